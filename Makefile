@@ -1,0 +1,35 @@
+# Two commands: `make demo` shows the main job, `make test` checks everything.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench soak clean env
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml triggers/pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e './triggers[dev]' -e '.[dev]'
+	@touch $(STAMP)
+
+demo: env
+	$(BIN)/pubsubflow demo
+
+check: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest -m "not soak"
+
+soak: env
+	$(BIN)/python -m pytest -m soak
+
+bench: env
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .work build dist

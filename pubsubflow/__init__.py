@@ -1,0 +1,1 @@
+"""pubsubflow: datasets in, runs out, in milliseconds."""

@@ -1,0 +1,122 @@
+"""Every exception that pubsubflow raises on purpose.
+
+::
+
+    PubsubflowError
+    ├ ConfigError          a setting, a flag or a home folder is wrong
+    ├ DefinitionError      a DAG file says something that cannot be
+    ├ NotFound             nobody by that name
+    ├ IllegalTransition    a state change that the transition table forbids
+    ├ LeaseLost            somebody else owns the task now
+    ├ Unavailable          worth a retry
+    │ ├ StoreUnavailable   Postgres is away
+    │ └ BusUnavailable     NATS is away
+    ├ TriggerError         a trigger failed
+    ├ TaskFailed           a task says: no retry will help
+    ├ TaskSkipped          a task says: nothing to do
+    └ ServiceStopped       a service ended although nobody asked it to
+"""
+
+
+class PubsubflowError(Exception):
+    """Base of all errors; its text is one line that says what to do."""
+
+
+class ConfigError(PubsubflowError):
+    """A setting, a flag, a file or the machine is not as it must be."""
+
+
+class DefinitionError(PubsubflowError):
+    """A DAG file declares something impossible.
+
+    Args:
+        message: What is wrong and how to mend it.
+        file: The DAG file, if known.
+        line: Line in that file, counted from 1.
+        dag_id: The DAG concerned.
+        task_id: The task concerned.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        dag_id: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.file = file
+        self.line = line
+        self.dag_id = dag_id
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        dag = f"DAG {self.dag_id!r}" if self.dag_id else None
+        task = f"task {self.task_id!r}" if self.task_id else None
+        return ": ".join(
+            part for part in (place, ", ".join(filter(None, (dag, task))), self.message) if part
+        )
+
+
+class NotFound(PubsubflowError):  # noqa: N818 - a state of the world, named as users say it
+    """Nothing by that name.
+
+    Args:
+        kind: What was looked for, for example ``"DAG"``.
+        name: The name that nobody has.
+    """
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"no {kind} named {name!r}")
+        self.kind = kind
+        self.name = name
+
+
+class IllegalTransition(PubsubflowError):  # noqa: N818
+    """A state change that the transition table does not hold."""
+
+    def __init__(self, what: str, old: str, new: str) -> None:
+        super().__init__(f"{what} cannot go from {old} to {new}")
+        self.what = what
+        self.old = old
+        self.new = new
+
+
+class LeaseLost(PubsubflowError):  # noqa: N818
+    """The fence no longer matches: somebody else owns the task."""
+
+
+class Unavailable(PubsubflowError):  # noqa: N818
+    """A server is away; trying again later is worth it."""
+
+
+class StoreUnavailable(Unavailable):
+    """Postgres cannot be reached or is shutting down."""
+
+
+class BusUnavailable(Unavailable):
+    """NATS cannot be reached or JetStream does not answer."""
+
+
+class TriggerError(PubsubflowError):
+    """A trigger raised or could not be loaded."""
+
+
+class TaskFailed(PubsubflowError):  # noqa: N818
+    """Raise it in a task to fail at once, whatever retries are left."""
+
+
+class TaskSkipped(PubsubflowError):  # noqa: N818
+    """Raise it in a task to mark it skipped."""
+
+
+class ServiceStopped(PubsubflowError):  # noqa: N818
+    """A service returned although nobody asked it to."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"service {name} stopped by itself")
+        self.name = name
