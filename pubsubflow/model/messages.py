@@ -1,0 +1,319 @@
+"""What travels: between manager, worker and runner, and from outside.
+
+All are arrays in MessagePack: field order is the wire format, so fields are only ever added at
+the end, with a default. Moments are seconds since 1970 (float) unless they are datetimes.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+NOT_MAPPED = -1
+NO_NODE = -1
+
+
+class EventInfo(Struct, frozen=True, array_like=True):
+    """A dataset event as a task sees it.
+
+    Attributes:
+        event_id: UUID that outsiders see.
+        dataset: Normalised URI.
+        extra: JSON object.
+        time: When it happened, by whoever reported it.
+        source: `task`, `api`, `cli`, `bus` …
+        run_id: The run whose task emitted it, if any; likewise `dag_id` and `task_id`.
+    """
+
+    event_id: str
+    dataset: str
+    extra: dict[str, Any]
+    partition: str | None
+    time: datetime
+    source: str
+    run_id: str | None = None
+    dag_id: str | None = None
+    task_id: str | None = None
+
+
+class RunInfo(Struct, frozen=True, array_like=True):
+    """What every task of a run may know about it.
+
+    Attributes:
+        key: The run's number in the store; addresses every message about it.
+        run_id: UUID that outsiders see.
+        kind: `dataset`, `cron`, `manual`.
+        cause: One line for people: why this run exists.
+        events: The events it consumed, or None when they are too many to travel along: then
+            they are asked for.
+    """
+
+    key: int
+    run_id: str
+    dag_id: str
+    kind: str
+    params: dict[str, Any]
+    logical_time: datetime | None
+    partition: str | None
+    cause: str
+    created_at: datetime
+    events: tuple[EventInfo, ...] | None
+
+
+class TaskMessage(Struct, frozen=True, array_like=True):
+    """An order to run one task instance, or a chain of them.
+
+    Attributes:
+        run: The run's number.
+        attempt: Counted from 1; grows with every retry.
+        delivery: Grows when the same attempt must be handed out again; with `attempt` the fence.
+        kind: `async` or `sync`: which sort of runner.
+        source: Content hash of the code.
+        info: An encoded RunInfo.
+        inputs: Node → encoded result, for the nodes of `TaskSpec.inputs`. One that is not here
+            is too large to travel along and is asked for.
+        elements: Factor name → encoded element of a mapped result; likewise.
+        indexes: Per factor, which element this instance has.
+        chain: Nodes that the runner goes straight on with, in order, each the only thing that
+            the one before leads to and needing nothing else.
+        timeouts: Seconds or None for the task itself and each node of `chain`.
+    """
+
+    run: int
+    node: int
+    map_index: int
+    attempt: int
+    delivery: int
+    kind: str
+    dag_id: str
+    task_id: str
+    source: str
+    info: Raw
+    inputs: dict[int, Raw] = {}
+    elements: dict[str, Raw] = {}
+    indexes: tuple[int, ...] = ()
+    chain: tuple[int, ...] = ()
+    timeouts: tuple[float | None, ...] = (None,)
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    SUCCESS = "success"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    CANCELLED = "cancelled"
+
+
+class Emit(Struct, frozen=True, array_like=True):
+    """A dataset event that takes effect with the success of its task."""
+
+    uri: str
+    extra: dict[str, Any] = {}
+    partition: str | None = None
+
+
+class TaskError(Struct, frozen=True, array_like=True):
+    """Why an attempt failed.
+
+    Attributes:
+        type: The exception's class name.
+        message: One line.
+        traceback: The user's part of it.
+        final: True when no retry can help.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+    final: bool = False
+
+
+class ResultMessage(Struct, frozen=True, array_like=True):
+    """How one attempt ended.
+
+    Attributes:
+        worker: Who ran it.
+        value: The encoded return value; empty when it is None.
+        length: Number of elements when the value is a list, else None.
+        emits: Events besides or in place of the plain ones of the outlets.
+        started_at, ended_at: The runner's clock.
+        after: In a chain, the node before; NO_NODE for the head.
+        then: The node that the runner went straight on with, or NO_NODE.
+        follow: For a branch, the task ids to follow; for a short circuit `()` to stop.
+    """
+
+    run: int
+    node: int
+    map_index: int
+    attempt: int
+    delivery: int
+    worker: str
+    outcome: Outcome
+    started_at: float
+    ended_at: float
+    value: bytes = b""
+    length: int | None = None
+    emits: tuple[Emit, ...] = ()
+    error: TaskError | None = None
+    after: int = NO_NODE
+    then: int = NO_NODE
+    follow: tuple[str, ...] | None = None
+
+
+class StartedMessage(Struct, frozen=True, array_like=True):
+    """A task is running for longer than a moment; its worker owns it now."""
+
+    run: int
+    node: int
+    map_index: int
+    attempt: int
+    delivery: int
+    worker: str
+    started_at: float
+
+
+class LogMessage(Struct, frozen=True, array_like=True):
+    """A piece of one attempt's output.
+
+    Attributes:
+        sequence: Order within the attempt and delivery, from 0.
+        text: JSON lines `{"t": seconds, "s": "stdout"|"stderr"|"log", "m": line, …}`.
+    """
+
+    run: int
+    node: int
+    map_index: int
+    attempt: int
+    delivery: int
+    sequence: int
+    text: str
+
+
+class GoneMessage(Struct, frozen=True, array_like=True):
+    """A worker is no more: what it owned goes back to the queue."""
+
+    worker: str
+
+
+class Heartbeat(Struct, frozen=True, array_like=True):
+    """A worker lives."""
+
+    worker: str
+    host: str
+    pid: int
+    slots: int
+    busy: int
+
+
+class CancelOrder(Struct, frozen=True, array_like=True):
+    """Stop a run's tasks, wherever they run (core subject, best effort)."""
+
+    run: int
+    reason: str = "cancelled"
+
+
+class AskSource(Struct, frozen=True, array_like=True, tag="source"):
+    """Ask a manager for a SourceBundle."""
+
+    hash: str
+
+
+class AskResult(Struct, frozen=True, array_like=True, tag="result"):
+    """Ask for the result of a node: of one instance, or of all as one list.
+
+    Attributes:
+        map_index: An instance, or None for all of a mapped node; NOT_MAPPED for a plain one.
+        element: Ask for one element of a list result only.
+        offset: Bytes already received; answers come in pieces.
+    """
+
+    run: int
+    node: int
+    map_index: int | None = NOT_MAPPED
+    element: int | None = None
+    offset: int = 0
+
+
+class AskEvents(Struct, frozen=True, array_like=True, tag="events"):
+    """Ask for the events that a run consumed, from `offset` on."""
+
+    run: int
+    offset: int = 0
+
+
+Ask = AskSource | AskResult | AskEvents
+
+
+class Piece(Struct, frozen=True, array_like=True):
+    """A part of an answer.
+
+    Attributes:
+        data: Bytes from the asked offset on; for events an encoded tuple of EventInfo.
+        total: Length of the whole (bytes, or number of events).
+        error: One line when the question has no answer.
+    """
+
+    data: bytes
+    total: int
+    error: str | None = None
+
+
+class NewEvent(Struct, frozen=True):
+    """An event from outside, before it has an id (JSON body of `POST …/datasets/events`)."""
+
+    dataset: str
+    extra: dict[str, Any] = {}
+    partition: str | None = None
+    time: datetime | None = None
+    id: str | None = None
+
+
+def encode(message: object) -> bytes:
+    """Encode any message."""
+    return _ENCODER.encode(message)
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+decode_task = msgspec.msgpack.Decoder(TaskMessage).decode
+decode_result = msgspec.msgpack.Decoder(ResultMessage).decode
+decode_started = msgspec.msgpack.Decoder(StartedMessage).decode
+decode_log = msgspec.msgpack.Decoder(LogMessage).decode
+decode_gone = msgspec.msgpack.Decoder(GoneMessage).decode
+decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
+decode_cancel = msgspec.msgpack.Decoder(CancelOrder).decode
+decode_run_info = msgspec.msgpack.Decoder(RunInfo).decode
+decode_ask = msgspec.msgpack.Decoder(Ask).decode
+decode_piece = msgspec.msgpack.Decoder(Piece).decode
+
+
+class Subjects:
+    """The subjects of design §5, in one place."""
+
+    RESULT = "psf.in.result"
+    STARTED = "psf.in.started"
+    LOG = "psf.in.log"
+    GONE = "psf.in.gone"
+    EVENT = "psf.in.event"
+    HEARTBEAT = "psf.hb.worker"
+    CANCEL = "psf.ctl.cancel"
+    DAGS_CHANGED = "psf.ctl.dags"
+    TIMERS_CHANGED = "psf.ctl.timers"
+    ASK = "psf.req.ask"
+    LIVE_LOG = "psf.log"
+
+    @staticmethod
+    def inbound(kind: str, run: int) -> str:
+        """Return the subject of a message about a run, spread over 8 partitions."""
+        return f"{kind}.{run % 8}"
+
+    @staticmethod
+    def task(queue: str, message: TaskMessage) -> str:
+        """Return the one subject of this delivery of a task: a second publish is refused."""
+        return (
+            f"psf.task.{queue}.{message.kind}.{message.run}.{message.node}."
+            f"{message.map_index}.{message.attempt}.{message.delivery}"
+        )

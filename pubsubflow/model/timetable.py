@@ -1,0 +1,75 @@
+"""Schedules over time: cron expressions and fixed intervals, right across clock changes."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+from msgspec import Struct
+
+from pubsubflow.errors import DefinitionError
+
+
+class Cron(Struct, frozen=True, tag="cron"):
+    """A cron expression of five fields in a time zone.
+
+    Around a clock change it follows Debian's cron, see cronsim.
+
+    Attributes:
+        expression: For example `0 16 * * *`.
+        tz: IANA name of the time zone.
+    """
+
+    expression: str
+    tz: str = "UTC"
+
+    def __post_init__(self) -> None:
+        """Raise DefinitionError for a bad expression or an unknown zone."""
+        try:
+            zone = ZoneInfo(self.tz)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise DefinitionError(
+                f"unknown time zone {self.tz!r}; use an IANA name such as 'Europe/Warsaw'"
+            ) from error
+        try:
+            CronSim(self.expression, datetime(2026, 1, 1, tzinfo=zone))
+        except (CronSimError, AttributeError, TypeError) as error:
+            raise DefinitionError(f"bad cron expression {self.expression!r}: {error}") from error
+
+    def after(self, moment: datetime) -> datetime | None:
+        """Return the first tick after `moment`, in UTC; None when there is none any more."""
+        local = moment.astimezone(ZoneInfo(self.tz))
+        try:
+            return next(CronSim(self.expression, local)).astimezone(UTC)
+        except StopIteration:
+            return None
+
+
+class Every(Struct, frozen=True, tag="every"):
+    """A fixed interval; ticks are whole multiples of it since 1970-01-01 UTC, or since `start`."""
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        """Raise DefinitionError unless the interval is at least a tenth of a second."""
+        if not self.seconds >= 0.1:  # noqa: PLR2004
+            raise DefinitionError(f"Every needs at least 0.1 s, not {self.seconds} s")
+
+    def after(self, moment: datetime, start: datetime | None = None) -> datetime:
+        """Return the first tick after `moment`."""
+        origin = start or datetime(1970, 1, 1, tzinfo=UTC)
+        if moment < origin:
+            return origin
+        step = timedelta(seconds=self.seconds)
+        return origin + ((moment - origin) // step + 1) * step
+
+
+def next_tick(
+    timetable: Cron | Every, moment: datetime, start: datetime | None, end: datetime | None
+) -> datetime | None:
+    """Return the first tick after `moment` that is not before `start` nor after `end`, if any."""
+    if start is not None and moment < start:
+        moment = start - timedelta(microseconds=1)
+    tick = (
+        timetable.after(moment) if isinstance(timetable, Cron) else timetable.after(moment, start)
+    )
+    return None if tick is None or (end is not None and tick > end) else tick
