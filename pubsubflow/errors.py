@@ -5,6 +5,7 @@
     PubsubflowError
     ├ ConfigError          a setting, a flag or a home folder is wrong
     ├ DefinitionError      a DAG file says something that cannot be
+    ├ InvalidInput         params, an event or a request that cannot be accepted
     ├ NotFound             nobody by that name
     ├ IllegalTransition    a state change that the transition table forbids
     ├ LeaseLost            somebody else owns the task now
@@ -60,6 +61,10 @@ class DefinitionError(PubsubflowError):
         return ": ".join(
             part for part in (place, ", ".join(filter(None, (dag, task))), self.message) if part
         )
+
+
+class InvalidInput(PubsubflowError):  # noqa: N818 - the user's input, not our error
+    """Params, an event or a request that cannot be accepted; nothing was changed."""
 
 
 class NotFound(PubsubflowError):  # noqa: N818 - a state of the world, named as users say it
