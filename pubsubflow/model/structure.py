@@ -14,6 +14,9 @@ from pubsubflow.model.conditions import Condition
 from pubsubflow.model.timetable import Cron, Every
 
 
+LONGEST_CHAIN = 64
+
+
 class TriggerRule(StrEnum):
     """When a task may start, given the states of its upstream tasks."""
 
@@ -136,13 +139,53 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     on_pause: Literal["hold", "drop"] = "hold"
     line: int | None = None
 
-    def downstream(self) -> tuple[tuple[int, ...], ...]:
-        """Return, per node, the nodes that have it upstream."""
-        found: list[list[int]] = [[] for _ in self.tasks]
-        for task in self.tasks:
+
+class Plan:
+    """What follows from a DAG's spec alone, worked out once a version.
+
+    Attributes:
+        spec: The version.
+        downstream: Per node, the nodes that have it upstream.
+        leaves: The nodes that decide the run's state: nothing but a teardown follows them.
+        chains: Per node, the nodes that a runner may go straight on with after it succeeded: each
+            is the only task that the one before leads to, waits for nothing else and is of the
+            same kind and queue; so whoever finished the one before starts it without asking.
+    """
+
+    def __init__(self, spec: DagSpec) -> None:
+        self.spec = spec
+        found: list[list[int]] = [[] for _ in spec.tasks]
+        for task in spec.tasks:
             for node in task.upstream:
                 found[node].append(task.node)
-        return tuple(map(tuple, found))
+        self.downstream = tuple(map(tuple, found))
+        lasting = [task for task in spec.tasks if task.role != "teardown"]
+        leads_on = {node for task in lasting for node in task.upstream}
+        self.leaves = tuple(task.node for task in lasting if task.node not in leads_on)
+        self.chains = self._chains()
+
+    def _chains(self) -> tuple[tuple[int, ...], ...]:
+        chains: dict[int, tuple[int, ...]] = {}
+        for task in reversed(self.spec.tasks):
+            after = self.downstream[task.node]
+            chains[task.node] = ()
+            if len(after) == 1 and _continues(task, self.spec.tasks[after[0]]):
+                chains[task.node] = (after[0], *chains[after[0]])
+        return tuple(chains[node][:LONGEST_CHAIN] for node in range(len(self.spec.tasks)))
+
+
+def _continues(task: TaskSpec, follower: TaskSpec) -> bool:
+    return (
+        task.role == "task"
+        and not (task.mapped or follower.mapped)
+        and follower.upstream == (task.node,)
+        and follower.kind == task.kind
+        and follower.queue == task.queue
+        and follower.pool is None
+        and follower.concurrency_key is None
+        and follower.trigger_rule
+        in (TriggerRule.ALL_SUCCESS, TriggerRule.ALL_DONE, TriggerRule.NONE_FAILED)
+    )
 
 
 class DatasetSpec(Struct, frozen=True, omit_defaults=True):
