@@ -1,0 +1,41 @@
+"""The smallest pipeline: one DAG makes a dataset, another one waits for it.
+
+    pubsubflow up examples &
+    pubsubflow dags trigger roll --wait
+
+`roll` has no schedule and runs when asked. `judge` runs by itself, as soon as the dice are there.
+"""
+
+from random import SystemRandom
+
+from pubsubflow import Context, Dataset, dag, task
+
+dice = Dataset("memory://examples/dice")
+
+
+@dag(params={"dice": 5})
+def roll() -> None:
+    """Roll some dice and tell whoever listens."""
+
+    @task(outlets=[dice])
+    async def throw(ctx: Context) -> list[int]:
+        """Throw them; the event goes out when the task has succeeded."""
+        thrown = [SystemRandom().randint(1, 6) for _ in range(ctx.run.params["dice"])]
+        ctx.emit(dice, extra={"thrown": thrown})
+        return thrown
+
+    throw()
+
+
+@dag(schedule=dice)
+def judge() -> None:
+    """Add up the dice that were thrown."""
+
+    @task
+    async def add_up(ctx: Context) -> int:
+        """Read the event that this run exists for."""
+        thrown = ctx.events[dice][-1].extra["thrown"]
+        ctx.log.info("dice.judged", thrown=thrown, total=sum(thrown))
+        return sum(thrown)
+
+    add_up()

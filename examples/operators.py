@@ -1,0 +1,63 @@
+"""For those who come from Airflow: `with DAG`, operators, templates, `>>` and trigger rules.
+
+pubsubflow dags trigger archive_logs --param folder=/var/log
+"""
+
+from pubsubflow import DAG, BashOperator, Context, EmptyOperator, Operator, task
+
+
+class CheckArchive(Operator):
+    """An operator of one's own: a class with `execute`, and fields rendered with Jinja.
+
+    Args:
+        archive: Path of the file to check.
+        least_bytes: The fewest bytes that count as an archive.
+        task_id: The task's name.
+    """
+
+    template_fields = ("archive",)
+
+    def __init__(self, *, task_id: str, archive: str, least_bytes: int = 20) -> None:
+        super().__init__(task_id=task_id)
+        self.archive = archive
+        self.least_bytes = least_bytes
+
+    def execute(self, ctx: Context) -> int:
+        """Return the archive's size in bytes."""
+        with open(self.archive, "rb") as archive:  # noqa: PTH123 - as in the file it came from
+            size = archive.seek(0, 2)
+        ctx.log.info("archive.checked", archive=self.archive, bytes=size)
+        if size < self.least_bytes:
+            raise ValueError(f"{self.archive} holds {size} bytes: nothing was packed")
+        return size
+
+
+with DAG("archive_logs", params={"folder": "/var/log"}, tags=["examples"]) as archive_logs:
+    start = EmptyOperator(task_id="start")
+
+    pack = BashOperator(
+        task_id="pack",
+        bash_command=(
+            "set -o pipefail; out=$(mktemp --suffix=.tgz); "
+            "find '{{ ctx.run.params.folder }}' -maxdepth 1 -name '*.log' -readable -print0 "
+            '| tar --null --files-from=- -czf "$out"; echo "$out"'
+        ),
+        retries=1,
+    )
+
+    check = CheckArchive(task_id="check", archive="{{ ctx.result('pack') }}")
+
+    @task.bash
+    def count(archive: str) -> str:
+        """Return the command to run; its last line of output is the task's result."""
+        return f"tar -tzf {archive} | wc -l"
+
+    clean_up = BashOperator(
+        task_id="clean_up",
+        bash_command="rm -f '{{ ctx.result('pack') }}'",
+        trigger_rule="all_done",
+    )
+
+    counted = count(pack.output)
+    start >> pack >> check >> clean_up
+    counted >> clean_up
