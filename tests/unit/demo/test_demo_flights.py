@@ -1,4 +1,5 @@
 import csv
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from expected_report import expected_report
@@ -147,3 +148,25 @@ def test_cut_counts_an_hours_flights_beside_its_weather():
     assert list(cut(flown, [weather])) == [
         ("EWR", "2013-01-01T05", "39.02", "12.66", "0", "", 4, 1, 1, 27)
     ]
+
+
+def test_both_branches_may_work_on_one_database_at_once(database):
+    before = flights.summarise(database)
+
+    def by_month():
+        for _ in range(5):
+            rows = [
+                row
+                for month in flights.months(database)
+                for row in flights.measure_month(database, month)
+            ]
+            flights.store_months(database, rows)
+
+    def by_weather():
+        for _ in range(5):
+            flights.store_weather(database)
+
+    with ThreadPoolExecutor() as threads:
+        for branch in [threads.submit(work) for work in (by_month, by_weather, by_month)]:
+            branch.result()
+    assert flights.summarise(database) == before
