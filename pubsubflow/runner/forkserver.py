@@ -1,0 +1,219 @@
+"""The daemon's side of the zygote: fork processes for user code and know how they end."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import msgspec
+import structlog
+
+import pubsubflow
+from pubsubflow.errors import ServiceStopped
+from pubsubflow.runner.child import ChildProcess, Life
+from pubsubflow.runner.frames import send_frame
+from pubsubflow.runner.link import Link
+from pubsubflow.runner.zygote import RECORD, REQUEST, Call, Setup
+
+log = structlog.get_logger(__name__)
+
+_STOP_SECONDS = 5.0
+_FAILED_STARTS = 3
+
+
+class _Zygote:
+    """One life of the zygote process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+        self.ready = anyio.Event()
+        self.alive = True
+        self._process = process
+        self._control = control
+        self._number = 0
+        self._forking: dict[int, Life] = {}
+        self._children: dict[int, Life] = {}
+
+    @classmethod
+    def spawn(cls, preload: Sequence[str]) -> "_Zygote":
+        ours, theirs = socket.socketpair()
+        package = str(Path(pubsubflow.__file__).parent.parent)
+        python_path = os.environ.get("PYTHONPATH")
+        search = os.pathsep.join(filter(None, (package, python_path)))
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pubsubflow.runner.zygote", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=os.environ | {"PYTHONPATH": search},
+            )
+        path = [place or str(Path.cwd()) for place in sys.path]
+        setup = Setup(os.getpid(), path, python_path, list(preload))
+        send_frame(ours, msgspec.msgpack.encode(setup))
+        ours.settimeout(0)
+        return cls(process, ours)
+
+    async def request(self, life: Life, fds: Sequence[int]) -> None:
+        self._number += 1
+        number = self._number
+        self._forking[number] = life
+        while self.alive:
+            try:
+                socket.send_fds(self._control, [REQUEST.pack(number)], list(fds))
+            except BlockingIOError:
+                await anyio.wait_writable(self._control)
+            except OSError:
+                break
+            else:
+                return
+        self._forking.pop(number, None)
+        life.ended()
+
+    async def watch(self) -> None:
+        """Take the zygote's records until it ends."""
+        rest = b""
+        while True:
+            try:
+                data = self._control.recv(65536)
+            except BlockingIOError:
+                await anyio.wait_readable(self._control)
+                continue
+            except OSError:
+                return
+            if not data:
+                return
+            rest += data
+            whole = len(rest) - len(rest) % RECORD.size
+            for number, pid, status in RECORD.iter_unpack(rest[:whole]):
+                self._record(number, pid, status)
+            rest = rest[whole:]
+
+    def _record(self, number: int, pid: int, status: int) -> None:
+        if number:
+            life = self._forking.pop(number)
+            life.forked(pid)
+            if pid > 0:
+                self._children[pid] = life
+        elif pid:
+            self._children.pop(pid).ended(status)
+        else:
+            self.ready.set()
+
+    async def end(self) -> None:
+        """Let the zygote end with all its children, and say so to those who wait for them."""
+        self.alive = False
+        self.ready.set()
+        self._control.close()
+        with anyio.CancelScope(shield=True):
+            try:
+                await anyio.to_thread.run_sync(partial(self._process.wait, _STOP_SECONDS))
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for life in (*self._children.values(), *self._forking.values()):
+            life.kill()
+            life.ended()
+
+
+class ForkServer:
+    """Forks warm processes for user code; starts another zygote when one is lost."""
+
+    def __init__(self, preload: Sequence[str]) -> None:
+        self._preload = preload
+        self._zygote: _Zygote | None = None
+        self._changed = anyio.Event()
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, *, preload: Sequence[str] = ("pubsubflow",)) -> AsyncIterator[Self]:
+        """Run a fork server for the length of the context; its children end with it.
+
+        Args:
+            preload: Modules that are imported once, before all forks. They must start no thread.
+
+        Raises:
+            ServiceStopped: The zygote ended several times before it was ready (in a group).
+        """
+        server = cls(preload)
+        async with anyio.create_task_group() as group:
+            await group.start(server._supervise)
+            try:
+                yield server
+            finally:
+                group.cancel_scope.cancel()
+
+    async def fork(
+        self,
+        target: str,
+        argument: bytes = b"",
+        *,
+        on_frame: Callable[[bytes], None] | None = None,
+        on_end: Callable[[], None] | None = None,
+        output: tuple[int, int] = (1, 2),
+    ) -> ChildProcess:
+        """Fork a process that calls `function(sock, argument)` and exits.
+
+        Args:
+            target: `package.module:function`; imported in the child.
+            argument: Handed to the function.
+            on_frame: Called with each frame that the child sends; otherwise use `receive`.
+            on_end: Called when the child's end of the stream is closed.
+            output: File descriptors that become the child's stdout and stderr.
+
+        Raises:
+            OSError: The system refuses another process.
+        """
+        while True:
+            zygote = await self._ready_zygote()
+            ours, theirs = socket.socketpair()
+            life = Life()
+            try:
+                with theirs:
+                    await zygote.request(life, (theirs.fileno(), *output))
+                if await life.await_fork():
+                    link = await Link.open(ours, on_frame, on_end)
+                    link.post(msgspec.msgpack.encode(Call(target, argument)))
+                    return ChildProcess(life, link)
+            except BaseException:
+                ours.close()
+                raise
+            ours.close()
+
+    async def _ready_zygote(self) -> _Zygote:
+        while self._zygote is None or not self._zygote.alive:
+            await self._changed.wait()
+        return self._zygote
+
+    async def _supervise(
+        self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        failures = 0
+        while failures < _FAILED_STARTS:
+            zygote = _Zygote.spawn(self._preload)
+            try:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._announce, zygote, task_status)
+                    await zygote.watch()
+                    group.cancel_scope.cancel()
+            finally:
+                failures = 0 if zygote.ready.is_set() else failures + 1
+                await zygote.end()
+            log.warning("forkserver.zygote_lost", failed_starts=failures)
+        raise ServiceStopped("forkserver")
+
+    async def _announce(self, zygote: _Zygote, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Let forks go on once the zygote is ready."""
+        await zygote.ready.wait()
+        first, self._zygote = self._zygote is None, zygote
+        self._changed.set()
+        self._changed = anyio.Event()
+        if first:
+            task_status.started()

@@ -1,0 +1,239 @@
+"""The warm process from which all processes for user code are forked.
+
+It is single-threaded and does nothing but fork and reap. It is started by `ForkServer` as
+`python -m pubsubflow.runner.zygote FD`. On the control socket:
+
+- first, one frame `Setup`;
+- each request is 8 bytes (its number) with three file descriptors: the child's socket, stdout and
+  stderr. The child reads what to call as the first frame from its own socket;
+- each answer is a `Record`: number, pid, status. Number 0 tells of an exit, or with pid 0 that the
+  zygote is ready. A negative pid is the errno of a fork that failed.
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+import msgspec
+
+from pubsubflow.runner.frames import receive_frame
+from pubsubflow.runner.lifeline import follow_parent
+
+REQUEST = struct.Struct("<q")
+RECORD = struct.Struct("<qii")
+CHILD_FDS = 3
+
+
+class Setup(msgspec.Struct, frozen=True, array_like=True):
+    """What the zygote makes itself ready with.
+
+    Attributes:
+        parent: Pid of the daemon.
+        path: The daemon's `sys.path`.
+        python_path: The value of PYTHONPATH that children see.
+        preload: Modules to import before the first fork.
+    """
+
+    parent: int
+    path: list[str]
+    python_path: str | None
+    preload: list[str]
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True):
+    """What a child calls: `package.module:function`, and the argument for it."""
+
+    target: str
+    argument: bytes
+
+
+class Zygote:
+    """Forks on request and tells who exited.
+
+    Args:
+        control: The stream to the daemon.
+        wake: A pair; the second end gets a byte per signal, see `signal.set_wakeup_fd`.
+        lifeline: A pipe whose writing end only this process has.
+    """
+
+    def __init__(
+        self,
+        control: socket.socket,
+        wake: tuple[socket.socket, socket.socket],
+        lifeline: tuple[int, int],
+    ) -> None:
+        self._control = control
+        self._wake, self._wake_writer = wake
+        self._lifeline = lifeline
+        self._pid = os.getpid()
+        self._children: set[int] = set()
+
+    def serve(self) -> Callable[[], None] | None:
+        """Fork and reap until the daemon is gone.
+
+        Returns:
+            In a child: what it is to do. In the zygote itself: None.
+        """
+        poller = select.poll()
+        poller.register(self._control, select.POLLIN)
+        poller.register(self._wake, select.POLLIN)
+        self._report(0, 0, 0)
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            if self._wake.fileno() in ready:
+                if signal.SIGTERM in self._wake.recv(4096):
+                    return None
+                self._reap()
+            if self._control.fileno() in ready:
+                data, fds, _, _ = socket.recv_fds(self._control, REQUEST.size, CHILD_FDS)
+                if not data:
+                    return None
+                child = self._fork(REQUEST.unpack(data)[0], fds)
+                if child is not None:
+                    return child
+
+    def end(self) -> None:
+        """Kill all children with their groups and wait for them."""
+        for pid in self._children:
+            kill_group(pid, signal.SIGKILL)
+        for pid in self._children:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+    def _fork(self, number: int, fds: list[int]) -> Callable[[], None] | None:
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+        except OSError as error:
+            pid = -(error.errno or 1)
+        if pid == 0:
+            return lambda: self._be_child(fds, signals)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        for fd in fds:
+            os.close(fd)
+        if pid > 0:
+            self._children.add(pid)
+        self._report(number, pid, 0)
+        return None
+
+    def _be_child(self, fds: list[int], signals: set[signal.Signals | int]) -> None:
+        """Cut every tie with the zygote, then do what the first frame says."""
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals - {signal.SIGTERM, signal.SIGINT})
+        for sock in (self._control, self._wake, self._wake_writer):
+            sock.close()
+        reader, writer = self._lifeline
+        os.close(writer)
+        follow_parent(self._pid, reader)
+        if sys.platform == "linux":
+            os.close(reader)
+        channel, stdout, stderr = fds
+        for fd, standard in ((stdout, 1), (stderr, 2)):
+            os.dup2(fd, standard)
+            os.close(fd)
+        sock = socket.socket(fileno=channel)
+        gc.enable()
+        with contextlib.suppress(EOFError):
+            call = msgspec.msgpack.decode(receive_frame(sock), type=Call)
+            module, _, function = call.target.partition(":")
+            getattr(importlib.import_module(module), function)(sock, call.argument)
+
+    def _reap(self) -> None:
+        """Report every exit; what is left of the child's group goes with it."""
+        for pid in tuple(self._children):
+            gone, status = _wait_killing_group(pid)
+            if gone:
+                self._children.discard(pid)
+                self._report(0, pid, os.waitstatus_to_exitcode(status))
+
+    def _report(self, number: int, pid: int, status: int) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._control.sendall(RECORD.pack(number, pid, status))
+
+
+def kill_group(pid: int, number: int) -> None:
+    """Send a signal to a child's process group, or to the child if it has no group yet."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _wait_killing_group(pid: int) -> tuple[int, int]:
+    """Reap the child if it has exited, after killing the rest of its group."""
+    if hasattr(os, "waitid"):
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        if os.waitid(os.P_PID, pid, flags) is None:
+            return 0, 0
+        kill_group(pid, signal.SIGKILL)
+        return os.waitpid(pid, 0)
+    gone, status = os.waitpid(pid, os.WNOHANG)
+    if gone:
+        kill_group(pid, signal.SIGKILL)
+    return gone, status
+
+
+def _prepare(control: socket.socket) -> Zygote:
+    setup = msgspec.msgpack.decode(receive_frame(control), type=Setup)
+    sys.path[:] = setup.path
+    if setup.python_path is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = setup.python_path
+    wake, wake_writer = socket.socketpair()
+    wake_writer.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(wake_writer.fileno(), warn_on_full_buffer=False)
+    follow_parent(setup.parent, None, signal.SIGTERM)
+    for module in setup.preload:
+        importlib.import_module(module)
+    return Zygote(control, (wake, wake_writer), os.pipe())
+
+
+def _run_child(child: Callable[[], None]) -> NoReturn:
+    """Do a child's work and leave as an interpreter would, but for what the zygote set up."""
+    code = 0
+    try:
+        child()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:  # noqa: BLE001 - the process ends here, and says why
+        traceback.print_exc()
+        code = 1
+    try:
+        atexit._run_exitfuncs()  # noqa: SLF001 - os._exit would skip what user code registered
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def main() -> None:
+    """Serve the daemon at the other end of the socket whose number is the first argument."""
+    gc.disable()
+    zygote = _prepare(socket.socket(fileno=int(sys.argv[1])))
+    gc.collect()
+    gc.freeze()
+    child = zygote.serve()
+    if child is not None:
+        _run_child(child)
+    zygote.end()
+
+
+if __name__ == "__main__":
+    main()
