@@ -12,6 +12,7 @@
     ├ Unavailable          worth a retry
     │ ├ StoreUnavailable   Postgres is away
     │ └ BusUnavailable     NATS is away
+    ├ MessageRefused       NATS will never take this message
     ├ TriggerError         a trigger failed
     ├ TaskFailed           a task says: no retry will help
     ├ TaskSkipped          a task says: nothing to do
@@ -105,6 +106,10 @@ class StoreUnavailable(Unavailable):
 
 class BusUnavailable(Unavailable):
     """NATS cannot be reached or JetStream does not answer."""
+
+
+class MessageRefused(PubsubflowError):  # noqa: N818
+    """A message that NATS will not take, however often it is sent."""
 
 
 class TriggerError(PubsubflowError):

@@ -1,1 +1,19 @@
-"""bus."""
+"""NATS: the connection, the streams, publishing and pulling. The only package that speaks it."""
+
+from pubsubflow.bus.connection import Bus, Subscription
+from pubsubflow.bus.messages import Delivery, Message
+from pubsubflow.bus.puller import Puller
+from pubsubflow.bus.settings import BusSettings
+from pubsubflow.bus.streams import STREAM_EVT, STREAM_IN, STREAM_TASK
+
+__all__ = [
+    "STREAM_EVT",
+    "STREAM_IN",
+    "STREAM_TASK",
+    "Bus",
+    "BusSettings",
+    "Delivery",
+    "Message",
+    "Puller",
+    "Subscription",
+]

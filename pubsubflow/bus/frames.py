@@ -1,0 +1,82 @@
+"""The bytes of NATS's client protocol, as far as we write and read them ourselves.
+
+Source: https://docs.nats.io/reference/reference-protocols/nats-protocol and ADR-4 (headers).
+"""
+
+from collections.abc import Mapping
+
+from pubsubflow.errors import MessageRefused
+
+HEADER_LINE = b"NATS/1.0"
+NO_RESPONDERS = b"NATS/1.0 503"
+_ID_BLOCK_BYTES = len("NATS/1.0\r\nNats-Msg-Id: \r\n\r\n")
+
+
+def check_subject(subject: str) -> None:
+    """Refuse a subject that could end its line and smuggle in a command.
+
+    Raises:
+        MessageRefused: It is empty or holds a blank or a control character.
+    """
+    if not subject or " " in subject or not subject.isprintable():
+        raise MessageRefused(f"subject {subject!r} must be printable, without blanks")
+
+
+def publication(subject: str, reply: str, payload: bytes, block: bytes = b"") -> bytes:
+    """Build a PUB, or an HPUB if there is a header block; ``reply`` may be empty."""
+    if not block:
+        return f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n"
+    total = len(block) + len(payload)
+    head = f"HPUB {subject} {reply} {len(block)} {total}\r\n".encode()
+    return b"".join((head, block, payload, b"\r\n"))
+
+
+def publication_with_id(subject: str, reply: str, payload: bytes, message_id: str) -> bytes:
+    """Build an HPUB whose only header is ``Nats-Msg-Id``: the hot path of durable messages.
+
+    Raises:
+        MessageRefused: The id is not printable ASCII.
+    """
+    if not message_id.isascii() or not message_id.isprintable():
+        raise MessageRefused(f"message id {message_id!r} must be printable ASCII")
+    block_bytes = _ID_BLOCK_BYTES + len(message_id)
+    head = (
+        f"HPUB {subject} {reply} {block_bytes} {block_bytes + len(payload)}\r\n"
+        f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n\r\n"
+    )
+    return head.encode() + payload + b"\r\n"
+
+
+def header_block(headers: Mapping[str, str]) -> bytes:
+    """Write headers down as NATS wants them.
+
+    Raises:
+        MessageRefused: A name or a value would break its line.
+    """
+    lines = ["NATS/1.0\r\n"]
+    for name, value in headers.items():
+        if not name.isascii() or not name.isprintable() or ":" in name or " " in name or not name:
+            raise MessageRefused(f"header name {name!r} must be printable ASCII, without blanks")
+        if "\r" in value or "\n" in value:
+            raise MessageRefused(f"header {name} must be a single line")
+        lines.append(f"{name}: {value}\r\n")
+    lines.append("\r\n")
+    return "".join(lines).encode()
+
+
+def read_headers(block: bytes) -> dict[str, str]:
+    """Read a header block back; of a repeated name the last value stays."""
+    headers = {}
+    for line in block.split(b"\r\n")[1:]:
+        name, colon, value = line.partition(b":")
+        if colon:
+            headers[name.strip().decode("ascii", "replace")] = value.strip().decode(
+                "utf-8", "replace"
+            )
+    return headers
+
+
+def read_status(block: bytes) -> int:
+    """Return the status of an inline status message such as ``NATS/1.0 408``, or 0."""
+    digits = block[9:12]
+    return int(digits) if block[8:9] == b" " and digits.isdigit() else 0

@@ -1,0 +1,40 @@
+"""How to reach NATS."""
+
+import msgspec
+
+
+class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Name the servers, the credentials and the limits of one connection to NATS.
+
+    Args:
+        url: One or more server addresses, separated by commas.
+        token: The servers' shared token.
+        user: A user name, together with ``password``.
+        password: The password of ``user``.
+        credentials_file: Path of a ``.creds`` file (JWT and NKEY seed).
+        tls_ca_file: Path of the authority that signed the servers' certificates.
+        tls_cert_file: Path of our own certificate, if servers ask for one.
+        tls_key_file: Path of the key of ``tls_cert_file``.
+        name: How this connection is called in NATS's monitoring.
+        replicas: On how many servers each stream is kept; 1, 3 or 5.
+        connect_seconds: How long the first connection may take.
+        buffer_bytes: How much may wait for the socket, also while disconnected.
+    """
+
+    url: str = "nats://127.0.0.1:4222"
+    token: str | None = None
+    user: str | None = None
+    password: str | None = None
+    credentials_file: str | None = None
+    tls_ca_file: str | None = None
+    tls_cert_file: str | None = None
+    tls_key_file: str | None = None
+    name: str = "pubsubflow"
+    replicas: int = 1
+    connect_seconds: float = 10.0
+    buffer_bytes: int = 64 * 1024 * 1024
+
+    @property
+    def urls(self) -> list[str]:
+        """List the server addresses."""
+        return [part.strip() for part in self.url.split(",") if part.strip()]
