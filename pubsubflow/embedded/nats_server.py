@@ -1,0 +1,221 @@
+"""The NATS server of a home."""
+
+import errno
+import os
+import secrets
+import shutil
+import signal
+import socket
+
+import anyio
+import msgspec
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from pubsubflow.embedded.binaries import find_nats
+from pubsubflow.embedded.child import Child, describe_exit
+from pubsubflow.embedded.home import Home, full_disk, translated, write_private
+from pubsubflow.embedded.journal import Journal
+from pubsubflow.errors import ConfigError
+
+_HOST = "127.0.0.1"
+_PORTS = range(20_000, 32_000)  # below what Linux and macOS hand out to outgoing connections
+_TRIES = 50
+_MEBI = 1 << 20
+_MAX_STORE_BYTES = 64 << 30
+_MIN_STORE_BYTES = 256 * _MEBI
+_READY_SECONDS = 60.0
+_POLL_SECONDS = 0.003
+_GREETING_SECONDS = 1.0
+_STOP_SECONDS = 5.0
+_NO_GREETING = (
+    TimeoutError,
+    anyio.IncompleteRead,
+    anyio.DelimiterNotFound,
+    anyio.BrokenResourceError,
+    msgspec.DecodeError,
+)
+
+
+class NatsAddress(msgspec.Struct, frozen=True):
+    """How to connect to NATS."""
+
+    url: str
+    token: str
+
+
+class _Info(msgspec.Struct):
+    server_name: str = ""
+    jetstream: bool = False
+
+
+class NatsServer:
+    """NATS with JetStream, on loopback, on the same port for as long as it can.
+
+    Args:
+        home: The home, held.
+        token: What clients must show.
+        port: Port that the user asked for.
+    """
+
+    name = "nats"
+
+    def __init__(self, home: Home, token: str, port: int | None) -> None:
+        self._home = home
+        self._token = token
+        self._asked_port = port
+        self._port: int | None = port
+        self._journal = Journal(home.log / "nats.log")
+        self._child: Child | None = None
+
+    @property
+    def address(self) -> NatsAddress:
+        """Where it listens."""
+        return NatsAddress(url=f"nats://{_HOST}:{self._port}", token=self._token)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, None when it does not run."""
+        return self._child.pid if self._child else None
+
+    async def start(self) -> None:
+        """Start it and wait until it takes connections.
+
+        Raises:
+            ConfigError: The port is taken, the disk is full, or it exits at once.
+        """
+        with translated(self._home.path):
+            port = self._port or self._choose_port()
+            if not _is_free(port):
+                raise _taken(port)
+            name = f"pubsubflow-{secrets.token_hex(4)}"
+            self._spawn(name, port)
+        try:
+            with anyio.fail_after(_READY_SECONDS):
+                await self._ready(name, port)
+        except TimeoutError:
+            await self.stop()
+            raise ConfigError(
+                f"NATS was not ready in {_READY_SECONDS:g} s: see {self._journal.path}"
+            ) from None
+        if port != self._port or self._asked_port:
+            self._port = port
+            with translated(self._home.path):
+                write_private(self._home.path / "nats.port", f"{port}\n".encode())
+
+    async def wait(self) -> int:
+        """Wait until it is gone; give its exit code."""
+        if self._child is None:
+            return 0
+        code = await self._child.wait()
+        self._child = None
+        return code
+
+    async def stop(self) -> None:
+        """Stop it, if it runs."""
+        if self._child:
+            await self._child.stop((signal.SIGTERM, _STOP_SECONDS))
+            self._child = None
+
+    def trim_log(self) -> None:
+        """Keep its log within bounds."""
+        self._journal.trim()
+
+    def _choose_port(self) -> int:
+        """The port this home had, else one that nobody uses."""
+        record = self._home.path / "nats.port"
+        known = record.read_text().strip() if record.exists() else ""
+        if known.isdecimal() and _is_free(int(known)):
+            return int(known)
+        for _ in range(_TRIES):
+            port = secrets.choice(_PORTS)
+            if _is_free(port):
+                return port
+        raise ConfigError("no free port for NATS was found: name one with --nats-port")
+
+    def _spawn(self, name: str, port: int) -> None:
+        config = self._home.nats / "nats.conf"
+        write_private(config, msgspec.json.format(msgspec.json.encode(self._config(name, port))))
+        output = self._journal.open()
+        try:
+            self._child = Child.spawn(
+                [find_nats(), "-c", config],
+                cwd=self._home.nats,
+                output=output,
+                death_signal=signal.SIGTERM,
+                inherit=[self._home.servers_lock],
+            )
+        finally:
+            os.close(output)
+
+    def _config(self, name: str, port: int) -> dict[str, object]:
+        """The server's configuration, whose language JSON is a part of.
+
+        JetStream's own default limits the store by the space left at the start; here what it
+        uses already counts as its own. A stream takes 1,000 consumers by default.
+        """
+        store = self._home.nats / "jetstream"
+        mine = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
+        room = (mine + shutil.disk_usage(self._home.nats).free) // 2
+        return {
+            "listen": f"{_HOST}:{port}",
+            "server_name": name,
+            "authorization": {"token": self._token},
+            "max_payload": 8 * _MEBI,
+            "jetstream": {
+                "store_dir": str(self._home.nats),  # makes a folder "jetstream" in it
+                "max_memory_store": 64 * _MEBI,
+                "max_file_store": min(max(room, _MIN_STORE_BYTES), _MAX_STORE_BYTES),
+                "limits": {"default_max_consumers": -1},
+            },
+        }
+
+    async def _ready(self, name: str, port: int) -> None:
+        """Wait for its greeting; it listens once JetStream has recovered."""
+        while not await _greets(name, port):
+            if self._child is None or self._child.exited:
+                raise self._failure(describe_exit(await self.wait()), port)
+            await anyio.sleep(_POLL_SECONDS)
+
+    def _failure(self, exit_text: str, port: int) -> ConfigError:
+        if self._journal.tells_of_full_disk:
+            return full_disk(self._home.path)
+        if self._journal.contains("address already in use"):
+            return _taken(port)
+        return ConfigError(
+            f"NATS did not start ({exit_text}): {self._journal.last_words()} "
+            f"(see {self._journal.path})"
+        )
+
+
+async def _greets(name: str, port: int) -> bool:
+    """Say whether the server of that name, and not another, takes connections at the port."""
+    try:
+        stream = await anyio.connect_tcp(_HOST, port)
+    except OSError:
+        return False
+    async with stream:
+        try:
+            with anyio.fail_after(_GREETING_SECONDS):
+                line = await BufferedByteReceiveStream(stream).receive_until(b"\r\n", _MEBI)
+            info = msgspec.json.decode(line.removeprefix(b"INFO "), type=_Info)
+        except _NO_GREETING:
+            return False
+    return info.server_name == name and info.jetstream
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise ConfigError(f"port {port} cannot be used: {error.strerror}") from error
+    return True
+
+
+def _taken(port: int) -> ConfigError:
+    return ConfigError(
+        f"port {port} of {_HOST} is taken: free it, or name another with --nats-port"
+    )

