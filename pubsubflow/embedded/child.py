@@ -38,6 +38,7 @@ class Child:
         self._process = process
         self._gone_fd = gone_fd
         self._life_fd = life_fd
+        self._waiting = anyio.Lock()  # a descriptor takes one waiter
 
     @classmethod
     def spawn(
@@ -100,14 +101,12 @@ class Child:
         return self._process.poll() is not None
 
     async def wait(self) -> int:
-        """Wait until it and all its children are gone; give the exit code, negative for a signal.
-
-        One waiter at a time.
-        """
-        if self._gone_fd >= 0:
-            await anyio.wait_readable(self._gone_fd)
-            _close(self._gone_fd, self._life_fd)
-            self._gone_fd = self._life_fd = -1
+        """Wait until it and its children are gone; give its exit code, negative for a signal."""
+        async with self._waiting:
+            if self._gone_fd >= 0:
+                await anyio.wait_readable(self._gone_fd)
+                _close(self._gone_fd, self._life_fd)
+                self._gone_fd = self._life_fd = -1
         return self._process.wait()  # descriptors close a moment before the exit code is there
 
     def send(self, number: signal.Signals) -> None:

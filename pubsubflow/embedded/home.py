@@ -84,19 +84,14 @@ class Home:
         Raises:
             ConfigError: The folder cannot be used, is of a newer version, or somebody holds it.
         """
-        with translated(self.path):
-            self._prepare()
-            self._lock = await _locked(self.path / "lock", _GLANCE_SECONDS)
-            if self._lock is None:
-                raise ConfigError(_held_message(self.path, _owner(self.path)))
-            self._servers_lock = await _locked(self.path / "servers.lock", _BURIAL_SECONDS)
-            if self._servers_lock is None:
-                self.let_go()
-                raise ConfigError(
-                    f"servers of an earlier daemon still run on home {self.path}: end them "
-                    f"(fuser {self.path / 'servers.lock'} names them) and try again"
-                )
-            _check_version(self.path)
+        try:
+            with translated(self.path):
+                self._claim()
+                await self._lock_up()
+                self._furnish()
+        except BaseException:
+            self.let_go()
+            raise
 
     def let_go(self) -> None:
         """Give the home up; the locks of servers that still run stay."""
@@ -133,15 +128,35 @@ class Home:
             except msgspec.DecodeError as error:
                 raise ConfigError(f"{path} is damaged ({error}): restore it") from error
 
-    def _prepare(self) -> None:
+    async def _lock_up(self) -> None:
+        self._lock = await _locked(self.path / "lock", _GLANCE_SECONDS)
+        if self._lock is None:
+            raise ConfigError(_held_message(self.path, _owner(self.path)))
+        self._servers_lock = await _locked(self.path / "servers.lock", _BURIAL_SECONDS)
+        if self._servers_lock is None:
+            raise ConfigError(
+                f"servers of an earlier daemon still run on home {self.path}: end them "
+                f"(fuser {self.path / 'servers.lock'} names them) and try again"
+            )
+
+    def _claim(self) -> None:
+        """Make sure that the folder is there, ours, and of a version that we know."""
         self.path.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
         owner = self.path.stat().st_uid
         if os.geteuid() not in (0, owner):
             raise ConfigError(
                 f"home {self.path} belongs to user {owner}: name another folder with --home"
             )
-        if (self.path / "VERSION").exists() or not any(self.path.iterdir()):
+        version = self.path / "VERSION"
+        if version.exists():
+            _check_version(version)
+        if version.exists() or not any(self.path.iterdir()):
             self.path.chmod(_PRIVATE_FOLDER)  # a folder with other things in it is left as it is
+
+    def _furnish(self) -> None:
+        version = self.path / "VERSION"
+        if not version.exists():
+            write_private(version, f"{FORMAT}\n".encode())
         for folder in (self.log, self.nats, self.postgres):
             folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
 
@@ -198,20 +213,15 @@ def translated(home: Path) -> Iterator[None]:
         raise ConfigError(_advice(home, error)) from error
 
 
-def full_disk(home: Path) -> ConfigError:
-    """The error of a disk without space."""
-    return ConfigError(
-        f"no space is left on the disk of home {home}: free some, or name another folder "
-        "with --home"
-    )
-
-
 def _advice(home: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return str(full_disk(home))
+        return (
+            f"no space is left on the disk of home {home}: free some, or name another folder "
+            "with --home"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return (
-            f"home {home} is not writable ({error.filename}: {error.strerror}): "
+            f"home {home} is not ours to use ({error.filename}: {error.strerror}): "
             "name another folder with --home"
         )
     return f"home {home} cannot be used ({error}): name another folder with --home"
@@ -234,17 +244,14 @@ def _owner(home: Path) -> HomeOwner | None:
         return None
 
 
-def _check_version(home: Path) -> None:
-    path = home / "VERSION"
-    if not path.exists():
-        write_private(path, f"{FORMAT}\n".encode())
+def _check_version(path: Path) -> None:
     text = path.read_text().strip()
     if not text.isdecimal():
-        raise ConfigError(f"{path} holds {text!r} and not a number: is {home} a home at all?")
+        raise ConfigError(f"{path} holds {text!r}, not a number: name another folder with --home")
     if int(text) > FORMAT:
         raise ConfigError(
-            f"home {home} is of version {text} and this pubsubflow knows {FORMAT}: upgrade it, "
-            "or name another folder with --home"
+            f"home {path.parent} is of version {text} and this pubsubflow knows {FORMAT}: "
+            "upgrade pubsubflow, or name another folder with --home"
         )
 
 

@@ -12,8 +12,8 @@ import msgspec
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from pubsubflow.embedded.binaries import find_nats
-from pubsubflow.embedded.child import Child, describe_exit
-from pubsubflow.embedded.home import Home, full_disk, translated, write_private
+from pubsubflow.embedded.child import Child
+from pubsubflow.embedded.home import Home, translated, write_private
 from pubsubflow.embedded.journal import Journal
 from pubsubflow.errors import ConfigError
 
@@ -62,8 +62,7 @@ class NatsServer:
     def __init__(self, home: Home, token: str, port: int | None) -> None:
         self._home = home
         self._token = token
-        self._asked_port = port
-        self._port: int | None = port
+        self._port = port
         self._journal = Journal(home.log / "nats.log")
         self._child: Child | None = None
 
@@ -88,19 +87,11 @@ class NatsServer:
             if not _is_free(port):
                 raise _taken(port)
             name = f"pubsubflow-{secrets.token_hex(4)}"
-            self._spawn(name, port)
-        try:
-            with anyio.fail_after(_READY_SECONDS):
-                await self._ready(name, port)
-        except TimeoutError:
-            await self.stop()
-            raise ConfigError(
-                f"NATS was not ready in {_READY_SECONDS:g} s: see {self._journal.path}"
-            ) from None
-        if port != self._port or self._asked_port:
-            self._port = port
-            with translated(self._home.path):
+            child = self._child = self._spawn(name, port)
+            await self._become_ready(child, name, port)
+            if port != self._known_port():
                 write_private(self._home.path / "nats.port", f"{port}\n".encode())
+            self._port = port
 
     async def wait(self) -> int:
         """Wait until it is gone; give its exit code."""
@@ -116,28 +107,32 @@ class NatsServer:
             await self._child.stop((signal.SIGTERM, _STOP_SECONDS))
             self._child = None
 
-    def trim_log(self) -> None:
+    def upkeep(self) -> None:
         """Keep its log within bounds."""
         self._journal.trim()
 
     def _choose_port(self) -> int:
         """The port this home had, else one that nobody uses."""
-        record = self._home.path / "nats.port"
-        known = record.read_text().strip() if record.exists() else ""
-        if known.isdecimal() and _is_free(int(known)):
-            return int(known)
+        known = self._known_port()
+        if known and _is_free(known):
+            return known
         for _ in range(_TRIES):
             port = secrets.choice(_PORTS)
             if _is_free(port):
                 return port
         raise ConfigError("no free port for NATS was found: name one with --nats-port")
 
-    def _spawn(self, name: str, port: int) -> None:
+    def _known_port(self) -> int | None:
+        record = self._home.path / "nats.port"
+        text = record.read_text().strip() if record.exists() else ""
+        return int(text) if text.isdecimal() else None
+
+    def _spawn(self, name: str, port: int) -> Child:
         config = self._home.nats / "nats.conf"
         write_private(config, msgspec.json.format(msgspec.json.encode(self._config(name, port))))
         output = self._journal.open()
         try:
-            self._child = Child.spawn(
+            return Child.spawn(
                 [find_nats(), "-c", config],
                 cwd=self._home.nats,
                 output=output,
@@ -169,22 +164,24 @@ class NatsServer:
             },
         }
 
-    async def _ready(self, name: str, port: int) -> None:
+    async def _become_ready(self, child: Child, name: str, port: int) -> None:
+        try:
+            with anyio.fail_after(_READY_SECONDS):
+                await self._ready(child, name, port)
+        except TimeoutError:
+            await self.stop()
+            raise ConfigError(
+                f"NATS was not ready in {_READY_SECONDS:g} s: see {self._journal.path}"
+            ) from None
+
+    async def _ready(self, child: Child, name: str, port: int) -> None:
         """Wait for its greeting; it listens once JetStream has recovered."""
         while not await _greets(name, port):
-            if self._child is None or self._child.exited:
-                raise self._failure(describe_exit(await self.wait()), port)
+            if child.exited:
+                code = await self.wait()
+                taken = self._journal.contains("address already in use")
+                raise _taken(port) if taken else self._journal.failure("NATS", code)
             await anyio.sleep(_POLL_SECONDS)
-
-    def _failure(self, exit_text: str, port: int) -> ConfigError:
-        if self._journal.tells_of_full_disk:
-            return full_disk(self._home.path)
-        if self._journal.contains("address already in use"):
-            return _taken(port)
-        return ConfigError(
-            f"NATS did not start ({exit_text}): {self._journal.last_words()} "
-            f"(see {self._journal.path})"
-        )
 
 
 async def _greets(name: str, port: int) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from anyio import to_thread
 
 from pubsubflow.embedded import settings
-from pubsubflow.embedded.child import Child, describe_exit
+from pubsubflow.embedded.child import Child
 from pubsubflow.embedded.home import Home, translated
 from pubsubflow.embedded.journal import Journal
 from pubsubflow.embedded.programs import Programs
@@ -90,14 +90,7 @@ class PostgresServer:
             self._tidy(programs)
             self._host = _reachable(self._data)
             self._child = programs.spawn("postgres", self._data)
-        try:
-            with anyio.fail_after(_READY_SECONDS):
-                await self._ready(self._child, programs)
-        except TimeoutError:
-            await self.stop()
-            raise ConfigError(
-                f"Postgres was not ready in {_READY_SECONDS:g} s: see {self._journal.path}"
-            ) from None
+            await self._become_ready(self._child)
 
     async def wait(self) -> int:
         """Wait until it and its backends are gone; give the postmaster's exit code."""
@@ -119,9 +112,11 @@ class PostgresServer:
             self._host.parent.rmdir()
             self._host = self._data
 
-    def trim_log(self) -> None:
-        """Keep its log within bounds."""
+    def upkeep(self) -> None:
+        """Keep its log within bounds, and the socket's link from looking like old rubbish."""
         self._journal.trim()
+        if self._host != self._data:
+            self._host = _reachable(self._data)
 
     def _check_major(self, installed: str) -> None:
         made_by = (self._data / "PG_VERSION").read_text().strip()
@@ -158,11 +153,21 @@ class PostgresServer:
         if configuration.read_text() != settings.CONFIGURATION:
             programs.write(configuration, settings.CONFIGURATION)
 
-    async def _ready(self, child: Child, programs: Programs) -> None:
+    async def _become_ready(self, child: Child) -> None:
+        try:
+            with anyio.fail_after(_READY_SECONDS):
+                await self._ready(child)
+        except TimeoutError:
+            await self.stop()
+            raise ConfigError(
+                f"Postgres was not ready in {_READY_SECONDS:g} s: see {self._journal.path}"
+            ) from None
+
+    async def _ready(self, child: Child) -> None:
         """Wait until the postmaster says so in its pid file."""
         while not self._says_ready(child.pid):
             if child.exited:
-                raise programs.failure("Postgres", describe_exit(await self.wait()))
+                raise self._journal.failure("Postgres", await self.wait())
             await anyio.sleep(_POLL_SECONDS)
 
     def _says_ready(self, pid: int) -> bool:
@@ -193,6 +198,9 @@ def _reachable(data: Path) -> Path:
         raise ConfigError(f"{folder} is somebody else's: name a home with a shorter path by --home")
     folder.chmod(0o700)
     link = folder / "pg"
-    link.unlink(missing_ok=True)
-    link.symlink_to(data)
+    if not link.is_symlink() or link.readlink() != data:
+        link.unlink(missing_ok=True)
+        link.symlink_to(data)
+    for path in (link, folder):
+        os.utime(path, follow_symlinks=False)
     return link

@@ -13,10 +13,9 @@ from anyio import to_thread
 
 from pubsubflow.embedded.account import Account, choose_account
 from pubsubflow.embedded.binaries import PostgresInstall, find_postgres, readable_by
-from pubsubflow.embedded.child import Child, describe_exit
-from pubsubflow.embedded.home import Home, full_disk, write_private
+from pubsubflow.embedded.child import Child
+from pubsubflow.embedded.home import Home, write_private
 from pubsubflow.embedded.journal import Journal
-from pubsubflow.errors import ConfigError
 
 _HERE = "/proc/self/cwd"
 
@@ -89,6 +88,7 @@ class Programs:
 
         Raises:
             ConfigError: It failed; the text quotes it.
+            OSError: The disk is full, or no process could be made.
         """
         with tempfile.TemporaryFile() as file:
             file.write(stdin.encode())
@@ -100,7 +100,7 @@ class Programs:
             with anyio.CancelScope(shield=True):
                 await child.stop()
         if code or self._journal.contains("ERROR:"):  # a stand-alone backend goes on after one
-            raise self.failure(program, describe_exit(code))
+            raise self._journal.failure(program, code)
 
     def make_folder(self, path: Path) -> None:
         """Make a folder that is the account's alone."""
@@ -112,15 +112,6 @@ class Programs:
         """Write a file that is the account's alone."""
         owner = (self._account.uid, self._account.gid) if self._account else None
         write_private(path, content.encode(), owner)
-
-    def failure(self, program: str, exit_text: str) -> ConfigError:
-        """Give the error for a program that ended before its time."""
-        if self._journal.tells_of_full_disk:
-            return full_disk(self._home.path)
-        return ConfigError(
-            f"{program} did not start ({exit_text}): {self._journal.last_words()} "
-            f"(see {self._journal.path})"
-        )
 
     def _seen_from_within(self, data: Path) -> Path:
         return Path(_HERE) if self._account and sys.platform == "linux" else data

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 _LONG_LIFE_SECONDS = 30.0  # a server that lived so long had no trouble of its own
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
-_TRIM_SECONDS = 60.0
+_UPKEEP_SECONDS = 60.0
 _T = TypeVar("_T")
 _STOP_SECONDS = 20.0  # above what both servers' own limits add up to
 
@@ -40,7 +40,7 @@ class _Server(Protocol):
 
     async def stop(self) -> None: ...
 
-    def trim_log(self) -> None: ...
+    def upkeep(self) -> None: ...
 
 
 def _utc_now() -> datetime:
@@ -159,18 +159,20 @@ class EmbeddedServers:
         async with anyio.create_task_group() as group:
             for server in servers:
                 group.start_soon(_keep_alive, server, name=f"keep {server.name} alive")
-            group.start_soon(_trim_logs, *servers, name="trim logs")
+            group.start_soon(_look_after, *servers, name="upkeep")
             task_status.started()
             await stopping.wait()
             group.cancel_scope.cancel()
 
     async def _leave(self) -> None:
-        with anyio.move_on_after(_STOP_SECONDS, shield=True):
-            async with anyio.create_task_group() as group:
-                for server in (self._nats, self._postgres):
-                    if server:
-                        group.start_soon(server.stop)
-        self._home.let_go()
+        try:
+            with anyio.move_on_after(_STOP_SECONDS, shield=True):
+                async with anyio.create_task_group() as group:
+                    for server in (self._nats, self._postgres):
+                        if server:
+                            group.start_soon(server.stop)
+        finally:
+            self._home.let_go()
 
 
 async def _start(*servers: _Server) -> None:
@@ -219,11 +221,11 @@ async def _start_again(server: _Server, pause: float) -> float:
             return pause
 
 
-async def _trim_logs(*servers: _Server) -> None:
+async def _look_after(*servers: _Server) -> None:
     while True:
-        await anyio.sleep(_TRIM_SECONDS)
+        await anyio.sleep(_UPKEEP_SECONDS)
         for server in servers:
-            server.trim_log()
+            server.upkeep()
 
 
 def _entered(value: _T | None) -> _T:
