@@ -217,9 +217,10 @@ class CancelOrder(Struct, frozen=True, array_like=True):
 
 
 class AskSource(Struct, frozen=True, array_like=True, tag="source"):
-    """Ask a manager for a SourceBundle."""
+    """Ask a manager for a SourceBundle, from byte `offset` of its encoded form on."""
 
     hash: str
+    offset: int = 0
 
 
 class AskResult(Struct, frozen=True, array_like=True, tag="result"):
