@@ -13,7 +13,6 @@ from msgspec import Struct
 from pubsubflow.model.conditions import Condition
 from pubsubflow.model.timetable import Cron, Every
 
-
 LONGEST_CHAIN = 64
 
 
@@ -170,8 +169,8 @@ class Plan:
             after = self.downstream[task.node]
             chains[task.node] = ()
             if len(after) == 1 and _continues(task, self.spec.tasks[after[0]]):
-                chains[task.node] = (after[0], *chains[after[0]])
-        return tuple(chains[node][:LONGEST_CHAIN] for node in range(len(self.spec.tasks)))
+                chains[task.node] = (after[0], *chains[after[0]])[:LONGEST_CHAIN]
+        return tuple(chains[node] for node in range(len(self.spec.tasks)))
 
 
 def _continues(task: TaskSpec, follower: TaskSpec) -> bool:

@@ -1,0 +1,228 @@
+"""One transaction over a batch: lock, read, decide, write; what follows is published afterwards.
+
+Lock order, the same for every manager: claimed event keys, runs by number, gates by DAG. Event
+ids are taken under the gates' locks, so for every DAG the order of ids is the order in which its
+events were decided. Two managers may still meet on gates that a cascade adds; Postgres then ends
+one of the two, and it starts over.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from msgspec import Struct
+
+from pubsubflow.errors import InvalidInput, NotFound
+from pubsubflow.manager.dispatch import Dispatch
+from pubsubflow.manager.gates import Gates
+from pubsubflow.manager.inputs import Item
+from pubsubflow.manager.ledger import Ledger, LiveTask, LoggedEvent, RunWork, decode_progress
+from pubsubflow.manager.numbers import Numbers
+from pubsubflow.manager.running import Running
+from pubsubflow.manager.scheduling import Scheduling
+from pubsubflow.manager.versions import Versions
+from pubsubflow.manager.writing import write
+from pubsubflow.model.calls import CancelRun, PostEvents, Recorded, TimersDue
+from pubsubflow.model.datasets import normalise_uri
+from pubsubflow.model.ids import new_id
+from pubsubflow.model.messages import (
+    EventInfo,
+    GoneMessage,
+    LogMessage,
+    ResultMessage,
+    StartedMessage,
+    TaskMessage,
+)
+from pubsubflow.model.states import TaskState
+from pubsubflow.store.fold import FoldTransaction, Row
+
+
+class Folded(Struct):
+    """What a committed batch leaves to do.
+
+    Attributes:
+        orders: Tasks to hand out: (queue, order).
+        ledger: What was written, for the news.
+    """
+
+    orders: list[tuple[str, TaskMessage]]
+    ledger: Ledger
+
+
+class Fold:
+    """Folds batches of items, each batch in the transaction that the caller opened."""
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        ids: Callable[[], UUID] = new_id,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._now = now
+        self._new_id = ids
+        self._chance = chance
+        self._numbers = Numbers()
+        self._versions = Versions()
+
+    async def fold(self, items: Sequence[Item], transaction: FoldTransaction) -> Folded:
+        """Decide about a batch and write it.
+
+        Items that came too early are marked `postponed`; those that cannot be done because of
+        what they ask for get their `error`. Any other failure is raised and the transaction must
+        be rolled back.
+        """
+        for item in items:
+            item.reset()
+        ledger = Ledger(self._now())
+        running = Running(ledger, new_id=self._new_id, chance=self._chance)
+        await self._claim_keys(items, transaction)
+        await self._lock_runs(items, ledger, transaction)
+        for item in items:
+            self._apply(item, ledger, running)
+        scheduling = Scheduling(
+            ledger, running, new_id=self._new_id, take_number=self._numbers.take
+        )
+        gates = Gates(ledger, transaction, self._versions, self._numbers, scheduling)
+        await gates.settle(items, running)
+        await write(ledger, transaction)
+        orders = await Dispatch(ledger, transaction).build()
+        return Folded(orders, ledger)
+
+    def committed(self, folded: Folded) -> None:
+        """Note that the transaction of a batch has committed."""
+        self._versions.remember_datasets(folded.ledger.datasets)
+
+    async def _claim_keys(self, items: Sequence[Item], transaction: FoldTransaction) -> None:
+        """Give every posted event its id, or the id it got when it was posted before."""
+        claims: dict[str, UUID] = {}
+        for item in items:
+            if isinstance(item.what, PostEvents):
+                item.answer = []
+                for key in item.what.keys:
+                    event_id = self._new_id()
+                    first = key is None or claims.setdefault(key, event_id) is event_id
+                    item.answer.append(Recorded(event_id, duplicate=not first))
+        if not claims:
+            return
+        free = {
+            row["key"]
+            for row in await transaction.fetch_rows("claim_event_keys", list(claims.items()))
+        }
+        known = dict(claims)
+        taken = sorted(claims.keys() - free)
+        if taken:
+            rows = await transaction.fetch("find_event_keys", taken)
+            known.update((row["key"], row["event_id"]) for row in rows)
+        for item in items:
+            if isinstance(item.what, PostEvents):
+                item.answer = [
+                    recorded
+                    if key is None
+                    else Recorded(known[key], recorded.duplicate or key not in free)
+                    for key, recorded in zip(item.what.keys, item.answer, strict=True)
+                ]
+
+    async def _lock_runs(
+        self, items: Sequence[Item], ledger: Ledger, transaction: FoldTransaction
+    ) -> None:
+        tasks: set[tuple[int, int, int]] = set()
+        whole: set[int] = set()
+        for item in items:
+            what = item.what
+            if isinstance(what, ResultMessage | StartedMessage):
+                tasks.add((what.run, what.node, what.map_index))
+                if isinstance(what, ResultMessage) and what.after >= 0:
+                    tasks.add((what.run, what.after, -1))
+            elif isinstance(what, GoneMessage):
+                rows = await transaction.fetch("find_chained_runs", what.worker)
+                whole.update(row["run"] for row in rows)
+            elif isinstance(what, TimersDue):
+                whole.update(timer.run for timer in what.timers if timer.run is not None)
+            elif isinstance(what, CancelRun):
+                item.answer = await self._find_run(what.run_id, item, transaction)
+                if item.answer is not None:
+                    whole.add(item.answer["id"])
+        rows = await transaction.lock_runs({run for run, _, _ in tasks} | whole)
+        await self._versions.load(transaction, (row["version"] for row in rows))
+        for row in rows:
+            ledger.runs[row["run"]] = RunWork(
+                row["run"],
+                self._versions.get(row["version"]),
+                decode_progress(row["progress"]),
+                row["info"],
+                new=False,
+            )
+        asked = sorted(key for key in tasks if key[0] in ledger.runs and key[0] not in whole)
+        _take_in(ledger, await transaction.fetch_rows("read_live_tasks", asked))
+        if whole:
+            _take_in(ledger, await transaction.fetch("read_run_live_tasks", sorted(whole)))
+
+    @staticmethod
+    async def _find_run(run_id: UUID, item: Item, transaction: FoldTransaction) -> Row | None:
+        rows = await transaction.fetch("find_runs", [run_id])
+        if not rows:
+            item.error = NotFound("run", str(run_id))
+            return None
+        if rows[0]["state"] not in ("queued", "running"):
+            item.error = InvalidInput(f"run {run_id} has ended: {rows[0]['state']}")
+            return None
+        return rows[0]
+
+    def _apply(self, item: Item, ledger: Ledger, running: Running) -> None:
+        what = item.what
+        if isinstance(what, ResultMessage):
+            if running.too_early(what):
+                item.postponed = True
+            else:
+                running.finished(what)
+        elif isinstance(what, StartedMessage):
+            running.started(what)
+        elif isinstance(what, LogMessage):
+            running.logged(what)
+        elif isinstance(what, GoneMessage):
+            running.worker_gone(what.worker)
+        elif isinstance(what, CancelRun):
+            run = ledger.runs.get(item.answer["id"]) if item.answer is not None else None
+            if run is not None and run.outcome is None:
+                running.cancel(run, what.reason)
+        elif isinstance(what, PostEvents):
+            self._post(item, what, ledger)
+
+    def _post(self, item: Item, what: PostEvents, ledger: Ledger) -> None:
+        for event, recorded in zip(what.events, item.answer, strict=True):
+            if recorded.duplicate:
+                continue
+            ledger.events.append(
+                LoggedEvent(
+                    recorded.event_id,
+                    EventInfo(
+                        str(recorded.event_id),
+                        normalise_uri(event.dataset),
+                        event.extra,
+                        event.partition,
+                        event.time or ledger.now,
+                        what.source,
+                    ),
+                )
+            )
+
+
+def _take_in(ledger: Ledger, rows: Sequence[Row]) -> None:
+    for row in rows:
+        run = ledger.runs.get(row["run"])
+        if run is None:
+            continue
+        run.live[row["node"], row["map_index"]] = LiveTask(
+            row["attempt"],
+            row["delivery"],
+            row["crashes"],
+            TaskState(row["state"]),
+            row["chained"],
+            row["worker"],
+            row["queued_at"],
+            row["started_at"],
+            stored=True,
+            changed=False,
+        )

@@ -1,0 +1,164 @@
+"""The connection to Postgres: pool, transactions, and the translation of its errors."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Self
+
+import anyio
+import asyncpg
+import msgspec
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+
+from pubsubflow.errors import ConfigError, StoreUnavailable
+
+log = structlog.get_logger()
+
+Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+CLEAN_UP_SECONDS = 5.0
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+_REFUSED = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+TRANSIENT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where Postgres is and how many connections a daemon may hold.
+
+    Attributes:
+        url: `postgres://user:password@host:port/database`; empty for the daemon's own server.
+        pool_max_size: Connections at most.
+        connect_seconds: How long a first connection may take, retries included.
+    """
+
+    url: str = ""
+    pool_max_size: int = 12
+    connect_seconds: float = 10.0
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's errors into ours: StoreUnavailable when trying again may help.
+
+    Raises:
+        StoreUnavailable: The server is away, starting or out of connections.
+        ConfigError: It refuses the account or does not have the database.
+    """
+    try:
+        yield
+    except (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+    ) as error:
+        raise ConfigError(
+            f"Postgres refuses the connection: {error}; check postgres.url"
+        ) from error
+    except _AWAY as error:
+        raise StoreUnavailable(
+            f"Postgres is out of reach: {error or type(error).__name__}"
+        ) from error
+
+
+async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name,
+            schema="pg_catalog",
+            encoder=lambda value: msgspec.json.encode(value).decode(),
+            decoder=msgspec.json.decode,
+        )
+
+
+class Database:
+    """A pool of connections; see `open`."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: PostgresSettings) -> AsyncIterator[Self]:
+        """Open the pool and close it at the end.
+
+        Raises:
+            StoreUnavailable: Nobody answers within `connect_seconds`.
+            ConfigError: The server refuses the account or the database.
+        """
+        pool = await _connect(settings)
+        try:
+            yield cls(pool)
+        finally:
+            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True) as scope:
+                await pool.close()
+            if scope.cancelled_caught:
+                pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Borrow a connection; it goes back whole even when the caller is cancelled."""
+        with translated():
+            connection = await self._pool.acquire()
+        try:
+            with translated():
+                yield connection
+        finally:
+            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
+                await self._pool.release(connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Borrow a connection for one transaction: committed at the end, rolled back on error."""
+        async with self.connection() as connection, begin(connection):
+            yield connection
+
+
+@asynccontextmanager
+async def begin(connection: Connection) -> AsyncIterator[None]:
+    """Run one transaction; its end is shielded from cancellation."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    except BaseException:
+        if not connection.is_closed():
+            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
+                await transaction.rollback()
+        raise
+    with anyio.CancelScope(shield=True):
+        await transaction.commit()
+
+
+async def _connect(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]":
+    deadline = anyio.current_time() + settings.connect_seconds
+    delay = 0.02
+    while True:
+        try:
+            with translated():
+                return await asyncpg.create_pool(
+                    settings.url,
+                    min_size=1,
+                    max_size=settings.pool_max_size,
+                    init=_prepare,
+                    max_inactive_connection_lifetime=60,
+                    server_settings={"application_name": "pubsubflow", "timezone": "UTC"},
+                )
+        except StoreUnavailable:
+            if anyio.current_time() > deadline:
+                raise
+            await anyio.sleep(delay)
+            delay = min(delay * 2, 0.5)
+        except ValueError as error:
+            raise ConfigError(f"postgres.url cannot be read: {error}") from error

@@ -1,0 +1,239 @@
+-- Everything pubsubflow knows. Outsiders see UUIDs, inside there are bigints.
+-- Hot tables (gate, run_live, task_live, pending, timer) hold only what is not finished and stay
+-- small; no index covers a column that a hot update changes, so those updates stay on their page.
+
+CREATE TABLE dataset (
+    id          int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    uri         text NOT NULL UNIQUE,
+    name        text,
+    grp         text,
+    extra       jsonb NOT NULL DEFAULT '{}',
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE source (
+    hash        text PRIMARY KEY,
+    bundle      bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- One row a DAG file: what stands in it now, and the error of its last import, if any.
+CREATE TABLE dag_file (
+    file        text PRIMARY KEY,
+    source      text NOT NULL,
+    error       text,
+    traceback   text,
+    seconds     float8 NOT NULL DEFAULT 0,
+    read_at     timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE dag (
+    id          int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    dag_id      text NOT NULL UNIQUE,
+    file        text NOT NULL,
+    present     boolean NOT NULL DEFAULT true,
+    version     bigint NOT NULL DEFAULT 0,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX dag_by_file ON dag (file);
+
+CREATE TABLE dag_version (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    dag         int NOT NULL REFERENCES dag,
+    number      int NOT NULL,
+    hash        text NOT NULL,
+    spec        bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (dag, hash)
+);
+
+-- The lock of a DAG's schedule, and all that deciding about it needs.
+-- pending[place + 1] is the number of rows in `pending` for that place.
+CREATE TABLE gate (
+    dag         int PRIMARY KEY REFERENCES dag,
+    version     bigint NOT NULL,
+    paused      boolean NOT NULL DEFAULT false,
+    active      int NOT NULL DEFAULT 0,
+    queued      int NOT NULL DEFAULT 0,
+    pending     int[] NOT NULL DEFAULT '{}'
+) WITH (fillfactor = 50);
+
+CREATE TABLE subscription (
+    dataset     int NOT NULL REFERENCES dataset,
+    dag         int NOT NULL REFERENCES dag,
+    PRIMARY KEY (dataset, dag)
+);
+CREATE INDEX subscription_by_dag ON subscription (dag);
+
+CREATE SEQUENCE event_id;
+CREATE TABLE event (
+    id          bigint PRIMARY KEY,
+    event_id    uuid NOT NULL,
+    dataset     int NOT NULL,
+    extra       jsonb NOT NULL,
+    partition   text,
+    time        timestamptz NOT NULL,
+    source      text NOT NULL,
+    run         bigint,
+    node        int,
+    map_index   int,
+    recorded_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX event_by_dataset ON event (dataset, id);
+CREATE INDEX event_by_run ON event (run) WHERE run IS NOT NULL;
+CREATE UNIQUE INDEX event_by_event_id ON event (event_id);
+
+-- The keys under which outsiders posted events; the same key again gives the same event.
+CREATE TABLE event_key (
+    key         text PRIMARY KEY,
+    event_id    uuid NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- What a DAG's place has not consumed yet.
+CREATE TABLE pending (
+    dag         int NOT NULL,
+    place       smallint NOT NULL,
+    event       bigint NOT NULL,
+    PRIMARY KEY (dag, place, event)
+);
+
+CREATE SEQUENCE run_number INCREMENT BY 1000;
+CREATE TABLE run (
+    id          bigint PRIMARY KEY,
+    run_id      uuid NOT NULL UNIQUE,
+    dag         int NOT NULL,
+    version     bigint NOT NULL,
+    run_key     text NOT NULL,
+    kind        text NOT NULL,
+    state       text NOT NULL,
+    params      jsonb NOT NULL,
+    logical_time timestamptz,
+    partition   text,
+    cause       text NOT NULL,
+    error       text,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    started_at  timestamptz,
+    ended_at    timestamptz,
+    UNIQUE (dag, run_key)
+) WITH (fillfactor = 80);
+CREATE INDEX run_by_dag ON run (dag, id);
+
+-- Only while a run is running: its progress, and what its tasks may know of it.
+CREATE TABLE run_live (
+    run         bigint PRIMARY KEY,
+    dag         int NOT NULL,
+    version     bigint NOT NULL,
+    progress    bytea NOT NULL,
+    info        bytea NOT NULL
+) WITH (fillfactor = 50);
+
+-- Runs over the limit of their DAG, in order.
+CREATE TABLE run_queue (
+    position    bigint GENERATED ALWAYS AS IDENTITY,
+    dag         int NOT NULL,
+    run         bigint NOT NULL,
+    info        bytea NOT NULL,
+    PRIMARY KEY (dag, position)
+);
+CREATE INDEX run_queue_by_run ON run_queue (run);
+
+-- Why a run exists: the events it consumed, and in which place.
+CREATE TABLE run_event (
+    run         bigint NOT NULL,
+    event       bigint NOT NULL,
+    place       smallint NOT NULL,
+    PRIMARY KEY (run, event, place)
+);
+CREATE INDEX run_event_by_event ON run_event (event);
+
+-- Only while a task is not finished. A row in state `queued` is the undelivered message itself.
+-- `chained` rows were started by the runner that finished the task before: no message covers them.
+CREATE TABLE task_live (
+    run         bigint NOT NULL,
+    node        int NOT NULL,
+    map_index   int NOT NULL,
+    attempt     int NOT NULL,
+    delivery    int NOT NULL,
+    crashes     int NOT NULL DEFAULT 0,
+    state       text NOT NULL,
+    chained     boolean NOT NULL DEFAULT false,
+    worker      text,
+    queued_at   timestamptz NOT NULL DEFAULT now(),
+    started_at  timestamptz,
+    PRIMARY KEY (run, node, map_index)
+) WITH (fillfactor = 50);
+
+CREATE TABLE task (
+    run         bigint NOT NULL,
+    node        int NOT NULL,
+    map_index   int NOT NULL,
+    attempt     int NOT NULL,
+    state       text NOT NULL,
+    worker      text,
+    queued_at   timestamptz,
+    started_at  timestamptz,
+    ended_at    timestamptz NOT NULL,
+    length      int,
+    result      bytea,
+    error       jsonb,
+    PRIMARY KEY (run, node, map_index)
+);
+
+-- Attempts that were followed by another one.
+CREATE TABLE attempt (
+    run         bigint NOT NULL,
+    node        int NOT NULL,
+    map_index   int NOT NULL,
+    attempt     int NOT NULL,
+    delivery    int NOT NULL,
+    worker      text,
+    started_at  timestamptz,
+    ended_at    timestamptz NOT NULL,
+    error       jsonb,
+    PRIMARY KEY (run, node, map_index, attempt, delivery)
+);
+
+CREATE TABLE log (
+    run         bigint NOT NULL,
+    node        int NOT NULL,
+    map_index   int NOT NULL,
+    attempt     int NOT NULL,
+    delivery    int NOT NULL,
+    sequence    int NOT NULL,
+    text        text NOT NULL,
+    PRIMARY KEY (run, node, map_index, attempt, delivery, sequence)
+);
+
+CREATE TABLE timer (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    due_at      timestamptz NOT NULL,
+    kind        text NOT NULL,
+    dag         int,
+    run         bigint,
+    node        int,
+    map_index   int,
+    attempt     int
+);
+CREATE INDEX timer_by_due ON timer (due_at);
+CREATE INDEX timer_by_run ON timer (run) WHERE run IS NOT NULL;
+CREATE UNIQUE INDEX timer_one_tick_a_dag ON timer (dag) WHERE kind = 'tick';
+
+CREATE TABLE worker (
+    worker      text PRIMARY KEY,
+    host        text NOT NULL,
+    pid         int NOT NULL,
+    slots       int NOT NULL,
+    busy        int NOT NULL,
+    started_at  timestamptz NOT NULL DEFAULT now(),
+    seen_at     timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+
+-- What could not be done, kept for a person: nothing is dropped in silence.
+CREATE TABLE dead_letter (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    subject     text NOT NULL,
+    payload     bytea NOT NULL,
+    reason      text NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);

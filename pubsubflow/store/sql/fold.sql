@@ -1,0 +1,303 @@
+-- The manager's transaction: lock, read, and write what was decided.
+
+-- name: lock_runs
+-- Lock the live runs among $1, in order, and return their progress.
+SELECT run, dag, version, progress, info
+FROM run_live
+WHERE run = ANY($1::bigint[])
+ORDER BY run
+FOR UPDATE;
+
+-- name: read_live_tasks
+-- Return the live rows of the given task instances; their runs are locked.
+SELECT t.run, t.node, t.map_index, t.attempt, t.delivery, t.crashes, t.state, t.chained, t.worker,
+       t.queued_at, t.started_at
+FROM unnest($1::bigint[], $2::int[], $3::int[]) AS asked (run, node, map_index)
+JOIN task_live AS t USING (run, node, map_index);
+
+-- name: read_run_live_tasks
+-- Return every live row of the given runs; they are locked.
+SELECT run, node, map_index, attempt, delivery, crashes, state, chained, worker, queued_at,
+       started_at
+FROM task_live
+WHERE run = ANY($1::bigint[])
+ORDER BY run, node, map_index;
+
+-- name: find_chained_runs
+-- Return the runs in which a worker has tasks that no message covers.
+SELECT DISTINCT run FROM task_live WHERE worker = $1 AND chained ORDER BY run;
+
+-- name: name_datasets
+-- Make the datasets $1 known that are not; return the ids of all.
+WITH asked AS (
+    SELECT DISTINCT uri FROM unnest($1::text[]) AS asked (uri) ORDER BY uri
+), made AS (
+    INSERT INTO dataset (uri) SELECT uri FROM asked
+    ON CONFLICT (uri) DO NOTHING
+    RETURNING id, uri
+)
+SELECT id, uri FROM made
+UNION ALL
+SELECT dataset.id, dataset.uri FROM dataset JOIN asked USING (uri);
+
+-- name: lock_gates
+-- Lock, in order, the gates of the DAGs $2 and of those that subscribe to the datasets $1.
+SELECT dag, version, paused, active, queued, pending
+FROM gate
+WHERE dag = ANY($2::int[])
+   OR dag IN (SELECT dag FROM subscription WHERE dataset = ANY($1::int[]))
+ORDER BY dag
+FOR UPDATE;
+
+-- name: take_event_ids
+-- Take $1 event ids; called under the gates' locks, so that ids and order agree for every DAG.
+SELECT nextval('event_id') FROM generate_series(1, $1);
+
+-- name: take_run_numbers
+-- Take a block of 1,000 run numbers; returns the first.
+SELECT nextval('run_number');
+
+-- name: claim_event_keys
+-- Claim keys for new events, in order; returns the keys that were free.
+INSERT INTO event_key (key, event_id)
+SELECT key, event_id FROM unnest($1::text[], $2::uuid[]) AS n (key, event_id) ORDER BY key
+ON CONFLICT (key) DO NOTHING
+RETURNING key;
+
+-- name: find_event_keys
+-- Return the events that were posted under the keys $1 before.
+SELECT key, event_id FROM event_key WHERE key = ANY($1::text[]);
+
+-- name: record_events
+-- Append events to the log.
+INSERT INTO event (id, event_id, dataset, extra, partition, time, source, run, node, map_index)
+SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::jsonb[], $5::text[],
+                     $6::timestamptz[], $7::text[], $8::bigint[], $9::int[], $10::int[]);
+
+-- name: record_pending
+-- Keep events for the places that have not consumed them.
+INSERT INTO pending (dag, place, event)
+SELECT * FROM unnest($1::int[], $2::smallint[], $3::bigint[]);
+
+-- name: read_pending
+-- Return all pending events of a DAG in their order, as tasks will see them.
+SELECT DISTINCT ON (event.id) event.id, event.event_id, dataset.uri, event.extra, event.partition,
+       event.time, event.source, run.run_id, dag.dag_id, event.node, run.version
+FROM pending
+JOIN event ON event.id = pending.event
+JOIN dataset ON dataset.id = event.dataset
+LEFT JOIN run ON run.id = event.run
+LEFT JOIN dag ON dag.id = run.dag
+WHERE pending.dag = $1
+ORDER BY event.id;
+
+-- name: drop_pending
+-- Forget everything pending for a DAG.
+DELETE FROM pending WHERE dag = $1;
+
+-- name: consume_pending
+-- Let runs consume what is pending in places: dag, place → run.
+WITH consumed AS (
+    DELETE FROM pending
+    USING unnest($1::int[], $2::smallint[], $3::bigint[]) AS taken (dag, place, run)
+    WHERE pending.dag = taken.dag AND pending.place = taken.place
+    RETURNING taken.run, pending.event, pending.place
+)
+INSERT INTO run_event (run, event, place)
+SELECT run, event, place FROM consumed;
+
+-- name: read_consumable
+-- Return the events pending in places, as tasks will see them.
+SELECT taken.run AS consumer, event.event_id, dataset.uri, event.extra, event.partition, event.time,
+       event.source, run.run_id, dag.dag_id, event.node, run.version, pending.place
+FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS taken (dag, place, run)
+JOIN pending ON pending.dag = taken.dag AND pending.place = taken.place
+JOIN event ON event.id = pending.event
+JOIN dataset ON dataset.id = event.dataset
+LEFT JOIN run ON run.id = event.run
+LEFT JOIN dag ON dag.id = run.dag
+ORDER BY pending.event, pending.place;
+
+-- name: record_run_events
+-- Note which events runs consumed.
+INSERT INTO run_event (run, event, place)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[]);
+
+-- name: write_gates
+-- Write the gates back; pending counts come as texts such as {0,2}.
+UPDATE gate SET active = new.active, queued = new.queued, pending = new.pending::int[]
+FROM unnest($1::int[], $2::int[], $3::int[], $4::text[]) AS new (dag, active, queued, pending)
+WHERE gate.dag = new.dag;
+
+-- name: find_run_keys
+-- Return the runs that exist under (dag, key).
+SELECT run.dag, run.run_key, run.run_id
+FROM unnest($1::int[], $2::text[]) AS asked (dag, run_key)
+JOIN run USING (dag, run_key);
+
+-- name: create_runs
+-- Create runs; those in state `running` start now.
+INSERT INTO run (id, run_id, dag, version, run_key, kind, state, params, logical_time, partition,
+                 cause, started_at)
+SELECT n.id, n.run_id, n.dag, n.version, n.run_key, n.kind, n.state, n.params, n.logical_time,
+       n.partition, n.cause, CASE WHEN n.state = 'queued' THEN NULL ELSE now() END
+FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::text[],
+            $8::jsonb[], $9::timestamptz[], $10::text[], $11::text[])
+  AS n (id, run_id, dag, version, run_key, kind, state, params, logical_time, partition, cause);
+
+-- name: open_runs
+-- Give running runs their progress.
+INSERT INTO run_live (run, dag, version, progress, info)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bytea[], $5::bytea[]);
+
+-- name: queue_runs
+-- Put runs over their DAG's limit in line.
+INSERT INTO run_queue (dag, run, info)
+SELECT dag, run, info FROM unnest($1::int[], $2::bigint[], $3::bytea[])
+  WITH ORDINALITY AS n (dag, run, info, position)
+ORDER BY position;
+
+-- name: take_queued_runs
+-- Take the first $2 runs in line of a DAG; its gate is locked.
+WITH taken AS (
+    DELETE FROM run_queue
+    WHERE dag = $1 AND position IN (
+        SELECT position FROM run_queue WHERE dag = $1 ORDER BY position LIMIT $2
+    )
+    RETURNING position, run, info
+)
+SELECT taken.run, taken.info, run.version
+FROM taken JOIN run ON run.id = taken.run
+ORDER BY taken.position;
+
+-- name: start_runs
+-- Start runs that were in line.
+UPDATE run SET state = 'running', started_at = now()
+WHERE id = ANY($1::bigint[]) AND state = 'queued';
+
+-- name: write_progress
+-- Write the progress of runs back.
+UPDATE run_live SET progress = new.progress
+FROM unnest($1::bigint[], $2::bytea[]) AS new (run, progress)
+WHERE run_live.run = new.run;
+
+-- name: close_runs
+-- Finish runs.
+WITH closed AS (
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) AS n (run, state, error)
+), gone AS (
+    DELETE FROM run_live USING closed WHERE run_live.run = closed.run
+)
+UPDATE run SET state = closed.state, error = closed.error, ended_at = now()
+FROM closed
+WHERE run.id = closed.run AND run.state IN ('queued', 'running');
+
+-- name: unqueue_run
+-- Take a cancelled run out of the line; returns its DAG.
+DELETE FROM run_queue WHERE run = $1 RETURNING dag;
+
+-- name: queue_tasks
+-- Make rows for tasks that are handed out, or that a runner went straight on with.
+INSERT INTO task_live (run, node, map_index, attempt, delivery, state, chained, worker, started_at)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::text[],
+                     $7::boolean[], $8::text[], $9::timestamptz[]);
+
+-- name: rewrite_tasks
+-- Change live tasks: a new attempt or delivery, started, or waiting for a retry.
+UPDATE task_live SET
+    attempt = n.attempt, delivery = n.delivery, crashes = n.crashes, state = n.state,
+    chained = n.chained, worker = n.worker, started_at = n.started_at,
+    queued_at = CASE WHEN n.state = 'queued' THEN now() ELSE task_live.queued_at END
+FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[], $7::text[],
+            $8::boolean[], $9::text[], $10::timestamptz[])
+  AS n (run, node, map_index, attempt, delivery, crashes, state, chained, worker, started_at)
+WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index;
+
+-- name: remove_live_tasks
+-- Take finished tasks out of the live table.
+DELETE FROM task_live
+USING unnest($1::bigint[], $2::int[], $3::int[]) AS n (run, node, map_index)
+WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index;
+
+-- name: record_tasks
+-- Record how tasks ended.
+INSERT INTO task (run, node, map_index, attempt, state, worker, queued_at, started_at, ended_at,
+                  length, result, error)
+SELECT n.run, n.node, n.map_index, n.attempt, n.state, n.worker, n.queued_at, n.started_at,
+       coalesce(n.ended_at, now()), n.length, n.result, n.error
+FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::text[], $6::text[],
+            $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::int[], $11::bytea[],
+            $12::jsonb[])
+  AS n (run, node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length,
+        result, error);
+
+-- name: record_attempts
+-- Record attempts that another one follows.
+INSERT INTO attempt (run, node, map_index, attempt, delivery, worker, started_at, ended_at, error)
+SELECT n.run, n.node, n.map_index, n.attempt, n.delivery, n.worker, n.started_at,
+       coalesce(n.ended_at, now()), n.error
+FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::text[],
+            $7::timestamptz[], $8::timestamptz[], $9::jsonb[])
+  AS n (run, node, map_index, attempt, delivery, worker, started_at, ended_at, error)
+ON CONFLICT DO NOTHING;
+
+-- name: record_logs
+-- Keep pieces of output; a redelivered piece is there already.
+INSERT INTO log (run, node, map_index, attempt, delivery, sequence, text)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[],
+                     $7::text[])
+ON CONFLICT DO NOTHING;
+
+-- name: set_timers
+-- Set timers.
+INSERT INTO timer (due_at, kind, dag, run, node, map_index, attempt)
+SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::int[], $4::bigint[], $5::int[], $6::int[],
+                     $7::int[])
+ON CONFLICT DO NOTHING;
+
+-- name: take_timers
+-- Take timers that are due: whoever deletes a row acts on it.
+DELETE FROM timer WHERE id = ANY($1::bigint[])
+RETURNING id;
+
+-- name: drop_run_timers
+-- Forget the timers of runs that have ended.
+DELETE FROM timer WHERE run = ANY($1::bigint[]);
+
+-- name: read_results
+-- Return the results of nodes of runs, in map order; only successful instances have one.
+SELECT task.run, task.node, task.map_index, task.result, octet_length(task.result) AS size
+FROM unnest($1::bigint[], $2::int[]) AS asked (run, node)
+JOIN task USING (run, node)
+WHERE task.state = 'success'
+ORDER BY task.run, task.node, task.map_index;
+
+-- name: set_paused
+-- Pause or unpause a DAG; its gate is locked.
+UPDATE gate SET paused = $2 WHERE dag = $1;
+
+-- name: record_dead_letter
+-- Keep what could not be done.
+INSERT INTO dead_letter (subject, payload, reason) VALUES ($1, $2, $3);
+
+-- name: save_heartbeats
+-- Note which workers live.
+INSERT INTO worker (worker, host, pid, slots, busy)
+SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::int[])
+ON CONFLICT (worker) DO UPDATE SET seen_at = now(), busy = excluded.busy, slots = excluded.slots;
+
+-- name: forget_worker
+-- A worker is no more.
+DELETE FROM worker WHERE worker = $1;
+
+-- name: read_versions
+-- Return DAG versions.
+SELECT id, dag, spec FROM dag_version WHERE id = ANY($1::bigint[]);
+
+-- name: find_dags
+-- Return DAGs by their names.
+SELECT id, dag_id, present, version FROM dag WHERE dag_id = ANY($1::text[]);
+
+-- name: find_runs
+-- Return runs by what outsiders call them.
+SELECT id, run_id, dag, state, version FROM run WHERE run_id = ANY($1::uuid[]);
