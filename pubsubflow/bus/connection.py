@@ -198,8 +198,13 @@ class Bus:
             handler(Message(send, subject, reply, data, header))
 
         handle = self.wire.open_sink(subject, sink, queue=queue)
-        await self.flush()
-        return Subscription(self.wire, handle)
+        subscription = Subscription(self.wire, handle)
+        try:
+            await self.flush()
+        except BaseException:
+            subscription.unsubscribe()
+            raise
+        return subscription
 
     async def request(self, subject: str, payload: bytes, timeout_seconds: float) -> bytes:
         """Ask and return the first answer.
@@ -246,8 +251,8 @@ class Bus:
         """Make the three streams, or bring their settings up to date.
 
         Raises:
-            BusUnavailable: JetStream did not get ready within 30 s.
-            ConfigError: NATS has no JetStream, or refuses a stream.
+            BusUnavailable: There is no JetStream, or it did not get ready within 30 s.
+            ConfigError: JetStream refuses a stream.
         """
         give_up = anyio.current_time() + _SETUP_SECONDS
         for config in streams.stream_configs(self._settings.replicas):
@@ -256,7 +261,7 @@ class Bus:
                     await streams.ensure_stream(self, config)
                     break
                 except BusUnavailable:
-                    if anyio.current_time() > give_up:
+                    if anyio.current_time() > give_up or not self.wire.has_jetstream:
                         raise
                     await anyio.sleep(_SETUP_PAUSE_SECONDS)
 
@@ -294,6 +299,8 @@ class Bus:
     async def _close(self) -> None:
         self._closing = True
         self._durable.close()
+        if self._durable.outstanding:
+            log.warning("bus.closed_unacknowledged", messages=self._durable.outstanding)
         if self._online.is_set():
             try:
                 await self.wire.flush(_BARRIER_SECONDS)

@@ -25,6 +25,7 @@ _MAX_ASKED = 1_000
 _EXPIRES_SECONDS = 30.0
 _HEARTBEAT_SECONDS = 2.0
 _SILENCE_SECONDS = 2.5 * _HEARTBEAT_SECONDS
+_DRAIN_SECONDS = 2.0
 _MAX_PAUSE_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS = 0.05
 
@@ -173,8 +174,9 @@ class Puller:
         self._asking = False
         self._deliver = _give_back
         self._wire.close_sink(self._handle, keep_reading=True)
-        with anyio.move_on_after(_HEARTBEAT_SECONDS, shield=True):
-            await self._bus.flush()
+        if self._bus.connected:
+            with anyio.move_on_after(_DRAIN_SECONDS, shield=True):
+                await self._bus.flush()
 
     def _ask(self) -> None:
         room = min(self._credit, _MAX_ASKED) - self._asked

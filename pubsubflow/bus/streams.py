@@ -21,7 +21,7 @@ _NANOSECONDS = 1_000_000_000
 _EVENT_DAYS = 3
 _EVENT_MAX_BYTES = 512 * 1024 * 1024
 _MAX_WAITING_PULLS = 4_096
-_API_SECONDS = 5.0
+_API_SECONDS = 2.0
 
 _STREAM_NOT_FOUND = 10059
 _CONSUMER_NOT_FOUND = 10014
@@ -204,7 +204,11 @@ async def _find(bus: Requester, call: str, missing: int) -> Config | None:
 
 async def _ask(bus: Requester, call: str, body: Config | None) -> Config:
     payload = b"" if body is None else msgspec.json.encode(body)
-    data = await bus.request(f"$JS.API.{call}", payload, _API_SECONDS)
+    try:
+        data = await bus.request(f"$JS.API.{call}", payload, _API_SECONDS)
+    except BusUnavailable as away:
+        text = f"JetStream is away ({away}): is nats-server started with -js?"
+        raise BusUnavailable(text) from away
     answer = msgspec.json.decode(data, type=_Answer)
     if answer.error is not None:
         error = answer.error

@@ -4,7 +4,7 @@ nats-py connects, authenticates, speaks TLS, finds the other servers of a cluste
 reconnects. What it does per message (a regular expression, a queue, a task and a dataclass
 each) is replaced here by a plain parser that calls a function, and by a plain list that
 its flusher writes out. This is the only module that touches nats-py's inner names;
-``tests/integration/bus/test_wire.py`` holds it to them.
+``tests/integration/bus`` holds it to them.
 """
 
 import asyncio
@@ -157,7 +157,8 @@ class Wire(Client):
         # nats-py replays `_subs` on reconnect; never started, so it has no task of its own.
         self._subs[handle] = Subscription(self, handle, subject, queue=queue)
         self.sinks[b"%d" % handle] = sink
-        self.send(f"SUB {subject} {queue} {handle}\r\n".encode())
+        if self._status == Client.CONNECTED:  # otherwise the replay subscribes it
+            self.send(f"SUB {subject} {queue} {handle}\r\n".encode())
         return handle
 
     def close_sink(self, handle: int, *, keep_reading: bool = False) -> None:
@@ -177,11 +178,22 @@ class Wire(Client):
             self._pending = []
             self._pending_data_size = 0
 
+    @property
+    def has_jetstream(self) -> bool:
+        """Whether the server we are connected to keeps streams itself."""
+        return bool(self._server_info.get("jetstream"))
+
     async def shut(self) -> None:
         """Close, whether or not a connection was ever made."""
-        if self._flush_queue is not None:
-            await self.close()
-            self.sinks.clear()
+        if self._flush_queue is None:
+            return
+        if self._pending and not self.is_connected:
+            # nats-py would write it to the broken connection, raise, and stay half closed.
+            log.warning("bus.unsent", bytes=self._pending_data_size)
+            self._pending = []
+            self._pending_data_size = 0
+        await self.close()
+        self.sinks.clear()
 
     def on_ping(self) -> None:
         """Answer the server."""

@@ -1,0 +1,74 @@
+"""Reading the protocol, however the bytes are cut."""
+
+import pytest
+
+from pubsubflow.bus.frames import header_block, publication, read_headers
+from pubsubflow.bus.wire import Inflow, Wire
+from pubsubflow.errors import BusUnavailable
+
+pytestmark = pytest.mark.anyio
+
+BLOCK = header_block({"a": "1", "b": "x: y"})
+STREAM = (
+    b"PING\r\n"
+    b"MSG psf.a 1 5\r\nhe\r\nl\r\n"
+    b"+OK\r\n"
+    b"MSG psf.b 1 reply.to 0\r\n\r\n"
+    b"MSG psf.unknown 77 3\r\nabc\r\n"
+    b"HMSG psf.c 1 %d %d\r\n%bbody\r\n"
+    b"HMSG psf.d 1 reply.to %d %d\r\n%b\r\n"
+    b"PONG\r\n-ERR 'Permissions Violation'\r\n"
+    b"MSG psf.e 1 2\r\n\r\n\r\n"
+) % (len(BLOCK), len(BLOCK) + 4, BLOCK, len(BLOCK), len(BLOCK), BLOCK)
+EXPECTED = [
+    (b"psf.a", b"", b"he\r\nl", b""),
+    (b"psf.b", b"reply.to", b"", b""),
+    (b"psf.c", b"", b"body", BLOCK),
+    (b"psf.d", b"reply.to", b"", BLOCK),
+    (b"psf.e", b"", b"\r\n", b""),
+]
+
+
+@pytest.fixture
+async def wire():
+    return Wire(buffer_bytes=1_000)
+
+
+async def parsed(wire, chunks):
+    got = []
+    wire.sinks[b"1"] = lambda *message: got.append(message)
+    inflow = Inflow(wire)
+    for chunk in chunks:
+        await inflow.parse(chunk)
+    return got
+
+
+async def test_any_cut_gives_the_same_messages(wire):
+    for cut in range(len(STREAM) + 1):
+        assert await parsed(wire, [STREAM[:cut], STREAM[cut:]]) == EXPECTED
+        wire._pending.clear()
+        wire._pending_data_size = 0
+
+
+async def test_byte_by_byte_gives_the_same_messages(wire):
+    assert await parsed(wire, [bytes([byte]) for byte in STREAM]) == EXPECTED
+
+
+async def test_nonsense_ends_the_connection(wire):
+    from nats.errors import ProtocolError  # noqa: PLC0415 - only this test names the driver
+
+    for nonsense in (b"WHAT\r\n", b"MSG a 1 x\r\n"):
+        with pytest.raises(ProtocolError):
+            await parsed(wire, [nonsense])
+
+
+async def test_what_waits_is_bounded(wire):
+    wire.send(bytes(1_001))
+    with pytest.raises(BusUnavailable):
+        wire.send(b"")
+
+
+async def test_headers_survive_the_round_trip():
+    headers = {"Nats-Msg-Id": "1", "Colour": "żółty", "Empty": ""}
+    assert read_headers(header_block(headers)) == headers
+    assert publication("s", "", b"x") == b"PUB s  1\r\nx\r\n"
