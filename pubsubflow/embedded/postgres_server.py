@@ -44,13 +44,15 @@ class PostgresServer:
     Args:
         home: The home, held.
         password: The superuser's password.
+        cache: Where root keeps binaries that Postgres' account can read.
     """
 
     name = "postgres"
 
-    def __init__(self, home: Home, password: str) -> None:
+    def __init__(self, home: Home, password: str, cache: Path) -> None:
         self._home = home
         self._password = password
+        self._cache = cache
         self._data = home.postgres / "data"
         self._host = self._data
         self._journal = Journal(home.log / "postgres.log")
@@ -81,7 +83,9 @@ class PostgresServer:
         """
         with translated(self._home.path):
             if self._programs is None:
-                self._programs = await Programs.find(self._home, self._data, self._journal)
+                self._programs = await Programs.find(
+                    self._home, self._data, self._journal, self._cache
+                )
             programs = self._programs
             if self._data.exists():
                 self._check_major(programs.install.major)

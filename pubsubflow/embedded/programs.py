@@ -43,8 +43,14 @@ class Programs:
         self._journal = journal
 
     @classmethod
-    async def find(cls, home: Home, data: Path, journal: Journal) -> Self:
+    async def find(cls, home: Home, data: Path, journal: Journal, cache: Path) -> Self:
         """Find an account for the data, and programs that it can run.
+
+        Args:
+            home: The home, held.
+            data: Data folder, which need not exist yet.
+            journal: Takes what the programs print.
+            cache: Where copies may be put for an account that cannot read the wheel.
 
         Raises:
             ConfigError: There are none.
@@ -52,7 +58,7 @@ class Programs:
         account = choose_account(data)
         install = find_postgres()
         if account:
-            install = await to_thread.run_sync(readable_by, account, install)
+            install = await to_thread.run_sync(readable_by, account, install, cache)
         return cls(home, install, account, journal)
 
     def spawn(

@@ -11,6 +11,7 @@ import anyio
 import structlog
 from anyio.abc import TaskStatus
 
+from pubsubflow.embedded.binaries import CACHE
 from pubsubflow.embedded.child import describe_exit
 from pubsubflow.embedded.home import Home, HomeOwner
 from pubsubflow.embedded.nats_server import NatsAddress, NatsServer
@@ -61,16 +62,23 @@ class EmbeddedServers:
     Args:
         home: The folder that holds everything; made when missing.
         nats_port: Port for NATS; when None a free one, kept across restarts.
+        cache: Where root keeps copies of binaries, should Postgres' account need them.
         now: The time, with a zone.
     """
 
     name = "embedded"
 
     def __init__(
-        self, home: Path, *, nats_port: int | None = None, now: Callable[[], datetime] = _utc_now
+        self,
+        home: Path,
+        *,
+        nats_port: int | None = None,
+        cache: Path = CACHE,
+        now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._home = Home(home)
         self._asked_nats_port = nats_port
+        self._cache = cache
         self._now = now
         self._owner: HomeOwner | None = None
         self._nats: NatsServer | None = None
@@ -108,7 +116,7 @@ class EmbeddedServers:
             self._home.sign(self._owner)
             secrets = self._home.secrets()
             self._nats = NatsServer(self._home, secrets.nats_token, self._asked_nats_port)
-            self._postgres = PostgresServer(self._home, secrets.postgres_password)
+            self._postgres = PostgresServer(self._home, secrets.postgres_password, self._cache)
             await _start(self._nats, self._postgres)
         except BaseException:
             await self._leave()

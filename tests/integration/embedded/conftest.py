@@ -1,0 +1,34 @@
+import os
+
+import anyio
+import pytest
+import structlog
+
+collect_ignore = [] if os.geteuid() == 0 else ["test_embedded_as_root.py"]
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def facts():
+    """What the code under test logs, as a stream of events to wait for."""
+    send, receive = anyio.create_memory_object_stream(1000)
+
+    def forward(_logger, _method, event):
+        send.send_nowait(event)
+        raise structlog.DropEvent
+
+    old = structlog.get_config()
+    structlog.configure(processors=[forward])
+    yield receive
+    structlog.configure(**old)
+    send.close()
+    receive.close()

@@ -1,0 +1,110 @@
+"""What the tests of the embedded servers share."""
+
+import json
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import asyncpg
+import nats
+import psutil
+from anyio import to_thread
+
+import pubsubflow
+
+HOLDER = Path(__file__).with_name("embedded_holder.py")
+NOBODY = 65534
+PATIENCE_SECONDS = 20
+
+
+async def next_fact(facts, name):
+    """Wait for the next event of a name; give it."""
+    with anyio.fail_after(PATIENCE_SECONDS):
+        async for event in facts:
+            if event["event"] == name:
+                return event
+    raise AssertionError(name)
+
+
+@asynccontextmanager
+async def postgres(servers):
+    at = servers.postgres
+    connection = await asyncpg.connect(
+        host=at.host, port=at.port, user=at.user, password=at.password, database=at.database
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def jetstream(servers):
+    client = await nats.connect(servers.nats.url, token=servers.nats.token, allow_reconnect=False)
+    try:
+        yield client.jetstream()
+    finally:
+        await client.close()
+
+
+async def ended(*pids):
+    """Wait until processes have ended, whosoever children they are."""
+    processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = await to_thread.run_sync(lambda: psutil.wait_procs(processes, PATIENCE_SECONDS))
+    return not alive
+
+
+class Holder:
+    """Another process that holds a home."""
+
+    def __init__(self, process, pids):
+        self.process = process
+        self.pids = pids
+
+    async def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        await self.process.wait()
+
+
+@asynccontextmanager
+async def holder(home, *, prefix=()):
+    command = [*prefix, sys.executable, str(HOLDER), str(home)]
+    env = {**os.environ, "PYTHONPATH": str(Path(pubsubflow.__file__).parents[1])}
+    async with await anyio.open_process(command, env=env) as process:
+        try:
+            with anyio.fail_after(30):
+                line = await _first_line(process)
+            yield Holder(process, json.loads(line) if line else None)
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+async def _first_line(process):
+    text = b""
+    async for chunk in process.stdout:
+        text += chunk
+        if text.endswith(b"\n"):
+            break
+    return text
+
+
+def as_ordinary_user():
+    """Give what to put before a command so that it runs as somebody other than root.
+
+    The interpreter may lie in root's private folder, so that user may read what root can.
+    """
+    if os.geteuid():
+        return []
+    read_all = "+dac_read_search"
+    return [
+        "setpriv",
+        f"--reuid={NOBODY}",
+        f"--regid={NOBODY}",
+        "--clear-groups",
+        f"--inh-caps={read_all}",
+        f"--ambient-caps={read_all}",
+    ]

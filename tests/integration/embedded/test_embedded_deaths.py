@@ -1,0 +1,121 @@
+"""The daemon dies in the worst way, and the servers with it; the next one finds all in order."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import psutil
+import pytest
+from embedded_rig import as_ordinary_user, ended, holder, postgres
+
+import pubsubflow
+from pubsubflow.embedded import EmbeddedServers, read_owner
+
+pytestmark = pytest.mark.anyio
+
+LEASHED = """
+import json, os, signal, sys, time
+from pathlib import Path
+from pubsubflow.embedded.child import Child
+child = Child.spawn(["/bin/sleep", "600"], cwd=Path("/"), output=2,
+                    death_signal=signal.SIGTERM, leash=sys.argv[1])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+async def test_servers_die_with_a_killed_daemon(home):
+    async with holder(home) as daemon:
+        pids = daemon.pids["nats"], daemon.pids["postgres"]
+        assert read_owner(home).pid == daemon.process.pid
+        await daemon.kill()
+        assert await ended(*pids)
+    assert read_owner(home) is None
+
+
+async def test_a_successor_starts_at_once_and_finds_the_data(home):
+    async with EmbeddedServers(home) as servers, postgres(servers) as connection:
+        before = servers.nats, servers.postgres
+        await connection.execute("CREATE TABLE t AS SELECT 42 AS answer")
+    async with holder(home) as daemon:
+        await daemon.kill()
+        async with EmbeddedServers(home) as servers, postgres(servers) as connection:
+            assert (servers.nats, servers.postgres) == before
+            assert await connection.fetchval("SELECT answer FROM t") == 42
+
+
+async def test_a_successor_waits_for_servers_that_are_still_dying(home):
+    async with holder(home) as daemon:
+        os.kill(daemon.pids["nats"], signal.SIGSTOP)  # takes no signal but SIGKILL
+        await daemon.kill()
+        async with anyio.create_task_group() as group:
+            entered = anyio.Event()
+            group.start_soon(_enter, home, entered)
+            assert await ended(daemon.pids["postgres"])
+            with anyio.move_on_after(0.5):
+                await entered.wait()
+            assert not entered.is_set()
+            os.kill(daemon.pids["nats"], signal.SIGCONT)
+            with anyio.fail_after(10):
+                await entered.wait()
+
+
+async def _enter(home, entered):
+    async with EmbeddedServers(home):
+        entered.set()
+
+
+async def test_a_stale_pid_file_is_not_believed(home):
+    async with EmbeddedServers(home):
+        pass
+    mine = os.getpid()  # alive, and not Postgres
+    (home / "owner").write_text(json.dumps({"pid": mine, "started_at": "2026-01-01T00:00:00Z"}))
+    stale = home / "postgres" / "data" / "postmaster.pid"
+    stale.write_text(f"{mine}\n{stale.parent}\n1\n5432\n.\n\n1 1\nready   \n")
+    assert read_owner(home) is None
+    async with EmbeddedServers(home) as servers, postgres(servers) as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_a_first_start_that_was_killed_is_done_again(home):
+    async with EmbeddedServers(home):
+        pass
+    (home / "postgres" / "data").rename(home / "postgres" / "data.new")
+    async with EmbeddedServers(home) as servers, postgres(servers) as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+    assert not (home / "postgres" / "data.new").exists()
+
+
+async def test_an_ordinary_user_needs_no_root(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    prefix = as_ordinary_user()
+    if prefix:
+        os.chown(home, 65534, 65534)
+    async with holder(home, prefix=prefix) as daemon:
+        pids = daemon.pids["nats"], daemon.pids["postgres"]
+        owner = home.stat().st_uid
+        assert owner != 0
+        assert [psutil.Process(pid).uids().real for pid in pids] == [owner, owner]
+        await daemon.kill()
+        assert await ended(*pids)
+
+
+@pytest.mark.parametrize("leash", ["kernel", "pipe"])
+async def test_a_leash_ends_the_child_of_a_killed_parent(leash):
+    child, parent = await _leashed(leash)
+    os.kill(parent.pid, signal.SIGKILL)
+    await parent.wait()
+    assert await ended(child)
+
+
+async def _leashed(leash):
+    env = {**os.environ, "PYTHONPATH": str(Path(pubsubflow.__file__).parents[1])}
+    parent = await anyio.open_process(
+        [sys.executable, "-c", LEASHED, leash], env=env, stdin=subprocess.DEVNULL
+    )
+    return int(await parent.stdout.receive()), parent
