@@ -1,1 +1,5 @@
-"""clock."""
+"""Time: fires the timers that stand in the store."""
+
+from pubsubflow.clock.clock import Clock, ClockSettings
+
+__all__ = ["Clock", "ClockSettings"]

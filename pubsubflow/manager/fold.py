@@ -136,6 +136,7 @@ class Fold:
                 if isinstance(what, ResultMessage) and what.after >= 0:
                     tasks.add((what.run, what.after, -1))
             elif isinstance(what, GoneMessage):
+                await transaction.fetch("forget_worker", what.worker)
                 rows = await transaction.fetch("find_chained_runs", what.worker)
                 whole.update(row["run"] for row in rows)
             elif isinstance(what, TimersDue):

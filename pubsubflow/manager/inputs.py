@@ -18,7 +18,7 @@ class Item:
     """One thing to fold, and whom to tell.
 
     Attributes:
-        what: The message or the call.
+        what: The message or the call; an exception when the bytes say nothing.
         subject: Where it came from, for the dead letters.
         payload: Its bytes, likewise.
         done: Called after the commit with the answer.
@@ -40,7 +40,7 @@ class Item:
 
     def __init__(
         self,
-        what: Call | Message,
+        what: Call | Message | Exception,
         *,
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],

@@ -1,0 +1,91 @@
+"""Answers what workers ask: code, large results, many events. Workers hold no connection."""
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import TaskStatus
+from msgspec import Raw
+
+from pubsubflow.bus import Message
+from pubsubflow.errors import Unavailable
+from pubsubflow.model.messages import (
+    Ask,
+    AskEvents,
+    AskResult,
+    AskSource,
+    Piece,
+    decode_ask,
+    encode,
+)
+from pubsubflow.store.asked import Asked
+from pubsubflow.store.database import Database
+
+log = structlog.get_logger()
+
+PIECE_BYTES = 512 * 1024
+EVENTS_A_PIECE = 500
+_NIL = b"\xc0"
+_list = msgspec.msgpack.Decoder(list[Raw]).decode
+
+
+class Answers:
+    """A few tasks that answer questions side by side."""
+
+    def __init__(self, database: Database, *, tasks: int = 3) -> None:
+        self._asked = Asked(database)
+        self._tasks = tasks
+        self._send, self._receive = anyio.create_memory_object_stream[Message](100_000)
+
+    def asked(self, message: Message) -> None:
+        """Take a question."""
+        self._send.send_nowait(message)
+
+    async def run(
+        self,
+        stopping: anyio.Event,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Answer until `stopping` is set."""
+        async with anyio.create_task_group() as group:
+            for _ in range(self._tasks):
+                group.start_soon(self._answer_all)
+            task_status.started()
+            await stopping.wait()
+            group.cancel_scope.cancel()
+
+    async def _answer_all(self) -> None:
+        async for message in self._receive:
+            try:
+                piece = await self._answer(decode_ask(message.data))
+            except (Unavailable, msgspec.DecodeError) as error:
+                log.warning("manager.question_unanswered", reason=str(error))
+                piece = Piece(b"", 0, str(error))
+            message.respond(encode(piece))
+
+    async def _answer(self, ask: Ask) -> Piece:
+        if isinstance(ask, AskSource):
+            return _cut(await self._asked.source(ask.hash), ask.offset, f"no source {ask.hash}")
+        if isinstance(ask, AskEvents):
+            return await self._events(ask)
+        return _cut(await self._result(ask), ask.offset, "that task has no result")
+
+    async def _events(self, ask: AskEvents) -> Piece:
+        events, total = await self._asked.events(ask.run, ask.offset, EVENTS_A_PIECE)
+        return Piece(encode(tuple(events)), total)
+
+    async def _result(self, ask: AskResult) -> bytes | None:
+        values = await self._asked.results(ask.run, ask.node, ask.map_index)
+        if ask.map_index is None:
+            value = encode([Raw(value or _NIL) for value in values])
+        elif values:
+            value = values[0] or _NIL
+        else:
+            return None
+        return value if ask.element is None else bytes(_list(value)[ask.element])
+
+
+def _cut(data: bytes | None, offset: int, missing: str) -> Piece:
+    if data is None:
+        return Piece(b"", 0, missing)
+    return Piece(data[offset : offset + PIECE_BYTES], len(data))

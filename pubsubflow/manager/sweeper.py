@@ -1,0 +1,120 @@
+"""The safety net: nothing is fast because of it, and nothing is lost without it.
+
+It finds tasks whose message may be lost (the manager died between commit and publish, NATS lost
+its store) and publishes them again: while the first message is outstanding that is refused, so a
+backlog is never doubled. Workers that fell silent are declared gone, through the bus, so that
+their last results are folded first.
+"""
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import TaskStatus
+
+from pubsubflow.bus import Bus
+from pubsubflow.errors import Unavailable
+from pubsubflow.manager.dispatch import Dispatch
+from pubsubflow.manager.ledger import Ledger, LiveTask, RunWork, decode_progress
+from pubsubflow.manager.versions import Versions
+from pubsubflow.model.messages import GoneMessage, Subjects, TaskMessage, encode
+from pubsubflow.model.states import TaskState
+from pubsubflow.store.database import Database
+from pubsubflow.store.fold import FoldTransaction, Row
+
+log = structlog.get_logger()
+
+
+class SweeperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the sweeper works.
+
+    Attributes:
+        every_seconds: Pause between two sweeps.
+        undelivered_seconds: How long a task may be queued before it is looked at.
+        worker_seconds: How long a worker may be silent.
+        tasks: Tasks looked at in one sweep at most.
+    """
+
+    every_seconds: float = 2.5
+    undelivered_seconds: float = 5.0
+    worker_seconds: float = 10.0
+    tasks: int = 500
+
+
+class Sweeper:
+    """Sweeps now and then; several may run, what they do is idempotent."""
+
+    def __init__(
+        self, *, database: Database, bus: Bus, settings: SweeperSettings | None = None
+    ) -> None:
+        self._database = database
+        self._bus = bus
+        self._settings = settings or SweeperSettings()
+        self._versions = Versions(1000)
+
+    async def run(
+        self,
+        stopping: anyio.Event,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Sweep until `stopping` is set."""
+        task_status.started()
+        while not stopping.is_set():
+            with anyio.move_on_after(self._settings.every_seconds):
+                await stopping.wait()
+                return
+            try:
+                with anyio.fail_after(30):
+                    await self.sweep()
+            except (Unavailable, TimeoutError) as error:
+                log.debug("sweeper.postponed", reason=str(error))
+
+    async def sweep(self) -> None:
+        """Sweep once."""
+        settings = self._settings
+        async with self._database.connection() as connection:
+            transaction = FoldTransaction(connection)
+            dead = await transaction.fetch("find_dead_workers", settings.worker_seconds)
+            lost = await transaction.fetch(
+                "find_undelivered",
+                settings.undelivered_seconds,
+                settings.worker_seconds,
+                settings.tasks,
+            )
+            orders = await self._orders(lost, transaction)
+        for row in dead:
+            log.warning("worker.gone", worker=row["worker"])
+            await self._bus.publish_durable(
+                f"{Subjects.GONE}.0", encode(GoneMessage(row["worker"]))
+            )
+        published = 0
+        for queue, order in orders:
+            published += await self._bus.publish_durable(Subjects.task(queue, order), encode(order))
+        if published:
+            log.warning("sweeper.republished", tasks=published)
+        async with self._database.connection() as connection:
+            await FoldTransaction(connection).write(
+                "note_swept", [(row["run"], row["node"], row["map_index"]) for row in lost]
+            )
+
+    async def _orders(
+        self, lost: list[Row], transaction: FoldTransaction
+    ) -> list[tuple[str, TaskMessage]]:
+        if not lost:
+            return []
+        ledger = Ledger(lost[0]["queued_at"])
+        rows = await transaction.fetch("read_runs_of_tasks", sorted({row["run"] for row in lost}))
+        await self._versions.load(transaction, (row["version"] for row in rows))
+        for row in rows:
+            version = self._versions.get(row["version"])
+            progress = decode_progress(row["progress"])
+            ledger.runs[row["run"]] = RunWork(row["run"], version, progress, row["info"], new=False)
+        for row in lost:
+            run = ledger.runs.get(row["run"])
+            if run is not None:
+                key = (row["node"], row["map_index"])
+                run.live[key] = LiveTask(
+                    row["attempt"], row["delivery"], row["crashes"], TaskState(row["state"])
+                )
+                run.dispatch.append(key)
+        return await Dispatch(ledger, transaction).build()

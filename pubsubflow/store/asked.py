@@ -1,0 +1,54 @@
+"""Reads what workers ask for."""
+
+import asyncpg
+import msgspec
+
+from pubsubflow.model.messages import EventInfo
+from pubsubflow.model.structure import DagSpec
+from pubsubflow.store.database import Database
+from pubsubflow.store.queries import SQL
+
+_decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
+
+
+class Asked:
+    """Queries behind the manager's answers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def source(self, source_hash: str) -> bytes | None:
+        """Return an encoded SourceBundle, or None."""
+        async with self._database.connection() as connection:
+            found: bytes | None = await connection.fetchval(SQL["read_source"], source_hash)
+            return found
+
+    async def results(self, run: int, node: int, map_index: int | None) -> list[bytes | None]:
+        """Return the encoded results of a node's successful instances, or of one of them."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["read_node_results"], run, node, map_index)
+        return [row["result"] for row in rows]
+
+    async def events(self, run: int, offset: int, limit: int) -> tuple[list[EventInfo], int]:
+        """Return a part of the events that a run consumed, and how many there are."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["read_consumed_events"], run, offset, limit)
+            total = await connection.fetchval(SQL["count_consumed_events"], run)
+        return [_event(row) for row in rows], total or 0
+
+
+def _event(row: asyncpg.Record) -> EventInfo:
+    task_id = None
+    if row["spec"] is not None and row["node"] is not None:
+        task_id = _decode_spec(row["spec"]).tasks[row["node"]].task_id
+    return EventInfo(
+        str(row["event_id"]),
+        row["uri"],
+        row["extra"],
+        row["partition"],
+        row["time"],
+        row["source"],
+        None if row["run_id"] is None else str(row["run_id"]),
+        row["dag_id"],
+        task_id,
+    )

@@ -1,0 +1,23 @@
+-- What workers ask for.
+
+-- name: read_node_results
+-- Return the results of a node's successful instances in map order, or of instance $3 alone.
+SELECT map_index, result FROM task
+WHERE run = $1 AND node = $2 AND ($3::int IS NULL OR map_index = $3) AND state = 'success'
+ORDER BY map_index;
+
+-- name: read_consumed_events
+-- Return the events that a run consumed, in order, as tasks see them.
+SELECT event.event_id, dataset.uri, event.extra, event.partition, event.time, event.source,
+       run.run_id, dag.dag_id, event.node, dag_version.spec
+FROM (SELECT DISTINCT event FROM run_event WHERE run = $1 ORDER BY event OFFSET $2 LIMIT $3) AS e
+JOIN event ON event.id = e.event
+JOIN dataset ON dataset.id = event.dataset
+LEFT JOIN run ON run.id = event.run
+LEFT JOIN dag ON dag.id = run.dag
+LEFT JOIN dag_version ON dag_version.id = run.version
+ORDER BY event.id;
+
+-- name: count_consumed_events
+-- Count the events that a run consumed.
+SELECT count(DISTINCT event) FROM run_event WHERE run = $1;

@@ -1,0 +1,8 @@
+-- Timers.
+
+-- name: read_timers
+-- Return the first timers.
+SELECT id, due_at, kind, dag, run, node, map_index, attempt
+FROM timer
+ORDER BY due_at
+LIMIT $1;
