@@ -1,0 +1,111 @@
+"""Runs a shell command for a task: output into the log, the last line as the result."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO
+
+from pubsubflow.errors import PubsubflowError
+
+STOP_SECONDS = 5.0
+_GUARD = 'read _ || kill -9 -- -"$0"'
+
+
+class CommandFailed(PubsubflowError):  # noqa: N818 - what happened, not our mistake
+    """The command ended with a code other than 0.
+
+    Args:
+        code: Its exit code; negative for a signal.
+    """
+
+    def __init__(self, code: int) -> None:
+        how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        super().__init__(f"the command ended with {how}; its output is in the log")
+        self.code = code
+
+
+def run_bash(
+    command: str, env: Mapping[str, str] | None = None, cwd: str | os.PathLike[str] | None = None
+) -> str:
+    """Run a command with bash and return the last line it printed.
+
+    Both outputs are passed on line by line as they come. Whatever ends the call early, even
+    SIGKILL on this process, ends the command with all that it started.
+
+    Args:
+        command: What `bash -c` runs.
+        env: Variables added to those of this process.
+        cwd: Folder to run it in.
+
+    Raises:
+        CommandFailed: Its exit code is not 0.
+    """
+    process = subprocess.Popen(
+        ["bash", "-c", command],  # noqa: S607 - bash stands where the user's PATH says
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        start_new_session=True,
+        text=True,
+        errors="replace",
+    )
+    with process, _guarded(process):
+        errors = threading.Thread(target=_copy, args=(process.stderr, sys.stderr), daemon=True)
+        errors.start()
+        last = _copy(process.stdout, sys.stdout)
+        errors.join()
+        code = process.wait()
+    if code:
+        raise CommandFailed(code)
+    return last
+
+
+def _copy(source: IO[str] | None, sink: IO[str]) -> str:
+    last = ""
+    for line in source or ():
+        sink.write(line)
+        sink.flush()
+        last = line
+    return last.rstrip("\r\n")
+
+
+@contextmanager
+def _guarded(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """Kill the process group when the block is left early, or when this process dies in it.
+
+    The guard is a shell that waits for a line; the end of file, which our death brings, makes it
+    kill the group.
+    """
+    guard = subprocess.Popen(
+        ["/bin/sh", "-c", _GUARD, str(process.pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    except BaseException:
+        _kill_group(process)
+        raise
+    finally:
+        guard.communicate(b"\n")
+
+
+def _kill_group(process: "subprocess.Popen[str]") -> None:
+    """Ask the group to end, and kill it when it does not."""
+    for sign, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, None)):
+        try:
+            os.killpg(process.pid, sign)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue

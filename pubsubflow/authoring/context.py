@@ -1,0 +1,198 @@
+"""What a running task may know and do."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from datetime import datetime
+from functools import cached_property
+from typing import Any, NoReturn, Protocol
+
+from msgspec import Struct
+
+from pubsubflow.authoring.datasets import Dataset, json_object, uri_of
+from pubsubflow.authoring.logger import TaskLogger, WriteLog
+from pubsubflow.authoring.places import mistake, nearest
+from pubsubflow.model.messages import Emit, EventInfo
+
+DatasetEvent = EventInfo
+
+
+class Host(Protocol):
+    """The process that runs a task, as the task's context sees it; all calls may block."""
+
+    def write_log(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
+        """Add one line to the attempt's log."""
+
+    def fetch_result(self, node: int) -> bytes:
+        """Return the encoded result of a node; of a mapped one the list of its results."""
+
+    def fetch_events(self) -> Sequence[EventInfo]:
+        """Return the events that the run consumed."""
+
+
+class Run(Struct, frozen=True):
+    """The run that a task belongs to.
+
+    Attributes:
+        kind: `dataset`, `cron`, `manual`.
+        params: A dict, or the Struct that the DAG declared.
+        logical_time: The tick, for a run by time.
+        cause: One line: why this run exists.
+    """
+
+    run_id: str
+    dag_id: str
+    kind: str
+    params: Any
+    logical_time: datetime | None
+    partition: str | None
+    cause: str
+    created_at: datetime
+
+
+class TaskInfo(Struct, frozen=True):
+    """The task that runs.
+
+    Attributes:
+        map_index: Number of this instance of a mapped task, from 0; -1 for a plain one.
+        node: Number of the task in its DAG.
+        outlets: URIs of the datasets it may emit.
+    """
+
+    task_id: str
+    map_index: int
+    node: int
+    outlets: tuple[str, ...]
+
+
+class Events(Mapping["Dataset | str", list[EventInfo]]):
+    """The events that the run consumed, by dataset or URI; read when first asked for.
+
+    A dataset of the DAG's schedule that had no event gives an empty list.
+    """
+
+    def __init__(self, read: Callable[[], Sequence[EventInfo]], expected: Sequence[str]) -> None:
+        self._read = read
+        self._expected = expected
+
+    @cached_property
+    def _lists(self) -> dict[str, list[EventInfo]]:
+        lists: dict[str, list[EventInfo]] = {uri: [] for uri in self._expected}
+        for event in self._read():
+            lists.setdefault(event.dataset, []).append(event)
+        return lists
+
+    def __getitem__(self, dataset: Dataset | str) -> list[EventInfo]:
+        uri = uri_of(dataset)
+        if uri not in self._lists:
+            known = ", ".join(self._lists) or "none"
+            raise KeyError(f"this run consumed no events of {uri!r}; its datasets: {known}")
+        return self._lists[uri]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lists)
+
+    def __len__(self) -> int:
+        return len(self._lists)
+
+
+class Context:
+    """What a running task may know and do; ask for it with `ctx: Context`.
+
+    Attributes:
+        run: The run: `run_id, dag_id, kind, params, logical_time, partition, cause`.
+        task: The task: `task_id, map_index`.
+        attempt: Counted from 1.
+        events: Dataset → the events that this run consumed.
+        log: Writes to the attempt's log: `ctx.log.info("loaded", rows=42)`.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: Run,
+        task: TaskInfo,
+        attempt: int,
+        events: Events,
+        result: Callable[[str], Any],
+        write_log: WriteLog,
+    ) -> None:
+        self.run = run
+        self.task = task
+        self.attempt = attempt
+        self.events = events
+        self.log = TaskLogger(write_log)
+        self.emitted: list[Emit] = []
+        self._result = result
+
+    def emit(
+        self,
+        dataset: Dataset | str,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        partition: str | None = None,
+    ) -> None:
+        """Report news of an outlet; takes effect exactly once, when the task succeeds.
+
+        Args:
+            dataset: One of the task's outlets.
+            extra: A JSON object that travels with the event.
+            partition: The part of the dataset that is new.
+
+        Raises:
+            DefinitionError: It is no outlet of the task, or `extra` is no JSON object.
+        """
+        uri = uri_of(dataset)
+        if uri not in self.task.outlets:
+            declared = ", ".join(self.task.outlets) or "none"
+            self._refuse(
+                f"{uri!r} is not an outlet of this task (declared: {declared}); "
+                "add it: @task(outlets=[…])"
+            )
+        if partition is not None and not isinstance(partition, str):
+            self._refuse(f"a partition must be a text, not {partition!r}")
+        self.emitted.append(Emit(uri, json_object(extra, "extra"), partition))
+
+    def result(self, task_id: str) -> Any:
+        """Return the result of a task that this one comes after.
+
+        Raises:
+            DefinitionError: There is no such task before this one.
+        """
+        return self._result(task_id)
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        """Tell how far the work is, in any unit."""
+        self.log.info("progress", done=done, total=total)
+
+    def _refuse(self, message: str) -> NoReturn:
+        raise mistake(message, dag_id=self.run.dag_id, task_id=self.task.task_id)
+
+
+_CURRENT: ContextVar[Context | None] = ContextVar("pubsubflow_context", default=None)
+
+
+def current_context() -> Context:
+    """Return the context of the task that runs here.
+
+    Raises:
+        DefinitionError: No task runs here.
+    """
+    context = _CURRENT.get()
+    if context is None:
+        raise mistake("current_context() works while a task runs, not while a file loads")
+    return context
+
+
+def use_context(context: Context | None) -> None:
+    """Make a context the current one of this thread or coroutine."""
+    _CURRENT.set(context)
+
+
+def no_such_task(task_id: str, known: Sequence[str], context: Context) -> Exception:
+    """Return the error for a result that cannot be asked for."""
+    hint = nearest(task_id, known) if known else "; it has none"
+    return mistake(
+        f"ctx.result({task_id!r}): no such task comes before this one{hint}",
+        dag_id=context.run.dag_id,
+        task_id=context.task.task_id,
+    )

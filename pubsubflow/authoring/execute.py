@@ -1,0 +1,297 @@
+"""From a node of a DAG and what travelled to it, to a call; and from its value to a result."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from pubsubflow.authoring import results
+from pubsubflow.authoring.context import (
+    Context,
+    Events,
+    Host,
+    Run,
+    TaskInfo,
+    no_such_task,
+    use_context,
+)
+from pubsubflow.authoring.dag import DAG
+from pubsubflow.authoring.graph import Node, Reference, references
+from pubsubflow.authoring.places import mistake
+from pubsubflow.errors import DefinitionError
+from pubsubflow.model.conditions import inputs as places
+from pubsubflow.model.messages import NOT_MAPPED, Emit, RunInfo
+
+_TEMPLATE_SIGNS = ("{{", "{%", "{#")
+
+
+class Call(Struct, frozen=True):
+    """A task that is ready to run.
+
+    Attributes:
+        is_async: Whether `run` returns an awaitable.
+        run: Runs the task and returns its value; to be called once.
+        context: Its context; the current one while `run` runs.
+        node: Its node.
+    """
+
+    task_id: str
+    is_async: bool
+    run: Callable[[], Any]
+    context: Context
+    node: Node
+
+
+class Finished(Struct, frozen=True):
+    """What a task gave, as a ResultMessage wants it.
+
+    Attributes:
+        value: The encoded return value; empty for None.
+        length: Number of elements of a list.
+        follow: Task ids that a branch follows; `()` when a short circuit stops.
+    """
+
+    value: bytes
+    length: int | None
+    emits: tuple[Emit, ...]
+    follow: tuple[str, ...] | None = None
+
+
+def bind(
+    dag: DAG,
+    node: int,
+    *,
+    info: RunInfo,
+    attempt: int,
+    host: Host,
+    inputs: Mapping[int, Any] | None = None,
+    elements: Mapping[str, Any] | None = None,
+    indexes: Sequence[int] = (),
+    map_index: int = NOT_MAPPED,
+) -> Call:
+    """Return a task with all its arguments.
+
+    Args:
+        dag: The imported DAG.
+        node: Number of the task.
+        info: The run.
+        attempt: Counted from 1.
+        host: The process, for the context.
+        inputs: Node → decoded result.
+        elements: Factor name → decoded element, for factors that are results.
+        indexes: Per factor, which element this instance has.
+        map_index: Number of this instance.
+
+    Raises:
+        DefinitionError: The arguments do not fit, or a template is bad.
+    """
+    chosen = dag.ordered()[node]
+    given = dict(inputs or {})
+    context = _context(dag, chosen, node, info, attempt, map_index, host, given)
+    binding = _Bound(dag, chosen, context, given, elements or {}, indexes)
+    try:
+        call = chosen.body.bind(binding)
+    except (TypeError, msgspec.ValidationError) as error:
+        raise _bad(chosen, f"the arguments do not fit: {error}") from error
+    is_async = chosen.body.kind == "async"
+    run = _run_async if is_async else _run
+    return Call(chosen.task_id, is_async, lambda: run(call, context), context, chosen)
+
+
+def finish(call: Call, value: Any) -> Finished:
+    """Return what a task gave.
+
+    Raises:
+        DefinitionError: The value cannot be carried, or a branch names no task that follows it.
+    """
+    data, length = encode_result(value, call.node)
+    follow: tuple[str, ...] | None = None
+    if call.node.role == "branch":
+        follow = _follow(call.node, value)
+    elif call.node.role == "short_circuit" and not value:
+        follow = ()
+    return Finished(data, length, tuple(call.context.emitted), follow)
+
+
+def encode_result(value: Any, node: Node) -> tuple[bytes, int | None]:
+    """Return a task's encoded value and its length when it is a list.
+
+    Raises:
+        DefinitionError: Its type cannot be carried, or it is above 1 MiB.
+    """
+    try:
+        return results.encode(value)
+    except results.BadResult as error:
+        raise _bad(node, str(error)) from error
+
+
+class _Bound:
+    """Turns references into values; see `Binding`."""
+
+    def __init__(
+        self,
+        dag: DAG,
+        node: Node,
+        context: Context,
+        inputs: Mapping[int, Any],
+        elements: Mapping[str, Any],
+        indexes: Sequence[int],
+    ) -> None:
+        self.context = context
+        self._node = node
+        nodes = dag.ordered()
+        self._values = {nodes[number]: value for number, value in inputs.items()}
+        self.elements: dict[str, Any] = {}
+        for position, factor in enumerate(node.factors):
+            if isinstance(factor.values, Reference):
+                value = elements[factor.name]
+            else:
+                value = self.resolve(factor.values[indexes[position]])
+            if factor.name:
+                self.elements[factor.name] = value
+            elif isinstance(value, dict):
+                self.elements.update(value)
+            else:
+                raise _bad(node, f"expand_kwargs() needs dicts, not {value!r}")
+
+    def resolve(self, value: Any) -> Any:
+        """Return the value with references replaced."""
+        if next(references(value), None) is None:
+            return value
+        return _walk(value, self._value_of, lambda text: text)
+
+    def render(self, value: Any, field: str) -> Any:
+        """Return the value with references replaced and texts rendered."""
+        return _walk(value, self._value_of, lambda text: self._render(text, field))
+
+    def _value_of(self, reference: Reference) -> Any:
+        try:
+            return reference.pick(self._values[reference.node])
+        except (KeyError, IndexError, TypeError) as error:
+            raise _bad(self._node, f"there is no {reference!r}: {error!r}") from error
+
+    def _render(self, text: str, field: str) -> str:
+        if not any(sign in text for sign in _TEMPLATE_SIGNS):
+            return text
+        names = {
+            "ctx": self.context,
+            "run": self.context.run,
+            "params": self.context.run.params,
+            "task": self.context.task,
+        }
+        try:
+            return _templates().render(text, names)  # type: ignore[no-any-return]
+        except Exception as error:
+            reason = error.message if isinstance(error, DefinitionError) else error
+            raise _bad(self._node, f"template field {field!r}: {reason}") from error
+
+
+@cache
+def _templates() -> Any:
+    """Import jinja2 when the first template is met; see `templates`."""
+    return import_module("pubsubflow.authoring.templates")
+
+
+def _walk(value: Any, picked: Callable[[Reference], Any], rendered: Callable[[str], str]) -> Any:
+    if isinstance(value, Reference):
+        return picked(value)
+    if isinstance(value, str):
+        return rendered(value)
+    if isinstance(value, dict):
+        return {key: _walk(item, picked, rendered) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_walk(item, picked, rendered) for item in value]
+        if isinstance(value, list):
+            return items
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
+
+
+def _context(
+    dag: DAG,
+    node: Node,
+    number: int,
+    info: RunInfo,
+    attempt: int,
+    map_index: int,
+    host: Host,
+    inputs: dict[int, Any],
+) -> Context:
+    def result(task_id: str) -> Any:
+        known = _ancestors(node)
+        if task_id not in known:
+            raise no_such_task(task_id, sorted(known), context)
+        wanted = dag.ordered().index(known[task_id])
+        if wanted not in inputs:
+            inputs[wanted] = results.decode(host.fetch_result(wanted))
+        return inputs[wanted]
+
+    run = Run(
+        info.run_id,
+        info.dag_id,
+        info.kind,
+        dag.params.read(info.params),
+        info.logical_time,
+        info.partition,
+        info.cause,
+        info.created_at,
+    )
+    expected = [place.uri for place in places(dag.condition)] if dag.condition else []
+    context = Context(
+        run=run,
+        task=TaskInfo(node.task_id, map_index, number, node.options.outlets),
+        attempt=attempt,
+        events=Events(
+            lambda: host.fetch_events() if info.events is None else info.events, expected
+        ),
+        result=result,
+        write_log=host.write_log,
+    )
+    return context
+
+
+def _ancestors(node: Node) -> dict[str, Node]:
+    found: dict[str, Node] = {}
+    waiting = list(node.upstream)
+    while waiting:
+        before = waiting.pop()
+        if before.task_id not in found:
+            found[before.task_id] = before
+            waiting.extend(before.upstream)
+    return found
+
+
+def _run(call: Callable[[], Any], context: Context) -> Any:
+    use_context(context)
+    try:
+        return call()
+    finally:
+        use_context(None)
+
+
+async def _run_async(call: Callable[[], Any], context: Context) -> Any:
+    use_context(context)
+    try:
+        return await call()
+    finally:
+        use_context(None)
+
+
+def _follow(node: Node, value: Any) -> tuple[str, ...]:
+    chosen = () if value is None else (value,) if isinstance(value, str) else tuple(value)
+    after = [other.task_id for other in node.graph.nodes.values() if node in other.upstream]
+    for task_id in chosen:
+        if task_id not in after:
+            raise _bad(
+                node,
+                f"the branch chose {task_id!r}, which does not follow it; "
+                f"one of these can: {', '.join(after) or 'none'}",
+            )
+    return chosen
+
+
+def _bad(node: Node, message: str) -> Exception:
+    return mistake(message, place=node.place, dag_id=node.graph.dag_id, task_id=node.task_id)

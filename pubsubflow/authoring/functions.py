@@ -1,0 +1,55 @@
+"""What nodes run: functions and shell commands that functions return."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pubsubflow.authoring.bash import run_bash
+from pubsubflow.authoring.body import Binding, Kind
+from pubsubflow.authoring.signatures import Signature, is_async
+
+
+class FunctionBody:
+    """A function with its arguments.
+
+    Attributes:
+        operator: `task`, `bash` or `PythonOperator`.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        operator: str = "task",
+    ) -> None:
+        self.signature = signature
+        self.args = args
+        self.kwargs = dict(kwargs)
+        self.operator = operator
+
+    @property
+    def kind(self) -> Kind:
+        """`async` for `async def`."""
+        return "async" if is_async(self.signature.function) else "sync"
+
+    def values(self) -> list[object]:
+        """Return all arguments."""
+        return [*self.args, *self.kwargs.values()]
+
+    def bind(self, binding: Binding) -> Callable[[], Any]:
+        """Return the call with all its arguments."""
+        call = self.signature.call(
+            binding.context,
+            binding.resolve(self.args),
+            binding.resolve(self.kwargs) | binding.elements,
+        )
+        if self.operator != "bash":
+            return call
+        return lambda: run_bash(_command(call()))
+
+
+def _command(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"@task.bash functions return the command as a text, not {value!r}")
+    return value

@@ -1,0 +1,272 @@
+"""The keywords that every task understands, checked one by one where they are written."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Any, TypedDict
+
+from msgspec import Struct
+
+from pubsubflow.authoring.datasets import Dataset, uri_of
+from pubsubflow.authoring.places import mistake, nearest
+from pubsubflow.model.structure import RetryPolicy, TriggerRule
+
+MAX_ID_CHARACTERS = 250
+_ID = re.compile(r"[A-Za-z0-9_.-]+")
+
+Seconds = timedelta | float
+
+
+class OptionKeywords(TypedDict, total=False):
+    """What `default_args` may hold; durations are timedeltas or seconds."""
+
+    outlets: "Iterable[Dataset | str] | Dataset | str"
+    inlets: "Iterable[Dataset | str] | Dataset | str"
+    retries: int
+    retry_delay: Seconds
+    retry_backoff: float
+    max_retry_delay: Seconds | None
+    retry_jitter: float
+    timeout: Seconds | None
+    trigger_rule: TriggerRule | str
+    queue: str
+    pool: str | None
+    priority: int
+    concurrency_key: str | None
+    executor: str | None
+    on_success: Callable[..., object] | None
+    on_failure: Callable[..., object] | None
+    doc: str | None
+
+
+class TaskKeywords(OptionKeywords, total=False):
+    """What `@task(…)` may be given."""
+
+    task_id: str
+
+
+class TaskOptions(Struct, frozen=True, kw_only=True):
+    """The checked options of one task; durations in seconds."""
+
+    outlets: tuple[str, ...] = ()
+    inlets: tuple[str, ...] = ()
+    retries: int = 0
+    retry_delay: float = 0.0
+    retry_backoff: float = 1.0
+    max_retry_delay: float | None = None
+    retry_jitter: float = 0.0
+    timeout: float | None = None
+    trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS
+    queue: str = "default"
+    pool: str | None = None
+    priority: int = 0
+    concurrency_key: str | None = None
+    executor: str | None = None
+    on_success: Callable[..., object] | None = None
+    on_failure: Callable[..., object] | None = None
+    doc: str | None = None
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """The retry policy."""
+        return RetryPolicy(
+            retries=self.retries,
+            delay_seconds=self.retry_delay,
+            backoff=self.retry_backoff,
+            max_delay_seconds=self.max_retry_delay,
+            jitter=self.retry_jitter,
+        )
+
+
+def check_id(value: object, what: str) -> str:
+    """Return an id as it is.
+
+    Raises:
+        DefinitionError: It is no text of 1 to 250 of the characters that ids may have.
+    """
+    if not isinstance(value, str) or not value:
+        raise mistake(f"{what} must be a text, not {value!r}")
+    if len(value) > MAX_ID_CHARACTERS:
+        raise mistake(f"{what} {value[:40]!r}… is longer than {MAX_ID_CHARACTERS} characters")
+    if not _ID.fullmatch(value):
+        raise mistake(f"{what} {value!r} may hold letters, digits, '_', '-' and '.' only")
+    return value
+
+
+def seconds(value: object) -> float:
+    """Return a duration in seconds.
+
+    Raises:
+        TypeError: It is no duration.
+        ValueError: It is negative or endless.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("must be a timedelta or a number of seconds")
+    if not 0 <= value < float("inf"):
+        raise ValueError("must not be negative or endless")
+    return float(value)
+
+
+def positive_seconds(value: object) -> float:
+    """Return a duration above zero in seconds.
+
+    Raises:
+        TypeError: It is no duration.
+        ValueError: It is not above zero.
+    """
+    found = seconds(value)
+    if not found:
+        raise ValueError("must be more than zero seconds")
+    return found
+
+
+def whole(least: int | None) -> Callable[[object], int]:
+    """Return a check for whole numbers of at least `least`."""
+
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError("must be a whole number")
+        if least is not None and value < least:
+            raise ValueError(f"must be at least {least}")
+        return value
+
+    return check
+
+
+def number(least: float, most: float = float("inf")) -> Callable[[object], float]:
+    """Return a check for numbers from `least` to `most`."""
+
+    def check(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError("must be a number")
+        if not least <= value <= most:
+            raise ValueError(f"must be from {least} to {most}")
+        return float(value)
+
+    return check
+
+
+def text(value: object) -> str:
+    """Return a text that is not empty.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(value, str) or not value:
+        raise TypeError("must be a text")
+    return value
+
+
+def function(value: object) -> Callable[..., object]:
+    """Return a callable.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not callable(value):
+        raise TypeError("must be a function")
+    return value
+
+
+def optional(check: Callable[[object], Any]) -> Callable[[object], Any]:
+    """Return a check that lets None pass too."""
+    return lambda value: None if value is None else check(value)
+
+
+def _uris(value: object) -> tuple[str, ...]:
+    if isinstance(value, Dataset | str):
+        value = (value,)
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise TypeError("must be a list of datasets")
+    uris = dict.fromkeys(uri_of(dataset) for dataset in value)
+    return tuple(sorted(uris) if isinstance(value, set | frozenset) else uris)
+
+
+def _rule(value: object) -> TriggerRule:
+    try:
+        return TriggerRule(value)  # type: ignore[arg-type]
+    except ValueError:
+        raise ValueError("is not known" + nearest(str(value), TriggerRule)) from None
+
+
+def _executor(value: object) -> str:
+    if value != "local":
+        raise ValueError("is not available; leave it out to run on the workers")
+    return "local"
+
+
+_CHECKS: dict[str, Callable[[object], Any]] = {
+    "outlets": _uris,
+    "inlets": _uris,
+    "retries": whole(0),
+    "retry_delay": seconds,
+    "retry_backoff": number(1),
+    "max_retry_delay": optional(positive_seconds),
+    "retry_jitter": number(0, 1),
+    "timeout": optional(positive_seconds),
+    "trigger_rule": _rule,
+    "queue": lambda value: check_id(value, "queue"),
+    "pool": optional(text),
+    "priority": whole(None),
+    "concurrency_key": optional(text),
+    "executor": optional(_executor),
+    "on_success": optional(function),
+    "on_failure": optional(function),
+    "doc": optional(text),
+}
+
+
+def check_keywords(
+    given: Mapping[str, Any],
+    checks: Mapping[str, Callable[[object], Any]],
+    what: str,
+    *,
+    task_id: str | None = None,
+    also: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Return the given keywords with their values checked and converted.
+
+    Args:
+        given: Keyword → value as the user wrote it.
+        checks: Keyword → function that returns the converted value or raises TypeError or
+            ValueError.
+        what: Who takes the keywords, for messages.
+        task_id: The task concerned, for messages.
+        also: Keywords that are known besides, for suggestions.
+
+    Raises:
+        DefinitionError: A keyword is unknown or its value is bad.
+    """
+    checked: dict[str, Any] = {}
+    for keyword, value in given.items():
+        check = checks.get(keyword)
+        if check is None:
+            hint = nearest(str(keyword), [*checks, *also])
+            raise mistake(f"{what} has no keyword {keyword!r}{hint}", task_id=task_id)
+        try:
+            checked[keyword] = check(value)
+        except (TypeError, ValueError) as error:
+            raise mistake(f"{what}: {keyword}={value!r} {error}", task_id=task_id) from None
+    return checked
+
+
+def check_options(
+    given: Mapping[str, Any], what: str, *, task_id: str | None = None, also: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return checked task options; see `check_keywords`."""
+    return check_keywords(given, _CHECKS, what, task_id=task_id, also=("task_id", *also))
+
+
+def check_defaults(given: object) -> dict[str, Any]:
+    """Return the checked `default_args` of a DAG or group.
+
+    Raises:
+        DefinitionError: They are no mapping, or hold something unknown or bad.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise mistake(f"default_args must be a dict, not {given!r}")
+    return check_keywords(given, _CHECKS, "default_args")

@@ -1,0 +1,207 @@
+"""`@task`: functions that become tasks when they are called inside a DAG."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack, overload
+
+from pubsubflow.authoring.functions import FunctionBody
+from pubsubflow.authoring.graph import Chainable, MappedOver, Reference, Role, new_node
+from pubsubflow.authoring.mapping import keyword_factors, row_factor
+from pubsubflow.authoring.options import TaskKeywords, check_id, check_options
+from pubsubflow.authoring.places import mistake, nearest
+from pubsubflow.authoring.signatures import Signature, is_async, is_generator
+
+Given = dict[str, Any]
+
+
+class TaskFunction:
+    """A function declared with `@task`; each call inside a DAG adds one task.
+
+    Attributes:
+        function: The plain function, to call it without a DAG.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        given: Mapping[str, Any],
+        *,
+        role: Role = "task",
+        operator: str = "task",
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.role = role
+        self.operator = operator
+        self._given = dict(given)
+        options = self._given.copy()
+        self.task_id = check_id(
+            options.pop("task_id", getattr(function, "__name__", "")), "task_id"
+        )
+        self._options = check_options(options, "@task", task_id=self.task_id)
+        self._signature = Signature(function)
+        self._check_function()
+
+    def _check_function(self) -> None:
+        if is_generator(self.function):
+            raise mistake("a task cannot `yield`; return a list", task_id=self.task_id)
+        if self.operator == "bash" and is_async(self.function):
+            raise mistake("@task.bash takes a plain `def`", task_id=self.task_id)
+
+    def override(self, **options: Unpack[TaskKeywords]) -> "TaskFunction":
+        """Return the same task with other options."""
+        given = self._given | options
+        return TaskFunction(self.function, given, role=self.role, operator=self.operator)
+
+    def as_role(self, role: Role) -> "TaskFunction":
+        """Return the same task in another role of the run."""
+        return TaskFunction(self.function, self._given, role=role, operator=self.operator)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Add a task to the open DAG and return the reference to its result.
+
+        Raises:
+            DefinitionError: No DAG is open, or the arguments do not fit the function.
+        """
+        self.check_arguments([*args, *kwargs.values()])
+        self.check_call(args, kwargs)
+        return self.add(args, kwargs, ())
+
+    def partial(self, **kwargs: Any) -> "PartialTask":
+        """Fix some arguments of a task that is then mapped with `expand`."""
+        return PartialTask(self, kwargs)
+
+    def expand(self, **factors: Any) -> Any:
+        """Add a task mapped over lists or results, one instance per combination.
+
+        Args:
+            factors: Keyword → a list, or the reference to a result that is one. The last one
+                changes fastest.
+        """
+        return PartialTask(self, {}).expand(**factors)
+
+    def expand_kwargs(self, rows: Any) -> Any:
+        """Add a task mapped over a list of dicts of arguments, or a result that is one."""
+        return PartialTask(self, {}).expand_kwargs(rows)
+
+    def add(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], factors: tuple[MappedOver, ...]
+    ) -> Reference:
+        """Add a task to the open DAG, its arguments checked before."""
+        options = self._options
+        if "doc" not in options and (doc := inspect.getdoc(self.function)):
+            options = options | {"doc": doc}
+        body = FunctionBody(self._signature, args, kwargs, operator=self.operator)
+        origin = getattr(self.function, "__code__", self.function)
+        node = new_node(self.task_id, body, options, role=self.role, factors=factors, origin=origin)
+        node.wire()
+        return Reference(node)
+
+    def check_arguments(self, values: list[Any]) -> None:
+        """Raise DefinitionError for a task where its result is meant."""
+        for value in values:
+            if isinstance(value, TaskFunction):
+                raise self._mistake(f"pass {value.task_id}(), not {value.task_id}")
+            if isinstance(value, Chainable) and not isinstance(value, Reference):
+                raise self._mistake("pass `.output` of the operator, or order them with >>")
+
+    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Raise DefinitionError unless the function can be called like that."""
+        self.check_names(kwargs)
+        try:
+            self._signature.check(args, kwargs)
+        except TypeError as error:
+            raise self._mistake(f"{self.function.__name__}() {error}") from None
+
+    def check_names(self, names: Mapping[str, Any]) -> None:
+        """Raise DefinitionError for a keyword that the function does not have."""
+        if self._signature.takes_any_keyword:
+            return
+        for name in names:
+            if name not in self._signature.names:
+                hint = nearest(name, self._signature.names) if self._signature.names else ""
+                raise self._mistake(f"{self.function.__name__}() has no argument {name!r}{hint}")
+
+    def _mistake(self, message: str) -> Exception:
+        return mistake(message, task_id=self.task_id)
+
+    def __repr__(self) -> str:
+        return f"<task {self.task_id}; call it inside a DAG>"
+
+
+class PartialTask:
+    """A task with some arguments fixed, to be mapped over others."""
+
+    def __init__(self, task: TaskFunction, kwargs: Mapping[str, Any]) -> None:
+        task.check_arguments(list(kwargs.values()))
+        task.check_names(kwargs)
+        self._task = task
+        self._kwargs = dict(kwargs)
+
+    def expand(self, **factors: Any) -> Any:
+        """Map over lists or results; see `TaskFunction.expand`."""
+        mapped = keyword_factors(factors, self._kwargs, self._task.task_id)
+        self._task.check_call((), self._kwargs | factors)
+        return self._task.add((), self._kwargs, mapped)
+
+    def expand_kwargs(self, rows: Any) -> Any:
+        """Map over dicts of arguments; see `TaskFunction.expand_kwargs`."""
+        factor = row_factor(rows, self._kwargs, self._task.task_id)
+        if not isinstance(factor.values, Reference):
+            for row in factor.values:
+                self._task.check_call((), self._kwargs | row)
+        return self._task.add((), self._kwargs, (factor,))
+
+
+class TaskDecorator:
+    """The type of `task`: a decorator with variants as attributes."""
+
+    def __init__(self, role: Role = "task", operator: str = "task") -> None:
+        self._role: Role = role
+        self._operator = operator
+
+    @overload
+    def __call__(self, function: Callable[..., Any], /) -> TaskFunction: ...
+
+    @overload
+    def __call__(
+        self, function: None = None, /, **options: Unpack[TaskKeywords]
+    ) -> Callable[[Callable[..., Any]], TaskFunction]: ...
+
+    def __call__(self, function: Any = None, /, **options: Any) -> Any:
+        """Declare a function as a task, with or without options."""
+        if function is None:
+            return functools.partial(self._declare, options)
+        return self._declare(options, function)
+
+    def _declare(self, given: Given, function: Any) -> TaskFunction:
+        if isinstance(function, TaskFunction):
+            if self._role == "task":
+                raise mistake("it is a task already", task_id=function.task_id)
+            return function.override(**given).as_role(self._role)
+        if not callable(function) or isinstance(function, type):
+            raise mistake(f"@task goes above a function, not {function!r}")
+        if self._role == "teardown":
+            given = {"trigger_rule": "all_done"} | given
+        return TaskFunction(function, given, role=self._role, operator=self._operator)
+
+    @property
+    def branch(self) -> "TaskDecorator":
+        """Declare a function that returns the id, or ids, of the tasks to follow."""
+        return TaskDecorator("branch", "branch")
+
+    @property
+    def short_circuit(self) -> "TaskDecorator":
+        """Declare a function whose false result skips everything after it."""
+        return TaskDecorator("short_circuit", "short_circuit")
+
+    @property
+    def bash(self) -> "TaskDecorator":
+        """Declare a function that returns a command, which bash then runs."""
+        return TaskDecorator("task", "bash")
+
+
+task = TaskDecorator()
+setup = TaskDecorator("setup")
+teardown = TaskDecorator("teardown")
