@@ -1,20 +1,26 @@
-"""Time and data together: a DAG by the clock, and one that runs by the clock if there is news."""
+"""Time and data: one DAG by the clock, and one that its dataset wakes.
+
+`measure_disk` runs hourly on weekdays, from seven to seven in Warsaw, summer and winter time alike.
+`disk_alert` knows nothing about the clock: it looks at each reading, whoever made it.
+"""
 
 import shutil
 from datetime import timedelta
 
 from pubsubflow import Context, Cron, Dataset, dag, task
 
+FULL_PERCENT = 90.0
+
 disk = Dataset("memory://examples/disk-use")
 
 
-@dag(schedule=Cron("*/5 * * * *"))
+@dag(schedule=Cron("0 7-19 * * mon-fri", tz="Europe/Warsaw"), catchup=False)
 def measure_disk() -> None:
-    """Measure the disk every five minutes."""
+    """Measure how full the disk is."""
 
     @task(outlets=[disk], retries=3, retry_delay=timedelta(seconds=2))
     def measure(ctx: Context) -> float:
-        """Emit the share in use, in percent, under the time it was due rather than done."""
+        """Emit the share in use, in percent, with the time at which the reading was due."""
         use = shutil.disk_usage("/")
         percent = round(100 * use.used / use.total, 1)
         due = ctx.run.logical_time
@@ -24,14 +30,19 @@ def measure_disk() -> None:
     measure()
 
 
-@dag(schedule=Cron("0 7 * * mon-fri", tz="Europe/Warsaw") & disk)
-def morning_report() -> None:
-    """Sum up at seven on weekdays, Warsaw time, what came in since the last report."""
+@dag(schedule=disk)
+def disk_alert() -> None:
+    """Warn when the disk is nearly full."""
+
+    @task.short_circuit
+    async def is_full(ctx: Context) -> bool:
+        """Stop here, with everything after it skipped, unless the disk is nearly full."""
+        percent: float = ctx.events[disk][-1].extra["percent"]
+        return percent >= FULL_PERCENT
 
     @task
-    async def summarise(ctx: Context) -> dict[str, float]:
-        """Look at every event that this run consumed."""
-        percents = [event.extra["percent"] for event in ctx.events[disk]]
-        return {"readings": len(percents), "highest": max(percents), "latest": percents[-1]}
+    async def warn(ctx: Context) -> None:
+        """Say so in the log; an EmailOperator could stand here."""
+        ctx.log.warning("disk.nearly_full", **ctx.events[disk][-1].extra)
 
-    summarise()
+    is_full() >> warn()

@@ -36,6 +36,3 @@ def count_lines() -> None:
         return top
 
     gather(count.expand(path=find()))
-
-
-count_lines()

@@ -1,7 +1,7 @@
 """The smallest pipeline: one DAG makes a dataset, another one waits for it.
 
     pubsubflow up examples &
-    pubsubflow dags trigger roll --wait
+    pubsubflow dags trigger roll
 
 `roll` has no schedule and runs when asked. `judge` runs by itself, as soon as the dice are there.
 """

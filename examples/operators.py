@@ -1,9 +1,11 @@
 """For those who come from Airflow: `with DAG`, operators, templates, `>>` and trigger rules.
 
-pubsubflow dags trigger archive_logs --param folder=/var/log
+pubsubflow dags trigger archive_logs
 """
 
 from pathlib import Path
+from shlex import quote
+from tempfile import gettempdir
 
 from pubsubflow import DAG, BashOperator, Context, EmptyOperator, Operator, task
 
@@ -33,15 +35,19 @@ class CheckArchive(Operator):
         return size
 
 
+ARCHIVE = str(Path(gettempdir()) / "logs-{{ ctx.run.run_id }}.tgz")
+
 with DAG("archive_logs", params={"folder": "/var/log"}, tags=["examples"]) as archive_logs:
     start = EmptyOperator(task_id="start")
 
     pack = BashOperator(
         task_id="pack",
+        # Values from outside go in as variables, never into the command's text.
+        env={"FOLDER": "{{ ctx.run.params.folder }}", "ARCHIVE": ARCHIVE},
         bash_command=(
-            "set -o pipefail; out=$(mktemp --suffix=.tgz); "
-            "find '{{ ctx.run.params.folder }}' -maxdepth 1 -name '*.log' -readable -print0 "
-            '| tar --null --files-from=- -czf "$out"; echo "$out"'
+            "set -o pipefail; "
+            'find "$FOLDER" -maxdepth 1 -name "*.log" -readable -print0 '
+            '| tar --null --files-from=- -czf "$ARCHIVE" && echo "$ARCHIVE"'
         ),
         retries=1,
     )
@@ -50,15 +56,14 @@ with DAG("archive_logs", params={"folder": "/var/log"}, tags=["examples"]) as ar
 
     @task.bash
     def count(archive: str) -> str:
-        """Return the command to run; its last line of output is the task's result."""
-        return f"tar -tzf {archive} | wc -l"
+        """Return the command to run; the last line that it prints is the task's result."""
+        return f"tar -tzf {quote(archive)} | wc -l"
 
     clean_up = BashOperator(
         task_id="clean_up",
-        bash_command="rm -f '{{ ctx.result('pack') }}'",
-        trigger_rule="all_done",
+        env={"ARCHIVE": ARCHIVE},
+        bash_command='rm -f "$ARCHIVE"',
+        trigger_rule="all_done",  # also when a check has failed
     )
 
-    counted = count(pack.output)
-    start >> pack >> check >> clean_up
-    counted >> clean_up
+    start >> pack >> [check, count(pack.output)] >> clean_up
