@@ -51,10 +51,20 @@ async def jetstream(servers):
 
 
 async def ended(*pids):
-    """Wait until processes have ended, whosoever children they are."""
-    processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-    _, alive = await to_thread.run_sync(lambda: psutil.wait_procs(processes, PATIENCE_SECONDS))
-    return not alive
+    """Wait until processes have ended, whosoever children they are, buried or not."""
+    if not hasattr(os, "pidfd_open"):
+        processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+        _, alive = await to_thread.run_sync(psutil.wait_procs, processes, PATIENCE_SECONDS)
+        return not alive
+    with anyio.move_on_after(PATIENCE_SECONDS):
+        for pid in filter(psutil.pid_exists, pids):
+            descriptor = os.pidfd_open(pid)
+            try:
+                await anyio.wait_readable(descriptor)
+            finally:
+                os.close(descriptor)
+        return True
+    return False
 
 
 class Holder:
