@@ -7,6 +7,7 @@ import signal
 import stat
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 import anyio
 import msgspec
@@ -36,6 +37,12 @@ class PostgresAddress(msgspec.Struct, frozen=True):
     user: str
     password: str
     database: str
+
+    @property
+    def dsn(self) -> str:
+        """Write it as a connection URL."""
+        user, password, host = map(quote, (self.user, self.password, self.host))
+        return f"postgres://{user}:{password}@/{self.database}?host={host}&port={self.port}"
 
 
 class PostgresServer:

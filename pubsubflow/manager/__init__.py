@@ -1,1 +1,6 @@
-"""manager."""
+"""The manager: folds what happened into what happens next."""
+
+from pubsubflow.manager.manager import Manager, ManagerSettings
+from pubsubflow.manager.sweeper import Sweeper, SweeperSettings
+
+__all__ = ["Manager", "ManagerSettings", "Sweeper", "SweeperSettings"]

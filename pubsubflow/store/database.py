@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Self
+from typing import Self, TypeAlias
 
 import anyio
 import asyncpg
@@ -14,7 +14,7 @@ from pubsubflow.errors import ConfigError, StoreUnavailable
 
 log = structlog.get_logger()
 
-Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 CLEAN_UP_SECONDS = 5.0
 
 _AWAY = (
@@ -72,7 +72,7 @@ def translated() -> Iterator[None]:
         ) from error
 
 
-async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
             name,

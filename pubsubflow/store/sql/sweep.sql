@@ -30,3 +30,7 @@ WHERE t.chained AND t.started_at < now() - make_interval(secs => $1)
 -- name: read_runs_of_tasks
 -- Return live runs, without a lock.
 SELECT run, dag, version, progress, info FROM run_live WHERE run = ANY($1::bigint[]);
+
+-- name: list_workers
+-- Return all workers that have not said farewell.
+SELECT worker FROM worker ORDER BY worker;

@@ -1,0 +1,236 @@
+"""The composition root: builds the services of a daemon and runs them in one task group."""
+
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import TaskStatus
+
+from pubsubflow.api import Api
+from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
+from pubsubflow.clock import Clock
+from pubsubflow.config import Config
+from pubsubflow.embedded import EmbeddedServers
+from pubsubflow.errors import ConfigError
+from pubsubflow.loader import Loader
+from pubsubflow.manager import Manager, Sweeper
+from pubsubflow.model.messages import GoneMessage, Subjects, encode
+from pubsubflow.runner.forkserver import ForkServer
+from pubsubflow.services import Service, run_services
+from pubsubflow.store.catalog import Catalog
+from pubsubflow.store.database import Database
+from pubsubflow.store.migrate import migrate
+from pubsubflow.store.reading import Reading
+from pubsubflow.store.timers import Timers
+from pubsubflow.store.workers import list_workers
+from pubsubflow.worker import Worker
+
+log = structlog.get_logger()
+
+ROLES = frozenset({"api", "manager", "scheduler", "triggerer", "worker"})
+STOP_SECONDS = 10.0
+
+
+async def run_daemon(
+    config: Config,
+    *,
+    roles: frozenset[str] = ROLES,
+    dags: Path | None = None,
+    embedded: bool = True,
+    on_ready: Callable[[str], None] = lambda _url: None,
+) -> None:
+    """Run a daemon until SIGINT or SIGTERM.
+
+    Args:
+        config: All settings.
+        roles: Which of `ROLES` it plays.
+        dags: The folder or file whose DAGs it loads, if it plays `scheduler`.
+        embedded: Whether it starts NATS and Postgres of its own, in `config.home`.
+        on_ready: Called with the URL (empty without the role `api`) once all is ready.
+
+    Raises:
+        ConfigError: Something is in the way; the text says what to do.
+        Unavailable: NATS or Postgres cannot be reached at the start.
+    """
+    unknown = roles - ROLES
+    if unknown or not roles:
+        raise ConfigError(f"unknown roles {sorted(unknown)}; there are {', '.join(sorted(ROLES))}")
+    stop = anyio.Event()
+    async with anyio.create_task_group() as group:
+        await group.start(_stop_on_signal, stop)
+        try:
+            async with Daemon.build(config, roles=roles, dags=dags, embedded=embedded) as daemon:
+                await group.start(daemon.run, stop)
+                on_ready(daemon.url)
+                log.info("daemon.ready", url=daemon.url, roles=sorted(roles))
+                await daemon.stopped.wait()
+        finally:
+            group.cancel_scope.cancel()
+
+
+async def _stop_on_signal(stop: anyio.Event, *, task_status: TaskStatus[None]) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            log.info("daemon.stopping", signal=signal.Signals(number).name)
+            stop.set()
+
+
+class Daemon:
+    """The services of one daemon, connected and ready to run; see `build`.
+
+    Attributes:
+        url: Where its HTTP answers; empty without the role `api`.
+        stopped: Set when all services have ended.
+    """
+
+    def __init__(
+        self, services: list[tuple[str, Service]], *, url: str, drain_seconds: float
+    ) -> None:
+        self._services = services
+        self._drain_seconds = drain_seconds
+        self.url = url
+        self.stopped = anyio.Event()
+
+    async def run(
+        self,
+        stop: anyio.Event,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run all services until `stop` is set."""
+        await run_services(
+            self._services, stop, drain_seconds=self._drain_seconds, task_status=task_status
+        )
+        self.stopped.set()
+
+    @classmethod
+    @asynccontextmanager
+    async def build(
+        cls, config: Config, *, roles: frozenset[str], dags: Path | None, embedded: bool
+    ) -> AsyncIterator["Daemon"]:
+        """Start or reach the servers, and put the services together."""
+        async with AsyncExitStack() as stack:
+            builder = _Builder(config, roles=roles, dags=dags)
+            if embedded:
+                await builder.start_servers(stack)
+            await builder.connect(stack)
+            if embedded:
+                await builder.take_over()
+            yield cls(
+                builder.services(),
+                url=builder.url,
+                drain_seconds=config.worker.drain_seconds + STOP_SECONDS,
+            )
+
+
+class _Builder:
+    """Builds a daemon step by step; every part gets what it needs by its constructor."""
+
+    def __init__(self, config: Config, *, roles: frozenset[str], dags: Path | None) -> None:
+        self._config = config
+        self._roles = roles
+        self._dags = dags
+        self._servers: EmbeddedServers | None = None
+        self._database: Database | None = None
+        self._fork_server: ForkServer | None = None
+        self._loader: Loader | None = None
+        self.url = f"http://{config.api.host}:{config.api.port}" if "api" in roles else ""
+
+    async def start_servers(self, stack: AsyncExitStack) -> None:
+        """Start NATS and Postgres of our own."""
+        servers = await stack.enter_async_context(EmbeddedServers(self._config.home))
+        self._servers = servers
+        self._config = msgspec.structs.replace(
+            self._config,
+            nats=msgspec.structs.replace(
+                self._config.nats, url=servers.nats.url, token=servers.nats.token
+            ),
+            postgres=msgspec.structs.replace(self._config.postgres, url=servers.postgres.dsn),
+        )
+
+    async def connect(self, stack: AsyncExitStack) -> None:
+        """Connect to what the roles need."""
+        config, roles = self._config, self._roles
+        self._bus = await stack.enter_async_context(Bus.connect(config.nats))
+        await self._bus.ensure_streams()
+        if roles - {"worker"}:
+            self._database = await stack.enter_async_context(Database.open(config.postgres))
+            await migrate(self._database)
+        if "worker" in roles or ("scheduler" in roles and self._dags is not None):
+            self._fork_server = await stack.enter_async_context(ForkServer.start())
+
+    async def take_over(self) -> None:
+        """Hand on at once what a daemon that died on this home had taken.
+
+        On a home of its own nobody else holds messages: the consumers start anew, and the workers
+        that were known are gone.
+        """
+        await self._bus.reset_consumer(STREAM_IN, "managers")
+        for queue in self._config.worker.queues:
+            for kind in ("sync", "async"):
+                await self._bus.reset_consumer(STREAM_TASK, f"{queue}-{kind}")
+        if self._database is not None:
+            for worker in await list_workers(self._database):
+                message = encode(GoneMessage(worker))
+                await self._bus.publish_durable(Subjects.inbound(Subjects.GONE, 0), message)
+
+    def services(self) -> list[tuple[str, Service]]:
+        """Return the services in the order of their start."""
+        config, roles = self._config, self._roles
+        services: list[tuple[str, Service]] = []
+        if self._servers is not None:
+            services.append(("servers", self._servers))
+        if self._database is not None:
+            services += self._core(self._database)
+        if self._fork_server is not None and "worker" in roles:
+            worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+            worker = Worker(
+                bus=self._bus,
+                fork_server=self._fork_server,
+                settings=config.worker,
+                worker_id=worker_id,
+            )
+            services.append(("worker", worker))
+        if self._database is not None and "api" in roles:
+            services.append(("api", self._api(self._database)))
+        return services
+
+    def _core(self, database: Database) -> list[tuple[str, Service]]:
+        clock: list[Clock] = []
+        manager = self._manager = Manager(
+            database=database,
+            bus=self._bus,
+            listens="manager" in self._roles,
+            timers_changed=lambda: [each.changed() for each in clock],
+        )
+        services: list[tuple[str, Service]] = [("manager", manager)]
+        if "manager" in self._roles:
+            services.append(("sweeper", Sweeper(database=database, bus=self._bus)))
+        if "scheduler" in self._roles:
+            clock.append(Clock(timers=Timers(database), bus=self._bus, calls=manager))
+            services.append(("clock", clock[0]))
+            if self._dags is not None and self._fork_server is not None:
+                self._loader = Loader(
+                    self._dags,
+                    fork_server=self._fork_server,
+                    sink=Catalog(database),
+                    settings=self._config.loader,
+                )
+                services.append(("loader", self._loader))
+        return services
+
+    def _api(self, database: Database) -> Api:
+        return Api(
+            calls=self._manager,
+            reading=Reading(database),
+            bus=self._bus,
+            settings=self._config.api,
+        )

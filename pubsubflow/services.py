@@ -1,0 +1,80 @@
+"""Services: how the parts of a daemon start in order, run side by side and stop in reverse."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import anyio
+import structlog
+from anyio.abc import TaskStatus
+
+from pubsubflow.errors import ServiceStopped
+
+log = structlog.get_logger()
+
+
+class Service(Protocol):
+    """A part of a daemon.
+
+    `run` calls `task_status.started()` once it is ready, drains and returns when `stopping` is
+    set, and is cancelled when its drain takes too long.
+    """
+
+    async def run(
+        self,
+        stopping: anyio.Event,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run until `stopping` is set."""
+
+
+class _Running:
+    """A started service and the events that stop it and tell that it has."""
+
+    def __init__(self, name: str, service: Service) -> None:
+        self.name = name
+        self._service = service
+        self.stopping = anyio.Event()
+        self.stopped = anyio.Event()
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        await self._service.run(self.stopping, task_status=task_status)
+        if not self.stopping.is_set():
+            raise ServiceStopped(self.name)
+        self.stopped.set()
+
+
+async def run_services(
+    services: Sequence[tuple[str, Service]],
+    stop: anyio.Event,
+    *,
+    drain_seconds: float,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Start services in order; when `stop` is set, stop them in reverse.
+
+    Args:
+        services: Names and services; each may rely on those before it.
+        stop: Ends the whole.
+        drain_seconds: How long the stop of all may take before what is left is cancelled.
+        task_status: Started once every service is ready.
+
+    Raises:
+        ServiceStopped: A service returned although nobody asked it to.
+    """
+    async with anyio.create_task_group() as group:
+        running: list[_Running] = []
+        for name, service in services:
+            entry = _Running(name, service)
+            await group.start(entry.run, name=name)
+            running.append(entry)
+        task_status.started()
+        await stop.wait()
+        with anyio.move_on_after(drain_seconds) as drain:
+            for entry in reversed(running):
+                entry.stopping.set()
+                await entry.stopped.wait()
+        if drain.cancelled_caught:
+            late = [entry.name for entry in running if not entry.stopped.is_set()]
+            log.warning("daemon.drain_over", seconds=drain_seconds, cancelled=late)
+            group.cancel_scope.cancel()

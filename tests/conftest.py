@@ -1,0 +1,84 @@
+"""Real servers for tests: one NATS and Postgres for the session, a fresh database for each test."""
+
+import itertools
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+import msgspec
+import pytest
+
+from pubsubflow.bus import Bus, BusSettings
+from pubsubflow.embedded import EmbeddedServers, PostgresAddress
+from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.migrate import migrate
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+def dsn(address: PostgresAddress, database: str | None = None) -> str:
+    return (
+        f"postgres://{quote(address.user)}:{quote(address.password)}@/"
+        f"{database or address.database}?host={quote(address.host)}&port={address.port}"
+    )
+
+
+@pytest.fixture(scope="session")
+async def servers(home, anyio_backend):
+    async with EmbeddedServers(home) as running:
+        connection = await asyncpg.connect(dsn(running.postgres))
+        await connection.execute("CREATE DATABASE template_psf")
+        await connection.close()
+        async with Database.open(PostgresSettings(url=dsn(running.postgres, "template_psf"))) as db:
+            await migrate(db)
+        yield running
+
+
+@pytest.fixture
+async def postgres(servers):
+    """Settings for a database of the test's own, migrated."""
+    name = f"test_{next(_numbers)}"
+    connection = await asyncpg.connect(dsn(servers.postgres))
+    try:
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE template_psf")
+    finally:
+        await connection.close()
+    return PostgresSettings(url=dsn(servers.postgres, name))
+
+
+@pytest.fixture
+async def database(postgres):
+    async with Database.open(postgres) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def nats(servers):
+    """Settings for the session's NATS, with its streams as new."""
+    settings = BusSettings(url=servers.nats.url, token=servers.nats.token)
+    async with Bus.connect(settings) as connected:
+        for stream in ("PSF_IN", "PSF_TASK", "PSF_EVT"):
+            await connected.request(f"$JS.API.STREAM.DELETE.{stream}", b"", 5)
+    return settings
+
+
+@pytest.fixture
+async def bus(nats):
+    async with Bus.connect(nats) as connected:
+        await connected.ensure_streams()
+        yield connected
+
+
+@pytest.fixture
+def other_bus_settings(nats):
+    return msgspec.structs.replace(nats, name="other")
