@@ -10,7 +10,7 @@ env: $(STAMP)
 
 $(STAMP): pyproject.toml triggers/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e './triggers[dev]' -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e ./triggers
 	@touch $(STAMP)
 
 demo: env
