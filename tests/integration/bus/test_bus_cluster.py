@@ -47,5 +47,5 @@ async def test_the_server_we_speak_to_may_die(cluster, collector):
         await done.wait_for(total, 30)
         with anyio.fail_after(30):
             while len({delivery.data for delivery in got.items}) < total:
-                await got.wait_for(len(got.items) + 1)
+                await got.wait_for(len(got.items) + 1, 30)
         group.cancel_scope.cancel()

@@ -134,3 +134,15 @@ async def test_malformed_ids_are_refused(bus):
     for bad in ("a\r\nb", "ż"):
         with pytest.raises(MessageRefused):
             await bus.publish_durable("psf.in.event.0", b"", message_id=bad)
+
+
+async def test_what_stays_unanswered_is_sent_again_with_its_id(bus, collector):
+    def answer_the_third(message):
+        if len(got.items) == 3:
+            message.respond(b'{"stream":"S","seq":1}')
+
+    got = collector(answer_the_third)
+    bus._durable._answer_seconds = 0.05
+    async with await bus.subscribe("psf.ctl.deaf", got):
+        assert await bus.publish_durable("psf.ctl.deaf", b"", message_id="one")
+    assert [message.headers["Nats-Msg-Id"] for message in got.items] == ["one"] * 3
