@@ -179,7 +179,7 @@ class ForkServer:
                 with theirs:
                     await zygote.request(life, (theirs.fileno(), *output))
                 if await life.await_fork():
-                    link = await Link.open(ours, on_frame, on_end)
+                    link = Link(ours, on_frame, on_end)
                     link.post(msgspec.msgpack.encode(Call(target, argument)))
                     return ChildProcess(life, link)
             except BaseException:

@@ -1,57 +1,58 @@
-"""Frames over a socket on the event loop, at the cost of a bare protocol."""
+"""Frames over a socket on the event loop, at the cost of a bare reader callback."""
 
 import asyncio
+import select
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import cast
 
 import anyio
 
 from pubsubflow.runner.frames import FrameDecoder, pack
 
+_CHUNK_BYTES = 262_144
 _HIGH_WATER_BYTES = 1 << 20
 
 
-class Link(asyncio.Protocol):
+class Link:
     """One end of a stream of frames.
 
+    Frames posted in one turn of the loop leave in one write.
+
     Args:
+        sock: The connected socket; the link owns it.
         on_frame: Called with each frame as it arrives; without it frames wait for `receive`.
-        on_end: Called once, when the other side is gone.
+        on_end: Called once, when the other side is gone or we close.
+
+    Attributes:
+        ended: Whether nothing comes or goes any more.
     """
 
     def __init__(
         self,
+        sock: socket.socket,
         on_frame: Callable[[bytes], None] | None = None,
         on_end: Callable[[], None] | None = None,
     ) -> None:
+        sock.settimeout(0)
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
         self._decoder = FrameDecoder()
         self._waiting: deque[bytes] = deque()
         self._on_frame = on_frame or self._waiting.append
         self._on_end = on_end
-        self._transport: asyncio.Transport | None = None
         self._news = anyio.Event()
+        self._outgoing: list[bytes] = []
+        self._stuck = b""
         self._writable = anyio.Event()
-        self._writable.set()
         self.ended = False
-
-    @classmethod
-    async def open(
-        cls,
-        sock: socket.socket,
-        on_frame: Callable[[bytes], None] | None = None,
-        on_end: Callable[[], None] | None = None,
-    ) -> "Link":
-        """Take over a connected unix socket."""
-        loop = asyncio.get_running_loop()
-        _, link = await loop.create_unix_connection(lambda: cls(on_frame, on_end), sock=sock)
-        return link
+        self._loop.add_reader(sock, self._read)
 
     def post(self, frame: bytes) -> None:
         """Send a frame without waiting; what is sent after the end is lost."""
-        if not self.ended and self._transport is not None:
-            self._transport.write(pack(frame))
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(pack(frame))
 
     async def send(self, frame: bytes) -> None:
         """Send a frame and wait while more than 1 MiB is on its way.
@@ -60,7 +61,8 @@ class Link(asyncio.Protocol):
             anyio.BrokenResourceError: The other side is gone.
         """
         self.post(frame)
-        await self._writable.wait()
+        while len(self._stuck) > _HIGH_WATER_BYTES and not self.ended:
+            await self._writable.wait()
         if self.ended:
             raise anyio.BrokenResourceError
 
@@ -77,34 +79,87 @@ class Link(asyncio.Protocol):
             await self._news.wait()
         return self._waiting.popleft()
 
+    def exchange(self, frame: bytes, is_answer: Callable[[bytes], bool]) -> bytes:
+        """Send a frame and block the loop until its answer is here; other frames come later.
+
+        Raises:
+            EOFError: The other side is gone.
+        """
+        self.post(frame)
+        early: list[bytes] = []
+        try:
+            while True:
+                self._flush()
+                _wait(self._sock, select.POLLIN | (select.POLLOUT if self._stuck else 0))
+                frames = self._receive()
+                for place, found in enumerate(frames):
+                    if is_answer(found):
+                        early += frames[place + 1 :]
+                        return found
+                    early.append(found)
+                if self.ended:
+                    raise EOFError
+        finally:
+            for found in early:
+                self._loop.call_soon(self._on_frame, found)
+
     def close(self) -> None:
-        """Close our end; what was posted is still sent."""
-        if self._transport is not None:
-            self._transport.close()
+        """Close our end, after sending what the socket takes at once."""
+        if not self.ended:
+            self._flush()
+            self._end()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the transport; called by the event loop."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
-
-    def data_received(self, data: bytes) -> None:
-        """Cut frames; called by the event loop."""
-        for frame in self._decoder.feed(data):
+    def _read(self) -> None:
+        for frame in self._receive():
             self._on_frame(frame)
         self._news.set()
 
-    def pause_writing(self) -> None:
-        """Make `send` wait; called by the event loop."""
-        self._writable = anyio.Event()
+    def _receive(self) -> list[bytes]:
+        try:
+            data = self._sock.recv(_CHUNK_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        if not data:
+            self._end()
+        return self._decoder.feed(data)
 
-    def resume_writing(self) -> None:
-        """Let `send` go on; called by the event loop."""
-        self._writable.set()
+    def _flush(self) -> None:
+        if self.ended:
+            return
+        data = self._stuck + b"".join(self._outgoing)
+        self._outgoing.clear()
+        if not data:
+            return
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # the reader sees the end too, after what the other side still said
+        if self._stuck and sent == len(data):
+            self._loop.remove_writer(self._sock)
+            self._writable.set()
+        elif sent < len(data) and not self._stuck:
+            self._writable = anyio.Event()
+            self._loop.add_writer(self._sock, self._flush)
+        self._stuck = data[sent:]
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the end is the end
-        """Wake everybody; called by the event loop."""
+    def _end(self) -> None:
+        if self.ended:
+            return
         self.ended = True
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._sock.close()
         self._news.set()
         self._writable.set()
         if self._on_end is not None:
             self._on_end()
+
+
+def _wait(sock: socket.socket, events: int) -> None:
+    poller = select.poll()
+    poller.register(sock, events)
+    poller.poll()

@@ -1,0 +1,74 @@
+"""The runner's end of the stream, for a process that may block on it."""
+
+import contextlib
+import socket
+import threading
+from collections import deque
+
+from pubsubflow.model.messages import Ask, Piece, decode_piece, encode
+from pubsubflow.runner.frames import FrameDecoder, send_frame
+from pubsubflow.runner.protocol import ANSWER, NUMBERED, QUESTION
+
+_CHUNK_BYTES = 262_144
+
+
+class Channel:
+    """Frames to and from the worker; questions may come from any thread.
+
+    Args:
+        sock: The connected socket, blocking.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._decoder = FrameDecoder()
+        self._waiting: deque[bytes] = deque()
+        self._questions = 0
+        self._sending = threading.Lock()
+        self._asking = threading.Lock()
+
+    def receive(self) -> bytes:
+        """Wait for the next frame and return it.
+
+        Raises:
+            EOFError: The worker is gone or has no more work for this process.
+        """
+        while not self._waiting:
+            self._read(0)
+        return self._waiting.popleft()
+
+    def arrived(self) -> list[bytes]:
+        """Return the frames that are here already, without waiting."""
+        with contextlib.suppress(BlockingIOError):
+            self._read(socket.MSG_DONTWAIT)
+        frames = list(self._waiting)
+        self._waiting.clear()
+        return frames
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame."""
+        with self._sending:
+            send_frame(self._sock, frame)
+
+    def ask(self, question: Ask) -> Piece:
+        """Ask the managers and wait for the answer.
+
+        Raises:
+            EOFError: The worker is gone.
+        """
+        with self._asking:
+            self._questions += 1
+            self.send(NUMBERED.pack(QUESTION, self._questions) + encode(question))
+            others: list[bytes] = []
+            while True:
+                frame = self.receive()
+                if frame[0] == ANSWER and NUMBERED.unpack_from(frame)[1] == self._questions:
+                    self._waiting.extendleft(reversed(others))
+                    return decode_piece(frame[NUMBERED.size :])
+                others.append(frame)
+
+    def _read(self, flags: int) -> None:
+        data = self._sock.recv(_CHUNK_BYTES, flags)
+        if not data:
+            raise EOFError
+        self._waiting.extend(self._decoder.feed(data))

@@ -1,0 +1,88 @@
+"""Output as lines of JSON: `{"t": seconds, "s": "stdout", "m": "the line"}`."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+MAX_LINE_CHARACTERS = 16_384
+RECORD_MARK = "\x1e"
+_RESERVED = frozenset({"t", "s", "m", "level"})
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class LineCutter:
+    """Cuts text into lines; what has no end yet waits for it."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def feed(self, text: str) -> list[str]:
+        """Add text and return the lines that are complete now, at most 16,384 characters each."""
+        text = self._rest + text
+        if "\n" not in text and len(text) < MAX_LINE_CHARACTERS:
+            self._rest = text
+            return []
+        *lines, self._rest = text.split("\n")
+        found = [piece for line in lines for piece in _pieces(line)]
+        while len(self._rest) >= MAX_LINE_CHARACTERS:
+            found.append(self._rest[:MAX_LINE_CHARACTERS])
+            self._rest = self._rest[MAX_LINE_CHARACTERS:]
+        return found
+
+    def finish(self) -> list[str]:
+        """Return the last line, if it had no end."""
+        rest, self._rest = self._rest, ""
+        return [rest] if rest else []
+
+
+def log_line(stream: str, message: str) -> str:
+    """Write one line of JSON with its line end.
+
+    Args:
+        stream: `stdout`, `stderr` or `log`.
+        message: One line of output.
+    """
+    return _written({"t": _now(), "s": stream, "m": message})
+
+
+def log_record(level: str, event: str, fields: Mapping[str, Any]) -> str:
+    """Write a line of a task's log as JSON with its line end.
+
+    Args:
+        level: `debug`, `info`, `warning` or `error`.
+        event: What happened.
+        fields: More about it; what JSON cannot say is written as text.
+    """
+    more = {f"{key}_" if key in _RESERVED else key: value for key, value in fields.items()}
+    line = _written({"t": _now(), "s": "log", "m": event, "level": level} | more)
+    if len(line) <= MAX_LINE_CHARACTERS:
+        return line
+    cut = {"t": _now(), "s": "log", "m": event[:4096], "level": level, "truncated": True}
+    return _written(cut)
+
+
+def _now() -> float:
+    return round(time.time(), 3)
+
+
+def _written(record: dict[str, Any]) -> str:
+    try:
+        data = _ENCODE(record)
+    except (TypeError, ValueError):
+        data = _ENCODE({key: _plain(value) for key, value in record.items()})
+    return data.decode() + "\n"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, int | float | bool) or value is None:
+        return value
+    return str(value).encode(errors="backslashreplace").decode()
+
+
+def _pieces(line: str) -> list[str]:
+    if len(line) <= MAX_LINE_CHARACTERS:
+        return [line]
+    starts = range(0, len(line), MAX_LINE_CHARACTERS)
+    return [line[start : start + MAX_LINE_CHARACTERS] for start in starts]

@@ -1,0 +1,27 @@
+"""What a runner process does: the target that workers fork."""
+
+import faulthandler
+import socket
+
+import anyio
+import msgspec
+
+from pubsubflow.runner.looping import LoopRunner
+from pubsubflow.runner.protocol import RunnerSettings
+from pubsubflow.runner.sync import SyncRunner
+
+
+def main(sock: socket.socket, argument: bytes) -> None:
+    """Run tasks for the worker at the other end of the socket until it closes.
+
+    Args:
+        sock: The stream of frames.
+        argument: Encoded RunnerSettings.
+    """
+    faulthandler.enable()
+    settings = msgspec.msgpack.decode(argument, type=RunnerSettings)
+    if settings.kind == "sync":
+        SyncRunner(sock, settings).run()
+    else:
+        runner = LoopRunner(sock, settings)
+        anyio.run(runner.run, backend_options={"use_uvloop": True})

@@ -1,0 +1,150 @@
+"""What a worker tells the managers: results, starts and output, in order and durably."""
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+import anyio
+import structlog
+
+from pubsubflow.bus import Bus
+from pubsubflow.errors import BusUnavailable, MessageRefused
+from pubsubflow.model.messages import NO_NODE, Subjects
+from pubsubflow.runner.lines import log_record
+from pubsubflow.worker.alarm import Alarm
+from pubsubflow.worker.ticket import Ticket
+
+log = structlog.get_logger(__name__)
+
+_PARTITIONS = 8
+_RESULT = [Subjects.inbound(Subjects.RESULT, part) for part in range(_PARTITIONS)]
+_PIECE_BYTES = 32_768
+_LOG_SECONDS = 0.2
+_REFUSED_SECONDS = 10.0
+
+
+class Reports:
+    """Publishes for all tickets of a worker.
+
+    A task message is acknowledged when the result of its head is stored: from then on the
+    manager knows, by the result, who runs the rest of the chain.
+
+    Args:
+        bus: The connection.
+        worker: Id of the worker.
+        max_log_bytes: Output of one attempt beyond that is dropped.
+    """
+
+    def __init__(self, bus: Bus, worker: str, *, max_log_bytes: int) -> None:
+        self._bus = bus
+        self._worker = worker
+        self._max_log_bytes = max_log_bytes
+        self._unsent: deque[Callable[[], None]] = deque()
+        self._underway = 0
+        self._all_stored = anyio.Event()
+        self._late_logs: Alarm[Ticket] = Alarm(_LOG_SECONDS, self.flush_log)
+
+    def result(self, ticket: Ticket, payload: bytes) -> None:
+        """Publish the result of the node that the ticket runs now, after its output."""
+        if ticket.lines:
+            self.flush_log(ticket)
+        run, node, map_index, attempt, delivery = ticket.fence
+        self._send(
+            _RESULT[run % _PARTITIONS],
+            payload,
+            f"r.{run}.{node}.{map_index}.{attempt}.{delivery}",
+            ticket if ticket.after == NO_NODE else None,
+        )
+
+    def started(self, ticket: Ticket) -> None:
+        """Publish that the node that the ticket runs now has started."""
+        run, *rest = ticket.fence
+        name = ".".join(map(str, (self._worker, run, *rest)))
+        subject = Subjects.inbound(Subjects.STARTED, run)
+        self._send(subject, ticket.started(self._worker), f"s.{name}", None)
+
+    def output(self, ticket: Ticket, lines: str) -> None:
+        """Take lines of output of the node that the ticket runs now."""
+        size = len(lines)
+        if ticket.log_bytes > self._max_log_bytes:
+            return
+        ticket.log_bytes += size
+        if ticket.log_bytes > self._max_log_bytes:
+            text = f"output is truncated here: more than {self._max_log_bytes} bytes"
+            lines = log_record("warning", text, {})
+        if not ticket.lines:
+            self._late_logs.add(ticket)
+        ticket.lines.append(lines)
+        ticket.held_bytes += size
+        if ticket.held_bytes >= _PIECE_BYTES:
+            self.flush_log(ticket)
+
+    def flush_log(self, ticket: Ticket) -> None:
+        """Publish what output there is."""
+        if ticket.lines:
+            run, *rest = ticket.fence
+            name = ".".join(map(str, (self._worker, run, *rest, ticket.log_pieces)))
+            subject = Subjects.inbound(Subjects.LOG, run)
+            self._send(subject, ticket.take_log(), f"l.{name}", None)
+
+    def give_back(self, ticket: Ticket, delay_seconds: float | None = None) -> None:
+        """Give a message back to its queue, unless the manager knows already who has the rest."""
+        if not ticket.stored:
+            ticket.stored = True
+            try:
+                ticket.delivery.nak(delay_seconds)
+            except BusUnavailable as error:
+                log.warning("worker.nak_unsent", error=str(error))  # it comes again by itself
+
+    def retry(self) -> None:
+        """Send again what found the connection's buffer full."""
+        for _ in range(len(self._unsent)):
+            self._unsent.popleft()()
+
+    async def all_stored(self) -> None:
+        """Wait until everything is stored."""
+        while self._underway:
+            self._all_stored = anyio.Event()
+            await self._all_stored.wait()
+
+    def close(self) -> None:
+        """Stop the timer."""
+        self._late_logs.stop()
+
+    def _send(self, subject: str, payload: bytes, message_id: str, ticket: Ticket | None) -> None:
+        self._underway += 1
+        self._try(subject, payload, message_id, ticket)
+
+    def _try(self, subject: str, payload: bytes, message_id: str, ticket: Ticket | None) -> None:
+        try:
+            self._bus.publish_durable_nowait(
+                subject,
+                payload,
+                message_id=message_id,
+                on_done=self._stored if ticket is None else partial(self._stored, ticket),
+                on_refused=partial(self._refused, subject, message_id, ticket),
+            )
+        except BusUnavailable:
+            self._unsent.append(partial(self._try, subject, payload, message_id, ticket))
+        except MessageRefused as error:
+            self._refused(subject, message_id, ticket, error)
+
+    def _stored(self, ticket: Ticket | None = None) -> None:
+        if ticket is not None and not ticket.stored:
+            ticket.stored = True
+            try:
+                ticket.delivery.ack()
+            except BusUnavailable as error:
+                log.warning("worker.ack_unsent", error=str(error))  # it is dropped as a duplicate
+        self._underway -= 1
+        if not self._underway:
+            self._all_stored.set()
+
+    def _refused(
+        self, subject: str, message_id: str, ticket: Ticket | None, error: MessageRefused
+    ) -> None:
+        """Give the task back when JetStream will not have its result; runners mind the size."""
+        log.error("worker.publish_refused", subject=subject, id=message_id, error=str(error))
+        if ticket is not None:
+            self.give_back(ticket, _REFUSED_SECONDS)
+        self._stored()
