@@ -15,6 +15,7 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_MANY_DESCRIPTORS = 65_536  # the limit itself may be "unlimited"
 _CANNOT_EXECUTE = 126  # what shells answer
 
 
@@ -38,6 +39,8 @@ def main(arguments: list[str]) -> None:
         _watch_pipe(life_fd, death_signal)
     else:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+    for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored_by_python, signal.SIG_DFL)
     if os.getppid() == parent:  # else it died before the tie held
         os.execv(command[0], command)  # noqa: S606 - no shell is the point
 
@@ -51,7 +54,7 @@ def _watch_pipe(life_fd: int, death_signal: int) -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     os.dup2(life_fd, 0)
-    os.closerange(1, os.sysconf("SC_OPEN_MAX"))  # the locks and logs are the server's to hold
+    os.closerange(1, _MANY_DESCRIPTORS)  # the locks and logs are the server's to hold
     os.read(0, 1)
     if os.getppid() == server:  # still our parent, so the id is not somebody else's by now
         os.kill(server, death_signal)

@@ -16,7 +16,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -78,8 +78,11 @@ class Home:
             raise RuntimeError("the home is not held")
         return self._servers_lock
 
-    async def hold(self) -> None:
+    async def hold(self, owner: HomeOwner) -> None:
         """Take the home, and wait until servers of a killed predecessor are gone.
+
+        Args:
+            owner: Who we are.
 
         Raises:
             ConfigError: The folder cannot be used, is of a newer version, or somebody holds it.
@@ -87,7 +90,7 @@ class Home:
         try:
             with translated(self.path):
                 self._claim()
-                await self._lock_up()
+                await self._lock_up(owner)
                 self._furnish()
         except BaseException:
             self.let_go()
@@ -95,13 +98,14 @@ class Home:
 
     def let_go(self) -> None:
         """Give the home up; the locks of servers that still run stay."""
-        if self._lock is not None:
-            with suppress(FileNotFoundError):
-                (self.path / "owner").unlink()
-        for descriptor in (self._servers_lock, self._lock):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._lock = self._servers_lock = None
+        try:
+            if self._lock is not None:
+                (self.path / "owner").unlink(missing_ok=True)
+        finally:
+            for descriptor in (self._servers_lock, self._lock):
+                if descriptor is not None:
+                    os.close(descriptor)
+            self._lock = self._servers_lock = None
 
     def sign(self, owner: HomeOwner) -> None:
         """Write down who holds the home.
@@ -128,10 +132,11 @@ class Home:
             except msgspec.DecodeError as error:
                 raise ConfigError(f"{path} is damaged ({error}): restore it") from error
 
-    async def _lock_up(self) -> None:
+    async def _lock_up(self, owner: HomeOwner) -> None:
         self._lock = await _locked(self.path / "lock", _GLANCE_SECONDS)
         if self._lock is None:
             raise ConfigError(_held_message(self.path, _owner(self.path)))
+        self.sign(owner)
         self._servers_lock = await _locked(self.path / "servers.lock", _BURIAL_SECONDS)
         if self._servers_lock is None:
             raise ConfigError(

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 import anyio
+import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
@@ -24,8 +25,9 @@ _LONG_LIFE_SECONDS = 30.0  # a server that lived so long had no trouble of its o
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
 _UPKEEP_SECONDS = 60.0
+_STOP_SECONDS = 20.0  # above what a server's own limits add up to
+
 _T = TypeVar("_T")
-_STOP_SECONDS = 20.0  # above what both servers' own limits add up to
 
 
 class _Server(Protocol):
@@ -110,10 +112,9 @@ class EmbeddedServers:
         Raises:
             ConfigError: Something is in the way; the text says what to do.
         """
-        await self._home.hold()
+        self._owner = HomeOwner(pid=os.getpid(), started_at=self._now())
+        await self._home.hold(self._owner)
         try:
-            self._owner = HomeOwner(pid=os.getpid(), started_at=self._now())
-            self._home.sign(self._owner)
             secrets = self._home.secrets()
             self._nats = NatsServer(self._home, secrets.nats_token, self._asked_nats_port)
             self._postgres = PostgresServer(self._home, secrets.postgres_password, self._cache)
@@ -149,9 +150,7 @@ class EmbeddedServers:
         Raises:
             ConfigError: The home cannot be written.
         """
-        owner = _entered(self._owner)
-        self._owner = HomeOwner(pid=owner.pid, started_at=owner.started_at, url=url)
-        self._home.sign(self._owner)
+        self._home.sign(msgspec.structs.replace(_entered(self._owner), url=url))
 
     async def run(
         self,

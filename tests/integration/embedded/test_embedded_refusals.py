@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import anyio
 import psutil
@@ -86,7 +87,7 @@ async def test_a_home_of_another_user(home):
             error = (await daemon.process.stderr.receive()).decode()
         assert "belongs to user 0" in error
     else:
-        assert "belongs to user 0" in await refusal(home.__class__("/"))
+        assert "belongs to user 0" in await refusal(Path("/"))
 
 
 async def test_a_port_that_is_taken(home):
@@ -116,3 +117,19 @@ async def test_nats_that_exits_at_once_is_quoted(made_home):
 async def test_data_of_another_postgres(made_home):
     (made_home / "postgres" / "data" / "PG_VERSION").write_text("9\n")
     assert "was made by PostgreSQL 9" in await refusal(made_home)
+
+
+async def test_of_two_that_start_at_once_one_holds_the_home(home):
+    pids, settled = [], anyio.Event()
+
+    async def contend():
+        async with holder(home) as daemon:
+            pids.append(daemon.pids)
+            if len(pids) == 2:
+                settled.set()
+            await settled.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(contend)
+        group.start_soon(contend)
+    assert pids.count(None) == 1
