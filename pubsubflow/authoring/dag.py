@@ -23,7 +23,7 @@ from pubsubflow.authoring.options import (
     whole,
 )
 from pubsubflow.authoring.parameters import Declared, declare
-from pubsubflow.authoring.places import caller, mistake, naming_dag
+from pubsubflow.authoring.places import caller, mistake, module_file, naming_dag
 from pubsubflow.authoring.registry import collect_dag
 from pubsubflow.authoring.schedules import split
 from pubsubflow.authoring.specs import task_spec
@@ -71,6 +71,7 @@ class DAG(Graph):
 
     def __init__(self, dag_id: str, **options: Unpack[DagKeywords]) -> None:
         self.place = caller()
+        self.module_file = module_file()
         checked_id = check_id(dag_id, "dag_id")
         with naming_dag(checked_id):
             given = check_keywords(options, _CHECKS, "DAG")

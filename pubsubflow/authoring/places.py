@@ -30,6 +30,16 @@ def caller() -> Place | None:
     return None if frame is None else Place(frame.f_code.co_filename, frame.f_lineno)
 
 
+def module_file() -> str | None:
+    """Return the file whose top level is being executed, if one is: it defines what is made."""
+    frame = inspect.currentframe()
+    while frame is not None and (
+        frame.f_code.co_name != "<module>" or frame.f_code.co_filename.startswith(_OWN)
+    ):
+        frame = frame.f_back
+    return None if frame is None else frame.f_code.co_filename
+
+
 def mistake(
     message: str,
     *,
