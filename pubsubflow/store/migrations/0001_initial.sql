@@ -117,7 +117,7 @@ CREATE TABLE run (
     ended_at    timestamptz,
     UNIQUE (dag, run_key)
 ) WITH (fillfactor = 80);
-CREATE INDEX run_by_dag ON run (dag, id);
+CREATE INDEX run_by_dag ON run (dag, run_id);
 
 -- Only while a run is running: its progress, and what its tasks may know of it.
 CREATE TABLE run_live (

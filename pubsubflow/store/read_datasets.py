@@ -1,0 +1,108 @@
+"""What people ask about datasets and their events."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+import asyncpg
+
+from pubsubflow.errors import NotFound
+from pubsubflow.model.messages import NOT_MAPPED
+from pubsubflow.model.structure import DagSpec
+from pubsubflow.model.views import DatasetView, EventView, Page
+from pubsubflow.store.database import Connection, Database
+from pubsubflow.store.queries import SQL
+from pubsubflow.store.specs import Specs
+
+_END_OF_LOG = 2**63 - 1
+
+
+class ReadDatasets:
+    """Queries about datasets and their events."""
+
+    def __init__(self, database: Database, specs: Specs) -> None:
+        self._database = database
+        self._specs = specs
+
+    async def page(self, *, limit: int, after: str | None = None) -> Page[DatasetView]:
+        """Return datasets by URI.
+
+        Args:
+            limit: Number of datasets at most.
+            after: The last URI of the page before.
+        """
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["list_datasets"], after or "", limit)
+        items = [_dataset(row) for row in rows]
+        return Page(items, items[-1].dataset if len(items) == limit else None)
+
+    async def events(
+        self, *, limit: int, dataset: str | None = None, after: UUID | None = None
+    ) -> Page[EventView]:
+        """Return events, the newest first.
+
+        Args:
+            limit: Number of events at most.
+            dataset: Only those of this URI.
+            after: The last event of the page before.
+
+        Raises:
+            NotFound: There is no such dataset, or no such event to go on after.
+        """
+        async with self._database.connection() as connection:
+            before = _END_OF_LOG
+            if after is not None:
+                before = await _find(connection, "event", "find_event", after)
+            if dataset is None:
+                rows = await connection.fetch(SQL["page_events"], before, limit)
+            else:
+                number = await _find(connection, "dataset", "find_dataset", dataset)
+                rows = await connection.fetch(SQL["page_dataset_events"], before, limit, number)
+            found = await read_events(connection, self._specs, [row["id"] for row in rows])
+        items = [event for event, _ in found.values()]
+        return Page(items, items[-1].event_id if len(items) == limit else None)
+
+
+async def read_events(
+    connection: Connection, specs: Specs, numbers: list[int]
+) -> dict[int, tuple[EventView, int | None]]:
+    """Return events and the numbers of the runs that emitted them, newest first, by number."""
+    rows = await connection.fetch(SQL["read_events"], numbers)
+    versions = await specs.load(connection, (row["version"] for row in rows))
+    return {row["id"]: (_event(row, versions), row["run"]) for row in rows}
+
+
+async def _find(connection: Connection, kind: str, query: str, name: str | UUID) -> int:
+    number: int | None = await connection.fetchval(SQL[query], name)
+    if number is None:
+        raise NotFound(kind, str(name))
+    return number
+
+
+def _dataset(row: asyncpg.Record) -> DatasetView:
+    return DatasetView(
+        dataset=row["uri"],
+        name=row["name"],
+        group=row["grp"],
+        extra=row["extra"],
+        created_at=row["created_at"],
+        consumers=row["names"],
+        last_event_id=None if row["event_id"] is None else str(row["event_id"]),
+        last_event_at=row["time"],
+    )
+
+
+def _event(row: asyncpg.Record, versions: Mapping[int, DagSpec]) -> EventView:
+    spec = versions.get(row["version"])
+    return EventView(
+        event_id=str(row["event_id"]),
+        dataset=row["uri"],
+        extra=row["extra"],
+        partition=row["partition"],
+        time=row["time"],
+        recorded_at=row["recorded_at"],
+        source=row["source"],
+        run_id=None if row["run_id"] is None else str(row["run_id"]),
+        dag_id=row["dag_id"],
+        task_id=None if spec is None or row["node"] is None else spec.tasks[row["node"]].task_id,
+        map_index=None if row["map_index"] == NOT_MAPPED else row["map_index"],
+    )

@@ -1,0 +1,58 @@
+"""All that is only read, for the API: one part a subject."""
+
+from pubsubflow.model.views import DeadLetterView, Page, WorkerView
+from pubsubflow.store.database import Database
+from pubsubflow.store.queries import SQL
+from pubsubflow.store.read_dags import ReadDags
+from pubsubflow.store.read_datasets import ReadDatasets
+from pubsubflow.store.read_runs import ReadRuns
+from pubsubflow.store.read_tasks import ReadTasks
+from pubsubflow.store.specs import Specs
+
+_NEWEST = 2**63 - 1
+
+
+class Reading:
+    """Read-only queries; every list has a limit and stands on an index.
+
+    Attributes:
+        dags: About DAGs and their files.
+        runs: About runs, and why they exist.
+        tasks: About task instances and their output.
+        datasets: About datasets and events.
+    """
+
+    def __init__(self, database: Database) -> None:
+        specs = Specs()
+        self._database = database
+        self.dags = ReadDags(database, specs)
+        self.runs = ReadRuns(database, specs)
+        self.tasks = ReadTasks(database, specs)
+        self.datasets = ReadDatasets(database, specs)
+
+    async def dead_letters(self, *, limit: int, after: int | None = None) -> Page[DeadLetterView]:
+        """Return what could not be done, the newest first.
+
+        Args:
+            limit: Number of dead letters at most.
+            after: The last id of the page before.
+        """
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["list_dead_letters"], after or _NEWEST, limit)
+        items = [DeadLetterView(**dict(row)) for row in rows]
+        return Page(items, str(items[-1].id) if len(items) == limit else None)
+
+    async def workers(self) -> list[WorkerView]:
+        """Return the workers that have not said farewell."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["read_workers"])
+        return [WorkerView(**dict(row)) for row in rows]
+
+    async def ping(self) -> None:
+        """Return if Postgres answers.
+
+        Raises:
+            StoreUnavailable: It does not.
+        """
+        async with self._database.connection() as connection:
+            await connection.fetchval(SQL["ping"])

@@ -1,0 +1,94 @@
+-- What people ask about DAGs, datasets and events: queries that page give numbers only, in order,
+-- and others read what stands behind the numbers.
+
+-- name: page_dags
+-- Return the numbers of DAGs that stand in their files, after the name $1.
+SELECT id FROM dag WHERE dag_id > $1 AND present ORDER BY dag_id LIMIT $2;
+
+-- name: find_dag
+-- Return the number of a DAG, also of one that is gone from its file.
+SELECT id FROM dag WHERE dag_id = $1;
+
+-- name: read_dags
+-- Return DAGs with their gate, their last run and their next tick.
+SELECT dag.dag_id, dag.file, dag.present, dag.created_at, gate.version, gate.paused, gate.active,
+       gate.queued, gate.pending, v.number, last.run_id, last.state,
+       last.created_at AS last_created_at, last.ended_at AS last_ended_at,
+       tick.due_at, dag_file.error
+FROM dag
+JOIN gate ON gate.dag = dag.id
+JOIN dag_version AS v ON v.id = gate.version
+LEFT JOIN dag_file ON dag_file.file = dag.file
+LEFT JOIN timer AS tick ON tick.dag = dag.id AND tick.kind = 'tick'
+LEFT JOIN LATERAL (
+    SELECT run_id, state, created_at, ended_at FROM run
+    WHERE run.dag = dag.id ORDER BY run.run_id DESC LIMIT 1
+) AS last ON true
+WHERE dag.id = ANY($1::int[])
+ORDER BY dag.dag_id;
+
+-- name: list_import_errors
+-- Return the files that cannot be imported now.
+SELECT file, error, traceback, read_at FROM dag_file WHERE error IS NOT NULL ORDER BY file;
+
+-- name: list_datasets
+-- Return a page of datasets after the URI $1, with their last event and who subscribes.
+SELECT dataset.uri, dataset.name, dataset.grp, dataset.extra, dataset.created_at,
+       last.event_id, last.time, consumers.names
+FROM (
+    SELECT * FROM dataset WHERE uri > $1 ORDER BY uri LIMIT $2
+) AS dataset
+LEFT JOIN LATERAL (
+    SELECT event_id, time FROM event
+    WHERE event.dataset = dataset.id ORDER BY event.id DESC LIMIT 1
+) AS last ON true
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(dag.dag_id ORDER BY dag.dag_id), '{}') AS names
+    FROM subscription JOIN dag ON dag.id = subscription.dag
+    WHERE subscription.dataset = dataset.id
+) AS consumers
+ORDER BY dataset.uri;
+
+-- name: find_dataset
+-- Return the number of a dataset.
+SELECT id FROM dataset WHERE uri = $1;
+
+-- name: find_event
+-- Return the place of an event in the log.
+SELECT id FROM event WHERE event_id = $1;
+
+-- name: page_events
+-- Return the places of events in the log, newest first, before the place $1.
+SELECT id FROM event WHERE id < $1 ORDER BY id DESC LIMIT $2;
+
+-- name: page_dataset_events
+-- Return the places of a dataset's events in the log, newest first, before the place $1.
+SELECT id FROM event WHERE dataset = $3 AND id < $1 ORDER BY id DESC LIMIT $2;
+
+-- name: read_events
+-- Return events and who emitted them, newest first.
+SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
+       event.recorded_at, event.source, event.run, event.node, event.map_index, run.run_id,
+       run.version, dag.dag_id
+FROM event
+JOIN dataset ON dataset.id = event.dataset
+LEFT JOIN run ON run.id = event.run
+LEFT JOIN dag ON dag.id = run.dag
+WHERE event.id = ANY($1::bigint[])
+ORDER BY event.id DESC;
+
+-- name: list_dead_letters
+-- Return a page of dead letters, newest first, before the id $1.
+SELECT id, subject, reason, octet_length(payload) AS size, created_at
+FROM dead_letter
+WHERE id < $1
+ORDER BY id DESC
+LIMIT $2;
+
+-- name: read_workers
+-- Return all workers that have not said farewell.
+SELECT worker, host, pid, slots, busy, started_at, seen_at FROM worker ORDER BY worker;
+
+-- name: ping
+-- Answer.
+SELECT 1;
