@@ -1,0 +1,114 @@
+"""The DAGs that the scenarios run. Tasks note wall-clock moments in the file $BENCH_LOG."""
+
+import os
+import time
+
+from pubsubflow import DAG, Dataset, task
+
+LOG = os.environ.get("BENCH_LOG", "/dev/null")
+
+
+def mark(name: str, phase: str, moment: float | None = None) -> None:
+    """Append one line `moment name phase` to the log, in one write."""
+    line = f"{time.time() if moment is None else moment:.6f} {name} {phase}\n"
+    descriptor = os.open(LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, line.encode())
+    os.close(descriptor)
+
+
+def fib(number: int) -> int:
+    """Return a Fibonacci number, slowly."""
+    return number if number < 2 else fib(number - 1) + fib(number - 2)
+
+
+def marking(
+    dag_id: str, name: str, outlets: list[Dataset] | None = None, number: int | None = None
+):
+    """Make a sync task that notes its first and last moment."""
+
+    @task(task_id=name, outlets=outlets or [])
+    def body() -> None:
+        mark(f"{dag_id}.{name}", "start")
+        if number is not None:
+            fib(number)
+        mark(f"{dag_id}.{name}", "end")
+
+    return body()
+
+
+def marking_async(dag_id: str, name: str, outlets: list[Dataset] | None = None):
+    """Make an async task that notes its first and last moment."""
+
+    @task(task_id=name, outlets=outlets or [])
+    async def body() -> None:
+        mark(f"{dag_id}.{name}", "start")
+        mark(f"{dag_id}.{name}", "end")
+
+    return body()
+
+
+@task
+def nothing() -> None:
+    """Do nothing, in a process."""
+
+
+@task
+async def nothing_async() -> None:
+    """Do nothing, on a loop."""
+
+
+def row(dag_id: str, count: int, number: int | None = None) -> None:
+    """Declare tasks one after the other."""
+    with DAG(dag_id, max_active_runs=128):
+        before = None
+        for index in range(count):
+            current = marking(dag_id, f"t{index:02d}", number=number)
+            if before is not None:
+                before >> current
+            before = current
+
+
+for kind, make in (("sync", marking), ("async", marking_async)):
+    pair = Dataset(f"bench://pair/{kind}")
+    with DAG(f"pair_{kind}_up", max_active_runs=128):
+        make(f"pair_{kind}_up", "t", [pair])
+    with DAG(f"pair_{kind}_down", schedule=pair, max_active_runs=128):
+        make(f"pair_{kind}_down", "t")
+
+    outside = Dataset(f"bench://outside/{kind}")
+    with DAG(f"outside_{kind}", schedule=outside, max_active_runs=128):
+        make(f"outside_{kind}", "t")
+
+    for index in range(10):
+        schedule = None if index == 0 else Dataset(f"bench://chain/{kind}/{index}")
+        with DAG(f"chain_{kind}_{index}", schedule=schedule, max_active_runs=128):
+            make(f"chain_{kind}_{index}", "t", [Dataset(f"bench://chain/{kind}/{index + 1}")])
+
+fan = Dataset("bench://fan")
+for index in range(100):
+    with DAG(f"fan_{index:03d}", schedule=fan):
+        marking(f"fan_{index:03d}", "t")
+
+row("row_10", 10)
+row("row_40", 40)
+row("fib_33", 10, 33)
+
+with DAG("wide_100", max_active_runs=128):
+    for index in range(100):
+        marking("wide_100", f"t{index:03d}")
+
+for kind, body in (("sync", nothing), ("async", nothing_async)):
+    with DAG(f"load_{kind}", schedule=Dataset(f"bench://load/{kind}"), max_active_runs=1000):
+        for index in range(10):
+            body.override(task_id=f"t{index}")() if hasattr(body, "override") else body()
+
+with DAG("load_rows", schedule=Dataset("bench://load/rows"), max_active_runs=1000):
+    before = None
+    for _ in range(10):
+        current = nothing_async()
+        if before is not None:
+            before >> current
+        before = current
+
+with DAG("unheard"):
+    nothing()

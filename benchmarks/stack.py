@@ -1,0 +1,183 @@
+"""A whole daemon for measuring: its own home, the workload DAGs, and a log of moments."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+DAGS = Path(__file__).parent / "dags"
+
+
+class Moments:
+    """The moments that tasks noted: `wait` for lines, then look at them by name and phase."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = 0
+
+    def clear(self) -> None:
+        """Forget what was noted so far."""
+        self._seen = len(self._lines())
+
+    def _lines(self) -> list[list[str]]:
+        return [line.split() for line in self._path.read_text().splitlines()]
+
+    def wait(self, count: int, seconds: float = 60) -> list[tuple[float, str, str]]:
+        """Return the lines since `clear`, once there are `count`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            lines = self._lines()[self._seen :]
+            if len(lines) >= count:
+                return [(float(moment), name, phase) for moment, name, phase in lines]
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(lines)} of {count} moments after {seconds} s")
+            time.sleep(0.005)
+
+
+class Stack:
+    """`pubsubflow up` as a child process.
+
+    Args:
+        dags: Folder of DAG files.
+        home: Kept when given, else a temporary one.
+    """
+
+    def __init__(self, dags: Path = DAGS, home: Path | None = None) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="psf-bench-")
+        self.folder = Path(self._temporary.name)
+        self.home = home or self.folder / "home"
+        self._dags = dags
+        log = self.folder / "moments"
+        log.touch()
+        self.moments = Moments(log)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+        self.ready_seconds = 0.0
+
+    def start(self) -> None:
+        """Start the daemon and wait until it is ready."""
+        started = time.perf_counter()
+        self._output = (self.folder / "daemon.log").open("ab")
+        self.process = subprocess.Popen(
+            [
+                Path(sys.executable).parent / "pubsubflow",
+                *("up", str(self._dags), "--home", str(self.home), "--port", "0"),
+            ],
+            env=os.environ | {"BENCH_LOG": str(self.folder / "moments")},
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+        )
+        while not self._find_url():
+            if self.process.poll() is not None:
+                raise RuntimeError((self.folder / "daemon.log").read_text()[-2000:])
+            time.sleep(0.005)
+        self.ready_seconds = time.perf_counter() - started
+
+    def _find_url(self) -> bool:
+        try:
+            owner = json.loads((self.home / "daemon.json").read_text())
+            if owner["pid"] != self.process.pid or not owner.get("url"):
+                return False
+            self.url = owner["url"]
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
+                return answer.status == 200
+        except (OSError, ValueError, KeyError, urllib.error.URLError):
+            return False
+
+    def stop(self) -> float:
+        """Stop the daemon; return how many seconds that took."""
+        started = time.perf_counter()
+        self.process.terminate()
+        self.process.wait(60)
+        return time.perf_counter() - started
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.stop()
+        self._output.close()
+        self._temporary.cleanup()
+
+    def post(self, path: str, body: Any) -> Any:
+        """POST JSON and return the JSON answer."""
+        request = urllib.request.Request(
+            f"{self.url}/api/v1{path}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def get(self, path: str) -> Any:
+        """GET JSON."""
+        with urllib.request.urlopen(f"{self.url}/api/v1{path}", timeout=60) as answer:
+            return json.load(answer)
+
+    def trigger(self, dag_id: str) -> str:
+        """Start a run; return its id."""
+        return self.post(f"/dags/{dag_id}/runs", {})["run_id"]
+
+    def emit(self, uri: str, count: int = 1) -> Any:
+        """Post events of one dataset."""
+        return self.post("/datasets/events", [{"dataset": uri} for _ in range(count)])
+
+    def wait_run(self, run_id: str) -> Any:
+        """Return a run once it has ended."""
+        return self.get(f"/runs/{run_id}/wait?timeout=60")
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the daemon and everything below it."""
+        root = psutil.Process(self.process.pid)
+        return [root, *root.children(recursive=True)]
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all processes, the ended ones that were waited for included."""
+        total = 0.0
+        for process in self.processes():
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+        return total
+
+    def memory_megabytes(self) -> dict[str, float]:
+        """Return the proportional set size by kind of process, and the total."""
+        found: dict[str, float] = {}
+        for process in self.processes():
+            try:
+                kind = process.name()
+                found[kind] = found.get(kind, 0) + process.memory_full_info().pss / 2**20
+            except psutil.NoSuchProcess:
+                continue
+        found["total"] = sum(found.values())
+        return {kind: round(size, 1) for kind, size in found.items()}
+
+
+@contextmanager
+def quiet(stack: Stack) -> Iterator[None]:
+    """Run a repetition with a fresh view of the moments."""
+    stack.moments.clear()
+    yield
+
+
+def repeat(times: int, measure: Callable[[], float]) -> list[float]:
+    """Measure several times, after one that does not count."""
+    measure()
+    return [measure() for _ in range(times)]
