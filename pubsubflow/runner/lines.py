@@ -8,6 +8,7 @@ import msgspec
 
 MAX_LINE_CHARACTERS = 16_384
 RECORD_MARK = "\x1e"
+NODE_MARK = "\x1e\x1d"
 _RESERVED = frozenset({"t", "s", "m", "level"})
 _ENCODE = msgspec.json.Encoder().encode
 

@@ -1,6 +1,6 @@
 """Runs tasks one at a time in the main thread of a process that can be killed."""
 
-import io
+import os
 import signal
 import socket
 import sys
@@ -12,10 +12,12 @@ from pubsubflow.model.messages import Ask, EventInfo, decode_task
 from pubsubflow.runner.catalog import Catalog, KnownDag
 from pubsubflow.runner.channel import Channel
 from pubsubflow.runner.fetching import Answer, Questions, event_pieces, result_pieces
-from pubsubflow.runner.lines import RECORD_MARK, log_record
+from pubsubflow.runner.lines import NODE_MARK, RECORD_MARK, log_record
 from pubsubflow.runner.protocol import DRAIN, NUMBERED, SOURCE, TASK, RunnerSettings
 from pubsubflow.runner.work import Work
 
+_OUTPUTS = (1, 2)
+_NODE_END = f"{NODE_MARK}\n".encode()
 _TERMINATED = 128 + signal.SIGTERM
 
 
@@ -38,7 +40,7 @@ class SyncRunner:
         self._settings = settings
         self._catalog = Catalog()
         self._draining = False
-        self._streams = (_by_lines(sys.stdout), _by_lines(sys.stderr))
+        self._streams = (sys.stdout, sys.stderr)
 
     def run(self) -> None:
         """Run tasks until the worker closes the stream."""
@@ -66,8 +68,12 @@ class SyncRunner:
             node = work.node
             frame = self._run_node(work)
             self._flush()
+            goes_on = work.node != node
+            if goes_on:
+                for fd in _OUTPUTS:
+                    os.write(fd, _NODE_END)
             self._channel.send(frame)
-            if work.node == node:
+            if not goes_on:
                 return
 
     def _run_node(self, work: Work) -> bytes:
@@ -138,11 +144,3 @@ class _Host:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     del number, frame
     raise Interrupted(_TERMINATED)
-
-
-def _by_lines(stream: TextIO) -> TextIO:
-    """Let a stream say each line at once, whatever it was opened for."""
-    cast("io.TextIOWrapper", stream).reconfigure(
-        encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )
-    return stream

@@ -22,7 +22,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import msgspec
 
@@ -144,6 +144,7 @@ class Zygote:
         for fd, standard in ((stdout, 1), (stderr, 2)):
             os.dup2(fd, standard)
             os.close(fd)
+        sys.stdout, sys.stderr = _by_lines(1), _by_lines(2)
         sock = socket.socket(fileno=channel)
         gc.enable()
         with contextlib.suppress(EOFError):
@@ -162,6 +163,11 @@ class Zygote:
     def _report(self, number: int, pid: int, status: int) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._control.sendall(RECORD.pack(number, pid, status))
+
+
+def _by_lines(fd: int) -> TextIO:
+    """Open a standard stream that says each line at once, wherever it leads."""
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def kill_group(pid: int, number: int) -> None:

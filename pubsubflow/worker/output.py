@@ -4,11 +4,12 @@ import asyncio
 import codecs
 import contextlib
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-from pubsubflow.runner.lines import RECORD_MARK, LineCutter, log_line
+from pubsubflow.runner.lines import NODE_MARK, RECORD_MARK, LineCutter, log_line
 
 _CHUNK_BYTES = 65_536
 
@@ -26,6 +27,7 @@ class OutputPipe:
         self._take = take
         self._cutter = LineCutter()
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._lines: deque[str] = deque()
         self._loop = asyncio.get_running_loop()
         self._reader, self.writer = os.pipe()
         os.set_blocking(self._reader, False)
@@ -37,12 +39,22 @@ class OutputPipe:
         self.writer = -1
 
     def drain(self) -> None:
-        """Take all that was written so far, also a last line without an end."""
+        """Take all that was written before the current node ended; it has ended."""
         while self._read():
             pass
+
+    def finish(self) -> None:
+        """Do the same for the last node, with a last line that has no end."""
+        self.drain()
         lines = self._cutter.finish()
         if lines:
             self._hand_over(lines)
+
+    def next_node(self) -> None:
+        """Go on with what the next node of a chain wrote."""
+        if self._lines:
+            self._lines.popleft()
+        self._hand_over(())
 
     def close(self) -> None:
         """Close it for good."""
@@ -65,8 +77,19 @@ class OutputPipe:
             self._hand_over(lines)
         return len(data) == _CHUNK_BYTES
 
-    def _hand_over(self, lines: list[str]) -> None:
-        self._take("".join(map(self._as_json, lines)))
+    def _hand_over(self, lines: Iterable[str]) -> None:
+        """Pass lines on up to the mark that ends a node: what follows is the next node's."""
+        waiting = self._lines
+        waiting.extend(lines)
+        found = []
+        while waiting and waiting[0] != NODE_MARK:
+            line = waiting.popleft()
+            if line.endswith(NODE_MARK):
+                waiting.appendleft(NODE_MARK)
+                line = line.removesuffix(NODE_MARK)
+            found.append(self._as_json(line))
+        if found:
+            self._take("".join(found))
 
     def _as_json(self, line: str) -> str:
         """Wrap a line, unless the runner wrote a record of its own."""

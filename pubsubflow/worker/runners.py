@@ -12,7 +12,7 @@ import anyio
 import msgspec
 import structlog
 
-from pubsubflow.model.messages import encode
+from pubsubflow.model.messages import NO_NODE, encode
 from pubsubflow.model.structure import SourceBundle
 from pubsubflow.runner.child import ChildProcess
 from pubsubflow.runner.forkserver import ForkServer
@@ -79,6 +79,7 @@ class Runner:
         self._slots = slots
         self._events = events
         self._modules: dict[str, str] = {}
+        self._files: dict[str, dict[str, str]] = {}
         self._child: ChildProcess | None = None
         self._ended = anyio.Event()
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
@@ -124,7 +125,7 @@ class Runner:
                 with anyio.move_on_after(self._settings.grace_seconds):
                     await child.wait()
             for pipe in self._pipes:
-                pipe.drain()
+                pipe.finish()
             return await child.wait()
         finally:
             self.doomed = True
@@ -133,12 +134,10 @@ class Runner:
 
     def suits(self, bundle: SourceBundle) -> bool:
         """Whether no module that it may have imported differs from the bundle's."""
-        modules = self._modules
-        return all(
-            modules.get(path, text) == text
-            for path, text in bundle.files.items()
-            if path != bundle.file
-        )
+        modules = _modules_of(bundle)
+        if self._files.get(bundle.file, modules) != modules:
+            return False
+        return all(self._modules.get(path, text) == text for path, text in modules.items())
 
     def give(self, ticket: Ticket, source: Source) -> None:
         """Let it run a ticket."""
@@ -147,8 +146,8 @@ class Runner:
         ticket.runner = self
         if ticket.head.source not in self.sources and source.bundle is not None:
             self.sources.add(ticket.head.source)
-            files = source.bundle.files.items()
-            self._modules.update(item for item in files if item[0] != source.bundle.file)
+            modules = self._files[source.bundle.file] = _modules_of(source.bundle)
+            self._modules |= modules
             self._post(SOURCE_HEAD + source.data)
         self._post(NUMBERED.pack(TASK, ticket.number) + ticket.delivery.data)
 
@@ -193,10 +192,7 @@ class Runner:
             ticket = self.tickets.get(number)
             if ticket is None:
                 return
-            if self._alone:
-                for pipe in self._pipes:
-                    pipe.drain()
-            self._events.on_result(ticket, then, frame[RESULT_HEAD.size :])
+            self._on_result(ticket, then, frame[RESULT_HEAD.size :])
             return
         _, number = NUMBERED.unpack_from(frame)
         body = frame[NUMBERED.size :]
@@ -204,6 +200,17 @@ class Runner:
             self._events.on_output(self.tickets[number], body.decode())
         elif kind == QUESTION:
             self._events.on_question(body, lambda piece: self._answer(number, piece))
+
+    def _on_result(self, ticket: Ticket, then: int, payload: bytes) -> None:
+        if not self._alone:
+            self._events.on_result(ticket, then, payload)
+            return
+        for pipe in self._pipes:
+            pipe.finish() if then == NO_NODE else pipe.drain()
+        self._events.on_result(ticket, then, payload)
+        if then != NO_NODE:
+            for pipe in self._pipes:
+                pipe.next_node()
 
     def _answer(self, number: int, piece: bytes) -> None:
         self._post(NUMBERED.pack(ANSWER, number) + piece)
@@ -217,6 +224,11 @@ class Runner:
             text = str(msgspec.json.decode(line, type=dict)["m"])
             self._last_lines.append(text)
             log.info("runner.output", pid=self.pid, line=text)
+
+
+def _modules_of(bundle: SourceBundle) -> dict[str, str]:
+    """Return the modules beside the DAG file."""
+    return {path: text for path, text in bundle.files.items() if path != bundle.file}
 
 
 def describe_exit(code: int) -> str:

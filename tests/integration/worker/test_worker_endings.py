@@ -1,0 +1,259 @@
+"""How tasks end when they do not end by themselves."""
+
+import os
+import signal
+
+import anyio
+import psutil
+import pytest
+
+from pubsubflow.model.messages import Outcome
+
+pytestmark = pytest.mark.anyio
+
+STUCK = """
+import ctypes, os, signal, subprocess, sys, time
+import anyio
+from datetime import timedelta
+from pathlib import Path
+from pubsubflow import dag, task
+
+@dag
+def stuck():
+    @task
+    def folder():
+        return ""
+
+    @task(timeout=timedelta(seconds=0.3))
+    def timed_out(place):
+        print("before")
+        try:
+            time.sleep(1000)
+        finally:
+            print("cleaned up")
+
+    @task(timeout=timedelta(seconds=0.3))
+    async def timed_out_async(place):
+        print("before")
+        try:
+            await anyio.sleep(1000)
+        finally:
+            print("cleaned up")
+
+    @task(timeout=timedelta(seconds=0.3))
+    async def stubborn(place):
+        while True:
+            try:
+                await anyio.sleep(1000)
+            except BaseException:
+                print("never")
+
+    @task(timeout=timedelta(seconds=0.3))
+    async def blocks(place):
+        time.sleep(1000)
+
+    @task
+    def waits(place):
+        child = subprocess.Popen(["sleep", "1000"])
+        Path(place, "waits").write_text(f"{os.getpid()} {child.pid}")
+        Path(place, "waits").rename(Path(place, "up"))
+        time.sleep(1000)
+
+    @task
+    def deaf(place):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        Path(place, "up").write_text(str(os.getpid()))
+        while True:
+            time.sleep(1000)
+
+    @task
+    async def waits_async(place):
+        Path(place, "waits").write_text(str(os.getpid()))
+        Path(place, "waits").rename(Path(place, "up"))
+        await anyio.sleep(1000)
+
+    @task
+    def leaves(place):
+        print("last words")
+        os._exit(3)
+
+    @task
+    def is_killed(place):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @task
+    def segfaults(place):
+        ctypes.string_at(0)
+
+    @task
+    async def segfaults_async(place):
+        ctypes.string_at(0)
+
+    @task
+    async def first(place):
+        return place
+
+    @task
+    async def second(place):
+        Path(place, "second").write_text(str(os.getpid()))
+        Path(place, "second").rename(Path(place, "up"))
+        await anyio.sleep(1000)
+
+    @task
+    def first_sync(place):
+        return place
+
+    @task
+    def second_sync(place):
+        waits_here(place)
+
+    def waits_here(place):
+        Path(place, "second").write_text(str(os.getpid()))
+        Path(place, "second").rename(Path(place, "up"))
+        time.sleep(1000)
+
+    place = folder()
+    for each in (timed_out, timed_out_async, stubborn, blocks, waits, deaf, waits_async, leaves,
+                 is_killed, segfaults, segfaults_async):
+        each(place)
+    second(first(place))
+    second_sync(first_sync(place))
+"""
+
+
+@pytest.fixture
+def dag(manager):
+    return manager.load(STUCK)
+
+
+async def until_up(folder):
+    """Wait until a task says that it runs, and return what it wrote."""
+    path = anyio.Path(folder, "up")
+    with anyio.fail_after(20):
+        while not await path.exists():
+            await anyio.sleep(0)
+    text = await path.read_text()
+    await path.unlink()
+    return [psutil.Process(int(pid)) for pid in text.split()]
+
+
+async def gone(process):
+    try:
+        await anyio.to_thread.run_sync(process.wait, 10)
+    except psutil.NoSuchProcess:
+        return
+
+
+@pytest.mark.parametrize("name", ["timed_out", "timed_out_async"])
+async def test_a_task_that_takes_too_long_fails(manager, worker, dag, name):
+    order = await manager.send(manager.order(dag, name, inputs={"folder": ""}))
+    result = await manager.result(order)
+    assert (result.outcome, result.error.type, result.error.message, result.error.final) == (
+        Outcome.FAILED,
+        "TimeoutError",
+        "timed out after 0.3 s",
+        False,
+    )
+    assert 0.3 <= result.ended_at - result.started_at < 2
+    assert manager.texts(order) == ["before", "cleaned up"]
+
+
+async def test_a_task_that_ignores_its_end_is_left_behind(manager, worker, dag):
+    beside = await manager.send(manager.order(dag, "waits_async", inputs={"folder": "/nowhere"}))
+    result = await manager.run(dag, "stubborn", inputs={"folder": ""})
+    assert result.error.message == "timed out after 0.3 s"
+    assert (await manager.result(beside)).error.type == "FileNotFoundError"
+
+
+async def test_a_task_that_blocks_the_loop_ends_with_its_process(manager, worker, dag, tmp_path):
+    beside = await manager.send(manager.order(dag, "waits_async", inputs={"folder": str(tmp_path)}))
+    (runner,) = await until_up(tmp_path)
+    result = await manager.run(dag, "blocks", inputs={"folder": ""})
+    assert result.error.message == "timed out after 0.3 s"
+    result = await manager.result(beside)
+    assert (result.outcome, result.error.message) == (
+        Outcome.CRASHED,
+        "killed by signal 9 (SIGKILL)",
+    )
+    await gone(runner)
+
+
+@pytest.mark.parametrize("name", ["waits", "deaf", "waits_async"])
+async def test_cancelling_a_run_ends_its_tasks(manager, worker, dag, tmp_path, name):
+    order = await manager.send(manager.order(dag, name, inputs={"folder": str(tmp_path)}))
+    processes = await until_up(tmp_path)
+    manager.cancel(order.run)
+    result = await manager.result(order)
+    assert (result.outcome, result.error.message) == (Outcome.CANCELLED, "enough of it")
+    if name != "waits_async":
+        for process in processes:
+            await gone(process)
+    result = await manager.run(dag, "folder")
+    assert result.outcome == Outcome.SUCCESS
+
+
+async def test_cancelling_reaches_what_waits_for_a_process(manager, start_worker, dag, tmp_path):
+    async with start_worker(processes=1):
+        place = {"folder": str(tmp_path)}
+        first = await manager.send(manager.order(dag, "waits", inputs=place))
+        await until_up(tmp_path)
+        second = await manager.send(manager.order(dag, "waits", inputs=place, run=first.run + 100))
+        await manager.bus.flush()
+        manager.cancel(second.run)
+        manager.cancel(first.run)
+        assert (await manager.result(first)).outcome == Outcome.CANCELLED
+        result = await manager.result(second, seconds=5)
+        assert result.outcome == Outcome.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("leaves", "its process exited with code 3"),
+        ("is_killed", "killed by signal 9 (SIGKILL)"),
+        ("segfaults", "killed by signal 11 (SIGSEGV)"),
+        ("segfaults_async", "killed by signal 11 (SIGSEGV)"),
+    ],
+)
+async def test_a_crash_costs_its_task_alone(manager, worker, dag, name, text):
+    order = await manager.send(manager.order(dag, name, inputs={"folder": ""}))
+    result = await manager.result(order)
+    assert (result.outcome, result.error.type, result.error.message) == (
+        Outcome.CRASHED,
+        "Crashed",
+        text,
+    )
+    told = "\n".join([*manager.texts(order), result.error.traceback])
+    if name == "leaves":
+        assert "last words" in told
+    if "segfaults" in name:
+        assert "Segmentation fault" in told
+    assert (await manager.run(dag, "folder")).outcome == Outcome.SUCCESS
+
+
+@pytest.mark.parametrize("name", ["first", "first_sync"])
+async def test_a_crash_in_a_chain_is_told_for_the_node_that_ran(
+    manager, worker, dag, tmp_path, name
+):
+    order = manager.order(dag, name, inputs={"folder": str(tmp_path)}, chained=True, attempt=3)
+    await manager.send(order)
+    (runner,) = await until_up(tmp_path)
+    os.kill(runner.pid, signal.SIGKILL)
+    (follower,) = order.chain
+    result = await manager.result(order, follower)
+    assert (result.outcome, result.after, result.attempt, result.delivery) == (
+        Outcome.CRASHED,
+        order.node,
+        1,
+        1,
+    )
+    head = manager.results[order.run, order.node]
+    assert (head.outcome, head.then, head.attempt) == (Outcome.SUCCESS, follower, 3)
+
+
+async def test_a_lost_zygote_costs_no_more_than_its_tasks(manager, worker, dag, tmp_path):
+    order = await manager.send(manager.order(dag, "waits_async", inputs={"folder": str(tmp_path)}))
+    (runner,) = await until_up(tmp_path)
+    os.kill(runner.ppid(), signal.SIGKILL)
+    assert (await manager.result(order)).outcome == Outcome.CRASHED
+    assert (await manager.run(dag, "folder")).outcome == Outcome.SUCCESS
