@@ -1,1 +1,1 @@
-"""api."""
+"""HTTP: events in, answers out. The only package that serves with aiohttp."""

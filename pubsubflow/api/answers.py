@@ -1,0 +1,16 @@
+"""Answers in JSON."""
+
+import msgspec
+from aiohttp import web
+
+encode = msgspec.json.Encoder().encode
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def answer(value: object, status: int = 200) -> web.Response:
+    """Return a response with a value in JSON."""
+    return web.Response(body=encode(value), status=status, headers=_HEADERS)

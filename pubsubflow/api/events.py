@@ -1,0 +1,148 @@
+"""Datasets and their events: posted from outside, and listed."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from pubsubflow.api.answers import answer
+from pubsubflow.api.problems import BadRequest
+from pubsubflow.api.questions import Limit, PageQuery, body, check_numbers, query
+from pubsubflow.errors import DefinitionError
+from pubsubflow.model.calls import Calls, PostEvents, Recorded
+from pubsubflow.model.datasets import normalise_uri
+from pubsubflow.model.messages import NewEvent
+from pubsubflow.model.views import PostedEvents
+from pubsubflow.store.reading import Reading
+
+Key = Annotated[str, Meta(min_length=1, max_length=512)]
+_SOURCES = ("api", "cli")
+
+
+class PostedEvent(Struct, frozen=True, forbid_unknown_fields=True):
+    """An event as it is posted; see the attributes of `NewEvent`."""
+
+    dataset: str
+    extra: dict[str, Any] = {}
+    partition: Key | None = None
+    time: Annotated[datetime, Meta(tz=True)] | None = None
+    id: Key | None = None
+
+
+class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of the list of events."""
+
+    dataset: str | None = None
+    limit: Limit = 50
+    after: UUID | None = None
+
+
+_decoder = msgspec.json.Decoder(PostedEvent | list[PostedEvent])
+_normalise = lru_cache(maxsize=4096)(normalise_uri)
+
+
+class Events:
+    """Handlers of `/api/v1/datasets`."""
+
+    def __init__(self, calls: Calls, reading: Reading, max_events: int) -> None:
+        self._calls = calls
+        self._reading = reading
+        self._max_events = max_events
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Return what is served."""
+        yield web.post("/api/v1/datasets/events", self.post)
+        yield web.get("/api/v1/datasets/events", self.list_events)
+        yield web.get("/api/v1/datasets", self.list_datasets)
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Record events; answer once they are durable.
+
+        202 with their ids; 200 when all of them had been posted before under the same ids.
+        """
+        posted = await body(request, _decoder)
+        events = posted if isinstance(posted, list) else [posted]
+        call = self._call(events, request)
+        recorded: list[Recorded] = await self._calls.call(call) if events else []
+        duplicates = [index for index, each in enumerate(recorded) if each.duplicate]
+        ids = [str(each.event_id) for each in recorded]
+        return answer(
+            PostedEvents(ids=ids, duplicates=duplicates),
+            status=202 if len(duplicates) < len(ids) else 200,
+        )
+
+    def _call(self, events: list[PostedEvent], request: web.Request) -> PostEvents:
+        if len(events) > self._max_events:
+            raise BadRequest(
+                f"{len(events)} events are too many for one request: send at most "
+                f"{self._max_events} at a time",
+                status=413,
+            )
+        check_numbers([event.extra for event in events])
+        whole = request.headers.get("Idempotency-Key")
+        news, keys = [], []
+        for index, event in enumerate(events):
+            uri = _uri(event, index)
+            news.append(NewEvent(uri, event.extra, event.partition, _time(event, index), event.id))
+            keys.append(_key(uri, event.id, whole, index))
+        return PostEvents(tuple(news), tuple(keys), _source(request))
+
+    async def list_events(self, request: web.Request) -> web.Response:
+        """List events, the newest first."""
+        asked = query(request, EventsQuery)
+        dataset = None
+        if asked.dataset is not None:
+            try:
+                dataset = normalise_uri(asked.dataset)
+            except DefinitionError as error:
+                raise BadRequest(str(error), status=400, field="dataset") from error
+        return answer(
+            await self._reading.datasets.events(
+                limit=asked.limit, dataset=dataset, after=asked.after
+            )
+        )
+
+    async def list_datasets(self, request: web.Request) -> web.Response:
+        """List datasets by URI."""
+        asked = query(request, PageQuery)
+        return answer(await self._reading.datasets.page(limit=asked.limit, after=asked.after))
+
+
+def _uri(event: PostedEvent, index: int) -> str:
+    try:
+        return _normalise(event.dataset)
+    except DefinitionError as error:
+        raise BadRequest(str(error), index=index, field="dataset") from error
+
+
+def _time(event: PostedEvent, index: int) -> datetime | None:
+    try:
+        return None if event.time is None else event.time.astimezone(UTC)
+    except OverflowError:
+        raise BadRequest(f"{event.time} is out of range", index=index, field="time") from None
+
+
+def _key(uri: str, event_id: str | None, whole: str | None, index: int) -> str | None:
+    """Return the key under which the same event is known again, short whatever it stands for.
+
+    An id is its sender's, who knows of one dataset; so the same id of another dataset is another
+    event.
+    """
+    if event_id is not None:
+        text = f"id\n{uri}\n{event_id}"
+    elif whole is not None:
+        text = f"request\n{whole}\n{index}"
+    else:
+        return None
+    return blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+def _source(request: web.Request) -> str:
+    named = request.headers.get("Pubsubflow-Source", "api")
+    return named if named in _SOURCES else "api"

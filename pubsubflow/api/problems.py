@@ -1,0 +1,129 @@
+"""Errors as RFC 9457 problem documents, and who may ask at all."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from pubsubflow.api.answers import encode
+from pubsubflow.errors import (
+    IllegalTransition,
+    InvalidInput,
+    NotFound,
+    PubsubflowError,
+    ServiceStopped,
+    Unavailable,
+)
+from pubsubflow.model.views import Problem
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_SECONDS = "1"
+_STATUSES: dict[type[PubsubflowError], int] = {
+    NotFound: 404,
+    IllegalTransition: 409,
+    InvalidInput: 422,
+    Unavailable: 503,
+    ServiceStopped: 503,
+}
+_DETAILS = {
+    404: "nothing is served at {path}; see /api/v1/info for what this server is",
+    405: "{method} does not go with {path}; {allow} does",
+}
+
+
+class BadRequest(InvalidInput):
+    """A request that cannot be accepted, with the place that is wrong.
+
+    Args:
+        detail: What is wrong and what to do.
+        status: HTTP status.
+        index: Position of the offending item in a list.
+        field: Path of the offending field.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        status: int = 422,
+        index: int | None = None,
+        field: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.index = index
+        self.field = field
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a browser sends for another site; answer every error with a problem document."""
+    try:
+        _check_origin(request.headers)
+        return await handler(request)
+    except BadRequest as error:
+        return _answer(error.status, str(error), index=error.index, field=error.field)
+    except PubsubflowError as error:
+        status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.exception("api.failed", method=request.method, path=request.path)
+        return _answer(status, str(error))
+    except web.HTTPException as error:
+        return _http_problem(request, error)
+    except Exception:
+        log.exception("api.failed", method=request.method, path=request.path)
+        return _answer(500, "the server met an error of its own; its log says which")
+
+
+def _http_problem(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+    allow = error.headers.get("Allow")
+    detail = _DETAILS.get(error.status, error.text or error.reason)
+    detail = detail.format(path=request.path, method=request.method, allow=allow)
+    answer = _answer(error.status, detail)
+    if allow:
+        answer.headers["Allow"] = allow
+    return answer
+
+
+def _answer(
+    status: int, detail: str, *, index: int | None = None, field: str | None = None
+) -> web.Response:
+    title = HTTPStatus(status).phrase
+    problem = Problem(title=title, status=status, detail=detail, index=index, field=field)
+    answer = web.Response(body=encode(problem), status=status, content_type=PROBLEM)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return answer
+
+
+PROBLEM = "application/problem+json"
+
+
+def _check_origin(headers: Mapping[str, str]) -> None:
+    """Keep web pages out that make a browser on this machine send requests here.
+
+    A page of another site shows by its Origin; one that has its own name point to this machine
+    (DNS rebinding) by that name in Host.
+    """
+    host = headers.get("Host", "localhost")
+    origin = headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        raise BadRequest(f"requests from pages of {origin} are not accepted", status=403)
+    if not _names_a_machine(host):
+        raise BadRequest(f"this server is not called {host}; use its address", status=403)
+
+
+def _names_a_machine(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost":
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

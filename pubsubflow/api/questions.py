@@ -1,0 +1,135 @@
+"""What requests hold: bodies, query strings, ids; checked here and typed from then on."""
+
+import re
+from functools import partial
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from pubsubflow.api.problems import BadRequest
+from pubsubflow.errors import NotFound
+
+T = TypeVar("T")
+Limit = Annotated[int, Meta(ge=1, le=1000)]
+_WHERE = re.compile(
+    r"^(?P<what>.*?)(?: - at `\$(?:\[(?P<index>\d+)\])?\.?(?P<field>.*)`)?$", flags=re.DOTALL
+)
+_NAMED_FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")
+
+
+class PageQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of a list."""
+
+    limit: Limit = 50
+    after: str | None = None
+
+
+class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """No query string."""
+
+
+def query(request: web.Request, kind: type[T]) -> T:
+    """Return the query string as a value of `kind`.
+
+    Raises:
+        BadRequest: A parameter is unknown or malformed.
+    """
+    try:
+        return msgspec.convert(dict(request.query), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise misfit(error, status=400, of="the query string") from error
+
+
+async def body(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T:
+    """Return the body, decoded.
+
+    Raises:
+        BadRequest: It is no JSON, or not of the form that is asked for.
+        HTTPRequestEntityTooLarge: It is larger than the settings allow.
+    """
+    return decode(await request.read(), decoder)
+
+
+def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Decode a body.
+
+    Raises:
+        BadRequest: It is no JSON, or not of the form that is asked for, or holds what no
+            database can store.
+    """
+    try:
+        value = decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise misfit(error, status=422, of="the body") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"the body is no JSON: {error}", status=400) from error
+    if b"\\u0000" in data and _holds_nul(msgspec.to_builtins(value)):
+        raise BadRequest("the body holds the character \\u0000, which cannot be stored")
+    return value
+
+
+def check_numbers(values: list[Any]) -> None:
+    """Refuse integers beyond 64 bits, which have no form on the wire.
+
+    Args:
+        values: JSON values, one an item of the request.
+
+    Raises:
+        BadRequest: One of them holds such an integer.
+    """
+    try:
+        _pack(values)
+    except OverflowError:
+        index = next(filter(partial(_too_large, values), range(len(values))), None)
+        raise BadRequest("an integer has more than 64 bits; send it as text", index=index) from None
+
+
+def run_id(request: web.Request) -> UUID:
+    """Return the run id in the path.
+
+    Raises:
+        NotFound: It is none.
+    """
+    text = request.match_info["run_id"]
+    try:
+        return UUID(text)
+    except ValueError:
+        raise NotFound("run", text) from None
+
+
+def misfit(error: msgspec.ValidationError, *, status: int, of: str) -> BadRequest:
+    """Turn a decoder's complaint into a problem that names index and field."""
+    found = _WHERE.match(str(error))
+    if found is None:
+        return BadRequest(f"{of} does not fit: {error}", status=status)
+    what, index, field = found.group("what", "index", "field")
+    named = _NAMED_FIELD.match(what)
+    if named:
+        field = f"{field}.{named[1]}" if field else named[1]
+    place = f"item {index} of {of}" if index else of
+    detail = f"{place} does not fit: {what}" + (f", at {field}" if field and not named else "")
+    return BadRequest(
+        detail, status=status, index=int(index) if index else None, field=field or None
+    )
+
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def _too_large(values: list[Any], index: int) -> bool:
+    try:
+        _pack(values[index])
+    except OverflowError:
+        return True
+    return False
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(_holds_nul, value))

@@ -1,0 +1,128 @@
+"""The HTTP server."""
+
+import errno
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+import anyio
+import structlog
+from aiohttp import web
+from anyio.abc import TaskStatus
+
+from pubsubflow.api.bells import Bells
+from pubsubflow.api.dags import Dags
+from pubsubflow.api.dead_letters import DeadLetters
+from pubsubflow.api.events import Events
+from pubsubflow.api.health import Health
+from pubsubflow.api.problems import problems
+from pubsubflow.api.runs import Runs
+from pubsubflow.api.settings import ApiSettings, check_host
+from pubsubflow.api.tasks import Tasks
+from pubsubflow.bus import Bus
+from pubsubflow.errors import ConfigError
+from pubsubflow.model.calls import Calls
+from pubsubflow.store.reading import Reading
+
+log = structlog.get_logger(__name__)
+
+_BACKLOG = 1024
+_CLOSE_SECONDS = 2.0
+
+
+class _Routed(Protocol):
+    def routes(self) -> Iterable[web.RouteDef]: ...
+
+
+class Api:
+    """Serves HTTP: events in, answers out; it acknowledges nothing that is not durable.
+
+    Args:
+        calls: Carries out what is asked.
+        reading: Looks up what is asked.
+        bus: Brings news to those who wait.
+        settings: See there.
+        ready: Further conditions of readiness by name, for example whether the DAGs are loaded.
+
+    Raises:
+        ConfigError: The host is reachable from other machines.
+    """
+
+    def __init__(
+        self,
+        *,
+        calls: Calls,
+        reading: Reading,
+        bus: Bus,
+        settings: ApiSettings,
+        ready: Callable[[], Mapping[str, bool]] = dict,
+    ) -> None:
+        check_host(settings.host)
+        self._settings = settings
+        self._bells = Bells(bus)
+        self._parts: tuple[_Routed, ...] = (
+            Health(reading, bus, ready),
+            Events(calls, reading, settings.max_events),
+            Dags(calls, reading),
+            Runs(calls, reading, self._bells),
+            Tasks(reading, self._bells),
+            DeadLetters(reading),
+        )
+        self._url: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers, such as `http://127.0.0.1:8080`; known once it runs."""
+        if self._url is None:
+            raise RuntimeError("the API does not run yet")
+        return self._url
+
+    async def run(
+        self,
+        stopping: anyio.Event,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until `stopping` is set and the requests under way are answered.
+
+        Raises:
+            ConfigError: The port is taken, or the address is not this machine's.
+        """
+        runner = self._runner()
+        await runner.setup()
+        try:
+            await self._listen(runner)
+            log.info("api.listening", url=self.url)
+            task_status.started()
+            await stopping.wait()
+        finally:
+            self._bells.stop()
+            with anyio.move_on_after(self._settings.drain_seconds + _CLOSE_SECONDS, shield=True):
+                await runner.cleanup()
+
+    def _runner(self) -> web.AppRunner:
+        app = web.Application(middlewares=[problems], client_max_size=self._settings.max_body_bytes)
+        for part in self._parts:
+            app.add_routes(part.routes())
+        return web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=self._settings.drain_seconds,
+        )
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        host, port = self._settings.host, self._settings.port
+        try:
+            await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ConfigError(
+                    f"port {port} of {host} is taken by another program: choose another one with "
+                    "--port, or --port 0 for any that is free"
+                ) from error
+            raise ConfigError(
+                f"nothing can listen on {host}:{port} ({error.strerror}): choose with --host and "
+                "--port"
+            ) from error
+        name = f"[{host}]" if ":" in host else host
+        self._url = f"http://{name}:{runner.addresses[0][1]}"

@@ -1,0 +1,209 @@
+"""Tasks of runs, and their output as lines of JSON, also while it is written."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from pubsubflow.api.answers import answer, encode
+from pubsubflow.api.bells import Bell, Bells
+from pubsubflow.api.questions import Limit, NoQuery, query, run_id
+from pubsubflow.model.messages import Subjects
+from pubsubflow.model.states import RunState
+from pubsubflow.model.views import NOT_STARTED, LogLine
+from pubsubflow.store.read_tasks import LogPiece, Position, Standing, TaskPlace
+from pubsubflow.store.reading import Reading
+
+_PIECES = 32
+_SWEEP_SECONDS = 0.5
+_LINGER_SECONDS = 0.2
+_HEADERS = {
+    "Content-Type": "application/x-ndjson",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
+_lines = msgspec.json.Decoder(dict[str, Any]).decode_lines
+
+
+class TasksQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of the list of a run's tasks; `after` is a task's id."""
+
+    limit: Limit = 1000
+    after: str | None = None
+
+
+class LogsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of a task's output."""
+
+    attempt: int | None = None
+    map_index: int | None = None
+    follow: bool = False
+
+
+class Tasks:
+    """Handlers of tasks."""
+
+    def __init__(self, reading: Reading, bells: Bells) -> None:
+        self._reading = reading
+        self._bells = bells
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Return what is served."""
+        yield web.get("/api/v1/runs/{run_id}/tasks", self.list_tasks)
+        yield web.get("/api/v1/runs/{run_id}/tasks/{task}", self.show)
+        yield web.get("/api/v1/runs/{run_id}/tasks/{task}/logs", self.logs, allow_head=False)
+        yield web.get("/api/v1/tasks/{task}", self.show)
+        yield web.get("/api/v1/tasks/{task}/logs", self.logs, allow_head=False)
+
+    async def list_tasks(self, request: web.Request) -> web.Response:
+        """List the task instances of a run in topological order."""
+        key, asked = run_id(request), query(request, TasksQuery)
+        after = None if asked.after is None else await self._reading.tasks.find_by_id(asked.after)
+        return answer(await self._reading.tasks.page(key, limit=asked.limit, after=after))
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Show a task instance with its result and its attempts."""
+        query(request, NoQuery)
+        return answer(await self._reading.tasks.get(await self._find(request)))
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        """Send the output of a task: of its latest attempt, unless another is asked for.
+
+        With `follow` it goes on until the task has ended, through later attempts too.
+        """
+        asked = query(request, LogsQuery)
+        place = await self._find(request, asked.map_index)
+        if not asked.follow:
+            return await self._send(request, self._stored(place, asked.attempt))
+        subjects = (
+            f"{Subjects.LIVE_LOG}.{place.run.number}",
+            f"psf.evt.run.{place.run.view.run_id}",
+        )
+        async with self._bells.on(*subjects) as bell:
+            return await self._send(request, self._followed(place, asked.attempt, bell))
+
+    async def _find(self, request: web.Request, map_index: int | None = None) -> TaskPlace:
+        task = request.match_info["task"]
+        if "run_id" in request.match_info:
+            return await self._reading.tasks.find(run_id(request), task, map_index)
+        return await self._reading.tasks.find_by_id(task)
+
+    @staticmethod
+    async def _send(
+        request: web.Request, pieces: AsyncIterator[Sequence[LogPiece]]
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers=_HEADERS)
+        await response.prepare(request)
+        async for some in pieces:
+            await response.write(b"".join(map(_as_lines, some)))
+        await response.write_eof()
+        return response
+
+    async def _stored(
+        self, place: TaskPlace, attempt: int | None
+    ) -> AsyncIterator[Sequence[LogPiece]]:
+        """Yield the output that there is."""
+        if attempt is None:
+            attempt = (await self._reading.tasks.standing(place)).attempt
+        position = Position(attempt)
+        while pieces := await self._reading.tasks.log(place, position, limit=_PIECES):
+            mine = [piece for piece in pieces if piece.position.attempt == attempt]
+            yield mine
+            if len(mine) < len(pieces):
+                return
+            position = pieces[-1].position
+
+    async def _followed(
+        self, place: TaskPlace, attempt: int | None, bell: Bell
+    ) -> AsyncIterator[Sequence[LogPiece]]:
+        """Yield output as it comes, in order.
+
+        Where the task stands is read before its output: what was committed before its end is in
+        there. Another manager may commit a last piece just after the end.
+        """
+        standing = await self._reading.tasks.standing(place)
+        reader = _Reader(attempt, standing)
+        lingered = False
+        while not self._bells.stopping:
+            standing = await self._reading.tasks.standing(place)
+            over = reader.over(standing) or await self._never(place, standing)
+            while pieces := await self._reading.tasks.log(place, reader.position, limit=_PIECES):
+                taken = reader.take(pieces, over=over)
+                yield taken
+                if len(taken) < len(pieces):
+                    break
+            if over and lingered:
+                return
+            await bell.wait(_LINGER_SECONDS if over else _SWEEP_SECONDS)
+            lingered = over
+
+    async def _never(self, place: TaskPlace, standing: Standing) -> bool:
+        """Whether a task that has not started never will: its run has ended."""
+        if standing.state != NOT_STARTED:
+            return False
+        run = await self._reading.runs.brief(UUID(place.run.view.run_id))
+        return RunState(run.view.state).final
+
+
+class _Reader:
+    """Reads on in a task's output.
+
+    Pieces of one delivery are numbered from 0 and may be committed out of order: those after a
+    gap wait until the gap is filled, or until nothing more can come.
+
+    Args:
+        attempt: Read this one alone; None to read the latest and those after it.
+        standing: Where the task stands at the start.
+    """
+
+    def __init__(self, attempt: int | None, standing: Standing) -> None:
+        self._asked = attempt
+        self.position = Position(standing.attempt if attempt is None else attempt)
+
+    def over(self, standing: Standing) -> bool:
+        """Whether no more output is to come."""
+        return standing.final or (self._asked is not None and standing.attempt > self._asked)
+
+    def take(self, pieces: Sequence[LogPiece], *, over: bool) -> Sequence[LogPiece]:
+        """Return the pieces that are next in order."""
+        taken = []
+        newest = pieces[-1].position
+        for piece in pieces:
+            here = piece.position
+            if self._asked is not None and here.attempt != self._asked:
+                break
+            open_end = not over and _delivery(here) == _delivery(newest)
+            if open_end and not self._follows(here):
+                break
+            self.position = here
+            taken.append(piece)
+        return taken
+
+    def _follows(self, here: Position) -> bool:
+        before = self.position
+        same = _delivery(here) == _delivery(before)
+        return here.sequence == (before.sequence + 1 if same else 0)
+
+
+def _delivery(position: Position) -> tuple[int, int]:
+    return position.attempt, position.delivery
+
+
+def _as_lines(piece: LogPiece) -> bytes:
+    """Turn a piece into lines of JSON as outsiders see them."""
+    lines = []
+    for record in _lines(piece.text):
+        time = datetime.fromtimestamp(record.pop("t"), UTC)
+        line = LogLine(
+            attempt=piece.position.attempt,
+            time=time,
+            stream=record.pop("s"),
+            message=record.pop("m"),
+            fields=record,
+        )
+        lines.append(encode(line))
+    return b"\n".join((*lines, b""))
