@@ -12,7 +12,7 @@ from typing import IO
 from pubsubflow.errors import PubsubflowError
 
 STOP_SECONDS = 5.0
-_GUARD = 'read _ || kill -9 -- -"$0"'
+_GUARD = 'read _ || kill -s KILL -- "-$0"'
 
 
 class CommandFailed(PubsubflowError):  # noqa: N818 - what happened, not our mistake

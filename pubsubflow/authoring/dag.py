@@ -194,7 +194,7 @@ def _build(body: Callable[[], object], dag_id: str | None, options: Any) -> DAG:
     if description:
         options = {"description": description} | options
     made = DAG(name, **options)
-    with made, naming_dag(made.dag_id):
+    with made:
         body()
     return made
 

@@ -281,7 +281,9 @@ async def _run_async(call: Callable[[], Any], context: Context) -> Any:
 
 
 def _follow(node: Node, value: Any) -> tuple[str, ...]:
-    chosen = () if value is None else (value,) if isinstance(value, str) else tuple(value)
+    chosen = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(chosen, list | tuple) or not all(isinstance(name, str) for name in chosen):
+        raise _bad(node, f"a branch returns task ids, or None to follow nothing, not {value!r}")
     after = [other.task_id for other in node.graph.nodes.values() if node in other.upstream]
     for task_id in chosen:
         if task_id not in after:
@@ -290,7 +292,7 @@ def _follow(node: Node, value: Any) -> tuple[str, ...]:
                 f"the branch chose {task_id!r}, which does not follow it; "
                 f"one of these can: {', '.join(after) or 'none'}",
             )
-    return chosen
+    return tuple(chosen)
 
 
 def _bad(node: Node, message: str) -> Exception:

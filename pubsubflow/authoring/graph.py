@@ -8,7 +8,7 @@ from typing import Any, Literal, NoReturn, Protocol
 from pubsubflow.authoring.body import Body
 from pubsubflow.authoring.options import TaskOptions, check_id
 from pubsubflow.authoring.ordering import topological
-from pubsubflow.authoring.places import Place, caller, mistake
+from pubsubflow.authoring.places import Place, caller, mistake, name_dag
 
 Role = Literal["task", "branch", "short_circuit", "setup", "teardown"]
 
@@ -292,11 +292,14 @@ _OPEN: ContextVar[tuple[Graph, ...]] = ContextVar("pubsubflow_open_graphs", defa
 def enter(graph: Graph) -> None:
     """Let new tasks belong to this graph until `leave`."""
     _OPEN.set((*_OPEN.get(), graph))
+    name_dag(graph.dag_id)
 
 
 def leave() -> None:
     """Go back to the graph that was open before."""
-    _OPEN.set(_OPEN.get()[:-1])
+    rest = _OPEN.get()[:-1]
+    _OPEN.set(rest)
+    name_dag(rest[-1].dag_id if rest else None)
 
 
 def current(what: str) -> Graph:

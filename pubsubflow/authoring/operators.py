@@ -20,7 +20,7 @@ from pubsubflow.authoring.graph import (
 )
 from pubsubflow.authoring.mapping import keyword_factors, row_factor
 from pubsubflow.authoring.options import OptionKeywords, check_id, check_options
-from pubsubflow.authoring.places import mistake, nearest
+from pubsubflow.authoring.places import caller, mistake, nearest, speaking_from
 from pubsubflow.authoring.signatures import Signature, is_async
 
 _DETACHED = "pubsubflow:detached"
@@ -30,6 +30,10 @@ class _OperatorType(type):
     """Checks, once an operator's constructors are through, that it became a task."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        with speaking_from(caller()):
+            return cls._make(*args, **kwargs)
+
+    def _make(cls, *args: Any, **kwargs: Any) -> Any:
         operator = super().__call__(*args, **kwargs)
         node = vars(operator).get("_node")
         if node is None and not vars(operator).get("_detached"):

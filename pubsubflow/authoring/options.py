@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from pubsubflow.authoring.datasets import Dataset, uri_of
 from pubsubflow.authoring.places import mistake, nearest
+from pubsubflow.errors import DefinitionError
 from pubsubflow.model.structure import RetryPolicy, TriggerRule
 
 MAX_ID_CHARACTERS = 250
@@ -188,7 +189,7 @@ def _rule(value: object) -> TriggerRule:
     try:
         return TriggerRule(value)  # type: ignore[arg-type]
     except ValueError:
-        raise ValueError("is not known" + nearest(str(value), TriggerRule)) from None
+        raise ValueError("is not known" + nearest(str(value), map(str, TriggerRule))) from None
 
 
 def _executor(value: object) -> str:
@@ -249,6 +250,8 @@ def check_keywords(
             checked[keyword] = check(value)
         except (TypeError, ValueError) as error:
             raise mistake(f"{what}: {keyword}={value!r} {error}", task_id=task_id) from None
+        except DefinitionError as error:
+            raise mistake(f"{what}: {error.message}", task_id=task_id) from error
     return checked
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pubsubflow.errors import DefinitionError
 
 _OWN = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__, "<frozen")
+_SPEAKER: ContextVar["Place | None"] = ContextVar("pubsubflow_speaker", default=None)
 _OPEN_DAG: ContextVar[str | None] = ContextVar("pubsubflow_open_dag", default=None)
 
 
@@ -23,7 +24,9 @@ class Place(NamedTuple):
 
 
 def caller() -> Place | None:
-    """Return the nearest calling line that is not ours."""
+    """Return the nearest calling line that is not ours, or the one that `speaking_from` set."""
+    if (place := _SPEAKER.get()) is not None:
+        return place
     frame = inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(_OWN):
         frame = frame.f_back
@@ -70,6 +73,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = get_close_matches(name, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
+
+
+def name_dag(dag_id: str | None) -> None:
+    """Name a DAG in the errors raised from now on."""
+    _OPEN_DAG.set(dag_id)
+
+
+@contextlib.contextmanager
+def speaking_from(place: Place | None) -> Iterator[None]:
+    """Let everything that is said meanwhile count as said at this place."""
+    token = _SPEAKER.set(place)
+    try:
+        yield
+    finally:
+        _SPEAKER.reset(token)
 
 
 @contextlib.contextmanager

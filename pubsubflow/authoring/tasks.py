@@ -39,6 +39,8 @@ class TaskFunction:
         self.task_id = check_id(
             options.pop("task_id", getattr(function, "__name__", "")), "task_id"
         )
+        if role == "teardown":
+            options.setdefault("trigger_rule", "all_done")
         self._options = check_options(options, "@task", task_id=self.task_id)
         self._signature = Signature(function)
         self._check_function()
@@ -182,8 +184,6 @@ class TaskDecorator:
             return function.override(**given).as_role(self._role)
         if not callable(function) or isinstance(function, type):
             raise mistake(f"@task goes above a function, not {function!r}")
-        if self._role == "teardown":
-            given = {"trigger_rule": "all_done"} | given
         return TaskFunction(function, given, role=self._role, operator=self._operator)
 
     @property

@@ -44,7 +44,7 @@ def run(order: ImportOrder) -> Imported:
             LoadedFile(
                 order.file,
                 bundle,
-                error=one_line(error, order.root),
+                error=one_line(error, order.root, order.file),
                 traceback=user_traceback(error),
                 seconds=time.monotonic() - started,
             )

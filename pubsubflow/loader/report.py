@@ -18,12 +18,13 @@ class ImportTookTooLong(BaseException):
         super().__init__(f"the import took longer than {seconds:g} s")
 
 
-def one_line(error: BaseException, root: str) -> str:
+def one_line(error: BaseException, root: str, file: str) -> str:
     """Return what went wrong and where, in one line.
 
     Args:
         error: What the file raised.
         root: The DAGs folder.
+        file: The DAG file, relative to it.
     """
     if isinstance(error, DefinitionError) and error.file:
         return str(error)
@@ -37,8 +38,9 @@ def one_line(error: BaseException, root: str) -> str:
         text = str(error).strip()
         message = type(error).__name__ + (f": {text.splitlines()[0]}" if text else "")
     frames = _user_frames(traceback.extract_tb(error.__traceback__))
-    below = [frame for frame in frames if frame.filename.startswith(f"{root}/")] or frames
-    return f"{below[-1].filename}:{below[-1].lineno}: {message}" if below else message
+    below = [frame for frame in frames if frame.filename.startswith(f"{root}/")]
+    place = f"{below[-1].filename}:{below[-1].lineno}" if below else f"{root}/{file}"
+    return f"{place}: {message}"
 
 
 def user_traceback(error: BaseException) -> str:

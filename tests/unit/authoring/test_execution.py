@@ -1,0 +1,610 @@
+import asyncio
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import psutil
+import pytest
+
+import pubsubflow
+from pubsubflow import (
+    DAG,
+    BashOperator,
+    Context,
+    Dataset,
+    DefinitionError,
+    Operator,
+    PythonOperator,
+    current_context,
+    task,
+)
+from pubsubflow.authoring.bash import CommandFailed
+from pubsubflow.authoring.execute import bind, encode_result, finish
+from pubsubflow.authoring.results import MAX_RESULT_BYTES, decode
+from pubsubflow.model.messages import Emit, EventInfo, RunInfo
+
+orders, rates = Dataset("s3://lake/orders"), Dataset("s3://lake/rates")
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+class RecordingHost:
+    """A host whose results and events a test sets."""
+
+    def __init__(self, results=None, events=()):
+        self.results = results or {}
+        self.events = events
+        self.lines = []
+        self.asked = []
+
+    def write_log(self, level, event, fields):
+        self.lines.append((level, event, dict(fields)))
+
+    def fetch_result(self, node):
+        self.asked.append(node)
+        return self.results[node]
+
+    def fetch_events(self):
+        self.asked.append("events")
+        return self.events
+
+
+def event(dataset, **extra) -> EventInfo:
+    return EventInfo("id", dataset.uri, extra, None, NOW, "api")
+
+
+def run_info(params=None, events=()) -> RunInfo:
+    return RunInfo(1, "uuid", "x", "manual", params or {}, None, "p1", "asked", NOW, events)
+
+
+def call(made, task_id, **given):
+    node = list(made.ordered()).index(made.nodes[task_id])
+    given.setdefault("host", RecordingHost())
+    given.setdefault("info", run_info())
+    return bind(made, node, attempt=given.pop("attempt", 1), **given)
+
+
+def run(made, task_id, **given):
+    bound = call(made, task_id, **given)
+    return asyncio.run(bound.run()) if bound.is_async else bound.run()
+
+
+def test_references_become_values_and_literals_stay_themselves():
+    literal = object()
+    seen = []
+
+    @task
+    def source(): ...
+
+    @task
+    def sink(x, *rest, key, **more):
+        seen.append((x, rest, key, more))
+
+    with DAG("x") as made:
+        s = source()
+        sink(literal, [s["rows"][0], 2], (s,), key={"deep": [s]}, other=s)
+    run(made, "sink", inputs={0: {"rows": [7]}})
+    value = {"rows": [7]}
+    assert seen == [(literal, ([7, 2], (value,)), {"deep": [value]}, {"other": value})]
+
+
+def test_a_part_that_is_not_there_names_the_reference():
+    @task
+    def step(x=None): ...
+
+    with DAG("x") as made:
+        step(step()["rows"])
+    with pytest.raises(DefinitionError, match=r"no <result of step\['rows'\]>") as caught:
+        call(made, "step__1", inputs={0: {}})
+    assert (caught.value.dag_id, caught.value.task_id) == ("x", "step__1")
+
+
+def test_async_tasks_give_a_coroutine():
+    @task
+    async def double(x):
+        return x * 2
+
+    with DAG("x") as made:
+        double(4)
+    assert call(made, "double").is_async
+    assert run(made, "double") == 8
+
+
+def test_mapped_tasks_get_their_elements():
+    @task
+    def show(x, y=None, z=None):
+        return x, y, z
+
+    with DAG("x") as made:
+        source = show.override(task_id="source")(0)
+        show.partial(z="z").expand(x=[1, [source]], y=source)
+        show.override(task_id="rows").partial(x=9).expand_kwargs([{"y": 1}, {"z": source}])
+        show.override(task_id="late").expand_kwargs(source)
+    inputs = {0: ["a", "b"]}
+    given = {"elements": {"y": "b"}, "inputs": inputs}
+    assert run(made, "show", indexes=(0, 1), **given) == (1, "b", "z")
+    assert run(made, "show", indexes=(1, 1), **given) == ([["a", "b"]], "b", "z")
+    assert run(made, "rows", indexes=(1,), inputs=inputs) == (9, None, ["a", "b"])
+    assert run(made, "late", indexes=(0,), elements={"": {"x": 5}}) == (5, None, None)
+    with pytest.raises(DefinitionError, match="needs dicts"):
+        call(made, "late", indexes=(0,), elements={"": 5})
+    with pytest.raises(DefinitionError, match="arguments do not fit"):
+        call(made, "late", indexes=(0,), elements={"": {"why": 5}})
+
+
+@pytest.mark.parametrize(
+    "annotation", [Context, Context | None, "Context", "pubsubflow.Context", "Context | None"]
+)
+def test_the_context_is_found_by_its_annotation(annotation):
+    def function(before, c=None, after=3):
+        return before, c, after
+
+    function.__annotations__["c"] = annotation
+    with DAG("x") as made:
+        task(function)(1, 2)
+    before, context, after = run(made, "function")
+    assert (before, after) == (1, 2)
+    assert isinstance(context, Context)
+
+
+def test_the_context_tells_about_run_task_and_attempt():
+    @task(outlets=[orders])
+    def show(ctx: Context):
+        assert current_context() is ctx
+        return ctx
+
+    with DAG("x") as made:
+        show()
+    ctx = run(made, "show", attempt=3, map_index=5, info=run_info({"day": "monday"}))
+    assert (ctx.run.run_id, ctx.run.dag_id, ctx.run.kind) == ("uuid", "x", "manual")
+    assert (ctx.run.params, ctx.run.partition, ctx.run.cause) == ({"day": "monday"}, "p1", "asked")
+    assert (ctx.run.logical_time, ctx.run.created_at) == (None, NOW)
+    assert (ctx.task.task_id, ctx.task.map_index, ctx.attempt) == ("show", 5, 3)
+    with pytest.raises(DefinitionError, match="while a task runs"):
+        current_context()
+
+
+def test_async_tasks_side_by_side_have_their_own_context():
+    @task
+    async def show(name):
+        await asyncio.sleep(0)
+        return name, current_context().task.map_index
+
+    with DAG("x") as made:
+        show("a")
+
+    async def both():
+        calls = [call(made, "show", map_index=number) for number in range(20)]
+        return await asyncio.gather(*(bound.run() for bound in calls))
+
+    assert asyncio.run(both()) == [("a", number) for number in range(20)]
+
+
+def test_params_declared_as_a_struct_come_as_one():
+    class Params(msgspec.Struct):
+        day: str
+        limit: int = 3
+
+    @task
+    def show(ctx: Context):
+        return ctx.run.params
+
+    with DAG("x", params=Params) as made:
+        show()
+    assert run(made, "show", info=run_info({"day": "monday"})) == Params("monday", 3)
+
+
+def test_events_are_found_by_dataset_and_uri_and_read_once():
+    @task
+    def show(ctx: Context):
+        assert [e.extra["n"] for e in ctx.events[orders]] == [1, 2]
+        assert ctx.events["S3://lake/orders/"] == ctx.events[orders]
+        assert ctx.events[rates] == []
+        assert set(ctx.events) == {orders.uri, rates.uri}
+        with pytest.raises(KeyError, match="no events of 's3://lake/ordres'"):
+            ctx.events["s3://lake/ordres"]
+
+    with DAG("x", schedule=orders & rates) as made:
+        show()
+    two = (event(orders, n=1), event(orders, n=2))
+    run(made, "show", info=run_info(events=two))
+    host = RecordingHost(events=two)
+    run(made, "show", info=run_info(events=None), host=host)
+    assert host.asked == ["events"]
+
+
+def test_emits_take_declared_outlets_and_json_only():
+    @task(outlets=[orders])
+    def emit(ctx: Context):
+        ctx.emit(orders, extra={"rows": 42, "at": (1, 2)}, partition="2026-11-20")
+        ctx.emit("s3://lake/orders")
+
+    with DAG("x") as made:
+        emit()
+    bound = call(made, "emit")
+    assert finish(bound, bound.run()).emits == (
+        Emit(orders.uri, {"rows": 42, "at": [1, 2]}, "2026-11-20"),
+        Emit(orders.uri),
+    )
+    ctx = bound.context
+    with pytest.raises(DefinitionError, match=r"not an outlet .* add it: @task\(outlets") as caught:
+        ctx.emit(rates)
+    assert (caught.value.file, caught.value.task_id) == (__file__, "emit")
+    with pytest.raises(DefinitionError, match="extra must be JSON"):
+        ctx.emit(orders, extra={"x": object()})
+    with pytest.raises(DefinitionError, match="extra must be a dict"):
+        ctx.emit(orders, extra=[1])
+    with pytest.raises(DefinitionError, match="partition must be a text"):
+        ctx.emit(orders, partition=5)
+
+
+def test_results_of_earlier_tasks_can_be_asked_for():
+    @task
+    def step(*values): ...
+
+    with DAG("x") as made:
+        first = step.override(task_id="first")()
+        second = step.override(task_id="second")(first)
+        third = step.override(task_id="third")(second)
+        third >> step.override(task_id="after")()
+    host = RecordingHost({0: msgspec.msgpack.encode("fetched")})
+    ctx = call(made, "third", inputs={1: "given"}, host=host).context
+    assert ctx.result("second") == "given"
+    assert [ctx.result("first"), ctx.result("first")] == ["fetched", "fetched"]
+    assert host.asked == [0]
+    with pytest.raises(DefinitionError, match="did you mean 'second'"):
+        ctx.result("secnd")
+    with pytest.raises(DefinitionError, match="no such task comes before"):
+        ctx.result("after")
+
+
+def test_the_log_takes_facts_and_tracebacks():
+    @task
+    def talk(ctx: Context):
+        log = ctx.log.bind(part="one")
+        log.info("loaded", rows=42)
+        log.warning("only %d of %d", 1, 2)
+        ctx.progress(3, 10)
+        try:
+            int("x")
+        except ValueError:
+            log.exception("failed")
+
+    with DAG("x") as made:
+        talk()
+    host = RecordingHost()
+    run(made, "talk", host=host)
+    assert host.lines[:3] == [
+        ("info", "loaded", {"part": "one", "rows": 42}),
+        ("warning", "only 1 of 2", {"part": "one"}),
+        ("info", "progress", {"done": 3, "total": 10}),
+    ]
+    level, name, fields = host.lines[3]
+    assert (level, name) == ("error", "failed")
+    assert "ValueError: invalid literal" in fields["exception"]
+
+
+def test_operators_get_resolved_rendered_copies_of_their_fields():
+    class Query(Operator):
+        template_fields = ("sql", "options")
+
+        def __init__(self, *, sql, rows=None, **options):
+            super().__init__(**options)
+            self.sql, self.rows, self.options = sql, rows, {"names": ["{{ params.day }}", 3]}
+
+        def execute(self, ctx):
+            assert ctx is current_context()
+            return self.sql, self.rows, self.options
+
+    @task
+    def step(): ...
+
+    with DAG("x") as made:
+        value = step()
+        query = Query(
+            task_id="query",
+            sql="select {{ ctx.result('step') }} {{ ctx.run.params.day }} {{ task.task_id }}\n",
+            rows=[value],
+        )
+        Query(task_id="raw", sql=value)
+    given = {"inputs": {0: "{{ evil }}"}, "info": run_info({"day": "monday"})}
+    sql, rows, options = run(made, "query", **given)
+    assert sql == "select {{ evil }} monday query\n"
+    assert (rows, options) == (["{{ evil }}"], {"names": ["monday", 3]})
+    assert query.sql.startswith("select {{ ctx")
+    assert run(made, "raw", **given)[0] == "{{ evil }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ nothing }}", "'nothing' is undefined"),
+        ("{{ params.nothing }}", "no attribute 'nothing'"),
+        ("{{ 1 + }}", "unexpected"),
+        ("{{ 1 + 'a' }}", "unsupported operand"),
+        ("{{ ctx.result('x') }}", "no such task comes before"),
+    ],
+)
+def test_a_template_error_names_task_and_field(template, reason):
+    with DAG("x") as made:
+        BashOperator(task_id="show", bash_command=template)
+    with pytest.raises(DefinitionError, match=reason) as caught:
+        call(made, "show")
+    assert "template field 'bash_command'" in caught.value.message
+    assert (caught.value.dag_id, caught.value.task_id) == ("x", "show")
+    assert caught.value.file == __file__
+
+
+def test_python_operators_call_their_function():
+    def function(x, y, ctx: Context):
+        return x, y, ctx.task.task_id
+
+    async def coroutine(x):
+        return x
+
+    with DAG("x") as made:
+        PythonOperator(
+            task_id="a", python_callable=function, op_args=["{{ run.kind }}"], op_kwargs={"y": 2}
+        )
+        PythonOperator(task_id="b", python_callable=coroutine, op_args=[5])
+        PythonOperator.partial(task_id="m", python_callable=coroutine).expand(op_args=[[1], [2]])
+    assert run(made, "a") == ("manual", 2, "a")
+    assert run(made, "b") == 5
+    assert run(made, "m", indexes=(1,)) == 2
+
+
+def test_mapped_operators_are_made_for_each_element(capfd):
+    with DAG("x") as made:
+        BashOperator.partial(task_id="m", env={"A": "1"}, retries=2).expand(
+            bash_command=["echo $A", "echo {{ run.dag_id }}"]
+        )
+    assert made.nodes["m"].options.retries == 2
+    assert [run(made, "m", indexes=(n,)) for n in (0, 1)] == ["1", "x"]
+    assert list(made.nodes) == ["m"]
+
+
+def test_branches_follow_what_comes_next_only():
+    @task.branch
+    def choose(): ...
+
+    @task.short_circuit
+    def stop(): ...
+
+    @task
+    def step(): ...
+
+    with DAG("x") as made:
+        choose() >> [step.override(task_id="a")(), step.override(task_id="b")()]
+        stop() >> step.override(task_id="c")()
+    choice = call(made, "choose")
+    assert finish(choice, "a").follow == ("a",)
+    assert finish(choice, ["a", "b"]).follow == ("a", "b")
+    assert finish(choice, None).follow == ()
+    with pytest.raises(DefinitionError, match="one of these can: a, b"):
+        finish(choice, "c")
+    with pytest.raises(DefinitionError, match="returns task ids"):
+        finish(choice, 5)
+    assert finish(call(made, "stop"), 0).follow == ()
+    assert finish(call(made, "stop"), 1).follow is None
+    assert finish(call(made, "a"), 0).follow is None
+
+
+class Point(msgspec.Struct):
+    x: int
+    when: datetime
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    points: list[Point]
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int
+
+
+@pytest.fixture(scope="module")
+def node():
+    @task
+    def step(): ...
+
+    with DAG("x"):
+        return step().node
+
+
+@pytest.mark.parametrize(
+    ("value", "length", "back"),
+    [
+        (None, None, None),
+        (True, None, True),
+        (-(2**63), None, -(2**63)),
+        (1.5, None, 1.5),
+        ("żółw", None, "żółw"),
+        (b"\x00", None, b"\x00"),
+        (NOW, None, NOW),
+        ([], 0, []),
+        ([1, [2]], 2, [1, [2]]),
+        ((1, 2, 3), 3, [1, 2, 3]),
+        (Pair(1, 2), 2, [1, 2]),
+        ({"a": {"b": None}}, None, {"a": {"b": None}}),
+        (Point(1, NOW), None, {"x": 1, "when": NOW}),
+        (Row("a", [Point(1, NOW)]), None, {"name": "a", "points": [{"x": 1, "when": NOW}]}),
+    ],
+)
+def test_results_travel(node, value, length, back):
+    data, found = encode_result(value, node)
+    assert (decode(data), found) == (back, length)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (object(), "object"),
+        ({1, 2}, "set"),
+        ([date(2026, 1, 1)], "datetime.date"),
+        ({"a": [Path()]}, "pathlib.PosixPath"),
+        ({1: 2}, "key 1"),
+        (NOW.replace(tzinfo=None), "without a time zone"),
+        (Row("a", [{"x": 1j}]), "complex"),
+        (2**70, "cannot be carried"),
+        (lambda: 1, "function"),
+        (iter([1]), "list_iterator"),
+    ],
+)
+def test_results_of_other_types_are_refused_with_place_and_type(node, value, kind):
+    with pytest.raises(DefinitionError, match=kind) as caught:
+        encode_result(value, node)
+    error = caught.value
+    assert (error.file, error.dag_id, error.task_id) == (__file__, "x", "step")
+    assert error.line == node.place.line
+
+
+def test_a_result_that_holds_itself_is_refused(node):
+    value = []
+    value.append(value)
+    with pytest.raises(DefinitionError, match="holds itself"):
+        encode_result(value, node)
+
+
+def test_a_result_may_have_one_mebibyte(node):
+    fits = b"x" * (MAX_RESULT_BYTES - 5)
+    assert len(encode_result(fits, node)[0]) == MAX_RESULT_BYTES == 1_048_576
+    with pytest.raises(DefinitionError, match="write it to storage and return where it is"):
+        encode_result(fits + b"x", node)
+
+
+def test_structs_and_dataclasses_come_back_where_they_are_annotated():
+    @task
+    def step(row: Row, points: list[Point], plain: dict | None = None):
+        return row, points, plain
+
+    with DAG("x") as made:
+        source = step.override(task_id="source")(1, 2)
+        step(source["row"], source["points"], source["row"])
+    row = Row("a", [Point(1, NOW)])
+    data = msgspec.msgpack.encode({"row": row, "points": row.points})
+    assert run(made, "step", inputs={0: decode(data)}) == (
+        row,
+        row.points,
+        {"name": "a", "points": [{"x": 1, "when": NOW}]},
+    )
+    with pytest.raises(DefinitionError, match="arguments do not fit"):
+        call(made, "step", inputs={0: {"row": {"name": 5}, "points": []}})
+
+
+def test_bash_passes_output_on_and_returns_the_last_line(capfd, tmp_path):
+    with DAG("x") as made:
+        BashOperator(
+            task_id="b",
+            bash_command='echo first; echo oops >&2; echo "$WHO in $PWD"',
+            env={"WHO": "{{ run.dag_id }}"},
+            cwd=tmp_path,
+        )
+    assert run(made, "b") == f"x in {tmp_path}"
+    captured = capfd.readouterr()
+    assert captured.out == f"first\nx in {tmp_path}\n"
+    assert captured.err == "oops\n"
+
+
+def test_bash_functions_return_the_command(capfd):
+    @task.bash
+    def command(n):
+        return f"echo $(({n} + 1))"
+
+    @task.bash
+    def bad():
+        return 5
+
+    with DAG("x") as made:
+        command(4)
+        bad()
+    assert run(made, "command") == "5"
+    with pytest.raises(TypeError, match="return the command as a text"):
+        run(made, "bad")
+
+
+def test_a_failing_command_tells_its_code():
+    with DAG("x") as made:
+        BashOperator(task_id="code", bash_command="exit 7")
+        BashOperator(task_id="signal", bash_command="kill -9 $$")
+    with pytest.raises(CommandFailed, match="exit code 7") as caught:
+        run(made, "code")
+    assert caught.value.code == 7
+    with pytest.raises(CommandFailed, match="SIGKILL"):
+        run(made, "signal")
+
+
+def wait_gone(pid: int) -> None:
+    """Wait until a process that may not be our child is gone."""
+    try:
+        psutil.wait_procs([psutil.Process(pid)], timeout=10)
+    except psutil.NoSuchProcess:
+        return
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_an_interrupted_command_ends_with_all_it_started(tmp_path):
+    pids = tmp_path / "pids"
+    os.mkfifo(pids)
+
+    def stop(*_):
+        raise TimeoutError
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    with DAG("x") as made:
+        BashOperator(task_id="b", bash_command=f"sleep 100 & echo $! > {pids}; wait")
+    bound = call(made, "b")
+    interrupt = f"os.kill({os.getpid()}, {int(signal.SIGALRM)})"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", f"import os; print(open({str(pids)!r}).read()); {interrupt}"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        with pytest.raises(TimeoutError):
+            bound.run()
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    wait_gone(int(reader.communicate()[0]))
+
+
+def test_a_killed_runner_takes_the_command_with_it(tmp_path):
+    script = tmp_path / "runner.py"
+    script.write_text(
+        "from pubsubflow.authoring.bash import run_bash\nrun_bash('sleep 100 & echo $!; wait')\n"
+    )
+    runner = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(pubsubflow.__file__).parent.parent)},
+    )
+    with runner:
+        sleeper = int(runner.stdout.readline())
+        runner.kill()
+    wait_gone(sleeper)
+
+
+def test_importing_pubsubflow_is_quick_and_brings_no_server_library():
+    code = (
+        "import time; started = time.perf_counter(); import pubsubflow, sys;"
+        "took = time.perf_counter() - started;"
+        "print(took, *sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(pubsubflow.__file__).parent.parent)}
+    best = 1.0
+    deadline = time.monotonic() + 10
+    while best > 0.08 and time.monotonic() < deadline:
+        output = subprocess.check_output([sys.executable, "-c", code], env=env, text=True).split()
+        best = min(best, float(output[0]))
+    unwanted = {"aiohttp", "asyncpg", "nats", "rich", "cyclopts", "jinja2", "jsonschema", "asyncio"}
+    assert unwanted.isdisjoint(output[1:])
+    assert best <= 0.08
