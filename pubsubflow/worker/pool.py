@@ -10,7 +10,7 @@ import anyio
 import anyio.abc
 import structlog
 
-from pubsubflow.model.messages import NO_NODE, Outcome, TaskError
+from pubsubflow.model.messages import NO_NODE, Outcome, TaskError, decode_result
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.alarm import Alarm
@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 _ASYNC_PROCESSES = 8
 _ASYNC_LIFE = 10
+_SLACK = 1.5
+_STANDING = (Outcome.SUCCESS, Outcome.SKIPPED)
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
 
@@ -156,6 +158,9 @@ class Pool:
 
     def on_result(self, ticket: Ticket, then: int, payload: bytes) -> None:
         """Report a node and go on; called by runners."""
+        verdict = ticket.verdict
+        if verdict is not None and decode_result(payload).outcome not in _STANDING:
+            payload = ticket.result(self._runner_settings.worker, verdict)
         self._reports.result(ticket, payload)
         if then == NO_NODE:
             self._release(ticket)
@@ -273,16 +278,20 @@ class Pool:
         seconds = ticket.timeout_seconds
         if seconds is not None:
             # An async runner sees to its timeouts itself, unless a task blocks its loop.
-            slack = 0.0 if self._sync else self._settings.grace_seconds
-            text = f"timed out after {seconds:g} s"
-            verdict = Verdict(Outcome.FAILED, TaskError("TimeoutError", text))
-            ticket.timer = self._loop.call_later(seconds + slack, self.stop, ticket, verdict)
+            slack = 0.0 if self._sync else _SLACK * self._settings.grace_seconds
+            ticket.timer = self._loop.call_later(seconds + slack, self._time_out, ticket, seconds)
 
     def _tell(self, started: tuple[Ticket, int]) -> None:
         """Report a node as started if it still runs."""
         ticket, node = started
         if ticket.runner is not None and ticket.node == node:
             self._reports.started(ticket)
+
+    def _time_out(self, ticket: Ticket, seconds: float) -> None:
+        error = TaskError("TimeoutError", f"timed out after {seconds:g} s")
+        self.stop(ticket, Verdict(Outcome.FAILED, error))
+        if ticket.runner is not None and not self._sync:
+            ticket.runner.kill()
 
     def _insist(self, runner: Runner, ticket: Ticket) -> None:
         if ticket.runner is runner:

@@ -45,6 +45,9 @@ class Worker:
         fork_server: Forks the processes for user code.
         settings: What can be set.
         worker_id: A name that no other worker has; anew for every start.
+
+    Attributes:
+        draining: Set once it takes no more tasks and goes on with no chain.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Worker:
         self._pools: dict[str, Pool] = {}
         self._intakes: list[Intake] = []
         self._none_left = anyio.Event()
+        self.draining = anyio.Event()
 
     async def run(
         self,
@@ -98,6 +102,7 @@ class Worker:
             await stopping.wait()
         for pool in self._pools.values():
             pool.drain()
+        self.draining.set()
         with anyio.move_on_after(self._settings.drain_seconds):
             while self._tickets:
                 self._none_left = anyio.Event()

@@ -34,7 +34,7 @@ def work():
 
     @task
     def until_told(place):
-        Path(place, f"up{os.getpid()}").touch()
+        print(os.getpid())
         while not Path(place, "go").exists():
             time.sleep(0.005)
         return place
@@ -45,7 +45,7 @@ def work():
 
     @task
     async def until_told_async(place):
-        Path(place, f"up{os.getpid()}").touch()
+        print(os.getpid())
         while not Path(place, "go").exists():
             await anyio.sleep(0.005)
 
@@ -61,12 +61,16 @@ def dag(manager):
     return manager.load(WORK)
 
 
-async def until_up(folder, count=1):
-    """Wait until so many tasks say that they run, and return their processes."""
-    with anyio.fail_after(30):
-        while len(found := list(Path(folder).glob("up*"))) < count:
-            await anyio.sleep(0)
-    return [psutil.Process(int(path.name[2:])) for path in found]
+@pytest.fixture
+def go(tmp_path):
+    """Let tasks that wait to be told end."""
+    return (tmp_path / "go").touch
+
+
+async def until_up(manager, *orders):
+    """Wait until the tasks have told their processes, and return these."""
+    await manager.until(lambda: all(map(manager.texts, orders)))
+    return [psutil.Process(int(manager.texts(order)[0])) for order in orders]
 
 
 async def test_two_workers_share_the_work(manager, start_worker, dag):
@@ -81,34 +85,32 @@ async def test_two_workers_share_the_work(manager, start_worker, dag):
 
 
 async def test_no_task_waits_behind_a_long_one_while_another_worker_is_free(
-    manager, start_worker, dag, tmp_path
+    manager, start_worker, dag, go, tmp_path
 ):
     place = {"folder": str(tmp_path)}
     async with start_worker("busy", processes=1, max_wait_seconds=0.1):
         long = await manager.send(manager.order(dag, "until_told", inputs=place))
-        await until_up(tmp_path)
+        await until_up(manager, long)
         orders = [await manager.send(manager.order(dag, "quick", inputs=place)) for _ in range(4)]
         async with start_worker("free", processes=1):
             for order in orders:
                 assert (await manager.result(order)).worker == "free"
-        Path(tmp_path, "go").touch()
+        go()
         assert (await manager.result(long)).worker == "busy"
         assert (await manager.run(dag, "quick", inputs=place)).worker == "busy"
 
 
 @pytest.mark.parametrize("name", ["until_told", "until_told_async"])
 async def test_a_stopping_worker_lets_what_runs_end_and_cuts_chains(
-    manager, start_worker, dag, tmp_path, name
+    manager, start_worker, dag, go, tmp_path, name
 ):
     place = {"folder": str(tmp_path)}
     async with start_worker() as worker:
         order = await manager.send(manager.order(dag, name, inputs=place, chained=True))
-        await until_up(tmp_path)
+        await until_up(manager, order)
         worker.stop()
-        with anyio.fail_after(10):
-            while worker._puller_count():
-                await anyio.sleep(0)
-        Path(tmp_path, "go").touch()
+        await worker.draining.wait()
+        go()
     result = await manager.result(order)
     assert (result.outcome, result.then) == (Outcome.SUCCESS, -1)
     await manager.until(lambda: bool(manager.gone))
@@ -118,7 +120,7 @@ async def test_a_stopping_worker_lets_what_runs_end_and_cuts_chains(
 
 
 async def test_a_stopping_worker_gives_back_what_it_cannot_finish(
-    manager, start_worker, dag, tmp_path
+    manager, start_worker, dag, go, tmp_path
 ):
     place = {"folder": str(tmp_path)}
     async with start_worker("w1", processes=1, drain_seconds=0.1) as worker:
@@ -126,12 +128,12 @@ async def test_a_stopping_worker_gives_back_what_it_cannot_finish(
             await manager.send(manager.order(dag, name, inputs=place))
             for name in ("until_told", "until_told", "until_told_async")
         ]
-        processes = await until_up(tmp_path, 2)
+        processes = await until_up(manager, orders[0], orders[2])
         worker.stop()
         await manager.until(lambda: bool(manager.gone))
     assert not manager.results
     assert not any(process.is_running() for process in processes)
-    Path(tmp_path, "go").touch()
+    go()
     async with start_worker("w2", processes=1):
         for order in orders:
             result = await manager.result(order, seconds=5)
@@ -139,7 +141,7 @@ async def test_a_stopping_worker_gives_back_what_it_cannot_finish(
 
 
 async def test_the_tasks_of_a_dead_worker_move_on(
-    manager, start_worker, nats_server, dag, tmp_path
+    manager, start_worker, nats_server, dag, go, tmp_path
 ):
     place = {"folder": str(tmp_path)}
     settings = WorkerSettings(processes=1, ack_wait_seconds=2, heartbeat_seconds=0.5)
@@ -149,21 +151,21 @@ async def test_the_tasks_of_a_dead_worker_move_on(
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as host:  # noqa: ASYNC220
         names = ("until_told", "until_told_async")
         orders = [await manager.send(manager.order(dag, name, inputs=place)) for name in names]
-        runners = await until_up(tmp_path, 2)
+        runners = await until_up(manager, *orders)
         host.kill()
     for runner in runners:
         try:
             await anyio.to_thread.run_sync(runner.wait, 5)
         except psutil.NoSuchProcess:
             continue
-    Path(tmp_path, "go").touch()
+    go()
     async with start_worker("heir", ack_wait_seconds=2, heartbeat_seconds=0.5):
         for order in orders:
             result = await manager.result(order, seconds=15)
             assert (result.outcome, result.worker) == (Outcome.SUCCESS, "heir")
 
 
-async def test_a_task_longer_than_the_ack_wait_runs_once(manager, start_worker, dag, tmp_path):
+async def test_a_task_longer_than_the_ack_wait_runs_once(manager, start_worker, dag, go, tmp_path):
     place = {"folder": str(tmp_path)}
     async with (
         start_worker("w1", ack_wait_seconds=1, heartbeat_seconds=0.3),
@@ -181,6 +183,7 @@ async def test_a_task_longer_than_the_ack_wait_runs_once(manager, start_worker, 
         async with await manager.bus.subscribe("psf.hb.worker", on_beat):
             with anyio.fail_after(20):
                 await beaten.wait()
-        assert len(await until_up(tmp_path)) == 1
-        Path(tmp_path, "go").touch()
+        await until_up(manager, order)
+        assert len(manager.texts(order)) == 1
+        go()
         assert (await manager.result(order)).outcome == Outcome.SUCCESS

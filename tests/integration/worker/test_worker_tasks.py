@@ -440,9 +440,7 @@ async def test_versions_with_other_modules_never_share_a_process(manager, worker
         manager.load(VERSION, helpers={"helper.py": f"NUMBER = {number}"}) for number in range(4)
     ]
     for name in ("here", "there"):
-        results = []
-        for dag in versions * 2:
-            results.append((await manager.run(dag, name)).value)
+        results = [(await manager.run(dag, name)).value for dag in versions * 2]
         assert results == [bytes([number]) for number in range(4)] * 2
 
 
