@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -19,7 +20,7 @@ from pubsubflow.clock import Clock
 from pubsubflow.config import Config
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.errors import ConfigError
-from pubsubflow.loader import Loader
+from pubsubflow.loader import PRELOAD, Loader
 from pubsubflow.manager import Manager, Sweeper
 from pubsubflow.model.messages import GoneMessage, Subjects, encode
 from pubsubflow.runner.forkserver import ForkServer
@@ -86,18 +87,34 @@ async def _stop_on_signal(stop: anyio.Event, *, task_status: TaskStatus[None]) -
 class Daemon:
     """The services of one daemon, connected and ready to run; see `build`.
 
+    Args:
+        services: Names and services in the order of their start.
+        api: The one that serves HTTP, if it plays that role.
+        servers: The servers of its own, if it has.
+        drain_seconds: How long its stop may take.
+
     Attributes:
-        url: Where its HTTP answers; empty without the role `api`.
         stopped: Set when all services have ended.
     """
 
     def __init__(
-        self, services: list[tuple[str, Service]], *, url: str, drain_seconds: float
+        self,
+        services: list[tuple[str, Service]],
+        *,
+        api: Api | None,
+        servers: EmbeddedServers | None,
+        drain_seconds: float,
     ) -> None:
         self._services = services
+        self._api = api
+        self._servers = servers
         self._drain_seconds = drain_seconds
-        self.url = url
         self.stopped = anyio.Event()
+
+    @property
+    def url(self) -> str:
+        """Where its HTTP answers, once it runs; empty without the role `api`."""
+        return self._api.url if self._api is not None else ""
 
     async def run(
         self,
@@ -106,10 +123,17 @@ class Daemon:
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run all services until `stop` is set."""
-        await run_services(
-            self._services, stop, drain_seconds=self._drain_seconds, task_status=task_status
-        )
-        self.stopped.set()
+        try:
+            async with anyio.create_task_group() as group:
+                services = partial(
+                    run_services, self._services, stop, drain_seconds=self._drain_seconds
+                )
+                await group.start(services)
+                if self._servers is not None:
+                    self._servers.announce(self.url)
+                task_status.started()
+        finally:
+            self.stopped.set()
 
     @classmethod
     @asynccontextmanager
@@ -126,7 +150,8 @@ class Daemon:
                 await builder.take_over()
             yield cls(
                 builder.services(),
-                url=builder.url,
+                api=builder.api,
+                servers=builder.servers,
                 drain_seconds=config.worker.drain_seconds + STOP_SECONDS,
             )
 
@@ -138,16 +163,15 @@ class _Builder:
         self._config = config
         self._roles = roles
         self._dags = dags
-        self._servers: EmbeddedServers | None = None
+        self.servers: EmbeddedServers | None = None
+        self.api: Api | None = None
         self._database: Database | None = None
         self._fork_server: ForkServer | None = None
-        self._loader: Loader | None = None
-        self.url = f"http://{config.api.host}:{config.api.port}" if "api" in roles else ""
 
     async def start_servers(self, stack: AsyncExitStack) -> None:
         """Start NATS and Postgres of our own."""
         servers = await stack.enter_async_context(EmbeddedServers(self._config.home))
-        self._servers = servers
+        self.servers = servers
         self._config = msgspec.structs.replace(
             self._config,
             nats=msgspec.structs.replace(
@@ -165,7 +189,7 @@ class _Builder:
             self._database = await stack.enter_async_context(Database.open(config.postgres))
             await migrate(self._database)
         if "worker" in roles or ("scheduler" in roles and self._dags is not None):
-            self._fork_server = await stack.enter_async_context(ForkServer.start())
+            self._fork_server = await stack.enter_async_context(ForkServer.start(preload=PRELOAD))
 
     async def take_over(self) -> None:
         """Hand on at once what a daemon that died on this home had taken.
@@ -186,8 +210,8 @@ class _Builder:
         """Return the services in the order of their start."""
         config, roles = self._config, self._roles
         services: list[tuple[str, Service]] = []
-        if self._servers is not None:
-            services.append(("servers", self._servers))
+        if self.servers is not None:
+            services.append(("servers", self.servers))
         if self._database is not None:
             services += self._core(self._database)
         if self._fork_server is not None and "worker" in roles:
@@ -200,37 +224,31 @@ class _Builder:
             )
             services.append(("worker", worker))
         if self._database is not None and "api" in roles:
-            services.append(("api", self._api(self._database)))
+            self.api = Api(
+                calls=self._manager,
+                reading=Reading(self._database),
+                bus=self._bus,
+                settings=config.api,
+            )
+            services.append(("api", self.api))
         return services
 
     def _core(self, database: Database) -> list[tuple[str, Service]]:
-        clock: list[Clock] = []
         manager = self._manager = Manager(
-            database=database,
-            bus=self._bus,
-            listens="manager" in self._roles,
-            timers_changed=lambda: [each.changed() for each in clock],
+            database=database, bus=self._bus, listens="manager" in self._roles
         )
         services: list[tuple[str, Service]] = [("manager", manager)]
         if "manager" in self._roles:
             services.append(("sweeper", Sweeper(database=database, bus=self._bus)))
         if "scheduler" in self._roles:
-            clock.append(Clock(timers=Timers(database), bus=self._bus, calls=manager))
-            services.append(("clock", clock[0]))
+            clock = Clock(timers=Timers(database), bus=self._bus, calls=manager)
+            services.append(("clock", clock))
             if self._dags is not None and self._fork_server is not None:
-                self._loader = Loader(
+                loader = Loader(
                     self._dags,
                     fork_server=self._fork_server,
                     sink=Catalog(database),
                     settings=self._config.loader,
                 )
-                services.append(("loader", self._loader))
+                services.append(("loader", loader))
         return services
-
-    def _api(self, database: Database) -> Api:
-        return Api(
-            calls=self._manager,
-            reading=Reading(database),
-            bus=self._bus,
-            settings=self._config.api,
-        )

@@ -67,7 +67,6 @@ class Manager:
         bus: NATS.
         settings: See there.
         listens: Whether it takes messages from the bus; without, it only carries out calls.
-        timers_changed: Called after a commit that set timers.
     """
 
     def __init__(
@@ -77,13 +76,11 @@ class Manager:
         bus: Bus,
         settings: ManagerSettings | None = None,
         listens: bool = True,
-        timers_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._bus = bus
         self._settings = settings or ManagerSettings()
         self._listens = listens
-        self._timers_changed = timers_changed
         self._fold = Fold()
         self._waiting: deque[Item] = deque()
         self._wake = anyio.Event()
@@ -256,8 +253,6 @@ class Manager:
             publish_news(self._bus, folded)
         except Unavailable as error:
             log.warning("manager.not_published", reason=str(error))
-        if folded.ledger.timers:
-            self._timers_changed()
 
     async def _bury(self, connection: Connection, item: Item, error: Exception) -> None:
         """Keep an item that cannot be folded as a dead letter, and tell its sender."""

@@ -1,0 +1,249 @@
+"""Partition keys: how those of events map to those of runs, and when a window is complete.
+
+Keys of time are texts of ISO 8601: hour `2026-11-20T14` (with an offset or Z, or else in the
+window's zone), day `2026-11-20`, week `2026-W47`, month `2026-11`, year `2026`. A local day has 23,
+24 or 25 hours; the two hours that one clock time names at the end of summer time differ by their
+offset.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Struct
+
+from pubsubflow.errors import DefinitionError, InvalidInput
+
+Unit = Literal["hour", "day", "week", "month", "year"]
+ROLL_UPS: dict[str, tuple[str, ...]] = {
+    "hour": ("day", "week", "month", "year"),
+    "day": ("week", "month", "year"),
+    "month": ("year",),
+}
+_HOUR = timedelta(hours=1)
+_HOUR_KEY = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2})(?::\d{2}){0,2}(Z|[+-]\d{2}:?\d{2})?\Z")
+_WEEK_KEY = re.compile(r"(\d{4})-W(\d{2})\Z")
+_MONTHS = 12
+
+
+class Identity(Struct, frozen=True, tag="identity"):
+    """An event's key is the run's key."""
+
+
+class Fixed(Struct, frozen=True, tag="fixed"):
+    """Every event counts for one key."""
+
+    key: str
+
+
+class RollUp(Struct, frozen=True, tag="roll_up"):
+    """Smaller windows make up a larger one: hour → day → week → month → year.
+
+    Attributes:
+        to: The window of the run.
+        of: The windows of the events.
+        tz: IANA zone in which days begin.
+    """
+
+    to: Unit
+    of: Unit
+    tz: str = "UTC"
+
+    def __post_init__(self) -> None:
+        """Raise DefinitionError for windows that do not nest or an unknown zone."""
+        if self.to not in ROLL_UPS.get(self.of, ()):
+            raise DefinitionError(f"{self.of}s do not make up a {self.to}")
+        _zone(self.tz)
+
+
+class FanOut(Struct, frozen=True, tag="fan_out", omit_defaults=True):
+    """One key counts for several: a window for the smaller ones in it, or as a table says.
+
+    Attributes:
+        of, to, tz: The larger and the smaller window, and their zone.
+        table: Key → keys; used when there is one.
+    """
+
+    of: Unit = "day"
+    to: Unit = "hour"
+    tz: str = "UTC"
+    table: dict[str, tuple[str, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise DefinitionError for windows that do not nest or an unknown zone."""
+        if self.table is None and self.of not in ROLL_UPS.get(self.to, ()):
+            raise DefinitionError(f"a {self.of} is not made up of {self.to}s")
+        _zone(self.tz)
+
+
+class Product(Struct, frozen=True, tag="product"):
+    """A key of several dimensions, such as `2026-11-20|eu`; each has a mapper of its own."""
+
+    parts: tuple["Mapper", ...]
+    separator: str = "|"
+
+
+Mapper = Identity | Fixed | RollUp | FanOut | Product
+
+
+class Partitioning(Struct, frozen=True, omit_defaults=True):
+    """Per partition key: the condition holds within one partition.
+
+    Attributes:
+        by: How events' keys map to runs' keys.
+        by_uri: Other mappers for single datasets.
+        at_least: How many of a window's parts suffice; None for all.
+    """
+
+    by: Mapper = Identity()
+    by_uri: dict[str, Mapper] = {}
+    at_least: int | None = None
+
+    def mapper(self, uri: str) -> Mapper:
+        """Return the mapper of a dataset."""
+        return self.by_uri.get(uri, self.by)
+
+
+def map_key(mapper: Mapper, key: str) -> tuple[tuple[str, str], ...]:
+    """Return the runs' keys for which an event's key counts, each with the key's own canonical form.
+
+    Raises:
+        InvalidInput: The key is not of the kind that the mapper takes.
+    """
+    match mapper:
+        case Identity():
+            return ((key, key),)
+        case Fixed():
+            return ((mapper.key, key),)
+        case RollUp():
+            start = _start(mapper.of, key, mapper.tz)
+            return ((_key(mapper.to, start, mapper.tz), _canonical(mapper.of, start, mapper.tz)),)
+        case FanOut():
+            if mapper.table is not None:
+                return tuple((to, key) for to in mapper.table.get(key, ()))
+            return tuple((part, key) for part in _parts(mapper.of, mapper.to, key, mapper.tz))
+        case Product():
+            return _map_product(mapper, key)
+
+
+def parts_of(mapper: Mapper, key: str) -> int:
+    """Return how many different event keys make up a run's key; 1 where nothing is rolled up."""
+    if isinstance(mapper, RollUp):
+        return sum(1 for _ in _parts(mapper.to, mapper.of, key, mapper.tz))
+    if isinstance(mapper, Product):
+        total = 1
+        for part, piece in zip(mapper.parts, key.split(mapper.separator), strict=True):
+            total *= parts_of(part, piece)
+        return total
+    return 1
+
+
+def _map_product(mapper: Product, key: str) -> tuple[tuple[str, str], ...]:
+    pieces = key.split(mapper.separator)
+    if len(pieces) != len(mapper.parts):
+        raise InvalidInput(
+            f"partition {key!r} has {len(pieces)} parts between {mapper.separator!r}, "
+            f"not {len(mapper.parts)}"
+        )
+    found: list[tuple[str, str]] = [("", "")]
+    for number, (part, piece) in enumerate(zip(mapper.parts, pieces, strict=True)):
+        joint = mapper.separator if number else ""
+        found = [
+            (to + joint + next_to, own + joint + next_own)
+            for to, own in found
+            for next_to, next_own in map_key(part, piece)
+        ]
+    return tuple(found)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise DefinitionError(
+            f"unknown time zone {name!r}; use an IANA name such as 'Europe/Warsaw'"
+        ) from error
+
+
+def _start(unit: str, key: str, tz: str) -> datetime:
+    """Return the UTC moment at which a window begins."""
+    try:
+        if unit == "hour":
+            found = _HOUR_KEY.match(key)
+            if found is None:
+                raise ValueError("write it as 2026-11-20T14")
+            local = datetime.fromisoformat(f"{found[1]}:00{found[2] or ''}")
+            if local.tzinfo is None:
+                local = local.replace(tzinfo=_zone(tz))
+            return local.astimezone(UTC).replace(minute=0)
+        return _midnight(_first_day(unit, key), tz)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(f"partition {key!r} is no {unit}: {error}") from error
+
+
+def _first_day(unit: str, key: str) -> date:
+    if unit == "day":
+        return date.fromisoformat(key)
+    if unit == "week":
+        found = _WEEK_KEY.match(key)
+        if found is None:
+            raise ValueError("write it as 2026-W47")
+        return date.fromisocalendar(int(found[1]), int(found[2]), 1)
+    if unit == "month":
+        return date.fromisoformat(f"{key}-01")
+    return date.fromisoformat(f"{key}-01-01")
+
+
+def _midnight(day: date, tz: str) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=_zone(tz)).astimezone(UTC)
+
+
+def _key(unit: str, start: datetime, tz: str) -> str:
+    """Return the key of the window that holds a UTC moment."""
+    local = start.astimezone(_zone(tz))
+    if unit == "week":
+        year, week, _ = local.isocalendar()
+        return f"{year:04}-W{week:02}"
+    return {"day": f"{local:%Y-%m-%d}", "month": f"{local:%Y-%m}", "year": f"{local:%Y}"}[unit]
+
+
+def _canonical(unit: str, start: datetime, tz: str) -> str:
+    """Return one writing for a window, also where the clock shows an hour twice."""
+    if unit == "hour":
+        return f"{start:%Y-%m-%dT%H}Z"
+    return _key(unit, start, tz)
+
+
+def _parts(unit: str, part: str, key: str, tz: str) -> Iterator[str]:
+    """Yield the canonical keys of the smaller windows in a larger one."""
+    first = _first_day_of(unit, key)
+    after = _day_after(unit, first)
+    if part == "hour":
+        moment, end = _midnight(first, tz), _midnight(after, tz)
+        while moment < end:
+            yield _canonical("hour", moment, tz)
+            moment += _HOUR
+        return
+    day = first
+    while day < after:
+        yield f"{day:%Y-%m}" if part == "month" else f"{day:%Y-%m-%d}"
+        day = _day_after(part, day)
+
+
+def _first_day_of(unit: str, key: str) -> date:
+    try:
+        return _first_day(unit, key)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(f"partition {key!r} is no {unit}: {error}") from error
+
+
+def _day_after(unit: str, first: date) -> date:
+    if unit == "day":
+        return first + timedelta(days=1)
+    if unit == "week":
+        return first + timedelta(days=7)
+    if unit == "month":
+        return date(first.year + first.month // _MONTHS, first.month % _MONTHS + 1, 1)
+    return date(first.year + 1, 1, 1)
