@@ -1,7 +1,7 @@
 """The bus: one connection to NATS, and all that services do with it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from logging import DEBUG, ERROR
@@ -254,16 +254,8 @@ class Bus:
             BusUnavailable: There is no JetStream, or it did not get ready within 30 s.
             ConfigError: JetStream refuses a stream.
         """
-        give_up = anyio.current_time() + _SETUP_SECONDS
         for config in streams.stream_configs(self._settings.replicas):
-            while True:
-                try:
-                    await streams.ensure_stream(self, config)
-                    break
-                except BusUnavailable:
-                    if anyio.current_time() > give_up or not self.wire.has_jetstream:
-                        raise
-                    await anyio.sleep(_SETUP_PAUSE_SECONDS)
+            await self._insist(partial(streams.ensure_stream, self, config))
 
     async def reset_consumer(self, stream: str, durable: str) -> None:
         """Delete a consumer and make it again: all that is unacknowledged comes again at once.
@@ -274,12 +266,28 @@ class Bus:
             BusUnavailable: JetStream does not answer.
             ConfigError: JetStream refuses.
         """
-        await streams.recreate_consumer(self, stream, durable)
+        config = await streams.delete_consumer(self, stream, durable)
+        if config is not None:
+            await self._insist(partial(streams.ensure_consumer, self, stream, config))
+            log.info("bus.consumer_reset", stream=stream, consumer=durable)
 
     def on_reconnect(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener`` after each reconnect; returns what ends that."""
         self._listeners.append(listener)
         return partial(self._listeners.remove, listener)
+
+    async def _insist(self, act: Callable[[], Awaitable[object]]) -> None:
+        """Act again while JetStream is not ready: it starts, or elects a leader."""
+        give_up = anyio.current_time() + _SETUP_SECONDS
+        while True:
+            try:
+                await act()
+            except BusUnavailable:
+                if anyio.current_time() > give_up or not self.wire.has_jetstream:
+                    raise
+                await anyio.sleep(_SETUP_PAUSE_SECONDS)
+            else:
+                return
 
     async def _open(self) -> None:
         await connect(

@@ -20,7 +20,8 @@ log = structlog.get_logger(__name__)
 _STORE_FAILED = 10077
 """JSStreamStoreFailedF: also "maximum bytes exceeded" and the like; the text tells them apart."""
 _OCCUPIED_TEXT = "maximum messages per subject exceeded"
-_TRY_AGAIN_CODE = 503
+_SERVER_SIDE = 500
+"""Codes from here on are the server's own trouble: worth another try."""
 _COMPLAIN_SECONDS = 10.0
 
 
@@ -195,7 +196,7 @@ class DurablePublisher:
         else:
             refusal = msgspec.json.decode(data, type=_Answer).error or _Refusal()
         occupied = refusal.err_code == _STORE_FAILED and refusal.description == _OCCUPIED_TEXT
-        if refusal.code == _TRY_AGAIN_CODE and not occupied:
+        if refusal.code >= _SERVER_SIDE and not occupied:
             self._postpone(key, refusal)
             return
         outgoing = self._outstanding.pop(key, None)

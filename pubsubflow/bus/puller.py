@@ -31,6 +31,7 @@ _FIRST_PAUSE_SECONDS = 0.05
 
 _HEARTBEAT = 100
 _EXPIRED = 408
+_DELETED = "409 Consumer Deleted"
 
 
 class Puller:
@@ -82,6 +83,7 @@ class Puller:
         self._heard = False
         self._trouble = anyio.Event()
         self._reason = "start"
+        self._deleted = False
         self._bug: Exception | None = None
 
     def credit(self, messages: int) -> None:
@@ -135,7 +137,9 @@ class Puller:
                 log.warning("bus.pull_silent", consumer=self._durable, seconds=_SILENCE_SECONDS)
             if self._heard:
                 pause = _FIRST_PAUSE_SECONDS
-            else:  # refused again and again: not in a tight loop
+            if self._deleted or not self._heard:
+                # The server tells of a deletion before its files are gone, and a consumer
+                # made in between loses them. Or it refuses again and again: no tight loop.
                 await anyio.sleep(pause)
                 pause = min(pause * 2, _MAX_PAUSE_SECONDS)
             await self._recover()
@@ -221,6 +225,7 @@ class Puller:
 
     def _alarm(self, reason: str) -> None:
         self._reason = reason
+        self._deleted = reason == _DELETED
         self._trouble.set()
 
 

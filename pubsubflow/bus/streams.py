@@ -26,7 +26,9 @@ _API_SECONDS = 2.0
 _STREAM_NOT_FOUND = 10059
 _CONSUMER_NOT_FOUND = 10014
 _STREAM_EXISTS = 10058
-_TRY_AGAIN_CODE = 503
+_NO_CLUSTER = 10074
+_SERVER_SIDE = 500
+"""Codes from here on are the server's own trouble: worth another try."""
 _NO_JETSTREAM = frozenset({10039, 10076})
 
 Config = dict[str, Any]
@@ -51,7 +53,7 @@ class ApiRefusal(Exception):  # noqa: N818 - never leaves this package
         """Say it in our own exceptions."""
         if self.err_code in _NO_JETSTREAM:
             return ConfigError("this NATS has no JetStream: start nats-server with -js")
-        if self.code == _TRY_AGAIN_CODE:
+        if self.code >= _SERVER_SIDE and self.err_code != _NO_CLUSTER:
             return BusUnavailable(f"JetStream cannot set up {what} now: {self}")
         return ConfigError(f"JetStream refuses {what}: {self}")
 
@@ -172,10 +174,8 @@ async def ensure_consumer(bus: Requester, stream: str, config: Config) -> bool:
     return True
 
 
-async def recreate_consumer(bus: Requester, stream: str, durable: str) -> None:
-    """Delete a consumer and make it again: all that is unacknowledged comes again at once.
-
-    A consumer that does not exist is left alone.
+async def delete_consumer(bus: Requester, stream: str, durable: str) -> Config | None:
+    """Delete a consumer and return how it was configured; None if there was none.
 
     Raises:
         BusUnavailable: JetStream does not answer or has no leader now.
@@ -184,13 +184,11 @@ async def recreate_consumer(bus: Requester, stream: str, durable: str) -> None:
     place = f"{stream}.{durable}"
     try:
         config = await _find(bus, f"CONSUMER.INFO.{place}", _CONSUMER_NOT_FOUND)
-        if config is None:
-            return
-        await _find(bus, f"CONSUMER.DELETE.{place}", _CONSUMER_NOT_FOUND)
+        if config is not None:
+            await _find(bus, f"CONSUMER.DELETE.{place}", _CONSUMER_NOT_FOUND)
     except ApiRefusal as refusal:
         raise refusal.translated(f"consumer {durable} of {stream}") from refusal
-    await ensure_consumer(bus, stream, config)
-    log.info("bus.consumer_reset", stream=stream, consumer=durable)
+    return config
 
 
 async def _find(bus: Requester, call: str, missing: int) -> Config | None:
