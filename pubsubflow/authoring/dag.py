@@ -28,6 +28,7 @@ from pubsubflow.authoring.registry import collect_dag
 from pubsubflow.authoring.schedules import split
 from pubsubflow.authoring.specs import task_spec
 from pubsubflow.model.structure import DagSpec
+from pubsubflow.model.conditions import AnyOf, Schedule, Tick
 from pubsubflow.model.timetable import Cron
 
 
@@ -78,6 +79,10 @@ class DAG(Graph):
             super().__init__(checked_id, given.get("default_args") or {})
             self._options = given
             self.condition, self.timetable = split(options.get("schedule"), count())
+            sides = [] if self.timetable is None else [Tick(0, self.timetable)]
+            sides += [] if self.condition is None else [self.condition]
+            joined = AnyOf(tuple(sides)) if len(sides) > 1 else sides[0] if sides else None
+            self.schedule = None if joined is None else Schedule(joined)
             self.params: Declared = declare(
                 options.get("params"), scheduled=options.get("schedule") is not None
             )
@@ -133,8 +138,7 @@ class DAG(Graph):
             file=file,
             source=source,
             tasks=tuple(task_spec(node, numbers, file) for node in nodes),
-            condition=self.condition,
-            timetable=self.timetable,
+            schedule=self.schedule,
             start=self.start,
             end=self.end,
             catchup=given.get("catchup", False),

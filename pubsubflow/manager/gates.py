@@ -1,19 +1,36 @@
-"""Works on the gates of DAGs: locks them, lets events, ticks and requests through, fills slots."""
+"""Works on the gates of DAGs: locks them, lets events, ticks and requests through."""
 
-from collections.abc import Sequence
-from uuid import UUID
+from collections.abc import Iterable, Sequence
 
 from pubsubflow.errors import InvalidInput, NotFound
+from pubsubflow.manager.admission import Admission
 from pubsubflow.manager.inputs import Item
-from pubsubflow.manager.ledger import GateWork, Ledger, LoggedEvent, RunWork
+from pubsubflow.manager.ledger import CellWork, GateWork, Ledger, LoggedEvent, RunWork, Start
 from pubsubflow.manager.numbers import Numbers
+from pubsubflow.manager.past import Past
+from pubsubflow.manager.reading import read_infos
+from pubsubflow.manager.resending import resend
 from pubsubflow.manager.running import Running
-from pubsubflow.manager.scheduling import INLINE_EVENTS, Scheduling
+from pubsubflow.manager.scheduling import WHOLE, Scheduling, cell_keys, find_tick, tick_key
 from pubsubflow.manager.versions import Versions
-from pubsubflow.model.calls import CancelRun, SetPaused, StartRun, Timer, TimersDue
-from pubsubflow.model.messages import EventInfo
-from pubsubflow.model.states import RunState
+from pubsubflow.model.calls import (
+    Backfill,
+    CancelRun,
+    Replay,
+    Resend,
+    SetPaused,
+    StartRun,
+    Timer,
+    TimersDue,
+)
+from pubsubflow.model.cells import decode_cell
+from pubsubflow.model.conditions import Latest
 from pubsubflow.store.fold import FoldTransaction, Row
+
+HISTORY_A_READ = 10_000
+LAST = 2**62
+_NAMED = (StartRun, SetPaused, Replay, Backfill)
+_TIMED = ("tick", "late", "flush", "subscribe")
 
 
 class Gates:
@@ -25,19 +42,25 @@ class Gates:
         transaction: FoldTransaction,
         versions: Versions,
         numbers: Numbers,
+        *,
         scheduling: Scheduling,
+        running: Running,
+        admission: Admission,
     ) -> None:
         self._ledger = ledger
         self._transaction = transaction
         self._versions = versions
         self._numbers = numbers
         self._scheduling = scheduling
+        self._running = running
+        self._admission = admission
         self._subscribers: dict[str, list[GateWork]] = {}
+        self._matching: list[GateWork] = []
         self._counted: set[int] = set()
 
-    async def settle(self, items: Sequence[Item], running: Running) -> None:
+    async def settle(self, items: Sequence[Item]) -> None:
         """Carry out the batch's calls and events, and all that follows from them here."""
-        timers = await self._due(items, running)
+        timers = await self._due(items)
         named = await self._find_dags(items)
         dags = {row["id"] for row in named.values()}
         dags.update(timer.dag for timer in timers if timer.dag is not None)
@@ -47,18 +70,19 @@ class Gates:
             if isinstance(item.what, CancelRun) and item.answer is not None
         )
         await self._round(dags)
-        await self._call(items, named, [t for t in timers if t.kind == "tick"])
+        await self._call(items, named)
+        await self._act_on(timers)
         while True:
             await self._pass_events()
-            await self._open_runs()
-            self._count_ended()
+            await self._admission.admit()
+            await self._count_ended()
             await self._fill()
-            if not self._ledger.events and not self._uncounted():
+            if not self._ledger.events and not self._uncounted() and not self._admission.waiting:
                 return
             await self._round(set())
 
-    async def _due(self, items: Sequence[Item], running: Running) -> list[Timer]:
-        """Take the due timers that nobody else took; act on those of runs."""
+    async def _due(self, items: Sequence[Item]) -> list[Timer]:
+        """Take the due timers that nobody else took; act on those of runs, return the others."""
         asked = {
             timer.number: timer
             for item in items
@@ -71,14 +95,13 @@ class Gates:
         timers = [asked[row["id"]] for row in rows]
         for timer in timers:
             if timer.kind == "retry":
-                running.retry_due(timer)
+                self._running.retry_due(timer)
             elif timer.kind == "run_timeout":
-                running.run_late(timer)
-        return timers
+                self._running.run_late(timer)
+        return [timer for timer in timers if timer.kind in _TIMED]
 
     async def _find_dags(self, items: Sequence[Item]) -> dict[str, Row]:
-        calls = [item for item in items if isinstance(item.what, StartRun | SetPaused)]
-        names = {item.what.dag_id for item in calls if isinstance(item.what, StartRun | SetPaused)}
+        names = {item.what.dag_id for item in items if isinstance(item.what, _NAMED)}
         if not names:
             return {}
         rows = await self._transaction.fetch("find_dags", sorted(names))
@@ -107,127 +130,208 @@ class Gates:
 
     def _add(self, gate: GateWork) -> None:
         self._ledger.gates[gate.dag] = gate
-        for uri in gate.version.places:
+        for uri in gate.version.exact:
             self._subscribers.setdefault(uri, []).append(gate)
+        if gate.version.patterns:
+            self._matching.append(gate)
 
-    async def _call(
-        self, items: Sequence[Item], named: dict[str, Row], ticks: Sequence[Timer]
-    ) -> None:
-        """Carry out pauses, requests, cancellations of queued runs, and ticks."""
-        await self._numbers.reserve(self._transaction, len(items) + len(ticks))
+    def _concerned(self, event: LoggedEvent) -> list[GateWork]:
+        """Return the locked gates whose DAGs subscribe to an event's dataset."""
+        uri = event.info.dataset
+        exact = self._subscribers.get(uri, [])
+        if not self._matching:
+            return exact
+        return exact + [
+            gate
+            for gate in self._matching
+            if uri not in gate.version.exact and gate.version.places(uri)
+        ]
+
+    async def load_cells(self, asked: Iterable[tuple[GateWork, str]]) -> None:
+        """Make cells available; the runs that collect events in them, too."""
+        missing = sorted(
+            {(gate.dag, key) for gate, key in asked if key not in gate.cells and gate.version.inputs}
+        )
+        await self._take_in(await self._transaction.fetch_rows("read_cells", missing))
+
+    async def _open_cells(self, gate: GateWork) -> list[CellWork]:
+        """Return the cells of a DAG in which something is pending or forming."""
+        rows = await self._transaction.fetch("read_open_cells", [gate.dag])
+        await self._take_in([row for row in rows if row["key"] not in gate.cells])
+        return [cell for _, cell in sorted(gate.cells.items()) if cell.open]
+
+    async def _take_in(self, rows: Sequence[Row]) -> None:
+        forming = {}
+        for row in rows:
+            gate = self._ledger.gates[row["dag"]]
+            cell = CellWork(row["key"], decode_cell(row["state"]))
+            gate.cells[row["key"]] = cell
+            if cell.cell.forming and cell.cell.forming not in self._ledger.starts:
+                forming[cell.cell.forming] = (gate, row["key"])
+        if not forming:
+            return
+        for row in await self._transaction.fetch("read_collected", sorted(forming)):
+            gate, key = forming[row["id"]]
+            self._ledger.starts[row["id"]] = Start(
+                row["id"],
+                row["run_id"],
+                gate,
+                row["run_key"],
+                row["kind"],
+                row["cause"],
+                row["created_at"],
+                cell=key,
+                logical_time=row["logical_time"],
+                partition=row["partition"],
+                stored=True,
+                forming=True,
+            )
+
+    async def _call(self, items: Sequence[Item], named: dict[str, Row]) -> None:
+        """Carry out pauses, requests, cancellations of queued runs, looks into the past."""
+        await self._numbers.reserve(self._transaction, len(items))
         for item in items:
             what = item.what
-            if isinstance(what, StartRun | SetPaused):
+            if isinstance(what, _NAMED):
                 row = named.get(what.dag_id)
                 if row is None:
                     item.error = NotFound("DAG", what.dag_id)
-                elif isinstance(what, StartRun):
-                    await self._start(item, what, self._ledger.gates[row["id"]])
                 else:
-                    await self._pause(self._ledger.gates[row["id"]], paused=what.paused)
+                    await self._call_dag(item, self._ledger.gates[row["id"]])
             elif isinstance(what, CancelRun) and item.answer is not None:
                 await self._unqueue(item, what)
-        for timer in ticks:
-            gate = self._ledger.gates.get(timer.dag or 0)
-            if gate is not None and not await self._exists(gate, tick_key(timer)):
-                self._scheduling.tick(gate, timer)
+            elif isinstance(what, Resend):
+                await resend(item, what, self._transaction)
 
-    async def _start(self, item: Item, what: StartRun, gate: GateWork) -> None:
-        if what.run_key is not None:
-            known = await self._exists(gate, what.run_key)
-            if known is not None:
-                item.answer = str(known["run_id"])
-                return
+    async def _call_dag(self, item: Item, gate: GateWork) -> None:
+        what = item.what
         try:
-            run = self._scheduling.asked(gate, what)
+            if isinstance(what, StartRun):
+                item.answer = await self._admission.asked(gate, what)
+            elif isinstance(what, SetPaused):
+                await self._pause(gate, paused=what.paused)
+            elif isinstance(what, Replay | Backfill):
+                past = Past(self._ledger, self._transaction, self._numbers, self._scheduling)
+                read = self._infos
+                item.answer = (
+                    await past.replay(gate, what, read)
+                    if isinstance(what, Replay)
+                    else await past.backfill(gate, what)
+                )
         except InvalidInput as error:
             item.error = error
-            return
-        item.answer = str(run.run_id)
-
-    async def _exists(self, gate: GateWork, run_key: str) -> Row | None:
-        rows = await self._transaction.fetch("find_run_keys", [gate.dag], [run_key])
-        return rows[0] if rows else None
 
     async def _pause(self, gate: GateWork, *, paused: bool) -> None:
         if gate.paused == paused:
             return
         gate.paused = paused
-        await self._transaction.fetch("set_paused", gate.dag, paused)
-        if not paused and any(gate.stored):
+        gate.changed = True
+        if not paused:
             await self._catch_up(gate)
+            self._scheduling.resume(gate, await self._open_cells(gate))
 
     async def _catch_up(self, gate: GateWork) -> None:
-        """Decide about the events that a paused DAG held, one by one, as if they came now."""
-        rows = await self._transaction.fetch("read_pending", gate.dag)
-        await self._transaction.fetch("drop_pending", gate.dag)
-        gate.stored = [0] * len(gate.stored)
+        """Decide about the events that a DAG has not looked at yet, one by one, in order."""
+        since = gate.since
+        if since is None:
+            return
+        gate.since = None
         gate.changed = True
-        await self._numbers.reserve(self._transaction, len(rows))
-        held: dict[int, LoggedEvent] = {}
-        for row in rows:
-            held.setdefault(
-                row["id"],
-                LoggedEvent(row["event_id"], await self._info(row), number=row["id"]),
+        while True:
+            rows = await self._transaction.fetch(
+                "read_history", gate.dag, since, LAST, HISTORY_A_READ
             )
-        for event in held.values():
-            self._scheduling.offer(gate, event)
+            events = await self._infos(rows)
+            await self._numbers.reserve(self._transaction, len(events))
+            await self._load_for(gate, events)
+            for event in events:
+                self._scheduling.offer(gate, event)
+            if len(rows) < HISTORY_A_READ:
+                return
+            since = rows[-1]["id"] + 1
+
+    async def _infos(self, rows: Sequence[Row]) -> list[LoggedEvent]:
+        return await read_infos(rows, self._versions, self._transaction)
+
+    async def _load_for(self, gate: GateWork, events: Iterable[LoggedEvent]) -> None:
+        asked = []
+        for event in events:
+            asked += [(gate, key) for key in _keys(gate, event)]
+        await self.load_cells(asked)
+
+    async def _act_on(self, timers: Sequence[Timer]) -> None:
+        """Act on the timers of DAGs."""
+        for timer in timers:
+            gate = self._ledger.gates.get(timer.dag or 0)
+            if gate is None:
+                continue
+            await self._numbers.reserve(self._transaction, 1)
+            if timer.kind == "tick":
+                await self._tick(gate, timer)
+            elif timer.kind == "subscribe":
+                if not gate.paused:
+                    await self._catch_up(gate)
+            else:
+                await self.load_cells([(gate, timer.cell or WHOLE)])
+                if (timer.cell or WHOLE) not in gate.cells:
+                    continue
+                cell = gate.cells[timer.cell or WHOLE]
+                if timer.kind == "late":
+                    self._scheduling.late(gate, cell, timer.node or 0, timer.attempt or 0)
+                else:
+                    self._scheduling.flush_due(gate, cell, timer.run or 0)
+
+    async def _tick(self, gate: GateWork, timer: Timer) -> None:
+        moment = self._scheduling.tick(gate, timer)
+        part = find_tick(gate, timer.node or 0)
+        if moment is None or part is None:
+            return
+        schedule = gate.version.schedule
+        if schedule is not None and schedule.partitioning is not None:
+            cells = await self._open_cells(gate)
+        else:
+            await self.load_cells([(gate, WHOLE)])
+            cells = [self._scheduling.cell(gate, WHOLE)]
+        await self._numbers.reserve(self._transaction, len(cells))
+        keys = [tick_key(part.slot, moment, cell.key) for cell in cells]
+        rows = await self._transaction.fetch("find_run_keys", [gate.dag] * len(keys), keys)
+        exist = {row["run_key"] for row in rows}
+        for cell, key in zip(cells, keys, strict=True):
+            if key not in exist:
+                self._scheduling.ticked(gate, cell, part.slot, moment)
 
     async def _unqueue(self, item: Item, what: CancelRun) -> None:
         """Cancel a run that is still in line."""
         number = item.answer["id"]
         if number in self._ledger.runs:
+            item.answer = None
             return
         if not await self._transaction.fetch("unqueue_run", number):
-            item.error = InvalidInput(f"run {what.run_id} is just changing; ask again")
+            item.error = InvalidInput(
+                f"run {what.run_id} still collects events or is just starting; ask again"
+            )
             return
         gate = self._ledger.gates[item.answer["dag"]]
+        item.answer = None
         gate.queued -= 1
         gate.changed = True
         await self._transaction.fetch("close_runs", [number], ["cancelled"], [what.reason])
 
     async def _pass_events(self) -> None:
         events, self._ledger.events = self._ledger.events, []
-        fan_out = sum(len(self._subscribers.get(event.info.dataset, ())) for event in events)
-        await self._numbers.reserve(self._transaction, fan_out)
-        for event in events:
-            for gate in self._subscribers.get(event.info.dataset, ()):
+        concerned = [self._concerned(event) for event in events]
+        asked = [
+            (gate, key)
+            for event, gates in zip(events, concerned, strict=True)
+            for gate in gates
+            for key in _keys(gate, event)
+        ]
+        await self._numbers.reserve(self._transaction, len(asked))
+        await self.load_cells(asked)
+        for event, gates in zip(events, concerned, strict=True):
+            for gate in gates:
                 self._scheduling.event(gate, event)
         self._ledger.logged.extend(events)
-
-    async def _open_runs(self) -> None:
-        """Complete the runs made in this round with what they consumed."""
-        made = [run for run in self._ledger.new_runs if not run.info]
-        drained = [
-            (run.version.dag, place, run.number)
-            for run in made
-            if run.drained_count <= INLINE_EVENTS
-            for place in run.drained
-        ]
-        stored: dict[int, dict[UUID, EventInfo]] = {}
-        for row in await self._transaction.fetch_rows("read_consumable", drained):
-            found = stored.setdefault(row["consumer"], {})
-            found[row["event_id"]] = await self._info(row)
-        for run in made:
-            known = run.drained_count <= INLINE_EVENTS
-            self._scheduling.open(run, list(stored.get(run.number, {}).values()) if known else None)
-
-    async def _info(self, row: Row) -> EventInfo:
-        task_id = None
-        if row["node"] is not None and row["version"] is not None:
-            await self._versions.load(self._transaction, [row["version"]])
-            task_id = self._versions.get(row["version"]).spec.tasks[row["node"]].task_id
-        return EventInfo(
-            str(row["event_id"]),
-            row["uri"],
-            row["extra"],
-            row["partition"],
-            row["time"],
-            row["source"],
-            None if row["run_id"] is None else str(row["run_id"]),
-            row["dag_id"],
-            task_id,
-        )
 
     def _uncounted(self) -> list[RunWork]:
         return [
@@ -236,14 +340,27 @@ class Gates:
             if run.outcome is not None and run.number not in self._counted
         ]
 
-    def _count_ended(self) -> None:
+    async def _count_ended(self) -> None:
         """Give back the slots of runs that ended, as far as their gates are locked."""
         for run in self._uncounted():
             gate = self._ledger.gates.get(run.version.dag)
-            if gate is not None:
-                self._counted.add(run.number)
-                gate.active -= 1
-                gate.changed = True
+            if gate is None:
+                continue
+            self._counted.add(run.number)
+            gate.active -= 1
+            gate.changed = True
+            schedule = gate.version.schedule
+            if schedule is not None and isinstance(schedule.policy, Latest):
+                await self._next_of_latest(gate)
+
+    async def _next_of_latest(self, gate: GateWork) -> None:
+        """Start the run that collected events while another one was active."""
+        if gate.busy or gate.paused:
+            return
+        for cell in await self._open_cells(gate):
+            if cell.cell.forming:
+                self._scheduling.flush(gate, cell)
+                return
 
     async def _fill(self) -> None:
         """Start runs in line where there is room."""
@@ -260,21 +377,14 @@ class Gates:
                 gate.queued -= 1
                 gate.changed = True
                 version = self._versions.get(row["version"])
-                self._scheduling.start(row["run"], version, row["info"])
-            self._start_new(gate)
-
-    def _start_new(self, gate: GateWork) -> None:
-        """Start runs that were made in this batch and are not in line in the store yet."""
-        for run in self._ledger.new_runs:
-            if gate.active >= gate.version.spec.max_active_runs or not gate.queued:
-                return
-            if run.version.dag == gate.dag and run.state is RunState.QUEUED:
-                run.state = RunState.RUNNING
-                gate.active += 1
-                gate.queued -= 1
-                self._scheduling.start(run.number, run.version, run.info)
+                self._running.start(row["run"], version, row["info"])
+            self._admission.start_queued(gate)
 
 
-def tick_key(timer: Timer) -> str:
-    """Return the key under which a tick's run exists once."""
-    return f"tick:{timer.due_at.isoformat()}"
+def _keys(gate: GateWork, event: LoggedEvent) -> Iterable[str]:
+    """Return the cells that an event touches; none when its partition does not fit."""
+    try:
+        return cell_keys(gate, event)
+    except InvalidInput:
+        return ()
+

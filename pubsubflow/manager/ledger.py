@@ -13,7 +13,8 @@ from msgspec import Struct, field
 
 from pubsubflow.manager.versions import Version
 from pubsubflow.model.calls import Timer
-from pubsubflow.model.messages import EventInfo, RunInfo, TaskError, TaskMessage, decode_run_info
+from pubsubflow.model.cells import Cell
+from pubsubflow.model.messages import EventInfo, RunInfo, TaskError, decode_run_info
 from pubsubflow.model.progress import Progress
 from pubsubflow.model.states import RunState, TaskState
 
@@ -97,12 +98,55 @@ class RunWork:
         return self._facts
 
 
-class GateWork:
-    """A DAG's locked gate.
+class LoggedEvent(Struct):
+    """An event that is being decided about.
+
+    Attributes:
+        number: Its place in the log; 0 until it is taken, under the gates' locks.
+        trail: The DAGs whose runs led to it, from the origin on.
+    """
+
+    event_id: UUID
+    info: EventInfo
+    run: int | None = None
+    node: int | None = None
+    map_index: int | None = None
+    number: int = 0
+    trail: tuple[int, ...] = ()
+
+
+class CellWork:
+    """A cell of a locked gate.
 
     Attributes:
         stored: Rows in the `pending` table per place, as far as not consumed here.
         fresh: Events of this transaction that nothing has consumed yet, per place.
+        changed: The cell must be written.
+    """
+
+    def __init__(self, key: str, cell: Cell) -> None:
+        self.key = key
+        self.cell = cell
+        self.stored = [place.count for place in cell.places]
+        self.fresh: list[list[LoggedEvent]] = [[] for _ in cell.places]
+        self.changed = False
+
+    def pending(self, place: int) -> int:
+        """Return the number of events that wait in a place."""
+        return self.stored[place] + len(self.fresh[place])
+
+    @property
+    def open(self) -> bool:
+        """Whether something is pending or a run is forming."""
+        return bool(self.cell.forming) or any(place.count for place in self.cell.places)
+
+
+class GateWork:
+    """A DAG's locked gate.
+
+    Attributes:
+        cells: Those that this transaction works on, by partition key; the whole is under "".
+        coming: Runs made here that are not admitted yet.
         changed: The gate must be written.
     """
 
@@ -112,71 +156,95 @@ class GateWork:
         self.paused: bool = row["paused"]
         self.active: int = row["active"]
         self.queued: int = row["queued"]
-        places = sum(map(len, version.places.values()))
-        stored = list(row["pending"])[:places]
-        self.stored = stored + [0] * (places - len(stored))
-        self.fresh: list[list[LoggedEvent]] = [[] for _ in self.stored]
-        self.freed = 0
+        self.since: int | None = row["since"]
+        self.cells: dict[str, CellWork] = {}
+        self.coming = 0
         self.changed = False
 
     @property
-    def pending(self) -> list[int]:
-        """Return the number of pending events per place."""
-        return [old + len(new) for old, new in zip(self.stored, self.fresh, strict=True)]
+    def busy(self) -> bool:
+        """Whether a run is active, in line or on its way there."""
+        return bool(self.active or self.queued or self.coming)
 
 
-class LoggedEvent(Struct):
-    """An event of this transaction, on its way into the log.
-
-    Attributes:
-        number: Its place in the log; 0 until it is taken, under the gates' locks.
-    """
-
-    event_id: UUID
-    info: EventInfo
-    run: int | None = None
-    node: int | None = None
-    map_index: int | None = None
-    number: int = 0
-
-
-class NewRun(Struct):
-    """A run made in this transaction.
+class Start(Struct):
+    """A run that is about to start, or that collects events until it does.
 
     Attributes:
-        consumed: Events of this transaction that it consumes: (event, place).
-        drained: Places whose stored pending events it consumes.
+        cell: The partition key of the cell that fired.
+        stored: Its row exists: it has collected events in earlier transactions.
+        forming: It still collects.
+        fresh: Events at hand that it consumes, with their places.
+        drained: Places whose stored pending events it consumes: (cell, place).
+        drained_count: How many those are.
+        state: Set when it is admitted.
     """
 
     number: int
     run_id: UUID
-    version: Version
+    gate: GateWork
     run_key: str
     kind: str
-    state: RunState
-    params: dict[str, Any]
     cause: str
+    created_at: datetime
+    cell: str = ""
+    params: dict[str, Any] | None = None
     logical_time: datetime | None = None
     partition: str | None = None
-    consumed: list[tuple[LoggedEvent, int]] = field(default_factory=list)
-    drained: list[int] = field(default_factory=list)
+    stored: bool = False
+    forming: bool = False
+    fresh: list[tuple[LoggedEvent, int]] = field(default_factory=list)
+    drained: list[tuple[str, int]] = field(default_factory=list)
     drained_count: int = 0
+    state: RunState | None = None
+    refused: str | None = None
     info: bytes = b""
 
 
+class Fate(Struct, frozen=True, array_like=True):
+    """What became of an event for a subscription, where no run consumed it."""
+
+    event: LoggedEvent
+    dag: int
+    place: int
+    cell: str
+    fate: str
+    reason: str
+
+
+class DeadLetter(Struct, frozen=True):
+    """Something that could not be done, kept for a person."""
+
+    kind: str
+    subject: str
+    dag: int | None
+    payload: bytes
+    reason: str
+
+
 class Ledger:
-    """All that one transaction changes."""
+    """All that one transaction changes.
+
+    Attributes:
+        events: Events that wait to be decided about.
+        logged: New events that were.
+        starts: Runs made here, and stored ones that collect further events here.
+        drops: Places that are emptied: (dag, cell, place, fate, reason).
+        expiries: Places out of which older events are taken first: (dag, cell, place, before).
+    """
 
     def __init__(self, now: datetime) -> None:
         self.now = now
         self.runs: dict[int, RunWork] = {}
         self.gates: dict[int, GateWork] = {}
-        self.new_runs: list[NewRun] = []
+        self.starts: dict[int, Start] = {}
         self.events: list[LoggedEvent] = []
         self.logged: list[LoggedEvent] = []
+        self.fates: list[Fate] = []
+        self.drops: list[tuple[int, str, int, str, str]] = []
+        self.expiries: list[tuple[int, str, int, datetime]] = []
         self.timers: list[Timer] = []
         self.logs: list[tuple[int, int, int, int, int, int, str]] = []
         self.attempts: list[tuple[Any, ...]] = []
-        self.dead_letters: list[tuple[str, bytes, str]] = []
+        self.dead_letters: list[DeadLetter] = []
         self.datasets: dict[str, int] = {}
-        self.orders: list[TaskMessage] = []

@@ -1,188 +1,383 @@
-"""Folds events, ticks and requests into runs."""
+"""Folds events, ticks and deadlines into runs; decides by `model`, reads and writes nothing."""
 
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from pubsubflow.manager.ledger import (
-    GateWork,
-    Ledger,
-    LoggedEvent,
-    NewRun,
-    RunWork,
-)
-from pubsubflow.manager.running import Running
-from pubsubflow.manager.versions import Version
-from pubsubflow.model.calls import StartRun, Timer
-from pubsubflow.model.conditions import decide
-from pubsubflow.model.messages import EventInfo, RunInfo, encode
-from pubsubflow.model.params import validate_params
-from pubsubflow.model.progress import begin
-from pubsubflow.model.states import RunState
+from pubsubflow.manager.ledger import CellWork, Fate, GateWork, Ledger, LoggedEvent, Start
+from pubsubflow.model.calls import Timer
+from pubsubflow.model.cells import Firing, add, decide, expiry, new_cell, run_deadlines
+from pubsubflow.model.conditions import Batch, Debounce, Input, Latest, Tick, ticks
+from pubsubflow.model.expressions import holds
+from pubsubflow.model.partitions import map_key
+from pubsubflow.errors import InvalidInput
 from pubsubflow.model.timetable import next_tick
 
-INLINE_EVENTS = 500
+RERUN = "rerun"
+WHOLE = ""
+
+
+def cell_keys(gate: GateWork, event: LoggedEvent) -> dict[str, list[tuple[Input, str]]]:
+    """Return the cells that an event touches: key → places with the event's own key there.
+
+    Raises:
+        InvalidInput: Its partition key is missing or of the wrong kind.
+    """
+    schedule = gate.version.schedule
+    places = gate.version.places(event.info.dataset)
+    if schedule is None or schedule.partitioning is None:
+        return {WHOLE: [(place, "") for place in places]}
+    if event.info.partition is None:
+        raise InvalidInput("the event has no partition")
+    found: dict[str, list[tuple[Input, str]]] = {}
+    for place in places:
+        mapper = schedule.partitioning.mapper(place.uri)
+        for key, own in map_key(mapper, event.info.partition):
+            found.setdefault(key, []).append((place, own))
+    return found
 
 
 class Scheduling:
-    """Decides which runs exist; all gates it touches are locked."""
+    """Decides which runs exist; all gates it is given are locked, their cells loaded."""
 
     def __init__(
-        self,
-        ledger: Ledger,
-        running: Running,
-        *,
-        new_id: Callable[[], UUID],
-        take_number: Callable[[], int],
+        self, ledger: Ledger, *, new_id: Callable[[], UUID], take_number: Callable[[], int]
     ) -> None:
         self._ledger = ledger
-        self._running = running
         self._new_id = new_id
         self._take_number = take_number
+        self._now = ledger.now.timestamp()
 
     def event(self, gate: GateWork, event: LoggedEvent) -> None:
         """Let one event through a gate whose DAG subscribes to its dataset."""
+        if gate.since is not None:
+            return  # it comes with all the others when the DAG catches up
         if not gate.paused:
             self.offer(gate, event)
         elif gate.version.spec.on_pause == "hold":
-            self._hold(gate, event, gate.version.places[event.info.dataset])
-
-    def _hold(self, gate: GateWork, event: LoggedEvent, places: Iterable[int]) -> None:
-        for place in places:
-            gate.fresh[place].append(event)
-        gate.changed = True
+            gate.since = event.number
+            gate.changed = True
+        else:
+            for place in gate.version.places(event.info.dataset):
+                self._fate(gate, event, place.place, WHOLE, "skipped", "the DAG was paused")
 
     def offer(self, gate: GateWork, event: LoggedEvent) -> None:
-        """Add one event to the DAG's places and make the run that then fires, if any."""
-        condition = gate.version.spec.condition
-        places = gate.version.places.get(event.info.dataset)
-        if condition is None or not places:
+        """Add one event to the places it matches, and make the runs that then fire."""
+        schedule = gate.version.schedule
+        if schedule is None:
             return
-        _, consumed = decide(condition, gate.pending, places)
-        self._hold(gate, event, places)
-        if not consumed:
+        try:
+            touched = cell_keys(gate, event)
+        except InvalidInput as error:
+            for place in gate.version.places(event.info.dataset):
+                self._fate(gate, event, place.place, WHOLE, "skipped", str(error))
             return
-        run = self._make(
-            gate,
-            f"dataset:{event.event_id}",
-            "dataset",
-            dict(gate.version.spec.params),
-            f"{event.info.dataset} was updated",
-            partition=event.info.partition,
-        )
-        for place in sorted(consumed):
-            run.consumed.extend((fresh, place) for fresh in gate.fresh[place])
-            if gate.stored[place]:
-                run.drained.append(place)
-                run.drained_count += gate.stored[place]
-            gate.stored[place] = 0
-            gate.fresh[place] = []
+        for key, places in touched.items():
+            self._offer_cell(gate, self.cell(gate, key), places, event)
 
-    def asked(self, gate: GateWork, call: StartRun) -> NewRun:
-        """Start a run because somebody asks for it.
+    def cell(self, gate: GateWork, key: str) -> CellWork:
+        """Return a cell; one that is not stored yet is new."""
+        if key not in gate.cells:
+            schedule = gate.version.schedule
+            if schedule is None:
+                raise TypeError("a DAG without a schedule has no cells")
+            gate.cells[key] = CellWork(key, new_cell(schedule, key or None))
+        return gate.cells[key]
 
-        Raises:
-            InvalidInput: The params do not fit the DAG.
-        """
-        params = validate_params(gate.version.spec, call.params)
-        key = call.run_key or f"manual:{self._new_id()}"
-        return self._make(gate, key, "manual", params, call.cause, logical_time=call.logical_time)
-
-    def tick(self, gate: GateWork, timer: Timer) -> None:
-        """A DAG's time has come: start its run and set the next tick.
-
-        Without catch-up only the latest of several missed ticks starts a run.
-        """
-        spec = gate.version.spec
-        if spec.timetable is None:
-            return
-        tick, now = timer.due_at, self._ledger.now
-        following = next_tick(spec.timetable, tick, spec.start, spec.end)
-        while following is not None and following <= now and not spec.catchup:
-            tick, following = following, next_tick(spec.timetable, following, spec.start, spec.end)
-        if not gate.paused:
-            self._make(
-                gate,
-                f"tick:{tick.isoformat()}",
-                "cron",
-                dict(spec.params),
-                f"its time came: {tick.isoformat()}",
-                logical_time=tick,
-            )
-        if following is not None:
-            self._ledger.timers.append(Timer(following, "tick", gate.dag))
-
-    def _make(
+    def _offer_cell(
         self,
         gate: GateWork,
+        cell: CellWork,
+        places: list[tuple[Input, str]],
+        event: LoggedEvent,
+    ) -> None:
+        schedule = gate.version.schedule
+        if schedule is None:
+            return
+        once = schedule.partitioning is not None
+        if once and cell.cell.fired and event.info.extra.get(RERUN) is not True:
+            reason = f"partition {cell.key} has run"
+            for place, _ in places:
+                self._fate(gate, event, place.place, cell.key, "skipped", reason)
+            return
+        cell.changed = True
+        cell.cell.formed_last = self._now
+        for place, own in places:
+            refusal = holds(place.where, event.info) if place.where is not None else None
+            if refusal is not None:
+                self._fate(gate, event, place.place, cell.key, "filtered", refusal)
+                continue
+            add(cell.cell, (place,), time=event.info.time.timestamp(), now=self._now, key=own)
+            cell.fresh[place.place].append(event)
+        firing = decide(schedule, cell.cell)
+        if firing is not None:
+            self._fire(gate, cell, firing, self._start(gate, cell, event))
+        self._set_deadlines(gate, cell)
+
+    def _start(self, gate: GateWork, cell: CellWork, event: LoggedEvent) -> Start:
+        """Return the run that an event's satisfaction would make."""
+        key = f"dataset:{event.event_id}"
+        if cell.key:
+            key = f"partition:{cell.key}:{cell.cell.fired}"
+        return self.make(
+            gate, cell.key, key, "dataset", f"{event.info.dataset} was updated", event=event
+        )
+
+    def make(
+        self,
+        gate: GateWork,
+        key: str,
         run_key: str,
         kind: str,
-        params: dict[str, Any],
         cause: str,
         *,
+        event: LoggedEvent | None = None,
         logical_time: datetime | None = None,
-        partition: str | None = None,
-    ) -> NewRun:
-        room = gate.active < gate.version.spec.max_active_runs and not gate.queued
-        run = NewRun(
-            self._take_number(),
+    ) -> Start:
+        """Return a run that nobody has asked to start yet; it has no number."""
+        partition = key or (event.info.partition if event is not None else None)
+        return Start(
+            0,
             self._new_id(),
-            gate.version,
+            gate,
             run_key,
             kind,
-            RunState.RUNNING if room else RunState.QUEUED,
-            params,
             cause,
-            logical_time,
-            partition,
+            self._ledger.now,
+            cell=key,
+            logical_time=logical_time,
+            partition=partition,
         )
-        if room:
-            gate.active += 1
-        else:
-            gate.queued += 1
-        gate.changed = True
-        self._ledger.new_runs.append(run)
-        return run
 
-    def open(self, run: NewRun, stored_events: list[EventInfo] | None) -> None:
-        """Complete a new run: what its tasks may know, and its first tasks if it starts now.
+    def begin(self, start: Start) -> Start:
+        """Put a run on its way: it will be admitted at the end of the round."""
+        start.number = self._take_number()
+        start.gate.coming += 1
+        self._ledger.starts[start.number] = start
+        return start
 
-        Args:
-            run: The run.
-            stored_events: The pending events that it consumed from the store, in order, or None
-                when they are too many to travel along.
+    def tick(self, gate: GateWork, timer: Timer) -> datetime | None:
+        """A DAG's time has come: set the next tick, and return the one to act on.
+
+        Without catch-up only the latest of several missed ticks counts. None when the DAG has no
+        such timetable any more, or is paused.
         """
-        fresh = {id(event): event.info for event, _ in run.consumed}
-        events = None if stored_events is None else (*stored_events, *fresh.values())
-        if events is not None and len(events) > INLINE_EVENTS:
-            events = None
-        run.info = encode(
-            RunInfo(
-                run.number,
-                str(run.run_id),
-                run.version.spec.dag_id,
-                run.kind,
-                run.params,
-                run.logical_time,
-                run.partition,
-                run.cause,
-                self._ledger.now,
-                events,
+        part = find_tick(gate, timer.node or 0)
+        if part is None:
+            return None
+        spec = gate.version.spec
+        tick, now = timer.due_at, self._ledger.now
+        following = next_tick(part.timetable, tick, spec.start, spec.end)
+        while following is not None and following <= now and not spec.catchup:
+            tick, following = (
+                following,
+                next_tick(part.timetable, following, spec.start, spec.end),
+            )
+        if following is not None:
+            self._ledger.timers.append(Timer(following, "tick", gate.dag, node=part.slot))
+        return None if gate.paused else tick
+
+    def ticked(self, gate: GateWork, cell: CellWork, slot: int, moment: datetime) -> None:
+        """Decide about a cell at a tick."""
+        schedule = gate.version.schedule
+        if schedule is None:
+            return
+        firing = decide(schedule, cell.cell, ticked=frozenset((slot,)))
+        if firing is None:
+            return
+        start = self.make(
+            gate,
+            cell.key,
+            tick_key(slot, moment, cell.key),
+            "cron",
+            f"its time came: {moment.isoformat()}",
+            logical_time=moment,
+        )
+        cell.changed = True
+        self._fire(gate, cell, firing, start)
+        self._set_deadlines(gate, cell)
+
+    def late(self, gate: GateWork, cell: CellWork, slot: int, number: int) -> None:
+        """A deadline passes: run with what is there, or drop it, if it still runs."""
+        schedule = gate.version.schedule
+        if schedule is None or slot >= len(cell.cell.deadlines):
+            return
+        if gate.paused or cell.cell.deadlines[slot] != number:
+            return
+        cell.changed = True
+        cell.cell.deadlines[slot] = 0
+        firing = decide(schedule, cell.cell, late=frozenset((slot,)))
+        if firing is not None:
+            start = self.make(
+                gate,
+                cell.key,
+                f"late:{cell.key}:{slot}:{number}",
+                "dataset",
+                "the missing inputs are late",
+            )
+            self._fire(gate, cell, firing, start)
+        self._set_deadlines(gate, cell)
+
+    def flush_due(self, gate: GateWork, cell: CellWork, number: int) -> None:
+        """A collecting run has waited: start it, unless its quiet time began anew."""
+        if gate.paused or cell.cell.forming != number or gate.version.schedule is None:
+            return
+        policy = gate.version.schedule.policy
+        if isinstance(policy, Debounce):
+            due = cell.cell.formed_last + policy.quiet_seconds
+            if policy.max_wait_seconds is not None:
+                due = min(due, cell.cell.formed_since + policy.max_wait_seconds)
+            if due > self._now:
+                self._set_flush(gate, cell, due)
+                return
+        self.flush(gate, cell)
+
+    def flush(self, gate: GateWork, cell: CellWork) -> None:
+        """Let the run that collects events start."""
+        start = self._ledger.starts[cell.cell.forming]
+        start.forming = False
+        gate.coming += 1
+        cell.cell.forming = cell.cell.formed = 0
+        cell.changed = True
+
+    def resume(self, gate: GateWork, cells: Iterable[CellWork]) -> None:
+        """Set the timers of a DAG that was paused anew: what passed meanwhile is due now."""
+        for cell in cells:
+            for slot, number in enumerate(cell.cell.deadlines):
+                if number:
+                    self._ledger.timers.append(
+                        Timer(
+                            self._ledger.now,
+                            "late",
+                            gate.dag,
+                            node=slot,
+                            attempt=number,
+                            cell=cell.key,
+                        )
+                    )
+            if cell.cell.forming:
+                self._set_flush(gate, cell, self._now)
+
+    def _fire(self, gate: GateWork, cell: CellWork, firing: Firing, start: Start) -> None:
+        """Carry out what a condition does, by the schedule's policy."""
+        if firing.kind == "skip":
+            self._drop(gate, cell, firing.places, "skipped", "the missing inputs were late")
+            return
+        policy = gate.version.schedule.policy if gate.version.schedule is not None else None
+        state = cell.cell
+        if not isinstance(policy, Batch | Debounce | Latest) or (
+            isinstance(policy, Latest) and not state.forming and not gate.busy
+        ):
+            self._consume(gate, cell, firing.places, self.begin(start))
+            return
+        if not state.forming:
+            self._form(gate, cell, start, policy)
+        run = self._ledger.starts[state.forming]
+        state.formed += self._consume(gate, cell, firing.places, run)
+        if isinstance(policy, Batch) and state.formed >= policy.max_events:
+            self.flush(gate, cell)
+
+    def _form(
+        self, gate: GateWork, cell: CellWork, start: Start, policy: Batch | Debounce | Latest
+    ) -> None:
+        """Let a run begin to collect events."""
+        start.number = self._take_number()
+        start.forming = True
+        self._ledger.starts[start.number] = start
+        cell.cell.forming = start.number
+        cell.cell.formed = 0
+        cell.cell.formed_since = self._now
+        if isinstance(policy, Batch):
+            self._set_flush(gate, cell, self._now + policy.linger_seconds)
+        elif isinstance(policy, Debounce):
+            self._set_flush(gate, cell, self._now + policy.quiet_seconds)
+
+    def _set_flush(self, gate: GateWork, cell: CellWork, due: float) -> None:
+        self._ledger.timers.append(
+            Timer(
+                datetime.fromtimestamp(due, UTC),
+                "flush",
+                gate.dag,
+                run=cell.cell.forming,
+                cell=cell.key,
             )
         )
-        if run.state is RunState.RUNNING:
-            self.start(run.number, run.version, run.info)
 
-    def start(self, number: int, version: Version, info: bytes) -> None:
-        """Start a run: hand out the tasks that wait for nothing."""
-        progress, steps = begin(version.plan)
-        work = RunWork(number, version, progress, info, new=True)
-        self._ledger.runs[number] = work
-        seconds = version.spec.timeout_seconds
-        if seconds is not None:
-            due = self._ledger.now + timedelta(seconds=seconds)
-            self._ledger.timers.append(Timer(due, "run_timeout", version.dag, number))
-        self._running.take(work, steps)
-        if not version.spec.tasks:
-            self._running.close(work, RunState.SUCCESS)
+    def _set_deadlines(self, gate: GateWork, cell: CellWork) -> None:
+        schedule = gate.version.schedule
+        if schedule is None or not cell.cell.deadlines:
+            return
+        for deadline in run_deadlines(schedule, cell.cell, self._now):
+            self._ledger.timers.append(
+                Timer(
+                    datetime.fromtimestamp(deadline.due, UTC),
+                    "late",
+                    gate.dag,
+                    node=deadline.slot,
+                    attempt=deadline.number,
+                    cell=cell.key,
+                )
+            )
+
+    def _consume(
+        self, gate: GateWork, cell: CellWork, places: Iterable[int], start: Start
+    ) -> int:
+        """Give a run what is pending in places; return how many events that are."""
+        total = 0
+        for number in places:
+            self._expire(gate, cell, gate.version.inputs[number])
+            total += cell.pending(number)
+            start.fresh.extend((event, number) for event in cell.fresh[number])
+            if cell.stored[number]:
+                start.drained.append((cell.key, number))
+                start.drained_count += cell.stored[number]
+            cell.stored[number] = 0
+            cell.fresh[number] = []
+        return total
+
+    def _expire(self, gate: GateWork, cell: CellWork, place: Input) -> None:
+        """Take out of a place what is too old for it now."""
+        limit = expiry(place, cell.cell)
+        if limit is None:
+            return
+        before = datetime.fromtimestamp(limit, UTC)
+        if cell.stored[place.place]:
+            self._ledger.expiries.append((gate.dag, cell.key, place.place, before))
+        kept = []
+        for event in cell.fresh[place.place]:
+            if event.info.time < before:
+                reason = "too old when the condition held"
+                self._fate(gate, event, place.place, cell.key, "expired", reason)
+            else:
+                kept.append(event)
+        cell.fresh[place.place] = kept
+
+    def _drop(
+        self, gate: GateWork, cell: CellWork, places: Iterable[int], fate: str, reason: str
+    ) -> None:
+        for number in places:
+            for event in cell.fresh[number]:
+                self._fate(gate, event, number, cell.key, fate, reason)
+            if cell.stored[number]:
+                self._ledger.drops.append((gate.dag, cell.key, number, fate, reason))
+            cell.stored[number] = 0
+            cell.fresh[number] = []
+
+    def _fate(
+        self, gate: GateWork, event: LoggedEvent, place: int, cell: str, fate: str, reason: str
+    ) -> None:
+        self._ledger.fates.append(Fate(event, gate.dag, place, cell, fate, reason))
+
+
+def find_tick(gate: GateWork, slot: int) -> Tick | None:
+    """Return the tick of a slot in the schedule in force, if there is one."""
+    schedule = gate.version.schedule
+    if schedule is None:
+        return None
+    return next((part for part in ticks(schedule.condition) if part.slot == slot), None)
+
+
+def tick_key(slot: int, moment: datetime, partition: str = WHOLE) -> str:
+    """Return the key under which a tick's run exists once."""
+    name = f"tick:{slot}:" if slot else "tick:"
+    return f"{name}{moment.isoformat()}" + (f":{partition}" if partition else "")

@@ -6,7 +6,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from pubsubflow.model.conditions import inputs
+from pubsubflow.model.conditions import Input, inputs
+from pubsubflow.model.datasets import matches
 from pubsubflow.model.structure import DagSpec, Plan
 from pubsubflow.store.fold import FoldTransaction
 
@@ -42,7 +43,9 @@ class Version:
         number: Its number in the store.
         dag: The DAG's number in the store.
         plan: What follows from its spec.
-        places: Dataset URI → places of the condition where it stands.
+        inputs: The places of its condition.
+        exact: Dataset URI → the places where just it stands.
+        patterns: The places where a pattern stands.
     """
 
     def __init__(self, number: int, dag: int, spec: DagSpec) -> None:
@@ -50,9 +53,21 @@ class Version:
         self.dag = dag
         self.plan = Plan(spec)
         self.spec = spec
-        self.places: dict[str, tuple[int, ...]] = {}
-        for place in inputs(spec.condition) if spec.condition is not None else ():
-            self.places[place.uri] = (*self.places.get(place.uri, ()), place.place)
+        self.schedule = spec.schedule
+        places = inputs(spec.schedule.condition) if spec.schedule is not None else ()
+        self.inputs = tuple(places)
+        self.patterns = tuple(place for place in self.inputs if place.pattern)
+        self.exact: dict[str, tuple[Input, ...]] = {}
+        for place in self.inputs:
+            if not place.pattern:
+                self.exact[place.uri] = (*self.exact.get(place.uri, ()), place)
+
+    def places(self, uri: str) -> tuple[Input, ...]:
+        """Return the places that events of a dataset match, filters apart."""
+        exact = self.exact.get(uri, ())
+        if not self.patterns:
+            return exact
+        return exact + tuple(place for place in self.patterns if matches(place.uri, uri))
 
 
 class Versions:

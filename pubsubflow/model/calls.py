@@ -13,7 +13,9 @@ class Timer(Struct, frozen=True, array_like=True):
     """A timer as it is stored.
 
     Attributes:
-        kind: `retry`, `tick`, `run_timeout`.
+        kind: `retry` of a task, `run_timeout`; `tick` of a DAG's timetable in slot `node`; `late`:
+            the deadline of slot `node` with number `attempt` passes in `cell`; `flush`: the run
+            that collects events in `cell` has waited.
         number: The row's id; 0 for one that is not stored yet.
     """
 
@@ -24,6 +26,7 @@ class Timer(Struct, frozen=True, array_like=True):
     node: int | None = None
     map_index: int | None = None
     attempt: int | None = None
+    cell: str | None = None
     number: int = 0
 
 
@@ -85,7 +88,73 @@ class TimersDue(Struct, frozen=True):
     timers: tuple[Timer, ...]
 
 
-Call = PostEvents | StartRun | SetPaused | CancelRun | TimersDue
+class Replay(Struct, frozen=True):
+    """Decide about a DAG's events of the past once more, from nothing pending.
+
+    What is pending now is neither used nor changed. A run that exists is not made again.
+
+    Attributes:
+        dataset: Only events of this URI; None for all the DAG subscribes to.
+        since, until: Bounds of the time at which events were recorded; `until` is exclusive.
+        dry_run: Only tell what would start.
+        again: Also make runs that exist.
+    """
+
+    dag_id: str
+    since: datetime
+    until: datetime | None = None
+    dataset: str | None = None
+    dry_run: bool = False
+    again: bool = False
+
+
+class Backfill(Struct, frozen=True):
+    """Make the runs of past ticks, or of partitions.
+
+    Attributes:
+        since, until: Bounds of the ticks; `until` is exclusive.
+        partitions: Partition keys, in place of ticks.
+        dry_run, again: As for Replay.
+    """
+
+    dag_id: str
+    since: datetime | None = None
+    until: datetime | None = None
+    partitions: tuple[str, ...] = ()
+    params: dict[str, Any] | None = None
+    dry_run: bool = False
+    again: bool = False
+
+
+class Planned(Struct, frozen=True):
+    """A run that a replay or a backfill starts, would start, or found to exist.
+
+    Attributes:
+        run_id: The run that was made or that exists; None in a dry run.
+        events: Ids of the events it consumes.
+    """
+
+    run_key: str
+    run_id: str | None
+    exists: bool
+    logical_time: datetime | None = None
+    partition: str | None = None
+    events: tuple[str, ...] = ()
+
+
+class Resend(Struct, frozen=True):
+    """Try a dead letter again, as it is or edited.
+
+    Attributes:
+        number: The dead letter.
+        payload: JSON in place of its own; None to leave it.
+    """
+
+    number: int
+    payload: bytes | None = None
+
+
+Call = PostEvents | StartRun | SetPaused | CancelRun | TimersDue | Replay | Backfill | Resend
 
 
 class Calls(Protocol):
@@ -95,8 +164,8 @@ class Calls(Protocol):
         """Carry out a call and return its answer once it is durable.
 
         Returns:
-            `list[Recorded]` for PostEvents, one per event; the run id (text) for StartRun; None
-            for the others.
+            `list[Recorded]` for PostEvents, one per event; the run id (text) for StartRun and for
+            a Resend that made a run; `list[Planned]` for Replay and Backfill; None for the others.
 
         Raises:
             NotFound: There is no such DAG or run.

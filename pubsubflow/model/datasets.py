@@ -1,5 +1,7 @@
 """The identity of datasets: one URI, written one way."""
 
+import re
+from functools import lru_cache
 from urllib.parse import urlsplit, urlunsplit
 
 from pubsubflow.errors import DefinitionError
@@ -38,3 +40,28 @@ def normalise_uri(uri: object) -> str:
     return urlunsplit(
         (parts.scheme.lower(), user + at + host.lower(), parts.path.rstrip("/"), parts.query, "")
     )
+
+
+def normalise_pattern(pattern: object) -> str:
+    """Return a pattern of URIs: `*` stands for a part of one segment, `**` for any number of them.
+
+    Raises:
+        DefinitionError: It is no pattern of a URI.
+    """
+    normal = normalise_uri(pattern)
+    if "*" not in normal:
+        raise DefinitionError(f"the pattern {normal!r} holds no `*`; use Dataset({normal!r})")
+    return normal
+
+
+@lru_cache(maxsize=4096)
+def pattern_expression(pattern: str) -> str:
+    """Return the regular expression that a pattern stands for; the same for Python and Postgres."""
+    escaped = (re.escape(piece) for piece in re.split(r"(\*\*|\*)", pattern))
+    translated = ({r"\*\*": ".*", r"\*": "[^/]*"}.get(piece, piece) for piece in escaped)
+    return f"^{''.join(translated)}$"
+
+
+def matches(pattern: str, uri: str) -> bool:
+    """Return whether a URI matches a pattern."""
+    return re.match(pattern_expression(pattern), uri) is not None

@@ -48,6 +48,7 @@ class RunInfo(Struct, frozen=True, array_like=True):
         cause: One line for people: why this run exists.
         events: The events it consumed, or None when they are too many to travel along: then
             they are asked for.
+        trail: Numbers of the DAGs whose runs led to it, from the origin on.
     """
 
     key: int
@@ -60,6 +61,7 @@ class RunInfo(Struct, frozen=True, array_like=True):
     cause: str
     created_at: datetime
     events: tuple[EventInfo, ...] | None
+    trail: tuple[int, ...] = ()
 
 
 class TaskMessage(Struct, frozen=True, array_like=True):

@@ -107,7 +107,7 @@ class Partitioning(Struct, frozen=True, omit_defaults=True):
 
 
 def map_key(mapper: Mapper, key: str) -> tuple[tuple[str, str], ...]:
-    """Return the runs' keys for which an event's key counts, each with the key's own canonical form.
+    """Return the runs' keys for which an event's key counts, each with the event's canonical key.
 
     Raises:
         InvalidInput: The key is not of the kind that the mapper takes.
@@ -173,7 +173,7 @@ def _start(unit: str, key: str, tz: str) -> datetime:
         if unit == "hour":
             found = _HOUR_KEY.match(key)
             if found is None:
-                raise ValueError("write it as 2026-11-20T14")
+                raise ValueError("write it as 2026-11-20T14")  # noqa: TRY301 - named below
             local = datetime.fromisoformat(f"{found[1]}:00{found[2] or ''}")
             if local.tzinfo is None:
                 local = local.replace(tzinfo=_zone(tz))

@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from pubsubflow.model.conditions import Condition
-from pubsubflow.model.timetable import Cron, Every
+from pubsubflow.model.conditions import Schedule
 
 LONGEST_CHAIN = 64
 
@@ -76,6 +75,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
             node is the list of its results in map order.
         factors: What the task is mapped over; its instances are the product, last factor fastest.
         outlets: URIs of the datasets that get an event when the task succeeds.
+        outlet_patterns: Patterns of further datasets that the task may emit events of.
         queue: Name of the workers' queue.
     """
 
@@ -90,6 +90,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     retry: RetryPolicy = RetryPolicy()
     timeout_seconds: float | None = None
     outlets: tuple[str, ...] = ()
+    outlet_patterns: tuple[str, ...] = ()
     inlets: tuple[str, ...] = ()
     queue: str = "default"
     pool: str | None = None
@@ -111,9 +112,11 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     Attributes:
         file: Path of its file, relative to the DAGs folder, with `/`.
         source: Content hash of the file and of the modules beside it that it imports.
-        condition: The datasets' part of the schedule, if any.
-        timetable: The time's part of the schedule, if any.
+        schedule: When its runs start; None when only asked for.
+        subscribe_from: From where on a new subscription takes events: `now`, `earliest`, the id of
+            an event, or a moment in ISO 8601.
         params: Defaults of the run's params, JSON values.
+        params_from: Param → CEL expression over the consumed events.
         params_schema: JSON Schema of the params when they were declared as a type, else None.
         timeout_seconds: A run that lasts longer is failed.
     """
@@ -122,13 +125,14 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     file: str
     source: str
     tasks: tuple[TaskSpec, ...]
-    condition: Condition | None = None
-    timetable: Cron | Every | None = None
+    schedule: Schedule | None = None
+    subscribe_from: str = "now"
     start: datetime | None = None
     end: datetime | None = None
     catchup: bool = False
     params: dict[str, Any] = {}
     params_schema: dict[str, Any] | None = None
+    params_from: dict[str, str] = {}
     max_active_runs: int = 16
     max_active_tasks: int | None = None
     timeout_seconds: float | None = None

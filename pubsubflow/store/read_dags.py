@@ -4,9 +4,9 @@ import asyncpg
 from msgspec.structs import asdict
 
 from pubsubflow.errors import NotFound
-from pubsubflow.model.conditions import describe, inputs
+from pubsubflow.model.cells import decode_cell
+from pubsubflow.model.conditions import describe_schedule, inputs
 from pubsubflow.model.structure import DagSpec
-from pubsubflow.model.timetable import Cron
 from pubsubflow.model.views import (
     DagDetail,
     DagPage,
@@ -87,18 +87,7 @@ async def find_dag(connection: Connection, dag_id: str) -> int:
 
 def schedule_text(spec: DagSpec) -> str | None:
     """Write a DAG's schedule in one line; None when it runs only when asked."""
-    parts = []
-    if spec.timetable is not None:
-        parts.append(_time_text(spec))
-    if spec.condition is not None:
-        parts.append(describe(spec.condition))
-    return " | ".join(parts) or None
-
-
-def _time_text(spec: DagSpec) -> str:
-    if isinstance(spec.timetable, Cron):
-        return f"{spec.timetable.expression} ({spec.timetable.tz})"
-    return f"every {spec.timetable.seconds:g} s" if spec.timetable else ""
+    return describe_schedule(spec.schedule) or None
 
 
 def _dag(row: asyncpg.Record, spec: DagSpec) -> DagView:
@@ -129,8 +118,18 @@ def _dag(row: asyncpg.Record, spec: DagSpec) -> DagView:
     )
 
 
+def _pending(row: asyncpg.Record, spec: DagSpec) -> list[int]:
+    """Return the number of pending events per place, over all partitions."""
+    places = list(inputs(spec.schedule.condition)) if spec.schedule is not None else []
+    totals = [0] * len(places)
+    for state in row["states"]:
+        for place, entry in zip(places, decode_cell(state).places, strict=False):
+            totals[place.place] += entry.count
+    return totals
+
+
 def _detail(row: asyncpg.Record, spec: DagSpec) -> DagDetail:
-    pending: list[int] = row["pending"]
+    pending = _pending(row, spec)
     return DagDetail(
         **asdict(_dag(row, spec)),
         inputs=[
@@ -139,7 +138,7 @@ def _detail(row: asyncpg.Record, spec: DagSpec) -> DagDetail:
                 dataset=place.uri,
                 pending=pending[place.place] if place.place < len(pending) else 0,
             )
-            for place in (inputs(spec.condition) if spec.condition is not None else ())
+            for place in (inputs(spec.schedule.condition) if spec.schedule is not None else ())
         ],
         graph=_graph(spec),
         params=spec.params,

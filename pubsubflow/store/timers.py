@@ -24,6 +24,7 @@ class Timers:
                 row["node"],
                 row["map_index"],
                 row["attempt"],
+                row["cell"],
                 row["id"],
             )
             for row in rows

@@ -48,15 +48,34 @@ CREATE TABLE dag_version (
 );
 
 -- The lock of a DAG's schedule, and all that deciding about it needs.
--- pending[place + 1] is the number of rows in `pending` for that place.
+-- since: the first event that it has not looked at yet (a new subscription, or a pause that keeps
+-- events); none of the later ones either, until it has caught up.
 CREATE TABLE gate (
     dag         int PRIMARY KEY REFERENCES dag,
     version     bigint NOT NULL,
     paused      boolean NOT NULL DEFAULT false,
     active      int NOT NULL DEFAULT 0,
     queued      int NOT NULL DEFAULT 0,
-    pending     int[] NOT NULL DEFAULT '{}'
+    since       bigint
 ) WITH (fillfactor = 50);
+
+-- What is pending for a DAG's condition, as counts: the whole ('') or a partition key.
+-- open: something is pending or a run is forming.
+CREATE TABLE cell (
+    dag         int NOT NULL REFERENCES dag,
+    key         text NOT NULL,
+    state       bytea NOT NULL,
+    open        boolean NOT NULL,
+    PRIMARY KEY (dag, key)
+) WITH (fillfactor = 50);
+
+-- Which DAGs subscribe to all datasets whose URI matches, also those that appear later.
+CREATE TABLE pattern (
+    dag         int NOT NULL REFERENCES dag,
+    pattern     text NOT NULL,
+    expression  text NOT NULL,
+    PRIMARY KEY (dag, pattern)
+);
 
 CREATE TABLE subscription (
     dataset     int NOT NULL REFERENCES dataset,
@@ -77,8 +96,10 @@ CREATE TABLE event (
     run         bigint,
     node        int,
     map_index   int,
+    trail       int[] NOT NULL DEFAULT '{}', -- the DAGs whose runs led to it, from the origin on
     recorded_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX event_by_time ON event (recorded_at);
 CREATE INDEX event_by_dataset ON event (dataset, id);
 CREATE INDEX event_by_run ON event (run) WHERE run IS NOT NULL;
 CREATE UNIQUE INDEX event_by_event_id ON event (event_id);
@@ -93,10 +114,26 @@ CREATE TABLE event_key (
 -- What a DAG's place has not consumed yet.
 CREATE TABLE pending (
     dag         int NOT NULL,
+    cell        text NOT NULL,
     place       smallint NOT NULL,
     event       bigint NOT NULL,
-    PRIMARY KEY (dag, place, event)
+    PRIMARY KEY (dag, cell, place, event)
 );
+CREATE INDEX pending_by_event ON pending (event);
+
+-- What became of an event for a subscription, where no run consumed it and it is not pending:
+-- filtered, expired, skipped or dead, and why.
+CREATE TABLE event_fate (
+    event       bigint NOT NULL,
+    dag         int NOT NULL,
+    place       smallint NOT NULL,
+    cell        text NOT NULL DEFAULT '',
+    fate        text NOT NULL,
+    reason      text NOT NULL,
+    at          timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (event, dag, place, cell)
+);
+CREATE INDEX event_fate_by_dag ON event_fate (dag, event);
 
 CREATE SEQUENCE run_number INCREMENT BY 1000;
 CREATE TABLE run (
@@ -213,11 +250,12 @@ CREATE TABLE timer (
     run         bigint,
     node        int,
     map_index   int,
-    attempt     int
+    attempt     int,
+    cell        text
 );
 CREATE INDEX timer_by_due ON timer (due_at);
 CREATE INDEX timer_by_run ON timer (run) WHERE run IS NOT NULL;
-CREATE UNIQUE INDEX timer_one_tick_a_dag ON timer (dag) WHERE kind = 'tick';
+CREATE UNIQUE INDEX timer_one_tick ON timer (dag, node) WHERE kind = 'tick';
 
 CREATE TABLE worker (
     worker      text PRIMARY KEY,
@@ -232,8 +270,11 @@ CREATE TABLE worker (
 -- What could not be done, kept for a person: nothing is dropped in silence.
 CREATE TABLE dead_letter (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    subject     text NOT NULL,
-    payload     bytea NOT NULL,
+    kind        text NOT NULL,           -- message, params, loop
+    subject     text NOT NULL,           -- where it was going: a subject of the bus, or a DAG
+    dag         int,
+    payload     bytea NOT NULL,          -- the message as it came, or JSON that can be edited
     reason      text NOT NULL,
-    created_at  timestamptz NOT NULL DEFAULT now()
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    resent_at   timestamptz
 );

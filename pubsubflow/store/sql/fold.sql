@@ -28,13 +28,17 @@ ORDER BY run, node, map_index;
 SELECT DISTINCT run FROM task_live WHERE worker = $1 AND chained ORDER BY run;
 
 -- name: name_datasets
--- Make the datasets $1 known that are not; return the ids of all.
+-- Make the datasets $1 known that are not; those who subscribe by pattern get them; return all ids.
 WITH asked AS (
     SELECT DISTINCT uri FROM unnest($1::text[]) AS asked (uri) ORDER BY uri
 ), made AS (
     INSERT INTO dataset (uri) SELECT uri FROM asked
     ON CONFLICT (uri) DO NOTHING
     RETURNING id, uri
+), subscribed AS (
+    INSERT INTO subscription (dataset, dag)
+    SELECT DISTINCT made.id, pattern.dag FROM made JOIN pattern ON made.uri ~ pattern.expression
+    ON CONFLICT DO NOTHING
 )
 SELECT id, uri FROM made
 UNION ALL
@@ -42,12 +46,27 @@ SELECT dataset.id, dataset.uri FROM dataset JOIN asked USING (uri);
 
 -- name: lock_gates
 -- Lock, in order, the gates of the DAGs $2 and of those that subscribe to the datasets $1.
-SELECT dag, version, paused, active, queued, pending
+SELECT dag, version, paused, active, queued, since
 FROM gate
 WHERE dag = ANY($2::int[])
    OR dag IN (SELECT dag FROM subscription WHERE dataset = ANY($1::int[]))
 ORDER BY dag
 FOR UPDATE;
+
+-- name: read_cells
+-- Return cells; their gates are locked.
+SELECT cell.dag, cell.key, cell.state
+FROM unnest($1::int[], $2::text[]) AS asked (dag, key) JOIN cell USING (dag, key);
+
+-- name: read_open_cells
+-- Return the cells of DAGs in which something is pending or forming; their gates are locked.
+SELECT dag, key, state FROM cell WHERE dag = ANY($1::int[]) AND open;
+
+-- name: write_cells
+-- Write cells back.
+INSERT INTO cell (dag, key, state, open)
+SELECT * FROM unnest($1::int[], $2::text[], $3::bytea[], $4::boolean[])
+ON CONFLICT (dag, key) DO UPDATE SET state = excluded.state, open = excluded.open;
 
 -- name: take_event_ids
 -- Take $1 event ids; called under the gates' locks, so that ids and order agree for every DAG.
@@ -69,54 +88,92 @@ RETURNING key;
 SELECT key, event_id FROM event_key WHERE key = ANY($1::text[]);
 
 -- name: record_events
--- Append events to the log.
-INSERT INTO event (id, event_id, dataset, extra, partition, time, source, run, node, map_index)
-SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::jsonb[], $5::text[],
-                     $6::timestamptz[], $7::text[], $8::bigint[], $9::int[], $10::int[]);
+-- Append events to the log; trails come as texts such as {1,2}.
+INSERT INTO event (id, event_id, dataset, extra, partition, time, source, run, node, map_index,
+                   trail)
+SELECT id, event_id, dataset, extra, partition, time, source, run, node, map_index, trail::int[]
+FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::jsonb[], $5::text[], $6::timestamptz[],
+            $7::text[], $8::bigint[], $9::int[], $10::int[], $11::text[])
+  AS n (id, event_id, dataset, extra, partition, time, source, run, node, map_index, trail);
 
 -- name: record_pending
 -- Keep events for the places that have not consumed them.
-INSERT INTO pending (dag, place, event)
-SELECT * FROM unnest($1::int[], $2::smallint[], $3::bigint[]);
+INSERT INTO pending (dag, cell, place, event)
+SELECT * FROM unnest($1::int[], $2::text[], $3::smallint[], $4::bigint[]);
 
--- name: read_pending
--- Return all pending events of a DAG in their order, as tasks will see them.
-SELECT DISTINCT ON (event.id) event.id, event.event_id, dataset.uri, event.extra, event.partition,
-       event.time, event.source, run.run_id, dag.dag_id, event.node, run.version
-FROM pending
-JOIN event ON event.id = pending.event
-JOIN dataset ON dataset.id = event.dataset
-LEFT JOIN run ON run.id = event.run
-LEFT JOIN dag ON dag.id = run.dag
-WHERE pending.dag = $1
-ORDER BY event.id;
+-- name: record_fates
+-- Note what became of events that no run consumes.
+INSERT INTO event_fate (event, dag, place, cell, fate, reason)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::smallint[], $4::text[], $5::text[], $6::text[])
+ON CONFLICT (event, dag, place, cell) DO UPDATE SET
+    fate = excluded.fate, reason = excluded.reason, at = now();
+
+-- name: expire_pending
+-- Take what is too old out of places: dag, cell, place, and the time before which it is.
+WITH expired AS (
+    DELETE FROM pending
+    USING unnest($1::int[], $2::text[], $3::smallint[], $4::timestamptz[])
+            AS old (dag, cell, place, before), event
+    WHERE pending.dag = old.dag AND pending.cell = old.cell AND pending.place = old.place
+      AND event.id = pending.event AND event.time < old.before
+    RETURNING pending.event, pending.dag, pending.place, pending.cell
+)
+INSERT INTO event_fate (event, dag, place, cell, fate, reason)
+SELECT event, dag, place, cell, 'expired', 'too old when the condition held' FROM expired
+ON CONFLICT DO NOTHING;
 
 -- name: drop_pending
--- Forget everything pending for a DAG.
-DELETE FROM pending WHERE dag = $1;
+-- Take everything out of places: dag, cell, place, with the fate and the reason.
+WITH dropped AS (
+    DELETE FROM pending
+    USING unnest($1::int[], $2::text[], $3::smallint[], $4::text[], $5::text[])
+            AS n (dag, cell, place, fate, reason)
+    WHERE pending.dag = n.dag AND pending.cell = n.cell AND pending.place = n.place
+    RETURNING pending.event, pending.dag, pending.place, pending.cell, n.fate, n.reason
+)
+INSERT INTO event_fate (event, dag, place, cell, fate, reason) SELECT * FROM dropped
+ON CONFLICT DO NOTHING;
 
 -- name: consume_pending
--- Let runs consume what is pending in places: dag, place → run.
+-- Let runs consume what is pending in places: dag, cell, place → run.
 WITH consumed AS (
     DELETE FROM pending
-    USING unnest($1::int[], $2::smallint[], $3::bigint[]) AS taken (dag, place, run)
-    WHERE pending.dag = taken.dag AND pending.place = taken.place
+    USING unnest($1::int[], $2::text[], $3::smallint[], $4::bigint[])
+            AS taken (dag, cell, place, run)
+    WHERE pending.dag = taken.dag AND pending.cell = taken.cell AND pending.place = taken.place
     RETURNING taken.run, pending.event, pending.place
 )
 INSERT INTO run_event (run, event, place)
-SELECT run, event, place FROM consumed;
+SELECT run, event, place FROM consumed
+ON CONFLICT DO NOTHING;
 
 -- name: read_consumable
--- Return the events pending in places, as tasks will see them.
-SELECT taken.run AS consumer, event.event_id, dataset.uri, event.extra, event.partition, event.time,
-       event.source, run.run_id, dag.dag_id, event.node, run.version, pending.place
-FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS taken (dag, place, run)
-JOIN pending ON pending.dag = taken.dag AND pending.place = taken.place
+-- Return the events that runs are about to consume from places, as tasks will see them.
+SELECT taken.run AS consumer, event.id, event.event_id, dataset.uri, event.extra, event.partition,
+       event.time, event.source, event.trail, run.run_id, dag.dag_id, event.node, run.version,
+       pending.place
+FROM unnest($1::int[], $2::text[], $3::smallint[], $4::bigint[])
+       AS taken (dag, cell, place, run)
+JOIN pending ON pending.dag = taken.dag AND pending.cell = taken.cell
+            AND pending.place = taken.place
 JOIN event ON event.id = pending.event
 JOIN dataset ON dataset.id = event.dataset
 LEFT JOIN run ON run.id = event.run
 LEFT JOIN dag ON dag.id = run.dag
 ORDER BY pending.event, pending.place;
+
+-- name: read_history
+-- Return the events of a DAG's datasets from id $2 up to id $3, in order, as tasks will see them.
+SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
+       event.source, event.trail, run.run_id, dag.dag_id, event.node, run.version
+FROM event
+JOIN dataset ON dataset.id = event.dataset
+LEFT JOIN run ON run.id = event.run
+LEFT JOIN dag ON dag.id = run.dag
+WHERE event.dataset IN (SELECT dataset FROM subscription WHERE dag = $1)
+  AND event.id >= $2 AND event.id <= $3
+ORDER BY event.id
+LIMIT $4;
 
 -- name: record_run_events
 -- Note which events runs consumed.
@@ -124,9 +181,11 @@ INSERT INTO run_event (run, event, place)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[]);
 
 -- name: write_gates
--- Write the gates back; pending counts come as texts such as {0,2}.
-UPDATE gate SET active = new.active, queued = new.queued, pending = new.pending::int[]
-FROM unnest($1::int[], $2::int[], $3::int[], $4::text[]) AS new (dag, active, queued, pending)
+-- Write gates back.
+UPDATE gate SET
+    paused = new.paused, active = new.active, queued = new.queued, since = new.since
+FROM unnest($1::int[], $2::boolean[], $3::int[], $4::int[], $5::bigint[])
+  AS new (dag, paused, active, queued, since)
 WHERE gate.dag = new.dag;
 
 -- name: find_run_keys
@@ -250,9 +309,9 @@ ON CONFLICT DO NOTHING;
 
 -- name: set_timers
 -- Set timers.
-INSERT INTO timer (due_at, kind, dag, run, node, map_index, attempt)
+INSERT INTO timer (due_at, kind, dag, run, node, map_index, attempt, cell)
 SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::int[], $4::bigint[], $5::int[], $6::int[],
-                     $7::int[])
+                     $7::int[], $8::text[])
 ON CONFLICT DO NOTHING;
 
 -- name: take_timers
@@ -272,13 +331,52 @@ JOIN task USING (run, node)
 WHERE task.state = 'success'
 ORDER BY task.run, task.node, task.map_index;
 
--- name: set_paused
--- Pause or unpause a DAG; its gate is locked.
-UPDATE gate SET paused = $2 WHERE dag = $1;
+-- name: read_collected
+-- Return runs that collect events, with what they have so far.
+SELECT run.id, run.run_id, run.run_key, run.kind, run.cause, run.logical_time, run.partition,
+       run.created_at
+FROM run WHERE run.id = ANY($1::bigint[]);
 
--- name: record_dead_letter
+-- name: read_collected_events
+-- Return the events that runs have collected, as tasks will see them.
+SELECT run_event.run AS consumer, event.id, event.event_id, dataset.uri, event.extra,
+       event.partition, event.time, event.source, event.trail, run.run_id, dag.dag_id, event.node,
+       run.version, run_event.place
+FROM run_event
+JOIN event ON event.id = run_event.event
+JOIN dataset ON dataset.id = event.dataset
+LEFT JOIN run ON run.id = event.run
+LEFT JOIN dag ON dag.id = run.dag
+WHERE run_event.run = ANY($1::bigint[])
+ORDER BY run_event.event, run_event.place
+LIMIT $2;
+
+-- name: admit_collected
+-- Start runs that have collected their events, or put them in line.
+UPDATE run SET
+    version = n.version, params = n.params, cause = n.cause, state = n.state,
+    started_at = CASE WHEN n.state = 'running' THEN now() END
+FROM unnest($1::bigint[], $2::bigint[], $3::jsonb[], $4::text[], $5::text[])
+  AS n (id, version, params, cause, state)
+WHERE run.id = n.id AND run.state = 'queued';
+
+-- name: refuse_collected
+-- Remove runs that cannot be: their events are dead.
+WITH gone AS (
+    DELETE FROM run_event USING unnest($1::bigint[], $2::int[], $3::text[]) AS n (run, dag, reason)
+    WHERE run_event.run = n.run
+    RETURNING run_event.event, n.dag, run_event.place, n.reason
+), fates AS (
+    INSERT INTO event_fate (event, dag, place, fate, reason)
+    SELECT event, dag, place, 'dead', reason FROM gone
+    ON CONFLICT DO NOTHING
+)
+DELETE FROM run WHERE id = ANY($1::bigint[]) AND state = 'queued';
+
+-- name: record_dead_letters
 -- Keep what could not be done.
-INSERT INTO dead_letter (subject, payload, reason) VALUES ($1, $2, $3);
+INSERT INTO dead_letter (kind, subject, dag, payload, reason)
+SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bytea[], $5::text[]);
 
 -- name: save_heartbeats
 -- Note which workers live.
