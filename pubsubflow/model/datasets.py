@@ -1,6 +1,6 @@
 """The identity of datasets: one URI, written one way."""
 
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pubsubflow.errors import DefinitionError
 
@@ -16,10 +16,6 @@ def normalise_uri(uri: object) -> str:
     """
     if not isinstance(uri, str) or not uri.strip():
         raise DefinitionError(f"a dataset needs a URI such as 's3://lake/orders', not {uri!r}")
-    if len(uri) > MAX_URI_CHARACTERS:
-        raise DefinitionError(
-            f"the URI {uri[:60]!r}… has {len(uri)} characters; at most {MAX_URI_CHARACTERS} fit"
-        )
     if any(character.isspace() or not character.isprintable() for character in uri):
         raise DefinitionError(f"the URI {uri!r} holds white space; write it percent-encoded")
     try:
@@ -35,6 +31,20 @@ def normalise_uri(uri: object) -> str:
         raise DefinitionError(
             f"the URI of host {host!r} holds a password; name the dataset without it"
         )
-    return urlunsplit(
-        (parts.scheme.lower(), user + at + host.lower(), parts.path.rstrip("/"), parts.query, "")
-    )
+    identity = _written(parts, user + at + host.lower())
+    longest = max(len(uri), len(identity))
+    if longest > MAX_URI_CHARACTERS:
+        raise DefinitionError(
+            f"the URI {uri[:60]!r}… has {longest} characters; at most {MAX_URI_CHARACTERS} fit"
+        )
+    return identity
+
+
+def _written(parts: SplitResult, authority: str) -> str:
+    """Put a URI together (RFC 3986 §5.3); urllib's own way differs between Python's versions.
+
+    `x:/a` and `x:///a` are one: an authority that is missing is empty.
+    """
+    slashes = "//" if authority or parts.path.startswith("/") else ""
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}:{slashes}{authority}{parts.path.rstrip('/')}{query}"
