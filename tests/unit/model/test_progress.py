@@ -75,7 +75,7 @@ RULES = {
     "none_failed_min_one_success": "run    u      run    u      u      u      u      k",
     "always":                     "run    run    run    run    run    run    run    run",
 }  # fmt: skip
-UPSTREAM = "ss sf sk su ff fk fu kk".split()
+UPSTREAM = ["ss", "sf", "sk", "su", "ff", "fk", "fu", "kk"]
 
 
 def upstream_of(letters):
@@ -123,9 +123,7 @@ def test_eager_rules_do_not_wait_for_the_rest(rule):
     play.waiting.discard("x")
 
 
-@pytest.mark.parametrize(
-    "rule", sorted(set(TriggerRule) - {"one_success", "one_failed", "always"})
-)
+@pytest.mark.parametrize("rule", sorted(set(TriggerRule) - {"one_success", "one_failed", "always"}))
 def test_other_rules_wait_for_all(rule):
     play = Play(task("x"), task("y"), task("z", "x", "y", trigger_rule=rule))
     play.finish("x", "f")

@@ -31,9 +31,8 @@ def test_a_chain_has_an_end():
 
 
 def test_a_fan_out_and_a_fan_in_end_a_chain():
-    assert chains(task("a"), task("b", "a"), task("c", "a"), task("d", "b", "c"), task("e", "d")) == {
-        "d": ["e"]
-    }
+    fan = [task("a"), task("b", "a"), task("c", "a"), task("d", "b", "c")]
+    assert chains(*fan, task("e", "d")) == {"d": ["e"]}
 
 
 @pytest.mark.parametrize(
