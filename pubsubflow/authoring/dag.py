@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from pubsubflow.authoring.graph import Graph, enter, leave
+from pubsubflow.authoring.inprocess import InProcess
 from pubsubflow.authoring.options import (
     Seconds,
     check_defaults,
@@ -51,7 +52,7 @@ class DagKeywords(TypedDict, total=False):
     on_pause: str
 
 
-class DAG(Graph):
+class DAG(Graph, InProcess):
     """Tasks, their order, and when to run them.
 
     Tasks made inside `with DAG(…):` belong to it.
