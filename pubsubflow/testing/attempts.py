@@ -83,8 +83,6 @@ class Attempts:
             try:
                 call = self._bind(instance, attempt, output)
                 ended = _succeeded(call, call.run())
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:  # noqa: BLE001 - the task's, kept in the result
                 ended = _failed(error)
         seconds = instance.task.timeout_seconds
@@ -100,8 +98,6 @@ class Attempts:
             try:
                 call = self._bind(instance, attempt, output)
                 ended = _succeeded(call, await call.run())
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:
                 if _is_cancelled(error):
                     raise

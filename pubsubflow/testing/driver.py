@@ -65,6 +65,7 @@ class Driver:
 
         Raises:
             ResultMissing: A result is needed that nobody gives.
+            KeyboardInterrupt: Somebody wants it to end.
             BaseException: What a task raised, if that is asked for.
         """
         self._progress, steps = begin(self._plan)
@@ -120,7 +121,7 @@ class Driver:
                 ended = await self._attempts.run(live.instance, live.attempt, output)
             finally:
                 live.logs.extend(log_lines(output, live.attempt))
-            if isinstance(ended.exception, ResultMissing):
+            if isinstance(ended.exception, ResultMissing | KeyboardInterrupt):
                 self._stop(ended.exception)
                 return
             if not await self._again(live, ended):

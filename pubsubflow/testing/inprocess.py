@@ -1,6 +1,6 @@
 """Runs DAGs in the calling process: `DAG.test` and `DAG.atest`."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,6 +23,8 @@ from pubsubflow.testing.driver import Driver
 from pubsubflow.testing.given import Given, prepare
 from pubsubflow.testing.output import Capture
 
+Outcome = RunResult | BaseException
+
 
 def run(
     dag: DAG,
@@ -37,7 +39,10 @@ def run(
     with anyio.from_thread.start_blocking_portal() as portal:
         here = _CallingThread(portal)
         drive = partial(_drive, given, here.run, raise_on_error=more.get("raise_on_error", False))
-        return here.serve(portal.start_task_soon(drive))
+        outcome = here.serve(portal.start_task_soon(_returned, drive))
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 async def arun(
@@ -74,6 +79,16 @@ async def _drive(given: Given, run_sync: RunSync, *, raise_on_error: bool) -> Ru
         return await driver.run()
 
 
+async def _returned(drive: Callable[[], Awaitable[RunResult]]) -> Outcome:
+    """Return what is raised as well: a loop in another thread would die of an interrupt."""
+    try:
+        return await drive()
+    except anyio.get_cancelled_exc_class():
+        raise
+    except BaseException as error:  # noqa: BLE001 - raised by whoever called
+        return error
+
+
 class _CallingThread:
     """Runs the plain tasks in the thread that waits for the run's end.
 
@@ -98,8 +113,8 @@ class _CallingThread:
         await done.wait()
         return found[0]
 
-    def serve(self, outcome: "Future[RunResult]") -> RunResult:
-        """Do the work that comes until the run has an outcome; return or raise that."""
+    def serve(self, outcome: "Future[Outcome]") -> Outcome:
+        """Do the work that comes until the run has an outcome, and return that."""
         outcome.add_done_callback(lambda _: self._work.put(None))
         while (work := self._work.get()) is not None:
             work()
