@@ -314,6 +314,28 @@ def test_mapping_is_the_product_with_the_last_factor_fastest():
     assert made.test().result("pair") == ["1a", "1b", "2a", "2b", "3a", "3b"]
 
 
+def test_instances_are_in_map_order_whoever_ends_first():
+    ended = []
+    with DAG("d") as made:
+
+        @task
+        async def odd_ones(x):
+            for _ in range(4 - x):
+                await anyio.lowlevel.checkpoint()
+            ended.append(x)
+            return x if x % 2 else None
+
+        @task
+        def gather(values):
+            return values
+
+        gather(odd_ones.expand(x=numbers()))
+    run = made.test()
+    assert ended == [3, 2, 1]
+    assert [each.map_index for each in run.tasks["odd_ones"]] == [0, 1, 2]
+    assert run.result("gather") == run.result("odd_ones") == [1, None, 3]
+
+
 def test_mapping_over_nothing_and_over_no_list():
     with DAG("d") as made:
 

@@ -42,6 +42,21 @@ async def test_plain_tasks_leave_the_loop_free():
     assert run.result("asks_a_server_on_the_loop") is True
 
 
+async def test_plain_tasks_run_one_after_another():
+    spans = []
+    with DAG("d") as made:
+
+        @task
+        def body(x):
+            spans.append(x)
+            threading.Event().wait(0.005)  # long enough for another to start, were it let
+            spans.append(x)
+
+        body.expand(x=[1, 2, 3])
+    await made.atest()
+    assert spans == [1, 1, 2, 2, 3, 3]
+
+
 async def _answer(answered):
     await anyio.wait_all_tasks_blocked()
     answered.set()
