@@ -1,19 +1,22 @@
 """Works on the gates of DAGs: locks them, lets events, ticks and requests through, fills slots."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from pubsubflow.errors import InvalidInput, NotFound
-from pubsubflow.manager.inputs import Item
+from pubsubflow.manager.inputs import Item, check_key
 from pubsubflow.manager.ledger import GateWork, Ledger, LoggedEvent, RunWork
 from pubsubflow.manager.numbers import Numbers
 from pubsubflow.manager.running import Running
-from pubsubflow.manager.scheduling import INLINE_EVENTS, Scheduling
+from pubsubflow.manager.scheduling import INLINE_EVENTS, Scheduling, tick_key
 from pubsubflow.manager.versions import Versions
 from pubsubflow.model.calls import CancelRun, SetPaused, StartRun, Timer, TimersDue
 from pubsubflow.model.messages import EventInfo
 from pubsubflow.model.states import RunState
 from pubsubflow.store.fold import FoldTransaction, Row
+
+MAX_ROUNDS = 1000
+MAX_NEW_RUNS = 100_000
 
 
 class Gates:
@@ -26,12 +29,15 @@ class Gates:
         versions: Versions,
         numbers: Numbers,
         scheduling: Scheduling,
+        *,
+        new_id: Callable[[], UUID],
     ) -> None:
         self._ledger = ledger
         self._transaction = transaction
         self._versions = versions
         self._numbers = numbers
         self._scheduling = scheduling
+        self._new_id = new_id
         self._subscribers: dict[str, list[GateWork]] = {}
         self._counted: set[int] = set()
 
@@ -48,14 +54,21 @@ class Gates:
         )
         await self._round(dags)
         await self._call(items, named, [t for t in timers if t.kind == "tick"])
-        while True:
+        for _ in range(MAX_ROUNDS):
             await self._pass_events()
             await self._open_runs()
             self._count_ended()
             await self._fill()
             if not self._ledger.events and not self._uncounted():
                 return
+            if len(self._ledger.new_runs) > MAX_NEW_RUNS:
+                break
             await self._round(set())
+        names = sorted({run.version.spec.dag_id for run in self._ledger.new_runs[-100:]})
+        raise InvalidInput(
+            f"DAGs set each other off without end: {', '.join(names)}; "
+            "break the circle of their datasets"
+        )
 
     async def _due(self, items: Sequence[Item], running: Running) -> list[Timer]:
         """Take the due timers that nobody else took; act on those of runs."""
@@ -107,14 +120,13 @@ class Gates:
 
     def _add(self, gate: GateWork) -> None:
         self._ledger.gates[gate.dag] = gate
-        for uri in gate.version.places:
+        for uri in gate.version.places if gate.present else ():
             self._subscribers.setdefault(uri, []).append(gate)
 
     async def _call(
         self, items: Sequence[Item], named: dict[str, Row], ticks: Sequence[Timer]
     ) -> None:
         """Carry out pauses, requests, cancellations of queued runs, and ticks."""
-        await self._numbers.reserve(self._transaction, len(items) + len(ticks))
         for item in items:
             what = item.what
             if isinstance(what, StartRun | SetPaused):
@@ -129,25 +141,33 @@ class Gates:
                 await self._unqueue(item, what)
         for timer in ticks:
             gate = self._ledger.gates.get(timer.dag or 0)
-            if gate is not None and not await self._exists(gate, tick_key(timer)):
-                self._scheduling.tick(gate, timer)
+            tick = self._scheduling.tick(gate, timer) if gate is not None else None
+            if gate is None or tick is None or await self._known(gate, tick_key(tick)):
+                continue
+            await self._numbers.reserve(self._transaction, 1)
+            self._scheduling.ticked(gate, tick)
 
     async def _start(self, item: Item, what: StartRun, gate: GateWork) -> None:
-        if what.run_key is not None:
-            known = await self._exists(gate, what.run_key)
-            if known is not None:
-                item.answer = str(known["run_id"])
+        item.ids = item.ids or [self._new_id()]
+        key = what.run_key or f"manual:{item.ids[0]}"
+        if what.run_key is not None or item.tried:
+            item.answer = await self._known(gate, key)
+            if item.answer is not None:
                 return
+        await self._numbers.reserve(self._transaction, 1)
         try:
-            run = self._scheduling.asked(gate, what)
+            check_key(what.run_key)
+            item.answer = str(self._scheduling.asked(gate, what, key).run_id)
         except InvalidInput as error:
             item.error = error
-            return
-        item.answer = str(run.run_id)
 
-    async def _exists(self, gate: GateWork, run_key: str) -> Row | None:
+    async def _known(self, gate: GateWork, run_key: str) -> str | None:
+        """Return the run that has a key already, made in this batch or before."""
+        for run in self._ledger.new_runs:
+            if run.run_key == run_key and run.version.dag == gate.dag:
+                return str(run.run_id)
         rows = await self._transaction.fetch("find_run_keys", [gate.dag], [run_key])
-        return rows[0] if rows else None
+        return str(rows[0]["run_id"]) if rows else None
 
     async def _pause(self, gate: GateWork, *, paused: bool) -> None:
         if gate.paused == paused:
@@ -158,20 +178,18 @@ class Gates:
             await self._catch_up(gate)
 
     async def _catch_up(self, gate: GateWork) -> None:
-        """Decide about the events that a paused DAG held, one by one, as if they came now."""
+        """Decide about the events that a paused DAG held, one by one, as if they came now.
+
+        What a place had consumed before the pause stays consumed there.
+        """
         rows = await self._transaction.fetch("read_pending", gate.dag)
         await self._transaction.fetch("drop_pending", gate.dag)
         gate.stored = [0] * len(gate.stored)
         gate.changed = True
         await self._numbers.reserve(self._transaction, len(rows))
-        held: dict[int, LoggedEvent] = {}
         for row in rows:
-            held.setdefault(
-                row["id"],
-                LoggedEvent(row["event_id"], await self._info(row), number=row["id"]),
-            )
-        for event in held.values():
-            self._scheduling.offer(gate, event)
+            event = LoggedEvent(row["event_id"], await self._info(row), number=row["id"])
+            self._scheduling.offer(gate, event, row["places"])
 
     async def _unqueue(self, item: Item, what: CancelRun) -> None:
         """Cancel a run that is still in line."""
@@ -273,8 +291,3 @@ class Gates:
                 gate.active += 1
                 gate.queued -= 1
                 self._scheduling.start(run.number, run.version, run.info)
-
-
-def tick_key(timer: Timer) -> str:
-    """Return the key under which a tick's run exists once."""
-    return f"tick:{timer.due_at.isoformat()}"

@@ -101,6 +101,7 @@ class GateWork:
     """A DAG's locked gate.
 
     Attributes:
+        present: The DAG stands in its file; one that is gone takes no events.
         stored: Rows in the `pending` table per place, as far as not consumed here.
         fresh: Events of this transaction that nothing has consumed yet, per place.
         changed: The gate must be written.
@@ -109,6 +110,7 @@ class GateWork:
     def __init__(self, row: Any, version: Version) -> None:
         self.dag: int = row["dag"]
         self.version = version
+        self.present: bool = row["present"]
         self.paused: bool = row["paused"]
         self.active: int = row["active"]
         self.queued: int = row["queued"]

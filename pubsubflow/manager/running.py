@@ -20,6 +20,7 @@ from pubsubflow.model.messages import (
 from pubsubflow.model.progress import Steps, finish
 from pubsubflow.model.retry import Redeliver, Retry, after_crash, after_failure
 from pubsubflow.model.states import RunState, TaskState
+from pubsubflow.store.database import printable
 
 _FINAL = {
     Outcome.SUCCESS: TaskState.SUCCESS,
@@ -47,7 +48,9 @@ class Running:
     def started(self, message: StartedMessage) -> None:
         """A task runs: note its worker. One that was redelivered changes hands."""
         task = self._fenced(message)
-        if task is not None and task.state in (TaskState.QUEUED, TaskState.RUNNING):
+        if task is None or (task.chained and task.worker != message.worker):
+            return
+        if task.state in (TaskState.QUEUED, TaskState.RUNNING):
             task.state = TaskState.RUNNING
             task.worker = message.worker
             task.started_at = _moment(message.started_at)
@@ -81,7 +84,9 @@ class Running:
     def finished(self, message: ResultMessage) -> None:
         """Fold how an attempt ended; a void fence changes nothing."""
         task = self._fenced(message)
-        if task is None or (task.chained and task.worker != message.worker):
+        if task is None or task.chained != (message.after != NO_NODE):
+            return
+        if task.chained and task.worker != message.worker:
             return
         run = self._ledger.runs[message.run]
         spec = run.version.spec.tasks[message.node]
@@ -166,6 +171,8 @@ class Running:
         key = (timer.node or 0, NOT_MAPPED if timer.map_index is None else timer.map_index)
         task = run.live.get(key) if run is not None else None
         if run is None or task is None or task.state is not TaskState.UP_FOR_RETRY:
+            return
+        if task.attempt != timer.attempt:
             return
         self._hand_out(run, key, task, attempt=task.attempt + 1, delivery=1)
 
@@ -282,7 +289,7 @@ class Running:
                     str(event_id),
                     emit.uri,
                     emit.extra,
-                    emit.partition,
+                    None if emit.partition is None else printable(emit.partition),
                     self._ledger.now,
                     "task",
                     run.facts.run_id,

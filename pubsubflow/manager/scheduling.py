@@ -1,10 +1,11 @@
 """Folds events, ticks and requests into runs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from pubsubflow.errors import InvalidInput
 from pubsubflow.manager.ledger import (
     GateWork,
     Ledger,
@@ -21,8 +22,11 @@ from pubsubflow.model.params import validate_params
 from pubsubflow.model.progress import begin
 from pubsubflow.model.states import RunState
 from pubsubflow.model.timetable import next_tick
+from pubsubflow.store.database import printable
 
 INLINE_EVENTS = 500
+INLINE_EVENT_BYTES = 128 * 1024
+MAX_PARAMS_BYTES = 256 * 1024
 
 
 class Scheduling:
@@ -43,21 +47,21 @@ class Scheduling:
 
     def event(self, gate: GateWork, event: LoggedEvent) -> None:
         """Let one event through a gate whose DAG subscribes to its dataset."""
+        places = gate.version.places[event.info.dataset]
         if not gate.paused:
-            self.offer(gate, event)
+            self.offer(gate, event, places)
         elif gate.version.spec.on_pause == "hold":
-            self._hold(gate, event, gate.version.places[event.info.dataset])
+            self._hold(gate, event, places)
 
     def _hold(self, gate: GateWork, event: LoggedEvent, places: Iterable[int]) -> None:
         for place in places:
             gate.fresh[place].append(event)
         gate.changed = True
 
-    def offer(self, gate: GateWork, event: LoggedEvent) -> None:
-        """Add one event to the DAG's places and make the run that then fires, if any."""
+    def offer(self, gate: GateWork, event: LoggedEvent, places: Sequence[int]) -> None:
+        """Add one event to places of the DAG and make the run that then fires, if any."""
         condition = gate.version.spec.condition
-        places = gate.version.places.get(event.info.dataset)
-        if condition is None or not places:
+        if condition is None:
             return
         _, consumed = decide(condition, gate.pending, places)
         self._hold(gate, event, places)
@@ -79,39 +83,45 @@ class Scheduling:
             gate.stored[place] = 0
             gate.fresh[place] = []
 
-    def asked(self, gate: GateWork, call: StartRun) -> NewRun:
+    def asked(self, gate: GateWork, call: StartRun, run_key: str) -> NewRun:
         """Start a run because somebody asks for it.
 
         Raises:
-            InvalidInput: The params do not fit the DAG.
+            InvalidInput: The params do not fit the DAG, or are too large to travel.
         """
         params = validate_params(gate.version.spec, call.params)
-        key = call.run_key or f"manual:{self._new_id()}"
-        return self._make(gate, key, "manual", params, call.cause, logical_time=call.logical_time)
+        size = len(encode(params))
+        if size > MAX_PARAMS_BYTES:
+            raise InvalidInput(
+                f"params of {size} bytes are larger than {MAX_PARAMS_BYTES}: "
+                "store the data elsewhere and pass where it is"
+            )
+        cause = printable(call.cause)
+        logical_time = call.logical_time
+        return self._make(gate, run_key, "manual", params, cause, logical_time=logical_time)
 
-    def tick(self, gate: GateWork, timer: Timer) -> None:
-        """A DAG's time has come: start its run and set the next tick.
+    def tick(self, gate: GateWork, timer: Timer) -> datetime | None:
+        """A DAG's time has come: set the next tick and return the one whose run is due now.
 
-        Without catch-up only the latest of several missed ticks starts a run.
+        Without catch-up that is the latest of several missed ticks. While the DAG is paused none
+        is due.
         """
         spec = gate.version.spec
         if spec.timetable is None:
-            return
+            return None
         tick, now = timer.due_at, self._ledger.now
         following = next_tick(spec.timetable, tick, spec.start, spec.end)
         while following is not None and following <= now and not spec.catchup:
             tick, following = following, next_tick(spec.timetable, following, spec.start, spec.end)
-        if not gate.paused:
-            self._make(
-                gate,
-                f"tick:{tick.isoformat()}",
-                "cron",
-                dict(spec.params),
-                f"its time came: {tick.isoformat()}",
-                logical_time=tick,
-            )
         if following is not None:
             self._ledger.timers.append(Timer(following, "tick", gate.dag))
+        return None if gate.paused else tick
+
+    def ticked(self, gate: GateWork, tick: datetime) -> None:
+        """Start the run of a tick."""
+        cause = f"its time came: {tick.isoformat()}"
+        params = dict(gate.version.spec.params)
+        self._make(gate, tick_key(tick), "cron", params, cause, logical_time=tick)
 
     def _make(
         self,
@@ -153,9 +163,11 @@ class Scheduling:
             stored_events: The pending events that it consumed from the store, in order, or None
                 when they are too many to travel along.
         """
-        fresh = {id(event): event.info for event, _ in run.consumed}
-        events = None if stored_events is None else (*stored_events, *fresh.values())
-        if events is not None and len(events) > INLINE_EVENTS:
+        fresh = {event.number: event.info for event, _ in run.consumed}
+        events = None
+        if stored_events is not None and len(stored_events) + len(fresh) <= INLINE_EVENTS:
+            events = (*stored_events, *(fresh[number] for number in sorted(fresh)))
+        if events is not None and len(encode(events)) > INLINE_EVENT_BYTES:
             events = None
         run.info = encode(
             RunInfo(
@@ -186,3 +198,8 @@ class Scheduling:
         self._running.take(work, steps)
         if not version.spec.tasks:
             self._running.close(work, RunState.SUCCESS)
+
+
+def tick_key(tick: datetime) -> str:
+    """Return the key under which a tick's run exists once."""
+    return f"tick:{tick.isoformat()}"

@@ -1,10 +1,12 @@
 """The identity of datasets: one URI, written one way."""
 
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from pubsubflow.errors import DefinitionError
 
 MAX_URI_CHARACTERS = 1500
+MAX_URI_BYTES = 2500
 
 
 def normalise_uri(uri: object) -> str:
@@ -12,10 +14,15 @@ def normalise_uri(uri: object) -> str:
 
     Raises:
         DefinitionError: It is no URI, holds white space or control characters, a password, or
-            more than 1,500 characters.
+            more than 1,500 characters or 2,500 bytes.
     """
     if not isinstance(uri, str) or not uri.strip():
         raise DefinitionError(f"a dataset needs a URI such as 's3://lake/orders', not {uri!r}")
+    return _normalised(uri)
+
+
+@lru_cache(maxsize=8192)
+def _normalised(uri: str) -> str:
     if any(character.isspace() or not character.isprintable() for character in uri):
         raise DefinitionError(f"the URI {uri!r} holds white space; write it percent-encoded")
     try:
@@ -36,6 +43,10 @@ def normalise_uri(uri: object) -> str:
     if longest > MAX_URI_CHARACTERS:
         raise DefinitionError(
             f"the URI {uri[:60]!r}… has {longest} characters; at most {MAX_URI_CHARACTERS} fit"
+        )
+    if len(identity.encode()) > MAX_URI_BYTES:
+        raise DefinitionError(
+            f"the URI {uri[:60]!r}… takes more than {MAX_URI_BYTES} bytes; write it in ASCII"
         )
     return identity
 

@@ -42,12 +42,12 @@ SELECT dataset.id, dataset.uri FROM dataset JOIN asked USING (uri);
 
 -- name: lock_gates
 -- Lock, in order, the gates of the DAGs $2 and of those that subscribe to the datasets $1.
-SELECT dag, version, paused, active, queued, pending
-FROM gate
-WHERE dag = ANY($2::int[])
-   OR dag IN (SELECT dag FROM subscription WHERE dataset = ANY($1::int[]))
-ORDER BY dag
-FOR UPDATE;
+SELECT gate.dag, gate.version, gate.paused, gate.active, gate.queued, gate.pending, dag.present
+FROM gate JOIN dag ON dag.id = gate.dag
+WHERE gate.dag = ANY($2::int[])
+   OR gate.dag IN (SELECT s.dag FROM subscription AS s WHERE s.dataset = ANY($1::int[]))
+ORDER BY gate.dag
+FOR UPDATE OF gate;
 
 -- name: take_event_ids
 -- Take $1 event ids; called under the gates' locks, so that ids and order agree for every DAG.
@@ -68,6 +68,10 @@ RETURNING key;
 -- Return the events that were posted under the keys $1 before.
 SELECT key, event_id FROM event_key WHERE key = ANY($1::text[]);
 
+-- name: find_recorded_events
+-- Return which of the events $1 are recorded.
+SELECT event_id FROM event WHERE event_id = ANY($1::uuid[]);
+
 -- name: record_events
 -- Append events to the log.
 INSERT INTO event (id, event_id, dataset, extra, partition, time, source, run, node, map_index)
@@ -80,15 +84,17 @@ INSERT INTO pending (dag, place, event)
 SELECT * FROM unnest($1::int[], $2::smallint[], $3::bigint[]);
 
 -- name: read_pending
--- Return all pending events of a DAG in their order, as tasks will see them.
-SELECT DISTINCT ON (event.id) event.id, event.event_id, dataset.uri, event.extra, event.partition,
-       event.time, event.source, run.run_id, dag.dag_id, event.node, run.version
-FROM pending
-JOIN event ON event.id = pending.event
+-- Return all pending events of a DAG in their order, with their places, as tasks will see them.
+SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
+       event.source, run.run_id, dag.dag_id, event.node, run.version, held.places
+FROM (
+    SELECT event, array_agg(place::int ORDER BY place) AS places
+    FROM pending WHERE pending.dag = $1 GROUP BY event
+) AS held
+JOIN event ON event.id = held.event
 JOIN dataset ON dataset.id = event.dataset
 LEFT JOIN run ON run.id = event.run
 LEFT JOIN dag ON dag.id = run.dag
-WHERE pending.dag = $1
 ORDER BY event.id;
 
 -- name: drop_pending
