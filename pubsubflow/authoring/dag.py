@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from pubsubflow.authoring.graph import Graph, enter, leave
+from pubsubflow.authoring.inprocess import InProcess
 from pubsubflow.authoring.options import (
     Seconds,
     check_defaults,
@@ -27,8 +28,8 @@ from pubsubflow.authoring.places import caller, mistake, module_file, naming_dag
 from pubsubflow.authoring.registry import collect_dag
 from pubsubflow.authoring.schedules import split
 from pubsubflow.authoring.specs import task_spec
+from pubsubflow.model.conditions import AnyOf, Condition, Schedule, Tick
 from pubsubflow.model.structure import DagSpec
-from pubsubflow.model.conditions import AnyOf, Schedule, Tick
 from pubsubflow.model.timetable import Cron
 
 
@@ -52,7 +53,7 @@ class DagKeywords(TypedDict, total=False):
     on_pause: str
 
 
-class DAG(Graph):
+class DAG(Graph, InProcess):
     """Tasks, their order, and when to run them.
 
     Tasks made inside `with DAG(…):` belong to it.
@@ -79,7 +80,8 @@ class DAG(Graph):
             super().__init__(checked_id, given.get("default_args") or {})
             self._options = given
             self.condition, self.timetable = split(options.get("schedule"), count())
-            sides = [] if self.timetable is None else [Tick(0, self.timetable)]
+            sides: list[Condition] = []
+            sides += [] if self.timetable is None else [Tick(0, self.timetable)]
             sides += [] if self.condition is None else [self.condition]
             joined = AnyOf(tuple(sides)) if len(sides) > 1 else sides[0] if sides else None
             self.schedule = None if joined is None else Schedule(joined)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.manager.inputs import Item, check_key
 from pubsubflow.manager.ledger import DeadLetter, Fate, GateWork, Ledger, LoggedEvent, Start
 from pubsubflow.manager.reading import read_infos
 from pubsubflow.manager.running import Running
@@ -59,28 +60,35 @@ class Admission:
             if not start.forming and start.state is None and start.refused is None
         ]
 
-    async def asked(self, gate: GateWork, call: StartRun) -> str:
+    async def asked(self, gate: GateWork, call: StartRun, item: Item) -> str:
         """Make a run because somebody asks for it; return its id, or that of one under its key.
 
         Raises:
-            InvalidInput: The params do not fit the DAG.
+            InvalidInput: The params do not fit the DAG, or the key is too long.
         """
-        if call.run_key is not None:
-            keys = ([gate.dag], [call.run_key])
-            for row in await self._transaction.fetch("find_run_keys", *keys):
-                return str(row["run_id"])
-            for start in self._ledger.starts.values():
-                if start.gate is gate and start.run_key == call.run_key:
-                    return str(start.run_id)
-        params = validate_params(gate.version.spec, call.params)
         start = self._scheduling.make(
-            gate, "", call.run_key or "", "manual", call.cause, logical_time=call.logical_time
+            gate, "", "", "manual", call.cause, logical_time=call.logical_time
         )
-        start.run_key = start.run_key or f"manual:{start.run_id}"
+        item.ids = item.ids or [start.run_id]
+        start.run_id = item.ids[0]
+        start.run_key = call.run_key or f"manual:{start.run_id}"
+        if call.run_key is not None or item.tried:
+            known = await self._known(gate, start.run_key)
+            if known is not None:
+                return known
+        check_key(call.run_key)
+        start.params = validate_params(gate.version.spec, call.params)
         start.partition = call.partition
-        start.params = params
         self._scheduling.begin(start)
         return str(start.run_id)
+
+    async def _known(self, gate: GateWork, run_key: str) -> str | None:
+        """Return the run that has a key already, made in this batch or before."""
+        for start in self._ledger.starts.values():
+            if start.gate is gate and start.run_key == run_key:
+                return str(start.run_id)
+        rows = await self._transaction.fetch("find_run_keys", [gate.dag], [run_key])
+        return str(rows[0]["run_id"]) if rows else None
 
     async def admit(self) -> None:
         """Admit all runs that wait for it, in the order in which they were made."""

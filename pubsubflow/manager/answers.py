@@ -58,9 +58,12 @@ class Answers:
         async for message in self._receive:
             try:
                 piece = await self._answer(decode_ask(message.data))
-            except (Unavailable, msgspec.DecodeError) as error:
+            except Unavailable as error:
                 log.warning("manager.question_unanswered", reason=str(error))
-                piece = Piece(b"", 0, str(error))
+                continue  # it is asked again
+            except Exception as error:
+                log.exception("manager.question_refused")
+                piece = Piece(b"", 0, f"{type(error).__name__}: {error}")
             message.respond(encode(piece))
 
     async def _answer(self, ask: Ask) -> Piece:
@@ -72,7 +75,15 @@ class Answers:
 
     async def _events(self, ask: AskEvents) -> Piece:
         events, total = await self._asked.events(ask.run, ask.offset, EVENTS_A_PIECE)
-        return Piece(encode(tuple(events)), total)
+        room = PIECE_BYTES
+        pieces: list[Raw] = []
+        for event in events:
+            data = encode(event)
+            if pieces and len(data) > room:
+                break
+            pieces.append(Raw(data))
+            room -= len(data)
+        return Piece(encode(pieces), total)
 
     async def _result(self, ask: AskResult) -> bytes | None:
         values = await self._asked.results(ask.run, ask.node, ask.map_index)
@@ -82,7 +93,10 @@ class Answers:
             value = values[0] or _NIL
         else:
             return None
-        return value if ask.element is None else bytes(_list(value)[ask.element])
+        if ask.element is None:
+            return value
+        elements = _list(value)
+        return bytes(elements[ask.element]) if 0 <= ask.element < len(elements) else None
 
 
 def _cut(data: bytes | None, offset: int, missing: str) -> Piece:

@@ -13,10 +13,11 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from pubsubflow.errors import InvalidInput, NotFound
+from pubsubflow.errors import InvalidInput, NotFound, PubsubflowError
+from pubsubflow.manager.admission import Admission
 from pubsubflow.manager.dispatch import Dispatch
 from pubsubflow.manager.gates import Gates
-from pubsubflow.manager.inputs import Item
+from pubsubflow.manager.inputs import Item, check_key
 from pubsubflow.manager.ledger import Ledger, LiveTask, LoggedEvent, RunWork, decode_progress
 from pubsubflow.manager.numbers import Numbers
 from pubsubflow.manager.running import Running
@@ -30,12 +31,17 @@ from pubsubflow.model.messages import (
     EventInfo,
     GoneMessage,
     LogMessage,
+    NewEvent,
     ResultMessage,
     StartedMessage,
     TaskMessage,
+    encode,
 )
 from pubsubflow.model.states import TaskState
+from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction, Row
+
+MAX_EVENT_BYTES = 256 * 1024
 
 
 class Folded(Struct):
@@ -59,12 +65,15 @@ class Fold:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         ids: Callable[[], UUID] = new_id,
         chance: Callable[[], float] = random.random,
+        max_loops: int = 100,
     ) -> None:
         self._now = now
         self._new_id = ids
         self._chance = chance
+        self._max_loops = max_loops
         self._numbers = Numbers()
         self._versions = Versions()
+        self._recorded: set[UUID] = set()
 
     async def fold(self, items: Sequence[Item], transaction: FoldTransaction) -> Folded:
         """Decide about a batch and write it.
@@ -75,17 +84,32 @@ class Fold:
         """
         for item in items:
             item.reset()
+        self._recorded = set()
         ledger = Ledger(self._now())
         running = Running(ledger, new_id=self._new_id, chance=self._chance)
         await self._claim_keys(items, transaction)
         await self._lock_runs(items, ledger, transaction)
         for item in items:
             self._apply(item, ledger, running)
-        scheduling = Scheduling(
-            ledger, running, new_id=self._new_id, take_number=self._numbers.take
+        scheduling = Scheduling(ledger, new_id=self._new_id, take_number=self._numbers.take)
+        admission = Admission(
+            ledger,
+            transaction,
+            self._versions,
+            running=running,
+            scheduling=scheduling,
+            max_loops=self._max_loops,
         )
-        gates = Gates(ledger, transaction, self._versions, self._numbers, scheduling)
-        await gates.settle(items, running)
+        gates = Gates(
+            ledger,
+            transaction,
+            self._versions,
+            self._numbers,
+            scheduling=scheduling,
+            running=running,
+            admission=admission,
+        )
+        await gates.settle(items)
         await write(ledger, transaction)
         orders = await Dispatch(ledger, transaction).build()
         return Folded(orders, ledger)
@@ -96,33 +120,47 @@ class Fold:
 
     async def _claim_keys(self, items: Sequence[Item], transaction: FoldTransaction) -> None:
         """Give every posted event its id, or the id it got when it was posted before."""
+        posts = [(item, item.what) for item in items if isinstance(item.what, PostEvents)]
+        posts = [(item, post) for item, post in posts if self._acceptable(item, post)]
         claims: dict[str, UUID] = {}
-        for item in items:
-            if isinstance(item.what, PostEvents):
-                item.answer = []
-                for key in item.what.keys:
-                    event_id = self._new_id()
-                    first = key is None or claims.setdefault(key, event_id) is event_id
-                    item.answer.append(Recorded(event_id, duplicate=not first))
-        if not claims:
-            return
-        free = {
-            row["key"]
-            for row in await transaction.fetch_rows("claim_event_keys", list(claims.items()))
-        }
-        known = dict(claims)
-        taken = sorted(claims.keys() - free)
+        for item, post in posts:
+            item.ids = item.ids or [self._new_id() for _ in post.events]
+            for key, event_id in zip(post.keys, item.ids, strict=True):
+                if key is not None:
+                    claims.setdefault(key, event_id)
+        if claims:
+            await self._look_up(claims, transaction)
+        for item, post in posts:
+            ids = [
+                event_id if key is None else claims[key]
+                for key, event_id in zip(post.keys, item.ids, strict=True)
+            ]
+            item.answer = [
+                Recorded(first, duplicate=first != event_id)
+                for first, event_id in zip(ids, item.ids, strict=True)
+            ]
+        tried = [event_id for item, _ in posts if item.tried for event_id in item.ids]
+        if tried:
+            rows = await transaction.fetch("find_recorded_events", tried)
+            self._recorded = {row["event_id"] for row in rows}
+
+    @staticmethod
+    async def _look_up(claims: dict[str, UUID], transaction: FoldTransaction) -> None:
+        """Claim keys; put the first event's id in place of the new one where a key is taken."""
+        free = await transaction.fetch_rows("claim_event_keys", list(claims.items()))
+        taken = sorted(claims.keys() - {row["key"] for row in free})
         if taken:
             rows = await transaction.fetch("find_event_keys", taken)
-            known.update((row["key"], row["event_id"]) for row in rows)
-        for item in items:
-            if isinstance(item.what, PostEvents):
-                item.answer = [
-                    recorded
-                    if key is None
-                    else Recorded(known[key], recorded.duplicate or key not in free)
-                    for key, recorded in zip(item.what.keys, item.answer, strict=True)
-                ]
+            claims.update((row["key"], row["event_id"]) for row in rows)
+
+    @staticmethod
+    def _acceptable(item: Item, post: PostEvents) -> bool:
+        try:
+            for event, key in zip(post.events, post.keys, strict=True):
+                check_event(event, key)
+        except PubsubflowError as error:
+            item.error = error
+        return item.error is None
 
     async def _lock_runs(
         self, items: Sequence[Item], ledger: Ledger, transaction: FoldTransaction
@@ -140,7 +178,11 @@ class Fold:
                 rows = await transaction.fetch("find_chained_runs", what.worker)
                 whole.update(row["run"] for row in rows)
             elif isinstance(what, TimersDue):
-                whole.update(timer.run for timer in what.timers if timer.run is not None)
+                whole.update(
+                    timer.run
+                    for timer in what.timers
+                    if timer.run is not None and timer.kind in ("retry", "run_timeout")
+                )
             elif isinstance(what, CancelRun):
                 item.answer = await self._find_run(what.run_id, item, transaction)
                 if item.answer is not None:
@@ -188,12 +230,12 @@ class Fold:
             run = ledger.runs.get(item.answer["id"]) if item.answer is not None else None
             if run is not None and run.outcome is None:
                 running.cancel(run, what.reason)
-        elif isinstance(what, PostEvents):
+        elif isinstance(what, PostEvents) and item.error is None:
             self._post(item, what, ledger)
 
     def _post(self, item: Item, what: PostEvents, ledger: Ledger) -> None:
         for event, recorded in zip(what.events, item.answer, strict=True):
-            if recorded.duplicate:
+            if recorded.duplicate or recorded.event_id in self._recorded:
                 continue
             ledger.events.append(
                 LoggedEvent(
@@ -202,12 +244,29 @@ class Fold:
                         str(recorded.event_id),
                         normalise_uri(event.dataset),
                         event.extra,
-                        event.partition,
+                        None if event.partition is None else printable(event.partition),
                         event.time or ledger.now,
                         what.source,
                     ),
                 )
             )
+
+
+def check_event(event: NewEvent, key: str | None) -> None:
+    """Check an event from outside before anything is done about it.
+
+    Raises:
+        DefinitionError: The dataset's URI is bad.
+        InvalidInput: The event or its key is too large.
+    """
+    normalise_uri(event.dataset)
+    size = len(encode(event))
+    if size > MAX_EVENT_BYTES:
+        raise InvalidInput(
+            f"an event of {size} bytes is larger than {MAX_EVENT_BYTES}: "
+            "store the data elsewhere and send where it is"
+        )
+    check_key(key)
 
 
 def _take_in(ledger: Ledger, rows: Sequence[Row]) -> None:

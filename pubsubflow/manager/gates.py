@@ -9,7 +9,7 @@ from pubsubflow.manager.ledger import CellWork, GateWork, Ledger, LoggedEvent, R
 from pubsubflow.manager.numbers import Numbers
 from pubsubflow.manager.past import Past
 from pubsubflow.manager.reading import read_infos
-from pubsubflow.manager.resending import resend
+from pubsubflow.manager.resending import find_letter, make_again, read_refused
 from pubsubflow.manager.running import Running
 from pubsubflow.manager.scheduling import WHOLE, Scheduling, cell_keys, find_tick, tick_key
 from pubsubflow.manager.versions import Versions
@@ -29,6 +29,8 @@ from pubsubflow.store.fold import FoldTransaction, Row
 
 HISTORY_A_READ = 10_000
 LAST = 2**62
+MAX_ROUNDS = 1000
+MAX_NEW_RUNS = 100_000
 _NAMED = (StartRun, SetPaused, Replay, Backfill)
 _TIMED = ("tick", "late", "flush", "subscribe")
 
@@ -69,17 +71,30 @@ class Gates:
             for item in items
             if isinstance(item.what, CancelRun) and item.answer is not None
         )
+        for item in items:
+            if isinstance(item.what, Resend):
+                item.answer = await find_letter(item, item.what, self._transaction)
+                if item.answer is not None and item.answer["dag"] is not None:
+                    dags.add(item.answer["dag"])
         await self._round(dags)
         await self._call(items, named)
         await self._act_on(timers)
-        while True:
+        for _ in range(MAX_ROUNDS):
             await self._pass_events()
             await self._admission.admit()
             await self._count_ended()
             await self._fill()
             if not self._ledger.events and not self._uncounted() and not self._admission.waiting:
                 return
+            if len(self._ledger.starts) > MAX_NEW_RUNS:
+                break
             await self._round(set())
+        last = list(self._ledger.starts.values())[-100:]
+        names = sorted({start.gate.version.spec.dag_id for start in last})
+        raise InvalidInput(
+            f"DAGs set each other off without end: {', '.join(names)}; "
+            "break the circle of their datasets"
+        )
 
     async def _due(self, items: Sequence[Item]) -> list[Timer]:
         """Take the due timers that nobody else took; act on those of runs, return the others."""
@@ -122,7 +137,7 @@ class Gates:
             await self._versions.load(self._transaction, (row["version"] for row in rows))
             for row in rows:
                 if row["dag"] not in ledger.gates:
-                    self._add(GateWork(row, self._versions.get(row["version"])))
+                    self._add(GateWork(dict(row), self._versions.get(row["version"])))
         if ledger.events:
             numbers = await self._transaction.take_event_ids(len(ledger.events))
             for event, number in zip(ledger.events, sorted(numbers), strict=True):
@@ -130,6 +145,8 @@ class Gates:
 
     def _add(self, gate: GateWork) -> None:
         self._ledger.gates[gate.dag] = gate
+        if not gate.present:
+            return
         for uri in gate.version.exact:
             self._subscribers.setdefault(uri, []).append(gate)
         if gate.version.patterns:
@@ -149,9 +166,7 @@ class Gates:
 
     async def load_cells(self, asked: Iterable[tuple[GateWork, str]]) -> None:
         """Make cells available; the runs that collect events in them, too."""
-        missing = sorted(
-            {(gate.dag, key) for gate, key in asked if key not in gate.cells and gate.version.inputs}
-        )
+        missing = sorted({(gate.dag, key) for gate, key in asked if key not in gate.cells})
         await self._take_in(await self._transaction.fetch_rows("read_cells", missing))
 
     async def _open_cells(self, gate: GateWork) -> list[CellWork]:
@@ -189,9 +204,9 @@ class Gates:
 
     async def _call(self, items: Sequence[Item], named: dict[str, Row]) -> None:
         """Carry out pauses, requests, cancellations of queued runs, looks into the past."""
-        await self._numbers.reserve(self._transaction, len(items))
         for item in items:
             what = item.what
+            await self._numbers.reserve(self._transaction, 1)
             if isinstance(what, _NAMED):
                 row = named.get(what.dag_id)
                 if row is None:
@@ -200,14 +215,14 @@ class Gates:
                     await self._call_dag(item, self._ledger.gates[row["id"]])
             elif isinstance(what, CancelRun) and item.answer is not None:
                 await self._unqueue(item, what)
-            elif isinstance(what, Resend):
-                await resend(item, what, self._transaction)
+            elif isinstance(what, Resend) and item.answer is not None:
+                await self._resend(item, what, item.answer)
 
     async def _call_dag(self, item: Item, gate: GateWork) -> None:
         what = item.what
         try:
             if isinstance(what, StartRun):
-                item.answer = await self._admission.asked(gate, what)
+                item.answer = await self._admission.asked(gate, what, item)
             elif isinstance(what, SetPaused):
                 await self._pause(gate, paused=what.paused)
             elif isinstance(what, Replay | Backfill):
@@ -317,6 +332,29 @@ class Gates:
         gate.changed = True
         await self._transaction.fetch("close_runs", [number], ["cancelled"], [what.reason])
 
+    async def _resend(self, item: Item, what: Resend, letter: Row) -> None:
+        """Try a dead letter again: publish the message, or make the run."""
+        payload: bytes = letter["payload"] if what.payload is None else what.payload
+        item.answer = None
+        try:
+            if letter["kind"] == "message":
+                self._ledger.republish.append((letter["subject"], payload))
+            else:
+                refused = read_refused(payload)
+                ids = list(refused.events)
+                rows = await self._transaction.fetch("read_named_events", ids)
+                item.answer = make_again(
+                    self._ledger.gates[letter["dag"]],
+                    refused,
+                    await self._infos(rows),
+                    ledger=self._ledger,
+                    scheduling=self._scheduling,
+                )
+        except InvalidInput as error:
+            item.error = error
+            return
+        await self._transaction.fetch("mark_resent", what.number)
+
     async def _pass_events(self) -> None:
         events, self._ledger.events = self._ledger.events, []
         concerned = [self._concerned(event) for event in events]
@@ -387,4 +425,3 @@ def _keys(gate: GateWork, event: LoggedEvent) -> Iterable[str]:
         return cell_keys(gate, event)
     except InvalidInput:
         return ()
-

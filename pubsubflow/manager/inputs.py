@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
+from pubsubflow.errors import InvalidInput
 from pubsubflow.model.calls import Call
 from pubsubflow.model.messages import (
     GoneMessage,
@@ -11,6 +13,7 @@ from pubsubflow.model.messages import (
     StartedMessage,
 )
 
+MAX_KEY_CHARACTERS = 500
 Message = ResultMessage | StartedMessage | LogMessage | GoneMessage
 
 
@@ -24,6 +27,8 @@ class Item:
         done: Called after the commit with the answer.
         failed: Called when it cannot be folded; the error is the sender's.
         later: Called when it came too early and must be delivered again.
+        tried: A transaction with it broke, and may have committed all the same.
+        ids: What it makes gets these, in every transaction that tries: so a second can tell.
     """
 
     __slots__ = (
@@ -31,10 +36,12 @@ class Item:
         "done",
         "error",
         "failed",
+        "ids",
         "later",
         "payload",
         "postponed",
         "subject",
+        "tried",
         "what",
     )
 
@@ -54,6 +61,8 @@ class Item:
         self.later = later
         self.subject = subject
         self.payload = payload
+        self.tried = False
+        self.ids: list[UUID] = []
         self.reset()
 
     def reset(self) -> None:
@@ -61,3 +70,15 @@ class Item:
         self.answer: Any = None
         self.error: Exception | None = None
         self.postponed = False
+
+
+def check_key(key: str | None) -> None:
+    """Check a key that a caller chose.
+
+    Raises:
+        InvalidInput: It is too long for an index, or holds NUL.
+    """
+    if key is not None and (len(key) > MAX_KEY_CHARACTERS or "\x00" in key):
+        raise InvalidInput(
+            f"the key {key[:40]!r}… must have at most {MAX_KEY_CHARACTERS} characters and no NUL"
+        )

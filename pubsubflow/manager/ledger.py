@@ -4,6 +4,7 @@ Messages of one batch that concern the same run, task or gate meet here, so that
 or a burst of events costs one row each, not one a step.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -119,6 +120,7 @@ class CellWork:
     """A cell of a locked gate.
 
     Attributes:
+        present: The DAG stands in its file; one that is gone takes no events.
         stored: Rows in the `pending` table per place, as far as not consumed here.
         fresh: Events of this transaction that nothing has consumed yet, per place.
         changed: The cell must be written.
@@ -150,9 +152,10 @@ class GateWork:
         changed: The gate must be written.
     """
 
-    def __init__(self, row: Any, version: Version) -> None:
+    def __init__(self, row: Mapping[str, Any], version: Version) -> None:
         self.dag: int = row["dag"]
         self.version = version
+        self.present: bool = row["present"]
         self.paused: bool = row["paused"]
         self.active: int = row["active"]
         self.queued: int = row["queued"]
@@ -160,6 +163,18 @@ class GateWork:
         self.cells: dict[str, CellWork] = {}
         self.coming = 0
         self.changed = False
+
+    def empty(self) -> "GateWork":
+        """Return a gate of the same DAG that is open and where nothing is pending or active."""
+        row = {
+            "dag": self.dag,
+            "present": True,
+            "paused": False,
+            "active": 0,
+            "queued": 0,
+            "since": None,
+        }
+        return GateWork(row, self.version)
 
     @property
     def busy(self) -> bool:
@@ -230,6 +245,8 @@ class Ledger:
         logged: New events that were.
         starts: Runs made here, and stored ones that collect further events here.
         drops: Places that are emptied: (dag, cell, place, fate, reason).
+        revived: Events that are dead no more for a DAG: (event, dag).
+        republish: Messages to publish after the commit: (subject, payload).
         expiries: Places out of which older events are taken first: (dag, cell, place, before).
     """
 
@@ -247,4 +264,6 @@ class Ledger:
         self.logs: list[tuple[int, int, int, int, int, int, str]] = []
         self.attempts: list[tuple[Any, ...]] = []
         self.dead_letters: list[DeadLetter] = []
+        self.revived: list[tuple[int, int]] = []
+        self.republish: list[tuple[str, bytes]] = []
         self.datasets: dict[str, int] = {}

@@ -6,7 +6,7 @@ timer and nothing polls.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,22 +16,34 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pubsubflow.bus import STREAM_IN, Bus, Delivery, Message, Puller
-from pubsubflow.errors import ServiceStopped, Unavailable
+from pubsubflow.errors import BusUnavailable, ServiceStopped, StoreUnavailable, Unavailable
 from pubsubflow.manager.answers import Answers
 from pubsubflow.manager.fold import Fold, Folded
 from pubsubflow.manager.inputs import Item
 from pubsubflow.manager.news import publish_news
-from pubsubflow.model.calls import Call
+from pubsubflow.model.calls import Call, Timer, TimersDue
 from pubsubflow.model.messages import (
+    NO_NODE,
     Heartbeat,
+    Outcome,
+    ResultMessage,
     Subjects,
+    TaskError,
     decode_gone,
     decode_heartbeat,
     decode_log,
     decode_result,
     decode_started,
+    encode,
 )
-from pubsubflow.store.database import TRANSIENT, Connection, Database, begin
+from pubsubflow.store.database import (
+    TRANSIENT,
+    Connection,
+    Database,
+    begin,
+    printable,
+    translated,
+)
 from pubsubflow.store.fold import FoldTransaction
 from pubsubflow.store.queries import SQL
 
@@ -83,6 +95,7 @@ class Manager:
         self._listens = listens
         self._fold = Fold()
         self._waiting: deque[Item] = deque()
+        self._pause = 0.0
         self._wake = anyio.Event()
         self._heartbeats: dict[str, Heartbeat] = {}
         self._accepting = False
@@ -126,14 +139,28 @@ class Manager:
             self._accepting = False
             folding.set()
             self._wake.set()
+        _give_up(self._waiting)
 
     async def _listen(self, group: anyio.abc.TaskGroup, stopping: anyio.Event) -> None:
         answers = Answers(self._database)
         await group.start(answers.run, stopping)
-        await self._bus.subscribe(Subjects.HEARTBEAT, self._heard, queue="managers")
-        await self._bus.subscribe(Subjects.ASK, answers.asked, queue="managers")
+        await group.start(self._hear, Subjects.ASK, answers.asked, stopping)
+        await group.start(self._hear, Subjects.HEARTBEAT, self._heard, stopping)
         self._puller.credit(self._settings.credit)
         await group.start(partial(self._puller.run, stopping))
+
+    async def _hear(
+        self,
+        subject: str,
+        handler: Callable[[Message], None],
+        stopping: anyio.Event,
+        *,
+        task_status: TaskStatus[None],
+    ) -> None:
+        """Share a subject with the other managers until `stopping` is set."""
+        async with await self._bus.subscribe(subject, handler, queue="managers"):
+            task_status.started()
+            await stopping.wait()
 
     def _heard(self, message: Message) -> None:
         heartbeat = decode_heartbeat(message.data)
@@ -144,7 +171,7 @@ class Manager:
         kind = ".".join(delivery.subject.split(".", 3)[:3])
         try:
             what = _DECODERS[kind](delivery.data)
-        except (KeyError, msgspec.DecodeError) as error:
+        except (KeyError, ValueError, RecursionError) as error:
             what = error
         self._put(
             Item(
@@ -158,7 +185,10 @@ class Manager:
         )
 
     def _done(self, answer: Callable[[], None]) -> None:
-        answer()
+        try:
+            answer()
+        except BusUnavailable as error:
+            log.warning("manager.not_acknowledged", reason=str(error))  # it comes again by itself
         self._puller.credit(1)
 
     def _put(self, item: Item) -> None:
@@ -168,24 +198,22 @@ class Manager:
     async def _fold_until(self, stopping: anyio.Event, *, task_status: TaskStatus[None]) -> None:
         """Fold on one connection after the other; one that breaks is replaced."""
         batch: list[Item] = []
-        delay = 0.0
+        ready: Callable[[], None] = task_status.started
         while True:
             try:
                 async with self._database.connection() as connection:
-                    if delay:
-                        log.info("manager.store_back")
-                    delay = 0.0
-                    task_status.started()
+                    ready()
+                    ready = _already
                     await self._fold_on(connection, batch, stopping)
                     return
             except Unavailable as error:
-                if not delay:
+                if not self._pause:
                     log.warning("manager.store_away", reason=str(error))
                 if stopping.is_set():
-                    _give_up(batch, error)
+                    _give_up(batch)
                     return
-                delay = min(delay * 2 or 0.02, 0.5)
-                await anyio.sleep(delay)
+                self._pause = min(self._pause * 2 or 0.02, 0.5)
+                await anyio.sleep(self._pause)
 
     async def _fold_on(
         self, connection: Connection, batch: list[Item], stopping: anyio.Event
@@ -199,9 +227,9 @@ class Manager:
             await self._save_heartbeats(connection)
             while self._waiting and len(batch) < self._settings.batch:
                 batch.append(self._waiting.popleft())
+            await self._bury_unreadable(connection, batch)
             if batch:
                 await self._fold_batch(connection, batch)
-                batch.clear()
 
     async def _save_heartbeats(self, connection: Connection) -> None:
         if self._heartbeats:
@@ -211,40 +239,51 @@ class Manager:
                 "save_heartbeats", [(b.worker, b.host, b.pid, b.slots, b.busy) for b in beats]
             )
 
-    async def _fold_batch(self, connection: Connection, batch: Sequence[Item]) -> None:
-        """Fold a batch; if it cannot be, fold its items one by one to find the culprit."""
-        for item in batch:
-            if isinstance(item.what, Exception):
-                await self._bury(connection, item, item.what)
-        batch = [item for item in batch if not isinstance(item.what, Exception)]
+    async def _fold_batch(self, connection: Connection, batch: list[Item]) -> None:
+        """Fold a batch and empty it; if it cannot be, fold its items one by one.
+
+        What is done leaves the batch at once: the rest is folded on the next connection when
+        this one breaks.
+        """
         try:
-            await self._commit(connection, batch)
+            folded = await self._commit(connection, batch)
         except Unavailable:
+            for item in batch:
+                item.tried = True
             raise
         except Exception as error:
-            if connection.is_closed():
-                raise
-            if len(batch) > 1:
-                log.warning("manager.batch_split", items=len(batch), error=repr(error))
-                for item in batch:
-                    await self._fold_batch(connection, [item])
+            if len(batch) == 1:
+                log.exception("manager.item_refused", subject=batch[0].subject)
+                await self._refuse(connection, batch[0], error)
+                batch.clear()
                 return
-            log.exception("manager.item_refused", subject=batch[0].subject)
-            await self._bury(connection, batch[0], error)
-
-    async def _commit(self, connection: Connection, batch: Sequence[Item]) -> None:
-        if not batch:
+            log.warning("manager.batch_split", items=len(batch), error=repr(error))
+            while batch:
+                await self._fold_batch(connection, batch[:1])
+                del batch[0]
             return
+        done = batch.copy()
+        batch.clear()
+        self._committed(folded, done)
+
+    async def _commit(self, connection: Connection, batch: Sequence[Item]) -> Folded:
         while True:
             try:
-                async with begin(connection):
-                    folded = await self._fold.fold(batch, FoldTransaction(connection))
-                break
+                with translated():
+                    async with begin(connection):
+                        folded = await self._fold.fold(batch, FoldTransaction(connection))
             except TRANSIENT as error:
                 log.info("manager.started_over", reason=type(error).__name__)
+            else:
+                return folded
+
+    def _committed(self, folded: Folded, done: Sequence[Item]) -> None:
+        if self._pause:
+            log.info("manager.store_back")
+            self._pause = 0.0
         self._fold.committed(folded)
         self._publish(folded)
-        for item in batch:
+        for item in done:
             _tell(item)
 
     def _publish(self, folded: Folded) -> None:
@@ -254,14 +293,66 @@ class Manager:
         except Unavailable as error:
             log.warning("manager.not_published", reason=str(error))
 
-    async def _bury(self, connection: Connection, item: Item, error: Exception) -> None:
-        """Keep an item that cannot be folded as a dead letter, and tell its sender."""
+    async def _bury_unreadable(self, connection: Connection, batch: list[Item]) -> None:
+        for item in batch.copy():
+            if isinstance(item.what, Exception):
+                await self._refuse(connection, item, item.what)
+                batch.remove(item)
+
+    async def _refuse(self, connection: Connection, item: Item, error: Exception) -> None:
+        """Keep an item that cannot be folded as a dead letter, and tell its sender.
+
+        A result's task fails, or it would be handed out again and again; a timer is forgotten, or
+        the clock would call for ever.
+        """
+        if isinstance(item.what, TimersDue):
+            await self._refuse_timers(connection, item.what.timers, error)
+            item.done(None)
+            return
         if item.payload:
-            await connection.execute(
-                SQL["record_dead_letter"], item.subject, item.payload, f"{error!r}"
-            )
-            log.error("manager.dead_letter", subject=item.subject, reason=repr(error))
+            await self._bury(connection, item.subject, item.payload, error)
+            if isinstance(item.what, ResultMessage):
+                self._waiting.appendleft(_failure(item.what, error))
         item.failed(error)
+
+    async def _refuse_timers(
+        self, connection: Connection, timers: Sequence[Timer], error: Exception
+    ) -> None:
+        if len(timers) > 1:
+            for timer in timers:
+                alone = Item(TimersDue((timer,)), done=_already, failed=_already)
+                await self._fold_batch(connection, [alone])
+            return
+        for timer in timers:
+            await self._bury(connection, f"timer.{timer.kind}", encode(timer), error)
+            with translated():
+                await connection.fetch(SQL["take_timers"], [timer.number])
+
+    async def _bury(
+        self, connection: Connection, subject: str, payload: bytes, error: Exception
+    ) -> None:
+        with translated():
+            await FoldTransaction(connection).write(
+                "record_dead_letters",
+                [("message", subject, None, payload, printable(repr(error)))],
+            )
+        log.error("manager.dead_letter", subject=subject, reason=repr(error))
+
+
+def _failure(result: ResultMessage, error: Exception) -> Item:
+    """Return what ends the task of a result that cannot be stored."""
+    reason = " ".join(f"its result cannot be stored: {error}".split())
+    what = msgspec.structs.replace(
+        result,
+        outcome=Outcome.FAILED,
+        value=b"",
+        length=None,
+        emits=(),
+        error=TaskError(type(error).__name__, reason, final=True),
+        then=NO_NODE,
+        follow=None,
+    )
+    return Item(what, done=_already, failed=_already)
 
 
 def _tell(item: Item) -> None:
@@ -273,11 +364,17 @@ def _tell(item: Item) -> None:
         item.done(item.answer)
 
 
-def _give_up(batch: Sequence[Item], error: Unavailable) -> None:
-    """Answer callers at the end; messages stay on the bus for the next manager."""
-    for item in batch:
-        if not item.payload:
-            item.failed(error)
+def _give_up(items: Iterable[Item]) -> None:
+    """Answer callers at the end, and give messages back for the next manager."""
+    for item in items:
+        if item.later is not None:
+            item.later()
+        else:
+            item.failed(StoreUnavailable("the manager stopped before it could carry this out"))
+
+
+def _already(_: object = None) -> None:
+    """Do nothing: it was done before, or nobody waits for it."""
 
 
 def _settle(answered: asyncio.Future[Any], answer: Any) -> None:

@@ -1,11 +1,17 @@
 """What goes out after a commit: orders for workers, news for whoever listens."""
 
+from functools import partial
+
 import msgspec
+import structlog
 
 from pubsubflow.bus import Bus
+from pubsubflow.errors import MessageRefused
 from pubsubflow.manager.fold import Folded
 from pubsubflow.model.messages import CancelOrder, Subjects, encode
 from pubsubflow.model.states import RunState
+
+log = structlog.get_logger()
 
 _json = msgspec.json.Encoder().encode
 
@@ -16,39 +22,50 @@ def publish_news(bus: Bus, folded: Folded) -> None:
     Raises:
         BusUnavailable: Too much waits for the socket already.
     """
+    publish = partial(_publish, bus)
     ledger = folded.ledger
     for queue, order in folded.orders:
-        bus.publish(Subjects.task(queue, order), encode(order))
+        publish(Subjects.task(queue, order), encode(order))
     for run in ledger.runs.values():
         if run.cancelled:
-            bus.publish(Subjects.CANCEL, encode(CancelOrder(run.number, run.error or "cancelled")))
+            publish(Subjects.CANCEL, encode(CancelOrder(run.number, run.error or "cancelled")))
     for run_id, dag_id, state in _run_news(folded):
         news = {"run_id": run_id, "dag_id": dag_id, "state": state}
-        bus.publish(f"psf.evt.run.{run_id}", _json(news))
+        publish(f"psf.evt.run.{run_id}", _json(news))
     for event in ledger.logged:
-        bus.publish(f"psf.evt.dataset.{event.event_id}", _json(event.info))
+        publish(f"psf.evt.dataset.{event.event_id}", _json(event.info))
     for number in {row[0] for row in ledger.logs}:
-        bus.publish(f"{Subjects.LIVE_LOG}.{number}", b"")
+        publish(f"{Subjects.LIVE_LOG}.{number}", b"")
+    for subject, payload in ledger.republish:
+        bus.publish(subject, payload)
     if ledger.timers:
-        bus.publish(Subjects.TIMERS_CHANGED, b"")
+        publish(Subjects.TIMERS_CHANGED, b"")
+
+
+def _publish(bus: Bus, subject: str, payload: bytes) -> None:
+    """Publish one message; one that this NATS will never take must not keep back the others."""
+    try:
+        bus.publish(subject, payload)
+    except MessageRefused as error:
+        log.error("manager.message_refused", subject=subject, reason=str(error))  # noqa: TRY400
 
 
 def _run_news(folded: Folded) -> list[tuple[str, str, str]]:
     ledger = folded.ledger
     news = [
-        (str(run.run_id), run.version.spec.dag_id, str(run.state))
-        for run in ledger.new_runs
-        if run.number not in ledger.runs or ledger.runs[run.number].outcome is None
+        (str(start.run_id), start.gate.version.spec.dag_id, str(start.state or RunState.QUEUED))
+        for start in ledger.starts.values()
+        if start.refused is None
+        and (start.number not in ledger.runs or ledger.runs[start.number].outcome is None)
     ]
     news += [
         (run.facts.run_id, run.version.spec.dag_id, str(run.outcome))
         for run in ledger.runs.values()
         if run.outcome is not None
     ]
-    started = {run.number for run in ledger.new_runs}
     news += [
         (run.facts.run_id, run.version.spec.dag_id, str(RunState.RUNNING))
         for run in ledger.runs.values()
-        if run.new and run.outcome is None and run.number not in started
+        if run.new and run.outcome is None and run.number not in ledger.starts
     ]
     return news

@@ -58,7 +58,7 @@ class Past:
         """Return the runs that the events would make in a gate where nothing is pending."""
         rehearsal = Ledger(self._ledger.now)
         scheduling = self._scheduling.elsewhere(rehearsal)
-        empty = gate.copy()
+        empty = gate.empty()
         for event in events:
             try:
                 keys = cell_keys(empty, event)
@@ -85,7 +85,9 @@ class Past:
             starts.append(start)
         if not call.partitions:
             starts = [
-                self._start(gate, tick_key(slot, moment), f"backfill of {moment.isoformat()}", moment)
+                self._start(
+                    gate, tick_key(slot, moment), f"backfill of {moment.isoformat()}", moment
+                )
                 for slot, moment in self._moments(gate, call)
             ]
         for start in starts:
@@ -96,9 +98,7 @@ class Past:
     def _start(
         self, gate: GateWork, run_key: str, cause: str, moment: datetime | None = None
     ) -> Start:
-        return self._scheduling.make(
-            gate, WHOLE, run_key, "backfill", cause, logical_time=moment
-        )
+        return self._scheduling.make(gate, WHOLE, run_key, "backfill", cause, logical_time=moment)
 
     def _moments(self, gate: GateWork, call: Backfill) -> list[tuple[int, datetime]]:
         schedule, spec = gate.version.schedule, gate.version.spec

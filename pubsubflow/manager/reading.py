@@ -12,9 +12,7 @@ async def read_infos(
     rows: Sequence[Row], versions: Versions, transaction: FoldTransaction
 ) -> list[LoggedEvent]:
     """Return the events of rows, in their order."""
-    await versions.load(
-        transaction, {row["version"] for row in rows if row["version"] is not None}
-    )
+    await versions.load(transaction, {row["version"] for row in rows if row["version"] is not None})
     return [_event(row, versions) for row in rows]
 
 

@@ -51,7 +51,9 @@ def read_refused(payload: bytes) -> RefusedRun:
     try:
         return msgspec.json.decode(payload, type=RefusedRun)
     except msgspec.DecodeError as error:
-        raise InvalidInput(f"the payload is not what a dead letter of a run holds: {error}") from error
+        raise InvalidInput(
+            f"the payload is not what a dead letter of a run holds: {error}"
+        ) from error
 
 
 def make_again(
@@ -67,9 +69,7 @@ def make_again(
     Raises:
         InvalidInput: The params do not fit.
     """
-    start = scheduling.make(
-        gate, "", refused.run_key, "dataset", "sent again after it was refused"
-    )
+    start = scheduling.make(gate, "", refused.run_key, "dataset", "sent again after it was refused")
     start.partition = refused.partition
     if refused.params is not None:
         start.params = validate_params(gate.version.spec, refused.params)

@@ -1,10 +1,11 @@
 """Folds what workers say into the runs: starts, endings, retries, deaths."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from pubsubflow.manager.ledger import EndedTask, Ledger, LiveTask, LoggedEvent, RunWork
+from pubsubflow.manager.versions import Version
 from pubsubflow.model.calls import Timer
 from pubsubflow.model.messages import (
     NO_NODE,
@@ -17,9 +18,10 @@ from pubsubflow.model.messages import (
     StartedMessage,
     TaskError,
 )
-from pubsubflow.model.progress import Steps, finish
+from pubsubflow.model.progress import Steps, begin, finish
 from pubsubflow.model.retry import Redeliver, Retry, after_crash, after_failure
 from pubsubflow.model.states import RunState, TaskState
+from pubsubflow.store.database import printable
 
 _FINAL = {
     Outcome.SUCCESS: TaskState.SUCCESS,
@@ -44,10 +46,25 @@ class Running:
         self._new_id = new_id
         self._chance = chance
 
+    def start(self, number: int, version: Version, info: bytes) -> None:
+        """Start a run: hand out the tasks that wait for nothing."""
+        progress, steps = begin(version.plan)
+        run = RunWork(number, version, progress, info, new=True)
+        self._ledger.runs[number] = run
+        seconds = version.spec.timeout_seconds
+        if seconds is not None:
+            due = self._ledger.now + timedelta(seconds=seconds)
+            self._ledger.timers.append(Timer(due, "run_timeout", version.dag, number))
+        self.take(run, steps)
+        if not version.spec.tasks:
+            self.close(run, RunState.SUCCESS)
+
     def started(self, message: StartedMessage) -> None:
         """A task runs: note its worker. One that was redelivered changes hands."""
         task = self._fenced(message)
-        if task is not None and task.state in (TaskState.QUEUED, TaskState.RUNNING):
+        if task is None or (task.chained and task.worker != message.worker):
+            return
+        if task.state in (TaskState.QUEUED, TaskState.RUNNING):
             task.state = TaskState.RUNNING
             task.worker = message.worker
             task.started_at = _moment(message.started_at)
@@ -81,7 +98,9 @@ class Running:
     def finished(self, message: ResultMessage) -> None:
         """Fold how an attempt ended; a void fence changes nothing."""
         task = self._fenced(message)
-        if task is None or (task.chained and task.worker != message.worker):
+        if task is None or task.chained != (message.after != NO_NODE):
+            return
+        if task.chained and task.worker != message.worker:
             return
         run = self._ledger.runs[message.run]
         spec = run.version.spec.tasks[message.node]
@@ -166,6 +185,8 @@ class Running:
         key = (timer.node or 0, NOT_MAPPED if timer.map_index is None else timer.map_index)
         task = run.live.get(key) if run is not None else None
         if run is None or task is None or task.state is not TaskState.UP_FOR_RETRY:
+            return
+        if task.attempt != timer.attempt:
             return
         self._hand_out(run, key, task, attempt=task.attempt + 1, delivery=1)
 
@@ -282,7 +303,7 @@ class Running:
                     str(event_id),
                     emit.uri,
                     emit.extra,
-                    emit.partition,
+                    None if emit.partition is None else printable(emit.partition),
                     self._ledger.now,
                     "task",
                     run.facts.run_id,
@@ -292,5 +313,6 @@ class Running:
                 run.number,
                 node,
                 map_index,
+                trail=(*run.facts.trail, run.version.dag),
             )
         )

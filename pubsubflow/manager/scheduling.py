@@ -1,16 +1,16 @@
 """Folds events, ticks and deadlines into runs; decides by `model`, reads and writes nothing."""
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
+from pubsubflow.errors import InvalidInput
 from pubsubflow.manager.ledger import CellWork, Fate, GateWork, Ledger, LoggedEvent, Start
 from pubsubflow.model.calls import Timer
 from pubsubflow.model.cells import Firing, add, decide, expiry, new_cell, run_deadlines
 from pubsubflow.model.conditions import Batch, Debounce, Input, Latest, Tick, ticks
 from pubsubflow.model.expressions import holds
 from pubsubflow.model.partitions import map_key
-from pubsubflow.errors import InvalidInput
 from pubsubflow.model.timetable import next_tick
 
 RERUN = "rerun"
@@ -47,6 +47,10 @@ class Scheduling:
         self._new_id = new_id
         self._take_number = take_number
         self._now = ledger.now.timestamp()
+
+    def elsewhere(self, ledger: Ledger) -> "Scheduling":
+        """Return one like it that works on another ledger."""
+        return Scheduling(ledger, new_id=self._new_id, take_number=self._take_number)
 
     def event(self, gate: GateWork, event: LoggedEvent) -> None:
         """Let one event through a gate whose DAG subscribes to its dataset."""
@@ -319,9 +323,7 @@ class Scheduling:
                 )
             )
 
-    def _consume(
-        self, gate: GateWork, cell: CellWork, places: Iterable[int], start: Start
-    ) -> int:
+    def _consume(self, gate: GateWork, cell: CellWork, places: Iterable[int], start: Start) -> int:
         """Give a run what is pending in places; return how many events that are."""
         total = 0
         for number in places:

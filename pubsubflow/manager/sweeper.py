@@ -12,7 +12,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pubsubflow.bus import Bus
-from pubsubflow.errors import Unavailable
+from pubsubflow.errors import MessageRefused, Unavailable
 from pubsubflow.manager.dispatch import Dispatch
 from pubsubflow.manager.ledger import Ledger, LiveTask, RunWork, decode_progress
 from pubsubflow.manager.versions import Versions
@@ -89,7 +89,12 @@ class Sweeper:
             )
         published = 0
         for queue, order in orders:
-            published += await self._bus.publish_durable(Subjects.task(queue, order), encode(order))
+            try:
+                published += await self._bus.publish_durable(
+                    Subjects.task(queue, order), encode(order)
+                )
+            except MessageRefused as error:
+                log.error("sweeper.message_refused", reason=str(error))  # noqa: TRY400
         if published:
             log.warning("sweeper.republished", tasks=published)
         async with self._database.connection() as connection:

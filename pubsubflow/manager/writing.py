@@ -3,6 +3,7 @@
 import msgspec
 
 from pubsubflow.manager.ledger import Ledger, RunWork
+from pubsubflow.model.cells import encode_cell
 from pubsubflow.model.states import RunState
 from pubsubflow.store.fold import FoldTransaction
 
@@ -13,26 +14,25 @@ async def write(ledger: Ledger, transaction: FoldTransaction) -> None:
     """Write all that a ledger holds."""
     runs = sorted(ledger.runs.values(), key=lambda run: run.number)
     await _write_events(ledger, transaction)
-    await _write_new_runs(ledger, transaction)
+    await _write_starts(ledger, transaction)
+    await _write_fates(ledger, transaction)
+    await _write_gates(ledger, transaction)
     await _write_tasks(runs, transaction)
     await _write_runs(runs, transaction)
     await transaction.write("record_attempts", ledger.attempts)
     await transaction.write("record_logs", ledger.logs)
     await transaction.write(
         "set_timers",
-        [(t.due_at, t.kind, t.dag, t.run, t.node, t.map_index, t.attempt) for t in ledger.timers],
+        [
+            (t.due_at, t.kind, t.dag, t.run, t.node, t.map_index, t.attempt, t.cell)
+            for t in ledger.timers
+        ],
     )
     await transaction.write(
-        "write_gates",
+        "record_dead_letters",
         [
-            (
-                gate.dag,
-                gate.active,
-                gate.queued,
-                "{" + ",".join(map(str, gate.pending)) + "}",
-            )
-            for gate in ledger.gates.values()
-            if gate.changed
+            (letter.kind, letter.subject, letter.dag, letter.payload, letter.reason)
+            for letter in ledger.dead_letters
         ],
     )
 
@@ -52,59 +52,102 @@ async def _write_events(ledger: Ledger, transaction: FoldTransaction) -> None:
                 event.run,
                 event.node,
                 event.map_index,
+                "{" + ",".join(map(str, event.trail)) + "}",
             )
             for event in ledger.logged
         ],
     )
-    await transaction.write(
-        "consume_pending",
-        [(run.version.dag, place, run.number) for run in ledger.new_runs for place in run.drained],
-    )
-    await transaction.write(
-        "record_pending",
-        [
-            (gate.dag, place, event.number)
-            for gate in ledger.gates.values()
-            for place, events in enumerate(gate.fresh)
-            for event in events
-        ],
-    )
 
 
-async def _write_new_runs(ledger: Ledger, transaction: FoldTransaction) -> None:
+async def _write_starts(ledger: Ledger, transaction: FoldTransaction) -> None:
+    """Write runs that were made or admitted, and what they consume."""
+    starts = [start for start in ledger.starts.values() if start.refused is None]
+    new = [start for start in starts if not start.stored]
     await transaction.write(
         "create_runs",
         [
             (
-                run.number,
-                run.run_id,
-                run.version.dag,
-                run.version.number,
-                run.run_key,
-                run.kind,
-                run.state,
-                run.params,
-                run.logical_time,
-                run.partition,
-                run.cause,
+                start.number,
+                start.run_id,
+                start.gate.dag,
+                start.gate.version.number,
+                start.run_key,
+                start.kind,
+                start.state or RunState.QUEUED,
+                start.params or {},
+                start.logical_time,
+                start.partition,
+                start.cause,
             )
-            for run in ledger.new_runs
+            for start in new
+        ],
+    )
+    await transaction.write(
+        "admit_collected",
+        [
+            (start.number, start.gate.version.number, start.params, start.cause, start.state)
+            for start in starts
+            if start.stored and start.state is not None
         ],
     )
     await transaction.write(
         "queue_runs",
         [
-            (run.version.dag, run.number, run.info)
-            for run in ledger.new_runs
-            if run.state is RunState.QUEUED
+            (start.gate.dag, start.number, start.info)
+            for start in starts
+            if start.state is RunState.QUEUED
+        ],
+    )
+    await transaction.write("expire_pending", ledger.expiries)
+    await transaction.write(
+        "consume_pending",
+        [
+            (start.gate.dag, cell, place, start.number)
+            for start in starts
+            for cell, place in start.drained
         ],
     )
     await transaction.write(
         "record_run_events",
+        [(start.number, event.number, place) for start in starts for event, place in start.fresh],
+    )
+
+
+async def _write_fates(ledger: Ledger, transaction: FoldTransaction) -> None:
+    await transaction.write("drop_pending", ledger.drops)
+    await transaction.write("revive_events", ledger.revived)
+    unique = {(fate.event.number, fate.dag, fate.place, fate.cell): fate for fate in ledger.fates}
+    await transaction.write(
+        "record_fates", [(*key, fate.fate, fate.reason) for key, fate in unique.items()]
+    )
+
+
+async def _write_gates(ledger: Ledger, transaction: FoldTransaction) -> None:
+    changed = [
+        (gate, cell)
+        for gate in ledger.gates.values()
+        for cell in gate.cells.values()
+        if cell.changed
+    ]
+    await transaction.write(
+        "record_pending",
         [
-            (run.number, event.number, place)
-            for run in ledger.new_runs
-            for event, place in run.consumed
+            (gate.dag, cell.key, place, event.number)
+            for gate, cell in changed
+            for place, events in enumerate(cell.fresh)
+            for event in events
+        ],
+    )
+    await transaction.write(
+        "write_cells",
+        [(gate.dag, cell.key, encode_cell(cell.cell), cell.open) for gate, cell in changed],
+    )
+    await transaction.write(
+        "write_gates",
+        [
+            (gate.dag, gate.paused, gate.active, gate.queued, gate.since)
+            for gate in ledger.gates.values()
+            if gate.changed
         ],
     )
 

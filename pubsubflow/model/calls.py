@@ -66,6 +66,7 @@ class StartRun(Struct, frozen=True):
     logical_time: datetime | None = None
     run_key: str | None = None
     cause: str = "asked for"
+    partition: str | None = None
 
 
 class SetPaused(Struct, frozen=True):

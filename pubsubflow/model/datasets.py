@@ -2,11 +2,12 @@
 
 import re
 from functools import lru_cache
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pubsubflow.errors import DefinitionError
 
 MAX_URI_CHARACTERS = 1500
+MAX_URI_BYTES = 2500
 
 
 def normalise_uri(uri: object) -> str:
@@ -14,14 +15,15 @@ def normalise_uri(uri: object) -> str:
 
     Raises:
         DefinitionError: It is no URI, holds white space or control characters, a password, or
-            more than 1,500 characters.
+            more than 1,500 characters or 2,500 bytes.
     """
     if not isinstance(uri, str) or not uri.strip():
         raise DefinitionError(f"a dataset needs a URI such as 's3://lake/orders', not {uri!r}")
-    if len(uri) > MAX_URI_CHARACTERS:
-        raise DefinitionError(
-            f"the URI {uri[:60]!r}… has {len(uri)} characters; at most {MAX_URI_CHARACTERS} fit"
-        )
+    return _normalised(uri)
+
+
+@lru_cache(maxsize=8192)
+def _normalised(uri: str) -> str:
     if any(character.isspace() or not character.isprintable() for character in uri):
         raise DefinitionError(f"the URI {uri!r} holds white space; write it percent-encoded")
     try:
@@ -37,9 +39,27 @@ def normalise_uri(uri: object) -> str:
         raise DefinitionError(
             f"the URI of host {host!r} holds a password; name the dataset without it"
         )
-    return urlunsplit(
-        (parts.scheme.lower(), user + at + host.lower(), parts.path.rstrip("/"), parts.query, "")
-    )
+    identity = _written(parts, user + at + host.lower())
+    longest = max(len(uri), len(identity))
+    if longest > MAX_URI_CHARACTERS:
+        raise DefinitionError(
+            f"the URI {uri[:60]!r}… has {longest} characters; at most {MAX_URI_CHARACTERS} fit"
+        )
+    if len(identity.encode()) > MAX_URI_BYTES:
+        raise DefinitionError(
+            f"the URI {uri[:60]!r}… takes more than {MAX_URI_BYTES} bytes; write it in ASCII"
+        )
+    return identity
+
+
+def _written(parts: SplitResult, authority: str) -> str:
+    """Put a URI together (RFC 3986 §5.3); urllib's own way differs between Python's versions.
+
+    `x:/a` and `x:///a` are one: an authority that is missing is empty.
+    """
+    slashes = "//" if authority or parts.path.startswith("/") else ""
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}:{slashes}{authority}{parts.path.rstrip('/')}{query}"
 
 
 def normalise_pattern(pattern: object) -> str:
@@ -57,9 +77,9 @@ def normalise_pattern(pattern: object) -> str:
 @lru_cache(maxsize=4096)
 def pattern_expression(pattern: str) -> str:
     """Return the regular expression that a pattern stands for; the same for Python and Postgres."""
-    escaped = (re.escape(piece) for piece in re.split(r"(\*\*|\*)", pattern))
-    translated = ({r"\*\*": ".*", r"\*": "[^/]*"}.get(piece, piece) for piece in escaped)
-    return f"^{''.join(translated)}$"
+    wild = {"**": ".*", "*": "[^/]*"}
+    pieces = re.split(r"(\*\*|\*)", pattern)
+    return f"^{''.join(wild.get(piece) or re.escape(piece) for piece in pieces)}$"
 
 
 def matches(pattern: str, uri: str) -> bool:

@@ -124,15 +124,24 @@ def finish(
     advance = _Advance(plan, progress, steps)
     entry = progress.nodes[node]
     entry.length = length
+    left_out: list[int] = []
     if follow is not None and state is TaskState.SUCCESS:
-        advance.skip(_not_followed(plan, plan.spec.tasks[node], follow))
+        left_out = advance.skip(_not_followed(plan, plan.spec.tasks[node], follow))
     advance.count(node, state)
+    for skipped in left_out:
+        advance.decide(plan.downstream[skipped])
     return steps
 
 
 def _not_followed(plan: Plan, task: TaskSpec, follow: Sequence[str]) -> list[int]:
-    """Return the nodes that a branch or a short circuit leaves out, in order."""
-    downstream = plan.downstream
+    """Return the nodes that a branch or a short circuit leaves out, in order.
+
+    One that runs always is not left out, nor is what follows from it alone.
+    """
+    downstream = [
+        [node for node in nodes if plan.spec.tasks[node].trigger_rule is not TriggerRule.ALWAYS]
+        for nodes in plan.downstream
+    ]
     if task.role == "short_circuit":
         return sorted(_reachable(downstream, downstream[task.node]))
     chosen = [node for node in downstream[task.node] if plan.spec.tasks[node].task_id in follow]
@@ -168,11 +177,12 @@ class _Advance:
             self._completed(1)
         self.decide(self._downstream[node])
 
-    def skip(self, nodes: Iterable[int]) -> None:
-        """Skip nodes whatever their trigger rule says, unless they have started."""
-        for node in nodes:
-            if self._progress.nodes[node].total == UNDECIDED:
-                self._settle(node, TaskState.SKIPPED)
+    def skip(self, nodes: Iterable[int]) -> list[int]:
+        """Skip nodes, unless they have started, and return those that are skipped now."""
+        open_nodes = [node for node in nodes if self._progress.nodes[node].total == UNDECIDED]
+        for node in open_nodes:
+            self._settle(node, TaskState.SKIPPED)
+        return open_nodes
 
     def decide(self, nodes: Iterable[int]) -> None:
         """Decide about nodes one of whose upstream nodes has changed, and what follows."""
@@ -190,9 +200,14 @@ class _Advance:
         if verdict is None:
             return False
         if verdict is TaskState.QUEUED:
-            return self._start(task)
+            return self._lengths_known(task) and self._start(task)
         self._settle(node, verdict)
         return True
+
+    def _lengths_known(self, task: TaskSpec) -> bool:
+        """Whether all that a task is mapped over is complete; its rule may not wait for that."""
+        nodes = self._progress.nodes
+        return all(factor.node is None or nodes[factor.node].complete for factor in task.factors)
 
     def _start(self, task: TaskSpec) -> bool:
         entry = self._progress.nodes[task.node]
@@ -232,7 +247,10 @@ class _Advance:
 
 
 def factor_sizes(plan: Plan, task: TaskSpec, progress: Progress) -> tuple[int, ...] | str:
-    """Return the number of elements of each factor, or why one cannot be mapped over."""
+    """Return the number of elements of each factor, or why one cannot be mapped over.
+
+    A task that did not succeed gave no elements.
+    """
     sizes = []
     for factor in task.factors:
         if factor.node is None:
@@ -240,9 +258,9 @@ def factor_sizes(plan: Plan, task: TaskSpec, progress: Progress) -> tuple[int, .
             continue
         entry = progress.nodes[factor.node]
         length = entry.success if plan.spec.tasks[factor.node].mapped else entry.length
-        if length is None:
+        if length is None and entry.success:
             return f"it is mapped over a result that is no list ({factor.name or 'expand_kwargs'})"
-        sizes.append(length)
+        sizes.append(length or 0)
     return tuple(sizes)
 
 

@@ -7,6 +7,7 @@ from msgspec import Struct
 from pubsubflow.model.structure import RetryPolicy
 
 MAX_CRASHES = 3
+LONGEST_DELAY_SECONDS = 366 * 86_400.0
 
 
 class Retry(Struct, frozen=True):
@@ -37,10 +38,19 @@ def after_failure(
     """
     if final or attempt > policy.retries:
         return GiveUp()
-    delay = policy.delay_seconds * policy.backoff ** (attempt - 1)
+    delay = _delay_seconds(policy, attempt) * (1 + policy.jitter * chance)
+    return Retry(now + timedelta(seconds=delay))
+
+
+def _delay_seconds(policy: RetryPolicy, attempt: int) -> float:
+    """Return the delay without jitter; growth beyond a year, or beyond all numbers, is a year."""
+    longest = LONGEST_DELAY_SECONDS
     if policy.max_delay_seconds is not None:
-        delay = min(delay, policy.max_delay_seconds)
-    return Retry(now + timedelta(seconds=delay * (1 + policy.jitter * chance)))
+        longest = min(longest, policy.max_delay_seconds)
+    try:
+        return min(policy.delay_seconds * policy.backoff ** (attempt - 1), longest)
+    except OverflowError:
+        return longest
 
 
 def after_crash(

@@ -8,6 +8,10 @@ from msgspec import Struct
 
 from pubsubflow.errors import DefinitionError
 
+SHORTEST_SECONDS = 0.1
+LONGEST_SECONDS = 3660 * 86_400.0
+_FIELDS = 5
+
 
 class Cron(Struct, frozen=True, tag="cron"):
     """A cron expression of five fields in a time zone.
@@ -30,9 +34,13 @@ class Cron(Struct, frozen=True, tag="cron"):
             raise DefinitionError(
                 f"unknown time zone {self.tz!r}; use an IANA name such as 'Europe/Warsaw'"
             ) from error
+        if not isinstance(self.expression, str) or len(self.expression.split()) != _FIELDS:
+            raise DefinitionError(
+                f"bad cron expression {self.expression!r}: it needs five fields, as in '0 16 * * *'"
+            )
         try:
             CronSim(self.expression, datetime(2026, 1, 1, tzinfo=zone))
-        except (CronSimError, AttributeError, TypeError) as error:
+        except CronSimError as error:
             raise DefinitionError(f"bad cron expression {self.expression!r}: {error}") from error
 
     def after(self, moment: datetime) -> datetime | None:
@@ -50,9 +58,12 @@ class Every(Struct, frozen=True, tag="every"):
     seconds: float
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError unless the interval is at least a tenth of a second."""
-        if not self.seconds >= 0.1:  # noqa: PLR2004
-            raise DefinitionError(f"Every needs at least 0.1 s, not {self.seconds} s")
+        """Raise DefinitionError unless the interval is from 0.1 s to ten years."""
+        if not SHORTEST_SECONDS <= self.seconds <= LONGEST_SECONDS:
+            raise DefinitionError(
+                f"Every needs at least {SHORTEST_SECONDS} s and at most 3660 days, "
+                f"not {self.seconds} s"
+            )
 
     def after(self, moment: datetime, start: datetime | None = None) -> datetime:
         """Return the first tick after `moment`."""

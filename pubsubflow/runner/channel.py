@@ -9,7 +9,7 @@ from pubsubflow.model.messages import Ask, Piece, decode_piece, encode
 from pubsubflow.runner.frames import FrameDecoder, send_frame
 from pubsubflow.runner.protocol import ANSWER, NUMBERED, QUESTION
 
-_CHUNK_BYTES = 262_144
+_CHUNK_BYTES = 65_536
 
 
 class Channel:

@@ -25,6 +25,7 @@ from pubsubflow.runner.zygote import RECORD, REQUEST, Call, Setup
 
 log = structlog.get_logger(__name__)
 
+PRELOAD = ("pubsubflow", "pubsubflow.runner.main")
 _STOP_SECONDS = 5.0
 _FAILED_STARTS = 3
 
@@ -133,7 +134,7 @@ class ForkServer:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, *, preload: Sequence[str] = ("pubsubflow",)) -> AsyncIterator[Self]:
+    async def start(cls, *, preload: Sequence[str] = PRELOAD) -> AsyncIterator[Self]:
         """Run a fork server for the length of the context; its children end with it.
 
         Args:

@@ -10,7 +10,7 @@ import anyio
 
 from pubsubflow.runner.frames import FrameDecoder, pack
 
-_CHUNK_BYTES = 262_144
+_CHUNK_BYTES = 65_536
 _HIGH_WATER_BYTES = 1 << 20
 
 

@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from pubsubflow.model.conditions import Input, inputs
+from pubsubflow.model.conditions import Input, inputs, ticks
+from pubsubflow.model.datasets import pattern_expression
 from pubsubflow.model.structure import DagSpec, LoadedFile
 from pubsubflow.model.timetable import next_tick
+from pubsubflow.store.carrying import carry
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.queries import SQL
 
@@ -86,13 +88,13 @@ async def _save_datasets(
             [dataset.extra for dataset in rows],
         )
     uris = {uri for spec in specs for task in spec.tasks for uri in task.outlets}
-    uris.update(place.uri for spec in specs for place in _places(spec))
+    uris.update(place.uri for spec in specs for place in _places(spec) if not place.pattern)
     if uris:
         await connection.fetch(SQL["name_datasets"], sorted(uris))
 
 
 def _places(spec: DagSpec) -> list[Input]:
-    return list(inputs(spec.condition)) if spec.condition is not None else []
+    return list(inputs(spec.schedule.condition)) if spec.schedule is not None else []
 
 
 async def _put_in_force(connection: Connection, specs: Sequence[DagSpec]) -> None:
@@ -117,47 +119,54 @@ async def _open_gates(
 ) -> None:
     """Lock the gates of changed DAGs, carry over what is pending, subscribe, set the clock."""
     dags = sorted(versions)
-    old = await connection.fetch(SQL["lock_changed_gates"], dags)
-    for row in old:
-        if any(row["pending"]):
-            await _carry_over(connection, row["dag"], _decode_spec(row["spec"]), specs[row["dag"]])
-    await connection.execute(SQL["open_gates"], dags, [versions[dag] for dag in dags])
+    now = datetime.now(UTC)
+    for row in await connection.fetch(SQL["lock_changed_gates"], dags):
+        old, new = _decode_spec(row["spec"]).schedule, specs[row["dag"]].schedule
+        if old is not None and old != new:
+            await carry(connection, row["dag"], old, new, now)
+    since = [specs[dag].subscribe_from for dag in dags]
+    await connection.execute(SQL["open_gates"], dags, [versions[dag] for dag in dags], since)
+    await _subscribe(
+        connection, [(dag, place) for dag in dags for place in _places(specs[dag])], dags
+    )
+    await connection.execute(SQL["catch_up_later"], dags)
+    await _set_ticks(connection, {dag: specs[dag] for dag in dags}, now)
+
+
+async def _subscribe(
+    connection: Connection, places: Sequence[tuple[int, Input]], dags: Sequence[int]
+) -> None:
     await connection.execute(SQL["drop_subscriptions"], dags)
-    places = [(dag, place.uri) for dag in dags for place in _places(specs[dag])]
+    exact = [(dag, place.uri) for dag, place in places if not place.pattern]
+    await connection.execute(SQL["subscribe"], [dag for dag, _ in exact], [uri for _, uri in exact])
+    matching = [(dag, place.uri) for dag, place in places if place.pattern]
     await connection.execute(
-        SQL["subscribe"], [dag for dag, _ in places], [uri for _, uri in places]
+        SQL["subscribe_patterns"],
+        [dag for dag, _ in matching],
+        [pattern for _, pattern in matching],
+        [pattern_expression(pattern) for _, pattern in matching],
     )
-    await _set_ticks(connection, {dag: specs[dag] for dag in dags})
 
 
-async def _carry_over(connection: Connection, dag: int, old: DagSpec, new: DagSpec) -> None:
-    """Move pending events to the places where their dataset stands in the new version."""
-    free: dict[str, list[int]] = {}
-    for place in _places(old):
-        free.setdefault(place.uri, []).append(place.place)
-    moves = [(free[place.uri].pop(0), place.place) for place in _places(new) if free.get(place.uri)]
-    await connection.execute(
-        SQL["move_pending"], dag, [old for old, _ in moves], [new for _, new in moves]
-    )
-    await connection.execute(SQL["count_pending"], dag, len(_places(new)))
-
-
-async def _set_ticks(connection: Connection, specs: dict[int, DagSpec]) -> None:
-    """Set the next tick of each DAG with a timetable.
+async def _set_ticks(connection: Connection, specs: dict[int, DagSpec], now: datetime) -> None:
+    """Set the next tick of every timetable.
 
     With catch-up a DAG that never ticked begins at its start; otherwise time counts from now.
     """
     kept = await connection.fetch(SQL["drop_ticks"], sorted(specs))
-    due_before = {row["dag"]: row["due_at"] for row in kept}
-    now = datetime.now(UTC)
+    due_before = {(row["dag"], row["node"]): row["due_at"] for row in kept}
     rows = []
     for dag, spec in sorted(specs.items()):
-        if spec.timetable is None:
-            continue
-        since = now
-        if spec.catchup and spec.start is not None:
-            since = due_before.get(dag, spec.start) - MOMENT
-        tick = next_tick(spec.timetable, since, spec.start, spec.end)
-        if tick is not None:
-            rows.append((dag, tick))
-    await connection.execute(SQL["set_ticks"], [dag for dag, _ in rows], [tick for _, tick in rows])
+        for part in ticks(spec.schedule.condition) if spec.schedule is not None else ():
+            since = now
+            if spec.catchup and spec.start is not None:
+                since = due_before.get((dag, part.slot), spec.start) - MOMENT
+            moment = next_tick(part.timetable, since, spec.start, spec.end)
+            if moment is not None:
+                rows.append((dag, part.slot, moment))
+    await connection.execute(
+        SQL["set_ticks"],
+        [dag for dag, _, _ in rows],
+        [slot for _, slot, _ in rows],
+        [moment for _, _, moment in rows],
+    )

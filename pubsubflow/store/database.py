@@ -1,5 +1,6 @@
 """The connection to Postgres: pool, transactions, and the translation of its errors."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Self, TypeAlias
@@ -21,10 +22,10 @@ _AWAY = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
@@ -32,6 +33,7 @@ _REFUSED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 TRANSIENT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
@@ -54,22 +56,31 @@ def translated() -> Iterator[None]:
     """Turn the driver's errors into ours: StoreUnavailable when trying again may help.
 
     Raises:
-        StoreUnavailable: The server is away, starting or out of connections.
+        StoreUnavailable: The server is away, starting, read-only, or out of connections or space.
         ConfigError: It refuses the account or does not have the database.
     """
     try:
         yield
-    except (
-        asyncpg.InvalidAuthorizationSpecificationError,
-        asyncpg.InvalidCatalogNameError,
-    ) as error:
+    except _REFUSED as error:
         raise ConfigError(
             f"Postgres refuses the connection: {error}; check postgres.url"
         ) from error
     except _AWAY as error:
+        if isinstance(error, ValueError):  # asyncpg's InterfaceError for a value of ours
+            raise
         raise StoreUnavailable(
             f"Postgres is out of reach: {error or type(error).__name__}"
         ) from error
+
+
+def printable(text: str) -> str:
+    """Return the text with its NUL characters, which Postgres does not store, written out."""
+    return text.replace("\x00", "\\u0000")
+
+
+def _json(value: object) -> str:
+    text = msgspec.json.encode(value).decode()
+    return _NUL.sub(r"\1\\\\u0000", text) if "\\u0000" in text else text
 
 
 async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -77,7 +88,7 @@ async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         await connection.set_type_codec(
             name,
             schema="pg_catalog",
-            encoder=lambda value: msgspec.json.encode(value).decode(),
+            encoder=_json,
             decoder=msgspec.json.decode,
         )
 

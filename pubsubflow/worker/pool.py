@@ -246,7 +246,7 @@ class Pool:
             runner.idle_since = self._loop.time()
             self._pump()
 
-        code = 0
+        code = 1
         try:
             code = await runner.live(self._fork_server, ready)
         except OSError as error:
@@ -298,7 +298,11 @@ class Pool:
             runner.kill()
 
     def _give_up_waiting(self, ticket: Ticket) -> None:
-        if ticket in self._waiting and not self._starting:
+        if ticket not in self._waiting:
+            return
+        if self._starting:
+            self._overdue.add(ticket)
+        else:
             self._give_back(ticket)
 
     def _give_back(self, ticket: Ticket) -> None:

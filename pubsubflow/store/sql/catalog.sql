@@ -75,47 +75,109 @@ RETURNING wanted.dag, wanted.id AS version;
 
 -- name: lock_changed_gates
 -- Lock the gates of DAGs that change, in order, with the spec in force so far.
-SELECT gate.dag, gate.pending, dag_version.spec
+SELECT gate.dag, dag_version.spec
 FROM gate JOIN dag_version ON dag_version.id = gate.version
 WHERE gate.dag = ANY($1::int[])
 ORDER BY gate.dag
 FOR UPDATE OF gate;
 
 -- name: open_gates
--- Put versions in force at the gates.
-INSERT INTO gate (dag, version)
-SELECT * FROM unnest($1::int[], $2::bigint[])
+-- Put versions in force at the gates; a new gate has caught up but for what it asks of the past.
+INSERT INTO gate (dag, version, since)
+SELECT dag, version,
+       CASE
+           WHEN since = 'now' THEN NULL
+           WHEN since = 'earliest' THEN 0
+           WHEN since ~ '^[0-9a-f]{8}-[0-9a-f]{4}-' THEN
+               (SELECT id FROM event WHERE event_id::text = since)
+           ELSE (SELECT min(id) FROM event WHERE recorded_at >= since::timestamptz)
+       END
+FROM unnest($1::int[], $2::bigint[], $3::text[]) AS n (dag, version, since)
 ON CONFLICT (dag) DO UPDATE SET version = excluded.version;
+
+-- name: catch_up_later
+-- Let the clock have new subscriptions look at the past.
+INSERT INTO timer (due_at, kind, dag)
+SELECT now(), 'subscribe', dag FROM gate WHERE dag = ANY($1::int[]) AND since IS NOT NULL
+  AND NOT paused;
 
 -- name: drop_subscriptions
 -- Forget what DAGs subscribed to.
+WITH gone AS (DELETE FROM pattern WHERE dag = ANY($1::int[]))
 DELETE FROM subscription WHERE dag = ANY($1::int[]);
 
 -- name: subscribe
 -- Subscribe DAGs to datasets.
 INSERT INTO subscription (dataset, dag)
 SELECT DISTINCT dataset.id, n.dag
-FROM unnest($1::int[], $2::text[]) AS n (dag, uri) JOIN dataset USING (uri);
+FROM unnest($1::int[], $2::text[]) AS n (dag, uri) JOIN dataset USING (uri)
+ON CONFLICT DO NOTHING;
+
+-- name: subscribe_patterns
+-- Subscribe DAGs to all datasets that match, now and later.
+WITH made AS (
+    INSERT INTO pattern (dag, pattern, expression)
+    SELECT DISTINCT dag, pattern, expression
+    FROM unnest($1::int[], $2::text[], $3::text[]) AS n (dag, pattern, expression)
+    ON CONFLICT DO NOTHING
+    RETURNING dag, expression
+)
+INSERT INTO subscription (dataset, dag)
+SELECT DISTINCT dataset.id, made.dag FROM made JOIN dataset ON dataset.uri ~ made.expression
+ON CONFLICT DO NOTHING;
+
+-- name: read_dag_cells
+-- Return a DAG's cells; its gate is locked.
+SELECT key, state FROM cell WHERE dag = $1 ORDER BY key;
+
+-- name: write_cell
+-- Write a cell back.
+UPDATE cell SET state = $3, open = $4 WHERE dag = $1 AND key = $2;
+
+-- name: drop_cells
+-- Forget a DAG's cells; what is pending in them is skipped.
+WITH gone AS (
+    DELETE FROM cell WHERE dag = $1
+), dropped AS (
+    DELETE FROM pending WHERE dag = $1 RETURNING event, place, cell
+)
+INSERT INTO event_fate (event, dag, place, cell, fate, reason)
+SELECT event, $1, place, cell, 'skipped', $2 FROM dropped
+ON CONFLICT DO NOTHING;
+
+-- name: cancel_collecting
+-- Cancel runs that collected events and will not start.
+UPDATE run SET state = 'cancelled', error = $2, ended_at = now()
+WHERE id = ANY($1::bigint[]) AND state = 'queued';
+
+-- name: skip_unasked
+-- Skip what is pending in the places of a cell that are not among $3.
+WITH dropped AS (
+    DELETE FROM pending WHERE dag = $1 AND cell = $2 AND NOT place = ANY($3::smallint[])
+    RETURNING event, place
+)
+INSERT INTO event_fate (event, dag, place, cell, fate, reason)
+SELECT event, $1, place, $2, 'skipped', $4 FROM dropped
+ON CONFLICT DO NOTHING;
 
 -- name: move_pending
--- Renumber the places of a DAG's pending events; those of other places are forgotten.
+-- Renumber the places of what is pending in a cell.
 WITH moved AS (
-    DELETE FROM pending WHERE dag = $1 RETURNING place, event
+    DELETE FROM pending
+    USING unnest($3::smallint[], $4::smallint[]) AS n (place, new_place)
+    WHERE pending.dag = $1 AND pending.cell = $2 AND pending.place = n.place
+      AND n.place <> n.new_place
+    RETURNING pending.event, n.new_place
 )
-INSERT INTO pending (dag, place, event)
-SELECT $1, n.new_place, moved.event
-FROM moved JOIN unnest($2::smallint[], $3::smallint[]) AS n (place, new_place) USING (place);
+INSERT INTO pending (dag, cell, place, event) SELECT $1, $2, new_place, event FROM moved;
 
--- name: count_pending
--- Count a DAG's pending events anew, over $2 places.
-UPDATE gate SET pending = ARRAY(
-    SELECT count(pending.event)::int
-    FROM generate_series(0, $2::int - 1) AS places (place)
-    LEFT JOIN pending ON pending.dag = $1 AND pending.place = places.place
-    GROUP BY places.place
-    ORDER BY places.place
-)
-WHERE dag = $1;
+-- name: set_late_timer
+-- Start a deadline.
+INSERT INTO timer (due_at, kind, dag, node, attempt, cell) VALUES ($1, 'late', $2, $3, $4, $5);
+
+-- name: set_flush_timer
+-- Look at a run that collects events.
+INSERT INTO timer (due_at, kind, dag, run, cell) VALUES ($1, 'flush', $2, $3, $4);
 
 -- name: retire_missing_dags
 -- DAGs of the files $1 that are not among $2 any more take no events and no ticks.
@@ -125,16 +187,19 @@ WITH retired AS (
     RETURNING id
 ), silent AS (
     DELETE FROM subscription USING retired WHERE dag = retired.id
+), deaf AS (
+    DELETE FROM pattern USING retired WHERE dag = retired.id
 )
 DELETE FROM timer USING retired WHERE timer.dag = retired.id AND timer.kind = 'tick';
 
 -- name: drop_ticks
 -- Forget the ticks of DAGs; returns when they were due.
 DELETE FROM timer WHERE kind = 'tick' AND dag = ANY($1::int[])
-RETURNING dag, due_at;
+RETURNING dag, node, due_at;
 
 -- name: set_ticks
 -- Set the next ticks.
-INSERT INTO timer (due_at, kind, dag)
-SELECT due_at, 'tick', dag FROM unnest($1::int[], $2::timestamptz[]) AS n (dag, due_at)
+INSERT INTO timer (due_at, kind, dag, node)
+SELECT due_at, 'tick', dag, slot
+FROM unnest($1::int[], $2::int[], $3::timestamptz[]) AS n (dag, slot, due_at)
 ON CONFLICT DO NOTHING;

@@ -46,12 +46,12 @@ SELECT dataset.id, dataset.uri FROM dataset JOIN asked USING (uri);
 
 -- name: lock_gates
 -- Lock, in order, the gates of the DAGs $2 and of those that subscribe to the datasets $1.
-SELECT dag, version, paused, active, queued, since
-FROM gate
-WHERE dag = ANY($2::int[])
-   OR dag IN (SELECT dag FROM subscription WHERE dataset = ANY($1::int[]))
-ORDER BY dag
-FOR UPDATE;
+SELECT gate.dag, gate.version, gate.paused, gate.active, gate.queued, gate.since, dag.present
+FROM gate JOIN dag ON dag.id = gate.dag
+WHERE gate.dag = ANY($2::int[])
+   OR gate.dag IN (SELECT s.dag FROM subscription AS s WHERE s.dataset = ANY($1::int[]))
+ORDER BY gate.dag
+FOR UPDATE OF gate;
 
 -- name: read_cells
 -- Return cells; their gates are locked.
@@ -86,6 +86,10 @@ RETURNING key;
 -- name: find_event_keys
 -- Return the events that were posted under the keys $1 before.
 SELECT key, event_id FROM event_key WHERE key = ANY($1::text[]);
+
+-- name: find_recorded_events
+-- Return which of the events $1 are recorded.
+SELECT event_id FROM event WHERE event_id = ANY($1::uuid[]);
 
 -- name: record_events
 -- Append events to the log; trails come as texts such as {1,2}.
@@ -178,7 +182,8 @@ LIMIT $4;
 -- name: record_run_events
 -- Note which events runs consumed.
 INSERT INTO run_event (run, event, place)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[]);
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[])
+ON CONFLICT DO NOTHING;
 
 -- name: write_gates
 -- Write gates back.
@@ -399,3 +404,46 @@ SELECT id, dag_id, present, version FROM dag WHERE dag_id = ANY($1::text[]);
 -- name: find_runs
 -- Return runs by what outsiders call them.
 SELECT id, run_id, dag, state, version FROM run WHERE run_id = ANY($1::uuid[]);
+
+-- name: read_recorded
+-- Return the events of a DAG's datasets recorded in [$2, $3), of dataset $4 alone if it is given.
+SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
+       event.source, event.trail, run.run_id, dag.dag_id, event.node, run.version
+FROM event
+JOIN dataset ON dataset.id = event.dataset
+LEFT JOIN run ON run.id = event.run
+LEFT JOIN dag ON dag.id = run.dag
+WHERE event.dataset IN (SELECT dataset FROM subscription WHERE subscription.dag = $1)
+  AND event.recorded_at >= $2 AND ($3::timestamptz IS NULL OR event.recorded_at < $3)
+  AND ($4::text IS NULL OR dataset.uri = $4)
+ORDER BY event.id
+LIMIT $5;
+
+-- name: read_named_events
+-- Return events by what outsiders call them, in order.
+SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
+       event.source, event.trail, run.run_id, dag.dag_id, event.node, run.version
+FROM event
+JOIN dataset ON dataset.id = event.dataset
+LEFT JOIN run ON run.id = event.run
+LEFT JOIN dag ON dag.id = run.dag
+WHERE event.event_id = ANY($1::uuid[])
+ORDER BY event.id;
+
+-- name: revive_events
+-- Events are dead no more for a DAG.
+DELETE FROM event_fate
+USING unnest($1::bigint[], $2::int[]) AS n (event, dag)
+WHERE event_fate.event = n.event AND event_fate.dag = n.dag AND event_fate.fate = 'dead';
+
+-- name: name_dags
+-- Return the names of DAGs.
+SELECT id, dag_id FROM dag WHERE id = ANY($1::int[]);
+
+-- name: take_dead_letter
+-- Lock a dead letter and return it.
+SELECT id, kind, subject, dag, payload, resent_at FROM dead_letter WHERE id = $1 FOR UPDATE;
+
+-- name: mark_resent
+-- Note that a dead letter was sent again.
+UPDATE dead_letter SET resent_at = now() WHERE id = $1;

@@ -51,17 +51,19 @@ class NatsServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        config = folder / "nats.conf"
-        config.write_text(
+        self.folder = folder
+        (folder / "nats.conf").write_text(
             f'listen: "127.0.0.1:{self.port}"\n'
             f'authorization {{ token: "{TOKEN}" }}\n'
             f'jetstream {{ store_dir: "{folder}/store" }}\n'
         )
-        with (folder / "nats.log").open("ab") as output:
+        self.start()
+
+    def start(self):
+        binary = str(Path(sys.executable).with_name("nats-server"))
+        with (self.folder / "nats.log").open("ab") as output:
             self.process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("nats-server")), "-c", str(config)],
-                stdout=output,
-                stderr=output,
+                [binary, "-c", str(self.folder / "nats.conf")], stdout=output, stderr=output
             )
 
     @property

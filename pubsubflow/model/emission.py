@@ -1,0 +1,22 @@
+"""Which dataset events a successful task gives."""
+
+from collections.abc import Sequence
+
+from pubsubflow.model.messages import Emit
+
+
+def news(
+    outlets: Sequence[str], emits: Sequence[Emit] = (), *, follow: Sequence[str] | None = None
+) -> tuple[Emit, ...]:
+    """Return what a task emitted, and a plain event for each outlet that it said nothing about.
+
+    Args:
+        outlets: URIs of the task's outlets.
+        emits: What it emitted, in order.
+        follow: What a branch follows; `()` for a short circuit that stops, which has no news of
+            its own.
+    """
+    if follow == ():
+        return tuple(emits)
+    said = {emit.uri for emit in emits}
+    return (*emits, *(Emit(uri) for uri in outlets if uri not in said))

@@ -1,0 +1,158 @@
+"""What a user gives to a run in this process, checked and encoded as it travels elsewhere."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from pubsubflow.authoring import results
+from pubsubflow.authoring.dag import DAG
+from pubsubflow.authoring.datasets import Dataset
+from pubsubflow.authoring.places import nearest
+from pubsubflow.errors import InvalidInput
+from pubsubflow.model.conditions import inputs
+from pubsubflow.model.datasets import matches
+from pubsubflow.model.ids import new_id
+from pubsubflow.model.messages import EventInfo, RunInfo, encode
+from pubsubflow.model.params import validate_params
+from pubsubflow.model.structure import DagSpec, Plan
+from pubsubflow.testing.events import event
+from pubsubflow.testing.selection import chosen_nodes, cut_down, find_node
+from pubsubflow.testing.values import Values
+
+_PAIR, _TRIPLE = 2, 3
+
+
+class Given(Struct, frozen=True):
+    """A run that is about to start.
+
+    Attributes:
+        spec: The whole DAG.
+        plan: The DAG cut down to the tasks that run.
+        chosen: Nodes that run.
+        info: The encoded RunInfo.
+        run_id: The run.
+        values: Its results.
+        now: When it starts.
+    """
+
+    dag: DAG
+    spec: DagSpec
+    plan: Plan
+    chosen: frozenset[int]
+    info: bytes
+    run_id: str
+    values: Values
+    now: datetime
+
+
+def prepare(
+    dag: DAG,
+    params: Mapping[str, Any] | Struct | None,
+    events: Iterable[Any] | None,
+    select: str | Iterable[str] | None,
+    *,
+    results: Mapping[str, Any] | None,
+    logical_time: datetime | None,
+    now: datetime,
+) -> Given:
+    """Check what is given for a run and return all of it.
+
+    Raises:
+        InvalidInput: Something does not fit the DAG.
+    """
+    spec = dag.to_spec("", "")
+    given = results or {}
+    stubs = {find_node(spec, task_id, "results"): given[task_id] for task_id in given}
+    encoded = {node: _encoded(spec, node, value) for node, value in stubs.items()}
+    chosen = chosen_nodes(spec, select) - encoded.keys()
+    lengths = {node: len(value) for node, value in stubs.items() if isinstance(value, list | tuple)}
+    info = _run_info(
+        spec,
+        validate_params(spec, _builtins(params)),
+        None if events is None else read_events(spec, events, now),
+        logical_time,
+        now,
+    )
+    return Given(
+        dag,
+        spec,
+        Plan(cut_down(spec, chosen, lengths)),
+        chosen,
+        encode(info),
+        info.run_id,
+        Values(spec, chosen, encoded),
+        now,
+    )
+
+
+def read_events(spec: DagSpec, events: Iterable[Any], now: datetime) -> tuple[EventInfo, ...]:
+    """Return events however they are given.
+
+    Raises:
+        InvalidInput: One is none, or of a dataset that the DAG does not wait for.
+    """
+    places = list(inputs(spec.schedule.condition)) if spec.schedule is not None else []
+    expected = {place.uri for place in places if not place.pattern}
+    patterns = [place.uri for place in places if place.pattern]
+    found = tuple(_event(given, now) for given in events)
+    for each in found:
+        known = each.dataset in expected or any(matches(one, each.dataset) for one in patterns)
+        if not known:
+            hint = nearest(each.dataset, expected) if expected else "; it waits for none"
+            raise InvalidInput(
+                f"events: DAG {spec.dag_id!r} does not wait for {each.dataset!r}{hint}"
+            )
+    return found
+
+
+def _event(given: Any, now: datetime) -> EventInfo:
+    if isinstance(given, EventInfo):
+        return given
+    if isinstance(given, Dataset | str):
+        return event(given, time=now)
+    if isinstance(given, tuple | list) and len(given) in (_PAIR, _TRIPLE):
+        dataset, extra, *rest = given
+        return event(dataset, extra=extra, partition=rest[0] if rest else None, time=now)
+    if hasattr(given, "dataset"):
+        extra, part = getattr(given, "extra", None), getattr(given, "partition", None)
+        return event(given.dataset, extra=extra, partition=part, time=now)
+    raise InvalidInput(f"events: {given!r} is no event; write (dataset, {{'rows': 42}})")
+
+
+def _run_info(
+    spec: DagSpec,
+    params: dict[str, Any],
+    events: tuple[EventInfo, ...] | None,
+    logical_time: datetime | None,
+    now: datetime,
+) -> RunInfo:
+    kind, cause, partition = "manual", "asked for by a test", None
+    if events:
+        kind, partition = "dataset", events[-1].partition
+        cause = f"{events[-1].dataset} was updated"
+    elif logical_time is not None and spec.schedule is not None:
+        kind, cause = "cron", f"its time came: {logical_time.isoformat()}"
+    run_id = str(new_id())
+    return RunInfo(
+        0, run_id, spec.dag_id, kind, params, logical_time, partition, cause, now, events or ()
+    )
+
+
+def _builtins(params: Mapping[str, Any] | Struct | None) -> Mapping[str, Any] | None:
+    found: Mapping[str, Any] | None = msgspec.to_builtins(params, str_keys=True)
+    return found
+
+
+def _encoded(spec: DagSpec, node: int, value: Any) -> bytes:
+    task = spec.tasks[node]
+    if task.mapped and not isinstance(value, list | tuple):
+        raise InvalidInput(
+            f"results: task {task.task_id!r} is mapped, so its result is a list, not {value!r}"
+        )
+    try:
+        return results.encode(value)[0] or encode(None)
+    except results.BadResult as error:
+        raise InvalidInput(f"results[{task.task_id!r}]: {error}") from error

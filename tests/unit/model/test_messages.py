@@ -1,0 +1,124 @@
+"""The wire format: what is written is read, also by an older or a newer version."""
+
+import typing
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from msgspec import Raw, Struct
+
+from pubsubflow.model import messages
+from pubsubflow.model.messages import (
+    AskEvents,
+    AskResult,
+    AskSource,
+    CancelOrder,
+    Emit,
+    EventInfo,
+    GoneMessage,
+    Heartbeat,
+    LogMessage,
+    Outcome,
+    Piece,
+    ResultMessage,
+    RunInfo,
+    StartedMessage,
+    Subjects,
+    TaskError,
+    TaskMessage,
+    encode,
+)
+
+MOMENT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+EVENT = EventInfo("e", "x://a", {"n": [1, None, {"a": "é"}]}, "p", MOMENT, "api")
+INFO = RunInfo(1, "r", "d", "dataset", {"a": 1}, MOMENT, None, "why", MOMENT, (EVENT,))
+EXAMPLES = [
+    EVENT,
+    INFO,
+    TaskMessage(
+        1, 2, -1, 1, 1, "async", "d", "t", "h", Raw(encode(INFO)),
+        {0: Raw(b"\xc0")}, {"x": Raw(b"\x01")}, (3,), (4, 5), (None, 1.5, None),
+    ),
+    ResultMessage(
+        1, 2, -1, 1, 1, "w", Outcome.FAILED, 1.0, 2.0, b"\xc0", 3, (Emit("x://a", {"n": 1}, "p"),),
+        TaskError("ValueError", "no", "tb", final=True), 1, 3, ("a",),
+    ),
+    StartedMessage(1, 2, -1, 1, 1, "w", 1.0),
+    LogMessage(1, 2, -1, 1, 1, 0, "text"),
+    GoneMessage("w"),
+    Heartbeat("w", "host", 1, 8, 2),
+    CancelOrder(1),
+    Piece(b"data", 4),
+]  # fmt: skip
+DECODERS = {
+    TaskMessage: messages.decode_task,
+    ResultMessage: messages.decode_result,
+    StartedMessage: messages.decode_started,
+    LogMessage: messages.decode_log,
+    GoneMessage: messages.decode_gone,
+    Heartbeat: messages.decode_heartbeat,
+    CancelOrder: messages.decode_cancel,
+    RunInfo: messages.decode_run_info,
+    Piece: messages.decode_piece,
+    EventInfo: msgspec.msgpack.Decoder(EventInfo).decode,
+}
+by_name = pytest.mark.parametrize("message", EXAMPLES, ids=lambda each: type(each).__name__)
+
+
+@by_name
+def test_a_message_is_read_as_it_was_written(message):
+    assert DECODERS[type(message)](encode(message)) == message
+
+
+@by_name
+def test_a_newer_version_may_add_fields_at_the_end(message):
+    fields = msgspec.msgpack.decode(encode(message))
+    newer = encode([*fields, "new", {"newer": 1}])
+    assert DECODERS[type(message)](newer) == message
+
+
+@by_name
+def test_an_older_version_leaves_out_fields_that_have_defaults(message):
+    kind = type(message)
+    described = msgspec.structs.fields(kind)
+    needed = [each for each in described if each.required]
+    fields = msgspec.msgpack.decode(encode(message))
+    older = DECODERS[kind](encode(fields[: len(needed)]))
+    for each in described:
+        if each.required:
+            assert getattr(older, each.name) == getattr(message, each.name)
+
+
+@by_name
+def test_a_message_with_too_few_fields_is_refused(message):
+    needed = sum(each.required for each in msgspec.structs.fields(type(message)))
+    with pytest.raises(msgspec.ValidationError):
+        DECODERS[type(message)](encode([None] * (needed - 1)))
+
+
+def test_the_examples_cover_every_message_that_is_an_array():
+    arrays = {
+        each
+        for each in vars(messages).values()
+        if isinstance(each, type) and issubclass(each, Struct) and each.__struct_config__.array_like
+    }
+    covered = set(map(type, EXAMPLES)) | {Emit, TaskError} | set(typing.get_args(messages.Ask))
+    assert arrays == covered
+
+
+@pytest.mark.parametrize(
+    "ask", [AskSource("h", 7), AskResult(1, 2, None, 3, 4), AskResult(1, 2), AskEvents(1, 500)]
+)
+def test_questions_are_told_apart(ask):
+    assert messages.decode_ask(encode(ask)) == ask
+
+
+def test_the_subject_of_a_task_is_one_per_delivery():
+    task = EXAMPLES[2]
+    again = msgspec.structs.replace(task, delivery=2)
+    assert Subjects.task("gpu", task) == "psf.task.gpu.async.1.2.-1.1.1"
+    assert Subjects.task("gpu", again) != Subjects.task("gpu", task)
+
+
+def test_messages_about_one_run_share_a_partition():
+    assert Subjects.inbound(Subjects.RESULT, 17) == "psf.in.result.1"

@@ -1,0 +1,54 @@
+"""The one table of transitions."""
+
+import pytest
+
+from pubsubflow.errors import IllegalTransition
+from pubsubflow.model.states import (
+    LIVE,
+    RUN_TRANSITIONS,
+    TASK_TRANSITIONS,
+    RunState,
+    TaskState,
+    check_run_transition,
+    check_task_transition,
+)
+
+
+def test_the_tables_name_every_state():
+    assert set(RUN_TRANSITIONS) == set(RunState)
+    assert set(TASK_TRANSITIONS) == set(TaskState)
+
+
+def test_nothing_follows_a_final_state_and_something_every_other():
+    for table in (RUN_TRANSITIONS, TASK_TRANSITIONS):
+        for state, after in table.items():
+            assert state.final == (not after)
+    assert {state for state in TaskState if not state.final} == LIVE
+
+
+@pytest.mark.parametrize("table", [RUN_TRANSITIONS, TASK_TRANSITIONS])
+def test_every_live_state_can_be_cancelled_and_leads_to_an_end(table):
+    for state, after in table.items():
+        if not state.final:
+            assert type(state)("cancelled") in after
+            seen, waiting = set(), [state]
+            while waiting:
+                found = waiting.pop()
+                if found not in seen:
+                    seen.add(found)
+                    waiting.extend(table[found])
+            assert any(found.final for found in seen)
+
+
+def test_a_check_agrees_with_the_table():
+    for check, table in (
+        (check_run_transition, RUN_TRANSITIONS),
+        (check_task_transition, TASK_TRANSITIONS),
+    ):
+        for old in table:
+            for new in table:
+                if new in table[old]:
+                    check(old, new)
+                else:
+                    with pytest.raises(IllegalTransition, match=f"from {old} to {new}"):
+                        check(old, new)

@@ -1,0 +1,149 @@
+"""Ticks: right across clock changes, within their bounds."""
+
+import math
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pubsubflow.errors import DefinitionError
+from pubsubflow.model.timetable import Cron, Every, next_tick
+
+WARSAW = "Europe/Warsaw"
+
+
+def moment(text):
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def moments(first, last):
+    bounds = map(datetime.fromisoformat, (first, last))
+    return st.datetimes(*bounds, timezones=st.just(UTC))
+
+
+def ticks(timetable, after, count):
+    found = []
+    tick = moment(after)
+    for _ in range(count):
+        tick = timetable.after(tick)
+        found.append(f"{tick:%d %H:%M}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("expression", "found"),
+    [
+        ("0 * * * *", ["29 00:00", "29 01:00", "29 02:00"]),
+        ("30 2 * * *", ["29 01:00", "30 00:30", "31 00:30"]),
+        ("0 3 * * *", ["29 01:00", "30 01:00", "31 01:00"]),
+    ],
+)
+def test_a_tick_in_the_hour_that_spring_leaves_out_comes_right_after_it(expression, found):
+    assert ticks(Cron(expression, WARSAW), "2026-03-28T23:30", 3) == found
+
+
+def test_repeated_ticks_within_that_hour_are_left_out():
+    found = ["30 00:00", "30 00:30", "31 00:00"]
+    assert ticks(Cron("*/30 2 * * *", WARSAW), "2026-03-28T23:30", 3) == found
+
+
+@pytest.mark.parametrize(
+    ("expression", "found"),
+    [
+        ("0 * * * *", ["24 23:00", "25 00:00", "25 01:00", "25 02:00"]),
+        ("30 2 * * *", ["25 00:30", "26 01:30", "27 01:30", "28 01:30"]),
+        ("*/30 * * * *", ["24 23:00", "24 23:30", "25 00:00", "25 00:30"]),
+        ("0 16 * * *", ["25 15:00", "26 15:00", "27 15:00", "28 15:00"]),
+    ],
+)
+def test_a_tick_in_the_hour_that_autumn_repeats_comes_once(expression, found):
+    assert ticks(Cron(expression, WARSAW), "2026-10-24T22:30", 4) == found
+
+
+def test_ticks_are_in_utc():
+    tick = Cron("0 16 * * *", WARSAW).after(moment("2026-07-01T00:00"))
+    assert tick == moment("2026-07-01T14:00")
+    assert tick.tzinfo is UTC
+
+
+@given(
+    st.sampled_from(["* * * * *", "*/7 * * * *", "0 * * * *", "30 2 * * *", "0 0 29 2 *"]),
+    st.sampled_from(["UTC", WARSAW, "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]),
+    moments("2026-01-01", "2027-12-31"),
+)
+def test_time_goes_on(expression, zone, after):
+    cron = Cron(expression, zone)
+    first = cron.after(after)
+    assert first > after
+    second = cron.after(first)
+    assert second > first
+    assert cron.after(second - timedelta(microseconds=1)) == second
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "reason"),
+    [
+        ("* * * *", "UTC", "five fields"),
+        ("* * * * * *", "UTC", "five fields"),
+        ("", "UTC", "five fields"),
+        ("61 * * * *", "UTC", "bad cron"),
+        ("0 0 30 2 *", "UTC", "bad cron"),
+        (None, "UTC", "five fields"),
+        ("* * * * *", "Mars/Base", "unknown time zone"),
+        ("* * * * *", "../etc/passwd", "unknown time zone"),
+    ],
+)
+def test_a_bad_cron_says_why(expression, zone, reason):
+    with pytest.raises(DefinitionError, match=reason):
+        Cron(expression, zone)
+
+
+def test_an_interval_counts_from_1970_or_from_its_start():
+    quarter = Every(900)
+    assert ticks(quarter, "2026-11-20T10:07", 2) == ["20 10:15", "20 10:30"]
+    start = moment("2026-11-20T10:05")
+    assert quarter.after(moment("2026-11-20T10:07"), start) == moment("2026-11-20T10:20")
+    assert quarter.after(moment("2026-11-20T09:00"), start) == start
+    assert quarter.after(start, start) == moment("2026-11-20T10:20")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 0.09, math.nan, math.inf, 1e12])
+def test_an_interval_has_bounds(seconds):
+    with pytest.raises(DefinitionError, match="at least"):
+        Every(seconds)
+
+
+@given(st.floats(0.1, 10**8), moments("1971-01-01", "9000-01-01"))
+def test_an_interval_goes_on(seconds, after):
+    tick = Every(seconds).after(after)
+    assert after < tick <= after + timedelta(seconds=seconds + 1e-6)
+
+
+DAILY = Cron("0 16 * * *")
+
+
+def test_no_tick_comes_before_the_start_and_the_start_itself_counts():
+    start = moment("2026-11-20T16:00")
+    assert next_tick(DAILY, moment("2026-01-01T00:00"), start, None) == start
+    assert next_tick(Every(60), moment("2026-01-01T00:00"), start, None) == start
+    assert next_tick(DAILY, start, start, None) == start + timedelta(days=1)
+
+
+def test_no_tick_comes_after_the_end_and_the_end_itself_counts():
+    end = moment("2026-11-21T16:00")
+    assert next_tick(DAILY, moment("2026-11-21T15:00"), None, end) == end
+    assert next_tick(DAILY, end, None, end) is None
+
+
+def test_bounds_may_be_in_another_zone():
+    start = datetime(2026, 11, 20, 18, 0, tzinfo=timezone(timedelta(hours=2)))
+    assert next_tick(DAILY, moment("2026-01-01T00:00"), start, start) == start
+
+
+def test_catching_up_gives_every_tick_from_the_start_on():
+    start, end = moment("2026-11-18T00:00"), moment("2026-11-20T23:00")
+    found, tick = [], start - timedelta(microseconds=1)
+    while (tick := next_tick(DAILY, tick, start, end)) is not None:
+        found.append(tick)
+    assert found == [moment(f"2026-11-{day}T16:00") for day in (18, 19, 20)]
