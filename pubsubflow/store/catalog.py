@@ -117,17 +117,18 @@ async def _open_gates(
 ) -> None:
     """Lock the gates of changed DAGs, carry over what is pending, subscribe, set the clock."""
     dags = sorted(versions)
-    old = await connection.fetch(SQL["lock_changed_gates"], dags)
-    for row in old:
+    rows = await connection.fetch(SQL["lock_changed_gates"], dags)
+    old = {row["dag"]: _decode_spec(row["spec"]) for row in rows}
+    for row in rows:
         if any(row["pending"]):
-            await _carry_over(connection, row["dag"], _decode_spec(row["spec"]), specs[row["dag"]])
+            await _carry_over(connection, row["dag"], old[row["dag"]], specs[row["dag"]])
     await connection.execute(SQL["open_gates"], dags, [versions[dag] for dag in dags])
     await connection.execute(SQL["drop_subscriptions"], dags)
     places = [(dag, place.uri) for dag in dags for place in _places(specs[dag])]
     await connection.execute(
         SQL["subscribe"], [dag for dag, _ in places], [uri for _, uri in places]
     )
-    await _set_ticks(connection, {dag: specs[dag] for dag in dags})
+    await _set_ticks(connection, {dag: specs[dag] for dag in dags}, old)
 
 
 async def _carry_over(connection: Connection, dag: int, old: DagSpec, new: DagSpec) -> None:
@@ -142,22 +143,27 @@ async def _carry_over(connection: Connection, dag: int, old: DagSpec, new: DagSp
     await connection.execute(SQL["count_pending"], dag, len(_places(new)))
 
 
-async def _set_ticks(connection: Connection, specs: dict[int, DagSpec]) -> None:
+async def _set_ticks(
+    connection: Connection, specs: dict[int, DagSpec], old: dict[int, DagSpec]
+) -> None:
     """Set the next tick of each DAG with a timetable.
 
-    With catch-up a DAG that never ticked begins at its start; otherwise time counts from now.
+    A tick stays when the timetable does, also one that is due already. With catch-up a DAG that
+    never ticked begins at its start; otherwise time counts from now.
     """
-    kept = await connection.fetch(SQL["drop_ticks"], sorted(specs))
-    due_before = {row["dag"]: row["due_at"] for row in kept}
+    rows = await connection.fetch(SQL["drop_ticks"], sorted(specs))
+    due_before = {row["dag"]: row["due_at"] for row in rows}
     now = datetime.now(UTC)
-    rows = []
+    due = []
     for dag, spec in sorted(specs.items()):
         if spec.timetable is None:
             continue
         since = now
         if spec.catchup and spec.start is not None:
             since = due_before.get(dag, spec.start) - MOMENT
+        elif dag in due_before and old[dag].timetable == spec.timetable:
+            since = min(due_before[dag] - MOMENT, now)
         tick = next_tick(spec.timetable, since, spec.start, spec.end)
         if tick is not None:
-            rows.append((dag, tick))
-    await connection.execute(SQL["set_ticks"], [dag for dag, _ in rows], [tick for _, tick in rows])
+            due.append((dag, tick))
+    await connection.execute(SQL["set_ticks"], [dag for dag, _ in due], [tick for _, tick in due])

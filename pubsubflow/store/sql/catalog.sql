@@ -99,12 +99,15 @@ FROM unnest($1::int[], $2::text[]) AS n (dag, uri) JOIN dataset USING (uri);
 
 -- name: move_pending
 -- Renumber the places of a DAG's pending events; those of other places are forgotten.
+-- The sort lets all old rows go before the first new one comes: an event may move to a place that
+-- it leaves.
 WITH moved AS (
     DELETE FROM pending WHERE dag = $1 RETURNING place, event
 )
 INSERT INTO pending (dag, place, event)
 SELECT $1, n.new_place, moved.event
-FROM moved JOIN unnest($2::smallint[], $3::smallint[]) AS n (place, new_place) USING (place);
+FROM moved JOIN unnest($2::smallint[], $3::smallint[]) AS n (place, new_place) USING (place)
+ORDER BY moved.event, n.new_place;
 
 -- name: count_pending
 -- Count a DAG's pending events anew, over $2 places.
