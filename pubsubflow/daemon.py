@@ -247,7 +247,7 @@ class _Builder:
                 loader = Loader(
                     self._dags,
                     fork_server=self._fork_server,
-                    sink=Catalog(database),
+                    sink=Catalog(database, ticks_changed=self._tell_clocks),
                     settings=self._config.loader,
                 )
                 services.append(("loader", loader))

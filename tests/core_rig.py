@@ -262,7 +262,9 @@ def chain_of(order: Order, worker: str = "w1") -> list[ResultMessage]:
     """Return what a runner says that goes straight on to the end of the chain."""
     nodes = order.message.chain
     return [
-        order.result(worker=worker, chain=place, then=nodes[place] if place < len(nodes) else NO_NODE)
+        order.result(
+            worker=worker, chain=place, then=nodes[place] if place < len(nodes) else NO_NODE
+        )
         for place in range(len(nodes) + 1)
     ]
 

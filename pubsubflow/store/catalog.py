@@ -1,7 +1,7 @@
 """DAG files and their versions: what the loader found, and what is in force."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -22,10 +22,17 @@ class Catalog:
 
     A new version is in force from its commit on: running runs keep theirs. A file that cannot be
     imported leaves the last good versions of its DAGs in force.
+
+    Args:
+        database: Postgres.
+        ticks_changed: Called after a commit that may have set the next tick of a DAG.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, *, ticks_changed: Callable[[], None] = lambda: None
+    ) -> None:
         self._database = database
+        self._ticks_changed = ticks_changed
 
     async def known(self) -> dict[str, str]:
         """Return file → hash of the source for the files that were read without an error."""
@@ -47,6 +54,8 @@ class Catalog:
                 [file.file for file in good],
                 [spec.dag_id for spec in specs],
             )
+        if any(spec.timetable is not None for spec in specs):
+            self._ticks_changed()
 
     async def remove(self, files: Sequence[str]) -> None:
         """Record that files are gone: their DAGs start no run any more."""

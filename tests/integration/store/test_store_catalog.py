@@ -116,7 +116,9 @@ async def test_a_removed_file_silences_its_dags(catalog, rows, database):
     assert await rows("SELECT * FROM subscription") == []
     assert await rows("SELECT * FROM timer") == []
     assert await rows("SELECT * FROM dag_file") == []
-    answers = await carry_out(database, Fold(), post("x"), StartRun("d"), SetPaused("d", paused=True))
+    answers = await carry_out(
+        database, Fold(), post("x"), StartRun("d"), SetPaused("d", paused=True)
+    )
     assert [type(answer) for answer in answers[1:]] == [NotFound, NotFound]
     assert await rows("SELECT count(*) FROM run") == [(0,)]
     assert await rows("SELECT count(*) FROM event") == [(1,)], "the event itself is kept"
@@ -134,7 +136,9 @@ async def test_a_removed_dag_takes_no_event_of_the_batch_that_asks_about_it(
         await connection.execute(
             "INSERT INTO timer (due_at, kind, dag) SELECT now(), 'retry', id FROM dag"
         )
-    timers = tuple(msgspec.structs.replace(each, run=0) for each in await Timers(database).upcoming())
+    timers = tuple(
+        msgspec.structs.replace(each, run=0) for each in await Timers(database).upcoming()
+    )
     assert timer not in timers
     await carry_out(database, Fold(), post("x"), TimersDue(timers))
     assert await rows("SELECT dag_id FROM run JOIN dag ON dag.id = run.dag") == [("e",)]
@@ -243,6 +247,15 @@ async def test_a_timetable_sets_the_next_tick(catalog, ticks):
     before = datetime.now(UTC)
     await catalog.save([loaded(one(timetable=NOON))])
     assert await ticks() in ([NOON.after(before)], [NOON.after(datetime.now(UTC))])
+
+
+async def test_the_clock_is_told_of_new_ticks(database, ticks):
+    told = []
+    catalog = Catalog(database, ticks_changed=lambda: told.append(None))
+    await catalog.save([loaded(one())])
+    assert told == []
+    await catalog.save([loaded(one(timetable=NOON))])
+    assert told == [None]
 
 
 async def test_a_tick_is_kept_when_other_things_change(catalog, ticks, database):
