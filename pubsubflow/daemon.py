@@ -233,6 +233,9 @@ class _Builder:
             services.append(("api", self.api))
         return services
 
+    def _tell_clocks(self) -> None:
+        self._bus.publish(Subjects.TIMERS_CHANGED, b"")
+
     def _core(self, database: Database) -> list[tuple[str, Service]]:
         manager = self._manager = Manager(
             database=database, bus=self._bus, listens="manager" in self._roles
