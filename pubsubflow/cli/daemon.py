@@ -1,6 +1,8 @@
 """The commands that run a daemon."""
 
 import os
+import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ from pubsubflow.client import Client
 from pubsubflow.config import Config, load_config
 from pubsubflow.daemon import ROLES, run_daemon
 from pubsubflow.errors import ConfigError, PubsubflowError
+from pubsubflow.runner.lifeline import follow_parent
 from pubsubflow.telemetry import set_up_logging
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -33,6 +36,7 @@ def up(
     log_level: Level | None = None,
     log_format: Form | None = None,
     ready_fd: int | None = None,
+    parent: Annotated[int | None, Parameter(show=False)] = None,
 ) -> None:
     """Start everything in one daemon, with NATS and Postgres of its own; Ctrl-C stops it.
 
@@ -45,7 +49,10 @@ def up(
         log_level: What the daemon writes to stderr; warnings and errors if left out.
         log_format: The form of what it writes.
         ready_fd: A file descriptor to which the URL is written once all is ready.
+        parent: Process id of the parent, with which it ends; its stdin is the parent's pipe.
     """
+    if parent is not None:
+        follow_parent(parent, sys.stdin.fileno(), signal.SIGTERM)
     settings = _settings(
         config,
         {
@@ -74,7 +81,7 @@ def daemon(
     config: Path | None = None,
     log_level: Level | None = None,
     log_format: Form | None = None,
-    ready_fd: Annotated[int | None, Parameter(show=False)] = None,
+    ready_fd: int | None = None,
 ) -> None:
     """Start a daemon on NATS and Postgres of yours; several share the work.
 

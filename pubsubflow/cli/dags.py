@@ -88,7 +88,7 @@ def trigger_dag(
             cause="asked for at the command line",
         )
         if wait:
-            return report_end(client.wait(run_id), json=asking.json)
+            return report_end(client, client.wait(run_id), json=asking.json)
     if asking.json:
         showing.show_json(StartedRun(run_id=run_id))
     else:

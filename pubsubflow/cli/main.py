@@ -100,12 +100,10 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         return 0
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BaseException as error:
-        known = list(_known(error))
-        if debug or not known:
+    except Exception as error:
+        if debug:
             raise
-        sys.stderr.write(f"pubsubflow: {_one_line(known[0])}\n")
-        return exit_code(known[0])
+        return _report(error)
     return code if isinstance(code, int) else 0
 
 
@@ -133,13 +131,26 @@ def exit_code(error: Exception) -> int:
     return USAGE if isinstance(error, usage) else FAILED
 
 
-def _known(error: BaseException) -> Iterator[Exception]:
-    """Yield the errors of ours in it, also those that task groups gathered."""
-    if isinstance(error, PubsubflowError | CycloptsError):
-        yield error
-    elif isinstance(error, BaseExceptionGroup):
+def _report(error: Exception) -> int:
+    """Print an error in one line and return the exit code."""
+    causes = list(_leaves(error))
+    known = (each for each in causes if isinstance(each, PubsubflowError | CycloptsError))
+    cause = next(known, None)
+    if cause is None:
+        text = f"{_one_line(causes[0]) or 'no details'} ({type(causes[0]).__name__}, a fault of "
+        sys.stderr.write(f"pubsubflow: {text}pubsubflow's own; --debug shows where)\n")
+        return FAILED
+    sys.stderr.write(f"pubsubflow: {_one_line(cause)}\n")
+    return exit_code(cause)
+
+
+def _leaves(error: Exception) -> Iterator[Exception]:
+    """Yield the errors that task groups gathered, or the error itself."""
+    if isinstance(error, ExceptionGroup):
         for each in error.exceptions:
-            yield from _known(each)
+            yield from _leaves(each)
+    else:
+        yield error
 
 
 def _one_line(error: Exception) -> str:

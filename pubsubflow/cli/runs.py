@@ -1,6 +1,7 @@
 """Commands about runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from rich.table import Table
 from rich.text import Text
@@ -8,10 +9,19 @@ from rich.tree import Tree
 
 from pubsubflow.cli import showing
 from pubsubflow.cli.asking import Asking
+from pubsubflow.client import Client
 from pubsubflow.model.states import RunState
-from pubsubflow.model.views import EventView, ExplainedRun, Explanation, RunDetail, TaskView
+from pubsubflow.model.views import (
+    EventView,
+    ExplainedRun,
+    Explanation,
+    RunDetail,
+    RunView,
+    TaskView,
+)
 
 _DEFAULT = Asking()
+_SHOWN_FAILURES = 5
 
 
 def list_runs(
@@ -59,12 +69,9 @@ def show_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
         if asking.json:
             showing.show_json(found)
             return
-        tasks = list(client.tasks(run))
-    showing.show(_facts(found), "", tasks_table(tasks))
-    for task in tasks:
-        if task.error is not None:
-            name = task.id.removeprefix(f"{run}.")
-            showing.show("", Text(f"{name}: {task.error.type}: {task.error.message}", "red"))
+        showing.show(_facts(found), "", tasks_table(client.tasks(run)))
+        for line in failures(client, found):
+            showing.show(Text(line, "red"))
 
 
 def wait_run(run: str, /, *, timeout: float | None = None, asking: Asking = _DEFAULT) -> int:
@@ -76,7 +83,8 @@ def wait_run(run: str, /, *, timeout: float | None = None, asking: Asking = _DEF
         asking: Which daemon to ask, and the form of the answer.
     """
     with asking.client() as client:
-        return report_end(client.wait(run, timeout_seconds=timeout), json=asking.json)
+        found = client.wait(run, timeout_seconds=timeout)
+        return report_end(client, found, json=asking.json)
 
 
 def cancel_run(run: str, /, *, reason: str | None = None, asking: Asking = _DEFAULT) -> None:
@@ -110,13 +118,26 @@ def explain_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
         showing.show(_tree(told))
 
 
-def report_end(run: RunDetail, *, json: bool) -> int:
-    """Print how a run ended and return the exit code: 0 if it succeeded."""
+def report_end(client: Client, run: RunDetail, *, json: bool) -> int:
+    """Print how a run ended, and why if it failed; return the exit code: 0 if it succeeded."""
     if json:
         showing.show_json(run)
     else:
         showing.show(_end(run))
+        for line in failures(client, run):
+            showing.show(Text(line, "red"))
     return 0 if run.state == RunState.SUCCESS else 1
+
+
+def failures(client: Client, run: RunView) -> Iterator[str]:
+    """Yield one line for each of the first tasks of a run that failed by themselves."""
+    if run.state != RunState.FAILED:
+        return
+    failed = (task for task in client.tasks(run.run_id) if task.error is not None)
+    for task in islice(failed, _SHOWN_FAILURES):
+        if task.error is not None:
+            name = task.id.removeprefix(f"{run.run_id}.")
+            yield f"{name}: {task.error.type}: {task.error.message}"
 
 
 def tasks_table(tasks: Iterable[TaskView]) -> Table:
@@ -164,24 +185,26 @@ def _end(run: RunDetail) -> Text:
 def _tree(told: Explanation) -> Tree:
     """Draw the way back; a run to which several ways lead is unfolded once."""
     steps = {step.run.run_id: step for step in told.runs}
-    tree = Tree(_run_line(steps[told.run_id]), guide_style="dim")
-    waiting = [(tree, steps.pop(told.run_id))]
-    while waiting:
-        branch, step = waiting.pop(0)
-        for event in step.events:
-            twig = branch.add(_event_line(event))
-            if event.run_id is None:
-                continue
-            behind = steps.pop(event.run_id, None)
-            if behind is None:
-                twig.add(Text(f"{event.dag_id} {event.run_id} (see above)", "dim"))
-            else:
-                waiting.append((twig.add(_run_line(behind)), behind))
-        if step.more_events:
-            branch.add(Text("… and more events", "dim"))
+    origin = steps.pop(told.run_id)
+    tree = Tree(_run_line(origin), guide_style="dim")
+    _unfold(tree, origin, steps)
     if not told.complete:
         tree.add(Text("the way back is longer than what is shown", "yellow"))
     return tree
+
+
+def _unfold(branch: Tree, step: ExplainedRun, steps: dict[str, ExplainedRun]) -> None:
+    for event in step.events:
+        twig = branch.add(_event_line(event))
+        if event.run_id is None:
+            continue
+        behind = steps.pop(event.run_id, None)
+        if behind is None:
+            twig.add(Text(f"{event.dag_id} {event.run_id} (see above)", "dim"))
+        else:
+            _unfold(twig.add(_run_line(behind)), behind, steps)
+    if step.more_events:
+        branch.add(Text("… and more events", "dim"))
 
 
 def _run_line(step: ExplainedRun) -> Text:

@@ -37,8 +37,16 @@ def console() -> Console:
 
 def show(*parts: RenderableType) -> None:
     """Print for people."""
-    for part in parts:
-        console().print(part)
+    if console().is_terminal:
+        for part in parts:
+            console().print(part)
+        return
+    with console().capture() as captured:
+        for part in parts:
+            console().print(part)
+    for line in captured.get().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")
+    sys.stdout.flush()
 
 
 def warn(text: str) -> None:
