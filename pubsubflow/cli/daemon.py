@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -185,15 +186,16 @@ def _greet(home: Path, url: str) -> None:
         showing.warn(f"its DAGs cannot be listed: {error}")
         return
     count = len(dags.items)
-    showing.show(f"{count} DAG{'s' * (count != 1)} loaded" + ("" if count else " so far"))
+    showing.show(f"{count or 'no'} DAG{'s' * (count != 1)} loaded" + " so far" * (not count))
     for broken in dags.import_errors:
         showing.warn(f"{broken.file} cannot be imported: {broken.error}")
     showing.show("Ctrl-C stops it")
 
 
 def _notify(descriptor: int, url: str) -> None:
-    with os.fdopen(descriptor, "w") as ready:
-        ready.write(url + "\n")
+    with suppress(BrokenPipeError):  # whoever wanted to know is gone
+        os.write(descriptor, f"{url}\n".encode())
+    os.close(descriptor)
 
 
 def _say_nothing(_: str) -> None:
