@@ -1,0 +1,1 @@
+"""Benchmarks: one scenario a file, JSON out; `python -m benchmarks [scenario …]`."""

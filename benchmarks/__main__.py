@@ -16,7 +16,10 @@ SCENARIOS = ("resting", "hot_path", "throughput", "loader")
 
 def main() -> None:
     names = sys.argv[1:] or SCENARIOS
-    found = {name: importlib.import_module(f"benchmarks.{name}").run() for name in names}
+    found = {}
+    for name in names:
+        print(f"{name} …", flush=True)
+        found[name] = importlib.import_module(f"benchmarks.{name}").run()
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
     report = {

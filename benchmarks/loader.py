@@ -1,12 +1,13 @@
 """How fast DAG files become known: many small files, and one that makes many DAGs."""
 
-import asyncio
-import json
+import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-from pubsubflow.loader import load_once
+from benchmarks.figures import figure
+from benchmarks.stack import Stack
 
 SMALL = """
 from pubsubflow import Dataset, dag, task
@@ -37,31 +38,42 @@ for number in range({dags}):
 """
 
 
-def _measure(root: Path) -> dict[str, float]:
-    started = time.perf_counter()
-    loaded = asyncio.run(load_once(root))
-    seconds = time.perf_counter() - started
-    assert not [file.error for file in loaded if file.error]
-    return {
-        "files": len(loaded),
-        "dags": sum(len(file.dags) for file in loaded),
-        "tasks": sum(len(dag.tasks) for file in loaded for dag in file.dags),
-        "seconds": round(seconds, 3),
-    }
+def _known(folder: Path, dags: int) -> float:
+    """Return how long a daemon takes from its first start until it knows all DAGs."""
+    with Stack(folder) as stack:
+        found = stack.get("/dags?limit=1000")["items"]
+        assert len(found) == min(dags, 1000), len(found)
+        assert not [dag for dag in found if dag["import_error"]]
+        return stack.ready_seconds
 
 
-def main() -> None:
-    results = {}
-    with tempfile.TemporaryDirectory() as folder:
+def _unchanged(folder: Path) -> float:
+    """Return the share of a core that an unchanged folder costs, in percent."""
+    with Stack(folder) as stack:
+        time.sleep(5)
+        before = stack.cpu_seconds()
+        time.sleep(15)
+        return 100 * (stack.cpu_seconds() - before) / 15
+
+
+def run() -> list[dict[str, Any]]:
+    """Measure."""
+    with tempfile.TemporaryDirectory() as many, tempfile.TemporaryDirectory() as one:
         for number in range(1000):
-            Path(folder, f"flow_{number}.py").write_text(SMALL.format(number=number))
-        results["thousand_files"] = _measure(Path(folder))
-    for dags in (1000, 5000):
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder, "factory.py").write_text(LARGE.format(dags=dags))
-            results[f"one_file_{dags}_dags"] = _measure(Path(folder))
-    print(json.dumps({"scenario": "loader", **results}))
+            Path(many, f"flow_{number}.py").write_text(SMALL.format(number=number))
+        Path(one, "factory.py").write_text(LARGE.format(dags=1000))
+        files = statistics.median(_known(Path(many), 1000) for _ in range(3))
+        made = statistics.median(_known(Path(one), 1000) for _ in range(3))
+        idle = _unchanged(Path(many))
+    return [
+        figure("first start → 1,000 files with a DAG each known", round(files, 2), "s", target=15),
+        figure(
+            "first start → 1,000 DAGs x 5 tasks of one file known", round(made, 2), "s", target=3
+        ),
+        figure("1,000 unchanged files, share of a core", round(idle, 2), "%", target=1),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    for each in run():
+        print(each)

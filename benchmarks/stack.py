@@ -16,6 +16,8 @@ from typing import Any, Self
 
 import psutil
 
+from pubsubflow.embedded import read_owner
+
 DAGS = Path(__file__).parent / "dags"
 
 
@@ -86,13 +88,13 @@ class Stack:
 
     def _find_url(self) -> bool:
         try:
-            owner = json.loads((self.home / "daemon.json").read_text())
-            if owner["pid"] != self.process.pid or not owner.get("url"):
+            owner = read_owner(self.home)
+            if owner is None or owner.pid != self.process.pid or not owner.url:
                 return False
-            self.url = owner["url"]
+            self.url = owner.url
             with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
                 return answer.status == 200
-        except (OSError, ValueError, KeyError, urllib.error.URLError):
+        except (OSError, urllib.error.URLError):
             return False
 
     def stop(self) -> float:

@@ -19,9 +19,14 @@ def _tasks(stack: Stack, kind: str) -> float:
     started = time.perf_counter()
     for _ in range(RUNS // 100):
         stack.emit(f"bench://load/{kind}", 100)
-    while stack.get(f"/dags/load_{kind}")["active"] or stack.get(f"/dags/load_{kind}")["queued"]:
+    while _unfinished(stack, f"load_{kind}"):
         time.sleep(0.02)
     return RUNS * 10 / (time.perf_counter() - started)
+
+
+def _unfinished(stack: Stack, dag_id: str) -> int:
+    found = stack.get(f"/dags/{dag_id}")
+    return found["active_runs"] + found["queued_runs"]
 
 
 async def _post(url: str, size: int, requests: int, clients: int) -> float:

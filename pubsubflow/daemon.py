@@ -233,6 +233,9 @@ class _Builder:
             services.append(("api", self.api))
         return services
 
+    def _tell_clocks(self) -> None:
+        self._bus.publish(Subjects.TIMERS_CHANGED, b"")
+
     def _core(self, database: Database) -> list[tuple[str, Service]]:
         manager = self._manager = Manager(
             database=database, bus=self._bus, listens="manager" in self._roles
@@ -247,7 +250,7 @@ class _Builder:
                 loader = Loader(
                     self._dags,
                     fork_server=self._fork_server,
-                    sink=Catalog(database),
+                    sink=Catalog(database, timers_changed=self._tell_clocks),
                     settings=self._config.loader,
                 )
                 services.append(("loader", loader))

@@ -1,12 +1,12 @@
 """DAG files and their versions: what the loader found, and what is in force."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from pubsubflow.model.conditions import Input, inputs, ticks
+from pubsubflow.model.conditions import Input, Schedule, inputs, ticks
 from pubsubflow.model.datasets import pattern_expression
 from pubsubflow.model.structure import DagSpec, LoadedFile
 from pubsubflow.model.timetable import next_tick
@@ -24,10 +24,17 @@ class Catalog:
 
     A new version is in force from its commit on: running runs keep theirs. A file that cannot be
     imported leaves the last good versions of its DAGs in force.
+
+    Args:
+        database: Postgres.
+        timers_changed: Called after a commit that may have set timers.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, *, timers_changed: Callable[[], None] = lambda: None
+    ) -> None:
         self._database = database
+        self._timers_changed = timers_changed
 
     async def known(self) -> dict[str, str]:
         """Return file → hash of the source for the files that were read without an error."""
@@ -49,6 +56,8 @@ class Catalog:
                 [file.file for file in good],
                 [spec.dag_id for spec in specs],
             )
+        if any(spec.schedule is not None for spec in specs):
+            self._timers_changed()
 
     async def remove(self, files: Sequence[str]) -> None:
         """Record that files are gone: their DAGs start no run any more."""
@@ -120,17 +129,20 @@ async def _open_gates(
     """Lock the gates of changed DAGs, carry over what is pending, subscribe, set the clock."""
     dags = sorted(versions)
     now = datetime.now(UTC)
+    before: dict[int, Schedule] = {}
     for row in await connection.fetch(SQL["lock_changed_gates"], dags):
         old, new = _decode_spec(row["spec"]).schedule, specs[row["dag"]].schedule
-        if old is not None and old != new:
-            await carry(connection, row["dag"], old, new, now)
+        if old is not None:
+            before[row["dag"]] = old
+            if old != new:
+                await carry(connection, row["dag"], old, new, now)
     since = [specs[dag].subscribe_from for dag in dags]
     await connection.execute(SQL["open_gates"], dags, [versions[dag] for dag in dags], since)
     await _subscribe(
         connection, [(dag, place) for dag in dags for place in _places(specs[dag])], dags
     )
     await connection.execute(SQL["catch_up_later"], dags)
-    await _set_ticks(connection, {dag: specs[dag] for dag in dags}, now)
+    await _set_ticks(connection, {dag: specs[dag] for dag in dags}, before, now)
 
 
 async def _subscribe(
@@ -148,19 +160,28 @@ async def _subscribe(
     )
 
 
-async def _set_ticks(connection: Connection, specs: dict[int, DagSpec], now: datetime) -> None:
+async def _set_ticks(
+    connection: Connection,
+    specs: dict[int, DagSpec],
+    before: dict[int, Schedule],
+    now: datetime,
+) -> None:
     """Set the next tick of every timetable.
 
-    With catch-up a DAG that never ticked begins at its start; otherwise time counts from now.
+    A tick stays when the timetable does, also one that is due already. With catch-up a DAG that
+    never ticked begins at its start; otherwise time counts from now.
     """
-    kept = await connection.fetch(SQL["drop_ticks"], sorted(specs))
-    due_before = {(row["dag"], row["node"]): row["due_at"] for row in kept}
+    dropped = await connection.fetch(SQL["drop_ticks"], sorted(specs))
+    due = {(row["dag"], row["node"]): row["due_at"] for row in dropped}
     rows = []
     for dag, spec in sorted(specs.items()):
+        old = list(ticks(before[dag].condition)) if dag in before else []
         for part in ticks(spec.schedule.condition) if spec.schedule is not None else ():
-            since = now
+            since, key = now, (dag, part.slot)
             if spec.catchup and spec.start is not None:
-                since = due_before.get((dag, part.slot), spec.start) - MOMENT
+                since = due.get(key, spec.start) - MOMENT
+            elif key in due and part in old:
+                since = min(due[key] - MOMENT, now)
             moment = next_tick(part.timetable, since, spec.start, spec.end)
             if moment is not None:
                 rows.append((dag, part.slot, moment))

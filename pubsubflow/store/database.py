@@ -66,7 +66,7 @@ def translated() -> Iterator[None]:
             f"Postgres refuses the connection: {error}; check postgres.url"
         ) from error
     except _AWAY as error:
-        if isinstance(error, ValueError):  # asyncpg's InterfaceError for a value of ours
+        if isinstance(error, ValueError):  # asyncpg's InterfaceError for a URL that is none
             raise
         raise StoreUnavailable(
             f"Postgres is out of reach: {error or type(error).__name__}"

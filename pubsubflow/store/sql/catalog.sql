@@ -161,7 +161,8 @@ SELECT event, $1, place, $2, 'skipped', $4 FROM dropped
 ON CONFLICT DO NOTHING;
 
 -- name: move_pending
--- Renumber the places of what is pending in a cell.
+-- Renumber the places of what is pending in a cell. The sort lets all old rows go before the first
+-- new one comes: an event may move to a place that it leaves.
 WITH moved AS (
     DELETE FROM pending
     USING unnest($3::smallint[], $4::smallint[]) AS n (place, new_place)
@@ -169,7 +170,8 @@ WITH moved AS (
       AND n.place <> n.new_place
     RETURNING pending.event, n.new_place
 )
-INSERT INTO pending (dag, cell, place, event) SELECT $1, $2, new_place, event FROM moved;
+INSERT INTO pending (dag, cell, place, event)
+SELECT $1, $2, new_place, event FROM moved ORDER BY event, new_place;
 
 -- name: set_late_timer
 -- Start a deadline.

@@ -1,0 +1,88 @@
+"""The command that imports DAG files without a daemon."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+from cyclopts import Parameter
+from msgspec import Struct
+from rich.text import Text
+
+from pubsubflow.cli import showing
+from pubsubflow.config import load_config
+from pubsubflow.loader import load_once
+from pubsubflow.model.structure import LoadedFile
+from pubsubflow.telemetry import set_up_logging
+
+DEFAULT_FOLDER = Path("dags")
+
+
+class Checked(Struct, frozen=True):
+    """What one file gave."""
+
+    file: str
+    dags: list[str]
+    error: str | None
+    seconds: float
+
+
+def check(
+    folder: Path = DEFAULT_FOLDER,
+    /,
+    *,
+    config: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Import DAG files here, without a daemon; fails if one of them cannot be imported.
+
+    Args:
+        folder: A folder of DAG files, or one file.
+        config: Configuration file; ./pubsubflow.toml if left out.
+        json: Answer in JSON.
+    """
+    settings = load_config(
+        file=config, environ=os.environ, flags={}, defaults={"log": {"level": "warning"}}
+    )
+    set_up_logging(settings.log)
+
+    async def load() -> list[LoadedFile]:
+        return await load_once(folder, settings=settings.loader)
+
+    files = anyio.run(load)
+    if json:
+        showing.show_list(map(_checked, files))
+    else:
+        for file in files:
+            _tell(file)
+        _sum_up(files, folder)
+    return 1 if any(file.error for file in files) else 0
+
+
+def _checked(file: LoadedFile) -> Checked:
+    dags = [dag.dag_id for dag in file.dags]
+    return Checked(file.file, dags, file.error, round(file.seconds, 3))
+
+
+def _tell(file: LoadedFile) -> None:
+    if file.error is None:
+        names = ", ".join(dag.dag_id for dag in file.dags) or "no DAGs"
+        took = Text(f"  {file.seconds * 1000:.0f} ms", "dim")
+        showing.show(Text.assemble((f"{file.file}: ", "bold"), names, took))
+    else:
+        showing.show(Text(_with_file(file.file, file.error), "red"))
+
+
+def _with_file(name: str, error: str) -> str:
+    return error if error.startswith(name) else f"{name}: {error}"
+
+
+def _sum_up(files: list[LoadedFile], folder: Path) -> None:
+    dags = sum(len(file.dags) for file in files)
+    broken = sum(file.error is not None for file in files)
+    text = f"{dags} DAG{'s' * (dags != 1)} in {len(files)} file{'s' * (len(files) != 1)}"
+    if not files:
+        text = f"no DAG files in {folder}"
+    elif broken:
+        text += f", {broken} of which cannot be imported"
+    showing.show(text)

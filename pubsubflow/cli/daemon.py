@@ -1,0 +1,202 @@
+"""The commands that run a daemon."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import anyio
+from anyio import to_thread
+from cyclopts import Parameter
+
+from pubsubflow.cli import showing
+from pubsubflow.client import Client
+from pubsubflow.config import Config, load_config
+from pubsubflow.daemon import ROLES, run_daemon
+from pubsubflow.errors import ConfigError, PubsubflowError
+from pubsubflow.runner.lifeline import follow_parent
+from pubsubflow.telemetry import set_up_logging
+
+Level = Literal["debug", "info", "warning", "error"]
+Form = Literal["console", "json"]
+_FOLDER = Path("dags")
+
+
+def up(
+    dags: Path | None = None,
+    /,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    home: Path | None = None,
+    config: Path | None = None,
+    log_level: Level | None = None,
+    log_format: Form | None = None,
+    ready_fd: int | None = None,
+    parent: Annotated[int | None, Parameter(show=False)] = None,
+) -> None:
+    """Start everything in one daemon, with NATS and Postgres of its own; Ctrl-C stops it.
+
+    Args:
+        dags: A folder of DAG files, or one file; ./dags if left out.
+        host: Address to listen on; 127.0.0.1 if left out.
+        port: TCP port to listen on, 0 for a free one; 8080 if left out.
+        home: Where everything is kept; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
+        config: Configuration file; ./pubsubflow.toml if left out.
+        log_level: What the daemon writes to stderr; warnings and errors if left out.
+        log_format: The form of what it writes.
+        ready_fd: A file descriptor to which the URL is written once all is ready.
+        parent: Process id of the parent, with which it ends; its stdin is the parent's pipe.
+    """
+    if parent is not None:
+        follow_parent(parent, sys.stdin.fileno(), signal.SIGTERM)
+    settings = _settings(
+        config,
+        {
+            "home": home,
+            "api.host": host,
+            "api.port": port,
+            "log.level": log_level,
+            "log.format": log_format,
+        },
+        quiet=True,
+    )
+    greet = partial(_greet, settings.home) if ready_fd is None else partial(_notify, ready_fd)
+    _run(settings, roles=ROLES, dags=_folder(dags), embedded=True, greet=greet)
+
+
+def daemon(
+    dags: Path | None = None,
+    /,
+    *,
+    roles: str = ",".join(sorted(ROLES)),
+    nats_url: str | None = None,
+    postgres_url: str | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    home: Path | None = None,
+    config: Path | None = None,
+    log_level: Level | None = None,
+    log_format: Form | None = None,
+    ready_fd: int | None = None,
+) -> None:
+    """Start a daemon on NATS and Postgres of yours; several share the work.
+
+    Args:
+        dags: A folder of DAG files, or one file, for the role scheduler.
+        roles: What this daemon does.
+        nats_url: Address of your NATS, or several, separated by commas.
+        postgres_url: Address of your Postgres; a worker alone needs none.
+        host: Address to listen on; 127.0.0.1 if left out.
+        port: TCP port to listen on, 0 for a free one; 8080 if left out.
+        home: A folder for what the daemon keeps; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
+        config: Configuration file; ./pubsubflow.toml if left out.
+        log_level: What it writes to stderr; info and above if left out.
+        log_format: The form of what it writes.
+        ready_fd: A file descriptor to which the URL is written once all is ready.
+    """
+    played = frozenset(part.strip() for part in roles.split(",") if part.strip())
+    settings = _settings(
+        config,
+        {
+            "home": home,
+            "nats.url": nats_url,
+            "postgres.url": postgres_url,
+            "api.host": host,
+            "api.port": port,
+            "log.level": log_level,
+            "log.format": log_format,
+        },
+        quiet=False,
+    )
+    if played - {"worker"} and not settings.postgres.url:
+        raise ConfigError(
+            "these roles need a Postgres: name yours with --postgres-url, or start `pubsubflow "
+            "up`, which brings its own"
+        )
+    greet = _say_nothing if ready_fd is None else partial(_notify, ready_fd)
+    _run(settings, roles=played, dags=dags, embedded=False, greet=greet)
+
+
+def _settings(file: Path | None, flags: dict[str, object], *, quiet: bool) -> Config:
+    settings = load_config(
+        file=file,
+        environ=os.environ,
+        flags=flags,
+        defaults={"log": {"level": "warning"}} if quiet else None,
+    )
+    set_up_logging(settings.log)
+    return settings
+
+
+def _folder(dags: Path | None) -> Path:
+    if dags is not None:
+        return dags
+    if not _FOLDER.exists():
+        raise ConfigError(
+            "there is no folder ./dags: name yours (`pubsubflow up path/to/dags`), or see "
+            "`pubsubflow demo` first"
+        )
+    return _FOLDER
+
+
+def _run(
+    settings: Config,
+    *,
+    roles: frozenset[str],
+    dags: Path | None,
+    embedded: bool,
+    greet: Callable[[str], None],
+) -> None:
+    """Run the daemon on uvloop, and greet, beside it, once it is ready."""
+    announce, announced = anyio.create_memory_object_stream[str](1)
+
+    async def greet_when_ready() -> None:
+        async with announced:
+            async for url in announced:
+                await to_thread.run_sync(greet, url, abandon_on_cancel=True)
+
+    async def do() -> None:
+        async with anyio.create_task_group() as group, announce:
+            group.start_soon(greet_when_ready)
+            await run_daemon(
+                settings,
+                roles=roles,
+                dags=dags,
+                embedded=embedded,
+                on_ready=announce.send_nowait,
+            )
+            group.cancel_scope.cancel()
+
+    anyio.run(do, backend_options={"use_uvloop": True})
+
+
+def _greet(home: Path, url: str) -> None:
+    """Say what is there, where, and how to stop it."""
+    showing.show(f"pubsubflow is up at {url}")
+    showing.show(f"home {home}")
+    try:
+        with Client(url) as client:
+            dags = client.dags()
+    except PubsubflowError as error:
+        showing.warn(f"its DAGs cannot be listed: {error}")
+        return
+    count = len(dags.items)
+    showing.show(f"{count or 'no'} DAG{'s' * (count != 1)} loaded" + " so far" * (not count))
+    for broken in dags.import_errors:
+        showing.warn(f"{broken.file} cannot be imported: {broken.error}")
+    showing.show("Ctrl-C stops it")
+
+
+def _notify(descriptor: int, url: str) -> None:
+    with suppress(BrokenPipeError):  # whoever wanted to know is gone
+        os.write(descriptor, f"{url}\n".encode())
+    os.close(descriptor)
+
+
+def _say_nothing(_: str) -> None:
+    """The log says it."""

@@ -1,0 +1,183 @@
+"""Commands about DAGs."""
+
+from datetime import datetime
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+
+from pubsubflow.cli import showing
+from pubsubflow.cli.asking import Asking
+from pubsubflow.cli.runs import report_end
+from pubsubflow.cli.values import aware, pairs
+from pubsubflow.model.views import DagDetail, DagView, StartedRun
+
+_DEFAULT = Asking()
+
+
+def list_dags(*, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
+    """List DAGs, and the files that cannot be imported.
+
+    Args:
+        limit: How many at most; all if left out.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        found = client.dags(limit=limit)
+    if asking.json:
+        showing.show_list(found.items)
+        return
+    table = showing.table("dag", "schedule", "runs", "last run", "next", "file", right=["runs"])
+    for dag in found.items:
+        table.add_row(dag.dag_id, dag.schedule, _runs(dag), _last(dag), _next(dag), dag.file)
+    showing.show(table if table.row_count else "no DAGs")
+    for error in found.import_errors:
+        showing.show("", Text(f"{error.file} cannot be imported: {error.error}", "red"))
+
+
+def show_dag(dag: str, /, *, asking: Asking = _DEFAULT) -> None:
+    """Show a DAG: its schedule, what that still waits for, and its tasks.
+
+    Args:
+        dag: Id of the DAG.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        found = client.dag(dag)
+    if asking.json:
+        showing.show_json(found)
+        return
+    showing.show(_facts(found))
+    if found.inputs:
+        table = showing.table("input", "events not consumed yet", right=["events not consumed yet"])
+        for place in found.inputs:
+            table.add_row(place.dataset, str(place.pending))
+        showing.show("", table)
+    showing.show("", _graph(found))
+
+
+def trigger_dag(
+    dag: str,
+    /,
+    *,
+    param: Annotated[tuple[str, ...], Parameter(alias="-p", negative=())] = (),
+    params: str | None = None,
+    logical_time: datetime | None = None,
+    run_key: str | None = None,
+    wait: Annotated[bool, Parameter(negative=())] = False,
+    asking: Asking = _DEFAULT,
+) -> int:
+    """Start a run.
+
+    Args:
+        dag: Id of the DAG.
+        param: One of the run's params, as name=value; the value is JSON if it can be, else text.
+        params: All of the run's params, as a JSON object.
+        logical_time: The moment that the run is about.
+        run_key: Asking again under the same key gives the same run.
+        wait: Wait until the run has ended; fails if the run did.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        run_id = client.trigger(
+            dag,
+            params=pairs(params, param, "param") or None,
+            logical_time=aware(logical_time),
+            run_key=run_key,
+            cause="asked for at the command line",
+        )
+        if wait:
+            return report_end(client, client.wait(run_id), json=asking.json)
+    if asking.json:
+        showing.show_json(StartedRun(run_id=run_id))
+    else:
+        showing.show(run_id)
+    return 0
+
+
+def pause_dag(dag: str, /, *, asking: Asking = _DEFAULT) -> None:
+    """Pause a DAG: it starts no runs by itself; running ones go on.
+
+    Args:
+        dag: Id of the DAG.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    _set_paused(dag, asking, paused=True)
+
+
+def unpause_dag(dag: str, /, *, asking: Asking = _DEFAULT) -> None:
+    """Let a paused DAG start runs again.
+
+    Args:
+        dag: Id of the DAG.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    _set_paused(dag, asking, paused=False)
+
+
+def _set_paused(dag: str, asking: Asking, *, paused: bool) -> None:
+    with asking.client() as client:
+        found = client.set_paused(dag, paused=paused)
+    if asking.json:
+        showing.show_json(found)
+    else:
+        showing.show(f"{dag} is {'paused' if paused else 'not paused'}")
+
+
+def _runs(dag: DagView) -> str:
+    if dag.paused:
+        return "paused"
+    queued = f"+{dag.queued_runs}" if dag.queued_runs else ""
+    return f"{dag.active_runs}{queued}" if dag.active_runs or queued else ""
+
+
+def _last(dag: DagView) -> Text:
+    if dag.last_run is None:
+        return Text("")
+    return Text.assemble(
+        showing.state(dag.last_run.state), f" {showing.moment(dag.last_run.created_at)}"
+    )
+
+
+def _next(dag: DagView) -> str:
+    return showing.moment(dag.next_tick) or ""
+
+
+def _facts(dag: DagDetail) -> Table:
+    place = dag.file + (f":{dag.line}" if dag.line else "")
+    error = None if dag.import_error is None else Text(dag.import_error, "red")
+    return showing.facts(
+        [
+            ("DAG", dag.dag_id if dag.present else f"{dag.dag_id} (gone from its file)"),
+            ("description", dag.description),
+            ("schedule", dag.schedule or "only when asked"),
+            ("next", showing.moment(dag.next_tick)),
+            ("paused", "yes" if dag.paused else None),
+            ("runs", f"{dag.active_runs} running, {dag.queued_runs} queued"),
+            ("last run", None if dag.last_run is None else _last_line(dag)),
+            ("params", showing.compact(dag.params)),
+            ("file", f"{place}, version {dag.version}"),
+            ("import error", error),
+            ("owner", dag.owner),
+            ("tags", ", ".join(dag.tags)),
+        ]
+    )
+
+
+def _last_line(dag: DagDetail) -> Text:
+    return Text.assemble(_last(dag), f" {dag.last_run.run_id}" if dag.last_run else "")
+
+
+def _graph(dag: DagDetail) -> Table:
+    table = showing.table("task", "kind", "after", "emits", "retries", right=["retries"])
+    for task in dag.graph:
+        mapped = " (mapped)" if task.mapped else ""
+        table.add_row(
+            task.task_id,
+            task.operator + mapped,
+            ", ".join(task.upstream),
+            ", ".join(task.outlets),
+            str(task.retries or ""),
+        )
+    return table

@@ -1,0 +1,106 @@
+"""Commands about the daemon's database."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import msgspec
+from cyclopts import Parameter
+
+from pubsubflow.cli import showing
+from pubsubflow.config import Config, load_config
+from pubsubflow.embedded import EmbeddedServers
+from pubsubflow.errors import ConfigError
+from pubsubflow.store import migrate
+from pubsubflow.store.database import Database
+from pubsubflow.telemetry import set_up_logging
+
+Json = Annotated[bool, Parameter(negative=())]
+
+
+def migrate_database(
+    *,
+    postgres_url: str | None = None,
+    home: Path | None = None,
+    config: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Bring the tables up to date; a daemon does it by itself when it starts.
+
+    Args:
+        postgres_url: Your Postgres; that of the home folder if left out.
+        home: Home folder; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
+        config: Configuration file; ./pubsubflow.toml if left out.
+        json: Answer in JSON.
+    """
+    names = _on_database(postgres_url, home, config, migrate.migrate)
+    _tell(names, json=json, verb="applied", none="the database was up to date")
+
+
+def check_database(
+    *,
+    postgres_url: str | None = None,
+    home: Path | None = None,
+    config: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Tell whether the tables are up to date; fails if not.
+
+    Args:
+        postgres_url: Your Postgres; that of the home folder if left out.
+        home: Home folder; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
+        config: Configuration file; ./pubsubflow.toml if left out.
+        json: Answer in JSON.
+    """
+    names = _on_database(postgres_url, home, config, migrate.check)
+    _tell(names, json=json, verb="pending", none="the database is up to date")
+    return 1 if names else 0
+
+
+def _tell(names: list[str], *, json: bool, verb: str, none: str) -> None:
+    if json:
+        showing.show_json({verb: names})
+        return
+    showing.show(*([f"{verb}: {name}" for name in names] or [none]))
+
+
+def _on_database(
+    url: str | None,
+    home: Path | None,
+    file: Path | None,
+    work: Callable[[Database], Awaitable[list[str]]],
+) -> list[str]:
+    config = load_config(
+        file=file,
+        environ=os.environ,
+        flags={"home": home, "postgres.url": url},
+        defaults={"log": {"level": "warning"}},
+    )
+    set_up_logging(config.log)
+
+    async def do() -> list[str]:
+        async with _opened(config) as database:
+            return await work(database)
+
+    return anyio.run(do)
+
+
+@asynccontextmanager
+async def _opened(config: Config) -> AsyncIterator[Database]:
+    """Open the database that is named, or that of the home, whose servers run meanwhile."""
+    if config.postgres.url:
+        async with Database.open(config.postgres) as database:
+            yield database
+        return
+    if not (config.home / "VERSION").exists():
+        raise ConfigError(
+            f"home {config.home} has no database yet: `pubsubflow up` makes one; name yours with "
+            "--home or --postgres-url"
+        )
+    async with EmbeddedServers(config.home) as servers:
+        settings = msgspec.structs.replace(config.postgres, url=servers.postgres.dsn)
+        async with Database.open(settings) as database:
+            yield database

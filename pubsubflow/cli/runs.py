@@ -1,0 +1,231 @@
+"""Commands about runs."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from pubsubflow.cli import showing
+from pubsubflow.cli.asking import Asking
+from pubsubflow.client import Client
+from pubsubflow.model.states import RunState
+from pubsubflow.model.views import (
+    EventView,
+    ExplainedRun,
+    Explanation,
+    RunDetail,
+    RunView,
+    TaskView,
+)
+
+_DEFAULT = Asking()
+_SHOWN_FAILURES = 5
+
+
+def list_runs(
+    *,
+    dag: str | None = None,
+    state: RunState | None = None,
+    limit: int = 20,
+    asking: Asking = _DEFAULT,
+) -> None:
+    """List runs, the newest first.
+
+    Args:
+        dag: Only runs of this DAG.
+        state: Only runs in this state now.
+        limit: How many at most.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        found = client.runs(dag_id=dag, state=state, limit=limit)
+        if asking.json:
+            showing.show_list(found)
+            return
+        table = showing.table("run", "dag", "state", "created", "took", "why", right=["took"])
+        for run in found:
+            table.add_row(
+                run.run_id,
+                run.dag_id,
+                showing.state(run.state),
+                showing.moment(run.created_at),
+                showing.duration(run.started_at, run.ended_at),
+                run.cause,
+            )
+    showing.show(table if table.row_count else "no runs")
+
+
+def show_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
+    """Show a run and its tasks.
+
+    Args:
+        run: Id of the run.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        found = client.run(run)
+        if asking.json:
+            showing.show_json(found)
+            return
+        showing.show(_facts(found), "", tasks_table(client.tasks(run)))
+        for line in failures(client, found):
+            showing.show(Text(line, "red"))
+
+
+def wait_run(run: str, /, *, timeout: float | None = None, asking: Asking = _DEFAULT) -> int:
+    """Wait until a run has ended; fails if the run did.
+
+    Args:
+        run: Id of the run.
+        timeout: Seconds to wait at most; then it counts as failed too.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        found = client.wait(run, timeout_seconds=timeout)
+        return report_end(client, found, json=asking.json)
+
+
+def cancel_run(run: str, /, *, reason: str | None = None, asking: Asking = _DEFAULT) -> None:
+    """End a run and stop its tasks.
+
+    Args:
+        run: Id of the run.
+        reason: Why, for those who look at it later.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        found = client.cancel(run, reason=reason or "cancelled at the command line")
+    if asking.json:
+        showing.show_json(found)
+    else:
+        showing.show(_end(found))
+
+
+def explain_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
+    """Tell why a run exists: the events, tasks and runs behind it, back to the origin.
+
+    Args:
+        run: Id of the run.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        told = client.explain(run)
+    if asking.json:
+        showing.show_json(told)
+    else:
+        showing.show(_tree(told))
+
+
+def report_end(client: Client, run: RunDetail, *, json: bool) -> int:
+    """Print how a run ended, and why if it failed; return the exit code: 0 if it succeeded."""
+    if json:
+        showing.show_json(run)
+    else:
+        showing.show(_end(run))
+        for line in failures(client, run):
+            showing.show(Text(line, "red"))
+    return 0 if run.state == RunState.SUCCESS else 1
+
+
+def failures(client: Client, run: RunView) -> Iterator[str]:
+    """Yield one line for each of the first tasks of a run that failed by themselves."""
+    if run.state != RunState.FAILED:
+        return
+    failed = (task for task in client.tasks(run.run_id) if task.error is not None)
+    for task in islice(failed, _SHOWN_FAILURES):
+        if task.error is not None:
+            name = task.id.removeprefix(f"{run.run_id}.")
+            yield f"{name}: {task.error.type}: {task.error.message}"
+
+
+def tasks_table(tasks: Iterable[TaskView]) -> Table:
+    """Return a table of task instances."""
+    table = showing.table("task", "state", "attempt", "took", "started", right=["attempt", "took"])
+    for task in tasks:
+        index = "" if task.map_index is None else f".{task.map_index}"
+        table.add_row(
+            task.task_id + index,
+            showing.state(task.state),
+            str(task.attempt or ""),
+            showing.duration(task.started_at, task.ended_at),
+            showing.moment(task.started_at),
+        )
+    return table
+
+
+def _facts(run: RunDetail) -> Table:
+    return showing.facts(
+        [
+            ("run", run.run_id),
+            ("DAG", f"{run.dag_id}, version {run.version}"),
+            ("state", showing.state(run.state)),
+            ("why", run.cause),
+            ("error", run.error),
+            ("params", showing.compact(run.params)),
+            ("logical time", showing.moment(run.logical_time)),
+            ("partition", run.partition),
+            ("created", showing.moment(run.created_at)),
+            ("took", showing.duration(run.started_at, run.ended_at)),
+        ]
+    )
+
+
+def _end(run: RunDetail) -> Text:
+    took = showing.duration(run.started_at, run.ended_at)
+    parts: list[str | Text] = [f"{run.dag_id} {run.run_id} ", showing.state(run.state)]
+    if took:
+        parts.append(f" after {took}")
+    if run.error:
+        parts.append(f": {run.error}")
+    return Text.assemble(*parts)
+
+
+def _tree(told: Explanation) -> Tree:
+    """Draw the way back; a run to which several ways lead is unfolded once."""
+    steps = {step.run.run_id: step for step in told.runs}
+    origin = steps.pop(told.run_id)
+    tree = Tree(_run_line(origin), guide_style="dim")
+    _unfold(tree, origin, steps)
+    if not told.complete:
+        tree.add(Text("the way back is longer than what is shown", "yellow"))
+    return tree
+
+
+def _unfold(branch: Tree, step: ExplainedRun, steps: dict[str, ExplainedRun]) -> None:
+    for event in step.events:
+        twig = branch.add(_event_line(event))
+        if event.run_id is None:
+            continue
+        behind = steps.pop(event.run_id, None)
+        if behind is None:
+            twig.add(Text(f"{event.dag_id} {event.run_id} (see above)", "dim"))
+        else:
+            _unfold(twig.add(_run_line(behind)), behind, steps)
+    if step.more_events:
+        branch.add(Text("… and more events", "dim"))
+
+
+def _run_line(step: ExplainedRun) -> Text:
+    run = step.run
+    return Text.assemble(
+        (run.dag_id, "bold"),
+        f" {run.run_id} ",
+        showing.state(run.state),
+        (f"  {showing.moment(run.created_at)}  {run.cause}", "dim"),
+    )
+
+
+def _event_line(event: EventView) -> Text:
+    by = f"from outside ({event.source})"
+    if event.run_id is not None:
+        index = "" if event.map_index is None else f".{event.map_index}"
+        by = f"emitted by task {event.task_id}{index} of"
+    extra = showing.compact(event.extra)
+    return Text.assemble(
+        (event.dataset, "cyan"),
+        f" {extra}" if extra else "",
+        f" partition {event.partition}" if event.partition else "",
+        (f"  {showing.moment(event.time)}  {by}", "dim"),
+    )

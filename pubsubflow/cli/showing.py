@@ -1,0 +1,136 @@
+"""What commands print: JSON for programs, tables and lines for people."""
+
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from functools import cache
+
+import msgspec
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+_WIDE = 400
+_MINUTE, _HOUR = 60, 3600
+_STYLES = {
+    "success": "green",
+    "failed": "bold red",
+    "upstream_failed": "red",
+    "running": "cyan",
+    "queued": "blue",
+    "deferred": "magenta",
+    "up_for_retry": "yellow",
+    "cancelled": "yellow",
+    "skipped": "dim",
+    "none": "dim",
+}
+
+
+@cache
+def console() -> Console:
+    """Return the console of stdout: as wide as the terminal, and without bounds in a pipe."""
+    plain = Console(highlight=False, markup=False, emoji=False)
+    if plain.is_terminal:
+        return plain
+    return Console(highlight=False, markup=False, emoji=False, width=_WIDE)
+
+
+def show(*parts: RenderableType) -> None:
+    """Print for people."""
+    if console().is_terminal:
+        for part in parts:
+            console().print(part)
+        return
+    with console().capture() as captured:
+        for part in parts:
+            console().print(part)
+    for line in captured.get().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")
+    sys.stdout.flush()
+
+
+def warn(text: str) -> None:
+    """Print one line on stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def show_json(value: object) -> None:
+    """Print one value in JSON."""
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    sys.stdout.flush()
+
+
+def show_list(items: Iterable[object]) -> None:
+    """Print a list in JSON while its items come."""
+    write = sys.stdout.buffer.write
+    between = b"[\n"
+    for item in items:
+        write(between + msgspec.json.encode(item))
+        between = b",\n"
+    write(b"\n]\n" if between == b",\n" else b"[]\n")
+    sys.stdout.flush()
+
+
+def show_line(value: object) -> None:
+    """Print one value in JSON, in one line."""
+    sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
+    sys.stdout.flush()
+
+
+def table(*columns: str, right: Iterable[str] = ()) -> Table:
+    """Return a table without lines.
+
+    Args:
+        columns: Headings; the first column is never cut.
+        right: Which of them hold numbers.
+    """
+    made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    numbers = set(right)
+    for place, name in enumerate(columns):
+        made.add_column(
+            name,
+            justify="right" if name in numbers else "left",
+            no_wrap=not place or name in numbers or name in ("state", "run", "created"),
+            overflow="fold" if not place else "ellipsis",
+        )
+    return made
+
+
+def facts(pairs: Iterable[tuple[str, RenderableType | None]]) -> Table:
+    """Return names and values under each other; those without a value are left out."""
+    made = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        if value is not None and value != "":
+            made.add_row(name, value)
+    return made
+
+
+def state(name: str) -> Text:
+    """Return a state in its colour."""
+    return Text(name, style=_STYLES.get(name, ""))
+
+
+def moment(time: datetime | None) -> str | None:
+    """Write a moment in local time, to the second."""
+    return None if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(start: datetime | None, end: datetime | None) -> str:
+    """Write how long something took; nothing while it has not ended."""
+    if start is None or end is None:
+        return ""
+    seconds = max((end - start).total_seconds(), 0.0)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
+    return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:.0f} min"
+
+
+def compact(value: object) -> str:
+    """Write a JSON value in one line; nothing for an empty one."""
+    return msgspec.json.encode(value).decode() if value else ""

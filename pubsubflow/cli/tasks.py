@@ -1,0 +1,69 @@
+"""Commands about tasks."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.text import Text
+
+from pubsubflow.cli import showing
+from pubsubflow.cli.asking import Asking
+from pubsubflow.cli.runs import tasks_table
+from pubsubflow.model.views import LogLine
+
+_DEFAULT = Asking()
+_LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
+
+
+def list_tasks(run: str, /, *, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
+    """List the tasks of a run, also those not started yet.
+
+    Args:
+        run: Id of the run.
+        limit: How many at most; all if left out.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        found = client.tasks(run, limit=limit)
+        if asking.json:
+            showing.show_list(found)
+        else:
+            showing.show(tasks_table(found))
+
+
+def show_logs(
+    run: str,
+    task: str,
+    /,
+    *,
+    attempt: int | None = None,
+    map_index: int | None = None,
+    follow: Annotated[bool, Parameter(alias="-f", negative=())] = False,
+    asking: Asking = _DEFAULT,
+) -> None:
+    """Print the output of a task.
+
+    With --json, one JSON object a line.
+
+    Args:
+        run: Id of the run.
+        task: Id of the task.
+        attempt: Which attempt, from 1; the latest if left out.
+        map_index: Which instance of a mapped task, from 0.
+        follow: Go on until the task has ended, through further attempts too.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        found = client.logs(run, task, attempt=attempt, map_index=map_index, follow=follow)
+        for line in found:
+            if asking.json:
+                showing.show_line(line)
+            else:
+                showing.show(_line(line))
+
+
+def _line(line: LogLine) -> Text:
+    """Lay out a line: the time of day, the text, and what a log line says besides."""
+    time = line.time.astimezone().strftime("%H:%M:%S.%f")[:-3]
+    style = _LEVELS.get(str(line.fields.get("level")), "red" if line.stream == "stderr" else "")
+    more = "".join(f" {name}={value}" for name, value in line.fields.items() if name != "level")
+    return Text.assemble((time + " ", "dim"), (line.message, style), (more, "dim"))

@@ -1,0 +1,69 @@
+"""What the tasks noted: one line of fixed length for each execution."""
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+
+LINE_BYTES = 128
+
+
+class Note(NamedTuple):
+    """One execution.
+
+    Attributes:
+        moment: Seconds since 1970.
+        pid: The process that ran it.
+    """
+
+    moment: float
+    pid: int
+    run_id: str
+    dag_id: str
+    task_id: str
+    map_index: int
+    attempt: int
+
+    @property
+    def what(self):
+        return self[2:]
+
+
+class Notes:
+    """The file of notes."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        path.touch()
+
+    def count(self) -> int:
+        return self.path.stat().st_size // LINE_BYTES
+
+    def read(self) -> list[Note]:
+        notes = []
+        for line in self.path.read_text().splitlines():
+            moment, pid, *names, map_index, attempt = line.split()
+            notes.append(Note(float(moment), int(pid), *names, int(map_index), int(attempt)))
+        return notes
+
+    def last(self) -> Note:
+        with self.path.open("rb") as file:
+            file.seek(-LINE_BYTES, 2)
+            line = file.read().decode()
+        moment, pid, *names, map_index, attempt = line.split()
+        return Note(float(moment), int(pid), *names, int(map_index), int(attempt))
+
+    async def reach(self, count: int):
+        """Return when there are so many executions: a moment in the middle of the load."""
+        while self.count() < count:
+            await anyio.sleep(0.001)
+
+    def repeated(self) -> int:
+        """Return how many executions were not the first of their attempt."""
+        return sum(count - 1 for count in Counter(note.what for note in self.read()).values())
+
+    def longest_pause(self, since: float) -> float:
+        """Return for how long nothing was executed, seconds, after a moment."""
+        moments = [since, *sorted(note.moment for note in self.read() if note.moment > since)]
+        return max((b - a for a, b in zip(moments, moments[1:], strict=False)), default=0.0)

@@ -1,0 +1,269 @@
+"""One round: servers, daemons, load, faults at random moments, then rest and the account."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import anyio
+import anyio.abc
+import msgspec
+from fault_checks import check
+from fault_daemon import Order
+from fault_daemons import MARK, Member, await_no_process, start_all, stop_all
+from fault_load import EXECUTIONS, RUNS, Load
+from fault_notes import Notes
+from fault_state import drained, read_state, settled
+
+from pubsubflow.bus import BusSettings
+from pubsubflow.daemon import ROLES
+from pubsubflow.embedded import EmbeddedServers, PostgresAddress
+from pubsubflow.embedded.home import Home
+from pubsubflow.embedded.settings import DATABASE, PORT, SUPERUSER
+
+DAGS = Path(__file__).parent / "dags"
+SETTLE_SECONDS = 90
+DRAIN_SECONDS = 30
+ALL = frozenset(ROLES)
+WORKER = frozenset({"worker"})
+MANAGER = frozenset({"manager"})
+CONTROL = ALL - WORKER
+REST = ALL - MANAGER
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Something that dies.
+
+    Attributes:
+        daemons: Roles of the daemons for "one" and "two" daemons that share the work.
+        strike: Kills it.
+        embedded: With one daemon, the servers are its own and die with it.
+    """
+
+    one: tuple[frozenset[str], ...]
+    two: tuple[frozenset[str], ...]
+    strike: Callable[["Stage"], None]
+    embedded: bool = False
+
+
+class Stage(msgspec.Struct, kw_only=True):
+    """What a round plays on.
+
+    Attributes:
+        servers: Ours; None when the daemon has its own.
+        struck: When something was killed, seconds since 1970.
+    """
+
+    folder: Path
+    members: list[Member]
+    notes: Notes
+    chance: random.Random
+    dsn: str
+    nats: BusSettings
+    servers: EmbeddedServers | None = None
+    struck: list[float] = []
+
+
+class Account(msgspec.Struct, kw_only=True):
+    """What a round showed.
+
+    Attributes:
+        repeated: Executions that were not the first of their attempt.
+        pauses: Per kill, the longest time without an execution until the next kill or the end.
+        settled_seconds: From the last kill until everything was done.
+    """
+
+    fault: str
+    daemons: str
+    seed: int
+    kills: int
+    posted: int
+    runs: int
+    tasks: int
+    executions: int
+    repeated: int
+    unanswered: int
+    longest_pause_seconds: float
+    settled_seconds: float
+    seconds: float
+
+
+def _kill_last_runner(stage: Stage):
+    """Kill the process that ran a task just now; it may have ended by itself meanwhile."""
+    os.kill(stage.notes.last().pid, signal.SIGKILL)
+
+
+def _kill_second(stage: Stage):
+    stage.members[-1].kill()
+
+
+def _kill_any(stage: Stage):
+    stage.chance.choice(stage.members).kill()
+
+
+def _kill_nats(stage: Stage):
+    os.kill(stage.servers.nats_pid, signal.SIGKILL)
+
+
+def _kill_postgres(stage: Stage):
+    os.kill(stage.servers.postgres_pid, signal.SIGKILL)
+
+
+FAULTS = {
+    "runner": Fault((ALL,), (ALL, ALL), _kill_last_runner),
+    "worker": Fault((CONTROL, WORKER), (ALL, WORKER), _kill_second),
+    "manager": Fault((REST, MANAGER), (ALL, CONTROL), _kill_second),
+    "daemon": Fault((ALL,), (ALL, ALL), _kill_any, embedded=True),
+    "nats": Fault((ALL,), (ALL, ALL), _kill_nats),
+    "postgres": Fault((ALL,), (ALL, ALL), _kill_postgres),
+}
+"""What dies, and who is there."""
+
+
+@asynccontextmanager
+async def open_stage(
+    fault: Fault, daemons: str, folder: Path, seed: int, *, repair: anyio.Event | None = None
+) -> AsyncIterator[Stage]:
+    """Start servers and daemons, and end all of them afterwards without a trace.
+
+    Args:
+        fault: Says who is there.
+        daemons: "one" or "two".
+        folder: For logs and notes.
+        seed: Of every choice in the round.
+        repair: Servers that die are started again from this event on; None for at once.
+    """
+    mark = uuid4().hex
+    notes = Notes(folder / "notes")
+    environ = os.environ | {MARK: mark, "FAULT_NOTES": str(notes.path)}
+    chance = random.Random(seed)
+    try:
+        with TemporaryDirectory(prefix="psf-fault-") as home:
+            if fault.embedded and daemons == "one":
+                stage = _stage_with_own_servers(Path(home), folder, notes, environ, chance)
+                async with _playing(stage):
+                    yield stage
+                return
+            async with EmbeddedServers(Path(home)) as servers:
+                roles = fault.one if daemons == "one" else fault.two
+                stage = _stage_with_servers(servers, roles, folder, notes, environ, chance)
+                async with _playing(stage, repair):
+                    yield stage
+    finally:
+        with anyio.CancelScope(shield=True):
+            await await_no_process(mark)
+
+
+def _stage_with_own_servers(home, folder, notes, environ, chance) -> Stage:
+    secrets = Home(home).secrets()
+    address = PostgresAddress(
+        str(home / "postgres" / "data"), PORT, SUPERUSER, secrets.postgres_password, DATABASE
+    )
+    order = Order(parent=os.getpid(), home=str(home), roles=ALL, dags=str(DAGS))
+    return Stage(
+        folder=folder,
+        members=[Member("daemon", order, environ, folder)],
+        notes=notes,
+        chance=chance,
+        dsn=address.dsn,
+        nats=BusSettings(token=secrets.nats_token),
+    )
+
+
+def _stage_with_servers(
+    servers: EmbeddedServers, roles: Sequence[frozenset[str]], folder, notes, environ, chance
+) -> Stage:
+    members = []
+    for number, played in enumerate(roles):
+        order = Order(
+            parent=os.getpid(),
+            home=str(folder / f"home-{number}"),
+            roles=played,
+            dags=str(DAGS),
+            nats_url=servers.nats.url,
+            nats_token=servers.nats.token,
+            postgres_url=servers.postgres.dsn,
+        )
+        members.append(Member(f"daemon-{number}", order, environ, folder))
+    return Stage(
+        folder=folder,
+        members=members,
+        notes=notes,
+        chance=chance,
+        dsn=servers.postgres.dsn,
+        nats=BusSettings(url=servers.nats.url, token=servers.nats.token),
+        servers=servers,
+    )
+
+
+@asynccontextmanager
+async def _playing(stage: Stage, repair: anyio.Event | None = None) -> AsyncIterator[None]:
+    async with anyio.create_task_group() as group:
+        if stage.servers is not None:
+            group.start_soon(_keep_servers, stage.servers, repair)
+        await start_all(stage.members, group)
+        if stage.servers is None:
+            port = (Path(stage.members[0]._order.home) / "nats.port").read_text().strip()
+            stage.nats = msgspec.structs.replace(stage.nats, url=f"nats://127.0.0.1:{port}")
+        yield
+        await stop_all(stage.members)
+        group.cancel_scope.cancel()
+
+
+async def _keep_servers(servers: EmbeddedServers, repair: anyio.Event | None):
+    if repair is not None:
+        await repair.wait()
+    await servers.run(anyio.Event())
+
+
+async def play(fault: str, daemons: str, *, moments: int, seed: int, folder: Path) -> Account:
+    """Play one round and check it."""
+    started = time.monotonic()
+    async with open_stage(FAULTS[fault], daemons, folder, seed) as stage:
+        load = Load(stage.members, stage.chance)
+        for number in range(moments):
+            await _strike_under_load(stage, load, FAULTS[fault], number)
+        await rest(stage)
+        settled_seconds = time.time() - stage.struck[-1]
+        state = await read_state(stage.dsn)
+        notes = stage.notes.read()
+        check(state, load, notes)
+        assert len(state.runs) >= moments * RUNS
+    return Account(
+        fault=fault,
+        daemons=daemons,
+        seed=seed,
+        kills=len(stage.struck),
+        posted=len(load.ids),
+        runs=len(state.runs),
+        tasks=sum(len(run.tasks) for run in state.runs.values()),
+        executions=len(notes),
+        repeated=stage.notes.repeated(),
+        unanswered=sum(n for status, n in load.answers.items() if status not in (200, 202)),
+        longest_pause_seconds=round(stage.notes.longest_pause(stage.struck[0]), 3),
+        settled_seconds=round(settled_seconds, 3),
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+async def _strike_under_load(stage: Stage, load: Load, fault: Fault, number: int):
+    """Post one load, and strike at a random moment in the middle of it."""
+    for member in stage.members:
+        await member.ready.wait()
+    moment = stage.notes.count() + stage.chance.randrange(1, EXECUTIONS)
+    async with anyio.create_task_group() as group:
+        group.start_soon(load.post)
+        await stage.notes.reach(moment)
+        fault.strike(stage)
+        stage.struck.append(time.time())
+
+
+async def rest(stage: Stage):
+    """Wait until everything that was posted is done, and the streams are empty."""
+    await settled(stage.dsn, SETTLE_SECONDS)
+    await drained(stage.nats, DRAIN_SECONDS)

@@ -1,0 +1,385 @@
+"""What the loader finds and what is in force."""
+
+import random
+import string
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from core_rig import carry_out, post
+from dag_specs import dag, loaded, task, uri
+
+from pubsubflow.errors import NotFound
+from pubsubflow.manager.fold import Fold
+from pubsubflow.model.calls import SetPaused, StartRun, TimersDue
+from pubsubflow.model.datasets import normalise_uri
+from pubsubflow.model.structure import DatasetSpec, LoadedFile, SourceBundle
+from pubsubflow.model.timetable import Cron, Every
+from pubsubflow.store.catalog import Catalog
+from pubsubflow.store.timers import Timers
+
+pytestmark = pytest.mark.anyio
+NOON = Cron("0 12 * * *")
+EVENING = Cron("0 18 * * *")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def catalog(database):
+    return Catalog(database)
+
+
+@pytest.fixture
+def rows(database):
+    async def read(query, *arguments):
+        async with database.connection() as connection:
+            return [tuple(row) for row in await connection.fetch(query, *arguments)]
+
+    return read
+
+
+@pytest.fixture
+def pending(rows):
+    async def read():
+        """Return place → datasets of pending events, checked against the gate's counts."""
+        found = {}
+        for place, name in await rows(
+            "SELECT place, uri FROM pending JOIN event ON event.id = pending.event"
+            " JOIN dataset ON dataset.id = event.dataset ORDER BY place, event"
+        ):
+            found.setdefault(place, []).append(name.removeprefix("x://"))
+        counts = (await rows("SELECT pending FROM gate"))[0][0]
+        assert [len(found.get(place, [])) for place in range(len(counts))] == counts
+        return found
+
+    return read
+
+
+def one(**options):
+    return dag("d", task("a"), **options)
+
+
+async def versions(rows):
+    return [number for (number,) in await rows("SELECT number FROM dag_version ORDER BY id")]
+
+
+async def test_an_unchanged_file_costs_no_new_version(catalog, rows):
+    for _ in range(3):
+        await catalog.save([loaded(one(on="x & y"))])
+    assert await versions(rows) == [1]
+    assert await rows("SELECT uri FROM dataset ORDER BY uri") == [("x://x",), ("x://y",)]
+
+
+async def test_a_changed_file_makes_a_version_and_its_return_none(catalog, rows):
+    await catalog.save([loaded(one())])
+    await catalog.save([loaded(one(source="h2"))])
+    await catalog.save([loaded(one())])
+    assert await versions(rows) == [1, 2]
+    in_force = "SELECT number FROM dag JOIN dag_version AS v ON v.id = dag.version"
+    assert await rows(in_force) == [(1,)]
+    assert await rows("SELECT number FROM gate JOIN dag_version AS v ON v.id = gate.version") == [
+        (1,)
+    ]
+
+
+async def test_only_the_dag_that_changed_gets_a_version(catalog, rows):
+    await catalog.save([loaded(one(), dag("e", task("a"), file="d.py"))])
+    await catalog.save([loaded(one(), dag("e", task("b"), file="d.py"))])
+    found = "SELECT dag_id, v.number FROM dag JOIN dag_version AS v ON v.id = dag.version"
+    assert sorted(await rows(found)) == [("d", 1), ("e", 2)]
+
+
+async def test_an_import_error_keeps_the_last_good_version(catalog, rows, database):
+    await catalog.save([loaded(one(on="x"))])
+    bundle = SourceBundle("broken", "d.py", "/dags", {"d.py": "!"})
+    await catalog.save([LoadedFile("d.py", bundle, error="SyntaxError: !", traceback="tb")])
+    assert await rows("SELECT error, source FROM dag_file") == [("SyntaxError: !", "broken")]
+    assert await catalog.known() == {}
+    assert await rows("SELECT present, version > 0 FROM dag") == [(True, True)]
+    await carry_out(database, Fold(), post("x"))
+    assert await rows("SELECT count(*) FROM run") == [(1,)]
+    await catalog.save([loaded(one(on="x"))])
+    assert await rows("SELECT error FROM dag_file") == [(None,)]
+    assert await versions(rows) == [1]
+
+
+async def test_a_file_that_never_was_good_has_an_error_and_no_dag(catalog, rows):
+    await catalog.save([loaded(file="bad.py", error="no")])
+    assert await rows("SELECT file, error FROM dag_file") == [("bad.py", "no")]
+    assert await rows("SELECT * FROM dag") == []
+
+
+async def test_a_removed_file_silences_its_dags(catalog, rows, database):
+    await catalog.save([loaded(one(on="x", timetable=NOON))])
+    await catalog.remove(["d.py"])
+    assert await rows("SELECT present, version FROM dag") == [(False, 0)]
+    assert await rows("SELECT * FROM subscription") == []
+    assert await rows("SELECT * FROM timer") == []
+    assert await rows("SELECT * FROM dag_file") == []
+    answers = await carry_out(
+        database, Fold(), post("x"), StartRun("d"), SetPaused("d", paused=True)
+    )
+    assert [type(answer) for answer in answers[1:]] == [NotFound, NotFound]
+    assert await rows("SELECT count(*) FROM run") == [(0,)]
+    assert await rows("SELECT count(*) FROM event") == [(1,)], "the event itself is kept"
+
+
+async def test_a_removed_dag_takes_no_event_of_the_batch_that_asks_about_it(
+    catalog, rows, database
+):
+    await catalog.save([loaded(one(on="x", timetable=NOON)), loaded(dag("e", task("a"), on="x"))])
+    (timer,) = await Timers(database).upcoming()
+    await catalog.remove(["d.py"])
+    await catalog.save([loaded(one(timetable=NOON))])
+    await catalog.remove(["d.py"])
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO timer (due_at, kind, dag) SELECT now(), 'retry', id FROM dag"
+        )
+    timers = tuple(
+        msgspec.structs.replace(each, run=0) for each in await Timers(database).upcoming()
+    )
+    assert timer not in timers
+    await carry_out(database, Fold(), post("x"), TimersDue(timers))
+    assert await rows("SELECT dag_id FROM run JOIN dag ON dag.id = run.dag") == [("e",)]
+
+
+async def test_a_dag_that_comes_back_goes_on_with_what_was_pending(catalog, pending, database):
+    await catalog.save([loaded(one(on="x & y"))])
+    await carry_out(database, Fold(), post("x"))
+    await catalog.remove(["d.py"])
+    await carry_out(database, Fold(), post("x", "y"))
+    await catalog.save([loaded(one(on="x & y"))])
+    assert await pending() == {0: ["x"]}
+    await carry_out(database, Fold(), post("y"))
+    assert await pending() == {}
+
+
+async def test_a_dag_that_left_its_file_is_silenced(catalog, rows):
+    await catalog.save([loaded(one(on="x"), dag("e", task("a"), file="d.py"))])
+    await catalog.save([loaded(dag("e", task("a"), file="d.py"))])
+    assert await rows("SELECT dag_id, present FROM dag ORDER BY dag_id") == [
+        ("d", False), ("e", True)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["together", "old first", "new first"])
+async def test_a_dag_may_move_to_another_file(catalog, rows, database, order):
+    other = dag("o", task("a"), file="old.py")
+    await catalog.save([loaded(other, one(on="x", file="old.py"))])
+    left, moved = loaded(other), loaded(one(on="x", file="new.py"))
+    if order == "together":
+        await catalog.save([left, moved])
+    for file in {"old first": [left, moved], "new first": [moved, left]}.get(order, []):
+        await catalog.save([file])
+    assert await rows("SELECT file, present FROM dag WHERE dag_id = 'd'") == [("new.py", True)]
+    await carry_out(database, Fold(), post("x"))
+    assert await rows("SELECT count(*) FROM run") == [(1,)]
+
+
+async def test_datasets_are_kept_as_they_are_declared(catalog, rows):
+    file = msgspec.structs.replace(
+        loaded(one(on="x")), datasets=(DatasetSpec(uri("x"), "X", "lake", {"a": "\x00"}),)
+    )
+    await catalog.save([file])
+    await catalog.save([file])
+    assert await rows("SELECT uri, name, grp, extra FROM dataset") == [
+        ("x://x", "X", "lake", {"a": "\\u0000"})
+    ]
+
+
+async def test_sources_travel_by_their_hash(catalog, rows):
+    await catalog.save([loaded(one(), text="one"), loaded(dag("e", task("a")), text="two")])
+    assert await catalog.known() == {"d.py": "hash of d.py", "e.py": "hash of e.py"}
+    assert len(await rows("SELECT hash FROM source")) == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "events", "after", "kept"),
+    [
+        ("x & y", "xx", "x & y & z", {0: "xx"}),
+        ("x & y", "xx", "y & x", {1: "xx"}),
+        ("x & y", "x", "z & y", {}),
+        ("x & y & z", "xy", "z & y & x", {2: "x", 1: "y"}),
+        ("x & y", "x", "(x & y) | (x & z)", {0: "x"}),
+        ("(x & y) | (x & z)", "x", "(w & y) | (x & z) | (x & v)", {2: "x", 4: "x"}),
+        ("(x & x) & y", "xx", "y & x & x", {1: "xx", 2: "xx"}),
+        ("(x & y) | (x & z)", "xyx", "x & z & q", {0: "x"}),
+        ("x & y", "x", None, None),
+    ],
+)
+async def test_what_is_pending_moves_to_the_places_of_the_new_condition(
+    catalog, pending, rows, database, before, events, after, kept
+):
+    await catalog.save([loaded(one(on=before))])
+    await carry_out(database, Fold(), post(*events))
+    await catalog.save([loaded(one(on=after))])
+    if kept is None:
+        assert await rows("SELECT * FROM pending") == []
+    else:
+        assert await pending() == {place: list(names) for place, names in kept.items()}
+
+
+async def test_a_condition_that_changed_and_changed_back_keeps_counting(
+    catalog, pending, rows, database
+):
+    await catalog.save([loaded(one(on="x & y"))])
+    fold = Fold()
+    await carry_out(database, fold, post("x"))
+    await catalog.save([loaded(one(on="z & x"))])
+    await carry_out(database, fold, post("x", "y"))
+    await catalog.save([loaded(one(on="x & y"))])
+    assert await pending() == {0: ["x", "x"]}
+    await carry_out(database, fold, post("y"))
+    assert await pending() == {}
+    assert await rows("SELECT count(*) FROM run_event") == [(3,)]
+
+
+@pytest.fixture
+def ticks(rows):
+    async def read():
+        return [due for (due,) in await rows("SELECT due_at FROM timer ORDER BY due_at")]
+
+    return read
+
+
+async def test_a_timetable_sets_the_next_tick(catalog, ticks):
+    before = datetime.now(UTC)
+    await catalog.save([loaded(one(timetable=NOON))])
+    assert await ticks() in ([NOON.after(before)], [NOON.after(datetime.now(UTC))])
+
+
+async def test_the_clock_is_told_of_new_ticks(database, ticks):
+    told = []
+    catalog = Catalog(database, timers_changed=lambda: told.append(None))
+    await catalog.save([loaded(one())])
+    assert told == []
+    await catalog.save([loaded(one(timetable=NOON))])
+    assert told == [None]
+
+
+async def test_a_tick_is_kept_when_other_things_change(catalog, ticks, database):
+    await catalog.save([loaded(one(timetable=Every(3600)))])
+    async with database.connection() as connection:
+        await connection.execute("UPDATE timer SET due_at = due_at - interval '1 hour'")
+    overdue = await ticks()
+    assert overdue[0] < datetime.now(UTC)
+    await catalog.save([loaded(one(timetable=Every(3600), source="h2"))])
+    assert await ticks() == overdue, "a tick that is due is not lost with a new version"
+
+
+async def test_a_changed_timetable_sets_its_own_tick(catalog, ticks):
+    await catalog.save([loaded(one(timetable=NOON))])
+    await catalog.save([loaded(one(timetable=EVENING))])
+    (tick,) = await ticks()
+    assert tick == EVENING.after(datetime.now(UTC))
+
+
+async def test_a_timetable_that_is_gone_leaves_no_tick(catalog, ticks):
+    await catalog.save([loaded(one(timetable=NOON))])
+    await catalog.save([loaded(one())])
+    assert await ticks() == []
+
+
+async def test_with_catch_up_time_begins_at_the_start(catalog, ticks):
+    await catalog.save([loaded(one(timetable=NOON, start=START, catchup=True))])
+    assert await ticks() == [NOON.after(START)]
+
+
+async def test_catch_up_goes_on_where_it_was(catalog, ticks, database):
+    spec = one(timetable=NOON, start=START, catchup=True)
+    await catalog.save([loaded(spec)])
+    fold = Fold()
+    for _ in range(3):
+        await carry_out(database, fold, TimersDue(tuple(await Timers(database).upcoming())))
+    due = START + timedelta(days=3, hours=12)
+    assert await ticks() == [due]
+    await catalog.save([loaded(msgspec.structs.replace(spec, timetable=EVENING))])
+    assert await ticks() == [due + timedelta(hours=6)]
+
+
+async def test_after_a_return_catch_up_makes_no_run_twice_and_goes_on(
+    catalog, rows, ticks, database
+):
+    spec = one(timetable=NOON, start=START, catchup=True)
+    fold = Fold()
+
+    async def tick():
+        await carry_out(database, fold, TimersDue(tuple(await Timers(database).upcoming())))
+
+    await catalog.save([loaded(spec)])
+    await tick()
+    await tick()
+    await catalog.remove(["d.py"])
+    assert await ticks() == []
+    await catalog.save([loaded(spec)])
+    for _ in range(3):
+        await tick()
+    days = [f"tick:2026-01-0{day}T12:00:00+00:00" for day in (1, 2, 3)]
+    assert await rows("SELECT run_key FROM run ORDER BY run_id") == [(day,) for day in days]
+    assert await ticks() == [START + timedelta(days=3, hours=12)]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "due"),
+    [
+        ({"end": START}, []),
+        ({"start": START, "end": START + timedelta(hours=11), "catchup": True}, []),
+        ({"start": datetime(2100, 1, 1, tzinfo=UTC)}, [datetime(2100, 1, 1, 12, tzinfo=UTC)]),
+    ],
+)
+async def test_ticks_keep_to_their_bounds(catalog, ticks, bounds, due):
+    await catalog.save([loaded(one(timetable=NOON, **bounds))])
+    assert await ticks() == due
+
+
+async def test_a_missed_tick_without_catch_up_starts_the_latest_alone(
+    catalog, rows, ticks, database
+):
+    await catalog.save([loaded(one(timetable=Every(60)))])
+    async with database.connection() as connection:
+        await connection.execute("UPDATE timer SET due_at = due_at - interval '1 hour'")
+    now = datetime.now(UTC)
+    fold = Fold(now=lambda: now)
+    await carry_out(database, fold, TimersDue(tuple(await Timers(database).upcoming())))
+    ((logical_time,),) = await rows("SELECT logical_time FROM run")
+    assert now - timedelta(seconds=60) < logical_time <= now
+    assert await ticks() == [logical_time + timedelta(seconds=60)]
+
+
+async def test_a_tick_that_somebody_has_started_by_its_key_still_sets_the_next(
+    catalog, rows, ticks, database
+):
+    await catalog.save([loaded(one(timetable=NOON, start=START, catchup=True))])
+    (due,) = await ticks()
+    fold = Fold()
+    await carry_out(database, fold, StartRun("d", run_key=f"tick:{due.isoformat()}"))
+    await carry_out(database, fold, TimersDue(tuple(await Timers(database).upcoming())))
+    assert await rows("SELECT kind FROM run") == [("manual",)]
+    assert await ticks() == [due + timedelta(days=1)]
+
+
+async def test_a_tick_that_two_clocks_saw_starts_one_run(catalog, rows, database):
+    await catalog.save([loaded(one(timetable=NOON, start=START, catchup=True))])
+    timers = TimersDue(tuple(await Timers(database).upcoming()))
+    await carry_out(database, Fold(), timers)
+    await carry_out(database, Fold(), timers)
+    assert await rows("SELECT count(*) FROM run") == [(1,)]
+
+
+async def test_a_paused_dag_lets_its_ticks_pass(catalog, rows, ticks, database):
+    await catalog.save([loaded(one(timetable=NOON, start=START, catchup=True))])
+    fold = Fold()
+    await carry_out(database, fold, SetPaused("d", paused=True))
+    await carry_out(database, fold, TimersDue(tuple(await Timers(database).upcoming())))
+    assert await rows("SELECT count(*) FROM run") == [(0,)]
+    assert await ticks() == [NOON.after(NOON.after(START))]
+
+
+@pytest.mark.parametrize(("alphabet", "count"), [(string.ascii_letters, 1495), ("éüößłżą", 1247)])
+async def test_a_uri_as_long_as_allowed_can_be_stored(catalog, rows, alphabet, count):
+    name = "".join(random.Random(1).choices(alphabet, k=count))
+    assert normalise_uri(uri(name)[:1500])
+    await catalog.save([loaded(dag("d", task("a", emits=[name[:1496]])))])
+    ((stored,),) = await rows("SELECT uri FROM dataset")
+    assert len(stored) == count + 4

@@ -1,0 +1,100 @@
+"""The connection to Postgres: what is worth a retry and what is not."""
+
+import re
+
+import anyio
+import asyncpg
+import msgspec
+import pytest
+
+from pubsubflow.errors import ConfigError, StoreUnavailable
+from pubsubflow.store.database import Database, PostgresSettings, begin
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_json_comes_back_as_it_was_but_for_nul(database):
+    values = [
+        {"a": [1, None, 'é\\u0000 \\ "']},
+        {"a": "\x00"},
+        {"a": ["\\\x00", "\\\\u0000"]},
+        {"\x00": 1},
+    ]
+    async with database.connection() as connection:
+        read = [await connection.fetchval("SELECT $1::jsonb", value) for value in values]
+        many = await connection.fetchval("SELECT $1::jsonb[]", values)
+    assert read == many
+    assert read == [
+        values[0],
+        {"a": "\\u0000"},
+        {"a": ["\\\\u0000", "\\\\u0000"]},
+        {"\\u0000": 1},
+    ]
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["57P01", "57P02", "57P03", "57014", "53100", "53200", "53300", "58030", "25006", "08006"],
+)
+async def test_a_server_in_trouble_is_worth_a_retry(database, state):
+    with pytest.raises(StoreUnavailable):
+        async with database.connection() as connection:
+            await connection.execute(f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
+
+
+@pytest.mark.parametrize("state", ["23505", "22P05", "54000", "XX000"])
+async def test_a_statement_that_cannot_be_is_not(database, state):
+    with pytest.raises(asyncpg.PostgresError) as raised:
+        async with database.connection() as connection:
+            await connection.execute(f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
+    assert raised.value.sqlstate == state
+
+
+async def test_a_value_that_does_not_fit_its_type_is_no_outage(database):
+    with pytest.raises(asyncpg.DataError, match="int32"):
+        async with database.connection() as connection:
+            await connection.fetchval("SELECT $1::int", 2**40)
+
+
+async def test_a_connection_that_is_killed_is_replaced(database):
+    with pytest.raises(StoreUnavailable):
+        async with database.connection() as connection:
+            await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_a_transaction_that_is_cancelled_leaves_nothing_and_its_connection(postgres):
+    one = msgspec.structs.replace(postgres, pool_max_size=1)
+    async with Database.open(one) as database:
+        with anyio.move_on_after(0.05):
+            async with database.transaction() as connection:
+                await connection.execute("INSERT INTO dead_letter VALUES (DEFAULT, 's', '', 'r')")
+                await connection.execute("SELECT pg_sleep(60)")
+        with anyio.fail_after(5):
+            async with database.connection() as connection, begin(connection):
+                assert await connection.fetchval("SELECT count(*) FROM dead_letter") == 0
+
+
+async def test_a_server_that_is_not_there_is_said_to_be(tmp_path):
+    settings = PostgresSettings(url=f"postgres://u@/d?host={tmp_path}", connect_seconds=0.05)
+    with pytest.raises(StoreUnavailable, match="out of reach"):
+        async with Database.open(settings):
+            pass
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("//[a-z]+:", "//nobody:"), ("/test_", "/missing_")])
+async def test_a_wrong_account_or_database_is_a_mistake_of_the_configuration(
+    postgres, right, wrong
+):
+    url = re.sub(right, wrong, postgres.url)
+    assert url != postgres.url
+    with pytest.raises(ConfigError, match=r"postgres\.url"):
+        async with Database.open(PostgresSettings(url=url)):
+            pass
+
+
+async def test_a_url_that_is_none_is_a_mistake_of_the_configuration():
+    with pytest.raises(ConfigError, match=r"postgres\.url"):
+        async with Database.open(PostgresSettings(url="mysql://x")):
+            pass

@@ -1,0 +1,104 @@
+"""Values, settings and errors on the command line, without a daemon."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cyclopts import CycloptsError
+
+from pubsubflow.cli import showing
+from pubsubflow.cli.main import exit_code, make_app, run
+from pubsubflow.cli.values import aware, pairs
+from pubsubflow.errors import (
+    BusUnavailable,
+    ConfigError,
+    DefinitionError,
+    InvalidInput,
+    NotFound,
+    ServiceStopped,
+    StoreUnavailable,
+)
+
+
+def test_pairs_are_json_where_they_can_be_and_text_otherwise():
+    given = pairs('{"a": 0, "b": 1}', ["a=2", "day=2026-11-20", "flag=true", "eq=x=y"], "set")
+    assert given == {"a": 2, "b": 1, "day": "2026-11-20", "flag": True, "eq": "x=y"}
+
+
+@pytest.mark.parametrize(
+    ("whole", "single"), [("[1]", []), ("{", []), (None, ["a"]), (None, ["=a"])]
+)
+def test_malformed_pairs_are_refused(whole, single):
+    with pytest.raises(ConfigError):
+        pairs(whole, single, "set")
+
+
+def test_a_moment_without_a_zone_is_local():
+    assert aware(None) is None
+    assert aware(datetime(2026, 11, 20)).tzinfo is not None  # noqa: DTZ001 - the case shown
+    assert aware(datetime(2026, 11, 20, tzinfo=UTC)) == datetime(2026, 11, 20, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ServiceStopped("x"), 1),
+        (ConfigError("x"), 2),
+        (InvalidInput("x"), 2),
+        (DefinitionError("x"), 2),
+        (NotFound("run", "x"), 2),
+        (CycloptsError(), 2),
+        (StoreUnavailable("x"), 3),
+        (BusUnavailable("x"), 3),
+    ],
+)
+def test_exit_codes(error, code):
+    assert exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0123, "12 ms"), (1.25, "1.2 s"), (61, "1 min 1 s"), (7260, "2 h 1 min"), (-1, "0 ms")],
+)
+def test_durations(seconds, text):
+    start = datetime(2026, 11, 20, tzinfo=UTC)
+    assert showing.duration(start, start + timedelta(seconds=seconds)) == text
+    assert showing.duration(start, None) == ""
+
+
+@pytest.mark.parametrize("group", ["", "dags", "datasets", "runs", "tasks", "db"])
+def test_help_lists_commands_without_importing_them(group, capsys):
+    assert run([*group.split(), "--help"]) == 0
+    assert "Commands" in capsys.readouterr().out
+
+
+def test_every_command_has_help_for_each_of_its_options(capsys):
+    app = make_app()
+    for group in ("", "dags", "datasets", "runs", "tasks", "db"):
+        parent = app[group] if group else app
+        for name in parent:
+            if name.startswith("-") or name in ("dags", "datasets", "runs", "tasks", "db"):
+                continue
+            assert run([*group.split(), name, "--help"]) == 0
+            out = capsys.readouterr().out
+            assert "Usage: pubsubflow" in out
+            assert "?" not in out
+
+
+def test_an_unknown_fault_is_one_line_too(monkeypatch, capsys):
+    def explode(*_, **__):
+        raise ExceptionGroup("g", [ExceptionGroup("h", [RuntimeError("two\nlines")])])
+
+    monkeypatch.setattr("pubsubflow.cli.main.make_app", lambda: explode)
+    assert run([]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "two lines (RuntimeError" in said
+    with pytest.raises(ExceptionGroup):
+        run([], debug=True)
+
+
+def test_json_lists_are_json(capfdbinary):
+    showing.show_list([])
+    showing.show_list([{"a": 1}, {"a": Path.__name__}])
+    assert capfdbinary.readouterr().out == b'[]\n[\n{"a":1},\n{"a":"Path"}\n]\n'

@@ -1,0 +1,89 @@
+"""Settings from file, environment and flags."""
+
+from pathlib import Path
+
+import pytest
+
+from pubsubflow.config import load_config
+from pubsubflow.errors import ConfigError
+
+
+def load(file=None, flags=None, defaults=None, **environ):
+    return load_config(file=file, environ=environ, flags=flags or {}, defaults=defaults)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "some.toml"
+
+    def write(text):
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_flags_go_over_environment_over_file_over_defaults(file):
+    path = file('home = "/file"\n[api]\nport = 1\nhost = "::1"\n[worker]\nprocesses = 7\n')
+    config = load(
+        path,
+        {"api.port": 3, "home": None},
+        {"log": {"level": "warning"}, "worker": {"processes": 1}},
+        PUBSUBFLOW__API__PORT="2",
+        PUBSUBFLOW__API__MAX_EVENTS="10",
+    )
+    assert (config.api.port, config.api.host, config.api.max_events) == (3, "::1", 10)
+    assert (config.home, config.worker.processes, config.log.level) == (Path("/file"), 7, "warning")
+
+
+def test_the_home_comes_from_its_own_variable_too(file):
+    path = file('home = "/file"')
+    assert load(path, PUBSUBFLOW_HOME="/own").home == Path("/own")
+    assert load(path, PUBSUBFLOW_HOME="/own", PUBSUBFLOW__HOME="/x").home == Path("/x")
+    assert load(path, {"home": Path("~/y")}, PUBSUBFLOW_HOME="/own").home.name == "y"
+    assert load(HOME="/nobody").home.name == ".pubsubflow"
+
+
+def test_a_list_in_the_environment_is_cut_at_commas():
+    assert load(PUBSUBFLOW__WORKER__QUEUES="a, b").worker.queues == ("a", "b")
+
+
+def test_a_file_in_the_current_folder_is_read(tmp_path):
+    (tmp_path / "pubsubflow.toml").write_text("[api]\nport = 9\n")
+    assert load().api.port == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[api]\nprot = 1", "api.prot is unknown; did you mean api.port"),
+        ("[nats]\nuri = 'x'", "nats.uri is unknown"),
+        ("[apis]", "apis is unknown; did you mean api"),
+        ("colour = 1", "colour is unknown; there are home"),
+        ("[api]\nport = 'x'", "api.port: Expected `int`"),
+        ("[api]\nport = 70000", "api.port"),
+        ("api = 1", "api is a section"),
+        ("home = 1", "home: expected a Path"),
+        ("[log]\nlevel = 'loud'", "log.level"),
+        ("[loader]\nimport_seconds = 0", "loader: time limits"),
+        ("[api", "is no TOML"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_its_path(file, text, says):
+    with pytest.raises(ConfigError, match=says):
+        load(file(text))
+
+
+def test_a_named_file_must_be_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"no configuration file .*nowhere"):
+        load(tmp_path / "nowhere")
+
+
+def test_a_variable_that_collides_with_a_value_is_refused():
+    with pytest.raises(ConfigError, match="PUBSUBFLOW__HOME__X"):
+        load(PUBSUBFLOW__HOME="/a", PUBSUBFLOW__HOME__X="/b")
