@@ -6,8 +6,10 @@ from pubsubflow.authoring.dag import DAG, dag
 from pubsubflow.authoring.datasets import Dataset
 from pubsubflow.authoring.groups import task_group
 from pubsubflow.authoring.operators import BashOperator, EmptyOperator, Operator, PythonOperator
-from pubsubflow.authoring.schedules import Cron, Every
+from pubsubflow.authoring.partitions import fan_out, fixed, identity, product, roll_up
+from pubsubflow.authoring.policies import batch, debounce, each, latest, partitioned
 from pubsubflow.authoring.tasks import setup, task, teardown
+from pubsubflow.authoring.times import Cron, Every
 from pubsubflow.errors import DefinitionError, PubsubflowError, TaskFailed, TaskSkipped
 from pubsubflow.model.structure import TriggerRule
 
@@ -27,9 +29,19 @@ __all__ = [
     "TaskFailed",
     "TaskSkipped",
     "TriggerRule",
+    "batch",
     "chain",
     "current_context",
     "dag",
+    "debounce",
+    "each",
+    "fan_out",
+    "fixed",
+    "identity",
+    "latest",
+    "partitioned",
+    "product",
+    "roll_up",
     "setup",
     "task",
     "task_group",

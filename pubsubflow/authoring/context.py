@@ -9,8 +9,11 @@ from typing import Any, NoReturn, Protocol
 from msgspec import Struct
 
 from pubsubflow.authoring.datasets import Dataset, json_object, uri_of
+from pubsubflow.authoring.inputs import Source
 from pubsubflow.authoring.logger import TaskLogger, WriteLog
 from pubsubflow.authoring.places import mistake, nearest
+from pubsubflow.model.conditions import Input
+from pubsubflow.model.datasets import matches
 from pubsubflow.model.messages import Emit, EventInfo
 
 DatasetEvent = EventInfo
@@ -64,29 +67,41 @@ class TaskInfo(Struct, frozen=True):
     outlets: tuple[str, ...]
 
 
-class Events(Mapping["Dataset | str", list[EventInfo]]):
+class Events(Mapping["Source | str", list[EventInfo]]):
     """The events that the run consumed, by dataset or URI; read when first asked for.
 
-    A dataset of the DAG's schedule that had no event gives an empty list.
+    A dataset of the DAG's schedule that had no event gives an empty list, and so does
+    `Dataset.match(…)`, which gives the events of all datasets that match.
     """
 
-    def __init__(self, read: Callable[[], Sequence[EventInfo]], expected: Sequence[str]) -> None:
+    def __init__(self, read: Callable[[], Sequence[EventInfo]], expected: Sequence[Input]) -> None:
         self._read = read
-        self._expected = expected
+        self._expected = [place.uri for place in expected if not place.pattern]
+        self._patterns = [place.uri for place in expected if place.pattern]
+
+    @cached_property
+    def all(self) -> list[EventInfo]:
+        """All of them, in order."""
+        return list(self._read())
 
     @cached_property
     def _lists(self) -> dict[str, list[EventInfo]]:
         lists: dict[str, list[EventInfo]] = {uri: [] for uri in self._expected}
-        for event in self._read():
+        for event in self.all:
             lists.setdefault(event.dataset, []).append(event)
         return lists
 
-    def __getitem__(self, dataset: Dataset | str) -> list[EventInfo]:
-        uri = uri_of(dataset)
-        if uri not in self._lists:
-            known = ", ".join(self._lists) or "none"
-            raise KeyError(f"this run consumed no events of {uri!r}; its datasets: {known}")
-        return self._lists[uri]
+    def __getitem__(self, dataset: "Source | str") -> list[EventInfo]:
+        pattern = isinstance(dataset, Source) and dataset.place.pattern
+        uri = dataset.place.uri if isinstance(dataset, Source) else uri_of(dataset)
+        if pattern:
+            return [event for event in self.all if matches(uri, event.dataset)]
+        if uri in self._lists:
+            return self._lists[uri]
+        if any(matches(one, uri) for one in self._patterns):
+            return []
+        known = ", ".join([*self._lists, *self._patterns]) or "none"
+        raise KeyError(f"this run consumed no events of {uri!r}; its datasets: {known}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._lists)

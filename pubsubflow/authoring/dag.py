@@ -2,33 +2,38 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from itertools import count
+from contextlib import suppress
+from datetime import UTC, datetime, tzinfo
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack, overload
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from pubsubflow.authoring.graph import Graph, enter, leave
-from pubsubflow.authoring.inprocess import InProcess
-from pubsubflow.authoring.options import (
+from pubsubflow.authoring.checks import (
     Seconds,
-    check_defaults,
-    check_id,
-    check_keywords,
     function,
     optional,
     positive_seconds,
     text,
     whole,
 )
-from pubsubflow.authoring.parameters import Declared, declare
+from pubsubflow.authoring.context import DatasetEvent
+from pubsubflow.authoring.graph import Graph, enter, leave
+from pubsubflow.authoring.inprocess import InProcess
+from pubsubflow.authoring.options import check_defaults, check_id, check_keywords
+from pubsubflow.authoring.parameters import (
+    Declared,
+    check_computed,
+    declare,
+    declare_computed,
+)
 from pubsubflow.authoring.places import caller, mistake, module_file, naming_dag
 from pubsubflow.authoring.registry import collect_dag
-from pubsubflow.authoring.schedules import split
+from pubsubflow.authoring.schedules import as_schedule
 from pubsubflow.authoring.specs import task_spec
-from pubsubflow.model.conditions import AnyOf, Condition, Schedule, Tick
+from pubsubflow.model.conditions import inputs, ticks
 from pubsubflow.model.structure import DagSpec
 from pubsubflow.model.timetable import Cron
 
@@ -41,6 +46,8 @@ class DagKeywords(TypedDict, total=False):
     end: datetime | None
     catchup: bool
     params: Mapping[str, Any] | type[Struct] | None
+    params_from: Mapping[str, str] | None
+    subscribe_from: str | datetime | DatasetEvent
     default_args: Mapping[str, Any] | None
     max_active_runs: int
     max_active_tasks: int | None
@@ -63,6 +70,9 @@ class DAG(Graph, InProcess):
         options: `schedule`: datasets, Cron, Every or None; `start`, `end`: bounds of the ticks,
             without a zone they are in that of the Cron, else UTC; `catchup`: whether ticks
             missed are made up for; `params`: a mapping of defaults or a `msgspec.Struct` type;
+            `params_from`: param → CEL over the consumed `events`, the last `event` and the
+            `partition`, evaluated before the run exists; `subscribe_from`: `now`, `earliest`, the
+            id of an event or a datetime, from where on a new subscription takes events;
             `default_args`: task options; `max_active_runs`: 16; `max_active_tasks`; `timeout`
             of a run; `tags`; `owner`; `description`; `on_success`, `on_failure`: functions;
             `on_pause`: `hold` keeps the events that arrive while paused, `drop` does not.
@@ -79,27 +89,47 @@ class DAG(Graph, InProcess):
             given = check_keywords(options, _CHECKS, "DAG")
             super().__init__(checked_id, given.get("default_args") or {})
             self._options = given
-            self.condition, self.timetable = split(options.get("schedule"), count())
-            sides: list[Condition] = []
-            sides += [] if self.timetable is None else [Tick(0, self.timetable)]
-            sides += [] if self.condition is None else [self.condition]
-            joined = AnyOf(tuple(sides)) if len(sides) > 1 else sides[0] if sides else None
-            self.schedule = None if joined is None else Schedule(joined)
-            self.params: Declared = declare(
-                options.get("params"), scheduled=options.get("schedule") is not None
-            )
+            schedule = options.get("schedule")
+            self.schedule = None if schedule is None else as_schedule(schedule).compiled()
+            condition = None if self.schedule is None else self.schedule.condition
+            self._timetables = [] if condition is None else list(ticks(condition))
+            self.params, self.params_from = self._declared()
+            self.subscribe_from: str = given.get("subscribe_from", "now")
             self.start = self._moment("start")
             self.end = self._moment("end")
         self.on_success: Callable[..., object] | None = given.get("on_success")
         self.on_failure: Callable[..., object] | None = given.get("on_failure")
         collect_dag(checked_id, self, self.place)
 
+    def _declared(self) -> tuple[Declared, dict[str, str]]:
+        computed = declare_computed(self._options.get("params_from"))
+        declared = declare(
+            self._options.get("params"),
+            scheduled=self.schedule is not None,
+            computed=() if self._timetables else computed,
+        )
+        places = () if self.schedule is None else inputs(self.schedule.condition)
+        datasets = any(True for _ in places)
+        check_computed(computed, declared, datasets=datasets)
+        if self._options.get("subscribe_from", "now") != "now" and not datasets:
+            raise mistake("subscribe_from: no dataset stands in the schedule to subscribe to")
+        return declared, computed
+
     def _moment(self, name: str) -> datetime | None:
         moment: datetime | None = self._options.get(name)
         if moment is None or moment.tzinfo is not None:
             return moment
-        zone = ZoneInfo(self.timetable.tz) if isinstance(self.timetable, Cron) else UTC
-        return moment.replace(tzinfo=zone)
+        return moment.replace(tzinfo=self._zone(name))
+
+    def _zone(self, name: str) -> tzinfo:
+        """Return the zone of the timetables."""
+        tables = [part.timetable for part in self._timetables]
+        zones = {table.tz for table in tables if isinstance(table, Cron)}
+        if len(zones) > 1:
+            raise mistake(
+                f"{name} needs a zone of its own: the Crons have {', '.join(sorted(zones))}"
+            )
+        return ZoneInfo(zones.pop()) if zones else UTC
 
     def __enter__(self) -> Self:
         enter(self)
@@ -141,11 +171,13 @@ class DAG(Graph, InProcess):
             source=source,
             tasks=tuple(task_spec(node, numbers, file) for node in nodes),
             schedule=self.schedule,
+            subscribe_from=self.subscribe_from,
             start=self.start,
             end=self.end,
             catchup=given.get("catchup", False),
             params=self.params.defaults,
             params_schema=self.params.schema,
+            params_from=self.params_from,
             max_active_runs=given.get("max_active_runs", 16),
             max_active_tasks=given.get("max_active_tasks"),
             timeout_seconds=given.get("timeout"),
@@ -223,6 +255,21 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(map(text, sorted(value) if isinstance(value, set | frozenset) else value))
 
 
+def _origin(value: object) -> str:
+    """Return from where on a subscription takes events."""
+    if isinstance(value, DatasetEvent):
+        value = value.event_id
+    if isinstance(value, datetime):
+        moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        return moment.astimezone(UTC).isoformat()
+    if value in ("now", "earliest"):
+        return str(value)
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return str(UUID(value))
+    raise ValueError("must be 'now', 'earliest', the id of an event, or a datetime")
+
+
 def _on_pause(value: object) -> str:
     if value not in ("hold", "drop"):
         raise ValueError("must be 'hold' or 'drop'")
@@ -235,6 +282,8 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "end": optional(_when),
     "catchup": _flag,
     "params": lambda value: value,
+    "params_from": lambda value: value,
+    "subscribe_from": _origin,
     "default_args": check_defaults,
     "max_active_runs": whole(1),
     "max_active_tasks": optional(whole(1)),

@@ -1,20 +1,20 @@
 """Datasets as users declare them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from pubsubflow.authoring.inputs import Demand, Source
 from pubsubflow.authoring.places import mistake
 from pubsubflow.authoring.registry import collect_dataset
-from pubsubflow.authoring.schedules import Schedule
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.conditions import Condition, Input
-from pubsubflow.model.datasets import normalise_uri
+from pubsubflow.model.conditions import Input
+from pubsubflow.model.datasets import normalise_pattern, normalise_uri
 from pubsubflow.model.structure import DatasetSpec
 
 
-class Dataset(Schedule):
+class Dataset(Source):
     """Something that tasks produce and other DAGs wait for; its URI is its identity.
 
     Args:
@@ -58,9 +58,26 @@ class Dataset(Schedule):
     def __repr__(self) -> str:
         return f"Dataset({self.uri!r})"
 
-    def condition(self, places: Iterator[int]) -> Condition:
-        """Return the place where this dataset stands."""
-        return Input(next(places), self.uri)
+    @staticmethod
+    def match(pattern: str) -> Demand:
+        """Return what stands for every dataset whose URI matches, also ones that appear later.
+
+        Args:
+            pattern: For example `s3://lake/*/orders`: `*` stands for a part of one segment, `**`
+                for any number of segments.
+
+        Raises:
+            DefinitionError: It is no pattern of a URI.
+        """
+        try:
+            return Demand(Input(0, normalise_pattern(pattern), pattern=True))
+        except DefinitionError as error:
+            raise mistake(error.message) from error
+
+    @property
+    def place(self) -> Input:
+        """What it asks for as an input of a schedule: one event."""
+        return Input(0, self.uri)
 
     def to_spec(self) -> DatasetSpec:
         """Return the serialised form."""
@@ -75,6 +92,8 @@ def uri_of(dataset: object) -> str:
     """
     if isinstance(dataset, Dataset):
         return dataset.uri
+    if isinstance(dataset, Demand):
+        raise mistake(f"{dataset!r} stands in schedules only; name the dataset itself")
     try:
         return normalise_uri(dataset)
     except DefinitionError as error:

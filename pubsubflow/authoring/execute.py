@@ -239,7 +239,7 @@ def _context(
         info.cause,
         info.created_at,
     )
-    expected = [place.uri for place in places(dag.condition)] if dag.condition else []
+    expected = [] if dag.schedule is None else list(places(dag.schedule.condition))
     context = Context(
         run=run,
         task=TaskInfo(node.task_id, map_index, number, node.options.outlets),

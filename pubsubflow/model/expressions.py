@@ -17,6 +17,7 @@ cel = lazy_module("cel")
 
 class _Program(Protocol):
     def execute(self, context: Mapping[str, Any]) -> Any: ...
+    def variables(self) -> list[str]: ...
 
 
 @lru_cache(maxsize=4096)

@@ -24,7 +24,7 @@ from pubsubflow import (
 )
 from pubsubflow.authoring.registry import loading
 from pubsubflow.model import timetable
-from pubsubflow.model.conditions import AllOf, AnyOf, Input
+from pubsubflow.model.conditions import AllOf, AnyOf, Input, Schedule, Tick
 from pubsubflow.model.structure import DagSpec, DatasetSpec, Factor, RetryPolicy
 
 a, b, c, d = (Dataset(f"s3://lake/{name}") for name in "abcd")
@@ -88,16 +88,15 @@ def test_a_dataset_is_its_normalised_uri():
     ],
 )
 def test_schedules_over_datasets_become_conditions(schedule, expected):
-    assert spec_of(DAG("x", schedule=schedule)).condition == expected
+    whole = None if expected is None else Schedule(expected)
+    assert spec_of(DAG("x", schedule=schedule)).schedule == whole
 
 
-def test_schedules_over_time_become_timetables():
+def test_schedules_over_time_become_ticks():
     cron = spec_of(DAG("x", schedule=Cron("0 16 * * *", tz="Europe/Warsaw")))
-    assert cron.timetable == timetable.Cron("0 16 * * *", "Europe/Warsaw")
-    assert spec_of(DAG("x", schedule=Every(timedelta(minutes=5)))).timetable == timetable.Every(300)
-    both = spec_of(DAG("x", schedule=Every(60) | a | b))
-    assert both.timetable == timetable.Every(60)
-    assert both.condition == AnyOf((Input(0, a.uri), Input(1, b.uri)))
+    assert cron.schedule == Schedule(Tick(0, timetable.Cron("0 16 * * *", "Europe/Warsaw")))
+    every = spec_of(DAG("x", schedule=Every(timedelta(minutes=5))))
+    assert every.schedule == Schedule(Tick(0, timetable.Every(300)))
 
 
 def test_bounds_without_a_zone_are_in_that_of_the_cron():

@@ -291,14 +291,6 @@ def schedule_number():
     DAG("d", schedule=5)  # here
 
 
-def schedule_time_and_dataset():
-    DAG("d", schedule=Cron("* * * * *") & Dataset("s3://a"))  # here
-
-
-def schedule_two_times():
-    DAG("d", schedule=Cron("* * * * *") | Every(3))  # here
-
-
 def bad_cron():
     Cron("61 * * * *")  # here
 
@@ -446,8 +438,6 @@ MISTAKES = {
     schedule_text: "write Cron('@daily')",
     schedule_empty: "empty list",
     schedule_number: "is no schedule",
-    schedule_time_and_dataset: "not available",
-    schedule_two_times: "one Cron or Every only",
     bad_cron: "bad cron expression",
     bad_zone: "unknown time zone",
     bad_every: "at least 0.1 s",
