@@ -3,7 +3,7 @@
 import ast
 import itertools
 
-from pubsubflow.model.conditions import AllOf, AnyOf, Condition, Input
+from pubsubflow.model.conditions import AllOf, AnyOf, Condition, Input, Schedule
 from pubsubflow.model.structure import DagSpec, Factor, LoadedFile, SourceBundle, TaskSpec
 
 
@@ -48,7 +48,7 @@ def dag(dag_id: str, *tasks: dict, on: str | None = None, file: str = "", **opti
         file,
         options.pop("source", f"hash of {file}"),
         tuple(_task(given, numbers) for given in tasks),
-        condition=None if on is None else condition(on),
+        schedule=None if on is None else Schedule(condition(on)),
         **options,
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from pubsubflow.errors import InvalidInput
-from pubsubflow.manager.inputs import Item, check_key
+from pubsubflow.manager.inputs import Item, check_run_key
 from pubsubflow.manager.ledger import DeadLetter, Fate, GateWork, Ledger, LoggedEvent, Start
 from pubsubflow.manager.reading import read_infos
 from pubsubflow.manager.running import Running
@@ -50,6 +50,7 @@ class Admission:
         self._running = running
         self._scheduling = scheduling
         self._max_loops = max_loops
+        self._refused: list[GateWork] = []
 
     @property
     def waiting(self) -> list[Start]:
@@ -73,22 +74,31 @@ class Admission:
         start.run_id = item.ids[0]
         start.run_key = call.run_key or f"manual:{start.run_id}"
         if call.run_key is not None or item.tried:
-            known = await self._known(gate, start.run_key)
-            if known is not None:
-                return known
-        check_key(call.run_key)
+            known = await self.existing(gate, [start.run_key])
+            if known:
+                return known[start.run_key]
+        check_run_key(call.run_key)
         start.params = validate_params(gate.version.spec, call.params)
         start.partition = call.partition
         self._scheduling.begin(start)
         return str(start.run_id)
 
-    async def _known(self, gate: GateWork, run_key: str) -> str | None:
-        """Return the run that has a key already, made in this batch or before."""
+    async def existing(self, gate: GateWork, run_keys: Sequence[str]) -> dict[str, str]:
+        """Return key → run for those that have a run, made in this batch or before."""
+        asked = set(run_keys)
+        rows = await self._transaction.fetch(
+            "find_run_keys", [gate.dag] * len(run_keys), list(run_keys)
+        )
+        found = {row["run_key"]: str(row["run_id"]) for row in rows}
         for start in self._ledger.starts.values():
-            if start.gate is gate and start.run_key == run_key:
-                return str(start.run_id)
-        rows = await self._transaction.fetch("find_run_keys", [gate.dag], [run_key])
-        return str(rows[0]["run_id"]) if rows else None
+            if start.gate is gate and start.run_key in asked and start.refused is None:
+                found[start.run_key] = str(start.run_id)
+        return found
+
+    def take_refused(self) -> list[GateWork]:
+        """Return the gates of runs that were refused since the last call."""
+        gates, self._refused = self._refused, []
+        return gates
 
     async def admit(self) -> None:
         """Admit all runs that wait for it, in the order in which they were made."""
@@ -211,6 +221,7 @@ class Admission:
     ) -> None:
         """Make no run: its events are dead, and a letter tells why."""
         start.refused = reason
+        self._refused.append(start.gate)
         spec = start.gate.version.spec
         letter = {
             "dag_id": spec.dag_id,

@@ -107,7 +107,8 @@ class Gates:
         if not asked:
             return []
         rows = await self._transaction.fetch("take_timers", sorted(asked))
-        timers = [asked[row["id"]] for row in rows]
+        taken = {row["id"] for row in rows}
+        timers = [timer for number, timer in asked.items() if number in taken]
         for timer in timers:
             if timer.kind == "retry":
                 self._running.retry_due(timer)
@@ -226,15 +227,24 @@ class Gates:
             elif isinstance(what, SetPaused):
                 await self._pause(gate, paused=what.paused)
             elif isinstance(what, Replay | Backfill):
-                past = Past(self._ledger, self._transaction, self._numbers, self._scheduling)
-                read = self._infos
                 item.answer = (
-                    await past.replay(gate, what, read)
+                    await self._past().replay(gate, what)
                     if isinstance(what, Replay)
-                    else await past.backfill(gate, what)
+                    else await self._past().backfill(gate, what)
                 )
         except InvalidInput as error:
             item.error = error
+
+    def _past(self) -> Past:
+        return Past(
+            self._ledger,
+            self._transaction,
+            self._numbers,
+            scheduling=self._scheduling,
+            admission=self._admission,
+            read_events=self._infos,
+            load_cells=self.load_cells,
+        )
 
     async def _pause(self, gate: GateWork, *, paused: bool) -> None:
         if gate.paused == paused:
@@ -257,8 +267,9 @@ class Gates:
                 "read_history", gate.dag, since, LAST, HISTORY_A_READ
             )
             events = await self._infos(rows)
-            await self._numbers.reserve(self._transaction, len(events))
-            await self._load_for(gate, events)
+            asked = [(gate, key) for event in events for key in _keys(gate, event)]
+            await self._numbers.reserve(self._transaction, len(asked))
+            await self.load_cells(asked)
             for event in events:
                 self._scheduling.offer(gate, event)
             if len(rows) < HISTORY_A_READ:
@@ -268,22 +279,17 @@ class Gates:
     async def _infos(self, rows: Sequence[Row]) -> list[LoggedEvent]:
         return await read_infos(rows, self._versions, self._transaction)
 
-    async def _load_for(self, gate: GateWork, events: Iterable[LoggedEvent]) -> None:
-        asked = []
-        for event in events:
-            asked += [(gate, key) for key in _keys(gate, event)]
-        await self.load_cells(asked)
-
     async def _act_on(self, timers: Sequence[Timer]) -> None:
         """Act on the timers of DAGs."""
         for timer in timers:
             gate = self._ledger.gates.get(timer.dag or 0)
-            if gate is None:
-                continue
+            if gate is None or not gate.present:
+                continue  # if the DAG comes back, it gets its timers anew
             await self._numbers.reserve(self._transaction, 1)
             if timer.kind == "tick":
                 await self._tick(gate, timer)
             elif timer.kind == "subscribe":
+                await self._transaction.fetch("await_events_under_way")
                 if not gate.paused:
                     await self._catch_up(gate)
             else:
@@ -292,9 +298,9 @@ class Gates:
                     continue
                 cell = gate.cells[timer.cell or WHOLE]
                 if timer.kind == "late":
-                    self._scheduling.late(gate, cell, timer.node or 0, timer.attempt or 0)
+                    self._scheduling.late(gate, cell, timer.node or 0)
                 else:
-                    self._scheduling.flush_due(gate, cell, timer.run or 0)
+                    self._scheduling.flush_due(gate, cell)
 
     async def _tick(self, gate: GateWork, timer: Timer) -> None:
         moment = self._scheduling.tick(gate, timer)
@@ -309,8 +315,7 @@ class Gates:
             cells = [self._scheduling.cell(gate, WHOLE)]
         await self._numbers.reserve(self._transaction, len(cells))
         keys = [tick_key(part.slot, moment, cell.key) for cell in cells]
-        rows = await self._transaction.fetch("find_run_keys", [gate.dag] * len(keys), keys)
-        exist = {row["run_key"] for row in rows}
+        exist = await self._admission.existing(gate, keys)
         for cell, key in zip(cells, keys, strict=True):
             if key not in exist:
                 self._scheduling.ticked(gate, cell, part.slot, moment)
@@ -343,10 +348,13 @@ class Gates:
                 refused = read_refused(payload)
                 ids = list(refused.events)
                 rows = await self._transaction.fetch("read_named_events", ids)
-                item.answer = make_again(
-                    self._ledger.gates[letter["dag"]],
+                gate = self._ledger.gates[letter["dag"]]
+                exist = await self._admission.existing(gate, [refused.run_key])
+                item.answer = exist.get(refused.run_key) or make_again(
+                    gate,
                     refused,
                     await self._infos(rows),
+                    await self._dead_places(gate, rows),
                     ledger=self._ledger,
                     scheduling=self._scheduling,
                 )
@@ -354,6 +362,14 @@ class Gates:
             item.error = error
             return
         await self._transaction.fetch("mark_resent", what.number)
+
+    async def _dead_places(self, gate: GateWork, rows: Sequence[Row]) -> dict[int, list[int]]:
+        """Return event → the places in which it is dead."""
+        found: dict[int, list[int]] = {}
+        ids = [row["id"] for row in rows]
+        for row in await self._transaction.fetch("read_dead_places", gate.dag, ids):
+            found.setdefault(row["event"], []).append(row["place"])
+        return found
 
     async def _pass_events(self) -> None:
         events, self._ledger.events = self._ledger.events, []
@@ -387,13 +403,16 @@ class Gates:
             self._counted.add(run.number)
             gate.active -= 1
             gate.changed = True
-            schedule = gate.version.schedule
-            if schedule is not None and isinstance(schedule.policy, Latest):
-                await self._next_of_latest(gate)
+            await self._next_of_latest(gate)
+        for gate in self._admission.take_refused():
+            await self._next_of_latest(gate)
 
     async def _next_of_latest(self, gate: GateWork) -> None:
         """Start the run that collected events while another one was active."""
-        if gate.busy or gate.paused:
+        schedule = gate.version.schedule
+        if schedule is None or not isinstance(schedule.policy, Latest):
+            return
+        if gate.busy or gate.paused or not gate.present:
             return
         for cell in await self._open_cells(gate):
             if cell.cell.forming:

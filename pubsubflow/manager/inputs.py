@@ -14,6 +14,7 @@ from pubsubflow.model.messages import (
 )
 
 MAX_KEY_CHARACTERS = 500
+OWN_KEYS = ("dataset:", "partition:", "tick:", "late:")
 Message = ResultMessage | StartedMessage | LogMessage | GoneMessage
 
 
@@ -82,3 +83,14 @@ def check_key(key: str | None) -> None:
         raise InvalidInput(
             f"the key {key[:40]!r}… must have at most {MAX_KEY_CHARACTERS} characters and no NUL"
         )
+
+
+def check_run_key(key: str | None) -> None:
+    """Check the key that a caller chose for a run.
+
+    Raises:
+        InvalidInput: It cannot be a key, or looks like one that a schedule gives.
+    """
+    check_key(key)
+    if key is not None and key.startswith(OWN_KEYS):
+        raise InvalidInput(f"the key {key[:40]!r} begins like those that schedules give")

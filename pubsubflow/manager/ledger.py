@@ -104,6 +104,7 @@ class LoggedEvent(Struct):
 
     Attributes:
         number: Its place in the log; 0 until it is taken, under the gates' locks.
+        recorded_at: When it was recorded; None for one that is being recorded.
         trail: The DAGs whose runs led to it, from the origin on.
     """
 
@@ -113,7 +114,12 @@ class LoggedEvent(Struct):
     node: int | None = None
     map_index: int | None = None
     number: int = 0
+    recorded_at: datetime | None = None
     trail: tuple[int, ...] = ()
+
+    def moment(self, now: datetime) -> datetime:
+        """Return its time, never later than it was recorded; that is now for a new one."""
+        return min(self.info.time, self.recorded_at or now)
 
 
 class CellWork:
@@ -140,7 +146,7 @@ class CellWork:
     @property
     def open(self) -> bool:
         """Whether something is pending or a run is forming."""
-        return bool(self.cell.forming) or any(place.count for place in self.cell.places)
+        return self.cell.open
 
 
 class GateWork:
@@ -187,6 +193,7 @@ class Start(Struct):
 
     Attributes:
         cell: The partition key of the cell that fired.
+        round: How many times the partition had fired then.
         stored: Its row exists: it has collected events in earlier transactions.
         forming: It still collects.
         fresh: Events at hand that it consumes, with their places.
@@ -203,6 +210,7 @@ class Start(Struct):
     cause: str
     created_at: datetime
     cell: str = ""
+    round: int = 0
     params: dict[str, Any] | None = None
     logical_time: datetime | None = None
     partition: str | None = None

@@ -79,6 +79,7 @@ class Manager:
         bus: NATS.
         settings: See there.
         listens: Whether it takes messages from the bus; without, it only carries out calls.
+        fold: What decides; a new one unless given.
     """
 
     def __init__(
@@ -88,12 +89,13 @@ class Manager:
         bus: Bus,
         settings: ManagerSettings | None = None,
         listens: bool = True,
+        fold: Fold | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
         self._settings = settings or ManagerSettings()
         self._listens = listens
-        self._fold = Fold()
+        self._fold = fold or Fold()
         self._waiting: deque[Item] = deque()
         self._pause = 0.0
         self._wake = anyio.Event()

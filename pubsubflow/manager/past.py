@@ -4,11 +4,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from pubsubflow.errors import InvalidInput
-from pubsubflow.manager.ledger import CellWork, GateWork, Ledger, LoggedEvent, Start
+from pubsubflow.manager.admission import Admission
+from pubsubflow.manager.inputs import check_key
+from pubsubflow.manager.ledger import GateWork, Ledger, LoggedEvent, Start
 from pubsubflow.manager.numbers import Numbers
 from pubsubflow.manager.scheduling import WHOLE, Scheduling, cell_keys, tick_key
 from pubsubflow.model.calls import Backfill, Planned, Replay
-from pubsubflow.model.cells import new_cell
 from pubsubflow.model.conditions import ticks
 from pubsubflow.model.params import validate_params
 from pubsubflow.model.timetable import next_tick
@@ -18,26 +19,47 @@ MOST_EVENTS = 50_000
 MOST_RUNS = 10_000
 MOMENT = timedelta(microseconds=1)
 
+LAST = 2**62
 ReadEvents = Callable[[Sequence[Row]], Awaitable[list[LoggedEvent]]]
+LoadCells = Callable[[Iterable[tuple[GateWork, str]]], Awaitable[None]]
 
 
 class Past:
-    """Works on one locked gate; what it makes is admitted like any other run."""
+    """Works on one locked gate; what it makes is admitted like any other run.
+
+    Args:
+        ledger: What the transaction changes.
+        transaction: Reads the past.
+        numbers: Run numbers.
+        scheduling: Makes runs.
+        admission: Knows which exist.
+        read_events: Turns rows into events.
+        load_cells: Makes cells of gates available.
+    """
 
     def __init__(
         self,
         ledger: Ledger,
         transaction: FoldTransaction,
         numbers: Numbers,
+        *,
         scheduling: Scheduling,
+        admission: Admission,
+        read_events: ReadEvents,
+        load_cells: LoadCells,
     ) -> None:
         self._ledger = ledger
         self._transaction = transaction
         self._numbers = numbers
         self._scheduling = scheduling
+        self._admission = admission
+        self._read_events = read_events
+        self._load_cells = load_cells
 
-    async def replay(self, gate: GateWork, call: Replay, read: ReadEvents) -> list[Planned]:
+    async def replay(self, gate: GateWork, call: Replay) -> list[Planned]:
         """Decide about a DAG's past events once more, from nothing pending.
+
+        Those that the DAG has not decided about at all yet, as it is paused, are left to it.
 
         Raises:
             InvalidInput: The DAG subscribes to nothing, or the range holds too many events.
@@ -45,16 +67,21 @@ class Past:
         if gate.version.schedule is None or not gate.version.inputs:
             raise InvalidInput(f"DAG {gate.version.spec.dag_id!r} subscribes to no dataset")
         rows = await self._transaction.fetch(
-            "read_recorded", gate.dag, call.since, call.until, call.dataset, MOST_EVENTS + 1
+            "read_recorded",
+            gate.dag,
+            call.since,
+            call.until,
+            call.dataset,
+            MOST_EVENTS + 1,
+            LAST if gate.since is None else gate.since,
         )
         if len(rows) > MOST_EVENTS:
             raise InvalidInput(f"more than {MOST_EVENTS} events: choose a shorter time")
-        events = await read(rows)
-        await self._numbers.reserve(self._transaction, 2 * len(events) + 1)
-        starts = self._rehearse(gate, events)
+        starts = await self._rehearse(gate, await self._read_events(rows))
+        await self._numbers.reserve(self._transaction, len(starts))
         return await self._settle(gate, starts, again=call.again, dry_run=call.dry_run)
 
-    def _rehearse(self, gate: GateWork, events: Iterable[LoggedEvent]) -> list[Start]:
+    async def _rehearse(self, gate: GateWork, events: Iterable[LoggedEvent]) -> list[Start]:
         """Return the runs that the events would make in a gate where nothing is pending."""
         rehearsal = Ledger(self._ledger.now)
         scheduling = self._scheduling.elsewhere(rehearsal)
@@ -64,9 +91,7 @@ class Past:
                 keys = cell_keys(empty, event)
             except InvalidInput:
                 continue
-            for key in keys:
-                if key not in empty.cells and gate.version.schedule is not None:
-                    empty.cells[key] = CellWork(key, new_cell(gate.version.schedule, key or None))
+            await self._numbers.reserve(self._transaction, len(keys))
             scheduling.offer(empty, event)
         return [start for start in rehearsal.starts.values() if start.fresh]
 
@@ -79,9 +104,12 @@ class Past:
         spec = gate.version.spec
         params = validate_params(spec, call.params)
         starts = []
-        for key in call.partitions:
+        for key in dict.fromkeys(call.partitions):
+            check_key(key)
             start = self._start(gate, f"partition:{key}:1", f"backfill of partition {key}")
             start.partition = key
+            if gate.version.schedule is not None and gate.version.schedule.partitioning is not None:
+                start.cell, start.round = key, 1
             starts.append(start)
         if not call.partitions:
             starts = [
@@ -123,9 +151,8 @@ class Past:
         self, gate: GateWork, starts: Sequence[Start], *, again: bool, dry_run: bool
     ) -> list[Planned]:
         """Begin the runs that do not exist yet; return all, as they are or would be."""
-        keys = [start.run_key for start in starts]
-        rows = await self._transaction.fetch("find_run_keys", [gate.dag] * len(keys), keys)
-        existing = {row["run_key"]: str(row["run_id"]) for row in rows}
+        existing = await self._admission.existing(gate, [start.run_key for start in starts])
+        await self._load_cells((gate, start.cell) for start in starts)
         planned = []
         for start in starts:
             known = existing.get(start.run_key)
@@ -154,4 +181,9 @@ class Past:
         if start.kind == "dataset":
             start.kind = "replay"
             start.cause = f"replay: {start.cause}"
+        if start.cell:
+            cell = self._scheduling.cell(gate, start.cell)
+            cell.cell.fired = max(cell.cell.fired, start.round)
+            cell.cell.rounds = max(cell.cell.rounds, cell.cell.fired)
+            cell.changed = True
         self._scheduling.begin(start)

@@ -31,4 +31,10 @@ def _event(row: Row, versions: Versions) -> LoggedEvent:
         row["dag_id"],
         task_id,
     )
-    return LoggedEvent(row["event_id"], info, number=row["id"], trail=tuple(row["trail"]))
+    return LoggedEvent(
+        row["event_id"],
+        info,
+        number=row["id"],
+        recorded_at=row["recorded_at"],
+        trail=tuple(row["trail"]),
+    )

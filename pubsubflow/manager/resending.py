@@ -60,11 +60,20 @@ def make_again(
     gate: GateWork,
     refused: RefusedRun,
     events: list[LoggedEvent],
+    places: dict[int, list[int]],
     *,
     ledger: Ledger,
     scheduling: Scheduling,
 ) -> str:
     """Make a run that was refused; return its id. Its trail starts anew.
+
+    Args:
+        gate: Its DAG's.
+        refused: What it was.
+        events: What it consumes.
+        places: Event → the places in which it was when the run was refused.
+        ledger: What the transaction changes.
+        scheduling: Makes runs.
 
     Raises:
         InvalidInput: The params do not fit.
@@ -75,8 +84,7 @@ def make_again(
         start.params = validate_params(gate.version.spec, refused.params)
     for event in events:
         event.trail = ()
-        places = gate.version.places(event.info.dataset)
-        start.fresh.extend((event, place.place) for place in places)
+        start.fresh.extend((event, place) for place in places.get(event.number, (0,)))
     ledger.revived.extend((event.number, gate.dag) for event in events)
     scheduling.begin(start)
     return str(start.run_id)

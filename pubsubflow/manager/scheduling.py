@@ -5,16 +5,36 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.manager.inputs import check_key
 from pubsubflow.manager.ledger import CellWork, Fate, GateWork, Ledger, LoggedEvent, Start
 from pubsubflow.model.calls import Timer
-from pubsubflow.model.cells import Firing, add, decide, expiry, new_cell, run_deadlines
-from pubsubflow.model.conditions import Batch, Debounce, Input, Latest, Tick, ticks
+from pubsubflow.model.cells import (
+    Firing,
+    add,
+    collected_at,
+    deadline_due,
+    decide,
+    expiry,
+    new_cell,
+    set_deadlines,
+)
+from pubsubflow.model.conditions import (
+    Batch,
+    Debounce,
+    Input,
+    Latest,
+    OrAfter,
+    Tick,
+    deadlines,
+    ticks,
+)
 from pubsubflow.model.expressions import holds
 from pubsubflow.model.partitions import map_key
 from pubsubflow.model.timetable import next_tick
 
 RERUN = "rerun"
 WHOLE = ""
+INSTANT = 1e-6
 
 
 def cell_keys(gate: GateWork, event: LoggedEvent) -> dict[str, list[tuple[Input, str]]]:
@@ -27,8 +47,9 @@ def cell_keys(gate: GateWork, event: LoggedEvent) -> dict[str, list[tuple[Input,
     places = gate.version.places(event.info.dataset)
     if schedule is None or schedule.partitioning is None:
         return {WHOLE: [(place, "") for place in places]}
-    if event.info.partition is None:
+    if not event.info.partition:
         raise InvalidInput("the event has no partition")
+    check_key(event.info.partition)
     found: dict[str, list[tuple[Input, str]]] = {}
     for place in places:
         mapper = schedule.partitioning.mapper(place.uri)
@@ -98,34 +119,61 @@ class Scheduling:
         schedule = gate.version.schedule
         if schedule is None:
             return
-        once = schedule.partitioning is not None
-        if once and cell.cell.fired and event.info.extra.get(RERUN) is not True:
-            reason = f"partition {cell.key} has run"
-            for place, _ in places:
-                self._fate(gate, event, place.place, cell.key, "skipped", reason)
+        accepted = self._filtered(gate, cell, places, event)
+        if not accepted:
             return
+        if self._done(gate, cell):
+            if event.info.extra.get(RERUN) is not True:
+                reason = f"partition {cell.key} has run"
+                for place, _ in accepted:
+                    self._fate(gate, event, place.place, cell.key, "skipped", reason)
+                return
+            cell.cell.rounds = cell.cell.fired + 1
         cell.changed = True
         cell.cell.formed_last = self._now
-        for place, own in places:
-            refusal = holds(place.where, event.info) if place.where is not None else None
-            if refusal is not None:
-                self._fate(gate, event, place.place, cell.key, "filtered", refusal)
-                continue
-            add(cell.cell, (place,), time=event.info.time.timestamp(), now=self._now, key=own)
+        for place, own in accepted:
+            moment = event.moment(self._ledger.now).timestamp()
+            add(cell.cell, (place,), time=moment, now=self._now, key=own)
             cell.fresh[place.place].append(event)
         firing = decide(schedule, cell.cell)
         if firing is not None:
             self._fire(gate, cell, firing, self._start(gate, cell, event))
         self._set_deadlines(gate, cell)
 
+    def _filtered(
+        self,
+        gate: GateWork,
+        cell: CellWork,
+        places: list[tuple[Input, str]],
+        event: LoggedEvent,
+    ) -> list[tuple[Input, str]]:
+        """Return the places whose filter an event meets; note why of the others."""
+        accepted = []
+        for place, own in places:
+            refusal = holds(place.where, event.info) if place.where is not None else None
+            if refusal is None:
+                accepted.append((place, own))
+            else:
+                self._fate(gate, event, place.place, cell.key, "filtered", refusal)
+        return accepted
+
     def _start(self, gate: GateWork, cell: CellWork, event: LoggedEvent) -> Start:
         """Return the run that an event's satisfaction would make."""
         key = f"dataset:{event.event_id}"
-        if cell.key:
-            key = f"partition:{cell.key}:{cell.cell.fired}"
-        return self.make(
-            gate, cell.key, key, "dataset", f"{event.info.dataset} was updated", event=event
+        return self._rounded(
+            cell,
+            self.make(
+                gate, cell.key, key, "dataset", f"{event.info.dataset} was updated", event=event
+            ),
         )
+
+    @staticmethod
+    def _rounded(cell: CellWork, start: Start) -> Start:
+        """Let a partition's run be known by its round."""
+        if cell.key:
+            start.round = cell.cell.fired
+            start.run_key = f"partition:{cell.key}:{start.round}"
+        return start
 
     def make(
         self,
@@ -184,9 +232,11 @@ class Scheduling:
     def ticked(self, gate: GateWork, cell: CellWork, slot: int, moment: datetime) -> None:
         """Decide about a cell at a tick."""
         schedule = gate.version.schedule
-        if schedule is None:
+        if schedule is None or self._done(gate, cell):
             return
-        firing = decide(schedule, cell.cell, ticked=frozenset((slot,)))
+        cell.changed = True
+        cell.cell.watermark = max(cell.cell.watermark, moment.timestamp())
+        firing = decide(schedule, cell.cell, ticked=slot)
         if firing is None:
             return
         start = self.make(
@@ -197,44 +247,42 @@ class Scheduling:
             f"its time came: {moment.isoformat()}",
             logical_time=moment,
         )
-        cell.changed = True
         self._fire(gate, cell, firing, start)
         self._set_deadlines(gate, cell)
 
-    def late(self, gate: GateWork, cell: CellWork, slot: int, number: int) -> None:
-        """A deadline passes: run with what is there, or drop it, if it still runs."""
+    def late(self, gate: GateWork, cell: CellWork, slot: int) -> None:
+        """A timer of a deadline is up: if it has passed, run with what is there, or drop it."""
         schedule = gate.version.schedule
-        if schedule is None or slot >= len(cell.cell.deadlines):
-            return
-        if gate.paused or cell.cell.deadlines[slot] != number:
+        part = find_deadline(gate, slot)
+        if schedule is None or part is None:
             return
         cell.changed = True
-        cell.cell.deadlines[slot] = 0
-        firing = decide(schedule, cell.cell, late=frozenset((slot,)))
-        if firing is not None:
-            start = self.make(
-                gate,
-                cell.key,
-                f"late:{cell.key}:{slot}:{number}",
-                "dataset",
-                "the missing inputs are late",
-            )
-            self._fire(gate, cell, firing, start)
+        cell.cell.timers[slot] = False
+        due = deadline_due(part, cell.cell)
+        if gate.paused or cell.cell.late[slot] or due is None or self._done(gate, cell):
+            return
+        if due <= self._now + INSTANT:
+            firing = decide(schedule, cell.cell, late=slot)
+            if firing is not None:
+                key, cause = f"late:{cell.cell.fired}", "the missing inputs are late"
+                start = self.make(gate, cell.key, key, "dataset", cause)
+                self._fire(gate, cell, firing, self._rounded(cell, start))
         self._set_deadlines(gate, cell)
 
-    def flush_due(self, gate: GateWork, cell: CellWork, number: int) -> None:
-        """A collecting run has waited: start it, unless its quiet time began anew."""
-        if gate.paused or cell.cell.forming != number or gate.version.schedule is None:
+    def flush_due(self, gate: GateWork, cell: CellWork) -> None:
+        """A run that collects may have waited long enough: if so, let it start."""
+        schedule = gate.version.schedule
+        if gate.paused or not cell.cell.forming or schedule is None:
             return
-        policy = gate.version.schedule.policy
-        if isinstance(policy, Debounce):
-            due = cell.cell.formed_last + policy.quiet_seconds
-            if policy.max_wait_seconds is not None:
-                due = min(due, cell.cell.formed_since + policy.max_wait_seconds)
-            if due > self._now:
-                self._set_flush(gate, cell, due)
-                return
-        self.flush(gate, cell)
+        if isinstance(schedule.policy, Latest):
+            if not gate.busy:
+                self.flush(gate, cell)
+            return
+        due = collected_at(schedule.policy, cell.cell)
+        if due > self._now + INSTANT:
+            self._set_flush(gate, cell, due)
+        else:
+            self.flush(gate, cell)
 
     def flush(self, gate: GateWork, cell: CellWork) -> None:
         """Let the run that collects events start."""
@@ -245,22 +293,19 @@ class Scheduling:
         cell.changed = True
 
     def resume(self, gate: GateWork, cells: Iterable[CellWork]) -> None:
-        """Set the timers of a DAG that was paused anew: what passed meanwhile is due now."""
+        """Set the timers of a DAG that was paused anew: some were up meanwhile."""
         for cell in cells:
-            for slot, number in enumerate(cell.cell.deadlines):
-                if number:
-                    self._ledger.timers.append(
-                        Timer(
-                            self._ledger.now,
-                            "late",
-                            gate.dag,
-                            node=slot,
-                            attempt=number,
-                            cell=cell.key,
-                        )
-                    )
+            cell.changed = True
+            cell.cell.timers = [False] * len(cell.cell.timers)
+            self._set_deadlines(gate, cell)
             if cell.cell.forming:
                 self._set_flush(gate, cell, self._now)
+
+    def _done(self, gate: GateWork, cell: CellWork) -> bool:
+        """Whether a cell is a partition that has run as often as it may."""
+        schedule = gate.version.schedule
+        partitioned = schedule is not None and schedule.partitioning is not None
+        return partitioned and cell.cell.fired >= cell.cell.rounds
 
     def _fire(self, gate: GateWork, cell: CellWork, firing: Firing, start: Start) -> None:
         """Carry out what a condition does, by the schedule's policy."""
@@ -277,7 +322,8 @@ class Scheduling:
         if not state.forming:
             self._form(gate, cell, start, policy)
         run = self._ledger.starts[state.forming]
-        state.formed += self._consume(gate, cell, firing.places, run)
+        state.formed += firing.events
+        self._consume(gate, cell, firing.places, run)
         if isinstance(policy, Batch) and state.formed >= policy.max_events:
             self.flush(gate, cell)
 
@@ -291,10 +337,8 @@ class Scheduling:
         cell.cell.forming = start.number
         cell.cell.formed = 0
         cell.cell.formed_since = self._now
-        if isinstance(policy, Batch):
-            self._set_flush(gate, cell, self._now + policy.linger_seconds)
-        elif isinstance(policy, Debounce):
-            self._set_flush(gate, cell, self._now + policy.quiet_seconds)
+        if not isinstance(policy, Latest):
+            self._set_flush(gate, cell, collected_at(policy, cell.cell))
 
     def _set_flush(self, gate: GateWork, cell: CellWork, due: float) -> None:
         self._ledger.timers.append(
@@ -309,33 +353,29 @@ class Scheduling:
 
     def _set_deadlines(self, gate: GateWork, cell: CellWork) -> None:
         schedule = gate.version.schedule
-        if schedule is None or not cell.cell.deadlines:
+        if schedule is None or not cell.cell.timers:
             return
-        for deadline in run_deadlines(schedule, cell.cell, self._now):
+        for deadline in set_deadlines(schedule, cell.cell):
             self._ledger.timers.append(
                 Timer(
                     datetime.fromtimestamp(deadline.due, UTC),
                     "late",
                     gate.dag,
                     node=deadline.slot,
-                    attempt=deadline.number,
                     cell=cell.key,
                 )
             )
 
-    def _consume(self, gate: GateWork, cell: CellWork, places: Iterable[int], start: Start) -> int:
-        """Give a run what is pending in places; return how many events that are."""
-        total = 0
+    def _consume(self, gate: GateWork, cell: CellWork, places: Iterable[int], start: Start) -> None:
+        """Give a run what is pending in places."""
         for number in places:
             self._expire(gate, cell, gate.version.inputs[number])
-            total += cell.pending(number)
             start.fresh.extend((event, number) for event in cell.fresh[number])
             if cell.stored[number]:
                 start.drained.append((cell.key, number))
                 start.drained_count += cell.stored[number]
             cell.stored[number] = 0
             cell.fresh[number] = []
-        return total
 
     def _expire(self, gate: GateWork, cell: CellWork, place: Input) -> None:
         """Take out of a place what is too old for it now."""
@@ -347,7 +387,7 @@ class Scheduling:
             self._ledger.expiries.append((gate.dag, cell.key, place.place, before))
         kept = []
         for event in cell.fresh[place.place]:
-            if event.info.time < before:
+            if event.moment(self._ledger.now) < before:
                 reason = "too old when the condition held"
                 self._fate(gate, event, place.place, cell.key, "expired", reason)
             else:
@@ -377,6 +417,14 @@ def find_tick(gate: GateWork, slot: int) -> Tick | None:
     if schedule is None:
         return None
     return next((part for part in ticks(schedule.condition) if part.slot == slot), None)
+
+
+def find_deadline(gate: GateWork, slot: int) -> OrAfter | None:
+    """Return the deadline of a slot in the schedule in force, if there is one."""
+    schedule = gate.version.schedule
+    if schedule is None:
+        return None
+    return next((part for part in deadlines(schedule.condition) if part.slot == slot), None)
 
 
 def tick_key(slot: int, moment: datetime, partition: str = WHOLE) -> str:

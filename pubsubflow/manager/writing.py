@@ -53,6 +53,7 @@ async def _write_events(ledger: Ledger, transaction: FoldTransaction) -> None:
                 event.node,
                 event.map_index,
                 "{" + ",".join(map(str, event.trail)) + "}",
+                ledger.now,
             )
             for event in ledger.logged
         ],

@@ -15,18 +15,24 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field
 
+from pubsubflow.errors import InvalidInput
 from pubsubflow.model.conditions import (
     AllOf,
     AnyOf,
+    Batch,
     Condition,
+    Debounce,
     Input,
     OrAfter,
+    Policy,
     Schedule,
     Tick,
     deadlines,
     inputs,
 )
-from pubsubflow.model.partitions import parts_of
+from pubsubflow.model.partitions import Partitioning, parts_of
+
+UNREACHABLE = 2**31
 
 
 class PlaceState(Struct, array_like=True):
@@ -60,37 +66,42 @@ class Cell(Struct, array_like=True):
 
     Attributes:
         places: One entry per place.
-        watermark: The latest time of all events seen; seconds since 1970.
-        deadlines: Slot → number of the running deadline; 0 when none runs.
-        last_deadline: The last number given to a deadline.
+        watermark: The latest time of all events and ticks seen; seconds since 1970.
+        timers: Slot of a deadline → whether a timer for it is set.
+        late: Slot → whether its deadline has passed; it stays so until nothing is pending there.
         forming: Number of the run that collects events, or 0.
         formed: Events that it has collected.
         formed_since, formed_last: When it got its first and when the cell saw its last event.
-        fired: How many runs it has started.
+        fired: How many times it has fired.
+        rounds: How many times a partition may fire; each demand to run it again adds one.
     """
 
     places: list[PlaceState]
     watermark: float = 0.0
-    deadlines: list[int] = field(default_factory=list)
-    last_deadline: int = 0
+    timers: list[bool] = field(default_factory=list)
+    late: list[bool] = field(default_factory=list)
     forming: int = 0
     formed: int = 0
     formed_since: float = 0.0
     formed_last: float = 0.0
     fired: int = 0
+    rounds: int = 1
+
+    @property
+    def open(self) -> bool:
+        """Whether something is pending or a run is forming."""
+        return bool(self.forming) or any(place.count for place in self.places)
 
 
 class Deadline(Struct, frozen=True):
-    """A deadline that starts to run.
+    """A deadline for which a timer is to be set.
 
     Attributes:
         slot: Which one of the expression.
-        number: Identifies it: a later one of the same slot has another.
         due: Seconds since 1970.
     """
 
     slot: int
-    number: int
     due: float
 
 
@@ -100,28 +111,36 @@ class Firing(Struct, frozen=True):
     Attributes:
         kind: `run` starts one, `skip` drops what is pending in `places`.
         places: The places of the sides that held; their pending events are consumed.
+        events: How many events were pending there.
     """
 
     kind: Literal["run", "skip"]
     places: tuple[int, ...]
+    events: int
 
 
 def new_cell(schedule: Schedule, key: str | None = None) -> Cell:
-    """Return the state in which nothing is pending, for the whole or for one partition key.
-
-    Raises:
-        InvalidInput: The key is no window of the kind that is rolled up.
-    """
-    states = []
-    for place in inputs(schedule.condition):
-        wanted = 0
-        if schedule.partitioning is not None and key is not None:
-            whole = parts_of(schedule.partitioning.mapper(place.uri), key)
-            if whole > 1:
-                wanted = min(whole, schedule.partitioning.at_least or whole)
-        states.append(PlaceState(wanted=wanted))
+    """Return the state in which nothing is pending, for the whole or for one partition key."""
+    partitioning = None if key is None else schedule.partitioning
+    states = [
+        PlaceState(
+            wanted=0 if partitioning is None else _wanted(partitioning, place.uri, key or "")
+        )
+        for place in inputs(schedule.condition)
+    ]
     slots = sum(1 for _ in deadlines(schedule.condition))
-    return Cell(states, deadlines=[0] * slots)
+    return Cell(states, timers=[False] * slots, late=[False] * slots)
+
+
+def _wanted(partitioning: Partitioning | None, uri: str, key: str | None) -> int:
+    """Return how many parts a window takes; more than there are when it is no such window."""
+    if partitioning is None or key is None:
+        return 0
+    try:
+        whole = parts_of(partitioning.mapper(uri), key)
+    except InvalidInput:
+        return UNREACHABLE
+    return min(whole, partitioning.at_least or whole) if whole > 1 else 0
 
 
 def add(
@@ -154,53 +173,63 @@ def add(
 
 
 def decide(
-    schedule: Schedule,
-    cell: Cell,
-    *,
-    ticked: frozenset[int] = frozenset(),
-    late: frozenset[int] = frozenset(),
+    schedule: Schedule, cell: Cell, *, ticked: int | None = None, late: int | None = None
 ) -> Firing | None:
     """Tell what fires now, and take what it consumes out of the cell.
 
     Args:
         schedule: The schedule.
         cell: Changed in place.
-        ticked: Slots of the timetables whose tick this moment is.
-        late: Slots of the deadlines that pass at this moment.
+        ticked: Slot of the timetable whose tick this moment is.
+        late: Slot of the deadline that passes at this moment.
     """
-    view = _View(cell, ticked, late)
-    held = view.held(schedule.condition)
+    if late is not None:
+        cell.late[late] = True
+    held = _View(cell, ticked).held(schedule.condition)
     if held is not None:
-        firing = Firing("run", tuple(sorted(held)))
         cell.fired += 1
-    else:
-        dropped = {
-            place.place
-            for part in deadlines(schedule.condition)
-            if part.slot in late and part.then == "skip"
-            for place in inputs(part.side)
-            if cell.places[place.place].count
-        }
-        if not dropped:
-            return None
-        firing = Firing("skip", tuple(sorted(dropped)))
-    for number in firing.places:
+        return _take(cell, "run", held)
+    for part in deadlines(schedule.condition):
+        if part.slot == late and part.then == "skip":
+            return _take(cell, "skip", pending_in(part.side, cell))
+    return None
+
+
+def _take(cell: Cell, kind: Literal["run", "skip"], places: Iterable[int]) -> Firing:
+    taken = tuple(sorted(places))
+    firing = Firing(kind, taken, sum(cell.places[number].count for number in taken))
+    for number in taken:
         cell.places[number].clear()
     return firing
 
 
-def run_deadlines(schedule: Schedule, cell: Cell, now: float) -> list[Deadline]:
-    """Start the deadlines of sides where something is pending, stop those where nothing is."""
-    started = []
+def pending_in(condition: Condition, cell: Cell) -> list[int]:
+    """Return the places of an expression where something is pending."""
+    return [place.place for place in inputs(condition) if cell.places[place.place].count]
+
+
+def set_deadlines(schedule: Schedule, cell: Cell) -> list[Deadline]:
+    """Return the deadlines that need a timer now; forget those of sides where nothing waits.
+
+    A slot has one timer at most: one that finds that its deadline runs later sets the next.
+    """
+    needed = []
     for part in deadlines(schedule.condition):
-        waits = any(cell.places[place.place].count for place in inputs(part.side))
-        if not waits:
-            cell.deadlines[part.slot] = 0
-        elif not cell.deadlines[part.slot]:
-            cell.last_deadline += 1
-            cell.deadlines[part.slot] = cell.last_deadline
-            started.append(Deadline(part.slot, cell.last_deadline, now + part.seconds))
-    return started
+        due = deadline_due(part, cell)
+        if due is None:
+            cell.late[part.slot] = False
+        elif not (cell.late[part.slot] or cell.timers[part.slot]):
+            cell.timers[part.slot] = True
+            needed.append(Deadline(part.slot, due))
+    return needed
+
+
+def deadline_due(part: OrAfter, cell: Cell) -> float | None:
+    """Return when a deadline passes, seconds since 1970; None while nothing is pending there."""
+    waiting = pending_in(part.side, cell)
+    if not waiting:
+        return None
+    return min(cell.places[number].since for number in waiting) + part.seconds
 
 
 def expiry(place: Input, cell: Cell) -> float | None:
@@ -210,13 +239,32 @@ def expiry(place: Input, cell: Cell) -> float | None:
     return cell.watermark - place.within_seconds
 
 
+def held(condition: Condition, cell: Cell) -> frozenset[int] | None:
+    """Return the places of the sides that hold now, or None when the whole does not.
+
+    No tick is now: a side that needs one does not hold.
+    """
+    return _View(cell, None).held(condition)
+
+
+def collected_at(policy: Policy, cell: Cell) -> float:
+    """Return when a run has collected long enough, seconds since 1970; 0 without such a policy."""
+    if isinstance(policy, Batch):
+        return cell.formed_since + policy.linger_seconds
+    if not isinstance(policy, Debounce):
+        return 0.0
+    quiet = cell.formed_last + policy.quiet_seconds
+    if policy.max_wait_seconds is None:
+        return quiet
+    return min(quiet, cell.formed_since + policy.max_wait_seconds)
+
+
 class _View:
     """Evaluates an expression at one moment."""
 
-    def __init__(self, cell: Cell, ticked: frozenset[int], late: frozenset[int]) -> None:
+    def __init__(self, cell: Cell, ticked: int | None) -> None:
         self._cell = cell
         self._ticked = ticked
-        self._late = late
 
     def held(self, condition: Condition) -> frozenset[int] | None:
         """Return the places of the sides that hold, or None when the whole does not hold."""
@@ -225,7 +273,7 @@ class _View:
                 holds = place_holds(condition, self._cell)
                 return frozenset((condition.place,)) if holds else None
             case Tick():
-                return frozenset() if condition.slot in self._ticked else None
+                return frozenset() if condition.slot == self._ticked else None
             case AllOf():
                 return self._all(condition.sides)
             case AnyOf():
@@ -249,47 +297,60 @@ class _View:
 
     def _or_after(self, condition: OrAfter) -> frozenset[int] | None:
         held = self.held(condition.side)
-        if held is not None or condition.then == "skip" or condition.slot not in self._late:
+        if held is not None or condition.then == "skip" or not self._cell.late[condition.slot]:
             return held
-        there = frozenset(
-            place.place for place in inputs(condition.side) if self._cell.places[place.place].count
-        )
+        places = inputs(condition.side)
+        there = frozenset(place.place for place in places if _recent(place, self._cell))
         return there or None
 
 
 def place_holds(place: Input, cell: Cell) -> bool:
     """Return whether a place has what it asks for."""
     state = cell.places[place.place]
-    if state.count < place.at_least:
-        return False
     if len(state.keys) < state.wanted:
         return False
-    limit = expiry(place, cell)
+    return _recent(place, cell, place.at_least)
+
+
+def _recent(place: Input, cell: Cell, wanted: int = 1) -> bool:
+    """Return whether so many events are pending that are not too old."""
+    state, limit = cell.places[place.place], expiry(place, cell)
     if limit is None:
-        return True
-    return len(state.times) >= place.at_least and state.times[place.at_least - 1] >= limit
+        return state.count >= wanted
+    return len(state.times) >= wanted and state.times[wanted - 1] >= limit
 
 
 encode_cell = msgspec.msgpack.Encoder().encode
 decode_cell = msgspec.msgpack.Decoder(Cell).decode
 
 
+def expiring_places(schedule: Schedule, cell: Cell) -> list[Input]:
+    """Return the places that ask how old events are, where something is pending."""
+    return [
+        place
+        for place in inputs(schedule.condition)
+        if place.within_seconds is not None and cell.places[place.place].count
+    ]
+
+
 def carry_over(
-    old: Schedule, new: Schedule, cell: Cell, key: str | None = None
+    old: Schedule | None, new: Schedule | None, cell: Cell, key: str | None = None
 ) -> tuple[Cell, dict[int, int]]:
     """Return a cell for a new version of a schedule, with what is pending taken along.
 
     A place keeps its events where the new expression asks for the same dataset under the same
-    filter; which, when it stands several times, goes by order.
+    filter; which, when it stands several times, goes by order. With other partitions nothing is
+    kept. What the cell has done stays in any case.
 
     Returns:
         The new cell, and old place → new place for those that are kept.
     """
-    fresh = new_cell(new, key)
-    fresh.watermark, fresh.fired = cell.watermark, cell.fired
+    fresh = Cell([]) if new is None else new_cell(new, key)
+    fresh.watermark, fresh.fired, fresh.rounds = cell.watermark, cell.fired, cell.rounds
+    if old is None or new is None or not _same_partitions(old, new):
+        return fresh, {}
     fresh.forming, fresh.formed = cell.forming, cell.formed
     fresh.formed_since, fresh.formed_last = cell.formed_since, cell.formed_last
-    fresh.last_deadline = cell.last_deadline
     free: dict[tuple[str, str | None], list[int]] = {}
     for place in inputs(old.condition):
         free.setdefault((place.uri, place.where), []).append(place.place)
@@ -299,12 +360,16 @@ def carry_over(
         if candidates:
             before = candidates.pop(0)
             moves[before] = place.place
-            kept = cell.places[before]
-            fresh.places[place.place] = PlaceState(
-                kept.count,
-                kept.times[: place.at_least],
-                kept.keys,
-                fresh.places[place.place].wanted,
-                kept.since,
-            )
+            kept, wanted = cell.places[before], fresh.places[place.place].wanted
+            times = kept.times[: place.at_least] if place.within_seconds is not None else []
+            fresh.places[place.place] = PlaceState(kept.count, times, kept.keys, wanted, kept.since)
     return fresh, moves
+
+
+def _same_partitions(old: Schedule, new: Schedule) -> bool:
+    """Whether keys mean the same; how many of a window's parts suffice may differ."""
+    if old.partitioning is None or new.partitioning is None:
+        return old.partitioning is new.partitioning
+    return msgspec.structs.replace(old.partitioning, at_least=None) == msgspec.structs.replace(
+        new.partitioning, at_least=None
+    )

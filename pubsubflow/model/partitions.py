@@ -6,6 +6,8 @@ window's zone), day `2026-11-20`, week `2026-W47`, month `2026-11`, year `2026`.
 offset.
 """
 
+import itertools
+import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -112,6 +114,13 @@ def map_key(mapper: Mapper, key: str) -> tuple[tuple[str, str], ...]:
     Raises:
         InvalidInput: The key is not of the kind that the mapper takes.
     """
+    try:
+        return _map_key(mapper, key)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(f"partition {key!r} is beyond the calendar: {error}") from error
+
+
+def _map_key(mapper: Mapper, key: str) -> tuple[tuple[str, str], ...]:
     match mapper:
         case Identity():
             return ((key, key),)
@@ -129,24 +138,40 @@ def map_key(mapper: Mapper, key: str) -> tuple[tuple[str, str], ...]:
 
 
 def parts_of(mapper: Mapper, key: str) -> int:
-    """Return how many different event keys make up a run's key; 1 where nothing is rolled up."""
+    """Return how many different event keys make up a run's key; 1 where nothing is rolled up.
+
+    Raises:
+        InvalidInput: The mapper maps nothing to such a key.
+    """
     if isinstance(mapper, RollUp):
-        return sum(1 for _ in _parts(mapper.to, mapper.of, key, mapper.tz))
+        try:
+            return sum(1 for _ in _parts(mapper.to, mapper.of, key, mapper.tz))
+        except (ValueError, OverflowError) as error:
+            raise InvalidInput(f"partition {key!r} is beyond the calendar: {error}") from error
     if isinstance(mapper, Product):
-        total = 1
-        for part, piece in zip(mapper.parts, key.split(mapper.separator), strict=True):
-            total *= parts_of(part, piece)
-        return total
+        pieces = _pieces(mapper, key)
+        return math.prod(map(parts_of, mapper.parts, pieces))
     return 1
 
 
+def keys_of(mapper: Mapper, key: str) -> Iterator[str]:
+    """Yield the event keys that make up a run's key, in order; the key where nothing is rolled up.
+
+    Raises:
+        InvalidInput: The mapper maps nothing to such a key.
+    """
+    if isinstance(mapper, RollUp):
+        yield from _parts(mapper.to, mapper.of, key, mapper.tz)
+    elif isinstance(mapper, Product):
+        pieces = zip(mapper.parts, _pieces(mapper, key), strict=True)
+        found = itertools.product(*(keys_of(part, piece) for part, piece in pieces))
+        yield from map(mapper.separator.join, found)
+    else:
+        yield key
+
+
 def _map_product(mapper: Product, key: str) -> tuple[tuple[str, str], ...]:
-    pieces = key.split(mapper.separator)
-    if len(pieces) != len(mapper.parts):
-        raise InvalidInput(
-            f"partition {key!r} has {len(pieces)} parts between {mapper.separator!r}, "
-            f"not {len(mapper.parts)}"
-        )
+    pieces = _pieces(mapper, key)
     found: list[tuple[str, str]] = [("", "")]
     for number, (part, piece) in enumerate(zip(mapper.parts, pieces, strict=True)):
         joint = mapper.separator if number else ""
@@ -156,6 +181,16 @@ def _map_product(mapper: Product, key: str) -> tuple[tuple[str, str], ...]:
             for next_to, next_own in map_key(part, piece)
         ]
     return tuple(found)
+
+
+def _pieces(mapper: Product, key: str) -> list[str]:
+    pieces = key.split(mapper.separator)
+    if len(pieces) != len(mapper.parts):
+        raise InvalidInput(
+            f"partition {key!r} has {len(pieces)} parts between {mapper.separator!r}, "
+            f"not {len(mapper.parts)}"
+        )
+    return pieces
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -177,7 +212,7 @@ def _start(unit: str, key: str, tz: str) -> datetime:
             local = datetime.fromisoformat(f"{found[1]}:00{found[2] or ''}")
             if local.tzinfo is None:
                 local = local.replace(tzinfo=_zone(tz))
-            return local.astimezone(UTC).replace(minute=0)
+            return local.astimezone(UTC)
         return _midnight(_first_day(unit, key), tz)
     except (ValueError, OverflowError) as error:
         raise InvalidInput(f"partition {key!r} is no {unit}: {error}") from error
@@ -206,13 +241,13 @@ def _key(unit: str, start: datetime, tz: str) -> str:
     if unit == "week":
         year, week, _ = local.isocalendar()
         return f"{year:04}-W{week:02}"
-    return {"day": f"{local:%Y-%m-%d}", "month": f"{local:%Y-%m}", "year": f"{local:%Y}"}[unit]
+    return local.date().isoformat()[: {"day": 10, "month": 7, "year": 4}[unit]]
 
 
 def _canonical(unit: str, start: datetime, tz: str) -> str:
     """Return one writing for a window, also where the clock shows an hour twice."""
     if unit == "hour":
-        return f"{start:%Y-%m-%dT%H}Z"
+        return f"{start.isoformat()[: 16 if start.minute else 13]}Z"
     return _key(unit, start, tz)
 
 
@@ -228,7 +263,7 @@ def _parts(unit: str, part: str, key: str, tz: str) -> Iterator[str]:
         return
     day = first
     while day < after:
-        yield f"{day:%Y-%m}" if part == "month" else f"{day:%Y-%m-%d}"
+        yield day.isoformat()[: 7 if part == "month" else 10]
         day = _day_after(part, day)
 
 

@@ -2,49 +2,106 @@
 
 from datetime import UTC, datetime
 
-from pubsubflow.model.cells import Cell, carry_over, decode_cell, encode_cell, run_deadlines
+from pubsubflow.model.calls import Timer
+from pubsubflow.model.cells import (
+    Cell,
+    carry_over,
+    decode_cell,
+    encode_cell,
+    expiring_places,
+    set_deadlines,
+)
 from pubsubflow.model.conditions import Schedule
 from pubsubflow.store.database import Connection
 from pubsubflow.store.queries import SQL
 
 CHANGED = "the schedule changed and does not ask for it any more"
+Moves = list[tuple[str, int, int]]
 
 
 async def carry(
-    connection: Connection, dag: int, old: Schedule, new: Schedule | None, now: datetime
+    connection: Connection, dag: int, old: Schedule | None, new: Schedule | None, now: datetime
 ) -> None:
     """Rewrite a DAG's cells for a new schedule; its gate is locked.
 
     Events stay pending where the new schedule asks for the same dataset under the same filter.
     The others are noted as skipped; a run that collected events for nothing any more is cancelled.
     """
-    rows = await connection.fetch(SQL["read_dag_cells"], dag)
-    if new is None or (old.partitioning is None) != (new.partitioning is None):
-        await connection.execute(SQL["drop_cells"], dag, CHANGED)
-        forming = [decode_cell(row["state"]).forming for row in rows]
-        await connection.execute(SQL["cancel_collecting"], forming, CHANGED)
+    cells: dict[str, Cell] = {}
+    moves: Moves = []
+    abandoned = []
+    for row in await connection.fetch(SQL["read_dag_cells"], dag):
+        before = decode_cell(row["state"])
+        cell, moved = carry_over(old, new, before, row["key"] or None)
+        cells[row["key"]] = cell
+        moves += [(row["key"], place, to) for place, to in moved.items() if before.open]
+        if before.forming and not cell.forming:
+            abandoned.append(before.forming)
+    if not cells:
         return
-    for row in rows:
-        cell, moves = carry_over(old, new, decode_cell(row["state"]), row["key"] or None)
-        await _renumber(connection, dag, row["key"], moves)
-        await _set_timers(connection, dag, row["key"], new, cell, now)
-        is_open = bool(cell.forming) or any(place.count for place in cell.places)
-        await connection.execute(SQL["write_cell"], dag, row["key"], encode_cell(cell), is_open)
+    await connection.execute(SQL["cancel_collecting"], abandoned, CHANGED)
+    await _move(connection, dag, moves)
+    if new is not None:
+        await _read_times(connection, dag, new, cells)
+        await _set_timers(connection, dag, new, cells, now)
+    await connection.execute(
+        SQL["write_dag_cells"],
+        dag,
+        list(cells),
+        [encode_cell(cell) for cell in cells.values()],
+        [cell.open for cell in cells.values()],
+    )
 
 
-async def _renumber(connection: Connection, dag: int, key: str, moves: dict[int, int]) -> None:
-    await connection.execute(SQL["skip_unasked"], dag, key, list(moves), CHANGED)
-    await connection.execute(SQL["move_pending"], dag, key, list(moves), list(moves.values()))
+async def _move(connection: Connection, dag: int, moves: Moves) -> None:
+    kept = [(cell, place) for cell, place, _ in moves]
+    await connection.execute(
+        SQL["skip_unasked"],
+        dag,
+        [cell for cell, _ in kept],
+        [place for _, place in kept],
+        CHANGED,
+    )
+    moved = [(cell, place, to) for cell, place, to in moves if place != to]
+    if moved:
+        cells, places, targets = zip(*moved, strict=True)
+        await connection.execute(SQL["move_pending"], dag, list(cells), list(places), list(targets))
+
+
+async def _read_times(
+    connection: Connection, dag: int, schedule: Schedule, cells: dict[str, Cell]
+) -> None:
+    """Look up the times that places ask for which did not, or not for so many, before."""
+    asked = [
+        (key, place.place, place.at_least)
+        for key, cell in cells.items()
+        for place in expiring_places(schedule, cell)
+    ]
+    if not asked:
+        return
+    for key, place, _ in asked:
+        cells[key].places[place].times = []
+    columns = map(list, zip(*asked, strict=True))
+    for row in await connection.fetch(SQL["read_pending_times"], dag, *columns):
+        cells[row["cell"]].places[row["place"]].times.append(row["time"].timestamp())
 
 
 async def _set_timers(
-    connection: Connection, dag: int, key: str, schedule: Schedule, cell: Cell, now: datetime
+    connection: Connection, dag: int, schedule: Schedule, cells: dict[str, Cell], now: datetime
 ) -> None:
     """Start the deadlines of the new schedule; let a run that collects look at its own anew."""
-    for deadline in run_deadlines(schedule, cell, now.timestamp()):
-        due = datetime.fromtimestamp(deadline.due, UTC)
-        await connection.execute(
-            SQL["set_late_timer"], due, dag, deadline.slot, deadline.number, key
-        )
-    if cell.forming:
-        await connection.execute(SQL["set_flush_timer"], now, dag, cell.forming, key)
+    timers = []
+    for key, cell in cells.items():
+        for deadline in set_deadlines(schedule, cell):
+            due = datetime.fromtimestamp(deadline.due, UTC)
+            timers.append(Timer(due, "late", node=deadline.slot, cell=key))
+        if cell.forming:
+            timers.append(Timer(now, "flush", cell=key))
+    await connection.execute(
+        SQL["set_carried_timers"],
+        dag,
+        [timer.due_at for timer in timers],
+        [timer.kind for timer in timers],
+        [timer.node for timer in timers],
+        [timer.cell for timer in timers],
+    )

@@ -1,18 +1,22 @@
 """DAG files and their versions: what the loader found, and what is in force."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import msgspec
+import structlog
 
 from pubsubflow.model.conditions import Input, Schedule, inputs, ticks
 from pubsubflow.model.datasets import pattern_expression
 from pubsubflow.model.structure import DagSpec, LoadedFile
 from pubsubflow.model.timetable import next_tick
 from pubsubflow.store.carrying import carry
-from pubsubflow.store.database import Connection, Database
+from pubsubflow.store.database import TRANSIENT, Connection, Database
 from pubsubflow.store.queries import SQL
+
+log = structlog.get_logger()
 
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 _decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
@@ -28,13 +32,19 @@ class Catalog:
     Args:
         database: Postgres.
         timers_changed: Called after a commit that may have set timers.
+        now: The time.
     """
 
     def __init__(
-        self, database: Database, *, timers_changed: Callable[[], None] = lambda: None
+        self,
+        database: Database,
+        *,
+        timers_changed: Callable[[], None] = lambda: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._timers_changed = timers_changed
+        self._now = now
 
     async def known(self) -> dict[str, str]:
         """Return file → hash of the source for the files that were read without an error."""
@@ -44,27 +54,43 @@ class Catalog:
 
     async def save(self, files: Sequence[LoadedFile]) -> None:
         """Record files as they are now, and put the versions of their DAGs in force."""
-        async with self._database.transaction() as connection:
-            await connection.execute(SQL["lock_catalog"])
-            await _save_files(connection, files)
-            good = [file for file in files if file.error is None]
-            specs = [spec for file in good for spec in file.dags]
-            await _save_datasets(connection, good, specs)
-            await _put_in_force(connection, specs)
-            await connection.execute(
-                SQL["retire_missing_dags"],
-                [file.file for file in good],
-                [spec.dag_id for spec in specs],
-            )
-        if any(spec.schedule is not None for spec in specs):
+        await self._write(partial(_save, files=files, now=self._now()))
+        if any(spec.schedule is not None for file in files for spec in file.dags):
             self._timers_changed()
 
     async def remove(self, files: Sequence[str]) -> None:
         """Record that files are gone: their DAGs start no run any more."""
-        async with self._database.transaction() as connection:
-            await connection.execute(SQL["lock_catalog"])
-            await connection.execute(SQL["remove_files"], list(files))
-            await connection.execute(SQL["retire_missing_dags"], list(files), [])
+        await self._write(partial(_remove, files=files))
+
+    async def _write(self, work: Callable[[Connection], Awaitable[None]]) -> None:
+        """Do work in a transaction; again when it met a manager's in a deadlock."""
+        while True:
+            try:
+                async with self._database.transaction() as connection:
+                    await connection.execute(SQL["lock_catalog"])
+                    await work(connection)
+            except TRANSIENT as error:
+                log.info("catalog.started_over", reason=type(error).__name__)
+            else:
+                return
+
+
+async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: datetime) -> None:
+    await _save_files(connection, files)
+    good = [file for file in files if file.error is None]
+    specs = [spec for file in good for spec in file.dags]
+    await _save_datasets(connection, good, specs)
+    await _put_in_force(connection, specs, now)
+    await connection.execute(
+        SQL["retire_missing_dags"],
+        [file.file for file in good],
+        [spec.dag_id for spec in specs],
+    )
+
+
+async def _remove(connection: Connection, *, files: Sequence[str]) -> None:
+    await connection.execute(SQL["remove_files"], list(files))
+    await connection.execute(SQL["retire_missing_dags"], list(files), [])
 
 
 async def _save_files(connection: Connection, files: Sequence[LoadedFile]) -> None:
@@ -106,7 +132,7 @@ def _places(spec: DagSpec) -> list[Input]:
     return list(inputs(spec.schedule.condition)) if spec.schedule is not None else []
 
 
-async def _put_in_force(connection: Connection, specs: Sequence[DagSpec]) -> None:
+async def _put_in_force(connection: Connection, specs: Sequence[DagSpec], now: datetime) -> None:
     """Make the specs the versions in force, as far as they differ from those that are."""
     ordered = sorted(specs, key=lambda spec: spec.dag_id)
     encoded = [_encode(spec) for spec in ordered]
@@ -120,22 +146,21 @@ async def _put_in_force(connection: Connection, specs: Sequence[DagSpec]) -> Non
     )
     by_number = {numbers[spec.dag_id]: spec for spec in ordered}
     if changed:
-        await _open_gates(connection, {row["dag"]: row["version"] for row in changed}, by_number)
+        versions = {row["dag"]: row["version"] for row in changed}
+        await _open_gates(connection, versions, by_number, now)
 
 
 async def _open_gates(
-    connection: Connection, versions: dict[int, int], specs: dict[int, DagSpec]
+    connection: Connection, versions: dict[int, int], specs: dict[int, DagSpec], now: datetime
 ) -> None:
     """Lock the gates of changed DAGs, carry over what is pending, subscribe, set the clock."""
     dags = sorted(versions)
-    now = datetime.now(UTC)
     before: dict[int, Schedule] = {}
     for row in await connection.fetch(SQL["lock_changed_gates"], dags):
         old, new = _decode_spec(row["spec"]).schedule, specs[row["dag"]].schedule
         if old is not None:
             before[row["dag"]] = old
-            if old != new:
-                await carry(connection, row["dag"], old, new, now)
+        await carry(connection, row["dag"], old, new, now)
     since = [specs[dag].subscribe_from for dag in dags]
     await connection.execute(SQL["open_gates"], dags, [versions[dag] for dag in dags], since)
     await _subscribe(
@@ -152,6 +177,8 @@ async def _subscribe(
     exact = [(dag, place.uri) for dag, place in places if not place.pattern]
     await connection.execute(SQL["subscribe"], [dag for dag, _ in exact], [uri for _, uri in exact])
     matching = [(dag, place.uri) for dag, place in places if place.pattern]
+    if matching:
+        await connection.execute(SQL["await_new_datasets"])
     await connection.execute(
         SQL["subscribe_patterns"],
         [dag for dag, _ in matching],

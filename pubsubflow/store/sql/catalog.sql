@@ -89,7 +89,7 @@ SELECT dag, version,
            WHEN since = 'now' THEN NULL
            WHEN since = 'earliest' THEN 0
            WHEN since ~ '^[0-9a-f]{8}-[0-9a-f]{4}-' THEN
-               (SELECT id FROM event WHERE event_id::text = since)
+               (SELECT id FROM event WHERE event_id = since::uuid)
            ELSE (SELECT min(id) FROM event WHERE recorded_at >= since::timestamptz)
        END
 FROM unnest($1::int[], $2::bigint[], $3::text[]) AS n (dag, version, since)
@@ -113,6 +113,10 @@ SELECT DISTINCT dataset.id, n.dag
 FROM unnest($1::int[], $2::text[]) AS n (dag, uri) JOIN dataset USING (uri)
 ON CONFLICT DO NOTHING;
 
+-- name: await_new_datasets
+-- Wait for those who make datasets known without knowing of a new pattern; others wait for us.
+LOCK TABLE dataset IN SHARE ROW EXCLUSIVE MODE;
+
 -- name: subscribe_patterns
 -- Subscribe DAGs to all datasets that match, now and later.
 WITH made AS (
@@ -130,20 +134,11 @@ ON CONFLICT DO NOTHING;
 -- Return a DAG's cells; its gate is locked.
 SELECT key, state FROM cell WHERE dag = $1 ORDER BY key;
 
--- name: write_cell
--- Write a cell back.
-UPDATE cell SET state = $3, open = $4 WHERE dag = $1 AND key = $2;
-
--- name: drop_cells
--- Forget a DAG's cells; what is pending in them is skipped.
-WITH gone AS (
-    DELETE FROM cell WHERE dag = $1
-), dropped AS (
-    DELETE FROM pending WHERE dag = $1 RETURNING event, place, cell
-)
-INSERT INTO event_fate (event, dag, place, cell, fate, reason)
-SELECT event, $1, place, cell, 'skipped', $2 FROM dropped
-ON CONFLICT DO NOTHING;
+-- name: write_dag_cells
+-- Write a DAG's cells back.
+UPDATE cell SET state = n.state, open = n.open
+FROM unnest($2::text[], $3::bytea[], $4::boolean[]) AS n (key, state, open)
+WHERE cell.dag = $1 AND cell.key = n.key;
 
 -- name: cancel_collecting
 -- Cancel runs that collected events and will not start.
@@ -151,35 +146,48 @@ UPDATE run SET state = 'cancelled', error = $2, ended_at = now()
 WHERE id = ANY($1::bigint[]) AND state = 'queued';
 
 -- name: skip_unasked
--- Skip what is pending in the places of a cell that are not among $3.
+-- Skip what is pending for a DAG in other cells and places than ($2, $3).
 WITH dropped AS (
-    DELETE FROM pending WHERE dag = $1 AND cell = $2 AND NOT place = ANY($3::smallint[])
-    RETURNING event, place
+    DELETE FROM pending
+    WHERE dag = $1 AND NOT EXISTS (
+        SELECT FROM unnest($2::text[], $3::smallint[]) AS kept (cell, place)
+        WHERE kept.cell = pending.cell AND kept.place = pending.place
+    )
+    RETURNING event, place, cell
 )
 INSERT INTO event_fate (event, dag, place, cell, fate, reason)
-SELECT event, $1, place, $2, 'skipped', $4 FROM dropped
+SELECT event, $1, place, cell, 'skipped', $4 FROM dropped
 ON CONFLICT DO NOTHING;
 
 -- name: move_pending
--- Renumber the places of what is pending in a cell. The sort lets all old rows go before the first
--- new one comes: an event may move to a place that it leaves.
+-- Renumber the places of what is pending for a DAG: cell, place → new place. The sort lets all old
+-- rows go before the first new one comes: an event may move to a place that it leaves.
 WITH moved AS (
     DELETE FROM pending
-    USING unnest($3::smallint[], $4::smallint[]) AS n (place, new_place)
-    WHERE pending.dag = $1 AND pending.cell = $2 AND pending.place = n.place
-      AND n.place <> n.new_place
-    RETURNING pending.event, n.new_place
+    USING unnest($2::text[], $3::smallint[], $4::smallint[]) AS n (cell, place, new_place)
+    WHERE pending.dag = $1 AND pending.cell = n.cell AND pending.place = n.place
+    RETURNING pending.cell, n.new_place, pending.event
 )
 INSERT INTO pending (dag, cell, place, event)
-SELECT $1, $2, new_place, event FROM moved ORDER BY event, new_place;
+SELECT $1, cell, new_place, event FROM moved ORDER BY cell, event, new_place;
 
--- name: set_late_timer
--- Start a deadline.
-INSERT INTO timer (due_at, kind, dag, node, attempt, cell) VALUES ($1, 'late', $2, $3, $4, $5);
+-- name: read_pending_times
+-- Return the times of the last $4 events by time that are pending in each cell's place.
+SELECT asked.cell, asked.place, last.time
+FROM unnest($2::text[], $3::smallint[], $4::int[]) AS asked (cell, place, most)
+CROSS JOIN LATERAL (
+    SELECT least(event.time, event.recorded_at) AS time
+    FROM pending JOIN event ON event.id = pending.event
+    WHERE pending.dag = $1 AND pending.cell = asked.cell AND pending.place = asked.place
+    ORDER BY 1 DESC LIMIT asked.most
+) AS last
+ORDER BY last.time DESC;
 
--- name: set_flush_timer
--- Look at a run that collects events.
-INSERT INTO timer (due_at, kind, dag, run, cell) VALUES ($1, 'flush', $2, $3, $4);
+-- name: set_carried_timers
+-- Set a DAG's timers: deadlines, and looks at runs that collect events.
+INSERT INTO timer (due_at, kind, dag, node, cell)
+SELECT due_at, kind, $1, node, cell
+FROM unnest($2::timestamptz[], $3::text[], $4::int[], $5::text[]) AS n (due_at, kind, node, cell);
 
 -- name: retire_missing_dags
 -- DAGs of the files $1 that are not among $2 any more take no events and no ticks.

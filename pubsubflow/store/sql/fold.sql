@@ -94,11 +94,13 @@ SELECT event_id FROM event WHERE event_id = ANY($1::uuid[]);
 -- name: record_events
 -- Append events to the log; trails come as texts such as {1,2}.
 INSERT INTO event (id, event_id, dataset, extra, partition, time, source, run, node, map_index,
-                   trail)
-SELECT id, event_id, dataset, extra, partition, time, source, run, node, map_index, trail::int[]
+                   trail, recorded_at)
+SELECT id, event_id, dataset, extra, partition, time, source, run, node, map_index, trail::int[],
+       recorded_at
 FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::jsonb[], $5::text[], $6::timestamptz[],
-            $7::text[], $8::bigint[], $9::int[], $10::int[], $11::text[])
-  AS n (id, event_id, dataset, extra, partition, time, source, run, node, map_index, trail);
+            $7::text[], $8::bigint[], $9::int[], $10::int[], $11::text[], $12::timestamptz[])
+  AS n (id, event_id, dataset, extra, partition, time, source, run, node, map_index, trail,
+        recorded_at);
 
 -- name: record_pending
 -- Keep events for the places that have not consumed them.
@@ -119,7 +121,8 @@ WITH expired AS (
     USING unnest($1::int[], $2::text[], $3::smallint[], $4::timestamptz[])
             AS old (dag, cell, place, before), event
     WHERE pending.dag = old.dag AND pending.cell = old.cell AND pending.place = old.place
-      AND event.id = pending.event AND event.time < old.before
+      AND event.id = pending.event
+      AND least(event.time, event.recorded_at) < old.before
     RETURNING pending.event, pending.dag, pending.place, pending.cell
 )
 INSERT INTO event_fate (event, dag, place, cell, fate, reason)
@@ -154,7 +157,8 @@ ON CONFLICT DO NOTHING;
 -- name: read_consumable
 -- Return the events that runs are about to consume from places, as tasks will see them.
 SELECT taken.run AS consumer, event.id, event.event_id, dataset.uri, event.extra, event.partition,
-       event.time, event.source, event.trail, run.run_id, dag.dag_id, event.node, run.version,
+       event.time, event.source, event.recorded_at, event.trail, run.run_id, dag.dag_id, event.node,
+       run.version,
        pending.place
 FROM unnest($1::int[], $2::text[], $3::smallint[], $4::bigint[])
        AS taken (dag, cell, place, run)
@@ -169,7 +173,8 @@ ORDER BY pending.event, pending.place;
 -- name: read_history
 -- Return the events of a DAG's datasets from id $2 up to id $3, in order, as tasks will see them.
 SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
-       event.source, event.trail, run.run_id, dag.dag_id, event.node, run.version
+       event.source, event.recorded_at, event.trail, run.run_id, dag.dag_id, event.node,
+       run.version
 FROM event
 JOIN dataset ON dataset.id = event.dataset
 LEFT JOIN run ON run.id = event.run
@@ -178,6 +183,10 @@ WHERE event.dataset IN (SELECT dataset FROM subscription WHERE dag = $1)
   AND event.id >= $2 AND event.id <= $3
 ORDER BY event.id
 LIMIT $4;
+
+-- name: await_events_under_way
+-- Wait for those who record events and do not know of a new subscription yet; others wait for us.
+LOCK TABLE subscription IN ACCESS EXCLUSIVE MODE;
 
 -- name: record_run_events
 -- Note which events runs consumed.
@@ -345,8 +354,8 @@ FROM run WHERE run.id = ANY($1::bigint[]);
 -- name: read_collected_events
 -- Return the events that runs have collected, as tasks will see them.
 SELECT run_event.run AS consumer, event.id, event.event_id, dataset.uri, event.extra,
-       event.partition, event.time, event.source, event.trail, run.run_id, dag.dag_id, event.node,
-       run.version, run_event.place
+       event.partition, event.time, event.source, event.recorded_at, event.trail, run.run_id,
+       dag.dag_id, event.node, run.version, run_event.place
 FROM run_event
 JOIN event ON event.id = run_event.event
 JOIN dataset ON dataset.id = event.dataset
@@ -406,29 +415,38 @@ SELECT id, dag_id, present, version FROM dag WHERE dag_id = ANY($1::text[]);
 SELECT id, run_id, dag, state, version FROM run WHERE run_id = ANY($1::uuid[]);
 
 -- name: read_recorded
--- Return the events of a DAG's datasets recorded in [$2, $3), of dataset $4 alone if it is given.
+-- Return the events of a DAG's datasets recorded in [$2, $3), of dataset $4 alone if it is given,
+-- with ids below $6.
 SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
-       event.source, event.trail, run.run_id, dag.dag_id, event.node, run.version
+       event.source, event.recorded_at, event.trail, run.run_id, dag.dag_id, event.node,
+       run.version
 FROM event
 JOIN dataset ON dataset.id = event.dataset
 LEFT JOIN run ON run.id = event.run
 LEFT JOIN dag ON dag.id = run.dag
 WHERE event.dataset IN (SELECT dataset FROM subscription WHERE subscription.dag = $1)
   AND event.recorded_at >= $2 AND ($3::timestamptz IS NULL OR event.recorded_at < $3)
-  AND ($4::text IS NULL OR dataset.uri = $4)
+  AND ($4::text IS NULL OR dataset.uri = $4) AND event.id < $6
 ORDER BY event.id
 LIMIT $5;
 
 -- name: read_named_events
 -- Return events by what outsiders call them, in order.
 SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
-       event.source, event.trail, run.run_id, dag.dag_id, event.node, run.version
+       event.source, event.recorded_at, event.trail, run.run_id, dag.dag_id, event.node,
+       run.version
 FROM event
 JOIN dataset ON dataset.id = event.dataset
 LEFT JOIN run ON run.id = event.run
 LEFT JOIN dag ON dag.id = run.dag
 WHERE event.event_id = ANY($1::uuid[])
 ORDER BY event.id;
+
+-- name: read_dead_places
+-- Return the places of a DAG in which events are dead.
+SELECT event, place FROM event_fate
+WHERE dag = $1 AND event = ANY($2::bigint[]) AND fate = 'dead'
+ORDER BY event, place;
 
 -- name: revive_events
 -- Events are dead no more for a DAG.

@@ -69,22 +69,14 @@ SELECT id FROM event WHERE dataset = $3 AND id < $1 ORDER BY id DESC LIMIT $2;
 -- name: read_events
 -- Return events and who emitted them, newest first.
 SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
-       event.recorded_at, event.source, event.run, event.node, event.map_index, run.run_id,
-       run.version, dag.dag_id
+       event.recorded_at, event.source, event.run, event.node, event.map_index, event.trail,
+       run.run_id, run.version, dag.dag_id
 FROM event
 JOIN dataset ON dataset.id = event.dataset
 LEFT JOIN run ON run.id = event.run
 LEFT JOIN dag ON dag.id = run.dag
 WHERE event.id = ANY($1::bigint[])
 ORDER BY event.id DESC;
-
--- name: list_dead_letters
--- Return a page of dead letters, newest first, before the id $1.
-SELECT id, subject, reason, octet_length(payload) AS size, created_at
-FROM dead_letter
-WHERE id < $1
-ORDER BY id DESC
-LIMIT $2;
 
 -- name: read_workers
 -- Return all workers that have not said farewell.

@@ -106,10 +106,11 @@ ORDER BY attempt, delivery, sequence
 LIMIT $7;
 
 -- name: read_consumed
--- Return what the runs $1 consumed, the first $2 events of each.
-SELECT asked.run, consumed.event
+-- Return what the runs $1 consumed and in which places, the first $2 events of each.
+SELECT asked.run, consumed.event, consumed.places
 FROM unnest($1::bigint[]) AS asked (run)
 CROSS JOIN LATERAL (
-    SELECT DISTINCT event FROM run_event WHERE run_event.run = asked.run ORDER BY event LIMIT $2
+    SELECT event, array_agg(place ORDER BY place) AS places
+    FROM run_event WHERE run_event.run = asked.run GROUP BY event ORDER BY event LIMIT $2
 ) AS consumed
 ORDER BY asked.run, consumed.event;
