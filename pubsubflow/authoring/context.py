@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, NoReturn, Protocol
 
 from msgspec import Struct
@@ -14,7 +15,7 @@ from pubsubflow.authoring.logger import TaskLogger, WriteLog
 from pubsubflow.authoring.places import mistake, nearest
 from pubsubflow.model.conditions import Input
 from pubsubflow.model.datasets import matches
-from pubsubflow.model.messages import Emit, EventInfo
+from pubsubflow.model.messages import Emit, EventInfo, PublishedEvent
 
 DatasetEvent = EventInfo
 
@@ -30,6 +31,12 @@ class Host(Protocol):
 
     def fetch_events(self) -> Sequence[EventInfo]:
         """Return the events that the run consumed."""
+
+    def publish(self, event: PublishedEvent) -> None:
+        """Hand over an event and return when it is stored."""
+
+    async def apublish(self, event: PublishedEvent) -> None:
+        """Do the same without blocking the tasks beside it."""
 
 
 class Run(Struct, frozen=True):
@@ -59,12 +66,18 @@ class TaskInfo(Struct, frozen=True):
         map_index: Number of this instance of a mapped task, from 0; -1 for a plain one.
         node: Number of the task in its DAG.
         outlets: URIs of the datasets it may emit.
+        outlet_patterns: Patterns of further ones.
     """
 
     task_id: str
     map_index: int
     node: int
     outlets: tuple[str, ...]
+    outlet_patterns: tuple[str, ...] = ()
+
+    def may_emit(self, uri: str) -> bool:
+        """Return whether a dataset is an outlet."""
+        return uri in self.outlets or any(matches(one, uri) for one in self.outlet_patterns)
 
 
 class Events(Mapping["Source | str", list[EventInfo]]):
@@ -110,6 +123,50 @@ class Events(Mapping["Source | str", list[EventInfo]]):
         return len(self._lists)
 
 
+class Publisher:
+    """Numbers the events that one attempt publishes, and hands them over.
+
+    Args:
+        host: The process that runs the task.
+        run: The run's number.
+        node: The task's.
+        map_index: Number of this instance.
+    """
+
+    def __init__(self, host: Host, run: int, node: int, map_index: int) -> None:
+        self._host = host
+        self._address = (run, node, map_index)
+        self._count = 0
+        self._uris: dict[str, None] = {}
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """What it has published events of."""
+        return tuple(self._uris)
+
+    def publish(self, news: Emit, time: datetime | None, key: str | None) -> None:
+        """Publish and block until it is stored."""
+        self._host.publish(self._event(news, time, key))
+        self._uris[news.uri] = None
+
+    async def apublish(self, news: Emit, time: datetime | None, key: str | None) -> None:
+        """Publish and wait until it is stored."""
+        await self._host.apublish(self._event(news, time, key))
+        self._uris[news.uri] = None
+
+    def _event(self, news: Emit, time: datetime | None, key: str | None) -> PublishedEvent:
+        if time is not None and (not isinstance(time, datetime) or time.tzinfo is None):
+            raise mistake(f"time must be a datetime with a zone, not {time!r}")
+        if key is not None and (not isinstance(key, str) or not key):
+            raise mistake(f"key must be a text, not {key!r}")
+        name = str(self._count) if key is None else f"k{sha256(key.encode()).hexdigest()[:32]}"
+        self._count += 1
+        address = ".".join(map(str, self._address))
+        return PublishedEvent(
+            *self._address, f"{address}.{name}", news.uri, news.extra, news.partition, time
+        )
+
+
 class Context:
     """What a running task may know and do; ask for it with `ctx: Context`.
 
@@ -130,6 +187,7 @@ class Context:
         events: Events,
         result: Callable[[str], Any],
         write_log: WriteLog,
+        publisher: Publisher,
     ) -> None:
         self.run = run
         self.task = task
@@ -138,6 +196,12 @@ class Context:
         self.log = TaskLogger(write_log)
         self.emitted: list[Emit] = []
         self._result = result
+        self._publisher = publisher
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """URIs of which it has published events."""
+        return self._publisher.uris
 
     def emit(
         self,
@@ -156,16 +220,62 @@ class Context:
         Raises:
             DefinitionError: It is no outlet of the task, or `extra` is no JSON object.
         """
+        self.emitted.append(self._news(dataset, extra, partition))
+
+    async def publish(
+        self,
+        dataset: Dataset | str,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        partition: str | None = None,
+        time: datetime | None = None,
+        key: str | None = None,
+    ) -> None:
+        """Publish news of an outlet at once, whatever becomes of the task; for one that streams.
+
+        It is durable on return. A further attempt of the task does not double it: the first event
+        that it publishes is taken for the first of the attempt before, and so on, unless `key`
+        tells which is which.
+
+        Args:
+            dataset: One of the task's outlets.
+            extra: A JSON object that travels with the event.
+            partition: The part of the dataset that is new.
+            time: When it happened, with a zone; now when left out.
+            key: Identifies the event among those of the task, for one that goes on where the
+                attempt before stopped; for example an offset.
+
+        Raises:
+            DefinitionError: It is no outlet of the task, or another argument is bad.
+            Unavailable: The bus refuses it.
+        """
+        await self._publisher.apublish(self._news(dataset, extra, partition), time, key)
+
+    def publish_now(
+        self,
+        dataset: Dataset | str,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        partition: str | None = None,
+        time: datetime | None = None,
+        key: str | None = None,
+    ) -> None:
+        """Do what `publish` does, in a task that is a plain `def`."""
+        self._publisher.publish(self._news(dataset, extra, partition), time, key)
+
+    def _news(
+        self, dataset: Dataset | str, extra: Mapping[str, Any] | None, partition: str | None
+    ) -> Emit:
         uri = uri_of(dataset)
-        if uri not in self.task.outlets:
-            declared = ", ".join(self.task.outlets) or "none"
+        if not self.task.may_emit(uri):
+            declared = ", ".join((*self.task.outlets, *self.task.outlet_patterns)) or "none"
             self._refuse(
                 f"{uri!r} is not an outlet of this task (declared: {declared}); "
                 "add it: @task(outlets=[…])"
             )
         if partition is not None and not isinstance(partition, str):
             self._refuse(f"a partition must be a text, not {partition!r}")
-        self.emitted.append(Emit(uri, json_object(extra, "extra"), partition))
+        return Emit(uri, json_object(extra, "extra"), partition)
 
     def result(self, task_id: str) -> Any:
         """Return the result of a task that this one comes after.

@@ -13,6 +13,7 @@ from pubsubflow.authoring.context import (
     Context,
     Events,
     Host,
+    Publisher,
     Run,
     TaskInfo,
     no_such_task,
@@ -58,6 +59,7 @@ class Finished(Struct, frozen=True):
     length: int | None
     emits: tuple[Emit, ...]
     follow: tuple[str, ...] | None = None
+    published: tuple[str, ...] = ()
 
 
 def bind(
@@ -113,7 +115,8 @@ def finish(call: Call, value: Any) -> Finished:
         follow = _follow(call.node, value)
     elif call.node.role == "short_circuit" and not value:
         follow = ()
-    return Finished(data, length, tuple(call.context.emitted), follow)
+    context = call.context
+    return Finished(data, length, tuple(context.emitted), follow, context.published)
 
 
 def encode_result(value: Any, node: Node) -> tuple[bytes, int | None]:
@@ -240,15 +243,17 @@ def _context(
         info.created_at,
     )
     expected = [] if dag.schedule is None else list(places(dag.schedule.condition))
+    outlets = node.options.outlets
     context = Context(
         run=run,
-        task=TaskInfo(node.task_id, map_index, number, node.options.outlets),
+        task=TaskInfo(node.task_id, map_index, number, outlets.uris, outlets.patterns),
         attempt=attempt,
         events=Events(
             lambda: host.fetch_events() if info.events is None else info.events, expected
         ),
         result=result,
         write_log=host.write_log,
+        publisher=Publisher(host, info.key, number, map_index),
     )
     return context
 

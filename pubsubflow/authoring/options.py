@@ -1,7 +1,7 @@
 """The keywords that every task understands, checked one by one where they are written."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypedDict
 
 from msgspec import Struct
@@ -17,6 +17,7 @@ from pubsubflow.authoring.checks import (
     whole,
 )
 from pubsubflow.authoring.datasets import Dataset, uri_of
+from pubsubflow.authoring.inputs import Demand, Source
 from pubsubflow.authoring.places import mistake, nearest
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.structure import RetryPolicy, TriggerRule
@@ -28,7 +29,7 @@ _ID = re.compile(r"[A-Za-z0-9_.-]+")
 class OptionKeywords(TypedDict, total=False):
     """What `default_args` may hold; durations are timedeltas or seconds."""
 
-    outlets: "Iterable[Dataset | str] | Dataset | str"
+    outlets: "Iterable[Dataset | Demand | str] | Dataset | Demand | str"
     inlets: "Iterable[Dataset | str] | Dataset | str"
     retries: int
     retry_delay: Seconds
@@ -53,10 +54,22 @@ class TaskKeywords(OptionKeywords, total=False):
     task_id: str
 
 
+class Outlets(Struct, frozen=True):
+    """What a task may report news of.
+
+    Attributes:
+        uris: Datasets that get an event when the task succeeds.
+        patterns: Patterns of further datasets.
+    """
+
+    uris: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+
+
 class TaskOptions(Struct, frozen=True, kw_only=True):
     """The checked options of one task; durations in seconds."""
 
-    outlets: tuple[str, ...] = ()
+    outlets: Outlets = Outlets()
     inlets: tuple[str, ...] = ()
     retries: int = 0
     retry_delay: float = 0.0
@@ -101,13 +114,26 @@ def check_id(value: object, what: str) -> str:
     return value
 
 
-def _uris(value: object) -> tuple[str, ...]:
-    if isinstance(value, Dataset | str):
+def _listed(value: object) -> Collection[object]:
+    if isinstance(value, Source | str):
         value = (value,)
     if not isinstance(value, list | tuple | set | frozenset):
         raise TypeError("must be a list of datasets")
-    uris = dict.fromkeys(uri_of(dataset) for dataset in value)
-    return tuple(sorted(uris) if isinstance(value, set | frozenset) else uris)
+    return sorted(value, key=repr) if isinstance(value, set | frozenset) else value
+
+
+def _uris(value: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(uri_of(dataset) for dataset in _listed(value)))
+
+
+def _outlets(value: object) -> Outlets:
+    uris, patterns = [], []
+    for dataset in _listed(value):
+        if isinstance(dataset, Demand) and dataset.is_plain_pattern:
+            patterns.append(dataset.place.uri)
+        else:
+            uris.append(uri_of(dataset))
+    return Outlets(tuple(dict.fromkeys(uris)), tuple(dict.fromkeys(patterns)))
 
 
 def _rule(value: object) -> TriggerRule:
@@ -124,7 +150,7 @@ def _executor(value: object) -> str:
 
 
 _CHECKS: dict[str, Callable[[object], Any]] = {
-    "outlets": _uris,
+    "outlets": _outlets,
     "inlets": _uris,
     "retries": whole(0),
     "retry_delay": seconds,

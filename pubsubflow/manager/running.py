@@ -7,6 +7,7 @@ from uuid import UUID
 from pubsubflow.manager.ledger import EndedTask, Ledger, LiveTask, LoggedEvent, RunWork
 from pubsubflow.manager.versions import Version
 from pubsubflow.model.calls import Timer
+from pubsubflow.model.emission import news
 from pubsubflow.model.messages import (
     NO_NODE,
     NOT_MAPPED,
@@ -288,9 +289,8 @@ class Running:
 
     def _emit(self, run: RunWork, message: ResultMessage, outlets: tuple[str, ...]) -> None:
         """Record a success's events: what it emitted, and one for each other outlet."""
-        said = {emit.uri for emit in message.emits}
-        plain = (Emit(uri) for uri in outlets if uri not in said and message.follow != ())
-        for emit in (*message.emits, *plain):
+        told = news(outlets, message.emits, follow=message.follow, published=message.published)
+        for emit in told:
             self._record(run, emit, message.node, message.map_index)
 
     def _record(self, run: RunWork, emit: Emit, node: int, map_index: int) -> None:

@@ -6,7 +6,11 @@ from pubsubflow.model.messages import Emit
 
 
 def news(
-    outlets: Sequence[str], emits: Sequence[Emit] = (), *, follow: Sequence[str] | None = None
+    outlets: Sequence[str],
+    emits: Sequence[Emit] = (),
+    *,
+    follow: Sequence[str] | None = None,
+    published: Sequence[str] = (),
 ) -> tuple[Emit, ...]:
     """Return what a task emitted, and a plain event for each outlet that it said nothing about.
 
@@ -15,8 +19,9 @@ def news(
         emits: What it emitted, in order.
         follow: What a branch follows; `()` for a short circuit that stops, which has no news of
             its own.
+        published: URIs of which it published events while it ran.
     """
     if follow == ():
         return tuple(emits)
-    said = {emit.uri for emit in emits}
+    said = {*published, *(emit.uri for emit in emits)}
     return (*emits, *(Emit(uri) for uri in outlets if uri not in said))

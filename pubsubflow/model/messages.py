@@ -118,6 +118,25 @@ class Emit(Struct, frozen=True, array_like=True):
     partition: str | None = None
 
 
+class PublishedEvent(Struct, frozen=True, array_like=True):
+    """A dataset event that takes effect at once, while its task runs.
+
+    Attributes:
+        key: Identifies it: `run.node.map_index.` and which one of the task's events it is. The
+            same key again, by a further attempt, is the same event.
+        time: When it happened; None for when it is recorded.
+    """
+
+    run: int
+    node: int
+    map_index: int
+    key: str
+    uri: str
+    extra: dict[str, Any] = {}
+    partition: str | None = None
+    time: datetime | None = None
+
+
 class TaskError(Struct, frozen=True, array_like=True):
     """Why an attempt failed.
 
@@ -146,6 +165,7 @@ class ResultMessage(Struct, frozen=True, array_like=True):
         after: In a chain, the node before; NO_NODE for the head.
         then: The node that the runner went straight on with, or NO_NODE.
         follow: For a branch, the task ids to follow; for a short circuit `()` to stop.
+        published: URIs of which it published events while it ran: they need no plain event.
     """
 
     run: int
@@ -164,6 +184,7 @@ class ResultMessage(Struct, frozen=True, array_like=True):
     after: int = NO_NODE
     then: int = NO_NODE
     follow: tuple[str, ...] | None = None
+    published: tuple[str, ...] = ()
 
 
 class StartedMessage(Struct, frozen=True, array_like=True):
@@ -282,6 +303,7 @@ def encode(message: object) -> bytes:
 
 _ENCODER = msgspec.msgpack.Encoder()
 decode_task = msgspec.msgpack.Decoder(TaskMessage).decode
+decode_published = msgspec.msgpack.Decoder(PublishedEvent).decode
 decode_result = msgspec.msgpack.Decoder(ResultMessage).decode
 decode_started = msgspec.msgpack.Decoder(StartedMessage).decode
 decode_log = msgspec.msgpack.Decoder(LogMessage).decode

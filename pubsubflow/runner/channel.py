@@ -5,9 +5,9 @@ import socket
 import threading
 from collections import deque
 
-from pubsubflow.model.messages import Ask, Piece, decode_piece, encode
+from pubsubflow.model.messages import Piece, decode_piece
 from pubsubflow.runner.frames import FrameDecoder, send_frame
-from pubsubflow.runner.protocol import ANSWER, NUMBERED, QUESTION
+from pubsubflow.runner.protocol import ANSWER, NUMBERED, Question, question_frame
 
 _CHUNK_BYTES = 65_536
 
@@ -50,15 +50,15 @@ class Channel:
         with self._sending:
             send_frame(self._sock, frame)
 
-    def ask(self, question: Ask) -> Piece:
-        """Ask the managers and wait for the answer.
+    def ask(self, question: Question) -> Piece:
+        """Ask the worker and wait for the answer.
 
         Raises:
             EOFError: The worker is gone.
         """
         with self._asking:
             self._questions += 1
-            self.send(NUMBERED.pack(QUESTION, self._questions) + encode(question))
+            self.send(question_frame(self._questions, question))
             others: list[bytes] = []
             while True:
                 frame = self.receive()

@@ -1,4 +1,4 @@
-"""Fetches what is too large to travel along, piece by piece."""
+"""Fetches what is too large to travel along, piece by piece; hands over events."""
 
 from collections.abc import Generator
 from typing import TypeVar
@@ -6,10 +6,11 @@ from typing import TypeVar
 import msgspec
 
 from pubsubflow.errors import Unavailable
-from pubsubflow.model.messages import Ask, AskEvents, AskResult, EventInfo, Piece
+from pubsubflow.model.messages import AskEvents, AskResult, EventInfo, Piece, PublishedEvent
+from pubsubflow.runner.protocol import Question
 
 Answer = TypeVar("Answer")
-Questions = Generator[Ask, Piece, Answer]
+Questions = Generator[Question, Piece, Answer]
 _decode_events = msgspec.msgpack.Decoder(tuple[EventInfo, ...]).decode
 
 
@@ -40,6 +41,17 @@ def event_pieces(run: int) -> Questions[list[EventInfo]]:
         events += more
         if len(events) >= piece.total or not more:
             return events
+
+
+def publication(event: PublishedEvent) -> Questions[None]:
+    """Yield the event and return when it is stored.
+
+    Raises:
+        Unavailable: The bus refuses it.
+    """
+    piece = yield event
+    if piece.error is not None:
+        raise Unavailable(f"the event was not published: {piece.error}")
 
 
 def _good(piece: Piece) -> Piece:

@@ -12,17 +12,22 @@ import anyio.abc
 import anyio.to_thread
 
 from pubsubflow.model.messages import (
-    Ask,
     EventInfo,
     Outcome,
     Piece,
+    PublishedEvent,
     TaskError,
     decode_piece,
     decode_task,
-    encode,
 )
 from pubsubflow.runner.catalog import Catalog, KnownDag
-from pubsubflow.runner.fetching import Answer, Questions, event_pieces, result_pieces
+from pubsubflow.runner.fetching import (
+    Answer,
+    Questions,
+    event_pieces,
+    publication,
+    result_pieces,
+)
 from pubsubflow.runner.link import Link
 from pubsubflow.runner.output import CURRENT_OUTPUT, TaskOutput, install_streams
 from pubsubflow.runner.protocol import (
@@ -31,10 +36,11 @@ from pubsubflow.runner.protocol import (
     DRAIN,
     LOG,
     NUMBERED,
-    QUESTION,
     SOURCE,
     TASK,
+    Question,
     RunnerSettings,
+    question_frame,
 )
 from pubsubflow.runner.work import Work
 
@@ -152,7 +158,7 @@ class LoopRunner:
             host = _Host(self, work, known, job.output)
             missing = work.missing(known)
             fetched = (
-                {place: await self._gather(result_pieces(question)) for place, question in missing}
+                {place: await self.gather(result_pieces(question)) for place, question in missing}
                 if missing
                 else {}
             )
@@ -226,10 +232,10 @@ class LoopRunner:
     def _flush(self, output: TaskOutput) -> None:
         self._say_output(output, output.take())
 
-    async def _gather(self, questions: Questions[Answer]) -> Answer:
+    async def gather(self, questions: Questions[Answer]) -> Answer:
         """Ask one question after the other until there is an answer."""
         try:
-            question: Ask = next(questions)
+            question: Question = next(questions)
             while True:
                 answer: asyncio.Future[Piece] = self._loop.create_future()
                 self._link.post(self._question(question, answer))
@@ -241,27 +247,27 @@ class LoopRunner:
         """Do the same for a caller that cannot await; on the loop's thread all wait."""
         ask = self._ask_here if threading.get_ident() == self._thread else self._ask_from_afar
         try:
-            question: Ask = next(questions)
+            question: Question = next(questions)
             while True:
                 question = questions.send(ask(question))
         except StopIteration as stop:
             return cast("Answer", stop.value)
 
     def _question(
-        self, question: Ask, answer: asyncio.Future[Piece] | Future[Piece] | None
+        self, question: Question, answer: asyncio.Future[Piece] | Future[Piece] | None
     ) -> bytes:
         self._asked += 1
         if answer is not None:
             self._questions[self._asked] = answer
-        return NUMBERED.pack(QUESTION, self._asked) + encode(question)
+        return question_frame(self._asked, question)
 
-    def _ask_here(self, question: Ask) -> Piece:
+    def _ask_here(self, question: Question) -> Piece:
         frame = self._question(question, None)
         expected = NUMBERED.pack(ANSWER, self._asked)
         answer = self._link.exchange(frame, lambda found: found.startswith(expected))
         return decode_piece(answer[len(expected) :])
 
-    def _ask_from_afar(self, question: Ask) -> Piece:
+    def _ask_from_afar(self, question: Question) -> Piece:
         answer: Future[Piece] = Future()
         self._loop.call_soon_threadsafe(lambda: self._link.post(self._question(question, answer)))
         return answer.result()
@@ -288,3 +294,11 @@ class _Host:
     def fetch_events(self) -> Sequence[EventInfo]:
         """Ask for the events that the run consumed."""
         return self._runner.gather_blocking(event_pieces(self._work.message.run))
+
+    def publish(self, event: PublishedEvent) -> None:
+        """Hand an event over and wait until it is stored; on the loop's thread all wait."""
+        self._runner.gather_blocking(publication(event))
+
+    async def apublish(self, event: PublishedEvent) -> None:
+        """Hand an event over and wait until it is stored; the tasks beside it go on."""
+        await self._runner.gather(publication(event))

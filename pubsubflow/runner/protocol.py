@@ -16,6 +16,7 @@ From the runner:
 RESULT   ticket, node, the node it goes straight on with (or NO_NODE), then a ResultMessage
 LOG      ticket, then lines of output
 QUESTION number, then an Ask
+PUBLISH  number, then a PublishedEvent; answered, with nothing, when the bus has stored it
 ======== =====================================================================================
 
 A ticket is the worker's number of a task message; it stays the same along the chain.
@@ -25,8 +26,12 @@ import struct
 
 from msgspec import Struct
 
+from pubsubflow.model.messages import Ask, PublishedEvent, encode
+
 TASK, SOURCE, ANSWER, CANCEL, DRAIN = b"TSACD"
-RESULT, LOG, QUESTION = b"RLQ"
+RESULT, LOG, QUESTION, PUBLISH = b"RLQP"
+
+Question = Ask | PublishedEvent
 
 NUMBERED = struct.Struct(">BI")
 RESULT_HEAD = struct.Struct(">BIii")
@@ -48,3 +53,9 @@ class RunnerSettings(Struct, frozen=True, array_like=True):
     worker: str
     max_result_bytes: int
     grace_seconds: float
+
+
+def question_frame(number: int, question: Question) -> bytes:
+    """Return the frame of something that is answered."""
+    kind = PUBLISH if isinstance(question, PublishedEvent) else QUESTION
+    return NUMBERED.pack(kind, number) + encode(question)

@@ -8,12 +8,25 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any, TextIO, cast
 
-from pubsubflow.model.messages import Ask, EventInfo, decode_task
+from pubsubflow.model.messages import EventInfo, PublishedEvent, decode_task
 from pubsubflow.runner.catalog import Catalog, KnownDag
 from pubsubflow.runner.channel import Channel
-from pubsubflow.runner.fetching import Answer, Questions, event_pieces, result_pieces
+from pubsubflow.runner.fetching import (
+    Answer,
+    Questions,
+    event_pieces,
+    publication,
+    result_pieces,
+)
 from pubsubflow.runner.lines import NODE_MARK, RECORD_MARK, log_record
-from pubsubflow.runner.protocol import DRAIN, NUMBERED, SOURCE, TASK, RunnerSettings
+from pubsubflow.runner.protocol import (
+    DRAIN,
+    NUMBERED,
+    SOURCE,
+    TASK,
+    Question,
+    RunnerSettings,
+)
 from pubsubflow.runner.work import Work
 
 _OUTPUTS = (1, 2)
@@ -131,10 +144,18 @@ class _Host:
         """Ask for the events that the run consumed."""
         return self.gather(event_pieces(self._work.message.run))
 
+    def publish(self, event: PublishedEvent) -> None:
+        """Hand an event over and wait until it is stored."""
+        self.gather(publication(event))
+
+    async def apublish(self, event: PublishedEvent) -> None:
+        """Do the same; nothing else runs here meanwhile."""
+        self.publish(event)
+
     def gather(self, questions: Questions[Answer]) -> Answer:
         """Ask one question after the other until there is an answer."""
         try:
-            question: Ask = next(questions)
+            question: Question = next(questions)
             while True:
                 question = questions.send(self._channel.ask(question))
         except StopIteration as stop:

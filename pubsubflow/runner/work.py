@@ -149,6 +149,7 @@ class Work:
             length=done.length,
             emits=done.emits,
             follow=done.follow,
+            published=done.published,
             then=then,
         )
         payload = encode(result)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from msgspec import Struct
 
 from pubsubflow.authoring.context import Host
@@ -14,6 +15,7 @@ from pubsubflow.model.messages import (
     NOT_MAPPED,
     EventInfo,
     Outcome,
+    PublishedEvent,
     TaskError,
     decode_run_info,
 )
@@ -38,6 +40,7 @@ class Ended(Struct, frozen=True):
     exception: BaseException | None = None
 
 
+Publish = Callable[[PublishedEvent], None]
 RunSync = Callable[[Callable[[], Ended]], Awaitable[Ended]]
 
 
@@ -69,19 +72,32 @@ class Attempts:
         self._run_sync = run_sync
         self._lane = anyio.Lock()
 
-    async def run(self, instance: Instance, attempt: int, output: TaskOutput) -> Ended:
-        """Run one attempt and tell how it ended."""
-        if instance.task.kind == "async":
-            return await self._alongside(instance, attempt, output)
-        async with self._lane:
-            return await self._run_sync(lambda: self._alone(instance, attempt, output))
+    async def run(
+        self, instance: Instance, attempt: int, output: TaskOutput, publish: Publish
+    ) -> Ended:
+        """Run one attempt and tell how it ended.
 
-    def _alone(self, instance: Instance, attempt: int, output: TaskOutput) -> Ended:
+        Args:
+            instance: What to run.
+            attempt: Counted from 1.
+            output: Takes what it prints.
+            publish: Takes the events that it publishes.
+        """
+
+        def prepare() -> Call:
+            return self._bind(instance, attempt, output, publish)
+
+        if instance.task.kind == "async":
+            return await self._alongside(instance, output, prepare)
+        async with self._lane:
+            return await self._run_sync(lambda: self._alone(instance, output, prepare))
+
+    def _alone(self, instance: Instance, output: TaskOutput, prepare: Callable[[], Call]) -> Ended:
         """Run a plain task; one that outlasts its timeout is not stopped, but has failed."""
         began = time.monotonic()
         with self._capture.writing(output, alone=True):
             try:
-                call = self._bind(instance, attempt, output)
+                call = prepare()
                 ended = _succeeded(call, call.run())
             except BaseException as error:  # noqa: BLE001 - the task's, kept in the result
                 ended = _failed(error)
@@ -89,14 +105,16 @@ class Attempts:
         late = seconds is not None and time.monotonic() - began > seconds
         return _timed_out(seconds) if late else ended
 
-    async def _alongside(self, instance: Instance, attempt: int, output: TaskOutput) -> Ended:
+    async def _alongside(
+        self, instance: Instance, output: TaskOutput, prepare: Callable[[], Call]
+    ) -> Ended:
         seconds = instance.task.timeout_seconds
         ended = _timed_out(seconds)
         with self._capture.writing(output), anyio.CancelScope() as scope:
             if seconds is not None:
                 scope.deadline = anyio.current_time() + seconds
             try:
-                call = self._bind(instance, attempt, output)
+                call = prepare()
                 ended = _succeeded(call, await call.run())
             except BaseException as error:
                 if _is_cancelled(error):
@@ -104,7 +122,7 @@ class Attempts:
                 ended = _failed(error)
         return _timed_out(seconds) if scope.cancel_called else ended
 
-    def _bind(self, instance: Instance, attempt: int, output: TaskOutput) -> Call:
+    def _bind(self, instance: Instance, attempt: int, output: TaskOutput, publish: Publish) -> Call:
         given = self._given
         info = decode_run_info(given.info)
         task = given.spec.tasks[instance.task.node]
@@ -119,7 +137,7 @@ class Attempts:
             task.node,
             info=info,
             attempt=attempt,
-            host=_Host(given, output, info.events or ()),
+            host=_Host(given, output, info.events or (), publish),
             inputs=inputs,
             elements=elements,
             indexes=instance.indexes,
@@ -130,8 +148,15 @@ class Attempts:
 class _Host(Host):
     """This process as a task's context sees it."""
 
-    def __init__(self, given: Given, output: TaskOutput, events: Sequence[EventInfo]) -> None:
+    def __init__(
+        self,
+        given: Given,
+        output: TaskOutput,
+        events: Sequence[EventInfo],
+        publish: Publish,
+    ) -> None:
         self._given = given
+        self._publish = publish
         self._output = output
         self._events = events
 
@@ -143,6 +168,13 @@ class _Host(Host):
 
     def fetch_events(self) -> Sequence[EventInfo]:
         return self._events
+
+    def publish(self, event: PublishedEvent) -> None:
+        self._publish(event)
+
+    async def apublish(self, event: PublishedEvent) -> None:
+        self._publish(event)
+        await anyio.lowlevel.checkpoint()
 
 
 def _succeeded(call: Call, value: Any) -> Ended:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 
 import anyio
 
@@ -11,7 +12,7 @@ from pubsubflow.authoring.inprocess import LogLine, RunResult, TaskResult
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.emission import news
 from pubsubflow.model.ids import new_id
-from pubsubflow.model.messages import NOT_MAPPED, Emit, Outcome, TaskError
+from pubsubflow.model.messages import NOT_MAPPED, Emit, Outcome, PublishedEvent, TaskError
 from pubsubflow.model.progress import Steps, begin, factor_indexes, factor_sizes, finish
 from pubsubflow.model.retry import Retry, after_failure
 from pubsubflow.model.states import RunState, TaskState
@@ -56,6 +57,7 @@ class Driver:
         self._busy = 0
         self._ended: dict[int, list[TaskResult]] = {node: [] for node in sorted(given.chosen)}
         self._emitted: list[DatasetEvent] = []
+        self._published: set[str] = set()
         self._state: RunState | None = None if given.spec.tasks else RunState.SUCCESS
         self._raised: BaseException | None = None
         self._deadline: datetime | None = None
@@ -118,7 +120,12 @@ class Driver:
             live.attempt += 1
             output = new_output()
             try:
-                ended = await self._attempts.run(live.instance, live.attempt, output)
+                ended = await self._attempts.run(
+                    live.instance,
+                    live.attempt,
+                    output,
+                    partial(self._publish, live.instance.task.task_id),
+                )
             finally:
                 live.logs.extend(log_lines(output, live.attempt))
             if isinstance(ended.exception, ResultMissing | KeyboardInterrupt):
@@ -173,7 +180,8 @@ class Driver:
             done = ended.finished
             follow, length, value = done.follow, done.length, results.decode(done.value)
             self._given.values.put(task.node, map_index, done.value)
-            self._emit(task.task_id, news(task.outlets, done.emits, follow=follow))
+            told = news(task.outlets, done.emits, follow=follow, published=done.published)
+            self._emit(task.task_id, told)
         del self._live[task.node, map_index]
         self._note(live, state, value, ended.error)
         if state is TaskState.FAILED and ended.exception is not None:
@@ -188,21 +196,28 @@ class Driver:
             TaskResult(task.task_id, state, live.attempt, value, error, map_index, tuple(live.logs))
         )
 
-    def _emit(self, task_id: str, emits: Iterable[Emit]) -> None:
+    def _emit(self, task_id: str, emits: Iterable[Emit | PublishedEvent]) -> None:
         for emit in emits:
+            time = emit.time if isinstance(emit, PublishedEvent) else None
             self._emitted.append(
                 DatasetEvent(
                     str(new_id()),
                     emit.uri,
                     emit.extra,
                     emit.partition,
-                    self._clock.now(),
+                    time or self._clock.now(),
                     "task",
                     self._given.run_id,
                     self._plan.spec.dag_id,
                     task_id,
                 )
             )
+
+    def _publish(self, task_id: str, event: PublishedEvent) -> None:
+        """Take an event at once, unless an attempt before gave it."""
+        if event.key not in self._published:
+            self._published.add(event.key)
+            self._emit(task_id, (event,))
 
     def _refuse(self, error: BaseException) -> None:
         if self._raise_on_error:

@@ -156,6 +156,10 @@ class Pool:
         """Pass a question on; called by runners."""
         self._asker.answer(question, use)
 
+    def on_publish(self, event: bytes, use: Callable[[bytes], None]) -> None:
+        """Publish an event; called by runners."""
+        self._reports.event(event, use)
+
     def on_result(self, ticket: Ticket, then: int, payload: bytes) -> None:
         """Report a node and go on; called by runners."""
         verdict = ticket.verdict

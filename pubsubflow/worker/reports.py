@@ -1,4 +1,4 @@
-"""What a worker tells the managers: results, starts and output, in order and durably."""
+"""What a worker tells the managers: results, starts, output, events; in order and durably."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import structlog
 
 from pubsubflow.bus import Bus
 from pubsubflow.errors import BusUnavailable, MessageRefused
-from pubsubflow.model.messages import NO_NODE, Subjects
+from pubsubflow.model.messages import NO_NODE, Piece, Subjects, decode_published, encode
 from pubsubflow.runner.lines import log_record
 from pubsubflow.worker.alarm import Alarm
 from pubsubflow.worker.ticket import Ticket
@@ -21,6 +21,10 @@ _RESULT = [Subjects.inbound(Subjects.RESULT, part) for part in range(_PARTITIONS
 _PIECE_BYTES = 32_768
 _LOG_SECONDS = 0.2
 _REFUSED_SECONDS = 10.0
+_STORED = encode(Piece(b"", 0))
+
+Waiting = Ticket | Callable[[bytes], None] | None
+"""Who waits for the bus: a task message that is then acknowledged, or a task for an answer."""
 
 
 class Reports:
@@ -62,6 +66,17 @@ class Reports:
         name = ".".join(map(str, (self._worker, run, *rest)))
         subject = Subjects.inbound(Subjects.STARTED, run)
         self._send(subject, ticket.started(self._worker), f"s.{name}", None)
+
+    def event(self, payload: bytes, use: Callable[[bytes], None]) -> None:
+        """Publish an event that a task gives while it runs.
+
+        Args:
+            payload: An encoded PublishedEvent.
+            use: Called with an encoded Piece when the event is stored, or refused.
+        """
+        event = decode_published(payload)
+        subject = Subjects.inbound(Subjects.EVENT, event.run)
+        self._send(subject, payload, f"e.{event.key}", use)
 
     def output(self, ticket: Ticket, lines: str) -> None:
         """Take lines of output of the node that the ticket runs now."""
@@ -111,29 +126,32 @@ class Reports:
         """Stop the timer."""
         self._late_logs.stop()
 
-    def _send(self, subject: str, payload: bytes, message_id: str, ticket: Ticket | None) -> None:
+    def _send(self, subject: str, payload: bytes, message_id: str, waiting: Waiting) -> None:
         self._underway += 1
-        self._try(subject, payload, message_id, ticket)
+        self._try(subject, payload, message_id, waiting)
 
-    def _try(self, subject: str, payload: bytes, message_id: str, ticket: Ticket | None) -> None:
+    def _try(self, subject: str, payload: bytes, message_id: str, waiting: Waiting) -> None:
         try:
             self._bus.publish_durable_nowait(
                 subject,
                 payload,
                 message_id=message_id,
-                on_done=self._stored if ticket is None else partial(self._stored, ticket),
-                on_refused=partial(self._refused, subject, message_id, ticket),
+                on_done=self._stored if waiting is None else partial(self._stored, waiting),
+                on_refused=partial(self._refused, subject, message_id, waiting),
             )
         except BusUnavailable:
-            self._unsent.append(partial(self._try, subject, payload, message_id, ticket))
+            self._unsent.append(partial(self._try, subject, payload, message_id, waiting))
         except MessageRefused as error:
-            self._refused(subject, message_id, ticket, error)
+            self._refused(subject, message_id, waiting, error)
 
-    def _stored(self, ticket: Ticket | None = None) -> None:
-        if ticket is not None and not ticket.stored:
-            ticket.stored = True
+    def _stored(self, waiting: Waiting = None, answer: bytes = _STORED) -> None:
+        if not isinstance(waiting, Ticket):
+            if waiting is not None:
+                waiting(answer)
+        elif not waiting.stored:
+            waiting.stored = True
             try:
-                ticket.delivery.ack()
+                waiting.delivery.ack()
             except BusUnavailable as error:
                 log.warning("worker.ack_unsent", error=str(error))  # it is dropped as a duplicate
         self._underway -= 1
@@ -141,10 +159,10 @@ class Reports:
             self._all_stored.set()
 
     def _refused(
-        self, subject: str, message_id: str, ticket: Ticket | None, error: MessageRefused
+        self, subject: str, message_id: str, waiting: Waiting, error: MessageRefused
     ) -> None:
         """Give the task back when JetStream will not have its result; runners mind the size."""
         log.error("worker.publish_refused", subject=subject, id=message_id, error=str(error))
-        if ticket is not None:
-            self.give_back(ticket, _REFUSED_SECONDS)
-        self._stored()
+        if isinstance(waiting, Ticket):
+            self.give_back(waiting, _REFUSED_SECONDS)
+        self._stored(waiting, encode(Piece(b"", 0, str(error))))

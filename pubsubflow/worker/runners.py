@@ -22,6 +22,7 @@ from pubsubflow.runner.protocol import (
     DRAIN_FRAME,
     LOG,
     NUMBERED,
+    PUBLISH,
     QUESTION,
     RESULT,
     RESULT_HEAD,
@@ -51,6 +52,9 @@ class RunnerEvents(Protocol):
 
     def on_question(self, question: bytes, use: Callable[[bytes], None]) -> None:
         """A task asks; `use` takes the encoded Piece."""
+
+    def on_publish(self, event: bytes, use: Callable[[bytes], None]) -> None:
+        """A task has news; `use` takes an encoded Piece once the bus has stored it."""
 
 
 class Runner:
@@ -200,6 +204,8 @@ class Runner:
             self._events.on_output(self.tickets[number], body.decode())
         elif kind == QUESTION:
             self._events.on_question(body, lambda piece: self._answer(number, piece))
+        elif kind == PUBLISH:
+            self._events.on_publish(body, lambda piece: self._answer(number, piece))
 
     def _on_result(self, ticket: Ticket, then: int, payload: bytes) -> None:
         if not self._alone:

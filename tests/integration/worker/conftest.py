@@ -30,6 +30,7 @@ from pubsubflow.model.messages import (
     decode_ask,
     decode_gone,
     decode_log,
+    decode_published,
     decode_result,
     decode_started,
     encode,
@@ -92,6 +93,7 @@ class Manager:
         self.started = []
         self.logs = []
         self.gone = []
+        self.published = []
         self.bundles = {}
         self.large = {}
         self.events = ()
@@ -199,8 +201,12 @@ class Manager:
             result = decode_result(delivery.data)
             self.results[result.run, result.node] = result
         else:
-            kept = {"log": self.logs, "started": self.started, "gone": self.gone}[kind]
-            decode = {"log": decode_log, "started": decode_started, "gone": decode_gone}[kind]
+            kept, decode = {
+                "log": (self.logs, decode_log),
+                "started": (self.started, decode_started),
+                "gone": (self.gone, decode_gone),
+                "event": (self.published, decode_published),
+            }[kind]
             kept.append(decode(delivery.data))
         self.order_of_arrival.append(kind)
         delivery.ack()

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from pubsubflow.model.messages import NO_NODE, Emit, Outcome
+from pubsubflow.model.messages import NO_NODE, Emit, Outcome, PublishedEvent
 
 pytestmark = pytest.mark.anyio
 
@@ -54,6 +54,100 @@ async def test_emitted_events_travel_with_the_result(manager, worker):
     result = await manager.run(manager.load(PLAIN), "emit")
     assert result.emits == (Emit("s3://lake/orders", {"rows": 2}, "p"),)
     assert result.value == b""
+
+
+STREAM = """
+import threading
+from pathlib import Path
+
+import anyio
+from pubsubflow import Context, Dataset, dag, task
+
+orders = Dataset("s3://lake/orders")
+lake = Dataset.match("s3://lake/*/clean")
+
+@dag
+def stream():
+    @task(outlets=[orders, lake])
+    async def from_loop(ctx: Context):
+        for n in range(3):
+            await ctx.publish(orders, extra={"n": n}, partition=str(n))
+        ctx.publish_now("s3://lake/de/clean")
+        Path("published").touch()
+        while not Path("go").exists():
+            await anyio.sleep(0.01)
+
+    @task(outlets=[orders, lake])
+    def from_process(ctx: Context):
+        for n in range(3):
+            ctx.publish_now(orders, extra={"n": n}, partition=str(n))
+        beside = threading.Thread(target=ctx.publish_now, args=["s3://lake/de/clean"])
+        beside.start()
+        beside.join()
+        Path("published").touch()
+        while not Path("go").exists():
+            pass
+
+    @task(outlets=[orders])
+    async def beside(ctx: Context):
+        async with anyio.create_task_group() as group:
+            for n in range(50):
+                group.start_soon(lambda: ctx.publish(orders))
+
+    @task(outlets=[orders])
+    def too_large(ctx: Context):
+        ctx.publish_now(orders, extra={"text": "x" * 2_000_000})
+
+    from_loop()
+    from_process()
+    beside()
+    too_large()
+"""
+
+
+@pytest.mark.parametrize("name", ["from_loop", "from_process"])
+async def test_published_events_are_stored_while_the_task_runs(manager, worker, tmp_path, name):
+    dag = manager.load(STREAM.replace('Path("', f'Path("{tmp_path}/'))
+    order = await manager.send(manager.order(dag, name))
+    await manager.until(lambda: len(manager.published) == 4)
+    node = dag.node(name)
+    assert manager.published == [
+        PublishedEvent(
+            order.run, node, -1, f"{order.run}.{node}.-1.{n}", "s3://lake/orders", {"n": n}, str(n)
+        )
+        for n in range(3)
+    ] + [
+        PublishedEvent(order.run, node, -1, f"{order.run}.{node}.-1.3", "s3://lake/de/clean"),
+    ]
+    assert not manager.results
+    (tmp_path / "go").touch()
+    result = await manager.result(order)
+    assert result.outcome == Outcome.SUCCESS
+    assert result.emits == ()
+    assert result.published == ("s3://lake/orders", "s3://lake/de/clean")
+
+
+async def test_a_further_attempt_does_not_double_what_was_published(manager, worker, tmp_path):
+    dag = manager.load(STREAM.replace('Path("', f'Path("{tmp_path}/'))
+    (tmp_path / "go").touch()
+    for attempt in (1, 2):
+        manager.results.clear()
+        await manager.run(dag, "from_process", run=7, attempt=attempt)
+    assert [event.key.rpartition(".")[2] for event in manager.published] == list("0123")
+
+
+async def test_many_events_of_one_task_are_published_side_by_side(manager, worker):
+    result = await manager.run(manager.load(STREAM), "beside")
+    assert result.outcome == Outcome.SUCCESS
+    assert len({event.key for event in manager.published}) == 50
+
+
+async def test_an_event_that_the_bus_refuses_fails_its_task(manager, worker):
+    result = await manager.run(manager.load(STREAM), "too_large")
+    assert result.outcome == Outcome.FAILED
+    assert result.error.type == "Unavailable"
+    assert "the event was not published" in result.error.message
+    assert not result.error.final
 
 
 CHAIN = """

@@ -28,7 +28,7 @@ from pubsubflow import (
 from pubsubflow.authoring.bash import CommandFailed
 from pubsubflow.authoring.execute import bind, encode_result, finish
 from pubsubflow.authoring.results import MAX_RESULT_BYTES, decode
-from pubsubflow.model.messages import Emit, EventInfo, RunInfo
+from pubsubflow.model.messages import Emit, EventInfo, PublishedEvent, RunInfo
 
 orders, rates = Dataset("s3://lake/orders"), Dataset("s3://lake/rates")
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -42,6 +42,7 @@ class RecordingHost:
         self.events = events
         self.lines = []
         self.asked = []
+        self.published = []
 
     def write_log(self, level, event, fields):
         self.lines.append((level, event, dict(fields)))
@@ -53,6 +54,13 @@ class RecordingHost:
     def fetch_events(self):
         self.asked.append("events")
         return self.events
+
+    def publish(self, event):
+        self.published.append(event)
+
+    async def apublish(self, event):
+        await asyncio.sleep(0)
+        self.publish(event)
 
 
 def event(dataset, **extra) -> EventInfo:
@@ -242,6 +250,76 @@ def test_emits_take_declared_outlets_and_json_only():
         ctx.emit(orders, extra=[1])
     with pytest.raises(DefinitionError, match="partition must be a text"):
         ctx.emit(orders, partition=5)
+
+
+def test_emits_take_what_matches_a_pattern():
+    lake = Dataset.match("s3://lake/*/clean")
+
+    @task(outlets=[orders, lake])
+    def emit(ctx: Context):
+        ctx.emit("S3://LAKE/de/clean", partition="p")
+
+    with DAG("x") as made:
+        emit()
+    (spec,) = made.to_spec("x.py", "hash").tasks
+    assert (spec.outlets, spec.outlet_patterns) == ((orders.uri,), ("s3://lake/*/clean",))
+    bound = call(made, "emit")
+    assert finish(bound, bound.run()).emits == (Emit("s3://lake/de/clean", {}, "p"),)
+    with pytest.raises(DefinitionError, match=r"declared: s3://lake/orders, s3://lake/\*/clean"):
+        bound.context.emit("s3://lake/de/dirty")
+    with pytest.raises(DefinitionError, match="name the dataset itself"):
+        bound.context.emit(lake)
+
+
+def test_published_events_are_numbered_for_each_instance():
+    @task(outlets=[orders, Dataset.match("s3://lake/*/clean")])
+    async def stream(n, ctx: Context):
+        await ctx.publish(orders, extra={"n": n}, partition="p", time=NOW)
+        ctx.publish_now("s3://lake/de/clean")
+        await ctx.publish(orders, key="offset 7")
+
+    with DAG("x") as made:
+        stream.expand(n=[1, 2])
+    host = RecordingHost()
+    bound = call(made, "stream", host=host, indexes=(1,), map_index=1)
+    asyncio.run(bound.run())
+    first, second, third = host.published
+    assert first == PublishedEvent(1, 0, 1, "1.0.1.0", orders.uri, {"n": 2}, "p", NOW)
+    assert second == PublishedEvent(1, 0, 1, "1.0.1.1", "s3://lake/de/clean")
+    assert third.key.startswith("1.0.1.k")
+    assert finish(bound, None).published == (orders.uri, "s3://lake/de/clean")
+    again = RecordingHost()
+    asyncio.run(call(made, "stream", host=again, indexes=(1,), map_index=1, attempt=2).run())
+    assert again.published == host.published
+    ctx = bound.context
+    with pytest.raises(DefinitionError, match="not an outlet"):
+        ctx.publish_now(rates)
+    with pytest.raises(DefinitionError, match="datetime with a zone"):
+        ctx.publish_now(orders, time=NOW.replace(tzinfo=None))
+    with pytest.raises(DefinitionError, match="key must be a text"):
+        ctx.publish_now(orders, key=7)
+
+
+def test_events_of_a_pattern_are_found_by_it_and_by_their_datasets():
+    lake = Dataset.match("s3://lake/*/orders")
+    de, pl = Dataset("s3://lake/de/orders"), Dataset("s3://lake/pl/orders")
+
+    @task
+    def show(ctx: Context):
+        numbers = [found.extra["n"] for found in ctx.events.all]
+        assert numbers == [1, 2, 3]
+        assert [found.extra["n"] for found in ctx.events[lake]] == [1, 3]
+        assert [found.extra["n"] for found in ctx.events[de]] == [1]
+        assert ctx.events[Dataset.match("s3://lake/*/nothing")] == []
+        assert ctx.events["s3://lake/fr/orders"] == []
+        assert ctx.events[rates.where("event.extra.n > 0")] == ctx.events[rates]
+        assert list(ctx.events) == [rates.uri, de.uri, pl.uri]
+        with pytest.raises(KeyError, match=r"its datasets: .*s3://lake/\*/orders"):
+            ctx.events["s3://other/fr/orders"]
+
+    with DAG("x", schedule=lake | rates) as made:
+        show()
+    run(made, "show", info=run_info(events=(event(de, n=1), event(rates, n=2), event(pl, n=3))))
 
 
 def test_results_of_earlier_tasks_can_be_asked_for():

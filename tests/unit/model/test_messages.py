@@ -20,6 +20,7 @@ from pubsubflow.model.messages import (
     LogMessage,
     Outcome,
     Piece,
+    PublishedEvent,
     ResultMessage,
     RunInfo,
     StartedMessage,
@@ -41,8 +42,9 @@ EXAMPLES = [
     ),
     ResultMessage(
         1, 2, -1, 1, 1, "w", Outcome.FAILED, 1.0, 2.0, b"\xc0", 3, (Emit("x://a", {"n": 1}, "p"),),
-        TaskError("ValueError", "no", "tb", final=True), 1, 3, ("a",),
+        TaskError("ValueError", "no", "tb", final=True), 1, 3, ("a",), ("x://b",),
     ),
+    PublishedEvent(1, 2, -1, "1.2.-1.0", "x://a", {"n": 1}, "p", MOMENT),
     StartedMessage(1, 2, -1, 1, 1, "w", 1.0),
     LogMessage(1, 2, -1, 1, 1, 0, "text"),
     GoneMessage("w"),
@@ -53,6 +55,7 @@ EXAMPLES = [
 DECODERS = {
     TaskMessage: messages.decode_task,
     ResultMessage: messages.decode_result,
+    PublishedEvent: messages.decode_published,
     StartedMessage: messages.decode_started,
     LogMessage: messages.decode_log,
     GoneMessage: messages.decode_gone,

@@ -51,6 +51,32 @@ def clean():
     return "cleaned"
 
 
+def test_published_events_are_there_once_also_after_a_retry():
+    @task(outlets=[orders, rates], retries=1)
+    async def stream(ctx: Context):
+        await ctx.publish(orders, extra={"n": 1}, time=NOON)
+        if ctx.attempt == 1:
+            raise ValueError("broken")
+        await ctx.publish(orders, extra={"n": 2})
+
+    @task(outlets=Dataset.match("s3://lake/*/clean"))
+    def write(ctx: Context):
+        ctx.publish_now("s3://lake/de/clean")
+        ctx.emit("s3://lake/pl/clean")
+
+    with DAG("x") as made:
+        stream() >> write()
+    done = made.test()
+    assert [(event.dataset, event.extra) for event in done.emitted] == [
+        (orders.uri, {"n": 1}),
+        (orders.uri, {"n": 2}),
+        (rates.uri, {}),
+        ("s3://lake/de/clean", {}),
+        ("s3://lake/pl/clean", {}),
+    ]
+    assert (done.emitted[0].time, done.emitted[0].task_id) == (NOON, "stream")
+
+
 @task
 def numbers():
     return [1, 2, 3]
