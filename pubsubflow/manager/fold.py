@@ -18,8 +18,16 @@ from pubsubflow.manager.admission import Admission
 from pubsubflow.manager.dispatch import Dispatch
 from pubsubflow.manager.gates import Gates
 from pubsubflow.manager.inputs import Item, check_key
-from pubsubflow.manager.ledger import Ledger, LiveTask, LoggedEvent, RunWork, decode_progress
+from pubsubflow.manager.ledger import (
+    DeadLetter,
+    Ledger,
+    LiveTask,
+    LoggedEvent,
+    RunWork,
+    decode_progress,
+)
 from pubsubflow.manager.numbers import Numbers
+from pubsubflow.manager.origins import Origin, Place, read_origins
 from pubsubflow.manager.running import Running
 from pubsubflow.manager.scheduling import Scheduling
 from pubsubflow.manager.versions import Versions
@@ -89,8 +97,9 @@ class Fold:
         running = Running(ledger, new_id=self._new_id, chance=self._chance)
         await self._claim_keys(items, transaction)
         await self._lock_runs(items, ledger, transaction)
+        origins = await read_origins(items, ledger, self._versions, transaction)
         for item in items:
-            self._apply(item, ledger, running)
+            self._apply(item, ledger, running, origins)
         scheduling = Scheduling(ledger, new_id=self._new_id, take_number=self._numbers.take)
         admission = Admission(
             ledger,
@@ -177,6 +186,8 @@ class Fold:
                 await transaction.fetch("forget_worker", what.worker)
                 rows = await transaction.fetch("find_chained_runs", what.worker)
                 whole.update(row["run"] for row in rows)
+            elif isinstance(what, PostEvents) and what.origin is not None:
+                tasks.add(what.origin)
             elif isinstance(what, TimersDue):
                 whole.update(
                     timer.run
@@ -213,7 +224,9 @@ class Fold:
             return None
         return rows[0]
 
-    def _apply(self, item: Item, ledger: Ledger, running: Running) -> None:
+    def _apply(
+        self, item: Item, ledger: Ledger, running: Running, origins: dict[Place, Origin]
+    ) -> None:
         what = item.what
         if isinstance(what, ResultMessage):
             if running.too_early(what):
@@ -230,24 +243,35 @@ class Fold:
             run = ledger.runs.get(item.answer["id"]) if item.answer is not None else None
             if run is not None and run.outcome is None:
                 running.cancel(run, what.reason)
-        elif isinstance(what, PostEvents) and item.error is None:
-            self._post(item, what, ledger)
+        elif isinstance(what, PostEvents):
+            if item.error is None:
+                origin = origins[what.origin] if what.origin is not None else Origin()
+                self._post(item, what, ledger, origin)
+            elif item.payload:
+                letter = DeadLetter("message", item.subject, None, item.payload, str(item.error))
+                ledger.dead_letters.append(letter)
 
-    def _post(self, item: Item, what: PostEvents, ledger: Ledger) -> None:
+    def _post(self, item: Item, what: PostEvents, ledger: Ledger, origin: Origin) -> None:
         for event, recorded in zip(what.events, item.answer, strict=True):
             if recorded.duplicate or recorded.event_id in self._recorded:
                 continue
+            info = EventInfo(
+                str(recorded.event_id),
+                normalise_uri(event.dataset),
+                event.extra,
+                None if event.partition is None else printable(event.partition),
+                event.time or ledger.now,
+                what.source,
+                origin.run_id,
+                origin.dag_id,
+                origin.task_id,
+            )
             ledger.events.append(
                 LoggedEvent(
                     recorded.event_id,
-                    EventInfo(
-                        str(recorded.event_id),
-                        normalise_uri(event.dataset),
-                        event.extra,
-                        None if event.partition is None else printable(event.partition),
-                        event.time or ledger.now,
-                        what.source,
-                    ),
+                    info,
+                    *(what.origin or (None, None, None)),
+                    trail=origin.trail,
                 )
             )
 

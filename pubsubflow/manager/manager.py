@@ -21,10 +21,11 @@ from pubsubflow.manager.answers import Answers
 from pubsubflow.manager.fold import Fold, Folded
 from pubsubflow.manager.inputs import Item
 from pubsubflow.manager.news import publish_news
-from pubsubflow.model.calls import Call, Timer, TimersDue
+from pubsubflow.model.calls import Call, PostEvents, Timer, TimersDue
 from pubsubflow.model.messages import (
     NO_NODE,
     Heartbeat,
+    NewEvent,
     Outcome,
     ResultMessage,
     Subjects,
@@ -32,6 +33,7 @@ from pubsubflow.model.messages import (
     decode_gone,
     decode_heartbeat,
     decode_log,
+    decode_published,
     decode_result,
     decode_started,
     encode,
@@ -49,11 +51,24 @@ from pubsubflow.store.queries import SQL
 
 log = structlog.get_logger()
 
+
+def _read_published(data: bytes) -> PostEvents:
+    """Return an event that a running task published as a call to record it."""
+    event = decode_published(data)
+    return PostEvents(
+        (NewEvent(event.uri, event.extra, event.partition, event.time),),
+        (f"task:{event.key}",),
+        "task",
+        (event.run, event.node, event.map_index),
+    )
+
+
 _DECODERS: dict[str, Callable[[bytes], Any]] = {
     Subjects.RESULT: decode_result,
     Subjects.STARTED: decode_started,
     Subjects.LOG: decode_log,
     Subjects.GONE: decode_gone,
+    Subjects.EVENT: _read_published,
 }
 
 

@@ -35,12 +35,14 @@ class PostEvents(Struct, frozen=True):
 
     Attributes:
         keys: Per event the key under which its sender may send it again, or None.
-        source: `api`, `cli`, `bus`.
+        source: `api`, `cli`, `bus`, `task`.
+        origin: The running task that publishes them: run number, node, map index.
     """
 
     events: tuple[NewEvent, ...]
     keys: tuple[str | None, ...]
     source: str = "api"
+    origin: tuple[int, int, int] | None = None
 
 
 class Recorded(Struct, frozen=True):

@@ -465,3 +465,7 @@ SELECT id, kind, subject, dag, payload, resent_at FROM dead_letter WHERE id = $1
 -- name: mark_resent
 -- Note that a dead letter was sent again.
 UPDATE dead_letter SET resent_at = now() WHERE id = $1;
+
+-- name: read_ended_runs
+-- Return runs by their numbers.
+SELECT id, run_id, version FROM run WHERE id = ANY($1::bigint[]);
