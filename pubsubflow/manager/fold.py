@@ -36,6 +36,8 @@ from pubsubflow.model.calls import CancelRun, PostEvents, Recorded, TimersDue
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.ids import new_id
 from pubsubflow.model.messages import (
+    NO_NODE,
+    NOT_MAPPED,
     EventInfo,
     GoneMessage,
     LogMessage,
@@ -99,7 +101,10 @@ class Fold:
         await self._lock_runs(items, ledger, transaction)
         origins = await read_origins(items, ledger, self._versions, transaction)
         for item in items:
-            self._apply(item, ledger, running, origins)
+            if isinstance(item.what, PostEvents):
+                self._take(item, item.what, ledger, origins)
+            else:
+                self._apply(item, ledger, running)
         scheduling = Scheduling(ledger, new_id=self._new_id, take_number=self._numbers.take)
         admission = Admission(
             ledger,
@@ -174,20 +179,15 @@ class Fold:
     async def _lock_runs(
         self, items: Sequence[Item], ledger: Ledger, transaction: FoldTransaction
     ) -> None:
-        tasks: set[tuple[int, int, int]] = set()
+        """Lock the runs that the batch concerns and take in their live tasks, as far as needed."""
+        tasks = {place for item in items for place in _addressed(item.what)}
         whole: set[int] = set()
         for item in items:
             what = item.what
-            if isinstance(what, ResultMessage | StartedMessage):
-                tasks.add((what.run, what.node, what.map_index))
-                if isinstance(what, ResultMessage) and what.after >= 0:
-                    tasks.add((what.run, what.after, -1))
-            elif isinstance(what, GoneMessage):
+            if isinstance(what, GoneMessage):
                 await transaction.fetch("forget_worker", what.worker)
                 rows = await transaction.fetch("find_chained_runs", what.worker)
                 whole.update(row["run"] for row in rows)
-            elif isinstance(what, PostEvents) and what.origin is not None:
-                tasks.add(what.origin)
             elif isinstance(what, TimersDue):
                 whole.update(
                     timer.run
@@ -224,9 +224,7 @@ class Fold:
             return None
         return rows[0]
 
-    def _apply(
-        self, item: Item, ledger: Ledger, running: Running, origins: dict[Place, Origin]
-    ) -> None:
+    def _apply(self, item: Item, ledger: Ledger, running: Running) -> None:
         what = item.what
         if isinstance(what, ResultMessage):
             if running.too_early(what):
@@ -243,15 +241,20 @@ class Fold:
             run = ledger.runs.get(item.answer["id"]) if item.answer is not None else None
             if run is not None and run.outcome is None:
                 running.cancel(run, what.reason)
-        elif isinstance(what, PostEvents):
-            if item.error is None:
-                origin = origins[what.origin] if what.origin is not None else Origin()
-                self._post(item, what, ledger, origin)
-            elif item.payload:
-                letter = DeadLetter("message", item.subject, None, item.payload, str(item.error))
-                ledger.dead_letters.append(letter)
+
+    def _take(
+        self, item: Item, what: PostEvents, ledger: Ledger, origins: dict[Place, Origin]
+    ) -> None:
+        """Take events in; one from the bus that cannot be is kept as a dead letter."""
+        if item.error is None:
+            origin = origins[what.origin] if what.origin is not None else Origin()
+            self._post(item, what, ledger, origin)
+        elif item.payload:
+            letter = DeadLetter("message", item.subject, None, item.payload, str(item.error))
+            ledger.dead_letters.append(letter)
 
     def _post(self, item: Item, what: PostEvents, ledger: Ledger, origin: Origin) -> None:
+        run, node, map_index = what.origin or (None, None, None)
         for event, recorded in zip(what.events, item.answer, strict=True):
             if recorded.duplicate or recorded.event_id in self._recorded:
                 continue
@@ -267,13 +270,20 @@ class Fold:
                 origin.task_id,
             )
             ledger.events.append(
-                LoggedEvent(
-                    recorded.event_id,
-                    info,
-                    *(what.origin or (None, None, None)),
-                    trail=origin.trail,
-                )
+                LoggedEvent(recorded.event_id, info, run, node, map_index, trail=origin.trail)
             )
+
+
+def _addressed(what: object) -> list[Place]:
+    """Return the task instances whose rows deciding about a message needs."""
+    if isinstance(what, PostEvents):
+        return [] if what.origin is None else [what.origin]
+    if isinstance(what, StartedMessage):
+        return [(what.run, what.node, what.map_index)]
+    if isinstance(what, ResultMessage):
+        before = [] if what.after == NO_NODE else [(what.run, what.after, NOT_MAPPED)]
+        return [(what.run, what.node, what.map_index), *before]
+    return []
 
 
 def check_event(event: NewEvent, key: str | None) -> None:
