@@ -22,8 +22,15 @@ class AskedRun(Struct, frozen=True, forbid_unknown_fields=True):
 
     params: dict[str, Any] | None = None
     logical_time: Annotated[datetime, Meta(tz=True)] | None = None
+    partition: Text | None = None
     run_key: Text | None = None
     cause: Text = "asked for through the API"
+
+
+class WhyNotQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of a question why no run starts."""
+
+    partition: Text | None = None
 
 
 class ChangedDag(Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,6 +54,7 @@ class Dags:
         """Return what is served."""
         yield web.get("/api/v1/dags", self.list_dags)
         yield web.get("/api/v1/dags/{dag_id}", self.show)
+        yield web.get("/api/v1/dags/{dag_id}/why-not", self.why_not)
         yield web.patch("/api/v1/dags/{dag_id}", self.change)
         yield web.post("/api/v1/dags/{dag_id}/runs", self.start)
 
@@ -59,6 +67,12 @@ class Dags:
         """Show all about a DAG."""
         query(request, NoQuery)
         return answer(await self._reading.dags.get(request.match_info["dag_id"]))
+
+    async def why_not(self, request: web.Request) -> web.Response:
+        """Show what a DAG still waits for, of the whole or of one partition."""
+        asked = query(request, WhyNotQuery)
+        dag_id = request.match_info["dag_id"]
+        return answer(await self._reading.waiting.why_not(dag_id, asked.partition))
 
     async def change(self, request: web.Request) -> web.Response:
         """Pause or unpause a DAG; answer with what it is now."""
@@ -79,6 +93,7 @@ class Dags:
                 None if time is None else time.astimezone(UTC),
                 asked.run_key,
                 asked.cause,
+                asked.partition,
             )
         )
         response = answer(StartedRun(run_id=run_id), status=201)

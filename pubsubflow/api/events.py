@@ -18,7 +18,7 @@ from pubsubflow.errors import DefinitionError
 from pubsubflow.model.calls import Calls, PostEvents, Recorded
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.messages import NewEvent
-from pubsubflow.model.views import PostedEvents
+from pubsubflow.model.views import Page, PostedEvents
 from pubsubflow.store.reading import Reading
 
 Key = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -36,9 +36,16 @@ class PostedEvent(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query string of the list of events."""
+    """The query string of the list of events.
+
+    Attributes:
+        event: Only this one.
+        fate: Tell what became of each for every subscription.
+    """
 
     dataset: str | None = None
+    event: UUID | None = None
+    fate: bool = False
     limit: Limit = 50
     after: UUID | None = None
 
@@ -102,11 +109,11 @@ class Events:
                 dataset = normalise_uri(asked.dataset)
             except DefinitionError as error:
                 raise BadRequest(str(error), status=400, field="dataset") from error
-        return answer(
-            await self._reading.datasets.events(
-                limit=asked.limit, dataset=dataset, after=asked.after
-            )
-        )
+        datasets = self._reading.datasets
+        if asked.event is not None:
+            return answer(Page([await datasets.event_fate(asked.event)]))
+        read = datasets.event_fates if asked.fate else datasets.events
+        return answer(await read(limit=asked.limit, dataset=dataset, after=asked.after))
 
     async def list_datasets(self, request: web.Request) -> web.Response:
         """List datasets by URI."""

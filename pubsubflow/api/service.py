@@ -14,6 +14,7 @@ from pubsubflow.api.dags import Dags
 from pubsubflow.api.dead_letters import DeadLetters
 from pubsubflow.api.events import Events
 from pubsubflow.api.health import Health
+from pubsubflow.api.past import Past
 from pubsubflow.api.problems import problems
 from pubsubflow.api.runs import Runs
 from pubsubflow.api.settings import ApiSettings, check_host
@@ -65,7 +66,8 @@ class Api:
             Dags(calls, reading),
             Runs(calls, reading, self._bells),
             Tasks(reading, self._bells),
-            DeadLetters(reading),
+            Past(calls, reading),
+            DeadLetters(calls, reading),
         )
         self._url: str | None = None
 

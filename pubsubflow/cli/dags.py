@@ -1,6 +1,5 @@
 """Commands about DAGs."""
 
-from datetime import datetime
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -10,7 +9,7 @@ from rich.text import Text
 from pubsubflow.cli import showing
 from pubsubflow.cli.asking import Asking
 from pubsubflow.cli.runs import report_end
-from pubsubflow.cli.values import aware, pairs
+from pubsubflow.cli.values import Moment, moment, pairs
 from pubsubflow.model.views import DagDetail, DagView, StartedRun
 
 _DEFAULT = Asking()
@@ -63,7 +62,8 @@ def trigger_dag(
     *,
     param: Annotated[tuple[str, ...], Parameter(alias="-p", negative=())] = (),
     params: str | None = None,
-    logical_time: datetime | None = None,
+    logical_time: Moment = None,
+    partition: str | None = None,
     run_key: str | None = None,
     wait: Annotated[bool, Parameter(negative=())] = False,
     asking: Asking = _DEFAULT,
@@ -75,6 +75,7 @@ def trigger_dag(
         param: One of the run's params, as name=value; the value is JSON if it can be, else text.
         params: All of the run's params, as a JSON object.
         logical_time: The moment that the run is about.
+        partition: The partition that the run is about.
         run_key: Asking again under the same key gives the same run.
         wait: Wait until the run has ended; fails if the run did.
         asking: Which daemon to ask, and the form of the answer.
@@ -83,7 +84,8 @@ def trigger_dag(
         run_id = client.trigger(
             dag,
             params=pairs(params, param, "param") or None,
-            logical_time=aware(logical_time),
+            logical_time=moment(logical_time),
+            partition=partition,
             run_key=run_key,
             cause="asked for at the command line",
         )

@@ -1,15 +1,27 @@
 """Commands about datasets and their events."""
 
-from datetime import datetime
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from rich.text import Text
+from rich.tree import Tree
 
 from pubsubflow.cli import showing
 from pubsubflow.cli.asking import Asking
-from pubsubflow.cli.values import aware, pairs
+from pubsubflow.cli.values import Moment, moment, pairs
+from pubsubflow.model.why_views import EventFate, FateView
 
 _DEFAULT = Asking()
+_FATES = {
+    "consumed": "green",
+    "pending": "blue",
+    "filtered": "yellow",
+    "expired": "yellow",
+    "skipped": "dim",
+    "unseen": "dim",
+    "dead": "bold red",
+}
 
 
 def list_datasets(*, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
@@ -38,7 +50,7 @@ def emit_event(
     extra: str | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name=["--set", "-s"], negative=())] = (),
     partition: str | None = None,
-    time: datetime | None = None,
+    time: Moment = None,
     id: str | None = None,
     asking: Asking = _DEFAULT,
 ) -> None:
@@ -54,7 +66,7 @@ def emit_event(
         asking: Which daemon to ask, and the form of the answer.
     """
     event: dict[str, Any] = {"dataset": dataset, "extra": pairs(extra, set_, "set")}
-    given = {"partition": partition, "time": aware(time), "id": id}
+    given = {"partition": partition, "time": moment(time), "id": id}
     event.update((name, value) for name, value in given.items() if value is not None)
     with asking.client() as client:
         posted = client.emit([event])
@@ -66,23 +78,81 @@ def emit_event(
 
 
 def list_events(
-    dataset: str | None = None, /, *, limit: int = 20, asking: Asking = _DEFAULT
+    dataset: str | None = None,
+    /,
+    *,
+    fate: Annotated[bool, Parameter(negative=())] = False,
+    event: str | None = None,
+    limit: int = 20,
+    asking: Asking = _DEFAULT,
 ) -> None:
     """List dataset events, the newest first.
 
     Args:
         dataset: Only events of this URI.
+        fate: Tell what became of each for every DAG that subscribes.
+        event: Only the event of this id, with its fate.
         limit: How many at most.
         asking: Which daemon to ask, and the form of the answer.
     """
     with asking.client() as client:
+        if fate or event:
+            fates = client.event_fates(dataset=dataset, limit=limit)
+            _tell_fates(iter([client.event_fate(event)]) if event else fates, json=asking.json)
+            return
         found = client.events(dataset=dataset, limit=limit)
         if asking.json:
             showing.show_list(found)
             return
         table = showing.table("event", "dataset", "time", "from", "extra")
-        for event in found:
-            by = event.source if event.dag_id is None else f"{event.dag_id}.{event.task_id}"
-            time = showing.moment(event.time)
-            table.add_row(event.event_id, event.dataset, time, by, showing.compact(event.extra))
+        for each in found:
+            by = each.source if each.dag_id is None else f"{each.dag_id}.{each.task_id}"
+            time = showing.moment(each.time)
+            table.add_row(each.event_id, each.dataset, time, by, showing.compact(each.extra))
     showing.show(table if table.row_count else "no events")
+
+
+def _tell_fates(found: Iterator[EventFate], *, json: bool) -> None:
+    if json:
+        showing.show_list(found)
+        return
+    known = False
+    for event in found:
+        known = True
+        tree = Tree(_event_line(event), guide_style="dim")
+        for fate in event.fates:
+            tree.add(_fate_line(fate))
+        if not event.fates:
+            tree.add(Text("no DAG subscribes to it", "dim"))
+        showing.show(tree)
+    if not known:
+        showing.show("no events")
+
+
+def _event_line(event: EventFate) -> Text:
+    by = event.source if event.dag_id is None else f"{event.dag_id}.{event.task_id}"
+    extra = showing.compact(event.extra)
+    return Text.assemble(
+        (event.dataset, "cyan"),
+        f" {event.event_id}",
+        f" partition {event.partition}" if event.partition else "",
+        f" {extra}" if extra else "",
+        (f"  {showing.moment(event.time)}  by {by}", "dim"),
+    )
+
+
+def _fate_line(fate: FateView) -> Text:
+    said: list[str | Text | tuple[str, str]] = [(fate.dag_id, "bold"), " ", _fate(fate)]
+    if fate.run_id is not None:
+        said += [f" by run {fate.run_id} ", showing.state(fate.run_state or "")]
+    if fate.partition:
+        said.append(f" in partition {fate.partition}")
+    if fate.reason:
+        said.append(f": {fate.reason}")
+    if fate.at is not None:
+        said.append((f"  {showing.moment(fate.at)}", "dim"))
+    return Text.assemble(*said)
+
+
+def _fate(fate: FateView) -> Text:
+    return Text(fate.fate, style=_FATES.get(fate.fate, ""))

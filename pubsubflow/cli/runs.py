@@ -11,17 +11,12 @@ from pubsubflow.cli import showing
 from pubsubflow.cli.asking import Asking
 from pubsubflow.client import Client
 from pubsubflow.model.states import RunState
-from pubsubflow.model.views import (
-    EventView,
-    ExplainedRun,
-    Explanation,
-    RunDetail,
-    RunView,
-    TaskView,
-)
+from pubsubflow.model.views import RunDetail, RunView, TaskView
+from pubsubflow.model.why_views import ConsumedEvent, ExplainedRun, Explanation
 
 _DEFAULT = Asking()
 _SHOWN_FAILURES = 5
+_SHOWN_HOPS = 12
 
 
 def list_runs(
@@ -188,14 +183,25 @@ def _tree(told: Explanation) -> Tree:
     origin = steps.pop(told.run_id)
     tree = Tree(_run_line(origin), guide_style="dim")
     _unfold(tree, origin, steps)
+    if len(told.trail) > 1:
+        tree.add(Text(f"{len(told.trail)} runs led here: {_trail(told.trail)}", "dim"))
     if not told.complete:
         tree.add(Text("the way back is longer than what is shown", "yellow"))
     return tree
 
 
+def _trail(names: list[str]) -> str:
+    """Write the way from the origin; the middle of a long one is left out."""
+    if len(names) > _SHOWN_HOPS:
+        half = _SHOWN_HOPS // 2
+        names = [*names[:half], "…", *names[-half:]]
+    return " → ".join(names)
+
+
 def _unfold(branch: Tree, step: ExplainedRun, steps: dict[str, ExplainedRun]) -> None:
+    several = len({place for event in step.events for place in event.places}) > 1
     for event in step.events:
-        twig = branch.add(_event_line(event))
+        twig = branch.add(_event_line(event, several=several))
         if event.run_id is None:
             continue
         behind = steps.pop(event.run_id, None)
@@ -213,11 +219,12 @@ def _run_line(step: ExplainedRun) -> Text:
         (run.dag_id, "bold"),
         f" {run.run_id} ",
         showing.state(run.state),
-        (f"  {showing.moment(run.created_at)}  {run.cause}", "dim"),
+        f" partition {run.partition}" if run.partition else "",
+        (f"  {showing.moment(run.created_at)}  {run.kind}: {run.cause}", "dim"),
     )
 
 
-def _event_line(event: EventView) -> Text:
+def _event_line(event: ConsumedEvent, *, several: bool) -> Text:
     by = f"from outside ({event.source})"
     if event.run_id is not None:
         index = "" if event.map_index is None else f".{event.map_index}"
@@ -227,5 +234,6 @@ def _event_line(event: EventView) -> Text:
         (event.dataset, "cyan"),
         f" {extra}" if extra else "",
         f" partition {event.partition}" if event.partition else "",
+        f" for input {', '.join(str(place + 1) for place in event.places)}" if several else "",
         (f"  {showing.moment(event.time)}  {by}", "dim"),
     )

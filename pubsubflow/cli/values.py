@@ -1,12 +1,21 @@
 """Values given on the command line."""
 
+import re
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any, overload
 
 import msgspec
+from cyclopts import Parameter
 
 from pubsubflow.errors import ConfigError
+
+Moment = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_PIECE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_BEFORE = re.compile(r"-(?:\d+(?:\.\d+)?[smhdw])+")
 
 
 def pairs(whole: str | None, single: Iterable[str], name: str) -> dict[str, Any]:
@@ -29,9 +38,37 @@ def pairs(whole: str | None, single: Iterable[str], name: str) -> dict[str, Any]
     return found
 
 
-def aware(time: datetime | None) -> datetime | None:
-    """Return a moment with a zone; without one it is meant in local time."""
-    return None if time is None else time.astimezone()
+@overload
+def moment(text: str, now: datetime | None = None) -> datetime: ...
+@overload
+def moment(text: None, now: datetime | None = None) -> None: ...
+def moment(text: str | None, now: datetime | None = None) -> datetime | None:
+    """Return a moment: ISO 8601, `2026-11-20`, `now`, or `-2h`, `-1d12h` before now.
+
+    Without a zone it is meant in local time.
+
+    Args:
+        text: What was typed.
+        now: The present; taken from the clock if left out.
+
+    Raises:
+        ConfigError: It is none of these.
+    """
+    if text is None:
+        return None
+    now = now or datetime.now().astimezone()
+    try:
+        if text == "now":
+            return now
+        if _BEFORE.fullmatch(text):
+            pieces = _PIECE.findall(text)
+            seconds = sum(float(number) * _UNITS[unit] for number, unit in pieces)
+            return now - timedelta(seconds=seconds)
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"{text!r} is no moment: write 2026-11-20, 2026-11-20T16:00, now, or -2h"
+        ) from error
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -277,44 +277,6 @@ class EventView(Struct, frozen=True, kw_only=True):
     map_index: int | None = None
 
 
-class ExplainedRun(Struct, frozen=True, kw_only=True):
-    """A run and the events that it consumed.
-
-    Attributes:
-        depth: Steps from the run in question; 0 for itself.
-        events: In the order of the log; the first hundred.
-        more_events: Whether there are more.
-    """
-
-    run: RunView
-    depth: int
-    events: list[EventView]
-    more_events: bool = False
-
-
-class Explanation(Struct, frozen=True, kw_only=True):
-    """Why a run exists: itself, then the runs whose tasks emitted what it consumed, and so on.
-
-    Attributes:
-        runs: By depth; each run once, however many ways lead to it.
-        complete: False when the way back was cut off because it is too long.
-    """
-
-    run_id: str
-    runs: list[ExplainedRun]
-    complete: bool = True
-
-
-class DeadLetterView(Struct, frozen=True, kw_only=True):
-    """A message that could not be done, kept for a person."""
-
-    id: int
-    subject: str
-    reason: str
-    size: int
-    created_at: datetime
-
-
 class WorkerView(Struct, frozen=True, kw_only=True):
     """A worker, by its last heartbeat."""
 

@@ -59,6 +59,15 @@ class ReadDags:
             raise NotFound("DAG", dag_id)
         return _detail(*found[0])
 
+    async def check(self, dag_id: str) -> None:
+        """Return if there is such a DAG.
+
+        Raises:
+            NotFound: There is none by that name.
+        """
+        async with self._database.connection() as connection:
+            await find_dag(connection, dag_id)
+
     async def import_errors(self) -> list[ImportErrorView]:
         """Return the files that cannot be imported now."""
         async with self._database.connection() as connection:

@@ -4,16 +4,33 @@ from collections.abc import Mapping
 from uuid import UUID
 
 import asyncpg
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from pubsubflow.errors import NotFound
 from pubsubflow.model.messages import NOT_MAPPED
 from pubsubflow.model.structure import DagSpec
 from pubsubflow.model.views import DatasetView, EventView, Page
+from pubsubflow.model.why_views import EventFate
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.queries import SQL
+from pubsubflow.store.read_fates import read_fates
 from pubsubflow.store.specs import Specs
 
 _END_OF_LOG = 2**63 - 1
+
+
+class FoundEvent(Struct, frozen=True):
+    """An event as the store knows it.
+
+    Attributes:
+        run: Number of the run that emitted it.
+        trail: The DAGs whose runs led to it, from the origin on.
+    """
+
+    run: int | None
+    trail: tuple[int, ...]
+    view: EventView
 
 
 class ReadDatasets:
@@ -49,26 +66,69 @@ class ReadDatasets:
             NotFound: There is no such dataset, or no such event to go on after.
         """
         async with self._database.connection() as connection:
-            before = _END_OF_LOG
-            if after is not None:
-                before = await _find(connection, "event", "find_event", after)
-            if dataset is None:
-                rows = await connection.fetch(SQL["page_events"], before, limit)
-            else:
-                number = await _find(connection, "dataset", "find_dataset", dataset)
-                rows = await connection.fetch(SQL["page_dataset_events"], before, limit, number)
-            found = await read_events(connection, self._specs, [row["id"] for row in rows])
-        items = [event for event, _ in found.values()]
+            found = await self._events(connection, limit=limit, dataset=dataset, after=after)
+        items = [event.view for event in found.values()]
         return Page(items, items[-1].event_id if len(items) == limit else None)
+
+    async def event_fates(
+        self, *, limit: int, dataset: str | None = None, after: UUID | None = None
+    ) -> Page[EventFate]:
+        """Return events and what became of each for every subscription; as `events` otherwise.
+
+        Raises:
+            NotFound: There is no such dataset, or no such event to go on after.
+        """
+        async with self._database.connection() as connection:
+            found = await self._events(connection, limit=limit, dataset=dataset, after=after)
+            items = await _with_fates(connection, found)
+        return Page(items, items[-1].event_id if len(items) == limit else None)
+
+    async def event_fate(self, event_id: UUID) -> EventFate:
+        """Return one event and what became of it for every subscription.
+
+        Raises:
+            NotFound: There is no such event.
+        """
+        async with self._database.connection() as connection:
+            number = await _find(connection, "event", "find_event", event_id)
+            found = await read_events(connection, self._specs, [number])
+            return (await _with_fates(connection, found))[0]
+
+    async def consumers(self, uri: str) -> list[str]:
+        """Return the DAGs that subscribe to a dataset."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["list_consumers"], uri)
+        return [row["dag_id"] for row in rows]
+
+    async def _events(
+        self, connection: Connection, *, limit: int, dataset: str | None, after: UUID | None
+    ) -> dict[int, FoundEvent]:
+        before = _END_OF_LOG
+        if after is not None:
+            before = await _find(connection, "event", "find_event", after)
+        if dataset is None:
+            rows = await connection.fetch(SQL["page_events"], before, limit)
+        else:
+            number = await _find(connection, "dataset", "find_dataset", dataset)
+            rows = await connection.fetch(SQL["page_dataset_events"], before, limit, number)
+        return await read_events(connection, self._specs, [row["id"] for row in rows])
 
 
 async def read_events(
     connection: Connection, specs: Specs, numbers: list[int]
-) -> dict[int, tuple[EventView, int | None]]:
-    """Return events and the numbers of the runs that emitted them, newest first, by number."""
+) -> dict[int, FoundEvent]:
+    """Return events, newest first, by number."""
     rows = await connection.fetch(SQL["read_events"], numbers)
     versions = await specs.load(connection, (row["version"] for row in rows))
-    return {row["id"]: (_event(row, versions), row["run"]) for row in rows}
+    return {
+        row["id"]: FoundEvent(row["run"], tuple(row["trail"]), _event(row, versions))
+        for row in rows
+    }
+
+
+async def _with_fates(connection: Connection, found: Mapping[int, FoundEvent]) -> list[EventFate]:
+    fates = await read_fates(connection, list(found))
+    return [EventFate(**asdict(event.view), fates=fates[number]) for number, event in found.items()]
 
 
 async def _find(connection: Connection, kind: str, query: str, name: str | UUID) -> int:

@@ -11,17 +11,15 @@ from pubsubflow.errors import NotFound
 from pubsubflow.model.states import RunState
 from pubsubflow.model.views import (
     NOT_STARTED,
-    EventView,
-    ExplainedRun,
-    Explanation,
     Page,
     RunDetail,
     RunView,
 )
+from pubsubflow.model.why_views import ConsumedEvent, ExplainedRun, Explanation
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.queries import SQL
 from pubsubflow.store.read_dags import find_dag
-from pubsubflow.store.read_datasets import read_events
+from pubsubflow.store.read_datasets import FoundEvent, read_events
 from pubsubflow.store.specs import Specs
 
 SCANNED_RUNS = 20_000
@@ -86,7 +84,7 @@ class ReadRuns:
                 rows = await connection.fetch(
                     SQL[query], before, end or _FIRST, state, limit, *more
                 )
-            items = [run.view for run in await _read(connection, [row["id"] for row in rows])]
+            items = [run.view for run in await read_runs(connection, [row["id"] for row in rows])]
         if len(items) == limit:
             return Page(items, items[-1].run_id)
         return Page(items, None if end is None else str(end))
@@ -126,32 +124,43 @@ class ReadRuns:
         """
         async with self._database.connection() as connection:
             level = [await find_run(connection, run_id)]
+            trail: tuple[int, ...] = ()
             steps: list[ExplainedRun] = []
             seen: set[int] = set()
             complete = True
             for depth in range(EXPLAINED_DEPTH):
                 seen.update(run.number for run in level)
-                explained, origins = await self._explain_level(connection, level, depth)
+                explained, found = await self._explain_level(connection, level, depth)
                 steps.extend(explained)
-                missing = sorted(origins - seen)
+                if not depth:
+                    trail = max((event.trail for event in found), key=len, default=())
+                missing = sorted({event.run for event in found if event.run is not None} - seen)
                 room = EXPLAINED_RUNS - len(seen)
                 complete = complete and len(missing) <= room
-                level = await _read(connection, missing[:room]) if missing[:room] else []
+                level = await read_runs(connection, missing[:room]) if missing[:room] else []
                 if not level:
                     break
             else:
                 complete = False
-        return Explanation(run_id=str(run_id), runs=steps, complete=complete)
+            names = await connection.fetch(SQL["name_dags"], sorted(set(trail)))
+        named = {row["id"]: row["dag_id"] for row in names}
+        return Explanation(
+            run_id=str(run_id),
+            runs=steps,
+            trail=[named[number] for number in trail],
+            complete=complete,
+        )
 
     async def _explain_level(
         self, connection: Connection, level: list[FoundRun], depth: int
-    ) -> tuple[list[ExplainedRun], set[int]]:
-        """Return runs with what they consumed, and the numbers of the runs behind that."""
-        consumed: dict[int, list[int]] = {run.number: [] for run in level}
+    ) -> tuple[list[ExplainedRun], list[FoundEvent]]:
+        """Return runs with what they consumed, and those events."""
+        consumed: dict[int, list[tuple[int, list[int]]]] = {run.number: [] for run in level}
         rows = await connection.fetch(SQL["read_consumed"], sorted(consumed), EVENTS_A_RUN + 1)
         for row in rows:
-            consumed[row["run"]].append(row["event"])
-        numbers = sorted({number for each in consumed.values() for number in each[:EVENTS_A_RUN]})
+            consumed[row["run"]].append((row["event"], row["places"]))
+        shown = {number for each in consumed.values() for number, _ in each[:EVENTS_A_RUN]}
+        numbers = sorted(shown)
         events = await read_events(connection, self._specs, numbers) if numbers else {}
         steps = [
             ExplainedRun(
@@ -162,14 +171,18 @@ class ReadRuns:
             )
             for run in level
         ]
-        return steps, {run for _, run in events.values() if run is not None}
+        return steps, list(events.values())
 
 
 def _present(
-    numbers: Iterable[int], events: dict[int, tuple[EventView, int | None]]
-) -> list[EventView]:
+    consumed: Iterable[tuple[int, list[int]]], events: dict[int, FoundEvent]
+) -> list[ConsumedEvent]:
     """Return events in their order, without those that retention has removed."""
-    return [events[number][0] for number in numbers if number in events]
+    return [
+        ConsumedEvent(**asdict(events[number].view), places=places, hops=len(events[number].trail))
+        for number, places in consumed
+        if number in events
+    ]
 
 
 async def find_run(connection: Connection, run_id: UUID) -> FoundRun:
@@ -179,13 +192,14 @@ async def find_run(connection: Connection, run_id: UUID) -> FoundRun:
         NotFound: There is none by that id.
     """
     known = await connection.fetch(SQL["find_runs"], [run_id])
-    found = await _read(connection, [row["id"] for row in known])
+    found = await read_runs(connection, [row["id"] for row in known])
     if not found:
         raise NotFound("run", str(run_id))
     return found[0]
 
 
-async def _read(connection: Connection, numbers: list[int]) -> list[FoundRun]:
+async def read_runs(connection: Connection, numbers: list[int]) -> list[FoundRun]:
+    """Return runs by their numbers, newest first."""
     rows = await connection.fetch(SQL["read_runs"], numbers)
     return [FoundRun(row["id"], row["version"], _view(row)) for row in rows]
 

@@ -1,15 +1,15 @@
 """All that is only read, for the API: one part a subject."""
 
-from pubsubflow.model.views import DeadLetterView, Page, WorkerView
+from pubsubflow.model.views import WorkerView
 from pubsubflow.store.database import Database
 from pubsubflow.store.queries import SQL
 from pubsubflow.store.read_dags import ReadDags
 from pubsubflow.store.read_datasets import ReadDatasets
+from pubsubflow.store.read_letters import ReadLetters
 from pubsubflow.store.read_runs import ReadRuns
 from pubsubflow.store.read_tasks import ReadTasks
+from pubsubflow.store.read_waiting import ReadWaiting
 from pubsubflow.store.specs import Specs
-
-_NEWEST = 2**63 - 1
 
 
 class Reading:
@@ -20,6 +20,8 @@ class Reading:
         runs: About runs, and why they exist.
         tasks: About task instances and their output.
         datasets: About datasets and events.
+        waiting: About what DAGs still wait for.
+        letters: About what could not be done.
     """
 
     def __init__(self, database: Database) -> None:
@@ -29,18 +31,8 @@ class Reading:
         self.runs = ReadRuns(database, specs)
         self.tasks = ReadTasks(database, specs)
         self.datasets = ReadDatasets(database, specs)
-
-    async def dead_letters(self, *, limit: int, after: int | None = None) -> Page[DeadLetterView]:
-        """Return what could not be done, the newest first.
-
-        Args:
-            limit: Number of dead letters at most.
-            after: The last id of the page before.
-        """
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["list_dead_letters"], after or _NEWEST, limit)
-        items = [DeadLetterView(**dict(row)) for row in rows]
-        return Page(items, str(items[-1].id) if len(items) == limit else None)
+        self.waiting = ReadWaiting(database, specs)
+        self.letters = ReadLetters(database)
 
     async def workers(self) -> list[WorkerView]:
         """Return the workers that have not said farewell."""

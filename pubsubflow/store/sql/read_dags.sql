@@ -13,14 +13,15 @@ SELECT id FROM dag WHERE dag_id = $1;
 -- Return DAGs with their gate, their last run and their next tick.
 SELECT dag.dag_id, dag.file, dag.present, dag.created_at, gate.version, gate.paused, gate.active,
        gate.queued,
-       ARRAY(SELECT state FROM cell WHERE cell.dag = dag.id AND cell.open LIMIT 1000) AS states, v.number, last.run_id, last.state,
+       ARRAY(SELECT state FROM cell WHERE cell.dag = dag.id AND cell.open LIMIT 1000) AS states,
+       v.number, last.run_id, last.state,
        last.created_at AS last_created_at, last.ended_at AS last_ended_at,
-       tick.due_at, dag_file.error
+       (SELECT min(due_at) FROM timer WHERE timer.dag = dag.id AND kind = 'tick') AS due_at,
+       dag_file.error
 FROM dag
 JOIN gate ON gate.dag = dag.id
 JOIN dag_version AS v ON v.id = gate.version
 LEFT JOIN dag_file ON dag_file.file = dag.file
-LEFT JOIN timer AS tick ON tick.dag = dag.id AND tick.kind = 'tick'
 LEFT JOIN LATERAL (
     SELECT run_id, state, created_at, ended_at FROM run
     WHERE run.dag = dag.id ORDER BY run.run_id DESC LIMIT 1

@@ -1,0 +1,134 @@
+"""Looks into the past: replays of events, backfills of ticks and partitions."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct, field
+
+from pubsubflow.api.answers import answer
+from pubsubflow.api.problems import BadRequest
+from pubsubflow.api.questions import body, check_numbers
+from pubsubflow.errors import DefinitionError
+from pubsubflow.model.calls import Backfill, Calls, Planned, Replay
+from pubsubflow.model.datasets import normalise_uri
+from pubsubflow.model.why_views import PlannedRuns
+from pubsubflow.store.reading import Reading
+
+Text = Annotated[str, Meta(min_length=1, max_length=512)]
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class AskedReplay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A request for a replay; see the attributes of `Replay`.
+
+    Attributes:
+        dags: The DAGs that are to decide once more; all that subscribe to `dataset` if empty.
+    """
+
+    since: Moment = field(name="from")
+    until: Moment | None = field(name="to", default=None)
+    dataset: str | None = None
+    dags: tuple[Text, ...] = ()
+    dry_run: bool = False
+    again: bool = False
+
+
+class AskedBackfill(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A request for a backfill; see the attributes of `Backfill`."""
+
+    since: Moment | None = field(name="from", default=None)
+    until: Moment | None = field(name="to", default=None)
+    partitions: tuple[Text, ...] = ()
+    params: dict[str, Any] | None = None
+    dry_run: bool = False
+    again: bool = False
+
+
+_asked_replay = msgspec.json.Decoder(AskedReplay)
+_asked_backfill = msgspec.json.Decoder(AskedBackfill)
+
+
+class Past:
+    """Handlers of `/api/v1/datasets/replay` and `/api/v1/dags/{dag_id}/backfill`."""
+
+    def __init__(self, calls: Calls, reading: Reading) -> None:
+        self._calls = calls
+        self._reading = reading
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Return what is served."""
+        yield web.post("/api/v1/datasets/replay", self.replay)
+        yield web.post("/api/v1/dags/{dag_id}/backfill", self.backfill)
+
+    async def replay(self, request: web.Request) -> web.Response:
+        """Let DAGs decide about past events once more; answer with the runs of each."""
+        asked = await body(request, _asked_replay)
+        since = _utc(asked.since) or asked.since
+        _check_order(asked.since, asked.until)
+        uri = _uri(asked.dataset)
+        dags = list(asked.dags)
+        if not dags:
+            if uri is None:
+                raise BadRequest("name a dataset, or the DAGs that are to decide", field="dags")
+            dags = await self._reading.datasets.consumers(uri)
+        for dag_id in dags:
+            await self._reading.dags.check(dag_id)
+        planned = []
+        for dag_id in dict.fromkeys(dags):
+            runs: list[Planned] = await self._calls.call(
+                Replay(
+                    dag_id,
+                    since,
+                    _utc(asked.until),
+                    uri,
+                    asked.dry_run,
+                    asked.again,
+                )
+            )
+            planned.append(PlannedRuns(dag_id=dag_id, dry_run=asked.dry_run, runs=runs))
+        return answer(planned)
+
+    async def backfill(self, request: web.Request) -> web.Response:
+        """Make the runs of past ticks or of partitions; answer with them."""
+        dag_id = request.match_info["dag_id"]
+        asked = await body(request, _asked_backfill)
+        check_numbers([asked.params])
+        _check_order(asked.since, asked.until)
+        if asked.since is None and not asked.partitions:
+            raise BadRequest("say from when on, or which partitions", field="from")
+        if asked.partitions and (asked.since or asked.until):
+            raise BadRequest("give times or partitions, not both", field="partitions")
+        runs: list[Planned] = await self._calls.call(
+            Backfill(
+                dag_id,
+                _utc(asked.since),
+                _utc(asked.until),
+                asked.partitions,
+                asked.params,
+                asked.dry_run,
+                asked.again,
+            )
+        )
+        return answer(PlannedRuns(dag_id=dag_id, dry_run=asked.dry_run, runs=runs))
+
+
+def _check_order(since: datetime | None, until: datetime | None) -> None:
+    if since is not None and until is not None and until <= since:
+        raise BadRequest(f"the end {until} is not after the beginning {since}", field="to")
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    try:
+        return None if time is None else time.astimezone(UTC)
+    except OverflowError:
+        raise BadRequest(f"{time} is out of range") from None
+
+
+def _uri(dataset: str | None) -> str | None:
+    try:
+        return None if dataset is None else normalise_uri(dataset)
+    except DefinitionError as error:
+        raise BadRequest(str(error), field="dataset") from error

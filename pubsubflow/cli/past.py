@@ -1,0 +1,137 @@
+"""Commands that look into the past."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from pubsubflow.cli import showing
+from pubsubflow.cli.asking import Asking
+from pubsubflow.cli.values import moment, pairs
+from pubsubflow.errors import ConfigError
+from pubsubflow.model.calls import Planned
+from pubsubflow.model.why_views import PlannedRuns
+
+_DEFAULT = Asking()
+_SHOWN_RUNS = 50
+Flag = Annotated[bool, Parameter(negative=())]
+Since = Annotated[str | None, Parameter(name="--from", allow_leading_hyphen=True)]
+Until = Annotated[str | None, Parameter(name="--to", allow_leading_hyphen=True)]
+
+
+def replay(
+    *,
+    since: Since,
+    until: Until = None,
+    dataset: str | None = None,
+    dag: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    dry_run: Flag = False,
+    again: Flag = False,
+    asking: Asking = _DEFAULT,
+) -> None:
+    """Let DAGs decide about past events once more, from nothing pending.
+
+    A run that exists is not made again. What is pending now is neither used nor changed.
+
+    Args:
+        since: From when on the events were recorded: 2026-11-20, 2026-11-20T16:00, or -2h.
+        until: Until when; now if left out.
+        dataset: Only events of this URI.
+        dag: The DAG that is to decide; may be repeated; all that subscribe if left out.
+        dry_run: Only tell what would start.
+        again: Also make runs that exist.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    start = moment(since)
+    if start is None:
+        raise ConfigError("say from when on: --from 2026-11-20, or --from -2h")
+    with asking.client() as client:
+        planned = client.replay(
+            since=start,
+            until=moment(until),
+            dataset=dataset,
+            dags=dag,
+            dry_run=dry_run,
+            again=again,
+        )
+    if asking.json:
+        showing.show_list(planned)
+        return
+    for each in planned:
+        _tell(each)
+    if not planned:
+        showing.show("no DAG subscribes to it")
+
+
+def backfill(
+    dag: str,
+    /,
+    *,
+    since: Since = None,
+    until: Until = None,
+    partition: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    param: Annotated[tuple[str, ...], Parameter(alias="-p", negative=())] = (),
+    params: str | None = None,
+    dry_run: Flag = False,
+    again: Flag = False,
+    asking: Asking = _DEFAULT,
+) -> None:
+    """Make the runs of past ticks, or of partitions, that do not exist yet.
+
+    Args:
+        dag: Id of the DAG.
+        since: From which tick on: 2026-11-20, 2026-11-20T16:00, or -2h.
+        until: Up to which tick, itself excluded; now if left out.
+        partition: A partition key, in place of ticks; may be repeated.
+        param: One of the runs' params, as name=value; the value is JSON if it can be, else text.
+        params: All of the runs' params, as a JSON object.
+        dry_run: Only tell what would start.
+        again: Also make runs that exist.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        planned = client.backfill(
+            dag,
+            since=moment(since),
+            until=moment(until),
+            partitions=partition,
+            params=pairs(params, param, "param") or None,
+            dry_run=dry_run,
+            again=again,
+        )
+    if asking.json:
+        showing.show_json(planned)
+    else:
+        _tell(planned)
+
+
+def _tell(planned: PlannedRuns) -> None:
+    """Sum up, then name the runs."""
+    new = [run for run in planned.runs if not run.exists]
+    known = len(planned.runs) - len(new)
+    verb = "would start" if planned.dry_run else "started"
+    text = f"{planned.dag_id}: {verb} {len(new)} run{'s' * (len(new) != 1)}"
+    if known:
+        text += f"; {known} exist{'s' * (known == 1)} already"
+    showing.show(text)
+    if planned.runs:
+        showing.show(_table(planned.runs, dry_run=planned.dry_run))
+
+
+def _table(runs: Sequence[Planned], *, dry_run: bool) -> Table:
+    timed = any(run.logical_time for run in runs)
+    keyed = any(run.partition for run in runs)
+    fed = any(run.events for run in runs)
+    names = ["run", "", *["time"] * timed, *["partition"] * keyed, *["events"] * fed]
+    table = showing.table(*names, right=["events"])
+    for run in runs[:_SHOWN_RUNS]:
+        what = "exists" if run.exists else "new"
+        cells: list[str | None] = [run.run_id or ("(dry run)" if dry_run else ""), what]
+        cells += [showing.moment(run.logical_time)] * timed
+        cells += [run.partition] * keyed
+        cells += [str(len(run.events))] * fed
+        table.add_row(*cells)
+    if len(runs) > _SHOWN_RUNS:
+        table.add_row(f"… and {len(runs) - _SHOWN_RUNS} more; --json tells all")
+    return table

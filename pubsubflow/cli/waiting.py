@@ -1,0 +1,176 @@
+"""The command that tells why no run starts."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from pubsubflow.cli import showing
+from pubsubflow.cli.asking import Asking
+from pubsubflow.model.views import RunView
+from pubsubflow.model.waiting import Clause, Reason
+from pubsubflow.model.why_views import WaitingInput, WaitingPartition, WhyNot
+
+_DEFAULT = Asking()
+_SIGNS = {"all": "all of", "any": "any of"}
+
+
+def why_not(dag: str, /, *, partition: str | None = None, asking: Asking = _DEFAULT) -> None:
+    """Tell why no run of a DAG starts: what is there, what is missing, since when.
+
+    Args:
+        dag: Id of the DAG.
+        partition: One partition, when its schedule is partitioned.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        found = client.why_not(dag, partition=partition)
+    if asking.json:
+        showing.show_json(found)
+        return
+    for reason in found.reasons:
+        showing.show(_reason(dag, reason))
+    if found.condition is not None:
+        inputs = {place.place: place for place in found.inputs}
+        showing.show("", _tree(found.condition, inputs))
+    elif found.inputs:
+        showing.show("", _inputs(found.inputs))
+    if found.partitions:
+        showing.show("", _partitions(found.partitions, found.open_partitions))
+    showing.show("", _facts(found))
+
+
+def _reason(dag: str, reason: Reason) -> Text:
+    until = f", until {showing.moment(reason.until)}" if reason.until is not None else ""
+    return Text.assemble((f"{dag}: ", "bold"), reason.text, until)
+
+
+def _tree(clause: Clause, inputs: dict[int, WaitingInput]) -> Tree:
+    """Draw the expression with a mark a side, and what is there under each dataset."""
+    tree = Tree(_line(clause, inputs), guide_style="dim")
+    for side in clause.sides:
+        tree.add(_tree(side, inputs))
+    if clause.place is not None:
+        for line in _details(inputs[clause.place]):
+            tree.add(line)
+    return tree
+
+
+def _line(clause: Clause, inputs: dict[int, WaitingInput]) -> Text:
+    mark = Text("✓ holds ", "green") if clause.holds else Text("✗ waits ", "yellow")
+    name = _SIGNS.get(clause.kind, clause.text)
+    if clause.kind == "or_after":
+        name = "the side below, or late inputs"
+    elif clause.place is not None:
+        name = inputs[clause.place].dataset
+    line = Text.assemble(mark, " ", name)
+    if clause.kind == "tick" and clause.due is not None:
+        line.append(f"  next {showing.moment(clause.due)}", "dim")
+    if clause.kind == "or_after":
+        line.append(f"  {_deadline(clause)}", "dim")
+    return line
+
+
+def _deadline(clause: Clause) -> str:
+    does = "then it runs with what is there"
+    if clause.then == "skip":
+        does = "then what is there is skipped"
+    if clause.late:
+        return "the deadline has passed"
+    if clause.due is None:
+        return "the deadline runs from the first event on"
+    return f"the deadline runs until {showing.moment(clause.due)}, {does}"
+
+
+def _details(place: WaitingInput) -> Iterator[str | Text]:
+    """Yield what there is to say about an input."""
+    since = f", the oldest since {_since(place.waiting_since)}" if place.waiting_since else ""
+    wanted = f" of {place.at_least}" if place.at_least > 1 else ""
+    yield f"{place.pending}{wanted} pending{since}"
+    if place.parts is not None:
+        window = place.parts
+        text = f"{window.there} of {window.wanted} parts are there"
+        if window.there < window.wanted:
+            left = window.wanted - window.there
+            more = ", …" if left > len(window.missing) else ""
+            text += f"; missing: {', '.join(window.missing)}{more}"
+        yield text
+    if place.too_old:
+        yield Text(f"{place.too_old} of them too old: {_age(place)} at most", "yellow")
+    if place.where is not None:
+        yield Text(f"only where {place.where}", "dim")
+    gone = [
+        f"{count} {name}"
+        for name, count in (
+            ("filtered", place.filtered),
+            ("expired", place.expired),
+            ("skipped", place.skipped),
+        )
+        if count
+    ]
+    if gone:
+        yield Text(f"{', '.join(gone)} in the last day; the last: {place.last_reason}", "yellow")
+    if place.last_event_at is None:
+        yield Text("no event was ever recorded", "dim")
+    else:
+        yield Text(f"last event {_since(place.last_event_at)}: {place.last_event_id}", "dim")
+
+
+def _age(place: WaitingInput) -> str:
+    seconds = place.within_seconds or 0.0
+    return showing.duration(datetime.fromtimestamp(0, UTC), datetime.fromtimestamp(seconds, UTC))
+
+
+def _since(time: datetime | None) -> str:
+    if time is None:
+        return ""
+    ago = showing.duration(time, datetime.now(UTC))
+    return f"{showing.moment(time)} ({ago} ago)"
+
+
+def _inputs(inputs: list[WaitingInput]) -> Table:
+    """Return the inputs of a partitioned schedule, over all partitions."""
+    names = ["pending", "filtered", "expired", "skipped"]
+    table = showing.table("input", *names, "last event", right=names)
+    for place in inputs:
+        counts = (place.pending, place.filtered, place.expired, place.skipped)
+        table.add_row(place.dataset, *map(str, counts), showing.moment(place.last_event_at))
+    return table
+
+
+def _partitions(partitions: list[WaitingPartition], total: int) -> Table:
+    table = showing.table("partition", "pending", "waits for", "since", right=["pending"])
+    for each in partitions:
+        since = showing.moment(each.since)
+        table.add_row(each.partition, str(each.pending), each.waits_for, since)
+    if total > len(partitions):
+        table.add_row(f"… and {total - len(partitions)} more")
+    return table
+
+
+def _facts(found: WhyNot) -> Table:
+    behind = None
+    if found.held_back:
+        behind = f"{found.held_back} events since {showing.moment(found.held_back_since)}"
+    runs = f"{found.active_runs} of {found.max_active_runs} active, {found.queued_runs} in line"
+    return showing.facts(
+        [
+            ("schedule", found.schedule),
+            ("partition", found.partition),
+            ("held back", behind),
+            ("collecting run", found.collecting_run),
+            ("next tick", showing.moment(found.next_tick)),
+            ("runs", runs),
+            ("last run", "none yet" if found.last_run is None else _last(found.last_run)),
+        ]
+    )
+
+
+def _last(run: RunView) -> Text:
+    return Text.assemble(
+        showing.state(run.state),
+        f" {showing.moment(run.created_at)} {run.run_id}",
+        (f"  {run.kind}: {run.cause}", "dim"),
+    )
