@@ -178,6 +178,11 @@ async def _write_tasks(runs: list[RunWork], transaction: FoldTransaction) -> Non
             for task in run.ended_tasks
         ],
     )
+    await _write_live(runs, transaction)
+
+
+async def _write_live(runs: list[RunWork], transaction: FoldTransaction) -> None:
+    """Write live tasks that are new or have changed."""
     live = [(run, key, task) for run in runs for key, task in run.live.items() if task.changed]
     await transaction.write(
         "queue_tasks",
