@@ -133,8 +133,8 @@ class InProcess:
 
         Args:
             params: The run's params, over the DAG's defaults.
-            events: What the run consumed: `(dataset, extra)` pairs, datasets, or events such as
-                those of another run's `emitted`.
+            events: What the run consumed: datasets, tuples `(dataset, extra, partition, time)` of
+                which the end may be left out, or events such as those of another run's `emitted`.
             select: Task ids, each with `+` (one layer), `++` (two) … or `*` (all) before it for
                 what comes before and behind it for what follows; a comma or a list joins several.
             more: `results`: task id → value, for tasks that are not to run; `logical_time`: the

@@ -235,6 +235,8 @@ def as_schedule(value: object) -> Schedule:
             raise mistake("the schedule is an empty list; use None to run only when asked")
         sides = [as_schedule(side) for side in cast("list[object]", value)]
         return sides[0] if len(sides) == 1 else Both(*(side.side() for side in sides))
+    if value is None:
+        raise mistake("None is no condition; leave it out, or write schedule=None for no schedule")
     if isinstance(value, str):
         raise mistake(
             f"the schedule {value!r} is a string; write Cron({value!r}) or Dataset({value!r})"

@@ -14,15 +14,17 @@ from pubsubflow.authoring.places import nearest
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.conditions import inputs
 from pubsubflow.model.datasets import matches
+from pubsubflow.model.expressions import evaluate
 from pubsubflow.model.ids import new_id
 from pubsubflow.model.messages import EventInfo, RunInfo, encode
 from pubsubflow.model.params import validate_params
+from pubsubflow.model.partitions import map_key
 from pubsubflow.model.structure import DagSpec, Plan
 from pubsubflow.testing.events import event
 from pubsubflow.testing.selection import chosen_nodes, cut_down, find_node
 from pubsubflow.testing.values import Values
 
-_PAIR, _TRIPLE = 2, 3
+_FULL = 4
 
 
 class Given(Struct, frozen=True):
@@ -69,13 +71,10 @@ def prepare(
     encoded = {node: _encoded(spec, node, value) for node, value in stubs.items()}
     chosen = chosen_nodes(spec, select) - encoded.keys()
     lengths = {node: len(value) for node, value in stubs.items() if isinstance(value, list | tuple)}
-    info = _run_info(
-        spec,
-        validate_params(spec, _builtins(params)),
-        None if events is None else read_events(spec, events, now),
-        logical_time,
-        now,
-    )
+    consumed = () if events is None else read_events(spec, events, now)
+    partition = _partition(spec, consumed[-1]) if consumed else None
+    told = {**_computed(spec, params, consumed, partition), **(_builtins(params) or {})}
+    info = _run_info(spec, validate_params(spec, told), consumed, partition, logical_time, now)
     return Given(
         dag,
         spec,
@@ -113,9 +112,9 @@ def _event(given: Any, now: datetime) -> EventInfo:
         return given
     if isinstance(given, Dataset | str):
         return event(given, time=now)
-    if isinstance(given, tuple | list) and len(given) in (_PAIR, _TRIPLE):
-        dataset, extra, *rest = given
-        return event(dataset, extra=extra, partition=rest[0] if rest else None, time=now)
+    if isinstance(given, tuple | list) and 0 < len(given) <= _FULL:
+        parts: list[Any] = [*given, None, None, None]
+        return event(parts[0], extra=parts[1], partition=parts[2], time=parts[3] or now)
     if hasattr(given, "dataset"):
         extra, part = getattr(given, "extra", None), getattr(given, "partition", None)
         return event(given.dataset, extra=extra, partition=part, time=now)
@@ -125,20 +124,43 @@ def _event(given: Any, now: datetime) -> EventInfo:
 def _run_info(
     spec: DagSpec,
     params: dict[str, Any],
-    events: tuple[EventInfo, ...] | None,
+    events: tuple[EventInfo, ...],
+    partition: str | None,
     logical_time: datetime | None,
     now: datetime,
 ) -> RunInfo:
-    kind, cause, partition = "manual", "asked for by a test", None
+    kind, cause = "manual", "asked for by a test"
     if events:
-        kind, partition = "dataset", events[-1].partition
-        cause = f"{events[-1].dataset} was updated"
+        kind, cause = "dataset", f"{events[-1].dataset} was updated"
     elif logical_time is not None and spec.schedule is not None:
         kind, cause = "cron", f"its time came: {logical_time.isoformat()}"
     run_id = str(new_id())
     return RunInfo(
-        0, run_id, spec.dag_id, kind, params, logical_time, partition, cause, now, events or ()
+        0, run_id, spec.dag_id, kind, params, logical_time, partition, cause, now, events
     )
+
+
+def _computed(
+    spec: DagSpec, params: Any, events: tuple[EventInfo, ...], partition: str | None
+) -> dict[str, Any]:
+    """Return the params that come from the events, as far as they are not given."""
+    if not events:
+        return {}
+    given = _builtins(params) or {}
+    left = {name: text for name, text in spec.params_from.items() if name not in given}
+    return evaluate(left, events, partition)
+
+
+def _partition(spec: DagSpec, last: EventInfo) -> str | None:
+    """Return the run's partition key; the first one, where an event counts for several."""
+    partitioning = spec.schedule.partitioning if spec.schedule is not None else None
+    if partitioning is None or last.partition is None or spec.schedule is None:
+        return last.partition
+    for place in inputs(spec.schedule.condition):
+        if matches(place.uri, last.dataset) if place.pattern else place.uri == last.dataset:
+            keys = map_key(partitioning.mapper(place.uri), last.partition)
+            return keys[0][0] if keys else last.partition
+    return last.partition
 
 
 def _builtins(params: Mapping[str, Any] | Struct | None) -> Mapping[str, Any] | None:

@@ -78,7 +78,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "debounced time": (lambda: debounce(Every(5), quiet=5), "no events to collect"),
     "batch of none": (lambda: batch(a, max_events=0), "must be at least 1"),
     "batch without linger": (lambda: batch(a, linger=0), "more than zero"),
-    "batch of nothing": (lambda: batch(None), "is no schedule"),
+    "batch of nothing": (lambda: batch(None), "None is no condition"),
     "batch of a text": (lambda: batch("s3://lake/a"), "write Cron("),
     "quiet negative": (lambda: debounce(a, quiet=-1), "negative"),
     "max_wait too short": (lambda: debounce(a, quiet=5, max_wait=4), "is shorter than quiet"),

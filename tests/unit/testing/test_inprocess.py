@@ -23,6 +23,8 @@ from pubsubflow import (
     TaskSkipped,
     current_context,
     dag,
+    partitioned,
+    roll_up,
     setup,
     task,
     teardown,
@@ -49,6 +51,26 @@ def fails():
 @task(trigger_rule="one_failed")
 def clean():
     return "cleaned"
+
+
+def test_events_give_params_and_partition():
+    @task
+    def show(ctx: Context):
+        return [ctx.run.params, ctx.run.partition]
+
+    texts = {"day": "partition", "rows": "events.map(e, e.extra.rows)"}
+    options = {"params": {"day": None, "rows": [], "depth": 1}, "params_from": texts}
+    with DAG("x", schedule=partitioned(orders, by=roll_up(to="day", of="hour")), **options) as made:
+        show()
+    events = [(orders, {"rows": n}, f"2026-11-20T0{n}", NOON) for n in range(2)]
+    day = "2026-11-20"
+    assert made.test(events=events).result("show") == [
+        {"day": day, "rows": [0, 1], "depth": 1},
+        day,
+    ]
+    given = made.test({"rows": [7]}, events=[(orders, {}, "2026-11-20T00")]).result("show")
+    assert given == [{"day": day, "rows": [7], "depth": 1}, day]
+    assert made.test().result("show") == [options["params"], None]
 
 
 def test_published_events_are_there_once_also_after_a_retry():
