@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from functools import cached_property
-from hashlib import sha256
 from typing import Any, NoReturn, Protocol
+from urllib.parse import quote
 
 from msgspec import Struct
 
@@ -18,6 +18,7 @@ from pubsubflow.model.datasets import matches
 from pubsubflow.model.messages import Emit, EventInfo, PublishedEvent
 
 DatasetEvent = EventInfo
+MAX_KEY_CHARACTERS = 100
 
 
 class Host(Protocol):
@@ -157,9 +158,11 @@ class Publisher:
     def _event(self, news: Emit, time: datetime | None, key: str | None) -> PublishedEvent:
         if time is not None and (not isinstance(time, datetime) or time.tzinfo is None):
             raise mistake(f"time must be a datetime with a zone, not {time!r}")
-        if key is not None and (not isinstance(key, str) or not key):
-            raise mistake(f"key must be a text, not {key!r}")
-        name = str(self._count) if key is None else f"k{sha256(key.encode()).hexdigest()[:32]}"
+        if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_CHARACTERS):
+            raise mistake(
+                f"key must be a text of 1 to {MAX_KEY_CHARACTERS} characters, not {key!r}"
+            )
+        name = str(self._count) if key is None else f"k{quote(key, safe='')}"
         self._count += 1
         address = ".".join(map(str, self._address))
         return PublishedEvent(

@@ -1,12 +1,11 @@
 """DAGs: as a context manager, and as a decorator that builds where it stands."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack, overload
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
@@ -36,6 +35,8 @@ from pubsubflow.authoring.specs import task_spec
 from pubsubflow.model.conditions import inputs, ticks
 from pubsubflow.model.structure import DagSpec
 from pubsubflow.model.timetable import Cron
+
+_EVENT_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 class DagKeywords(TypedDict, total=False):
@@ -265,8 +266,9 @@ def _origin(value: object) -> str:
     if value in ("now", "earliest"):
         return str(value)
     if isinstance(value, str):
-        with suppress(ValueError):
-            return str(UUID(value))
+        found = re.fullmatch(_EVENT_ID, value.lower())
+        if found is not None:
+            return found[0]
     raise ValueError("must be 'now', 'earliest', the id of an event, or a datetime")
 
 

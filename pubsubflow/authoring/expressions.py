@@ -22,7 +22,7 @@ _TYPES = frozenset(
         "uint",
     ]
 )
-_OWN_NAMES = re.compile(r"[(,]\s*([A-Za-z_]\w*)\s*,")
+_OWN_NAMES = r"[(,]\s*([A-Za-z_]\w*)\s*,"
 
 
 def checked(expression: object, names: Sequence[str], what: str) -> str:
@@ -42,7 +42,7 @@ def checked(expression: object, names: Sequence[str], what: str) -> str:
         program = compile_expression(expression)
     except DefinitionError as error:
         raise mistake(f"{what}: {error.message}") from error
-    own = set(_OWN_NAMES.findall(expression))  # those of map(), filter() and their like
+    own = set(re.findall(_OWN_NAMES, expression))  # those of map(), filter() and their like
     for variable in program.variables():
         if variable not in _TYPES and variable not in own and variable not in names:
             sees = " and ".join(names)

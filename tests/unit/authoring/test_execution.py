@@ -286,7 +286,7 @@ def test_published_events_are_numbered_for_each_instance():
     first, second, third = host.published
     assert first == PublishedEvent(1, 0, 1, "1.0.1.0", orders.uri, {"n": 2}, "p", NOW)
     assert second == PublishedEvent(1, 0, 1, "1.0.1.1", "s3://lake/de/clean")
-    assert third.key.startswith("1.0.1.k")
+    assert third.key == "1.0.1.koffset%207"
     assert finish(bound, None).published == (orders.uri, "s3://lake/de/clean")
     again = RecordingHost()
     asyncio.run(call(made, "stream", host=again, indexes=(1,), map_index=1, attempt=2).run())
