@@ -127,7 +127,14 @@ class Database:
                 yield connection
         finally:
             with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
-                await self._pool.release(connection)
+                await self._give_back(connection)
+
+    async def _give_back(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+        """Return a connection to the pool; what was done on it counts, also when it just broke."""
+        try:
+            await self._pool.release(connection)
+        except _AWAY as error:
+            log.info("store.connection_lost", reason=str(error) or type(error).__name__)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -1,0 +1,141 @@
+"""Random schedules, interleavings, crashes and clocks: managers against the reference model."""
+
+import contextlib
+import random
+
+import anyio
+import asyncpg
+import msgspec
+import pytest
+from conftest import dsn
+from hypothesis import HealthCheck, Phase, given, settings
+from schedule_strategies import new_event, scenarios, schedule
+from schedule_world import Scenario, World, open_world, scenario_name
+
+from pubsubflow.bus import Bus, BusSettings
+from pubsubflow.errors import InvalidInput
+from pubsubflow.model.calls import Replay, SetPaused, StartRun
+from pubsubflow.model.messages import Emit
+from pubsubflow.model.structure import DagSpec, TaskSpec
+from pubsubflow.store.database import PostgresSettings
+
+pytestmark = pytest.mark.anyio
+counted = {"steps": 0, "scenarios": 0}
+
+
+@pytest.fixture(scope="module")
+async def world(servers, anyio_backend):
+    admin = await asyncpg.connect(dsn(servers.postgres))
+    await admin.execute("CREATE DATABASE schedules TEMPLATE template_psf")
+    await admin.close()
+    nats = BusSettings(url=servers.nats.url, token=servers.nats.token)
+    async with Bus.connect(nats) as connected:
+        for stream in ("PSF_IN", "PSF_TASK", "PSF_EVT"):
+            await connected.request(f"$JS.API.STREAM.DELETE.{stream}", b"", 5)
+    settings = PostgresSettings(url=dsn(servers.postgres, "schedules"))
+    async with open_world(settings, nats) as opened:
+        yield opened
+
+
+def spec(drawn: dict, name: str, number: int) -> DagSpec:
+    dag_id = f"{name}.d{number}"
+    emits = (f"x://{name}/{drawn['emits']}",) if drawn["emits"] else ()
+    return DagSpec(
+        dag_id,
+        f"{dag_id}.py",
+        f"hash of {dag_id}",
+        (TaskSpec(0, "t", kind="async", outlets=emits),),
+        schedule=schedule(drawn["schedule"], name),
+        max_active_runs=drawn["max_active_runs"],
+        on_pause=drawn["on_pause"],
+        params={"v": 0},
+        params_from={"v": "events[0].extra.v"} if drawn["particular"] else {},
+    )
+
+
+async def play(world: World, drawn: dict) -> None:
+    """Play a scenario and compare."""
+    scenario = Scenario(world, scenario_name())
+    dice = random.Random(drawn["dice"])
+    rows = await scenario.rows("SELECT coalesce(max(id), 0) AS last FROM note")
+    scenario.after = rows[0]["last"]
+    specs = [spec(each, scenario.name, number) for number, each in enumerate(drawn["dags"])]
+    late = drawn["late_comer"]
+    await scenario.save(*specs[: 2 if late else 3])
+    for number, (quiet, steps) in enumerate(drawn["rounds"]):
+        if late and number == len(drawn["rounds"]) // 2:
+            specs[2] = msgspec.structs.replace(specs[2], subscribe_from=late)
+            await scenario.save(specs[2])
+        async with anyio.create_task_group() as group:
+            for step in steps:
+                if step[0] != "change":
+                    group.start_soon(perform, scenario, specs, step, dice)
+        for step in steps:
+            if step[0] == "change" and specs[step[1]].dag_id in scenario.files:
+                await change(scenario, specs, step)
+        counted["steps"] += len(steps)
+        if quiet:
+            await scenario.finish()
+    await scenario.finish()
+    await scenario.check()
+    await scenario.world.catalog.remove([each.file for each in specs])
+    counted["scenarios"] += 1
+
+
+async def change(scenario: Scenario, specs: list[DagSpec], step: tuple) -> None:
+    _, number, drawn = step
+    new = schedule(drawn, scenario.name)
+    specs[number] = msgspec.structs.replace(specs[number], schedule=new)
+    await scenario.save(specs[number])
+
+
+async def perform(scenario: Scenario, specs: list[DagSpec], step: tuple, dice) -> None:
+    world = scenario.world
+    match step:
+        case ("post", place, events, key):
+            drawn = [new_event(event, scenario.name, world.time) for event in events]
+            await scenario.post(place, drawn, key)
+        case ("answer", count, twice):
+            emits = (Emit(f"x://{scenario.name}/c", {"v": 3}),) if dice.random() < 0.3 else ()
+            await scenario.pass_by(count, dice, emits, twice=twice)
+        case ("time", places, seconds):
+            await scenario.fire_timers(places, seconds)
+        case ("break",):
+            await world.break_connections()
+        case (kind, place, number, *rest) if specs[number].dag_id in scenario.files:
+            dag_id = specs[number].dag_id
+            if kind == "pause":
+                await world.call(place, SetPaused(dag_id, rest[0]))
+            elif kind == "replay":
+                with contextlib.suppress(InvalidInput):  # its schedule has ticks alone
+                    await world.call(place, Replay(dag_id, world.time.replace(year=2000)))
+            else:
+                await world.call(place, StartRun(dag_id))
+
+
+CHECKS = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large)
+common = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": CHECKS,
+    "phases": (Phase.explicit, Phase.generate),
+    "print_blob": True,
+}
+
+
+@settings(max_examples=90, derandomize=True, **common)
+@given(drawn=scenarios)
+async def test_managers_do_what_the_reference_says(world, drawn):
+    await play(world, drawn)
+
+
+@pytest.mark.soak
+@settings(max_examples=1000, **common)
+@given(drawn=scenarios)
+async def test_managers_do_what_the_reference_says_for_long(world, drawn):
+    await play(world, drawn)
+
+
+def test_enough_steps_were_made(request):
+    print(f"{counted['steps']} steps in {counted['scenarios']} scenarios")
+    assert counted["steps"] >= 2000
