@@ -24,6 +24,7 @@ from pubsubflow.api.settings import ApiSettings
 from pubsubflow.bus import BusSettings
 from pubsubflow.errors import ConfigError
 from pubsubflow.layers import DEFAULT_HOME, Tree, read_layers
+from pubsubflow.lineage import LineageSettings
 from pubsubflow.loader import LoaderSettings
 from pubsubflow.store.database import PostgresSettings
 from pubsubflow.worker import WorkerSettings
@@ -53,6 +54,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         nats: Where NATS is, unless the daemon starts its own.
         worker: What this daemon's worker takes.
         loader: How DAG files are imported.
+        lineage: Where OpenLineage events go, if anywhere.
         log: The daemon's own log.
     """
 
@@ -62,6 +64,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     nats: BusSettings = BusSettings()
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     loader: LoaderSettings = LoaderSettings()
+    lineage: LineageSettings = LineageSettings()
     log: LogSettings = LogSettings()
 
 

@@ -20,6 +20,7 @@ from pubsubflow.clock import Clock
 from pubsubflow.config import Config
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.errors import ConfigError
+from pubsubflow.lineage import Lineage
 from pubsubflow.loader import PRELOAD, Loader
 from pubsubflow.manager import Manager, Sweeper
 from pubsubflow.model.messages import GoneMessage, Subjects, encode
@@ -243,6 +244,9 @@ class _Builder:
         services: list[tuple[str, Service]] = [("manager", manager)]
         if "manager" in self._roles:
             services.append(("sweeper", Sweeper(database=database, bus=self._bus)))
+            if self._config.lineage.url:
+                lineage = Lineage(database=database, bus=self._bus, settings=self._config.lineage)
+                services.append(("lineage", lineage))
         if "scheduler" in self._roles:
             clock = Clock(timers=Timers(database), bus=self._bus, calls=manager)
             services.append(("clock", clock))

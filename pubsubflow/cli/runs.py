@@ -17,6 +17,7 @@ from pubsubflow.model.why_views import ConsumedEvent, ExplainedRun, Explanation
 _DEFAULT = Asking()
 _SHOWN_FAILURES = 5
 _SHOWN_HOPS = 12
+_SHOWN_DEPTH = 15
 
 
 def list_runs(
@@ -135,6 +136,11 @@ def failures(client: Client, run: RunView) -> Iterator[str]:
             yield f"{name}: {task.error.type}: {task.error.message}"
 
 
+def why(run: RunView) -> str:
+    """Write why a run exists, with what kind of reason that is."""
+    return run.cause if run.cause.startswith(run.kind) else f"{run.kind}: {run.cause}"
+
+
 def tasks_table(tasks: Iterable[TaskView]) -> Table:
     """Return a table of task instances."""
     table = showing.table("task", "state", "attempt", "took", "started", right=["attempt", "took"])
@@ -204,7 +210,11 @@ def _unfold(branch: Tree, step: ExplainedRun, steps: dict[str, ExplainedRun]) ->
         twig = branch.add(_event_line(event, several=several))
         if event.run_id is None:
             continue
-        behind = steps.pop(event.run_id, None)
+        behind = steps.get(event.run_id)
+        if behind is not None and behind.depth > _SHOWN_DEPTH:
+            twig.add(Text(f"{event.dag_id} {event.run_id} … (--json tells the rest)", "dim"))
+            continue
+        steps.pop(event.run_id, None)
         if behind is None:
             twig.add(Text(f"{event.dag_id} {event.run_id} (see above)", "dim"))
         else:
@@ -220,7 +230,7 @@ def _run_line(step: ExplainedRun) -> Text:
         f" {run.run_id} ",
         showing.state(run.state),
         f" partition {run.partition}" if run.partition else "",
-        (f"  {showing.moment(run.created_at)}  {run.kind}: {run.cause}", "dim"),
+        (f"  {showing.moment(run.created_at)}  {why(run)}", "dim"),
     )
 
 

@@ -9,6 +9,7 @@ from rich.tree import Tree
 
 from pubsubflow.cli import showing
 from pubsubflow.cli.asking import Asking
+from pubsubflow.cli.runs import why
 from pubsubflow.model.views import RunView
 from pubsubflow.model.waiting import Clause, Reason
 from pubsubflow.model.why_views import WaitingInput, WaitingPartition, WhyNot
@@ -62,14 +63,12 @@ def _line(clause: Clause, inputs: dict[int, WaitingInput]) -> Text:
     mark = Text("✓ holds ", "green") if clause.holds else Text("✗ waits ", "yellow")
     name = _SIGNS.get(clause.kind, clause.text)
     if clause.kind == "or_after":
-        name = "the side below, or late inputs"
+        name = f"with a deadline: {_deadline(clause)}"
     elif clause.place is not None:
         name = inputs[clause.place].dataset
     line = Text.assemble(mark, " ", name)
     if clause.kind == "tick" and clause.due is not None:
         line.append(f"  next {showing.moment(clause.due)}", "dim")
-    if clause.kind == "or_after":
-        line.append(f"  {_deadline(clause)}", "dim")
     return line
 
 
@@ -78,10 +77,10 @@ def _deadline(clause: Clause) -> str:
     if clause.then == "skip":
         does = "then what is there is skipped"
     if clause.late:
-        return "the deadline has passed"
+        return "it has passed"
     if clause.due is None:
-        return "the deadline runs from the first event on"
-    return f"the deadline runs until {showing.moment(clause.due)}, {does}"
+        return "it runs from the first event on"
+    return f"it runs until {showing.moment(clause.due)}, {does}"
 
 
 def _details(place: WaitingInput) -> Iterator[str | Text]:
@@ -97,6 +96,8 @@ def _details(place: WaitingInput) -> Iterator[str | Text]:
             more = ", …" if left > len(window.missing) else ""
             text += f"; missing: {', '.join(window.missing)}{more}"
         yield text
+    if not place.reachable:
+        yield Text("none of its keys can count for this partition", "yellow")
     if place.too_old:
         yield Text(f"{place.too_old} of them too old: {_age(place)} at most", "yellow")
     if place.where is not None:
@@ -153,7 +154,8 @@ def _partitions(partitions: list[WaitingPartition], total: int) -> Table:
 def _facts(found: WhyNot) -> Table:
     behind = None
     if found.held_back:
-        behind = f"{found.held_back} events since {showing.moment(found.held_back_since)}"
+        plural = "s" * (found.held_back > 1)
+        behind = f"{found.held_back} event{plural} since {showing.moment(found.held_back_since)}"
     runs = f"{found.active_runs} of {found.max_active_runs} active, {found.queued_runs} in line"
     return showing.facts(
         [
@@ -172,5 +174,5 @@ def _last(run: RunView) -> Text:
     return Text.assemble(
         showing.state(run.state),
         f" {showing.moment(run.created_at)} {run.run_id}",
-        (f"  {run.kind}: {run.cause}", "dim"),
+        (f"  {why(run)}", "dim"),
     )

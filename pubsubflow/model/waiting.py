@@ -185,10 +185,10 @@ def _needed(schedule: Schedule, condition: Condition, cell: Cell, key: str) -> s
         case AllOf() | AnyOf():
             lacking = list(_lacking(condition.sides, cell))
             sign = " and " if isinstance(condition, AllOf) else " or "
+            texts = [_needed(schedule, side, cell, key) for side in lacking]
             return sign.join(
-                f"({text})" if isinstance(side, AllOf | AnyOf) and len(lacking) > 1 else text
-                for side in lacking
-                for text in [_needed(schedule, side, cell, key)]
+                f"({text})" if len(texts) > 1 and (" and " in text or " or " in text) else text
+                for text in texts
             )
     raise TypeError(condition)
 
@@ -200,6 +200,8 @@ def _lacking(sides: Iterable[Condition], cell: Cell) -> Iterator[Condition]:
 def _needed_input(schedule: Schedule, place: Input, cell: Cell, key: str) -> str:
     window = parts(schedule, place, cell, key)
     count = place.at_least - usable(place, cell)
+    if cell.places[place.place].wanted == UNREACHABLE:
+        return f"{place.uri}, none of whose keys counts for partition {key}"
     name = f"a match of {place.uri}" if place.pattern else place.uri
     if window is not None and window.there < window.wanted:
         left = window.wanted - window.there

@@ -23,6 +23,7 @@ class WaitingInput(Struct, frozen=True, kw_only=True):
         missing: How many are lacking.
         too_old: How many of the pending are older than `within_seconds` allows.
         parts: For a window that is rolled up, which parts of it are there.
+        reachable: False when no key of its events can count for the partition.
         waiting_since: When the oldest pending one was recorded.
         last_event_id, last_event_at: The newest event of its datasets, consumed or not.
         filtered, expired, skipped: How many events went that way in the last 24 hours.
@@ -40,6 +41,7 @@ class WaitingInput(Struct, frozen=True, kw_only=True):
     within_seconds: float | None = None
     too_old: int = 0
     parts: Parts | None = None
+    reachable: bool = True
     waiting_since: datetime | None = None
     last_event_id: str | None = None
     last_event_at: datetime | None = None

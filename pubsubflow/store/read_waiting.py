@@ -207,13 +207,19 @@ def _partitions(found: Found) -> list[WaitingPartition]:
         WaitingPartition(
             partition=key,
             pending=sum(place.count for place in cell.places),
-            waits_for="a run collects its events"
-            if cell.forming
-            else still_needed(schedule, cell, key),
+            waits_for=_partition_waits(schedule, cell, key),
             since=_oldest(cell),
         )
         for key, cell in found.open.items()
     ]
+
+
+def _partition_waits(schedule: Schedule, cell: Cell, key: str) -> str:
+    if cell.forming:
+        return "a run collects its events"
+    if cell.fired >= cell.rounds:
+        return "nothing: it has run"
+    return still_needed(schedule, cell, key)
 
 
 def _oldest(cell: Cell) -> datetime | None:
@@ -243,6 +249,7 @@ def _input(found: Found, schedule: Schedule, place: Input) -> WaitingInput:
         within_seconds=place.within_seconds,
         too_old=found.too_old.get(number, 0),
         parts=window,
+        reachable=state.wanted != UNREACHABLE,
         waiting_since=moment(since),
         last_event_id=None if last is None else str(last["event_id"]),
         last_event_at=None if last is None else last["recorded_at"],
@@ -274,8 +281,9 @@ def _reasons(found: Found) -> list[Reason]:
         told.append(Reason(kind="behind", text="it is catching up with past events"))
     if gate["queued"]:
         most = found.spec.max_active_runs
-        text = f"{gate['queued']} runs wait in line: {gate['active']} of max_active_runs={most} "
-        told.append(Reason(kind="capped", text=text + "are active"))
+        count = gate["queued"]
+        text = f"{count} run{'s wait' if count > 1 else ' waits'} in line: {gate['active']} active"
+        told.append(Reason(kind="capped", text=f"{text}, max_active_runs={most}"))
     if schedule is None:
         told.append(Reason(kind="unscheduled", text="it has no schedule: it runs only when asked"))
     else:
@@ -289,7 +297,7 @@ def _paused(found: Found) -> str:
         return "it is paused" + ("; events are skipped meanwhile" if drops else "")
     count = found.held_back["events"]
     more = "at least " if count == HELD_BACK else ""
-    return f"it is paused; {more}{count} event{'s' * (count != 1)} wait until it is not"
+    return f"it is paused; {more}{count} event{'s wait' if count > 1 else ' waits'} until it is not"
 
 
 def _open_reasons(found: Found, schedule: Schedule) -> list[Reason]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import anyio
 import msgspec
 
-from pubsubflow.model.conditions import AllOf, Input
+from pubsubflow.model.conditions import AllOf, Input, Schedule
 from pubsubflow.model.messages import (
     NOT_MAPPED,
     LogMessage,
@@ -26,11 +26,12 @@ def task(node, task_id, **more):
     return TaskSpec(node, task_id, **more)
 
 
-def dag(dag_id, *tasks, on=(), **more):
-    """A DAG whose schedule is all of the datasets `on`."""
+def dag(dag_id, *tasks, on=(), schedule=None, **more):
+    """A DAG whose schedule is all of the datasets `on`, if it is given no other."""
     places = tuple(Input(place, uri) for place, uri in enumerate(on))
-    condition = None if not places else places[0] if len(places) == 1 else AllOf(places)
-    return DagSpec(dag_id, f"{dag_id}.py", "hash", tasks, condition=condition, **more)
+    if places:
+        schedule = Schedule(places[0] if len(places) == 1 else AllOf(places))
+    return DagSpec(dag_id, f"{dag_id}.py", "hash", tasks, schedule=schedule, **more)
 
 
 def file_of(spec):

@@ -8,7 +8,7 @@ from cyclopts import CycloptsError
 
 from pubsubflow.cli import showing
 from pubsubflow.cli.main import exit_code, make_app, run
-from pubsubflow.cli.values import aware, pairs
+from pubsubflow.cli.values import moment, pairs
 from pubsubflow.errors import (
     BusUnavailable,
     ConfigError,
@@ -34,9 +34,26 @@ def test_malformed_pairs_are_refused(whole, single):
 
 
 def test_a_moment_without_a_zone_is_local():
-    assert aware(None) is None
-    assert aware(datetime(2026, 11, 20)).tzinfo is not None  # noqa: DTZ001 - the case shown
-    assert aware(datetime(2026, 11, 20, tzinfo=UTC)) == datetime(2026, 11, 20, tzinfo=UTC)
+    assert moment(None) is None
+    assert moment("2026-11-20").tzinfo is not None
+    assert moment("2026-11-20T01:00+01:00") == datetime(2026, 11, 20, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("now", 0), ("-90s", 90), ("-2h", 7200), ("-1d12h", 129_600), ("-1w", 604_800)],
+)
+def test_a_moment_may_be_meant_from_now(text, seconds):
+    now = datetime(2026, 11, 20, tzinfo=UTC)
+    assert (now - moment(text, now)).total_seconds() == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["yesterday", "2h", "-2", "-h", "-2h3", "2026-13-01", "-99999999w", ""]
+)
+def test_what_is_no_moment_is_refused(text):
+    with pytest.raises(ConfigError, match="write 2026-11-20"):
+        moment(text)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,228 @@
+"""What the endpoint is told of runs of every kind."""
+
+from uuid import uuid5
+
+import pytest
+from lineage_rig import at, dag, tags, task, told
+
+from pubsubflow.model.conditions import Schedule, Tick
+from pubsubflow.model.messages import Outcome
+from pubsubflow.model.states import RunState
+from pubsubflow.model.structure import Factor, RetryPolicy, TriggerRule
+from pubsubflow.model.timetable import Every
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("lineage")]
+
+LAKE = "s3://lake/orders"
+TABLE = "postgres://warehouse/public/report"
+LAKE_NAME = "s3://lake|orders"
+TABLE_NAME = "postgres://warehouse:5432|public.report"
+
+
+async def test_a_success_names_tasks_times_and_what_was_really_written(rig, endpoint):
+    spec = dag(
+        "ingest",
+        task(0, "download", inlets=("https://shop.example/orders",), outlets=(LAKE,), doc="Gets."),
+        task(1, "publish", after=(0,), inlets=(LAKE,), outlet_patterns=("postgres://*/**",)),
+        owner="team:data",
+        tags=("daily", "money"),
+        description="Orders.",
+    )
+    await rig.load(spec)
+    run_id = await rig.start("ingest")
+    await rig.finish(run_id, 0, started=10, ended=12)
+    await rig.finish(run_id, 1, started=12, ended=15, emits=[TABLE, TABLE])
+    events = await endpoint.end_of(run_id)
+    shop = "https://shop.example|orders"
+    assert told(events) == [
+        ("ingest", "START", [], []),
+        ("ingest.download", "START", [shop], []),
+        ("ingest.download", "COMPLETE", [shop], [LAKE_NAME]),
+        ("ingest.publish", "START", [LAKE_NAME], []),
+        ("ingest.publish", "COMPLETE", [LAKE_NAME], [TABLE_NAME]),
+        ("ingest", "COMPLETE", [], [LAKE_NAME, TABLE_NAME]),
+    ]
+    times = [event["eventTime"] for event in events[1:5]]
+    assert times == [
+        moment.isoformat().replace("+00:00", "Z") for moment in (at(10), at(12), at(12), at(15))
+    ]
+    job = events[2]["job"]["facets"]
+    assert job["ownership"]["owners"] == [{"name": "team:data"}]
+    assert [tag["key"] for tag in job["tags"]["tags"]] == ["daily", "money"]
+    assert job["documentation"]["description"] == "Gets."
+    assert job["jobType"]["jobType"] == "TASK"
+    assert events[0]["job"]["facets"]["documentation"]["description"] == "Orders."
+    parent = events[1]["run"]["facets"]["parent"]
+    assert (parent["run"]["runId"], parent["job"]["name"]) == (str(run_id), "ingest")
+    assert events[1]["run"]["runId"] == str(uuid5(run_id, "download/-1/1"))
+
+
+async def test_a_start_is_told_while_the_run_goes_on(rig, endpoint):
+    await rig.load(dag("slow", task(0, "wait")))
+    run_id = await rig.start("slow")
+    await endpoint.until(lambda: endpoint.of(run_id))
+    await rig.finish(run_id, 0)
+    events = await endpoint.end_of(run_id)
+    assert [event["eventType"] for event in events if event["job"]["name"] == "slow"] == [
+        "START",
+        "COMPLETE",
+    ]
+
+
+async def test_a_failure_says_why_and_what_never_ran_is_aborted(rig, endpoint):
+    await rig.load(dag("fails", task(0, "read"), task(1, "write", after=(0,), outlets=(TABLE,))))
+    run_id = await rig.start("fails")
+    await rig.fail(run_id, 0)
+    events = await endpoint.end_of(run_id)
+    assert sorted(told(events)) == sorted(
+        [
+            ("fails", "START", [], []),
+            ("fails.read", "START", [], []),
+            ("fails.read", "FAIL", [], []),
+            ("fails.write", "START", [], []),
+            ("fails.write", "ABORT", [], []),
+            ("fails", "FAIL", [], []),
+        ]
+    )
+    failed = next(event for event in events if event["eventType"] == "FAIL")
+    error = failed["run"]["facets"]["errorMessage"]
+    assert error["message"] == "OSError: no space"
+    assert error["stackTrace"] == "Traceback: here"
+    aborted = next(event for event in events if event["eventType"] == "ABORT")
+    assert tags(aborted)["state"] == "upstream_failed"
+
+
+async def test_every_attempt_of_a_retried_task_is_a_run_of_its_own(rig, endpoint):
+    retry = RetryPolicy(retries=2)
+    await rig.load(dag("again", task(0, "flaky", retry=retry, outlets=(LAKE,))))
+    run_id = await rig.start("again")
+    await rig.fail(run_id, 0, started=1, ended=2)
+    await rig.fail(run_id, 0, attempt=2, message="still none", started=3, ended=4)
+    await rig.finish(run_id, 0, attempt=3, started=5, ended=6)
+    events = await endpoint.end_of(run_id)
+    attempts = [event for event in events if event["job"]["name"] == "again.flaky"]
+    assert [(event["eventType"], tags(event)["attempt"]) for event in attempts] == [
+        ("START", "1"),
+        ("FAIL", "1"),
+        ("START", "2"),
+        ("FAIL", "2"),
+        ("START", "3"),
+        ("COMPLETE", "3"),
+    ]
+    assert len({event["run"]["runId"] for event in attempts}) == 3
+    assert [len(event["outputs"]) for event in attempts] == [0, 0, 0, 0, 0, 1]
+    assert attempts[3]["run"]["facets"]["errorMessage"]["message"] == "OSError: still none"
+
+
+async def test_instances_of_a_mapped_task_are_told_apart(rig, endpoint):
+    mapped = task(0, "part", factors=(Factor("number", length=3),), outlet_patterns=("x://*",))
+    await rig.load(dag("maps", mapped))
+    run_id = await rig.start("maps")
+    for index in range(3):
+        await rig.finish(run_id, 0, map_index=index, emits=[f"x://part-{index}"])
+    events = await endpoint.end_of(run_id)
+    ends = [
+        event
+        for event in events
+        if event["job"]["name"] == "maps.part" and event["eventType"] == "COMPLETE"
+    ]
+    assert sorted((tags(end)["map_index"], end["outputs"][0]["namespace"]) for end in ends) == [
+        (str(index), f"x://part-{index}") for index in range(3)
+    ]
+    assert len({end["run"]["runId"] for end in ends}) == 3
+
+
+async def test_skipped_tasks_complete_and_write_nothing(rig, endpoint):
+    await rig.load(
+        dag(
+            "skips",
+            task(0, "look", outlets=(LAKE,)),
+            task(1, "work", after=(0,), outlets=(TABLE,)),
+            task(2, "report", after=(1,), trigger_rule=TriggerRule.ALL_DONE),
+        )
+    )
+    run_id = await rig.start("skips")
+    await rig.finish(run_id, 0, outcome=Outcome.SKIPPED)
+    await rig.finish(run_id, 2)
+    events = await endpoint.end_of(run_id)
+    ends = {event["job"]["name"]: event for event in events if event["eventType"] != "START"}
+    assert {event["eventType"] for event in ends.values()} == {"COMPLETE"}
+    assert not any(event["outputs"] for event in ends.values())
+    assert tags(ends["skips.look"])["state"] == tags(ends["skips.work"])["state"] == "skipped"
+
+
+async def test_a_cancelled_run_is_aborted_with_its_tasks(rig, endpoint):
+    await rig.load(dag("stops", task(0, "long"), task(1, "never", after=(0,))))
+    run_id = await rig.start("stops")
+    await rig.cancel(run_id)
+    events = await endpoint.end_of(run_id)
+    assert [(name, kind) for name, kind, *_ in told(events)] == [
+        ("stops", "START"),
+        ("stops.long", "START"),
+        ("stops.long", "ABORT"),
+        ("stops", "ABORT"),
+    ]
+    assert events[-1]["run"]["facets"]["errorMessage"]["message"] == "not wanted"
+
+
+async def test_a_run_that_is_cancelled_in_line_starts_and_is_aborted(rig, endpoint):
+    await rig.load(dag("line", task(0, "long"), max_active_runs=1))
+    first = await rig.start("line")
+    second = await rig.start("line")
+    await rig.cancel(second)
+    assert [kind for _, kind, *_ in told(await endpoint.end_of(second))] == ["START", "ABORT"]
+    await rig.finish(first, 0)
+    await endpoint.end_of(first)
+
+
+async def test_datasets_that_a_run_consumed_go_into_it_and_into_its_first_tasks(rig, endpoint):
+    await rig.load(
+        dag("makes", task(0, "make", outlets=("x://made",))),
+        dag("takes", task(0, "first"), task(1, "second", after=(0,)), on=("x://made", LAKE)),
+    )
+    await rig.post(LAKE)
+    origin = await rig.start("makes")
+    await rig.finish(origin, 0)
+    run_id = await rig.run_of("takes")
+    await rig.finish(run_id, 0)
+    await rig.finish(run_id, 1)
+    events = await endpoint.end_of(run_id)
+    consumed = [LAKE_NAME, "x://made|/"]
+    assert told(events) == [
+        ("takes", "START", consumed, []),
+        ("takes.first", "START", consumed, []),
+        ("takes.first", "COMPLETE", consumed, []),
+        ("takes.second", "START", [], []),
+        ("takes.second", "COMPLETE", [], []),
+        ("takes", "COMPLETE", consumed, []),
+    ]
+    (upstream,) = events[0]["run"]["facets"]["jobDependencies"]["upstream"]
+    assert upstream["run"]["runId"] == str(origin)
+    assert upstream["job"]["name"] == "makes"
+    await endpoint.end_of(origin)
+
+
+async def test_a_tick_is_the_nominal_time_of_its_run(rig, endpoint):
+    schedule = Schedule(Tick(0, Every(1.0)))
+    await rig.load(dag("ticks", task(0, "work"), schedule=schedule))
+    run_id = await rig.run_of("ticks")
+    await rig.finish(run_id, 0)
+    events = await endpoint.end_of(run_id)
+    logical = await rig.until("SELECT logical_time FROM run WHERE run_id = $1", run_id)
+    for event in events:
+        said = event["run"]["facets"]["nominalTime"]["nominalStartTime"]
+        assert said == logical.isoformat().replace("+00:00", "Z")
+
+
+async def test_a_manual_run_has_the_logical_time_that_was_asked_for(rig, endpoint):
+    await rig.load(dag("asked", task(0, "work", kind="empty", outlets=(LAKE,))))
+    run_id = await rig.start("asked", logical_time=at(-86400))
+    await rig.ended(run_id, RunState.SUCCESS)
+    events = await endpoint.end_of(run_id)
+    assert told(events) == [
+        ("asked", "START", [], []),
+        ("asked.work", "START", [], []),
+        ("asked.work", "COMPLETE", [], [LAKE_NAME]),
+        ("asked", "COMPLETE", [], [LAKE_NAME]),
+    ]
+    assert "nominalTime" in events[0]["run"]["facets"]
