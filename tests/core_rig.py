@@ -95,7 +95,7 @@ class Order:
         if chain:
             before = (message.node, *message.chain)[chain - 1]
             fields.setdefault("after", before)
-            fence = (message.run, message.chain[chain - 1], -1, 1, 1)
+            fence = (message.run, message.chain[chain - 1], -1, 1, message.delivery)
         else:
             fence = (
                 message.run, message.node, message.map_index, message.attempt, message.delivery

@@ -1,5 +1,7 @@
 """Answers what workers ask: code, large results, many events. Workers hold no connection."""
 
+from contextlib import suppress
+
 import anyio
 import msgspec
 import structlog
@@ -37,8 +39,9 @@ class Answers:
         self._send, self._receive = anyio.create_memory_object_stream[Message](100_000)
 
     def asked(self, message: Message) -> None:
-        """Take a question."""
-        self._send.send_nowait(message)
+        """Take a question; one that comes too late goes to another manager when asked again."""
+        with suppress(anyio.ClosedResourceError):
+            self._send.send_nowait(message)
 
     async def run(
         self,
@@ -47,7 +50,7 @@ class Answers:
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Answer until `stopping` is set."""
-        async with anyio.create_task_group() as group:
+        async with self._send, self._receive, anyio.create_task_group() as group:
             for _ in range(self._tasks):
                 group.start_soon(self._answer_all)
             task_status.started()
