@@ -56,6 +56,8 @@ _DECODERS: dict[str, Callable[[bytes], Any]] = {
     Subjects.GONE: decode_gone,
 }
 
+_MAX_DOUBLINGS = 6
+
 
 class ManagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the manager works.
@@ -63,7 +65,8 @@ class ManagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     Attributes:
         batch: Messages in one transaction at most.
         credit: Messages from the bus held at once at most.
-        too_early_seconds: After how long a result that overtook another one comes again.
+        too_early_seconds: After how long a result that overtook another one comes again; each
+            time twice as long, up to 64 times.
     """
 
     batch: int = 500
@@ -178,11 +181,16 @@ class Manager:
                 what,
                 done=lambda _: self._done(delivery.ack),
                 failed=lambda _: self._done(delivery.term),
-                later=lambda: self._done(partial(delivery.nak, self._settings.too_early_seconds)),
+                later=lambda: self._done(partial(delivery.nak, self._later(delivery))),
                 subject=delivery.subject,
                 payload=delivery.data,
             )
         )
+
+    def _later(self, delivery: Delivery) -> float:
+        """Let what came too early come again soon, and ever later while it is too early."""
+        doublings = min(delivery.attempts - 1, _MAX_DOUBLINGS)
+        return self._settings.too_early_seconds * (1 << doublings)
 
     def _done(self, answer: Callable[[], None]) -> None:
         try:

@@ -68,7 +68,8 @@ class TaskMessage(Struct, frozen=True, array_like=True):
     Attributes:
         run: The run's number.
         attempt: Counted from 1; grows with every retry.
-        delivery: Grows when the same attempt must be handed out again; with `attempt` the fence.
+        delivery: Grows whenever the task is handed out again; with `attempt` the fence. What the
+            runner goes straight on with has the same one.
         kind: `async` or `sync`: which sort of runner.
         source: Content hash of the code.
         info: An encoded RunInfo.

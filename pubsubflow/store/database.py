@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Self, TypeAlias
 
 import anyio
@@ -126,7 +126,8 @@ class Database:
             with translated():
                 yield connection
         finally:
-            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
+            # One that breaks on its way back is thrown away by the pool: nobody is harmed.
+            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True), suppress(*_AWAY):
                 await self._pool.release(connection)
 
     @asynccontextmanager

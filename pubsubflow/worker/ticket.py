@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pubsubflow.worker.intake import Intake
     from pubsubflow.worker.runners import Runner
 
-_FIRST_TRY = (NOT_MAPPED, 1, 1)
+_FIRST_ATTEMPT = 1
 
 
 class TaskHead(Struct, frozen=True, array_like=True):
@@ -114,7 +114,7 @@ class Ticket:
         head = self.head
         if self.after == NO_NODE:
             return head.run, head.node, head.map_index, head.attempt, head.delivery
-        return head.run, self.node, *_FIRST_TRY
+        return head.run, self.node, NOT_MAPPED, _FIRST_ATTEMPT, head.delivery
 
     @property
     def timeout_seconds(self) -> float | None:
