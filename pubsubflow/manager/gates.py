@@ -13,6 +13,7 @@ from pubsubflow.manager.versions import Versions
 from pubsubflow.model.calls import CancelRun, SetPaused, StartRun, Timer, TimersDue
 from pubsubflow.model.messages import EventInfo
 from pubsubflow.model.states import RunState
+from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction, Row
 
 MAX_ROUNDS = 1000
@@ -202,7 +203,8 @@ class Gates:
         gate = self._ledger.gates[item.answer["dag"]]
         gate.queued -= 1
         gate.changed = True
-        await self._transaction.fetch("close_runs", [number], ["cancelled"], [what.reason])
+        reason = printable(what.reason)
+        await self._transaction.fetch("close_runs", [number], ["cancelled"], [reason])
 
     async def _pass_events(self) -> None:
         events, self._ledger.events = self._ledger.events, []
