@@ -59,7 +59,7 @@ async def test_a_chain_told_backwards_to_two_managers(pair):
 async def test_many_chains_told_to_two_managers_in_a_jumble(pair):
     rig = pair
     await rig.load(dag("d", *LINE, max_active_runs=100))
-    rig.automatic = lambda order: chain_of(order)[::-1 if order.message.run % 2 else 1]
+    rig.automatic = lambda order: chain_of(order)[:: -1 if order.message.run % 2 else 1]
     for _ in range(60):
         await rig.call(StartRun("d"))
     await rig.until_states(*["success"] * 60)

@@ -94,7 +94,9 @@ async def test_every_event_is_consumed_once_when_two_managers_race_for_one_gate(
     await side_by_side(*calls)
     await rig.quiet()
     taken = Counter(
-        await rig.rows("SELECT event, place FROM run_event UNION ALL SELECT event, place FROM pending")
+        await rig.rows(
+            "SELECT event, place FROM run_event UNION ALL SELECT event, place FROM pending"
+        )
     )
     assert len(taken) == 120
     assert set(taken.values()) == {1}
@@ -115,7 +117,9 @@ async def test_the_same_key_gives_the_first_event(rig):
 
 async def test_the_same_key_twice_in_one_call_and_in_one_batch(rig):
     await rig.load(dag("d", task("t"), on="a"))
-    first, second, other, free = await rig.call(post("a", "a", "a", "a", keys=("k", "k", "l", None)))
+    first, second, other, free = await rig.call(
+        post("a", "a", "a", "a", keys=("k", "k", "l", None))
+    )
     assert [first.duplicate, second.duplicate, other.duplicate, free.duplicate] == [
         False, True, False, False
     ]  # fmt: skip

@@ -1,9 +1,9 @@
 """A run from its event to its end: what is handed out, with which values, and what follows."""
 
 import pytest
-from msgspec import msgpack
 from core_rig import post
 from dag_specs import dag, task, uri
+from msgspec import msgpack
 
 from pubsubflow.manager.inputs import Item
 from pubsubflow.model.calls import StartRun
@@ -72,7 +72,9 @@ async def test_only_a_success_emits(rig, outcome):
 
 async def test_results_travel_to_those_that_take_them(rig):
     await rig.load(
-        dag("d", task("a"), task("b"), task("c", "a", inputs=["b"], **SYNC), task("e", inputs=["c"]))
+        dag(
+            "d", task("a"), task("b"), task("c", "a", inputs=["b"], **SYNC), task("e", inputs=["c"])
+        )
     )
     await rig.call(StartRun("d"))
     await rig.finish("a", value=1)
@@ -331,7 +333,13 @@ async def test_a_question_without_answer_gets_a_reason_and_the_next_an_answer(ri
         piece = await ask(rig, question)
         assert piece.error
         assert not piece.data
-    for garbage in (b"", b"\xff", encode(["source"]), b"\x93\xa6result\xa1\xff\x00", b"\x91" * 9999):
+    for garbage in (
+        b"",
+        b"\xff",
+        encode(["source"]),
+        b"\x93\xa6result\xa1\xff\x00",
+        b"\x91" * 9999,
+    ):
         assert decode_piece(await rig.bus.request(Subjects.ASK, garbage, 5)).error
     assert (await ask(rig, AskResult(run, 1, None))).data == encode([0, 1])
     assert (await ask(rig, AskResult(run, 1, 1))).data == encode(1)
