@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 
 from pubsubflow.api.answers import encode
 from pubsubflow.errors import (
+    DefinitionError,
     IllegalTransition,
     InvalidInput,
     NotFound,
@@ -27,6 +28,7 @@ _STATUSES: dict[type[PubsubflowError], int] = {
     NotFound: 404,
     IllegalTransition: 409,
     InvalidInput: 422,
+    DefinitionError: 422,
     Unavailable: 503,
     ServiceStopped: 503,
 }
