@@ -142,7 +142,7 @@ class Rig:
                 found = await check()
                 if found:
                     return found
-                with anyio.move_on_after(1):  # what others commit is no news here
+                with anyio.move_on_after(0.1):  # what others commit is no news here
                     await changed.wait()
 
     async def call(self, call, *, manager: int = 0):
