@@ -10,11 +10,14 @@ from msgspec import Raw
 
 from pubsubflow.bus import Message
 from pubsubflow.errors import Unavailable
+from pubsubflow.manager.vigil import Vigil
 from pubsubflow.model.messages import (
     Ask,
     AskEvents,
+    AskLease,
     AskResult,
     AskSource,
+    Lease,
     Piece,
     decode_ask,
     encode,
@@ -26,15 +29,24 @@ log = structlog.get_logger()
 
 PIECE_BYTES = 512 * 1024
 EVENTS_A_PIECE = 500
+SILENT_SECONDS = 9.0
+BEAT_SECONDS = 4.0
 _NIL = b"\xc0"
 _list = msgspec.msgpack.Decoder(list[Raw]).decode
 
 
 class Answers:
-    """A few tasks that answer questions side by side."""
+    """A few tasks that answer questions side by side.
 
-    def __init__(self, database: Database, *, tasks: int = 3) -> None:
+    Args:
+        database: Postgres.
+        vigil: Since when workers are heard.
+        tasks: How many.
+    """
+
+    def __init__(self, database: Database, vigil: Vigil, *, tasks: int = 3) -> None:
         self._asked = Asked(database)
+        self._vigil = vigil
         self._tasks = tasks
         self._send, self._receive = anyio.create_memory_object_stream[Message](100_000)
 
@@ -62,7 +74,8 @@ class Answers:
             try:
                 piece = await self._answer(decode_ask(message.data))
             except Unavailable as error:
-                log.warning("manager.question_unanswered", reason=str(error))
+                self._vigil.restart()
+                log.debug("manager.question_unanswered", reason=str(error))
                 continue  # it is asked again
             except Exception as error:
                 log.exception("manager.question_refused")
@@ -74,7 +87,19 @@ class Answers:
             return _cut(await self._asked.source(ask.hash), ask.offset, f"no source {ask.hash}")
         if isinstance(ask, AskEvents):
             return await self._events(ask)
+        if isinstance(ask, AskLease):
+            return Piece(encode(await self._lease(ask)), 1)
         return _cut(await self._result(ask), ask.offset, "that task has no result")
+
+    async def _lease(self, ask: AskLease) -> Lease:
+        holder = await self._asked.lease(ask)
+        if holder is None:
+            return Lease.VOID
+        if holder.worker in (None, ask.worker) or holder.silent_seconds is None:
+            return Lease.FREE
+        # Just back, we have not heard from anybody yet: the holder may well live.
+        heard = holder.silent_seconds < SILENT_SECONDS or self._vigil.seconds < BEAT_SECONDS
+        return Lease.TAKEN if heard else Lease.FREE
 
     async def _events(self, ask: AskEvents) -> Piece:
         events, total = await self._asked.events(ask.run, ask.offset, EVENTS_A_PIECE)

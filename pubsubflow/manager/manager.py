@@ -21,6 +21,7 @@ from pubsubflow.manager.answers import Answers
 from pubsubflow.manager.fold import Fold, Folded
 from pubsubflow.manager.inputs import Item
 from pubsubflow.manager.news import publish_news
+from pubsubflow.manager.vigil import Vigil
 from pubsubflow.model.calls import Call, Timer, TimersDue
 from pubsubflow.model.messages import (
     NO_NODE,
@@ -97,6 +98,7 @@ class Manager:
         self._settings = settings or ManagerSettings()
         self._listens = listens
         self._fold = Fold()
+        self._vigil = Vigil(bus)
         self._waiting: deque[Item] = deque()
         self._pause = 0.0
         self._wake = anyio.Event()
@@ -145,7 +147,7 @@ class Manager:
         _give_up(self._waiting)
 
     async def _listen(self, group: anyio.abc.TaskGroup, stopping: anyio.Event) -> None:
-        answers = Answers(self._database)
+        answers = Answers(self._database, self._vigil)
         await group.start(answers.run, stopping)
         await group.start(self._hear, Subjects.ASK, answers.asked, stopping)
         await group.start(self._hear, Subjects.HEARTBEAT, self._heard, stopping)
@@ -215,6 +217,7 @@ class Manager:
                     await self._fold_on(connection, batch, stopping)
                     return
             except Unavailable as error:
+                self._vigil.restart()
                 if not self._pause:
                     log.warning("manager.store_away", reason=str(error))
                 if stopping.is_set():
@@ -317,7 +320,7 @@ class Manager:
             await self._refuse_timers(connection, item.what.timers, error)
             item.done(None)
             return
-        if item.payload:
+        if item.subject:
             await self._bury(connection, item.subject, item.payload, error)
             if isinstance(item.what, ResultMessage):
                 self._waiting.appendleft(_failure(item.what, error))

@@ -247,7 +247,30 @@ class AskEvents(Struct, frozen=True, array_like=True, tag="events"):
     offset: int = 0
 
 
-Ask = AskSource | AskResult | AskEvents
+class Lease(StrEnum):
+    """What a manager says of a task that comes again to a worker.
+
+    FREE: it is still to be run. VOID: it is over, or handed out anew. TAKEN: another worker that
+    lives runs it.
+    """
+
+    FREE = "free"
+    VOID = "void"
+    TAKEN = "taken"
+
+
+class AskLease(Struct, frozen=True, array_like=True, tag="lease"):
+    """Ask whether to run a task that was delivered before; the answer is an encoded Lease."""
+
+    run: int
+    node: int
+    map_index: int
+    attempt: int
+    delivery: int
+    worker: str
+
+
+Ask = AskSource | AskResult | AskEvents | AskLease
 
 
 class Piece(Struct, frozen=True, array_like=True):
@@ -289,6 +312,7 @@ decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
 decode_cancel = msgspec.msgpack.Decoder(CancelOrder).decode
 decode_run_info = msgspec.msgpack.Decoder(RunInfo).decode
 decode_ask = msgspec.msgpack.Decoder(Ask).decode
+decode_lease = msgspec.msgpack.Decoder(Lease).decode
 decode_piece = msgspec.msgpack.Decoder(Piece).decode
 
 

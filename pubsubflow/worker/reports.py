@@ -48,11 +48,10 @@ class Reports:
         """Publish the result of the node that the ticket runs now, after its output."""
         if ticket.lines:
             self.flush_log(ticket)
-        run, node, map_index, attempt, delivery = ticket.fence
         self._send(
-            _RESULT[run % _PARTITIONS],
+            _RESULT[ticket.head.run % _PARTITIONS],
             payload,
-            f"r.{run}.{node}.{map_index}.{attempt}.{delivery}",
+            f"r.{self._worker}.{ticket.number}.{ticket.node}",
             ticket if ticket.after == NO_NODE else None,
         )
 
@@ -90,11 +89,20 @@ class Reports:
     def give_back(self, ticket: Ticket, delay_seconds: float | None = None) -> None:
         """Give a message back to its queue, unless the manager knows already who has the rest."""
         if not ticket.stored:
-            ticket.stored = True
+            ticket.stored = ticket.returned = True
             try:
                 ticket.delivery.nak(delay_seconds)
             except BusUnavailable as error:
                 log.warning("worker.nak_unsent", error=str(error))  # it comes again by itself
+
+    def drop(self, ticket: Ticket) -> None:
+        """Acknowledge a message that needs no result."""
+        if not ticket.stored:
+            ticket.stored = True
+            try:
+                ticket.delivery.ack()
+            except BusUnavailable as error:
+                log.warning("worker.ack_unsent", error=str(error))  # it is dropped again
 
     def retry(self) -> None:
         """Send again what found the connection's buffer full."""
@@ -130,12 +138,8 @@ class Reports:
             self._refused(subject, message_id, ticket, error)
 
     def _stored(self, ticket: Ticket | None = None) -> None:
-        if ticket is not None and not ticket.stored:
-            ticket.stored = True
-            try:
-                ticket.delivery.ack()
-            except BusUnavailable as error:
-                log.warning("worker.ack_unsent", error=str(error))  # it is dropped as a duplicate
+        if ticket is not None:
+            self.drop(ticket)
         self._underway -= 1
         if not self._underway:
             self._all_stored.set()

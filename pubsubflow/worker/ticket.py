@@ -67,6 +67,7 @@ class Ticket:
         since: When the node started, seconds since 1970.
         verdict: Set when the worker has decided its end and waits for the runner to obey.
         stored: Whether its message is acknowledged or given back.
+        returned: Whether it is given back.
         lines: Output that has not left yet; `held_bytes` is its size.
         log_bytes: Size of the node's whole output.
         log_pieces: How many LogMessages of the node have left.
@@ -84,6 +85,7 @@ class Ticket:
         "log_pieces",
         "node",
         "number",
+        "returned",
         "runner",
         "since",
         "stored",
@@ -102,6 +104,7 @@ class Ticket:
         self.since = 0.0
         self.verdict: Verdict | None = None
         self.stored = False
+        self.returned = False
         self.timer: asyncio.TimerHandle | None = None
         self.lines: list[str] = []
         self.held_bytes = 0
