@@ -59,18 +59,21 @@ class Sweeper:
     ) -> None:
         """Sweep until `stopping` is set."""
         task_status.started()
+        pause = self._settings.every_seconds
         while not stopping.is_set():
-            with anyio.move_on_after(self._settings.every_seconds):
+            with anyio.move_on_after(pause):
                 await stopping.wait()
                 return
+            pause = self._settings.every_seconds
             try:
                 with anyio.fail_after(30):
-                    await self.sweep()
+                    if await self.sweep() >= self._settings.tasks:
+                        pause = 0  # a whole stream was lost: there is more
             except (Unavailable, TimeoutError) as error:
                 log.debug("sweeper.postponed", reason=str(error))
 
-    async def sweep(self) -> None:
-        """Sweep once."""
+    async def sweep(self) -> int:
+        """Sweep once; return how many tasks were published again."""
         settings = self._settings
         async with self._database.connection() as connection:
             transaction = FoldTransaction(connection)
@@ -101,6 +104,7 @@ class Sweeper:
             await FoldTransaction(connection).write(
                 "note_swept", [(row["run"], row["node"], row["map_index"]) for row in lost]
             )
+        return published
 
     async def _orders(
         self, lost: list[Row], transaction: FoldTransaction
