@@ -77,6 +77,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return _answer(status, str(error))
     except web.HTTPException as error:
         return _http_problem(request, error)
+    except ConnectionError as error:
+        log.debug("api.asker_left", path=request.path, reason=str(error))
+        return _answer(400, "the request broke off")
     except Exception:
         log.exception("api.failed", method=request.method, path=request.path)
         return _answer(500, "the server met an error of its own; its log says which")

@@ -99,7 +99,7 @@ def daemon(
         log_format: The form of what it writes.
         ready_fd: A file descriptor to which the URL is written once all is ready.
     """
-    played = frozenset(part.strip() for part in roles.split(",") if part.strip())
+    played = frozenset(filter(None, map(str.strip, roles.split(","))))
     settings = _settings(
         config,
         {

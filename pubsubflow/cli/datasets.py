@@ -24,11 +24,11 @@ def list_datasets(*, limit: int | None = None, asking: Asking = _DEFAULT) -> Non
         if asking.json:
             showing.show_list(found)
             return
-        table = showing.table("dataset", "last event", "wakes")
+        listing = showing.Listing("dataset", "last event", "wakes", elastic=["wakes"])
         for each in found:
-            last = showing.moment(each.last_event_at)
-            table.add_row(each.dataset, last, ", ".join(each.consumers))
-    showing.show(table if table.row_count else "no datasets")
+            last = showing.brief(each.last_event_at)
+            listing.row(each.dataset, last, ", ".join(each.consumers))
+    listing.show(none="no datasets")
 
 
 def emit_event(
@@ -36,7 +36,7 @@ def emit_event(
     /,
     *,
     extra: str | None = None,
-    set_: Annotated[tuple[str, ...], Parameter(name=["--set", "-s"], negative=())] = (),
+    set_: Annotated[tuple[str, ...], Parameter(name=["--set", "-s"])] = (),
     partition: str | None = None,
     time: datetime | None = None,
     id: str | None = None,
@@ -72,7 +72,7 @@ def list_events(
 
     Args:
         dataset: Only events of this URI.
-        limit: How many at most.
+        limit: How many at most; 20 if left out.
         asking: Which daemon to ask, and the form of the answer.
     """
     with asking.client() as client:
@@ -80,9 +80,13 @@ def list_events(
         if asking.json:
             showing.show_list(found)
             return
-        table = showing.table("event", "dataset", "time", "from", "extra")
+        listing = showing.Listing(
+            *("event", "time", "dataset", "from", "extra"),
+            narrow=3,
+            elastic=["dataset", "from", "extra"],
+        )
         for event in found:
             by = event.source if event.dag_id is None else f"{event.dag_id}.{event.task_id}"
-            time = showing.moment(event.time)
-            table.add_row(event.event_id, event.dataset, time, by, showing.compact(event.extra))
-    showing.show(table if table.row_count else "no events")
+            time = showing.brief(event.time)
+            listing.row(event.event_id, time, event.dataset, by, showing.compact(event.extra))
+    listing.show(none="no events")
