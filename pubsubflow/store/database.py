@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Self, TypeAlias
 
 import anyio
@@ -126,7 +126,8 @@ class Database:
             with translated():
                 yield connection
         finally:
-            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
+            # One that breaks on its way back is thrown away by the pool: nobody is harmed.
+            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True), suppress(*_AWAY):
                 await self._pool.release(connection)
 
     @asynccontextmanager
@@ -138,9 +139,10 @@ class Database:
 
 @asynccontextmanager
 async def begin(connection: Connection) -> AsyncIterator[None]:
-    """Run one transaction; its end is shielded from cancellation."""
+    """Run one transaction; its start and its end are shielded from cancellation."""
     transaction = connection.transaction()
-    await transaction.start()
+    with anyio.CancelScope(shield=True):
+        await transaction.start()
     try:
         yield
     except BaseException:
