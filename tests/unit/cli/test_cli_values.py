@@ -8,7 +8,7 @@ from cyclopts import CycloptsError
 
 from pubsubflow.cli import showing
 from pubsubflow.cli.main import exit_code, make_app, run
-from pubsubflow.cli.values import aware, pairs
+from pubsubflow.cli.values import moment, pairs
 from pubsubflow.errors import (
     BusUnavailable,
     ConfigError,
@@ -34,9 +34,9 @@ def test_malformed_pairs_are_refused(whole, single):
 
 
 def test_a_moment_without_a_zone_is_local():
-    assert aware(None) is None
-    assert aware(datetime(2026, 11, 20)).tzinfo is not None  # noqa: DTZ001 - the case shown
-    assert aware(datetime(2026, 11, 20, tzinfo=UTC)) == datetime(2026, 11, 20, tzinfo=UTC)
+    assert moment(None) is None
+    assert moment("2026-11-20").tzinfo is not None
+    assert moment("2026-11-20T00:00:00Z") == datetime(2026, 11, 20, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
