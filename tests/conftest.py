@@ -37,6 +37,10 @@ def dsn(address: PostgresAddress, database: str | None = None) -> str:
 async def servers(home, anyio_backend):
     async with EmbeddedServers(home) as running:
         connection = await asyncpg.connect(dsn(running.postgres))
+        # Durability is what the faults' tests look at, on servers of their own.
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            await connection.execute(f"ALTER SYSTEM SET {setting} = off")
+        await connection.execute("SELECT pg_reload_conf()")
         await connection.execute("CREATE DATABASE template_psf")
         await connection.close()
         async with Database.open(PostgresSettings(url=dsn(running.postgres, "template_psf"))) as db:

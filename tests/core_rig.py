@@ -95,7 +95,7 @@ class Order:
         if chain:
             before = (message.node, *message.chain)[chain - 1]
             fields.setdefault("after", before)
-            fence = (message.run, message.chain[chain - 1], -1, 1, 1)
+            fence = (message.run, message.chain[chain - 1], -1, 1, message.delivery)
         else:
             fence = (
                 message.run, message.node, message.map_index, message.attempt, message.delivery
@@ -142,7 +142,7 @@ class Rig:
                 found = await check()
                 if found:
                     return found
-                with anyio.move_on_after(1):  # what others commit is no news here
+                with anyio.move_on_after(0.1):  # what others commit is no news here
                     await changed.wait()
 
     async def call(self, call, *, manager: int = 0):

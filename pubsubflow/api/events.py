@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated, Any
 from uuid import UUID
@@ -51,7 +50,6 @@ class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _decoder = msgspec.json.Decoder(PostedEvent | list[PostedEvent])
-_normalise = lru_cache(maxsize=4096)(normalise_uri)
 
 
 class Events:
@@ -123,7 +121,7 @@ class Events:
 
 def _uri(event: PostedEvent, index: int) -> str:
     try:
-        return _normalise(event.dataset)
+        return normalise_uri(event.dataset)
     except DefinitionError as error:
         raise BadRequest(str(error), index=index, field="dataset") from error
 

@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 
 from pubsubflow.api.answers import encode
 from pubsubflow.errors import (
+    DefinitionError,
     IllegalTransition,
     InvalidInput,
     NotFound,
@@ -27,6 +28,7 @@ _STATUSES: dict[type[PubsubflowError], int] = {
     NotFound: 404,
     IllegalTransition: 409,
     InvalidInput: 422,
+    DefinitionError: 422,
     Unavailable: 503,
     ServiceStopped: 503,
 }
@@ -75,6 +77,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return _answer(status, str(error))
     except web.HTTPException as error:
         return _http_problem(request, error)
+    except ConnectionError as error:
+        log.debug("api.asker_left", path=request.path, reason=str(error))
+        return _answer(400, "the request broke off")
     except Exception:
         log.exception("api.failed", method=request.method, path=request.path)
         return _answer(500, "the server met an error of its own; its log says which")

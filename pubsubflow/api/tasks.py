@@ -6,17 +6,21 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import structlog
 from aiohttp import web
 from msgspec import Struct
 
 from pubsubflow.api.answers import answer, encode
 from pubsubflow.api.bells import Bell, Bells
 from pubsubflow.api.questions import Limit, NoQuery, query, run_id
+from pubsubflow.errors import Unavailable
 from pubsubflow.model.messages import Subjects
 from pubsubflow.model.states import RunState
 from pubsubflow.model.views import NOT_STARTED, LogLine
 from pubsubflow.store.read_tasks import LogPiece, Position, Standing, TaskPlace
 from pubsubflow.store.reading import Reading
+
+log = structlog.get_logger(__name__)
 
 _PIECES = 32
 _SWEEP_SECONDS = 0.5
@@ -96,11 +100,19 @@ class Tasks:
     async def _send(
         request: web.Request, pieces: AsyncIterator[Sequence[LogPiece]]
     ) -> web.StreamResponse:
+        """Send output; if it breaks off, so does the connection: nobody takes it for whole."""
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
-        async for some in pieces:
-            await response.write(b"".join(map(_as_lines, some)))
-        await response.write_eof()
+        try:
+            async for some in pieces:
+                await response.write(b"".join(map(_as_lines, some)))
+            await response.write_eof()
+        except ConnectionError as error:
+            log.debug("api.reader_left", path=request.path, reason=str(error))
+        except Unavailable as error:
+            log.warning("api.output_broke_off", path=request.path, reason=str(error))
+            if request.transport is not None:
+                request.transport.abort()
         return response
 
     async def _stored(

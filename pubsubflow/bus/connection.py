@@ -271,6 +271,15 @@ class Bus:
             await self._insist(partial(streams.ensure_consumer, self, stream, config))
             log.info("bus.consumer_reset", stream=stream, consumer=durable)
 
+    async def count_unhandled(self, stream: str, durable: str) -> streams.Unhandled:
+        """Count what a consumer has not finished; nothing, if there is none.
+
+        Raises:
+            BusUnavailable: JetStream does not answer.
+            ConfigError: JetStream refuses.
+        """
+        return await streams.count_unhandled(self, stream, durable)
+
     def on_reconnect(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener`` after each reconnect; returns what ends that."""
         self._listeners.append(listener)

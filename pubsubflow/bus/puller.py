@@ -19,6 +19,7 @@ from pubsubflow.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
+ACK_WAIT_SECONDS = 10.0
 _NANOSECONDS = 1_000_000_000
 _MAX_ASKED = 1_000
 """More in flight gains nothing and only waits in our socket."""
@@ -59,7 +60,7 @@ class Puller:
         durable: str,
         filter_subject: str,
         deliver: Callable[[Delivery], None],
-        ack_wait_seconds: float = 10.0,
+        ack_wait_seconds: float = ACK_WAIT_SECONDS,
         max_ack_pending: int = 20_000,
     ) -> None:
         self._bus = bus

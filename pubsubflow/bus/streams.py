@@ -67,6 +67,20 @@ class _Error(msgspec.Struct):
 class _Answer(msgspec.Struct):
     error: _Error | None = None
     config: Config = msgspec.field(default_factory=dict)
+    num_pending: int = 0
+    num_ack_pending: int = 0
+
+
+class Unhandled(msgspec.Struct, frozen=True):
+    """What a consumer has not finished.
+
+    Attributes:
+        waiting: Messages that nobody has got yet.
+        delivered: Messages that somebody has got and not acknowledged.
+    """
+
+    waiting: int
+    delivered: int
 
 
 def stream_configs(replicas: int) -> list[Config]:
@@ -191,16 +205,32 @@ async def delete_consumer(bus: Requester, stream: str, durable: str) -> Config |
     return config
 
 
+async def count_unhandled(bus: Requester, stream: str, durable: str) -> Unhandled:
+    """Count what a consumer has not finished; nothing, if there is none.
+
+    Raises:
+        BusUnavailable: JetStream does not answer or has no leader now.
+        ConfigError: JetStream refuses.
+    """
+    try:
+        found = await _ask(bus, f"CONSUMER.INFO.{stream}.{durable}", None)
+    except ApiRefusal as refusal:
+        if refusal.err_code in (_CONSUMER_NOT_FOUND, _STREAM_NOT_FOUND):
+            return Unhandled(0, 0)
+        raise refusal.translated(f"consumer {durable} of {stream}") from refusal
+    return Unhandled(found.num_pending, found.num_ack_pending)
+
+
 async def _find(bus: Requester, call: str, missing: int) -> Config | None:
     try:
-        return await _ask(bus, call, None)
+        return (await _ask(bus, call, None)).config
     except ApiRefusal as refusal:
         if refusal.err_code == missing:
             return None
         raise
 
 
-async def _ask(bus: Requester, call: str, body: Config | None) -> Config:
+async def _ask(bus: Requester, call: str, body: Config | None) -> _Answer:
     payload = b"" if body is None else msgspec.json.encode(body)
     try:
         data = await bus.request(f"$JS.API.{call}", payload, _API_SECONDS)
@@ -211,4 +241,4 @@ async def _ask(bus: Requester, call: str, body: Config | None) -> Config:
     if answer.error is not None:
         error = answer.error
         raise ApiRefusal(error.code, error.err_code, error.description)
-    return answer.config
+    return answer

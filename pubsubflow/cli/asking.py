@@ -4,7 +4,6 @@ import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
@@ -29,10 +28,10 @@ class Asking:
         json: Answer in JSON.
     """
 
-    server: Annotated[str | None, Parameter(negative=())] = None
+    server: str | None = None
     home: Path | None = None
     config: Path | None = None
-    json: Annotated[bool, Parameter(negative=())] = False
+    json: bool = False
 
     def client(self) -> Client:
         """Return a client for the daemon.

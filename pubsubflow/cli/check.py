@@ -2,10 +2,8 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
 
 import anyio
-from cyclopts import Parameter
 from msgspec import Struct
 from rich.text import Text
 
@@ -32,7 +30,7 @@ def check(
     /,
     *,
     config: Path | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: bool = False,
 ) -> int:
     """Import DAG files here, without a daemon; fails if one of them cannot be imported.
 

@@ -54,17 +54,8 @@ def up(
     """
     if parent is not None:
         follow_parent(parent, sys.stdin.fileno(), signal.SIGTERM)
-    settings = _settings(
-        config,
-        {
-            "home": home,
-            "api.host": host,
-            "api.port": port,
-            "log.level": log_level,
-            "log.format": log_format,
-        },
-        quiet=True,
-    )
+    flags = _flags(home, host, port, log_level, log_format)
+    settings = _settings(config, flags, quiet=True)
     greet = partial(_greet, settings.home) if ready_fd is None else partial(_notify, ready_fd)
     _run(settings, roles=ROLES, dags=_folder(dags), embedded=True, greet=greet)
 
@@ -99,20 +90,10 @@ def daemon(
         log_format: The form of what it writes.
         ready_fd: A file descriptor to which the URL is written once all is ready.
     """
-    played = frozenset(part.strip() for part in roles.split(",") if part.strip())
-    settings = _settings(
-        config,
-        {
-            "home": home,
-            "nats.url": nats_url,
-            "postgres.url": postgres_url,
-            "api.host": host,
-            "api.port": port,
-            "log.level": log_level,
-            "log.format": log_format,
-        },
-        quiet=False,
-    )
+    played = frozenset(filter(None, map(str.strip, roles.split(","))))
+    flags = _flags(home, host, port, log_level, log_format)
+    flags |= {"nats.url": nats_url, "postgres.url": postgres_url}
+    settings = _settings(config, flags, quiet=False)
     if played - {"worker"} and not settings.postgres.url:
         raise ConfigError(
             "these roles need a Postgres: name yours with --postgres-url, or start `pubsubflow "
@@ -120,6 +101,22 @@ def daemon(
         )
     greet = _say_nothing if ready_fd is None else partial(_notify, ready_fd)
     _run(settings, roles=played, dags=dags, embedded=False, greet=greet)
+
+
+def _flags(
+    home: Path | None,
+    host: str | None,
+    port: int | None,
+    log_level: Level | None,
+    log_format: Form | None,
+) -> dict[str, object]:
+    return {
+        "home": home,
+        "api.host": host,
+        "api.port": port,
+        "log.level": log_level,
+        "log.format": log_format,
+    }
 
 
 def _settings(file: Path | None, flags: dict[str, object], *, quiet: bool) -> Config:

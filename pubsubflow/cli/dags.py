@@ -27,10 +27,16 @@ def list_dags(*, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
     if asking.json:
         showing.show_list(found.items)
         return
-    table = showing.table("dag", "schedule", "runs", "last run", "next", "file", right=["runs"])
+    listing = showing.Listing(
+        *("dag", "runs", "last run", "next", "schedule", "file"),
+        narrow=5,
+        right=["runs"],
+        elastic=["schedule", "file"],
+    )
     for dag in found.items:
-        table.add_row(dag.dag_id, dag.schedule, _runs(dag), _last(dag), _next(dag), dag.file)
-    showing.show(table if table.row_count else "no DAGs")
+        following = showing.brief(dag.next_tick)
+        listing.row(dag.dag_id, _runs(dag), _last(dag), following, dag.schedule, dag.file)
+    listing.show(none="no DAGs")
     for error in found.import_errors:
         showing.show("", Text(f"{error.file} cannot be imported: {error.error}", "red"))
 
@@ -49,23 +55,25 @@ def show_dag(dag: str, /, *, asking: Asking = _DEFAULT) -> None:
         return
     showing.show(_facts(found))
     if found.inputs:
-        table = showing.table("input", "events not consumed yet", right=["events not consumed yet"])
+        showing.show("")
+        listing = showing.Listing("input", "not consumed yet", right=["not consumed yet"])
         for place in found.inputs:
-            table.add_row(place.dataset, str(place.pending))
-        showing.show("", table)
-    showing.show("", _graph(found))
+            listing.row(place.dataset, str(place.pending))
+        listing.show(none="")
+    showing.show("")
+    _show_tasks(found)
 
 
 def trigger_dag(
     dag: str,
     /,
     *,
-    param: Annotated[tuple[str, ...], Parameter(alias="-p", negative=())] = (),
+    param: Annotated[tuple[str, ...], Parameter(alias="-p")] = (),
     params: str | None = None,
     logical_time: Moment = None,
     partition: str | None = None,
     run_key: str | None = None,
-    wait: Annotated[bool, Parameter(negative=())] = False,
+    wait: bool = False,
     asking: Asking = _DEFAULT,
 ) -> int:
     """Start a run.
@@ -138,12 +146,8 @@ def _last(dag: DagView) -> Text:
     if dag.last_run is None:
         return Text("")
     return Text.assemble(
-        showing.state(dag.last_run.state), f" {showing.moment(dag.last_run.created_at)}"
+        showing.state(dag.last_run.state), f" {showing.brief(dag.last_run.created_at)}"
     )
-
-
-def _next(dag: DagView) -> str:
-    return showing.moment(dag.next_tick) or ""
 
 
 def _facts(dag: DagDetail) -> Table:
@@ -171,15 +175,16 @@ def _last_line(dag: DagDetail) -> Text:
     return Text.assemble(_last(dag), f" {dag.last_run.run_id}" if dag.last_run else "")
 
 
-def _graph(dag: DagDetail) -> Table:
-    table = showing.table("task", "kind", "after", "emits", "retries", right=["retries"])
+def _show_tasks(dag: DagDetail) -> None:
+    listing = showing.Listing(
+        "task", "kind", "retries", "after", "emits", right=["retries"], elastic=["after", "emits"]
+    )
     for task in dag.graph:
-        mapped = " (mapped)" if task.mapped else ""
-        table.add_row(
+        listing.row(
             task.task_id,
-            task.operator + mapped,
+            task.operator + " (mapped)" * task.mapped,
+            str(task.retries or ""),
             ", ".join(task.upstream),
             ", ".join(task.outlets),
-            str(task.retries or ""),
         )
-    return table
+    listing.show(none="no tasks")

@@ -36,11 +36,11 @@ def list_datasets(*, limit: int | None = None, asking: Asking = _DEFAULT) -> Non
         if asking.json:
             showing.show_list(found)
             return
-        table = showing.table("dataset", "last event", "wakes")
+        listing = showing.Listing("dataset", "last event", "wakes", elastic=["wakes"])
         for each in found:
-            last = showing.moment(each.last_event_at)
-            table.add_row(each.dataset, last, ", ".join(each.consumers))
-    showing.show(table if table.row_count else "no datasets")
+            last = showing.brief(each.last_event_at)
+            listing.row(each.dataset, last, ", ".join(each.consumers))
+    listing.show(none="no datasets")
 
 
 def emit_event(
@@ -48,7 +48,7 @@ def emit_event(
     /,
     *,
     extra: str | None = None,
-    set_: Annotated[tuple[str, ...], Parameter(name=["--set", "-s"], negative=())] = (),
+    set_: Annotated[tuple[str, ...], Parameter(name=["--set", "-s"])] = (),
     partition: str | None = None,
     time: Moment = None,
     id: str | None = None,
@@ -92,7 +92,7 @@ def list_events(
         dataset: Only events of this URI.
         fate: Tell what became of each for every DAG that subscribes.
         event: Only the event of this id, with its fate.
-        limit: How many at most.
+        limit: How many at most; 20 if left out.
         asking: Which daemon to ask, and the form of the answer.
     """
     with asking.client() as client:
@@ -104,12 +104,16 @@ def list_events(
         if asking.json:
             showing.show_list(found)
             return
-        table = showing.table("event", "dataset", "time", "from", "extra")
+        listing = showing.Listing(
+            *("event", "time", "dataset", "from", "extra"),
+            narrow=3,
+            elastic=["dataset", "from", "extra"],
+        )
         for each in found:
             by = each.source if each.dag_id is None else f"{each.dag_id}.{each.task_id}"
-            time = showing.moment(each.time)
-            table.add_row(each.event_id, each.dataset, time, by, showing.compact(each.extra))
-    showing.show(table if table.row_count else "no events")
+            time = showing.brief(each.time)
+            listing.row(each.event_id, time, each.dataset, by, showing.compact(each.extra))
+    listing.show(none="no events")
 
 
 def _tell_fates(found: Iterator[EventFate], *, json: bool) -> None:

@@ -4,11 +4,9 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
 
 import anyio
 import msgspec
-from cyclopts import Parameter
 
 from pubsubflow.cli import showing
 from pubsubflow.config import Config, load_config
@@ -18,15 +16,13 @@ from pubsubflow.store import migrate
 from pubsubflow.store.database import Database
 from pubsubflow.telemetry import set_up_logging
 
-Json = Annotated[bool, Parameter(negative=())]
-
 
 def migrate_database(
     *,
     postgres_url: str | None = None,
     home: Path | None = None,
     config: Path | None = None,
-    json: Json = False,
+    json: bool = False,
 ) -> None:
     """Bring the tables up to date; a daemon does it by itself when it starts.
 
@@ -45,7 +41,7 @@ def check_database(
     postgres_url: str | None = None,
     home: Path | None = None,
     config: Path | None = None,
-    json: Json = False,
+    json: bool = False,
 ) -> int:
     """Tell whether the tables are up to date; fails if not.
 

@@ -4,9 +4,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
 from msgspec import Struct
 from rich.text import Text
 
@@ -36,7 +35,7 @@ def demo(
     *,
     home: Path | None = None,
     port: int = 0,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: bool = False,
 ) -> int:
     """Run four DAGs on a year of departures from New York: one event comes in, a report comes out.
 

@@ -37,7 +37,9 @@ def list_letters(
         if asking.json:
             showing.show_list(found)
             return
-        table = showing.table("letter", "kind", "for", "created", "sent again", "why")
+        table = showing.table(
+            "letter", "kind", "for", "created", "sent again", "why", elastic=["why"]
+        )
         for letter in found:
             table.add_row(
                 str(letter.id),

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from pubsubflow.errors import (
     ConfigError,
@@ -124,6 +124,7 @@ def make_app() -> App:
     app = App(
         name="pubsubflow",
         help_format="plaintext",
+        default_parameter=Parameter(negative=(), show_default=False),
         help="Datasets in, runs out, in milliseconds. With --debug, errors show their traceback.",
     )
     for group, (text, commands) in _COMMANDS.items():

@@ -32,7 +32,7 @@ def list_runs(
     Args:
         dag: Only runs of this DAG.
         state: Only runs in this state now.
-        limit: How many at most.
+        limit: How many at most; 20 if left out.
         asking: Which daemon to ask, and the form of the answer.
     """
     with asking.client() as client:
@@ -40,17 +40,22 @@ def list_runs(
         if asking.json:
             showing.show_list(found)
             return
-        table = showing.table("run", "dag", "state", "created", "took", "why", right=["took"])
+        listing = showing.Listing(
+            *("run", "dag", "state", "created", "took", "why"),
+            narrow=5,
+            right=["took"],
+            elastic=["dag", "why"],
+        )
         for run in found:
-            table.add_row(
+            listing.row(
                 run.run_id,
                 run.dag_id,
                 showing.state(run.state),
-                showing.moment(run.created_at),
+                showing.brief(run.created_at),
                 showing.duration(run.started_at, run.ended_at),
                 run.cause,
             )
-    showing.show(table if table.row_count else "no runs")
+    listing.show(none="no runs")
 
 
 def show_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
@@ -65,7 +70,8 @@ def show_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
         if asking.json:
             showing.show_json(found)
             return
-        showing.show(_facts(found), "", tasks_table(client.tasks(run)))
+        showing.show(_facts(found), "")
+        show_tasks(client.tasks(run))
         for line in failures(client, found):
             showing.show(Text(line, "red"))
 
@@ -141,19 +147,25 @@ def why(run: RunView) -> str:
     return run.cause if run.cause.startswith(run.kind) else f"{run.kind}: {run.cause}"
 
 
-def tasks_table(tasks: Iterable[TaskView]) -> Table:
-    """Return a table of task instances."""
-    table = showing.table("task", "state", "attempt", "took", "started", right=["attempt", "took"])
+def show_tasks(tasks: Iterable[TaskView]) -> None:
+    """Print task instances."""
+    listing = showing.Listing(
+        *("task", "state", "attempt", "took", "started", "worker"),
+        narrow=5,
+        right=["attempt", "took"],
+        elastic=["worker"],
+    )
     for task in tasks:
         index = "" if task.map_index is None else f".{task.map_index}"
-        table.add_row(
+        listing.row(
             task.task_id + index,
             showing.state(task.state),
             str(task.attempt or ""),
             showing.duration(task.started_at, task.ended_at),
-            showing.moment(task.started_at),
+            showing.brief(task.started_at),
+            task.worker,
         )
-    return table
+    listing.show(none="no tasks")
 
 
 def _facts(run: RunDetail) -> Table:

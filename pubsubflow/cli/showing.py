@@ -1,8 +1,8 @@
 """What commands print: JSON for programs, tables and lines for people."""
 
 import sys
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
 from functools import cache
 
 import msgspec
@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 _WIDE = 400
+_BROAD = 100
+_LEAST = 6
 _MINUTE, _HOUR = 60, 3600
 _STYLES = {
     "success": "green",
@@ -77,23 +79,55 @@ def show_line(value: object) -> None:
     sys.stdout.flush()
 
 
-def table(*columns: str, right: Iterable[str] = ()) -> Table:
-    """Return a table without lines.
-
-    Args:
-        columns: Headings; the first column is never cut.
-        right: Which of them hold numbers.
-    """
+def table(*columns: str, right: Collection[str] = (), elastic: Collection[str] = ()) -> Table:
+    """Return a table without lines; see `Listing` for the arguments."""
     made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    numbers = set(right)
-    for place, name in enumerate(columns):
+    for name in columns:
         made.add_column(
             name,
-            justify="right" if name in numbers else "left",
-            no_wrap=not place or name in numbers or name in ("state", "run", "created"),
-            overflow="fold" if not place else "ellipsis",
+            justify="right" if name in right else "left",
+            no_wrap=name not in elastic,
+            overflow="ellipsis" if name in elastic else "fold",
+            min_width=min(len(name), _LEAST) if name in elastic else None,
         )
     return made
+
+
+class Listing:
+    """A table without lines, one row a line.
+
+    Args:
+        columns: Headings, the most important first.
+        narrow: How many of them a narrow terminal shows; all if left out.
+        right: Those that hold numbers.
+        elastic: Those that are cut where the terminal is too narrow; the others never are.
+    """
+
+    def __init__(
+        self,
+        *columns: str,
+        narrow: int | None = None,
+        right: Collection[str] = (),
+        elastic: Collection[str] = (),
+    ) -> None:
+        self._shown = columns if console().width >= _BROAD else columns[:narrow]
+        self._elastic = elastic
+        self._table = table(*self._shown, right=right, elastic=elastic)
+
+    def row(self, *cells: str | Text | None) -> None:
+        """Add a row, with a cell for every column, also those that are not shown."""
+        shown = zip(self._shown, cells, strict=False)
+        self._table.add_row(*(self._cell(name, cell) for name, cell in shown))
+
+    def show(self, *, none: str) -> None:
+        """Print it, or a line if it has no rows."""
+        show(self._table if self._table.row_count else none)
+
+    def _cell(self, name: str, cell: str | Text | None) -> Text:
+        text = cell if isinstance(cell, Text) else Text(cell or "")
+        if name in self._elastic:
+            text.no_wrap, text.overflow = True, "ellipsis"
+        return text
 
 
 def facts(pairs: Iterable[tuple[str, RenderableType | None]]) -> Table:
@@ -115,6 +149,15 @@ def state(name: str) -> Text:
 def moment(time: datetime | None) -> str | None:
     """Write a moment in local time, to the second."""
     return None if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def brief(time: datetime | None) -> str | None:
+    """Write a moment in local time in few letters: the time of today, or else the day too."""
+    if time is None:
+        return None
+    local = time.astimezone()
+    today = local.date() == datetime.now(UTC).astimezone().date()
+    return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
 
 
 def duration(start: datetime | None, end: datetime | None) -> str:

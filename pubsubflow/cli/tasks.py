@@ -7,7 +7,7 @@ from rich.text import Text
 
 from pubsubflow.cli import showing
 from pubsubflow.cli.asking import Asking
-from pubsubflow.cli.runs import tasks_table
+from pubsubflow.cli.runs import show_tasks
 from pubsubflow.model.views import LogLine
 
 _DEFAULT = Asking()
@@ -27,7 +27,7 @@ def list_tasks(run: str, /, *, limit: int | None = None, asking: Asking = _DEFAU
         if asking.json:
             showing.show_list(found)
         else:
-            showing.show(tasks_table(found))
+            show_tasks(found)
 
 
 def show_logs(
@@ -37,7 +37,7 @@ def show_logs(
     *,
     attempt: int | None = None,
     map_index: int | None = None,
-    follow: Annotated[bool, Parameter(alias="-f", negative=())] = False,
+    follow: Annotated[bool, Parameter(alias="-f")] = False,
     asking: Asking = _DEFAULT,
 ) -> None:
     """Print the output of a task.

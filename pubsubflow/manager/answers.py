@@ -1,5 +1,7 @@
 """Answers what workers ask: code, large results, many events. Workers hold no connection."""
 
+from contextlib import suppress
+
 import anyio
 import msgspec
 import structlog
@@ -8,11 +10,14 @@ from msgspec import Raw
 
 from pubsubflow.bus import Message
 from pubsubflow.errors import Unavailable
+from pubsubflow.manager.vigil import Vigil
 from pubsubflow.model.messages import (
     Ask,
     AskEvents,
+    AskLease,
     AskResult,
     AskSource,
+    Lease,
     Piece,
     decode_ask,
     encode,
@@ -24,21 +29,31 @@ log = structlog.get_logger()
 
 PIECE_BYTES = 512 * 1024
 EVENTS_A_PIECE = 500
+SILENT_SECONDS = 9.0
+BEAT_SECONDS = 4.0
 _NIL = b"\xc0"
 _list = msgspec.msgpack.Decoder(list[Raw]).decode
 
 
 class Answers:
-    """A few tasks that answer questions side by side."""
+    """A few tasks that answer questions side by side.
 
-    def __init__(self, database: Database, *, tasks: int = 3) -> None:
+    Args:
+        database: Postgres.
+        vigil: Since when workers are heard.
+        tasks: How many.
+    """
+
+    def __init__(self, database: Database, vigil: Vigil, *, tasks: int = 3) -> None:
         self._asked = Asked(database)
+        self._vigil = vigil
         self._tasks = tasks
         self._send, self._receive = anyio.create_memory_object_stream[Message](100_000)
 
     def asked(self, message: Message) -> None:
-        """Take a question."""
-        self._send.send_nowait(message)
+        """Take a question; one that comes too late goes to another manager when asked again."""
+        with suppress(anyio.ClosedResourceError):
+            self._send.send_nowait(message)
 
     async def run(
         self,
@@ -47,7 +62,7 @@ class Answers:
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Answer until `stopping` is set."""
-        async with anyio.create_task_group() as group:
+        async with self._send, self._receive, anyio.create_task_group() as group:
             for _ in range(self._tasks):
                 group.start_soon(self._answer_all)
             task_status.started()
@@ -59,7 +74,8 @@ class Answers:
             try:
                 piece = await self._answer(decode_ask(message.data))
             except Unavailable as error:
-                log.warning("manager.question_unanswered", reason=str(error))
+                self._vigil.restart()
+                log.debug("manager.question_unanswered", reason=str(error))
                 continue  # it is asked again
             except Exception as error:
                 log.exception("manager.question_refused")
@@ -71,7 +87,19 @@ class Answers:
             return _cut(await self._asked.source(ask.hash), ask.offset, f"no source {ask.hash}")
         if isinstance(ask, AskEvents):
             return await self._events(ask)
+        if isinstance(ask, AskLease):
+            return Piece(encode(await self._lease(ask)), 1)
         return _cut(await self._result(ask), ask.offset, "that task has no result")
+
+    async def _lease(self, ask: AskLease) -> Lease:
+        holder = await self._asked.lease(ask)
+        if holder is None:
+            return Lease.VOID
+        if holder.worker in (None, ask.worker) or holder.silent_seconds is None:
+            return Lease.FREE
+        # Just back, we have not heard from anybody yet: the holder may well live.
+        heard = holder.silent_seconds < SILENT_SECONDS or self._vigil.seconds < BEAT_SECONDS
+        return Lease.TAKEN if heard else Lease.FREE
 
     async def _events(self, ask: AskEvents) -> Piece:
         events, total = await self._asked.events(ask.run, ask.offset, EVENTS_A_PIECE)

@@ -124,6 +124,9 @@ class Fold:
             admission=admission,
         )
         await gates.settle(items)
+        for item in items:
+            if isinstance(item.what, CancelRun):
+                item.answer = None
         await write(ledger, transaction)
         orders = await Dispatch(ledger, transaction).build()
         return Folded(orders, ledger)
@@ -212,12 +215,16 @@ class Fold:
         _take_in(ledger, await transaction.fetch_rows("read_live_tasks", asked))
         if whole:
             _take_in(ledger, await transaction.fetch("read_run_live_tasks", sorted(whole)))
+        origins = _origins(items, ledger)
+        _take_in(ledger, await transaction.fetch_rows("read_live_tasks", origins))
 
     @staticmethod
     async def _find_run(run_id: UUID, item: Item, transaction: FoldTransaction) -> Row | None:
         rows = await transaction.fetch("find_runs", [run_id])
         if not rows:
             item.error = NotFound("run", str(run_id))
+            return None
+        if item.tried and rows[0]["state"] == "cancelled":
             return None
         if rows[0]["state"] not in ("queued", "running"):
             item.error = InvalidInput(f"run {run_id} has ended: {rows[0]['state']}")
@@ -240,7 +247,7 @@ class Fold:
         elif isinstance(what, CancelRun):
             run = ledger.runs.get(item.answer["id"]) if item.answer is not None else None
             if run is not None and run.outcome is None:
-                running.cancel(run, what.reason)
+                running.cancel(run, printable(what.reason))
 
     def _take(
         self, item: Item, what: PostEvents, ledger: Ledger, origins: dict[Place, Origin]
@@ -301,6 +308,22 @@ def check_event(event: NewEvent, key: str | None) -> None:
             "store the data elsewhere and send where it is"
         )
     check_key(key)
+
+
+def _origins(items: Sequence[Item], ledger: Ledger) -> list[tuple[int, int, int]]:
+    """Name what a chained result came from that is not at hand: it may still be to come."""
+    keys: set[tuple[int, int, int]] = set()
+    for item in items:
+        what = item.what
+        if not isinstance(what, ResultMessage) or what.after == NO_NODE:
+            continue
+        run = ledger.runs.get(what.run)
+        if run is None or run.progress.nodes[what.node].complete:
+            continue
+        line = [what.node, *run.line_before(what.node)]
+        if not any((node, NOT_MAPPED) in run.live for node in line):
+            keys.update((what.run, node, NOT_MAPPED) for node in line)
+    return sorted(keys)
 
 
 def _take_in(ledger: Ledger, rows: Sequence[Row]) -> None:

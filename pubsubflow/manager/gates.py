@@ -25,6 +25,7 @@ from pubsubflow.model.calls import (
 )
 from pubsubflow.model.cells import decode_cell
 from pubsubflow.model.conditions import Latest
+from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction, Row
 
 HISTORY_A_READ = 10_000
@@ -335,7 +336,8 @@ class Gates:
         item.answer = None
         gate.queued -= 1
         gate.changed = True
-        await self._transaction.fetch("close_runs", [number], ["cancelled"], [what.reason])
+        reason = printable(what.reason)
+        await self._transaction.fetch("close_runs", [number], ["cancelled"], [reason])
 
     async def _resend(self, item: Item, what: Resend, letter: Row) -> None:
         """Try a dead letter again: publish the message, or make the run."""

@@ -23,7 +23,7 @@ class Item:
 
     Attributes:
         what: The message or the call; an exception when the bytes say nothing.
-        subject: Where it came from, for the dead letters.
+        subject: Where it came from, for the dead letters; empty for what did not come by bus.
         payload: Its bytes, likewise.
         done: Called after the commit with the answer.
         failed: Called when it cannot be folded; the error is the sender's.

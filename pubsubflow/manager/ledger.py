@@ -4,7 +4,7 @@ Messages of one batch that concern the same run, task or gate meet here, so that
 or a burst of events costs one row each, not one a step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -97,6 +97,13 @@ class RunWork:
         if self._facts is None:
             self._facts = decode_run_info(self.info)
         return self._facts
+
+    def line_before(self, node: int) -> Iterator[int]:
+        """Yield a node's only upstream node, and so on: where a chain may have come from."""
+        tasks = self.version.spec.tasks
+        while len(tasks[node].upstream) == 1:
+            (node,) = tasks[node].upstream
+            yield node
 
 
 class LoggedEvent(Struct):

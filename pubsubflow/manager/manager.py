@@ -21,6 +21,7 @@ from pubsubflow.manager.answers import Answers
 from pubsubflow.manager.fold import Fold, Folded
 from pubsubflow.manager.inputs import Item
 from pubsubflow.manager.news import publish_news
+from pubsubflow.manager.vigil import Vigil
 from pubsubflow.model.calls import Call, PostEvents, Timer, TimersDue
 from pubsubflow.model.messages import (
     NO_NODE,
@@ -71,6 +72,8 @@ _DECODERS: dict[str, Callable[[bytes], Any]] = {
     Subjects.EVENT: _read_published,
 }
 
+_MAX_DOUBLINGS = 6
+
 
 class ManagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the manager works.
@@ -78,7 +81,8 @@ class ManagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     Attributes:
         batch: Messages in one transaction at most.
         credit: Messages from the bus held at once at most.
-        too_early_seconds: After how long a result that overtook another one comes again.
+        too_early_seconds: After how long a result that overtook another one comes again; each
+            time twice as long, up to 64 times.
     """
 
     batch: int = 500
@@ -111,6 +115,7 @@ class Manager:
         self._settings = settings or ManagerSettings()
         self._listens = listens
         self._fold = fold or Fold()
+        self._vigil = Vigil(bus)
         self._waiting: deque[Item] = deque()
         self._pause = 0.0
         self._wake = anyio.Event()
@@ -159,7 +164,7 @@ class Manager:
         _give_up(self._waiting)
 
     async def _listen(self, group: anyio.abc.TaskGroup, stopping: anyio.Event) -> None:
-        answers = Answers(self._database)
+        answers = Answers(self._database, self._vigil)
         await group.start(answers.run, stopping)
         await group.start(self._hear, Subjects.ASK, answers.asked, stopping)
         await group.start(self._hear, Subjects.HEARTBEAT, self._heard, stopping)
@@ -195,11 +200,16 @@ class Manager:
                 what,
                 done=lambda _: self._done(delivery.ack),
                 failed=lambda _: self._done(delivery.term),
-                later=lambda: self._done(partial(delivery.nak, self._settings.too_early_seconds)),
+                later=lambda: self._done(partial(delivery.nak, self._later(delivery))),
                 subject=delivery.subject,
                 payload=delivery.data,
             )
         )
+
+    def _later(self, delivery: Delivery) -> float:
+        """Let what came too early come again soon, and ever later while it is too early."""
+        doublings = min(delivery.attempts - 1, _MAX_DOUBLINGS)
+        return self._settings.too_early_seconds * (1 << doublings)
 
     def _done(self, answer: Callable[[], None]) -> None:
         try:
@@ -224,6 +234,7 @@ class Manager:
                     await self._fold_on(connection, batch, stopping)
                     return
             except Unavailable as error:
+                self._vigil.restart()
                 if not self._pause:
                     log.warning("manager.store_away", reason=str(error))
                 if stopping.is_set():
@@ -326,7 +337,7 @@ class Manager:
             await self._refuse_timers(connection, item.what.timers, error)
             item.done(None)
             return
-        if item.payload:
+        if item.subject:
             await self._bury(connection, item.subject, item.payload, error)
             if isinstance(item.what, ResultMessage):
                 self._waiting.appendleft(_failure(item.what, error))

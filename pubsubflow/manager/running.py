@@ -86,15 +86,19 @@ class Running:
         )
 
     def too_early(self, message: ResultMessage) -> bool:
-        """Whether a chained result overtook the one before it, which is still to come."""
-        if message.after == NO_NODE:
-            return False
+        """Whether a chained result overtook one before it, which is still to come.
+
+        That one is live with the same delivery: later ones are another chain's.
+        """
         run = self._ledger.runs.get(message.run)
-        return (
-            run is not None
-            and (message.node, message.map_index) not in run.live
-            and (message.after, NOT_MAPPED) in run.live
-        )
+        if message.after == NO_NODE or run is None or (message.node, NOT_MAPPED) in run.live:
+            return False
+        for node in run.line_before(message.node):
+            task = run.live.get((node, NOT_MAPPED))
+            if task is not None:
+                foreign = task.chained and task.worker != message.worker
+                return task.delivery == message.delivery and not foreign
+        return False
 
     def finished(self, message: ResultMessage) -> None:
         """Fold how an attempt ended; a void fence changes nothing."""
@@ -144,6 +148,7 @@ class Running:
         for key in steps.ready:
             task = LiveTask(queued_at=self._ledger.now)
             if chained is not None and key == (chained.then, NOT_MAPPED):
+                task.delivery = chained.delivery
                 task.state = TaskState.RUNNING
                 task.chained = True
                 task.worker = chained.worker
@@ -189,7 +194,7 @@ class Running:
             return
         if task.attempt != timer.attempt:
             return
-        self._hand_out(run, key, task, attempt=task.attempt + 1, delivery=1)
+        self._hand_out(run, key, task, task.attempt + 1)
 
     def run_late(self, timer: Timer) -> None:
         """A run has outlived its DAG's timeout."""
@@ -205,7 +210,7 @@ class Running:
         for run in self._ledger.runs.values():
             for key, task in run.live.items():
                 if task.chained and task.worker == worker:
-                    self._hand_out(run, key, task, task.attempt, task.delivery + 1)
+                    self._hand_out(run, key, task, task.attempt)
 
     def _fenced(self, message: ResultMessage | StartedMessage) -> LiveTask | None:
         run = self._ledger.runs.get(message.run)
@@ -242,9 +247,9 @@ class Running:
             )
         )
         if isinstance(verdict, Redeliver):
-            self._hand_out(run, key, task, task.attempt, task.delivery + 1)
+            self._hand_out(run, key, task, task.attempt)
         elif verdict.at <= now:
-            self._hand_out(run, key, task, task.attempt + 1, 1)
+            self._hand_out(run, key, task, task.attempt + 1)
         else:
             task.state = TaskState.UP_FOR_RETRY
             task.chained, task.worker, task.changed = False, None, True
@@ -253,10 +258,9 @@ class Running:
             )
         return True
 
-    def _hand_out(
-        self, run: RunWork, key: tuple[int, int], task: LiveTask, attempt: int, delivery: int
-    ) -> None:
-        task.attempt, task.delivery = attempt, delivery
+    def _hand_out(self, run: RunWork, key: tuple[int, int], task: LiveTask, attempt: int) -> None:
+        """Hand a task out again, under a delivery that no earlier chain through it had."""
+        task.attempt, task.delivery = attempt, task.delivery + 1
         task.state, task.chained, task.worker, task.started_at = TaskState.QUEUED, False, None, None
         task.changed = True
         run.dispatch.append(key)

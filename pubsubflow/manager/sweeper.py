@@ -4,6 +4,9 @@ It finds tasks whose message may be lost (the manager died between commit and pu
 its store) and publishes them again: while the first message is outstanding that is refused, so a
 backlog is never doubled. Workers that fell silent are declared gone, through the bus, so that
 their last results are folded first.
+
+Nothing is held against anybody that may be our own fault: silence counts only while both servers
+have been at hand, and a task whose result may be among those not folded yet is not lost.
 """
 
 import anyio
@@ -11,11 +14,13 @@ import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
-from pubsubflow.bus import Bus
+from pubsubflow.bus import STREAM_IN, Bus
+from pubsubflow.bus.puller import ACK_WAIT_SECONDS
 from pubsubflow.errors import MessageRefused, Unavailable
 from pubsubflow.manager.dispatch import Dispatch
 from pubsubflow.manager.ledger import Ledger, LiveTask, RunWork, decode_progress
 from pubsubflow.manager.versions import Versions
+from pubsubflow.manager.vigil import Vigil
 from pubsubflow.model.messages import GoneMessage, Subjects, TaskMessage, encode
 from pubsubflow.model.states import TaskState
 from pubsubflow.store.database import Database
@@ -50,6 +55,7 @@ class Sweeper:
         self._bus = bus
         self._settings = settings or SweeperSettings()
         self._versions = Versions(1000)
+        self._vigil = Vigil(bus)
 
     async def run(
         self,
@@ -59,34 +65,58 @@ class Sweeper:
     ) -> None:
         """Sweep until `stopping` is set."""
         task_status.started()
+        pause = self._settings.every_seconds
         while not stopping.is_set():
-            with anyio.move_on_after(self._settings.every_seconds):
+            with anyio.move_on_after(pause):
                 await stopping.wait()
                 return
+            pause = self._settings.every_seconds
             try:
                 with anyio.fail_after(30):
-                    await self.sweep()
+                    if await self._sweep_fairly() >= self._settings.tasks:
+                        pause = 0  # a whole stream was lost: there is more
             except (Unavailable, TimeoutError) as error:
+                self._vigil.restart()
                 log.debug("sweeper.postponed", reason=str(error))
 
-    async def sweep(self) -> None:
-        """Sweep once."""
-        settings = self._settings
+    async def sweep(self) -> int:
+        """Sweep once, whatever the circumstances; return how many tasks were published again."""
+        await self._bury_workers()
+        return await self._publish_again(self._settings.undelivered_seconds)
+
+    async def _sweep_fairly(self) -> int:
+        settings, watched = self._settings, self._vigil.seconds
         async with self._database.connection() as connection:
-            transaction = FoldTransaction(connection)
-            dead = await transaction.fetch("find_dead_workers", settings.worker_seconds)
-            lost = await transaction.fetch(
-                "find_undelivered",
-                settings.undelivered_seconds,
-                settings.worker_seconds,
-                settings.tasks,
+            await connection.fetchval("SELECT 1")
+        if watched >= settings.worker_seconds:
+            await self._bury_workers()
+        unfolded = await self._bus.count_unhandled(STREAM_IN, "managers")
+        seconds = settings.undelivered_seconds
+        if unfolded.delivered:  # perhaps to a manager that is no more: they come again
+            seconds += ACK_WAIT_SECONDS
+        if unfolded.waiting or watched < settings.undelivered_seconds:
+            return 0
+        return await self._publish_again(seconds)
+
+    async def _bury_workers(self) -> None:
+        async with self._database.connection() as connection:
+            dead = await FoldTransaction(connection).fetch(
+                "find_dead_workers", self._settings.worker_seconds
             )
-            orders = await self._orders(lost, transaction)
         for row in dead:
             log.warning("worker.gone", worker=row["worker"])
             await self._bus.publish_durable(
                 f"{Subjects.GONE}.0", encode(GoneMessage(row["worker"]))
             )
+
+    async def _publish_again(self, undelivered_seconds: float) -> int:
+        settings = self._settings
+        async with self._database.connection() as connection:
+            transaction = FoldTransaction(connection)
+            lost = await transaction.fetch(
+                "find_undelivered", undelivered_seconds, settings.worker_seconds, settings.tasks
+            )
+            orders = await self._orders(lost, transaction)
         published = 0
         for queue, order in orders:
             try:
@@ -101,6 +131,7 @@ class Sweeper:
             await FoldTransaction(connection).write(
                 "note_swept", [(row["run"], row["node"], row["map_index"]) for row in lost]
             )
+        return published
 
     async def _orders(
         self, lost: list[Row], transaction: FoldTransaction

@@ -1,9 +1,12 @@
 """Writes a ledger: one statement a table, in an order that is the same for every batch."""
 
+from typing import Any
+
 import msgspec
 
 from pubsubflow.manager.ledger import Ledger, RunWork
 from pubsubflow.model.cells import encode_cell
+from pubsubflow.model.messages import TaskError
 from pubsubflow.model.states import RunState
 from pubsubflow.store.fold import FoldTransaction
 
@@ -19,7 +22,9 @@ async def write(ledger: Ledger, transaction: FoldTransaction) -> None:
     await _write_gates(ledger, transaction)
     await _write_tasks(runs, transaction)
     await _write_runs(runs, transaction)
-    await transaction.write("record_attempts", ledger.attempts)
+    await transaction.write(
+        "record_attempts", [(*rest, _fields(error)) for *rest, error in ledger.attempts]
+    )
     await transaction.write("record_logs", ledger.logs)
     await transaction.write(
         "set_timers",
@@ -172,7 +177,7 @@ async def _write_tasks(runs: list[RunWork], transaction: FoldTransaction) -> Non
                 task.ended_at,
                 task.length,
                 task.value,
-                None if task.error is None else msgspec.structs.asdict(task.error),
+                _fields(task.error),
             )
             for run in runs
             for task in run.ended_tasks
@@ -240,3 +245,8 @@ async def _write_runs(runs: list[RunWork], transaction: FoldTransaction) -> None
     timed = [run.number for run in ended if run.version.spec.timeout_seconds is not None]
     if timed:
         await transaction.fetch("drop_run_timers", timed)
+
+
+def _fields(error: TaskError | None) -> dict[str, Any] | None:
+    """Return an error by its fields' names: on the wire it is an array."""
+    return None if error is None else msgspec.structs.asdict(error)

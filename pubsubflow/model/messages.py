@@ -70,7 +70,8 @@ class TaskMessage(Struct, frozen=True, array_like=True):
     Attributes:
         run: The run's number.
         attempt: Counted from 1; grows with every retry.
-        delivery: Grows when the same attempt must be handed out again; with `attempt` the fence.
+        delivery: Grows whenever the task is handed out again; with `attempt` the fence. What the
+            runner goes straight on with has the same one.
         kind: `async` or `sync`: which sort of runner.
         source: Content hash of the code.
         info: An encoded RunInfo.
@@ -269,7 +270,30 @@ class AskEvents(Struct, frozen=True, array_like=True, tag="events"):
     offset: int = 0
 
 
-Ask = AskSource | AskResult | AskEvents
+class Lease(StrEnum):
+    """What a manager says of a task that comes again to a worker.
+
+    FREE: it is still to be run. VOID: it is over, or handed out anew. TAKEN: another worker that
+    lives runs it.
+    """
+
+    FREE = "free"
+    VOID = "void"
+    TAKEN = "taken"
+
+
+class AskLease(Struct, frozen=True, array_like=True, tag="lease"):
+    """Ask whether to run a task that was delivered before; the answer is an encoded Lease."""
+
+    run: int
+    node: int
+    map_index: int
+    attempt: int
+    delivery: int
+    worker: str
+
+
+Ask = AskSource | AskResult | AskEvents | AskLease
 
 
 class Piece(Struct, frozen=True, array_like=True):
@@ -312,6 +336,7 @@ decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
 decode_cancel = msgspec.msgpack.Decoder(CancelOrder).decode
 decode_run_info = msgspec.msgpack.Decoder(RunInfo).decode
 decode_ask = msgspec.msgpack.Decoder(Ask).decode
+decode_lease = msgspec.msgpack.Decoder(Lease).decode
 decode_piece = msgspec.msgpack.Decoder(Piece).decode
 
 

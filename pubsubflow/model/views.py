@@ -171,7 +171,7 @@ class AttemptView(Struct, frozen=True, kw_only=True):
     """An attempt that another one followed.
 
     Attributes:
-        delivery: Grows when the same attempt was handed out again, because its process died.
+        delivery: Grows whenever the task was handed out again, also for a next attempt.
     """
 
     attempt: int

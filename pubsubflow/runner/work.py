@@ -183,7 +183,7 @@ class Work:
             self.node,
             message.map_index if first else NOT_MAPPED,
             message.attempt if first else 1,
-            message.delivery if first else 1,
+            message.delivery,
             self._settings.worker,
             outcome,
             self._started_at,

@@ -1,14 +1,28 @@
 """Reads what workers ask for."""
 
+from typing import NamedTuple
+
 import asyncpg
 import msgspec
 
-from pubsubflow.model.messages import EventInfo
+from pubsubflow.model.messages import AskLease, EventInfo
 from pubsubflow.model.structure import DagSpec
 from pubsubflow.store.database import Database
 from pubsubflow.store.queries import SQL
 
 _decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
+
+
+class Holder(NamedTuple):
+    """Who runs a task.
+
+    Attributes:
+        worker: None when nobody is known to.
+        silent_seconds: How long ago it was heard.
+    """
+
+    worker: str | None
+    silent_seconds: float | None
 
 
 class Asked:
@@ -35,6 +49,13 @@ class Asked:
             rows = await connection.fetch(SQL["read_consumed_events"], run, offset, limit)
             total = await connection.fetchval(SQL["count_consumed_events"], run)
         return [_event(row) for row in rows], total or 0
+
+    async def lease(self, ask: AskLease) -> Holder | None:
+        """Return who runs a task under a fence; None when it is not to be run any more."""
+        fence = (ask.run, ask.node, ask.map_index, ask.attempt, ask.delivery)
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["read_lease"], *fence)
+        return None if row is None else Holder(*row)
 
 
 def _event(row: asyncpg.Record) -> EventInfo:

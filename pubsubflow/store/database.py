@@ -145,9 +145,10 @@ class Database:
 
 @asynccontextmanager
 async def begin(connection: Connection) -> AsyncIterator[None]:
-    """Run one transaction; its end is shielded from cancellation."""
+    """Run one transaction; its start and its end are shielded from cancellation."""
     transaction = connection.transaction()
-    await transaction.start()
+    with anyio.CancelScope(shield=True):
+        await transaction.start()
     try:
         yield
     except BaseException:

@@ -10,7 +10,17 @@ import structlog
 
 from pubsubflow.bus import Bus
 from pubsubflow.errors import BusUnavailable
-from pubsubflow.model.messages import Ask, AskSource, Piece, Subjects, decode_piece, encode
+from pubsubflow.model.messages import (
+    Ask,
+    AskLease,
+    AskSource,
+    Lease,
+    Piece,
+    Subjects,
+    decode_lease,
+    decode_piece,
+    encode,
+)
 from pubsubflow.model.structure import SourceBundle
 
 log = structlog.get_logger(__name__)
@@ -43,6 +53,7 @@ class Asker:
         self._ask_seconds = ask_seconds
         self._bundles: OrderedDict[str, Source] = OrderedDict()
         self._wanted: dict[str, list[Callable[[Source], None]]] = {}
+        self._answered = True
 
     def source(self, hash_: str) -> Source | None:
         """Return the bundle if it is at hand."""
@@ -57,6 +68,10 @@ class Asker:
         waiting.append(use)
         if len(waiting) == 1:
             self._group.start_soon(self._fetch_source, hash_)
+
+    def want_lease(self, question: AskLease, use: Callable[[Lease], None]) -> None:
+        """Call `use` with what the managers say of a task that was delivered before."""
+        self._group.start_soon(self._fetch_lease, question, use)
 
     def answer(self, question: bytes, use: Callable[[bytes], None]) -> None:
         """Forward a runner's encoded question, and call `use` with the encoded Piece."""
@@ -74,6 +89,10 @@ class Asker:
                 else:
                     return
         use(encode(Piece(b"", 0, text)))
+
+    async def _fetch_lease(self, question: AskLease, use: Callable[[Lease], None]) -> None:
+        piece = await self._piece(question)
+        use(Lease.FREE if piece.error is not None else decode_lease(piece.data))
 
     async def _fetch_source(self, hash_: str) -> None:
         """Ask until there is an answer: until then its tasks could only fail."""
@@ -102,7 +121,14 @@ class Asker:
         payload = encode(question)
         while True:
             try:
-                return decode_piece(await self._bus.request(Subjects.ASK, payload, _ANSWER_SECONDS))
+                answer = await self._bus.request(Subjects.ASK, payload, _ANSWER_SECONDS)
             except BusUnavailable as error:
-                log.warning("worker.source_awaited", error=str(error))
+                if self._answered:
+                    log.warning("worker.managers_away", error=str(error))
+                self._answered = False
                 await anyio.sleep(_PAUSE_SECONDS)
+            else:
+                if not self._answered:
+                    log.info("worker.managers_back")
+                self._answered = True
+                return decode_piece(answer)

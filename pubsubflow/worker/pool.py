@@ -10,7 +10,14 @@ import anyio
 import anyio.abc
 import structlog
 
-from pubsubflow.model.messages import NO_NODE, Outcome, TaskError, decode_result
+from pubsubflow.model.messages import (
+    NO_NODE,
+    AskLease,
+    Lease,
+    Outcome,
+    TaskError,
+    decode_result,
+)
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.alarm import Alarm
@@ -28,6 +35,7 @@ _SLACK = 1.5
 _STANDING = (Outcome.SUCCESS, Outcome.SKIPPED)
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
+_TAKEN_SECONDS = 2.0
 
 
 class Pool:
@@ -90,13 +98,16 @@ class Pool:
         return sum(len(runner.tickets) for runner in self._runners)
 
     def submit(self, ticket: Ticket) -> None:
-        """Take a ticket; its code is fetched first if need be."""
-        source = self._asker.source(ticket.head.source)
-        self._waiting[ticket] = source
-        if source is None:
-            self._asker.want_source(ticket.head.source, partial(self._have_source, ticket))
+        """Take a ticket; its code is fetched first if need be.
+
+        One that was delivered before may be done, or be at work elsewhere: the managers know.
+        """
+        self._waiting[ticket] = None
+        if ticket.delivery.attempts > 1:
+            question = AskLease(*ticket.fence, self._runner_settings.worker)
+            self._asker.want_lease(question, partial(self._have_lease, ticket))
         else:
-            self._place(ticket)
+            self._want_source(ticket)
 
     def stop(self, ticket: Ticket, verdict: Verdict) -> None:
         """End a ticket with this verdict, by force if it does not obey."""
@@ -172,6 +183,27 @@ class Pool:
         else:
             ticket.advance(then)
             self._watch(ticket)
+
+    def _have_lease(self, ticket: Ticket, lease: Lease) -> None:
+        if ticket not in self._waiting:
+            return  # it was cancelled or given back meanwhile
+        if lease is Lease.FREE:
+            self._want_source(ticket)
+            return
+        del self._waiting[ticket]
+        if lease is Lease.VOID:
+            self._reports.drop(ticket)
+        else:
+            self._reports.give_back(ticket, _TAKEN_SECONDS)
+        self._release(ticket)
+
+    def _want_source(self, ticket: Ticket) -> None:
+        source = self._asker.source(ticket.head.source)
+        if source is None:
+            self._asker.want_source(ticket.head.source, partial(self._have_source, ticket))
+        else:
+            self._waiting[ticket] = source
+            self._place(ticket)
 
     def _have_source(self, ticket: Ticket, source: Source) -> None:
         if ticket not in self._waiting:

@@ -52,11 +52,10 @@ class Reports:
         """Publish the result of the node that the ticket runs now, after its output."""
         if ticket.lines:
             self.flush_log(ticket)
-        run, node, map_index, attempt, delivery = ticket.fence
         self._send(
-            _RESULT[run % _PARTITIONS],
+            _RESULT[ticket.head.run % _PARTITIONS],
             payload,
-            f"r.{run}.{node}.{map_index}.{attempt}.{delivery}",
+            f"r.{self._worker}.{ticket.number}.{ticket.node}",
             ticket if ticket.after == NO_NODE else None,
         )
 
@@ -105,11 +104,20 @@ class Reports:
     def give_back(self, ticket: Ticket, delay_seconds: float | None = None) -> None:
         """Give a message back to its queue, unless the manager knows already who has the rest."""
         if not ticket.stored:
-            ticket.stored = True
+            ticket.stored = ticket.returned = True
             try:
                 ticket.delivery.nak(delay_seconds)
             except BusUnavailable as error:
                 log.warning("worker.nak_unsent", error=str(error))  # it comes again by itself
+
+    def drop(self, ticket: Ticket) -> None:
+        """Acknowledge a message that needs no result."""
+        if not ticket.stored:
+            ticket.stored = True
+            try:
+                ticket.delivery.ack()
+            except BusUnavailable as error:
+                log.warning("worker.ack_unsent", error=str(error))  # it is dropped again
 
     def retry(self) -> None:
         """Send again what found the connection's buffer full."""
@@ -145,15 +153,10 @@ class Reports:
             self._refused(subject, message_id, waiting, error)
 
     def _stored(self, waiting: Waiting = None, answer: bytes = _STORED) -> None:
-        if not isinstance(waiting, Ticket):
-            if waiting is not None:
-                waiting(answer)
-        elif not waiting.stored:
-            waiting.stored = True
-            try:
-                waiting.delivery.ack()
-            except BusUnavailable as error:
-                log.warning("worker.ack_unsent", error=str(error))  # it is dropped as a duplicate
+        if isinstance(waiting, Ticket):
+            self.drop(waiting)
+        elif waiting is not None:
+            waiting(answer)
         self._underway -= 1
         if not self._underway:
             self._all_stored.set()

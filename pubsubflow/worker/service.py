@@ -59,7 +59,7 @@ class Worker:
         self._id = worker_id
         self._numbers = count(1)
         self._tickets: dict[int, Ticket] = {}
-        self._unstored: dict[int, Ticket] = {}
+        self._heads: dict[str, Ticket] = {}
         self._pools: dict[str, Pool] = {}
         self._intakes: list[Intake] = []
         self._none_left = anyio.Event()
@@ -150,9 +150,24 @@ class Worker:
                 self._intakes.append(intake)
 
     def _take(self, intake: Intake, head: TaskHead, delivery: Delivery) -> None:
+        known = self._heads.get(delivery.subject)
+        if known is not None and self._keep(known, delivery):
+            intake.done()
+            return
         ticket = Ticket(next(self._numbers) & _LARGEST_NUMBER, head, delivery, intake)
-        self._tickets[ticket.number] = self._unstored[ticket.number] = ticket
+        self._tickets[ticket.number] = self._heads[delivery.subject] = ticket
         intake.pool.submit(ticket)
+
+    @staticmethod
+    def _keep(ticket: Ticket, delivery: Delivery) -> bool:
+        """Go on with a message that comes again although we have it; return whether we do."""
+        if not ticket.stored:
+            ticket.delivery = delivery
+            return True
+        acknowledged = not ticket.returned and delivery.attempts > 1
+        if acknowledged:
+            delivery.ack()
+        return acknowledged
 
     def _on_finished(self, ticket: Ticket) -> None:
         ticket.intake.done()
@@ -191,11 +206,16 @@ class Worker:
             slots=settings.processes + settings.async_slots,
             busy=sum(pool.busy for pool in self._pools.values()),
         )
-        self._unstored = {n: ticket for n, ticket in self._unstored.items() if not ticket.stored}
+        self._heads = {
+            subject: ticket
+            for subject, ticket in self._heads.items()
+            if not ticket.stored or ticket.number in self._tickets
+        }
         try:
             self._bus.publish(Subjects.HEARTBEAT, encode(heartbeat))
-            for ticket in self._unstored.values():
-                ticket.delivery.in_progress()
+            for ticket in self._heads.values():
+                if not ticket.stored:
+                    ticket.delivery.in_progress()
         except BusUnavailable as error:
             log.warning("worker.beat_unsent", error=str(error))
         self._reports.retry()

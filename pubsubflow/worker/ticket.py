@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pubsubflow.worker.intake import Intake
     from pubsubflow.worker.runners import Runner
 
-_FIRST_TRY = (NOT_MAPPED, 1, 1)
+_FIRST_ATTEMPT = 1
 
 
 class TaskHead(Struct, frozen=True, array_like=True):
@@ -67,6 +67,7 @@ class Ticket:
         since: When the node started, seconds since 1970.
         verdict: Set when the worker has decided its end and waits for the runner to obey.
         stored: Whether its message is acknowledged or given back.
+        returned: Whether it is given back.
         lines: Output that has not left yet; `held_bytes` is its size.
         log_bytes: Size of the node's whole output.
         log_pieces: How many LogMessages of the node have left.
@@ -84,6 +85,7 @@ class Ticket:
         "log_pieces",
         "node",
         "number",
+        "returned",
         "runner",
         "since",
         "stored",
@@ -102,6 +104,7 @@ class Ticket:
         self.since = 0.0
         self.verdict: Verdict | None = None
         self.stored = False
+        self.returned = False
         self.timer: asyncio.TimerHandle | None = None
         self.lines: list[str] = []
         self.held_bytes = 0
@@ -114,7 +117,7 @@ class Ticket:
         head = self.head
         if self.after == NO_NODE:
             return head.run, head.node, head.map_index, head.attempt, head.delivery
-        return head.run, self.node, *_FIRST_TRY
+        return head.run, self.node, NOT_MAPPED, _FIRST_ATTEMPT, head.delivery
 
     @property
     def timeout_seconds(self) -> float | None:

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pubsubflow.model.conditions import (
-    AllOf, AnyOf, Batch, Debounce, Input, Latest, OrAfter, Schedule, Tick, deadlines, inputs, ticks,
+    AllOf,
+    AnyOf,
+    Batch,
+    Debounce,
+    Input,
+    Latest,
+    OrAfter,
+    Schedule,
+    Tick,
+    deadlines,
+    inputs,
+    ticks,
 )  # fmt: skip
 from pubsubflow.model.partitions import RollUp
 

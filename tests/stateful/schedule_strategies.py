@@ -5,11 +5,20 @@ import itertools
 from hypothesis import strategies as st
 
 from pubsubflow.model.conditions import (
-    AllOf, AnyOf, Batch, Debounce, Each, Input, Latest, OrAfter, Schedule, Tick,
+    AllOf,
+    AnyOf,
+    Batch,
+    Debounce,
+    Each,
+    Input,
+    Latest,
+    OrAfter,
+    Schedule,
+    Tick,
 )  # fmt: skip
+from pubsubflow.model.messages import NewEvent
 from pubsubflow.model.partitions import Identity, Partitioning, RollUp
 from pubsubflow.model.timetable import Every
-from pubsubflow.model.messages import NewEvent
 
 NAMES = ("a", "b", "c", "p/1", "p/2")
 SUBSCRIBED = ("a", "b", "c", "p/*")

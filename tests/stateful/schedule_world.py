@@ -26,7 +26,14 @@ from pubsubflow.model.calls import PostEvents, Replay, SetPaused, StartRun, Time
 from pubsubflow.model.cells import decode_cell
 from pubsubflow.model.conditions import describe_schedule, ticks
 from pubsubflow.model.messages import (
-    Emit, NewEvent, Outcome, ResultMessage, Subjects, TaskMessage, decode_task, encode,
+    Emit,
+    NewEvent,
+    Outcome,
+    ResultMessage,
+    Subjects,
+    TaskMessage,
+    decode_task,
+    encode,
 )  # fmt: skip
 from pubsubflow.model.structure import DagSpec
 from pubsubflow.store.catalog import Catalog

@@ -21,3 +21,11 @@ ORDER BY event.id;
 -- name: count_consumed_events
 -- Count the events that a run consumed.
 SELECT count(DISTINCT event) FROM run_event WHERE run = $1;
+
+-- name: read_lease
+-- Return who runs a task under a fence, if it is still to be run, and how long ago that worker was
+-- heard; nobody who has not said so, or was declared gone, runs it.
+SELECT worker.worker, extract(epoch FROM now() - worker.seen_at)::float8 AS silent_seconds
+FROM task_live AS t LEFT JOIN worker ON worker.worker = t.worker
+WHERE t.run = $1 AND t.node = $2 AND t.map_index = $3 AND t.attempt = $4 AND t.delivery = $5
+  AND NOT t.chained AND t.state IN ('queued', 'running');

@@ -80,7 +80,8 @@ class Rig:
         """Tell how a task ended, as its worker does."""
         number = await self.number(run_id)
         outcome = more.pop("outcome", Outcome.SUCCESS)
-        key = (number, node, more.pop("map_index", NOT_MAPPED), more.pop("attempt", 1), 1)
+        attempt = more.pop("attempt", 1)  # and the delivery too: nothing crashes here
+        key = (number, node, more.pop("map_index", NOT_MAPPED), attempt, attempt)
         data = b"" if value is None else msgspec.msgpack.encode(value)
         length = len(value) if isinstance(value, list) else None
         message = ResultMessage(
@@ -90,13 +91,13 @@ class Rig:
 
     async def begin(self, run_id, node, *, attempt=1):
         number = await self.number(run_id)
-        message = StartedMessage(number, node, NOT_MAPPED, attempt, 1, "worker-1", NOW)
+        message = StartedMessage(number, node, NOT_MAPPED, attempt, attempt, "worker-1", NOW)
         await self._tell(Subjects.STARTED, number, message)
 
     async def write(self, run_id, node, sequence, *lines, attempt=1):
         number = await self.number(run_id)
         text = "".join(json.dumps({"t": NOW, "s": "stdout", "m": line}) + "\n" for line in lines)
-        message = LogMessage(number, node, NOT_MAPPED, attempt, 1, sequence, text)
+        message = LogMessage(number, node, NOT_MAPPED, attempt, attempt, sequence, text)
         await self._tell(Subjects.LOG, number, message)
 
     async def _tell(self, kind, number, message):

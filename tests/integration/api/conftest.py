@@ -8,7 +8,10 @@ import pytest
 from api_rig import Rig
 
 from pubsubflow.api import Api, ApiSettings
+from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.manager import Manager
+from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.migrate import migrate
 from pubsubflow.store.reading import Reading
 
 
@@ -48,3 +51,14 @@ async def manager(database, bus):
 async def rig(serve, database, bus):
     async with serve() as (api, _), aiohttp.ClientSession() as session:
         yield Rig(api.url, session, bus, database)
+
+
+@pytest.fixture
+async def fragile(tmp_path):
+    """Servers of the test's own, and a database in them."""
+    async with (
+        EmbeddedServers(tmp_path / "home") as servers,
+        Database.open(PostgresSettings(url=servers.postgres.dsn)) as database,
+    ):
+        await migrate(database)
+        yield servers, database

@@ -8,10 +8,7 @@ import pytest
 from api_rig import dag, task
 
 from pubsubflow.api import Api, ApiSettings
-from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.errors import ConfigError
-from pubsubflow.store.database import Database, PostgresSettings
-from pubsubflow.store.migrate import migrate
 from pubsubflow.store.reading import Reading
 
 pytestmark = pytest.mark.anyio
@@ -25,17 +22,6 @@ async def test_health_needs_nothing_and_readiness_says_what_is_missing(serve, ri
         rig.url = api.url
         answer = await rig.get("/readyz", status=503)
         assert answer == {"ready": False, "checks": {**checks, "dags": False}}
-
-
-@pytest.fixture
-async def fragile(tmp_path):
-    """Servers of the test's own, and a database in them."""
-    async with (
-        EmbeddedServers(tmp_path / "home") as servers,
-        Database.open(PostgresSettings(url=servers.postgres.dsn)) as database,
-    ):
-        await migrate(database)
-        yield servers, database
 
 
 async def test_without_postgres_answers_are_503_and_come_back(fragile, rig, manager, bus):

@@ -1,13 +1,21 @@
 """Tasks of runs and their output."""
 
 import json
+import os
+import signal
 
+import aiohttp
 import anyio
 import pytest
+import structlog
 from api_rig import dag, task
 
+from pubsubflow.api import Api, ApiSettings
+from pubsubflow.manager import Manager
 from pubsubflow.model.messages import Outcome, TaskError
 from pubsubflow.model.structure import Factor, RetryPolicy
+from pubsubflow.store.catalog import Catalog
+from pubsubflow.store.reading import Reading
 
 pytestmark = pytest.mark.anyio
 
@@ -161,3 +169,36 @@ async def test_more_output_than_one_look_gives_comes_whole(rig):
     whole = [f"line {sequence}" for sequence in range(70)]
     assert messages(await lines(rig, path)) == whole
     assert messages(await lines(rig, f"{path}?follow=true")) == whole
+
+
+async def test_a_follower_may_leave_without_a_word_in_the_log(serve, rig):
+    run_id = await chain(rig)
+    await rig.write(run_id, 0, 0, "one")
+    async with serve() as (api, _):
+        path = f"{api.url}/api/v1/runs/{run_id}/tasks/list/logs?follow=true"
+        with structlog.testing.capture_logs() as said, anyio.fail_after(20):
+            async with rig.session.get(path) as response:
+                await response.content.readline()
+                response.close()
+            while api._bells._bells:
+                await rig.write(run_id, 0, 1, "two")
+    assert [each for each in said if each["log_level"] in ("warning", "error")] == []
+
+
+async def test_output_that_breaks_off_is_not_taken_for_whole(fragile, rig, bus):
+    servers, database = fragile
+    stopping = anyio.Event()
+    manager = Manager(database=database, bus=bus, listens=False)
+    api = Api(calls=manager, reading=Reading(database), bus=bus, settings=ApiSettings(port=0))
+    async with anyio.create_task_group() as group:
+        await group.start(manager.run, stopping)
+        await group.start(api.run, stopping)
+        rig.url, rig.catalog = api.url, Catalog(database)
+        run_id = await chain(rig)
+        path = f"{api.url}/api/v1/runs/{run_id}/tasks/list/logs?follow=true"
+        with anyio.fail_after(20):
+            async with rig.session.get(path) as response:
+                os.kill(servers.postgres_pid, signal.SIGKILL)
+                with pytest.raises(aiohttp.ClientError):
+                    await response.content.readline()
+        stopping.set()

@@ -2,7 +2,7 @@
 
 import asyncpg
 import pytest
-from conftest import dsn
+from msgspec.structs import replace
 
 from pubsubflow.errors import ConfigError
 from pubsubflow.store import migrate as module
@@ -16,11 +16,13 @@ MORE = Migration("9000_more.sql", "CREATE TABLE more (id int);")
 @pytest.fixture
 async def empty(servers):
     """A database without any table."""
-    admin = await asyncpg.connect(dsn(servers.postgres))
+    admin = await asyncpg.connect(servers.postgres.dsn)
     await admin.execute("DROP DATABASE IF EXISTS empty_one")
     await admin.execute("CREATE DATABASE empty_one")
     await admin.close()
-    async with Database.open(PostgresSettings(url=dsn(servers.postgres, "empty_one"))) as opened:
+    async with Database.open(
+        PostgresSettings(url=replace(servers.postgres, database="empty_one").dsn)
+    ) as opened:
         yield opened
 
 

@@ -6,7 +6,7 @@ from importlib import resources
 import asyncpg
 import msgspec
 import pytest
-from conftest import dsn
+from msgspec.structs import replace
 
 from pubsubflow.store.queries import SQL
 
@@ -63,10 +63,10 @@ ANALYZE;
 @pytest.fixture(scope="module")
 async def big(servers):
     """Connect to a database whose big tables hold 20,000 rows each."""
-    admin = await asyncpg.connect(dsn(servers.postgres))
+    admin = await asyncpg.connect(servers.postgres.dsn)
     await admin.execute("CREATE DATABASE big_tables TEMPLATE template_psf")
     await admin.close()
-    connection = await asyncpg.connect(dsn(servers.postgres, "big_tables"))
+    connection = await asyncpg.connect(replace(servers.postgres, database="big_tables").dsn)
     await connection.execute(FILL)
     await connection.execute("SET plan_cache_mode = force_generic_plan")
     yield connection

@@ -19,10 +19,12 @@ from pubsubflow.bus import STREAM_IN, Bus, BusSettings, Puller
 from pubsubflow.model.messages import (
     NOT_MAPPED,
     AskEvents,
+    AskLease,
     AskResult,
     AskSource,
     CancelOrder,
     EventInfo,
+    Lease,
     Piece,
     RunInfo,
     Subjects,
@@ -97,6 +99,7 @@ class Manager:
         self.bundles = {}
         self.large = {}
         self.events = ()
+        self.leases = {}
         self.asked = []
         self.order_of_arrival = []
         self._runs = count(1)
@@ -229,6 +232,8 @@ class Manager:
                 return Piece(b"", 0, "that task has no result")
             data = msgspec.msgpack.encode(value)
             return Piece(data[ask.offset : ask.offset + 1000], len(data))
+        if isinstance(ask, AskLease):
+            return Piece(encode(self.leases.get(ask.run, Lease.FREE)), 1)
         assert isinstance(ask, AskEvents)
         return Piece(encode(self.events[ask.offset : ask.offset + 2]), len(self.events))
 

@@ -1,0 +1,399 @@
+"""Trouble: poison, broken connections, lost messages. Nothing is lost and nothing doubled."""
+
+from contextlib import asynccontextmanager
+
+import anyio
+import asyncpg
+import pytest
+from core_rig import chain_of, post, running
+from dag_specs import dag, task, uri
+from msgspec.structs import replace
+from postgres_relay import relayed
+
+from pubsubflow.clock import Clock
+from pubsubflow.errors import ServiceStopped, StoreUnavailable
+from pubsubflow.manager import Manager, Sweeper, SweeperSettings
+from pubsubflow.model.calls import CancelRun, PostEvents, StartRun
+from pubsubflow.model.messages import Emit, Heartbeat, LogMessage, NewEvent, Subjects, encode
+from pubsubflow.model.structure import RetryPolicy
+from pubsubflow.model.timetable import Every
+from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.timers import Timers
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def admin(managers_database, postgres):
+    """A connection of the test's own; what it changes in the schema is undone."""
+    connection = await asyncpg.connect(managers_database)
+    yield connection
+    await connection.execute("DROP FUNCTION IF EXISTS sabotage CASCADE")
+    await connection.execute("DROP SEQUENCE IF EXISTS sabotaged")
+    await connection.close()
+
+
+async def sabotage(admin, table: str, when: str, action: str) -> None:
+    """Let inserts of some rows do harm."""
+    await admin.execute("CREATE SEQUENCE sabotaged")
+    await admin.execute(
+        "CREATE FUNCTION sabotage() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF {when} THEN {action}; END IF; RETURN NEW; END $$"
+    )
+    await admin.execute(
+        f"CREATE TRIGGER sabotage BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION sabotage()"
+    )
+
+
+REFUSE = "RAISE EXCEPTION 'sabotage'"
+BREAK_ONCE = (
+    "IF nextval('sabotaged') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF"
+)
+
+
+def names(events):
+    return [name for (name,) in events]
+
+
+NAMES = "SELECT extra->>'name' FROM event ORDER BY id"
+
+POISON = [
+    (Subjects.RESULT + ".0", b""),
+    (Subjects.RESULT + ".0", b"\xff\xfe"),
+    (Subjects.RESULT + ".0", b"\x91" * 100_000),
+    (Subjects.STARTED + ".0", encode([1])),
+    (Subjects.GONE + ".0", b"\x91\xa1\xff"),
+    (Subjects.GONE + ".0", encode(["nul\x00"])),
+    (Subjects.LOG + ".0", encode(LogMessage(2**64 - 1, 0, -1, 1, 1, 0, "t"))),
+    ("psf.in.nonsense.0", b"x"),
+]
+
+
+async def test_poison_becomes_a_dead_letter_and_the_rest_goes_on(rig):
+    await rig.load(dag("d", task("a"), on="x"))
+    for subject, payload in POISON:
+        await rig.tell(subject, payload, raw=True)
+    await rig.post("x1")
+    await rig.finish("a")
+    await rig.until_states("success")
+    letters = await rig.rows("SELECT subject, payload FROM dead_letter ORDER BY id")
+    assert letters == POISON
+    assert await rig.value("SELECT count(*) FROM log") == 0
+
+
+async def test_poison_amid_a_batch_harms_nobody_else(rig):
+    await rig.load(dag("d", task("a"), on="x"))
+    await rig.post(*(f"x{n}" for n in range(10)))
+    orders = [await rig.order() for _ in range(10)]
+    for number, order in enumerate(orders):
+        subject, payload = POISON[number % len(POISON)]
+        rig.hand.publish_durable_nowait(
+            subject, payload, message_id=f"p{number}", on_done=lambda: None
+        )
+        rig.answer(order, [order.result()])
+    await rig.until_states(*["success"] * 10)
+    assert await rig.value("SELECT count(*) FROM dead_letter") == 10
+
+
+async def test_a_result_that_cannot_be_stored_fails_its_task(rig, admin):
+    await sabotage(admin, "event", "NEW.extra ? 'bad'", REFUSE)
+    await rig.load(dag("d", task("a", emits=["y"], retry=RetryPolicy(5)), task("b", "a"), on="x"))
+    await rig.post("x1", "x2", "x3")
+    orders = [await rig.order() for _ in range(3)]
+    for number, order in enumerate(orders):
+        emits = (Emit(uri("y"), {"bad": 1} if number == 1 else {}),)
+        rig.answer(order, [order.result(emits=emits)])
+    for _ in range(2):
+        await rig.finish("b")
+    await rig.until_states("success", "failed", "success")
+    assert await rig.value("SELECT count(*) FROM dead_letter") == 1
+    error = await rig.value("SELECT error FROM task WHERE state = 'failed'")
+    assert error["message"] == "its result cannot be stored: sabotage"
+    assert await rig.value("SELECT count(*) FROM task_live") == 0
+
+
+async def test_a_chain_whose_first_result_cannot_be_stored_ends(rig, admin):
+    await sabotage(admin, "event", "NEW.extra ? 'bad'", REFUSE)
+    await rig.load(dag("d", task("a"), task("b", "a"), on="x"))
+    await rig.post("x1")
+    order = await rig.order()
+    first, second = chain_of(order)
+    rig.answer(order, [replace(first, emits=(Emit(uri("y"), {"bad": 1}),)), second])
+    await rig.until_states("failed")
+    assert await rig.tasks() == {"0": "failed", "1": "upstream_failed"}
+
+
+async def test_a_call_that_cannot_be_stored_is_refused_alone(rig, admin):
+    await sabotage(admin, "event", "NEW.extra ? 'bad'", REFUSE)
+    await rig.load(dag("d", task("a"), on="x"))
+    refused = []
+
+    async def one(number):
+        extra = {"name": f"x{number}", **({"bad": 1} if number == 7 else {})}
+        try:
+            await rig.call(post("x", extra=extra))
+        except asyncpg.RaiseError:
+            refused.append(number)
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(one, number)
+    assert refused == [7]
+    assert sorted(names(await rig.rows(NAMES))) == sorted(f"x{n}" for n in range(20) if n != 7)
+    assert await rig.value("SELECT count(*) FROM run") == 19
+
+
+async def test_a_connection_that_breaks_while_a_batch_is_told_apart(rig, admin):
+    """What was done before the break is not done again: these events have no keys."""
+    when = "NEW.extra ? 'bad' OR NEW.extra ? 'break'"
+    action = f"IF NEW.extra ? 'bad' THEN {REFUSE}; ELSE {BREAK_ONCE}; END IF"
+    await rig.load(dag("d", task("a"), on="x"))
+    await sabotage(admin, "event", when, action)
+    extras = [{"name": f"x{n}"} for n in range(30)]
+    extras[5]["bad"] = extras[20]["break"] = 1
+    answers = {}
+
+    async def one(extra):
+        try:
+            answers[extra["name"]] = await rig.managers[0].call(post("x", extra=extra))
+        except asyncpg.RaiseError as error:
+            answers[extra["name"]] = error
+
+    async with anyio.create_task_group() as group:
+        for extra in extras:
+            group.start_soon(one, extra)
+    assert [name for name, each in answers.items() if isinstance(each, Exception)] == ["x5"]
+    expected = [f"x{n}" for n in range(30) if n != 5]
+    assert sorted(names(await rig.rows(NAMES))) == sorted(expected)
+    assert await rig.value("SELECT count(*) FROM run") == 29
+
+
+async def test_a_poison_timer_is_put_aside_and_the_clock_goes_on(rig, admin):
+    await sabotage(admin, "run", "NEW.run_key LIKE 'tick:%'", REFUSE)
+    retried = task("a", retry=RetryPolicy(1, delay_seconds=0.3))
+    await rig.load(dag("d", retried), dag("bad", task("a")))
+    await rig.call(StartRun("d"))
+    await rig.finish("a", "failed")
+    await admin.execute(
+        "INSERT INTO timer (due_at, kind, dag) SELECT (SELECT due_at FROM timer), 'tick', id"
+        " FROM dag WHERE dag_id = 'bad'"
+    )
+    await admin.execute(
+        "UPDATE dag_version SET spec = $1 WHERE dag = (SELECT id FROM dag WHERE dag_id = 'bad')",
+        encode(dag("bad", task("a"), timetable=Every(3600))),
+    )
+    async with anyio.create_task_group() as group:
+        stopping = anyio.Event()
+        clock = Clock(timers=Timers(rig.database), bus=rig.bus, calls=rig.managers[0])
+        await group.start(clock.run, stopping)
+        await rig.finish("a")
+        await rig.until_states("success")
+        stopping.set()
+    assert await rig.rows("SELECT subject FROM dead_letter") == [("timer.tick",)]
+    assert await rig.value("SELECT count(*) FROM timer") == 0
+
+
+@pytest.fixture
+def relay_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("relay")
+
+
+@asynccontextmanager
+async def behind_a_relay(servers, folder, bus, nats, **options):
+    """Run managers whose connections to Postgres go through a relay."""
+    address = replace(servers.postgres, database="managers")
+    async with relayed(address, folder) as (relay, reached):
+        settings = PostgresSettings(url=reached.dsn)
+        async with (
+            Database.open(settings) as database,
+            running(database, bus, nats, **options) as rig,
+        ):
+            yield relay, rig
+
+
+async def test_a_commit_whose_answer_is_lost_is_not_done_again(
+    servers, postgres, database, bus, nats, relay_folder
+):
+    async with behind_a_relay(servers, relay_folder, bus, nats) as (relay, rig):
+        await rig.load(dag("d", task("a"), on="x"), dag("e", task("b")))
+        relay.lose_commits = 1
+        given = (NewEvent(uri("x"), {"name": "x1"}), NewEvent(uri("x"), {"name": "x2"}))
+        first, second = await rig.call(PostEvents(given, (None, "k")))
+        assert relay.lost == 1
+        assert not first.duplicate
+        assert not second.duplicate
+        assert names(await rig.rows(NAMES)) == ["x1", "x2"]
+        (again,) = await rig.call(post("x", keys=("k",)))
+        assert (again.event_id, again.duplicate) == (second.event_id, True)
+        relay.lose_commits = 1
+        run_id = await rig.call(StartRun("e"))
+        assert relay.lost == 2
+        assert [str(run) for (run,) in await rig.rows(
+            "SELECT run_id FROM run JOIN dag ON dag.id = dag WHERE dag_id = 'e'"
+        )] == [run_id]  # fmt: skip
+        relay.lose_commits = 1
+        await rig.call(CancelRun(run_id))
+        assert relay.lost == 3
+        assert await rig.states() == ["running", "running", "cancelled"]
+
+
+async def test_a_result_whose_commit_is_lost_counts_once(
+    servers, postgres, database, bus, nats, relay_folder
+):
+    async with behind_a_relay(servers, relay_folder, bus, nats) as (relay, rig):
+        await rig.load(dag("d", task("a", emits=["y"])), dag("e", task("b"), on="y"))
+        await rig.call(StartRun("d"))
+        order = await rig.order("a")
+        relay.lose_commits = 1
+        await rig.report(order.result())
+        assert relay.lost == 1
+        assert await rig.states() == ["success", "running"]
+        assert await rig.value("SELECT count(*) FROM event") == 1
+
+
+async def test_while_postgres_is_away_calls_wait_and_are_carried_out_after(
+    servers, postgres, database, bus, nats, relay_folder
+):
+    async with behind_a_relay(servers, relay_folder, bus, nats) as (relay, rig):
+        await rig.load(dag("d", task("a"), on="x"))
+        relay.cut()
+        async with anyio.create_task_group() as group:
+            for number in range(10):
+                group.start_soon(rig.call, post("x", extra={"name": f"x{number}"}))
+            await anyio.wait_all_tasks_blocked()
+            relay.up = True
+        assert len(await rig.states()) == 10
+        relay.cut()
+        relay.up = True
+        await rig.finish("a")
+
+
+async def test_a_manager_that_stops_while_postgres_is_away_answers_its_callers(
+    servers, postgres, database, bus, nats, relay_folder
+):
+    async with (
+        relayed(replace(servers.postgres, database="managers"), relay_folder) as (
+            relay,
+            reached,
+        ),
+        Database.open(PostgresSettings(url=reached.dsn)) as opened,
+    ):
+        manager, stopping = Manager(database=opened, bus=bus), anyio.Event()
+        failed = []
+
+        async def call():
+            with pytest.raises(StoreUnavailable):
+                await manager.call(post("x"))
+            failed.append(None)
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                await group.start(manager.run, stopping)
+                relay.cut()
+                for _ in range(3):
+                    group.start_soon(call)
+                await anyio.wait_all_tasks_blocked()
+                for _ in range(3):
+                    group.start_soon(call)
+                await anyio.wait_all_tasks_blocked()
+                stopping.set()
+        assert len(failed) == 6
+        with pytest.raises(ServiceStopped):
+            await manager.call(post("x"))
+
+
+async def test_what_a_stopped_manager_held_goes_to_the_next_at_once(database, bus, nats):
+    async with running(database, bus, nats) as first:
+        await first.load(dag("d", task("a"), on="x", max_active_runs=50))
+        await first.post(*(f"x{n}" for n in range(50)))
+        orders = [await first.order() for _ in range(50)]
+    async with running(database, bus, nats) as second:
+        with anyio.fail_after(5):  # an unacknowledged message comes again after 10 s only
+            for order in orders:
+                second.answer(order, [order.result()])
+            await second.until_states(*["success"] * 50)
+
+
+async def test_nothing_is_lost_or_doubled_while_connections_are_killed(pair, admin):
+    rig = pair
+    rig.automatic = chain_of
+    await rig.load(
+        dag("d", task("a"), task("b", "a", emits=["y"]), on="x", max_active_runs=5),
+        dag("e", task("c", emits=["z"]), on="y & w"),
+        dag("f", task("g"), on="z | w"),
+    )
+    done = anyio.Event()
+    kills = 0
+
+    async def kill():
+        nonlocal kills
+        while not done.is_set():
+            kills += await admin.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            await anyio.sleep(0.15)  # the pace of the sabotage
+
+    async def one(number):
+        name = "xw"[number % 2]
+        call = post(name, extra={"name": f"{name}{number}"})
+        await rig.call(call, manager=number % 4 // 2)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(kill)
+        for start in range(0, 400, 20):
+            async with anyio.create_task_group() as posting:
+                for number in range(start, start + 20):
+                    posting.start_soon(one, number)
+        done.set()
+    assert kills > 5
+    await revive(rig)
+    posted = [name for name in names(await rig.rows(NAMES)) if name]
+    assert sorted(posted) == sorted("xw"[n % 2] + str(n) for n in range(400))
+    assert set(await rig.states()) == {"success"}
+    assert len(await rig.states("d")) == 200
+    places = "SELECT event, place, dag FROM run_event JOIN run ON run.id = run"
+    taken = await rig.rows(f"{places} UNION ALL SELECT event, place, dag FROM pending")
+    assert len(taken) == len(set(taken)) == 200 + 2 * 200 + 200 + len(await rig.states("e"))
+    assert await rig.value("SELECT count(*) FROM event") == 600 + len(await rig.states("e"))
+    assert await rig.value("SELECT count(*) FROM dead_letter") == 0
+
+
+async def revive(rig):
+    """Publish again what was lost between a commit and its publishing, until all is done."""
+    sweeper = Sweeper(
+        database=rig.database, bus=rig.bus, settings=SweeperSettings(undelivered_seconds=0.2)
+    )
+
+    async def idle():
+        try:
+            if not await rig.value(
+                "SELECT (SELECT count(*) FROM run_live) + (SELECT count(*) FROM run_queue)"
+            ):
+                return True
+            await sweeper.sweep()
+        except StoreUnavailable:
+            pass
+        return False
+
+    await rig.until(idle)
+
+
+async def test_a_worker_that_beats_is_known(rig):
+    beat = Heartbeat("w9", "host", 1, 4, 2)
+    rig.hand.publish(Subjects.HEARTBEAT, encode(beat))
+    rig.hand.publish(Subjects.HEARTBEAT, b"garbage")
+
+    async def known():
+        return await rig.rows("SELECT worker, slots, busy FROM worker")
+
+    assert await rig.until(known) == [("w9", 4, 2)]
+
+
+async def test_an_order_that_nats_will_not_take_keeps_back_no_other(rig, admin):
+    limit = rig.bus.max_payload
+    large = dag("d", task("a"), on="x", params={"pad": "p" * limit})
+    await rig.load(large, dag("e", task("b"), on="x"))
+    await rig.post("x1")
+    assert (await rig.order()).task_id == "b"
+    assert await rig.states() == ["running", "running"]
