@@ -81,7 +81,7 @@ def list_events(
     dataset: str | None = None,
     /,
     *,
-    fate: Annotated[bool, Parameter(negative=())] = False,
+    fate: bool = False,
     event: str | None = None,
     limit: int = 20,
     asking: Asking = _DEFAULT,

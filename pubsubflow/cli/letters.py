@@ -21,7 +21,7 @@ _DEFAULT = Asking()
 
 def list_letters(
     *,
-    all_: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    all_: Annotated[bool, Parameter(name="--all")] = False,
     limit: int = 20,
     asking: Asking = _DEFAULT,
 ) -> None:
@@ -29,7 +29,7 @@ def list_letters(
 
     Args:
         all_: Also what was sent again.
-        limit: How many at most.
+        limit: How many at most; 20 if left out.
         asking: Which daemon to ask, and the form of the answer.
     """
     with asking.client() as client:
@@ -37,19 +37,19 @@ def list_letters(
         if asking.json:
             showing.show_list(found)
             return
-        table = showing.table(
-            "letter", "kind", "for", "created", "sent again", "why", elastic=["why"]
+        listing = showing.Listing(
+            *("letter", "kind", "for", "created", "sent again", "why"), elastic=["for", "why"]
         )
         for letter in found:
-            table.add_row(
+            listing.row(
                 str(letter.id),
                 letter.kind,
                 letter.dag_id or letter.subject,
-                showing.moment(letter.created_at),
-                showing.moment(letter.resent_at),
+                showing.brief(letter.created_at),
+                showing.brief(letter.resent_at),
                 letter.reason,
             )
-    showing.show(table if table.row_count else "no dead letters")
+    listing.show(none="no dead letters")
 
 
 def show_letter(letter: int, /, *, asking: Asking = _DEFAULT) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from pubsubflow.cli import showing
 from pubsubflow.cli.asking import Asking
@@ -15,7 +14,6 @@ from pubsubflow.model.why_views import PlannedRuns
 
 _DEFAULT = Asking()
 _SHOWN_RUNS = 50
-Flag = Annotated[bool, Parameter(negative=())]
 Since = Annotated[str | None, Parameter(name="--from", allow_leading_hyphen=True)]
 Until = Annotated[str | None, Parameter(name="--to", allow_leading_hyphen=True)]
 
@@ -25,9 +23,9 @@ def replay(
     since: Since,
     until: Until = None,
     dataset: str | None = None,
-    dag: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    dry_run: Flag = False,
-    again: Flag = False,
+    dag: tuple[str, ...] = (),
+    dry_run: bool = False,
+    again: bool = False,
     asking: Asking = _DEFAULT,
 ) -> None:
     """Let DAGs decide about past events once more, from nothing pending.
@@ -70,11 +68,11 @@ def backfill(
     *,
     since: Since = None,
     until: Until = None,
-    partition: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    param: Annotated[tuple[str, ...], Parameter(alias="-p", negative=())] = (),
+    partition: tuple[str, ...] = (),
+    param: Annotated[tuple[str, ...], Parameter(alias="-p")] = (),
     params: str | None = None,
-    dry_run: Flag = False,
-    again: Flag = False,
+    dry_run: bool = False,
+    again: bool = False,
     asking: Asking = _DEFAULT,
 ) -> None:
     """Make the runs of past ticks, or of partitions, that do not exist yet.
@@ -116,22 +114,22 @@ def _tell(planned: PlannedRuns) -> None:
         text += f"; {known} exist{'s' * (known == 1)} already"
     showing.show(text)
     if planned.runs:
-        showing.show(_table(planned.runs, dry_run=planned.dry_run))
+        _list(planned.runs, dry_run=planned.dry_run)
 
 
-def _table(runs: Sequence[Planned], *, dry_run: bool) -> Table:
+def _list(runs: Sequence[Planned], *, dry_run: bool) -> None:
     timed = any(run.logical_time for run in runs)
     keyed = any(run.partition for run in runs)
     fed = any(run.events for run in runs)
-    names = ["run", "", *["time"] * timed, *["partition"] * keyed, *["events"] * fed]
-    table = showing.table(*names, right=["events"])
+    listing = showing.Listing(
+        *("run", "", *["time"] * timed, *["partition"] * keyed, *["events"] * fed),
+        right=["events"],
+        elastic=["partition"],
+    )
     for run in runs[:_SHOWN_RUNS]:
-        what = "exists" if run.exists else "new"
-        cells: list[str | None] = [run.run_id or ("(dry run)" if dry_run else ""), what]
-        cells += [showing.moment(run.logical_time)] * timed
-        cells += [run.partition] * keyed
-        cells += [str(len(run.events))] * fed
-        table.add_row(*cells)
+        cells = [run.run_id or "(dry run)" * dry_run, "exists" if run.exists else "new"]
+        more = [showing.moment(run.logical_time)] * timed + [run.partition] * keyed
+        listing.row(*cells, *more, *[str(len(run.events))] * fed)
+    listing.show(none="")
     if len(runs) > _SHOWN_RUNS:
-        table.add_row(f"… and {len(runs) - _SHOWN_RUNS} more; --json tells all")
-    return table
+        showing.show(f"… and {len(runs) - _SHOWN_RUNS} more; --json tells all")

@@ -79,20 +79,6 @@ def show_line(value: object) -> None:
     sys.stdout.flush()
 
 
-def table(*columns: str, right: Collection[str] = (), elastic: Collection[str] = ()) -> Table:
-    """Return a table without lines; see `Listing` for the arguments."""
-    made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for name in columns:
-        made.add_column(
-            name,
-            justify="right" if name in right else "left",
-            no_wrap=name not in elastic,
-            overflow="ellipsis" if name in elastic else "fold",
-            min_width=min(len(name), _LEAST) if name in elastic else None,
-        )
-    return made
-
-
 class Listing:
     """A table without lines, one row a line.
 
@@ -112,7 +98,15 @@ class Listing:
     ) -> None:
         self._shown = columns if console().width >= _BROAD else columns[:narrow]
         self._elastic = elastic
-        self._table = table(*self._shown, right=right, elastic=elastic)
+        self._table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+        for name in self._shown:
+            self._table.add_column(
+                name,
+                justify="right" if name in right else "left",
+                no_wrap=name not in elastic,
+                overflow="ellipsis" if name in elastic else "fold",
+                min_width=min(len(name), _LEAST) if name in elastic else None,
+            )
 
     def row(self, *cells: str | Text | None) -> None:
         """Add a row, with a cell for every column, also those that are not shown."""

@@ -37,9 +37,11 @@ def why_not(dag: str, /, *, partition: str | None = None, asking: Asking = _DEFA
         inputs = {place.place: place for place in found.inputs}
         showing.show("", _tree(found.condition, inputs))
     elif found.inputs:
-        showing.show("", _inputs(found.inputs))
+        showing.show("")
+        _list_inputs(found.inputs)
     if found.partitions:
-        showing.show("", _partitions(found.partitions, found.open_partitions))
+        showing.show("")
+        _list_partitions(found.partitions, found.open_partitions)
     showing.show("", _facts(found))
 
 
@@ -131,24 +133,28 @@ def _since(time: datetime | None) -> str:
     return f"{showing.moment(time)} ({ago} ago)"
 
 
-def _inputs(inputs: list[WaitingInput]) -> Table:
-    """Return the inputs of a partitioned schedule, over all partitions."""
+def _list_inputs(inputs: list[WaitingInput]) -> None:
+    """Print the inputs of a partitioned schedule, over all partitions."""
     names = ["pending", "filtered", "expired", "skipped"]
-    table = showing.table("input", *names, "last event", right=names)
+    listing = showing.Listing(
+        *("input", *names, "last event"), narrow=2, right=names, elastic=["input"]
+    )
     for place in inputs:
         counts = (place.pending, place.filtered, place.expired, place.skipped)
-        table.add_row(place.dataset, *map(str, counts), showing.moment(place.last_event_at))
-    return table
+        listing.row(place.dataset, *map(str, counts), showing.brief(place.last_event_at))
+    listing.show(none="")
 
 
-def _partitions(partitions: list[WaitingPartition], total: int) -> Table:
-    table = showing.table("partition", "pending", "waits for", "since", right=["pending"])
+def _list_partitions(partitions: list[WaitingPartition], total: int) -> None:
+    listing = showing.Listing(
+        *("partition", "pending", "since", "waits for"), right=["pending"], elastic=["waits for"]
+    )
     for each in partitions:
-        since = showing.moment(each.since)
-        table.add_row(each.partition, str(each.pending), each.waits_for, since)
+        since = showing.brief(each.since)
+        listing.row(each.partition, str(each.pending), since, each.waits_for)
+    listing.show(none="")
     if total > len(partitions):
-        table.add_row(f"… and {total - len(partitions)} more")
-    return table
+        showing.show(f"… and {total - len(partitions)} more")
 
 
 def _facts(found: WhyNot) -> Table:

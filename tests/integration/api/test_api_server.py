@@ -80,7 +80,8 @@ async def test_dead_letters_are_listed(rig, database):
     async with database.connection() as connection:
         for n in range(3):
             await connection.execute(
-                "INSERT INTO dead_letter (subject, payload, reason) VALUES ($1, $2, $3)",
+                "INSERT INTO dead_letter (kind, subject, payload, reason)"
+                " VALUES ('message', $1, $2, $3)",
                 f"s{n}",
                 b"abc",
                 "no",

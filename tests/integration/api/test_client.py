@@ -65,7 +65,7 @@ async def test_a_connection_that_the_server_closed_is_made_again(serve, rig):
     async with serve() as (api, _):
         with Client(api.url) as client:
             await to_thread.run_sync(client.info)
-            client._connection.sock.shutdown(2)
+            client._server._connection.sock.shutdown(2)
             await to_thread.run_sync(client.info)
 
 
