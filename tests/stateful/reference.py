@@ -23,7 +23,10 @@ from pubsubflow.model.conditions import (
 )  # fmt: skip
 from pubsubflow.model.partitions import RollUp
 
-FILTERS = {None: lambda extra: True, "event.extra.v > 2": lambda extra: extra.get("v", 0) > 2}
+FILTERS = {
+    None: lambda _: True,
+    "event.extra.v > 2": lambda extra: extra.get("v", 0) > 2,
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Cell:
 
 class Reference:
     def __init__(self, schedule: Schedule | None, *, hold=True, refuses=None, since=None):
-        self.schedule, self.hold, self.refuses = schedule, hold, refuses or (lambda events: False)
+        self.schedule, self.hold, self.refuses = schedule, hold, refuses or (lambda _: False)
         self.cells: dict[str, Cell] = {}
         self.log: list[Event] = []
         self.runs: dict[str, Run] = {}
@@ -84,7 +87,7 @@ class Reference:
         else:
             self.offer(event, now)
 
-    def pause(self, paused: bool, now: float) -> None:
+    def pause(self, *, paused: bool, now: float) -> None:
         if self.paused and not paused:
             self.paused = False
             self.catch_up(now)
@@ -98,7 +101,7 @@ class Reference:
         for event in held:
             self.offer(event, now)
 
-    def tick(self, slot: int, moment: float) -> None:
+    def tick(self, slot: int, moment: float, now: float) -> None:
         if self.paused or not any(tick.slot == slot for tick in self.parts(ticks)):
             return
         open_cells = [cell for key, cell in sorted(self.cells.items()) if busy(cell)]
@@ -108,7 +111,7 @@ class Reference:
             key += f":{cell.key}" if cell.key else ""
             if key not in self.runs and not self.done(cell):
                 cell.times.append(moment)
-                self.decide(cell, key, moment, ticked=slot, kind="cron")
+                self.decide(cell, key, now, ticked=slot, kind="cron")
 
     def late(self, key: str, slot: int, now: float) -> None:
         part = next((part for part in self.parts(deadlines) if part.slot == slot), None)
@@ -149,7 +152,7 @@ class Reference:
             before, cell.pending = cell.pending, self.empty()
             cell.late = set()
             if old and schedule and partitions(old) == partitions(schedule):
-                free = [place for place in inputs(old.condition)]
+                free = list(inputs(old.condition))
                 for place in inputs(schedule.condition):
                     same = [one for one in free if (one.uri, one.where) == (place.uri, place.where)]
                     if same:

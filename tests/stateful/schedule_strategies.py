@@ -1,6 +1,7 @@
 """Draws scenarios: DAGs with random schedules, and rounds of things that happen at once."""
 
 import itertools
+from datetime import timedelta
 
 from hypothesis import strategies as st
 
@@ -115,8 +116,6 @@ def events(draw):
 
 
 def new_event(drawn, name: str, now) -> NewEvent:
-    from datetime import timedelta
-
     short, extra, partition, age = drawn
     moment = None if age is None else now + timedelta(seconds=age)
     return NewEvent(f"x://{name}/{short}", extra, partition, moment)

@@ -1,4 +1,4 @@
-"""Real managers on real servers under a clock of our own, and a note of what they did in which order.
+"""Real managers on real servers under a clock of our own; notes of what they did in which order.
 
 The order that counts is the log's and that in which gates were locked: every transaction notes, as
 its last statement, what it decided about; the numbers of these notes agree with the locks' order.
@@ -326,7 +326,6 @@ class Scenario:
         }
         references: dict[int, Reference] = {}
         log: list[Event] = []
-        now = 0.0
         for row in await self.rows(
             "SELECT id, what FROM note WHERE id > $1 ORDER BY id", self.after
         ):
@@ -335,9 +334,8 @@ class Scenario:
                 if what["dag"] in self.dags:
                     await self.versioned(references, what, log)
                 continue
-            now = what["now"]
-            for reference in references.values():
-                retell(self, what, reference, references, events, keys)
+            for dag, reference in references.items():
+                retell(self, what, dag, reference, events, keys)
             log += [events[number] for number in sorted(what["events"]) if number in events]
         return references, self.world.time.timestamp()
 
@@ -352,7 +350,7 @@ class Scenario:
             references[dag].change(spec.schedule)
             references[dag].story.append(describe_schedule(spec.schedule))
         references[dag].hold = spec.on_pause == "hold"
-        references[dag].refuses = refuses if spec.params_from else (lambda events: False)
+        references[dag].refuses = refuses if spec.params_from else (lambda _: False)
 
     async def found(self, dag: int) -> dict:
         """Return what the store holds about a DAG, in the reference's words."""
@@ -391,7 +389,9 @@ class Scenario:
             (row["event"], row["place"], row["cell"]): row["fate"]
             for row in await self.rows("SELECT * FROM event_fate WHERE dag = $1", dag)
         }
-        assert found.keys() == reference.fates.keys(), story(reference, "fates differ")
+        assert found.keys() == reference.fates.keys(), story(
+            reference, difference(found.keys(), reference.fates.keys())
+        )
         for key, fate in found.items():
             assert fate in reference.fates[key], story(reference, f"{key} {fate}")
 
@@ -434,54 +434,47 @@ def told(reference: Reference) -> dict:
     }
 
 
-def retell(scenario, what: dict, reference: Reference, references, events, keys) -> None:
+def retell(scenario, what: dict, dag: int, reference: Reference, events, keys) -> None:
     """Tell a reference one transaction: calls, timers, events, then what ended."""
-    dag = next(number for number, each in references.items() if each is reference)
     now = what["now"]
-    reference.story.append(
-        [
-            round(now % 10000, 1),
-            [call for call in what["calls"] if scenario.numbers.get(call[0]) == dag],
-            [timer for timer in what["timers"] if timer[1] == dag],
-            [
-                (n, event.uri.split("/", 3)[3], event.extra, event.partition,
-                 round(event.moment % 10000, 1))
-                for n, event in sorted(events.items()) if n in what["events"]
-            ],
-            [keys[run] for owner, run in what["ended"] if owner == dag],
-        ]
-    )  # fmt: skip
-    for dag_id, kind, *rest in what["calls"]:
-        if scenario.numbers.get(dag_id) != dag:
-            continue
-        if kind == "pause":
-            reference.pause(rest[0], now)
-        elif kind == "replay":
+    calls = [call[1:] for call in what["calls"] if scenario.numbers.get(call[0]) == dag]
+    timers = [(kind, slot, cell) for kind, owner, slot, cell in what["timers"] if owner == dag]
+    told = [events[number] for number in sorted(what["events"]) if number in events]
+    ended = [keys[run] for owner, run in what["ended"] if owner == dag]
+    if calls or timers or told or ended:
+        reference.story.append((round(now % 10_000, 1), calls, timers, told, ended))
+    for call in calls:
+        tell_call(reference, call, keys, now)
+    for timer in timers:
+        tell_timer(reference, *timer, now)
+    for event in told:
+        reference.event(event, now)
+    reference.settle(ended)
+
+
+def tell_call(reference: Reference, call: list, keys: dict, now: float) -> None:
+    match call:
+        case ["pause", paused]:
+            reference.pause(paused=paused, now=now)
+        case ["replay"]:
             reference.replay(now)
-        elif rest[0] in keys:
-            reference.coming.append(manual(keys[rest[0]]))
-    for kind, owner, slot, cell in what["timers"]:
-        if owner != dag:
-            continue
-        if kind == "tick":
-            part = next((t for t in reference.parts(ticks) if t.slot == slot), None)
+        case ["start", run]:
+            reference.coming.append(Run(keys[run], kind="manual"))
+
+
+def tell_timer(reference: Reference, kind: str, slot: int, cell: str, now: float) -> None:
+    match kind:
+        case "tick":
+            part = next((part for part in reference.parts(ticks) if part.slot == slot), None)
             if part is not None:
                 step = part.timetable.seconds
-                reference.tick(slot, now // step * step)
-        elif kind == "late":
+                reference.tick(slot, now // step * step, now)
+        case "late":
             reference.late(cell, slot, now)
-        elif kind == "flush":
+        case "flush":
             reference.flush(cell, now)
-        elif kind == "subscribe":
+        case "subscribe":
             reference.catch_up(now)
-    for number in sorted(what["events"]):
-        if number in events:
-            reference.event(events[number], now)
-    reference.settle([keys[run] for owner, run in what["ended"] if owner == dag])
-
-
-def manual(key: str):
-    return Run(key, kind="manual")
 
 
 def scenario_name() -> str:

@@ -89,10 +89,11 @@ def test_what_fires_and_what_it_consumes(condition, names, fired):
 def test_within_looks_at_the_latest_time_seen_and_not_at_the_clock():
     schedule = Schedule(both(place(0, "a", within_seconds=10.0), B))
     cell = new_cell(schedule)
-    add(cell, [A_IN := schedule.condition.sides[0]], time=100, now=5000)
+    recent = schedule.condition.sides[0]
+    add(cell, [recent], time=100, now=5000)
     add(cell, [B], time=111, now=5001)
     assert decide(schedule, cell) is None
-    add(cell, [A_IN], time=101, now=5002)
+    add(cell, [recent], time=101, now=5002)
     assert decide(schedule, cell).places == (0, 1)
 
 

@@ -1,0 +1,258 @@
+"""What pending events, a long history and many subscribers cost the next event."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from benchmarks.figures import figure, spread
+from pubsubflow.bus import STREAM_TASK, Bus, BusSettings, Delivery, Puller
+from pubsubflow.embedded import EmbeddedServers
+from pubsubflow.manager import Manager
+from pubsubflow.model.calls import PostEvents
+from pubsubflow.model.cells import decode_cell, encode_cell
+from pubsubflow.model.conditions import AllOf, Input, Schedule
+from pubsubflow.model.messages import (
+    NewEvent,
+    Outcome,
+    ResultMessage,
+    Subjects,
+    decode_task,
+    encode,
+)
+from pubsubflow.model.structure import DagSpec, LoadedFile, SourceBundle, TaskSpec
+from pubsubflow.store.catalog import Catalog
+from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.migrate import migrate
+
+PENDING = 50_000
+EVENTS = 1_000_000
+RUNS = 100_000
+SUBSCRIBERS = 10_000
+POSTS = 300
+
+FILL_HISTORY = """
+INSERT INTO dataset (uri) SELECT 'x://old/' || n FROM generate_series(1, 1000) AS n;
+INSERT INTO event (id, event_id, dataset, extra, time, source, recorded_at)
+SELECT nextval('event_id'), gen_random_uuid(), d.id, '{}', now() - n * interval '1 second', 'api',
+       now() - n * interval '1 second'
+FROM generate_series(1, $events) AS n
+JOIN (SELECT id, row_number() OVER () AS place FROM dataset) AS d ON d.place = 1 + n % 900;
+INSERT INTO run (id, run_id, dag, version, run_key, kind, state, params, cause, started_at,
+                 ended_at)
+SELECT -n, gen_random_uuid(), gate.dag, gate.version, 'old:' || n, 'dataset', 'success', '{}',
+       'history', now(), now()
+FROM generate_series(1, $runs) AS n
+CROSS JOIN LATERAL (SELECT * FROM gate ORDER BY dag LIMIT 1) AS gate;
+INSERT INTO run_event (run, event, place) SELECT -n, n, 0 FROM generate_series(1, $runs) AS n;
+INSERT INTO task (run, node, map_index, attempt, state, ended_at)
+SELECT -n, 0, -1, 1, 'success', now() FROM generate_series(1, $runs) AS n;
+"""
+FILL_PENDING = """
+WITH made AS (
+    INSERT INTO event (id, event_id, dataset, extra, time, source)
+    SELECT nextval('event_id'), gen_random_uuid(), (SELECT id FROM dataset WHERE uri = $1), '{}',
+           now(), 'api'
+    FROM generate_series(1, $3)
+    RETURNING id
+)
+INSERT INTO pending (dag, cell, place, event)
+SELECT (SELECT id FROM dag WHERE dag_id = $2), '', 0, id FROM made
+"""
+
+
+def spec(dag_id: str, *names: str) -> LoadedFile:
+    file = f"{dag_id}.py"
+    sides = tuple(Input(number, f"x://{name}") for number, name in enumerate(names))
+    schedule = Schedule(sides[0] if len(sides) == 1 else AllOf(sides))
+    task = TaskSpec(0, "t", kind="async")
+    dag = DagSpec(dag_id, file, f"hash of {file}", (task,), schedule=schedule, max_active_runs=1000)
+    return LoadedFile(file, SourceBundle(dag.source, file, "/dags", {file: ""}), (dag,))
+
+
+class Bench:
+    """A manager on servers of its own, and a worker that finishes every task at once."""
+
+    def __init__(self, database: Database, manager: Manager, hand: Bus) -> None:
+        self.database, self.manager, self.hand = database, manager, hand
+        self.puller: Puller | None = None
+        self.arrived: list[float] = []
+        self.wanted = 0
+        self.all_there = anyio.Event()
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a task and say that it is done."""
+        self.arrived.append(time.perf_counter())
+        if len(self.arrived) == self.wanted:
+            self.all_there.set()
+        self.puller.credit(1)
+        order, now = decode_task(delivery.data), time.time()
+        result = ResultMessage(
+            order.run, order.node, -1, order.attempt, order.delivery, "w", Outcome.SUCCESS, now, now
+        )
+        self.hand.publish_durable_nowait(
+            Subjects.inbound(Subjects.RESULT, order.run),
+            encode(result),
+            message_id=f"{order.run}",
+            on_done=delivery.ack,
+        )
+
+    async def post(self, name: str) -> float:
+        """Post one event; return the milliseconds until it is decided about and durable."""
+        started = time.perf_counter()
+        await self.manager.call(PostEvents((NewEvent(f"x://{name}"),), (None,)))
+        return (time.perf_counter() - started) * 1000
+
+    async def start(self, name: str, runs: int = 1) -> float:
+        """Post one event; return the milliseconds until a worker has the last run's task."""
+        self.arrived, self.wanted, self.all_there = [], runs, anyio.Event()
+        started = time.perf_counter()
+        await self.manager.call(PostEvents((NewEvent(f"x://{name}"),), (None,)))
+        await self.all_there.wait()
+        taken = (self.arrived[-1] - started) * 1000
+        await self.rest()
+        return taken
+
+    async def rest(self) -> None:
+        """Wait until no run is live."""
+        async with self.database.connection() as connection:
+            while await connection.fetchval("SELECT EXISTS (SELECT FROM run_live)"):  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+
+    async def execute(self, text: str, *arguments: object) -> None:
+        """Run a statement that may take minutes."""
+        async with self.database.connection() as connection:
+            await connection.execute(text, *arguments, timeout=600)
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Bench]:
+    with tempfile.TemporaryDirectory(prefix="psf-bench-") as folder:
+        async with EmbeddedServers(Path(folder)) as servers:
+            nats = BusSettings(url=servers.nats.url, token=servers.nats.token)
+            postgres = PostgresSettings(url=servers.postgres.dsn)
+            async with (
+                Database.open(postgres) as database,
+                Bus.connect(nats) as bus,
+                Bus.connect(nats) as hand,
+                anyio.create_task_group() as group,
+            ):
+                await bus.ensure_streams()
+                await migrate(database)
+                manager, stopping = Manager(database=database, bus=bus), anyio.Event()
+                bench = Bench(database, manager, hand)
+                bench.puller = Puller(
+                    hand,
+                    stream=STREAM_TASK,
+                    durable="default-async",
+                    filter_subject="psf.task.default.async.>",
+                    deliver=bench.deliver,
+                )
+                bench.puller.credit(SUBSCRIBERS)
+                await group.start(manager.run, stopping)
+                await group.start(bench.puller.run, stopping)
+                yield bench
+                stopping.set()
+
+
+async def _pending(bench: Bench) -> dict[str, Any]:
+    """Compare an event for an AND without and with much pending on the same side."""
+    files = [spec("empty", "e1", "e2"), spec("full", "f1", "f2")]
+    await Catalog(bench.database).save(files)
+    for name in ("e1", "f1"):
+        await bench.post(name)
+    await bench.execute(FILL_PENDING, "x://f1", "full", PENDING)
+    async with bench.database.connection() as connection:
+        find = "SELECT cell.dag, state FROM cell JOIN dag ON dag.id = cell.dag WHERE dag_id = $1"
+        row = await connection.fetchrow(find, "full")
+        cell = decode_cell(row["state"])
+        cell.places[0].count += PENDING
+        state = encode_cell(cell)
+        await connection.execute("UPDATE cell SET state = $2 WHERE dag = $1", row["dag"], state)
+        await connection.execute("ANALYZE")
+    without, among = await _alternate(lambda: bench.post("e1"), lambda: bench.post("f1"))
+    started = time.perf_counter()
+    await bench.start("f2")
+    return figure(
+        f"an event among {PENDING:,} pending against one among few, p50",
+        round(statistics.median(among) / statistics.median(without), 2),
+        "times",
+        target=1.5,
+        few_ms=spread(without),
+        many_ms=spread(among),
+        consume_all_ms=round((time.perf_counter() - started) * 1000),
+    )
+
+
+async def _alternate(
+    one: Callable[[], Any], other: Callable[[], Any]
+) -> tuple[list[float], list[float]]:
+    found: tuple[list[float], list[float]] = ([], [])
+    for number in range(POSTS + 20):
+        for place, measure in enumerate((one, other)):
+            taken = await measure()
+            if number >= 20:
+                found[place].append(taken)
+    return found
+
+
+async def _history(empty: Bench, old: Bench) -> dict[str, Any]:
+    """Compare event → task at a worker, side by side: an empty database and one with history."""
+    for bench in (empty, old):
+        await Catalog(bench.database).save([spec("next", "next")])
+    filling = FILL_HISTORY.replace("$events", str(EVENTS)).replace("$runs", str(RUNS))
+    await old.execute(filling)
+    await old.execute("VACUUM ANALYZE")
+    before, after = await _alternate(lambda: empty.start("next"), lambda: old.start("next"))
+    return figure(
+        f"event → task after {EVENTS:,} events and {RUNS:,} runs against an empty store, p50",
+        round(statistics.median(after) / statistics.median(before), 2),
+        "times",
+        target=1.5,
+        empty_ms=spread(before),
+        old_ms=spread(after),
+    )
+
+
+async def _subscribers(bench: Bench) -> list[dict[str, Any]]:
+    """Post one event to which very many DAGs subscribe."""
+    started = time.perf_counter()
+    await Catalog(bench.database).save([spec(f"many{n}", "wide") for n in range(SUBSCRIBERS)])
+    saved = time.perf_counter() - started
+    await bench.execute("ANALYZE")
+    taken = [await bench.start("wide", SUBSCRIBERS) / 1000 for _ in range(3)]
+    return [
+        figure(
+            f"one event with {SUBSCRIBERS:,} subscribers: until a worker has all tasks",
+            round(statistics.median(taken), 2),
+            "s",
+            target=3.0,
+            first_s=round(taken[0], 2),
+            spread=spread(taken),
+            save_s=round(saved, 2),
+        )
+    ]
+
+
+async def _measure() -> list[dict[str, Any]]:
+    async with opened() as bench, opened() as old:
+        return [
+            await _pending(bench),
+            await _history(bench, old),
+            *await _subscribers(bench),
+        ]
+
+
+def run() -> list[dict[str, Any]]:
+    """Measure."""
+    return anyio.run(_measure, backend_options={"use_uvloop": True})
+
+
+if __name__ == "__main__":
+    for each in run():
+        print(each)
