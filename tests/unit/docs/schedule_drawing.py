@@ -65,7 +65,7 @@ def draw(happened: Happened) -> str:
     margin = max(len(name) for name, _, _ in rows) + GAP
     lines = [" " * margin + "".join(map(str.ljust, times, widths))]
     for name, written, fills in rows:
-        cells = (each.ljust(width, fill) for each, width, fill in zip(written, widths, fills))
+        cells = map(str.ljust, written, widths, fills)
         lines.append(name.ljust(margin) + "".join(cells))
     listed = _list(happened, several_days=several_days)
     return "\n".join(line.rstrip() for line in (*lines, "", *listed)).rstrip() + "\n"
@@ -122,5 +122,6 @@ def _list(happened: Happened, *, several_days: bool) -> list[str]:
         began = _time(run.started, several_days=several_days) if run.started else "waits"
         lines.append((run.name, began, " ".join(run.events), ", ".join(run.remarks)))
     lines += [(fate, "", labels, reason) for fate, labels, reason in happened.rest]
-    widths = [max((len(line[place]) for line in lines), default=0) + GAP for place in range(4)]
+    longest = [max((len(line[place]) for line in lines), default=0) for place in range(4)]
+    widths = [length + GAP if length else 0 for length in longest]
     return ["".join(map(str.ljust, line, widths)) for line in lines]

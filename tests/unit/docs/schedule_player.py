@@ -7,7 +7,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,6 @@ from schedule_drawing import Happened, Run
 from schedule_page import LABEL, Step, Story
 
 from pubsubflow import DAG, Dataset
-from pubsubflow.authoring.inputs import Demand
 from pubsubflow.manager.fold import Fold
 from pubsubflow.manager.inputs import Item
 from pubsubflow.model.calls import (
@@ -29,13 +28,13 @@ from pubsubflow.model.calls import (
     StartRun,
     TimersDue,
 )
-from pubsubflow.model.conditions import Every, describe, inputs, ticks
+from pubsubflow.model.conditions import inputs, ticks
 from pubsubflow.model.messages import NewEvent, Outcome, ResultMessage, TaskMessage
 from pubsubflow.model.partitions import RollUp, keys_of
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.database import Database, begin
 from pubsubflow.store.fold import FoldTransaction
-from pubsubflow.store.queries import SQL
+from pubsubflow.store.read_fates import read_fates
 from pubsubflow.store.read_waiting import ReadWaiting
 from pubsubflow.store.specs import Specs
 from pubsubflow.store.timers import Timers
@@ -50,15 +49,11 @@ FROM run JOIN dag ON dag.id = run.dag LEFT JOIN run_live ON run_live.run = run.i
 ORDER BY run.id
 """
 EVENTS = """
-SELECT event.id, event.event_id, dataset.uri, event.run FROM event JOIN dataset ON dataset.id = event.dataset
+SELECT event.id, event.event_id, event.run, dataset.uri
+FROM event JOIN dataset ON dataset.id = event.dataset
 ORDER BY event.id
 """
 CONSUMED = "SELECT DISTINCT run, event FROM run_event ORDER BY run, event"
-HELD = """
-SELECT event.id AS event, dag.dag_id FROM event
-JOIN subscription AS s USING (dataset) JOIN gate ON gate.dag = s.dag JOIN dag ON dag.id = s.dag
-WHERE event.id >= gate.since ORDER BY event.id
-"""
 
 
 class Player:
@@ -193,7 +188,9 @@ class Player:
         row = self._happened.rows.setdefault(name, {})
         row[step.at] = f"{letters}{first}" + (f"…{letters}{last}" if last else "")
         keys = list(keys_of(RollUp("day", "hour", ZONE), hours)) if hours else []
-        note = _note(keys[int(first) - 1] if keys and not last else partition, time, options)
+        if hours:
+            partition = f"{last} hours" if last else keys[int(first) - 1]
+        note = _note(partition, time, options)
         if note:
             self._happened.notes.setdefault(name, {})[step.at] = note
         for number in range(int(first), int(last or first) + 1):
@@ -282,17 +279,18 @@ class Player:
         return tuple(said)
 
     async def _add_rest(self, events: dict[int, str]) -> None:
-        fates = await self._rows(SQL["read_fates"], list(events))
-        rows = [(row["fate"], row["dag_id"], row["reason"], row["event"]) for row in fates]
-        rows += [("held", row["dag_id"], None, row["event"]) for row in await self._rows(HELD)]
         rest: dict[tuple[str, str], list[str]] = {}
-        for fate, dag_id, reason, event in rows:
-            if fate != "consumed":
-                name = fate if len(self._dags) == 1 else f"{dag_id}: {fate}"
-                labels = rest.setdefault((name, reason or ""), [])
-                if events[event] not in labels:
+        async with self._database.connection() as connection:
+            found = await read_fates(connection, list(events))
+        for event, fates in found.items():
+            for fate in fates:
+                name = fate.fate if len(self._dags) == 1 else f"{fate.dag_id}: {fate.fate}"
+                labels = rest.setdefault((name, fate.reason or ""), [])
+                if fate.fate != "consumed" and events[event] not in labels:
                     labels.append(events[event])
         for (name, reason), labels in rest.items():
+            if not labels:
+                continue
             self._happened.rest.append((name, " ".join(shortened(labels)), reason))
 
 
