@@ -158,7 +158,7 @@ class Admission:
         spec = start.gate.version.spec
         if start.params is not None:
             return start.params
-        if not spec.params_from or start.kind == "cron":
+        if not spec.params_from or (start.kind == "cron" and events == []):
             return validate_params(spec, None)
         if events is None:
             raise InvalidInput(f"more than {PARAMS_EVENTS} events for one run's params")
