@@ -3,8 +3,9 @@
 import ast
 import itertools
 
-from pubsubflow.model.conditions import AllOf, AnyOf, Condition, Input, Schedule
+from pubsubflow.model.conditions import AllOf, AnyOf, Condition, Input, Schedule, Tick
 from pubsubflow.model.structure import DagSpec, Factor, LoadedFile, SourceBundle, TaskSpec
+from pubsubflow.model.timetable import Cron, Every
 
 
 def uri(name: str) -> str:
@@ -40,7 +41,20 @@ def task(task_id: str, *after: str, over=(), inputs=(), emits=(), **options) -> 
     return {"task_id": task_id, "outlets": tuple(map(uri, emits)), **named, **options}
 
 
-def dag(dag_id: str, *tasks: dict, on: str | None = None, file: str = "", **options) -> DagSpec:
+def dag(
+    dag_id: str,
+    *tasks: dict,
+    on: str | None = None,
+    timetable: Cron | Every | None = None,
+    file: str = "",
+    **options,
+) -> DagSpec:
+    sides = [condition(on)] if on is not None else []
+    if timetable is not None:
+        sides.append(Tick(0, timetable))
+    if sides:
+        whole = AnyOf(tuple(sides)) if len(sides) > 1 else sides[0]
+        options.setdefault("schedule", Schedule(whole))
     numbers = {given["task_id"]: number for number, given in enumerate(tasks)}
     file = file or f"{dag_id}.py"
     return DagSpec(
@@ -48,7 +62,6 @@ def dag(dag_id: str, *tasks: dict, on: str | None = None, file: str = "", **opti
         file,
         options.pop("source", f"hash of {file}"),
         tuple(_task(given, numbers) for given in tasks),
-        schedule=None if on is None else Schedule(condition(on)),
         **options,
     )
 

@@ -9,9 +9,10 @@ import pytest
 from core_rig import carry_out, post
 from dag_specs import dag, loaded, task, uri
 
-from pubsubflow.errors import NotFound
+from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.manager.fold import Fold
 from pubsubflow.model.calls import SetPaused, StartRun, TimersDue
+from pubsubflow.model.cells import decode_cell
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.structure import DatasetSpec, LoadedFile, SourceBundle
 from pubsubflow.model.timetable import Cron, Every
@@ -41,15 +42,17 @@ def rows(database):
 @pytest.fixture
 def pending(rows):
     async def read():
-        """Return place → datasets of pending events, checked against the gate's counts."""
+        """Return place → datasets of pending events, checked against the cell's counts."""
         found = {}
         for place, name in await rows(
             "SELECT place, uri FROM pending JOIN event ON event.id = pending.event"
             " JOIN dataset ON dataset.id = event.dataset ORDER BY place, event"
         ):
             found.setdefault(place, []).append(name.removeprefix("x://"))
-        counts = (await rows("SELECT pending FROM gate"))[0][0]
+        ((state, is_open),) = await rows("SELECT state, open FROM cell")
+        counts = [place.count for place in decode_cell(state).places]
         assert [len(found.get(place, [])) for place in range(len(counts))] == counts
+        assert is_open == bool(found)
         return found
 
     return read
@@ -287,14 +290,14 @@ async def test_with_catch_up_time_begins_at_the_start(catalog, ticks):
 
 
 async def test_catch_up_goes_on_where_it_was(catalog, ticks, database):
-    spec = one(timetable=NOON, start=START, catchup=True)
-    await catalog.save([loaded(spec)])
+    options = {"start": START, "catchup": True}
+    await catalog.save([loaded(one(timetable=NOON, **options))])
     fold = Fold()
     for _ in range(3):
         await carry_out(database, fold, TimersDue(tuple(await Timers(database).upcoming())))
     due = START + timedelta(days=3, hours=12)
     assert await ticks() == [due]
-    await catalog.save([loaded(msgspec.structs.replace(spec, timetable=EVENING))])
+    await catalog.save([loaded(one(timetable=EVENING, **options))])
     assert await ticks() == [due + timedelta(hours=6)]
 
 
@@ -347,15 +350,15 @@ async def test_a_missed_tick_without_catch_up_starts_the_latest_alone(
     assert await ticks() == [logical_time + timedelta(seconds=60)]
 
 
-async def test_a_tick_that_somebody_has_started_by_its_key_still_sets_the_next(
-    catalog, rows, ticks, database
-):
+async def test_nobody_can_take_the_key_of_a_tick(catalog, rows, ticks, database):
     await catalog.save([loaded(one(timetable=NOON, start=START, catchup=True))])
     (due,) = await ticks()
-    fold = Fold()
-    await carry_out(database, fold, StartRun("d", run_key=f"tick:{due.isoformat()}"))
+    key, fold = f"tick:{due.isoformat()}", Fold()
+    (refused,) = await carry_out(database, fold, StartRun("d", run_key=key))
+    assert isinstance(refused, InvalidInput)
     await carry_out(database, fold, TimersDue(tuple(await Timers(database).upcoming())))
-    assert await rows("SELECT kind FROM run") == [("manual",)]
+    (again,) = await carry_out(database, fold, StartRun("d", run_key=key))
+    assert await rows("SELECT kind, run_key, run_id::text FROM run") == [("cron", key, again)]
     assert await ticks() == [due + timedelta(days=1)]
 
 

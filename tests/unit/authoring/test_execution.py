@@ -671,18 +671,16 @@ def test_a_killed_runner_takes_the_command_with_it(tmp_path):
     wait_gone(sleeper)
 
 
-def test_importing_pubsubflow_is_quick_and_brings_no_server_library():
-    code = (
-        "import time; started = time.perf_counter(); import pubsubflow, sys;"
-        "took = time.perf_counter() - started;"
-        "print(took, *sorted({name.partition('.')[0] for name in sys.modules}))"
+def test_importing_pubsubflow_brings_nothing_that_serves_or_runs():
+    output = subprocess.check_output(
+        [sys.executable, "-c", "import pubsubflow, sys; print(*sys.modules)"],
+        env=os.environ | {"PYTHONPATH": str(Path(pubsubflow.__file__).parent.parent)},
+        text=True,
     )
-    env = os.environ | {"PYTHONPATH": str(Path(pubsubflow.__file__).parent.parent)}
-    best = 1.0
-    deadline = time.monotonic() + 10
-    while best > 0.08 and time.monotonic() < deadline:
-        output = subprocess.check_output([sys.executable, "-c", code], env=env, text=True).split()
-        best = min(best, float(output[0]))
-    unwanted = {"aiohttp", "asyncpg", "nats", "rich", "cyclopts", "jinja2", "jsonschema", "asyncio"}
-    assert unwanted.isdisjoint(output[1:])
-    assert best <= 0.08
+    loaded = {name.partition(".")[0] for name in output.split()}
+    assert loaded.isdisjoint(
+        {
+            "aiohttp", "anyio", "asyncio", "asyncpg", "cyclopts", "jinja2", "jsonschema",
+            "nats", "rich", "structlog",
+        }
+    )  # fmt: skip

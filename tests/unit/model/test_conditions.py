@@ -7,27 +7,41 @@ from dag_specs import condition, uri
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubflow.model.conditions import AllOf, AnyOf, Input, decide, describe, held_places, inputs
+from pubsubflow.model.cells import add, decide, held, new_cell
+from pubsubflow.model.conditions import AllOf, AnyOf, Input, Schedule, describe, inputs
+
+
+def counts(cell):
+    return [state.count for state in cell.places]
+
+
+def offer(schedule, cell, names):
+    """Add an event to the places of its dataset; return what then fires, if anything."""
+    matched = [place for place in inputs(schedule.condition) if place.uri in map(uri, names)]
+    add(cell, matched, time=1, now=1)
+    return decide(schedule, cell)
 
 
 def play(text, events):
     """Return what each firing consumes: the events by name, in order of arrival."""
-    expression = condition(text)
-    places = list(inputs(expression))
+    schedule = Schedule(condition(text))
+    places = list(inputs(schedule.condition))
     pending = [[] for _ in places]
-    counts = [0] * len(places)
+    cell = new_cell(schedule)
     fired = []
     for event in events.split():
-        matched = [place.place for place in places if place.uri == uri(event[0])]
-        for place in matched:
-            pending[place].append(event)
-        counts, consumed = decide(expression, counts, matched)
-        if consumed:
-            taken = {name for place in consumed for name in pending[place]}
+        for place in places:
+            if place.uri == uri(event[0]):
+                pending[place.place].append(event)
+        firing = offer(schedule, cell, event[0])
+        if firing is not None:
+            assert firing.kind == "run"
+            assert firing.events == sum(len(pending[place]) for place in firing.places)
+            taken = {name for place in firing.places for name in pending[place]}
             fired.append(" ".join(name for name in events.split() if name in taken))
-            for place in consumed:
+            for place in firing.places:
                 pending[place].clear()
-        assert counts == list(map(len, pending))
+        assert counts(cell) == list(map(len, pending))
     return fired
 
 
@@ -56,7 +70,11 @@ def test_a_firing_consumes_the_sides_that_held(text, events, fired):
 
 
 def test_an_event_of_another_dataset_changes_nothing():
-    assert decide(condition("a & b"), [1, 0], []) == ([1, 0], frozenset())
+    schedule = Schedule(condition("a & b"))
+    cell = new_cell(schedule)
+    assert offer(schedule, cell, "a") is None
+    assert offer(schedule, cell, "z") is None
+    assert counts(cell) == [1, 0]
 
 
 def test_an_expression_is_described_as_users_write_it():
@@ -89,33 +107,35 @@ def truth(tree, pending, places):
 
 @given(conditions, st.lists(st.sampled_from("abc"), max_size=20))
 def test_a_run_fires_exactly_when_the_expression_is_true(tree, events):
-    expression = built(tree, itertools.count())
-    places = list(inputs(expression))
-    counts = [0] * len(places)
+    schedule = Schedule(built(tree, itertools.count()))
+    places = list(inputs(schedule.condition))
+    cell = new_cell(schedule)
     for event in events:
-        matched = [place.place for place in places if place.uri == uri(event)]
-        added = [count + (place in matched) for place, count in enumerate(counts)]
-        counts, consumed = decide(expression, counts, matched)
-        assert bool(consumed) == truth(tree, added, itertools.count())
-        for place, count in enumerate(counts):
+        before = counts(cell)
+        added = [before[place.place] + (place.uri == uri(event)) for place in places]
+        firing = offer(schedule, cell, event)
+        assert (firing is not None) == truth(tree, added, itertools.count())
+        consumed = firing.places if firing is not None else ()
+        for place, count in enumerate(counts(cell)):
             assert count == (0 if place in consumed else added[place])
         assert all(added[place] for place in consumed), "an empty place consumes nothing"
-        assert held_places(expression, counts) is None, "what is left cannot fire by itself"
+        assert held(schedule.condition, cell) is None, "what is left cannot fire by itself"
 
 
 @given(conditions, st.lists(st.sampled_from("abc"), max_size=20))
 def test_no_event_is_consumed_twice_in_one_place(tree, events):
-    expression = built(tree, itertools.count())
-    places = list(inputs(expression))
-    counts = [0] * len(places)
+    schedule = Schedule(built(tree, itertools.count()))
+    places = list(inputs(schedule.condition))
+    cell = new_cell(schedule)
     arrived = [0] * len(places)
     taken = [0] * len(places)
     for event in events:
-        matched = [place.place for place in places if place.uri == uri(event)]
-        before = [count + (place in matched) for place, count in enumerate(counts)]
-        for place in matched:
-            arrived[place] += 1
-        counts, consumed = decide(expression, counts, matched)
-        for place in consumed:
-            taken[place] += before[place]
-    assert [left + used for left, used in zip(counts, taken, strict=True)] == arrived
+        before = counts(cell)
+        added = [before[place.place] + (place.uri == uri(event)) for place in places]
+        for place in places:
+            arrived[place.place] += place.uri == uri(event)
+        firing = offer(schedule, cell, event)
+        for place in firing.places if firing is not None else ():
+            taken[place] += added[place]
+    left = counts(cell)
+    assert [kept + used for kept, used in zip(left, taken, strict=True)] == arrived
