@@ -1,0 +1,226 @@
+"""Why no run starts: per part of the expression what is there, what is missing, since when."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from api_rig import dag, task
+
+from pubsubflow.model.conditions import (
+    AllOf,
+    AnyOf,
+    Batch,
+    Input,
+    Latest,
+    OrAfter,
+    Schedule,
+    Tick,
+)
+from pubsubflow.model.partitions import Identity, Partitioning, RollUp
+from pubsubflow.model.timetable import Cron
+
+pytestmark = pytest.mark.anyio
+
+EVENTS = "/api/v1/datasets/events"
+A, B, C = "s3://lake/a", "s3://lake/b", "s3://lake/c"
+
+
+async def why_not(rig, dag_id="d", **query):
+    return await rig.get(f"/api/v1/dags/{dag_id}/why-not", params=query)
+
+
+def kinds(found):
+    return [reason["kind"] for reason in found["reasons"]]
+
+
+def waits_for(found):
+    return found["reasons"][-1]["text"]
+
+
+async def load(rig, condition, **more):
+    schedule = condition if isinstance(condition, Schedule) else Schedule(condition)
+    await rig.load(dag("d", task(0, "work"), schedule=schedule, **more))
+
+
+async def test_the_tree_marks_the_sides_that_hold_and_names_the_input_that_is_missing(rig):
+    await load(rig, AnyOf((AllOf((Input(0, A), Input(1, B, at_least=2))), Input(2, C))))
+    posted = await rig.post(EVENTS, [{"dataset": A}, {"dataset": B}])
+    found = await why_not(rig)
+    assert waits_for(found) == f"it waits for 1 more event of {B} or {C}"
+    both, other = found["condition"]["sides"]
+    assert [found["condition"]["kind"], both["kind"], other["kind"]] == ["any", "all", "dataset"]
+    assert [side["holds"] for side in both["sides"]] == [True, False]
+    a, b, c = found["inputs"]
+    assert (a["holds"], a["pending"], a["missing"]) == (True, 1, 0)
+    assert (b["holds"], b["pending"], b["at_least"], b["missing"]) == (False, 1, 2, 1)
+    assert (c["pending"], c["missing"], c["last_event_at"], c["waiting_since"]) == (
+        0,
+        1,
+        None,
+        None,
+    )
+    assert b["last_event_id"] == posted["ids"][1]
+    assert b["waiting_since"] is not None
+    assert found["last_run"] is None
+
+
+async def test_it_tells_what_it_last_fired_for(rig):
+    await load(rig, Input(0, A))
+    await rig.post(EVENTS, {"dataset": A})
+    found = await why_not(rig)
+    (run,) = (await rig.get("/api/v1/runs"))["items"]
+    assert (found["last_run"]["run_id"], found["last_run"]["cause"]) == (
+        run["run_id"],
+        f"{A} was updated",
+    )
+    assert (found["inputs"][0]["pending"], found["active_runs"]) == (0, 1)
+
+
+async def test_filtered_events_are_counted_with_the_last_reason(rig):
+    await load(rig, AllOf((Input(0, A, where="event.extra.rows > 0"), Input(1, B))))
+    for rows in (0, -3):
+        await rig.post(EVENTS, {"dataset": A, "extra": {"rows": rows}})
+    await rig.post(EVENTS, {"dataset": A, "extra": {}})
+    place, _ = (await why_not(rig))["inputs"]
+    assert (place["filtered"], place["pending"], place["where"]) == (3, 0, "event.extra.rows > 0")
+    assert place["last_reason"].startswith("event.extra.rows > 0 failed")
+
+
+async def test_events_that_are_too_old_are_told_apart_from_missing_ones(rig):
+    await load(rig, AllOf((Input(0, A, within_seconds=3600), Input(1, B))))
+    old = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
+    await rig.post(EVENTS, {"dataset": A, "time": old})
+    await rig.post(EVENTS, {"dataset": B})
+    found = await why_not(rig)
+    assert waits_for(found) == f"it waits for a newer {A}"
+    place = found["inputs"][0]
+    assert (place["holds"], place["pending"], place["too_old"], place["missing"]) == (
+        False,
+        1,
+        1,
+        1,
+    )
+
+
+async def test_a_deadline_tells_until_when_it_runs_and_what_it_does(rig):
+    await load(rig, OrAfter(0, AllOf((Input(0, A), Input(1, B))), 7200))
+    before = await why_not(rig)
+    assert (before["condition"]["due"], before["reasons"][-1]["until"]) == (None, None)
+    await rig.post(EVENTS, {"dataset": A})
+    found = await why_not(rig)
+    clause = found["condition"]
+    assert (clause["kind"], clause["then"], clause["late"]) == ("or_after", "run", False)
+    left = datetime.fromisoformat(clause["due"]) - datetime.now(UTC)
+    assert timedelta(minutes=119) < left <= timedelta(hours=2)
+    assert found["reasons"][-1]["until"] == clause["due"]
+
+
+async def test_a_tick_tells_when_it_comes_next(rig):
+    await load(rig, AllOf((Tick(0, Cron("0 16 * * *")), Input(0, A))))
+    found = await why_not(rig)
+    tick = found["condition"]["sides"][0]
+    assert (tick["kind"], tick["holds"], tick["due"]) == ("tick", False, found["next_tick"])
+    assert found["reasons"][-1]["until"] is None  # the tick alone is not enough
+    await rig.post(EVENTS, {"dataset": A})
+    assert (await why_not(rig))["reasons"][-1]["until"] == found["next_tick"]
+
+
+async def test_a_paused_dag_tells_how_many_events_it_holds_back(rig):
+    await load(rig, Input(0, A))
+    await rig.ask("PATCH", "/api/v1/dags/d", json={"paused": True})
+    assert kinds(await why_not(rig)) == ["paused", "waiting"]
+    await rig.post(EVENTS, [{"dataset": A}, {"dataset": B}, {"dataset": A}])
+    found = await why_not(rig)
+    assert (found["held_back"], found["held_back_since"] is not None) == (2, True)
+    assert found["reasons"][0]["text"] == "it is paused; 2 events wait until it is not"
+
+
+async def test_runs_in_line_are_told_with_the_limit(rig):
+    await load(rig, Input(0, A), max_active_runs=1)
+    await rig.post(EVENTS, [{"dataset": A}] * 3)
+    found = await why_not(rig)
+    assert kinds(found) == ["capped", "waiting"]
+    assert found["reasons"][0]["text"] == "2 runs wait in line: 1 active, max_active_runs=1"
+
+
+async def test_a_collecting_run_tells_how_many_it_has_and_until_when(rig):
+    await load(rig, Schedule(Input(0, A), Batch(max_events=5, linger_seconds=600)))
+    await rig.post(EVENTS, [{"dataset": A}] * 2)
+    found = await why_not(rig)
+    reason = found["reasons"][0]
+    assert reason["kind"] == "collecting"
+    assert "2 so far" in reason["text"]
+    left = datetime.fromisoformat(reason["until"]) - datetime.now(UTC)
+    assert timedelta(minutes=9) < left <= timedelta(minutes=10)
+    assert found["collecting_run"] == found["last_run"]["run_id"]
+
+
+async def test_latest_waits_for_the_active_run(rig):
+    await load(rig, Schedule(Input(0, A), Latest()))
+    await rig.post(EVENTS, [{"dataset": A}] * 3)
+    reason = (await why_not(rig))["reasons"][0]
+    assert (reason["kind"], reason["until"]) == ("collecting", None)
+    assert "when the active run ends" in reason["text"]
+
+
+async def test_a_pattern_shows_the_newest_event_of_all_that_match(rig):
+    await load(rig, AllOf((Input(0, "s3://lake/*", pattern=True), Input(1, "x://other"))))
+    await rig.post(EVENTS, {"dataset": B})
+    (event_id,) = (await rig.post(EVENTS, {"dataset": A}))["ids"]
+    found = await why_not(rig)
+    assert (found["inputs"][0]["last_event_id"], found["inputs"][0]["pending"]) == (event_id, 2)
+    await rig.post(EVENTS, {"dataset": "x://other"})
+    assert "a match of s3://lake/*" in waits_for(await why_not(rig))
+
+
+async def test_partitions_are_listed_and_one_names_the_parts_that_are_missing(rig):
+    by_uri = {A: RollUp("day", "hour"), B: Identity()}
+    condition = AllOf((Input(0, A), Input(1, B)))
+    await load(rig, Schedule(condition, partitioning=Partitioning(Identity(), by_uri)))
+    assert "nothing is pending" in waits_for(await why_not(rig))
+    for hour in (0, 3):
+        await rig.post(EVENTS, {"dataset": A, "partition": f"2026-11-20T{hour:02}Z"})
+    await rig.post(EVENTS, {"dataset": B, "partition": "2026-11-21"})
+    await rig.post(EVENTS, {"dataset": B})
+    found = await why_not(rig)
+    assert found["condition"] is None
+    assert found["open_partitions"] == 2
+    first, second = found["partitions"]
+    assert (first["partition"], first["pending"]) == ("2026-11-20", 2)
+    assert first["waits_for"] == f"22 more parts of {A} and {B}"
+    assert second["waits_for"] == f"24 more parts of {A}"
+    assert [place["pending"] for place in found["inputs"]] == [2, 1]
+    assert found["inputs"][1]["skipped"] == 1
+    one = await why_not(rig, partition="2026-11-20")
+    parts = one["inputs"][0]["parts"]
+    assert (parts["wanted"], parts["there"]) == (24, 2)
+    assert parts["missing"][:3] == ["2026-11-20T01Z", "2026-11-20T02Z", "2026-11-20T04Z"]
+    assert (len(parts["missing"]), one["inputs"][0]["missing"]) == (10, 22)
+    assert one["inputs"][1]["skipped"] == 0
+
+
+async def test_a_partition_that_has_run_says_so(rig):
+    await load(rig, Schedule(Input(0, A), partitioning=Partitioning()))
+    await rig.post(EVENTS, {"dataset": A, "partition": "eu"})
+    found = await why_not(rig, partition="eu")
+    assert kinds(found) == ["done"]
+    assert found["last_run"]["partition"] == "eu"
+    other = await why_not(rig, partition="us")
+    assert (kinds(other), other["last_run"]) == (["waiting"], None)
+
+
+async def test_a_partition_that_cannot_be_is_refused(rig):
+    by_day = Partitioning(RollUp("day", "hour"))
+    await load(rig, Schedule(Input(0, A), partitioning=by_day))
+    await rig.load(dag("plain", task(0, "work"), on=[A]))
+    wrong = "/api/v1/dags/d/why-not?partition=November"
+    assert "no partition 'November'" in (await rig.get(wrong, status=422))["detail"]
+    await rig.get("/api/v1/dags/plain/why-not?partition=2026-11-20", status=422)
+    await rig.get("/api/v1/dags/nobody/why-not", status=404)
+    await rig.get("/api/v1/dags/d/why-not?key=1", status=400)
+
+
+async def test_a_dag_without_a_schedule_or_a_file_says_so(rig):
+    await rig.load(dag("d", task(0, "work")))
+    assert kinds(await why_not(rig)) == ["unscheduled"]
+    await rig.catalog.remove(["d.py"])
+    assert kinds(await why_not(rig))[0] == "gone"
