@@ -16,7 +16,6 @@ from pubsubflow.model.messages import (
     NewEvent,
     Outcome,
     ResultMessage,
-    StartedMessage,
     Subjects,
     TaskError,
     encode,
@@ -147,7 +146,6 @@ class Rig:
         self.manager = manager
         self.bus = bus
         self.database = database
-        self._news = []
         self._heard = anyio.Event()
 
     async def load(self, *specs):
@@ -159,9 +157,9 @@ class Rig:
                 for spec in specs
             ]
         )
+        self.bus.publish(Subjects.TIMERS_CHANGED, b"")
 
-    def hear(self, message):
-        self._news.append(message)
+    def hear(self, _):
         self._heard.set()
         self._heard = anyio.Event()
 
@@ -198,8 +196,8 @@ class Rig:
     async def finish(self, run_id, node, *, map_index=NOT_MAPPED, attempt=1, **more):
         """Tell how a task ended, once it has been handed out."""
         number = await self.number(run_id)
-        await self.until(
-            "SELECT true FROM task_live WHERE run = $1 AND node = $2 AND map_index = $3 "
+        delivery = await self.until(
+            "SELECT delivery FROM task_live WHERE run = $1 AND node = $2 AND map_index = $3 "
             "AND attempt = $4 AND state = 'queued'",
             *(number, node, map_index, attempt),
         )
@@ -209,7 +207,7 @@ class Rig:
             node,
             map_index,
             attempt,
-            1,
+            delivery,
             "worker-1",
             more.pop("outcome", Outcome.SUCCESS),
             NOW + more.pop("started", 0),
@@ -225,10 +223,10 @@ class Rig:
         error = TaskError("OSError", message, "Traceback: here", final=more.pop("final", False))
         await self.finish(run_id, node, outcome=Outcome.FAILED, error=error, **more)
 
-    async def begin(self, run_id, node):
-        number = await self.number(run_id)
-        message = StartedMessage(number, node, NOT_MAPPED, 1, 1, "worker-1", NOW)
-        await self.bus.publish_durable(Subjects.inbound(Subjects.STARTED, number), encode(message))
+    async def say(self, run_id, dag_id, state):
+        """Publish news of a run, as a manager does after its commit."""
+        news = {"run_id": str(run_id), "dag_id": dag_id, "state": state}
+        await self.bus.publish_durable(f"psf.evt.run.{run_id}", msgspec.json.encode(news))
 
     async def ended(self, run_id, state=RunState.SUCCESS):
         await self.until("SELECT true FROM run WHERE run_id = $1 AND state = $2", run_id, state)

@@ -165,11 +165,12 @@ async def test_a_cancelled_run_is_aborted_with_its_tasks(rig, endpoint):
     assert events[-1]["run"]["facets"]["errorMessage"]["message"] == "not wanted"
 
 
-async def test_a_run_that_is_cancelled_in_line_starts_and_is_aborted(rig, endpoint):
+async def test_a_run_that_ended_without_a_start_is_told_as_both(rig, endpoint):
     await rig.load(dag("line", task(0, "long"), max_active_runs=1))
     first = await rig.start("line")
     second = await rig.start("line")
     await rig.cancel(second)
+    await rig.say(second, "line", RunState.CANCELLED)
     assert [kind for _, kind, *_ in told(await endpoint.end_of(second))] == ["START", "ABORT"]
     await rig.finish(first, 0)
     await endpoint.end_of(first)
@@ -184,8 +185,8 @@ async def test_datasets_that_a_run_consumed_go_into_it_and_into_its_first_tasks(
     origin = await rig.start("makes")
     await rig.finish(origin, 0)
     run_id = await rig.run_of("takes")
-    await rig.finish(run_id, 0)
-    await rig.finish(run_id, 1)
+    await rig.finish(run_id, 0, started=1, ended=2)
+    await rig.finish(run_id, 1, started=3, ended=4)
     events = await endpoint.end_of(run_id)
     consumed = [LAKE_NAME, "x://made|/"]
     assert told(events) == [

@@ -1,0 +1,78 @@
+"""A whole daemon with `lineage.url` set tells of what its own workers did."""
+
+import aiohttp
+import anyio
+import msgspec
+import pytest
+from lineage_rig import told
+
+from pubsubflow.api import ApiSettings
+from pubsubflow.config import Config
+from pubsubflow.daemon import ROLES, Daemon
+from pubsubflow.lineage import LineageSettings
+
+pytestmark = pytest.mark.anyio
+
+FILE = """
+from pubsubflow import Context, Dataset, dag, task
+
+orders = Dataset("s3://lake/orders")
+report = Dataset("postgres://warehouse:5432/sales/public/report")
+
+
+@dag()
+def ingest():
+    @task(outlets=[orders])
+    async def download(ctx: Context) -> int:
+        return 42
+
+    download()
+
+
+@dag(schedule=orders)
+def build():
+    @task(inlets=["s3://lake/rates"], outlets=[report])
+    def aggregate(ctx: Context) -> None:
+        print(len(ctx.events[orders]))
+
+    aggregate()
+"""
+
+
+async def test_a_daemon_tells_of_the_runs_that_its_workers_did(endpoint, tmp_path):
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    (dags / "sales.py").write_text(FILE)
+    config = Config(
+        home=tmp_path / "home",
+        api=ApiSettings(port=0),
+        lineage=LineageSettings(url=endpoint.url),
+    )
+    stop = anyio.Event()
+    async with (
+        Daemon.build(config, roles=ROLES, dags=dags, embedded=True) as daemon,
+        anyio.create_task_group() as group,
+    ):
+        await group.start(daemon.run, stop)
+        async with aiohttp.ClientSession() as session:
+            url = f"{daemon.url}/api/v1/dags/ingest/runs"
+            async with session.post(url, json={}) as response:
+                assert response.status == 201
+                run_id = msgspec.json.decode(await response.read())["run_id"]
+        first = await endpoint.end_of(run_id)
+        await endpoint.until(lambda: _run_of(endpoint, "build"))
+        second = await endpoint.end_of(_run_of(endpoint, "build"))
+        stop.set()
+    orders, report = "s3://lake|orders", "postgres://warehouse:5432|sales.public.report"
+    assert told(first)[2] == ("ingest.download", "COMPLETE", [], [orders])
+    assert told(second)[2] == (
+        "build.aggregate",
+        "COMPLETE",
+        ["s3://lake|rates", orders],
+        [report],
+    )
+
+
+def _run_of(endpoint, dag_id):
+    found = [event for event in endpoint.taken if event["job"]["name"] == dag_id]
+    return found[0]["run"]["runId"] if found else None
