@@ -16,9 +16,11 @@ from pubsubflow.model.expressions import evaluate
 from pubsubflow.model.messages import EventInfo, RunInfo, encode
 from pubsubflow.model.params import validate_params
 from pubsubflow.model.states import RunState
+from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction
 
 INLINE_EVENTS = 500
+INLINE_EVENT_BYTES = 128 * 1024
 PARAMS_EVENTS = 20_000
 
 
@@ -68,7 +70,7 @@ class Admission:
             InvalidInput: The params do not fit the DAG, or the key is too long.
         """
         start = self._scheduling.make(
-            gate, "", "", "manual", call.cause, logical_time=call.logical_time
+            gate, "", "", "manual", printable(call.cause), logical_time=call.logical_time
         )
         item.ids = item.ids or [start.run_id]
         start.run_id = item.ids[0]
@@ -79,7 +81,7 @@ class Admission:
                 return known[start.run_key]
         check_run_key(call.run_key)
         start.params = validate_params(gate.version.spec, call.params)
-        start.partition = call.partition
+        start.partition = None if call.partition is None else printable(call.partition)
         self._scheduling.begin(start)
         return str(start.run_id)
 
@@ -150,7 +152,7 @@ class Admission:
             await self._refuse(start, events, "params", str(error))
             return
         start.params = params
-        fits = whole and len(infos) <= INLINE_EVENTS
+        fits = whole and len(infos) <= INLINE_EVENTS and len(encode(infos)) <= INLINE_EVENT_BYTES
         start.info = self._info(start, tuple(infos) if fits else None, trail)
         self._place(start)
 
@@ -220,7 +222,7 @@ class Admission:
         self, start: Start, events: Sequence[LoggedEvent], kind: str, reason: str
     ) -> None:
         """Make no run: its events are dead, and a letter tells why."""
-        start.refused = reason
+        start.refused = reason = printable(reason)
         self._refused.append(start.gate)
         spec = start.gate.version.spec
         letter = {

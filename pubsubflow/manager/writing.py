@@ -8,6 +8,7 @@ from pubsubflow.manager.ledger import Ledger, RunWork
 from pubsubflow.model.cells import encode_cell
 from pubsubflow.model.messages import TaskError
 from pubsubflow.model.states import RunState
+from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -36,7 +37,7 @@ async def write(ledger: Ledger, transaction: FoldTransaction) -> None:
     await transaction.write(
         "record_dead_letters",
         [
-            (letter.kind, letter.subject, letter.dag, letter.payload, letter.reason)
+            (letter.kind, letter.subject, letter.dag, letter.payload, printable(letter.reason))
             for letter in ledger.dead_letters
         ],
     )
@@ -124,7 +125,7 @@ async def _write_fates(ledger: Ledger, transaction: FoldTransaction) -> None:
     await transaction.write("revive_events", ledger.revived)
     unique = {(fate.event.number, fate.dag, fate.place, fate.cell): fate for fate in ledger.fates}
     await transaction.write(
-        "record_fates", [(*key, fate.fate, fate.reason) for key, fate in unique.items()]
+        "record_fates", [(*key, fate.fate, printable(fate.reason)) for key, fate in unique.items()]
     )
 
 

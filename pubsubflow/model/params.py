@@ -10,7 +10,10 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.model.messages import encode
 from pubsubflow.model.structure import DagSpec
+
+MAX_PARAMS_BYTES = 256 * 1024
 
 
 def validate_params(spec: DagSpec, given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -18,7 +21,7 @@ def validate_params(spec: DagSpec, given: Mapping[str, Any] | None) -> dict[str,
 
     Raises:
         InvalidInput: A key is unknown, a value has another JSON type than the default or
-            violates the schema, or one without default is missing.
+            violates the schema, one without default is missing, or all are too large.
     """
     params = dict(given or {})
     known = _known(spec)
@@ -31,6 +34,12 @@ def validate_params(spec: DagSpec, given: Mapping[str, Any] | None) -> dict[str,
             _check_type(spec.dag_id, key, value, spec.params[key])
     else:
         _check_schema(spec.dag_id, spec.params_schema, merged)
+    size = len(encode(merged))
+    if size > MAX_PARAMS_BYTES:
+        raise InvalidInput(
+            f"params of {size} bytes are larger than {MAX_PARAMS_BYTES}: "
+            "store the data elsewhere and give where it is"
+        )
     return merged
 
 

@@ -69,11 +69,11 @@ async def test_a_transaction_that_is_cancelled_leaves_nothing_and_its_connection
     async with Database.open(one) as database:
         with anyio.move_on_after(0.05):
             async with database.transaction() as connection:
-                await connection.execute("INSERT INTO dead_letter VALUES (DEFAULT, 's', '', 'r')")
+                await connection.execute("INSERT INTO event_key VALUES ('k', gen_random_uuid())")
                 await connection.execute("SELECT pg_sleep(60)")
         with anyio.fail_after(5):
             async with database.connection() as connection, begin(connection):
-                assert await connection.fetchval("SELECT count(*) FROM dead_letter") == 0
+                assert await connection.fetchval("SELECT count(*) FROM event_key") == 0
 
 
 async def test_a_server_that_is_not_there_is_said_to_be(tmp_path):
