@@ -61,9 +61,12 @@ class Load:
             size = self._chance.randint(1, 9)
             batches.append([self._event(name) for name in names[:size]])
             del names[:size]
-        async with aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
-        ) as session, anyio.create_task_group() as group:
+        async with (
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
+            ) as session,
+            anyio.create_task_group() as group,
+        ):
             for _ in range(2):
                 group.start_soon(self._post_batches, session, batches)
 

@@ -126,7 +126,9 @@ async def read_state(dsn: str) -> State:
 
 async def _read(connection) -> State:
     names = {
-        row["id"]: [task.task_id for task in msgspec.msgpack.decode(row["spec"], type=DagSpec).tasks]
+        row["id"]: [
+            task.task_id for task in msgspec.msgpack.decode(row["spec"], type=DagSpec).tasks
+        ]
         for row in await connection.fetch("SELECT id, spec FROM dag_version")
     }
     versions, runs = {}, {}
