@@ -28,10 +28,12 @@ from pubsubflow.model.states import RUN_TRANSITIONS, TASK_TRANSITIONS
 from pubsubflow.model.structure import DagSpec, RetryPolicy
 
 SOURCES = ["s0", "s1", "s2"]
+SHARED = ["(s0 & s1) | (s0 & s2)", "(s0 | s1) & (s1 | s2)"]  # one event in several places
 OUTCOMES = [Outcome.SUCCESS] * 16 + [Outcome.FAILED] * 2 + [Outcome.CRASHED] * 2 + [Outcome.SKIPPED]
 CHECKS = """
 CREATE TABLE violation (what text);
 CREATE TABLE allowed (kind text, source text, target text);
+CREATE TABLE dag_limit (dag_id text, runs int);
 CREATE FUNCTION check_run() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF OLD.state <> NEW.state AND NOT EXISTS (
         SELECT FROM allowed WHERE (kind, source, target) = ('run', OLD.state, NEW.state)
@@ -59,7 +61,11 @@ DECLARE
     queued int := (SELECT count(*) FROM run_queue WHERE dag = NEW.dag);
     held int := (SELECT count(*) FROM pending WHERE dag = NEW.dag);
     counted int := (SELECT coalesce(sum(n), 0) FROM unnest(NEW.pending) AS n);
+    most int := (SELECT runs FROM dag_limit JOIN dag USING (dag_id) WHERE dag.id = NEW.dag);
 BEGIN
+    IF active > most THEN
+        INSERT INTO violation VALUES (format('DAG %s has %s active runs', NEW.dag, active));
+    END IF;
     IF (active, live, queued, held) <> (NEW.active, NEW.active, NEW.queued, counted) THEN
         INSERT INTO violation VALUES (format('gate %s says %s, not %s %s %s %s',
             NEW.dag, NEW, active, live, queued, held));
@@ -107,7 +113,9 @@ class World:
     def _dag(self, number: int) -> DagSpec:
         chance = self.chance
         names = SOURCES + [f"d{before}" for before in range(number)]
-        condition = self._condition(names, chance.randint(1, 4))
+        names = chance.sample(names, chance.randint(1, 3))
+        condition = dict(enumerate(SHARED)).get(number)
+        condition = condition or self._condition(names, chance.randint(1, 4))
         self.conditions[f"dag{number}"] = condition
         kind = "empty" if chance.random() < 0.15 else "async"
         tasks = []
@@ -129,6 +137,8 @@ class World:
 
     async def play(self, steps: int) -> None:
         """Do that many things, many of them side by side; then let everything come to its end."""
+        limits = [(spec.dag_id, spec.max_active_runs) for spec in self._specs]
+        await self._admin.executemany("INSERT INTO dag_limit VALUES ($1, $2)", limits)
         await self.rig.load(*self._specs)
         while steps > 0:
             burst = min(steps, self.chance.randint(1, 25))
@@ -202,8 +212,8 @@ class World:
     async def _new_version(self) -> None:
         place = self.chance.randrange(len(self._specs))
         spec = self._specs[place]
-        limit = self.chance.randint(1, 3)
-        self._specs[place] = msgspec.structs.replace(spec, max_active_runs=limit)
+        self._names += 1
+        self._specs[place] = msgspec.structs.replace(spec, description=f"{self._names}")
         with suppress(StoreUnavailable):  # its connection was killed
             await self.rig.load(self._specs[place])
 
