@@ -6,7 +6,7 @@ from fault_rounds import play_absence
 pytestmark = pytest.mark.anyio
 
 MOMENTS = 5
-WARNINGS = 8
+WARNINGS = 3
 """More in ten seconds would be a flood."""
 
 
