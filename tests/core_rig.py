@@ -121,12 +121,12 @@ class Rig:
         self.orders: list[Order] = []
         self.seen: list[Order] = []
         self.automatic: Callable[[Order], list[ResultMessage]] | None = None
-        self._changed = anyio.Event()
+        self.changed = anyio.Event()
         self._told = 0
 
     def news(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+        self.changed.set()
+        self.changed = anyio.Event()
 
     async def load(self, *dags, **options) -> None:
         files: dict[str, list] = {}
@@ -138,7 +138,7 @@ class Rig:
         """Wait until an asynchronous check gives something true, and return it."""
         with anyio.fail_after(PATIENCE_SECONDS):
             while True:
-                changed = self._changed
+                changed = self.changed
                 found = await check()
                 if found:
                     return found

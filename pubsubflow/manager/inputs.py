@@ -1,20 +1,55 @@
 """What the manager folds: messages from the bus and calls from inside the daemon."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
+from pubsubflow.bus import Delivery
 from pubsubflow.errors import InvalidInput
-from pubsubflow.model.calls import Call
+from pubsubflow.model.calls import Call, PostEvents
 from pubsubflow.model.messages import (
+    NO_NODE,
     GoneMessage,
     LogMessage,
+    NewEvent,
+    Outcome,
     ResultMessage,
     StartedMessage,
+    Subjects,
+    TaskError,
+    decode_gone,
+    decode_log,
+    decode_published,
+    decode_result,
+    decode_started,
 )
 
 MAX_KEY_CHARACTERS = 500
 OWN_KEYS = ("dataset:", "partition:", "tick:", "late:")
+
+
+def _read_published(data: bytes) -> PostEvents:
+    """Return an event that a running task published as a call to record it."""
+    event = decode_published(data)
+    return PostEvents(
+        (NewEvent(event.uri, event.extra, event.partition, event.time),),
+        (f"task:{event.key}",),
+        "task",
+        (event.run, event.node, event.map_index),
+    )
+
+
+_MAX_DOUBLINGS = 6
+_DECODERS: dict[str, Callable[[bytes], Any]] = {
+    Subjects.RESULT: decode_result,
+    Subjects.STARTED: decode_started,
+    Subjects.LOG: decode_log,
+    Subjects.GONE: decode_gone,
+    Subjects.EVENT: _read_published,
+}
 Message = ResultMessage | StartedMessage | LogMessage | GoneMessage
 
 
@@ -28,6 +63,7 @@ class Item:
         done: Called after the commit with the answer.
         failed: Called when it cannot be folded; the error is the sender's.
         later: Called when it came too early and must be delivered again.
+        hold: Called while it has to wait here, so that it is not delivered again.
         tried: A transaction with it broke, and may have committed all the same.
         ids: What it makes gets these, in every transaction that tries: so a second can tell.
     """
@@ -37,6 +73,7 @@ class Item:
         "done",
         "error",
         "failed",
+        "hold",
         "ids",
         "later",
         "payload",
@@ -53,6 +90,7 @@ class Item:
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],
         later: Callable[[], None] | None = None,
+        hold: Callable[[], None] | None = None,
         subject: str = "",
         payload: bytes = b"",
     ) -> None:
@@ -60,11 +98,17 @@ class Item:
         self.done = done
         self.failed = failed
         self.later = later
+        self.hold = hold
         self.subject = subject
         self.payload = payload
         self.tried = False
         self.ids: list[UUID] = []
         self.reset()
+
+    @property
+    def from_bus(self) -> bool:
+        """Whether it is no call that somebody in this daemon waits for."""
+        return isinstance(self.what, Message | Exception)
 
     def reset(self) -> None:
         """Forget what a transaction that was rolled back had answered."""
@@ -94,3 +138,54 @@ def check_run_key(key: str | None) -> None:
     check_key(key)
     if key is not None and key.startswith(OWN_KEYS):
         raise InvalidInput(f"the key {key[:40]!r} begins like those that schedules give")
+
+
+def item_of(
+    delivery: Delivery, done: Callable[[Callable[[], None]], None], *, too_early_seconds: float
+) -> Item:
+    """Make an item of a message from the bus.
+
+    Args:
+        delivery: The message; bytes that say nothing give an item that is an exception.
+        done: Called with how it is to be answered.
+        too_early_seconds: After how long it comes again if it came too early, at first.
+    """
+    kind = ".".join(delivery.subject.split(".", 3)[:3])
+    try:
+        what = _DECODERS[kind](delivery.data)
+    except (KeyError, ValueError, RecursionError) as error:
+        what = error
+
+    def later() -> None:
+        doublings = min(delivery.attempts - 1, _MAX_DOUBLINGS)
+        done(partial(delivery.nak, too_early_seconds * (1 << doublings)))
+
+    return Item(
+        what,
+        done=lambda _: done(delivery.ack),
+        failed=lambda _: done(delivery.term),
+        later=later,
+        hold=delivery.in_progress,
+        subject=delivery.subject,
+        payload=delivery.data,
+    )
+
+
+def failure_of(result: ResultMessage, error: Exception) -> Item:
+    """Return what ends the task of a result that cannot be stored."""
+    reason = " ".join(f"its result cannot be stored: {error}".split())
+    what = msgspec.structs.replace(
+        result,
+        outcome=Outcome.FAILED,
+        value=b"",
+        length=None,
+        emits=(),
+        error=TaskError(type(error).__name__, reason, final=True),
+        then=NO_NODE,
+        follow=None,
+    )
+    return Item(what, done=_nobody_waits, failed=_nobody_waits)
+
+
+def _nobody_waits(_: object) -> None:
+    """Tell nobody."""

@@ -19,24 +19,15 @@ from pubsubflow.bus import STREAM_IN, Bus, Delivery, Message, Puller
 from pubsubflow.errors import BusUnavailable, ServiceStopped, StoreUnavailable, Unavailable
 from pubsubflow.manager.answers import Answers
 from pubsubflow.manager.fold import Fold, Folded
-from pubsubflow.manager.inputs import Item
+from pubsubflow.manager.inputs import Item, failure_of, item_of
 from pubsubflow.manager.news import publish_news
 from pubsubflow.manager.vigil import Vigil
-from pubsubflow.model.calls import Call, PostEvents, Timer, TimersDue
+from pubsubflow.model.calls import Call, Timer, TimersDue
 from pubsubflow.model.messages import (
-    NO_NODE,
     Heartbeat,
-    NewEvent,
-    Outcome,
     ResultMessage,
     Subjects,
-    TaskError,
-    decode_gone,
     decode_heartbeat,
-    decode_log,
-    decode_published,
-    decode_result,
-    decode_started,
     encode,
 )
 from pubsubflow.store.database import (
@@ -52,27 +43,10 @@ from pubsubflow.store.queries import SQL
 
 log = structlog.get_logger()
 
-
-def _read_published(data: bytes) -> PostEvents:
-    """Return an event that a running task published as a call to record it."""
-    event = decode_published(data)
-    return PostEvents(
-        (NewEvent(event.uri, event.extra, event.partition, event.time),),
-        (f"task:{event.key}",),
-        "task",
-        (event.run, event.node, event.map_index),
-    )
-
-
-_DECODERS: dict[str, Callable[[bytes], Any]] = {
-    Subjects.RESULT: decode_result,
-    Subjects.STARTED: decode_started,
-    Subjects.LOG: decode_log,
-    Subjects.GONE: decode_gone,
-    Subjects.EVENT: _read_published,
-}
-
-_MAX_DOUBLINGS = 6
+_ACK_WAIT_SECONDS = 3.0
+_LONGEST_PAUSE_SECONDS = 0.5
+_PATIENCE_SECONDS = 1.0
+_AWAY = "Postgres is away: try again, under the same id or key if there is one"
 
 
 class ManagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,6 +92,7 @@ class Manager:
         self._vigil = Vigil(bus)
         self._waiting: deque[Item] = deque()
         self._pause = 0.0
+        self._away_since: float | None = None
         self._wake = anyio.Event()
         self._heartbeats: dict[str, Heartbeat] = {}
         self._accepting = False
@@ -127,12 +102,15 @@ class Manager:
             durable="managers",
             filter_subject="psf.in.>",
             deliver=self._deliver,
+            ack_wait_seconds=_ACK_WAIT_SECONDS,
         )
 
     async def call(self, call: Call) -> Any:
         """Carry out a call; see `pubsubflow.model.calls.Calls`."""
         if not self._accepting:
             raise ServiceStopped("manager")
+        if self._impatient:
+            raise StoreUnavailable(_AWAY)
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._put(
             Item(
@@ -190,26 +168,8 @@ class Manager:
         self._wake.set()
 
     def _deliver(self, delivery: Delivery) -> None:
-        kind = ".".join(delivery.subject.split(".", 3)[:3])
-        try:
-            what = _DECODERS[kind](delivery.data)
-        except (KeyError, ValueError, RecursionError) as error:
-            what = error
-        self._put(
-            Item(
-                what,
-                done=lambda _: self._done(delivery.ack),
-                failed=lambda _: self._done(delivery.term),
-                later=lambda: self._done(partial(delivery.nak, self._later(delivery))),
-                subject=delivery.subject,
-                payload=delivery.data,
-            )
-        )
-
-    def _later(self, delivery: Delivery) -> float:
-        """Let what came too early come again soon, and ever later while it is too early."""
-        doublings = min(delivery.attempts - 1, _MAX_DOUBLINGS)
-        return self._settings.too_early_seconds * (1 << doublings)
+        seconds = self._settings.too_early_seconds
+        self._put(item_of(delivery, self._done, too_early_seconds=seconds))
 
     def _done(self, answer: Callable[[], None]) -> None:
         try:
@@ -229,19 +189,51 @@ class Manager:
         while True:
             try:
                 async with self._database.connection() as connection:
+                    await self._greet(connection)
                     ready()
                     ready = _already
                     await self._fold_on(connection, batch, stopping)
                     return
             except Unavailable as error:
                 self._vigil.restart()
-                if not self._pause:
+                if self._away_since is None:
+                    self._away_since = anyio.current_time()
                     log.warning("manager.store_away", reason=str(error))
                 if stopping.is_set():
                     _give_up(batch)
                     return
-                self._pause = min(self._pause * 2 or 0.02, 0.5)
+                self._pause = min(self._pause * 2 or 0.02, _LONGEST_PAUSE_SECONDS)
                 await anyio.sleep(self._pause)
+                self._hold(batch)
+                self._hold(self._waiting)
+
+    async def _greet(self, connection: Connection) -> None:
+        """Make sure that a connection works: it may be one of before."""
+        await connection.fetchval("SELECT 1")
+        if self._away_since is not None:
+            seconds = round(anyio.current_time() - self._away_since, 3)
+            log.info("manager.store_back", away_seconds=seconds)
+        self._away_since, self._pause = None, 0.0
+
+    @property
+    def _impatient(self) -> bool:
+        """Whether the store is away for so long that nobody should wait for it."""
+        since = self._away_since
+        return since is not None and anyio.current_time() - since > _PATIENCE_SECONDS
+
+    def _hold(self, items: list[Item] | deque[Item]) -> None:
+        """Keep messages from being delivered to others, and let callers go after a while."""
+        if self._pause == _LONGEST_PAUSE_SECONDS and self._bus.connected:
+            for item in items:
+                if item.hold is not None:
+                    item.hold()
+        if self._impatient:
+            waiting = list(items)
+            items.clear()
+            items.extend(item for item in waiting if item.from_bus)
+            for item in waiting:
+                if not item.from_bus:
+                    item.failed(StoreUnavailable(_AWAY))
 
     async def _fold_on(
         self, connection: Connection, batch: list[Item], stopping: anyio.Event
@@ -306,9 +298,6 @@ class Manager:
                 return folded
 
     def _committed(self, folded: Folded, done: Sequence[Item]) -> None:
-        if self._pause:
-            log.info("manager.store_back")
-            self._pause = 0.0
         self._fold.committed(folded)
         self._publish(folded)
         for item in done:
@@ -340,7 +329,7 @@ class Manager:
         if item.subject:
             await self._bury(connection, item.subject, item.payload, error)
             if isinstance(item.what, ResultMessage):
-                self._waiting.appendleft(_failure(item.what, error))
+                self._waiting.appendleft(failure_of(item.what, error))
         item.failed(error)
 
     async def _refuse_timers(
@@ -365,22 +354,6 @@ class Manager:
                 [("message", subject, None, payload, printable(repr(error)))],
             )
         log.error("manager.dead_letter", subject=subject, reason=repr(error))
-
-
-def _failure(result: ResultMessage, error: Exception) -> Item:
-    """Return what ends the task of a result that cannot be stored."""
-    reason = " ".join(f"its result cannot be stored: {error}".split())
-    what = msgspec.structs.replace(
-        result,
-        outcome=Outcome.FAILED,
-        value=b"",
-        length=None,
-        emits=(),
-        error=TaskError(type(error).__name__, reason, final=True),
-        then=NO_NODE,
-        follow=None,
-    )
-    return Item(what, done=_already, failed=_already)
 
 
 def _tell(item: Item) -> None:

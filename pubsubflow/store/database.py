@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Self, TypeAlias
 
 import anyio
@@ -68,9 +68,10 @@ def translated() -> Iterator[None]:
     except _AWAY as error:
         if isinstance(error, ValueError):  # asyncpg's InterfaceError for a URL that is none
             raise
-        raise StoreUnavailable(
-            f"Postgres is out of reach: {error or type(error).__name__}"
-        ) from error
+        reason = str(error) or type(error).__name__
+        if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
+            reason = f"the connection broke ({reason})"
+        raise StoreUnavailable(f"Postgres is out of reach: {reason}") from error
 
 
 def printable(text: str) -> str:
@@ -126,15 +127,9 @@ class Database:
             with translated():
                 yield connection
         finally:
-            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
-                await self._give_back(connection)
-
-    async def _give_back(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
-        """Return a connection to the pool; what was done on it counts, also when it just broke."""
-        try:
-            await self._pool.release(connection)
-        except _AWAY as error:
-            log.info("store.connection_lost", reason=str(error) or type(error).__name__)
+            # One that breaks on its way back is thrown away by the pool: nobody is harmed.
+            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True), suppress(*_AWAY):
+                await self._pool.release(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -152,8 +147,9 @@ async def begin(connection: Connection) -> AsyncIterator[None]:
     try:
         yield
     except BaseException:
-        if not connection.is_closed():
-            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True):
+        # A broken connection needs no end, and what it says then is not the story.
+        with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True), suppress(*_AWAY):
+            if not connection.is_closed():
                 await transaction.rollback()
         raise
     with anyio.CancelScope(shield=True):
@@ -166,14 +162,7 @@ async def _connect(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]"
     while True:
         try:
             with translated():
-                return await asyncpg.create_pool(
-                    settings.url,
-                    min_size=1,
-                    max_size=settings.pool_max_size,
-                    init=_prepare,
-                    max_inactive_connection_lifetime=60,
-                    server_settings={"application_name": "pubsubflow", "timezone": "UTC"},
-                )
+                return await _open_pool(settings)
         except StoreUnavailable:
             if anyio.current_time() > deadline:
                 raise
@@ -181,3 +170,21 @@ async def _connect(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]"
             delay = min(delay * 2, 0.5)
         except ValueError as error:
             raise ConfigError(f"postgres.url cannot be read: {error}") from error
+
+
+async def _open_pool(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]":
+    """Open a pool that works; with a minimum of connections it would complain of each refusal."""
+    pool = await asyncpg.create_pool(
+        settings.url,
+        min_size=0,
+        max_size=settings.pool_max_size,
+        init=_prepare,
+        max_inactive_connection_lifetime=60,
+        server_settings={"application_name": "pubsubflow", "timezone": "UTC"},
+    )
+    try:
+        await pool.release(await pool.acquire())
+    except BaseException:
+        pool.terminate()
+        raise
+    return pool

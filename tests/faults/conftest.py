@@ -5,7 +5,7 @@ import secrets
 
 import msgspec
 import pytest
-from fault_rounds import play
+from fault_rounds import Account
 
 
 @pytest.fixture
@@ -22,16 +22,14 @@ def seed() -> int:
 
 
 @pytest.fixture
-def play_round(request, seed, tmp_path):
-    """Play a round and note in `.work/faults.jsonl` what it showed."""
+def note_account(request):
+    """Note in `.work/faults.jsonl` what a round showed."""
+    report = request.config.rootpath / ".work" / "faults.jsonl"
+    report.parent.mkdir(exist_ok=True)
 
-    async def played(fault: str, daemons: str, moments: int):
-        account = await play(fault, daemons, moments=moments, seed=seed, folder=tmp_path)
-        report = request.config.rootpath / ".work" / "faults.jsonl"
-        report.parent.mkdir(exist_ok=True)
+    def note(account: Account):
+        print(account)
         with report.open("ab") as file:
             file.write(msgspec.json.encode(account) + b"\n")
-        print(account)
-        return account
 
-    return played
+    return note

@@ -111,6 +111,10 @@ class Member:
         """Return the lines of its log that tell of an event."""
         return [fact for fact in self.all_facts() if fact.get("event") == event]
 
+    def complaints(self) -> list[dict]:
+        """Return warnings and worse."""
+        return [fact for fact in self.all_facts() if fact.get("level") not in ("info", "debug")]
+
     def all_facts(self) -> list[dict]:
         facts = []
         for line in self.log.read_text().splitlines():

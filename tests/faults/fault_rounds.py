@@ -29,6 +29,7 @@ from pubsubflow.embedded.settings import DATABASE, PORT, SUPERUSER
 DAGS = Path(__file__).parent / "dags"
 SETTLE_SECONDS = 90
 DRAIN_SECONDS = 30
+AWAY_SECONDS = 10
 ALL = frozenset(ROLES)
 WORKER = frozenset({"worker"})
 MANAGER = frozenset({"manager"})
@@ -74,8 +75,10 @@ class Account(msgspec.Struct, kw_only=True):
 
     Attributes:
         repeated: Executions that were not the first of their attempt.
-        pauses: Per kill, the longest time without an execution until the next kill or the end.
+        unanswered: Posts that were refused or got no answer; all of them were sent again.
+        longest_pause_seconds: For how long nothing was executed, after the first kill.
         settled_seconds: From the last kill until everything was done.
+        seconds: The whole round.
     """
 
     fault: str
@@ -90,7 +93,22 @@ class Account(msgspec.Struct, kw_only=True):
     unanswered: int
     longest_pause_seconds: float
     settled_seconds: float
-    seconds: float
+    seconds: float = 0.0
+
+
+class Absence(msgspec.Struct):
+    """What a round showed in which a server was away.
+
+    Attributes:
+        accepted: Whether all posts were accepted meanwhile.
+        refusals: HTTP status and `Retry-After` of all others.
+        members: The daemons, with their logs.
+    """
+
+    account: Account
+    accepted: bool
+    refusals: list[tuple[int, str | None]]
+    members: list[Member]
 
 
 def _kill_last_runner(stage: Stage):
@@ -222,18 +240,46 @@ async def _keep_servers(servers: EmbeddedServers, repair: anyio.Event | None):
 
 
 async def play(fault: str, daemons: str, *, moments: int, seed: int, folder: Path) -> Account:
-    """Play one round and check it."""
+    """Play a round in which something is killed at so many random moments, and check it."""
     started = time.monotonic()
     async with open_stage(FAULTS[fault], daemons, folder, seed) as stage:
         load = Load(stage.members, stage.chance)
-        for number in range(moments):
-            await _strike_under_load(stage, load, FAULTS[fault], number)
-        await rest(stage)
-        settled_seconds = time.time() - stage.struck[-1]
-        state = await read_state(stage.dsn)
-        notes = stage.notes.read()
-        check(state, load, notes)
-        assert len(state.runs) >= moments * RUNS
+        for _ in range(moments):
+            await _strike_under_load(stage, load, FAULTS[fault])
+        account = await settle(stage, load, fault, daemons, seed)
+    assert account.runs >= moments * RUNS
+    return msgspec.structs.replace(account, seconds=round(time.monotonic() - started, 3))
+
+
+async def play_absence(fault: str, daemons: str, *, seed: int, folder: Path) -> Absence:
+    """Play a round in which a server is away for `AWAY_SECONDS`, and check it."""
+    started = time.monotonic()
+    repair = anyio.Event()
+    async with open_stage(FAULTS[fault], daemons, folder, seed, repair=repair) as stage:
+        load = Load(stage.members, stage.chance)
+        moment = stage.chance.randrange(1, EXECUTIONS)
+        async with anyio.create_task_group() as group:
+            group.start_soon(load.post)
+            await stage.notes.reach(moment)
+            FAULTS[fault].strike(stage)
+            stage.struck.append(time.time())
+            await anyio.sleep(AWAY_SECONDS)
+            accepted = len(load.ids) == len(load.events)
+            repair.set()
+        account = await settle(stage, load, fault, daemons, seed)
+    assert account.runs >= RUNS
+    account = msgspec.structs.replace(account, seconds=round(time.monotonic() - started, 3))
+    return Absence(account, accepted, load.refusals, stage.members)
+
+
+async def settle(stage: Stage, load: Load, fault: str, daemons: str, seed: int) -> Account:
+    """Wait until everything that was posted is done, check all of it and draw up the account."""
+    await settled(stage.dsn, SETTLE_SECONDS)
+    settled_seconds = time.time() - stage.struck[-1]
+    await drained(stage.nats, DRAIN_SECONDS)
+    state = await read_state(stage.dsn)
+    notes = stage.notes.read()
+    check(state, load, notes)
     return Account(
         fault=fault,
         daemons=daemons,
@@ -247,11 +293,10 @@ async def play(fault: str, daemons: str, *, moments: int, seed: int, folder: Pat
         unanswered=sum(n for status, n in load.answers.items() if status not in (200, 202)),
         longest_pause_seconds=round(stage.notes.longest_pause(stage.struck[0]), 3),
         settled_seconds=round(settled_seconds, 3),
-        seconds=round(time.monotonic() - started, 3),
     )
 
 
-async def _strike_under_load(stage: Stage, load: Load, fault: Fault, number: int):
+async def _strike_under_load(stage: Stage, load: Load, fault: Fault):
     """Post one load, and strike at a random moment in the middle of it."""
     for member in stage.members:
         await member.ready.wait()
@@ -261,9 +306,3 @@ async def _strike_under_load(stage: Stage, load: Load, fault: Fault, number: int
         await stage.notes.reach(moment)
         fault.strike(stage)
         stage.struck.append(time.time())
-
-
-async def rest(stage: Stage):
-    """Wait until everything that was posted is done, and the streams are empty."""
-    await settled(stage.dsn, SETTLE_SECONDS)
-    await drained(stage.nats, DRAIN_SECONDS)
