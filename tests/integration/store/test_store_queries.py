@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import resources
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -107,14 +108,30 @@ def whole(node: dict) -> Iterator[str]:
 async def test_locking_and_reading_stay_on_indexes_with_their_real_arguments(big, batch):
     await big.execute("SET plan_cache_mode = force_custom_plan")
     numbers = list(range(1, batch + 1))
-    zeros, places = [0] * batch, [-1] * batch
+    zeros, places, wholes = [0] * batch, [-1] * batch, [""] * batch
     for name, arguments in {
         "lock_runs": (numbers,),
         "read_live_tasks": (numbers, zeros, places),
         "lock_gates": (numbers[:50], numbers[:50]),
-        "read_cells": (numbers, [""] * batch),
-        "read_consumable": (numbers, [""] * batch, zeros, numbers),
-        "consume_pending": (numbers, [""] * batch, zeros, numbers),
+        "read_cells": (numbers, wholes),
+        "read_open_cells": (numbers[:50],),
+        "write_cells": (numbers, wholes, [b""] * batch, [True] * batch),
+        "read_consumable": (numbers, wholes, zeros, numbers),
+        "consume_pending": (numbers, wholes, zeros, numbers),
+        "expire_pending": (numbers, wholes, zeros, [NOW] * batch),
+        "drop_pending": (numbers, wholes, zeros, ["skipped"] * batch, ["r"] * batch),
+        "record_fates": (numbers, numbers, zeros, wholes, ["skipped"] * batch, ["r"] * batch),
+        "read_dead_places": (1, numbers),
+        "revive_events": (numbers[:50], numbers[:50]),
+        "read_history": (1, 19_000, 20_000, 500),
+        "read_recorded": (1, NOW, None, None, 500, 20_000),
+        "read_collected": (numbers,),
+        "read_collected_events": (numbers, 20_000),
+        "find_recorded_events": ([UUID(int=number) for number in numbers],),
+        "read_dag_cells": (1,),
+        "skip_unasked": (1, wholes, zeros, "r"),
+        "move_pending": (1, wholes, zeros, zeros),
+        "read_pending_times": (1, wholes, zeros, numbers),
         "remove_live_tasks": (numbers, zeros, places),
         "write_progress": (numbers, [b""] * batch),
         "close_runs": (numbers, ["success"] * batch, [None] * batch),
