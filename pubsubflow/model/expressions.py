@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
+import msgspec
+
 from pubsubflow.errors import DefinitionError, InvalidInput
 from pubsubflow.model.lazy import lazy_module
 from pubsubflow.model.messages import EventInfo
@@ -62,12 +64,12 @@ def holds(text: str, event: EventInfo) -> str | None:
 def evaluate(
     expressions: Mapping[str, str], events: Sequence[EventInfo], partition: str | None
 ) -> dict[str, Any]:
-    """Evaluate the expressions that give a run its params.
+    """Evaluate the expressions that give a run its params; times and bytes become JSON's strings.
 
     They see `events` (in order), `event` (the last one) and `partition`.
 
     Raises:
-        InvalidInput: One fails; the text names it.
+        InvalidInput: One fails, or gives what JSON cannot say; the text names it.
     """
     context: dict[str, Any] = {
         "events": [as_context(event) for event in events],
@@ -77,7 +79,8 @@ def evaluate(
     values = {}
     for name, text in expressions.items():
         try:
-            values[name] = compile_expression(text).execute(context)
+            value = compile_expression(text).execute(context)
+            values[name] = msgspec.to_builtins(value, str_keys=True)
         except (
             KeyError,
             TypeError,

@@ -85,3 +85,16 @@ def test_params_without_events():
 def test_a_param_that_fails_is_named():
     with pytest.raises(InvalidInput, match="param 'rows': events"):
         evaluate({"rows": "events[0].extra.rows"}, [event()], None)
+
+
+def test_params_are_what_json_can_say():
+    given = {"when": "event.time", "raw": "b'a'", "numbered": "{1: event.time}"}
+    assert evaluate(given, [event()], None) == {
+        "when": "2026-11-20T00:00:00Z", "raw": "YQ==", "numbered": {"1": "2026-11-20T00:00:00Z"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["{true: 1}", "optional.of(1)"])
+def test_a_param_that_json_cannot_say_is_named(text):
+    with pytest.raises(InvalidInput, match="param 'p': "):
+        evaluate({"p": text}, [event()], None)
