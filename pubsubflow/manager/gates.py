@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.manager.admission import Admission
 from pubsubflow.manager.inputs import Item
-from pubsubflow.manager.ledger import CellWork, GateWork, Ledger, LoggedEvent, RunWork, Start
+from pubsubflow.manager.ledger import GateWork, Ledger, LoggedEvent, RunWork
+from pubsubflow.manager.loading import Cells
 from pubsubflow.manager.numbers import Numbers
 from pubsubflow.manager.past import Past
 from pubsubflow.manager.reading import read_infos
-from pubsubflow.manager.resending import find_letter, make_again, read_refused
+from pubsubflow.manager.resending import Resending, find_letter
 from pubsubflow.manager.running import Running
 from pubsubflow.manager.scheduling import WHOLE, Scheduling, cell_keys, find_tick, tick_key
 from pubsubflow.manager.versions import Versions
@@ -23,7 +24,6 @@ from pubsubflow.model.calls import (
     Timer,
     TimersDue,
 )
-from pubsubflow.model.cells import decode_cell
 from pubsubflow.model.conditions import Latest
 from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction, Row
@@ -52,6 +52,7 @@ class Gates:
     ) -> None:
         self._ledger = ledger
         self._transaction = transaction
+        self._cells = Cells(ledger, transaction)
         self._versions = versions
         self._numbers = numbers
         self._scheduling = scheduling
@@ -166,44 +167,6 @@ class Gates:
             if uri not in gate.version.exact and gate.version.places(uri)
         ]
 
-    async def load_cells(self, asked: Iterable[tuple[GateWork, str]]) -> None:
-        """Make cells available; the runs that collect events in them, too."""
-        missing = sorted({(gate.dag, key) for gate, key in asked if key not in gate.cells})
-        await self._take_in(await self._transaction.fetch_rows("read_cells", missing))
-
-    async def _open_cells(self, gate: GateWork) -> list[CellWork]:
-        """Return the cells of a DAG in which something is pending or forming."""
-        rows = await self._transaction.fetch("read_open_cells", [gate.dag])
-        await self._take_in([row for row in rows if row["key"] not in gate.cells])
-        return [cell for _, cell in sorted(gate.cells.items()) if cell.open]
-
-    async def _take_in(self, rows: Sequence[Row]) -> None:
-        forming = {}
-        for row in rows:
-            gate = self._ledger.gates[row["dag"]]
-            cell = CellWork(row["key"], decode_cell(row["state"]))
-            gate.cells[row["key"]] = cell
-            if cell.cell.forming and cell.cell.forming not in self._ledger.starts:
-                forming[cell.cell.forming] = (gate, row["key"])
-        if not forming:
-            return
-        for row in await self._transaction.fetch("read_collected", sorted(forming)):
-            gate, key = forming[row["id"]]
-            self._ledger.starts[row["id"]] = Start(
-                row["id"],
-                row["run_id"],
-                gate,
-                row["run_key"],
-                row["kind"],
-                row["cause"],
-                row["created_at"],
-                cell=key,
-                logical_time=row["logical_time"],
-                partition=row["partition"],
-                stored=True,
-                forming=True,
-            )
-
     async def _call(self, items: Sequence[Item], named: dict[str, Row]) -> None:
         """Carry out pauses, requests, cancellations of queued runs, looks into the past."""
         for item in items:
@@ -244,7 +207,7 @@ class Gates:
             scheduling=self._scheduling,
             admission=self._admission,
             read_events=self._infos,
-            load_cells=self.load_cells,
+            load_cells=self._cells.load,
         )
 
     async def _pause(self, gate: GateWork, *, paused: bool) -> None:
@@ -254,7 +217,7 @@ class Gates:
         gate.changed = True
         if not paused:
             await self._catch_up(gate)
-            self._scheduling.resume(gate, await self._open_cells(gate))
+            self._scheduling.resume(gate, await self._cells.open_of(gate))
 
     async def _catch_up(self, gate: GateWork) -> None:
         """Decide about the events that a DAG has not looked at yet, one by one, in order."""
@@ -270,7 +233,7 @@ class Gates:
             events = await self._infos(rows)
             asked = [(gate, key) for event in events for key in _keys(gate, event)]
             await self._numbers.reserve(self._transaction, len(asked))
-            await self.load_cells(asked)
+            await self._cells.load(asked)
             for event in events:
                 self._scheduling.offer(gate, event)
             if len(rows) < HISTORY_A_READ:
@@ -294,7 +257,7 @@ class Gates:
                 if not gate.paused:
                     await self._catch_up(gate)
             else:
-                await self.load_cells([(gate, timer.cell or WHOLE)])
+                await self._cells.load([(gate, timer.cell or WHOLE)])
                 if (timer.cell or WHOLE) not in gate.cells:
                     continue
                 cell = gate.cells[timer.cell or WHOLE]
@@ -310,9 +273,9 @@ class Gates:
             return
         schedule = gate.version.schedule
         if schedule is not None and schedule.partitioning is not None:
-            cells = await self._open_cells(gate)
+            cells = await self._cells.open_of(gate)
         else:
-            await self.load_cells([(gate, WHOLE)])
+            await self._cells.load([(gate, WHOLE)])
             cells = [self._scheduling.cell(gate, WHOLE)]
         await self._numbers.reserve(self._transaction, len(cells))
         keys = [tick_key(part.slot, moment, cell.key) for cell in cells]
@@ -340,38 +303,19 @@ class Gates:
         await self._transaction.fetch("close_runs", [number], ["cancelled"], [reason])
 
     async def _resend(self, item: Item, what: Resend, letter: Row) -> None:
-        """Try a dead letter again: publish the message, or make the run."""
-        payload: bytes = letter["payload"] if what.payload is None else what.payload
-        item.answer = None
+        """Try a dead letter again."""
+        resending = Resending(
+            self._ledger,
+            self._transaction,
+            scheduling=self._scheduling,
+            admission=self._admission,
+            read_events=self._infos,
+        )
+        gate = self._ledger.gates.get(letter["dag"] or 0)
         try:
-            if letter["kind"] == "message":
-                self._ledger.republish.append((letter["subject"], payload))
-            else:
-                refused = read_refused(payload)
-                ids = list(refused.events)
-                rows = await self._transaction.fetch("read_named_events", ids)
-                gate = self._ledger.gates[letter["dag"]]
-                exist = await self._admission.existing(gate, [refused.run_key])
-                item.answer = exist.get(refused.run_key) or make_again(
-                    gate,
-                    refused,
-                    await self._infos(rows),
-                    await self._dead_places(gate, rows),
-                    ledger=self._ledger,
-                    scheduling=self._scheduling,
-                )
+            item.answer = await resending.resend(what, letter, gate)
         except InvalidInput as error:
-            item.error = error
-            return
-        await self._transaction.fetch("mark_resent", what.number)
-
-    async def _dead_places(self, gate: GateWork, rows: Sequence[Row]) -> dict[int, list[int]]:
-        """Return event → the places in which it is dead."""
-        found: dict[int, list[int]] = {}
-        ids = [row["id"] for row in rows]
-        for row in await self._transaction.fetch("read_dead_places", gate.dag, ids):
-            found.setdefault(row["event"], []).append(row["place"])
-        return found
+            item.answer, item.error = None, error
 
     async def _pass_events(self) -> None:
         events, self._ledger.events = self._ledger.events, []
@@ -383,7 +327,7 @@ class Gates:
             for key in _keys(gate, event)
         ]
         await self._numbers.reserve(self._transaction, len(asked))
-        await self.load_cells(asked)
+        await self._cells.load(asked)
         for event, gates in zip(events, concerned, strict=True):
             for gate in gates:
                 self._scheduling.event(gate, event)
@@ -416,7 +360,7 @@ class Gates:
             return
         if gate.busy or gate.paused or not gate.present:
             return
-        for cell in await self._open_cells(gate):
+        for cell in await self._cells.open_of(gate):
             if cell.cell.forming:
                 self._scheduling.flush(gate, cell)
                 return

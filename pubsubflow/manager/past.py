@@ -8,19 +8,19 @@ from pubsubflow.manager.admission import Admission
 from pubsubflow.manager.inputs import check_key
 from pubsubflow.manager.ledger import GateWork, Ledger, LoggedEvent, Start
 from pubsubflow.manager.numbers import Numbers
+from pubsubflow.manager.reading import ReadEvents
 from pubsubflow.manager.scheduling import WHOLE, Scheduling, cell_keys, tick_key
 from pubsubflow.model.calls import Backfill, Planned, Replay
 from pubsubflow.model.conditions import ticks
 from pubsubflow.model.params import validate_params
 from pubsubflow.model.timetable import next_tick
-from pubsubflow.store.fold import FoldTransaction, Row
+from pubsubflow.store.fold import FoldTransaction
 
 MOST_EVENTS = 50_000
 MOST_RUNS = 10_000
 MOMENT = timedelta(microseconds=1)
 
 LAST = 2**62
-ReadEvents = Callable[[Sequence[Row]], Awaitable[list[LoggedEvent]]]
 LoadCells = Callable[[Iterable[tuple[GateWork, str]]], Awaitable[None]]
 
 

@@ -1,11 +1,13 @@
 """Turns rows of the log into events as they are decided about."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from pubsubflow.manager.ledger import LoggedEvent
 from pubsubflow.manager.versions import Versions
 from pubsubflow.model.messages import EventInfo
 from pubsubflow.store.fold import FoldTransaction, Row
+
+ReadEvents = Callable[[Sequence[Row]], Awaitable[list[LoggedEvent]]]
 
 
 async def read_infos(

@@ -1,5 +1,6 @@
 """Tries dead letters again."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -7,8 +8,10 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput, NotFound
+from pubsubflow.manager.admission import Admission
 from pubsubflow.manager.inputs import Item
-from pubsubflow.manager.ledger import GateWork, Ledger, LoggedEvent
+from pubsubflow.manager.ledger import GateWork, Ledger
+from pubsubflow.manager.reading import ReadEvents
 from pubsubflow.manager.scheduling import Scheduling
 from pubsubflow.model.calls import Resend
 from pubsubflow.model.params import validate_params
@@ -56,35 +59,75 @@ def read_refused(payload: bytes) -> RefusedRun:
         ) from error
 
 
-def make_again(
-    gate: GateWork,
-    refused: RefusedRun,
-    events: list[LoggedEvent],
-    places: dict[int, list[int]],
-    *,
-    ledger: Ledger,
-    scheduling: Scheduling,
-) -> str:
-    """Make a run that was refused; return its id. Its trail starts anew.
+class Resending:
+    """Tries the dead letters of one batch again.
 
     Args:
-        gate: Its DAG's.
-        refused: What it was.
-        events: What it consumes.
-        places: Event → the places in which it was when the run was refused.
         ledger: What the transaction changes.
+        transaction: Reads the events of refused runs.
         scheduling: Makes runs.
-
-    Raises:
-        InvalidInput: The params do not fit.
+        admission: Knows which exist.
+        read_events: Turns rows into events.
     """
-    start = scheduling.make(gate, "", refused.run_key, "dataset", "sent again after it was refused")
-    start.partition = refused.partition
-    if refused.params is not None:
-        start.params = validate_params(gate.version.spec, refused.params)
-    for event in events:
-        event.trail = ()
-        start.fresh.extend((event, place) for place in places.get(event.number, (0,)))
-    ledger.revived.extend((event.number, gate.dag) for event in events)
-    scheduling.begin(start)
-    return str(start.run_id)
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        transaction: FoldTransaction,
+        *,
+        scheduling: Scheduling,
+        admission: Admission,
+        read_events: ReadEvents,
+    ) -> None:
+        self._ledger = ledger
+        self._transaction = transaction
+        self._scheduling = scheduling
+        self._admission = admission
+        self._read_events = read_events
+
+    async def resend(self, what: Resend, letter: Row, gate: GateWork | None) -> str | None:
+        """Publish a message again, or make the run that was refused and return its id.
+
+        Raises:
+            InvalidInput: The payload was edited into something else, or the params do not fit.
+        """
+        payload: bytes = letter["payload"] if what.payload is None else what.payload
+        run_id = None
+        if letter["kind"] == "message":
+            self._ledger.republish.append((letter["subject"], payload))
+        else:
+            refused = read_refused(payload)
+            if refused.run_key != read_refused(letter["payload"]).run_key:
+                raise InvalidInput("leave run_key as it is: it keeps the run from being made twice")
+            if gate is None or not gate.present:
+                raise InvalidInput(f"DAG {refused.dag_id!r} is gone")
+            exist = await self._admission.existing(gate, [refused.run_key])
+            run_id = exist.get(refused.run_key) or await self._make(gate, refused)
+        await self._transaction.fetch("mark_resent", what.number)
+        return run_id
+
+    async def _make(self, gate: GateWork, refused: RefusedRun) -> str:
+        """Make a run that was refused; return its id. Its trail starts anew."""
+        params = refused.params
+        if params is not None:
+            params = validate_params(gate.version.spec, params)
+        start = self._scheduling.make(
+            gate, "", refused.run_key, "dataset", "sent again after it was refused"
+        )
+        start.partition, start.params = refused.partition, params
+        rows = await self._transaction.fetch("read_named_events", list(refused.events))
+        places = await self._dead_places(gate, rows)
+        for event in await self._read_events(rows):
+            event.trail = ()
+            start.fresh.extend((event, place) for place in places.get(event.number, (0,)))
+            self._ledger.revived.append((event.number, gate.dag))
+        self._scheduling.begin(start)
+        return str(start.run_id)
+
+    async def _dead_places(self, gate: GateWork, rows: Sequence[Row]) -> dict[int, list[int]]:
+        """Return event → the places in which it is dead."""
+        found: dict[int, list[int]] = {}
+        ids = [row["id"] for row in rows]
+        for row in await self._transaction.fetch("read_dead_places", gate.dag, ids):
+            found.setdefault(row["event"], []).append(row["place"])
+        return found

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.manager.consuming import Consuming
 from pubsubflow.manager.inputs import check_key
-from pubsubflow.manager.ledger import CellWork, Fate, GateWork, Ledger, LoggedEvent, Start
+from pubsubflow.manager.ledger import CellWork, GateWork, Ledger, LoggedEvent, Start
 from pubsubflow.model.calls import Timer
 from pubsubflow.model.cells import (
     Firing,
@@ -14,7 +15,6 @@ from pubsubflow.model.cells import (
     collected_at,
     deadline_due,
     decide,
-    expiry,
     new_cell,
     set_deadlines,
 )
@@ -65,6 +65,7 @@ class Scheduling:
         self, ledger: Ledger, *, new_id: Callable[[], UUID], take_number: Callable[[], int]
     ) -> None:
         self._ledger = ledger
+        self._places = Consuming(ledger)
         self._new_id = new_id
         self._take_number = take_number
         self._now = ledger.now.timestamp()
@@ -84,7 +85,7 @@ class Scheduling:
             gate.changed = True
         else:
             for place in gate.version.places(event.info.dataset):
-                self._fate(gate, event, place.place, WHOLE, "skipped", "the DAG was paused")
+                self._places.fate(gate, event, place.place, WHOLE, "skipped", "the DAG was paused")
 
     def offer(self, gate: GateWork, event: LoggedEvent) -> None:
         """Add one event to the places it matches, and make the runs that then fire."""
@@ -95,7 +96,7 @@ class Scheduling:
             touched = cell_keys(gate, event)
         except InvalidInput as error:
             for place in gate.version.places(event.info.dataset):
-                self._fate(gate, event, place.place, WHOLE, "skipped", str(error))
+                self._places.fate(gate, event, place.place, WHOLE, "skipped", str(error))
             return
         for key, places in touched.items():
             self._offer_cell(gate, self.cell(gate, key), places, event)
@@ -126,7 +127,7 @@ class Scheduling:
             if event.info.extra.get(RERUN) is not True:
                 reason = f"partition {cell.key} has run"
                 for place, _ in accepted:
-                    self._fate(gate, event, place.place, cell.key, "skipped", reason)
+                    self._places.fate(gate, event, place.place, cell.key, "skipped", reason)
                 return
             cell.cell.rounds = cell.cell.fired + 1
         cell.changed = True
@@ -154,7 +155,7 @@ class Scheduling:
             if refusal is None:
                 accepted.append((place, own))
             else:
-                self._fate(gate, event, place.place, cell.key, "filtered", refusal)
+                self._places.fate(gate, event, place.place, cell.key, "filtered", refusal)
         return accepted
 
     def _start(self, gate: GateWork, cell: CellWork, event: LoggedEvent) -> Start:
@@ -310,20 +311,20 @@ class Scheduling:
     def _fire(self, gate: GateWork, cell: CellWork, firing: Firing, start: Start) -> None:
         """Carry out what a condition does, by the schedule's policy."""
         if firing.kind == "skip":
-            self._drop(gate, cell, firing.places, "skipped", "the missing inputs were late")
+            self._places.drop(gate, cell, firing.places, "skipped", "the missing inputs were late")
             return
         policy = gate.version.schedule.policy if gate.version.schedule is not None else None
         state = cell.cell
         if not isinstance(policy, Batch | Debounce | Latest) or (
             isinstance(policy, Latest) and not state.forming and not gate.busy
         ):
-            self._consume(gate, cell, firing.places, self.begin(start))
+            self._places.consume(gate, cell, firing.places, self.begin(start))
             return
         if not state.forming:
             self._form(gate, cell, start, policy)
         run = self._ledger.starts[state.forming]
         state.formed += firing.events
-        self._consume(gate, cell, firing.places, run)
+        self._places.consume(gate, cell, firing.places, run)
         if isinstance(policy, Batch) and state.formed >= policy.max_events:
             self.flush(gate, cell)
 
@@ -365,50 +366,6 @@ class Scheduling:
                     cell=cell.key,
                 )
             )
-
-    def _consume(self, gate: GateWork, cell: CellWork, places: Iterable[int], start: Start) -> None:
-        """Give a run what is pending in places."""
-        for number in places:
-            self._expire(gate, cell, gate.version.inputs[number])
-            start.fresh.extend((event, number) for event in cell.fresh[number])
-            if cell.stored[number]:
-                start.drained.append((cell.key, number))
-                start.drained_count += cell.stored[number]
-            cell.stored[number] = 0
-            cell.fresh[number] = []
-
-    def _expire(self, gate: GateWork, cell: CellWork, place: Input) -> None:
-        """Take out of a place what is too old for it now."""
-        limit = expiry(place, cell.cell)
-        if limit is None:
-            return
-        before = datetime.fromtimestamp(limit, UTC)
-        if cell.stored[place.place]:
-            self._ledger.expiries.append((gate.dag, cell.key, place.place, before))
-        kept = []
-        for event in cell.fresh[place.place]:
-            if event.moment(self._ledger.now) < before:
-                reason = "too old when the condition held"
-                self._fate(gate, event, place.place, cell.key, "expired", reason)
-            else:
-                kept.append(event)
-        cell.fresh[place.place] = kept
-
-    def _drop(
-        self, gate: GateWork, cell: CellWork, places: Iterable[int], fate: str, reason: str
-    ) -> None:
-        for number in places:
-            for event in cell.fresh[number]:
-                self._fate(gate, event, number, cell.key, fate, reason)
-            if cell.stored[number]:
-                self._ledger.drops.append((gate.dag, cell.key, number, fate, reason))
-            cell.stored[number] = 0
-            cell.fresh[number] = []
-
-    def _fate(
-        self, gate: GateWork, event: LoggedEvent, place: int, cell: str, fate: str, reason: str
-    ) -> None:
-        self._ledger.fates.append(Fate(event, gate.dag, place, cell, fate, reason))
 
 
 def find_tick(gate: GateWork, slot: int) -> Tick | None:

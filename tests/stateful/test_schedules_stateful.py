@@ -7,7 +7,6 @@ import anyio
 import asyncpg
 import msgspec
 import pytest
-from conftest import dsn
 from hypothesis import HealthCheck, Phase, given, settings
 from schedule_strategies import new_event, scenarios, schedule
 from schedule_world import Scenario, World, open_world, scenario_name
@@ -25,15 +24,15 @@ counted = {"steps": 0, "scenarios": 0}
 
 @pytest.fixture(scope="module")
 async def world(servers, anyio_backend):
-    admin = await asyncpg.connect(dsn(servers.postgres))
+    admin = await asyncpg.connect(servers.postgres.dsn)
     await admin.execute("CREATE DATABASE schedules TEMPLATE template_psf")
     await admin.close()
     nats = BusSettings(url=servers.nats.url, token=servers.nats.token)
     async with Bus.connect(nats) as connected:
         for stream in ("PSF_IN", "PSF_TASK", "PSF_EVT"):
             await connected.request(f"$JS.API.STREAM.DELETE.{stream}", b"", 5)
-    settings = PostgresSettings(url=dsn(servers.postgres, "schedules"))
-    async with open_world(settings, nats) as opened:
+    address = msgspec.structs.replace(servers.postgres, database="schedules")
+    async with open_world(PostgresSettings(url=address.dsn), nats) as opened:
         yield opened
 
 

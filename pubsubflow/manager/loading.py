@@ -1,0 +1,53 @@
+"""Brings cells, and the runs that collect events in them, into the ledger."""
+
+from collections.abc import Iterable, Sequence
+
+from pubsubflow.manager.ledger import CellWork, GateWork, Ledger, Start
+from pubsubflow.model.cells import decode_cell
+from pubsubflow.store.fold import FoldTransaction, Row
+
+
+class Cells:
+    """Reads cells of locked gates."""
+
+    def __init__(self, ledger: Ledger, transaction: FoldTransaction) -> None:
+        self._ledger = ledger
+        self._transaction = transaction
+
+    async def load(self, asked: Iterable[tuple[GateWork, str]]) -> None:
+        """Make cells available; the runs that collect events in them, too."""
+        missing = sorted({(gate.dag, key) for gate, key in asked if key not in gate.cells})
+        await self._take_in(await self._transaction.fetch_rows("read_cells", missing))
+
+    async def open_of(self, gate: GateWork) -> list[CellWork]:
+        """Return the cells of a DAG in which something is pending or forming."""
+        rows = await self._transaction.fetch("read_open_cells", [gate.dag])
+        await self._take_in([row for row in rows if row["key"] not in gate.cells])
+        return [cell for _, cell in sorted(gate.cells.items()) if cell.open]
+
+    async def _take_in(self, rows: Sequence[Row]) -> None:
+        forming = {}
+        for row in rows:
+            gate = self._ledger.gates[row["dag"]]
+            cell = CellWork(row["key"], decode_cell(row["state"]))
+            gate.cells[row["key"]] = cell
+            if cell.cell.forming and cell.cell.forming not in self._ledger.starts:
+                forming[cell.cell.forming] = (gate, row["key"])
+        if not forming:
+            return
+        for row in await self._transaction.fetch("read_collected", sorted(forming)):
+            gate, key = forming[row["id"]]
+            self._ledger.starts[row["id"]] = Start(
+                row["id"],
+                row["run_id"],
+                gate,
+                row["run_key"],
+                row["kind"],
+                row["cause"],
+                row["created_at"],
+                cell=key,
+                logical_time=row["logical_time"],
+                partition=row["partition"],
+                stored=True,
+                forming=True,
+            )
