@@ -170,14 +170,42 @@ async def test_starting_without_a_key_starts_every_time(rig):
 async def test_params_go_over_the_defaults_and_are_checked_first(rig):
     await rig.load(dag("d", task("t"), params={"day": "today", "n": 1}))
     moment = datetime(2026, 11, 20, tzinfo=UTC)
-    await rig.call(StartRun("d", {"n": 2}, logical_time=moment, cause="because \x00"))
+    asked = {"logical_time": moment, "cause": "because \x00", "partition": "p\x00"}
+    await rig.call(StartRun("d", {"n": 2}, **asked))
     info = (await rig.order()).info
+    assert info.partition == "p\\u0000"
     assert info.params == {"day": "today", "n": 2}
     assert (info.kind, info.logical_time, info.cause) == ("manual", moment, "because \\u0000")
     for params in ({"m": 1}, {"n": "two"}, {"day": "x" * 300_000}):
         with pytest.raises(InvalidInput):
             await rig.call(StartRun("d", params))
     assert len(await rig.states()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("optional.of(1)", "optional.of"),
+        ("event.extra.missing", "failed"),
+        ("size(event.extra.pad)", "must be a string"),
+        ("event.extra.pad + event.extra.pad", "are larger than"),
+    ],
+)
+async def test_params_from_events_that_cannot_be_harm_no_other_dag(rig, text, reason):
+    await rig.load(
+        dag("bad", task("t"), on="a", params={"p": ""}, params_from={"p": text}),
+        dag("d", task("t"), on="a"),
+    )
+    await rig.post("a1", extra={"pad": "x" * 150_000})
+    assert (await rig.order()).info.dag_id == "d"
+    assert await rig.states("bad") == []
+    (letter,) = await rig.rows("SELECT kind, subject, reason FROM dead_letter")
+    assert letter[:2] == ("params", "bad")
+    assert reason in letter[2]
+    assert await rig.rows("SELECT place, fate, reason FROM event_fate") == [
+        (0, "dead", letter[2])
+    ]  # fmt: skip
+    assert await rig.rows("SELECT active, queued FROM gate ORDER BY dag") == [(0, 0), (1, 0)]
 
 
 async def test_what_cannot_be_asked_for_is_refused_alone(rig):
@@ -217,7 +245,9 @@ async def test_a_paused_dag_holds_its_events_and_fires_for_each_when_it_goes_on(
     await pause(rig)
     await rig.post("a1", "a2", "a3")
     assert await rig.states() == []
+    assert await rig.rows("SELECT since = (SELECT min(id) FROM event) FROM gate") == [(True,)]
     await unpause(rig)
+    assert await rig.rows("SELECT since FROM gate") == [(None,)]
     assert await consumed(rig) == ["a1", "a2", "a3"]
     assert [(await rig.order()).events for _ in range(3)] == [["a1"], ["a2"], ["a3"]]
     await unpause(rig)
@@ -230,10 +260,17 @@ async def test_a_paused_dag_may_drop_its_events(rig):
     await rig.post("a1")
     await pause(rig)
     await rig.post("a2", "b3")
+    assert await rig.rows("SELECT since FROM gate") == [(None,)]
     await unpause(rig)
     assert await consumed(rig) == []
     await rig.post("b4")
     assert await consumed(rig) == ["a1 b4"]
+    fates = (
+        "SELECT extra->>'name', fate, reason FROM event_fate JOIN event ON id = event ORDER BY id"
+    )
+    assert await rig.rows(fates) == [
+        ("a2", "skipped", "the DAG was paused"), ("b3", "skipped", "the DAG was paused")
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("paused_at", range(6))
