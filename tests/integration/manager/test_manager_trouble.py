@@ -391,9 +391,23 @@ async def test_a_worker_that_beats_is_known(rig):
 
 
 async def test_an_order_that_nats_will_not_take_keeps_back_no_other(rig, admin):
-    limit = rig.bus.max_payload
-    large = dag("d", task("a"), on="x", params={"pad": "p" * limit})
+    await rig.load(
+        dag("d", task("a", emits=["x"]), task("large", "a", kind="sync")),
+        dag("e", task("b"), on="x"),
+    )
+    await rig.call(StartRun("d"))
+    order = await rig.order("a")
+    info = replace(order.info, params={"pad": "p" * rig.bus.max_payload})
+    await admin.execute("UPDATE run_live SET info = $1", encode(info))
+    await rig.report(order.result())
+    assert (await rig.order()).task_id == "b"
+    assert await rig.states() == ["running", "running"]
+
+
+async def test_a_dag_whose_own_params_are_too_large_starts_no_run_and_keeps_back_no_other(rig):
+    large = dag("d", task("a"), on="x", params={"pad": "p" * rig.bus.max_payload})
     await rig.load(large, dag("e", task("b"), on="x"))
     await rig.post("x1")
     assert (await rig.order()).task_id == "b"
-    assert await rig.states() == ["running", "running"]
+    assert await rig.states("d") == []
+    assert await rig.rows("SELECT kind, subject FROM dead_letter") == [("params", "d")]
