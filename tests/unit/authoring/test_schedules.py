@@ -273,7 +273,7 @@ def schedules(draw: st.DrawFn) -> Any:
 def read_again(text: str) -> Any:
     """Read what `describe_schedule` writes as Python."""
     text = re.sub(r"match\((s3:[^\s()]+)\)", r"Dataset.match('\1')", text)
-    text = re.sub(r"(?<!')s3:[^\s().']+", lambda found: f"Dataset({found[0]!r})", text)
+    text = re.sub(r"(?<!')s3:[^\s().,']+", lambda found: f"Dataset({found[0]!r})", text)
     text = re.sub(r"(\d) s\b", r"\1", text)
     names = {"Dataset": Dataset, "Cron": Cron, "Every": Every, "batch": batch, "latest": latest}
     return eval(text, names | {"partitioned": partitioned})
