@@ -12,7 +12,7 @@ import msgspec
 from fault_daemons import Member
 
 SHARES = {"row/in": 40, "line/in": 20, "split/in": 45, "spread/in": 15, "shaky/in": 15}
-"""Events of one load; each makes one run, and those of `split/in` two more and a share of `meet`."""
+"""Events of one load. Each makes one run; those of `split/in` two more and a share of `meet`."""
 
 RUNS = 225
 """Runs that one load makes at least."""
