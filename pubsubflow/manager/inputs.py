@@ -26,7 +26,7 @@ from pubsubflow.model.messages import (
 )
 
 MAX_KEY_CHARACTERS = 500
-_MAX_DOUBLINGS = 6
+_MAX_DOUBLINGS = 9
 _DECODERS: dict[str, Callable[[bytes], Any]] = {
     Subjects.RESULT: decode_result,
     Subjects.STARTED: decode_started,
