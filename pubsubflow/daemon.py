@@ -222,6 +222,7 @@ class _Builder:
                 fork_server=self._fork_server,
                 settings=config.worker,
                 worker_id=worker_id,
+                succeeds=self.servers is not None,
             )
             services.append(("worker", worker))
         if self._database is not None and "api" in roles:

@@ -45,5 +45,9 @@ def set_up_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
 
 def _renderer(settings: LogSettings, stream: TextIO) -> list[Any]:
     if settings.format == "json":
-        return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        render_error = structlog.processors.ExceptionRenderer(tracebacks)
+        return [render_error, structlog.processors.JSONRenderer()]
+    # Not rich's tracebacks: they take up to a second each and show local variables, secrets too.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]

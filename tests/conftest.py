@@ -7,6 +7,7 @@ from urllib.parse import quote
 import asyncpg
 import msgspec
 import pytest
+import structlog
 
 from pubsubflow.bus import Bus, BusSettings
 from pubsubflow.embedded import EmbeddedServers, PostgresAddress
@@ -14,6 +15,14 @@ from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.migrate import migrate
 
 _numbers = itertools.count(1)
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 
 
 @pytest.fixture(scope="session")

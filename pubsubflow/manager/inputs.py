@@ -28,6 +28,7 @@ from pubsubflow.model.messages import (
 )
 
 MAX_KEY_CHARACTERS = 500
+_MAX_DOUBLINGS = 9
 OWN_KEYS = ("dataset:", "partition:", "tick:", "late:")
 
 
@@ -42,7 +43,6 @@ def _read_published(data: bytes) -> PostEvents:
     )
 
 
-_MAX_DOUBLINGS = 6
 _DECODERS: dict[str, Callable[[bytes], Any]] = {
     Subjects.RESULT: decode_result,
     Subjects.STARTED: decode_started,

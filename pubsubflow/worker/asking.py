@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 _ANSWER_SECONDS = 5.0
 _PAUSE_SECONDS = 0.2
+_LEASE_PAUSE_SECONDS = 0.25
 _KEPT_BUNDLES = 256
 
 
@@ -91,6 +92,7 @@ class Asker:
         use(encode(Piece(b"", 0, text)))
 
     async def _fetch_lease(self, question: AskLease, use: Callable[[Lease], None]) -> None:
+        await anyio.sleep(_LEASE_PAUSE_SECONDS)  # results that are stored are folded meanwhile
         piece = await self._piece(question)
         use(Lease.FREE if piece.error is not None else decode_lease(piece.data))
 

@@ -34,6 +34,7 @@ class Intake:
         take: Callable[["Intake", TaskHead, Delivery], None],
     ) -> None:
         self.pool = pool
+        self._doubted_before = 0.0
         self._take = take
         self._owed = 0
         self.puller = Puller(
@@ -54,6 +55,25 @@ class Intake:
     def returned(self) -> None:
         """Note that one was given back for want of room: ask again only when there is room."""
         self._owed += 1
+
+    def doubt(self, moment: float) -> None:
+        """Note that the server may not know any more what it delivered before a moment.
+
+        Args:
+            moment: Seconds since 1970.
+        """
+        self._doubted_before = moment
+
+    def doubts(self, delivery: Delivery) -> bool:
+        """Whether somebody may have had this message before."""
+        if delivery.attempts > 1:
+            return True
+        if not self._doubted_before:
+            return False
+        old = delivery.timestamp.timestamp() < self._doubted_before
+        if not old:  # they come in order
+            self._doubted_before = 0.0
+        return old
 
     def _deliver(self, delivery: Delivery) -> None:
         try:

@@ -100,10 +100,10 @@ class Pool:
     def submit(self, ticket: Ticket) -> None:
         """Take a ticket; its code is fetched first if need be.
 
-        One that was delivered before may be done, or be at work elsewhere: the managers know.
+        One that somebody had before may be done, or be at work elsewhere: the managers know.
         """
         self._waiting[ticket] = None
-        if ticket.delivery.attempts > 1:
+        if ticket.doubtful:
             question = AskLease(*ticket.fence, self._runner_settings.worker)
             self._asker.want_lease(question, partial(self._have_lease, ticket))
         else:

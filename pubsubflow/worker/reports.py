@@ -7,7 +7,7 @@ from functools import partial
 import anyio
 import structlog
 
-from pubsubflow.bus import Bus
+from pubsubflow.bus import Bus, Delivery
 from pubsubflow.errors import BusUnavailable, MessageRefused
 from pubsubflow.model.messages import NO_NODE, Piece, Subjects, decode_published, encode
 from pubsubflow.runner.lines import log_record
@@ -111,13 +111,18 @@ class Reports:
                 log.warning("worker.nak_unsent", error=str(error))  # it comes again by itself
 
     def drop(self, ticket: Ticket) -> None:
-        """Acknowledge a message that needs no result."""
+        """Acknowledge a message that needs no result any more."""
         if not ticket.stored:
             ticket.stored = True
-            try:
-                ticket.delivery.ack()
-            except BusUnavailable as error:
-                log.warning("worker.ack_unsent", error=str(error))  # it is dropped again
+            self.acknowledge(ticket.delivery)
+
+    @staticmethod
+    def acknowledge(delivery: Delivery) -> None:
+        """Say that a message is done."""
+        try:
+            delivery.ack()
+        except BusUnavailable as error:
+            log.warning("worker.ack_unsent", error=str(error))  # it comes again and is dropped
 
     def retry(self) -> None:
         """Send again what found the connection's buffer full."""

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from itertools import count
 
 import anyio
@@ -45,21 +46,30 @@ class Worker:
         fork_server: Forks the processes for user code.
         settings: What can be set.
         worker_id: A name that no other worker has; anew for every start.
+        succeeds: Whether it takes over from one that may have had any message there is.
 
     Attributes:
         draining: Set once it takes no more tasks and goes on with no chain.
     """
 
     def __init__(
-        self, *, bus: Bus, fork_server: ForkServer, settings: WorkerSettings, worker_id: str
+        self,
+        *,
+        bus: Bus,
+        fork_server: ForkServer,
+        settings: WorkerSettings,
+        worker_id: str,
+        succeeds: bool = False,
     ) -> None:
         self._bus = bus
+        self._succeeds = succeeds
         self._fork_server = fork_server
         self._settings = settings
         self._id = worker_id
         self._numbers = count(1)
         self._tickets: dict[int, Ticket] = {}
         self._heads: dict[str, Ticket] = {}
+        self._leaving: list[str] = []
         self._pools: dict[str, Pool] = {}
         self._intakes: list[Intake] = []
         self._none_left = anyio.Event()
@@ -82,13 +92,17 @@ class Worker:
             anyio.create_task_group() as group,
             await self._bus.subscribe(Subjects.CANCEL, self._on_cancel),
         ):
+            stop_listening = self._bus.on_reconnect(self._doubt)
             try:
                 self._open_pools(group)
+                if self._succeeds:
+                    self._doubt()
                 self._beat()
                 group.start_soon(self._keep_beating)
                 await self._work(stopping, task_status)
                 await self._say_farewell()
             finally:
+                stop_listening()
                 self._close()
                 group.cancel_scope.cancel()
 
@@ -158,16 +172,17 @@ class Worker:
         self._tickets[ticket.number] = self._heads[delivery.subject] = ticket
         intake.pool.submit(ticket)
 
-    @staticmethod
-    def _keep(ticket: Ticket, delivery: Delivery) -> bool:
+    def _keep(self, ticket: Ticket, delivery: Delivery) -> bool:
         """Go on with a message that comes again although we have it; return whether we do."""
         if not ticket.stored:
             ticket.delivery = delivery
             return True
-        acknowledged = not ticket.returned and delivery.attempts > 1
-        if acknowledged:
-            delivery.ack()
-        return acknowledged
+        mine = ticket.delivery
+        same = (delivery.stream_seq, delivery.timestamp) == (mine.stream_seq, mine.timestamp)
+        if same and not ticket.returned:
+            self._reports.acknowledge(delivery)
+            return True
+        return False
 
     def _on_finished(self, ticket: Ticket) -> None:
         ticket.intake.done()
@@ -206,11 +221,7 @@ class Worker:
             slots=settings.processes + settings.async_slots,
             busy=sum(pool.busy for pool in self._pools.values()),
         )
-        self._heads = {
-            subject: ticket
-            for subject, ticket in self._heads.items()
-            if not ticket.stored or ticket.number in self._tickets
-        }
+        self._forget_heads()
         try:
             self._bus.publish(Subjects.HEARTBEAT, encode(heartbeat))
             for ticket in self._heads.values():
@@ -219,6 +230,21 @@ class Worker:
         except BusUnavailable as error:
             log.warning("worker.beat_unsent", error=str(error))
         self._reports.retry()
+
+    def _forget_heads(self) -> None:
+        """Forget what was done before the last beat: the server will have heard by now."""
+        for subject in self._leaving:
+            if self._is_done(self._heads.get(subject)):
+                del self._heads[subject]
+        self._leaving = [s for s, ticket in self._heads.items() if self._is_done(ticket)]
+
+    def _is_done(self, ticket: Ticket | None) -> bool:
+        return ticket is not None and ticket.stored and ticket.number not in self._tickets
+
+    def _doubt(self) -> None:
+        """Ask about all that is there now: a server that was killed forgets what it delivered."""
+        for intake in self._intakes:
+            intake.doubt(time.time())
 
     def _close(self) -> None:
         self._reports.close()

@@ -61,6 +61,7 @@ class Ticket:
 
     Attributes:
         number: The worker's name for it, also in frames.
+        doubtful: Whether somebody may have had the message before.
         node: The node of the chain that runs now; `after` is the one before.
         intake: Where it came from.
         runner: Who runs it; None while it waits.
@@ -77,6 +78,7 @@ class Ticket:
     __slots__ = (
         "after",
         "delivery",
+        "doubtful",
         "head",
         "held_bytes",
         "intake",
@@ -95,6 +97,7 @@ class Ticket:
 
     def __init__(self, number: int, head: TaskHead, delivery: Delivery, intake: "Intake") -> None:
         self.number = number
+        self.doubtful = intake.doubts(delivery)
         self.head = head
         self.delivery = delivery
         self.intake = intake

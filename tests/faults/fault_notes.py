@@ -1,6 +1,7 @@
 """What the tasks noted: one line of fixed length for each execution."""
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +57,7 @@ class Notes:
 
     async def reach(self, count: int):
         """Return when there are so many executions: a moment in the middle of the load."""
-        while self.count() < count:
+        while self.count() < count:  # noqa: ASYNC110 - tasks in other processes write it
             await anyio.sleep(0.001)
 
     def repeated(self) -> int:
@@ -66,4 +67,4 @@ class Notes:
     def longest_pause(self, since: float) -> float:
         """Return for how long nothing was executed, seconds, after a moment."""
         moments = [since, *sorted(note.moment for note in self.read() if note.moment > since)]
-        return max((b - a for a, b in zip(moments, moments[1:], strict=False)), default=0.0)
+        return max((later - earlier for earlier, later in pairwise(moments)), default=0.0)

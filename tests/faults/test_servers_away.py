@@ -1,7 +1,11 @@
 """A server is away for ten seconds: daemons wait, say so once, and go on."""
 
+from pathlib import Path
+
+import anyio
 import pytest
-from fault_rounds import play_absence
+from fault_daemons import Member
+from fault_rounds import Absence, play_absence
 
 pytestmark = pytest.mark.anyio
 
@@ -10,46 +14,56 @@ WARNINGS = 3
 """More in ten seconds would be a flood."""
 
 
-async def check_postgres_away(daemons, seed, folder, note_account):
-    absence = await play_absence("postgres", daemons, seed=seed, folder=folder)
-    note_account(absence.account)
+def check_postgres_away(absence: Absence):
+    """Callers are asked to come again, and do."""
     assert not absence.accepted
-    assert {status for status, _ in absence.refusals} == {503}
-    assert {retry_after for _, retry_after in absence.refusals} == {"1"}
+    assert set(absence.refusals) == {(503, "1")}
     for member in absence.members:
-        assert len(member.facts("manager.store_away")) == 1
-        assert len(member.facts("manager.store_back")) == 1
-        assert len(member.complaints()) <= WARNINGS
+        check_log(member, "manager.store_away", "manager.store_back")
 
 
-async def check_nats_away(daemons, seed, folder, note_account):
-    absence = await play_absence("nats", daemons, seed=seed, folder=folder)
-    note_account(absence.account)
+def check_nats_away(absence: Absence):
+    """Callers notice nothing."""
     assert absence.accepted
     assert absence.refusals == []
     for member in absence.members:
-        assert len(member.facts("bus.disconnected")) == 1
-        assert len(member.facts("bus.reconnected")) == 1
-        assert len(member.complaints()) <= WARNINGS
+        check_log(member, "bus.disconnected", "bus.reconnected")
 
 
-async def test_postgres_away(seed, tmp_path, note_account):
-    await check_postgres_away("two", seed, tmp_path, note_account)
+def check_log(member: Member, away: str, back: str):
+    assert len(member.facts(away)) == 1
+    assert len(member.facts(back)) == 1
+    assert len(member.complaints()) <= WARNINGS
 
 
-async def test_nats_away(seed, tmp_path, note_account):
-    await check_nats_away("two", seed, tmp_path, note_account)
+def part_of(folder: Path, name: str) -> Path:
+    part = folder / name
+    part.mkdir()
+    return part
+
+
+CHECKS = {"postgres": check_postgres_away, "nats": check_nats_away}
+
+
+async def test_servers_away(seed, tmp_path, note_account):
+    """Two daemons without Postgres, and beside them two without NATS."""
+
+    async def play(server: str):
+        folder = part_of(tmp_path, server)
+        absence = await play_absence(server, "two", seed=seed, folder=folder)
+        note_account(absence.account)
+        CHECKS[server](absence)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(play, "postgres")
+        group.start_soon(play, "nats")
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("moment", range(1, MOMENTS + 1))
+@pytest.mark.parametrize("server", CHECKS)
 @pytest.mark.parametrize("daemons", ["one", "two"])
-async def test_postgres_away_at_any_moment(daemons, moment, seed, tmp_path, note_account):
-    await check_postgres_away(daemons, seed, tmp_path, note_account)
-
-
-@pytest.mark.soak
 @pytest.mark.parametrize("moment", range(1, MOMENTS + 1))
-@pytest.mark.parametrize("daemons", ["one", "two"])
-async def test_nats_away_at_any_moment(daemons, moment, seed, tmp_path, note_account):
-    await check_nats_away(daemons, seed, tmp_path, note_account)
+async def test_servers_away_at_any_moment(server, daemons, moment, seed, tmp_path, note_account):
+    absence = await play_absence(server, daemons, seed=seed, folder=tmp_path)
+    note_account(absence.account)
+    CHECKS[server](absence)

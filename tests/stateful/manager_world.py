@@ -101,6 +101,7 @@ class World:
         self.chance = random.Random(seed)
         self.conditions: dict[str, str] = {}
         self.posted: set[str] = set()
+        self.unsure: set[str] = set()
         self.answers: dict[str, list] = defaultdict(list)
         self.runs: dict[str, set[str]] = defaultdict(set)
         self._admin = admin
@@ -187,27 +188,41 @@ class World:
 
     async def _send(self, dataset: str, name: str, keys) -> None:
         call = post(dataset, keys=keys, extra={"name": name})
-        (recorded,) = await self.rig.call(call, manager=self._manager())
         if keys != (None,):
+            (recorded,) = await self._patiently(call)
             self.answers[name].append(recorded)
+            return
+        try:
+            await self.rig.call(call, manager=self._manager())
+        except StoreUnavailable:
+            self.posted.discard(name)
+            self.unsure.add(name)
+
+    async def _patiently(self, call):
+        """Ask again, as a client does, while the answer is to try again."""
+        while True:
+            try:
+                return await self.rig.call(call, manager=self._manager())
+            except StoreUnavailable:
+                await anyio.sleep(0.05)  # a client's pause
 
     async def _start(self) -> None:
         key = f"m{self.chance.randint(1, 30)}"
         dag_id = self._some_dag()
-        run_id = await self.rig.call(StartRun(dag_id, run_key=key), manager=self._manager())
+        run_id = await self._patiently(StartRun(dag_id, run_key=key))
         self.runs[f"{dag_id} {key}"].add(run_id)
 
     async def _pause(self) -> None:
-        await self.rig.call(SetPaused(self._some_dag(), paused=True), manager=self._manager())
+        await self._patiently(SetPaused(self._some_dag(), paused=True))
 
     async def _unpause(self) -> None:
-        await self.rig.call(SetPaused(self._some_dag(), paused=False), manager=self._manager())
+        await self._patiently(SetPaused(self._some_dag(), paused=False))
 
     async def _cancel(self) -> None:
         if self.rig.seen:
             run_id = self.chance.choice(self.rig.seen).info.run_id
             with suppress(InvalidInput):  # it has ended, or is just changing
-                await self.rig.call(CancelRun(run_id), manager=self._manager())
+                await self._patiently(CancelRun(run_id))
 
     async def _new_version(self) -> None:
         place = self.chance.randrange(len(self._specs))
@@ -294,7 +309,7 @@ class World:
         """Let workers and servers behave from now on, until nothing is left to do."""
         rig = self.rig
         for spec in self._specs:
-            await rig.call(SetPaused(spec.dag_id, paused=False))
+            await self._patiently(SetPaused(spec.dag_id, paused=False))
         settings = SweeperSettings(undelivered_seconds=0.5, worker_seconds=0.5)
         sweeper = Sweeper(database=rig.database, bus=rig.bus, settings=settings)
         next_sweep = anyio.current_time() + 0.3

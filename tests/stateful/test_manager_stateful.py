@@ -44,10 +44,11 @@ async def compare_senders(rig, world) -> None:
     names = [
         name for (name,) in await rig.rows("SELECT extra->>'name' FROM event WHERE source = 'api'")
     ]
-    assert sorted(names) == sorted(world.posted), "every event once"
+    assert len(names) == len(set(names)), "no event twice"
+    assert world.posted <= set(names) <= world.posted | world.unsure, "every event once"
     for answers in world.answers.values():
         assert len({answer.event_id for answer in answers}) == 1
-        assert sum(not answer.duplicate for answer in answers) == 1
+        assert sum(not answer.duplicate for answer in answers) <= 1
     assert all(len(runs) == 1 for runs in world.runs.values()), "one run a key"
 
 
