@@ -74,10 +74,10 @@ class Reference:
 
     # What happens.
 
-    def event(self, event: Event, now: float) -> None:
+    def event(self, event: Event, now: float, *, subscribed=True) -> None:
         self.log.append(event)
         places = self.places(event.uri)
-        if not places or self.since is not None:
+        if not (places and subscribed) or self.since is not None:
             return
         if self.paused and self.hold:
             self.since = event.number

@@ -2,6 +2,7 @@
 
 The order that counts is the log's and that in which gates were locked: every transaction notes, as
 its last statement, what it decided about; the numbers of these notes agree with the locks' order.
+Only a transaction that began before a subscription was made may pass the DAG by.
 """
 
 import random
@@ -64,6 +65,7 @@ class NotingFold(Fold):
             for timer in item.what.timers
         }
         there = set()
+        seen = await transaction._connection.fetchval("SELECT coalesce(max(id), 0) FROM note")
         if asked:
             query = "SELECT id FROM timer WHERE id = ANY($1) ORDER BY id FOR UPDATE"
             there = {row[0] for row in await transaction._connection.fetch(query, list(asked))}
@@ -71,6 +73,8 @@ class NotingFold(Fold):
         ledger = folded.ledger
         what = {
             "now": ledger.now.timestamp(),
+            "seen": seen,
+            "gates": list(ledger.gates),
             "calls": [
                 [item.what.dag_id, *_call(item)]
                 for item in items
@@ -333,6 +337,7 @@ class Scenario:
             if "version" in what:
                 if what["dag"] in self.dags:
                     await self.versioned(references, what, log)
+                    references[what["dag"]].born = row["id"]
                 continue
             for dag, reference in references.items():
                 retell(self, what, dag, reference, events, keys)
@@ -447,8 +452,9 @@ def retell(scenario, what: dict, dag: int, reference: Reference, events, keys) -
         tell_call(reference, call, keys, now)
     for timer in timers:
         tell_timer(reference, *timer, now)
+    knew = dag in what["gates"] or what["seen"] >= reference.born
     for event in told:
-        reference.event(event, now)
+        reference.event(event, now, subscribed=knew)
     reference.settle(ended)
 
 
