@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 
 from pubsubflow.bus import Bus, BusSettings
+from pubsubflow.model.cells import decode_cell
 from pubsubflow.model.structure import DagSpec
 
 _BUSY = """
@@ -98,6 +99,7 @@ class State(msgspec.Struct):
     Attributes:
         events: Number → (UUID, dataset without `fault://`, extra, source), in the log's order.
         pending: DAG → events that wait.
+        counted: DAG → how many wait by the counts of its cells.
         gates: DAG → its row.
         counts: Rows in tables that should be empty, and others worth knowing.
     """
@@ -105,6 +107,7 @@ class State(msgspec.Struct):
     runs: dict[int, Run]
     events: dict[int, tuple[str, str, dict[str, int], str]]
     pending: dict[str, list[int]]
+    counted: dict[str, int]
     gates: dict[str, asyncpg.Record]
     counts: dict[str, int]
 
@@ -168,4 +171,8 @@ async def _read(connection) -> State:
     }
     tables = ("run_live", "run_queue", "task_live", "timer", "dead_letter", "event_key", "attempt")
     counts = {table: await connection.fetchval(f"SELECT count(*) FROM {table}") for table in tables}
-    return State(runs, events, dict(pending), gates, counts)
+    counted = defaultdict(int)
+    for row in await connection.fetch("SELECT dag_id, state FROM cell JOIN dag ON id = dag"):
+        places = decode_cell(row["state"]).places
+        counted[row["dag_id"]] += sum(place.count for place in places)
+    return State(runs, events, dict(pending), counted, gates, counts)
