@@ -244,7 +244,7 @@ class Admission:
         )
         if start.stored:
             await self._transaction.fetch(
-                "refuse_collected", [start.number], [start.gate.dag], [reason]
+                "refuse_collected", [start.number], [start.gate.dag], [start.cell], [reason]
             )
 
 

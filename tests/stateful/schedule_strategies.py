@@ -143,7 +143,7 @@ steps = st.one_of(
     st.tuples(st.just("change"), dag_number, schedules),
 )
 rounds = st.lists(
-    st.tuples(st.booleans(), st.lists(steps, min_size=1, max_size=5)), min_size=6, max_size=14
+    st.tuples(st.booleans(), st.lists(steps, min_size=2, max_size=6)), min_size=10, max_size=16
 )
 scenarios = st.fixed_dictionaries(
     {

@@ -17,7 +17,8 @@ import anyio
 import asyncpg
 import msgspec
 from dag_specs import loaded
-from reference import Event, Reference, Run
+from reference import Event, Run
+from reference_dag import Reference
 
 from pubsubflow.bus import STREAM_TASK, Bus, Puller
 from pubsubflow.errors import StoreUnavailable
@@ -55,7 +56,15 @@ _decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
 
 
 class NotingFold(Fold):
-    """Notes in its own transaction what it did."""
+    """Notes in its own transaction what it did, and tells when it has committed."""
+
+    def __init__(self, news, **given):
+        super().__init__(**given)
+        self._news = news
+
+    def committed(self, folded):
+        super().committed(folded)
+        self._news()
 
     async def fold(self, items, transaction):
         asked = {
@@ -114,6 +123,7 @@ class World:
         self.stops: list[anyio.Event] = []
         self.orders: list[TaskMessage] = []
         self.catalog = Catalog(database, now=self.now)
+        self.changed = anyio.Event()
         self.told = 0
         self.last_note = 0
 
@@ -121,8 +131,13 @@ class World:
         self.time += timedelta(microseconds=1)  # no two moments are the same
         return self.time
 
+    def news(self) -> None:
+        """Somebody has committed, or a task has arrived."""
+        self.changed.set()
+        self.changed = anyio.Event()
+
     async def start(self, place: int) -> None:
-        manager = Manager(database=self.database, bus=self.bus, fold=NotingFold(now=self.now))
+        manager = Manager(database=self.database, bus=self.bus, fold=NotingFold(self.news, now=self.now))
         self.stops[place : place + 1] = [anyio.Event()]
         self.managers[place : place + 1] = [manager]
         await self.group.start(manager.run, self.stops[place])
@@ -154,6 +169,7 @@ class World:
     def take(self, delivery) -> None:
         delivery.ack()
         self.orders.append(decode_task(delivery.data))
+        self.news()
 
     def answer(self, order: TaskMessage, outcome: Outcome, emits: tuple[Emit, ...] = ()) -> None:
         """Send a result; nobody waits for it."""
@@ -272,6 +288,7 @@ class Scenario:
         with anyio.fail_after(PATIENCE):
             answered: set = set()
             while True:
+                changed = self.world.changed
                 live = await self.live()
                 for order in self.world.orders:
                     fence = (order.run, order.node, order.attempt, order.delivery)
@@ -283,8 +300,8 @@ class Scenario:
                     await self.world.call(0, TimersDue(due))
                 elif not live:
                     break
-                elif live:
-                    await anyio.sleep(0.002)  # results travel through NATS
+                with anyio.move_on_after(1):  # a result may be folded between the two looks
+                    await changed.wait()
         self.world.orders.clear()
 
     async def pass_by(self, order_count: int, dice: random.Random, emits, *, twice: bool) -> None:

@@ -377,12 +377,13 @@ WHERE run.id = n.id AND run.state = 'queued';
 -- name: refuse_collected
 -- Remove runs that cannot be: their events are dead.
 WITH gone AS (
-    DELETE FROM run_event USING unnest($1::bigint[], $2::int[], $3::text[]) AS n (run, dag, reason)
+    DELETE FROM run_event
+    USING unnest($1::bigint[], $2::int[], $3::text[], $4::text[]) AS n (run, dag, cell, reason)
     WHERE run_event.run = n.run
-    RETURNING run_event.event, n.dag, run_event.place, n.reason
+    RETURNING run_event.event, n.dag, run_event.place, n.cell, n.reason
 ), fates AS (
-    INSERT INTO event_fate (event, dag, place, fate, reason)
-    SELECT event, dag, place, 'dead', reason FROM gone
+    INSERT INTO event_fate (event, dag, place, cell, fate, reason)
+    SELECT event, dag, place, cell, 'dead', reason FROM gone
     ON CONFLICT DO NOTHING
 )
 DELETE FROM run WHERE id = ANY($1::bigint[]) AND state = 'queued';

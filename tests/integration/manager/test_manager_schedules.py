@@ -225,6 +225,18 @@ async def test_unpausing_does_not_start_a_second_run_of_the_latest(story):
     assert await story.runs() == [("dataset", 1)]
 
 
+async def test_a_collected_run_that_is_refused_leaves_its_events_dead_in_their_partition(story):
+    await story.schedule(
+        Schedule(condition("x"), Batch(9, 60), partitioning=Partitioning()),
+        params={"v": 0},
+        params_from={"v": "event.extra.v"},
+    )
+    await story.post("x", "p")
+    await story.later(60)
+    assert await story.rows("SELECT cell, fate FROM event_fate") == [("p", "dead")]
+    assert await story.rows("SELECT count(*) FROM run") == [(0,)]
+
+
 # Partitions.
 
 
