@@ -30,6 +30,8 @@ DAGS = Path(__file__).parent / "dags"
 SETTLE_SECONDS = 90
 DRAIN_SECONDS = 30
 AWAY_SECONDS = 10
+STALL_SECONDS = 15
+"""Longer than any lease: others take over, and then the one that stood still comes back."""
 ALL = frozenset(ROLES)
 WORKER = frozenset({"worker"})
 MANAGER = frozenset({"manager"})
@@ -270,6 +272,24 @@ async def play_absence(fault: str, daemons: str, *, seed: int, folder: Path) -> 
     assert account.runs >= RUNS
     account = msgspec.structs.replace(account, seconds=round(time.monotonic() - started, 3))
     return Absence(account, accepted, load.refusals, stage.members)
+
+
+async def play_stall(fault: str, daemons: str, *, seed: int, folder: Path) -> Account:
+    """Play a round in which the daemon that would be killed stands still instead, and goes on."""
+    started = time.monotonic()
+    async with open_stage(FAULTS[fault], daemons, folder, seed) as stage:
+        load = Load(stage.members, stage.chance)
+        moment = stage.chance.randrange(1, EXECUTIONS)
+        async with anyio.create_task_group() as group:
+            group.start_soon(load.post)
+            await stage.notes.reach(moment)
+            os.kill(stage.members[-1].pid, signal.SIGSTOP)
+            stage.struck.append(time.time())
+            await anyio.sleep(STALL_SECONDS)
+            os.kill(stage.members[-1].pid, signal.SIGCONT)
+        account = await settle(stage, load, f"stalled {fault}", daemons, seed)
+    assert account.runs >= RUNS
+    return msgspec.structs.replace(account, seconds=round(time.monotonic() - started, 3))
 
 
 async def settle(stage: Stage, load: Load, fault: str, daemons: str, seed: int) -> Account:
