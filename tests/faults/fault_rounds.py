@@ -15,7 +15,7 @@ import anyio.abc
 import msgspec
 from fault_checks import check
 from fault_daemon import Order
-from fault_daemons import MARK, Member, await_no_process, start_all, stop_all
+from fault_daemons import MARK, Member, await_no_process, is_marked, start_all, stop_all
 from fault_load import EXECUTIONS, RUNS, Load
 from fault_notes import Notes
 from fault_state import drained, read_state, settled
@@ -43,9 +43,10 @@ class Fault(msgspec.Struct, frozen=True):
     """Something that dies.
 
     Attributes:
-        daemons: Roles of the daemons for "one" and "two" daemons that share the work.
+        one: Roles of the daemons that are there when nobody else could do the work of what dies.
+        two: Roles of the daemons when another one can.
         strike: Kills it.
-        embedded: With one daemon, the servers are its own and die with it.
+        embedded: In the first case the servers are the daemon's own and die with it.
     """
 
     one: tuple[frozenset[str], ...]
@@ -58,11 +59,12 @@ class Stage(msgspec.Struct, kw_only=True):
     """What a round plays on.
 
     Attributes:
+        mark: Every process of the round has it in its environment.
         servers: Ours; None when the daemon has its own.
         struck: When something was killed, seconds since 1970.
     """
 
-    folder: Path
+    mark: str
     members: list[Member]
     notes: Notes
     chance: random.Random
@@ -114,8 +116,9 @@ class Absence(msgspec.Struct):
 
 
 def _kill_last_runner(stage: Stage):
-    """Kill the process that ran a task just now; it may have ended by itself meanwhile."""
-    os.kill(stage.notes.last().pid, signal.SIGKILL)
+    """Kill the process that ran a task just now."""
+    runners = (note.pid for note in reversed(stage.notes.read()))
+    os.kill(next(pid for pid in runners if is_marked(pid, stage.mark)), signal.SIGKILL)
 
 
 def _kill_second(stage: Stage):
@@ -186,7 +189,7 @@ def _stage_with_own_servers(home, folder, notes, environ, chance) -> Stage:
     )
     order = Order(parent=os.getpid(), home=str(home), roles=ALL, dags=str(DAGS))
     return Stage(
-        folder=folder,
+        mark=environ[MARK],
         members=[Member("daemon", order, environ, folder)],
         notes=notes,
         chance=chance,
@@ -211,7 +214,7 @@ def _stage_with_servers(
         )
         members.append(Member(f"daemon-{number}", order, environ, folder))
     return Stage(
-        folder=folder,
+        mark=environ[MARK],
         members=members,
         notes=notes,
         chance=chance,
@@ -228,7 +231,7 @@ async def _playing(stage: Stage, repair: anyio.Event | None = None) -> AsyncIter
             group.start_soon(_keep_servers, stage.servers, repair)
         await start_all(stage.members, group)
         if stage.servers is None:
-            port = (Path(stage.members[0]._order.home) / "nats.port").read_text().strip()
+            port = (Path(stage.members[0].order.home) / "nats.port").read_text().strip()
             stage.nats = msgspec.structs.replace(stage.nats, url=f"nats://127.0.0.1:{port}")
         yield
         await stop_all(stage.members)
