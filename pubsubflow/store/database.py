@@ -17,6 +17,8 @@ log = structlog.get_logger()
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 CLEAN_UP_SECONDS = 5.0
+_STANDSTILL = "5s"
+"""Who stands still in a transaction, or is cut off, must not hold up all others by its locks."""
 
 _AWAY = (
     OSError,
@@ -26,6 +28,7 @@ _AWAY = (
     asyncpg.InsufficientResourcesError,
     asyncpg.PostgresSystemError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
@@ -180,7 +183,11 @@ async def _open_pool(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record
         max_size=settings.pool_max_size,
         init=_prepare,
         max_inactive_connection_lifetime=60,
-        server_settings={"application_name": "pubsubflow", "timezone": "UTC"},
+        server_settings={
+            "application_name": "pubsubflow",
+            "timezone": "UTC",
+            "idle_in_transaction_session_timeout": _STANDSTILL,
+        },
     )
     try:
         await pool.release(await pool.acquire())

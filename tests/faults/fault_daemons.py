@@ -44,7 +44,7 @@ class Member:
         self.pid = 0
         self.unplanned: list[int] = []
         self.log = folder / f"{name}.log"
-        self._order = order
+        self.order = order
         self._environ = environ
         self._asked = False
         self._stopping = False
@@ -70,7 +70,7 @@ class Member:
             self._asked = False
             with self.log.open("ab") as log:
                 process = await anyio.open_process(
-                    [sys.executable, HERE / "fault_daemon.py", msgspec.json.encode(self._order)],
+                    [sys.executable, HERE / "fault_daemon.py", msgspec.json.encode(self.order)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=log,
@@ -143,7 +143,7 @@ async def stop_all(members: list[Member]):
 
 async def await_no_process(mark: str, seconds: float = 10):
     """Wait until no process of a round is left: children of killed daemons too."""
-    left = {}
+    left = []
     with anyio.move_on_after(seconds):
         while True:
             left = _marked(mark)
@@ -153,12 +153,14 @@ async def await_no_process(mark: str, seconds: float = 10):
     raise AssertionError(f"processes outlived their daemons: {left}")
 
 
-def _marked(mark: str) -> dict[int, str]:
-    found = {}
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found[process.pid] = " ".join(process.cmdline())
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
+def is_marked(pid: int, mark: str) -> bool:
+    """Whether a living process belongs to a round."""
+    try:
+        process = psutil.Process(pid)
+        return process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def _marked(mark: str) -> list[int]:
+    return [pid for pid in psutil.pids() if is_marked(pid, mark)]

@@ -42,18 +42,7 @@ class Notes:
         return self.path.stat().st_size // LINE_BYTES
 
     def read(self) -> list[Note]:
-        notes = []
-        for line in self.path.read_text().splitlines():
-            moment, pid, *names, map_index, attempt = line.split()
-            notes.append(Note(float(moment), int(pid), *names, int(map_index), int(attempt)))
-        return notes
-
-    def last(self) -> Note:
-        with self.path.open("rb") as file:
-            file.seek(-LINE_BYTES, 2)
-            line = file.read().decode()
-        moment, pid, *names, map_index, attempt = line.split()
-        return Note(float(moment), int(pid), *names, int(map_index), int(attempt))
+        return [_note(line) for line in self.path.read_text().splitlines()]
 
     async def reach(self, count: int):
         """Return when there are so many executions: a moment in the middle of the load."""
@@ -68,3 +57,8 @@ class Notes:
         """Return for how long nothing was executed, seconds, after a moment."""
         moments = [since, *sorted(note.moment for note in self.read() if note.moment > since)]
         return max((later - earlier for earlier, later in pairwise(moments)), default=0.0)
+
+
+def _note(line: str) -> Note:
+    moment, pid, *names, map_index, attempt = line.split()
+    return Note(float(moment), int(pid), *names, int(map_index), int(attempt))

@@ -15,7 +15,7 @@ import anyio.abc
 import msgspec
 from fault_checks import check
 from fault_daemon import Order
-from fault_daemons import MARK, Member, await_no_process, start_all, stop_all
+from fault_daemons import MARK, Member, await_no_process, is_marked, start_all, stop_all
 from fault_load import EXECUTIONS, RUNS, Load
 from fault_notes import Notes
 from fault_state import drained, read_state, settled
@@ -30,6 +30,8 @@ DAGS = Path(__file__).parent / "dags"
 SETTLE_SECONDS = 90
 DRAIN_SECONDS = 30
 AWAY_SECONDS = 10
+STALL_SECONDS = 15
+"""Longer than any lease: others take over, and then the one that stood still comes back."""
 ALL = frozenset(ROLES)
 WORKER = frozenset({"worker"})
 MANAGER = frozenset({"manager"})
@@ -41,9 +43,10 @@ class Fault(msgspec.Struct, frozen=True):
     """Something that dies.
 
     Attributes:
-        daemons: Roles of the daemons for "one" and "two" daemons that share the work.
+        one: Roles of the daemons that are there when nobody else could do the work of what dies.
+        two: Roles of the daemons when another one can.
         strike: Kills it.
-        embedded: With one daemon, the servers are its own and die with it.
+        embedded: In the first case the servers are the daemon's own and die with it.
     """
 
     one: tuple[frozenset[str], ...]
@@ -56,11 +59,12 @@ class Stage(msgspec.Struct, kw_only=True):
     """What a round plays on.
 
     Attributes:
+        mark: Every process of the round has it in its environment.
         servers: Ours; None when the daemon has its own.
         struck: When something was killed, seconds since 1970.
     """
 
-    folder: Path
+    mark: str
     members: list[Member]
     notes: Notes
     chance: random.Random
@@ -112,8 +116,9 @@ class Absence(msgspec.Struct):
 
 
 def _kill_last_runner(stage: Stage):
-    """Kill the process that ran a task just now; it may have ended by itself meanwhile."""
-    os.kill(stage.notes.last().pid, signal.SIGKILL)
+    """Kill the process that ran a task just now."""
+    runners = (note.pid for note in reversed(stage.notes.read()))
+    os.kill(next(pid for pid in runners if is_marked(pid, stage.mark)), signal.SIGKILL)
 
 
 def _kill_second(stage: Stage):
@@ -184,7 +189,7 @@ def _stage_with_own_servers(home, folder, notes, environ, chance) -> Stage:
     )
     order = Order(parent=os.getpid(), home=str(home), roles=ALL, dags=str(DAGS))
     return Stage(
-        folder=folder,
+        mark=environ[MARK],
         members=[Member("daemon", order, environ, folder)],
         notes=notes,
         chance=chance,
@@ -209,7 +214,7 @@ def _stage_with_servers(
         )
         members.append(Member(f"daemon-{number}", order, environ, folder))
     return Stage(
-        folder=folder,
+        mark=environ[MARK],
         members=members,
         notes=notes,
         chance=chance,
@@ -226,7 +231,7 @@ async def _playing(stage: Stage, repair: anyio.Event | None = None) -> AsyncIter
             group.start_soon(_keep_servers, stage.servers, repair)
         await start_all(stage.members, group)
         if stage.servers is None:
-            port = (Path(stage.members[0]._order.home) / "nats.port").read_text().strip()
+            port = (Path(stage.members[0].order.home) / "nats.port").read_text().strip()
             stage.nats = msgspec.structs.replace(stage.nats, url=f"nats://127.0.0.1:{port}")
         yield
         await stop_all(stage.members)
@@ -270,6 +275,24 @@ async def play_absence(fault: str, daemons: str, *, seed: int, folder: Path) -> 
     assert account.runs >= RUNS
     account = msgspec.structs.replace(account, seconds=round(time.monotonic() - started, 3))
     return Absence(account, accepted, load.refusals, stage.members)
+
+
+async def play_stall(fault: str, daemons: str, *, seed: int, folder: Path) -> Account:
+    """Play a round in which the daemon that would be killed stands still instead, and goes on."""
+    started = time.monotonic()
+    async with open_stage(FAULTS[fault], daemons, folder, seed) as stage:
+        load = Load(stage.members, stage.chance)
+        moment = stage.chance.randrange(1, EXECUTIONS)
+        async with anyio.create_task_group() as group:
+            group.start_soon(load.post)
+            await stage.notes.reach(moment)
+            os.kill(stage.members[-1].pid, signal.SIGSTOP)
+            stage.struck.append(time.time())
+            await anyio.sleep(STALL_SECONDS)
+            os.kill(stage.members[-1].pid, signal.SIGCONT)
+        account = await settle(stage, load, f"stalled {fault}", daemons, seed)
+    assert account.runs >= RUNS
+    return msgspec.structs.replace(account, seconds=round(time.monotonic() - started, 3))
 
 
 async def settle(stage: Stage, load: Load, fault: str, daemons: str, seed: int) -> Account:

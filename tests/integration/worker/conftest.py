@@ -219,6 +219,7 @@ class Manager:
         ask = decode_ask(message.data)
         self.asked.append(ask)
         message.respond(encode(self._piece(ask)))
+        self._news.set()
 
     def _piece(self, ask):
         if isinstance(ask, AskSource):
@@ -275,7 +276,7 @@ def start_worker(nats_server, fork_server):
     """Run a worker with a connection of its own for the length of a block."""
 
     @asynccontextmanager
-    async def start(worker_id="w1", **settings):
+    async def start(worker_id="w1", *, succeeds=False, **settings):
         settings = WorkerSettings(**{"processes": 2, **settings})
         stopping = anyio.Event()
         async with (
@@ -283,7 +284,11 @@ def start_worker(nats_server, fork_server):
             anyio.create_task_group() as group,
         ):
             worker = Worker(
-                bus=bus, fork_server=fork_server, settings=settings, worker_id=worker_id
+                bus=bus,
+                fork_server=fork_server,
+                settings=settings,
+                worker_id=worker_id,
+                succeeds=succeeds,
             )
             await group.start(worker.run, stopping)
             worker.stop = stopping.set
