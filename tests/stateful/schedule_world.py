@@ -137,7 +137,9 @@ class World:
         self.changed = anyio.Event()
 
     async def start(self, place: int) -> None:
-        manager = Manager(database=self.database, bus=self.bus, fold=NotingFold(self.news, now=self.now))
+        manager = Manager(
+            database=self.database, bus=self.bus, fold=NotingFold(self.news, now=self.now)
+        )
         self.stops[place : place + 1] = [anyio.Event()]
         self.managers[place : place + 1] = [manager]
         await self.group.start(manager.run, self.stops[place])
