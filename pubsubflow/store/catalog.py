@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import msgspec
 
@@ -42,27 +43,33 @@ class Catalog:
 
     async def save(self, files: Sequence[LoadedFile]) -> None:
         """Record files as they are now, and put the versions of their DAGs in force."""
-        async with self._database.transaction() as connection:
-            await connection.execute(SQL["lock_catalog"])
-            await _save_files(connection, files)
-            good = [file for file in files if file.error is None]
-            specs = [spec for file in good for spec in file.dags]
-            await _save_datasets(connection, good, specs)
-            await _put_in_force(connection, specs)
-            await connection.execute(
-                SQL["retire_missing_dags"],
-                [file.file for file in good],
-                [spec.dag_id for spec in specs],
-            )
-        if any(spec.timetable is not None for spec in specs):
+        await self._database.in_transaction(partial(_save, files))
+        if any(spec.timetable is not None for file in files for spec in file.dags):
             self._ticks_changed()
 
     async def remove(self, files: Sequence[str]) -> None:
         """Record that files are gone: their DAGs start no run any more."""
-        async with self._database.transaction() as connection:
-            await connection.execute(SQL["lock_catalog"])
-            await connection.execute(SQL["remove_files"], list(files))
-            await connection.execute(SQL["retire_missing_dags"], list(files), [])
+        await self._database.in_transaction(partial(_remove, list(files)))
+
+
+async def _save(files: Sequence[LoadedFile], connection: Connection) -> None:
+    await connection.execute(SQL["lock_catalog"])
+    await _save_files(connection, files)
+    good = [file for file in files if file.error is None]
+    specs = [spec for file in good for spec in file.dags]
+    await _save_datasets(connection, good, specs)
+    await _put_in_force(connection, specs)
+    await connection.execute(
+        SQL["retire_missing_dags"],
+        [file.file for file in good],
+        [spec.dag_id for spec in specs],
+    )
+
+
+async def _remove(files: list[str], connection: Connection) -> None:
+    await connection.execute(SQL["lock_catalog"])
+    await connection.execute(SQL["remove_files"], files)
+    await connection.execute(SQL["retire_missing_dags"], files, [])
 
 
 async def _save_files(connection: Connection, files: Sequence[LoadedFile]) -> None:
