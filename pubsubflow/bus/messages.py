@@ -28,8 +28,8 @@ class Message:
 
     @property
     def subject(self) -> str:
-        """Where it was published to."""
-        return self._subject.decode()
+        """Where it was published to; NATS lets bytes pass that are no text."""
+        return self._subject.decode(errors="replace")
 
     @property
     def wants_answer(self) -> bool:
@@ -66,8 +66,8 @@ class Delivery:
 
     @property
     def subject(self) -> str:
-        """Where it was published to."""
-        return self._subject.decode()
+        """Where it was published to; NATS lets bytes pass that are no text."""
+        return self._subject.decode(errors="replace")
 
     @property
     def headers(self) -> Mapping[str, str] | None:

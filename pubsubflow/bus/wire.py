@@ -102,7 +102,8 @@ class Inflow:
                     sink(words[1], reply, buffer[start:end], header)
                 except Exception:
                     # One bad handler must not tear down everybody's connection.
-                    log.exception("bus.handler_failed", subject=words[1].decode())
+                    subject = words[1].decode(errors="replace")
+                    log.exception("bus.handler_failed", subject=subject)
         return at, 0
 
     def _control(self, kind: int, line: bytes, infos: list[bytes]) -> None:

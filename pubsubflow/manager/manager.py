@@ -255,9 +255,14 @@ class Manager:
         if self._heartbeats:
             beats = sorted(self._heartbeats.values(), key=lambda beat: beat.worker)
             self._heartbeats = {}
-            await FoldTransaction(connection).write(
-                "save_heartbeats", [(b.worker, b.host, b.pid, b.slots, b.busy) for b in beats]
-            )
+            rows = [(b.worker, b.host, b.pid, b.slots, b.busy) for b in beats]
+            try:
+                with translated():
+                    await FoldTransaction(connection).write("save_heartbeats", rows)
+            except Unavailable:
+                raise
+            except Exception:
+                log.exception("manager.heartbeats_refused", workers=[beat.worker for beat in beats])
 
     async def _fold_batch(self, connection: Connection, batch: list[Item]) -> None:
         """Fold a batch and empty it; if it cannot be, fold its items one by one.

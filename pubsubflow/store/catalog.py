@@ -1,7 +1,7 @@
 """DAG files and their versions: what the loader found, and what is in force."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -13,7 +13,7 @@ from pubsubflow.model.datasets import pattern_expression
 from pubsubflow.model.structure import DagSpec, LoadedFile
 from pubsubflow.model.timetable import next_tick
 from pubsubflow.store.carrying import carry
-from pubsubflow.store.database import TRANSIENT, Connection, Database
+from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.queries import SQL
 
 log = structlog.get_logger()
@@ -54,28 +54,17 @@ class Catalog:
 
     async def save(self, files: Sequence[LoadedFile]) -> None:
         """Record files as they are now, and put the versions of their DAGs in force."""
-        await self._write(partial(_save, files=files, now=self._now()))
+        await self._database.in_transaction(partial(_save, files=files, now=self._now()))
         if any(spec.schedule is not None for file in files for spec in file.dags):
             self._timers_changed()
 
     async def remove(self, files: Sequence[str]) -> None:
         """Record that files are gone: their DAGs start no run any more."""
-        await self._write(partial(_remove, files=files))
-
-    async def _write(self, work: Callable[[Connection], Awaitable[None]]) -> None:
-        """Do work in a transaction; again when it met a manager's in a deadlock."""
-        while True:
-            try:
-                async with self._database.transaction() as connection:
-                    await connection.execute(SQL["lock_catalog"])
-                    await work(connection)
-            except TRANSIENT as error:
-                log.info("catalog.started_over", reason=type(error).__name__)
-            else:
-                return
+        await self._database.in_transaction(partial(_remove, files=files))
 
 
 async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: datetime) -> None:
+    await connection.execute(SQL["lock_catalog"])
     await _save_files(connection, files)
     good = [file for file in files if file.error is None]
     specs = [spec for file in good for spec in file.dags]
@@ -89,6 +78,7 @@ async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: dat
 
 
 async def _remove(connection: Connection, *, files: Sequence[str]) -> None:
+    await connection.execute(SQL["lock_catalog"])
     await connection.execute(SQL["remove_files"], list(files))
     await connection.execute(SQL["retire_missing_dags"], list(files), [])
 

@@ -1,7 +1,7 @@
 """The connection to Postgres: pool, transactions, and the translation of its errors."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Self, TypeAlias
 
@@ -139,6 +139,17 @@ class Database:
         """Borrow a connection for one transaction: committed at the end, rolled back on error."""
         async with self.connection() as connection, begin(connection):
             yield connection
+
+    async def in_transaction(self, work: Callable[[Connection], Awaitable[None]]) -> None:
+        """Do work in a transaction; start over when Postgres ends it for the sake of another."""
+        while True:
+            try:
+                async with self.transaction() as connection:
+                    await work(connection)
+            except TRANSIENT as error:
+                log.info("store.started_over", reason=type(error).__name__)
+            else:
+                return
 
 
 @asynccontextmanager

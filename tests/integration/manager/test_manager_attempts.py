@@ -6,7 +6,7 @@ from functools import partial
 import anyio
 import msgspec
 import pytest
-from dag_specs import dag, task
+from dag_specs import dag, loaded, task
 
 from pubsubflow.clock import Clock
 from pubsubflow.errors import InvalidInput, NotFound
@@ -15,6 +15,8 @@ from pubsubflow.model.ids import new_id
 from pubsubflow.model.messages import StartedMessage, Subjects, TaskError, decode_cancel
 from pubsubflow.model.retry import MAX_CRASHES
 from pubsubflow.model.structure import RetryPolicy
+from pubsubflow.model.timetable import Every
+from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.timers import Timers
 
 pytestmark = pytest.mark.anyio
@@ -212,3 +214,27 @@ async def test_a_start_may_arrive_after_the_end(rig):
     await rig.tell(Subjects.inbound(Subjects.STARTED, late.run), late)
     await rig.finish("b")
     await rig.until_states("success")
+
+
+async def test_ticks_start_runs_one_each_whoever_watches_the_clock(pair):
+    rig = pair
+    rig.automatic = lambda order: [order.result()]
+    told = partial(rig.bus.publish, Subjects.TIMERS_CHANGED, b"")
+    catalog = Catalog(rig.database, ticks_changed=told)
+    async with anyio.create_task_group() as group:
+        stopping = anyio.Event()
+        for manager in rig.managers:
+            ticking = Clock(timers=Timers(rig.database), bus=rig.bus, calls=manager)
+            await group.start(ticking.run, stopping)
+        await catalog.save([loaded(dag("d", task("a"), timetable=Every(0.1)))])
+
+        async def four():
+            return len(await rig.states()) >= 4
+
+        before = anyio.current_time()
+        await rig.until(four)
+        assert anyio.current_time() - before < 5, "the clock was told, it did not only look"
+        stopping.set()
+    times = [time for (time,) in await rig.rows("SELECT logical_time FROM run ORDER BY run_id")]
+    assert times == sorted(set(times))
+    assert await rig.value("SELECT count(*) FROM timer WHERE kind = 'tick'") == 1

@@ -24,9 +24,9 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def admin(managers_database, postgres):
+async def admin(emptied_database, postgres):
     """A connection of the test's own; what it changes in the schema is undone."""
-    connection = await asyncpg.connect(managers_database)
+    connection = await asyncpg.connect(emptied_database)
     yield connection
     await connection.execute("DROP FUNCTION IF EXISTS sabotage CASCADE")
     await connection.execute("DROP SEQUENCE IF EXISTS sabotaged")
@@ -202,7 +202,7 @@ def relay_folder(tmp_path_factory):
 @asynccontextmanager
 async def behind_a_relay(servers, folder, bus, nats, **options):
     """Run managers whose connections to Postgres go through a relay."""
-    address = replace(servers.postgres, database="managers")
+    address = replace(servers.postgres, database="emptied")
     async with relayed(address, folder) as (relay, reached):
         settings = PostgresSettings(url=reached.dsn)
         async with (
@@ -273,7 +273,7 @@ async def test_a_manager_that_stops_while_postgres_is_away_answers_its_callers(
     servers, postgres, database, bus, nats, relay_folder
 ):
     async with (
-        relayed(replace(servers.postgres, database="managers"), relay_folder) as (
+        relayed(replace(servers.postgres, database="emptied"), relay_folder) as (
             relay,
             reached,
         ),
@@ -409,13 +409,30 @@ async def revive(rig):
 
 async def test_a_worker_that_beats_is_known(rig):
     beat = Heartbeat("w9", "host", 1, 4, 2)
-    rig.hand.publish(Subjects.HEARTBEAT, encode(beat))
     rig.hand.publish(Subjects.HEARTBEAT, b"garbage")
+    rig.hand.publish(Subjects.HEARTBEAT, encode(replace(beat, worker="nul\x00")))
+    await rig.post("x1")
+    rig.hand.publish(Subjects.HEARTBEAT, encode(replace(beat, slots=2**40)))
+    await rig.post("x2")
+    rig.hand.publish(Subjects.HEARTBEAT, encode(beat))
 
     async def known():
         return await rig.rows("SELECT worker, slots, busy FROM worker")
 
     assert await rig.until(known) == [("w9", 4, 2)]
+
+
+async def test_a_subject_that_is_no_text_is_put_aside(rig):
+    await rig.load(dag("d", task("a"), on="x"))
+    await rig.hand.flush()
+    rig.hand.wire.send(b"PUB psf.in.result.\xff 1\r\nx\r\n")
+
+    async def buried():
+        return await rig.rows("SELECT subject, payload FROM dead_letter")
+
+    assert await rig.until(buried) == [("psf.in.result.\ufffd", b"x")]
+    await rig.post("x1")
+    await rig.finish("a")
 
 
 async def test_an_order_that_nats_will_not_take_keeps_back_no_other(rig, admin):

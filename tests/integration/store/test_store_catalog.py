@@ -4,10 +4,13 @@ import random
 import string
 from datetime import UTC, datetime, timedelta
 
+import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 from core_rig import carry_out, post
 from dag_specs import dag, loaded, task, uri
+from emptied_database import emptied, emptied_database  # noqa: F401 - fixtures
 
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.manager.fold import Fold
@@ -377,6 +380,21 @@ async def test_a_paused_dag_lets_its_ticks_pass(catalog, rows, ticks, database):
     await carry_out(database, fold, TimersDue(tuple(await Timers(database).upcoming())))
     assert await rows("SELECT count(*) FROM run") == [(0,)]
     assert await ticks() == [NOON.after(NOON.after(START))]
+
+
+async def test_a_deadlock_with_a_manager_is_tried_again(catalog, rows, database):
+    await catalog.save([loaded(one(on="x"))])
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    async with database.connection() as manager, anyio.create_task_group() as group:
+        await manager.execute("BEGIN; SET LOCAL deadlock_timeout = '10s'")
+        await manager.execute("SELECT FROM gate FOR UPDATE")
+        group.start_soon(catalog.save, [loaded(dag("d", task("a", emits=["new"]), on="x"))])
+        while not await manager.fetchval(blocked):
+            await anyio.lowlevel.checkpoint()  # until the catalog waits for the gate
+        await manager.execute("INSERT INTO dataset (uri) VALUES ('x://new')")
+        await manager.execute("COMMIT")
+    assert await versions(rows) == [1, 2]
+    assert await rows("SELECT uri FROM dataset ORDER BY uri") == [("x://new",), ("x://x",)]
 
 
 @pytest.mark.parametrize(("alphabet", "count"), [(string.ascii_letters, 1495), ("éüößłżą", 1247)])

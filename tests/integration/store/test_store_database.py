@@ -6,6 +6,7 @@ import anyio
 import asyncpg
 import msgspec
 import pytest
+from emptied_database import emptied, emptied_database  # noqa: F401 - fixtures
 
 from pubsubflow.errors import ConfigError, StoreUnavailable
 from pubsubflow.store.database import Database, PostgresSettings, begin
@@ -83,7 +84,7 @@ async def test_a_server_that_is_not_there_is_said_to_be(tmp_path):
             pass
 
 
-@pytest.mark.parametrize(("right", "wrong"), [("//[a-z]+:", "//nobody:"), ("/test_", "/missing_")])
+@pytest.mark.parametrize(("right", "wrong"), [("//[a-z]+:", "//nobody:"), ("/emptied", "/missing")])
 async def test_a_wrong_account_or_database_is_a_mistake_of_the_configuration(
     postgres, right, wrong
 ):
