@@ -136,6 +136,7 @@ class Reference:
                 again.event(event, now)
         for key, run in again.runs.items():
             if key not in self.runs:
+                run.kind = "replay"
                 self.runs[key] = run
                 self.coming.append(run)
                 if run.cell:
@@ -215,7 +216,7 @@ class Reference:
     def admit(self) -> None:
         for run in self.coming:
             events = sorted({event.number: event for event, _ in run.consumed}.items())
-            if run.kind == "dataset" and self.refuses([event for _, event in events]):
+            if run.kind in ("dataset", "replay") and self.refuses([event for _, event in events]):
                 del self.runs[run.key]
                 for event, place in run.consumed:
                     self.fate(event, place, run.cell, "dead")

@@ -23,8 +23,7 @@ from pubsubflow.model.timetable import Every
 
 NAMES = ("a", "b", "c", "p/1", "p/2")
 SUBSCRIBED = ("a", "b", "c", "p/*")
-KEYS = ("2026-11-20", "2026-11-21")
-HOURS = tuple(f"{day}T{hour:02}Z" for day in KEYS for hour in range(3))
+PARTITIONS = (None, "2026-11-20", "2026-11-20T00Z", "2026-11-20T01Z", "2026-11-21T00Z")
 
 
 @st.composite
@@ -34,9 +33,9 @@ def places(draw):
         0,
         f"x://{{}}/{name}",
         pattern="*" in name,
-        where=draw(st.sampled_from((None, None, None, "event.extra.v > 2"))),
-        at_least=draw(st.sampled_from((1, 1, 1, 2, 3))),
-        within_seconds=draw(st.sampled_from((None, None, None, 40.0, 400.0))),
+        where=draw(st.sampled_from((None, None, None, None, "event.extra.v > 2"))),
+        at_least=draw(st.sampled_from((1, 1, 1, 1, 1, 2, 3))),
+        within_seconds=draw(st.sampled_from((None, None, None, None, 40.0, 400.0))),
     )
 
 
@@ -47,12 +46,12 @@ def wider(inner):
         st.builds(AllOf, sides),
         st.builds(AllOf, sides),
         st.builds(AnyOf, sides),
-        st.builds(lambda side, given: OrAfter(0, side, *given), inner, late),
+        st.builds(lambda side, given: OrAfter(0, side, *given), st.builds(AllOf, sides), late),
     )
 
 
 leaves = st.one_of(places(), places(), places(), places(), st.just(Tick(0, Every(60.0))))
-conditions = st.recursive(leaves, wider, max_leaves=5)
+conditions = st.recursive(leaves, wider, max_leaves=4)
 policies = st.one_of(
     st.just(Each()),
     st.just(Each()),
@@ -110,7 +109,7 @@ def events(draw):
     return (
         draw(st.sampled_from(NAMES)),
         extra,
-        draw(st.sampled_from((None, *KEYS, *HOURS, *HOURS))),
+        draw(st.sampled_from(PARTITIONS)),
         draw(st.sampled_from((None, None, None, -30, -200, 50))),
     )
 
@@ -126,15 +125,13 @@ dag_number = st.integers(0, 2)
 posts = st.tuples(
     st.just("post"),
     manager,
-    st.lists(events(), min_size=1, max_size=3),
+    st.lists(events(), min_size=1, max_size=4),
     st.sampled_from((None, None, "k1", "k2")),
 )
 steps = st.one_of(
-    posts,
-    posts,
-    posts,
-    posts,
+    *(posts for _ in range(8)),
     st.tuples(st.just("answer"), st.integers(1, 4), st.booleans()),
+    st.tuples(st.just("time"), st.sampled_from(((0,), (1,), (0, 1))), st.sampled_from((5, 20, 70))),
     st.tuples(st.just("time"), st.sampled_from(((0,), (1,), (0, 1))), st.sampled_from((5, 20, 70))),
     st.tuples(st.just("pause"), manager, dag_number, st.booleans()),
     st.tuples(st.just("start"), manager, dag_number),

@@ -7,6 +7,7 @@ Only a transaction that began before a subscription was made may pass the DAG by
 
 import random
 import time
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -137,9 +138,8 @@ class World:
         self.changed = anyio.Event()
 
     async def start(self, place: int) -> None:
-        manager = Manager(
-            database=self.database, bus=self.bus, fold=NotingFold(self.news, now=self.now)
-        )
+        fold = NotingFold(self.news, now=self.now)
+        manager = Manager(database=self.database, bus=self.bus, fold=fold)
         self.stops[place : place + 1] = [anyio.Event()]
         self.managers[place : place + 1] = [manager]
         await self.group.start(manager.run, self.stops[place])
@@ -232,7 +232,7 @@ class Scenario:
         self.numbers: dict[str, int] = {}
         self.files: dict[str, DagSpec] = {}
         self.posted: set[str] = set()
-        self.steps = 0
+        self.met: Counter[str] = Counter()
         self.after = 0
 
     async def save(self, *specs: DagSpec) -> None:
@@ -328,6 +328,9 @@ class Scenario:
             for kind, there in wanted.items():
                 assert found[kind] == there, story(reference, difference(found[kind], there))
             await self.check_fates(dag, reference)
+            self.met.update(key.split(":")[0] for key in reference.runs)
+            self.met.update(run.kind for run in reference.runs.values() if run.kind == "replay")
+            self.met.update(fate for fates in reference.fates.values() for fate in fates)
             assert reference.overdue(now) == [], story(reference, "overdue")
 
     async def retold(self) -> tuple[dict[int, Reference], float]:

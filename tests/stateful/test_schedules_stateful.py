@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from collections import Counter
 
 import anyio
 import asyncpg
@@ -19,7 +20,10 @@ from pubsubflow.model.structure import DagSpec, TaskSpec
 from pubsubflow.store.database import PostgresSettings
 
 pytestmark = pytest.mark.anyio
-counted = {"steps": 0, "scenarios": 0}
+counted: Counter[str] = Counter()
+EVERYTHING = {
+    "dataset", "partition", "tick", "late", "replay", "filtered", "expired", "skipped", "dead"
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,7 @@ async def play(world: World, drawn: dict) -> None:
     await scenario.check()
     await scenario.world.catalog.remove([each.file for each in specs])
     counted["scenarios"] += 1
+    counted.update(scenario.met)
 
 
 async def change(scenario: Scenario, specs: list[DagSpec], step: tuple) -> None:
@@ -122,7 +127,7 @@ common = {
 }
 
 
-@settings(max_examples=42, derandomize=True, **common)
+@settings(max_examples=50, derandomize=True, **common)
 @given(drawn=scenarios)
 async def test_managers_do_what_the_reference_says(world, drawn):
     await play(world, drawn)
@@ -136,11 +141,12 @@ async def test_managers_do_what_the_reference_says_for_long(world, drawn):
 
 
 def test_enough_steps_were_made():
-    print(f"{counted['steps']} steps in {counted['scenarios']} scenarios")
+    print(dict(counted))
     assert counted["steps"] >= 2_000
 
 
 @pytest.mark.soak
 def test_enough_steps_were_made_for_long():
-    print(f"{counted['steps']} steps in {counted['scenarios']} scenarios")
+    print(dict(counted))
     assert counted["steps"] >= 20_000
+    assert counted.keys() >= EVERYTHING
