@@ -216,7 +216,8 @@ class Reference:
     def admit(self) -> None:
         for run in self.coming:
             events = sorted({event.number: event for event, _ in run.consumed}.items())
-            if run.kind in ("dataset", "replay") and self.refuses([event for _, event in events]):
+            counted = run.kind in ("dataset", "replay") or (run.kind == "cron" and events)
+            if counted and self.refuses([event for _, event in events]):
                 del self.runs[run.key]
                 for event, place in run.consumed:
                     self.fate(event, place, run.cell, "dead")

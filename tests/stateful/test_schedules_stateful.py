@@ -19,7 +19,11 @@ from pubsubflow.model.messages import Emit
 from pubsubflow.model.structure import DagSpec, TaskSpec
 from pubsubflow.store.database import PostgresSettings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [
+    pytest.mark.anyio,
+    # asyncpg complains when a connection that the scenario killed is collected.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 counted: Counter[str] = Counter()
 EVERYTHING = {
     "dataset", "partition", "tick", "late", "replay", "filtered", "expired", "skipped", "dead"

@@ -118,3 +118,19 @@ def as_ordinary_user():
         f"--inh-caps={read_all}",
         f"--ambient-caps={read_all}",
     ]
+
+
+def left_behind(home) -> list[psutil.Process]:
+    """Return the processes below this one that belong to a home; others have servers, too."""
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if _belongs(process, str(home))
+    ]
+
+
+def _belongs(process: psutil.Process, home: str) -> bool:
+    try:
+        return home in " ".join((process.cwd(), *process.cmdline()))
+    except psutil.NoSuchProcess:
+        return False

@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import psutil
 import pytest
-from embedded_rig import as_ordinary_user, holder
+from embedded_rig import as_ordinary_user, holder, left_behind
 
 from pubsubflow.embedded import EmbeddedServers, read_owner
 from pubsubflow.errors import ConfigError
@@ -19,7 +19,7 @@ async def refusal(home, **options):
     with pytest.raises(ConfigError) as caught:
         async with EmbeddedServers(home, **options):
             pass
-    assert psutil.Process().children(recursive=True) == []
+    assert not left_behind(home)
     text = str(caught.value)
     assert "\n" not in text
     return text

@@ -11,7 +11,7 @@ import anyio
 import asyncpg
 import psutil
 import pytest
-from embedded_rig import PATIENCE_SECONDS, ended, jetstream, next_fact, postgres
+from embedded_rig import PATIENCE_SECONDS, ended, jetstream, left_behind, next_fact, postgres
 
 from pubsubflow.embedded import EmbeddedServers, HomeOwner, read_owner
 from pubsubflow.embedded.journal import MAX_BYTES, Journal
@@ -168,7 +168,7 @@ async def test_cancelled_start_leaves_nobody_behind(home):
     with anyio.move_on_after(0.15):
         async with EmbeddedServers(home):
             await anyio.sleep_forever()
-    assert psutil.Process().children(recursive=True) == []
+    assert not left_behind(home)
     assert read_owner(home) is None
     async with EmbeddedServers(home) as servers, postgres(servers) as connection:
         assert await connection.fetchval("SELECT 1") == 1

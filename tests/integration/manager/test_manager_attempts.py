@@ -220,7 +220,7 @@ async def test_ticks_start_runs_one_each_whoever_watches_the_clock(pair):
     rig = pair
     rig.automatic = lambda order: [order.result()]
     told = partial(rig.bus.publish, Subjects.TIMERS_CHANGED, b"")
-    catalog = Catalog(rig.database, ticks_changed=told)
+    catalog = Catalog(rig.database, timers_changed=told)
     async with anyio.create_task_group() as group:
         stopping = anyio.Event()
         for manager in rig.managers:
