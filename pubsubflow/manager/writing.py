@@ -20,9 +20,9 @@ async def write(ledger: Ledger, transaction: FoldTransaction) -> None:
     await _write_events(ledger, transaction)
     await _write_starts(ledger, transaction)
     await _write_fates(ledger, transaction)
-    await _write_gates(ledger, transaction)
     await _write_tasks(runs, transaction)
     await _write_runs(runs, transaction)
+    await _write_gates(ledger, transaction)
     await transaction.write(
         "record_attempts", [(*rest, _fields(error)) for *rest, error in ledger.attempts]
     )
