@@ -384,8 +384,15 @@ async def test_a_paused_dag_lets_its_ticks_pass(catalog, rows, ticks, database):
 
 async def test_a_deadlock_with_a_manager_is_tried_again(catalog, rows, database):
     await catalog.save([loaded(one(on="x"))])
-    blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    async with database.connection() as manager, anyio.create_task_group() as group:
+    blocked = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    async with (
+        database.connection() as manager,
+        database.connection() as observer,
+        anyio.create_task_group() as group,
+    ):
         await manager.execute("BEGIN; SET LOCAL deadlock_timeout = '10s'")
         await manager.execute("SELECT FROM gate FOR UPDATE")
         group.start_soon(catalog.save, [loaded(dag("d", task("a", emits=["new"]), on="x"))])
