@@ -396,8 +396,9 @@ async def test_a_deadlock_with_a_manager_is_tried_again(catalog, rows, database)
         await manager.execute("BEGIN; SET LOCAL deadlock_timeout = '10s'")
         await manager.execute("SELECT FROM gate FOR UPDATE")
         group.start_soon(catalog.save, [loaded(dag("d", task("a", emits=["new"]), on="x"))])
-        while not await manager.fetchval(blocked):
-            await anyio.lowlevel.checkpoint()  # until the catalog waits for the gate
+        with anyio.fail_after(10):
+            while not await observer.fetchval(blocked):
+                await anyio.lowlevel.checkpoint()  # until the catalog waits for the gate
         await manager.execute("INSERT INTO dataset (uri) VALUES ('x://new')")
         await manager.execute("COMMIT")
     assert await versions(rows) == [1, 2]
