@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 import pytest
 import structlog
+from hypothesis import settings
 
 from pubsubflow.bus import Bus, BusSettings
 from pubsubflow.embedded import EmbeddedServers, PostgresAddress
@@ -15,6 +16,7 @@ from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.migrate import migrate
 
 _numbers = itertools.count(1)
+settings.register_profile("repeatable", derandomize=True)
 structlog.configure(
     processors=[
         structlog.processors.add_log_level,
@@ -23,6 +25,12 @@ structlog.configure(
         ),
     ]
 )
+
+
+def pytest_configure(config):
+    """Let `make test` generate the same examples every time; `make soak` looks for new ones."""
+    if config.getoption("markexpr") != "soak":
+        settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

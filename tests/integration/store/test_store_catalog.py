@@ -390,7 +390,7 @@ async def test_a_deadlock_with_a_manager_is_tried_again(catalog, rows, database)
     )
     async with (
         database.connection() as manager,
-        database.connection(),
+        database.connection() as observer,
         anyio.create_task_group() as group,
     ):
         await manager.execute("BEGIN; SET LOCAL deadlock_timeout = '10s'")
