@@ -23,6 +23,8 @@ class NodeProgress(Struct, array_like=True):
     Attributes:
         total: Number of instances, or UNDECIDED while nobody knows whether it will run.
         length: Number of elements of its result, when that is a list.
+        left_out: A branch or a short circuit leaves it out: it is skipped once all upstream is
+            complete. Not earlier, or it would depend on who is first what follows from it.
     """
 
     total: int = UNDECIDED
@@ -31,6 +33,7 @@ class NodeProgress(Struct, array_like=True):
     skipped: int = 0
     upstream_failed: int = 0
     length: int | None = None
+    left_out: bool = False
 
     @property
     def complete(self) -> bool:
@@ -124,12 +127,10 @@ def finish(
     advance = _Advance(plan, progress, steps)
     entry = progress.nodes[node]
     entry.length = length
-    left_out: list[int] = []
     if follow is not None and state is TaskState.SUCCESS:
-        left_out = advance.skip(_not_followed(plan, plan.spec.tasks[node], follow))
+        for left_out in _not_followed(plan, plan.spec.tasks[node], follow):
+            progress.nodes[left_out].left_out = True
     advance.count(node, state)
-    for skipped in left_out:
-        advance.decide(plan.downstream[skipped])
     return steps
 
 
@@ -177,13 +178,6 @@ class _Advance:
             self._completed(1)
         self.decide(self._downstream[node])
 
-    def skip(self, nodes: Iterable[int]) -> list[int]:
-        """Skip nodes, unless they have started, and return those that are skipped now."""
-        open_nodes = [node for node in nodes if self._progress.nodes[node].total == UNDECIDED]
-        for node in open_nodes:
-            self._settle(node, TaskState.SKIPPED)
-        return open_nodes
-
     def decide(self, nodes: Iterable[int]) -> None:
         """Decide about nodes one of whose upstream nodes has changed, and what follows."""
         waiting = list(nodes)
@@ -196,7 +190,10 @@ class _Advance:
         """Start or settle a node if its rule says so; return whether it is complete now."""
         task = self._plan.spec.tasks[node]
         upstream = [self._progress.nodes[number] for number in task.upstream]
-        verdict = judge(task.trigger_rule, upstream)
+        if self._progress.nodes[node].left_out:
+            verdict = TaskState.SKIPPED if all_complete(upstream) else None
+        else:
+            verdict = judge(task.trigger_rule, upstream)
         if verdict is None:
             return False
         if verdict is TaskState.QUEUED:
@@ -273,6 +270,11 @@ def factor_indexes(sizes: Sequence[int], map_index: int) -> tuple[int, ...]:
     return tuple(reversed(indexes))
 
 
+def all_complete(upstream: Sequence[NodeProgress]) -> bool:
+    """Whether every instance of every node has ended."""
+    return all(entry.total != UNDECIDED and entry.complete for entry in upstream)
+
+
 def judge(rule: TriggerRule, upstream: Sequence[NodeProgress]) -> TaskState | None:
     """Return what a trigger rule makes of the upstream nodes.
 
@@ -289,7 +291,7 @@ def judge(rule: TriggerRule, upstream: Sequence[NodeProgress]) -> TaskState | No
         entry.failed or entry.upstream_failed for entry in upstream
     ):
         return TaskState.QUEUED
-    if not all(entry.total != UNDECIDED and entry.complete for entry in upstream):
+    if not all_complete(upstream):
         return None
     return _judge_complete(rule, [entry.state for entry in upstream])
 

@@ -231,10 +231,24 @@ def test_a_short_circuit_skips_everything_after_it():
         task("end", "join", trigger_rule=done),
     )
     play.finish("stop", follow=())
-    assert [play.state(name) for name in ("x", "join", "end")] == ["k", "k", "k"]
-    assert play.state("other") == "run"
+    assert [play.state(name) for name in ("x", "join", "end")] == ["k", "-", "-"]
     play.finish("other")
+    assert [play.state(name) for name in ("join", "end")] == ["k", "k"]
     assert play.outcome is RunState.SUCCESS
+
+
+@pytest.mark.parametrize("order", [("stop", "b"), ("b", "stop")])
+def test_what_a_branch_and_a_short_circuit_leave_out_does_not_depend_on_who_is_first(order):
+    done = TriggerRule.ALL_DONE
+    play = Play(
+        task("stop", role="short_circuit"),
+        task("b", role="branch"),
+        task("x", "stop", "b"),
+        task("after", "x", trigger_rule=done),
+    )
+    for name in order:
+        play.finish(name, follow=())
+    assert (play.state("x"), play.state("after")) == ("k", "k")
 
 
 def test_a_short_circuit_that_lets_through_changes_nothing():
