@@ -23,10 +23,10 @@ check: env
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile
 
 soak: env
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m soak -n 3 --dist loadgroup
 
 bench: env
 	$(BIN)/python -m benchmarks

@@ -16,7 +16,9 @@ from typing import Any, Self
 
 import psutil
 
-from pubsubflow.embedded import read_owner
+from pubsubflow.embedded import PostgresAddress, read_owner
+from pubsubflow.embedded.home import Home
+from pubsubflow.embedded.settings import DATABASE, PORT, SUPERUSER
 
 DAGS = Path(__file__).parent / "dags"
 
@@ -25,25 +27,25 @@ class Moments:
     """The moments that tasks noted: `wait` for lines, then look at them by name and phase."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen = 0
+        self._file = path.open("rb")
 
     def clear(self) -> None:
         """Forget what was noted so far."""
-        self._seen = len(self._lines())
-
-    def _lines(self) -> list[list[str]]:
-        return [line.split() for line in self._path.read_text().splitlines()]
+        self._file.seek(0, os.SEEK_END)
 
     def wait(self, count: int, seconds: float = 60) -> list[tuple[float, str, str]]:
         """Return the lines since `clear`, once there are `count`."""
         deadline = time.monotonic() + seconds
+        text = b""
         while True:
-            lines = self._lines()[self._seen :]
-            if len(lines) >= count:
+            text += self._file.read()
+            found = text.count(b"\n")
+            if found >= count:
+                whole = text[: text.rindex(b"\n")].decode()
+                lines = [line.split() for line in whole.splitlines()]
                 return [(float(moment), name, phase) for moment, name, phase in lines]
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(lines)} of {count} moments after {seconds} s")
+                raise TimeoutError(f"{found} of {count} moments after {seconds} s")
             time.sleep(0.005)
 
 
@@ -145,6 +147,13 @@ class Stack:
     def wait_run(self, run_id: str) -> Any:
         """Return a run once it has ended."""
         return self.get(f"/runs/{run_id}/wait?timeout=60")
+
+    @property
+    def dsn(self) -> str:
+        """Where the daemon's Postgres is."""
+        password = Home(self.home).secrets().postgres_password
+        data = str(self.home / "postgres" / "data")
+        return PostgresAddress(data, PORT, SUPERUSER, password, DATABASE).dsn
 
     def processes(self) -> list[psutil.Process]:
         """Return the daemon and everything below it."""

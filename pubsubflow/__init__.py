@@ -1,17 +1,60 @@
 """pubsubflow: datasets in, runs out, in milliseconds."""
 
-from pubsubflow.authoring.chaining import chain
-from pubsubflow.authoring.context import Context, DatasetEvent, current_context
-from pubsubflow.authoring.dag import DAG, dag
-from pubsubflow.authoring.datasets import Dataset
-from pubsubflow.authoring.groups import task_group
-from pubsubflow.authoring.operators import BashOperator, EmptyOperator, Operator, PythonOperator
-from pubsubflow.authoring.partitions import fan_out, fixed, identity, product, roll_up
-from pubsubflow.authoring.policies import batch, debounce, each, latest, partitioned
-from pubsubflow.authoring.tasks import setup, task, teardown
-from pubsubflow.authoring.times import Cron, Every
-from pubsubflow.errors import DefinitionError, PubsubflowError, TaskFailed, TaskSkipped
-from pubsubflow.model.structure import TriggerRule
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pubsubflow.authoring.chaining import chain
+    from pubsubflow.authoring.context import Context, DatasetEvent, current_context
+    from pubsubflow.authoring.dag import DAG, dag
+    from pubsubflow.authoring.datasets import Dataset
+    from pubsubflow.authoring.groups import task_group
+    from pubsubflow.authoring.operators import (
+        BashOperator,
+        EmptyOperator,
+        Operator,
+        PythonOperator,
+    )
+    from pubsubflow.authoring.partitions import fan_out, fixed, identity, product, roll_up
+    from pubsubflow.authoring.policies import batch, debounce, each, latest, partitioned
+    from pubsubflow.authoring.tasks import setup, task, teardown
+    from pubsubflow.authoring.times import Cron, Every
+    from pubsubflow.errors import (
+        DefinitionError,
+        PubsubflowError,
+        StepFailed,
+        TaskFailed,
+        TaskSkipped,
+        TriggerError,
+        WaitTimeout,
+    )
+    from pubsubflow.model.structure import TriggerRule
+    from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
+
+_HOMES = {
+    "authoring.chaining": ("chain",),
+    "authoring.context": ("Context", "DatasetEvent", "current_context"),
+    "authoring.dag": ("DAG", "dag"),
+    "authoring.datasets": ("Dataset",),
+    "authoring.groups": ("task_group",),
+    "authoring.operators": ("BashOperator", "EmptyOperator", "Operator", "PythonOperator"),
+    "authoring.partitions": ("fan_out", "fixed", "identity", "product", "roll_up"),
+    "authoring.policies": ("batch", "debounce", "each", "latest", "partitioned"),
+    "authoring.tasks": ("setup", "task", "teardown"),
+    "authoring.times": ("Cron", "Every"),
+    "errors": (
+        "DefinitionError",
+        "PubsubflowError",
+        "StepFailed",
+        "TaskFailed",
+        "TaskSkipped",
+        "TriggerError",
+        "WaitTimeout",
+    ),
+    "model.structure": ("TriggerRule",),
+    "model.triggers": ("Trigger", "TriggerContext", "TriggerEvent"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "DAG",
@@ -26,9 +69,15 @@ __all__ = [
     "Operator",
     "PubsubflowError",
     "PythonOperator",
+    "StepFailed",
     "TaskFailed",
     "TaskSkipped",
+    "Trigger",
+    "TriggerContext",
+    "TriggerError",
+    "TriggerEvent",
     "TriggerRule",
+    "WaitTimeout",
     "batch",
     "chain",
     "current_context",
@@ -47,3 +96,16 @@ __all__ = [
     "task_group",
     "teardown",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for: most processes need few of them."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,7 +19,9 @@ from typing import Any, Self
 
 import msgspec
 
+from pubsubflow.model.hook_views import HookView
 from pubsubflow.model.states import RunState
+from pubsubflow.model.trigger_views import TriggerView
 from pubsubflow.model.views import (
     DagDetail,
     DagPage,
@@ -309,6 +311,21 @@ class Client:
             "again": again,
         }
         return self._server.send("POST", "/api/v1/datasets/replay", asked, list[PlannedRuns])
+
+    def hooks(self, *, limit: int | None = None) -> Iterator[HookView]:
+        """Yield webhooks by name, with what came through each since the daemon has started."""
+        return self._server.list("/api/v1/hooks", Page[HookView], {}, limit)
+
+    def triggers(
+        self, *, kind: str | None = None, limit: int | None = None
+    ) -> Iterator[TriggerView]:
+        """Yield what tasks wait for and what watches datasets, the newest first.
+
+        Args:
+            kind: Only `time`, `trigger`, `event` or `watch`.
+            limit: Number at most; None for all.
+        """
+        return self._server.list("/api/v1/triggers", Page[TriggerView], {"kind": kind}, limit)
 
     def dead_letters(
         self, *, resent: bool = False, limit: int | None = None

@@ -27,6 +27,7 @@ from pubsubflow.layers import DEFAULT_HOME, Tree, read_layers
 from pubsubflow.lineage import LineageSettings
 from pubsubflow.loader import LoaderSettings
 from pubsubflow.store.database import PostgresSettings
+from pubsubflow.triggerer.settings import TriggererSettings
 from pubsubflow.worker import WorkerSettings
 
 _PLACE = re.compile(r"^(?P<what>.*?) - at `\$\.?(?P<path>.*)`$", flags=re.DOTALL)
@@ -53,6 +54,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         postgres: Where Postgres is, unless the daemon starts its own.
         nats: Where NATS is, unless the daemon starts its own.
         worker: What this daemon's worker takes.
+        triggerer: What this daemon runs of what tasks wait for.
         loader: How DAG files are imported.
         lineage: Where OpenLineage events go, if anywhere.
         log: The daemon's own log.
@@ -63,6 +65,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     postgres: PostgresSettings = PostgresSettings()
     nats: BusSettings = BusSettings()
     worker: WorkerSettings = field(default_factory=WorkerSettings)
+    triggerer: TriggererSettings = TriggererSettings()
     loader: LoaderSettings = LoaderSettings()
     lineage: LineageSettings = LineageSettings()
     log: LogSettings = LogSettings()

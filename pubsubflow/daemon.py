@@ -23,7 +23,7 @@ from pubsubflow.errors import ConfigError
 from pubsubflow.lineage import Lineage
 from pubsubflow.loader import PRELOAD, Loader
 from pubsubflow.manager import Manager, Sweeper
-from pubsubflow.model.messages import GoneMessage, Subjects, encode
+from pubsubflow.model.messages import GoneMessage, Subjects, TriggersOrder, encode
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.services import Service, run_services
 from pubsubflow.store.catalog import Catalog
@@ -31,7 +31,10 @@ from pubsubflow.store.database import Database
 from pubsubflow.store.migrate import migrate
 from pubsubflow.store.reading import Reading
 from pubsubflow.store.timers import Timers
+from pubsubflow.store.triggers import TriggerLeases, free_all_triggers
 from pubsubflow.store.workers import list_workers
+from pubsubflow.triggerer.service import Triggerer
+from pubsubflow.webhooks.secrets import EnvironmentSecrets
 from pubsubflow.worker import Worker
 
 log = structlog.get_logger()
@@ -144,6 +147,7 @@ class Daemon:
         """Start or reach the servers, and put the services together."""
         async with AsyncExitStack() as stack:
             builder = _Builder(config, roles=roles, dags=dags)
+            await builder.start_forks(stack)
             if embedded:
                 await builder.start_servers(stack)
             await builder.connect(stack)
@@ -169,6 +173,12 @@ class _Builder:
         self._database: Database | None = None
         self._fork_server: ForkServer | None = None
 
+    async def start_forks(self, stack: AsyncExitStack) -> None:
+        """Start what warm processes are forked from, if a role needs it, beside all else."""
+        loads = "scheduler" in self._roles and self._dags is not None
+        if loads or self._roles & {"worker", "triggerer"}:
+            self._fork_server = await stack.enter_async_context(ForkServer.start(preload=PRELOAD))
+
     async def start_servers(self, stack: AsyncExitStack) -> None:
         """Start NATS and Postgres of our own."""
         servers = await stack.enter_async_context(EmbeddedServers(self._config.home))
@@ -189,14 +199,12 @@ class _Builder:
         if roles - {"worker"}:
             self._database = await stack.enter_async_context(Database.open(config.postgres))
             await migrate(self._database)
-        if "worker" in roles or ("scheduler" in roles and self._dags is not None):
-            self._fork_server = await stack.enter_async_context(ForkServer.start(preload=PRELOAD))
 
     async def take_over(self) -> None:
         """Hand on at once what a daemon that died on this home had taken.
 
         On a home of its own nobody else holds messages: the consumers start anew, and the workers
-        that were known are gone.
+        and triggerers that were known are gone.
         """
         await self._bus.reset_consumer(STREAM_IN, "managers")
         for queue in self._config.worker.queues:
@@ -206,6 +214,7 @@ class _Builder:
             for worker in await list_workers(self._database):
                 message = encode(GoneMessage(worker))
                 await self._bus.publish_durable(Subjects.inbound(Subjects.GONE, 0), message)
+            await free_all_triggers(self._database)
 
     def services(self) -> list[tuple[str, Service]]:
         """Return the services in the order of their start."""
@@ -215,13 +224,22 @@ class _Builder:
             services.append(("servers", self.servers))
         if self._database is not None:
             services += self._core(self._database)
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        if self._database is not None and self._fork_server is not None and "triggerer" in roles:
+            triggerer = Triggerer(
+                leases=TriggerLeases(self._database, name),
+                bus=self._bus,
+                fork_server=self._fork_server,
+                name=name,
+                settings=config.triggerer,
+            )
+            services.append(("triggerer", triggerer))
         if self._fork_server is not None and "worker" in roles:
-            worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
             worker = Worker(
                 bus=self._bus,
                 fork_server=self._fork_server,
                 settings=config.worker,
-                worker_id=worker_id,
+                worker_id=name,
                 succeeds=self.servers is not None,
             )
             services.append(("worker", worker))
@@ -231,6 +249,7 @@ class _Builder:
                 reading=Reading(self._database),
                 bus=self._bus,
                 settings=config.api,
+                secrets=EnvironmentSecrets(os.environ),
             )
             services.append(("api", self.api))
         return services
@@ -238,13 +257,17 @@ class _Builder:
     def _tell_clocks(self) -> None:
         self._bus.publish(Subjects.TIMERS_CHANGED, b"")
 
+    def _tell_doors(self) -> None:
+        self._bus.publish(Subjects.DAGS_CHANGED, b"")
+        self._bus.publish(Subjects.TRIGGERS, encode(TriggersOrder(fresh=True)))
+
     def _core(self, database: Database) -> list[tuple[str, Service]]:
         manager = self._manager = Manager(
             database=database, bus=self._bus, listens="manager" in self._roles
         )
         services: list[tuple[str, Service]] = [("manager", manager)]
         if "manager" in self._roles:
-            services.append(("sweeper", Sweeper(database=database, bus=self._bus)))
+            services.append(("sweeper", Sweeper(database=database, bus=self._bus, calls=manager)))
             if self._config.lineage.url:
                 lineage = Lineage(database=database, bus=self._bus, settings=self._config.lineage)
                 services.append(("lineage", lineage))
@@ -255,7 +278,9 @@ class _Builder:
                 loader = Loader(
                     self._dags,
                     fork_server=self._fork_server,
-                    sink=Catalog(database, timers_changed=self._tell_clocks),
+                    sink=Catalog(
+                        database, timers_changed=self._tell_clocks, dags_changed=self._tell_doors
+                    ),
                     settings=self._config.loader,
                 )
                 services.append(("loader", loader))

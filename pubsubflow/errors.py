@@ -14,6 +14,9 @@
     │ └ BusUnavailable     NATS is away
     ├ MessageRefused       NATS will never take this message
     ├ TriggerError         a trigger failed
+    │ └ WaitTimeout        (a TimeoutError, too) what a task waited for did not happen in time
+    ├ StepFailed           a step of a task raised
+    ├ ReplayMismatch       a task that ran again took another path than before
     ├ TaskFailed           a task says: no retry will help
     ├ TaskSkipped          a task says: nothing to do
     └ ServiceStopped       a service ended although nobody asked it to
@@ -114,6 +117,30 @@ class MessageRefused(PubsubflowError):  # noqa: N818
 
 class TriggerError(PubsubflowError):
     """A trigger raised or could not be loaded."""
+
+
+class WaitTimeout(TriggerError, TimeoutError):  # noqa: N818 - named as users know it
+    """What a task waited for did not happen in time."""
+
+
+class StepFailed(PubsubflowError):  # noqa: N818 - a step's end, named as its state
+    """A step of a task raised; a replay raises the same.
+
+    Args:
+        step: Its name.
+        type: Class name of what it raised.
+        message: What that said.
+    """
+
+    def __init__(self, step: str, type: str, message: str) -> None:
+        super().__init__(f"step {step!r} failed: {type}: {message}")
+        self.step = step
+        self.type = type
+        self.message = message
+
+
+class ReplayMismatch(PubsubflowError):  # noqa: N818 - what happened, not an error's kind
+    """A task that ran again came to another step or wait than is recorded."""
 
 
 class TaskFailed(PubsubflowError):  # noqa: N818

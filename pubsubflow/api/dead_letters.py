@@ -7,7 +7,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Raw, Struct
 
-from pubsubflow.api.answers import answer
+from pubsubflow.api.answers import answer, encode
+from pubsubflow.api.hooks import LETTER, Hooks
 from pubsubflow.api.problems import BadRequest
 from pubsubflow.api.questions import Limit, NoQuery, decode, query
 from pubsubflow.errors import NotFound
@@ -44,11 +45,18 @@ _asked_resend = msgspec.json.Decoder(AskedResend)
 
 
 class DeadLetters:
-    """Handlers of `/api/v1/dead-letters`."""
+    """Handlers of `/api/v1/dead-letters`.
 
-    def __init__(self, calls: Calls, reading: Reading) -> None:
+    Args:
+        calls: Tries again.
+        reading: Looks up dead letters.
+        hooks: Knows what becomes of requests to webhooks.
+    """
+
+    def __init__(self, calls: Calls, reading: Reading, hooks: Hooks) -> None:
         self._calls = calls
         self._reading = reading
+        self._hooks = hooks
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Return what is served."""
@@ -82,10 +90,18 @@ class DeadLetters:
                 "sent again as it is, not edited",
                 field="payload",
             )
+        if letter.kind == LETTER and letter.resent_at is None:
+            await self._deliver(number, payload if edited else encode(letter.payload))
         run_id = await self._calls.call(Resend(number, payload if edited else None))
         if run_id is not None:
             await self._check_made(number, UUID(run_id))
         return answer(Resent(id=number, run_id=run_id))
+
+    async def _deliver(self, number: int, payload: bytes) -> None:
+        """Let what was sent to a webhook become an event after all."""
+        event = self._hooks.again(payload, f"letter:{number}")
+        if event is not None:
+            await self._calls.call(event)
 
     async def _check_made(self, number: int, run_id: UUID) -> None:
         """Tell when the run was refused again; a new letter holds it then."""

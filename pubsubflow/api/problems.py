@@ -24,6 +24,9 @@ from pubsubflow.model.views import Problem
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_SECONDS = "1"
+SIGNED = "/hooks/"
+"""What is served here asks for more than where a request comes from; proxies keep their names."""
+
 _STATUSES: dict[type[PubsubflowError], int] = {
     NotFound: 404,
     IllegalTransition: 409,
@@ -46,6 +49,7 @@ class BadRequest(InvalidInput):
         status: HTTP status.
         index: Position of the offending item in a list.
         field: Path of the offending field.
+        headers: Further headers of the answer.
     """
 
     def __init__(
@@ -55,21 +59,26 @@ class BadRequest(InvalidInput):
         status: int = 422,
         index: int | None = None,
         field: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.index = index
         self.field = field
+        self.headers = headers or {}
 
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse what a browser sends for another site; answer every error with a problem document."""
     try:
-        _check_origin(request.headers)
+        if not request.path.startswith(SIGNED):
+            check_origin(request.headers)
         return await handler(request)
     except BadRequest as error:
-        return _answer(error.status, str(error), index=error.index, field=error.field)
+        refusal = _answer(error.status, str(error), index=error.index, field=error.field)
+        refusal.headers.update(error.headers)
+        return refusal
     except PubsubflowError as error:
         status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -109,11 +118,14 @@ def _answer(
 PROBLEM = "application/problem+json"
 
 
-def _check_origin(headers: Mapping[str, str]) -> None:
+def check_origin(headers: Mapping[str, str]) -> None:
     """Keep web pages out that make a browser on this machine send requests here.
 
     A page of another site shows by its Origin; one that has its own name point to this machine
     (DNS rebinding) by that name in Host.
+
+    Raises:
+        BadRequest: It is such a page.
     """
     host = headers.get("Host", "localhost")
     origin = headers.get("Origin")

@@ -10,19 +10,24 @@ from aiohttp import web
 from anyio.abc import TaskStatus
 
 from pubsubflow.api.bells import Bells
+from pubsubflow.api.cloud_events import CloudEvents
 from pubsubflow.api.dags import Dags
 from pubsubflow.api.dead_letters import DeadLetters
+from pubsubflow.api.doors import Doors
 from pubsubflow.api.events import Events
 from pubsubflow.api.health import Health
+from pubsubflow.api.hooks import Hooks
 from pubsubflow.api.past import Past
 from pubsubflow.api.problems import problems
 from pubsubflow.api.runs import Runs
 from pubsubflow.api.settings import ApiSettings, check_host
 from pubsubflow.api.tasks import Tasks
+from pubsubflow.api.triggers import Triggers
 from pubsubflow.bus import Bus
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.calls import Calls
 from pubsubflow.store.reading import Reading
+from pubsubflow.webhooks.secrets import EnvironmentSecrets, SecretSource
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +48,7 @@ class Api:
         bus: Brings news to those who wait.
         settings: See there.
         ready: Further conditions of readiness by name, for example whether the DAGs are loaded.
+        secrets: Knows the secrets that webhooks name; none if left out.
 
     Raises:
         ConfigError: The host is reachable from other machines.
@@ -56,18 +62,24 @@ class Api:
         bus: Bus,
         settings: ApiSettings,
         ready: Callable[[], Mapping[str, bool]] = dict,
+        secrets: SecretSource | None = None,
     ) -> None:
         check_host(settings.host)
         self._settings = settings
         self._bells = Bells(bus)
+        self._doors = Doors(reading.hooks, secrets or EnvironmentSecrets({}), self._bells)
+        hooks = Hooks(calls, self._doors)
         self._parts: tuple[_Routed, ...] = (
             Health(reading, bus, ready),
             Events(calls, reading, settings.max_events),
+            CloudEvents(calls, settings.max_events),
             Dags(calls, reading),
             Runs(calls, reading, self._bells),
             Tasks(reading, self._bells),
+            Triggers(reading),
             Past(calls, reading),
-            DeadLetters(calls, reading),
+            hooks,
+            DeadLetters(calls, reading, hooks),
         )
         self._url: str | None = None
 
@@ -92,10 +104,14 @@ class Api:
         runner = self._runner()
         await runner.setup()
         try:
+            await self._doors.load()
             await self._listen(runner)
             log.info("api.listening", url=self.url)
-            task_status.started()
-            await stopping.wait()
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._doors.follow)
+                task_status.started()
+                await stopping.wait()
+                group.cancel_scope.cancel()
         finally:
             self._bells.stop()
             with anyio.move_on_after(self._settings.drain_seconds + _CLOSE_SECONDS, shield=True):

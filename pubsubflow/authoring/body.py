@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
+from pubsubflow.model.waits import Waiting
+
 Kind = Literal["async", "sync", "empty"]
 
 
@@ -12,10 +14,12 @@ class Binding(Protocol):
     Attributes:
         context: The task's Context.
         elements: Argument → the element that this instance is mapped to.
+        timeout: The task's timeout in seconds.
     """
 
     context: Any
     elements: dict[str, Any]
+    timeout: float | None
 
     def resolve(self, value: Any) -> Any:
         """Return the value with every reference inside replaced by what it refers to."""
@@ -37,6 +41,17 @@ class Body(Protocol):
 
     def values(self) -> list[object]:
         """Return the argument values that may hold references."""
+
+    @property
+    def waits_first(self) -> bool:
+        """Whether it begins with a wait, which its timeout limits."""
+
+    def start(self, timeout: float | None) -> Waiting | None:
+        """Return what must happen before anything of it runs, if that is known by now.
+
+        Args:
+            timeout: The task's timeout in seconds.
+        """
 
     def bind(self, binding: Binding) -> Callable[[], Any]:
         """Return the call with all its arguments."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -13,9 +13,13 @@ from pubsubflow.authoring.datasets import Dataset, json_object, uri_of
 from pubsubflow.authoring.inputs import Source
 from pubsubflow.authoring.logger import TaskLogger, WriteLog
 from pubsubflow.authoring.places import mistake, nearest
+from pubsubflow.authoring.waiting import IN_STEP, Waits
 from pubsubflow.model.conditions import Input
 from pubsubflow.model.datasets import matches
-from pubsubflow.model.messages import Emit, EventInfo, PublishedEvent
+from pubsubflow.model.messages import Emit, EventInfo, PublishedEvent, Step, TaskError
+
+if TYPE_CHECKING:
+    from pubsubflow.authoring.journal import Journal
 
 DatasetEvent = EventInfo
 MAX_KEY_CHARACTERS = 100
@@ -38,6 +42,15 @@ class Host(Protocol):
 
     async def apublish(self, event: PublishedEvent) -> None:
         """Do the same without blocking the tasks beside it."""
+
+    def now(self) -> float:
+        """Return the time in seconds since 1970."""
+
+    async def record(self, step: Step) -> Step:
+        """Record a step; see `journal.Recorder`."""
+
+    def describe(self, error: Exception) -> TaskError:
+        """Say why a step failed."""
 
 
 class Run(Struct, frozen=True):
@@ -170,7 +183,7 @@ class Publisher:
         )
 
 
-class Context:
+class Context(Waits):
     """What a running task may know and do; ask for it with `ctx: Context`.
 
     Attributes:
@@ -191,6 +204,8 @@ class Context:
         result: Callable[[str], Any],
         write_log: WriteLog,
         publisher: Publisher,
+        journal: "Journal | None" = None,
+        trigger_event: Any = None,
     ) -> None:
         self.run = run
         self.task = task
@@ -200,6 +215,8 @@ class Context:
         self.emitted: list[Emit] = []
         self._result = result
         self._publisher = publisher
+        self._journal = journal
+        self._trigger_event = trigger_event
 
     @property
     def published(self) -> tuple[str, ...]:
@@ -223,6 +240,7 @@ class Context:
         Raises:
             DefinitionError: It is no outlet of the task, or `extra` is no JSON object.
         """
+        self._refuse_in_step("emit")
         self.emitted.append(self._news(dataset, extra, partition))
 
     async def publish(
@@ -252,6 +270,7 @@ class Context:
             DefinitionError: It is no outlet of the task, or another argument is bad.
             Unavailable: The bus refuses it.
         """
+        self._refuse_in_step("publish")
         await self._publisher.apublish(self._news(dataset, extra, partition), time, key)
 
     def publish_now(
@@ -264,6 +283,7 @@ class Context:
         key: str | None = None,
     ) -> None:
         """Do what `publish` does, in a task that is a plain `def`."""
+        self._refuse_in_step("publish_now")
         self._publisher.publish(self._news(dataset, extra, partition), time, key)
 
     def _news(
@@ -291,6 +311,13 @@ class Context:
     def progress(self, done: float, total: float | None = None) -> None:
         """Tell how far the work is, in any unit."""
         self.log.info("progress", done=done, total=total)
+
+    def _refuse_in_step(self, method: str) -> None:
+        """Refuse what a step may not do, as it is not done again, and what comes after the end."""
+        if IN_STEP.get():
+            self._refuse(f"ctx.{method}() stands inside of a step; put it after that")
+        if self._journal is not None:
+            self._journal.check_open()
 
     def _refuse(self, message: str) -> NoReturn:
         raise mistake(message, dag_id=self.run.dag_id, task_id=self.task.task_id)

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from pubsubflow.authoring.carrying import carried
 from pubsubflow.authoring.inputs import Demand, Source
 from pubsubflow.authoring.places import mistake
 from pubsubflow.authoring.registry import collect_dataset
@@ -12,6 +13,7 @@ from pubsubflow.errors import DefinitionError
 from pubsubflow.model.conditions import Input
 from pubsubflow.model.datasets import normalise_pattern, normalise_uri
 from pubsubflow.model.structure import DatasetSpec
+from pubsubflow.model.triggers import Trigger
 
 
 class Dataset(Source):
@@ -25,10 +27,10 @@ class Dataset(Source):
         watch: A trigger whose events become events of this dataset.
 
     Raises:
-        DefinitionError: The URI or another argument is bad.
+        DefinitionError: The URI or another argument is bad, or the trigger is not registered.
     """
 
-    __slots__ = ("extra", "group", "name", "uri", "watch")
+    __slots__ = ("_watched", "extra", "group", "name", "uri", "watch")
 
     def __init__(
         self,
@@ -37,7 +39,7 @@ class Dataset(Source):
         name: str | None = None,
         group: str | None = None,
         extra: Mapping[str, Any] | None = None,
-        watch: object = None,
+        watch: Trigger | None = None,
     ) -> None:
         self.uri = uri_of(uri)
         for keyword, text in (("name", name), ("group", group)):
@@ -47,6 +49,7 @@ class Dataset(Source):
         self.group = group
         self.extra = json_object(extra, f"Dataset({uri!r}): extra")
         self.watch = watch
+        self._watched = ("", b"") if watch is None else carried(watch, f"Dataset({uri!r}): watch")
         collect_dataset(self)
 
     def __eq__(self, other: object) -> bool:
@@ -81,7 +84,8 @@ class Dataset(Source):
 
     def to_spec(self) -> DatasetSpec:
         """Return the serialised form."""
-        return DatasetSpec(self.uri, self.name, self.group, self.extra)
+        name, data = self._watched
+        return DatasetSpec(self.uri, self.name, self.group, self.extra, name or None, data)
 
 
 def uri_of(dataset: object) -> str:

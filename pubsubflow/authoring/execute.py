@@ -1,7 +1,7 @@
 """From a node of a DAG and what travelled to it, to a call; and from its value to a result."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.authoring import results
+from pubsubflow.authoring.awaiting import as_event
 from pubsubflow.authoring.context import (
     Context,
     Events,
@@ -21,12 +22,14 @@ from pubsubflow.authoring.context import (
 )
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.graph import Node, Reference, references
+from pubsubflow.authoring.journal import Journal, wait_error
 from pubsubflow.authoring.places import mistake
+from pubsubflow.authoring.record import Record
+from pubsubflow.authoring.sensors import is_template
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.conditions import inputs as places
-from pubsubflow.model.messages import NOT_MAPPED, Emit, RunInfo
-
-_TEMPLATE_SIGNS = ("{{", "{%", "{#")
+from pubsubflow.model.messages import NOT_MAPPED, Emit, RunInfo, Step
+from pubsubflow.model.waits import decode_happened
 
 
 class Call(Struct, frozen=True):
@@ -73,6 +76,7 @@ def bind(
     elements: Mapping[str, Any] | None = None,
     indexes: Sequence[int] = (),
     map_index: int = NOT_MAPPED,
+    steps: Sequence[Step] = (),
 ) -> Call:
     """Return a task with all its arguments.
 
@@ -86,21 +90,31 @@ def bind(
         elements: Factor name → decoded element, for factors that are results.
         indexes: Per factor, which element this instance has.
         map_index: Number of this instance.
+        steps: What the task has recorded.
 
     Raises:
         DefinitionError: The arguments do not fit, or a template is bad.
+        TriggerError: What the task waited for before its start failed; likewise WaitTimeout.
     """
     chosen = dag.ordered()[node]
     given = dict(inputs or {})
-    context = _context(dag, chosen, node, info, attempt, map_index, host, given)
-    binding = _Bound(dag, chosen, context, given, elements or {}, indexes)
-    try:
-        call = chosen.body.bind(binding)
-    except (TypeError, msgspec.ValidationError) as error:
-        raise _bad(chosen, f"the arguments do not fit: {error}") from error
+    record = Record(steps)
+    event = _start_event(chosen, record)
     is_async = chosen.body.kind == "async"
-    run = _run_async if is_async else _run
-    return Call(chosen.task_id, is_async, lambda: run(call, context), context, chosen)
+    journal = Journal(host, record, host.write_log) if is_async else None
+    context = _context(
+        dag, chosen, info, host, given,
+        attempt=attempt,
+        task=_task_info(chosen, node, map_index),
+        publisher=Publisher(host, info.key, node, map_index),
+        journal=journal,
+        trigger_event=event,
+    )  # fmt: skip
+    call = _call(chosen, _Bound(dag, chosen, context, given, elements or {}, indexes))
+    run = partial(_run, call, context)
+    if journal is not None:
+        run = partial(_run_async, call, context, journal)
+    return Call(chosen.task_id, is_async, run, context, chosen)
 
 
 def finish(call: Call, value: Any) -> Finished:
@@ -144,6 +158,7 @@ class _Bound:
         indexes: Sequence[int],
     ) -> None:
         self.context = context
+        self.timeout = node.options.timeout
         self._node = node
         nodes = dag.ordered()
         self._values = {nodes[number]: value for number, value in inputs.items()}
@@ -177,7 +192,7 @@ class _Bound:
             raise _bad(self._node, f"there is no {reference!r}: {error!r}") from error
 
     def _render(self, text: str, field: str) -> str:
-        if not any(sign in text for sign in _TEMPLATE_SIGNS):
+        if not is_template(text):
             return text
         names = {
             "ctx": self.context,
@@ -213,15 +228,15 @@ def _walk(value: Any, picked: Callable[[Reference], Any], rendered: Callable[[st
     return value
 
 
+def _call(node: Node, binding: _Bound) -> Callable[[], Any]:
+    try:
+        return node.body.bind(binding)
+    except (TypeError, msgspec.ValidationError) as error:
+        raise _bad(node, f"the arguments do not fit: {error}") from error
+
+
 def _context(
-    dag: DAG,
-    node: Node,
-    number: int,
-    info: RunInfo,
-    attempt: int,
-    map_index: int,
-    host: Host,
-    inputs: dict[int, Any],
+    dag: DAG, node: Node, info: RunInfo, host: Host, inputs: dict[int, Any], **more: Any
 ) -> Context:
     def result(task_id: str) -> Any:
         known = _ancestors(node)
@@ -243,19 +258,34 @@ def _context(
         info.created_at,
     )
     expected = [] if dag.schedule is None else list(places(dag.schedule.condition))
-    outlets = node.options.outlets
     context = Context(
         run=run,
-        task=TaskInfo(node.task_id, map_index, number, outlets.uris, outlets.patterns),
-        attempt=attempt,
         events=Events(
             lambda: host.fetch_events() if info.events is None else info.events, expected
         ),
         result=result,
         write_log=host.write_log,
-        publisher=Publisher(host, info.key, number, map_index),
+        **more,
     )
     return context
+
+
+def _task_info(node: Node, number: int, map_index: int) -> TaskInfo:
+    outlets = node.options.outlets
+    return TaskInfo(node.task_id, map_index, number, outlets.uris, outlets.patterns)
+
+
+def _start_event(node: Node, record: Record) -> Any:
+    """Return what happened before the task's start, if it waited for something."""
+    step = record.start()
+    waiting = node.body.start(None)
+    if waiting is None:
+        return None
+    if step is None:
+        raise _bad(node, "nothing is recorded of what it waited for before its start; clear it")
+    if step.error is not None:
+        raise wait_error(step.label, step.error)
+    return as_event(waiting.waits[0], decode_happened(step.value)[0])
 
 
 def _ancestors(node: Node) -> dict[str, Node]:
@@ -277,12 +307,22 @@ def _run(call: Callable[[], Any], context: Context) -> Any:
         use_context(None)
 
 
-async def _run_async(call: Callable[[], Any], context: Context) -> Any:
+async def _run_async(call: Callable[[], Any], context: Context, journal: Journal) -> Any:
     use_context(context)
+    journal.begin()
     try:
-        return await call()
+        value = await call()
+    except BaseException as error:
+        ending = journal.conclude(error)
+        if ending is None or ending is error:
+            raise
+        raise ending from None
     finally:
         use_context(None)
+    ending = journal.conclude(None)
+    if ending is not None:
+        raise ending
+    return value
 
 
 def _follow(node: Node, value: Any) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 from pubsubflow.authoring.bash import run_bash
 from pubsubflow.authoring.body import Binding, Kind
 from pubsubflow.authoring.signatures import Signature, is_async
+from pubsubflow.model.waits import Waiting
 
 
 class FunctionBody:
@@ -36,6 +37,15 @@ class FunctionBody:
     def values(self) -> list[object]:
         """Return all arguments."""
         return [*self.args, *self.kwargs.values()]
+
+    @property
+    def waits_first(self) -> bool:
+        """It runs at once."""
+        return False
+
+    def start(self, timeout: float | None) -> Waiting | None:  # noqa: ARG002 - see sensors
+        """It runs at once."""
+        return None
 
     def bind(self, binding: Binding) -> Callable[[], Any]:
         """Return the call with all its arguments."""

@@ -10,9 +10,13 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+import pubsubflow
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.registry import Collected, loading
 from pubsubflow.model.structure import SourceBundle
+
+for _name in pubsubflow.__all__:
+    getattr(pubsubflow, _name)  # the files ask for them: here once, before processes are forked
 
 
 def make_bundle(root: str, file: str, files: Mapping[str, str]) -> SourceBundle:

@@ -21,7 +21,15 @@ from pubsubflow.authoring.graph import (
 from pubsubflow.authoring.mapping import keyword_factors, row_factor
 from pubsubflow.authoring.options import OptionKeywords, check_id, check_options
 from pubsubflow.authoring.places import caller, mistake, nearest, speaking_from
+from pubsubflow.authoring.sensors import Awaited
 from pubsubflow.authoring.signatures import Signature, is_async
+from pubsubflow.authoring.starting import (
+    class_awaited,
+    kind_with_wait,
+    operator_awaited,
+    start_then_execute,
+)
+from pubsubflow.model.waits import Waiting
 
 _DETACHED = "pubsubflow:detached"
 
@@ -36,6 +44,8 @@ class _OperatorType(type):
     def _make(cls, *args: Any, **kwargs: Any) -> Any:
         operator = super().__call__(*args, **kwargs)
         node = vars(operator).get("_node")
+        if node is not None:
+            _check_work(cls, operator, node.task_id)
         if node is None and not vars(operator).get("_detached"):
             raise mistake(
                 f"{cls.__name__}.__init__ must call super().__init__(task_id=…)",
@@ -56,12 +66,16 @@ class Operator(Chainable, metaclass=_OperatorType):
     Attributes:
         template_fields: Names of attributes whose texts are rendered with Jinja before
             `execute`, with `ctx`, `run`, `params` and `task` in reach.
+        start_trigger: What must happen before `execute` runs, which finds the event in
+            `ctx.trigger_event`: a trigger, a timedelta or a dataset, here or as a property. An
+            operator without `execute` has the event's payload as its result.
 
     Raises:
         DefinitionError: No DAG is open, or a keyword is unknown or bad.
     """
 
     template_fields: ClassVar[Sequence[str]] = ()
+    start_trigger: Any = None
     _node: Node
     _detached: bool
 
@@ -120,21 +134,39 @@ class OperatorBody:
 
     @property
     def kind(self) -> Kind:
-        """What the operator says."""
-        return self._operator.kind()
+        """What the operator says, and what its wait needs."""
+        cls, awaited = type(self._operator), self._awaited()
+        return kind_with_wait(cls.__name__, self._operator.kind(), awaited, executes=_executes(cls))
 
     @property
     def operator(self) -> str:
         """The name of its class."""
         return type(self._operator).__name__
 
+    @property
+    def waits_first(self) -> bool:
+        """Whether it has a `start_trigger`."""
+        return self._awaited() is not None
+
     def values(self) -> list[object]:
-        """Return the operator's attributes."""
-        return list(vars(self._operator).values())
+        """Return the operator's attributes, and what its trigger takes of other tasks."""
+        awaited = self._awaited()
+        own = list(vars(self._operator).values())
+        return own if awaited is None else [*own, *awaited.references()]
+
+    def start(self, timeout: float | None) -> Waiting | None:
+        """Return what must happen before `execute`, if that is known."""
+        awaited = self._awaited()
+        return None if awaited is None else awaited.start(timeout)
 
     def bind(self, binding: Binding) -> Callable[[], Any]:
         """Return `execute` of a copy whose attributes are rendered and resolved."""
-        return bind_operator(copy.copy(self._operator), binding)
+        awaited = self._awaited()
+        later = awaited is not None and not awaited.known
+        return bind_operator(copy.copy(self._operator), binding, waits=later)
+
+    def _awaited(self) -> Awaited | None:
+        return operator_awaited(self._operator)
 
 
 class MappedOperatorBody:
@@ -146,34 +178,59 @@ class MappedOperatorBody:
 
     @property
     def kind(self) -> Kind:
-        """What the class's `execute` needs."""
+        """What the class's `execute` needs, and its wait."""
+        kind: Kind = "async" if is_async(self._cls.execute) else "sync"
         if issubclass(self._cls, PythonOperator):
-            return "async" if is_async(self._kwargs.get("python_callable")) else "sync"
-        return "async" if is_async(self._cls.execute) else "sync"
+            kind = "async" if is_async(self._kwargs.get("python_callable")) else "sync"
+        cls, awaited = self._cls, self._awaited()
+        return kind_with_wait(cls.__name__, kind, awaited, executes=_executes(cls))
 
     @property
     def operator(self) -> str:
         """The name of the class."""
         return self._cls.__name__
 
+    @property
+    def waits_first(self) -> bool:
+        """Whether the class has a `start_trigger`."""
+        return self._awaited() is not None
+
     def values(self) -> list[object]:
         """Return the fixed arguments."""
         return list(self._kwargs.values())
 
+    def start(self, timeout: float | None) -> Waiting | None:
+        """Return what must happen before `execute`, if the class knows."""
+        awaited = self._awaited()
+        return None if awaited is None else awaited.start(timeout)
+
     def bind(self, binding: Binding) -> Callable[[], Any]:
         """Return `execute` of an operator made from the fixed and the mapped arguments."""
         operator = self._cls(task_id=_DETACHED, **self._kwargs, **binding.elements)
-        return bind_operator(operator, binding)
+        awaited = self._awaited()
+        known = awaited is not None and awaited.known
+        return bind_operator(operator, binding, waits=not known)
+
+    def _awaited(self) -> Awaited | None:
+        return class_awaited(self._cls)
 
 
-def bind_operator(operator: Operator, binding: Binding) -> Callable[[], Any]:
-    """Render and resolve the operator's attributes in place and return its call."""
+def bind_operator(operator: Operator, binding: Binding, *, waits: bool) -> Callable[[], Any]:
+    """Render and resolve the operator's attributes in place and return its call.
+
+    Args:
+        operator: A copy that may be changed.
+        binding: What it gets.
+        waits: Whether its `start_trigger` is waited for here, if it has one.
+    """
     fields = operator.template_fields
     for name, value in list(vars(operator).items()):
         if name in fields:
             setattr(operator, name, binding.render(value, name))
         elif next(references(value), None) is not None:
             setattr(operator, name, binding.resolve(value))
+    if waits and operator.start_trigger is not None:
+        return start_then_execute(operator, binding, executes=_executes(type(operator)))
     return functools.partial(operator.execute, binding.context)
 
 
@@ -212,6 +269,7 @@ class PartialOperator:
 
     def _add(self, factors: tuple[MappedOver, ...]) -> Reference:
         _check_class(self._cls, self._task_id)
+        _check_work(self._cls, None, self._task_id)
         body = MappedOperatorBody(self._cls, self._fixed)
         node = new_node(self._task_id, body, self._options, factors=factors)
         node.wire()
@@ -311,11 +369,20 @@ def _own_keywords(cls: type[Operator]) -> set[str]:
     return own - {"self", "task_id"}
 
 
+def _executes(cls: type[Operator]) -> bool:
+    return cls.execute is not Operator.execute or cls.kind is not Operator.kind
+
+
+def _check_work(cls: Any, operator: Operator | None, task_id: str) -> None:
+    """Raise DefinitionError for an operator that neither executes nor waits."""
+    waits = cls.start_trigger is not None or "start_trigger" in vars(operator or cls)
+    if not (_executes(cls) or waits):
+        raise mistake(f"{cls.__name__} needs a method execute(self, ctx)", task_id=task_id)
+
+
 def _check_class(cls: type[Operator], task_id: str) -> None:
     if isinstance(cls.template_fields, str):
         raise mistake(
             f"{cls.__name__}.template_fields must be a tuple: ({cls.template_fields!r},)",
             task_id=task_id,
         )
-    if cls.execute is Operator.execute and cls.kind is Operator.kind:
-        raise mistake(f"{cls.__name__} needs a method execute(self, ctx)", task_id=task_id)

@@ -9,18 +9,20 @@ from pubsubflow.authoring.places import Place, mistake
 
 
 class Collected:
-    """The DAGs and datasets that one file made while it loaded.
+    """The DAGs, datasets and webhooks that one file made while it loaded.
 
     Attributes:
         file: Path of the file.
         dags: DAG id → DAG, in the order they were made.
         datasets: The datasets, in the order they were made.
+        hooks: Name → webhook, in the order they were made.
     """
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.dags: dict[str, Any] = {}
         self.datasets: list[Any] = []
+        self.hooks: dict[str, Any] = {}
 
 
 _LOADING: ContextVar[Collected | None] = ContextVar("pubsubflow_loading", default=None)
@@ -62,3 +64,22 @@ def collect_dataset(dataset: object) -> None:
     collected = _LOADING.get()
     if collected is not None:
         collected.datasets.append(dataset)
+
+
+def collect_hook(name: str, hook: object, place: Place | None) -> None:
+    """Note a webhook as belonging to the file that loads, if one does.
+
+    Raises:
+        DefinitionError: The file already made a webhook by that name.
+    """
+    collected = _LOADING.get()
+    if collected is None:
+        return
+    first = collected.hooks.get(name)
+    if first is not None:
+        where = f" at {first.place.file}:{first.place.line}" if first.place else ""
+        raise mistake(
+            f"there is a webhook named {name!r} already{where}; give one of them another name",
+            place=place,
+        )
+    collected.hooks[name] = hook

@@ -18,6 +18,9 @@ class Signature:
 
     Args:
         function: The function; it need not be one written with `def`.
+
+    Attributes:
+        contexts: Parameters that get the Context.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -68,12 +71,16 @@ class Signature:
                 bound.arguments[name] = msgspec.convert(
                     bound.arguments[name], wanted, from_attributes=True
                 )
-        filled = dict.fromkeys(self.contexts, context) | bound.arguments
+        filled = self._ours(context) | bound.arguments
         full = inspect.BoundArguments(
             self._all,
             {name: filled[name] for name in self._all.parameters if name in filled},
         )
         return lambda: self.function(*full.args, **full.kwargs)
+
+    def _ours(self, context: Context) -> dict[str, Any]:
+        """Return the parameters that users do not fill."""
+        return dict.fromkeys(self.contexts, context)
 
     @cached_property
     def _conversions(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def task_spec(node: Node, numbers: Mapping[Node, int], file: str) -> TaskSpec:
         factors=tuple(_factor(factor, numbers) for factor in node.factors),
         trigger_rule=options.trigger_rule,
         retry=options.retry,
-        timeout_seconds=options.timeout,
+        timeout_seconds=None if node.body.waits_first else options.timeout,
         outlets=options.outlets.uris,
         outlet_patterns=options.outlets.patterns,
         inlets=options.inlets,
@@ -36,6 +36,7 @@ def task_spec(node: Node, numbers: Mapping[Node, int], file: str) -> TaskSpec:
         operator=node.body.operator,
         doc=options.doc,
         line=node.place.line if node.place and node.place.file.endswith(file) else None,
+        start=node.body.start(options.timeout),
     )
 
 

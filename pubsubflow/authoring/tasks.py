@@ -10,6 +10,7 @@ from pubsubflow.authoring.graph import Chainable, MappedOver, Reference, Role, n
 from pubsubflow.authoring.mapping import keyword_factors, row_factor
 from pubsubflow.authoring.options import TaskKeywords, check_id, check_options
 from pubsubflow.authoring.places import mistake, nearest
+from pubsubflow.authoring.sensors import Awaited, SensorBody, SensorSignature, sensor_signature
 from pubsubflow.authoring.signatures import Signature, is_async, is_generator
 
 Given = dict[str, Any]
@@ -29,12 +30,14 @@ class TaskFunction:
         *,
         role: Role = "task",
         operator: str = "task",
+        awaited: Awaited | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.role = role
         self.operator = operator
         self._given = dict(given)
+        self._awaited = awaited
         options = self._given.copy()
         self.task_id = check_id(
             options.pop("task_id", getattr(function, "__name__", "")), "task_id"
@@ -42,8 +45,10 @@ class TaskFunction:
         if role == "teardown":
             options.setdefault("trigger_rule", "all_done")
         self._options = check_options(options, "@task", task_id=self.task_id)
-        self._signature = Signature(function)
         self._check_function()
+        self._signature = Signature(function)
+        if awaited is not None:
+            self._signature = sensor_signature(function, awaited, self.task_id)
 
     def _check_function(self) -> None:
         if is_generator(self.function):
@@ -53,12 +58,16 @@ class TaskFunction:
 
     def override(self, **options: Unpack[TaskKeywords]) -> "TaskFunction":
         """Return the same task with other options."""
-        given = self._given | options
-        return TaskFunction(self.function, given, role=self.role, operator=self.operator)
+        return self._changed(self._given | options, self.role)
 
     def as_role(self, role: Role) -> "TaskFunction":
         """Return the same task in another role of the run."""
-        return TaskFunction(self.function, self._given, role=role, operator=self.operator)
+        return self._changed(self._given, role)
+
+    def _changed(self, given: Mapping[str, Any], role: Role) -> "TaskFunction":
+        return TaskFunction(
+            self.function, given, role=role, operator=self.operator, awaited=self._awaited
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Add a task to the open DAG and return the reference to its result.
@@ -94,11 +103,16 @@ class TaskFunction:
         options = self._options
         if "doc" not in options and (doc := inspect.getdoc(self.function)):
             options = options | {"doc": doc}
-        body = FunctionBody(self._signature, args, kwargs, operator=self.operator)
+        body = self._body(args, kwargs)
         origin = getattr(self.function, "__code__", self.function)
         node = new_node(self.task_id, body, options, role=self.role, factors=factors, origin=origin)
         node.wire()
         return Reference(node)
+
+    def _body(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> FunctionBody:
+        if self._awaited is not None and isinstance(self._signature, SensorSignature):
+            return SensorBody(self._signature, args, kwargs, self._awaited)
+        return FunctionBody(self._signature, args, kwargs, operator=self.operator)
 
     def check_arguments(self, values: list[Any]) -> None:
         """Raise DefinitionError for a task where its result is meant."""
@@ -195,6 +209,32 @@ class TaskDecorator:
     def short_circuit(self) -> "TaskDecorator":
         """Declare a function whose false result skips everything after it."""
         return TaskDecorator("short_circuit", "short_circuit")
+
+    def sensor(
+        self, wanted: Any, /, **options: Unpack[TaskKeywords]
+    ) -> Callable[[Callable[..., Any]], TaskFunction]:
+        """Declare a function that runs when something has happened, and gets the event.
+
+        With nothing in the function, no worker runs anything: the result is the event's payload
+        (of a dataset, a dict of the event's fields).
+
+        Args:
+            wanted: A trigger, a dataset, `Dataset.match(…)`, `.where(…)` or a timedelta; or a
+                function of the Context, and of those of the task's arguments that it names, which
+                returns one.
+            options: What every task understands; `timeout` limits the wait.
+
+        Raises:
+            DefinitionError: Nobody can wait for that.
+        """
+        awaited = Awaited(wanted, "@task.sensor")
+
+        def declare(function: Callable[..., Any] | None = None) -> TaskFunction:
+            if not callable(function) or isinstance(function, type | TaskFunction):
+                raise mistake("write what it waits for: @task.sensor(FileArrived(path=…))")
+            return TaskFunction(function, options, operator="sensor", awaited=awaited)
+
+        return declare
 
     @property
     def bash(self) -> "TaskDecorator":

@@ -69,6 +69,14 @@ _COMMANDS = {
             "logs": ("tasks:show_logs", "Print the output of a task."),
         },
     ),
+    "triggers": (
+        "What tasks wait for, and what watches datasets.",
+        {"list": ("triggers:list_triggers", "List what is waited for, and who runs it.")},
+    ),
+    "hooks": (
+        "Webhooks, through which other systems tell of news.",
+        {"list": ("hooks:list_hooks", "List webhooks, and what came through each.")},
+    ),
     "dead-letters": (
         "What could not be done and waits for a person.",
         {

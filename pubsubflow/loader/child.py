@@ -4,12 +4,14 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.datasets import Dataset
+from pubsubflow.authoring.hooks import Webhook
 from pubsubflow.authoring.importing import execute, make_bundle, modules_below, read_source
 from pubsubflow.authoring.registry import Collected
 from pubsubflow.loader.report import ImportTookTooLong, one_line, user_traceback
@@ -51,9 +53,15 @@ def run(order: ImportOrder) -> Imported:
         )
     return Imported(
         LoadedFile(
-            order.file, bundle, specs, _datasets(collected), seconds=time.monotonic() - started
+            order.file,
+            bundle,
+            specs,
+            _datasets(collected),
+            seconds=time.monotonic() - started,
+            hooks=tuple(hook.to_spec() for hook in collected.hooks.values()),
         ),
         _borrowed(order, dags),
+        _borrowed(order, collected.hooks),
     )
 
 
@@ -84,14 +92,15 @@ def _merged(first: DatasetSpec | None, dataset: Dataset) -> DatasetSpec:
     )
 
 
-def _borrowed(order: ImportOrder, dags: dict[str, DAG]) -> dict[str, str]:
+def _borrowed(order: ImportOrder, made: Mapping[str, DAG | Webhook]) -> dict[str, str]:
+    """Return name → file for what another module of the folder made."""
     found: dict[str, str] = {}
-    for dag_id, dag in dags.items():
-        path = Path(dag.module_file or "").resolve()
+    for name, each in made.items():
+        path = Path(each.module_file or "").resolve()
         if path.is_relative_to(order.root):
             file = path.relative_to(order.root).as_posix()
             if file != order.file:
-                found[dag_id] = file
+                found[name] = file
     return found
 
 

@@ -30,7 +30,7 @@ def one_line(error: BaseException, root: str, file: str) -> str:
         return str(error)
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    if isinstance(error, ImportTookTooLong):
+    if isinstance(error, ImportTookTooLong | DefinitionError):
         message = str(error)
     elif isinstance(error, SystemExit):
         message = f"the file called sys.exit({error.code!r}) while it was imported"

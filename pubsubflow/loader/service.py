@@ -86,7 +86,7 @@ class Loader:
             self._folder.root,
             watch_filter=lambda _, path: self._folder.matters(path),
             debounce=self._settings.gather_milliseconds,
-            step=50,
+            step=200,
             stop_event=halt,
         )
         async with anyio.create_task_group() as group:

@@ -1,6 +1,7 @@
 """What the loader knows about the files, and what follows from it; no I/O."""
 
-from collections.abc import Callable, Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +16,14 @@ class Changes(NamedTuple):
 
     save: list[LoadedFile]
     remove: list[str]
+
+
+class _Thing(NamedTuple):
+    """What has a name that no other file may take."""
+
+    kind: str
+    name: str
+    keyword: str
 
 
 class Shelf:
@@ -97,46 +106,61 @@ class Shelf:
 
 
 def settle(imports: Mapping[str, Imported]) -> dict[str, LoadedFile]:
-    """Decide which file each DAG belongs to.
+    """Decide which file each DAG and webhook belongs to.
 
-    A DAG made by another DAG file that was merely imported belongs to that one. Of two files that
-    make DAGs by one id the first in path order keeps it; the other gets an error.
+    What another DAG file made that was merely imported belongs to that one. Of two files that make
+    DAGs by one id, or webhooks by one name, the first in path order keeps it; the other gets an
+    error.
     """
-    owners: dict[str, str] = {}
+    owners: dict[_Thing, str] = {}
     settled: dict[str, LoadedFile] = {}
     for file in sorted(imports):
         loaded = _own(imports[file], imports)
-        twice = next((dag.dag_id for dag in loaded.dags if dag.dag_id in owners), None)
+        twice = next((thing for thing in _things(loaded) if thing in owners), None)
         if twice is not None:
             loaded = _refused(loaded, twice, owners[twice])
-        owners.update((dag.dag_id, file) for dag in loaded.dags)
+        owners.update((thing, file) for thing in _things(loaded))
         settled[file] = loaded
     return settled
+
+
+def _things(loaded: LoadedFile) -> list[_Thing]:
+    dags = [_Thing("DAG", dag.dag_id, "dag_id") for dag in loaded.dags]
+    return dags + [_Thing("webhook", hook.name, "name") for hook in loaded.hooks]
 
 
 def _own(imported: Imported, imports: Mapping[str, Imported]) -> LoadedFile:
     loaded = imported.loaded
     others = {dag_id for dag_id, file in imported.borrowed.items() if file in imports}
-    if not others:
+    doors = {name for name, file in imported.borrowed_hooks.items() if file in imports}
+    if not (others or doors):
         return loaded
-    dags = tuple(dag for dag in loaded.dags if dag.dag_id not in others)
-    return msgspec.structs.replace(loaded, dags=dags)
+    return msgspec.structs.replace(
+        loaded,
+        dags=tuple(dag for dag in loaded.dags if dag.dag_id not in others),
+        hooks=tuple(hook for hook in loaded.hooks if hook.name not in doors),
+    )
 
 
-def _refused(loaded: LoadedFile, dag_id: str, owner: str) -> LoadedFile:
+def _refused(loaded: LoadedFile, thing: _Thing, owner: str) -> LoadedFile:
     return msgspec.structs.replace(
         loaded,
         dags=(),
-        error=f"{loaded.file}: DAG {dag_id!r} is made by {owner} too; "
-        "give one of them another dag_id",
+        hooks=(),
+        error=f"{loaded.file}: {thing.kind} {thing.name!r} is made by {owner} too; "
+        f"give one of them another {thing.keyword}",
     )
 
 
 def _same(stored: LoadedFile | None, loaded: LoadedFile) -> bool:
-    """Tell whether nothing new is to be stored; DAGs of a new import count as new."""
+    """Tell whether nothing new is to be stored; what a new import made counts as new."""
     return stored is not None and (
         (stored.error, stored.bundle.hash) == (loaded.error, loaded.bundle.hash)
-        and len(stored.dags) == len(loaded.dags)
-        and all(one is other for one, other in zip(stored.dags, loaded.dags, strict=True))
-        and (stored is loaded or bool(stored.error) or bool(stored.dags))
+        and _identical(stored.dags, loaded.dags)
+        and _identical(stored.hooks, loaded.hooks)
+        and (stored is loaded or bool(stored.error or stored.dags or stored.hooks))
     )
+
+
+def _identical(stored: Sequence[object], loaded: Sequence[object]) -> bool:
+    return len(stored) == len(loaded) and all(map(operator.is_, stored, loaded))

@@ -24,7 +24,9 @@ class Imported(Struct, frozen=True):
 
     Attributes:
         borrowed: DAG id → file, for DAGs that another module made while it was imported.
+        borrowed_hooks: Webhook's name → file, likewise.
     """
 
     loaded: LoadedFile
     borrowed: dict[str, str] = {}
+    borrowed_hooks: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """The manager: folds what happened into what happens next."""
 
-from pubsubflow.manager.manager import Manager, ManagerSettings
+from pubsubflow.manager.manager import Manager
+from pubsubflow.manager.settings import ManagerSettings
 from pubsubflow.manager.sweeper import Sweeper, SweeperSettings
 
 __all__ = ["Manager", "ManagerSettings", "Sweeper", "SweeperSettings"]

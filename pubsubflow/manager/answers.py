@@ -9,18 +9,21 @@ from anyio.abc import TaskStatus
 from msgspec import Raw
 
 from pubsubflow.bus import Message
-from pubsubflow.errors import Unavailable
+from pubsubflow.errors import LeaseLost, Unavailable
 from pubsubflow.manager.vigil import Vigil
-from pubsubflow.model.messages import (
+from pubsubflow.model.messages import encode
+from pubsubflow.model.questions import (
+    LOST,
     Ask,
     AskEvents,
     AskLease,
     AskResult,
     AskSource,
+    AskSteps,
     Lease,
     Piece,
+    RecordStep,
     decode_ask,
-    encode,
 )
 from pubsubflow.store.asked import Asked
 from pubsubflow.store.database import Database
@@ -89,7 +92,19 @@ class Answers:
             return await self._events(ask)
         if isinstance(ask, AskLease):
             return Piece(encode(await self._lease(ask)), 1)
+        if isinstance(ask, AskSteps):
+            steps = await self._asked.steps(ask.run, ask.node, ask.map_index)
+            return _cut(encode(steps), ask.offset, "")
+        if isinstance(ask, RecordStep):
+            return await self._record(ask)
         return _cut(await self._result(ask), ask.offset, "that task has no result")
+
+    async def _record(self, ask: RecordStep) -> Piece:
+        try:
+            step = await self._asked.record(ask)
+        except LeaseLost as error:
+            return Piece(b"", 0, f"{LOST}{error}")
+        return Piece(b"", 0) if step is None else Piece(encode(step), 1)
 
     async def _lease(self, ask: AskLease) -> Lease:
         holder = await self._asked.lease(ask)

@@ -1,15 +1,19 @@
 """Builds the orders that go out to workers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import msgspec
 
-from pubsubflow.manager.ledger import Ledger, RunWork
-from pubsubflow.model.messages import NOT_MAPPED, TaskMessage
+from pubsubflow.manager.ledger import Ledger, Place, RunWork
+from pubsubflow.manager.writing_waits import read_records
+from pubsubflow.model.messages import NOT_MAPPED, Step, TaskMessage
 from pubsubflow.model.progress import factor_indexes, factor_sizes
+from pubsubflow.model.structure import TaskSpec
 from pubsubflow.store.fold import FoldTransaction
 
 INLINE_BYTES = 128 * 1024
+LEAST_SECONDS = 0.001
 NIL = b"\xc0"
 _elements = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.msgpack.Encoder().encode
@@ -72,11 +76,31 @@ class Dispatch:
         """Return (queue, message) for every task of the ledger that is to be handed out."""
         results = Results()
         await results.load(self._transaction, self._needed())
+        records = await read_records(sorted(self._recorded()), self._transaction)
+        now = self._ledger.now
         return [
-            (run.version.spec.tasks[node].queue, build_order(run, node, map_index, results))
+            (
+                run.version.spec.tasks[node].queue,
+                build_order(
+                    run,
+                    node,
+                    map_index,
+                    results,
+                    steps=tuple(records.get((run.number, node, map_index), ())),
+                    now=now,
+                ),
+            )
             for run in self._ledger.runs.values()
             for node, map_index in run.dispatch
         ]
+
+    def _recorded(self) -> Iterable[Place]:
+        """Name the tasks that may have recorded something: all but those handed out first."""
+        for run in self._ledger.runs.values():
+            for node, map_index in run.dispatch:
+                task = run.live[node, map_index]
+                if task.attempt > 1 or task.delivery > 1:
+                    yield run.number, node, map_index
 
     def _needed(self) -> Iterable[tuple[RunWork, int]]:
         for run in self._ledger.runs.values():
@@ -88,8 +112,16 @@ class Dispatch:
             yield from ((run, node) for node in sorted(nodes))
 
 
-def build_order(run: RunWork, node: int, map_index: int, results: Results) -> TaskMessage:
-    """Return the order to run one task instance; inputs that are too large are left out."""
+def build_order(
+    run: RunWork,
+    node: int,
+    map_index: int,
+    results: Results,
+    *,
+    steps: tuple[Step, ...],
+    now: datetime,
+) -> TaskMessage:
+    """Return the order to run one task instance; what is too large is left out and asked for."""
     spec = run.version.spec
     task = spec.tasks[node]
     live = run.live[node, map_index]
@@ -100,20 +132,8 @@ def build_order(run: RunWork, node: int, map_index: int, results: Results) -> Ta
         if len(value) <= room:
             inputs[upstream] = msgspec.Raw(value)
             room -= len(value)
-    indexes: tuple[int, ...] = ()
-    elements = {}
-    if map_index != NOT_MAPPED:
-        sizes = factor_sizes(run.version.plan, task, run.progress)
-        if isinstance(sizes, str):
-            raise TypeError(sizes)
-        indexes = factor_indexes(sizes, map_index)
-        for factor, index in zip(task.factors, indexes, strict=True):
-            if factor.node is None:
-                continue
-            element = results.element(run.number, factor.node, index)
-            if len(element) <= room:
-                elements[factor.name] = element
-                room -= len(element)
+    indexes = _indexes(run, task, map_index)
+    elements = _elements_of(run, task, indexes, results, room)
     chain = () if task.mapped else run.version.plan.chains[node]
     return TaskMessage(
         run.number,
@@ -130,5 +150,43 @@ def build_order(run: RunWork, node: int, map_index: int, results: Results) -> Ta
         elements,
         indexes,
         chain,
-        tuple(spec.tasks[each].timeout_seconds for each in (node, *chain)),
+        (
+            _left(task.timeout_seconds, live.started_at, now),
+            *(spec.tasks[each].timeout_seconds for each in chain),
+        ),
+        steps if sum(len(step.value) for step in steps) <= INLINE_BYTES else None,
     )
+
+
+def _indexes(run: RunWork, task: TaskSpec, map_index: int) -> tuple[int, ...]:
+    """Return per factor which element an instance has; nothing for a plain task."""
+    if map_index == NOT_MAPPED:
+        return ()
+    sizes = factor_sizes(run.version.plan, task, run.progress)
+    if isinstance(sizes, str):
+        raise TypeError(sizes)
+    return factor_indexes(sizes, map_index)
+
+
+def _elements_of(
+    run: RunWork, task: TaskSpec, indexes: Sequence[int], results: Results, room: int
+) -> dict[str, msgspec.Raw]:
+    """Return the elements of mapped results, as far as there is room for them."""
+    elements = {}
+    for factor, index in zip(task.factors if indexes else (), indexes, strict=True):
+        if factor.node is None:
+            continue
+        element = results.element(run.number, factor.node, index)
+        if len(element) <= room:
+            elements[factor.name] = element
+            room -= len(element)
+    return elements
+
+
+def _left(
+    timeout_seconds: float | None, started_at: datetime | None, now: datetime
+) -> float | None:
+    """Return what is left of a timeout for a task that has waited."""
+    if timeout_seconds is None or started_at is None:
+        return timeout_seconds
+    return max(timeout_seconds - (now - started_at).total_seconds(), LEAST_SECONDS)

@@ -1,9 +1,9 @@
 """One transaction over a batch: lock, read, decide, write; what follows is published afterwards.
 
-Lock order, the same for every manager: claimed event keys, runs by number, gates by DAG. Event
-ids are taken under the gates' locks, so for every DAG the order of ids is the order in which its
-events were decided. Two managers may still meet on gates that a cascade adds; Postgres then ends
-one of the two, and it starts over.
+Lock order, the same for every manager: watched datasets, claimed event keys, runs by number, the
+table of waits for events, gates by DAG. Event ids are taken under the gates' locks, so for every
+DAG the order of ids is the order in which its events were decided. Two managers may still meet on
+gates that a cascade adds; Postgres then ends one of the two, and it starts over.
 """
 
 import random
@@ -15,9 +15,10 @@ from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput, NotFound, PubsubflowError
 from pubsubflow.manager.admission import Admission
+from pubsubflow.manager.deferring import WAIT_TIMERS
 from pubsubflow.manager.dispatch import Dispatch
 from pubsubflow.manager.gates import Gates
-from pubsubflow.manager.inputs import Item, check_key
+from pubsubflow.manager.inputs import Item, check_event
 from pubsubflow.manager.ledger import (
     DeadLetter,
     Ledger,
@@ -26,32 +27,39 @@ from pubsubflow.manager.ledger import (
     RunWork,
     decode_progress,
 )
+from pubsubflow.manager.looking import Looking, read_epochs, take_watched
 from pubsubflow.manager.numbers import Numbers
 from pubsubflow.manager.origins import Origin, Place, read_origins
 from pubsubflow.manager.running import Running
 from pubsubflow.manager.scheduling import Scheduling
 from pubsubflow.manager.versions import Versions
 from pubsubflow.manager.writing import write
-from pubsubflow.model.calls import CancelRun, PostEvents, Recorded, TimersDue
+from pubsubflow.model.calls import (
+    CancelRun,
+    KeepLetter,
+    LookForEvents,
+    PostEvents,
+    Recorded,
+    TimersDue,
+)
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.ids import new_id
 from pubsubflow.model.messages import (
     NO_NODE,
     NOT_MAPPED,
     EventInfo,
+    FiredMessage,
     GoneMessage,
     LogMessage,
-    NewEvent,
     ResultMessage,
     StartedMessage,
     TaskMessage,
-    encode,
 )
 from pubsubflow.model.states import TaskState
 from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction, Row
 
-MAX_EVENT_BYTES = 256 * 1024
+TASK_TIMERS = ("retry", *WAIT_TIMERS)
 
 
 class Folded(Struct):
@@ -60,10 +68,12 @@ class Folded(Struct):
     Attributes:
         orders: Tasks to hand out: (queue, order).
         ledger: What was written, for the news.
+        replies: Subjects of those who want to know that what they told is durable.
     """
 
     orders: list[tuple[str, TaskMessage]]
     ledger: Ledger
+    replies: list[str]
 
 
 class Fold:
@@ -97,14 +107,49 @@ class Fold:
         self._recorded = set()
         ledger = Ledger(self._now())
         running = Running(ledger, new_id=self._new_id, chance=self._chance)
+        await self._take_in_items(items, ledger, transaction, running)
+        await self._gates(ledger, transaction, running).settle(items)
+        for item in items:
+            if isinstance(item.what, CancelRun):
+                item.answer = None
+        await self._name_awaited(ledger, transaction)
+        await write(ledger, transaction)
+        orders = await Dispatch(ledger, transaction).build()
+        replies = [item.message.reply for item in items if isinstance(item.message, FiredMessage)]
+        return Folded(orders, ledger, [subject for subject in replies if subject])
+
+    async def _take_in_items(
+        self,
+        items: Sequence[Item],
+        ledger: Ledger,
+        transaction: FoldTransaction,
+        running: Running,
+    ) -> None:
+        """Lock the runs that items concern, and carry out what they say about them."""
+        looking = {
+            place
+            for item in items
+            if isinstance(item.what, LookForEvents)
+            for place in item.what.places
+        }
+        await take_watched(items, ledger, transaction)
         await self._claim_keys(items, transaction)
         await self._lock_runs(items, ledger, transaction)
+        if looking:
+            await transaction.fetch("await_event_writers")
+        await read_epochs(items, ledger, transaction)
         origins = await read_origins(items, ledger, self._versions, transaction)
         for item in items:
             if isinstance(item.what, PostEvents):
                 self._take(item, item.what, ledger, origins)
             else:
                 self._apply(item, ledger, running)
+        if looking:
+            looker = Looking(ledger, transaction, self._versions, running.deferring)
+            await looker.look(looking)
+
+    def _gates(self, ledger: Ledger, transaction: FoldTransaction, running: Running) -> Gates:
+        """Return the scheduling half of a batch."""
         scheduling = Scheduling(ledger, new_id=self._new_id, take_number=self._numbers.take)
         admission = Admission(
             ledger,
@@ -114,7 +159,7 @@ class Fold:
             scheduling=scheduling,
             max_loops=self._max_loops,
         )
-        gates = Gates(
+        return Gates(
             ledger,
             transaction,
             self._versions,
@@ -123,13 +168,12 @@ class Fold:
             running=running,
             admission=admission,
         )
-        await gates.settle(items)
-        for item in items:
-            if isinstance(item.what, CancelRun):
-                item.answer = None
-        await write(ledger, transaction)
-        orders = await Dispatch(ledger, transaction).build()
-        return Folded(orders, ledger)
+
+    async def _name_awaited(self, ledger: Ledger, transaction: FoldTransaction) -> None:
+        """Make the datasets known that tasks begin to wait for."""
+        uris = {wait.name for *_, wait in ledger.waits if wait.kind == "event" and not wait.pattern}
+        ids = await self._versions.dataset_ids(transaction, uris - ledger.datasets.keys())
+        ledger.datasets.update(ids)
 
     def committed(self, folded: Folded) -> None:
         """Note that the transaction of a batch has committed."""
@@ -195,7 +239,7 @@ class Fold:
                 whole.update(
                     timer.run
                     for timer in what.timers
-                    if timer.run is not None and timer.kind in ("retry", "run_timeout")
+                    if timer.run is not None and timer.kind == "run_timeout"
                 )
             elif isinstance(what, CancelRun):
                 item.answer = await self._find_run(what.run_id, item, transaction)
@@ -242,12 +286,17 @@ class Fold:
             running.started(what)
         elif isinstance(what, LogMessage):
             running.logged(what)
+        elif isinstance(what, FiredMessage):
+            running.deferring.fired(what)
         elif isinstance(what, GoneMessage):
             running.worker_gone(what.worker)
         elif isinstance(what, CancelRun):
             run = ledger.runs.get(item.answer["id"]) if item.answer is not None else None
             if run is not None and run.outcome is None:
                 running.cancel(run, printable(what.reason))
+        elif isinstance(what, KeepLetter):
+            letter = DeadLetter(what.kind, what.subject, None, what.payload, what.reason)
+            ledger.dead_letters.append(letter)
 
     def _take(
         self, item: Item, what: PostEvents, ledger: Ledger, origins: dict[Place, Origin]
@@ -285,29 +334,20 @@ def _addressed(what: object) -> list[Place]:
     """Return the task instances whose rows deciding about a message needs."""
     if isinstance(what, PostEvents):
         return [] if what.origin is None else [what.origin]
-    if isinstance(what, StartedMessage):
+    if isinstance(what, LookForEvents):
+        return list(what.places)
+    if isinstance(what, TimersDue):
+        return [
+            (timer.run, timer.node, NOT_MAPPED if timer.map_index is None else timer.map_index)
+            for timer in what.timers
+            if timer.kind in TASK_TIMERS and timer.run is not None and timer.node is not None
+        ]
+    if isinstance(what, StartedMessage | FiredMessage):
         return [(what.run, what.node, what.map_index)]
     if isinstance(what, ResultMessage):
         before = [] if what.after == NO_NODE else [(what.run, what.after, NOT_MAPPED)]
         return [(what.run, what.node, what.map_index), *before]
     return []
-
-
-def check_event(event: NewEvent, key: str | None) -> None:
-    """Check an event from outside before anything is done about it.
-
-    Raises:
-        DefinitionError: The dataset's URI is bad.
-        InvalidInput: The event or its key is too large.
-    """
-    normalise_uri(event.dataset)
-    size = len(encode(event))
-    if size > MAX_EVENT_BYTES:
-        raise InvalidInput(
-            f"an event of {size} bytes is larger than {MAX_EVENT_BYTES}: "
-            "store the data elsewhere and send where it is"
-        )
-    check_key(key)
 
 
 def _origins(items: Sequence[Item], ledger: Ledger) -> list[tuple[int, int, int]]:
@@ -340,6 +380,7 @@ def _take_in(ledger: Ledger, rows: Sequence[Row]) -> None:
             row["worker"],
             row["queued_at"],
             row["started_at"],
+            row["waiting"],
             stored=True,
             changed=False,
         )

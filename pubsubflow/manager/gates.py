@@ -1,38 +1,32 @@
 """Works on the gates of DAGs: locks them, lets events, ticks and requests through."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from pubsubflow.errors import InvalidInput, NotFound
+from pubsubflow.errors import InvalidInput
 from pubsubflow.manager.admission import Admission
+from pubsubflow.manager.cell_keys import WHOLE, event_cells
+from pubsubflow.manager.deferring import WAIT_TIMERS
 from pubsubflow.manager.inputs import Item
 from pubsubflow.manager.ledger import GateWork, Ledger, LoggedEvent, RunWork
 from pubsubflow.manager.loading import Cells
+from pubsubflow.manager.looking import note_events
 from pubsubflow.manager.numbers import Numbers
-from pubsubflow.manager.past import Past
-from pubsubflow.manager.reading import read_infos
-from pubsubflow.manager.resending import Resending, find_letter
+from pubsubflow.manager.requests import NAMED, Requests
+from pubsubflow.manager.resending import find_letter
 from pubsubflow.manager.running import Running
-from pubsubflow.manager.scheduling import WHOLE, Scheduling, cell_keys, find_tick, tick_key
+from pubsubflow.manager.scheduling import Scheduling, find_tick, tick_key
 from pubsubflow.manager.versions import Versions
 from pubsubflow.model.calls import (
-    Backfill,
     CancelRun,
-    Replay,
     Resend,
-    SetPaused,
-    StartRun,
     Timer,
     TimersDue,
 )
 from pubsubflow.model.conditions import Latest
-from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction, Row
 
-HISTORY_A_READ = 10_000
-LAST = 2**62
 MAX_ROUNDS = 1000
 MAX_NEW_RUNS = 100_000
-_NAMED = (StartRun, SetPaused, Replay, Backfill)
 _TIMED = ("tick", "late", "flush", "subscribe")
 
 
@@ -58,6 +52,15 @@ class Gates:
         self._scheduling = scheduling
         self._running = running
         self._admission = admission
+        self._requests = Requests(
+            ledger,
+            transaction,
+            versions,
+            numbers,
+            cells=self._cells,
+            scheduling=scheduling,
+            admission=admission,
+        )
         self._subscribers: dict[str, list[GateWork]] = {}
         self._matching: list[GateWork] = []
         self._counted: set[int] = set()
@@ -79,7 +82,7 @@ class Gates:
                 if item.answer is not None and item.answer["dag"] is not None:
                     dags.add(item.answer["dag"])
         await self._round(dags)
-        await self._call(items, named)
+        await self._requests.carry_out(items, named)
         await self._act_on(timers)
         for _ in range(MAX_ROUNDS):
             await self._pass_events()
@@ -116,10 +119,12 @@ class Gates:
                 self._running.retry_due(timer)
             elif timer.kind == "run_timeout":
                 self._running.run_late(timer)
+            elif timer.kind in WAIT_TIMERS:
+                self._running.deferring.due(timer)
         return [timer for timer in timers if timer.kind in _TIMED]
 
     async def _find_dags(self, items: Sequence[Item]) -> dict[str, Row]:
-        names = {item.what.dag_id for item in items if isinstance(item.what, _NAMED)}
+        names = {item.what.dag_id for item in items if isinstance(item.what, NAMED)}
         if not names:
             return {}
         rows = await self._transaction.fetch("find_dags", sorted(names))
@@ -142,9 +147,24 @@ class Gates:
                 if row["dag"] not in ledger.gates:
                     self._add(GateWork(dict(row), self._versions.get(row["version"])))
         if ledger.events:
-            numbers = await self._transaction.take_event_ids(len(ledger.events))
-            for event, number in zip(ledger.events, sorted(numbers), strict=True):
-                event.number = number
+            await self._number(ledger.events, datasets)
+
+    async def _number(self, events: Sequence[LoggedEvent], datasets: Sequence[int]) -> None:
+        """Give the events their places in the log, and take in the cells that they touch."""
+        asked = [
+            (gate, key)
+            for event in events
+            for gate in self._concerned(event)
+            for key in event_cells(gate, event)
+        ]
+        numbers, rows, awaited = await self._transaction.number_events(
+            len(events), self._cells.missing(asked), datasets
+        )
+        await self._cells.take_in(rows)
+        for event, number in zip(events, numbers, strict=True):
+            event.number = number
+        if awaited:
+            await note_events(events, datasets, self._ledger, self._transaction)
 
     def _add(self, gate: GateWork) -> None:
         self._ledger.gates[gate.dag] = gate
@@ -167,82 +187,6 @@ class Gates:
             if uri not in gate.version.exact and gate.version.places(uri)
         ]
 
-    async def _call(self, items: Sequence[Item], named: dict[str, Row]) -> None:
-        """Carry out pauses, requests, cancellations of queued runs, looks into the past."""
-        for item in items:
-            what = item.what
-            await self._numbers.reserve(self._transaction, 1)
-            if isinstance(what, _NAMED):
-                row = named.get(what.dag_id)
-                if row is None:
-                    item.error = NotFound("DAG", what.dag_id)
-                else:
-                    await self._call_dag(item, self._ledger.gates[row["id"]])
-            elif isinstance(what, CancelRun) and item.answer is not None:
-                await self._unqueue(item, what)
-            elif isinstance(what, Resend) and item.answer is not None:
-                await self._resend(item, what, item.answer)
-
-    async def _call_dag(self, item: Item, gate: GateWork) -> None:
-        what = item.what
-        try:
-            if isinstance(what, StartRun):
-                item.answer = await self._admission.asked(gate, what, item)
-            elif isinstance(what, SetPaused):
-                await self._pause(gate, paused=what.paused)
-            elif isinstance(what, Replay | Backfill):
-                item.answer = (
-                    await self._past().replay(gate, what)
-                    if isinstance(what, Replay)
-                    else await self._past().backfill(gate, what)
-                )
-        except InvalidInput as error:
-            item.error = error
-
-    def _past(self) -> Past:
-        return Past(
-            self._ledger,
-            self._transaction,
-            self._numbers,
-            scheduling=self._scheduling,
-            admission=self._admission,
-            read_events=self._infos,
-            load_cells=self._cells.load,
-        )
-
-    async def _pause(self, gate: GateWork, *, paused: bool) -> None:
-        if gate.paused == paused:
-            return
-        gate.paused = paused
-        gate.changed = True
-        if not paused:
-            await self._catch_up(gate)
-            self._scheduling.resume(gate, await self._cells.open_of(gate))
-
-    async def _catch_up(self, gate: GateWork) -> None:
-        """Decide about the events that a DAG has not looked at yet, one by one, in order."""
-        since = gate.since
-        if since is None:
-            return
-        gate.since = None
-        gate.changed = True
-        while True:
-            rows = await self._transaction.fetch(
-                "read_history", gate.dag, since, LAST, HISTORY_A_READ
-            )
-            events = await self._infos(rows)
-            asked = [(gate, key) for event in events for key in _keys(gate, event)]
-            await self._numbers.reserve(self._transaction, len(asked))
-            await self._cells.load(asked)
-            for event in events:
-                self._scheduling.offer(gate, event)
-            if len(rows) < HISTORY_A_READ:
-                return
-            since = rows[-1]["id"] + 1
-
-    async def _infos(self, rows: Sequence[Row]) -> list[LoggedEvent]:
-        return await read_infos(rows, self._versions, self._transaction)
-
     async def _act_on(self, timers: Sequence[Timer]) -> None:
         """Act on the timers of DAGs."""
         for timer in timers:
@@ -255,7 +199,7 @@ class Gates:
             elif timer.kind == "subscribe":
                 await self._transaction.fetch("await_events_under_way")
                 if not gate.paused:
-                    await self._catch_up(gate)
+                    await self._requests.catch_up(gate)
             else:
                 await self._cells.load([(gate, timer.cell or WHOLE)])
                 if (timer.cell or WHOLE) not in gate.cells:
@@ -284,39 +228,6 @@ class Gates:
             if key not in exist:
                 self._scheduling.ticked(gate, cell, part.slot, moment)
 
-    async def _unqueue(self, item: Item, what: CancelRun) -> None:
-        """Cancel a run that is still in line."""
-        number = item.answer["id"]
-        if number in self._ledger.runs:
-            item.answer = None
-            return
-        if not await self._transaction.fetch("unqueue_run", number):
-            item.error = InvalidInput(
-                f"run {what.run_id} still collects events or is just starting; ask again"
-            )
-            return
-        gate = self._ledger.gates[item.answer["dag"]]
-        item.answer = None
-        gate.queued -= 1
-        gate.changed = True
-        reason = printable(what.reason)
-        await self._transaction.fetch("close_runs", [number], ["cancelled"], [reason])
-
-    async def _resend(self, item: Item, what: Resend, letter: Row) -> None:
-        """Try a dead letter again."""
-        resending = Resending(
-            self._ledger,
-            self._transaction,
-            scheduling=self._scheduling,
-            admission=self._admission,
-            read_events=self._infos,
-        )
-        gate = self._ledger.gates.get(letter["dag"] or 0)
-        try:
-            item.answer = await resending.resend(what, letter, gate)
-        except InvalidInput as error:
-            item.answer, item.error = None, error
-
     async def _pass_events(self) -> None:
         events, self._ledger.events = self._ledger.events, []
         concerned = [self._concerned(event) for event in events]
@@ -324,10 +235,9 @@ class Gates:
             (gate, key)
             for event, gates in zip(events, concerned, strict=True)
             for gate in gates
-            for key in _keys(gate, event)
+            for key in event_cells(gate, event)
         ]
         await self._numbers.reserve(self._transaction, len(asked))
-        await self._cells.load(asked)
         for event, gates in zip(events, concerned, strict=True):
             for gate in gates:
                 self._scheduling.event(gate, event)
@@ -382,11 +292,3 @@ class Gates:
                 version = self._versions.get(row["version"])
                 self._running.start(row["run"], version, row["info"])
             self._admission.start_queued(gate)
-
-
-def _keys(gate: GateWork, event: LoggedEvent) -> Iterable[str]:
-    """Return the cells that an event touches; none when its partition does not fit."""
-    try:
-        return cell_keys(gate, event)
-    except InvalidInput:
-        return ()

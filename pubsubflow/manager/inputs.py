@@ -10,8 +10,10 @@ import msgspec
 from pubsubflow.bus import Delivery
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.calls import Call, PostEvents
+from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.messages import (
     NO_NODE,
+    FiredMessage,
     GoneMessage,
     LogMessage,
     NewEvent,
@@ -20,14 +22,17 @@ from pubsubflow.model.messages import (
     StartedMessage,
     Subjects,
     TaskError,
+    decode_fired,
     decode_gone,
     decode_log,
     decode_published,
     decode_result,
     decode_started,
+    encode,
 )
 
 MAX_KEY_CHARACTERS = 500
+MAX_EVENT_BYTES = 256 * 1024
 _MAX_DOUBLINGS = 9
 OWN_KEYS = ("dataset:", "partition:", "tick:", "late:")
 
@@ -48,16 +53,18 @@ _DECODERS: dict[str, Callable[[bytes], Any]] = {
     Subjects.STARTED: decode_started,
     Subjects.LOG: decode_log,
     Subjects.GONE: decode_gone,
+    Subjects.FIRED: decode_fired,
     Subjects.EVENT: _read_published,
 }
-Message = ResultMessage | StartedMessage | LogMessage | GoneMessage
+Message = ResultMessage | StartedMessage | LogMessage | GoneMessage | FiredMessage
 
 
 class Item:
     """One thing to fold, and whom to tell.
 
     Attributes:
-        what: The message or the call; an exception when the bytes say nothing.
+        message: The message or the call; an exception when the bytes say nothing.
+        what: What it comes to in the transaction that is under way.
         subject: Where it came from, for the dead letters; empty for what did not come by bus.
         payload: Its bytes, likewise.
         done: Called after the commit with the answer.
@@ -76,6 +83,7 @@ class Item:
         "hold",
         "ids",
         "later",
+        "message",
         "payload",
         "postponed",
         "subject",
@@ -94,7 +102,7 @@ class Item:
         subject: str = "",
         payload: bytes = b"",
     ) -> None:
-        self.what = what
+        self.message = what
         self.done = done
         self.failed = failed
         self.later = later
@@ -108,10 +116,11 @@ class Item:
     @property
     def from_bus(self) -> bool:
         """Whether it is no call that somebody in this daemon waits for."""
-        return isinstance(self.what, Message | Exception)
+        return isinstance(self.message, Message | Exception)
 
     def reset(self) -> None:
         """Forget what a transaction that was rolled back had answered."""
+        self.what = self.message
         self.answer: Any = None
         self.error: Exception | None = None
         self.postponed = False
@@ -127,6 +136,23 @@ def check_key(key: str | None) -> None:
         raise InvalidInput(
             f"the key {key[:40]!r}… must have at most {MAX_KEY_CHARACTERS} characters and no NUL"
         )
+
+
+def check_event(event: NewEvent, key: str | None) -> None:
+    """Check an event from outside before anything is done about it.
+
+    Raises:
+        DefinitionError: The dataset's URI is bad.
+        InvalidInput: The event or its key is too large.
+    """
+    normalise_uri(event.dataset)
+    size = len(encode(event))
+    if size > MAX_EVENT_BYTES:
+        raise InvalidInput(
+            f"an event of {size} bytes is larger than {MAX_EVENT_BYTES}: "
+            "store the data elsewhere and send where it is"
+        )
+    check_key(key)
 
 
 def check_run_key(key: str | None) -> None:

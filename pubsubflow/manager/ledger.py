@@ -15,18 +15,21 @@ from msgspec import Struct, field
 from pubsubflow.manager.versions import Version
 from pubsubflow.model.calls import Timer
 from pubsubflow.model.cells import Cell
-from pubsubflow.model.messages import EventInfo, RunInfo, TaskError, decode_run_info
+from pubsubflow.model.messages import EventInfo, RunInfo, Step, TaskError, decode_run_info
 from pubsubflow.model.progress import Progress
 from pubsubflow.model.states import RunState, TaskState
+from pubsubflow.model.waits import Wait
 
 decode_progress = msgspec.msgpack.Decoder(Progress).decode
 TaskKey = tuple[int, int]
+Place = tuple[int, int, int]
 
 
 class LiveTask(Struct):
     """A task instance that is not finished.
 
     Attributes:
+        waiting: While it is deferred, the encoded `waits.Waiting`; see `deferring.WAIT_ANEW`.
         stored: The row exists in the store.
         changed: The row must be written.
     """
@@ -39,6 +42,7 @@ class LiveTask(Struct):
     worker: str | None = None
     queued_at: datetime | None = None
     started_at: datetime | None = None
+    waiting: bytes | None = None
     stored: bool = False
     changed: bool = True
 
@@ -262,6 +266,17 @@ class Ledger:
         drops: Places that are emptied: (dag, cell, place, fate, reason).
         revived: Events that are dead no more for a DAG: (event, dag).
         republish: Messages to publish after the commit: (subject, payload).
+        unqueued: Runs that were cancelled in line: (run id, DAG id).
+        waits: What tasks begin to wait for: (run, node, map index, delivery, slot, wait).
+        unwaited: Tasks that wait no more: (run, node, map index, whether a user cancelled it).
+        steps: Additions to the records of tasks: (run, node, map index, step).
+        retried: Tasks that fail and are tried again: they forget what failed last.
+        looks: Tasks that are to look for events in a transaction of its own after this one.
+        look_due: Waits that have an event to look at.
+        looked: Waits, and up to where they have looked: (trigger, event number).
+        epochs: Trigger → the epoch of its lease, for those that say that they failed.
+        watched: Positions of watched datasets: (trigger, sequence, encoded position).
+        stopped: Triggers that somebody may run and nobody waits for any more.
         expiries: Places out of which older events are taken first: (dag, cell, place, before).
     """
 
@@ -281,4 +296,15 @@ class Ledger:
         self.dead_letters: list[DeadLetter] = []
         self.revived: list[tuple[int, int]] = []
         self.republish: list[tuple[str, bytes]] = []
+        self.unqueued: list[tuple[str, str]] = []
+        self.waits: list[tuple[int, int, int, int, int, Wait]] = []
+        self.unwaited: list[tuple[int, int, int, bool]] = []
+        self.steps: list[tuple[int, int, int, Step]] = []
+        self.retried: list[Place] = []
+        self.looks: list[Place] = []
+        self.look_due: list[int] = []
+        self.looked: list[tuple[int, int]] = []
+        self.epochs: dict[int, int] = {}
+        self.watched: list[tuple[int, int, bytes]] = []
+        self.stopped: list[int] = []
         self.datasets: dict[str, int] = {}

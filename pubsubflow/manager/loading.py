@@ -16,16 +16,22 @@ class Cells:
 
     async def load(self, asked: Iterable[tuple[GateWork, str]]) -> None:
         """Make cells available; the runs that collect events in them, too."""
-        missing = sorted({(gate.dag, key) for gate, key in asked if key not in gate.cells})
-        await self._take_in(await self._transaction.fetch_rows("read_cells", missing))
+        missing = self.missing(asked)
+        await self.take_in(await self._transaction.fetch_rows("read_cells", missing))
+
+    @staticmethod
+    def missing(asked: Iterable[tuple[GateWork, str]]) -> list[tuple[int, str]]:
+        """Return the (dag, key) of cells that are not available yet, in order."""
+        return sorted({(gate.dag, key) for gate, key in asked if key not in gate.cells})
 
     async def open_of(self, gate: GateWork) -> list[CellWork]:
         """Return the cells of a DAG in which something is pending or forming."""
         rows = await self._transaction.fetch("read_open_cells", [gate.dag])
-        await self._take_in([row for row in rows if row["key"] not in gate.cells])
+        await self.take_in([row for row in rows if row["key"] not in gate.cells])
         return [cell for _, cell in sorted(gate.cells.items()) if cell.open]
 
-    async def _take_in(self, rows: Sequence[Row]) -> None:
+    async def take_in(self, rows: Sequence[Row]) -> None:
+        """Take rows of cells of locked gates in."""
         forming = {}
         for row in rows:
             gate = self._ledger.gates[row["dag"]]

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import anyio
-import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
@@ -21,8 +20,9 @@ from pubsubflow.manager.answers import Answers
 from pubsubflow.manager.fold import Fold, Folded
 from pubsubflow.manager.inputs import Item, failure_of, item_of
 from pubsubflow.manager.news import publish_news
+from pubsubflow.manager.settings import ManagerSettings
 from pubsubflow.manager.vigil import Vigil
-from pubsubflow.model.calls import Call, Timer, TimersDue
+from pubsubflow.model.calls import Call, LookForEvents, Timer, TimersDue
 from pubsubflow.model.messages import (
     Heartbeat,
     ResultMessage,
@@ -46,22 +46,8 @@ log = structlog.get_logger()
 _ACK_WAIT_SECONDS = 3.0
 _LONGEST_PAUSE_SECONDS = 0.5
 _PATIENCE_SECONDS = 1.0
+_LOOKS = 1000
 _AWAY = "Postgres is away: try again, under the same id or key if there is one"
-
-
-class ManagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the manager works.
-
-    Attributes:
-        batch: Messages in one transaction at most.
-        credit: Messages from the bus held at once at most.
-        too_early_seconds: After how long a result that overtook another one comes again; each
-            time twice as long, up to 512 times.
-    """
-
-    batch: int = 500
-    credit: int = 2000
-    too_early_seconds: float = 0.005
 
 
 class Manager:
@@ -208,8 +194,11 @@ class Manager:
                 self._hold(self._waiting)
 
     async def _greet(self, connection: Connection) -> None:
-        """Make sure that a connection works: it may be one of before."""
-        await connection.fetchval("SELECT 1")
+        """Make sure that a connection works: it may be one of before.
+
+        Every batch runs the same few statements over arrays: planned once is planned for all.
+        """
+        await connection.execute(SQL["plan_once"])
         if self._away_since is not None:
             seconds = round(anyio.current_time() - self._away_since, 3)
             log.info("manager.store_back", away_seconds=seconds)
@@ -307,6 +296,14 @@ class Manager:
         self._publish(folded)
         for item in done:
             _tell(item)
+        self._look_next(folded)
+
+    def _look_next(self, folded: Folded) -> None:
+        """Let tasks look for events, in a transaction of its own; the sweeper finds lost ones."""
+        places = sorted(set(folded.ledger.looks))
+        for first in range(0, len(places), _LOOKS):
+            call = LookForEvents(tuple(places[first : first + _LOOKS]))
+            self._put(Item(call, done=_already, failed=_already))
 
     def _publish(self, folded: Folded) -> None:
         """Hand out tasks and tell the news; what gets lost here, the sweeper makes good."""

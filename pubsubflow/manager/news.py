@@ -1,5 +1,6 @@
 """What goes out after a commit: orders for workers, news for whoever listens."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import msgspec
@@ -8,7 +9,7 @@ import structlog
 from pubsubflow.bus import Bus
 from pubsubflow.errors import MessageRefused
 from pubsubflow.manager.fold import Folded
-from pubsubflow.model.messages import CancelOrder, Subjects, encode
+from pubsubflow.model.messages import CancelOrder, Subjects, TriggersOrder, encode
 from pubsubflow.model.states import RunState
 
 log = structlog.get_logger()
@@ -34,12 +35,25 @@ def publish_news(bus: Bus, folded: Folded) -> None:
         publish(f"psf.evt.run.{run_id}", _json(news))
     for event in ledger.logged:
         publish(f"psf.evt.dataset.{event.event_id}", _json(event.info))
-    for number in {row[0] for row in ledger.logs}:
-        publish(f"{Subjects.LIVE_LOG}.{number}", b"")
     for subject, payload in ledger.republish:
         bus.publish(subject, payload)
+    for subject, payload in _bells(folded):
+        publish(subject, payload)
+
+
+def _bells(folded: Folded) -> Iterator[tuple[str, bytes]]:
+    """Yield what wakes those who look into the store when there is something new."""
+    ledger = folded.ledger
+    for number in {row[0] for row in ledger.logs}:
+        yield f"{Subjects.LIVE_LOG}.{number}", b""
     if ledger.timers:
-        publish(Subjects.TIMERS_CHANGED, b"")
+        yield Subjects.TIMERS_CHANGED, b""
+    fresh = any(wait.kind == "trigger" for *_, wait in ledger.waits)
+    fresh = fresh or any(cancelled for *_, cancelled in ledger.unwaited)
+    for subject in folded.replies:
+        yield subject, b""
+    if fresh or ledger.stopped:
+        yield Subjects.TRIGGERS, encode(TriggersOrder(fresh, tuple(ledger.stopped)))
 
 
 def _publish(bus: Bus, subject: str, payload: bytes) -> None:
@@ -68,4 +82,5 @@ def _run_news(folded: Folded) -> list[tuple[str, str, str]]:
         for run in ledger.runs.values()
         if run.new and run.outcome is None and run.number not in ledger.starts
     ]
+    news += [(*run, str(RunState.CANCELLED)) for run in ledger.unqueued]
     return news

@@ -5,11 +5,12 @@ from datetime import datetime, timedelta
 
 from pubsubflow.errors import InvalidInput
 from pubsubflow.manager.admission import Admission
+from pubsubflow.manager.cell_keys import WHOLE, cell_keys
 from pubsubflow.manager.inputs import check_key
 from pubsubflow.manager.ledger import GateWork, Ledger, LoggedEvent, Start
 from pubsubflow.manager.numbers import Numbers
 from pubsubflow.manager.reading import ReadEvents
-from pubsubflow.manager.scheduling import WHOLE, Scheduling, cell_keys, tick_key
+from pubsubflow.manager.scheduling import Scheduling, tick_key
 from pubsubflow.model.calls import Backfill, Planned, Replay
 from pubsubflow.model.conditions import ticks
 from pubsubflow.model.params import validate_params
@@ -183,6 +184,8 @@ class Past:
             start.cause = f"replay: {start.cause}"
         if start.cell:
             cell = self._scheduling.cell(gate, start.cell)
+            if start.kind == "backfill" and cell.cell.fired < start.round:
+                self._scheduling.take_pending(gate, cell, start)
             cell.cell.fired = max(cell.cell.fired, start.round)
             cell.cell.rounds = max(cell.cell.rounds, cell.cell.fired)
             cell.changed = True

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.manager.admission import Admission
-from pubsubflow.manager.inputs import Item
+from pubsubflow.manager.inputs import Item, check_key
 from pubsubflow.manager.ledger import GateWork, Ledger
 from pubsubflow.manager.reading import ReadEvents
 from pubsubflow.manager.scheduling import Scheduling
@@ -95,7 +95,7 @@ class Resending:
         run_id = None
         if letter["kind"] == "message":
             self._ledger.republish.append((letter["subject"], payload))
-        else:
+        elif letter["kind"] != "hook":
             refused = read_refused(payload)
             if refused.run_key != read_refused(letter["payload"]).run_key:
                 raise InvalidInput("leave run_key as it is: it keeps the run from being made twice")
@@ -108,6 +108,7 @@ class Resending:
 
     async def _make(self, gate: GateWork, refused: RefusedRun) -> str:
         """Make a run that was refused; return its id. Its trail starts anew."""
+        check_key(refused.partition)
         params = refused.params
         if params is not None:
             params = validate_params(gate.version.spec, params)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from pubsubflow.manager.deferring import Deferring
 from pubsubflow.manager.ledger import EndedTask, Ledger, LiveTask, LoggedEvent, RunWork
 from pubsubflow.manager.versions import Version
 from pubsubflow.model.calls import Timer
@@ -38,7 +39,11 @@ def _moment(seconds: float) -> datetime:
 
 
 class Running:
-    """Changes the runs of one ledger; decides by `model`, writes nothing."""
+    """Changes the runs of one ledger; decides by `model`, writes nothing.
+
+    Attributes:
+        deferring: The half that folds waits.
+    """
 
     def __init__(
         self, ledger: Ledger, *, new_id: Callable[[], UUID], chance: Callable[[], float]
@@ -46,6 +51,7 @@ class Running:
         self._ledger = ledger
         self._new_id = new_id
         self._chance = chance
+        self.deferring = Deferring(ledger, finish=self.finished, hand_out=self._hand_out)
 
     def start(self, number: int, version: Version, info: bytes) -> None:
         """Start a run: hand out the tasks that wait for nothing."""
@@ -68,7 +74,7 @@ class Running:
         if task.state in (TaskState.QUEUED, TaskState.RUNNING):
             task.state = TaskState.RUNNING
             task.worker = message.worker
-            task.started_at = _moment(message.started_at)
+            task.started_at = task.started_at or _moment(message.started_at)
             task.changed = True
 
     def logged(self, message: LogMessage) -> None:
@@ -109,6 +115,9 @@ class Running:
             return
         run = self._ledger.runs[message.run]
         spec = run.version.spec.tasks[message.node]
+        if message.outcome is Outcome.DEFERRED:
+            self.deferring.defer(run, (message.node, message.map_index), task, message)
+            return
         if message.outcome is Outcome.FAILED or message.outcome is Outcome.CRASHED:
             if self._again(run, task, message):
                 return
@@ -153,6 +162,8 @@ class Running:
                 task.chained = True
                 task.worker = chained.worker
                 task.started_at = _moment(chained.ended_at)
+            elif run.version.spec.tasks[key[0]].start is not None:
+                self.deferring.start(run, key, task)
             else:
                 run.dispatch.append(key)
             run.live[key] = task
@@ -167,6 +178,7 @@ class Running:
     def cancel(self, run: RunWork, reason: str, outcome: RunState = RunState.CANCELLED) -> None:
         """End a run at once: its live tasks are cancelled, the others never start."""
         for key, task in list(run.live.items()):
+            self.deferring.stop(run, key, task, cancelled=outcome is RunState.CANCELLED)
             self._remove(run, key, task)
             run.ended_tasks.append(
                 EndedTask(
@@ -194,7 +206,7 @@ class Running:
             return
         if task.attempt != timer.attempt:
             return
-        self._hand_out(run, key, task, task.attempt + 1)
+        self._try_again(run, key, task)
 
     def run_late(self, timer: Timer) -> None:
         """A run has outlived its DAG's timeout."""
@@ -219,7 +231,7 @@ class Running:
         task = run.live.get((message.node, message.map_index))
         if task is None or (task.attempt, task.delivery) != (message.attempt, message.delivery):
             return None
-        return task if task.state is not TaskState.UP_FOR_RETRY else None
+        return task if task.state in (TaskState.QUEUED, TaskState.RUNNING) else None
 
     def _again(self, run: RunWork, task: LiveTask, message: ResultMessage) -> bool:
         """Try a failed attempt again, if its policy says so."""
@@ -248,8 +260,10 @@ class Running:
         )
         if isinstance(verdict, Redeliver):
             self._hand_out(run, key, task, task.attempt)
-        elif verdict.at <= now:
-            self._hand_out(run, key, task, task.attempt + 1)
+            return True
+        self._ledger.retried.append((run.number, *key))
+        if verdict.at <= now:
+            self._try_again(run, key, task)
         else:
             task.state = TaskState.UP_FOR_RETRY
             task.chained, task.worker, task.changed = False, None, True
@@ -257,6 +271,14 @@ class Running:
                 Timer(verdict.at, "retry", run.version.dag, run.number, *key, task.attempt)
             )
         return True
+
+    def _try_again(self, run: RunWork, key: tuple[int, int], task: LiveTask) -> None:
+        """Begin a task's next attempt; one that had not begun waits anew."""
+        begun, task.waiting = task.waiting is None, None
+        self._hand_out(run, key, task, task.attempt + 1)
+        if not begun:
+            run.dispatch.remove(key)
+            self.deferring.start(run, key, task)
 
     def _hand_out(self, run: RunWork, key: tuple[int, int], task: LiveTask, attempt: int) -> None:
         """Hand a task out again, under a delivery that no earlier chain through it had."""
@@ -281,9 +303,9 @@ class Running:
                 *key,
                 task.attempt,
                 _FINAL[message.outcome],
-                message.worker,
+                message.worker or None,
                 task.queued_at,
-                _moment(message.started_at),
+                task.started_at or _moment(message.started_at),
                 _moment(message.ended_at),
                 message.length,
                 message.value or None,

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.manager.cell_keys import WHOLE, cell_keys
 from pubsubflow.manager.consuming import Consuming
-from pubsubflow.manager.inputs import check_key
 from pubsubflow.manager.ledger import CellWork, GateWork, Ledger, LoggedEvent, Start
 from pubsubflow.model.calls import Timer
 from pubsubflow.model.cells import (
@@ -16,7 +16,9 @@ from pubsubflow.model.cells import (
     deadline_due,
     decide,
     new_cell,
+    pending_in,
     set_deadlines,
+    take,
 )
 from pubsubflow.model.conditions import (
     Batch,
@@ -29,33 +31,10 @@ from pubsubflow.model.conditions import (
     ticks,
 )
 from pubsubflow.model.expressions import holds
-from pubsubflow.model.partitions import map_key
 from pubsubflow.model.timetable import next_tick
 
 RERUN = "rerun"
-WHOLE = ""
 INSTANT = 1e-6
-
-
-def cell_keys(gate: GateWork, event: LoggedEvent) -> dict[str, list[tuple[Input, str]]]:
-    """Return the cells that an event touches: key → places with the event's own key there.
-
-    Raises:
-        InvalidInput: Its partition key is missing or of the wrong kind.
-    """
-    schedule = gate.version.schedule
-    places = gate.version.places(event.info.dataset)
-    if schedule is None or schedule.partitioning is None:
-        return {WHOLE: [(place, "") for place in places]}
-    if not event.info.partition:
-        raise InvalidInput("the event has no partition")
-    check_key(event.info.partition)
-    found: dict[str, list[tuple[Input, str]]] = {}
-    for place in places:
-        mapper = schedule.partitioning.mapper(place.uri)
-        for key, own in map_key(mapper, event.info.partition):
-            found.setdefault(key, []).append((place, own))
-    return found
 
 
 class Scheduling:
@@ -268,6 +247,16 @@ class Scheduling:
                 key, cause = f"late:{cell.cell.fired}", "the missing inputs are late"
                 start = self.make(gate, cell.key, key, "dataset", cause)
                 self._fire(gate, cell, firing, self._rounded(cell, start))
+        self._set_deadlines(gate, cell)
+
+    def take_pending(self, gate: GateWork, cell: CellWork, start: Start) -> None:
+        """Give a run that was asked for all that is pending in a cell."""
+        schedule = gate.version.schedule
+        if schedule is None:
+            return
+        cell.changed = True
+        places = take(cell.cell, pending_in(schedule.condition, cell.cell))
+        self._places.consume(gate, cell, places, start)
         self._set_deadlines(gate, cell)
 
     def flush_due(self, gate: GateWork, cell: CellWork) -> None:

@@ -16,11 +16,12 @@ from anyio.abc import TaskStatus
 
 from pubsubflow.bus import STREAM_IN, Bus
 from pubsubflow.bus.puller import ACK_WAIT_SECONDS
-from pubsubflow.errors import MessageRefused, Unavailable
+from pubsubflow.errors import MessageRefused, ServiceStopped, Unavailable
 from pubsubflow.manager.dispatch import Dispatch
 from pubsubflow.manager.ledger import Ledger, LiveTask, RunWork, decode_progress
 from pubsubflow.manager.versions import Versions
 from pubsubflow.manager.vigil import Vigil
+from pubsubflow.model.calls import Calls, LookForEvents
 from pubsubflow.model.messages import GoneMessage, Subjects, TaskMessage, encode
 from pubsubflow.model.states import TaskState
 from pubsubflow.store.database import Database
@@ -46,13 +47,27 @@ class SweeperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class Sweeper:
-    """Sweeps now and then; several may run, what they do is idempotent."""
+    """Sweeps now and then; several may run, what they do is idempotent.
+
+    Args:
+        database: Postgres.
+        bus: NATS.
+        calls: Lets tasks look for events that somebody was about to tell them of; None to leave
+            that to others.
+        settings: See there.
+    """
 
     def __init__(
-        self, *, database: Database, bus: Bus, settings: SweeperSettings | None = None
+        self,
+        *,
+        database: Database,
+        bus: Bus,
+        calls: Calls | None = None,
+        settings: SweeperSettings | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
+        self._calls = calls
         self._settings = settings or SweeperSettings()
         self._versions = Versions(1000)
         self._vigil = Vigil(bus)
@@ -75,19 +90,19 @@ class Sweeper:
                 with anyio.fail_after(30):
                     if await self._sweep_fairly() >= self._settings.tasks:
                         pause = 0  # a whole stream was lost: there is more
-            except (Unavailable, TimeoutError) as error:
+            except (Unavailable, ServiceStopped, TimeoutError) as error:
                 self._vigil.restart()
                 log.debug("sweeper.postponed", reason=str(error))
 
     async def sweep(self) -> int:
         """Sweep once, whatever the circumstances; return how many tasks were published again."""
         await self._bury_workers()
+        await self._look_again()
         return await self._publish_again(self._settings.undelivered_seconds)
 
     async def _sweep_fairly(self) -> int:
         settings, watched = self._settings, self._vigil.seconds
-        async with self._database.connection() as connection:
-            await connection.fetchval("SELECT 1")
+        await self._look_again()
         if watched >= settings.worker_seconds:
             await self._bury_workers()
         unfolded = await self._bus.count_unhandled(STREAM_IN, "managers")
@@ -108,6 +123,16 @@ class Sweeper:
             await self._bus.publish_durable(
                 f"{Subjects.GONE}.0", encode(GoneMessage(row["worker"]))
             )
+
+    async def _look_again(self) -> None:
+        """Let tasks look for events where whoever was to do so is no more."""
+        async with self._database.connection() as connection:
+            overdue = await FoldTransaction(connection).fetch(
+                "find_overdue_looks", self._settings.undelivered_seconds, self._settings.tasks
+            )
+        if overdue and self._calls is not None:
+            log.warning("sweeper.looks_again", tasks=len(overdue))
+            await self._calls.call(LookForEvents(tuple(map(tuple, overdue))))
 
     async def _publish_again(self, undelivered_seconds: float) -> int:
         settings = self._settings

@@ -1,10 +1,12 @@
-"""Writes a ledger: one statement a table, in an order that is the same for every batch."""
+"""Writes a ledger: rare things one by one, then what nearly every batch changes at once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from pubsubflow.manager.ledger import Ledger, RunWork
+from pubsubflow.manager.ledger import Ledger, RunWork, Start
+from pubsubflow.manager.writing_waits import write_waits
 from pubsubflow.model.cells import encode_cell
 from pubsubflow.model.messages import TaskError
 from pubsubflow.model.states import RunState
@@ -12,67 +14,93 @@ from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction
 
 _encode = msgspec.msgpack.Encoder().encode
+_Rows = Sequence[Sequence[Any]]
 
 
 async def write(ledger: Ledger, transaction: FoldTransaction) -> None:
-    """Write all that a ledger holds."""
+    """Write all that a ledger holds, in an order that is the same for every batch."""
     runs = sorted(ledger.runs.values(), key=lambda run: run.number)
-    await _write_events(ledger, transaction)
-    await _write_starts(ledger, transaction)
-    await _write_fates(ledger, transaction)
-    await _write_tasks(runs, transaction)
-    await _write_runs(runs, transaction)
-    await _write_gates(ledger, transaction)
-    await transaction.write(
-        "record_attempts", [(*rest, _fields(error)) for *rest, error in ledger.attempts]
-    )
-    await transaction.write("record_logs", ledger.logs)
-    await transaction.write(
-        "set_timers",
-        [
-            (t.due_at, t.kind, t.dag, t.run, t.node, t.map_index, t.attempt, t.cell)
-            for t in ledger.timers
-        ],
-    )
-    await transaction.write(
-        "record_dead_letters",
-        [
-            (letter.kind, letter.subject, letter.dag, letter.payload, printable(letter.reason))
-            for letter in ledger.dead_letters
-        ],
-    )
-
-
-async def _write_events(ledger: Ledger, transaction: FoldTransaction) -> None:
-    await transaction.write(
-        "record_events",
-        [
-            (
-                event.number,
-                event.event_id,
-                ledger.datasets[event.info.dataset],
-                event.info.extra,
-                event.info.partition,
-                event.info.time,
-                event.info.source,
-                event.run,
-                event.node,
-                event.map_index,
-                "{" + ",".join(map(str, event.trail)) + "}",
-                ledger.now,
-            )
-            for event in ledger.logged
-        ],
-    )
-
-
-async def _write_starts(ledger: Ledger, transaction: FoldTransaction) -> None:
-    """Write runs that were made or admitted, and what they consume."""
     starts = [start for start in ledger.starts.values() if start.refused is None]
-    new = [start for start in starts if not start.stored]
-    await transaction.write(
-        "create_runs",
-        [
+    await _write_starts(starts, ledger, transaction)
+    await _write_fates(ledger, transaction)
+    await write_waits(ledger, transaction)
+    await _rewrite_tasks(runs, transaction)
+    await _write_rest(ledger, transaction)
+    ended = [run for run in runs if run.outcome is not None]
+    timed = [run.number for run in ended if run.version.spec.timeout_seconds is not None]
+    if timed:
+        await transaction.fetch("drop_run_timers", timed)
+    await transaction.write_batch(
+        events=_events(ledger),
+        runs=_new_runs(starts, ledger),
+        run_events=[
+            (start.number, event.number, place) for start in starts for event, place in start.fresh
+        ],
+        removed_tasks=[(run.number, *key) for run in runs for key in run.removed],
+        ended_tasks=_ended_tasks(runs),
+        live_tasks=_live_tasks(runs),
+        opened_runs=[
+            (run.number, run.version.dag, run.version.number, _encode(run.progress), run.info)
+            for run in runs
+            if run.new and run.changed and run.outcome is None
+        ],
+        progressed_runs=[
+            (run.number, _encode(run.progress))
+            for run in runs
+            if run.changed and not run.new and run.outcome is None
+        ],
+        closed_runs=[
+            (run.number, run.outcome, run.error) for run in ended if not _made_here(run, ledger)
+        ],
+        pending=_pending(ledger),
+        cells=[
+            (gate.dag, cell.key, encode_cell(cell.cell), cell.open)
+            for gate in ledger.gates.values()
+            for cell in gate.cells.values()
+            if cell.changed
+        ],
+        gates=[
+            (gate.dag, gate.paused, gate.active, gate.queued, gate.since)
+            for gate in ledger.gates.values()
+            if gate.changed
+        ],
+    )
+
+
+def _made_here(run: RunWork, ledger: Ledger) -> bool:
+    """Whether a run's row is made in this transaction, with its outcome."""
+    start = ledger.starts.get(run.number)
+    return start is not None and not start.stored
+
+
+def _events(ledger: Ledger) -> _Rows:
+    return [
+        (
+            event.number,
+            event.event_id,
+            ledger.datasets[event.info.dataset],
+            event.info.extra,
+            event.info.partition,
+            event.info.time,
+            event.info.source,
+            event.run,
+            event.node,
+            event.map_index,
+            "{" + ",".join(map(str, event.trail)) + "}",
+            ledger.now,
+        )
+        for event in ledger.logged
+    ]
+
+
+def _new_runs(starts: Sequence[Start], ledger: Ledger) -> _Rows:
+    found = []
+    for start in starts:
+        if start.stored:
+            continue
+        run = ledger.runs.get(start.number)
+        ended = run is not None and run.outcome is not None
+        found.append(
             (
                 start.number,
                 start.run_id,
@@ -80,15 +108,72 @@ async def _write_starts(ledger: Ledger, transaction: FoldTransaction) -> None:
                 start.gate.version.number,
                 start.run_key,
                 start.kind,
-                start.state or RunState.QUEUED,
+                run.outcome if run is not None and ended else start.state or RunState.QUEUED,
                 start.params or {},
                 start.logical_time,
                 start.partition,
                 start.cause,
+                run.error if run is not None and ended else None,
             )
-            for start in new
-        ],
-    )
+        )
+    return found
+
+
+def _ended_tasks(runs: Sequence[RunWork]) -> _Rows:
+    return [
+        (
+            run.number,
+            task.node,
+            task.map_index,
+            task.attempt,
+            task.state,
+            task.worker,
+            task.queued_at,
+            task.started_at,
+            task.ended_at,
+            task.length,
+            task.value,
+            _fields(task.error),
+        )
+        for run in runs
+        for task in run.ended_tasks
+    ]
+
+
+def _live_tasks(runs: Sequence[RunWork]) -> _Rows:
+    return [
+        (
+            run.number,
+            *key,
+            task.attempt,
+            task.delivery,
+            task.state,
+            task.chained,
+            task.worker,
+            task.started_at,
+            task.waiting,
+        )
+        for run in runs
+        for key, task in run.live.items()
+        if task.changed and not task.stored
+    ]
+
+
+def _pending(ledger: Ledger) -> _Rows:
+    return [
+        (gate.dag, cell.key, place, event.number)
+        for gate in ledger.gates.values()
+        for cell in gate.cells.values()
+        if cell.changed
+        for place, events in enumerate(cell.fresh)
+        for event in events
+    ]
+
+
+async def _write_starts(
+    starts: Sequence[Start], ledger: Ledger, transaction: FoldTransaction
+) -> None:
+    """Write runs that collected events and start now, or stay in line; take what they consume."""
     await transaction.write(
         "admit_collected",
         [
@@ -114,10 +199,6 @@ async def _write_starts(ledger: Ledger, transaction: FoldTransaction) -> None:
             for cell, place in start.drained
         ],
     )
-    await transaction.write(
-        "record_run_events",
-        [(start.number, event.number, place) for start in starts for event, place in start.fresh],
-    )
 
 
 async def _write_fates(ledger: Ledger, transaction: FoldTransaction) -> None:
@@ -129,84 +210,7 @@ async def _write_fates(ledger: Ledger, transaction: FoldTransaction) -> None:
     )
 
 
-async def _write_gates(ledger: Ledger, transaction: FoldTransaction) -> None:
-    changed = [
-        (gate, cell)
-        for gate in ledger.gates.values()
-        for cell in gate.cells.values()
-        if cell.changed
-    ]
-    await transaction.write(
-        "record_pending",
-        [
-            (gate.dag, cell.key, place, event.number)
-            for gate, cell in changed
-            for place, events in enumerate(cell.fresh)
-            for event in events
-        ],
-    )
-    await transaction.write(
-        "write_cells",
-        [(gate.dag, cell.key, encode_cell(cell.cell), cell.open) for gate, cell in changed],
-    )
-    await transaction.write(
-        "write_gates",
-        [
-            (gate.dag, gate.paused, gate.active, gate.queued, gate.since)
-            for gate in ledger.gates.values()
-            if gate.changed
-        ],
-    )
-
-
-async def _write_tasks(runs: list[RunWork], transaction: FoldTransaction) -> None:
-    await transaction.write(
-        "remove_live_tasks", [(run.number, *key) for run in runs for key in run.removed]
-    )
-    await transaction.write(
-        "record_tasks",
-        [
-            (
-                run.number,
-                task.node,
-                task.map_index,
-                task.attempt,
-                task.state,
-                task.worker,
-                task.queued_at,
-                task.started_at,
-                task.ended_at,
-                task.length,
-                task.value,
-                _fields(task.error),
-            )
-            for run in runs
-            for task in run.ended_tasks
-        ],
-    )
-    await _write_live(runs, transaction)
-
-
-async def _write_live(runs: list[RunWork], transaction: FoldTransaction) -> None:
-    """Write live tasks that are new or have changed."""
-    live = [(run, key, task) for run in runs for key, task in run.live.items() if task.changed]
-    await transaction.write(
-        "queue_tasks",
-        [
-            (
-                run.number,
-                *key,
-                task.attempt,
-                task.delivery,
-                task.state,
-                task.chained,
-                task.worker,
-                task.started_at,
-            )
-            for run, key, task in live
-            if not task.stored
-        ],
-    )
+async def _rewrite_tasks(runs: Sequence[RunWork], transaction: FoldTransaction) -> None:
     await transaction.write(
         "rewrite_tasks",
         [
@@ -220,32 +224,34 @@ async def _write_live(runs: list[RunWork], transaction: FoldTransaction) -> None
                 task.chained,
                 task.worker,
                 task.started_at,
+                task.waiting,
             )
-            for run, key, task in live
-            if task.stored
+            for run in runs
+            for key, task in run.live.items()
+            if task.changed and task.stored
         ],
     )
 
 
-async def _write_runs(runs: list[RunWork], transaction: FoldTransaction) -> None:
-    changed = [run for run in runs if run.changed and run.outcome is None]
+async def _write_rest(ledger: Ledger, transaction: FoldTransaction) -> None:
     await transaction.write(
-        "open_runs",
+        "record_attempts", [(*rest, _fields(error)) for *rest, error in ledger.attempts]
+    )
+    await transaction.write("record_logs", ledger.logs)
+    await transaction.write(
+        "set_timers",
         [
-            (run.number, run.version.dag, run.version.number, _encode(run.progress), run.info)
-            for run in changed
-            if run.new
+            (t.due_at, t.kind, t.dag, t.run, t.node, t.map_index, t.attempt, t.cell)
+            for t in ledger.timers
         ],
     )
     await transaction.write(
-        "write_progress",
-        [(run.number, _encode(run.progress)) for run in changed if not run.new],
+        "record_dead_letters",
+        [
+            (letter.kind, letter.subject, letter.dag, letter.payload, printable(letter.reason))
+            for letter in ledger.dead_letters
+        ],
     )
-    ended = [run for run in runs if run.outcome is not None]
-    await transaction.write("close_runs", [(run.number, run.outcome, run.error) for run in ended])
-    timed = [run.number for run in ended if run.version.spec.timeout_seconds is not None]
-    if timed:
-        await transaction.fetch("drop_run_timers", timed)
 
 
 def _fields(error: TaskError | None) -> dict[str, Any] | None:

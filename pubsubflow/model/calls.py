@@ -15,7 +15,9 @@ class Timer(Struct, frozen=True, array_like=True):
     Attributes:
         kind: `retry` of a task, `run_timeout`; `tick` of a DAG's timetable in slot `node`; `late`:
             the deadline of slot `node` with number `attempt` passes in `cell`; `flush`: the run
-            that collects events in `cell` has waited.
+            that collects events in `cell` has waited; of a deferred task, whose delivery is
+            `attempt`: `wait`: the time for which it waits in slot `cell`; `wait_timeout`;
+            `task_timeout`.
         number: The row's id; 0 for one that is not stored yet.
     """
 
@@ -134,7 +136,7 @@ class Planned(Struct, frozen=True):
 
     Attributes:
         run_id: The run that was made or that exists; None in a dry run.
-        events: Ids of the events it consumes.
+        events: Ids of the events that a replay consumes; a backfill takes what waits for its key.
     """
 
     run_key: str
@@ -157,7 +159,46 @@ class Resend(Struct, frozen=True):
     payload: bytes | None = None
 
 
-Call = PostEvents | StartRun | SetPaused | CancelRun | TimersDue | Replay | Backfill | Resend
+class LookForEvents(Struct, frozen=True):
+    """Let deferred tasks look for the events that they wait for.
+
+    Attributes:
+        places: Run number, node and map index of each.
+    """
+
+    places: tuple[tuple[int, int, int], ...]
+
+
+class KeepLetter(Struct, frozen=True):
+    """Keep what an outsider sent and what could not be done about it as a dead letter.
+
+    Resending such a letter only marks it: whoever asks for that has tried again already.
+
+    Attributes:
+        kind: `hook`: a request to a webhook.
+        subject: Where it was going.
+        payload: JSON that a person may edit.
+        reason: Why it did not get there.
+    """
+
+    kind: str
+    subject: str
+    payload: bytes
+    reason: str
+
+
+Call = (
+    PostEvents
+    | StartRun
+    | SetPaused
+    | CancelRun
+    | TimersDue
+    | Replay
+    | Backfill
+    | Resend
+    | LookForEvents
+    | KeepLetter
+)
 
 
 class Calls(Protocol):

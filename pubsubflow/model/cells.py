@@ -197,10 +197,15 @@ def decide(
 
 def _take(cell: Cell, kind: Literal["run", "skip"], places: Iterable[int]) -> Firing:
     taken = tuple(sorted(places))
-    firing = Firing(kind, taken, sum(cell.places[number].count for number in taken))
-    for number in taken:
+    events = sum(cell.places[number].count for number in taken)
+    return Firing(kind, take(cell, taken), events)
+
+
+def take(cell: Cell, places: Sequence[int]) -> tuple[int, ...]:
+    """Take all that is pending out of places; return those."""
+    for number in places:
         cell.places[number].clear()
-    return firing
+    return tuple(places)
 
 
 def pending_in(condition: Condition, cell: Cell) -> list[int]:

@@ -18,8 +18,21 @@ cel = lazy_module("cel")
 
 
 class _Program(Protocol):
-    def execute(self, context: Mapping[str, Any]) -> Any: ...
+    def execute(self, context: "Mapping[str, Any] | Context") -> Any: ...
     def variables(self) -> list[str]: ...
+
+
+class Context(Protocol):
+    """Values in the interpreter's own form, for several expressions over the same ones."""
+
+    def add_variable(self, name: str, value: Any) -> None:
+        """Add a value; that takes longer than to evaluate an expression."""
+
+
+def make_context() -> Context:
+    """Return an empty context."""
+    context: Context = cel.Context()
+    return context
 
 
 @lru_cache(maxsize=4096)

@@ -64,6 +64,43 @@ class RunInfo(Struct, frozen=True, array_like=True):
     trail: tuple[int, ...] = ()
 
 
+class TaskError(Struct, frozen=True, array_like=True):
+    """Why an attempt failed.
+
+    Attributes:
+        type: The exception's class name.
+        message: One line.
+        traceback: The user's part of it.
+        final: True when no retry can help.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+    final: bool = False
+
+
+class Step(Struct, frozen=True, array_like=True):
+    """Something that a task has done or waited for, as it is recorded.
+
+    Attributes:
+        key: Its place in the task's record: a position counted from 0 for what the function does
+            itself, `~label#digest~n` for what it does side by side, `start` for what a sensor waits
+            for.
+        label: The step's name, or what was waited for; a replay that comes to the key with
+            another label has taken another path.
+        kind: `step` or `wait`.
+        value: Encoded value of a step; encoded tuple of Happening of a wait.
+        error: How it failed, in place of a value.
+    """
+
+    key: str
+    label: str
+    kind: str
+    value: bytes = b""
+    error: TaskError | None = None
+
+
 class TaskMessage(Struct, frozen=True, array_like=True):
     """An order to run one task instance, or a chain of them.
 
@@ -81,7 +118,10 @@ class TaskMessage(Struct, frozen=True, array_like=True):
         indexes: Per factor, which element this instance has.
         chain: Nodes that the runner goes straight on with, in order, each the only thing that
             the one before leads to and needing nothing else.
-        timeouts: Seconds or None for the task itself and each node of `chain`.
+        timeouts: Seconds or None for the task itself and each node of `chain`; what is left of
+            them for a task that has waited.
+        steps: What the task has recorded, in order; None when that is too large to travel along,
+            or may be out of date, and is asked for.
     """
 
     run: int
@@ -99,12 +139,14 @@ class TaskMessage(Struct, frozen=True, array_like=True):
     indexes: tuple[int, ...] = ()
     chain: tuple[int, ...] = ()
     timeouts: tuple[float | None, ...] = (None,)
+    steps: tuple[Step, ...] | None = ()
 
 
 class Outcome(StrEnum):
-    """How an attempt ended."""
+    """How an attempt ended; deferred: it waits, and goes on later."""
 
     SUCCESS = "success"
+    DEFERRED = "deferred"
     SKIPPED = "skipped"
     FAILED = "failed"
     CRASHED = "crashed"
@@ -138,22 +180,6 @@ class PublishedEvent(Struct, frozen=True, array_like=True):
     time: datetime | None = None
 
 
-class TaskError(Struct, frozen=True, array_like=True):
-    """Why an attempt failed.
-
-    Attributes:
-        type: The exception's class name.
-        message: One line.
-        traceback: The user's part of it.
-        final: True when no retry can help.
-    """
-
-    type: str
-    message: str
-    traceback: str = ""
-    final: bool = False
-
-
 class ResultMessage(Struct, frozen=True, array_like=True):
     """How one attempt ended.
 
@@ -167,6 +193,7 @@ class ResultMessage(Struct, frozen=True, array_like=True):
         then: The node that the runner went straight on with, or NO_NODE.
         follow: For a branch, the task ids to follow; for a short circuit `()` to stop.
         published: URIs of which it published events while it ran: they need no plain event.
+        waiting: When it was deferred, the encoded `waits.Waiting`.
     """
 
     run: int
@@ -186,6 +213,7 @@ class ResultMessage(Struct, frozen=True, array_like=True):
     then: int = NO_NODE
     follow: tuple[str, ...] | None = None
     published: tuple[str, ...] = ()
+    waiting: bytes = b""
 
 
 class StartedMessage(Struct, frozen=True, array_like=True):
@@ -217,6 +245,55 @@ class LogMessage(Struct, frozen=True, array_like=True):
     text: str
 
 
+class FiredMessage(Struct, frozen=True, array_like=True):
+    """A trigger has fired, or failed.
+
+    Attributes:
+        trigger: Its number in the store.
+        epoch: Of the lease under which it ran. An event counts under any, an error or the event
+            of a watched dataset only under the present one.
+        sequence: Of a watched dataset, counts its events from 1 on; one that is not above what is
+            stored is there already.
+        run, node, map_index: The deferred task; -1 for a watched dataset.
+        delivery: The deferred task's fence.
+        slot: Which one of the task's waits.
+        payload: Encoded JSON value.
+        id: Identity of what it saw, if it has one.
+        partition, time: Of a watched dataset's event.
+        position: Of a watched dataset, encoded JSON value, kept with the event.
+        error: Why it can never fire; nothing else counts then.
+        reply: Core subject that is told, with nothing, once this is durable.
+    """
+
+    trigger: int
+    epoch: int
+    sequence: int
+    run: int
+    node: int
+    map_index: int
+    delivery: int
+    slot: int
+    payload: bytes = b"\xc0"
+    id: str | None = None
+    partition: str | None = None
+    time: datetime | None = None
+    position: bytes = b"\xc0"
+    error: TaskError | None = None
+    reply: str = ""
+
+
+class TriggersOrder(Struct, frozen=True, array_like=True):
+    """News for triggerers (core subject, best effort).
+
+    Attributes:
+        fresh: Whether there are triggers that nobody runs yet, or that users cancelled.
+        gone: Numbers of triggers that nobody waits for any more: they are to be stopped.
+    """
+
+    fresh: bool
+    gone: tuple[int, ...] = ()
+
+
 class GoneMessage(Struct, frozen=True, array_like=True):
     """A worker is no more: what it owned goes back to the queue."""
 
@@ -240,76 +317,6 @@ class CancelOrder(Struct, frozen=True, array_like=True):
     reason: str = "cancelled"
 
 
-class AskSource(Struct, frozen=True, array_like=True, tag="source"):
-    """Ask a manager for a SourceBundle, from byte `offset` of its encoded form on."""
-
-    hash: str
-    offset: int = 0
-
-
-class AskResult(Struct, frozen=True, array_like=True, tag="result"):
-    """Ask for the result of a node: of one instance, or of all as one list.
-
-    Attributes:
-        map_index: An instance, or None for all of a mapped node; NOT_MAPPED for a plain one.
-        element: Ask for one element of a list result only.
-        offset: Bytes already received; answers come in pieces.
-    """
-
-    run: int
-    node: int
-    map_index: int | None = NOT_MAPPED
-    element: int | None = None
-    offset: int = 0
-
-
-class AskEvents(Struct, frozen=True, array_like=True, tag="events"):
-    """Ask for the events that a run consumed, from `offset` on."""
-
-    run: int
-    offset: int = 0
-
-
-class Lease(StrEnum):
-    """What a manager says of a task that comes again to a worker.
-
-    FREE: it is still to be run. VOID: it is over, or handed out anew. TAKEN: another worker that
-    lives runs it.
-    """
-
-    FREE = "free"
-    VOID = "void"
-    TAKEN = "taken"
-
-
-class AskLease(Struct, frozen=True, array_like=True, tag="lease"):
-    """Ask whether to run a task that was delivered before; the answer is an encoded Lease."""
-
-    run: int
-    node: int
-    map_index: int
-    attempt: int
-    delivery: int
-    worker: str
-
-
-Ask = AskSource | AskResult | AskEvents | AskLease
-
-
-class Piece(Struct, frozen=True, array_like=True):
-    """A part of an answer.
-
-    Attributes:
-        data: Bytes from the asked offset on; for events an encoded tuple of EventInfo.
-        total: Length of the whole (bytes, or number of events).
-        error: One line when the question has no answer.
-    """
-
-    data: bytes
-    total: int
-    error: str | None = None
-
-
 class NewEvent(Struct, frozen=True):
     """An event from outside, before it has an id (JSON body of `POST …/datasets/events`)."""
 
@@ -331,13 +338,14 @@ decode_published = msgspec.msgpack.Decoder(PublishedEvent).decode
 decode_result = msgspec.msgpack.Decoder(ResultMessage).decode
 decode_started = msgspec.msgpack.Decoder(StartedMessage).decode
 decode_log = msgspec.msgpack.Decoder(LogMessage).decode
+decode_fired = msgspec.msgpack.Decoder(FiredMessage).decode
+decode_triggers_order = msgspec.msgpack.Decoder(TriggersOrder).decode
+decode_step = msgspec.msgpack.Decoder(Step).decode
+decode_steps = msgspec.msgpack.Decoder(tuple[Step, ...]).decode
 decode_gone = msgspec.msgpack.Decoder(GoneMessage).decode
 decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
 decode_cancel = msgspec.msgpack.Decoder(CancelOrder).decode
 decode_run_info = msgspec.msgpack.Decoder(RunInfo).decode
-decode_ask = msgspec.msgpack.Decoder(Ask).decode
-decode_lease = msgspec.msgpack.Decoder(Lease).decode
-decode_piece = msgspec.msgpack.Decoder(Piece).decode
 
 
 class Subjects:
@@ -348,10 +356,12 @@ class Subjects:
     LOG = "psf.in.log"
     GONE = "psf.in.gone"
     EVENT = "psf.in.event"
+    FIRED = "psf.in.fired"
     HEARTBEAT = "psf.hb.worker"
     CANCEL = "psf.ctl.cancel"
     DAGS_CHANGED = "psf.ctl.dags"
     TIMERS_CHANGED = "psf.ctl.timers"
+    TRIGGERS = "psf.ctl.triggers"
     ASK = "psf.req.ask"
     LIVE_LOG = "psf.log"
 

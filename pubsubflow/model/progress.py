@@ -208,7 +208,7 @@ class _Advance:
 
     def _start(self, task: TaskSpec) -> bool:
         entry = self._progress.nodes[task.node]
-        if task.kind == "empty":
+        if task.kind == "empty" and task.start is None:
             self._settle(task.node, TaskState.SUCCESS)
             return True
         if not task.mapped:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from pubsubflow.model.conditions import Schedule
+from pubsubflow.model.hooks import HookSpec
+from pubsubflow.model.waits import Waiting
 
 LONGEST_CHAIN = 64
 
@@ -77,6 +79,9 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
         outlets: URIs of the datasets that get an event when the task succeeds.
         outlet_patterns: Patterns of further datasets that the task may emit events of.
         queue: Name of the workers' queue.
+        start: What must happen after the task could start and before anything of it runs, under
+            the key `waits.START`, with relative times. Of kind `empty`, the task's result is the
+            payload of what happened.
     """
 
     node: int
@@ -99,6 +104,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     operator: str = "task"
     doc: str | None = None
     line: int | None = None
+    start: Waiting | None = None
 
     @property
     def mapped(self) -> bool:
@@ -180,6 +186,7 @@ class Plan:
 def _continues(task: TaskSpec, follower: TaskSpec) -> bool:
     return (
         task.role == "task"
+        and follower.start is None
         and not (task.mapped or follower.mapped)
         and follower.upstream == (task.node,)
         and follower.kind == task.kind
@@ -192,12 +199,19 @@ def _continues(task: TaskSpec, follower: TaskSpec) -> bool:
 
 
 class DatasetSpec(Struct, frozen=True, omit_defaults=True):
-    """A dataset as a file declares it."""
+    """A dataset as a file declares it.
+
+    Attributes:
+        watch_name: Entry point of the trigger whose events are the dataset's.
+        watch_data: That trigger, encoded.
+    """
 
     uri: str
     name: str | None = None
     group: str | None = None
     extra: dict[str, Any] = {}
+    watch_name: str | None = None
+    watch_data: bytes = b""
 
 
 class SourceBundle(Struct, frozen=True):
@@ -231,3 +245,4 @@ class LoadedFile(Struct, frozen=True):
     error: str | None = None
     traceback: str | None = None
     seconds: float = 0.0
+    hooks: tuple[HookSpec, ...] = ()

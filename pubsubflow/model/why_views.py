@@ -185,8 +185,9 @@ class DeadLetterView(Struct, frozen=True, kw_only=True):
     """What could not be done, kept for a person.
 
     Attributes:
-        kind: `message` of the bus; a run that was not made: `params` that do not fit, `loop`.
-        subject: Where it was going: a subject of the bus, or a DAG.
+        kind: `message` of the bus; a run that was not made: `params` that do not fit, `loop`;
+            `hook`: a request to a webhook that could not become an event.
+        subject: Where it was going: a subject of the bus, a DAG or a webhook.
         size: Of its payload, in bytes.
         resent_at: When it was sent again, if it was.
     """

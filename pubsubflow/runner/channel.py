@@ -5,7 +5,7 @@ import socket
 import threading
 from collections import deque
 
-from pubsubflow.model.messages import Piece, decode_piece
+from pubsubflow.model.questions import Piece, decode_piece
 from pubsubflow.runner.frames import FrameDecoder, send_frame
 from pubsubflow.runner.protocol import ANSWER, NUMBERED, Question, question_frame
 

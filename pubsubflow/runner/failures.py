@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pubsubflow
-from pubsubflow.errors import DefinitionError, TaskFailed, TaskSkipped
+from pubsubflow.authoring.journal import TaskLost
+from pubsubflow.errors import DefinitionError, ReplayMismatch, TaskFailed, TaskSkipped
 from pubsubflow.model.messages import Outcome, TaskError
 
 _MAX_MESSAGE_CHARACTERS = 2_000
@@ -21,11 +22,13 @@ def outcome_of(error: BaseException) -> tuple[Outcome, TaskError]:
     name = type(error).__name__
     if isinstance(error, TaskSkipped):
         return Outcome.SKIPPED, TaskError(name, first[:_MAX_MESSAGE_CHARACTERS])
+    if isinstance(error, TaskLost):
+        return Outcome.CANCELLED, TaskError("LeaseLost", first, final=True)
     return Outcome.FAILED, TaskError(
         type=name,
         message=(first or name)[:_MAX_MESSAGE_CHARACTERS],
         traceback=users_traceback(error),
-        final=isinstance(error, TaskFailed | DefinitionError),
+        final=isinstance(error, TaskFailed | DefinitionError | ReplayMismatch),
     )
 
 

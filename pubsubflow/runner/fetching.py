@@ -1,21 +1,27 @@
-"""Fetches what is too large to travel along, piece by piece; hands over events."""
+"""Fetches what is too large to travel along, piece by piece; hands over events and steps."""
 
-from collections.abc import Generator
+import time
+from collections.abc import Awaitable, Callable, Generator
 from typing import TypeVar
 
+import anyio
 import msgspec
 
-from pubsubflow.errors import Unavailable
-from pubsubflow.model.messages import AskEvents, AskResult, EventInfo, Piece, PublishedEvent
+from pubsubflow.errors import LeaseLost, Unavailable
+from pubsubflow.model.messages import EventInfo, PublishedEvent, Step, decode_step
+from pubsubflow.model.questions import LOST, AskEvents, AskResult, AskSteps, Piece, RecordStep
 from pubsubflow.runner.protocol import Question
+
+_PAUSE_SECONDS = 0.02
+_ROW_SECONDS = 10.0
 
 Answer = TypeVar("Answer")
 Questions = Generator[Question, Piece, Answer]
 _decode_events = msgspec.msgpack.Decoder(tuple[EventInfo, ...]).decode
 
 
-def result_pieces(question: AskResult) -> Questions[bytes]:
-    """Yield questions until the whole encoded result is here, and return it.
+def result_pieces(question: AskResult | AskSteps) -> Questions[bytes]:
+    """Yield questions until the whole encoded result, or record, is here, and return it.
 
     Raises:
         Unavailable: No manager answers, or there is no such result.
@@ -52,6 +58,29 @@ def publication(event: PublishedEvent) -> Questions[None]:
     piece = yield event
     if piece.error is not None:
         raise Unavailable(f"the event was not published: {piece.error}")
+
+
+async def recorded(ask: Callable[[Question], Awaitable[Piece]], question: RecordStep) -> Step:
+    """Ask for a step to be recorded until there is an answer, and return what is recorded.
+
+    The row of a task in a chain exists only when the result of the one before is folded.
+
+    Raises:
+        LeaseLost: The task is somebody else's by now.
+        Unavailable: No manager answers.
+    """
+    give_up_at = time.monotonic() + _ROW_SECONDS
+    while True:
+        piece = await ask(question)
+        if piece.error is not None and piece.error.startswith(LOST):
+            raise LeaseLost(piece.error.removeprefix(LOST))
+        if _good(piece).total:
+            return decode_step(piece.data)
+        if time.monotonic() > give_up_at:
+            raise Unavailable(
+                f"step {question.step.label!r} was not recorded: no manager knows of the task yet"
+            )
+        await anyio.sleep(_PAUSE_SECONDS)
 
 
 def _good(piece: Piece) -> Piece:

@@ -137,6 +137,8 @@ class ForkServer:
     async def start(cls, *, preload: Sequence[str] = PRELOAD) -> AsyncIterator[Self]:
         """Run a fork server for the length of the context; its children end with it.
 
+        It gets ready by the side: a fork waits until it is.
+
         Args:
             preload: Modules that are imported once, before all forks. They must start no thread.
 
@@ -145,7 +147,7 @@ class ForkServer:
         """
         server = cls(preload)
         async with anyio.create_task_group() as group:
-            await group.start(server._supervise)
+            group.start_soon(server._supervise)
             try:
                 yield server
             finally:
@@ -193,15 +195,13 @@ class ForkServer:
             await self._changed.wait()
         return self._zygote
 
-    async def _supervise(
-        self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def _supervise(self) -> None:
         failures = 0
         while failures < _FAILED_STARTS:
             zygote = _Zygote.spawn(self._preload)
             try:
                 async with anyio.create_task_group() as group:
-                    group.start_soon(self._announce, zygote, task_status)
+                    group.start_soon(self._announce, zygote)
                     await zygote.watch()
                     group.cancel_scope.cancel()
             finally:
@@ -210,11 +210,9 @@ class ForkServer:
             log.warning("forkserver.zygote_lost", failed_starts=failures)
         raise ServiceStopped("forkserver")
 
-    async def _announce(self, zygote: _Zygote, task_status: anyio.abc.TaskStatus[None]) -> None:
+    async def _announce(self, zygote: _Zygote) -> None:
         """Let forks go on once the zygote is ready."""
         await zygote.ready.wait()
-        first, self._zygote = self._zygote is None, zygote
+        self._zygote = zygote
         self._changed.set()
         self._changed = anyio.Event()
-        if first:
-            task_status.started()

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, cast
@@ -14,18 +15,20 @@ import anyio.to_thread
 from pubsubflow.model.messages import (
     EventInfo,
     Outcome,
-    Piece,
     PublishedEvent,
+    Step,
     TaskError,
-    decode_piece,
     decode_task,
 )
+from pubsubflow.model.questions import Piece, decode_piece
 from pubsubflow.runner.catalog import Catalog, KnownDag
+from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.fetching import (
     Answer,
     Questions,
     event_pieces,
     publication,
+    recorded,
     result_pieces,
 )
 from pubsubflow.runner.link import Link
@@ -169,10 +172,11 @@ class LoopRunner:
             work.halted = self._draining or work.halted
             return work.succeed(call, value)
         except BaseException as error:
-            ours = job.cancelled or self._group.cancel_scope.cancel_called
-            ours = ours or (scope is not None and scope.cancel_called)
-            if ours and isinstance(error, anyio.get_cancelled_exc_class()):
-                raise
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                if self._group.cancel_scope.cancel_called:
+                    raise
+                if job.cancelled or (scope is not None and scope.cancel_called):
+                    return None  # gather() raises ones that the scope would not know as its own
             return work.fail(error)
 
     async def _known(self, work: Work) -> KnownDag:
@@ -232,14 +236,18 @@ class LoopRunner:
     def _flush(self, output: TaskOutput) -> None:
         self._say_output(output, output.take())
 
+    async def ask(self, question: Question) -> Piece:
+        """Ask a question; the tasks beside go on."""
+        answer: asyncio.Future[Piece] = self._loop.create_future()
+        self._link.post(self._question(question, answer))
+        return await answer
+
     async def gather(self, questions: Questions[Answer]) -> Answer:
         """Ask one question after the other until there is an answer."""
         try:
             question: Question = next(questions)
             while True:
-                answer: asyncio.Future[Piece] = self._loop.create_future()
-                self._link.post(self._question(question, answer))
-                question = questions.send(await answer)
+                question = questions.send(await self.ask(question))
         except StopIteration as stop:
             return cast("Answer", stop.value)
 
@@ -302,3 +310,15 @@ class _Host:
     async def apublish(self, event: PublishedEvent) -> None:
         """Hand an event over and wait until it is stored; the tasks beside it go on."""
         await self._runner.gather(publication(event))
+
+    def now(self) -> float:
+        """Return the time in seconds since 1970."""
+        return time.time()
+
+    async def record(self, step: Step) -> Step:
+        """Have a step recorded and return what is; the tasks beside it go on."""
+        return await recorded(self._runner.ask, self._work.step(step))
+
+    def describe(self, error: Exception) -> TaskError:
+        """Say why a step failed."""
+        return outcome_of(error)[1]

@@ -26,7 +26,8 @@ import struct
 
 from msgspec import Struct
 
-from pubsubflow.model.messages import Ask, PublishedEvent, encode
+from pubsubflow.model.messages import PublishedEvent, encode
+from pubsubflow.model.questions import Ask
 
 TASK, SOURCE, ANSWER, CANCEL, DRAIN = b"TSACD"
 RESULT, LOG, QUESTION, PUBLISH = b"RLQP"

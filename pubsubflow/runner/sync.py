@@ -4,13 +4,15 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any, TextIO, cast
 
-from pubsubflow.model.messages import EventInfo, PublishedEvent, decode_task
+from pubsubflow.model.messages import EventInfo, PublishedEvent, Step, TaskError, decode_task
 from pubsubflow.runner.catalog import Catalog, KnownDag
 from pubsubflow.runner.channel import Channel
+from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.fetching import (
     Answer,
     Questions,
@@ -151,6 +153,18 @@ class _Host:
     async def apublish(self, event: PublishedEvent) -> None:
         """Do the same; nothing else runs here meanwhile."""
         self.publish(event)
+
+    def now(self) -> float:
+        """Return the time in seconds since 1970."""
+        return time.time()
+
+    async def record(self, step: Step) -> Step:
+        """Plain tasks have no steps."""
+        raise NotImplementedError(f"step {step.label!r} of a plain task")
+
+    def describe(self, error: Exception) -> TaskError:
+        """Say why a step failed."""
+        return outcome_of(error)[1]
 
     def gather(self, questions: Questions[Answer]) -> Answer:
         """Ask one question after the other until there is an answer."""

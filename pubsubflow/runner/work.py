@@ -1,7 +1,7 @@
 """One task message being worked on: which node runs, what it gets, what it gave."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,23 +10,28 @@ from msgspec import Raw
 from pubsubflow.authoring import results
 from pubsubflow.authoring.context import Host
 from pubsubflow.authoring.execute import Call, bind, finish
+from pubsubflow.authoring.journal import TaskDeferred
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.messages import (
     NO_NODE,
     NOT_MAPPED,
-    AskResult,
     Outcome,
     ResultMessage,
     RunInfo,
+    Step,
     TaskError,
     TaskMessage,
     decode_run_info,
+    decode_steps,
     encode,
 )
+from pubsubflow.model.questions import AskResult, AskSteps, RecordStep
+from pubsubflow.model.waits import encode_waiting
 from pubsubflow.runner.catalog import KnownDag
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.protocol import RESULT, RESULT_HEAD, RunnerSettings
 
+RECORD = "~record"
 _decode_value = msgspec.msgpack.Decoder().decode
 
 
@@ -34,12 +39,12 @@ class Missing(NamedTuple):
     """Something that did not travel along.
 
     Attributes:
-        place: Node of an input, or name of a factor.
+        place: Node of an input, name of a factor, or RECORD.
         question: What to ask for.
     """
 
     place: int | str
-    question: AskResult
+    question: AskResult | AskSteps
 
 
 class Work:
@@ -87,7 +92,9 @@ class Work:
         if self._position:
             return []
         message = self.message
-        found = [
+        address = message.run, message.node, message.map_index
+        found = [] if message.steps is not None else [Missing(RECORD, AskSteps(*address))]
+        found += [
             Missing(node, self.question(known, node))
             for node in known.inputs[self.node]
             if node not in message.inputs
@@ -120,7 +127,10 @@ class Work:
         if self._position:
             inputs = {self.after: results.decode(self._value)}
             return bind(known.dag, self.node, info=self._info, attempt=1, host=host, inputs=inputs)
-        more = {place: _decode_value(data) for place, data in fetched.items()}
+        more = {place: _decode_value(data) for place, data in fetched.items() if place != RECORD}
+        steps: Sequence[Step] | None = message.steps
+        if steps is None:
+            steps = decode_steps(fetched[RECORD])
         return bind(
             known.dag,
             self.node,
@@ -131,7 +141,23 @@ class Work:
             elements=_values(message.elements, more, str),
             indexes=message.indexes,
             map_index=message.map_index,
+            steps=steps,
         )
+
+    def step(self, step: Step) -> RecordStep:
+        """Return what asks for a step of the node that runs now to be recorded.
+
+        Raises:
+            DefinitionError: Its value is too large to travel.
+        """
+        question = RecordStep(*self._fence(), step)
+        size, limit = len(encode(question)), self._settings.max_result_bytes
+        if size > limit:
+            raise DefinitionError(
+                f"what step {step.label!r} returned has {size:,} bytes and {limit:,} fit; "
+                "write it to storage and return where it is"
+            )
+        return question
 
     def succeed(self, call: Call, value: Any) -> bytes:
         """Return the result frame, and go on to the next node unless the chain ends here.
@@ -166,24 +192,20 @@ class Work:
         return frame
 
     def fail(self, error: BaseException) -> bytes:
-        """Return the result frame of an attempt that raised."""
+        """Return the result frame of an attempt that raised, or waits."""
+        if isinstance(error, TaskDeferred):
+            return self.end(Outcome.DEFERRED, None, waiting=encode_waiting(error.waiting))
         return self.end(*outcome_of(error))
 
-    def end(self, outcome: Outcome, error: TaskError | None) -> bytes:
+    def end(self, outcome: Outcome, error: TaskError | None, **facts: Any) -> bytes:
         """Return the frame of a result that ends the chain."""
         self.halted = True
         head = RESULT_HEAD.pack(RESULT, self.number, self.node, NO_NODE)
-        return head + encode(self._result(outcome, error=error))
+        return head + encode(self._result(outcome, error=error, **facts))
 
     def _result(self, outcome: Outcome, **facts: Any) -> ResultMessage:
-        message = self.message
-        first = self._position == 0
         return ResultMessage(
-            message.run,
-            self.node,
-            message.map_index if first else NOT_MAPPED,
-            message.attempt if first else 1,
-            message.delivery,
+            *self._fence(),
             self._settings.worker,
             outcome,
             self._started_at,
@@ -191,6 +213,13 @@ class Work:
             after=self.after,
             **facts,
         )
+
+    def _fence(self) -> tuple[int, int, int, int, int]:
+        """Return run, node, map index, attempt and delivery of the node that runs now."""
+        message = self.message
+        if self._position:
+            return message.run, self.node, NOT_MAPPED, 1, message.delivery
+        return message.run, self.node, message.map_index, message.attempt, message.delivery
 
 
 def _values(

@@ -5,9 +5,11 @@ from typing import NamedTuple
 import asyncpg
 import msgspec
 
-from pubsubflow.model.messages import AskLease, EventInfo
+from pubsubflow.errors import LeaseLost
+from pubsubflow.model.messages import EventInfo, Step, TaskError
+from pubsubflow.model.questions import AskLease, RecordStep
 from pubsubflow.model.structure import DagSpec
-from pubsubflow.store.database import Database
+from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.queries import SQL
 
 _decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
@@ -56,6 +58,49 @@ class Asked:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["read_lease"], *fence)
         return None if row is None else Holder(*row)
+
+    async def steps(self, run: int, node: int, map_index: int) -> list[Step]:
+        """Return what a task has recorded, in order."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["read_steps"], run, node, map_index)
+        return [step_of(row) for row in rows]
+
+    async def record(self, ask: RecordStep) -> Step | None:
+        """Record a step and return what stands in the record; None when the row is to come.
+
+        Raises:
+            LeaseLost: The fence is void: somebody else runs the task, or nobody.
+        """
+        recorded: list[Step | None] = []
+
+        async def record(connection: Connection) -> None:
+            recorded[:] = [await self._record(ask, connection)]
+
+        await self._database.in_transaction(record)
+        return recorded[0]
+
+    @staticmethod
+    async def _record(ask: RecordStep, connection: Connection) -> Step | None:
+        place = (ask.run, ask.node, ask.map_index)
+        if await connection.fetchval(SQL["hold_run"], ask.run) is None:
+            raise LeaseLost("the run has ended")
+        fence = await connection.fetchrow(SQL["read_fence"], *place)
+        if fence is None and not await connection.fetchval(SQL["is_task_done"], *place):
+            return None
+        if fence is None or tuple(fence) != (ask.attempt, ask.delivery):
+            raise LeaseLost("the task was handed out anew, or has ended")
+        step = ask.step
+        row = await connection.fetchrow(
+            SQL["record_step"], *place, step.key, step.label, step.kind, step.value,
+            None if step.error is None else msgspec.structs.asdict(step.error),
+        )  # fmt: skip
+        return None if row is None else step_of(row)
+
+
+def step_of(row: asyncpg.Record) -> Step:
+    """Return a row of the record."""
+    error = None if row["error"] is None else TaskError(**row["error"])
+    return Step(row["key"], row["label"], row["kind"], row["value"], error)
 
 
 def _event(row: asyncpg.Record) -> EventInfo:

@@ -14,7 +14,9 @@ from pubsubflow.model.structure import DagSpec, LoadedFile
 from pubsubflow.model.timetable import next_tick
 from pubsubflow.store.carrying import carry
 from pubsubflow.store.database import Connection, Database
+from pubsubflow.store.hooks import drop_hooks, save_hooks
 from pubsubflow.store.queries import SQL
+from pubsubflow.store.watches import drop_watches, save_watches
 
 log = structlog.get_logger()
 
@@ -32,6 +34,7 @@ class Catalog:
     Args:
         database: Postgres.
         timers_changed: Called after a commit that may have set timers.
+        dags_changed: Called after every commit.
         now: The time.
     """
 
@@ -40,10 +43,12 @@ class Catalog:
         database: Database,
         *,
         timers_changed: Callable[[], None] = lambda: None,
+        dags_changed: Callable[[], None] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._timers_changed = timers_changed
+        self._dags_changed = dags_changed
         self._now = now
 
     async def known(self) -> dict[str, str]:
@@ -57,10 +62,12 @@ class Catalog:
         await self._database.in_transaction(partial(_save, files=files, now=self._now()))
         if any(spec.schedule is not None for file in files for spec in file.dags):
             self._timers_changed()
+        self._dags_changed()
 
     async def remove(self, files: Sequence[str]) -> None:
         """Record that files are gone: their DAGs start no run any more."""
         await self._database.in_transaction(partial(_remove, files=files))
+        self._dags_changed()
 
 
 async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: datetime) -> None:
@@ -69,6 +76,8 @@ async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: dat
     good = [file for file in files if file.error is None]
     specs = [spec for file in good for spec in file.dags]
     await _save_datasets(connection, good, specs)
+    await save_hooks(connection, good)
+    await save_watches(connection, good)
     await _put_in_force(connection, specs, now)
     await connection.execute(
         SQL["retire_missing_dags"],
@@ -80,6 +89,8 @@ async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: dat
 async def _remove(connection: Connection, *, files: Sequence[str]) -> None:
     await connection.execute(SQL["lock_catalog"])
     await connection.execute(SQL["remove_files"], list(files))
+    await drop_hooks(connection, files)
+    await drop_watches(connection, files)
     await connection.execute(SQL["retire_missing_dags"], list(files), [])
 
 
@@ -100,7 +111,7 @@ async def _save_files(connection: Connection, files: Sequence[LoadedFile]) -> No
 
 
 async def _save_datasets(
-    connection: Connection, files: Iterable[LoadedFile], specs: Iterable[DagSpec]
+    connection: Connection, files: Sequence[LoadedFile], specs: Iterable[DagSpec]
 ) -> None:
     declared = {dataset.uri: dataset for file in files for dataset in file.datasets}
     if declared:
@@ -113,6 +124,7 @@ async def _save_datasets(
             [dataset.extra for dataset in rows],
         )
     uris = {uri for spec in specs for task in spec.tasks for uri in task.outlets}
+    uris.update(hook.dataset for file in files for hook in file.hooks)
     uris.update(place.uri for spec in specs for place in _places(spec) if not place.pattern)
     if uris:
         await connection.fetch(SQL["name_datasets"], sorted(uris))

@@ -2,12 +2,14 @@
 
 from pubsubflow.model.views import WorkerView
 from pubsubflow.store.database import Database
+from pubsubflow.store.hooks import ReadHooks
 from pubsubflow.store.queries import SQL
 from pubsubflow.store.read_dags import ReadDags
 from pubsubflow.store.read_datasets import ReadDatasets
 from pubsubflow.store.read_letters import ReadLetters
 from pubsubflow.store.read_runs import ReadRuns
 from pubsubflow.store.read_tasks import ReadTasks
+from pubsubflow.store.read_triggers import ReadTriggers
 from pubsubflow.store.read_waiting import ReadWaiting
 from pubsubflow.store.specs import Specs
 
@@ -22,6 +24,8 @@ class Reading:
         datasets: About datasets and events.
         waiting: About what DAGs still wait for.
         letters: About what could not be done.
+        hooks: Webhooks.
+        triggers: About what is waited for.
     """
 
     def __init__(self, database: Database) -> None:
@@ -33,6 +37,8 @@ class Reading:
         self.datasets = ReadDatasets(database, specs)
         self.waiting = ReadWaiting(database, specs)
         self.letters = ReadLetters(database)
+        self.hooks = ReadHooks(database)
+        self.triggers = ReadTriggers(database, specs)
 
     async def workers(self) -> list[WorkerView]:
         """Return the workers that have not said farewell."""

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 from pubsubflow.authoring.inprocess import LogLine, RunResult, TaskResult
 from pubsubflow.testing.clock import JumpingClock, VirtualClock
 from pubsubflow.testing.events import event
-from pubsubflow.testing.triggers import first_events
+from pubsubflow.testing.triggers import (
+    RunningTrigger,
+    TrialContext,
+    carried,
+    first_events,
+    running,
+)
 
 if TYPE_CHECKING:
     from pubsubflow.testing.simulation import SimulatedRun, simulate
@@ -15,11 +21,15 @@ __all__ = [
     "JumpingClock",
     "LogLine",
     "RunResult",
+    "RunningTrigger",
     "SimulatedRun",
     "TaskResult",
+    "TrialContext",
     "VirtualClock",
+    "carried",
     "event",
     "first_events",
+    "running",
     "simulate",
 ]
 

@@ -11,15 +11,18 @@ from msgspec import Struct
 
 from pubsubflow.authoring.context import Host
 from pubsubflow.authoring.execute import Call, Finished, bind, finish
+from pubsubflow.authoring.journal import TaskDeferred
 from pubsubflow.model.messages import (
     NOT_MAPPED,
     EventInfo,
     Outcome,
     PublishedEvent,
+    Step,
     TaskError,
     decode_run_info,
 )
 from pubsubflow.model.structure import TaskSpec
+from pubsubflow.model.waits import Waiting
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.output import TaskOutput
 from pubsubflow.testing.given import Given
@@ -32,12 +35,14 @@ class Ended(Struct, frozen=True):
     Attributes:
         finished: What the task gave, after a success.
         exception: What it raised, as it is; None after a success.
+        waiting: What it waits for, when it was deferred.
     """
 
     outcome: Outcome
     finished: Finished | None = None
     error: TaskError | None = None
     exception: BaseException | None = None
+    waiting: Waiting | None = None
 
 
 Publish = Callable[[PublishedEvent], None]
@@ -57,6 +62,27 @@ class Instance(Struct, frozen=True):
     indexes: tuple[int, ...] = ()
 
 
+class Turn(Struct, frozen=True):
+    """One run of a task's function: an attempt has one more than it has waits.
+
+    Attributes:
+        attempt: Counted from 1.
+        output: Takes what it prints.
+        publish: Takes the events that it publishes.
+        now: Returns the time in seconds since 1970.
+        steps: What it has recorded; grows.
+        seconds: What is left of its timeout.
+    """
+
+    instance: Instance
+    attempt: int
+    output: TaskOutput
+    publish: Publish
+    now: Callable[[], float]
+    steps: list[Step]
+    seconds: float | None
+
+
 class Attempts:
     """Runs attempts: async ones side by side, the others one at a time.
 
@@ -72,58 +98,41 @@ class Attempts:
         self._run_sync = run_sync
         self._lane = anyio.Lock()
 
-    async def run(
-        self, instance: Instance, attempt: int, output: TaskOutput, publish: Publish
-    ) -> Ended:
-        """Run one attempt and tell how it ended.
-
-        Args:
-            instance: What to run.
-            attempt: Counted from 1.
-            output: Takes what it prints.
-            publish: Takes the events that it publishes.
-        """
-
-        def prepare() -> Call:
-            return self._bind(instance, attempt, output, publish)
-
-        if instance.task.kind == "async":
-            return await self._alongside(instance, output, prepare)
+    async def run(self, turn: Turn) -> Ended:
+        """Run a task's function and tell how it ended."""
+        if turn.instance.task.kind == "async":
+            return await self._alongside(turn)
         async with self._lane:
-            return await self._run_sync(lambda: self._alone(instance, output, prepare))
+            return await self._run_sync(lambda: self._alone(turn))
 
-    def _alone(self, instance: Instance, output: TaskOutput, prepare: Callable[[], Call]) -> Ended:
+    def _alone(self, turn: Turn) -> Ended:
         """Run a plain task; one that outlasts its timeout is not stopped, but has failed."""
         began = time.monotonic()
-        with self._capture.writing(output, alone=True):
+        with self._capture.writing(turn.output, alone=True):
             try:
-                call = prepare()
+                call = self._bind(turn)
                 ended = _succeeded(call, call.run())
             except BaseException as error:  # noqa: BLE001 - the task's, kept in the result
                 ended = _failed(error)
-        seconds = instance.task.timeout_seconds
-        late = seconds is not None and time.monotonic() - began > seconds
-        return _timed_out(seconds) if late else ended
+        late = turn.seconds is not None and time.monotonic() - began > turn.seconds
+        return timed_out(turn.instance.task) if late else ended
 
-    async def _alongside(
-        self, instance: Instance, output: TaskOutput, prepare: Callable[[], Call]
-    ) -> Ended:
-        seconds = instance.task.timeout_seconds
-        ended = _timed_out(seconds)
-        with self._capture.writing(output), anyio.CancelScope() as scope:
-            if seconds is not None:
-                scope.deadline = anyio.current_time() + seconds
+    async def _alongside(self, turn: Turn) -> Ended:
+        ended = timed_out(turn.instance.task)
+        with self._capture.writing(turn.output), anyio.CancelScope() as scope:
+            if turn.seconds is not None:
+                scope.deadline = anyio.current_time() + turn.seconds
             try:
-                call = prepare()
+                call = self._bind(turn)
                 ended = _succeeded(call, await call.run())
             except BaseException as error:
-                if _is_cancelled(error):
+                if _is_cancelled(error) and not scope.cancel_called:
                     raise
                 ended = _failed(error)
-        return _timed_out(seconds) if scope.cancel_called else ended
+        return timed_out(turn.instance.task) if scope.cancel_called else ended
 
-    def _bind(self, instance: Instance, attempt: int, output: TaskOutput, publish: Publish) -> Call:
-        given = self._given
+    def _bind(self, turn: Turn) -> Call:
+        given, instance = self._given, turn.instance
         info = decode_run_info(given.info)
         task = given.spec.tasks[instance.task.node]
         inputs = {node: given.values.input(node) for node in task.inputs}
@@ -136,32 +145,26 @@ class Attempts:
             given.dag,
             task.node,
             info=info,
-            attempt=attempt,
-            host=_Host(given, output, info.events or (), publish),
+            attempt=turn.attempt,
+            host=_Host(given, turn, info.events or ()),
             inputs=inputs,
             elements=elements,
             indexes=instance.indexes,
             map_index=instance.map_index,
+            steps=turn.steps,
         )
 
 
 class _Host(Host):
     """This process as a task's context sees it."""
 
-    def __init__(
-        self,
-        given: Given,
-        output: TaskOutput,
-        events: Sequence[EventInfo],
-        publish: Publish,
-    ) -> None:
+    def __init__(self, given: Given, turn: Turn, events: Sequence[EventInfo]) -> None:
         self._given = given
-        self._publish = publish
-        self._output = output
+        self._turn = turn
         self._events = events
 
     def write_log(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
-        self._output.record(level, event, fields)
+        self._turn.output.record(level, event, fields)
 
     def fetch_result(self, node: int) -> bytes:
         return self._given.values.fetch(node)
@@ -170,11 +173,22 @@ class _Host(Host):
         return self._events
 
     def publish(self, event: PublishedEvent) -> None:
-        self._publish(event)
+        self._turn.publish(event)
 
     async def apublish(self, event: PublishedEvent) -> None:
-        self._publish(event)
+        self._turn.publish(event)
         await anyio.lowlevel.checkpoint()
+
+    def now(self) -> float:
+        return self._turn.now()
+
+    async def record(self, step: Step) -> Step:
+        await anyio.lowlevel.checkpoint()
+        self._turn.steps.append(step)
+        return step
+
+    def describe(self, error: Exception) -> TaskError:
+        return outcome_of(error)[1]
 
 
 def _succeeded(call: Call, value: Any) -> Ended:
@@ -182,15 +196,18 @@ def _succeeded(call: Call, value: Any) -> Ended:
 
 
 def _failed(error: BaseException) -> Ended:
-    """Tell how it failed, without the frame of ours in which it was caught."""
+    """Tell what it waits for, or how it failed, without the frame in which we caught it."""
+    if isinstance(error, TaskDeferred):
+        return Ended(Outcome.DEFERRED, waiting=error.waiting)
     trace = error.__traceback__
     error = error.with_traceback(trace.tb_next if trace is not None else None)
     outcome, told = outcome_of(error)
     return Ended(outcome, error=told, exception=error)
 
 
-def _timed_out(seconds: float | None) -> Ended:
-    text = f"timed out after {seconds or 0:g} s"
+def timed_out(task: TaskSpec, meanwhile: str = "") -> Ended:
+    """Tell that an attempt has taken longer than its timeout."""
+    text = f"timed out after {task.timeout_seconds or 0:g} s{meanwhile}"
     error = TaskError("TimeoutError", text)
     return Ended(Outcome.FAILED, error=error, exception=TimeoutError(text))
 

@@ -1,37 +1,55 @@
 """Takes a run from its first task to its last, by the decisions that the manager takes too."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import anyio
 
 from pubsubflow.authoring import results
 from pubsubflow.authoring.context import DatasetEvent
+from pubsubflow.authoring.execute import Finished
 from pubsubflow.authoring.inprocess import LogLine, RunResult, TaskResult
-from pubsubflow.errors import DefinitionError
+from pubsubflow.authoring.journal import wait_error
+from pubsubflow.errors import DefinitionError, InvalidInput
 from pubsubflow.model.emission import news
 from pubsubflow.model.ids import new_id
-from pubsubflow.model.messages import NOT_MAPPED, Emit, Outcome, PublishedEvent, TaskError
+from pubsubflow.model.messages import NOT_MAPPED, Emit, Outcome, PublishedEvent, Step, TaskError
 from pubsubflow.model.progress import Steps, begin, factor_indexes, factor_sizes, finish
 from pubsubflow.model.retry import Retry, after_failure
 from pubsubflow.model.states import RunState, TaskState
-from pubsubflow.testing.attempts import Attempts, Ended, Instance
+from pubsubflow.model.waits import START, Waiting, forget_failures, start_result
+from pubsubflow.testing.attempts import Attempts, Ended, Instance, Turn, timed_out
 from pubsubflow.testing.clock import VirtualClock
 from pubsubflow.testing.given import Given
 from pubsubflow.testing.output import log_lines, new_output
+from pubsubflow.testing.pace import Nap, Pace
 from pubsubflow.testing.values import ResultMissing
+from pubsubflow.testing.waits import Log, Pending, told
 
 _NO_CHANCE = 0.0
 
 
 class _Live:
-    """An instance under way."""
+    """An instance under way.
+
+    Attributes:
+        steps: What it has recorded.
+        waiting: What it waits for now.
+        called: When it last asked for the time, and how many events there were.
+        worked: Real seconds that the attempt has worked.
+        waited: Virtual seconds that it has waited.
+    """
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         self.attempt = 0
         self.logs: list[LogLine] = []
+        self.steps: list[Step] = []
+        self.waiting: Waiting | None = None
+        self.called = (0.0, 0)
+        self.worked = 0.0
+        self.waited = 0.0
 
 
 class Driver:
@@ -54,13 +72,19 @@ class Driver:
         self._raise_on_error = raise_on_error
         self._group = anyio.create_task_group()
         self._live: dict[tuple[int, int], _Live] = {}
-        self._busy = 0
         self._ended: dict[int, list[TaskResult]] = {node: [] for node in sorted(given.chosen)}
         self._emitted: list[DatasetEvent] = []
         self._published: set[str] = set()
         self._state: RunState | None = None if given.spec.tasks else RunState.SUCCESS
         self._raised: BaseException | None = None
-        self._deadline: datetime | None = None
+        self._log = Log(given.now, given.consumed, given.coming)
+        seconds = given.spec.timeout_seconds
+        self._pace = Pace(
+            clock,
+            on_stuck=self._stuck,
+            deadline=None if seconds is None else given.now + timedelta(seconds=seconds),
+            on_deadline=self._group.cancel_scope.cancel,
+        )
 
     async def run(self) -> RunResult:
         """Run all tasks and return how it went.
@@ -74,7 +98,6 @@ class Driver:
         async with self._group:
             seconds = self._given.spec.timeout_seconds
             if seconds is not None:
-                self._deadline = self._given.now + timedelta(seconds=seconds)
                 self._group.cancel_scope.deadline = anyio.current_time() + seconds
             self._take(steps)
         if self._raised is not None:
@@ -89,7 +112,7 @@ class Driver:
         for node, map_index in steps.ready:
             live = _Live(self._instance(node, map_index))
             self._live[node, map_index] = live
-            self._busy += 1
+            self._pace.begin()
             self._group.start_soon(self._drive, live)
         if steps.ended is not None:
             self._state = steps.ended
@@ -118,22 +141,78 @@ class Driver:
         """Run an instance until it succeeds or no attempt is left."""
         while True:
             live.attempt += 1
-            output = new_output()
-            try:
-                ended = await self._attempts.run(
-                    live.instance,
-                    live.attempt,
-                    output,
-                    partial(self._publish, live.instance.task.task_id),
-                )
-            finally:
-                live.logs.extend(log_lines(output, live.attempt))
+            live.worked = live.waited = 0.0
+            ended = await self._attempt(live)
             if isinstance(ended.exception, ResultMissing | KeyboardInterrupt):
                 self._stop(ended.exception)
                 return
             if not await self._again(live, ended):
                 break
         self._end(live, ended)
+
+    async def _attempt(self, live: _Live) -> Ended:
+        """Run one attempt, with all its waits."""
+        ended = await self._start(live) or await self._turn(live)
+        while ended.waiting is not None:
+            ended = await self._wait(live, ended.waiting) or await self._turn(live)
+        return ended
+
+    async def _start(self, live: _Live) -> Ended | None:
+        """Wait for what a task waits for before anything of it runs; return how it ended if so."""
+        task = live.instance.task
+        if task.start is None or any(step.key == START for step in live.steps):
+            return None
+        self._now(live)
+        ended = await self._wait(live, task.start)
+        if ended is None and task.kind == "empty":
+            value = start_result(task.start, live.steps[-1].value)
+            return Ended(Outcome.SUCCESS, Finished(value, None, ()))
+        return ended
+
+    async def _turn(self, live: _Live) -> Ended:
+        """Run the function of a task from its top."""
+        task = live.instance.task
+        output = new_output()
+        left = None
+        if task.timeout_seconds is not None:
+            left = task.timeout_seconds - live.waited - live.worked
+        publish = partial(self._publish, task.task_id)
+        now = partial(self._now, live)
+        began = anyio.current_time()
+        try:
+            return await self._attempts.run(
+                Turn(live.instance, live.attempt, output, publish, now, live.steps, left)
+            )
+        finally:
+            live.worked += anyio.current_time() - began
+            live.logs.extend(log_lines(output, live.attempt))
+
+    async def _wait(self, live: _Live, waiting: Waiting) -> Ended | None:
+        """Wait, and record what came of it; return how the attempt ended if so."""
+        task = live.instance.task
+        began = self._clock.now()
+        limit = None
+        if task.timeout_seconds is not None:
+            limit = began + timedelta(seconds=task.timeout_seconds - live.waited)
+        live.waiting = waiting
+        pending = Pending(waiting, live.called, self._pace, self._clock, self._log)
+        step = await pending.outcome(limit)
+        live.waiting = None
+        live.waited += (self._clock.now() - began).total_seconds()
+        self._pace.progress()
+        if step is None:
+            return timed_out(task, f", while it waited for {waiting.label}")
+        if waiting.key == START and step.error is not None:
+            raised = wait_error(step.label, step.error)
+            return Ended(Outcome.FAILED, error=step.error, exception=raised)
+        live.steps.append(step)
+        return None
+
+    def _now(self, live: _Live) -> float:
+        """Return the time, and note that a task asked for it."""
+        now = self._clock.now().timestamp()
+        live.called = now, len(self._log)
+        return now
 
     async def _again(self, live: _Live, ended: Ended) -> bool:
         """After a failure that is to be tried again, let the delay pass and return True."""
@@ -148,28 +227,25 @@ class Driver:
         )
         if not isinstance(verdict, Retry):
             return False
-        delay = (verdict.at - self._clock.now()).total_seconds()
-        if delay > 0:
-            alarm = self._clock.alarm(verdict.at)
-            self._rest()
-            with anyio.move_on_after(delay):  # the others may last longer than the delay
-                await alarm.wait()
-            self._clock.jump(verdict.at)
-            self._busy += 1
+        live.steps = list(forget_failures(live.steps))
+        await self._pace.rest(Nap(), verdict.at)
+        self._pace.progress()
         return True
 
-    def _rest(self) -> None:
-        """One instance less is at work; when none is left, time jumps to the next delay's end."""
-        self._busy -= 1
-        moment = self._clock.next_alarm()
-        if self._busy or moment is None:
-            return
-        deadline = self._deadline
-        if deadline is not None and moment > deadline:
-            self._clock.jump(deadline)
-            self._group.cancel_scope.cancel()
-        else:
-            self._clock.jump(moment)
+    def _stuck(self, nothing_comes: bool) -> None:  # noqa: FBT001 - as it is called
+        """End a run whose tasks wait for what never happens."""
+        waits = "; ".join(
+            f"task {live.instance.task.task_id!r} waits for {told(live.waiting)}"
+            for live in self._live.values()
+            if live.waiting is not None
+        )
+        why = "which never happens here" if nothing_comes else "and time goes on without end"
+        self._stop(
+            InvalidInput(
+                f"{waits}, {why}; let a task emit the event, give it with events=, or give the "
+                "wait a timeout"
+            )
+        )
 
     def _end(self, live: _Live, ended: Ended) -> None:
         """Fold how an instance ended."""
@@ -188,7 +264,7 @@ class Driver:
             self._refuse(ended.exception)
         steps = finish(self._plan, self._progress, task.node, state, length=length, follow=follow)
         self._take(steps)
-        self._rest()
+        self._pace.end()
 
     def _note(self, live: _Live, state: TaskState, value: object, error: TaskError | None) -> None:
         task, map_index = live.instance.task, live.instance.map_index
@@ -199,19 +275,19 @@ class Driver:
     def _emit(self, task_id: str, emits: Iterable[Emit | PublishedEvent]) -> None:
         for emit in emits:
             time = emit.time if isinstance(emit, PublishedEvent) else None
-            self._emitted.append(
-                DatasetEvent(
-                    str(new_id()),
-                    emit.uri,
-                    emit.extra,
-                    emit.partition,
-                    time or self._clock.now(),
-                    "task",
-                    self._given.run_id,
-                    self._plan.spec.dag_id,
-                    task_id,
-                )
+            event = DatasetEvent(
+                str(new_id()),
+                emit.uri,
+                emit.extra,
+                emit.partition,
+                time or self._clock.now(),
+                "task",
+                self._given.run_id,
+                self._plan.spec.dag_id,
+                task_id,
             )
+            self._emitted.append(event)
+            self._log.add(event, self._clock.now())
 
     def _publish(self, task_id: str, event: PublishedEvent) -> None:
         """Take an event at once, unless an attempt before gave it."""

@@ -35,6 +35,8 @@ class Given(Struct, frozen=True):
         plan: The DAG cut down to the tasks that run.
         chosen: Nodes that run.
         info: The encoded RunInfo.
+        consumed: The events that the run consumed.
+        coming: Events that tasks may wait for.
         run_id: The run.
         values: Its results.
         now: When it starts.
@@ -48,6 +50,8 @@ class Given(Struct, frozen=True):
     run_id: str
     values: Values
     now: datetime
+    consumed: tuple[EventInfo, ...] = ()
+    coming: tuple[EventInfo, ...] = ()
 
 
 def prepare(
@@ -71,7 +75,7 @@ def prepare(
     encoded = {node: _encoded(spec, node, value) for node, value in stubs.items()}
     chosen = chosen_nodes(spec, select) - encoded.keys()
     lengths = {node: len(value) for node, value in stubs.items() if isinstance(value, list | tuple)}
-    consumed = () if events is None else read_events(spec, events, now)
+    consumed, coming = _sorted_out(spec, tuple(_event(each, now) for each in events or ()))
     partition = _partition(spec, consumed[-1]) if consumed else None
     told = {**_computed(spec, params, consumed, partition), **(_builtins(params) or {})}
     info = _run_info(spec, validate_params(spec, told), consumed, partition, logical_time, now)
@@ -84,6 +88,8 @@ def prepare(
         info.run_id,
         Values(spec, chosen, encoded),
         now,
+        consumed,
+        coming,
     )
 
 
@@ -93,18 +99,36 @@ def read_events(spec: DagSpec, events: Iterable[Any], now: datetime) -> tuple[Ev
     Raises:
         InvalidInput: One is none, or of a dataset that the DAG does not wait for.
     """
-    places = list(inputs(spec.schedule.condition)) if spec.schedule is not None else []
-    expected = {place.uri for place in places if not place.pattern}
-    patterns = [place.uri for place in places if place.pattern]
     found = tuple(_event(given, now) for given in events)
     for each in found:
-        known = each.dataset in expected or any(matches(one, each.dataset) for one in patterns)
-        if not known:
-            hint = nearest(each.dataset, expected) if expected else "; it waits for none"
-            raise InvalidInput(
-                f"events: DAG {spec.dag_id!r} does not wait for {each.dataset!r}{hint}"
-            )
+        if not _consumes(spec, each):
+            raise _unknown(spec, each)
     return found
+
+
+def _sorted_out(
+    spec: DagSpec, events: tuple[EventInfo, ...]
+) -> tuple[tuple[EventInfo, ...], tuple[EventInfo, ...]]:
+    """Tell what the run consumed from what its tasks may wait for."""
+    coming = tuple(each for each in events if not _consumes(spec, each))
+    if coming and not any(task.kind == "async" or task.start for task in spec.tasks):
+        raise _unknown(spec, coming[0])
+    return tuple(each for each in events if _consumes(spec, each)), coming
+
+
+def _consumes(spec: DagSpec, event: EventInfo) -> bool:
+    places = inputs(spec.schedule.condition) if spec.schedule is not None else ()
+    return any(
+        matches(place.uri, event.dataset) if place.pattern else place.uri == event.dataset
+        for place in places
+    )
+
+
+def _unknown(spec: DagSpec, event: EventInfo) -> InvalidInput:
+    places = inputs(spec.schedule.condition) if spec.schedule is not None else ()
+    expected = {place.uri for place in places if not place.pattern}
+    hint = nearest(event.dataset, expected) if expected else "; it waits for none"
+    return InvalidInput(f"events: DAG {spec.dag_id!r} does not wait for {event.dataset!r}{hint}")
 
 
 def _event(given: Any, now: datetime) -> EventInfo:

@@ -11,8 +11,9 @@ from msgspec import Struct
 from pubsubflow.authoring.context import DatasetEvent
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.errors import InvalidInput
+from pubsubflow.manager.cell_keys import WHOLE
 from pubsubflow.manager.ledger import CellWork, GateWork, Ledger, LoggedEvent, Start
-from pubsubflow.manager.scheduling import WHOLE, Scheduling, find_tick
+from pubsubflow.manager.scheduling import Scheduling, find_tick
 from pubsubflow.manager.versions import Version
 from pubsubflow.model.calls import Timer
 from pubsubflow.model.conditions import Latest, Schedule, ticks

@@ -10,16 +10,15 @@ import structlog
 
 from pubsubflow.bus import Bus
 from pubsubflow.errors import BusUnavailable
-from pubsubflow.model.messages import (
+from pubsubflow.model.messages import Subjects, encode
+from pubsubflow.model.questions import (
     Ask,
     AskLease,
     AskSource,
     Lease,
     Piece,
-    Subjects,
     decode_lease,
     decode_piece,
-    encode,
 )
 from pubsubflow.model.structure import SourceBundle
 

@@ -10,14 +10,8 @@ import anyio
 import anyio.abc
 import structlog
 
-from pubsubflow.model.messages import (
-    NO_NODE,
-    AskLease,
-    Lease,
-    Outcome,
-    TaskError,
-    decode_result,
-)
+from pubsubflow.model.messages import NO_NODE, Outcome, TaskError, decode_result
+from pubsubflow.model.questions import AskLease, Lease
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.alarm import Alarm

@@ -153,7 +153,7 @@ class Runner:
             modules = self._files[source.bundle.file] = _modules_of(source.bundle)
             self._modules |= modules
             self._post(SOURCE_HEAD + source.data)
-        self._post(NUMBERED.pack(TASK, ticket.number) + ticket.delivery.data)
+        self._post(NUMBERED.pack(TASK, ticket.number) + ticket.order())
 
     def cancel(self, ticket: Ticket) -> None:
         """Ask it to stop one async task."""

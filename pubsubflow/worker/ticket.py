@@ -16,6 +16,7 @@ from pubsubflow.model.messages import (
     ResultMessage,
     StartedMessage,
     TaskError,
+    decode_task,
     encode,
 )
 
@@ -128,6 +129,16 @@ class Ticket:
         head = self.head
         place = 0 if self.after == NO_NODE else head.chain.index(self.node) + 1
         return head.timeouts[place] if place < len(head.timeouts) else None
+
+    def order(self) -> bytes:
+        """Return the encoded TaskMessage for the runner.
+
+        Of a task that somebody may have had before, the record that travels along may be out of
+        date: it is asked for.
+        """
+        if not self.doubtful or self.head.kind != "async":
+            return self.delivery.data
+        return encode(msgspec.structs.replace(decode_task(self.delivery.data), steps=None))
 
     def advance(self, node: int) -> None:
         """Go on with the next node of the chain."""

@@ -138,6 +138,7 @@ async def test_managers_do_what_the_reference_says(world, drawn):
 
 
 @pytest.mark.soak
+@pytest.mark.xdist_group("steps")  # the process that makes them counts them
 @settings(max_examples=600, **common)
 @given(drawn=scenarios)
 async def test_managers_do_what_the_reference_says_for_long(world, drawn):
@@ -150,6 +151,7 @@ def test_enough_steps_were_made():
 
 
 @pytest.mark.soak
+@pytest.mark.xdist_group("steps")
 def test_enough_steps_were_made_for_long():
     print(dict(counted))
     assert counted["steps"] >= 20_000

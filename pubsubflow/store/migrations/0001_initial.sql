@@ -27,6 +27,13 @@ CREATE TABLE dag_file (
     read_at     timestamptz NOT NULL DEFAULT now()
 );
 
+-- Webhooks as files declare them; those of a file that cannot be imported stay in force.
+CREATE TABLE hook (
+    name        text PRIMARY KEY,
+    file        text NOT NULL,
+    spec        bytea NOT NULL
+);
+
 CREATE TABLE dag (
     id          int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     dag_id      text NOT NULL UNIQUE,
@@ -198,7 +205,93 @@ CREATE TABLE task_live (
     worker      text,
     queued_at   timestamptz NOT NULL DEFAULT now(),
     started_at  timestamptz,
+    waiting     bytea,                   -- while it is deferred: what it waits for
     PRIMARY KEY (run, node, map_index)
+) WITH (fillfactor = 50);
+
+-- What a task has done and waited for, in its own order: a resumption and a further attempt take
+-- it as it stands here.
+CREATE TABLE step (
+    id          bigint GENERATED ALWAYS AS IDENTITY,
+    run         bigint NOT NULL,
+    node        int NOT NULL,
+    map_index   int NOT NULL,
+    key         text NOT NULL,
+    label       text NOT NULL,
+    kind        text NOT NULL,           -- step, wait
+    value       bytea NOT NULL,
+    error       jsonb,
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (run, node, map_index, key)
+);
+
+-- Everything that is waited for: a row for each thing that a deferred task waits for, and one for
+-- each watched dataset. Triggers have an owner, which runs them under a lease.
+CREATE TABLE trigger (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind        text NOT NULL,           -- time, trigger, event, watch
+    name        text NOT NULL,
+    data        bytea NOT NULL,          -- the encoded trigger
+    share       text,
+    run         bigint,
+    node        int,
+    map_index   int,
+    delivery    int,
+    slot        int,
+    dataset     int,                     -- what is watched
+    due_at      timestamptz,
+    position    bytea,                   -- of a watched dataset: from where to go on
+    sequence    bigint NOT NULL DEFAULT 0,
+    error       text,                    -- of a watch: why it was started again last
+    cancelled   boolean NOT NULL DEFAULT false,
+    owner       text,
+    epoch       int NOT NULL DEFAULT 0,
+    created_at  timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 80);
+CREATE INDEX trigger_by_task ON trigger (run, node, map_index) WHERE run IS NOT NULL;
+CREATE INDEX trigger_free ON trigger (id) WHERE owner IS NULL AND kind IN ('trigger', 'watch');
+CREATE INDEX trigger_by_owner ON trigger (owner) WHERE owner IS NOT NULL;
+CREATE INDEX trigger_cancelled ON trigger (id) WHERE cancelled;
+CREATE UNIQUE INDEX trigger_one_watch ON trigger (dataset, name, md5(data)) WHERE kind = 'watch';
+
+-- Which files declare a watch; one that none declares any more is no more.
+CREATE TABLE watch_file (
+    trigger     bigint NOT NULL REFERENCES trigger ON DELETE CASCADE,
+    file        text NOT NULL,
+    PRIMARY KEY (trigger, file)
+);
+CREATE INDEX watch_file_by_file ON watch_file (file);
+
+-- How an event finds those that wait for it: by its dataset, or by a pattern. Whoever records
+-- events reads this table before it commits; who looks back for them locks it against all others
+-- first. So no event slips between a wait's beginning and its look.
+CREATE TABLE event_wait (
+    trigger     bigint PRIMARY KEY,
+    dataset     int,
+    expression  text,
+    filter      text,                    -- CEL
+    since       timestamptz NOT NULL,    -- events recorded before do not count
+    after       bigint NOT NULL,         -- nor do those up to here: it has looked at them
+    due         boolean NOT NULL DEFAULT true, -- there may be events that it has not looked at
+    run         bigint NOT NULL,
+    node        int NOT NULL,
+    map_index   int NOT NULL,
+    delivery    int NOT NULL,
+    slot        int NOT NULL,
+    changed_at  timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 80);
+CREATE INDEX event_wait_by_dataset ON event_wait (dataset);
+CREATE INDEX event_wait_by_task ON event_wait (run, node, map_index);
+
+-- Who runs triggers; one that is silent loses them.
+CREATE TABLE triggerer (
+    name        text PRIMARY KEY,
+    host        text NOT NULL,
+    pid         int NOT NULL,
+    capacity    int NOT NULL,
+    running     int NOT NULL DEFAULT 0,
+    started_at  timestamptz NOT NULL DEFAULT now(),
+    seen_at     timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 
 CREATE TABLE task (
@@ -254,7 +347,7 @@ CREATE TABLE timer (
     cell        text
 );
 CREATE INDEX timer_by_due ON timer (due_at);
-CREATE INDEX timer_by_run ON timer (run) WHERE run IS NOT NULL;
+CREATE INDEX timer_by_task ON timer (run, node, map_index) WHERE run IS NOT NULL;
 CREATE UNIQUE INDEX timer_one_tick ON timer (dag, node) WHERE kind = 'tick';
 
 CREATE TABLE worker (
@@ -270,8 +363,8 @@ CREATE TABLE worker (
 -- What could not be done, kept for a person: nothing is dropped in silence.
 CREATE TABLE dead_letter (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    kind        text NOT NULL,           -- message, params, loop
-    subject     text NOT NULL,           -- where it was going: a subject of the bus, or a DAG
+    kind        text NOT NULL,           -- message, params, loop, hook
+    subject     text NOT NULL,           -- where it was going: a subject of the bus, a DAG or hook
     dag         int,
     payload     bytea NOT NULL,          -- the message as it came, or JSON that can be edited
     reason      text NOT NULL,

@@ -29,3 +29,35 @@ SELECT worker.worker, extract(epoch FROM now() - worker.seen_at)::float8 AS sile
 FROM task_live AS t LEFT JOIN worker ON worker.worker = t.worker
 WHERE t.run = $1 AND t.node = $2 AND t.map_index = $3 AND t.attempt = $4 AND t.delivery = $5
   AND NOT t.chained AND t.state IN ('queued', 'running');
+
+-- name: read_steps
+-- Return what a task has recorded, in order.
+SELECT key, label, kind, value, error FROM step
+WHERE run = $1 AND node = $2 AND map_index = $3
+ORDER BY id;
+
+-- name: hold_run
+-- Keep the manager from folding a run until the transaction ends; nothing comes when it has ended.
+SELECT run FROM run_live WHERE run = $1 FOR SHARE;
+
+-- name: read_fence
+-- Return the fence of a live task that may record something.
+SELECT attempt, delivery FROM task_live
+WHERE run = $1 AND node = $2 AND map_index = $3 AND state IN ('queued', 'running');
+
+-- name: record_step
+-- Record a step unless one stands there, and return the one that does.
+WITH new AS (
+    INSERT INTO step (run, node, map_index, key, label, kind, value, error)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    ON CONFLICT (run, node, map_index, key) DO NOTHING
+    RETURNING key, label, kind, value, error
+)
+SELECT key, label, kind, value, error FROM new
+UNION ALL
+SELECT key, label, kind, value, error FROM step
+WHERE run = $1 AND node = $2 AND map_index = $3 AND key = $4 AND NOT EXISTS (SELECT FROM new);
+
+-- name: is_task_done
+-- Return whether a task has ended.
+SELECT EXISTS (SELECT FROM task WHERE run = $1 AND node = $2 AND map_index = $3);

@@ -1,5 +1,9 @@
 -- The manager's transaction: lock, read, and write what was decided.
 
+-- name: plan_once
+-- Keep the plans of statements, whatever their arguments, until the connection is given back.
+SELECT set_config('plan_cache_mode', 'force_generic_plan', false);
+
 -- name: lock_runs
 -- Lock the live runs among $1, in order, and return their progress.
 SELECT run, dag, version, progress, info
@@ -11,14 +15,14 @@ FOR UPDATE;
 -- name: read_live_tasks
 -- Return the live rows of the given task instances; their runs are locked.
 SELECT t.run, t.node, t.map_index, t.attempt, t.delivery, t.crashes, t.state, t.chained, t.worker,
-       t.queued_at, t.started_at
+       t.queued_at, t.started_at, t.waiting
 FROM unnest($1::bigint[], $2::int[], $3::int[]) AS asked (run, node, map_index)
 JOIN task_live AS t USING (run, node, map_index);
 
 -- name: read_run_live_tasks
 -- Return every live row of the given runs; they are locked.
 SELECT run, node, map_index, attempt, delivery, crashes, state, chained, worker, queued_at,
-       started_at
+       started_at, waiting
 FROM task_live
 WHERE run = ANY($1::bigint[])
 ORDER BY run, node, map_index;
@@ -45,8 +49,10 @@ UNION ALL
 SELECT dataset.id, dataset.uri FROM dataset JOIN asked USING (uri);
 
 -- name: lock_gates
--- Lock, in order, the gates of the DAGs $2 and of those that subscribe to the datasets $1.
-SELECT gate.dag, gate.version, gate.paused, gate.active, gate.queued, gate.since, dag.present
+-- Lock, in order, the gates of the DAGs $2 and of those that subscribe to the datasets $1. It looks
+-- at event_wait to hold that against those who look for events, and to do so before any gate.
+SELECT gate.dag, gate.version, gate.paused, gate.active, gate.queued, gate.since, dag.present,
+       EXISTS (SELECT FROM event_wait) AS awaited
 FROM gate JOIN dag ON dag.id = gate.dag
 WHERE gate.dag = ANY($2::int[])
    OR gate.dag IN (SELECT s.dag FROM subscription AS s WHERE s.dataset = ANY($1::int[]))
@@ -62,15 +68,17 @@ FROM unnest($1::int[], $2::text[]) AS asked (dag, key) JOIN cell USING (dag, key
 -- Return the cells of DAGs in which something is pending or forming; their gates are locked.
 SELECT dag, key, state FROM cell WHERE dag = ANY($1::int[]) AND open;
 
--- name: write_cells
--- Write cells back.
-INSERT INTO cell (dag, key, state, open)
-SELECT * FROM unnest($1::int[], $2::text[], $3::bytea[], $4::boolean[])
-ON CONFLICT (dag, key) DO UPDATE SET state = excluded.state, open = excluded.open;
-
--- name: take_event_ids
--- Take $1 event ids; called under the gates' locks, so that ids and order agree for every DAG.
-SELECT nextval('event_id') FROM generate_series(1, $1);
+-- name: number_events
+-- Take $1 event ids, under the gates' locks, so that ids and order agree for every DAG; return them,
+-- the cells asked for, and id 0 when somebody may wait for an event of the datasets $4.
+SELECT nextval('event_id') AS id, NULL::int AS dag, NULL::text AS key, NULL::bytea AS state
+FROM generate_series(1, $1)
+UNION ALL
+SELECT NULL, cell.dag, cell.key, cell.state
+FROM unnest($2::int[], $3::text[]) AS asked (dag, key) JOIN cell USING (dag, key)
+UNION ALL
+SELECT 0, NULL, NULL, NULL
+WHERE EXISTS (SELECT FROM event_wait WHERE dataset = ANY($4::int[]) OR dataset IS NULL);
 
 -- name: take_run_numbers
 -- Take a block of 1,000 run numbers; returns the first.
@@ -90,22 +98,6 @@ SELECT key, event_id FROM event_key WHERE key = ANY($1::text[]);
 -- name: find_recorded_events
 -- Return which of the events $1 are recorded.
 SELECT event_id FROM event WHERE event_id = ANY($1::uuid[]);
-
--- name: record_events
--- Append events to the log; trails come as texts such as {1,2}.
-INSERT INTO event (id, event_id, dataset, extra, partition, time, source, run, node, map_index,
-                   trail, recorded_at)
-SELECT id, event_id, dataset, extra, partition, time, source, run, node, map_index, trail::int[],
-       recorded_at
-FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::jsonb[], $5::text[], $6::timestamptz[],
-            $7::text[], $8::bigint[], $9::int[], $10::int[], $11::text[], $12::timestamptz[])
-  AS n (id, event_id, dataset, extra, partition, time, source, run, node, map_index, trail,
-        recorded_at);
-
--- name: record_pending
--- Keep events for the places that have not consumed them.
-INSERT INTO pending (dag, cell, place, event)
-SELECT * FROM unnest($1::int[], $2::text[], $3::smallint[], $4::bigint[]);
 
 -- name: record_fates
 -- Note what became of events that no run consumes.
@@ -188,40 +180,11 @@ LIMIT $4;
 -- Wait for those who record events and do not know of a new subscription yet; others wait for us.
 LOCK TABLE subscription IN ACCESS EXCLUSIVE MODE;
 
--- name: record_run_events
--- Note which events runs consumed.
-INSERT INTO run_event (run, event, place)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[])
-ON CONFLICT DO NOTHING;
-
--- name: write_gates
--- Write gates back.
-UPDATE gate SET
-    paused = new.paused, active = new.active, queued = new.queued, since = new.since
-FROM unnest($1::int[], $2::boolean[], $3::int[], $4::int[], $5::bigint[])
-  AS new (dag, paused, active, queued, since)
-WHERE gate.dag = new.dag;
-
 -- name: find_run_keys
 -- Return the runs that exist under (dag, key).
 SELECT run.dag, run.run_key, run.run_id
 FROM unnest($1::int[], $2::text[]) AS asked (dag, run_key)
 JOIN run USING (dag, run_key);
-
--- name: create_runs
--- Create runs; those in state `running` start now.
-INSERT INTO run (id, run_id, dag, version, run_key, kind, state, params, logical_time, partition,
-                 cause, started_at)
-SELECT n.id, n.run_id, n.dag, n.version, n.run_key, n.kind, n.state, n.params, n.logical_time,
-       n.partition, n.cause, CASE WHEN n.state = 'queued' THEN NULL ELSE now() END
-FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::text[],
-            $8::jsonb[], $9::timestamptz[], $10::text[], $11::text[])
-  AS n (id, run_id, dag, version, run_key, kind, state, params, logical_time, partition, cause);
-
--- name: open_runs
--- Give running runs their progress.
-INSERT INTO run_live (run, dag, version, progress, info)
-SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bytea[], $5::bytea[]);
 
 -- name: queue_runs
 -- Put runs over their DAG's limit in line.
@@ -248,61 +211,21 @@ ORDER BY taken.position;
 UPDATE run SET state = 'running', started_at = now()
 WHERE id = ANY($1::bigint[]) AND state = 'queued';
 
--- name: write_progress
--- Write the progress of runs back.
-UPDATE run_live SET progress = new.progress
-FROM unnest($1::bigint[], $2::bytea[]) AS new (run, progress)
-WHERE run_live.run = new.run;
-
--- name: close_runs
--- Finish runs.
-WITH closed AS (
-    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) AS n (run, state, error)
-), gone AS (
-    DELETE FROM run_live USING closed WHERE run_live.run = closed.run
-)
-UPDATE run SET state = closed.state, error = closed.error, ended_at = now()
-FROM closed
-WHERE run.id = closed.run AND run.state IN ('queued', 'running');
-
 -- name: unqueue_run
 -- Take a cancelled run out of the line; returns its DAG.
 DELETE FROM run_queue WHERE run = $1 RETURNING dag;
-
--- name: queue_tasks
--- Make rows for tasks that are handed out, or that a runner went straight on with.
-INSERT INTO task_live (run, node, map_index, attempt, delivery, state, chained, worker, started_at)
-SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::text[],
-                     $7::boolean[], $8::text[], $9::timestamptz[]);
 
 -- name: rewrite_tasks
 -- Change live tasks: a new attempt or delivery, started, or waiting for a retry.
 UPDATE task_live SET
     attempt = n.attempt, delivery = n.delivery, crashes = n.crashes, state = n.state,
-    chained = n.chained, worker = n.worker, started_at = n.started_at,
+    chained = n.chained, worker = n.worker, started_at = n.started_at, waiting = n.waiting,
     queued_at = CASE WHEN n.state = 'queued' THEN now() ELSE task_live.queued_at END
 FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[], $7::text[],
-            $8::boolean[], $9::text[], $10::timestamptz[])
-  AS n (run, node, map_index, attempt, delivery, crashes, state, chained, worker, started_at)
+            $8::boolean[], $9::text[], $10::timestamptz[], $11::bytea[])
+  AS n (run, node, map_index, attempt, delivery, crashes, state, chained, worker, started_at,
+        waiting)
 WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index;
-
--- name: remove_live_tasks
--- Take finished tasks out of the live table.
-DELETE FROM task_live
-USING unnest($1::bigint[], $2::int[], $3::int[]) AS n (run, node, map_index)
-WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index;
-
--- name: record_tasks
--- Record how tasks ended.
-INSERT INTO task (run, node, map_index, attempt, state, worker, queued_at, started_at, ended_at,
-                  length, result, error)
-SELECT n.run, n.node, n.map_index, n.attempt, n.state, n.worker, n.queued_at, n.started_at,
-       coalesce(n.ended_at, now()), n.length, n.result, n.error
-FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::text[], $6::text[],
-            $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::int[], $11::bytea[],
-            $12::jsonb[])
-  AS n (run, node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length,
-        result, error);
 
 -- name: record_attempts
 -- Record attempts that another one follows.
@@ -470,3 +393,105 @@ UPDATE dead_letter SET resent_at = now() WHERE id = $1;
 -- name: read_ended_runs
 -- Return runs by their numbers.
 SELECT id, run_id, version FROM run WHERE id = ANY($1::bigint[]);
+
+-- name: close_run
+-- Finish a run that never started.
+UPDATE run SET state = 'cancelled', error = $2, ended_at = now()
+WHERE id = $1 AND state = 'queued';
+
+-- name: write_batch
+-- Write what nearly every batch changes, each table by its own columns of arrays, in one statement:
+-- a round trip costs more than a table. Nothing here depends on another part.
+WITH
+-- Append events to the log; trails come as texts such as {1,2}.
+events AS (
+    INSERT INTO event (id, event_id, dataset, extra, partition, time, source, run, node, map_index,
+                       trail, recorded_at)
+    SELECT id, event_id, dataset, extra, partition, time, source, run, node, map_index,
+           trail::int[], recorded_at
+    FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::jsonb[], $5::text[], $6::timestamptz[],
+                $7::text[], $8::bigint[], $9::int[], $10::int[], $11::text[], $12::timestamptz[])
+      AS n (id, event_id, dataset, extra, partition, time, source, run, node, map_index, trail,
+            recorded_at)
+),
+-- Create runs; those that are not in line start now, and some end at once.
+runs AS (
+    INSERT INTO run (id, run_id, dag, version, run_key, kind, state, params, logical_time,
+                     partition, cause, error, started_at, ended_at)
+    SELECT n.id, n.run_id, n.dag, n.version, n.run_key, n.kind, n.state, n.params, n.logical_time,
+           n.partition, n.cause, n.error,
+           CASE WHEN n.state <> 'queued' THEN now() END,
+           CASE WHEN n.state NOT IN ('queued', 'running') THEN now() END
+    FROM unnest($13::bigint[], $14::uuid[], $15::int[], $16::bigint[], $17::text[], $18::text[],
+                $19::text[], $20::jsonb[], $21::timestamptz[], $22::text[], $23::text[],
+                $24::text[])
+      AS n (id, run_id, dag, version, run_key, kind, state, params, logical_time, partition, cause,
+            error)
+),
+-- Note which events runs consumed.
+consumed AS (
+    INSERT INTO run_event (run, event, place)
+    SELECT * FROM unnest($25::bigint[], $26::bigint[], $27::smallint[])
+    ON CONFLICT DO NOTHING
+),
+-- Take finished tasks out of the live table.
+removed AS (
+    DELETE FROM task_live
+    USING unnest($28::bigint[], $29::int[], $30::int[]) AS n (run, node, map_index)
+    WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index
+),
+-- Record how tasks ended.
+ended AS (
+    INSERT INTO task (run, node, map_index, attempt, state, worker, queued_at, started_at, ended_at,
+                      length, result, error)
+    SELECT n.run, n.node, n.map_index, n.attempt, n.state, n.worker, n.queued_at, n.started_at,
+           coalesce(n.ended_at, now()), n.length, n.result, n.error
+    FROM unnest($31::bigint[], $32::int[], $33::int[], $34::int[], $35::text[], $36::text[],
+                $37::timestamptz[], $38::timestamptz[], $39::timestamptz[], $40::int[],
+                $41::bytea[], $42::jsonb[])
+      AS n (run, node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length,
+            result, error)
+),
+-- Make rows for tasks that are handed out, that wait, or that a runner went straight on with.
+live AS (
+    INSERT INTO task_live (run, node, map_index, attempt, delivery, state, chained, worker,
+                           started_at, waiting)
+    SELECT * FROM unnest($43::bigint[], $44::int[], $45::int[], $46::int[], $47::int[],
+                         $48::text[], $49::boolean[], $50::text[], $51::timestamptz[],
+                         $52::bytea[])
+),
+-- Give running runs their progress.
+opened AS (
+    INSERT INTO run_live (run, dag, version, progress, info)
+    SELECT * FROM unnest($53::bigint[], $54::int[], $55::bigint[], $56::bytea[], $57::bytea[])
+),
+-- Write the progress of runs back.
+progressed AS (
+    UPDATE run_live SET progress = new.progress
+    FROM unnest($58::bigint[], $59::bytea[]) AS new (run, progress)
+    WHERE run_live.run = new.run
+),
+-- Finish runs that existed before.
+gone AS (
+    DELETE FROM run_live WHERE run = ANY($60::bigint[])
+),
+closed AS (
+    UPDATE run SET state = n.state, error = n.error, ended_at = now()
+    FROM unnest($60::bigint[], $61::text[], $62::text[]) AS n (run, state, error)
+    WHERE run.id = n.run AND run.state IN ('queued', 'running')
+),
+-- Keep events for the places that have not consumed them.
+kept AS (
+    INSERT INTO pending (dag, cell, place, event)
+    SELECT * FROM unnest($63::int[], $64::text[], $65::smallint[], $66::bigint[])
+),
+cells AS (
+    INSERT INTO cell (dag, key, state, open)
+    SELECT * FROM unnest($67::int[], $68::text[], $69::bytea[], $70::boolean[])
+    ON CONFLICT (dag, key) DO UPDATE SET state = excluded.state, open = excluded.open
+)
+UPDATE gate SET
+    paused = new.paused, active = new.active, queued = new.queued, since = new.since
+FROM unnest($71::int[], $72::boolean[], $73::int[], $74::int[], $75::bigint[])
+  AS new (dag, paused, active, queued, since)
+WHERE gate.dag = new.dag;

@@ -1,18 +1,16 @@
 """The DAGs of the fault matrix: every kind of task, chains, joins, fan-out, retries, output.
 
-Each execution leaves one line in the file that `FAULT_NOTES` names, so that it can be counted.
 Values are small sums, so that a wrong, lost or doubled one shows in the results.
 """
 
 import asyncio
-import os
 import time
 from datetime import timedelta
 
+from execution_notes import note
+
 from pubsubflow import Context, Dataset, dag, task
 
-NOTES = os.environ["FAULT_NOTES"]
-LINE_BYTES = 128
 WORK_SECONDS = 0.002
 
 row_in, row_out = Dataset("fault://row/in"), Dataset("fault://row/out")
@@ -21,17 +19,6 @@ split_in, left, right = (Dataset(f"fault://split/{name}") for name in ("in", "le
 left_done, right_done = Dataset("fault://left/done"), Dataset("fault://right/done")
 spread_in, shaky_in = Dataset("fault://spread/in"), Dataset("fault://shaky/in")
 shaky_out = Dataset("fault://shaky/out")
-
-
-def note(ctx: Context) -> None:
-    """Count this execution: one write to the end of the file, whole or not at all."""
-    facts = (ctx.run.run_id, ctx.run.dag_id, ctx.task.task_id, ctx.task.map_index, ctx.attempt)
-    line = " ".join(map(str, (f"{time.time():.6f}", os.getpid(), *facts)))
-    descriptor = os.open(NOTES, os.O_WRONLY | os.O_APPEND)
-    try:
-        os.write(descriptor, line.ljust(LINE_BYTES - 1).encode() + b"\n")
-    finally:
-        os.close(descriptor)
 
 
 def work(ctx: Context) -> None:

@@ -1,13 +1,11 @@
 """Hold an event against OpenLineage itself.
 
-The standard's own client (openlineage-python, Apache-2.0) carries its model, generated from its
-JSON Schema: every part must be read by it strictly, and come out as it went in. Where the
-environment names a copy of the standard's `spec` folder in OPENLINEAGE_SPEC, every event must also
-be valid by the JSON Schema itself.
+Every event must be valid by the standard's own JSON Schema (`openlineage_spec`). And the standard's
+own client (openlineage-python, Apache-2.0) carries its model, generated from that: every part must
+be read by it strictly, and come out as it went in.
 """
 
 import json
-import os
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -19,6 +17,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from openlineage.client import event_v2, facet_v2
 from referencing import Registry, Resource
 
+SPEC = Path(__file__).parent / "openlineage_spec"
 RUN_FACETS = {
     "parent": facet_v2.parent_run.ParentRunFacet,
     "nominalTime": facet_v2.nominal_time_run.NominalTimeRunFacet,
@@ -44,9 +43,8 @@ def check(event):
     UUID(event["run"]["runId"])
     assert datetime.fromisoformat(event["eventTime"]).tzinfo is not None
     assert all(set(each) == {"namespace", "name"} for each in event["inputs"] + event["outputs"])
-    for validator in _validators():
-        errors = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(event)]
-        assert not errors, errors
+    errors = [f"{error.json_path}: {error.message}" for error in _validator().iter_errors(event)]
+    assert not errors, errors
 
 
 def _same(part, kind):
@@ -62,12 +60,9 @@ def _said(value):
 
 
 @cache
-def _validators():
-    folder = os.environ.get("OPENLINEAGE_SPEC")
-    if not folder:
-        return ()
-    schemas = [json.loads(file.read_text()) for file in sorted(Path(folder).rglob("*Facet.json"))]
-    core = json.loads((Path(folder) / "OpenLineage.json").read_text())
+def _validator():
+    schemas = [json.loads(file.read_text()) for file in sorted(SPEC.glob("*Facet.json"))]
+    core = json.loads((SPEC / "OpenLineage.json").read_text())
     registry = Registry().with_resources(
         (schema["$id"], Resource.from_contents(schema)) for schema in [core, *schemas]
     )
@@ -82,7 +77,7 @@ def _validators():
             },
         ]
     }
-    return (Draft202012Validator(event, registry=registry, format_checker=FormatChecker()),)
+    return Draft202012Validator(event, registry=registry, format_checker=FormatChecker())
 
 
 def _facets(schemas, part):

@@ -185,6 +185,17 @@ async def test_a_run_in_line_can_be_cancelled(rig):
     assert await rig.rows("SELECT active, queued FROM gate") == [(0, 0)]
 
 
+async def test_the_cancellation_of_a_run_in_line_is_told(rig):
+    await rig.load(dag("d", task("a"), max_active_runs=1))
+    _, waiting = [await rig.call(StartRun("d")) for _ in range(2)]
+    heard = []
+    async with await rig.bus.subscribe("psf.evt.run.>", heard.append):
+        await rig.call(CancelRun(waiting))
+        await rig.bus.flush()
+    assert [msgspec.json.decode(message.data)["state"] for message in heard] == ["cancelled"]
+    assert heard[0].subject == f"psf.evt.run.{waiting}"
+
+
 async def test_cancelling_makes_room_for_the_next(rig):
     await rig.load(dag("d", task("a"), max_active_runs=1))
     runs = [await rig.call(StartRun("d")) for _ in range(2)]

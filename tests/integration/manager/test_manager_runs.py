@@ -8,17 +8,15 @@ from msgspec import msgpack
 from pubsubflow.manager.inputs import Item
 from pubsubflow.model.calls import StartRun
 from pubsubflow.model.messages import (
-    AskEvents,
-    AskResult,
     Emit,
     EventInfo,
     LogMessage,
     StartedMessage,
     Subjects,
     TaskError,
-    decode_piece,
     encode,
 )
+from pubsubflow.model.questions import AskEvents, AskResult, decode_piece
 from pubsubflow.model.structure import RetryPolicy, TriggerRule
 
 pytestmark = pytest.mark.anyio

@@ -260,6 +260,27 @@ async def test_a_partition_that_was_backfilled_has_run(story):
     assert await story.fates() == ["skipped"]
 
 
+async def test_a_backfilled_partition_consumes_what_waited_for_it(story):
+    await story.schedule(Schedule(BOTH, partitioning=Partitioning()))
+    await story.post("x", "p")
+    await story.post("x", "q")
+    await story.call(Backfill("d", partitions=("p",)))
+    await story.post("y", "p")
+    assert await story.runs() == [("partition", 1)]
+    assert await story.rows("SELECT cell FROM pending") == [("q",)]
+    assert await story.fates() == ["skipped"]
+    await story.post("y", "q")
+    assert await story.runs() == [("partition", 1), ("partition", 2)]
+
+
+async def test_a_dry_run_of_a_backfill_takes_nothing(story):
+    await story.schedule(Schedule(BOTH, partitioning=Partitioning()))
+    await story.post("x", "p")
+    await story.call(Backfill("d", partitions=("p",), dry_run=True))
+    await story.post("y", "p")
+    assert await story.runs() == [("partition", 2)]
+
+
 @pytest.mark.parametrize("other", [None, Schedule(condition("x"))], ids=["none", "whole"])
 async def test_a_partition_that_has_run_has_run_whatever_the_schedule_was_meanwhile(story, other):
     partitioned = Schedule(condition("x"), partitioning=Partitioning())

@@ -18,24 +18,28 @@ from pubsubflow.authoring.importing import import_dag_file, make_bundle
 from pubsubflow.bus import STREAM_IN, Bus, BusSettings, Puller
 from pubsubflow.model.messages import (
     NOT_MAPPED,
-    AskEvents,
-    AskLease,
-    AskResult,
-    AskSource,
     CancelOrder,
     EventInfo,
-    Lease,
-    Piece,
     RunInfo,
     Subjects,
     TaskMessage,
-    decode_ask,
     decode_gone,
     decode_log,
     decode_published,
     decode_result,
     decode_started,
     encode,
+)
+from pubsubflow.model.questions import (
+    AskEvents,
+    AskLease,
+    AskResult,
+    AskSource,
+    AskSteps,
+    Lease,
+    Piece,
+    RecordStep,
+    decode_ask,
 )
 from pubsubflow.model.structure import Plan
 from pubsubflow.runner.forkserver import ForkServer
@@ -100,6 +104,8 @@ class Manager:
         self.large = {}
         self.events = ()
         self.leases = {}
+        self.record = {}
+        self.recording = {}
         self.asked = []
         self.order_of_arrival = []
         self._runs = count(1)
@@ -180,6 +186,10 @@ class Manager:
                 self._news = anyio.Event()
                 await self._news.wait()
 
+    def steps(self, task):
+        """Return what a task has recorded: key → Step."""
+        return self.record.setdefault((task.run, task.node, task.map_index), {})
+
     def lines(self, order, node=None):
         """Return an attempt's output as it was told so far."""
         found = [log for log in self.logs if (log.run, log.node) == (order.run, node or order.node)]
@@ -228,15 +238,29 @@ class Manager:
             data = encode(self.bundles[ask.hash])
             return Piece(data[ask.offset : ask.offset + 100], len(data))
         if isinstance(ask, AskResult):
-            value = self.large.get((ask.node, ask.element))
-            if value is None:
-                return Piece(b"", 0, "that task has no result")
-            data = msgspec.msgpack.encode(value)
-            return Piece(data[ask.offset : ask.offset + 1000], len(data))
+            return self._result_piece(ask)
+        if isinstance(ask, AskSteps | RecordStep):
+            return self._step_piece(ask)
         if isinstance(ask, AskLease):
             return Piece(encode(self.leases.get(ask.run, Lease.FREE)), 1)
         assert isinstance(ask, AskEvents)
         return Piece(encode(self.events[ask.offset : ask.offset + 2]), len(self.events))
+
+    def _result_piece(self, ask):
+        value = self.large.get((ask.node, ask.element))
+        if value is None:
+            return Piece(b"", 0, "that task has no result")
+        data = msgspec.msgpack.encode(value)
+        return Piece(data[ask.offset : ask.offset + 1000], len(data))
+
+    def _step_piece(self, ask):
+        if isinstance(ask, AskSteps):
+            data = encode(tuple(self.steps(ask).values()))
+            return Piece(data[ask.offset : ask.offset + 100], len(data))
+        answers = self.recording.get(ask.step.label)
+        if answers:
+            return answers.pop(0)
+        return Piece(encode(self.steps(ask).setdefault(ask.step.key, ask.step)), 1)
 
 
 class LoadedDag:

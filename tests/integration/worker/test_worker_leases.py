@@ -6,7 +6,8 @@ import anyio
 import pytest
 
 from pubsubflow.bus import STREAM_TASK, Puller
-from pubsubflow.model.messages import AskLease, Lease, Outcome
+from pubsubflow.model.messages import Outcome
+from pubsubflow.model.questions import AskLease, Lease
 
 pytestmark = pytest.mark.anyio
 

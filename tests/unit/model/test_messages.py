@@ -7,28 +7,28 @@ import msgspec
 import pytest
 from msgspec import Raw, Struct
 
-from pubsubflow.model import messages
+from pubsubflow.model import messages, questions
 from pubsubflow.model.messages import (
-    AskEvents,
-    AskResult,
-    AskSource,
     CancelOrder,
     Emit,
     EventInfo,
+    FiredMessage,
     GoneMessage,
     Heartbeat,
     LogMessage,
     Outcome,
-    Piece,
     PublishedEvent,
     ResultMessage,
     RunInfo,
     StartedMessage,
+    Step,
     Subjects,
     TaskError,
     TaskMessage,
+    TriggersOrder,
     encode,
 )
+from pubsubflow.model.questions import AskEvents, AskResult, AskSource, AskSteps, Piece, RecordStep
 
 MOMENT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 EVENT = EventInfo("e", "x://a", {"n": [1, None, {"a": "é"}]}, "p", MOMENT, "api")
@@ -50,6 +50,11 @@ EXAMPLES = [
     GoneMessage("w"),
     Heartbeat("w", "host", 1, 8, 2),
     CancelOrder(1),
+    Step("0", "load", "step", b"\x01", TaskError("ValueError", "no")),
+    FiredMessage(
+        7, 1, 2, 1, 2, -1, 3, 0, b"\xc0", "id", "p", MOMENT, b"\x05", TaskError("E", "no"), "r"
+    ),
+    TriggersOrder(fresh=True, gone=(1, 2)),
     Piece(b"data", 4),
 ]  # fmt: skip
 DECODERS = {
@@ -60,9 +65,12 @@ DECODERS = {
     LogMessage: messages.decode_log,
     GoneMessage: messages.decode_gone,
     Heartbeat: messages.decode_heartbeat,
+    Step: messages.decode_step,
+    FiredMessage: messages.decode_fired,
+    TriggersOrder: messages.decode_triggers_order,
     CancelOrder: messages.decode_cancel,
     RunInfo: messages.decode_run_info,
-    Piece: messages.decode_piece,
+    Piece: questions.decode_piece,
     EventInfo: msgspec.msgpack.Decoder(EventInfo).decode,
 }
 by_name = pytest.mark.parametrize("message", EXAMPLES, ids=lambda each: type(each).__name__)
@@ -102,18 +110,26 @@ def test_a_message_with_too_few_fields_is_refused(message):
 def test_the_examples_cover_every_message_that_is_an_array():
     arrays = {
         each
-        for each in vars(messages).values()
+        for each in (vars(messages) | vars(questions)).values()
         if isinstance(each, type) and issubclass(each, Struct) and each.__struct_config__.array_like
     }
-    covered = set(map(type, EXAMPLES)) | {Emit, TaskError} | set(typing.get_args(messages.Ask))
+    covered = set(map(type, EXAMPLES)) | {Emit, TaskError} | set(typing.get_args(questions.Ask))
     assert arrays == covered
 
 
 @pytest.mark.parametrize(
-    "ask", [AskSource("h", 7), AskResult(1, 2, None, 3, 4), AskResult(1, 2), AskEvents(1, 500)]
+    "ask",
+    [
+        AskSource("h", 7),
+        AskResult(1, 2, None, 3, 4),
+        AskResult(1, 2),
+        AskEvents(1, 500),
+        AskSteps(1, 2, -1, 3),
+        RecordStep(1, 2, -1, 1, 1, Step("0", "a", "step")),
+    ],
 )
 def test_questions_are_told_apart(ask):
-    assert messages.decode_ask(encode(ask)) == ask
+    assert questions.decode_ask(encode(ask)) == ask
 
 
 def test_the_subject_of_a_task_is_one_per_delivery():

@@ -1,0 +1,1 @@
+"""What Acme's tasks wait for."""

@@ -1,0 +1,37 @@
+"""What is waited for: listed."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from aiohttp import web
+from msgspec import Struct
+
+from pubsubflow.api.answers import answer
+from pubsubflow.api.questions import Limit, query
+from pubsubflow.store.reading import Reading
+
+
+class TriggersQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of the list of triggers."""
+
+    kind: Literal["time", "trigger", "event", "watch"] | None = None
+    limit: Limit = 50
+    after: int | None = None
+
+
+class Triggers:
+    """Handlers of `/api/v1/triggers`."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Return what is served."""
+        yield web.get("/api/v1/triggers", self.list_triggers)
+
+    async def list_triggers(self, request: web.Request) -> web.Response:
+        """List what is waited for, the newest first."""
+        asked = query(request, TriggersQuery)
+        return answer(
+            await self._reading.triggers.page(limit=asked.limit, kind=asked.kind, after=asked.after)
+        )

@@ -1,0 +1,41 @@
+"""Commands about webhooks."""
+
+from pubsubflow.cli import showing
+from pubsubflow.cli.asking import Asking
+
+_DEFAULT = Asking()
+
+
+def list_hooks(*, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
+    """List webhooks, with what came through each since the daemon has started.
+
+    Args:
+        limit: How many at most; all if left out.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        found = client.hooks(limit=limit)
+        if asking.json:
+            showing.show_list(found)
+            return
+        listing = showing.Listing(
+            *("webhook", "dataset", "verifier", "received", "accepted", "refused", "dead"),
+            *("last", "path", "trouble"),
+            narrow=6,
+            right=["received", "accepted", "refused", "dead"],
+            elastic=["dataset", "trouble"],
+        )
+        for hook in found:
+            listing.row(
+                hook.name,
+                hook.dataset,
+                hook.verifier,
+                str(hook.received),
+                str(hook.accepted),
+                str(hook.refused),
+                str(hook.dead),
+                showing.brief(hook.last_received_at),
+                hook.path,
+                hook.trouble or hook.last_refusal,
+            )
+    listing.show(none="no webhooks")

@@ -1,0 +1,57 @@
+"""Commands about what is waited for."""
+
+from typing import Literal
+
+from pubsubflow.cli import showing
+from pubsubflow.cli.asking import Asking
+from pubsubflow.model.trigger_views import TriggerView
+
+_DEFAULT = Asking()
+
+
+def list_triggers(
+    *,
+    kind: Literal["time", "trigger", "event", "watch"] | None = None,
+    limit: int = 20,
+    asking: Asking = _DEFAULT,
+) -> None:
+    """List what tasks wait for and what watches datasets, the newest first.
+
+    Args:
+        kind: Only those of this kind.
+        limit: How many at most; 20 if left out.
+        asking: Which daemon to ask, and the form of the answer.
+    """
+    with asking.client() as client:
+        found = client.triggers(kind=kind, limit=limit)
+        if asking.json:
+            showing.show_list(found)
+            return
+        listing = showing.Listing(
+            *("trigger", "kind", "name", "state", "for", "since", "due", "run", "owner", "error"),
+            narrow=6,
+            right=["trigger"],
+            elastic=["name", "for", "owner", "error"],
+        )
+        for trigger in found:
+            listing.row(
+                str(trigger.number),
+                trigger.kind,
+                trigger.name,
+                showing.state(trigger.state),
+                _waiter(trigger),
+                showing.brief(trigger.since),
+                showing.brief(trigger.due_at),
+                trigger.run_id,
+                trigger.owner,
+                trigger.error,
+            )
+    listing.show(none="nothing is waited for")
+
+
+def _waiter(trigger: TriggerView) -> str | None:
+    """Write what waits: a task, or a watched dataset."""
+    if trigger.task_id is None:
+        return trigger.dataset
+    index = "" if trigger.map_index is None else f".{trigger.map_index}"
+    return f"{trigger.dag_id} {trigger.task_id}{index}"

@@ -1,0 +1,18 @@
+"""Settings of the manager."""
+
+import msgspec
+
+
+class ManagerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the manager works.
+
+    Attributes:
+        batch: Messages in one transaction at most.
+        credit: Messages from the bus held at once at most.
+        too_early_seconds: After how long a result that overtook another one comes again; each
+            time twice as long, up to 512 times.
+    """
+
+    batch: int = 500
+    credit: int = 2000
+    too_early_seconds: float = 0.005

@@ -1,0 +1,70 @@
+"""All moments that triggers wait for: one heap, one timer of the event loop."""
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+_LONGEST_SECONDS = 60.0
+"""So that a clock that was set is noticed."""
+_FEW = 256
+
+
+class Alarms:
+    """Wakes sleepers of one event loop.
+
+    Args:
+        now: The time, seconds since 1970.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, now: Callable[[], float]) -> None:
+        self._loop = loop
+        self._now = now
+        self._heap: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._order = count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._abandoned = 0
+
+    def __len__(self) -> int:
+        """Return how many sleep, those not yet forgotten included."""
+        return len(self._heap)
+
+    async def sleep_until(self, moment: float) -> None:
+        """Return at a moment, seconds since 1970."""
+        sleeper = self._loop.create_future()
+        heapq.heappush(self._heap, (moment, next(self._order), sleeper))
+        if self._heap[0][2] is sleeper:
+            self._arm()
+        try:
+            await sleeper
+        finally:
+            if sleeper.cancelled():
+                self._abandon()
+
+    def _abandon(self) -> None:
+        """Forget sleepers that were cancelled, once they are the most."""
+        self._abandoned += 1
+        if self._abandoned > max(len(self._heap) // 2, _FEW):
+            self._heap = [each for each in self._heap if not each[2].done()]
+            heapq.heapify(self._heap)
+            self._abandoned = 0
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._heap:
+            seconds = min(max(self._heap[0][0] - self._now(), 0.0), _LONGEST_SECONDS)
+            self._timer = self._loop.call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        now = self._now()
+        while self._heap and self._heap[0][0] <= now:
+            sleeper = heapq.heappop(self._heap)[2]
+            if sleeper.done():
+                self._abandoned -= 1
+            else:
+                sleeper.set_result(None)
+        self._arm()

@@ -1,0 +1,39 @@
+"""Webhooks: doors through which other systems tell of news, declared beside the datasets.
+
+::
+
+    from pubsubflow import Dataset
+    from pubsubflow.webhooks import GitHub, Secret, Webhook
+
+    pushes = Dataset("github://acme/shop/pushes")
+
+    Webhook("github", dataset=pushes, verify=GitHub(Secret("GITHUB")))
+"""
+
+from pubsubflow.authoring.hooks import Webhook
+from pubsubflow.model.hooks import (
+    Basic,
+    Bearer,
+    GitHub,
+    GitLab,
+    Hmac,
+    Secret,
+    Slack,
+    StandardWebhooks,
+    Stripe,
+    Unverified,
+)
+
+__all__ = [
+    "Basic",
+    "Bearer",
+    "GitHub",
+    "GitLab",
+    "Hmac",
+    "Secret",
+    "Slack",
+    "StandardWebhooks",
+    "Stripe",
+    "Unverified",
+    "Webhook",
+]

@@ -1,0 +1,29 @@
+"""Tasks that wait: whatever dies by `kill -9`, all go on, none twice, none lost."""
+
+import pytest
+from fault_waits import play_waits
+
+pytestmark = pytest.mark.anyio
+
+FEW, MANY, ROUNDS = 60, 2000, 5
+FAULTS = [
+    ("daemon", "one"),
+    ("daemon", "two"),
+    ("nats", "two"),
+    ("postgres", "two"),
+    ("worker", "two"),
+]
+
+
+@pytest.mark.parametrize(("fault", "daemons"), FAULTS)
+async def test_every_wait_goes_on_once(fault, daemons, seed, tmp_path, note_account):
+    note_account(await play_waits(fault, daemons, waits=FEW, seed=seed, folder=tmp_path))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("fault", "daemons"), [*FAULTS, ("nats", "one"), ("postgres", "one")])
+@pytest.mark.parametrize("number", range(ROUNDS))
+async def test_every_one_of_many_waits_goes_on_once(
+    fault, daemons, number, seed, tmp_path, note_account
+):
+    note_account(await play_waits(fault, daemons, waits=MANY, seed=seed + number, folder=tmp_path))

@@ -1,0 +1,93 @@
+"""What is waited for, over HTTP."""
+
+import aiohttp
+import anyio
+import msgspec
+import pytest
+
+from pubsubflow.api import Api, ApiSettings
+from pubsubflow.manager import Manager
+from pubsubflow.store.reading import Reading
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def get(database, bus):
+    stopping = anyio.Event()
+    api = Api(
+        calls=Manager(database=database, bus=bus),
+        reading=Reading(database),
+        bus=bus,
+        settings=ApiSettings(port=0),
+    )
+
+    async def ask(path, status=200):
+        async with session.get(api.url + path) as response:
+            assert response.status == status
+            return msgspec.json.decode(await response.read())
+
+    async with anyio.create_task_group() as group, aiohttp.ClientSession() as session:
+        await group.start(api.run, stopping)
+        yield ask
+        stopping.set()
+
+
+async def states(get):
+    items = (await get("/api/v1/triggers"))["items"]
+    return [(each["number"], each["state"]) for each in reversed(items)]
+
+
+async def test_all_kinds_are_listed_newest_first(rig, get, run_triggerer):
+    await rig.rows("INSERT INTO dataset (uri) VALUES ('s3://lake/x')")
+    dataset = (await rig.rows("SELECT id FROM dataset"))[0][0]
+    numbers = [
+        await rig.add("sleep", kind="time"),
+        await rig.add("s3://lake/*", kind="event"),
+        await rig.add("nap", seconds=600.0),
+    ]
+    watch = await rig.add("nap", kind="watch", seconds=600.0)
+    await rig.rows("UPDATE trigger SET dataset = $2, error = 'e' WHERE id = $1", watch, dataset)
+    await rig.rows("UPDATE trigger SET due_at = '2026-01-01Z' WHERE id = $1", numbers[0])
+    assert await states(get) == [
+        *((number, "waiting") for number in numbers[:2]),
+        *((number, "unclaimed") for number in (numbers[2], watch)),
+    ]
+    listed = (await get("/api/v1/triggers"))["items"]
+    assert [each["kind"] for each in listed] == ["watch", "trigger", "event", "time"]
+    assert (listed[0]["dataset"], listed[0]["error"]) == ("s3://lake/x", "e")
+    assert listed[3]["due_at"] == "2026-01-01T00:00:00Z"
+    running = await run_triggerer()
+
+    async def owned():
+        items = (await get("/api/v1/triggers"))["items"]
+        return [each["owner"] for each in items] == [running.name, running.name, None, None]
+
+    await rig.until(owned)
+    assert {state for _, state in await states(get)} == {"waiting"}
+
+
+async def test_what_no_triggerer_has_room_for_is_seen(rig, get, run_triggerer):
+    running = await run_triggerer(capacity=1)
+    first = await rig.add("nap", seconds=600.0, tell=False)
+    second = await rig.add("nap", seconds=600.0)
+
+    async def full():
+        return await states(get) == [(first, "waiting"), (second, "over capacity")]
+
+    await rig.until(full)
+    await rig.rows("UPDATE trigger SET cancelled = true, kind = 'watch' WHERE id = $1", second)
+    assert await states(get) == [(first, "waiting"), (second, "cancelled")]
+    await running.stop()
+
+
+async def test_the_list_has_pages_and_kinds(rig, get):
+    numbers = [await rig.add("nap", seconds=1.0) for _ in range(5)]
+    watch = await rig.add("nap", kind="watch", seconds=1.0)
+    first = await get("/api/v1/triggers?limit=4&kind=trigger")
+    assert [each["number"] for each in first["items"]] == numbers[:0:-1]
+    rest = await get(f"/api/v1/triggers?limit=4&kind=trigger&after={first['next']}")
+    assert [each["number"] for each in rest["items"]] == numbers[:1]
+    assert rest["next"] is None
+    assert [each["number"] for each in (await get("/api/v1/triggers?limit=1"))["items"]] == [watch]
+    await get("/api/v1/triggers?kind=dream", status=400)

@@ -1,0 +1,32 @@
+"""Patience with a server that is away."""
+
+from pubsubflow.model.triggers import TriggerContext
+
+_FIRST_SECONDS = 0.5
+_LONGEST_SECONDS = 60.0
+
+
+class Backoff:
+    """Pauses between attempts to reach a server: twice as long each time, a minute at most.
+
+    Args:
+        ctx: The trigger's context, whose heap of timers keeps the pauses.
+        server: What is away, as the log says it; no secrets.
+    """
+
+    def __init__(self, ctx: TriggerContext, server: str) -> None:
+        self._ctx = ctx
+        self._server = server
+        self._next_seconds = _FIRST_SECONDS
+
+    async def failed(self, error: Exception) -> None:
+        """Log why the server could not be reached, and return when it is time to try again."""
+        seconds = self._next_seconds
+        self._next_seconds = min(2 * seconds, _LONGEST_SECONDS)
+        reason = str(error) or type(error).__name__
+        self._ctx.log("trigger.server_away", server=self._server, error=reason, retry_in=seconds)
+        await self._ctx.sleep(seconds)
+
+    def reached(self) -> None:
+        """Begin with the shortest pause again."""
+        self._next_seconds = _FIRST_SECONDS

@@ -1,0 +1,199 @@
+"""Waiting for PostgreSQL: for what a query finds, and for notifications."""
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import asyncpg
+import msgspec
+from anyio.streams.memory import MemoryObjectReceiveStream
+from msgspec import Struct
+
+from pubsubflow.errors import DefinitionError, TriggerError
+from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
+from pubsubflow_triggers.backoff import Backoff
+from pubsubflow_triggers.checks import check_filled, check_interval, check_url
+from pubsubflow_triggers.content import content
+from pubsubflow_triggers.credentials import resolve
+
+_SCHEMES = ("postgres", "postgresql")
+_CONNECT_SECONDS = 10.0
+_QUERY_SECONDS = 60.0
+_SILENCE_SECONDS = 60.0
+_CLOSE_SECONDS = 2.0
+_LONGEST_NAME = 63
+# Connection lost, transaction rolled back, resources, an operator's hand, the system.
+_PASSING = ("08", "40", "53", "57", "58")
+
+
+class QueryIsTrue(Trigger, frozen=True, kw_only=True):
+    """Fires when the first column of a query's first row is true.
+
+    A number counts as true if it is not 0, a text if it is not empty; no row, NULL and false do
+    not. It fires once for one row: again when the row has changed, or has not been true in between.
+    The query may not write. Its connection lasts for one question.
+
+    Attributes:
+        url: `postgres://…`, or `env:NAME`.
+        query: One statement; parameters are `$1`, `$2`, …
+        params: Their values, as JSON has them; cast what JSON has not: `$1::text::timestamptz`.
+        interval: How long to wait between two questions; at least 0.1 s.
+
+    The payload is the first row: an object of columns.
+    """
+
+    url: str
+    query: str
+    params: tuple[Any, ...] = ()
+    interval: timedelta = timedelta(seconds=30)
+
+    def __post_init__(self) -> None:
+        """Raise DefinitionError for what cannot be asked."""
+        check_url("QueryIsTrue", self.url, _SCHEMES)
+        check_filled("QueryIsTrue", "query", self.query.strip())
+        check_interval("QueryIsTrue", self.interval)
+
+    def share_key(self) -> str:
+        """Let equal questions be asked once."""
+        return msgspec.json.encode(self).decode()
+
+    async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
+        """Ask again and again, and yield a row that is true."""
+        backoff = Backoff(ctx, "postgres")
+        told = ctx.position
+        while True:
+            try:
+                row = await self._ask()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                await _later(backoff, error)
+                continue
+            backoff.reached()
+            if row is not None and row != told:
+                yield TriggerEvent(payload=row, position=row)
+            told = row
+            await ctx.sleep(self.interval.total_seconds())
+
+    async def _ask(self) -> dict[str, Any] | None:
+        async with _connected(self.url) as connection:
+            await connection.execute("BEGIN READ ONLY")
+            row = await connection.fetchrow(self.query, *self.params, timeout=_QUERY_SECONDS)
+        if row is None or not row[0]:
+            return None
+        found: dict[str, Any] = msgspec.to_builtins(dict(row), enc_hook=str)
+        return found
+
+
+class PostgresNotify(Trigger, frozen=True, kw_only=True):
+    """Fires with each notification of a channel (`NOTIFY`, `pg_notify`).
+
+    PostgreSQL keeps nothing for those who do not listen: what is sent while the connection is away
+    is lost. Where that matters, ask a table with QueryIsTrue.
+
+    Attributes:
+        url: `postgres://…`, or `env:NAME`.
+        channel: Its name, as it is: case counts.
+
+    The payload is `{"channel", "data", "pid"}`: `data` is the notification's payload, decoded if it
+    is JSON, and `pid` the server process that sent it.
+    """
+
+    url: str
+    channel: str
+
+    def __post_init__(self) -> None:
+        """Raise DefinitionError for what cannot be listened to."""
+        check_url("PostgresNotify", self.url, _SCHEMES)
+        if not 0 < len(self.channel.encode()) <= _LONGEST_NAME:
+            raise DefinitionError(
+                f"PostgresNotify: channel must have 1 to {_LONGEST_NAME} bytes: {self.channel!r}"
+            )
+
+    def share_key(self) -> str:
+        """Let one connection listen for all."""
+        return msgspec.json.encode(self).decode()
+
+    async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
+        """Listen, again when the connection is lost, and yield each notification."""
+        backoff = Backoff(ctx, "postgres")
+        while True:
+            try:
+                async with _connected(self.url) as connection, _listening(connection, self) as ears:
+                    ctx.log("postgres.listening", channel=self.channel)
+                    backoff.reached()
+                    while True:
+                        note = await _next(connection, ears)
+                        payload = {
+                            "channel": self.channel,
+                            "data": content(note.text),
+                            "pid": note.pid,
+                        }
+                        yield TriggerEvent(payload=payload)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                await _later(backoff, error)
+
+
+class _Note(Struct, frozen=True):
+    pid: int
+    text: str
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
+    connection = await asyncpg.connect(
+        resolve(url),
+        timeout=_CONNECT_SECONDS,
+        statement_cache_size=0,  # a pooler between may know no prepared statements
+        server_settings={"application_name": "pubsubflow-triggers"},
+    )
+    try:
+        yield connection
+    finally:
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await connection.close()
+        connection.terminate()
+
+
+@asynccontextmanager
+async def _listening(
+    connection: "asyncpg.Connection[Any]", trigger: PostgresNotify
+) -> AsyncIterator[MemoryObjectReceiveStream[_Note]]:
+    voice, ears = anyio.create_memory_object_stream[_Note](math.inf)
+
+    def hear(_connection: object, pid: int, _channel: str, text: object) -> None:
+        voice.send_nowait(_Note(pid, str(text)))
+
+    def end(_connection: object) -> None:
+        voice.close()
+
+    with voice, ears:
+        connection.add_termination_listener(end)
+        await connection.add_listener(trigger.channel, hear)
+        yield ears
+
+
+async def _next(
+    connection: "asyncpg.Connection[Any]", ears: MemoryObjectReceiveStream[_Note]
+) -> _Note:
+    """Return the next notification; ask now and then whether the server is still there."""
+    while True:
+        with anyio.move_on_after(_SILENCE_SECONDS):
+            try:
+                return await ears.receive()
+            except anyio.EndOfStream:
+                raise ConnectionResetError("the connection was closed") from None
+        await connection.execute("SELECT 1", timeout=_CONNECT_SECONDS)
+
+
+async def _later(backoff: Backoff, error: Exception) -> None:
+    """Wait if that can help.
+
+    Raises:
+        TriggerError: It cannot.
+    """
+    state = getattr(error, "sqlstate", None) or ""
+    if not isinstance(error, OSError) and state[:2] not in _PASSING:
+        raise TriggerError(f"PostgreSQL refuses: {error}") from error
+    await backoff.failed(error)

@@ -1,0 +1,16 @@
+"""Runs that end when somebody says so."""
+
+from pathlib import Path
+
+from pubsubflow import Context, dag, task
+
+
+@dag(params={"gate": ""})
+def gated():
+    @task
+    def end(ctx: Context) -> None:
+        """Read how to end from a named pipe."""
+        if Path(ctx.run.params["gate"]).read_text(encoding="utf-8") == "fail":
+            raise ValueError("told to fail")
+
+    end()

@@ -1,0 +1,134 @@
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+from pubsubflow_triggers.runs import DagRun, RunEnds
+from trigger_rig import beside, fired
+
+from pubsubflow.cli.hosted import hosted_daemon
+from pubsubflow.client import Client
+from pubsubflow.errors import DefinitionError, TriggerError
+from pubsubflow.testing import JumpingClock
+
+pytestmark = pytest.mark.anyio
+DAGS = Path(__file__).with_name("run_dags")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs") / "home"
+
+
+@pytest.fixture(scope="module")
+def server(home):
+    with hosted_daemon(DAGS, home=home, port=0) as url:
+        yield url
+
+
+@pytest.fixture
+def client(server):
+    with Client(server) as client:
+        yield client
+
+
+class Run:
+    """A run that ends when the test says how."""
+
+    def __init__(self, client, gate):
+        os.mkfifo(gate)
+        self._gate = gate
+        self.run_id = client.trigger("gated", params={"gate": str(gate)})
+
+    async def end(self, how="well"):
+        await anyio.Path(self._gate).write_text(how)
+
+
+@pytest.fixture
+def start(client, tmp_path):
+    def start(name):
+        return Run(client, tmp_path / name)
+
+    return start
+
+
+def now():
+    return JumpingClock(datetime.now(UTC))
+
+
+async def test_a_run_fires_when_it_ends_and_at_once_if_it_has_ended(server, home, start):
+    run = start("one")
+    async with beside(RunEnds(run_id=run.run_id, server=server)) as ctx:
+        await run.end()
+    (event,) = await fired(RunEnds(run_id=run.run_id, home=str(home)))
+    assert event.payload == ctx.events[0].payload
+    assert (event.id, event.payload["state"]) == (run.run_id, "success")
+
+
+async def test_a_run_with_another_end_than_wanted_fails_the_wait(server, start):
+    run = start("one")
+    await run.end("fail")
+    (event,) = await fired(RunEnds(run_id=run.run_id, server=server))
+    assert event.payload["state"] == "failed"
+    with pytest.raises(TriggerError, match=f"run {run.run_id} ended as failed"):
+        await fired(RunEnds(run_id=run.run_id, server=server, states=("success",)))
+
+
+async def test_what_does_not_exist_fails_the_wait(server):
+    with pytest.raises(TriggerError, match="no run"):
+        await fired(RunEnds(run_id="01900000-0000-7000-8000-000000000000", server=server))
+    with pytest.raises(TriggerError, match="no DAG"):
+        await fired(DagRun(dag_id="nobody", server=server))
+
+
+async def test_next_run_that_ends_fires_whether_it_ran_already_or_not(server, start):
+    old, early = start("old"), start("early")
+    await old.end()
+    await fired(RunEnds(run_id=old.run_id, server=server))
+    trigger = DagRun(dag_id="gated", server=server, interval=timedelta(seconds=0.1))
+    async with beside(trigger, 2, clock=now()) as ctx:
+        await ctx.until("sleep", 2)
+        failing, late = start("failing"), start("late")
+        await failing.end("fail")
+        await early.end()
+        await ctx.until("fired")
+        await late.end()
+    assert [event.id for event in ctx.events] == [early.run_id, late.run_id]
+
+
+async def test_runs_that_ended_while_nobody_looked_are_found_after_the_position(server, start):
+    clock, ids = now(), []
+    for name in "abc":
+        run = start(name)
+        await run.end("fail" if name == "b" else "well")
+        await fired(RunEnds(run_id=run.run_id, server=server))
+        ids.append(run.run_id)
+    every = DagRun(dag_id="gated", server=server, states=("success", "failed"))
+    found = await fired(every, 3, clock=clock)
+    assert [event.id for event in found] == ids
+    async with beside(every, 100, clock=now(), position=found[1].position) as ctx:
+        await ctx.until("sleep")
+        ctx.stop()
+    assert ctx.events[-1].id == ids[2]  # after what ended just before the position, once more
+
+
+async def test_daemon_that_is_away_is_waited_for(tmp_path):
+    async with beside(RunEnds(run_id="x", home=str(tmp_path))) as ctx:
+        await ctx.until("trigger.server_away", 2)
+        ctx.stop()
+    assert "no daemon answers on home" in ctx.logged[0][1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: RunEnds(run_id=""), "run_id is empty"),
+        (lambda: RunEnds(run_id="x", states=("running",)), "states must be of"),
+        (lambda: DagRun(dag_id="x", states=()), "states must be of"),
+        (lambda: DagRun(dag_id="x", since=datetime(2026, 1, 1)), "time zone"),  # noqa: DTZ001
+    ],
+)
+def test_impossible_fields_are_refused(make, text):
+    with pytest.raises(DefinitionError, match=text):
+        make()
