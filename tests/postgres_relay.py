@@ -1,14 +1,19 @@
 """A relay in front of Postgres that breaks connections at chosen moments."""
 
+import asyncio
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import anyio
 from msgspec.structs import replace
+
+_CHUNK = 65536
 
 
 class Relay:
     """Passes bytes on between clients and Postgres, both on unix sockets.
+
+    On asyncio's transports: anyio's unix sockets raise InvalidStateError in the event loop when a
+    reader is cancelled in the loop's turn in which its bytes arrive.
 
     Attributes:
         lose_commits: How many COMMITs to pass on and then to break their connection, so that the
@@ -19,7 +24,7 @@ class Relay:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self._scopes: set[anyio.CancelScope] = set()
+        self._links: set[_Link] = set()
         self.lose_commits = 0
         self.up = True
         self.lost = 0
@@ -27,59 +32,57 @@ class Relay:
     def cut(self) -> None:
         """Break all connections and let none through until `up` is set again."""
         self.up = False
-        for scope in self._scopes:
-            scope.cancel()
+        for link in self._links:
+            link.cut()
 
-    async def serve(self, path: Path, *, task_status) -> None:
-        listener = await anyio.create_unix_listener(path)
-        async with listener:
-            task_status.started()
-            await listener.serve(self._relay)
-
-    async def _relay(self, client) -> None:
-        async with client:
-            if not self.up:
-                return
-            async with await anyio.connect_unix(self._target) as server:
-                try:
-                    async with anyio.create_task_group() as group:
-                        self._scopes.add(group.cancel_scope)
-                        link = _Link(self, client, server, group.cancel_scope)
-                        group.start_soon(link.upward)
-                        group.start_soon(link.downward)
-                finally:
-                    self._scopes.discard(group.cancel_scope)
+    async def accept(self, reader, writer) -> None:
+        if not self.up:
+            writer.transport.abort()
+            return
+        link = _Link(self, (reader, writer), await asyncio.open_unix_connection(self._target))
+        self._links.add(link)
+        if not self.up:
+            link.cut()
+        try:
+            await asyncio.gather(link.upward(), link.downward())
+        finally:
+            self._links.discard(link)
 
 
 class _Link:
-    def __init__(self, relay: Relay, client, server, scope) -> None:
+    def __init__(self, relay: Relay, client, server) -> None:
         self._relay = relay
-        self._client = client
-        self._server = server
-        self._scope = scope
+        self._from_client, self._to_client = client
+        self._from_server, self._to_server = server
         self._deaf = False
+
+    def cut(self) -> None:
+        self._to_client.transport.abort()
+        self._to_server.transport.abort()
 
     async def upward(self) -> None:
         try:
-            async for data in self._client:
+            while data := await self._from_client.read(_CHUNK):
                 if b"COMMIT;" in data and self._relay.lose_commits:
                     self._relay.lose_commits -= 1
                     self._deaf = True
-                await self._server.send(data)
-        except (anyio.BrokenResourceError, anyio.EndOfStream):
+                self._to_server.write(data)
+                await self._to_server.drain()
+        except ConnectionError:
             pass
-        self._scope.cancel()
+        self.cut()
 
     async def downward(self) -> None:
         try:
-            async for data in self._server:
+            while data := await self._from_server.read(_CHUNK):
                 if self._deaf:
                     self._relay.lost += 1
                     break
-                await self._client.send(data)
-        except (anyio.BrokenResourceError, anyio.EndOfStream):
+                self._to_client.write(data)
+                await self._to_client.drain()
+        except ConnectionError:
             pass
-        self._scope.cancel()
+        self.cut()
 
 
 @asynccontextmanager
@@ -87,9 +90,10 @@ async def relayed(address, folder: Path):
     """Give a relay in front of a PostgresAddress, and the address to reach it at."""
     name = f".s.PGSQL.{address.port}"
     relay = Relay(Path(address.host) / name)
-    async with anyio.create_task_group() as group:
-        await group.start(relay.serve, folder / name)
-        try:
-            yield relay, replace(address, host=str(folder))
-        finally:
-            group.cancel_scope.cancel()
+    listening = await asyncio.start_unix_server(relay.accept, folder / name)
+    try:
+        yield relay, replace(address, host=str(folder))
+    finally:
+        listening.close()
+        relay.cut()
+        await listening.wait_closed()

@@ -1,5 +1,6 @@
 """Triggerers on real servers, real host processes, and somebody who plays manager and source."""
 
+import asyncio
 import json
 from contextlib import AsyncExitStack
 from itertools import count
@@ -41,12 +42,13 @@ def facts():
 class Caller:
     """The source's end of one connection of a `Remote` trigger."""
 
-    def __init__(self, stream) -> None:
-        self.stream = stream
+    def __init__(self, writer) -> None:
+        self.writer = writer
         self.label = ""
 
     async def tell(self, do, **fields):
-        await self.stream.send(json.dumps({"do": do, **fields}).encode() + b"\n")
+        self.writer.write(json.dumps({"do": do, **fields}).encode() + b"\n")
+        await self.writer.drain()
 
 
 class Source:
@@ -61,19 +63,24 @@ class Source:
         self.said = []
         self.callers = {}
         self.changed = anyio.Event()
+        self._writers = set()
 
-    async def serve(self, stream):
-        caller = Caller(stream)
-        rest = b""
-        async with stream:
-            try:
-                async for data in stream:
-                    *lines, rest = (rest + data).split(b"\n")
-                    for line in lines:
-                        self._take(caller, json.loads(line))
-            except anyio.BrokenResourceError:
-                pass
+    async def serve(self, reader, writer):
+        caller = Caller(writer)
+        self._writers.add(writer)
+        try:
+            while line := await reader.readline():
+                self._take(caller, json.loads(line))
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            self._writers.discard(writer)
         self._take(caller, {"label": caller.label, "what": "hung up"})
+
+    def hang_up(self):
+        for writer in self._writers:
+            writer.transport.abort()
 
     def _take(self, caller, fields):
         label, what = fields.pop("label"), fields.pop("what")
@@ -243,12 +250,11 @@ async def _nothing():
 async def source(tmp_path):
     path = str(tmp_path / "s")
     found = Source(path)
-    listener = await anyio.create_unix_listener(path)
-    async with anyio.create_task_group() as group:
-        group.start_soon(listener.serve, found.serve)
-        yield found
-        group.cancel_scope.cancel()
-        await listener.aclose()
+    listening = await asyncio.start_unix_server(found.serve, path)
+    yield found
+    listening.close()
+    found.hang_up()
+    await listening.wait_closed()
 
 
 @pytest.fixture
