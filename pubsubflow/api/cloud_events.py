@@ -13,9 +13,11 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
 from pubsubflow.api.problems import BadRequest
 from pubsubflow.api.questions import check_numbers, decode, misfit
+from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.calls import Calls, PostEvents, Recorded
 from pubsubflow.model.datasets import normalise_uri
@@ -60,9 +62,9 @@ class CloudEvents:
         self._calls = calls
         self._max_events = max_events
 
-    def routes(self) -> Iterable[web.RouteDef]:
+    def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield web.post(PATH, self.post)
+        yield routing.post(PATH, self.post, access=Access.EMITTER)
 
     async def post(self, request: web.Request) -> web.Response:
         """Record events; answer once they are durable, as for `/api/v1/datasets/events`."""

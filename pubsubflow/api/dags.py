@@ -8,8 +8,10 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
 from pubsubflow.api.questions import NoQuery, PageQuery, body, check_numbers, decode, query
+from pubsubflow.api.routing import Access, Route
 from pubsubflow.model.calls import Calls, SetPaused, StartRun
 from pubsubflow.model.views import StartedRun
 from pubsubflow.store.reading import Reading
@@ -50,13 +52,18 @@ class Dags:
         self._calls = calls
         self._reading = reading
 
-    def routes(self) -> Iterable[web.RouteDef]:
+    def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield web.get("/api/v1/dags", self.list_dags)
-        yield web.get("/api/v1/dags/{dag_id}", self.show)
-        yield web.get("/api/v1/dags/{dag_id}/why-not", self.why_not)
-        yield web.patch("/api/v1/dags/{dag_id}", self.change)
-        yield web.post("/api/v1/dags/{dag_id}/runs", self.start)
+        yield routing.get("/api/v1/dags", self.list_dags)
+        yield routing.get("/api/v1/dags/{dag_id}", self.show)
+        yield routing.get("/api/v1/dags/{dag_id}/why-not", self.why_not)
+        yield Route(
+            method="PATCH",
+            path="/api/v1/dags/{dag_id}",
+            handler=self.change,
+            access=Access.OPERATOR,
+        )
+        yield routing.post("/api/v1/dags/{dag_id}/runs", self.start, access=Access.OPERATOR)
 
     async def list_dags(self, request: web.Request) -> web.Response:
         """List DAGs by name, with the files that cannot be imported."""

@@ -7,10 +7,12 @@ import msgspec
 from aiohttp import web
 from msgspec import Raw, Struct
 
+from pubsubflow.api import routing
 from pubsubflow.api.answers import answer, encode
 from pubsubflow.api.hooks import LETTER, Hooks
 from pubsubflow.api.problems import BadRequest
 from pubsubflow.api.questions import Limit, NoQuery, decode, query
+from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import NotFound
 from pubsubflow.model.calls import Calls, Resend
 from pubsubflow.model.why_views import Resent
@@ -58,11 +60,13 @@ class DeadLetters:
         self._reading = reading
         self._hooks = hooks
 
-    def routes(self) -> Iterable[web.RouteDef]:
+    def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield web.get("/api/v1/dead-letters", self.list_letters)
-        yield web.get("/api/v1/dead-letters/{number}", self.show)
-        yield web.post("/api/v1/dead-letters/{number}/resend", self.resend)
+        yield routing.get("/api/v1/dead-letters", self.list_letters)
+        yield routing.get("/api/v1/dead-letters/{number}", self.show)
+        yield routing.post(
+            "/api/v1/dead-letters/{number}/resend", self.resend, access=Access.OPERATOR
+        )
 
     async def list_letters(self, request: web.Request) -> web.Response:
         """List dead letters, the newest first."""

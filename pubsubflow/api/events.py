@@ -10,9 +10,11 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
 from pubsubflow.api.problems import BadRequest
 from pubsubflow.api.questions import Limit, PageQuery, body, check_numbers, query
+from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.calls import Calls, PostEvents, Recorded
 from pubsubflow.model.datasets import normalise_uri
@@ -60,11 +62,11 @@ class Events:
         self._reading = reading
         self._max_events = max_events
 
-    def routes(self) -> Iterable[web.RouteDef]:
+    def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield web.post("/api/v1/datasets/events", self.post)
-        yield web.get("/api/v1/datasets/events", self.list_events)
-        yield web.get("/api/v1/datasets", self.list_datasets)
+        yield routing.post("/api/v1/datasets/events", self.post, access=Access.EMITTER)
+        yield routing.get("/api/v1/datasets/events", self.list_events)
+        yield routing.get("/api/v1/datasets", self.list_datasets)
 
     async def post(self, request: web.Request) -> web.Response:
         """Record events; answer once they are durable.

@@ -9,7 +9,9 @@ from importlib.metadata import version
 import anyio
 from aiohttp import web
 
+from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
+from pubsubflow.api.routing import Access, Route
 from pubsubflow.bus import Bus
 from pubsubflow.errors import StoreUnavailable
 from pubsubflow.model.views import Info, Readiness
@@ -33,11 +35,11 @@ class Health:
         self._ready = ready
         self._started_at = datetime.now(UTC)
 
-    def routes(self) -> Iterable[web.RouteDef]:
+    def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield web.get("/healthz", self.alive)
-        yield web.get("/readyz", self.readiness)
-        yield web.get("/api/v1/info", self.info)
+        yield routing.get("/healthz", self.alive, access=Access.OPEN)
+        yield routing.get("/readyz", self.readiness, access=Access.OPEN)
+        yield routing.get("/api/v1/info", self.info)
 
     async def alive(self, _: web.Request) -> web.Response:
         """Answer: the process lives."""

@@ -10,10 +10,12 @@ from ipaddress import IPv6Address, ip_address
 import structlog
 from aiohttp import web
 
+from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
 from pubsubflow.api.doors import Door, Doors
 from pubsubflow.api.problems import BadRequest, check_origin
 from pubsubflow.api.questions import PageQuery, query
+from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import DefinitionError, InvalidInput, StoreUnavailable
 from pubsubflow.model.calls import Calls, KeepLetter, PostEvents, Recorded
 from pubsubflow.model.hook_views import HookAnswer
@@ -53,11 +55,11 @@ class Hooks:
         self._now = now
         self._kept: OrderedDict[tuple[str, str | None, str], None] = OrderedDict()
 
-    def routes(self) -> Iterable[web.RouteDef]:
+    def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield web.post("/hooks/{name}", self.receive)
-        yield web.options("/hooks/{name}", self.allow)
-        yield web.get("/api/v1/hooks", self.list_hooks)
+        yield routing.post("/hooks/{name}", self.receive, access=Access.OPEN)
+        yield Route(method="OPTIONS", path="/hooks/{name}", handler=self.allow, access=Access.OPEN)
+        yield routing.get("/api/v1/hooks", self.list_hooks)
 
     async def receive(self, request: web.Request) -> web.Response:
         """Take a request in: 202 for a new event, 200 for one that was known, or for none.

@@ -8,9 +8,11 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct, field
 
+from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
 from pubsubflow.api.problems import BadRequest
 from pubsubflow.api.questions import body, check_numbers
+from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.calls import Backfill, Calls, Planned, Replay
 from pubsubflow.model.datasets import normalise_uri
@@ -58,10 +60,10 @@ class Past:
         self._calls = calls
         self._reading = reading
 
-    def routes(self) -> Iterable[web.RouteDef]:
+    def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield web.post("/api/v1/datasets/replay", self.replay)
-        yield web.post("/api/v1/dags/{dag_id}/backfill", self.backfill)
+        yield routing.post("/api/v1/datasets/replay", self.replay, access=Access.OPERATOR)
+        yield routing.post("/api/v1/dags/{dag_id}/backfill", self.backfill, access=Access.OPERATOR)
 
     async def replay(self, request: web.Request) -> web.Response:
         """Let DAGs decide about past events once more; answer with the runs of each."""

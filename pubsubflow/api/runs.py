@@ -9,10 +9,12 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
 from pubsubflow.api.bells import Bells
 from pubsubflow.api.problems import BadRequest
 from pubsubflow.api.questions import Limit, NoQuery, decode, query, run_id
+from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.calls import Calls, CancelRun
 from pubsubflow.model.states import RunState
@@ -53,13 +55,13 @@ class Runs:
         self._reading = reading
         self._bells = bells
 
-    def routes(self) -> Iterable[web.RouteDef]:
+    def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield web.get("/api/v1/runs", self.list_runs)
-        yield web.get("/api/v1/runs/{run_id}", self.show)
-        yield web.get("/api/v1/runs/{run_id}/explain", self.explain)
-        yield web.get("/api/v1/runs/{run_id}/wait", self.wait, allow_head=False)
-        yield web.post("/api/v1/runs/{run_id}/cancel", self.cancel)
+        yield routing.get("/api/v1/runs", self.list_runs)
+        yield routing.get("/api/v1/runs/{run_id}", self.show)
+        yield routing.get("/api/v1/runs/{run_id}/explain", self.explain)
+        yield routing.get("/api/v1/runs/{run_id}/wait", self.wait, allow_head=False)
+        yield routing.post("/api/v1/runs/{run_id}/cancel", self.cancel, access=Access.OPERATOR)
 
     async def list_runs(self, request: web.Request) -> web.Response:
         """List runs, the newest first."""

@@ -1,8 +1,7 @@
 """The HTTP server."""
 
 import errno
-from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 import anyio
 import structlog
@@ -19,6 +18,7 @@ from pubsubflow.api.health import Health
 from pubsubflow.api.hooks import Hooks
 from pubsubflow.api.past import Past
 from pubsubflow.api.problems import problems
+from pubsubflow.api.routing import Routed
 from pubsubflow.api.runs import Runs
 from pubsubflow.api.settings import ApiSettings, check_host
 from pubsubflow.api.tasks import Tasks
@@ -33,10 +33,6 @@ log = structlog.get_logger(__name__)
 
 _BACKLOG = 1024
 _CLOSE_SECONDS = 2.0
-
-
-class _Routed(Protocol):
-    def routes(self) -> Iterable[web.RouteDef]: ...
 
 
 class Api:
@@ -69,7 +65,7 @@ class Api:
         self._bells = Bells(bus)
         self._doors = Doors(reading.hooks, secrets or EnvironmentSecrets({}), self._bells)
         hooks = Hooks(calls, self._doors)
-        self._parts: tuple[_Routed, ...] = (
+        self._parts: tuple[Routed, ...] = (
             Health(reading, bus, ready),
             Events(calls, reading, settings.max_events),
             CloudEvents(calls, settings.max_events),
@@ -120,7 +116,7 @@ class Api:
     def _runner(self) -> web.AppRunner:
         app = web.Application(middlewares=[problems], client_max_size=self._settings.max_body_bytes)
         for part in self._parts:
-            app.add_routes(part.routes())
+            app.add_routes(route.served() for route in part.routes())
         return web.AppRunner(
             app,
             access_log=None,

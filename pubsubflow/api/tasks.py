@@ -10,9 +10,11 @@ import structlog
 from aiohttp import web
 from msgspec import Struct
 
+from pubsubflow.api import routing
 from pubsubflow.api.answers import answer, encode
 from pubsubflow.api.bells import Bell, Bells
 from pubsubflow.api.questions import Limit, NoQuery, query, run_id
+from pubsubflow.api.routing import Route
 from pubsubflow.errors import Unavailable
 from pubsubflow.model.messages import Subjects
 from pubsubflow.model.states import RunState
@@ -55,13 +57,13 @@ class Tasks:
         self._reading = reading
         self._bells = bells
 
-    def routes(self) -> Iterable[web.RouteDef]:
+    def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield web.get("/api/v1/runs/{run_id}/tasks", self.list_tasks)
-        yield web.get("/api/v1/runs/{run_id}/tasks/{task}", self.show)
-        yield web.get("/api/v1/runs/{run_id}/tasks/{task}/logs", self.logs, allow_head=False)
-        yield web.get("/api/v1/tasks/{task}", self.show)
-        yield web.get("/api/v1/tasks/{task}/logs", self.logs, allow_head=False)
+        yield routing.get("/api/v1/runs/{run_id}/tasks", self.list_tasks)
+        yield routing.get("/api/v1/runs/{run_id}/tasks/{task}", self.show)
+        yield routing.get("/api/v1/runs/{run_id}/tasks/{task}/logs", self.logs, allow_head=False)
+        yield routing.get("/api/v1/tasks/{task}", self.show)
+        yield routing.get("/api/v1/tasks/{task}/logs", self.logs, allow_head=False)
 
     async def list_tasks(self, request: web.Request) -> web.Response:
         """List the task instances of a run in topological order."""

@@ -6,8 +6,10 @@ from typing import Literal
 from aiohttp import web
 from msgspec import Struct
 
+from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
 from pubsubflow.api.questions import Limit, query
+from pubsubflow.api.routing import Route
 from pubsubflow.store.reading import Reading
 
 
@@ -25,9 +27,9 @@ class Triggers:
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
 
-    def routes(self) -> Iterable[web.RouteDef]:
+    def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield web.get("/api/v1/triggers", self.list_triggers)
+        yield routing.get("/api/v1/triggers", self.list_triggers)
 
     async def list_triggers(self, request: web.Request) -> web.Response:
         """List what is waited for, the newest first."""
