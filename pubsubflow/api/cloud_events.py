@@ -14,15 +14,14 @@ from aiohttp import web
 from msgspec import Meta
 
 from pubsubflow.api import routing
-from pubsubflow.api.answers import answer
+from pubsubflow.api.posting import check_count, record
 from pubsubflow.api.problems import BadRequest
 from pubsubflow.api.questions import check_numbers, decode, misfit
 from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.calls import Calls, PostEvents, Recorded
+from pubsubflow.model.calls import Calls, PostEvents
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.messages import NewEvent
-from pubsubflow.model.views import PostedEvents
 
 PATH = "/api/v1/cloudevents"
 _BATCH = "application/cloudevents-batch+json"
@@ -80,23 +79,13 @@ class CloudEvents:
             raise BadRequest(
                 f"this is no CloudEvent: send ce-… headers, {_STRUCTURED} or {_BATCH}", status=415
             )
-        if len(told) > self._max_events:
-            raise BadRequest(
-                f"{len(told)} events are too many for one request: send at most "
-                f"{self._max_events} at a time",
-                status=413,
-            )
+        check_count(len(told), self._max_events)
         read = [_read(event, index) for index, event in enumerate(told)]
         check_numbers([event.extra for event, _ in read])
         call = PostEvents(
             tuple(event for event, _ in read), tuple(key for _, key in read), "cloudevents"
         )
-        recorded: list[Recorded] = await self._calls.call(call) if read else []
-        duplicates = [index for index, each in enumerate(recorded) if each.duplicate]
-        return answer(
-            PostedEvents(ids=[str(each.event_id) for each in recorded], duplicates=duplicates),
-            status=202 if len(duplicates) < len(recorded) else 200,
-        )
+        return await record(call, self._calls)
 
 
 def _binary(headers: Mapping[str, str], kind: str, data: bytes) -> dict[str, Any]:

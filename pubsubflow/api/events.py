@@ -12,14 +12,15 @@ from msgspec import Meta, Struct
 
 from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
+from pubsubflow.api.posting import check_count, record
 from pubsubflow.api.problems import BadRequest
 from pubsubflow.api.questions import Limit, PageQuery, body, check_numbers, query
 from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.calls import Calls, PostEvents, Recorded
+from pubsubflow.model.calls import Calls, PostEvents
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.messages import NewEvent
-from pubsubflow.model.views import Page, PostedEvents
+from pubsubflow.model.views import Page
 from pubsubflow.store.reading import Reading
 
 Key = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -75,22 +76,10 @@ class Events:
         """
         posted = await body(request, _decoder)
         events = posted if isinstance(posted, list) else [posted]
-        call = self._call(events, request)
-        recorded: list[Recorded] = await self._calls.call(call) if events else []
-        duplicates = [index for index, each in enumerate(recorded) if each.duplicate]
-        ids = [str(each.event_id) for each in recorded]
-        return answer(
-            PostedEvents(ids=ids, duplicates=duplicates),
-            status=202 if len(duplicates) < len(ids) else 200,
-        )
+        return await record(self._call(events, request), self._calls)
 
     def _call(self, events: list[PostedEvent], request: web.Request) -> PostEvents:
-        if len(events) > self._max_events:
-            raise BadRequest(
-                f"{len(events)} events are too many for one request: send at most "
-                f"{self._max_events} at a time",
-                status=413,
-            )
+        check_count(len(events), self._max_events)
         check_numbers([event.extra for event in events])
         whole = request.headers.get("Idempotency-Key")
         news, keys = [], []

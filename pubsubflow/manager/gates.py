@@ -64,6 +64,8 @@ class Gates:
         self._subscribers: dict[str, list[GateWork]] = {}
         self._matching: list[GateWork] = []
         self._counted: set[int] = set()
+        self._passing: list[tuple[LoggedEvent, list[GateWork]]] = []
+        self._touched = 0
 
     async def settle(self, items: Sequence[Item]) -> None:
         """Carry out the batch's calls and events, and all that follows from them here."""
@@ -151,12 +153,14 @@ class Gates:
 
     async def _number(self, events: Sequence[LoggedEvent], datasets: Sequence[int]) -> None:
         """Give the events their places in the log, and take in the cells that they touch."""
+        self._passing = [(event, self._concerned(event)) for event in events]
         asked = [
             (gate, key)
-            for event in events
-            for gate in self._concerned(event)
+            for event, gates in self._passing
+            for gate in gates
             for key in event_cells(gate, event)
         ]
+        self._touched = len(asked)
         numbers, rows, awaited = await self._transaction.number_events(
             len(events), self._cells.missing(asked), datasets
         )
@@ -229,19 +233,14 @@ class Gates:
                 self._scheduling.ticked(gate, cell, part.slot, moment)
 
     async def _pass_events(self) -> None:
-        events, self._ledger.events = self._ledger.events, []
-        concerned = [self._concerned(event) for event in events]
-        asked = [
-            (gate, key)
-            for event, gates in zip(events, concerned, strict=True)
-            for gate in gates
-            for key in event_cells(gate, event)
-        ]
-        await self._numbers.reserve(self._transaction, len(asked))
-        for event, gates in zip(events, concerned, strict=True):
+        passing, self._passing = self._passing, []
+        self._ledger.events = []
+        await self._numbers.reserve(self._transaction, self._touched)
+        self._touched = 0
+        for event, gates in passing:
             for gate in gates:
                 self._scheduling.event(gate, event)
-        self._ledger.logged.extend(events)
+            self._ledger.logged.append(event)
 
     def _uncounted(self) -> list[RunWork]:
         return [

@@ -20,7 +20,6 @@ from pubsubflow.store.fold import FoldTransaction
 MOST_EVENTS = 50_000
 MOST_RUNS = 10_000
 MOMENT = timedelta(microseconds=1)
-
 LAST = 2**62
 LoadCells = Callable[[Iterable[tuple[GateWork, str]]], Awaitable[None]]
 

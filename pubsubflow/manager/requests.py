@@ -9,7 +9,7 @@ from pubsubflow.manager.inputs import Item
 from pubsubflow.manager.ledger import GateWork, Ledger, LoggedEvent
 from pubsubflow.manager.loading import Cells
 from pubsubflow.manager.numbers import Numbers
-from pubsubflow.manager.past import Past
+from pubsubflow.manager.past import LAST, Past
 from pubsubflow.manager.reading import read_infos
 from pubsubflow.manager.resending import Resending
 from pubsubflow.manager.scheduling import Scheduling
@@ -19,7 +19,6 @@ from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction, Row
 
 HISTORY_A_READ = 10_000
-LAST = 2**62
 NAMED = (StartRun, SetPaused, Replay, Backfill)
 """Calls that concern a DAG by its name."""
 

@@ -8,10 +8,10 @@ import msgspec
 from pubsubflow.manager.ledger import Ledger, RunWork, Start
 from pubsubflow.manager.writing_waits import write_waits
 from pubsubflow.model.cells import encode_cell
-from pubsubflow.model.messages import TaskError
 from pubsubflow.model.states import RunState
 from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction
+from pubsubflow.store.records import error_column
 
 _encode = msgspec.msgpack.Encoder().encode
 _Rows = Sequence[Sequence[Any]]
@@ -133,7 +133,7 @@ def _ended_tasks(runs: Sequence[RunWork]) -> _Rows:
             task.ended_at,
             task.length,
             task.value,
-            _fields(task.error),
+            error_column(task.error),
         )
         for run in runs
         for task in run.ended_tasks
@@ -235,7 +235,7 @@ async def _rewrite_tasks(runs: Sequence[RunWork], transaction: FoldTransaction) 
 
 async def _write_rest(ledger: Ledger, transaction: FoldTransaction) -> None:
     await transaction.write(
-        "record_attempts", [(*rest, _fields(error)) for *rest, error in ledger.attempts]
+        "record_attempts", [(*rest, error_column(error)) for *rest, error in ledger.attempts]
     )
     await transaction.write("record_logs", ledger.logs)
     await transaction.write(
@@ -252,8 +252,3 @@ async def _write_rest(ledger: Ledger, transaction: FoldTransaction) -> None:
             for letter in ledger.dead_letters
         ],
     )
-
-
-def _fields(error: TaskError | None) -> dict[str, Any] | None:
-    """Return an error by its fields' names: on the wire it is an array."""
-    return None if error is None else msgspec.structs.asdict(error)

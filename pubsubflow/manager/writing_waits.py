@@ -2,13 +2,12 @@
 
 from datetime import UTC, datetime
 
-import msgspec
-
 from pubsubflow.manager.ledger import Ledger, Place
 from pubsubflow.model.datasets import pattern_expression
-from pubsubflow.model.messages import Step, TaskError
+from pubsubflow.model.messages import Step
 from pubsubflow.model.waits import Wait, forget_failures
-from pubsubflow.store.fold import FoldTransaction, Row
+from pubsubflow.store.fold import FoldTransaction
+from pubsubflow.store.records import error_column, step_of
 
 
 async def write_waits(ledger: Ledger, transaction: FoldTransaction) -> None:
@@ -62,7 +61,7 @@ async def _write_records(ledger: Ledger, transaction: FoldTransaction) -> None:
                 step.label,
                 step.kind,
                 step.value,
-                None if step.error is None else msgspec.structs.asdict(step.error),
+                error_column(step.error),
             )
             for *place, step in ledger.steps
         ],
@@ -85,9 +84,3 @@ async def read_records(
         place = (row["run"], row["node"], row["map_index"])
         found.setdefault(place, []).append(step_of(row))
     return found
-
-
-def step_of(row: Row) -> Step:
-    """Return an entry of a record."""
-    error = None if row["error"] is None else TaskError(**row["error"])
-    return Step(row["key"], row["label"], row["kind"], row["value"], error)

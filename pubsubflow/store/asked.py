@@ -6,11 +6,12 @@ import asyncpg
 import msgspec
 
 from pubsubflow.errors import LeaseLost
-from pubsubflow.model.messages import EventInfo, Step, TaskError
+from pubsubflow.model.messages import EventInfo, Step
 from pubsubflow.model.questions import AskLease, RecordStep
 from pubsubflow.model.structure import DagSpec
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.queries import SQL
+from pubsubflow.store.records import error_column, step_of
 
 _decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
 
@@ -92,15 +93,9 @@ class Asked:
         step = ask.step
         row = await connection.fetchrow(
             SQL["record_step"], *place, step.key, step.label, step.kind, step.value,
-            None if step.error is None else msgspec.structs.asdict(step.error),
+            error_column(step.error),
         )  # fmt: skip
         return None if row is None else step_of(row)
-
-
-def step_of(row: asyncpg.Record) -> Step:
-    """Return a row of the record."""
-    error = None if row["error"] is None else TaskError(**row["error"])
-    return Step(row["key"], row["label"], row["kind"], row["value"], error)
 
 
 def _event(row: asyncpg.Record) -> EventInfo:

@@ -371,3 +371,13 @@ CREATE TABLE dead_letter (
     created_at  timestamptz NOT NULL DEFAULT now(),
     resent_at   timestamptz
 );
+
+-- Events as tasks see them, with the run that caused each.
+CREATE VIEW told_event AS
+SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
+       event.source, event.recorded_at, event.trail, run.run_id, dag.dag_id, event.node,
+       run.version, event.dataset
+FROM event
+JOIN dataset ON dataset.id = event.dataset
+LEFT JOIN run ON run.id = event.run
+LEFT JOIN dag ON dag.id = run.dag;

@@ -148,32 +148,20 @@ ON CONFLICT DO NOTHING;
 
 -- name: read_consumable
 -- Return the events that runs are about to consume from places, as tasks will see them.
-SELECT taken.run AS consumer, event.id, event.event_id, dataset.uri, event.extra, event.partition,
-       event.time, event.source, event.recorded_at, event.trail, run.run_id, dag.dag_id, event.node,
-       run.version,
-       pending.place
+SELECT taken.run AS consumer, told_event.*, pending.place
 FROM unnest($1::int[], $2::text[], $3::smallint[], $4::bigint[])
        AS taken (dag, cell, place, run)
 JOIN pending ON pending.dag = taken.dag AND pending.cell = taken.cell
             AND pending.place = taken.place
-JOIN event ON event.id = pending.event
-JOIN dataset ON dataset.id = event.dataset
-LEFT JOIN run ON run.id = event.run
-LEFT JOIN dag ON dag.id = run.dag
+JOIN told_event ON told_event.id = pending.event
 ORDER BY pending.event, pending.place;
 
 -- name: read_history
 -- Return the events of a DAG's datasets from id $2 up to id $3, in order, as tasks will see them.
-SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
-       event.source, event.recorded_at, event.trail, run.run_id, dag.dag_id, event.node,
-       run.version
-FROM event
-JOIN dataset ON dataset.id = event.dataset
-LEFT JOIN run ON run.id = event.run
-LEFT JOIN dag ON dag.id = run.dag
-WHERE event.dataset IN (SELECT dataset FROM subscription WHERE dag = $1)
-  AND event.id >= $2 AND event.id <= $3
-ORDER BY event.id
+SELECT * FROM told_event
+WHERE told_event.dataset IN (SELECT dataset FROM subscription WHERE dag = $1)
+  AND told_event.id >= $2 AND told_event.id <= $3
+ORDER BY told_event.id
 LIMIT $4;
 
 -- name: await_events_under_way
@@ -276,14 +264,9 @@ FROM run WHERE run.id = ANY($1::bigint[]);
 
 -- name: read_collected_events
 -- Return the events that runs have collected, as tasks will see them.
-SELECT run_event.run AS consumer, event.id, event.event_id, dataset.uri, event.extra,
-       event.partition, event.time, event.source, event.recorded_at, event.trail, run.run_id,
-       dag.dag_id, event.node, run.version, run_event.place
+SELECT run_event.run AS consumer, told_event.*, run_event.place
 FROM run_event
-JOIN event ON event.id = run_event.event
-JOIN dataset ON dataset.id = event.dataset
-LEFT JOIN run ON run.id = event.run
-LEFT JOIN dag ON dag.id = run.dag
+JOIN told_event ON told_event.id = run_event.event
 WHERE run_event.run = ANY($1::bigint[])
 ORDER BY run_event.event, run_event.place
 LIMIT $2;
@@ -341,30 +324,18 @@ SELECT id, run_id, dag, state, version FROM run WHERE run_id = ANY($1::uuid[]);
 -- name: read_recorded
 -- Return the events of a DAG's datasets recorded in [$2, $3), of dataset $4 alone if it is given,
 -- with ids below $6.
-SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
-       event.source, event.recorded_at, event.trail, run.run_id, dag.dag_id, event.node,
-       run.version
-FROM event
-JOIN dataset ON dataset.id = event.dataset
-LEFT JOIN run ON run.id = event.run
-LEFT JOIN dag ON dag.id = run.dag
-WHERE event.dataset IN (SELECT dataset FROM subscription WHERE subscription.dag = $1)
-  AND event.recorded_at >= $2 AND ($3::timestamptz IS NULL OR event.recorded_at < $3)
-  AND ($4::text IS NULL OR dataset.uri = $4) AND event.id < $6
-ORDER BY event.id
+SELECT * FROM told_event
+WHERE told_event.dataset IN (SELECT dataset FROM subscription WHERE subscription.dag = $1)
+  AND told_event.recorded_at >= $2 AND ($3::timestamptz IS NULL OR told_event.recorded_at < $3)
+  AND ($4::text IS NULL OR told_event.uri = $4) AND told_event.id < $6
+ORDER BY told_event.id
 LIMIT $5;
 
 -- name: read_named_events
 -- Return events by what outsiders call them, in order.
-SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
-       event.source, event.recorded_at, event.trail, run.run_id, dag.dag_id, event.node,
-       run.version
-FROM event
-JOIN dataset ON dataset.id = event.dataset
-LEFT JOIN run ON run.id = event.run
-LEFT JOIN dag ON dag.id = run.dag
-WHERE event.event_id = ANY($1::uuid[])
-ORDER BY event.id;
+SELECT * FROM told_event
+WHERE told_event.event_id = ANY($1::uuid[])
+ORDER BY told_event.id;
 
 -- name: read_dead_places
 -- Return the places of a DAG in which events are dead.

@@ -98,16 +98,10 @@ ORDER BY w.trigger;
 
 -- name: read_events_after
 -- Return events of a dataset $1, or of those that match $2, after id $3 recorded from $4 on.
-SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
-       event.source, event.recorded_at, event.trail, run.run_id, dag.dag_id, event.node,
-       run.version
-FROM event
-JOIN dataset ON dataset.id = event.dataset
-LEFT JOIN run ON run.id = event.run
-LEFT JOIN dag ON dag.id = run.dag
-WHERE event.dataset IN (SELECT d.id FROM dataset AS d WHERE d.id = $1 OR d.uri ~ $2)
-  AND event.id > $3 AND event.recorded_at >= $4
-ORDER BY event.id
+SELECT * FROM told_event
+WHERE told_event.dataset IN (SELECT d.id FROM dataset AS d WHERE d.id = $1 OR d.uri ~ $2)
+  AND told_event.id > $3 AND told_event.recorded_at >= $4
+ORDER BY told_event.id
 LIMIT $5;
 
 -- name: note_looked
