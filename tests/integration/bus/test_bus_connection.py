@@ -53,7 +53,7 @@ async def test_a_server_that_starts_late_is_waited_for(make_server, group):
     connected = anyio.Event()
     await group.start(connect)
     server.start()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await connected.wait()
 
 

@@ -51,7 +51,7 @@ def numbers(deliveries):
 
 async def settled(bus, *, held, waiting):
     """Return when the consumer holds so many unacknowledged and so many wait (acks are async)."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while True:
             answer = await bus.request(f"$JS.API.CONSUMER.INFO.{STREAM_IN}.manager", b"", 5)
             info = json.loads(answer)

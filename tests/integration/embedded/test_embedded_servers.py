@@ -147,7 +147,7 @@ async def test_a_busy_client_does_not_hold_up_the_stop(home):
             async with postgres(servers) as observer:
                 await _until_asleep(observer)
             group.start_soon(servers.__aexit__, None, None, None)
-            with anyio.fail_after(5):
+            with anyio.fail_after(20):
                 assert await ended(servers.postgres_pid)
 
 

@@ -200,11 +200,11 @@ async def test_a_lost_stream_is_made_good_without_a_pause(idle, database, bus):
     await idle.call(StartRun("d"))
     await until_waiting(idle, 120)
     await purge(idle)
-    settings = SweeperSettings(every_seconds=0.5, undelivered_seconds=0.0, tasks=10)
+    settings = SweeperSettings(every_seconds=5.0, undelivered_seconds=0.0, tasks=10)
     stopping = anyio.Event()
     async with anyio.create_task_group() as group:
         await group.start(Sweeper(database=database, bus=bus, settings=settings).run, stopping)
-        with anyio.fail_after(3):
+        with anyio.fail_after(20):
             await until_waiting(idle, 120)
         stopping.set()
 

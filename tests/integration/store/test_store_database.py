@@ -72,7 +72,7 @@ async def test_a_transaction_that_is_cancelled_leaves_nothing_and_its_connection
             async with database.transaction() as connection:
                 await connection.execute("INSERT INTO event_key VALUES ('k', gen_random_uuid())")
                 await connection.execute("SELECT pg_sleep(60)")
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             async with database.connection() as connection, begin(connection):
                 assert await connection.fetchval("SELECT count(*) FROM event_key") == 0
 

@@ -542,6 +542,6 @@ async def test_poison_is_dropped(manager, worker):
     dag = manager.load(PLAIN)
     await manager.bus.publish_durable("psf.task.default.sync.1.1.1.1.1", b"\xff nonsense")
     assert (await manager.run(dag, "one")).value == b"\x01"
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while await manager.outstanding():
             pass
