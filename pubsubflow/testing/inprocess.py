@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Unpack
 
 import anyio
@@ -24,6 +24,7 @@ from pubsubflow.testing.given import Given, prepare
 from pubsubflow.testing.output import Capture
 
 Outcome = RunResult | BaseException
+_LOOK_SECONDS = 0.2
 
 
 def run(
@@ -116,9 +117,19 @@ class _CallingThread:
     def serve(self, outcome: "Future[Outcome]") -> Outcome:
         """Do the work that comes until the run has an outcome, and return that."""
         outcome.add_done_callback(lambda _: self._work.put(None))
-        while (work := self._work.get()) is not None:
+        while (work := self._next()) is not None:
             work()
         return outcome.result()
+
+    def _next(self) -> Callable[[], None] | None:
+        """Wait for what is next, and look up at times.
+
+        A signal that arrives after the interpreter's last look at signals and before the wait
+        in the operating system begins would not end an unbounded wait.
+        """
+        while True:
+            with suppress(Empty):
+                return self._work.get(timeout=_LOOK_SECONDS)
 
 
 def _refuse_on_a_loop(dag: DAG) -> None:
