@@ -661,6 +661,15 @@ def test_an_interrupt_ends_the_test():
     assert sys.stdout is before
 
 
+@pytest.fixture
+def interruptible():
+    """Take interrupts as in a terminal: what runs in the background ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("how", ["raised", "signalled"])
 def test_an_interrupt_while_async_tasks_run_ends_the_test(how):
     with DAG("d") as made:
