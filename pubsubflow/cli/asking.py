@@ -13,6 +13,8 @@ from pubsubflow.errors import ConfigError, Unavailable
 from pubsubflow.layers import home_of, read_layers
 
 SERVER = "PUBSUBFLOW_SERVER"
+TOKEN = "PUBSUBFLOW_TOKEN"  # noqa: S105 - a variable's name
+CA = "PUBSUBFLOW_CA"
 
 
 @Parameter(name="*")
@@ -23,12 +25,18 @@ class Asking:
     Args:
         server: URL of the daemon, in place of looking for it in the home folder; also
             $PUBSUBFLOW_SERVER.
+        token: Bearer token for the daemon; better $PUBSUBFLOW_TOKEN, which no list of processes
+            shows.
+        ca: File with the certificate of the authority that signed the daemon's; also
+            $PUBSUBFLOW_CA.
         home: Home folder of the daemon; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
         config: Configuration file; ./pubsubflow.toml if left out.
         json: Answer in JSON.
     """
 
     server: str | None = None
+    token: str | None = None
+    ca: Path | None = None
     home: Path | None = None
     config: Path | None = None
     json: bool = False
@@ -38,9 +46,11 @@ class Asking:
 
         Raises:
             Unavailable: No daemon runs on the home.
-            ConfigError: The configuration file or the URL is malformed.
+            ConfigError: The configuration file, the URL, the token or the certificate is malformed.
         """
-        return Client(self._url(), source="cli")
+        token = self.token or os.environ.get(TOKEN) or None
+        ca = self.ca or os.environ.get(CA) or None
+        return Client(self._url(), token=token, ca=ca, source="cli")
 
     def _url(self) -> str:
         named = self.server or os.environ.get(SERVER)

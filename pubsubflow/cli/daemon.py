@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from pubsubflow.client import Client
 from pubsubflow.config import Config, load_config
 from pubsubflow.daemon import ROLES, run_daemon
 from pubsubflow.errors import ConfigError, PubsubflowError
+from pubsubflow.model.views import DagPage
 from pubsubflow.runner.lifeline import follow_parent
 from pubsubflow.telemetry import set_up_logging
 
@@ -147,7 +148,7 @@ def _run(
     roles: frozenset[str],
     dags: Path | None,
     embedded: bool,
-    greet: Callable[[str], None],
+    greet: Callable[[str], Awaitable[None]],
 ) -> None:
     """Run the daemon on uvloop, and greet, beside it, once it is ready."""
     announce, announced = anyio.create_memory_object_stream[str](1)
@@ -155,7 +156,7 @@ def _run(
     async def greet_when_ready() -> None:
         async with announced:
             async for url in announced:
-                await to_thread.run_sync(greet, url, abandon_on_cancel=True)
+                await greet(url)
 
     async def do() -> None:
         async with anyio.create_task_group() as group, announce:
@@ -172,15 +173,21 @@ def _run(
     anyio.run(do, backend_options={"use_uvloop": True})
 
 
-def _greet(home: Path, url: str) -> None:
-    """Say what is there, where, and how to stop it."""
+async def _greet(home: Path, url: str) -> None:
+    """Say what is there, where, and how to stop it; beside the daemon, as a terminal may block."""
+    try:
+        async with Client(url) as client:
+            found: DagPage | PubsubflowError = await client.dags()
+    except PubsubflowError as error:
+        found = error
+    await to_thread.run_sync(_say, home, url, found, abandon_on_cancel=True)
+
+
+def _say(home: Path, url: str, dags: DagPage | PubsubflowError) -> None:
     showing.show(f"pubsubflow is up at {url}")
     showing.show(f"home {home}")
-    try:
-        with Client(url) as client:
-            dags = client.dags()
-    except PubsubflowError as error:
-        showing.warn(f"its DAGs cannot be listed: {error}")
+    if isinstance(dags, PubsubflowError):
+        showing.warn(f"its DAGs cannot be listed: {dags}")
         return
     count = len(dags.items)
     showing.show(f"{count or 'no'} DAG{'s' * (count != 1)} loaded" + " so far" * (not count))
@@ -189,11 +196,11 @@ def _greet(home: Path, url: str) -> None:
     showing.show("Ctrl-C stops it")
 
 
-def _notify(descriptor: int, url: str) -> None:
+async def _notify(descriptor: int, url: str) -> None:
     with suppress(BrokenPipeError):  # whoever wanted to know is gone
         os.write(descriptor, f"{url}\n".encode())
     os.close(descriptor)
 
 
-def _say_nothing(_: str) -> None:
+async def _say_nothing(_: str) -> None:
     """The log says it."""

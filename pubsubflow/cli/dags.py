@@ -15,15 +15,15 @@ from pubsubflow.model.views import DagDetail, DagView, StartedRun
 _DEFAULT = Asking()
 
 
-def list_dags(*, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
+async def list_dags(*, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
     """List DAGs, and the files that cannot be imported.
 
     Args:
         limit: How many at most; all if left out.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
-        found = client.dags(limit=limit)
+    async with asking.client() as client:
+        found = await client.dags(limit=limit)
     if asking.json:
         showing.show_list(found.items)
         return
@@ -41,15 +41,15 @@ def list_dags(*, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
         showing.show("", Text(f"{error.file} cannot be imported: {error.error}", "red"))
 
 
-def show_dag(dag: str, /, *, asking: Asking = _DEFAULT) -> None:
+async def show_dag(dag: str, /, *, asking: Asking = _DEFAULT) -> None:
     """Show a DAG: its schedule, what that still waits for, and its tasks.
 
     Args:
         dag: Id of the DAG.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
-        found = client.dag(dag)
+    async with asking.client() as client:
+        found = await client.dag(dag)
     if asking.json:
         showing.show_json(found)
         return
@@ -64,7 +64,7 @@ def show_dag(dag: str, /, *, asking: Asking = _DEFAULT) -> None:
     _show_tasks(found)
 
 
-def trigger_dag(
+async def trigger_dag(
     dag: str,
     /,
     *,
@@ -88,8 +88,8 @@ def trigger_dag(
         wait: Wait until the run has ended; fails if the run did.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
-        run_id = client.trigger(
+    async with asking.client() as client:
+        run_id = await client.trigger(
             dag,
             params=pairs(params, param, "param") or None,
             logical_time=moment(logical_time),
@@ -98,7 +98,7 @@ def trigger_dag(
             cause="asked for at the command line",
         )
         if wait:
-            return report_end(client, client.wait(run_id), json=asking.json)
+            return await report_end(client, await client.wait(run_id), json=asking.json)
     if asking.json:
         showing.show_json(StartedRun(run_id=run_id))
     else:
@@ -106,29 +106,29 @@ def trigger_dag(
     return 0
 
 
-def pause_dag(dag: str, /, *, asking: Asking = _DEFAULT) -> None:
+async def pause_dag(dag: str, /, *, asking: Asking = _DEFAULT) -> None:
     """Pause a DAG: it starts no runs by itself; running ones go on.
 
     Args:
         dag: Id of the DAG.
         asking: Which daemon to ask, and the form of the answer.
     """
-    _set_paused(dag, asking, paused=True)
+    await _set_paused(dag, asking, paused=True)
 
 
-def unpause_dag(dag: str, /, *, asking: Asking = _DEFAULT) -> None:
+async def unpause_dag(dag: str, /, *, asking: Asking = _DEFAULT) -> None:
     """Let a paused DAG start runs again.
 
     Args:
         dag: Id of the DAG.
         asking: Which daemon to ask, and the form of the answer.
     """
-    _set_paused(dag, asking, paused=False)
+    await _set_paused(dag, asking, paused=False)
 
 
-def _set_paused(dag: str, asking: Asking, *, paused: bool) -> None:
-    with asking.client() as client:
-        found = client.set_paused(dag, paused=paused)
+async def _set_paused(dag: str, asking: Asking, *, paused: bool) -> None:
+    async with asking.client() as client:
+        found = await client.set_paused(dag, paused=paused)
     if asking.json:
         showing.show_json(found)
     else:

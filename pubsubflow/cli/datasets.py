@@ -1,6 +1,6 @@
 """Commands about datasets and their events."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -24,26 +24,26 @@ _FATES = {
 }
 
 
-def list_datasets(*, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
+async def list_datasets(*, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
     """List datasets, with their last event and the DAGs that wait for them.
 
     Args:
         limit: How many at most; all if left out.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
+    async with asking.client() as client:
         found = client.datasets(limit=limit)
         if asking.json:
-            showing.show_list(found)
+            await showing.show_items(found)
             return
         listing = showing.Listing("dataset", "last event", "wakes", elastic=["wakes"])
-        for each in found:
+        async for each in found:
             last = showing.brief(each.last_event_at)
             listing.row(each.dataset, last, ", ".join(each.consumers))
     listing.show(none="no datasets")
 
 
-def emit_event(
+async def emit_event(
     dataset: str,
     /,
     *,
@@ -68,8 +68,8 @@ def emit_event(
     event: dict[str, Any] = {"dataset": dataset, "extra": pairs(extra, set_, "set")}
     given = {"partition": partition, "time": moment(time), "id": id}
     event.update((name, value) for name, value in given.items() if value is not None)
-    with asking.client() as client:
-        posted = client.emit([event])
+    async with asking.client() as client:
+        posted = await client.emit([event])
     if asking.json:
         showing.show_json(posted)
     else:
@@ -77,7 +77,7 @@ def emit_event(
         showing.show(posted.ids[0] + known)
 
 
-def list_events(
+async def list_events(
     dataset: str | None = None,
     /,
     *,
@@ -95,42 +95,56 @@ def list_events(
         limit: How many at most; 20 if left out.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
-        if fate or event:
+    async with asking.client() as client:
+        if event:
+            _tell_fate(await client.event_fate(event), json=asking.json)
+            return
+        if fate:
             fates = client.event_fates(dataset=dataset, limit=limit)
-            _tell_fates(iter([client.event_fate(event)]) if event else fates, json=asking.json)
+            await _tell_fates(fates, json=asking.json)
             return
         found = client.events(dataset=dataset, limit=limit)
         if asking.json:
-            showing.show_list(found)
+            await showing.show_items(found)
             return
         listing = showing.Listing(
             *("event", "time", "dataset", "from", "extra"),
             narrow=3,
             elastic=["dataset", "from", "extra"],
         )
-        for each in found:
+        async for each in found:
             by = each.source if each.dag_id is None else f"{each.dag_id}.{each.task_id}"
             time = showing.brief(each.time)
             listing.row(each.event_id, time, each.dataset, by, showing.compact(each.extra))
     listing.show(none="no events")
 
 
-def _tell_fates(found: Iterator[EventFate], *, json: bool) -> None:
+def _tell_fate(event: EventFate, *, json: bool) -> None:
     if json:
-        showing.show_list(found)
+        showing.show_list([event])
+    else:
+        showing.show(_fate_tree(event))
+
+
+async def _tell_fates(found: AsyncIterator[EventFate], *, json: bool) -> None:
+    if json:
+        await showing.show_items(found)
         return
     known = False
-    for event in found:
+    async for event in found:
         known = True
-        tree = Tree(_event_line(event), guide_style="dim")
-        for fate in event.fates:
-            tree.add(_fate_line(fate))
-        if not event.fates:
-            tree.add(Text("no DAG subscribes to it", "dim"))
-        showing.show(tree)
+        showing.show(_fate_tree(event))
     if not known:
         showing.show("no events")
+
+
+def _fate_tree(event: EventFate) -> Tree:
+    tree = Tree(_event_line(event), guide_style="dim")
+    for fate in event.fates:
+        tree.add(_fate_line(fate))
+    if not event.fates:
+        tree.add(Text("no DAG subscribes to it", "dim"))
+    return tree
 
 
 def _event_line(event: EventFate) -> Text:

@@ -1,5 +1,6 @@
 """The command that shows a pipeline at work."""
 
+import asyncio
 import tempfile
 import time
 from collections.abc import Iterator
@@ -48,20 +49,28 @@ def demo(
     folder = (home or Path(tempfile.mkdtemp(prefix="pubsubflow-demo-"))).expanduser().absolute()
     teller = _Teller(silent=json)
     teller.say(f"starting NATS, Postgres and pubsubflow in {folder}")
-    with hosted_daemon(story.dags_folder(), home=folder, port=port) as url, Client(url) as client:
+    with hosted_daemon(story.dags_folder(), home=folder, port=port) as url:
         teller.say(f"up at {url}")
         work = folder / "demo"
         work.mkdir(exist_ok=True)
-        runs = _play(client, work, teller)
+        return asyncio.run(_show(url, folder, teller, json=json))
+
+
+async def _show(url: str, folder: Path, teller: "_Teller", *, json: bool) -> int:
+    """Play the story on a daemon that runs, and tell what came out."""
+    work = folder / "demo"
+    async with Client(url) as client:
+        runs = await _play(client, work, teller)
         report = _report(runs)
         if report is None:
-            return _explain_failure(client, runs)
-        numbers = client.task(report.run_id, _NUMBERS_TASK).result
+            return await _explain_failure(client, runs)
+        numbers = (await client.task(report.run_id, _NUMBERS_TASK)).result
         told = Told(runs, numbers, _places(folder, work))
         if json:
             showing.show_json(told)
         else:
-            showing.show(story.narrate(_lines(client, told.runs, report), numbers, told.places))
+            lines = await _lines(client, told.runs, report)
+            showing.show(story.narrate(lines, numbers, told.places))
     return 0
 
 
@@ -79,15 +88,15 @@ class _Teller:
             showing.show(Text.assemble(after, *parts))
 
 
-def _play(client: Client, work: Path, teller: _Teller) -> list[RunView]:
+async def _play(client: Client, work: Path, teller: _Teller) -> list[RunView]:
     """Post the event, tell what follows until nothing more does, and return the runs."""
-    before = {run.run_id for run in client.runs()}
-    client.emit([story.arrival(work)])
+    before = {run.run_id async for run in client.runs()}
+    await client.emit([story.arrival(work)])
     teller.say("one event posted over HTTP: ", Text(story.LANDING, "cyan"))
     give_up = time.monotonic() + _PATIENCE_SECONDS
     states: dict[str, str] = {}
     while True:
-        runs = [run for run in client.runs() if run.run_id not in before]
+        runs = [run async for run in client.runs() if run.run_id not in before]
         for run in reversed(runs):
             if states.get(run.run_id) != run.state:
                 states[run.run_id] = run.state
@@ -101,9 +110,9 @@ def _play(client: Client, work: Path, teller: _Teller) -> list[RunView]:
                 f"Under way: {', '.join(run.dag_id for run in live) or 'nothing'}"
             )
         if live:
-            client.wait(live[0].run_id, timeout_seconds=_LOOK_SECONDS)
+            await client.wait(live[0].run_id, timeout_seconds=_LOOK_SECONDS)
         else:  # an event is on its way from one DAG to the next
-            time.sleep(_GAP_SECONDS)
+            await asyncio.sleep(_GAP_SECONDS)
 
 
 def _told(runs: list[RunView]) -> bool:
@@ -127,18 +136,18 @@ def _report(runs: list[RunView]) -> RunView | None:
     return next((run for run in runs if run.dag_id == story.REPORT_DAG), None)
 
 
-def _explain_failure(client: Client, runs: list[RunView]) -> int:
+async def _explain_failure(client: Client, runs: list[RunView]) -> int:
     failed = [run for run in runs if run.state != RunState.SUCCESS]
     for run in failed:
-        for line in failures(client, run):
+        for line in await failures(client, run):
             showing.warn(f"{run.dag_id}: {line}")
     return 1
 
 
-def _lines(client: Client, runs: list[RunView], report: RunView) -> list[story.RunLine]:
+async def _lines(client: Client, runs: list[RunView], report: RunView) -> list[story.RunLine]:
     causes = {
         step.run.run_id: " and ".join(sorted({event.dataset for event in step.events}))
-        for step in client.explain(report.run_id).runs
+        for step in (await client.explain(report.run_id)).runs
     }
     return [
         story.RunLine(

@@ -6,17 +6,17 @@ from pubsubflow.cli.asking import Asking
 _DEFAULT = Asking()
 
 
-def list_hooks(*, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
+async def list_hooks(*, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
     """List webhooks, with what came through each since the daemon has started.
 
     Args:
         limit: How many at most; all if left out.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
+    async with asking.client() as client:
         found = client.hooks(limit=limit)
         if asking.json:
-            showing.show_list(found)
+            await showing.show_items(found)
             return
         listing = showing.Listing(
             *("webhook", "dataset", "verifier", "received", "accepted", "refused", "dead"),
@@ -25,7 +25,7 @@ def list_hooks(*, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
             right=["received", "accepted", "refused", "dead"],
             elastic=["dataset", "trouble"],
         )
-        for hook in found:
+        async for hook in found:
             listing.row(
                 hook.name,
                 hook.dataset,

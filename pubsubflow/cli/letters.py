@@ -1,5 +1,6 @@
 """Commands about what could not be done."""
 
+import asyncio
 import os
 import shlex
 import subprocess
@@ -19,7 +20,7 @@ from pubsubflow.model.why_views import DeadLetterDetail, Resent
 _DEFAULT = Asking()
 
 
-def list_letters(
+async def list_letters(
     *,
     all_: Annotated[bool, Parameter(name="--all")] = False,
     limit: int = 20,
@@ -32,15 +33,15 @@ def list_letters(
         limit: How many at most; 20 if left out.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
+    async with asking.client() as client:
         found = client.dead_letters(resent=all_, limit=limit)
         if asking.json:
-            showing.show_list(found)
+            await showing.show_items(found)
             return
         listing = showing.Listing(
             *("letter", "kind", "for", "created", "sent again", "why"), elastic=["for", "why"]
         )
-        for letter in found:
+        async for letter in found:
             listing.row(
                 str(letter.id),
                 letter.kind,
@@ -52,15 +53,14 @@ def list_letters(
     listing.show(none="no dead letters")
 
 
-def show_letter(letter: int, /, *, asking: Asking = _DEFAULT) -> None:
+async def show_letter(letter: int, /, *, asking: Asking = _DEFAULT) -> None:
     """Show a dead letter and what it holds.
 
     Args:
         letter: Number of the dead letter.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
-        found = client.dead_letter(letter)
+    found = await _look(letter, asking)
     if asking.json:
         showing.show_json(found)
         return
@@ -80,15 +80,15 @@ def show_letter(letter: int, /, *, asking: Asking = _DEFAULT) -> None:
     )
 
 
-def resend_letter(letter: int, /, *, asking: Asking = _DEFAULT) -> None:
+async def resend_letter(letter: int, /, *, asking: Asking = _DEFAULT) -> None:
     """Send a dead letter again as it is.
 
     Args:
         letter: Number of the dead letter.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
-        _tell(client.resend(letter), json=asking.json)
+    async with asking.client() as client:
+        _tell(await client.resend(letter), json=asking.json)
 
 
 def edit_letter(
@@ -105,18 +105,29 @@ def edit_letter(
         payload: A file with the new JSON, or - for stdin, in place of the editor.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
-        found = client.dead_letter(letter)
-        if not found.editable:
-            raise ConfigError(
-                f"dead letter {letter} is a message of the bus, whose form is its own: send it "
-                f"again as it is with `pubsubflow dead-letters resend {letter}`"
-            )
-        changed = _parse(_edited(found) if payload is None else _read(payload))
-        if payload is None and changed == found.payload:
-            showing.show("nothing was changed, so nothing is sent")
-            return
-        _tell(client.resend(letter, payload=changed), json=asking.json)
+    found = asyncio.run(_look(letter, asking))
+    if not found.editable:
+        raise ConfigError(
+            f"dead letter {letter} is a message of the bus, whose form is its own: send it "
+            f"again as it is with `pubsubflow dead-letters resend {letter}`"
+        )
+    changed = _parse(_edited(found) if payload is None else _read(payload))
+    if payload is None and changed == found.payload:
+        showing.show("nothing was changed, so nothing is sent")
+        return
+    asyncio.run(_send(found, changed, asking))
+
+
+async def _look(letter: int, asking: Asking) -> DeadLetterDetail:
+    async with asking.client() as client:
+        return await client.dead_letter(letter)
+
+
+async def _send(letter: DeadLetterDetail, payload: object, asking: Asking) -> None:
+    """Send a letter again as it was edited, unless somebody else has done so meanwhile."""
+    async with asking.client() as client:
+        resent = await client.resend(letter.id, payload=payload, revision=letter.revision)
+    _tell(resent, json=asking.json)
 
 
 def _tell(resent: Resent, *, json: bool) -> None:

@@ -18,7 +18,7 @@ Since = Annotated[str | None, Parameter(name="--from", allow_leading_hyphen=True
 Until = Annotated[str | None, Parameter(name="--to", allow_leading_hyphen=True)]
 
 
-def replay(
+async def replay(
     *,
     since: Since,
     until: Until = None,
@@ -44,8 +44,8 @@ def replay(
     start = moment(since)
     if start is None:
         raise ConfigError("say from when on: --from 2026-11-20, or --from -2h")
-    with asking.client() as client:
-        planned = client.replay(
+    async with asking.client() as client:
+        planned = await client.replay(
             since=start,
             until=moment(until),
             dataset=dataset,
@@ -62,7 +62,7 @@ def replay(
         showing.show("no DAG subscribes to it")
 
 
-def backfill(
+async def backfill(
     dag: str,
     /,
     *,
@@ -88,8 +88,8 @@ def backfill(
         again: Also make runs that exist.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
-        planned = client.backfill(
+    async with asking.client() as client:
+        planned = await client.backfill(
             dag,
             since=moment(since),
             until=moment(until),

@@ -1,7 +1,6 @@
 """Commands about runs."""
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import AsyncIterable
 
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +19,7 @@ _SHOWN_HOPS = 12
 _SHOWN_DEPTH = 15
 
 
-def list_runs(
+async def list_runs(
     *,
     dag: str | None = None,
     state: RunState | None = None,
@@ -35,10 +34,10 @@ def list_runs(
         limit: How many at most; 20 if left out.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
+    async with asking.client() as client:
         found = client.runs(dag_id=dag, state=state, limit=limit)
         if asking.json:
-            showing.show_list(found)
+            await showing.show_items(found)
             return
         listing = showing.Listing(
             *("run", "dag", "state", "created", "took", "why"),
@@ -46,7 +45,7 @@ def list_runs(
             right=["took"],
             elastic=["dag", "why"],
         )
-        for run in found:
+        async for run in found:
             listing.row(
                 run.run_id,
                 run.dag_id,
@@ -58,25 +57,25 @@ def list_runs(
     listing.show(none="no runs")
 
 
-def show_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
+async def show_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
     """Show a run and its tasks.
 
     Args:
         run: Id of the run.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
-        found = client.run(run)
+    async with asking.client() as client:
+        found = await client.run(run)
         if asking.json:
             showing.show_json(found)
             return
         showing.show(_facts(found), "")
-        show_tasks(client.tasks(run))
-        for line in failures(client, found):
+        await show_tasks(client.tasks(run))
+        for line in await failures(client, found):
             showing.show(Text(line, "red"))
 
 
-def wait_run(run: str, /, *, timeout: float | None = None, asking: Asking = _DEFAULT) -> int:
+async def wait_run(run: str, /, *, timeout: float | None = None, asking: Asking = _DEFAULT) -> int:
     """Wait until a run has ended; fails if the run did.
 
     Args:
@@ -84,12 +83,12 @@ def wait_run(run: str, /, *, timeout: float | None = None, asking: Asking = _DEF
         timeout: Seconds to wait at most; then it counts as failed too.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
-        found = client.wait(run, timeout_seconds=timeout)
-        return report_end(client, found, json=asking.json)
+    async with asking.client() as client:
+        found = await client.wait(run, timeout_seconds=timeout)
+        return await report_end(client, found, json=asking.json)
 
 
-def cancel_run(run: str, /, *, reason: str | None = None, asking: Asking = _DEFAULT) -> None:
+async def cancel_run(run: str, /, *, reason: str | None = None, asking: Asking = _DEFAULT) -> None:
     """End a run and stop its tasks.
 
     Args:
@@ -97,49 +96,52 @@ def cancel_run(run: str, /, *, reason: str | None = None, asking: Asking = _DEFA
         reason: Why, for those who look at it later.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
-        found = client.cancel(run, reason=reason or "cancelled at the command line")
+    async with asking.client() as client:
+        found = await client.cancel(run, reason=reason or "cancelled at the command line")
     if asking.json:
         showing.show_json(found)
     else:
         showing.show(_end(found))
 
 
-def explain_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
+async def explain_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
     """Tell why a run exists: the events, tasks and runs behind it, back to the origin.
 
     Args:
         run: Id of the run.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
-        told = client.explain(run)
+    async with asking.client() as client:
+        told = await client.explain(run)
     if asking.json:
         showing.show_json(told)
     else:
         showing.show(_tree(told))
 
 
-def report_end(client: Client, run: RunDetail, *, json: bool) -> int:
+async def report_end(client: Client, run: RunDetail, *, json: bool) -> int:
     """Print how a run ended, and why if it failed; return the exit code: 0 if it succeeded."""
     if json:
         showing.show_json(run)
     else:
         showing.show(_end(run))
-        for line in failures(client, run):
+        for line in await failures(client, run):
             showing.show(Text(line, "red"))
     return 0 if run.state == RunState.SUCCESS else 1
 
 
-def failures(client: Client, run: RunView) -> Iterator[str]:
-    """Yield one line for each of the first tasks of a run that failed by themselves."""
+async def failures(client: Client, run: RunView) -> list[str]:
+    """Return one line for each of the first tasks of a run that failed by themselves."""
+    found: list[str] = []
     if run.state != RunState.FAILED:
-        return
-    failed = (task for task in client.tasks(run.run_id) if task.error is not None)
-    for task in islice(failed, _SHOWN_FAILURES):
+        return found
+    async for task in client.tasks(run.run_id):
+        if len(found) == _SHOWN_FAILURES:
+            break
         if task.error is not None:
             name = task.id.removeprefix(f"{run.run_id}.")
-            yield f"{name}: {task.error.type}: {task.error.message}"
+            found.append(f"{name}: {task.error.type}: {task.error.message}")
+    return found
 
 
 def why(run: RunView) -> str:
@@ -147,7 +149,7 @@ def why(run: RunView) -> str:
     return run.cause if run.cause.startswith(run.kind) else f"{run.kind}: {run.cause}"
 
 
-def show_tasks(tasks: Iterable[TaskView]) -> None:
+async def show_tasks(tasks: AsyncIterable[TaskView]) -> None:
     """Print task instances."""
     listing = showing.Listing(
         *("task", "state", "attempt", "took", "started", "worker"),
@@ -155,7 +157,7 @@ def show_tasks(tasks: Iterable[TaskView]) -> None:
         right=["attempt", "took"],
         elastic=["worker"],
     )
-    for task in tasks:
+    async for task in tasks:
         index = "" if task.map_index is None else f".{task.map_index}"
         listing.row(
             task.task_id + index,

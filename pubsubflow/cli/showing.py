@@ -1,7 +1,7 @@
 """What commands print: JSON for programs, tables and lines for people."""
 
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import AsyncIterable, Collection, Iterable
 from datetime import UTC, datetime
 from functools import cache
 
@@ -63,10 +63,17 @@ def show_json(value: object) -> None:
 
 
 def show_list(items: Iterable[object]) -> None:
+    """Print a list in JSON, one item a line."""
+    lines = b",\n".join(map(msgspec.json.encode, items))
+    sys.stdout.buffer.write(b"[\n" + lines + b"\n]\n" if lines else b"[]\n")
+    sys.stdout.flush()
+
+
+async def show_items(items: AsyncIterable[object]) -> None:
     """Print a list in JSON while its items come."""
     write = sys.stdout.buffer.write
     between = b"[\n"
-    for item in items:
+    async for item in items:
         write(between + msgspec.json.encode(item))
         between = b",\n"
     write(b"\n]\n" if between == b",\n" else b"[]\n")

@@ -14,7 +14,7 @@ _DEFAULT = Asking()
 _LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
 
-def list_tasks(run: str, /, *, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
+async def list_tasks(run: str, /, *, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
     """List the tasks of a run, also those not started yet.
 
     Args:
@@ -22,15 +22,15 @@ def list_tasks(run: str, /, *, limit: int | None = None, asking: Asking = _DEFAU
         limit: How many at most; all if left out.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
+    async with asking.client() as client:
         found = client.tasks(run, limit=limit)
         if asking.json:
-            showing.show_list(found)
+            await showing.show_items(found)
         else:
-            show_tasks(found)
+            await show_tasks(found)
 
 
-def show_logs(
+async def show_logs(
     run: str,
     task: str,
     /,
@@ -52,9 +52,9 @@ def show_logs(
         follow: Go on until the task has ended, through further attempts too.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
+    async with asking.client() as client:
         found = client.logs(run, task, attempt=attempt, map_index=map_index, follow=follow)
-        for line in found:
+        async for line in found:
             if asking.json:
                 showing.show_line(line)
             else:

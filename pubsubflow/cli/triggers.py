@@ -9,7 +9,7 @@ from pubsubflow.model.trigger_views import TriggerView
 _DEFAULT = Asking()
 
 
-def list_triggers(
+async def list_triggers(
     *,
     kind: Literal["time", "trigger", "event", "watch"] | None = None,
     limit: int = 20,
@@ -22,10 +22,10 @@ def list_triggers(
         limit: How many at most; 20 if left out.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
+    async with asking.client() as client:
         found = client.triggers(kind=kind, limit=limit)
         if asking.json:
-            showing.show_list(found)
+            await showing.show_items(found)
             return
         listing = showing.Listing(
             *("trigger", "kind", "name", "state", "for", "since", "due", "run", "owner", "error"),
@@ -33,7 +33,7 @@ def list_triggers(
             right=["trigger"],
             elastic=["name", "for", "owner", "error"],
         )
-        for trigger in found:
+        async for trigger in found:
             listing.row(
                 str(trigger.number),
                 trigger.kind,

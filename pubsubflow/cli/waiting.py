@@ -18,7 +18,7 @@ _DEFAULT = Asking()
 _SIGNS = {"all": "all of", "any": "any of"}
 
 
-def why_not(dag: str, /, *, partition: str | None = None, asking: Asking = _DEFAULT) -> None:
+async def why_not(dag: str, /, *, partition: str | None = None, asking: Asking = _DEFAULT) -> None:
     """Tell why no run of a DAG starts: what is there, what is missing, since when.
 
     Args:
@@ -26,8 +26,8 @@ def why_not(dag: str, /, *, partition: str | None = None, asking: Asking = _DEFA
         partition: One partition, when its schedule is partitioned.
         asking: Which daemon to ask, and the form of the answer.
     """
-    with asking.client() as client:
-        found = client.why_not(dag, partition=partition)
+    async with asking.client() as client:
+        found = await client.why_not(dag, partition=partition)
     if asking.json:
         showing.show_json(found)
         return

@@ -3,30 +3,24 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import aiohttp
 import msgspec
 
 from pubsubflow.cli.asking import Asking
+from pubsubflow.client import Client, Failed, Refused
 from pubsubflow.errors import ConfigError, DefinitionError, TriggerError, Unavailable
 from pubsubflow.model.states import RunState
 from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
-from pubsubflow.model.views import Page, Problem, RunDetail, RunView
-from pubsubflow.transport import quoted
+from pubsubflow.model.views import RunView
 from pubsubflow_triggers.backoff import Backoff
 from pubsubflow_triggers.checks import check_filled, check_interval
 from pubsubflow_triggers.credentials import resolve
 
-T = TypeVar("T")
-
 _ENDS = tuple(state.value for state in RunState if state.final)
-_ERRORS = (aiohttp.ClientError, TimeoutError, Unavailable)
-_WAIT_SECONDS = 30
-_ANSWER_SECONDS = 60.0
-_PAGE = 1000
+_ERRORS = (Failed, Unavailable)
+_WAIT_SECONDS = 30.0
 _LATE = timedelta(minutes=1)  # what commits later than what is newer
 
 
@@ -66,11 +60,10 @@ class RunEnds(Trigger, frozen=True, kw_only=True):
             TriggerError: There is no such run, or it came to another end.
         """
         backoff = Backoff(ctx, "pubsubflow")
-        path = f"/api/v1/runs/{quoted(self.run_id)}/wait"
         while True:
             try:
-                async with _asking(self) as asking:
-                    run = await asking.get(path, RunDetail, timeout=_WAIT_SECONDS)
+                async with _asking(self) as client:
+                    run = await client.wait(self.run_id, timeout_seconds=_WAIT_SECONDS)
             except _ERRORS as error:
                 await backoff.failed(error)
                 continue
@@ -130,8 +123,8 @@ class DagRun(Trigger, frozen=True, kw_only=True):
         watch = _Watch(self.dag_id, since - self.longest)
         while True:
             try:
-                async with _asking(self) as asking:
-                    ended = await watch.look(asking)
+                async with _asking(self) as client:
+                    ended = await watch.look(client)
             except _ERRORS as error:
                 await backoff.failed(error)
                 continue
@@ -140,34 +133,6 @@ class DagRun(Trigger, frozen=True, kw_only=True):
                 if run.state in self.states and (run.ended_at or since) >= since:
                     yield _event(run)
             await ctx.sleep(self.interval.total_seconds())
-
-
-class _Asking:
-    """Questions to one daemon."""
-
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self._http = http
-        self._url = url
-
-    async def get(self, path: str, kind: type[T], **asked: str | int | None) -> T:
-        """Return an answer.
-
-        Raises:
-            TriggerError: The daemon does not know or accept what was asked for.
-            Unavailable: It cannot answer now.
-        """
-        given = {name: str(value) for name, value in asked.items() if value is not None}
-        async with self._http.get(self._url + path, params=given) as response:
-            body = await response.read()
-        try:
-            if response.status < HTTPStatus.BAD_REQUEST:
-                return msgspec.json.decode(body, type=kind)
-            problem = msgspec.json.decode(body, type=Problem).detail
-        except msgspec.DecodeError:
-            raise Unavailable(f"{self._url} is no pubsubflow server") from None
-        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise Unavailable(f"{self._url} cannot answer now: {problem}")
-        raise TriggerError(problem)
 
 
 class _Watch:
@@ -184,14 +149,14 @@ class _Watch:
         self._told: set[str] = set()
         self._live: set[str] = set()
 
-    async def look(self, asking: _Asking) -> list[RunView]:
+    async def look(self, client: Client) -> list[RunView]:
         """Return runs that ended since the last look, in the order of their ends."""
         live: set[str] = set()
         for state in (RunState.QUEUED, RunState.RUNNING):  # in the order in which a run goes
-            live.update(run.run_id for run in await self._list(asking, state=state.value))
-        new = await self._list(asking, until=self._horizon)
+            live.update(run.run_id for run in await self._list(client, state=state.value))
+        new = await self._list(client, until=self._horizon)
         gone = self._live - live - {run.run_id for run in new}
-        runs = [*new, *[await _shown(asking, run_id) for run_id in gone]]
+        runs = [*new, *[await client.run(run_id) for run_id in gone]]
         ended = [run for run in runs if RunState(run.state).final]
         found = [run for run in ended if run.run_id not in self._told]
         self._told = {run.run_id for run in ended}
@@ -201,42 +166,32 @@ class _Watch:
         return sorted(found, key=lambda run: (run.ended_at or run.created_at, run.run_id))
 
     async def _list(
-        self, asking: _Asking, *, state: str | None = None, until: datetime | None = None
+        self, client: Client, *, state: str | None = None, until: datetime | None = None
     ) -> list[RunView]:
         """Return runs, the newest first: all in a state, or those made not before a moment."""
         found: list[RunView] = []
-        after: str | None = None
-        while True:
-            page = await asking.get(
-                "/api/v1/runs",
-                Page[RunView],
-                dag=self._dag_id,
-                state=state,
-                limit=_PAGE,
-                after=after,
-            )
-            found += [run for run in page.items if until is None or run.created_at >= until]
-            after = page.next
-            if after is None or (until and page.items and page.items[-1].created_at < until):
-                return found
+        async for run in client.runs(dag_id=self._dag_id, state=state):
+            if until is not None and run.created_at < until:
+                break
+            found.append(run)
+        return found
 
 
 @asynccontextmanager
-async def _asking(trigger: RunEnds | DagRun) -> AsyncIterator[_Asking]:
+async def _asking(trigger: RunEnds | DagRun) -> AsyncIterator[Client]:
+    """Give a client for the daemon that a trigger asks.
+
+    Raises:
+        TriggerError: The daemon does not know or accept what is asked for.
+        Unavailable: It cannot answer now.
+    """
     home = Path(trigger.home) if trigger.home else None
+    token = resolve(trigger.token) if trigger.token else None
     try:
-        with Asking(server=trigger.server, home=home).client() as client:
-            url = client.url
-    except ConfigError as error:
+        async with Asking(server=trigger.server, home=home, token=token).client() as client:
+            yield client
+    except (ConfigError, Refused) as error:
         raise TriggerError(str(error)) from error
-    headers = {"Authorization": f"Bearer {resolve(trigger.token)}"} if trigger.token else {}
-    timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
-    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as http:
-        yield _Asking(http, url)
-
-
-async def _shown(asking: _Asking, run_id: str) -> RunView:
-    return await asking.get(f"/api/v1/runs/{quoted(run_id)}", RunDetail)
 
 
 def _event(run: RunView) -> TriggerEvent:

@@ -1,0 +1,119 @@
+"""Questions about DAGs."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pubsubflow.client.transport import Transport, if_match, less, part_of, quoted
+from pubsubflow.model.views import DagDetail, DagPage, StartedRun
+from pubsubflow.model.why_views import PlannedRuns, WhyNot
+
+
+class DagCalls:
+    """The part of a client that is about DAGs."""
+
+    _server: Transport
+
+    async def dags(self, *, limit: int | None = None) -> DagPage:
+        """Return DAGs by name, and the files that cannot be imported.
+
+        Args:
+            limit: Number of DAGs at most; None for all.
+        """
+        first = await self._server.get("/api/v1/dags", DagPage, {"limit": part_of(limit)})
+        items = first.items
+        if first.next is not None:
+            asked, left = {"after": first.next}, less(limit, first)
+            rest = self._server.list("/api/v1/dags", DagPage, asked, left)
+            items = [*items, *[dag async for dag in rest]]
+        return DagPage(items, None, first.import_errors)
+
+    async def dag(self, dag_id: str) -> DagDetail:
+        """Return all about a DAG."""
+        return await self._server.get(f"/api/v1/dags/{quoted(dag_id)}", DagDetail)
+
+    async def set_paused(
+        self, dag_id: str, *, paused: bool, revision: str | None = None
+    ) -> DagDetail:
+        """Pause or unpause a DAG; return what it is now.
+
+        Args:
+            dag_id: The DAG.
+            paused: Whether it starts no runs by itself.
+            revision: Only if its revision is still this one; Failed (412) if not.
+        """
+        path = f"/api/v1/dags/{quoted(dag_id)}"
+        headers = if_match(revision)
+        return await self._server.send(
+            "PATCH", path, {"paused": paused}, DagDetail, headers=headers, again=revision is None
+        )
+
+    async def trigger(
+        self,
+        dag_id: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        logical_time: datetime | None = None,
+        partition: str | None = None,
+        run_key: str | None = None,
+        cause: str | None = None,
+    ) -> str:
+        """Start a run and return its id.
+
+        Args:
+            dag_id: The DAG.
+            params: Values in place of the DAG's defaults.
+            logical_time: The moment that the run is about; with a zone.
+            partition: The partition that it is about.
+            run_key: Asking again under the same key gives the same run.
+            cause: One line for people: why it is asked for.
+        """
+        asked = {
+            "params": params,
+            "logical_time": logical_time,
+            "partition": partition,
+            "run_key": run_key or f"manual:{uuid.uuid4()}",
+            "cause": cause or "asked for through the API",
+        }
+        path = f"/api/v1/dags/{quoted(dag_id)}/runs"
+        started = await self._server.send("POST", path, asked, StartedRun, again=True)
+        return started.run_id
+
+    async def why_not(self, dag_id: str, *, partition: str | None = None) -> WhyNot:
+        """Return why no run of a DAG starts now: what is there and what is missing."""
+        path = f"/api/v1/dags/{quoted(dag_id)}/why-not"
+        return await self._server.get(path, WhyNot, {"partition": partition})
+
+    async def backfill(
+        self,
+        dag_id: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        partitions: Sequence[str] = (),
+        params: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        again: bool = False,
+    ) -> PlannedRuns:
+        """Make the runs of past ticks or of partitions that do not exist yet.
+
+        Args:
+            dag_id: The DAG.
+            since: From which tick on.
+            until: Up to which tick, itself excluded; now if left out.
+            partitions: Partition keys, in place of ticks.
+            params: Values in place of the DAG's defaults.
+            dry_run: Only tell what would start.
+            again: Also make runs that exist.
+        """
+        asked = {
+            "from": since,
+            "to": until,
+            "partitions": partitions,
+            "params": params,
+            "dry_run": dry_run,
+            "again": again,
+        }
+        path = f"/api/v1/dags/{quoted(dag_id)}/backfill"
+        return await self._server.send("POST", path, asked, PlannedRuns)

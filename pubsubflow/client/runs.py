@@ -1,0 +1,90 @@
+"""Questions about runs and their tasks."""
+
+import time
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from pubsubflow.client.transport import Transport, quoted
+from pubsubflow.model.states import RunState
+from pubsubflow.model.views import LogLine, Page, RunDetail, RunView, TaskDetail, TaskView
+from pubsubflow.model.why_views import Explanation
+
+_WAIT_SECONDS = 30.0
+_decode_line = msgspec.json.Decoder(LogLine).decode
+
+
+class RunCalls:
+    """The part of a client that is about runs and tasks."""
+
+    _server: Transport
+
+    def runs(
+        self, *, dag_id: str | None = None, state: str | None = None, limit: int | None = None
+    ) -> AsyncIterator[RunView]:
+        """Yield runs, the newest first.
+
+        Args:
+            dag_id: Only those of this DAG.
+            state: Only those in this state.
+            limit: Number of runs at most; None for all.
+        """
+        asked = {"dag": dag_id, "state": state}
+        return self._server.list("/api/v1/runs", Page[RunView], asked, limit)
+
+    async def run(self, run_id: str) -> RunDetail:
+        """Return a run."""
+        return await self._server.get(f"/api/v1/runs/{quoted(run_id)}", RunDetail)
+
+    async def explain(self, run_id: str) -> Explanation:
+        """Return why a run exists, back to the origin."""
+        return await self._server.get(f"/api/v1/runs/{quoted(run_id)}/explain", Explanation)
+
+    async def wait(self, run_id: str, *, timeout_seconds: float | None = None) -> RunDetail:
+        """Wait until a run has ended; return it as it is then, or when the time is over."""
+        give_up = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while True:
+            left = _WAIT_SECONDS if give_up is None else give_up - time.monotonic()
+            part = max(0.0, min(left, _WAIT_SECONDS, self._server.timeout_seconds / 2))
+            path = f"/api/v1/runs/{quoted(run_id)}/wait"
+            run = await self._server.get(path, RunDetail, {"timeout": f"{part:.3f}"})
+            if RunState(run.state).final or (give_up is not None and left <= part):
+                return run
+
+    async def cancel(self, run_id: str, *, reason: str = "cancelled") -> RunDetail:
+        """End a run and stop its tasks; return it as it is then."""
+        path = f"/api/v1/runs/{quoted(run_id)}/cancel"
+        return await self._server.send("POST", path, {"reason": reason}, RunDetail)
+
+    def tasks(self, run_id: str, *, limit: int | None = None) -> AsyncIterator[TaskView]:
+        """Yield the task instances of a run in topological order, also those not started yet."""
+        return self._server.list(f"/api/v1/runs/{quoted(run_id)}/tasks", Page[TaskView], {}, limit)
+
+    async def task(self, run_id: str, task_id: str) -> TaskDetail:
+        """Return a task instance; that of a mapped task is named `<task_id>.<map_index>`."""
+        return await self._server.get(
+            f"/api/v1/runs/{quoted(run_id)}/tasks/{quoted(task_id)}", TaskDetail
+        )
+
+    async def logs(
+        self,
+        run_id: str,
+        task_id: str,
+        *,
+        attempt: int | None = None,
+        map_index: int | None = None,
+        follow: bool = False,
+    ) -> AsyncIterator[LogLine]:
+        """Yield the output of a task instance, as it comes.
+
+        Args:
+            run_id: The run.
+            task_id: The task.
+            attempt: Which attempt; None for the latest.
+            map_index: Which instance of a mapped task.
+            follow: Go on until the task has ended.
+        """
+        asked = {"attempt": attempt, "map_index": map_index, "follow": follow or None}
+        path = f"/api/v1/runs/{quoted(run_id)}/tasks/{quoted(task_id)}/logs"
+        async for line in self._server.lines(path, asked):
+            yield _decode_line(line)
