@@ -6,6 +6,7 @@
     ├ ConfigError          a setting, a flag or a home folder is wrong
     ├ DefinitionError      a DAG file says something that cannot be
     ├ InvalidInput         params, an event or a request that cannot be accepted
+    │ └ StaleRevision      what is to be changed has changed meanwhile
     ├ NotFound             nobody by that name
     ├ IllegalTransition    a state change that the transition table forbids
     ├ LeaseLost            somebody else owns the task now
@@ -69,6 +70,22 @@ class DefinitionError(PubsubflowError):
 
 class InvalidInput(PubsubflowError):  # noqa: N818 - the user's input, not our error
     """Params, an event or a request that cannot be accepted; nothing was changed."""
+
+
+class StaleRevision(InvalidInput):
+    """What is to be changed is not any more as the asker saw it; nothing was changed.
+
+    Args:
+        what: What is to be changed, for people.
+        revision: Its revision now.
+    """
+
+    def __init__(self, what: str, revision: str) -> None:
+        super().__init__(
+            f"{what} has changed since you looked, to revision {revision}: look again, then decide"
+        )
+        self.what = what
+        self.revision = revision
 
 
 class NotFound(PubsubflowError):  # noqa: N818 - a state of the world, named as users say it

@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+from uuid import UUID
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -24,8 +25,42 @@ class Access(StrEnum):
     ADMIN = "admin"
 
 
+class Media(Struct, frozen=True):
+    """A body that is no single value in JSON.
+
+    Attributes:
+        types: Media types, such as `text/event-stream`.
+        about: What it holds, for people.
+        item: Type of one line or event of it, where each is JSON.
+    """
+
+    types: tuple[str, ...]
+    about: str
+    item: Any = None
+
+
+NAMES: Mapping[str, Any] = {
+    "dag_id": Annotated[str, Meta(min_length=1, description="Id of the DAG.")],
+    "run_id": Annotated[UUID, Meta(description="Id of the run.")],
+    "task": Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Id of the task, with `.<map_index>` at its end for an instance of a "
+            "mapped one; without a run before it, with `<run_id>.` at its beginning.",
+        ),
+    ],
+    "number": Annotated[int, Meta(ge=1, description="Number, as lists show it.")],
+    "name": Annotated[str, Meta(min_length=1, description="Name, as lists show it.")],
+}
+"""Types of what stands in paths, by its name there."""
+
+
 class Route(Struct, frozen=True, kw_only=True):
     """One thing that is served.
+
+    What it declares is what the OpenAPI document says; see `pubsubflow.api.openapi` for what
+    follows from it.
 
     Attributes:
         method: HTTP method.
@@ -33,9 +68,15 @@ class Route(Struct, frozen=True, kw_only=True):
         handler: Answers; the first line of its docstring says what the route does.
         access: Who may ask.
         query: Type of the query string; None for none.
-        body: Type of the body in JSON; None for none, or for a body of another kind.
-        answers: Type of the answer's body by status, besides problem documents; None for no body
-            or one of another kind.
+        body: Type of the body in JSON; None for none; a Media for a body of another kind.
+        body_needed: Whether there must be one.
+        answers: Type of the answer's body by status, besides problem documents; None for no body,
+            a Media for one of another kind.
+        problems: Statuses of problem documents besides those that every such route may give.
+        headers: Headers of the request that count here: name → what they say.
+        names: Types of what stands in the path, besides those of `NAMES`.
+        tagged: Whether the answer has an ETag and `If-None-Match` counts; see `etags.tagged`.
+        matched: Whether `If-Match` counts; see `etags.wanted`.
         allow_head: Whether a GET route also answers HEAD.
     """
 
@@ -45,7 +86,13 @@ class Route(Struct, frozen=True, kw_only=True):
     access: Access
     query: type[Any] | None = None
     body: Any = None
+    body_needed: bool = True
     answers: Mapping[int, Any] = {}
+    problems: tuple[int, ...] = ()
+    headers: Mapping[str, str] = {}
+    names: Mapping[str, Any] = {}
+    tagged: bool = False
+    matched: bool = False
     allow_head: bool = True
 
     def served(self) -> web.RouteDef:

@@ -75,7 +75,13 @@ async def show_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
             showing.show(Text(line, "red"))
 
 
-async def wait_run(run: str, /, *, timeout: float | None = None, asking: Asking = _DEFAULT) -> int:
+async def wait_run(
+    run: str,
+    /,
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109 - the flag's name
+    asking: Asking = _DEFAULT,
+) -> int:
     """Wait until a run has ended; fails if the run did.
 
     Args:

@@ -1,9 +1,10 @@
 """One transaction over a batch: lock, read, decide, write; what follows is published afterwards.
 
-Lock order, the same for every manager: watched datasets, claimed event keys, runs by number, the
-table of waits for events, gates by DAG. Event ids are taken under the gates' locks, so for every
-DAG the order of ids is the order in which its events were decided. Two managers may still meet on
-gates that a cascade adds; Postgres then ends one of the two, and it starts over.
+Lock order, the same for every manager: dead letters that become events, watched datasets, claimed
+event keys, runs by number, the table of waits for events, gates by DAG. Event ids are taken under
+the gates' locks, so for every DAG the order of ids is the order in which its events were decided.
+Two managers may still meet on gates that a cascade adds; Postgres then ends one of the two, and it
+starts over.
 """
 
 import random
@@ -13,12 +14,12 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from pubsubflow.errors import InvalidInput, NotFound, PubsubflowError
+from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.manager.admission import Admission
 from pubsubflow.manager.deferring import WAIT_TIMERS
 from pubsubflow.manager.dispatch import Dispatch
 from pubsubflow.manager.gates import Gates
-from pubsubflow.manager.inputs import Item, check_event
+from pubsubflow.manager.inputs import Item, acceptable
 from pubsubflow.manager.ledger import (
     DeadLetter,
     Ledger,
@@ -30,6 +31,7 @@ from pubsubflow.manager.ledger import (
 from pubsubflow.manager.looking import Looking, read_epochs, take_watched
 from pubsubflow.manager.numbers import Numbers
 from pubsubflow.manager.origins import Origin, Place, read_origins
+from pubsubflow.manager.resending import take_events
 from pubsubflow.manager.running import Running
 from pubsubflow.manager.scheduling import Scheduling
 from pubsubflow.manager.versions import Versions
@@ -132,6 +134,7 @@ class Fold:
             if isinstance(item.what, LookForEvents)
             for place in item.what.places
         }
+        await take_events(items, transaction)
         await take_watched(items, ledger, transaction)
         await self._claim_keys(items, transaction)
         await self._lock_runs(items, ledger, transaction)
@@ -182,7 +185,7 @@ class Fold:
     async def _claim_keys(self, items: Sequence[Item], transaction: FoldTransaction) -> None:
         """Give every posted event its id, or the id it got when it was posted before."""
         posts = [(item, item.what) for item in items if isinstance(item.what, PostEvents)]
-        posts = [(item, post) for item, post in posts if self._acceptable(item, post)]
+        posts = [(item, post) for item, post in posts if acceptable(item, post)]
         claims: dict[str, UUID] = {}
         for item, post in posts:
             item.ids = item.ids or [self._new_id() for _ in post.events]
@@ -213,15 +216,6 @@ class Fold:
         if taken:
             rows = await transaction.fetch("find_event_keys", taken)
             claims.update((row["key"], row["event_id"]) for row in rows)
-
-    @staticmethod
-    def _acceptable(item: Item, post: PostEvents) -> bool:
-        try:
-            for event, key in zip(post.events, post.keys, strict=True):
-                check_event(event, key)
-        except PubsubflowError as error:
-            item.error = error
-        return item.error is None
 
     async def _lock_runs(
         self, items: Sequence[Item], ledger: Ledger, transaction: FoldTransaction

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from pubsubflow.bus import Delivery
-from pubsubflow.errors import InvalidInput
+from pubsubflow.errors import InvalidInput, PubsubflowError
 from pubsubflow.model.calls import Call, PostEvents
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.messages import (
@@ -153,6 +153,16 @@ def check_event(event: NewEvent, key: str | None) -> None:
             "store the data elsewhere and send where it is"
         )
     check_key(key)
+
+
+def acceptable(item: Item, post: PostEvents) -> bool:
+    """Whether events can be recorded; if not, the item gets the error."""
+    try:
+        for event, key in zip(post.events, post.keys, strict=True):
+            check_event(event, key)
+    except PubsubflowError as error:
+        item.error = error
+    return item.error is None
 
 
 def check_run_key(key: str | None) -> None:

@@ -15,6 +15,7 @@ from pubsubflow.manager.resending import Resending
 from pubsubflow.manager.scheduling import Scheduling
 from pubsubflow.manager.versions import Versions
 from pubsubflow.model.calls import Backfill, CancelRun, Replay, Resend, SetPaused, StartRun
+from pubsubflow.model.revisions import check_revision, dag_revision
 from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction, Row
 
@@ -67,7 +68,7 @@ class Requests:
             if isinstance(what, StartRun):
                 item.answer = await self._admission.asked(gate, what, item)
             elif isinstance(what, SetPaused):
-                await self._pause(gate, paused=what.paused)
+                await self._change(item, gate, what)
             elif isinstance(what, Replay | Backfill):
                 item.answer = (
                     await self._past().replay(gate, what)
@@ -88,9 +89,22 @@ class Requests:
             load_cells=self._cells.load,
         )
 
+    async def _change(self, item: Item, gate: GateWork, what: SetPaused) -> None:
+        """Pause or unpause a DAG, if it is as whoever asks has seen it.
+
+        Raises:
+            StaleRevision: It is not.
+        """
+        if item.tried and gate.paused == what.paused:
+            return  # it may have been us
+        (row,) = await self._transaction.fetch("read_gate_revision", gate.dag)
+        now = dag_revision(row["version"], row["changes"])
+        check_revision(f"DAG {what.dag_id!r}", now, what.revisions)
+        if gate.paused != what.paused:
+            await self._transaction.fetch("count_change", gate.dag)
+            await self._pause(gate, paused=what.paused)
+
     async def _pause(self, gate: GateWork, *, paused: bool) -> None:
-        if gate.paused == paused:
-            return
         gate.paused = paused
         gate.changed = True
         if not paused:

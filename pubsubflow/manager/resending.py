@@ -9,12 +9,13 @@ from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.manager.admission import Admission
-from pubsubflow.manager.inputs import Item, check_key
+from pubsubflow.manager.inputs import Item, acceptable, check_key
 from pubsubflow.manager.ledger import GateWork, Ledger
 from pubsubflow.manager.reading import ReadEvents
 from pubsubflow.manager.scheduling import Scheduling
 from pubsubflow.model.calls import Resend
 from pubsubflow.model.params import validate_params
+from pubsubflow.model.revisions import check_revision, letter_revision
 from pubsubflow.store.fold import FoldTransaction, Row
 
 
@@ -39,10 +40,36 @@ async def find_letter(item: Item, what: Resend, transaction: FoldTransaction) ->
     if not rows:
         item.error = NotFound("dead letter", str(what.number))
         return None
-    if rows[0]["resent_at"] is not None:
-        item.error = InvalidInput(f"dead letter {what.number} was sent again already")
+    try:
+        _check_unsent(what, rows[0])
+    except InvalidInput as error:
+        item.error = error
         return None
     return rows[0]
+
+
+def _check_unsent(what: Resend, letter: Row) -> None:
+    """Return if a dead letter may be sent again.
+
+    Raises:
+        InvalidInput: It was, or it is not as whoever asks has seen it.
+    """
+    name = f"dead letter {what.number}"
+    check_revision(name, letter_revision(letter["resent_at"]), what.revisions)
+    if letter["resent_at"] is not None:
+        raise InvalidInput(f"{name} was sent again already")
+
+
+async def take_events(items: Sequence[Item], transaction: FoldTransaction) -> None:
+    """Turn dead letters that have become events into those, unless they were sent again."""
+    for item in items:
+        what = item.what
+        if not isinstance(what, Resend) or what.events is None:
+            continue
+        if await find_letter(item, what, transaction) is not None:
+            item.what = what.events
+            if acceptable(item, what.events):
+                await transaction.fetch("mark_resent", what.number)
 
 
 def read_refused(payload: bytes) -> RefusedRun:

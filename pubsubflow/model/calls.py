@@ -7,6 +7,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from pubsubflow.model.messages import NewEvent
+from pubsubflow.model.revisions import Revisions
 
 
 class Timer(Struct, frozen=True, array_like=True):
@@ -74,10 +75,15 @@ class StartRun(Struct, frozen=True):
 
 
 class SetPaused(Struct, frozen=True):
-    """Pause or unpause a DAG."""
+    """Pause or unpause a DAG.
+
+    Attributes:
+        revisions: Only if its revision is one of these.
+    """
 
     dag_id: str
     paused: bool
+    revisions: Revisions = None
 
 
 class CancelRun(Struct, frozen=True):
@@ -153,10 +159,14 @@ class Resend(Struct, frozen=True):
     Attributes:
         number: The dead letter.
         payload: JSON in place of its own; None to leave it.
+        revisions: Only if its revision is one of these.
+        events: What a letter of kind `hook` has become; recorded when it is marked as sent.
     """
 
     number: int
     payload: bytes | None = None
+    revisions: Revisions = None
+    events: PostEvents | None = None
 
 
 class LookForEvents(Struct, frozen=True):
@@ -172,7 +182,7 @@ class LookForEvents(Struct, frozen=True):
 class KeepLetter(Struct, frozen=True):
     """Keep what an outsider sent and what could not be done about it as a dead letter.
 
-    Resending such a letter only marks it: whoever asks for that has tried again already.
+    Resending such a letter records the events that whoever asks has made of it.
 
     Attributes:
         kind: `hook`: a request to a webhook.
@@ -208,11 +218,13 @@ class Calls(Protocol):
         """Carry out a call and return its answer once it is durable.
 
         Returns:
-            `list[Recorded]` for PostEvents, one per event; the run id (text) for StartRun and for
-            a Resend that made a run; `list[Planned]` for Replay and Backfill; None for the others.
+            `list[Recorded]` for PostEvents, also those of a Resend, one per event; the run id
+            (text) for StartRun and for a Resend that made a run; `list[Planned]` for Replay and
+            Backfill; None for the others.
 
         Raises:
             NotFound: There is no such DAG or run.
             InvalidInput: The params do not fit, or the run has ended.
+            StaleRevision: What is to be changed has another revision.
             StoreUnavailable: Postgres is away and the call was not carried out.
         """

@@ -54,9 +54,11 @@ class DagView(Struct, frozen=True, kw_only=True):
         tasks: Number of tasks.
         next_tick: When its time comes next, if it has a timetable.
         import_error: Why its file cannot be imported now, if so.
+        revision: Another one after every new version, pause or unpause.
     """
 
     dag_id: str
+    revision: str
     schedule: str | None
     file: str
     version: int

@@ -190,9 +190,11 @@ class DeadLetterView(Struct, frozen=True, kw_only=True):
         subject: Where it was going: a subject of the bus, a DAG or a webhook.
         size: Of its payload, in bytes.
         resent_at: When it was sent again, if it was.
+        revision: Another one after it was sent again.
     """
 
     id: int
+    revision: str
     kind: str
     subject: str
     dag_id: str | None = None

@@ -6,6 +6,7 @@ from msgspec.structs import asdict
 from pubsubflow.errors import NotFound
 from pubsubflow.model.cells import decode_cell
 from pubsubflow.model.conditions import describe_schedule, inputs
+from pubsubflow.model.revisions import dag_revision
 from pubsubflow.model.structure import DagSpec
 from pubsubflow.model.views import (
     DagDetail,
@@ -110,6 +111,7 @@ def _dag(row: asyncpg.Record, spec: DagSpec) -> DagView:
         )
     return DagView(
         dag_id=row["dag_id"],
+        revision=dag_revision(row["version"], row["changes"]),
         schedule=schedule_text(spec),
         file=row["file"],
         version=row["number"],

@@ -53,35 +53,34 @@ class ReadDatasets:
         return Page(items, items[-1].dataset if len(items) == limit else None)
 
     async def events(
-        self, *, limit: int, dataset: str | None = None, after: UUID | None = None
+        self, *, limit: int, dataset: str | None = None, after: int | None = None
     ) -> Page[EventView]:
         """Return events, the newest first.
 
         Args:
             limit: Number of events at most.
             dataset: Only those of this URI.
-            after: The last event of the page before.
+            after: The `next` of the page before: a place in the log.
 
         Raises:
-            NotFound: There is no such dataset, or no such event to go on after.
+            NotFound: There is no such dataset.
         """
         async with self._database.connection() as connection:
             found = await self._events(connection, limit=limit, dataset=dataset, after=after)
-        items = [event.view for event in found.values()]
-        return Page(items, items[-1].event_id if len(items) == limit else None)
+        return Page([event.view for event in found.values()], _next(found, limit))
 
     async def event_fates(
-        self, *, limit: int, dataset: str | None = None, after: UUID | None = None
+        self, *, limit: int, dataset: str | None = None, after: int | None = None
     ) -> Page[EventFate]:
         """Return events and what became of each for every subscription; as `events` otherwise.
 
         Raises:
-            NotFound: There is no such dataset, or no such event to go on after.
+            NotFound: There is no such dataset.
         """
         async with self._database.connection() as connection:
             found = await self._events(connection, limit=limit, dataset=dataset, after=after)
             items = await _with_fates(connection, found)
-        return Page(items, items[-1].event_id if len(items) == limit else None)
+        return Page(items, _next(found, limit))
 
     async def event_fate(self, event_id: UUID) -> EventFate:
         """Return one event and what became of it for every subscription.
@@ -101,11 +100,9 @@ class ReadDatasets:
         return [row["dag_id"] for row in rows]
 
     async def _events(
-        self, connection: Connection, *, limit: int, dataset: str | None, after: UUID | None
+        self, connection: Connection, *, limit: int, dataset: str | None, after: int | None
     ) -> dict[int, FoundEvent]:
-        before = _END_OF_LOG
-        if after is not None:
-            before = await _find(connection, "event", "find_event", after)
+        before = _END_OF_LOG if after is None else after
         if dataset is None:
             rows = await connection.fetch(SQL["page_events"], before, limit)
         else:
@@ -124,6 +121,11 @@ async def read_events(
         row["id"]: FoundEvent(row["run"], tuple(row["trail"]), _event(row, versions))
         for row in rows
     }
+
+
+def _next(found: Mapping[int, FoundEvent], limit: int) -> str | None:
+    """Return where the page after goes on; None at the end."""
+    return str(list(found)[-1]) if len(found) == limit else None
 
 
 async def _with_fates(connection: Connection, found: Mapping[int, FoundEvent]) -> list[EventFate]:

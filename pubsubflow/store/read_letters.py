@@ -4,6 +4,7 @@ import asyncpg
 import msgspec
 
 from pubsubflow.errors import NotFound
+from pubsubflow.model.revisions import letter_revision
 from pubsubflow.model.views import Page
 from pubsubflow.model.why_views import DeadLetterDetail, DeadLetterView
 from pubsubflow.store.database import Database
@@ -31,8 +32,11 @@ class ReadLetters:
             resent: Also those that were sent again.
         """
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["list_dead_letters"], after or _NEWEST, limit, resent)
-        items = [DeadLetterView(**dict(row)) for row in rows]
+            before = _NEWEST if after is None else after
+            rows = await connection.fetch(SQL["list_dead_letters"], before, limit, resent)
+        items = [
+            DeadLetterView(**dict(row), revision=letter_revision(row["resent_at"])) for row in rows
+        ]
         return Page(items, str(items[-1].id) if len(items) == limit else None)
 
     async def get(self, number: int) -> DeadLetterDetail:
@@ -59,7 +63,9 @@ class ReadLetters:
 def _detail(row: asyncpg.Record) -> DeadLetterDetail:
     facts = dict(row)
     return DeadLetterDetail(
-        **{**facts, "payload": _readable(row["payload"])}, editable=row["kind"] != MESSAGE
+        **{**facts, "payload": _readable(row["payload"])},
+        revision=letter_revision(row["resent_at"]),
+        editable=row["kind"] != MESSAGE,
     )
 
 

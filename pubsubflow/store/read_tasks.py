@@ -132,14 +132,14 @@ class ReadTasks:
             raise NotFound("task", task) from None
 
     async def page(
-        self, run_id: UUID, *, limit: int, after: TaskPlace | None = None
+        self, run_id: UUID, *, limit: int, after: tuple[int, int] | None = None
     ) -> Page[TaskView]:
         """Return the task instances of a run in topological order, also tasks not started yet.
 
         Args:
             run_id: The run.
-            limit: Number of started instances at most.
-            after: The last instance of the page before.
+            limit: Number of instances at most.
+            after: Node and map index of the last instance of the page before.
 
         Raises:
             NotFound: There is no such run.
@@ -147,7 +147,7 @@ class ReadTasks:
         async with self._database.connection() as connection:
             run = await find_run(connection, run_id)
             specs = await self._specs.load(connection, [run.version])
-            start = (-1, NOT_MAPPED) if after is None else (after.node, after.map_index)
+            start = (-1, NOT_MAPPED) if after is None else after
             rows = await connection.fetch(SQL["page_run_tasks"], run.number, *start, limit)
         spec = specs[run.version]
         full = len(rows) == limit
@@ -158,8 +158,13 @@ class ReadTasks:
         found += [
             ((node, NOT_MAPPED), _not_started(TaskPlace(run, spec, node))) for node in waiting
         ]
-        items = [view for _, view in sorted(found, key=lambda each: each[0])]
-        return Page(items, items[-1].id if full else None)
+        found.sort(key=lambda each: each[0])
+        more = full or len(found) > limit
+        shown = found[:limit]
+        return Page(
+            [view for _, view in shown],
+            "{} {}".format(*shown[-1][0]) if more else None,
+        )
 
     async def get(self, place: TaskPlace) -> TaskDetail:
         """Return a task instance with its result and its earlier attempts."""

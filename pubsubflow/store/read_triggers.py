@@ -32,7 +32,9 @@ class ReadTriggers:
             after: The last number of the page before.
         """
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["page_triggers"], after or _NEWEST, limit, kind)
+            rows = await connection.fetch(
+                SQL["page_triggers"], _NEWEST if after is None else after, limit, kind
+            )
             sums = await connection.fetchrow(SQL["sum_triggerers"])
             specs = await self._specs.load(connection, (row["version"] for row in rows))
         full = sums is not None and sums["number"] > 0 and sums["room"] == 0

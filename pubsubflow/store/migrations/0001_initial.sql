@@ -63,7 +63,8 @@ CREATE TABLE gate (
     paused      boolean NOT NULL DEFAULT false,
     active      int NOT NULL DEFAULT 0,
     queued      int NOT NULL DEFAULT 0,
-    since       bigint
+    since       bigint,
+    changes     int NOT NULL DEFAULT 0   -- how often people have changed it
 ) WITH (fillfactor = 50);
 
 -- What is pending for a DAG's condition, as counts: the whole ('') or a partition key.

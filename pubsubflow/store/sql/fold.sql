@@ -353,6 +353,14 @@ WHERE event_fate.event = n.event AND event_fate.dag = n.dag AND event_fate.fate 
 -- Return the names of DAGs.
 SELECT id, dag_id FROM dag WHERE id = ANY($1::int[]);
 
+-- name: read_gate_revision
+-- Return what a DAG's revision is made of; its gate is locked.
+SELECT version, changes FROM gate WHERE dag = $1;
+
+-- name: count_change
+-- Note that somebody has changed a DAG; its gate is locked.
+UPDATE gate SET changes = changes + 1 WHERE dag = $1;
+
 -- name: take_dead_letter
 -- Lock a dead letter and return it.
 SELECT id, kind, subject, dag, payload, resent_at FROM dead_letter WHERE id = $1 FOR UPDATE;

@@ -12,7 +12,7 @@ SELECT id FROM dag WHERE dag_id = $1;
 -- name: read_dags
 -- Return DAGs with their gate, their last run and their next tick.
 SELECT dag.dag_id, dag.file, dag.present, dag.created_at, gate.version, gate.paused, gate.active,
-       gate.queued,
+       gate.queued, gate.changes,
        ARRAY(SELECT state FROM cell WHERE cell.dag = dag.id AND cell.open LIMIT 1000) AS states,
        v.number, last.run_id, last.state,
        last.created_at AS last_created_at, last.ended_at AS last_ended_at,

@@ -1,0 +1,72 @@
+"""Cursors: where the next page of a list goes on, in a form that says nothing to outsiders.
+
+A cursor holds the list's name and a place in its order, never a count, so a list may grow and
+shrink between two pages: nothing comes twice, and nothing that stays is left out.
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from pubsubflow.api.problems import BadRequest
+from pubsubflow.model.views import Page
+
+T = TypeVar("T")
+P = TypeVar("P", bound=Page[Any])
+_LONGEST = 8000
+
+Cursor = Annotated[
+    str,
+    Meta(
+        max_length=_LONGEST,
+        description="The `next` of the page before.",
+        extra_json_schema={"format": "cursor"},
+    ),
+]
+Number = Annotated[int, Meta(ge=0, lt=2**63)]
+
+
+def sealed(name: str, page: P) -> P:
+    """Return a page whose `next` is a cursor.
+
+    Args:
+        name: The list's, which no other list has.
+        page: Its `next` is a place in the list's order, as text.
+    """
+    if page.next is None:
+        return page
+    return msgspec.structs.replace(page, next=_seal(name, page.next))
+
+
+def opened(name: str, cursor: str | None, kind: type[T]) -> T | None:
+    """Return the place that a cursor holds; None for the beginning.
+
+    Args:
+        name: The list's.
+        cursor: What was asked with.
+        kind: Type of a place.
+
+    Raises:
+        BadRequest: It is no cursor of this list.
+    """
+    if cursor is None:
+        return None
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        found, separator, place = text.partition("\n")
+        if separator and found == name and "\x00" not in place and _seal(name, place) == cursor:
+            return msgspec.convert(place, kind, strict=False)
+    except (Error, ValueError):  # a ValidationError, too
+        pass
+    raise BadRequest(
+        "after is no place in this list: give the `next` of the page before, or leave it out",
+        status=400,
+        field="after",
+    )
+
+
+def _seal(name: str, place: str) -> str:
+    return urlsafe_b64encode(f"{name}\n{place}".encode()).rstrip(b"=").decode()
