@@ -16,17 +16,23 @@ from msgspec import Meta
 from pubsubflow.api import routing
 from pubsubflow.api.posting import check_count, record
 from pubsubflow.api.problems import BadRequest
-from pubsubflow.api.questions import check_numbers, decode, misfit
-from pubsubflow.api.routing import Access, Route
+from pubsubflow.api.questions import NoQuery, check_numbers, decode, misfit, query
+from pubsubflow.api.routing import Access, Media, Route
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.calls import Calls, PostEvents
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.messages import NewEvent
+from pubsubflow.model.views import PostedEvents
 
 PATH = "/api/v1/cloudevents"
 _BATCH = "application/cloudevents-batch+json"
 _STRUCTURED = "application/cloudevents+json"
 _HEADER = "ce-"
+_SENT = Media(
+    (_STRUCTURED, _BATCH, "*/*"),
+    f"An event as {_STRUCTURED}, an array of them as {_BATCH}, or the data of one, JSON or text of "
+    "any other type, whose attributes stand in headers `ce-…`. The `subject` is the dataset's URI.",
+)
 _OWN = frozenset({"specversion", "subject", "time", "data", "data_base64", "datacontenttype"})
 
 Text = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -63,10 +69,28 @@ class CloudEvents:
 
     def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield routing.post(PATH, self.post, access=Access.EMITTER)
+        yield routing.post(
+            PATH,
+            self.post,
+            access=Access.EMITTER,
+            query=NoQuery,
+            body=_SENT,
+            answers={200: PostedEvents, 202: PostedEvents},
+            problems=(415,),
+            headers={
+                "ce-specversion": "Of an event in binary mode: `1.0`.",
+                "ce-id": "Of an event in binary mode; unique within its source.",
+                "ce-source": "Of an event in binary mode.",
+                "ce-type": "Of an event in binary mode.",
+                "ce-subject": "Of an event in binary mode: URI of the dataset.",
+                "ce-time": "Of an event in binary mode: when it happened.",
+                "ce-partitionkey": "Of an event in binary mode: which part has news.",
+            },
+        )
 
     async def post(self, request: web.Request) -> web.Response:
         """Record events; answer once they are durable, as for `/api/v1/datasets/events`."""
+        query(request, NoQuery)
         data = await request.read()
         kind = request.content_type
         if kind == _BATCH:

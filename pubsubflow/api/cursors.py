@@ -26,7 +26,7 @@ Cursor = Annotated[
         extra_json_schema={"format": "cursor"},
     ),
 ]
-Number = Annotated[int, Meta(ge=0, lt=2**63)]
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 def sealed(name: str, page: P) -> P:
@@ -55,17 +55,21 @@ def opened(name: str, cursor: str | None, kind: type[T]) -> T | None:
     if cursor is None:
         return None
     try:
-        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        found, separator, place = text.partition("\n")
-        if separator and found == name and "\x00" not in place and _seal(name, place) == cursor:
-            return msgspec.convert(place, kind, strict=False)
-    except (Error, ValueError):  # a ValidationError, too
-        pass
-    raise BadRequest(
-        "after is no place in this list: give the `next` of the page before, or leave it out",
-        status=400,
-        field="after",
-    )
+        return msgspec.convert(_place(name, cursor), kind, strict=False)
+    except (Error, UnicodeError, msgspec.ValidationError):
+        raise BadRequest(
+            "after is no place in this list: give the `next` of the page before, or leave it out",
+            status=400,
+            field="after",
+        ) from None
+
+
+def _place(name: str, cursor: str) -> str | None:
+    """Return the place that a cursor holds; None if it is of another list, or made up."""
+    text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    found, _, place = text.partition("\n")
+    mine = found == name and "\x00" not in place and _seal(name, place) == cursor
+    return place if mine else None
 
 
 def _seal(name: str, place: str) -> str:

@@ -1,24 +1,28 @@
 """What could not be done and waits for a person: listed, shown, sent again."""
 
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 import msgspec
 from aiohttp import web
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from pubsubflow.api import routing
 from pubsubflow.api.answers import answer, encode
+from pubsubflow.api.cursors import Cursor, Number, opened, sealed
+from pubsubflow.api.etags import tagged, wanted
 from pubsubflow.api.hooks import LETTER, Hooks
 from pubsubflow.api.problems import BadRequest
-from pubsubflow.api.questions import Limit, NoQuery, decode, query
+from pubsubflow.api.questions import Limit, NoQuery, check_numbers, decode, query
 from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import NotFound
-from pubsubflow.model.calls import Calls, Resend
-from pubsubflow.model.why_views import Resent
+from pubsubflow.model.calls import Calls, PostEvents, Resend
+from pubsubflow.model.views import Page
+from pubsubflow.model.why_views import DeadLetterDetail, DeadLetterView, Resent
 from pubsubflow.store.reading import Reading
 
-_NULL = b"null"
+_LIST = "dead-letters"
 
 
 class LettersQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,7 +33,7 @@ class LettersQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     limit: Limit = 50
-    after: int | None = None
+    after: Cursor | None = None
     resent: bool = False
 
 
@@ -40,7 +44,7 @@ class AskedResend(Struct, frozen=True, forbid_unknown_fields=True):
         payload: JSON in place of the letter's own; null to leave it.
     """
 
-    payload: Raw = Raw(_NULL)
+    payload: Any = None
 
 
 _asked_resend = msgspec.json.Decoder(AskedResend)
@@ -62,50 +66,70 @@ class DeadLetters:
 
     def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield routing.get("/api/v1/dead-letters", self.list_letters)
-        yield routing.get("/api/v1/dead-letters/{number}", self.show)
+        one = "/api/v1/dead-letters/{number}"
+        yield routing.get(
+            "/api/v1/dead-letters",
+            self.list_letters,
+            query=LettersQuery,
+            answers={200: Page[DeadLetterView]},
+            tagged=True,
+        )
+        yield routing.get(
+            one, self.show, query=NoQuery, answers={200: DeadLetterDetail}, tagged=True
+        )
         yield routing.post(
-            "/api/v1/dead-letters/{number}/resend", self.resend, access=Access.OPERATOR
+            f"{one}/resend",
+            self.resend,
+            access=Access.OPERATOR,
+            query=NoQuery,
+            body=AskedResend,
+            body_needed=False,
+            answers={200: Resent},
+            problems=(409,),
+            matched=True,
         )
 
     async def list_letters(self, request: web.Request) -> web.Response:
         """List dead letters, the newest first."""
         asked = query(request, LettersQuery)
-        return answer(
-            await self._reading.letters.page(
-                limit=asked.limit, after=asked.after, resent=asked.resent
-            )
-        )
+        after = opened(_LIST, asked.after, Number)
+        page = await self._reading.letters.page(limit=asked.limit, after=after, resent=asked.resent)
+        return tagged(request, sealed(_LIST, page))
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a dead letter with its payload."""
         query(request, NoQuery)
-        return answer(await self._reading.letters.get(_number(request)))
+        found = await self._reading.letters.get(_number(request))
+        return tagged(request, found, revision=found.revision)
 
     async def resend(self, request: web.Request) -> web.Response:
         """Try a dead letter again, as it is or edited; answer with the run that it made, if any."""
-        number = _number(request)
-        payload = bytes(decode(await request.read() or b"{}", _asked_resend).payload)
+        number, _ = _number(request), query(request, NoQuery)
+        revisions = wanted(request)
+        payload = decode(await request.read() or b"{}", _asked_resend).payload
+        check_numbers([payload])
         letter = await self._reading.letters.get(number)
-        edited = payload != _NULL
-        if edited and not letter.editable:
+        edit = None if payload is None else encode(payload)
+        if edit is not None and not letter.editable:
             raise BadRequest(
                 f"dead letter {number} is a message of the bus, whose form is its own: it can be "
                 "sent again as it is, not edited",
                 field="payload",
             )
-        if letter.kind == LETTER and letter.resent_at is None:
-            await self._deliver(number, payload if edited else encode(letter.payload))
-        run_id = await self._calls.call(Resend(number, payload if edited else None))
+        if letter.kind == LETTER:
+            events = self._events(letter, edit)
+            await self._calls.call(Resend(number, edit, revisions, events))
+            return answer(Resent(id=number))
+        run_id = await self._calls.call(Resend(number, edit, revisions))
         if run_id is not None:
             await self._check_made(number, UUID(run_id))
         return answer(Resent(id=number, run_id=run_id))
 
-    async def _deliver(self, number: int, payload: bytes) -> None:
-        """Let what was sent to a webhook become an event after all."""
-        event = self._hooks.again(payload, f"letter:{number}")
-        if event is not None:
-            await self._calls.call(event)
+    def _events(self, letter: DeadLetterDetail, edit: bytes | None) -> PostEvents | None:
+        """Return what a request to a webhook becomes after all; None for nothing."""
+        if letter.resent_at is not None:
+            return None
+        return self._hooks.again(edit or encode(letter.payload), f"letter:{letter.id}")
 
     async def _check_made(self, number: int, run_id: UUID) -> None:
         """Tell when the run was refused again; a new letter holds it then."""

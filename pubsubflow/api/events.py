@@ -11,24 +11,35 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from pubsubflow.api import routing
-from pubsubflow.api.answers import answer
+from pubsubflow.api.cursors import Cursor, Number, opened, sealed
+from pubsubflow.api.etags import tagged
 from pubsubflow.api.posting import check_count, record
 from pubsubflow.api.problems import BadRequest
-from pubsubflow.api.questions import Limit, PageQuery, body, check_numbers, query
+from pubsubflow.api.questions import Limit, NoQuery, PageQuery, body, check_numbers, query
 from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.calls import Calls, PostEvents
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.messages import NewEvent
-from pubsubflow.model.views import Page
+from pubsubflow.model.views import DatasetView, EventView, Page, PostedEvents
+from pubsubflow.model.why_views import EventFate
 from pubsubflow.store.reading import Reading
 
 Key = Annotated[str, Meta(min_length=1, max_length=512)]
 _SOURCES = ("api", "cli")
+_EVENTS, _DATASETS = "events", "datasets"
 
 
 class PostedEvent(Struct, frozen=True, forbid_unknown_fields=True):
-    """An event as it is posted; see the attributes of `NewEvent`."""
+    """An event as it is posted.
+
+    Attributes:
+        dataset: URI of the dataset that has news.
+        extra: What there is to say about it.
+        partition: Which part of the dataset has news.
+        time: When it happened, with a zone; now if left out.
+        id: The same id of the same dataset again is the same event.
+    """
 
     dataset: str
     extra: dict[str, Any] = {}
@@ -41,7 +52,8 @@ class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The query string of the list of events.
 
     Attributes:
-        event: Only this one.
+        dataset: Only events of this URI.
+        event: Only this one, with its fate.
         fate: Tell what became of each for every subscription.
     """
 
@@ -49,7 +61,7 @@ class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     event: UUID | None = None
     fate: bool = False
     limit: Limit = 50
-    after: UUID | None = None
+    after: Cursor | None = None
 
 
 _decoder = msgspec.json.Decoder(PostedEvent | list[PostedEvent])
@@ -65,15 +77,38 @@ class Events:
 
     def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield routing.post("/api/v1/datasets/events", self.post, access=Access.EMITTER)
-        yield routing.get("/api/v1/datasets/events", self.list_events)
-        yield routing.get("/api/v1/datasets", self.list_datasets)
+        path = "/api/v1/datasets/events"
+        yield routing.post(
+            path,
+            self.post,
+            access=Access.EMITTER,
+            query=NoQuery,
+            body=PostedEvent | list[PostedEvent],
+            answers={200: PostedEvents, 202: PostedEvents},
+            headers={"Idempotency-Key": "The same key again is the same request, done once."},
+        )
+        yield routing.get(
+            path,
+            self.list_events,
+            query=EventsQuery,
+            answers={200: (Page[EventFate], Page[EventView])},
+            problems=(404,),
+            tagged=True,
+        )
+        yield routing.get(
+            "/api/v1/datasets",
+            self.list_datasets,
+            query=PageQuery,
+            answers={200: Page[DatasetView]},
+            tagged=True,
+        )
 
     async def post(self, request: web.Request) -> web.Response:
         """Record events; answer once they are durable.
 
         202 with their ids; 200 when all of them had been posted before under the same ids.
         """
+        query(request, NoQuery)
         posted = await body(request, _decoder)
         events = posted if isinstance(posted, list) else [posted]
         return await record(self._call(events, request), self._calls)
@@ -99,15 +134,19 @@ class Events:
             except DefinitionError as error:
                 raise BadRequest(str(error), status=400, field="dataset") from error
         datasets = self._reading.datasets
+        after = opened(_EVENTS, asked.after, Number)
         if asked.event is not None:
-            return answer(Page([await datasets.event_fate(asked.event)]))
+            return tagged(request, Page([await datasets.event_fate(asked.event)]))
         read = datasets.event_fates if asked.fate else datasets.events
-        return answer(await read(limit=asked.limit, dataset=dataset, after=asked.after))
+        page = await read(limit=asked.limit, dataset=dataset, after=after)
+        return tagged(request, sealed(_EVENTS, page))
 
     async def list_datasets(self, request: web.Request) -> web.Response:
         """List datasets by URI."""
         asked = query(request, PageQuery)
-        return answer(await self._reading.datasets.page(limit=asked.limit, after=asked.after))
+        after = opened(_DATASETS, asked.after, str)
+        page = await self._reading.datasets.page(limit=asked.limit, after=after)
+        return tagged(request, sealed(_DATASETS, page))
 
 
 def _uri(event: PostedEvent, index: int) -> str:

@@ -11,10 +11,11 @@ from aiohttp import web
 
 from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
+from pubsubflow.api.questions import NoQuery, query
 from pubsubflow.api.routing import Access, Route
 from pubsubflow.bus import Bus
 from pubsubflow.errors import StoreUnavailable
-from pubsubflow.model.views import Info, Readiness
+from pubsubflow.model.views import Info, Liveness, Readiness
 from pubsubflow.store.reading import Reading
 
 _PING_SECONDS = 2.0
@@ -37,13 +38,18 @@ class Health:
 
     def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield routing.get("/healthz", self.alive, access=Access.OPEN)
-        yield routing.get("/readyz", self.readiness, access=Access.OPEN)
-        yield routing.get("/api/v1/info", self.info)
+        yield routing.get("/healthz", self.alive, access=Access.OPEN, answers={200: Liveness})
+        yield routing.get(
+            "/readyz",
+            self.readiness,
+            access=Access.OPEN,
+            answers={200: Readiness, 503: Readiness},
+        )
+        yield routing.get("/api/v1/info", self.info, query=NoQuery, answers={200: Info})
 
     async def alive(self, _: web.Request) -> web.Response:
-        """Answer: the process lives."""
-        return answer({"status": "alive"})
+        """Say that the process lives."""
+        return answer(Liveness())
 
     async def readiness(self, _: web.Request) -> web.Response:
         """Answer 200 if everything is there that work needs, else 503; the body says what."""
@@ -56,8 +62,9 @@ class Health:
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
         return answer(Readiness(ready=ready, checks=checks), status=status)
 
-    async def info(self, _: web.Request) -> web.Response:
+    async def info(self, request: web.Request) -> web.Response:
         """Say what this server is and which workers it knows."""
+        query(request, NoQuery)
         return answer(
             Info(
                 version=version("pubsubflow"),

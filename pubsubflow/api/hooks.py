@@ -12,13 +12,15 @@ from aiohttp import web
 
 from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
+from pubsubflow.api.cursors import opened, sealed
 from pubsubflow.api.doors import Door, Doors
+from pubsubflow.api.etags import tagged
 from pubsubflow.api.problems import BadRequest, check_origin
 from pubsubflow.api.questions import PageQuery, query
-from pubsubflow.api.routing import Access, Route
+from pubsubflow.api.routing import Access, Media, Route
 from pubsubflow.errors import DefinitionError, InvalidInput, StoreUnavailable
 from pubsubflow.model.calls import Calls, KeepLetter, PostEvents, Recorded
-from pubsubflow.model.hook_views import HookAnswer
+from pubsubflow.model.hook_views import HookAnswer, HookView
 from pubsubflow.model.hooks import Basic, Bearer, Unverified
 from pubsubflow.model.views import Page
 from pubsubflow.webhooks.delivery import Delivery, NotVerified
@@ -28,6 +30,13 @@ from pubsubflow.webhooks.reading import Told, frame, keep, read, read_kept
 log = structlog.get_logger(__name__)
 
 LETTER = "hook"
+_LIST = "hooks"
+_SENT = Media(
+    ("*/*",),
+    "What the sender sends, as it is: its signature is over these bytes. The webhook's verifier "
+    "says which headers prove who it is, its `when`, `extra`, `partition` and `id` what becomes "
+    "of it. A query string is part of it.",
+)
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 _CHALLENGES = {Basic: 'Basic realm="webhook", charset="UTF-8"', Bearer: "Bearer"}
 _ORIGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,252}\Z")
@@ -57,9 +66,33 @@ class Hooks:
 
     def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield routing.post("/hooks/{name}", self.receive, access=Access.OPEN)
-        yield Route(method="OPTIONS", path="/hooks/{name}", handler=self.allow, access=Access.OPEN)
-        yield routing.get("/api/v1/hooks", self.list_hooks)
+        path = "/hooks/{name}"
+        yield routing.post(
+            path,
+            self.receive,
+            access=Access.OPEN,
+            body=_SENT,
+            answers={200: HookAnswer, 202: HookAnswer},
+            problems=(401, 415),
+        )
+        yield Route(
+            method="OPTIONS",
+            path=path,
+            handler=self.allow,
+            access=Access.OPEN,
+            answers={200: None},
+            headers={
+                "WebHook-Request-Origin": "The host that wants to send CloudEvents.",
+                "WebHook-Request-Rate": "How many requests a minute it wants to send.",
+            },
+        )
+        yield routing.get(
+            "/api/v1/hooks",
+            self.list_hooks,
+            query=PageQuery,
+            answers={200: Page[HookView]},
+            tagged=True,
+        )
 
     async def receive(self, request: web.Request) -> web.Response:
         """Take a request in: 202 for a new event, 200 for one that was known, or for none.
@@ -106,9 +139,11 @@ class Hooks:
     async def list_hooks(self, request: web.Request) -> web.Response:
         """List webhooks by name, with what came through each."""
         asked = query(request, PageQuery)
-        found = [view for view in self._doors.views() if view.name > (asked.after or "")]
+        after = opened(_LIST, asked.after, str) or ""
+        found = [view for view in self._doors.views() if view.name > after]
         items = found[: asked.limit]
-        return answer(Page(items, items[-1].name if len(found) > len(items) else None))
+        page = Page(items, items[-1].name if len(found) > len(items) else None)
+        return tagged(request, sealed(_LIST, page))
 
     def again(self, payload: bytes, key: str) -> PostEvents | None:
         """Return the event of a request that a dead letter holds, by the rules of today.

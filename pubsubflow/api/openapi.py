@@ -158,7 +158,10 @@ class _Writer:
             for status, body in route.answers.items()
         }
         if route.tagged:
-            responses["304"] = {"description": "What is known already.", "headers": _headers("ETag")}
+            responses["304"] = {
+                "description": "What is known already.",
+                "headers": _headers("ETag"),
+            }
         problem = {PROBLEM: {"schema": self._schema(Problem)}}
         for status in problem_statuses(route):
             described: Schema = {"description": HTTPStatus(status).phrase, "content": problem}
@@ -185,6 +188,8 @@ class _Writer:
         return {kind: {} for kind in body.types}
 
     def _schema(self, kind: Any) -> Schema:
+        if isinstance(kind, tuple):
+            return {"anyOf": [self._schema(each) for each in kind]}
         (schema,), components = describe([kind])
         for name, component in components.items():
             if self.components.setdefault(name, component) != component:
@@ -200,6 +205,3 @@ def _parameter(place: str, name: str, schema: Schema, *, needed: bool) -> Schema
 
 def _headers(name: str) -> Schema:
     return {name: {"schema": {"type": "string"}}}
-
-
-

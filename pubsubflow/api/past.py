@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, field
 from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
 from pubsubflow.api.problems import BadRequest
-from pubsubflow.api.questions import body, check_numbers
+from pubsubflow.api.questions import NoQuery, body, check_numbers, query
 from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.calls import Backfill, Calls, Planned, Replay
@@ -24,9 +24,14 @@ Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class AskedReplay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A request for a replay; see the attributes of `Replay`.
+    """A request for a replay.
 
     Attributes:
+        since, until: Bounds of the time at which events were recorded; `to` is exclusive, now if
+            left out.
+        dataset: Only events of this URI.
+        dry_run: Only tell what would start.
+        again: Also make runs that exist.
         dags: The DAGs that are to decide once more; all that subscribe to `dataset` if empty.
     """
 
@@ -39,7 +44,15 @@ class AskedReplay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class AskedBackfill(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A request for a backfill; see the attributes of `Backfill`."""
+    """A request for a backfill.
+
+    Attributes:
+        since, until: Bounds of the ticks; `to` is exclusive, now if left out.
+        partitions: Partition keys, in place of ticks.
+        params: Values in place of the DAG's defaults.
+        dry_run: Only tell what would start.
+        again: Also make runs that exist.
+    """
 
     since: Moment | None = field(name="from", default=None)
     until: Moment | None = field(name="to", default=None)
@@ -62,11 +75,27 @@ class Past:
 
     def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield routing.post("/api/v1/datasets/replay", self.replay, access=Access.OPERATOR)
-        yield routing.post("/api/v1/dags/{dag_id}/backfill", self.backfill, access=Access.OPERATOR)
+        yield routing.post(
+            "/api/v1/datasets/replay",
+            self.replay,
+            access=Access.OPERATOR,
+            query=NoQuery,
+            body=AskedReplay,
+            answers={200: list[PlannedRuns]},
+            problems=(404,),
+        )
+        yield routing.post(
+            "/api/v1/dags/{dag_id}/backfill",
+            self.backfill,
+            access=Access.OPERATOR,
+            query=NoQuery,
+            body=AskedBackfill,
+            answers={200: PlannedRuns},
+        )
 
     async def replay(self, request: web.Request) -> web.Response:
         """Let DAGs decide about past events once more; answer with the runs of each."""
+        query(request, NoQuery)
         asked = await body(request, _asked_replay)
         since = _utc(asked.since) or asked.since
         _check_order(asked.since, asked.until)
@@ -95,6 +124,7 @@ class Past:
 
     async def backfill(self, request: web.Request) -> web.Response:
         """Make the runs of past ticks or of partitions; answer with them."""
+        query(request, NoQuery)
         dag_id = request.match_info["dag_id"]
         asked = await body(request, _asked_backfill)
         check_numbers([asked.params])

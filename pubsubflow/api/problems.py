@@ -17,6 +17,7 @@ from pubsubflow.errors import (
     NotFound,
     PubsubflowError,
     ServiceStopped,
+    StaleRevision,
     Unavailable,
 )
 from pubsubflow.model.views import Problem
@@ -29,6 +30,7 @@ SIGNED = "/hooks/"
 
 _STATUSES: dict[type[PubsubflowError], int] = {
     NotFound: 404,
+    StaleRevision: 412,
     IllegalTransition: 409,
     InvalidInput: 422,
     DefinitionError: 422,

@@ -9,11 +9,12 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from pubsubflow.api.cursors import Cursor
 from pubsubflow.api.problems import BadRequest
 from pubsubflow.errors import NotFound
 
 T = TypeVar("T")
-Limit = Annotated[int, Meta(ge=1, le=1000)]
+Limit = Annotated[int, Meta(ge=1, le=1000, description="How many items at most.")]
 _WHERE = re.compile(
     r"^(?P<what>.*?)(?: - at `\$(?:\[(?P<index>\d+)\])?\.?(?P<field>.*)`)?$", flags=re.DOTALL
 )
@@ -24,7 +25,7 @@ class PageQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The query string of a list."""
 
     limit: Limit = 50
-    after: str | None = None
+    after: Cursor | None = None
 
 
 class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):

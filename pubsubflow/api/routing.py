@@ -71,7 +71,7 @@ class Route(Struct, frozen=True, kw_only=True):
         body: Type of the body in JSON; None for none; a Media for a body of another kind.
         body_needed: Whether there must be one.
         answers: Type of the answer's body by status, besides problem documents; None for no body,
-            a Media for one of another kind.
+            a Media for one of another kind, a tuple where it may have several types.
         problems: Statuses of problem documents besides those that every such route may give.
         headers: Headers of the request that count here: name → what they say.
         names: Types of what stands in the path, besides those of `NAMES`.

@@ -12,34 +12,52 @@ from msgspec import Meta, Struct
 from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
 from pubsubflow.api.bells import Bells
+from pubsubflow.api.cursors import Cursor, opened, sealed
+from pubsubflow.api.etags import tagged
 from pubsubflow.api.problems import BadRequest
 from pubsubflow.api.questions import Limit, NoQuery, decode, query, run_id
 from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.calls import Calls, CancelRun
 from pubsubflow.model.states import RunState
+from pubsubflow.model.views import Page, RunDetail, RunView
+from pubsubflow.model.why_views import Explanation
 from pubsubflow.store.reading import Reading
 
+_LIST = "runs"
 _SWEEP_SECONDS = 5.0
 
 
 class RunsQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query string of the list of runs."""
+    """The query string of the list of runs.
+
+    Attributes:
+        dag: Only runs of this DAG.
+        state: Only runs in this state now.
+    """
 
     dag: str | None = None
     state: RunState | None = None
     limit: Limit = 50
-    after: UUID | None = None
+    after: Cursor | None = None
 
 
 class WaitQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query string of a wait, in seconds."""
+    """The query string of a wait.
+
+    Attributes:
+        timeout: Seconds to wait at most.
+    """
 
     timeout: Annotated[float, Meta(ge=0, le=300)] = 30.0
 
 
 class Cancellation(Struct, frozen=True, forbid_unknown_fields=True):
-    """Why a run is cancelled."""
+    """Why a run is cancelled.
+
+    Attributes:
+        reason: For those who look at it later.
+    """
 
     reason: Annotated[str, Meta(min_length=1, max_length=512)] = "cancelled through the API"
 
@@ -57,25 +75,50 @@ class Runs:
 
     def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield routing.get("/api/v1/runs", self.list_runs)
-        yield routing.get("/api/v1/runs/{run_id}", self.show)
-        yield routing.get("/api/v1/runs/{run_id}/explain", self.explain)
-        yield routing.get("/api/v1/runs/{run_id}/wait", self.wait, allow_head=False)
-        yield routing.post("/api/v1/runs/{run_id}/cancel", self.cancel, access=Access.OPERATOR)
+        one = "/api/v1/runs/{run_id}"
+        yield routing.get(
+            "/api/v1/runs",
+            self.list_runs,
+            query=RunsQuery,
+            answers={200: Page[RunView]},
+            problems=(404,),
+            tagged=True,
+        )
+        yield routing.get(one, self.show, query=NoQuery, answers={200: RunDetail}, tagged=True)
+        yield routing.get(f"{one}/explain", self.explain, query=NoQuery, answers={200: Explanation})
+        yield routing.get(
+            f"{one}/wait",
+            self.wait,
+            query=WaitQuery,
+            answers={200: RunDetail},
+            allow_head=False,
+        )
+        yield routing.post(
+            f"{one}/cancel",
+            self.cancel,
+            access=Access.OPERATOR,
+            query=NoQuery,
+            body=Cancellation,
+            body_needed=False,
+            answers={200: RunDetail},
+            problems=(409,),
+        )
 
     async def list_runs(self, request: web.Request) -> web.Response:
         """List runs, the newest first."""
         asked = query(request, RunsQuery)
-        return answer(
-            await self._reading.runs.page(
-                limit=asked.limit, dag_id=asked.dag, state=asked.state, after=asked.after
-            )
+        page = await self._reading.runs.page(
+            limit=asked.limit,
+            dag_id=asked.dag,
+            state=asked.state,
+            after=opened(_LIST, asked.after, UUID),
         )
+        return tagged(request, sealed(_LIST, page))
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a run."""
         query(request, NoQuery)
-        return answer(await self._reading.runs.get(run_id(request)))
+        return tagged(request, await self._reading.runs.get(run_id(request)))
 
     async def explain(self, request: web.Request) -> web.Response:
         """Show why a run exists, back to the origin."""
@@ -96,7 +139,7 @@ class Runs:
 
     async def cancel(self, request: web.Request) -> web.Response:
         """End a run and stop its tasks; answer with what it is now."""
-        key = run_id(request)
+        key, _ = run_id(request), query(request, NoQuery)
         asked = decode(await request.read() or b"{}", _cancellation)
         try:
             await self._calls.call(CancelRun(key, asked.reason))

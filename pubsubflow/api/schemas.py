@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -87,7 +87,7 @@ def _structs(types: Sequence[Any]) -> Iterator[type[Struct]]:
     seen: dict[str, type[Struct]] = {}
     for info in _reached(multi_type_info(types), set()):
         if isinstance(info, StructType):
-            struct = info.cls
+            struct = get_origin(info.cls) or info.cls
             if seen.setdefault(struct.__name__, struct) is not struct:
                 raise TypeError(f"two types of the API are named {struct.__name__}")
     yield from seen.values()

@@ -16,6 +16,7 @@ from pubsubflow.api.doors import Doors
 from pubsubflow.api.events import Events
 from pubsubflow.api.health import Health
 from pubsubflow.api.hooks import Hooks
+from pubsubflow.api.openapi import OpenApi
 from pubsubflow.api.past import Past
 from pubsubflow.api.problems import problems
 from pubsubflow.api.routing import Routed
@@ -65,7 +66,7 @@ class Api:
         self._bells = Bells(bus)
         self._doors = Doors(reading.hooks, secrets or EnvironmentSecrets({}), self._bells)
         hooks = Hooks(calls, self._doors)
-        self._parts: tuple[Routed, ...] = (
+        parts: tuple[Routed, ...] = (
             Health(reading, bus, ready),
             Events(calls, reading, settings.max_events),
             CloudEvents(calls, settings.max_events),
@@ -77,6 +78,7 @@ class Api:
             hooks,
             DeadLetters(calls, reading, hooks),
         )
+        self._parts = (*parts, OpenApi(parts))
         self._url: str | None = None
 
     @property

@@ -2,23 +2,25 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 import structlog
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from pubsubflow.api import routing
-from pubsubflow.api.answers import answer, encode
+from pubsubflow.api.answers import encode
 from pubsubflow.api.bells import Bell, Bells
+from pubsubflow.api.cursors import Cursor, opened, sealed
+from pubsubflow.api.etags import tagged
 from pubsubflow.api.questions import Limit, NoQuery, query, run_id
-from pubsubflow.api.routing import Route
+from pubsubflow.api.routing import Media, Route
 from pubsubflow.errors import Unavailable
-from pubsubflow.model.messages import Subjects
+from pubsubflow.model.messages import NOT_MAPPED, Subjects
 from pubsubflow.model.states import RunState
-from pubsubflow.model.views import NOT_STARTED, LogLine
+from pubsubflow.model.views import NOT_STARTED, LogLine, Page, TaskDetail, TaskView
 from pubsubflow.store.read_tasks import LogPiece, Position, Standing, TaskPlace
 from pubsubflow.store.reading import Reading
 
@@ -32,21 +34,32 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
+_OUTPUT = Media(
+    ("application/x-ndjson",), "Lines of output, each a LogLine in JSON, as they come.", LogLine
+)
+_Place = Annotated[str, Meta(pattern=r"^[0-9]{1,9} (-1|[0-9]{1,9})$")]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _lines = msgspec.json.Decoder(dict[str, Any]).decode_lines
 
 
 class TasksQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query string of the list of a run's tasks; `after` is a task's id."""
+    """The query string of the list of a run's tasks."""
 
     limit: Limit = 1000
-    after: str | None = None
+    after: Cursor | None = None
 
 
 class LogsQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query string of a task's output."""
+    """The query string of a task's output.
 
-    attempt: int | None = None
-    map_index: int | None = None
+    Attributes:
+        attempt: Which attempt, from 1; the latest if left out.
+        map_index: Which instance of a mapped task, from 0.
+        follow: Go on until the task has ended, through further attempts too.
+    """
+
+    attempt: Count | None = None
+    map_index: Count | None = None
     follow: bool = False
 
 
@@ -59,22 +72,32 @@ class Tasks:
 
     def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield routing.get("/api/v1/runs/{run_id}/tasks", self.list_tasks)
-        yield routing.get("/api/v1/runs/{run_id}/tasks/{task}", self.show)
-        yield routing.get("/api/v1/runs/{run_id}/tasks/{task}/logs", self.logs, allow_head=False)
-        yield routing.get("/api/v1/tasks/{task}", self.show)
-        yield routing.get("/api/v1/tasks/{task}/logs", self.logs, allow_head=False)
+        yield routing.get(
+            "/api/v1/runs/{run_id}/tasks",
+            self.list_tasks,
+            query=TasksQuery,
+            answers={200: Page[TaskView]},
+            tagged=True,
+        )
+        for one in ("/api/v1/runs/{run_id}/tasks/{task}", "/api/v1/tasks/{task}"):
+            yield routing.get(one, self.show, query=NoQuery, answers={200: TaskDetail}, tagged=True)
+            yield routing.get(
+                f"{one}/logs", self.logs, query=LogsQuery, answers={200: _OUTPUT}, allow_head=False
+            )
 
     async def list_tasks(self, request: web.Request) -> web.Response:
         """List the task instances of a run in topological order."""
         key, asked = run_id(request), query(request, TasksQuery)
-        after = None if asked.after is None else await self._reading.tasks.find_by_id(asked.after)
-        return answer(await self._reading.tasks.page(key, limit=asked.limit, after=after))
+        name = f"tasks {key}"
+        place = opened(name, asked.after, _Place)
+        node, index = (-1, NOT_MAPPED) if place is None else map(int, place.split())
+        page = await self._reading.tasks.page(key, limit=asked.limit, after=(node, index))
+        return tagged(request, sealed(name, page))
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a task instance with its result and its attempts."""
         query(request, NoQuery)
-        return answer(await self._reading.tasks.get(await self._find(request)))
+        return tagged(request, await self._reading.tasks.get(await self._find(request)))
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """Send the output of a task: of its latest attempt, unless another is asked for.

@@ -7,18 +7,27 @@ from aiohttp import web
 from msgspec import Struct
 
 from pubsubflow.api import routing
-from pubsubflow.api.answers import answer
+from pubsubflow.api.cursors import Cursor, Number, opened, sealed
+from pubsubflow.api.etags import tagged
 from pubsubflow.api.questions import Limit, query
 from pubsubflow.api.routing import Route
+from pubsubflow.model.trigger_views import TriggerView
+from pubsubflow.model.views import Page
 from pubsubflow.store.reading import Reading
+
+_LIST = "triggers"
 
 
 class TriggersQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query string of the list of triggers."""
+    """The query string of the list of triggers.
+
+    Attributes:
+        kind: Only those of this kind.
+    """
 
     kind: Literal["time", "trigger", "event", "watch"] | None = None
     limit: Limit = 50
-    after: int | None = None
+    after: Cursor | None = None
 
 
 class Triggers:
@@ -29,11 +38,18 @@ class Triggers:
 
     def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield routing.get("/api/v1/triggers", self.list_triggers)
+        yield routing.get(
+            "/api/v1/triggers",
+            self.list_triggers,
+            query=TriggersQuery,
+            answers={200: Page[TriggerView]},
+            tagged=True,
+        )
 
     async def list_triggers(self, request: web.Request) -> web.Response:
         """List what is waited for, the newest first."""
         asked = query(request, TriggersQuery)
-        return answer(
-            await self._reading.triggers.page(limit=asked.limit, kind=asked.kind, after=asked.after)
+        page = await self._reading.triggers.page(
+            limit=asked.limit, kind=asked.kind, after=opened(_LIST, asked.after, Number)
         )
+        return tagged(request, sealed(_LIST, page))

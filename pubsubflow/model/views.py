@@ -5,7 +5,7 @@ Outsiders name a run by its UUID and a task instance by `<run_id>.<task_id>`, wi
 """
 
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from msgspec import Struct, field
 
@@ -307,6 +307,12 @@ class StartedRun(Struct, frozen=True, kw_only=True):
     """The answer to a request for a run."""
 
     run_id: str
+
+
+class Liveness(Struct, frozen=True, kw_only=True):
+    """The process lives."""
+
+    status: Literal["alive"] = "alive"
 
 
 class Readiness(Struct, frozen=True, kw_only=True):

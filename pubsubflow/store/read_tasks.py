@@ -132,7 +132,7 @@ class ReadTasks:
             raise NotFound("task", task) from None
 
     async def page(
-        self, run_id: UUID, *, limit: int, after: tuple[int, int] | None = None
+        self, run_id: UUID, *, limit: int, after: tuple[int, int] = (-1, NOT_MAPPED)
     ) -> Page[TaskView]:
         """Return the task instances of a run in topological order, also tasks not started yet.
 
@@ -147,13 +147,12 @@ class ReadTasks:
         async with self._database.connection() as connection:
             run = await find_run(connection, run_id)
             specs = await self._specs.load(connection, [run.version])
-            start = (-1, NOT_MAPPED) if after is None else after
-            rows = await connection.fetch(SQL["page_run_tasks"], run.number, *start, limit)
+            rows = await connection.fetch(SQL["page_run_tasks"], run.number, *after, limit)
         spec = specs[run.version]
         full = len(rows) == limit
         last = rows[-1]["node"] if full else len(spec.tasks) - 1
         started = {row["node"] for row in rows}
-        waiting = set(range(start[0] + 1, last + 1)) - started
+        waiting = set(range(after[0] + 1, last + 1)) - started
         found = [((row["node"], row["map_index"]), _task(run, spec, row)) for row in rows]
         found += [
             ((node, NOT_MAPPED), _not_started(TaskPlace(run, spec, node))) for node in waiting
