@@ -117,6 +117,11 @@ def _answer(
     return answer
 
 
+def malformed(status: int) -> web.Response:
+    """Return the answer to what cannot be read as a request, and so is not repeated."""
+    return _answer(status, "this is no request of HTTP/1.1, or its head is too large")
+
+
 PROBLEM = "application/problem+json"
 
 

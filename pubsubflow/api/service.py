@@ -16,6 +16,7 @@ from pubsubflow.api.doors import Doors
 from pubsubflow.api.events import Events
 from pubsubflow.api.health import Health
 from pubsubflow.api.hooks import Hooks
+from pubsubflow.api.malformed import Runner
 from pubsubflow.api.openapi import OpenApi
 from pubsubflow.api.past import Past
 from pubsubflow.api.problems import problems
@@ -119,7 +120,7 @@ class Api:
         app = web.Application(middlewares=[problems], client_max_size=self._settings.max_body_bytes)
         for part in self._parts:
             app.add_routes(route.served() for route in part.routes())
-        return web.AppRunner(
+        return Runner(
             app,
             access_log=None,
             handler_cancellation=True,

@@ -28,18 +28,17 @@ def server(home):
 
 
 @pytest.fixture
-def client(server):
-    with Client(server) as client:
+async def client(server):
+    async with Client(server) as client:
         yield client
 
 
 class Run:
     """A run that ends when the test says how."""
 
-    def __init__(self, client, gate):
-        os.mkfifo(gate)
+    def __init__(self, run_id, gate):
         self._gate = gate
-        self.run_id = client.trigger("gated", params={"gate": str(gate)})
+        self.run_id = run_id
 
     async def end(self, how="well"):
         await anyio.Path(self._gate).write_text(how)
@@ -47,8 +46,10 @@ class Run:
 
 @pytest.fixture
 def start(client, tmp_path):
-    def start(name):
-        return Run(client, tmp_path / name)
+    async def start(name):
+        gate = tmp_path / name
+        os.mkfifo(gate)
+        return Run(await client.trigger("gated", params={"gate": str(gate)}), gate)
 
     return start
 
@@ -58,7 +59,7 @@ def now():
 
 
 async def test_a_run_fires_when_it_ends_and_at_once_if_it_has_ended(server, home, start):
-    run = start("one")
+    run = await start("one")
     async with beside(RunEnds(run_id=run.run_id, server=server)) as ctx:
         await run.end()
     (event,) = await fired(RunEnds(run_id=run.run_id, home=str(home)))
@@ -67,7 +68,7 @@ async def test_a_run_fires_when_it_ends_and_at_once_if_it_has_ended(server, home
 
 
 async def test_a_run_with_another_end_than_wanted_fails_the_wait(server, start):
-    run = start("one")
+    run = await start("one")
     await run.end("fail")
     (event,) = await fired(RunEnds(run_id=run.run_id, server=server))
     assert event.payload["state"] == "failed"
@@ -83,13 +84,13 @@ async def test_what_does_not_exist_fails_the_wait(server):
 
 
 async def test_next_run_that_ends_fires_whether_it_ran_already_or_not(server, start):
-    old, early = start("old"), start("early")
+    old, early = await start("old"), await start("early")
     await old.end()
     await fired(RunEnds(run_id=old.run_id, server=server))
     trigger = DagRun(dag_id="gated", server=server, interval=timedelta(seconds=0.1))
     async with beside(trigger, 2, clock=now()) as ctx:
         await ctx.until("sleep", 2)
-        failing, late = start("failing"), start("late")
+        failing, late = await start("failing"), await start("late")
         await failing.end("fail")
         await early.end()
         await ctx.until("fired")
@@ -100,7 +101,7 @@ async def test_next_run_that_ends_fires_whether_it_ran_already_or_not(server, st
 async def test_runs_that_ended_while_nobody_looked_are_found_after_the_position(server, start):
     clock, ids = now(), []
     for name in "abc":
-        run = start(name)
+        run = await start(name)
         await run.end("fail" if name == "b" else "well")
         await fired(RunEnds(run_id=run.run_id, server=server))
         ids.append(run.run_id)

@@ -364,8 +364,8 @@ async def test_webhooks_come_change_and_go_with_their_file(doors):
 async def test_the_list_is_paged_and_shows_no_secret(doors):
     await doors.declare(*(hook(name, GitHub("hunter2")) for name in "cab"))
     first = await doors.get(f"{HOOKS}?limit=2")
-    assert ([each["name"] for each in first["items"]], first["next"]) == (["a", "b"], "b")
-    rest = await doors.get(f"{HOOKS}?limit=2&after=b")
+    assert [each["name"] for each in first["items"]] == ["a", "b"]
+    rest = await doors.get(f"{HOOKS}?limit=2&after={first['next']}")
     assert ([each["name"] for each in rest["items"]], rest["next"]) == (["c"], None)
     assert first["items"][0]["path"] == "/hooks/a"
     assert "hunter2" not in json.dumps(first)

@@ -75,8 +75,8 @@ async def test_a_task_goes_on_after_the_daemon_was_killed(tmp_path, source):
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "listens.py").write_text(DAGS.format(path=source.path))
     with await run_sync(Daemon.run, tmp_path) as daemon:
-        with Client(daemon.url) as client:
-            run_id = client.trigger("listens")
+        async with Client(daemon.url) as client:
+            run_id = await client.trigger("listens")
         await source.heard("a", "started")
         await run_sync(daemon.kill)
         await source.heard("a", "hung up")  # the host dies with its daemon
@@ -91,9 +91,9 @@ async def test_a_task_goes_on_after_the_daemon_was_killed(tmp_path, source):
         assert "listens ask" in shown
         assert listed[0]["owner"]
         await source.tell("a", "fire", payload={"rows": 3})
-        with Client(daemon.url) as client:
-            run = await run_sync(client.wait, run_id)
+        async with Client(daemon.url) as client:
+            run = await client.wait(run_id)
             assert run.state == "success"
-            assert client.task(run_id, "ask").result == {"rows": 3}
-            assert list(client.triggers()) == []
+            assert (await client.task(run_id, "ask")).result == {"rows": 3}
+            assert [each async for each in client.triggers()] == []
         await source.heard("a", "acknowledged")
