@@ -49,12 +49,17 @@ def refusal(url: str, status: int, reason: str, body: bytes) -> PubsubflowError:
     try:
         problem = msgspec.json.decode(body, type=Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Unavailable(
-            f"{url} answers {status} {reason}: it is no pubsubflow server, or something stands in "
-            "between"
-        )
+        return stranger(url, status, reason)
     if status in LATER:
         return Unavailable(f"{url} cannot answer now: {problem.detail}")
     if status in _LATE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Failed(problem)
     return Refused(problem)
+
+
+def stranger(url: str, status: int, reason: str) -> Unavailable:
+    """Return the error that an answer stands for which is none of ours."""
+    return Unavailable(
+        f"{url} answers {status} {reason} in a way of its own: it is no pubsubflow server, one of "
+        "another version, or something stands in between"
+    )

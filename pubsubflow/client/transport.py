@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from pubsubflow.client.refusals import LATER, refusal
+from pubsubflow.client.refusals import LATER, refusal, stranger
 from pubsubflow.errors import ConfigError, PubsubflowError, Unavailable
 from pubsubflow.model.views import Page
 
@@ -129,7 +129,7 @@ class Transport:
     ) -> T:
         """Return an answer; `accept` is a further status that is none of an error."""
         response = await self._ask(_Request("GET", path, asked or {}), accept=accept)
-        return msgspec.json.decode(await self._body(response), type=kind)
+        return await self._value(response, kind)
 
     async def send(
         self,
@@ -153,7 +153,7 @@ class Transport:
         """
         request = _Request(method, path, body=msgspec.json.encode(value), headers=headers)
         response = await self._ask(request, again=again)
-        return msgspec.json.decode(await self._body(response), type=kind)
+        return await self._value(response, kind)
 
     async def _ask(
         self, request: _Request, *, accept: int = 200, again: bool = False
@@ -195,6 +195,13 @@ class Transport:
     async def _error(self, response: aiohttp.ClientResponse) -> PubsubflowError:
         body = await self._body(response)
         return refusal(self.url, response.status, response.reason or "", body)
+
+    async def _value(self, response: aiohttp.ClientResponse, kind: type[T]) -> T:
+        body = await self._body(response)
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise stranger(self.url, response.status, response.reason or "") from error
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         try:

@@ -1,0 +1,139 @@
+"""Lists come in pages: nothing twice, nothing left out, however many rows come in between."""
+
+import base64
+from urllib.parse import quote
+
+import pytest
+from api_rig import dag, task
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pubsubflow.api.cursors import opened, sealed
+from pubsubflow.api.problems import BadRequest
+from pubsubflow.authoring.registry import loading
+from pubsubflow.model.structure import LoadedFile, SourceBundle
+from pubsubflow.model.views import Page
+from pubsubflow.webhooks import Unverified, Webhook
+
+pytestmark = pytest.mark.anyio
+EVENTS = "/api/v1/datasets/events"
+LISTS = {
+    "/api/v1/dags": "dag_id",
+    "/api/v1/runs": "run_id",
+    EVENTS: "event_id",
+    "/api/v1/datasets": "dataset",
+    "/api/v1/dead-letters": "id",
+    "/api/v1/hooks": "name",
+}
+
+
+@pytest.mark.parametrize("path", [*LISTS, "/api/v1/triggers", "/api/v1/runs/{run}/tasks"])
+async def test_what_is_no_cursor_of_this_list_is_refused(rig, path):
+    await rig.load(dag("d", task(0, "work")))
+    path = path.format(run=await rig.start("d"))
+    foreign = sealed("others", Page([], "1")).next
+    newline = base64.urlsafe_b64encode(b"no line").decode()
+    mine = path.rpartition("/")[2]
+    odd = [sealed(mine, Page([], text)).next for text in ("a\x00b", "-1", str(2**63))]
+    for cursor in ("", "x", "=", "ł", "\x00", "a" * 7000, foreign, newline, foreign + "=", odd[0]):
+        refused = await rig.get(f"{path}?after={quote(cursor)}", status=400)
+        assert refused["field"] == "after", cursor
+    if path in (EVENTS, "/api/v1/dead-letters", "/api/v1/triggers", "/api/v1/runs"):
+        for cursor in odd:
+            await rig.get(f"{path}?after={quote(cursor)}", status=400)
+
+
+@given(st.text(), st.text(alphabet=st.characters(exclude_characters="\n")))
+def test_a_cursor_holds_its_place_and_belongs_to_one_list(place, name):
+    cursor = sealed(name, Page([], place)).next
+    try:
+        assert opened(name, cursor, str) == place
+    except BadRequest:
+        assert "\x00" in place
+    with pytest.raises(BadRequest):
+        opened(f"{name}s", cursor, str)
+
+
+class World:
+    """Rows of every list, which tests make one by one."""
+
+    def __init__(self, rig):
+        self.rig = rig
+        self.count = 0
+
+    async def add(self):
+        """Add one row to every list."""
+        self.count += 1
+        number = f"{self.count * 7919 % 1000:03}"  # in no order
+        with loading(f"h{number}.py") as collected:
+            Webhook(f"h{number}", dataset="s3://a/h", verify=Unverified())
+        hooks = tuple(each.to_spec() for each in collected.hooks.values())
+        bundle = SourceBundle(number, f"h{number}.py", "/dags", {f"h{number}.py": ""})
+        spec = dag(f"d{number}", task(0, "work"))
+        await self.rig.load(spec)
+        await self.rig.catalog.save([LoadedFile(f"h{number}.py", bundle, hooks=hooks)])
+        await self.rig.start(spec.dag_id)
+        await self.rig.post(EVENTS, {"dataset": f"s3://a/{number}"})
+        async with self.rig.database.connection() as connection:
+            await connection.execute(
+                "INSERT INTO dead_letter (kind, subject, payload, reason)"
+                " VALUES ('message', 's', 'x', 'no')"
+            )
+        self.rig.bus.publish("psf.ctl.dags", b"")
+
+    async def ids(self, path, limit=1000, between=None):
+        """Return a list's keys, page by page; something may happen between two pages."""
+        found, after = [], ""
+        while True:
+            page = await self.rig.get(f"{path}?limit={limit}{after}")
+            assert len(page["items"]) <= limit
+            found += [each[LISTS[path]] for each in page["items"]]
+            if page["next"] is None:
+                return found
+            after = f"&after={page['next']}"
+            if between is not None:
+                await between()
+
+
+@pytest.fixture
+async def world(rig):
+    world = World(rig)
+    for _ in range(5):
+        await world.add()
+    await rig.until("/api/v1/hooks", lambda found: len(found["items"]) == world.count)
+    return world
+
+
+@given(data=st.data())
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+async def test_lists_are_stable_while_rows_come(world, data):
+    """What was there comes once, in order, and nothing comes twice."""
+    for path in LISTS:
+        before = await world.ids(path)
+        rounds = iter(data.draw(st.permutations([True, False, False])))
+
+        async def between(rounds=rounds):
+            if next(rounds, False):
+                await world.add()
+
+        seen = await world.ids(path, data.draw(st.integers(2, 4)), between)
+        assert len(seen) == len(set(seen)), path
+        assert [each for each in seen if each in before] == before, path
+
+
+async def test_tasks_of_a_run_page_through_what_has_not_started_too(rig):
+    await rig.load(dag("d", *(task(node, f"t{node}") for node in range(5))))
+    run_id = await rig.start("d")
+    await rig.begin(run_id, 3)
+    path = f"/api/v1/runs/{run_id}/tasks"
+    found, after = [], ""
+    for number in range(3):
+        page = await rig.get(f"{path}?limit=2{after}")
+        found += [each["task_id"] for each in page["items"]]
+        after = f"&after={page['next']}"
+        if number == 0:  # one that was passed ends, one that comes starts
+            await rig.finish(run_id, 0)
+            await rig.begin(run_id, 4)
+    assert found == [f"t{node}" for node in range(5)]
+    assert page["next"] is None
+    await rig.get(f"{path}{after.replace('&', '?')}", status=400)
