@@ -1,6 +1,6 @@
 """DAGs that wait, and one that is hard to please."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pubsubflow import Context, Cron, Dataset, dag, partitioned, roll_up, task
 
@@ -41,3 +41,12 @@ def fussy():
         return ctx.run.params["rows"]
 
     work()
+
+
+@dag
+def lingers():
+    @task
+    async def rest(ctx: Context) -> None:
+        await ctx.sleep(timedelta(hours=1))
+
+    rest()

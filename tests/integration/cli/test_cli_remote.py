@@ -1,0 +1,103 @@
+"""Every command that asks a daemon, asked of one elsewhere: by its address and a token alone."""
+
+import importlib
+import inspect
+import json
+
+import pytest
+
+from pubsubflow.cli.main import _COMMANDS, run
+
+FUSSY = "s3://waiting/orders"
+
+
+class Remote:
+    """Calls commands in this process, which knows nothing but an address and a token."""
+
+    def __init__(self, url, capfd):
+        self._url = url
+        self._capfd = capfd
+        self.called = set()
+
+    def __call__(self, *arguments, code=0):
+        """Return what a command prints; in JSON, decoded."""
+        self.called.add(" ".join(arguments[:2]))
+        given = run([*map(str, arguments), "--server", self._url])
+        out, err = self._capfd.readouterr()
+        assert given == code, (arguments, err)
+        assert err.count("\n") == (1 if code else 0), err
+        return json.loads(out) if "--json" in arguments else out
+
+
+@pytest.fixture
+def remote(daemon_url, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PUBSUBFLOW_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("PUBSUBFLOW_TOKEN", "t0ken")
+    monkeypatch.chdir(tmp_path)
+    return Remote(daemon_url, capfd)
+
+
+def asking_commands():
+    """Return the names of all commands that ask a daemon."""
+    for group, (_, commands) in _COMMANDS.items():
+        for name, (place, _) in commands.items():
+            module, _, function = place.partition(":")
+            command = getattr(importlib.import_module(f"pubsubflow.cli.{module}"), function)
+            if "asking" in inspect.signature(command).parameters:
+                yield f"{group} {name}"
+
+
+def refuse(remote):
+    """Return the number of the dead letter of a run whose params did not fit."""
+    remote("datasets", "emit", FUSSY)
+    return remote("dead-letters", "list", "--json")[0]["id"]
+
+
+def test_every_command_works_from_elsewhere(remote, tmp_path):
+    ended = remote("dags", "trigger", "first", "--wait", "--json")["run_id"]
+    live = remote("dags", "trigger", "lingers", "--json")["run_id"]
+    for group in ("dags", "datasets", "runs", "triggers", "hooks", "dead-letters"):
+        assert isinstance(remote(group, "list", "--json"), list)
+        remote(group, "list")
+    assert remote("dags", "show", "first", "--json")["dag_id"] == "first"
+    assert remote("dags", "why-not", "second", "--json")["reasons"]
+    planned = remote("dags", "backfill", "first", "--partition", "p", "--dry-run", "--json")
+    assert planned["dry_run"]
+    assert remote("dags", "pause", "broken", "--json")["paused"]
+    assert "not paused" in remote("dags", "unpause", "broken")
+    assert remote("datasets", "events", "--fate", "--limit", "2", "--json") is not None
+    replay = ("datasets", "replay", "--from", "-1h", "--dag", "first", "--dry-run")
+    assert remote(*replay, "--json")[0]["dag_id"] == "first"
+    assert remote("runs", "show", ended, "--json")["state"] == "success"
+    assert remote("runs", "explain", ended, "--json")["run_id"] == ended
+    assert ended in remote("runs", "wait", ended)
+    assert remote("runs", "cancel", live, "--json")["state"] == "cancelled"
+    assert len(remote("tasks", "list", ended, "--json")) == 5
+    assert "line 0" in remote("tasks", "logs", ended, "say", "--follow")
+    letter = refuse(remote)
+    remote("dead-letters", "resend", letter, code=1)  # it is refused again
+    letter = refuse(remote)
+    shown = remote("dead-letters", "show", letter, "--json")
+    file = tmp_path / "mended.json"
+    file.write_text(json.dumps({**shown["payload"], "params": {"rows": 1}}))
+    assert remote("dead-letters", "edit", letter, "--payload", file, "--json")["run_id"]
+    assert remote.called >= set(asking_commands()), "add the command that is missing here"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--token", "a b"], 2, "the token is none"),
+        (["--ca", "none.pem"], 2, "none.pem cannot be used"),
+        (["--server", "ftp://x"], 2, "no address of a server"),
+        ([], 3, "no server answers"),
+    ],
+)
+def test_what_leads_to_no_daemon_is_said_in_one_line(
+    remote, monkeypatch, capfd, arguments, code, says
+):
+    monkeypatch.setenv("PUBSUBFLOW_SERVER", "http://127.0.0.1:9")
+    assert run(["dags", "list", *arguments]) == code
+    said = capfd.readouterr().err
+    assert (says in said, said.count("\n")) == (True, 1)
