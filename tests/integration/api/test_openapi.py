@@ -182,5 +182,5 @@ async def test_every_answer_is_as_described(filled):
 async def test_every_answer_is_as_described_for_long(filled):
     rig, known = filled
     served = await rig.get(PATH)
-    seen = await to_thread.run_sync(partial(explore, rig.url, known, served, 300))
+    seen = await to_thread.run_sync(partial(explore, rig.url, known, served, 700))
     assert seen.total() > 10_000
