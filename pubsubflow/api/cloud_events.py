@@ -4,7 +4,7 @@ Source: CloudEvents 1.0.2, its JSON format, HTTP protocol binding and partitioni
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -16,7 +16,7 @@ from msgspec import Meta
 from pubsubflow.api import routing
 from pubsubflow.api.posting import check_count, record
 from pubsubflow.api.problems import BadRequest
-from pubsubflow.api.questions import NoQuery, check_numbers, decode, misfit, query
+from pubsubflow.api.questions import NoQuery, check_numbers, decode, misfit, query, utc
 from pubsubflow.api.routing import Access, Media, Route
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.calls import Calls, PostEvents
@@ -156,7 +156,7 @@ def _read(told: dict[str, Any], index: int) -> tuple[NewEvent, str]:
         uri = normalise_uri(known.subject)
     except DefinitionError as error:
         raise BadRequest(str(error), index=index, field="subject") from error
-    moment = None if known.time is None else known.time.astimezone(UTC)
+    moment = utc(known.time, field="time", index=index)
     event = NewEvent(uri, _extra(told), known.partitionkey, moment)
     text = f"cloudevent\n{uri}\n{known.source}\n{known.id}"
     return event, blake2b(text.encode(), digest_size=20).hexdigest()

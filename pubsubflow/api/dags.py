@@ -1,7 +1,7 @@
 """DAGs: listed, shown, paused, started."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -12,7 +12,7 @@ from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
 from pubsubflow.api.cursors import opened, sealed
 from pubsubflow.api.etags import tagged, wanted
-from pubsubflow.api.questions import NoQuery, PageQuery, body, check_numbers, decode, query
+from pubsubflow.api.questions import NoQuery, PageQuery, body, check_numbers, decode, query, utc
 from pubsubflow.api.routing import Access, Route
 from pubsubflow.model.calls import Calls, SetPaused, StartRun
 from pubsubflow.model.views import DagDetail, DagPage, StartedRun
@@ -138,12 +138,11 @@ class Dags:
         query(request, NoQuery)
         asked = decode(await request.read() or b"{}", _asked_run)
         check_numbers([asked.params])
-        time = asked.logical_time
         run_id = await self._calls.call(
             StartRun(
                 request.match_info["dag_id"],
                 asked.params,
-                None if time is None else time.astimezone(UTC),
+                utc(asked.logical_time, field="logical_time"),
                 asked.run_key,
                 asked.cause,
                 asked.partition,

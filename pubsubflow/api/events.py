@@ -1,7 +1,7 @@
 """Datasets and their events: posted from outside, and listed."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from typing import Annotated, Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from pubsubflow.api.cursors import Cursor, Number, opened, sealed
 from pubsubflow.api.etags import tagged
 from pubsubflow.api.posting import check_count, record
 from pubsubflow.api.problems import BadRequest
-from pubsubflow.api.questions import Limit, NoQuery, PageQuery, body, check_numbers, query
+from pubsubflow.api.questions import Limit, NoQuery, PageQuery, body, check_numbers, query, utc
 from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.calls import Calls, PostEvents
@@ -120,7 +120,15 @@ class Events:
         news, keys = [], []
         for index, event in enumerate(events):
             uri = _uri(event, index)
-            news.append(NewEvent(uri, event.extra, event.partition, _time(event, index), event.id))
+            news.append(
+                NewEvent(
+                    uri,
+                    event.extra,
+                    event.partition,
+                    utc(event.time, field="time", index=index),
+                    event.id,
+                )
+            )
             keys.append(_key(uri, event.id, whole, index))
         return PostEvents(tuple(news), tuple(keys), _source(request))
 
@@ -154,13 +162,6 @@ def _uri(event: PostedEvent, index: int) -> str:
         return normalise_uri(event.dataset)
     except DefinitionError as error:
         raise BadRequest(str(error), index=index, field="dataset") from error
-
-
-def _time(event: PostedEvent, index: int) -> datetime | None:
-    try:
-        return None if event.time is None else event.time.astimezone(UTC)
-    except OverflowError:
-        raise BadRequest(f"{event.time} is out of range", index=index, field="time") from None
 
 
 def _key(uri: str, event_id: str | None, whole: str | None, index: int) -> str | None:

@@ -1,7 +1,7 @@
 """Looks into the past: replays of events, backfills of ticks and partitions."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, field
 from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
 from pubsubflow.api.problems import BadRequest
-from pubsubflow.api.questions import NoQuery, body, check_numbers, query
+from pubsubflow.api.questions import NoQuery, body, check_numbers, query, utc
 from pubsubflow.api.routing import Access, Route
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.calls import Backfill, Calls, Planned, Replay
@@ -97,7 +97,7 @@ class Past:
         """Let DAGs decide about past events once more; answer with the runs of each."""
         query(request, NoQuery)
         asked = await body(request, _asked_replay)
-        since = _utc(asked.since) or asked.since
+        since = utc(asked.since, field="from") or asked.since
         _check_order(asked.since, asked.until)
         uri = _uri(asked.dataset)
         dags = list(asked.dags)
@@ -113,7 +113,7 @@ class Past:
                 Replay(
                     dag_id,
                     since,
-                    _utc(asked.until),
+                    utc(asked.until, field="to"),
                     uri,
                     asked.dry_run,
                     asked.again,
@@ -136,8 +136,8 @@ class Past:
         runs: list[Planned] = await self._calls.call(
             Backfill(
                 dag_id,
-                _utc(asked.since),
-                _utc(asked.until),
+                utc(asked.since, field="from"),
+                utc(asked.until, field="to"),
                 asked.partitions,
                 asked.params,
                 asked.dry_run,
@@ -150,13 +150,6 @@ class Past:
 def _check_order(since: datetime | None, until: datetime | None) -> None:
     if since is not None and until is not None and until <= since:
         raise BadRequest(f"the end {until} is not after the beginning {since}", field="to")
-
-
-def _utc(time: datetime | None) -> datetime | None:
-    try:
-        return None if time is None else time.astimezone(UTC)
-    except OverflowError:
-        raise BadRequest(f"{time} is out of range") from None
 
 
 def _uri(dataset: str | None) -> str | None:

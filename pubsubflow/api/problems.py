@@ -28,6 +28,7 @@ RETRY_AFTER_SECONDS = "1"
 SIGNED = "/hooks/"
 """What is served here asks for more than where a request comes from; proxies keep their names."""
 
+_NUL = "%00"
 _STATUSES: dict[type[PubsubflowError], int] = {
     NotFound: 404,
     StaleRevision: 412,
@@ -74,6 +75,8 @@ class BadRequest(InvalidInput):
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse what a browser sends for another site; answer every error with a problem document."""
     try:
+        if _NUL in request.raw_path:
+            raise BadRequest("the address holds the character NUL, which nothing has", status=400)
         if not request.path.startswith(SIGNED):
             check_origin(request.headers)
         return await handler(request)

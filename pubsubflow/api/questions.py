@@ -1,6 +1,7 @@
 """What requests hold: bodies, query strings, ids; checked here and typed from then on."""
 
 import re
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -86,6 +87,23 @@ def check_numbers(values: list[Any]) -> None:
     except OverflowError:
         index = next(filter(partial(_too_large, values), range(len(values))), None)
         raise BadRequest("an integer has more than 64 bits; send it as text", index=index) from None
+
+
+def utc(time: datetime | None, *, field: str, index: int | None = None) -> datetime | None:
+    """Return a moment in UTC.
+
+    Args:
+        time: A moment with a zone.
+        field: What it stands in, for the problem.
+        index: Position of the item in a list, likewise.
+
+    Raises:
+        BadRequest: It is out of range there.
+    """
+    try:
+        return None if time is None else time.astimezone(UTC)
+    except OverflowError:
+        raise BadRequest(f"{time} is out of range", index=index, field=field) from None
 
 
 def run_id(request: web.Request) -> UUID:
