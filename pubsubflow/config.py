@@ -20,6 +20,7 @@ from typing import Any, Literal, get_origin
 import msgspec
 from msgspec import Struct, field
 
+from pubsubflow.api.live_settings import LiveSettings
 from pubsubflow.api.settings import ApiSettings
 from pubsubflow.bus import BusSettings
 from pubsubflow.errors import ConfigError
@@ -57,6 +58,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         triggerer: What this daemon runs of what tasks wait for.
         loader: How DAG files are imported.
         lineage: Where OpenLineage events go, if anywhere.
+        live: How the live stream is served.
         log: The daemon's own log.
     """
 
@@ -68,6 +70,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     triggerer: TriggererSettings = TriggererSettings()
     loader: LoaderSettings = LoaderSettings()
     lineage: LineageSettings = LineageSettings()
+    live: LiveSettings = LiveSettings()
     log: LogSettings = LogSettings()
 
 

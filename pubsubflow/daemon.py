@@ -22,7 +22,7 @@ from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.errors import ConfigError
 from pubsubflow.lineage import Lineage
 from pubsubflow.loader import PRELOAD, Loader
-from pubsubflow.manager import Manager, Sweeper
+from pubsubflow.manager import Manager, Sweeper, SweeperSettings
 from pubsubflow.model.messages import GoneMessage, Subjects, TriggersOrder, encode
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.services import Service, run_services
@@ -250,6 +250,7 @@ class _Builder:
                 bus=self._bus,
                 settings=config.api,
                 secrets=EnvironmentSecrets(os.environ),
+                live=config.live,
             )
             services.append(("api", self.api))
         return services
@@ -267,7 +268,13 @@ class _Builder:
         )
         services: list[tuple[str, Service]] = [("manager", manager)]
         if "manager" in self._roles:
-            services.append(("sweeper", Sweeper(database=database, bus=self._bus, calls=manager)))
+            sweeper = Sweeper(
+                database=database,
+                bus=self._bus,
+                calls=manager,
+                settings=SweeperSettings(news_hours=self._config.live.history_hours),
+            )
+            services.append(("sweeper", sweeper))
             if self._config.lineage.url:
                 lineage = Lineage(database=database, bus=self._bus, settings=self._config.lineage)
                 services.append(("lineage", lineage))

@@ -16,6 +16,8 @@ from pubsubflow.api.doors import Doors
 from pubsubflow.api.events import Events
 from pubsubflow.api.health import Health
 from pubsubflow.api.hooks import Hooks
+from pubsubflow.api.live import Live
+from pubsubflow.api.live_settings import LiveSettings
 from pubsubflow.api.malformed import Runner
 from pubsubflow.api.openapi import OpenApi
 from pubsubflow.api.past import Past
@@ -47,6 +49,7 @@ class Api:
         settings: See there.
         ready: Further conditions of readiness by name, for example whether the DAGs are loaded.
         secrets: Knows the secrets that webhooks name; none if left out.
+        live: How the live stream is served.
 
     Raises:
         ConfigError: The host is reachable from other machines.
@@ -61,11 +64,13 @@ class Api:
         settings: ApiSettings,
         ready: Callable[[], Mapping[str, bool]] = dict,
         secrets: SecretSource | None = None,
+        live: LiveSettings | None = None,
     ) -> None:
         check_host(settings.host)
         self._settings = settings
         self._bells = Bells(bus)
         self._doors = Doors(reading.hooks, secrets or EnvironmentSecrets({}), self._bells)
+        self._live = Live(reading.news, self._bells, live or LiveSettings())
         hooks = Hooks(calls, self._doors)
         parts: tuple[Routed, ...] = (
             Health(reading, bus, ready),
@@ -78,6 +83,7 @@ class Api:
             Past(calls, reading),
             hooks,
             DeadLetters(calls, reading, hooks),
+            self._live,
         )
         self._parts = (*parts, OpenApi(parts))
         self._url: str | None = None
@@ -108,6 +114,7 @@ class Api:
             log.info("api.listening", url=self.url)
             async with anyio.create_task_group() as group:
                 group.start_soon(self._doors.follow)
+                group.start_soon(self._live.run)
                 task_status.started()
                 await stopping.wait()
                 group.cancel_scope.cancel()

@@ -365,11 +365,12 @@ def _take_in(ledger: Ledger, rows: Sequence[Row]) -> None:
         run = ledger.runs.get(row["run"])
         if run is None:
             continue
+        state = TaskState(row["state"])
         run.live[row["node"], row["map_index"]] = LiveTask(
             row["attempt"],
             row["delivery"],
             row["crashes"],
-            TaskState(row["state"]),
+            state,
             row["chained"],
             row["worker"],
             row["queued_at"],
@@ -377,4 +378,5 @@ def _take_in(ledger: Ledger, rows: Sequence[Row]) -> None:
             row["waiting"],
             stored=True,
             changed=False,
+            before=(state, row["attempt"]),
         )

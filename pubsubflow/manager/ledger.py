@@ -32,6 +32,7 @@ class LiveTask(Struct):
         waiting: While it is deferred, the encoded `waits.Waiting`; see `deferring.WAIT_ANEW`.
         stored: The row exists in the store.
         changed: The row must be written.
+        before: Its state and attempt as they are in the store.
     """
 
     attempt: int = 1
@@ -45,6 +46,7 @@ class LiveTask(Struct):
     waiting: bytes | None = None
     stored: bool = False
     changed: bool = True
+    before: tuple[TaskState, int] | None = None
 
 
 class EndedTask(Struct, frozen=True):
@@ -267,6 +269,8 @@ class Ledger:
         revived: Events that are dead no more for a DAG: (event, dag).
         republish: Messages to publish after the commit: (subject, payload).
         unqueued: Runs that were cancelled in line: (run id, DAG id).
+        told: The log of news has got a row.
+        paused: DAGs that were paused or unpaused: (DAG id, whether it is paused now).
         waits: What tasks begin to wait for: (run, node, map index, delivery, slot, wait).
         unwaited: Tasks that wait no more: (run, node, map index, whether a user cancelled it).
         steps: Additions to the records of tasks: (run, node, map index, step).
@@ -297,6 +301,8 @@ class Ledger:
         self.revived: list[tuple[int, int]] = []
         self.republish: list[tuple[str, bytes]] = []
         self.unqueued: list[tuple[str, str]] = []
+        self.paused: list[tuple[str, bool]] = []
+        self.told = False
         self.waits: list[tuple[int, int, int, int, int, Wait]] = []
         self.unwaited: list[tuple[int, int, int, bool]] = []
         self.steps: list[tuple[int, int, int, Step]] = []

@@ -9,8 +9,8 @@ import structlog
 from pubsubflow.bus import Bus
 from pubsubflow.errors import MessageRefused
 from pubsubflow.manager.fold import Folded
+from pubsubflow.manager.telling import run_changes
 from pubsubflow.model.messages import CancelOrder, Subjects, TriggersOrder, encode
-from pubsubflow.model.states import RunState
 
 log = structlog.get_logger()
 
@@ -30,9 +30,9 @@ def publish_news(bus: Bus, folded: Folded) -> None:
     for run in ledger.runs.values():
         if run.cancelled:
             publish(Subjects.CANCEL, encode(CancelOrder(run.number, run.error or "cancelled")))
-    for run_id, dag_id, state in _run_news(folded):
-        news = {"run_id": run_id, "dag_id": dag_id, "state": state}
-        publish(f"psf.evt.run.{run_id}", _json(news))
+    for change in run_changes(ledger):
+        news = {"run_id": change.run_id, "dag_id": change.dag_id, "state": change.state}
+        publish(f"psf.evt.run.{change.run_id}", _json(news))
     for event in ledger.logged:
         publish(f"psf.evt.dataset.{event.event_id}", _json(event.info))
     for subject, payload in ledger.republish:
@@ -44,6 +44,8 @@ def publish_news(bus: Bus, folded: Folded) -> None:
 def _bells(folded: Folded) -> Iterator[tuple[str, bytes]]:
     """Yield what wakes those who look into the store when there is something new."""
     ledger = folded.ledger
+    if ledger.told:
+        yield Subjects.NEWS, b""
     for number in {row[0] for row in ledger.logs}:
         yield f"{Subjects.LIVE_LOG}.{number}", b""
     if ledger.timers:
@@ -62,25 +64,3 @@ def _publish(bus: Bus, subject: str, payload: bytes) -> None:
         bus.publish(subject, payload)
     except MessageRefused as error:
         log.error("manager.message_refused", subject=subject, reason=str(error))  # noqa: TRY400
-
-
-def _run_news(folded: Folded) -> list[tuple[str, str, str]]:
-    ledger = folded.ledger
-    news = [
-        (str(start.run_id), start.gate.version.spec.dag_id, str(start.state or RunState.QUEUED))
-        for start in ledger.starts.values()
-        if start.refused is None
-        and (start.number not in ledger.runs or ledger.runs[start.number].outcome is None)
-    ]
-    news += [
-        (run.facts.run_id, run.version.spec.dag_id, str(run.outcome))
-        for run in ledger.runs.values()
-        if run.outcome is not None
-    ]
-    news += [
-        (run.facts.run_id, run.version.spec.dag_id, str(RunState.RUNNING))
-        for run in ledger.runs.values()
-        if run.new and run.outcome is None and run.number not in ledger.starts
-    ]
-    news += [(*run, str(RunState.CANCELLED)) for run in ledger.unqueued]
-    return news

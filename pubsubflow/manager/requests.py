@@ -107,6 +107,7 @@ class Requests:
     async def _pause(self, gate: GateWork, *, paused: bool) -> None:
         gate.paused = paused
         gate.changed = True
+        self._ledger.paused.append((gate.version.spec.dag_id, paused))
         if not paused:
             await self.catch_up(gate)
             self._scheduling.resume(gate, await self._cells.open_of(gate))

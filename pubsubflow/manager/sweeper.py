@@ -10,6 +10,7 @@ have been at hand, and a task whose result may be among those not folded yet is 
 """
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import structlog
 from anyio.abc import TaskStatus
@@ -29,6 +30,9 @@ from pubsubflow.store.fold import FoldTransaction, Row
 
 log = structlog.get_logger()
 
+_FORGET_SECONDS = 60.0
+_FORGET_ROWS = 1000
+
 
 class SweeperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the sweeper works.
@@ -38,12 +42,14 @@ class SweeperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         undelivered_seconds: How long a task may be queued before it is looked at.
         worker_seconds: How long a worker may be silent.
         tasks: Tasks looked at in one sweep at most.
+        news_hours: How long the log of news goes back.
     """
 
     every_seconds: float = 2.5
     undelivered_seconds: float = 5.0
     worker_seconds: float = 10.0
     tasks: int = 500
+    news_hours: float = 24.0
 
 
 class Sweeper:
@@ -71,6 +77,7 @@ class Sweeper:
         self._settings = settings or SweeperSettings()
         self._versions = Versions(1000)
         self._vigil = Vigil(bus)
+        self._forget_at = 0.0
 
     async def run(
         self,
@@ -98,11 +105,15 @@ class Sweeper:
         """Sweep once, whatever the circumstances; return how many tasks were published again."""
         await self._bury_workers()
         await self._look_again()
+        await self._forget_news()
         return await self._publish_again(self._settings.undelivered_seconds)
 
     async def _sweep_fairly(self) -> int:
         settings, watched = self._settings, self._vigil.seconds
         await self._look_again()
+        if anyio.current_time() >= self._forget_at:
+            await self._forget_news()
+            self._forget_at = anyio.current_time() + _FORGET_SECONDS
         if watched >= settings.worker_seconds:
             await self._bury_workers()
         unfolded = await self._bus.count_unhandled(STREAM_IN, "managers")
@@ -133,6 +144,14 @@ class Sweeper:
         if overdue and self._calls is not None:
             log.warning("sweeper.looks_again", tasks=len(overdue))
             await self._calls.call(LookForEvents(tuple(map(tuple, overdue))))
+
+    async def _forget_news(self) -> None:
+        """Remove news that nobody may ask for any more."""
+        seconds = self._settings.news_hours * 3600
+        async with self._database.connection() as connection:
+            transaction = FoldTransaction(connection)
+            while await transaction.fetch("forget_news", seconds, _FORGET_ROWS):
+                await anyio.lowlevel.checkpoint()
 
     async def _publish_again(self, undelivered_seconds: float) -> int:
         settings = self._settings

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from pubsubflow.manager.ledger import Ledger, RunWork, Start
+from pubsubflow.manager.telling import tell
 from pubsubflow.manager.writing_waits import write_waits
 from pubsubflow.model.cells import encode_cell
 from pubsubflow.model.states import RunState
@@ -64,6 +65,7 @@ async def write(ledger: Ledger, transaction: FoldTransaction) -> None:
             for gate in ledger.gates.values()
             if gate.changed
         ],
+        news=tell(ledger),
     )
 
 

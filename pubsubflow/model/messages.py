@@ -362,6 +362,7 @@ class Subjects:
     DAGS_CHANGED = "psf.ctl.dags"
     TIMERS_CHANGED = "psf.ctl.timers"
     TRIGGERS = "psf.ctl.triggers"
+    NEWS = "psf.ctl.news"
     ASK = "psf.req.ask"
     LIVE_LOG = "psf.log"
 

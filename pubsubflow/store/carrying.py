@@ -21,8 +21,8 @@ Moves = list[tuple[str, int, int]]
 
 async def carry(
     connection: Connection, dag: int, old: Schedule | None, new: Schedule | None, now: datetime
-) -> None:
-    """Rewrite a DAG's cells for a new schedule; its gate is locked.
+) -> list[str]:
+    """Rewrite a DAG's cells for a new schedule; its gate is locked; return runs it cancelled.
 
     Events stay pending where the new schedule asks for the same dataset under the same filter.
     The others are noted as skipped; a run that collected events for nothing any more is cancelled.
@@ -38,8 +38,8 @@ async def carry(
         if before.forming and not cell.forming:
             abandoned.append(before.forming)
     if not cells:
-        return
-    await connection.execute(SQL["cancel_collecting"], abandoned, CHANGED)
+        return []
+    cancelled = await connection.fetch(SQL["cancel_collecting"], abandoned, CHANGED)
     await _move(connection, dag, moves)
     if new is not None:
         await _read_times(connection, dag, new, cells)
@@ -51,6 +51,7 @@ async def carry(
         [encode_cell(cell) for cell in cells.values()],
         [cell.open for cell in cells.values()],
     )
+    return [str(row["run_id"]) for row in cancelled]
 
 
 async def _move(connection: Connection, dag: int, moves: Moves) -> None:

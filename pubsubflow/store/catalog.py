@@ -10,9 +10,19 @@ import structlog
 
 from pubsubflow.model.conditions import Input, Schedule, inputs, ticks
 from pubsubflow.model.datasets import pattern_expression
+from pubsubflow.model.news import (
+    DagChange,
+    DagNews,
+    ImportNews,
+    Item,
+    RunNews,
+    encode_items,
+    item_of,
+)
+from pubsubflow.model.states import RunState
 from pubsubflow.model.structure import DagSpec, LoadedFile
 from pubsubflow.model.timetable import next_tick
-from pubsubflow.store.carrying import carry
+from pubsubflow.store.carrying import CHANGED, carry
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.hooks import drop_hooks, save_hooks
 from pubsubflow.store.queries import SQL
@@ -66,35 +76,54 @@ class Catalog:
 
     async def remove(self, files: Sequence[str]) -> None:
         """Record that files are gone: their DAGs start no run any more."""
-        await self._database.in_transaction(partial(_remove, files=files))
+        await self._database.in_transaction(partial(_remove, files=files, now=self._now()))
         self._dags_changed()
 
 
 async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: datetime) -> None:
     await connection.execute(SQL["lock_catalog"])
-    await _save_files(connection, files)
+    news = await _save_files(connection, files, now)
     good = [file for file in files if file.error is None]
     specs = [spec for file in good for spec in file.dags]
     await _save_datasets(connection, good, specs)
     await save_hooks(connection, good)
     await save_watches(connection, good)
-    await _put_in_force(connection, specs, now)
-    await connection.execute(
-        SQL["retire_missing_dags"],
-        [file.file for file in good],
-        [spec.dag_id for spec in specs],
-    )
+    news += await _put_in_force(connection, specs, now)
+    dag_ids = [spec.dag_id for spec in specs]
+    news += await _retire(connection, [file.file for file in good], dag_ids, now)
+    await _tell(connection, news)
 
 
-async def _remove(connection: Connection, *, files: Sequence[str]) -> None:
+async def _remove(connection: Connection, *, files: Sequence[str], now: datetime) -> None:
     await connection.execute(SQL["lock_catalog"])
     await connection.execute(SQL["remove_files"], list(files))
     await drop_hooks(connection, files)
     await drop_watches(connection, files)
-    await connection.execute(SQL["retire_missing_dags"], list(files), [])
+    await _tell(connection, await _retire(connection, files, [], now))
 
 
-async def _save_files(connection: Connection, files: Sequence[LoadedFile]) -> None:
+async def _tell(connection: Connection, news: Sequence[Item]) -> None:
+    """Append to the log of news, if there are any."""
+    if news:
+        await connection.execute(SQL["record_news"], encode_items(news))
+
+
+async def _retire(
+    connection: Connection, files: Sequence[str], dag_ids: Sequence[str], now: datetime
+) -> list[Item]:
+    """Take the DAGs of files out of force that are not there any more; return the news."""
+    rows = await connection.fetch(SQL["retire_missing_dags"], list(files), list(dag_ids))
+    return [
+        item_of(DagNews(dag_id=row["dag_id"], change=DagChange.RETIRED, time=now)) for row in rows
+    ]
+
+
+async def _save_files(
+    connection: Connection, files: Sequence[LoadedFile], now: datetime
+) -> list[Item]:
+    """Record files and their sources; return news of imports that fail, or work again."""
+    rows = await connection.fetch(SQL["read_file_errors"], [file.file for file in files])
+    before = {row["file"]: row["error"] for row in rows}
     await connection.execute(
         SQL["save_sources"],
         [file.bundle.hash for file in files],
@@ -108,6 +137,11 @@ async def _save_files(connection: Connection, files: Sequence[LoadedFile]) -> No
         [file.traceback for file in files],
         [file.seconds for file in files],
     )
+    return [
+        item_of(ImportNews(file=file.file, error=file.error, time=now))
+        for file in files
+        if file.error != before.get(file.file)
+    ]
 
 
 async def _save_datasets(
@@ -134,8 +168,10 @@ def _places(spec: DagSpec) -> list[Input]:
     return list(inputs(spec.schedule.condition)) if spec.schedule is not None else []
 
 
-async def _put_in_force(connection: Connection, specs: Sequence[DagSpec], now: datetime) -> None:
-    """Make the specs the versions in force, as far as they differ from those that are."""
+async def _put_in_force(
+    connection: Connection, specs: Sequence[DagSpec], now: datetime
+) -> list[Item]:
+    """Make specs the versions in force, as far as they differ from those that are; tell of it."""
     ordered = sorted(specs, key=lambda spec: spec.dag_id)
     encoded = [_encode(spec) for spec in ordered]
     hashes = [hashlib.sha256(each).hexdigest() for each in encoded]
@@ -147,22 +183,42 @@ async def _put_in_force(connection: Connection, specs: Sequence[DagSpec], now: d
         SQL["save_versions"], [numbers[spec.dag_id] for spec in ordered], hashes, encoded
     )
     by_number = {numbers[spec.dag_id]: spec for spec in ordered}
+    news = [
+        DagNews(
+            dag_id=by_number[row["dag"]].dag_id,
+            change=DagChange.VERSION,
+            version=row["number"],
+            time=now,
+        )
+        for row in changed
+    ]
+    items = [item_of(each) for each in sorted(news, key=lambda each: each.dag_id)]
     if changed:
         versions = {row["dag"]: row["version"] for row in changed}
-        await _open_gates(connection, versions, by_number, now)
+        items += await _open_gates(connection, versions, by_number, now)
+    return items
 
 
 async def _open_gates(
     connection: Connection, versions: dict[int, int], specs: dict[int, DagSpec], now: datetime
-) -> None:
-    """Lock the gates of changed DAGs, carry over what is pending, subscribe, set the clock."""
+) -> list[Item]:
+    """Lock the gates of changed DAGs, carry over what is pending, subscribe, set the clock.
+
+    Returns:
+        News of runs that collected events and are cancelled.
+    """
+    news = []
     dags = sorted(versions)
     before: dict[int, Schedule] = {}
     for row in await connection.fetch(SQL["lock_changed_gates"], dags):
         old, new = _decode_spec(row["spec"]).schedule, specs[row["dag"]].schedule
         if old is not None:
             before[row["dag"]] = old
-        await carry(connection, row["dag"], old, new, now)
+        dag_id = specs[row["dag"]].dag_id
+        for run_id in await carry(connection, row["dag"], old, new, now):
+            state = RunState.CANCELLED
+            run = RunNews(run_id=run_id, dag_id=dag_id, state=state, error=CHANGED, time=now)
+            news.append(item_of(run))
     since = [specs[dag].subscribe_from for dag in dags]
     await connection.execute(SQL["open_gates"], dags, [versions[dag] for dag in dags], since)
     await _subscribe(
@@ -170,6 +226,7 @@ async def _open_gates(
     )
     await connection.execute(SQL["catch_up_later"], dags)
     await _set_ticks(connection, {dag: specs[dag] for dag in dags}, before, now)
+    return news
 
 
 async def _subscribe(

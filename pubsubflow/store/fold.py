@@ -26,6 +26,7 @@ BATCH = {
     "pending": 4,
     "cells": 4,
     "gates": 5,
+    "news": 1,
 }
 """The parts of `write_batch`, in the order of its arguments: name → number of columns."""
 

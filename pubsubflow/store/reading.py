@@ -7,6 +7,7 @@ from pubsubflow.store.queries import SQL
 from pubsubflow.store.read_dags import ReadDags
 from pubsubflow.store.read_datasets import ReadDatasets
 from pubsubflow.store.read_letters import ReadLetters
+from pubsubflow.store.read_news import ReadNews
 from pubsubflow.store.read_runs import ReadRuns
 from pubsubflow.store.read_tasks import ReadTasks
 from pubsubflow.store.read_triggers import ReadTriggers
@@ -26,6 +27,7 @@ class Reading:
         letters: About what could not be done.
         hooks: Webhooks.
         triggers: About what is waited for.
+        news: What happened.
     """
 
     def __init__(self, database: Database) -> None:
@@ -39,6 +41,7 @@ class Reading:
         self.letters = ReadLetters(database)
         self.hooks = ReadHooks(database)
         self.triggers = ReadTriggers(database, specs)
+        self.news = ReadNews(database)
 
     async def workers(self) -> list[WorkerView]:
         """Return the workers that have not said farewell."""

@@ -382,3 +382,21 @@ FROM event
 JOIN dataset ON dataset.id = event.dataset
 LEFT JOIN run ON run.id = event.run
 LEFT JOIN dag ON dag.id = run.dag;
+
+-- Live stream ---------------------------------------------------------------------------------
+
+-- What happened, as those who listen are told: a row for each transaction, written with the state.
+-- Numbers are taken under the locks of what the row tells of, so their order is that of the
+-- changes; a transaction that ends later may have a lower one, and one that fails leaves a gap.
+CREATE TABLE news (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    body        bytea NOT NULL,
+    at          timestamptz NOT NULL DEFAULT now()
+);
+
+-- The log's own name, and the last row of it that is no more.
+CREATE TABLE news_log (
+    name        text PRIMARY KEY,
+    forgotten   bigint NOT NULL DEFAULT 0
+);
+INSERT INTO news_log (name) VALUES (left(md5(gen_random_uuid()::text), 8));

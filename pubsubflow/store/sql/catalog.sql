@@ -26,6 +26,10 @@ ON CONFLICT (file) DO UPDATE SET
     source = excluded.source, error = excluded.error, traceback = excluded.traceback,
     seconds = excluded.seconds, read_at = now();
 
+-- name: read_file_errors
+-- Return why the files $1 could not be imported the last time, where they could not.
+SELECT file, error FROM dag_file WHERE file = ANY($1::text[]) AND error IS NOT NULL;
+
 -- name: remove_files
 -- Forget files that are gone.
 DELETE FROM dag_file WHERE file = ANY($1::text[]);
@@ -49,7 +53,7 @@ ON CONFLICT (dag_id) DO UPDATE SET file = excluded.file, present = true
 RETURNING id, dag_id;
 
 -- name: save_versions
--- Make versions and put them in force; returns those that were not, dag and version.
+-- Make versions and put them in force; returns those that were not: dag, version and its number.
 WITH asked AS (
     SELECT * FROM unnest($1::int[], $2::text[], $3::bytea[]) AS n (dag, hash, spec)
 ), made AS (
@@ -61,17 +65,17 @@ WITH asked AS (
     WHERE NOT EXISTS (
         SELECT FROM dag_version AS v WHERE v.dag = asked.dag AND v.hash = asked.hash
     )
-    RETURNING id, dag
+    RETURNING id, dag, number
 ), wanted AS (
-    SELECT id, dag FROM made
+    SELECT id, dag, number FROM made
     UNION ALL
-    SELECT v.id, v.dag FROM dag_version AS v JOIN asked USING (dag, hash)
+    SELECT v.id, v.dag, v.number FROM dag_version AS v JOIN asked USING (dag, hash)
 )
 UPDATE dag SET version = wanted.id
 FROM wanted
 LEFT JOIN gate ON gate.dag = wanted.dag
 WHERE dag.id = wanted.dag AND (dag.version <> wanted.id OR gate.version IS DISTINCT FROM wanted.id)
-RETURNING wanted.dag, wanted.id AS version;
+RETURNING wanted.dag, wanted.id AS version, wanted.number;
 
 -- name: lock_changed_gates
 -- Lock the gates of DAGs that change, in order, with the spec in force so far.
@@ -141,9 +145,10 @@ FROM unnest($2::text[], $3::bytea[], $4::boolean[]) AS n (key, state, open)
 WHERE cell.dag = $1 AND cell.key = n.key;
 
 -- name: cancel_collecting
--- Cancel runs that collected events and will not start.
+-- Cancel runs that collected events and will not start; returns them.
 UPDATE run SET state = 'cancelled', error = $2, ended_at = now()
-WHERE id = ANY($1::bigint[]) AND state = 'queued';
+WHERE id = ANY($1::bigint[]) AND state = 'queued'
+RETURNING run_id;
 
 -- name: skip_unasked
 -- Skip what is pending for a DAG in other cells and places than ($2, $3).
@@ -190,17 +195,19 @@ SELECT due_at, kind, $1, node, cell
 FROM unnest($2::timestamptz[], $3::text[], $4::int[], $5::text[]) AS n (due_at, kind, node, cell);
 
 -- name: retire_missing_dags
--- DAGs of the files $1 that are not among $2 any more take no events and no ticks.
+-- DAGs of the files $1 that are not among $2 any more take no events and no ticks; returns them.
 WITH retired AS (
     UPDATE dag SET present = false, version = 0
     WHERE file = ANY($1::text[]) AND present AND NOT dag_id = ANY($2::text[])
-    RETURNING id
+    RETURNING id, dag_id
 ), silent AS (
     DELETE FROM subscription USING retired WHERE dag = retired.id
 ), deaf AS (
     DELETE FROM pattern USING retired WHERE dag = retired.id
+), timeless AS (
+    DELETE FROM timer USING retired WHERE timer.dag = retired.id AND timer.kind = 'tick'
 )
-DELETE FROM timer USING retired WHERE timer.dag = retired.id AND timer.kind = 'tick';
+SELECT dag_id FROM retired ORDER BY dag_id;
 
 -- name: drop_ticks
 -- Forget the ticks of DAGs; returns when they were due.

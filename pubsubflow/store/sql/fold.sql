@@ -468,6 +468,10 @@ cells AS (
     INSERT INTO cell (dag, key, state, open)
     SELECT * FROM unnest($67::int[], $68::text[], $69::bytea[], $70::boolean[])
     ON CONFLICT (dag, key) DO UPDATE SET state = excluded.state, open = excluded.open
+),
+-- Tell what happened.
+told AS (
+    INSERT INTO news (body) SELECT * FROM unnest($76::bytea[])
 )
 UPDATE gate SET
     paused = new.paused, active = new.active, queued = new.queued, since = new.since

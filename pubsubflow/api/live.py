@@ -1,0 +1,156 @@
+"""The live stream: what happens, as it happens, as server-sent events."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import anyio
+import msgspec
+import structlog
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from pubsubflow.api import routing, sse
+from pubsubflow.api.answers import encode
+from pubsubflow.api.bells import Bells
+from pubsubflow.api.feed import Feed, Gone, Listener
+from pubsubflow.api.live_settings import LiveSettings
+from pubsubflow.api.problems import BadRequest
+from pubsubflow.api.questions import misfit
+from pubsubflow.api.routing import Route
+from pubsubflow.errors import DefinitionError, Unavailable
+from pubsubflow.model.news import RESET, Kind, ResetNews, Selection, selection_of
+from pubsubflow.store.read_news import ReadNews
+
+log = structlog.get_logger(__name__)
+
+_PAUSE_SECONDS = 0.5
+Values = Annotated[list[str], Meta(max_length=100)]
+
+
+class StreamQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of the live stream; all but `last_event_id` may be repeated.
+
+    Attributes:
+        dag, run, dataset, kind: What to send: all that has one of the values of every name that
+            is given. A dataset may be a pattern such as `s3://lake/*`.
+        last_event_id: Go on after this message, as with the header `Last-Event-ID`.
+    """
+
+    dag: Values = []
+    run: Values = []
+    dataset: Values = []
+    kind: Annotated[list[Kind], Meta(max_length=100)] = []
+    last_event_id: str | None = None
+
+
+class Live:
+    """Handler of the live stream.
+
+    Args:
+        news: The log of what happened.
+        bells: Rung when the daemon stops.
+        settings: See there.
+    """
+
+    def __init__(self, news: ReadNews, bells: Bells, settings: LiveSettings) -> None:
+        self._bells = bells
+        self._settings = settings
+        self._feed = Feed(news, bells, recent_bytes=settings.recent_bytes)
+
+    def routes(self) -> Iterable[Route]:
+        """Return what is served."""
+        yield routing.get("/api/v1/stream", self.stream, query=StreamQuery, allow_head=False)
+
+    async def run(self) -> None:
+        """Read what happens while somebody listens."""
+        await self._feed.run()
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Send what happens, as it happens, as server-sent events.
+
+        After `Last-Event-ID` nothing is left out and nothing comes twice; if what followed it is
+        not kept any more, a message `reset` says so, and the stream goes on from now.
+        """
+        wanted, asked = _asked(request)
+        async with self._feed.listen(wanted) as listener:
+            reason = await self._place(listener, asked)
+            response = web.StreamResponse(headers=sse.HEADERS)
+            first = [sse.greeting(self._settings.retry_seconds, listener.place)]
+            if reason is not None:
+                first.append(_reset(listener, reason))
+            try:
+                await response.prepare(request)
+                await self._send(request, response, listener, first)
+            except ConnectionError as error:
+                log.debug("api.listener_left", reason=str(error))
+            return response
+
+    async def _place(self, listener: Listener, asked: str | None) -> str | None:
+        """Put a listener where it asks to be; return why it cannot be there."""
+        if asked is None:
+            return None
+        try:
+            listener.place = await self._feed.find(asked)
+        except Gone as gone:
+            return gone.reason
+        return None
+
+    async def _send(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        listener: Listener,
+        parts: list[bytes],
+    ) -> None:
+        """Send until the daemon stops or the client is too slow."""
+        settings = self._settings
+        beat_at = anyio.current_time() + settings.heartbeat_seconds
+        while not self._bells.stopping:
+            if parts:
+                if not await sse.send(request, response, parts, seconds=settings.stall_seconds):
+                    return
+                beat_at = anyio.current_time() + settings.heartbeat_seconds
+            if not listener.behind:
+                await listener.bell.wait(beat_at - anyio.current_time())
+            parts = await self._take(listener)
+            if not parts and anyio.current_time() >= beat_at:
+                parts = [sse.heartbeat(listener.place)]
+
+    @staticmethod
+    async def _take(listener: Listener) -> list[bytes]:
+        """Return what a listener is to get now."""
+        try:
+            return await listener.take()
+        except Gone as gone:
+            listener.go_to_end()
+            return [_reset(listener, gone.reason)]
+        except Unavailable as error:
+            log.info("api.live_waits", reason=str(error))
+            await anyio.sleep(_PAUSE_SECONDS)
+            return []
+
+
+def _reset(listener: Listener, reason: str) -> bytes:
+    return sse.message(RESET, encode(ResetNews(reason=reason)), listener.place)
+
+
+def _asked(request: web.Request) -> tuple[Selection, str | None]:
+    """Return what is wanted, and after which message.
+
+    Raises:
+        BadRequest: A parameter is unknown or malformed.
+    """
+    values: dict[str, Any] = {key: request.query.getall(key) for key in request.query}
+    if "last_event_id" in values:
+        values["last_event_id"] = values["last_event_id"][0]
+    try:
+        asked = msgspec.convert(values, StreamQuery)
+    except msgspec.ValidationError as error:
+        raise misfit(error, status=400, of="the query string") from error
+    try:
+        wanted = selection_of(
+            dags=asked.dag, runs=asked.run, datasets=asked.dataset, kinds=asked.kind
+        )
+    except DefinitionError as error:
+        raise BadRequest(str(error), status=400, field="dataset") from error
+    return wanted, sse.asked_place(request)
