@@ -242,9 +242,7 @@ class Feed:
         for listener in self._listeners:
             selection, place = listener.wanted, listener.place
             if selection not in wants:
-                wants[selection] = any(
-                    selection.takes(item) for row in rows for item, _ in row.items
-                )
+                wants[selection] = any(map(selection.takes, items))
             if place == before and not wants[selection]:
                 listener.place = self.end
             elif place.row <= self.settled:
