@@ -10,14 +10,15 @@ import structlog
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from pubsubflow.api import routing
+from pubsubflow.api import routing, sse
 from pubsubflow.api.answers import encode
 from pubsubflow.api.bells import Bell, Bells
 from pubsubflow.api.cursors import Cursor, opened, sealed
 from pubsubflow.api.etags import tagged
+from pubsubflow.api.log_events import LineId, send_events
 from pubsubflow.api.questions import Limit, NoQuery, query, run_id
 from pubsubflow.api.routing import Media, Route
-from pubsubflow.errors import Unavailable
+from pubsubflow.errors import ServiceStopped, Unavailable
 from pubsubflow.model.messages import NOT_MAPPED, Subjects
 from pubsubflow.model.states import RunState
 from pubsubflow.model.views import NOT_STARTED, LogLine, Page, TaskDetail, TaskView
@@ -56,11 +57,13 @@ class LogsQuery(Struct, frozen=True, forbid_unknown_fields=True):
         attempt: Which attempt, from 1; the latest if left out.
         map_index: Which instance of a mapped task, from 0.
         follow: Go on until the task has ended, through further attempts too.
+        last_event_id: Go on after this line, as with the header `Last-Event-ID`.
     """
 
     attempt: Count | None = None
     map_index: Count | None = None
     follow: bool = False
+    last_event_id: str | None = None
 
 
 class Tasks:
@@ -102,24 +105,44 @@ class Tasks:
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """Send the output of a task: of its latest attempt, unless another is asked for.
 
-        With `follow` it goes on until the task has ended, through later attempts too.
+        With `follow` it goes on until the task has ended, through later attempts too. So do
+        server-sent events, for who accepts those; they go on after `Last-Event-ID`.
         """
         asked = query(request, LogsQuery)
         place = await self._find(request, asked.map_index)
-        if not asked.follow:
+        events = sse.wants_events(request)
+        if not asked.follow and not events:
             return await self._send(request, self._stored(place, asked.attempt))
         subjects = (
             f"{Subjects.LIVE_LOG}.{place.run.number}",
             f"psf.evt.run.{place.run.view.run_id}",
         )
         async with self._bells.on(*subjects) as bell:
-            return await self._send(request, self._followed(place, asked.attempt, bell))
+            if not events:
+                return await self._send(request, self._followed(place, asked.attempt, bell))
+            return await self._send_events(request, place, asked.attempt, bell)
 
     async def _find(self, request: web.Request, map_index: int | None = None) -> TaskPlace:
         task = request.match_info["task"]
         if "run_id" in request.match_info:
             return await self._reading.tasks.find(run_id(request), task, map_index)
         return await self._reading.tasks.find_by_id(task)
+
+    async def _send_events(
+        self, request: web.Request, place: TaskPlace, attempt: int | None, bell: Bell
+    ) -> web.StreamResponse:
+        after = LineId.parse(sse.asked_place(request) or "")
+        start = None if after is None else after.before
+        pieces = self._followed(place, attempt, bell, start)
+        response = web.StreamResponse(headers=sse.HEADERS)
+        try:
+            await response.prepare(request)
+            await send_events(request, response, pieces, _lines_of, after=after)
+        except ConnectionError as error:
+            log.debug("api.reader_left", path=request.path, reason=str(error))
+        except (Unavailable, ServiceStopped) as error:
+            _break_off(request, error)
+        return response
 
     @staticmethod
     async def _send(
@@ -130,14 +153,13 @@ class Tasks:
         await response.prepare(request)
         try:
             async for some in pieces:
-                await response.write(b"".join(map(_as_lines, some)))
+                for piece in some:
+                    await response.write(b"\n".join((*_lines_of(piece), b"")))
             await response.write_eof()
         except ConnectionError as error:
             log.debug("api.reader_left", path=request.path, reason=str(error))
-        except Unavailable as error:
-            log.warning("api.output_broke_off", path=request.path, reason=str(error))
-            if request.transport is not None:
-                request.transport.abort()
+        except (Unavailable, ServiceStopped) as error:
+            _break_off(request, error)
         return response
 
     async def _stored(
@@ -155,15 +177,23 @@ class Tasks:
             position = pieces[-1].position
 
     async def _followed(
-        self, place: TaskPlace, attempt: int | None, bell: Bell
+        self,
+        place: TaskPlace,
+        attempt: int | None,
+        bell: Bell,
+        after: Position | None = None,
     ) -> AsyncIterator[Sequence[LogPiece]]:
-        """Yield output as it comes, in order.
+        """Yield output as it comes, in order; nothing now and then while there is none.
 
         Where the task stands is read before its output: what was committed before its end is in
         there. Another manager may commit a last piece just after the end.
+
+        Raises:
+            ServiceStopped: The daemon stops before the task has ended.
+            StoreUnavailable: Postgres is away.
         """
         standing = await self._reading.tasks.standing(place)
-        reader = _Reader(attempt, standing)
+        reader = _Reader(attempt, standing, after)
         lingered = False
         while not self._bells.stopping:
             standing = await self._reading.tasks.standing(place)
@@ -175,8 +205,10 @@ class Tasks:
                     break
             if over and lingered:
                 return
+            yield ()
             await bell.wait(_LINGER_SECONDS if over else _SWEEP_SECONDS)
             lingered = over
+        raise ServiceStopped("api")
 
     async def _never(self, place: TaskPlace, standing: Standing) -> bool:
         """Whether a task that has not started never will: its run has ended."""
@@ -195,11 +227,14 @@ class _Reader:
     Args:
         attempt: Read this one alone; None to read the latest and those after it.
         standing: Where the task stands at the start.
+        after: Begin after this place rather than with the attempt.
     """
 
-    def __init__(self, attempt: int | None, standing: Standing) -> None:
+    def __init__(
+        self, attempt: int | None, standing: Standing, after: Position | None = None
+    ) -> None:
         self._asked = attempt
-        self.position = Position(standing.attempt if attempt is None else attempt)
+        self.position = after or Position(standing.attempt if attempt is None else attempt)
 
     def over(self, standing: Standing) -> bool:
         """Whether no more output is to come."""
@@ -230,7 +265,13 @@ def _delivery(position: Position) -> tuple[int, int]:
     return position.attempt, position.delivery
 
 
-def _as_lines(piece: LogPiece) -> bytes:
+def _break_off(request: web.Request, error: Exception) -> None:
+    log.warning("api.output_broke_off", path=request.path, reason=str(error))
+    if request.transport is not None:
+        request.transport.abort()
+
+
+def _lines_of(piece: LogPiece) -> list[bytes]:
     """Turn a piece into lines of JSON as outsiders see them."""
     lines = []
     for record in _lines(piece.text):
@@ -243,4 +284,4 @@ def _as_lines(piece: LogPiece) -> bytes:
             fields=record,
         )
         lines.append(encode(line))
-    return b"\n".join((*lines, b""))
+    return lines

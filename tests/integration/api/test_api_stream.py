@@ -1,5 +1,7 @@
 """The live stream: what happens, as it happens."""
 
+from datetime import UTC, datetime
+
 import anyio
 import pytest
 from api_rig import broken_file, dag, task
@@ -8,7 +10,8 @@ from stream_reader import facts, listening
 from pubsubflow.api import ApiSettings
 from pubsubflow.api.live_settings import LiveSettings
 from pubsubflow.manager import Sweeper, SweeperSettings
-from pubsubflow.model.news import Place
+from pubsubflow.model.news import DagChange, DagNews, Place, encode_items, item_of
+from pubsubflow.store.queries import SQL
 
 pytestmark = pytest.mark.anyio
 
@@ -165,14 +168,18 @@ async def test_what_is_told_late_keeps_its_place(rig):
         async with rig.database.connection() as connection:
             transaction = connection.transaction()
             await transaction.start()
-            body = await connection.fetchval("SELECT '\\x90'::bytea")  # no items
-            await connection.execute("INSERT INTO news (body) VALUES ($1)", body)
+            time = datetime.now(UTC)
+            late = item_of(DagNews(dag_id="late", change=DagChange.PAUSED, time=time))
+            await connection.execute(SQL["record_news"], encode_items([late]))
             await rig.post("/api/v1/datasets/events", {"dataset": LANDING})
             with anyio.move_on_after(0.1) as early:
                 await reader.take()
             assert early.cancelled_caught
             await transaction.commit()
-        assert facts(await reader.take()) == [("dataset", LANDING, None)]
+        assert facts(await reader.take(2)) == [
+            ("dag", "late", "paused"),
+            ("dataset", LANDING, None),
+        ]
 
 
 async def test_a_transaction_that_failed_holds_nobody_up(rig):
@@ -180,7 +187,7 @@ async def test_a_transaction_that_failed_holds_nobody_up(rig):
         async with rig.database.connection() as connection:
             transaction = connection.transaction()
             await transaction.start()
-            await connection.execute("INSERT INTO news (body) VALUES ('')")
+            await connection.execute(SQL["record_news"], b"no news")
             await transaction.rollback()
         await rig.post("/api/v1/datasets/events", {"dataset": LANDING})
         assert facts(await reader.take()) == [("dataset", LANDING, None)]
@@ -217,6 +224,6 @@ async def test_a_client_that_takes_nothing_is_cut_off(serve, rig, manager):
                 await rig.post("/api/v1/datasets/events", [event] * 100)
             with anyio.fail_after(20):
                 while api._live._feed._listeners:
-                    await anyio.sleep(0.01)
+                    await rig.post("/api/v1/datasets/events", [event] * 10)
         async with listening(api.url, last_id=start) as reader:
             assert len({message.id for message in await reader.take(800)}) == 800
