@@ -1,0 +1,132 @@
+"""The live stream loses nothing and doubles nothing when its daemon is killed with -9."""
+
+import json
+import os
+from contextlib import asynccontextmanager
+
+import aiohttp
+import anyio
+import pytest
+from fault_daemon import Order
+from fault_daemons import MARK, Member, await_no_process
+
+from pubsubflow.client_stream import Parser, follow
+
+pytestmark = pytest.mark.anyio
+
+EVENTS = 40
+KILLS_AFTER = (15, 90)
+BREAKS = (aiohttp.ClientError, OSError, TimeoutError, EOFError)
+DAGS = """
+from pubsubflow import Dataset, dag, task
+
+@dag(schedule=Dataset("x://go"))
+def work():
+    @task(outlets=[Dataset("x://done")])
+    async def step() -> None: ...
+    step()
+"""
+
+
+class Listening:
+    """What one reader has got so far, over all its connections."""
+
+    def __init__(self, member, session):
+        self._member = member
+        self._session = session
+        self.messages = []
+        self._more = anyio.Event()
+
+    @asynccontextmanager
+    async def connect(self, last_id):
+        await self._member.ready.wait()
+        headers = {} if last_id is None else {"Last-Event-ID": last_id}
+        url = f"{self._member.url}/api/v1/stream"
+        async with self._session.get(url, headers=headers) as response:
+            if response.status != 200:
+                raise EOFError(response.status)
+            yield response.content.iter_any()
+
+    async def start(self):
+        """Return the id of a stream's beginning."""
+        parser = Parser()
+        async with self.connect(None) as chunks:
+            async for chunk in chunks:
+                parser.feed(chunk)
+                if parser.last_id is not None:
+                    return parser.last_id
+        raise EOFError
+
+    async def read(self, start):
+        async for message in follow(self.connect, last_id=start, breaks=BREAKS):
+            self.messages.append(message)
+            self._more.set()
+
+    async def until(self, condition):
+        while not condition():
+            self._more = anyio.Event()
+            await self._more.wait()
+
+    def done(self):
+        return sum(getattr(each.news(), "dataset", "") == "x://done" for each in self.messages)
+
+
+async def post(member, session):
+    """Post events until each is accepted, however often the daemon dies meanwhile."""
+    for number in range(EVENTS):
+        event = {"dataset": "x://go", "id": f"go-{number}"}
+        while True:
+            await member.ready.wait()
+            try:
+                url = f"{member.url}/api/v1/datasets/events"
+                async with session.post(url, json=event) as answer:
+                    if answer.status in (200, 202):
+                        break
+            except BREAKS:
+                await anyio.sleep(0.01)
+
+
+async def test_a_stream_goes_on_over_the_death_of_its_daemon(tmp_path):
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    (folder / "work.py").write_text(DAGS)
+    order = Order(
+        parent=os.getpid(),
+        home=str(tmp_path / "home"),
+        roles=frozenset({"api", "manager", "scheduler", "worker"}),
+        dags=str(folder),
+    )
+    mark = str(tmp_path)
+    member = Member("one", order, {**os.environ, MARK: mark}, tmp_path)
+    timeout = aiohttp.ClientTimeout(sock_connect=5)
+    with anyio.fail_after(120):
+        async with (
+            anyio.create_task_group() as group,
+            aiohttp.ClientSession(timeout=timeout) as web,
+        ):
+            await group.start(member.keep)
+            listening = Listening(member, web)
+            start = await listening.start()
+            group.start_soon(listening.read, start)
+            group.start_soon(post, member, web)
+            for count in KILLS_AFTER:
+                await listening.until(lambda count=count: len(listening.messages) >= count)
+                member.kill()
+                await member.ready.wait()
+            await listening.until(lambda: listening.done() == EVENTS)
+            again = Listening(member, web)
+            group.start_soon(again.read, start)
+            await again.until(lambda: again.done() == EVENTS)
+            shared = min(len(again.messages), len(listening.messages))
+            assert again.messages[:shared] == listening.messages[:shared]
+            await member.stop()
+            group.cancel_scope.cancel()
+    await await_no_process(mark)
+    told = [(each.event, json.loads(each.data)) for each in listening.messages]
+    assert len({each.id for each in listening.messages}) == len(told)
+    assert sum(kind == "dataset" and what["dataset"] == "x://go" for kind, what in told) == EVENTS
+    running = [what["run_id"] for kind, what in told if (kind, what.get("state")) == RUNNING]
+    assert len(set(running)) == len(running) == EVENTS
+
+
+RUNNING = ("run", "running")

@@ -1,0 +1,139 @@
+"""Whoever breaks off and comes back gets what one who never left gets."""
+
+import random
+from fnmatch import fnmatchcase
+
+import aiohttp
+import anyio
+import pytest
+from api_rig import Rig, dag, task
+from stream_reader import listening
+
+from pubsubflow.api import Api, ApiSettings
+from pubsubflow.api.live_settings import LiveSettings
+from pubsubflow.manager import Manager
+from pubsubflow.store.reading import Reading
+
+pytestmark = pytest.mark.anyio
+
+LANDINGS = ("s3://lake/a", "s3://lake/b", "x://c")
+PATTERNS = (*LANDINGS, "s3://lake/*", "x://**")
+END = "end://end"
+READERS = 6
+
+
+@pytest.fixture
+async def second(database, bus):
+    """A second manager and its API: what both write interleaves. It keeps hardly any news."""
+    stopping = anyio.Event()
+    manager = Manager(database=database, bus=bus)
+    api = Api(
+        calls=manager,
+        reading=Reading(database),
+        bus=bus,
+        settings=ApiSettings(port=0),
+        live=LiveSettings(recent_bytes=2000),
+    )
+    async with anyio.create_task_group() as group, aiohttp.ClientSession() as session:
+        await group.start(manager.run, stopping)
+        await group.start(api.run, stopping)
+        yield Rig(api.url, session, bus, database)
+        stopping.set()
+
+
+def some_filter(chance, run_ids):
+    """Return names with some of their values; most readers have one name, some none or more."""
+    values = {
+        "dag": ["a", "b", "c"],
+        "run": run_ids,
+        "dataset": PATTERNS,
+        "kind": ["run", "task", "dataset", "dag"],
+    }
+    names = chance.sample(sorted(values), chance.choice((0, 1, 1, 1, 2)))
+    return {name: chance.sample(values[name], chance.randint(1, 2)) for name in names}
+
+
+def wanted(message, asked):
+    """Whether a reader with that filter gets it; written down once more, and simply."""
+    news = message.news()
+    found = {
+        "dag": getattr(news, "dag_id", None),
+        "run": getattr(news, "run_id", None),
+        "kind": message.event,
+    }
+    uri = getattr(news, "dataset", None)
+    return all(found[name] in values for name, values in asked.items() if name != "dataset") and (
+        "dataset" not in asked
+        or (uri is not None and any(fnmatchcase(uri, value) for value in asked["dataset"]))
+    )
+
+
+async def read_with_breaks(urls, start, asked, expected, chance):
+    """Read as many messages as there are for a filter, over many connections."""
+    found, last_id = [], start
+    query = [(name, value) for name, values in asked.items() for value in values]
+    while len(found) < len(expected):
+        count = min(chance.randint(0, 9), len(expected) - len(found))
+        async with listening(chance.choice(urls), *query, last_id=last_id) as reader:
+            found += await reader.take(count)
+            last_id = reader.last_id
+    assert [message.id for message in found] == [message.id for message in expected]
+    assert found == expected
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_parts_make_the_whole(rig, second, seed):
+    chance = random.Random(seed)
+    await rig.load(
+        *(
+            dag(name, task(0, "work", outlets=(f"x://{name}",)), on=[uri])
+            for name, uri in zip("abc", LANDINGS, strict=True)
+        )
+    )
+    rigs = (rig, second)
+    async with listening(rig.url) as whole:
+        start = whole.last_id
+
+        async def work(one, name):
+            for _ in range(4):
+                await one.post("/api/v1/datasets/events", {"dataset": chance.choice(LANDINGS)})
+                await one.finish(await one.start(name), 0)
+
+        async with anyio.create_task_group() as group:
+            for one in rigs:
+                for name in "abc":
+                    group.start_soon(work, one, name)
+        await rig.post("/api/v1/datasets/events", {"dataset": END})
+        messages = await whole.take()
+        while getattr(messages[-1].news(), "dataset", "") != END:
+            messages += await whole.take()
+    assert len({message.id for message in messages}) == len(messages) > 150
+    run_ids = sorted({message.news().run_id for message in messages} - {None})
+    urls = [one.url for one in rigs]
+    async with anyio.create_task_group() as group:
+        for _ in range(READERS):
+            asked = some_filter(chance, run_ids)
+            expected = [message for message in messages if wanted(message, asked)]
+            reading = random.Random(chance.random())
+            group.start_soon(read_with_breaks, urls, start, asked, expected, reading)
+
+
+async def test_those_who_read_while_it_happens_get_the_same(rig, second):
+    """Readers of two daemons, which see two managers' rows come in as they are committed."""
+    await rig.load(dag("a", task(0, "work", outlets=("x://a",)), on=[LANDINGS[0]]))
+    async with listening(rig.url) as first:
+        async with listening(second.url, last_id=first.last_id) as other:
+
+            async def work(one):
+                for _ in range(10):
+                    await one.post("/api/v1/datasets/events", {"dataset": LANDINGS[0]})
+
+            async with anyio.create_task_group() as group:
+                for one in (rig, second, rig, second):
+                    group.start_soon(work, one)
+            await rig.post("/api/v1/datasets/events", {"dataset": END})
+            messages = await first.take()
+            while getattr(messages[-1].news(), "dataset", "") != END:
+                messages += await first.take()
+            assert await other.take(len(messages)) == messages
+            assert sum(message.event == "dataset" for message in messages) == 41
