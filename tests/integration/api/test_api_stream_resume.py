@@ -121,19 +121,21 @@ async def test_parts_make_the_whole(rig, second, seed):
 async def test_those_who_read_while_it_happens_get_the_same(rig, second):
     """Readers of two daemons, which see two managers' rows come in as they are committed."""
     await rig.load(dag("a", task(0, "work", outlets=("x://a",)), on=[LANDINGS[0]]))
-    async with listening(rig.url) as first:
-        async with listening(second.url, last_id=first.last_id) as other:
+    async with (
+        listening(rig.url) as first,
+        listening(second.url, last_id=first.last_id) as other,
+    ):
 
-            async def work(one):
-                for _ in range(10):
-                    await one.post("/api/v1/datasets/events", {"dataset": LANDINGS[0]})
+        async def work(one):
+            for _ in range(10):
+                await one.post("/api/v1/datasets/events", {"dataset": LANDINGS[0]})
 
-            async with anyio.create_task_group() as group:
-                for one in (rig, second, rig, second):
-                    group.start_soon(work, one)
-            await rig.post("/api/v1/datasets/events", {"dataset": END})
-            messages = await first.take()
-            while getattr(messages[-1].news(), "dataset", "") != END:
-                messages += await first.take()
-            assert await other.take(len(messages)) == messages
-            assert sum(message.event == "dataset" for message in messages) == 41
+        async with anyio.create_task_group() as group:
+            for one in (rig, second, rig, second):
+                group.start_soon(work, one)
+        await rig.post("/api/v1/datasets/events", {"dataset": END})
+        messages = await first.take()
+        while getattr(messages[-1].news(), "dataset", "") != END:
+            messages += await first.take()
+        assert await other.take(len(messages)) == messages
+        assert sum(message.event == "dataset" for message in messages) == 41
