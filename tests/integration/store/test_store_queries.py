@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 BIG = {
     "attempt", "cell", "dag", "dag_version", "dataset", "event", "event_fate", "event_key", "gate",
-    "log", "pending", "run", "run_event", "run_live", "subscription", "task", "task_live",
+    "log", "news", "pending", "run", "run_event", "run_live", "subscription", "task", "task_live",
 }  # fmt: skip
 SWEEPS = {  # looked through now and then; the table holds only what is not finished
     "find_undelivered": {"task_live"},
@@ -60,6 +60,7 @@ INSERT INTO attempt (run, node, map_index, attempt, delivery, ended_at)
     SELECT n, 0, -1, 1, 1, now() FROM generate_series(1, 20000) AS n;
 INSERT INTO log (run, node, map_index, attempt, delivery, sequence, text)
     SELECT n, 0, -1, 1, 1, 0, 't' FROM generate_series(1, 20000) AS n;
+INSERT INTO news (body) SELECT 'n' FROM generate_series(1, 20000) AS n;
 INSERT INTO worker (worker, host, pid, slots, busy)
     SELECT 'w' || n, 'h', 1, 1, 1 FROM generate_series(1, 100) AS n;
 INSERT INTO timer (due_at, kind, dag, run)
