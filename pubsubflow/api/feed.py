@@ -110,6 +110,7 @@ class Feed:
         self._listeners: set[Listener] = set()
         self._somebody = anyio.Event()
         self._opened = anyio.Event()
+        self._away = False
         self._reading_back = anyio.Semaphore(_READ_BACK_AT_ONCE)
         self._log = ""
         self._recent: list[_Row] = []
@@ -184,7 +185,9 @@ class Feed:
                 async with self._bells.on(Subjects.NEWS, Subjects.DAGS_CHANGED) as bell:
                     await self._follow(bell)
             except Unavailable as error:
-                log.info("api.live_waits", reason=str(error))
+                if not self._away:
+                    log.info("api.live_waits", reason=str(error))
+                self._away = True
                 await anyio.sleep(_PAUSE_SECONDS)
             if not self._listeners:
                 self._close()
@@ -210,6 +213,7 @@ class Feed:
             await self._open()
         while self._listeners:
             page = await self._news.after(self.settled, _ROWS)
+            self._away = False
             if page.log != self._log:  # the database is another one: whoever listens is told
                 await self._open()
                 await self._wake(list(self._listeners))

@@ -125,7 +125,7 @@ class Live:
             listener.go_to_end()
             return [_reset(listener, gone.reason)]
         except Unavailable as error:
-            log.info("api.live_waits", reason=str(error))
+            log.debug("api.live_waits", reason=str(error))
             await anyio.sleep(_PAUSE_SECONDS)
             return []
 

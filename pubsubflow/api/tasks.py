@@ -266,7 +266,8 @@ def _delivery(position: Position) -> tuple[int, int]:
 
 
 def _break_off(request: web.Request, error: Exception) -> None:
-    log.warning("api.output_broke_off", path=request.path, reason=str(error))
+    say = log.info if isinstance(error, ServiceStopped) else log.warning
+    say("api.output_broke_off", path=request.path, reason=str(error))
     if request.transport is not None:
         request.transport.abort()
 

@@ -16,6 +16,7 @@ from pubsubflow.manager.versions import Version
 from pubsubflow.model.calls import Timer
 from pubsubflow.model.cells import Cell
 from pubsubflow.model.messages import EventInfo, RunInfo, Step, TaskError, decode_run_info
+from pubsubflow.model.news import RunNews
 from pubsubflow.model.progress import Progress
 from pubsubflow.model.states import RunState, TaskState
 from pubsubflow.model.waits import Wait
@@ -269,6 +270,7 @@ class Ledger:
         revived: Events that are dead no more for a DAG: (event, dag).
         republish: Messages to publish after the commit: (subject, payload).
         unqueued: Runs that were cancelled in line: (run id, DAG id).
+        run_news: States that runs have entered, once all is decided.
         told: The log of news has got a row.
         paused: DAGs that were paused or unpaused: (DAG id, whether it is paused now).
         waits: What tasks begin to wait for: (run, node, map index, delivery, slot, wait).
@@ -302,6 +304,7 @@ class Ledger:
         self.republish: list[tuple[str, bytes]] = []
         self.unqueued: list[tuple[str, str]] = []
         self.paused: list[tuple[str, bool]] = []
+        self.run_news: list[RunNews] = []
         self.told = False
         self.waits: list[tuple[int, int, int, int, int, Wait]] = []
         self.unwaited: list[tuple[int, int, int, bool]] = []

@@ -9,7 +9,6 @@ import structlog
 from pubsubflow.bus import Bus
 from pubsubflow.errors import MessageRefused
 from pubsubflow.manager.fold import Folded
-from pubsubflow.manager.telling import run_changes
 from pubsubflow.model.messages import CancelOrder, Subjects, TriggersOrder, encode
 
 log = structlog.get_logger()
@@ -30,7 +29,7 @@ def publish_news(bus: Bus, folded: Folded) -> None:
     for run in ledger.runs.values():
         if run.cancelled:
             publish(Subjects.CANCEL, encode(CancelOrder(run.number, run.error or "cancelled")))
-    for change in run_changes(ledger):
+    for change in ledger.run_news:
         news = {"run_id": change.run_id, "dag_id": change.dag_id, "state": change.state}
         publish(f"psf.evt.run.{change.run_id}", _json(news))
     for event in ledger.logged:

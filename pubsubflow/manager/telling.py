@@ -28,12 +28,13 @@ def tell(ledger: Ledger) -> list[tuple[bytes]]:
     What led to something comes before it: tasks that ended, the events they emitted, runs that
     ended or began, their tasks.
     """
+    ledger.run_news = list(_run_changes(ledger))
     items = list(_items(ledger))
     ledger.told = bool(items)
     return [(encode_items(items),)] if items else []
 
 
-def run_changes(ledger: Ledger) -> Iterator[RunNews]:
+def _run_changes(ledger: Ledger) -> Iterator[RunNews]:
     """Yield the states that runs have entered."""
     for start in ledger.starts.values():
         if start.refused is None and (
@@ -64,7 +65,7 @@ def _items(ledger: Ledger) -> Iterator[Item]:
             yield item_of(ended)
     for event in ledger.logged:
         yield _event(event, ledger)
-    for change in run_changes(ledger):
+    for change in ledger.run_news:
         yield item_of(change)
     for run in ledger.runs.values():
         for task in _live_tasks(run, ledger):

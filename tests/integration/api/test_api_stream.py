@@ -87,8 +87,11 @@ async def test_filters_hold_together_and_their_values_side_by_side(rig):
             ("run", "b", "running"),
             ("run", "b", "success"),
         ]
-    run_id = await rig.start("a")
-    async with listening(rig.url, ("run", run_id.upper()), ("kind", "task")) as one:
+    async with listening(rig.url) as whole:
+        run_id = await rig.start("a")
+        await whole.take(2)
+    asked = (("run", run_id.upper()), ("kind", "task"))
+    async with listening(rig.url, *asked, last_id=whole.last_id) as one:
         await one_run(rig, "a")
         await rig.finish(run_id, 0)
         assert facts(await one.take(1)) == [("task", "work", "success")]
@@ -191,6 +194,18 @@ async def test_a_transaction_that_failed_holds_nobody_up(rig):
             await transaction.rollback()
         await rig.post("/api/v1/datasets/events", {"dataset": LANDING})
         assert facts(await reader.take()) == [("dataset", LANDING, None)]
+
+
+async def test_a_stream_outlives_its_connections_to_postgres(rig):
+    async with listening(rig.url) as reader:
+        for number in range(3):
+            async with rig.database.connection() as connection:
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            await rig.post("/api/v1/datasets/events", {"dataset": f"x://{number}"})
+            assert facts(await reader.take()) == [("dataset", f"x://{number}", None)]
 
 
 async def test_streams_end_when_the_daemon_does(rig, serve):
