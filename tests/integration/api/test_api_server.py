@@ -3,6 +3,7 @@
 import os
 import signal
 
+import aiohttp
 import anyio
 import pytest
 from api_rig import dag, task
