@@ -1,10 +1,9 @@
 """The live stream: what happens, as it happens, as server-sent events."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio
-import msgspec
 import structlog
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -15,8 +14,8 @@ from pubsubflow.api.bells import Bells
 from pubsubflow.api.feed import Feed, Gone, Listener
 from pubsubflow.api.live_settings import LiveSettings
 from pubsubflow.api.problems import BadRequest
-from pubsubflow.api.questions import misfit
-from pubsubflow.api.routing import Route
+from pubsubflow.api.questions import query
+from pubsubflow.api.routing import Media, Route
 from pubsubflow.errors import DefinitionError, Unavailable
 from pubsubflow.model.news import RESET, Kind, ResetNews, Selection, selection_of
 from pubsubflow.store.read_news import ReadNews
@@ -26,13 +25,20 @@ log = structlog.get_logger(__name__)
 _PAUSE_SECONDS = 0.5
 Values = Annotated[list[str], Meta(max_length=100)]
 
+_MESSAGES = Media(
+    (sse.EVENT_STREAM,),
+    "Server-sent events: what happens, as it happens; docs/live.md names kinds and fields.",
+)
+
 
 class StreamQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The query string of the live stream; all but `last_event_id` may be repeated.
 
     Attributes:
-        dag, run, dataset, kind: What to send: all that has one of the values of every name that
-            is given. A dataset may be a pattern such as `s3://lake/*`.
+        dag: Only what is about one of these DAGs; so with the other names, and all have to fit.
+        run: Only what is about one of these runs.
+        dataset: Only events of these datasets; may be patterns such as `s3://lake/*`.
+        kind: Only news of these kinds.
         last_event_id: Go on after this message, as with the header `Last-Event-ID`.
     """
 
@@ -59,7 +65,14 @@ class Live:
 
     def routes(self) -> Iterable[Route]:
         """Return what is served."""
-        yield routing.get("/api/v1/stream", self.stream, query=StreamQuery, allow_head=False)
+        yield routing.get(
+            "/api/v1/stream",
+            self.stream,
+            query=StreamQuery,
+            answers={200: _MESSAGES},
+            headers={"Last-Event-ID": "Go on after this message."},
+            allow_head=False,
+        )
 
     async def run(self) -> None:
         """Read what happens while somebody listens."""
@@ -71,9 +84,9 @@ class Live:
         After `Last-Event-ID` nothing is left out and nothing comes twice; if what followed it is
         not kept any more, a message `reset` says so, and the stream goes on from now.
         """
-        wanted, asked = _asked(request)
+        wanted = _wanted(query(request, StreamQuery))
         async with self._feed.listen(wanted) as listener:
-            reason = await self._place(listener, asked)
+            reason = await self._place(listener, sse.asked_place(request))
             response = web.StreamResponse(headers=sse.HEADERS)
             first = [sse.greeting(self._settings.retry_seconds, listener.place)]
             if reason is not None:
@@ -134,23 +147,15 @@ def _reset(listener: Listener, reason: str) -> bytes:
     return sse.message(RESET, encode(ResetNews(reason=reason)), listener.place)
 
 
-def _asked(request: web.Request) -> tuple[Selection, str | None]:
-    """Return what is wanted, and after which message.
+def _wanted(asked: StreamQuery) -> Selection:
+    """Return what is wanted.
 
     Raises:
-        BadRequest: A parameter is unknown or malformed.
+        BadRequest: A dataset is malformed.
     """
-    values: dict[str, Any] = {key: request.query.getall(key) for key in request.query}
-    if "last_event_id" in values:
-        values["last_event_id"] = values["last_event_id"][0]
     try:
-        asked = msgspec.convert(values, StreamQuery)
-    except msgspec.ValidationError as error:
-        raise misfit(error, status=400, of="the query string") from error
-    try:
-        wanted = selection_of(
+        return selection_of(
             dags=asked.dag, runs=asked.run, datasets=asked.dataset, kinds=asked.kind
         )
     except DefinitionError as error:
         raise BadRequest(str(error), status=400, field="dataset") from error
-    return wanted, sse.asked_place(request)

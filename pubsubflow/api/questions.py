@@ -2,11 +2,12 @@
 
 import re
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import msgspec
+import msgspec.inspect
 from aiohttp import web
 from msgspec import Meta, Struct
 
@@ -34,13 +35,18 @@ class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def query(request: web.Request, kind: type[T]) -> T:
-    """Return the query string as a value of `kind`.
+    """Return the query string as a value of `kind`; what is a list there may be repeated.
 
     Raises:
         BadRequest: A parameter is unknown or malformed.
     """
+    lists = _lists(kind)
+    given: dict[str, Any] = {
+        name: request.query.getall(name) if name in lists else request.query[name]
+        for name in request.query
+    }
     try:
-        return msgspec.convert(dict(request.query), kind, strict=False)
+        return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise misfit(error, status=400, of="the query string") from error
 
@@ -132,6 +138,16 @@ def misfit(error: msgspec.ValidationError, *, status: int, of: str) -> BadReques
     detail = f"{place} does not fit: {what}" + (f", at {field}" if field and not named else "")
     return BadRequest(
         detail, status=status, index=int(index) if index else None, field=field or None
+    )
+
+
+@cache
+def _lists(kind: type[Any]) -> frozenset[str]:
+    """Return which fields are lists."""
+    info = msgspec.inspect.type_info(kind)
+    fields = info.fields if isinstance(info, msgspec.inspect.StructType) else ()
+    return frozenset(
+        each.encode_name for each in fields if isinstance(each.type, msgspec.inspect.ListType)
     )
 
 

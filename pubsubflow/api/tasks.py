@@ -36,7 +36,9 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _OUTPUT = Media(
-    ("application/x-ndjson",), "Lines of output, each a LogLine in JSON, as they come.", LogLine
+    ("application/x-ndjson", sse.EVENT_STREAM),
+    "Lines of output, each a LogLine in JSON, as they come.",
+    LogLine,
 )
 _Place = Annotated[str, Meta(pattern=r"^[0-9]{1,9} (-1|[0-9]{1,9})$")]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
