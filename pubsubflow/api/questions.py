@@ -40,7 +40,7 @@ def query(request: web.Request, kind: type[T]) -> T:
     Raises:
         BadRequest: A parameter is unknown or malformed.
     """
-    lists = _lists(kind)
+    lists = _lists(kind)  # type: ignore[arg-type] # mypy: a type of T is hashable, too
     given: dict[str, Any] = {
         name: request.query.getall(name) if name in lists else request.query[name]
         for name in request.query
