@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TriggerError,
         WaitTimeout,
     )
+    from pubsubflow.model.connections import Connection
     from pubsubflow.model.structure import TriggerRule
     from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 
@@ -51,6 +52,7 @@ _HOMES = {
         "TriggerError",
         "WaitTimeout",
     ),
+    "model.connections": ("Connection",),
     "model.structure": ("TriggerRule",),
     "model.triggers": ("Trigger", "TriggerContext", "TriggerEvent"),
 }
@@ -59,6 +61,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "DAG",
     "BashOperator",
+    "Connection",
     "Context",
     "Cron",
     "Dataset",

@@ -28,6 +28,7 @@ from pubsubflow.layers import DEFAULT_HOME, Tree, read_layers
 from pubsubflow.lineage import LineageSettings
 from pubsubflow.loader import LoaderSettings
 from pubsubflow.store.database import PostgresSettings
+from pubsubflow.store.keys import SecretsSettings
 from pubsubflow.triggerer.settings import TriggererSettings
 from pubsubflow.worker import WorkerSettings
 
@@ -54,6 +55,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         api: The HTTP server.
         postgres: Where Postgres is, unless the daemon starts its own.
         nats: Where NATS is, unless the daemon starts its own.
+        secrets: Where the keys of connections are.
         worker: What this daemon's worker takes.
         triggerer: What this daemon runs of what tasks wait for.
         loader: How DAG files are imported.
@@ -66,6 +68,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     api: ApiSettings = ApiSettings()
     postgres: PostgresSettings = PostgresSettings()
     nats: BusSettings = BusSettings()
+    secrets: SecretsSettings = SecretsSettings()
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     triggerer: TriggererSettings = TriggererSettings()
     loader: LoaderSettings = LoaderSettings()

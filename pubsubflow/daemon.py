@@ -27,14 +27,16 @@ from pubsubflow.model.messages import GoneMessage, Subjects, TriggersOrder, enco
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.services import Service, run_services
 from pubsubflow.store.catalog import Catalog
+from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import Database
+from pubsubflow.store.keys import FILE, KeyFile
 from pubsubflow.store.migrate import migrate
 from pubsubflow.store.reading import Reading
 from pubsubflow.store.timers import Timers
 from pubsubflow.store.triggers import TriggerLeases, free_all_triggers
 from pubsubflow.store.workers import list_workers
 from pubsubflow.triggerer.service import Triggerer
-from pubsubflow.webhooks.secrets import EnvironmentSecrets
+from pubsubflow.webhooks.secrets import DaemonSecrets, EnvironmentSecrets
 from pubsubflow.worker import Worker
 
 log = structlog.get_logger()
@@ -199,6 +201,8 @@ class _Builder:
         if roles - {"worker"}:
             self._database = await stack.enter_async_context(Database.open(config.postgres))
             await migrate(self._database)
+            keys = KeyFile(config.secrets.key_file or config.home / FILE)
+            self._connections = Connections(self._database, keys)
 
     async def take_over(self) -> None:
         """Hand on at once what a daemon that died on this home had taken.
@@ -232,6 +236,7 @@ class _Builder:
                 fork_server=self._fork_server,
                 name=name,
                 settings=config.triggerer,
+                connections=self._connections,
             )
             services.append(("triggerer", triggerer))
         if self._fork_server is not None and "worker" in roles:
@@ -249,8 +254,9 @@ class _Builder:
                 reading=Reading(self._database),
                 bus=self._bus,
                 settings=config.api,
-                secrets=EnvironmentSecrets(os.environ),
                 live=config.live,
+                secrets=DaemonSecrets(EnvironmentSecrets(os.environ), self._connections),
+                connections=self._connections,
             )
             services.append(("api", self.api))
         return services
@@ -264,7 +270,10 @@ class _Builder:
 
     def _core(self, database: Database) -> list[tuple[str, Service]]:
         manager = self._manager = Manager(
-            database=database, bus=self._bus, listens="manager" in self._roles
+            database=database,
+            bus=self._bus,
+            listens="manager" in self._roles,
+            connections=self._connections,
         )
         services: list[tuple[str, Service]] = [("manager", manager)]
         if "manager" in self._roles:

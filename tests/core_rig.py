@@ -270,7 +270,7 @@ def chain_of(order: Order, worker: str = "w1") -> list[ResultMessage]:
 
 
 @asynccontextmanager
-async def running(database, bus: Bus, nats, *, managers: int = 1, pull: bool = True, **settings):
+async def running(database, bus: Bus, nats, *, managers=1, pull=True, connections=None, **settings):
     """Run managers, and the hand-made worker's puller for both kinds of the queue `default`."""
     async with AsyncExitStack() as stack:
         hand = await stack.enter_async_context(Bus.connect(nats))
@@ -279,7 +279,11 @@ async def running(database, bus: Bus, nats, *, managers: int = 1, pull: bool = T
         group = await stack.enter_async_context(anyio.create_task_group())
         for _ in range(managers):
             manager = Watched(
-                database=database, bus=bus, settings=ManagerSettings(**settings), news=rig.news
+                database=database,
+                bus=bus,
+                settings=ManagerSettings(**settings),
+                news=rig.news,
+                connections=connections,
             )
             rig.managers.append(manager)
             await group.start(manager.run, last)

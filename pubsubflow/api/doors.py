@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 SWEEP_SECONDS = 60.0
 _RETRY_SECONDS = 1.0
+_NEWS = (Subjects.DAGS_CHANGED, Subjects.CONNECTIONS_CHANGED)
 
 
 class Door:
@@ -73,8 +74,7 @@ class Door:
         self.found = found
         self.verify, self.trouble = None, None
         if found.missing:
-            names = ", ".join(found.missing)
-            self.trouble = f"no secret {names} is known to this daemon"
+            self.trouble = "; ".join(found.missing)
         if found.secrets or not self.spec.verify.secrets():
             try:
                 self.verify = verification(self.spec.verify, found.secrets)
@@ -105,7 +105,7 @@ class Doors:
     Args:
         reading: Reads the webhooks.
         secrets: Knows the secrets that they name.
-        bells: Ring when files were loaded.
+        bells: Ring when files were loaded, and when connections have changed.
         sweep_seconds: Safety net: read them anyway after that long without news.
     """
 
@@ -155,7 +155,7 @@ class Doors:
         """Keep them up to date until cancelled."""
         while True:
             try:
-                async with self._bells.on(Subjects.DAGS_CHANGED) as bell:
+                async with self._bells.on(*_NEWS) as bell:
                     while True:
                         await self.load()
                         await bell.wait(self._sweep_seconds)

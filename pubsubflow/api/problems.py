@@ -75,8 +75,7 @@ class BadRequest(InvalidInput):
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse what a browser sends for another site; answer every error with a problem document."""
     try:
-        if _NUL in request.raw_path:
-            raise BadRequest("the address holds the character NUL, which nothing has", status=400)
+        check_address(request)
         if not request.path.startswith(SIGNED):
             check_origin(request.headers)
         return await handler(request)
@@ -97,6 +96,16 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:
         log.exception("api.failed", method=request.method, path=request.path)
         return _answer(500, "the server met an error of its own; its log says which")
+
+
+def check_address(request: web.Request) -> None:
+    """Refuse what the name of nothing can hold.
+
+    Raises:
+        BadRequest: The address holds it.
+    """
+    if _NUL in request.raw_path:
+        raise BadRequest("the address holds the character NUL, which nothing has", status=400)
 
 
 def _http_problem(request: web.Request, error: web.HTTPException) -> web.StreamResponse:

@@ -10,6 +10,7 @@ from anyio.abc import TaskStatus
 
 from pubsubflow.api.bells import Bells
 from pubsubflow.api.cloud_events import CloudEvents
+from pubsubflow.api.connections import Connections
 from pubsubflow.api.dags import Dags
 from pubsubflow.api.dead_letters import DeadLetters
 from pubsubflow.api.doors import Doors
@@ -30,6 +31,7 @@ from pubsubflow.api.triggers import Triggers
 from pubsubflow.bus import Bus
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.calls import Calls
+from pubsubflow.store.connections import Connections as StoredConnections
 from pubsubflow.store.reading import Reading
 from pubsubflow.webhooks.secrets import EnvironmentSecrets, SecretSource
 
@@ -50,6 +52,7 @@ class Api:
         ready: Further conditions of readiness by name, for example whether the DAGs are loaded.
         secrets: Knows the secrets that webhooks name; none if left out.
         live: How the live stream is served.
+        connections: Where connections are; none are served if left out.
 
     Raises:
         ConfigError: The host is reachable from other machines.
@@ -65,6 +68,7 @@ class Api:
         ready: Callable[[], Mapping[str, bool]] = dict,
         secrets: SecretSource | None = None,
         live: LiveSettings | None = None,
+        connections: StoredConnections | None = None,
     ) -> None:
         check_host(settings.host)
         self._settings = settings
@@ -84,6 +88,7 @@ class Api:
             hooks,
             DeadLetters(calls, reading, hooks),
             self._live,
+            *([] if connections is None else [Connections(connections, bus)]),
         )
         self._parts = (*parts, OpenApi(parts))
         self._url: str | None = None

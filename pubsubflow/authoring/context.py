@@ -15,6 +15,7 @@ from pubsubflow.authoring.logger import TaskLogger, WriteLog
 from pubsubflow.authoring.places import mistake, nearest
 from pubsubflow.authoring.waiting import IN_STEP, Waits
 from pubsubflow.model.conditions import Input
+from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
 from pubsubflow.model.messages import Emit, EventInfo, PublishedEvent, Step, TaskError
 
@@ -36,6 +37,9 @@ class Host(Protocol):
 
     def fetch_events(self) -> Sequence[EventInfo]:
         """Return the events that the run consumed."""
+
+    def fetch_connection(self, name: str) -> Connection:
+        """Return a connection with its secrets, and keep these out of the logs."""
 
     def publish(self, event: PublishedEvent) -> None:
         """Hand over an event and return when it is stored."""
@@ -202,6 +206,7 @@ class Context(Waits):
         attempt: int,
         events: Events,
         result: Callable[[str], Any],
+        connection: Callable[[str], Connection],
         write_log: WriteLog,
         publisher: Publisher,
         journal: "Journal | None" = None,
@@ -214,6 +219,7 @@ class Context(Waits):
         self.log = TaskLogger(write_log)
         self.emitted: list[Emit] = []
         self._result = result
+        self._connection = connection
         self._publisher = publisher
         self._journal = journal
         self._trigger_event = trigger_event
@@ -307,6 +313,16 @@ class Context(Waits):
             DefinitionError: There is no such task before this one.
         """
         return self._result(task_id)
+
+    def connection(self, name: str) -> Connection:
+        """Return a connection with its secrets, as it is now; the task's log masks them.
+
+        Raises:
+            ConfigError: There is no such connection, or its secrets cannot be decrypted.
+            Unavailable: No manager answers.
+            LeaseLost: The task is somebody else's by now.
+        """
+        return self._connection(name)
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Tell how far the work is, in any unit."""

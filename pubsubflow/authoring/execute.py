@@ -264,6 +264,7 @@ def _context(
             lambda: host.fetch_events() if info.events is None else info.events, expected
         ),
         result=result,
+        connection=host.fetch_connection,
         write_log=host.write_log,
         **more,
     )

@@ -111,6 +111,7 @@ class InProcessKeywords(TypedDict, total=False):
     """What `DAG.test` understands besides params, events and select."""
 
     results: Mapping[str, Any] | None
+    connections: Mapping[str, Any] | None
     logical_time: datetime | None
     now: datetime | None
     raise_on_error: bool
@@ -137,7 +138,8 @@ class InProcess:
                 which the end may be left out, or events such as those of another run's `emitted`.
             select: Task ids, each with `+` (one layer), `++` (two) … or `*` (all) before it for
                 what comes before and behind it for what follows; a comma or a list joins several.
-            more: `results`: task id → value, for tasks that are not to run; `logical_time`: the
+            more: `results`: task id → value, for tasks that are not to run; `connections`: name →
+                Connection, URI or mapping of `uri`, `secrets`, `extra`, `kind`; `logical_time`: the
                 tick; `now`: when the run starts; `raise_on_error`: raise what a task raised.
 
         Raises:

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import anyio
 import nats.errors
 
-from pubsubflow.bus.settings import BusSettings
-from pubsubflow.bus.wire import Wire
+from pubsubflow.bus.credentials import NkeyFile, secret_in, worth_a_retry
+from pubsubflow.bus.settings import BusSettings, without_account
+from pubsubflow.bus.wire import Unencrypted, Wire
 from pubsubflow.errors import BusUnavailable, ConfigError
 
 _PORT = 4222
@@ -52,6 +53,9 @@ async def connect(
         await on_error(error)
 
     options = _options(settings)
+    wire.must_encrypt = settings.encrypted
+    if settings.nkey_file is not None:
+        wire.introduce(NkeyFile(settings.nkey_file).nkey().public)
     with anyio.move_on_after(settings.connect_seconds) as scope:
         await _wait_for_port(settings)
         try:
@@ -64,8 +68,6 @@ async def connect(
             )
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise _translated(settings, error) from error
-        except ImportError as error:
-            raise ConfigError("credentials_file needs the package nkeys: install it") from error
     if scope.cancelled_caught:
         reason = f": {failure}" if failure else ""
         raise BusUnavailable(
@@ -81,30 +83,40 @@ def _options(settings: BusSettings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "servers": settings.urls,
         "name": settings.name,
-        "token": settings.token,
+        "token": secret_in(settings.token_file, settings.token),
         "user": settings.user,
-        "password": settings.password,
-        "user_credentials": settings.credentials_file,
+        "password": secret_in(settings.password_file, settings.password),
         "max_reconnect_attempts": -1,
         "reconnect_time_wait": _RECONNECT_SECONDS,
         "ping_interval": _PING_SECONDS,
         "max_outstanding_pings": _MAX_SILENT_PINGS,
         "pending_size": settings.buffer_bytes,
     }
-    tls = _tls(settings)
-    return options | {"tls": tls} if tls else options
+    return options | _signing(settings) | _tls(settings)
 
 
-def _tls(settings: BusSettings) -> ssl.SSLContext | None:
+def _signing(settings: BusSettings) -> dict[str, Any]:
+    """Return what signs the server's nonce; tried once, so that what is wrong shows now."""
+    if settings.credentials_file is not None:
+        creds = NkeyFile(settings.credentials_file)
+        creds.jwt()
+        creds.nkey()
+        return {"signature_cb": worth_a_retry(creds.sign), "user_jwt_cb": worth_a_retry(creds.jwt)}
+    if settings.nkey_file is None:
+        return {}
+    return {"signature_cb": worth_a_retry(NkeyFile(settings.nkey_file).sign)}
+
+
+def _tls(settings: BusSettings) -> dict[str, ssl.SSLContext]:
     if settings.tls_ca_file is None and settings.tls_cert_file is None:
-        return None
+        return {}
     try:
         context = ssl.create_default_context(cafile=settings.tls_ca_file)
         if settings.tls_cert_file is not None:
             context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
     except OSError as error:
         raise ConfigError(f"a TLS file for NATS cannot be used: {error}") from error
-    return context
+    return {"tls": context}
 
 
 async def _wait_for_port(settings: BusSettings) -> None:
@@ -128,14 +140,8 @@ def _place(url: str) -> tuple[str, int]:
     except ValueError:
         host = port = None
     if not host:
-        raise ConfigError(f"{_hidden(url)} is no address of NATS: write nats://host:4222")
+        raise ConfigError(f"{without_account(url)} is no address of NATS: write nats://host:4222")
     return host, port or _PORT
-
-
-def _hidden(url: str) -> str:
-    """Leave out what may be a password."""
-    scheme, separator, rest = url.rpartition("://")
-    return scheme + separator + rest.rpartition("@")[2]
 
 
 def _places(settings: BusSettings) -> str:
@@ -143,6 +149,16 @@ def _places(settings: BusSettings) -> str:
 
 
 def _translated(settings: BusSettings, error: Exception) -> BusUnavailable | ConfigError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConfigError(
+            f"NATS at {_places(settings)} shows a certificate that is not trusted "
+            f"({error.verify_message}): check nats.tls_ca_file and the host's name"
+        )
+    if isinstance(error, Unencrypted):
+        return ConfigError(
+            f"NATS at {_places(settings)} offers no TLS: give it a certificate, or leave out "
+            "tls:// and the TLS files"
+        )
     text = str(error).removeprefix("nats: ").strip("'\" ") or type(error).__name__
     if any(word in text.lower() for word in _DEFINITIVE):
         return ConfigError(

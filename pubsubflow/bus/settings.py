@@ -7,11 +7,15 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Name the servers, the credentials and the limits of one connection to NATS.
 
     Args:
-        url: One or more server addresses, separated by commas.
+        url: One or more server addresses, separated by commas; with ``tls://`` no server gets in
+            touch with us unencrypted.
         token: The servers' shared token.
+        token_file: Path of a file with the token, read for every connection.
         user: A user name, together with ``password``.
         password: The password of ``user``.
+        password_file: Path of a file with the password, read for every connection.
         credentials_file: Path of a ``.creds`` file (JWT and NKEY seed).
+        nkey_file: Path of a file with an NKEY's seed.
         tls_ca_file: Path of the authority that signed the servers' certificates.
         tls_cert_file: Path of our own certificate, if servers ask for one.
         tls_key_file: Path of the key of ``tls_cert_file``.
@@ -23,9 +27,12 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str = "nats://127.0.0.1:4222"
     token: str | None = None
+    token_file: str | None = None
     user: str | None = None
     password: str | None = None
+    password_file: str | None = None
     credentials_file: str | None = None
+    nkey_file: str | None = None
     tls_ca_file: str | None = None
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
@@ -34,7 +41,25 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     connect_seconds: float = 10.0
     buffer_bytes: int = 64 * 1024 * 1024
 
+    def __repr__(self) -> str:
+        return f"BusSettings({', '.join(map(without_account, self.urls))})"
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return [("url", ", ".join(map(without_account, self.urls)))]
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether a connection that is not encrypted will not do."""
+        tls = self.tls_ca_file is not None or self.tls_cert_file is not None
+        return tls or any(url.startswith("tls://") for url in self.urls)
+
     @property
     def urls(self) -> list[str]:
         """List the server addresses."""
         return [part.strip() for part in self.url.split(",") if part.strip()]
+
+
+def without_account(url: str) -> str:
+    """Leave out of a URL what may be a password."""
+    scheme, separator, rest = url.rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2]

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 from nats.errors import ProtocolError
 
 from pubsubflow.errors import BusUnavailable
@@ -117,11 +118,18 @@ class Inflow:
             raise ProtocolError
 
 
+class Unencrypted(NatsError):  # noqa: N818 - what the server is
+    """The server offers no TLS although we must have it."""
+
+
 class Wire(Client):
     """A nats-py client that is written to and read from without awaiting.
 
     Args:
         buffer_bytes: How much may wait for the socket before :meth:`send` refuses.
+
+    Attributes:
+        must_encrypt: Say nothing, and above all not who we are, to a server without TLS.
     """
 
     def __init__(self, *, buffer_bytes: int) -> None:
@@ -131,6 +139,11 @@ class Wire(Client):
         self._kick: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._kick.set_result(None)
         self.sinks: dict[bytes, Sink] = {}
+        self.must_encrypt = False
+
+    def introduce(self, public_key: str) -> None:
+        """Name the NKEY with which nonces are signed."""
+        self._public_nkey = public_key
 
     def send(self, frame: bytes) -> None:
         """Queue one frame; all frames of this turn of the loop leave in one write.
@@ -193,6 +206,10 @@ class Wire(Client):
             log.warning("bus.unsent", bytes=self._pending_data_size)
             self._pending = []
             self._pending_data_size = 0
+        if self._transport is not None and not self.is_connected:
+            # nats-py would wait for ever for the end of one whose TLS handshake failed.
+            self._transport.close()  # type: ignore[no-untyped-call]
+            self._transport = None
         await self.close()
         self.sinks.clear()
 
@@ -215,6 +232,12 @@ class Wire(Client):
         nats-py would stay closed for ever.
         """
         log.error("bus.server_error", error=text)
+
+    def _connect_command(self) -> bytes:
+        # nats-py speaks TLS when the server asks for it; somebody in between would not.
+        if self.must_encrypt and not self._server_info.get("tls_required"):
+            raise Unencrypted("nats: the server offers no TLS")
+        return super()._connect_command()
 
     async def _send_ping(self, future: "asyncio.Future[Any] | None" = None) -> None:
         # nats-py's PING overtakes what is pending; written out first, flush() is a barrier.

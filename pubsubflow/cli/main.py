@@ -77,6 +77,16 @@ _COMMANDS = {
         "Webhooks, through which other systems tell of news.",
         {"list": ("hooks:list_hooks", "List webhooks, and what came through each.")},
     ),
+    "connections": (
+        "Named targets, with secrets that are kept encrypted.",
+        {
+            "list": ("connections:list_connections", "List connections."),
+            "show": ("connections:show_connection", "Show a connection, without its secrets."),
+            "set": ("connections:set_connection", "Make a connection, or change one."),
+            "delete": ("connections:delete_connection", "Forget a connection."),
+            "rotate": ("connections:rotate_keys", "Encrypt all secrets with a new key."),
+        },
+    ),
     "dead-letters": (
         "What could not be done and waits for a person.",
         {

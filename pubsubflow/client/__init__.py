@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pubsubflow.client.connections import ConnectionCalls
 from pubsubflow.client.dags import DagCalls
 from pubsubflow.client.datasets import DatasetCalls
 from pubsubflow.client.refusals import Failed, Refused
@@ -27,7 +28,7 @@ from pubsubflow.errors import ConfigError
 __all__ = ["Client", "Failed", "Refused"]
 
 
-class Client(DagCalls, RunCalls, DatasetCalls, ServerCalls):
+class Client(DagCalls, RunCalls, DatasetCalls, ConnectionCalls, ServerCalls):
     """Connections to one server; an asynchronous context manager.
 
     Args:

@@ -155,6 +155,10 @@ class Transport:
         response = await self._ask(request, again=again)
         return await self._value(response, kind)
 
+    async def delete(self, path: str, *, headers: Mapping[str, str] | None = None) -> None:
+        """Delete something."""
+        await self._body(await self._ask(_Request("DELETE", path, headers=headers)))
+
     async def _ask(
         self, request: _Request, *, accept: int = 200, again: bool = False
     ) -> aiohttp.ClientResponse:

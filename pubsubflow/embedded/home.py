@@ -7,6 +7,7 @@
     servers.lock    locked by the servers too, so until the last of them is gone
     owner           who holds it, as JSON; believed only while the lock is held
     secrets         password and token of the servers
+    keys            what connections are encrypted with; see store/keys.py
     nats.port       the port NATS had, and gets again if it can
     log/  nats/  postgres/data/
 """

@@ -1,4 +1,7 @@
-"""Answers what workers ask: code, large results, many events. Workers hold no connection."""
+"""Answers what workers ask: code, large results, many events, connections' secrets.
+
+Workers hold no connection to Postgres, and no key.
+"""
 
 from contextlib import suppress
 
@@ -9,12 +12,14 @@ from anyio.abc import TaskStatus
 from msgspec import Raw
 
 from pubsubflow.bus import Message
-from pubsubflow.errors import LeaseLost, Unavailable
+from pubsubflow.errors import ConfigError, LeaseLost, NotFound, Unavailable
 from pubsubflow.manager.vigil import Vigil
 from pubsubflow.model.messages import encode
 from pubsubflow.model.questions import (
     LOST,
+    REFUSED,
     Ask,
+    AskConnection,
     AskEvents,
     AskLease,
     AskResult,
@@ -26,6 +31,7 @@ from pubsubflow.model.questions import (
     decode_ask,
 )
 from pubsubflow.store.asked import Asked
+from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import Database
 
 log = structlog.get_logger()
@@ -44,11 +50,20 @@ class Answers:
     Args:
         database: Postgres.
         vigil: Since when workers are heard.
+        connections: Knows connections; tasks get none if left out.
         tasks: How many.
     """
 
-    def __init__(self, database: Database, vigil: Vigil, *, tasks: int = 3) -> None:
+    def __init__(
+        self,
+        database: Database,
+        vigil: Vigil,
+        *,
+        connections: Connections | None = None,
+        tasks: int = 3,
+    ) -> None:
         self._asked = Asked(database)
+        self._connections = connections
         self._vigil = vigil
         self._tasks = tasks
         self._send, self._receive = anyio.create_memory_object_stream[Message](100_000)
@@ -95,16 +110,28 @@ class Answers:
         if isinstance(ask, AskSteps):
             steps = await self._asked.steps(ask.run, ask.node, ask.map_index)
             return _cut(encode(steps), ask.offset, "")
-        if isinstance(ask, RecordStep):
-            return await self._record(ask)
+        if isinstance(ask, RecordStep | AskConnection):
+            return await self._for_holder(ask)
         return _cut(await self._result(ask), ask.offset, "that task has no result")
 
-    async def _record(self, ask: RecordStep) -> Piece:
+    async def _for_holder(self, ask: RecordStep | AskConnection) -> Piece:
+        """Answer a task that runs, and nobody else; with nothing while its row is to come."""
         try:
+            if isinstance(ask, AskConnection):
+                has_lease = await self._asked.has_lease(ask)
+                return await self._connection(ask.name) if has_lease else Piece(b"", 0)
             step = await self._asked.record(ask)
         except LeaseLost as error:
             return Piece(b"", 0, f"{LOST}{error}")
         return Piece(b"", 0) if step is None else Piece(encode(step), 1)
+
+    async def _connection(self, name: str) -> Piece:
+        if self._connections is None:
+            return Piece(b"", 0, f"{REFUSED}the manager knows no connections")
+        try:
+            return Piece(encode(await self._connections.read(name)), 1)
+        except (NotFound, ConfigError) as error:
+            return Piece(b"", 0, f"{REFUSED}{error}")
 
     async def _lease(self, ask: AskLease) -> Lease:
         holder = await self._asked.lease(ask)

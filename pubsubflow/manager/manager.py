@@ -30,6 +30,7 @@ from pubsubflow.model.messages import (
     decode_heartbeat,
     encode,
 )
+from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import (
     TRANSIENT,
     Connection,
@@ -59,6 +60,7 @@ class Manager:
         settings: See there.
         listens: Whether it takes messages from the bus; without, it only carries out calls.
         fold: What decides; a new one unless given.
+        connections: Where tasks' connections are; there are none if left out.
     """
 
     def __init__(
@@ -69,9 +71,11 @@ class Manager:
         settings: ManagerSettings | None = None,
         listens: bool = True,
         fold: Fold | None = None,
+        connections: Connections | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
+        self._connections = connections
         self._settings = settings or ManagerSettings()
         self._listens = listens
         self._fold = fold or Fold()
@@ -128,7 +132,7 @@ class Manager:
         _give_up(self._waiting)
 
     async def _listen(self, group: anyio.abc.TaskGroup, stopping: anyio.Event) -> None:
-        answers = Answers(self._database, self._vigil)
+        answers = Answers(self._database, self._vigil, connections=self._connections)
         await group.start(answers.run, stopping)
         await group.start(self._hear, Subjects.ASK, answers.asked, stopping)
         await group.start(self._hear, Subjects.HEARTBEAT, self._heard, stopping)

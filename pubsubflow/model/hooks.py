@@ -12,7 +12,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from pubsubflow.errors import DefinitionError
+from pubsubflow.errors import DefinitionError, InvalidInput
+from pubsubflow.model.connections import read_reference
 
 FIVE_MINUTES = timedelta(minutes=5)
 ALGORITHMS = ("sha256", "sha384", "sha512", "sha1")
@@ -27,17 +28,25 @@ class Secret(Struct, frozen=True):
     """Stands for a secret that is looked up where requests arrive; only its name is stored.
 
     Args:
-        name: `STRIPE` is the environment variable `PUBSUBFLOW_SECRET_STRIPE`, or `STRIPE`.
+        name: `STRIPE` is the environment variable `PUBSUBFLOW_SECRET_STRIPE`, or `STRIPE`, or the
+            only secret of the connection `STRIPE`; `connection:stripe` and `connection:stripe.key`
+            are a connection's.
 
     Raises:
-        DefinitionError: It cannot be the name of a variable.
+        DefinitionError: It cannot be a name.
     """
 
     name: str
 
     def __post_init__(self) -> None:
         """Check the name."""
-        if not (isinstance(self.name, str) and _SECRET_NAME.match(self.name)):
+        if not isinstance(self.name, str):
+            raise DefinitionError(f"Secret({self.name!r}): a name is a text")
+        try:
+            refers = read_reference(self.name) is not None
+        except InvalidInput as error:
+            raise DefinitionError(f"Secret: {error}") from error
+        if not refers and not _SECRET_NAME.match(self.name):
             raise DefinitionError(f"Secret({self.name!r}): a name holds letters, digits and _ only")
 
 

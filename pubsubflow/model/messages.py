@@ -360,6 +360,7 @@ class Subjects:
     HEARTBEAT = "psf.hb.worker"
     CANCEL = "psf.ctl.cancel"
     DAGS_CHANGED = "psf.ctl.dags"
+    CONNECTIONS_CHANGED = "psf.ctl.connections"
     TIMERS_CHANGED = "psf.ctl.timers"
     TRIGGERS = "psf.ctl.triggers"
     NEWS = "psf.ctl.news"

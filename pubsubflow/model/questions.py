@@ -5,10 +5,14 @@ from enum import StrEnum
 import msgspec
 from msgspec import Struct
 
+from pubsubflow.model.connections import Connection
 from pubsubflow.model.messages import NOT_MAPPED, Step
 
 LOST = "lease lost: "
 """How the answer to RecordStep begins when the task is not the asker's any more."""
+
+REFUSED = "refused: "
+"""How an answer begins that is the same however often one asks."""
 
 
 class AskSource(Struct, frozen=True, array_like=True, tag="source"):
@@ -88,7 +92,22 @@ class RecordStep(Struct, frozen=True, array_like=True, tag="step"):
     step: Step
 
 
-Ask = AskSource | AskResult | AskEvents | AskLease | AskSteps | RecordStep
+class AskConnection(Struct, frozen=True, array_like=True, tag="connection"):
+    """Ask for a connection with its secrets, on behalf of a task that runs under this fence.
+
+    The answer is an encoded Connection; it is empty (`total` 0) when the row of a chained task does
+    not exist yet: ask again.
+    """
+
+    run: int
+    node: int
+    map_index: int
+    attempt: int
+    delivery: int
+    name: str
+
+
+Ask = AskSource | AskResult | AskEvents | AskLease | AskSteps | RecordStep | AskConnection
 
 
 class Piece(Struct, frozen=True, array_like=True):
@@ -105,6 +124,13 @@ class Piece(Struct, frozen=True, array_like=True):
     error: str | None = None
 
 
+def asks_connection(question: bytes) -> bool:
+    """Return whether an encoded Ask is an AskConnection."""
+    return question[1:].startswith(_CONNECTION)
+
+
+_CONNECTION = msgspec.msgpack.encode("connection")
 decode_ask = msgspec.msgpack.Decoder(Ask).decode
 decode_lease = msgspec.msgpack.Decoder(Lease).decode
 decode_piece = msgspec.msgpack.Decoder(Piece).decode
+decode_connection = msgspec.msgpack.Decoder(Connection).decode

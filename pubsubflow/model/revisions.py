@@ -41,3 +41,8 @@ def dag_revision(version: int, changes: int) -> str:
 def letter_revision(resent_at: datetime | None) -> str:
     """Return the revision of a dead letter: it changes once, when it is sent again."""
     return "kept" if resent_at is None else "resent"
+
+
+def connection_revision(version: int | None) -> str:
+    """Return the revision of a connection; `absent` for one that is not there."""
+    return "absent" if version is None else str(version)

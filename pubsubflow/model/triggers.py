@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from pubsubflow.model.connections import Connection
+
 
 class TriggerEvent(Struct, frozen=True):
     """Something a trigger saw.
@@ -49,6 +51,13 @@ class TriggerContext(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Return after so many seconds; kept in the same heap."""
+
+    async def connection(self, name: str) -> Connection:
+        """Return a connection with its secrets, as it is now.
+
+        Raises:
+            TriggerError: There is none by that name, or its secrets cannot be decrypted.
+        """
 
     def log(self, event: str, **fields: Any) -> None:
         """Write a line to the daemon's log, with the trigger's name and number."""

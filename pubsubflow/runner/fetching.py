@@ -7,9 +7,20 @@ from typing import TypeVar
 import anyio
 import msgspec
 
-from pubsubflow.errors import LeaseLost, Unavailable
+from pubsubflow.errors import ConfigError, LeaseLost, Unavailable
+from pubsubflow.model.connections import Connection
 from pubsubflow.model.messages import EventInfo, PublishedEvent, Step, decode_step
-from pubsubflow.model.questions import LOST, AskEvents, AskResult, AskSteps, Piece, RecordStep
+from pubsubflow.model.questions import (
+    LOST,
+    REFUSED,
+    AskConnection,
+    AskEvents,
+    AskResult,
+    AskSteps,
+    Piece,
+    RecordStep,
+    decode_connection,
+)
 from pubsubflow.runner.protocol import Question
 
 _PAUSE_SECONDS = 0.02
@@ -58,6 +69,30 @@ def publication(event: PublishedEvent) -> Questions[None]:
     piece = yield event
     if piece.error is not None:
         raise Unavailable(f"the event was not published: {piece.error}")
+
+
+def connection_asked(question: AskConnection) -> Questions[Connection]:
+    """Yield the question until there is an answer, and return the connection.
+
+    Raises:
+        LeaseLost: The task is somebody else's by now.
+        ConfigError: There is no such connection, or its secrets cannot be decrypted.
+        Unavailable: No manager answers.
+    """
+    give_up_at = time.monotonic() + _ROW_SECONDS
+    while True:
+        piece = yield question
+        if piece.error is not None and piece.error.startswith(LOST):
+            raise LeaseLost(piece.error.removeprefix(LOST))
+        if piece.error is not None and piece.error.startswith(REFUSED):
+            raise ConfigError(piece.error.removeprefix(REFUSED))
+        if _good(piece).total:
+            return decode_connection(piece.data)
+        if time.monotonic() > give_up_at:
+            raise Unavailable(
+                f"connection {question.name!r} was not read: no manager knows of the task yet"
+            )
+        time.sleep(_PAUSE_SECONDS)
 
 
 async def recorded(ask: Callable[[Question], Awaitable[Piece]], question: RecordStep) -> Step:

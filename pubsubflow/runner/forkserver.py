@@ -28,6 +28,12 @@ log = structlog.get_logger(__name__)
 PRELOAD = ("pubsubflow", "pubsubflow.runner.main")
 _STOP_SECONDS = 5.0
 _FAILED_STARTS = 3
+_DAEMONS = ("PUBSUBFLOW__NATS__", "PUBSUBFLOW__POSTGRES__")
+
+
+def _environment() -> dict[str, str]:
+    """Return the daemon's environment without the settings that hold its passwords."""
+    return {name: text for name, text in os.environ.items() if not name.startswith(_DAEMONS)}
 
 
 class _Zygote:
@@ -54,7 +60,7 @@ class _Zygote:
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": search},
+                env=_environment() | {"PYTHONPATH": search},
             )
         path = [place or str(Path.cwd()) for place in sys.path]
         setup = Setup(os.getpid(), path, python_path, list(preload))

@@ -12,6 +12,7 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
+from pubsubflow.model.connections import Connection
 from pubsubflow.model.messages import (
     EventInfo,
     Outcome,
@@ -26,12 +27,14 @@ from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.fetching import (
     Answer,
     Questions,
+    connection_asked,
     event_pieces,
     publication,
     recorded,
     result_pieces,
 )
 from pubsubflow.runner.link import Link
+from pubsubflow.runner.masking import Mask
 from pubsubflow.runner.output import CURRENT_OUTPUT, TaskOutput, install_streams
 from pubsubflow.runner.protocol import (
     ANSWER,
@@ -81,6 +84,7 @@ class LoopRunner:
     def __init__(self, sock: socket.socket, settings: RunnerSettings) -> None:
         self._sock = sock
         self._settings = settings
+        self._mask = Mask()
         self._catalog = Catalog()
         self._jobs: dict[int, _Job] = {}
         self._unsaid: dict[TaskOutput, int] = {}
@@ -106,7 +110,8 @@ class LoopRunner:
         if kind == TASK:
             _, number = NUMBERED.unpack_from(frame)
             message = decode_task(frame[NUMBERED.size :])
-            self._group.start_soon(self._serve, Work(number, message, self._settings))
+            work = Work(number, message, self._settings, self._mask)
+            self._group.start_soon(self._serve, work)
         elif kind == SOURCE:
             self._catalog.add(frame[1:])
         elif kind == ANSWER:
@@ -303,6 +308,13 @@ class _Host:
         """Ask for the events that the run consumed."""
         return self._runner.gather_blocking(event_pieces(self._work.message.run))
 
+    def fetch_connection(self, name: str) -> Connection:
+        """Ask for a connection, and let nothing of its secrets out."""
+        question = self._work.connection(name)
+        found = self._runner.gather_blocking(connection_asked(question))
+        self._work.mask.add(found)
+        return found
+
     def publish(self, event: PublishedEvent) -> None:
         """Hand an event over and wait until it is stored; on the loop's thread all wait."""
         self._runner.gather_blocking(publication(event))
@@ -321,4 +333,4 @@ class _Host:
 
     def describe(self, error: Exception) -> TaskError:
         """Say why a step failed."""
-        return outcome_of(error)[1]
+        return self._work.mask.error(outcome_of(error)[1])

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any, TextIO, cast
 
+from pubsubflow.model.connections import Connection
 from pubsubflow.model.messages import EventInfo, PublishedEvent, Step, TaskError, decode_task
 from pubsubflow.runner.catalog import Catalog, KnownDag
 from pubsubflow.runner.channel import Channel
@@ -16,11 +17,13 @@ from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.fetching import (
     Answer,
     Questions,
+    connection_asked,
     event_pieces,
     publication,
     result_pieces,
 )
 from pubsubflow.runner.lines import NODE_MARK, RECORD_MARK, log_record
+from pubsubflow.runner.masking import Mask
 from pubsubflow.runner.protocol import (
     DRAIN,
     NUMBERED,
@@ -53,6 +56,7 @@ class SyncRunner:
     def __init__(self, sock: socket.socket, settings: RunnerSettings) -> None:
         self._channel = Channel(sock)
         self._settings = settings
+        self._mask = Mask()
         self._catalog = Catalog()
         self._draining = False
         self._streams = (sys.stdout, sys.stderr)
@@ -72,7 +76,7 @@ class SyncRunner:
         if kind == TASK:
             _, number = NUMBERED.unpack_from(frame)
             message = decode_task(frame[NUMBERED.size :])
-            self._run_task(Work(number, message, self._settings))
+            self._run_task(Work(number, message, self._settings, self._mask))
         elif kind == SOURCE:
             self._catalog.add(frame[1:])
         elif kind == DRAIN:
@@ -146,6 +150,12 @@ class _Host:
         """Ask for the events that the run consumed."""
         return self.gather(event_pieces(self._work.message.run))
 
+    def fetch_connection(self, name: str) -> Connection:
+        """Ask for a connection, and let nothing of its secrets out."""
+        found = self.gather(connection_asked(self._work.connection(name)))
+        self._work.mask.add(found)
+        return found
+
     def publish(self, event: PublishedEvent) -> None:
         """Hand an event over and wait until it is stored."""
         self.gather(publication(event))
@@ -164,7 +174,7 @@ class _Host:
 
     def describe(self, error: Exception) -> TaskError:
         """Say why a step failed."""
-        return outcome_of(error)[1]
+        return self._work.mask.error(outcome_of(error)[1])
 
     def gather(self, questions: Questions[Answer]) -> Answer:
         """Ask one question after the other until there is an answer."""

@@ -25,10 +25,11 @@ from pubsubflow.model.messages import (
     decode_steps,
     encode,
 )
-from pubsubflow.model.questions import AskResult, AskSteps, RecordStep
+from pubsubflow.model.questions import AskConnection, AskResult, AskSteps, RecordStep
 from pubsubflow.model.waits import encode_waiting
 from pubsubflow.runner.catalog import KnownDag
 from pubsubflow.runner.failures import outcome_of
+from pubsubflow.runner.masking import Mask
 from pubsubflow.runner.protocol import RESULT, RESULT_HEAD, RunnerSettings
 
 RECORD = "~record"
@@ -54,19 +55,23 @@ class Work:
         number: The worker's ticket.
         message: The task message.
         settings: The runner's.
+        mask: Hides what the runner's tasks must not tell.
 
     Attributes:
         node: The node that runs now; `after` is the one before.
         halted: Go on with no chain.
     """
 
-    def __init__(self, number: int, message: TaskMessage, settings: RunnerSettings) -> None:
+    def __init__(
+        self, number: int, message: TaskMessage, settings: RunnerSettings, mask: Mask
+    ) -> None:
         self.number = number
         self.message = message
         self.node = message.node
         self.after = NO_NODE
         self.halted = False
         self._settings = settings
+        self.mask = mask
         self._position = 0
         self._value = b""
         self._info: RunInfo | None = None
@@ -144,6 +149,10 @@ class Work:
             steps=steps,
         )
 
+    def connection(self, name: str) -> AskConnection:
+        """Return what asks for a connection on behalf of the node that runs now."""
+        return AskConnection(*self._fence(), name)
+
     def step(self, step: Step) -> RecordStep:
         """Return what asks for a step of the node that runs now to be recorded.
 
@@ -195,7 +204,8 @@ class Work:
         """Return the result frame of an attempt that raised, or waits."""
         if isinstance(error, TaskDeferred):
             return self.end(Outcome.DEFERRED, None, waiting=encode_waiting(error.waiting))
-        return self.end(*outcome_of(error))
+        outcome, told = outcome_of(error)
+        return self.end(outcome, self.mask.error(told))
 
     def end(self, outcome: Outcome, error: TaskError | None, **facts: Any) -> bytes:
         """Return the frame of a result that ends the chain."""

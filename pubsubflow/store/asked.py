@@ -7,7 +7,7 @@ import msgspec
 
 from pubsubflow.errors import LeaseLost
 from pubsubflow.model.messages import EventInfo, Step
-from pubsubflow.model.questions import AskLease, RecordStep
+from pubsubflow.model.questions import AskConnection, AskLease, RecordStep
 from pubsubflow.model.structure import DagSpec
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.queries import SQL
@@ -80,22 +80,39 @@ class Asked:
         await self._database.in_transaction(record)
         return recorded[0]
 
+    async def has_lease(self, ask: AskConnection) -> bool:
+        """Return whether a task is the asker's; False while its row is still to come.
+
+        Raises:
+            LeaseLost: The fence is void: somebody else runs the task, or nobody.
+        """
+        async with self._database.transaction() as connection:
+            return await _is_live(ask, connection)
+
     @staticmethod
     async def _record(ask: RecordStep, connection: Connection) -> Step | None:
-        place = (ask.run, ask.node, ask.map_index)
-        if await connection.fetchval(SQL["hold_run"], ask.run) is None:
-            raise LeaseLost("the run has ended")
-        fence = await connection.fetchrow(SQL["read_fence"], *place)
-        if fence is None and not await connection.fetchval(SQL["is_task_done"], *place):
+        if not await _is_live(ask, connection):
             return None
-        if fence is None or tuple(fence) != (ask.attempt, ask.delivery):
-            raise LeaseLost("the task was handed out anew, or has ended")
+        place = (ask.run, ask.node, ask.map_index)
         step = ask.step
         row = await connection.fetchrow(
             SQL["record_step"], *place, step.key, step.label, step.kind, step.value,
             error_column(step.error),
         )  # fmt: skip
         return None if row is None else step_of(row)
+
+
+async def _is_live(ask: RecordStep | AskConnection, connection: Connection) -> bool:
+    """Hold the run of a task, and return whether it is the asker's; see `Asked.has_lease`."""
+    place = (ask.run, ask.node, ask.map_index)
+    if await connection.fetchval(SQL["hold_run"], ask.run) is None:
+        raise LeaseLost("the run has ended")
+    fence = await connection.fetchrow(SQL["read_fence"], *place)
+    if fence is None and not await connection.fetchval(SQL["is_task_done"], *place):
+        return False
+    if fence is None or tuple(fence) != (ask.attempt, ask.delivery):
+        raise LeaseLost("the task was handed out anew, or has ended")
+    return True
 
 
 def _event(row: asyncpg.Record) -> EventInfo:

@@ -1,8 +1,10 @@
 """The connection to Postgres: pool, transactions, and the translation of its errors."""
 
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Self, TypeAlias
 
 import anyio
@@ -44,30 +46,54 @@ class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Where Postgres is and how many connections a daemon may hold.
 
     Attributes:
-        url: `postgres://user:password@host:port/database`; empty for the daemon's own server.
+        url: `postgres://user@host:port/database`, also with a password and libpq's parameters such
+            as `sslmode=verify-full`; empty for the daemon's own server.
+        password: The user's, in place of one in `url`.
+        password_file: A file with it, read for every connection.
+        tls_ca_file: The authority that signed the server's certificate, which must be there, valid,
+            and of the host's name.
+        tls_cert_file: Our own certificate, if the server asks for one.
+        tls_key_file: The key of `tls_cert_file`.
         pool_max_size: Connections at most.
         connect_seconds: How long a first connection may take, retries included.
     """
 
     url: str = ""
+    password: str | None = None
+    password_file: str | None = None
+    tls_ca_file: str | None = None
+    tls_cert_file: str | None = None
+    tls_key_file: str | None = None
     pool_max_size: int = 12
     connect_seconds: float = 10.0
 
+    def __repr__(self) -> str:
+        return "PostgresSettings(…)"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return []
+
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(refused: type[ConfigError | StoreUnavailable] = ConfigError) -> Iterator[None]:
     """Turn the driver's errors into ours: StoreUnavailable when trying again may help.
+
+    Args:
+        refused: What it is when the server refuses the account or does not have the database.
 
     Raises:
         StoreUnavailable: The server is away, starting, read-only, or out of connections or space.
-        ConfigError: It refuses the account or does not have the database.
+        ConfigError: It refuses us, or is not the one that we trust.
     """
     try:
         yield
-    except _REFUSED as error:
-        raise ConfigError(
-            f"Postgres refuses the connection: {error}; check postgres.url"
+    except ssl.SSLCertVerificationError as error:
+        raise refused(
+            f"Postgres shows a certificate that is not trusted ({error.verify_message}): check "
+            "postgres.tls_ca_file, or sslrootcert in postgres.url, and the host's name"
         ) from error
+    except _REFUSED as error:
+        raise refused(f"Postgres refuses the connection: {error}; check postgres.url") from error
     except _AWAY as error:
         if isinstance(error, ValueError):  # asyncpg's InterfaceError for a URL that is none
             raise
@@ -123,8 +149,13 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Borrow a connection; it goes back whole even when the caller is cancelled."""
-        with translated():
+        """Borrow a connection; it goes back whole even when the caller is cancelled.
+
+        Raises:
+            StoreUnavailable: Postgres is away, or refuses us by now: while a password is changed
+                here and there, that passes.
+        """
+        with translated(refused=StoreUnavailable):
             connection = await self._pool.acquire()
         try:
             with translated():
@@ -183,13 +214,49 @@ async def _connect(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]"
             await anyio.sleep(delay)
             delay = min(delay * 2, 0.5)
         except ValueError as error:
-            raise ConfigError(f"postgres.url cannot be read: {error}") from error
+            # Only the driver's own texts are known not to quote a part of the password.
+            reason = f" ({error})" if isinstance(error, asyncpg.InterfaceError) else ""
+            raise ConfigError(
+                f"postgres.url cannot be read{reason}: write postgres://user@host:5432/database, "
+                "and special characters as %40"
+            ) from error
+
+
+def _password(settings: PostgresSettings) -> str | Callable[[], str] | None:
+    """Return the password, or what reads it anew for each connection."""
+    if settings.password_file is None:
+        return settings.password
+    path = Path(settings.password_file).expanduser()
+
+    def read() -> str:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+
+    try:
+        read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or "it is no text"
+        raise ConfigError(f"postgres.password_file {path} cannot be read: {reason}") from error
+    return read
+
+
+def _tls(settings: PostgresSettings) -> ssl.SSLContext | None:
+    if settings.tls_ca_file is None and settings.tls_cert_file is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca_file)
+        if settings.tls_cert_file is not None:
+            context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    except OSError as error:
+        raise ConfigError(f"a TLS file for Postgres cannot be used: {error}") from error
+    return context
 
 
 async def _open_pool(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]":
     """Open a pool that works; with a minimum of connections it would complain of each refusal."""
     pool = await asyncpg.create_pool(
         settings.url,
+        password=_password(settings),
+        ssl=_tls(settings),
         min_size=0,
         max_size=settings.pool_max_size,
         init=_prepare,

@@ -12,6 +12,8 @@ from msgspec import Struct
 from pubsubflow.authoring.context import Host
 from pubsubflow.authoring.execute import Call, Finished, bind, finish
 from pubsubflow.authoring.journal import TaskDeferred
+from pubsubflow.errors import ConfigError, NotFound
+from pubsubflow.model.connections import Connection
 from pubsubflow.model.messages import (
     NOT_MAPPED,
     EventInfo,
@@ -171,6 +173,15 @@ class _Host(Host):
 
     def fetch_events(self) -> Sequence[EventInfo]:
         return self._events
+
+    def fetch_connection(self, name: str) -> Connection:
+        found = self._given.connections.get(name)
+        if found is None:
+            raise ConfigError(
+                f"{NotFound('connection', name)}: give one, "
+                f"test(connections={{{name!r}: 'postgres://…'}})"
+            )
+        return found
 
     def publish(self, event: PublishedEvent) -> None:
         self._turn.publish(event)

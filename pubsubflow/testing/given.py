@@ -13,6 +13,7 @@ from pubsubflow.authoring.datasets import Dataset
 from pubsubflow.authoring.places import nearest
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.conditions import inputs
+from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
 from pubsubflow.model.expressions import evaluate
 from pubsubflow.model.ids import new_id
@@ -20,6 +21,7 @@ from pubsubflow.model.messages import EventInfo, RunInfo, encode
 from pubsubflow.model.params import validate_params
 from pubsubflow.model.partitions import map_key
 from pubsubflow.model.structure import DagSpec, Plan
+from pubsubflow.testing.connections import read_connections
 from pubsubflow.testing.events import event
 from pubsubflow.testing.selection import chosen_nodes, cut_down, find_node
 from pubsubflow.testing.values import Values
@@ -40,6 +42,7 @@ class Given(Struct, frozen=True):
         run_id: The run.
         values: Its results.
         now: When it starts.
+        connections: What its tasks may ask for.
     """
 
     dag: DAG
@@ -52,6 +55,7 @@ class Given(Struct, frozen=True):
     now: datetime
     consumed: tuple[EventInfo, ...] = ()
     coming: tuple[EventInfo, ...] = ()
+    connections: dict[str, Connection] = {}
 
 
 def prepare(
@@ -61,6 +65,7 @@ def prepare(
     select: str | Iterable[str] | None,
     *,
     results: Mapping[str, Any] | None,
+    connections: Mapping[str, Any] | None,
     logical_time: datetime | None,
     now: datetime,
 ) -> Given:
@@ -90,6 +95,7 @@ def prepare(
         now,
         consumed,
         coming,
+        read_connections(connections or {}),
     )
 
 

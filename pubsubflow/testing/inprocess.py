@@ -67,6 +67,7 @@ def _prepare(dag: DAG, params: Any, events: Any, select: Any, more: InProcessKey
         events,
         select,
         results=more.get("results"),
+        connections=more.get("connections"),
         logical_time=more.get("logical_time"),
         now=more.get("now") or datetime.now(UTC),
     )

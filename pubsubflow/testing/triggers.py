@@ -1,17 +1,19 @@
 """Runs triggers in tests."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import anyio
 
-from pubsubflow.errors import TriggerError
+from pubsubflow.errors import NotFound, TriggerError
+from pubsubflow.model.connections import Connection
 from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 from pubsubflow.plugins import decode_trigger, encode_trigger, trigger_name
 from pubsubflow.testing.clock import JumpingClock, VirtualClock
+from pubsubflow.testing.connections import read_connections
 
 PATIENCE_SECONDS = 20.0
 """After so many seconds of real time a test that waits for a trigger fails."""
@@ -25,15 +27,23 @@ class TrialContext:
     Args:
         clock: A JumpingClock when left out, so nothing ever waits for time.
         position: Where a watched dataset's trigger goes on from.
+        connections: Name → connection, as `DAG.test` takes them.
 
     Attributes:
         logged: What the trigger logged: (event, fields).
         seen: How often each event was logged; under `sleep`, how often it slept.
     """
 
-    def __init__(self, clock: VirtualClock | None = None, *, position: Any = None) -> None:
+    def __init__(
+        self,
+        clock: VirtualClock | None = None,
+        *,
+        position: Any = None,
+        connections: Mapping[str, Any] | None = None,
+    ) -> None:
         self.clock = clock or JumpingClock()
         self.position = position
+        self.connections = read_connections(connections or {})
         self.started_at: datetime = self.clock.now()
         self.logged: list[tuple[str, dict[str, Any]]] = []
         self.seen: Counter[str] = Counter()
@@ -51,6 +61,12 @@ class TrialContext:
     async def sleep(self, seconds: float) -> None:
         """Return when so many seconds have passed on the clock."""
         await self.sleep_until(self.clock.now() + timedelta(seconds=seconds))
+
+    async def connection(self, name: str) -> Connection:
+        """Return one of `connections`."""
+        if name not in self.connections:
+            raise TriggerError(str(NotFound("connection", name)))
+        return self.connections[name]
 
     def log(self, event: str, **fields: Any) -> None:
         """Keep a line in `logged`."""

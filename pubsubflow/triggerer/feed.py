@@ -12,6 +12,7 @@ import anyio
 import msgspec
 
 from pubsubflow.errors import TriggerError
+from pubsubflow.model.connections import Connection
 from pubsubflow.model.messages import TaskError
 from pubsubflow.model.triggers import Trigger, TriggerEvent
 from pubsubflow.runner.failures import outcome_of
@@ -35,6 +36,9 @@ class Place(Protocol):
 
     def tell(self, report: Report) -> None:
         """Send something to the daemon."""
+
+    def connection(self, name: str) -> Coroutine[Any, Any, Connection]:
+        """Ask the daemon for a connection."""
 
     def closed(self, feed: "Feed") -> None:
         """Take no one in any more: the feed ends."""
@@ -251,6 +255,10 @@ class FeedContext:
         """Return after so many seconds."""
         place = self._feed.place
         return place.alarms.sleep_until(place.now() + seconds)
+
+    def connection(self, name: str) -> Coroutine[Any, Any, Connection]:
+        """Return a connection with its secrets."""
+        return self._feed.place.connection(name)
 
     def log(self, event: str, **fields: Any) -> None:
         """Write a line to the daemon's log."""

@@ -22,6 +22,7 @@ from pubsubflow.triggerer.protocol import (
     CleanUp,
     Durable,
     Finish,
+    Given,
     HostSettings,
     Job,
     Ping,
@@ -120,6 +121,9 @@ class Host:
             case CleanUp(job):
                 lane = self._lane_of.get(job.number) or self._lane_for(job)
                 lane.post(lane.on_clean_up, job)
+            case Given(lane=index) as given:
+                for lane in self._lanes[index : index + 1]:
+                    lane.post(lane.on_given, given)
             case Ping():
                 self._link.post(encode(Pong()))
             case Finish():

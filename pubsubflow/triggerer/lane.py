@@ -8,25 +8,31 @@ import threading
 import traceback
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
+from itertools import count
 from types import FrameType
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+import msgspec
 
 from pubsubflow.errors import TriggerError
+from pubsubflow.model.connections import Connection
 from pubsubflow.plugins import decode_trigger, trigger_type
+from pubsubflow.runner.masking import Mask
 from pubsubflow.triggerer.alarms import Alarms
 from pubsubflow.triggerer.feed import CURRENT, Feed, FeedContext, error_of
 from pubsubflow.triggerer.protocol import (
     CleanedUp,
     Failed,
+    Given,
     HostSettings,
     Job,
     Report,
     Said,
     ShareKey,
+    Wanted,
 )
 from pubsubflow.triggerer.recorder import Recorder
 
@@ -69,7 +75,10 @@ class Lane:
         self.acknowledge_seconds = settings.acknowledge_seconds
         self.cleanup_seconds = settings.cleanup_seconds
         self.watched = False
-        self.tell = tell
+        self._tell = tell
+        self._mask = Mask()
+        self._asked: dict[tuple[int, str], asyncio.Future[Given]] = {}
+        self._questions = count()
         self.now = now
         self._running = recorder.running
         self._moved = moved
@@ -150,10 +159,44 @@ class Lane:
         else:
             self._moved([])
 
+    def on_given(self, given: Given) -> None:
+        """Hand the daemon's answer to who asked for a connection."""
+        asked = self._asked.get((given.question, given.name))
+        if asked is not None and not asked.done():
+            asked.set_result(given)
+
     def on_finish(self) -> None:
         """Close everything and end."""
         self.on_stop((*self._feeds, *self._coming))
         self._finished.set()
+
+    def tell(self, report: Report) -> None:
+        """Send a report, without secrets where people read it."""
+        match report:
+            case Failed(_, error):
+                report = msgspec.structs.replace(report, error=self._mask.error(error))
+            case Said(fields=fields):
+                report = msgspec.structs.replace(report, fields=self._mask.value(fields))
+        self._tell(report)
+
+    async def connection(self, name: str) -> Connection:
+        """Ask the daemon for a connection; nothing shows its secrets from then on.
+
+        Raises:
+            TriggerError: There is none, or its secrets cannot be decrypted.
+        """
+        question = next(self._questions)
+        asked: asyncio.Future[Given] = self._loop.create_future()
+        self._asked[question, name] = asked
+        try:
+            self._tell(Wanted(self.index, question, name))
+            given = await asked
+        finally:
+            del self._asked[question, name]
+        if given.connection is None:
+            raise TriggerError(given.error or "this triggerer knows no connections")
+        self._mask.add(given.connection)
+        return given.connection
 
     def closed(self, feed: Feed) -> None:
         """Let nobody join a feed any more."""

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pubsubflow.model.connections import Connection
 from pubsubflow.model.messages import TaskError
 
 ShareKey = tuple[str, str, bytes]
@@ -93,6 +94,19 @@ class Finish(Struct, frozen=True, array_like=True, tag=6):
     """Close everything and exit."""
 
 
+class Given(Struct, frozen=True, array_like=True, tag=7):
+    """The answer to Wanted: a connection, or why there is none.
+
+    One that was meant for a host before names another question, or another name.
+    """
+
+    lane: int
+    question: int
+    name: str
+    connection: Connection | None = None
+    error: str | None = None
+
+
 class Fired(Struct, frozen=True, array_like=True, tag=1):
     """A trigger has seen something; nothing more comes of it until that is durable."""
 
@@ -143,12 +157,20 @@ class Said(Struct, frozen=True, array_like=True, tag=5):
     fields: dict[str, Any]
 
 
+class Wanted(Struct, frozen=True, array_like=True, tag=7):
+    """A trigger asks for a connection."""
+
+    lane: int
+    question: int
+    name: str
+
+
 class Pong(Struct, frozen=True, array_like=True, tag=6):
     """The host lives."""
 
 
-Order = Start | Stop | Durable | CleanUp | Ping | Finish
-Report = Fired | Failed | CleanedUp | Blocked | Said | Pong
+Order = Start | Stop | Durable | CleanUp | Ping | Finish | Given
+Report = Fired | Failed | CleanedUp | Blocked | Said | Pong | Wanted
 
 
 def _plain(value: Any) -> str:

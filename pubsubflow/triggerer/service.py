@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from pubsubflow.bus import Bus, Message
-from pubsubflow.errors import Unavailable
+from pubsubflow.errors import ConfigError, NotFound, Unavailable
 from pubsubflow.model.messages import (
     FiredMessage,
     Subjects,
@@ -19,6 +19,7 @@ from pubsubflow.model.messages import (
     decode_triggers_order,
 )
 from pubsubflow.runner.forkserver import ForkServer
+from pubsubflow.store.connections import Connections
 from pubsubflow.store.triggers import Leased, TriggerLeases
 from pubsubflow.triggerer.firing import Firings
 from pubsubflow.triggerer.holding import Held, Holdings, crash_error, stuck_error
@@ -31,12 +32,14 @@ from pubsubflow.triggerer.protocol import (
     Durable,
     Failed,
     Fired,
+    Given,
     Job,
     Order,
     Report,
     Said,
     Start,
     Stop,
+    Wanted,
 )
 from pubsubflow.triggerer.settings import TriggererSettings
 
@@ -44,6 +47,7 @@ log = structlog.get_logger(__name__)
 
 _PART = 500
 _CRASHES = 3
+_AGAIN_SECONDS = 1.0
 _MAX_REST_SECONDS = 60.0
 _IDLE_BEATS = 2
 _RESERVED = frozenset({"event", "level", "timestamp", "trigger", "number"})
@@ -58,6 +62,7 @@ class Triggerer:
         fork_server: Forks the process in which triggers run.
         name: The triggerer's name.
         settings: See there.
+        connections: Knows connections; triggers get none if left out.
         clock: Seconds.
     """
 
@@ -69,10 +74,12 @@ class Triggerer:
         fork_server: ForkServer,
         name: str,
         settings: TriggererSettings,
+        connections: Connections | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
         self._clock = clock
+        self._connections = connections
         self._name = name
         self._settings = settings
         self._held = Holdings()
@@ -228,9 +235,28 @@ class Triggerer:
                     self._leasing.remove(number)
             case Blocked():
                 self._on_blocked(report)
+            case Wanted():
+                self._group.start_soon(self._give, report)
             case Said(level, event, number, name, fields):
                 fields = {f"{key}_" if key in _RESERVED else key: fields[key] for key in fields}
                 getattr(log, level)(event, trigger=name, number=number, **fields)
+
+    async def _give(self, wanted: Wanted) -> None:
+        """Answer a trigger that asks for a connection, as soon as anybody can tell."""
+        given = Given(wanted.lane, wanted.question, wanted.name)
+        while self._connections is not None:
+            try:
+                found = await self._connections.read(wanted.name)
+            except Unavailable as error:
+                log.warning("triggerer.store_away", reason=str(error))
+                await anyio.sleep(_AGAIN_SECONDS)
+                continue
+            except (NotFound, ConfigError) as error:
+                given = msgspec.structs.replace(given, error=str(error))
+            else:
+                given = msgspec.structs.replace(given, connection=found, error=None)
+            break
+        self.hosting.send(given)
 
     def _on_fired(self, report: Fired) -> None:
         held = self._held.get(report.number)

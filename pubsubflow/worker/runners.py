@@ -13,9 +13,11 @@ import msgspec
 import structlog
 
 from pubsubflow.model.messages import NO_NODE, encode
+from pubsubflow.model.questions import asks_connection, decode_connection, decode_piece
 from pubsubflow.model.structure import SourceBundle
 from pubsubflow.runner.child import ChildProcess
 from pubsubflow.runner.forkserver import ForkServer
+from pubsubflow.runner.masking import Mask
 from pubsubflow.runner.protocol import (
     ANSWER,
     CANCEL,
@@ -86,6 +88,7 @@ class Runner:
         self._files: dict[str, dict[str, str]] = {}
         self._child: ChildProcess | None = None
         self._ended = anyio.Event()
+        self._mask = Mask()
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._alone = settings.kind == "sync"
         self._pipes = [OutputPipe(name, self._on_stray_lines) for name in ("stdout", "stderr")]
@@ -201,7 +204,9 @@ class Runner:
         _, number = NUMBERED.unpack_from(frame)
         body = frame[NUMBERED.size :]
         if kind == LOG and number in self.tickets:
-            self._events.on_output(self.tickets[number], body.decode())
+            self._events.on_output(self.tickets[number], self._mask.lines(body.decode()))
+        elif kind == QUESTION and asks_connection(body):
+            self._events.on_question(body, lambda piece: self._learn(number, piece))
         elif kind == QUESTION:
             self._events.on_question(body, lambda piece: self._answer(number, piece))
         elif kind == PUBLISH:
@@ -218,11 +223,19 @@ class Runner:
             for pipe in self._pipes:
                 pipe.next_node()
 
+    def _learn(self, number: int, data: bytes) -> None:
+        """Hand a connection over, and show nothing of its secrets from now on."""
+        piece = decode_piece(data)
+        if piece.total:
+            self._mask.add(decode_connection(piece.data))
+        self._answer(number, data)
+
     def _answer(self, number: int, piece: bytes) -> None:
         self._post(NUMBERED.pack(ANSWER, number) + piece)
 
     def _on_stray_lines(self, lines: str) -> None:
         """Give what was written to fd 1 and 2 to the one task, or to the daemon's log."""
+        lines = self._mask.lines(lines)
         if self._alone and self.tickets:
             self._events.on_output(next(iter(self.tickets.values())), lines)
             return

@@ -84,6 +84,7 @@ async def test_a_server_is_left_alone_for_as_long_as_it_says():
     [
         ({"bearer": "env:API_TOKEN"}, {"Authorization": "Bearer quiet"}),
         ({"basic": ("me", "env:API_TOKEN")}, {"Authorization": "Basic bWU6cXVpZXQ="}),
+        ({"bearer": "connection:crm"}, {"Authorization": "Bearer quieter"}),
         ({"headers": {"X-Key": "env:API_TOKEN", "X-Plain": "a"}}, {"X-Key": "quiet"}),
         ({}, {"Authorization": None}),
     ],
@@ -93,7 +94,8 @@ async def test_secrets_are_resolved_where_the_trigger_runs(fields, sent, monkeyp
         trigger = HttpStatus(url=server.url, **fields)
         monkeypatch.setenv("API_TOKEN", "quiet")
         assert "quiet" not in trigger.share_key()
-        await first_events(carried(trigger))
+        ctx = TrialContext(connections={"crm": {"secrets": {"token": "quieter"}}})
+        await first_events(carried(trigger), ctx=ctx)
     (request,) = server.asked
     assert {name: request.headers.get(name) for name in sent} == sent
 

@@ -34,6 +34,30 @@ CREATE TABLE hook (
     spec        bytea NOT NULL
 );
 
+-- Connections ---------------------------------------------------------------------------------
+
+-- Named targets; `sealed` is encrypted with `key` and bound to all of the row's plain columns, which
+-- therefore are texts that come back as they were written.
+CREATE SEQUENCE connection_version;
+CREATE TABLE connection (
+    name        text PRIMARY KEY,
+    kind        text NOT NULL,
+    uri         text,
+    extra       text NOT NULL,           -- a JSON object
+    secret_fields text[] NOT NULL,
+    key         text,                    -- id of a key in the key file
+    sealed      bytea,
+    version     bigint NOT NULL DEFAULT nextval('connection_version'),
+    updated_at  timestamptz NOT NULL DEFAULT now(),
+    CHECK ((key IS NULL) = (sealed IS NULL))
+);
+
+-- Locked by whoever writes connections or the key file; its id tells whose the keys there are.
+CREATE TABLE connection_vault (
+    one         boolean PRIMARY KEY DEFAULT true CHECK (one),
+    id          uuid NOT NULL DEFAULT gen_random_uuid()
+);
+
 CREATE TABLE dag (
     id          int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     dag_id      text NOT NULL UNIQUE,

@@ -10,24 +10,27 @@ from api_rig import Rig
 from pubsubflow.api import Api, ApiSettings
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.manager import Manager
+from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.keys import KeyFile
 from pubsubflow.store.migrate import migrate
 from pubsubflow.store.reading import Reading
 
 
 @pytest.fixture
-def serve(manager, database, bus):
+def serve(manager, database, bus, tmp_path):
     """Serve with other settings; the server stops with its block."""
 
     @asynccontextmanager
     async def serving(settings=None, **more):
         stopping = anyio.Event()
+        keys = KeyFile(tmp_path / "keys")
         api = Api(
             calls=manager,
             reading=Reading(database),
             bus=bus,
             settings=settings or ApiSettings(port=0),
-            **more,
+            **{"connections": Connections(database, keys), **more},
         )
         async with anyio.create_task_group() as group:
             await group.start(api.run, stopping)

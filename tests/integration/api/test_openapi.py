@@ -35,7 +35,7 @@ CHECKS = [
     checks.response_schema_conformance,
     checks.negative_data_rejection,
 ]
-LISTS = ("dags", "runs", "events", "datasets", "triggers", "hooks", "dead-letters")
+LISTS = ("dags", "runs", "events", "datasets", "triggers", "hooks", "dead-letters", "connections")
 schemathesis.openapi.format(
     "cursor",
     st.builds(
@@ -56,7 +56,7 @@ class Nobody:
 @pytest.fixture(scope="module")
 def routes():
     nobody = Nobody()
-    api = Api(calls=nobody, reading=nobody, bus=nobody, settings=ApiSettings())
+    api = Api(calls=nobody, reading=nobody, bus=nobody, settings=ApiSettings(), connections=nobody)
     return [route for part in api._parts for route in part.routes()]
 
 
@@ -94,7 +94,7 @@ def test_two_types_of_one_name_are_refused():
         other: int
 
     nobody = Nobody()
-    api = Api(calls=nobody, reading=nobody, bus=nobody, settings=ApiSettings())
+    api = Api(calls=nobody, reading=nobody, bus=nobody, settings=ApiSettings(), connections=nobody)
     (route,) = api._parts[-1].routes()
     wrong = msgspec.structs.replace(route, answers={200: Problem})
     with pytest.raises(TypeError, match="two types of the API are named Problem"):

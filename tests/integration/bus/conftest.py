@@ -138,3 +138,24 @@ def make_server(tmp_path):
     yield make
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def start_nats(tmp_path):
+    """Start a nats-server that listens on a port, with these lines in its configuration."""
+    with ExitStack() as stack:
+
+        def start(port, lines):
+            config = tmp_path / f"nats-{port}.conf"
+            config.write_text("\n".join([f'listen: "127.0.0.1:{port}"', *lines]))
+            output = stack.enter_context((tmp_path / "nats.log").open("ab"))
+            process = subprocess.Popen(
+                [Path(sys.executable).with_name("nats-server"), "-c", config],
+                stdout=output,
+                stderr=output,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        yield start

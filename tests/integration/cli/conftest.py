@@ -27,8 +27,8 @@ class Answer(Struct):
         return json.loads(self.out)
 
 
-def call(*arguments, cwd=None, **environ):
-    """Run a command as a user does."""
+def call(*arguments, cwd=None, typed=None, **environ):
+    """Run a command as a user does; `typed` is what comes from stdin, if anything."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("PUBSUBFLOW")}
     done = subprocess.run(
         [sys.executable, "-m", "pubsubflow.cli.main", *map(str, arguments)],
@@ -37,6 +37,7 @@ def call(*arguments, cwd=None, **environ):
         timeout=120,
         check=False,
         cwd=cwd,
+        input=typed,
         env={**kept, **environ},
     )
     return Answer(done.returncode, done.stdout, done.stderr)

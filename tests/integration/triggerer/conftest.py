@@ -287,7 +287,7 @@ async def run_triggerer(rig, nats):
     async with AsyncExitStack() as stack:
         group = await stack.enter_async_context(anyio.create_task_group())
 
-        async def start(database=None, **changes):
+        async def start(database=None, connections=None, **changes):
             name = f"triggerer-{next(_names)}"
             bus = await stack.enter_async_context(Bus.connect(nats))
             triggerer = Triggerer(
@@ -296,6 +296,7 @@ async def run_triggerer(rig, nats):
                 fork_server=rig.fork_server,
                 name=name,
                 settings=msgspec.structs.replace(QUICK, **changes),
+                connections=connections,
             )
             found = Running(triggerer, name)
             running.append(found)

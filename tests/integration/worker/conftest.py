@@ -31,6 +31,7 @@ from pubsubflow.model.messages import (
     encode,
 )
 from pubsubflow.model.questions import (
+    AskConnection,
     AskEvents,
     AskLease,
     AskResult,
@@ -105,6 +106,7 @@ class Manager:
         self.events = ()
         self.leases = {}
         self.record = {}
+        self.connections = {}
         self.recording = {}
         self.asked = []
         self.order_of_arrival = []
@@ -241,8 +243,9 @@ class Manager:
             return self._result_piece(ask)
         if isinstance(ask, AskSteps | RecordStep):
             return self._step_piece(ask)
-        if isinstance(ask, AskLease):
-            return Piece(encode(self.leases.get(ask.run, Lease.FREE)), 1)
+        if isinstance(ask, AskConnection | AskLease):
+            lease = Piece(encode(self.leases.get(ask.run, Lease.FREE)), 1)
+            return lease if isinstance(ask, AskLease) else self.connections[ask.name].pop(0)
         assert isinstance(ask, AskEvents)
         return Piece(encode(self.events[ask.offset : ask.offset + 2]), len(self.events))
 

@@ -45,8 +45,8 @@ class Remote(Trigger, frozen=True, kw_only=True):
                 elif kind == "yield":
                     yield order["value"]
                 else:
-                    await self._act(kind, order, ctx)
-                    say("done")
+                    act = self._connect if kind == "connection" else self._act
+                    say("done", told=await act(kind, order, ctx))
         finally:
             say("closed")
             writer.close()
@@ -84,6 +84,13 @@ class Remote(Trigger, frozen=True, kw_only=True):
         elif kind == "crash":
             ctypes.string_at(0)
 
+    async def _connect(self, _kind, order, ctx):
+        found = await ctx.connection(order["name"])
+        ctx.log("remote.connected", password=found.password, url=found.url)
+        if order.get("fail"):
+            raise TriggerError(f"it does not like {found.password}")
+        return found.secrets
+
     async def _block(self, seconds):
         time.sleep(seconds)  # noqa: ASYNC251
 
@@ -93,6 +100,7 @@ class Remote(Trigger, frozen=True, kw_only=True):
         writer.close()
         if self.label == "crashes":
             ctypes.string_at(0)
+        return
         if self.label == "fails":
             raise OSError("cannot clean up")
 

@@ -1,5 +1,6 @@
 """Settings from file, environment and flags."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,19 @@ def test_a_named_file_must_be_there(tmp_path):
 def test_a_variable_that_collides_with_a_value_is_refused():
     with pytest.raises(ConfigError, match="PUBSUBFLOW__HOME__X"):
         load(PUBSUBFLOW__HOME="/a", PUBSUBFLOW__HOME__X="/b")
+
+
+def test_the_example_for_servers_over_tls_is_understood_and_shows_no_secret(file):
+    page = (Path(__file__).parents[3] / "docs" / "servers.md").read_text()
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    config = load(
+        file(text),
+        PUBSUBFLOW__POSTGRES__PASSWORD="hush",
+        PUBSUBFLOW__NATS__TOKEN="hush",
+        PUBSUBFLOW__SECRETS__KEY_FILE="~/keys",
+    )
+    assert (config.postgres.password, config.nats.token) == ("hush", "hush")
+    assert config.nats.encrypted
+    assert config.secrets.key_file.name == "keys"
+    assert "hush" not in repr(config)
+    assert "hush" not in str(list(config.postgres.__rich_repr__() + config.nats.__rich_repr__()))

@@ -4,11 +4,17 @@ from collections.abc import Collection
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from pubsubflow.errors import DefinitionError
+from pubsubflow.errors import DefinitionError, InvalidInput
+from pubsubflow.model.connections import read_reference
 
 
 def check_url(trigger: str, url: str, schemes: Collection[str], *, field: str = "url") -> None:
-    """Raise DefinitionError unless a URL has one of the schemes, or is `env:NAME`."""
+    """Raise DefinitionError unless a URL has one of the schemes, or names where it stands."""
+    try:
+        if read_reference(url) is not None:
+            return
+    except InvalidInput as error:
+        raise DefinitionError(f"{trigger}: {field}: {error}") from error
     if url.startswith("env:"):
         check_filled(trigger, field, url.removeprefix("env:"))
         return
@@ -18,7 +24,7 @@ def check_url(trigger: str, url: str, schemes: Collection[str], *, field: str = 
         parts = urlsplit("")
     if parts.scheme not in schemes:
         wanted = " or ".join(f"{scheme}://…" for scheme in schemes)
-        raise DefinitionError(f"{trigger}: {field} must be {wanted}, or env:NAME")
+        raise DefinitionError(f"{trigger}: {field} must be {wanted}, env:NAME or connection:NAME")
 
 
 def check_filled(trigger: str, field: str, value: str) -> None:

@@ -12,7 +12,7 @@ from pubsubflow.errors import TriggerError
 from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 from pubsubflow_triggers.backoff import Backoff
 from pubsubflow_triggers.checks import check_filled, check_url
-from pubsubflow_triggers.credentials import resolve
+from pubsubflow_triggers.credentials import resolve_url
 
 _SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
 _CONNECT_SECONDS = 10.0
@@ -27,7 +27,8 @@ class DaskFuture(Trigger, frozen=True, kw_only=True):
     its client. While it is waited for, the trigger holds it, too; the result stays where it is.
 
     Attributes:
-        scheduler: `tcp://host:8786` or `tls://…`, as configured for Dask; or `env:NAME`.
+        scheduler: `tcp://host:8786` or `tls://…`, as configured for Dask; `env:NAME` or
+            `connection:NAME`.
         key: The future's key.
 
     The payload is `{"key", "status"}`.
@@ -54,7 +55,7 @@ class DaskFuture(Trigger, frozen=True, kw_only=True):
         backoff = Backoff(ctx, "dask")
         while True:
             try:
-                async with _connected(self.scheduler) as client:
+                async with _connected(await resolve_url(ctx, self.scheduler)) as client:
                     ctx.log("dask.waiting", key=self.key)
                     await self._finished(client)
                 break
@@ -87,7 +88,7 @@ class DaskFuture(Trigger, frozen=True, kw_only=True):
 @asynccontextmanager
 async def _connected(address: str) -> AsyncIterator[Client]:
     client = Client(
-        resolve(address),
+        address,
         asynchronous=True,
         set_as_default=False,
         timeout=_CONNECT_SECONDS,

@@ -23,12 +23,13 @@ class HttpStatus(Asks, frozen=True, kw_only=True):
     mends, fail unless they are asked for.
 
     Attributes:
-        url: `http://…`, `https://…`, or `env:NAME`.
+        url: `http://…`, `https://…`, `env:NAME` or `connection:NAME`.
         method: In capitals.
         status: Which ones; 200 when left out.
-        headers: What to send. A value `env:NAME` stands for the triggerer's environment variable.
-        bearer: Token for `Authorization`, or `env:NAME`.
-        basic: User and password, each may be `env:NAME`.
+        headers: What to send. A value `env:NAME` stands for the triggerer's environment variable,
+            `connection:NAME` for a connection's secret.
+        bearer: Token for `Authorization`, `env:NAME` or `connection:NAME`.
+        basic: User and password, each may be `env:NAME` or `connection:NAME.field`.
         interval: How long to wait between two questions; at least 0.1 s.
         timeout: How long an answer may take.
         max_failures: After so many questions in a row without an answer it fails; 0 for never.

@@ -15,7 +15,7 @@ from pubsubflow.errors import DefinitionError, TriggerError
 from pubsubflow.model.triggers import Trigger, TriggerContext
 from pubsubflow_triggers.backoff import Backoff
 from pubsubflow_triggers.checks import check_interval, check_url
-from pubsubflow_triggers.credentials import resolve
+from pubsubflow_triggers.credentials import resolve, resolve_all, resolve_url
 
 NO_CONTENT = frozenset({204, 304})
 _CONNECT_SECONDS = 30.0
@@ -87,17 +87,22 @@ class Asks(Trigger, frozen=True, kw_only=True):
         """Keep a connection to the server while the block lasts.
 
         Raises:
-            TriggerError: A secret is not set where the trigger runs.
+            TriggerError: A secret is not known where the trigger runs.
         """
-        headers = {name: resolve(value) for name, value in self.headers.items()}
-        if self.bearer is not None:
-            headers["Authorization"] = f"Bearer {resolve(self.bearer)}"
-        if self.basic is not None:
-            pair = ":".join(map(resolve, self.basic))
-            headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
         limit = aiohttp.ClientTimeout(self.timeout.total_seconds(), sock_connect=_CONNECT_SECONDS)
-        async with aiohttp.ClientSession(headers=headers, timeout=limit) as session:
-            yield Caller(self, ctx, session)
+        url = await resolve_url(ctx, self.url)
+        async with aiohttp.ClientSession(timeout=limit) as session:
+            yield Caller(self, ctx, session, urlsplit(url).netloc.rpartition("@")[2])
+
+    async def credentials(self, ctx: TriggerContext) -> dict[str, str]:
+        """Return the headers, with the secrets that they name as these are now."""
+        headers: dict[str, str] = await resolve_all(ctx, self.headers)
+        if self.bearer is not None:
+            headers["Authorization"] = f"Bearer {await resolve(ctx, self.bearer)}"
+        if self.basic is not None:
+            pair = ":".join([await resolve(ctx, each) for each in self.basic])
+            headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+        return headers
 
 
 class Caller:
@@ -107,14 +112,16 @@ class Caller:
         asks: What to ask.
         ctx: The trigger's context.
         session: The connection.
+        server: Its name, for people.
     """
 
-    def __init__(self, asks: Asks, ctx: TriggerContext, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, asks: Asks, ctx: TriggerContext, session: aiohttp.ClientSession, server: str
+    ) -> None:
         self._asks = asks
         self._ctx = ctx
         self._session = session
-        self._url = resolve(asks.url)
-        self._server = urlsplit(self._url).netloc.rpartition("@")[2]
+        self._server = server
         self._backoff = Backoff(ctx, self._server)
         self._failures = 0
 
@@ -161,7 +168,10 @@ class Caller:
             )
 
     async def _ask(self, query: dict[str, str] | None) -> Answer:
-        request = self._session.request(self._asks.method, self._url, params=query)
+        asks = self._asks
+        url = await resolve_url(self._ctx, asks.url)
+        headers = await asks.credentials(self._ctx)
+        request = self._session.request(asks.method, url, params=query, headers=headers)
         async with request as response:
             data = bytearray()
             async for chunk in response.content.iter_any():

@@ -36,7 +36,7 @@ class MailArrives(Trigger, frozen=True, kw_only=True):
     Attributes:
         host: The server.
         user: The account's name.
-        password: Its password, or `env:NAME`.
+        password: Its password, `env:NAME` or `connection:NAME`.
         port: 993, or 143 without TLS, if left out.
         folder: As the server writes its name.
         sender: Only mail whose From header contains this; case does not count.
@@ -81,8 +81,9 @@ class MailArrives(Trigger, frozen=True, kw_only=True):
         port = self.port or (993 if self.tls else 143)
         while True:
             try:
+                password = await resolve(ctx, self.password)
                 async with connected(self.host, port, tls=self.tls) as session:
-                    await session.open(self.user, resolve(self.password), self.folder)
+                    await session.open(self.user, password, self.folder)
                     ctx.log("imap.watching", host=self.host, folder=self.folder)
                     backoff.reached()
                     while True:

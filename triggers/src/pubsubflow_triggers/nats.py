@@ -28,7 +28,8 @@ class NatsMessage(Trigger, frozen=True, kw_only=True):
     that matters, use JetStreamMessage.
 
     Attributes:
-        url: `nats://host:4222`, with `user:password@` or `token@`; or `env:NAME`.
+        url: `nats://host:4222`, with `user:password@` or `token@`; `env:NAME` or
+            `connection:NAME`.
         subject: With `*` and `>` if you like.
         queue: Name of a queue group: each message then goes to one of its members.
 
@@ -74,7 +75,8 @@ class JetStreamMessage(Trigger, frozen=True, kw_only=True):
     event of the watched dataset.
 
     Attributes:
-        url: `nats://host:4222`, with `user:password@` or `token@`; or `env:NAME`.
+        url: `nats://host:4222`, with `user:password@` or `token@`; `env:NAME` or
+            `connection:NAME`.
         stream: Its name.
         subject: Only these messages; all of the stream if left out.
         durable: Name of a durable pull consumer.
@@ -144,7 +146,8 @@ class KvKey(Trigger, frozen=True, kw_only=True):
     """Fires when a key of a JetStream key-value bucket has a value, or with each change of it.
 
     Attributes:
-        url: `nats://host:4222`, with `user:password@` or `token@`; or `env:NAME`.
+        url: `nats://host:4222`, with `user:password@` or `token@`; `env:NAME` or
+            `connection:NAME`.
         bucket: Its name.
         key: The key; `*` and `>` stand for parts of it.
         value: What it must be, as a JSON value: fires also if it is so already. None for any

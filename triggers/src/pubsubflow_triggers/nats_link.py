@@ -17,7 +17,7 @@ from nats.js.api import ConsumerConfig
 from pubsubflow.errors import TriggerError
 from pubsubflow.model.triggers import TriggerContext
 from pubsubflow_triggers.backoff import Backoff
-from pubsubflow_triggers.credentials import resolve
+from pubsubflow_triggers.credentials import resolve_url
 
 T = TypeVar("T")
 
@@ -137,7 +137,7 @@ async def connected(ctx: TriggerContext, url: str) -> AsyncIterator[Link]:
     try:
         with anyio.fail_after(_CONNECT_SECONDS):
             await client.connect(
-                resolve(url),
+                await resolve_url(ctx, url),
                 name="pubsubflow-triggers",
                 allow_reconnect=False,
                 max_reconnect_attempts=1,  # or connect() knocks for minutes

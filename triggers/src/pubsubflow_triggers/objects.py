@@ -13,7 +13,7 @@ from pubsubflow.errors import DefinitionError, TriggerError
 from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 from pubsubflow_triggers.backoff import Backoff
 from pubsubflow_triggers.checks import check_interval
-from pubsubflow_triggers.credentials import resolve
+from pubsubflow_triggers.credentials import resolve_all
 from pubsubflow_triggers.sightings import Sighting, Sightings
 
 _MARGIN = timedelta(days=1)
@@ -48,7 +48,7 @@ class _Objects(Trigger, frozen=True, kw_only=True):
         return msgspec.json.encode(self).decode()
 
     async def _follow(
-        self, ctx: TriggerContext, look: Callable[[], list[Sighting]]
+        self, ctx: TriggerContext, look: Callable[[dict[str, Any]], list[Sighting]]
     ) -> AsyncIterator[TriggerEvent]:
         """Look at intervals, and yield what is new."""
         stable = timedelta(seconds=self.stable_seconds)
@@ -56,7 +56,8 @@ class _Objects(Trigger, frozen=True, kw_only=True):
         backoff = Backoff(ctx, self.url)
         while True:
             try:
-                found = await run_sync(look, abandon_on_cancel=True)
+                options = await resolve_all(ctx, self.storage_options)
+                found = await run_sync(look, options, abandon_on_cancel=True)
             except TriggerError:
                 raise
             except ImportError as error:
@@ -77,9 +78,8 @@ class _Objects(Trigger, frozen=True, kw_only=True):
                 seconds = min(seconds, max(0.0, (until - ctx.now()).total_seconds()))
             await ctx.sleep(seconds)
 
-    def _opened(self) -> tuple[Any, str]:
+    def _opened(self, options: dict[str, Any]) -> tuple[Any, str]:
         """Return the file system and the path in it."""
-        options = resolved(self.storage_options)
         system, path = fsspec.core.url_to_fs(self.url, use_listings_cache=False, **options)
         system.invalidate_cache()
         return system, path
@@ -91,7 +91,8 @@ class ObjectAppears(_Objects, frozen=True, kw_only=True):
     Attributes:
         url: For example `s3://lake/orders/_SUCCESS`.
         storage_options: What fsspec passes to the store's driver: credentials, `endpoint_url`. A
-            text `env:NAME` in it stands for the triggerer's environment variable.
+            text `env:NAME` in it stands for the triggerer's environment variable,
+            `connection:NAME.field` for a connection's.
         interval: How long to wait between two looks; at least 0.1 s.
         stable_seconds: How long it must not have changed; 0 does not wait.
 
@@ -103,8 +104,8 @@ class ObjectAppears(_Objects, frozen=True, kw_only=True):
         """Yield the object when it is there, and each time that it is another."""
         return self._follow(ctx, self._look)
 
-    def _look(self) -> list[Sighting]:
-        system, path = self._opened()
+    def _look(self, options: dict[str, Any]) -> list[Sighting]:
+        system, path = self._opened(options)
         try:
             facts = system.info(path)
         except FileNotFoundError:
@@ -139,26 +140,13 @@ class ObjectGlob(_Objects, frozen=True, kw_only=True):
         """Yield each object that matches."""
         return self._follow(ctx, self._look)
 
-    def _look(self) -> list[Sighting]:
-        system, path = self._opened()
+    def _look(self, options: dict[str, Any]) -> list[Sighting]:
+        system, path = self._opened(options)
         try:
             found: dict[str, dict[str, Any]] = system.glob(path, detail=True)
         except FileNotFoundError:
             return []
         return _sightings(system, list(found.values()))
-
-
-def resolved(value: Any) -> Any:
-    """Return options with the secrets that they name.
-
-    Raises:
-        TriggerError: One is not set where the trigger runs.
-    """
-    if isinstance(value, str):
-        return resolve(value)
-    if isinstance(value, dict):
-        return {key: resolved(each) for key, each in value.items()}
-    return value
 
 
 def _sightings(system: Any, found: list[dict[str, Any]]) -> list[Sighting]:

@@ -21,7 +21,7 @@ from pubsubflow.embedded import become
 from pubsubflow.errors import DefinitionError, TriggerError
 from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 from pubsubflow_triggers.checks import check_interval
-from pubsubflow_triggers.credentials import resolve
+from pubsubflow_triggers.credentials import resolve_all
 
 _TERMINATE_SECONDS = 5.0
 _KILL_SECONDS = 2.0
@@ -114,7 +114,8 @@ class Command(Trigger, frozen=True, kw_only=True):
     Attributes:
         argv: Program (on the triggerer's PATH, or absolute) and arguments; no shell reads them.
         cwd: Its folder; the triggerer's when left out.
-        env: Variables beside the triggerer's. A value `env:NAME` stands for a variable there.
+        env: Variables beside the triggerer's. A value `env:NAME` stands for a variable there,
+            `connection:NAME` for a connection's secret.
         check: Whether an exit code other than 0 fails the wait.
         tail_bytes: How much of the end of its output to keep, from 0 to 65536.
 
@@ -153,7 +154,7 @@ class Command(Trigger, frozen=True, kw_only=True):
 
     async def _to_the_end(self, ctx: TriggerContext) -> tuple[int, str]:
         """Return the command's code and the end of its output."""
-        env = os.environ | {name: resolve(value) for name, value in self.env.items()}
+        env = os.environ | await resolve_all(ctx, self.env)
         program = shutil.which(self.argv[0], path=env.get("PATH"))
         if program is None:
             raise TriggerError(f"{self.argv[0]} cannot be started: no such program here")

@@ -19,7 +19,7 @@ from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 from pubsubflow_triggers.backoff import Backoff
 from pubsubflow_triggers.checks import check_filled, check_interval, check_url
 from pubsubflow_triggers.content import content, says
-from pubsubflow_triggers.credentials import resolve
+from pubsubflow_triggers.credentials import resolve_url
 
 _SCHEMES = ("redis", "rediss", "unix")
 _CONNECT_SECONDS = 10.0
@@ -45,7 +45,8 @@ class RedisKey(Trigger, frozen=True, kw_only=True):
     It fires once for one value: again when that has changed, or the key was away in between.
 
     Attributes:
-        url: `redis://user:password@host:6379/0`, `rediss://…` or `unix://…`; or `env:NAME`.
+        url: `redis://user:password@host:6379/0`, `rediss://…` or `unix://…`; `env:NAME` or
+            `connection:NAME`.
         key: The key.
         value: What it must hold: a text or a JSON value. None for anything, of any type.
         interval: How long to wait between two looks; at least 0.1 s.
@@ -74,7 +75,7 @@ class RedisKey(Trigger, frozen=True, kw_only=True):
         told = ctx.position
         while True:
             try:
-                async with _connected(self.url) as client:
+                async with _connected(await resolve_url(ctx, self.url)) as client:
                     found = await self._look(client)
             except _ERRORS as error:
                 await _later(backoff, error)
@@ -103,7 +104,8 @@ class RedisList(Trigger, frozen=True, kw_only=True):
     it goes back to the list's head once `lease` is over, and so may come twice.
 
     Attributes:
-        url: `redis://user:password@host:6379/0`, `rediss://…` or `unix://…`; or `env:NAME`.
+        url: `redis://user:password@host:6379/0`, `rediss://…` or `unix://…`; `env:NAME` or
+            `connection:NAME`.
         key: The list.
         lease: How long an element may take from here to a stored event; at least 1 s.
 
@@ -126,7 +128,7 @@ class RedisList(Trigger, frozen=True, kw_only=True):
         held = f"{self.key}:pubsubflow:{uuid.uuid4()}"
         while True:
             try:
-                async with _connected(self.url) as client:
+                async with _connected(await resolve_url(ctx, self.url)) as client:
                     backoff.reached()
                     while True:
                         data = await self._take(ctx, client, held)
@@ -169,7 +171,8 @@ class RedisStream(Trigger, frozen=True, kw_only=True):
     the wait began, or after the last event of the watched dataset.
 
     Attributes:
-        url: `redis://user:password@host:6379/0`, `rediss://…` or `unix://…`; or `env:NAME`.
+        url: `redis://user:password@host:6379/0`, `rediss://…` or `unix://…`; `env:NAME` or
+            `connection:NAME`.
         key: The stream.
         group: A consumer group.
         consumer: The name in the group. One that no other trigger has gets its own pending entries
@@ -204,7 +207,7 @@ class RedisStream(Trigger, frozen=True, kw_only=True):
         after = ctx.position or f"{int(ctx.started_at.timestamp() * 1000) - 1}-{2**64 - 1}"
         while True:
             try:
-                async with _connected(self.url) as client:
+                async with _connected(await resolve_url(ctx, self.url)) as client:
                     await self._join(client)
                     ctx.log("redis.reading", key=self.key)
                     backoff.reached()
@@ -281,7 +284,7 @@ def _entries(answer: Any) -> list[Any]:
 async def _connected(url: str) -> AsyncIterator[Redis]:
     try:
         client: Redis = Redis.from_url(
-            resolve(url),
+            url,
             socket_connect_timeout=_CONNECT_SECONDS,
             socket_timeout=_BLOCK_SECONDS + _CONNECT_SECONDS,
             retry=Retry(NoBackoff(), 0),

@@ -33,7 +33,7 @@ class RunEnds(Trigger, frozen=True, kw_only=True):
         server: URL of the daemon that has the run. If left out, the daemon is found as the command
             line finds it: `home`, $PUBSUBFLOW_SERVER, $PUBSUBFLOW_HOME, ~/.pubsubflow.
         home: That daemon's home folder.
-        token: A bearer token, or `env:NAME`.
+        token: A bearer token, `env:NAME` or `connection:NAME`.
 
     The payload is the run as the API shows it; the id is the run's.
     """
@@ -62,7 +62,7 @@ class RunEnds(Trigger, frozen=True, kw_only=True):
         backoff = Backoff(ctx, "pubsubflow")
         while True:
             try:
-                async with _asking(self) as client:
+                async with _asking(ctx, self) as client:
                     run = await client.wait(self.run_id, timeout_seconds=_WAIT_SECONDS)
             except _ERRORS as error:
                 await backoff.failed(error)
@@ -88,7 +88,7 @@ class DagRun(Trigger, frozen=True, kw_only=True):
         interval: How long to wait between two looks; at least 0.1 s.
         server: URL of the daemon that has the DAG; found as `RunEnds` finds it if left out.
         home: That daemon's home folder.
-        token: A bearer token, or `env:NAME`.
+        token: A bearer token, `env:NAME` or `connection:NAME`.
 
     The payload is the run as the API lists it; the id is the run's.
     """
@@ -123,7 +123,7 @@ class DagRun(Trigger, frozen=True, kw_only=True):
         watch = _Watch(self.dag_id, since - self.longest)
         while True:
             try:
-                async with _asking(self) as client:
+                async with _asking(ctx, self) as client:
                     ended = await watch.look(client)
             except _ERRORS as error:
                 await backoff.failed(error)
@@ -178,7 +178,7 @@ class _Watch:
 
 
 @asynccontextmanager
-async def _asking(trigger: RunEnds | DagRun) -> AsyncIterator[Client]:
+async def _asking(ctx: TriggerContext, trigger: RunEnds | DagRun) -> AsyncIterator[Client]:
     """Give a client for the daemon that a trigger asks.
 
     Raises:
@@ -186,7 +186,7 @@ async def _asking(trigger: RunEnds | DagRun) -> AsyncIterator[Client]:
         Unavailable: It cannot answer now.
     """
     home = Path(trigger.home) if trigger.home else None
-    token = resolve(trigger.token) if trigger.token else None
+    token = await resolve(ctx, trigger.token) if trigger.token else None
     try:
         async with Asking(server=trigger.server, home=home, token=token).client() as client:
             yield client

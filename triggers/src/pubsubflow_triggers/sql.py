@@ -17,7 +17,7 @@ from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 from pubsubflow_triggers.backoff import Backoff
 from pubsubflow_triggers.checks import check_filled, check_interval, check_url
 from pubsubflow_triggers.content import content
-from pubsubflow_triggers.credentials import resolve
+from pubsubflow_triggers.credentials import resolve_url
 
 _SCHEMES = ("postgres", "postgresql")
 _CONNECT_SECONDS = 10.0
@@ -37,7 +37,7 @@ class QueryIsTrue(Trigger, frozen=True, kw_only=True):
     The query may not write. Its connection lasts for one question.
 
     Attributes:
-        url: `postgres://…`, or `env:NAME`.
+        url: `postgres://…`, `env:NAME` or `connection:NAME`.
         query: One statement; parameters are `$1`, `$2`, …
         params: Their values, as JSON has them; cast what JSON has not: `$1::text::timestamptz`.
         interval: How long to wait between two questions; at least 0.1 s.
@@ -66,7 +66,7 @@ class QueryIsTrue(Trigger, frozen=True, kw_only=True):
         told = ctx.position
         while True:
             try:
-                row = await self._ask()
+                row = await self._ask(ctx)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 await _later(backoff, error)
                 continue
@@ -76,8 +76,8 @@ class QueryIsTrue(Trigger, frozen=True, kw_only=True):
             told = row
             await ctx.sleep(self.interval.total_seconds())
 
-    async def _ask(self) -> dict[str, Any] | None:
-        async with _connected(self.url) as connection:
+    async def _ask(self, ctx: TriggerContext) -> dict[str, Any] | None:
+        async with _connected(await resolve_url(ctx, self.url)) as connection:
             await connection.execute("BEGIN READ ONLY")
             row = await connection.fetchrow(self.query, *self.params, timeout=_QUERY_SECONDS)
         if row is None or not row[0]:
@@ -93,7 +93,7 @@ class PostgresNotify(Trigger, frozen=True, kw_only=True):
     is lost. Where that matters, ask a table with QueryIsTrue.
 
     Attributes:
-        url: `postgres://…`, or `env:NAME`.
+        url: `postgres://…`, `env:NAME` or `connection:NAME`.
         channel: Its name, as it is: case counts.
 
     The payload is `{"channel", "data", "pid"}`: `data` is the notification's payload, decoded if it
@@ -120,7 +120,8 @@ class PostgresNotify(Trigger, frozen=True, kw_only=True):
         backoff = Backoff(ctx, "postgres")
         while True:
             try:
-                async with _connected(self.url) as connection, _listening(connection, self) as ears:
+                url = await resolve_url(ctx, self.url)
+                async with _connected(url) as connection, _listening(connection, self) as ears:
                     ctx.log("postgres.listening", channel=self.channel)
                     backoff.reached()
                     while True:
@@ -143,7 +144,7 @@ class _Note(Struct, frozen=True):
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
     connection = await asyncpg.connect(
-        resolve(url),
+        url,
         timeout=_CONNECT_SECONDS,
         statement_cache_size=0,  # a pooler between may know no prepared statements
         server_settings={"application_name": "pubsubflow-triggers"},

@@ -1,0 +1,60 @@
+"""Questions about connections."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from pubsubflow.client.transport import Transport, if_match, quoted
+from pubsubflow.model.connection_views import ConnectionView, RotatedKeys
+from pubsubflow.model.views import Page
+
+
+class ConnectionCalls:
+    """The part of a client that is about connections."""
+
+    _server: Transport
+
+    def connections(self, *, limit: int | None = None) -> AsyncIterator[ConnectionView]:
+        """Yield connections by name, with masks for their secrets."""
+        return self._server.list("/api/v1/connections", Page[ConnectionView], {}, limit)
+
+    async def connection(self, name: str) -> ConnectionView:
+        """Return a connection, with masks for its secrets."""
+        return await self._server.get(_path(name), ConnectionView)
+
+    async def set_connection(
+        self,
+        name: str,
+        *,
+        kind: str | None = None,
+        uri: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        revision: str | None = None,
+    ) -> ConnectionView:
+        """Set a connection, whole; return it with masks for its secrets.
+
+        Args:
+            name: Its name.
+            kind: What it is; the scheme of `uri` if left out.
+            uri: Where it is; a password in it becomes the secret `password`.
+            extra: Further facts, none of them secret.
+            secrets: Field → value; `***` keeps the value that is stored.
+            revision: The one that it must still have, `absent` if it must not exist; any if left
+                out.
+        """
+        asked = {"kind": kind, "uri": uri, "extra": extra or {}, "secrets": secrets or {}}
+        headers = if_match(revision)
+        return await self._server.send("PUT", _path(name), asked, ConnectionView, headers=headers)
+
+    async def delete_connection(self, name: str, *, revision: str | None = None) -> None:
+        """Forget a connection, if it still has the revision."""
+        await self._server.delete(_path(name), headers=if_match(revision))
+
+    async def rotate_connections(self) -> RotatedKeys:
+        """Encrypt the secrets of all connections with a new key."""
+        path = "/api/v1/connections/rotate"
+        return await self._server.send("POST", path, None, RotatedKeys)
+
+
+def _path(name: str) -> str:
+    return f"/api/v1/connections/{quoted(name)}"

@@ -1,0 +1,242 @@
+"""Connections: named targets such as a warehouse, with what it takes to get in."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Struct
+
+from pubsubflow.errors import InvalidInput
+
+MASK = "***"
+"""Stands for a secret wherever people look; where a connection is set, for the one it has."""
+
+PREFIX = "connection:"
+MAX_BYTES = 64 * 1024
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}\Z")
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}\Z")
+_KIND = re.compile(r"[a-z][a-z0-9+_-]{0,49}\Z")
+_TELLTALE = re.compile(
+    r"pass(word|wd|phrase)?|pwd|(.*_)?(secret|token)|api_?key|private_?key|sslpassword",
+    re.IGNORECASE,
+)
+_PLAIN = ("uri", "host", "port", "user", "path")
+
+
+class Connection(Struct, frozen=True, kw_only=True):
+    """A named target. Printing one does not show its secrets.
+
+    Args:
+        name: Letters, digits, `_` and `-`, at most 100.
+        kind: What it is, such as `postgres`; the scheme of `uri` when left out.
+        uri: Where it is, such as `postgres://ann@db.example.com:5432/sales`, without a password.
+        extra: A JSON object of further facts, none of them secret.
+        secrets: Field → value, such as `{"password": …}`.
+    """
+
+    name: str
+    kind: str = "generic"
+    uri: str | None = None
+    extra: dict[str, Any] = {}
+    secrets: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"Connection({fields})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        plain = [("name", self.name), ("kind", self.kind), ("uri", self.uri), ("extra", self.extra)]
+        return [*plain, ("secrets", dict.fromkeys(self.secrets, MASK))]
+
+    @property
+    def host(self) -> str | None:
+        """Its host, from `uri`."""
+        return None if self.uri is None else urlsplit(self.uri).hostname
+
+    @property
+    def port(self) -> int | None:
+        """Its port, from `uri`."""
+        return None if self.uri is None else urlsplit(self.uri).port
+
+    @property
+    def user(self) -> str | None:
+        """The user, from `uri`."""
+        user = None if self.uri is None else urlsplit(self.uri).username
+        return None if user is None else unquote(user)
+
+    @property
+    def path(self) -> str | None:
+        """What follows the host in `uri`, without the slash: of a database, its name."""
+        return None if self.uri is None else unquote(urlsplit(self.uri).path.removeprefix("/"))
+
+    @property
+    def password(self) -> str | None:
+        """The secret `password`, if it has one."""
+        return self.secrets.get("password")
+
+    @property
+    def url(self) -> str:
+        """`uri` with the password in it, where there is one.
+
+        Raises:
+            InvalidInput: It has no `uri`.
+        """
+        if self.uri is None:
+            raise InvalidInput(f"connection {self.name!r} has no uri: set one")
+        if self.password is None:
+            return self.uri
+        parts = urlsplit(self.uri)
+        account, _, place = parts.netloc.rpartition("@")
+        account = f"{account}:{quote(self.password, safe='')}"
+        return urlunsplit(parts._replace(netloc=f"{account}@{place}"))
+
+    def secret(self) -> str:
+        """Return its only secret.
+
+        Raises:
+            InvalidInput: It has none, or several.
+        """
+        if len(self.secrets) == 1:
+            return next(iter(self.secrets.values()))
+        if not self.secrets:
+            raise InvalidInput(f"connection {self.name!r} has no secret: set one")
+        names = " or ".join(f"{PREFIX}{self.name}.{field}" for field in sorted(self.secrets))
+        raise InvalidInput(f"connection {self.name!r} has several secrets: write {names}")
+
+    def field(self, name: str) -> str:
+        """Return a field as a text: a secret, one of `extra`, or `url uri host port user path`.
+
+        Raises:
+            InvalidInput: There is none by that name, or it is no text and no number.
+        """
+        if name in self.secrets:
+            return self.secrets[name]
+        if name == "url":
+            return self.url
+        value = self.extra.get(name, getattr(self, name) if name in _PLAIN else None)
+        if value is None:
+            known = ", ".join([*sorted(self.secrets), *self.extra, "url", *_PLAIN])
+            raise InvalidInput(f"connection {self.name!r} has no {name!r}; there are {known}")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise InvalidInput(f"{name!r} of connection {self.name!r} is no text")
+        return str(value)
+
+    def hidden(self) -> frozenset[str]:
+        """Return what must not stand in a log: its secrets, and as they stand in a URL."""
+        found = set(self.secrets.values())
+        return frozenset(found | {quote(value, safe="") for value in found})
+
+
+class Reference(Struct, frozen=True):
+    """`connection:NAME` or `connection:NAME.field` in the place of a secret or a URL."""
+
+    name: str
+    field: str | None = None
+
+    def secret(self, connection: Connection) -> str:
+        """Return what it stands for where a secret is asked for.
+
+        Raises:
+            InvalidInput: The connection does not have it.
+        """
+        return connection.secret() if self.field is None else connection.field(self.field)
+
+    def url(self, connection: Connection) -> str:
+        """Return what it stands for where a URL is asked for.
+
+        Raises:
+            InvalidInput: The connection does not have it.
+        """
+        return connection.url if self.field is None else connection.field(self.field)
+
+
+def read_reference(text: str) -> Reference | None:
+    """Return what a text refers to; None for a text that refers to no connection.
+
+    Raises:
+        InvalidInput: It begins like a reference and is none.
+    """
+    if not text.startswith(PREFIX):
+        return None
+    name, _, field = text.removeprefix(PREFIX).partition(".")
+    if not _NAME.match(name) or (field and not _FIELD.match(field)) or text.endswith("."):
+        raise InvalidInput(f"{text!r}: write {PREFIX}NAME or {PREFIX}NAME.field")
+    return Reference(name, field or None)
+
+
+def check_name(name: str) -> str:
+    """Return the name of a connection.
+
+    Raises:
+        InvalidInput: It cannot be one.
+    """
+    if not _NAME.match(name):
+        raise InvalidInput(
+            f"{name!r} cannot name a connection: take letters, digits, _ and -, at most 100"
+        )
+    return name
+
+
+def make_connection(
+    name: str,
+    *,
+    kind: str | None = None,
+    uri: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+    secrets: Mapping[str, str] | None = None,
+) -> Connection:
+    """Return a connection, checked; a password in the URI becomes the secret `password`.
+
+    Raises:
+        InvalidInput: Something about it cannot be; the text never shows a secret.
+    """
+    check_name(name)
+    secrets, extra = dict(secrets or {}), dict(extra or {})
+    parts = None if uri is None else _split(uri)
+    if parts is not None:
+        uri, password = _without_password(parts)
+        if password is not None:
+            secrets.setdefault("password", password)
+    if kind is None:
+        kind = "generic" if parts is None else parts.scheme.partition("+")[0]
+    if not _KIND.match(kind):
+        raise InvalidInput(f"kind {kind!r}: take small letters and digits, such as postgres")
+    _check_fields(secrets, extra)
+    made = Connection(name=name, kind=kind, uri=uri, extra=extra, secrets=secrets)
+    if len(msgspec.json.encode(made)) > MAX_BYTES:
+        raise InvalidInput(f"connection {name!r} has more than {MAX_BYTES // 1024} KiB")
+    return made
+
+
+def _check_fields(secrets: Mapping[str, str], extra: Mapping[str, Any]) -> None:
+    for field, value in secrets.items():
+        if not _FIELD.match(field) or field in ("url", *_PLAIN):
+            raise InvalidInput(f"{field!r} cannot name a secret: take letters, digits and _")
+        if not value:
+            raise InvalidInput(f"the secret {field!r} is empty")
+    for field in extra:
+        if _TELLTALE.fullmatch(field):
+            raise InvalidInput(f"extra.{field} looks like a secret: put it under secrets")
+
+
+def _split(uri: str) -> SplitResult:
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port
+    except ValueError:  # whose text may hold a part of the password
+        parts = urlsplit("")
+    if not parts.scheme or not uri.isprintable() or " " in uri:
+        raise InvalidInput("uri is no URI: write one such as postgres://user@host:5432/database")
+    for name, _ in parse_qsl(parts.query, keep_blank_values=True):
+        if _TELLTALE.fullmatch(name):
+            raise InvalidInput(f"{name!r} in the uri is a secret: put it under secrets")
+    return parts
+
+
+def _without_password(parts: SplitResult) -> tuple[str, str | None]:
+    account, at, place = parts.netloc.rpartition("@")
+    user, colon, password = account.partition(":")
+    plain = urlunsplit(parts._replace(netloc=f"{user}{at}{place}"))
+    return plain, unquote(password) if colon and password else None

@@ -1,0 +1,158 @@
+"""The key file: what the secrets of connections are encrypted with.
+
+A line is a key, `psfkey_` and 32 bytes in base64, and perhaps the vault (a database's id) that it
+was made for. All decrypt; the vault's first one encrypts, or else the first one of nobody. Nobody
+drops another vault's keys. Empty lines and those that begin with `#` do not count. The file is its
+owner's alone.
+"""
+
+import base64
+import binascii
+import contextlib
+import os
+import secrets
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+import anyio.to_thread
+from msgspec import Struct
+
+from pubsubflow.errors import ConfigError
+
+FILE = "keys"
+_BYTES = 32
+_MARK = "psfkey_"
+_OTHERS = 0o077
+_HEAD = (
+    "# Keys of pubsubflow's connections, and whose they are; the first one encrypts. Keep a copy,\n"
+    "# but not where the database's backups are.\n"
+)
+
+
+class SecretsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Say where the keys of connections are.
+
+    Attributes:
+        key_file: `keys` in the home folder when left out. Daemons that share a Postgres need the
+            same keys.
+    """
+
+    key_file: Path | None = None
+
+
+class Key(Struct, frozen=True):
+    """A key; printing one does not show it.
+
+    Attributes:
+        vault: Id of the database that it was made for; empty for any.
+    """
+
+    data: bytes
+    vault: str = ""
+
+    @property
+    def id(self) -> str:
+        """The name that rows have for it; tells keys apart, and nothing about them."""
+        return blake2b(self.data, digest_size=8, person=b"psf-key-id").hexdigest()
+
+    def __repr__(self) -> str:
+        return f"Key({self.id})"
+
+
+class KeyFile:
+    """A key file; it need not exist yet.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    async def read(self) -> tuple[Key, ...]:
+        """Return the keys, the one that encrypts first; none when there is no file.
+
+        Raises:
+            ConfigError: The file is not its owner's alone, or damaged.
+        """
+        return await anyio.to_thread.run_sync(self._read)
+
+    async def write(self, keys: tuple[Key, ...]) -> None:
+        """Replace the keys, all at once or not at all.
+
+        Raises:
+            ConfigError: The file cannot be written.
+        """
+        await anyio.to_thread.run_sync(self._write, keys)
+
+    def _read(self) -> tuple[Key, ...]:
+        try:
+            with self.path.open(encoding="ascii") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                if mode & _OTHERS:
+                    raise ConfigError(
+                        f"key file {self.path} can be read by others (mode {mode & 0o777:o}): run "
+                        f"chmod 600 {self.path}"
+                    )
+                lines = [line.strip() for line in file]
+        except FileNotFoundError:
+            return ()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"key file {self.path} cannot be read: {_reason(error)}") from error
+        return tuple(
+            self._key(number, line)
+            for number, line in enumerate(lines, 1)
+            if line and not line.startswith("#")
+        )
+
+    def _key(self, number: int, line: str) -> Key:
+        text, _, vault = line.partition(" ")
+        with contextlib.suppress(binascii.Error):
+            data = base64.b64decode(text.removeprefix(_MARK), altchars=b"-_", validate=True)
+            if text.startswith(_MARK) and len(data) == _BYTES:
+                return Key(data, vault.strip())
+        raise ConfigError(f"line {number} of key file {self.path} is no key: restore the file")
+
+    def _write(self, keys: tuple[Key, ...]) -> None:
+        """Write a new file, then put it in the old one's place; both survive a power cut."""
+        lines = (_line(key) for key in keys)
+        draft = self.path.with_name(f"{self.path.name}.new")
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            draft.unlink(missing_ok=True)
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(_HEAD)
+                file.writelines(lines)
+                file.flush()
+                os.fsync(descriptor)
+            draft.replace(self.path)
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise ConfigError(
+                f"key file {self.path} cannot be written: {_reason(error)}; name another one with "
+                "secrets.key_file"
+            ) from error
+
+
+def new_key(vault: str) -> Key:
+    """Return a key of 256 random bits for a vault."""
+    return Key(secrets.token_bytes(_BYTES), vault)
+
+
+def writing_key(keys: Sequence[Key], vault: str) -> Key | None:
+    """Return the key that encrypts for a vault, if there is one."""
+    return next((key for owner in (vault, "") for key in keys if key.vault == owner), None)
+
+
+def _line(key: Key) -> str:
+    return f"{_MARK}{base64.urlsafe_b64encode(key.data).decode()} {key.vault}".rstrip() + "\n"
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or type(error).__name__

@@ -1,0 +1,94 @@
+"""Connections from the command line, in a daemon and its tasks: the examples of the docs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import DAGS
+
+PAGE = (Path(__file__).parents[3] / "docs" / "connections.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+LINES = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)).splitlines()
+COMMANDS = [shlex.split(line)[1:] for line in LINES if line.startswith("pubsubflow")]
+
+
+@pytest.fixture
+def done(psf):
+    """Call a command that must do what it is asked, and show no secret."""
+
+    def call(*arguments, **more):
+        answer = psf(*arguments, **more)
+        assert answer.code == 0, answer.err
+        assert "hush" not in answer.out + answer.err
+        return answer
+
+    return call
+
+
+def test_the_examples_of_the_page_do_what_it_says(done, daemon_home, tmp_path):
+    asked, scripted, token, rotated = COMMANDS
+    done(*asked, typed="hush-first\n")
+    assert (daemon_home / "keys").stat().st_mode & 0o777 == 0o600
+    assert PYTHON[0] in (DAGS / "connecting.py").read_text()
+    run_nightly(done)
+    done(*scripted, DB_PASSWORD="hush-second")
+    (tmp_path / "token.txt").write_text("hush-token\n")
+    done(*token, cwd=tmp_path)
+    key = (daemon_home / "keys").read_text()
+    assert "encrypts 2 connections" in done(*rotated).out
+    assert (daemon_home / "keys").read_text() != key
+    run_nightly(done)
+    shown = done("connections", "show", "crm", "--json").json
+    assert (shown["kind"], shown["secrets"], shown["extra"]) == (
+        "crm",
+        {"token": "***"},
+        {"region": "eu"},
+    )
+    listed = done("connections", "list").out
+    assert "postgres://ann@db.example.com/sales" in listed
+    assert "password=***" in listed
+
+
+def run_nightly(done):
+    """Run the page's DAG, and look at its log."""
+    run = done("dags", "trigger", "nightly", "--wait", "--json").json
+    assert run["state"] == "success"
+    log = done("tasks", "logs", run["run_id"], "where").out
+    assert "connecting to postgres://ann:***@db.example.com" in log
+
+
+def test_what_is_not_named_stays_and_what_is_forgotten_goes(done, psf):
+    secrets = ["--secret", "a=env:A", "--secret", "b=env:A"]
+    made = done("connections", "set", "two", *secrets, "--json", A="hush-a").json
+    changed = done("connections", "set", "two", "--uri", "https://x/", "--forget", "b", "--json")
+    assert changed.json["revision"] != made["revision"]
+    assert (changed.json["secrets"], changed.json["kind"]) == ({"a": "***"}, "https")
+    done("connections", "delete", "two")
+    assert psf("connections", "show", "two").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--secret", "token=hush"], "a value on the command line is seen by others"),
+        (["--uri", "https://ann:hush@x/"], "a password in --uri is seen by others"),
+        (["--secret", "token=env:NOT_SET"], "NOT_SET is not set"),
+        (["--secret", "token=@/nowhere"], "/nowhere cannot be read"),
+        (["--secret", "a", "--secret", "b"], "stdin holds one secret, not 2"),
+        (["--extra", '{"password": "hush"}'], "put it under secrets"),
+        (["--extra", "[]"], "is no JSON object"),
+    ],
+)
+def test_what_would_show_a_secret_or_cannot_be_is_refused(psf, arguments, complaint):
+    answer = psf("connections", "set", "x", *arguments, typed="")
+    assert answer.code == 2
+    assert complaint in answer.err
+    assert "hush" not in answer.err
+
+
+def test_a_page_without_servers_gives_the_same():
+    names = {"__name__": "page"}
+    exec(compile("\n".join(PYTHON), "page", "exec"), names)
+    lines = [line.message for line in names["result"].tasks["where"][0].logs]
+    assert lines == ["connecting to postgres://ann:pw@localhost/sales"]

@@ -1,0 +1,150 @@
+"""Tasks ask for connections; what they write and how they fail shows no secret."""
+
+import pytest
+
+from pubsubflow.model.connections import make_connection
+from pubsubflow.model.messages import Outcome, encode
+from pubsubflow.model.questions import LOST, REFUSED, AskConnection, Piece
+
+pytestmark = pytest.mark.anyio
+
+SECRET = 'hush "h/ush"'
+PEM = "-----BEGIN KEY-----\nMIIhush\nMIJhush\n-----END KEY-----"
+WAREHOUSE = make_connection(
+    "warehouse",
+    uri="postgres://ann@db/sales",
+    secrets={"password": SECRET, "key": PEM, "pin": "4711", "short": "a"},
+)
+TEXT = """
+import subprocess
+import sys
+from pubsubflow import Context, dag, task
+
+def tell(ctx, here):
+    print("before", here)
+    found = ctx.connection("warehouse")
+    print(f"it is {found.password}!")
+    print(found.secrets["key"])
+    print(found.url, found, file=sys.stderr)
+    ctx.log.info("told " + found.password, pin=4711, deep={"x": [found.password, 14711.5]})
+    if here == "sync":
+        subprocess.run(["echo", "from outside: " + found.password], check=True)
+    return found
+
+def fail(ctx):
+    found = ctx.connection("warehouse")
+    try:
+        raise ValueError(found.password)
+    except ValueError as error:
+        raise RuntimeError("cannot log in with " + found.password) from error
+
+@dag
+def d():
+    @task
+    def sync(ctx: Context):
+        return tell(ctx, "sync").url == "postgres://ann:hush%20%22h%2Fush%22@db/sales"
+
+    @task
+    async def asynchronous(ctx: Context):
+        return tell(ctx, "async").url == "postgres://ann:hush%20%22h%2Fush%22@db/sales"
+
+    @task
+    def sync_fails(ctx: Context):
+        fail(ctx)
+
+    @task
+    async def async_fails(ctx: Context):
+        fail(ctx)
+
+    @task
+    def first():
+        return 1
+
+    @task
+    def then(value, ctx: Context):
+        return ctx.connection("warehouse").user
+
+    sync(); asynchronous(); sync_fails(); async_fails(); then(first())
+"""
+
+
+def given(times=1):
+    return [Piece(encode(WAREHOUSE), 1)] * times
+
+
+@pytest.mark.parametrize("name", ["sync", "asynchronous"])
+async def test_a_task_gets_a_connection_and_its_log_shows_no_secret(manager, worker, name):
+    manager.connections["warehouse"] = given()
+    order = await manager.send(manager.order(manager.load(TEXT), name))
+    result = await manager.result(order)
+    assert (result.outcome, result.value) == (Outcome.SUCCESS, b"\xc3")
+    (asked,) = [each for each in manager.asked if isinstance(each, AskConnection)]
+    assert asked == AskConnection(order.run, order.node, -1, 1, 1, "warehouse")
+    await manager.until(lambda: any("told" in text for text in manager.texts(order)))
+    told = str(manager.lines(order))
+    assert "hush" not in told
+    assert "4711" not in told
+    texts = manager.texts(order)
+    assert {"it is ***!", "told ***"} <= set(texts)
+    assert any(text.startswith("postgres://ann:***@db") for text in texts)
+    record = next(line for line in manager.lines(order) if line["m"] == "told ***")
+    assert (record["pin"], record["deep"]) == ("***", {"x": ["***", "***"]})
+    if name == "sync":
+        assert "from outside: ***" in texts
+
+
+@pytest.mark.parametrize("name", ["sync_fails", "async_fails"])
+async def test_how_a_task_failed_shows_no_secret(manager, worker, name):
+    manager.connections["warehouse"] = given()
+    result = await manager.run(manager.load(TEXT), name)
+    assert result.error.message == "cannot log in with ***"
+    assert "ValueError: ***" in result.error.traceback
+    assert "hush" not in str(result)
+
+
+@pytest.mark.parametrize("name", ["sync", "asynchronous"])
+async def test_why_there_is_no_connection_is_what_the_task_fails_with(manager, worker, name):
+    dag = manager.load(TEXT)
+    manager.connections["warehouse"] = [Piece(b"", 0, f"{REFUSED}no connection named 'warehouse'")]
+    result = await manager.run(dag, name)
+    assert (result.error.type, result.error.message) == (
+        "ConfigError",
+        "no connection named 'warehouse'",
+    )
+    manager.connections["warehouse"] = [Piece(b"", 0, f"{LOST}the run has ended")]
+    result = await manager.run(dag, name)
+    assert (result.error.type, result.error.message) == ("LeaseLost", "the run has ended")
+
+
+async def test_a_task_in_a_chain_asks_again_until_its_row_is_there(manager, worker):
+    manager.connections["warehouse"] = [Piece(b"", 0), Piece(b"", 0), *given()]
+    dag = manager.load(TEXT)
+    order = await manager.send(manager.order(dag, "first", chained=True))
+    result = await manager.result(order, dag.node("then"))
+    assert result.value == b"\xa3ann"
+    assert manager.connections["warehouse"] == []
+
+
+ENVIRONMENT = """
+import os
+from pubsubflow import dag, task
+
+@dag
+def d():
+    @task
+    def look():
+        return sorted(name for name in os.environ if name.startswith("PUBSUBFLOW__"))
+
+    look()
+"""
+
+
+@pytest.fixture
+def passwords(monkeypatch):
+    for name in ("NATS__TOKEN", "POSTGRES__PASSWORD", "API__PORT"):
+        monkeypatch.setenv(f"PUBSUBFLOW__{name}", "x")
+
+
+async def test_the_daemons_passwords_are_not_in_a_tasks_environment(passwords, manager, worker):
+    result = await manager.run(manager.load(ENVIRONMENT), "look")
+    assert result.value == b"\x91\xb5PUBSUBFLOW__API__PORT"
