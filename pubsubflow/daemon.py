@@ -26,6 +26,7 @@ from pubsubflow.manager import Manager, Sweeper, SweeperSettings
 from pubsubflow.model.messages import GoneMessage, Subjects, TriggersOrder, encode
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.services import Service, run_services
+from pubsubflow.store.access import AuditLog, Tokens
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import Database
@@ -136,10 +137,19 @@ class Daemon:
                 )
                 await group.start(services)
                 if self._servers is not None:
-                    self._servers.announce(self.url)
+                    self._announce(self._servers)
                 task_status.started()
         finally:
             self.stopped.set()
+
+    def _announce(self, servers: EmbeddedServers) -> None:
+        """Tell the owner of the home where this daemon answers, and by which token."""
+        if self._api is None:
+            servers.announce("")
+        else:
+            servers.announce(
+                self._api.url, token=self._api.own_token, certificate=self._api.certificate
+            )
 
     @classmethod
     @asynccontextmanager
@@ -257,6 +267,8 @@ class _Builder:
                 live=config.live,
                 secrets=DaemonSecrets(EnvironmentSecrets(os.environ), self._connections),
                 connections=self._connections,
+                tokens=Tokens(self._database),
+                audit=AuditLog(self._database),
             )
             services.append(("api", self.api))
         return services

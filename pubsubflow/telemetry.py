@@ -7,11 +7,13 @@ from typing import Any, TextIO
 import structlog
 
 from pubsubflow.config import LogSettings
+from pubsubflow.masking import mask, mask_written
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
+    mask,
 ]
 
 
@@ -26,7 +28,7 @@ def set_up_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     render = _renderer(settings, stream)
     structlog.configure(
-        processors=[*_SHARED, *render],
+        processors=[*_SHARED, *render, mask_written],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
@@ -35,7 +37,11 @@ def set_up_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *render,
+                mask_written,
+            ],
         )
     )
     root = logging.getLogger()

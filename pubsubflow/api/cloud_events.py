@@ -14,6 +14,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from pubsubflow.api import routing
+from pubsubflow.api.gate import check_datasets
 from pubsubflow.api.posting import check_count, record
 from pubsubflow.api.problems import BadRequest
 from pubsubflow.api.questions import NoQuery, check_numbers, decode, misfit, query, utc
@@ -106,6 +107,7 @@ class CloudEvents:
         check_count(len(told), self._max_events)
         read = [_read(event, index) for index, event in enumerate(told)]
         check_numbers([event.extra for event, _ in read])
+        check_datasets(request, (event.dataset for event, _ in read), "subject")
         call = PostEvents(
             tuple(event for event, _ in read), tuple(key for _, key in read), "cloudevents"
         )

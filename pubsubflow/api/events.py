@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from pubsubflow.api import routing
 from pubsubflow.api.cursors import Cursor, Number, opened, sealed
 from pubsubflow.api.etags import tagged
+from pubsubflow.api.gate import asker, check_datasets
 from pubsubflow.api.posting import check_count, record
 from pubsubflow.api.problems import BadRequest
 from pubsubflow.api.questions import Limit, NoQuery, PageQuery, body, check_numbers, query, utc
@@ -117,6 +118,9 @@ class Events:
         check_count(len(events), self._max_events)
         check_numbers([event.extra for event in events])
         whole = request.headers.get("Idempotency-Key")
+        who = asker(request)
+        if whole is not None and who.datasets is not None:
+            whole = f"{who.name}\n{whole}"  # whoever is limited takes nobody else's key
         news, keys = [], []
         for index, event in enumerate(events):
             uri = _uri(event, index)
@@ -130,6 +134,7 @@ class Events:
                 )
             )
             keys.append(_key(uri, event.id, whole, index))
+        check_datasets(request, (event.dataset for event in news))
         return PostEvents(tuple(news), tuple(keys), _source(request))
 
     async def list_events(self, request: web.Request) -> web.Response:

@@ -15,7 +15,7 @@ from pubsubflow.api.answers import answer
 from pubsubflow.api.cursors import opened, sealed
 from pubsubflow.api.doors import Door, Doors
 from pubsubflow.api.etags import tagged
-from pubsubflow.api.problems import BadRequest, check_origin
+from pubsubflow.api.problems import FORWARDED, BadRequest, check_name, check_origin
 from pubsubflow.api.questions import PageQuery, query
 from pubsubflow.api.routing import Access, Media, Route
 from pubsubflow.errors import DefinitionError, InvalidInput, StoreUnavailable
@@ -37,7 +37,6 @@ _SENT = Media(
     "says which headers prove who it is, its `when`, `extra`, `partition` and `id` what becomes "
     "of it. A query string is part of it.",
 )
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 _CHALLENGES = {Basic: 'Basic realm="webhook", charset="UTF-8"', Bearer: "Bearer"}
 _ORIGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,252}\Z")
 _REMEMBERED = 10_000
@@ -202,8 +201,9 @@ class Hooks:
         if not isinstance(door.spec.verify, Unverified):
             return
         check_origin(request.headers)
+        check_name(request.headers)
         peer = request.transport.get_extra_info("peername") if request.transport else None
-        if not _is_near(peer) or any(name in request.headers for name in _FORWARDED):
+        if not _is_near(peer) or any(name in request.headers for name in FORWARDED):
             raise BadRequest(
                 f"webhook {door.spec.name} verifies nothing, so it takes requests of this machine "
                 "only, and none through a proxy",

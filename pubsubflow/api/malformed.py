@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
+from pubsubflow.api.headers import dress
 from pubsubflow.api.problems import malformed
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,7 @@ class _Protocol(web.RequestHandler):
             return super().handle_error(request, status, exc, message)
         log.info("api.malformed", peer=request.remote, status=status, kind=type(exc).__name__)
         answer = malformed(status)
+        dress(answer)
         answer.force_close()
         return answer
 

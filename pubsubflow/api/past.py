@@ -10,6 +10,7 @@ from msgspec import Meta, Struct, field
 
 from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
+from pubsubflow.api.gate import note_object
 from pubsubflow.api.problems import BadRequest
 from pubsubflow.api.questions import NoQuery, body, check_numbers, query, utc
 from pubsubflow.api.routing import Access, Route
@@ -100,6 +101,7 @@ class Past:
         since = utc(asked.since, field="from") or asked.since
         _check_order(asked.since, asked.until)
         uri = _uri(asked.dataset)
+        note_object(request, ", ".join(filter(None, (uri, *asked.dags))))
         dags = list(asked.dags)
         if not dags:
             if uri is None:

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents, and who may ask at all."""
+"""Errors as RFC 9457 problem documents, and the pages of a browser that may not ask."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -20,6 +20,7 @@ from pubsubflow.errors import (
     StaleRevision,
     Unavailable,
 )
+from pubsubflow.masking import masked
 from pubsubflow.model.views import Problem
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,9 @@ SIGNED = "/hooks/"
 """What is served here asks for more than where a request comes from; proxies keep their names."""
 
 _NUL = "%00"
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+"""Headers that proxies add."""
+
 _STATUSES: dict[type[PubsubflowError], int] = {
     NotFound: 404,
     StaleRevision: 412,
@@ -73,11 +77,9 @@ class BadRequest(InvalidInput):
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what a browser sends for another site; answer every error with a problem document."""
+    """Answer every error with a problem document."""
     try:
         check_address(request)
-        if not request.path.startswith(SIGNED):
-            check_origin(request.headers)
         return await handler(request)
     except BadRequest as error:
         refusal = _answer(error.status, str(error), index=error.index, field=error.field)
@@ -122,7 +124,7 @@ def _answer(
     status: int, detail: str, *, index: int | None = None, field: str | None = None
 ) -> web.Response:
     title = HTTPStatus(status).phrase
-    problem = Problem(title=title, status=status, detail=detail, index=index, field=field)
+    problem = Problem(title=title, status=status, detail=masked(detail), index=index, field=field)
     answer = web.Response(body=encode(problem), status=status, content_type=PROBLEM)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
@@ -138,20 +140,31 @@ PROBLEM = "application/problem+json"
 
 
 def check_origin(headers: Mapping[str, str]) -> None:
-    """Keep web pages out that make a browser on this machine send requests here.
-
-    A page of another site shows by its Origin; one that has its own name point to this machine
-    (DNS rebinding) by that name in Host.
+    """Keep web pages of other sites out, which make a browser send requests here.
 
     Raises:
-        BadRequest: It is such a page.
+        BadRequest: It is such a page; its Origin shows it.
+    """
+    origin = headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != headers.get("Host", "localhost"):
+        raise BadRequest(f"requests from pages of {origin} are not accepted", status=403)
+
+
+def check_name(headers: Mapping[str, str]) -> None:
+    """Keep web pages out that have their own name point to this machine (DNS rebinding).
+
+    Where a token tells who asks there is no need: no page has it.
+
+    Raises:
+        BadRequest: The name in Host is not one that every machine has.
     """
     host = headers.get("Host", "localhost")
-    origin = headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != host:
-        raise BadRequest(f"requests from pages of {origin} are not accepted", status=403)
     if not _names_a_machine(host):
-        raise BadRequest(f"this server is not called {host}; use its address", status=403)
+        raise BadRequest(
+            f"this server is not called {host}: use its address, or a token (`pubsubflow tokens "
+            "create`)",
+            status=403,
+        )
 
 
 def _names_a_machine(host: str) -> bool:

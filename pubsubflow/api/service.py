@@ -1,7 +1,9 @@
 """The HTTP server."""
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
 
 import anyio
 import structlog
@@ -13,10 +15,14 @@ from pubsubflow.api.cloud_events import CloudEvents
 from pubsubflow.api.connections import Connections
 from pubsubflow.api.dags import Dags
 from pubsubflow.api.dead_letters import DeadLetters
+from pubsubflow.api.diary import Diary
 from pubsubflow.api.doors import Doors
 from pubsubflow.api.events import Events
+from pubsubflow.api.gate import Gate
+from pubsubflow.api.headers import Headers
 from pubsubflow.api.health import Health
 from pubsubflow.api.hooks import Hooks
+from pubsubflow.api.keys import Keys
 from pubsubflow.api.live import Live
 from pubsubflow.api.live_settings import LiveSettings
 from pubsubflow.api.malformed import Runner
@@ -25,12 +31,16 @@ from pubsubflow.api.past import Past
 from pubsubflow.api.problems import problems
 from pubsubflow.api.routing import Routed
 from pubsubflow.api.runs import Runs
-from pubsubflow.api.settings import ApiSettings, check_host
+from pubsubflow.api.settings import ApiSettings, check_reach, is_local
 from pubsubflow.api.tasks import Tasks
+from pubsubflow.api.tls import certificate_of
+from pubsubflow.api.tokens import AccessRoutes
 from pubsubflow.api.triggers import Triggers
 from pubsubflow.bus import Bus
-from pubsubflow.errors import ConfigError
+from pubsubflow.errors import ConfigError, StoreUnavailable
 from pubsubflow.model.calls import Calls
+from pubsubflow.model.messages import Subjects
+from pubsubflow.store.access import AuditLog, Tokens
 from pubsubflow.store.connections import Connections as StoredConnections
 from pubsubflow.store.reading import Reading
 from pubsubflow.webhooks.secrets import EnvironmentSecrets, SecretSource
@@ -49,13 +59,15 @@ class Api:
         reading: Looks up what is asked.
         bus: Brings news to those who wait.
         settings: See there.
+        tokens: Who may ask.
+        audit: Who did what.
         ready: Further conditions of readiness by name, for example whether the DAGs are loaded.
         secrets: Knows the secrets that webhooks name; none if left out.
         live: How the live stream is served.
         connections: Where connections are; none are served if left out.
 
     Raises:
-        ConfigError: The host is reachable from other machines.
+        ConfigError: The certificate cannot be used.
     """
 
     def __init__(
@@ -65,14 +77,23 @@ class Api:
         reading: Reading,
         bus: Bus,
         settings: ApiSettings,
+        tokens: Tokens,
+        audit: AuditLog,
         ready: Callable[[], Mapping[str, bool]] = dict,
         secrets: SecretSource | None = None,
         live: LiveSettings | None = None,
         connections: StoredConnections | None = None,
     ) -> None:
-        check_host(settings.host)
         self._settings = settings
+        self._certificate = certificate_of(settings.tls_cert, settings.tls_key)
         self._bells = Bells(bus)
+        self._keys = Keys(
+            tokens,
+            self._bells,
+            always=not is_local(settings.host),
+            tell=lambda: bus.publish(Subjects.TOKENS_CHANGED, b""),
+        )
+        self._diary = Diary(audit, keep=timedelta(days=settings.audit_days))
         self._doors = Doors(reading.hooks, secrets or EnvironmentSecrets({}), self._bells)
         self._live = Live(reading.news, self._bells, live or LiveSettings())
         hooks = Hooks(calls, self._doors)
@@ -89,6 +110,7 @@ class Api:
             DeadLetters(calls, reading, hooks),
             self._live,
             *([] if connections is None else [Connections(connections, bus)]),
+            AccessRoutes(tokens, audit, self._keys),
         )
         self._parts = (*parts, OpenApi(parts))
         self._url: str | None = None
@@ -100,6 +122,16 @@ class Api:
             raise RuntimeError("the API does not run yet")
         return self._url
 
+    @property
+    def own_token(self) -> str:
+        """A token with which the owner of this daemon's home may do everything; new each start."""
+        return self._keys.own
+
+    @property
+    def certificate(self) -> Path | None:
+        """The file of its certificate; None for plain HTTP."""
+        return self._settings.tls_cert
+
     async def run(
         self,
         stopping: anyio.Event,
@@ -109,17 +141,21 @@ class Api:
         """Serve until `stopping` is set and the requests under way are answered.
 
         Raises:
-            ConfigError: The port is taken, or the address is not this machine's.
+            ConfigError: The port is taken, the address is not this machine's, or it lets other
+                machines in and there is no token that they could show.
+            StoreUnavailable: Nobody can tell whether there is one.
         """
         runner = self._runner()
         await runner.setup()
         try:
             await self._doors.load()
+            await self._keys.load()
+            self._check_reach()
             await self._listen(runner)
             log.info("api.listening", url=self.url)
             async with anyio.create_task_group() as group:
-                group.start_soon(self._doors.follow)
-                group.start_soon(self._live.run)
+                for follow in self._followers():
+                    group.start_soon(follow)
                 task_status.started()
                 await stopping.wait()
                 group.cancel_scope.cancel()
@@ -128,10 +164,36 @@ class Api:
             with anyio.move_on_after(self._settings.drain_seconds + _CLOSE_SECONDS, shield=True):
                 await runner.cleanup()
 
+    def _followers(self) -> Iterator[Callable[[], Coroutine[None, None, None]]]:
+        yield self._doors.follow
+        yield self._keys.follow
+        yield self._diary.follow
+        yield self._live.run
+        if self._certificate is not None:
+            yield self._certificate.follow
+
+    def _check_reach(self) -> None:
+        host = self._settings.host
+        if is_local(host):
+            return
+        if not self._keys.known:
+            raise StoreUnavailable("nobody can tell who may ask: Postgres is out of reach")
+        check_reach(host, tokens=self._keys.some)
+        if self._certificate is None:
+            log.warning(
+                "api.unencrypted",
+                host=host,
+                advice="tokens travel in clear: give --tls-cert, or let only a TLS proxy reach it",
+            )
+
     def _runner(self) -> web.AppRunner:
-        app = web.Application(middlewares=[problems], client_max_size=self._settings.max_body_bytes)
-        for part in self._parts:
-            app.add_routes(route.served() for route in part.routes())
+        routes = [route for part in self._parts for route in part.routes()]
+        gate = Gate(routes, self._keys, self._diary)
+        app = web.Application(
+            middlewares=[problems, gate.middleware()], client_max_size=self._settings.max_body_bytes
+        )
+        app.add_routes(route.served() for route in routes)
+        app.on_response_prepare.append(Headers(tls=self._certificate is not None).add)
         return Runner(
             app,
             access_log=None,
@@ -141,8 +203,10 @@ class Api:
 
     async def _listen(self, runner: web.AppRunner) -> None:
         host, port = self._settings.host, self._settings.port
+        context = None if self._certificate is None else self._certificate.context
+        site = web.TCPSite(runner, host, port, backlog=_BACKLOG, ssl_context=context)
         try:
-            await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
+            await site.start()
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise ConfigError(
@@ -154,4 +218,4 @@ class Api:
                 "--port"
             ) from error
         name = f"[{host}]" if ":" in host else host
-        self._url = f"http://{name}:{runner.addresses[0][1]}"
+        self._url = f"{'http' if context is None else 'https'}://{name}:{runner.addresses[0][1]}"

@@ -14,7 +14,7 @@ from anyio import to_thread
 from cyclopts import Parameter
 
 from pubsubflow.cli import showing
-from pubsubflow.client import Client
+from pubsubflow.cli.asking import client_on
 from pubsubflow.config import Config, load_config
 from pubsubflow.daemon import ROLES, run_daemon
 from pubsubflow.errors import ConfigError, PubsubflowError
@@ -33,6 +33,8 @@ def up(
     *,
     host: str | None = None,
     port: int | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
     home: Path | None = None,
     config: Path | None = None,
     log_level: Level | None = None,
@@ -44,8 +46,10 @@ def up(
 
     Args:
         dags: A folder of DAG files, or one file; ./dags if left out.
-        host: Address to listen on; 127.0.0.1 if left out.
+        host: Address to listen on; 127.0.0.1 if left out. Beyond this machine it takes a token.
         port: TCP port to listen on, 0 for a free one; 8080 if left out.
+        tls_cert: File of a certificate and those that vouch for it, in PEM; plain HTTP without.
+        tls_key: File of its key; in the certificate's file if left out.
         home: Where everything is kept; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
         config: Configuration file; ./pubsubflow.toml if left out.
         log_level: What the daemon writes to stderr; warnings and errors if left out.
@@ -55,7 +59,7 @@ def up(
     """
     if parent is not None:
         follow_parent(parent, sys.stdin.fileno(), signal.SIGTERM)
-    flags = _flags(home, host, port, log_level, log_format)
+    flags = _flags(home, host, port, (tls_cert, tls_key), log_level, log_format)
     settings = _settings(config, flags, quiet=True)
     greet = partial(_greet, settings.home) if ready_fd is None else partial(_notify, ready_fd)
     _run(settings, roles=ROLES, dags=_folder(dags), embedded=True, greet=greet)
@@ -70,6 +74,8 @@ def daemon(
     postgres_url: str | None = None,
     host: str | None = None,
     port: int | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
     home: Path | None = None,
     config: Path | None = None,
     log_level: Level | None = None,
@@ -83,8 +89,10 @@ def daemon(
         roles: What this daemon does.
         nats_url: Address of your NATS, or several, separated by commas.
         postgres_url: Address of your Postgres; a worker alone needs none.
-        host: Address to listen on; 127.0.0.1 if left out.
+        host: Address to listen on; 127.0.0.1 if left out. Beyond this machine it takes a token.
         port: TCP port to listen on, 0 for a free one; 8080 if left out.
+        tls_cert: File of a certificate and those that vouch for it, in PEM; plain HTTP without.
+        tls_key: File of its key; in the certificate's file if left out.
         home: A folder for what the daemon keeps; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
         config: Configuration file; ./pubsubflow.toml if left out.
         log_level: What it writes to stderr; info and above if left out.
@@ -92,7 +100,7 @@ def daemon(
         ready_fd: A file descriptor to which the URL is written once all is ready.
     """
     played = frozenset(filter(None, map(str.strip, roles.split(","))))
-    flags = _flags(home, host, port, log_level, log_format)
+    flags = _flags(home, host, port, (tls_cert, tls_key), log_level, log_format)
     flags |= {"nats.url": nats_url, "postgres.url": postgres_url}
     settings = _settings(config, flags, quiet=False)
     if played - {"worker"} and not settings.postgres.url:
@@ -108,6 +116,7 @@ def _flags(
     home: Path | None,
     host: str | None,
     port: int | None,
+    tls: tuple[Path | None, Path | None],
     log_level: Level | None,
     log_format: Form | None,
 ) -> dict[str, object]:
@@ -115,6 +124,8 @@ def _flags(
         "home": home,
         "api.host": host,
         "api.port": port,
+        "api.tls_cert": tls[0],
+        "api.tls_key": tls[1],
         "log.level": log_level,
         "log.format": log_format,
     }
@@ -176,7 +187,7 @@ def _run(
 async def _greet(home: Path, url: str) -> None:
     """Say what is there, where, and how to stop it; beside the daemon, as a terminal may block."""
     try:
-        async with Client(url) as client:
+        async with client_on(home) as client:
             found: DagPage | PubsubflowError = await client.dags()
     except PubsubflowError as error:
         found = error

@@ -1,17 +1,14 @@
 """Commands about the daemon's database."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
-import msgspec
 
 from pubsubflow.cli import showing
-from pubsubflow.config import Config, load_config
-from pubsubflow.embedded import EmbeddedServers
-from pubsubflow.errors import ConfigError
+from pubsubflow.cli.opening import opened
+from pubsubflow.config import load_config
 from pubsubflow.store import migrate
 from pubsubflow.store.database import Database
 from pubsubflow.telemetry import set_up_logging
@@ -78,25 +75,7 @@ def _on_database(
     set_up_logging(config.log)
 
     async def do() -> list[str]:
-        async with _opened(config) as database:
+        async with opened(config) as database:
             return await work(database)
 
     return anyio.run(do)
-
-
-@asynccontextmanager
-async def _opened(config: Config) -> AsyncIterator[Database]:
-    """Open the database that is named, or that of the home, whose servers run meanwhile."""
-    if config.postgres.url:
-        async with Database.open(config.postgres) as database:
-            yield database
-        return
-    if not (config.home / "VERSION").exists():
-        raise ConfigError(
-            f"home {config.home} has no database yet: `pubsubflow up` makes one; name yours with "
-            "--home or --postgres-url"
-        )
-    async with EmbeddedServers(config.home) as servers:
-        settings = msgspec.structs.replace(config.postgres, url=servers.postgres.dsn)
-        async with Database.open(settings) as database:
-            yield database

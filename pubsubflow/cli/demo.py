@@ -11,6 +11,7 @@ from msgspec import Struct
 from rich.text import Text
 
 from pubsubflow.cli import showing
+from pubsubflow.cli.asking import client_on
 from pubsubflow.cli.hosted import hosted_daemon
 from pubsubflow.cli.runs import failures
 from pubsubflow.client import Client
@@ -53,13 +54,13 @@ def demo(
         teller.say(f"up at {url}")
         work = folder / "demo"
         work.mkdir(exist_ok=True)
-        return asyncio.run(_show(url, folder, teller, json=json))
+        return asyncio.run(_show(folder, teller, json=json))
 
 
-async def _show(url: str, folder: Path, teller: "_Teller", *, json: bool) -> int:
+async def _show(folder: Path, teller: "_Teller", *, json: bool) -> int:
     """Play the story on a daemon that runs, and tell what came out."""
     work = folder / "demo"
-    async with Client(url) as client:
+    async with client_on(folder) as client:
         runs = await _play(client, work, teller)
         report = _report(runs)
         if report is None:

@@ -96,6 +96,18 @@ _COMMANDS = {
             "resend": ("letters:resend_letter", "Send a dead letter again."),
         },
     ),
+    "tokens": (
+        "Tokens, with which others ask a daemon.",
+        {
+            "create": ("tokens:create_token", "Make a token and print it, once."),
+            "list": ("tokens:list_tokens", "List tokens."),
+            "revoke": ("tokens:revoke_token", "Let a token count no more."),
+        },
+    ),
+    "audit": (
+        "Who did what.",
+        {"list": ("audit:list_audit", "List who did what, and who was not let.")},
+    ),
     "db": (
         "The database of a daemon.",
         {

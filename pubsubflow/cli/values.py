@@ -71,6 +71,21 @@ def moment(text: str | None, now: datetime | None = None) -> datetime | None:
         ) from error
 
 
+def span(text: str) -> timedelta:
+    """Return a length of time, such as `90d` or `1d12h`.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    pieces = _PIECE.findall(text)
+    if not pieces or "".join(number + unit for number, unit in pieces) != text:
+        raise ConfigError(f"{text!r} is no length of time: write 90d, 12h, or 1d12h")
+    try:
+        return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in pieces))
+    except OverflowError as error:
+        raise ConfigError(f"{text!r} is too long") from error
+
+
 def _object(text: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])

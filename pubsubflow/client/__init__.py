@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pubsubflow.client.access import AccessCalls
 from pubsubflow.client.connections import ConnectionCalls
 from pubsubflow.client.dags import DagCalls
 from pubsubflow.client.datasets import DatasetCalls
@@ -28,7 +29,7 @@ from pubsubflow.errors import ConfigError
 __all__ = ["Client", "Failed", "Refused"]
 
 
-class Client(DagCalls, RunCalls, DatasetCalls, ConnectionCalls, ServerCalls):
+class Client(DagCalls, RunCalls, DatasetCalls, ConnectionCalls, ServerCalls, AccessCalls):
     """Connections to one server; an asynchronous context manager.
 
     Args:

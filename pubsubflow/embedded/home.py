@@ -5,7 +5,8 @@
     VERSION         number of this layout
     lock            locked by the daemon that holds the home
     servers.lock    locked by the servers too, so until the last of them is gone
-    owner           who holds it, as JSON; believed only while the lock is held
+    owner           who holds it, as JSON, and a token for its owner's commands; believed only
+                    while the lock is held
     secrets         password and token of the servers
     keys            what connections are encrypted with; see store/keys.py
     nats.port       the port NATS had, and gets again if it can
@@ -43,11 +44,15 @@ class HomeOwner(msgspec.Struct, frozen=True):
         pid: Its process id.
         started_at: When it took the home, with a zone.
         url: Where its HTTP answers, None until it does.
+        token: With it, whoever may read the home does there what they want; new each start.
+        certificate: File of the certificate that it shows, if it speaks TLS.
     """
 
     pid: int
     started_at: datetime
     url: str | None = None
+    token: str | None = None
+    certificate: str | None = None
 
 
 class Secrets(msgspec.Struct, frozen=True):

@@ -141,16 +141,26 @@ class EmbeddedServers:
         await self._leave()
         log.info("embedded.stopped", home=str(self._home.path))
 
-    def announce(self, url: str) -> None:
+    def announce(
+        self, url: str, *, token: str | None = None, certificate: Path | None = None
+    ) -> None:
         """Tell `read_owner` where this daemon's HTTP answers.
 
         Args:
             url: Such as ``"http://127.0.0.1:8080"``.
+            token: With which commands of the home's owner ask there.
+            certificate: File of the certificate that it shows.
 
         Raises:
             ConfigError: The home cannot be written.
         """
-        self._home.sign(msgspec.structs.replace(_entered(self._owner), url=url))
+        owner = msgspec.structs.replace(
+            _entered(self._owner),
+            url=url,
+            token=token,
+            certificate=None if certificate is None else str(certificate.absolute()),
+        )
+        self._home.sign(owner)
 
     async def run(
         self,

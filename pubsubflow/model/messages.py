@@ -364,6 +364,7 @@ class Subjects:
     TIMERS_CHANGED = "psf.ctl.timers"
     TRIGGERS = "psf.ctl.triggers"
     NEWS = "psf.ctl.news"
+    TOKENS_CHANGED = "psf.ctl.tokens"
     ASK = "psf.req.ask"
     LIVE_LOG = "psf.log"
 

@@ -58,6 +58,42 @@ CREATE TABLE connection_vault (
     id          uuid NOT NULL DEFAULT gen_random_uuid()
 );
 
+-- Access: who may ask, and who did what ---------------------------------------------------------
+
+-- Tokens of the API; only their SHA-256 is here. Names are unique among those not revoked.
+CREATE TABLE token (
+    id          uuid PRIMARY KEY,
+    name        text NOT NULL,
+    role        text NOT NULL CHECK (role IN ('viewer', 'emitter', 'operator', 'admin')),
+    digest      bytea NOT NULL UNIQUE,
+    datasets    text[] NOT NULL DEFAULT '{}',  -- patterns; for an emitter
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    created_by  text NOT NULL,
+    expires_at  timestamptz,
+    used_at     timestamptz,
+    revoked_at  timestamptz
+);
+
+CREATE UNIQUE INDEX token_name ON token (name) WHERE revoked_at IS NULL;
+
+-- Who did what, or was not let do it; written before it is done, the status after.
+CREATE TABLE audit (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at          timestamptz NOT NULL DEFAULT now(),
+    asker       text NOT NULL,
+    token       uuid,
+    remote      text,
+    action      text NOT NULL,
+    object      text,
+    status      int,
+    times       int NOT NULL DEFAULT 1
+);
+
+CREATE INDEX audit_at ON audit USING brin (at) WITH (pages_per_range = 16);
+CREATE INDEX audit_asker ON audit (asker, id);
+
+-- Everything else -------------------------------------------------------------------------------
+
 CREATE TABLE dag (
     id          int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     dag_id      text NOT NULL UNIQUE,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import anyio
 import msgspec
 
+from pubsubflow.api import Api, ApiSettings
 from pubsubflow.model.conditions import AllOf, Input, Schedule
 from pubsubflow.model.messages import (
     NOT_MAPPED,
@@ -17,9 +18,24 @@ from pubsubflow.model.messages import (
     encode,
 )
 from pubsubflow.model.structure import DagSpec, LoadedFile, SourceBundle, TaskSpec
+from pubsubflow.store.access import AuditLog, Tokens
 from pubsubflow.store.catalog import Catalog
+from pubsubflow.store.reading import Reading
 
 NOW = datetime.now(UTC).timestamp()
+
+
+def api_on(calls, database, bus, settings=None, **more):
+    """An API on servers of the test's own; it does not run yet."""
+    return Api(
+        calls=calls,
+        reading=Reading(database),
+        bus=bus,
+        settings=settings or ApiSettings(port=0),
+        tokens=Tokens(database),
+        audit=AuditLog(database),
+        **more,
+    )
 
 
 def task(node, task_id, **more):

@@ -5,16 +5,14 @@ from contextlib import asynccontextmanager
 import aiohttp
 import anyio
 import pytest
-from api_rig import Rig
+from api_rig import Rig, api_on
 
-from pubsubflow.api import Api, ApiSettings
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.manager import Manager
 from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.keys import KeyFile
 from pubsubflow.store.migrate import migrate
-from pubsubflow.store.reading import Reading
 
 
 @pytest.fixture
@@ -25,13 +23,8 @@ def serve(manager, database, bus, tmp_path):
     async def serving(settings=None, **more):
         stopping = anyio.Event()
         keys = KeyFile(tmp_path / "keys")
-        api = Api(
-            calls=manager,
-            reading=Reading(database),
-            bus=bus,
-            settings=settings or ApiSettings(port=0),
-            **{"connections": Connections(database, keys), **more},
-        )
+        stored = {"connections": Connections(database, keys), **more}
+        api = api_on(manager, database, bus, settings, **stored)
         async with anyio.create_task_group() as group:
             await group.start(api.run, stopping)
             yield api, stopping
@@ -53,7 +46,9 @@ async def manager(database, bus):
 @pytest.fixture
 async def rig(serve, database, bus):
     async with serve() as (api, _), aiohttp.ClientSession() as session:
-        yield Rig(api.url, session, bus, database)
+        rig = Rig(api.url, session, bus, database)
+        rig.own_token = api.own_token
+        yield rig
 
 
 @pytest.fixture

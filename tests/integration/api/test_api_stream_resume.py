@@ -6,13 +6,11 @@ from fnmatch import fnmatchcase
 import aiohttp
 import anyio
 import pytest
-from api_rig import Rig, dag, task
+from api_rig import Rig, api_on, dag, task
 from stream_reader import listening
 
-from pubsubflow.api import Api, ApiSettings
 from pubsubflow.api.live_settings import LiveSettings
 from pubsubflow.manager import Manager
-from pubsubflow.store.reading import Reading
 
 pytestmark = pytest.mark.anyio
 
@@ -27,13 +25,7 @@ async def second(database, bus):
     """A second manager and its API: what both write interleaves. It keeps hardly any news."""
     stopping = anyio.Event()
     manager = Manager(database=database, bus=bus)
-    api = Api(
-        calls=manager,
-        reading=Reading(database),
-        bus=bus,
-        settings=ApiSettings(port=0),
-        live=LiveSettings(recent_bytes=2000),
-    )
+    api = api_on(manager, database, bus, live=LiveSettings(recent_bytes=2000))
     async with anyio.create_task_group() as group, aiohttp.ClientSession() as session:
         await group.start(manager.run, stopping)
         await group.start(api.run, stopping)

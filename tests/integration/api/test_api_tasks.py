@@ -8,15 +8,14 @@ import aiohttp
 import anyio
 import pytest
 import structlog
-from api_rig import dag, task
+from api_rig import api_on, dag, task
 
-from pubsubflow.api import Api, ApiSettings
+from pubsubflow.api import ApiSettings
 from pubsubflow.client_stream import Parser
 from pubsubflow.manager import Manager
 from pubsubflow.model.messages import Outcome, TaskError
 from pubsubflow.model.structure import Factor, RetryPolicy
 from pubsubflow.store.catalog import Catalog
-from pubsubflow.store.reading import Reading
 
 pytestmark = pytest.mark.anyio
 
@@ -225,7 +224,7 @@ async def test_output_that_breaks_off_is_not_taken_for_whole(fragile, rig, bus):
     servers, database = fragile
     stopping = anyio.Event()
     manager = Manager(database=database, bus=bus, listens=False)
-    api = Api(calls=manager, reading=Reading(database), bus=bus, settings=ApiSettings(port=0))
+    api = api_on(manager, database, bus, ApiSettings(port=0))
     async with anyio.create_task_group() as group:
         await group.start(manager.run, stopping)
         await group.start(api.run, stopping)

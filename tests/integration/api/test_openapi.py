@@ -10,14 +10,13 @@ import msgspec
 import pytest
 import schemathesis
 from anyio import to_thread
-from api_rig import broken_file, dag, file_of, task
+from api_rig import api_on, broken_file, dag, file_of, task
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 from openapi_spec_validator import validate
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi import checks
 
-from pubsubflow.api import Api, ApiSettings
 from pubsubflow.api.cursors import sealed
 from pubsubflow.api.openapi import PATH, document, operation_id
 from pubsubflow.api.routing import NAMES
@@ -35,7 +34,18 @@ CHECKS = [
     checks.response_schema_conformance,
     checks.negative_data_rejection,
 ]
-LISTS = ("dags", "runs", "events", "datasets", "triggers", "hooks", "dead-letters", "connections")
+LISTS = (
+    "dags",
+    "runs",
+    "events",
+    "datasets",
+    "triggers",
+    "hooks",
+    "dead-letters",
+    "connections",
+    "tokens",
+    "audit",
+)
 schemathesis.openapi.format(
     "cursor",
     st.builds(
@@ -56,7 +66,7 @@ class Nobody:
 @pytest.fixture(scope="module")
 def routes():
     nobody = Nobody()
-    api = Api(calls=nobody, reading=nobody, bus=nobody, settings=ApiSettings(), connections=nobody)
+    api = api_on(nobody, nobody, nobody, connections=nobody)
     return [route for part in api._parts for route in part.routes()]
 
 
@@ -94,7 +104,7 @@ def test_two_types_of_one_name_are_refused():
         other: int
 
     nobody = Nobody()
-    api = Api(calls=nobody, reading=nobody, bus=nobody, settings=ApiSettings(), connections=nobody)
+    api = api_on(nobody, nobody, nobody, connections=nobody)
     (route,) = api._parts[-1].routes()
     wrong = msgspec.structs.replace(route, answers={200: Problem})
     with pytest.raises(TypeError, match="two types of the API are named Problem"):
@@ -128,16 +138,23 @@ async def filled(rig):
     await rig.finish(run_id, 0, value=[1])
     await rig.wait(run_id, "success")
     (letter,) = (await rig.get("/api/v1/dead-letters"))["items"]
+    rig.session.headers["Authorization"] = f"Bearer {rig.own_token}"
+    await rig.post("/api/v1/tokens", {"name": "old", "role": "viewer"}, status=201)
     return rig, {
         "dag_id": "d",
         "run_id": run_id,
         "number": letter["id"],
         "name": "h",
+        "id": "old",
     }
 
 
-def explore(url, known, served, examples):
-    """Ask what the document allows and what it does not; every answer is as described."""
+def explore(url, token, known, served, examples):
+    """Ask what the document allows and what it does not; every answer is as described.
+
+    The token is the daemon's own: tokens are made and revoked meanwhile.
+    """
+    own = {"Authorization": f"Bearer {token}"}
     open_to_all = {name: part for name, part in served.items() if name != "security"}
     schema = schemathesis.openapi.from_dict(open_to_all)
     settings = hypothesis.settings(
@@ -163,7 +180,7 @@ def explore(url, known, served, examples):
         @settings
         @given(st.one_of(ways))
         def holds(case):
-            response = case.call(base_url=url, timeout=60)
+            response = case.call(base_url=url, headers=own, timeout=60)
             seen[response.status_code] += 1
             assert response.status_code < 500, response.text
             case.validate_response(response, checks=CHECKS)
@@ -175,7 +192,7 @@ def explore(url, known, served, examples):
 async def test_every_answer_is_as_described(filled):
     rig, known = filled
     served = await rig.get(PATH)
-    seen = await to_thread.run_sync(partial(explore, rig.url, known, served, 12))
+    seen = await to_thread.run_sync(partial(explore, rig.url, rig.own_token, known, served, 12))
     print(seen)
     assert {200, 400, 404, 422} <= set(seen)
 
@@ -184,5 +201,5 @@ async def test_every_answer_is_as_described(filled):
 async def test_every_answer_is_as_described_for_long(filled):
     rig, known = filled
     served = await rig.get(PATH)
-    seen = await to_thread.run_sync(partial(explore, rig.url, known, served, 700))
+    seen = await to_thread.run_sync(partial(explore, rig.url, rig.own_token, known, served, 700))
     assert seen.total() > 10_000

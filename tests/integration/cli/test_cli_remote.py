@@ -9,6 +9,7 @@ import pytest
 from pubsubflow.cli.main import _COMMANDS, run
 
 FUSSY = "s3://waiting/orders"
+CLOSING = {"tokens create", "tokens revoke"}  # others need this daemon open; test_cli_access asks
 
 
 class Remote:
@@ -57,7 +58,8 @@ def refuse(remote):
 def test_every_command_works_from_elsewhere(remote, tmp_path):
     ended = remote("dags", "trigger", "first", "--wait", "--json")["run_id"]
     live = remote("dags", "trigger", "lingers", "--json")["run_id"]
-    for group in ("dags", "datasets", "runs", "triggers", "hooks", "dead-letters"):
+    lists = ("dags", "datasets", "runs", "triggers", "hooks", "dead-letters", "tokens", "audit")
+    for group in lists:
         assert isinstance(remote(group, "list", "--json"), list)
         remote(group, "list")
     assert remote("dags", "show", "first", "--json")["dag_id"] == "first"
@@ -82,7 +84,7 @@ def test_every_command_works_from_elsewhere(remote, tmp_path):
     file = tmp_path / "mended.json"
     file.write_text(json.dumps({**shown["payload"], "params": {"rows": 1}}))
     assert remote("dead-letters", "edit", letter, "--payload", file, "--json")["run_id"]
-    assert remote.called >= set(asking_commands()), "add the command that is missing here"
+    assert remote.called >= set(asking_commands()) - CLOSING, "add the command that is missing here"
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from pubsubflow.store.queries import SQL
 pytestmark = pytest.mark.anyio
 
 BIG = {
-    "attempt", "cell", "dag", "dag_version", "dataset", "event", "event_fate", "event_key", "gate",
-    "log", "news", "pending", "run", "run_event", "run_live", "subscription", "task", "task_live",
+    "attempt", "audit", "cell", "dag", "dag_version", "dataset", "event", "event_fate",
+    "event_key", "gate", "log", "news", "pending", "run", "run_event", "run_live", "subscription",
+    "task", "task_live",
 }  # fmt: skip
 SWEEPS = {  # looked through now and then; the table holds only what is not finished
     "find_undelivered": {"task_live"},
@@ -27,6 +28,8 @@ SWEEPS = {  # looked through now and then; the table holds only what is not fini
 }
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 FILL = """
+INSERT INTO audit (asker, action, at) SELECT 'a' || n % 5, 'b', now() - make_interval(mins => n)
+    FROM generate_series(1, 50000) AS n;
 INSERT INTO dataset (uri) SELECT 'x://d/' || n FROM generate_series(1, 5000) AS n;
 INSERT INTO dag (dag_id, file) SELECT 'd' || n, 'f' || n FROM generate_series(1, 5000) AS n;
 INSERT INTO dag_version (dag, number, hash, spec)

@@ -7,6 +7,7 @@ import pytest
 
 from pubsubflow.api import Api, ApiSettings
 from pubsubflow.manager import Manager
+from pubsubflow.store.access import AuditLog, Tokens
 from pubsubflow.store.reading import Reading
 
 pytestmark = pytest.mark.anyio
@@ -20,6 +21,8 @@ async def get(database, bus):
         reading=Reading(database),
         bus=bus,
         settings=ApiSettings(port=0),
+        tokens=Tokens(database),
+        audit=AuditLog(database),
     )
 
     async def ask(path, status=200):

@@ -8,7 +8,7 @@ from cyclopts import CycloptsError
 
 from pubsubflow.cli import showing
 from pubsubflow.cli.main import exit_code, make_app, run
-from pubsubflow.cli.values import moment, pairs
+from pubsubflow.cli.values import moment, pairs, span
 from pubsubflow.errors import (
     BusUnavailable,
     ConfigError,
@@ -119,3 +119,11 @@ def test_json_lists_are_json(capfdbinary):
     showing.show_list([])
     showing.show_list([{"a": 1}, {"a": Path.__name__}])
     assert capfdbinary.readouterr().out == b'[]\n[\n{"a":1},\n{"a":"Path"}\n]\n'
+
+
+def test_a_length_of_time_is_days_hours_or_both():
+    assert span("90d") == timedelta(days=90)
+    assert span("1d12h") == timedelta(hours=36)
+    for nonsense in ("", "soon", "90", "-1d", "1d x", "9" * 30 + "d"):
+        with pytest.raises(ConfigError, match=r"length of time|too long"):
+            span(nonsense)

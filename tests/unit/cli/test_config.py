@@ -104,3 +104,10 @@ def test_the_example_for_servers_over_tls_is_understood_and_shows_no_secret(file
     assert config.secrets.key_file.name == "keys"
     assert "hush" not in repr(config)
     assert "hush" not in str(list(config.postgres.__rich_repr__() + config.nats.__rich_repr__()))
+
+
+def test_certificate_files_are_paths(file):
+    config = load(file('[api]\ntls_cert = "~/cert.pem"\n'), PUBSUBFLOW__API__TLS_KEY="/k.pem")
+    assert config.api.tls_cert == Path("~/cert.pem").expanduser()
+    assert config.api.tls_key == Path("/k.pem")
+    assert load().api.tls_cert is None
