@@ -84,8 +84,8 @@ class Live:
         After `Last-Event-ID` nothing is left out and nothing comes twice; if what followed it is
         not kept any more, a message `reset` says so, and the stream goes on from now.
         """
-        wanted = _wanted(query(request, StreamQuery))
-        async with self._feed.listen(wanted) as listener:
+        chosen = _selection(query(request, StreamQuery))
+        async with self._feed.listen(chosen) as listener:
             reason = await self._place(listener, sse.asked_place(request))
             response = web.StreamResponse(headers=sse.HEADERS)
             first = [sse.greeting(self._settings.retry_seconds, listener.place)]
@@ -147,7 +147,7 @@ def _reset(listener: Listener, reason: str) -> bytes:
     return sse.message(RESET, encode(ResetNews(reason=reason)), listener.place)
 
 
-def _wanted(asked: StreamQuery) -> Selection:
+def _selection(asked: StreamQuery) -> Selection:
     """Return what is wanted.
 
     Raises:
