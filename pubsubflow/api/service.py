@@ -11,6 +11,7 @@ from aiohttp import web
 from anyio.abc import TaskStatus
 
 from pubsubflow.api.bells import Bells
+from pubsubflow.api.clearing import Clearings
 from pubsubflow.api.cloud_events import CloudEvents
 from pubsubflow.api.connections import Connections
 from pubsubflow.api.dags import Dags
@@ -28,6 +29,7 @@ from pubsubflow.api.live_settings import LiveSettings
 from pubsubflow.api.malformed import Runner
 from pubsubflow.api.openapi import OpenApi
 from pubsubflow.api.past import Past
+from pubsubflow.api.pools import Pools
 from pubsubflow.api.problems import problems
 from pubsubflow.api.routing import Routed
 from pubsubflow.api.runs import Runs
@@ -103,6 +105,8 @@ class Api:
             CloudEvents(calls, settings.max_events),
             Dags(calls, reading),
             Runs(calls, reading, self._bells),
+            Clearings(calls),
+            Pools(calls, reading),
             Tasks(reading, self._bells),
             Triggers(reading),
             Past(calls, reading),

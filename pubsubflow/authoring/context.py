@@ -149,11 +149,13 @@ class Publisher:
         run: The run's number.
         node: The task's.
         map_index: Number of this instance.
+        life: Grows when tasks of the run are cleared: what they publish then is new.
     """
 
-    def __init__(self, host: Host, run: int, node: int, map_index: int) -> None:
+    def __init__(self, host: Host, run: int, node: int, map_index: int, life: int = 0) -> None:
         self._host = host
         self._address = (run, node, map_index)
+        self._life = f"l{life}." if life else ""
         self._count = 0
         self._uris: dict[str, None] = {}
 
@@ -183,7 +185,12 @@ class Publisher:
         self._count += 1
         address = ".".join(map(str, self._address))
         return PublishedEvent(
-            *self._address, f"{address}.{name}", news.uri, news.extra, news.partition, time
+            *self._address,
+            f"{address}.{self._life}{name}",
+            news.uri,
+            news.extra,
+            news.partition,
+            time,
         )
 
 

@@ -77,6 +77,7 @@ def bind(
     indexes: Sequence[int] = (),
     map_index: int = NOT_MAPPED,
     steps: Sequence[Step] = (),
+    life: int = 0,
 ) -> Call:
     """Return a task with all its arguments.
 
@@ -91,6 +92,7 @@ def bind(
         indexes: Per factor, which element this instance has.
         map_index: Number of this instance.
         steps: What the task has recorded.
+        life: How often tasks of the run were cleared before it was handed out first.
 
     Raises:
         DefinitionError: The arguments do not fit, or a template is bad.
@@ -106,7 +108,7 @@ def bind(
         dag, chosen, info, host, given,
         attempt=attempt,
         task=_task_info(chosen, node, map_index),
-        publisher=Publisher(host, info.key, node, map_index),
+        publisher=Publisher(host, info.key, node, map_index, life),
         journal=journal,
         trigger_event=event,
     )  # fmt: skip

@@ -60,6 +60,8 @@ _COMMANDS = {
             "explain": ("runs:explain_run", "Tell why a run exists, back to the origin."),
             "wait": ("runs:wait_run", "Wait until a run has ended."),
             "cancel": ("runs:cancel_run", "End a run and stop its tasks."),
+            "retry": ("clearing:retry_run", "Run the failed tasks of a run again."),
+            "clear": ("clearing:clear_run", "Clear tasks of a run and run them again."),
         },
     ),
     "tasks": (
@@ -67,6 +69,15 @@ _COMMANDS = {
         {
             "list": ("tasks:list_tasks", "List the tasks of a run."),
             "logs": ("tasks:show_logs", "Print the output of a task."),
+            "clear": ("clearing:clear_tasks", "Clear tasks and run them again."),
+        },
+    ),
+    "pools": (
+        "Pools, which bound how many tasks run at once.",
+        {
+            "list": ("pools:list_pools", "List pools, and who waits for them."),
+            "set": ("pools:set_pool", "Let so many tasks of a pool run at once."),
+            "delete": ("pools:delete_pool", "Take a pool's limit away."),
         },
     ),
     "triggers": (

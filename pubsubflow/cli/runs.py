@@ -158,10 +158,10 @@ def why(run: RunView) -> str:
 async def show_tasks(tasks: AsyncIterable[TaskView]) -> None:
     """Print task instances."""
     listing = showing.Listing(
-        *("task", "state", "attempt", "took", "started", "worker"),
+        *("task", "state", "attempt", "took", "started", "worker", "waits for"),
         narrow=5,
         right=["attempt", "took"],
-        elastic=["worker"],
+        elastic=["worker", "waits for"],
     )
     async for task in tasks:
         index = "" if task.map_index is None else f".{task.map_index}"
@@ -172,6 +172,7 @@ async def show_tasks(tasks: AsyncIterable[TaskView]) -> None:
             showing.duration(task.started_at, task.ended_at),
             showing.brief(task.started_at),
             task.worker,
+            task.waits_for,
         )
     listing.show(none="no tasks")
 
@@ -184,6 +185,7 @@ def _facts(run: RunDetail) -> Table:
             ("state", showing.state(run.state)),
             ("why", run.cause),
             ("error", run.error),
+            ("cleared", f"{run.cleared} times" if run.cleared else None),
             ("params", showing.compact(run.params)),
             ("logical time", showing.moment(run.logical_time)),
             ("partition", run.partition),
@@ -251,6 +253,7 @@ def _run_line(step: ExplainedRun) -> Text:
         showing.state(run.state),
         f" partition {run.partition}" if run.partition else "",
         (f"  {showing.moment(run.created_at)}  {why(run)}", "dim"),
+        (f"  (cleared {run.cleared} times)" if run.cleared else "", "dim"),
     )
 
 

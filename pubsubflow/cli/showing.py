@@ -19,6 +19,7 @@ _STYLES = {
     "failed": "bold red",
     "upstream_failed": "red",
     "running": "cyan",
+    "ready": "blue",
     "queued": "blue",
     "deferred": "magenta",
     "up_for_retry": "yellow",

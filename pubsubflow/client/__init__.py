@@ -20,6 +20,7 @@ from pubsubflow.client.access import AccessCalls
 from pubsubflow.client.connections import ConnectionCalls
 from pubsubflow.client.dags import DagCalls
 from pubsubflow.client.datasets import DatasetCalls
+from pubsubflow.client.pools import PoolCalls
 from pubsubflow.client.refusals import Failed, Refused
 from pubsubflow.client.runs import RunCalls
 from pubsubflow.client.server import ServerCalls
@@ -29,7 +30,9 @@ from pubsubflow.errors import ConfigError
 __all__ = ["Client", "Failed", "Refused"]
 
 
-class Client(DagCalls, RunCalls, DatasetCalls, ConnectionCalls, ServerCalls, AccessCalls):
+class Client(
+    DagCalls, RunCalls, DatasetCalls, PoolCalls, ConnectionCalls, ServerCalls, AccessCalls
+):
     """Connections to one server; an asynchronous context manager.
 
     Args:

@@ -1,13 +1,21 @@
 """Questions about runs and their tasks."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
 from pubsubflow.client.transport import Transport, quoted
 from pubsubflow.model.states import RunState
-from pubsubflow.model.views import LogLine, Page, RunDetail, RunView, TaskDetail, TaskView
+from pubsubflow.model.views import (
+    ClearedRun,
+    LogLine,
+    Page,
+    RunDetail,
+    RunView,
+    TaskDetail,
+    TaskView,
+)
 from pubsubflow.model.why_views import Explanation
 
 _WAIT_SECONDS = 30.0
@@ -55,6 +63,53 @@ class RunCalls:
         """End a run and stop its tasks; return it as it is then."""
         path = f"/api/v1/runs/{quoted(run_id)}/cancel"
         return await self._server.send("POST", path, {"reason": reason}, RunDetail)
+
+    async def retry(
+        self, run_id: str, *, newest: bool = False, dry_run: bool = False
+    ) -> ClearedRun:
+        """Run the tasks of an ended run again that failed or could not start.
+
+        Args:
+            run_id: The run.
+            newest: With the DAG's newest version in place of the one that it ran with.
+            dry_run: Only tell which tasks would run again.
+        """
+        path = f"/api/v1/runs/{quoted(run_id)}/retry"
+        asked = {"newest": newest, "dry_run": dry_run}
+        return await self._server.send("POST", path, asked, ClearedRun, again=dry_run)
+
+    async def clear(
+        self,
+        run_id: str,
+        *,
+        tasks: Sequence[str] = (),
+        downstream: bool = False,
+        upstream: bool = False,
+        only_failed: bool = False,
+        newest: bool = False,
+        dry_run: bool = False,
+    ) -> ClearedRun:
+        """Clear tasks of a run and run them again, with the run's own events and params.
+
+        Args:
+            run_id: The run.
+            tasks: Task ids, with `.<map index>` for one instance of a mapped task; all if empty.
+            downstream: Also all that follows them.
+            upstream: Also all that they follow from.
+            only_failed: Of all these only what failed, was cancelled or could not start.
+            newest: With the DAG's newest version in place of the one that the run had.
+            dry_run: Only tell which tasks would run again.
+        """
+        asked = {
+            "tasks": tasks,
+            "downstream": downstream,
+            "upstream": upstream,
+            "only_failed": only_failed,
+            "newest": newest,
+            "dry_run": dry_run,
+        }
+        path = f"/api/v1/runs/{quoted(run_id)}/clear"
+        return await self._server.send("POST", path, asked, ClearedRun, again=dry_run)
 
     def tasks(self, run_id: str, *, limit: int | None = None) -> AsyncIterator[TaskView]:
         """Yield the task instances of a run in topological order, also those not started yet."""

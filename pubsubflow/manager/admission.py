@@ -139,9 +139,7 @@ class Admission:
         known.update((event.number, event) for event, _ in start.fresh)
         events = [event for _, event in sorted(known.items())]
         dag = start.gate.dag
-        trail = max(
-            (event.trail for event in events), key=lambda t: (t.count(dag), len(t)), default=()
-        )
+        trail = longest_trail(events, dag)
         if trail.count(dag) >= self._max_loops:
             await self._refuse(start, events, "loop", await self._circle(trail, dag))
             return
@@ -152,8 +150,7 @@ class Admission:
             await self._refuse(start, events, "params", str(error))
             return
         start.params = params
-        fits = whole and len(infos) <= INLINE_EVENTS and len(encode(infos)) <= INLINE_EVENT_BYTES
-        start.info = self._info(start, tuple(infos) if fits else None, trail)
+        start.info = self._info(start, inline_events(infos) if whole else None, trail)
         self._place(start)
 
     def _params(self, start: Start, events: list[EventInfo] | None) -> dict[str, object]:
@@ -246,6 +243,18 @@ class Admission:
             await self._transaction.fetch(
                 "refuse_collected", [start.number], [start.gate.dag], [start.cell], [reason]
             )
+
+
+def longest_trail(events: Sequence[LoggedEvent], dag: int) -> tuple[int, ...]:
+    """Return the trail of a run that consumes events: the one in which its DAG stands most."""
+    trails = (event.trail for event in events)
+    return max(trails, key=lambda trail: (trail.count(dag), len(trail)), default=())
+
+
+def inline_events(infos: Sequence[EventInfo]) -> tuple[EventInfo, ...] | None:
+    """Return the events of a run as they travel with its tasks, or None when they are too many."""
+    fits = len(infos) <= INLINE_EVENTS and len(encode(infos)) <= INLINE_EVENT_BYTES
+    return tuple(infos) if fits else None
 
 
 def _fits(start: Start) -> bool:

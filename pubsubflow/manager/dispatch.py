@@ -134,7 +134,7 @@ def build_order(
             room -= len(value)
     indexes = _indexes(run, task, map_index)
     elements = _elements_of(run, task, indexes, results, room)
-    chain = () if task.mapped else run.version.plan.chains[node]
+    chain = () if task.mapped or run.progress.cleared else run.version.plan.chains[node]
     return TaskMessage(
         run.number,
         node,

@@ -1,10 +1,11 @@
 """One transaction over a batch: lock, read, decide, write; what follows is published afterwards.
 
 Lock order, the same for every manager: dead letters that become events, watched datasets, claimed
-event keys, runs by number, the table of waits for events, gates by DAG. Event ids are taken under
-the gates' locks, so for every DAG the order of ids is the order in which its events were decided.
-Two managers may still meet on gates that a cascade adds; Postgres then ends one of the two, and it
-starts over.
+event keys, runs by number, the table of waits for events, gates by DAG, the slots of pools and
+other limits (one lock for all, and only where a limited task is concerned). Event ids are taken
+under the gates' locks, so for every DAG the order of ids is the order in which its events were
+decided. Two managers may still meet on gates that a cascade adds; Postgres then ends one of the
+two, and it starts over.
 """
 
 import random
@@ -15,15 +16,15 @@ from uuid import UUID
 from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput, NotFound
+from pubsubflow.manager.addressing import addressed, origins_of_chains, take_in
 from pubsubflow.manager.admission import Admission
-from pubsubflow.manager.deferring import WAIT_TIMERS
+from pubsubflow.manager.clearing import Clearing, find_run, write_cleared
 from pubsubflow.manager.dispatch import Dispatch
 from pubsubflow.manager.gates import Gates
 from pubsubflow.manager.inputs import Item, acceptable
 from pubsubflow.manager.ledger import (
     DeadLetter,
     Ledger,
-    LiveTask,
     LoggedEvent,
     RunWork,
     decode_progress,
@@ -34,10 +35,12 @@ from pubsubflow.manager.origins import Origin, Place, read_origins
 from pubsubflow.manager.resending import take_events
 from pubsubflow.manager.running import Running
 from pubsubflow.manager.scheduling import Scheduling
+from pubsubflow.manager.slots import Slots
 from pubsubflow.manager.versions import Versions
 from pubsubflow.manager.writing import write
 from pubsubflow.model.calls import (
     CancelRun,
+    ClearTasks,
     KeepLetter,
     LookForEvents,
     PostEvents,
@@ -47,8 +50,6 @@ from pubsubflow.model.calls import (
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.ids import new_id
 from pubsubflow.model.messages import (
-    NO_NODE,
-    NOT_MAPPED,
     EventInfo,
     FiredMessage,
     GoneMessage,
@@ -57,11 +58,8 @@ from pubsubflow.model.messages import (
     StartedMessage,
     TaskMessage,
 )
-from pubsubflow.model.states import TaskState
 from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction, Row
-
-TASK_TIMERS = ("retry", *WAIT_TIMERS)
 
 
 class Folded(Struct):
@@ -95,6 +93,7 @@ class Fold:
         self._max_loops = max_loops
         self._numbers = Numbers()
         self._versions = Versions()
+        self._slots = Slots()
         self._recorded: set[UUID] = set()
 
     async def fold(self, items: Sequence[Item], transaction: FoldTransaction) -> Folded:
@@ -109,12 +108,15 @@ class Fold:
         self._recorded = set()
         ledger = Ledger(self._now())
         running = Running(ledger, new_id=self._new_id, chance=self._chance)
-        await self._take_in_items(items, ledger, transaction, running)
-        await self._gates(ledger, transaction, running).settle(items)
+        clearing = Clearing(ledger, transaction, self._versions, running)
+        await self._take_in_items(items, ledger, transaction, running, clearing)
+        await self._gates(ledger, transaction, running, clearing).settle(items)
         for item in items:
             if isinstance(item.what, CancelRun):
                 item.answer = None
         await self._name_awaited(ledger, transaction)
+        await self._slots.settle(items, ledger, transaction, self._versions)
+        await write_cleared(ledger, transaction)
         await write(ledger, transaction)
         orders = await Dispatch(ledger, transaction).build()
         replies = [item.message.reply for item in items if isinstance(item.message, FiredMessage)]
@@ -126,6 +128,7 @@ class Fold:
         ledger: Ledger,
         transaction: FoldTransaction,
         running: Running,
+        clearing: Clearing,
     ) -> None:
         """Lock the runs that items concern, and carry out what they say about them."""
         looking = {
@@ -137,7 +140,8 @@ class Fold:
         await take_events(items, transaction)
         await take_watched(items, ledger, transaction)
         await self._claim_keys(items, transaction)
-        await self._lock_runs(items, ledger, transaction)
+        cleared = await self._lock_runs(items, ledger, transaction)
+        await clearing.clear_running(items, cleared)
         if looking:
             await transaction.fetch("await_event_writers")
         await read_epochs(items, ledger, transaction)
@@ -151,7 +155,13 @@ class Fold:
             looker = Looking(ledger, transaction, self._versions, running.deferring)
             await looker.look(looking)
 
-    def _gates(self, ledger: Ledger, transaction: FoldTransaction, running: Running) -> Gates:
+    def _gates(
+        self,
+        ledger: Ledger,
+        transaction: FoldTransaction,
+        running: Running,
+        clearing: Clearing,
+    ) -> Gates:
         """Return the scheduling half of a batch."""
         scheduling = Scheduling(ledger, new_id=self._new_id, take_number=self._numbers.take)
         admission = Admission(
@@ -170,6 +180,7 @@ class Fold:
             scheduling=scheduling,
             running=running,
             admission=admission,
+            clearing=clearing,
         )
 
     async def _name_awaited(self, ledger: Ledger, transaction: FoldTransaction) -> None:
@@ -181,6 +192,7 @@ class Fold:
     def committed(self, folded: Folded) -> None:
         """Note that the transaction of a batch has committed."""
         self._versions.remember_datasets(folded.ledger.datasets)
+        self._slots.committed(folded.ledger)
 
     async def _claim_keys(self, items: Sequence[Item], transaction: FoldTransaction) -> None:
         """Give every posted event its id, or the id it got when it was posted before."""
@@ -219,11 +231,16 @@ class Fold:
 
     async def _lock_runs(
         self, items: Sequence[Item], ledger: Ledger, transaction: FoldTransaction
-    ) -> None:
-        """Lock the runs that the batch concerns and take in their live tasks, as far as needed."""
-        tasks = {place for item in items for place in _addressed(item.what)}
+    ) -> dict[int, Row]:
+        """Lock the runs that the batch concerns and take in their live tasks, as far as needed.
+
+        Returns:
+            Position of an item that is to clear tasks → the run.
+        """
+        cleared: dict[int, Row] = {}
+        tasks = {place for item in items for place in addressed(item.what)}
         whole: set[int] = set()
-        for item in items:
+        for position, item in enumerate(items):
             what = item.what
             if isinstance(what, GoneMessage):
                 await transaction.fetch("forget_worker", what.worker)
@@ -239,6 +256,12 @@ class Fold:
                 item.answer = await self._find_run(what.run_id, item, transaction)
                 if item.answer is not None:
                     whole.add(item.answer["id"])
+            elif isinstance(what, ClearTasks):
+                item.ids = item.ids or [self._new_id()]
+                found = await find_run(item, transaction)
+                if found is not None:
+                    cleared[position] = found
+                    whole.add(found["id"])
         rows = await transaction.lock_runs({run for run, _, _ in tasks} | whole)
         await self._versions.load(transaction, (row["version"] for row in rows))
         for row in rows:
@@ -250,11 +273,12 @@ class Fold:
                 new=False,
             )
         asked = sorted(key for key in tasks if key[0] in ledger.runs and key[0] not in whole)
-        _take_in(ledger, await transaction.fetch_rows("read_live_tasks", asked))
+        take_in(ledger, await transaction.fetch_rows("read_live_tasks", asked))
         if whole:
-            _take_in(ledger, await transaction.fetch("read_run_live_tasks", sorted(whole)))
-        origins = _origins(items, ledger)
-        _take_in(ledger, await transaction.fetch_rows("read_live_tasks", origins))
+            take_in(ledger, await transaction.fetch("read_run_live_tasks", sorted(whole)))
+        origins = origins_of_chains(items, ledger)
+        take_in(ledger, await transaction.fetch_rows("read_live_tasks", origins))
+        return cleared
 
     @staticmethod
     async def _find_run(run_id: UUID, item: Item, transaction: FoldTransaction) -> Row | None:
@@ -322,61 +346,3 @@ class Fold:
             ledger.events.append(
                 LoggedEvent(recorded.event_id, info, run, node, map_index, trail=origin.trail)
             )
-
-
-def _addressed(what: object) -> list[Place]:
-    """Return the task instances whose rows deciding about a message needs."""
-    if isinstance(what, PostEvents):
-        return [] if what.origin is None else [what.origin]
-    if isinstance(what, LookForEvents):
-        return list(what.places)
-    if isinstance(what, TimersDue):
-        return [
-            (timer.run, timer.node, NOT_MAPPED if timer.map_index is None else timer.map_index)
-            for timer in what.timers
-            if timer.kind in TASK_TIMERS and timer.run is not None and timer.node is not None
-        ]
-    if isinstance(what, StartedMessage | FiredMessage):
-        return [(what.run, what.node, what.map_index)]
-    if isinstance(what, ResultMessage):
-        before = [] if what.after == NO_NODE else [(what.run, what.after, NOT_MAPPED)]
-        return [(what.run, what.node, what.map_index), *before]
-    return []
-
-
-def _origins(items: Sequence[Item], ledger: Ledger) -> list[tuple[int, int, int]]:
-    """Name what a chained result came from that is not at hand: it may still be to come."""
-    keys: set[tuple[int, int, int]] = set()
-    for item in items:
-        what = item.what
-        if not isinstance(what, ResultMessage) or what.after == NO_NODE:
-            continue
-        run = ledger.runs.get(what.run)
-        if run is None or run.progress.nodes[what.node].complete:
-            continue
-        line = [what.node, *run.line_before(what.node)]
-        if not any((node, NOT_MAPPED) in run.live for node in line):
-            keys.update((what.run, node, NOT_MAPPED) for node in line)
-    return sorted(keys)
-
-
-def _take_in(ledger: Ledger, rows: Sequence[Row]) -> None:
-    for row in rows:
-        run = ledger.runs.get(row["run"])
-        if run is None:
-            continue
-        state = TaskState(row["state"])
-        run.live[row["node"], row["map_index"]] = LiveTask(
-            row["attempt"],
-            row["delivery"],
-            row["crashes"],
-            state,
-            row["chained"],
-            row["worker"],
-            row["queued_at"],
-            row["started_at"],
-            row["waiting"],
-            stored=True,
-            changed=False,
-            before=(state, row["attempt"]),
-        )

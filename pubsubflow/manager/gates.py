@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pubsubflow.errors import InvalidInput
 from pubsubflow.manager.admission import Admission
 from pubsubflow.manager.cell_keys import WHOLE, event_cells
+from pubsubflow.manager.clearing import Clearing, again_of
 from pubsubflow.manager.deferring import WAIT_TIMERS
 from pubsubflow.manager.inputs import Item
 from pubsubflow.manager.ledger import GateWork, Ledger, LoggedEvent, RunWork
@@ -43,6 +44,7 @@ class Gates:
         scheduling: Scheduling,
         running: Running,
         admission: Admission,
+        clearing: Clearing,
     ) -> None:
         self._ledger = ledger
         self._transaction = transaction
@@ -52,6 +54,7 @@ class Gates:
         self._scheduling = scheduling
         self._running = running
         self._admission = admission
+        self._clearing = clearing
         self._requests = Requests(
             ledger,
             transaction,
@@ -72,6 +75,7 @@ class Gates:
         timers = await self._due(items)
         named = await self._find_dags(items)
         dags = {row["id"] for row in named.values()}
+        dags.update(self._clearing.dags)
         dags.update(timer.dag for timer in timers if timer.dag is not None)
         dags.update(
             item.answer["dag"]
@@ -85,6 +89,7 @@ class Gates:
                     dags.add(item.answer["dag"])
         await self._round(dags)
         await self._requests.carry_out(items, named)
+        await self._clearing.reopen()
         await self._act_on(timers)
         for _ in range(MAX_ROUNDS):
             await self._pass_events()
@@ -289,5 +294,9 @@ class Gates:
                 gate.queued -= 1
                 gate.changed = True
                 version = self._versions.get(row["version"])
-                self._running.start(row["run"], version, row["info"])
+                if row["progress"] is None:
+                    self._running.start(row["run"], version, row["info"])
+                else:
+                    again = again_of(row["progress"])
+                    self._running.resume(row["run"], version, row["info"], *again)
             self._admission.start_queued(gate)

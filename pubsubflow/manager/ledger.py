@@ -15,7 +15,15 @@ from msgspec import Struct, field
 from pubsubflow.manager.versions import Version
 from pubsubflow.model.calls import Timer
 from pubsubflow.model.cells import Cell
-from pubsubflow.model.messages import EventInfo, RunInfo, Step, TaskError, decode_run_info
+from pubsubflow.model.limits import Limit
+from pubsubflow.model.messages import (
+    CancelOrder,
+    EventInfo,
+    RunInfo,
+    Step,
+    TaskError,
+    decode_run_info,
+)
 from pubsubflow.model.news import RunNews
 from pubsubflow.model.progress import Progress
 from pubsubflow.model.states import RunState, TaskState
@@ -31,7 +39,9 @@ class LiveTask(Struct):
 
     Attributes:
         waiting: While it is deferred, the encoded `waits.Waiting`; see `deferring.WAIT_ANEW`.
+        base: Attempts that it had before it was cleared.
         stored: The row exists in the store.
+        slotted: It stands in line for what limits it, or has a slot.
         changed: The row must be written.
         before: Its state and attempt as they are in the store.
     """
@@ -45,7 +55,9 @@ class LiveTask(Struct):
     queued_at: datetime | None = None
     started_at: datetime | None = None
     waiting: bytes | None = None
+    base: int = 0
     stored: bool = False
+    slotted: bool = False
     changed: bool = True
     before: tuple[TaskState, int] | None = None
 
@@ -283,6 +295,11 @@ class Ledger:
         epochs: Trigger → the epoch of its lease, for those that say that they failed.
         watched: Positions of watched datasets: (trigger, sequence, encoded position).
         stopped: Triggers that somebody may run and nobody waits for any more.
+        cleared: Task instances that are cleared.
+        lives: Run → how often tasks of it were cleared by now, for those cleared here.
+        called_off: Which cleared tasks workers are to stop.
+        requeued: Runs that go on once it is their turn: (run id, DAG id).
+        lines: Lines that were looked up: limits → number.
         expiries: Places out of which older events are taken first: (dag, cell, place, before).
     """
 
@@ -317,3 +334,8 @@ class Ledger:
         self.watched: list[tuple[int, int, bytes]] = []
         self.stopped: list[int] = []
         self.datasets: dict[str, int] = {}
+        self.cleared: list[Place] = []
+        self.lives: dict[int, int] = {}
+        self.called_off: list[CancelOrder] = []
+        self.requeued: list[tuple[str, str]] = []
+        self.lines: dict[tuple[Limit, ...], int] = {}

@@ -299,7 +299,10 @@ class Manager:
         self._fold.committed(folded)
         self._publish(folded)
         for item in done:
-            _tell(item)
+            if item.postponed and not item.from_bus:
+                self._put(item)
+            else:
+                _tell(item)
         self._look_next(folded)
 
     def _look_next(self, folded: Folded) -> None:

@@ -29,6 +29,8 @@ def publish_news(bus: Bus, folded: Folded) -> None:
     for run in ledger.runs.values():
         if run.cancelled:
             publish(Subjects.CANCEL, encode(CancelOrder(run.number, run.error or "cancelled")))
+    for called_off in ledger.called_off:
+        publish(Subjects.CANCEL, encode(called_off))
     for change in ledger.run_news:
         news = {"run_id": change.run_id, "dag_id": change.dag_id, "state": change.state}
         publish(f"psf.evt.run.{change.run_id}", _json(news))

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.manager.admission import Admission
 from pubsubflow.manager.cell_keys import event_cells
+from pubsubflow.manager.clearing import again_of
 from pubsubflow.manager.inputs import Item
 from pubsubflow.manager.ledger import GateWork, Ledger, LoggedEvent
 from pubsubflow.manager.loading import Cells
@@ -15,6 +18,7 @@ from pubsubflow.manager.resending import Resending
 from pubsubflow.manager.scheduling import Scheduling
 from pubsubflow.manager.versions import Versions
 from pubsubflow.model.calls import Backfill, CancelRun, Replay, Resend, SetPaused, StartRun
+from pubsubflow.model.messages import TaskError
 from pubsubflow.model.revisions import check_revision, dag_revision
 from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction, Row
@@ -142,7 +146,8 @@ class Requests:
         if number in self._ledger.runs:
             item.answer = None
             return
-        if not await self._transaction.fetch("unqueue_run", number):
+        rows = await self._transaction.fetch("unqueue_run", number)
+        if not rows:
             item.error = InvalidInput(
                 f"run {what.run_id} still collects events or is just starting; ask again"
             )
@@ -154,6 +159,17 @@ class Requests:
         self._ledger.unqueued.append((str(what.run_id), gate.version.spec.dag_id))
         reason = printable(what.reason)
         await self._transaction.fetch("close_run", number, reason)
+        if rows[0]["progress"] is not None:
+            await self._cancel_cleared(number, rows[0]["progress"], reason)
+
+    async def _cancel_cleared(self, number: int, kept: bytes, reason: str) -> None:
+        """Note that single instances of mapped tasks which were to run again never will."""
+        _, again = again_of(kept)
+        if again:
+            nodes, indexes = map(list, zip(*again, strict=True))
+            error = msgspec.structs.asdict(TaskError("Cancelled", reason, final=True))
+            numbers = [number] * len(again)
+            await self._transaction.fetch("cancel_cleared", numbers, nodes, indexes, error)
 
     async def _resend(self, item: Item, what: Resend, letter: Row) -> None:
         """Try a dead letter again."""

@@ -1,13 +1,21 @@
 """Folds what workers say into the runs: starts, endings, retries, deaths."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from pubsubflow.manager.deferring import Deferring
-from pubsubflow.manager.ledger import EndedTask, Ledger, LiveTask, LoggedEvent, RunWork
+from pubsubflow.manager.ledger import (
+    EndedTask,
+    Ledger,
+    LiveTask,
+    LoggedEvent,
+    RunWork,
+    TaskKey,
+)
 from pubsubflow.manager.versions import Version
 from pubsubflow.model.calls import Timer
+from pubsubflow.model.clearing import first_delivery
 from pubsubflow.model.emission import news
 from pubsubflow.model.messages import (
     NO_NODE,
@@ -20,7 +28,7 @@ from pubsubflow.model.messages import (
     StartedMessage,
     TaskError,
 )
-from pubsubflow.model.progress import Steps, begin, finish
+from pubsubflow.model.progress import Progress, Steps, begin, finish, go_on
 from pubsubflow.model.retry import Redeliver, Retry, after_crash, after_failure
 from pubsubflow.model.states import RunState, TaskState
 from pubsubflow.store.database import printable
@@ -56,12 +64,31 @@ class Running:
     def start(self, number: int, version: Version, info: bytes) -> None:
         """Start a run: hand out the tasks that wait for nothing."""
         progress, steps = begin(version.plan)
-        run = RunWork(number, version, progress, info, new=True)
-        self._ledger.runs[number] = run
+        self._open(RunWork(number, version, progress, info, new=True), steps)
+
+    def resume(
+        self,
+        number: int,
+        version: Version,
+        info: bytes,
+        progress: Progress,
+        again: Sequence[TaskKey],
+    ) -> None:
+        """Open a run again that had ended: tasks of it were cleared."""
+        steps = go_on(version.plan, progress, again)
+        self._open(RunWork(number, version, progress, info, new=True), steps)
+
+    def go_on(self, run: RunWork, again: Sequence[TaskKey]) -> None:
+        """Let a live run go on without what was cleared."""
+        self.take(run, go_on(run.version.plan, run.progress, again))
+
+    def _open(self, run: RunWork, steps: Steps) -> None:
+        version = run.version
+        self._ledger.runs[run.number] = run
         seconds = version.spec.timeout_seconds
         if seconds is not None:
             due = self._ledger.now + timedelta(seconds=seconds)
-            self._ledger.timers.append(Timer(due, "run_timeout", version.dag, number))
+            self._ledger.timers.append(Timer(due, "run_timeout", version.dag, run.number))
         self.take(run, steps)
         if not version.spec.tasks:
             self.close(run, RunState.SUCCESS)
@@ -154,8 +181,9 @@ class Running:
             if state is TaskState.SUCCESS:
                 for uri in run.version.spec.tasks[node].outlets:
                     self._record(run, Emit(uri), node, map_index)
+        delivery = first_delivery(run.progress.cleared)
         for key in steps.ready:
-            task = LiveTask(queued_at=self._ledger.now)
+            task = LiveTask(delivery=delivery, queued_at=self._ledger.now)
             if chained is not None and key == (chained.then, NOT_MAPPED):
                 task.delivery = chained.delivery
                 task.state = TaskState.RUNNING
@@ -238,12 +266,13 @@ class Running:
         policy = run.version.spec.tasks[message.node].retry
         key = (message.node, message.map_index)
         now, chance = self._ledger.now, self._chance()
+        tries = task.attempt - task.base
         if message.outcome is Outcome.CRASHED:
             task.crashes += 1
-            verdict = after_crash(policy, task.attempt, task.crashes, chance=chance, now=now)
+            verdict = after_crash(policy, tries, task.crashes, chance=chance, now=now)
         else:
             final = message.error is not None and message.error.final
-            verdict = after_failure(policy, task.attempt, final=final, chance=chance, now=now)
+            verdict = after_failure(policy, tries, final=final, chance=chance, now=now)
         if not isinstance(verdict, Retry | Redeliver):
             return False
         self._ledger.attempts.append(

@@ -52,6 +52,8 @@ def _run_changes(ledger: Ledger) -> Iterator[RunNews]:
     for run in ledger.runs.values():
         if run.new and run.outcome is None and run.number not in ledger.starts:
             yield _run(run, RunState.RUNNING, ledger)
+    for run_id, dag_id in ledger.requeued:
+        yield RunNews(run_id=run_id, dag_id=dag_id, state=RunState.QUEUED, time=ledger.now)
     for run_id, dag_id in ledger.unqueued:
         yield RunNews(run_id=run_id, dag_id=dag_id, state=RunState.CANCELLED, time=ledger.now)
 
@@ -101,7 +103,7 @@ def _ended_tasks(run: RunWork, ledger: Ledger) -> Iterator[TaskNews]:
 def _live_tasks(run: RunWork, ledger: Ledger) -> Iterator[TaskNews]:
     spec = run.version.spec
     for (node, map_index), task in run.live.items():
-        if task.changed and (task.state, task.attempt) != task.before:
+        if (task.state, task.attempt) != task.before:
             yield TaskNews(
                 run_id=run.facts.run_id,
                 dag_id=spec.dag_id,

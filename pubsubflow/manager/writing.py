@@ -26,6 +26,7 @@ async def write(ledger: Ledger, transaction: FoldTransaction) -> None:
     await _write_fates(ledger, transaction)
     await write_waits(ledger, transaction)
     await _rewrite_tasks(runs, transaction)
+    await _begin_again(runs, transaction)
     await _write_rest(ledger, transaction)
     ended = [run for run in runs if run.outcome is not None]
     timed = [run.number for run in ended if run.version.spec.timeout_seconds is not None]
@@ -39,7 +40,7 @@ async def write(ledger: Ledger, transaction: FoldTransaction) -> None:
         ],
         removed_tasks=[(run.number, *key) for run in runs for key in run.removed],
         ended_tasks=_ended_tasks(runs),
-        live_tasks=_live_tasks(runs),
+        live_tasks=_live_tasks(runs, again=False),
         opened_runs=[
             (run.number, run.version.dag, run.version.number, _encode(run.progress), run.info)
             for run in runs
@@ -142,7 +143,7 @@ def _ended_tasks(runs: Sequence[RunWork]) -> _Rows:
     ]
 
 
-def _live_tasks(runs: Sequence[RunWork]) -> _Rows:
+def _live_tasks(runs: Sequence[RunWork], *, again: bool) -> list[tuple[Any, ...]]:
     return [
         (
             run.number,
@@ -157,7 +158,7 @@ def _live_tasks(runs: Sequence[RunWork]) -> _Rows:
         )
         for run in runs
         for key, task in run.live.items()
-        if task.changed and not task.stored
+        if task.changed and not task.stored and bool(task.base) is again
     ]
 
 
@@ -233,6 +234,20 @@ async def _rewrite_tasks(runs: Sequence[RunWork], transaction: FoldTransaction) 
             if task.changed and task.stored
         ],
     )
+
+
+async def _begin_again(runs: Sequence[RunWork], transaction: FoldTransaction) -> None:
+    """Make the rows of tasks that were cleared."""
+    cleared = [run for run in runs if run.progress.cleared]
+    if cleared:
+        bases = [
+            task.base
+            for run in cleared
+            for task in run.live.values()
+            if task.changed and not task.stored and task.base
+        ]
+        rows = zip(_live_tasks(cleared, again=True), bases, strict=True)
+        await transaction.write("begin_again", [(*row, base) for row, base in rows])
 
 
 async def _write_rest(ledger: Ledger, transaction: FoldTransaction) -> None:

@@ -197,6 +197,64 @@ class KeepLetter(Struct, frozen=True):
     reason: str
 
 
+class ClearTasks(Struct, frozen=True):
+    """Clear tasks of a run and run them again, with the run's own events and params.
+
+    Attributes:
+        tasks, downstream, upstream, only_failed: As for `clearing.Selection`.
+        newest: With the DAG's newest version in place of the one that the run had.
+        ended: Only if the run has ended.
+        dry_run: Only tell what would be cleared.
+    """
+
+    run_id: UUID
+    tasks: tuple[str, ...] = ()
+    downstream: bool = False
+    upstream: bool = False
+    only_failed: bool = False
+    newest: bool = False
+    ended: bool = False
+    dry_run: bool = False
+
+
+class ClearedTask(Struct, frozen=True):
+    """A task instance that is cleared, and the state that it was in."""
+
+    task_id: str
+    map_index: int | None
+    state: str
+
+
+class Cleared(Struct, frozen=True):
+    """What was cleared of a run, or would be; `state` is that of the run then."""
+
+    tasks: tuple[ClearedTask, ...]
+    state: str
+
+
+class SetPool(Struct, frozen=True):
+    """Let at most `slots` tasks of a pool run at once.
+
+    Attributes:
+        revisions: Those of the pool that will do; None for any.
+    """
+
+    name: str
+    slots: int
+    revisions: Revisions = None
+
+
+class RemovePool(Struct, frozen=True):
+    """Take a pool's limit away.
+
+    Attributes:
+        revisions: As for SetPool.
+    """
+
+    name: str
+    revisions: Revisions = None
+
+
 Call = (
     PostEvents
     | StartRun
@@ -208,6 +266,9 @@ Call = (
     | Resend
     | LookForEvents
     | KeepLetter
+    | ClearTasks
+    | SetPool
+    | RemovePool
 )
 
 
@@ -220,7 +281,7 @@ class Calls(Protocol):
         Returns:
             `list[Recorded]` for PostEvents, also those of a Resend, one per event; the run id
             (text) for StartRun and for a Resend that made a run; `list[Planned]` for Replay and
-            Backfill; None for the others.
+            Backfill; `Cleared` for ClearTasks; None for the others.
 
         Raises:
             NotFound: There is no such DAG or run.

@@ -311,10 +311,17 @@ class Heartbeat(Struct, frozen=True, array_like=True):
 
 
 class CancelOrder(Struct, frozen=True, array_like=True):
-    """Stop a run's tasks, wherever they run (core subject, best effort)."""
+    """Stop a run's tasks, wherever they run (core subject, best effort).
+
+    Attributes:
+        tasks: Node and map index of those meant, which were cleared; all if empty.
+        before: Only what was handed out under a lower delivery, unless it is 0.
+    """
 
     run: int
     reason: str = "cancelled"
+    tasks: tuple[tuple[int, int], ...] = ()
+    before: int = 0
 
 
 class NewEvent(Struct, frozen=True):

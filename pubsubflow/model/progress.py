@@ -23,8 +23,9 @@ class NodeProgress(Struct, array_like=True):
     Attributes:
         total: Number of instances, or UNDECIDED while nobody knows whether it will run.
         length: Number of elements of its result, when that is a list.
-        left_out: A branch or a short circuit leaves it out: it is skipped once all upstream is
-            complete. Not earlier, or it would depend on who is first what follows from it.
+        left_out_by: The branches and short circuits that leave it out: it is skipped once all
+            upstream is complete. Not earlier, or it would depend on who is first what follows
+            from it.
     """
 
     total: int = UNDECIDED
@@ -33,7 +34,7 @@ class NodeProgress(Struct, array_like=True):
     skipped: int = 0
     upstream_failed: int = 0
     length: int | None = None
-    left_out: bool = False
+    left_out_by: list[int] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -68,10 +69,12 @@ class Progress(Struct, array_like=True):
     Attributes:
         nodes: One entry per node.
         incomplete: Number of nodes that are not complete.
+        cleared: How often tasks of the run were cleared.
     """
 
     nodes: list[NodeProgress]
     incomplete: int
+    cleared: int = 0
 
 
 class Steps(Struct):
@@ -128,13 +131,26 @@ def finish(
     entry = progress.nodes[node]
     entry.length = length
     if follow is not None and state is TaskState.SUCCESS:
-        for left_out in _not_followed(plan, plan.spec.tasks[node], follow):
-            progress.nodes[left_out].left_out = True
+        for left_out in not_followed(plan, plan.spec.tasks[node], follow):
+            progress.nodes[left_out].left_out_by.append(node)
     advance.count(node, state)
     return steps
 
 
-def _not_followed(plan: Plan, task: TaskSpec, follow: Sequence[str]) -> list[int]:
+def go_on(plan: Plan, progress: Progress, again: Iterable[tuple[int, int]]) -> Steps:
+    """Let a run of which tasks were cleared go on.
+
+    Args:
+        plan: The DAG's version that the run has.
+        progress: Without what was cleared; changed in place.
+        again: Instances to run again of nodes that were not cleared as a whole.
+    """
+    steps = Steps(ready=sorted(again))
+    _Advance(plan, progress, steps).decide(range(len(progress.nodes)))
+    return steps
+
+
+def not_followed(plan: Plan, task: TaskSpec, follow: Sequence[str]) -> list[int]:
     """Return the nodes that a branch or a short circuit leaves out, in order.
 
     One that runs always is not left out, nor is what follows from it alone.
@@ -190,7 +206,7 @@ class _Advance:
         """Start or settle a node if its rule says so; return whether it is complete now."""
         task = self._plan.spec.tasks[node]
         upstream = [self._progress.nodes[number] for number in task.upstream]
-        if self._progress.nodes[node].left_out:
+        if self._progress.nodes[node].left_out_by:
             verdict = TaskState.SKIPPED if all_complete(upstream) else None
         else:
             verdict = judge(task.trigger_rule, upstream)

@@ -46,3 +46,12 @@ def letter_revision(resent_at: datetime | None) -> str:
 def connection_revision(version: int | None) -> str:
     """Return the revision of a connection; `absent` for one that is not there."""
     return "absent" if version is None else str(version)
+
+
+def pool_revision(changed_at: datetime | None) -> str:
+    """Return the revision of a pool.
+
+    Args:
+        changed_at: When its slots were set last; None if nobody has set them.
+    """
+    return "unset" if changed_at is None else str(int(changed_at.timestamp() * 1_000_000))

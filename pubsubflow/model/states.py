@@ -6,7 +6,7 @@ from pubsubflow.errors import IllegalTransition
 
 
 class RunState(StrEnum):
-    """Where a run stands."""
+    """Where a run stands; one that has ended goes on when somebody clears tasks of it."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -16,13 +16,18 @@ class RunState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows this state."""
+        """Whether nothing follows by itself."""
         return self not in (RunState.QUEUED, RunState.RUNNING)
 
 
 class TaskState(StrEnum):
-    """Where one task of one run stands; the first four are live, the others final."""
+    """Where one task of one run stands; the first five are live, the others final.
 
+    `ready` waits for a slot of what limits it: a pool, its DAG, its concurrency key. What is
+    cleared has no state: its row goes, and a later one begins anew.
+    """
+
+    READY = "ready"
     QUEUED = "queued"
     RUNNING = "running"
     DEFERRED = "deferred"
@@ -39,23 +44,33 @@ class TaskState(StrEnum):
         return self not in LIVE
 
 
-LIVE = frozenset({TaskState.QUEUED, TaskState.RUNNING, TaskState.DEFERRED, TaskState.UP_FOR_RETRY})
+LIVE = frozenset(
+    {
+        TaskState.READY,
+        TaskState.QUEUED,
+        TaskState.RUNNING,
+        TaskState.DEFERRED,
+        TaskState.UP_FOR_RETRY,
+    }
+)
 
+_CLEARED = frozenset({RunState.QUEUED, RunState.RUNNING})
 RUN_TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED}),
     RunState.RUNNING: frozenset({RunState.SUCCESS, RunState.FAILED, RunState.CANCELLED}),
-    RunState.SUCCESS: frozenset(),
-    RunState.FAILED: frozenset(),
-    RunState.CANCELLED: frozenset(),
+    RunState.SUCCESS: _CLEARED,
+    RunState.FAILED: _CLEARED,
+    RunState.CANCELLED: _CLEARED,
 }
 
 _ENDINGS = frozenset({TaskState.SUCCESS, TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED})
 TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
+    TaskState.READY: frozenset({TaskState.QUEUED, TaskState.CANCELLED}),
     TaskState.QUEUED: _ENDINGS
     | {TaskState.RUNNING, TaskState.DEFERRED, TaskState.UP_FOR_RETRY, TaskState.QUEUED},
     TaskState.RUNNING: _ENDINGS | {TaskState.DEFERRED, TaskState.UP_FOR_RETRY, TaskState.QUEUED},
-    TaskState.DEFERRED: _ENDINGS | {TaskState.QUEUED, TaskState.UP_FOR_RETRY},
-    TaskState.UP_FOR_RETRY: frozenset({TaskState.QUEUED, TaskState.CANCELLED}),
+    TaskState.DEFERRED: _ENDINGS | {TaskState.READY, TaskState.QUEUED, TaskState.UP_FOR_RETRY},
+    TaskState.UP_FOR_RETRY: frozenset({TaskState.READY, TaskState.QUEUED, TaskState.CANCELLED}),
     TaskState.SUCCESS: frozenset(),
     TaskState.FAILED: frozenset(),
     TaskState.SKIPPED: frozenset(),

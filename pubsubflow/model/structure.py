@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from pubsubflow.model.conditions import Schedule
 from pubsubflow.model.hooks import HookSpec
+from pubsubflow.model.limits import DAG, KEY, POOL, Limit
 from pubsubflow.model.waits import Waiting
 
 LONGEST_CHAIN = 64
@@ -79,6 +80,9 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
         outlets: URIs of the datasets that get an event when the task succeeds.
         outlet_patterns: Patterns of further datasets that the task may emit events of.
         queue: Name of the workers' queue.
+        pool: Of which it needs a slot while it runs.
+        priority: Who waits for a slot with a higher one is served first.
+        concurrency_key: Of the tasks with the same one, in whatever DAG, one runs at a time.
         start: What must happen after the task could start and before anything of it runs, under
             the key `waits.START`, with relative times. Of kind `empty`, the task's result is the
             payload of what happened.
@@ -124,6 +128,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
         params: Defaults of the run's params, JSON values.
         params_from: Param → CEL expression over the consumed events.
         params_schema: JSON Schema of the params when they were declared as a type, else None.
+        max_active_tasks: How many of its tasks run at once, all runs together.
         timeout_seconds: A run that lasts longer is failed.
     """
 
@@ -159,6 +164,7 @@ class Plan:
         chains: Per node, the nodes that a runner may go straight on with after it succeeded: each
             is the only task that the one before leads to, waits for nothing else and is of the
             same kind and queue; so whoever finished the one before starts it without asking.
+        limits: Per node, what its tasks need a slot of, in order; empty when no task needs one.
     """
 
     def __init__(self, spec: DagSpec) -> None:
@@ -172,15 +178,29 @@ class Plan:
         leads_on = {node for task in lasting for node in task.upstream}
         self.leaves = tuple(task.node for task in lasting if task.node not in leads_on)
         self.chains = self._chains()
+        limits = tuple(_limits(spec, task) for task in spec.tasks)
+        self.limits = limits if any(limits) else ()
 
     def _chains(self) -> tuple[tuple[int, ...], ...]:
         chains: dict[int, tuple[int, ...]] = {}
         for task in reversed(self.spec.tasks):
             after = self.downstream[task.node]
             chains[task.node] = ()
-            if len(after) == 1 and _continues(task, self.spec.tasks[after[0]]):
+            bounded = self.spec.max_active_tasks is not None
+            if len(after) == 1 and not bounded and _continues(task, self.spec.tasks[after[0]]):
                 chains[task.node] = (after[0], *chains[after[0]])[:LONGEST_CHAIN]
         return tuple(chains[node] for node in range(len(self.spec.tasks)))
+
+
+def _limits(spec: DagSpec, task: TaskSpec) -> tuple[Limit, ...]:
+    found = []
+    if spec.max_active_tasks is not None:
+        found.append(Limit(f"{DAG}{spec.dag_id}", spec.max_active_tasks))
+    if task.pool is not None:
+        found.append(Limit(f"{POOL}{task.pool}"))
+    if task.concurrency_key is not None:
+        found.append(Limit(f"{KEY}{task.concurrency_key}", 1))
+    return tuple(sorted(found))
 
 
 def _continues(task: TaskSpec, follower: TaskSpec) -> bool:

@@ -136,6 +136,7 @@ class RunView(Struct, frozen=True, kw_only=True):
         kind: `dataset`, `cron`, `manual`.
         cause: One line for people: why it exists.
         version: The version of its DAG that it runs.
+        cleared: How often tasks of it were cleared, to run again.
     """
 
     run_id: str
@@ -152,6 +153,7 @@ class RunView(Struct, frozen=True, kw_only=True):
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    cleared: int = 0
 
 
 class RunDetail(RunView, frozen=True, kw_only=True):
@@ -174,6 +176,8 @@ class AttemptView(Struct, frozen=True, kw_only=True):
 
     Attributes:
         delivery: Grows whenever the task was handed out again, also for a next attempt.
+        state: `failed`; for one before the task was cleared, what it had come to then, or
+            `cleared` if it had not ended.
     """
 
     attempt: int
@@ -182,6 +186,7 @@ class AttemptView(Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     ended_at: datetime
     error: TaskErrorView | None = None
+    state: str = "failed"
 
 
 class TaskView(Struct, frozen=True, kw_only=True):
@@ -193,6 +198,7 @@ class TaskView(Struct, frozen=True, kw_only=True):
         state: One of the states of tasks, or `none` while it is not ready.
         attempt: The latest, counted from 1; 0 before the first.
         length: Number of elements of its result, when that is a list.
+        waits_for: Of one that is ready, what has no free slot for it.
     """
 
     id: str
@@ -209,6 +215,7 @@ class TaskView(Struct, frozen=True, kw_only=True):
     ended_at: datetime | None = None
     length: int | None = None
     error: TaskErrorView | None = None
+    waits_for: str | None = None
 
 
 class TaskDetail(TaskView, frozen=True, kw_only=True):
@@ -237,6 +244,46 @@ class LogLine(Struct, frozen=True, kw_only=True):
     stream: str
     message: str
     fields: dict[str, Any] = {}
+
+
+class PoolView(Struct, frozen=True, kw_only=True):
+    """A pool: so many of the tasks that name it run at once.
+
+    Attributes:
+        slots: How many; None for one that tasks name and nobody has set: it has no bound.
+        used: How many of its tasks run or are handed out.
+        waiting: How many are ready and wait.
+        changed_at: When its slots were set last.
+        revision: Differs after every change; see `If-Match`.
+    """
+
+    name: str
+    slots: int | None
+    used: int
+    waiting: int
+    changed_at: datetime | None = None
+    revision: str
+
+
+class ClearedTaskView(Struct, frozen=True, kw_only=True):
+    """A task instance that was cleared, and the state that it was in."""
+
+    task_id: str
+    map_index: int | None = None
+    state: str
+
+
+class ClearedRun(Struct, frozen=True, kw_only=True):
+    """What was cleared of a run, or would be.
+
+    Attributes:
+        state: The run's state now.
+    """
+
+    run_id: str
+    state: str
+    dry_run: bool
+    tasks: list[ClearedTaskView]
 
 
 class DatasetView(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from pubsubflow.authoring.context import Host
 from pubsubflow.authoring.execute import Call, bind, finish
 from pubsubflow.authoring.journal import TaskDeferred
 from pubsubflow.errors import DefinitionError
+from pubsubflow.model.clearing import LIFE
 from pubsubflow.model.messages import (
     NO_NODE,
     NOT_MAPPED,
@@ -147,6 +148,7 @@ class Work:
             indexes=message.indexes,
             map_index=message.map_index,
             steps=steps,
+            life=message.delivery // LIFE,
         )
 
     def connection(self, name: str) -> AskConnection:

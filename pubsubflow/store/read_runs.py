@@ -231,4 +231,5 @@ def _view(row: asyncpg.Record) -> RunView:
         created_at=row["created_at"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
+        cleared=row["cleared"],
     )

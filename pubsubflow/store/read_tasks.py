@@ -24,6 +24,7 @@ from pubsubflow.model.views import (
 )
 from pubsubflow.store.database import Database
 from pubsubflow.store.queries import SQL
+from pubsubflow.store.read_pools import why_ready
 from pubsubflow.store.read_runs import FoundRun, find_run
 from pubsubflow.store.specs import Specs
 
@@ -148,12 +149,17 @@ class ReadTasks:
             run = await find_run(connection, run_id)
             specs = await self._specs.load(connection, [run.version])
             rows = await connection.fetch(SQL["page_run_tasks"], run.number, *after, limit)
+            reasons = await why_ready(connection, run.number, rows)
         spec = specs[run.version]
         full = len(rows) == limit
         last = rows[-1]["node"] if full else len(spec.tasks) - 1
         started = {row["node"] for row in rows}
         waiting = set(range(after[0] + 1, last + 1)) - started
-        found = [((row["node"], row["map_index"]), _task(run, spec, row)) for row in rows]
+        keys = [(row["node"], row["map_index"]) for row in rows]
+        found = [
+            (key, _task(run, spec, row, reasons.get(key)))
+            for key, row in zip(keys, rows, strict=True)
+        ]
         found += [
             ((node, NOT_MAPPED), _not_started(TaskPlace(run, spec, node))) for node in waiting
         ]
@@ -171,9 +177,14 @@ class ReadTasks:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["read_task"], *key, SHOWN_RESULT_BYTES)
             attempts = await connection.fetch(SQL["read_attempts"], *key)
+            reasons = await why_ready(connection, place.run.number, [row] if row else [])
         if row is None and place.map_index != NOT_MAPPED:
             raise NotFound("task instance", place.id)
-        view = _not_started(place) if row is None else _task(place.run, place.spec, row)
+        view = (
+            _not_started(place)
+            if row is None
+            else _task(place.run, place.spec, row, reasons.get(key[1:]))
+        )
         return TaskDetail(
             **asdict(view),
             attempts=[_attempt(each) for each in attempts],
@@ -207,7 +218,7 @@ class ReadTasks:
         ]
 
 
-def _task(run: FoundRun, spec: DagSpec, row: asyncpg.Record) -> TaskView:
+def _task(run: FoundRun, spec: DagSpec, row: asyncpg.Record, waits_for: str | None) -> TaskView:
     place = TaskPlace(run, spec, row["node"], row["map_index"])
     return TaskView(
         id=place.id,
@@ -224,6 +235,7 @@ def _task(run: FoundRun, spec: DagSpec, row: asyncpg.Record) -> TaskView:
         ended_at=row["ended_at"],
         length=row["length"],
         error=_error(row["error"]),
+        waits_for=waits_for,
     )
 
 
@@ -246,6 +258,7 @@ def _attempt(row: asyncpg.Record) -> AttemptView:
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         error=_error(row["error"]),
+        state=row["state"],
     )
 
 

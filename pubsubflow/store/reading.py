@@ -8,6 +8,7 @@ from pubsubflow.store.read_dags import ReadDags
 from pubsubflow.store.read_datasets import ReadDatasets
 from pubsubflow.store.read_letters import ReadLetters
 from pubsubflow.store.read_news import ReadNews
+from pubsubflow.store.read_pools import ReadPools
 from pubsubflow.store.read_runs import ReadRuns
 from pubsubflow.store.read_tasks import ReadTasks
 from pubsubflow.store.read_triggers import ReadTriggers
@@ -28,6 +29,7 @@ class Reading:
         hooks: Webhooks.
         triggers: About what is waited for.
         news: What happened.
+        pools: About pools.
     """
 
     def __init__(self, database: Database) -> None:
@@ -42,6 +44,7 @@ class Reading:
         self.hooks = ReadHooks(database)
         self.triggers = ReadTriggers(database, specs)
         self.news = ReadNews(database)
+        self.pools = ReadPools(database)
 
     async def workers(self) -> list[WorkerView]:
         """Return the workers that have not said farewell."""

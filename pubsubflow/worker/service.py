@@ -12,6 +12,7 @@ import structlog
 from pubsubflow.bus import Bus, Delivery, Message
 from pubsubflow.errors import BusUnavailable
 from pubsubflow.model.messages import (
+    NOT_MAPPED,
     CancelOrder,
     GoneMessage,
     Heartbeat,
@@ -201,7 +202,7 @@ class Worker:
     def _on_cancel(self, message: Message) -> None:
         order: CancelOrder = decode_cancel(message.data)
         error = TaskError("Cancelled", order.reason, final=True)
-        for ticket in [found for found in self._tickets.values() if found.head.run == order.run]:
+        for ticket in [found for found in self._tickets.values() if _meant(found.head, order)]:
             self._pools[ticket.head.kind].stop(ticket, Verdict(Outcome.CANCELLED, error))
 
     async def _keep_beating(self) -> None:
@@ -250,3 +251,10 @@ class Worker:
         self._reports.close()
         for pool in self._pools.values():
             pool.close()
+
+
+def _meant(head: TaskHead, order: CancelOrder) -> bool:
+    if head.run != order.run or (order.before and head.delivery >= order.before):
+        return False
+    mine = {(head.node, head.map_index), *((node, NOT_MAPPED) for node in head.chain)}
+    return not order.tasks or not mine.isdisjoint(order.tasks)

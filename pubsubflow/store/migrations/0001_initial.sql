@@ -220,6 +220,8 @@ CREATE TABLE run (
     created_at  timestamptz NOT NULL DEFAULT now(),
     started_at  timestamptz,
     ended_at    timestamptz,
+    cleared     int NOT NULL DEFAULT 0,  -- how often tasks of it were cleared, and by which request
+    clear_id    uuid,                    -- the last time
     UNIQUE (dag, run_key)
 ) WITH (fillfactor = 80);
 CREATE INDEX run_by_dag ON run (dag, run_id);
@@ -239,6 +241,7 @@ CREATE TABLE run_queue (
     dag         int NOT NULL,
     run         bigint NOT NULL,
     info        bytea NOT NULL,
+    progress    bytea,                   -- of one that goes on as tasks of it were cleared
     PRIMARY KEY (dag, position)
 );
 CREATE INDEX run_queue_by_run ON run_queue (run);
@@ -267,6 +270,7 @@ CREATE TABLE task_live (
     queued_at   timestamptz NOT NULL DEFAULT now(),
     started_at  timestamptz,
     waiting     bytea,                   -- while it is deferred: what it waits for
+    base        int NOT NULL DEFAULT 0,  -- attempts before it was cleared: they cost no retry
     PRIMARY KEY (run, node, map_index)
 ) WITH (fillfactor = 50);
 
@@ -382,6 +386,7 @@ CREATE TABLE attempt (
     started_at  timestamptz,
     ended_at    timestamptz NOT NULL,
     error       jsonb,
+    state       text NOT NULL DEFAULT 'failed', -- or what it came to before it was cleared
     PRIMARY KEY (run, node, map_index, attempt, delivery)
 );
 
@@ -395,6 +400,39 @@ CREATE TABLE log (
     text        text NOT NULL,
     PRIMARY KEY (run, node, map_index, attempt, delivery, sequence)
 );
+
+-- Limits on how many tasks run at once.
+-- A pool has as many slots as somebody gave it; one that is only named has no bound.
+CREATE TABLE pool (
+    name        text PRIMARY KEY,
+    slots       int NOT NULL,
+    changed_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- Those who need slots of the same limits (pool:…, dag:…, key:…) stand in one line. `most` has the
+-- number of each limit, 0 for a pool's. It counts who has slots and who waits.
+CREATE TABLE line (
+    id          int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    limits      text[] NOT NULL,
+    most        int[] NOT NULL,
+    used        int NOT NULL DEFAULT 0,
+    waiting     int NOT NULL DEFAULT 0,
+    UNIQUE (limits, most)
+) WITH (fillfactor = 50);
+CREATE INDEX line_by_limit ON line USING gin (limits);
+
+-- Live tasks that need slots: whether they have them, and their place in line until then.
+CREATE TABLE slot (
+    run         bigint NOT NULL,
+    node        int NOT NULL,
+    map_index   int NOT NULL,
+    line        int NOT NULL,
+    priority    int NOT NULL,
+    position    bigint GENERATED ALWAYS AS IDENTITY,
+    held        boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (run, node, map_index)
+);
+CREATE INDEX slot_in_order ON slot (line, priority DESC, position) WHERE NOT held;
 
 CREATE TABLE timer (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

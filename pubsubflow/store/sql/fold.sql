@@ -15,14 +15,14 @@ FOR UPDATE;
 -- name: read_live_tasks
 -- Return the live rows of the given task instances; their runs are locked.
 SELECT t.run, t.node, t.map_index, t.attempt, t.delivery, t.crashes, t.state, t.chained, t.worker,
-       t.queued_at, t.started_at, t.waiting
+       t.queued_at, t.started_at, t.waiting, t.base
 FROM unnest($1::bigint[], $2::int[], $3::int[]) AS asked (run, node, map_index)
 JOIN task_live AS t USING (run, node, map_index);
 
 -- name: read_run_live_tasks
 -- Return every live row of the given runs; they are locked.
 SELECT run, node, map_index, attempt, delivery, crashes, state, chained, worker, queued_at,
-       started_at, waiting
+       started_at, waiting, base
 FROM task_live
 WHERE run = ANY($1::bigint[])
 ORDER BY run, node, map_index;
@@ -188,9 +188,9 @@ WITH taken AS (
     WHERE dag = $1 AND position IN (
         SELECT position FROM run_queue WHERE dag = $1 ORDER BY position LIMIT $2
     )
-    RETURNING position, run, info
+    RETURNING position, run, info, progress
 )
-SELECT taken.run, taken.info, run.version
+SELECT taken.run, taken.info, taken.progress, run.version
 FROM taken JOIN run ON run.id = taken.run
 ORDER BY taken.position;
 
@@ -201,7 +201,7 @@ WHERE id = ANY($1::bigint[]) AND state = 'queued';
 
 -- name: unqueue_run
 -- Take a cancelled run out of the line; returns its DAG.
-DELETE FROM run_queue WHERE run = $1 RETURNING dag;
+DELETE FROM run_queue WHERE run = $1 RETURNING dag, progress;
 
 -- name: rewrite_tasks
 -- Change live tasks: a new attempt or delivery, started, or waiting for a retry.

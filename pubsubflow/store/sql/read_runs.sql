@@ -42,7 +42,7 @@ SELECT run_id FROM run WHERE dag = $3 AND run_id < $1 ORDER BY run_id DESC OFFSE
 -- Return runs, newest first.
 SELECT run.id, run.run_id, dag.dag_id, run.state, run.kind, run.cause, run.version, v.number,
        run.run_key, run.params, run.logical_time, run.partition, run.error, run.created_at,
-       run.started_at, run.ended_at
+       run.started_at, run.ended_at, run.cleared
 FROM run
 JOIN dag ON dag.id = run.dag
 JOIN dag_version AS v ON v.id = run.version
@@ -85,7 +85,7 @@ WHERE run = $1 AND node = $2 AND map_index = $3;
 
 -- name: read_attempts
 -- Return the attempts of a task instance that were followed by another one.
-SELECT attempt, delivery, worker, started_at, ended_at, error
+SELECT attempt, delivery, worker, started_at, ended_at, error, state
 FROM attempt
 WHERE run = $1 AND node = $2 AND map_index = $3
 ORDER BY attempt, delivery;

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.anyio
 
 BIG = {
     "attempt", "audit", "cell", "dag", "dag_version", "dataset", "event", "event_fate",
-    "event_key", "gate", "log", "news", "pending", "run", "run_event", "run_live", "subscription",
-    "task", "task_live",
+    "event_key", "gate", "log", "news", "pending", "run", "run_event", "run_live", "slot",
+    "subscription", "task", "task_live",
 }  # fmt: skip
 SWEEPS = {  # looked through now and then; the table holds only what is not finished
     "find_undelivered": {"task_live"},
@@ -64,6 +64,10 @@ INSERT INTO attempt (run, node, map_index, attempt, delivery, ended_at)
 INSERT INTO log (run, node, map_index, attempt, delivery, sequence, text)
     SELECT n, 0, -1, 1, 1, 0, 't' FROM generate_series(1, 20000) AS n;
 INSERT INTO news (body) SELECT 'n' FROM generate_series(1, 20000) AS n;
+INSERT INTO line (limits, most) SELECT ARRAY['dag:d' || n, 'pool:p' || n % 10], ARRAY[4, 0]
+    FROM generate_series(1, 50) AS n;
+INSERT INTO slot (run, node, map_index, line, priority, held)
+    SELECT n, 0, -1, 1 + n % 50, n % 3, n % 10 = 0 FROM generate_series(1, 20000) AS n;
 INSERT INTO worker (worker, host, pid, slots, busy)
     SELECT 'w' || n, 'h', 1, 1, 1 FROM generate_series(1, 100) AS n;
 INSERT INTO timer (due_at, kind, dag, run)
@@ -148,6 +152,15 @@ async def test_locking_and_reading_stay_on_indexes_with_their_real_arguments(big
         "count_too_old": (1, "", [0], [NOW]),
         "read_last_events": (1, [0, 1], ["x://d/1", "x://d/*"], [None, "^x://d/[^/]*$"]),
         "find_last_run": (1, "p"),
+        "leave_slots": (numbers, zeros, places),
+        "read_lines": (numbers[:50], ["pool:p1"]),
+        "read_first_waiting": (numbers[:50], numbers[:50]),
+        "hold_slots": (numbers, zeros, places),
+        "release_ready": (numbers, zeros, places),
+        "read_task_lines": (1, 0, -1, 5, 100),
+        "read_run_tasks": (1,),
+        "clear_tasks": (numbers, zeros, places, zeros),
+        "read_past_attempts": (numbers, zeros, places),
     }.items():
         plan = await big.fetchval(f"EXPLAIN (FORMAT JSON) {SQL[name]}", *arguments)
         assert not set(whole(msgspec.json.decode(plan)[0]["Plan"])) & BIG, (name, plan)

@@ -201,8 +201,8 @@ class Manager:
     def texts(self, order, node=None):
         return [line["m"] for line in self.lines(order, node)]
 
-    def cancel(self, run):
-        self.bus.publish(Subjects.CANCEL, encode(CancelOrder(run, "enough of it")))
+    def cancel(self, run, *only):
+        self.bus.publish(Subjects.CANCEL, encode(CancelOrder(run, "enough of it", *only)))
 
     async def outstanding(self):
         """Return how many task messages are not acknowledged."""

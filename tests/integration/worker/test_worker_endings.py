@@ -181,6 +181,22 @@ async def test_cancelling_a_run_ends_its_tasks(manager, worker, dag, name):
     assert result.outcome == Outcome.SUCCESS
 
 
+async def test_calling_off_cleared_tasks_ends_them_alone(manager, worker, dag):
+    place = {"folder": ""}
+    cleared = await manager.send(manager.order(dag, "waits_async", inputs=place))
+    other = await manager.send(manager.order(dag, "waits", inputs=place, run=cleared.run))
+    await until_up(manager, cleared)
+    await until_up(manager, other)
+    mine = ((cleared.node, cleared.map_index),)
+    manager.cancel(cleared.run, mine, cleared.delivery)  # it was handed out since
+    manager.cancel(cleared.run, ((cleared.node, 7),), cleared.delivery + 1)
+    manager.cancel(cleared.run, mine, cleared.delivery + 1)
+    assert (await manager.result(cleared)).outcome == Outcome.CANCELLED
+    assert (other.run, other.node) not in manager.results
+    manager.cancel(other.run)
+    assert (await manager.result(other)).outcome == Outcome.CANCELLED
+
+
 async def test_cancelling_reaches_what_waits_for_a_process(manager, start_worker, dag):
     async with start_worker(processes=1):
         place = {"folder": ""}

@@ -290,6 +290,14 @@ def test_published_events_are_numbered_for_each_instance():
     again = RecordingHost()
     asyncio.run(call(made, "stream", host=again, indexes=(1,), map_index=1, attempt=2).run())
     assert again.published == host.published
+    cleared = RecordingHost()
+    later = call(made, "stream", host=cleared, indexes=(1,), map_index=1, attempt=3, life=2)
+    asyncio.run(later.run())
+    assert [event.key for event in cleared.published] == [
+        "1.0.1.l2.0",
+        "1.0.1.l2.1",
+        "1.0.1.l2.koffset%207",
+    ]
     ctx = bound.context
     with pytest.raises(DefinitionError, match="not an outlet"):
         ctx.publish_now(rates)

@@ -20,10 +20,15 @@ def test_the_tables_name_every_state():
 
 
 def test_nothing_follows_a_final_state_and_something_every_other():
-    for table in (RUN_TRANSITIONS, TASK_TRANSITIONS):
-        for state, after in table.items():
-            assert state.final == (not after)
+    for state, after in TASK_TRANSITIONS.items():
+        assert state.final == (not after)
     assert {state for state in TaskState if not state.final} == LIVE
+
+
+def test_a_run_that_has_ended_only_goes_on_as_one_that_is_made():
+    for state, after in RUN_TRANSITIONS.items():
+        if state.final:
+            assert after == {RunState.QUEUED, RunState.RUNNING}
 
 
 @pytest.mark.parametrize("table", [RUN_TRANSITIONS, TASK_TRANSITIONS])

@@ -6,6 +6,7 @@ from dag_specs import dag, task
 from hypothesis import given, settings
 from test_progress_properties import specs
 
+from pubsubflow.model.limits import Limit
 from pubsubflow.model.structure import LONGEST_CHAIN, DagSpec, Plan, TaskSpec, TriggerRule
 
 PATIENT_CHAINS = (TriggerRule.ALL_SUCCESS, TriggerRule.ALL_DONE, TriggerRule.NONE_FAILED)
@@ -95,3 +96,16 @@ def test_leaves_are_what_only_teardowns_follow():
 
 def test_a_task_of_an_older_version_gets_the_defaults():
     assert msgspec.json.decode(b'{"node": 0, "task_id": "a"}', type=TaskSpec) == TaskSpec(0, "a")
+
+
+def test_a_plan_knows_what_its_tasks_need_slots_of():
+    assert Plan(dag("d", task("a"), task("b", priority=3))).limits == ()
+    limited = dag("d", task("a"), task("b", pool="p", concurrency_key="k"), max_active_tasks=2)
+    assert Plan(limited).limits == (
+        (Limit("dag:d", 2),),
+        (Limit("dag:d", 2), Limit("key:k", 1), Limit("pool:p")),
+    )
+
+
+def test_tasks_of_a_dag_that_bounds_them_are_handed_out_one_by_one():
+    assert Plan(dag("d", task("a"), task("b", "a"), max_active_tasks=2)).chains == ((), ())

@@ -1,0 +1,45 @@
+"""Commands that let runs go on, and those about pools."""
+
+
+def test_a_run_is_retried_and_cleared(psf):
+    run = psf("dags", "trigger", "broken", "--json").json["run_id"]
+    assert psf("runs", "wait", run).code == 1
+    told = psf("runs", "retry", run, "--dry-run")
+    assert told.code == 0
+    assert "1 would be cleared; the run is failed" in told.out
+    assert psf("runs", "retry", run, "--json").json["tasks"] == [
+        {"task_id": "fail", "map_index": None, "state": "failed"}
+    ]
+    assert psf("runs", "wait", run).code == 1
+    refused = psf("tasks", "clear", run, "fail")
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    assert "fail" in psf("tasks", "clear", run, "fail", "--yes").out
+    assert psf("runs", "wait", run).code == 1
+    assert psf("runs", "clear", run, "--task", "other", "--yes").code == 2
+    shown = psf("runs", "show", run)
+    assert "cleared  2 times" in " ".join(shown.out.split("   "))
+    assert psf("tasks", "list", run, "--json").json[0]["attempt"] == 3
+
+
+def test_output_of_before_is_kept(psf):
+    run = psf("dags", "trigger", "first", "--json").json["run_id"]
+    assert psf("runs", "wait", run).code == 0
+    cleared = psf("runs", "clear", run, "--task", "each.1", "--task", "say", "--yes")
+    assert cleared.out.splitlines()[-1] == "4 cleared; the run is running"
+    assert psf("runs", "wait", run).code == 0
+    for attempt in (1, 2):
+        assert "line 1" in psf("tasks", "logs", run, "say", "--attempt", attempt).out
+
+
+def test_pools_are_set_listed_and_deleted(psf):
+    assert psf("pools", "set", "warehouse", "4").out == "warehouse: 0 of 4 slots used\n"
+    assert psf("pools", "list", "--json").json[0]["slots"] == 4
+    assert psf("pools", "list").out.split() == [
+        *("pool", "slots", "used", "waiting"),
+        *("warehouse", "4", "0", "0"),
+    ]
+    assert psf("pools", "delete", "warehouse").code == 0
+    assert psf("pools", "list").out == "no pools\n"
+    assert psf("pools", "delete", "warehouse").code == 2
+    assert psf("pools", "set", "warehouse", "-1").code == 2

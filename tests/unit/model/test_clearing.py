@@ -1,0 +1,143 @@
+"""What clearing tasks does to a run's progress, whatever the DAG."""
+
+import copy
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_progress_properties import PATIENT, Fate, specs
+
+from pubsubflow.model.clearing import FAILED, FORKS, Selection, clear, fits, rebuild, select
+from pubsubflow.model.messages import NOT_MAPPED
+from pubsubflow.model.progress import begin, finish, go_on
+from pubsubflow.model.states import TaskState
+from pubsubflow.model.structure import DagSpec, Factor, Plan, TaskSpec
+
+
+class Play:
+    """A run that is played to its end, more than once."""
+
+    def __init__(self, plan, fate):
+        self.plan, self.fate = plan, fate
+        self.progress, self._steps = begin(plan)
+        self.states, self.lengths, self.chosen = {}, {}, {}
+        self.ran = []
+        self.outcome = None
+
+    def play(self, most=10_000):
+        """Let instances end as their fate says; return those that still live."""
+        steps, waiting = self._steps, []
+        while True:
+            waiting += steps.ready
+            for node, index, state in steps.settled:
+                self._end(node, index, state, None)
+            self.outcome = steps.ended or self.outcome
+            if not waiting or len(self.ran) >= most:
+                return waiting
+            node, index = waiting.pop()
+            state, fields = self.fate.of(node, index)
+            self.ran.append((node, index))
+            self._end(node, index, state, fields["length"])
+            if state is TaskState.SUCCESS:
+                follow = fields["follow"]
+                if self.plan.spec.tasks[node].role == "branch":
+                    self.chosen.setdefault(node, []).append(follow)
+                elif self.plan.spec.tasks[node].role == "short_circuit":
+                    self.chosen.setdefault(node, []).append(follow is None)
+            steps = finish(self.plan, self.progress, node, state, **fields)
+
+    def _end(self, node, index, state, length):
+        assert (node, index) not in self.states
+        self.states[node, index] = state
+        self.lengths[node, index] = length if index == NOT_MAPPED else None
+
+    def rebuilt(self):
+        ended = [(*key, state, self.lengths[key]) for key, state in self.states.items()]
+        return rebuild(self.plan, ended, self.chosen, self.progress.cleared)
+
+    def clear(self, asked, live=()):
+        """Clear tasks and let the run go on."""
+        states = {**self.states, **dict.fromkeys(live, TaskState.RUNNING)}
+        chosen = select(self.plan, self.progress, states, asked)
+        again = clear(self.progress, states, chosen)
+        for key in chosen:
+            self.states.pop(key, None)
+            self.chosen.pop(key[0], None)
+        self.ran, self.outcome = [], None
+        self._steps = go_on(self.plan, self.progress, again)
+        return chosen
+
+
+def as_seen(plan, progress):
+    """A progress without what no decision asks for: in what order branches left a node out."""
+    nodes = copy.deepcopy(progress.nodes)
+    for entry, task in zip(nodes, plan.spec.tasks, strict=True):
+        entry.left_out_by = sorted(set(entry.left_out_by))
+        entry.length = None if task.mapped else entry.length
+    return nodes, progress.incomplete, progress.cleared
+
+
+@settings(max_examples=150)
+@given(specs(PATIENT), st.integers(0, 2**32))
+def test_the_progress_of_an_ended_run_is_rebuilt_from_its_tasks(spec, seed):
+    run = Play(Plan(spec), Fate(Plan(spec), seed))
+    run.play()
+    assert as_seen(run.plan, run.rebuilt()) == as_seen(run.plan, run.progress)
+
+
+@settings(max_examples=150)
+@given(specs(PATIENT), st.integers(0, 2**32), st.data())
+def test_what_is_cleared_with_all_that_follows_comes_to_the_same_again(spec, seed, data):
+    run = Play(Plan(spec), Fate(Plan(spec), seed))
+    run.play()
+    outcome, states = run.outcome, dict(run.states)
+    run.progress = run.rebuilt()
+    names = data.draw(st.lists(st.sampled_from([task.task_id for task in spec.tasks])))
+    chosen = run.clear(Selection(tuple(names), downstream=True))
+    run.play()
+    assert set(run.ran) <= chosen, "what is not cleared does not run again"
+    assert run.states == states
+    assert run.outcome == (outcome if chosen else None)
+
+
+@settings(max_examples=150)
+@given(specs(PATIENT), st.integers(0, 2**32), st.integers(0, 20), st.data())
+def test_a_run_ends_whatever_is_cleared_while_it_lives(spec, seed, most, data):
+    run = Play(Plan(spec), Fate(Plan(spec), seed))
+    live = run.play(most)
+    names = data.draw(st.lists(st.sampled_from([task.task_id for task in spec.tasks])))
+    asked = Selection(
+        tuple(names), downstream=data.draw(st.booleans()), only_failed=data.draw(st.booleans())
+    )
+    ended = not live
+    chosen = run.clear(asked, live)
+    run._steps.ready += [key for key in live if key not in chosen]
+    run.play()
+    assert run.progress.incomplete == 0
+    assert (run.outcome is None) == (ended and not chosen)
+
+
+@settings(max_examples=100)
+@given(specs(PATIENT), st.integers(0, 2**32))
+def test_a_retry_keeps_what_succeeded_unless_it_stands_on_what_failed(spec, seed):
+    plan = Plan(spec)
+    run = Play(plan, Fate(plan, seed))
+    run.play()
+    chosen = select(plan, run.progress, run.states, Selection(only_failed=True))
+    assert {key for key, state in run.states.items() if state in FAILED} <= chosen
+    again = {node for node, _ in chosen}
+    for node, index in chosen:
+        upstream = again.intersection(spec.tasks[node].upstream)
+        whole = spec.tasks[node].role in FORKS  # its instances decide together
+        assert run.states[node, index] in FAILED or upstream or whole
+
+
+def test_a_version_fits_while_every_task_keeps_its_place():
+    def spec(*tasks):
+        return DagSpec("d", "d.py", "h", tasks)
+
+    a, b = TaskSpec(0, "a"), TaskSpec(1, "b", upstream=(0,))
+    assert fits(spec(a), spec(a, b))
+    assert fits(spec(a), spec(TaskSpec(0, "a", pool="p")))
+    assert not fits(spec(a, b), spec(a))
+    assert not fits(spec(a, b), spec(a, TaskSpec(1, "b")))
+    assert not fits(spec(a), spec(TaskSpec(0, "a", factors=(Factor("x", 2),))))
