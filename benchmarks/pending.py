@@ -14,6 +14,7 @@ from benchmarks.figures import figure, spread
 from pubsubflow.bus import STREAM_TASK, Bus, BusSettings, Delivery, Puller
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.manager import Manager
+from pubsubflow.metrics import Cluster, Exposition
 from pubsubflow.model.calls import PostEvents
 from pubsubflow.model.cells import decode_cell, encode_cell
 from pubsubflow.model.conditions import AllOf, Input, Schedule
@@ -219,6 +220,24 @@ async def _history(empty: Bench, old: Bench) -> dict[str, Any]:
     )
 
 
+async def _scrape(old: Bench) -> dict[str, Any]:
+    """Ask for all metrics, with a long history and nothing known from before."""
+    cluster = Cluster(bus=old.hand, database=old.database, refresh_seconds=0)
+    exposition = Exposition([old.manager.figures, old.database.figures], cluster)
+    taken = []
+    for _ in range(100):
+        started = time.perf_counter()
+        await exposition.expose("")
+        taken.append((time.perf_counter() - started) * 1000)
+    return figure(
+        f"a scrape of /metrics after {EVENTS:,} events and {RUNS:,} runs, p50",
+        round(statistics.median(taken), 1),
+        "ms",
+        target=50,
+        spread=spread(taken),
+    )
+
+
 async def _subscribers(bench: Bench) -> list[dict[str, Any]]:
     """Post one event to which very many DAGs subscribe."""
     started = time.perf_counter()
@@ -244,6 +263,7 @@ async def _measure() -> list[dict[str, Any]]:
         return [
             await _pending(bench),
             await _history(bench, old),
+            await _scrape(old),
             *await _subscribers(bench),
         ]
 

@@ -27,8 +27,10 @@ from pubsubflow.errors import ConfigError
 from pubsubflow.layers import DEFAULT_HOME, Tree, read_layers
 from pubsubflow.lineage import LineageSettings
 from pubsubflow.loader import LoaderSettings
+from pubsubflow.metrics.settings import MetricsSettings
 from pubsubflow.store.database import PostgresSettings
 from pubsubflow.store.keys import SecretsSettings
+from pubsubflow.tracing.settings import TracesSettings
 from pubsubflow.triggerer.settings import TriggererSettings
 from pubsubflow.worker import WorkerSettings
 
@@ -61,6 +63,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         loader: How DAG files are imported.
         lineage: Where OpenLineage events go, if anywhere.
         live: How the live stream is served.
+        metrics: What `/metrics` shows.
+        traces: Where spans go, if anywhere.
         log: The daemon's own log.
     """
 
@@ -74,6 +78,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     loader: LoaderSettings = LoaderSettings()
     lineage: LineageSettings = LineageSettings()
     live: LiveSettings = LiveSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    traces: TracesSettings = TracesSettings()
     log: LogSettings = LogSettings()
 
 

@@ -4,7 +4,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,15 +15,21 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pubsubflow.api import Api
+from pubsubflow.api.figures import ApiFigures
+from pubsubflow.api.scraping import ScrapeServer
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
 from pubsubflow.clock import Clock
 from pubsubflow.config import Config
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.errors import ConfigError
+from pubsubflow.figures import Figure
 from pubsubflow.lineage import Lineage
 from pubsubflow.loader import PRELOAD, Loader
 from pubsubflow.manager import Manager, Sweeper, SweeperSettings
+from pubsubflow.manager.figures import ManagerFigures
+from pubsubflow.metrics import Cluster, Exposition, LoopLag
 from pubsubflow.model.messages import GoneMessage, Subjects, TriggersOrder, encode
+from pubsubflow.model.traces import Tracing
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.services import Service, run_services
 from pubsubflow.store.access import AuditLog, Tokens
@@ -36,6 +42,7 @@ from pubsubflow.store.reading import Reading
 from pubsubflow.store.timers import Timers
 from pubsubflow.store.triggers import TriggerLeases, free_all_triggers
 from pubsubflow.store.workers import list_workers
+from pubsubflow.tracing import open_tracing
 from pubsubflow.triggerer.service import Triggerer
 from pubsubflow.webhooks.secrets import DaemonSecrets, EnvironmentSecrets
 from pubsubflow.worker import Worker
@@ -158,7 +165,9 @@ class Daemon:
     ) -> AsyncIterator["Daemon"]:
         """Start or reach the servers, and put the services together."""
         async with AsyncExitStack() as stack:
-            builder = _Builder(config, roles=roles, dags=dags)
+            collecting = open_tracing(config.traces, os.environ, needed=bool(roles - {"worker"}))
+            tracing = await stack.enter_async_context(collecting)
+            builder = _Builder(config, roles=roles, dags=dags, tracing=tracing)
             await builder.start_forks(stack)
             if embedded:
                 await builder.start_servers(stack)
@@ -176,12 +185,16 @@ class Daemon:
 class _Builder:
     """Builds a daemon step by step; every part gets what it needs by its constructor."""
 
-    def __init__(self, config: Config, *, roles: frozenset[str], dags: Path | None) -> None:
+    def __init__(
+        self, config: Config, *, roles: frozenset[str], dags: Path | None, tracing: Tracing
+    ) -> None:
         self._config = config
+        self._tracing = tracing
         self._roles = roles
         self._dags = dags
         self.servers: EmbeddedServers | None = None
         self.api: Api | None = None
+        self._figures: list[Iterable[Figure]] = []
         self._database: Database | None = None
         self._fork_server: ForkServer | None = None
 
@@ -233,7 +246,7 @@ class _Builder:
     def services(self) -> list[tuple[str, Service]]:
         """Return the services in the order of their start."""
         config, roles = self._config, self._roles
-        services: list[tuple[str, Service]] = []
+        services: list[tuple[str, Service]] = [("lag", self._measure())]
         if self.servers is not None:
             services.append(("servers", self.servers))
         if self._database is not None:
@@ -248,6 +261,7 @@ class _Builder:
                 settings=config.triggerer,
                 connections=self._connections,
             )
+            self._figures.append(triggerer.figures)
             services.append(("triggerer", triggerer))
         if self._fork_server is not None and "worker" in roles:
             worker = Worker(
@@ -257,8 +271,17 @@ class _Builder:
                 worker_id=name,
                 succeeds=self.servers is not None,
             )
+            self._figures.append(worker.figures)
             services.append(("worker", worker))
-        if self._database is not None and "api" in roles:
+        return services + self._serving()
+
+    def _serving(self) -> list[tuple[str, Service]]:
+        """Return what listens: it starts last, when all it may be asked for is there."""
+        config, exposition = self._config, self._exposition()
+        services: list[tuple[str, Service]] = []
+        if self._database is not None and "api" in self._roles:
+            http = ApiFigures()
+            self._figures.append(http)
             self.api = Api(
                 calls=self._manager,
                 reading=Reading(self._database),
@@ -269,9 +292,33 @@ class _Builder:
                 connections=self._connections,
                 tokens=Tokens(self._database),
                 audit=AuditLog(self._database),
+                figures=http,
+                expose=exposition.expose,
+                tracing=self._tracing,
             )
             services.append(("api", self.api))
+        if config.metrics.port:
+            scraping = ScrapeServer(
+                host=config.metrics.host,
+                port=config.metrics.port,
+                token=config.metrics.token,
+                expose=exposition.expose,
+            )
+            services.append(("metrics", scraping))
         return services
+
+    def _measure(self) -> LoopLag:
+        """Begin the list of what is shown at `/metrics` with what every daemon has."""
+        lag = LoopLag()
+        self._figures += [lag, self._bus.figures]
+        if self._database is not None:
+            self._figures.append(self._database.figures)
+        return lag
+
+    def _exposition(self) -> Exposition:
+        refresh_seconds = self._config.metrics.refresh_seconds
+        cluster = Cluster(bus=self._bus, database=self._database, refresh_seconds=refresh_seconds)
+        return Exposition(self._figures, cluster)
 
     def _tell_clocks(self) -> None:
         self._bus.publish(Subjects.TIMERS_CHANGED, b"")
@@ -281,12 +328,16 @@ class _Builder:
         self._bus.publish(Subjects.TRIGGERS, encode(TriggersOrder(fresh=True)))
 
     def _core(self, database: Database) -> list[tuple[str, Service]]:
+        figures = ManagerFigures(dag_labels=self._config.metrics.dag_labels)
         manager = self._manager = Manager(
             database=database,
             bus=self._bus,
             listens="manager" in self._roles,
             connections=self._connections,
+            figures=figures,
+            tracing=self._tracing,
         )
+        self._figures.append(figures)
         services: list[tuple[str, Service]] = [("manager", manager)]
         if "manager" in self._roles:
             sweeper = Sweeper(

@@ -23,6 +23,7 @@ from pubsubflow.errors import DefinitionError
 from pubsubflow.model.calls import Calls, PostEvents
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.messages import NewEvent
+from pubsubflow.model.traces import read_trace
 from pubsubflow.model.views import PostedEvents
 
 PATH = "/api/v1/cloudevents"
@@ -49,6 +50,16 @@ class _Attributes(msgspec.Struct, frozen=True):
     subject: Text | None = None
     time: Annotated[datetime, Meta(tz=True)] | None = None
     partitionkey: Text | None = None
+    traceparent: Any = None
+    tracestate: Any = None
+
+    @property
+    def trace(self) -> str | None:
+        """The trace context by the extension Distributed Tracing; None for a malformed one."""
+        parent, state = self.traceparent, self.tracestate
+        if not isinstance(parent, str):
+            return None
+        return read_trace(parent, state if isinstance(state, str) else None)
 
 
 _batch = msgspec.json.Decoder(list[dict[str, Any]])
@@ -159,7 +170,7 @@ def _read(told: dict[str, Any], index: int) -> tuple[NewEvent, str]:
     except DefinitionError as error:
         raise BadRequest(str(error), index=index, field="subject") from error
     moment = utc(known.time, field="time", index=index)
-    event = NewEvent(uri, _extra(told), known.partitionkey, moment)
+    event = NewEvent(uri, _extra(told), known.partitionkey, moment, trace=known.trace)
     text = f"cloudevent\n{uri}\n{known.source}\n{known.id}"
     return event, blake2b(text.encode(), digest_size=20).hexdigest()
 

@@ -19,6 +19,7 @@ from pubsubflow.api.dead_letters import DeadLetters
 from pubsubflow.api.diary import Diary
 from pubsubflow.api.doors import Doors
 from pubsubflow.api.events import Events
+from pubsubflow.api.figures import ApiFigures
 from pubsubflow.api.gate import Gate
 from pubsubflow.api.headers import Headers
 from pubsubflow.api.health import Health
@@ -27,6 +28,7 @@ from pubsubflow.api.keys import Keys
 from pubsubflow.api.live import Live
 from pubsubflow.api.live_settings import LiveSettings
 from pubsubflow.api.malformed import Runner
+from pubsubflow.api.metrics import Expose, Metrics
 from pubsubflow.api.openapi import OpenApi
 from pubsubflow.api.past import Past
 from pubsubflow.api.pools import Pools
@@ -37,11 +39,13 @@ from pubsubflow.api.settings import ApiSettings, check_reach, is_local
 from pubsubflow.api.tasks import Tasks
 from pubsubflow.api.tls import certificate_of
 from pubsubflow.api.tokens import AccessRoutes
+from pubsubflow.api.traces import traced
 from pubsubflow.api.triggers import Triggers
 from pubsubflow.bus import Bus
 from pubsubflow.errors import ConfigError, StoreUnavailable
 from pubsubflow.model.calls import Calls
 from pubsubflow.model.messages import Subjects
+from pubsubflow.model.traces import NoTracing, Tracing
 from pubsubflow.store.access import AuditLog, Tokens
 from pubsubflow.store.connections import Connections as StoredConnections
 from pubsubflow.store.reading import Reading
@@ -67,6 +71,9 @@ class Api:
         secrets: Knows the secrets that webhooks name; none if left out.
         live: How the live stream is served.
         connections: Where connections are; none are served if left out.
+        figures: What it counts; new ones unless given.
+        expose: Returns all figures of the daemon as text; without, there is no `/metrics`.
+        tracing: Who collects traces; nobody unless given.
 
     Raises:
         ConfigError: The certificate cannot be used.
@@ -85,9 +92,14 @@ class Api:
         secrets: SecretSource | None = None,
         live: LiveSettings | None = None,
         connections: StoredConnections | None = None,
+        figures: ApiFigures | None = None,
+        expose: Expose | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._settings = settings
         self._certificate = certificate_of(settings.tls_cert, settings.tls_key)
+        self._figures = figures or ApiFigures()
+        self._tracing = tracing or NoTracing()
         self._bells = Bells(bus)
         self._keys = Keys(
             tokens,
@@ -115,6 +127,7 @@ class Api:
             self._live,
             *([] if connections is None else [Connections(connections, bus)]),
             AccessRoutes(tokens, audit, self._keys),
+            *([Metrics(expose)] if expose is not None else []),
         )
         self._parts = (*parts, OpenApi(parts))
         self._url: str | None = None
@@ -194,7 +207,13 @@ class Api:
         routes = [route for part in self._parts for route in part.routes()]
         gate = Gate(routes, self._keys, self._diary)
         app = web.Application(
-            middlewares=[problems, gate.middleware()], client_max_size=self._settings.max_body_bytes
+            middlewares=[
+                self._figures.middleware(),
+                traced(self._tracing),
+                problems,
+                gate.middleware(),
+            ],
+            client_max_size=self._settings.max_body_bytes,
         )
         app.add_routes(route.served() for route in routes)
         app.on_response_prepare.append(Headers(tls=self._certificate is not None).add)

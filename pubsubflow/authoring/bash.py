@@ -66,6 +66,14 @@ def run_bash(
     return last
 
 
+def as_variables(trace: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables that carry a trace on: `TRACEPARENT`, `TRACESTATE`.
+
+    Source: OpenTelemetry, "Environment Variables as Context Propagation Carriers".
+    """
+    return {name.upper(): value for name, value in trace.items()}
+
+
 def _copy(source: IO[str] | None, sink: IO[str]) -> str:
     last = ""
     for line in source or ():

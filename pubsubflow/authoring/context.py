@@ -18,6 +18,7 @@ from pubsubflow.model.conditions import Input
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
 from pubsubflow.model.messages import Emit, EventInfo, PublishedEvent, Step, TaskError
+from pubsubflow.model.traces import carried
 
 if TYPE_CHECKING:
     from pubsubflow.authoring.journal import Journal
@@ -150,10 +151,20 @@ class Publisher:
         node: The task's.
         map_index: Number of this instance.
         life: Grows when tasks of the run are cleared: what they publish then is new.
+        trace: The context in which the task runs.
     """
 
-    def __init__(self, host: Host, run: int, node: int, map_index: int, life: int = 0) -> None:
+    def __init__(
+        self,
+        host: Host,
+        run: int,
+        node: int,
+        map_index: int,
+        life: int = 0,
+        trace: str | None = None,
+    ) -> None:
         self._host = host
+        self._trace = trace
         self._address = (run, node, map_index)
         self._life = f"l{life}." if life else ""
         self._count = 0
@@ -191,6 +202,7 @@ class Publisher:
             news.extra,
             news.partition,
             time,
+            self._trace,
         )
 
 
@@ -203,6 +215,8 @@ class Context(Waits):
         attempt: Counted from 1.
         events: Dataset → the events that this run consumed.
         log: Writes to the attempt's log: `ctx.log.info("loaded", rows=42)`.
+        trace: The distributed trace to which the task belongs, as HTTP headers: `traceparent` and
+            perhaps `tracestate`; empty without one.
     """
 
     def __init__(
@@ -218,8 +232,10 @@ class Context(Waits):
         publisher: Publisher,
         journal: "Journal | None" = None,
         trigger_event: Any = None,
+        trace: str | None = None,
     ) -> None:
         self.run = run
+        self.trace = carried(trace)
         self.task = task
         self.attempt = attempt
         self.events = events

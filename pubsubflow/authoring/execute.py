@@ -78,6 +78,7 @@ def bind(
     map_index: int = NOT_MAPPED,
     steps: Sequence[Step] = (),
     life: int = 0,
+    trace: str | None = None,
 ) -> Call:
     """Return a task with all its arguments.
 
@@ -93,6 +94,7 @@ def bind(
         map_index: Number of this instance.
         steps: What the task has recorded.
         life: How often tasks of the run were cleared before it was handed out first.
+        trace: The trace context in which it runs.
 
     Raises:
         DefinitionError: The arguments do not fit, or a template is bad.
@@ -108,9 +110,10 @@ def bind(
         dag, chosen, info, host, given,
         attempt=attempt,
         task=_task_info(chosen, node, map_index),
-        publisher=Publisher(host, info.key, node, map_index, life),
+        publisher=Publisher(host, info.key, node, map_index, life, trace),
         journal=journal,
         trigger_event=event,
+        trace=trace,
     )  # fmt: skip
     call = _call(chosen, _Bound(dag, chosen, context, given, elements or {}, indexes))
     run = partial(_run, call, context)

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pubsubflow.authoring.bash import run_bash
+from pubsubflow.authoring.bash import as_variables, run_bash
 from pubsubflow.authoring.body import Binding, Kind
+from pubsubflow.authoring.context import current_context
 from pubsubflow.authoring.signatures import Signature, is_async
 from pubsubflow.model.waits import Waiting
 
@@ -56,7 +57,7 @@ class FunctionBody:
         )
         if self.operator != "bash":
             return call
-        return lambda: run_bash(_command(call()))
+        return lambda: run_bash(_command(call()), as_variables(current_context().trace))
 
 
 def _command(value: object) -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Unpack
 
-from pubsubflow.authoring.bash import run_bash
+from pubsubflow.authoring.bash import as_variables, run_bash
 from pubsubflow.authoring.body import Binding, Kind
 from pubsubflow.authoring.context import Context
 from pubsubflow.authoring.graph import (
@@ -347,9 +347,11 @@ class BashOperator(Operator):
         self.cwd = cwd
         super().__init__(**kwargs)
 
-    def execute(self, ctx: Context) -> str:  # noqa: ARG002 - the protocol of operators
+    def execute(self, ctx: Context) -> str:
         """Run the command."""
-        return run_bash(self.bash_command, self.env, self.cwd)
+        return run_bash(
+            self.bash_command, {**as_variables(ctx.trace), **(self.env or {})}, self.cwd
+        )
 
 
 def _own_keywords(cls: type[Operator]) -> set[str]:

@@ -1,5 +1,6 @@
 """NATS: the connection, the streams, publishing and pulling. The only package that speaks it."""
 
+from pubsubflow.bus.backlog import Backlog
 from pubsubflow.bus.connection import Bus, Subscription
 from pubsubflow.bus.messages import Delivery, Message
 from pubsubflow.bus.puller import Puller
@@ -10,6 +11,7 @@ __all__ = [
     "STREAM_EVT",
     "STREAM_IN",
     "STREAM_TASK",
+    "Backlog",
     "Bus",
     "BusSettings",
     "Delivery",

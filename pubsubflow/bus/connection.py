@@ -13,8 +13,10 @@ import nats.errors
 import structlog
 
 from pubsubflow.bus import streams
+from pubsubflow.bus.backlog import Backlog, read_backlogs
 from pubsubflow.bus.connecting import connect
 from pubsubflow.bus.durable import DurablePublisher
+from pubsubflow.bus.figures import BusFigures
 from pubsubflow.bus.frames import (
     NO_RESPONDERS,
     check_subject,
@@ -62,6 +64,9 @@ class Bus:
 
     Publishing is synchronous: frames of one turn of the event loop leave in one write, in
     order. Handlers are synchronous too and are called as the bytes arrive: keep them short.
+
+    Attributes:
+        figures: What it counts.
     """
 
     def __init__(self, settings: BusSettings) -> None:
@@ -75,6 +80,7 @@ class Bus:
         self._online = anyio.Event()
         self._closing = False
         self._last_error: str | None = None
+        self.figures = BusFigures(lambda: self.connected, lambda: self.outstanding)
 
     @classmethod
     @asynccontextmanager
@@ -280,6 +286,14 @@ class Bus:
         """
         return await streams.count_unhandled(self, stream, durable)
 
+    async def backlogs(self) -> list[Backlog]:
+        """Count what every consumer of our streams has not finished, and its oldest message.
+
+        Raises:
+            BusUnavailable: JetStream does not answer.
+        """
+        return await read_backlogs(self)
+
     def on_reconnect(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener`` after each reconnect; returns what ends that."""
         self._listeners.append(listener)
@@ -340,6 +354,7 @@ class Bus:
     async def _on_connected(self) -> None:
         log.info("bus.reconnected", server=self._server())
         self._last_error = None
+        self.figures.reconnects.add()
         self._online.set()
         self._durable.resend_all()
         for listener in list(self._listeners):

@@ -74,6 +74,17 @@ class Delivery:
         """Its headers, read anew at each call, or None."""
         return read_headers(self._header) if self._header else None
 
+    def header(self, name: str) -> str | None:
+        """Return a header whatever its name's case, or None; cheap for one that is not there.
+
+        Args:
+            name: In lower case.
+        """
+        if name.encode() not in self._header.lower():
+            return None
+        headers = read_headers(self._header).items()
+        return next((value for known, value in headers if known.lower() == name), None)
+
     @property
     def attempts(self) -> int:
         """How often it has been delivered, this time included; a new consumer starts at 1."""

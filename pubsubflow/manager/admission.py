@@ -10,12 +10,14 @@ from pubsubflow.manager.ledger import DeadLetter, Fate, GateWork, Ledger, Logged
 from pubsubflow.manager.reading import read_infos
 from pubsubflow.manager.running import Running
 from pubsubflow.manager.scheduling import Scheduling
+from pubsubflow.manager.spans import trace_of_run
 from pubsubflow.manager.versions import Versions
 from pubsubflow.model.calls import StartRun
 from pubsubflow.model.expressions import evaluate
 from pubsubflow.model.messages import EventInfo, RunInfo, encode
 from pubsubflow.model.params import validate_params
 from pubsubflow.model.states import RunState
+from pubsubflow.model.traces import Tracing
 from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction
 
@@ -34,6 +36,7 @@ class Admission:
         running: Starts runs.
         scheduling: Makes runs.
         max_loops: How often one DAG may stand in the trail that leads to its run.
+        tracing: Draws the trace contexts of runs.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Admission:
         running: Running,
         scheduling: Scheduling,
         max_loops: int,
+        tracing: Tracing,
     ) -> None:
         self._ledger = ledger
         self._transaction = transaction
@@ -52,6 +56,7 @@ class Admission:
         self._running = running
         self._scheduling = scheduling
         self._max_loops = max_loops
+        self._tracing = tracing
         self._refused: list[GateWork] = []
 
     @property
@@ -82,6 +87,7 @@ class Admission:
         check_run_key(call.run_key)
         start.params = validate_params(gate.version.spec, call.params)
         start.partition = None if call.partition is None else printable(call.partition)
+        start.asked_by = item.trace
         self._scheduling.begin(start)
         return str(start.run_id)
 
@@ -150,6 +156,7 @@ class Admission:
             await self._refuse(start, events, "params", str(error))
             return
         start.params = params
+        start.trace = trace_of_run(self._tracing, start.asked_by, infos)
         start.info = self._info(start, inline_events(infos) if whole else None, trail)
         self._place(start)
 
@@ -163,9 +170,8 @@ class Admission:
             raise InvalidInput(f"more than {PARAMS_EVENTS} events for one run's params")
         return validate_params(spec, evaluate(spec.params_from, events, start.partition))
 
-    def _info(
-        self, start: Start, events: tuple[EventInfo, ...] | None, trail: tuple[int, ...]
-    ) -> bytes:
+    @staticmethod
+    def _info(start: Start, events: tuple[EventInfo, ...] | None, trail: tuple[int, ...]) -> bytes:
         return encode(
             RunInfo(
                 start.number,
@@ -179,6 +185,7 @@ class Admission:
                 start.created_at,
                 events,
                 trail,
+                start.trace,
             )
         )
 

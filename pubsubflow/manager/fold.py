@@ -36,6 +36,7 @@ from pubsubflow.manager.resending import take_events
 from pubsubflow.manager.running import Running
 from pubsubflow.manager.scheduling import Scheduling
 from pubsubflow.manager.slots import Slots
+from pubsubflow.manager.spans import begin_trace
 from pubsubflow.manager.versions import Versions
 from pubsubflow.manager.writing import write
 from pubsubflow.model.calls import (
@@ -58,6 +59,7 @@ from pubsubflow.model.messages import (
     StartedMessage,
     TaskMessage,
 )
+from pubsubflow.model.traces import NoTracing, Tracing
 from pubsubflow.store.database import printable
 from pubsubflow.store.fold import FoldTransaction, Row
 
@@ -86,11 +88,13 @@ class Fold:
         ids: Callable[[], UUID] = new_id,
         chance: Callable[[], float] = random.random,
         max_loops: int = 100,
+        tracing: Tracing | None = None,
     ) -> None:
         self._now = now
         self._new_id = ids
         self._chance = chance
         self._max_loops = max_loops
+        self._tracing = tracing or NoTracing()
         self._numbers = Numbers()
         self._versions = Versions()
         self._slots = Slots()
@@ -171,6 +175,7 @@ class Fold:
             running=running,
             scheduling=scheduling,
             max_loops=self._max_loops,
+            tracing=self._tracing,
         )
         return Gates(
             ledger,
@@ -342,7 +347,16 @@ class Fold:
                 origin.run_id,
                 origin.dag_id,
                 origin.task_id,
+                event.trace or item.trace,
             )
-            ledger.events.append(
-                LoggedEvent(recorded.event_id, info, run, node, map_index, trail=origin.trail)
+            logged = LoggedEvent(
+                recorded.event_id,
+                info,
+                run,
+                node,
+                map_index,
+                trail=origin.trail,
+                accepted_at=item.arrived_at,
             )
+            begin_trace(self._tracing, ledger, logged)
+            ledger.events.append(logged)

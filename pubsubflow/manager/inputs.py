@@ -1,6 +1,7 @@
 """What the manager folds: messages from the bus and calls from inside the daemon."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -8,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from pubsubflow.bus import Delivery
-from pubsubflow.errors import InvalidInput, PubsubflowError
+from pubsubflow.errors import InvalidInput, PubsubflowError, StoreUnavailable
 from pubsubflow.model.calls import Call, PostEvents
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.messages import (
@@ -30,6 +31,7 @@ from pubsubflow.model.messages import (
     decode_started,
     encode,
 )
+from pubsubflow.model.traces import read_trace, trace_id_of
 
 MAX_KEY_CHARACTERS = 500
 MAX_EVENT_BYTES = 256 * 1024
@@ -41,7 +43,7 @@ def _read_published(data: bytes) -> PostEvents:
     """Return an event that a running task published as a call to record it."""
     event = decode_published(data)
     return PostEvents(
-        (NewEvent(event.uri, event.extra, event.partition, event.time),),
+        (NewEvent(event.uri, event.extra, event.partition, event.time, trace=event.trace),),
         (f"task:{event.key}",),
         "task",
         (event.run, event.node, event.map_index),
@@ -73,10 +75,13 @@ class Item:
         hold: Called while it has to wait here, so that it is not delivered again.
         tried: A transaction with it broke, and may have committed all the same.
         ids: What it makes gets these, in every transaction that tries: so a second can tell.
+        arrived_at: When it came.
+        trace: The context of the request or message that brought it.
     """
 
     __slots__ = (
         "answer",
+        "arrived_at",
         "done",
         "error",
         "failed",
@@ -87,6 +92,7 @@ class Item:
         "payload",
         "postponed",
         "subject",
+        "trace",
         "tried",
         "what",
     )
@@ -101,6 +107,7 @@ class Item:
         hold: Callable[[], None] | None = None,
         subject: str = "",
         payload: bytes = b"",
+        trace: str | None = None,
     ) -> None:
         self.message = what
         self.done = done
@@ -111,12 +118,20 @@ class Item:
         self.payload = payload
         self.tried = False
         self.ids: list[UUID] = []
+        self.trace = trace
+        self.arrived_at = datetime.now(UTC)
         self.reset()
 
     @property
     def from_bus(self) -> bool:
         """Whether it is no call that somebody in this daemon waits for."""
         return isinstance(self.message, Message | Exception)
+
+    def names(self) -> dict[str, str]:
+        """Return what a line of the log says of it: where it came from, and its trace."""
+        if self.trace is None:
+            return {"subject": self.subject}
+        return {"subject": self.subject, "trace_id": trace_id_of(self.trace)}
 
     def reset(self) -> None:
         """Forget what a transaction that was rolled back had answered."""
@@ -204,7 +219,32 @@ def item_of(
         hold=delivery.in_progress,
         subject=delivery.subject,
         payload=delivery.data,
+        trace=_trace_of(delivery) if kind == Subjects.EVENT else None,
     )
+
+
+def _trace_of(delivery: Delivery) -> str | None:
+    parent = delivery.header("traceparent")
+    return None if parent is None else read_trace(parent, delivery.header("tracestate"))
+
+
+def tell(item: Item) -> None:
+    """Tell whoever waits for an item that was folded."""
+    if item.error is not None:
+        item.failed(item.error)
+    elif item.postponed and item.later is not None:
+        item.later()
+    else:
+        item.done(item.answer)
+
+
+def give_up(items: Iterable[Item]) -> None:
+    """Answer callers at the end, and give messages back for the next manager."""
+    for item in items:
+        if item.later is not None:
+            item.later()
+        else:
+            item.failed(StoreUnavailable("the manager stopped before it could carry this out"))
 
 
 def failure_of(result: ResultMessage, error: Exception) -> Item:

@@ -19,7 +19,9 @@ from pubsubflow.model.limits import Limit
 from pubsubflow.model.messages import (
     CancelOrder,
     EventInfo,
+    ResultMessage,
     RunInfo,
+    RunTrace,
     Step,
     TaskError,
     decode_run_info,
@@ -132,6 +134,8 @@ class LoggedEvent(Struct):
         number: Its place in the log; 0 until it is taken, under the gates' locks.
         recorded_at: When it was recorded; None for one that is being recorded.
         trail: The DAGs whose runs led to it, from the origin on.
+        accepted_at: When it came in, or when the task that emitted it ended; None for one of the
+            past.
     """
 
     event_id: UUID
@@ -142,6 +146,7 @@ class LoggedEvent(Struct):
     number: int = 0
     recorded_at: datetime | None = None
     trail: tuple[int, ...] = ()
+    accepted_at: datetime | None = None
 
     def moment(self, now: datetime) -> datetime:
         """Return its time, never later than it was recorded; that is now for a new one."""
@@ -226,6 +231,8 @@ class Start(Struct):
         drained: Places whose stored pending events it consumes: (cell, place).
         drained_count: How many those are.
         state: Set when it is admitted.
+        asked_by: The trace context of the request that asks for it.
+        trace: Where it stands in a distributed trace; set when it is admitted.
     """
 
     number: int
@@ -248,6 +255,8 @@ class Start(Struct):
     state: RunState | None = None
     refused: str | None = None
     info: bytes = b""
+    asked_by: str | None = None
+    trace: RunTrace | None = None
 
 
 class Fate(Struct, frozen=True, array_like=True):
@@ -291,6 +300,8 @@ class Ledger:
         retried: Tasks that fail and are tried again: they forget what failed last.
         looks: Tasks that are to look for events in a transaction of its own after this one.
         look_due: Waits that have an event to look at.
+        traced: Events from outside with which a trace begins.
+        finished: How attempts ended, as far as that counts: (run, message).
         looked: Waits, and up to where they have looked: (trigger, event number).
         epochs: Trigger → the epoch of its lease, for those that say that they failed.
         watched: Positions of watched datasets: (trigger, sequence, encoded position).
@@ -339,3 +350,5 @@ class Ledger:
         self.called_off: list[CancelOrder] = []
         self.requeued: list[tuple[str, str]] = []
         self.lines: dict[tuple[Limit, ...], int] = {}
+        self.traced: list[LoggedEvent] = []
+        self.finished: list[tuple[RunWork, ResultMessage]] = []

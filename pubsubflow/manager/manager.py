@@ -6,7 +6,7 @@ timer and nothing polls.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,10 +17,12 @@ from anyio.abc import TaskStatus
 from pubsubflow.bus import STREAM_IN, Bus, Delivery, Message, Puller
 from pubsubflow.errors import BusUnavailable, ServiceStopped, StoreUnavailable, Unavailable
 from pubsubflow.manager.answers import Answers
+from pubsubflow.manager.figures import ManagerFigures
 from pubsubflow.manager.fold import Fold, Folded
-from pubsubflow.manager.inputs import Item, failure_of, item_of
+from pubsubflow.manager.inputs import Item, failure_of, give_up, item_of, tell
 from pubsubflow.manager.news import publish_news
 from pubsubflow.manager.settings import ManagerSettings
+from pubsubflow.manager.spans import record_spans
 from pubsubflow.manager.vigil import Vigil
 from pubsubflow.model.calls import Call, LookForEvents, Timer, TimersDue
 from pubsubflow.model.messages import (
@@ -30,6 +32,7 @@ from pubsubflow.model.messages import (
     decode_heartbeat,
     encode,
 )
+from pubsubflow.model.traces import CURRENT, NoTracing, Tracing
 from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import (
     TRANSIENT,
@@ -61,6 +64,8 @@ class Manager:
         listens: Whether it takes messages from the bus; without, it only carries out calls.
         fold: What decides; a new one unless given.
         connections: Where tasks' connections are; there are none if left out.
+        figures: What it counts; new ones unless given.
+        tracing: Who collects traces; nobody unless given.
     """
 
     def __init__(
@@ -72,15 +77,20 @@ class Manager:
         listens: bool = True,
         fold: Fold | None = None,
         connections: Connections | None = None,
+        figures: ManagerFigures | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
         self._connections = connections
         self._settings = settings or ManagerSettings()
         self._listens = listens
-        self._fold = fold or Fold()
+        self._tracing = tracing or NoTracing()
+        self._fold = fold or Fold(tracing=self._tracing)
         self._vigil = Vigil(bus)
         self._waiting: deque[Item] = deque()
+        self.figures = figures or ManagerFigures()
+        self.figures.watch(self._waiting)
         self._pause = 0.0
         self._away_since: float | None = None
         self._wake = anyio.Event()
@@ -107,6 +117,7 @@ class Manager:
                 call,
                 done=partial(_settle, answered),
                 failed=partial(_settle_error, answered),
+                trace=CURRENT.get(),
             )
         )
         return await answered
@@ -129,7 +140,7 @@ class Manager:
             self._accepting = False
             folding.set()
             self._wake.set()
-        _give_up(self._waiting)
+        give_up(self._waiting)
 
     async def _listen(self, group: anyio.abc.TaskGroup, stopping: anyio.Event) -> None:
         answers = Answers(self._database, self._vigil, connections=self._connections)
@@ -190,7 +201,7 @@ class Manager:
                     self._away_since = anyio.current_time()
                     log.warning("manager.store_away", reason=str(error))
                 if stopping.is_set():
-                    _give_up(batch)
+                    give_up(batch)
                     return
                 self._pause = min(self._pause * 2 or 0.02, _LONGEST_PAUSE_SECONDS)
                 await anyio.sleep(self._pause)
@@ -264,6 +275,7 @@ class Manager:
         this one breaks.
         """
         try:
+            since = anyio.current_time()
             folded = await self._commit(connection, batch)
         except Unavailable:
             for item in batch:
@@ -271,7 +283,7 @@ class Manager:
             raise
         except Exception as error:
             if len(batch) == 1:
-                log.exception("manager.item_refused", subject=batch[0].subject)
+                log.exception("manager.item_refused", **batch[0].names())
                 await self._refuse(connection, batch[0], error)
                 batch.clear()
                 return
@@ -283,13 +295,15 @@ class Manager:
         done = batch.copy()
         batch.clear()
         self._committed(folded, done)
+        self.figures.committed(folded, len(done), anyio.current_time() - since)
 
     async def _commit(self, connection: Connection, batch: Sequence[Item]) -> Folded:
         while True:
             try:
                 with translated():
                     async with begin(connection):
-                        folded = await self._fold.fold(batch, FoldTransaction(connection))
+                        timed = self._database.figures.statement_seconds.observe
+                        folded = await self._fold.fold(batch, FoldTransaction(connection, timed))
             except TRANSIENT as error:
                 log.info("manager.started_over", reason=type(error).__name__)
             else:
@@ -298,11 +312,12 @@ class Manager:
     def _committed(self, folded: Folded, done: Sequence[Item]) -> None:
         self._fold.committed(folded)
         self._publish(folded)
+        record_spans(self._tracing, folded.ledger)
         for item in done:
             if item.postponed and not item.from_bus:
                 self._put(item)
             else:
-                _tell(item)
+                tell(item)
         self._look_next(folded)
 
     def _look_next(self, folded: Folded) -> None:
@@ -362,25 +377,8 @@ class Manager:
                 "record_dead_letters",
                 [("message", subject, None, payload, printable(repr(error)))],
             )
+        self.figures.buried("message")
         log.error("manager.dead_letter", subject=subject, reason=repr(error))
-
-
-def _tell(item: Item) -> None:
-    if item.error is not None:
-        item.failed(item.error)
-    elif item.postponed and item.later is not None:
-        item.later()
-    else:
-        item.done(item.answer)
-
-
-def _give_up(items: Iterable[Item]) -> None:
-    """Answer callers at the end, and give messages back for the next manager."""
-    for item in items:
-        if item.later is not None:
-            item.later()
-        else:
-            item.failed(StoreUnavailable("the manager stopped before it could carry this out"))
 
 
 def _already(_: object = None) -> None:

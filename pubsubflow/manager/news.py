@@ -1,6 +1,6 @@
 """What goes out after a commit: orders for workers, news for whoever listens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import msgspec
@@ -9,7 +9,9 @@ import structlog
 from pubsubflow.bus import Bus
 from pubsubflow.errors import MessageRefused
 from pubsubflow.manager.fold import Folded
+from pubsubflow.manager.ledger import Ledger
 from pubsubflow.model.messages import CancelOrder, Subjects, TriggersOrder, encode
+from pubsubflow.model.traces import carried
 
 log = structlog.get_logger()
 
@@ -31,11 +33,13 @@ def publish_news(bus: Bus, folded: Folded) -> None:
             publish(Subjects.CANCEL, encode(CancelOrder(run.number, run.error or "cancelled")))
     for called_off in ledger.called_off:
         publish(Subjects.CANCEL, encode(called_off))
+    traces = _traces(ledger)
     for change in ledger.run_news:
         news = {"run_id": change.run_id, "dag_id": change.dag_id, "state": change.state}
-        publish(f"psf.evt.run.{change.run_id}", _json(news))
+        publish(f"psf.evt.run.{change.run_id}", _json(news), carried(traces.get(change.run_id)))
     for event in ledger.logged:
-        publish(f"psf.evt.dataset.{event.event_id}", _json(event.info))
+        headers = carried(event.info.trace)
+        publish(f"psf.evt.dataset.{event.event_id}", _json(event.info), headers)
     for subject, payload in ledger.republish:
         bus.publish(subject, payload)
     for subject, payload in _bells(folded):
@@ -59,9 +63,22 @@ def _bells(folded: Folded) -> Iterator[tuple[str, bytes]]:
         yield Subjects.TRIGGERS, encode(TriggersOrder(fresh, tuple(ledger.stopped)))
 
 
-def _publish(bus: Bus, subject: str, payload: bytes) -> None:
+def _publish(
+    bus: Bus, subject: str, payload: bytes, headers: Mapping[str, str] | None = None
+) -> None:
     """Publish one message; one that this NATS will never take must not keep back the others."""
     try:
-        bus.publish(subject, payload)
+        bus.publish(subject, payload, headers)
     except MessageRefused as error:
         log.error("manager.message_refused", subject=subject, reason=str(error))  # noqa: TRY400
+
+
+def _traces(ledger: Ledger) -> dict[str, str]:
+    """Return the trace contexts of runs that were made or have ended: run id → context."""
+    starts = [(str(start.run_id), start.trace) for start in ledger.starts.values()]
+    ended = [
+        (run.facts.run_id, run.facts.trace)
+        for run in ledger.runs.values()
+        if run.outcome is not None
+    ]
+    return {run_id: trace.context for run_id, trace in starts + ended if trace is not None}

@@ -32,6 +32,7 @@ def _event(row: Row, versions: Versions) -> LoggedEvent:
         None if row["run_id"] is None else str(row["run_id"]),
         row["dag_id"],
         task_id,
+        row["trace"],
     )
     return LoggedEvent(
         row["event_id"],

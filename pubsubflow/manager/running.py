@@ -13,6 +13,7 @@ from pubsubflow.manager.ledger import (
     RunWork,
     TaskKey,
 )
+from pubsubflow.manager.spans import context_of
 from pubsubflow.manager.versions import Version
 from pubsubflow.model.calls import Timer
 from pubsubflow.model.clearing import first_delivery
@@ -141,6 +142,7 @@ class Running:
         if task.chained and task.worker != message.worker:
             return
         run = self._ledger.runs[message.run]
+        self._ledger.finished.append((run, message))
         spec = run.version.spec.tasks[message.node]
         if message.outcome is Outcome.DEFERRED:
             self.deferring.defer(run, (message.node, message.map_index), task, message)
@@ -346,9 +348,16 @@ class Running:
         """Record a success's events: what it emitted, and one for each other outlet."""
         told = news(outlets, message.emits, follow=message.follow, published=message.published)
         for emit in told:
-            self._record(run, emit, message.node, message.map_index)
+            self._record(run, emit, message.node, message.map_index, message)
 
-    def _record(self, run: RunWork, emit: Emit, node: int, map_index: int) -> None:
+    def _record(
+        self,
+        run: RunWork,
+        emit: Emit,
+        node: int,
+        map_index: int,
+        message: ResultMessage | None = None,
+    ) -> None:
         spec = run.version.spec
         event_id = self._new_id()
         self._ledger.events.append(
@@ -364,10 +373,12 @@ class Running:
                     run.facts.run_id,
                     spec.dag_id,
                     spec.tasks[node].task_id,
+                    context_of(run.facts, message),
                 ),
                 run.number,
                 node,
                 map_index,
                 trail=(*run.facts.trail, run.version.dag),
+                accepted_at=self._ledger.now if message is None else _moment(message.ended_at),
             )
         )

@@ -67,6 +67,7 @@ async def write(ledger: Ledger, transaction: FoldTransaction) -> None:
             if gate.changed
         ],
         news=tell(ledger),
+        traces=[(event.info.trace,) for event in ledger.logged],
     )
 
 

@@ -25,6 +25,7 @@ class EventInfo(Struct, frozen=True, array_like=True):
         time: When it happened, by whoever reported it.
         source: `task`, `api`, `cli`, `bus` …
         run_id: The run whose task emitted it, if any; likewise `dag_id` and `task_id`.
+        trace: The context of the span that gave it; see `model.traces`.
     """
 
     event_id: str
@@ -36,6 +37,21 @@ class EventInfo(Struct, frozen=True, array_like=True):
     run_id: str | None = None
     dag_id: str | None = None
     task_id: str | None = None
+    trace: str | None = None
+
+
+class RunTrace(Struct, frozen=True, array_like=True):
+    """Where a run stands in a distributed trace.
+
+    Attributes:
+        context: Of the run's span; see `model.traces`.
+        causes: Of what led to it: the first is the span's parent, the others are links.
+        recorded: Whether the span is one of ours, rather than that of whoever posted the event.
+    """
+
+    context: str
+    causes: tuple[str, ...] = ()
+    recorded: bool = False
 
 
 class RunInfo(Struct, frozen=True, array_like=True):
@@ -49,6 +65,7 @@ class RunInfo(Struct, frozen=True, array_like=True):
         events: The events it consumed, or None when they are too many to travel along: then
             they are asked for.
         trail: Numbers of the DAGs whose runs led to it, from the origin on.
+        trace: Where it stands in a distributed trace, if in any.
     """
 
     key: int
@@ -62,6 +79,7 @@ class RunInfo(Struct, frozen=True, array_like=True):
     created_at: datetime
     events: tuple[EventInfo, ...] | None
     trail: tuple[int, ...] = ()
+    trace: RunTrace | None = None
 
 
 class TaskError(Struct, frozen=True, array_like=True):
@@ -168,6 +186,7 @@ class PublishedEvent(Struct, frozen=True, array_like=True):
         key: Identifies it: `run.node.map_index.` and which one of the task's events it is. The
             same key again, by a further attempt, is the same event.
         time: When it happened; None for when it is recorded.
+        trace: The context in which the task runs.
     """
 
     run: int
@@ -178,6 +197,7 @@ class PublishedEvent(Struct, frozen=True, array_like=True):
     extra: dict[str, Any] = {}
     partition: str | None = None
     time: datetime | None = None
+    trace: str | None = None
 
 
 class ResultMessage(Struct, frozen=True, array_like=True):
@@ -325,13 +345,18 @@ class CancelOrder(Struct, frozen=True, array_like=True):
 
 
 class NewEvent(Struct, frozen=True):
-    """An event from outside, before it has an id (JSON body of `POST …/datasets/events`)."""
+    """An event from outside, before it has an id.
+
+    Attributes:
+        trace: The context of the span that gave it, if it says so itself.
+    """
 
     dataset: str
     extra: dict[str, Any] = {}
     partition: str | None = None
     time: datetime | None = None
     id: str | None = None
+    trace: str | None = None
 
 
 def encode(message: object) -> bytes:

@@ -27,6 +27,7 @@ from pubsubflow.model.messages import (
     encode,
 )
 from pubsubflow.model.questions import AskConnection, AskResult, AskSteps, RecordStep
+from pubsubflow.model.traces import task_context
 from pubsubflow.model.waits import encode_waiting
 from pubsubflow.runner.catalog import KnownDag
 from pubsubflow.runner.failures import outcome_of
@@ -132,7 +133,15 @@ class Work:
             self._info = decode_run_info(message.info)
         if self._position:
             inputs = {self.after: results.decode(self._value)}
-            return bind(known.dag, self.node, info=self._info, attempt=1, host=host, inputs=inputs)
+            return bind(
+                known.dag,
+                self.node,
+                info=self._info,
+                attempt=1,
+                host=host,
+                inputs=inputs,
+                trace=self._trace(self._info),
+            )
         more = {place: _decode_value(data) for place, data in fetched.items() if place != RECORD}
         steps: Sequence[Step] | None = message.steps
         if steps is None:
@@ -149,11 +158,17 @@ class Work:
             map_index=message.map_index,
             steps=steps,
             life=message.delivery // LIFE,
+            trace=self._trace(self._info),
         )
 
     def connection(self, name: str) -> AskConnection:
         """Return what asks for a connection on behalf of the node that runs now."""
         return AskConnection(*self._fence(), name)
+
+    def _trace(self, info: RunInfo) -> str | None:
+        """Return the trace context of the node that runs now."""
+        _, *place = self._fence()
+        return task_context(info, *place)
 
     def step(self, step: Step) -> RecordStep:
         """Return what asks for a step of the node that runs now to be recorded.

@@ -129,4 +129,5 @@ def _event(row: asyncpg.Record) -> EventInfo:
         None if row["run_id"] is None else str(row["run_id"]),
         row["dag_id"],
         task_id,
+        row["trace"],
     )

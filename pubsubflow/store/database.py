@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from time import perf_counter
 from typing import Self, TypeAlias
 
 import anyio
@@ -14,6 +15,7 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from pubsubflow.errors import ConfigError, StoreUnavailable
+from pubsubflow.store.figures import StoreFigures
 
 log = structlog.get_logger()
 
@@ -124,10 +126,15 @@ async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
 
 
 class Database:
-    """A pool of connections; see `open`."""
+    """A pool of connections; see `open`.
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    Attributes:
+        figures: What it counts.
+    """
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", figures: StoreFigures) -> None:
         self._pool = pool
+        self.figures = figures
 
     @classmethod
     @asynccontextmanager
@@ -139,8 +146,9 @@ class Database:
             ConfigError: The server refuses the account or the database.
         """
         pool = await _connect(settings)
+        figures = StoreFigures(pool)
         try:
-            yield cls(pool)
+            yield cls(pool, figures)
         finally:
             with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True) as scope:
                 await pool.close()
@@ -155,8 +163,10 @@ class Database:
             StoreUnavailable: Postgres is away, or refuses us by now: while a password is changed
                 here and there, that passes.
         """
+        since = perf_counter()
         with translated(refused=StoreUnavailable):
             connection = await self._pool.acquire()
+        self.figures.acquire_seconds.observe(perf_counter() - since)
         try:
             with translated():
                 yield connection

@@ -3,7 +3,8 @@
 Rows are written column-wise (`unnest`), so a batch of any size is one statement.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter
 from typing import Any
 
 import asyncpg
@@ -27,25 +28,37 @@ BATCH = {
     "cells": 4,
     "gates": 5,
     "news": 1,
+    "traces": 1,
 }
 """The parts of `write_batch`, in the order of its arguments: name → number of columns."""
 
 
 class FoldTransaction:
-    """Queries of one transaction on one connection; see `sql/fold.sql` for each."""
+    """Queries of one transaction on one connection; see `sql/fold.sql` for each.
 
-    def __init__(self, connection: Connection) -> None:
+    Args:
+        connection: The connection.
+        timed: Called with the seconds that each statement took.
+    """
+
+    def __init__(
+        self, connection: Connection, timed: Callable[[float], None] | None = None
+    ) -> None:
         self._connection = connection
+        self._timed = timed
 
     async def fetch(self, query: str, *arguments: object) -> list[Row]:
         """Run a named query and return its rows."""
+        since = perf_counter()
         rows: list[Row] = await self._connection.fetch(SQL[query], *arguments)
+        if self._timed is not None:
+            self._timed(perf_counter() - since)
         return rows
 
     async def write(self, query: str, rows: Rows) -> None:
         """Run a named query over rows, passed as columns; nothing happens without rows."""
         if rows:
-            await self._connection.fetch(SQL[query], *map(list, zip(*rows, strict=True)))
+            await self.fetch(query, *map(list, zip(*rows, strict=True)))
 
     async def fetch_rows(self, query: str, rows: Rows) -> list[Row]:
         """Run a named query over rows, passed as columns, and return what it answers."""
@@ -79,4 +92,4 @@ class FoldTransaction:
             for name, width in BATCH.items():
                 rows = parts[name]
                 columns += map(list, zip(*rows, strict=True)) if rows else [[]] * width
-            await self._connection.fetch(SQL["write_batch"], *columns)
+            await self.fetch("write_batch", *columns)

@@ -21,6 +21,7 @@ from pubsubflow.model.messages import (
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.store.connections import Connections
 from pubsubflow.store.triggers import Leased, TriggerLeases
+from pubsubflow.triggerer.figures import TriggererFigures
 from pubsubflow.triggerer.firing import Firings
 from pubsubflow.triggerer.holding import Held, Holdings, crash_error, stuck_error
 from pubsubflow.triggerer.hosting import Death, Hosting
@@ -64,6 +65,9 @@ class Triggerer:
         settings: See there.
         connections: Knows connections; triggers get none if left out.
         clock: Seconds.
+
+    Attributes:
+        figures: What it counts.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Triggerer:
         self._settings = settings
         self._held = Holdings()
         self._cleaning: dict[int, Held] = {}
+        self.figures = TriggererFigures(lambda: len(self._held), settings.capacity)
         self._leasing = Leasing(
             leases,
             bus,
@@ -273,6 +278,7 @@ class Triggerer:
             time=report.time,
             position=report.position,
         )
+        self.figures.fired.add()
         self._firings.fire(message)
 
     def _on_durable(self, message: FiredMessage) -> None:
@@ -364,6 +370,7 @@ class Triggerer:
             stack=stack or None,
             **({"reason": "it did not answer"} if death.deaf else {}),
         )
+        self.figures.host_deaths.add()
         now = self._clock()
         for number in running:
             found = self._held.get(number) or self._cleaning.get(number)

@@ -91,6 +91,21 @@ class Pool:
         """How many tickets run."""
         return sum(len(runner.tickets) for runner in self._runners)
 
+    @property
+    def waiting(self) -> int:
+        """How many tickets wait for a runner."""
+        return len(self._waiting)
+
+    @property
+    def runners(self) -> int:
+        """How many processes there are, those included that start or end."""
+        return len(self._runners)
+
+    @property
+    def slots(self) -> int:
+        """How many tickets can run at once."""
+        return self._limit if self._sync else self._slots
+
     def submit(self, ticket: Ticket) -> None:
         """Take a ticket; its code is fetched first if need be.
 
@@ -295,7 +310,7 @@ class Pool:
         for ticket in tuple(runner.tickets.values()):
             crash = TaskError("Crashed", describe_exit(code), runner.last_words)
             verdict = ticket.verdict or Verdict(Outcome.CRASHED, crash)
-            log.warning("worker.task_ended_with_runner", task=ticket.head.task_id, exit=code)
+            log.warning("worker.task_ended_with_runner", **ticket.names(), exit=code)
             self._conclude(ticket, verdict)
         self._pump()
 

@@ -25,6 +25,7 @@ from pubsubflow.model.messages import (
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.asking import Asker
+from pubsubflow.worker.figures import WorkerFigures
 from pubsubflow.worker.intake import Intake
 from pubsubflow.worker.pool import Pool
 from pubsubflow.worker.reports import Reports
@@ -51,6 +52,7 @@ class Worker:
 
     Attributes:
         draining: Set once it takes no more tasks and goes on with no chain.
+        figures: What it counts.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Worker:
         self._intakes: list[Intake] = []
         self._none_left = anyio.Event()
         self.draining = anyio.Event()
+        self.figures = WorkerFigures(self._pools)
 
     async def run(
         self,

@@ -16,9 +16,11 @@ from pubsubflow.model.messages import (
     ResultMessage,
     StartedMessage,
     TaskError,
+    decode_run_info,
     decode_task,
     encode,
 )
+from pubsubflow.model.traces import task_context, trace_id_of
 
 if TYPE_CHECKING:
     from pubsubflow.worker.intake import Intake
@@ -129,6 +131,18 @@ class Ticket:
         head = self.head
         place = 0 if self.after == NO_NODE else head.chain.index(self.node) + 1
         return head.timeouts[place] if place < len(head.timeouts) else None
+
+    def names(self) -> dict[str, str | int]:
+        """Return what a line of the log says of it: its DAG, task, run, attempt and trace."""
+        info = decode_run_info(self.head.info)
+        context = task_context(info, *self.fence[1:])
+        names: dict[str, str | int] = {
+            "dag_id": self.head.dag_id,
+            "task": self.head.task_id,
+            "run_id": info.run_id,
+            "attempt": self.head.attempt,
+        }
+        return names if context is None else names | {"trace_id": trace_id_of(context)}
 
     def order(self) -> bytes:
         """Return the encoded TaskMessage for the runner.

@@ -165,7 +165,8 @@ CREATE TABLE event (
     node        int,
     map_index   int,
     trail       int[] NOT NULL DEFAULT '{}', -- the DAGs whose runs led to it, from the origin on
-    recorded_at timestamptz NOT NULL DEFAULT now()
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    trace       text                     -- W3C trace context of the span that gave it
 );
 CREATE INDEX event_by_time ON event (recorded_at);
 CREATE INDEX event_by_dataset ON event (dataset, id);
@@ -475,7 +476,7 @@ CREATE TABLE dead_letter (
 CREATE VIEW told_event AS
 SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
        event.source, event.recorded_at, event.trail, run.run_id, dag.dag_id, event.node,
-       run.version, event.dataset
+       run.version, event.dataset, event.trace
 FROM event
 JOIN dataset ON dataset.id = event.dataset
 LEFT JOIN run ON run.id = event.run

@@ -9,7 +9,7 @@ ORDER BY map_index;
 -- name: read_consumed_events
 -- Return the events that a run consumed, in order, as tasks see them.
 SELECT event.event_id, dataset.uri, event.extra, event.partition, event.time, event.source,
-       run.run_id, dag.dag_id, event.node, dag_version.spec
+       run.run_id, dag.dag_id, event.node, dag_version.spec, event.trace
 FROM (SELECT DISTINCT event FROM run_event WHERE run = $1 ORDER BY event OFFSET $2 LIMIT $3) AS e
 JOIN event ON event.id = e.event
 JOIN dataset ON dataset.id = event.dataset

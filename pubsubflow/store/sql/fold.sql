@@ -385,13 +385,14 @@ WITH
 -- Append events to the log; trails come as texts such as {1,2}.
 events AS (
     INSERT INTO event (id, event_id, dataset, extra, partition, time, source, run, node, map_index,
-                       trail, recorded_at)
+                       trail, recorded_at, trace)
     SELECT id, event_id, dataset, extra, partition, time, source, run, node, map_index,
-           trail::int[], recorded_at
+           trail::int[], recorded_at, trace
     FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::jsonb[], $5::text[], $6::timestamptz[],
-                $7::text[], $8::bigint[], $9::int[], $10::int[], $11::text[], $12::timestamptz[])
+                $7::text[], $8::bigint[], $9::int[], $10::int[], $11::text[], $12::timestamptz[],
+                $77::text[])
       AS n (id, event_id, dataset, extra, partition, time, source, run, node, map_index, trail,
-            recorded_at)
+            recorded_at, trace)
 ),
 -- Create runs; those that are not in line start now, and some end at once.
 runs AS (

@@ -9,6 +9,7 @@ from api_rig import Rig, api_on
 
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.manager import Manager
+from pubsubflow.metrics import Cluster, Exposition
 from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.keys import KeyFile
@@ -23,7 +24,9 @@ def serve(manager, database, bus, tmp_path):
     async def serving(settings=None, **more):
         stopping = anyio.Event()
         keys = KeyFile(tmp_path / "keys")
-        stored = {"connections": Connections(database, keys), **more}
+        cluster = Cluster(bus=bus, database=database, refresh_seconds=5)
+        exposition = Exposition([manager.figures, database.figures], cluster)
+        stored = {"connections": Connections(database, keys), "expose": exposition.expose, **more}
         api = api_on(manager, database, bus, settings, **stored)
         async with anyio.create_task_group() as group:
             await group.start(api.run, stopping)

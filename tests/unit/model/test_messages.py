@@ -20,6 +20,7 @@ from pubsubflow.model.messages import (
     PublishedEvent,
     ResultMessage,
     RunInfo,
+    RunTrace,
     StartedMessage,
     Step,
     Subjects,
@@ -32,7 +33,8 @@ from pubsubflow.model.questions import AskEvents, AskResult, AskSource, AskSteps
 
 MOMENT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 EVENT = EventInfo("e", "x://a", {"n": [1, None, {"a": "é"}]}, "p", MOMENT, "api")
-INFO = RunInfo(1, "r", "d", "dataset", {"a": 1}, MOMENT, None, "why", MOMENT, (EVENT,))
+TRACE = RunTrace("00-" + "a" * 32 + "-" + "b" * 16 + "-01", ("c",), recorded=True)
+INFO = RunInfo(1, "r", "d", "dataset", {"a": 1}, MOMENT, None, "why", MOMENT, (EVENT,), (1,), TRACE)
 EXAMPLES = [
     EVENT,
     INFO,
@@ -113,7 +115,8 @@ def test_the_examples_cover_every_message_that_is_an_array():
         for each in (vars(messages) | vars(questions)).values()
         if isinstance(each, type) and issubclass(each, Struct) and each.__struct_config__.array_like
     }
-    covered = set(map(type, EXAMPLES)) | {Emit, TaskError} | set(typing.get_args(questions.Ask))
+    covered = set(map(type, EXAMPLES)) | {Emit, TaskError, RunTrace}
+    covered |= set(typing.get_args(questions.Ask))
     assert arrays == covered
 
 

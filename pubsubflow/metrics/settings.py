@@ -1,0 +1,34 @@
+"""What can be set about metrics."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class MetricsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Say what `/metrics` shows, and where a daemon without the role `api` serves it.
+
+    Attributes:
+        dag_labels: Whether figures about runs and tasks have a label `dag_id`: a series for each
+            DAG and state, so only for some hundreds of DAGs.
+        refresh_seconds: Figures that ask Postgres and JetStream are at most that old; they are
+            asked when somebody scrapes, and never more often.
+        host: Address to listen on for scrapes alone.
+        port: TCP port to listen on for scrapes alone, for daemons without the role `api`, which
+            serves `/metrics` by itself; 0 for none.
+        token: Who scrapes there must show it as a bearer token; empty for nobody, which is for
+            a host of this machine alone.
+    """
+
+    dag_labels: bool = False
+    refresh_seconds: Annotated[float, Meta(ge=0)] = 5.0
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    token: str = ""
+
+    def __repr__(self) -> str:
+        token = "***" if self.token else ""
+        return (
+            f"MetricsSettings(dag_labels={self.dag_labels}, refresh_seconds={self.refresh_seconds},"
+            f" host={self.host!r}, port={self.port}, token={token!r})"
+        )
