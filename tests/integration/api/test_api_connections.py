@@ -109,7 +109,7 @@ async def test_lists_page_by_name(rig):
     [
         ("a.b", CRM, 422),
         ("a%2Fb", CRM, 422),
-        ("a%00", CRM, 422),
+        ("a%00", CRM, 400),
         ("a", {"uri": "https://u:hush@x:y/"}, 422),
         ("a", {"uri": "https://x/?token=hush"}, 422),
         ("a", {"extra": {"password": "hush"}}, 422),

@@ -27,6 +27,7 @@ from pubsubflow import (
 from pubsubflow.authoring.bash import CommandFailed
 from pubsubflow.authoring.execute import bind, encode_result, finish
 from pubsubflow.authoring.results import MAX_RESULT_BYTES, decode
+from pubsubflow.model.connections import Connection
 from pubsubflow.model.messages import Emit, EventInfo, PublishedEvent, RunInfo
 
 orders, rates = Dataset("s3://lake/orders"), Dataset("s3://lake/rates")
@@ -49,6 +50,10 @@ class RecordingHost:
     def fetch_result(self, node):
         self.asked.append(node)
         return self.results[node]
+
+    def fetch_connection(self, name):
+        self.asked.append(name)
+        return Connection(name=name)
 
     def fetch_events(self):
         self.asked.append("events")
