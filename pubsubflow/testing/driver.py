@@ -195,7 +195,14 @@ class Driver:
         if task.timeout_seconds is not None:
             limit = began + timedelta(seconds=task.timeout_seconds - live.waited)
         live.waiting = waiting
-        pending = Pending(waiting, live.called, self._pace, self._clock, self._log)
+        pending = Pending(
+            waiting,
+            live.called,
+            self._pace,
+            self._clock,
+            self._log,
+            connections=self._given.connections,
+        )
         step = await pending.outcome(limit)
         live.waiting = None
         live.waited += (self._clock.now() - began).total_seconds()

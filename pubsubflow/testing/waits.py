@@ -1,7 +1,7 @@
 """What tasks wait for while a DAG runs in this process: virtual time, real triggers, events."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -9,6 +9,7 @@ import anyio.abc
 import msgspec
 
 from pubsubflow.errors import TriggerError
+from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
 from pubsubflow.model.expressions import holds
 from pubsubflow.model.messages import EventInfo, Step, TaskError
@@ -117,16 +118,25 @@ class Pending:
         pace: Says when time may jump.
         clock: The virtual clock.
         log: Has the events.
+        connections: What triggers may ask for.
     """
 
     def __init__(
-        self, waiting: Waiting, called: tuple[float, int], pace: Pace, clock: VirtualClock, log: Log
+        self,
+        waiting: Waiting,
+        called: tuple[float, int],
+        pace: Pace,
+        clock: VirtualClock,
+        log: Log,
+        *,
+        connections: Mapping[str, Connection],
     ) -> None:
         self.waiting = begin_wait(waiting, clock.now().timestamp())
         self._called = called
         self._pace = pace
         self._clock = clock
         self._log = log
+        self._connections = connections
         self._failed: Step | None = None
         self._nap = Nap()
 
@@ -198,7 +208,7 @@ class Pending:
     async def _run(self, slot: int, wait: Wait) -> None:
         """Run a trigger until it fires once."""
         try:
-            context = PacedContext(self._clock, self._pace)
+            context = PacedContext(self._clock, self._pace, self._connections)
             event = await _first_event(wait, context)
             self._happen(_happening(slot, event))
             if event.acknowledge is not None:
@@ -213,8 +223,10 @@ class Pending:
 class PacedContext(TrialContext):
     """A trigger's context on a clock that jumps when nobody is at work."""
 
-    def __init__(self, clock: VirtualClock, pace: Pace) -> None:
-        super().__init__(clock)
+    def __init__(
+        self, clock: VirtualClock, pace: Pace, connections: Mapping[str, Connection]
+    ) -> None:
+        super().__init__(clock, connections=connections)
         self._pace = pace
 
     async def sleep_until(self, moment: datetime) -> None:

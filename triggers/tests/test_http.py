@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from pubsubflow_triggers import HttpJson, HttpLongPoll, HttpStatus
 
+from pubsubflow import DAG, Context, task
 from pubsubflow.errors import DefinitionError, TriggerError
 from pubsubflow.testing import TrialContext, carried, first_events, running
 
@@ -206,3 +207,17 @@ def test_fields_are_the_serialised_form(trigger):
 def test_bad_fields_are_refused(make, text):
     with pytest.raises(DefinitionError, match=text):
         make()
+
+
+async def test_a_wait_in_a_dags_test_is_given_the_tests_connections():
+    with DAG("waits") as waits:
+
+        @task
+        async def ask(ctx: Context):
+            return (await ctx.wait(HttpStatus(url="connection:web"))).payload["status"]
+
+        ask()
+
+    async with serving((200,)) as server:
+        done = await waits.atest(connections={"web": server.url})
+    assert done.result("ask") == 200
