@@ -5,7 +5,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import DAGS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "connections.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -30,7 +29,7 @@ def test_the_examples_of_the_page_do_what_it_says(done, daemon_home, tmp_path):
     asked, scripted, token, rotated = COMMANDS
     done(*asked, typed="hush-first\n")
     assert (daemon_home / "keys").stat().st_mode & 0o777 == 0o600
-    assert PYTHON[0] in (DAGS / "connecting.py").read_text()
+    assert PYTHON[0] in (Path(__file__).with_name("dags") / "connecting.py").read_text()
     run_nightly(done)
     done(*scripted, DB_PASSWORD="hush-second")
     (tmp_path / "token.txt").write_text("hush-token\n")
