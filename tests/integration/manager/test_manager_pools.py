@@ -258,7 +258,7 @@ async def test_tasks_without_a_limit_cost_no_query_more(rig, limited):
 async def test_many_tasks_pass_a_narrow_pool_through_two_managers(pair):
     rig = pair
     rig.automatic = lambda order: [order.result()]
-    await rig.load(dag("d", task("t", pool="p", over=(100,))))
+    await rig.load(dag("d", task("t", pool="p", over=(15,))))
     await rig.call(SetPool("p", 3))
     await start(rig, runs=2)
     await rig.quiet()

@@ -76,7 +76,7 @@ def as_seen(plan, progress):
     return nodes, progress.incomplete, progress.cleared
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(specs(PATIENT), st.integers(0, 2**32))
 def test_the_progress_of_an_ended_run_is_rebuilt_from_its_tasks(spec, seed):
     run = Play(Plan(spec), Fate(Plan(spec), seed))
@@ -84,7 +84,7 @@ def test_the_progress_of_an_ended_run_is_rebuilt_from_its_tasks(spec, seed):
     assert as_seen(run.plan, run.rebuilt()) == as_seen(run.plan, run.progress)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(specs(PATIENT), st.integers(0, 2**32), st.data())
 def test_what_is_cleared_with_all_that_follows_comes_to_the_same_again(spec, seed, data):
     run = Play(Plan(spec), Fate(Plan(spec), seed))
@@ -99,7 +99,7 @@ def test_what_is_cleared_with_all_that_follows_comes_to_the_same_again(spec, see
     assert run.outcome == (outcome if chosen else None)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(specs(PATIENT), st.integers(0, 2**32), st.integers(0, 20), st.data())
 def test_a_run_ends_whatever_is_cleared_while_it_lives(spec, seed, most, data):
     run = Play(Plan(spec), Fate(Plan(spec), seed))
@@ -116,7 +116,7 @@ def test_a_run_ends_whatever_is_cleared_while_it_lives(spec, seed, most, data):
     assert (run.outcome is None) == (ended and not chosen)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(specs(PATIENT), st.integers(0, 2**32))
 def test_a_retry_keeps_what_succeeded_unless_it_stands_on_what_failed(spec, seed):
     plan = Plan(spec)

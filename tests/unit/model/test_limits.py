@@ -1,6 +1,6 @@
 """Who is next: never more than fit, nobody waits who fits, the first in order first."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pubsubflow.model.limits import Limit, Line, Room, Waiter
@@ -31,6 +31,7 @@ def worlds(draw):
     return slots, lines, waiters
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_slots_go_to_the_first_that_fit_until_nobody_fits(world):
     slots, lines, waiters = world
