@@ -46,6 +46,9 @@ class Host:
     async def apublish(self, event):
         self.published.append(event.key)
 
+    def fetch_connection(self, name):
+        raise AssertionError(f"nothing asks for a connection, {name} neither")
+
     def now(self):
         return NOW.timestamp()
 
