@@ -91,4 +91,4 @@ async def test_secrets_are_looked_up_in_the_environment():
     asked = Hmac([Secret("A"), "plain", Secret("B"), Secret("C")], header="X").secrets()
     found = await look_up(asked, source)
     assert found.secrets == ("a1", "plain", "b")
-    assert found.missing == ("C",)
+    assert found.missing == ("no secret C is known to this daemon",)
