@@ -30,6 +30,7 @@ from pubsubflow.loader import LoaderSettings
 from pubsubflow.metrics.settings import MetricsSettings
 from pubsubflow.store.database import PostgresSettings
 from pubsubflow.store.keys import SecretsSettings
+from pubsubflow.subscriptions.settings import SubscriptionsSettings
 from pubsubflow.tracing.settings import TracesSettings
 from pubsubflow.triggerer.settings import TriggererSettings
 from pubsubflow.worker import WorkerSettings
@@ -65,6 +66,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         live: How the live stream is served.
         metrics: What `/metrics` shows.
         traces: Where spans go, if anywhere.
+        subscriptions: How events are delivered to those who want them at a URL.
         log: The daemon's own log.
     """
 
@@ -80,6 +82,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     live: LiveSettings = LiveSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()
+    subscriptions: SubscriptionsSettings = SubscriptionsSettings()
     log: LogSettings = LogSettings()
 
 

@@ -17,6 +17,7 @@ from anyio.abc import TaskStatus
 from pubsubflow.api import Api
 from pubsubflow.api.figures import ApiFigures
 from pubsubflow.api.scraping import ScrapeServer
+from pubsubflow.api.settings import is_local
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
 from pubsubflow.clock import Clock
 from pubsubflow.config import Config
@@ -36,12 +37,16 @@ from pubsubflow.store.access import AuditLog, Tokens
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import Database
+from pubsubflow.store.deliveries import Deliveries
 from pubsubflow.store.keys import FILE, KeyFile
+from pubsubflow.store.leases import SUBSCRIPTIONS, Lease, free_lease
 from pubsubflow.store.migrate import migrate
 from pubsubflow.store.reading import Reading
+from pubsubflow.store.subscribers import Subscribers
 from pubsubflow.store.timers import Timers
 from pubsubflow.store.triggers import TriggerLeases, free_all_triggers
 from pubsubflow.store.workers import list_workers
+from pubsubflow.subscriptions import Subscriptions
 from pubsubflow.tracing import open_tracing
 from pubsubflow.triggerer.service import Triggerer
 from pubsubflow.webhooks.secrets import DaemonSecrets, EnvironmentSecrets
@@ -242,6 +247,7 @@ class _Builder:
                 message = encode(GoneMessage(worker))
                 await self._bus.publish_durable(Subjects.inbound(Subjects.GONE, 0), message)
             await free_all_triggers(self._database)
+            await free_lease(self._database, SUBSCRIPTIONS)
 
     def services(self) -> list[tuple[str, Service]]:
         """Return the services in the order of their start."""
@@ -249,9 +255,11 @@ class _Builder:
         services: list[tuple[str, Service]] = [("lag", self._measure())]
         if self.servers is not None:
             services.append(("servers", self.servers))
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         if self._database is not None:
             services += self._core(self._database)
-        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        if self._database is not None and "scheduler" in roles:
+            services.append(("subscriptions", self._deliveries(self._database, name)))
         if self._database is not None and self._fork_server is not None and "triggerer" in roles:
             triggerer = Triggerer(
                 leases=TriggerLeases(self._database, name),
@@ -295,6 +303,8 @@ class _Builder:
                 figures=http,
                 expose=exposition.expose,
                 tracing=self._tracing,
+                subscribers=Subscribers(self._database, self._connections),
+                allow_private=self._allow_private,
             )
             services.append(("api", self.api))
         if config.metrics.port:
@@ -319,6 +329,25 @@ class _Builder:
         refresh_seconds = self._config.metrics.refresh_seconds
         cluster = Cluster(bus=self._bus, database=self._database, refresh_seconds=refresh_seconds)
         return Exposition(self._figures, cluster)
+
+    @property
+    def _allow_private(self) -> bool:
+        """Whether subscribers may be on this machine or its networks."""
+        allowed = self._config.subscriptions.allow_private
+        return (
+            "api" in self._roles and is_local(self._config.api.host) if allowed is None else allowed
+        )
+
+    def _deliveries(self, database: Database, name: str) -> Subscriptions:
+        lease = Lease(database, SUBSCRIPTIONS, name)
+        return Subscriptions(
+            subscribers=Subscribers(database, self._connections),
+            deliveries=Deliveries(database, lease),
+            lease=lease,
+            bus=self._bus,
+            settings=self._config.subscriptions,
+            allow_private=self._allow_private,
+        )
 
     def _tell_clocks(self) -> None:
         self._bus.publish(Subjects.TIMERS_CHANGED, b"")

@@ -36,6 +36,7 @@ from pubsubflow.api.problems import problems
 from pubsubflow.api.routing import Routed
 from pubsubflow.api.runs import Runs
 from pubsubflow.api.settings import ApiSettings, check_reach, is_local
+from pubsubflow.api.subscriptions import SubscriptionRoutes
 from pubsubflow.api.tasks import Tasks
 from pubsubflow.api.tls import certificate_of
 from pubsubflow.api.tokens import AccessRoutes
@@ -49,6 +50,7 @@ from pubsubflow.model.traces import NoTracing, Tracing
 from pubsubflow.store.access import AuditLog, Tokens
 from pubsubflow.store.connections import Connections as StoredConnections
 from pubsubflow.store.reading import Reading
+from pubsubflow.store.subscribers import Subscribers
 from pubsubflow.webhooks.secrets import EnvironmentSecrets, SecretSource
 
 log = structlog.get_logger(__name__)
@@ -74,6 +76,8 @@ class Api:
         figures: What it counts; new ones unless given.
         expose: Returns all figures of the daemon as text; without, there is no `/metrics`.
         tracing: Who collects traces; nobody unless given.
+        subscribers: Who wants events at a URL; nobody can if left out.
+        allow_private: Whether such a URL may lead to this machine or its networks.
 
     Raises:
         ConfigError: The certificate cannot be used.
@@ -95,6 +99,8 @@ class Api:
         figures: ApiFigures | None = None,
         expose: Expose | None = None,
         tracing: Tracing | None = None,
+        subscribers: Subscribers | None = None,
+        allow_private: bool = False,
     ) -> None:
         self._settings = settings
         self._certificate = certificate_of(settings.tls_cert, settings.tls_key)
@@ -129,6 +135,8 @@ class Api:
             AccessRoutes(tokens, audit, self._keys),
             *([Metrics(expose)] if expose is not None else []),
         )
+        if subscribers is not None:
+            parts += (SubscriptionRoutes(subscribers, bus, allow_private=allow_private),)
         self._parts = (*parts, OpenApi(parts))
         self._url: str | None = None
 

@@ -4,6 +4,7 @@ Source: https://docs.nats.io/reference/reference-protocols/nats-protocol and ADR
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from pubsubflow.errors import MessageRefused
 
@@ -53,15 +54,18 @@ def header_block(headers: Mapping[str, str]) -> bytes:
     Raises:
         MessageRefused: A name or a value would break its line.
     """
-    lines = ["NATS/1.0\r\n"]
-    for name, value in headers.items():
-        if not name.isascii() or not name.isprintable() or ":" in name or " " in name or not name:
-            raise MessageRefused(f"header name {name!r} must be printable ASCII, without blanks")
-        if "\r" in value or "\n" in value:
-            raise MessageRefused(f"header {name} must be a single line")
-        lines.append(f"{name}: {value}\r\n")
-    lines.append("\r\n")
-    return "".join(lines).encode()
+    lines = "".join([f"{_checked(name)}: {value}\r\n" for name, value in headers.items()])
+    if not lines.count("\r") == lines.count("\n") == len(headers):
+        wrong = next(name for name, value in headers.items() if "\r" in value or "\n" in value)
+        raise MessageRefused(f"header {wrong} must be a single line")
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
+@lru_cache(maxsize=1024)
+def _checked(name: str) -> str:
+    if not name.isascii() or not name.isprintable() or ":" in name or " " in name or not name:
+        raise MessageRefused(f"header name {name!r} must be printable ASCII, without blanks")
+    return name
 
 
 def read_headers(block: bytes) -> dict[str, str]:

@@ -98,6 +98,18 @@ _COMMANDS = {
             "rotate": ("connections:rotate_keys", "Encrypt all secrets with a new key."),
         },
     ),
+    "subscriptions": (
+        "Those who want events at a URL.",
+        {
+            "create": ("subscriptions:create", "Deliver events to a URL from now on."),
+            "list": ("subscriptions:list_subscriptions", "List subscriptions."),
+            "show": ("subscriptions:show", "Show a subscription."),
+            "pause": ("subscriptions:pause", "Deliver nothing for a while."),
+            "resume": ("subscriptions:resume", "Go on where it stopped."),
+            "delete": ("subscriptions:delete", "End a subscription."),
+            "test": ("subscriptions:send_test", "Send a test event."),
+        },
+    ),
     "dead-letters": (
         "What could not be done and waits for a person.",
         {

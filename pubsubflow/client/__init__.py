@@ -24,6 +24,7 @@ from pubsubflow.client.pools import PoolCalls
 from pubsubflow.client.refusals import Failed, Refused
 from pubsubflow.client.runs import RunCalls
 from pubsubflow.client.server import ServerCalls
+from pubsubflow.client.subscriptions import SubscriptionCalls
 from pubsubflow.client.transport import Transport
 from pubsubflow.errors import ConfigError
 
@@ -31,7 +32,14 @@ __all__ = ["Client", "Failed", "Refused"]
 
 
 class Client(
-    DagCalls, RunCalls, DatasetCalls, PoolCalls, ConnectionCalls, ServerCalls, AccessCalls
+    DagCalls,
+    RunCalls,
+    DatasetCalls,
+    PoolCalls,
+    ConnectionCalls,
+    ServerCalls,
+    AccessCalls,
+    SubscriptionCalls,
 ):
     """Connections to one server; an asynchronous context manager.
 

@@ -328,8 +328,8 @@ class Fold:
         if item.error is None:
             origin = origins[what.origin] if what.origin is not None else Origin()
             self._post(item, what, ledger, origin)
-        elif item.payload:
-            letter = DeadLetter("message", item.subject, None, item.payload, str(item.error))
+        elif item.subject:
+            letter = DeadLetter(item.letter, item.subject, None, item.payload, str(item.error))
             ledger.dead_letters.append(letter)
 
     def _post(self, item: Item, what: PostEvents, ledger: Ledger, origin: Origin) -> None:

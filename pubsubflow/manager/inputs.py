@@ -10,6 +10,7 @@ import msgspec
 
 from pubsubflow.bus import Delivery
 from pubsubflow.errors import InvalidInput, PubsubflowError, StoreUnavailable
+from pubsubflow.manager.outside import LETTER, is_own, read_outside
 from pubsubflow.model.calls import Call, PostEvents
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.messages import (
@@ -69,6 +70,7 @@ class Item:
         what: What it comes to in the transaction that is under way.
         subject: Where it came from, for the dead letters; empty for what did not come by bus.
         payload: Its bytes, likewise.
+        letter: The kind of its dead letter.
         done: Called after the commit with the answer.
         failed: Called when it cannot be folded; the error is the sender's.
         later: Called when it came too early and must be delivered again.
@@ -88,6 +90,7 @@ class Item:
         "hold",
         "ids",
         "later",
+        "letter",
         "message",
         "payload",
         "postponed",
@@ -108,6 +111,7 @@ class Item:
         subject: str = "",
         payload: bytes = b"",
         trace: str | None = None,
+        letter: str = "message",
     ) -> None:
         self.message = what
         self.done = done
@@ -116,6 +120,7 @@ class Item:
         self.hold = hold
         self.subject = subject
         self.payload = payload
+        self.letter = letter
         self.tried = False
         self.ids: list[UUID] = []
         self.trace = trace
@@ -125,7 +130,7 @@ class Item:
     @property
     def from_bus(self) -> bool:
         """Whether it is no call that somebody in this daemon waits for."""
-        return isinstance(self.message, Message | Exception)
+        return bool(self.subject) or isinstance(self.message, Message | Exception)
 
     def names(self) -> dict[str, str]:
         """Return what a line of the log says of it: where it came from, and its trace."""
@@ -202,10 +207,17 @@ def item_of(
         too_early_seconds: After how long it comes again if it came too early, at first.
     """
     kind = ".".join(delivery.subject.split(".", 3)[:3])
-    try:
-        what = _DECODERS[kind](delivery.data)
-    except (KeyError, ValueError, RecursionError) as error:
-        what = error
+    letter, payload = "message", delivery.data
+    headers = (delivery.headers or {}) if kind == Subjects.EVENT else {}
+    what: Any
+    if kind == Subjects.EVENT and not is_own(headers, delivery.data):
+        outside = read_outside(headers, delivery.data)
+        letter, payload, what = LETTER, outside.payload, outside.what
+    else:
+        try:
+            what = _DECODERS[kind](delivery.data)
+        except (KeyError, ValueError, RecursionError) as error:
+            what = error
 
     def later() -> None:
         doublings = min(delivery.attempts - 1, _MAX_DOUBLINGS)
@@ -218,8 +230,9 @@ def item_of(
         later=later,
         hold=delivery.in_progress,
         subject=delivery.subject,
-        payload=delivery.data,
         trace=_trace_of(delivery) if kind == Subjects.EVENT else None,
+        payload=payload,
+        letter=letter,
     )
 
 

@@ -15,7 +15,13 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pubsubflow.bus import STREAM_IN, Bus, Delivery, Message, Puller
-from pubsubflow.errors import BusUnavailable, ServiceStopped, StoreUnavailable, Unavailable
+from pubsubflow.errors import (
+    BusUnavailable,
+    PubsubflowError,
+    ServiceStopped,
+    StoreUnavailable,
+    Unavailable,
+)
 from pubsubflow.manager.answers import Answers
 from pubsubflow.manager.figures import ManagerFigures
 from pubsubflow.manager.fold import Fold, Folded
@@ -351,7 +357,7 @@ class Manager:
             item.done(None)
             return
         if item.subject:
-            await self._bury(connection, item.subject, item.payload, error)
+            await self._bury(connection, (item.letter, item.subject, item.payload), error)
             if isinstance(item.what, ResultMessage):
                 self._waiting.appendleft(failure_of(item.what, error))
         item.failed(error)
@@ -365,20 +371,21 @@ class Manager:
                 await self._fold_batch(connection, [alone])
             return
         for timer in timers:
-            await self._bury(connection, f"timer.{timer.kind}", encode(timer), error)
+            letter = ("message", f"timer.{timer.kind}", encode(timer))
+            await self._bury(connection, letter, error)
             with translated():
                 await connection.fetch(SQL["take_timers"], [timer.number])
 
     async def _bury(
-        self, connection: Connection, subject: str, payload: bytes, error: Exception
+        self, connection: Connection, letter: tuple[str, str, bytes], error: Exception
     ) -> None:
+        kind, subject, payload = letter
+        reason = str(error) if isinstance(error, PubsubflowError) else repr(error)
+        row = (kind, subject, None, payload, printable(reason))
         with translated():
-            await FoldTransaction(connection).write(
-                "record_dead_letters",
-                [("message", subject, None, payload, printable(repr(error)))],
-            )
-        self.figures.buried("message")
-        log.error("manager.dead_letter", subject=subject, reason=repr(error))
+            await FoldTransaction(connection).write("record_dead_letters", [row])
+        self.figures.buried(kind)
+        log.error("manager.dead_letter", subject=subject, reason=reason)
 
 
 def _already(_: object = None) -> None:

@@ -10,12 +10,14 @@ from pubsubflow.bus import Bus
 from pubsubflow.errors import MessageRefused
 from pubsubflow.manager.fold import Folded
 from pubsubflow.manager.ledger import Ledger
+from pubsubflow.model.cloud_events import JSON, SOURCE, Told, to_headers, told_event
 from pubsubflow.model.messages import CancelOrder, Subjects, TriggersOrder, encode
 from pubsubflow.model.traces import carried
 
 log = structlog.get_logger()
 
 _json = msgspec.json.Encoder().encode
+_TYPE = {"ce-datacontenttype": JSON, "content-type": JSON}
 
 
 def publish_news(bus: Bus, folded: Folded) -> None:
@@ -34,12 +36,18 @@ def publish_news(bus: Bus, folded: Folded) -> None:
     for called_off in ledger.called_off:
         publish(Subjects.CANCEL, encode(called_off))
     traces = _traces(ledger)
+    at = ledger.now
     for change in ledger.run_news:
         news = {"run_id": change.run_id, "dag_id": change.dag_id, "state": change.state}
-        publish(f"psf.evt.run.{change.run_id}", _json(news), carried(traces.get(change.run_id)))
+        name = f"{change.run_id}.{change.state}.{at.timestamp():.6f}"
+        kind = f"org.pubsubflow.run.{change.state}"
+        told = Told(name, SOURCE, kind, at, subject=change.dag_id, runid=change.run_id)
+        headers = to_headers(told) | _TYPE | carried(traces.get(change.run_id))
+        publish(f"psf.evt.run.{change.run_id}", _json(news), headers)
     for event in ledger.logged:
-        headers = carried(event.info.trace)
-        publish(f"psf.evt.dataset.{event.event_id}", _json(event.info), headers)
+        headers = to_headers(told_event(event.info)) | _TYPE | carried(event.info.trace)
+        headers["Nats-Msg-Id"] = event.info.event_id
+        publish(f"psf.evt.dataset.{event.event_id}", _json(event.info.extra), headers)
     for subject, payload in ledger.republish:
         bus.publish(subject, payload)
     for subject, payload in _bells(folded):

@@ -16,6 +16,7 @@ from pubsubflow.manager.scheduling import Scheduling
 from pubsubflow.model.calls import Resend
 from pubsubflow.model.params import validate_params
 from pubsubflow.model.revisions import check_revision, letter_revision
+from pubsubflow.model.subscriptions import CHANGED, LETTER, Undelivered
 from pubsubflow.store.fold import FoldTransaction, Row
 
 
@@ -120,8 +121,10 @@ class Resending:
         """
         payload: bytes = letter["payload"] if what.payload is None else what.payload
         run_id = None
-        if letter["kind"] == "message":
+        if letter["kind"] in ("message", "cloudevent"):
             self._ledger.republish.append((letter["subject"], payload))
+        elif letter["kind"] == LETTER:
+            await self._deliver(payload)
         elif letter["kind"] != "hook":
             refused = read_refused(payload)
             if refused.run_key != read_refused(letter["payload"]).run_key:
@@ -132,6 +135,18 @@ class Resending:
             run_id = exist.get(refused.run_key) or await self._make(gate, refused)
         await self._transaction.fetch("mark_resent", what.number)
         return run_id
+
+    async def _deliver(self, payload: bytes) -> None:
+        """Let a subscriber be sent an event again."""
+        try:
+            told = msgspec.json.decode(payload, type=Undelivered)
+        except msgspec.DecodeError as error:
+            raise InvalidInput(
+                f"the payload is not what a dead letter of a delivery holds: {error}"
+            ) from error
+        if not await self._transaction.fetch("redeliver_event", told.subscription, told.event_id):
+            raise InvalidInput(f"subscription {told.subscription} or event {told.event_id} is gone")
+        self._ledger.republish.append((CHANGED, b""))
 
     async def _make(self, gate: GateWork, refused: RefusedRun) -> str:
         """Make a run that was refused; return its id. Its trail starts anew."""

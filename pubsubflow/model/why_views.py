@@ -186,7 +186,8 @@ class DeadLetterView(Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: `message` of the bus; a run that was not made: `params` that do not fit, `loop`;
-            `hook`: a request to a webhook that could not become an event.
+            `hook`: a request to a webhook that could not become an event; `cloudevent`: one on the
+            bus that could not; `delivery`: an event that a subscriber did not take.
         subject: Where it was going: a subject of the bus, a DAG or a webhook.
         size: Of its payload, in bytes.
         resent_at: When it was sent again, if it was.

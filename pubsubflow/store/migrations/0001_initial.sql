@@ -463,8 +463,8 @@ CREATE TABLE worker (
 -- What could not be done, kept for a person: nothing is dropped in silence.
 CREATE TABLE dead_letter (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    kind        text NOT NULL,           -- message, params, loop, hook
-    subject     text NOT NULL,           -- where it was going: a subject of the bus, a DAG or hook
+    kind        text NOT NULL,           -- message, params, loop, hook, cloudevent, delivery
+    subject     text NOT NULL,           -- where it was going: a subject of the bus, a DAG, hook …
     dag         int,
     payload     bytea NOT NULL,          -- the message as it came, or JSON that can be edited
     reason      text NOT NULL,
@@ -499,3 +499,48 @@ CREATE TABLE news_log (
     forgotten   bigint NOT NULL DEFAULT 0
 );
 INSERT INTO news_log (name) VALUES (left(md5(gen_random_uuid()::text), 8));
+
+-- Events out ----------------------------------------------------------------------------------
+
+-- Who of several daemons does what only one may do. Whoever writes under a lease holds its row
+-- FOR KEY SHARE with the epoch it knows; whoever takes it over locks the row first.
+CREATE TABLE lease (
+    name        text PRIMARY KEY,
+    owner       text,
+    epoch       bigint NOT NULL DEFAULT 0,
+    seen_at     timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+
+-- Who wants events at a URL. Everything up to `cursor` is settled, apart from what stands in
+-- http_delivery.
+CREATE TABLE http_subscription (
+    id          uuid PRIMARY KEY,
+    url         text NOT NULL,
+    dataset     text,                    -- a URI or a pattern; all if null
+    expression  text,                    -- the same as a regular expression
+    dags        text[] NOT NULL,         -- only events that tasks of these DAGs emit; empty for all
+    filter      text,                    -- CEL
+    mode        text NOT NULL,           -- structured, binary
+    ordered     boolean NOT NULL,
+    description text NOT NULL,
+    state       text NOT NULL DEFAULT 'active', -- active, paused, gone
+    reason      text,                    -- why it is gone
+    version     int NOT NULL DEFAULT 1,
+    cursor      bigint NOT NULL,
+    delivered   bigint NOT NULL DEFAULT 0,
+    dead        bigint NOT NULL DEFAULT 0,
+    last_at     timestamptz,
+    last_status int,
+    last_error  text,
+    created_at  timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 70);
+
+-- What was not taken and is tried again, or is sent once more because a person wants it.
+CREATE TABLE http_delivery (
+    subscription uuid NOT NULL REFERENCES http_subscription ON DELETE CASCADE,
+    event       bigint NOT NULL,
+    attempts    int NOT NULL,
+    due_at      timestamptz NOT NULL,
+    PRIMARY KEY (subscription, event)
+);
+CREATE INDEX http_delivery_by_due ON http_delivery (subscription, due_at);

@@ -14,6 +14,7 @@ from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.keys import KeyFile
 from pubsubflow.store.migrate import migrate
+from pubsubflow.store.subscribers import Subscribers
 
 
 @pytest.fixture
@@ -23,10 +24,16 @@ def serve(manager, database, bus, tmp_path):
     @asynccontextmanager
     async def serving(settings=None, **more):
         stopping = anyio.Event()
-        keys = KeyFile(tmp_path / "keys")
+        connections = Connections(database, KeyFile(tmp_path / "keys"))
         cluster = Cluster(bus=bus, database=database, refresh_seconds=5)
         exposition = Exposition([manager.figures, database.figures], cluster)
-        stored = {"connections": Connections(database, keys), "expose": exposition.expose, **more}
+        stored = {
+            "connections": connections,
+            "expose": exposition.expose,
+            "subscribers": Subscribers(database, connections),
+            "allow_private": True,
+            **more,
+        }
         api = api_on(manager, database, bus, settings, **stored)
         async with anyio.create_task_group() as group:
             await group.start(api.run, stopping)

@@ -1,5 +1,6 @@
 """Trouble: poison, broken connections, lost messages. Nothing is lost and nothing doubled."""
 
+import json
 from contextlib import asynccontextmanager
 
 import anyio
@@ -326,6 +327,23 @@ async def test_callers_are_turned_away_when_postgres_is_away_for_long(
         relay.up = True
         await patiently(rig, post("x", keys=("k",)))
         assert await rig.states() == ["running"]
+
+
+async def test_an_event_from_the_bus_outlasts_a_postgres_that_is_away_for_long(
+    servers, postgres, database, bus, nats, relay_folder
+):
+    async with behind_a_relay(servers, relay_folder, bus, nats) as (relay, rig):
+        relay.cut()
+        told = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "subject": uri("x")}
+        await rig.hand.publish_durable("psf.in.event.0", json.dumps(told).encode())
+        with pytest.raises(StoreUnavailable, match="try again"):  # so it is away for long
+            await rig.call(post("x"))
+        relay.up = True
+
+        async def recorded():
+            return await rig.value("SELECT count(*) FROM event WHERE source = 'bus'")
+
+        assert await rig.until(recorded) == 1
 
 
 async def patiently(rig, call, manager=0):

@@ -1,0 +1,95 @@
+"""Questions about those who want events at a URL."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from pubsubflow.client.transport import Transport, if_match, quoted
+from pubsubflow.model.subscriptions import (
+    CreatedSubscription,
+    Mode,
+    SubscriptionView,
+    TestedDelivery,
+)
+from pubsubflow.model.views import Page
+
+_PATH = "/api/v1/subscriptions"
+
+
+class SubscriptionCalls:
+    """The part of a client that is about those who want events at a URL."""
+
+    _server: Transport
+
+    def subscriptions(self, *, limit: int | None = None) -> AsyncIterator[SubscriptionView]:
+        """Yield subscriptions, the oldest first."""
+        return self._server.list(_PATH, Page[SubscriptionView], {}, limit)
+
+    async def subscription(self, name: str) -> SubscriptionView:
+        """Return a subscription by its id."""
+        return await self._server.get(_one(name), SubscriptionView)
+
+    async def subscribe(
+        self,
+        url: str,
+        *,
+        dataset: str | None = None,
+        dags: Sequence[str] = (),
+        where: str | None = None,
+        mode: Mode = "structured",
+        ordered: bool = True,
+        description: str = "",
+        secret: str | None = None,
+    ) -> CreatedSubscription:
+        """Subscribe a URL to events from now on; what is returned alone shows the secret.
+
+        Args:
+            url: Where events are posted to.
+            dataset: URI, or a pattern with `*` and `**`; None for all datasets.
+            dags: Only events that tasks of these DAGs emit.
+            where: CEL over `event`; only events for which it is true.
+            mode: `structured` for CloudEvents in JSON, `binary` for headers and data.
+            ordered: One after the other in the log's order; else several side by side.
+            description: For people.
+            secret: `whsec_…`; a new one if left out.
+        """
+        asked = {
+            "url": url,
+            "dataset": dataset,
+            "dags": list(dags),
+            "where": where,
+            "mode": mode,
+            "ordered": ordered,
+            "description": description,
+            "secret": secret,
+        }
+        return await self._server.send("POST", _PATH, asked, CreatedSubscription)
+
+    async def pause_subscription(
+        self, name: str, *, paused: bool = True, revision: str | None = None
+    ) -> SubscriptionView:
+        """Deliver nothing for a while, or go on where it stopped; return what it is now.
+
+        Args:
+            name: Id of the subscription.
+            paused: Whether it is to be paused.
+            revision: Only if its revision is still this one; Failed (412) if not.
+        """
+        headers = if_match(revision)
+        return await self._server.send(
+            "PATCH", _one(name), {"paused": paused}, SubscriptionView, headers=headers
+        )
+
+    async def delete_subscription(
+        self, name: str, *, revision: str | None = None
+    ) -> SubscriptionView:
+        """End a subscription and return what it was."""
+        return await self._server.send(
+            "DELETE", _one(name), None, SubscriptionView, headers=if_match(revision)
+        )
+
+    async def test_subscription(self, name: str) -> TestedDelivery:
+        """Send a test event and return what came back."""
+        return await self._server.send("POST", f"{_one(name)}/test", None, TestedDelivery)
+
+
+def _one(name: str) -> str:
+    return f"{_PATH}/{quoted(name)}"

@@ -1,0 +1,51 @@
+"""What can be set about deliveries to subscribers."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Positive = Annotated[float, Meta(gt=0)]
+_MINUTE = 60.0
+_HOUR = 3600.0
+
+
+class SubscriptionsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Say how events are delivered to subscribers.
+
+    Attributes:
+        allow_private: Whether a URL may lead to this machine or its networks. When left out, only
+            if this daemon itself serves the API, and on loopback alone.
+        retry_seconds: The pauses before each further attempt; as Standard Webhooks proposes.
+        jitter: By which part a pause may be longer.
+        timeout_seconds: How long a receiver may take to answer.
+        parallel: How many events a subscriber without order gets side by side.
+        max_waiting: How many deliveries of a subscriber without order may wait for another try
+            before it gets no further events.
+        max_connections: How many requests may be under way in all.
+        max_answer_bytes: How much of an answer is read.
+        sweep_seconds: How often to look where no news comes: the safety net.
+        silent_seconds: After how long without a sign of life another daemon takes over.
+        drain_seconds: How long requests may take to end when the daemon stops.
+    """
+
+    allow_private: bool | None = None
+    retry_seconds: tuple[Annotated[float, Meta(ge=0)], ...] = (
+        5.0,
+        5 * _MINUTE,
+        30 * _MINUTE,
+        2 * _HOUR,
+        5 * _HOUR,
+        10 * _HOUR,
+        14 * _HOUR,
+        20 * _HOUR,
+        24 * _HOUR,
+    )
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.2
+    timeout_seconds: Positive = 15.0
+    parallel: Annotated[int, Meta(ge=1)] = 8
+    max_waiting: Annotated[int, Meta(ge=1)] = 1000
+    max_connections: Annotated[int, Meta(ge=1)] = 256
+    max_answer_bytes: Annotated[int, Meta(ge=0)] = 4096
+    sweep_seconds: Positive = 5.0
+    silent_seconds: Annotated[float, Meta(ge=1)] = 6.0
+    drain_seconds: Positive = 3.0
