@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-SCENARIOS = ("resting", "hot_path", "throughput", "pending", "waiting", "loader", "live")
+SCENARIOS = ("resting", "hot_path", "throughput", "load", "pending", "waiting", "loader", "live")
 
 
 def main() -> None:

@@ -305,6 +305,8 @@ class _Builder:
                 tracing=self._tracing,
                 subscribers=Subscribers(self._database, self._connections),
                 allow_private=self._allow_private,
+                backlog=self._manager.backlog,
+                disk=config.home if self.servers is not None else None,
             )
             services.append(("api", self.api))
         if config.metrics.port:

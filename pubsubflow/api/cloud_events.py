@@ -61,7 +61,7 @@ class CloudEvents:
             query=NoQuery,
             body=_SENT,
             answers={200: PostedEvents, 202: PostedEvents},
-            problems=(415,),
+            intake=True,
             headers={
                 "ce-specversion": "Of an event in binary mode: `1.0`.",
                 "ce-id": "Of an event in binary mode; unique within its source.",

@@ -63,6 +63,11 @@ class Door:
         self.count("refused")
         self.last_refused_at, self.last_refusal = now, reason
 
+    def turned_away(self, reason: str, now: datetime) -> None:
+        """Note that a request came and was refused before anybody looked at what it holds."""
+        self.arrived(now)
+        self.refused(reason, now)
+
     def take_over(self, before: "Door") -> None:
         """Go on counting where an older version of the same webhook stopped."""
         self.counts = before.counts

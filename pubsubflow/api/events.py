@@ -86,6 +86,7 @@ class Events:
             query=NoQuery,
             body=PostedEvent | list[PostedEvent],
             answers={200: PostedEvents, 202: PostedEvents},
+            intake=True,
             headers={"Idempotency-Key": "The same key again is the same request, done once."},
         )
         yield routing.get(
@@ -181,7 +182,8 @@ def _key(uri: str, event_id: str | None, whole: str | None, index: int) -> str |
         text = f"request\n{whole}\n{index}"
     else:
         return None
-    return blake2b(text.encode(), digest_size=20).hexdigest()
+    # A header's bytes may be no UTF-8.
+    return blake2b(text.encode(errors="surrogateescape"), digest_size=20).hexdigest()
 
 
 def _source(request: web.Request) -> str:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from pubsubflow.api import routing
 from pubsubflow.api.answers import answer
+from pubsubflow.api.pressure import Pressure
 from pubsubflow.api.questions import NoQuery, query
 from pubsubflow.api.routing import Access, Route
 from pubsubflow.bus import Bus
@@ -28,12 +29,20 @@ class Health:
         reading: Asks Postgres.
         bus: Knows whether NATS is there.
         ready: More conditions by name, such as whether the DAGs are loaded.
+        pressure: Knows whether events are taken in.
     """
 
-    def __init__(self, reading: Reading, bus: Bus, ready: Callable[[], Mapping[str, bool]]) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        bus: Bus,
+        ready: Callable[[], Mapping[str, bool]],
+        pressure: Pressure,
+    ) -> None:
         self._reading = reading
         self._bus = bus
         self._ready = ready
+        self._pressure = pressure
         self._started_at = datetime.now(UTC)
 
     def routes(self) -> Iterable[Route]:
@@ -60,7 +69,8 @@ class Health:
         }
         ready = all(checks.values())
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return answer(Readiness(ready=ready, checks=checks), status=status)
+        intake = self._pressure.view()
+        return answer(Readiness(ready=ready, checks=checks, intake=intake), status=status)
 
     async def info(self, request: web.Request) -> web.Response:
         """Say what this server is and which workers it knows."""

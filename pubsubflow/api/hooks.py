@@ -72,7 +72,8 @@ class Hooks:
             access=Access.OPEN,
             body=_SENT,
             answers={200: HookAnswer, 202: HookAnswer},
-            problems=(401, 415),
+            problems=(401,),
+            intake=True,
         )
         yield Route(
             method="OPTIONS",
@@ -170,8 +171,6 @@ class Hooks:
             StoreUnavailable: Nobody can tell, as the secret is missing.
         """
         self._check_near(request, door)
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise BadRequest("send the body as it is, without Content-Encoding", status=415)
         verify = door.verify
         if verify is None:
             raise StoreUnavailable(

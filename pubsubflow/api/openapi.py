@@ -2,8 +2,9 @@
 
 What follows from a declaration: every route may refuse a malformed request (400), a page of another
 site (403) and may be unable to answer now (503); one that asks for a token, without one (401); one
-with names in its path may not find what they name (404); one with a body may find it too large
-(413) or unfit (422). Whatever is no success is a problem document.
+with names in its path may not find what they name (404); one with a body may find it too slow
+(408), too large (413), compressed (415) or unfit (422); one that brings events may ask for them
+later (429). Whatever is no success is a problem document.
 """
 
 import re
@@ -102,7 +103,9 @@ def problem_statuses(route: Route) -> list[int]:
     if _NAME.search(route.path):
         found.add(404)
     if route.body is not None:
-        found |= {413, 422}
+        found |= {408, 413, 415, 422}
+    if route.intake:
+        found.add(429)
     if route.matched:
         found.add(412)
     return sorted(found - route.answers.keys())

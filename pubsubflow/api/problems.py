@@ -84,6 +84,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except BadRequest as error:
         refusal = _answer(error.status, str(error), index=error.index, field=error.field)
         refusal.headers.update(error.headers)
+        if error.headers.get("Connection") == "close":
+            refusal.force_close()
         return refusal
     except PubsubflowError as error:
         status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
@@ -123,9 +125,8 @@ def _http_problem(request: web.Request, error: web.HTTPException) -> web.StreamR
 def _answer(
     status: int, detail: str, *, index: int | None = None, field: str | None = None
 ) -> web.Response:
-    title = HTTPStatus(status).phrase
-    problem = Problem(title=title, status=status, detail=masked(detail), index=index, field=field)
-    answer = web.Response(body=encode(problem), status=status, content_type=PROBLEM)
+    body = document(status, detail, index=index, field=field)
+    answer = web.Response(body=body, status=status, content_type=PROBLEM)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
     return answer
@@ -134,6 +135,16 @@ def _answer(
 def malformed(status: int) -> web.Response:
     """Return the answer to what cannot be read as a request, and so is not repeated."""
     return _answer(status, "this is no request of HTTP/1.1, or its head is too large")
+
+
+def document(
+    status: int, detail: str, *, index: int | None = None, field: str | None = None
+) -> bytes:
+    """Return a problem document."""
+    title = HTTPStatus(status).phrase
+    # It may quote bytes of a header that are no text.
+    detail = masked(detail.encode(errors="replace").decode())
+    return encode(Problem(title=title, status=status, detail=detail, index=index, field=field))
 
 
 PROBLEM = "application/problem+json"
@@ -146,7 +157,7 @@ def check_origin(headers: Mapping[str, str]) -> None:
         BadRequest: It is such a page; its Origin shows it.
     """
     origin = headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("Host", "localhost"):
+    if origin is not None and _place(origin) != headers.get("Host", "localhost"):
         raise BadRequest(f"requests from pages of {origin} are not accepted", status=403)
 
 
@@ -167,11 +178,18 @@ def check_name(headers: Mapping[str, str]) -> None:
         )
 
 
-def _names_a_machine(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
+def _place(origin: str) -> str | None:
     try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+def _names_a_machine(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name == "localhost":
+            return True
         ip_address(name)
     except ValueError:
         return False

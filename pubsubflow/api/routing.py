@@ -78,6 +78,7 @@ class Route(Struct, frozen=True, kw_only=True):
         tagged: Whether the answer has an ETag and `If-None-Match` counts; see `etags.tagged`.
         matched: Whether `If-Match` counts; see `etags.wanted`.
         allow_head: Whether a GET route also answers HEAD.
+        intake: Whether it brings events, and has to wait while too many are on their way.
     """
 
     method: str
@@ -94,6 +95,7 @@ class Route(Struct, frozen=True, kw_only=True):
     tagged: bool = False
     matched: bool = False
     allow_head: bool = True
+    intake: bool = False
 
     def served(self) -> web.RouteDef:
         """Return the route as aiohttp takes it."""

@@ -19,12 +19,15 @@ from pubsubflow.api.dead_letters import DeadLetters
 from pubsubflow.api.diary import Diary
 from pubsubflow.api.doors import Doors
 from pubsubflow.api.events import Events
+from pubsubflow.api.fairness import FairCalls
 from pubsubflow.api.figures import ApiFigures
 from pubsubflow.api.gate import Gate
 from pubsubflow.api.headers import Headers
 from pubsubflow.api.health import Health
 from pubsubflow.api.hooks import Hooks
+from pubsubflow.api.intake import Intake
 from pubsubflow.api.keys import Keys
+from pubsubflow.api.links import GuardedSite, Links
 from pubsubflow.api.live import Live
 from pubsubflow.api.live_settings import LiveSettings
 from pubsubflow.api.malformed import Runner
@@ -32,6 +35,7 @@ from pubsubflow.api.metrics import Expose, Metrics
 from pubsubflow.api.openapi import OpenApi
 from pubsubflow.api.past import Past
 from pubsubflow.api.pools import Pools
+from pubsubflow.api.pressure import Pressure
 from pubsubflow.api.problems import problems
 from pubsubflow.api.routing import Routed
 from pubsubflow.api.runs import Runs
@@ -44,6 +48,7 @@ from pubsubflow.api.traces import traced
 from pubsubflow.api.triggers import Triggers
 from pubsubflow.bus import Bus
 from pubsubflow.errors import ConfigError, StoreUnavailable
+from pubsubflow.model.backlog import Backlog
 from pubsubflow.model.calls import Calls
 from pubsubflow.model.messages import Subjects
 from pubsubflow.model.traces import NoTracing, Tracing
@@ -57,6 +62,8 @@ log = structlog.get_logger(__name__)
 
 _BACKLOG = 1024
 _CLOSE_SECONDS = 2.0
+LINGER_SECONDS = 2.0
+"""How long the rest of a refused body is read, so that its sender comes to read the answer."""
 
 
 class Api:
@@ -78,6 +85,8 @@ class Api:
         tracing: Who collects traces; nobody unless given.
         subscribers: Who wants events at a URL; nobody can if left out.
         allow_private: Whether such a URL may lead to this machine or its networks.
+        backlog: Tells what `calls` has not done yet.
+        disk: A folder on the disk that servers of our own write to; None if they are not ours.
 
     Raises:
         ConfigError: The certificate cannot be used.
@@ -101,6 +110,8 @@ class Api:
         tracing: Tracing | None = None,
         subscribers: Subscribers | None = None,
         allow_private: bool = False,
+        backlog: Callable[[], Backlog] = Backlog,
+        disk: Path | None = None,
     ) -> None:
         self._settings = settings
         self._certificate = certificate_of(settings.tls_cert, settings.tls_key)
@@ -116,9 +127,13 @@ class Api:
         self._diary = Diary(audit, keep=timedelta(days=settings.audit_days))
         self._doors = Doors(reading.hooks, secrets or EnvironmentSecrets({}), self._bells)
         self._live = Live(reading.news, self._bells, live or LiveSettings())
+        self._links = Links(settings)
+        self._pressure = Pressure(settings, backlog, bus, disk=disk)
+        self._intake = Intake(settings, self._links, self._pressure, self._doors)
+        calls = FairCalls(calls)
         hooks = Hooks(calls, self._doors)
         parts: tuple[Routed, ...] = (
-            Health(reading, bus, ready),
+            Health(reading, bus, ready, self._pressure),
             Events(calls, reading, settings.max_events),
             CloudEvents(calls, settings.max_events),
             Dags(calls, reading),
@@ -176,6 +191,7 @@ class Api:
             await self._doors.load()
             await self._keys.load()
             self._check_reach()
+            await self._pressure.look()
             await self._listen(runner)
             log.info("api.listening", url=self.url)
             async with anyio.create_task_group() as group:
@@ -194,6 +210,8 @@ class Api:
         yield self._keys.follow
         yield self._diary.follow
         yield self._live.run
+        yield self._pressure.follow
+        yield self._links.watch
         if self._certificate is not None:
             yield self._certificate.follow
 
@@ -214,28 +232,44 @@ class Api:
     def _runner(self) -> web.AppRunner:
         routes = [route for part in self._parts for route in part.routes()]
         gate = Gate(routes, self._keys, self._diary)
+        settings = self._settings
         app = web.Application(
             middlewares=[
                 self._figures.middleware(),
                 traced(self._tracing),
                 problems,
+                self._links.middleware,
                 gate.middleware(),
             ],
-            client_max_size=self._settings.max_body_bytes,
+            client_max_size=settings.max_body_bytes,
         )
-        app.add_routes(route.served() for route in routes)
+        app.add_routes(self._intake.guarded(route).served() for route in routes)
         app.on_response_prepare.append(Headers(tls=self._certificate is not None).add)
         return Runner(
             app,
             access_log=None,
             handler_cancellation=True,
-            shutdown_timeout=self._settings.drain_seconds,
+            shutdown_timeout=settings.drain_seconds,
+            keepalive_timeout=settings.idle_seconds,
+            max_line_size=settings.max_header_bytes,
+            max_field_size=settings.max_header_bytes,
+            max_headers=settings.max_headers,
+            lingering_time=LINGER_SECONDS,
+            auto_decompress=False,
         )
 
     async def _listen(self, runner: web.AppRunner) -> None:
         host, port = self._settings.host, self._settings.port
         context = None if self._certificate is None else self._certificate.context
-        site = web.TCPSite(runner, host, port, backlog=_BACKLOG, ssl_context=context)
+        site = GuardedSite(
+            runner,
+            host,
+            port,
+            links=self._links,
+            handshake_seconds=self._settings.header_seconds,
+            backlog=_BACKLOG,
+            ssl_context=context,
+        )
         try:
             await site.start()
         except OSError as error:

@@ -10,6 +10,7 @@ from pubsubflow.errors import ConfigError
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 AtLeastOne = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
 
 
 class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,13 +25,39 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         tls_cert: File of the certificate and those that vouch for it, in PEM; plain HTTP without.
         tls_key: File of its key; in the certificate's file if left out.
         audit_days: How long it is kept who did what.
+        max_connections: Open connections at most; beyond, those that wait longest for their
+            client are closed, and if none does, new ones are refused.
+        max_header_bytes: A longer header line, or request line, is refused.
+        max_headers: Header lines of a request at most.
+        header_seconds: How long a request's head may take to arrive, and a TLS handshake.
+        body_seconds: How long its body may take.
+        read_seconds: How long an answer may wait for a client that does not read.
+        idle_seconds: After how long without a request a connection is closed.
+        max_requests: Requests at work that bring events; beyond, webhooks and senders that have
+            more than their share are refused.
+        max_pending_events: Refuse events while so many wait to be folded.
+        max_lag_seconds: Refuse events while one waits that long to be folded.
+        min_free_bytes: Refuse events while the disk of the daemon's own servers has less room.
+        min_free_percent: The same in percent of the disk; the greater of the two holds.
     """
 
     host: str = "127.0.0.1"
     port: Port = 8080
     max_body_bytes: AtLeastOne = 1 << 20
     max_events: AtLeastOne = 1000
-    drain_seconds: Annotated[float, Meta(gt=0)] = 5.0
+    drain_seconds: Seconds = 5.0
+    max_connections: AtLeastOne = 500
+    max_header_bytes: Annotated[int, Meta(ge=1024)] = 8190
+    max_headers: AtLeastOne = 100
+    header_seconds: Seconds = 10.0
+    body_seconds: Seconds = 30.0
+    read_seconds: Seconds = 30.0
+    idle_seconds: Seconds = 75.0
+    max_requests: AtLeastOne = 256
+    max_pending_events: AtLeastOne = 20_000
+    max_lag_seconds: Seconds = 10.0
+    min_free_bytes: Annotated[int, Meta(ge=0)] = 256 << 20
+    min_free_percent: Annotated[float, Meta(ge=0, le=100)] = 0.0
     tls_cert: Path | None = None
     tls_key: Path | None = None
     audit_days: AtLeastOne = 365

@@ -2,6 +2,7 @@
 
 from pubsubflow.bus.backlog import Backlog
 from pubsubflow.bus.connection import Bus, Subscription
+from pubsubflow.bus.lag import Lag
 from pubsubflow.bus.messages import Delivery, Message
 from pubsubflow.bus.puller import Puller
 from pubsubflow.bus.settings import BusSettings
@@ -15,6 +16,7 @@ __all__ = [
     "Bus",
     "BusSettings",
     "Delivery",
+    "Lag",
     "Message",
     "Puller",
     "Subscription",

@@ -23,6 +23,7 @@ from pubsubflow.bus.frames import (
     header_block,
     publication,
 )
+from pubsubflow.bus.lag import Lag, measure_lag
 from pubsubflow.bus.messages import Message
 from pubsubflow.bus.settings import BusSettings
 from pubsubflow.bus.wire import Sink, Wire
@@ -293,6 +294,14 @@ class Bus:
             BusUnavailable: JetStream does not answer.
         """
         return await read_backlogs(self)
+
+    async def measure_lag(self, stream: str, durable: str) -> Lag:
+        """Tell how far behind a work queue's consumer is; nothing, if there is none.
+
+        Raises:
+            BusUnavailable: JetStream does not answer.
+        """
+        return await measure_lag(self, stream, durable)
 
     def on_reconnect(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener`` after each reconnect; returns what ends that."""

@@ -4,7 +4,7 @@ The API is JSON over requests to ``$JS.API.>``; times are nanoseconds.
 Source: https://docs.nats.io/reference/reference-protocols/nats_api_reference
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -65,8 +65,16 @@ class _Error(msgspec.Struct):
     description: str = ""
 
 
-class _Answer(msgspec.Struct):
+class ApiAnswer(msgspec.Struct):
+    """What every answer of JetStream's API may hold."""
+
     error: _Error | None = None
+
+
+A = TypeVar("A", bound=ApiAnswer)
+
+
+class _Answer(ApiAnswer):
     config: Config = msgspec.field(default_factory=dict)
     num_pending: int = 0
     num_ack_pending: int = 0
@@ -232,13 +240,23 @@ async def _find(bus: Requester, call: str, missing: int) -> Config | None:
 
 
 async def _ask(bus: Requester, call: str, body: Config | None) -> _Answer:
+    return await ask(bus, call, body, _Answer)
+
+
+async def ask(bus: Requester, call: str, body: Config | None, kind: type[A]) -> A:
+    """Ask JetStream's API and return its answer, typed.
+
+    Raises:
+        ApiRefusal: It says no.
+        BusUnavailable: It does not answer.
+    """
     payload = b"" if body is None else msgspec.json.encode(body)
     try:
         data = await bus.request(f"$JS.API.{call}", payload, _API_SECONDS)
     except BusUnavailable as away:
         text = f"JetStream is away ({away}): is nats-server started with -js?"
         raise BusUnavailable(text) from away
-    answer = msgspec.json.decode(data, type=_Answer)
+    answer = msgspec.json.decode(data, type=kind)
     if answer.error is not None:
         error = answer.error
         raise ApiRefusal(error.code, error.err_code, error.description)

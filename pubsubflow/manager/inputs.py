@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -76,6 +77,7 @@ class Item:
         later: Called when it came too early and must be delivered again.
         hold: Called while it has to wait here, so that it is not delivered again.
         tried: A transaction with it broke, and may have committed all the same.
+        since: When it came, as `time.monotonic` tells.
         ids: What it makes gets these, in every transaction that tries: so a second can tell.
         arrived_at: When it came.
         trace: The context of the request or message that brought it.
@@ -94,6 +96,7 @@ class Item:
         "message",
         "payload",
         "postponed",
+        "since",
         "subject",
         "trace",
         "tried",
@@ -122,6 +125,7 @@ class Item:
         self.payload = payload
         self.letter = letter
         self.tried = False
+        self.since = monotonic()
         self.ids: list[UUID] = []
         self.trace = trace
         self.arrived_at = datetime.now(UTC)
@@ -137,6 +141,11 @@ class Item:
         if self.trace is None:
             return {"subject": self.subject}
         return {"subject": self.subject, "trace_id": trace_id_of(self.trace)}
+
+    @property
+    def weight(self) -> int:
+        """How much there is to fold: events, if it posts some."""
+        return len(self.message.events) or 1 if isinstance(self.message, PostEvents) else 1
 
     def reset(self) -> None:
         """Forget what a transaction that was rolled back had answered."""

@@ -27,9 +27,11 @@ from pubsubflow.manager.figures import ManagerFigures
 from pubsubflow.manager.fold import Fold, Folded
 from pubsubflow.manager.inputs import Item, failure_of, give_up, item_of, tell
 from pubsubflow.manager.news import publish_news
+from pubsubflow.manager.pace import Pace, fill
 from pubsubflow.manager.settings import ManagerSettings
 from pubsubflow.manager.spans import record_spans
 from pubsubflow.manager.vigil import Vigil
+from pubsubflow.model.backlog import Backlog
 from pubsubflow.model.calls import Call, LookForEvents, Timer, TimersDue
 from pubsubflow.model.messages import (
     Heartbeat,
@@ -97,6 +99,7 @@ class Manager:
         self._waiting: deque[Item] = deque()
         self.figures = figures or ManagerFigures()
         self.figures.watch(self._waiting)
+        self._pace = Pace()
         self._pause = 0.0
         self._away_since: float | None = None
         self._wake = anyio.Event()
@@ -127,6 +130,10 @@ class Manager:
             )
         )
         return await answered
+
+    def backlog(self) -> Backlog:
+        """Return what was called for here and is not folded yet."""
+        return self._pace.backlog(self._waiting, away=self._impatient)
 
     async def run(
         self,
@@ -191,7 +198,7 @@ class Manager:
 
     async def _fold_until(self, stopping: anyio.Event, *, task_status: TaskStatus[None]) -> None:
         """Fold on one connection after the other; one that breaks is replaced."""
-        batch: list[Item] = []
+        batch = self._pace.batch
         ready: Callable[[], None] = task_status.started
         while True:
             try:
@@ -215,10 +222,7 @@ class Manager:
                 self._hold(self._waiting)
 
     async def _greet(self, connection: Connection) -> None:
-        """Make sure that a connection works: it may be one of before.
-
-        Every batch runs the same few statements over arrays: planned once is planned for all.
-        """
+        """Make sure that a connection works; its few statements are planned once for all."""
         await connection.execute(SQL["plan_once"])
         if self._away_since is not None:
             seconds = round(anyio.current_time() - self._away_since, 3)
@@ -255,8 +259,7 @@ class Manager:
                 self._wake = anyio.Event()
                 await self._wake.wait()
             await self._save_heartbeats(connection)
-            while self._waiting and len(batch) < self._settings.batch:
-                batch.append(self._waiting.popleft())
+            fill(batch, self._waiting, self._settings)
             await self._bury_unreadable(connection, batch)
             if batch:
                 await self._fold_batch(connection, batch)
@@ -280,6 +283,7 @@ class Manager:
         What is done leaves the batch at once: the rest is folded on the next connection when
         this one breaks.
         """
+        self._pace.begin()
         try:
             since = anyio.current_time()
             folded = await self._commit(connection, batch)
@@ -298,8 +302,7 @@ class Manager:
                 await self._fold_batch(connection, batch[:1])
                 del batch[0]
             return
-        done = batch.copy()
-        batch.clear()
+        done = self._pace.folded(batch)
         self._committed(folded, done)
         self.figures.committed(folded, len(done), anyio.current_time() - since)
 

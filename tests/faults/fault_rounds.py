@@ -168,7 +168,9 @@ async def open_stage(
     try:
         with TemporaryDirectory(prefix="psf-fault-") as home:
             if fault.embedded and daemons == "one":
-                stage = _stage_with_own_servers(Path(home), folder, notes, environ, chance)
+                stage = _stage_with_own_servers(
+                    Path(home), folder, notes, environ, chance, fault.one[0]
+                )
                 async with _playing(stage):
                     yield stage
                 return
@@ -182,12 +184,12 @@ async def open_stage(
             await await_no_process(mark)
 
 
-def _stage_with_own_servers(home, folder, notes, environ, chance) -> Stage:
+def _stage_with_own_servers(home, folder, notes, environ, chance, roles) -> Stage:
     secrets = Home(home).secrets()
     address = PostgresAddress(
         str(home / "postgres" / "data"), PORT, SUPERUSER, secrets.postgres_password, DATABASE
     )
-    order = Order(parent=os.getpid(), home=str(home), roles=ALL, dags=str(DAGS))
+    order = Order(parent=os.getpid(), home=str(home), roles=roles, dags=str(DAGS))
     return Stage(
         mark=environ[MARK],
         members=[Member("daemon", order, environ, folder)],

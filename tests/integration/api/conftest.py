@@ -4,9 +4,12 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import anyio
+import anyio.lowlevel
+import asyncpg
 import pytest
 from api_rig import Rig, api_on
 
+from pubsubflow.api import ApiSettings
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.manager import Manager
 from pubsubflow.metrics import Cluster, Exposition
@@ -32,6 +35,7 @@ def serve(manager, database, bus, tmp_path):
             "expose": exposition.expose,
             "subscribers": Subscribers(database, connections),
             "allow_private": True,
+            "backlog": manager.backlog,
             **more,
         }
         api = api_on(manager, database, bus, settings, **stored)
@@ -59,6 +63,43 @@ async def rig(serve, database, bus):
         rig = Rig(api.url, session, bus, database)
         rig.own_token = api.own_token
         yield rig
+
+
+@pytest.fixture
+def stuck(postgres, manager):
+    """Let nothing be folded meanwhile, and wait until so many events are called for."""
+
+    @asynccontextmanager
+    async def sticking():
+        async def pending(events):
+            with anyio.fail_after(60):
+                while manager.backlog().pending < events:
+                    await anyio.lowlevel.checkpoint()
+
+        connection = await asyncpg.connect(postgres.url)
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE event IN SHARE MODE")
+                yield pending
+        finally:
+            await connection.close()
+
+    return sticking
+
+
+@pytest.fixture
+def limited(serve, database, bus):
+    """Serve with other settings."""
+
+    @asynccontextmanager
+    async def serving(more=None, **settings):
+        served = serve(ApiSettings(port=0, **settings), **(more or {}))
+        async with served as (api, _), aiohttp.ClientSession() as session:
+            rig = Rig(api.url, session, bus, database)
+            rig.own_token = api.own_token
+            yield rig
+
+    return serving
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import aiohttp
 import anyio
@@ -117,8 +118,8 @@ def signed_standard(body, name):
     }
 
 
-def signed_slack(body, secret="secret"):
-    now = int(time.time())
+def signed_slack(body, secret="secret", at=None):
+    now = at or int(time.time())
     digest = hmac.new(secret.encode(), f"v0:{now}:".encode() + body, hashlib.sha256).hexdigest()
     return {"x_slack_request_timestamp": str(now), "x_slack_signature": f"v0={digest}"}
 
@@ -391,6 +392,52 @@ async def test_senders_side_by_side_with_one_delivery_make_one_event(doors):
     assert sorted(status for status, _ in answers) == [200] * 45 + [202] * 5
     assert len({event_id for _, event_id in answers}) == 5
     assert len(await doors.events()) == 5
+
+
+async def test_a_webhook_beyond_its_share_holds_up_no_other(open_doors, stuck):
+    async with open_doors(max_requests=4) as doors, anyio.create_task_group() as group:
+        await doors.declare(hook("flooded", GitHub("secret")), hook("quiet", GitHub("secret")))
+        signed = signed_github(b"{}")
+        async with stuck() as pending:
+            for _ in range(4):
+                group.start_soon(partial(doors.send, "flooded", **signed))
+            await pending(4)
+            problem = await doors.send("flooded", status=429, **signed)
+            assert "share" in problem["detail"]
+            assert doors.headers["Retry-After"] == "1"
+            group.start_soon(partial(doors.send, "quiet", **signed))
+            await pending(5)
+        # what nobody looked at was not believed either
+        counts = await doors.counts("flooded")
+        assert (counts["received"], counts["refused"]) == (5, 1)
+    assert "share" in counts["last_refusal"]
+
+
+async def test_signatures_of_another_time_are_refused(doors):
+    await doors.declare(
+        hook("standard", StandardWebhooks(SECRET)),
+        hook("stripe", Stripe("whsec_x")),
+        hook("slack", Slack("secret")),
+    )
+    for skew in (-3600, 3600):
+        at = int(time.time()) + skew
+        moment = datetime.fromtimestamp(at, UTC)
+        signed = {
+            "standard": {
+                "webhook_id": "m",
+                "webhook_timestamp": str(at),
+                "webhook_signature": standardwebhooks.Webhook(SECRET).sign("m", moment, "{}"),
+            },
+            "stripe": {
+                "stripe_signature": stripe.WebhookSignature.generate_signature_header(
+                    "{}", "whsec_x", at
+                )
+            },
+            "slack": signed_slack(b"{}", at=at),
+        }
+        for name, headers in signed.items():
+            await doors.send(name, status=401, **headers)
+    assert await doors.events() == []
 
 
 async def test_bytes_that_are_no_http_are_answered_or_dropped(doors):
