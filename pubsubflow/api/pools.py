@@ -21,6 +21,11 @@ from pubsubflow.store.reading import Reading
 MAX_NAME_CHARACTERS = 250
 MAX_SLOTS = 1_000_000
 _LIST = "pools"
+_NAMES = {
+    "pool": Annotated[
+        str, Meta(min_length=1, max_length=MAX_NAME_CHARACTERS, description="Name of the pool.")
+    ]
+}
 
 
 class PoolSlots(Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,7 +58,15 @@ class Pools:
             answers={200: Page[PoolView]},
             tagged=True,
         )
-        yield routing.get(path, self.show, query=NoQuery, answers={200: PoolView}, tagged=True)
+        yield routing.get(
+            path,
+            self.show,
+            query=NoQuery,
+            answers={200: PoolView},
+            tagged=True,
+            names=_NAMES,
+            problems=(422,),
+        )
         yield Route(
             method="PUT",
             path=path,
@@ -63,6 +76,7 @@ class Pools:
             matched=True,
             body=PoolSlots,
             answers={200: PoolView},
+            names=_NAMES,
         )
         yield Route(
             method="DELETE",
@@ -72,6 +86,8 @@ class Pools:
             query=NoQuery,
             matched=True,
             answers={204: None},
+            names=_NAMES,
+            problems=(422,),
         )
 
     async def list_pools(self, request: web.Request) -> web.Response:

@@ -266,6 +266,8 @@ def less(left: int | None, page: Page[Any]) -> int | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "it takes too long"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the answer broke off"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "no machine has that name"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):

@@ -172,7 +172,8 @@ def explore(url, token, known, served, examples):
         run_id = known["run_id"]
         task = "work" if "run_id" in operation.path else f"{run_id}.work"
         names = {**known, "task": task}
-        given_names = {each: names[each] for each in re.findall(r"\{(\w+)\}", operation.path)}
+        asked = re.findall(r"\{(\w+)\}", operation.path)
+        given_names = {each: names[each] for each in asked if each in names}
         ways = [operation.as_strategy(path_parameters=given_names), operation.as_strategy()]
         if operation.query or operation.body:
             ways.append(operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
