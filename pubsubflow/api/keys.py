@@ -68,6 +68,7 @@ class Keys:
         self._needed = self._always = always
         self._known: dict[bytes, Token] = {}
         self._tried_at = self._read_at = -math.inf
+        self._away = False
         self._reading, self._looking = anyio.Lock(), anyio.Lock()
         self._used: dict[UUID, datetime] = {}
         self._served: dict[UUID, set[asyncio.Transport]] = {}
@@ -151,8 +152,11 @@ class Keys:
                     some, tokens = await self._tokens.live()
                     await self._note_used()
             except (Unavailable, TimeoutError) as error:
-                log.warning("tokens.unknown", reason=str(error))
+                if not self._away:
+                    log.warning("tokens.unknown", reason=str(error))
+                self._away = True
                 return
+            self._away = False
             self._known = {token.digest: token for token in tokens}
             self._needed = self._always or some
             self._read_at = began

@@ -30,14 +30,14 @@ def test_the_examples_of_the_page_do_what_it_says(done, daemon_home, tmp_path):
     done(*asked, typed="hush-first\n")
     assert (daemon_home / "keys").stat().st_mode & 0o777 == 0o600
     assert PYTHON[0] in (Path(__file__).with_name("dags") / "connecting.py").read_text()
-    run_nightly(done)
+    run_copy_out(done)
     done(*scripted, DB_PASSWORD="hush-second")
     (tmp_path / "token.txt").write_text("hush-token\n")
     done(*token, cwd=tmp_path)
     key = (daemon_home / "keys").read_text()
     assert "encrypts 2 connections" in done(*rotated).out
     assert (daemon_home / "keys").read_text() != key
-    run_nightly(done)
+    run_copy_out(done)
     shown = done("connections", "show", "crm", "--json").json
     assert (shown["kind"], shown["secrets"], shown["extra"]) == (
         "crm",
@@ -49,9 +49,9 @@ def test_the_examples_of_the_page_do_what_it_says(done, daemon_home, tmp_path):
     assert "password=***" in listed
 
 
-def run_nightly(done):
+def run_copy_out(done):
     """Run the page's DAG, and look at its log."""
-    run = done("dags", "trigger", "nightly", "--wait", "--json").json
+    run = done("dags", "trigger", "copy_out", "--wait", "--json").json
     assert run["state"] == "success"
     log = done("tasks", "logs", run["run_id"], "where").out
     assert "connecting to postgres://ann:***@db.example.com" in log

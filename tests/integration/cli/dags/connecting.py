@@ -4,7 +4,7 @@ from pubsubflow import Context, dag, task
 
 
 @dag
-def nightly():
+def copy_out():
     @task
     def where(ctx: Context) -> str:
         warehouse = ctx.connection("warehouse")
