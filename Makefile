@@ -23,7 +23,7 @@ check: env
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not soak" -n 3 --dist loadfile
 
 soak: env
 	$(BIN)/python -m pytest -m soak -n 3 --dist loadgroup

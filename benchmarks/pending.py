@@ -18,15 +18,9 @@ from pubsubflow.metrics import Cluster, Exposition
 from pubsubflow.model.calls import PostEvents
 from pubsubflow.model.cells import decode_cell, encode_cell
 from pubsubflow.model.conditions import AllOf, Input, Schedule
-from pubsubflow.model.messages import (
-    NewEvent,
-    Outcome,
-    ResultMessage,
-    Subjects,
-    decode_task,
-    encode,
-)
+from pubsubflow.model.messages import NewEvent, Outcome, ResultMessage, decode_task, encode
 from pubsubflow.model.structure import DagSpec, LoadedFile, SourceBundle, TaskSpec
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.migrate import migrate

@@ -15,9 +15,12 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pubsubflow.api import Api
+from pubsubflow.api.connections import ConnectionRoutes
 from pubsubflow.api.figures import ApiFigures
+from pubsubflow.api.metrics import Metrics
 from pubsubflow.api.scraping import ScrapeServer
 from pubsubflow.api.settings import is_local
+from pubsubflow.api.subscriptions import SubscriptionRoutes
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
 from pubsubflow.clock import Clock
 from pubsubflow.config import Config
@@ -29,7 +32,8 @@ from pubsubflow.loader import PRELOAD, Loader
 from pubsubflow.manager import Manager, Sweeper, SweeperSettings
 from pubsubflow.manager.figures import ManagerFigures
 from pubsubflow.metrics import Cluster, Exposition, LoopLag
-from pubsubflow.model.messages import GoneMessage, Subjects, TriggersOrder, encode
+from pubsubflow.model.messages import GoneMessage, TriggersOrder, encode
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.model.traces import Tracing
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.services import Service, run_services
@@ -297,16 +301,21 @@ class _Builder:
                 settings=config.api,
                 live=config.live,
                 secrets=DaemonSecrets(EnvironmentSecrets(os.environ), self._connections),
-                connections=self._connections,
                 tokens=Tokens(self._database),
                 audit=AuditLog(self._database),
                 figures=http,
-                expose=exposition.expose,
                 tracing=self._tracing,
-                subscribers=Subscribers(self._database, self._connections),
-                allow_private=self._allow_private,
                 backlog=self._manager.backlog,
                 disk=config.home if self.servers is not None else None,
+                further=(
+                    ConnectionRoutes(self._connections, self._bus),
+                    SubscriptionRoutes(
+                        Subscribers(self._database, self._connections),
+                        self._bus,
+                        allow_private=self._allow_private,
+                    ),
+                    Metrics(exposition.expose),
+                ),
             )
             services.append(("api", self.api))
         if config.metrics.port:

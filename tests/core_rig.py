@@ -19,12 +19,12 @@ from pubsubflow.model.messages import (
     NewEvent,
     Outcome,
     ResultMessage,
-    Subjects,
     TaskMessage,
     decode_run_info,
     decode_task,
     encode,
 )
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.database import begin
 from pubsubflow.store.fold import FoldTransaction

@@ -21,10 +21,10 @@ from pubsubflow.bus import Bus
 from pubsubflow.errors import BusUnavailable, ConfigError
 from pubsubflow.model.connection_views import ConnectionView, RotatedKeys
 from pubsubflow.model.connections import make_connection
-from pubsubflow.model.messages import Subjects
 from pubsubflow.model.revisions import connection_revision
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.model.views import Page
-from pubsubflow.store.connections import Connections as Store
+from pubsubflow.store.connections import Connections
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ class AskedConnection(Struct, frozen=True, forbid_unknown_fields=True):
 _decoder = msgspec.json.Decoder(AskedConnection)
 
 
-class Connections:
+class ConnectionRoutes:
     """Handlers of `/api/v1/connections`.
 
     Args:
@@ -60,7 +60,7 @@ class Connections:
         bus: Tells those who use one that it has changed.
     """
 
-    def __init__(self, store: Store, bus: Bus) -> None:
+    def __init__(self, store: Connections, bus: Bus) -> None:
         self._store = store
         self._bus = bus
 

@@ -16,7 +16,7 @@ from pubsubflow.errors import (
 )
 from pubsubflow.model.hook_views import HookView
 from pubsubflow.model.hooks import HookSpec
-from pubsubflow.model.messages import Subjects
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.store.hooks import ReadHooks, StoredHook
 from pubsubflow.webhooks.secrets import Found, SecretSource, look_up
 from pubsubflow.webhooks.verifying import Verify, verification

@@ -17,8 +17,8 @@ from msgspec import Struct
 from pubsubflow.api.bells import Bell, Bells
 from pubsubflow.api.sse import message
 from pubsubflow.errors import StoreUnavailable, Unavailable
-from pubsubflow.model.messages import Subjects
 from pubsubflow.model.news import Item, Place, Selection
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.store.read_news import NewsRow, ReadNews
 
 log = structlog.get_logger(__name__)

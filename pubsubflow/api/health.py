@@ -16,7 +16,7 @@ from pubsubflow.api.questions import NoQuery, query
 from pubsubflow.api.routing import Access, Route
 from pubsubflow.bus import Bus
 from pubsubflow.errors import StoreUnavailable
-from pubsubflow.model.views import Info, Liveness, Readiness
+from pubsubflow.model.server_views import Info, Liveness, Readiness
 from pubsubflow.store.reading import Reading
 
 _PING_SECONDS = 2.0

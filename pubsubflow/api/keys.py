@@ -15,7 +15,7 @@ from aiohttp import web
 from pubsubflow.api.bells import Bells
 from pubsubflow.errors import BusUnavailable, StoreUnavailable, Unavailable
 from pubsubflow.model.access import Asker, Role, Token, digest_of, new_secret
-from pubsubflow.model.messages import Subjects
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.store.access import Tokens
 
 log = structlog.get_logger(__name__)

@@ -14,18 +14,21 @@ from typing import Any
 import anyio
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pubsubflow.api.settings import ApiSettings
 from pubsubflow.bus import STREAM_IN, Bus, Lag
 from pubsubflow.errors import BusUnavailable
 from pubsubflow.model.backlog import Backlog
-from pubsubflow.model.views import IntakeView
+from pubsubflow.model.server_views import IntakeView
 
 log = structlog.get_logger(__name__)
 
 SAMPLE_SECONDS = 0.5
 MAX_RETRY_SECONDS = 60
 DISK_RETRY_SECONDS = 30
+UNKNOWN_RETRY_SECONDS = 5
+"""While nobody can tell how fast it goes."""
 _EASE = 0.5
 """Share of a limit below which events are taken in again."""
 _DISK_EASE = 1.1
@@ -113,7 +116,7 @@ def _retry_seconds(sample: Sample, settings: ApiSettings) -> int:
     room = settings.max_pending_events * _EASE
     share = max(0.0, 1.0 - room / sample.pending) if sample.pending else 0.0
     needed = [
-        MAX_RETRY_SECONDS if backlog.seconds is None else backlog.seconds * share
+        UNKNOWN_RETRY_SECONDS if backlog.seconds is None else backlog.seconds * share
         for backlog in (sample.called, sample.queued)
     ]
     late = sample.lag_seconds - settings.max_lag_seconds * _EASE
@@ -151,6 +154,7 @@ class Pressure:
         self._sample = Sample()
         self._finished: tuple[float, int] | None = None
         self._rate = 0.0
+        self._away = False
         self.refusal: Refusal | None = None
 
     async def follow(self) -> None:
@@ -166,7 +170,7 @@ class Pressure:
             usage = await anyio.to_thread.run_sync(shutil.disk_usage, self._disk)
             free, total = usage.free, usage.total
         self._sample = Sample(
-            called=self._backlog(), queued=await self._queued(), free_bytes=free, total_bytes=total
+            called=self._called(), queued=await self._queued(), free_bytes=free, total_bytes=total
         )
         before, self.refusal = self.refusal, judge(self._sample, self._settings, self.refusal)
         if (before is None) != (self.refusal is None):
@@ -190,6 +194,16 @@ class Pressure:
             "pending": self._sample.pending,
             "lag_seconds": round(self._sample.lag_seconds, 3),
         }
+
+    def _called(self) -> Backlog:
+        """Return what the manager has not folded.
+
+        Just after Postgres has come back the age of what waits says how long it was away, not how
+        long it takes: until the next look it counts as away.
+        """
+        was_away, called = self._away, self._backlog()
+        self._away = called.away
+        return replace(called, away=called.away or was_away)
 
     async def _queued(self) -> Backlog:
         """Return what waits in JetStream; nothing while it is away, as nothing comes of it."""

@@ -1,7 +1,7 @@
 """The HTTP server."""
 
 import errno
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from anyio.abc import TaskStatus
 from pubsubflow.api.bells import Bells
 from pubsubflow.api.clearing import Clearings
 from pubsubflow.api.cloud_events import CloudEvents
-from pubsubflow.api.connections import Connections
 from pubsubflow.api.dags import Dags
 from pubsubflow.api.dead_letters import DeadLetters
 from pubsubflow.api.diary import Diary
@@ -31,7 +30,6 @@ from pubsubflow.api.links import GuardedSite, Links
 from pubsubflow.api.live import Live
 from pubsubflow.api.live_settings import LiveSettings
 from pubsubflow.api.malformed import Runner
-from pubsubflow.api.metrics import Expose, Metrics
 from pubsubflow.api.openapi import OpenApi
 from pubsubflow.api.past import Past
 from pubsubflow.api.pools import Pools
@@ -40,7 +38,6 @@ from pubsubflow.api.problems import problems
 from pubsubflow.api.routing import Routed
 from pubsubflow.api.runs import Runs
 from pubsubflow.api.settings import ApiSettings, check_reach, is_local
-from pubsubflow.api.subscriptions import SubscriptionRoutes
 from pubsubflow.api.tasks import Tasks
 from pubsubflow.api.tls import certificate_of
 from pubsubflow.api.tokens import AccessRoutes
@@ -50,12 +47,10 @@ from pubsubflow.bus import Bus
 from pubsubflow.errors import ConfigError, StoreUnavailable
 from pubsubflow.model.backlog import Backlog
 from pubsubflow.model.calls import Calls
-from pubsubflow.model.messages import Subjects
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.model.traces import NoTracing, Tracing
 from pubsubflow.store.access import AuditLog, Tokens
-from pubsubflow.store.connections import Connections as StoredConnections
 from pubsubflow.store.reading import Reading
-from pubsubflow.store.subscribers import Subscribers
 from pubsubflow.webhooks.secrets import EnvironmentSecrets, SecretSource
 
 log = structlog.get_logger(__name__)
@@ -79,14 +74,11 @@ class Api:
         ready: Further conditions of readiness by name, for example whether the DAGs are loaded.
         secrets: Knows the secrets that webhooks name; none if left out.
         live: How the live stream is served.
-        connections: Where connections are; none are served if left out.
         figures: What it counts; new ones unless given.
-        expose: Returns all figures of the daemon as text; without, there is no `/metrics`.
         tracing: Who collects traces; nobody unless given.
-        subscribers: Who wants events at a URL; nobody can if left out.
-        allow_private: Whether such a URL may lead to this machine or its networks.
         backlog: Tells what `calls` has not done yet.
         disk: A folder on the disk that servers of our own write to; None if they are not ours.
+        further: Parts that stand on more than this, such as connections.
 
     Raises:
         ConfigError: The certificate cannot be used.
@@ -104,14 +96,11 @@ class Api:
         ready: Callable[[], Mapping[str, bool]] = dict,
         secrets: SecretSource | None = None,
         live: LiveSettings | None = None,
-        connections: StoredConnections | None = None,
         figures: ApiFigures | None = None,
-        expose: Expose | None = None,
         tracing: Tracing | None = None,
-        subscribers: Subscribers | None = None,
-        allow_private: bool = False,
         backlog: Callable[[], Backlog] = Backlog,
         disk: Path | None = None,
+        further: Sequence[Routed] = (),
     ) -> None:
         self._settings = settings
         self._certificate = certificate_of(settings.tls_cert, settings.tls_key)
@@ -146,12 +135,9 @@ class Api:
             hooks,
             DeadLetters(calls, reading, hooks),
             self._live,
-            *([] if connections is None else [Connections(connections, bus)]),
             AccessRoutes(tokens, audit, self._keys),
-            *([Metrics(expose)] if expose is not None else []),
+            *further,
         )
-        if subscribers is not None:
-            parts += (SubscriptionRoutes(subscribers, bus, allow_private=allow_private),)
         self._parts = (*parts, OpenApi(parts))
         self._url: str | None = None
 

@@ -19,8 +19,9 @@ from pubsubflow.api.log_events import LineId, send_events
 from pubsubflow.api.questions import Limit, NoQuery, query, run_id
 from pubsubflow.api.routing import Media, Route
 from pubsubflow.errors import ServiceStopped, Unavailable
-from pubsubflow.model.messages import NOT_MAPPED, Subjects
+from pubsubflow.model.messages import NOT_MAPPED
 from pubsubflow.model.states import RunState
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.model.views import NOT_STARTED, LogLine, Page, TaskDetail, TaskView
 from pubsubflow.store.read_tasks import LogPiece, Position, Standing, TaskPlace
 from pubsubflow.store.reading import Reading

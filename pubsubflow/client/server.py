@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 from pubsubflow.client.transport import Transport, if_match
+from pubsubflow.model.server_views import Info, Readiness
 from pubsubflow.model.trigger_views import TriggerView
-from pubsubflow.model.views import Info, Page, Readiness
+from pubsubflow.model.views import Page
 from pubsubflow.model.why_views import DeadLetterDetail, DeadLetterView, Resent
 
 

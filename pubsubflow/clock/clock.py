@@ -11,7 +11,7 @@ from anyio.abc import TaskStatus
 from pubsubflow.bus import Bus
 from pubsubflow.errors import ServiceStopped, Unavailable
 from pubsubflow.model.calls import Calls, Timer, TimersDue
-from pubsubflow.model.messages import Subjects
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.store.timers import Timers
 
 log = structlog.get_logger()

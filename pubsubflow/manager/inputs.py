@@ -1,5 +1,6 @@
 """What the manager folds: messages from the bus and calls from inside the daemon."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +24,6 @@ from pubsubflow.model.messages import (
     Outcome,
     ResultMessage,
     StartedMessage,
-    Subjects,
     TaskError,
     decode_fired,
     decode_gone,
@@ -33,6 +33,7 @@ from pubsubflow.model.messages import (
     decode_started,
     encode,
 )
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.model.traces import read_trace, trace_id_of
 
 MAX_KEY_CHARACTERS = 500
@@ -287,3 +288,15 @@ def failure_of(result: ResultMessage, error: Exception) -> Item:
 
 def _nobody_waits(_: object) -> None:
     """Tell nobody."""
+
+
+def settle(answered: asyncio.Future[Any], answer: Any) -> None:
+    """Give a caller its answer, unless it has left."""
+    if not answered.done():
+        answered.set_result(answer)
+
+
+def settle_error(answered: asyncio.Future[Any], error: Exception) -> None:
+    """Tell a caller what went wrong, unless it has left."""
+    if not answered.done():
+        answered.set_exception(error)

@@ -25,7 +25,7 @@ from pubsubflow.errors import (
 from pubsubflow.manager.answers import Answers
 from pubsubflow.manager.figures import ManagerFigures
 from pubsubflow.manager.fold import Fold, Folded
-from pubsubflow.manager.inputs import Item, failure_of, give_up, item_of, tell
+from pubsubflow.manager.inputs import Item, failure_of, give_up, item_of, settle, settle_error, tell
 from pubsubflow.manager.news import publish_news
 from pubsubflow.manager.pace import Pace, fill
 from pubsubflow.manager.settings import ManagerSettings
@@ -33,13 +33,8 @@ from pubsubflow.manager.spans import record_spans
 from pubsubflow.manager.vigil import Vigil
 from pubsubflow.model.backlog import Backlog
 from pubsubflow.model.calls import Call, LookForEvents, Timer, TimersDue
-from pubsubflow.model.messages import (
-    Heartbeat,
-    ResultMessage,
-    Subjects,
-    decode_heartbeat,
-    encode,
-)
+from pubsubflow.model.messages import Heartbeat, ResultMessage, decode_heartbeat, encode
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.model.traces import CURRENT, NoTracing, Tracing
 from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import (
@@ -124,8 +119,8 @@ class Manager:
         self._put(
             Item(
                 call,
-                done=partial(_settle, answered),
-                failed=partial(_settle_error, answered),
+                done=partial(settle, answered),
+                failed=partial(settle_error, answered),
                 trace=CURRENT.get(),
             )
         )
@@ -393,13 +388,3 @@ class Manager:
 
 def _already(_: object = None) -> None:
     """Do nothing: it was done before, or nobody waits for it."""
-
-
-def _settle(answered: asyncio.Future[Any], answer: Any) -> None:
-    if not answered.done():
-        answered.set_result(answer)
-
-
-def _settle_error(answered: asyncio.Future[Any], error: Exception) -> None:
-    if not answered.done():
-        answered.set_exception(error)

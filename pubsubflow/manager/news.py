@@ -11,7 +11,8 @@ from pubsubflow.errors import MessageRefused
 from pubsubflow.manager.fold import Folded
 from pubsubflow.manager.ledger import Ledger
 from pubsubflow.model.cloud_events import JSON, SOURCE, Told, to_headers, told_event
-from pubsubflow.model.messages import CancelOrder, Subjects, TriggersOrder, encode
+from pubsubflow.model.messages import CancelOrder, TriggersOrder, encode
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.model.traces import carried
 
 log = structlog.get_logger()

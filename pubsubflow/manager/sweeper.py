@@ -23,8 +23,9 @@ from pubsubflow.manager.ledger import Ledger, LiveTask, RunWork, decode_progress
 from pubsubflow.manager.versions import Versions
 from pubsubflow.manager.vigil import Vigil
 from pubsubflow.model.calls import Calls, LookForEvents
-from pubsubflow.model.messages import GoneMessage, Subjects, TaskMessage, encode
+from pubsubflow.model.messages import GoneMessage, TaskMessage, encode
 from pubsubflow.model.states import TaskState
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.store.database import Database
 from pubsubflow.store.fold import FoldTransaction, Row
 

@@ -1,6 +1,6 @@
 """All that is only read, for the API: one part a subject."""
 
-from pubsubflow.model.views import WorkerView
+from pubsubflow.model.server_views import WorkerView
 from pubsubflow.store.database import Database
 from pubsubflow.store.hooks import ReadHooks
 from pubsubflow.store.queries import SQL

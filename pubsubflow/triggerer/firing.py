@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from pubsubflow.bus import Bus, Message
 from pubsubflow.errors import BusUnavailable, MessageRefused
-from pubsubflow.model.messages import FiredMessage, Subjects, encode
+from pubsubflow.model.messages import FiredMessage, encode
+from pubsubflow.model.subjects import Subjects
 
 log = structlog.get_logger(__name__)
 

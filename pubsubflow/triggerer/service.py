@@ -11,13 +11,8 @@ import structlog
 
 from pubsubflow.bus import Bus, Message
 from pubsubflow.errors import ConfigError, NotFound, Unavailable
-from pubsubflow.model.messages import (
-    FiredMessage,
-    Subjects,
-    TaskError,
-    TriggersOrder,
-    decode_triggers_order,
-)
+from pubsubflow.model.messages import FiredMessage, TaskError, TriggersOrder, decode_triggers_order
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.store.connections import Connections
 from pubsubflow.store.triggers import Leased, TriggerLeases

@@ -10,7 +10,7 @@ import structlog
 
 from pubsubflow.bus import Bus
 from pubsubflow.errors import BusUnavailable
-from pubsubflow.model.messages import Subjects, encode
+from pubsubflow.model.messages import encode
 from pubsubflow.model.questions import (
     Ask,
     AskLease,
@@ -21,6 +21,7 @@ from pubsubflow.model.questions import (
     decode_piece,
 )
 from pubsubflow.model.structure import SourceBundle
+from pubsubflow.model.subjects import Subjects
 
 log = structlog.get_logger(__name__)
 

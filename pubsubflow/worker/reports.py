@@ -9,8 +9,9 @@ import structlog
 
 from pubsubflow.bus import Bus, Delivery
 from pubsubflow.errors import BusUnavailable, MessageRefused
-from pubsubflow.model.messages import NO_NODE, Subjects, decode_published, encode
+from pubsubflow.model.messages import NO_NODE, decode_published, encode
 from pubsubflow.model.questions import Piece
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.runner.lines import log_record
 from pubsubflow.worker.alarm import Alarm
 from pubsubflow.worker.ticket import Ticket

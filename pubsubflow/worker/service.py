@@ -17,11 +17,11 @@ from pubsubflow.model.messages import (
     GoneMessage,
     Heartbeat,
     Outcome,
-    Subjects,
     TaskError,
     decode_cancel,
     encode,
 )
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.asking import Asker

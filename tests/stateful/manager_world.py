@@ -20,12 +20,12 @@ from pubsubflow.model.messages import (
     Outcome,
     ResultMessage,
     StartedMessage,
-    Subjects,
     TaskError,
     encode,
 )
 from pubsubflow.model.states import RUN_TRANSITIONS, TASK_TRANSITIONS
 from pubsubflow.model.structure import DagSpec, RetryPolicy
+from pubsubflow.model.subjects import Subjects
 
 SOURCES = ["s0", "s1", "s2"]
 SHARED = ["(s0 & s1) | (s0 & s2)", "(s0 | s1) & (s1 | s2)"]  # one event in several places

@@ -14,10 +14,10 @@ from pubsubflow.model.messages import (
     Outcome,
     ResultMessage,
     StartedMessage,
-    Subjects,
     encode,
 )
 from pubsubflow.model.structure import DagSpec, LoadedFile, SourceBundle, TaskSpec
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.store.access import AuditLog, Tokens
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.reading import Reading

@@ -10,6 +10,9 @@ import pytest
 from api_rig import Rig, api_on
 
 from pubsubflow.api import ApiSettings
+from pubsubflow.api.connections import ConnectionRoutes
+from pubsubflow.api.metrics import Metrics
+from pubsubflow.api.subscriptions import SubscriptionRoutes
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.manager import Manager
 from pubsubflow.metrics import Cluster, Exposition
@@ -25,20 +28,19 @@ def serve(manager, database, bus, tmp_path):
     """Serve with other settings; the server stops with its block."""
 
     @asynccontextmanager
-    async def serving(settings=None, **more):
+    async def serving(settings=None, *, connections=None, allow_private=True, **more):
         stopping = anyio.Event()
-        connections = Connections(database, KeyFile(tmp_path / "keys"))
+        connections = connections or Connections(database, KeyFile(tmp_path / "keys"))
+        subscribers = Subscribers(database, connections)
         cluster = Cluster(bus=bus, database=database, refresh_seconds=5)
         exposition = Exposition([manager.figures, database.figures], cluster)
-        stored = {
-            "connections": connections,
-            "expose": exposition.expose,
-            "subscribers": Subscribers(database, connections),
-            "allow_private": True,
-            "backlog": manager.backlog,
-            **more,
-        }
-        api = api_on(manager, database, bus, settings, **stored)
+        further = (
+            ConnectionRoutes(connections, bus),
+            SubscriptionRoutes(subscribers, bus, allow_private=allow_private),
+            Metrics(exposition.expose),
+        )
+        told = {"backlog": manager.backlog, "further": further, **more}
+        api = api_on(manager, database, bus, settings, **told)
         async with anyio.create_task_group() as group:
             await group.start(api.run, stopping)
             yield api, stopping

@@ -31,8 +31,8 @@ from pubsubflow.model.hooks import (
     Stripe,
     Unverified,
 )
-from pubsubflow.model.messages import Subjects
 from pubsubflow.model.structure import LoadedFile, SourceBundle
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.webhooks.secrets import EnvironmentSecrets
 

@@ -7,7 +7,7 @@ from pubsubflow.api import ApiSettings
 from pubsubflow.api.pressure import Pressure
 from pubsubflow.bus import STREAM_IN, Puller
 from pubsubflow.model.backlog import Backlog
-from pubsubflow.model.messages import Subjects
+from pubsubflow.model.subjects import Subjects
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +51,21 @@ async def test_while_the_disk_is_short_events_are_refused(limited, tmp_path):
             assert seconds > 1
         assert (await rig.get("/readyz"))["intake"]["free_bytes"] > 0
         await rig.get(EVENTS)
+
+
+async def test_what_waited_for_postgres_is_not_held_against_those_who_come_after(bus):
+    waits = iter([(20.0, True), (20.0, False), (20.0, False)])
+
+    def backlog():
+        seconds, away = next(waits)
+        return Backlog(pending=1, oldest_seconds=seconds, away=away)
+
+    pressure = Pressure(ApiSettings(max_lag_seconds=10), backlog, bus)
+    found = []
+    for _ in range(3):
+        await pressure.look()
+        found.append(pressure.refusal is not None)
+    assert found == [False, False, True]
 
 
 async def test_what_waits_on_the_bus_counts(bus):

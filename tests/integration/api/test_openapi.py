@@ -17,10 +17,13 @@ from openapi_spec_validator import validate
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi import checks
 
+from pubsubflow.api.connections import ConnectionRoutes
 from pubsubflow.api.cursors import sealed
+from pubsubflow.api.metrics import Metrics
 from pubsubflow.api.openapi import PATH, document, operation_id
 from pubsubflow.api.routing import NAMES
 from pubsubflow.api.schemas import text_of
+from pubsubflow.api.subscriptions import SubscriptionRoutes
 from pubsubflow.authoring.registry import loading
 from pubsubflow.model.views import Page
 from pubsubflow.webhooks import Unverified, Webhook
@@ -64,10 +67,19 @@ class Nobody:
         return self
 
 
+def further_on(nobody):
+    """Return the parts that a daemon adds."""
+    return (
+        ConnectionRoutes(nobody, nobody),
+        SubscriptionRoutes(nobody, nobody, allow_private=False),
+        Metrics(nobody),
+    )
+
+
 @pytest.fixture(scope="module")
 def routes():
     nobody = Nobody()
-    api = api_on(nobody, nobody, nobody, connections=nobody)
+    api = api_on(nobody, nobody, nobody, further=further_on(nobody))
     return [route for part in api._parts for route in part.routes()]
 
 
@@ -105,7 +117,7 @@ def test_two_types_of_one_name_are_refused():
         other: int
 
     nobody = Nobody()
-    api = api_on(nobody, nobody, nobody, connections=nobody)
+    api = api_on(nobody, nobody, nobody, further=further_on(nobody))
     (route,) = api._parts[-1].routes()
     wrong = msgspec.structs.replace(route, answers={200: Problem})
     with pytest.raises(TypeError, match="two types of the API are named Problem"):

@@ -16,12 +16,12 @@ from pubsubflow.model.messages import (
     NewEvent,
     Outcome,
     ResultMessage,
-    Subjects,
     TaskError,
     encode,
 )
 from pubsubflow.model.states import RunState
 from pubsubflow.model.structure import DagSpec, LoadedFile, SourceBundle, TaskSpec
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 
 NOW = int(datetime.now(UTC).timestamp())

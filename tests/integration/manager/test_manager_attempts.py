@@ -13,9 +13,10 @@ from pubsubflow.clock import Clock
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.calls import CancelRun, StartRun
 from pubsubflow.model.ids import new_id
-from pubsubflow.model.messages import StartedMessage, Subjects, TaskError, decode_cancel
+from pubsubflow.model.messages import StartedMessage, TaskError, decode_cancel
 from pubsubflow.model.retry import MAX_CRASHES
 from pubsubflow.model.structure import RetryPolicy
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.model.timetable import Every
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.timers import Timers

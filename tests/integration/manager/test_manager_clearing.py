@@ -13,12 +13,12 @@ from pubsubflow.model.messages import (
     LogMessage,
     NewEvent,
     Outcome,
-    Subjects,
     TaskError,
     decode_cancel,
     encode,
 )
 from pubsubflow.model.structure import RetryPolicy
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.model.waits import Wait, Waiting
 
 pytestmark = pytest.mark.anyio

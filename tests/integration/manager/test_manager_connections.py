@@ -6,7 +6,7 @@ from dag_specs import dag, task
 
 from pubsubflow.model.calls import StartRun
 from pubsubflow.model.connections import make_connection
-from pubsubflow.model.messages import Subjects, encode
+from pubsubflow.model.messages import encode
 from pubsubflow.model.questions import (
     LOST,
     REFUSED,
@@ -15,6 +15,7 @@ from pubsubflow.model.questions import (
     decode_connection,
     decode_piece,
 )
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.store.connections import Connections
 from pubsubflow.store.keys import KeyFile
 

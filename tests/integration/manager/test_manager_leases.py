@@ -6,8 +6,9 @@ from dag_specs import dag, task
 from pubsubflow.errors import StoreUnavailable
 from pubsubflow.manager.answers import BEAT_SECONDS
 from pubsubflow.model.calls import StartRun
-from pubsubflow.model.messages import Heartbeat, StartedMessage, Subjects, encode
+from pubsubflow.model.messages import Heartbeat, StartedMessage, encode
 from pubsubflow.model.questions import AskLease, Lease, decode_lease, decode_piece
+from pubsubflow.model.subjects import Subjects
 
 pytestmark = pytest.mark.anyio
 

@@ -7,17 +7,10 @@ from msgspec import msgpack
 
 from pubsubflow.manager.inputs import Item
 from pubsubflow.model.calls import StartRun
-from pubsubflow.model.messages import (
-    Emit,
-    EventInfo,
-    LogMessage,
-    StartedMessage,
-    Subjects,
-    TaskError,
-    encode,
-)
+from pubsubflow.model.messages import Emit, EventInfo, LogMessage, StartedMessage, TaskError, encode
 from pubsubflow.model.questions import AskEvents, AskResult, decode_piece
 from pubsubflow.model.structure import RetryPolicy, TriggerRule
+from pubsubflow.model.subjects import Subjects
 
 pytestmark = pytest.mark.anyio
 SYNC = {"kind": "sync"}

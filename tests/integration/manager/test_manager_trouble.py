@@ -15,8 +15,9 @@ from pubsubflow.clock import Clock
 from pubsubflow.errors import ServiceStopped, StoreUnavailable
 from pubsubflow.manager import Manager, Sweeper, SweeperSettings
 from pubsubflow.model.calls import CancelRun, PostEvents, StartRun
-from pubsubflow.model.messages import Emit, Heartbeat, LogMessage, NewEvent, Subjects, encode
+from pubsubflow.model.messages import Emit, Heartbeat, LogMessage, NewEvent, encode
 from pubsubflow.model.structure import RetryPolicy
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.model.timetable import Every
 from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.timers import Timers

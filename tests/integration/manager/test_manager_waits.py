@@ -17,12 +17,12 @@ from pubsubflow.model.messages import (
     NewEvent,
     Outcome,
     Step,
-    Subjects,
     TaskError,
     decode_triggers_order,
     encode,
 )
 from pubsubflow.model.structure import DatasetSpec, RetryPolicy
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.model.waits import START, Wait, Waiting, decode_happened
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.timers import Timers

@@ -10,8 +10,9 @@ from telemetry_rig import FAR, OTHER
 from pubsubflow.errors import ConfigError
 from pubsubflow.manager import Manager
 from pubsubflow.model.conditions import Input, Schedule
-from pubsubflow.model.messages import PublishedEvent, Subjects, encode
+from pubsubflow.model.messages import PublishedEvent, encode
 from pubsubflow.model.structure import DagSpec, LoadedFile, SourceBundle, TaskSpec
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 
 pytestmark = pytest.mark.anyio
@@ -199,7 +200,8 @@ async def test_contexts_travel_with_messages_also_where_nobody_collects_traces(b
     heard, both = {}, anyio.Event()
 
     def hear(message):
-        heard[message.subject.split(".")[2]] = message.headers
+        carried = {name: message.headers.get(name) for name in ("traceparent", "tracestate")}
+        heard[message.subject.split(".")[2]] = carried
         if len(heard) == 2:
             both.set()
 

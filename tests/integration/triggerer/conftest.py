@@ -12,7 +12,8 @@ import pytest
 import structlog
 
 from pubsubflow.bus import STREAM_IN, Bus, Puller
-from pubsubflow.model.messages import Subjects, TriggersOrder, decode_fired, encode
+from pubsubflow.model.messages import TriggersOrder, decode_fired, encode
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.store.triggers import TriggerLeases
 from pubsubflow.triggerer.service import Triggerer

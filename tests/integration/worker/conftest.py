@@ -21,7 +21,6 @@ from pubsubflow.model.messages import (
     CancelOrder,
     EventInfo,
     RunInfo,
-    Subjects,
     TaskMessage,
     decode_gone,
     decode_log,
@@ -43,6 +42,7 @@ from pubsubflow.model.questions import (
     decode_ask,
 )
 from pubsubflow.model.structure import Plan
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.worker import Worker, WorkerSettings
 

@@ -3,7 +3,13 @@
 import pytest
 
 from pubsubflow.api import ApiSettings
-from pubsubflow.api.pressure import MAX_RETRY_SECONDS, Refusal, Sample, judge
+from pubsubflow.api.pressure import (
+    MAX_RETRY_SECONDS,
+    UNKNOWN_RETRY_SECONDS,
+    Refusal,
+    Sample,
+    judge,
+)
 from pubsubflow.model.backlog import Backlog
 
 LIMITS = ApiSettings(
@@ -40,7 +46,7 @@ def test_events_are_taken_in_again_when_half_of_it_is_gone():
     [
         (behind(2000, rate=100), 15),
         (behind(2000, rate=1e6), 1),
-        (behind(2000, rate=0), MAX_RETRY_SECONDS),
+        (behind(2000, rate=0), UNKNOWN_RETRY_SECONDS),
         (behind(10**6, rate=1), MAX_RETRY_SECONDS),
         (behind(1, 12.0), 7),
         (Sample(called=behind(1000).called, queued=Backlog(pending=1000, rate=50)), 15),

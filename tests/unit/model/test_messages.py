@@ -23,13 +23,13 @@ from pubsubflow.model.messages import (
     RunTrace,
     StartedMessage,
     Step,
-    Subjects,
     TaskError,
     TaskMessage,
     TriggersOrder,
     encode,
 )
 from pubsubflow.model.questions import AskEvents, AskResult, AskSource, AskSteps, Piece, RecordStep
+from pubsubflow.model.subjects import Subjects
 
 MOMENT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 EVENT = EventInfo("e", "x://a", {"n": [1, None, {"a": "é"}]}, "p", MOMENT, "api")
