@@ -33,12 +33,12 @@ from pubsubflow.model.messages import (
     NewEvent,
     Outcome,
     ResultMessage,
-    Subjects,
     TaskMessage,
     decode_task,
     encode,
 )  # fmt: skip
 from pubsubflow.model.structure import DagSpec
+from pubsubflow.model.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.database import Database
 

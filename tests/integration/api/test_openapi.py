@@ -104,7 +104,8 @@ def test_every_route_declares_what_it_takes_and_gives(routes):
         asked = {*re.findall(r"query\(\s*request, (\w+)\)", code)}
         declared = set() if route.query is None else {route.query.__name__}
         assert asked == declared, f"{where} reads the query {asked}: Route.query"
-        reads = re.search(r"body\(|request\.read\(\)|decode\(|self\._believed\(", code) is not None
+        read = r"body\(|request\.read\(\)|(?<!\.)decode\(|self\._believed\("
+        reads = re.search(read, code) is not None
         assert reads == (route.body is not None), f"{where} reads a body or not: Route.body"
         for name in re.findall(r"\{(\w+)\}", route.path):
             assert name in {**NAMES, **route.names}, f"{where}: Route.names lacks {name}"
