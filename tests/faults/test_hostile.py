@@ -111,5 +111,6 @@ async def test_nothing_hostile_gets_through_or_stays(tmp_path):
 
 
 @pytest.mark.soak
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of what failed
 async def test_nothing_hostile_gets_through_or_stays_for_long(tmp_path):
     await attack(tmp_path, 20_000)
