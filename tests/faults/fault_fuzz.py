@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pubsubflow.api import Api, ApiSettings
 
 PATIENCE_SECONDS = 30
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SKEW_SECONDS = 10_000
 
 
@@ -186,12 +187,13 @@ def send(address, sent):
             if not sent.whole:
                 client.shutdown(socket.SHUT_WR)
             data = b""
-            while b"\r\n\r\n" not in data or data.startswith(b"HTTP/1.1 100"):
-                data = data.partition(b"\r\n\r\n")[2] if data.startswith(b"HTTP/1.1 100") else data
+            while b"\r\n\r\n" not in data:
                 piece = client.recv(65536)
                 if not piece:
                     break
                 data += piece
+                if data.startswith(CONTINUE):
+                    data = data.removeprefix(CONTINUE)
         except ConnectionError:
             return None
     return int(data.split()[1]) if data else None
