@@ -46,9 +46,17 @@ def query(request: web.Request, kind: type[T]) -> T:
         for name in request.query
     }
     try:
-        return msgspec.convert(given, kind, strict=False)
+        found = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise misfit(error, status=400, of="the query string") from error
+    for name in given:
+        if getattr(found, name) is None:  # msgspec reads the text null so, where it fits no better
+            raise BadRequest(
+                f"the query string does not fit: leave {name} out if it is to be none",
+                status=400,
+                field=name,
+            )
+    return found
 
 
 async def body(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T:

@@ -64,7 +64,17 @@ async def test_runs_page_newest_first_by_dag_and_state(rig):
 
 
 @pytest.mark.parametrize(
-    "question", ["limit=0", "limit=1001", "limit=x", "state=done", "after=x", "dags=a"]
+    "question",
+    [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "state=done",
+        "state=null",
+        "after=NULL",
+        "after=x",
+        "dags=a",
+    ],
 )
 async def test_a_question_that_makes_no_sense_is_400(rig, question):
     await rig.get(f"/api/v1/runs?{question}", status=400)
