@@ -17,6 +17,7 @@ from pubsubflow.config import Config, LogSettings
 from pubsubflow.daemon import run_daemon
 from pubsubflow.runner.lifeline import follow_parent
 from pubsubflow.store.database import PostgresSettings
+from pubsubflow.store.keys import SecretsSettings
 from pubsubflow.telemetry import set_up_logging
 
 
@@ -25,6 +26,7 @@ class Order(msgspec.Struct, kw_only=True):
 
     Attributes:
         parent: Who starts it; it ends when that process does.
+        key_file: Of the secrets; daemons that share a database share it.
     """
 
     parent: int
@@ -34,6 +36,7 @@ class Order(msgspec.Struct, kw_only=True):
     nats_url: str | None = None
     nats_token: str | None = None
     postgres_url: str = ""
+    key_file: str | None = None
 
 
 def main(order: Order) -> None:
@@ -45,6 +48,7 @@ def main(order: Order) -> None:
         log=LogSettings(format="json"),
         postgres=PostgresSettings(url=order.postgres_url),
         nats=BusSettings(url=order.nats_url or "", token=order.nats_token),
+        secrets=SecretsSettings(key_file=Path(order.key_file) if order.key_file else None),
     )
     set_up_logging(config.log)
     daemon = partial(

@@ -1,13 +1,18 @@
 """Subscribers get every event although whoever delivers dies by `kill -9` amid deliveries."""
 
 import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import aiohttp
 import anyio
+import asyncpg
 import pytest
 from fault_daemon import Order
 from fault_daemons import Member
 from receiver_rig import Receiver
+
+from pubsubflow.embedded import EmbeddedServers
 
 pytestmark = pytest.mark.anyio
 
@@ -48,3 +53,65 @@ async def test_every_event_is_delivered_under_one_name_although_the_daemon_dies(
         names = {(got.name, got.webhook_id) for got in receiver.got[name]}
         assert len(names) == EVENTS
     assert member.unplanned == []
+
+
+def two_daemons(servers, folder):
+    """Return daemons on the same servers, each with a home of its own."""
+    (folder / "dags").mkdir()
+    for name in ("one", "two"):
+        order = Order(
+            parent=os.getpid(),
+            home=str(folder / name),
+            roles=frozenset({"api", "manager", "scheduler"}),
+            dags=str(folder / "dags"),
+            nats_url=servers.nats.url,
+            nats_token=servers.nats.token,
+            postgres_url=servers.postgres.dsn,
+            key_file=str(folder / "keys"),
+        )
+        yield Member(name, order, dict(os.environ), folder)
+
+
+async def deliverer(servers, members):
+    """Return the daemon that delivers."""
+    connection = await asyncpg.connect(servers.postgres.dsn)
+    try:
+        owner = await connection.fetchval("SELECT owner FROM lease")
+    finally:
+        await connection.close()
+    return next(member for member in members if f"-{member.pid}-" in owner)
+
+
+async def post(session, member, numbers):
+    events = [{"dataset": "x://y", "extra": {"name": number}} for number in numbers]
+    async with session.post(f"{member.url}/api/v1/datasets/events", json=events) as answer:
+        assert answer.status == 202
+
+
+async def test_another_daemon_goes_on_when_the_one_that_delivers_is_killed(tmp_path):
+    receiver = Receiver()
+    with TemporaryDirectory(prefix="psf-fault-") as home:
+        async with (
+            EmbeddedServers(Path(home)) as servers,
+            anyio.create_task_group() as group,
+            aiohttp.ClientSession() as session,
+        ):
+            members = list(two_daemons(servers, tmp_path))
+            await group.start(receiver.serve)
+            for member in members:
+                await group.start(member.keep)
+            asked = {"url": f"{receiver.url}/all"}
+            url = f"{members[0].url}/api/v1/subscriptions"
+            async with session.post(url, json=asked) as answer:
+                receiver.secrets["all"] = (await answer.json())["secret"]
+            await post(session, members[0], range(EVENTS))
+            await receiver.until(lambda: len(receiver.got["all"]) > 3)
+            dead = await deliverer(servers, members)
+            dead.kill()
+            other = next(member for member in members if member is not dead)
+            await post(session, other, range(EVENTS, 2 * EVENTS))
+            await receiver.until(lambda: len(receiver.names("all")) == 2 * EVENTS)
+            for member in members:
+                await member.stop()
+            group.cancel_scope.cancel()
+    assert receiver.names("all") == list(range(2 * EVENTS))
