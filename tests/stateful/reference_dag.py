@@ -106,8 +106,10 @@ class Reference:
 
     def settle(self, ended: list[str]) -> None:
         """End of a batch: what was made starts or is refused, then runs end."""
-        self.admit()
+        freed = self.admit() or ended
         self.active -= set(ended)
+        if not freed:  # what a new version or a pause left forming is started by its timer
+            return
         while isinstance(self.schedule and self.schedule.policy, Latest) and self.next_of_latest():
             self.admit()
 
@@ -213,7 +215,9 @@ class Reference:
         self.start_forming(forming[0])
         return True
 
-    def admit(self) -> None:
+    def admit(self) -> bool:
+        """Start what was made; return whether some of it was refused."""
+        refused = False
         for run in self.coming:
             events = sorted({event.number: event for event, _ in run.consumed}.items())
             counted = run.kind in ("dataset", "replay") or (run.kind == "cron" and events)
@@ -221,9 +225,11 @@ class Reference:
                 del self.runs[run.key]
                 for event, place in run.consumed:
                     self.fate(event, place, run.cell, "dead")
+                refused = True
             else:
                 self.active.add(run.key)
         self.coming = []
+        return refused
 
     # Small words.
 
