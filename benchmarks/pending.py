@@ -15,12 +15,12 @@ from pubsubflow.bus import STREAM_TASK, Bus, BusSettings, Delivery, Puller
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.manager import Manager
 from pubsubflow.metrics import Cluster, Exposition
-from pubsubflow.model.calls import PostEvents
-from pubsubflow.model.cells import decode_cell, encode_cell
-from pubsubflow.model.conditions import AllOf, Input, Schedule
-from pubsubflow.model.messages import NewEvent, Outcome, ResultMessage, decode_task, encode
-from pubsubflow.model.structure import DagSpec, LoadedFile, SourceBundle, TaskSpec
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.schedule.condition_state import decode_cell, encode_cell
+from pubsubflow.model.schedule.conditions import AllOf, Input, Schedule
+from pubsubflow.model.spec import DagSpec, LoadedFile, SourceBundle, TaskSpec
+from pubsubflow.model.wire.commands import PostEvents
+from pubsubflow.model.wire.messages import NewEvent, Outcome, ResultMessage, decode_task, encode
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.migrate import migrate

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pubsubflow.authoring.chaining import chain
-    from pubsubflow.authoring.context import Context, DatasetEvent, current_context
     from pubsubflow.authoring.dag import DAG, dag
     from pubsubflow.authoring.datasets import Dataset
     from pubsubflow.authoring.groups import task_group
@@ -15,10 +14,11 @@ if TYPE_CHECKING:
         Operator,
         PythonOperator,
     )
-    from pubsubflow.authoring.partitions import fan_out, fixed, identity, product, roll_up
-    from pubsubflow.authoring.policies import batch, debounce, each, latest, partitioned
+    from pubsubflow.authoring.runtime.context import Context, DatasetEvent, current_context
+    from pubsubflow.authoring.schedules.partitions import fan_out, fixed, identity, product, roll_up
+    from pubsubflow.authoring.schedules.policies import batch, debounce, each, latest, partitioned
+    from pubsubflow.authoring.schedules.timetables import Cron, Every
     from pubsubflow.authoring.tasks import setup, task, teardown
-    from pubsubflow.authoring.times import Cron, Every
     from pubsubflow.errors import (
         DefinitionError,
         PubsubflowError,
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from pubsubflow.model.connections import Connection
-    from pubsubflow.model.structure import TriggerRule
+    from pubsubflow.model.spec import TriggerRule
     from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 
 _HOMES = {
     "authoring.chaining": ("chain",),
-    "authoring.context": ("Context", "DatasetEvent", "current_context"),
+    "authoring.runtime.context": ("Context", "DatasetEvent", "current_context"),
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
     "authoring.groups": ("task_group",),
     "authoring.operators": ("BashOperator", "EmptyOperator", "Operator", "PythonOperator"),
-    "authoring.partitions": ("fan_out", "fixed", "identity", "product", "roll_up"),
-    "authoring.policies": ("batch", "debounce", "each", "latest", "partitioned"),
+    "authoring.schedules.partitions": ("fan_out", "fixed", "identity", "product", "roll_up"),
+    "authoring.schedules.policies": ("batch", "debounce", "each", "latest", "partitioned"),
     "authoring.tasks": ("setup", "task", "teardown"),
-    "authoring.times": ("Cron", "Every"),
+    "authoring.schedules.timetables": ("Cron", "Every"),
     "errors": (
         "DefinitionError",
         "PubsubflowError",
@@ -53,7 +53,7 @@ _HOMES = {
         "WaitTimeout",
     ),
     "model.connections": ("Connection",),
-    "model.structure": ("TriggerRule",),
+    "model.spec": ("TriggerRule",),
     "model.triggers": ("Trigger", "TriggerContext", "TriggerEvent"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -15,42 +15,42 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pubsubflow.api import Api
-from pubsubflow.api.connections import ConnectionRoutes
-from pubsubflow.api.figures import ApiFigures
-from pubsubflow.api.metrics import Metrics
-from pubsubflow.api.scraping import ScrapeServer
+from pubsubflow.api.routes.connections import ConnectionRoutes
+from pubsubflow.api.routes.metrics import Metrics
+from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
+from pubsubflow.api.server.metrics import ApiFigures
+from pubsubflow.api.server.metrics_server import ScrapeServer
 from pubsubflow.api.settings import is_local
-from pubsubflow.api.subscriptions import SubscriptionRoutes
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
-from pubsubflow.clock import Clock
 from pubsubflow.config import Config
+from pubsubflow.deliveries import Subscriptions
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.errors import ConfigError
-from pubsubflow.figures import Figure
+from pubsubflow.instruments import Figure
 from pubsubflow.lineage import Lineage
 from pubsubflow.loader import PRELOAD, Loader
 from pubsubflow.manager import Manager, Sweeper, SweeperSettings
-from pubsubflow.manager.figures import ManagerFigures
+from pubsubflow.manager.metrics import ManagerFigures
 from pubsubflow.metrics import Cluster, Exposition, LoopLag
-from pubsubflow.model.messages import GoneMessage, TriggersOrder, encode
-from pubsubflow.model.subjects import Subjects
 from pubsubflow.model.traces import Tracing
+from pubsubflow.model.wire.messages import GoneMessage, TriggersOrder, encode
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.services import Service, run_services
-from pubsubflow.store.access import AuditLog, Tokens
+from pubsubflow.store.auth import AuditLog, Tokens
 from pubsubflow.store.catalog import Catalog
-from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import Database
 from pubsubflow.store.deliveries import Deliveries
-from pubsubflow.store.keys import FILE, KeyFile
 from pubsubflow.store.leases import SUBSCRIPTIONS, Lease, free_lease
 from pubsubflow.store.migrate import migrate
-from pubsubflow.store.reading import Reading
+from pubsubflow.store.read.read_models import Reading
+from pubsubflow.store.secrets.connections import Connections
+from pubsubflow.store.secrets.keyring import FILE, KeyFile
 from pubsubflow.store.subscribers import Subscribers
 from pubsubflow.store.timers import Timers
 from pubsubflow.store.triggers import TriggerLeases, free_all_triggers
 from pubsubflow.store.workers import list_workers
-from pubsubflow.subscriptions import Subscriptions
+from pubsubflow.timers import Clock
 from pubsubflow.tracing import open_tracing
 from pubsubflow.triggerer.service import Triggerer
 from pubsubflow.webhooks.secrets import DaemonSecrets, EnvironmentSecrets

@@ -11,10 +11,10 @@ from dag_specs import loaded, uri
 
 from pubsubflow.bus import STREAM_TASK, Bus, Puller
 from pubsubflow.manager import Manager, ManagerSettings
-from pubsubflow.manager.fold import Fold
-from pubsubflow.manager.inputs import Item
-from pubsubflow.model.calls import PostEvents
-from pubsubflow.model.messages import (
+from pubsubflow.manager.batch import Fold
+from pubsubflow.manager.inbox import Item
+from pubsubflow.model.wire.commands import PostEvents
+from pubsubflow.model.wire.messages import (
     NO_NODE,
     NewEvent,
     Outcome,
@@ -24,10 +24,10 @@ from pubsubflow.model.messages import (
     decode_task,
     encode,
 )
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.database import begin
-from pubsubflow.store.fold import FoldTransaction
+from pubsubflow.store.manager_transaction import FoldTransaction
 
 PATIENCE_SECONDS = 20
 

@@ -3,9 +3,9 @@
 import ast
 import itertools
 
-from pubsubflow.model.conditions import AllOf, AnyOf, Condition, Input, Schedule, Tick
-from pubsubflow.model.structure import DagSpec, Factor, LoadedFile, SourceBundle, TaskSpec
-from pubsubflow.model.timetable import Cron, Every
+from pubsubflow.model.schedule.conditions import AllOf, AnyOf, Condition, Input, Schedule, Tick
+from pubsubflow.model.schedule.timetable import Cron, Every
+from pubsubflow.model.spec import DagSpec, Factor, LoadedFile, SourceBundle, TaskSpec
 
 
 def uri(name: str) -> str:

@@ -9,7 +9,7 @@ import standardwebhooks
 import stripe
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from pubsubflow.model.hooks import (
+from pubsubflow.model.webhooks import (
     Basic,
     Bearer,
     GitHub,
@@ -19,7 +19,7 @@ from pubsubflow.model.hooks import (
     StandardWebhooks,
     Stripe,
 )
-from pubsubflow.webhooks.delivery import Delivery
+from pubsubflow.webhooks.request import Delivery
 
 NOW = 1_795_000_000
 SHARED = "whsec_" + base64.b64encode(b"k" * 32).decode()

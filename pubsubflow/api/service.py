@@ -10,47 +10,47 @@ import structlog
 from aiohttp import web
 from anyio.abc import TaskStatus
 
-from pubsubflow.api.bells import Bells
-from pubsubflow.api.clearing import Clearings
-from pubsubflow.api.cloud_events import CloudEvents
-from pubsubflow.api.dags import Dags
-from pubsubflow.api.dead_letters import DeadLetters
-from pubsubflow.api.diary import Diary
-from pubsubflow.api.doors import Doors
-from pubsubflow.api.events import Events
-from pubsubflow.api.fairness import FairCalls
-from pubsubflow.api.figures import ApiFigures
-from pubsubflow.api.gate import Gate
-from pubsubflow.api.headers import Headers
-from pubsubflow.api.health import Health
-from pubsubflow.api.hooks import Hooks
-from pubsubflow.api.intake import Intake
-from pubsubflow.api.keys import Keys
-from pubsubflow.api.links import GuardedSite, Links
-from pubsubflow.api.live import Live
-from pubsubflow.api.live_settings import LiveSettings
-from pubsubflow.api.malformed import Runner
-from pubsubflow.api.openapi import OpenApi
-from pubsubflow.api.past import Past
-from pubsubflow.api.pools import Pools
-from pubsubflow.api.pressure import Pressure
-from pubsubflow.api.problems import problems
-from pubsubflow.api.routing import Routed
-from pubsubflow.api.runs import Runs
+from pubsubflow.api.auth.audit import Diary
+from pubsubflow.api.auth.middleware import Gate
+from pubsubflow.api.auth.token_cache import Keys
+from pubsubflow.api.http.headers import Headers
+from pubsubflow.api.http.openapi import OpenApi
+from pubsubflow.api.http.problems import problems
+from pubsubflow.api.http.routing import Routed
+from pubsubflow.api.routes.clearing import Clearings
+from pubsubflow.api.routes.cloud_events import CloudEvents
+from pubsubflow.api.routes.dags import Dags
+from pubsubflow.api.routes.dead_letters import DeadLetters
+from pubsubflow.api.routes.events import Events
+from pubsubflow.api.routes.health import Health
+from pubsubflow.api.routes.pools import Pools
+from pubsubflow.api.routes.replay import Past
+from pubsubflow.api.routes.runs import Runs
+from pubsubflow.api.routes.tasks import Tasks
+from pubsubflow.api.routes.tokens import AccessRoutes
+from pubsubflow.api.routes.triggers import Triggers
+from pubsubflow.api.routes.webhooks import Hooks
+from pubsubflow.api.server.backpressure import Pressure
+from pubsubflow.api.server.connections import GuardedSite, Links
+from pubsubflow.api.server.fair_queue import FairCalls
+from pubsubflow.api.server.http_errors import Runner
+from pubsubflow.api.server.instrumentation import traced
+from pubsubflow.api.server.limits import Intake
+from pubsubflow.api.server.metrics import ApiFigures
+from pubsubflow.api.server.tls import certificate_of
 from pubsubflow.api.settings import ApiSettings, check_reach, is_local
-from pubsubflow.api.tasks import Tasks
-from pubsubflow.api.tls import certificate_of
-from pubsubflow.api.tokens import AccessRoutes
-from pubsubflow.api.traces import traced
-from pubsubflow.api.triggers import Triggers
+from pubsubflow.api.stream.routes import Live
+from pubsubflow.api.stream.settings import LiveSettings
+from pubsubflow.api.webhook_cache import Doors
 from pubsubflow.bus import Bus
 from pubsubflow.errors import ConfigError, StoreUnavailable
-from pubsubflow.model.backlog import Backlog
-from pubsubflow.model.calls import Calls
-from pubsubflow.model.subjects import Subjects
 from pubsubflow.model.traces import NoTracing, Tracing
-from pubsubflow.store.access import AuditLog, Tokens
-from pubsubflow.store.reading import Reading
+from pubsubflow.model.wire.backlog import Backlog
+from pubsubflow.model.wire.commands import Calls
+from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.auth import AuditLog, Tokens
+from pubsubflow.store.read.read_models import Reading
+from pubsubflow.wakeup import Bells
 from pubsubflow.webhooks.secrets import EnvironmentSecrets, SecretSource
 
 log = structlog.get_logger(__name__)

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 from pubsubflow.authoring.graph import order
-from pubsubflow.authoring.places import mistake
+from pubsubflow.authoring.source_location import mistake
 
 
 def chain(*steps: Any) -> None:

@@ -10,7 +10,21 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from pubsubflow.authoring.checks import (
+from pubsubflow.authoring.graph import Graph, enter, leave
+from pubsubflow.authoring.loading.registry import collect_dag
+from pubsubflow.authoring.options import check_defaults, check_id, check_keywords
+from pubsubflow.authoring.params import (
+    Declared,
+    check_computed,
+    declare,
+    declare_computed,
+)
+from pubsubflow.authoring.runtime.context import DatasetEvent
+from pubsubflow.authoring.runtime.inprocess import InProcess
+from pubsubflow.authoring.schedules.expressions import as_schedule
+from pubsubflow.authoring.serialize import task_spec
+from pubsubflow.authoring.source_location import caller, mistake, module_file, naming_dag
+from pubsubflow.authoring.validation import (
     Seconds,
     function,
     optional,
@@ -18,23 +32,9 @@ from pubsubflow.authoring.checks import (
     text,
     whole,
 )
-from pubsubflow.authoring.context import DatasetEvent
-from pubsubflow.authoring.graph import Graph, enter, leave
-from pubsubflow.authoring.inprocess import InProcess
-from pubsubflow.authoring.options import check_defaults, check_id, check_keywords
-from pubsubflow.authoring.parameters import (
-    Declared,
-    check_computed,
-    declare,
-    declare_computed,
-)
-from pubsubflow.authoring.places import caller, mistake, module_file, naming_dag
-from pubsubflow.authoring.registry import collect_dag
-from pubsubflow.authoring.schedules import as_schedule
-from pubsubflow.authoring.specs import task_spec
-from pubsubflow.model.conditions import inputs, ticks
-from pubsubflow.model.structure import DagSpec
-from pubsubflow.model.timetable import Cron
+from pubsubflow.model.schedule.conditions import inputs, ticks
+from pubsubflow.model.schedule.timetable import Cron
+from pubsubflow.model.spec import DagSpec
 
 _EVENT_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 
-from pubsubflow.authoring.carrying import carried
-from pubsubflow.authoring.inputs import Demand, Source
-from pubsubflow.authoring.places import mistake
-from pubsubflow.authoring.registry import collect_dataset
+from pubsubflow.authoring.loading.registry import collect_dataset
+from pubsubflow.authoring.schedules.dataset_expressions import Demand, Source
+from pubsubflow.authoring.source_location import mistake
+from pubsubflow.authoring.trigger_encoding import carried
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.conditions import Input
 from pubsubflow.model.datasets import normalise_pattern, normalise_uri
-from pubsubflow.model.structure import DatasetSpec
+from pubsubflow.model.schedule.conditions import Input
+from pubsubflow.model.spec import DatasetSpec
 from pubsubflow.model.triggers import Trigger
 
 

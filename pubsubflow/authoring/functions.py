@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pubsubflow.authoring.bash import as_variables, run_bash
-from pubsubflow.authoring.body import Binding, Kind
-from pubsubflow.authoring.context import current_context
-from pubsubflow.authoring.signatures import Signature, is_async
-from pubsubflow.model.waits import Waiting
+from pubsubflow.authoring.runtime.bash import as_variables, run_bash
+from pubsubflow.authoring.runtime.context import current_context
+from pubsubflow.authoring.runtime.signatures import Signature, is_async
+from pubsubflow.authoring.task_body import Binding, Kind
+from pubsubflow.model.runs.waits import Waiting
 
 
 class FunctionBody:

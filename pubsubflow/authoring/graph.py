@@ -5,10 +5,10 @@ from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any, Literal, NoReturn, Protocol
 
-from pubsubflow.authoring.body import Body
 from pubsubflow.authoring.options import TaskOptions, check_id
-from pubsubflow.authoring.ordering import topological
-from pubsubflow.authoring.places import Place, caller, mistake, name_dag
+from pubsubflow.authoring.source_location import Place, caller, mistake, name_dag
+from pubsubflow.authoring.task_body import Body
+from pubsubflow.authoring.toposort import topological
 
 Role = Literal["task", "branch", "short_circuit", "setup", "teardown"]
 

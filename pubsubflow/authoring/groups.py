@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pubsubflow.authoring.graph import Chainable, Graph, Node, current
 from pubsubflow.authoring.options import check_defaults, check_id
-from pubsubflow.authoring.places import mistake
+from pubsubflow.authoring.source_location import mistake
 
 
 class TaskGroup(Chainable):

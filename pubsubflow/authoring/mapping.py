@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pubsubflow.authoring.graph import MappedOver, Reference
-from pubsubflow.authoring.places import mistake
+from pubsubflow.authoring.source_location import mistake
 
 
 def keyword_factors(

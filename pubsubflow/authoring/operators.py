@@ -7,9 +7,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Unpack
 
-from pubsubflow.authoring.bash import as_variables, run_bash
-from pubsubflow.authoring.body import Binding, Kind
-from pubsubflow.authoring.context import Context
 from pubsubflow.authoring.graph import (
     Chainable,
     MappedOver,
@@ -20,16 +17,19 @@ from pubsubflow.authoring.graph import (
 )
 from pubsubflow.authoring.mapping import keyword_factors, row_factor
 from pubsubflow.authoring.options import OptionKeywords, check_id, check_options
-from pubsubflow.authoring.places import caller, mistake, nearest, speaking_from
+from pubsubflow.authoring.runtime.bash import as_variables, run_bash
+from pubsubflow.authoring.runtime.context import Context
+from pubsubflow.authoring.runtime.signatures import Signature, is_async
 from pubsubflow.authoring.sensors import Awaited
-from pubsubflow.authoring.signatures import Signature, is_async
-from pubsubflow.authoring.starting import (
+from pubsubflow.authoring.source_location import caller, mistake, nearest, speaking_from
+from pubsubflow.authoring.start_trigger import (
     class_awaited,
     kind_with_wait,
     operator_awaited,
     start_then_execute,
 )
-from pubsubflow.model.waits import Waiting
+from pubsubflow.authoring.task_body import Binding, Kind
+from pubsubflow.model.runs.waits import Waiting
 
 _DETACHED = "pubsubflow:detached"
 

@@ -6,7 +6,10 @@ from typing import Any, TypedDict
 
 from msgspec import Struct
 
-from pubsubflow.authoring.checks import (
+from pubsubflow.authoring.datasets import Dataset, uri_of
+from pubsubflow.authoring.schedules.dataset_expressions import Demand, Source
+from pubsubflow.authoring.source_location import mistake, nearest
+from pubsubflow.authoring.validation import (
     Seconds,
     function,
     number,
@@ -16,11 +19,8 @@ from pubsubflow.authoring.checks import (
     text,
     whole,
 )
-from pubsubflow.authoring.datasets import Dataset, uri_of
-from pubsubflow.authoring.inputs import Demand, Source
-from pubsubflow.authoring.places import mistake, nearest
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.structure import RetryPolicy, TriggerRule
+from pubsubflow.model.spec import RetryPolicy, TriggerRule
 
 MAX_ID_CHARACTERS = 250
 _ID = re.compile(r"[A-Za-z0-9_.-]+")

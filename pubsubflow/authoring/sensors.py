@@ -8,16 +8,16 @@ from typing import Any
 
 import msgspec
 
-from pubsubflow.authoring.awaiting import start_waiting
-from pubsubflow.authoring.body import Binding, Kind
-from pubsubflow.authoring.context import Context
 from pubsubflow.authoring.functions import FunctionBody
 from pubsubflow.authoring.graph import references
-from pubsubflow.authoring.places import mistake
-from pubsubflow.authoring.signatures import Signature, is_async
-from pubsubflow.model.messages import EventInfo
+from pubsubflow.authoring.runtime.context import Context
+from pubsubflow.authoring.runtime.signatures import Signature, is_async
+from pubsubflow.authoring.runtime.wait_specs import start_waiting
+from pubsubflow.authoring.source_location import mistake
+from pubsubflow.authoring.task_body import Binding, Kind
+from pubsubflow.model.runs.waits import Waiting
 from pubsubflow.model.triggers import Trigger, TriggerEvent
-from pubsubflow.model.waits import Waiting
+from pubsubflow.model.wire.messages import EventInfo
 
 _TEMPLATE_SIGNS = ("{{", "{%", "{#")
 

@@ -9,9 +9,9 @@ from pubsubflow.authoring.functions import FunctionBody
 from pubsubflow.authoring.graph import Chainable, MappedOver, Reference, Role, new_node
 from pubsubflow.authoring.mapping import keyword_factors, row_factor
 from pubsubflow.authoring.options import TaskKeywords, check_id, check_options
-from pubsubflow.authoring.places import mistake, nearest
+from pubsubflow.authoring.runtime.signatures import Signature, is_async, is_generator
 from pubsubflow.authoring.sensors import Awaited, SensorBody, SensorSignature, sensor_signature
-from pubsubflow.authoring.signatures import Signature, is_async, is_generator
+from pubsubflow.authoring.source_location import mistake, nearest
 
 Given = dict[str, Any]
 

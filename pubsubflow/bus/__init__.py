@@ -2,9 +2,9 @@
 
 from pubsubflow.bus.backlog import Backlog
 from pubsubflow.bus.connection import Bus, Subscription
-from pubsubflow.bus.lag import Lag
+from pubsubflow.bus.consumer import Puller
+from pubsubflow.bus.consumer_stats import Lag
 from pubsubflow.bus.messages import Delivery, Message
-from pubsubflow.bus.puller import Puller
 from pubsubflow.bus.settings import BusSettings
 from pubsubflow.bus.streams import STREAM_EVT, STREAM_IN, STREAM_TASK
 

@@ -14,19 +14,19 @@ import structlog
 
 from pubsubflow.bus import streams
 from pubsubflow.bus.backlog import Backlog, read_backlogs
-from pubsubflow.bus.connecting import connect
-from pubsubflow.bus.durable import DurablePublisher
-from pubsubflow.bus.figures import BusFigures
-from pubsubflow.bus.frames import (
+from pubsubflow.bus.client import Sink, Wire
+from pubsubflow.bus.consumer_stats import Lag, measure_lag
+from pubsubflow.bus.dial import connect
+from pubsubflow.bus.messages import Message
+from pubsubflow.bus.metrics import BusFigures
+from pubsubflow.bus.protocol import (
     NO_RESPONDERS,
     check_subject,
     header_block,
     publication,
 )
-from pubsubflow.bus.lag import Lag, measure_lag
-from pubsubflow.bus.messages import Message
+from pubsubflow.bus.publisher import DurablePublisher
 from pubsubflow.bus.settings import BusSettings
-from pubsubflow.bus.wire import Sink, Wire
 from pubsubflow.errors import BusUnavailable, MessageRefused
 
 log = structlog.get_logger(__name__)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from pubsubflow.bus.frames import publication, read_headers
+from pubsubflow.bus.protocol import publication, read_headers
 
 Send = Callable[[bytes], None]
 

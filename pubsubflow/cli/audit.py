@@ -1,7 +1,7 @@
 """The command about who did what."""
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import Asking
+from pubsubflow.cli import output
+from pubsubflow.cli.target import Asking
 
 _DEFAULT = Asking()
 
@@ -19,9 +19,9 @@ async def list_audit(
     async with asking.client() as client:
         found = client.audit(asker=by, limit=limit)
         if asking.json:
-            await showing.show_items(found)
+            await output.show_items(found)
             return
-        listing = showing.Listing(
+        listing = output.Listing(
             *("time", "who", "status", "what", "object", "from", "times"),
             narrow=5,
             right=["status", "times"],
@@ -29,7 +29,7 @@ async def list_audit(
         )
         async for deed in found:
             listing.row(
-                showing.brief(deed.at),
+                output.brief(deed.at),
                 deed.asker,
                 "?" if deed.status is None else str(deed.status),
                 deed.action,

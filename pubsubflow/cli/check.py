@@ -7,11 +7,11 @@ import anyio
 from msgspec import Struct
 from rich.text import Text
 
-from pubsubflow.cli import showing
+from pubsubflow.cli import output
 from pubsubflow.config import load_config
 from pubsubflow.loader import load_once
-from pubsubflow.model.structure import LoadedFile
-from pubsubflow.telemetry import set_up_logging
+from pubsubflow.logging_setup import set_up_logging
+from pubsubflow.model.spec import LoadedFile
 
 DEFAULT_FOLDER = Path("dags")
 
@@ -49,7 +49,7 @@ def check(
 
     files = anyio.run(load)
     if json:
-        showing.show_list(map(_checked, files))
+        output.show_list(map(_checked, files))
     else:
         for file in files:
             _tell(file)
@@ -66,9 +66,9 @@ def _tell(file: LoadedFile) -> None:
     if file.error is None:
         names = ", ".join(dag.dag_id for dag in file.dags) or "no DAGs"
         took = Text(f"  {file.seconds * 1000:.0f} ms", "dim")
-        showing.show(Text.assemble((f"{file.file}: ", "bold"), names, took))
+        output.show(Text.assemble((f"{file.file}: ", "bold"), names, took))
     else:
-        showing.show(Text(_with_file(file.file, file.error), "red"))
+        output.show(Text(_with_file(file.file, file.error), "red"))
 
 
 def _with_file(name: str, error: str) -> str:
@@ -83,4 +83,4 @@ def _sum_up(files: list[LoadedFile], folder: Path) -> None:
         text = f"no DAG files in {folder}"
     elif broken:
         text += f", {broken} of which cannot be imported"
-    showing.show(text)
+    output.show(text)

@@ -4,11 +4,11 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import Asking
+from pubsubflow.cli import output
+from pubsubflow.cli.target import Asking
 from pubsubflow.client import Client
 from pubsubflow.errors import ConfigError
-from pubsubflow.model.views import ClearedRun
+from pubsubflow.model.api.resources import ClearedRun
 
 _DEFAULT = Asking()
 _SHOWN_TASKS = 50
@@ -125,18 +125,18 @@ async def _confirm(client: Client, run: str, tasks: Sequence[str], chosen: dict[
 
 def _tell(cleared: ClearedRun, asking: Asking) -> None:
     if asking.json:
-        showing.show_json(cleared)
+        output.show_json(cleared)
     else:
         _show(cleared)
 
 
 def _show(cleared: ClearedRun) -> None:
     verb = "would be cleared" if cleared.dry_run else "cleared"
-    listing = showing.Listing("task", "was")
+    listing = output.Listing("task", "was")
     for task in cleared.tasks[:_SHOWN_TASKS]:
         index = "" if task.map_index is None else f".{task.map_index}"
-        listing.row(task.task_id + index, showing.state(task.state))
+        listing.row(task.task_id + index, output.state(task.state))
     listing.show(none="no tasks")
     if len(cleared.tasks) > _SHOWN_TASKS:
-        showing.show(f"… and {len(cleared.tasks) - _SHOWN_TASKS} more (--json tells them)")
-    showing.show(f"{len(cleared.tasks)} {verb}; the run is {cleared.state}")
+        output.show(f"… and {len(cleared.tasks) - _SHOWN_TASKS} more (--json tells them)")
+    output.show(f"{len(cleared.tasks)} {verb}; the run is {cleared.state}")

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import Asking
-from pubsubflow.cli.values import pairs
+from pubsubflow.cli import output
+from pubsubflow.cli.parsers import pairs
+from pubsubflow.cli.target import Asking
 from pubsubflow.client import Client, Refused
 from pubsubflow.errors import ConfigError, InvalidInput
-from pubsubflow.model.connection_views import ConnectionView
+from pubsubflow.model.api.connections import ConnectionView
 from pubsubflow.model.connections import make_connection
 from pubsubflow.model.revisions import connection_revision
 
@@ -29,13 +29,13 @@ async def list_connections(*, limit: int = 100, asking: Asking = _DEFAULT) -> No
     async with asking.client() as client:
         found = client.connections(limit=limit)
         if asking.json:
-            await showing.show_items(found)
+            await output.show_items(found)
             return
-        listing = showing.Listing(
+        listing = output.Listing(
             *("connection", "kind", "uri", "secrets", "updated"), elastic=["uri", "secrets"]
         )
         async for each in found:
-            updated = showing.brief(each.updated_at)
+            updated = output.brief(each.updated_at)
             listing.row(each.name, each.kind, each.uri, _masked(each), updated)
     listing.show(none="no connections")
 
@@ -106,9 +106,9 @@ async def delete_connection(name: str, /, *, asking: Asking = _DEFAULT) -> None:
     async with asking.client() as client:
         await client.delete_connection(name)
     if asking.json:
-        showing.show_json({"deleted": name})
+        output.show_json({"deleted": name})
     else:
-        showing.show(f"deleted {name}")
+        output.show(f"deleted {name}")
 
 
 async def rotate_keys(*, asking: Asking = _DEFAULT) -> None:
@@ -120,10 +120,10 @@ async def rotate_keys(*, asking: Asking = _DEFAULT) -> None:
     async with asking.client() as client:
         done = await client.rotate_connections()
     if asking.json:
-        showing.show_json(done)
+        output.show_json(done)
     else:
         count = done.connections
-        showing.show(
+        output.show(
             f"key {done.key} encrypts {count} connection{'s' * (count != 1)}; the keys before are "
             "gone: keep a copy of the key file"
         )
@@ -183,18 +183,18 @@ def _value(field: str, source: str | None) -> str:
 
 def _tell(view: ConnectionView, asking: Asking) -> None:
     if asking.json:
-        showing.show_json(view)
+        output.show_json(view)
         return
     facts: list[tuple[str, Any]] = [
         ("connection", view.name),
         ("kind", view.kind),
         ("uri", view.uri),
-        ("extra", showing.compact(view.extra)),
+        ("extra", output.compact(view.extra)),
         ("secrets", _masked(view)),
-        ("updated", showing.moment(view.updated_at)),
+        ("updated", output.moment(view.updated_at)),
         ("revision", view.revision),
     ]
-    showing.show(showing.facts(facts))
+    output.show(output.facts(facts))
 
 
 def _masked(view: ConnectionView) -> str:

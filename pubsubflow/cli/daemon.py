@@ -13,14 +13,14 @@ import anyio
 from anyio import to_thread
 from cyclopts import Parameter
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import client_on
+from pubsubflow.cli import output
+from pubsubflow.cli.target import client_on
 from pubsubflow.config import Config, load_config
 from pubsubflow.daemon import ROLES, run_daemon
 from pubsubflow.errors import ConfigError, PubsubflowError
-from pubsubflow.model.views import DagPage
-from pubsubflow.runner.lifeline import follow_parent
-from pubsubflow.telemetry import set_up_logging
+from pubsubflow.logging_setup import set_up_logging
+from pubsubflow.model.api.resources import DagPage
+from pubsubflow.runner.parent_death import follow_parent
 
 Level = Literal["debug", "info", "warning", "error"]
 Form = Literal["console", "json"]
@@ -195,16 +195,16 @@ async def _greet(home: Path, url: str) -> None:
 
 
 def _say(home: Path, url: str, dags: DagPage | PubsubflowError) -> None:
-    showing.show(f"pubsubflow is up at {url}")
-    showing.show(f"home {home}")
+    output.show(f"pubsubflow is up at {url}")
+    output.show(f"home {home}")
     if isinstance(dags, PubsubflowError):
-        showing.warn(f"its DAGs cannot be listed: {dags}")
+        output.warn(f"its DAGs cannot be listed: {dags}")
         return
     count = len(dags.items)
-    showing.show(f"{count or 'no'} DAG{'s' * (count != 1)} loaded" + " so far" * (not count))
+    output.show(f"{count or 'no'} DAG{'s' * (count != 1)} loaded" + " so far" * (not count))
     for broken in dags.import_errors:
-        showing.warn(f"{broken.file} cannot be imported: {broken.error}")
-    showing.show("Ctrl-C stops it")
+        output.warn(f"{broken.file} cannot be imported: {broken.error}")
+    output.show("Ctrl-C stops it")
 
 
 async def _notify(descriptor: int, url: str) -> None:

@@ -6,11 +6,11 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import Asking
+from pubsubflow.cli import output
+from pubsubflow.cli.parsers import Moment, moment, pairs
 from pubsubflow.cli.runs import report_end
-from pubsubflow.cli.values import Moment, moment, pairs
-from pubsubflow.model.views import DagDetail, DagView, StartedRun
+from pubsubflow.cli.target import Asking
+from pubsubflow.model.api.resources import DagDetail, DagView, StartedRun
 
 _DEFAULT = Asking()
 
@@ -25,20 +25,20 @@ async def list_dags(*, limit: int | None = None, asking: Asking = _DEFAULT) -> N
     async with asking.client() as client:
         found = await client.dags(limit=limit)
     if asking.json:
-        showing.show_list(found.items)
+        output.show_list(found.items)
         return
-    listing = showing.Listing(
+    listing = output.Listing(
         *("dag", "runs", "last run", "next", "schedule", "file"),
         narrow=5,
         right=["runs"],
         elastic=["schedule", "file"],
     )
     for dag in found.items:
-        following = showing.brief(dag.next_tick)
+        following = output.brief(dag.next_tick)
         listing.row(dag.dag_id, _runs(dag), _last(dag), following, dag.schedule, dag.file)
     listing.show(none="no DAGs")
     for error in found.import_errors:
-        showing.show("", Text(f"{error.file} cannot be imported: {error.error}", "red"))
+        output.show("", Text(f"{error.file} cannot be imported: {error.error}", "red"))
 
 
 async def show_dag(dag: str, /, *, asking: Asking = _DEFAULT) -> None:
@@ -51,16 +51,16 @@ async def show_dag(dag: str, /, *, asking: Asking = _DEFAULT) -> None:
     async with asking.client() as client:
         found = await client.dag(dag)
     if asking.json:
-        showing.show_json(found)
+        output.show_json(found)
         return
-    showing.show(_facts(found))
+    output.show(_facts(found))
     if found.inputs:
-        showing.show("")
-        listing = showing.Listing("input", "not consumed yet", right=["not consumed yet"])
+        output.show("")
+        listing = output.Listing("input", "not consumed yet", right=["not consumed yet"])
         for place in found.inputs:
             listing.row(place.dataset, str(place.pending))
         listing.show(none="")
-    showing.show("")
+    output.show("")
     _show_tasks(found)
 
 
@@ -100,9 +100,9 @@ async def trigger_dag(
         if wait:
             return await report_end(client, await client.wait(run_id), json=asking.json)
     if asking.json:
-        showing.show_json(StartedRun(run_id=run_id))
+        output.show_json(StartedRun(run_id=run_id))
     else:
-        showing.show(run_id)
+        output.show(run_id)
     return 0
 
 
@@ -130,9 +130,9 @@ async def _set_paused(dag: str, asking: Asking, *, paused: bool) -> None:
     async with asking.client() as client:
         found = await client.set_paused(dag, paused=paused)
     if asking.json:
-        showing.show_json(found)
+        output.show_json(found)
     else:
-        showing.show(f"{dag} is {'paused' if paused else 'not paused'}")
+        output.show(f"{dag} is {'paused' if paused else 'not paused'}")
 
 
 def _runs(dag: DagView) -> str:
@@ -146,23 +146,23 @@ def _last(dag: DagView) -> Text:
     if dag.last_run is None:
         return Text("")
     return Text.assemble(
-        showing.state(dag.last_run.state), f" {showing.brief(dag.last_run.created_at)}"
+        output.state(dag.last_run.state), f" {output.brief(dag.last_run.created_at)}"
     )
 
 
 def _facts(dag: DagDetail) -> Table:
     place = dag.file + (f":{dag.line}" if dag.line else "")
     error = None if dag.import_error is None else Text(dag.import_error, "red")
-    return showing.facts(
+    return output.facts(
         [
             ("DAG", dag.dag_id if dag.present else f"{dag.dag_id} (gone from its file)"),
             ("description", dag.description),
             ("schedule", dag.schedule or "only when asked"),
-            ("next", showing.moment(dag.next_tick)),
+            ("next", output.moment(dag.next_tick)),
             ("paused", "yes" if dag.paused else None),
             ("runs", f"{dag.active_runs} running, {dag.queued_runs} queued"),
             ("last run", None if dag.last_run is None else _last_line(dag)),
-            ("params", showing.compact(dag.params)),
+            ("params", output.compact(dag.params)),
             ("file", f"{place}, version {dag.version}"),
             ("import error", error),
             ("owner", dag.owner),
@@ -176,7 +176,7 @@ def _last_line(dag: DagDetail) -> Text:
 
 
 def _show_tasks(dag: DagDetail) -> None:
-    listing = showing.Listing(
+    listing = output.Listing(
         "task", "kind", "retries", "after", "emits", right=["retries"], elastic=["after", "emits"]
     )
     for task in dag.graph:

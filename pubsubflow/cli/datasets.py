@@ -7,10 +7,10 @@ from cyclopts import Parameter
 from rich.text import Text
 from rich.tree import Tree
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import Asking
-from pubsubflow.cli.values import Moment, moment, pairs
-from pubsubflow.model.why_views import EventFate, FateView
+from pubsubflow.cli import output
+from pubsubflow.cli.parsers import Moment, moment, pairs
+from pubsubflow.cli.target import Asking
+from pubsubflow.model.api.explain import EventFate, FateView
 
 _DEFAULT = Asking()
 _FATES = {
@@ -34,11 +34,11 @@ async def list_datasets(*, limit: int | None = None, asking: Asking = _DEFAULT) 
     async with asking.client() as client:
         found = client.datasets(limit=limit)
         if asking.json:
-            await showing.show_items(found)
+            await output.show_items(found)
             return
-        listing = showing.Listing("dataset", "last event", "wakes", elastic=["wakes"])
+        listing = output.Listing("dataset", "last event", "wakes", elastic=["wakes"])
         async for each in found:
-            last = showing.brief(each.last_event_at)
+            last = output.brief(each.last_event_at)
             listing.row(each.dataset, last, ", ".join(each.consumers))
     listing.show(none="no datasets")
 
@@ -71,10 +71,10 @@ async def emit_event(
     async with asking.client() as client:
         posted = await client.emit([event])
     if asking.json:
-        showing.show_json(posted)
+        output.show_json(posted)
     else:
         known = " (known before)" if posted.duplicates else ""
-        showing.show(posted.ids[0] + known)
+        output.show(posted.ids[0] + known)
 
 
 async def list_events(
@@ -105,37 +105,37 @@ async def list_events(
             return
         found = client.events(dataset=dataset, limit=limit)
         if asking.json:
-            await showing.show_items(found)
+            await output.show_items(found)
             return
-        listing = showing.Listing(
+        listing = output.Listing(
             *("event", "time", "dataset", "from", "extra"),
             narrow=3,
             elastic=["dataset", "from", "extra"],
         )
         async for each in found:
             by = each.source if each.dag_id is None else f"{each.dag_id}.{each.task_id}"
-            time = showing.brief(each.time)
-            listing.row(each.event_id, time, each.dataset, by, showing.compact(each.extra))
+            time = output.brief(each.time)
+            listing.row(each.event_id, time, each.dataset, by, output.compact(each.extra))
     listing.show(none="no events")
 
 
 def _tell_fate(event: EventFate, *, json: bool) -> None:
     if json:
-        showing.show_list([event])
+        output.show_list([event])
     else:
-        showing.show(_fate_tree(event))
+        output.show(_fate_tree(event))
 
 
 async def _tell_fates(found: AsyncIterator[EventFate], *, json: bool) -> None:
     if json:
-        await showing.show_items(found)
+        await output.show_items(found)
         return
     known = False
     async for event in found:
         known = True
-        showing.show(_fate_tree(event))
+        output.show(_fate_tree(event))
     if not known:
-        showing.show("no events")
+        output.show("no events")
 
 
 def _fate_tree(event: EventFate) -> Tree:
@@ -149,26 +149,26 @@ def _fate_tree(event: EventFate) -> Tree:
 
 def _event_line(event: EventFate) -> Text:
     by = event.source if event.dag_id is None else f"{event.dag_id}.{event.task_id}"
-    extra = showing.compact(event.extra)
+    extra = output.compact(event.extra)
     return Text.assemble(
         (event.dataset, "cyan"),
         f" {event.event_id}",
         f" partition {event.partition}" if event.partition else "",
         f" {extra}" if extra else "",
-        (f"  {showing.moment(event.time)}  by {by}", "dim"),
+        (f"  {output.moment(event.time)}  by {by}", "dim"),
     )
 
 
 def _fate_line(fate: FateView) -> Text:
     said: list[str | Text | tuple[str, str]] = [(fate.dag_id, "bold"), " ", _fate(fate)]
     if fate.run_id is not None:
-        said += [f" by run {fate.run_id} ", showing.state(fate.run_state or "")]
+        said += [f" by run {fate.run_id} ", output.state(fate.run_state or "")]
     if fate.partition:
         said.append(f" in partition {fate.partition}")
     if fate.reason:
         said.append(f": {fate.reason}")
     if fate.at is not None:
-        said.append((f"  {showing.moment(fate.at)}", "dim"))
+        said.append((f"  {output.moment(fate.at)}", "dim"))
     return Text.assemble(*said)
 
 

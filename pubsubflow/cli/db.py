@@ -6,12 +6,12 @@ from pathlib import Path
 
 import anyio
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.opening import opened
+from pubsubflow.cli import output
+from pubsubflow.cli.offline_database import opened
 from pubsubflow.config import load_config
+from pubsubflow.logging_setup import set_up_logging
 from pubsubflow.store import migrate
 from pubsubflow.store.database import Database
-from pubsubflow.telemetry import set_up_logging
 
 
 def migrate_database(
@@ -55,9 +55,9 @@ def check_database(
 
 def _tell(names: list[str], *, json: bool, verb: str, none: str) -> None:
     if json:
-        showing.show_json({verb: names})
+        output.show_json({verb: names})
         return
-    showing.show(*([f"{verb}: {name}" for name in names] or [none]))
+    output.show(*([f"{verb}: {name}" for name in names] or [none]))
 
 
 def _on_database(

@@ -10,15 +10,15 @@ from typing import Any
 from msgspec import Struct
 from rich.text import Text
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import client_on
-from pubsubflow.cli.hosted import hosted_daemon
+from pubsubflow.cli import output
+from pubsubflow.cli.daemon_process import hosted_daemon
 from pubsubflow.cli.runs import failures
+from pubsubflow.cli.target import client_on
 from pubsubflow.client import Client
 from pubsubflow.demo import story
 from pubsubflow.errors import PubsubflowError
-from pubsubflow.model.states import RunState
-from pubsubflow.model.views import RunView
+from pubsubflow.model.api.resources import RunView
+from pubsubflow.model.runs.states import RunState
 
 _NUMBERS_TASK = "publish"
 _LOOK_SECONDS = 0.5
@@ -68,10 +68,10 @@ async def _show(folder: Path, teller: "_Teller", *, json: bool) -> int:
         numbers = (await client.task(report.run_id, _NUMBERS_TASK)).result
         told = Told(runs, numbers, _places(folder, work))
         if json:
-            showing.show_json(told)
+            output.show_json(told)
         else:
             lines = await _lines(client, told.runs, report)
-            showing.show(story.narrate(lines, numbers, told.places))
+            output.show(story.narrate(lines, numbers, told.places))
     return 0
 
 
@@ -86,7 +86,7 @@ class _Teller:
         """Print one line."""
         if not self._silent:
             after = (f"{time.monotonic() - self._begin:7.2f} s  ", "dim")
-            showing.show(Text.assemble(after, *parts))
+            output.show(Text.assemble(after, *parts))
 
 
 async def _play(client: Client, work: Path, teller: _Teller) -> list[RunView]:
@@ -123,9 +123,9 @@ def _told(runs: list[RunView]) -> bool:
 
 def _news(run: RunView) -> Iterator[str | Text]:
     yield f"{run.dag_id:<15} "
-    yield showing.state(run.state)
+    yield output.state(run.state)
     if RunState(run.state).final:
-        yield f" after {showing.duration(run.started_at, run.ended_at)}"
+        yield f" after {output.duration(run.started_at, run.ended_at)}"
     else:
         yield f"  {run.cause}"
 
@@ -141,7 +141,7 @@ async def _explain_failure(client: Client, runs: list[RunView]) -> int:
     failed = [run for run in runs if run.state != RunState.SUCCESS]
     for run in failed:
         for line in await failures(client, run):
-            showing.warn(f"{run.dag_id}: {line}")
+            output.warn(f"{run.dag_id}: {line}")
     return 1
 
 

@@ -1,7 +1,7 @@
 """Commands about webhooks."""
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import Asking
+from pubsubflow.cli import output
+from pubsubflow.cli.target import Asking
 
 _DEFAULT = Asking()
 
@@ -16,9 +16,9 @@ async def list_hooks(*, limit: int | None = None, asking: Asking = _DEFAULT) -> 
     async with asking.client() as client:
         found = client.hooks(limit=limit)
         if asking.json:
-            await showing.show_items(found)
+            await output.show_items(found)
             return
-        listing = showing.Listing(
+        listing = output.Listing(
             *("webhook", "dataset", "verifier", "received", "accepted", "refused", "dead"),
             *("last", "path", "trouble"),
             narrow=6,
@@ -34,7 +34,7 @@ async def list_hooks(*, limit: int | None = None, asking: Asking = _DEFAULT) -> 
                 str(hook.accepted),
                 str(hook.refused),
                 str(hook.dead),
-                showing.brief(hook.last_received_at),
+                output.brief(hook.last_received_at),
                 hook.path,
                 hook.trouble or hook.last_refusal,
             )

@@ -37,8 +37,8 @@ _COMMANDS = {
             "show": ("dags:show_dag", "Show a DAG."),
             "check": ("check:check", "Import DAG files here, without a daemon, and report errors."),
             "trigger": ("dags:trigger_dag", "Start a run."),
-            "why-not": ("waiting:why_not", "Tell why no run of a DAG starts."),
-            "backfill": ("past:backfill", "Make the runs of past ticks or of partitions."),
+            "why-not": ("why_not:why_not", "Tell why no run of a DAG starts."),
+            "backfill": ("replay:backfill", "Make the runs of past ticks or of partitions."),
             "pause": ("dags:pause_dag", "Start no more runs of a DAG."),
             "unpause": ("dags:unpause_dag", "Let a paused DAG start runs again."),
         },
@@ -49,7 +49,7 @@ _COMMANDS = {
             "list": ("datasets:list_datasets", "List datasets."),
             "emit": ("datasets:emit_event", "Say that a dataset has news."),
             "events": ("datasets:list_events", "List dataset events, and what became of them."),
-            "replay": ("past:replay", "Let DAGs decide about past events once more."),
+            "replay": ("replay:replay", "Let DAGs decide about past events once more."),
         },
     ),
     "runs": (
@@ -113,10 +113,10 @@ _COMMANDS = {
     "dead-letters": (
         "What could not be done and waits for a person.",
         {
-            "list": ("letters:list_letters", "List dead letters."),
-            "show": ("letters:show_letter", "Show a dead letter and what it holds."),
-            "edit": ("letters:edit_letter", "Change what a dead letter holds and send it again."),
-            "resend": ("letters:resend_letter", "Send a dead letter again."),
+            "list": ("dead_letters:list_letters", "List dead letters."),
+            "show": ("dead_letters:show_letter", "Show a dead letter and what it holds."),
+            "edit": ("dead_letters:edit_letter", "Edit a dead letter and send it again."),
+            "resend": ("dead_letters:resend_letter", "Send a dead letter again."),
         },
     ),
     "tokens": (

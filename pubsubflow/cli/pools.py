@@ -1,7 +1,7 @@
 """Commands about pools."""
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import Asking
+from pubsubflow.cli import output
+from pubsubflow.cli.target import Asking
 
 _DEFAULT = Asking()
 
@@ -16,9 +16,9 @@ async def list_pools(*, limit: int | None = None, asking: Asking = _DEFAULT) -> 
     async with asking.client() as client:
         found = client.pools(limit=limit)
         if asking.json:
-            await showing.show_items(found)
+            await output.show_items(found)
             return
-        listing = showing.Listing(
+        listing = output.Listing(
             *("pool", "slots", "used", "waiting"), right=["slots", "used", "waiting"]
         )
         async for pool in found:
@@ -38,9 +38,9 @@ async def set_pool(pool: str, slots: int, /, *, asking: Asking = _DEFAULT) -> No
     async with asking.client() as client:
         found = await client.set_pool(pool, slots)
     if asking.json:
-        showing.show_json(found)
+        output.show_json(found)
     else:
-        showing.show(f"{found.name}: {found.used} of {found.slots} slots used")
+        output.show(f"{found.name}: {found.used} of {found.slots} slots used")
 
 
 async def delete_pool(pool: str, /, *, asking: Asking = _DEFAULT) -> None:
@@ -53,4 +53,4 @@ async def delete_pool(pool: str, /, *, asking: Asking = _DEFAULT) -> None:
     async with asking.client() as client:
         await client.remove_pool(pool)
     if not asking.json:
-        showing.show(f"{pool} has no limit any more")
+        output.show(f"{pool} has no limit any more")

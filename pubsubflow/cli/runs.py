@@ -6,12 +6,12 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import Asking
+from pubsubflow.cli import output
+from pubsubflow.cli.target import Asking
 from pubsubflow.client import Client
-from pubsubflow.model.states import RunState
-from pubsubflow.model.views import RunDetail, RunView, TaskView
-from pubsubflow.model.why_views import ConsumedEvent, ExplainedRun, Explanation
+from pubsubflow.model.api.explain import ConsumedEvent, ExplainedRun, Explanation
+from pubsubflow.model.api.resources import RunDetail, RunView, TaskView
+from pubsubflow.model.runs.states import RunState
 
 _DEFAULT = Asking()
 _SHOWN_FAILURES = 5
@@ -37,9 +37,9 @@ async def list_runs(
     async with asking.client() as client:
         found = client.runs(dag_id=dag, state=state, limit=limit)
         if asking.json:
-            await showing.show_items(found)
+            await output.show_items(found)
             return
-        listing = showing.Listing(
+        listing = output.Listing(
             *("run", "dag", "state", "created", "took", "why"),
             narrow=5,
             right=["took"],
@@ -49,9 +49,9 @@ async def list_runs(
             listing.row(
                 run.run_id,
                 run.dag_id,
-                showing.state(run.state),
-                showing.brief(run.created_at),
-                showing.duration(run.started_at, run.ended_at),
+                output.state(run.state),
+                output.brief(run.created_at),
+                output.duration(run.started_at, run.ended_at),
                 run.cause,
             )
     listing.show(none="no runs")
@@ -67,12 +67,12 @@ async def show_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
     async with asking.client() as client:
         found = await client.run(run)
         if asking.json:
-            showing.show_json(found)
+            output.show_json(found)
             return
-        showing.show(_facts(found), "")
+        output.show(_facts(found), "")
         await show_tasks(client.tasks(run))
         for line in await failures(client, found):
-            showing.show(Text(line, "red"))
+            output.show(Text(line, "red"))
 
 
 async def wait_run(
@@ -105,9 +105,9 @@ async def cancel_run(run: str, /, *, reason: str | None = None, asking: Asking =
     async with asking.client() as client:
         found = await client.cancel(run, reason=reason or "cancelled at the command line")
     if asking.json:
-        showing.show_json(found)
+        output.show_json(found)
     else:
-        showing.show(_end(found))
+        output.show(_end(found))
 
 
 async def explain_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
@@ -120,19 +120,19 @@ async def explain_run(run: str, /, *, asking: Asking = _DEFAULT) -> None:
     async with asking.client() as client:
         told = await client.explain(run)
     if asking.json:
-        showing.show_json(told)
+        output.show_json(told)
     else:
-        showing.show(_tree(told))
+        output.show(_tree(told))
 
 
 async def report_end(client: Client, run: RunDetail, *, json: bool) -> int:
     """Print how a run ended, and why if it failed; return the exit code: 0 if it succeeded."""
     if json:
-        showing.show_json(run)
+        output.show_json(run)
     else:
-        showing.show(_end(run))
+        output.show(_end(run))
         for line in await failures(client, run):
-            showing.show(Text(line, "red"))
+            output.show(Text(line, "red"))
     return 0 if run.state == RunState.SUCCESS else 1
 
 
@@ -157,7 +157,7 @@ def why(run: RunView) -> str:
 
 async def show_tasks(tasks: AsyncIterable[TaskView]) -> None:
     """Print task instances."""
-    listing = showing.Listing(
+    listing = output.Listing(
         *("task", "state", "attempt", "took", "started", "worker", "waits for"),
         narrow=5,
         right=["attempt", "took"],
@@ -167,10 +167,10 @@ async def show_tasks(tasks: AsyncIterable[TaskView]) -> None:
         index = "" if task.map_index is None else f".{task.map_index}"
         listing.row(
             task.task_id + index,
-            showing.state(task.state),
+            output.state(task.state),
             str(task.attempt or ""),
-            showing.duration(task.started_at, task.ended_at),
-            showing.brief(task.started_at),
+            output.duration(task.started_at, task.ended_at),
+            output.brief(task.started_at),
             task.worker,
             task.waits_for,
         )
@@ -178,26 +178,26 @@ async def show_tasks(tasks: AsyncIterable[TaskView]) -> None:
 
 
 def _facts(run: RunDetail) -> Table:
-    return showing.facts(
+    return output.facts(
         [
             ("run", run.run_id),
             ("DAG", f"{run.dag_id}, version {run.version}"),
-            ("state", showing.state(run.state)),
+            ("state", output.state(run.state)),
             ("why", run.cause),
             ("error", run.error),
             ("cleared", f"{run.cleared} times" if run.cleared else None),
-            ("params", showing.compact(run.params)),
-            ("logical time", showing.moment(run.logical_time)),
+            ("params", output.compact(run.params)),
+            ("logical time", output.moment(run.logical_time)),
             ("partition", run.partition),
-            ("created", showing.moment(run.created_at)),
-            ("took", showing.duration(run.started_at, run.ended_at)),
+            ("created", output.moment(run.created_at)),
+            ("took", output.duration(run.started_at, run.ended_at)),
         ]
     )
 
 
 def _end(run: RunDetail) -> Text:
-    took = showing.duration(run.started_at, run.ended_at)
-    parts: list[str | Text] = [f"{run.dag_id} {run.run_id} ", showing.state(run.state)]
+    took = output.duration(run.started_at, run.ended_at)
+    parts: list[str | Text] = [f"{run.dag_id} {run.run_id} ", output.state(run.state)]
     if took:
         parts.append(f" after {took}")
     if run.error:
@@ -250,9 +250,9 @@ def _run_line(step: ExplainedRun) -> Text:
     return Text.assemble(
         (run.dag_id, "bold"),
         f" {run.run_id} ",
-        showing.state(run.state),
+        output.state(run.state),
         f" partition {run.partition}" if run.partition else "",
-        (f"  {showing.moment(run.created_at)}  {why(run)}", "dim"),
+        (f"  {output.moment(run.created_at)}  {why(run)}", "dim"),
         (f"  (cleared {run.cleared} times)" if run.cleared else "", "dim"),
     )
 
@@ -262,11 +262,11 @@ def _event_line(event: ConsumedEvent, *, several: bool) -> Text:
     if event.run_id is not None:
         index = "" if event.map_index is None else f".{event.map_index}"
         by = f"emitted by task {event.task_id}{index} of"
-    extra = showing.compact(event.extra)
+    extra = output.compact(event.extra)
     return Text.assemble(
         (event.dataset, "cyan"),
         f" {extra}" if extra else "",
         f" partition {event.partition}" if event.partition else "",
         f" for input {', '.join(str(place + 1) for place in event.places)}" if several else "",
-        (f"  {showing.moment(event.time)}  {by}", "dim"),
+        (f"  {output.moment(event.time)}  {by}", "dim"),
     )

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import Asking
+from pubsubflow.cli import output
+from pubsubflow.cli.target import Asking
 from pubsubflow.model.subscriptions import SubscriptionView
 
 _DEFAULT = Asking()
@@ -51,9 +51,9 @@ async def create(
             secret=secret,
         )
     if asking.json:
-        showing.show_json(made)
+        output.show_json(made)
     else:
-        showing.show(f"subscription {made.id} delivers to {made.url}", f"secret: {made.secret}")
+        output.show(f"subscription {made.id} delivers to {made.url}", f"secret: {made.secret}")
 
 
 async def list_subscriptions(*, limit: int | None = None, asking: Asking = _DEFAULT) -> None:
@@ -66,9 +66,9 @@ async def list_subscriptions(*, limit: int | None = None, asking: Asking = _DEFA
     async with asking.client() as client:
         found = client.subscriptions(limit=limit)
         if asking.json:
-            await showing.show_items(found)
+            await output.show_items(found)
             return
-        listing = showing.Listing(
+        listing = output.Listing(
             *("subscription", "url", "dataset", "state", "delivered", "waiting", "dead", "last"),
             "trouble",
             narrow=4,
@@ -84,7 +84,7 @@ async def list_subscriptions(*, limit: int | None = None, asking: Asking = _DEFA
                 str(each.delivered),
                 str(each.waiting),
                 str(each.dead),
-                showing.brief(each.last_at),
+                output.brief(each.last_at),
                 each.reason or each.last_error,
             )
     listing.show(none="no subscriptions")
@@ -147,27 +147,27 @@ async def send_test(subscription: str, /, *, asking: Asking = _DEFAULT) -> int:
     async with asking.client() as client:
         found = await client.test_subscription(subscription)
     if asking.json:
-        showing.show_json(found)
+        output.show_json(found)
     elif found.delivered:
-        showing.show(f"taken: {found.status} after {found.seconds:g} s")
+        output.show(f"taken: {found.status} after {found.seconds:g} s")
     else:
-        showing.show(f"not taken: {found.reason}")
+        output.show(f"not taken: {found.reason}")
     return 0 if found.delivered else 1
 
 
 def _tell(found: SubscriptionView, what: str, *, json: bool) -> None:
     if json:
-        showing.show_json(found)
+        output.show_json(found)
     else:
-        showing.show(f"subscription {found.id} {what}")
+        output.show(f"subscription {found.id} {what}")
 
 
 def _show(found: SubscriptionView, *, json: bool) -> None:
     if json:
-        showing.show_json(found)
+        output.show_json(found)
         return
-    showing.show(
-        showing.facts(
+    output.show(
+        output.facts(
             [
                 ("subscription", found.id),
                 ("url", found.url),
@@ -179,11 +179,11 @@ def _show(found: SubscriptionView, *, json: bool) -> None:
                 ("order", "as in the log" if found.ordered else "side by side"),
                 ("state", found.state),
                 ("why", found.reason),
-                ("created", showing.moment(found.created_at)),
+                ("created", output.moment(found.created_at)),
                 ("delivered", str(found.delivered)),
                 ("waiting", str(found.waiting)),
                 ("dead letters", str(found.dead)),
-                ("last sent", showing.moment(found.last_at)),
+                ("last sent", output.moment(found.last_at)),
                 ("last status", None if found.last_status is None else str(found.last_status)),
                 ("last error", found.last_error),
             ]

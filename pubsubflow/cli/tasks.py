@@ -5,10 +5,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import Asking
+from pubsubflow.cli import output
 from pubsubflow.cli.runs import show_tasks
-from pubsubflow.model.views import LogLine
+from pubsubflow.cli.target import Asking
+from pubsubflow.model.api.resources import LogLine
 
 _DEFAULT = Asking()
 _LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
@@ -25,7 +25,7 @@ async def list_tasks(run: str, /, *, limit: int | None = None, asking: Asking = 
     async with asking.client() as client:
         found = client.tasks(run, limit=limit)
         if asking.json:
-            await showing.show_items(found)
+            await output.show_items(found)
         else:
             await show_tasks(found)
 
@@ -56,9 +56,9 @@ async def show_logs(
         found = client.logs(run, task, attempt=attempt, map_index=map_index, follow=follow)
         async for line in found:
             if asking.json:
-                showing.show_line(line)
+                output.show_line(line)
             else:
-                showing.show(_line(line))
+                output.show(_line(line))
 
 
 def _line(line: LogLine) -> Text:

@@ -12,17 +12,17 @@ from typing import Annotated, Protocol
 
 from cyclopts import Parameter
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import Asking
-from pubsubflow.cli.opening import opened
-from pubsubflow.cli.values import span
+from pubsubflow.cli import output
+from pubsubflow.cli.offline_database import opened
+from pubsubflow.cli.parsers import span
+from pubsubflow.cli.target import Asking
 from pubsubflow.config import load_config
-from pubsubflow.model.access import Role
-from pubsubflow.model.access_views import NewToken, TokenView
-from pubsubflow.store.access import AuditLog, Deed, Tokens
+from pubsubflow.logging_setup import set_up_logging
+from pubsubflow.model.api.auth import NewToken, TokenView
+from pubsubflow.model.auth import Role
+from pubsubflow.store.auth import AuditLog, Deed, Tokens
 from pubsubflow.store.database import Database
 from pubsubflow.store.migrate import migrate
-from pubsubflow.telemetry import set_up_logging
 
 _DEFAULT = Asking()
 _LOCAL = "local"
@@ -74,11 +74,11 @@ async def create_token(
     async with _found(asking, postgres_url, make=True) as tokens:
         made = await tokens.create_token(name, role, datasets=datasets or (), expires_at=ends)
     if asking.json:
-        showing.show_json(made)
+        output.show_json(made)
         return
-    until = "never expires" if ends is None else f"expires {showing.moment(ends)}"
-    showing.warn(f"token {made.name} of role {made.role}, {until}; it cannot be shown again:")
-    showing.show(made.token)
+    until = "never expires" if ends is None else f"expires {output.moment(ends)}"
+    output.warn(f"token {made.name} of role {made.role}, {until}; it cannot be shown again:")
+    output.show(made.token)
 
 
 async def list_tokens(
@@ -97,9 +97,9 @@ async def list_tokens(
     async with _found(asking, postgres_url) as tokens:
         found = tokens.tokens(limit=limit)
         if asking.json:
-            await showing.show_items(found)
+            await output.show_items(found)
             return
-        listing = showing.Listing(
+        listing = output.Listing(
             *("token", "role", "state", "used", "expires", "datasets", "created", "by", "id"),
             narrow=6,
             elastic=["datasets"],
@@ -109,10 +109,10 @@ async def list_tokens(
                 token.name,
                 token.role,
                 token.state,
-                showing.brief(token.used_at),
-                showing.brief(token.expires_at),
+                output.brief(token.used_at),
+                output.brief(token.expires_at),
                 " ".join(token.datasets),
-                showing.brief(token.created_at),
+                output.brief(token.created_at),
                 token.created_by,
                 token.id,
             )
@@ -136,9 +136,9 @@ async def revoke_token(
     async with _found(asking, postgres_url) as tokens:
         gone = await tokens.revoke_token(name)
     if asking.json:
-        showing.show_json(gone)
+        output.show_json(gone)
         return
-    showing.show(f"token {gone.name} is revoked")
+    output.show(f"token {gone.name} is revoked")
 
 
 @asynccontextmanager

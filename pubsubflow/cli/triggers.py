@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pubsubflow.cli import showing
-from pubsubflow.cli.asking import Asking
-from pubsubflow.model.trigger_views import TriggerView
+from pubsubflow.cli import output
+from pubsubflow.cli.target import Asking
+from pubsubflow.model.api.triggers import TriggerView
 
 _DEFAULT = Asking()
 
@@ -25,9 +25,9 @@ async def list_triggers(
     async with asking.client() as client:
         found = client.triggers(kind=kind, limit=limit)
         if asking.json:
-            await showing.show_items(found)
+            await output.show_items(found)
             return
-        listing = showing.Listing(
+        listing = output.Listing(
             *("trigger", "kind", "name", "state", "for", "since", "due", "run", "owner", "error"),
             narrow=6,
             right=["trigger"],
@@ -38,10 +38,10 @@ async def list_triggers(
                 str(trigger.number),
                 trigger.kind,
                 trigger.name,
-                showing.state(trigger.state),
+                output.state(trigger.state),
                 _waiter(trigger),
-                showing.brief(trigger.since),
-                showing.brief(trigger.due_at),
+                output.brief(trigger.since),
+                output.brief(trigger.due_at),
                 trigger.run_id,
                 trigger.owner,
                 trigger.error,

@@ -16,14 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pubsubflow.client.access import AccessCalls
+from pubsubflow.client.auth import AccessCalls
 from pubsubflow.client.connections import ConnectionCalls
 from pubsubflow.client.dags import DagCalls
 from pubsubflow.client.datasets import DatasetCalls
+from pubsubflow.client.errors import Failed, Refused
 from pubsubflow.client.pools import PoolCalls
-from pubsubflow.client.refusals import Failed, Refused
 from pubsubflow.client.runs import RunCalls
-from pubsubflow.client.server import ServerCalls
+from pubsubflow.client.status import ServerCalls
 from pubsubflow.client.subscriptions import SubscriptionCalls
 from pubsubflow.client.transport import Transport
 from pubsubflow.errors import ConfigError

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from pubsubflow.client.transport import Transport, if_match, quoted
-from pubsubflow.model.connection_views import ConnectionView, RotatedKeys
-from pubsubflow.model.views import Page
+from pubsubflow.model.api.connections import ConnectionView, RotatedKeys
+from pubsubflow.model.api.resources import Page
 
 
 class ConnectionCalls:

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from pubsubflow.client.transport import Transport, if_match, less, part_of, quoted
-from pubsubflow.model.views import DagDetail, DagPage, StartedRun
-from pubsubflow.model.why_views import PlannedRuns, WhyNot
+from pubsubflow.model.api.explain import PlannedRuns, WhyNot
+from pubsubflow.model.api.resources import DagDetail, DagPage, StartedRun
 
 
 class DagCalls:

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from pubsubflow.client.transport import Transport
-from pubsubflow.model.hook_views import HookView
-from pubsubflow.model.views import DatasetView, EventView, Page, PostedEvents
-from pubsubflow.model.why_views import EventFate, PlannedRuns
+from pubsubflow.model.api.explain import EventFate, PlannedRuns
+from pubsubflow.model.api.resources import DatasetView, EventView, Page, PostedEvents
+from pubsubflow.model.api.webhooks import HookView
 
 
 class DatasetCalls:

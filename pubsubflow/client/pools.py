@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from pubsubflow.client.transport import Transport, if_match, quoted
-from pubsubflow.model.views import Page, PoolView
+from pubsubflow.model.api.resources import Page, PoolView
 
 
 class PoolCalls:

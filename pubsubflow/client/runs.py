@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from pubsubflow.client.transport import Transport, quoted
-from pubsubflow.model.states import RunState
-from pubsubflow.model.views import (
+from pubsubflow.model.api.explain import Explanation
+from pubsubflow.model.api.resources import (
     ClearedRun,
     LogLine,
     Page,
@@ -16,7 +16,7 @@ from pubsubflow.model.views import (
     TaskDetail,
     TaskView,
 )
-from pubsubflow.model.why_views import Explanation
+from pubsubflow.model.runs.states import RunState
 
 _WAIT_SECONDS = 30.0
 _decode_line = msgspec.json.Decoder(LogLine).decode

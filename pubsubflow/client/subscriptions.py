@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Sequence
 
 from pubsubflow.client.transport import Transport, if_match, quoted
+from pubsubflow.model.api.resources import Page
 from pubsubflow.model.subscriptions import (
     CreatedSubscription,
     Mode,
     SubscriptionView,
     TestedDelivery,
 )
-from pubsubflow.model.views import Page
 
 _PATH = "/api/v1/subscriptions"
 

@@ -12,9 +12,9 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from pubsubflow.client.refusals import LATER, refusal, stranger
+from pubsubflow.client.errors import LATER, refusal, stranger
 from pubsubflow.errors import ConfigError, PubsubflowError, Unavailable
-from pubsubflow.model.views import Page
+from pubsubflow.model.api.resources import Page
 
 T = TypeVar("T")
 Question = Mapping[str, object]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from pubsubflow.embedded.account import Account
+from pubsubflow.embedded.os_account import Account
 from pubsubflow.errors import ConfigError
 
 CACHE = Path("/var/cache/pubsubflow")

@@ -10,8 +10,8 @@ from typing import Literal, Self
 
 import anyio
 
-from pubsubflow.embedded import become
-from pubsubflow.embedded.account import Account
+from pubsubflow.embedded import server_exec
+from pubsubflow.embedded.os_account import Account
 
 Leash = Literal["kernel", "pipe"]
 """What kills a server whose daemon is gone: PDEATHSIG, or a watchdog at the end of a pipe."""
@@ -74,7 +74,7 @@ class Child:
         words = (os.getpid(), *ids, int(death_signal), watched_fd, *command)
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", become.__file__, *map(str, words)],
+                [sys.executable, "-I", "-S", server_exec.__file__, *map(str, words)],
                 stdin=stdin,
                 stdout=output,
                 stderr=output,

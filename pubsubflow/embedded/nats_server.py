@@ -14,7 +14,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from pubsubflow.embedded.binaries import find_nats
 from pubsubflow.embedded.child import Child
 from pubsubflow.embedded.home import Home, translated, write_private
-from pubsubflow.embedded.journal import Journal
+from pubsubflow.embedded.server_log import Journal
 from pubsubflow.errors import ConfigError
 
 _HOST = "127.0.0.1"

@@ -16,8 +16,8 @@ from anyio import to_thread
 from pubsubflow.embedded import settings
 from pubsubflow.embedded.child import Child
 from pubsubflow.embedded.home import Home, translated
-from pubsubflow.embedded.journal import Journal
-from pubsubflow.embedded.programs import Programs
+from pubsubflow.embedded.pg_tools import Programs
+from pubsubflow.embedded.server_log import Journal
 from pubsubflow.errors import ConfigError
 
 _SOCKET = f".s.PGSQL.{settings.PORT}"

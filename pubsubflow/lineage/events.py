@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID, uuid5
 
 from pubsubflow.lineage.naming import dataset_name
-from pubsubflow.lineage.standard import (
+from pubsubflow.lineage.openlineage import (
     DatasetName,
     DocumentationJobFacet,
     ErrorMessageRunFacet,
@@ -33,9 +33,9 @@ from pubsubflow.lineage.standard import (
     TagsRunFacet,
 )
 from pubsubflow.model.lineage import TracedAttempt, TracedRun
-from pubsubflow.model.messages import NOT_MAPPED
-from pubsubflow.model.states import RunState, TaskState
-from pubsubflow.model.structure import TaskSpec
+from pubsubflow.model.runs.states import RunState, TaskState
+from pubsubflow.model.spec import TaskSpec
+from pubsubflow.model.wire.messages import NOT_MAPPED
 
 _SOURCE = "PUBSUBFLOW"
 _RUN_ENDS = {

@@ -6,7 +6,7 @@ so that their lineage and ours meet.
 
 from urllib.parse import SplitResult, urlsplit
 
-from pubsubflow.lineage.standard import DatasetName
+from pubsubflow.lineage.openlineage import DatasetName
 
 _SAME = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "postgresql": "postgres"}
 _DOTTED = frozenset(

@@ -16,12 +16,12 @@ from msgspec import Struct
 
 from pubsubflow.bus import STREAM_EVT, Bus, Delivery, Puller
 from pubsubflow.errors import Unavailable
-from pubsubflow.lineage.endpoint import Endpoint, Verdict
+from pubsubflow.lineage.emitter import Pace, Telling
 from pubsubflow.lineage.settings import LineageSettings, check_endpoint
-from pubsubflow.lineage.telling import Pace, Telling
-from pubsubflow.model.states import RunState
+from pubsubflow.lineage.transport import Endpoint, Verdict
+from pubsubflow.model.runs.states import RunState
 from pubsubflow.store.database import Database
-from pubsubflow.store.lineage import ReadLineage
+from pubsubflow.store.read.lineage import ReadLineage
 
 log = structlog.get_logger()
 

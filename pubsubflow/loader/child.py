@@ -11,12 +11,12 @@ import msgspec
 
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.datasets import Dataset
-from pubsubflow.authoring.hooks import Webhook
-from pubsubflow.authoring.importing import execute, make_bundle, modules_below, read_source
-from pubsubflow.authoring.registry import Collected
-from pubsubflow.loader.report import ImportTookTooLong, one_line, user_traceback
-from pubsubflow.loader.wire import Imported, ImportOrder
-from pubsubflow.model.structure import DatasetSpec, LoadedFile, SourceBundle
+from pubsubflow.authoring.loading.importing import execute, make_bundle, modules_below, read_source
+from pubsubflow.authoring.loading.registry import Collected
+from pubsubflow.authoring.webhooks import Webhook
+from pubsubflow.loader.import_errors import ImportTookTooLong, one_line, user_traceback
+from pubsubflow.loader.messages import Imported, ImportOrder
+from pubsubflow.model.spec import DatasetSpec, LoadedFile, SourceBundle
 from pubsubflow.runner.frames import send_frame
 
 

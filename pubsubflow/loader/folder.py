@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from pubsubflow.authoring.importing import read_source
+from pubsubflow.authoring.loading.importing import read_source
 from pubsubflow.errors import ConfigError
 
 IGNORE_FILE = ".pubsubflowignore"

@@ -8,10 +8,10 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from pubsubflow.authoring.importing import make_bundle
+from pubsubflow.authoring.loading.importing import make_bundle
 from pubsubflow.loader.folder import Folder
-from pubsubflow.loader.wire import Imported, ImportOrder
-from pubsubflow.model.structure import LoadedFile
+from pubsubflow.loader.messages import Imported, ImportOrder
+from pubsubflow.model.spec import LoadedFile
 from pubsubflow.runner.forkserver import ForkServer
 
 _TARGET = "pubsubflow.loader.child:import_file"

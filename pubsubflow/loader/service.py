@@ -16,10 +16,10 @@ from watchfiles import awatch
 from pubsubflow.errors import Unavailable
 from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.importer import Importer, LoaderSettings
-from pubsubflow.loader.shelf import Shelf, settle
+from pubsubflow.loader.messages import Imported
 from pubsubflow.loader.sink import VersionSink
-from pubsubflow.loader.wire import Imported
-from pubsubflow.model.structure import LoadedFile
+from pubsubflow.loader.state import Shelf, settle
+from pubsubflow.model.spec import LoadedFile
 from pubsubflow.runner.forkserver import ForkServer
 
 log = structlog.get_logger(__name__)

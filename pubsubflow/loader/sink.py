@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pubsubflow.model.structure import LoadedFile
+from pubsubflow.model.spec import LoadedFile
 
 
 class VersionSink(Protocol):

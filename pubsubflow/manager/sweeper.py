@@ -16,18 +16,18 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pubsubflow.bus import STREAM_IN, Bus
-from pubsubflow.bus.puller import ACK_WAIT_SECONDS
+from pubsubflow.bus.consumer import ACK_WAIT_SECONDS
 from pubsubflow.errors import MessageRefused, ServiceStopped, Unavailable
-from pubsubflow.manager.dispatch import Dispatch
-from pubsubflow.manager.ledger import Ledger, LiveTask, RunWork, decode_progress
-from pubsubflow.manager.versions import Versions
-from pubsubflow.manager.vigil import Vigil
-from pubsubflow.model.calls import Calls, LookForEvents
-from pubsubflow.model.messages import GoneMessage, TaskMessage, encode
-from pubsubflow.model.states import TaskState
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.manager.liveness import Vigil
+from pubsubflow.manager.outbox.orders import Dispatch
+from pubsubflow.manager.spec_cache import Versions
+from pubsubflow.manager.unit_of_work import Ledger, LiveTask, RunWork, decode_progress
+from pubsubflow.model.runs.states import TaskState
+from pubsubflow.model.wire.commands import Calls, LookForEvents
+from pubsubflow.model.wire.messages import GoneMessage, TaskMessage, encode
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.database import Database
-from pubsubflow.store.fold import FoldTransaction, Row
+from pubsubflow.store.manager_transaction import FoldTransaction, Row
 
 log = structlog.get_logger()
 

@@ -11,9 +11,9 @@ import structlog
 
 from pubsubflow.bus import Backlog, Bus
 from pubsubflow.errors import ConfigError, Unavailable
-from pubsubflow.figures import Counter, Figure, Gauge, Labels
-from pubsubflow.store.backlog import LETTERS, Amount, read_backlog
+from pubsubflow.instruments import Counter, Figure, Gauge, Labels
 from pubsubflow.store.database import Database
+from pubsubflow.store.read.statistics import LETTERS, Amount, read_backlog
 
 log = structlog.get_logger(__name__)
 

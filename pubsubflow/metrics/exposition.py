@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from pubsubflow.figures import Counter, Figure, Gauge, Histogram
+from pubsubflow.instruments import Counter, Figure, Gauge, Histogram
 from pubsubflow.metrics.cluster import Cluster
 
 

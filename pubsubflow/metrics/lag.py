@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import anyio
 from anyio.abc import TaskStatus
 
-from pubsubflow.figures import Figure, Histogram
+from pubsubflow.instruments import Figure, Histogram
 
 _EVERY_SECONDS = 1.0
 

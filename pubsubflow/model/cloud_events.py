@@ -16,8 +16,8 @@ from msgspec import Meta
 
 from pubsubflow.errors import DefinitionError, InvalidInput
 from pubsubflow.model.datasets import normalise_uri
-from pubsubflow.model.messages import EventInfo, NewEvent
 from pubsubflow.model.traces import read_trace
+from pubsubflow.model.wire.messages import EventInfo, NewEvent
 
 BATCH = "application/cloudevents-batch+json"
 STRUCTURED = "application/cloudevents+json"

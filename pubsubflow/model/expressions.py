@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import msgspec
 
 from pubsubflow.errors import DefinitionError, InvalidInput
-from pubsubflow.model.lazy import lazy_module
-from pubsubflow.model.messages import EventInfo
+from pubsubflow.model.lazy_import import lazy_module
+from pubsubflow.model.wire.messages import EventInfo
 
 cel = lazy_module("cel")
 

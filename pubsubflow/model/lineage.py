@@ -5,9 +5,9 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from pubsubflow.model.states import RunState, TaskState
-from pubsubflow.model.structure import DagSpec
-from pubsubflow.model.views import TaskErrorView
+from pubsubflow.model.api.resources import TaskErrorView
+from pubsubflow.model.runs.states import RunState, TaskState
+from pubsubflow.model.spec import DagSpec
 
 
 class TracedAttempt(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from pubsubflow.model.messages import RunInfo
+from pubsubflow.model.wire.messages import RunInfo
 
 CURRENT: ContextVar[str | None] = ContextVar("pubsubflow_trace", default=None)
 """The context of the request that is being answered here."""

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pubsubflow
-from pubsubflow.authoring.journal import TaskLost
+from pubsubflow.authoring.runtime.journal import TaskLost
 from pubsubflow.errors import DefinitionError, ReplayMismatch, TaskFailed, TaskSkipped
-from pubsubflow.model.messages import Outcome, TaskError
+from pubsubflow.model.wire.messages import Outcome, TaskError
 
 _MAX_MESSAGE_CHARACTERS = 2_000
 _MAX_TRACE_CHARACTERS = 20_000

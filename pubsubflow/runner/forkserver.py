@@ -18,9 +18,9 @@ import structlog
 
 import pubsubflow
 from pubsubflow.errors import ServiceStopped
-from pubsubflow.runner.child import ChildProcess, Life
+from pubsubflow.runner.async_channel import Link
+from pubsubflow.runner.forked_process import ChildProcess, Life
 from pubsubflow.runner.frames import send_frame
-from pubsubflow.runner.link import Link
 from pubsubflow.runner.zygote import RECORD, REQUEST, Call, Setup
 
 log = structlog.get_logger(__name__)

@@ -6,9 +6,9 @@ import socket
 import anyio
 import msgspec
 
-from pubsubflow.runner.looping import LoopRunner
+from pubsubflow.runner.async_runner import LoopRunner
 from pubsubflow.runner.protocol import RunnerSettings
-from pubsubflow.runner.sync import SyncRunner
+from pubsubflow.runner.sync_runner import SyncRunner
 
 
 def main(sock: socket.socket, argument: bytes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-from pubsubflow.runner.lines import LineCutter, log_line, log_record
+from pubsubflow.runner.log_lines import LineCutter, log_line, log_record
 
 _PIECE_CHARACTERS = 32_768
 

@@ -26,8 +26,8 @@ import struct
 
 from msgspec import Struct
 
-from pubsubflow.model.messages import PublishedEvent, encode
-from pubsubflow.model.questions import Ask
+from pubsubflow.model.wire.messages import PublishedEvent, encode
+from pubsubflow.model.wire.worker_requests import Ask
 
 TASK, SOURCE, ANSWER, CANCEL, DRAIN = b"TSACD"
 RESULT, LOG, QUESTION, PUBLISH = b"RLQP"

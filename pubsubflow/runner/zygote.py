@@ -27,7 +27,7 @@ from typing import NoReturn, TextIO
 import msgspec
 
 from pubsubflow.runner.frames import receive_frame
-from pubsubflow.runner.lifeline import follow_parent
+from pubsubflow.runner.parent_death import follow_parent
 
 REQUEST = struct.Struct("<q")
 RECORD = struct.Struct("<qii")

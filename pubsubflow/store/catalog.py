@@ -8,9 +8,7 @@ from functools import partial
 import msgspec
 import structlog
 
-from pubsubflow.model.conditions import Input, Schedule, inputs, ticks
-from pubsubflow.model.datasets import pattern_expression
-from pubsubflow.model.news import (
+from pubsubflow.model.changes import (
     DagChange,
     DagNews,
     ImportNews,
@@ -19,14 +17,16 @@ from pubsubflow.model.news import (
     encode_items,
     item_of,
 )
-from pubsubflow.model.states import RunState
-from pubsubflow.model.structure import DagSpec, LoadedFile
-from pubsubflow.model.timetable import next_tick
-from pubsubflow.store.carrying import CHANGED, carry
+from pubsubflow.model.datasets import pattern_expression
+from pubsubflow.model.runs.states import RunState
+from pubsubflow.model.schedule.conditions import Input, Schedule, inputs, ticks
+from pubsubflow.model.schedule.timetable import next_tick
+from pubsubflow.model.spec import DagSpec, LoadedFile
 from pubsubflow.store.database import Connection, Database
-from pubsubflow.store.hooks import drop_hooks, save_hooks
-from pubsubflow.store.queries import SQL
+from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.schedule_changes import CHANGED, carry
 from pubsubflow.store.watches import drop_watches, save_watches
+from pubsubflow.store.webhooks import drop_hooks, save_hooks
 
 log = structlog.get_logger()
 

@@ -15,7 +15,7 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from pubsubflow.errors import ConfigError, StoreUnavailable
-from pubsubflow.store.figures import StoreFigures
+from pubsubflow.store.metrics import StoreFigures
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from pubsubflow.model.messages import EventInfo
+from pubsubflow.model.api.resources import EventView
 from pubsubflow.model.subscriptions import (
     LETTER,
     Again,
@@ -18,11 +18,11 @@ from pubsubflow.model.subscriptions import (
     Undelivered,
     Verdict,
 )
-from pubsubflow.model.views import EventView
+from pubsubflow.model.wire.messages import EventInfo
 from pubsubflow.store.database import Connection, Database, printable
 from pubsubflow.store.leases import Lease
-from pubsubflow.store.queries import SQL
-from pubsubflow.store.read_datasets import read_events
+from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.read.datasets import read_events
 from pubsubflow.store.specs import Specs
 
 _WINDOW = 10_000

@@ -2,7 +2,7 @@
 
 from pubsubflow.errors import LeaseLost
 from pubsubflow.store.database import Connection, Database
-from pubsubflow.store.queries import SQL
+from pubsubflow.store.named_queries import SQL
 
 SUBSCRIPTIONS = "subscriptions"
 

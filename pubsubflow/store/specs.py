@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from pubsubflow.model.structure import DagSpec
+from pubsubflow.model.spec import DagSpec
 from pubsubflow.store.database import Connection
-from pubsubflow.store.queries import SQL
+from pubsubflow.store.named_queries import SQL
 
 _decode = msgspec.msgpack.Decoder(DagSpec).decode
 

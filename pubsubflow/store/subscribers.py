@@ -7,6 +7,7 @@ import asyncpg
 from msgspec.structs import asdict
 
 from pubsubflow.errors import InvalidInput, NotFound
+from pubsubflow.model.api.resources import Page
 from pubsubflow.model.connections import Connection as Stored
 from pubsubflow.model.datasets import pattern_expression
 from pubsubflow.model.ids import new_id
@@ -18,10 +19,9 @@ from pubsubflow.model.subscriptions import (
     SubscriptionView,
     Wanted,
 )
-from pubsubflow.model.views import Page
-from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import Connection, Database, printable
-from pubsubflow.store.queries import SQL
+from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.secrets.connections import Connections
 
 KIND = "webhook"
 MOST = 1000

@@ -1,8 +1,8 @@
 """The stored timers."""
 
-from pubsubflow.model.calls import Timer
+from pubsubflow.model.wire.commands import Timer
 from pubsubflow.store.database import Database
-from pubsubflow.store.queries import SQL
+from pubsubflow.store.named_queries import SQL
 
 
 class Timers:

@@ -7,7 +7,7 @@ import asyncpg
 from msgspec import Struct
 
 from pubsubflow.store.database import Connection, Database, printable
-from pubsubflow.store.queries import SQL
+from pubsubflow.store.named_queries import SQL
 
 
 class Leased(Struct, frozen=True):

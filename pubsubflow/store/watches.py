@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from pubsubflow.model.structure import LoadedFile
+from pubsubflow.model.spec import LoadedFile
 from pubsubflow.store.database import Connection
-from pubsubflow.store.queries import SQL
+from pubsubflow.store.named_queries import SQL
 
 
 async def save_watches(connection: Connection, files: Sequence[LoadedFile]) -> None:

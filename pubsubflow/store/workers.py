@@ -1,7 +1,7 @@
 """The workers that told of themselves."""
 
 from pubsubflow.store.database import Database
-from pubsubflow.store.queries import SQL
+from pubsubflow.store.named_queries import SQL
 
 
 async def list_workers(database: Database) -> list[str]:

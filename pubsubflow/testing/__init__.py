@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pubsubflow.authoring.inprocess import LogLine, RunResult, TaskResult
+from pubsubflow.authoring.runtime.inprocess import LogLine, RunResult, TaskResult
 from pubsubflow.testing.clock import JumpingClock, VirtualClock
 from pubsubflow.testing.events import event
 from pubsubflow.testing.triggers import (

@@ -9,12 +9,14 @@ import anyio
 import anyio.lowlevel
 from msgspec import Struct
 
-from pubsubflow.authoring.context import Host
-from pubsubflow.authoring.execute import Call, Finished, bind, finish
-from pubsubflow.authoring.journal import TaskDeferred
+from pubsubflow.authoring.runtime.bind import Call, Finished, bind, finish
+from pubsubflow.authoring.runtime.context import Host
+from pubsubflow.authoring.runtime.journal import TaskDeferred
 from pubsubflow.errors import ConfigError, NotFound
 from pubsubflow.model.connections import Connection
-from pubsubflow.model.messages import (
+from pubsubflow.model.runs.waits import Waiting
+from pubsubflow.model.spec import TaskSpec
+from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
     EventInfo,
     Outcome,
@@ -23,12 +25,10 @@ from pubsubflow.model.messages import (
     TaskError,
     decode_run_info,
 )
-from pubsubflow.model.structure import TaskSpec
-from pubsubflow.model.waits import Waiting
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.output import TaskOutput
-from pubsubflow.testing.given import Given
 from pubsubflow.testing.output import Capture
+from pubsubflow.testing.run_inputs import Given
 
 
 class Ended(Struct, frozen=True):

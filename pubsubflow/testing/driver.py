@@ -6,25 +6,32 @@ from functools import partial
 
 import anyio
 
-from pubsubflow.authoring import results
-from pubsubflow.authoring.context import DatasetEvent
-from pubsubflow.authoring.execute import Finished
-from pubsubflow.authoring.inprocess import LogLine, RunResult, TaskResult
-from pubsubflow.authoring.journal import wait_error
+from pubsubflow.authoring.runtime import results
+from pubsubflow.authoring.runtime.bind import Finished
+from pubsubflow.authoring.runtime.context import DatasetEvent
+from pubsubflow.authoring.runtime.inprocess import LogLine, RunResult, TaskResult
+from pubsubflow.authoring.runtime.journal import wait_error
 from pubsubflow.errors import DefinitionError, InvalidInput
-from pubsubflow.model.emission import news
 from pubsubflow.model.ids import new_id
-from pubsubflow.model.messages import NOT_MAPPED, Emit, Outcome, PublishedEvent, Step, TaskError
-from pubsubflow.model.progress import Steps, begin, factor_indexes, factor_sizes, finish
-from pubsubflow.model.retry import Retry, after_failure
-from pubsubflow.model.states import RunState, TaskState
-from pubsubflow.model.waits import START, Waiting, forget_failures, start_result
+from pubsubflow.model.runs.outlets import news
+from pubsubflow.model.runs.progress import Steps, begin, factor_indexes, factor_sizes, finish
+from pubsubflow.model.runs.retry import Retry, after_failure
+from pubsubflow.model.runs.states import RunState, TaskState
+from pubsubflow.model.runs.waits import START, Waiting, forget_failures, start_result
+from pubsubflow.model.wire.messages import (
+    NOT_MAPPED,
+    Emit,
+    Outcome,
+    PublishedEvent,
+    Step,
+    TaskError,
+)
 from pubsubflow.testing.attempts import Attempts, Ended, Instance, Turn, timed_out
 from pubsubflow.testing.clock import VirtualClock
-from pubsubflow.testing.given import Given
 from pubsubflow.testing.output import log_lines, new_output
-from pubsubflow.testing.pace import Nap, Pace
-from pubsubflow.testing.values import ResultMissing
+from pubsubflow.testing.results import ResultMissing
+from pubsubflow.testing.run_inputs import Given
+from pubsubflow.testing.time_skipping import Nap, Pace
 from pubsubflow.testing.waits import Log, Pending, told
 
 _NO_CHANCE = 0.0

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pubsubflow.authoring.context import DatasetEvent
 from pubsubflow.authoring.datasets import Dataset, json_object, uri_of
+from pubsubflow.authoring.runtime.context import DatasetEvent
 from pubsubflow.model.ids import new_id
 
 

@@ -15,13 +15,13 @@ from anyio.from_thread import BlockingPortal
 from msgspec import Struct
 
 from pubsubflow.authoring.dag import DAG
-from pubsubflow.authoring.inprocess import InProcessKeywords, RunResult
+from pubsubflow.authoring.runtime.inprocess import InProcessKeywords, RunResult
 from pubsubflow.errors import InvalidInput
 from pubsubflow.testing.attempts import Attempts, Ended, RunSync
 from pubsubflow.testing.clock import VirtualClock
 from pubsubflow.testing.driver import Driver
-from pubsubflow.testing.given import Given, prepare
 from pubsubflow.testing.output import Capture
+from pubsubflow.testing.run_inputs import Given, prepare
 
 Outcome = RunResult | BaseException
 _LOOK_SECONDS = 0.2

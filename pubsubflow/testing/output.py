@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from pubsubflow.authoring.inprocess import LogLine
+from pubsubflow.authoring.runtime.inprocess import LogLine
 from pubsubflow.runner.output import CURRENT_OUTPUT, TaskOutput, TaskStream
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from pubsubflow.authoring.places import nearest
+from pubsubflow.authoring.source_location import nearest
 from pubsubflow.errors import InvalidInput
-from pubsubflow.model.structure import DagSpec, Factor, Plan, TaskSpec
+from pubsubflow.model.spec import DagSpec, Factor, Plan, TaskSpec
 
 _TERM = re.compile(r"(\*|\+*)([A-Za-z0-9_.-]+)(\*|\+*)")
 

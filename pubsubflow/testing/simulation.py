@@ -8,22 +8,22 @@ from typing import Any
 
 from msgspec import Struct
 
-from pubsubflow.authoring.context import DatasetEvent
 from pubsubflow.authoring.dag import DAG
+from pubsubflow.authoring.runtime.context import DatasetEvent
 from pubsubflow.errors import InvalidInput
-from pubsubflow.manager.cell_keys import WHOLE
-from pubsubflow.manager.ledger import CellWork, GateWork, Ledger, LoggedEvent, Start
-from pubsubflow.manager.scheduling import Scheduling, find_tick
-from pubsubflow.manager.versions import Version
-from pubsubflow.model.calls import Timer
-from pubsubflow.model.conditions import Latest, Schedule, ticks
+from pubsubflow.manager.schedules.cell_keys import WHOLE
+from pubsubflow.manager.schedules.firing import Scheduling, find_tick
+from pubsubflow.manager.spec_cache import Version
+from pubsubflow.manager.unit_of_work import CellWork, GateWork, Ledger, LoggedEvent, Start
 from pubsubflow.model.expressions import evaluate
 from pubsubflow.model.ids import new_id
-from pubsubflow.model.params import validate_params
-from pubsubflow.model.structure import DagSpec
-from pubsubflow.model.timetable import next_tick
+from pubsubflow.model.runs.params import validate_params
+from pubsubflow.model.schedule.conditions import Latest, Schedule, ticks
+from pubsubflow.model.schedule.timetable import next_tick
+from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.wire.commands import Timer
 from pubsubflow.testing.clock import BEGINNING, VirtualClock
-from pubsubflow.testing.given import read_events
+from pubsubflow.testing.run_inputs import read_events
 
 MOST_STEPS = 100_000
 _AT_ONCE = timedelta(0)

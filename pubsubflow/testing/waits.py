@@ -12,13 +12,21 @@ from pubsubflow.errors import TriggerError
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
 from pubsubflow.model.expressions import holds
-from pubsubflow.model.messages import EventInfo, Step, TaskError
+from pubsubflow.model.runs.waits import (
+    Happening,
+    Wait,
+    Waiting,
+    begin_wait,
+    failure,
+    happen,
+    outcome,
+)
 from pubsubflow.model.triggers import TriggerEvent
-from pubsubflow.model.waits import Happening, Wait, Waiting, begin_wait, failure, happen, outcome
+from pubsubflow.model.wire.messages import EventInfo, Step, TaskError
 from pubsubflow.plugins import decode_trigger
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.testing.clock import VirtualClock
-from pubsubflow.testing.pace import Nap, Pace
+from pubsubflow.testing.time_skipping import Nap, Pace
 from pubsubflow.testing.triggers import TrialContext
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -10,8 +10,8 @@ import structlog
 
 from pubsubflow.bus import Bus
 from pubsubflow.errors import BusUnavailable, Unavailable
-from pubsubflow.model.messages import TriggersOrder, encode
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.wire.messages import TriggersOrder, encode
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.triggers import Leased, Sums, TriggerLeases
 from pubsubflow.triggerer.settings import TriggererSettings
 

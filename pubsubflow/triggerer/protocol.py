@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.model.connections import Connection
-from pubsubflow.model.messages import TaskError
+from pubsubflow.model.wire.messages import TaskError
 
 ShareKey = tuple[str, str, bytes]
 

@@ -11,16 +11,21 @@ import structlog
 
 from pubsubflow.bus import Bus, Message
 from pubsubflow.errors import ConfigError, NotFound, Unavailable
-from pubsubflow.model.messages import FiredMessage, TaskError, TriggersOrder, decode_triggers_order
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.wire.messages import (
+    FiredMessage,
+    TaskError,
+    TriggersOrder,
+    decode_triggers_order,
+)
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
-from pubsubflow.store.connections import Connections
+from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.triggers import Leased, TriggerLeases
-from pubsubflow.triggerer.figures import TriggererFigures
-from pubsubflow.triggerer.firing import Firings
-from pubsubflow.triggerer.holding import Held, Holdings, crash_error, stuck_error
-from pubsubflow.triggerer.hosting import Death, Hosting
+from pubsubflow.triggerer.firings import Firings
+from pubsubflow.triggerer.host_process import Death, Hosting
+from pubsubflow.triggerer.leased import Held, Holdings, crash_error, stuck_error
 from pubsubflow.triggerer.leasing import Leasing
+from pubsubflow.triggerer.metrics import TriggererFigures
 from pubsubflow.triggerer.protocol import (
     Blocked,
     CleanedUp,

@@ -10,8 +10,8 @@
     Webhook("github", dataset=pushes, verify=GitHub(Secret("GITHUB")))
 """
 
-from pubsubflow.authoring.hooks import Webhook
-from pubsubflow.model.hooks import (
+from pubsubflow.authoring.webhooks import Webhook
+from pubsubflow.model.webhooks import (
     Basic,
     Bearer,
     GitHub,

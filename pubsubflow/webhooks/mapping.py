@@ -6,9 +6,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pubsubflow.model.calls import PostEvents
 from pubsubflow.model.expressions import Context, compile_expression, make_context
-from pubsubflow.model.hooks import (
+from pubsubflow.model.webhooks import (
     AnyVerifier,
     GitHub,
     GitLab,
@@ -17,8 +16,9 @@ from pubsubflow.model.hooks import (
     StandardWebhooks,
     Stripe,
 )
-from pubsubflow.model.messages import NewEvent
-from pubsubflow.webhooks.reading import Told, Unmappable, check_depth
+from pubsubflow.model.wire.commands import PostEvents
+from pubsubflow.model.wire.messages import NewEvent
+from pubsubflow.webhooks.parse import Told, Unmappable, check_depth
 
 MAX_PARTITION_CHARACTERS = 512
 _LONGEST_MARK = 200

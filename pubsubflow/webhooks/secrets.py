@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from pubsubflow.errors import ConfigError, InvalidInput, NotFound
 from pubsubflow.model.connections import Connection, read_reference
-from pubsubflow.model.hooks import OneSecret, Secret
+from pubsubflow.model.webhooks import OneSecret, Secret
 
 PREFIX = "PUBSUBFLOW_SECRET_"
 

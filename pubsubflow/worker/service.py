@@ -11,7 +11,7 @@ import structlog
 
 from pubsubflow.bus import Bus, Delivery, Message
 from pubsubflow.errors import BusUnavailable
-from pubsubflow.model.messages import (
+from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
     CancelOrder,
     GoneMessage,
@@ -21,16 +21,16 @@ from pubsubflow.model.messages import (
     decode_cancel,
     encode,
 )
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import RunnerSettings
-from pubsubflow.worker.asking import Asker
-from pubsubflow.worker.figures import WorkerFigures
-from pubsubflow.worker.intake import Intake
-from pubsubflow.worker.pool import Pool
-from pubsubflow.worker.reports import Reports
+from pubsubflow.worker.assignment import TaskHead, Ticket, Verdict
+from pubsubflow.worker.consumer import Intake
+from pubsubflow.worker.manager_client import Asker
+from pubsubflow.worker.metrics import WorkerFigures
+from pubsubflow.worker.process_pool import Pool
+from pubsubflow.worker.result_publisher import Reports
 from pubsubflow.worker.settings import WorkerSettings
-from pubsubflow.worker.ticket import TaskHead, Ticket, Verdict
 
 log = structlog.get_logger(__name__)
 

@@ -15,10 +15,10 @@ from pubsubflow.api.settings import ApiSettings
 from pubsubflow.bus import BusSettings
 from pubsubflow.config import Config, LogSettings
 from pubsubflow.daemon import run_daemon
-from pubsubflow.runner.lifeline import follow_parent
+from pubsubflow.logging_setup import set_up_logging
+from pubsubflow.runner.parent_death import follow_parent
 from pubsubflow.store.database import PostgresSettings
-from pubsubflow.store.keys import SecretsSettings
-from pubsubflow.telemetry import set_up_logging
+from pubsubflow.store.secrets.keyring import SecretsSettings
 
 
 class Order(msgspec.Struct, kw_only=True):

@@ -8,8 +8,8 @@ import asyncpg
 import msgspec
 
 from pubsubflow.bus import Bus, BusSettings
-from pubsubflow.model.cells import decode_cell
-from pubsubflow.model.structure import DagSpec
+from pubsubflow.model.schedule.condition_state import decode_cell
+from pubsubflow.model.spec import DagSpec
 
 _BUSY = """
 SELECT (SELECT count(*) FROM run_live) AS running, (SELECT count(*) FROM run_queue) AS queued,

@@ -11,7 +11,7 @@ import msgspec
 from fault_rounds import DRAIN_SECONDS, FAULTS, Account, Stage, open_stage
 from fault_state import drained, settled
 
-from pubsubflow.model.structure import DagSpec
+from pubsubflow.model.spec import DagSpec
 
 SECONDS_TO_WAIT = 4
 SETTLE_SECONDS = 150

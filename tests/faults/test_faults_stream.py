@@ -10,7 +10,7 @@ import pytest
 from fault_daemon import Order
 from fault_daemons import MARK, Member, await_no_process
 
-from pubsubflow.client_stream import Parser, follow
+from pubsubflow.client.stream import Parser, follow
 
 pytestmark = pytest.mark.anyio
 

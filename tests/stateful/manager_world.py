@@ -13,8 +13,10 @@ from dag_specs import dag, task
 
 from pubsubflow.errors import InvalidInput, StoreUnavailable
 from pubsubflow.manager import Sweeper, SweeperSettings
-from pubsubflow.model.calls import CancelRun, SetPaused, StartRun
-from pubsubflow.model.messages import (
+from pubsubflow.model.runs.states import RUN_TRANSITIONS, TASK_TRANSITIONS
+from pubsubflow.model.spec import DagSpec, RetryPolicy
+from pubsubflow.model.wire.commands import CancelRun, SetPaused, StartRun
+from pubsubflow.model.wire.messages import (
     NO_NODE,
     GoneMessage,
     Outcome,
@@ -23,9 +25,7 @@ from pubsubflow.model.messages import (
     TaskError,
     encode,
 )
-from pubsubflow.model.states import RUN_TRANSITIONS, TASK_TRANSITIONS
-from pubsubflow.model.structure import DagSpec, RetryPolicy
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.wire.subjects import Subjects
 
 SOURCES = ["s0", "s1", "s2"]
 SHARED = ["(s0 & s1) | (s0 & s2)", "(s0 | s1) & (s1 | s2)"]  # one event in several places

@@ -11,10 +11,10 @@ from manager_world import KILL
 
 from pubsubflow.errors import InvalidInput, NotFound, StoreUnavailable
 from pubsubflow.manager import Sweeper, SweeperSettings
-from pubsubflow.model.calls import CancelRun, ClearTasks, RemovePool, SetPool, StartRun
-from pubsubflow.model.messages import Outcome, TaskError, encode
-from pubsubflow.model.structure import RetryPolicy
-from pubsubflow.model.waits import Wait, Waiting
+from pubsubflow.model.runs.waits import Wait, Waiting
+from pubsubflow.model.spec import RetryPolicy
+from pubsubflow.model.wire.commands import CancelRun, ClearTasks, RemovePool, SetPool, StartRun
+from pubsubflow.model.wire.messages import Outcome, TaskError, encode
 
 CHECKS = """
 -- What each limit has and uses, after what is committed and what this transaction has done.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pubsubflow.model.conditions import (
+from pubsubflow.model.schedule.conditions import (
     AllOf,
     AnyOf,
     Condition,
@@ -12,7 +12,7 @@ from pubsubflow.model.conditions import (
     Tick,
     inputs,
 )  # fmt: skip
-from pubsubflow.model.partitions import RollUp
+from pubsubflow.model.schedule.partitions import RollUp
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from reference import Cell, Event, Run, busy, due, held, recent
 
-from pubsubflow.model.conditions import (
+from pubsubflow.model.schedule.conditions import (
     Batch,
     Debounce,
     Input,
@@ -18,7 +18,7 @@ from pubsubflow.model.conditions import (
     inputs,
     ticks,
 )  # fmt: skip
-from pubsubflow.model.partitions import RollUp
+from pubsubflow.model.schedule.partitions import RollUp
 
 FILTERS = {
     None: lambda _: True,

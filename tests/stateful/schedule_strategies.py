@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from hypothesis import strategies as st
 
-from pubsubflow.model.conditions import (
+from pubsubflow.model.schedule.conditions import (
     AllOf,
     AnyOf,
     Batch,
@@ -17,9 +17,9 @@ from pubsubflow.model.conditions import (
     Schedule,
     Tick,
 )  # fmt: skip
-from pubsubflow.model.messages import NewEvent
-from pubsubflow.model.partitions import Identity, Partitioning, RollUp
-from pubsubflow.model.timetable import Every
+from pubsubflow.model.schedule.partitions import Identity, Partitioning, RollUp
+from pubsubflow.model.schedule.timetable import Every
+from pubsubflow.model.wire.messages import NewEvent
 
 NAMES = ("a", "b", "c", "p/1", "p/2")
 SUBSCRIBED = ("a", "b", "c", "p/*")

@@ -24,11 +24,12 @@ from reference_dag import Reference
 from pubsubflow.bus import STREAM_TASK, Bus, Puller
 from pubsubflow.errors import StoreUnavailable
 from pubsubflow.manager import Manager
-from pubsubflow.manager.fold import Fold
-from pubsubflow.model.calls import PostEvents, Replay, SetPaused, StartRun, Timer, TimersDue
-from pubsubflow.model.cells import decode_cell
-from pubsubflow.model.conditions import describe_schedule, ticks
-from pubsubflow.model.messages import (
+from pubsubflow.manager.batch import Fold
+from pubsubflow.model.schedule.condition_state import decode_cell
+from pubsubflow.model.schedule.conditions import describe_schedule, ticks
+from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.wire.commands import PostEvents, Replay, SetPaused, StartRun, Timer, TimersDue
+from pubsubflow.model.wire.messages import (
     Emit,
     NewEvent,
     Outcome,
@@ -37,8 +38,7 @@ from pubsubflow.model.messages import (
     decode_task,
     encode,
 )  # fmt: skip
-from pubsubflow.model.structure import DagSpec
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.database import Database
 

@@ -14,9 +14,9 @@ from schedule_world import Scenario, World, open_world, scenario_name
 
 from pubsubflow.bus import Bus, BusSettings
 from pubsubflow.errors import InvalidInput
-from pubsubflow.model.calls import Replay, SetPaused, StartRun
-from pubsubflow.model.messages import Emit
-from pubsubflow.model.structure import DagSpec, TaskSpec
+from pubsubflow.model.spec import DagSpec, TaskSpec
+from pubsubflow.model.wire.commands import Replay, SetPaused, StartRun
+from pubsubflow.model.wire.messages import Emit
 from pubsubflow.store.database import PostgresSettings
 
 pytestmark = [

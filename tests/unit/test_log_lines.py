@@ -8,7 +8,7 @@ PROGRAM = """
 import logging
 import structlog
 from pubsubflow.config import LogSettings
-from pubsubflow.telemetry import set_up_logging
+from pubsubflow.logging_setup import set_up_logging
 
 set_up_logging(LogSettings(format="json"))
 log = structlog.get_logger()

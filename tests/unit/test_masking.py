@@ -8,9 +8,9 @@ import pytest
 import structlog
 
 from pubsubflow.config import LogSettings
-from pubsubflow.masking import mask, masked
-from pubsubflow.model.access import new_secret
-from pubsubflow.telemetry import set_up_logging
+from pubsubflow.logging_setup import set_up_logging
+from pubsubflow.model.auth import new_secret
+from pubsubflow.redaction import mask, masked
 
 SECRET = new_secret()
 

@@ -7,7 +7,7 @@ import pytest
 from pubsubflow_triggers.runs import DagRun, RunEnds
 from trigger_rig import beside, fired
 
-from pubsubflow.cli.hosted import hosted_daemon
+from pubsubflow.cli.daemon_process import hosted_daemon
 from pubsubflow.client import Client
 from pubsubflow.errors import DefinitionError, TriggerError
 from pubsubflow.testing import JumpingClock

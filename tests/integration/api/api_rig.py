@@ -7,8 +7,9 @@ import anyio
 import msgspec
 
 from pubsubflow.api import Api, ApiSettings
-from pubsubflow.model.conditions import AllOf, Input, Schedule
-from pubsubflow.model.messages import (
+from pubsubflow.model.schedule.conditions import AllOf, Input, Schedule
+from pubsubflow.model.spec import DagSpec, LoadedFile, SourceBundle, TaskSpec
+from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
     LogMessage,
     Outcome,
@@ -16,11 +17,10 @@ from pubsubflow.model.messages import (
     StartedMessage,
     encode,
 )
-from pubsubflow.model.structure import DagSpec, LoadedFile, SourceBundle, TaskSpec
-from pubsubflow.model.subjects import Subjects
-from pubsubflow.store.access import AuditLog, Tokens
+from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.auth import AuditLog, Tokens
 from pubsubflow.store.catalog import Catalog
-from pubsubflow.store.reading import Reading
+from pubsubflow.store.read.read_models import Reading
 
 NOW = datetime.now(UTC).timestamp()
 

@@ -10,16 +10,16 @@ import pytest
 from api_rig import Rig, api_on
 
 from pubsubflow.api import ApiSettings
-from pubsubflow.api.connections import ConnectionRoutes
-from pubsubflow.api.metrics import Metrics
-from pubsubflow.api.subscriptions import SubscriptionRoutes
+from pubsubflow.api.routes.connections import ConnectionRoutes
+from pubsubflow.api.routes.metrics import Metrics
+from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.manager import Manager
 from pubsubflow.metrics import Cluster, Exposition
-from pubsubflow.store.connections import Connections
 from pubsubflow.store.database import Database, PostgresSettings
-from pubsubflow.store.keys import KeyFile
 from pubsubflow.store.migrate import migrate
+from pubsubflow.store.secrets.connections import Connections
+from pubsubflow.store.secrets.keyring import KeyFile
 from pubsubflow.store.subscribers import Subscribers
 
 

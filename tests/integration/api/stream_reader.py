@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import anyio
 
-from pubsubflow.client_stream import Parser
+from pubsubflow.client.stream import Parser
 
 PATIENCE_SECONDS = 20
 

@@ -12,13 +12,13 @@ import pytest
 from api_rig import Rig, api_on, dag, task
 
 from pubsubflow.api import ApiSettings
-from pubsubflow.api.diary import Diary
-from pubsubflow.api.gate import ALLOWED
-from pubsubflow.api.keys import Keys
-from pubsubflow.api.routing import Access
+from pubsubflow.api.auth.audit import Diary
+from pubsubflow.api.auth.middleware import ALLOWED
+from pubsubflow.api.auth.token_cache import Keys
+from pubsubflow.api.http.routing import Access
 from pubsubflow.errors import ConfigError, StoreUnavailable
-from pubsubflow.model.access import Role
-from pubsubflow.store.access import AuditLog, Deed, Tokens
+from pubsubflow.model.auth import Role
+from pubsubflow.store.auth import AuditLog, Deed, Tokens
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 20

@@ -3,7 +3,7 @@
 import pytest
 from api_rig import dag, task
 
-from pubsubflow.model.messages import Outcome, TaskError
+from pubsubflow.model.wire.messages import Outcome, TaskError
 
 pytestmark = pytest.mark.anyio
 NO = TaskError("E", "no")

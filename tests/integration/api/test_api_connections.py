@@ -10,14 +10,14 @@ from hook_signers import github
 
 from pubsubflow.api import ApiSettings
 from pubsubflow.authoring.datasets import Dataset
-from pubsubflow.authoring.hooks import Webhook
-from pubsubflow.authoring.registry import loading
+from pubsubflow.authoring.loading.registry import loading
+from pubsubflow.authoring.webhooks import Webhook
 from pubsubflow.client import Client, Failed, Refused
-from pubsubflow.model.hooks import GitHub, Secret
-from pubsubflow.model.structure import LoadedFile, SourceBundle
+from pubsubflow.model.spec import LoadedFile, SourceBundle
+from pubsubflow.model.webhooks import GitHub, Secret
 from pubsubflow.store.catalog import Catalog
-from pubsubflow.store.connections import Connections
-from pubsubflow.store.keys import KeyFile
+from pubsubflow.store.secrets.connections import Connections
+from pubsubflow.store.secrets.keyring import KeyFile
 from pubsubflow.webhooks.secrets import DaemonSecrets, EnvironmentSecrets
 
 pytestmark = pytest.mark.anyio

@@ -6,9 +6,9 @@ import anyio
 import pytest
 from api_rig import dag, task
 
-from pubsubflow.authoring.registry import loading
-from pubsubflow.model.messages import Outcome
-from pubsubflow.model.structure import LoadedFile, SourceBundle
+from pubsubflow.authoring.loading.registry import loading
+from pubsubflow.model.spec import LoadedFile, SourceBundle
+from pubsubflow.model.wire.messages import Outcome
 from pubsubflow.webhooks import Unverified, Webhook
 
 pytestmark = pytest.mark.anyio

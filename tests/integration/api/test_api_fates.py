@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from api_rig import dag, task
 
-from pubsubflow.model.conditions import AllOf, Batch, Input, Schedule
-from pubsubflow.model.messages import Emit
-from pubsubflow.model.partitions import Partitioning
+from pubsubflow.model.schedule.conditions import AllOf, Batch, Input, Schedule
+from pubsubflow.model.schedule.partitions import Partitioning
+from pubsubflow.model.wire.messages import Emit
 
 pytestmark = pytest.mark.anyio
 

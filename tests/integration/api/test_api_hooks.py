@@ -19,7 +19,8 @@ from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
 from pubsubflow.api import ApiSettings
-from pubsubflow.model.hooks import (
+from pubsubflow.model.spec import LoadedFile, SourceBundle
+from pubsubflow.model.webhooks import (
     Basic,
     Bearer,
     GitHub,
@@ -31,8 +32,7 @@ from pubsubflow.model.hooks import (
     Stripe,
     Unverified,
 )
-from pubsubflow.model.structure import LoadedFile, SourceBundle
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.webhooks.secrets import EnvironmentSecrets
 

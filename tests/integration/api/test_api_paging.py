@@ -8,11 +8,11 @@ from api_rig import dag, task
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pubsubflow.api.cursors import opened, sealed
-from pubsubflow.api.problems import BadRequest
-from pubsubflow.authoring.registry import loading
-from pubsubflow.model.structure import LoadedFile, SourceBundle
-from pubsubflow.model.views import Page
+from pubsubflow.api.http.pagination import opened, sealed
+from pubsubflow.api.http.problems import BadRequest
+from pubsubflow.authoring.loading.registry import loading
+from pubsubflow.model.api.resources import Page
+from pubsubflow.model.spec import LoadedFile, SourceBundle
 from pubsubflow.webhooks import Unverified, Webhook
 
 pytestmark = pytest.mark.anyio

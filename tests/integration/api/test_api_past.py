@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 from api_rig import dag, task
 
-from pubsubflow.model.conditions import AllOf, Input, Schedule, Tick
-from pubsubflow.model.partitions import Partitioning
-from pubsubflow.model.timetable import Cron
+from pubsubflow.model.schedule.conditions import AllOf, Input, Schedule, Tick
+from pubsubflow.model.schedule.partitions import Partitioning
+from pubsubflow.model.schedule.timetable import Cron
 
 pytestmark = pytest.mark.anyio
 

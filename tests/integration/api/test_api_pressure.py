@@ -4,10 +4,10 @@ import anyio
 import pytest
 
 from pubsubflow.api import ApiSettings
-from pubsubflow.api.pressure import Pressure
+from pubsubflow.api.server.backpressure import Pressure
 from pubsubflow.bus import STREAM_IN, Puller
-from pubsubflow.model.backlog import Backlog
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.wire.backlog import Backlog
+from pubsubflow.model.wire.subjects import Subjects
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ import anyio
 import pytest
 from api_rig import broken_file, dag, task
 
-from pubsubflow.model.messages import Emit, Outcome, TaskError
+from pubsubflow.model.wire.messages import Emit, Outcome, TaskError
 
 pytestmark = pytest.mark.anyio
 

@@ -8,10 +8,10 @@ from api_rig import broken_file, dag, task
 from stream_reader import facts, listening
 
 from pubsubflow.api import ApiSettings
-from pubsubflow.api.live_settings import LiveSettings
+from pubsubflow.api.stream.settings import LiveSettings
 from pubsubflow.manager import Sweeper, SweeperSettings
-from pubsubflow.model.news import DagChange, DagNews, Place, encode_items, item_of
-from pubsubflow.store.queries import SQL
+from pubsubflow.model.changes import DagChange, DagNews, Place, encode_items, item_of
+from pubsubflow.store.named_queries import SQL
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ import pytest
 from api_rig import Rig, api_on, dag, task
 from stream_reader import listening
 
-from pubsubflow.api.live_settings import LiveSettings
+from pubsubflow.api.stream.settings import LiveSettings
 from pubsubflow.manager import Manager
 
 pytestmark = pytest.mark.anyio

@@ -11,10 +11,10 @@ import structlog
 from api_rig import api_on, dag, task
 
 from pubsubflow.api import ApiSettings
-from pubsubflow.client_stream import Parser
+from pubsubflow.client.stream import Parser
 from pubsubflow.manager import Manager
-from pubsubflow.model.messages import Outcome, TaskError
-from pubsubflow.model.structure import Factor, RetryPolicy
+from pubsubflow.model.spec import Factor, RetryPolicy
+from pubsubflow.model.wire.messages import Outcome, TaskError
 from pubsubflow.store.catalog import Catalog
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from pubsubflow.api import ApiSettings
-from pubsubflow.api.tls import Certificate
+from pubsubflow.api.server.tls import Certificate
 from pubsubflow.errors import ConfigError
 
 pytestmark = pytest.mark.anyio

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from api_rig import dag, task
 
-from pubsubflow.model.conditions import (
+from pubsubflow.model.schedule.conditions import (
     AllOf,
     AnyOf,
     Batch,
@@ -15,8 +15,8 @@ from pubsubflow.model.conditions import (
     Schedule,
     Tick,
 )
-from pubsubflow.model.partitions import Identity, Partitioning, RollUp
-from pubsubflow.model.timetable import Cron
+from pubsubflow.model.schedule.partitions import Identity, Partitioning, RollUp
+from pubsubflow.model.schedule.timetable import Cron
 
 pytestmark = pytest.mark.anyio
 

@@ -11,9 +11,9 @@ import pytest
 from api_rig import dag, task
 from stream_reader import Reader
 
-from pubsubflow.api.live_settings import LiveSettings
-from pubsubflow.client_stream import Parser
-from pubsubflow.model.news import (
+from pubsubflow.api.stream.settings import LiveSettings
+from pubsubflow.client.stream import Parser
+from pubsubflow.model.changes import (
     DagNews,
     DatasetNews,
     ImportNews,

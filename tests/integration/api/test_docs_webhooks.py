@@ -16,8 +16,8 @@ from api_rig import Rig
 from hook_signers import basic, delivery, gitlab, slack, standard, striped
 
 from pubsubflow.api import ApiSettings
-from pubsubflow.authoring.registry import loading
-from pubsubflow.model.structure import LoadedFile, SourceBundle
+from pubsubflow.authoring.loading.registry import loading
+from pubsubflow.model.spec import LoadedFile, SourceBundle
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.webhooks.secrets import EnvironmentSecrets
 

@@ -17,15 +17,15 @@ from openapi_spec_validator import validate
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi import checks
 
-from pubsubflow.api.connections import ConnectionRoutes
-from pubsubflow.api.cursors import sealed
-from pubsubflow.api.metrics import Metrics
-from pubsubflow.api.openapi import PATH, document, operation_id
-from pubsubflow.api.routing import NAMES
-from pubsubflow.api.schemas import text_of
-from pubsubflow.api.subscriptions import SubscriptionRoutes
-from pubsubflow.authoring.registry import loading
-from pubsubflow.model.views import Page
+from pubsubflow.api.http.json_schemas import text_of
+from pubsubflow.api.http.openapi import PATH, document, operation_id
+from pubsubflow.api.http.pagination import sealed
+from pubsubflow.api.http.routing import NAMES
+from pubsubflow.api.routes.connections import ConnectionRoutes
+from pubsubflow.api.routes.metrics import Metrics
+from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
+from pubsubflow.authoring.loading.registry import loading
+from pubsubflow.model.api.resources import Page
 from pubsubflow.webhooks import Unverified, Webhook
 
 pytestmark = pytest.mark.anyio

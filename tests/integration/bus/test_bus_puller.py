@@ -214,7 +214,7 @@ async def test_a_deleted_stream_is_made_again(bus, pull, collector):
 
 
 async def test_a_lost_request_is_noticed_by_silence(bus, pull, collector, monkeypatch):
-    monkeypatch.setattr("pubsubflow.bus.puller._SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr("pubsubflow.bus.consumer._SILENCE_SECONDS", 0.2)
     got = collector(ack)
     puller = await pull(got)
     puller._next_subject = "psf.ctl.black-hole"
@@ -227,8 +227,8 @@ async def test_a_lost_request_is_noticed_by_silence(bus, pull, collector, monkey
 
 
 async def test_expired_requests_are_renewed_with_the_same_credit(bus, pull, collector, monkeypatch):
-    monkeypatch.setattr("pubsubflow.bus.puller._EXPIRES_SECONDS", 0.15)
-    monkeypatch.setattr("pubsubflow.bus.puller._HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr("pubsubflow.bus.consumer._EXPIRES_SECONDS", 0.15)
+    monkeypatch.setattr("pubsubflow.bus.consumer._HEARTBEAT_SECONDS", 0.05)
     asked = collector()
     await bus.subscribe("$JS.API.CONSUMER.MSG.NEXT.>", asked)
     got = collector(ack)

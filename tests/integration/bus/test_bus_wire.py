@@ -2,8 +2,8 @@
 
 import pytest
 
-from pubsubflow.bus.frames import header_block, publication, read_headers
-from pubsubflow.bus.wire import Inflow, Wire
+from pubsubflow.bus.client import Inflow, Wire
+from pubsubflow.bus.protocol import header_block, publication, read_headers
 from pubsubflow.errors import BusUnavailable
 
 pytestmark = pytest.mark.anyio

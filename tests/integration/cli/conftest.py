@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from msgspec import Struct
 
-from pubsubflow.cli.hosted import hosted_daemon
+from pubsubflow.cli.daemon_process import hosted_daemon
 
 DAGS = Path(__file__).with_name("dags")
 _numbers = itertools.count(1)

@@ -97,7 +97,7 @@ def test_a_hosted_daemon_ends_with_whoever_started_it(tmp_path):
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from pubsubflow.cli.hosted import hosted_daemon\n"
+        "from pubsubflow.cli.daemon_process import hosted_daemon\n"
         "with hosted_daemon(Path(sys.argv[1]), home=Path(sys.argv[1]) / 'home', port=0):\n"
         "    print('ready', flush=True)\n"
         "    sys.stdin.read()\n"

@@ -13,7 +13,7 @@ import pytest
 from embedded_rig import NOBODY, ended, holder, postgres
 
 from pubsubflow.embedded import EmbeddedServers
-from pubsubflow.embedded.account import choose_account
+from pubsubflow.embedded.os_account import choose_account
 from pubsubflow.errors import ConfigError
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ import pytest
 from embedded_rig import PATIENCE_SECONDS, ended, jetstream, left_behind, next_fact, postgres
 
 from pubsubflow.embedded import EmbeddedServers, HomeOwner, read_owner
-from pubsubflow.embedded.journal import MAX_BYTES, Journal
+from pubsubflow.embedded.server_log import MAX_BYTES, Journal
 
 pytestmark = pytest.mark.anyio
 

@@ -6,10 +6,10 @@ import anyio
 import pytest
 from lineage_rig import Endpoint, Rig
 
-from pubsubflow.clock import Clock
 from pubsubflow.lineage import Lineage, LineageSettings, Pace
 from pubsubflow.manager import Manager
 from pubsubflow.store.timers import Timers
+from pubsubflow.timers import Clock
 
 PATIENT = Pace(delays_seconds=(0.01, 0.05), return_seconds=0.05, max_return_seconds=0.2)
 

@@ -8,9 +8,11 @@ import msgspec
 from aiohttp import web
 from openlineage_check import check
 
-from pubsubflow.model.calls import CancelRun, PostEvents, StartRun
-from pubsubflow.model.conditions import AllOf, Input, Schedule
-from pubsubflow.model.messages import (
+from pubsubflow.model.runs.states import RunState
+from pubsubflow.model.schedule.conditions import AllOf, Input, Schedule
+from pubsubflow.model.spec import DagSpec, LoadedFile, SourceBundle, TaskSpec
+from pubsubflow.model.wire.commands import CancelRun, PostEvents, StartRun
+from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
     Emit,
     NewEvent,
@@ -19,9 +21,7 @@ from pubsubflow.model.messages import (
     TaskError,
     encode,
 )
-from pubsubflow.model.states import RunState
-from pubsubflow.model.structure import DagSpec, LoadedFile, SourceBundle, TaskSpec
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 
 NOW = int(datetime.now(UTC).timestamp())

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from pubsubflow.errors import ConfigError
 from pubsubflow.lineage import Lineage, LineageSettings, Pace
-from pubsubflow.model.structure import Factor
+from pubsubflow.model.spec import Factor
 
 pytestmark = pytest.mark.anyio
 

@@ -5,11 +5,11 @@ from uuid import uuid5
 import pytest
 from lineage_rig import at, dag, tags, task, told
 
-from pubsubflow.model.conditions import Schedule, Tick
-from pubsubflow.model.messages import Outcome
-from pubsubflow.model.states import RunState
-from pubsubflow.model.structure import Factor, RetryPolicy, TriggerRule
-from pubsubflow.model.timetable import Every
+from pubsubflow.model.runs.states import RunState
+from pubsubflow.model.schedule.conditions import Schedule, Tick
+from pubsubflow.model.schedule.timetable import Every
+from pubsubflow.model.spec import Factor, RetryPolicy, TriggerRule
+from pubsubflow.model.wire.messages import Outcome
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("lineage")]
 

@@ -6,10 +6,10 @@ import sys
 import anyio
 import pytest
 
-from pubsubflow.authoring.importing import make_bundle
+from pubsubflow.authoring.loading.importing import make_bundle
 from pubsubflow.errors import ConfigError
 from pubsubflow.loader import LoaderSettings, load_once
-from pubsubflow.model.structure import DatasetSpec
+from pubsubflow.model.spec import DatasetSpec
 
 pytestmark = pytest.mark.anyio
 
@@ -213,7 +213,7 @@ async def test_a_bundle_built_by_the_loader_runs_elsewhere(folder, load):
     bundle = (await load())["flow.py"].bundle
     code = (
         "import json, sys\n"
-        "from pubsubflow.authoring.importing import import_dag_file, make_bundle\n"
+        "from pubsubflow.authoring.loading.importing import import_dag_file, make_bundle\n"
         "bundle = make_bundle('/nowhere', 'flow.py', json.load(sys.stdin))\n"
         "dags = import_dag_file(bundle)\n"
         "print(json.dumps([bundle.hash, sorted(dags)]))"

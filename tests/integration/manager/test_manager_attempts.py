@@ -9,17 +9,17 @@ import msgspec
 import pytest
 from dag_specs import dag, loaded, task
 
-from pubsubflow.clock import Clock
 from pubsubflow.errors import InvalidInput, NotFound
-from pubsubflow.model.calls import CancelRun, StartRun
 from pubsubflow.model.ids import new_id
-from pubsubflow.model.messages import StartedMessage, TaskError, decode_cancel
-from pubsubflow.model.retry import MAX_CRASHES
-from pubsubflow.model.structure import RetryPolicy
-from pubsubflow.model.subjects import Subjects
-from pubsubflow.model.timetable import Every
+from pubsubflow.model.runs.retry import MAX_CRASHES
+from pubsubflow.model.schedule.timetable import Every
+from pubsubflow.model.spec import RetryPolicy
+from pubsubflow.model.wire.commands import CancelRun, StartRun
+from pubsubflow.model.wire.messages import StartedMessage, TaskError, decode_cancel
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.timers import Timers
+from pubsubflow.timers import Clock
 
 pytestmark = pytest.mark.anyio
 

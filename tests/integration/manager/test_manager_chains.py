@@ -4,10 +4,10 @@ import pytest
 from core_rig import chain_of
 from dag_specs import dag, task
 
-from pubsubflow.model.calls import CancelRun, StartRun
-from pubsubflow.model.messages import GoneMessage, StartedMessage, encode
-from pubsubflow.model.structure import RetryPolicy
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.spec import RetryPolicy
+from pubsubflow.model.wire.commands import CancelRun, StartRun
+from pubsubflow.model.wire.messages import GoneMessage, StartedMessage, encode
+from pubsubflow.model.wire.subjects import Subjects
 
 pytestmark = pytest.mark.anyio
 LINE = [task("a"), task("b", inputs=["a"]), task("c", inputs=["b"]), task("d", inputs=["c"])]

@@ -6,9 +6,11 @@ import pytest
 from dag_specs import dag, task
 
 from pubsubflow.errors import InvalidInput, NotFound
-from pubsubflow.model.calls import CancelRun, ClearTasks, PostEvents, StartRun
-from pubsubflow.model.clearing import LIFE
-from pubsubflow.model.messages import (
+from pubsubflow.model.runs.clearing import LIFE
+from pubsubflow.model.runs.waits import Wait, Waiting
+from pubsubflow.model.spec import RetryPolicy
+from pubsubflow.model.wire.commands import CancelRun, ClearTasks, PostEvents, StartRun
+from pubsubflow.model.wire.messages import (
     Emit,
     LogMessage,
     NewEvent,
@@ -17,9 +19,7 @@ from pubsubflow.model.messages import (
     decode_cancel,
     encode,
 )
-from pubsubflow.model.structure import RetryPolicy
-from pubsubflow.model.subjects import Subjects
-from pubsubflow.model.waits import Wait, Waiting
+from pubsubflow.model.wire.subjects import Subjects
 
 pytestmark = pytest.mark.anyio
 NO = TaskError("E", "no")

@@ -16,8 +16,8 @@ from cloudevents.core.v1.event import CloudEvent
 from dag_specs import dag, task, uri
 
 from pubsubflow.bus import STREAM_EVT, Puller
-from pubsubflow.model.calls import Resend, StartRun
-from pubsubflow.model.messages import PublishedEvent, encode
+from pubsubflow.model.wire.commands import Resend, StartRun
+from pubsubflow.model.wire.messages import PublishedEvent, encode
 
 pytestmark = pytest.mark.anyio
 

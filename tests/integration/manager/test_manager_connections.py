@@ -4,10 +4,11 @@ import pytest
 from core_rig import running
 from dag_specs import dag, task
 
-from pubsubflow.model.calls import StartRun
 from pubsubflow.model.connections import make_connection
-from pubsubflow.model.messages import encode
-from pubsubflow.model.questions import (
+from pubsubflow.model.wire.commands import StartRun
+from pubsubflow.model.wire.messages import encode
+from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.model.wire.worker_requests import (
     LOST,
     REFUSED,
     AskConnection,
@@ -15,9 +16,8 @@ from pubsubflow.model.questions import (
     decode_connection,
     decode_piece,
 )
-from pubsubflow.model.subjects import Subjects
-from pubsubflow.store.connections import Connections
-from pubsubflow.store.keys import KeyFile
+from pubsubflow.store.secrets.connections import Connections
+from pubsubflow.store.secrets.keyring import KeyFile
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,9 @@ from core_rig import post
 from dag_specs import dag, task, uri
 
 from pubsubflow.errors import DefinitionError, InvalidInput, NotFound
-from pubsubflow.manager.inputs import MAX_KEY_CHARACTERS
-from pubsubflow.model.calls import PostEvents, SetPaused, StartRun
-from pubsubflow.model.messages import NewEvent
+from pubsubflow.manager.inbox import MAX_KEY_CHARACTERS
+from pubsubflow.model.wire.commands import PostEvents, SetPaused, StartRun
+from pubsubflow.model.wire.messages import NewEvent
 
 pytestmark = pytest.mark.anyio
 

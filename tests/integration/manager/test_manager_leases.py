@@ -4,11 +4,11 @@ import pytest
 from dag_specs import dag, task
 
 from pubsubflow.errors import StoreUnavailable
-from pubsubflow.manager.answers import BEAT_SECONDS
-from pubsubflow.model.calls import StartRun
-from pubsubflow.model.messages import Heartbeat, StartedMessage, encode
-from pubsubflow.model.questions import AskLease, Lease, decode_lease, decode_piece
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.manager.worker_requests import BEAT_SECONDS
+from pubsubflow.model.wire.commands import StartRun
+from pubsubflow.model.wire.messages import Heartbeat, StartedMessage, encode
+from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.model.wire.worker_requests import AskLease, Lease, decode_lease, decode_piece
 
 pytestmark = pytest.mark.anyio
 

@@ -7,15 +7,15 @@ from dag_specs import dag, task
 
 from pubsubflow.errors import NotFound
 from pubsubflow.manager import Sweeper, SweeperSettings
-from pubsubflow.manager.fold import Fold
-from pubsubflow.manager.inputs import Item
-from pubsubflow.model.calls import CancelRun, ClearTasks, RemovePool, SetPool, StartRun
-from pubsubflow.model.messages import Outcome, TaskError, encode
-from pubsubflow.model.structure import RetryPolicy
-from pubsubflow.model.waits import Wait, Waiting
+from pubsubflow.manager.batch import Fold
+from pubsubflow.manager.inbox import Item
+from pubsubflow.model.runs.waits import Wait, Waiting
+from pubsubflow.model.spec import RetryPolicy
+from pubsubflow.model.wire.commands import CancelRun, ClearTasks, RemovePool, SetPool, StartRun
+from pubsubflow.model.wire.messages import Outcome, TaskError, encode
 from pubsubflow.store.database import begin
-from pubsubflow.store.fold import FoldTransaction
-from pubsubflow.store.reading import Reading
+from pubsubflow.store.manager_transaction import FoldTransaction
+from pubsubflow.store.read.read_models import Reading
 
 pytestmark = pytest.mark.anyio
 _SQL = resources.files("pubsubflow.store") / "sql"

@@ -5,12 +5,19 @@ from core_rig import post
 from dag_specs import dag, task, uri
 from msgspec import msgpack
 
-from pubsubflow.manager.inputs import Item
-from pubsubflow.model.calls import StartRun
-from pubsubflow.model.messages import Emit, EventInfo, LogMessage, StartedMessage, TaskError, encode
-from pubsubflow.model.questions import AskEvents, AskResult, decode_piece
-from pubsubflow.model.structure import RetryPolicy, TriggerRule
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.manager.inbox import Item
+from pubsubflow.model.spec import RetryPolicy, TriggerRule
+from pubsubflow.model.wire.commands import StartRun
+from pubsubflow.model.wire.messages import (
+    Emit,
+    EventInfo,
+    LogMessage,
+    StartedMessage,
+    TaskError,
+    encode,
+)
+from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.model.wire.worker_requests import AskEvents, AskResult, decode_piece
 
 pytestmark = pytest.mark.anyio
 SYNC = {"kind": "sync"}

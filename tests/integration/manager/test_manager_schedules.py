@@ -8,18 +8,8 @@ from core_rig import carry_out
 from dag_specs import condition, dag, loaded, task, uri
 
 from pubsubflow.errors import InvalidInput
-from pubsubflow.manager.fold import Fold
-from pubsubflow.model.calls import (
-    Backfill,
-    PostEvents,
-    Replay,
-    Resend,
-    SetPaused,
-    StartRun,
-    Timer,
-    TimersDue,
-)  # fmt: skip
-from pubsubflow.model.conditions import (
+from pubsubflow.manager.batch import Fold
+from pubsubflow.model.schedule.conditions import (
     AllOf,
     Batch,
     Debounce,
@@ -29,9 +19,19 @@ from pubsubflow.model.conditions import (
     Schedule,
     Tick,
 )
-from pubsubflow.model.messages import NewEvent
-from pubsubflow.model.partitions import FanOut, Partitioning, RollUp
-from pubsubflow.model.timetable import Every
+from pubsubflow.model.schedule.partitions import FanOut, Partitioning, RollUp
+from pubsubflow.model.schedule.timetable import Every
+from pubsubflow.model.wire.commands import (
+    Backfill,
+    PostEvents,
+    Replay,
+    Resend,
+    SetPaused,
+    StartRun,
+    Timer,
+    TimersDue,
+)  # fmt: skip
+from pubsubflow.model.wire.messages import NewEvent
 from pubsubflow.store.catalog import Catalog
 
 pytestmark = pytest.mark.anyio

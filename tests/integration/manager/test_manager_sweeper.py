@@ -8,9 +8,9 @@ from dag_specs import dag, task
 
 from pubsubflow.bus import Bus
 from pubsubflow.manager import Sweeper, SweeperSettings
-from pubsubflow.model.calls import StartRun
-from pubsubflow.model.messages import Heartbeat, StartedMessage, encode
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.wire.commands import StartRun
+from pubsubflow.model.wire.messages import Heartbeat, StartedMessage, encode
+from pubsubflow.model.wire.subjects import Subjects
 
 pytestmark = pytest.mark.anyio
 

@@ -11,16 +11,16 @@ from dag_specs import dag, task, uri
 from msgspec.structs import replace
 from postgres_relay import relayed
 
-from pubsubflow.clock import Clock
 from pubsubflow.errors import ServiceStopped, StoreUnavailable
 from pubsubflow.manager import Manager, Sweeper, SweeperSettings
-from pubsubflow.model.calls import CancelRun, PostEvents, StartRun
-from pubsubflow.model.messages import Emit, Heartbeat, LogMessage, NewEvent, encode
-from pubsubflow.model.structure import RetryPolicy
-from pubsubflow.model.subjects import Subjects
-from pubsubflow.model.timetable import Every
+from pubsubflow.model.schedule.timetable import Every
+from pubsubflow.model.spec import RetryPolicy
+from pubsubflow.model.wire.commands import CancelRun, PostEvents, StartRun
+from pubsubflow.model.wire.messages import Emit, Heartbeat, LogMessage, NewEvent, encode
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.timers import Timers
+from pubsubflow.timers import Clock
 
 pytestmark = pytest.mark.anyio
 

@@ -8,10 +8,11 @@ import msgspec
 import pytest
 from dag_specs import dag, loaded, task, uri
 
-from pubsubflow.clock import Clock
 from pubsubflow.manager.sweeper import Sweeper, SweeperSettings
-from pubsubflow.model.calls import CancelRun, LookForEvents, PostEvents, StartRun
-from pubsubflow.model.messages import (
+from pubsubflow.model.runs.waits import START, Wait, Waiting, decode_happened
+from pubsubflow.model.spec import DatasetSpec, RetryPolicy
+from pubsubflow.model.wire.commands import CancelRun, LookForEvents, PostEvents, StartRun
+from pubsubflow.model.wire.messages import (
     EventInfo,
     FiredMessage,
     NewEvent,
@@ -21,11 +22,10 @@ from pubsubflow.model.messages import (
     decode_triggers_order,
     encode,
 )
-from pubsubflow.model.structure import DatasetSpec, RetryPolicy
-from pubsubflow.model.subjects import Subjects
-from pubsubflow.model.waits import START, Wait, Waiting, decode_happened
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.timers import Timers
+from pubsubflow.timers import Clock
 
 pytestmark = pytest.mark.anyio
 

@@ -14,16 +14,17 @@ import anyio
 import structlog
 
 from pubsubflow.model.connections import make_connection
-from pubsubflow.store import connections as stored
-from pubsubflow.store import database, keys
-from pubsubflow.store.connections import Connections
+from pubsubflow.store import database
 from pubsubflow.store.database import Database, PostgresSettings
-from pubsubflow.store.keys import KeyFile
+from pubsubflow.store.secrets import connections as stored
+from pubsubflow.store.secrets import keyring
+from pubsubflow.store.secrets.connections import Connections
+from pubsubflow.store.secrets.keyring import KeyFile
 
 SECRETS = {"a": "secret of a", "b": "secret of b"}
 DIED, LOST = 9, 3
 TIMES = 2
-WHOLE = frozenset({stored.__file__, keys.__file__})
+WHOLE = frozenset({stored.__file__, keyring.__file__})
 
 
 def die_at(line: int) -> None:

@@ -13,12 +13,12 @@ from dag_specs import dag, loaded, task, uri
 from emptied_database import emptied, emptied_database  # noqa: F401 - fixtures
 
 from pubsubflow.errors import InvalidInput, NotFound
-from pubsubflow.manager.fold import Fold
-from pubsubflow.model.calls import SetPaused, StartRun, TimersDue
-from pubsubflow.model.cells import decode_cell
+from pubsubflow.manager.batch import Fold
 from pubsubflow.model.datasets import normalise_uri
-from pubsubflow.model.structure import DatasetSpec, LoadedFile, SourceBundle
-from pubsubflow.model.timetable import Cron, Every
+from pubsubflow.model.schedule.condition_state import decode_cell
+from pubsubflow.model.schedule.timetable import Cron, Every
+from pubsubflow.model.spec import DatasetSpec, LoadedFile, SourceBundle
+from pubsubflow.model.wire.commands import SetPaused, StartRun, TimersDue
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.timers import Timers
 

@@ -5,9 +5,9 @@ import pytest
 
 from pubsubflow.errors import ConfigError, InvalidInput, NotFound, StaleRevision
 from pubsubflow.model.connections import MASK, make_connection
-from pubsubflow.store.connections import Connections
-from pubsubflow.store.keys import KeyFile
-from pubsubflow.store.sealing import SecretsLocked
+from pubsubflow.store.secrets.connections import Connections
+from pubsubflow.store.secrets.encryption import SecretsLocked
+from pubsubflow.store.secrets.keyring import KeyFile
 
 pytestmark = pytest.mark.anyio
 

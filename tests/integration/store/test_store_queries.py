@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from pubsubflow.store.queries import SQL
+from pubsubflow.store.named_queries import SQL
 
 pytestmark = pytest.mark.anyio
 

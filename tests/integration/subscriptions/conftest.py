@@ -6,16 +6,16 @@ import anyio
 import pytest
 from receiver_rig import PATIENCE_SECONDS, QUICK, URI, Receiver
 
+from pubsubflow.deliveries import Subscriptions, SubscriptionsSettings
 from pubsubflow.manager import Manager
-from pubsubflow.model.calls import PostEvents
-from pubsubflow.model.messages import NewEvent
 from pubsubflow.model.subscriptions import CHANGED, Wanted, new_secret
-from pubsubflow.store.connections import Connections
+from pubsubflow.model.wire.commands import PostEvents
+from pubsubflow.model.wire.messages import NewEvent
 from pubsubflow.store.deliveries import Deliveries
-from pubsubflow.store.keys import KeyFile
 from pubsubflow.store.leases import SUBSCRIPTIONS, Lease
+from pubsubflow.store.secrets.connections import Connections
+from pubsubflow.store.secrets.keyring import KeyFile
 from pubsubflow.store.subscribers import Subscribers
-from pubsubflow.subscriptions import Subscriptions, SubscriptionsSettings
 
 LOOKED = """
 SELECT FROM pg_stat_activity

@@ -7,10 +7,10 @@ from uuid import UUID
 import anyio
 import pytest
 
+from pubsubflow.deliveries.sender import Sender, read_retry_after
+from pubsubflow.deliveries.settings import SubscriptionsSettings
 from pubsubflow.model.cloud_events import SOURCE, UPDATED, Told
 from pubsubflow.model.subscriptions import Subscription, Wanted
-from pubsubflow.subscriptions.sender import Sender, read_retry_after
-from pubsubflow.subscriptions.settings import SubscriptionsSettings
 
 pytestmark = pytest.mark.anyio
 

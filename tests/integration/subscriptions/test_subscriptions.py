@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from receiver_rig import HANG, HOLD, LEAVE, MEET, QUICK, URI
 
 from pubsubflow.bus import Bus
-from pubsubflow.model.calls import Resend
 from pubsubflow.model.subscriptions import TEST
+from pubsubflow.model.wire.commands import Resend
 
 pytestmark = pytest.mark.anyio
 

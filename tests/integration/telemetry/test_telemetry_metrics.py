@@ -10,7 +10,7 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_open
 from prometheus_client.parser import text_string_to_metric_families as read_plain
 
-from pubsubflow.api.scraping import ScrapeServer
+from pubsubflow.api.server.metrics_server import ScrapeServer
 from pubsubflow.errors import ConfigError
 from pubsubflow.metrics import Cluster
 from pubsubflow.store.database import Database

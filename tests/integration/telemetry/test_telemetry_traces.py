@@ -9,10 +9,10 @@ from telemetry_rig import FAR, OTHER
 
 from pubsubflow.errors import ConfigError
 from pubsubflow.manager import Manager
-from pubsubflow.model.conditions import Input, Schedule
-from pubsubflow.model.messages import PublishedEvent, encode
-from pubsubflow.model.structure import DagSpec, LoadedFile, SourceBundle, TaskSpec
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.schedule.conditions import Input, Schedule
+from pubsubflow.model.spec import DagSpec, LoadedFile, SourceBundle, TaskSpec
+from pubsubflow.model.wire.messages import PublishedEvent, encode
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 
 pytestmark = pytest.mark.anyio

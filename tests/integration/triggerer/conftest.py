@@ -12,8 +12,8 @@ import pytest
 import structlog
 
 from pubsubflow.bus import STREAM_IN, Bus, Puller
-from pubsubflow.model.messages import TriggersOrder, decode_fired, encode
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.wire.messages import TriggersOrder, decode_fired, encode
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.store.triggers import TriggerLeases
 from pubsubflow.triggerer.service import Triggerer

@@ -3,8 +3,8 @@
 import pytest
 
 from pubsubflow.model.connections import make_connection
-from pubsubflow.store.connections import Connections
-from pubsubflow.store.keys import KeyFile
+from pubsubflow.store.secrets.connections import Connections
+from pubsubflow.store.secrets.keyring import KeyFile
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@ import pytest
 
 from pubsubflow.api import Api, ApiSettings
 from pubsubflow.manager import Manager
-from pubsubflow.store.access import AuditLog, Tokens
-from pubsubflow.store.reading import Reading
+from pubsubflow.store.auth import AuditLog, Tokens
+from pubsubflow.store.read.read_models import Reading
 
 pytestmark = pytest.mark.anyio
 

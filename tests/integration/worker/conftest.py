@@ -14,9 +14,10 @@ import anyio
 import msgspec
 import pytest
 
-from pubsubflow.authoring.importing import import_dag_file, make_bundle
+from pubsubflow.authoring.loading.importing import import_dag_file, make_bundle
 from pubsubflow.bus import STREAM_IN, Bus, BusSettings, Puller
-from pubsubflow.model.messages import (
+from pubsubflow.model.spec import Plan
+from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
     CancelOrder,
     EventInfo,
@@ -29,7 +30,8 @@ from pubsubflow.model.messages import (
     decode_started,
     encode,
 )
-from pubsubflow.model.questions import (
+from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.model.wire.worker_requests import (
     AskConnection,
     AskEvents,
     AskLease,
@@ -41,8 +43,6 @@ from pubsubflow.model.questions import (
     RecordStep,
     decode_ask,
 )
-from pubsubflow.model.structure import Plan
-from pubsubflow.model.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.worker import Worker, WorkerSettings
 

@@ -3,8 +3,8 @@
 import pytest
 
 from pubsubflow.model.connections import make_connection
-from pubsubflow.model.messages import Outcome, encode
-from pubsubflow.model.questions import LOST, REFUSED, AskConnection, Piece
+from pubsubflow.model.wire.messages import Outcome, encode
+from pubsubflow.model.wire.worker_requests import LOST, REFUSED, AskConnection, Piece
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import anyio
 import psutil
 import pytest
 
-from pubsubflow.model.messages import Outcome
+from pubsubflow.model.wire.messages import Outcome
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ import anyio
 import pytest
 
 from pubsubflow.bus import STREAM_TASK, Puller
-from pubsubflow.model.messages import Outcome
-from pubsubflow.model.questions import AskLease, Lease
+from pubsubflow.model.wire.messages import Outcome
+from pubsubflow.model.wire.worker_requests import AskLease, Lease
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import msgspec
 import psutil
 import pytest
 
-from pubsubflow.model.messages import Outcome
+from pubsubflow.model.wire.messages import Outcome
 from pubsubflow.worker import WorkerSettings
 
 pytestmark = pytest.mark.anyio

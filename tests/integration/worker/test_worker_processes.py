@@ -6,7 +6,7 @@ import anyio.to_thread
 import psutil
 import pytest
 
-from pubsubflow.model.messages import Outcome, decode_heartbeat
+from pubsubflow.model.wire.messages import Outcome, decode_heartbeat
 
 pytestmark = pytest.mark.anyio
 

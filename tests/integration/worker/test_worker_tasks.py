@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from pubsubflow.model.messages import NO_NODE, Emit, Outcome, PublishedEvent
+from pubsubflow.model.wire.messages import NO_NODE, Emit, Outcome, PublishedEvent
 
 pytestmark = pytest.mark.anyio
 

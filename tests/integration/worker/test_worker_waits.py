@@ -5,9 +5,9 @@ import msgspec
 import pytest
 from test_worker_leases import give_back_once
 
-from pubsubflow.model.messages import NO_NODE, Outcome, Step, TaskError, encode
-from pubsubflow.model.questions import LOST, AskSteps, Piece, RecordStep
-from pubsubflow.model.waits import Happening, decode_waiting, happen, outcome
+from pubsubflow.model.runs.waits import Happening, decode_waiting, happen, outcome
+from pubsubflow.model.wire.messages import NO_NODE, Outcome, Step, TaskError, encode
+from pubsubflow.model.wire.worker_requests import LOST, AskSteps, Piece, RecordStep
 
 pytestmark = pytest.mark.anyio
 

@@ -5,9 +5,9 @@ import asyncio
 import anyio
 import pytest
 
-from pubsubflow.api.fairness import LANE, FairCalls, Shares
-from pubsubflow.model.calls import PostEvents, SetPaused
-from pubsubflow.model.messages import NewEvent
+from pubsubflow.api.server.fair_queue import LANE, FairCalls, Shares
+from pubsubflow.model.wire.commands import PostEvents, SetPaused
+from pubsubflow.model.wire.messages import NewEvent
 
 pytestmark = pytest.mark.anyio
 

@@ -3,14 +3,14 @@
 import pytest
 
 from pubsubflow.api import ApiSettings
-from pubsubflow.api.pressure import (
+from pubsubflow.api.server.backpressure import (
     MAX_RETRY_SECONDS,
     UNKNOWN_RETRY_SECONDS,
     Refusal,
     Sample,
     judge,
 )
-from pubsubflow.model.backlog import Backlog
+from pubsubflow.model.wire.backlog import Backlog
 
 LIMITS = ApiSettings(
     max_pending_events=1000, max_lag_seconds=10, min_free_bytes=1000, min_free_percent=10

@@ -7,10 +7,10 @@ import anyio
 import msgspec
 
 from pubsubflow import DAG, task
-from pubsubflow.authoring.execute import bind
-from pubsubflow.authoring.journal import TaskDeferred
-from pubsubflow.model.messages import EventInfo, RunInfo, Step, TaskError
-from pubsubflow.model.waits import Happening, Waiting, begin_wait, failure, happen, outcome
+from pubsubflow.authoring.runtime.bind import bind
+from pubsubflow.authoring.runtime.journal import TaskDeferred
+from pubsubflow.model.runs.waits import Happening, Waiting, begin_wait, failure, happen, outcome
+from pubsubflow.model.wire.messages import EventInfo, RunInfo, Step, TaskError
 from pubsubflow.runner.failures import outcome_of
 
 NOW = datetime(2026, 11, 20, 16, tzinfo=UTC)

@@ -22,10 +22,10 @@ from pubsubflow import (
     task_group,
     teardown,
 )
-from pubsubflow.authoring.registry import loading
-from pubsubflow.model import timetable
-from pubsubflow.model.conditions import AllOf, AnyOf, Input, Schedule, Tick
-from pubsubflow.model.structure import DagSpec, DatasetSpec, Factor, RetryPolicy
+from pubsubflow.authoring.loading.registry import loading
+from pubsubflow.model.schedule import timetable
+from pubsubflow.model.schedule.conditions import AllOf, AnyOf, Input, Schedule, Tick
+from pubsubflow.model.spec import DagSpec, DatasetSpec, Factor, RetryPolicy
 
 a, b, c, d = (Dataset(f"s3://lake/{name}") for name in "abcd")
 

@@ -24,11 +24,11 @@ from pubsubflow import (
     current_context,
     task,
 )
-from pubsubflow.authoring.bash import CommandFailed
-from pubsubflow.authoring.execute import bind, encode_result, finish
-from pubsubflow.authoring.results import MAX_RESULT_BYTES, decode
+from pubsubflow.authoring.runtime.bash import CommandFailed
+from pubsubflow.authoring.runtime.bind import bind, encode_result, finish
+from pubsubflow.authoring.runtime.results import MAX_RESULT_BYTES, decode
 from pubsubflow.model.connections import Connection
-from pubsubflow.model.messages import Emit, EventInfo, PublishedEvent, RunInfo
+from pubsubflow.model.wire.messages import Emit, EventInfo, PublishedEvent, RunInfo
 
 orders, rates = Dataset("s3://lake/orders"), Dataset("s3://lake/rates")
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -669,7 +669,8 @@ def test_an_interrupted_command_ends_with_all_it_started(tmp_path):
 def test_a_killed_runner_takes_the_command_with_it(tmp_path):
     script = tmp_path / "runner.py"
     script.write_text(
-        "from pubsubflow.authoring.bash import run_bash\nrun_bash('sleep 100 & echo $!; wait')\n"
+        "from pubsubflow.authoring.runtime.bash import run_bash\n"
+        "run_bash('sleep 100 & echo $!; wait')\n"
     )
     runner = subprocess.Popen(
         [sys.executable, str(script)],

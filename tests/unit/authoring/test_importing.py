@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pubsubflow.authoring.importing import import_dag_file, make_bundle
+from pubsubflow.authoring.loading.importing import import_dag_file, make_bundle
 
 HEAD = "from pubsubflow import DAG, task\n"
 

@@ -21,7 +21,7 @@ from pubsubflow import (
     task,
     task_group,
 )
-from pubsubflow.authoring.registry import loading
+from pubsubflow.authoring.loading.registry import loading
 
 
 @task

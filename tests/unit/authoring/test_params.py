@@ -3,7 +3,7 @@ import pytest
 
 from pubsubflow import DAG
 from pubsubflow.errors import InvalidInput
-from pubsubflow.model.params import validate_params
+from pubsubflow.model.runs.params import validate_params
 
 
 class Window(msgspec.Struct):

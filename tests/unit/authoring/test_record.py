@@ -1,9 +1,9 @@
 import pytest
 
-from pubsubflow.authoring.record import Record
+from pubsubflow.authoring.runtime.history import Record
 from pubsubflow.errors import ReplayMismatch
-from pubsubflow.model.messages import Step, TaskError
-from pubsubflow.model.waits import START, forget_failures
+from pubsubflow.model.runs.waits import START, forget_failures
+from pubsubflow.model.wire.messages import Step, TaskError
 
 ERROR = TaskError("OSError", "no")
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from replay_rig import NOW, Host, happened, only, run_once, timed_out
 
 from pubsubflow import Context, Dataset, StepFailed, WaitTimeout
-from pubsubflow.authoring.journal import TaskDeferred
-from pubsubflow.model.waits import begin_wait, forget_failures
+from pubsubflow.authoring.runtime.journal import TaskDeferred
+from pubsubflow.model.runs.waits import begin_wait, forget_failures
 
 FAILURES = st.integers(0, 2)
 CAUGHT = st.booleans()

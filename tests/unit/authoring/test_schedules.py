@@ -25,8 +25,8 @@ from pubsubflow import (
     product,
     roll_up,
 )
-from pubsubflow.model import conditions, timetable
-from pubsubflow.model.conditions import (
+from pubsubflow.model.schedule import conditions, timetable
+from pubsubflow.model.schedule.conditions import (
     AllOf,
     AnyOf,
     Batch,
@@ -39,8 +39,15 @@ from pubsubflow.model.conditions import (
     Tick,
     describe_schedule,
 )
-from pubsubflow.model.partitions import FanOut, Fixed, Identity, Partitioning, Product, RollUp
-from pubsubflow.model.structure import DagSpec
+from pubsubflow.model.schedule.partitions import (
+    FanOut,
+    Fixed,
+    Identity,
+    Partitioning,
+    Product,
+    RollUp,
+)
+from pubsubflow.model.spec import DagSpec
 from pubsubflow.testing import event
 
 a, b, c = (Dataset(f"s3://lake/{name}") for name in "abc")

@@ -18,8 +18,8 @@ from pubsubflow import (
     task,
 )
 from pubsubflow.authoring.sensors import is_empty
-from pubsubflow.model.structure import Plan
-from pubsubflow.model.waits import START, Wait
+from pubsubflow.model.runs.waits import START, Wait
+from pubsubflow.model.spec import Plan
 from pubsubflow.plugins import decode_trigger
 
 ORDERS = Dataset("s3://lake/orders")

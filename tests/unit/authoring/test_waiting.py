@@ -22,11 +22,11 @@ from pubsubflow import (
     TriggerEvent,
     WaitTimeout,
 )
-from pubsubflow.authoring.execute import bind
-from pubsubflow.authoring.journal import TaskDeferred, TaskLost
+from pubsubflow.authoring.runtime.bind import bind
+from pubsubflow.authoring.runtime.journal import TaskDeferred, TaskLost
 from pubsubflow.errors import LeaseLost, ReplayMismatch, Unavailable
-from pubsubflow.model.messages import Step, TaskError
-from pubsubflow.model.waits import Wait, failure
+from pubsubflow.model.runs.waits import Wait, failure
+from pubsubflow.model.wire.messages import Step, TaskError
 
 pytestmark = pytest.mark.anyio
 ORDERS = Dataset("s3://lake/orders")

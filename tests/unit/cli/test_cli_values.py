@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from cyclopts import CycloptsError
 
-from pubsubflow.cli import showing
+from pubsubflow.cli import output
 from pubsubflow.cli.main import exit_code, make_app, run
-from pubsubflow.cli.values import moment, pairs, span
+from pubsubflow.cli.parsers import moment, pairs, span
 from pubsubflow.errors import (
     BusUnavailable,
     ConfigError,
@@ -79,8 +79,8 @@ def test_exit_codes(error, code):
 )
 def test_durations(seconds, text):
     start = datetime(2026, 11, 20, tzinfo=UTC)
-    assert showing.duration(start, start + timedelta(seconds=seconds)) == text
-    assert showing.duration(start, None) == ""
+    assert output.duration(start, start + timedelta(seconds=seconds)) == text
+    assert output.duration(start, None) == ""
 
 
 @pytest.mark.parametrize("group", ["", "dags", "datasets", "runs", "tasks", "db"])
@@ -116,8 +116,8 @@ def test_an_unknown_fault_is_one_line_too(monkeypatch, capsys):
 
 
 def test_json_lists_are_json(capfdbinary):
-    showing.show_list([])
-    showing.show_list([{"a": 1}, {"a": Path.__name__}])
+    output.show_list([])
+    output.show_list([{"a": 1}, {"a": Path.__name__}])
     assert capfdbinary.readouterr().out == b'[]\n[\n{"a":1},\n{"a":"Path"}\n]\n'
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pubsubflow.client_stream import Message, Parser, follow
-from pubsubflow.model.news import ResetNews
+from pubsubflow.client.stream import Message, Parser, follow
+from pubsubflow.model.changes import ResetNews
 
 STREAM = (
     "\ufeff: a comment\nretry: 250\nid: 1\n\n"

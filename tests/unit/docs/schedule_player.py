@@ -17,9 +17,9 @@ from schedule_drawing import Happened, Run
 from schedule_page import LABEL, Step, Story
 
 from pubsubflow import DAG, Dataset
-from pubsubflow.manager.fold import Fold
-from pubsubflow.manager.inputs import Item
-from pubsubflow.model.calls import (
+from pubsubflow.manager.batch import Fold
+from pubsubflow.manager.inbox import Item
+from pubsubflow.model.wire.commands import (
     Backfill,
     PostEvents,
     Replay,
@@ -28,14 +28,14 @@ from pubsubflow.model.calls import (
     StartRun,
     TimersDue,
 )
-from pubsubflow.model.conditions import inputs, ticks
-from pubsubflow.model.messages import NewEvent, Outcome, ResultMessage, TaskMessage
-from pubsubflow.model.partitions import RollUp, keys_of
+from pubsubflow.model.schedule.conditions import inputs, ticks
+from pubsubflow.model.wire.messages import NewEvent, Outcome, ResultMessage, TaskMessage
+from pubsubflow.model.schedule.partitions import RollUp, keys_of
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.database import Database, begin
-from pubsubflow.store.fold import FoldTransaction
-from pubsubflow.store.read_fates import read_fates
-from pubsubflow.store.read_waiting import ReadWaiting
+from pubsubflow.store.manager_transaction import FoldTransaction
+from pubsubflow.store.read.event_outcomes import read_fates
+from pubsubflow.store.read.why_not import ReadWaiting
 from pubsubflow.store.specs import Specs
 from pubsubflow.store.timers import Timers
 

@@ -2,11 +2,11 @@
 
 from collections import deque
 
-from pubsubflow.manager.inputs import Item
-from pubsubflow.manager.pace import Pace, fill
+from pubsubflow.manager.inbox import Item
 from pubsubflow.manager.settings import ManagerSettings
-from pubsubflow.model.calls import PostEvents
-from pubsubflow.model.messages import NewEvent
+from pubsubflow.manager.throughput import Pace, fill
+from pubsubflow.model.wire.commands import PostEvents
+from pubsubflow.model.wire.messages import NewEvent
 
 SETTINGS = ManagerSettings(batch=5, batch_events=10)
 

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from pubsubflow.api.gate import ALLOWED
-from pubsubflow.api.routing import Access
+from pubsubflow.api.auth.middleware import ALLOWED
+from pubsubflow.api.http.routing import Access
 from pubsubflow.errors import InvalidInput
-from pubsubflow.model.access import (
+from pubsubflow.model.auth import (
     PREFIX,
     Asker,
     Role,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubflow.model.cells import (
+from pubsubflow.model.schedule.condition_state import (
     Cell,
     add,
     carry_over,
@@ -17,7 +17,7 @@ from pubsubflow.model.cells import (
     new_cell,
     set_deadlines,
 )  # fmt: skip
-from pubsubflow.model.conditions import (
+from pubsubflow.model.schedule.conditions import (
     AllOf,
     AnyOf,
     Condition,
@@ -30,8 +30,8 @@ from pubsubflow.model.conditions import (
     deadlines,
     inputs,
 )  # fmt: skip
-from pubsubflow.model.partitions import Partitioning, RollUp
-from pubsubflow.model.timetable import Every
+from pubsubflow.model.schedule.partitions import Partitioning, RollUp
+from pubsubflow.model.schedule.timetable import Every
 
 HOUR = 3600.0
 

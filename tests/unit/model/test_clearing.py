@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_progress_properties import PATIENT, Fate, specs
 
-from pubsubflow.model.clearing import FAILED, FORKS, Selection, clear, fits, rebuild, select
-from pubsubflow.model.messages import NOT_MAPPED
-from pubsubflow.model.progress import begin, finish, go_on
-from pubsubflow.model.states import TaskState
-from pubsubflow.model.structure import DagSpec, Factor, Plan, TaskSpec
+from pubsubflow.model.runs.clearing import FAILED, FORKS, Selection, clear, fits, rebuild, select
+from pubsubflow.model.runs.progress import begin, finish, go_on
+from pubsubflow.model.runs.states import TaskState
+from pubsubflow.model.spec import DagSpec, Factor, Plan, TaskSpec
+from pubsubflow.model.wire.messages import NOT_MAPPED
 
 
 class Play:

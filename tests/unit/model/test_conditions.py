@@ -7,8 +7,8 @@ from dag_specs import condition, uri
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubflow.model.cells import add, decide, held, new_cell
-from pubsubflow.model.conditions import AllOf, AnyOf, Input, Schedule, describe, inputs
+from pubsubflow.model.schedule.condition_state import add, decide, held, new_cell
+from pubsubflow.model.schedule.conditions import AllOf, AnyOf, Input, Schedule, describe, inputs
 
 
 def counts(cell):

@@ -6,7 +6,7 @@ import pytest
 
 from pubsubflow.errors import DefinitionError, InvalidInput
 from pubsubflow.model.expressions import compile_expression, evaluate, holds
-from pubsubflow.model.messages import EventInfo
+from pubsubflow.model.wire.messages import EventInfo
 
 
 def event(partition=None, source="api", **extra) -> EventInfo:

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pubsubflow.model.limits import Limit, Line, Room, Waiter
+from pubsubflow.model.runs.concurrency import Limit, Line, Room, Waiter
 
 NAMES = ["pool:p", "pool:q", "dag:d", "key:k"]
 

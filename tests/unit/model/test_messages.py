@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from msgspec import Raw, Struct
 
-from pubsubflow.model import messages, questions
-from pubsubflow.model.messages import (
+from pubsubflow.model.wire import messages, worker_requests
+from pubsubflow.model.wire.messages import (
     CancelOrder,
     Emit,
     EventInfo,
@@ -28,8 +28,15 @@ from pubsubflow.model.messages import (
     TriggersOrder,
     encode,
 )
-from pubsubflow.model.questions import AskEvents, AskResult, AskSource, AskSteps, Piece, RecordStep
-from pubsubflow.model.subjects import Subjects
+from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.model.wire.worker_requests import (
+    AskEvents,
+    AskResult,
+    AskSource,
+    AskSteps,
+    Piece,
+    RecordStep,
+)
 
 MOMENT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 EVENT = EventInfo("e", "x://a", {"n": [1, None, {"a": "é"}]}, "p", MOMENT, "api")
@@ -72,7 +79,7 @@ DECODERS = {
     TriggersOrder: messages.decode_triggers_order,
     CancelOrder: messages.decode_cancel,
     RunInfo: messages.decode_run_info,
-    Piece: questions.decode_piece,
+    Piece: worker_requests.decode_piece,
     EventInfo: msgspec.msgpack.Decoder(EventInfo).decode,
 }
 by_name = pytest.mark.parametrize("message", EXAMPLES, ids=lambda each: type(each).__name__)
@@ -112,11 +119,11 @@ def test_a_message_with_too_few_fields_is_refused(message):
 def test_the_examples_cover_every_message_that_is_an_array():
     arrays = {
         each
-        for each in (vars(messages) | vars(questions)).values()
+        for each in (vars(messages) | vars(worker_requests)).values()
         if isinstance(each, type) and issubclass(each, Struct) and each.__struct_config__.array_like
     }
     covered = set(map(type, EXAMPLES)) | {Emit, TaskError, RunTrace}
-    covered |= set(typing.get_args(questions.Ask))
+    covered |= set(typing.get_args(worker_requests.Ask))
     assert arrays == covered
 
 
@@ -132,7 +139,7 @@ def test_the_examples_cover_every_message_that_is_an_array():
     ],
 )
 def test_questions_are_told_apart(ask):
-    assert questions.decode_ask(encode(ask)) == ask
+    assert worker_requests.decode_ask(encode(ask)) == ask
 
 
 def test_the_subject_of_a_task_is_one_per_delivery():

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.news import (
+from pubsubflow.model.changes import (
     Kind,
     Place,
     RunNews,
@@ -14,7 +14,7 @@ from pubsubflow.model.news import (
     item_of,
     selection_of,
 )
-from pubsubflow.model.states import RunState
+from pubsubflow.model.runs.states import RunState
 
 RUN = RunNews(run_id="r", dag_id="d", state=RunState.SUCCESS, time=datetime.now(UTC))
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubflow.errors import DefinitionError, InvalidInput
-from pubsubflow.model.partitions import (
+from pubsubflow.model.schedule.partitions import (
     ROLL_UPS,
     FanOut,
     Fixed,

@@ -3,10 +3,10 @@
 import pytest
 from dag_specs import dag, task
 
-from pubsubflow.model.messages import NOT_MAPPED
-from pubsubflow.model.progress import begin, factor_indexes, factor_sizes, finish
-from pubsubflow.model.states import RunState, TaskState
-from pubsubflow.model.structure import Plan, TriggerRule
+from pubsubflow.model.runs.progress import begin, factor_indexes, factor_sizes, finish
+from pubsubflow.model.runs.states import RunState, TaskState
+from pubsubflow.model.spec import Plan, TriggerRule
+from pubsubflow.model.wire.messages import NOT_MAPPED
 
 STATES = {
     "s": TaskState.SUCCESS,

@@ -5,10 +5,10 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pubsubflow.model.messages import NOT_MAPPED
-from pubsubflow.model.progress import UNDECIDED, begin, finish
-from pubsubflow.model.states import RunState, TaskState
-from pubsubflow.model.structure import DagSpec, Factor, Plan, TaskSpec, TriggerRule
+from pubsubflow.model.runs.progress import UNDECIDED, begin, finish
+from pubsubflow.model.runs.states import RunState, TaskState
+from pubsubflow.model.spec import DagSpec, Factor, Plan, TaskSpec, TriggerRule
+from pubsubflow.model.wire.messages import NOT_MAPPED
 
 EAGER = (TriggerRule.ONE_SUCCESS, TriggerRule.ONE_FAILED)
 PATIENT = sorted(set(TriggerRule) - set(EAGER))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubflow.model.retry import (
+from pubsubflow.model.runs.retry import (
     MAX_CRASHES,
     GiveUp,
     Redeliver,
@@ -14,7 +14,7 @@ from pubsubflow.model.retry import (
     after_crash,
     after_failure,
 )
-from pubsubflow.model.structure import RetryPolicy
+from pubsubflow.model.spec import RetryPolicy
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 

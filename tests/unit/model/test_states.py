@@ -3,7 +3,7 @@
 import pytest
 
 from pubsubflow.errors import IllegalTransition
-from pubsubflow.model.states import (
+from pubsubflow.model.runs.states import (
     LIVE,
     RUN_TRANSITIONS,
     TASK_TRANSITIONS,

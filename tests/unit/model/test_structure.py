@@ -6,8 +6,8 @@ from dag_specs import dag, task
 from hypothesis import given, settings
 from test_progress_properties import specs
 
-from pubsubflow.model.limits import Limit
-from pubsubflow.model.structure import LONGEST_CHAIN, DagSpec, Plan, TaskSpec, TriggerRule
+from pubsubflow.model.runs.concurrency import Limit
+from pubsubflow.model.spec import LONGEST_CHAIN, DagSpec, Plan, TaskSpec, TriggerRule
 
 PATIENT_CHAINS = (TriggerRule.ALL_SUCCESS, TriggerRule.ALL_DONE, TriggerRule.NONE_FAILED)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.timetable import Cron, Every, next_tick
+from pubsubflow.model.schedule.timetable import Cron, Every, next_tick
 
 WARSAW = "Europe/Warsaw"
 

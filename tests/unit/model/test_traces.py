@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pubsubflow.model.messages import RunInfo, RunTrace
 from pubsubflow.model.traces import (
     carried,
     is_sampled,
@@ -13,6 +12,7 @@ from pubsubflow.model.traces import (
     task_context,
     trace_id_of,
 )
+from pubsubflow.model.wire.messages import RunInfo, RunTrace
 
 GOOD = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 LATER = GOOD.replace("00-", "cc-", 1)

@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pubsubflow.model.cells import add, decide, new_cell
-from pubsubflow.model.conditions import AllOf, AnyOf, Input, OrAfter, Schedule, Tick
-from pubsubflow.model.partitions import (
+from pubsubflow.model.schedule.condition_state import add, decide, new_cell
+from pubsubflow.model.schedule.conditions import AllOf, AnyOf, Input, OrAfter, Schedule, Tick
+from pubsubflow.model.schedule.explain import as_clause, parts, still_needed, usable
+from pubsubflow.model.schedule.partitions import (
     Identity,
     Partitioning,
     Product,
@@ -15,8 +16,7 @@ from pubsubflow.model.partitions import (
     map_key,
     parts_of,
 )
-from pubsubflow.model.timetable import Cron
-from pubsubflow.model.waiting import as_clause, parts, still_needed, usable
+from pubsubflow.model.schedule.timetable import Cron
 
 A, B, C = Input(0, "x://a"), Input(1, "x://b"), Input(2, "x://c")
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()

@@ -4,7 +4,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubflow.runner.lines import MAX_LINE_CHARACTERS, LineCutter, log_line, log_record
+from pubsubflow.runner.log_lines import MAX_LINE_CHARACTERS, LineCutter, log_line, log_record
 from pubsubflow.runner.output import CURRENT_OUTPUT, TaskOutput, TaskStream
 
 

@@ -3,7 +3,7 @@ import heapq
 
 import pytest
 
-from pubsubflow.triggerer.alarms import Alarms
+from pubsubflow.triggerer.host.timers import Alarms
 
 pytestmark = pytest.mark.anyio
 

@@ -3,11 +3,11 @@ import signal
 import subprocess
 import sys
 
-from pubsubflow.triggerer import recorder
+from pubsubflow.triggerer.host import recorder
 
 PROGRAM = """
 import sys, time
-from pubsubflow.triggerer.recorder import Recorder
+from pubsubflow.triggerer.host.recorder import Recorder
 
 def here():
     print(flush=True)

@@ -4,12 +4,12 @@ import msgspec
 import pytest
 
 from pubsubflow import Dataset
-from pubsubflow.authoring.importing import execute, make_bundle
+from pubsubflow.authoring.loading.importing import execute, make_bundle
 from pubsubflow.errors import DefinitionError
-from pubsubflow.loader.shelf import settle
-from pubsubflow.loader.wire import Imported
-from pubsubflow.model.hooks import HookSpec, Secret
-from pubsubflow.model.structure import LoadedFile
+from pubsubflow.loader.messages import Imported
+from pubsubflow.loader.state import settle
+from pubsubflow.model.spec import LoadedFile
+from pubsubflow.model.webhooks import HookSpec, Secret
 from pubsubflow.webhooks import GitHub, Hmac, Unverified, Webhook
 from pubsubflow.webhooks.secrets import EnvironmentSecrets, look_up
 

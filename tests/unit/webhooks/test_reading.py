@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubflow.model.calls import PostEvents
-from pubsubflow.model.hooks import (
+from pubsubflow.model.webhooks import (
     Bearer,
     GitHub,
     GitLab,
@@ -20,9 +19,10 @@ from pubsubflow.model.hooks import (
     Stripe,
     Unverified,
 )
-from pubsubflow.webhooks.delivery import Delivery
+from pubsubflow.model.wire.commands import PostEvents
 from pubsubflow.webhooks.mapping import Filtered, Pong, decide, greets
-from pubsubflow.webhooks.reading import Kept, Told, Unmappable, keep, read, read_kept
+from pubsubflow.webhooks.parse import Kept, Told, Unmappable, keep, read, read_kept
+from pubsubflow.webhooks.request import Delivery
 
 JSON, FORM = b"application/json", b"application/x-www-form-urlencoded"
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.hooks import (
+from pubsubflow.model.webhooks import (
     Basic,
     Bearer,
     GitHub,
@@ -31,8 +31,8 @@ from pubsubflow.model.hooks import (
     Stripe,
     Unverified,
 )
-from pubsubflow.webhooks.delivery import Delivery, NotVerified
-from pubsubflow.webhooks.verifying import verification
+from pubsubflow.webhooks.request import Delivery, NotVerified
+from pubsubflow.webhooks.verify import verification
 
 BODY = b'{"id": 1, "name": "an order"}'
 SLACK_BODY = (

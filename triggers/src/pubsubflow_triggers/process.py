@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 from anyio.to_thread import run_sync
 
-from pubsubflow.embedded import become
+from pubsubflow.embedded import server_exec
 from pubsubflow.errors import DefinitionError, TriggerError
 from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 from pubsubflow_triggers.checks import check_interval
@@ -195,7 +195,7 @@ def _leash() -> list[str]:
     if sys.platform != "linux":
         return []
     words = (os.getpid(), -1, -1, int(signal.SIGKILL), -1)
-    return [sys.executable, "-I", "-S", become.__file__, *map(str, words)]
+    return [sys.executable, "-I", "-S", server_exec.__file__, *map(str, words)]
 
 
 def start_time(pid: int) -> str | None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from pubsubflow.cli.asking import Asking
+from pubsubflow.cli.target import Asking
 from pubsubflow.client import Client, Failed, Refused
 from pubsubflow.errors import ConfigError, DefinitionError, TriggerError, Unavailable
-from pubsubflow.model.states import RunState
+from pubsubflow.model.api.resources import RunView
+from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
-from pubsubflow.model.views import RunView
 from pubsubflow_triggers.backoff import Backoff
 from pubsubflow_triggers.checks import check_filled, check_interval
 from pubsubflow_triggers.credentials import resolve

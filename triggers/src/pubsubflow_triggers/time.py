@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from pubsubflow.errors import DefinitionError, TriggerError
-from pubsubflow.model.timetable import Cron
+from pubsubflow.model.schedule.timetable import Cron
 from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 
 

@@ -1,0 +1,1 @@
+"""HTTP requests and responses: routing, parsing, problems, pagination, ETags, OpenAPI."""

@@ -1,0 +1,74 @@
+"""ETags: whoever polls is spared what has not changed; whoever changes says what they saw.
+
+What is shown carries a strong ETag, a digest of the answer, so `If-None-Match` is answered by 304
+while nothing has changed. Where people change things, the ETag is `"<revision>.<digest>"`, and
+`If-Match` looks at the revision alone: a run that starts meanwhile is no reason to refuse a pause.
+The revision is checked under the lock under which the change is written; see
+`pubsubflow.model.revisions`. Source: RFC 9110, §8.8.3 and §13.
+"""
+
+import re
+from hashlib import blake2b
+
+from aiohttp import web
+
+from pubsubflow.api.http.problems import BadRequest
+from pubsubflow.api.http.responses import encode
+from pubsubflow.model.revisions import Revisions
+
+_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_LIST = re.compile(rf"\s*(?:\*|,*\s*{_TAG}\s*(?:,\s*(?:{_TAG})?\s*)*)\s*")
+_TAGS = re.compile(_TAG)
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Cache-Control": "private, no-cache",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def tagged(request: web.Request, value: object, *, revision: str | None = None) -> web.Response:
+    """Return a response with a value in JSON and its ETag, or 304 to who has it already.
+
+    Args:
+        request: May say by `If-None-Match` what it has.
+        value: What is shown.
+        revision: That of the object that is shown, if people can change it; without a dot.
+
+    Raises:
+        BadRequest: `If-None-Match` is malformed.
+    """
+    body = encode(value)
+    digest = blake2b(body, digest_size=12).hexdigest()
+    etag = f'"{digest}"' if revision is None else f'"{revision}.{digest}"'
+    headers = {**_HEADERS, "ETag": etag}
+    known = _read(request, "If-None-Match")
+    if known is not None and ("*" in known or etag in [tag.removeprefix("W/") for tag in known]):
+        del headers["Content-Type"]
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=body, headers=headers)
+
+
+def wanted(request: web.Request) -> Revisions:
+    """Return the revisions that a change may be made to, by `If-Match`; None for any.
+
+    Both an ETag and a revision alone will do. A weak ETag matches none.
+
+    Raises:
+        BadRequest: `If-Match` is malformed.
+    """
+    tags = _read(request, "If-Match")
+    if tags is None or "*" in tags:
+        return None
+    return [tag.strip('"').partition(".")[0] for tag in tags if not tag.startswith("W/")]
+
+
+def _read(request: web.Request, header: str) -> list[str] | None:
+    """Return the entity tags in a header, or its `*`; None without that header."""
+    if header not in request.headers:
+        return None
+    text = ",".join(request.headers.getall(header))
+    if not _LIST.fullmatch(text):
+        raise BadRequest(
+            f'{header} takes ETags in quotes, such as "3-1", or *', status=400, field=header
+        )
+    return ["*"] if text.strip() == "*" else _TAGS.findall(text)

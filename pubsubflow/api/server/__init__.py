@@ -1,0 +1,1 @@
+"""The HTTP server around the handlers: connections, limits, back-pressure, TLS, metrics."""

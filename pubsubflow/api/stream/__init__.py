@@ -1,0 +1,1 @@
+"""Server-sent events: the change feed and the logs of tasks."""

@@ -1,0 +1,1 @@
+"""Execution of DAG files and the registry of what they define."""

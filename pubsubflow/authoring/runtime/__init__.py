@@ -1,0 +1,1 @@
+"""The execution of one task attempt: its context, waits, steps and results."""

@@ -1,0 +1,170 @@
+"""Runs of a DAG inside the calling process: what a user asks for, and what comes back."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import cache
+from importlib import import_module
+from typing import Any, TypedDict, Unpack
+
+from msgspec import Struct
+
+from pubsubflow.authoring.runtime.context import DatasetEvent
+from pubsubflow.authoring.source_location import nearest
+from pubsubflow.errors import InvalidInput, NotFound
+from pubsubflow.model.runs.progress import NodeProgress
+from pubsubflow.model.runs.states import RunState, TaskState
+from pubsubflow.model.wire.messages import NOT_MAPPED, TaskError
+
+
+class LogLine(Struct, frozen=True):
+    """One line of a task's output.
+
+    Attributes:
+        attempt: The attempt that wrote it, from 1.
+        stream: `stdout`, `stderr` or `log`.
+        message: The line, or the event of a `ctx.log` call.
+        level: Of a `ctx.log` call, else None.
+        fields: Of a `ctx.log` call.
+    """
+
+    attempt: int
+    stream: str
+    message: str
+    level: str | None = None
+    fields: dict[str, Any] = {}
+
+
+class TaskResult(Struct, frozen=True):
+    """How one task, or one instance of a mapped task, ended.
+
+    Attributes:
+        attempts: Attempts made; 0 when it never started.
+        value: What tasks downstream are given; None unless it succeeded.
+        error: Why its last attempt failed, with the user's part of the traceback.
+        map_index: Number of the instance, from 0; -1 for a plain task.
+        logs: What it printed and logged, in order, all attempts.
+    """
+
+    task_id: str
+    state: TaskState
+    attempts: int = 0
+    value: Any = None
+    error: TaskError | None = None
+    map_index: int = NOT_MAPPED
+    logs: tuple[LogLine, ...] = ()
+
+
+class RunResult(Struct, frozen=True):
+    """How a run ended.
+
+    Attributes:
+        state: `success` or `failed`.
+        tasks: Task id → its instances in map order; one for a plain task. Tasks that were not
+            selected are left out.
+        emitted: The dataset events, in the order in which their tasks ended.
+        started_at: When it started, on the virtual clock.
+        ended_at: When it ended, on the virtual clock: the delays between attempts have passed.
+        error: Why the run itself was ended, such as its timeout.
+    """
+
+    state: RunState
+    tasks: dict[str, list[TaskResult]]
+    emitted: list[DatasetEvent]
+    started_at: datetime
+    ended_at: datetime
+    error: str | None = None
+
+    @property
+    def states(self) -> dict[str, TaskState]:
+        """Task id → the state that tasks downstream see; those that never came up are left out."""
+        found = {}
+        for task_id, instances in self.tasks.items():
+            if instances:
+                entry = NodeProgress()
+                for instance in instances:
+                    entry.count(instance.state)
+                found[task_id] = entry.state
+        return found
+
+    def result(self, task_id: str) -> Any:
+        """Return a task's value as tasks downstream see it; of a mapped task the list of them.
+
+        Raises:
+            NotFound: There is no such task among those that were selected.
+            InvalidInput: The task did not succeed.
+        """
+        if task_id not in self.tasks:
+            raise NotFound("task in this run", task_id + nearest(task_id, self.tasks))
+        instances = self.tasks[task_id]
+        values = [task.value for task in instances if task.state is TaskState.SUCCESS]
+        if instances and instances[0].map_index != NOT_MAPPED:
+            return values
+        if not values:
+            state = instances[0].state if instances else "not started"
+            error = instances[0].error if instances else None
+            reason = f": {error.type}: {error.message}" if error else ""
+            raise InvalidInput(f"task {task_id!r} has no result, it is {state}{reason}")
+        return values[0]
+
+
+class InProcessKeywords(TypedDict, total=False):
+    """What `DAG.test` understands besides params, events and select."""
+
+    results: Mapping[str, Any] | None
+    connections: Mapping[str, Any] | None
+    logical_time: datetime | None
+    now: datetime | None
+    raise_on_error: bool
+
+
+class InProcess:
+    """A DAG that can be run in the calling process."""
+
+    def test(
+        self,
+        params: Mapping[str, Any] | Struct | None = None,
+        events: Iterable[Any] | None = None,
+        select: str | Iterable[str] | None = None,
+        **more: Unpack[InProcessKeywords],
+    ) -> RunResult:
+        """Run the DAG here and now, with no servers, and return how it went.
+
+        Async tasks run side by side on an event loop, the others one after another in the calling
+        thread. Delays between attempts pass on a virtual clock.
+
+        Args:
+            params: The run's params, over the DAG's defaults.
+            events: What the run consumed: datasets, tuples `(dataset, extra, partition, time)` of
+                which the end may be left out, or events such as those of another run's `emitted`.
+            select: Task ids, each with `+` (one layer), `++` (two) … or `*` (all) before it for
+                what comes before and behind it for what follows; a comma or a list joins several.
+            more: `results`: task id → value, for tasks that are not to run; `connections`: name →
+                Connection, URI or mapping of `uri`, `secrets`, `extra`, `kind`; `logical_time`: the
+                tick; `now`: when the run starts; `raise_on_error`: raise what a task raised.
+
+        Raises:
+            InvalidInput: The params, events or the selection do not fit the DAG, a result is
+                needed that nobody gives, or an event loop runs here: use `atest`.
+        """
+        done: RunResult = _testing().run(self, params, events, select, **more)
+        return done
+
+    async def atest(
+        self,
+        params: Mapping[str, Any] | Struct | None = None,
+        events: Iterable[Any] | None = None,
+        select: str | Iterable[str] | None = None,
+        **more: Unpack[InProcessKeywords],
+    ) -> RunResult:
+        """Do what `test` does, on the event loop that runs here.
+
+        Tasks that are not async run one after another in a worker thread, so the loop goes on.
+        """
+        done: RunResult = await _testing().arun(self, params, events, select, **more)
+        return done
+
+
+@cache
+def _testing() -> Any:
+    """Import what runs DAGs here when it is first asked for: files that define them need it not."""
+    return import_module("pubsubflow.testing.inprocess")

@@ -1,0 +1,1 @@
+"""Schedule expressions as users write them."""

@@ -1,0 +1,167 @@
+"""The first connection: find a server that listens, then let nats-py introduce us.
+
+nats-py sleeps two seconds after a first refusal, and tries a wrong token for ever.
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import nats.errors
+
+from pubsubflow.bus.client import Unencrypted, Wire
+from pubsubflow.bus.credentials import NkeyFile, secret_in, worth_a_retry
+from pubsubflow.bus.settings import BusSettings, without_account
+from pubsubflow.errors import BusUnavailable, ConfigError
+
+_PORT = 4222
+_KNOCK_SECONDS = 0.05
+_RECONNECT_SECONDS = 0.1
+_PING_SECONDS = 20
+_MAX_SILENT_PINGS = 2
+_DEFINITIVE = ("authorization", "authentication", "credentials", "permissions")
+
+
+async def connect(
+    settings: BusSettings,
+    wire: Wire,
+    *,
+    on_connected: Callable[[], Awaitable[None]],
+    on_disconnected: Callable[[], Awaitable[None]],
+    on_error: Callable[[Exception], Awaitable[None]],
+) -> None:
+    """Connect ``wire``; from then on nats-py reconnects it for ever.
+
+    Args:
+        settings: Where and as whom.
+        wire: The connection to open.
+        on_connected: Called after each reconnect, not after the first connection.
+        on_disconnected: Called when the connection is lost.
+        on_error: Called with what goes wrong in between.
+
+    Raises:
+        BusUnavailable: No server answers within ``settings.connect_seconds``.
+        ConfigError: A server answers and refuses us, or the settings are malformed.
+    """
+    failure: Exception | None = None
+
+    async def remember(error: Exception) -> None:
+        nonlocal failure
+        failure = error
+        await on_error(error)
+
+    options = _options(settings)
+    wire.must_encrypt = settings.encrypted
+    if settings.nkey_file is not None:
+        wire.introduce(NkeyFile(settings.nkey_file).nkey().public)
+    with anyio.move_on_after(settings.connect_seconds) as scope:
+        await _wait_for_port(settings)
+        try:
+            await wire.connect(
+                **options,
+                allow_reconnect=False,
+                error_cb=remember,
+                reconnected_cb=on_connected,
+                disconnected_cb=on_disconnected,
+            )
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            raise _translated(settings, error) from error
+    if scope.cancelled_caught:
+        reason = f": {failure}" if failure else ""
+        raise BusUnavailable(
+            f"no NATS server answers at {_places(settings)} within {settings.connect_seconds:g} s"
+            f"{reason}; start it, or mend the address"
+        )
+    wire.options["allow_reconnect"] = True
+
+
+def _options(settings: BusSettings) -> dict[str, Any]:
+    if not settings.urls:
+        raise ConfigError("the address of NATS is empty: give one such as nats://127.0.0.1:4222")
+    options: dict[str, Any] = {
+        "servers": settings.urls,
+        "name": settings.name,
+        "token": secret_in(settings.token_file, settings.token),
+        "user": settings.user,
+        "password": secret_in(settings.password_file, settings.password),
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": _RECONNECT_SECONDS,
+        "ping_interval": _PING_SECONDS,
+        "max_outstanding_pings": _MAX_SILENT_PINGS,
+        "pending_size": settings.buffer_bytes,
+    }
+    return options | _signing(settings) | _tls(settings)
+
+
+def _signing(settings: BusSettings) -> dict[str, Any]:
+    """Return what signs the server's nonce; tried once, so that what is wrong shows now."""
+    if settings.credentials_file is not None:
+        creds = NkeyFile(settings.credentials_file)
+        creds.jwt()
+        creds.nkey()
+        return {"signature_cb": worth_a_retry(creds.sign), "user_jwt_cb": worth_a_retry(creds.jwt)}
+    if settings.nkey_file is None:
+        return {}
+    return {"signature_cb": worth_a_retry(NkeyFile(settings.nkey_file).sign)}
+
+
+def _tls(settings: BusSettings) -> dict[str, ssl.SSLContext]:
+    if settings.tls_ca_file is None and settings.tls_cert_file is None:
+        return {}
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca_file)
+        if settings.tls_cert_file is not None:
+            context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    except OSError as error:
+        raise ConfigError(f"a TLS file for NATS cannot be used: {error}") from error
+    return {"tls": context}
+
+
+async def _wait_for_port(settings: BusSettings) -> None:
+    """Return when any of the servers takes a TCP connection."""
+    places = [_place(url) for url in settings.urls]
+    while True:
+        for host, port in places:
+            try:
+                stream = await anyio.connect_tcp(host, port)
+            except OSError:
+                continue
+            await stream.aclose()
+            return
+        await anyio.sleep(_KNOCK_SECONDS)
+
+
+def _place(url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host:
+        raise ConfigError(f"{without_account(url)} is no address of NATS: write nats://host:4222")
+    return host, port or _PORT
+
+
+def _places(settings: BusSettings) -> str:
+    return ", ".join("{}:{}".format(*_place(url)) for url in settings.urls)
+
+
+def _translated(settings: BusSettings, error: Exception) -> BusUnavailable | ConfigError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConfigError(
+            f"NATS at {_places(settings)} shows a certificate that is not trusted "
+            f"({error.verify_message}): check nats.tls_ca_file and the host's name"
+        )
+    if isinstance(error, Unencrypted):
+        return ConfigError(
+            f"NATS at {_places(settings)} offers no TLS: give it a certificate, or leave out "
+            "tls:// and the TLS files"
+        )
+    text = str(error).removeprefix("nats: ").strip("'\" ") or type(error).__name__
+    if any(word in text.lower() for word in _DEFINITIVE):
+        return ConfigError(
+            f"NATS at {_places(settings)} refuses us ({text}): check the token or the credentials"
+        )
+    return BusUnavailable(f"NATS at {_places(settings)} does not let us in: {text}")

@@ -1,0 +1,65 @@
+"""Questions about the server itself, what it waits for, and what it could not do."""
+
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+
+from pubsubflow.client.transport import Transport, if_match
+from pubsubflow.model.api.explain import DeadLetterDetail, DeadLetterView, Resent
+from pubsubflow.model.api.resources import Page
+from pubsubflow.model.api.server import Info, Readiness
+from pubsubflow.model.api.triggers import TriggerView
+
+
+class ServerCalls:
+    """The part of a client that is about the server and its duties."""
+
+    _server: Transport
+
+    async def info(self) -> Info:
+        """Return what the server is."""
+        return await self._server.get("/api/v1/info", Info)
+
+    async def readiness(self) -> Readiness:
+        """Return whether the daemon can do its work."""
+        return await self._server.get("/readyz", Readiness, accept=HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def triggers(
+        self, *, kind: str | None = None, limit: int | None = None
+    ) -> AsyncIterator[TriggerView]:
+        """Yield what tasks wait for and what watches datasets, the newest first.
+
+        Args:
+            kind: Only `time`, `trigger`, `event` or `watch`.
+            limit: Number at most; None for all.
+        """
+        return self._server.list("/api/v1/triggers", Page[TriggerView], {"kind": kind}, limit)
+
+    def dead_letters(
+        self, *, resent: bool = False, limit: int | None = None
+    ) -> AsyncIterator[DeadLetterView]:
+        """Yield what could not be done, the newest first.
+
+        Args:
+            resent: Also those that were sent again.
+            limit: Number of dead letters at most; None for all.
+        """
+        asked = {"resent": resent}
+        return self._server.list("/api/v1/dead-letters", Page[DeadLetterView], asked, limit)
+
+    async def dead_letter(self, number: int) -> DeadLetterDetail:
+        """Return a dead letter with its payload."""
+        return await self._server.get(f"/api/v1/dead-letters/{number}", DeadLetterDetail)
+
+    async def resend(
+        self, number: int, *, payload: object = None, revision: str | None = None
+    ) -> Resent:
+        """Try a dead letter again.
+
+        Args:
+            number: The dead letter.
+            payload: JSON in place of its own; None to leave it.
+            revision: Only if its revision is still this one; Failed (412) if not.
+        """
+        path = f"/api/v1/dead-letters/{number}/resend"
+        headers = if_match(revision)
+        return await self._server.send("POST", path, {"payload": payload}, Resent, headers=headers)

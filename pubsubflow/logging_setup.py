@@ -1,0 +1,59 @@
+"""The daemon's log: one fact a line, on stderr."""
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+
+from pubsubflow.config import LogSettings
+from pubsubflow.redaction import mask, mask_written
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    mask,
+]
+
+
+def set_up_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
+    """Write facts as the settings say, also those of libraries that use `logging`.
+
+    Args:
+        settings: Form and level.
+        stream: Where to; stderr if left out.
+    """
+    stream = stream or sys.stderr
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    render = _renderer(settings, stream)
+    structlog.configure(
+        processors=[*_SHARED, *render, mask_written],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *render,
+                mask_written,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(max(level, logging.WARNING))
+
+
+def _renderer(settings: LogSettings, stream: TextIO) -> list[Any]:
+    if settings.format == "json":
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        render_error = structlog.processors.ExceptionRenderer(tracebacks)
+        return [render_error, structlog.processors.JSONRenderer()]
+    # Not rich's tracebacks: they take up to a second each and show local variables, secrets too.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]

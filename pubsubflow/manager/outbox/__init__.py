@@ -1,0 +1,1 @@
+"""Effects that follow a commit: task orders, change records, published messages, spans."""

@@ -1,0 +1,1 @@
+"""Changes to runs: task lifecycle, waits, clearing, pools."""

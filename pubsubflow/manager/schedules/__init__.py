@@ -1,0 +1,1 @@
+"""Creation of runs: DAG states, conditions, admission, commands, replay."""

@@ -1,0 +1,1 @@
+"""Runs and tasks: states, progress, retries, waits, concurrency, params."""

@@ -1,0 +1,95 @@
+"""The params that a run is started with, checked before it exists.
+
+Only the daemon imports this module: jsonschema takes long to import.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from pubsubflow.errors import InvalidInput
+from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.wire.messages import encode
+
+MAX_PARAMS_BYTES = 256 * 1024
+
+
+def validate_params(spec: DagSpec, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the given params over the DAG's defaults.
+
+    Raises:
+        InvalidInput: A key is unknown, a value has another JSON type than the default or
+            violates the schema, one without default is missing, or all are too large.
+    """
+    params = dict(given or {})
+    known = _known(spec)
+    for key in params:
+        if key not in known:
+            raise InvalidInput(f"DAG {spec.dag_id!r} has no param {key!r}{_hint(key, known)}")
+    merged = spec.params | params
+    if spec.params_schema is None:
+        for key, value in params.items():
+            _check_type(spec.dag_id, key, value, spec.params[key])
+    else:
+        _check_schema(spec.dag_id, spec.params_schema, merged)
+    size = len(encode(merged))
+    if size > MAX_PARAMS_BYTES:
+        raise InvalidInput(
+            f"params of {size} bytes are larger than {MAX_PARAMS_BYTES}: "
+            "store the data elsewhere and give where it is"
+        )
+    return merged
+
+
+def _known(spec: DagSpec) -> list[str]:
+    if spec.params_schema is None:
+        return sorted(spec.params)
+    return sorted(_object_schema(spec.params_schema).get("properties", {}))
+
+
+def _object_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """Follow the reference that msgspec puts at the top."""
+    reference = schema.get("$ref")
+    if reference is None:
+        return schema
+    found: dict[str, Any] = schema["$defs"][reference.rpartition("/")[2]]
+    return found
+
+
+def _check_type(dag_id: str, key: str, value: Any, default: Any) -> None:
+    wanted, found = _json_type(default), _json_type(value)
+    if wanted not in ("null", found):
+        raise InvalidInput(
+            f"DAG {dag_id!r}: param {key!r} must be a {wanted} like its default {default!r}, "
+            f"not the {found} {value!r}"
+        )
+
+
+def _check_schema(dag_id: str, schema: dict[str, Any], params: dict[str, Any]) -> None:
+    errors = sorted(Draft202012Validator(schema).iter_errors(params), key=lambda e: list(e.path))
+    if errors:
+        error = errors[0]
+        where = ".".join(map(str, error.absolute_path))
+        place = f"param {where!r}" if where else "params"
+        raise InvalidInput(f"DAG {dag_id!r}: {place}: {error.message}; give another value")
+
+
+def _json_type(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "object" if isinstance(value, Mapping) else "array"
+
+
+def _hint(key: str, known: list[str]) -> str:
+    close = get_close_matches(key, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; it has: {', '.join(known)}" if known else "; it takes none"

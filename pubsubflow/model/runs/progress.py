@@ -1,0 +1,345 @@
+"""How a run advances: which tasks become ready, skipped or failed when one finishes.
+
+The progress of a run is a small value, whatever the number of mapped instances: counts per node.
+It is read and written under the run's lock, so its functions may change it in place.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct, field
+
+from pubsubflow.model.runs.states import RunState, TaskState
+from pubsubflow.model.spec import Plan, TaskSpec, TriggerRule
+from pubsubflow.model.wire.messages import NOT_MAPPED
+
+UNDECIDED = -1
+
+_BAD = (TaskState.FAILED, TaskState.CANCELLED)
+
+
+class NodeProgress(Struct, array_like=True):
+    """Counts of one node's instances.
+
+    Attributes:
+        total: Number of instances, or UNDECIDED while nobody knows whether it will run.
+        length: Number of elements of its result, when that is a list.
+        left_out_by: The branches and short circuits that leave it out: it is skipped once all
+            upstream is complete. Not earlier, or it would depend on who is first what follows
+            from it.
+    """
+
+    total: int = UNDECIDED
+    success: int = 0
+    failed: int = 0
+    skipped: int = 0
+    upstream_failed: int = 0
+    length: int | None = None
+    left_out_by: list[int] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every instance has ended."""
+        done = self.success + self.failed + self.skipped + self.upstream_failed
+        return self.total == done
+
+    @property
+    def state(self) -> TaskState:
+        """Return the state of a complete node as those downstream see it."""
+        if self.failed:
+            return TaskState.FAILED
+        if self.upstream_failed:
+            return TaskState.UPSTREAM_FAILED
+        return TaskState.SUCCESS if self.success else TaskState.SKIPPED
+
+    def count(self, state: TaskState, instances: int = 1) -> None:
+        """Add ended instances."""
+        if state in _BAD:
+            self.failed += instances
+        elif state is TaskState.SUCCESS:
+            self.success += instances
+        elif state is TaskState.SKIPPED:
+            self.skipped += instances
+        else:
+            self.upstream_failed += instances
+
+
+class Progress(Struct, array_like=True):
+    """The progress of one run.
+
+    Attributes:
+        nodes: One entry per node.
+        incomplete: Number of nodes that are not complete.
+        cleared: How often tasks of the run were cleared.
+    """
+
+    nodes: list[NodeProgress]
+    incomplete: int
+    cleared: int = 0
+
+
+class Steps(Struct):
+    """What a decision asks for.
+
+    Attributes:
+        ready: Instances to hand out: (node, map index).
+        settled: Instances that end without running: (node, map index, state). Those that
+            succeed here are tasks with nothing to run.
+        bad_maps: Nodes that cannot be mapped, as they fail, with the reason.
+        ended: The run's final state, once all nodes are complete.
+    """
+
+    ready: list[tuple[int, int]] = field(default_factory=list)
+    settled: list[tuple[int, int, TaskState]] = field(default_factory=list)
+    bad_maps: dict[int, str] = field(default_factory=dict)
+    ended: RunState | None = None
+
+
+def begin(plan: Plan) -> tuple[Progress, Steps]:
+    """Start a run: return its progress and the tasks that wait for nothing."""
+    tasks = plan.spec.tasks
+    progress = Progress([NodeProgress() for _ in tasks], len(tasks))
+    steps = Steps()
+    roots = (
+        task.node for task in tasks if not task.upstream or task.trigger_rule is TriggerRule.ALWAYS
+    )
+    _Advance(plan, progress, steps).decide(roots)
+    return progress, steps
+
+
+def finish(
+    plan: Plan,
+    progress: Progress,
+    node: int,
+    state: TaskState,
+    *,
+    length: int | None = None,
+    follow: Sequence[str] | None = None,
+) -> Steps:
+    """Count one ended instance and decide what follows.
+
+    Args:
+        plan: The DAG's version that the run has.
+        progress: Changed in place.
+        node: The node of the instance.
+        state: Its final state.
+        length: Number of elements of its result, when that is a list.
+        follow: For a branch, the direct successors to follow; for a short circuit `()` when
+            everything downstream is to be skipped. None otherwise.
+    """
+    steps = Steps()
+    advance = _Advance(plan, progress, steps)
+    entry = progress.nodes[node]
+    entry.length = length
+    if follow is not None and state is TaskState.SUCCESS:
+        for left_out in not_followed(plan, plan.spec.tasks[node], follow):
+            progress.nodes[left_out].left_out_by.append(node)
+    advance.count(node, state)
+    return steps
+
+
+def go_on(plan: Plan, progress: Progress, again: Iterable[tuple[int, int]]) -> Steps:
+    """Let a run of which tasks were cleared go on.
+
+    Args:
+        plan: The DAG's version that the run has.
+        progress: Without what was cleared; changed in place.
+        again: Instances to run again of nodes that were not cleared as a whole.
+    """
+    steps = Steps(ready=sorted(again))
+    _Advance(plan, progress, steps).decide(range(len(progress.nodes)))
+    return steps
+
+
+def not_followed(plan: Plan, task: TaskSpec, follow: Sequence[str]) -> list[int]:
+    """Return the nodes that a branch or a short circuit leaves out, in order.
+
+    One that runs always is not left out, nor is what follows from it alone.
+    """
+    downstream = [
+        [node for node in nodes if plan.spec.tasks[node].trigger_rule is not TriggerRule.ALWAYS]
+        for nodes in plan.downstream
+    ]
+    if task.role == "short_circuit":
+        return sorted(_reachable(downstream, downstream[task.node]))
+    chosen = [node for node in downstream[task.node] if plan.spec.tasks[node].task_id in follow]
+    kept = _reachable(downstream, chosen)
+    return [node for node in downstream[task.node] if node not in kept]
+
+
+def _reachable(downstream: Sequence[Sequence[int]], nodes: Iterable[int]) -> set[int]:
+    found: set[int] = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting.extend(downstream[node])
+    return found
+
+
+class _Advance:
+    """One decision under way: changes progress, collects steps."""
+
+    def __init__(self, plan: Plan, progress: Progress, steps: Steps) -> None:
+        self._plan = plan
+        self._downstream = plan.downstream
+        self._progress = progress
+        self._steps = steps
+
+    def count(self, node: int, state: TaskState) -> None:
+        """Count an ended instance, then decide about those downstream."""
+        entry = self._progress.nodes[node]
+        entry.count(state)
+        if entry.complete:
+            self._completed(1)
+        self.decide(self._downstream[node])
+
+    def decide(self, nodes: Iterable[int]) -> None:
+        """Decide about nodes one of whose upstream nodes has changed, and what follows."""
+        waiting = list(nodes)
+        while waiting:
+            node = waiting.pop(0)
+            if self._progress.nodes[node].total == UNDECIDED and self._decide_one(node):
+                waiting.extend(self._downstream[node])
+
+    def _decide_one(self, node: int) -> bool:
+        """Start or settle a node if its rule says so; return whether it is complete now."""
+        task = self._plan.spec.tasks[node]
+        upstream = [self._progress.nodes[number] for number in task.upstream]
+        if self._progress.nodes[node].left_out_by:
+            verdict = TaskState.SKIPPED if all_complete(upstream) else None
+        else:
+            verdict = judge(task.trigger_rule, upstream)
+        if verdict is None:
+            return False
+        if verdict is TaskState.QUEUED:
+            return self._lengths_known(task) and self._start(task)
+        self._settle(node, verdict)
+        return True
+
+    def _lengths_known(self, task: TaskSpec) -> bool:
+        """Whether all that a task is mapped over is complete; its rule may not wait for that."""
+        nodes = self._progress.nodes
+        return all(factor.node is None or nodes[factor.node].complete for factor in task.factors)
+
+    def _start(self, task: TaskSpec) -> bool:
+        entry = self._progress.nodes[task.node]
+        if task.kind == "empty" and task.start is None:
+            self._settle(task.node, TaskState.SUCCESS)
+            return True
+        if not task.mapped:
+            entry.total = 1
+            self._steps.ready.append((task.node, NOT_MAPPED))
+            return False
+        sizes = factor_sizes(self._plan, task, self._progress)
+        if isinstance(sizes, str):
+            self._steps.bad_maps[task.node] = sizes
+            self._settle(task.node, TaskState.FAILED)
+            return True
+        total = 1
+        for size in sizes:
+            total *= size
+        if total == 0:
+            self._settle(task.node, TaskState.SKIPPED)
+            return True
+        entry.total = total
+        self._steps.ready.extend((task.node, index) for index in range(total))
+        return False
+
+    def _settle(self, node: int, state: TaskState) -> None:
+        entry = self._progress.nodes[node]
+        entry.total = 1
+        entry.count(state)
+        self._steps.settled.append((node, NOT_MAPPED, state))
+        self._completed(1)
+
+    def _completed(self, nodes: int) -> None:
+        self._progress.incomplete -= nodes
+        if not self._progress.incomplete:
+            self._steps.ended = run_outcome(self._plan, self._progress)
+
+
+def factor_sizes(plan: Plan, task: TaskSpec, progress: Progress) -> tuple[int, ...] | str:
+    """Return the number of elements of each factor, or why one cannot be mapped over.
+
+    A task that did not succeed gave no elements.
+    """
+    sizes = []
+    for factor in task.factors:
+        if factor.node is None:
+            sizes.append(factor.length or 0)
+            continue
+        entry = progress.nodes[factor.node]
+        length = entry.success if plan.spec.tasks[factor.node].mapped else entry.length
+        if length is None and entry.success:
+            return f"it is mapped over a result that is no list ({factor.name or 'expand_kwargs'})"
+        sizes.append(length or 0)
+    return tuple(sizes)
+
+
+def factor_indexes(sizes: Sequence[int], map_index: int) -> tuple[int, ...]:
+    """Return which element of each factor an instance has; the last factor runs fastest."""
+    indexes: list[int] = []
+    for size in reversed(sizes):
+        map_index, index = divmod(map_index, size)
+        indexes.append(index)
+    return tuple(reversed(indexes))
+
+
+def all_complete(upstream: Sequence[NodeProgress]) -> bool:
+    """Whether every instance of every node has ended."""
+    return all(entry.total != UNDECIDED and entry.complete for entry in upstream)
+
+
+def judge(rule: TriggerRule, upstream: Sequence[NodeProgress]) -> TaskState | None:
+    """Return what a trigger rule makes of the upstream nodes.
+
+    Returns:
+        QUEUED when the task may start, SKIPPED or UPSTREAM_FAILED when it never will, None while
+        that is open. Only the `one_…` rules answer before all upstream nodes are complete, so the
+        answer does not depend on the order in which they end.
+    """
+    if not upstream or rule is TriggerRule.ALWAYS:
+        return TaskState.QUEUED
+    if rule is TriggerRule.ONE_SUCCESS and any(entry.success for entry in upstream):
+        return TaskState.QUEUED
+    if rule is TriggerRule.ONE_FAILED and any(
+        entry.failed or entry.upstream_failed for entry in upstream
+    ):
+        return TaskState.QUEUED
+    if not all_complete(upstream):
+        return None
+    return _judge_complete(rule, [entry.state for entry in upstream])
+
+
+def _judge_complete(  # noqa: PLR0911 - a table of rules
+    rule: TriggerRule, states: Sequence[TaskState]
+) -> TaskState:
+    failed = sum(state in (TaskState.FAILED, TaskState.UPSTREAM_FAILED) for state in states)
+    skipped = states.count(TaskState.SKIPPED)
+    succeeded = states.count(TaskState.SUCCESS)
+    match rule:
+        case TriggerRule.ALL_DONE:
+            return TaskState.QUEUED
+        case TriggerRule.ALL_FAILED:
+            return TaskState.QUEUED if failed == len(states) else TaskState.SKIPPED
+        case TriggerRule.ONE_FAILED:
+            return TaskState.SKIPPED
+        case _ if failed:
+            return TaskState.UPSTREAM_FAILED
+        case TriggerRule.ALL_SUCCESS:
+            return TaskState.SKIPPED if skipped else TaskState.QUEUED
+        case TriggerRule.NONE_FAILED:
+            return TaskState.QUEUED
+        case _:
+            return TaskState.QUEUED if succeeded else TaskState.SKIPPED
+
+
+def run_outcome(plan: Plan, progress: Progress) -> RunState:
+    """Return a complete run's state: failed when a task that nothing follows failed."""
+    failed = (TaskState.FAILED, TaskState.UPSTREAM_FAILED)
+    return (
+        RunState.FAILED
+        if any(progress.nodes[node].state in failed for node in plan.leaves)
+        else RunState.SUCCESS
+    )

@@ -1,0 +1,73 @@
+"""What follows a failed attempt."""
+
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from pubsubflow.model.spec import RetryPolicy
+
+MAX_CRASHES = 3
+LONGEST_DELAY_SECONDS = 366 * 86_400.0
+
+
+class Retry(Struct, frozen=True):
+    """Try again at a moment, as the next attempt."""
+
+    at: datetime
+
+
+class Redeliver(Struct, frozen=True):
+    """Hand the same attempt out again at once: its process died, which it may not have caused."""
+
+
+class GiveUp(Struct, frozen=True):
+    """The task has failed for good."""
+
+
+def after_failure(
+    policy: RetryPolicy, attempt: int, *, final: bool, chance: float, now: datetime
+) -> Retry | GiveUp:
+    """Decide what follows a failed attempt.
+
+    Args:
+        policy: The task's policy.
+        attempt: The attempt that failed, from 1.
+        final: The task said that no retry will help.
+        chance: A number from 0 up to 1; lengthens the delay by its share of the policy's jitter.
+        now: The moment of the decision.
+    """
+    if final or attempt > policy.retries:
+        return GiveUp()
+    delay = _delay_seconds(policy, attempt) * (1 + policy.jitter * chance)
+    return Retry(now + timedelta(seconds=delay))
+
+
+def _delay_seconds(policy: RetryPolicy, attempt: int) -> float:
+    """Return the delay without jitter; growth beyond a year, or beyond all numbers, is a year."""
+    longest = LONGEST_DELAY_SECONDS
+    if policy.max_delay_seconds is not None:
+        longest = min(longest, policy.max_delay_seconds)
+    try:
+        return min(policy.delay_seconds * policy.backoff ** (attempt - 1), longest)
+    except OverflowError:
+        return longest
+
+
+def after_crash(
+    policy: RetryPolicy, attempt: int, crashes: int, *, chance: float, now: datetime
+) -> Retry | Redeliver | GiveUp:
+    """Decide what follows the death of a task's process.
+
+    The first `MAX_CRASHES - 1` deaths cost no retry: a machine's or a neighbour's fault must not
+    fail a task. One that keeps killing its process counts as failed.
+
+    Args:
+        policy: The task's policy.
+        attempt: The attempt that died, from 1.
+        crashes: Deaths of this task so far, this one included.
+        chance: See `after_failure`.
+        now: See `after_failure`.
+    """
+    if crashes < MAX_CRASHES:
+        return Redeliver()
+    return after_failure(policy, attempt, final=False, chance=chance, now=now)

@@ -1,0 +1,290 @@
+"""Webhooks as a file declares them: whose requests are believed, and what becomes of them.
+
+The verifiers here are values: they say what is asked for. `pubsubflow.webhooks.verify` asks it.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from msgspec import Struct
+
+from pubsubflow.errors import DefinitionError, InvalidInput
+from pubsubflow.model.connections import read_reference
+
+FIVE_MINUTES = timedelta(minutes=5)
+ALGORITHMS = ("sha256", "sha384", "sha512", "sha1")
+ENCODINGS = ("hex", "base64", "base64url")
+SYMMETRIC, PUBLIC, PRIVATE = "whsec_", "whpk_", "whsk_"
+PUBLIC_KEY_BYTES = 32
+_SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 §5.6.2
+
+
+class Secret(Struct, frozen=True):
+    """Stands for a secret that is looked up where requests arrive; only its name is stored.
+
+    Args:
+        name: `STRIPE` is the environment variable `PUBSUBFLOW_SECRET_STRIPE`, or `STRIPE`, or the
+            only secret of the connection `STRIPE`; `connection:stripe` and `connection:stripe.key`
+            are a connection's.
+
+    Raises:
+        DefinitionError: It cannot be a name.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        """Check the name."""
+        if not isinstance(self.name, str):
+            raise DefinitionError(f"Secret({self.name!r}): a name is a text")
+        try:
+            refers = read_reference(self.name) is not None
+        except InvalidInput as error:
+            raise DefinitionError(f"Secret: {error}") from error
+        if not refers and not _SECRET_NAME.match(self.name):
+            raise DefinitionError(f"Secret({self.name!r}): a name holds letters, digits and _ only")
+
+
+OneSecret = str | Secret
+Secrets = OneSecret | Sequence[OneSecret]
+
+
+class Verifier(Struct, frozen=True, tag_field="kind", tag=str.lower):
+    """Says how requests prove where they come from. Printing one does not show its secrets."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
+    def secrets(self) -> tuple[OneSecret, ...]:
+        """Return its secrets: any of them will do."""
+        return ()
+
+    def __post_init__(self) -> None:
+        """Check the secrets."""
+        kind = type(self).__name__
+        for secret in self.secrets():
+            if not isinstance(secret, str | Secret):
+                raise DefinitionError(f'{kind}: a secret is a text or Secret("NAME")')
+            if isinstance(secret, str):
+                reason = self.unfit(secret)
+                if reason is not None:
+                    raise DefinitionError(f"{kind}: {reason}")
+
+    def unfit(self, secret: str) -> str | None:
+        """Return why a text cannot be one of its secrets, or None; never the text itself."""
+        if not secret:
+            return "a secret is empty, so anybody could sign"
+        if secret != secret.strip() or not secret.isprintable():
+            return "a secret begins or ends with white space, or holds a control character"
+        return None
+
+
+class Signed(Verifier, frozen=True):
+    """Requests are signed with, or carry, a shared secret.
+
+    Args:
+        secret: A text, `Secret("NAME")`, or a list of them while they are rotated.
+    """
+
+    secret: Secrets
+
+    def secrets(self) -> tuple[OneSecret, ...]:
+        """Return its secrets."""
+        return listed(self.secret, type(self).__name__)
+
+
+class Timed(Signed, frozen=True):
+    """Requests are signed together with the time.
+
+    Args:
+        tolerance: How far that time may be from ours, in both directions.
+    """
+
+    tolerance: timedelta = FIVE_MINUTES
+
+    def __post_init__(self) -> None:
+        """Check secrets and tolerance."""
+        super().__post_init__()
+        if not (isinstance(self.tolerance, timedelta) and self.tolerance > timedelta(0)):
+            raise DefinitionError(
+                f"{type(self).__name__}: tolerance is a timedelta above zero, not "
+                f"{self.tolerance!r}"
+            )
+
+
+class StandardWebhooks(Timed, frozen=True):
+    """https://www.standardwebhooks.com: secrets `whsec_…` (HMAC), `whpk_…` (ed25519 public key)."""
+
+    def unfit(self, secret: str) -> str | None:
+        """Return why a text is no key of Standard Webhooks, or None."""
+        if secret.startswith(PRIVATE):
+            return f"{PRIVATE}… is the sender's key; what verifies is its {PUBLIC}…"
+        try:
+            key = standard_key(secret)
+        except ValueError:
+            return f"a secret is {SYMMETRIC} or {PUBLIC} and base64"
+        if secret.startswith(PUBLIC) and len(key) != PUBLIC_KEY_BYTES:
+            return f"{PUBLIC}… must hold the {PUBLIC_KEY_BYTES} bytes of an ed25519 key"
+        return None if key else "a secret is empty, so anybody could sign"
+
+
+class GitHub(Signed, frozen=True):
+    """GitHub's `X-Hub-Signature-256`."""
+
+
+class Stripe(Timed, frozen=True):
+    """Stripe's `Stripe-Signature`."""
+
+
+class Slack(Timed, frozen=True):
+    """Slack's `X-Slack-Signature`; the secret is the app's signing secret."""
+
+
+class GitLab(Verifier, frozen=True):
+    """GitLab's `X-Gitlab-Token`; for its signing tokens, `whsec_…`, take StandardWebhooks.
+
+    Args:
+        token: As in Signed.
+    """
+
+    token: Secrets
+
+    def secrets(self) -> tuple[OneSecret, ...]:
+        """Return its tokens."""
+        return listed(self.token, "GitLab")
+
+
+class Hmac(Signed, frozen=True):
+    """An HMAC of the body in a header.
+
+    Args:
+        secret: As in Signed.
+        header: Its name, such as `X-Shopify-Hmac-Sha256`.
+        algorithm: `sha256`, `sha384`, `sha512` or `sha1`.
+        encoding: `hex`, `base64` or `base64url`.
+        prefix: What stands before the digest, such as `sha256=`.
+    """
+
+    header: str
+    algorithm: str = "sha256"
+    encoding: str = "hex"
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        """Check all of it."""
+        super().__post_init__()
+        if not (isinstance(self.header, str) and _TOKEN.match(self.header)):
+            raise DefinitionError(f"Hmac: {self.header!r} cannot be the name of a header")
+        for name, value, known in (
+            ("algorithm", self.algorithm, ALGORITHMS),
+            ("encoding", self.encoding, ENCODINGS),
+        ):
+            if value not in known:
+                raise DefinitionError(f"Hmac: {name}={value!r}; known: {', '.join(known)}")
+        if not (isinstance(self.prefix, str) and self.prefix.isascii()):
+            raise DefinitionError("Hmac: prefix must be an ASCII text")
+
+
+class Bearer(Verifier, frozen=True):
+    """`Authorization: Bearer …`.
+
+    Args:
+        token: As the secret of Signed.
+    """
+
+    token: Secrets
+
+    def secrets(self) -> tuple[OneSecret, ...]:
+        """Return its tokens."""
+        return listed(self.token, "Bearer")
+
+
+class Basic(Verifier, frozen=True):
+    """`Authorization: Basic …` (RFC 7617).
+
+    Args:
+        user: The name.
+        password: As the secret of Signed.
+    """
+
+    user: str
+    password: Secrets
+
+    def __post_init__(self) -> None:
+        """Check user and passwords."""
+        super().__post_init__()
+        if not isinstance(self.user, str) or ":" in self.user or not self.user.isprintable():
+            raise DefinitionError("Basic: user is a text without ':' and control characters")
+
+    def secrets(self) -> tuple[OneSecret, ...]:
+        """Return its passwords."""
+        return listed(self.password, "Basic")
+
+
+class Unverified(Verifier, frozen=True):
+    """Anybody on this machine is believed, and nobody else."""
+
+
+AnyVerifier = (
+    StandardWebhooks | GitHub | Stripe | Slack | GitLab | Hmac | Bearer | Basic | Unverified
+)
+
+
+class HookSpec(Struct, frozen=True, omit_defaults=True):
+    """A webhook as its file declares it.
+
+    Attributes:
+        name: It is served at `/hooks/{name}`.
+        dataset: URI of the dataset that gets an event for each request.
+        verify: Who is believed.
+        when: CEL; a request for which it is not true is answered, and that is all.
+        extra: Name → CEL, what the event holds; None for the body itself.
+        partition: CEL, the event's partition.
+        id: CEL, what makes two requests one event; None for what the sender's kind has for it.
+        line: Line in its file.
+    """
+
+    name: str
+    dataset: str
+    verify: AnyVerifier
+    when: str | None = None
+    extra: Mapping[str, str] | None = None
+    partition: str | None = None
+    id: str | None = None
+    line: int | None = None
+
+
+def listed(secret: Secrets, kind: str) -> tuple[OneSecret, ...]:
+    """Return one or several secrets as several.
+
+    Raises:
+        DefinitionError: There is none.
+    """
+    if isinstance(secret, str | Secret):
+        return (secret,)
+    if not isinstance(secret, list | tuple) or not secret:
+        raise DefinitionError(
+            f'{kind}: a secret is a text or Secret("NAME"), or a list of at least one of them'
+        )
+    return tuple(secret)
+
+
+def standard_key(secret: str) -> bytes:
+    """Return the key that a secret of Standard Webhooks stands for.
+
+    Raises:
+        ValueError: It is no base64.
+    """
+    text = secret.removeprefix(PUBLIC if secret.startswith(PUBLIC) else SYMMETRIC).rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("no base64") from error

@@ -1,0 +1,1 @@
+"""Messages between daemons, workers and runners, and the NATS subjects they travel on."""

@@ -1,0 +1,1 @@
+"""Read models of the API and of other services, one module a subject."""

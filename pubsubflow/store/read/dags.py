@@ -1,0 +1,187 @@
+"""What people ask about DAGs."""
+
+import asyncpg
+from msgspec.structs import asdict
+
+from pubsubflow.errors import NotFound
+from pubsubflow.model.api.resources import (
+    DagDetail,
+    DagPage,
+    DagTaskView,
+    DagView,
+    ImportErrorView,
+    InputView,
+    RunBrief,
+)
+from pubsubflow.model.revisions import dag_revision
+from pubsubflow.model.schedule.condition_state import decode_cell
+from pubsubflow.model.schedule.conditions import describe_schedule, inputs
+from pubsubflow.model.spec import DagSpec
+from pubsubflow.store.database import Connection, Database
+from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.specs import Specs
+
+
+class ReadDags:
+    """Queries about DAGs and their files."""
+
+    def __init__(self, database: Database, specs: Specs) -> None:
+        self._database = database
+        self._specs = specs
+
+    async def page(self, *, limit: int, after: str | None = None) -> DagPage:
+        """Return DAGs by name, and the files that cannot be imported.
+
+        Args:
+            limit: Number of DAGs at most.
+            after: The last name of the page before.
+        """
+        async with self._database.connection() as connection:
+            numbers = await connection.fetch(SQL["page_dags"], after or "", limit)
+            found = await self._read(connection, [row["id"] for row in numbers])
+            broken = await connection.fetch(SQL["list_import_errors"])
+        items = [_dag(row, spec) for row, spec in found]
+        return DagPage(
+            items=items,
+            next=items[-1].dag_id if len(numbers) == limit else None,
+            import_errors=[ImportErrorView(**dict(row)) for row in broken],
+        )
+
+    async def get(self, dag_id: str) -> DagDetail:
+        """Return all about one DAG, also if it is gone from its file.
+
+        Raises:
+            NotFound: There is none by that name.
+        """
+        async with self._database.connection() as connection:
+            number = await find_dag(connection, dag_id)
+            found = await self._read(connection, [number])
+        if not found:
+            raise NotFound("DAG", dag_id)
+        return _detail(*found[0])
+
+    async def check(self, dag_id: str) -> None:
+        """Return if there is such a DAG.
+
+        Raises:
+            NotFound: There is none by that name.
+        """
+        async with self._database.connection() as connection:
+            await find_dag(connection, dag_id)
+
+    async def import_errors(self) -> list[ImportErrorView]:
+        """Return the files that cannot be imported now."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["list_import_errors"])
+        return [ImportErrorView(**dict(row)) for row in rows]
+
+    async def _read(
+        self, connection: Connection, numbers: list[int]
+    ) -> list[tuple[asyncpg.Record, DagSpec]]:
+        rows = await connection.fetch(SQL["read_dags"], numbers)
+        specs = await self._specs.load(connection, (row["version"] for row in rows))
+        return [(row, specs[row["version"]]) for row in rows]
+
+
+async def find_dag(connection: Connection, dag_id: str) -> int:
+    """Return the number of a DAG.
+
+    Raises:
+        NotFound: There is none by that name.
+    """
+    number: int | None = await connection.fetchval(SQL["find_dag"], dag_id)
+    if number is None:
+        raise NotFound("DAG", dag_id)
+    return number
+
+
+def schedule_text(spec: DagSpec) -> str | None:
+    """Write a DAG's schedule in one line; None when it runs only when asked."""
+    return describe_schedule(spec.schedule) or None
+
+
+def _dag(row: asyncpg.Record, spec: DagSpec) -> DagView:
+    last = None
+    if row["run_id"] is not None:
+        last = RunBrief(
+            run_id=str(row["run_id"]),
+            state=row["state"],
+            created_at=row["last_created_at"],
+            ended_at=row["last_ended_at"],
+        )
+    return DagView(
+        dag_id=row["dag_id"],
+        revision=dag_revision(row["version"], row["changes"]),
+        schedule=schedule_text(spec),
+        file=row["file"],
+        version=row["number"],
+        present=row["present"],
+        paused=row["paused"],
+        active_runs=row["active"],
+        queued_runs=row["queued"],
+        tasks=len(spec.tasks),
+        tags=spec.tags,
+        owner=spec.owner,
+        description=spec.description,
+        last_run=last,
+        next_tick=row["due_at"],
+        import_error=row["error"],
+    )
+
+
+def _pending(row: asyncpg.Record, spec: DagSpec) -> list[int]:
+    """Return the number of pending events per place, over all partitions."""
+    places = list(inputs(spec.schedule.condition)) if spec.schedule is not None else []
+    totals = [0] * len(places)
+    for state in row["states"]:
+        for place, entry in zip(places, decode_cell(state).places, strict=False):
+            totals[place.place] += entry.count
+    return totals
+
+
+def _detail(row: asyncpg.Record, spec: DagSpec) -> DagDetail:
+    pending = _pending(row, spec)
+    return DagDetail(
+        **asdict(_dag(row, spec)),
+        inputs=[
+            InputView(
+                place=place.place,
+                dataset=place.uri,
+                pending=pending[place.place] if place.place < len(pending) else 0,
+            )
+            for place in (inputs(spec.schedule.condition) if spec.schedule is not None else ())
+        ],
+        graph=_graph(spec),
+        params=spec.params,
+        params_schema=spec.params_schema,
+        start=spec.start,
+        end=spec.end,
+        catchup=spec.catchup,
+        max_active_runs=spec.max_active_runs,
+        timeout_seconds=spec.timeout_seconds,
+        on_pause=spec.on_pause,
+        line=spec.line,
+        created_at=row["created_at"],
+    )
+
+
+def _graph(spec: DagSpec) -> list[DagTaskView]:
+    return [
+        DagTaskView(
+            task_id=task.task_id,
+            operator=task.operator,
+            kind=task.kind,
+            role=task.role,
+            upstream=[spec.tasks[node].task_id for node in task.upstream],
+            trigger_rule=task.trigger_rule,
+            retries=task.retry.retries,
+            mapped=task.mapped,
+            timeout_seconds=task.timeout_seconds,
+            outlets=task.outlets,
+            inlets=task.inlets,
+            queue=task.queue,
+            doc=task.doc,
+            line=task.line,
+        )
+        for task in spec.tasks
+    ]

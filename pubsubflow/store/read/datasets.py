@@ -1,0 +1,170 @@
+"""What people ask about datasets and their events."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+import asyncpg
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from pubsubflow.errors import NotFound
+from pubsubflow.model.api.explain import EventFate
+from pubsubflow.model.api.resources import DatasetView, EventView, Page
+from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.wire.messages import NOT_MAPPED
+from pubsubflow.store.database import Connection, Database
+from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.read.event_outcomes import read_fates
+from pubsubflow.store.specs import Specs
+
+_END_OF_LOG = 2**63 - 1
+
+
+class FoundEvent(Struct, frozen=True):
+    """An event as the store knows it.
+
+    Attributes:
+        run: Number of the run that emitted it.
+        trail: The DAGs whose runs led to it, from the origin on.
+    """
+
+    run: int | None
+    trail: tuple[int, ...]
+    view: EventView
+
+
+class ReadDatasets:
+    """Queries about datasets and their events."""
+
+    def __init__(self, database: Database, specs: Specs) -> None:
+        self._database = database
+        self._specs = specs
+
+    async def page(self, *, limit: int, after: str | None = None) -> Page[DatasetView]:
+        """Return datasets by URI.
+
+        Args:
+            limit: Number of datasets at most.
+            after: The last URI of the page before.
+        """
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["list_datasets"], after or "", limit)
+        items = [_dataset(row) for row in rows]
+        return Page(items, items[-1].dataset if len(items) == limit else None)
+
+    async def events(
+        self, *, limit: int, dataset: str | None = None, after: int | None = None
+    ) -> Page[EventView]:
+        """Return events, the newest first.
+
+        Args:
+            limit: Number of events at most.
+            dataset: Only those of this URI.
+            after: The `next` of the page before: a place in the log.
+
+        Raises:
+            NotFound: There is no such dataset.
+        """
+        async with self._database.connection() as connection:
+            found = await self._events(connection, limit=limit, dataset=dataset, after=after)
+        return Page([event.view for event in found.values()], _next(found, limit))
+
+    async def event_fates(
+        self, *, limit: int, dataset: str | None = None, after: int | None = None
+    ) -> Page[EventFate]:
+        """Return events and what became of each for every subscription; as `events` otherwise.
+
+        Raises:
+            NotFound: There is no such dataset.
+        """
+        async with self._database.connection() as connection:
+            found = await self._events(connection, limit=limit, dataset=dataset, after=after)
+            items = await _with_fates(connection, found)
+        return Page(items, _next(found, limit))
+
+    async def event_fate(self, event_id: UUID) -> EventFate:
+        """Return one event and what became of it for every subscription.
+
+        Raises:
+            NotFound: There is no such event.
+        """
+        async with self._database.connection() as connection:
+            number = await _find(connection, "event", "find_event", event_id)
+            found = await read_events(connection, self._specs, [number])
+            return (await _with_fates(connection, found))[0]
+
+    async def consumers(self, uri: str) -> list[str]:
+        """Return the DAGs that subscribe to a dataset."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["list_consumers"], uri)
+        return [row["dag_id"] for row in rows]
+
+    async def _events(
+        self, connection: Connection, *, limit: int, dataset: str | None, after: int | None
+    ) -> dict[int, FoundEvent]:
+        before = _END_OF_LOG if after is None else after
+        if dataset is None:
+            rows = await connection.fetch(SQL["page_events"], before, limit)
+        else:
+            number = await _find(connection, "dataset", "find_dataset", dataset)
+            rows = await connection.fetch(SQL["page_dataset_events"], before, limit, number)
+        return await read_events(connection, self._specs, [row["id"] for row in rows])
+
+
+async def read_events(
+    connection: Connection, specs: Specs, numbers: list[int]
+) -> dict[int, FoundEvent]:
+    """Return events, newest first, by number."""
+    rows = await connection.fetch(SQL["read_events"], numbers)
+    versions = await specs.load(connection, (row["version"] for row in rows))
+    return {
+        row["id"]: FoundEvent(row["run"], tuple(row["trail"]), _event(row, versions))
+        for row in rows
+    }
+
+
+def _next(found: Mapping[int, FoundEvent], limit: int) -> str | None:
+    """Return where the page after goes on; None at the end."""
+    return str(list(found)[-1]) if len(found) == limit else None
+
+
+async def _with_fates(connection: Connection, found: Mapping[int, FoundEvent]) -> list[EventFate]:
+    fates = await read_fates(connection, list(found))
+    return [EventFate(**asdict(event.view), fates=fates[number]) for number, event in found.items()]
+
+
+async def _find(connection: Connection, kind: str, query: str, name: str | UUID) -> int:
+    number: int | None = await connection.fetchval(SQL[query], name)
+    if number is None:
+        raise NotFound(kind, str(name))
+    return number
+
+
+def _dataset(row: asyncpg.Record) -> DatasetView:
+    return DatasetView(
+        dataset=row["uri"],
+        name=row["name"],
+        group=row["grp"],
+        extra=row["extra"],
+        created_at=row["created_at"],
+        consumers=row["names"],
+        last_event_id=None if row["event_id"] is None else str(row["event_id"]),
+        last_event_at=row["time"],
+    )
+
+
+def _event(row: asyncpg.Record, versions: Mapping[int, DagSpec]) -> EventView:
+    spec = versions.get(row["version"])
+    return EventView(
+        event_id=str(row["event_id"]),
+        dataset=row["uri"],
+        extra=row["extra"],
+        partition=row["partition"],
+        time=row["time"],
+        recorded_at=row["recorded_at"],
+        source=row["source"],
+        run_id=None if row["run_id"] is None else str(row["run_id"]),
+        dag_id=row["dag_id"],
+        task_id=None if spec is None or row["node"] is None else spec.tasks[row["node"]].task_id,
+        map_index=None if row["map_index"] == NOT_MAPPED else row["map_index"],
+    )

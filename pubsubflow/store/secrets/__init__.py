@@ -1,0 +1,1 @@
+"""Connections at rest: the keyring, encryption, and their rows."""

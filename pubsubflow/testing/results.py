@@ -1,0 +1,80 @@
+"""The results of one run, kept as they travel: encoded."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from pubsubflow.authoring.runtime import results
+from pubsubflow.errors import InvalidInput, Unavailable
+from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.wire.messages import NOT_MAPPED, encode
+
+_NIL = b"\xc0"
+_elements = msgspec.msgpack.Decoder(list[Raw]).decode
+
+
+class ResultMissing(InvalidInput):
+    """A result is needed of a task that is not selected, and nobody gives it."""
+
+
+class Values:
+    """The encoded results of a run.
+
+    Args:
+        spec: The whole DAG.
+        chosen: Nodes that run.
+        given: Node → encoded result of a task that does not run.
+    """
+
+    def __init__(self, spec: DagSpec, chosen: frozenset[int], given: Mapping[int, bytes]) -> None:
+        self._spec = spec
+        self._chosen = chosen
+        self._given = given
+        self._found: dict[int, dict[int, bytes]] = {}
+        self._lists: dict[int, list[Raw]] = {}
+
+    def put(self, node: int, map_index: int, data: bytes) -> None:
+        """Keep the result of an instance that succeeded."""
+        self._found.setdefault(node, {})[map_index] = data or _NIL
+
+    def fetch(self, node: int) -> bytes:
+        """Return a task's result as `ctx.result` asks for it.
+
+        Raises:
+            ResultMissing: The task is not selected and its result not given.
+            Unavailable: The task has no result.
+        """
+        data = self._encoded(node)
+        if data is None:
+            raise Unavailable(f"task {self._spec.tasks[node].task_id!r} has no result")
+        return data
+
+    def input(self, node: int) -> Any:
+        """Return a task's result as an argument; None when it has none.
+
+        Raises:
+            ResultMissing: The task is not selected and its result not given.
+        """
+        return results.decode(self._encoded(node) or b"")
+
+    def element(self, node: int, index: int) -> Any:
+        """Return one element of a list result."""
+        if node not in self._lists:
+            self._lists[node] = _elements(self._encoded(node) or b"")
+        return results.decode(self._lists[node][index])
+
+    def _encoded(self, node: int) -> bytes | None:
+        if node in self._given:
+            return self._given[node]
+        task_id = self._spec.tasks[node].task_id
+        if node not in self._chosen:
+            raise ResultMissing(
+                f"the result of task {task_id!r} is needed, which is not selected; "
+                f"select it too, or give it: results={{{task_id!r}: ...}}"
+            )
+        found = self._found.get(node, {})
+        if self._spec.tasks[node].mapped:
+            return encode([Raw(found[index]) for index in sorted(found)])
+        return found.get(NOT_MAPPED)

@@ -1,0 +1,210 @@
+"""What a user gives to a run in this process, checked and encoded as it travels elsewhere."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from pubsubflow.authoring.dag import DAG
+from pubsubflow.authoring.datasets import Dataset
+from pubsubflow.authoring.runtime import results
+from pubsubflow.authoring.source_location import nearest
+from pubsubflow.errors import InvalidInput
+from pubsubflow.model.connections import Connection
+from pubsubflow.model.datasets import matches
+from pubsubflow.model.expressions import evaluate
+from pubsubflow.model.ids import new_id
+from pubsubflow.model.runs.params import validate_params
+from pubsubflow.model.schedule.conditions import inputs
+from pubsubflow.model.schedule.partitions import map_key
+from pubsubflow.model.spec import DagSpec, Plan
+from pubsubflow.model.wire.messages import EventInfo, RunInfo, encode
+from pubsubflow.testing.connections import read_connections
+from pubsubflow.testing.events import event
+from pubsubflow.testing.results import Values
+from pubsubflow.testing.selection import chosen_nodes, cut_down, find_node
+
+_FULL = 4
+
+
+class Given(Struct, frozen=True):
+    """A run that is about to start.
+
+    Attributes:
+        spec: The whole DAG.
+        plan: The DAG cut down to the tasks that run.
+        chosen: Nodes that run.
+        info: The encoded RunInfo.
+        consumed: The events that the run consumed.
+        coming: Events that tasks may wait for.
+        run_id: The run.
+        values: Its results.
+        now: When it starts.
+        connections: What its tasks may ask for.
+    """
+
+    dag: DAG
+    spec: DagSpec
+    plan: Plan
+    chosen: frozenset[int]
+    info: bytes
+    run_id: str
+    values: Values
+    now: datetime
+    consumed: tuple[EventInfo, ...] = ()
+    coming: tuple[EventInfo, ...] = ()
+    connections: dict[str, Connection] = {}
+
+
+def prepare(
+    dag: DAG,
+    params: Mapping[str, Any] | Struct | None,
+    events: Iterable[Any] | None,
+    select: str | Iterable[str] | None,
+    *,
+    results: Mapping[str, Any] | None,
+    connections: Mapping[str, Any] | None,
+    logical_time: datetime | None,
+    now: datetime,
+) -> Given:
+    """Check what is given for a run and return all of it.
+
+    Raises:
+        InvalidInput: Something does not fit the DAG.
+    """
+    spec = dag.to_spec("", "")
+    given = results or {}
+    stubs = {find_node(spec, task_id, "results"): given[task_id] for task_id in given}
+    encoded = {node: _encoded(spec, node, value) for node, value in stubs.items()}
+    chosen = chosen_nodes(spec, select) - encoded.keys()
+    lengths = {node: len(value) for node, value in stubs.items() if isinstance(value, list | tuple)}
+    consumed, coming = _sorted_out(spec, tuple(_event(each, now) for each in events or ()))
+    partition = _partition(spec, consumed[-1]) if consumed else None
+    told = {**_computed(spec, params, consumed, partition), **(_builtins(params) or {})}
+    info = _run_info(spec, validate_params(spec, told), consumed, partition, logical_time, now)
+    return Given(
+        dag,
+        spec,
+        Plan(cut_down(spec, chosen, lengths)),
+        chosen,
+        encode(info),
+        info.run_id,
+        Values(spec, chosen, encoded),
+        now,
+        consumed,
+        coming,
+        read_connections(connections or {}),
+    )
+
+
+def read_events(spec: DagSpec, events: Iterable[Any], now: datetime) -> tuple[EventInfo, ...]:
+    """Return events however they are given.
+
+    Raises:
+        InvalidInput: One is none, or of a dataset that the DAG does not wait for.
+    """
+    found = tuple(_event(given, now) for given in events)
+    for each in found:
+        if not _consumes(spec, each):
+            raise _unknown(spec, each)
+    return found
+
+
+def _sorted_out(
+    spec: DagSpec, events: tuple[EventInfo, ...]
+) -> tuple[tuple[EventInfo, ...], tuple[EventInfo, ...]]:
+    """Tell what the run consumed from what its tasks may wait for."""
+    coming = tuple(each for each in events if not _consumes(spec, each))
+    if coming and not any(task.kind == "async" or task.start for task in spec.tasks):
+        raise _unknown(spec, coming[0])
+    return tuple(each for each in events if _consumes(spec, each)), coming
+
+
+def _consumes(spec: DagSpec, event: EventInfo) -> bool:
+    places = inputs(spec.schedule.condition) if spec.schedule is not None else ()
+    return any(
+        matches(place.uri, event.dataset) if place.pattern else place.uri == event.dataset
+        for place in places
+    )
+
+
+def _unknown(spec: DagSpec, event: EventInfo) -> InvalidInput:
+    places = inputs(spec.schedule.condition) if spec.schedule is not None else ()
+    expected = {place.uri for place in places if not place.pattern}
+    hint = nearest(event.dataset, expected) if expected else "; it waits for none"
+    return InvalidInput(f"events: DAG {spec.dag_id!r} does not wait for {event.dataset!r}{hint}")
+
+
+def _event(given: Any, now: datetime) -> EventInfo:
+    if isinstance(given, EventInfo):
+        return given
+    if isinstance(given, Dataset | str):
+        return event(given, time=now)
+    if isinstance(given, tuple | list) and 0 < len(given) <= _FULL:
+        parts: list[Any] = [*given, None, None, None]
+        return event(parts[0], extra=parts[1], partition=parts[2], time=parts[3] or now)
+    if hasattr(given, "dataset"):
+        extra, part = getattr(given, "extra", None), getattr(given, "partition", None)
+        return event(given.dataset, extra=extra, partition=part, time=now)
+    raise InvalidInput(f"events: {given!r} is no event; write (dataset, {{'rows': 42}})")
+
+
+def _run_info(
+    spec: DagSpec,
+    params: dict[str, Any],
+    events: tuple[EventInfo, ...],
+    partition: str | None,
+    logical_time: datetime | None,
+    now: datetime,
+) -> RunInfo:
+    kind, cause = "manual", "asked for by a test"
+    if events:
+        kind, cause = "dataset", f"{events[-1].dataset} was updated"
+    elif logical_time is not None and spec.schedule is not None:
+        kind, cause = "cron", f"its time came: {logical_time.isoformat()}"
+    run_id = str(new_id())
+    return RunInfo(
+        0, run_id, spec.dag_id, kind, params, logical_time, partition, cause, now, events
+    )
+
+
+def _computed(
+    spec: DagSpec, params: Any, events: tuple[EventInfo, ...], partition: str | None
+) -> dict[str, Any]:
+    """Return the params that come from the events, as far as they are not given."""
+    if not events:
+        return {}
+    given = _builtins(params) or {}
+    left = {name: text for name, text in spec.params_from.items() if name not in given}
+    return evaluate(left, events, partition)
+
+
+def _partition(spec: DagSpec, last: EventInfo) -> str | None:
+    """Return the run's partition key; the first one, where an event counts for several."""
+    partitioning = spec.schedule.partitioning if spec.schedule is not None else None
+    if partitioning is None or last.partition is None or spec.schedule is None:
+        return last.partition
+    for place in inputs(spec.schedule.condition):
+        if matches(place.uri, last.dataset) if place.pattern else place.uri == last.dataset:
+            keys = map_key(partitioning.mapper(place.uri), last.partition)
+            return keys[0][0] if keys else last.partition
+    return last.partition
+
+
+def _builtins(params: Mapping[str, Any] | Struct | None) -> Mapping[str, Any] | None:
+    found: Mapping[str, Any] | None = msgspec.to_builtins(params, str_keys=True)
+    return found
+
+
+def _encoded(spec: DagSpec, node: int, value: Any) -> bytes:
+    task = spec.tasks[node]
+    if task.mapped and not isinstance(value, list | tuple):
+        raise InvalidInput(
+            f"results: task {task.task_id!r} is mapped, so its result is a list, not {value!r}"
+        )
+    try:
+        return results.encode(value)[0] or encode(None)
+    except results.BadResult as error:
+        raise InvalidInput(f"results[{task.task_id!r}]: {error}") from error
