@@ -1,35 +1,71 @@
-# Two commands: `make demo` shows the main job, `make test` checks everything.
+# Targets of the project; `make` alone lists them.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
+DECLARED := pyproject.toml triggers/pyproject.toml constraints.txt
+# Two cores carry three workers: tests of processes wait more than they compute.
+WORKERS ?= 3
+XDIST := -n $(WORKERS) --dist loadfile
+SELECT = $(if $(K),-k '$(K)')
 
-.PHONY: demo test check bench soak clean env
+.DEFAULT_GOAL := help
+.PHONY: help demo env test check fmt unit integration faults docs bench soak clean
 
-env: $(STAMP)
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  K=WORDS      tests whose names match, as pytest -k: make unit K='retry and not crash'"
+	@echo "  PYTHON=…     the Python that makes the virtual environment"
 
-$(STAMP): pyproject.toml triggers/pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e ./triggers
-	@touch $(STAMP)
-
-demo: env
+demo: $(RUNTIME) ## Run a year of New York departures through four DAGs
 	$(BIN)/pubsubflow demo
 
-check: env
+env: $(STAMP) ## Make the virtual environment for development
+
+# The demo needs no more than users do, so its first run does not wait for the test tools.
+# Modules are compiled when they are imported: most of what is installed never is.
+$(RUNTIME): $(DECLARED)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --no-compile -e .
+	@touch $@
+
+$(STAMP): $(RUNTIME)
+	$(PIP) -e '.[dev]' -e ./triggers
+	@touch $@
+
+check: env ## Lint, types, import floors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
-	$(BIN)/python -m pytest -m "not soak" -n 3 --dist loadfile
+fmt: env ## Format, and mend what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
-soak: env
-	$(BIN)/python -m pytest -m soak -n 3 --dist loadgroup
+test: check docs ## Check everything: what CI runs
+	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT)
 
-bench: env
+unit: env ## Tests without servers
+	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) $(SELECT) tests/unit
+
+integration: env ## Tests with real NATS and Postgres
+	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT) tests/integration tests/stateful triggers/tests
+
+faults: env ## Short rounds of kills, stalls and hostile input
+	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT) tests/faults
+
+soak: env ## Long campaigns of the same
+	$(BIN)/python -m pytest -m soak -n $(WORKERS) --dist loadgroup $(SELECT)
+
+docs: env ## Build the docs site into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+bench: env ## Measure; writes JSON
 	$(BIN)/python -m benchmarks
 
-clean:
+clean: ## Remove everything that was made
 	rm -rf $(VENV) .work build dist

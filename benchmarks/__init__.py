@@ -1,1 +1,1 @@
-"""Benchmarks: one scenario a file, JSON out; `python -m benchmarks [scenario …]`."""
+"""Benchmarks: one scenario a module, run by `python -m benchmarks`."""

@@ -1,46 +1,57 @@
-"""`make bench`: run all scenarios, or those named; write JSON, print a table."""
+"""Benchmark runner: measures scenarios one after the other, or two checkouts in turn.
 
+`make bench` runs all scenarios. The results file is complete after each scenario; a scenario that
+fails is reported at the end, and the exit code is 1 then.
+"""
+
+import argparse
 import importlib
-import json
-import os
-import platform
 import sys
-import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from benchmarks.paired import compare
+from benchmarks.report import Report
 
-SCENARIOS = ("resting", "hot_path", "throughput", "load", "pending", "waiting", "loader", "live")
+SCENARIOS = ("idle", "hot_path", "throughput", "load", "pending", "waiting", "loader", "stream")
 
 
-def main() -> None:
-    names = sys.argv[1:] or SCENARIOS
-    found = {}
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks.")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="PATH",
+        help="run another checkout, with its own .venv, in turn with this one and compare medians",
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of --against (default: 5)")
+    options = parser.parse_args()
+    unknown = set(options.scenarios) - set(SCENARIOS)
+    if unknown:
+        parser.error(f"unknown scenarios {', '.join(sorted(unknown))}: use {', '.join(SCENARIOS)}")
+    return options
+
+
+def _run(names: tuple[str, ...]) -> bool:
+    report = Report()
     for name in names:
         print(f"{name} …", flush=True)
-        found[name] = importlib.import_module(f"benchmarks.{name}").run()
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    report = {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "load": os.getloadavg()[0],
-        "figures": found,
-    }
-    path = results / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
-    path.write_text(json.dumps(report, indent=1))
-    table = Table("scenario", "figure", "measured", "target", "met")
-    for name, figures in found.items():
-        for each in figures:
-            met = "[green]yes" if each["met"] else "[red]no"
-            value = f"{each['value']:g} {each['unit']}"
-            table.add_row(name, each["name"], value, f"{each['target']:g}", met)
-    console = Console(width=120)
-    console.print(table)
-    console.print(f"written to {path}")
+        try:
+            report.add(name, importlib.import_module(f"benchmarks.{name}").run())
+        except Exception as error:  # noqa: BLE001 - the other scenarios are measured all the same
+            report.fail(name, error)
+    report.show()
+    return not report.failed
+
+
+def main() -> int:
+    """Run the scenarios that are named, by default all of them; return the exit code."""
+    options = _parse()
+    names = tuple(options.scenarios) or SCENARIOS
+    if options.against is not None:
+        return not compare(options.against.resolve(), names, options.rounds)
+    return not _run(names)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

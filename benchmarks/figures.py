@@ -1,4 +1,4 @@
-"""Figures and their targets."""
+"""Figures: measured values and their targets."""
 
 import statistics
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Events over HTTP under load: how many are durable a second, how late they are, who suffers.
+"""Load of events over HTTP: how many are durable a second, how late, and how fairly.
 
 The client is a process of its own (`load_client.py`). Postgres keeps its defaults: fsync is on, and
 an answer comes after the commit.
@@ -19,7 +19,7 @@ from benchmarks.stack import Stack
 
 REPETITIONS = 5
 EVENTS = "/api/v1/datasets/events"
-EVENT = {"dataset": "bench://unheard"}
+EVENT = {"dataset": "bench://unsubscribed"}
 FLOOD_CONNECTIONS = 300
 SECRET = b"benchmark"
 
@@ -41,7 +41,7 @@ def _figures(client: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def _load(stack: Stack, **order: Any) -> dict[str, Any]:
-    """Return what a client saw, all of whose requests must have been accepted."""
+    """Return a client's figures; all of its requests must have been accepted."""
     found = _figures(_client(stack.url, **order))
     assert set(found["statuses"]) == {"202"}, found
     assert not found["lost"] + found["unanswered"], found
@@ -131,8 +131,3 @@ def run() -> list[dict[str, Any]]:
             _open(stack, rate=500, target=60),
             *_fair(stack),
         ]
-
-
-if __name__ == "__main__":
-    for each in run():
-        print(each)

@@ -1,4 +1,4 @@
-"""A load client in a process of its own: posts prebuilt requests over plain sockets.
+"""Load client in a process of its own: posts prebuilt requests over plain sockets.
 
 `closed`: every connection posts again as soon as it is answered. `open`: requests leave at a
 constant rate whatever the answers do, and a request's latency counts from the moment at which it
@@ -18,7 +18,7 @@ import uvloop
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to do.
+    """Requests to send, and for how long.
 
     Attributes:
         path, body, headers: Of every request.
@@ -52,7 +52,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Connection(asyncio.Protocol):
-    """One connection; posts what waits for it, one after the other."""
+    """One connection; posts one request after the other."""
 
     def __init__(self, load: "Load") -> None:
         self._load = load
@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
         self.due = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Be ready."""
+        """Take a first request."""
         self._transport = transport
         self._load.free(self)
 
@@ -82,12 +82,12 @@ class Connection(asyncio.Protocol):
         self._load.answered(self, int(head.split(None, 2)[1]))
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Count it."""
+        """Count the lost connection."""
         self._load.lost += 1
 
 
 class Load:
-    """What is sent and what came back."""
+    """Requests in progress, and figures of those that were answered."""
 
     def __init__(self, order: Order) -> None:
         self._order = order

@@ -1,4 +1,4 @@
-"""How fast DAG files become known: many small files, and one that makes many DAGs."""
+"""Loader: how soon DAGs are known, from many small files and from one that makes many."""
 
 import statistics
 import tempfile
@@ -72,8 +72,3 @@ def run() -> list[dict[str, Any]]:
         ),
         figure("1,000 unchanged files, share of a core", round(idle, 2), "%", target=1),
     ]
-
-
-if __name__ == "__main__":
-    for each in run():
-        print(each)

@@ -1,4 +1,4 @@
-"""What pending events, a long history and many subscribers cost the next event."""
+"""Pending events, a long history and many subscribers: what they cost the next event."""
 
 import statistics
 import tempfile
@@ -11,14 +11,14 @@ from typing import Any
 import anyio
 
 from benchmarks.figures import figure, spread
-from pubsubflow.bus import STREAM_TASK, Bus, BusSettings, Delivery, Puller
+from pubsubflow.bus import STREAM_TASK, Bus, BusSettings, Delivery, PullConsumer
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.manager import Manager
-from pubsubflow.metrics import Cluster, Exposition
-from pubsubflow.model.schedule.condition_state import decode_cell, encode_cell
-from pubsubflow.model.schedule.conditions import AllOf, Input, Schedule
+from pubsubflow.metrics import ClusterMetrics, Exposition
+from pubsubflow.model.schedule.condition_state import decode_condition_state, encode_condition_state
+from pubsubflow.model.schedule.conditions import AllOf, DatasetInput, ScheduleSpec
 from pubsubflow.model.spec import DagSpec, LoadedFile, SourceBundle, TaskSpec
-from pubsubflow.model.wire.commands import PostEvents
+from pubsubflow.model.wire.commands import RecordEvents
 from pubsubflow.model.wire.messages import NewEvent, Outcome, ResultMessage, decode_task, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
@@ -40,11 +40,11 @@ FROM generate_series(1, $events) AS n
 JOIN (SELECT id, row_number() OVER () AS place FROM dataset) AS d ON d.place = 1 + n % 900;
 INSERT INTO run (id, run_id, dag, version, run_key, kind, state, params, cause, started_at,
                  ended_at)
-SELECT -n, gen_random_uuid(), gate.dag, gate.version, 'old:' || n, 'dataset', 'success', '{}',
-       'history', now(), now()
+SELECT -n, gen_random_uuid(), dag_state.dag, dag_state.version, 'old:' || n, 'dataset',
+       'success', '{}', 'history', now(), now()
 FROM generate_series(1, $runs) AS n
-CROSS JOIN LATERAL (SELECT * FROM gate ORDER BY dag LIMIT 1) AS gate;
-INSERT INTO run_event (run, event, place) SELECT -n, n, 0 FROM generate_series(1, $runs) AS n;
+CROSS JOIN LATERAL (SELECT * FROM dag_state ORDER BY dag LIMIT 1) AS dag_state;
+INSERT INTO run_event (run, event, input) SELECT -n, n, 0 FROM generate_series(1, $runs) AS n;
 INSERT INTO task (run, node, map_index, attempt, state, ended_at)
 SELECT -n, 0, -1, 1, 'success', now() FROM generate_series(1, $runs) AS n;
 """
@@ -56,32 +56,37 @@ WITH made AS (
     FROM generate_series(1, $3)
     RETURNING id
 )
-INSERT INTO pending (dag, cell, place, event)
+INSERT INTO pending_event (dag, partition_key, input, event)
 SELECT (SELECT id FROM dag WHERE dag_id = $2), '', 0, id FROM made
+"""
+SET_STATE = "UPDATE condition_state SET state = $2 WHERE dag = $1"
+FIND_STATE = """
+SELECT condition_state.dag, state FROM condition_state JOIN dag ON dag.id = condition_state.dag
+WHERE dag_id = $1
 """
 
 
 def spec(dag_id: str, *names: str) -> LoadedFile:
     file = f"{dag_id}.py"
-    sides = tuple(Input(number, f"x://{name}") for number, name in enumerate(names))
-    schedule = Schedule(sides[0] if len(sides) == 1 else AllOf(sides))
+    sides = tuple(DatasetInput(number, f"x://{name}") for number, name in enumerate(names))
+    schedule = ScheduleSpec(sides[0] if len(sides) == 1 else AllOf(sides))
     task = TaskSpec(0, "t", kind="async")
     dag = DagSpec(dag_id, file, f"hash of {file}", (task,), schedule=schedule, max_active_runs=1000)
     return LoadedFile(file, SourceBundle(dag.source, file, "/dags", {file: ""}), (dag,))
 
 
 class Bench:
-    """A manager on servers of its own, and a worker that finishes every task at once."""
+    """A manager on servers of its own, and a scripted worker that finishes every task at once."""
 
-    def __init__(self, database: Database, manager: Manager, hand: Bus) -> None:
-        self.database, self.manager, self.hand = database, manager, hand
-        self.puller: Puller | None = None
+    def __init__(self, database: Database, manager: Manager, worker_bus: Bus) -> None:
+        self.database, self.manager, self.worker_bus = database, manager, worker_bus
+        self.puller: PullConsumer | None = None
         self.arrived: list[float] = []
         self.wanted = 0
         self.all_there = anyio.Event()
 
     def deliver(self, delivery: Delivery) -> None:
-        """Take a task and say that it is done."""
+        """Receive a task and report its success."""
         self.arrived.append(time.perf_counter())
         if len(self.arrived) == self.wanted:
             self.all_there.set()
@@ -90,7 +95,7 @@ class Bench:
         result = ResultMessage(
             order.run, order.node, -1, order.attempt, order.delivery, "w", Outcome.SUCCESS, now, now
         )
-        self.hand.publish_durable_nowait(
+        self.worker_bus.publish_durable_nowait(
             Subjects.inbound(Subjects.RESULT, order.run),
             encode(result),
             message_id=f"{order.run}",
@@ -100,14 +105,14 @@ class Bench:
     async def post(self, name: str) -> float:
         """Post one event; return the milliseconds until it is decided about and durable."""
         started = time.perf_counter()
-        await self.manager.call(PostEvents((NewEvent(f"x://{name}"),), (None,)))
+        await self.manager.execute(RecordEvents((NewEvent(f"x://{name}"),), (None,)))
         return (time.perf_counter() - started) * 1000
 
     async def start(self, name: str, runs: int = 1) -> float:
         """Post one event; return the milliseconds until a worker has the last run's task."""
         self.arrived, self.wanted, self.all_there = [], runs, anyio.Event()
         started = time.perf_counter()
-        await self.manager.call(PostEvents((NewEvent(f"x://{name}"),), (None,)))
+        await self.manager.execute(RecordEvents((NewEvent(f"x://{name}"),), (None,)))
         await self.all_there.wait()
         taken = (self.arrived[-1] - started) * 1000
         await self.rest()
@@ -134,15 +139,15 @@ async def opened() -> AsyncIterator[Bench]:
             async with (
                 Database.open(postgres) as database,
                 Bus.connect(nats) as bus,
-                Bus.connect(nats) as hand,
+                Bus.connect(nats) as worker_bus,
                 anyio.create_task_group() as group,
             ):
                 await bus.ensure_streams()
                 await migrate(database)
                 manager, stopping = Manager(database=database, bus=bus), anyio.Event()
-                bench = Bench(database, manager, hand)
-                bench.puller = Puller(
-                    hand,
+                bench = Bench(database, manager, worker_bus)
+                bench.puller = PullConsumer(
+                    worker_bus,
                     stream=STREAM_TASK,
                     durable="default-async",
                     filter_subject="psf.task.default.async.>",
@@ -163,12 +168,10 @@ async def _pending(bench: Bench) -> dict[str, Any]:
         await bench.post(name)
     await bench.execute(FILL_PENDING, "x://f1", "full", PENDING)
     async with bench.database.connection() as connection:
-        find = "SELECT cell.dag, state FROM cell JOIN dag ON dag.id = cell.dag WHERE dag_id = $1"
-        row = await connection.fetchrow(find, "full")
-        cell = decode_cell(row["state"])
-        cell.places[0].count += PENDING
-        state = encode_cell(cell)
-        await connection.execute("UPDATE cell SET state = $2 WHERE dag = $1", row["dag"], state)
+        row = await connection.fetchrow(FIND_STATE, "full")
+        state = decode_condition_state(row["state"])
+        state.inputs[0].count += PENDING
+        await connection.execute(SET_STATE, row["dag"], encode_condition_state(state))
         await connection.execute("ANALYZE")
     without, among = await _alternate(lambda: bench.post("e1"), lambda: bench.post("f1"))
     started = time.perf_counter()
@@ -189,10 +192,10 @@ async def _alternate(
 ) -> tuple[list[float], list[float]]:
     found: tuple[list[float], list[float]] = ([], [])
     for number in range(POSTS + 20):
-        for place, measure in enumerate((one, other)):
+        for index, measure in enumerate((one, other)):
             taken = await measure()
             if number >= 20:
-                found[place].append(taken)
+                found[index].append(taken)
     return found
 
 
@@ -215,9 +218,9 @@ async def _history(empty: Bench, old: Bench) -> dict[str, Any]:
 
 
 async def _scrape(old: Bench) -> dict[str, Any]:
-    """Ask for all metrics, with a long history and nothing known from before."""
-    cluster = Cluster(bus=old.hand, database=old.database, refresh_seconds=0)
-    exposition = Exposition([old.manager.figures, old.database.figures], cluster)
+    """Scrape all metrics, with a long history and nothing known from before."""
+    cluster = ClusterMetrics(bus=old.worker_bus, database=old.database, refresh_seconds=0)
+    exposition = Exposition([old.manager.figures, old.database.metrics], cluster)
     taken = []
     for _ in range(100):
         started = time.perf_counter()
@@ -265,8 +268,3 @@ async def _measure() -> list[dict[str, Any]]:
 def run() -> list[dict[str, Any]]:
     """Measure."""
     return anyio.run(_measure, backend_options={"use_uvloop": True})
-
-
-if __name__ == "__main__":
-    for each in run():
-        print(each)

@@ -1,4 +1,4 @@
-"""A whole daemon for measuring: its own home, the workload DAGs, and a log of moments."""
+"""Stack under test: a whole daemon with its own home, the workload DAGs, and a log of moments."""
 
 import json
 import os
@@ -8,8 +8,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,13 +23,13 @@ DAGS = Path(__file__).parent / "dags"
 
 
 class Moments:
-    """The moments that tasks noted: `wait` for lines, then look at them by name and phase."""
+    """Log of moments that tasks write: `wait` for lines, then find them by name and phase."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
 
     def clear(self) -> None:
-        """Forget what was noted so far."""
+        """Skip the lines so far."""
         self._file.seek(0, os.SEEK_END)
 
     def wait(self, count: int, seconds: float = 60) -> list[tuple[float, str, str]]:
@@ -55,13 +54,17 @@ class Stack:
     Args:
         dags: Folder of DAG files.
         home: Kept when given, else a temporary one.
+        environ: Further variables, such as settings.
     """
 
-    def __init__(self, dags: Path = DAGS, home: Path | None = None) -> None:
+    def __init__(
+        self, dags: Path = DAGS, home: Path | None = None, environ: dict[str, str] | None = None
+    ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="psf-bench-")
         self.folder = Path(self._temporary.name)
         self.home = home or self.folder / "home"
         self._dags = dags
+        self._environ = environ or {}
         log = self.folder / "moments"
         log.touch()
         self.moments = Moments(log)
@@ -78,7 +81,7 @@ class Stack:
                 Path(sys.executable).parent / "pubsubflow",
                 *("up", str(self._dags), "--home", str(self.home), "--port", "0"),
             ],
-            env=os.environ | {"BENCH_LOG": str(self.folder / "moments")},
+            env=os.environ | self._environ | {"BENCH_LOG": str(self.folder / "moments")},
             stdout=self._output,
             stderr=subprocess.STDOUT,
         )
@@ -149,8 +152,18 @@ class Stack:
         return self.get(f"/runs/{run_id}/wait?timeout=60")
 
     @property
+    def nats_url(self) -> str:
+        """Address of the daemon's NATS."""
+        return f"nats://127.0.0.1:{(self.home / 'nats.port').read_text().strip()}"
+
+    @property
+    def nats_token(self) -> str:
+        """Token of the daemon's NATS."""
+        return Home(self.home).secrets().nats_token
+
+    @property
     def dsn(self) -> str:
-        """Where the daemon's Postgres is."""
+        """Address of the daemon's Postgres."""
         password = Home(self.home).secrets().postgres_password
         data = str(self.home / "postgres" / "data")
         return PostgresAddress(data, PORT, SUPERUSER, password, DATABASE).dsn
@@ -179,13 +192,6 @@ class Stack:
                 continue
         found["total"] = sum(found.values())
         return {kind: round(size, 1) for kind, size in found.items()}
-
-
-@contextmanager
-def quiet(stack: Stack) -> Iterator[None]:
-    """Run a repetition with a fresh view of the moments."""
-    stack.moments.clear()
-    yield
 
 
 def repeat(times: int, measure: Callable[[], float]) -> list[float]:

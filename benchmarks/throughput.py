@@ -1,4 +1,4 @@
-"""Sustained task runs and posted events a second."""
+"""Throughput: sustained task runs and posted events a second."""
 
 import asyncio
 import statistics
@@ -31,7 +31,7 @@ def _unfinished(stack: Stack, dag_id: str) -> int:
 
 async def _post(url: str, size: int, requests: int, clients: int) -> float:
     """Return accepted events a second."""
-    body = [{"dataset": "bench://unheard"} for _ in range(size)]
+    body = [{"dataset": "bench://unsubscribed"} for _ in range(size)]
     left = iter(range(requests))
 
     async def client(session: aiohttp.ClientSession) -> None:
@@ -86,8 +86,3 @@ def run() -> list[dict[str, Any]]:
                 )
             )
     return found
-
-
-if __name__ == "__main__":
-    for each in run():
-        print(each)

@@ -1,4 +1,4 @@
-"""Tasks that wait: how many, what they cost, and how fast they go on."""
+"""Waiting tasks: how many, what they cost, and how soon they resume."""
 
 import os
 import time
@@ -12,14 +12,14 @@ from benchmarks.stack import Stack
 
 MANY = 10_000
 VERY_MANY = int(os.environ.get("BENCH_VERY_MANY", "100000"))
-BELLS = 200
+ROUNDS = 200
 IDLE_SECONDS = 20
 MAP_LIMIT = 10_000
 
 
 def run() -> list[dict[str, Any]]:
     """Measure."""
-    return [*_bells(), *_many(), *_very_many()]
+    return [*_event_waits(), *_many(), *_very_many()]
 
 
 def _deferred(stack: Stack) -> int:
@@ -42,16 +42,16 @@ def _until_deferred(stack: Stack, count: int, seconds: float) -> None:
         time.sleep(0.2)
 
 
-def _bells() -> list[dict[str, Any]]:
+def _event_waits() -> list[dict[str, Any]]:
     """From the post of an event to the resumed task's next line."""
     waits = []
     with Stack() as stack:
-        for _ in range(BELLS):
+        for _ in range(ROUNDS):
             stack.moments.clear()
-            stack.trigger("wait_for_a_bell")
+            stack.trigger("wait_for_an_event")
             _until_deferred(stack, 1, 30)
             stack.post(
-                "/datasets/events", [{"dataset": "bench://bell", "extra": {"at": time.time()}}]
+                "/datasets/events", [{"dataset": "bench://awaited", "extra": {"at": time.time()}}]
             )
             waits.append(1000 * stack.moments.wait(1)[0][0])
     found = spread(waits[10:])
@@ -87,7 +87,7 @@ def _many() -> list[dict[str, Any]]:
         figure("10,000 tasks: until all wait", round(waiting, 2), "s", target=10),
         figure("10,000 waiting: further memory (PSS)", round(memory, 1), "MB", target=150),
         figure("10,000 waiting: share of a core", round(share, 2), "%", target=5),
-        figure("10,000 due at once: until all went on", round(lates[-1], 2), "s", target=15),
+        figure("10,000 due at once: until all resumed", round(lates[-1], 2), "s", target=15),
         *_punctuality(),
     ]
 
@@ -96,7 +96,7 @@ def _punctuality() -> list[dict[str, Any]]:
     """How late a few timers are that are due at moments of their own."""
     lates = []
     with Stack() as stack:
-        for _ in range(BELLS):
+        for _ in range(ROUNDS):
             stack.moments.clear()
             _start(stack, 1, time.time() + 0.15)
             lates.append(1000 * stack.moments.wait(1)[0][0])

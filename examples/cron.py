@@ -1,7 +1,7 @@
-"""Time and data: one DAG by the clock, and one that its dataset wakes.
+"""Time and data: one DAG with a cron schedule, and one with a dataset schedule.
 
 `measure_disk` runs hourly on weekdays, from seven to seven in Warsaw, summer and winter time alike.
-`disk_alert` knows nothing about the clock: it looks at each reading, whoever made it.
+`disk_alert` knows nothing about the clock: it checks each reading, wherever it came from.
 """
 
 import shutil
@@ -20,7 +20,7 @@ def measure_disk() -> None:
 
     @task(outlets=[disk], retries=3, retry_delay=timedelta(seconds=2))
     def measure(ctx: Context) -> float:
-        """Emit the share in use, in percent, with the time at which the reading was due."""
+        """Emit the used share of the disk in percent, with the logical time of the reading."""
         use = shutil.disk_usage("/")
         percent = round(100 * use.used / use.total, 1)
         due = ctx.run.logical_time
@@ -36,13 +36,13 @@ def disk_alert() -> None:
 
     @task.short_circuit
     async def is_full(ctx: Context) -> bool:
-        """Stop here, with everything after it skipped, unless the disk is nearly full."""
+        """Skip everything downstream unless the disk is nearly full."""
         percent: float = ctx.events[disk][-1].extra["percent"]
         return percent >= FULL_PERCENT
 
     @task
     async def warn(ctx: Context) -> None:
-        """Say so in the log; an EmailOperator could stand here."""
+        """Write a warning to the log; an EmailOperator could do so by mail."""
         ctx.log.warning("disk.nearly_full", **ctx.events[disk][-1].extra)
 
     is_full() >> warn()

@@ -1,4 +1,4 @@
-"""For those who come from Airflow: `with DAG`, operators, templates, `>>` and trigger rules.
+"""The style of Airflow: `with DAG`, operators, templates, `>>` and trigger rules.
 
 pubsubflow dags trigger archive_logs
 """
@@ -11,12 +11,12 @@ from pubsubflow import DAG, BashOperator, Context, EmptyOperator, Operator, task
 
 
 class CheckArchive(Operator):
-    """An operator of one's own: a class with `execute`, and fields rendered with Jinja.
+    """A custom operator: a class with `execute`, and fields rendered with Jinja.
 
     Args:
         archive: Path of the file to check.
-        least_bytes: The fewest bytes that count as an archive.
-        task_id: The task's name.
+        least_bytes: Least size of a valid archive.
+        task_id: Id of the task.
     """
 
     template_fields = ("archive",)
@@ -31,7 +31,7 @@ class CheckArchive(Operator):
         size = Path(self.archive).stat().st_size
         ctx.log.info("archive.checked", archive=self.archive, bytes=size)
         if size < self.least_bytes:
-            raise ValueError(f"{self.archive} holds {size} bytes: nothing was packed")
+            raise ValueError(f"{self.archive} holds {size} bytes, which is not an archive")
         return size
 
 
@@ -42,7 +42,7 @@ with DAG("archive_logs", params={"folder": "/var/log"}, tags=["examples"]) as ar
 
     pack = BashOperator(
         task_id="pack",
-        # Values from outside go in as variables, never into the command's text.
+        # Values go in as environment variables: in the command's text they could inject commands.
         env={"FOLDER": "{{ ctx.run.params.folder }}", "ARCHIVE": ARCHIVE},
         bash_command=(
             "set -o pipefail; "
@@ -63,7 +63,8 @@ with DAG("archive_logs", params={"folder": "/var/log"}, tags=["examples"]) as ar
         task_id="clean_up",
         env={"ARCHIVE": ARCHIVE},
         bash_command='rm -f "$ARCHIVE"',
-        trigger_rule="all_done",  # also when a check has failed
+        # Also when the check has failed.
+        trigger_rule="all_done",
     )
 
     start >> pack >> [check, count(pack.output)] >> clean_up

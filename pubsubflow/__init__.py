@@ -1,24 +1,23 @@
-"""pubsubflow: datasets in, runs out, in milliseconds."""
+"""pubsubflow runs DAGs of tasks when the datasets that they subscribe to are updated."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pubsubflow.authoring.chaining import chain
     from pubsubflow.authoring.dag import DAG, dag
     from pubsubflow.authoring.datasets import Dataset
-    from pubsubflow.authoring.groups import task_group
-    from pubsubflow.authoring.operators import (
+    from pubsubflow.authoring.runtime.context import Context, DatasetEvent, current_context
+    from pubsubflow.authoring.schedules.partitions import fan_out, fixed, identity, product, roll_up
+    from pubsubflow.authoring.schedules.policies import batch, debounce, each, latest, partitioned
+    from pubsubflow.authoring.schedules.timetables import Cron, Every
+    from pubsubflow.authoring.tasks.decorator import setup, task, teardown
+    from pubsubflow.authoring.tasks.groups import chain, task_group
+    from pubsubflow.authoring.tasks.operators import (
         BashOperator,
         EmptyOperator,
         Operator,
         PythonOperator,
     )
-    from pubsubflow.authoring.runtime.context import Context, DatasetEvent, current_context
-    from pubsubflow.authoring.schedules.partitions import fan_out, fixed, identity, product, roll_up
-    from pubsubflow.authoring.schedules.policies import batch, debounce, each, latest, partitioned
-    from pubsubflow.authoring.schedules.timetables import Cron, Every
-    from pubsubflow.authoring.tasks import setup, task, teardown
     from pubsubflow.errors import (
         DefinitionError,
         PubsubflowError,
@@ -33,15 +32,14 @@ if TYPE_CHECKING:
     from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 
 _HOMES = {
-    "authoring.chaining": ("chain",),
     "authoring.runtime.context": ("Context", "DatasetEvent", "current_context"),
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
-    "authoring.groups": ("task_group",),
-    "authoring.operators": ("BashOperator", "EmptyOperator", "Operator", "PythonOperator"),
+    "authoring.tasks.groups": ("chain", "task_group"),
+    "authoring.tasks.operators": ("BashOperator", "EmptyOperator", "Operator", "PythonOperator"),
     "authoring.schedules.partitions": ("fan_out", "fixed", "identity", "product", "roll_up"),
     "authoring.schedules.policies": ("batch", "debounce", "each", "latest", "partitioned"),
-    "authoring.tasks": ("setup", "task", "teardown"),
+    "authoring.tasks.decorator": ("setup", "task", "teardown"),
     "authoring.schedules.timetables": ("Cron", "Every"),
     "errors": (
         "DefinitionError",
@@ -102,7 +100,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for: most processes need few of them."""
+    """Import a public name at its first use: most processes need few of them."""
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

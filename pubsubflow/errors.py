@@ -4,23 +4,23 @@
 
     PubsubflowError
     ├ ConfigError          a setting, a flag or a home folder is wrong
-    ├ DefinitionError      a DAG file says something that cannot be
+    ├ DefinitionError      a DAG file holds an invalid definition
     ├ InvalidInput         params, an event or a request that cannot be accepted
-    │ └ StaleRevision      what is to be changed has changed meanwhile
-    ├ NotFound             nobody by that name
+    │ └ StaleRevision      a conditional change of something that has changed meanwhile
+    ├ NotFound             an unknown name
     ├ IllegalTransition    a state change that the transition table forbids
-    ├ LeaseLost            somebody else owns the task now
+    ├ LeaseLost            the task has another owner now
     ├ Unavailable          worth a retry
     │ ├ StoreUnavailable   Postgres is away
     │ └ BusUnavailable     NATS is away
     ├ MessageRefused       NATS will never take this message
     ├ TriggerError         a trigger failed
-    │ └ WaitTimeout        (a TimeoutError, too) what a task waited for did not happen in time
+    │ └ WaitTimeout        (a TimeoutError, too) a task's wait was not over in time
     ├ StepFailed           a step of a task raised
     ├ ReplayMismatch       a task that ran again took another path than before
-    ├ TaskFailed           a task says: no retry will help
-    ├ TaskSkipped          a task says: nothing to do
-    └ ServiceStopped       a service ended although nobody asked it to
+    ├ TaskFailed           raised by a task to fail without further retries
+    ├ TaskSkipped          raised by a task to be skipped
+    └ ServiceStopped       a service ended before it was stopped
 """
 
 
@@ -33,10 +33,10 @@ class ConfigError(PubsubflowError):
 
 
 class DefinitionError(PubsubflowError):
-    """A DAG file declares something impossible.
+    """A DAG file holds an invalid definition.
 
     Args:
-        message: What is wrong and how to mend it.
+        message: The mistake and its remedy.
         file: The DAG file, if known.
         line: Line in that file, counted from 1.
         dag_id: The DAG concerned.
@@ -73,11 +73,11 @@ class InvalidInput(PubsubflowError):  # noqa: N818 - the user's input, not our e
 
 
 class StaleRevision(InvalidInput):
-    """What is to be changed is not any more as the asker saw it; nothing was changed.
+    """A conditional change names an old revision; nothing was changed.
 
     Args:
-        what: What is to be changed, for people.
-        revision: Its revision now.
+        what: The thing to be changed, for people.
+        revision: Its present revision.
     """
 
     def __init__(self, what: str, revision: str) -> None:
@@ -89,11 +89,11 @@ class StaleRevision(InvalidInput):
 
 
 class NotFound(PubsubflowError):  # noqa: N818 - a state of the world, named as users say it
-    """Nothing by that name.
+    """An unknown name.
 
     Args:
-        kind: What was looked for, for example ``"DAG"``.
-        name: The name that nobody has.
+        kind: The kind of thing, for example ``"DAG"``.
+        name: The name.
     """
 
     def __init__(self, kind: str, name: str) -> None:
@@ -113,7 +113,7 @@ class IllegalTransition(PubsubflowError):  # noqa: N818
 
 
 class LeaseLost(PubsubflowError):  # noqa: N818
-    """The fence no longer matches: somebody else owns the task."""
+    """The fence no longer matches: the task has another owner."""
 
 
 class Unavailable(PubsubflowError):  # noqa: N818
@@ -137,7 +137,7 @@ class TriggerError(PubsubflowError):
 
 
 class WaitTimeout(TriggerError, TimeoutError):  # noqa: N818 - named as users know it
-    """What a task waited for did not happen in time."""
+    """A task's wait was not over in time."""
 
 
 class StepFailed(PubsubflowError):  # noqa: N818 - a step's end, named as its state
@@ -145,8 +145,8 @@ class StepFailed(PubsubflowError):  # noqa: N818 - a step's end, named as its st
 
     Args:
         step: Its name.
-        type: Class name of what it raised.
-        message: What that said.
+        type: Class name of the exception.
+        message: Its message.
     """
 
     def __init__(self, step: str, type: str, message: str) -> None:
@@ -156,7 +156,7 @@ class StepFailed(PubsubflowError):  # noqa: N818 - a step's end, named as its st
         self.message = message
 
 
-class ReplayMismatch(PubsubflowError):  # noqa: N818 - what happened, not an error's kind
+class ReplayMismatch(PubsubflowError):  # noqa: N818 - an event, not an error's kind
     """A task that ran again came to another step or wait than is recorded."""
 
 
@@ -169,7 +169,7 @@ class TaskSkipped(PubsubflowError):  # noqa: N818
 
 
 class ServiceStopped(PubsubflowError):  # noqa: N818
-    """A service returned although nobody asked it to."""
+    """A service returned before it was stopped."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"service {name} stopped by itself")

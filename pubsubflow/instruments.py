@@ -1,8 +1,8 @@
-"""Figures: what a service counts and times, as plain objects that know no monitoring system.
+"""Metric instruments: counters, gauges and histograms, independent of a monitoring system.
 
-A service is given its figures by its constructor, or makes its own, and offers them as `figures`;
-the composition root shows all of them at `/metrics`. Everything happens on the event loop's
-thread, so nothing is locked: to count is an addition, to time a bisection.
+A service gets its metrics by its constructor, or creates them, and offers them as `metrics`; the
+composition root exposes all of them at `/metrics`. Everything happens on the event loop's thread,
+so nothing is locked: counting is an addition, timing a bisection.
 """
 
 from bisect import bisect_left
@@ -12,18 +12,18 @@ from typing import TypeAlias
 Labels: TypeAlias = tuple[str, ...]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-"""Bounds for what should take milliseconds."""
+"""Bounds for operations that take milliseconds."""
 LONG_SECONDS = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0)
-"""Bounds for what users' code takes."""
+"""Bounds for the time of users' code."""
 SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 """Bounds for the number of things in a batch."""
 
 
 class Counter:
-    """Counts what happens; it never goes back.
+    """A number that only increases.
 
     Args:
-        name: As Prometheus has it, without `_total`.
+        name: In Prometheus, without `_total`.
         help: One sentence.
         labels: Names of labels; each must have few values.
     """
@@ -35,21 +35,21 @@ class Counter:
         self._values: dict[Labels, float] = {} if labels else {(): 0.0}
 
     def add(self, amount: float = 1.0, *labels: str) -> None:
-        """Count on."""
+        """Add to the counter."""
         self._values[labels] = self._values.get(labels, 0.0) + amount
 
     def read(self) -> Iterator[tuple[Labels, float]]:
-        """Yield label values and count."""
+        """Yield label values and counts."""
         yield from self._values.items()
 
 
 class Gauge:
-    """Shows something as it is at the moment when somebody looks.
+    """A number that is read at the moment of a scrape.
 
     Args:
-        name: As Prometheus has it.
+        name: In Prometheus.
         help: One sentence.
-        look: Returns the value, or a mapping of label values to values.
+        read: Returns the value, or a mapping of label values to values.
         labels: Names of labels; each must have few values.
     """
 
@@ -59,14 +59,14 @@ class Gauge:
         self,
         name: str,
         help: str,
-        look: Callable[[], float | dict[Labels, float]],
+        read: Callable[[], float | dict[Labels, float]],
         labels: Labels = (),
     ) -> None:
         self.name, self.help, self.labels = name, help, labels
-        self._look = look
+        self._look = read
 
     def read(self) -> Iterator[tuple[Labels, float]]:
-        """Yield label values and value."""
+        """Yield label values and values."""
         found = self._look()
         if isinstance(found, dict):
             yield from found.items()
@@ -75,7 +75,7 @@ class Gauge:
 
 
 class Observed:
-    """What a histogram holds for one combination of labels.
+    """The observations of a histogram for one combination of label values.
 
     Attributes:
         counts: Observations per bucket, not cumulated; the last bucket has no bound.
@@ -90,10 +90,10 @@ class Observed:
 
 
 class Histogram:
-    """Sorts values into buckets.
+    """A distribution of values over buckets.
 
     Args:
-        name: As Prometheus has it, with its unit.
+        name: In Prometheus, with its unit.
         help: One sentence.
         bounds: Upper bounds of the buckets, rising; one more has no bound.
         labels: Names of labels; each must have few values.
@@ -111,17 +111,18 @@ class Histogram:
             self._children[()] = Observed(len(self.bounds) + 1)
 
     def observe(self, value: float, *labels: str) -> None:
-        """Take a value in; one below 0, as clocks that disagree give, counts as 0."""
+        """Add a value; one below 0, as of clocks that differ, counts as 0."""
         child = self._children.get(labels)
         if child is None:
             child = self._children[labels] = Observed(len(self.bounds) + 1)
         value = max(value, 0.0)
+        # Only its own bucket: the exposition cumulates, so that a scrape pays and not each value.
         child.counts[bisect_left(self.bounds, value)] += 1
         child.total += value
 
     def read(self) -> Iterator[tuple[Labels, Observed]]:
-        """Yield label values and what was observed."""
+        """Yield label values and their observations."""
         yield from self._children.items()
 
 
-Figure: TypeAlias = Counter | Gauge | Histogram
+Instrument: TypeAlias = Counter | Gauge | Histogram

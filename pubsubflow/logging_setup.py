@@ -1,4 +1,4 @@
-"""The daemon's log: one fact a line, on stderr."""
+"""Logging of the daemon: one event a line, on stderr."""
 
 import logging
 import sys
@@ -7,28 +7,28 @@ from typing import Any, TextIO
 import structlog
 
 from pubsubflow.config import LogSettings
-from pubsubflow.redaction import mask, mask_written
+from pubsubflow.redaction import redact_event, redact_rendered
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
-    mask,
+    redact_event,
 ]
 
 
 def set_up_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
-    """Write facts as the settings say, also those of libraries that use `logging`.
+    """Configure structlog and `logging`, which libraries use.
 
     Args:
-        settings: Form and level.
-        stream: Where to; stderr if left out.
+        settings: Format and level.
+        stream: The output; stderr by default.
     """
     stream = stream or sys.stderr
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     render = _renderer(settings, stream)
     structlog.configure(
-        processors=[*_SHARED, *render, mask_written],
+        processors=[*_SHARED, *render, redact_rendered],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
@@ -40,7 +40,7 @@ def set_up_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *render,
-                mask_written,
+                redact_rendered,
             ],
         )
     )
@@ -54,6 +54,6 @@ def _renderer(settings: LogSettings, stream: TextIO) -> list[Any]:
         tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         render_error = structlog.processors.ExceptionRenderer(tracebacks)
         return [render_error, structlog.processors.JSONRenderer()]
-    # Not rich's tracebacks: they take up to a second each and show local variables, secrets too.
+    # Not rich's tracebacks: they take up to a second each, and show local variables with secrets.
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]

@@ -1,4 +1,4 @@
-"""Services: how the parts of a daemon start in order, run side by side and stop in reverse."""
+"""Services: the parts of a daemon, which start in order, run side by side and stop in reverse."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -29,7 +29,7 @@ class Service(Protocol):
 
 
 class _Running:
-    """A started service and the events that stop it and tell that it has."""
+    """A started service, with the events that order its stop and report it."""
 
     def __init__(self, name: str, service: Service) -> None:
         self.name = name
@@ -39,6 +39,7 @@ class _Running:
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         await self._service.run(self.stopping, task_status=task_status)
+        # A service that ends by itself would leave the daemon running without it.
         if not self.stopping.is_set():
             raise ServiceStopped(self.name)
         self.stopped.set()
@@ -60,7 +61,7 @@ async def run_services(
         task_status: Started once every service is ready.
 
     Raises:
-        ServiceStopped: A service returned although nobody asked it to.
+        ServiceStopped: A service returned before it was stopped.
     """
     async with anyio.create_task_group() as group:
         running: list[_Running] = []
@@ -71,10 +72,11 @@ async def run_services(
         task_status.started()
         await stop.wait()
         with anyio.move_on_after(drain_seconds) as drain:
+            # One after the other: a service may still need those that were started before it.
             for entry in reversed(running):
                 entry.stopping.set()
                 await entry.stopped.wait()
         if drain.cancelled_caught:
             late = [entry.name for entry in running if not entry.stopped.is_set()]
-            log.warning("daemon.drain_over", seconds=drain_seconds, cancelled=late)
+            log.warning("daemon.drain_timed_out", seconds=drain_seconds, cancelled=late)
             group.cancel_scope.cancel()

@@ -1,74 +1,105 @@
-"""Wakes requests that wait for news."""
+"""Wakeups end a wait early: a message on NATS, or the end of the daemon, comes before the timeout.
 
-from collections.abc import AsyncIterator
+The timeout of every wait is only the safety net for a message that was lost.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
+import structlog
 
 from pubsubflow.bus import Bus
 from pubsubflow.errors import BusUnavailable
 
+log = structlog.get_logger(__name__)
+
 _SUBSCRIBE_SECONDS = 2.0
+_RETRY_SECONDS = 1.0
 
 
-class Bell:
-    """Rung by news; what rings between two waits is not lost."""
+class Wakeup:
+    """An event that resets itself; a notification between two waits ends the second one at once."""
 
     def __init__(self) -> None:
-        self._rung = anyio.Event()
+        self._notified = anyio.Event()
 
-    def ring(self, _: object = None) -> None:
-        """Wake whoever waits, now or next."""
-        self._rung.set()
+    def notify(self, _: object = None) -> None:
+        """End the wait under way, or else the next one."""
+        self._notified.set()
 
     async def wait(self, seconds: float) -> None:
-        """Wait until it rings, at most so long."""
+        """Wait for a notification, `seconds` at most."""
         with anyio.move_on_after(max(seconds, 0)):
-            await self._rung.wait()
-        self._rung = anyio.Event()
+            await self._notified.wait()
+        # No checkpoint lies between the end of the wait and the new event: nothing gets lost here.
+        self._notified = anyio.Event()
 
 
-class Bells:
-    """All bells of the API; when the daemon stops, all ring.
+class Wakeups:
+    """All wakeups of the API; `stop` notifies every one of them.
 
     Args:
-        bus: Where the news come from.
+        bus: Delivers the messages that notify.
+
+    Attributes:
+        stopping: Whether the daemon stops; those who wait in a loop then return.
     """
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._bells: set[Bell] = set()
+        self._wakeups: set[Wakeup] = set()
         self.stopping = False
 
     @asynccontextmanager
-    async def on(self, *subjects: str) -> AsyncIterator[Bell]:
-        """Give a bell that messages on subjects ring; on entry the server has the subscriptions.
+    async def on(self, *subjects: str) -> AsyncIterator[Wakeup]:
+        """Yield a wakeup that messages on subjects notify; the subscriptions exist on entry.
 
         Raises:
-            BusUnavailable: NATS is away.
+            BusUnavailable: NATS is out of reach.
         """
-        bell = Bell()
-        self._bells.add(bell)
+        wakeup = Wakeup()
+        self._wakeups.add(wakeup)
         try:
             async with AsyncExitStack() as stack:
                 for subject in subjects:
-                    await stack.enter_async_context(await self._subscribe(subject, bell))
-                yield bell
+                    await stack.enter_async_context(await self._subscribe(subject, wakeup))
+                yield wakeup
         finally:
-            self._bells.discard(bell)
+            self._wakeups.discard(wakeup)
 
-    async def _subscribe(self, subject: str, bell: Bell) -> AsyncExitStack:
+    async def refresh(
+        self, load: Callable[[], Awaitable[None]], *subjects: str, sweep_seconds: float
+    ) -> None:
+        """Call `load` at once, at each message on subjects and every `sweep_seconds`.
+
+        While NATS is out of reach it is called before each attempt to subscribe again. Runs until
+        it is cancelled.
+        """
+        while True:
+            try:
+                async with self.on(*subjects) as wakeup:
+                    while True:
+                        # After the subscription, not before: a change in between is not missed.
+                        await load()
+                        await wakeup.wait(sweep_seconds)
+            except BusUnavailable as error:
+                log.warning("wakeup.subscribe_failed", subjects=subjects, reason=str(error))
+            await load()
+            await anyio.sleep(_RETRY_SECONDS)
+
+    async def _subscribe(self, subject: str, wakeup: Wakeup) -> AsyncExitStack:
         try:
             with anyio.fail_after(_SUBSCRIBE_SECONDS):
-                subscription = await self._bus.subscribe(subject, bell.ring)
+                subscription = await self._bus.subscribe(subject, wakeup.notify)
         except TimeoutError as error:
-            raise BusUnavailable("NATS is out of reach: news cannot be waited for") from error
+            raise BusUnavailable(f"cannot subscribe to {subject}: NATS is out of reach") from error
         stack = AsyncExitStack()
         stack.callback(subscription.unsubscribe)
         return stack
 
     def stop(self) -> None:
-        """Let everybody who waits go."""
+        """Notify every wakeup, and mark the API as stopping."""
         self.stopping = True
-        for bell in list(self._bells):
-            bell.ring()
+        for wakeup in list(self._wakeups):
+            wakeup.notify()

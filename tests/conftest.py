@@ -28,7 +28,7 @@ structlog.configure(
 
 
 def pytest_configure(config):
-    """Let `make test` generate the same examples every time; `make soak` looks for new ones."""
+    """Generate the same examples in every `make test`, and new ones in `make soak`."""
     if config.getoption("markexpr") != "soak":
         settings.load_profile("repeatable")
 

@@ -1,4 +1,4 @@
-"""Two webhooks: one is flooded, the other must not notice."""
+"""Webhooks of the scenario `load`: one is flooded, which must not slow the other."""
 
 from pubsubflow import Dataset
 from pubsubflow.webhooks import GitHub, Webhook

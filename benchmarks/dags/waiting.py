@@ -1,4 +1,4 @@
-"""Tasks that wait; the scenario `waiting` runs them."""
+"""DAGs of the scenario `waiting`: tasks that wait."""
 
 import os
 import time
@@ -9,7 +9,7 @@ from pubsubflow_triggers import Moment
 from pubsubflow import Context, Dataset, dag, task
 
 LOG = os.environ.get("BENCH_LOG", "/dev/null")
-BELL = Dataset("bench://bell")
+AWAITED = Dataset("bench://awaited")
 
 
 def mark(name: str, phase: str, moment: float) -> None:
@@ -37,12 +37,12 @@ def wait_for_a_moment():
 
 
 @dag
-def wait_for_a_bell():
-    """One task that waits for an event, whose time says how long it took to come."""
+def wait_for_an_event():
+    """One task that waits for an event, and logs how long after its post it resumed."""
 
     @task
     async def listener(ctx: Context) -> None:
-        event = await ctx.wait_for_event(BELL)
+        event = await ctx.wait_for_event(AWAITED)
         mark("listener", "resumed", time.time() - event.extra["at"])
 
     listener()

@@ -1,4 +1,4 @@
-"""The DAGs that the scenarios run. Tasks note wall-clock moments in the file $BENCH_LOG."""
+"""DAGs of the scenarios; their tasks log wall-clock moments in the file $BENCH_LOG."""
 
 import os
 import time
@@ -24,7 +24,7 @@ def fib(number: int) -> int:
 def marking(
     dag_id: str, name: str, outlets: list[Dataset] | None = None, number: int | None = None
 ):
-    """Make a sync task that notes its first and last moment."""
+    """Make a sync task that logs its first and last moment."""
 
     @task(task_id=name, outlets=outlets or [])
     def body() -> None:
@@ -37,7 +37,7 @@ def marking(
 
 
 def marking_async(dag_id: str, name: str, outlets: list[Dataset] | None = None):
-    """Make an async task that notes its first and last moment."""
+    """Make an async task that logs its first and last moment."""
 
     @task(task_id=name, outlets=outlets or [])
     async def body() -> None:
@@ -110,5 +110,5 @@ with DAG("load_rows", schedule=Dataset("bench://load/rows"), max_active_runs=100
             before >> current
         before = current
 
-with DAG("unheard"):
+with DAG("unsubscribed"):
     nothing()

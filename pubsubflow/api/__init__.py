@@ -1,4 +1,7 @@
-"""HTTP: events in, answers out. The only package that serves with aiohttp."""
+"""The HTTP API: it takes events in and serves everything that clients read and change.
+
+This is the only package with an aiohttp server in it.
+"""
 
 from pubsubflow.api.service import Api
 from pubsubflow.api.settings import ApiSettings

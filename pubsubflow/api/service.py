@@ -1,4 +1,4 @@
-"""The HTTP server."""
+"""The API service serves HTTP: it assembles routes, middlewares and limits into one server."""
 
 import errno
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -10,47 +10,47 @@ import structlog
 from aiohttp import web
 from anyio.abc import TaskStatus
 
-from pubsubflow.api.auth.audit import Diary
-from pubsubflow.api.auth.middleware import Gate
-from pubsubflow.api.auth.token_cache import Keys
-from pubsubflow.api.http.headers import Headers
-from pubsubflow.api.http.openapi import OpenApi
-from pubsubflow.api.http.problems import problems
-from pubsubflow.api.http.routing import Routed
-from pubsubflow.api.routes.clearing import Clearings
-from pubsubflow.api.routes.cloud_events import CloudEvents
-from pubsubflow.api.routes.dags import Dags
-from pubsubflow.api.routes.dead_letters import DeadLetters
-from pubsubflow.api.routes.events import Events
-from pubsubflow.api.routes.health import Health
-from pubsubflow.api.routes.pools import Pools
-from pubsubflow.api.routes.replay import Past
-from pubsubflow.api.routes.runs import Runs
-from pubsubflow.api.routes.tasks import Tasks
-from pubsubflow.api.routes.tokens import AccessRoutes
-from pubsubflow.api.routes.triggers import Triggers
-from pubsubflow.api.routes.webhooks import Hooks
-from pubsubflow.api.server.backpressure import Pressure
-from pubsubflow.api.server.connections import GuardedSite, Links
-from pubsubflow.api.server.fair_queue import FairCalls
-from pubsubflow.api.server.http_errors import Runner
-from pubsubflow.api.server.instrumentation import traced
-from pubsubflow.api.server.limits import Intake
-from pubsubflow.api.server.metrics import ApiFigures
+from pubsubflow.api.auth.audit import AuditRecorder
+from pubsubflow.api.auth.middleware import AuthMiddleware
+from pubsubflow.api.auth.token_cache import TokenCache
+from pubsubflow.api.http.headers import ResponseHeaders
+from pubsubflow.api.http.openapi import OpenApiRoutes
+from pubsubflow.api.http.problems import problem_middleware
+from pubsubflow.api.http.routing import RouteProvider
+from pubsubflow.api.routes.clearing import ClearingRoutes
+from pubsubflow.api.routes.cloud_events import CloudEventRoutes
+from pubsubflow.api.routes.dags import DagRoutes
+from pubsubflow.api.routes.dead_letters import DeadLetterRoutes
+from pubsubflow.api.routes.events import EventRoutes
+from pubsubflow.api.routes.health import HealthRoutes
+from pubsubflow.api.routes.pools import PoolRoutes
+from pubsubflow.api.routes.replay import ReplayRoutes
+from pubsubflow.api.routes.runs import RunRoutes
+from pubsubflow.api.routes.tasks import TaskRoutes
+from pubsubflow.api.routes.tokens import TokenRoutes
+from pubsubflow.api.routes.triggers import TriggerRoutes
+from pubsubflow.api.routes.webhooks import WebhookRoutes
+from pubsubflow.api.server.backpressure import Backpressure
+from pubsubflow.api.server.connections import LimitedSite, OpenConnections
+from pubsubflow.api.server.fair_queue import FairQueue
+from pubsubflow.api.server.http_errors import ProblemRunner
+from pubsubflow.api.server.instrumentation import tracing_middleware
+from pubsubflow.api.server.limits import RequestLimits
+from pubsubflow.api.server.metrics import ApiMetrics
 from pubsubflow.api.server.tls import certificate_of
-from pubsubflow.api.settings import ApiSettings, check_reach, is_local
-from pubsubflow.api.stream.routes import Live
-from pubsubflow.api.stream.settings import LiveSettings
-from pubsubflow.api.webhook_cache import Doors
+from pubsubflow.api.settings import ApiSettings, check_host_needs_token, is_local
+from pubsubflow.api.stream.routes import StreamRoutes
+from pubsubflow.api.stream.settings import StreamSettings
+from pubsubflow.api.webhook_cache import WebhookCache
 from pubsubflow.bus import Bus
 from pubsubflow.errors import ConfigError, StoreUnavailable
 from pubsubflow.model.traces import NoTracing, Tracing
-from pubsubflow.model.wire.backlog import Backlog
-from pubsubflow.model.wire.commands import Calls
+from pubsubflow.model.wire.backlog import QueueBacklog
+from pubsubflow.model.wire.commands import CommandHandler
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.auth import AuditLog, Tokens
-from pubsubflow.store.read.read_models import Reading
-from pubsubflow.wakeup import Bells
+from pubsubflow.store.auth import AuditLog, TokenStore
+from pubsubflow.store.read.read_models import ReadModels
+from pubsubflow.wakeup import Wakeups
 from pubsubflow.webhooks.secrets import EnvironmentSecrets, SecretSource
 
 log = structlog.get_logger(__name__)
@@ -58,92 +58,96 @@ log = structlog.get_logger(__name__)
 _BACKLOG = 1024
 _CLOSE_SECONDS = 2.0
 LINGER_SECONDS = 2.0
-"""How long the rest of a refused body is read, so that its sender comes to read the answer."""
+"""How long the rest of a refused body is read, so that its sender gets to read the response."""
 
 
 class Api:
-    """Serves HTTP: events in, answers out; it acknowledges nothing that is not durable.
+    """The HTTP service; it acknowledges nothing that is not durable.
 
     Args:
-        calls: Carries out what is asked.
-        reading: Looks up what is asked.
-        bus: Brings news to those who wait.
-        settings: See there.
-        tokens: Who may ask.
-        audit: Who did what.
+        commands: Carries out commands: the manager.
+        read_models: Reads what is shown.
+        bus: Announces changes to those who wait for them.
+        settings: Address and limits.
+        tokens: The stored tokens.
+        audit: The stored audit log.
         ready: Further conditions of readiness by name, for example whether the DAGs are loaded.
-        secrets: Knows the secrets that webhooks name; none if left out.
-        live: How the live stream is served.
-        figures: What it counts; new ones unless given.
-        tracing: Who collects traces; nobody unless given.
-        backlog: Tells what `calls` has not done yet.
-        disk: A folder on the disk that servers of our own write to; None if they are not ours.
-        further: Parts that stand on more than this, such as connections.
+        secrets: Looks up the secrets that webhooks name; none if left out.
+        stream: Settings of the live stream.
+        metrics: Its metrics; new ones unless given.
+        tracing: Collects spans; they are dropped unless given.
+        backlog: Returns the commands that the manager has not processed yet.
+        disk: A folder on the disk of the daemon's own servers; None if they are not its own.
+        further: Routes that need more than this, such as those of connections.
 
     Raises:
-        ConfigError: The certificate cannot be used.
+        ConfigError: The certificate is invalid.
     """
 
     def __init__(
         self,
         *,
-        calls: Calls,
-        reading: Reading,
+        commands: CommandHandler,
+        read_models: ReadModels,
         bus: Bus,
         settings: ApiSettings,
-        tokens: Tokens,
+        tokens: TokenStore,
         audit: AuditLog,
         ready: Callable[[], Mapping[str, bool]] = dict,
         secrets: SecretSource | None = None,
-        live: LiveSettings | None = None,
-        figures: ApiFigures | None = None,
+        stream: StreamSettings | None = None,
+        metrics: ApiMetrics | None = None,
         tracing: Tracing | None = None,
-        backlog: Callable[[], Backlog] = Backlog,
+        backlog: Callable[[], QueueBacklog] = QueueBacklog,
         disk: Path | None = None,
-        further: Sequence[Routed] = (),
+        further: Sequence[RouteProvider] = (),
     ) -> None:
         self._settings = settings
         self._certificate = certificate_of(settings.tls_cert, settings.tls_key)
-        self._figures = figures or ApiFigures()
+        self._metrics = metrics or ApiMetrics()
         self._tracing = tracing or NoTracing()
-        self._bells = Bells(bus)
-        self._keys = Keys(
+        self._wakeups = Wakeups(bus)
+        self._tokens = TokenCache(
             tokens,
-            self._bells,
+            self._wakeups,
             always=not is_local(settings.host),
-            tell=lambda: bus.publish(Subjects.TOKENS_CHANGED, b""),
+            publish=lambda: bus.publish(Subjects.TOKENS_CHANGED, b""),
         )
-        self._diary = Diary(audit, keep=timedelta(days=settings.audit_days))
-        self._doors = Doors(reading.hooks, secrets or EnvironmentSecrets({}), self._bells)
-        self._live = Live(reading.news, self._bells, live or LiveSettings())
-        self._links = Links(settings)
-        self._pressure = Pressure(settings, backlog, bus, disk=disk)
-        self._intake = Intake(settings, self._links, self._pressure, self._doors)
-        calls = FairCalls(calls)
-        hooks = Hooks(calls, self._doors)
-        parts: tuple[Routed, ...] = (
-            Health(reading, bus, ready, self._pressure),
-            Events(calls, reading, settings.max_events),
-            CloudEvents(calls, settings.max_events),
-            Dags(calls, reading),
-            Runs(calls, reading, self._bells),
-            Clearings(calls),
-            Pools(calls, reading),
-            Tasks(reading, self._bells),
-            Triggers(reading),
-            Past(calls, reading),
-            hooks,
-            DeadLetters(calls, reading, hooks),
-            self._live,
-            AccessRoutes(tokens, audit, self._keys),
+        self._audit = AuditRecorder(audit, keep=timedelta(days=settings.audit_days))
+        self._webhooks = WebhookCache(
+            read_models.webhooks, secrets or EnvironmentSecrets({}), self._wakeups
+        )
+        self._stream = StreamRoutes(read_models.changes, self._wakeups, stream or StreamSettings())
+        self._connections = OpenConnections(settings)
+        self._backpressure = Backpressure(settings, backlog, bus, disk=disk)
+        self._limits = RequestLimits(
+            settings, self._connections, self._backpressure, self._webhooks
+        )
+        commands = FairQueue(commands)
+        webhooks = WebhookRoutes(commands, self._webhooks)
+        parts: tuple[RouteProvider, ...] = (
+            HealthRoutes(read_models, bus, ready, self._backpressure),
+            EventRoutes(commands, read_models, settings.max_events),
+            CloudEventRoutes(commands, settings.max_events),
+            DagRoutes(commands, read_models),
+            RunRoutes(commands, read_models, self._wakeups),
+            ClearingRoutes(commands),
+            PoolRoutes(commands, read_models),
+            TaskRoutes(read_models, self._wakeups),
+            TriggerRoutes(read_models),
+            ReplayRoutes(commands, read_models),
+            webhooks,
+            DeadLetterRoutes(commands, read_models, webhooks),
+            self._stream,
+            TokenRoutes(tokens, audit, self._tokens),
             *further,
         )
-        self._parts = (*parts, OpenApi(parts))
+        self._parts = (*parts, OpenApiRoutes(parts))
         self._url: str | None = None
 
     @property
     def url(self) -> str:
-        """Where it answers, such as `http://127.0.0.1:8080`; known once it runs."""
+        """Its address, such as `http://127.0.0.1:8080`; known once it runs."""
         if self._url is None:
             raise RuntimeError("the API does not run yet")
         return self._url
@@ -151,7 +155,7 @@ class Api:
     @property
     def own_token(self) -> str:
         """A token with which the owner of this daemon's home may do everything; new each start."""
-        return self._keys.own
+        return self._tokens.own
 
     @property
     def certificate(self) -> Path | None:
@@ -167,71 +171,76 @@ class Api:
         """Serve until `stopping` is set and the requests under way are answered.
 
         Raises:
-            ConfigError: The port is taken, the address is not this machine's, or it lets other
-                machines in and there is no token that they could show.
-            StoreUnavailable: Nobody can tell whether there is one.
+            ConfigError: The port is in use, the address is not this machine's, or it is reachable
+                from other machines and no token exists.
+            StoreUnavailable: Whether there is a token cannot be read.
         """
         runner = self._runner()
         await runner.setup()
         try:
-            await self._doors.load()
-            await self._keys.load()
-            self._check_reach()
-            await self._pressure.look()
+            # Before it listens: the first request must meet the webhooks, the tokens and the
+            # limits in force.
+            await self._webhooks.load()
+            await self._tokens.load()
+            self._check_host()
+            await self._backpressure.measure()
             await self._listen(runner)
             log.info("api.listening", url=self.url)
             async with anyio.create_task_group() as group:
-                for follow in self._followers():
-                    group.start_soon(follow)
+                for run in self._background_tasks():
+                    group.start_soon(run)
                 task_status.started()
                 await stopping.wait()
                 group.cancel_scope.cancel()
         finally:
-            self._bells.stop()
+            # First, so that streams and waits end: cleanup would wait for them in vain.
+            self._wakeups.stop()
             with anyio.move_on_after(self._settings.drain_seconds + _CLOSE_SECONDS, shield=True):
                 await runner.cleanup()
 
-    def _followers(self) -> Iterator[Callable[[], Coroutine[None, None, None]]]:
-        yield self._doors.follow
-        yield self._keys.follow
-        yield self._diary.follow
-        yield self._live.run
-        yield self._pressure.follow
-        yield self._links.watch
+    def _background_tasks(self) -> Iterator[Callable[[], Coroutine[None, None, None]]]:
+        yield self._webhooks.run
+        yield self._tokens.run
+        yield self._audit.run
+        yield self._stream.run
+        yield self._backpressure.run
+        yield self._connections.run
         if self._certificate is not None:
-            yield self._certificate.follow
+            yield self._certificate.run
 
-    def _check_reach(self) -> None:
+    def _check_host(self) -> None:
         host = self._settings.host
         if is_local(host):
             return
-        if not self._keys.known:
-            raise StoreUnavailable("nobody can tell who may ask: Postgres is out of reach")
-        check_reach(host, tokens=self._keys.some)
+        if not self._tokens.loaded:
+            raise StoreUnavailable("tokens cannot be checked: Postgres is out of reach")
+        check_host_needs_token(host, tokens=self._tokens.has_live)
         if self._certificate is None:
             log.warning(
-                "api.unencrypted",
+                "api.tls_missing",
                 host=host,
-                advice="tokens travel in clear: give --tls-cert, or let only a TLS proxy reach it",
+                advice="tokens are sent unencrypted: set --tls-cert, or put a TLS proxy in front",
             )
 
     def _runner(self) -> web.AppRunner:
         routes = [route for part in self._parts for route in part.routes()]
-        gate = Gate(routes, self._keys, self._diary)
+        auth = AuthMiddleware(routes, self._tokens, self._audit)
         settings = self._settings
         app = web.Application(
+            # From the outermost to the innermost. Metrics and traces see the status that problem
+            # documents give to errors; authorisation comes after the limit of connections.
             middlewares=[
-                self._figures.middleware(),
-                traced(self._tracing),
-                problems,
-                self._links.middleware,
-                gate.middleware(),
+                self._metrics.middleware(),
+                tracing_middleware(self._tracing),
+                problem_middleware,
+                self._connections.middleware,
+                auth.middleware(),
             ],
             client_max_size=settings.max_body_bytes,
         )
-        app.add_routes(self._intake.guarded(route).served() for route in routes)
-        app.on_response_prepare.append(Headers(tls=self._certificate is not None).add)
-        return Runner(
+        app.add_routes(self._limits.applied_to(route).definition() for route in routes)
+        app.on_response_prepare.append(ResponseHeaders(tls=self._certificate is not None).add)
+        return ProblemRunner(
             app,
             access_log=None,
             handler_cancellation=True,
@@ -247,11 +256,11 @@ class Api:
     async def _listen(self, runner: web.AppRunner) -> None:
         host, port = self._settings.host, self._settings.port
         context = None if self._certificate is None else self._certificate.context
-        site = GuardedSite(
+        site = LimitedSite(
             runner,
             host,
             port,
-            links=self._links,
+            connections=self._connections,
             handshake_seconds=self._settings.header_seconds,
             backlog=_BACKLOG,
             ssl_context=context,
@@ -261,12 +270,11 @@ class Api:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise ConfigError(
-                    f"port {port} of {host} is taken by another program: choose another one with "
+                    f"port {port} of {host} is in use by another program: choose another one with "
                     "--port, or --port 0 for any that is free"
                 ) from error
             raise ConfigError(
-                f"nothing can listen on {host}:{port} ({error.strerror}): choose with --host and "
-                "--port"
+                f"cannot listen on {host}:{port} ({error.strerror}): choose with --host and --port"
             ) from error
         name = f"[{host}]" if ":" in host else host
         self._url = f"{'http' if context is None else 'https'}://{name}:{runner.addresses[0][1]}"

@@ -1,4 +1,4 @@
-"""What can be set about the API."""
+"""Settings of the API: the configuration's section `api`."""
 
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,31 +14,31 @@ Seconds = Annotated[float, Meta(gt=0)]
 
 
 class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Say where the API listens and what it takes.
+    """Where the API listens, and its limits.
 
     Attributes:
         host: Address to listen on.
         port: TCP port; 0 for a free one.
-        max_body_bytes: A larger request is refused while it is read.
+        max_body_bytes: A larger request body is refused while it is read.
         max_events: Events in one request at most.
         drain_seconds: How long requests may take to end when the daemon stops.
-        tls_cert: File of the certificate and those that vouch for it, in PEM; plain HTTP without.
+        tls_cert: File of the certificate and its chain, in PEM; plain HTTP without.
         tls_key: File of its key; in the certificate's file if left out.
-        audit_days: How long it is kept who did what.
-        max_connections: Open connections at most; beyond, those that wait longest for their
-            client are closed, and if none does, new ones are refused.
+        audit_days: Age at which entries of the audit log are deleted.
+        max_connections: Open connections at most; beyond, the one that has waited longest for its
+            client is closed, and if none waits, new ones are refused.
         max_header_bytes: A longer header line, or request line, is refused.
         max_headers: Header lines of a request at most.
         header_seconds: How long a request's head may take to arrive, and a TLS handshake.
         body_seconds: How long its body may take.
-        read_seconds: How long an answer may wait for a client that does not read.
+        read_seconds: How long a response may wait for a client that does not read.
         idle_seconds: After how long without a request a connection is closed.
-        max_requests: Requests at work that bring events; beyond, webhooks and senders that have
-            more than their share are refused.
-        max_pending_events: Refuse events while so many wait to be folded.
-        max_lag_seconds: Refuse events while one waits that long to be folded.
-        min_free_bytes: Refuse events while the disk of the daemon's own servers has less room.
-        min_free_percent: The same in percent of the disk; the greater of the two holds.
+        max_requests: Requests with events in progress; beyond, webhooks and senders that have more
+            than their share are refused.
+        max_pending_events: Refuse events while so many wait to be processed.
+        max_lag_seconds: Refuse events while one has waited that long to be processed.
+        min_free_bytes: Refuse events while less is free on the disk of the daemon's own servers.
+        min_free_percent: The same in percent of the disk; the greater of the two applies.
     """
 
     host: str = "127.0.0.1"
@@ -63,20 +63,20 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     audit_days: AtLeastOne = 365
 
 
-def check_reach(host: str, *, tokens: bool) -> None:
-    """Let the API listen beyond this machine only where somebody can show a token.
+def check_host_needs_token(host: str, *, tokens: bool) -> None:
+    """Check that the API listens beyond this machine only if a token exists.
 
     Args:
         host: Where it listens.
-        tokens: Whether there is a token that counts.
+        tokens: Whether there is a live token.
 
     Raises:
-        ConfigError: The host is reachable from elsewhere, and there is none.
+        ConfigError: The host is reachable from other machines, and no token exists.
     """
     if not (tokens or is_local(host)):
         raise ConfigError(
-            f"--host {host} would let other machines in, and there is no token that they could show"
-            ": make one with `pubsubflow tokens create NAME --role admin` (with the same --home or "
+            f"--host {host} is reachable from other machines, and no token exists to protect it: "
+            "create one with `pubsubflow tokens create NAME --role admin` (with the same --home or "
             "--postgres-url), or keep --host 127.0.0.1"
         )
 

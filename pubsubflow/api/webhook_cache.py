@@ -1,95 +1,87 @@
-"""The webhooks in force, in memory, with what came through each since the daemon started."""
+"""The webhook cache keeps the webhooks in force, their secrets and their counters in memory."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-import anyio
 import structlog
 
-from pubsubflow.errors import (
-    BusUnavailable,
-    DefinitionError,
-    NotFound,
-    StoreUnavailable,
-    Unavailable,
-)
-from pubsubflow.model.api.webhooks import HookView
-from pubsubflow.model.webhooks import HookSpec
+from pubsubflow.errors import DefinitionError, NotFound, StoreUnavailable, Unavailable
+from pubsubflow.model.api.webhooks import WebhookView
+from pubsubflow.model.webhooks import WebhookSpec
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.webhooks import ReadHooks, StoredHook
-from pubsubflow.wakeup import Bells
-from pubsubflow.webhooks.secrets import Found, SecretSource, look_up
+from pubsubflow.store.read.webhooks import ReadWebhooks, StoredWebhook
+from pubsubflow.wakeup import Wakeups
+from pubsubflow.webhooks.secrets import FoundSecrets, SecretSource, look_up
 from pubsubflow.webhooks.verify import Verify, verification
 
 log = structlog.get_logger(__name__)
 
 SWEEP_SECONDS = 60.0
-_RETRY_SECONDS = 1.0
-_NEWS = (Subjects.DAGS_CHANGED, Subjects.CONNECTIONS_CHANGED)
+_CHANGE_SUBJECTS = (Subjects.DAGS_CHANGED, Subjects.CONNECTIONS_CHANGED)
 
 
-class Door:
-    """A webhook in force.
+class WebhookState:
+    """A webhook in force, and what became of its requests since the daemon started.
 
     Attributes:
-        spec: As its file declares it.
-        verify: Checks requests; None while it cannot.
+        spec: The webhook as its file declares it.
+        verify: Verifies requests; None while it cannot.
         trouble: Why it cannot, or which of its secrets are missing.
-        counts: How many requests became what; see HookView.
+        counts: Number of requests by outcome; see `WebhookView`.
     """
 
-    def __init__(self, stored: StoredHook) -> None:
-        self.spec: HookSpec = stored.spec
+    def __init__(self, stored: StoredWebhook) -> None:
+        self.spec: WebhookSpec = stored.spec
         self.file = stored.file
         self.verify: Verify | None = None
         self.trouble: str | None = None
-        self.found: Found | None = None
+        self.secrets: FoundSecrets | None = None
         self.counts: dict[str, int] = {}
         self.last_received_at: datetime | None = None
         self.last_refused_at: datetime | None = None
         self.last_refusal: str | None = None
 
-    def count(self, what: str) -> None:
-        """Count a request as one more of a kind."""
-        self.counts[what] = self.counts.get(what, 0) + 1
+    def count(self, outcome: str) -> None:
+        """Count one more request with an outcome."""
+        self.counts[outcome] = self.counts.get(outcome, 0) + 1
 
-    def arrived(self, now: datetime) -> None:
-        """Note that a request came."""
+    def record_arrival(self, now: datetime) -> None:
+        """Record that a request arrived."""
         self.count("received")
         self.last_received_at = now
 
-    def refused(self, reason: str, now: datetime) -> None:
-        """Note that a request was refused."""
+    def record_refusal(self, reason: str, now: datetime) -> None:
+        """Record that a request was refused."""
         self.count("refused")
         self.last_refused_at, self.last_refusal = now, reason
 
-    def turned_away(self, reason: str, now: datetime) -> None:
-        """Note that a request came and was refused before anybody looked at what it holds."""
-        self.arrived(now)
-        self.refused(reason, now)
+    def record_early_refusal(self, reason: str, now: datetime) -> None:
+        """Record that a request was refused before it was verified."""
+        self.record_arrival(now)
+        self.record_refusal(reason, now)
 
-    def take_over(self, before: "Door") -> None:
-        """Go on counting where an older version of the same webhook stopped."""
+    def continue_from(self, before: "WebhookState") -> None:
+        """Take over the counters of an older version of the same webhook."""
         self.counts = before.counts
         self.last_received_at = before.last_received_at
         self.last_refused_at, self.last_refusal = before.last_refused_at, before.last_refusal
 
-    def open(self, found: Found) -> None:
-        """Take the secrets that were looked up into use."""
-        self.found = found
+    def use_secrets(self, secrets: FoundSecrets) -> None:
+        """Verify with these secrets from now on."""
+        self.secrets = secrets
         self.verify, self.trouble = None, None
-        if found.missing:
-            self.trouble = "; ".join(found.missing)
-        if found.secrets or not self.spec.verify.secrets():
+        if secrets.missing:
+            self.trouble = "; ".join(secrets.missing)
+        if secrets.secrets or not self.spec.verify.secrets():
             try:
-                self.verify = verification(self.spec.verify, found.secrets)
+                self.verify = verification(self.spec.verify, secrets.secrets)
             except DefinitionError as error:
                 self.trouble = str(error)
 
-    def view(self) -> HookView:
-        """Return what people see of it."""
+    def view(self) -> WebhookView:
+        """Return its representation in the API."""
         spec = self.spec
-        return HookView(
+        return WebhookView(
             name=spec.name,
             dataset=spec.dataset,
             verifier=type(spec.verify).__name__.lower(),
@@ -104,92 +96,83 @@ class Door:
         )
 
 
-class Doors:
+class WebhookCache:
     """All webhooks in force; follows what the loader stores.
 
     Args:
-        reading: Reads the webhooks.
-        secrets: Knows the secrets that they name.
-        bells: Ring when files were loaded, and when connections have changed.
-        sweep_seconds: Safety net: read them anyway after that long without news.
+        stored: Reads the stored webhooks.
+        secrets: Looks up the secrets that they name.
+        wakeups: Notify when files were loaded, and when connections have changed.
+        sweep_seconds: Interval of the safety net that reads them anyway.
     """
 
     def __init__(
         self,
-        reading: ReadHooks,
+        stored: ReadWebhooks,
         secrets: SecretSource,
-        bells: Bells,
+        wakeups: Wakeups,
         *,
         sweep_seconds: float = SWEEP_SECONDS,
     ) -> None:
-        self._reading = reading
+        self._stored = stored
         self._secrets = secrets
-        self._bells = bells
+        self._wakeups = wakeups
         self._sweep_seconds = sweep_seconds
-        self._doors: dict[str, Door] | None = None
+        self._states: dict[str, WebhookState] | None = None
 
-    def get(self, name: str) -> Door:
+    def get(self, name: str) -> WebhookState:
         """Return a webhook.
 
         Raises:
-            NotFound: There is none by that name.
-            StoreUnavailable: Nobody can tell yet.
+            NotFound: No webhook has that name.
+            StoreUnavailable: The webhooks were never read.
         """
-        door = self._known().get(name)
-        if door is None:
+        state = self._known().get(name)
+        if state is None:
             raise NotFound("webhook", name)
-        return door
+        return state
 
-    def views(self) -> Sequence[HookView]:
-        """Return all webhooks by name, as people see them.
+    def views(self) -> Sequence[WebhookView]:
+        """Return the representations of all webhooks, by name.
 
         Raises:
-            StoreUnavailable: Nobody can tell yet.
+            StoreUnavailable: The webhooks were never read.
         """
-        return [door.view() for _, door in sorted(self._known().items())]
+        return [state.view() for _, state in sorted(self._known().items())]
 
     async def load(self) -> None:
-        """Read which webhooks are in force now; those that were stay while nobody can tell."""
+        """Read the webhooks in force; those known before stay while Postgres is away."""
         try:
-            stored = await self._reading.all()
-            self._doors = {each.spec.name: await self._door(each) for each in stored}
+            stored = await self._stored.all()
+            self._states = {each.spec.name: await self._state(each) for each in stored}
         except Unavailable as error:
-            log.warning("hooks.unknown", error=str(error))
+            log.warning("webhooks.load_failed", reason=str(error))
 
-    async def follow(self) -> None:
-        """Keep them up to date until cancelled."""
-        while True:
-            try:
-                async with self._bells.on(*_NEWS) as bell:
-                    while True:
-                        await self.load()
-                        await bell.wait(self._sweep_seconds)
-            except BusUnavailable as error:
-                log.warning("hooks.deaf", error=str(error))
-            await anyio.sleep(_RETRY_SECONDS)
+    async def run(self) -> None:
+        """Keep the webhooks up to date until cancelled."""
+        await self._wakeups.refresh(self.load, *_CHANGE_SUBJECTS, sweep_seconds=self._sweep_seconds)
 
-    async def _door(self, stored: StoredHook) -> Door:
-        """Return what serves a webhook: the one that does already, if nothing has changed."""
-        before = self._known_or_none().get(stored.spec.name)
-        found = await look_up(stored.spec.verify.secrets(), self._secrets)
-        if before is not None and (before.spec, before.file, before.found) == (
+    async def _state(self, stored: StoredWebhook) -> WebhookState:
+        """Return the state of a stored webhook: the present one if nothing has changed."""
+        before = (self._states or {}).get(stored.spec.name)
+        # Looked up at every load: a secret may change in the environment or in a connection
+        # without any change to the webhook.
+        secrets = await look_up(stored.spec.verify.secrets(), self._secrets)
+        if before is not None and (before.spec, before.file, before.secrets) == (
             stored.spec,
             stored.file,
-            found,
+            secrets,
         ):
             return before
-        door = Door(stored)
-        door.open(found)
+        state = WebhookState(stored)
+        state.use_secrets(secrets)
         if before is not None:
-            door.take_over(before)
-        if door.trouble is not None:
-            log.warning("hook.trouble", hook=stored.spec.name, reason=door.trouble)
-        return door
+            state.continue_from(before)
+        if state.trouble is not None:
+            log.warning("webhook.unusable", webhook=stored.spec.name, reason=state.trouble)
+        return state
 
-    def _known(self) -> Mapping[str, Door]:
-        if self._doors is None:
-            raise StoreUnavailable("the webhooks are not known yet")
-        return self._doors
-
-    def _known_or_none(self) -> Mapping[str, Door]:
-        return self._doors or {}
+    def _known(self) -> Mapping[str, WebhookState]:
+        if self._states is None:
+            raise StoreUnavailable("the webhooks are not loaded yet: try again")
+        return self._states

@@ -1,1 +1,1 @@
-"""What users write with: datasets, schedules, DAGs, tasks, operators, the context of a task."""
+"""The authoring API: datasets, schedules, DAGs, tasks, operators, the context of a task."""

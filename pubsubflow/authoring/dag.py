@@ -1,4 +1,4 @@
-"""DAGs: as a context manager, and as a decorator that builds where it stands."""
+"""DAGs are defined by a context manager, `DAG`, or by a decorator, `@dag`."""
 
 import inspect
 import re
@@ -10,20 +10,31 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from pubsubflow.authoring.graph import Graph, enter, leave
-from pubsubflow.authoring.loading.registry import collect_dag
-from pubsubflow.authoring.options import check_defaults, check_id, check_keywords
 from pubsubflow.authoring.params import (
-    Declared,
+    DeclaredParams,
     check_computed,
-    declare,
     declare_computed,
+    declare_params,
 )
+from pubsubflow.authoring.registry import collect_dag
 from pubsubflow.authoring.runtime.context import DatasetEvent
-from pubsubflow.authoring.runtime.inprocess import InProcess
+from pubsubflow.authoring.runtime.inprocess import InProcessRuns
 from pubsubflow.authoring.schedules.expressions import as_schedule
-from pubsubflow.authoring.serialize import task_spec
-from pubsubflow.authoring.source_location import caller, mistake, module_file, naming_dag
+from pubsubflow.authoring.source_location import (
+    caller,
+    dag_in_errors,
+    definition_error,
+    module_file,
+)
+from pubsubflow.authoring.tasks.graph import (
+    ExpandInput,
+    Graph,
+    Node,
+    Reference,
+    close_graph,
+    open_graph,
+)
+from pubsubflow.authoring.tasks.options import check_defaults, check_id, check_keywords
 from pubsubflow.authoring.validation import (
     Seconds,
     function,
@@ -33,14 +44,14 @@ from pubsubflow.authoring.validation import (
     whole,
 )
 from pubsubflow.model.schedule.conditions import inputs, ticks
-from pubsubflow.model.schedule.timetable import Cron
-from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.schedule.timetable import CronSpec
+from pubsubflow.model.spec import DagSpec, MappedArgument, TaskSpec
 
 _EVENT_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 class DagKeywords(TypedDict, total=False):
-    """What `DAG(…)` and `@dag(…)` understand besides the id."""
+    """The keywords of `DAG(…)` and `@dag(…)` besides the id."""
 
     schedule: Any
     start: datetime | None
@@ -61,32 +72,33 @@ class DagKeywords(TypedDict, total=False):
     on_pause: str
 
 
-class DAG(Graph, InProcess):
-    """Tasks, their order, and when to run them.
+class DAG(Graph, InProcessRuns):
+    """Tasks, their order, and the schedule of their runs.
 
     Tasks made inside `with DAG(…):` belong to it.
 
     Args:
         dag_id: Letters, digits, `_`, `-` and `.`, at most 250; unique.
         options: `schedule`: datasets, Cron, Every or None; `start`, `end`: bounds of the ticks,
-            without a zone they are in that of the Cron, else UTC; `catchup`: whether ticks
-            missed are made up for; `params`: a mapping of defaults or a `msgspec.Struct` type;
+            without a zone they are in that of the Cron, else UTC; `catchup`: whether missed
+            ticks get runs as well; `params`: a mapping of defaults or a `msgspec.Struct` type;
             `params_from`: param → CEL over the consumed `events`, the last `event` and the
             `partition`, evaluated before the run exists; `subscribe_from`: `now`, `earliest`, the
-            id of an event or a datetime, from where on a new subscription takes events;
+            id of an event or a datetime, from which a new subscription takes events;
             `default_args`: task options; `max_active_runs`: 16; `max_active_tasks`; `timeout`
             of a run; `tags`; `owner`; `description`; `on_success`, `on_failure`: functions;
-            `on_pause`: `hold` keeps the events that arrive while paused, `drop` does not.
+            `on_pause`: `hold` keeps the events that arrive while paused, `drop` drops them.
 
     Raises:
-        DefinitionError: Something about it cannot be; the message names it and its place.
+        DefinitionError: An option is invalid; the message names it and its location.
     """
 
     def __init__(self, dag_id: str, **options: Unpack[DagKeywords]) -> None:
-        self.place = caller()
+        self.location = caller()
         self.module_file = module_file()
+        # The id comes first, so that errors in the options name the DAG.
         checked_id = check_id(dag_id, "dag_id")
-        with naming_dag(checked_id):
+        with dag_in_errors(checked_id):
             given = check_keywords(options, _CHECKS, "DAG")
             super().__init__(checked_id, given.get("default_args") or {})
             self._options = given
@@ -100,20 +112,20 @@ class DAG(Graph, InProcess):
             self.end = self._moment("end")
         self.on_success: Callable[..., object] | None = given.get("on_success")
         self.on_failure: Callable[..., object] | None = given.get("on_failure")
-        collect_dag(checked_id, self, self.place)
+        collect_dag(checked_id, self, self.location)
 
-    def _declared(self) -> tuple[Declared, dict[str, str]]:
+    def _declared(self) -> tuple[DeclaredParams, dict[str, str]]:
         computed = declare_computed(self._options.get("params_from"))
-        declared = declare(
+        # A timetable starts runs without events: those need defaults for computed params too.
+        declared = declare_params(
             self._options.get("params"),
             scheduled=self.schedule is not None,
             computed=() if self._timetables else computed,
         )
-        places = () if self.schedule is None else inputs(self.schedule.condition)
-        datasets = any(True for _ in places)
+        datasets = self.schedule is not None and any(inputs(self.schedule.condition))
         check_computed(computed, declared, datasets=datasets)
         if self._options.get("subscribe_from", "now") != "now" and not datasets:
-            raise mistake("subscribe_from: no dataset stands in the schedule to subscribe to")
+            raise definition_error("subscribe_from: the schedule holds no dataset to subscribe to")
         return declared, computed
 
     def _moment(self, name: str) -> datetime | None:
@@ -125,15 +137,15 @@ class DAG(Graph, InProcess):
     def _zone(self, name: str) -> tzinfo:
         """Return the zone of the timetables."""
         tables = [part.timetable for part in self._timetables]
-        zones = {table.tz for table in tables if isinstance(table, Cron)}
+        zones = {table.tz for table in tables if isinstance(table, CronSpec)}
         if len(zones) > 1:
-            raise mistake(
+            raise definition_error(
                 f"{name} needs a zone of its own: the Crons have {', '.join(sorted(zones))}"
             )
         return ZoneInfo(zones.pop()) if zones else UTC
 
     def __enter__(self) -> Self:
-        enter(self)
+        open_graph(self)
         return self
 
     def __exit__(
@@ -142,7 +154,8 @@ class DAG(Graph, InProcess):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        leave()
+        close_graph()
+        # After an exception in the block, a cycle of the incomplete graph would hide it.
         if error is None:
             self.ordered()
 
@@ -161,16 +174,16 @@ class DAG(Graph, InProcess):
             source: Content hash of the code.
 
         Raises:
-            DefinitionError: The tasks wait for each other in a circle.
+            DefinitionError: The tasks form a cycle.
         """
         nodes = self.ordered()
-        numbers = {node: number for number, node in enumerate(nodes)}
+        positions = {node: position for position, node in enumerate(nodes)}
         given = self._options
         return DagSpec(
             dag_id=self.dag_id,
             file=file,
             source=source,
-            tasks=tuple(task_spec(node, numbers, file) for node in nodes),
+            tasks=tuple(_task_spec(node, positions, file) for node in nodes),
             schedule=self.schedule,
             subscribe_from=self.subscribe_from,
             start=self.start,
@@ -186,7 +199,9 @@ class DAG(Graph, InProcess):
             owner=given.get("owner"),
             description=given.get("description"),
             on_pause=given.get("on_pause", "hold"),
-            line=self.place.line if self.place and self.place.file.endswith(file) else None,
+            line=self.location.line
+            if self.location and self.location.file.endswith(file)
+            else None,
         )
 
 
@@ -205,10 +220,10 @@ def dag(dag_id: Any = None, **options: Any) -> Any:
 
     Args:
         dag_id: Its id; the function's name when left out.
-        options: What DAG understands.
+        options: The keywords of DAG.
 
     Raises:
-        DefinitionError: Something about it cannot be.
+        DefinitionError: An option is invalid.
     """
     if callable(dag_id):
         return _build(dag_id, None, options)
@@ -217,16 +232,16 @@ def dag(dag_id: Any = None, **options: Any) -> Any:
 
 def _build(body: Callable[[], object], dag_id: str | None, options: Any) -> DAG:
     if not callable(body):
-        raise mistake(f"@dag goes above a function, not {body!r}")
+        raise definition_error(f"@dag goes above a function, not {body!r}")
     name = dag_id if dag_id is not None else body.__name__
     for parameter in inspect.signature(body).parameters.values():
         if parameter.default is parameter.empty and parameter.kind not in (
             parameter.VAR_KEYWORD,
             parameter.VAR_POSITIONAL,
         ):
-            raise mistake(
+            raise definition_error(
                 f"an @dag function is called without arguments, but {parameter.name!r} has no "
-                "default; what changes from run to run goes into params=",
+                "default; put values that change from run to run into params=",
                 dag_id=name,
             )
     description = (inspect.getdoc(body) or "").partition("\n")[0]
@@ -236,6 +251,46 @@ def _build(body: Callable[[], object], dag_id: str | None, options: Any) -> DAG:
     with made:
         body()
     return made
+
+
+def _task_spec(node: Node, positions: Mapping[Node, int], file: str) -> TaskSpec:
+    """Return the serialised form of a node.
+
+    Args:
+        node: The node.
+        positions: Every node of the DAG → its position in topological order.
+        file: Path of the DAG file relative to the DAGs folder.
+    """
+    options = node.options
+    return TaskSpec(
+        node=positions[node],
+        task_id=node.task_id,
+        kind=node.body.kind,
+        role=node.role,
+        upstream=tuple(sorted(positions[before] for before in node.upstream)),
+        inputs=tuple(sorted(positions[before] for before in node.inputs)),
+        mapped_arguments=tuple(_mapped_argument(each, positions) for each in node.expand_inputs),
+        trigger_rule=options.trigger_rule,
+        retry=options.retry,
+        timeout_seconds=None if node.body.starts_with_wait else options.timeout,
+        outlets=options.outlets.uris,
+        outlet_patterns=options.outlets.patterns,
+        inlets=options.inlets,
+        queue=options.queue,
+        pool=options.pool,
+        priority=options.priority,
+        concurrency_key=options.concurrency_key,
+        operator=node.body.operator,
+        doc=options.doc,
+        line=node.location.line if node.location and node.location.file.endswith(file) else None,
+        start_wait=node.body.start_wait(options.timeout),
+    )
+
+
+def _mapped_argument(given: ExpandInput, positions: Mapping[Node, int]) -> MappedArgument:
+    if isinstance(given.values, Reference):
+        return MappedArgument(given.name, node=positions[given.values.node])
+    return MappedArgument(given.name, length=len(given.values))
 
 
 def _flag(value: object) -> bool:
@@ -252,12 +307,13 @@ def _when(value: object) -> datetime:
 
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple | set | frozenset):
-        raise TypeError("must be a list of texts")
+        raise TypeError("must be a list of strings")
     return tuple(map(text, sorted(value) if isinstance(value, set | frozenset) else value))
 
 
 def _origin(value: object) -> str:
-    """Return from where on a subscription takes events."""
+    """Return the position from which a subscription takes events."""
+    # An event stands for its id: the position follows from its number in the log.
     if isinstance(value, DatasetEvent):
         value = value.event_id
     if isinstance(value, datetime):

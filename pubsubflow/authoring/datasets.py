@@ -1,23 +1,27 @@
-"""Datasets as users declare them."""
+"""Datasets are declared by URI: an outlet of tasks, and an input of schedules."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from pubsubflow.authoring.loading.registry import collect_dataset
-from pubsubflow.authoring.schedules.dataset_expressions import Demand, Source
-from pubsubflow.authoring.source_location import mistake
-from pubsubflow.authoring.trigger_encoding import carried
+from pubsubflow.authoring.registry import collect_dataset
+from pubsubflow.authoring.schedules.dataset_expressions import (
+    ConstrainedDataset,
+    DatasetExpression,
+    written_uri,
+)
+from pubsubflow.authoring.source_location import definition_error
+from pubsubflow.authoring.trigger_encoding import encode_checked
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.datasets import normalise_pattern, normalise_uri
-from pubsubflow.model.schedule.conditions import Input
+from pubsubflow.model.datasets import normalise_pattern
+from pubsubflow.model.schedule.conditions import DatasetInput
 from pubsubflow.model.spec import DatasetSpec
 from pubsubflow.model.triggers import Trigger
 
 
-class Dataset(Source):
-    """Something that tasks produce and other DAGs wait for; its URI is its identity.
+class Dataset(DatasetExpression):
+    """Data that tasks produce and other DAGs subscribe to; its URI is its identity.
 
     Args:
         uri: For example `s3://lake/orders`; normalised, at most 1,500 characters.
@@ -44,12 +48,17 @@ class Dataset(Source):
         self.uri = uri_of(uri)
         for keyword, text in (("name", name), ("group", group)):
             if text is not None and not (isinstance(text, str) and text.strip()):
-                raise mistake(f"Dataset({uri!r}): {keyword} must be a text, not {text!r}")
+                raise definition_error(
+                    f"Dataset({uri!r}): {keyword} must be a string, not {text!r}"
+                )
         self.name = name
         self.group = group
         self.extra = json_object(extra, f"Dataset({uri!r}): extra")
         self.watch = watch
-        self._watched = ("", b"") if watch is None else carried(watch, f"Dataset({uri!r}): watch")
+        # Encoded here, so that an error names the line of the dataset.
+        self._watched = (
+            ("", b"") if watch is None else encode_checked(watch, f"Dataset({uri!r}): watch")
+        )
         collect_dataset(self)
 
     def __eq__(self, other: object) -> bool:
@@ -62,25 +71,25 @@ class Dataset(Source):
         return f"Dataset({self.uri!r})"
 
     @staticmethod
-    def match(pattern: str) -> Demand:
-        """Return what stands for every dataset whose URI matches, also ones that appear later.
+    def match(pattern: str) -> ConstrainedDataset:
+        """Return an input for every dataset whose URI matches, also ones that appear later.
 
         Args:
             pattern: For example `s3://lake/*/orders`: `*` stands for a part of one segment, `**`
                 for any number of segments.
 
         Raises:
-            DefinitionError: It is no pattern of a URI.
+            DefinitionError: It is not a pattern of URIs.
         """
         try:
-            return Demand(Input(0, normalise_pattern(pattern), pattern=True))
+            return ConstrainedDataset(DatasetInput(0, normalise_pattern(pattern), pattern=True))
         except DefinitionError as error:
-            raise mistake(error.message) from error
+            raise definition_error(error.message) from error
 
     @property
-    def place(self) -> Input:
-        """What it asks for as an input of a schedule: one event."""
-        return Input(0, self.uri)
+    def dataset_input(self) -> DatasetInput:
+        """The dataset as an input of a schedule: one event is enough."""
+        return DatasetInput(0, self.uri)
 
     def to_spec(self) -> DatasetSpec:
         """Return the serialised form."""
@@ -92,30 +101,31 @@ def uri_of(dataset: object) -> str:
     """Return the normalised URI of a dataset or of a URI.
 
     Raises:
-        DefinitionError: It is neither.
+        DefinitionError: It is neither, or a dataset with constraints.
     """
     if isinstance(dataset, Dataset):
         return dataset.uri
-    if isinstance(dataset, Demand):
-        raise mistake(f"{dataset!r} stands in schedules only; name the dataset itself")
-    try:
-        return normalise_uri(dataset)
-    except DefinitionError as error:
-        raise mistake(error.message) from error
+    # Constraints would be lost silently: outlets and events are of the dataset itself.
+    if isinstance(dataset, ConstrainedDataset):
+        raise definition_error(
+            f"{dataset!r} is for schedules only; give the dataset without constraints"
+        )
+    return written_uri(dataset)
 
 
 def json_object(value: object, what: str) -> dict[str, Any]:
-    """Return a copy of a JSON object as JSON would give it back.
+    """Return a copy of a JSON object as it is after a round trip through JSON.
 
     Raises:
-        DefinitionError: It is no mapping with text keys, or holds what JSON cannot.
+        DefinitionError: It is not a mapping with string keys, or JSON cannot encode it.
     """
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise mistake(f"{what} must be a dict with text keys, not {value!r}")
+        raise definition_error(f"{what} must be a dict with string keys, not {value!r}")
     try:
+        # The copy is what consumers get, and later changes of the caller's dict do not reach it.
         copied: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(value)))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise mistake(f"{what} must be JSON: {error}") from error
+        raise definition_error(f"{what} must be JSON: {error}") from error
     return copied

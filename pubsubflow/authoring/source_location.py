@@ -1,4 +1,4 @@
-"""Where in the user's files something was said, and the error that names that place."""
+"""Source locations in user code, and definition errors that name one."""
 
 import contextlib
 import inspect
@@ -11,30 +11,34 @@ from typing import NamedTuple
 
 from pubsubflow.errors import DefinitionError
 
+# Frames in these files are ours: a `with` block adds one of contextlib, imports add frozen ones.
 _OWN = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__, "<frozen")
-_SPEAKER: ContextVar["Place | None"] = ContextVar("pubsubflow_speaker", default=None)
+_ATTRIBUTED_TO: ContextVar["SourceLocation | None"] = ContextVar(
+    "pubsubflow_attributed_to", default=None
+)
 _OPEN_DAG: ContextVar[str | None] = ContextVar("pubsubflow_open_dag", default=None)
 
 
-class Place(NamedTuple):
+class SourceLocation(NamedTuple):
     """A line of a file, counted from 1."""
 
     file: str
     line: int
 
 
-def caller() -> Place | None:
-    """Return the nearest calling line that is not ours, or the one that `speaking_from` set."""
-    if (place := _SPEAKER.get()) is not None:
-        return place
+def caller() -> SourceLocation | None:
+    """Return the nearest calling line of user code, or the one that `attributed_to` set."""
+    if (location := _ATTRIBUTED_TO.get()) is not None:
+        return location
     frame = inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(_OWN):
         frame = frame.f_back
-    return None if frame is None else Place(frame.f_code.co_filename, frame.f_lineno)
+    return None if frame is None else SourceLocation(frame.f_code.co_filename, frame.f_lineno)
 
 
+# A DAG made by a factory in a helper module belongs to the file whose top level runs.
 def module_file() -> str | None:
-    """Return the file whose top level is being executed, if one is: it defines what is made."""
+    """Return the file whose top level is being executed, if one is: it owns new definitions."""
     frame = inspect.currentframe()
     while frame is not None and (
         frame.f_code.co_name != "<module>" or frame.f_code.co_filename.startswith(_OWN)
@@ -43,56 +47,59 @@ def module_file() -> str | None:
     return None if frame is None else frame.f_code.co_filename
 
 
-def mistake(
+def definition_error(
     message: str,
     *,
-    place: Place | None = None,
+    location: SourceLocation | None = None,
     dag_id: str | None = None,
     task_id: str | None = None,
 ) -> DefinitionError:
     """Return the error for a mistake in a DAG file, to be raised by the caller.
 
     Args:
-        message: What is wrong and how to mend it.
-        place: Where it was said; the calling line when None.
+        message: The mistake and its remedy.
+        location: The line at fault; the calling line when None.
         dag_id: The DAG concerned; the one being defined when None.
         task_id: The task concerned.
     """
-    place = place or caller()
+    location = location or caller()
     return DefinitionError(
         message,
-        file=place.file if place else None,
-        line=place.line if place else None,
+        file=location.file if location else None,
+        line=location.line if location else None,
         dag_id=dag_id or _OPEN_DAG.get(),
         task_id=task_id,
     )
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?`, or the list of what is known when nothing is near."""
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?`, or the list of known names when none is similar."""
     names = sorted(known)
     close = get_close_matches(name, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
 
 
-def name_dag(dag_id: str | None) -> None:
+def set_dag_in_errors(dag_id: str | None) -> None:
     """Name a DAG in the errors raised from now on."""
     _OPEN_DAG.set(dag_id)
 
 
 @contextlib.contextmanager
-def speaking_from(place: Place | None) -> Iterator[None]:
-    """Let everything that is said meanwhile count as said at this place."""
-    token = _SPEAKER.set(place)
+def attributed_to(location: SourceLocation | None) -> Iterator[None]:
+    """Attribute all definitions inside the block to one line of user code.
+
+    Constructors of subclasses lie in user code too; the line that called them is the better one.
+    """
+    token = _ATTRIBUTED_TO.set(location)
     try:
         yield
     finally:
-        _SPEAKER.reset(token)
+        _ATTRIBUTED_TO.reset(token)
 
 
 @contextlib.contextmanager
-def naming_dag(dag_id: str | None) -> Iterator[None]:
-    """Name a DAG in the errors raised meanwhile."""
+def dag_in_errors(dag_id: str | None) -> Iterator[None]:
+    """Name a DAG in the errors raised inside the block."""
     token = _OPEN_DAG.set(dag_id)
     try:
         yield

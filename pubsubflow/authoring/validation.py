@@ -1,4 +1,4 @@
-"""Checks of single values as users write them; whoever asks names the place."""
+"""Validation of single values as users write them; the caller adds the location."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,15 +11,16 @@ def seconds(value: object) -> float:
     """Return a duration in seconds.
 
     Raises:
-        TypeError: It is no duration.
-        ValueError: It is negative or endless.
+        TypeError: It is not a duration.
+        ValueError: It is negative or infinite.
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
+    # bool is a subclass of int: True would count as one second.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError("must be a timedelta or a number of seconds")
     if not 0 <= value < float("inf"):
-        raise ValueError("must not be negative or endless")
+        raise ValueError("must not be negative or infinite")
     return float(value)
 
 
@@ -27,7 +28,7 @@ def positive_seconds(value: object) -> float:
     """Return a duration above zero in seconds.
 
     Raises:
-        TypeError: It is no duration.
+        TypeError: It is not a duration.
         ValueError: It is not above zero.
     """
     found = seconds(value)
@@ -63,13 +64,13 @@ def number(least: float, most: float = float("inf")) -> Callable[[object], float
 
 
 def text(value: object) -> str:
-    """Return a text that is not empty.
+    """Return a non-empty string.
 
     Raises:
-        TypeError: It is none.
+        TypeError: It is something else.
     """
     if not isinstance(value, str) or not value:
-        raise TypeError("must be a text")
+        raise TypeError("must be a string")
     return value
 
 
@@ -77,7 +78,7 @@ def function(value: object) -> Callable[..., object]:
     """Return a callable.
 
     Raises:
-        TypeError: It is none.
+        TypeError: It is something else.
     """
     if not callable(value):
         raise TypeError("must be a function")
@@ -85,5 +86,5 @@ def function(value: object) -> Callable[..., object]:
 
 
 def optional(check: Callable[[object], Any]) -> Callable[[object], Any]:
-    """Return a check that lets None pass too."""
+    """Return a check that accepts None as well."""
     return lambda value: None if value is None else check(value)

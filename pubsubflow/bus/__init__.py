@@ -1,9 +1,8 @@
-"""NATS: the connection, the streams, publishing and pulling. The only package that speaks it."""
+"""NATS: the connection, the streams, publishers and consumers."""
 
-from pubsubflow.bus.backlog import Backlog
 from pubsubflow.bus.connection import Bus, Subscription
-from pubsubflow.bus.consumer import Puller
-from pubsubflow.bus.consumer_stats import Lag
+from pubsubflow.bus.consumer import PullConsumer
+from pubsubflow.bus.consumer_stats import ConsumerStats
 from pubsubflow.bus.messages import Delivery, Message
 from pubsubflow.bus.settings import BusSettings
 from pubsubflow.bus.streams import STREAM_EVT, STREAM_IN, STREAM_TASK
@@ -12,12 +11,11 @@ __all__ = [
     "STREAM_EVT",
     "STREAM_IN",
     "STREAM_TASK",
-    "Backlog",
     "Bus",
     "BusSettings",
+    "ConsumerStats",
     "Delivery",
-    "Lag",
     "Message",
-    "Puller",
+    "PullConsumer",
     "Subscription",
 ]

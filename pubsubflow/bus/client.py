@@ -1,10 +1,10 @@
-"""One connection to NATS with synchronous ends.
+"""The NATS client: nats-py's connection, with synchronous sending and receiving.
 
 nats-py connects, authenticates, speaks TLS, finds the other servers of a cluster and
-reconnects. What it does per message (a regular expression, a queue, a task and a dataclass
+reconnects. Its work per message (a regular expression, a queue, a task and a dataclass
 each) is replaced here by a plain parser that calls a function, and by a plain list that
-its flusher writes out. This is the only module that touches nats-py's inner names;
-``tests/integration/bus`` holds it to them.
+its flusher writes out. This is the only module that uses nats-py's private names;
+``tests/integration/bus`` checks them.
 """
 
 import asyncio
@@ -22,37 +22,37 @@ from pubsubflow.errors import BusUnavailable
 
 log = structlog.get_logger(__name__)
 
-Sink = Callable[[bytes, bytes, bytes, bytes], None]
-"""Takes subject, reply subject, payload and header block (empty if none) of one message."""
+MessageHandler = Callable[[bytes, bytes, bytes, bytes], None]
+"""Called with subject, reply subject, payload and header block (empty if none) of a message."""
 
 _M, _H, _P, _I, _PLUS, _MINUS = b"MHPI+-"
 
 
-class Inflow:
-    """Parse what the server sends and hand each message to its subscription's sink.
+class FrameParser:
+    """Parser of the server's frames, which calls the handler of each message's subscription.
 
-    It stands where nats-py has its own parser and keeps to that parser's two methods.
+    It replaces nats-py's own parser and has the same two methods.
 
     Args:
-        wire: The connection whose sinks are fed.
+        client: The client whose handlers are called.
     """
 
-    def __init__(self, wire: "Wire") -> None:
-        self._wire = wire
+    def __init__(self, client: "NatsClient") -> None:
+        self._client = client
         self._chunks: list[bytes] = []
         self._have = 0
         self._need = 0
 
     def reset(self) -> None:
-        """Forget half a message: a new connection starts."""
+        """Discard a partial message: a new connection starts."""
         self._chunks = []
         self._have = self._need = 0
 
     async def parse(self, data: bytes) -> None:
-        """Take the next bytes.
+        """Parse the next bytes.
 
         Raises:
-            ProtocolError: The server said something unknown; nats-py then reconnects.
+            ProtocolError: The server sent something unknown; nats-py then reconnects.
         """
         self._chunks.append(data)
         self._have += len(data)
@@ -67,11 +67,11 @@ class Inflow:
         self._chunks = [buffer[done:]] if done < len(buffer) else []
         self._have = len(buffer) - done
         for info in infos:
-            await self._wire._process_info(json.loads(info))  # noqa: SLF001 - our own base class
+            await self._client._process_info(json.loads(info))  # noqa: SLF001 - our own base class
 
     def _feed(self, buffer: bytes, infos: list[bytes]) -> tuple[int, int]:
-        """Dispatch every whole message; return where the rest starts and how long it must get."""
-        sinks = self._wire.sinks
+        """Handle every complete frame; return where the rest starts, and how long it must be."""
+        handlers = self._client.handlers
         size = len(buffer)
         at = 0
         while at < size:
@@ -96,67 +96,68 @@ class Inflow:
                 header = buffer[start:body]
                 start = body
             at = end + 2
-            sink = sinks.get(words[2])
-            if sink is not None:
+            handler = handlers.get(words[2])
+            if handler is not None:
                 reply = words[3] if len(words) > fixed else b""
                 try:
-                    sink(words[1], reply, buffer[start:end], header)
+                    handler(words[1], reply, buffer[start:end], header)
                 except Exception:
-                    # One bad handler must not tear down everybody's connection.
+                    # A failing handler must not tear down the connection that all services share.
                     subject = words[1].decode(errors="replace")
                     log.exception("bus.handler_failed", subject=subject)
         return at, 0
 
     def _control(self, kind: int, line: bytes, infos: list[bytes]) -> None:
         if kind == _P:
-            self._wire.on_ping() if line[:4] == b"PING" else self._wire.on_pong()
+            self._client.on_ping() if line[:4] == b"PING" else self._client.on_pong()
         elif kind == _I:
             infos.append(line[5:])
         elif kind == _MINUS:
-            self._wire.on_server_error(line[5:].strip(b"' ").decode())
+            self._client.on_server_error(line[5:].strip(b"' ").decode())
         elif kind != _PLUS:
             raise ProtocolError
 
 
-class Unencrypted(NatsError):  # noqa: N818 - what the server is
-    """The server offers no TLS although we must have it."""
+class ServerWithoutTls(NatsError):  # noqa: N818 - a property of the server
+    """The server offers no TLS although the settings require it."""
 
 
-class Wire(Client):
-    """A nats-py client that is written to and read from without awaiting.
+class NatsClient(Client):
+    """A nats-py client that sends and receives without awaiting.
 
     Args:
-        buffer_bytes: How much may wait for the socket before :meth:`send` refuses.
+        buffer_bytes: Limit of unsent data, above which :meth:`send` refuses.
 
     Attributes:
-        must_encrypt: Say nothing, and above all not who we are, to a server without TLS.
+        handlers: Subscription id → handler.
+        requires_tls: Send nothing, above all no credentials, to a server without TLS.
     """
 
     def __init__(self, *, buffer_bytes: int) -> None:
         super().__init__()
-        self._ps: Any = Inflow(self)
+        self._ps: Any = FrameParser(self)
         self._buffer_bytes = buffer_bytes
         self._kick: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._kick.set_result(None)
-        self.sinks: dict[bytes, Sink] = {}
-        self.must_encrypt = False
+        self.handlers: dict[bytes, MessageHandler] = {}
+        self.requires_tls = False
 
-    def introduce(self, public_key: str) -> None:
-        """Name the NKEY with which nonces are signed."""
+    def set_nkey(self, public_key: str) -> None:
+        """Set the public key of the NKEY that signs nonces."""
         self._public_nkey = public_key
 
     def send(self, frame: bytes) -> None:
-        """Queue one frame; all frames of this turn of the loop leave in one write.
+        """Queue a frame; all frames of one turn of the event loop are written at once, in order.
 
-        Frames leave in order. While disconnected they wait for the next connection.
+        While disconnected they wait for the next connection.
 
         Raises:
-            BusUnavailable: Too much is waiting already.
+            BusUnavailable: Too much data is waiting already.
         """
         pending = self._pending
         if self._pending_data_size > self._buffer_bytes:
             raise BusUnavailable(
-                f"{self._pending_data_size} bytes wait for NATS already: it is away or too slow"
+                f"{self._pending_data_size} bytes wait for NATS already: it is down or too slow"
             )
         # A list that holds something has kicked the flusher already, or waits for a connection.
         if not pending and self._status == Client.CONNECTED and self._flush_queue is not None:
@@ -164,29 +165,29 @@ class Wire(Client):
         pending.append(frame)
         self._pending_data_size += len(frame)
 
-    def open_sink(self, subject: str, sink: Sink, *, queue: str = "") -> int:
-        """Subscribe; nats-py subscribes again after each reconnect. Returns the handle."""
+    def open_subscription(self, subject: str, handler: MessageHandler, *, queue: str = "") -> int:
+        """Subscribe and return the subscription's id; nats-py resubscribes after a reconnect."""
         self._sid += 1
         handle = self._sid
         # nats-py replays `_subs` on reconnect; never started, so it has no task of its own.
         self._subs[handle] = Subscription(self, handle, subject, queue=queue)
-        self.sinks[b"%d" % handle] = sink
+        self.handlers[b"%d" % handle] = handler
         if self._status == Client.CONNECTED:  # otherwise the replay subscribes it
             self.send(f"SUB {subject} {queue} {handle}\r\n".encode())
         return handle
 
-    def close_sink(self, handle: int, *, keep_reading: bool = False) -> None:
-        """Unsubscribe; with ``keep_reading`` the sink still gets what is on its way.
+    def close_subscription(self, handle: int, *, keep_reading: bool = False) -> None:
+        """Unsubscribe; with ``keep_reading`` the handler still gets messages on their way.
 
-        Call again without it after a :meth:`flush`.
+        Call it again without ``keep_reading`` after a :meth:`flush`.
         """
         if self._subs.pop(handle, None) is not None and self._status == Client.CONNECTED:
             self.send(b"UNSUB %d\r\n" % handle)
         if not keep_reading:
-            self.sinks.pop(b"%d" % handle, None)
+            self.handlers.pop(b"%d" % handle, None)
 
-    def write_out(self) -> None:
-        """Give the transport all that waits, now."""
+    def write_pending(self) -> None:
+        """Write all pending frames to the transport."""
         if self._pending and self._transport is not None:
             self._transport.writelines(self._pending)
             self._pending = []
@@ -194,16 +195,16 @@ class Wire(Client):
 
     @property
     def has_jetstream(self) -> bool:
-        """Whether the server we are connected to keeps streams itself."""
+        """Whether the connected server has JetStream."""
         return bool(self._server_info.get("jetstream"))
 
-    async def shut(self) -> None:
-        """Close, whether or not a connection was ever made."""
+    async def disconnect(self) -> None:
+        """Close the connection, if there ever was one."""
         if self._flush_queue is None:
             return
         if self._pending and not self.is_connected:
             # nats-py would write it to the broken connection, raise, and stay half closed.
-            log.warning("bus.unsent", bytes=self._pending_data_size)
+            log.warning("bus.frames_dropped", bytes=self._pending_data_size)
             self._pending = []
             self._pending_data_size = 0
         if self._transport is not None and not self.is_connected:
@@ -211,14 +212,14 @@ class Wire(Client):
             self._transport.close()  # type: ignore[no-untyped-call]
             self._transport = None
         await self.close()
-        self.sinks.clear()
+        self.handlers.clear()
 
     def on_ping(self) -> None:
-        """Answer the server."""
+        """Reply to the server's PING."""
         self.send(b"PONG\r\n")
 
     def on_pong(self) -> None:
-        """Resolve the oldest flush; it may have been given up."""
+        """Resolve the oldest flush, which may have been cancelled."""
         self._pings_outstanding = 0
         if self._pongs:
             waiting = self._pongs.pop(0)
@@ -226,20 +227,20 @@ class Wire(Client):
                 waiting.set_result(True)
 
     def on_server_error(self, text: str) -> None:
-        """Report what the server complains about.
+        """Log an error of the server.
 
-        If it is fatal the server closes the connection next, and we connect again:
-        nats-py would stay closed for ever.
+        If it is fatal, the server closes the connection next, and it is opened again: nats-py
+        would stay closed.
         """
         log.error("bus.server_error", error=text)
 
     def _connect_command(self) -> bytes:
-        # nats-py speaks TLS when the server asks for it; somebody in between would not.
-        if self.must_encrypt and not self._server_info.get("tls_required"):
-            raise Unencrypted("nats: the server offers no TLS")
+        # nats-py uses TLS when the server offers it; an attacker in between would not offer it.
+        if self.requires_tls and not self._server_info.get("tls_required"):
+            raise ServerWithoutTls("nats: the server offers no TLS")
         return super()._connect_command()
 
     async def _send_ping(self, future: "asyncio.Future[Any] | None" = None) -> None:
         # nats-py's PING overtakes what is pending; written out first, flush() is a barrier.
-        self.write_out()
+        self.write_pending()
         await super()._send_ping(future)

@@ -1,4 +1,4 @@
-"""The bus: one connection to NATS, and all that services do with it."""
+"""The bus: a connection to NATS that publishes, subscribes and manages streams."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -13,17 +13,16 @@ import nats.errors
 import structlog
 
 from pubsubflow.bus import streams
-from pubsubflow.bus.backlog import Backlog, read_backlogs
-from pubsubflow.bus.client import Sink, Wire
-from pubsubflow.bus.consumer_stats import Lag, measure_lag
+from pubsubflow.bus.client import MessageHandler, NatsClient
+from pubsubflow.bus.consumer_stats import ConsumerStats, list_consumer_stats, read_consumer_stats
 from pubsubflow.bus.dial import connect
 from pubsubflow.bus.messages import Message
-from pubsubflow.bus.metrics import BusFigures
+from pubsubflow.bus.metrics import BusMetrics
 from pubsubflow.bus.protocol import (
     NO_RESPONDERS,
     check_subject,
-    header_block,
-    publication,
+    encode_headers,
+    encode_pub,
 )
 from pubsubflow.bus.publisher import DurablePublisher
 from pubsubflow.bus.settings import BusSettings
@@ -38,15 +37,15 @@ _SETUP_PAUSE_SECONDS = 0.25
 
 
 class Subscription:
-    """A plain NATS subscription; as a context manager it ends with its block."""
+    """A plain NATS subscription; as a context manager it ends with the block."""
 
-    def __init__(self, wire: Wire, handle: int) -> None:
-        self._wire = wire
+    def __init__(self, client: NatsClient, handle: int) -> None:
+        self._client = client
         self._handle = handle
 
     def unsubscribe(self) -> None:
-        """End it; what is on its way is dropped."""
-        self._wire.close_sink(self._handle)
+        """Unsubscribe; messages on their way are dropped."""
+        self._client.close_subscription(self._handle)
 
     async def __aenter__(self) -> Self:
         return self
@@ -61,36 +60,36 @@ class Subscription:
 
 
 class Bus:
-    """One connection to NATS that stays: it reconnects for ever. Made by :meth:`connect`.
+    """A connection to NATS that reconnects without limit; opened by :meth:`connect`.
 
-    Publishing is synchronous: frames of one turn of the event loop leave in one write, in
+    Publishing is synchronous: the frames of one turn of the event loop are written at once, in
     order. Handlers are synchronous too and are called as the bytes arrive: keep them short.
 
     Attributes:
-        figures: What it counts.
+        metrics: The metrics of the connection.
     """
 
     def __init__(self, settings: BusSettings) -> None:
         self._settings = settings
-        self.wire = Wire(buffer_bytes=settings.buffer_bytes)
-        self._durable = DurablePublisher(self.wire)
-        self._inbox = self.wire.new_inbox() + "."
+        self.client = NatsClient(buffer_bytes=settings.buffer_bytes)
+        self._publisher = DurablePublisher(self.client)
+        self._inbox = self.client.new_inbox() + "."
         self._last_request = 0
         self._requests: dict[bytes, asyncio.Future[tuple[bytes, bytes]]] = {}
         self._listeners: list[Callable[[], None]] = []
         self._online = anyio.Event()
         self._closing = False
         self._last_error: str | None = None
-        self.figures = BusFigures(lambda: self.connected, lambda: self.outstanding)
+        self.metrics = BusMetrics(lambda: self.connected, lambda: self.outstanding)
 
     @classmethod
     @asynccontextmanager
     async def connect(cls, settings: BusSettings) -> AsyncIterator[Self]:
-        """Connect, and close the connection with the block.
+        """Connect, and close the connection at the end of the block.
 
         Raises:
             BusUnavailable: No server answers within ``settings.connect_seconds``.
-            ConfigError: A server answers and refuses us, or the settings are malformed.
+            ConfigError: A server refuses the credentials, or the settings are malformed.
         """
         bus = cls(settings)
         try:
@@ -102,69 +101,70 @@ class Bus:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection now."""
+        """Whether the connection is up."""
         return self._online.is_set()
 
     @property
     def max_payload(self) -> int:
-        """The largest message that the server takes, in bytes."""
-        return self.wire.max_payload
+        """The maximum size of a message, in bytes."""
+        return self.client.max_payload
 
     @property
     def outstanding(self) -> int:
-        """How many durable messages await their acknowledgement."""
-        return self._durable.outstanding
+        """The number of durable messages that JetStream has not acknowledged."""
+        return self._publisher.outstanding
 
     async def wait_connected(self) -> None:
-        """Return when there is a connection."""
+        """Wait until the connection is up."""
         while not self._online.is_set():
             await self._online.wait()
 
     def publish(
         self, subject: str, payload: bytes, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Send a message and forget it: if the connection breaks it may be lost.
+        """Publish a message at most once: it is lost if the connection breaks.
 
         Raises:
             MessageRefused: It is too large, or subject or headers are malformed.
-            BusUnavailable: Too much waits for the socket already.
+            BusUnavailable: Too much data waits for the socket already.
         """
         check_subject(subject)
-        block = header_block(headers) if headers else b""
-        if len(payload) + len(block) > self.wire.max_payload:
+        block = encode_headers(headers) if headers else b""
+        if len(payload) + len(block) > self.client.max_payload:
             raise MessageRefused(
-                f"a message of {len(payload)} bytes to {subject} is larger than NATS takes "
-                f"({self.wire.max_payload}): make it smaller or raise the server's max_payload"
+                f"a message of {len(payload)} bytes to {subject} is larger than the limit "
+                f"of NATS ({self.client.max_payload}): make it smaller or raise max_payload"
             )
-        self.wire.send(publication(subject, "", payload, block))
+        self.client.send(encode_pub(subject, "", payload, block))
 
     async def publish_durable(
         self, subject: str, payload: bytes, *, message_id: str | None = None
     ) -> bool:
-        """Send a message and return when JetStream has stored it, however long that takes.
+        """Publish a message and wait until JetStream has stored it, however long that takes.
 
-        Unanswered it is sent again, under the same id; without an id it may then be doubled.
+        It is resent, with the same id, until it is acknowledged; without an id it may be stored
+        twice then.
 
         Returns:
             True if it is stored, False if its subject holds a message already.
 
         Raises:
-            MessageRefused: JetStream will never take it.
-            BusUnavailable: Too much waits for the socket already.
+            MessageRefused: JetStream refuses it for good.
+            BusUnavailable: Too much data waits for the socket already.
         """
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        key = self._durable.send(
+        key = self._publisher.send(
             subject,
             payload,
             message_id=message_id,
-            on_done=partial(_settle, done, True),  # noqa: FBT003 - a future's result
-            on_occupied=partial(_settle, done, False),  # noqa: FBT003
-            on_refused=partial(_refuse, done),
+            on_done=partial(_resolve, done, True),  # noqa: FBT003 - a future's result
+            on_occupied=partial(_resolve, done, False),  # noqa: FBT003
+            on_refused=partial(_reject, done),
         )
         try:
             return await done
         finally:
-            self._durable.forget(key)
+            self._publisher.forget(key)
 
     def publish_durable_nowait(
         self,
@@ -175,37 +175,37 @@ class Bus:
         on_done: Callable[[], None],
         on_refused: Callable[[MessageRefused], None] | None = None,
     ) -> None:
-        """Send a message now; call ``on_done`` when JetStream has it (or its subject is taken).
+        """Publish a message; call ``on_done`` when it is stored, or its subject is occupied.
 
-        Unanswered it is sent again, under the same id. Without ``on_refused`` a definitive
-        refusal is logged and the message dropped.
+        It is resent, with the same id, until it is acknowledged. Without ``on_refused``, a
+        message that JetStream refuses for good is logged and dropped.
 
         Raises:
-            MessageRefused: It can never be sent: too large, or a malformed subject or id.
-            BusUnavailable: Too much waits for the socket already.
+            MessageRefused: It is too large, or its subject or id is malformed.
+            BusUnavailable: Too much data waits for the socket already.
         """
-        self._durable.send(
+        self._publisher.send(
             subject, payload, message_id=message_id, on_done=on_done, on_refused=on_refused
         )
 
     async def subscribe(
         self, subject: str, handler: Callable[[Message], None], *, queue: str = ""
     ) -> Subscription:
-        """Subscribe to plain messages; on return the server has the subscription.
+        """Subscribe to plain messages; on return the subscription is in effect.
 
         Args:
-            subject: May hold wildcards.
-            handler: Called for each message; what it raises is logged.
-            queue: Of the subscriptions of one queue name, only one gets a message.
+            subject: May contain wildcards.
+            handler: Called for each message; an exception of it is logged.
+            queue: Queue group: only one of its subscriptions gets a message.
         """
         check_subject(subject)
-        send = self.wire.send
+        send = self.client.send
 
-        def sink(subject: bytes, reply: bytes, data: bytes, header: bytes) -> None:
+        def on_message(subject: bytes, reply: bytes, data: bytes, header: bytes) -> None:
             handler(Message(send, subject, reply, data, header))
 
-        handle = self.wire.open_sink(subject, sink, queue=queue)
-        subscription = Subscription(self.wire, handle)
+        handle = self.client.open_subscription(subject, on_message, queue=queue)
+        subscription = Subscription(self.client, handle)
         try:
             await self.flush()
         except BaseException:
@@ -214,32 +214,33 @@ class Bus:
         return subscription
 
     async def request(self, subject: str, payload: bytes, timeout_seconds: float) -> bytes:
-        """Ask and return the first answer.
+        """Send a request and return the first reply.
 
         Raises:
-            BusUnavailable: Nobody listens there, no answer came in time, or NATS went away.
-            MessageRefused: The question is malformed.
+            BusUnavailable: No responder listens, no reply came in time, or the connection broke.
+            MessageRefused: The subject is malformed.
         """
         check_subject(subject)
+        # Replies are matched by the last token of their subject, in one inbox for all requests.
         self._last_request += 1
         key = b"%d" % self._last_request
-        answer: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
-        self._requests[key] = answer
+        reply: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
+        self._requests[key] = reply
         try:
-            self.wire.send(publication(subject, f"{self._inbox}{self._last_request}", payload))
+            self.client.send(encode_pub(subject, f"{self._inbox}{self._last_request}", payload))
             with anyio.fail_after(timeout_seconds):
-                data, header = await answer
+                data, header = await reply
         except TimeoutError as error:
-            text = f"no answer from {subject} within {timeout_seconds:g} s"
+            text = f"no reply from {subject} within {timeout_seconds:g} s"
             raise BusUnavailable(text) from error
         finally:
             del self._requests[key]
         if header.startswith(NO_RESPONDERS):
-            raise BusUnavailable(f"nobody answers at {subject}")
+            raise BusUnavailable(f"no responder at {subject}")
         return data
 
     async def flush(self) -> None:
-        """Return when the server has processed everything sent so far.
+        """Wait until the server has processed everything sent so far.
 
         Raises:
             BusUnavailable: The bus is closed.
@@ -247,7 +248,7 @@ class Bus:
         while True:
             await self.wait_connected()
             try:
-                await self.wire.flush(_BARRIER_SECONDS)
+                await self.client.flush(_BARRIER_SECONDS)
             except (nats.errors.FlushTimeoutError, OSError):
                 continue  # the connection broke in between
             except nats.errors.Error as error:
@@ -255,19 +256,19 @@ class Bus:
             return
 
     async def ensure_streams(self) -> None:
-        """Make the three streams, or bring their settings up to date.
+        """Create the three streams, or update their configurations.
 
         Raises:
-            BusUnavailable: There is no JetStream, or it did not get ready within 30 s.
-            ConfigError: JetStream refuses a stream.
+            BusUnavailable: JetStream was not ready within 30 s.
+            ConfigError: The server has no JetStream, or refuses a stream.
         """
         for config in streams.stream_configs(self._settings.replicas):
-            await self._insist(partial(streams.ensure_stream, self, config))
+            await self._retry_until_ready(partial(streams.ensure_stream, self, config))
 
     async def reset_consumer(self, stream: str, durable: str) -> None:
-        """Delete a consumer and make it again: all that is unacknowledged comes again at once.
+        """Delete and recreate a consumer: all unacknowledged messages are redelivered at once.
 
-        Only for who knows that nobody works on it any more. ``attempts`` starts anew.
+        Only when it is certain that no client is processing any. ``attempts`` restarts at 1.
 
         Raises:
             BusUnavailable: JetStream does not answer.
@@ -275,47 +276,40 @@ class Bus:
         """
         config = await streams.delete_consumer(self, stream, durable)
         if config is not None:
-            await self._insist(partial(streams.ensure_consumer, self, stream, config))
+            await self._retry_until_ready(partial(streams.ensure_consumer, self, stream, config))
             log.info("bus.consumer_reset", stream=stream, consumer=durable)
 
-    async def count_unhandled(self, stream: str, durable: str) -> streams.Unhandled:
-        """Count what a consumer has not finished; nothing, if there is none.
+    async def read_consumer_stats(self, stream: str, durable: str) -> ConsumerStats:
+        """Return the statistics of a consumer; zeros if its stream does not exist.
 
         Raises:
             BusUnavailable: JetStream does not answer.
             ConfigError: JetStream refuses.
         """
-        return await streams.count_unhandled(self, stream, durable)
+        return await read_consumer_stats(self, stream, durable)
 
-    async def backlogs(self) -> list[Backlog]:
-        """Count what every consumer of our streams has not finished, and its oldest message.
-
-        Raises:
-            BusUnavailable: JetStream does not answer.
-        """
-        return await read_backlogs(self)
-
-    async def measure_lag(self, stream: str, durable: str) -> Lag:
-        """Tell how far behind a work queue's consumer is; nothing, if there is none.
+    async def list_consumer_stats(self) -> list[ConsumerStats]:
+        """Return the statistics of all consumers of the streams.
 
         Raises:
             BusUnavailable: JetStream does not answer.
+            ConfigError: JetStream refuses.
         """
-        return await measure_lag(self, stream, durable)
+        return await list_consumer_stats(self)
 
     def on_reconnect(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call ``listener`` after each reconnect; returns what ends that."""
+        """Call ``listener`` after each reconnect; return a function that stops this."""
         self._listeners.append(listener)
         return partial(self._listeners.remove, listener)
 
-    async def _insist(self, act: Callable[[], Awaitable[object]]) -> None:
-        """Act again while JetStream is not ready: it starts, or elects a leader."""
+    async def _retry_until_ready(self, act: Callable[[], Awaitable[object]]) -> None:
+        """Retry while JetStream is not ready, as it starts or elects a leader."""
         give_up = anyio.current_time() + _SETUP_SECONDS
         while True:
             try:
                 await act()
             except BusUnavailable:
-                if anyio.current_time() > give_up or not self.wire.has_jetstream:
+                if anyio.current_time() > give_up or not self.client.has_jetstream:
                     raise
                 await anyio.sleep(_SETUP_PAUSE_SECONDS)
             else:
@@ -324,48 +318,50 @@ class Bus:
     async def _open(self) -> None:
         await connect(
             self._settings,
-            self.wire,
+            self.client,
             on_connected=self._on_connected,
             on_disconnected=self._on_disconnected,
             on_error=self._on_error,
         )
         self._online.set()
-        self._durable.open()
-        self.wire.open_sink(self._inbox + "*", self._answer_sink())
+        self._publisher.open()
+        self.client.open_subscription(self._inbox + "*", self._reply_handler())
         await self.flush()
         self._last_error = None
         log.info("bus.connected", server=self._server())
 
     async def _close(self) -> None:
         self._closing = True
-        self._durable.close()
-        if self._durable.outstanding:
-            log.warning("bus.closed_unacknowledged", messages=self._durable.outstanding)
+        self._publisher.close()
+        if self._publisher.outstanding:
+            log.warning("bus.messages_unacknowledged", messages=self._publisher.outstanding)
         if self._online.is_set():
+            # What was published just before must reach the server: acknowledgements above all.
             try:
-                await self.wire.flush(_BARRIER_SECONDS)
+                await self.client.flush(_BARRIER_SECONDS)
             except (nats.errors.Error, OSError) as error:
-                log.warning("bus.close_unflushed", error=str(error))
-        await self.wire.shut()
+                log.warning("bus.flush_failed", error=str(error))
+        await self.client.disconnect()
 
-    def _answer_sink(self) -> Sink:
+    def _reply_handler(self) -> MessageHandler:
         cut = len(self._inbox)
         requests = self._requests
 
-        def sink(subject: bytes, reply: bytes, data: bytes, header: bytes) -> None:
+        def on_reply(subject: bytes, reply: bytes, data: bytes, header: bytes) -> None:
             del reply
             answer = requests.get(subject[cut:])
             if answer is not None and not answer.done():
                 answer.set_result((data, header))
 
-        return sink
+        return on_reply
 
     async def _on_connected(self) -> None:
         log.info("bus.reconnected", server=self._server())
         self._last_error = None
-        self.figures.reconnects.add()
+        self.metrics.reconnects.add()
         self._online.set()
-        self._durable.resend_all()
+        # Before the listeners: what was published first is stored first.
+        self._publisher.resend_all()
         for listener in list(self._listeners):
             listener()
 
@@ -373,26 +369,28 @@ class Bus:
         if self._online.is_set() and not self._closing:
             self._online = anyio.Event()
             log.warning("bus.disconnected", error=self._last_error)
+            # Replies to the old connection's requests are lost: nothing would end these waits.
             for answer in self._requests.values():
                 if not answer.done():
                     answer.set_exception(BusUnavailable("the connection to NATS broke"))
 
     async def _on_error(self, error: Exception) -> None:
         text = str(error).removeprefix("nats: ") or type(error).__name__
+        # nats-py repeats an error at every attempt to reconnect; it is logged once.
         if text != self._last_error:
             self._last_error = text
             log.log(ERROR if "uthor" in text else DEBUG, "bus.error", error=text)
 
     def _server(self) -> str | None:
-        url = self.wire.connected_url
+        url = self.client.connected_url
         return f"{url.hostname}:{url.port}" if url else None
 
 
-def _settle(done: asyncio.Future[bool], stored: bool) -> None:  # noqa: FBT001 - a callback
+def _resolve(done: asyncio.Future[bool], stored: bool) -> None:  # noqa: FBT001 - a callback
     if not done.done():
         done.set_result(stored)
 
 
-def _refuse(done: asyncio.Future[bool], error: MessageRefused) -> None:
+def _reject(done: asyncio.Future[bool], error: MessageRefused) -> None:
     if not done.done():
         done.set_exception(error)

@@ -1,8 +1,8 @@
-"""Who we are for NATS: tokens and passwords in files, NKEYs, and `.creds` files (JWT and NKEY).
+"""NATS credentials: tokens and passwords in files, NKEYs, and `.creds` files (JWT and NKEY).
 
-NKEYs are ed25519 keys in base32 with a prefix and a CRC-16 (nats-io/nkeys, `strkey.go`); the
-server sends a nonce, which we sign. Files are read for every connection, so that what is rotated in
-them is in force at the next one.
+NKEYs are ed25519 keys in base32 with a prefix and a CRC-16 (nats-io/nkeys, `strkey.go`); they sign
+a nonce of the server. Files are read for every connection, so that rotated credentials are used
+from the next one on.
 """
 
 import base64
@@ -27,7 +27,7 @@ _JWT, _NKEY = "NATS USER JWT", "USER NKEY SEED"
 
 
 class Nkey(Struct, frozen=True):
-    """A private NKEY; printing it does not show the seed.
+    """A private NKEY; its repr does not show the seed.
 
     Attributes:
         public: The public key as servers know it.
@@ -45,7 +45,7 @@ class Nkey(Struct, frozen=True):
 
 
 class NkeyFile:
-    """Signs with the seed in a file.
+    """An NKEY in a file, read at each use.
 
     Args:
         path: A file with a seed, or a `.creds` file.
@@ -58,33 +58,33 @@ class NkeyFile:
         """Return the key.
 
         Raises:
-            ConfigError: The file cannot be read, or holds none.
+            ConfigError: The file cannot be read, or does not contain it.
         """
         text = read_text(self._path)
         blocks = dict(_BLOCK.findall(text))
         try:
             return _read_seed(blocks.get(_NKEY, text.strip()))
         except ValueError as error:
-            raise ConfigError(f"{self._path} holds no seed of an NKEY (SU…)") from error
+            raise ConfigError(f"{self._path} does not contain the seed of an NKEY (SU…)") from error
 
     def sign(self, nonce: str) -> bytes:
         """Return the signature of a nonce, in base64."""
         return self.nkey().sign(nonce)
 
     def jwt(self) -> bytes:
-        """Return the JWT that stands beside the seed.
+        """Return the JWT beside the seed.
 
         Raises:
-            ConfigError: The file cannot be read, or holds none.
+            ConfigError: The file cannot be read, or does not contain it.
         """
         blocks: dict[str, str] = dict(_BLOCK.findall(read_text(self._path)))
         if _JWT not in blocks:
-            raise ConfigError(f"{self._path} is no .creds file: it holds no user JWT")
+            raise ConfigError(f"{self._path} is not a .creds file: it has no user JWT")
         return blocks[_JWT].encode()
 
 
-def secret_in(path: str | None, text: str | None) -> Callable[[], str] | str | None:
-    """Return a secret that is given, or what reads it from a file each time it is asked for.
+def secret_source(path: str | None, text: str | None) -> Callable[[], str] | str | None:
+    """Return a secret, or a function that reads it from a file at each call.
 
     Raises:
         ConfigError: The file cannot be read now.
@@ -92,35 +92,33 @@ def secret_in(path: str | None, text: str | None) -> Callable[[], str] | str | N
     if path is None:
         return text
     read_text(path)
-    return worth_a_retry(lambda: read_text(path).rstrip("\r\n"))
+    return retryable(lambda: read_text(path).rstrip("\r\n"))
 
 
-def worth_a_retry(ask: Callable[P, T]) -> Callable[P, T]:
-    """Return a function whose ConfigError is an OSError, after which nats-py tries again.
+def retryable(read: Callable[P, T]) -> Callable[P, T]:
+    """Return a function that raises OSError in place of ConfigError, so that nats-py retries."""
 
-    While it connects anew, somebody may just be putting another file in the old one's place.
-    """
-
-    @wraps(ask)
-    def asked(*args: P.args, **kwargs: P.kwargs) -> T:
+    # The file may be in the middle of a rotation when nats-py reconnects.
+    @wraps(read)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return ask(*args, **kwargs)
+            return read(*args, **kwargs)
         except ConfigError as error:
             raise OSError(str(error)) from error
 
-    return asked
+    return wrapped
 
 
 def read_text(path: str) -> str:
-    """Return what a file holds.
+    """Return the text of a file.
 
     Raises:
-        ConfigError: It cannot be read.
+        ConfigError: The file cannot be read.
     """
     try:
         return Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or "it is no text"
+        reason = (isinstance(error, OSError) and error.strerror) or "it is not a text file"
         raise ConfigError(
             f"{path}, which NATS's settings name, cannot be read: {reason}"
         ) from error

@@ -1,6 +1,6 @@
-"""The first connection: find a server that listens, then let nats-py introduce us.
+"""The first connection to NATS: wait for a server that listens, then log in.
 
-nats-py sleeps two seconds after a first refusal, and tries a wrong token for ever.
+nats-py sleeps two seconds after a first refusal, and retries a wrong token without end.
 """
 
 import ssl
@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 import anyio
 import nats.errors
 
-from pubsubflow.bus.client import Unencrypted, Wire
-from pubsubflow.bus.credentials import NkeyFile, secret_in, worth_a_retry
-from pubsubflow.bus.settings import BusSettings, without_account
+from pubsubflow.bus.client import NatsClient, ServerWithoutTls
+from pubsubflow.bus.credentials import NkeyFile, retryable, secret_source
+from pubsubflow.bus.settings import BusSettings, without_credentials
 from pubsubflow.errors import BusUnavailable, ConfigError
 
 _PORT = 4222
-_KNOCK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 _RECONNECT_SECONDS = 0.1
 _PING_SECONDS = 20
 _MAX_SILENT_PINGS = 2
@@ -26,24 +26,24 @@ _DEFINITIVE = ("authorization", "authentication", "credentials", "permissions")
 
 async def connect(
     settings: BusSettings,
-    wire: Wire,
+    client: NatsClient,
     *,
     on_connected: Callable[[], Awaitable[None]],
     on_disconnected: Callable[[], Awaitable[None]],
     on_error: Callable[[Exception], Awaitable[None]],
 ) -> None:
-    """Connect ``wire``; from then on nats-py reconnects it for ever.
+    """Connect a client; from then on nats-py reconnects it without limit.
 
     Args:
-        settings: Where and as whom.
-        wire: The connection to open.
+        settings: The servers and the credentials.
+        client: The client to connect.
         on_connected: Called after each reconnect, not after the first connection.
         on_disconnected: Called when the connection is lost.
-        on_error: Called with what goes wrong in between.
+        on_error: Called with errors in between.
 
     Raises:
         BusUnavailable: No server answers within ``settings.connect_seconds``.
-        ConfigError: A server answers and refuses us, or the settings are malformed.
+        ConfigError: A server refuses the credentials, or the settings are malformed.
     """
     failure: Exception | None = None
 
@@ -53,13 +53,13 @@ async def connect(
         await on_error(error)
 
     options = _options(settings)
-    wire.must_encrypt = settings.encrypted
+    client.requires_tls = settings.encrypted
     if settings.nkey_file is not None:
-        wire.introduce(NkeyFile(settings.nkey_file).nkey().public)
+        client.set_nkey(NkeyFile(settings.nkey_file).nkey().public)
     with anyio.move_on_after(settings.connect_seconds) as scope:
         await _wait_for_port(settings)
         try:
-            await wire.connect(
+            await client.connect(
                 **options,
                 allow_reconnect=False,
                 error_cb=remember,
@@ -67,14 +67,15 @@ async def connect(
                 disconnected_cb=on_disconnected,
             )
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            raise _translated(settings, error) from error
+            raise _translate_error(settings, error) from error
     if scope.cancelled_caught:
         reason = f": {failure}" if failure else ""
         raise BusUnavailable(
-            f"no NATS server answers at {_places(settings)} within {settings.connect_seconds:g} s"
-            f"{reason}; start it, or mend the address"
+            f"no NATS server answers at {_addresses(settings)} within "
+            f"{settings.connect_seconds:g} s{reason}; start it, or correct the address"
         )
-    wire.options["allow_reconnect"] = True
+    # Off until here: nats-py would otherwise retry a refusal of the first connection itself.
+    client.options["allow_reconnect"] = True
 
 
 def _options(settings: BusSettings) -> dict[str, Any]:
@@ -83,9 +84,9 @@ def _options(settings: BusSettings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "servers": settings.urls,
         "name": settings.name,
-        "token": secret_in(settings.token_file, settings.token),
+        "token": secret_source(settings.token_file, settings.token),
         "user": settings.user,
-        "password": secret_in(settings.password_file, settings.password),
+        "password": secret_source(settings.password_file, settings.password),
         "max_reconnect_attempts": -1,
         "reconnect_time_wait": _RECONNECT_SECONDS,
         "ping_interval": _PING_SECONDS,
@@ -96,15 +97,16 @@ def _options(settings: BusSettings) -> dict[str, Any]:
 
 
 def _signing(settings: BusSettings) -> dict[str, Any]:
-    """Return what signs the server's nonce; tried once, so that what is wrong shows now."""
+    """Return the callbacks that sign the server's nonce."""
     if settings.credentials_file is not None:
+        # Read once now, so that a wrong file is an error of the configuration and not a retry.
         creds = NkeyFile(settings.credentials_file)
         creds.jwt()
         creds.nkey()
-        return {"signature_cb": worth_a_retry(creds.sign), "user_jwt_cb": worth_a_retry(creds.jwt)}
+        return {"signature_cb": retryable(creds.sign), "user_jwt_cb": retryable(creds.jwt)}
     if settings.nkey_file is None:
         return {}
-    return {"signature_cb": worth_a_retry(NkeyFile(settings.nkey_file).sign)}
+    return {"signature_cb": retryable(NkeyFile(settings.nkey_file).sign)}
 
 
 def _tls(settings: BusSettings) -> dict[str, ssl.SSLContext]:
@@ -120,8 +122,8 @@ def _tls(settings: BusSettings) -> dict[str, ssl.SSLContext]:
 
 
 async def _wait_for_port(settings: BusSettings) -> None:
-    """Return when any of the servers takes a TCP connection."""
-    places = [_place(url) for url in settings.urls]
+    """Wait until one of the servers accepts a TCP connection."""
+    places = [_address(url) for url in settings.urls]
     while True:
         for host, port in places:
             try:
@@ -130,38 +132,41 @@ async def _wait_for_port(settings: BusSettings) -> None:
                 continue
             await stream.aclose()
             return
-        await anyio.sleep(_KNOCK_SECONDS)
+        await anyio.sleep(_POLL_SECONDS)
 
 
-def _place(url: str) -> tuple[str, int]:
+def _address(url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(url if "://" in url else f"nats://{url}")
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
     if not host:
-        raise ConfigError(f"{without_account(url)} is no address of NATS: write nats://host:4222")
+        raise ConfigError(
+            f"{without_credentials(url)} is not an address of NATS: write nats://host:4222"
+        )
     return host, port or _PORT
 
 
-def _places(settings: BusSettings) -> str:
-    return ", ".join("{}:{}".format(*_place(url)) for url in settings.urls)
+def _addresses(settings: BusSettings) -> str:
+    return ", ".join("{}:{}".format(*_address(url)) for url in settings.urls)
 
 
-def _translated(settings: BusSettings, error: Exception) -> BusUnavailable | ConfigError:
+def _translate_error(settings: BusSettings, error: Exception) -> BusUnavailable | ConfigError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConfigError(
-            f"NATS at {_places(settings)} shows a certificate that is not trusted "
+            f"NATS at {_addresses(settings)} has a certificate that is not trusted "
             f"({error.verify_message}): check nats.tls_ca_file and the host's name"
         )
-    if isinstance(error, Unencrypted):
+    if isinstance(error, ServerWithoutTls):
         return ConfigError(
-            f"NATS at {_places(settings)} offers no TLS: give it a certificate, or leave out "
+            f"NATS at {_addresses(settings)} offers no TLS: give it a certificate, or leave out "
             "tls:// and the TLS files"
         )
     text = str(error).removeprefix("nats: ").strip("'\" ") or type(error).__name__
     if any(word in text.lower() for word in _DEFINITIVE):
         return ConfigError(
-            f"NATS at {_places(settings)} refuses us ({text}): check the token or the credentials"
+            f"NATS at {_addresses(settings)} refuses the credentials ({text}): check the token, "
+            "password or key"
         )
-    return BusUnavailable(f"NATS at {_places(settings)} does not let us in: {text}")
+    return BusUnavailable(f"NATS at {_addresses(settings)} refuses the connection: {text}")

@@ -1,16 +1,16 @@
-"""What the bus counts."""
+"""Metrics of the bus."""
 
 from collections.abc import Callable, Iterator
 
-from pubsubflow.instruments import Counter, Figure, Gauge
+from pubsubflow.instruments import Counter, Gauge, Instrument
 
 
-class BusFigures:
-    """What one connection to NATS tells about itself.
+class BusMetrics:
+    """Metrics of one connection to NATS.
 
     Args:
-        connected: Returns whether there is a connection now.
-        outstanding: Returns how many durable messages await their acknowledgement.
+        connected: Returns whether the connection is up.
+        outstanding: Returns the number of unacknowledged durable messages.
 
     Attributes:
         reconnects: Connections after the first.
@@ -20,16 +20,16 @@ class BusFigures:
         self.reconnects = Counter(
             "pubsubflow_nats_reconnects", "Connections to NATS after the first one."
         )
-        self._looks = (
+        self._gauges = (
             Gauge("pubsubflow_nats_connected", "1 while there is a connection to NATS.", connected),
             Gauge(
                 "pubsubflow_nats_unacknowledged_messages",
-                "Durable messages that were sent and that JetStream has not acknowledged yet.",
+                "Durable messages that JetStream has not acknowledged yet.",
                 outstanding,
             ),
         )
 
-    def __iter__(self) -> Iterator[Figure]:
-        """Iterate over all of them."""
+    def __iter__(self) -> Iterator[Instrument]:
+        """Iterate over all metrics."""
         yield self.reconnects
-        yield from self._looks
+        yield from self._gauges

@@ -1,4 +1,4 @@
-"""The bytes of NATS's client protocol, as far as we write and read them ourselves.
+"""NATS's client protocol: frames and headers that the bus encodes and decodes itself.
 
 Source: https://docs.nats.io/reference/reference-protocols/nats-protocol and ADR-4 (headers).
 """
@@ -14,17 +14,17 @@ _ID_BLOCK_BYTES = len("NATS/1.0\r\nNats-Msg-Id: \r\n\r\n")
 
 
 def check_subject(subject: str) -> None:
-    """Refuse a subject that could end its line and smuggle in a command.
+    """Check that a subject cannot end its line and inject a command.
 
     Raises:
-        MessageRefused: It is empty or holds a blank or a control character.
+        MessageRefused: It is empty, or contains a blank or a control character.
     """
     if not subject or " " in subject or not subject.isprintable():
         raise MessageRefused(f"subject {subject!r} must be printable, without blanks")
 
 
-def publication(subject: str, reply: str, payload: bytes, block: bytes = b"") -> bytes:
-    """Build a PUB, or an HPUB if there is a header block; ``reply`` may be empty."""
+def encode_pub(subject: str, reply: str, payload: bytes, block: bytes = b"") -> bytes:
+    """Encode a PUB, or an HPUB with a header block; ``reply`` may be empty."""
     if not block:
         return f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n"
     total = len(block) + len(payload)
@@ -32,8 +32,8 @@ def publication(subject: str, reply: str, payload: bytes, block: bytes = b"") ->
     return b"".join((head, block, payload, b"\r\n"))
 
 
-def publication_with_id(subject: str, reply: str, payload: bytes, message_id: str) -> bytes:
-    """Build an HPUB whose only header is ``Nats-Msg-Id``: the hot path of durable messages.
+def encode_pub_with_id(subject: str, reply: str, payload: bytes, message_id: str) -> bytes:
+    """Encode an HPUB whose only header is ``Nats-Msg-Id``: the hot path of durable messages.
 
     Raises:
         MessageRefused: The id is not printable ASCII.
@@ -48,8 +48,8 @@ def publication_with_id(subject: str, reply: str, payload: bytes, message_id: st
     return head.encode() + payload + b"\r\n"
 
 
-def header_block(headers: Mapping[str, str]) -> bytes:
-    """Write headers down as NATS wants them.
+def encode_headers(headers: Mapping[str, str]) -> bytes:
+    """Encode headers as a header block.
 
     Raises:
         MessageRefused: A name or a value would break its line.
@@ -68,8 +68,8 @@ def _checked(name: str) -> str:
     return name
 
 
-def read_headers(block: bytes) -> dict[str, str]:
-    """Read a header block back; of a repeated name the last value stays."""
+def decode_headers(block: bytes) -> dict[str, str]:
+    """Decode a header block; of a repeated name the last value is kept."""
     headers = {}
     for line in block.split(b"\r\n")[1:]:
         name, colon, value = line.partition(b":")
@@ -80,7 +80,7 @@ def read_headers(block: bytes) -> dict[str, str]:
     return headers
 
 
-def read_status(block: bytes) -> int:
+def decode_status(block: bytes) -> int:
     """Return the status of an inline status message such as ``NATS/1.0 408``, or 0."""
     digits = block[9:12]
     return int(digits) if block[8:9] == b" " and digits.isdigit() else 0

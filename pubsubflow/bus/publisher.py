@@ -1,8 +1,8 @@
-"""Publishing that is over only when JetStream has the message.
+"""The durable publisher: every message is resent until JetStream has acknowledged it.
 
 nats-py's own ``publish_async`` never resolves when the connection breaks in between. Here
-every message stays outstanding until its acknowledgement; what is unanswered for too long,
-or across a reconnect, goes out again under the same ``Nats-Msg-Id``.
+every message stays outstanding until its acknowledgement; after a time limit, or a reconnect,
+it is resent with the same ``Nats-Msg-Id``.
 """
 
 import asyncio
@@ -11,32 +11,32 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from pubsubflow.bus.client import Wire
-from pubsubflow.bus.protocol import check_subject, publication, publication_with_id, read_status
+from pubsubflow.bus.client import NatsClient
+from pubsubflow.bus.protocol import check_subject, decode_status, encode_pub, encode_pub_with_id
 from pubsubflow.errors import BusUnavailable, MessageRefused
 
 log = structlog.get_logger(__name__)
 
 _STORE_FAILED = 10077
-"""JSStreamStoreFailedF: also "maximum bytes exceeded" and the like; the text tells them apart."""
+"""JSStreamStoreFailedF: also "maximum bytes exceeded" and the like; only the text differs."""
 _OCCUPIED_TEXT = "maximum messages per subject exceeded"
 _SERVER_SIDE = 500
-"""Codes from here on are the server's own trouble: worth another try."""
-_COMPLAIN_SECONDS = 10.0
+"""Codes from here on are errors of the server, which a retry may overcome."""
+_WARN_SECONDS = 10.0
 
 
-class _Refusal(msgspec.Struct):
+class _Error(msgspec.Struct):
     code: int = 0
     err_code: int = 0
     description: str = ""
 
 
-class _Answer(msgspec.Struct):
-    error: _Refusal | None = None
+class _PubAck(msgspec.Struct):
+    error: _Error | None = None
 
 
-class Outgoing:
-    """One message that JetStream has not acknowledged yet."""
+class PendingMessage:
+    """A message that JetStream has not acknowledged yet."""
 
     __slots__ = ("frame", "on_done", "on_occupied", "on_refused", "paused", "sent_at", "subject")
 
@@ -59,41 +59,41 @@ class Outgoing:
 
 
 class DurablePublisher:
-    """Send messages, match their acknowledgements, send again what gets none.
+    """Sends messages, matches their acknowledgements, and resends those without one.
 
     Args:
-        wire: The connection.
-        answer_seconds: After how long without an answer a message is sent again.
-        pause_seconds: How long to wait when JetStream says that it cannot store now.
+        client: The connection.
+        answer_seconds: Time without an answer until a message is resent.
+        pause_seconds: Pause after JetStream has answered that it cannot store now.
     """
 
     def __init__(
-        self, wire: Wire, *, answer_seconds: float = 5.0, pause_seconds: float = 0.25
+        self, client: NatsClient, *, answer_seconds: float = 5.0, pause_seconds: float = 0.25
     ) -> None:
-        self._wire = wire
+        self._client = client
         self._answer_seconds = answer_seconds
         self._pause_seconds = pause_seconds
         self._loop = asyncio.get_running_loop()
-        self._inbox = wire.new_inbox() + "."
+        self._inbox = client.new_inbox() + "."
         self._cut = len(self._inbox)
         self._last = 0
         # In the order of sent_at: what is sent again moves to the end.
-        self._outstanding: dict[bytes, Outgoing] = {}
+        self._outstanding: dict[bytes, PendingMessage] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._complained_at = -_COMPLAIN_SECONDS
+        self._warned_at = -_WARN_SECONDS
 
     @property
     def outstanding(self) -> int:
-        """How many messages await their acknowledgement."""
+        """The number of messages that are not acknowledged."""
         return len(self._outstanding)
 
     def open(self) -> None:
-        """Subscribe the inbox that all acknowledgements come to."""
-        self._wire.open_sink(self._inbox + "*", self._on_answer)
+        """Subscribe to the inbox of the acknowledgements."""
+        self._client.open_subscription(self._inbox + "*", self._on_reply)
 
     def close(self) -> None:
-        """Stop sending again."""
+        """Stop resending."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -112,58 +112,60 @@ class DurablePublisher:
         """Send one message and return its key for :meth:`forget`.
 
         Raises:
-            MessageRefused: It can never be sent: too large, or a malformed subject or id.
-            BusUnavailable: Too much waits for the socket already.
+            MessageRefused: It is too large, or its subject or id is malformed.
+            BusUnavailable: Too much data waits for the socket already.
         """
         check_subject(subject)
-        if len(payload) > self._wire.max_payload:
+        if len(payload) > self._client.max_payload:
             raise MessageRefused(
-                f"a message of {len(payload)} bytes to {subject} is larger than NATS takes "
-                f"({self._wire.max_payload}): make it smaller or raise the server's max_payload"
+                f"a message of {len(payload)} bytes to {subject} is larger than the limit "
+                f"of NATS ({self._client.max_payload}): make it smaller or raise max_payload"
             )
         self._last += 1
         reply = f"{self._inbox}{self._last}"
         if message_id is None:
-            frame = publication(subject, reply, payload)
+            frame = encode_pub(subject, reply, payload)
         else:
-            frame = publication_with_id(subject, reply, payload, message_id)
+            frame = encode_pub_with_id(subject, reply, payload, message_id)
         key = b"%d" % self._last
-        if self._wire.is_connected:  # otherwise it goes out on reconnect
-            self._wire.send(frame)
+        if self._client.is_connected:  # otherwise it goes out on reconnect
+            self._client.send(frame)
         now = self._loop.time()
-        self._outstanding[key] = Outgoing(subject, frame, now, on_done, on_occupied, on_refused)
+        self._outstanding[key] = PendingMessage(
+            subject, frame, now, on_done, on_occupied, on_refused
+        )
         if self._timer is None and not self._closed:
             self._timer = self._loop.call_later(self._answer_seconds, self._on_timer)
         return key
 
     def forget(self, key: bytes) -> None:
-        """Stop caring about a message; it may be stored or not."""
+        """Stop waiting for an acknowledgement; the message may be stored or not."""
         self._outstanding.pop(key, None)
 
     def resend_all(self) -> None:
-        """Send everything unanswered again, in order: the connection is new."""
+        """Resend all outstanding messages, in order, over a new connection."""
         now = self._loop.time()
-        for outgoing in self._outstanding.values():
-            outgoing.sent_at = now
-            self._transmit(outgoing)
+        for message in self._outstanding.values():
+            message.sent_at = now
+            self._transmit(message)
 
-    def _transmit(self, outgoing: Outgoing) -> None:
-        if self._wire.is_connected:
+    def _transmit(self, message: PendingMessage) -> None:
+        if self._client.is_connected:
             try:
-                self._wire.send(outgoing.frame)
+                self._client.send(message.frame)
             except BusUnavailable as error:  # it stays outstanding: the timer tries again
-                log.warning("bus.publish_postponed", subject=outgoing.subject, error=str(error))
+                log.warning("bus.publish_postponed", subject=message.subject, error=str(error))
 
     def _on_timer(self) -> None:
         self._timer = None
         due = self._loop.time() - self._answer_seconds
         late = []
-        for key, outgoing in self._outstanding.items():
-            if outgoing.sent_at > due:
+        for key, message in self._outstanding.items():
+            if message.sent_at > due:
                 break
             late.append(key)
-        if late and self._wire.is_connected:
-            log.warning("bus.publish_unanswered", messages=len(late))
+        if late and self._client.is_connected:
+            log.warning("bus.publish_timed_out", messages=len(late))
         for key in late:
             self._resend(key)
         if self._outstanding and not self._closed:
@@ -172,56 +174,56 @@ class DurablePublisher:
             self._timer = self._loop.call_later(pause, self._on_timer)
 
     def _resend(self, key: bytes) -> None:
-        outgoing = self._outstanding.pop(key, None)
-        if outgoing is None or self._closed:
+        message = self._outstanding.pop(key, None)
+        if message is None or self._closed:
             return
-        outgoing.sent_at = self._loop.time()
-        outgoing.paused = False
-        self._outstanding[key] = outgoing
-        self._transmit(outgoing)
+        message.sent_at = self._loop.time()
+        message.paused = False
+        # At the end again, as the order is that of sent_at.
+        self._outstanding[key] = message
+        self._transmit(message)
 
-    def _on_answer(self, subject: bytes, reply: bytes, data: bytes, header: bytes) -> None:
+    def _on_reply(self, subject: bytes, reply: bytes, data: bytes, header: bytes) -> None:
         del reply
         key = subject[self._cut :]
+        # A substring test in place of decoding: nearly all replies are plain acknowledgements.
         if header or b'"error"' in data:
-            self._on_complaint(key, data, header)
+            self._on_error(key, data, header)
             return
-        outgoing = self._outstanding.pop(key, None)
-        if outgoing is not None:
-            outgoing.on_done()
+        message = self._outstanding.pop(key, None)
+        if message is not None:
+            message.on_done()
 
-    def _on_complaint(self, key: bytes, data: bytes, header: bytes) -> None:
+    def _on_error(self, key: bytes, data: bytes, header: bytes) -> None:
         if header:  # 503: no stream listens, or JetStream is still starting
-            refusal = _Refusal(code=read_status(header), description="no stream takes this subject")
+            failure = _Error(code=decode_status(header), description="no stream takes this subject")
         else:
-            refusal = msgspec.json.decode(data, type=_Answer).error or _Refusal()
-        occupied = refusal.err_code == _STORE_FAILED and refusal.description == _OCCUPIED_TEXT
-        if refusal.code >= _SERVER_SIDE and not occupied:
-            self._postpone(key, refusal)
+            failure = msgspec.json.decode(data, type=_PubAck).error or _Error()
+        occupied = failure.err_code == _STORE_FAILED and failure.description == _OCCUPIED_TEXT
+        if failure.code >= _SERVER_SIDE and not occupied:
+            self._postpone(key, failure)
             return
-        outgoing = self._outstanding.pop(key, None)
-        if outgoing is None:
+        message = self._outstanding.pop(key, None)
+        if message is None:
             return
         if occupied:
-            outgoing.on_occupied()
+            message.on_occupied()
             return
         error = MessageRefused(
-            f"JetStream refuses {outgoing.subject}: {refusal.description} ({refusal.err_code})"
+            f"JetStream refuses {message.subject}: {failure.description} ({failure.err_code})"
         )
-        if outgoing.on_refused is None:
-            log.error("bus.publish_refused", subject=outgoing.subject, error=str(error))
+        if message.on_refused is None:
+            log.error("bus.publish_refused", subject=message.subject, error=str(error))
         else:
-            outgoing.on_refused(error)
+            message.on_refused(error)
 
-    def _postpone(self, key: bytes, refusal: _Refusal) -> None:
-        outgoing = self._outstanding.get(key)
-        if outgoing is None or outgoing.paused or self._closed:
+    def _postpone(self, key: bytes, failure: _Error) -> None:
+        message = self._outstanding.get(key)
+        if message is None or message.paused or self._closed:
             return
-        outgoing.paused = True
+        message.paused = True
         now = self._loop.time()
-        if now - self._complained_at >= _COMPLAIN_SECONDS:
-            self._complained_at = now
-            log.warning(
-                "bus.publish_postponed", subject=outgoing.subject, error=refusal.description
-            )
+        if now - self._warned_at >= _WARN_SECONDS:
+            self._warned_at = now
+            log.warning("bus.publish_postponed", subject=message.subject, error=failure.description)
         self._loop.call_later(self._pause_seconds, self._resend, key)

@@ -1,15 +1,15 @@
-"""How to reach NATS."""
+"""Settings of the connection to NATS."""
 
 import msgspec
 
 
 class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Name the servers, the credentials and the limits of one connection to NATS.
+    """The servers, the credentials and the limits of one connection to NATS.
 
     Args:
-        url: One or more server addresses, separated by commas; with ``tls://`` no server gets in
-            touch with us unencrypted.
-        token: The servers' shared token.
+        url: One or more server addresses, separated by commas; ``tls://`` requires an
+            encrypted connection.
+        token: The shared token of the servers.
         token_file: Path of a file with the token, read for every connection.
         user: A user name, together with ``password``.
         password: The password of ``user``.
@@ -17,12 +17,12 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
         credentials_file: Path of a ``.creds`` file (JWT and NKEY seed).
         nkey_file: Path of a file with an NKEY's seed.
         tls_ca_file: Path of the authority that signed the servers' certificates.
-        tls_cert_file: Path of our own certificate, if servers ask for one.
+        tls_cert_file: Path of a client certificate, if the servers require one.
         tls_key_file: Path of the key of ``tls_cert_file``.
-        name: How this connection is called in NATS's monitoring.
-        replicas: On how many servers each stream is kept; 1, 3 or 5.
-        connect_seconds: How long the first connection may take.
-        buffer_bytes: How much may wait for the socket, also while disconnected.
+        name: The connection's name in NATS's monitoring.
+        replicas: Number of servers that keep each stream; 1, 3 or 5.
+        connect_seconds: Time limit of the first connection.
+        buffer_bytes: Limit of data that waits for the socket, also while disconnected.
     """
 
     url: str = "nats://127.0.0.1:4222"
@@ -42,24 +42,24 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     buffer_bytes: int = 64 * 1024 * 1024
 
     def __repr__(self) -> str:
-        return f"BusSettings({', '.join(map(without_account, self.urls))})"
+        return f"BusSettings({', '.join(map(without_credentials, self.urls))})"
 
     def __rich_repr__(self) -> list[tuple[str, str]]:
-        return [("url", ", ".join(map(without_account, self.urls)))]
+        return [("url", ", ".join(map(without_credentials, self.urls)))]
 
     @property
     def encrypted(self) -> bool:
-        """Whether a connection that is not encrypted will not do."""
+        """Whether an encrypted connection is required."""
         tls = self.tls_ca_file is not None or self.tls_cert_file is not None
         return tls or any(url.startswith("tls://") for url in self.urls)
 
     @property
     def urls(self) -> list[str]:
-        """List the server addresses."""
+        """The server addresses."""
         return [part.strip() for part in self.url.split(",") if part.strip()]
 
 
-def without_account(url: str) -> str:
-    """Leave out of a URL what may be a password."""
+def without_credentials(url: str) -> str:
+    """Return a URL without its user and password."""
     scheme, separator, rest = url.rpartition("://")
     return scheme + separator + rest.rpartition("@")[2]

@@ -1,1 +1,1 @@
-"""The command line: one module a group of commands, imported when one of them is called."""
+"""The command line: the entry point, and what its command groups share."""

@@ -1,4 +1,4 @@
-"""A daemon in a child process, for as long as a command runs."""
+"""A daemon in a child process that lives as long as a command."""
 
 import os
 import signal
@@ -12,10 +12,10 @@ _STOP_SECONDS = 45.0
 
 
 @contextmanager
-def hosted_daemon(dags: Path, *, home: Path, port: int) -> Iterator[str]:
-    """Run `pubsubflow up` and give its URL; it stops with the block, and with this process.
+def child_daemon(dags: Path, *, home: Path, port: int) -> Iterator[str]:
+    """Run `pubsubflow up` and yield its URL; the daemon stops with the block or this process.
 
-    What it has to say goes to stderr.
+    Its log goes to stderr.
 
     Args:
         dags: The DAGs folder.
@@ -23,21 +23,25 @@ def hosted_daemon(dags: Path, *, home: Path, port: int) -> Iterator[str]:
         port: TCP port; 0 for a free one.
 
     Raises:
-        SystemExit: It ended before it was ready and has said why; with its exit code.
+        SystemExit: It ended before it was ready and has logged the reason; with its exit code.
     """
     reader, writer = os.pipe()
     process = subprocess.Popen(
+        # Without the user's configuration file: its servers and ports are not for this daemon.
         [
             *(sys.executable, "-m", "pubsubflow.cli.main", "up", str(dags)),
             *("--home", str(home), "--port", str(port), "--config", os.devnull),
             *("--ready-fd", str(writer), "--parent", str(os.getpid())),
         ],
+        # The daemon stops at the end of this pipe, so it does not outlive a parent that is killed.
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         pass_fds=[writer],
+        # Ctrl-C must reach this process alone, which then stops the daemon in order.
         start_new_session=True,
     )
     try:
+        # With our copy of the writing end closed, readline() returns when the daemon ends early.
         os.close(writer)
         with os.fdopen(reader) as ready:
             url = ready.readline().strip()

@@ -1,7 +1,7 @@
-"""The entry point: finds the command, and turns errors into one line and an exit code.
+"""The entry point: runs the named command, and reports an error in one line with an exit code.
 
-Exit codes: 0 done, 1 the thing asked about failed, 2 usage or configuration, 3 server out of
-reach. Commands are imported when they are called, so that each starts fast.
+Exit codes: 0 done, 1 the run or check in question failed, 2 usage or configuration, 3 server out of
+reach.
 """
 
 import os
@@ -21,121 +21,123 @@ from pubsubflow.errors import (
 
 FAILED, USAGE, AWAY, INTERRUPTED = 1, 2, 3, 130
 
+# Group → (help, name → (place, help)). Commands are named as text, and each is imported when it is
+# called: importing all of them would take longer than most of them run.
 _COMMANDS = {
     "": (
         "",
         {
             "up": ("daemon:up", "Start everything in one daemon, with its own servers."),
-            "daemon": ("daemon:daemon", "Start a daemon on NATS and Postgres of yours."),
-            "demo": ("demo:demo", "Show a pipeline at work, from one event to a report."),
+            "daemon": ("daemon:daemon", "Start a daemon on your NATS and Postgres."),
+            "demo": ("demo:demo", "Run a demo pipeline, from one event to a report."),
         },
     ),
     "dags": (
-        "DAGs: what is known, and how to start them.",
+        "List, check, start and pause DAGs.",
         {
             "list": ("dags:list_dags", "List DAGs."),
             "show": ("dags:show_dag", "Show a DAG."),
             "check": ("check:check", "Import DAG files here, without a daemon, and report errors."),
             "trigger": ("dags:trigger_dag", "Start a run."),
-            "why-not": ("why_not:why_not", "Tell why no run of a DAG starts."),
-            "backfill": ("replay:backfill", "Make the runs of past ticks or of partitions."),
-            "pause": ("dags:pause_dag", "Start no more runs of a DAG."),
-            "unpause": ("dags:unpause_dag", "Let a paused DAG start runs again."),
+            "why-not": ("why_not:why_not", "Explain why no run of a DAG starts."),
+            "backfill": ("replay:backfill", "Create the runs of past ticks or of partitions."),
+            "pause": ("dags:pause_dag", "Pause a DAG."),
+            "unpause": ("dags:unpause_dag", "Resume a paused DAG."),
         },
     ),
     "datasets": (
-        "Datasets and their events.",
+        "List datasets, and emit, list and replay their events.",
         {
             "list": ("datasets:list_datasets", "List datasets."),
-            "emit": ("datasets:emit_event", "Say that a dataset has news."),
-            "events": ("datasets:list_events", "List dataset events, and what became of them."),
-            "replay": ("replay:replay", "Let DAGs decide about past events once more."),
+            "emit": ("datasets:emit_event", "Emit an event of a dataset."),
+            "events": ("datasets:list_events", "List dataset events and their outcomes."),
+            "replay": ("replay:replay", "Evaluate the schedules of DAGs on past events again."),
         },
     ),
     "runs": (
-        "Runs of DAGs, and why they exist.",
+        "List, explain, cancel and retry runs.",
         {
             "list": ("runs:list_runs", "List runs."),
             "show": ("runs:show_run", "Show a run and its tasks."),
-            "explain": ("runs:explain_run", "Tell why a run exists, back to the origin."),
+            "explain": ("runs:explain_run", "Explain why a run exists, back to its origin."),
             "wait": ("runs:wait_run", "Wait until a run has ended."),
-            "cancel": ("runs:cancel_run", "End a run and stop its tasks."),
+            "cancel": ("runs:cancel_run", "Cancel a run and stop its tasks."),
             "retry": ("clearing:retry_run", "Run the failed tasks of a run again."),
             "clear": ("clearing:clear_run", "Clear tasks of a run and run them again."),
         },
     ),
     "tasks": (
-        "Tasks of runs, and their output.",
+        "List tasks, print their logs, clear them.",
         {
             "list": ("tasks:list_tasks", "List the tasks of a run."),
-            "logs": ("tasks:show_logs", "Print the output of a task."),
+            "logs": ("tasks:show_logs", "Print the logs of a task."),
             "clear": ("clearing:clear_tasks", "Clear tasks and run them again."),
         },
     ),
     "pools": (
-        "Pools, which bound how many tasks run at once.",
+        "List pools, and limit how many of their tasks run at once.",
         {
-            "list": ("pools:list_pools", "List pools, and who waits for them."),
-            "set": ("pools:set_pool", "Let so many tasks of a pool run at once."),
-            "delete": ("pools:delete_pool", "Take a pool's limit away."),
+            "list": ("pools:list_pools", "List pools, their used slots and waiting tasks."),
+            "set": ("pools:set_pool", "Limit how many tasks of a pool run at once."),
+            "delete": ("pools:delete_pool", "Remove the limit of a pool."),
         },
     ),
     "triggers": (
-        "What tasks wait for, and what watches datasets.",
-        {"list": ("triggers:list_triggers", "List what is waited for, and who runs it.")},
+        "List triggers and the other waits of tasks.",
+        {"list": ("triggers:list_triggers", "List triggers, timers and watches.")},
     ),
     "hooks": (
-        "Webhooks, through which other systems tell of news.",
-        {"list": ("hooks:list_hooks", "List webhooks, and what came through each.")},
+        "List webhooks.",
+        {"list": ("hooks:list_hooks", "List webhooks, with counts of their requests.")},
     ),
     "connections": (
-        "Named targets, with secrets that are kept encrypted.",
+        "Manage connections, whose secrets are stored encrypted.",
         {
             "list": ("connections:list_connections", "List connections."),
             "show": ("connections:show_connection", "Show a connection, without its secrets."),
-            "set": ("connections:set_connection", "Make a connection, or change one."),
-            "delete": ("connections:delete_connection", "Forget a connection."),
+            "set": ("connections:set_connection", "Create or change a connection."),
+            "delete": ("connections:delete_connection", "Delete a connection."),
             "rotate": ("connections:rotate_keys", "Encrypt all secrets with a new key."),
         },
     ),
     "subscriptions": (
-        "Those who want events at a URL.",
+        "Manage subscriptions, which deliver events to URLs.",
         {
-            "create": ("subscriptions:create", "Deliver events to a URL from now on."),
+            "create": ("subscriptions:create", "Create a subscription: deliver events to a URL."),
             "list": ("subscriptions:list_subscriptions", "List subscriptions."),
             "show": ("subscriptions:show", "Show a subscription."),
-            "pause": ("subscriptions:pause", "Deliver nothing for a while."),
-            "resume": ("subscriptions:resume", "Go on where it stopped."),
-            "delete": ("subscriptions:delete", "End a subscription."),
-            "test": ("subscriptions:send_test", "Send a test event."),
+            "pause": ("subscriptions:pause", "Pause a subscription; its events wait."),
+            "resume": ("subscriptions:resume", "Resume a subscription where it stopped."),
+            "delete": ("subscriptions:delete", "Delete a subscription."),
+            "test": ("subscriptions:send_test", "Send a test event to a subscription's URL."),
         },
     ),
     "dead-letters": (
-        "What could not be done and waits for a person.",
+        "List, edit and resend messages that could not be processed.",
         {
-            "list": ("dead_letters:list_letters", "List dead letters."),
-            "show": ("dead_letters:show_letter", "Show a dead letter and what it holds."),
-            "edit": ("dead_letters:edit_letter", "Edit a dead letter and send it again."),
-            "resend": ("dead_letters:resend_letter", "Send a dead letter again."),
+            "list": ("dead_letters:list_dead_letters", "List dead letters."),
+            "show": ("dead_letters:show_dead_letter", "Show a dead letter and its payload."),
+            "edit": ("dead_letters:edit_dead_letter", "Edit a dead letter and resend it."),
+            "resend": ("dead_letters:resend_dead_letter", "Resend a dead letter."),
         },
     ),
     "tokens": (
-        "Tokens, with which others ask a daemon.",
+        "Create, list and revoke tokens for access to a daemon.",
         {
-            "create": ("tokens:create_token", "Make a token and print it, once."),
+            "create": ("tokens:create_token", "Create a token and print it, once."),
             "list": ("tokens:list_tokens", "List tokens."),
-            "revoke": ("tokens:revoke_token", "Let a token count no more."),
+            "revoke": ("tokens:revoke_token", "Revoke a token."),
         },
     ),
     "audit": (
-        "Who did what.",
-        {"list": ("audit:list_audit", "List who did what, and who was not let.")},
+        "List the audit log.",
+        {"list": ("audit:list_audit", "List changes, with their authors and results.")},
     ),
     "db": (
-        "The database of a daemon.",
+        "Migrate and check the database of a daemon.",
         {
-            "migrate": ("db:migrate_database", "Bring the tables up to date."),
-            "check": ("db:check_database", "Tell whether the tables are up to date."),
+            "migrate": ("db:migrate_database", "Migrate the tables to this version."),
+            "check": ("db:check_database", "Check whether the tables are up to date."),
         },
     ),
 }
@@ -143,6 +145,7 @@ _COMMANDS = {
 
 def main() -> None:
     """Run the command that the arguments name, and exit."""
+    # Accepted anywhere on the command line, before a command is known.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     sys.exit(run(arguments, debug=debug))
@@ -153,14 +156,17 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
 
     Args:
         arguments: The command line, without the program's name.
-        debug: Let errors through, with their traceback.
+        debug: Raise errors, so that they show their traceback.
     """
     try:
+        # Left to itself cyclopts prints an error as a panel of several lines and exits.
         code = make_app()(
             arguments, print_error=False, exit_on_error=False, result_action="return_value"
         )
         sys.stdout.flush()
     except BrokenPipeError:
+        # The reader of the pipe has left, as `head` does. The interpreter flushes stdout once more
+        # at its exit, which must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -173,24 +179,24 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
 
 
 def make_app() -> App:
-    """Return the commands, none of which is imported yet."""
+    """Return the app with all commands, none of which is imported yet."""
     app = App(
         name="pubsubflow",
         help_format="plaintext",
         default_parameter=Parameter(negative=(), show_default=False),
-        help="Datasets in, runs out, in milliseconds. With --debug, errors show their traceback.",
+        help="Orchestrate DAGs by dataset events. With --debug, errors show their traceback.",
     )
     for group, (text, commands) in _COMMANDS.items():
         parent = app if not group else App(name=group, help=text)
         for name, (place, about) in commands.items():
-            parent.command(f"pubsubflow.cli.{place}", name=name, help=about)
+            parent.command(f"pubsubflow.cli.commands.{place}", name=name, help=about)
         if group:
             app.command(parent)
     return app
 
 
 def exit_code(error: Exception) -> int:
-    """Return what an error means to whoever called."""
+    """Return the exit code that stands for an error."""
     if isinstance(error, Unavailable):
         return AWAY
     usage = CycloptsError | ConfigError | DefinitionError | InvalidInput | NotFound
@@ -200,18 +206,19 @@ def exit_code(error: Exception) -> int:
 def _report(error: Exception) -> int:
     """Print an error in one line and return the exit code."""
     causes = list(_leaves(error))
+    # A group also holds errors that followed from another one. Ours says what to do.
     known = (each for each in causes if isinstance(each, PubsubflowError | CycloptsError))
     cause = next(known, None)
     if cause is None:
-        text = f"{_one_line(causes[0]) or 'no details'} ({type(causes[0]).__name__}, a fault of "
-        sys.stderr.write(f"pubsubflow: {text}pubsubflow's own; --debug shows where)\n")
+        text = f"{_one_line(causes[0]) or 'no details'} ({type(causes[0]).__name__})"
+        sys.stderr.write(f"pubsubflow: internal error: {text}; --debug shows its traceback\n")
         return FAILED
     sys.stderr.write(f"pubsubflow: {_one_line(cause)}\n")
     return exit_code(cause)
 
 
 def _leaves(error: Exception) -> Iterator[Exception]:
-    """Yield the errors that task groups gathered, or the error itself."""
+    """Yield the errors inside exception groups, or the error itself."""
     if isinstance(error, ExceptionGroup):
         for each in error.exceptions:
             yield from _leaves(each)

@@ -1,4 +1,4 @@
-"""Opens the database of a daemon that does not run."""
+"""The database of a daemon that does not run, for commands that work without one."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,15 +12,15 @@ from pubsubflow.store.database import Database
 
 
 @asynccontextmanager
-async def opened(config: Config, *, make: bool = False) -> AsyncIterator[Database]:
-    """Open the database that is named, or that of the home, whose servers run meanwhile.
+async def open_offline_database(config: Config, *, make: bool = False) -> AsyncIterator[Database]:
+    """Open the configured database, or that of the home folder on servers started for it.
 
     Args:
-        config: Names them.
-        make: Whether to make a home that is none yet.
+        config: Holds the database's URL, or the home folder.
+        make: Whether to create the home folder's database if there is none.
 
     Raises:
-        ConfigError: The home is none, or a daemon holds it.
+        ConfigError: The home folder has no database, or a daemon runs on it.
     """
     if config.postgres.url:
         async with Database.open(config.postgres) as database:
@@ -28,9 +28,10 @@ async def opened(config: Config, *, make: bool = False) -> AsyncIterator[Databas
         return
     if not (make or (config.home / "VERSION").exists()):
         raise ConfigError(
-            f"home {config.home} has no database yet: `pubsubflow up` makes one; name yours with "
-            "--home or --postgres-url"
+            f"home {config.home} has no database yet: create it with `pubsubflow up`, or name "
+            "another with --home or --postgres-url"
         )
+    # Takes the home folder's lock, so that no daemon starts on these servers meanwhile.
     async with EmbeddedServers(config.home) as servers:
         settings = msgspec.structs.replace(config.postgres, url=servers.postgres.dsn)
         async with Database.open(settings) as database:

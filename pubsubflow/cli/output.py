@@ -1,4 +1,4 @@
-"""What commands print: JSON for programs, tables and lines for people."""
+"""The output of commands: JSON for programs, tables and lines for people."""
 
 import sys
 from collections.abc import AsyncIterable, Collection, Iterable
@@ -31,7 +31,8 @@ _STYLES = {
 
 @cache
 def console() -> Console:
-    """Return the console of stdout: as wide as the terminal, and without bounds in a pipe."""
+    """Return the console of stdout: as wide as the terminal, or very wide in a pipe."""
+    # Dataset URIs and users' texts contain brackets, which rich would read as markup.
     plain = Console(highlight=False, markup=False, emoji=False)
     if plain.is_terminal:
         return plain
@@ -40,6 +41,7 @@ def console() -> Console:
 
 def show(*parts: RenderableType) -> None:
     """Print for people."""
+    # In a pipe rich pads every line to the full width, so the padding is cut off again.
     if console().is_terminal:
         for part in parts:
             console().print(part)
@@ -63,6 +65,14 @@ def show_json(value: object) -> None:
     sys.stdout.flush()
 
 
+def show_result(value: object, *parts: RenderableType, json: bool) -> None:
+    """Print a value in JSON, or the parts that present it to people."""
+    if json:
+        show_json(value)
+    else:
+        show(*parts)
+
+
 def show_list(items: Iterable[object]) -> None:
     """Print a list in JSON, one item a line."""
     lines = b",\n".join(map(msgspec.json.encode, items))
@@ -71,8 +81,9 @@ def show_list(items: Iterable[object]) -> None:
 
 
 async def show_items(items: AsyncIterable[object]) -> None:
-    """Print a list in JSON while its items come."""
+    """Print a list in JSON, each item as soon as it is received."""
     write = sys.stdout.buffer.write
+    # The opening bracket waits for the first item: a request that fails leaves stdout empty.
     between = b"[\n"
     async for item in items:
         write(between + msgspec.json.encode(item))
@@ -93,8 +104,8 @@ class Listing:
     Args:
         columns: Headings, the most important first.
         narrow: How many of them a narrow terminal shows; all if left out.
-        right: Those that hold numbers.
-        elastic: Those that are cut where the terminal is too narrow; the others never are.
+        right: Columns that hold numbers, aligned to the right.
+        elastic: Columns that are cut on a narrow terminal; the others never are.
     """
 
     def __init__(
@@ -116,24 +127,24 @@ class Listing:
                 min_width=min(len(name), _LEAST) if name in elastic else None,
             )
 
-    def row(self, *cells: str | Text | None) -> None:
-        """Add a row, with a cell for every column, also those that are not shown."""
-        shown = zip(self._shown, cells, strict=False)
-        self._table.add_row(*(self._cell(name, cell) for name, cell in shown))
+    def row(self, *values: str | Text | None) -> None:
+        """Add a row, with a value for every column, also for those that are not shown."""
+        shown = zip(self._shown, values, strict=False)
+        self._table.add_row(*(self._text(name, value) for name, value in shown))
 
     def show(self, *, none: str) -> None:
-        """Print it, or a line if it has no rows."""
+        """Print the table, or a line if it has no rows."""
         show(self._table if self._table.row_count else none)
 
-    def _cell(self, name: str, cell: str | Text | None) -> Text:
-        text = cell if isinstance(cell, Text) else Text(cell or "")
+    def _text(self, name: str, value: str | Text | None) -> Text:
+        text = value if isinstance(value, Text) else Text(value or "")
         if name in self._elastic:
             text.no_wrap, text.overflow = True, "ellipsis"
         return text
 
 
 def facts(pairs: Iterable[tuple[str, RenderableType | None]]) -> Table:
-    """Return names and values under each other; those without a value are left out."""
+    """Return a table of names and values, without the pairs that have no value."""
     made = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
@@ -149,12 +160,12 @@ def state(name: str) -> Text:
 
 
 def moment(time: datetime | None) -> str | None:
-    """Write a moment in local time, to the second."""
+    """Format a moment in local time, to the second."""
     return None if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def brief(time: datetime | None) -> str | None:
-    """Write a moment in local time in few letters: the time of today, or else the day too."""
+    """Format a moment in local time, briefly: today's without the day, others without seconds."""
     if time is None:
         return None
     local = time.astimezone()
@@ -163,7 +174,7 @@ def brief(time: datetime | None) -> str | None:
 
 
 def duration(start: datetime | None, end: datetime | None) -> str:
-    """Write how long something took; nothing while it has not ended."""
+    """Format how long something took; empty while it has not ended."""
     if start is None or end is None:
         return ""
     seconds = max((end - start).total_seconds(), 0.0)
@@ -177,5 +188,5 @@ def duration(start: datetime | None, end: datetime | None) -> str:
 
 
 def compact(value: object) -> str:
-    """Write a JSON value in one line; nothing for an empty one."""
+    """Format a JSON value in one line; empty for an empty value."""
     return msgspec.json.encode(value).decode() if value else ""

@@ -1,4 +1,4 @@
-"""Values given on the command line."""
+"""Parsers of option values: mappings, moments and lengths of time."""
 
 import re
 from collections.abc import Iterable
@@ -10,9 +10,8 @@ from cyclopts import Parameter
 
 from pubsubflow.errors import ConfigError
 
+# The relative form -2h would otherwise be taken for an option.
 Moment = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
-
-
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _BEFORE = re.compile(r"-(?:\d+(?:\.\d+)?[smhdw])+")
@@ -23,11 +22,11 @@ def pairs(whole: str | None, single: Iterable[str], name: str) -> dict[str, Any]
 
     Args:
         whole: A JSON object.
-        single: Texts `name=value`; a value is JSON if it can be, else text.
-        name: What a flag of one pair is called, for messages.
+        single: Texts `name=value`; a value is JSON if it parses as such, else text.
+        name: The option that takes one pair, for error messages.
 
     Raises:
-        ConfigError: The object is none, or a pair has no `=`.
+        ConfigError: The text is not a JSON object, or a pair has no `=`.
     """
     found = {} if whole is None else _object(whole)
     for pair in single:
@@ -45,14 +44,14 @@ def moment(text: None, now: datetime | None = None) -> None: ...
 def moment(text: str | None, now: datetime | None = None) -> datetime | None:
     """Return a moment: ISO 8601, `2026-11-20`, `now`, or `-2h`, `-1d12h` before now.
 
-    Without a zone it is meant in local time.
+    A moment without a zone is in local time.
 
     Args:
-        text: What was typed.
-        now: The present; taken from the clock if left out.
+        text: The option's value.
+        now: The current time; taken from the clock if left out.
 
     Raises:
-        ConfigError: It is none of these.
+        ConfigError: The text has another form.
     """
     if text is None:
         return None
@@ -67,7 +66,7 @@ def moment(text: str | None, now: datetime | None = None) -> datetime | None:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError) as error:
         raise ConfigError(
-            f"{text!r} is no moment: write 2026-11-20, 2026-11-20T16:00, now, or -2h"
+            f"{text!r} is not a moment: write 2026-11-20, 2026-11-20T16:00, now, or -2h"
         ) from error
 
 
@@ -75,11 +74,11 @@ def span(text: str) -> timedelta:
     """Return a length of time, such as `90d` or `1d12h`.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: The text has another form.
     """
     pieces = _PIECE.findall(text)
     if not pieces or "".join(number + unit for number, unit in pieces) != text:
-        raise ConfigError(f"{text!r} is no length of time: write 90d, 12h, or 1d12h")
+        raise ConfigError(f"{text!r} is not a length of time: write 90d, 12h, or 1d12h")
     try:
         return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in pieces))
     except OverflowError as error:
@@ -90,7 +89,7 @@ def _object(text: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
-        raise ConfigError(f"{text!r} is no JSON object such as '{{\"rows\": 42}}'") from error
+        raise ConfigError(f"{text!r} is not a JSON object such as '{{\"rows\": 42}}'") from error
 
 
 def _value(text: str) -> Any:

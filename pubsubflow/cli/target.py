@@ -1,4 +1,4 @@
-"""How commands find the daemon that they ask."""
+"""The target of a command: the daemon that it connects to, and the format of its output."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ import msgspec
 from cyclopts import Parameter
 
 from pubsubflow.client import Client
-from pubsubflow.config.sources import home_of, read_layers
+from pubsubflow.config.sources import home_of, read_sources
 from pubsubflow.errors import ConfigError, Unavailable
 
 SERVER = "PUBSUBFLOW_SERVER"
@@ -22,19 +22,19 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE--
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Asking:
-    """Which daemon to ask, and the form of the answer.
+class Target:
+    """The daemon that a command connects to, and the format of the command's output.
 
     Args:
-        server: URL of the daemon, in place of looking for it in the home folder; also
+        server: URL of the daemon, in place of the one that runs on the home folder; also
             $PUBSUBFLOW_SERVER.
-        token: Bearer token for the daemon; better $PUBSUBFLOW_TOKEN, which no list of processes
-            shows. For the daemon of a home the one that lies there will do.
+        token: Bearer token for the daemon; better $PUBSUBFLOW_TOKEN, which a list of processes
+            does not show. A daemon on this home folder needs none.
         ca: File with the certificate of the authority that signed the daemon's; also
             $PUBSUBFLOW_CA.
         home: Home folder of the daemon; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
         config: Configuration file; ./pubsubflow.toml if left out.
-        json: Answer in JSON.
+        json: Print JSON.
     """
 
     server: str | None = None
@@ -51,63 +51,75 @@ class Asking:
             Unavailable: No daemon runs on the home.
             ConfigError: The configuration file, the URL, the token or the certificate is malformed.
         """
+        # A variable that is set and empty counts as unset: scripts clear variables that way.
         named, ca = self.server or os.environ.get(SERVER), self.ca or os.environ.get(CA) or None
         if named:
             token = self.token or os.environ.get(TOKEN) or None
             return Client(named, token=token, ca=ca, source="cli")
-        return client_on(self._home(), token=self.token, ca=ca)
+        return client_for_home(self._home(), token=self.token, ca=ca)
 
-    def finds(self) -> bool:
+    def is_reachable(self) -> bool:
         """Whether a daemon is named, or runs on the home.
 
         Raises:
             ConfigError: The configuration file is malformed, or the home is another user's.
         """
         named = self.server or os.environ.get(SERVER)
-        return bool(named) or read_answering(self._home()) is not None
+        return bool(named) or read_daemon_address(self._home()) is not None
 
     def _home(self) -> Path:
-        return home_of(read_layers(file=self.config, environ=os.environ, flags={"home": self.home}))
+        return home_of(
+            read_sources(file=self.config, environ=os.environ, flags={"home": self.home})
+        )
 
 
-class Answering(msgspec.Struct, frozen=True):
-    """Where a daemon answers: the part of `pubsubflow.embedded.HomeOwner` that matters here."""
+DEFAULT = Target()
+"""The target without any option: the daemon on the default home folder, and output for people."""
+
+
+class DaemonAddress(msgspec.Struct, frozen=True):
+    """The address of a running daemon: a part of `pubsubflow.embedded.HomeOwner`."""
 
     url: str | None = None
     token: str | None = None
     certificate: str | None = None
 
 
-def client_on(home: Path, *, token: str | None = None, ca: str | Path | None = None) -> Client:
-    """Return a client for the daemon that holds a home.
+def client_for_home(
+    home: Path, *, token: str | None = None, ca: str | Path | None = None
+) -> Client:
+    """Return a client for the daemon that runs on a home folder.
 
-    Whoever can read the home may do everything there: a token lies in it, and the certificate that
-    the daemon shows is known, so it may be made out to any name.
+    The home folder holds an admin token and the path of the daemon's certificate, so a user who can
+    read it needs neither.
 
     Args:
         home: The folder.
-        token: A token in place of that one.
-        ca: File of the authority that signed the daemon's certificate, in place of trusting it.
+        token: A token in place of the folder's.
+        ca: File of the authority that signed the daemon's certificate, in place of pinning that
+            certificate.
 
     Raises:
         Unavailable: No daemon runs on the home, or it does not answer yet.
         ConfigError: The home is another user's, or its daemon's certificate cannot be read.
     """
-    found = read_answering(home)
+    found = read_daemon_address(home)
     if found is None or found.url is None:
         raise Unavailable(
             f"no daemon answers on home {home}: start one with `pubsubflow up`, or name one with "
             "--home or --server"
         )
-    tls = None if found.certificate is None or ca else _only(found.certificate)
+    tls = None if found.certificate is None or ca else _pinned(found.certificate)
     return Client(found.url, token=token or found.token, tls=tls, ca=ca, source="cli")
 
 
-def _only(certificate: str) -> ssl.SSLContext:
-    """Return how to check that a server shows the first certificate of a file and no other."""
+def _pinned(certificate: str) -> ssl.SSLContext:
+    """Return a context that accepts the first certificate of a file and no other."""
     try:
         pem = _CERTIFICATE.search(Path(certificate).read_text(encoding="ascii"))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        # The certificate itself is pinned, so it may name any host: the address here is often
+        # 127.0.0.1, which public certificates do not name.
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.load_verify_locations(cadata=pem[0] if pem else "")
@@ -119,11 +131,11 @@ def _only(certificate: str) -> ssl.SSLContext:
     return context
 
 
-def read_answering(home: Path) -> Answering | None:
-    """Return where the daemon that holds a home answers; None when none does, or not yet.
+def read_daemon_address(home: Path) -> DaemonAddress | None:
+    """Return the address of the daemon that runs on a home; None if none does, or not yet.
 
-    The same question as `pubsubflow.embedded.read_owner` answers, without importing servers: what
-    a daemon wrote is believed only while it holds the home's lock.
+    Does what `pubsubflow.embedded.read_owner` does without importing the embedded servers, which
+    would cost every command their import time.
 
     Raises:
         ConfigError: The home is another user's.
@@ -136,18 +148,21 @@ def read_answering(home: Path) -> Answering | None:
         raise ConfigError(
             f"home {home} cannot be read ({error.strerror}): name another one with --home"
         ) from error
+    # A daemon holds this lock exclusively for its whole life. Its `owner` file outlives a crash, so
+    # the file counts only while the lock is held.
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _written(home)
+        return _read_owner_file(home)
     finally:
         os.close(lock)
     return None
 
 
-def _written(home: Path) -> Answering | None:
+def _read_owner_file(home: Path) -> DaemonAddress | None:
     try:
-        found = msgspec.json.decode((home / "owner").read_bytes(), type=Answering)
+        found = msgspec.json.decode((home / "owner").read_bytes(), type=DaemonAddress)
     except (FileNotFoundError, msgspec.DecodeError):
-        return None  # it is just being written, or just gone
+        # The daemon is writing the file at this moment, or has just removed it.
+        return None
     return found if found.url else None

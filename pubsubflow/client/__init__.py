@@ -1,4 +1,4 @@
-"""Ask a daemon over HTTP, from here or from another machine.
+"""The client of the HTTP API reads from a daemon and commands it, also from another machine.
 
 ::
 
@@ -16,49 +16,49 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pubsubflow.client.auth import AccessCalls
-from pubsubflow.client.connections import ConnectionCalls
-from pubsubflow.client.dags import DagCalls
-from pubsubflow.client.datasets import DatasetCalls
-from pubsubflow.client.errors import Failed, Refused
-from pubsubflow.client.pools import PoolCalls
-from pubsubflow.client.runs import RunCalls
-from pubsubflow.client.status import ServerCalls
-from pubsubflow.client.subscriptions import SubscriptionCalls
+from pubsubflow.client.auth import TokenApi
+from pubsubflow.client.connections import ConnectionApi
+from pubsubflow.client.dags import DagApi
+from pubsubflow.client.datasets import DatasetApi
+from pubsubflow.client.errors import RequestFailed, RequestRefused
+from pubsubflow.client.pools import PoolApi
+from pubsubflow.client.runs import RunApi
+from pubsubflow.client.status import ServerApi
+from pubsubflow.client.subscriptions import SubscriptionApi
 from pubsubflow.client.transport import Transport
 from pubsubflow.errors import ConfigError
 
-__all__ = ["Client", "Failed", "Refused"]
+__all__ = ["Client", "RequestFailed", "RequestRefused"]
 
 
 class Client(
-    DagCalls,
-    RunCalls,
-    DatasetCalls,
-    PoolCalls,
-    ConnectionCalls,
-    ServerCalls,
-    AccessCalls,
-    SubscriptionCalls,
+    DagApi,
+    RunApi,
+    DatasetApi,
+    PoolApi,
+    ConnectionApi,
+    ServerApi,
+    TokenApi,
+    SubscriptionApi,
 ):
-    """Connections to one server; an asynchronous context manager.
+    """A client of one server; an asynchronous context manager.
 
     Args:
         url: Such as `http://127.0.0.1:8080`.
-        token: Bearer token, if the server wants one.
-        tls: How to check a server that answers by https, in place of `ca`.
-        ca: File with the certificate of the authority that signs the server's, PEM; one that this
-            machine trusts if left out.
-        timeout_seconds: How long the server may take to answer.
-        retries: How many more times to ask what may be asked twice, when the server answers that
-            it cannot now (429, 503); it says itself when.
-        source: What posted events have as their source: `api` or `cli`.
+        token: Bearer token, if the server requires one.
+        tls: SSL context for a server with https, in place of `ca`.
+        ca: File with the certificate of the authority that signed the server's, PEM; the ones that
+            this machine trusts if left out.
+        timeout_seconds: How long the server may take to respond.
+        retries: Number of further attempts for idempotent requests that the server answers by 429
+            or 503, after the pause that it names.
+        source: The source of posted events: `api` or `cli`.
 
     Raises:
-        ConfigError: The URL, the token or the certificate is none.
+        ConfigError: The URL, the token or the certificate is invalid.
 
-    All methods raise Unavailable when the server is out of reach or cannot answer now, Refused for
-    what it does not know or accept, and Failed for what it could not do.
+    All methods raise Unavailable if the server is out of reach or cannot answer now, RequestRefused
+    for what it does not know or accept, and RequestFailed for what it could not do.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class Client(
 
 
 def _context(ca: str | Path | None) -> ssl.SSLContext | None:
-    """Return how to check servers whose certificates an authority of one's own has signed.
+    """Return an SSL context that trusts a private certificate authority.
 
     Args:
-        ca: File with the authority's certificate, PEM; None for those that the machine trusts.
+        ca: File with the authority's certificate, PEM; None for those that this machine trusts.
 
     Raises:
         ConfigError: It cannot be read.

@@ -1,4 +1,4 @@
-"""Questions about connections."""
+"""Client methods for connections."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -8,8 +8,8 @@ from pubsubflow.model.api.connections import ConnectionView, RotatedKeys
 from pubsubflow.model.api.resources import Page
 
 
-class ConnectionCalls:
-    """The part of a client that is about connections."""
+class ConnectionApi:
+    """Methods of the client for connections."""
 
     _server: Transport
 
@@ -35,19 +35,19 @@ class ConnectionCalls:
 
         Args:
             name: Its name.
-            kind: What it is; the scheme of `uri` if left out.
-            uri: Where it is; a password in it becomes the secret `password`.
-            extra: Further facts, none of them secret.
+            kind: Its kind; the scheme of `uri` if left out.
+            uri: Its URI; a password in it becomes the secret `password`.
+            extra: Further fields, none of them secret.
             secrets: Field → value; `***` keeps the value that is stored.
-            revision: The one that it must still have, `absent` if it must not exist; any if left
+            revision: The revision that it must have, `absent` if it must not exist; any if left
                 out.
         """
-        asked = {"kind": kind, "uri": uri, "extra": extra or {}, "secrets": secrets or {}}
+        body = {"kind": kind, "uri": uri, "extra": extra or {}, "secrets": secrets or {}}
         headers = if_match(revision)
-        return await self._server.send("PUT", _path(name), asked, ConnectionView, headers=headers)
+        return await self._server.send("PUT", _path(name), body, ConnectionView, headers=headers)
 
     async def delete_connection(self, name: str, *, revision: str | None = None) -> None:
-        """Forget a connection, if it still has the revision."""
+        """Delete a connection, if it still has the revision."""
         await self._server.delete(_path(name), headers=if_match(revision))
 
     async def rotate_connections(self) -> RotatedKeys:

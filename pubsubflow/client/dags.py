@@ -1,17 +1,17 @@
-"""Questions about DAGs."""
+"""Client methods for DAGs."""
 
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pubsubflow.client.transport import Transport, if_match, less, part_of, quoted
+from pubsubflow.client.transport import Transport, if_match, page_size, quoted, remaining
 from pubsubflow.model.api.explain import PlannedRuns, WhyNot
 from pubsubflow.model.api.resources import DagDetail, DagPage, StartedRun
 
 
-class DagCalls:
-    """The part of a client that is about DAGs."""
+class DagApi:
+    """Methods of the client for DAGs."""
 
     _server: Transport
 
@@ -21,32 +21,37 @@ class DagCalls:
         Args:
             limit: Number of DAGs at most; None for all.
         """
-        first = await self._server.get("/api/v1/dags", DagPage, {"limit": part_of(limit)})
+        first = await self._server.get("/api/v1/dags", DagPage, {"limit": page_size(limit)})
         items = first.items
         if first.next is not None:
-            asked, left = {"after": first.next}, less(limit, first)
-            rest = self._server.list("/api/v1/dags", DagPage, asked, left)
+            params, left = {"after": first.next}, remaining(limit, first)
+            rest = self._server.list("/api/v1/dags", DagPage, params, left)
             items = [*items, *[dag async for dag in rest]]
         return DagPage(items, None, first.import_errors)
 
     async def dag(self, dag_id: str) -> DagDetail:
-        """Return all about a DAG."""
+        """Return a DAG."""
         return await self._server.get(f"/api/v1/dags/{quoted(dag_id)}", DagDetail)
 
     async def set_paused(
         self, dag_id: str, *, paused: bool, revision: str | None = None
     ) -> DagDetail:
-        """Pause or unpause a DAG; return what it is now.
+        """Pause or unpause a DAG; return it.
 
         Args:
             dag_id: The DAG.
-            paused: Whether it starts no runs by itself.
-            revision: Only if its revision is still this one; Failed (412) if not.
+            paused: Whether its schedule starts no runs.
+            revision: Only if its revision is still this one; RequestFailed (412) if not.
         """
         path = f"/api/v1/dags/{quoted(dag_id)}"
         headers = if_match(revision)
         return await self._server.send(
-            "PATCH", path, {"paused": paused}, DagDetail, headers=headers, again=revision is None
+            "PATCH",
+            path,
+            {"paused": paused},
+            DagDetail,
+            headers=headers,
+            idempotent=revision is None,
         )
 
     async def trigger(
@@ -66,22 +71,23 @@ class DagCalls:
             params: Values in place of the DAG's defaults.
             logical_time: The moment that the run is about; with a zone.
             partition: The partition that it is about.
-            run_key: Asking again under the same key gives the same run.
-            cause: One line for people: why it is asked for.
+            run_key: A second request with the same key returns the same run.
+            cause: Why it is requested: one line for people.
         """
-        asked = {
+        body = {
             "params": params,
             "logical_time": logical_time,
             "partition": partition,
+            # Drawn here: a retry after a lost response returns the run of the first attempt.
             "run_key": run_key or f"manual:{uuid.uuid4()}",
-            "cause": cause or "asked for through the API",
+            "cause": cause or "requested through the API",
         }
         path = f"/api/v1/dags/{quoted(dag_id)}/runs"
-        started = await self._server.send("POST", path, asked, StartedRun, again=True)
+        started = await self._server.send("POST", path, body, StartedRun, idempotent=True)
         return started.run_id
 
     async def why_not(self, dag_id: str, *, partition: str | None = None) -> WhyNot:
-        """Return why no run of a DAG starts now: what is there and what is missing."""
+        """Return why no run of a DAG starts now: its pending events and what is missing."""
         path = f"/api/v1/dags/{quoted(dag_id)}/why-not"
         return await self._server.get(path, WhyNot, {"partition": partition})
 
@@ -96,18 +102,18 @@ class DagCalls:
         dry_run: bool = False,
         again: bool = False,
     ) -> PlannedRuns:
-        """Make the runs of past ticks or of partitions that do not exist yet.
+        """Start the runs of past ticks or of partitions that do not exist yet.
 
         Args:
             dag_id: The DAG.
-            since: From which tick on.
-            until: Up to which tick, itself excluded; now if left out.
+            since: The first tick.
+            until: The end of the ticks, exclusive; now if left out.
             partitions: Partition keys, in place of ticks.
             params: Values in place of the DAG's defaults.
-            dry_run: Only tell what would start.
-            again: Also make runs that exist.
+            dry_run: Only return which runs would start.
+            again: Also start runs that exist.
         """
-        asked = {
+        body = {
             "from": since,
             "to": until,
             "partitions": partitions,
@@ -116,4 +122,4 @@ class DagCalls:
             "again": again,
         }
         path = f"/api/v1/dags/{quoted(dag_id)}/backfill"
-        return await self._server.send("POST", path, asked, PlannedRuns)
+        return await self._server.send("POST", path, body, PlannedRuns)

@@ -1,4 +1,4 @@
-"""Questions about datasets, their events, and the webhooks through which they come."""
+"""Client methods for datasets, their events, and webhooks."""
 
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from pubsubflow.client.transport import Transport
-from pubsubflow.model.api.explain import EventFate, PlannedRuns
+from pubsubflow.model.api.explain import EventWithOutcomes, PlannedRuns
 from pubsubflow.model.api.resources import DatasetView, EventView, Page, PostedEvents
-from pubsubflow.model.api.webhooks import HookView
+from pubsubflow.model.api.webhooks import WebhookView
 
 
-class DatasetCalls:
-    """The part of a client that is about datasets, events and webhooks."""
+class DatasetApi:
+    """Methods of the client for datasets, events and webhooks."""
 
     _server: Transport
 
@@ -21,15 +21,16 @@ class DatasetCalls:
         return self._server.list("/api/v1/datasets", Page[DatasetView], {}, limit)
 
     async def emit(self, events: Sequence[Mapping[str, Any]]) -> PostedEvents:
-        """Post dataset events and return their ids once they are durable.
+        """Post dataset events; return their ids once they are durable.
 
         Args:
-            events: Each with `dataset`, and perhaps `extra`, `partition`, `time`, `id`.
+            events: Each with `dataset`, and optionally `extra`, `partition`, `time`, `id`.
         """
+        # A retry after a lost response then returns the events of the first attempt.
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         path = "/api/v1/datasets/events"
         return await self._server.send(
-            "POST", path, events, PostedEvents, headers=headers, again=True
+            "POST", path, events, PostedEvents, headers=headers, idempotent=True
         )
 
     def events(
@@ -44,17 +45,17 @@ class DatasetCalls:
         path = "/api/v1/datasets/events"
         return self._server.list(path, Page[EventView], {"dataset": dataset}, limit)
 
-    def event_fates(
+    def events_with_outcomes(
         self, *, dataset: str | None = None, limit: int | None = None
-    ) -> AsyncIterator[EventFate]:
-        """Yield dataset events as `events` does, each with what became of it per subscription."""
-        path, asked = "/api/v1/datasets/events", {"dataset": dataset, "fate": True}
-        return self._server.list(path, Page[EventFate], asked, limit)
+    ) -> AsyncIterator[EventWithOutcomes]:
+        """Yield dataset events as `events` does, each with its outcome for every subscribed DAG."""
+        path, params = "/api/v1/datasets/events", {"dataset": dataset, "fate": True}
+        return self._server.list(path, Page[EventWithOutcomes], params, limit)
 
-    async def event_fate(self, event_id: str) -> EventFate:
-        """Return one event with what became of it per subscription."""
-        asked = {"event": event_id, "fate": True}
-        page = await self._server.get("/api/v1/datasets/events", Page[EventFate], asked)
+    async def event_outcomes(self, event_id: str) -> EventWithOutcomes:
+        """Return an event with its outcome for every subscribed DAG."""
+        params = {"event": event_id, "fate": True}
+        page = await self._server.get("/api/v1/datasets/events", Page[EventWithOutcomes], params)
         return page.items[0]
 
     async def replay(
@@ -67,17 +68,17 @@ class DatasetCalls:
         dry_run: bool = False,
         again: bool = False,
     ) -> list[PlannedRuns]:
-        """Let DAGs decide about past events once more, from nothing pending.
+        """Replay past events for DAGs, beginning with no pending events.
 
         Args:
-            since: From when on the events were recorded.
-            until: Until when, itself excluded; now if left out.
+            since: The time from which on the events were recorded.
+            until: The end of that time, exclusive; now if left out.
             dataset: Only events of this URI; None for all that the DAGs subscribe to.
-            dags: Which DAGs; all that subscribe to the dataset if left out.
-            dry_run: Only tell what would start.
-            again: Also make runs that exist.
+            dags: The DAGs; all that subscribe to the dataset if left out.
+            dry_run: Only return which runs would start.
+            again: Also start runs that exist.
         """
-        asked = {
+        body = {
             "from": since,
             "to": until,
             "dataset": dataset,
@@ -85,8 +86,8 @@ class DatasetCalls:
             "dry_run": dry_run,
             "again": again,
         }
-        return await self._server.send("POST", "/api/v1/datasets/replay", asked, list[PlannedRuns])
+        return await self._server.send("POST", "/api/v1/datasets/replay", body, list[PlannedRuns])
 
-    def hooks(self, *, limit: int | None = None) -> AsyncIterator[HookView]:
-        """Yield webhooks by name, with what came through each since the daemon has started."""
-        return self._server.list("/api/v1/hooks", Page[HookView], {}, limit)
+    def hooks(self, *, limit: int | None = None) -> AsyncIterator[WebhookView]:
+        """Yield webhooks by name, with the number of requests since the daemon started."""
+        return self._server.list("/api/v1/hooks", Page[WebhookView], {}, limit)

@@ -1,4 +1,4 @@
-"""What a server answers when it does not do what it is asked."""
+"""Errors of the client, made of the problem documents of the server."""
 
 from http import HTTPStatus
 
@@ -7,17 +7,17 @@ import msgspec
 from pubsubflow.errors import InvalidInput, PubsubflowError, Unavailable
 from pubsubflow.model.api.resources import Problem
 
-LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
-"""Statuses that ask to come again later."""
+RETRYABLE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+"""Statuses after which a request may be sent again later."""
 
-_LATE = frozenset({HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED})
+_CONFLICTS = frozenset({HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED})
 
 
-class Refused(InvalidInput):
-    """The server knows no such thing, or cannot accept what was asked.
+class RequestRefused(InvalidInput):
+    """The server does not know the object, or does not accept the request.
 
     Args:
-        problem: Its answer.
+        problem: The server's problem document.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -25,11 +25,11 @@ class Refused(InvalidInput):
         self.problem = problem
 
 
-class Failed(PubsubflowError):  # noqa: N818 - an answer, not a fault of ours
-    """The server could not do what was asked, for example because the run has ended.
+class RequestFailed(PubsubflowError):  # noqa: N818 - the server's answer, not an error of ours
+    """The server could not do what was requested, for example because the run has ended.
 
     Args:
-        problem: Its answer.
+        problem: The server's problem document.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -37,29 +37,30 @@ class Failed(PubsubflowError):  # noqa: N818 - an answer, not a fault of ours
         self.problem = problem
 
 
-def refusal(url: str, status: int, reason: str, body: bytes) -> PubsubflowError:
-    """Return the error that an answer stands for.
+def error_of(url: str, status: int, reason: str, body: bytes) -> PubsubflowError:
+    """Return the error of a response.
 
     Args:
-        url: Who answers.
+        url: The server.
         status: HTTP status.
-        reason: What stands beside it.
-        body: A problem document, if it is pubsubflow that answers.
+        reason: The reason phrase of the status.
+        body: A problem document, if the server is pubsubflow.
     """
     try:
         problem = msgspec.json.decode(body, type=Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return stranger(url, status, reason)
-    if status in LATER:
+        return foreign_answer(url, status, reason)
+    if status in RETRYABLE:
         return Unavailable(f"{url} cannot answer now: {problem.detail}")
-    if status in _LATE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Failed(problem)
-    return Refused(problem)
+    # The request was valid, and the state of the object stands against it: nothing to correct.
+    if status in _CONFLICTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return RequestFailed(problem)
+    return RequestRefused(problem)
 
 
-def stranger(url: str, status: int, reason: str) -> Unavailable:
-    """Return the error that an answer stands for which is none of ours."""
+def foreign_answer(url: str, status: int, reason: str) -> Unavailable:
+    """Return the error of a response that does not have the form of the API's."""
     return Unavailable(
-        f"{url} answers {status} {reason} in a way of its own: it is no pubsubflow server, one of "
-        "another version, or something stands in between"
+        f"{url} answers {status} {reason} in an unknown format: it is not a pubsubflow server, has "
+        "another version, or is behind a proxy that answers itself"
     )

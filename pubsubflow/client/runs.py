@@ -1,4 +1,4 @@
-"""Questions about runs and their tasks."""
+"""Client methods for runs and their tasks."""
 
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -9,7 +9,7 @@ from pubsubflow.client.transport import Transport, quoted
 from pubsubflow.model.api.explain import Explanation
 from pubsubflow.model.api.resources import (
     ClearedRun,
-    LogLine,
+    LogLineView,
     Page,
     RunDetail,
     RunView,
@@ -19,11 +19,11 @@ from pubsubflow.model.api.resources import (
 from pubsubflow.model.runs.states import RunState
 
 _WAIT_SECONDS = 30.0
-_decode_line = msgspec.json.Decoder(LogLine).decode
+_decode_line = msgspec.json.Decoder(LogLineView).decode
 
 
-class RunCalls:
-    """The part of a client that is about runs and tasks."""
+class RunApi:
+    """Methods of the client for runs and tasks."""
 
     _server: Transport
 
@@ -37,22 +37,23 @@ class RunCalls:
             state: Only those in this state.
             limit: Number of runs at most; None for all.
         """
-        asked = {"dag": dag_id, "state": state}
-        return self._server.list("/api/v1/runs", Page[RunView], asked, limit)
+        params = {"dag": dag_id, "state": state}
+        return self._server.list("/api/v1/runs", Page[RunView], params, limit)
 
     async def run(self, run_id: str) -> RunDetail:
         """Return a run."""
         return await self._server.get(f"/api/v1/runs/{quoted(run_id)}", RunDetail)
 
     async def explain(self, run_id: str) -> Explanation:
-        """Return why a run exists, back to the origin."""
+        """Return why a run exists: the events it consumed and the runs that emitted them."""
         return await self._server.get(f"/api/v1/runs/{quoted(run_id)}/explain", Explanation)
 
     async def wait(self, run_id: str, *, timeout_seconds: float | None = None) -> RunDetail:
-        """Wait until a run has ended; return it as it is then, or when the time is over."""
+        """Wait until a run has ended, or until the timeout; return it."""
         give_up = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while True:
             left = _WAIT_SECONDS if give_up is None else give_up - time.monotonic()
+            # Several short waits: each must end before the timeout of its request.
             part = max(0.0, min(left, _WAIT_SECONDS, self._server.timeout_seconds / 2))
             path = f"/api/v1/runs/{quoted(run_id)}/wait"
             run = await self._server.get(path, RunDetail, {"timeout": f"{part:.3f}"})
@@ -60,23 +61,23 @@ class RunCalls:
                 return run
 
     async def cancel(self, run_id: str, *, reason: str = "cancelled") -> RunDetail:
-        """End a run and stop its tasks; return it as it is then."""
+        """Cancel a run and its tasks; return it."""
         path = f"/api/v1/runs/{quoted(run_id)}/cancel"
         return await self._server.send("POST", path, {"reason": reason}, RunDetail)
 
     async def retry(
         self, run_id: str, *, newest: bool = False, dry_run: bool = False
     ) -> ClearedRun:
-        """Run the tasks of an ended run again that failed or could not start.
+        """Retry the tasks of an ended run that failed or could not start.
 
         Args:
             run_id: The run.
-            newest: With the DAG's newest version in place of the one that it ran with.
-            dry_run: Only tell which tasks would run again.
+            newest: Use the DAG's newest version instead of the one that the run had.
+            dry_run: Only return which tasks would run again.
         """
         path = f"/api/v1/runs/{quoted(run_id)}/retry"
-        asked = {"newest": newest, "dry_run": dry_run}
-        return await self._server.send("POST", path, asked, ClearedRun, again=dry_run)
+        body = {"newest": newest, "dry_run": dry_run}
+        return await self._server.send("POST", path, body, ClearedRun, idempotent=dry_run)
 
     async def clear(
         self,
@@ -94,13 +95,13 @@ class RunCalls:
         Args:
             run_id: The run.
             tasks: Task ids, with `.<map index>` for one instance of a mapped task; all if empty.
-            downstream: Also all that follows them.
-            upstream: Also all that they follow from.
-            only_failed: Of all these only what failed, was cancelled or could not start.
-            newest: With the DAG's newest version in place of the one that the run had.
-            dry_run: Only tell which tasks would run again.
+            downstream: Also all tasks downstream of them.
+            upstream: Also all tasks upstream of them.
+            only_failed: Of all these only those that failed, were cancelled or could not start.
+            newest: Use the DAG's newest version instead of the one that the run had.
+            dry_run: Only return which tasks would run again.
         """
-        asked = {
+        body = {
             "tasks": tasks,
             "downstream": downstream,
             "upstream": upstream,
@@ -109,14 +110,14 @@ class RunCalls:
             "dry_run": dry_run,
         }
         path = f"/api/v1/runs/{quoted(run_id)}/clear"
-        return await self._server.send("POST", path, asked, ClearedRun, again=dry_run)
+        return await self._server.send("POST", path, body, ClearedRun, idempotent=dry_run)
 
     def tasks(self, run_id: str, *, limit: int | None = None) -> AsyncIterator[TaskView]:
         """Yield the task instances of a run in topological order, also those not started yet."""
         return self._server.list(f"/api/v1/runs/{quoted(run_id)}/tasks", Page[TaskView], {}, limit)
 
     async def task(self, run_id: str, task_id: str) -> TaskDetail:
-        """Return a task instance; that of a mapped task is named `<task_id>.<map_index>`."""
+        """Return a task instance; one of a mapped task is named `<task_id>.<map_index>`."""
         return await self._server.get(
             f"/api/v1/runs/{quoted(run_id)}/tasks/{quoted(task_id)}", TaskDetail
         )
@@ -129,17 +130,17 @@ class RunCalls:
         attempt: int | None = None,
         map_index: int | None = None,
         follow: bool = False,
-    ) -> AsyncIterator[LogLine]:
-        """Yield the output of a task instance, as it comes.
+    ) -> AsyncIterator[LogLineView]:
+        """Yield the output of a task instance, as it is written.
 
         Args:
             run_id: The run.
             task_id: The task.
-            attempt: Which attempt; None for the latest.
-            map_index: Which instance of a mapped task.
-            follow: Go on until the task has ended.
+            attempt: Number of an attempt; None for the latest.
+            map_index: Index of an instance of a mapped task.
+            follow: Continue until the task has ended.
         """
-        asked = {"attempt": attempt, "map_index": map_index, "follow": follow or None}
+        params = {"attempt": attempt, "map_index": map_index, "follow": follow or None}
         path = f"/api/v1/runs/{quoted(run_id)}/tasks/{quoted(task_id)}/logs"
-        async for line in self._server.lines(path, asked):
+        async for line in self._server.lines(path, params):
             yield _decode_line(line)

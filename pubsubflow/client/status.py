@@ -1,4 +1,4 @@
-"""Questions about the server itself, what it waits for, and what it could not do."""
+"""Client methods for the server's status, its triggers and its dead letters."""
 
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -10,17 +10,18 @@ from pubsubflow.model.api.server import Info, Readiness
 from pubsubflow.model.api.triggers import TriggerView
 
 
-class ServerCalls:
-    """The part of a client that is about the server and its duties."""
+class ServerApi:
+    """Methods of the client for the server, triggers and dead letters."""
 
     _server: Transport
 
     async def info(self) -> Info:
-        """Return what the server is."""
+        """Return version and process of the server, and its workers."""
         return await self._server.get("/api/v1/info", Info)
 
     async def readiness(self) -> Readiness:
-        """Return whether the daemon can do its work."""
+        """Return whether the daemon is ready."""
+        # A daemon that is not ready answers by 503 with the same body.
         return await self._server.get("/readyz", Readiness, accept=HTTPStatus.SERVICE_UNAVAILABLE)
 
     def triggers(
@@ -37,14 +38,14 @@ class ServerCalls:
     def dead_letters(
         self, *, resent: bool = False, limit: int | None = None
     ) -> AsyncIterator[DeadLetterView]:
-        """Yield what could not be done, the newest first.
+        """Yield dead letters, the newest first.
 
         Args:
-            resent: Also those that were sent again.
+            resent: Also those that were resent.
             limit: Number of dead letters at most; None for all.
         """
-        asked = {"resent": resent}
-        return self._server.list("/api/v1/dead-letters", Page[DeadLetterView], asked, limit)
+        params = {"resent": resent}
+        return self._server.list("/api/v1/dead-letters", Page[DeadLetterView], params, limit)
 
     async def dead_letter(self, number: int) -> DeadLetterDetail:
         """Return a dead letter with its payload."""
@@ -53,12 +54,12 @@ class ServerCalls:
     async def resend(
         self, number: int, *, payload: object = None, revision: str | None = None
     ) -> Resent:
-        """Try a dead letter again.
+        """Resend a dead letter.
 
         Args:
             number: The dead letter.
             payload: JSON in place of its own; None to leave it.
-            revision: Only if its revision is still this one; Failed (412) if not.
+            revision: Only if its revision is still this one; RequestFailed (412) if not.
         """
         path = f"/api/v1/dead-letters/{number}/resend"
         headers = if_match(revision)

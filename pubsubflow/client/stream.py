@@ -1,4 +1,4 @@
-"""Reading server-sent events: the format, and going on after a break without loss or double.
+"""The client of server-sent events parses them, and resumes after a lost connection.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -14,56 +14,56 @@ from msgspec import Struct
 
 from pubsubflow.model.changes import (
     RESET,
-    DagNews,
-    DatasetNews,
-    ImportNews,
-    Kind,
-    ResetNews,
-    RunNews,
-    TaskNews,
+    Change,
+    ChangeKind,
+    DagChanged,
+    DatasetUpdated,
+    ImportChanged,
+    RunChanged,
+    StreamReset,
+    TaskChanged,
 )
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
-News = RunNews | TaskNews | DatasetNews | DagNews | ImportNews | ResetNews
-Open = Callable[[str | None], AbstractAsyncContextManager[AsyncIterator[bytes]]]
-_TYPES: dict[str, type[News]] = {
-    Kind.RUN: RunNews,
-    Kind.TASK: TaskNews,
-    Kind.DATASET: DatasetNews,
-    Kind.DAG: DagNews,
-    Kind.IMPORT: ImportNews,
-    RESET: ResetNews,
+Connect = Callable[[str | None], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+_TYPES: dict[str, type[Change | StreamReset]] = {
+    ChangeKind.RUN: RunChanged,
+    ChangeKind.TASK: TaskChanged,
+    ChangeKind.DATASET: DatasetUpdated,
+    ChangeKind.DAG: DagChanged,
+    ChangeKind.IMPORT: ImportChanged,
+    RESET: StreamReset,
 }
 _FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 10.0
+_MAX_PAUSE_SECONDS = 10.0
 
 
-class Message(Struct, frozen=True):
-    """A message: its id, the name of the event, and what it says."""
+class StreamMessage(Struct, frozen=True):
+    """A message: its id, the name of its event, and its data."""
 
     id: str
     event: str
     data: str
 
-    def news(self) -> News | None:
-        """Return what a message of the live stream says; None for a kind not known here.
+    def change(self) -> Change | StreamReset | None:
+        """Return the change in a message of the live stream; None for an unknown kind.
 
         Raises:
-            msgspec.ValidationError: It is not of that kind's form.
+            msgspec.ValidationError: The data does not match the kind.
         """
         kind = _TYPES.get(self.event)
         return None if kind is None else msgspec.json.decode(self.data, type=kind)
 
 
-class Parser:
-    """Turns bytes as they come into messages.
+class EventStreamParser:
+    """Parses bytes into messages, as they arrive.
 
     Args:
-        last_id: The id to go on after, if this is not the first connection.
+        last_id: The id to resume after, if this is not the first connection.
 
     Attributes:
-        last_id: The id to go on after now.
-        retry_seconds: After how long to connect again, if the server says so.
+        last_id: The id to resume after now.
+        retry_seconds: The pause before a reconnection, if the server has set it.
     """
 
     def __init__(self, last_id: str | None = None) -> None:
@@ -75,15 +75,16 @@ class Parser:
         self._event = ""
         self._data: list[str] = []
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes) -> list[StreamMessage]:
         """Return the messages that are complete now."""
         text = self._rest + self._decode(data)
-        held = text.endswith("\r")  # perhaps half of a line's end
-        lines = _LINE_END.split(text[:-1] if held else text)
-        self._rest = lines.pop() + ("\r" if held else "")
+        # A final CR may be the first half of CR LF: it is kept until the next bytes arrive.
+        kept = text.endswith("\r")
+        lines = _LINE_END.split(text[:-1] if kept else text)
+        self._rest = lines.pop() + ("\r" if kept else "")
         return [made for line in lines if (made := self._line(line)) is not None]
 
-    def _line(self, line: str) -> Message | None:
+    def _line(self, line: str) -> StreamMessage | None:
         if not line:
             return self._dispatch()
         name, _, value = line.partition(":")
@@ -98,34 +99,35 @@ class Parser:
             self.retry_seconds = int(value) / 1000
         return None
 
-    def _dispatch(self) -> Message | None:
+    def _dispatch(self) -> StreamMessage | None:
         self.last_id = self._id or None
         event, data = self._event or "message", self._data
         self._event, self._data = "", []
-        return Message(self._id, event, "\n".join(data)) if data else None
+        return StreamMessage(self._id, event, "\n".join(data)) if data else None
 
 
 async def follow(
-    connect: Open, *, last_id: str | None = None, breaks: tuple[type[Exception], ...]
-) -> AsyncIterator[Message]:
+    connect: Connect, *, last_id: str | None = None, breaks: tuple[type[Exception], ...]
+) -> AsyncIterator[StreamMessage]:
     """Yield messages, over as many connections as it takes.
 
     Args:
-        connect: Connects to go on after an id, and gives the bytes that come.
-        last_id: Go on after this message; None to begin with what happens from now on.
-        breaks: What is raised when a connection breaks or cannot be made and another may do.
+        connect: Opens a connection that resumes after an id; yields the received bytes.
+        last_id: Resume after this message; None to begin with changes from now on.
+        breaks: The errors after which another connection is attempted.
     """
     pause = _FIRST_PAUSE_SECONDS
     while True:
-        parser = Parser(last_id)
+        parser = EventStreamParser(last_id)
         try:
             async with connect(last_id) as chunks:
                 async for chunk in chunks:
                     for message in parser.feed(chunk):
                         last_id = message.id or None
                         yield message
+                    # Heartbeats carry an id without a message: they move the position on too.
                     last_id = parser.last_id
                     pause = parser.retry_seconds or _FIRST_PAUSE_SECONDS
         except breaks:
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            pause = min(pause * 2, _MAX_PAUSE_SECONDS)
         await anyio.sleep(pause)

@@ -1,4 +1,4 @@
-"""Questions about those who want events at a URL."""
+"""Client methods for subscriptions, which deliver events to URLs."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -14,8 +14,8 @@ from pubsubflow.model.subscriptions import (
 _PATH = "/api/v1/subscriptions"
 
 
-class SubscriptionCalls:
-    """The part of a client that is about those who want events at a URL."""
+class SubscriptionApi:
+    """Methods of the client for subscriptions."""
 
     _server: Transport
 
@@ -39,19 +39,20 @@ class SubscriptionCalls:
         description: str = "",
         secret: str | None = None,
     ) -> CreatedSubscription:
-        """Subscribe a URL to events from now on; what is returned alone shows the secret.
+        """Subscribe a URL to events from now on; only the returned value shows the secret.
 
         Args:
-            url: Where events are posted to.
+            url: The URL that events are posted to.
             dataset: URI, or a pattern with `*` and `**`; None for all datasets.
             dags: Only events that tasks of these DAGs emit.
             where: CEL over `event`; only events for which it is true.
             mode: `structured` for CloudEvents in JSON, `binary` for headers and data.
-            ordered: One after the other in the log's order; else several side by side.
+            ordered: Whether events are delivered one after the other, in the log's order; else
+                several side by side.
             description: For people.
             secret: `whsec_…`; a new one if left out.
         """
-        asked = {
+        body = {
             "url": url,
             "dataset": dataset,
             "dags": list(dags),
@@ -61,17 +62,17 @@ class SubscriptionCalls:
             "description": description,
             "secret": secret,
         }
-        return await self._server.send("POST", _PATH, asked, CreatedSubscription)
+        return await self._server.send("POST", _PATH, body, CreatedSubscription)
 
     async def pause_subscription(
         self, name: str, *, paused: bool = True, revision: str | None = None
     ) -> SubscriptionView:
-        """Deliver nothing for a while, or go on where it stopped; return what it is now.
+        """Pause a subscription, or resume it where it stopped; return it.
 
         Args:
             name: Id of the subscription.
-            paused: Whether it is to be paused.
-            revision: Only if its revision is still this one; Failed (412) if not.
+            paused: Whether deliveries are suspended.
+            revision: Only if its revision is still this one; RequestFailed (412) if not.
         """
         headers = if_match(revision)
         return await self._server.send(
@@ -81,13 +82,13 @@ class SubscriptionCalls:
     async def delete_subscription(
         self, name: str, *, revision: str | None = None
     ) -> SubscriptionView:
-        """End a subscription and return what it was."""
+        """Delete a subscription; return what it was."""
         return await self._server.send(
             "DELETE", _one(name), None, SubscriptionView, headers=if_match(revision)
         )
 
     async def test_subscription(self, name: str) -> TestedDelivery:
-        """Send a test event and return what came back."""
+        """Send a test event; return the receiver's reply."""
         return await self._server.send("POST", f"{_one(name)}/test", None, TestedDelivery)
 
 

@@ -1,4 +1,4 @@
-"""Questions over HTTP: pages, lines, another try, and errors in our words."""
+"""The HTTP transport of the client: requests with retries, pages, streams of lines, and errors."""
 
 import asyncio
 import random
@@ -12,29 +12,29 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from pubsubflow.client.errors import LATER, refusal, stranger
+from pubsubflow.client.errors import RETRYABLE, error_of, foreign_answer
 from pubsubflow.errors import ConfigError, PubsubflowError, Unavailable
 from pubsubflow.model.api.resources import Page
 
 T = TypeVar("T")
-Question = Mapping[str, object]
+QueryParams = Mapping[str, object]
 
-_PAGE = 1000
+_MAX_PAGE_ITEMS = 1000
 _FIRST_DELAY_SECONDS = 0.2
 _SAFE = frozenset({"GET", "PUT", "PATCH", "DELETE"})
 _BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 
 
-class _Request(msgspec.Struct, frozen=True):
+class _HttpRequest(msgspec.Struct, frozen=True):
     """A request before it is sent.
 
     Attributes:
-        endless: The server may take any time between two pieces of its answer.
+        endless: Whether the response has no time limit, as that of a stream.
     """
 
     method: str
     path: str
-    asked: Question = {}
+    params: QueryParams = {}
     body: bytes | None = None
     headers: Mapping[str, str] | None = None
     endless: bool = False
@@ -45,18 +45,18 @@ class Transport:
 
     Args:
         url: Such as `http://127.0.0.1:8080`.
-        token: Bearer token, if the server wants one.
-        tls: How to check a server that answers by https; as this machine does if left out.
-        timeout_seconds: How long the server may take to answer; the pauses before further tries
+        token: Bearer token, if the server requires one.
+        tls: SSL context for a server with https; this machine's default if left out.
+        timeout_seconds: How long the server may take to respond; all pauses before retries together
             take at most as long again.
-        retries: How many more times to ask what may be asked twice, when the server cannot now.
-        source: What posted events have as their source: `api` or `cli`.
+        retries: Number of further attempts for idempotent requests.
+        source: The source of posted events: `api` or `cli`.
 
     Raises:
-        ConfigError: The URL is none.
+        ConfigError: The URL or the token is invalid.
 
-    All methods raise Unavailable when the server is out of reach or cannot answer now, Refused for
-    what it does not know or accept, and Failed for what it could not do.
+    All methods raise Unavailable if the server is out of reach or cannot answer now, RequestRefused
+    for what it does not know or accept, and RequestFailed for what it could not do.
     """
 
     def __init__(
@@ -75,60 +75,60 @@ class Transport:
         self._retries = retries
         self._headers = {"Content-Type": "application/json", "Pubsubflow-Source": source}
         if token is not None:
-            self._headers["Authorization"] = f"Bearer {_sendable(token)}"
+            self._headers["Authorization"] = f"Bearer {_checked_token(token)}"
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        """Get ready to ask."""
+        """Open the session."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._tls or True),
             headers=self._headers,
         )
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the session and its connections."""
         if self._session is not None:
             await self._session.close()
 
     async def lines(
-        self, path: str, asked: Question, *, headers: Mapping[str, str] | None = None
+        self, path: str, params: QueryParams, *, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[bytes]:
-        """Yield the lines of an answer as they come, however long the server takes for each."""
-        request = _Request("GET", path, asked, headers=headers, endless=True)
-        response = await self._ask(request)
+        """Yield the lines of a response as they arrive, without a time limit."""
+        request = _HttpRequest("GET", path, params, headers=headers, endless=True)
+        response = await self._request(request)
         rest = b""
         try:
-            async for some in response.content.iter_any():
-                *whole, rest = (rest + some).split(b"\n")
-                for line in whole:
+            async for chunk in response.content.iter_any():
+                *complete, rest = (rest + chunk).split(b"\n")
+                for line in complete:
                     yield line
             if rest:
                 yield rest
         except _BROKEN as error:
-            raise self._away(error) from error
+            raise self._unreachable(error) from error
         finally:
             response.close()
 
     async def list(
-        self, path: str, kind: type[Page[T]], asked: Question, limit: int | None
+        self, path: str, kind: type[Page[T]], params: QueryParams, limit: int | None
     ) -> AsyncIterator[T]:
-        """Yield the items of all pages, as far as they are asked for."""
+        """Yield the items of all pages, up to the limit."""
         left = limit
-        after = asked.get("after")
+        after = params.get("after")
         while left is None or left > 0:
-            page = await self.get(path, kind, {**asked, "after": after, "limit": part_of(left)})
+            page = await self.get(path, kind, {**params, "after": after, "limit": page_size(left)})
             for item in page.items:
                 yield item
-            left = less(left, page)
+            left = remaining(left, page)
             after = page.next
             if after is None:
                 return
 
     async def get(
-        self, path: str, kind: type[T], asked: Question | None = None, *, accept: int = 200
+        self, path: str, kind: type[T], params: QueryParams | None = None, *, accept: int = 200
     ) -> T:
-        """Return an answer; `accept` is a further status that is none of an error."""
-        response = await self._ask(_Request("GET", path, asked or {}), accept=accept)
+        """Return the body of a response; `accept` is a further status that is not an error."""
+        response = await self._request(_HttpRequest("GET", path, params or {}), accept=accept)
         return await self._value(response, kind)
 
     async def send(
@@ -139,57 +139,61 @@ class Transport:
         kind: type[T],
         *,
         headers: Mapping[str, str] | None = None,
-        again: bool = False,
+        idempotent: bool = False,
     ) -> T:
-        """Send a value and return the answer.
+        """Send a value; return the body of the response.
 
         Args:
             method: HTTP method.
-            path: What it is sent to.
-            value: JSON.
-            kind: Type of the answer.
-            headers: More headers.
-            again: Whether a POST may be sent twice, as it carries a key or changes nothing.
+            path: Path of the resource.
+            value: The value, encoded as JSON.
+            kind: Type of the response's body.
+            headers: Further headers.
+            idempotent: Whether a POST may be sent twice, because it carries a key or changes
+                nothing.
         """
-        request = _Request(method, path, body=msgspec.json.encode(value), headers=headers)
-        response = await self._ask(request, again=again)
+        request = _HttpRequest(method, path, body=msgspec.json.encode(value), headers=headers)
+        response = await self._request(request, idempotent=idempotent)
         return await self._value(response, kind)
 
     async def delete(self, path: str, *, headers: Mapping[str, str] | None = None) -> None:
-        """Delete something."""
-        await self._body(await self._ask(_Request("DELETE", path, headers=headers)))
+        """Delete a resource."""
+        await self._body(await self._request(_HttpRequest("DELETE", path, headers=headers)))
 
-    async def _ask(
-        self, request: _Request, *, accept: int = 200, again: bool = False
+    async def _request(
+        self, request: _HttpRequest, *, accept: int = 200, idempotent: bool = False
     ) -> aiohttp.ClientResponse:
-        """Send a request; once more where that is harmless and the server asks to come later."""
-        tries = self._retries if again or request.method in _SAFE else 0
+        """Send a request; retry it if it is idempotent and the server cannot answer now."""
+        tries = self._retries if idempotent or request.method in _SAFE else 0
         delays = _Delays(self.timeout_seconds)
         while True:
             try:
                 response = await self._send(request)
             except _BROKEN as error:
                 if not (tries and isinstance(error, aiohttp.ServerDisconnectedError)):
-                    raise self._away(error) from error
-                tries -= 1  # a connection that was kept turns out to be closed
+                    raise self._unreachable(error) from error
+                # A kept connection turned out to be closed by the server.
+                tries -= 1
                 continue
             if response.status < HTTPStatus.MULTIPLE_CHOICES or response.status == accept:
                 return response
             delay = delays.next(response.headers.get("Retry-After"))
-            if not tries or response.status not in LATER or delay is None:
+            if not tries or response.status not in RETRYABLE or delay is None:
                 raise await self._error(response)
             response.release()
             tries -= 1
-            await asyncio.sleep(delay)  # aiohttp runs on asyncio alone, and anyio starts slower
+            # Not anyio's: aiohttp runs on asyncio alone, and importing anyio slows the CLI's start.
+            await asyncio.sleep(delay)
 
-    async def _send(self, request: _Request) -> aiohttp.ClientResponse:
+    async def _send(self, request: _HttpRequest) -> aiohttp.ClientResponse:
         if self._session is None:
             raise RuntimeError("use the client as a context manager: async with Client(…)")
         total = None if request.endless else self.timeout_seconds
+        # Redirects are not followed: they could send the token to another host.
         return await self._session.request(
             request.method,
             URL(self.url + request.path, encoded=True),
-            params=_given(request.asked),
+            params=_query_string(request.params),
             data=request.body,
             headers=request.headers,
             timeout=aiohttp.ClientTimeout(total=total, sock_connect=self.timeout_seconds),
@@ -198,22 +202,22 @@ class Transport:
 
     async def _error(self, response: aiohttp.ClientResponse) -> PubsubflowError:
         body = await self._body(response)
-        return refusal(self.url, response.status, response.reason or "", body)
+        return error_of(self.url, response.status, response.reason or "", body)
 
     async def _value(self, response: aiohttp.ClientResponse, kind: type[T]) -> T:
         body = await self._body(response)
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise stranger(self.url, response.status, response.reason or "") from error
+            raise foreign_answer(self.url, response.status, response.reason or "") from error
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         try:
             return await response.read()
         except _BROKEN as error:
-            raise self._away(error) from error
+            raise self._unreachable(error) from error
 
-    def _away(self, error: Exception) -> Unavailable:
+    def _unreachable(self, error: Exception) -> Unavailable:
         return Unavailable(
             f"no server answers at {self.url} ({_reason(error)}): start one with "
             "`pubsubflow up`, or name another with --server"
@@ -221,22 +225,22 @@ class Transport:
 
 
 class _Delays:
-    """How long to wait before the next try: as the server says, or ever longer.
+    """The delays before retries: exponential, or longer if the server sends Retry-After.
 
     Args:
-        seconds: All delays together at most.
+        seconds: The sum of all delays at most.
     """
 
     def __init__(self, seconds: float) -> None:
         self._left = seconds
         self._next = _FIRST_DELAY_SECONDS
 
-    def next(self, asked: str | None) -> float | None:
-        """Return the next delay in seconds; None when it would be too long."""
-        delay = self._next * random.uniform(0.5, 1)  # noqa: S311 - spreads those who come again
+    def next(self, retry_after: str | None) -> float | None:
+        """Return the next delay in seconds; None if the sum would be too long."""
+        delay = self._next * random.uniform(0.5, 1)  # noqa: S311 - spreads the retries of clients
         self._next *= 2
-        if asked is not None and asked.isascii() and asked.isdecimal():
-            delay = max(delay, float(asked))
+        if retry_after is not None and retry_after.isascii() and retry_after.isdecimal():
+            delay = max(delay, float(retry_after))
         if delay > self._left:
             return None
         self._left -= delay
@@ -244,22 +248,22 @@ class _Delays:
 
 
 def if_match(revision: str | None) -> dict[str, str]:
-    """Return the header that lets a change happen only to a revision of its object."""
+    """Return the header that restricts a change to a revision of its object."""
     return {} if revision is None else {"If-Match": f'"{revision}"'}
 
 
 def quoted(text: str) -> str:
-    """Return a name as it stands in a path."""
+    """Return a name as a path segment."""
     return quote(text, safe="")
 
 
-def part_of(left: int | None) -> int:
-    """Return how many items to ask for at once."""
-    return _PAGE if left is None else max(1, min(left, _PAGE))
+def page_size(left: int | None) -> int:
+    """Return the number of items of the next page."""
+    return _MAX_PAGE_ITEMS if left is None else max(1, min(left, _MAX_PAGE_ITEMS))
 
 
-def less(left: int | None, page: Page[Any]) -> int | None:
-    """Return how many items are left to ask for after a page."""
+def remaining(left: int | None, page: Page[Any]) -> int | None:
+    """Return how many items are left after a page; None for no limit."""
     return None if left is None else left - len(page.items)
 
 
@@ -267,9 +271,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "it takes too long"
     if isinstance(error, aiohttp.ClientPayloadError):
-        return "the answer broke off"
+        return "the connection was lost"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "no machine has that name"
+        return "the host name cannot be resolved"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"{error.certificate_error}; name the authority that signed it with --ca"
     reason = error.strerror if isinstance(error, OSError) else None
@@ -277,35 +281,35 @@ def _reason(error: Exception) -> str:
 
 
 def _address(url: str) -> str:
-    """Return the address of a server, without a slash at its end.
+    """Return the URL of a server, without a slash at its end.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: The URL is invalid.
     """
     try:
         found = URL(url.rstrip("/"))
     except ValueError:
         found = URL()
     if found.scheme not in ("http", "https") or not found.host:
-        raise ConfigError(f"{url!r} is no address of a server; write http://127.0.0.1:8080")
+        raise ConfigError(f"{url!r} is not the URL of a server: write http://127.0.0.1:8080")
     return str(found).rstrip("/")
 
 
-def _given(asked: Question) -> dict[str, str]:
-    """Return what stands in a query string: all that is not None."""
+def _query_string(params: QueryParams) -> dict[str, str]:
+    """Return the parameters of a query string: all that are not None."""
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in asked.items()
+        for name, value in params.items()
         if value is not None
     }
 
 
-def _sendable(token: str) -> str:
-    """Return a token as it may stand in a header.
+def _checked_token(token: str) -> str:
+    """Return a token if it can be sent in a header.
 
     Raises:
-        ConfigError: It may not; it is not repeated, as somebody may read that.
+        ConfigError: It cannot; the text does not repeat it.
     """
     if not (token.isascii() and token.isprintable()) or not token or " " in token:
-        raise ConfigError("the token is none: it has characters that no token has, or is empty")
+        raise ConfigError("the token is invalid: it is empty, or has characters that no token has")
     return token

@@ -1,4 +1,4 @@
-"""All settings of a daemon, typed and checked once; each service gets its own section.
+"""Configuration of a daemon: typed, checked once, with a section for each service.
 
 `pubsubflow.toml`, overlaid by `PUBSUBFLOW__SECTION__KEY`, overlaid by flags::
 
@@ -21,10 +21,10 @@ import msgspec
 from msgspec import Struct, field
 
 from pubsubflow.api.settings import ApiSettings
-from pubsubflow.api.stream.settings import LiveSettings
+from pubsubflow.api.stream.settings import StreamSettings
 from pubsubflow.bus import BusSettings
-from pubsubflow.config.sources import DEFAULT_HOME, Tree, read_layers
-from pubsubflow.deliveries.settings import SubscriptionsSettings
+from pubsubflow.config.sources import DEFAULT_HOME, Tree, read_sources
+from pubsubflow.deliveries.settings import DeliverySettings
 from pubsubflow.errors import ConfigError
 from pubsubflow.lineage import LineageSettings
 from pubsubflow.loader import LoaderSettings
@@ -35,15 +35,15 @@ from pubsubflow.tracing.settings import TracesSettings
 from pubsubflow.triggerer.settings import TriggererSettings
 from pubsubflow.worker import WorkerSettings
 
-_PLACE = re.compile(r"^(?P<what>.*?) - at `\$\.?(?P<path>.*)`$", flags=re.DOTALL)
+_ERROR_PATH = re.compile(r"^(?P<what>.*?) - at `\$\.?(?P<path>.*)`$", flags=re.DOTALL)
 
 
 class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Say what the daemon's log looks like.
+    """Settings of the daemon's log.
 
     Attributes:
-        format: `console` for people, `json` for programs; one line a fact either way.
-        level: The least important facts that are written.
+        format: `console` for people, `json` for programs.
+        level: Minimum level of the log events written.
     """
 
     format: Literal["console", "json"] = "console"
@@ -51,23 +51,23 @@ class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All settings.
+    """All settings of a daemon.
 
     Attributes:
-        home: Folder of the daemon's own servers; also tells commands where the daemon answers.
+        home: Folder of the embedded servers; commands find the daemon by it.
         api: The HTTP server.
-        postgres: Where Postgres is, unless the daemon starts its own.
-        nats: Where NATS is, unless the daemon starts its own.
-        secrets: Where the keys of connections are.
-        worker: What this daemon's worker takes.
-        triggerer: What this daemon runs of what tasks wait for.
-        loader: How DAG files are imported.
-        lineage: Where OpenLineage events go, if anywhere.
-        live: How the live stream is served.
-        metrics: What `/metrics` shows.
-        traces: Where spans go, if anywhere.
-        subscriptions: How events are delivered to those who want them at a URL.
-        log: The daemon's own log.
+        postgres: The connection to Postgres, unless that is embedded.
+        nats: The connection to NATS, unless that is embedded.
+        secrets: The keyring of connections.
+        worker: The worker: queues, slots, runner processes.
+        triggerer: The triggerer: capacity, watchdog.
+        loader: The import of DAG files.
+        lineage: The transport of OpenLineage events.
+        live: The live stream.
+        metrics: The metrics at `/metrics`.
+        traces: The export of spans.
+        subscriptions: Outbound deliveries of events to URLs.
+        log: The daemon's log.
     """
 
     home: Path = field(default_factory=DEFAULT_HOME.expanduser)
@@ -79,10 +79,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     triggerer: TriggererSettings = TriggererSettings()
     loader: LoaderSettings = LoaderSettings()
     lineage: LineageSettings = LineageSettings()
-    live: LiveSettings = LiveSettings()
+    live: StreamSettings = StreamSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()
-    subscriptions: SubscriptionsSettings = SubscriptionsSettings()
+    subscriptions: DeliverySettings = DeliverySettings()
     log: LogSettings = LogSettings()
 
 
@@ -99,30 +99,31 @@ def load_config(
         file: The configuration file; None for `pubsubflow.toml` in the current folder, if any.
         environ: Environment variables.
         flags: Values by dotted name, for example `api.port`; None stands for not given.
-        defaults: What holds where nothing is said, by section, in place of the usual defaults.
+        defaults: Defaults by section, in place of the usual ones.
 
     Raises:
-        ConfigError: A key is unknown, or a value does not fit; the text names its path.
+        ConfigError: A key is unknown, or a value does not fit; the message has its path.
     """
-    tree = read_layers(file=file, environ=environ, flags=flags)
+    tree = read_sources(file=file, environ=environ, flags=flags)
     for section, values in (defaults or {}).items():
         tree[section] = {**values, **tree.get(section, {})}
+    # Checked here and not by msgspec, whose error for an unknown key has no suggestion.
     _check_keys(tree, Config, "")
     try:
-        return msgspec.convert(tree, Config, strict=False, dec_hook=_path)
+        return msgspec.convert(tree, Config, strict=False, dec_hook=_convert_path)
     except msgspec.ValidationError as error:
-        found = _PLACE.match(str(error))
+        found = _ERROR_PATH.match(str(error))
         text = f"{found['path']}: {found['what']}" if found else str(error)
         raise ConfigError(f"configuration: {text}") from error
 
 
 def _check_keys(tree: Tree, kind: type[Struct], path: str) -> None:
-    """Refuse keys that no setting has; cut the texts that stand for lists."""
+    """Check that all keys are settings, and split texts that are given for lists."""
     known = {each.name: each.type for each in msgspec.structs.fields(kind)}
     for key, value in tree.items():
         if key not in known:
             close = get_close_matches(key, known, n=1)
-            hint = f"did you mean {path}{close[0]}?" if close else f"there are {', '.join(known)}"
+            hint = f"did you mean {path}{close[0]}?" if close else f"known are {', '.join(known)}"
             raise ConfigError(f"configuration: {path}{key} is unknown; {hint}")
         section = known[key]
         if isinstance(section, type) and issubclass(section, Struct):
@@ -133,7 +134,7 @@ def _check_keys(tree: Tree, kind: type[Struct], path: str) -> None:
             tree[key] = [part.strip() for part in value.split(",") if part.strip()]
 
 
-def _path(kind: type, value: Any) -> Any:
+def _convert_path(kind: type, value: Any) -> Any:
     if kind is Path and isinstance(value, str | Path):
         return Path(value).expanduser().absolute()
     raise TypeError(f"expected a {kind.__name__}")

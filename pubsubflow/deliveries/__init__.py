@@ -1,6 +1,6 @@
-"""Events out: delivers dataset events as CloudEvents to those who want them at a URL."""
+"""Outbound deliveries post dataset events as CloudEvents to the URLs that subscribe to them."""
 
-from pubsubflow.deliveries.service import Subscriptions
-from pubsubflow.deliveries.settings import SubscriptionsSettings
+from pubsubflow.deliveries.service import DeliveryService
+from pubsubflow.deliveries.settings import DeliverySettings
 
-__all__ = ["Subscriptions", "SubscriptionsSettings"]
+__all__ = ["DeliveryService", "DeliverySettings"]

@@ -1,7 +1,7 @@
-"""Sends one event to one URL, and reads no more of the answer than it has to.
+"""The HTTP sender posts one event to one URL and reads a bounded part of the answer.
 
-Redirects are not followed and TLS is verified. Where a connection goes is checked when it is made,
-against the address itself: a name that resolves to something else by then does not help.
+Redirects are not followed and TLS is verified. Whether an address is allowed is checked when the
+connection is made, against the resolved address: DNS rebinding gains nothing.
 """
 
 import socket
@@ -16,9 +16,9 @@ import msgspec
 from aiohttp import DummyCookieJar
 from msgspec.structs import replace
 
-from pubsubflow.deliveries.settings import SubscriptionsSettings
-from pubsubflow.model.cloud_events import JSON, STRUCTURED, Told, to_headers
-from pubsubflow.model.subscriptions import Reply, Subscription, is_public, sign
+from pubsubflow.deliveries.settings import DeliverySettings
+from pubsubflow.model.cloud_events import JSON, STRUCTURED, CloudEvent, to_headers
+from pubsubflow.model.subscriptions import EventSubscription, ReceiverReply, is_public, sign
 
 _SHOWN_CHARACTERS = 300
 _DNS_SECONDS = 10
@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _NotPublicError(OSError):
-    """An address that a subscriber may not have."""
+    """The address is not on the internet, and private ones are not allowed."""
 
 
 class Sender:
@@ -34,14 +34,14 @@ class Sender:
 
     Args:
         session: Holds the connections.
-        settings: See there.
-        now: The time.
+        settings: Limits and timeouts.
+        now: Returns the current time.
     """
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        settings: SubscriptionsSettings,
+        settings: DeliverySettings,
         now: Callable[[], datetime],
     ) -> None:
         self._session = session
@@ -52,12 +52,12 @@ class Sender:
     @asynccontextmanager
     async def open(
         cls,
-        settings: SubscriptionsSettings,
+        settings: DeliverySettings,
         *,
         allow_private: bool,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> AsyncIterator[Self]:
-        """Keep connections for the length of a block."""
+        """Open the connection pool; it closes when the block ends."""
         connector = aiohttp.TCPConnector(
             limit=settings.max_connections,
             ttl_dns_cache=_DNS_SECONDS,
@@ -72,57 +72,61 @@ class Sender:
         ) as session:
             yield cls(session, settings, now)
 
-    async def send(self, subscription: Subscription, told: Told, key: bytes) -> Reply:
-        """Send a CloudEvent and return what came back.
-
-        Its id and the subscription's make it known when it comes again; the key signs it.
-        """
-        headers, body = written(told, binary=subscription.wanted.mode == "binary")
-        name = f"{told.id}_{subscription.id}"
+    async def send(
+        self, subscription: EventSubscription, event: CloudEvent, key: bytes
+    ) -> ReceiverReply:
+        """Send a CloudEvent, signed with the key, and return the receiver's reply."""
+        headers, body = encoded(event, binary=subscription.spec.mode == "binary")
+        # The same for every attempt, so that receivers recognise a repeated delivery.
+        message_id = f"{event.id}_{subscription.id}"
         at = int(self._now().timestamp())
-        headers |= sign(key, name, at, body)
-        return await self._post(subscription.wanted.url, headers, body)
+        headers |= sign(key, message_id, at, body)
+        return await self._post(subscription.spec.url, headers, body)
 
-    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> ReceiverReply:
         try:
             async with self._session.post(
                 url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 text = await self._read(response)
         except TimeoutError:
-            return Reply(None, f"no answer within {self._settings.timeout_seconds:g} s")
+            return ReceiverReply(None, f"no answer within {self._settings.timeout_seconds:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Reply(None, _told(error))
+            return ReceiverReply(None, _reason(error))
         reason = f"{response.status} {response.reason or ''}".strip()[:_SHOWN_CHARACTERS]
         if text:
             reason += f": {text}"
         after = read_retry_after(response.headers.get("Retry-After"), self._now())
-        return Reply(response.status, reason, after)
+        return ReceiverReply(response.status, reason, after)
 
     async def _read(self, response: aiohttp.ClientResponse) -> str:
-        """Read the beginning of an answer; a longer one costs its connection."""
+        """Read the beginning of an answer, as one line of text.
+
+        A longer answer is not drained, so its connection cannot be used again.
+        """
         data = bytearray()
         while len(data) < self._settings.max_answer_bytes:
-            piece = await response.content.read(self._settings.max_answer_bytes - len(data))
-            if not piece:
+            chunk = await response.content.read(self._settings.max_answer_bytes - len(data))
+            if not chunk:
                 break
-            data += piece
+            data += chunk
         return " ".join(data.decode(errors="replace").split())[:_SHOWN_CHARACTERS]
 
 
-def written(told: Told, *, binary: bool) -> tuple[dict[str, str], bytes]:
+def encoded(event: CloudEvent, *, binary: bool) -> tuple[dict[str, str], bytes]:
     """Return headers and body of a CloudEvent (HTTP binding 1.0.2)."""
     if binary:
-        return to_headers(told) | {"Content-Type": JSON}, _encode(told.data)
-    return {"Content-Type": STRUCTURED}, _encode(_spare(told))
+        return to_headers(event) | {"Content-Type": JSON}, _encode(event.data)
+    return {"Content-Type": STRUCTURED}, _encode(_with_data(event))
 
 
-def _spare(told: Told) -> Told:
-    return told if told.data is not None else replace(told, data={})
+def _with_data(event: CloudEvent) -> CloudEvent:
+    """Return an event whose `data` is not omitted, as it would be if it were None."""
+    return event if event.data is not None else replace(event, data={})
 
 
 def read_retry_after(text: str | None, now: datetime) -> float | None:
-    """Return the seconds of a Retry-After header (RFC 9110 §10.2.3); None if it says nothing."""
+    """Return the seconds of a Retry-After header (RFC 9110 §10.2.3); None if it is malformed."""
     if text is None:
         return None
     if text.isascii() and text.isdigit():
@@ -146,18 +150,18 @@ def public_socket_of(found: tuple[Any, ...]) -> socket.socket:
     """Return a socket for an address of the internet.
 
     Raises:
-        OSError: It is this machine's or one of its networks'.
+        OSError: It belongs to this machine or one of its networks.
     """
     address = found[4][0]
     if not is_public(address):
         raise _NotPublicError(
-            f"{address} is no address of the internet, and subscriptions.allow_private is off"
+            f"{address} is not a public address, and subscriptions.allow_private is off"
         )
     return socket_of(found)
 
 
-def _told(error: Exception) -> str:
-    """Return what went wrong with a connection, in one line."""
+def _reason(error: Exception) -> str:
+    """Return why a request failed, in one line."""
     if isinstance(error, aiohttp.ClientConnectorError):
         inner = error.os_error
         if isinstance(inner, _NotPublicError):

@@ -1,4 +1,4 @@
-"""What can be set about deliveries to subscribers."""
+"""Settings of the deliveries to subscribers: the configuration's section `subscriptions`."""
 
 from typing import Annotated
 
@@ -9,8 +9,8 @@ _MINUTE = 60.0
 _HOUR = 3600.0
 
 
-class SubscriptionsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Say how events are delivered to subscribers.
+class DeliverySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How events are delivered to subscribers.
 
     Attributes:
         allow_private: Whether a URL may lead to this machine or its networks. When left out, only
@@ -18,13 +18,13 @@ class SubscriptionsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
         retry_seconds: The pauses before each further attempt; as Standard Webhooks proposes.
         jitter: By which part a pause may be longer.
         timeout_seconds: How long a receiver may take to answer.
-        parallel: How many events a subscriber without order gets side by side.
-        max_waiting: How many deliveries of a subscriber without order may wait for another try
+        parallel: How many events an unordered subscriber gets side by side.
+        max_waiting: How many deliveries of an unordered subscriber may wait for another attempt
             before it gets no further events.
         max_connections: How many requests may be under way in all.
         max_answer_bytes: How much of an answer is read.
-        sweep_seconds: How often to look where no news comes: the safety net.
-        silent_seconds: After how long without a sign of life another daemon takes over.
+        sweep_seconds: How often the log is read although no message announced an event.
+        silent_seconds: After how long without a renewal of the lease another daemon takes over.
         drain_seconds: How long requests may take to end when the daemon stops.
     """
 

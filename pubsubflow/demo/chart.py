@@ -1,4 +1,4 @@
-"""Draw the report's chart as SVG: late departures by month and airport, and by weather."""
+"""The report's chart in SVG: late departures by month and airport, and by weather."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -45,10 +45,10 @@ BY_MONTH = Box(64, 156, 452, 276)
 BY_WEATHER = Box(684, 156, 214, 276)
 
 
-def draw(numbers: Row) -> str:
-    """Return the chart of `flights.summarise`'s numbers as one SVG document."""
-    total = numbers["departures"]
-    years = " and ".join(sorted({row["month"][:4] for row in numbers["months"]}))
+def draw(report: Row) -> str:
+    """Return the chart of the report of `flights.summarise` as one SVG document."""
+    total = report["departures"]
+    years = " and ".join(sorted({row["month"][:4] for row in report["months"]}))
     title = f"Late departures from New York, {years}"
     summary = (
         f"{total['late_percent']:.1f} % of {total['scheduled'] - total['cancelled']:,} flights "
@@ -58,8 +58,8 @@ def draw(numbers: Row) -> str:
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         _text(28, 44, title, size=22, weight=650),
         _text(28, 70, summary, size=14, fill=FAINT),
-        *_months_panel(BY_MONTH, numbers["months"]),
-        *_weather_panel(BY_WEATHER, numbers["weather"]),
+        *_months_panel(BY_MONTH, report["months"]),
+        *_weather_panel(BY_WEATHER, report["weather"]),
         _text(28, HEIGHT - 36, DEFINITIONS, size=11, fill=FAINT),
         _text(28, HEIGHT - 18, SOURCE, size=11, fill=FAINT),
     ]
@@ -148,7 +148,7 @@ def _bar(box: Box, row: Row, middle: float, top: float, *, fair: bool) -> Iterat
 
 
 def _apart(places: Mapping[str, float]) -> dict[str, float]:
-    """Move labels down until neighbours stand `LABEL_GAP` pixels apart."""
+    """Move labels down until neighbours are `LABEL_GAP` pixels apart."""
     ordered = sorted(places.items(), key=lambda place: place[1])
     moved = dict(ordered)
     for (above, _), (below, _) in pairwise(ordered):

@@ -1,8 +1,7 @@
-"""What the demo's tasks compute: check a file, load it into SQLite, and ask it questions.
+"""The computations of the demo's tasks: check a file, load it into SQLite, aggregate delays.
 
-Nothing here knows about DAGs: each function takes paths and plain values, writes in one
-transaction or one rename, and may run twice with the same effect as once. That last property is
-what lets a task be retried without a thought.
+Nothing here knows about DAGs: each function takes paths and plain values. Each writes in one
+transaction or one rename and is idempotent, so its task is safe to retry.
 """
 
 import csv
@@ -32,13 +31,13 @@ RANGES = {
     "precip_in": (0.0, 20.0),
     "visib_mi": (0.0, 10.0),
 }
-"""What each instrument can honestly report: Fahrenheit, miles an hour, inches, miles."""
+"""The plausible range of each instrument: Fahrenheit, miles an hour, inches, miles."""
 
 WEATHER = ("low visibility", "rain", "wind", "fair")
 """The kinds of weather, worst first: an hour counts under the first one that fits it."""
 
-Numbers = dict[str, Any]
-"""A row of results: names to strings and numbers."""
+Row = dict[str, Any]
+"""A row of results: names to strings, numbers and further rows."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS airport_hours (
@@ -89,8 +88,8 @@ SELECT sum(hours) AS hours, sum(scheduled) AS scheduled, sum(cancelled) AS cance
 """
 
 
-def check_file(source: Path, accepted: Path) -> Numbers:
-    """Copy the good rows of `source` to `accepted`; count the others by what is wrong with them.
+def check_file(source: Path, accepted: Path) -> Row:
+    """Copy the good rows of `source` to `accepted`; count the others by defect.
 
     Returns:
         `{"accepted": rows, "rejected": {reason: rows}}`.
@@ -108,7 +107,7 @@ def check_file(source: Path, accepted: Path) -> Numbers:
         writer = csv.DictWriter(sink, COLUMNS)
         writer.writeheader()
         for row in reader:
-            reason = flaw(row, seen)
+            reason = defect_of(row, seen)
             if reason:
                 rejected[reason] += 1
             else:
@@ -116,12 +115,14 @@ def check_file(source: Path, accepted: Path) -> Numbers:
                 writer.writerow(row)
     if not seen:
         raise ValueError(f"{source}: no row is usable: {dict(rejected)}")
+    # Renamed at the end: a retry after a crash finds the whole file or none.
     partial.replace(accepted)
     return {"accepted": len(seen), "rejected": dict(sorted(rejected.items()))}
 
 
-def flaw(row: Mapping[str, str], seen: set[tuple[str, str]]) -> str | None:
-    """Say what is wrong with a row, given the (airport, hour) pairs before it; None if nothing."""
+def defect_of(row: Mapping[str, str], seen: set[tuple[str, str]]) -> str | None:
+    """Return the defect of a row, given the (airport, hour) pairs before it; None without one."""
+    # DictReader files surplus values under the key None, and gives None for missing ones.
     if None in row or None in row.values():
         return "wrong number of columns"
     for name in COLUMNS:
@@ -143,7 +144,7 @@ def flaw(row: Mapping[str, str], seen: set[tuple[str, str]]) -> str | None:
 
 
 def load_file(accepted: Path, database: Path, source: str, rejected: Mapping[str, int]) -> int:
-    """Put checked rows into `airport_hours`; return how many rows the table holds now.
+    """Load checked rows into `airport_hours`; return how many rows the table holds then.
 
     A row replaces the one of the same airport and hour, so the same file twice changes nothing.
     """
@@ -167,13 +168,13 @@ def months(database: Path) -> list[str]:
         return [row["month"] for row in connection.execute(query)]
 
 
-def measure_month(database: Path, month: str) -> list[Numbers]:
-    """Add up a month's departures: one row per airport."""
+def measure_month(database: Path, month: str) -> list[Row]:
+    """Sum up a month's departures: one row per airport."""
     with _transaction(database) as connection:
         return [dict(row) for row in connection.execute(_MONTH, {"month": month})]
 
 
-def store_months(database: Path, rows: Iterable[Numbers]) -> int:
+def store_months(database: Path, rows: Iterable[Row]) -> int:
     """Replace `monthly_delays` by these rows; return how many there are."""
     with _transaction(database) as connection:
         connection.execute("DELETE FROM monthly_delays")
@@ -191,8 +192,8 @@ def store_weather(database: Path) -> int:
         return connection.execute(_WEATHER).rowcount
 
 
-def summarise(database: Path) -> Numbers:
-    """Gather the report's numbers from the tables of both branches.
+def summarise(database: Path) -> Row:
+    """Return the report: the numbers of the tables of both branches.
 
     Shares are percentages: `late_percent` of the flights that left, `cancelled_percent` of those
     scheduled. `mean_delay` is in minutes over the flights that left, early ones counting below
@@ -216,8 +217,8 @@ def summarise(database: Path) -> Numbers:
         }
 
 
-def with_shares(counts: Numbers) -> Numbers:
-    """Add what a reader compares: shares in percent and the mean delay in minutes."""
+def with_shares(counts: Row) -> Row:
+    """Add shares in percent and the mean delay in minutes to a row of counts."""
     flown = counts["scheduled"] - counts["cancelled"]
     return counts | {
         "late_percent": round(100 * counts["late"] / flown, 2) if flown else 0.0,
@@ -234,6 +235,8 @@ def _count(connection: sqlite3.Connection) -> int:
 @contextmanager
 def _transaction(database: Path) -> Iterator[sqlite3.Connection]:
     """Open the database with its tables in place; commit at the end, or roll back an error."""
+    # sqlite3's own context manager ends the transaction but does not close the connection. The
+    # timeout covers months that are measured by tasks side by side.
     with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
         connection.row_factory = sqlite3.Row
         connection.executescript(_SCHEMA)

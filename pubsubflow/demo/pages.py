@@ -1,4 +1,4 @@
-"""Write the report: numbers as JSON, a page in Markdown, a chart as SVG."""
+"""The report's files: its numbers in JSON, a page in Markdown, a chart in SVG."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,31 +10,31 @@ from pubsubflow.demo import chart
 Row = Mapping[str, Any]
 
 
-def write(folder: Path, numbers: Row) -> list[Path]:
+def write(folder: Path, report: Row) -> list[Path]:
     """Write `report.json`, `report.md` and `report.svg` into a folder; return their paths."""
     pages = {
-        "report.json": json.dumps(numbers, indent=2) + "\n",
-        "report.md": markdown(numbers),
-        "report.svg": chart.draw(numbers),
+        "report.json": json.dumps(report, indent=2) + "\n",
+        "report.md": markdown(report),
+        "report.svg": chart.draw(report),
     }
     for name, text in pages.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in pages]
 
 
-def markdown(numbers: Row) -> str:
+def markdown(report: Row) -> str:
     """Return the report as a page of Markdown that shows `report.svg`."""
     parts = [
         "# Late departures from New York\n",
-        _in_short(numbers["departures"]),
+        _in_short(report["departures"]),
         "![Late departures by month and by weather](report.svg)\n",
         "## By weather\n",
-        *_weather_table(numbers["weather"]),
+        *_weather_table(report["weather"]),
         "\n## By month: late departures, %\n",
-        *_months_table(numbers["months"]),
+        *_months_table(report["months"]),
         "\n## The file\n",
-        f"{numbers['accepted']:,} rows were used, {sum(numbers['rejected'].values())} refused:\n",
-        *(f"- {reason}: {rows}" for reason, rows in numbers["rejected"].items()),
+        f"{report['accepted']:,} rows were used, {sum(report['rejected'].values())} refused:\n",
+        *(f"- {reason}: {rows}" for reason, rows in report["rejected"].items()),
     ]
     return "\n".join(parts) + "\n"
 

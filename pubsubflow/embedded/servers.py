@@ -1,4 +1,4 @@
-"""Both servers on one home, as the daemon sees them."""
+"""The embedded servers of a home: started together, restarted when one dies."""
 
 import os
 from collections.abc import Callable
@@ -13,19 +13,20 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pubsubflow.embedded.binaries import CACHE
-from pubsubflow.embedded.child import describe_exit
 from pubsubflow.embedded.home import Home, HomeOwner
 from pubsubflow.embedded.nats_server import NatsAddress, NatsServer
 from pubsubflow.embedded.postgres_server import PostgresAddress, PostgresServer
 from pubsubflow.errors import ConfigError
+from pubsubflow.exit_codes import describe_exit
 
 log = structlog.get_logger(__name__)
 
-_LONG_LIFE_SECONDS = 30.0  # a server that lived so long had no trouble of its own
+_STABLE_SECONDS = 30.0  # a server that ran this long is restarted without a pause
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
-_UPKEEP_SECONDS = 60.0
-_STOP_SECONDS = 20.0  # above what a server's own limits add up to
+_MAINTAIN_SECONDS = 60.0
+# Above the sum of each server's own time limits.
+_STOP_SECONDS = 20.0
 
 _T = TypeVar("_T")
 
@@ -43,7 +44,7 @@ class _Server(Protocol):
 
     async def stop(self) -> None: ...
 
-    def upkeep(self) -> None: ...
+    def maintain(self) -> None: ...
 
 
 def _utc_now() -> datetime:
@@ -51,7 +52,7 @@ def _utc_now() -> datetime:
 
 
 class EmbeddedServers:
-    """NATS and Postgres of one home: started on entry, stopped on exit.
+    """NATS and Postgres of one home, as a context manager: started on entry, stopped on exit.
 
     ::
 
@@ -62,9 +63,9 @@ class EmbeddedServers:
     Enter it on the daemon's main thread: the servers die with the thread that started them.
 
     Args:
-        home: The folder that holds everything; made when missing.
-        nats_port: Port for NATS; when None a free one, kept across restarts.
-        cache: Where root keeps copies of binaries, should Postgres' account need them.
+        home: The home folder; created if missing.
+        nats_port: Port for NATS; if None a free one, kept across restarts.
+        cache: Folder for copies of the binaries, if Postgres' account needs them.
         now: The time, with a zone.
     """
 
@@ -79,7 +80,7 @@ class EmbeddedServers:
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._home = Home(home)
-        self._asked_nats_port = nats_port
+        self._requested_nats_port = nats_port
         self._cache = cache
         self._now = now
         self._owner: HomeOwner | None = None
@@ -88,39 +89,39 @@ class EmbeddedServers:
 
     @property
     def nats(self) -> NatsAddress:
-        """Where NATS listens, the same for as long as the home is held."""
-        return _entered(self._nats).address
+        """The address of NATS, the same as long as the home is held."""
+        return _started(self._nats).address
 
     @property
     def postgres(self) -> PostgresAddress:
-        """Where Postgres listens, the same for as long as the home is held."""
-        return _entered(self._postgres).address
+        """The address of Postgres, the same as long as the home is held."""
+        return _started(self._postgres).address
 
     @property
     def nats_pid(self) -> int | None:
-        """Process id of NATS, None while it does not run."""
-        return _entered(self._nats).pid
+        """The process id of NATS; None while it does not run."""
+        return _started(self._nats).pid
 
     @property
     def postgres_pid(self) -> int | None:
-        """Process id of the postmaster, None while it does not run."""
-        return _entered(self._postgres).pid
+        """The process id of the postmaster; None while it does not run."""
+        return _started(self._postgres).pid
 
     async def __aenter__(self) -> Self:
-        """Take the home, start both servers side by side and wait until they are ready.
+        """Acquire the home, start both servers concurrently and wait until they are ready.
 
         Raises:
-            ConfigError: Something is in the way; the text says what to do.
+            ConfigError: The home is held or unusable, or a server does not start.
         """
         self._owner = HomeOwner(pid=os.getpid(), started_at=self._now())
-        await self._home.hold(self._owner)
+        await self._home.acquire(self._owner)
         try:
             secrets = self._home.secrets()
-            self._nats = NatsServer(self._home, secrets.nats_token, self._asked_nats_port)
+            self._nats = NatsServer(self._home, secrets.nats_token, self._requested_nats_port)
             self._postgres = PostgresServer(self._home, secrets.postgres_password, self._cache)
             await _start(self._nats, self._postgres)
         except BaseException:
-            await self._leave()
+            await self._stop()
             raise
         log.info(
             "embedded.started",
@@ -137,30 +138,30 @@ class EmbeddedServers:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop both servers and give the home up, also under cancellation."""
-        await self._leave()
+        """Stop both servers and release the home, also under cancellation."""
+        await self._stop()
         log.info("embedded.stopped", home=str(self._home.path))
 
     def announce(
         self, url: str, *, token: str | None = None, certificate: Path | None = None
     ) -> None:
-        """Tell `read_owner` where this daemon's HTTP answers.
+        """Publish the URL of this daemon's HTTP server in the home, for `read_owner`.
 
         Args:
             url: Such as ``"http://127.0.0.1:8080"``.
-            token: With which commands of the home's owner ask there.
-            certificate: File of the certificate that it shows.
+            token: For commands of the home's owner.
+            certificate: File of the server's certificate.
 
         Raises:
             ConfigError: The home cannot be written.
         """
         owner = msgspec.structs.replace(
-            _entered(self._owner),
+            _started(self._owner),
             url=url,
             token=token,
             certificate=None if certificate is None else str(certificate.absolute()),
         )
-        self._home.sign(owner)
+        self._home.write_owner(owner)
 
     async def run(
         self,
@@ -168,20 +169,20 @@ class EmbeddedServers:
         *,
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Start again, at its old address, whichever server dies; until stopping is set.
+        """Restart a server that dies, at its old address, until stopping is set.
 
-        The servers themselves are stopped when the context is left, after all who use them.
+        The servers themselves are stopped at the end of the context, after their clients.
         """
-        servers = (_entered(self._nats), _entered(self._postgres))
+        servers = (_started(self._nats), _started(self._postgres))
         async with anyio.create_task_group() as group:
             for server in servers:
-                group.start_soon(_keep_alive, server, name=f"keep {server.name} alive")
-            group.start_soon(_look_after, *servers, name="upkeep")
+                group.start_soon(_restart_on_exit, server, name=f"restart {server.name}")
+            group.start_soon(_maintain, *servers, name="maintain servers")
             task_status.started()
             await stopping.wait()
             group.cancel_scope.cancel()
 
-    async def _leave(self) -> None:
+    async def _stop(self) -> None:
         try:
             with anyio.move_on_after(_STOP_SECONDS, shield=True):
                 async with anyio.create_task_group() as group:
@@ -189,11 +190,11 @@ class EmbeddedServers:
                         if server:
                             group.start_soon(server.stop)
         finally:
-            self._home.let_go()
+            self._home.release()
 
 
 async def _start(*servers: _Server) -> None:
-    """Start servers side by side; of several complaints the first is told."""
+    """Start servers concurrently; of several errors the first is raised."""
     try:
         async with anyio.create_task_group() as group:
             for server in servers:
@@ -210,42 +211,42 @@ def _first(group: BaseExceptionGroup[ConfigError]) -> ConfigError:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-async def _keep_alive(server: _Server) -> None:
-    """Start a server again whenever it ends; sooner if it lived long."""
+async def _restart_on_exit(server: _Server) -> None:
+    """Restart a server whenever it exits; without a pause if it ran for long."""
     pause = 0.0
     while True:
         since = anyio.current_time()
         pid, code = server.pid, await server.wait()
-        log.error("server.died", server=server.name, pid=pid, exit=describe_exit(code))
-        if anyio.current_time() - since >= _LONG_LIFE_SECONDS:
+        log.error("embedded.server_exited", server=server.name, pid=pid, exit=describe_exit(code))
+        if anyio.current_time() - since >= _STABLE_SECONDS:
             pause = 0.0
-        pause = await _start_again(server, pause)
+        pause = await _restart(server, pause)
 
 
-async def _start_again(server: _Server, pause: float) -> float:
-    """Start a server until it stays; give the pause in seconds before the next time."""
+async def _restart(server: _Server, pause: float) -> float:
+    """Start a server until that succeeds; return the pause in seconds before the next restart."""
     while True:
         await anyio.sleep(pause)
         pause = min(max(2 * pause, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
         try:
             await server.start()
         except ConfigError as error:
-            log.error(  # noqa: TRY400 - the error is one line that says what to do
-                "server.restart_failed", server=server.name, error=str(error), retry_seconds=pause
+            log.error(  # noqa: TRY400 - the error is one line with its remedy
+                "embedded.restart_failed", server=server.name, error=str(error), retry_seconds=pause
             )
         else:
-            log.info("server.restarted", server=server.name, pid=server.pid)
+            log.info("embedded.server_restarted", server=server.name, pid=server.pid)
             return pause
 
 
-async def _look_after(*servers: _Server) -> None:
+async def _maintain(*servers: _Server) -> None:
     while True:
-        await anyio.sleep(_UPKEEP_SECONDS)
+        await anyio.sleep(_MAINTAIN_SECONDS)
         for server in servers:
-            server.upkeep()
+            server.maintain()
 
 
-def _entered(value: _T | None) -> _T:
+def _started(value: _T | None) -> _T:
     if value is None:
         raise RuntimeError("the servers are not started: enter the context first")
     return value

@@ -1,7 +1,7 @@
-"""Lineage: tells an OpenLineage endpoint what ran, and what it read and wrote."""
+"""Lineage: sends OpenLineage events of runs, with what they read and wrote, to an endpoint."""
 
-from pubsubflow.lineage.emitter import Pace
+from pubsubflow.lineage.emitter import SendRetryPolicy
 from pubsubflow.lineage.service import Lineage
 from pubsubflow.lineage.settings import LineageSettings
 
-__all__ = ["Lineage", "LineageSettings", "Pace"]
+__all__ = ["Lineage", "LineageSettings", "SendRetryPolicy"]

@@ -1,6 +1,5 @@
-"""Tells an endpoint of one run: what it must be told, in order, and what it has taken already."""
+"""The emitter: sends the OpenLineage events of runs in order, and skips those accepted before."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
@@ -9,10 +8,11 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from pubsubflow.lineage.events import start_of, story_of
+from pubsubflow.lineage.events import run_events, start_event
 from pubsubflow.lineage.openlineage import EventType, RunEvent
-from pubsubflow.lineage.transport import Answer, Endpoint, Verdict
-from pubsubflow.model.lineage import TracedRun
+from pubsubflow.lineage.transport import HttpTransport, SendResult, TransportResponse
+from pubsubflow.model.lineage import RunLineage
+from pubsubflow.model.recent import Recent
 from pubsubflow.model.runs.states import RunState
 
 log = structlog.get_logger()
@@ -21,106 +21,112 @@ _REMEMBERED_RUNS = 10_000
 _MAX_DOUBLINGS = 10
 
 _encode = msgspec.json.Encoder().encode
-_Taken = set[tuple[UUID, EventType]]
+_Accepted = set[tuple[UUID, EventType]]
 
 
-class Pace(Struct, frozen=True, kw_only=True):
-    """How patiently an endpoint is asked that does not take an event.
+class SendRetryPolicy(Struct, frozen=True, kw_only=True):
+    """When an event is sent again that the endpoint did not accept.
 
     Attributes:
-        delays_seconds: Pauses between tries; then the news goes back to the stream.
-        return_seconds: After how long it comes again the first time; twice as long each time.
-        max_return_seconds: After how long at most.
+        delays_seconds: Pauses between attempts; then the message goes back to the stream.
+        redeliver_seconds: When the stream delivers it again; twice as long each time.
+        max_redeliver_seconds: Upper limit of that.
     """
 
     delays_seconds: tuple[float, ...] = (0.2, 1.0, 5.0)
-    return_seconds: float = 5.0
-    max_return_seconds: float = 60.0
+    redeliver_seconds: float = 5.0
+    max_redeliver_seconds: float = 60.0
 
-    def return_delay(self, attempts: int) -> float:
-        """Return the pause in seconds before news that was tried `attempts` times comes again."""
-        doublings = min(max(attempts - 1, 0), _MAX_DOUBLINGS)
-        return float(min(self.return_seconds * 2**doublings, self.max_return_seconds))
+    def redelivery_delay(self, deliveries: int) -> float:
+        """Return when a message that was delivered so often is delivered again, in seconds."""
+        doublings = min(max(deliveries - 1, 0), _MAX_DOUBLINGS)
+        return float(min(self.redeliver_seconds * 2**doublings, self.max_redeliver_seconds))
 
 
-class Telling:
-    """Sends the events of runs, and remembers what was taken until a run's end is told.
+class Emitter:
+    """Sends the events of runs, and remembers those accepted until a run's end is sent.
 
     Args:
-        endpoint: Takes events.
+        transport: Sends events.
         namespace: The namespace of all jobs.
-        pace: How often an event is tried.
-        stopping: Ends trying again.
+        retry: How often an event is sent again.
+        stopping: Ends the attempts.
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, namespace: str, pace: Pace, stopping: anyio.Event
+        self,
+        transport: HttpTransport,
+        *,
+        namespace: str,
+        retry: SendRetryPolicy,
+        stopping: anyio.Event,
     ) -> None:
-        self._endpoint = endpoint
+        self._transport = transport
         self._namespace = namespace
-        self._delays = pace.delays_seconds
+        self._delays = retry.delays_seconds
         self._stopping = stopping
-        self._taken: OrderedDict[UUID, _Taken] = OrderedDict()
-        self._away = False
+        self._accepted: Recent[UUID, _Accepted] = Recent(_REMEMBERED_RUNS)
+        self._endpoint_lost = False
 
-    async def tell(self, run: TracedRun, *, ended: bool) -> Verdict:
-        """Tell of a run, and return what became of that.
+    async def emit(self, run: RunLineage, *, ended: bool) -> SendResult:
+        """Send the events of a run.
 
         Args:
             run: The run as it is now.
-            ended: Whether the news is that it has ended. Other news is out of date once it has.
+            ended: Whether the message says that the run has ended.
 
         Returns:
-            AWAY when it must be tried again, REFUSED when some event was refused for ever.
+            UNAVAILABLE if it must be repeated, REJECTED if some event was rejected for good.
         """
+        # A message from before the end of a run that has ended is out of date: the message of the
+        # end brings all events.
         if run.state is RunState.QUEUED or (run.state.final and not ended):
-            return Verdict.TAKEN
+            return SendResult.ACCEPTED
         if not run.state.final:
-            return await self._send(run.run_id, [start_of(run, self._namespace)])
-        verdict = await self._send(run.run_id, story_of(run, self._namespace))
-        if verdict is not Verdict.AWAY:
-            self._taken.pop(run.run_id, None)
-        return verdict
+            return await self._send_all(run.run_id, [start_event(run, self._namespace)])
+        result = await self._send_all(run.run_id, run_events(run, self._namespace))
+        if result is not SendResult.UNAVAILABLE:
+            self._accepted.pop(run.run_id)
+        return result
 
-    async def _send(self, run_id: UUID, events: Sequence[RunEvent]) -> Verdict:
-        taken = self._remember(run_id)
-        worst = Verdict.TAKEN
+    async def _send_all(self, run_id: UUID, events: Sequence[RunEvent]) -> SendResult:
+        accepted = self._accepted_of(run_id)
+        worst = SendResult.ACCEPTED
         for event in events:
             key = (event.run.run_id, event.event_type)
-            if key in taken:
+            if key in accepted:
                 continue
-            answer = await self._insist(_encode(event))
-            if answer.verdict is Verdict.AWAY:
-                return Verdict.AWAY
-            if answer.verdict is Verdict.REFUSED:
-                worst = Verdict.REFUSED
-                log.error("lineage.refused", run_id=str(run_id), reason=answer.reason)
-            taken.add(key)
+            response = await self._send_with_retries(_encode(event))
+            if response.result is SendResult.UNAVAILABLE:
+                return SendResult.UNAVAILABLE
+            if response.result is SendResult.REJECTED:
+                worst = SendResult.REJECTED
+                log.error("lineage.event_rejected", run_id=str(run_id), reason=response.reason)
+            accepted.add(key)
         return worst
 
-    async def _insist(self, body: bytes) -> Answer:
-        """Send an event, again after each delay while the endpoint is away."""
+    async def _send_with_retries(self, body: bytes) -> TransportResponse:
         for delay in self._delays:
-            answer = await self._post(body)
-            if answer.verdict is not Verdict.AWAY or self._stopping.is_set():
-                return answer
+            response = await self._send(body)
+            if response.result is not SendResult.UNAVAILABLE or self._stopping.is_set():
+                return response
             with anyio.move_on_after(delay):
                 await self._stopping.wait()
-        return await self._post(body)
+        return await self._send(body)
 
-    async def _post(self, body: bytes) -> Answer:
-        answer = await self._endpoint.post(body)
-        away = answer.verdict is Verdict.AWAY
-        if away is not self._away:
-            self._away = away
-            say: Callable[..., object] = log.warning if away else log.info
-            say("lineage.away" if away else "lineage.back", reason=answer.reason)
-        return answer
+    async def _send(self, body: bytes) -> TransportResponse:
+        response = await self._transport.send(body)
+        lost = response.result is SendResult.UNAVAILABLE
+        if lost is not self._endpoint_lost:
+            self._endpoint_lost = lost
+            write: Callable[..., object] = log.warning if lost else log.info
+            event = "lineage.endpoint_lost" if lost else "lineage.endpoint_recovered"
+            write(event, reason=response.reason)
+        return response
 
-    def _remember(self, run_id: UUID) -> _Taken:
-        """Return what was taken of a run; runs that were told of longest ago are forgotten."""
-        taken = self._taken.setdefault(run_id, set())
-        self._taken.move_to_end(run_id)
-        while len(self._taken) > _REMEMBERED_RUNS:
-            self._taken.popitem(last=False)
-        return taken
+    def _accepted_of(self, run_id: UUID) -> _Accepted:
+        accepted = self._accepted.get(run_id)
+        if accepted is None:
+            accepted = set()
+            self._accepted.put(run_id, accepted)
+        return accepted

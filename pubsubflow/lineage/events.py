@@ -1,6 +1,6 @@
-"""Decides what is told of a run: OpenLineage events, by its facts alone.
+"""OpenLineage events of a run, made from its stored facts alone.
 
-The same run gives the same events, with the same ids and times, however often it is told.
+The same run gives the same events, with the same ids and times, however often they are made.
 """
 
 from collections.abc import Iterable
@@ -13,18 +13,18 @@ from pubsubflow.lineage.openlineage import (
     DocumentationJobFacet,
     ErrorMessageRunFacet,
     EventType,
-    Job,
     JobDependenciesRunFacet,
     JobDependency,
     JobFacets,
     JobLink,
     JobTypeJobFacet,
     NominalTimeRunFacet,
+    OpenLineageJob,
+    OpenLineageRun,
     Owner,
     OwnershipJobFacet,
     ParentRunFacet,
     Root,
-    Run,
     RunEvent,
     RunFacets,
     RunLink,
@@ -32,7 +32,7 @@ from pubsubflow.lineage.openlineage import (
     TagsJobFacet,
     TagsRunFacet,
 )
-from pubsubflow.model.lineage import TracedAttempt, TracedRun
+from pubsubflow.model.lineage import AttemptLineage, RunLineage
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
@@ -48,7 +48,7 @@ _TASK_ENDS = {
     TaskState.SKIPPED: EventType.COMPLETE,
     TaskState.FAILED: EventType.FAIL,
 }
-"""What was cancelled, or never ran because something before it failed, is aborted."""
+"""Any other state, as of a cancelled task or one whose upstream failed, is ABORT."""
 
 
 def attempt_id(run_id: UUID, task_id: str, map_index: int, attempt: int) -> UUID:
@@ -56,37 +56,39 @@ def attempt_id(run_id: UUID, task_id: str, map_index: int, attempt: int) -> UUID
     return uuid5(run_id, f"{task_id}/{map_index}/{attempt}")
 
 
-def start_of(run: TracedRun, namespace: str) -> RunEvent:
-    """Return what is told when a run starts.
+def start_event(run: RunLineage, namespace: str) -> RunEvent:
+    """Return the event of a run's start.
 
     Args:
         run: A run that has started, or has ended.
         namespace: The namespace of all jobs.
     """
-    return _Teller(run, namespace).run_event(EventType.START)
+    return _EventBuilder(run, namespace).run_event(EventType.START)
 
 
-def story_of(run: TracedRun, namespace: str) -> list[RunEvent]:
-    """Return all that is told of a run that has ended, in order: its start, its tasks, its end.
+def run_events(run: RunLineage, namespace: str) -> list[RunEvent]:
+    """Return all events of a run that has ended, in order: its start, its tasks, its end.
 
     Args:
         run: A run that has ended.
         namespace: The namespace of all jobs.
     """
-    teller = _Teller(run, namespace)
-    tasks = [event for attempt in run.attempts for event in teller.attempt_events(attempt)]
+    builder = _EventBuilder(run, namespace)
+    tasks = [event for attempt in run.attempts for event in builder.attempt_events(attempt)]
+    # Attempts overlap, and consumers expect events in the order of their times. The sort is
+    # stable: a START and its end at the same moment keep their order.
     tasks.sort(key=lambda event: event.event_time)
     return [
-        teller.run_event(EventType.START),
+        builder.run_event(EventType.START),
         *tasks,
-        teller.run_event(_RUN_ENDS[run.state]),
+        builder.run_event(_RUN_ENDS[run.state]),
     ]
 
 
-class _Teller:
-    """Tells of one run."""
+class _EventBuilder:
+    """Builds the events of one run."""
 
-    def __init__(self, run: TracedRun, namespace: str) -> None:
+    def __init__(self, run: RunLineage, namespace: str) -> None:
         self._run = run
         self._namespace = namespace
         self._consumed = _datasets(run.consumed)
@@ -120,8 +122,8 @@ class _Teller:
         return RunEvent(
             event_type=kind,
             event_time=_started(run) if start else run.ended_at or _started(run),
-            run=Run(run_id=run.run_id, facets=facets),
-            job=Job(
+            run=OpenLineageRun(run_id=run.run_id, facets=facets),
+            job=OpenLineageJob(
                 namespace=self._namespace,
                 name=run.spec.dag_id,
                 facets=self._job_facets("DAG", run.spec.description),
@@ -130,9 +132,10 @@ class _Teller:
             outputs=() if start else _datasets(emitted),
         )
 
-    def attempt_events(self, attempt: TracedAttempt) -> tuple[RunEvent, RunEvent]:
+    def attempt_events(self, attempt: AttemptLineage) -> tuple[RunEvent, RunEvent]:
         """Return the start and the end of one attempt."""
         task = self._run.spec.tasks[attempt.node]
+        # An attempt that never started has no start, and the clocks of two workers may disagree.
         started = min(attempt.started_at or attempt.ended_at, attempt.ended_at)
         end = _TASK_ENDS.get(attempt.state, EventType.ABORT)
         return (
@@ -141,7 +144,7 @@ class _Teller:
         )
 
     def _attempt_event(
-        self, kind: EventType, time: datetime, task: TaskSpec, attempt: TracedAttempt
+        self, kind: EventType, time: datetime, task: TaskSpec, attempt: AttemptLineage
     ) -> RunEvent:
         start = kind is EventType.START
         run_id = attempt_id(self._run.run_id, task.task_id, attempt.map_index, attempt.attempt)
@@ -154,8 +157,8 @@ class _Teller:
         return RunEvent(
             event_type=kind,
             event_time=time,
-            run=Run(run_id=run_id, facets=facets),
-            job=Job(
+            run=OpenLineageRun(run_id=run_id, facets=facets),
+            job=OpenLineageJob(
                 namespace=self._namespace,
                 name=f"{self._run.spec.dag_id}.{task.task_id}",
                 facets=self._job_facets("TASK", task.doc),
@@ -165,7 +168,7 @@ class _Teller:
         )
 
     def _inputs(self, task: TaskSpec) -> tuple[DatasetName, ...]:
-        """Return a task's inlets; what the run consumed goes into the tasks at its top."""
+        """Return a task's inlets; of tasks without upstream also what the run consumed."""
         consumed = () if task.upstream else self._run.consumed
         return _datasets((*task.inlets, *consumed))
 
@@ -176,10 +179,10 @@ class _Teller:
     def _dependencies(self) -> JobDependenciesRunFacet | None:
         upstream = [
             JobDependency(
-                job=JobLink(namespace=self._namespace, name=origin.dag_id),
-                run=RunLink(run_id=origin.run_id),
+                job=JobLink(namespace=self._namespace, name=parent.dag_id),
+                run=RunLink(run_id=parent.run_id),
             )
-            for origin in self._run.origins
+            for parent in self._run.parents
         ]
         return JobDependenciesRunFacet(upstream=upstream) if upstream else None
 
@@ -192,8 +195,8 @@ class _Teller:
         )
 
 
-def _started(run: TracedRun) -> datetime:
-    """Return when a run started; one that never did is told as if it had when it ended."""
+def _started(run: RunLineage) -> datetime:
+    """Return when a run started; one that never did counts as started at its end."""
     return run.started_at or run.ended_at or run.created_at
 
 
@@ -205,7 +208,7 @@ def _tag(key: str, value: str) -> Tag:
     return Tag(key=key, value=value, source=_SOURCE)
 
 
-def _attempt_tags(attempt: TracedAttempt, *, ended: bool) -> list[Tag]:
+def _attempt_tags(attempt: AttemptLineage, *, ended: bool) -> list[Tag]:
     tags = [_tag("attempt", str(attempt.attempt))]
     if attempt.map_index != NOT_MAPPED:
         tags.append(_tag("map_index", str(attempt.map_index)))
@@ -214,7 +217,7 @@ def _attempt_tags(attempt: TracedAttempt, *, ended: bool) -> list[Tag]:
     return tags
 
 
-def _error(attempt: TracedAttempt) -> ErrorMessageRunFacet | None:
+def _error(attempt: AttemptLineage) -> ErrorMessageRunFacet | None:
     error = attempt.error
     if error is None:
         return None

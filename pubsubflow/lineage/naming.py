@@ -1,4 +1,4 @@
-"""The names that OpenLineage gives to datasets, from their URIs.
+"""Dataset names by OpenLineage's naming, from URIs.
 
 Source: https://openlineage.io/docs/spec/naming. Other producers name the same data the same way,
 so that their lineage and ours meet.
@@ -45,7 +45,7 @@ _PORTS = {
     "postgres": 5432,
     "redshift": 5439,
 }
-"""The namespace names a port; these are meant where a URI has none."""
+"""Default ports: the namespace names one also where the URI does not."""
 
 
 def dataset_name(uri: str) -> DatasetName:

@@ -1,6 +1,6 @@
-"""OpenLineage 2-0-2 as values: the events we send and the facets in them.
+"""OpenLineage 2-0-2 as structs: the events that are sent and their facets.
 
-Names and nesting are the standard's; `tag` is the schema that each part says it follows.
+Names and nesting are the standard's; `tag` is the URL of each part's schema.
 Source: https://openlineage.io/spec/2-0-2/OpenLineage.json and https://openlineage.io/spec/facets/
 """
 
@@ -30,7 +30,7 @@ class EventType(StrEnum):
 
 
 class Part(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A part of an event; what is not known is left out."""
+    """A part of an event; unknown fields are left out."""
 
 
 class Facet(Part, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -44,13 +44,13 @@ def _facet(name: str, number: str) -> str:
 
 
 class RunLink(Part, frozen=True, kw_only=True):
-    """Names a run."""
+    """The identity of a run."""
 
     run_id: UUID
 
 
 class JobLink(Part, frozen=True, kw_only=True):
-    """Names a job."""
+    """The identity of a job."""
 
     namespace: str
     name: str
@@ -80,7 +80,7 @@ class NominalTimeRunFacet(
     tag_field="_schemaURL",
     tag=_facet("NominalTimeRunFacet", "1-0-1"),
 ):
-    """The time that a run stands for."""
+    """The logical time of a run."""
 
     nominal_start_time: datetime
 
@@ -106,7 +106,7 @@ class ProcessingEngineRunFacet(
     tag_field="_schemaURL",
     tag=_facet("ProcessingEngineRunFacet", "1-1-1"),
 ):
-    """What ran it."""
+    """The engine that ran it."""
 
     version: str = field(default_factory=lambda: VERSION)
     name: str = field(default_factory=lambda: "pubsubflow")
@@ -114,7 +114,7 @@ class ProcessingEngineRunFacet(
 
 
 class JobDependency(Part, frozen=True, kw_only=True):
-    """A run that another one follows from."""
+    """A run on whose events another one depends."""
 
     job: JobLink
     run: RunLink
@@ -162,7 +162,7 @@ class TagsJobFacet(
 class JobTypeJobFacet(
     Facet, frozen=True, kw_only=True, tag_field="_schemaURL", tag=_facet("JobTypeJobFacet", "2-0-4")
 ):
-    """What sort of job it is: DAG or TASK."""
+    """The type of a job: DAG or TASK."""
 
     job_type: str
     processing_type: str = field(default_factory=lambda: "BATCH")
@@ -170,7 +170,7 @@ class JobTypeJobFacet(
 
 
 class Owner(Part, frozen=True, kw_only=True):
-    """Who answers for a job."""
+    """The owner of a job."""
 
     name: str
 
@@ -182,7 +182,7 @@ class OwnershipJobFacet(
     tag_field="_schemaURL",
     tag=_facet("OwnershipJobFacet", "1-0-1"),
 ):
-    """Who answers for a job."""
+    """The owner of a job."""
 
     owners: list[Owner]
 
@@ -194,13 +194,13 @@ class DocumentationJobFacet(
     tag_field="_schemaURL",
     tag=_facet("DocumentationJobFacet", "1-1-0"),
 ):
-    """What a job is for."""
+    """The documentation of a job."""
 
     description: str
 
 
 class RunFacets(Part, frozen=True, kw_only=True):
-    """All that is said of a run."""
+    """The facets of a run."""
 
     processing_engine: ProcessingEngineRunFacet = field(
         default_factory=ProcessingEngineRunFacet, name="processing_engine"
@@ -213,7 +213,7 @@ class RunFacets(Part, frozen=True, kw_only=True):
 
 
 class JobFacets(Part, frozen=True, kw_only=True):
-    """All that is said of a job."""
+    """The facets of a job."""
 
     job_type: JobTypeJobFacet
     ownership: OwnershipJobFacet | None = None
@@ -221,14 +221,14 @@ class JobFacets(Part, frozen=True, kw_only=True):
     tags: TagsJobFacet | None = None
 
 
-class Run(Part, frozen=True, kw_only=True):
+class OpenLineageRun(Part, frozen=True, kw_only=True):
     """One execution of a job."""
 
     run_id: UUID
     facets: RunFacets
 
 
-class Job(Part, frozen=True, kw_only=True):
+class OpenLineageJob(Part, frozen=True, kw_only=True):
     """A DAG or one of its tasks."""
 
     namespace: str
@@ -254,8 +254,8 @@ class RunEvent(
 
     event_type: EventType
     event_time: datetime
-    run: Run
-    job: Job
+    run: OpenLineageRun
+    job: OpenLineageJob
     inputs: tuple[DatasetName, ...]
     outputs: tuple[DatasetName, ...]
     producer: str = field(default_factory=_producer)

@@ -1,6 +1,6 @@
-"""The service: hears what became of runs and tells the endpoint, at least once and in order.
+"""The lineage service: sends events of runs to an OpenLineage endpoint, at least once, in order.
 
-All news of a run goes through one lane, one piece after the other.
+All messages of a run go through one partition, one after the other.
 """
 
 from contextlib import AsyncExitStack
@@ -14,11 +14,11 @@ from anyio.abc import ObjectReceiveStream, TaskStatus
 from anyio.streams.memory import MemoryObjectSendStream
 from msgspec import Struct
 
-from pubsubflow.bus import STREAM_EVT, Bus, Delivery, Puller
+from pubsubflow.bus import STREAM_EVT, Bus, Delivery, PullConsumer
 from pubsubflow.errors import Unavailable
-from pubsubflow.lineage.emitter import Pace, Telling
+from pubsubflow.lineage.emitter import Emitter, SendRetryPolicy
 from pubsubflow.lineage.settings import LineageSettings, check_endpoint
-from pubsubflow.lineage.transport import Endpoint, Verdict
+from pubsubflow.lineage.transport import HttpTransport, SendResult
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.store.database import Database
 from pubsubflow.store.read.lineage import ReadLineage
@@ -26,46 +26,51 @@ from pubsubflow.store.read.lineage import ReadLineage
 log = structlog.get_logger()
 
 CONSUMER = "lineage"
-_LANES = 8
+_PARTITIONS = 8
 _CREDIT = 64
 _ACK_WAIT_SECONDS = 30.0
 _HEARTBEAT_SECONDS = 10.0
 
 
-class News(Struct, frozen=True):
-    """What the manager says of a run after a commit."""
+class _RunChange(Struct, frozen=True):
+    """The message about a run that the manager publishes after a commit."""
 
     run_id: UUID
     dag_id: str
     state: RunState
 
 
-_decode = msgspec.json.Decoder(News).decode
+_decode = msgspec.json.Decoder(_RunChange).decode
 
 
 class Lineage:
-    """Tells an OpenLineage endpoint of runs and their tasks; several may run.
+    """Sends OpenLineage events of runs and their tasks; several services share the work.
 
     Args:
-        database: Where runs are read.
-        bus: Where news of runs comes from.
-        settings: Where events go.
-        pace: How patiently.
+        database: The runs.
+        bus: Delivers the messages about runs.
+        settings: The endpoint.
+        retry: When an event is sent again.
 
     Raises:
-        ConfigError: The settings can be no endpoint's.
+        ConfigError: The settings cannot be used for an endpoint.
     """
 
     def __init__(
-        self, *, database: Database, bus: Bus, settings: LineageSettings, pace: Pace | None = None
+        self,
+        *,
+        database: Database,
+        bus: Bus,
+        settings: LineageSettings,
+        retry: SendRetryPolicy | None = None,
     ) -> None:
         check_endpoint(settings)
-        self._reading = ReadLineage(database)
+        self._lineage = ReadLineage(database)
         self._settings = settings
-        self._pace = pace or Pace()
-        self._lanes: list[MemoryObjectSendStream[Delivery]] = []
-        self._held: set[Delivery] = set()
-        self._puller = Puller(
+        self._retry = retry or SendRetryPolicy()
+        self._partitions: list[MemoryObjectSendStream[Delivery]] = []
+        self._unacknowledged: set[Delivery] = set()
+        self._consumer = PullConsumer(
             bus,
             stream=STREAM_EVT,
             durable=CONSUMER,
@@ -80,76 +85,83 @@ class Lineage:
         *,
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Tell until `stopping` is set; what is not told by then stays in the stream."""
-        async with Endpoint.open(self._settings) as endpoint, anyio.create_task_group() as group:
-            telling = Telling(
-                endpoint,
+        """Send events until `stopping` is set; the rest stays in the stream."""
+        async with (
+            HttpTransport.open(self._settings) as transport,
+            anyio.create_task_group() as group,
+        ):
+            emitter = Emitter(
+                transport,
                 namespace=self._settings.namespace,
-                pace=self._pace,
+                retry=self._retry,
                 stopping=stopping,
             )
-            group.start_soon(self._keep)
-            async with anyio.create_task_group() as lanes, AsyncExitStack() as open_lanes:
-                for _ in range(_LANES):
+            group.start_soon(self._keep_in_progress)
+            async with anyio.create_task_group() as serving, AsyncExitStack() as senders:
+                for _ in range(_PARTITIONS):
                     sender, receiver = anyio.create_memory_object_stream[Delivery](_CREDIT)
-                    self._lanes.append(await open_lanes.enter_async_context(sender))
-                    lanes.start_soon(self._serve, receiver, telling, stopping)
-                self._puller.credit(_CREDIT)
+                    self._partitions.append(await senders.enter_async_context(sender))
+                    serving.start_soon(self._serve, receiver, emitter, stopping)
+                self._consumer.credit(_CREDIT)
                 await self._pull(stopping, task_status)
             group.cancel_scope.cancel()
 
     async def _pull(self, stopping: anyio.Event, task_status: TaskStatus[None]) -> None:
-        """Fill the lanes until it is time to stop."""
+        """Fill the partitions until `stopping` is set."""
         async with anyio.create_task_group() as pulling:
-            await pulling.start(self._puller.run, stopping)
-            log.info("lineage.ready", url=self._settings.place)
+            await pulling.start(self._consumer.run, stopping)
+            log.info("lineage.started", url=self._settings.display_url)
             task_status.started()
 
-    async def _keep(self) -> None:
-        """Tell the stream that what waits in a lane is not lost."""
+    async def _keep_in_progress(self) -> None:
+        # A message may wait behind others in its partition for longer than the stream waits for
+        # its acknowledgement: without this it would be delivered a second time.
         while True:
             await anyio.sleep(_HEARTBEAT_SECONDS)
-            for delivery in self._held:
+            for delivery in self._unacknowledged:
                 delivery.in_progress()
 
     def _deliver(self, delivery: Delivery) -> None:
-        self._held.add(delivery)
-        lane = crc32(delivery.subject.encode()) % len(self._lanes)
-        self._lanes[lane].send_nowait(delivery)
+        self._unacknowledged.add(delivery)
+        partition = crc32(delivery.subject.encode()) % len(self._partitions)
+        self._partitions[partition].send_nowait(delivery)
 
     async def _serve(
-        self, receiver: ObjectReceiveStream[Delivery], telling: Telling, stopping: anyio.Event
+        self, receiver: ObjectReceiveStream[Delivery], emitter: Emitter, stopping: anyio.Event
     ) -> None:
         async with receiver:
             async for delivery in receiver:
                 if stopping.is_set():
                     delivery.nak()
                 else:
-                    self._answer(delivery, await self._handle(delivery, telling), stopping)
-                self._held.discard(delivery)
-                self._puller.credit(1)
+                    result = await self._emit(delivery, emitter)
+                    self._acknowledge(delivery, result, stopping)
+                self._unacknowledged.discard(delivery)
+                self._consumer.credit(1)
 
-    async def _handle(self, delivery: Delivery, telling: Telling) -> Verdict:
+    async def _emit(self, delivery: Delivery, emitter: Emitter) -> SendResult:
         try:
-            news = _decode(delivery.data)
-            run = await self._reading.run(news.run_id)
+            change = _decode(delivery.data)
+            run = await self._lineage.run(change.run_id)
         except msgspec.DecodeError as error:
-            log.error("lineage.poison", subject=delivery.subject, error=str(error))  # noqa: TRY400
-            return Verdict.REFUSED
+            log.error(  # noqa: TRY400 - the error says all, a traceback adds nothing
+                "lineage.message_rejected", subject=delivery.subject, error=str(error)
+            )
+            return SendResult.REJECTED
         except Unavailable as error:
-            log.warning("lineage.postponed", subject=delivery.subject, reason=str(error))
-            return Verdict.AWAY
+            log.warning("lineage.run_postponed", subject=delivery.subject, reason=str(error))
+            return SendResult.UNAVAILABLE
         if run is None:
-            log.info("lineage.run_gone", run_id=str(news.run_id), dag_id=news.dag_id)
-            return Verdict.TAKEN
-        return await telling.tell(run, ended=news.state.final)
+            log.info("lineage.run_not_found", run_id=str(change.run_id), dag_id=change.dag_id)
+            return SendResult.ACCEPTED
+        return await emitter.emit(run, ended=change.state.final)
 
-    def _answer(self, delivery: Delivery, verdict: Verdict, stopping: anyio.Event) -> None:
-        if verdict is Verdict.TAKEN:
+    def _acknowledge(self, delivery: Delivery, result: SendResult, stopping: anyio.Event) -> None:
+        if result is SendResult.ACCEPTED:
             delivery.ack()
-        elif verdict is Verdict.REFUSED:
+        elif result is SendResult.REJECTED:
             delivery.term()
         elif stopping.is_set():
             delivery.nak()
         else:
-            delivery.nak(self._pace.return_delay(delivery.attempts))
+            delivery.nak(self._retry.redelivery_delay(delivery.attempts))

@@ -1,4 +1,4 @@
-"""What can be set about lineage."""
+"""Lineage settings: the OpenLineage endpoint and the namespace."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -9,13 +9,13 @@ from pubsubflow.errors import ConfigError
 
 
 class LineageSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Say where OpenLineage events go.
+    """Settings of lineage.
 
     Attributes:
         url: The endpoint, for example `http://marquez:5000/api/v1/lineage`; empty for none.
         namespace: Namespace of all jobs.
         api_key: Sent as a bearer token, if given; never shown.
-        timeout_seconds: How long the endpoint may take to answer.
+        timeout_seconds: How long the endpoint may take to respond.
     """
 
     url: str = ""
@@ -26,22 +26,22 @@ class LineageSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __repr__(self) -> str:
         key = "***" if self.api_key else ""
         return (
-            f"LineageSettings(url={self.place!r}, namespace={self.namespace!r}, api_key={key!r}, "
-            f"timeout_seconds={self.timeout_seconds!r})"
+            f"LineageSettings(url={self.display_url!r}, namespace={self.namespace!r}, "
+            f"api_key={key!r}, timeout_seconds={self.timeout_seconds!r})"
         )
 
     @property
-    def place(self) -> str:
-        """The endpoint as it may be shown: without a password or a query."""
+    def display_url(self) -> str:
+        """The endpoint without its password and its query, for the log."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if self.url else ""
 
 
 def check_endpoint(settings: LineageSettings) -> None:
-    """Refuse what can be no endpoint.
+    """Check that the endpoint and the key can be used.
 
     Raises:
-        ConfigError: The URL is no HTTP URL, or the key cannot stand in a header.
+        ConfigError: The URL is not an HTTP URL, or the key does not fit into a header.
     """
     try:
         parts = urlsplit(settings.url)
@@ -50,8 +50,10 @@ def check_endpoint(settings: LineageSettings) -> None:
         fits = False
     if not fits:
         raise ConfigError(
-            "lineage.url is no HTTP address: write it like http://marquez:5000/api/v1/lineage"
+            "lineage.url is not an HTTP address: write it like http://marquez:5000/api/v1/lineage"
         )
     key = settings.api_key
     if key and (not key.isascii() or not key.isprintable() or key.strip() != key):
-        raise ConfigError("lineage.api_key holds characters that no HTTP header takes: mend it")
+        raise ConfigError(
+            "lineage.api_key holds characters that do not fit into an HTTP header: correct it"
+        )

@@ -1,4 +1,4 @@
-"""The endpoint that takes events over HTTP, and what its answers mean."""
+"""The HTTP transport: sends events to the endpoint, and interprets its responses."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from pubsubflow.lineage.settings import LineageSettings
 
-_TAKEN = range(200, 300)
-_REFUSED = frozenset(
+_ACCEPTED = range(200, 300)
+_REJECTED = frozenset(
     {
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.CONFLICT,
@@ -22,31 +22,31 @@ _REFUSED = frozenset(
         HTTPStatus.UNPROCESSABLE_ENTITY,
     }
 )
-"""It will never take this event. All other answers may change: who asks, where, or how often."""
+"""The event will never be accepted. After any other status a later attempt may succeed."""
 _SHOWN_BYTES = 300
 
 
-class Verdict(Enum):
-    """What became of an event."""
+class SendResult(Enum):
+    """The result of sending an event."""
 
-    TAKEN = "taken"
-    REFUSED = "refused"
-    AWAY = "away"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    UNAVAILABLE = "unavailable"
 
 
-class Answer(Struct, frozen=True):
-    """What became of an event, and why."""
+class TransportResponse(Struct, frozen=True):
+    """The result of sending an event, with the reason."""
 
-    verdict: Verdict
+    result: SendResult
     reason: str = ""
 
 
-class Endpoint:
-    """Sends events; see `open`.
+class HttpTransport:
+    """Sends events to the endpoint; see `open`.
 
     Args:
         session: Holds the connections.
-        settings: Where to.
+        settings: The endpoint.
     """
 
     def __init__(self, session: aiohttp.ClientSession, settings: LineageSettings) -> None:
@@ -56,7 +56,7 @@ class Endpoint:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: LineageSettings) -> AsyncIterator[Self]:
-        """Keep connections for the length of a block."""
+        """Open a transport for the length of a block."""
         headers = {"Content-Type": "application/json", "User-Agent": "pubsubflow"}
         if settings.api_key:
             headers["Authorization"] = f"Bearer {settings.api_key}"
@@ -64,17 +64,20 @@ class Endpoint:
         async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
             yield cls(session, settings)
 
-    async def post(self, event: bytes) -> Answer:
-        """Send one event and return what became of it."""
+    async def send(self, event: bytes) -> TransportResponse:
+        """Send one event and return the result."""
         try:
+            # No redirects: after one the event would be sent again as a GET without a body.
             async with self._session.post(self._url, data=event, allow_redirects=False) as response:
-                if response.status in _TAKEN:
-                    return Answer(Verdict.TAKEN)
+                if response.status in _ACCEPTED:
+                    return TransportResponse(SendResult.ACCEPTED)
                 text = (await response.content.read(_SHOWN_BYTES)).decode(errors="replace")
         except TimeoutError:
-            return Answer(Verdict.AWAY, "no answer in time")
+            return TransportResponse(SendResult.UNAVAILABLE, "no answer in time")
         except (aiohttp.ClientError, OSError) as error:
-            return Answer(Verdict.AWAY, str(error) or type(error).__name__)
-        refused = response.status in _REFUSED
+            return TransportResponse(SendResult.UNAVAILABLE, str(error) or type(error).__name__)
+        rejected = response.status in _REJECTED
         reason = f"{response.status} {text}".strip()
-        return Answer(Verdict.REFUSED if refused else Verdict.AWAY, reason)
+        return TransportResponse(
+            SendResult.REJECTED if rejected else SendResult.UNAVAILABLE, reason
+        )

@@ -1,7 +1,9 @@
-"""From a folder of DAG files to versions of DAGs; user code runs in child processes only."""
+"""The loader: turns a folder of DAG files into versions of DAGs.
+
+User code runs in child processes only.
+"""
 
 from pubsubflow.loader.importer import LoaderSettings
-from pubsubflow.loader.service import PRELOAD, Loader, load_once
-from pubsubflow.loader.sink import VersionSink
+from pubsubflow.loader.service import PRELOAD, DagStore, Loader, load_once
 
-__all__ = ["PRELOAD", "Loader", "LoaderSettings", "VersionSink", "load_once"]
+__all__ = ["PRELOAD", "DagStore", "Loader", "LoaderSettings", "load_once"]

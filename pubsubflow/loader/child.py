@@ -1,4 +1,4 @@
-"""Imports one DAG file; runs in a process of its own."""
+"""The import of one DAG file, in a child process."""
 
 import signal
 import socket
@@ -10,73 +10,82 @@ from pathlib import Path
 import msgspec
 
 from pubsubflow.authoring.dag import DAG
+from pubsubflow.authoring.dag_files import (
+    execute_bundle,
+    imported_modules,
+    make_bundle,
+    read_source,
+)
 from pubsubflow.authoring.datasets import Dataset
-from pubsubflow.authoring.loading.importing import execute, make_bundle, modules_below, read_source
-from pubsubflow.authoring.loading.registry import Collected
+from pubsubflow.authoring.registry import LoadedDefinitions
 from pubsubflow.authoring.webhooks import Webhook
-from pubsubflow.loader.import_errors import ImportTookTooLong, one_line, user_traceback
-from pubsubflow.loader.messages import Imported, ImportOrder
+from pubsubflow.loader.import_errors import ImportTimeout, describe_error
+from pubsubflow.loader.messages import ImportRequest, ImportResult
 from pubsubflow.model.spec import DatasetSpec, LoadedFile, SourceBundle
+from pubsubflow.runner.failures import user_traceback
 from pubsubflow.runner.frames import send_frame
 
 
 def import_file(sock: socket.socket, argument: bytes) -> None:
-    """Import the file that an encoded ImportOrder names and send an encoded Imported."""
-    order = msgspec.msgpack.decode(argument, type=ImportOrder)
-    send_frame(sock, msgspec.msgpack.encode(run(order)))
+    """Import the file that an encoded ImportRequest names, and send an encoded ImportResult."""
+    request = msgspec.msgpack.decode(argument, type=ImportRequest)
+    send_frame(sock, msgspec.msgpack.encode(run(request)))
 
 
-def run(order: ImportOrder) -> Imported:
-    """Import one file; whatever goes wrong in it becomes the answer's error."""
+def run(request: ImportRequest) -> ImportResult:
+    """Import one file; whatever goes wrong in it becomes the error of the result."""
     started = time.monotonic()
     sys.dont_write_bytecode = True
     before = set(sys.modules)
-    bundle = make_bundle(order.root, order.file, {})
+    bundle = make_bundle(request.root, request.file, {})
     try:
-        _arm(order.seconds)
-        bundle = _own_bundle(order)
-        collected = execute(bundle)
+        _arm(request.seconds)
+        bundle = _own_bundle(request)
+        collected = execute_bundle(bundle)
         bundle = _whole_bundle(bundle, before)
         dags: dict[str, DAG] = collected.dags
-        specs = tuple(dag.to_spec(order.file, bundle.hash) for dag in dags.values())
+        specs = tuple(dag.to_spec(request.file, bundle.hash) for dag in dags.values())
         _disarm()
-    except BaseException as error:  # noqa: BLE001 - all that user code raises is the answer
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything
         _disarm()
-        return Imported(
+        return ImportResult(
             LoadedFile(
-                order.file,
+                request.file,
                 bundle,
-                error=one_line(error, order.root, order.file),
+                error=describe_error(error, request.root, request.file),
                 traceback=user_traceback(error),
                 seconds=time.monotonic() - started,
             )
         )
-    return Imported(
+    return ImportResult(
         LoadedFile(
-            order.file,
+            request.file,
             bundle,
             specs,
             _datasets(collected),
             seconds=time.monotonic() - started,
             hooks=tuple(hook.to_spec() for hook in collected.hooks.values()),
         ),
-        _borrowed(order, dags),
-        _borrowed(order, collected.hooks),
+        _foreign(request, dags),
+        _foreign(request, collected.hooks),
     )
 
 
-def _own_bundle(order: ImportOrder) -> SourceBundle:
-    text = read_source(Path(order.root, order.file))
-    return make_bundle(order.root, order.file, {order.file: text})
+def _own_bundle(request: ImportRequest) -> SourceBundle:
+    text = read_source(Path(request.root, request.file))
+    return make_bundle(request.root, request.file, {request.file: text})
 
 
 def _whole_bundle(bundle: SourceBundle, before: set[str]) -> SourceBundle:
-    """Add the modules that the file imported, but keep the text of the file as it was run."""
-    return make_bundle(bundle.root, bundle.file, modules_below(bundle.root, before) | bundle.files)
+    """Add the modules that the file imported."""
+    # The file's own text last: it is what was executed, even if the file has changed meanwhile.
+    return make_bundle(
+        bundle.root, bundle.file, imported_modules(bundle.root, before) | bundle.files
+    )
 
 
-def _datasets(collected: Collected) -> tuple[DatasetSpec, ...]:
-    """Return each dataset once; what one declaration leaves out another may say."""
+def _datasets(collected: LoadedDefinitions) -> tuple[DatasetSpec, ...]:
+    """Return each dataset once; what one declaration leaves out comes from another."""
     found: dict[str, DatasetSpec] = {}
     for dataset in collected.datasets:
         found[dataset.uri] = _merged(found.get(dataset.uri), dataset)
@@ -92,23 +101,23 @@ def _merged(first: DatasetSpec | None, dataset: Dataset) -> DatasetSpec:
     )
 
 
-def _borrowed(order: ImportOrder, made: Mapping[str, DAG | Webhook]) -> dict[str, str]:
-    """Return name → file for what another module of the folder made."""
+def _foreign(request: ImportRequest, made: Mapping[str, DAG | Webhook]) -> dict[str, str]:
+    """Return name → file for what another module of the folder defines."""
     found: dict[str, str] = {}
     for name, each in made.items():
         path = Path(each.module_file or "").resolve()
-        if path.is_relative_to(order.root):
-            file = path.relative_to(order.root).as_posix()
-            if file != order.file:
+        if path.is_relative_to(request.root):
+            file = path.relative_to(request.root).as_posix()
+            if file != request.file:
                 found[name] = file
     return found
 
 
 def _arm(seconds: float) -> None:
-    """Interrupt this thread when the time is over, so that the traceback shows where it hung."""
+    """Interrupt this thread at the time limit, so that the traceback shows where it hangs."""
 
     def stop(*_: object) -> None:
-        raise ImportTookTooLong(seconds)
+        raise ImportTimeout(seconds)
 
     signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)

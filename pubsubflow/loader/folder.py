@@ -1,4 +1,4 @@
-"""The DAGs folder: which files it holds, which of them are DAG files, what is in them."""
+"""The DAGs folder: its Python files, and the DAG files among them."""
 
 import os
 from collections.abc import Iterator
@@ -6,14 +6,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from pubsubflow.authoring.loading.importing import read_source
+from pubsubflow.authoring.dag_files import read_source
 from pubsubflow.errors import ConfigError
 
 IGNORE_FILE = ".pubsubflowignore"
 
 
-class Signature(NamedTuple):
-    """What changes when a file is written or replaced."""
+class FileSignature(NamedTuple):
+    """The facts of a file of which one changes when it is written or replaced."""
 
     modified_ns: int
     size: int
@@ -24,13 +24,13 @@ class Folder:
     """A folder of Python files, or a single one in it.
 
     Args:
-        path: The folder, or a DAG file to look at alone.
+        path: The folder, or a single DAG file in it.
 
     Attributes:
         root: The folder, without symbolic links; the import path of its files.
 
     Raises:
-        ConfigError: There is nothing by that path.
+        ConfigError: The path does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class Folder:
         self.root = path if path.is_dir() else path.parent
         self._only = None if path.is_dir() else path.name
 
-    def scan(self) -> dict[str, Signature]:
+    def scan(self) -> dict[str, FileSignature]:
         """Return the Python files below the root, relative path → signature.
 
         Hidden folders, `__pycache__` and virtual environments are left out.
@@ -48,17 +48,17 @@ class Folder:
         Raises:
             OSError: The folder cannot be read.
         """
-        found: dict[str, Signature] = {}
+        found: dict[str, FileSignature] = {}
         for entry in _python_files(str(self.root), set()):
             try:
                 facts = entry.stat()
             except FileNotFoundError:
                 continue
             path = Path(entry.path).relative_to(self.root).as_posix()
-            found[path] = Signature(facts.st_mtime_ns, facts.st_size, facts.st_ino)
+            found[path] = FileSignature(facts.st_mtime_ns, facts.st_size, facts.st_ino)
         return found
 
-    def dag_files(self, files: dict[str, Signature]) -> list[str]:
+    def dag_files(self, files: dict[str, FileSignature]) -> list[str]:
         """Return the files to import, sorted: not those that start with `_` or are ignored."""
         if self._only is not None:
             return [self._only] if self._only in files else []
@@ -77,13 +77,14 @@ class Folder:
         except (OSError, SyntaxError, UnicodeDecodeError):
             return None
 
-    def matters(self, path: str) -> bool:
-        """Tell whether a change of this path may change a DAG."""
+    def is_relevant(self, path: str) -> bool:
+        """Return whether a change of this path may change a DAG."""
         parts = Path(os.path.relpath(path, self.root)).parts
         if parts[-1] == IGNORE_FILE:
             return True
         if any(part.startswith(".") or part == "__pycache__" for part in parts):
             return False
+        # A name without a dot may be a folder that came or went, with Python files in it.
         return parts[-1].endswith(".py") or "." not in parts[-1]
 
     def _patterns(self) -> list[str]:
@@ -115,7 +116,7 @@ def _python_files(folder: str, above: set[tuple[int, int]]) -> Iterator[os.DirEn
 
 
 def _ignored(file: str, patterns: list[str]) -> bool:
-    """Tell whether a pattern means the file, a folder it is in, or its bare name."""
+    """Return whether a pattern matches the file, a folder it is in, or its bare name."""
     parts = file.split("/")
     paths = ["/".join(parts[: count + 1]) for count in range(len(parts))]
     return any(fnmatch(name, pattern) for pattern in patterns for name in (*paths, *parts))

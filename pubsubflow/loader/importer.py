@@ -1,32 +1,32 @@
-"""Imports DAG files in child processes, each with a time limit."""
+"""The importer: imports DAG files in child processes, each within a time limit."""
 
 import os
-import signal
 from pathlib import Path
 
 import anyio
 import msgspec
 from msgspec import Struct
 
-from pubsubflow.authoring.loading.importing import make_bundle
+from pubsubflow.authoring.dag_files import make_bundle
+from pubsubflow.exit_codes import describe_exit
 from pubsubflow.loader.folder import Folder
-from pubsubflow.loader.messages import Imported, ImportOrder
+from pubsubflow.loader.messages import ImportRequest, ImportResult
 from pubsubflow.model.spec import LoadedFile
 from pubsubflow.runner.forkserver import ForkServer
 
 _TARGET = "pubsubflow.loader.child:import_file"
 _GRACE_SECONDS = 1.0
-_DECODER = msgspec.msgpack.Decoder(Imported)
+_DECODER = msgspec.msgpack.Decoder(ImportResult)
 
 
 class LoaderSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the loader works.
+    """Settings of the loader.
 
     Attributes:
         import_seconds: Time limit for importing one file.
-        processes: Imports side by side; the number of CPUs when None.
+        processes: How many imports run at once; the number of CPUs when None.
         gather_milliseconds: How long changes that follow each other are gathered.
-        rescan_seconds: Safety net: look at the folder anyway after that long without news.
+        rescan_seconds: Interval of scans without a notification, in case one got lost.
     """
 
     import_seconds: float = 30.0
@@ -43,11 +43,11 @@ class LoaderSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Importer:
-    """Imports files of one folder, some side by side.
+    """Imports files of one folder, several at once.
 
     Args:
         folder: The DAGs folder.
-        fork_server: Gives warm processes.
+        fork_server: Forks the child processes.
         settings: Limits.
     """
 
@@ -57,39 +57,36 @@ class Importer:
         self._seconds = settings.import_seconds
         self._limiter = anyio.CapacityLimiter(settings.processes or os.cpu_count() or 1)
 
-    async def load(self, file: str) -> Imported:
-        """Import one file; what its code does wrong is in the answer.
+    async def load(self, file: str) -> ImportResult:
+        """Import one file; an error of its code is in the result.
 
         Raises:
             OSError: The system refuses another process.
         """
         async with self._limiter:
-            order = ImportOrder(str(self._folder.root), file, self._seconds)
+            request = ImportRequest(str(self._folder.root), file, self._seconds)
             silence = os.open(os.devnull, os.O_WRONLY)
             try:
                 child = await self._fork_server.fork(
-                    _TARGET, msgspec.msgpack.encode(order), output=(silence, silence)
+                    _TARGET, msgspec.msgpack.encode(request), output=(silence, silence)
                 )
             finally:
                 os.close(silence)
             async with child:
                 try:
+                    # The child interrupts itself at the limit. This is for code that does not give
+                    # up the interpreter, and the child is killed at the end of the block.
                     with anyio.fail_after(self._seconds + _GRACE_SECONDS):
                         return _DECODER.decode(await child.receive())
                 except TimeoutError:
                     return self._failed(file, f"the import took longer than {self._seconds:g} s")
                 except anyio.EndOfStream:
-                    return self._failed(file, _ending(await child.wait()))
+                    ending = describe_exit(await child.wait())
+                    return self._failed(file, f"the import's process ended with {ending}")
 
-    def _failed(self, file: str, message: str) -> Imported:
+    def _failed(self, file: str, message: str) -> ImportResult:
         path = Path(self._folder.root, file)
         text = self._folder.read(file)
         files = {} if text is None else {file: text}
         bundle = make_bundle(str(self._folder.root), file, files)
-        return Imported(LoadedFile(file, bundle, error=f"{path}: {message}"))
-
-
-def _ending(code: int) -> str:
-    if code < 0:
-        return f"the import was ended by {signal.Signals(-code).name}"
-    return f"the import ended its process with exit code {code}"
+        return ImportResult(LoadedFile(file, bundle, error=f"{path}: {message}"))

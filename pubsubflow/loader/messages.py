@@ -1,12 +1,12 @@
-"""What travels between the loader and its child processes."""
+"""Messages between the loader and its child processes."""
 
 from msgspec import Struct
 
 from pubsubflow.model.spec import LoadedFile
 
 
-class ImportOrder(Struct, frozen=True):
-    """An order to import one file.
+class ImportRequest(Struct, frozen=True):
+    """The request to import one file.
 
     Attributes:
         root: The DAGs folder, without symbolic links.
@@ -19,14 +19,14 @@ class ImportOrder(Struct, frozen=True):
     seconds: float
 
 
-class Imported(Struct, frozen=True):
-    """The answer.
+class ImportResult(Struct, frozen=True):
+    """The result of an import.
 
     Attributes:
-        borrowed: DAG id → file, for DAGs that another module made while it was imported.
-        borrowed_hooks: Webhook's name → file, likewise.
+        foreign_dags: DAG id → file, for DAGs that an imported module of the folder defines.
+        foreign_hooks: Webhook's name → file, likewise.
     """
 
     loaded: LoadedFile
-    borrowed: dict[str, str] = {}
-    borrowed_hooks: dict[str, str] = {}
+    foreign_dags: dict[str, str] = {}
+    foreign_hooks: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What the loader knows about the files, and what follows from it; no I/O."""
+"""The loader's state: the last imports of the files and what of them is stored; no I/O."""
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,44 +6,50 @@ from typing import NamedTuple
 
 import msgspec
 
-from pubsubflow.loader.folder import Signature
-from pubsubflow.loader.messages import Imported
+from pubsubflow.loader.folder import FileSignature
+from pubsubflow.loader.messages import ImportResult
 from pubsubflow.model.spec import LoadedFile
 
 
-class Changes(NamedTuple):
-    """What is to be stored, and the files that are gone."""
+class FileChanges(NamedTuple):
+    """The files whose imports are to be stored, and those that are gone."""
 
     save: list[LoadedFile]
     remove: list[str]
 
 
-class _Thing(NamedTuple):
-    """What has a name that no other file may take."""
+class _Definition(NamedTuple):
+    """A DAG or webhook, whose name only one file may define."""
 
     kind: str
     name: str
     keyword: str
 
 
-class Shelf:
-    """The files' last imports, what changed since, and what of it is stored."""
+class LoaderState:
+    """The files' last imports, what has changed since, and what of it is stored.
+
+    Attributes:
+        generation: Counts the scans of the folder.
+    """
 
     def __init__(self) -> None:
         self.generation = 0
-        self._signatures: dict[str, Signature] = {}
+        self._signatures: dict[str, FileSignature] = {}
         self._changed: dict[str, int] = {}
         self._latest = 0
         self._present: frozenset[str] = frozenset()
-        self._imports: dict[str, tuple[Imported, int]] = {}
+        self._imports: dict[str, tuple[ImportResult, int]] = {}
         self._stored: dict[str, LoadedFile | None] = {}
 
-    def known(self, files: Iterable[str]) -> None:
-        """Take note of files that are stored from an earlier life."""
+    def restore(self, files: Iterable[str]) -> None:
+        """Set the files that are stored already, by an earlier loader."""
         self._stored = dict.fromkeys(files)
 
-    def look(self, signatures: Mapping[str, Signature], files: Iterable[str]) -> frozenset[str]:
-        """Compare with what was there before; return the paths that changed, came or went.
+    def update(
+        self, signatures: Mapping[str, FileSignature], files: Iterable[str]
+    ) -> frozenset[str]:
+        """Compare a scan with the one before; return the paths that changed, came or went.
 
         Args:
             signatures: All Python files now.
@@ -61,14 +67,12 @@ class Shelf:
             del self._imports[file]
         return changed
 
-    def put(self, imported: Imported, generation: int) -> None:
-        """Keep an import that began at that generation."""
+    def add(self, imported: ImportResult, generation: int) -> None:
+        """Add an import that began at that generation."""
         self._imports[imported.loaded.file] = (imported, generation)
 
-    def stale(self, file: str, read: Callable[[str], str | None]) -> bool:
-        """Tell whether a file must be imported (again).
-
-        After an error any change counts, as nobody knows what the file would have imported.
+    def is_stale(self, file: str, read: Callable[[str], str | None]) -> bool:
+        """Return whether a file must be imported (again).
 
         Args:
             file: A DAG file.
@@ -79,6 +83,7 @@ class Shelf:
             return True
         imported, generation = entry
         if imported.loaded.error is not None:
+            # Any change counts: the modules that the file would have imported are not known.
             return self._latest > generation
         texts = imported.loaded.bundle.files
         newer = [path for path in texts if self._changed.get(path, 0) > generation]
@@ -87,73 +92,75 @@ class Shelf:
         self._imports[file] = (imported, self.generation)
         return False
 
-    def changes(self) -> Changes:
+    def changes(self) -> FileChanges:
         """Return what differs from what is stored."""
-        settled = settle({file: imported for file, (imported, _) in self._imports.items()})
+        resolved = resolve_owners({file: imported for file, (imported, _) in self._imports.items()})
         save = [
-            loaded for file, loaded in settled.items() if not _same(self._stored.get(file), loaded)
+            loaded for file, loaded in resolved.items() if not _same(self._stored.get(file), loaded)
         ]
-        return Changes(save, sorted(file for file in self._stored if file not in self._present))
+        return FileChanges(save, sorted(file for file in self._stored if file not in self._present))
 
     def saved(self, files: Iterable[LoadedFile]) -> None:
-        """Take note of what was stored."""
+        """Mark files as stored."""
         self._stored.update({loaded.file: loaded for loaded in files})
 
     def removed(self, files: Iterable[str]) -> None:
-        """Take note of what was removed."""
+        """Mark files as removed."""
         for file in files:
             self._stored.pop(file, None)
 
 
-def settle(imports: Mapping[str, Imported]) -> dict[str, LoadedFile]:
+def resolve_owners(imports: Mapping[str, ImportResult]) -> dict[str, LoadedFile]:
     """Decide which file each DAG and webhook belongs to.
 
-    What another DAG file made that was merely imported belongs to that one. Of two files that make
+    A DAG that a merely imported DAG file defines belongs to that file. Of two files that define
     DAGs by one id, or webhooks by one name, the first in path order keeps it; the other gets an
     error.
     """
-    owners: dict[_Thing, str] = {}
-    settled: dict[str, LoadedFile] = {}
+    owners: dict[_Definition, str] = {}
+    resolved: dict[str, LoadedFile] = {}
     for file in sorted(imports):
-        loaded = _own(imports[file], imports)
-        twice = next((thing for thing in _things(loaded) if thing in owners), None)
+        loaded = _without_foreign(imports[file], imports)
+        twice = next((each for each in _definitions(loaded) if each in owners), None)
         if twice is not None:
             loaded = _refused(loaded, twice, owners[twice])
-        owners.update((thing, file) for thing in _things(loaded))
-        settled[file] = loaded
-    return settled
+        owners.update((each, file) for each in _definitions(loaded))
+        resolved[file] = loaded
+    return resolved
 
 
-def _things(loaded: LoadedFile) -> list[_Thing]:
-    dags = [_Thing("DAG", dag.dag_id, "dag_id") for dag in loaded.dags]
-    return dags + [_Thing("webhook", hook.name, "name") for hook in loaded.hooks]
+def _definitions(loaded: LoadedFile) -> list[_Definition]:
+    dags = [_Definition("DAG", dag.dag_id, "dag_id") for dag in loaded.dags]
+    return dags + [_Definition("webhook", hook.name, "name") for hook in loaded.hooks]
 
 
-def _own(imported: Imported, imports: Mapping[str, Imported]) -> LoadedFile:
+def _without_foreign(imported: ImportResult, imports: Mapping[str, ImportResult]) -> LoadedFile:
     loaded = imported.loaded
-    others = {dag_id for dag_id, file in imported.borrowed.items() if file in imports}
-    doors = {name for name, file in imported.borrowed_hooks.items() if file in imports}
-    if not (others or doors):
+    dags = {dag_id for dag_id, file in imported.foreign_dags.items() if file in imports}
+    hooks = {name for name, file in imported.foreign_hooks.items() if file in imports}
+    if not (dags or hooks):
         return loaded
     return msgspec.structs.replace(
         loaded,
-        dags=tuple(dag for dag in loaded.dags if dag.dag_id not in others),
-        hooks=tuple(hook for hook in loaded.hooks if hook.name not in doors),
+        dags=tuple(dag for dag in loaded.dags if dag.dag_id not in dags),
+        hooks=tuple(hook for hook in loaded.hooks if hook.name not in hooks),
     )
 
 
-def _refused(loaded: LoadedFile, thing: _Thing, owner: str) -> LoadedFile:
+def _refused(loaded: LoadedFile, definition: _Definition, owner: str) -> LoadedFile:
     return msgspec.structs.replace(
         loaded,
         dags=(),
         hooks=(),
-        error=f"{loaded.file}: {thing.kind} {thing.name!r} is made by {owner} too; "
-        f"give one of them another {thing.keyword}",
+        error=f"{loaded.file}: {definition.kind} {definition.name!r} is defined by {owner} too; "
+        f"give one of them another {definition.keyword}",
     )
 
 
 def _same(stored: LoadedFile | None, loaded: LoadedFile) -> bool:
-    """Tell whether nothing new is to be stored; what a new import made counts as new."""
+    """Return whether nothing new is to be stored."""
+    # By identity: a new import makes new specs, and comparing the contents of thousands of DAGs
+    # at every change would take longer than storing one file again.
     return stored is not None and (
         (stored.error, stored.bundle.hash) == (loaded.error, loaded.bundle.hash)
         and _identical(stored.dags, loaded.dags)

@@ -1,4 +1,4 @@
-"""The manager: folds what happened into what happens next."""
+"""The manager: decides what follows from events, results and commands, one transaction a batch."""
 
 from pubsubflow.manager.service import Manager
 from pubsubflow.manager.settings import ManagerSettings

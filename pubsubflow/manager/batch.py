@@ -1,362 +1,201 @@
-"""One transaction over a batch: lock, read, decide, write; what follows is published afterwards.
+"""Batch: one transaction over the messages that gathered; what follows is published afterwards.
 
-Lock order, the same for every manager: dead letters that become events, watched datasets, claimed
-event keys, runs by number, the table of waits for events, gates by DAG, the slots of pools and
-other limits (one lock for all, and only where a limited task is concerned). Event ids are taken
-under the gates' locks, so for every DAG the order of ids is the order in which its events were
-decided. Two managers may still meet on gates that a cascade adds; Postgres then ends one of the
-two, and it starts over.
+The phases are in lock order, the same for every manager:
+
+1. `resolve`: dead letters and watched datasets are locked.
+2. `before_runs`: idempotency keys are claimed; then runs are locked, by id.
+3. `on_runs`, `apply`: runs change in memory, events are taken in.
+4. `before_dags`: the table of event waits is locked, timers are claimed; then DAG states are
+   locked, by id, and events get their ids.
+5. `on_dags`: commands and timers of DAGs are carried out, events are decided, runs are admitted.
+6. `on_pools`: all slots are locked at once, if a limited task is concerned.
+
+Event ids are allocated under the locks of the DAG states, so for every DAG the order of ids is the
+order in which its events were decided. Two managers may still meet on DAGs that a cascade adds;
+Postgres then ends one of the transactions, and it starts over.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from msgspec import Struct
-
-from pubsubflow.errors import InvalidInput, NotFound
-from pubsubflow.manager.inbox import Item, acceptable
-from pubsubflow.manager.outbox.orders import Dispatch
-from pubsubflow.manager.outbox.spans import begin_trace
-from pubsubflow.manager.persistence.load import addressed, origins_of_chains, take_in
-from pubsubflow.manager.persistence.publishers import Origin, Place, read_origins
-from pubsubflow.manager.persistence.run_ids import Numbers
-from pubsubflow.manager.persistence.save import write
-from pubsubflow.manager.runs.clearing import Clearing, find_run, write_cleared
-from pubsubflow.manager.runs.event_waits import Looking, read_epochs, take_watched
-from pubsubflow.manager.runs.lifecycle import Running
-from pubsubflow.manager.runs.pools import Slots
-from pubsubflow.manager.schedules.admission import Admission
-from pubsubflow.manager.schedules.dag_states import Gates
-from pubsubflow.manager.schedules.firing import Scheduling
-from pubsubflow.manager.schedules.redrive import take_events
-from pubsubflow.manager.spec_cache import Versions
-from pubsubflow.manager.unit_of_work import (
-    DeadLetter,
-    Ledger,
-    LoggedEvent,
-    RunWork,
-    decode_progress,
-)
-from pubsubflow.model.datasets import normalise_uri
+from pubsubflow.manager.handlers import HANDLERS, BatchContext, DagLocks, Handler, Phase
+from pubsubflow.manager.inbox import InboxItem
+from pubsubflow.manager.outbox.changes import encode_changes
+from pubsubflow.manager.outbox.orders import build_orders
+from pubsubflow.manager.persistence.load import IdAllocator, RunLocks, load_publishers, lock_runs
+from pubsubflow.manager.persistence.save import save
+from pubsubflow.manager.runs.clearing import save_cleared
+from pubsubflow.manager.runs.pools import SlotAllocator
+from pubsubflow.manager.spec_cache import SpecCache
+from pubsubflow.manager.unit_of_work import CommittedBatch, UnitOfWork
 from pubsubflow.model.ids import new_id
+from pubsubflow.model.runs.concurrency import Limit
 from pubsubflow.model.traces import NoTracing, Tracing
-from pubsubflow.model.wire.commands import (
-    CancelRun,
-    ClearTasks,
-    KeepLetter,
-    LookForEvents,
-    PostEvents,
-    Recorded,
-    TimersDue,
-)
-from pubsubflow.model.wire.messages import (
-    EventInfo,
-    FiredMessage,
-    GoneMessage,
-    LogMessage,
-    ResultMessage,
-    StartedMessage,
-    TaskMessage,
-)
-from pubsubflow.store.database import printable
-from pubsubflow.store.manager_transaction import FoldTransaction, Row
+from pubsubflow.store.manager_transaction import ManagerTransaction
+
+_KINDS = tuple(dict.fromkeys(HANDLERS.values()))
 
 
-class Folded(Struct):
-    """What a committed batch leaves to do.
+class BatchProcessor:
+    """Processes batches of items, each in the transaction that the caller opened.
 
-    Attributes:
-        orders: Tasks to hand out: (queue, order).
-        ledger: What was written, for the news.
-        replies: Subjects of those who want to know that what they told is durable.
+    Args:
+        now: The time.
+        new_id: Gives ids for outsiders.
+        chance: Draws the jitter of retries, from 0 up to 1.
+        max_loops: How often one DAG may occur in the ancestry of its run.
+        tracing: Draws trace contexts; none unless given.
     """
-
-    orders: list[tuple[str, TaskMessage]]
-    ledger: Ledger
-    replies: list[str]
-
-
-class Fold:
-    """Folds batches of items, each batch in the transaction that the caller opened."""
 
     def __init__(
         self,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        ids: Callable[[], UUID] = new_id,
+        new_id: Callable[[], UUID] = new_id,
         chance: Callable[[], float] = random.random,
         max_loops: int = 100,
         tracing: Tracing | None = None,
     ) -> None:
         self._now = now
-        self._new_id = ids
+        self._new_id = new_id
         self._chance = chance
         self._max_loops = max_loops
         self._tracing = tracing or NoTracing()
-        self._numbers = Numbers()
-        self._versions = Versions()
-        self._slots = Slots()
-        self._recorded: set[UUID] = set()
+        self._run_ids = IdAllocator()
+        self._specs = SpecCache()
+        self._wait_queues: dict[tuple[Limit, ...], int] = {}
 
-    async def fold(self, items: Sequence[Item], transaction: FoldTransaction) -> Folded:
+    async def process(
+        self, items: Sequence[InboxItem], transaction: ManagerTransaction
+    ) -> CommittedBatch:
         """Decide about a batch and write it.
 
-        Items that came too early are marked `postponed`; those that cannot be done because of
-        what they ask for get their `error`. Any other failure is raised and the transaction must
-        be rolled back.
+        Items that came too early are marked `postponed`; requests that cannot be carried out get
+        their `error`. Any other failure is raised: the transaction must be rolled back, and the
+        items be reset before another one tries them.
         """
-        for item in items:
-            item.reset()
-        self._recorded = set()
-        ledger = Ledger(self._now())
-        running = Running(ledger, new_id=self._new_id, chance=self._chance)
-        clearing = Clearing(ledger, transaction, self._versions, running)
-        await self._take_in_items(items, ledger, transaction, running, clearing)
-        await self._gates(ledger, transaction, running, clearing).settle(items)
-        for item in items:
-            if isinstance(item.what, CancelRun):
-                item.answer = None
-        await self._name_awaited(ledger, transaction)
-        await self._slots.settle(items, ledger, transaction, self._versions)
-        await write_cleared(ledger, transaction)
-        await write(ledger, transaction)
-        orders = await Dispatch(ledger, transaction).build()
-        replies = [item.message.reply for item in items if isinstance(item.message, FiredMessage)]
-        return Folded(orders, ledger, [subject for subject in replies if subject])
-
-    async def _take_in_items(
-        self,
-        items: Sequence[Item],
-        ledger: Ledger,
-        transaction: FoldTransaction,
-        running: Running,
-        clearing: Clearing,
-    ) -> None:
-        """Lock the runs that items concern, and carry out what they say about them."""
-        looking = {
-            place
-            for item in items
-            if isinstance(item.what, LookForEvents)
-            for place in item.what.places
-        }
-        await take_events(items, transaction)
-        await take_watched(items, ledger, transaction)
-        await self._claim_keys(items, transaction)
-        cleared = await self._lock_runs(items, ledger, transaction)
-        await clearing.clear_running(items, cleared)
-        if looking:
-            await transaction.fetch("await_event_writers")
-        await read_epochs(items, ledger, transaction)
-        origins = await read_origins(items, ledger, self._versions, transaction)
-        for item in items:
-            if isinstance(item.what, PostEvents):
-                self._take(item, item.what, ledger, origins)
-            else:
-                self._apply(item, ledger, running)
-        if looking:
-            looker = Looking(ledger, transaction, self._versions, running.deferring)
-            await looker.look(looking)
-
-    def _gates(
-        self,
-        ledger: Ledger,
-        transaction: FoldTransaction,
-        running: Running,
-        clearing: Clearing,
-    ) -> Gates:
-        """Return the scheduling half of a batch."""
-        scheduling = Scheduling(ledger, new_id=self._new_id, take_number=self._numbers.take)
-        admission = Admission(
-            ledger,
+        uow = UnitOfWork(self._now())
+        context = BatchContext(
+            uow,
             transaction,
-            self._versions,
-            running=running,
-            scheduling=scheduling,
+            self._specs,
+            self._run_ids,
+            new_id=self._new_id,
+            chance=self._chance,
             max_loops=self._max_loops,
             tracing=self._tracing,
         )
-        return Gates(
-            ledger,
-            transaction,
-            self._versions,
-            self._numbers,
-            scheduling=scheduling,
-            running=running,
-            admission=admission,
-            clearing=clearing,
-        )
+        handlers = _Handlers(items, context)
+        for handler, own in handlers.having(Phase.RESOLVE):
+            await handler.resolve(own)
+            handlers.regroup(own)
+        await self._change_runs(items, handlers, context)
+        await self._change_dags(handlers, context)
+        runs = uow.runs.by_id.values()
+        # Registering a dataset may wait for a manager that registers the same one: it must come
+        # before the slots, whose lock is the last.
+        if uow.waits.begun:
+            await self._register_awaited(uow, transaction)
+        pools = list(handlers.having(Phase.ON_POOLS))
+        if pools or uow.runs.cleared_tasks or any(run.version.plan.limits for run in runs):
+            await self._change_slots(pools, uow, transaction)
+        if uow.runs.cleared_tasks or any(run.progress.clear_number for run in runs):
+            await save_cleared(uow, transaction)
+        await save(uow, transaction, encode_changes(uow))
+        # Orders carry results and journals, so they are built after all is written.
+        dispatched = any(run.dispatch for run in runs)
+        return CommittedBatch(await build_orders(uow, transaction) if dispatched else [], uow)
 
-    async def _name_awaited(self, ledger: Ledger, transaction: FoldTransaction) -> None:
-        """Make the datasets known that tasks begin to wait for."""
-        uris = {wait.name for *_, wait in ledger.waits if wait.kind == "event" and not wait.pattern}
-        ids = await self._versions.dataset_ids(transaction, uris - ledger.datasets.keys())
-        ledger.datasets.update(ids)
-
-    def committed(self, folded: Folded) -> None:
-        """Note that the transaction of a batch has committed."""
-        self._versions.remember_datasets(folded.ledger.datasets)
-        self._slots.committed(folded.ledger)
-
-    async def _claim_keys(self, items: Sequence[Item], transaction: FoldTransaction) -> None:
-        """Give every posted event its id, or the id it got when it was posted before."""
-        posts = [(item, item.what) for item in items if isinstance(item.what, PostEvents)]
-        posts = [(item, post) for item, post in posts if acceptable(item, post)]
-        claims: dict[str, UUID] = {}
-        for item, post in posts:
-            item.ids = item.ids or [self._new_id() for _ in post.events]
-            for key, event_id in zip(post.keys, item.ids, strict=True):
-                if key is not None:
-                    claims.setdefault(key, event_id)
-        if claims:
-            await self._look_up(claims, transaction)
-        for item, post in posts:
-            ids = [
-                event_id if key is None else claims[key]
-                for key, event_id in zip(post.keys, item.ids, strict=True)
-            ]
-            item.answer = [
-                Recorded(first, duplicate=first != event_id)
-                for first, event_id in zip(ids, item.ids, strict=True)
-            ]
-        tried = [event_id for item, _ in posts if item.tried for event_id in item.ids]
-        if tried:
-            rows = await transaction.fetch("find_recorded_events", tried)
-            self._recorded = {row["event_id"] for row in rows}
-
-    @staticmethod
-    async def _look_up(claims: dict[str, UUID], transaction: FoldTransaction) -> None:
-        """Claim keys; put the first event's id in place of the new one where a key is taken."""
-        free = await transaction.fetch_rows("claim_event_keys", list(claims.items()))
-        taken = sorted(claims.keys() - {row["key"] for row in free})
-        if taken:
-            rows = await transaction.fetch("find_event_keys", taken)
-            claims.update((row["key"], row["event_id"]) for row in rows)
-
-    async def _lock_runs(
-        self, items: Sequence[Item], ledger: Ledger, transaction: FoldTransaction
-    ) -> dict[int, Row]:
-        """Lock the runs that the batch concerns and take in their live tasks, as far as needed.
-
-        Returns:
-            Position of an item that is to clear tasks → the run.
-        """
-        cleared: dict[int, Row] = {}
-        tasks = {place for item in items for place in addressed(item.what)}
-        whole: set[int] = set()
-        for position, item in enumerate(items):
-            what = item.what
-            if isinstance(what, GoneMessage):
-                await transaction.fetch("forget_worker", what.worker)
-                rows = await transaction.fetch("find_chained_runs", what.worker)
-                whole.update(row["run"] for row in rows)
-            elif isinstance(what, TimersDue):
-                whole.update(
-                    timer.run
-                    for timer in what.timers
-                    if timer.run is not None and timer.kind == "run_timeout"
-                )
-            elif isinstance(what, CancelRun):
-                item.answer = await self._find_run(what.run_id, item, transaction)
-                if item.answer is not None:
-                    whole.add(item.answer["id"])
-            elif isinstance(what, ClearTasks):
-                item.ids = item.ids or [self._new_id()]
-                found = await find_run(item, transaction)
-                if found is not None:
-                    cleared[position] = found
-                    whole.add(found["id"])
-        rows = await transaction.lock_runs({run for run, _, _ in tasks} | whole)
-        await self._versions.load(transaction, (row["version"] for row in rows))
-        for row in rows:
-            ledger.runs[row["run"]] = RunWork(
-                row["run"],
-                self._versions.get(row["version"]),
-                decode_progress(row["progress"]),
-                row["info"],
-                new=False,
-            )
-        asked = sorted(key for key in tasks if key[0] in ledger.runs and key[0] not in whole)
-        take_in(ledger, await transaction.fetch_rows("read_live_tasks", asked))
-        if whole:
-            take_in(ledger, await transaction.fetch("read_run_live_tasks", sorted(whole)))
-        origins = origins_of_chains(items, ledger)
-        take_in(ledger, await transaction.fetch_rows("read_live_tasks", origins))
-        return cleared
-
-    @staticmethod
-    async def _find_run(run_id: UUID, item: Item, transaction: FoldTransaction) -> Row | None:
-        rows = await transaction.fetch("find_runs", [run_id])
-        if not rows:
-            item.error = NotFound("run", str(run_id))
-            return None
-        if item.tried and rows[0]["state"] == "cancelled":
-            return None
-        if rows[0]["state"] not in ("queued", "running"):
-            item.error = InvalidInput(f"run {run_id} has ended: {rows[0]['state']}")
-            return None
-        return rows[0]
-
-    def _apply(self, item: Item, ledger: Ledger, running: Running) -> None:
-        what = item.what
-        if isinstance(what, ResultMessage):
-            if running.too_early(what):
-                item.postponed = True
-            else:
-                running.finished(what)
-        elif isinstance(what, StartedMessage):
-            running.started(what)
-        elif isinstance(what, LogMessage):
-            running.logged(what)
-        elif isinstance(what, FiredMessage):
-            running.deferring.fired(what)
-        elif isinstance(what, GoneMessage):
-            running.worker_gone(what.worker)
-        elif isinstance(what, CancelRun):
-            run = ledger.runs.get(item.answer["id"]) if item.answer is not None else None
-            if run is not None and run.outcome is None:
-                running.cancel(run, printable(what.reason))
-        elif isinstance(what, KeepLetter):
-            letter = DeadLetter(what.kind, what.subject, None, what.payload, what.reason)
-            ledger.dead_letters.append(letter)
-
-    def _take(
-        self, item: Item, what: PostEvents, ledger: Ledger, origins: dict[Place, Origin]
+    async def _change_runs(
+        self, items: Sequence[InboxItem], handlers: "_Handlers", context: BatchContext
     ) -> None:
-        """Take events in; one from the bus that cannot be is kept as a dead letter."""
-        if item.error is None:
-            origin = origins[what.origin] if what.origin is not None else Origin()
-            self._post(item, what, ledger, origin)
-        elif item.subject:
-            letter = DeadLetter(item.letter, item.subject, None, item.payload, str(item.error))
-            ledger.dead_letters.append(letter)
+        """Lock the runs that messages concern, and apply what they say."""
+        locks = RunLocks()
+        for handler, own in handlers.having(Phase.BEFORE_RUNS):
+            await handler.before_runs(own, locks)
+        if locks.runs or locks.tasks:
+            await lock_runs(locks, context.uow, self._specs, context.transaction)
+        if locks.publishers:
+            context.publishers = await load_publishers(
+                locks.publishers, context.uow, self._specs, context.transaction
+            )
+        for handler, own in handlers.having(Phase.ON_RUNS):
+            await handler.on_runs(own)
+        applying = {type(handler): handler for handler, _ in handlers.having(Phase.APPLY)}
+        # By order of arrival, not kind by kind: the stream's order is that of causes. A task that
+        # follows another in a runner publishes events after the other's result.
+        for item in items:
+            kind = HANDLERS[type(item.message)]
+            if kind in applying:
+                applying[kind].apply(item)
 
-    def _post(self, item: Item, what: PostEvents, ledger: Ledger, origin: Origin) -> None:
-        run, node, map_index = what.origin or (None, None, None)
-        for event, recorded in zip(what.events, item.answer, strict=True):
-            if recorded.duplicate or recorded.event_id in self._recorded:
-                continue
-            info = EventInfo(
-                str(recorded.event_id),
-                normalise_uri(event.dataset),
-                event.extra,
-                None if event.partition is None else printable(event.partition),
-                event.time or ledger.now,
-                what.source,
-                origin.run_id,
-                origin.dag_id,
-                origin.task_id,
-                event.trace or item.trace,
-            )
-            logged = LoggedEvent(
-                recorded.event_id,
-                info,
-                run,
-                node,
-                map_index,
-                trail=origin.trail,
-                accepted_at=item.arrived_at,
-            )
-            begin_trace(self._tracing, ledger, logged)
-            ledger.events.append(logged)
+    async def _change_dags(self, handlers: "_Handlers", context: BatchContext) -> None:
+        """Lock the DAGs that messages, events and ended runs concern, and decide."""
+        uow, locks = context.uow, DagLocks()
+        for handler, own in handlers.having(Phase.BEFORE_DAGS):
+            await handler.before_dags(own, locks)
+        # Most batches of results in the middle of runs concern no DAG: they end here.
+        deciding = list(handlers.having(Phase.ON_DAGS))
+        ended = any(run.uncounted for run in uow.runs.by_id.values())
+        if not (deciding or uow.log.undecided or ended):
+            return
+        if locks.names:
+            locks.dags |= await context.dags.find(locks.names)
+        await context.dags.lock(locks.dags)
+        for handler, own in deciding:
+            await handler.on_dags(own)
+        await context.dags.decide()
+
+    async def _change_slots(
+        self,
+        pools: Sequence[tuple[Handler, Sequence[InboxItem]]],
+        uow: UnitOfWork,
+        transaction: ManagerTransaction,
+    ) -> None:
+        """Take back and grant slots as what is decided needs it."""
+        slots = SlotAllocator(uow, transaction, self._specs, self._wait_queues)
+        if not (pools or slots.needed):
+            return
+        await slots.lock()
+        for handler, own in pools:
+            await handler.on_pools(own, slots)
+        await slots.grant()
+
+    async def _register_awaited(self, uow: UnitOfWork, transaction: ManagerTransaction) -> None:
+        """Register the datasets that tasks begin to wait for."""
+        waits = [each.wait for each in uow.waits.begun]
+        uris = {wait.name for wait in waits if wait.kind == "event" and not wait.pattern}
+        ids = await self._specs.dataset_ids(transaction, uris - uow.log.datasets.keys())
+        uow.log.datasets.update(ids)
+
+    def committed(self, batch: CommittedBatch) -> None:
+        """Remember what the committed transaction of a batch has registered."""
+        self._specs.remember_datasets(batch.uow.log.datasets)
+        self._wait_queues.update(batch.uow.runs.wait_queues)
+
+
+class _Handlers:
+    """The handlers of a batch, with their items; a kind that does not occur has none."""
+
+    def __init__(self, items: Sequence[InboxItem], context: BatchContext) -> None:
+        self._context = context
+        self._handlers: dict[type[Handler], Handler] = {}
+        self._items: dict[type[Handler], list[InboxItem]] = {}
+        for item in items:
+            self._items.setdefault(HANDLERS[type(item.message)], []).append(item)
+
+    def regroup(self, items: Sequence[InboxItem]) -> None:
+        """Also give items to the handlers of what they stand for."""
+        for item in items:
+            if item.message is not item.received:
+                self._items.setdefault(HANDLERS[type(item.message)], []).append(item)
+
+    def having(self, phase: Phase) -> Iterator[tuple[Handler, list[InboxItem]]]:
+        """Yield the handlers that have a phase, in the order of the table."""
+        for kind in _KINDS:
+            if phase in kind.phases and kind in self._items:
+                if kind not in self._handlers:
+                    self._handlers[kind] = kind(self._context)
+                yield self._handlers[kind], self._items[kind]

@@ -1,16 +1,53 @@
-"""Since when silence means something."""
+"""Liveness: heartbeats of workers, and the uptime of the servers without which none is heard."""
 
 import time
 from collections.abc import Callable
 
-from pubsubflow.bus import Bus
+import structlog
+
+from pubsubflow.bus import Bus, Message
+from pubsubflow.errors import Unavailable
+from pubsubflow.model.wire.messages import Heartbeat, decode_heartbeat
+from pubsubflow.store.database import Connection, translate_errors
+from pubsubflow.store.manager_transaction import ManagerTransaction
+
+log = structlog.get_logger()
 
 
-class Vigil:
-    """Measures for how long both servers have been at hand without a break.
+class Heartbeats:
+    """The heartbeats of workers that are not saved yet, one a worker."""
 
-    A worker that was not heard meanwhile is silent; one that was not heard before may only not
-    have got through.
+    def __init__(self) -> None:
+        self._latest: dict[str, Heartbeat] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._latest)
+
+    def receive(self, message: Message) -> None:
+        """Take a heartbeat."""
+        heartbeat = decode_heartbeat(message.data)
+        self._latest[heartbeat.worker] = heartbeat
+
+    async def save(self, connection: Connection) -> None:
+        """Save them all; what Postgres refuses is dropped, for the next one comes by itself."""
+        # In the order of workers: managers that save the same ones must not deadlock.
+        beats = sorted(self._latest.values(), key=lambda beat: beat.worker)
+        self._latest = {}
+        rows = [(beat.worker, beat.host, beat.pid, beat.slots, beat.busy) for beat in beats]
+        try:
+            with translate_errors():
+                await ManagerTransaction(connection).write("save_heartbeats", rows)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("manager.heartbeats_refused", workers=[beat.worker for beat in beats])
+
+
+class Uptime:
+    """Measures for how long both servers have been reachable without a break.
+
+    A worker that was not heard meanwhile is silent; one that was not heard before may only have
+    been unable to get through.
 
     Args:
         bus: NATS; a reconnect is a break.
@@ -25,7 +62,7 @@ class Vigil:
 
     @property
     def seconds(self) -> float:
-        """For how long both have been at hand; 0 while NATS is away."""
+        """For how long both have been reachable; 0 while NATS is away."""
         return self._monotonic() - self._since if self._bus.connected else 0.0
 
     def restart(self) -> None:

@@ -1,21 +1,29 @@
-"""What a manager counts and times."""
+"""Metrics of a manager: its batches, and the events, runs and tasks that it decides."""
 
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from pubsubflow.instruments import LONG_SECONDS, SIZES, Counter, Figure, Gauge, Histogram, Labels
-from pubsubflow.manager.batch import Folded
-from pubsubflow.manager.inbox import Item
-from pubsubflow.manager.unit_of_work import EndedTask, Ledger, RunWork, Start
-from pubsubflow.store.read.statistics import LETTERS
+from pubsubflow.instruments import (
+    LONG_SECONDS,
+    SIZES,
+    Counter,
+    Gauge,
+    Histogram,
+    Instrument,
+    Labels,
+)
+from pubsubflow.manager.inbox import InboxItem
+from pubsubflow.manager.unit_of_work import CommittedBatch, UnitOfWork
+from pubsubflow.manager.working_state import EndedTask, RunDraft, RunWork
+from pubsubflow.store.read.statistics import DEAD_LETTER_KINDS
 
 
-class ManagerFigures:
-    """What one manager tells about itself, and about the events, runs and tasks that it folds.
+class ManagerMetrics:
+    """Metrics of one manager, and of the events, runs and tasks that it decides.
 
     Args:
-        dag_labels: Whether figures about runs and tasks are kept for each DAG: one series a DAG
+        dag_labels: Whether metrics of runs and tasks are kept for each DAG: one series a DAG
             and state, so only for some hundreds of DAGs.
     """
 
@@ -23,11 +31,11 @@ class ManagerFigures:
         self._dag_labels = dag_labels
         more: Labels = ("dag_id",) if dag_labels else ()
         self._batch_seconds = Histogram(
-            "pubsubflow_fold_batch_seconds",
-            "Time to fold a batch, from its first lock to its commit.",
+            "pubsubflow_manager_batch_seconds",
+            "Time to process a batch, from its first lock to its commit.",
         )
         self._batch_items = Histogram(
-            "pubsubflow_fold_batch_items", "Messages and calls in a batch.", SIZES
+            "pubsubflow_manager_batch_items", "Messages and commands in a batch.", SIZES
         )
         self._events = Counter(
             "pubsubflow_events", "Dataset events recorded, by where they came from.", ("origin",)
@@ -57,69 +65,71 @@ class ManagerFigures:
             LONG_SECONDS,
             ("state", *more),
         )
-        self._letters = Counter(
+        self._dead_letters = Counter(
             "pubsubflow_dead_letters_created", "What could not be done, by kind.", ("kind",)
         )
-        for kind in LETTERS:  # a first one must show as an increase
-            self._letters.add(0, kind)
-        self._looks: tuple[Gauge, ...] = ()
+        for kind in DEAD_LETTER_KINDS:  # a first one must show as an increase
+            self._dead_letters.add(0, kind)
+        self._inbox: tuple[Gauge, ...] = ()
 
-    def watch(self, line: deque[Item]) -> None:
-        """Tell from now on about what a manager has in line."""
-        self._looks = (
+    def watch(self, waiting: deque[InboxItem]) -> None:
+        """Measure a manager's inbox from now on."""
+        self._inbox = (
             Gauge(
-                "pubsubflow_fold_waiting_items",
-                "Messages and calls that this manager has and has not folded.",
-                lambda: len(line),
+                "pubsubflow_manager_waiting_items",
+                "Messages and commands that this manager has received and not processed.",
+                lambda: len(waiting),
             ),
             Gauge(
-                "pubsubflow_fold_oldest_item_seconds",
+                "pubsubflow_manager_oldest_item_seconds",
                 "How long the first of them has waited.",
-                lambda: _age(line[0]) if line else 0.0,
+                lambda: _age(waiting[0]) if waiting else 0.0,
             ),
         )
 
-    def __iter__(self) -> Iterator[Figure]:
+    def __iter__(self) -> Iterator[Instrument]:
         """Iterate over all of them."""
-        yield from self._looks
+        yield from self._inbox
         yield from (self._batch_seconds, self._batch_items, self._events, self._event_to_run)
-        yield from (self._runs, self._run_seconds, self._queued, self._task_seconds, self._letters)
+        yield from (self._runs, self._run_seconds, self._queued, self._task_seconds)
+        yield self._dead_letters
 
-    def committed(self, folded: Folded, items: int, seconds: float) -> None:
-        """Take in a batch that was just committed.
+    def committed(self, committed: CommittedBatch, items: int, seconds: float) -> None:
+        """Count a batch that was just committed.
 
         Args:
-            folded: What was written.
-            items: How many messages and calls it held.
+            committed: What was written.
+            items: How many messages and commands it held.
             seconds: How long it took.
         """
         now = datetime.now(UTC)
         self._batch_seconds.observe(seconds)
         self._batch_items.observe(items)
-        ledger = folded.ledger
-        for event in ledger.logged:
+        uow = committed.uow
+        for event in uow.log.recorded:
             self._events.add(1, "task" if event.run is not None else "outside")
-        for start in ledger.starts.values():
-            if start.refused is None and not start.forming:
-                self._started(start, now)
-        for run in ledger.runs.values():
-            self._ran(run, now)
-        self._retried(ledger)
-        for letter in ledger.dead_letters:
-            self._letters.add(1, letter.kind)
+        for draft in uow.schedule.drafts.values():
+            if draft.refused is None and not draft.collecting:
+                self._count_started(draft, now)
+        for run in uow.runs.by_id.values():
+            self._count_ended(run, now)
+        self._count_retried(uow)
+        for letter in uow.outbox.dead_letters:
+            self._dead_letters.add(1, letter.kind)
 
-    def buried(self, kind: str) -> None:
+    def dead_letter_stored(self, kind: str) -> None:
         """Count a dead letter that was written apart from a batch."""
-        self._letters.add(1, kind)
+        self._dead_letters.add(1, kind)
 
-    def _started(self, start: Start, now: datetime) -> None:
-        more = self._of_dag(start.gate.version.spec.dag_id)
-        self._runs.add(1, start.kind, *more)
-        newest = max((event for event, _ in start.fresh), key=lambda e: e.number, default=None)
+    def _count_started(self, draft: RunDraft, now: datetime) -> None:
+        more = self._of_dag(draft.dag.version.spec.dag_id)
+        self._runs.add(1, draft.kind, *more)
+        events = (each.event for each in draft.events)
+        newest = max(events, key=lambda event: event.id, default=None)
         if newest is not None and newest.accepted_at is not None:
             self._event_to_run.observe((now - newest.accepted_at).total_seconds(), *more)
 
-    def _ran(self, run: RunWork, now: datetime) -> None:
+    def _count_ended(self, run: RunWork, now: datetime) -> None:
         spec = run.version.spec
         more = self._of_dag(spec.dag_id)
         for task in run.ended_tasks:
@@ -128,7 +138,7 @@ class ManagerFigures:
                 self._queued.observe(queued, spec.tasks[task.node].queue)
             self._observe_task(task, more)
         if run.outcome is not None:
-            seconds = (now - run.facts.created_at).total_seconds()
+            seconds = (now - run.info.created_at).total_seconds()
             self._run_seconds.observe(seconds, run.outcome, *more)
 
     def _observe_task(self, task: EndedTask, more: Labels) -> None:
@@ -136,18 +146,17 @@ class ManagerFigures:
         if seconds is not None:
             self._task_seconds.observe(seconds, task.state, *more)
 
-    def _retried(self, ledger: Ledger) -> None:
-        for number, _, _, _, _, _, started_at, ended_at, _ in ledger.attempts:
-            more = self._of_dag(ledger.runs[number].version.spec.dag_id)
-            seconds = _between(started_at, ended_at)
-            if seconds is not None:
-                self._task_seconds.observe(seconds, "up_for_retry", *more)
+    def _count_retried(self, uow: UnitOfWork) -> None:
+        for attempt in uow.runs.attempts:
+            more = self._of_dag(uow.runs.by_id[attempt.run].version.spec.dag_id)
+            seconds = (attempt.ended_at - attempt.started_at).total_seconds()
+            self._task_seconds.observe(seconds, "up_for_retry", *more)
 
     def _of_dag(self, dag_id: str) -> Labels:
         return (dag_id,) if self._dag_labels else ()
 
 
-def _age(item: Item) -> float:
+def _age(item: InboxItem) -> float:
     return (datetime.now(UTC) - item.arrived_at).total_seconds()
 
 

@@ -1,7 +1,7 @@
-"""The manager: takes what arrives, folds it batch by batch, and tells the world after the commit.
+"""The manager: takes messages and commands, processes them batch by batch, publishes what follows.
 
 While one transaction runs, messages gather; the next takes all of them, up to 500. There is no
-timer and nothing polls.
+timer, and nothing polls.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import anyio
 import structlog
 from anyio.abc import TaskStatus
 
-from pubsubflow.bus import STREAM_IN, Bus, Delivery, Message, Puller
+from pubsubflow.bus import STREAM_IN, Bus, Delivery, Message, PullConsumer
 from pubsubflow.errors import (
     BusUnavailable,
     PubsubflowError,
@@ -22,29 +22,40 @@ from pubsubflow.errors import (
     StoreUnavailable,
     Unavailable,
 )
-from pubsubflow.manager.batch import Fold, Folded
-from pubsubflow.manager.inbox import Item, failure_of, give_up, item_of, settle, settle_error, tell
-from pubsubflow.manager.liveness import Vigil
-from pubsubflow.manager.metrics import ManagerFigures
-from pubsubflow.manager.outbox.publish import publish_news
+from pubsubflow.manager.batch import BatchProcessor
+from pubsubflow.manager.inbox import (
+    InboxItem,
+    Throughput,
+    answer,
+    fail,
+    failure_of,
+    fill_batch,
+    give_up,
+    ignore,
+    item_of,
+)
+from pubsubflow.manager.liveness import Heartbeats, Uptime
+from pubsubflow.manager.metrics import ManagerMetrics
+from pubsubflow.manager.outbox.orders import publish_orders
+from pubsubflow.manager.outbox.publish import publish_changes
 from pubsubflow.manager.outbox.spans import record_spans
 from pubsubflow.manager.settings import ManagerSettings
-from pubsubflow.manager.throughput import Pace, fill
-from pubsubflow.manager.worker_requests import Answers
+from pubsubflow.manager.unit_of_work import CommittedBatch
+from pubsubflow.manager.worker_requests import WorkerRequestServer
 from pubsubflow.model.traces import CURRENT, NoTracing, Tracing
-from pubsubflow.model.wire.backlog import Backlog
-from pubsubflow.model.wire.commands import Call, LookForEvents, Timer, TimersDue
-from pubsubflow.model.wire.messages import Heartbeat, ResultMessage, decode_heartbeat, encode
+from pubsubflow.model.wire.backlog import QueueBacklog
+from pubsubflow.model.wire.commands import CheckEventWaits, Command, FireTimers, Timer
+from pubsubflow.model.wire.messages import ResultMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.database import (
-    TRANSIENT,
+    TRANSIENT_ERRORS,
     Connection,
     Database,
-    begin,
+    begin_transaction,
     printable,
-    translated,
+    translate_errors,
 )
-from pubsubflow.store.manager_transaction import FoldTransaction
+from pubsubflow.store.manager_transaction import ManagerTransaction
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.secrets.connections import Connections
 
@@ -53,7 +64,7 @@ log = structlog.get_logger()
 _ACK_WAIT_SECONDS = 3.0
 _LONGEST_PAUSE_SECONDS = 0.5
 _PATIENCE_SECONDS = 1.0
-_LOOKS = 1000
+_CHECKED_TASKS = 1000
 _AWAY = "Postgres is away: try again, under the same id or key if there is one"
 
 
@@ -63,12 +74,12 @@ class Manager:
     Args:
         database: Postgres; one connection is held while the manager runs.
         bus: NATS.
-        settings: See there.
-        listens: Whether it takes messages from the bus; without, it only carries out calls.
-        fold: What decides; a new one unless given.
-        connections: Where tasks' connections are; there are none if left out.
-        figures: What it counts; new ones unless given.
-        tracing: Who collects traces; nobody unless given.
+        settings: How it works.
+        listens: Whether it takes messages from the bus; without, it only carries out commands.
+        processor: What decides; a new one unless given.
+        connections: The connections of tasks; they get none if left out.
+        metrics: What it measures; new ones unless given.
+        tracing: Collects traces; none are collected unless given.
     """
 
     def __init__(
@@ -78,9 +89,9 @@ class Manager:
         bus: Bus,
         settings: ManagerSettings | None = None,
         listens: bool = True,
-        fold: Fold | None = None,
+        processor: BatchProcessor | None = None,
         connections: Connections | None = None,
-        figures: ManagerFigures | None = None,
+        metrics: ManagerMetrics | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         self._database = database
@@ -89,18 +100,18 @@ class Manager:
         self._settings = settings or ManagerSettings()
         self._listens = listens
         self._tracing = tracing or NoTracing()
-        self._fold = fold or Fold(tracing=self._tracing)
-        self._vigil = Vigil(bus)
-        self._waiting: deque[Item] = deque()
-        self.figures = figures or ManagerFigures()
-        self.figures.watch(self._waiting)
-        self._pace = Pace()
+        self._processor = processor or BatchProcessor(tracing=self._tracing)
+        self._uptime = Uptime(bus)
+        self._waiting: deque[InboxItem] = deque()
+        self.metrics = metrics or ManagerMetrics()
+        self.metrics.watch(self._waiting)
+        self._throughput = Throughput()
         self._pause = 0.0
         self._away_since: float | None = None
         self._wake = anyio.Event()
-        self._heartbeats: dict[str, Heartbeat] = {}
+        self._heartbeats = Heartbeats()
         self._accepting = False
-        self._puller = Puller(
+        self._consumer = PullConsumer(
             bus,
             stream=STREAM_IN,
             durable="managers",
@@ -109,26 +120,27 @@ class Manager:
             ack_wait_seconds=_ACK_WAIT_SECONDS,
         )
 
-    async def call(self, call: Call) -> Any:
-        """Carry out a call; see `pubsubflow.model.wire.commands.Calls`."""
+    async def execute(self, command: Command) -> Any:
+        """Carry out a command; see `pubsubflow.model.wire.commands.CommandHandler`."""
         if not self._accepting:
             raise ServiceStopped("manager")
-        if self._impatient:
+        # A caller repeats its request under the same key; one that waited would only time out.
+        if self._away_since is not None and self._impatient:
             raise StoreUnavailable(_AWAY)
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._put(
-            Item(
-                call,
-                done=partial(settle, answered),
-                failed=partial(settle_error, answered),
+            InboxItem(
+                command,
+                done=partial(answer, answered),
+                failed=partial(fail, answered),
                 trace=CURRENT.get(),
             )
         )
         return await answered
 
-    def backlog(self) -> Backlog:
-        """Return what was called for here and is not folded yet."""
-        return self._pace.backlog(self._waiting, away=self._impatient)
+    def backlog(self) -> QueueBacklog:
+        """Return the commands that were received here and are not processed yet."""
+        return self._throughput.backlog(self._waiting, away=self._impatient)
 
     async def run(
         self,
@@ -136,29 +148,30 @@ class Manager:
         *,
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Fold until `stopping` is set and what waits by then is folded."""
+        """Process until `stopping` is set and what waits by then is done."""
         self._accepting = True
         async with anyio.create_task_group() as group:
-            folding = anyio.Event()
-            await group.start(self._fold_until, folding)
+            draining = anyio.Event()
+            await group.start(self._process_until, draining)
             if self._listens:
                 await self._listen(group, stopping)
             task_status.started()
             await stopping.wait()
             self._accepting = False
-            folding.set()
+            draining.set()
             self._wake.set()
+        # What came after the drain began: messages go to another manager, callers fail.
         give_up(self._waiting)
 
     async def _listen(self, group: anyio.abc.TaskGroup, stopping: anyio.Event) -> None:
-        answers = Answers(self._database, self._vigil, connections=self._connections)
-        await group.start(answers.run, stopping)
-        await group.start(self._hear, Subjects.ASK, answers.asked, stopping)
-        await group.start(self._hear, Subjects.HEARTBEAT, self._heard, stopping)
-        self._puller.credit(self._settings.credit)
-        await group.start(partial(self._puller.run, stopping))
+        requests = WorkerRequestServer(self._database, self._uptime, connections=self._connections)
+        await group.start(requests.run, stopping)
+        await group.start(self._subscribe, Subjects.WORKER_REQUEST, requests.receive, stopping)
+        await group.start(self._subscribe, Subjects.HEARTBEAT, self._receive_heartbeat, stopping)
+        self._consumer.credit(self._settings.credit)
+        await group.start(partial(self._consumer.run, stopping))
 
-    async def _hear(
+    async def _subscribe(
         self,
         subject: str,
         handler: Callable[[Message], None],
@@ -171,40 +184,42 @@ class Manager:
             task_status.started()
             await stopping.wait()
 
-    def _heard(self, message: Message) -> None:
-        heartbeat = decode_heartbeat(message.data)
-        self._heartbeats[heartbeat.worker] = heartbeat
+    def _receive_heartbeat(self, message: Message) -> None:
+        self._heartbeats.receive(message)
         self._wake.set()
 
     def _deliver(self, delivery: Delivery) -> None:
         seconds = self._settings.too_early_seconds
-        self._put(item_of(delivery, self._done, too_early_seconds=seconds))
+        self._put(item_of(delivery, self._acknowledge, too_early_seconds=seconds))
 
-    def _done(self, answer: Callable[[], None]) -> None:
+    def _acknowledge(self, acknowledge: Callable[[], None]) -> None:
         try:
-            answer()
+            acknowledge()
         except BusUnavailable as error:
-            log.warning("manager.not_acknowledged", reason=str(error))  # it comes again by itself
-        self._puller.credit(1)
+            # It is delivered again, and then changes nothing.
+            log.warning("manager.ack_failed", reason=str(error))
+        self._consumer.credit(1)
 
-    def _put(self, item: Item) -> None:
+    def _put(self, item: InboxItem) -> None:
         self._waiting.append(item)
         self._wake.set()
 
-    async def _fold_until(self, stopping: anyio.Event, *, task_status: TaskStatus[None]) -> None:
-        """Fold on one connection after the other; one that breaks is replaced."""
-        batch = self._pace.batch
+    async def _process_until(self, stopping: anyio.Event, *, task_status: TaskStatus[None]) -> None:
+        """Process on one connection after the other; one that breaks is replaced."""
+        batch = self._throughput.batch
         ready: Callable[[], None] = task_status.started
         while True:
             try:
                 async with self._database.connection() as connection:
                     await self._greet(connection)
                     ready()
-                    ready = _already
-                    await self._fold_on(connection, batch, stopping)
+                    # Started once; a later connection only replaces one that broke.
+                    ready = ignore
+                    await self._process_on(connection, batch, stopping)
                     return
             except Unavailable as error:
-                self._vigil.restart()
+                # No heartbeat could be saved meanwhile, so the silence of workers means nothing.
+                self._uptime.restart()
                 if self._away_since is None:
                     self._away_since = anyio.current_time()
                     log.warning("manager.store_away", reason=str(error))
@@ -218,7 +233,7 @@ class Manager:
 
     async def _greet(self, connection: Connection) -> None:
         """Make sure that a connection works; its few statements are planned once for all."""
-        await connection.execute(SQL["plan_once"])
+        await connection.execute(SQL["use_generic_plans"])
         if self._away_since is not None:
             seconds = round(anyio.current_time() - self._away_since, 3)
             log.info("manager.store_back", away_seconds=seconds)
@@ -226,12 +241,13 @@ class Manager:
 
     @property
     def _impatient(self) -> bool:
-        """Whether the store is away for so long that nobody should wait for it."""
+        """Whether the store is away for so long that callers are not kept waiting."""
         since = self._away_since
         return since is not None and anyio.current_time() - since > _PATIENCE_SECONDS
 
-    def _hold(self, items: list[Item] | deque[Item]) -> None:
-        """Keep messages from being delivered to others, and let callers go after a while."""
+    def _hold(self, items: list[InboxItem] | deque[InboxItem]) -> None:
+        """Keep messages from being delivered to other managers; fail callers after a while."""
+        # Another manager that got them could not do more: it has no store either.
         if self._pause == _LONGEST_PAUSE_SECONDS and self._bus.connected:
             for item in items:
                 if item.hold is not None:
@@ -244,8 +260,8 @@ class Manager:
                 if not item.from_bus:
                     item.failed(StoreUnavailable(_AWAY))
 
-    async def _fold_on(
-        self, connection: Connection, batch: list[Item], stopping: anyio.Event
+    async def _process_on(
+        self, connection: Connection, batch: list[InboxItem], stopping: anyio.Event
     ) -> None:
         while True:
             if not batch and not self._waiting and not self._heartbeats:
@@ -253,111 +269,112 @@ class Manager:
                     return
                 self._wake = anyio.Event()
                 await self._wake.wait()
-            await self._save_heartbeats(connection)
-            fill(batch, self._waiting, self._settings)
-            await self._bury_unreadable(connection, batch)
+            # Apart from the batch: one that is refused must not take them with it.
+            if self._heartbeats:
+                await self._heartbeats.save(connection)
+            fill_batch(batch, self._waiting, self._settings)
+            for item in [each for each in batch if isinstance(each.received, Exception)]:
+                await self._refuse(connection, item, item.message)
+                batch.remove(item)
             if batch:
-                await self._fold_batch(connection, batch)
+                await self._process(connection, batch)
 
-    async def _save_heartbeats(self, connection: Connection) -> None:
-        if self._heartbeats:
-            beats = sorted(self._heartbeats.values(), key=lambda beat: beat.worker)
-            self._heartbeats = {}
-            rows = [(b.worker, b.host, b.pid, b.slots, b.busy) for b in beats]
-            try:
-                with translated():
-                    await FoldTransaction(connection).write("save_heartbeats", rows)
-            except Unavailable:
-                raise
-            except Exception:
-                log.exception("manager.heartbeats_refused", workers=[beat.worker for beat in beats])
+    async def _process(self, connection: Connection, batch: list[InboxItem]) -> None:
+        """Process a batch and empty it; if it fails, process its items one by one.
 
-    async def _fold_batch(self, connection: Connection, batch: list[Item]) -> None:
-        """Fold a batch and empty it; if it cannot be, fold its items one by one.
-
-        What is done leaves the batch at once: the rest is folded on the next connection when
+        What is done leaves the batch at once: the rest is processed on the next connection when
         this one breaks.
         """
-        self._pace.begin()
+        since = anyio.current_time()
         try:
-            since = anyio.current_time()
-            folded = await self._commit(connection, batch)
+            committed = await self._commit(connection, batch)
         except Unavailable:
             for item in batch:
+                # The commit may have got through before the connection broke.
                 item.tried = True
+                item.reset()
             raise
         except Exception as error:
+            for item in batch:
+                item.reset()
             if len(batch) == 1:
-                log.exception("manager.item_refused", **batch[0].names())
+                log.exception("manager.item_refused", **batch[0].log_fields())
                 await self._refuse(connection, batch[0], error)
                 batch.clear()
                 return
+            # One item that cannot be processed must not hold up the others.
             log.warning("manager.batch_split", items=len(batch), error=repr(error))
             while batch:
-                await self._fold_batch(connection, batch[:1])
+                await self._process(connection, batch[:1])
                 del batch[0]
             return
-        done = self._pace.folded(batch)
-        self._committed(folded, done)
-        self.figures.committed(folded, len(done), anyio.current_time() - since)
+        seconds = anyio.current_time() - since
+        self._publish(committed)
+        done = self._throughput.finish(batch, seconds)
+        self._processor.committed(committed)
+        if self._tracing.on:
+            record_spans(self._tracing, committed.uow)
+        # Senders come after subscribers: an answer says that all of it is on its way.
+        self._respond(done)
+        self._check_event_waits(committed)
+        self.metrics.committed(committed, len(done), seconds)
 
-    async def _commit(self, connection: Connection, batch: Sequence[Item]) -> Folded:
+    async def _commit(self, connection: Connection, batch: Sequence[InboxItem]) -> CommittedBatch:
+        timed = self._database.metrics.statement_seconds.observe
         while True:
             try:
-                with translated():
-                    async with begin(connection):
-                        timed = self._database.figures.statement_seconds.observe
-                        folded = await self._fold.fold(batch, FoldTransaction(connection, timed))
-            except TRANSIENT as error:
-                log.info("manager.started_over", reason=type(error).__name__)
+                with translate_errors():
+                    async with begin_transaction(connection):
+                        transaction = ManagerTransaction(connection, timed)
+                        committed = await self._processor.process(batch, transaction)
+            except TRANSIENT_ERRORS as error:
+                # Two transactions would have waited for each other; Postgres ended this one.
+                for item in batch:
+                    item.reset()
+                log.info("manager.transaction_restarted", reason=type(error).__name__)
             else:
-                return folded
+                return committed
 
-    def _committed(self, folded: Folded, done: Sequence[Item]) -> None:
-        self._fold.committed(folded)
-        self._publish(folded)
-        record_spans(self._tracing, folded.ledger)
+    def _publish(self, committed: CommittedBatch) -> None:
+        """Publish a committed batch; the sweeper makes good what gets lost here."""
+        try:
+            publish_orders(self._bus, committed.orders)  # first: workers wait for them
+            publish_changes(self._bus, committed.uow)
+        except Unavailable as error:
+            log.warning("manager.publish_failed", reason=str(error))
+
+    def _respond(self, done: Sequence[InboxItem]) -> None:
         for item in done:
             if item.postponed and not item.from_bus:
+                item.reset()
                 self._put(item)
             else:
-                tell(item)
-        self._look_next(folded)
+                item.respond()
 
-    def _look_next(self, folded: Folded) -> None:
-        """Let tasks look for events, in a transaction of its own; the sweeper finds lost ones."""
-        places = sorted(set(folded.ledger.looks))
-        for first in range(0, len(places), _LOOKS):
-            call = LookForEvents(tuple(places[first : first + _LOOKS]))
-            self._put(Item(call, done=_already, failed=_already))
+    def _check_event_waits(self, committed: CommittedBatch) -> None:
+        """Check waits in a transaction of its own; the sweeper finds those that get lost."""
+        tasks = sorted(set(committed.uow.waits.to_check))
+        for first in range(0, len(tasks), _CHECKED_TASKS):
+            # In one transaction the lock of event waits would come after those of DAG states.
+            command = CheckEventWaits(tuple(tasks[first : first + _CHECKED_TASKS]))
+            self._put(InboxItem(command, done=ignore, failed=ignore))
 
-    def _publish(self, folded: Folded) -> None:
-        """Hand out tasks and tell the news; what gets lost here, the sweeper makes good."""
-        try:
-            publish_news(self._bus, folded)
-        except Unavailable as error:
-            log.warning("manager.not_published", reason=str(error))
+    async def _refuse(self, connection: Connection, item: InboxItem, error: Exception) -> None:
+        """Keep an item that cannot be processed as a dead letter, and fail its sender.
 
-    async def _bury_unreadable(self, connection: Connection, batch: list[Item]) -> None:
-        for item in batch.copy():
-            if isinstance(item.what, Exception):
-                await self._refuse(connection, item, item.what)
-                batch.remove(item)
-
-    async def _refuse(self, connection: Connection, item: Item, error: Exception) -> None:
-        """Keep an item that cannot be folded as a dead letter, and tell its sender.
-
-        A result's task fails, or it would be handed out again and again; a timer is forgotten, or
-        the clock would call for ever.
+        A result's task fails, or it would be handed out again and again; a timer is deleted, or it
+        would be due for ever.
         """
-        if isinstance(item.what, TimersDue):
-            await self._refuse_timers(connection, item.what.timers, error)
+        if isinstance(item.received, FireTimers):
+            await self._refuse_timers(connection, item.received.timers, error)
             item.done(None)
             return
         if item.subject:
-            await self._bury(connection, (item.letter, item.subject, item.payload), error)
-            if isinstance(item.what, ResultMessage):
-                self._waiting.appendleft(failure_of(item.what, error))
+            letter = (item.dead_letter_kind, item.subject, item.payload)
+            await self._store_dead_letter(connection, letter, error)
+            if isinstance(item.received, ResultMessage):
+                # Before what waits: chained results behind it depend on the end of its task.
+                self._waiting.appendleft(failure_of(item.received, error))
         item.failed(error)
 
     async def _refuse_timers(
@@ -365,26 +382,22 @@ class Manager:
     ) -> None:
         if len(timers) > 1:
             for timer in timers:
-                alone = Item(TimersDue((timer,)), done=_already, failed=_already)
-                await self._fold_batch(connection, [alone])
+                alone = InboxItem(FireTimers((timer,)), done=ignore, failed=ignore)
+                await self._process(connection, [alone])
             return
         for timer in timers:
             letter = ("message", f"timer.{timer.kind}", encode(timer))
-            await self._bury(connection, letter, error)
-            with translated():
-                await connection.fetch(SQL["take_timers"], [timer.number])
+            await self._store_dead_letter(connection, letter, error)
+            with translate_errors():
+                await connection.fetch(SQL["claim_timers"], [timer.number])
 
-    async def _bury(
+    async def _store_dead_letter(
         self, connection: Connection, letter: tuple[str, str, bytes], error: Exception
     ) -> None:
         kind, subject, payload = letter
         reason = str(error) if isinstance(error, PubsubflowError) else repr(error)
         row = (kind, subject, None, payload, printable(reason))
-        with translated():
-            await FoldTransaction(connection).write("record_dead_letters", [row])
-        self.figures.buried(kind)
-        log.error("manager.dead_letter", subject=subject, reason=reason)
-
-
-def _already(_: object = None) -> None:
-    """Do nothing: it was done before, or nobody waits for it."""
+        with translate_errors():
+            await ManagerTransaction(connection).write("record_dead_letters", [row])
+        self.metrics.dead_letter_stored(kind)
+        log.error("manager.dead_letter_stored", subject=subject, reason=reason)

@@ -1,12 +1,13 @@
-"""The safety net: nothing is fast because of it, and nothing is lost without it.
+"""Sweeper: the safety net; nothing is fast because of it, and nothing is lost without it.
 
 It finds tasks whose message may be lost (the manager died between commit and publish, NATS lost
 its store) and publishes them again: while the first message is outstanding that is refused, so a
-backlog is never doubled. Workers that fell silent are declared gone, through the bus, so that
-their last results are folded first.
+backlog is never doubled. Workers that fell silent are declared lost, through the bus, so that
+their last results are processed first.
 
-Nothing is held against anybody that may be our own fault: silence counts only while both servers
-have been at hand, and a task whose result may be among those not folded yet is not lost.
+What may be our own fault is held against no worker and no task: silence counts only while both
+servers have been reachable, and a task whose result may be among those that are not processed yet
+is not lost.
 """
 
 import anyio
@@ -18,21 +19,23 @@ from anyio.abc import TaskStatus
 from pubsubflow.bus import STREAM_IN, Bus
 from pubsubflow.bus.consumer import ACK_WAIT_SECONDS
 from pubsubflow.errors import MessageRefused, ServiceStopped, Unavailable
-from pubsubflow.manager.liveness import Vigil
-from pubsubflow.manager.outbox.orders import Dispatch
-from pubsubflow.manager.spec_cache import Versions
-from pubsubflow.manager.unit_of_work import Ledger, LiveTask, RunWork, decode_progress
+from pubsubflow.manager.liveness import Uptime
+from pubsubflow.manager.outbox.orders import build_orders
+from pubsubflow.manager.persistence.load import load_runs
+from pubsubflow.manager.spec_cache import SpecCache
+from pubsubflow.manager.unit_of_work import UnitOfWork
+from pubsubflow.manager.working_state import LiveTask
 from pubsubflow.model.runs.states import TaskState
-from pubsubflow.model.wire.commands import Calls, LookForEvents
-from pubsubflow.model.wire.messages import GoneMessage, TaskMessage, encode
+from pubsubflow.model.wire.commands import CheckEventWaits, CommandHandler
+from pubsubflow.model.wire.messages import TaskMessage, WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.database import Database
-from pubsubflow.store.manager_transaction import FoldTransaction, Row
+from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 log = structlog.get_logger()
 
-_FORGET_SECONDS = 60.0
-_FORGET_ROWS = 1000
+_PRUNE_SECONDS = 60.0
+_PRUNE_ROWS = 1000
 
 
 class SweeperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,17 +43,17 @@ class SweeperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     Attributes:
         every_seconds: Pause between two sweeps.
-        undelivered_seconds: How long a task may be queued before it is looked at.
+        undelivered_seconds: How long a task may be queued before it is checked.
         worker_seconds: How long a worker may be silent.
-        tasks: Tasks looked at in one sweep at most.
-        news_hours: How long the log of news goes back.
+        tasks: Tasks checked in one sweep at most.
+        history_hours: How long the change log goes back.
     """
 
     every_seconds: float = 2.5
     undelivered_seconds: float = 5.0
     worker_seconds: float = 10.0
     tasks: int = 500
-    news_hours: float = 24.0
+    history_hours: float = 24.0
 
 
 class Sweeper:
@@ -59,9 +62,9 @@ class Sweeper:
     Args:
         database: Postgres.
         bus: NATS.
-        calls: Lets tasks look for events that somebody was about to tell them of; None to leave
-            that to others.
-        settings: See there.
+        commands: Carries out the checks of event waits that a manager lost; None to leave them to
+            another sweeper.
+        settings: How it works.
     """
 
     def __init__(
@@ -69,16 +72,16 @@ class Sweeper:
         *,
         database: Database,
         bus: Bus,
-        calls: Calls | None = None,
+        commands: CommandHandler | None = None,
         settings: SweeperSettings | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
-        self._calls = calls
+        self._commands = commands
         self._settings = settings or SweeperSettings()
-        self._versions = Versions(1000)
-        self._vigil = Vigil(bus)
-        self._forget_at = 0.0
+        self._specs = SpecCache(1000)
+        self._uptime = Uptime(bus)
+        self._prune_at = 0.0
 
     async def run(
         self,
@@ -99,69 +102,74 @@ class Sweeper:
                     if await self._sweep_fairly() >= self._settings.tasks:
                         pause = 0  # a whole stream was lost: there is more
             except (Unavailable, ServiceStopped, TimeoutError) as error:
-                self._vigil.restart()
+                self._uptime.restart()
                 log.debug("sweeper.postponed", reason=str(error))
 
     async def sweep(self) -> int:
         """Sweep once, whatever the circumstances; return how many tasks were published again."""
-        await self._bury_workers()
-        await self._look_again()
-        await self._forget_news()
+        await self._declare_lost_workers()
+        await self._check_event_waits()
+        await self._prune_changes()
         return await self._publish_again(self._settings.undelivered_seconds)
 
     async def _sweep_fairly(self) -> int:
-        settings, watched = self._settings, self._vigil.seconds
-        await self._look_again()
-        if anyio.current_time() >= self._forget_at:
-            await self._forget_news()
-            self._forget_at = anyio.current_time() + _FORGET_SECONDS
-        if watched >= settings.worker_seconds:
-            await self._bury_workers()
-        unfolded = await self._bus.count_unhandled(STREAM_IN, "managers")
+        settings, reachable = self._settings, self._uptime.seconds
+        await self._check_event_waits()
+        if anyio.current_time() >= self._prune_at:
+            await self._prune_changes()
+            self._prune_at = anyio.current_time() + _PRUNE_SECONDS
+        # A worker that could not get through for that long is not silent.
+        if reachable >= settings.worker_seconds:
+            await self._declare_lost_workers()
+        # Before the tasks are read: a result that is processed after this changes its row first.
+        stats = await self._bus.read_consumer_stats(STREAM_IN, "managers")
         seconds = settings.undelivered_seconds
-        if unfolded.delivered:  # perhaps to a manager that is no more: they come again
+        if stats.unacknowledged:  # perhaps to a manager that has died: they come again
             seconds += ACK_WAIT_SECONDS
-        if unfolded.waiting or watched < settings.undelivered_seconds:
+        if stats.waiting or reachable < settings.undelivered_seconds:
             return 0
         return await self._publish_again(seconds)
 
-    async def _bury_workers(self) -> None:
+    async def _declare_lost_workers(self) -> None:
         async with self._database.connection() as connection:
-            dead = await FoldTransaction(connection).fetch(
+            silent = await ManagerTransaction(connection).fetch(
                 "find_dead_workers", self._settings.worker_seconds
             )
-        for row in dead:
-            log.warning("worker.gone", worker=row["worker"])
+        for row in silent:
+            log.warning("worker.lost", worker=row["worker"])
             await self._bus.publish_durable(
-                f"{Subjects.GONE}.0", encode(GoneMessage(row["worker"]))
+                f"{Subjects.WORKER_LOST}.0", encode(WorkerLostMessage(row["worker"]))
             )
 
-    async def _look_again(self) -> None:
-        """Let tasks look for events where whoever was to do so is no more."""
+    async def _check_event_waits(self) -> None:
+        """Check the event waits that a manager which has died was about to check."""
         async with self._database.connection() as connection:
-            overdue = await FoldTransaction(connection).fetch(
-                "find_overdue_looks", self._settings.undelivered_seconds, self._settings.tasks
+            overdue = await ManagerTransaction(connection).fetch(
+                "find_overdue_event_waits", self._settings.undelivered_seconds, self._settings.tasks
             )
-        if overdue and self._calls is not None:
-            log.warning("sweeper.looks_again", tasks=len(overdue))
-            await self._calls.call(LookForEvents(tuple(map(tuple, overdue))))
+        if overdue and self._commands is not None:
+            log.warning("sweeper.event_waits_checked", tasks=len(overdue))
+            await self._commands.execute(CheckEventWaits(tuple(map(tuple, overdue))))
 
-    async def _forget_news(self) -> None:
-        """Remove news that nobody may ask for any more."""
-        seconds = self._settings.news_hours * 3600
+    async def _prune_changes(self) -> None:
+        """Delete what the change log need not hold any longer."""
+        seconds = self._settings.history_hours * 3600
         async with self._database.connection() as connection:
-            transaction = FoldTransaction(connection)
-            while await transaction.fetch("forget_news", seconds, _FORGET_ROWS):
+            transaction = ManagerTransaction(connection)
+            while await transaction.fetch("prune_changes", seconds, _PRUNE_ROWS):
                 await anyio.lowlevel.checkpoint()
 
     async def _publish_again(self, undelivered_seconds: float) -> int:
         settings = self._settings
         async with self._database.connection() as connection:
-            transaction = FoldTransaction(connection)
+            transaction = ManagerTransaction(connection)
             lost = await transaction.fetch(
-                "find_undelivered", undelivered_seconds, settings.worker_seconds, settings.tasks
+                "find_undelivered_tasks",
+                undelivered_seconds,
+                settings.worker_seconds,
+                settings.tasks,
             )
-            orders = await self._orders(lost, transaction)
+            orders = await self._orders(lost, transaction) if lost else []
         published = 0
         for queue, order in orders:
             try:
@@ -171,31 +179,25 @@ class Sweeper:
             except MessageRefused as error:
                 log.error("sweeper.message_refused", reason=str(error))  # noqa: TRY400
         if published:
-            log.warning("sweeper.republished", tasks=published)
+            log.warning("sweeper.tasks_republished", tasks=published)
         async with self._database.connection() as connection:
-            await FoldTransaction(connection).write(
-                "note_swept", [(row["run"], row["node"], row["map_index"]) for row in lost]
+            await ManagerTransaction(connection).write(
+                "record_redeliveries", [(row["run"], row["node"], row["map_index"]) for row in lost]
             )
         return published
 
     async def _orders(
-        self, lost: list[Row], transaction: FoldTransaction
+        self, lost: list[Row], transaction: ManagerTransaction
     ) -> list[tuple[str, TaskMessage]]:
-        if not lost:
-            return []
-        ledger = Ledger(lost[0]["queued_at"])
-        rows = await transaction.fetch("read_runs_of_tasks", sorted({row["run"] for row in lost}))
-        await self._versions.load(transaction, (row["version"] for row in rows))
-        for row in rows:
-            version = self._versions.get(row["version"])
-            progress = decode_progress(row["progress"])
-            ledger.runs[row["run"]] = RunWork(row["run"], version, progress, row["info"], new=False)
+        uow = UnitOfWork(lost[0]["queued_at"])
+        rows = await transaction.fetch("read_live_runs", sorted({row["run"] for row in lost}))
+        await load_runs(rows, uow, self._specs, transaction)
         for row in lost:
-            run = ledger.runs.get(row["run"])
+            run = uow.runs.by_id.get(row["run"])
             if run is not None:
                 key = (row["node"], row["map_index"])
                 run.live[key] = LiveTask(
                     row["attempt"], row["delivery"], row["crashes"], TaskState(row["state"])
                 )
                 run.dispatch.append(key)
-        return await Dispatch(ledger, transaction).build()
+        return await build_orders(uow, transaction)

@@ -1,9 +1,11 @@
-"""Answers what workers ask: code, large results, many events, connections' secrets.
+"""Worker requests: managers answer for code, large results, many events, connections' secrets.
 
 Workers hold no connection to Postgres, and no key.
 """
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import anyio
 import msgspec
@@ -13,63 +15,72 @@ from msgspec import Raw
 
 from pubsubflow.bus import Message
 from pubsubflow.errors import ConfigError, LeaseLost, NotFound, Unavailable
-from pubsubflow.manager.liveness import Vigil
+from pubsubflow.manager.liveness import Uptime
 from pubsubflow.model.wire.messages import encode
 from pubsubflow.model.wire.worker_requests import (
-    LOST,
+    LEASE_LOST,
     REFUSED,
-    Ask,
-    AskConnection,
-    AskEvents,
-    AskLease,
-    AskResult,
-    AskSource,
-    AskSteps,
-    Lease,
-    Piece,
-    RecordStep,
-    decode_ask,
+    Chunk,
+    ConnectionRequest,
+    EventsRequest,
+    JournalEntryRequest,
+    JournalRequest,
+    LeaseRequest,
+    LeaseStatus,
+    ResultRequest,
+    SourceRequest,
+    decode_worker_request,
 )
 from pubsubflow.store.database import Database
-from pubsubflow.store.read.worker_requests import Asked
+from pubsubflow.store.read.worker_requests import WorkerRequestQueries
 from pubsubflow.store.secrets.connections import Connections
 
 log = structlog.get_logger()
 
-PIECE_BYTES = 512 * 1024
-EVENTS_A_PIECE = 500
+CHUNK_BYTES = 512 * 1024
+EVENTS_A_CHUNK = 500
 SILENT_SECONDS = 9.0
 BEAT_SECONDS = 4.0
 _NIL = b"\xc0"
+_EMPTY = Chunk(b"", 0)
 _list = msgspec.msgpack.Decoder(list[Raw]).decode
 
 
-class Answers:
-    """A few tasks that answer questions side by side.
+class WorkerRequestServer:
+    """A few tasks that answer requests side by side.
 
     Args:
         database: Postgres.
-        vigil: Since when workers are heard.
-        connections: Knows connections; tasks get none if left out.
+        uptime: How long workers could be heard.
+        connections: The connections of tasks; they get none if left out.
         tasks: How many.
     """
 
     def __init__(
         self,
         database: Database,
-        vigil: Vigil,
+        uptime: Uptime,
         *,
         connections: Connections | None = None,
         tasks: int = 3,
     ) -> None:
-        self._asked = Asked(database)
+        self._queries = WorkerRequestQueries(database)
         self._connections = connections
-        self._vigil = vigil
+        self._uptime = uptime
         self._tasks = tasks
         self._send, self._receive = anyio.create_memory_object_stream[Message](100_000)
+        self._answers: dict[type, Callable[[Any], Awaitable[Chunk]]] = {
+            SourceRequest: self._source,
+            EventsRequest: self._events,
+            LeaseRequest: self._lease,
+            JournalRequest: self._journal,
+            JournalEntryRequest: self._journal_entry,
+            ConnectionRequest: self._connection,
+            ResultRequest: self._result,
+        }
 
-    def asked(self, message: Message) -> None:
-        """Take a question; one that comes too late goes to another manager when asked again."""
+    def receive(self, message: Message) -> None:
+        """Take a request; one that comes too late goes to another manager when it is repeated."""
         with suppress(anyio.ClosedResourceError):
             self._send.send_nowait(message)
 
@@ -90,86 +101,92 @@ class Answers:
     async def _answer_all(self) -> None:
         async for message in self._receive:
             try:
-                piece = await self._answer(decode_ask(message.data))
+                request = decode_worker_request(message.data)
+                chunk = await self._answers[type(request)](request)
             except Unavailable as error:
-                self._vigil.restart()
-                log.debug("manager.question_unanswered", reason=str(error))
-                continue  # it is asked again
+                # No answer: the worker repeats its request until a manager can answer.
+                self._uptime.restart()
+                log.debug("worker_request.not_answered", reason=str(error))
+                continue
             except Exception as error:
-                log.exception("manager.question_refused")
-                piece = Piece(b"", 0, f"{type(error).__name__}: {error}")
-            message.respond(encode(piece))
+                log.exception("worker_request.failed")
+                chunk = Chunk(b"", 0, f"{type(error).__name__}: {error}")
+            message.respond(encode(chunk))
 
-    async def _answer(self, ask: Ask) -> Piece:
-        if isinstance(ask, AskSource):
-            return _cut(await self._asked.source(ask.hash), ask.offset, f"no source {ask.hash}")
-        if isinstance(ask, AskEvents):
-            return await self._events(ask)
-        if isinstance(ask, AskLease):
-            return Piece(encode(await self._lease(ask)), 1)
-        if isinstance(ask, AskSteps):
-            steps = await self._asked.steps(ask.run, ask.node, ask.map_index)
-            return _cut(encode(steps), ask.offset, "")
-        if isinstance(ask, RecordStep | AskConnection):
-            return await self._for_holder(ask)
-        return _cut(await self._result(ask), ask.offset, "that task has no result")
+    async def _source(self, request: SourceRequest) -> Chunk:
+        source = await self._queries.source(request.hash)
+        return _cut(source, request.offset, f"no source {request.hash}")
 
-    async def _for_holder(self, ask: RecordStep | AskConnection) -> Piece:
-        """Answer a task that runs, and nobody else; with nothing while its row is to come."""
+    async def _journal(self, request: JournalRequest) -> Chunk:
+        journal = await self._queries.journal(request.run, request.node, request.map_index)
+        return _cut(encode(journal), request.offset, "")
+
+    async def _journal_entry(self, request: JournalEntryRequest) -> Chunk:
+        """Record an entry for the task's owner; nothing comes back while its row is to come."""
         try:
-            if isinstance(ask, AskConnection):
-                has_lease = await self._asked.has_lease(ask)
-                return await self._connection(ask.name) if has_lease else Piece(b"", 0)
-            step = await self._asked.record(ask)
+            entry = await self._queries.record(request)
         except LeaseLost as error:
-            return Piece(b"", 0, f"{LOST}{error}")
-        return Piece(b"", 0) if step is None else Piece(encode(step), 1)
+            return Chunk(b"", 0, f"{LEASE_LOST}{error}")
+        return _EMPTY if entry is None else Chunk(encode(entry), 1)
 
-    async def _connection(self, name: str) -> Piece:
-        if self._connections is None:
-            return Piece(b"", 0, f"{REFUSED}the manager knows no connections")
+    async def _connection(self, request: ConnectionRequest) -> Chunk:
+        """Give a connection to the task's owner; nothing comes back while its row is to come."""
         try:
-            return Piece(encode(await self._connections.read(name)), 1)
+            # The row of a chained task is made with the result before it, which may be on its way.
+            if not await self._queries.has_lease(request):
+                return _EMPTY
+        except LeaseLost as error:
+            return Chunk(b"", 0, f"{LEASE_LOST}{error}")
+        if self._connections is None:
+            return Chunk(b"", 0, f"{REFUSED}the manager has no connections")
+        try:
+            return Chunk(encode(await self._connections.read(request.name)), 1)
         except (NotFound, ConfigError) as error:
-            return Piece(b"", 0, f"{REFUSED}{error}")
+            return Chunk(b"", 0, f"{REFUSED}{error}")
 
-    async def _lease(self, ask: AskLease) -> Lease:
-        holder = await self._asked.lease(ask)
+    async def _lease(self, request: LeaseRequest) -> Chunk:
+        holder = await self._queries.lease(request)
         if holder is None:
-            return Lease.VOID
-        if holder.worker in (None, ask.worker) or holder.silent_seconds is None:
-            return Lease.FREE
-        # Just back, we have not heard from anybody yet: the holder may well live.
-        heard = holder.silent_seconds < SILENT_SECONDS or self._vigil.seconds < BEAT_SECONDS
-        return Lease.TAKEN if heard else Lease.FREE
+            status = LeaseStatus.VOID
+        elif holder.worker in (None, request.worker) or holder.silent_seconds is None:
+            status = LeaseStatus.FREE
+        # Right after a reconnect no worker has been heard yet: the holder may well live.
+        elif holder.silent_seconds < SILENT_SECONDS or self._uptime.seconds < BEAT_SECONDS:
+            status = LeaseStatus.TAKEN
+        else:
+            status = LeaseStatus.FREE
+        return Chunk(encode(status), 1)
 
-    async def _events(self, ask: AskEvents) -> Piece:
-        events, total = await self._asked.events(ask.run, ask.offset, EVENTS_A_PIECE)
-        room = PIECE_BYTES
-        pieces: list[Raw] = []
+    async def _events(self, request: EventsRequest) -> Chunk:
+        events, total = await self._queries.events(request.run, request.offset, EVENTS_A_CHUNK)
+        room = CHUNK_BYTES
+        encoded: list[Raw] = []
         for event in events:
             data = encode(event)
-            if pieces and len(data) > room:
+            if encoded and len(data) > room:
                 break
-            pieces.append(Raw(data))
+            encoded.append(Raw(data))
             room -= len(data)
-        return Piece(encode(pieces), total)
+        return Chunk(encode(encoded), total)
 
-    async def _result(self, ask: AskResult) -> bytes | None:
-        values = await self._asked.results(ask.run, ask.node, ask.map_index)
-        if ask.map_index is None:
+    async def _result(self, request: ResultRequest) -> Chunk:
+        missing = "that task has no result"
+        values = await self._queries.results(request.run, request.node, request.map_index)
+        if request.map_index is None:
             value = encode([Raw(value or _NIL) for value in values])
         elif values:
             value = values[0] or _NIL
         else:
-            return None
-        if ask.element is None:
-            return value
+            return _cut(None, request.offset, missing)
+        if request.element is None:
+            return _cut(value, request.offset, missing)
         elements = _list(value)
-        return bytes(elements[ask.element]) if 0 <= ask.element < len(elements) else None
+        if not 0 <= request.element < len(elements):
+            return _cut(None, request.offset, missing)
+        return _cut(bytes(elements[request.element]), request.offset, missing)
 
 
-def _cut(data: bytes | None, offset: int, missing: str) -> Piece:
+def _cut(data: bytes | None, offset: int, missing: str) -> Chunk:
     if data is None:
-        return Piece(b"", 0, missing)
-    return Piece(data[offset : offset + PIECE_BYTES], len(data))
+        return Chunk(b"", 0, missing)
+    return Chunk(data[offset : offset + CHUNK_BYTES], len(data))

@@ -1,8 +1,8 @@
-"""Metrics: all figures of a daemon as Prometheus reads them."""
+"""Metrics: all instruments of a daemon in Prometheus' formats, and the metrics of the cluster."""
 
-from pubsubflow.metrics.cluster import Cluster
+from pubsubflow.metrics.cluster import ClusterMetrics
 from pubsubflow.metrics.exposition import Exposition
-from pubsubflow.metrics.lag import LoopLag
+from pubsubflow.metrics.lag import EventLoopLag
 from pubsubflow.metrics.settings import MetricsSettings
 
-__all__ = ["Cluster", "Exposition", "LoopLag", "MetricsSettings"]
+__all__ = ["ClusterMetrics", "EventLoopLag", "Exposition", "MetricsSettings"]

@@ -1,7 +1,7 @@
-"""What the whole cluster has to do: asked from Postgres and JetStream when somebody scrapes.
+"""Cluster metrics: unfinished work of all daemons, read from Postgres and JetStream at a scrape.
 
-Every daemon that is asked tells the same, so these figures must not be summed over daemons; all
-of them are named `pubsubflow_cluster_…`.
+Every daemon exposes the same values, so they must not be summed over daemons; all are named
+`pubsubflow_cluster_…`.
 """
 
 from collections.abc import Iterator
@@ -9,55 +9,58 @@ from collections.abc import Iterator
 import anyio
 import structlog
 
-from pubsubflow.bus import Backlog, Bus
+from pubsubflow.bus import Bus, ConsumerStats
 from pubsubflow.errors import ConfigError, Unavailable
-from pubsubflow.instruments import Counter, Figure, Gauge, Labels
+from pubsubflow.instruments import Counter, Gauge, Instrument, Labels
 from pubsubflow.store.database import Database
-from pubsubflow.store.read.statistics import LETTERS, Amount, read_backlog
+from pubsubflow.store.read.statistics import DEAD_LETTER_KINDS, Statistic, read_statistics
 
 log = structlog.get_logger(__name__)
 
-_ASK_SECONDS = 5.0
+_QUERY_SECONDS = 5.0
 _TASK_STATES = ("queued", "running", "up_for_retry", "deferred")
-_NUMBERS = (
-    # what, name, help, label, values that are shown although there are none
+_COUNTS = (
+    # subject, name, help, label, label values that are exposed although there are none
     ("tasks", "tasks", "Tasks that are not finished; queued ones wait to be taken.",
      "state", _TASK_STATES),
     ("waits", "waits", "What deferred tasks and watched datasets wait for.",
      "kind", ("time", "trigger", "event", "watch")),
-    ("free", "unowned_triggers", "Triggers that no triggerer runs yet.", "", ()),
-    ("timers", "overdue_timers", "Timers that are due and not taken.", "", ()),
-    ("letters", "dead_letters", "What could not be done and was not sent again.", "kind",
-     LETTERS),
+    ("unleased_triggers", "unowned_triggers", "Triggers that no triggerer runs yet.", "", ()),
+    ("timers", "overdue_timers", "Timers that are due and have not fired.", "", ()),
+    ("dead_letters", "dead_letters", "Dead letters that are not sent again.", "kind",
+     DEAD_LETTER_KINDS),
     ("runs", "runs", "Runs that are not finished; queued ones wait for their DAG's limit.",
      "state", ()),
-    ("dags", "dags", "DAGs that stand in a file.", "", ()),
+    ("dags", "dags", "DAGs that are defined in a file.", "", ()),
     ("paused", "paused_dags", "DAGs that are paused.", "", ()),
-    ("broken", "import_errors", "DAG files that cannot be imported.", "", ()),
-    ("workers", "workers", "Workers that have not said farewell.", "", ()),
+    ("import_errors", "import_errors", "DAG files that cannot be imported.", "", ()),
+    ("workers", "workers", "Workers that have not stopped or been lost.", "", ()),
     ("slots", "worker_slots", "Tasks that can run at once in all workers.", "", ()),
-    ("busy", "worker_slots_used", "Tasks that run in all workers, by their last word.", "", ()),
-    ("triggerers", "triggerers", "Triggerers that have not said farewell.", "", ()),
+    ("busy_slots", "worker_slots_used", "Tasks that run in all workers, by their last heartbeats.",
+     "", ()),
+    ("triggerers", "triggerers", "Triggerers that have not stopped or been lost.", "", ()),
     ("capacity", "trigger_capacity", "Triggers that all triggerers may run.", "", ()),
-    ("triggered", "triggers", "Triggers that all triggerers run, by their last word.", "", ()),
+    ("running_triggers", "triggers", "Triggers that all triggerers run, by their last heartbeats.",
+     "", ()),
 )  # fmt: skip
 _AGES = (
     ("tasks", "oldest_task_seconds", "Time since the oldest task was handed out.", "state",
      _TASK_STATES),
-    ("free", "oldest_unowned_trigger_seconds", "Age of the oldest that no triggerer runs.", "",
-     ()),
+    ("unleased_triggers", "oldest_unowned_trigger_seconds",
+     "Age of the oldest trigger that no triggerer runs.", "", ()),
     ("timers", "oldest_overdue_timer_seconds", "How late the oldest timer is.", "", ()),
-    ("letters", "oldest_dead_letter_seconds", "Age of the oldest dead letter.", "kind", LETTERS),
+    ("dead_letters", "oldest_dead_letter_seconds", "Age of the oldest dead letter.", "kind",
+     DEAD_LETTER_KINDS),
 )  # fmt: skip
 
 
-class Cluster:
-    """What all daemons together have to do.
+class ClusterMetrics:
+    """The metrics of all daemons together.
 
     Args:
-        bus: Knows what waits in JetStream.
-        database: Knows all else; None for a daemon without Postgres, which tells nothing of it.
-        refresh_seconds: What is known is used again for so long.
+        bus: The statistics of JetStream.
+        database: All other statistics; None for a daemon without Postgres, which leaves them out.
+        refresh_seconds: Age at which they are read again.
     """
 
     def __init__(self, *, bus: Bus, database: Database | None, refresh_seconds: float) -> None:
@@ -65,98 +68,104 @@ class Cluster:
         self._database = database
         self._refresh_seconds = refresh_seconds
         self._lock = anyio.Lock()
-        self._asked_at: float | None = None
-        self._amounts: list[Amount] | None = None
-        self._backlogs: list[Backlog] | None = None
+        self._refreshed_at: float | None = None
+        self._statistics: list[Statistic] | None = None
+        self._consumers: list[ConsumerStats] | None = None
         self._failures = Counter(
             "pubsubflow_scrape_failures",
-            "Times that figures of the cluster could not be asked for; they are left out then.",
+            "Times that metrics of the cluster could not be read; they are left out then.",
             ("server",),
         )
         for server in ("postgres", "nats"):
             self._failures.add(0, server)
 
     async def refresh(self) -> None:
-        """Ask anew if what is known is too old; those who come meanwhile wait for the answer.
-
-        A server that does not answer leaves its figures out: an old figure would look like peace.
-        """
+        """Read the statistics again if they are too old; concurrent calls share one reading."""
         async with self._lock:
             now = anyio.current_time()
-            if self._asked_at is not None and now - self._asked_at < self._refresh_seconds:
+            if self._refreshed_at is not None and now - self._refreshed_at < self._refresh_seconds:
                 return
             async with anyio.create_task_group() as group:
-                group.start_soon(self._ask_postgres)
-                group.start_soon(self._ask_nats)
-            self._asked_at = anyio.current_time()
+                group.start_soon(self._read_postgres)
+                group.start_soon(self._read_nats)
+            self._refreshed_at = anyio.current_time()
 
-    async def _ask_postgres(self) -> None:
-        self._amounts, found = None, None
+    async def _read_postgres(self) -> None:
+        # A server that does not answer leaves its metrics out: old values would look healthy.
+        self._statistics, found = None, None
         if self._database is None:
             return
         try:
-            with anyio.fail_after(_ASK_SECONDS):
-                found = await read_backlog(self._database)
+            with anyio.fail_after(_QUERY_SECONDS):
+                found = await read_statistics(self._database)
         except (Unavailable, ConfigError, TimeoutError) as error:
             self._failures.add(1, "postgres")
-            log.warning("metrics.postgres_silent", reason=str(error) or "it took too long")
-        self._amounts = found
+            log.warning("metrics.postgres_read_failed", reason=str(error) or "it took too long")
+        self._statistics = found
 
-    async def _ask_nats(self) -> None:
-        self._backlogs, found = None, None
+    async def _read_nats(self) -> None:
+        self._consumers, found = None, None
         try:
-            with anyio.fail_after(_ASK_SECONDS):
-                found = await self._bus.backlogs()
+            with anyio.fail_after(_QUERY_SECONDS):
+                found = await self._bus.list_consumer_stats()
         except (Unavailable, TimeoutError) as error:
             self._failures.add(1, "nats")
-            log.warning("metrics.nats_silent", reason=str(error) or "it took too long")
-        self._backlogs = found
+            log.warning("metrics.nats_read_failed", reason=str(error) or "it took too long")
+        self._consumers = found
 
-    def __iter__(self) -> Iterator[Figure]:
-        """Iterate over all figures, as they were when they were asked for last."""
+    def __iter__(self) -> Iterator[Instrument]:
+        """Iterate over all metrics, as they were at the last refresh."""
         yield self._failures
-        if self._amounts is not None:
-            yield from self._of_postgres(self._amounts)
-        if self._backlogs is not None:
-            yield from self._of_nats(self._backlogs)
+        if self._statistics is not None:
+            yield from self._of_postgres(self._statistics)
+        if self._consumers is not None:
+            yield from self._of_nats(self._consumers)
 
-    def _of_postgres(self, amounts: list[Amount]) -> Iterator[Figure]:
-        for what, name, text, label, always in _NUMBERS:
+    def _of_postgres(self, statistics: list[Statistic]) -> Iterator[Instrument]:
+        for subject, name, text, label, always in _COUNTS:
             labels: Labels = (label,) if label else ()
             found: dict[Labels, float] = {(each,): 0.0 for each in always}
-            found |= {_key(a, label): float(a.number) for a in amounts if a.what == what}
+            found |= {
+                _key(each, label): float(each.number)
+                for each in statistics
+                if each.subject == subject
+            }
             yield _gauge(name, text, found, labels)
-        for what, name, text, label, always in _AGES:
+        for subject, name, text, label, always in _AGES:
             labels = (label,) if label else ()
             found = {(each,): 0.0 for each in always}
-            found |= {_key(a, label): a.oldest_seconds or 0.0 for a in amounts if a.what == what}
+            found |= {
+                _key(each, label): each.oldest_seconds or 0.0
+                for each in statistics
+                if each.subject == subject
+            }
             yield _gauge(name, text, found, labels)
 
     @staticmethod
-    def _of_nats(backlogs: list[Backlog]) -> Iterator[Figure]:
+    def _of_nats(consumers: list[ConsumerStats]) -> Iterator[Instrument]:
         labels = ("stream", "consumer")
         yield _gauge(
             "queue_messages",
-            "Messages in a queue of JetStream that nobody has got yet.",
-            {(each.stream, each.consumer): float(each.waiting) for each in backlogs},
+            "Messages in a queue of JetStream that are not delivered yet.",
+            {(each.stream, each.consumer): float(each.waiting) for each in consumers},
             labels,
         )
         yield _gauge(
             "queue_unacknowledged_messages",
-            "Messages that somebody has got and not finished; for tasks, those that run.",
-            {(each.stream, each.consumer): float(each.delivered) for each in backlogs},
+            "Messages that are delivered and not acknowledged; for tasks, those that run.",
+            {(each.stream, each.consumer): float(each.unacknowledged) for each in consumers},
             labels,
         )
         yield _gauge(
             "queue_oldest_message_seconds",
-            "Age of the oldest message that nobody has got yet; 0 for none.",
-            {(each.stream, each.consumer): each.oldest_seconds for each in backlogs},
+            "Age of the oldest message that is not delivered yet; 0 for none.",
+            {(each.stream, each.consumer): each.oldest_seconds for each in consumers},
             labels,
         )
 
 
-def _key(amount: Amount, label: str) -> Labels:
-    return (amount.label,) if label else ()
+def _key(statistic: Statistic, label: str) -> Labels:
+    return (statistic.label,) if label else ()
 
 
 def _gauge(name: str, text: str, found: dict[Labels, float], labels: Labels) -> Gauge:

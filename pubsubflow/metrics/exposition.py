@@ -1,4 +1,4 @@
-"""Figures as text, in Prometheus' format or as OpenMetrics.
+"""The exposition of metrics as text, in Prometheus' format or as OpenMetrics.
 
 Formats: https://prometheus.io/docs/instrumenting/exposition_formats/
 """
@@ -19,64 +19,65 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from pubsubflow.instruments import Counter, Figure, Gauge, Histogram
-from pubsubflow.metrics.cluster import Cluster
+from pubsubflow.instruments import Counter, Gauge, Histogram, Instrument
+from pubsubflow.metrics.cluster import ClusterMetrics
 
 
 class Exposition:
-    """All that one daemon tells about itself, and about the cluster that it belongs to.
+    """Exposes the metrics of one daemon, and of the cluster that it belongs to.
 
     Args:
-        parts: Figures of its services.
-        cluster: Asks Postgres and JetStream.
+        parts: The instruments of its services.
+        cluster: The metrics of the cluster, from Postgres and JetStream.
     """
 
-    def __init__(self, parts: Sequence[Iterable[Figure]], cluster: Cluster) -> None:
+    def __init__(self, parts: Sequence[Iterable[Instrument]], cluster: ClusterMetrics) -> None:
         self._cluster = cluster
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Figures(parts))
-        self._registry.register(_Figures([cluster]))
+        self._registry.register(_Instruments(parts))
+        self._registry.register(_Instruments([cluster]))
         self._registry.register(_Build())
         ProcessCollector(registry=self._registry)
 
     async def expose(self, accept: str) -> tuple[bytes, str]:
-        """Return all figures as text, and the text's type.
+        """Return all metrics as text, and the text's media type.
 
         Args:
-            accept: Of the request's header; empty for Prometheus' own format.
+            accept: The request's Accept header; empty for Prometheus' own format.
         """
+        # Before the encoding, which is synchronous: collectors can only return what is there.
         await self._cluster.refresh()
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
 
-class _Figures(Collector):
-    """Our figures as the client library takes them."""
+class _Instruments(Collector):
+    """Our instruments as a collector of the client library."""
 
-    def __init__(self, parts: Sequence[Iterable[Figure]]) -> None:
+    def __init__(self, parts: Sequence[Iterable[Instrument]]) -> None:
         self._parts = parts
 
     def describe(self) -> Iterator[Metric]:
-        """Yield nothing: names do not clash, a test sees to that."""
+        """Yield nothing: a test ensures that names do not clash."""
         yield from ()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield everything as it is now."""
+        """Yield all metrics with their present values."""
         for part in self._parts:
             for figure in part:
                 yield _family(figure)
 
 
 class _Build(Collector):
-    """What this daemon is."""
+    """The build of this daemon."""
 
     def collect(self) -> Iterator[Metric]:
-        """Yield it."""
+        """Yield the one metric."""
         info = {"version": version("pubsubflow"), "python": platform.python_version()}
-        yield InfoMetricFamily("pubsubflow_build", "What this daemon is.", info)
+        yield InfoMetricFamily("pubsubflow_build", "Version of this daemon.", info)
 
 
-def _family(figure: Figure) -> Metric:
+def _family(figure: Instrument) -> Metric:
     match figure:
         case Counter():
             counter = CounterMetricFamily(figure.name, figure.help, labels=figure.labels)

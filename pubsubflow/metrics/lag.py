@@ -1,26 +1,26 @@
-"""How late the event loop is: everything on it waits that long."""
+"""The lag of the event loop, by which everything in the daemon is late."""
 
 from collections.abc import Iterator
 
 import anyio
 from anyio.abc import TaskStatus
 
-from pubsubflow.instruments import Figure, Histogram
+from pubsubflow.instruments import Histogram, Instrument
 
-_EVERY_SECONDS = 1.0
+_INTERVAL_SECONDS = 1.0
 
 
-class LoopLag:
-    """A service that wakes now and then and looks how late it is."""
+class EventLoopLag:
+    """A service that sleeps for a second and measures how late it wakes, again and again."""
 
     def __init__(self) -> None:
         self._lag = Histogram(
             "pubsubflow_event_loop_lag_seconds",
-            "How late the daemon's event loop wakes what is due, looked at once a second.",
+            "How late the daemon's event loop wakes what is due, measured once a second.",
         )
 
-    def __iter__(self) -> Iterator[Figure]:
-        """Iterate over its figures."""
+    def __iter__(self) -> Iterator[Instrument]:
+        """Iterate over its instruments."""
         yield self._lag
 
     async def run(
@@ -29,10 +29,10 @@ class LoopLag:
         *,
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Look until `stopping` is set."""
+        """Measure until `stopping` is set."""
         task_status.started()
         while not stopping.is_set():
-            due = anyio.current_time() + _EVERY_SECONDS
+            due = anyio.current_time() + _INTERVAL_SECONDS
             with anyio.CancelScope(deadline=due):
                 await stopping.wait()
                 return

@@ -1,4 +1,4 @@
-"""What can be set about metrics."""
+"""Metrics settings: labels, the age of cluster metrics, and a port for scrapes."""
 
 from typing import Annotated
 
@@ -6,18 +6,17 @@ from msgspec import Meta, Struct
 
 
 class MetricsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Say what `/metrics` shows, and where a daemon without the role `api` serves it.
+    """Settings of `/metrics`.
 
     Attributes:
-        dag_labels: Whether figures about runs and tasks have a label `dag_id`: a series for each
-            DAG and state, so only for some hundreds of DAGs.
-        refresh_seconds: Figures that ask Postgres and JetStream are at most that old; they are
-            asked when somebody scrapes, and never more often.
+        dag_labels: Whether metrics of runs and tasks have a label `dag_id`: a series for each DAG
+            and state, so only for some hundreds of DAGs.
+        refresh_seconds: Age at which a scrape reads the metrics of the cluster again from Postgres
+            and JetStream.
         host: Address to listen on for scrapes alone.
         port: TCP port to listen on for scrapes alone, for daemons without the role `api`, which
             serves `/metrics` by itself; 0 for none.
-        token: Who scrapes there must show it as a bearer token; empty for nobody, which is for
-            a host of this machine alone.
+        token: Bearer token for scrapes; may be empty only while the host is this machine's alone.
     """
 
     dag_labels: bool = False

@@ -1,7 +1,7 @@
-"""Who may ask: tokens, roles and what each may do; the decisions, without any I/O.
+"""Tokens and roles decide what a principal may do.
 
-A token is `psf_` and 256 random bits in URL-safe base64. Only its SHA-256 is stored: as it is
-random, nobody can guess it from its digest, so no slow hash is needed.
+A token is `psf_` and 256 random bits in URL-safe base64. Only its SHA-256 is stored: so many random
+bits cannot be guessed from their digest, so no slow hash is needed.
 """
 
 import re
@@ -17,6 +17,12 @@ from msgspec import Struct
 from pubsubflow.errors import DefinitionError, InvalidInput
 from pubsubflow.model.datasets import matches, normalise_uri
 
+LOCAL = "local"
+"""Name of the principal that needs no token, or shows the one in its daemon's home."""
+
+ANONYMOUS = "anonymous"
+"""Name of a principal without a valid token, in the audit log."""
+
 PREFIX = "psf_"
 _SECRET_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
@@ -25,8 +31,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
 class Role(StrEnum):
     """What a token's holder may do.
 
-    `VIEWER` sees everything but who may ask and what they did; `EMITTER` posts events of some
-    datasets and sees nothing; `OPERATOR` does what there is to do; `ADMIN` also says who may ask.
+    `VIEWER` reads everything but tokens and the audit log; `EMITTER` posts events of some datasets
+    and reads nothing; `OPERATOR` also starts, cancels and changes; `ADMIN` also manages tokens and
+    connections.
     """
 
     VIEWER = "viewer"
@@ -51,18 +58,18 @@ class Token(Struct, frozen=True, kw_only=True):
     datasets: tuple[str, ...] = ()
     expires_at: datetime | None = None
 
-    def live(self, now: datetime) -> bool:
-        """Whether it still counts."""
+    def is_live(self, now: datetime) -> bool:
+        """Whether it has not expired."""
         return self.expires_at is None or now < self.expires_at
 
 
-class Asker(Struct, frozen=True, kw_only=True):
-    """Who asks.
+class Principal(Struct, frozen=True, kw_only=True):
+    """The identity under which a request is authorised.
 
     Attributes:
-        name: The token's name; `local` for who needs none.
-        token: The token's id, if it is one of the database's.
-        datasets: What an emitter may post; None for no limit.
+        name: The token's name; `local` where none is needed.
+        token: The token's id, if it is a stored one.
+        datasets: The datasets whose events an emitter may post; None for no limit.
     """
 
     name: str
@@ -76,32 +83,33 @@ class Asker(Struct, frozen=True, kw_only=True):
         return limits is None or any(uri == each or matches(each, uri) for each in limits)
 
     @classmethod
-    def of(cls, token: Token) -> "Asker":
-        """Return who shows a token."""
+    def of(cls, token: Token) -> "Principal":
+        """Return the principal that a token identifies."""
         limits = token.datasets if token.role is Role.EMITTER else None
         return cls(name=token.name, role=token.role, token=token.id, datasets=limits)
 
 
-def new_secret() -> str:
-    """Return a new token's text."""
+def new_token() -> str:
+    """Return the text of a new token."""
     return PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
 
 
 def digest_of(secret: str) -> bytes:
-    """Return what is stored of a token."""
+    """Return the SHA-256 of a token, which is all that is stored of it."""
+    # A header may hold bytes that are not UTF-8: such a token must be refused, not raise here.
     return sha256(secret.encode(errors="surrogateescape")).digest()
 
 
 def check_name(name: str) -> str:
-    """Return a token's name.
+    """Return a token's name if it is valid.
 
     Raises:
-        InvalidInput: It is none.
+        InvalidInput: It is not.
     """
     if not _NAME.match(name):
         raise InvalidInput(
-            f"{name!r} is no name of a token: up to 64 letters, digits and . _ @ - are, and the "
-            "first is a letter or a digit"
+            f"{name!r} is not a token name: use up to 64 letters, digits and . _ @ -, beginning "
+            "with a letter or a digit"
         )
     return name
 
@@ -114,7 +122,7 @@ def check_limits(role: Role, datasets: Iterable[str]) -> tuple[str, ...]:
     """
     given = tuple(datasets)
     if role is Role.EMITTER and not given:
-        raise InvalidInput("an emitter needs to know which datasets: name them or their patterns")
+        raise InvalidInput("an emitter is limited to datasets: name them or their patterns")
     if role is not Role.EMITTER and given:
         raise InvalidInput(f"only an emitter is limited to datasets; a token of role {role} is not")
     try:

@@ -1,7 +1,7 @@
-"""News: what happened, as the log of it keeps it and as those who listen to it see it.
+"""Change records are the entries of the change log, and the messages of the live stream.
 
-News are written with the state that they tell of, in the same transaction: a row of the log for
-each transaction. A place in the log is the number of a row and how many of its items are past.
+They are written in the transaction that changes the state itself: one row of the log for each
+transaction. A position in the log is the number of a row and an index into its records.
 """
 
 import re
@@ -17,14 +17,15 @@ from pubsubflow.model.datasets import matches, normalise_uri
 from pubsubflow.model.runs.states import RunState, TaskState
 
 MAX_EXTRA_BYTES = 8 * 1024
-"""A dataset event's larger extra is left out of its news; `GET /datasets/events` has it."""
+"""A larger extra of a dataset event is left out here; `GET /datasets/events` returns it."""
 
 _json = msgspec.json.Encoder().encode
-_PLACE = re.compile(r"(?P<log>[0-9a-f]{1,32})-(?P<row>\d{1,18})-(?P<item>\d{1,9})", re.ASCII)
+# ASCII, because `\d` alone matches the digits of every script.
+_POSITION = re.compile(r"(?P<log>[0-9a-f]{1,32})-(?P<row>\d{1,18})-(?P<index>\d{1,9})", re.ASCII)
 
 
-class Kind(StrEnum):
-    """What a piece of news is about."""
+class ChangeKind(StrEnum):
+    """The kind of object that has changed."""
 
     RUN = "run"
     TASK = "task"
@@ -34,10 +35,10 @@ class Kind(StrEnum):
 
 
 RESET = "reset"
-"""The event of a message that stands for news that are gone."""
+"""The event of a message that replaces changes which are not kept any more."""
 
 
-class RunNews(Struct, frozen=True, kw_only=True):
+class RunChanged(Struct, frozen=True, kw_only=True):
     """A run has entered a state."""
 
     run_id: str
@@ -47,13 +48,13 @@ class RunNews(Struct, frozen=True, kw_only=True):
     time: datetime
 
 
-class TaskNews(Struct, frozen=True, kw_only=True):
-    """A task of a run has entered a state, or an attempt of its own has followed another.
+class TaskChanged(Struct, frozen=True, kw_only=True):
+    """A task instance has entered a state, or a new attempt of it has begun.
 
     Attributes:
-        map_index: Which instance of a mapped task, from 0; None for a plain one.
-        attempt: Counted from 1; 0 for a task that ended without any.
-        error: What a task that ended failed with: type and message.
+        map_index: Index of an instance of a mapped task, from 0; None for a plain task.
+        attempt: Counted from 1; 0 for a task that ended without an attempt.
+        error: Type and message of the error that a failed task ended with.
     """
 
     run_id: str
@@ -66,12 +67,12 @@ class TaskNews(Struct, frozen=True, kw_only=True):
     time: datetime
 
 
-class DatasetNews(Struct, frozen=True, kw_only=True):
+class DatasetUpdated(Struct, frozen=True, kw_only=True):
     """A dataset event was recorded.
 
     Attributes:
         extra: None if it is larger than `MAX_EXTRA_BYTES`.
-        event_time: When it happened, by whoever reported it.
+        event_time: When it happened, according to its sender.
         time: When it was recorded.
         run_id, dag_id, task_id: The task that emitted it, if a task did.
     """
@@ -89,7 +90,7 @@ class DatasetNews(Struct, frozen=True, kw_only=True):
 
 
 class DagChange(StrEnum):
-    """What happened to a DAG: `retired` once it stands in no file any more."""
+    """How a DAG has changed: `retired` once no file defines it any more."""
 
     VERSION = "version"
     PAUSED = "paused"
@@ -97,7 +98,7 @@ class DagChange(StrEnum):
     RETIRED = "retired"
 
 
-class DagNews(Struct, frozen=True, kw_only=True):
+class DagChanged(Struct, frozen=True, kw_only=True):
     """A DAG has changed.
 
     Attributes:
@@ -110,7 +111,7 @@ class DagNews(Struct, frozen=True, kw_only=True):
     time: datetime
 
 
-class ImportNews(Struct, frozen=True, kw_only=True):
+class ImportChanged(Struct, frozen=True, kw_only=True):
     """A DAG file cannot be imported, or can be again.
 
     Attributes:
@@ -122,78 +123,80 @@ class ImportNews(Struct, frozen=True, kw_only=True):
     time: datetime
 
 
-class ResetNews(Struct, frozen=True, kw_only=True):
-    """What happened between the asked place and now is not known any more: load the state anew.
+class StreamReset(Struct, frozen=True, kw_only=True):
+    """The changes after the requested position are not available: clients load the state anew.
 
     Attributes:
-        reason: `expired` (older than what is kept) or `unknown` (a place of another log).
+        reason: `expired` (older than what is kept) or `unknown` (a position of another log).
     """
 
     reason: str
 
 
-class Item(Struct, frozen=True, array_like=True):
-    """A piece of news in the log: what it can be chosen by, and itself as JSON."""
+class ChangeRecord(Struct, frozen=True, array_like=True):
+    """A change in the log: the fields that it is filtered by, and the change itself as JSON."""
 
-    kind: Kind
+    kind: ChangeKind
     dag_id: str | None
     run_id: str | None
     dataset: str | None
     data: bytes
 
 
-_encode_items = msgspec.msgpack.Encoder().encode
-_decode_items = msgspec.msgpack.Decoder(tuple[Item, ...]).decode
+Change = RunChanged | TaskChanged | DatasetUpdated | DagChanged | ImportChanged
+
+_encode_records = msgspec.msgpack.Encoder().encode
+_decode_records = msgspec.msgpack.Decoder(tuple[ChangeRecord, ...]).decode
 
 
-def item_of(news: RunNews | TaskNews | DatasetNews | DagNews | ImportNews) -> Item:
-    """Return news as an item of the log."""
-    data = _json(news)
-    if isinstance(news, RunNews):
-        return Item(Kind.RUN, news.dag_id, news.run_id, None, data)
-    if isinstance(news, TaskNews):
-        return Item(Kind.TASK, news.dag_id, news.run_id, None, data)
-    if isinstance(news, DatasetNews):
-        return Item(Kind.DATASET, news.dag_id, news.run_id, news.dataset, data)
-    if isinstance(news, DagNews):
-        return Item(Kind.DAG, news.dag_id, None, None, data)
-    return Item(Kind.IMPORT, None, None, None, data)
+def record_of(change: Change) -> ChangeRecord:
+    """Return a change as a record of the log."""
+    data = _json(change)
+    if isinstance(change, RunChanged):
+        return ChangeRecord(ChangeKind.RUN, change.dag_id, change.run_id, None, data)
+    if isinstance(change, TaskChanged):
+        return ChangeRecord(ChangeKind.TASK, change.dag_id, change.run_id, None, data)
+    if isinstance(change, DatasetUpdated):
+        return ChangeRecord(ChangeKind.DATASET, change.dag_id, change.run_id, change.dataset, data)
+    if isinstance(change, DagChanged):
+        return ChangeRecord(ChangeKind.DAG, change.dag_id, None, None, data)
+    return ChangeRecord(ChangeKind.IMPORT, None, None, None, data)
 
 
-def encode_items(items: Sequence[Item]) -> bytes:
-    """Return the items of one transaction as a row of the log."""
-    return _encode_items(items)
+def encode_records(records: Sequence[ChangeRecord]) -> bytes:
+    """Return the records of one transaction as the body of a row of the log."""
+    return _encode_records(records)
 
 
-def decode_items(body: bytes) -> tuple[Item, ...]:
-    """Return the items of a row of the log."""
-    return _decode_items(body)
+def decode_records(body: bytes) -> tuple[ChangeRecord, ...]:
+    """Return the records in the body of a row of the log."""
+    return _decode_records(body)
 
 
-class Place(Struct, frozen=True):
-    """A place in the log: all before row `row` is past, and `item` items of that row.
+class LogPosition(Struct, frozen=True):
+    """A position in the log: after all rows before `row`, and after `index` records of that row.
 
     Attributes:
-        log: The log's own name: a database made anew has another.
+        log: The log's name; a database that is created anew has another.
     """
 
     log: str
     row: int
-    item: int = 0
+    index: int = 0
 
     def __str__(self) -> str:
         """Return it as the `id` of a message."""
-        return f"{self.log}-{self.row}-{self.item}"
+        return f"{self.log}-{self.row}-{self.index}"
 
     @classmethod
-    def parse(cls, text: str) -> "Place | None":
-        """Return the place that a text stands for; None if it is none."""
-        found = _PLACE.fullmatch(text)
-        return found and cls(found["log"], int(found["row"]), int(found["item"]))
+    def parse(cls, text: str) -> "LogPosition | None":
+        """Return the position that a message's id stands for; None if it is not one."""
+        found = _POSITION.fullmatch(text)
+        return found and cls(found["log"], int(found["row"]), int(found["index"]))
 
 
-class Selection(Struct, frozen=True):
-    """Which news somebody wants: all that have one of the values of every name that is given.
+class ChangeFilter(Struct, frozen=True):
+    """A filter of changes: for every field that is set, one of its values must match.
 
     Attributes:
         datasets: URIs, or patterns in which `*` stands for a part of one segment, `**` for any
@@ -203,18 +206,18 @@ class Selection(Struct, frozen=True):
     dags: frozenset[str] = frozenset()
     runs: frozenset[str] = frozenset()
     datasets: frozenset[str] = frozenset()
-    kinds: frozenset[Kind] = frozenset()
+    kinds: frozenset[ChangeKind] = frozenset()
 
-    def takes(self, item: Item) -> bool:
-        """Return whether it is wanted."""
+    def matches(self, record: ChangeRecord) -> bool:
+        """Whether a record passes the filter."""
         return (
-            (not self.kinds or item.kind in self.kinds)
-            and (not self.dags or item.dag_id in self.dags)
-            and (not self.runs or item.run_id in self.runs)
-            and (not self.datasets or self._takes_dataset(item.dataset))
+            (not self.kinds or record.kind in self.kinds)
+            and (not self.dags or record.dag_id in self.dags)
+            and (not self.runs or record.run_id in self.runs)
+            and (not self.datasets or self._matches_dataset(record.dataset))
         )
 
-    def _takes_dataset(self, uri: str | None) -> bool:
+    def _matches_dataset(self, uri: str | None) -> bool:
         if uri is None:
             return False
         return uri in self.datasets or any(
@@ -222,15 +225,15 @@ class Selection(Struct, frozen=True):
         )
 
 
-def selection_of(
-    *, dags: list[str], runs: list[str], datasets: list[str], kinds: list[Kind]
-) -> Selection:
-    """Return a selection; run ids and URIs are taken as they are written usually.
+def change_filter(
+    *, dags: list[str], runs: list[str], datasets: list[str], kinds: list[ChangeKind]
+) -> ChangeFilter:
+    """Return a filter, with run ids and URIs normalised.
 
     Raises:
-        DefinitionError: A dataset is no URI and no pattern of one.
+        DefinitionError: A dataset is neither a URI nor a pattern.
     """
-    return Selection(
+    return ChangeFilter(
         frozenset(dags),
         frozenset(each.lower() for each in runs),
         frozenset(map(normalise_uri, datasets)),

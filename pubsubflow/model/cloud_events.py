@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 as they come in and go out, whatever carries them; `subject` names the dataset.
+"""CloudEvents 1.0 are parsed into dataset events, and built from them; `subject` names the dataset.
 
 Source: CloudEvents 1.0.2 and its JSON format; the partitioning extension.
 """
@@ -15,8 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from pubsubflow.errors import DefinitionError, InvalidInput
-from pubsubflow.model.datasets import normalise_uri
-from pubsubflow.model.traces import read_trace
+from pubsubflow.model.traces import parse_trace
 from pubsubflow.model.wire.messages import EventInfo, NewEvent
 
 BATCH = "application/cloudevents-batch+json"
@@ -26,7 +25,7 @@ UPDATED = "org.pubsubflow.dataset.updated"
 HEADER = "ce-"
 JSON = "application/json"
 _OWN = frozenset({"specversion", "subject", "time", "data", "data_base64", "datacontenttype"})
-_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.(?P<field>\w+)`)?$", flags=re.DOTALL)
+_WHERE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.(?P<field>\w+)`)?$", flags=re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(\w+)`")
 _is_plain = re.compile(r"[!#$&-~]*").fullmatch  # neither blank nor quote nor percent sign
 _SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
@@ -35,12 +34,12 @@ Text = Annotated[str, Meta(min_length=1, max_length=512)]
 
 
 class BadCloudEvent(InvalidInput):
-    """What came is no CloudEvent that can be recorded.
+    """A CloudEvent is malformed, or cannot be recorded.
 
     Args:
         detail: What is wrong and what to do.
         field: The attribute that is wrong.
-        status: What an HTTP server answers.
+        status: The status of an HTTP response.
     """
 
     def __init__(self, detail: str, *, field: str | None = None, status: int = 422) -> None:
@@ -50,7 +49,7 @@ class BadCloudEvent(InvalidInput):
 
 
 class _Attributes(msgspec.Struct, frozen=True):
-    """The attributes that count here; all others travel along."""
+    """The attributes that are evaluated; all others are kept in the event's extra."""
 
     specversion: str
     id: Text
@@ -68,61 +67,61 @@ class _Attributes(msgspec.Struct, frozen=True):
         parent, state = self.traceparent, self.tracestate
         if not isinstance(parent, str):
             return None
-        return read_trace(parent, state if isinstance(state, str) else None)
+        return parse_trace(parent, state if isinstance(state, str) else None)
 
 
-def read_event(told: Mapping[str, Any]) -> tuple[NewEvent, str]:
-    """Return the dataset event that a CloudEvent tells of, and the key under which it comes again.
-
-    An id is unique within its source.
+def read_event(event: Mapping[str, Any]) -> tuple[NewEvent, str]:
+    """Return the dataset event of a CloudEvent, and its idempotency key.
 
     Args:
-        told: Attributes and data, as the JSON format has them.
+        event: Attributes and data, in the JSON format.
 
     Raises:
-        BadCloudEvent: An attribute is missing or does not fit.
+        BadCloudEvent: An attribute is missing or invalid.
     """
     try:
-        known = msgspec.convert(told, _Attributes)
+        known = msgspec.convert(event, _Attributes)
     except msgspec.ValidationError as error:
-        raise _misfit(str(error)) from error
+        raise _bad_attribute(str(error)) from error
     if known.specversion != "1.0":
-        raise BadCloudEvent(f"specversion {known.specversion!r} is not understood; 1.0 is")
+        raise BadCloudEvent(f"specversion {known.specversion!r} is not supported: send 1.0")
     if known.subject is None:
         raise BadCloudEvent(
             "the subject must name the dataset, such as s3://lake/orders", field="subject"
         )
     try:
-        uri = normalise_uri(known.subject)
         moment = None if known.time is None else known.time.astimezone(UTC)
-    except DefinitionError as error:
-        raise BadCloudEvent(str(error), field="subject") from error
     except OverflowError as error:
         raise BadCloudEvent(f"{known.time} is out of range", field="time") from error
-    extra = _extra(told)
+    extra = _extra(event)
     try:
         msgspec.msgpack.encode(extra)
     except OverflowError as error:
         raise BadCloudEvent("an integer has more than 64 bits; send it as text") from error
-    text = f"cloudevent\n{uri}\n{known.source}\n{known.id}"
+    try:
+        found = NewEvent(known.subject, extra, known.partitionkey, moment, trace=known.trace)
+    except DefinitionError as error:
+        raise BadCloudEvent(str(error), field="subject") from error
+    # An id is unique within its source alone.
+    text = f"cloudevent\n{found.dataset}\n{known.source}\n{known.id}"
     key = blake2b(text.encode(), digest_size=20).hexdigest()
-    return NewEvent(uri, extra, known.partitionkey, moment, trace=known.trace), key
+    return found, key
 
 
 def read_binary(
     headers: Mapping[str, str], kind: str, data: bytes, *, parse: Callable[[bytes], Any]
 ) -> dict[str, Any]:
-    """Return an event whose attributes are headers and whose data is the body.
+    """Return an event in binary mode: its attributes are headers, its data is the body.
 
     Args:
         headers: All headers; those of the event begin with `ce-`, their values are
             percent-encoded.
         kind: Content type of the data, without parameters.
         data: The body.
-        parse: Reads JSON.
+        parse: Parses JSON.
 
     Raises:
-        BadCloudEvent: The data is neither JSON nor text, or a header is no UTF-8.
+        BadCloudEvent: The data is neither JSON nor text, or a header is not UTF-8.
     """
     event: dict[str, Any] = {
         name.lower().removeprefix(HEADER): _unquoted(name, value)
@@ -137,13 +136,13 @@ def read_binary(
         return event | {"data": data.decode()}
     except UnicodeDecodeError:
         raise BadCloudEvent(
-            f"data of type {kind} is no text: send JSON, or store it and send where it is",
+            f"data of type {kind} is not text: send JSON, or store the data and send its URI",
             status=415,
         ) from None
 
 
 def kept_event(headers: Mapping[str, str], data: bytes) -> bytes:
-    """Return a CloudEvent of headers and body as JSON, as it came, for a person to mend."""
+    """Return a malformed CloudEvent in binary mode as JSON, for a person to correct."""
     event: dict[str, Any] = {
         name.lower().removeprefix(HEADER): value
         if "%" not in value
@@ -159,8 +158,8 @@ def kept_event(headers: Mapping[str, str], data: bytes) -> bytes:
     return msgspec.json.encode(event)
 
 
-class Told(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A CloudEvent that goes out, as the JSON format writes it; see the specification.
+class CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A CloudEvent to send, in the JSON format.
 
     Attributes:
         partitionkey: The event's partition.
@@ -181,9 +180,9 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     data: Any = None
 
 
-def told_event(event: EventInfo) -> Told:
-    """Return a recorded dataset event as the CloudEvent that tells of it."""
-    return Told(
+def cloud_event_of(event: EventInfo) -> CloudEvent:
+    """Return the CloudEvent of a recorded dataset event."""
+    return CloudEvent(
         event.event_id,
         SOURCE,
         UPDATED,
@@ -197,25 +196,25 @@ def told_event(event: EventInfo) -> Told:
     )
 
 
-def to_headers(told: Told) -> dict[str, str]:
-    """Return the attributes of a CloudEvent as headers; its data is the body."""
+def to_headers(event: CloudEvent) -> dict[str, str]:
+    """Return the attributes of a CloudEvent as headers, for the binary mode."""
     headers = {
-        "ce-specversion": told.specversion,
-        "ce-id": told.id,
-        "ce-source": told.source,
-        "ce-type": told.type,
-        "ce-time": told.time.isoformat(),
+        "ce-specversion": event.specversion,
+        "ce-id": event.id,
+        "ce-source": event.source,
+        "ce-type": event.type,
+        "ce-time": event.time.isoformat(),
     }
-    if told.subject is not None:
-        headers["ce-subject"] = _quoted(told.subject)
-    if told.partitionkey is not None:
-        headers["ce-partitionkey"] = _quoted(told.partitionkey)
-    if told.runid is not None:
-        headers["ce-runid"] = told.runid
-    if told.dagid is not None:
-        headers["ce-dagid"] = _quoted(told.dagid)
-    if told.taskid is not None:
-        headers["ce-taskid"] = _quoted(told.taskid)
+    if event.subject is not None:
+        headers["ce-subject"] = _quoted(event.subject)
+    if event.partitionkey is not None:
+        headers["ce-partitionkey"] = _quoted(event.partitionkey)
+    if event.runid is not None:
+        headers["ce-runid"] = event.runid
+    if event.dagid is not None:
+        headers["ce-dagid"] = _quoted(event.dagid)
+    if event.taskid is not None:
+        headers["ce-taskid"] = _quoted(event.taskid)
     return headers
 
 
@@ -227,31 +226,33 @@ def _quoted(value: str) -> str:
 def _unquoted(name: str, value: str) -> str:
     try:
         text = unquote(value, errors="strict")
+        # Headers are decoded with surrogates for bytes that are not UTF-8; encoding finds those.
         text.encode()
     except UnicodeError:
         text = "\ufffd"
     if "\ufffd" in text:
         attribute = name.lower().removeprefix(HEADER)
-        raise BadCloudEvent(f"the header {name} is no UTF-8", field=attribute)
+        raise BadCloudEvent(f"the header {name} is not UTF-8", field=attribute)
     return text
 
 
-def _misfit(complaint: str) -> BadCloudEvent:
-    found = _PLACE.match(complaint)
-    what, field = found.group("what", "field") if found else (complaint, None)
+def _bad_attribute(message: str) -> BadCloudEvent:
+    """Turn a validation error of msgspec into one that names the attribute."""
+    found = _WHERE.match(message)
+    what, field = found.group("what", "field") if found else (message, None)
     missing = _MISSING.match(what)
     if missing:
         return BadCloudEvent(f"the attribute {missing[1]} is missing", field=missing[1])
-    place = f"the attribute {field}" if field else "it"
-    return BadCloudEvent(f"{place} does not fit: {what}", field=field)
+    subject = f"the attribute {field}" if field else "the event"
+    return BadCloudEvent(f"{subject} is invalid: {what}", field=field)
 
 
-def _extra(told: Mapping[str, Any]) -> dict[str, Any]:
+def _extra(event: Mapping[str, Any]) -> dict[str, Any]:
     """Return the data as an object, with the attributes under `cloudevent`."""
-    attributes = {name: value for name, value in told.items() if name not in _OWN}
-    data = told.get("data")
+    attributes = {name: value for name, value in event.items() if name not in _OWN}
+    data = event.get("data")
     if isinstance(data, dict):
         return {**data, "cloudevent": attributes}
-    if "data_base64" in told:
-        return {"data_base64": told["data_base64"], "cloudevent": attributes}
+    if "data_base64" in event:
+        return {"data_base64": event["data_base64"], "cloudevent": attributes}
     return ({} if data is None else {"data": data}) | {"cloudevent": attributes}

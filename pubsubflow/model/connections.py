@@ -1,4 +1,4 @@
-"""Connections: named targets such as a warehouse, with what it takes to get in."""
+"""Connections: named targets such as a warehouse, with their credentials."""
 
 import re
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from msgspec import Struct
 from pubsubflow.errors import InvalidInput
 
 MASK = "***"
-"""Stands for a secret wherever people look; where a connection is set, for the one it has."""
+"""Replaces a secret in all output; in an update it keeps the stored secret."""
 
 PREFIX = "connection:"
 MAX_BYTES = 64 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}\Z")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}\Z")
 _KIND = re.compile(r"[a-z][a-z0-9+_-]{0,49}\Z")
-_TELLTALE = re.compile(
+_SECRET_LIKE = re.compile(
     r"pass(word|wd|phrase)?|pwd|(.*_)?(secret|token)|api_?key|private_?key|sslpassword",
     re.IGNORECASE,
 )
@@ -30,9 +30,9 @@ class Connection(Struct, frozen=True, kw_only=True):
 
     Args:
         name: Letters, digits, `_` and `-`, at most 100.
-        kind: What it is, such as `postgres`; the scheme of `uri` when left out.
-        uri: Where it is, such as `postgres://ann@db.example.com:5432/sales`, without a password.
-        extra: A JSON object of further facts, none of them secret.
+        kind: Its kind, such as `postgres`; the scheme of `uri` when left out.
+        uri: Its address, such as `postgres://ann@db.example.com:5432/sales`, without a password.
+        extra: A JSON object of further settings, none of them secret.
         secrets: Field → value, such as `{"password": …}`.
     """
 
@@ -68,7 +68,7 @@ class Connection(Struct, frozen=True, kw_only=True):
 
     @property
     def path(self) -> str | None:
-        """What follows the host in `uri`, without the slash: of a database, its name."""
+        """The path in `uri`, without the leading slash: of a database, its name."""
         return None if self.uri is None else unquote(urlsplit(self.uri).path.removeprefix("/"))
 
     @property
@@ -88,9 +88,9 @@ class Connection(Struct, frozen=True, kw_only=True):
         if self.password is None:
             return self.uri
         parts = urlsplit(self.uri)
-        account, _, place = parts.netloc.rpartition("@")
+        account, _, server = parts.netloc.rpartition("@")
         account = f"{account}:{quote(self.password, safe='')}"
-        return urlunsplit(parts._replace(netloc=f"{account}@{place}"))
+        return urlunsplit(parts._replace(netloc=f"{account}@{server}"))
 
     def secret(self) -> str:
         """Return its only secret.
@@ -109,7 +109,7 @@ class Connection(Struct, frozen=True, kw_only=True):
         """Return a field as a text: a secret, one of `extra`, or `url uri host port user path`.
 
         Raises:
-            InvalidInput: There is none by that name, or it is no text and no number.
+            InvalidInput: The field is unknown, or it is neither a string nor a number.
         """
         if name in self.secrets:
             return self.secrets[name]
@@ -120,23 +120,23 @@ class Connection(Struct, frozen=True, kw_only=True):
             known = ", ".join([*sorted(self.secrets), *self.extra, "url", *_PLAIN])
             raise InvalidInput(f"connection {self.name!r} has no {name!r}; there are {known}")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise InvalidInput(f"{name!r} of connection {self.name!r} is no text")
+            raise InvalidInput(f"{name!r} of connection {self.name!r} is not a string")
         return str(value)
 
-    def hidden(self) -> frozenset[str]:
-        """Return what must not stand in a log: its secrets, and as they stand in a URL."""
+    def redacted_values(self) -> frozenset[str]:
+        """Return the strings to mask in logs: its secrets, also percent-encoded as in a URL."""
         found = set(self.secrets.values())
         return frozenset(found | {quote(value, safe="") for value in found})
 
 
-class Reference(Struct, frozen=True):
-    """`connection:NAME` or `connection:NAME.field` in the place of a secret or a URL."""
+class ConnectionReference(Struct, frozen=True):
+    """A reference `connection:NAME` or `connection:NAME.field` in place of a secret or a URL."""
 
     name: str
     field: str | None = None
 
     def secret(self, connection: Connection) -> str:
-        """Return what it stands for where a secret is asked for.
+        """Return its value in place of a secret.
 
         Raises:
             InvalidInput: The connection does not have it.
@@ -144,7 +144,7 @@ class Reference(Struct, frozen=True):
         return connection.secret() if self.field is None else connection.field(self.field)
 
     def url(self, connection: Connection) -> str:
-        """Return what it stands for where a URL is asked for.
+        """Return its value in place of a URL.
 
         Raises:
             InvalidInput: The connection does not have it.
@@ -152,25 +152,25 @@ class Reference(Struct, frozen=True):
         return connection.url if self.field is None else connection.field(self.field)
 
 
-def read_reference(text: str) -> Reference | None:
-    """Return what a text refers to; None for a text that refers to no connection.
+def read_reference(text: str) -> ConnectionReference | None:
+    """Return the reference in a string; None for a string that is not a reference.
 
     Raises:
-        InvalidInput: It begins like a reference and is none.
+        InvalidInput: It begins like a reference, but is malformed.
     """
     if not text.startswith(PREFIX):
         return None
     name, _, field = text.removeprefix(PREFIX).partition(".")
     if not _NAME.match(name) or (field and not _FIELD.match(field)) or text.endswith("."):
         raise InvalidInput(f"{text!r}: write {PREFIX}NAME or {PREFIX}NAME.field")
-    return Reference(name, field or None)
+    return ConnectionReference(name, field or None)
 
 
 def check_name(name: str) -> str:
     """Return the name of a connection.
 
     Raises:
-        InvalidInput: It cannot be one.
+        InvalidInput: It is not a valid name.
     """
     if not _NAME.match(name):
         raise InvalidInput(
@@ -190,7 +190,7 @@ def make_connection(
     """Return a connection, checked; a password in the URI becomes the secret `password`.
 
     Raises:
-        InvalidInput: Something about it cannot be; the text never shows a secret.
+        InvalidInput: An argument is invalid; the message never shows a secret.
     """
     check_name(name)
     secrets, extra = dict(secrets or {}), dict(extra or {})
@@ -217,7 +217,8 @@ def _check_fields(secrets: Mapping[str, str], extra: Mapping[str, Any]) -> None:
         if not value:
             raise InvalidInput(f"the secret {field!r} is empty")
     for field in extra:
-        if _TELLTALE.fullmatch(field):
+        # `extra` is shown in full, so a secret there would leak.
+        if _SECRET_LIKE.fullmatch(field):
             raise InvalidInput(f"extra.{field} looks like a secret: put it under secrets")
 
 
@@ -225,18 +226,19 @@ def _split(uri: str) -> SplitResult:
     try:
         parts = urlsplit(uri)
         _ = parts.port
-    except ValueError:  # whose text may hold a part of the password
+    except ValueError:
+        # Its message may hold a part of the password: report a general error instead.
         parts = urlsplit("")
     if not parts.scheme or not uri.isprintable() or " " in uri:
-        raise InvalidInput("uri is no URI: write one such as postgres://user@host:5432/database")
+        raise InvalidInput("uri is not a URI: write one such as postgres://user@host:5432/database")
     for name, _ in parse_qsl(parts.query, keep_blank_values=True):
-        if _TELLTALE.fullmatch(name):
+        if _SECRET_LIKE.fullmatch(name):
             raise InvalidInput(f"{name!r} in the uri is a secret: put it under secrets")
     return parts
 
 
 def _without_password(parts: SplitResult) -> tuple[str, str | None]:
-    account, at, place = parts.netloc.rpartition("@")
+    account, at, server = parts.netloc.rpartition("@")
     user, colon, password = account.partition(":")
-    plain = urlunsplit(parts._replace(netloc=f"{user}{at}{place}"))
+    plain = urlunsplit(parts._replace(netloc=f"{user}{at}{server}"))
     return plain, unquote(password) if colon and password else None

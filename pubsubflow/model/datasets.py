@@ -1,4 +1,4 @@
-"""The identity of datasets: one URI, written one way."""
+"""Dataset URIs in normal form, and patterns of them."""
 
 import re
 from functools import lru_cache
@@ -14,8 +14,8 @@ def normalise_uri(uri: object) -> str:
     """Return the URI with lower-case scheme and host, no trailing slash and no fragment.
 
     Raises:
-        DefinitionError: It is no URI, holds white space or control characters, a password, or
-            more than 1,500 characters or 2,500 bytes.
+        DefinitionError: It is not a URI, holds white space, control characters or a password, or
+            has more than 1,500 characters or 2,500 bytes.
     """
     if not isinstance(uri, str) or not uri.strip():
         raise DefinitionError(f"a dataset needs a URI such as 's3://lake/orders', not {uri!r}")
@@ -39,7 +39,8 @@ def _normalised(uri: str) -> str:
         raise DefinitionError(
             f"the URI of host {host!r} holds a password; name the dataset without it"
         )
-    identity = _written(parts, user + at + host.lower())
+    # User names and paths are case-sensitive, hosts are not.
+    identity = _compose(parts, user + at + host.lower())
     longest = max(len(uri), len(identity))
     if longest > MAX_URI_CHARACTERS:
         raise DefinitionError(
@@ -52,11 +53,9 @@ def _normalised(uri: str) -> str:
     return identity
 
 
-def _written(parts: SplitResult, authority: str) -> str:
-    """Put a URI together (RFC 3986 §5.3); urllib's own way differs between Python's versions.
-
-    `x:/a` and `x:///a` are one: an authority that is missing is empty.
-    """
+def _compose(parts: SplitResult, authority: str) -> str:
+    """Compose a URI (RFC 3986 §5.3): `x:/a` and `x:///a` are the same one."""
+    # urllib's own function differs between versions of Python, and this is an identity.
     slashes = "//" if authority or parts.path.startswith("/") else ""
     query = f"?{parts.query}" if parts.query else ""
     return f"{parts.scheme}:{slashes}{authority}{parts.path.rstrip('/')}{query}"
@@ -66,7 +65,7 @@ def normalise_pattern(pattern: object) -> str:
     """Return a pattern of URIs: `*` stands for a part of one segment, `**` for any number of them.
 
     Raises:
-        DefinitionError: It is no pattern of a URI.
+        DefinitionError: It is not a pattern of URIs.
     """
     normal = normalise_uri(pattern)
     if "*" not in normal:
@@ -76,7 +75,7 @@ def normalise_pattern(pattern: object) -> str:
 
 @lru_cache(maxsize=4096)
 def pattern_expression(pattern: str) -> str:
-    """Return the regular expression that a pattern stands for; the same for Python and Postgres."""
+    """Return a pattern as a regular expression, valid for both Python and Postgres."""
     wild = {"**": ".*", "*": "[^/]*"}
     pieces = re.split(r"(\*\*|\*)", pattern)
     return f"^{''.join(wild.get(piece) or re.escape(piece) for piece in pieces)}$"

@@ -1,6 +1,6 @@
-"""CEL expressions over events: filters and run parameters.
+"""CEL expressions over events: the filters and computed params of schedules.
 
-CEL is a small language that always ends, see https://cel.dev; the interpreter is the library
+CEL is a small language without loops, see https://cel.dev; the interpreter is the library
 `common-expression-language`.
 """
 
@@ -14,24 +14,25 @@ from pubsubflow.errors import DefinitionError, InvalidInput
 from pubsubflow.model.lazy_import import lazy_module
 from pubsubflow.model.wire.messages import EventInfo
 
+# The interpreter takes long to import, and most processes evaluate nothing.
 cel = lazy_module("cel")
 
 
 class _Program(Protocol):
-    def execute(self, context: "Mapping[str, Any] | Context") -> Any: ...
+    def execute(self, context: "Mapping[str, Any] | CelContext") -> Any: ...
     def variables(self) -> list[str]: ...
 
 
-class Context(Protocol):
-    """Values in the interpreter's own form, for several expressions over the same ones."""
+class CelContext(Protocol):
+    """Variables in the interpreter's own form, shared by several expressions."""
 
     def add_variable(self, name: str, value: Any) -> None:
-        """Add a value; that takes longer than to evaluate an expression."""
+        """Add a variable; the conversion costs more than the evaluation of an expression."""
 
 
-def make_context() -> Context:
+def new_cel_context() -> CelContext:
     """Return an empty context."""
-    context: Context = cel.Context()
+    context: CelContext = cel.Context()
     return context
 
 
@@ -40,18 +41,18 @@ def compile_expression(text: str) -> _Program:
     """Return the compiled expression.
 
     Raises:
-        DefinitionError: It is no CEL.
+        DefinitionError: It is not CEL.
     """
     try:
         program: _Program = cel.compile(text)
     except ValueError as error:
         reason = " ".join(str(error).split("ERROR: ", 1)[-1].split("\n", 1)[0].split())
-        raise DefinitionError(f"{text!r} is no CEL expression: {reason}") from error
+        raise DefinitionError(f"{text!r} is not a CEL expression: {reason}") from error
     return program
 
 
-def as_context(event: EventInfo) -> dict[str, Any]:
-    """Return an event as expressions see it: uri, partition, extra, time, source."""
+def event_variables(event: EventInfo) -> dict[str, Any]:
+    """Return the variables of an event: uri, partition, extra, time, source, id."""
     return {
         "uri": event.dataset,
         "partition": event.partition,
@@ -62,13 +63,13 @@ def as_context(event: EventInfo) -> dict[str, Any]:
     }
 
 
-def holds(text: str, event: EventInfo) -> str | None:
-    """Evaluate a filter; return None when it is true, else why not.
+def filter_mismatch(text: str, event: EventInfo) -> str | None:
+    """Evaluate a filter; return None when it is true, else the reason for the mismatch.
 
-    An expression that fails on an event, for example for a missing field, is not true.
+    An expression that fails on an event, for example because of a missing field, is not true.
     """
     try:
-        value = compile_expression(text).execute({"event": as_context(event)})
+        value = compile_expression(text).execute({"event": event_variables(event)})
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, IndexError) as error:
         return f"{text} failed: {type(error).__name__}: {error}".split("\n", 1)[0][:500]
     return None if value is True else f"{text} is {value!r}"[:500]
@@ -77,22 +78,23 @@ def holds(text: str, event: EventInfo) -> str | None:
 def evaluate(
     expressions: Mapping[str, str], events: Sequence[EventInfo], partition: str | None
 ) -> dict[str, Any]:
-    """Evaluate the expressions that give a run its params; times and bytes become JSON's strings.
+    """Evaluate the expressions of a run's params; times and bytes become strings, as in JSON.
 
-    They see `events` (in order), `event` (the last one) and `partition`.
+    Their variables are `events` (in order), `event` (the last one) and `partition`.
 
     Raises:
-        InvalidInput: One fails, or gives what JSON cannot say; the text names it.
+        InvalidInput: One fails, or JSON cannot encode its value; the message names it.
     """
     context: dict[str, Any] = {
-        "events": [as_context(event) for event in events],
-        "event": as_context(events[-1]) if events else None,
+        "events": [event_variables(event) for event in events],
+        "event": event_variables(events[-1]) if events else None,
         "partition": partition,
     }
     values = {}
     for name, text in expressions.items():
         try:
             value = compile_expression(text).execute(context)
+            # CEL's own types, such as timestamps, must become JSON before they are stored.
             values[name] = msgspec.to_builtins(value, str_keys=True)
         except (
             KeyError,

@@ -1,4 +1,4 @@
-"""Identifiers that outsiders see: UUIDs of version 7, in order of time (RFC 9562 §5.7)."""
+"""Public identifiers: UUIDs of version 7, ordered by time (RFC 9562 §5.7)."""
 
 import os
 import time
@@ -8,7 +8,7 @@ _MASK = (1 << 62) - 1
 
 
 class UUID7:
-    """Makes UUIDs that grow, also within one millisecond.
+    """Generator of UUIDs that increase, also within one millisecond.
 
     The 12 bits after the time hold the fraction of the millisecond (RFC 9562 §6.2, method 3).
     """
@@ -19,6 +19,7 @@ class UUID7:
     def __call__(self) -> UUID:
         """Return the next identifier."""
         ticks = time.time_ns() * 4096 // 1_000_000
+        # The clock may stand still or go back: identifiers still increase.
         self._last = ticks = max(ticks, self._last + 1)
         milliseconds, fraction = ticks >> 12, ticks & 0xFFF
         chance = int.from_bytes(os.urandom(8)) & _MASK

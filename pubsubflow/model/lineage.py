@@ -1,4 +1,4 @@
-"""What lineage tells of a run: its tasks' attempts, and the datasets it consumed and emitted."""
+"""Run lineage: a run's attempts, and the datasets that it consumed and emitted."""
 
 from datetime import datetime
 from uuid import UUID
@@ -10,15 +10,15 @@ from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.spec import DagSpec
 
 
-class TracedAttempt(Struct, frozen=True, kw_only=True):
+class AttemptLineage(Struct, frozen=True, kw_only=True):
     """One attempt of a task instance.
 
     Attributes:
         node: Position of the task in the DAG's spec.
         map_index: Which instance of a mapped task, or NOT_MAPPED.
-        attempt: Counted from 1; 0 for an instance that was settled without being handed out.
+        attempt: Counted from 1; 0 for an instance that ended without running.
         started_at: None if it never ran.
-        emitted: URIs of the datasets that it really emitted events of, in order.
+        emitted: URIs of the datasets of the events that it emitted, in order.
     """
 
     node: int
@@ -31,21 +31,21 @@ class TracedAttempt(Struct, frozen=True, kw_only=True):
     error: TaskErrorView | None = None
 
 
-class Origin(Struct, frozen=True, order=True):
-    """A run whose tasks emitted what another run consumed."""
+class ParentRun(Struct, frozen=True, order=True):
+    """A run whose tasks emitted events that another run consumed."""
 
     dag_id: str
     run_id: UUID
 
 
-class TracedRun(Struct, frozen=True, kw_only=True):
-    """A run with all that happened in it.
+class RunLineage(Struct, frozen=True, kw_only=True):
+    """A run with its attempts, inputs and outputs.
 
     Attributes:
         spec: The version of its DAG that it runs.
-        started_at: None if it was ended while it was in line.
+        started_at: None if it ended while it was queued.
         consumed: URIs of the datasets whose events it consumed, in order.
-        origins: The runs that those events come from, in order.
+        parents: The runs that those events come from, in order.
         attempts: Empty while the run goes on.
     """
 
@@ -58,5 +58,5 @@ class TracedRun(Struct, frozen=True, kw_only=True):
     ended_at: datetime | None
     error: str | None
     consumed: tuple[str, ...]
-    origins: tuple[Origin, ...]
-    attempts: tuple[TracedAttempt, ...] = ()
+    parents: tuple[ParentRun, ...]
+    attempts: tuple[AttemptLineage, ...] = ()

@@ -1,7 +1,7 @@
-"""Revisions: what keeps two writers who look at the same thing from undoing each other's work.
+"""Revisions detect concurrent changes, so that two writers do not overwrite each other's.
 
-An object that people change carries a revision, a text that differs after every change. Whoever
-changes it may say which one they saw; then the change happens to that one or not at all.
+An object that people change carries a revision, a text that differs after every change. A change
+may name the revision that it is based on; it then fails if the object has another one.
 """
 
 from collections.abc import Collection
@@ -10,21 +10,21 @@ from datetime import datetime
 from pubsubflow.errors import StaleRevision
 
 Revisions = Collection[str] | None
-"""The revisions that a change may be made to; None for any."""
+"""The revisions that a change may be based on; None for any."""
 
 
-def check_revision(what: str, revision: str, wanted: Revisions) -> None:
-    """Return if a change may be made; call it under the lock under which the change is written.
+def check_revision(what: str, revision: str, expected: Revisions) -> None:
+    """Check that a change may be made; call it under the lock under which the change is written.
 
     Args:
-        what: What is to be changed, for people.
-        revision: Its revision now.
-        wanted: Those that will do.
+        what: Name of the object, for people.
+        revision: Its present revision.
+        expected: The revisions that the change may be based on.
 
     Raises:
-        StaleRevision: It is another one.
+        StaleRevision: The present revision is not one of them.
     """
-    if wanted is not None and revision not in wanted:
+    if expected is not None and revision not in expected:
         raise StaleRevision(what, revision)
 
 
@@ -33,18 +33,18 @@ def dag_revision(version: int, changes: int) -> str:
 
     Args:
         version: Number of the version in force.
-        changes: How often people have changed it.
+        changes: Number of changes that people have made.
     """
     return f"{version}-{changes}"
 
 
-def letter_revision(resent_at: datetime | None) -> str:
-    """Return the revision of a dead letter: it changes once, when it is sent again."""
+def dead_letter_revision(resent_at: datetime | None) -> str:
+    """Return the revision of a dead letter, which changes once: when it is resent."""
     return "kept" if resent_at is None else "resent"
 
 
 def connection_revision(version: int | None) -> str:
-    """Return the revision of a connection; `absent` for one that is not there."""
+    """Return the revision of a connection; `absent` for one that does not exist."""
     return "absent" if version is None else str(version)
 
 
@@ -52,6 +52,6 @@ def pool_revision(changed_at: datetime | None) -> str:
     """Return the revision of a pool.
 
     Args:
-        changed_at: When its slots were set last; None if nobody has set them.
+        changed_at: When its slots were last set; None if they never were.
     """
     return "unset" if changed_at is None else str(int(changed_at.timestamp() * 1_000_000))

@@ -1,7 +1,7 @@
-"""The serialised form of a DAG: what the loader stores and the manager decides with.
+"""DAG spec: the serialised form of a DAG, which the loader stores and the manager decides with.
 
-User code stays in its file: a spec holds shapes, names and policies, never functions or argument
-values. A runner that has the file imported finds them again by `dag_id` and `node`.
+User code stays in its file: a spec holds structure, names and policies, never functions or argument
+values. A runner that has imported the file finds these by `dag_id` and `node`.
 """
 
 from datetime import datetime
@@ -10,12 +10,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from pubsubflow.model.runs.concurrency import DAG, KEY, POOL, Limit
-from pubsubflow.model.runs.waits import Waiting
-from pubsubflow.model.schedule.conditions import Schedule
-from pubsubflow.model.webhooks import HookSpec
-
-LONGEST_CHAIN = 64
+from pubsubflow.model.schedule.conditions import ScheduleSpec
+from pubsubflow.model.webhooks import WebhookSpec
+from pubsubflow.model.wire.waits import WaitSet
 
 
 class TriggerRule(StrEnum):
@@ -32,14 +29,14 @@ class TriggerRule(StrEnum):
 
 
 class RetryPolicy(Struct, frozen=True, omit_defaults=True):
-    """How often and after what delay a failed attempt is tried again.
+    """The number and the delays of further attempts.
 
     Attributes:
         retries: Further attempts after the first.
         delay_seconds: Delay before the second attempt.
         backoff: Factor by which the delay grows with every further attempt; 1 keeps it.
         max_delay_seconds: Upper bound of the delay, if any.
-        jitter: Share of the delay, 0 to 1, by which chance may lengthen it.
+        jitter: Share of the delay, 0 to 1, by which it is lengthened at random.
     """
 
     retries: int = 0
@@ -49,13 +46,13 @@ class RetryPolicy(Struct, frozen=True, omit_defaults=True):
     jitter: float = 0.0
 
 
-class Factor(Struct, frozen=True, omit_defaults=True):
+class MappedArgument(Struct, frozen=True, omit_defaults=True):
     """One mapped argument: a literal of known length, or the result of another task.
 
     Attributes:
         name: Keyword of the task's function; empty for `expand_kwargs`.
         length: Number of elements, for a literal.
-        node: The task whose result is mapped over, otherwise.
+        node: The task whose result is mapped over, if it is not a literal.
     """
 
     name: str
@@ -68,24 +65,25 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         node: Position in `DagSpec.tasks`, from 0, in topological order: upstream nodes are lower.
-        task_id: The name that users see, unique in its DAG.
-        kind: `async` runs beside others on a loop, `sync` has a process to itself while it runs,
-            `empty` has nothing to run and is finished by the manager.
+        task_id: Its public name, unique in its DAG.
+        kind: `async` shares an event loop with others, `sync` has a process to itself while it
+            runs, `empty` is finished by the manager.
         role: `branch` returns the task ids to follow, `short_circuit` skips what follows on a
             false value, `teardown` does not decide the run's state.
-        upstream: Nodes that must be done first.
+        upstream: Nodes that run first.
         inputs: Nodes whose results are arguments (a part of `upstream`); the result of a mapped
             node is the list of its results in map order.
-        factors: What the task is mapped over; its instances are the product, last factor fastest.
+        mapped_arguments: The arguments that the task is mapped over; its instances are their
+            product, the last argument runs fastest.
         outlets: URIs of the datasets that get an event when the task succeeds.
         outlet_patterns: Patterns of further datasets that the task may emit events of.
         queue: Name of the workers' queue.
-        pool: Of which it needs a slot while it runs.
-        priority: Who waits for a slot with a higher one is served first.
-        concurrency_key: Of the tasks with the same one, in whatever DAG, one runs at a time.
-        start: What must happen after the task could start and before anything of it runs, under
-            the key `waits.START`, with relative times. Of kind `empty`, the task's result is the
-            payload of what happened.
+        pool: The pool of which it needs a slot while it runs.
+        priority: Of the tasks that wait for a slot, the highest one is first.
+        concurrency_key: Of all tasks with the same one, in any DAG, one runs at a time.
+        start_wait: The wait after the task is ready and before any of its code runs, under the key
+            `waits.START`, with relative times. Of kind `empty`, the task's result is the payload
+            of the wait's completion.
     """
 
     node: int
@@ -94,7 +92,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     role: Literal["task", "branch", "short_circuit", "setup", "teardown"] = "task"
     upstream: tuple[int, ...] = ()
     inputs: tuple[int, ...] = ()
-    factors: tuple[Factor, ...] = ()
+    mapped_arguments: tuple[MappedArgument, ...] = ()
     trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS
     retry: RetryPolicy = RetryPolicy()
     timeout_seconds: float | None = None
@@ -108,12 +106,12 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     operator: str = "task"
     doc: str | None = None
     line: int | None = None
-    start: Waiting | None = None
+    start_wait: WaitSet | None = None
 
     @property
     def mapped(self) -> bool:
-        """Whether the task has one instance per element of its factors."""
-        return bool(self.factors)
+        """Whether the task has one instance per element of its mapped arguments."""
+        return bool(self.mapped_arguments)
 
 
 class DagSpec(Struct, frozen=True, omit_defaults=True):
@@ -122,21 +120,21 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     Attributes:
         file: Path of its file, relative to the DAGs folder, with `/`.
         source: Content hash of the file and of the modules beside it that it imports.
-        schedule: When its runs start; None when only asked for.
-        subscribe_from: From where on a new subscription takes events: `now`, `earliest`, the id of
-            an event, or a moment in ISO 8601.
+        schedule: The schedule of its runs; None for manual runs only.
+        subscribe_from: The position from which a new subscription takes events: `now`, `earliest`,
+            the id of an event, or a moment in ISO 8601.
         params: Defaults of the run's params, JSON values.
         params_from: Param → CEL expression over the consumed events.
         params_schema: JSON Schema of the params when they were declared as a type, else None.
-        max_active_tasks: How many of its tasks run at once, all runs together.
-        timeout_seconds: A run that lasts longer is failed.
+        max_active_tasks: The number of its tasks that run at once, over all runs.
+        timeout_seconds: A run that lasts longer fails.
     """
 
     dag_id: str
     file: str
     source: str
     tasks: tuple[TaskSpec, ...]
-    schedule: Schedule | None = None
+    schedule: ScheduleSpec | None = None
     subscribe_from: str = "now"
     start: datetime | None = None
     end: datetime | None = None
@@ -154,75 +152,11 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     line: int | None = None
 
 
-class Plan:
-    """What follows from a DAG's spec alone, worked out once a version.
-
-    Attributes:
-        spec: The version.
-        downstream: Per node, the nodes that have it upstream.
-        leaves: The nodes that decide the run's state: nothing but a teardown follows them.
-        chains: Per node, the nodes that a runner may go straight on with after it succeeded: each
-            is the only task that the one before leads to, waits for nothing else and is of the
-            same kind and queue; so whoever finished the one before starts it without asking.
-        limits: Per node, what its tasks need a slot of, in order; empty when no task needs one.
-    """
-
-    def __init__(self, spec: DagSpec) -> None:
-        self.spec = spec
-        found: list[list[int]] = [[] for _ in spec.tasks]
-        for task in spec.tasks:
-            for node in task.upstream:
-                found[node].append(task.node)
-        self.downstream = tuple(map(tuple, found))
-        lasting = [task for task in spec.tasks if task.role != "teardown"]
-        leads_on = {node for task in lasting for node in task.upstream}
-        self.leaves = tuple(task.node for task in lasting if task.node not in leads_on)
-        self.chains = self._chains()
-        limits = tuple(_limits(spec, task) for task in spec.tasks)
-        self.limits = limits if any(limits) else ()
-
-    def _chains(self) -> tuple[tuple[int, ...], ...]:
-        chains: dict[int, tuple[int, ...]] = {}
-        for task in reversed(self.spec.tasks):
-            after = self.downstream[task.node]
-            chains[task.node] = ()
-            bounded = self.spec.max_active_tasks is not None
-            if len(after) == 1 and not bounded and _continues(task, self.spec.tasks[after[0]]):
-                chains[task.node] = (after[0], *chains[after[0]])[:LONGEST_CHAIN]
-        return tuple(chains[node] for node in range(len(self.spec.tasks)))
-
-
-def _limits(spec: DagSpec, task: TaskSpec) -> tuple[Limit, ...]:
-    found = []
-    if spec.max_active_tasks is not None:
-        found.append(Limit(f"{DAG}{spec.dag_id}", spec.max_active_tasks))
-    if task.pool is not None:
-        found.append(Limit(f"{POOL}{task.pool}"))
-    if task.concurrency_key is not None:
-        found.append(Limit(f"{KEY}{task.concurrency_key}", 1))
-    return tuple(sorted(found))
-
-
-def _continues(task: TaskSpec, follower: TaskSpec) -> bool:
-    return (
-        task.role == "task"
-        and follower.start is None
-        and not (task.mapped or follower.mapped)
-        and follower.upstream == (task.node,)
-        and follower.kind == task.kind
-        and follower.queue == task.queue
-        and follower.pool is None
-        and follower.concurrency_key is None
-        and follower.trigger_rule
-        in (TriggerRule.ALL_SUCCESS, TriggerRule.ALL_DONE, TriggerRule.NONE_FAILED)
-    )
-
-
 class DatasetSpec(Struct, frozen=True, omit_defaults=True):
     """A dataset as a file declares it.
 
     Attributes:
-        watch_name: Entry point of the trigger whose events are the dataset's.
+        watch_name: Entry point of the trigger whose events become the dataset's.
         watch_data: That trigger, encoded.
     """
 
@@ -235,13 +169,13 @@ class DatasetSpec(Struct, frozen=True, omit_defaults=True):
 
 
 class SourceBundle(Struct, frozen=True):
-    """A DAG file with the modules beside it that it imports; it travels by content hash.
+    """A DAG file with the modules beside it that it imports, addressed by content hash.
 
     Attributes:
         hash: SHA-256 over the sorted paths and contents, hexadecimal.
         file: The DAG file's path relative to the DAGs folder.
-        root: The DAGs folder where it was read; used as import path where it exists.
-        files: Path relative to `root` → text. Holds `file` itself.
+        root: The DAGs folder of the loader; an import path where it exists.
+        files: Path relative to `root` → text, including `file` itself.
     """
 
     hash: str
@@ -251,7 +185,7 @@ class SourceBundle(Struct, frozen=True):
 
 
 class LoadedFile(Struct, frozen=True):
-    """What importing one file gave: DAGs, or an error that users see.
+    """The result of importing one file: DAGs, or an error for users.
 
     Attributes:
         error: One line; None when the import worked.
@@ -265,4 +199,4 @@ class LoadedFile(Struct, frozen=True):
     error: str | None = None
     traceback: str | None = None
     seconds: float = 0.0
-    hooks: tuple[HookSpec, ...] = ()
+    hooks: tuple[WebhookSpec, ...] = ()

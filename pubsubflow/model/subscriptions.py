@@ -1,4 +1,4 @@
-"""Who wants dataset events at a URL, and what follows from how a receiver answers."""
+"""Subscriptions deliver dataset events to URLs; a receiver's reply decides what happens next."""
 
 import base64
 import binascii
@@ -17,16 +17,16 @@ from msgspec import Struct
 from pubsubflow.errors import InvalidInput
 
 CHANGED = "psf.ctl.subscriptions"
-"""Rung when there is something new about subscriptions."""
+"""Subject of the message that subscriptions have changed."""
 TEST = "psf.req.subscription"
-"""Asked to send a subscriber a test: the id; answered with a TestedDelivery in JSON."""
-LETTER = "delivery"
-"""The kind of a dead letter that holds an Undelivered."""
+"""Subject of requests to send a test event: a subscription's id; the reply is a TestedDelivery."""
+DEAD_LETTER_KIND = "delivery"
+"""Kind of the dead letters that hold an `Undelivered`."""
 
 Mode = Literal["structured", "binary"]
 State = Literal["active", "paused", "gone"]
 
-_MARK = "whsec_"
+_PREFIX = "whsec_"
 _NEW_KEY_BYTES = 32
 _KEY_BYTES = range(24, 65)
 _MAX_URL_CHARACTERS = 2000
@@ -36,16 +36,17 @@ _HEED_RETRY_AFTER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABL
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
-class Wanted(Struct, frozen=True):
-    """What a subscriber wants, checked.
+class SubscriptionSpec(Struct, frozen=True):
+    """The validated specification of a subscription.
 
     Attributes:
-        url: Where to.
+        url: The URL that events are posted to.
         dataset: URI, or a pattern with `*` and `**`; None for all datasets.
         dags: Only events that tasks of these DAGs emit; empty for all.
         where: CEL over `event`, as in a schedule; None for all.
-        mode: How a CloudEvent is written: as JSON, or as headers and data.
-        ordered: One after the other in the log's order; else several side by side.
+        mode: How a CloudEvent is encoded: as JSON, or as headers and data.
+        ordered: Whether events are delivered one after the other, in the log's order; else several
+            side by side.
         description: For people.
     """
 
@@ -58,31 +59,33 @@ class Wanted(Struct, frozen=True):
     description: str = ""
 
 
-class Subscription(Struct, frozen=True):
-    """A subscription that is delivered to.
+class EventSubscription(Struct, frozen=True):
+    """A subscription as deliveries read it.
 
     Attributes:
+        version: Differs after every change.
+        spec: Its specification.
         expression: Its dataset as a regular expression.
-        cursor: Id of the last event that is settled.
+        cursor: Id of the last event that was delivered or dead-lettered.
     """
 
     id: UUID
     version: int
-    wanted: Wanted
+    spec: SubscriptionSpec
     expression: str | None
     cursor: int
 
 
 class SubscriptionView(Struct, frozen=True, kw_only=True):
-    """A subscription as people see it, without its secret.
+    """A subscription in the API, without its secret.
 
     Attributes:
         state: `active`, `paused` by a person, or `gone`: its receiver answered 410.
         reason: Why it is gone.
-        revision: Another one after every change by a person; what `If-Match` counts on.
-        delivered, dead: How many events its receiver took, and how many became dead letters.
-        waiting: How many wait for another try.
-        last_at, last_status, last_error: When something was sent last, and what came back.
+        revision: Differs after every change by a person; see `If-Match`.
+        delivered, dead: Number of events that were delivered, and that became dead letters.
+        waiting: Number of events that wait for another attempt.
+        last_at, last_status, last_error: Time of the last attempt, its status and its error.
     """
 
     id: str
@@ -106,17 +109,17 @@ class SubscriptionView(Struct, frozen=True, kw_only=True):
 
 
 class CreatedSubscription(SubscriptionView, frozen=True, kw_only=True):
-    """A new subscription; this is the only time that its secret is shown."""
+    """A new subscription; its secret is shown only here."""
 
     secret: str
 
 
 class TestedDelivery(Struct, frozen=True):
-    """What a receiver said to a test.
+    """The result of a test delivery.
 
     Attributes:
-        status: HTTP status; None if none came.
-        reason: Why it was not taken.
+        status: HTTP status; None without a response.
+        reason: Why it was not delivered.
     """
 
     delivered: bool
@@ -126,7 +129,7 @@ class TestedDelivery(Struct, frozen=True):
 
 
 class Undelivered(Struct, frozen=True):
-    """An event that a subscriber did not take, as a dead letter holds it."""
+    """The payload of a dead letter: an event that could not be delivered."""
 
     subscription: UUID
     event_id: UUID
@@ -136,13 +139,13 @@ class Undelivered(Struct, frozen=True):
     last_status: int | None
 
 
-class Reply(Struct, frozen=True):
-    """What came back from a receiver.
+class ReceiverReply(Struct, frozen=True):
+    """A receiver's reply to a delivery.
 
     Attributes:
-        status: HTTP status; None if none came.
-        reason: What it said, or what went wrong, in one line.
-        retry_after_seconds: What it asked for, if it did.
+        status: HTTP status; None without a response.
+        reason: The beginning of its body, or why there is none, in one line.
+        retry_after_seconds: Its Retry-After, if it sent one.
     """
 
     status: int | None
@@ -150,99 +153,107 @@ class Reply(Struct, frozen=True):
     retry_after_seconds: float | None = None
 
     @property
-    def taken(self) -> bool:
-        """Whether the receiver has the event."""
+    def accepted(self) -> bool:
+        """Whether the receiver has accepted the event."""
         return self.status in _TAKEN
 
 
 class Delivered(Struct, frozen=True):
-    """The receiver has it."""
+    """The receiver has accepted the event."""
 
 
-class Again(Struct, frozen=True):
-    """It is tried again after so many seconds."""
+class RetryLater(Struct, frozen=True):
+    """The event is sent again after so many seconds."""
 
     seconds: float
 
 
-class Dead(Struct, frozen=True):
-    """Nobody tries again by himself."""
+class AttemptsExhausted(Struct, frozen=True):
+    """The attempts are used up: the event becomes a dead letter."""
 
     reason: str
 
 
-class Gone(Struct, frozen=True):
-    """The receiver wants nothing any more."""
+class ReceiverGone(Struct, frozen=True):
+    """The receiver answered 410: the subscription ends until a person resumes it."""
 
     reason: str
 
 
-Verdict = Delivered | Again | Dead | Gone
+DeliveryOutcome = Delivered | RetryLater | AttemptsExhausted | ReceiverGone
 
 
-def after_reply(
-    reply: Reply, attempts: int, *, retry_seconds: Sequence[float], jitter: float, chance: float
-) -> Verdict:
-    """Decide what follows from how a receiver answered.
+def decide_outcome(
+    reply: ReceiverReply,
+    attempts: int,
+    *,
+    retry_seconds: Sequence[float],
+    jitter: float,
+    chance: float,
+) -> DeliveryOutcome:
+    """Decide the outcome of a delivery attempt.
 
     Args:
-        reply: Its answer.
-        attempts: How often the event has been sent by now.
+        reply: The receiver's reply.
+        attempts: Number of attempts so far, this one included.
         retry_seconds: The pauses before each further attempt.
         jitter: By which part a pause may be longer.
-        chance: Random, from 0 to 1.
+        chance: A random number from 0 to 1.
     """
-    if reply.taken:
+    if reply.accepted:
         return Delivered()
     if reply.status == HTTPStatus.GONE:
-        return Gone(reply.reason)
+        return ReceiverGone(reply.reason)
     if attempts > len(retry_seconds):
-        return Dead(f"not taken in {attempts} attempts; the last one: {reply.reason}")
+        return AttemptsExhausted(f"not delivered in {attempts} attempts; the last: {reply.reason}")
     pause = retry_seconds[attempts - 1] * (1 + jitter * chance)
     if reply.retry_after_seconds is not None and reply.status in _HEED_RETRY_AFTER:
+        # Bounded: a receiver must not be able to hold back its own events for years.
         pause = max(pause, min(reply.retry_after_seconds, _MAX_WAIT_SECONDS))
-    return Again(pause)
+    return RetryLater(pause)
 
 
-def new_secret() -> str:
-    """Return a new secret of Standard Webhooks."""
-    return _MARK + base64.b64encode(secrets.token_bytes(_NEW_KEY_BYTES)).decode()
+def new_signing_secret() -> str:
+    """Return a new secret in the form of Standard Webhooks."""
+    return _PREFIX + base64.b64encode(secrets.token_bytes(_NEW_KEY_BYTES)).decode()
 
 
 def read_key(secret: str) -> bytes:
-    """Return the key that a secret of Standard Webhooks stands for.
+    """Return the key in a secret of Standard Webhooks.
 
     Raises:
-        InvalidInput: It is none; the text does not hold it.
+        InvalidInput: The secret is invalid; the text does not repeat it.
     """
     try:
-        key = base64.b64decode(secret.removeprefix(_MARK), validate=True)
+        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except (binascii.Error, ValueError):
         key = b""
-    if not secret.startswith(_MARK) or len(key) not in _KEY_BYTES:
-        raise InvalidInput("a secret is whsec_ and 24 to 64 bytes in base64; leave it out for one")
+    if not secret.startswith(_PREFIX) or len(key) not in _KEY_BYTES:
+        raise InvalidInput(
+            "a secret is whsec_ and 24 to 64 bytes in base64; leave it out for a new one"
+        )
     return key
 
 
-def sign(key: bytes, name: str, at: int, body: bytes) -> dict[str, str]:
+def sign(key: bytes, message_id: str, at: int, body: bytes) -> dict[str, str]:
     """Return the headers that sign a request by Standard Webhooks 1.0.0.
 
     Args:
-        key: Of the secret.
-        name: What makes the message known when it comes again.
+        key: The key in the secret.
+        message_id: Id of the message, the same for every attempt.
         at: Seconds since 1970.
-        body: As it is sent.
+        body: The body as it is sent.
     """
-    digest = hmac.digest(key, f"{name}.{at}.".encode() + body, "sha256")
+    digest = hmac.digest(key, f"{message_id}.{at}.".encode() + body, "sha256")
     signature = "v1," + base64.b64encode(digest).decode()
-    return {"webhook-id": name, "webhook-timestamp": str(at), "webhook-signature": signature}
+    return {"webhook-id": message_id, "webhook-timestamp": str(at), "webhook-signature": signature}
 
 
 def check_url(url: str) -> tuple[str, int]:
-    """Return the host and port of a URL that can be delivered to.
+    """Return the host and port of a URL that events can be delivered to.
 
     Raises:
-        InvalidInput: It is none.
+        InvalidInput: The URL is invalid.
     """
     try:
         parts = urlsplit(url)
@@ -251,19 +262,18 @@ def check_url(url: str) -> tuple[str, int]:
         raise InvalidInput(f"the URL cannot be read: {error}") from error
     fits = parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
     if not fits or not url.isascii() or not url.isprintable() or " " in url:
-        raise InvalidInput("the URL is no HTTP address: write it like https://example.com/events")
+        raise InvalidInput("the URL is not an HTTP address: write https://example.com/events")
     if parts.username is not None or parts.password is not None or parts.fragment:
-        raise InvalidInput("the URL holds a user or a fragment, which are not sent: leave them out")
+        raise InvalidInput("the URL has a user or a fragment, which are not sent: leave them out")
     if len(url) > _MAX_URL_CHARACTERS:
         raise InvalidInput(f"the URL is longer than {_MAX_URL_CHARACTERS} characters")
     return parts.hostname or "", port or (443 if parts.scheme == "https" else 80)
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the internet, and not to this machine or its networks.
-
-    Addresses that stand for IPv4 ones (mapped, 6to4, NAT64, Teredo) are as public as those.
-    """
+    """Whether an IP address is public: not of this machine, its networks or a reserved range."""
+    # Addresses that embed an IPv4 one (mapped, 6to4, NAT64, Teredo) are judged by that: otherwise
+    # they would be a way around the check.
     found: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
     if isinstance(found, IPv6Address):
         inner = found.ipv4_mapped or found.sixtofour

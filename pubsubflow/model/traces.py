@@ -1,9 +1,9 @@
-"""Trace contexts: which span of which distributed trace something belongs to.
+"""Trace contexts identify the span of a distributed trace that an object belongs to.
 
-A context is carried as one text: a W3C `traceparent`, followed by a space and the `tracestate` if
-there is one. Contexts of runs are drawn when the run is made and kept with it; those of tasks
-follow from their run's and their fence, so runner and manager know them without telling each
-other, and a span can be written by a daemon that was not there when it began.
+A context is one text: a W3C `traceparent`, followed by a space and the `tracestate` if there is
+one. The context of a run is drawn when the run is created, and stored with it. Those of tasks are
+derived from their run's and their fence: runner and manager compute them independently, and a span
+can be recorded by a daemon that did not run when it began.
 
 Source: https://www.w3.org/TR/trace-context/ and the CloudEvents extension Distributed Tracing.
 """
@@ -19,10 +19,10 @@ from msgspec import Struct
 from pubsubflow.model.wire.messages import RunInfo
 
 CURRENT: ContextVar[str | None] = ContextVar("pubsubflow_trace", default=None)
-"""The context of the request that is being answered here."""
+"""The context of the request that is being served."""
 
-MOST_CAUSES = 32
-"""So many causes of a run are kept: one is its parent, the others are links."""
+MAX_CAUSES = 32
+"""Number of causes of a run that are kept: one is its parent, the others are links."""
 
 _PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 _STATE = re.compile(r"[\x20-\x7e]{1,512}", re.ASCII)
@@ -31,17 +31,17 @@ _SAMPLED = 1
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """Something that took time, as it is told to who collects traces.
+    """A span of a trace, as it is exported to collectors.
 
     Attributes:
-        name: What was done, with few different values.
-        kind: Whether it answered a request, or took or gave an event.
-        context: Its own.
-        parent: The context under which it stands; None for the first of its trace.
+        name: Name of the operation, with few different values.
+        kind: OpenTelemetry's kind of the span.
+        context: Its own context.
+        parent: The context of its parent; None for the first span of its trace.
         links: Further contexts that led to it.
         started_at: Seconds since 1970; likewise `ended_at`.
-        facts: Attributes.
-        error: What went wrong, if anything.
+        attributes: Its attributes, by OpenTelemetry's names.
+        error: The error that it ended with, if any.
     """
 
     name: str
@@ -51,15 +51,15 @@ class Span(Struct, frozen=True, kw_only=True):
     ended_at: float
     parent: str | None = None
     links: tuple[str, ...] = ()
-    facts: Mapping[str, str | int | float | bool] = {}
+    attributes: Mapping[str, str | int | float | bool] = {}
     error: str | None = None
 
 
 class Tracing(Protocol):
-    """Who collects traces.
+    """Records spans.
 
     Attributes:
-        on: Whether anybody does.
+        on: Whether spans are recorded at all.
     """
 
     on: bool
@@ -67,15 +67,15 @@ class Tracing(Protocol):
     def begin(self, parent: str | None) -> str | None:
         """Return the context of a new span under `parent`, or of the first of a new trace.
 
-        Where nobody collects traces that is `parent` itself: it is passed on.
+        With tracing off that is `parent` itself, which is passed on.
         """
 
     def record(self, span: Span) -> None:
-        """Take a span that has ended; returns at once, whatever becomes of it."""
+        """Record a span that has ended; returns at once, and does not fail."""
 
 
 class NoTracing:
-    """Nobody collects traces: contexts are passed on as they came."""
+    """Tracing that is off: contexts are passed on as they came."""
 
     on = False
 
@@ -87,10 +87,10 @@ class NoTracing:
         """Do nothing."""
 
 
-def read_trace(traceparent: str | None, tracestate: str | None = None) -> str | None:
-    """Return the context that headers or attributes carry; None for none, or for a malformed one.
+def parse_trace(traceparent: str | None, tracestate: str | None = None) -> str | None:
+    """Return the context in headers or attributes; None if there is none, or it is malformed.
 
-    As the standard asks, what is malformed is not passed on, and it harms nobody.
+    A malformed context is dropped, and the request continues without it, as the standard requires.
     """
     found = _PARENT.fullmatch(traceparent.strip()) if traceparent else None
     if found is None:
@@ -105,8 +105,8 @@ def read_trace(traceparent: str | None, tracestate: str | None = None) -> str | 
     return f"{parent} {state}" if _STATE.fullmatch(state) else parent
 
 
-def carried(context: str | None) -> dict[str, str]:
-    """Return what carries a context on: HTTP and NATS headers, or CloudEvents attributes.
+def trace_headers(context: str | None) -> dict[str, str]:
+    """Return the headers of HTTP or NATS, or the CloudEvents attributes, that propagate a context.
 
     Returns:
         `traceparent`, and `tracestate` if there is one; nothing without a context.
@@ -128,7 +128,7 @@ def span_id_of(context: str) -> str:
 
 
 def is_sampled(context: str) -> bool:
-    """Whether the spans of a context's trace are to be kept."""
+    """Whether the spans of a context's trace are sampled."""
     return bool(int(context[53:55], 16) & _SAMPLED)
 
 
@@ -142,12 +142,13 @@ def task_context(
 ) -> str | None:
     """Return the context in which one delivery of a task runs; None without a trace.
 
-    Where nobody collects traces that is the context that came with the run's events.
+    With tracing off that is the context that came with the run's events.
     """
     trace = info.trace
     if trace is None:
         return None
     if not trace.recorded:
         return trace.context
-    place = f"{trace.context[3:52]} {node} {map_index} {attempt} {delivery}"
-    return with_span(trace.context, blake2b(place.encode(), digest_size=8).hexdigest())
+    # A digest of the fence: every process derives the same span id for this delivery.
+    fence = f"{trace.context[3:52]} {node} {map_index} {attempt} {delivery}"
+    return with_span(trace.context, blake2b(fence.encode(), digest_size=8).hexdigest())

@@ -1,4 +1,4 @@
-"""The triggers' protocol: what the world must do before a waiting task goes on."""
+"""Triggers: the base class, their context, and the events that they yield."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
@@ -10,18 +10,19 @@ from pubsubflow.model.connections import Connection
 
 
 class TriggerEvent(Struct, frozen=True):
-    """Something a trigger saw.
+    """An event of a trigger.
 
     Attributes:
         payload: JSON value that the waiting task gets. For a watched dataset an object is the
             event's `extra`; any other value becomes `{"value": …}`.
-        id: Identity of what was seen, where it has one: the same id is the same event.
+        id: Identity of the event, if it has one: the same id is the same event.
         partition: For a watched dataset, the event's partition.
         time: For a watched dataset, when it happened, with a zone; None for now.
-        position: For a watched dataset, from where to go on after a restart, as a JSON value: it
-            is kept together with the event, and comes back as `TriggerContext.position`.
-        acknowledge: Called once the event is durable, for a source that wants to hear so. It may
-            not be called, after a crash: the source then tells again, and `id` says it is the same.
+        position: For a watched dataset, the position from which to continue after a restart, as a
+            JSON value: it is stored together with the event and comes back as
+            `TriggerContext.position`.
+        acknowledge: Called once the event is durable, for sources with acknowledgements. After a
+            crash it may not be called: the source then sends the event again, under the same `id`.
     """
 
     payload: Any = None
@@ -33,11 +34,11 @@ class TriggerEvent(Struct, frozen=True):
 
 
 class TriggerContext(Protocol):
-    """What a running trigger may use."""
+    """The context of a running trigger."""
 
     @property
     def position(self) -> Any:
-        """The last position that was kept for a watched dataset; None at its first start."""
+        """The last stored position of a watched dataset; None at its first start."""
 
     @property
     def started_at(self) -> datetime:
@@ -47,16 +48,16 @@ class TriggerContext(Protocol):
         """Return the time, with a zone."""
 
     async def sleep_until(self, moment: datetime) -> None:
-        """Return at `moment`; kept in the triggerer's one heap of timers."""
+        """Return at `moment`; one heap of timers serves all triggers."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return after so many seconds; kept in the same heap."""
+        """Return after so many seconds; in the same heap."""
 
     async def connection(self, name: str) -> Connection:
         """Return a connection with its secrets, as it is now.
 
         Raises:
-            TriggerError: There is none by that name, or its secrets cannot be decrypted.
+            TriggerError: Its name is unknown, or its secrets cannot be decrypted.
         """
 
     def log(self, event: str, **fields: Any) -> None:
@@ -66,16 +67,16 @@ class TriggerContext(Protocol):
 class Trigger(Struct, frozen=True, kw_only=True):
     """Base of all triggers; the fields of a subclass are its serialised form.
 
-    Subclasses write `run`. It may be started again at any time, also in another process, and must
-    then see what it had not reported. A subclass is found by its entry point in the group
-    `pubsubflow.triggers`, whose name is stored with every wait: keep it.
+    Subclasses implement `run`. It may be started again at any time, also in another process, and
+    must then yield the events that it has not yielded. A subclass is found by its entry point in
+    the group `pubsubflow.triggers`, whose name is stored with every wait: never change it.
     """
 
     def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
         """Yield an event each time it fires; a waiting task takes the first.
 
         Raises:
-            TriggerError: It can never fire; the waiting task fails with this text.
+            TriggerError: It can never fire; the waiting task fails with this message.
         """
         raise NotImplementedError(f"{type(self).__name__} needs `async def run(self, ctx)`")
 
@@ -87,9 +88,9 @@ class Trigger(Struct, frozen=True, kw_only=True):
         return None
 
     def timer(self) -> datetime | timedelta | None:
-        """Return when it fires, for one that waits for time alone; None for all others.
+        """Return when it fires, if it waits for time alone; None for all others.
 
-        A moment, or a time counted from the start of the wait. Such a wait is a timer of the
-        clock and `run` is never called for it.
+        A moment, or a time counted from the start of the wait. Such a wait is a stored timer, and
+        `run` is never called for it.
         """
         return None

@@ -1,6 +1,6 @@
-"""Webhooks as a file declares them: whose requests are believed, and what becomes of them.
+"""Webhook declarations: the verifier of requests, and their mapping to events.
 
-The verifiers here are values: they say what is asked for. `pubsubflow.webhooks.verify` asks it.
+The verifiers here are values that declare a proof; `pubsubflow.webhooks.verify` checks it.
 """
 
 import base64
@@ -25,7 +25,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 §5.6.2
 
 
 class Secret(Struct, frozen=True):
-    """Stands for a secret that is looked up where requests arrive; only its name is stored.
+    """A reference to a secret that is looked up where requests arrive; only its name is stored.
 
     Args:
         name: `STRIPE` is the environment variable `PUBSUBFLOW_SECRET_STRIPE`, or `STRIPE`, or the
@@ -33,13 +33,14 @@ class Secret(Struct, frozen=True):
             are a connection's.
 
     Raises:
-        DefinitionError: It cannot be a name.
+        DefinitionError: The name is invalid.
     """
 
     name: str
 
     def __post_init__(self) -> None:
         """Check the name."""
+        # Users construct these values, and msgspec checks types only when it decodes.
         if not isinstance(self.name, str):
             raise DefinitionError(f"Secret({self.name!r}): a name is a text")
         try:
@@ -55,7 +56,7 @@ Secrets = OneSecret | Sequence[OneSecret]
 
 
 class Verifier(Struct, frozen=True, tag_field="kind", tag=str.lower):
-    """Says how requests prove where they come from. Printing one does not show its secrets."""
+    """Declares how requests prove their origin. Printing one does not show its secrets."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(…)"
@@ -64,7 +65,7 @@ class Verifier(Struct, frozen=True, tag_field="kind", tag=str.lower):
         return []
 
     def secrets(self) -> tuple[OneSecret, ...]:
-        """Return its secrets: any of them will do."""
+        """Return its secrets: any one of them verifies a request."""
         return ()
 
     def __post_init__(self) -> None:
@@ -74,12 +75,12 @@ class Verifier(Struct, frozen=True, tag_field="kind", tag=str.lower):
             if not isinstance(secret, str | Secret):
                 raise DefinitionError(f'{kind}: a secret is a text or Secret("NAME")')
             if isinstance(secret, str):
-                reason = self.unfit(secret)
+                reason = self.invalid_reason(secret)
                 if reason is not None:
                     raise DefinitionError(f"{kind}: {reason}")
 
-    def unfit(self, secret: str) -> str | None:
-        """Return why a text cannot be one of its secrets, or None; never the text itself."""
+    def invalid_reason(self, secret: str) -> str | None:
+        """Return why a text is not a valid secret, or None; never the text itself."""
         if not secret:
             return "a secret is empty, so anybody could sign"
         if secret != secret.strip() or not secret.isprintable():
@@ -98,14 +99,14 @@ class Signed(Verifier, frozen=True):
 
     def secrets(self) -> tuple[OneSecret, ...]:
         """Return its secrets."""
-        return listed(self.secret, type(self).__name__)
+        return as_tuple(self.secret, type(self).__name__)
 
 
 class Timed(Signed, frozen=True):
     """Requests are signed together with the time.
 
     Args:
-        tolerance: How far that time may be from ours, in both directions.
+        tolerance: How far that time may differ from the server's, in both directions.
     """
 
     tolerance: timedelta = FIVE_MINUTES
@@ -123,10 +124,10 @@ class Timed(Signed, frozen=True):
 class StandardWebhooks(Timed, frozen=True):
     """https://www.standardwebhooks.com: secrets `whsec_…` (HMAC), `whpk_…` (ed25519 public key)."""
 
-    def unfit(self, secret: str) -> str | None:
-        """Return why a text is no key of Standard Webhooks, or None."""
+    def invalid_reason(self, secret: str) -> str | None:
+        """Return why a text is not a key of Standard Webhooks, or None."""
         if secret.startswith(PRIVATE):
-            return f"{PRIVATE}… is the sender's key; what verifies is its {PUBLIC}…"
+            return f"{PRIVATE}… is the sender's private key; verify with its {PUBLIC}…"
         try:
             key = standard_key(secret)
         except ValueError:
@@ -159,7 +160,7 @@ class GitLab(Verifier, frozen=True):
 
     def secrets(self) -> tuple[OneSecret, ...]:
         """Return its tokens."""
-        return listed(self.token, "GitLab")
+        return as_tuple(self.token, "GitLab")
 
 
 class Hmac(Signed, frozen=True):
@@ -179,7 +180,7 @@ class Hmac(Signed, frozen=True):
     prefix: str = ""
 
     def __post_init__(self) -> None:
-        """Check all of it."""
+        """Check secrets, header, algorithm, encoding and prefix."""
         super().__post_init__()
         if not (isinstance(self.header, str) and _TOKEN.match(self.header)):
             raise DefinitionError(f"Hmac: {self.header!r} cannot be the name of a header")
@@ -204,7 +205,7 @@ class Bearer(Verifier, frozen=True):
 
     def secrets(self) -> tuple[OneSecret, ...]:
         """Return its tokens."""
-        return listed(self.token, "Bearer")
+        return as_tuple(self.token, "Bearer")
 
 
 class Basic(Verifier, frozen=True):
@@ -226,11 +227,11 @@ class Basic(Verifier, frozen=True):
 
     def secrets(self) -> tuple[OneSecret, ...]:
         """Return its passwords."""
-        return listed(self.password, "Basic")
+        return as_tuple(self.password, "Basic")
 
 
 class Unverified(Verifier, frozen=True):
-    """Anybody on this machine is believed, and nobody else."""
+    """Every request of this machine is accepted without proof, and no other."""
 
 
 AnyVerifier = (
@@ -238,17 +239,18 @@ AnyVerifier = (
 )
 
 
-class HookSpec(Struct, frozen=True, omit_defaults=True):
+class WebhookSpec(Struct, frozen=True, omit_defaults=True):
     """A webhook as its file declares it.
 
     Attributes:
         name: It is served at `/hooks/{name}`.
         dataset: URI of the dataset that gets an event for each request.
-        verify: Who is believed.
-        when: CEL; a request for which it is not true is answered, and that is all.
-        extra: Name → CEL, what the event holds; None for the body itself.
-        partition: CEL, the event's partition.
-        id: CEL, what makes two requests one event; None for what the sender's kind has for it.
+        verify: The verifier of requests.
+        when: CEL; a request for which it is not true is answered and becomes no event.
+        extra: Name → CEL: the event's extra; None for the body itself.
+        partition: CEL: the event's partition.
+        id: CEL: the idempotency key of requests; None for the header that the verifier's kind of
+            sender uses.
         line: Line in its file.
     """
 
@@ -262,11 +264,11 @@ class HookSpec(Struct, frozen=True, omit_defaults=True):
     line: int | None = None
 
 
-def listed(secret: Secrets, kind: str) -> tuple[OneSecret, ...]:
-    """Return one or several secrets as several.
+def as_tuple(secret: Secrets, kind: str) -> tuple[OneSecret, ...]:
+    """Return one or several secrets as a tuple.
 
     Raises:
-        DefinitionError: There is none.
+        DefinitionError: The list is empty, or not a list.
     """
     if isinstance(secret, str | Secret):
         return (secret,)
@@ -278,13 +280,14 @@ def listed(secret: Secrets, kind: str) -> tuple[OneSecret, ...]:
 
 
 def standard_key(secret: str) -> bytes:
-    """Return the key that a secret of Standard Webhooks stands for.
+    """Return the key in a secret of Standard Webhooks.
 
     Raises:
-        ValueError: It is no base64.
+        ValueError: It is not base64.
     """
+    # Senders show secrets with and without the padding.
     text = secret.removeprefix(PUBLIC if secret.startswith(PUBLIC) else SYMMETRIC).rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ValueError("no base64") from error
+        raise ValueError("not base64") from error

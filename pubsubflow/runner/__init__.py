@@ -1,1 +1,1 @@
-"""runner."""
+"""The runner: processes for user code, forked from a zygote, and the protocol to their parent."""

@@ -1,4 +1,4 @@
-"""Frames over a socket on the event loop, at the cost of a bare reader callback."""
+"""An async channel: frames over a socket on the event loop, at the cost of a reader callback."""
 
 import asyncio
 import select
@@ -11,21 +11,21 @@ import anyio
 from pubsubflow.runner.frames import FrameDecoder, pack
 
 _CHUNK_BYTES = 65_536
-_HIGH_WATER_BYTES = 1 << 20
+_HIGH_WATERMARK_BYTES = 1 << 20
 
 
-class Link:
+class AsyncChannel:
     """One end of a stream of frames.
 
     Frames posted in one turn of the loop leave in one write.
 
     Args:
-        sock: The connected socket; the link owns it.
+        sock: The connected socket; the channel owns it.
         on_frame: Called with each frame as it arrives; without it frames wait for `receive`.
-        on_end: Called once, when the other side is gone or we close.
+        on_end: Called once, when the other side is gone or the channel is closed.
 
     Attributes:
-        ended: Whether nothing comes or goes any more.
+        ended: Whether no frame comes or goes any more.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class Link:
         self._waiting: deque[bytes] = deque()
         self._on_frame = on_frame or self._waiting.append
         self._on_end = on_end
-        self._news = anyio.Event()
+        self._arrived = anyio.Event()
         self._outgoing: list[bytes] = []
-        self._stuck = b""
+        self._unsent = b""
         self._writable = anyio.Event()
         self.ended = False
         self._loop.add_reader(sock, self._read)
@@ -61,7 +61,7 @@ class Link:
             anyio.BrokenResourceError: The other side is gone.
         """
         self.post(frame)
-        while len(self._stuck) > _HIGH_WATER_BYTES and not self.ended:
+        while len(self._unsent) > _HIGH_WATERMARK_BYTES and not self.ended:
             await self._writable.wait()
         if self.ended:
             raise anyio.BrokenResourceError
@@ -75,12 +75,12 @@ class Link:
         while not self._waiting:
             if self.ended:
                 raise anyio.EndOfStream
-            self._news = anyio.Event()
-            await self._news.wait()
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
         return self._waiting.popleft()
 
-    def exchange(self, frame: bytes, is_answer: Callable[[bytes], bool]) -> bytes:
-        """Send a frame and block the loop until its answer is here; other frames come later.
+    def request_blocking(self, frame: bytes, is_reply: Callable[[bytes], bool]) -> bytes:
+        """Send a frame and block the loop until its reply is here; other frames come later.
 
         Raises:
             EOFError: The other side is gone.
@@ -90,21 +90,23 @@ class Link:
         try:
             while True:
                 self._flush()
-                _wait(self._sock, select.POLLIN | (select.POLLOUT if self._stuck else 0))
+                _poll(self._sock, select.POLLIN | (select.POLLOUT if self._unsent else 0))
                 frames = self._receive()
-                for place, found in enumerate(frames):
-                    if is_answer(found):
-                        early += frames[place + 1 :]
+                for index, found in enumerate(frames):
+                    if is_reply(found):
+                        early += frames[index + 1 :]
                         return found
                     early.append(found)
                 if self.ended:
                     raise EOFError
         finally:
+            # Handled in a later turn of the loop: the caller is user code, and a handler that ran
+            # inside it could cancel or start tasks in the middle of its call.
             for found in early:
                 self._loop.call_soon(self._on_frame, found)
 
     def close(self) -> None:
-        """Close our end, after sending what the socket takes at once."""
+        """Close this end, after sending what the socket takes at once."""
         if not self.ended:
             self._flush()
             self._end()
@@ -112,7 +114,7 @@ class Link:
     def _read(self) -> None:
         for frame in self._receive():
             self._on_frame(frame)
-        self._news.set()
+        self._arrived.set()
 
     def _receive(self) -> list[bytes]:
         try:
@@ -128,7 +130,7 @@ class Link:
     def _flush(self) -> None:
         if self.ended:
             return
-        data = self._stuck + b"".join(self._outgoing)
+        data = self._unsent + b"".join(self._outgoing)
         self._outgoing.clear()
         if not data:
             return
@@ -137,14 +139,15 @@ class Link:
         except BlockingIOError:
             sent = 0
         except OSError:
-            return  # the reader sees the end too, after what the other side still said
-        if self._stuck and sent == len(data):
+            # Not the end yet: the reader sees it too, after the frames that are still to read.
+            return
+        if self._unsent and sent == len(data):
             self._loop.remove_writer(self._sock)
             self._writable.set()
-        elif sent < len(data) and not self._stuck:
+        elif sent < len(data) and not self._unsent:
             self._writable = anyio.Event()
             self._loop.add_writer(self._sock, self._flush)
-        self._stuck = data[sent:]
+        self._unsent = data[sent:]
 
     def _end(self) -> None:
         if self.ended:
@@ -153,13 +156,13 @@ class Link:
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         self._sock.close()
-        self._news.set()
+        self._arrived.set()
         self._writable.set()
         if self._on_end is not None:
             self._on_end()
 
 
-def _wait(sock: socket.socket, events: int) -> None:
+def _poll(sock: socket.socket, events: int) -> None:
     poller = select.poll()
     poller.register(sock, events)
     poller.poll()

@@ -1,4 +1,4 @@
-"""Runs many async tasks side by side on one event loop."""
+"""The async runner: many async tasks on one event loop."""
 
 import asyncio
 import socket
@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -15,82 +15,81 @@ import anyio.to_thread
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.wire.messages import (
     EventInfo,
+    JournalEntry,
     Outcome,
     PublishedEvent,
-    Step,
     TaskError,
     decode_task,
 )
-from pubsubflow.model.wire.worker_requests import Piece, decode_piece
-from pubsubflow.runner.async_channel import Link
-from pubsubflow.runner.dag_cache import Catalog, KnownDag
-from pubsubflow.runner.execution import Work
+from pubsubflow.model.wire.worker_requests import Chunk, decode_chunk
+from pubsubflow.runner.async_channel import AsyncChannel
+from pubsubflow.runner.dag_cache import DagCache, ImportedDag
+from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.output import CURRENT_OUTPUT, TaskOutput, install_streams
 from pubsubflow.runner.protocol import (
-    ANSWER,
     CANCEL,
     DRAIN,
     LOG,
     NUMBERED,
+    REPLY,
     SOURCE,
     TASK,
-    Question,
+    RunnerRequest,
     RunnerSettings,
-    question_frame,
+    request_frame,
 )
-from pubsubflow.runner.redaction import Mask
+from pubsubflow.runner.redaction import Redactor
 from pubsubflow.runner.requests import (
-    Answer,
-    Questions,
-    connection_asked,
-    event_pieces,
-    publication,
-    recorded,
-    result_pieces,
+    fetch_connection,
+    fetch_events,
+    fetch_result,
+    publish_event,
+    record_entry,
+    run_exchange,
+    run_exchange_async,
 )
 
 _LOG_SECONDS = 0.2
 _CANCELLED = (Outcome.CANCELLED, TaskError("Cancelled", "cancelled", final=True))
 
 
-class _Job:
+class _RunningTask:
     """A task message on the loop.
 
     Attributes:
         scope: Around the node that runs now.
-        cancelled: The worker wants it to end.
-        over: Its last result has left.
+        cancelled: The worker has cancelled it.
+        over: Its last result is sent.
     """
 
-    __slots__ = ("cancelled", "output", "over", "scope", "work")
+    __slots__ = ("cancelled", "execution", "output", "over", "scope")
 
-    def __init__(self, work: Work, output: TaskOutput) -> None:
-        self.work = work
+    def __init__(self, execution: TaskExecution, output: TaskOutput) -> None:
+        self.execution = execution
         self.output = output
         self.scope: anyio.CancelScope | None = None
         self.cancelled = False
         self.over = False
 
 
-class LoopRunner:
-    """Takes tasks from the worker until it has no more.
+class AsyncRunner:
+    """Runs tasks until the worker closes the stream.
 
     Args:
         sock: The stream to the worker.
-        settings: What the worker says.
+        settings: The argument that the worker forked it with.
     """
 
     def __init__(self, sock: socket.socket, settings: RunnerSettings) -> None:
         self._sock = sock
         self._settings = settings
-        self._mask = Mask()
-        self._catalog = Catalog()
-        self._jobs: dict[int, _Job] = {}
-        self._unsaid: dict[TaskOutput, int] = {}
+        self._redactor = Redactor()
+        self._dags = DagCache()
+        self._tasks: dict[int, _RunningTask] = {}
         self._outputs: dict[TaskOutput, int] = {}
-        self._questions: dict[int, asyncio.Future[Piece] | Future[Piece]] = {}
-        self._asked = 0
+        self._requests: dict[int, asyncio.Future[Chunk] | Future[Chunk]] = {}
+        self._last_request = 0
         self._draining = False
         self._thread = threading.get_ident()
 
@@ -98,9 +97,9 @@ class LoopRunner:
         """Run tasks until the worker closes the stream."""
         install_streams()
         self._loop = asyncio.get_running_loop()
-        self._importing = anyio.Lock()
+        self._import_lock = anyio.Lock()
         ended = anyio.Event()
-        self._link = Link(self._sock, self._on_frame, ended.set)
+        self._channel = AsyncChannel(self._sock, self._on_frame, ended.set)
         async with anyio.create_task_group() as self._group:
             await ended.wait()
             self._group.cancel_scope.cancel()
@@ -110,189 +109,185 @@ class LoopRunner:
         if kind == TASK:
             _, number = NUMBERED.unpack_from(frame)
             message = decode_task(frame[NUMBERED.size :])
-            work = Work(number, message, self._settings, self._mask)
-            self._group.start_soon(self._serve, work)
+            execution = TaskExecution(number, message, self._settings, self._redactor)
+            self._group.start_soon(self._serve, execution)
         elif kind == SOURCE:
-            self._catalog.add(frame[1:])
-        elif kind == ANSWER:
+            self._dags.add(frame[1:])
+        elif kind == REPLY:
             _, number = NUMBERED.unpack_from(frame)
-            answer = self._questions.pop(number, None)
-            if answer is not None and not answer.done():
-                answer.set_result(decode_piece(frame[NUMBERED.size :]))
+            reply = self._requests.pop(number, None)
+            if reply is not None and not reply.done():
+                reply.set_result(decode_chunk(frame[NUMBERED.size :]))
         elif kind == CANCEL:
             self._cancel(NUMBERED.unpack_from(frame)[1])
         elif kind == DRAIN:
             self._draining = True
 
-    async def _serve(self, work: Work) -> None:
+    async def _serve(self, execution: TaskExecution) -> None:
         """Run a task and its chain."""
         output = TaskOutput(self._has_output, self._is_full)
-        self._outputs[output] = work.number
+        self._outputs[output] = execution.number
         CURRENT_OUTPUT.set(output)
-        job = self._jobs[work.number] = _Job(work, output)
+        task = self._tasks[execution.number] = _RunningTask(execution, output)
         try:
-            while await self._run_node(job):
+            while await self._run_node(task):
                 pass
         finally:
-            self._jobs.pop(work.number, None)
+            self._tasks.pop(execution.number, None)
             del self._outputs[output]
 
-    async def _run_node(self, job: _Job) -> bool:
-        """Run one node, report it and return whether another follows."""
-        work = job.work
-        node, seconds = work.node, work.timeout_seconds
+    async def _run_node(self, task: _RunningTask) -> bool:
+        """Run one node, send its result and return whether another follows."""
+        execution = task.execution
+        node, seconds = execution.node, execution.timeout_seconds
         frame: bytes | None = None
         timer = None
-        work.start()
-        with anyio.CancelScope() as job.scope:
+        execution.start()
+        with anyio.CancelScope() as task.scope:
             if seconds is not None:
-                job.scope.deadline = anyio.current_time() + seconds
-                timer = self._give_up_later(job, seconds)
-            frame = await self._attempt(job)
+                task.scope.deadline = anyio.current_time() + seconds
+                timer = self._report_if_running_later(task, seconds)
+            frame = await self._attempt(task)
         if timer is not None:
             timer.cancel()
-        if job.over:
+        if task.over:
             return False
-        if job.scope.cancel_called or frame is None:
-            frame = work.end(*self._why_ended(job))
-        self._say(job, frame)
-        return work.node != node
+        if task.scope.cancel_called or frame is None:
+            frame = execution.end(*self._end_reason(task))
+        self._send_result(task, frame)
+        return execution.node != node
 
-    async def _attempt(self, job: _Job) -> bytes | None:
+    async def _attempt(self, task: _RunningTask) -> bytes | None:
         """Return the result frame; None when the task was cancelled and yet returned."""
-        work, scope = job.work, job.scope
+        execution, scope = task.execution, task.scope
         try:
-            known = await self._known(work)
-            host = _Host(self, work, known, job.output)
-            missing = work.missing(known)
-            fetched = (
-                {place: await self.gather(result_pieces(question)) for place, question in missing}
-                if missing
-                else {}
-            )
-            call = work.bind(known, host, fetched)
-            value = await call.run()
+            dag = await self._imported_dag(execution)
+            host = _Host(self, execution, dag, task.output)
+            fetched = {
+                key: await run_exchange_async(fetch_result(request), self.request)
+                for key, request in execution.missing(dag)
+            }
+            bound = execution.bind(dag, host, fetched)
+            value = await bound.run()
             if scope is not None and scope.cancel_called:
                 return None
-            work.halted = self._draining or work.halted
-            return work.succeed(call, value)
+            execution.chain_stopped = self._draining or execution.chain_stopped
+            return execution.succeed(bound, value)
         except BaseException as error:
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 if self._group.cancel_scope.cancel_called:
                     raise
-                if job.cancelled or (scope is not None and scope.cancel_called):
-                    return None  # gather() raises ones that the scope would not know as its own
-            return work.fail(error)
+                # asyncio.gather() in user code raises a new CancelledError, which the scope would
+                # not recognise as its own and would let through.
+                if task.cancelled or (scope is not None and scope.cancel_called):
+                    return None
+            return execution.fail(error)
 
-    async def _known(self, work: Work) -> KnownDag:
-        source, dag_id = work.message.source, work.message.dag_id
-        try:
-            return self._catalog.find(source, dag_id)
-        except KeyError:
-            async with self._importing:  # in a thread: the tasks beside it go on
-                return await anyio.to_thread.run_sync(self._catalog.load, source, dag_id)
+    async def _imported_dag(self, execution: TaskExecution) -> ImportedDag:
+        source, dag_id = execution.message.source, execution.message.dag_id
+        dag = self._dags.find(source, dag_id)
+        if dag is None:
+            # One import at a time, in a thread: user code may take long, and the tasks beside it
+            # go on. Those that wait for the lock find the file imported in `load`.
+            async with self._import_lock:
+                dag = await anyio.to_thread.run_sync(self._dags.load, source, dag_id)
+        return dag
 
-    def _why_ended(self, job: _Job) -> tuple[Outcome, TaskError]:
-        if job.cancelled:
+    def _end_reason(self, task: _RunningTask) -> tuple[Outcome, TaskError]:
+        if task.cancelled:
             return _CANCELLED
-        text = f"timed out after {job.work.timeout_seconds:g} s"
+        text = f"timed out after {task.execution.timeout_seconds:g} s"
         return Outcome.FAILED, TaskError("TimeoutError", text)
 
     def _cancel(self, number: int) -> None:
-        job = self._jobs.get(number)
-        if job is not None:
-            job.cancelled = job.work.halted = True
-            self._give_up_later(job, 0)
-            if job.scope is not None:
-                job.scope.cancel()
+        task = self._tasks.get(number)
+        if task is not None:
+            task.cancelled = task.execution.chain_stopped = True
+            # User code may swallow the cancellation: the result is sent after the grace period.
+            self._report_if_running_later(task, 0)
+            if task.scope is not None:
+                task.scope.cancel()
 
-    def _give_up_later(self, job: _Job, seconds: float) -> asyncio.TimerHandle:
+    def _report_if_running_later(self, task: _RunningTask, seconds: float) -> asyncio.TimerHandle:
         later = seconds + self._settings.grace_seconds
-        return self._loop.call_later(later, self._give_up, job, job.work.node)
+        return self._loop.call_later(later, self._report_if_running, task, task.execution.node)
 
-    def _give_up(self, job: _Job, node: int) -> None:
-        """Report a task that will not end as ended; what it still does is its own affair."""
-        if not job.over and job.work.number in self._jobs and job.work.node == node:
-            self._say(job, job.work.end(*self._why_ended(job)))
-            job.over = True
+    def _report_if_running(self, task: _RunningTask, node: int) -> None:
+        """Send the result of a task that does not stop, and ignore what it still does."""
+        if not task.over and task.execution.number in self._tasks and task.execution.node == node:
+            self._send_result(task, task.execution.end(*self._end_reason(task)))
+            task.over = True
 
-    def _say(self, job: _Job, frame: bytes) -> None:
+    def _send_result(self, task: _RunningTask, frame: bytes) -> None:
         """Send a result, after all output that came before it."""
-        self._say_output(job.output, job.output.take(last=True))
-        self._link.post(frame)
+        self._send_output(task.output, task.output.take(last=True))
+        self._channel.post(frame)
 
-    def _say_output(self, output: TaskOutput, lines: str) -> None:
+    def _send_output(self, output: TaskOutput, lines: str) -> None:
         number = self._outputs.get(output)
         if lines and number is not None:
-            self._link.post(NUMBERED.pack(LOG, number) + lines.encode())
+            self._channel.post(NUMBERED.pack(LOG, number) + lines.encode())
 
     def _has_output(self, output: TaskOutput) -> None:
         if threading.get_ident() == self._thread:
-            self._loop.call_later(_LOG_SECONDS, self._flush, output)
+            # Only on the loop's thread: `call_later` is not thread-safe.
+            self._loop.call_later(_LOG_SECONDS, self._flush_output, output)
         else:
             self._loop.call_soon_threadsafe(self._has_output, output)
 
     def _is_full(self, output: TaskOutput) -> None:
         if threading.get_ident() == self._thread:
-            self._flush(output)
+            self._flush_output(output)
         else:
-            self._loop.call_soon_threadsafe(self._flush, output)
+            self._loop.call_soon_threadsafe(self._flush_output, output)
 
-    def _flush(self, output: TaskOutput) -> None:
-        self._say_output(output, output.take())
+    def _flush_output(self, output: TaskOutput) -> None:
+        self._send_output(output, output.take())
 
-    async def ask(self, question: Question) -> Piece:
-        """Ask a question; the tasks beside go on."""
-        answer: asyncio.Future[Piece] = self._loop.create_future()
-        self._link.post(self._question(question, answer))
-        return await answer
+    async def request(self, request: RunnerRequest) -> Chunk:
+        """Send a request and await its reply; the tasks beside it go on."""
+        reply: asyncio.Future[Chunk] = self._loop.create_future()
+        self._channel.post(self._request_frame(request, reply))
+        return await reply
 
-    async def gather(self, questions: Questions[Answer]) -> Answer:
-        """Ask one question after the other until there is an answer."""
-        try:
-            question: Question = next(questions)
-            while True:
-                question = questions.send(await self.ask(question))
-        except StopIteration as stop:
-            return cast("Answer", stop.value)
+    def request_blocking(self, request: RunnerRequest) -> Chunk:
+        """Send a request and wait for its reply; on the loop's thread all tasks wait."""
+        if threading.get_ident() == self._thread:
+            return self._request_on_loop(request)
+        return self._request_from_thread(request)
 
-    def gather_blocking(self, questions: Questions[Answer]) -> Answer:
-        """Do the same for a caller that cannot await; on the loop's thread all wait."""
-        ask = self._ask_here if threading.get_ident() == self._thread else self._ask_from_afar
-        try:
-            question: Question = next(questions)
-            while True:
-                question = questions.send(ask(question))
-        except StopIteration as stop:
-            return cast("Answer", stop.value)
-
-    def _question(
-        self, question: Question, answer: asyncio.Future[Piece] | Future[Piece] | None
+    def _request_frame(
+        self, request: RunnerRequest, reply: asyncio.Future[Chunk] | Future[Chunk] | None
     ) -> bytes:
-        self._asked += 1
-        if answer is not None:
-            self._questions[self._asked] = answer
-        return question_frame(self._asked, question)
+        self._last_request += 1
+        if reply is not None:
+            self._requests[self._last_request] = reply
+        return request_frame(self._last_request, request)
 
-    def _ask_here(self, question: Question) -> Piece:
-        frame = self._question(question, None)
-        expected = NUMBERED.pack(ANSWER, self._asked)
-        answer = self._link.exchange(frame, lambda found: found.startswith(expected))
-        return decode_piece(answer[len(expected) :])
+    def _request_on_loop(self, request: RunnerRequest) -> Chunk:
+        frame = self._request_frame(request, None)
+        expected = NUMBERED.pack(REPLY, self._last_request)
+        reply = self._channel.request_blocking(frame, lambda found: found.startswith(expected))
+        return decode_chunk(reply[len(expected) :])
 
-    def _ask_from_afar(self, question: Question) -> Piece:
-        answer: Future[Piece] = Future()
-        self._loop.call_soon_threadsafe(lambda: self._link.post(self._question(question, answer)))
-        return answer.result()
+    def _request_from_thread(self, request: RunnerRequest) -> Chunk:
+        reply: Future[Chunk] = Future()
+        # Requests are numbered on the loop's thread alone, so that numbers need no lock.
+        self._loop.call_soon_threadsafe(
+            lambda: self._channel.post(self._request_frame(request, reply))
+        )
+        return reply.result()
 
 
 class _Host:
     """The process as a task's context sees it."""
 
-    def __init__(self, runner: LoopRunner, work: Work, known: KnownDag, output: TaskOutput) -> None:
+    def __init__(
+        self, runner: AsyncRunner, execution: TaskExecution, dag: ImportedDag, output: TaskOutput
+    ) -> None:
         self._runner = runner
-        self._work = work
-        self._known = known
+        self._execution = execution
+        self._dag = dag
         self._output = output
 
     def write_log(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
@@ -300,37 +295,38 @@ class _Host:
         self._output.record(level, event, fields)
 
     def fetch_result(self, node: int) -> bytes:
-        """Ask for the result of another task of the run."""
-        question = self._work.question(self._known, node)
-        return self._runner.gather_blocking(result_pieces(question))
+        """Fetch the result of another task of the run."""
+        request = self._execution.result_request(self._dag, node)
+        return run_exchange(fetch_result(request), self._runner.request_blocking)
 
     def fetch_events(self) -> Sequence[EventInfo]:
-        """Ask for the events that the run consumed."""
-        return self._runner.gather_blocking(event_pieces(self._work.message.run))
+        """Fetch the events that the run consumed."""
+        events = fetch_events(self._execution.message.run)
+        return run_exchange(events, self._runner.request_blocking)
 
     def fetch_connection(self, name: str) -> Connection:
-        """Ask for a connection, and let nothing of its secrets out."""
-        question = self._work.connection(name)
-        found = self._runner.gather_blocking(connection_asked(question))
-        self._work.mask.add(found)
+        """Fetch a connection, and redact its secrets in all output from now on."""
+        exchange = fetch_connection(self._execution.connection_request(name))
+        found = run_exchange(exchange, self._runner.request_blocking)
+        self._execution.redactor.add(found)
         return found
 
     def publish(self, event: PublishedEvent) -> None:
-        """Hand an event over and wait until it is stored; on the loop's thread all wait."""
-        self._runner.gather_blocking(publication(event))
+        """Publish an event and wait until it is stored; on the loop's thread all tasks wait."""
+        run_exchange(publish_event(event), self._runner.request_blocking)
 
     async def apublish(self, event: PublishedEvent) -> None:
-        """Hand an event over and wait until it is stored; the tasks beside it go on."""
-        await self._runner.gather(publication(event))
+        """Publish an event and wait until it is stored; the tasks beside it go on."""
+        await run_exchange_async(publish_event(event), self._runner.request)
 
     def now(self) -> float:
         """Return the time in seconds since 1970."""
         return time.time()
 
-    async def record(self, step: Step) -> Step:
-        """Have a step recorded and return what is; the tasks beside it go on."""
-        return await recorded(self._runner.ask, self._work.step(step))
+    async def record(self, entry: JournalEntry) -> JournalEntry:
+        """Record an entry in the task's journal, and return the entry that stands there."""
+        return await record_entry(self._runner.request, self._execution.journal_request(entry))
 
     def describe(self, error: Exception) -> TaskError:
-        """Say why a step failed."""
-        return self._work.mask.error(outcome_of(error)[1])
+        """Return why a step failed."""
+        return self._execution.redactor.error(outcome_of(error)[1])

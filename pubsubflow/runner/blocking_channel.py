@@ -1,19 +1,19 @@
-"""The runner's end of the stream, for a process that may block on it."""
+"""A blocking channel: the runner's end of the stream, for a process that may block on it."""
 
 import contextlib
 import socket
 import threading
 from collections import deque
 
-from pubsubflow.model.wire.worker_requests import Piece, decode_piece
+from pubsubflow.model.wire.worker_requests import Chunk, decode_chunk
 from pubsubflow.runner.frames import FrameDecoder, send_frame
-from pubsubflow.runner.protocol import ANSWER, NUMBERED, Question, question_frame
+from pubsubflow.runner.protocol import NUMBERED, REPLY, RunnerRequest, request_frame
 
 _CHUNK_BYTES = 65_536
 
 
-class Channel:
-    """Frames to and from the worker; questions may come from any thread.
+class BlockingChannel:
+    """Frames to and from the worker; requests may come from any thread.
 
     Args:
         sock: The connected socket, blocking.
@@ -23,9 +23,11 @@ class Channel:
         self._sock = sock
         self._decoder = FrameDecoder()
         self._waiting: deque[bytes] = deque()
-        self._questions = 0
-        self._sending = threading.Lock()
-        self._asking = threading.Lock()
+        self._last_request = 0
+        # Lock order: the request lock is held over a whole exchange and takes the send lock
+        # inside. A result may be sent meanwhile by the main thread, with the send lock alone.
+        self._request_lock = threading.Lock()
+        self._send_lock = threading.Lock()
 
     def receive(self) -> bytes:
         """Wait for the next frame and return it.
@@ -47,24 +49,24 @@ class Channel:
 
     def send(self, frame: bytes) -> None:
         """Send a frame."""
-        with self._sending:
+        with self._send_lock:
             send_frame(self._sock, frame)
 
-    def ask(self, question: Question) -> Piece:
-        """Ask the worker and wait for the answer.
+    def request(self, request: RunnerRequest) -> Chunk:
+        """Send a request to the worker and wait for the reply.
 
         Raises:
             EOFError: The worker is gone.
         """
-        with self._asking:
-            self._questions += 1
-            self.send(question_frame(self._questions, question))
+        with self._request_lock:
+            self._last_request += 1
+            self.send(request_frame(self._last_request, request))
             others: list[bytes] = []
             while True:
                 frame = self.receive()
-                if frame[0] == ANSWER and NUMBERED.unpack_from(frame)[1] == self._questions:
+                if frame[0] == REPLY and NUMBERED.unpack_from(frame)[1] == self._last_request:
                     self._waiting.extendleft(reversed(others))
-                    return decode_piece(frame[NUMBERED.size :])
+                    return decode_chunk(frame[NUMBERED.size :])
                 others.append(frame)
 
     def _read(self, flags: int) -> None:

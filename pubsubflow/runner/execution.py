@@ -1,4 +1,4 @@
-"""One task message being worked on: which node runs, what it gets, what it gave."""
+"""The execution of a task message in a runner: its nodes, their inputs and their results."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -7,123 +7,132 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw
 
+from pubsubflow.authoring.bind import BoundTask, bind, task_outcome
 from pubsubflow.authoring.runtime import results
-from pubsubflow.authoring.runtime.bind import Call, bind, finish
-from pubsubflow.authoring.runtime.context import Host
+from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.journal import TaskDeferred
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.runs.clearing import LIFE
-from pubsubflow.model.runs.waits import encode_waiting
+from pubsubflow.model.runs.clearing import DELIVERIES_PER_CLEARING
 from pubsubflow.model.traces import task_context
 from pubsubflow.model.wire.messages import (
     NO_NODE,
     NOT_MAPPED,
+    JournalEntry,
     Outcome,
     ResultMessage,
     RunInfo,
-    Step,
     TaskError,
     TaskMessage,
+    decode_journal,
     decode_run_info,
-    decode_steps,
     encode,
 )
-from pubsubflow.model.wire.worker_requests import AskConnection, AskResult, AskSteps, RecordStep
-from pubsubflow.runner.dag_cache import KnownDag
+from pubsubflow.model.wire.waits import encode_wait_set
+from pubsubflow.model.wire.worker_requests import (
+    ConnectionRequest,
+    JournalEntryRequest,
+    JournalRequest,
+    ResultRequest,
+)
+from pubsubflow.runner.dag_cache import ImportedDag
 from pubsubflow.runner.failures import outcome_of
-from pubsubflow.runner.protocol import RESULT, RESULT_HEAD, RunnerSettings
-from pubsubflow.runner.redaction import Mask
+from pubsubflow.runner.protocol import RESULT, RESULT_HEADER, RunnerSettings
+from pubsubflow.runner.redaction import Redactor
 
-RECORD = "~record"
+JOURNAL = "~journal"
 _decode_value = msgspec.msgpack.Decoder().decode
 
 
 class Missing(NamedTuple):
-    """Something that did not travel along.
+    """A value that the task needs and that is not in the task message.
 
     Attributes:
-        place: Node of an input, name of a factor, or RECORD.
-        question: What to ask for.
+        key: Node of an input, name of a mapped argument, or JOURNAL.
+        request: Fetches it.
     """
 
-    place: int | str
-    question: AskResult | AskSteps
+    key: int | str
+    request: ResultRequest | JournalRequest
 
 
-class Work:
-    """A task message at work: its head first, then the nodes of its chain.
+class TaskExecution:
+    """The execution of a task message: of its node first, then of the nodes of its chain.
 
     Args:
-        number: The worker's ticket.
+        number: The worker's number of the assignment.
         message: The task message.
         settings: The runner's.
-        mask: Hides what the runner's tasks must not tell.
+        redactor: Redacts the secrets that the runner's tasks have fetched.
 
     Attributes:
         node: The node that runs now; `after` is the one before.
-        halted: Go on with no chain.
+        chain_stopped: No further node of the chain is to start.
     """
 
     def __init__(
-        self, number: int, message: TaskMessage, settings: RunnerSettings, mask: Mask
+        self, number: int, message: TaskMessage, settings: RunnerSettings, redactor: Redactor
     ) -> None:
         self.number = number
         self.message = message
         self.node = message.node
         self.after = NO_NODE
-        self.halted = False
+        self.chain_stopped = False
         self._settings = settings
-        self.mask = mask
-        self._position = 0
+        self.redactor = redactor
+        self._chain_index = 0
         self._value = b""
         self._info: RunInfo | None = None
         self._started_at = 0.0
 
     @property
-    def goes_on(self) -> bool:
+    def has_next(self) -> bool:
         """Whether another node may follow."""
-        return not self.halted and self._position < len(self.message.chain)
+        return not self.chain_stopped and self._chain_index < len(self.message.chain)
 
     @property
     def timeout_seconds(self) -> float | None:
-        """How long the node that runs now may take."""
+        """Timeout of the node that runs now."""
         timeouts = self.message.timeouts
-        return timeouts[self._position] if self._position < len(timeouts) else None
+        return timeouts[self._chain_index] if self._chain_index < len(timeouts) else None
 
     def start(self) -> None:
-        """Note that the node starts now."""
+        """Take the time at which the node starts."""
         self._started_at = time.time()
 
-    def missing(self, known: KnownDag) -> list[Missing]:
-        """Name what the node needs and did not travel along."""
-        if self._position:
+    def missing(self, dag: ImportedDag) -> list[Missing]:
+        """Return what the node needs and is not in the task message."""
+        if self._chain_index:
             return []
         message = self.message
-        address = message.run, message.node, message.map_index
-        found = [] if message.steps is not None else [Missing(RECORD, AskSteps(*address))]
+        task = message.run, message.node, message.map_index
+        found = [] if message.journal is not None else [Missing(JOURNAL, JournalRequest(*task))]
         found += [
-            Missing(node, self.question(known, node))
-            for node in known.inputs[self.node]
+            Missing(node, self.result_request(dag, node))
+            for node in dag.inputs[self.node]
             if node not in message.inputs
         ]
-        for place, (name, origin) in enumerate(known.factors[self.node]):
-            if origin is not None and name not in message.elements:
-                index = message.indexes[place]
-                found.append(Missing(name, self.question(known, origin, index)))
+        for position, (name, source) in enumerate(dag.mapped_arguments[self.node]):
+            if source is not None and name not in message.elements:
+                index = message.indexes[position]
+                found.append(Missing(name, self.result_request(dag, source, index)))
         return found
 
-    def question(self, known: KnownDag, node: int, element: int | None = None) -> AskResult:
-        """Ask for the result of a node of this run, or for one element of it."""
-        map_index = None if known.mapped[node] else NOT_MAPPED
-        return AskResult(self.message.run, node, map_index, element)
+    def result_request(
+        self, dag: ImportedDag, node: int, element: int | None = None
+    ) -> ResultRequest:
+        """Return the request for the result of a node of this run, or for one element of it."""
+        map_index = None if dag.mapped[node] else NOT_MAPPED
+        return ResultRequest(self.message.run, node, map_index, element)
 
-    def bind(self, known: KnownDag, host: Host, fetched: Mapping[int | str, bytes]) -> Call:
+    def bind(
+        self, dag: ImportedDag, host: TaskHost, fetched: Mapping[int | str, bytes]
+    ) -> BoundTask:
         """Return the call of the node that runs now.
 
         Args:
-            known: The DAG.
+            dag: The DAG.
             host: For the task's context.
-            fetched: The encoded answers to `missing`, by place.
+            fetched: The encoded values of `missing`, by key.
 
         Raises:
             DefinitionError: The arguments do not fit.
@@ -131,10 +140,12 @@ class Work:
         message = self.message
         if self._info is None:
             self._info = decode_run_info(message.info)
-        if self._position:
+        if self._chain_index:
+            # A chained node gets the value of the node before it from memory: it starts before that
+            # result is stored.
             inputs = {self.after: results.decode(self._value)}
             return bind(
-                known.dag,
+                dag.dag,
                 self.node,
                 info=self._info,
                 attempt=1,
@@ -142,12 +153,12 @@ class Work:
                 inputs=inputs,
                 trace=self._trace(self._info),
             )
-        more = {place: _decode_value(data) for place, data in fetched.items() if place != RECORD}
-        steps: Sequence[Step] | None = message.steps
-        if steps is None:
-            steps = decode_steps(fetched[RECORD])
+        more = {key: _decode_value(data) for key, data in fetched.items() if key != JOURNAL}
+        journal: Sequence[JournalEntry] | None = message.journal
+        if journal is None:
+            journal = decode_journal(fetched[JOURNAL])
         return bind(
-            known.dag,
+            dag.dag,
             self.node,
             info=self._info,
             attempt=message.attempt,
@@ -156,45 +167,46 @@ class Work:
             elements=_values(message.elements, more, str),
             indexes=message.indexes,
             map_index=message.map_index,
-            steps=steps,
-            life=message.delivery // LIFE,
+            journal=journal,
+            clear_number=message.delivery // DELIVERIES_PER_CLEARING,
             trace=self._trace(self._info),
         )
 
-    def connection(self, name: str) -> AskConnection:
-        """Return what asks for a connection on behalf of the node that runs now."""
-        return AskConnection(*self._fence(), name)
+    def connection_request(self, name: str) -> ConnectionRequest:
+        """Return the request for a connection, under the fence of the node that runs now."""
+        return ConnectionRequest(*self._fence(), name)
 
     def _trace(self, info: RunInfo) -> str | None:
         """Return the trace context of the node that runs now."""
-        _, *place = self._fence()
-        return task_context(info, *place)
+        _, *attempt = self._fence()
+        return task_context(info, *attempt)
 
-    def step(self, step: Step) -> RecordStep:
-        """Return what asks for a step of the node that runs now to be recorded.
+    def journal_request(self, entry: JournalEntry) -> JournalEntryRequest:
+        """Return the request that records an entry in the journal of the node that runs now.
 
         Raises:
-            DefinitionError: Its value is too large to travel.
+            DefinitionError: Its value is too large for a message.
         """
-        question = RecordStep(*self._fence(), step)
-        size, limit = len(encode(question)), self._settings.max_result_bytes
+        request = JournalEntryRequest(*self._fence(), entry)
+        size, limit = len(encode(request)), self._settings.max_result_bytes
         if size > limit:
             raise DefinitionError(
-                f"what step {step.label!r} returned has {size:,} bytes and {limit:,} fit; "
+                f"what step {entry.label!r} returned has {size:,} bytes and {limit:,} fit; "
                 "write it to storage and return where it is"
             )
-        return question
+        return request
 
-    def succeed(self, call: Call, value: Any) -> bytes:
-        """Return the result frame, and go on to the next node unless the chain ends here.
+    def succeed(self, call: BoundTask, value: Any) -> bytes:
+        """Return the result frame, and advance to the next node unless the chain ends here.
 
         Raises:
-            DefinitionError: The value cannot be carried.
+            DefinitionError: The value cannot be encoded, or is too large for a message.
         """
-        done = finish(call, value)
+        done = task_outcome(call, value)
         then = NO_NODE
-        if self.goes_on and done.follow is None:
-            then = self.message.chain[self._position]
+        # A branch ends the chain: the manager decides which tasks follow, and which are skipped.
+        if self.has_next and done.follow is None:
+            then = self.message.chain[self._chain_index]
         result = self._result(
             Outcome.SUCCESS,
             value=done.value,
@@ -204,6 +216,8 @@ class Work:
             published=done.published,
             then=then,
         )
+        # Checked with its events, as a whole: the bus would refuse a larger message, and the task
+        # would be run again for ever.
         payload = encode(result)
         limit = self._settings.max_result_bytes
         if len(payload) > limit:
@@ -211,24 +225,24 @@ class Work:
                 f"the result has {len(payload):,} bytes with its events and {limit:,} fit; "
                 "write it to storage and return where it is"
             )
-        frame = RESULT_HEAD.pack(RESULT, self.number, self.node, then) + payload
+        frame = RESULT_HEADER.pack(RESULT, self.number, self.node, then) + payload
         if then != NO_NODE:
             self.after, self.node, self._value = self.node, then, done.value
-            self._position += 1
+            self._chain_index += 1
         return frame
 
     def fail(self, error: BaseException) -> bytes:
         """Return the result frame of an attempt that raised, or waits."""
         if isinstance(error, TaskDeferred):
-            return self.end(Outcome.DEFERRED, None, waiting=encode_waiting(error.waiting))
-        outcome, told = outcome_of(error)
-        return self.end(outcome, self.mask.error(told))
+            return self.end(Outcome.DEFERRED, None, wait_set=encode_wait_set(error.wait_set))
+        outcome, described = outcome_of(error)
+        return self.end(outcome, self.redactor.error(described))
 
     def end(self, outcome: Outcome, error: TaskError | None, **facts: Any) -> bytes:
-        """Return the frame of a result that ends the chain."""
-        self.halted = True
-        head = RESULT_HEAD.pack(RESULT, self.number, self.node, NO_NODE)
-        return head + encode(self._result(outcome, error=error, **facts))
+        """Return the frame of a result after which no further node of the chain runs."""
+        self.chain_stopped = True
+        header = RESULT_HEADER.pack(RESULT, self.number, self.node, NO_NODE)
+        return header + encode(self._result(outcome, error=error, **facts))
 
     def _result(self, outcome: Outcome, **facts: Any) -> ResultMessage:
         return ResultMessage(
@@ -244,7 +258,7 @@ class Work:
     def _fence(self) -> tuple[int, int, int, int, int]:
         """Return run, node, map index, attempt and delivery of the node that runs now."""
         message = self.message
-        if self._position:
+        if self._chain_index:
             return message.run, self.node, NOT_MAPPED, 1, message.delivery
         return message.run, self.node, message.map_index, message.attempt, message.delivery
 
@@ -252,6 +266,6 @@ class Work:
 def _values(
     inline: Mapping[Any, Raw], fetched: Mapping[int | str, Any], kind: type
 ) -> dict[Any, Any]:
-    values = {place: _decode_value(data) for place, data in inline.items()}
-    values.update((place, value) for place, value in fetched.items() if isinstance(place, kind))
+    values = {key: _decode_value(data) for key, data in inline.items()}
+    values.update((key, value) for key, value in fetched.items() if isinstance(key, kind))
     return values

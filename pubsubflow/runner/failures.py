@@ -1,4 +1,4 @@
-"""From an exception in user code to what users read."""
+"""Failures of user code: outcome, error and traceback without the frames of pubsubflow."""
 
 import traceback
 from collections.abc import Iterator
@@ -10,13 +10,16 @@ from pubsubflow.errors import DefinitionError, ReplayMismatch, TaskFailed, TaskS
 from pubsubflow.model.wire.messages import Outcome, TaskError
 
 _MAX_MESSAGE_CHARACTERS = 2_000
-_MAX_TRACE_CHARACTERS = 20_000
-_HERE = Path(pubsubflow.__file__).parent
-_OURS = (*(f"{_HERE / part}/" for part in ("runner", "authoring")), "<frozen importlib")
+MAX_TRACEBACK_CHARACTERS = 20_000
+_PACKAGE = Path(pubsubflow.__file__).parent
+_HIDDEN = (
+    *(f"{_PACKAGE / part}/" for part in ("authoring", "loader", "model", "runner")),
+    "<frozen importlib",
+)
 
 
 def outcome_of(error: BaseException) -> tuple[Outcome, TaskError]:
-    """Say how an attempt that raised has ended, and why."""
+    """Return the outcome of an attempt that raised, and its error."""
     text = str(error).strip()
     first = text.splitlines()[0] if text else ""
     name = type(error).__name__
@@ -27,30 +30,40 @@ def outcome_of(error: BaseException) -> tuple[Outcome, TaskError]:
     return Outcome.FAILED, TaskError(
         type=name,
         message=(first or name)[:_MAX_MESSAGE_CHARACTERS],
-        traceback=users_traceback(error),
+        traceback=user_traceback(error),
         final=isinstance(error, TaskFailed | DefinitionError | ReplayMismatch),
     )
 
 
-def users_traceback(error: BaseException) -> str:
-    """Return the traceback without our own frames."""
-    told = traceback.TracebackException.from_exception(error)
-    for part in _parts(told, set()):
-        frames = [frame for frame in part.stack if not frame.filename.startswith(_OURS)]
-        part.stack = traceback.StackSummary.from_list(frames)
-    text = "".join(told.format())
-    if len(text) > _MAX_TRACE_CHARACTERS:
-        text = "…\n" + text[-_MAX_TRACE_CHARACTERS:]
+def user_traceback(error: BaseException) -> str:
+    """Return the traceback without the frames of pubsubflow and of the import system.
+
+    A longer one than `MAX_TRACEBACK_CHARACTERS` keeps its beginning and its end.
+    """
+    whole = traceback.TracebackException.from_exception(error)
+    for part in _parts(whole, set()):
+        part.stack = traceback.StackSummary.from_list(user_frames(part.stack))
+    text = "".join(whole.format())
+    if len(text) > MAX_TRACEBACK_CHARACTERS:
+        half = MAX_TRACEBACK_CHARACTERS // 2
+        text = f"{text[:half]}\n  …\n{text[-half:]}"
+    # Lone surrogates in a message of user code cannot be encoded for the bus.
     return text.encode(errors="backslashreplace").decode()
 
 
+def user_frames(stack: traceback.StackSummary) -> list[traceback.FrameSummary]:
+    """Return the frames of user code and of the libraries that it calls."""
+    return [frame for frame in stack if not frame.filename.startswith(_HIDDEN)]
+
+
 def _parts(
-    told: traceback.TracebackException, seen: set[int]
+    part: traceback.TracebackException, seen: set[int]
 ) -> Iterator[traceback.TracebackException]:
-    if id(told) in seen:
+    """Yield an exception with its causes, contexts and members of its group, each once."""
+    if id(part) in seen:
         return
-    seen.add(id(told))
-    yield told
-    for other in (told.__cause__, told.__context__, *(told.exceptions or ())):
+    seen.add(id(part))
+    yield part
+    for other in (part.__cause__, part.__context__, *(part.exceptions or ())):
         if other is not None:
             yield from _parts(other, seen)

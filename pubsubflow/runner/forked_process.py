@@ -1,4 +1,4 @@
-"""A process forked for user code, as the daemon sees it."""
+"""A forked process for user code, as the daemon sees it."""
 
 import os
 import signal
@@ -7,14 +7,14 @@ from typing import Self
 
 import anyio
 
-from pubsubflow.runner.async_channel import Link
+from pubsubflow.runner.async_channel import AsyncChannel
 from pubsubflow.runner.zygote import kill_group
 
 _STOP_SECONDS = 5.0
 
 
-class Life:
-    """What the zygote tells about one child, from its birth to its end.
+class ChildState:
+    """The state of one child, as the zygote reports it.
 
     Attributes:
         pid: Its process id, which is also that of its process group and session; 0 before.
@@ -25,37 +25,39 @@ class Life:
         self.pid = 0
         self.exit_code: int | None = None
         self._error = 0
-        self._known = anyio.Event()
+        self._forked = anyio.Event()
         self._exited = anyio.Event()
 
     def forked(self, pid: int) -> None:
-        """Note the pid, or the negative errno of a fork that failed."""
+        """Set the pid, or the negative errno of a fork that failed."""
         self.pid, self._error = max(pid, 0), max(-pid, 0)
-        self._known.set()
+        self._forked.set()
 
     def ended(self, exit_code: int = -signal.SIGKILL) -> None:
-        """Note the end."""
+        """Set the exit code."""
+        # Wakes also those that wait for the fork, which a dead zygote will not report.
         self.exit_code = exit_code
-        self._known.set()
+        self._forked.set()
         self._exited.set()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the process and to all that it started."""
+        # After the exit the pid may belong to another process.
         if self.exit_code is None and self.pid:
             kill_group(self.pid, number)
 
-    async def await_fork(self) -> bool:
-        """Wait for the zygote's answer; False when the zygote ended instead.
+    async def wait_forked(self) -> bool:
+        """Wait for the fork; False when the zygote ended before it.
 
         Raises:
             OSError: The system refuses another process.
         """
-        await self._known.wait()
+        await self._forked.wait()
         if self._error:
             raise OSError(self._error, f"fork failed: {os.strerror(self._error)}")
         return bool(self.pid)
 
-    async def await_end(self) -> int:
+    async def wait_ended(self) -> int:
         """Wait until the process is gone and return its exit code."""
         await self._exited.wait()
         return self.exit_code or 0
@@ -66,18 +68,18 @@ class ChildProcess:
 
     Attributes:
         pid: Its process id, which is also that of its process group and session.
-        link: The stream, for callers that want it without waiting.
+        channel: The stream, for callers that send without waiting.
     """
 
-    def __init__(self, life: Life, link: Link) -> None:
-        self._life = life
-        self.pid = life.pid
-        self.link = link
+    def __init__(self, state: ChildState, channel: AsyncChannel) -> None:
+        self._state = state
+        self.pid = state.pid
+        self.channel = channel
 
     @property
     def exit_code(self) -> int | None:
         """How it ended: negative for a signal, None while it runs."""
-        return self._life.exit_code
+        return self._state.exit_code
 
     async def send(self, frame: bytes) -> None:
         """Send a frame.
@@ -85,7 +87,7 @@ class ChildProcess:
         Raises:
             anyio.BrokenResourceError: The child is gone.
         """
-        await self.link.send(frame)
+        await self.channel.send(frame)
 
     async def receive(self) -> bytes:
         """Return the next frame.
@@ -93,19 +95,19 @@ class ChildProcess:
         Raises:
             anyio.EndOfStream: The child closed its end, or is gone.
         """
-        return await self.link.receive()
+        return await self.channel.receive()
 
     async def wait(self) -> int:
         """Wait until the process is gone; return its exit code, negative for a signal."""
-        return await self._life.await_end()
+        return await self._state.wait_ended()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the process and to all that it started."""
-        self._life.kill(number)
+        self._state.kill(number)
 
     async def aclose(self) -> None:
-        """Kill the process if it still runs, and wait for its end (at most 5 s)."""
-        self.link.close()
+        """Kill the process if it still runs, and wait for its end, for 5 s at most."""
+        self.channel.close()
         self.kill()
         with anyio.move_on_after(_STOP_SECONDS, shield=True):
             await self.wait()

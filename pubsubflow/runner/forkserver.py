@@ -1,4 +1,4 @@
-"""The daemon's side of the zygote: fork processes for user code and know how they end."""
+"""The fork server: forks processes for user code from a zygote, and reports how they end."""
 
 import os
 import socket
@@ -18,10 +18,10 @@ import structlog
 
 import pubsubflow
 from pubsubflow.errors import ServiceStopped
-from pubsubflow.runner.async_channel import Link
-from pubsubflow.runner.forked_process import ChildProcess, Life
+from pubsubflow.runner.async_channel import AsyncChannel
+from pubsubflow.runner.forked_process import ChildProcess, ChildState
 from pubsubflow.runner.frames import send_frame
-from pubsubflow.runner.zygote import RECORD, REQUEST, Call, Setup
+from pubsubflow.runner.zygote import REQUEST, STATUS, ChildCall, ZygoteSetup
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ def _environment() -> dict[str, str]:
 
 
 class _Zygote:
-    """One life of the zygote process."""
+    """One zygote process."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         self.ready = anyio.Event()
@@ -45,8 +45,8 @@ class _Zygote:
         self._process = process
         self._control = control
         self._number = 0
-        self._forking: dict[int, Life] = {}
-        self._children: dict[int, Life] = {}
+        self._forking: dict[int, ChildState] = {}
+        self._children: dict[int, ChildState] = {}
 
     @classmethod
     def spawn(cls, preload: Sequence[str]) -> "_Zygote":
@@ -63,15 +63,15 @@ class _Zygote:
                 env=_environment() | {"PYTHONPATH": search},
             )
         path = [place or str(Path.cwd()) for place in sys.path]
-        setup = Setup(os.getpid(), path, python_path, list(preload))
+        setup = ZygoteSetup(os.getpid(), path, python_path, list(preload))
         send_frame(ours, msgspec.msgpack.encode(setup))
         ours.settimeout(0)
         return cls(process, ours)
 
-    async def request(self, life: Life, fds: Sequence[int]) -> None:
+    async def request(self, state: ChildState, fds: Sequence[int]) -> None:
         self._number += 1
         number = self._number
-        self._forking[number] = life
+        self._forking[number] = state
         while self.alive:
             try:
                 socket.send_fds(self._control, [REQUEST.pack(number)], list(fds))
@@ -82,10 +82,10 @@ class _Zygote:
             else:
                 return
         self._forking.pop(number, None)
-        life.ended()
+        state.ended()
 
     async def watch(self) -> None:
-        """Take the zygote's records until it ends."""
+        """Read the zygote's status records until it ends."""
         rest = b""
         while True:
             try:
@@ -98,24 +98,24 @@ class _Zygote:
             if not data:
                 return
             rest += data
-            whole = len(rest) - len(rest) % RECORD.size
-            for number, pid, status in RECORD.iter_unpack(rest[:whole]):
-                self._record(number, pid, status)
+            whole = len(rest) - len(rest) % STATUS.size
+            for number, pid, status in STATUS.iter_unpack(rest[:whole]):
+                self._on_status(number, pid, status)
             rest = rest[whole:]
 
-    def _record(self, number: int, pid: int, status: int) -> None:
+    def _on_status(self, number: int, pid: int, status: int) -> None:
         if number:
-            life = self._forking.pop(number)
-            life.forked(pid)
+            state = self._forking.pop(number)
+            state.forked(pid)
             if pid > 0:
-                self._children[pid] = life
+                self._children[pid] = state
         elif pid:
             self._children.pop(pid).ended(status)
         else:
             self.ready.set()
 
     async def end(self) -> None:
-        """Let the zygote end with all its children, and say so to those who wait for them."""
+        """End the zygote with all its children, and set their exit codes."""
         self.alive = False
         self.ready.set()
         self._control.close()
@@ -125,13 +125,15 @@ class _Zygote:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        for life in (*self._children.values(), *self._forking.values()):
-            life.kill()
-            life.ended()
+        # A zygote that was killed has not killed its children; on Linux the kernel does, elsewhere
+        # a thread in each child, which may take a moment.
+        for state in (*self._children.values(), *self._forking.values()):
+            state.kill()
+            state.ended()
 
 
 class ForkServer:
-    """Forks warm processes for user code; starts another zygote when one is lost."""
+    """Forks warm processes for user code; starts another zygote when one ends."""
 
     def __init__(self, preload: Sequence[str]) -> None:
         self._preload = preload
@@ -143,7 +145,7 @@ class ForkServer:
     async def start(cls, *, preload: Sequence[str] = PRELOAD) -> AsyncIterator[Self]:
         """Run a fork server for the length of the context; its children end with it.
 
-        It gets ready by the side: a fork waits until it is.
+        The zygote starts in the background: a fork waits until it is ready.
 
         Args:
             preload: Modules that are imported once, before all forks. They must start no thread.
@@ -181,16 +183,17 @@ class ForkServer:
             OSError: The system refuses another process.
         """
         while True:
+            # Again with the next zygote, if this one ends before it has forked.
             zygote = await self._ready_zygote()
             ours, theirs = socket.socketpair()
-            life = Life()
+            state = ChildState()
             try:
                 with theirs:
-                    await zygote.request(life, (theirs.fileno(), *output))
-                if await life.await_fork():
-                    link = Link(ours, on_frame, on_end)
-                    link.post(msgspec.msgpack.encode(Call(target, argument)))
-                    return ChildProcess(life, link)
+                    await zygote.request(state, (theirs.fileno(), *output))
+                if await state.wait_forked():
+                    channel = AsyncChannel(ours, on_frame, on_end)
+                    channel.post(msgspec.msgpack.encode(ChildCall(target, argument)))
+                    return ChildProcess(state, channel)
             except BaseException:
                 ours.close()
                 raise
@@ -217,7 +220,7 @@ class ForkServer:
         raise ServiceStopped("forkserver")
 
     async def _announce(self, zygote: _Zygote) -> None:
-        """Let forks go on once the zygote is ready."""
+        """Serve forks from this zygote once it is ready."""
         await zygote.ready.wait()
         self._zygote = zygote
         self._changed.set()

@@ -51,7 +51,7 @@ def _receive_exactly(sock: socket.socket, size: int) -> bytes:
 
 
 class FrameDecoder:
-    """Cuts a stream into frames, whatever pieces it comes in."""
+    """Splits a stream into frames, in whatever chunks it arrives."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -61,6 +61,7 @@ class FrameDecoder:
         """Add what arrived and return the frames that are complete now."""
         if self._rest:
             self._rest += data
+            # A large frame arrives in many chunks: without this each of them would copy all before.
             if len(self._rest) < self._needed:
                 return []
             data = bytes(self._rest)

@@ -1,4 +1,4 @@
-"""Output as lines of JSON: `{"t": seconds, "s": "stdout", "m": "the line"}`."""
+"""Log lines: output as lines of JSON, `{"t": seconds, "s": "stdout", "m": "the line"}`."""
 
 import time
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ _RESERVED = frozenset({"t", "s", "m", "level"})
 _ENCODE = msgspec.json.Encoder().encode
 
 
-class LineCutter:
-    """Cuts text into lines; what has no end yet waits for it."""
+class LineSplitter:
+    """Splits text into lines, and keeps a last one without a line end for the next text."""
 
     def __init__(self) -> None:
         self._rest = ""
@@ -26,20 +26,21 @@ class LineCutter:
             self._rest = text
             return []
         *lines, self._rest = text.split("\n")
-        found = [piece for line in lines for piece in _pieces(line)]
+        found = [chunk for line in lines for chunk in _chunks(line)]
+        # A line that never ends must not grow in memory.
         while len(self._rest) >= MAX_LINE_CHARACTERS:
             found.append(self._rest[:MAX_LINE_CHARACTERS])
             self._rest = self._rest[MAX_LINE_CHARACTERS:]
         return found
 
     def finish(self) -> list[str]:
-        """Return the last line, if it had no end."""
+        """Return the last line, if it had no line end."""
         rest, self._rest = self._rest, ""
         return [rest] if rest else []
 
 
 def log_line(stream: str, message: str) -> str:
-    """Write one line of JSON with its line end.
+    """Return a line of output as JSON with its line end.
 
     Args:
         stream: `stdout`, `stderr` or `log`.
@@ -49,12 +50,12 @@ def log_line(stream: str, message: str) -> str:
 
 
 def log_record(level: str, event: str, fields: Mapping[str, Any]) -> str:
-    """Write a line of a task's log as JSON with its line end.
+    """Return a record of a task's log as JSON with its line end.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
         event: What happened.
-        fields: More about it; what JSON cannot say is written as text.
+        fields: Further fields; values that JSON does not have are written as text.
     """
     more = {f"{key}_" if key in _RESERVED else key: value for key, value in fields.items()}
     line = _written({"t": _now(), "s": "log", "m": event, "level": level} | more)
@@ -72,6 +73,7 @@ def _written(record: dict[str, Any]) -> str:
     try:
         data = _ENCODE(record)
     except (TypeError, ValueError):
+        # Values of any type, and lone surrogates, come from user code.
         data = _ENCODE({key: _plain(value) for key, value in record.items()})
     return data.decode() + "\n"
 
@@ -82,7 +84,7 @@ def _plain(value: object) -> object:
     return str(value).encode(errors="backslashreplace").decode()
 
 
-def _pieces(line: str) -> list[str]:
+def _chunks(line: str) -> list[str]:
     if len(line) <= MAX_LINE_CHARACTERS:
         return [line]
     starts = range(0, len(line), MAX_LINE_CHARACTERS)

@@ -1,4 +1,4 @@
-"""What a runner process does: the target that workers fork."""
+"""The main function of a runner process, which workers fork."""
 
 import faulthandler
 import socket
@@ -6,7 +6,7 @@ import socket
 import anyio
 import msgspec
 
-from pubsubflow.runner.async_runner import LoopRunner
+from pubsubflow.runner.async_runner import AsyncRunner
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.runner.sync_runner import SyncRunner
 
@@ -23,5 +23,5 @@ def main(sock: socket.socket, argument: bytes) -> None:
     if settings.kind == "sync":
         SyncRunner(sock, settings).run()
     else:
-        runner = LoopRunner(sock, settings)
+        runner = AsyncRunner(sock, settings)
         anyio.run(runner.run, backend_options={"use_uvloop": True})

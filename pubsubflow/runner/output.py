@@ -1,4 +1,4 @@
-"""What async tasks print, told apart although they share one process."""
+"""The output of async tasks, separated by task although they share one process."""
 
 import io
 import sys
@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-from pubsubflow.runner.log_lines import LineCutter, log_line, log_record
+from pubsubflow.runner.log_lines import LineSplitter, log_line, log_record
 
-_PIECE_CHARACTERS = 32_768
+_CHUNK_CHARACTERS = 32_768
 
 
 class TaskOutput:
-    """The output of one task, gathered until it leaves.
+    """The output of one task, buffered until it is sent.
 
     Args:
-        first: Called, in any thread, when there is output where there was none.
-        full: Called, in any thread, when it should leave now.
+        first: Called, in any thread, with the first output in an empty buffer.
+        full: Called, in any thread, when the buffer is full.
     """
 
     def __init__(
@@ -26,17 +26,17 @@ class TaskOutput:
         self._first = first
         self._full = full
         self._lock = threading.Lock()
-        self._cutters: dict[str, LineCutter] = {}
+        self._splitters: dict[str, LineSplitter] = {}
         self._lines: list[str] = []
         self._size = 0
 
     def write(self, stream: str, text: str) -> None:
         """Add text that a task wrote to `stdout` or `stderr`."""
         with self._lock:
-            cutter = self._cutters.get(stream)
-            if cutter is None:
-                cutter = self._cutters[stream] = LineCutter()
-            lines = [log_line(stream, line) for line in cutter.feed(text)]
+            splitter = self._splitters.get(stream)
+            if splitter is None:
+                splitter = self._splitters[stream] = LineSplitter()
+            lines = [log_line(stream, line) for line in splitter.feed(text)]
         self._add(lines)
 
     def record(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
@@ -44,13 +44,14 @@ class TaskOutput:
         self._add([log_record(level, event, fields)])
 
     def take(self, *, last: bool = False) -> str:
-        """Return the lines that have not left yet; the `last` time also one without an end."""
-        if not (self._lines or self._cutters):
+        """Return and clear the buffered lines; with `last` also one without a line end."""
+        # Without the lock: most tasks print nothing, and this is called at every result.
+        if not (self._lines or self._splitters):
             return ""
         with self._lock:
             if last:
-                for stream, cutter in self._cutters.items():
-                    self._lines += [log_line(stream, line) for line in cutter.finish()]
+                for stream, splitter in self._splitters.items():
+                    self._lines += [log_line(stream, line) for line in splitter.finish()]
             text = "".join(self._lines)
             self._lines.clear()
             self._size = 0
@@ -62,7 +63,8 @@ class TaskOutput:
             self._lines += lines
             self._size += sum(map(len, lines))
             has_some = bool(self._lines)
-            is_full = self._size >= _PIECE_CHARACTERS
+            is_full = self._size >= _CHUNK_CHARACTERS
+        # After the lock is released: the callbacks take the output, which locks again.
         if is_full:
             self._full(self)
         elif had_none and has_some:
@@ -73,13 +75,13 @@ CURRENT_OUTPUT: ContextVar[TaskOutput | None] = ContextVar("pubsubflow_output", 
 
 
 class TaskStream(io.TextIOBase):
-    """Stands in for `sys.stdout` or `sys.stderr` and knows which task writes.
+    """Replaces `sys.stdout` or `sys.stderr` and adds what is written to the task that writes.
 
-    What no task wrote goes to the stream that it stands in for.
+    Writes outside tasks go to the replaced stream.
 
     Args:
         name: `stdout` or `stderr`.
-        beneath: The real stream.
+        beneath: The replaced stream.
     """
 
     def __init__(self, name: str, beneath: TextIO) -> None:
@@ -94,11 +96,11 @@ class TaskStream(io.TextIOBase):
         return "utf-8"
 
     def writable(self) -> bool:
-        """Say that it can be written to."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
-        """Return the real file descriptor; what is written there belongs to no task."""
+        """Return the real file descriptor; writes to it bypass the tasks' output."""
         return self._beneath.fileno()
 
     def write(self, text: str) -> int:
@@ -110,7 +112,7 @@ class TaskStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flush the real stream."""
+        """Flush the replaced stream."""
         self._beneath.flush()
 
 
@@ -131,6 +133,6 @@ class _TaskBytes(io.BufferedIOBase):
 
 
 def install_streams() -> None:
-    """Let `print` and the like know which task they speak for."""
+    """Replace `sys.stdout` and `sys.stderr`, so that `print` writes to the task that runs."""
     sys.stdout = TaskStream("stdout", sys.stdout)
     sys.stderr = TaskStream("stderr", sys.stderr)

@@ -1,4 +1,4 @@
-"""A child process never outlives its parent, however the parent ends."""
+"""Parent death: ends a child process with its parent, however the parent ends."""
 
 import ctypes
 import os
@@ -11,29 +11,30 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def follow_parent(parent: int, lifeline: int | None, number: int = signal.SIGKILL) -> None:
-    """Make the kernel send this process a signal when its parent ends; call it in the child.
+def end_with_parent(parent: int, lifeline: int | None, number: int = signal.SIGKILL) -> None:
+    """End this process with its parent; call it in the child.
 
-    Linux does it even while the process is busy in C code. Elsewhere a thread waits for the end
-    of the lifeline and kills the process group.
+    On Linux the kernel sends a signal (PR_SET_PDEATHSIG), even while the process is busy in C
+    code. Elsewhere a thread waits for the end of the lifeline and kills the process group.
 
     Args:
         parent: The parent's pid as the parent knows it: if it is gone already, the process ends.
         lifeline: The reading end of a pipe whose only writing end the parent holds; None when
-            the process notices the parent's end in another way where there is no such signal.
+            the process notices the parent's end in another way on systems without that signal.
         number: The signal.
     """
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
     elif lifeline is not None:
         threading.Thread(
-            target=_await_end, args=(lifeline, number), name="lifeline", daemon=True
+            target=_wait_end, args=(lifeline, number), name="lifeline", daemon=True
         ).start()
+    # After the call, not before: a parent that died in between would not be noticed.
     if os.getppid() != parent:
         os._exit(1)
 
 
-def _await_end(lifeline: int, number: int) -> None:
+def _wait_end(lifeline: int, number: int) -> None:
     watch = select.poll()
     watch.register(lifeline, select.POLLIN | select.POLLHUP)
     watch.poll()

@@ -1,25 +1,25 @@
-"""What worker and runner say to each other: frames whose first byte tells their kind.
+"""The protocol between worker and runner: frames whose first byte is their kind.
 
 To the runner:
 
 ======= ======================================================================================
-TASK    ticket, then a TaskMessage as it came from the bus
+TASK    assignment, then a TaskMessage as it came from the bus
 SOURCE  a SourceBundle; always before the first task that needs it
-ANSWER  number of the question, then a Piece
-CANCEL  ticket
-DRAIN   nothing: go on with no chain
+REPLY   number of the request, then a Chunk
+CANCEL  assignment
+DRAIN   nothing: start no further node of a chain
 ======= ======================================================================================
 
 From the runner:
 
 ======== =====================================================================================
-RESULT   ticket, node, the node it goes straight on with (or NO_NODE), then a ResultMessage
-LOG      ticket, then lines of output
-QUESTION number, then an Ask
-PUBLISH  number, then a PublishedEvent; answered, with nothing, when the bus has stored it
+RESULT   assignment, node, the next node of the chain (or NO_NODE), then a ResultMessage
+LOG      assignment, then lines of output
+REQUEST  number, then a WorkerRequest
+PUBLISH  number, then a PublishedEvent; its reply, an empty Chunk, comes when the bus has stored it
 ======== =====================================================================================
 
-A ticket is the worker's number of a task message; it stays the same along the chain.
+An assignment is the worker's number of a task message; it stays the same along the chain.
 """
 
 import struct
@@ -27,21 +27,21 @@ import struct
 from msgspec import Struct
 
 from pubsubflow.model.wire.messages import PublishedEvent, encode
-from pubsubflow.model.wire.worker_requests import Ask
+from pubsubflow.model.wire.worker_requests import WorkerRequest
 
-TASK, SOURCE, ANSWER, CANCEL, DRAIN = b"TSACD"
-RESULT, LOG, QUESTION, PUBLISH = b"RLQP"
+TASK, SOURCE, REPLY, CANCEL, DRAIN = b"TSACD"
+RESULT, LOG, REQUEST, PUBLISH = b"RLQP"
 
-Question = Ask | PublishedEvent
+RunnerRequest = WorkerRequest | PublishedEvent
 
 NUMBERED = struct.Struct(">BI")
-RESULT_HEAD = struct.Struct(">BIii")
+RESULT_HEADER = struct.Struct(">BIii")
 DRAIN_FRAME = bytes((DRAIN,))
-SOURCE_HEAD = bytes((SOURCE,))
+SOURCE_HEADER = bytes((SOURCE,))
 
 
 class RunnerSettings(Struct, frozen=True, array_like=True):
-    """What a runner is told at its start.
+    """The argument with which a runner is forked.
 
     Attributes:
         kind: `sync` runs one task at a time in its main thread, `async` many on a loop.
@@ -56,7 +56,7 @@ class RunnerSettings(Struct, frozen=True, array_like=True):
     grace_seconds: float
 
 
-def question_frame(number: int, question: Question) -> bytes:
-    """Return the frame of something that is answered."""
-    kind = PUBLISH if isinstance(question, PublishedEvent) else QUESTION
-    return NUMBERED.pack(kind, number) + encode(question)
+def request_frame(number: int, request: RunnerRequest) -> bytes:
+    """Return the frame of a request."""
+    kind = PUBLISH if isinstance(request, PublishedEvent) else REQUEST
+    return NUMBERED.pack(kind, number) + encode(request)

@@ -1,124 +1,156 @@
-"""Fetches what is too large to travel along, piece by piece; hands over events and steps."""
+"""Requests of tasks to the managers, as generators without I/O that sync and async runners share.
+
+Each one yields a request, is sent the reply, and returns what the task needs.
+"""
 
 import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import anyio
 import msgspec
 
 from pubsubflow.errors import ConfigError, LeaseLost, Unavailable
 from pubsubflow.model.connections import Connection
-from pubsubflow.model.wire.messages import EventInfo, PublishedEvent, Step, decode_step
+from pubsubflow.model.wire.messages import (
+    EventInfo,
+    JournalEntry,
+    PublishedEvent,
+    decode_journal_entry,
+)
 from pubsubflow.model.wire.worker_requests import (
-    LOST,
+    LEASE_LOST,
     REFUSED,
-    AskConnection,
-    AskEvents,
-    AskResult,
-    AskSteps,
-    Piece,
-    RecordStep,
+    Chunk,
+    ConnectionRequest,
+    EventsRequest,
+    JournalEntryRequest,
+    JournalRequest,
+    ResultRequest,
     decode_connection,
 )
-from pubsubflow.runner.protocol import Question
+from pubsubflow.runner.protocol import RunnerRequest
 
-_PAUSE_SECONDS = 0.02
-_ROW_SECONDS = 10.0
+_RETRY_SECONDS = 0.02
+_GIVE_UP_SECONDS = 10.0
 
-Answer = TypeVar("Answer")
-Questions = Generator[Question, Piece, Answer]
+Result = TypeVar("Result")
+Exchange = Generator[RunnerRequest, Chunk, Result]
 _decode_events = msgspec.msgpack.Decoder(tuple[EventInfo, ...]).decode
 
 
-def result_pieces(question: AskResult | AskSteps) -> Questions[bytes]:
-    """Yield questions until the whole encoded result, or record, is here, and return it.
+def run_exchange(exchange: Exchange[Result], send: Callable[[RunnerRequest], Chunk]) -> Result:
+    """Send the requests of an exchange one after the other, and return its result."""
+    try:
+        request: RunnerRequest = next(exchange)
+        while True:
+            request = exchange.send(send(request))
+    except StopIteration as stop:
+        return cast("Result", stop.value)
+
+
+async def run_exchange_async(
+    exchange: Exchange[Result], send: Callable[[RunnerRequest], Awaitable[Chunk]]
+) -> Result:
+    """Send the requests of an exchange without blocking the tasks beside it."""
+    try:
+        request: RunnerRequest = next(exchange)
+        while True:
+            request = exchange.send(await send(request))
+    except StopIteration as stop:
+        return cast("Result", stop.value)
+
+
+def fetch_result(request: ResultRequest | JournalRequest) -> Exchange[bytes]:
+    """Fetch an encoded result, or journal, chunk by chunk.
 
     Raises:
-        Unavailable: No manager answers, or there is no such result.
+        Unavailable: No manager answers, or the result does not exist.
     """
     data = b""
     while True:
-        piece = _good((yield msgspec.structs.replace(question, offset=len(data))))
-        data += piece.data
-        if len(data) >= piece.total or not piece.data:
+        chunk = _checked((yield msgspec.structs.replace(request, offset=len(data))))
+        data += chunk.data
+        if len(data) >= chunk.total or not chunk.data:
             return data
 
 
-def event_pieces(run: int) -> Questions[list[EventInfo]]:
-    """Yield questions until all events of a run are here, and return them.
+def fetch_events(run: int) -> Exchange[list[EventInfo]]:
+    """Fetch the events that a run consumed, chunk by chunk.
 
     Raises:
         Unavailable: No manager answers.
     """
     events: list[EventInfo] = []
     while True:
-        piece = _good((yield AskEvents(run, len(events))))
-        more = _decode_events(piece.data) if piece.data else ()
+        chunk = _checked((yield EventsRequest(run, len(events))))
+        more = _decode_events(chunk.data) if chunk.data else ()
         events += more
-        if len(events) >= piece.total or not more:
+        if len(events) >= chunk.total or not more:
             return events
 
 
-def publication(event: PublishedEvent) -> Questions[None]:
-    """Yield the event and return when it is stored.
+def publish_event(event: PublishedEvent) -> Exchange[None]:
+    """Publish an event, and return when it is stored.
 
     Raises:
         Unavailable: The bus refuses it.
     """
-    piece = yield event
-    if piece.error is not None:
-        raise Unavailable(f"the event was not published: {piece.error}")
+    chunk = yield event
+    if chunk.error is not None:
+        raise Unavailable(f"the event was not published: {chunk.error}")
 
 
-def connection_asked(question: AskConnection) -> Questions[Connection]:
-    """Yield the question until there is an answer, and return the connection.
-
-    Raises:
-        LeaseLost: The task is somebody else's by now.
-        ConfigError: There is no such connection, or its secrets cannot be decrypted.
-        Unavailable: No manager answers.
-    """
-    give_up_at = time.monotonic() + _ROW_SECONDS
-    while True:
-        piece = yield question
-        if piece.error is not None and piece.error.startswith(LOST):
-            raise LeaseLost(piece.error.removeprefix(LOST))
-        if piece.error is not None and piece.error.startswith(REFUSED):
-            raise ConfigError(piece.error.removeprefix(REFUSED))
-        if _good(piece).total:
-            return decode_connection(piece.data)
-        if time.monotonic() > give_up_at:
-            raise Unavailable(
-                f"connection {question.name!r} was not read: no manager knows of the task yet"
-            )
-        time.sleep(_PAUSE_SECONDS)
-
-
-async def recorded(ask: Callable[[Question], Awaitable[Piece]], question: RecordStep) -> Step:
-    """Ask for a step to be recorded until there is an answer, and return what is recorded.
-
-    The row of a task in a chain exists only when the result of the one before is folded.
+def fetch_connection(request: ConnectionRequest) -> Exchange[Connection]:
+    """Fetch a connection with its secrets.
 
     Raises:
-        LeaseLost: The task is somebody else's by now.
+        LeaseLost: The task belongs to another worker by now.
+        ConfigError: The connection does not exist, or its secrets cannot be decrypted.
         Unavailable: No manager answers.
     """
-    give_up_at = time.monotonic() + _ROW_SECONDS
+    give_up_at = time.monotonic() + _GIVE_UP_SECONDS
     while True:
-        piece = await ask(question)
-        if piece.error is not None and piece.error.startswith(LOST):
-            raise LeaseLost(piece.error.removeprefix(LOST))
-        if _good(piece).total:
-            return decode_step(piece.data)
+        chunk = yield request
+        if chunk.error is not None and chunk.error.startswith(LEASE_LOST):
+            raise LeaseLost(chunk.error.removeprefix(LEASE_LOST))
+        if chunk.error is not None and chunk.error.startswith(REFUSED):
+            raise ConfigError(chunk.error.removeprefix(REFUSED))
+        if _checked(chunk).total:
+            return decode_connection(chunk.data)
         if time.monotonic() > give_up_at:
             raise Unavailable(
-                f"step {question.step.label!r} was not recorded: no manager knows of the task yet"
+                f"connection {request.name!r} was not read: no manager knows of the task yet"
             )
-        await anyio.sleep(_PAUSE_SECONDS)
+        time.sleep(_RETRY_SECONDS)
 
 
-def _good(piece: Piece) -> Piece:
-    if piece.error is not None:
-        raise Unavailable(f"the manager did not answer the task's question: {piece.error}")
-    return piece
+async def record_entry(
+    send: Callable[[RunnerRequest], Awaitable[Chunk]], request: JournalEntryRequest
+) -> JournalEntry:
+    """Record an entry in the task's journal, and return the entry that stands there.
+
+    Raises:
+        LeaseLost: The task belongs to another worker by now.
+        Unavailable: No manager answers.
+    """
+    give_up_at = time.monotonic() + _GIVE_UP_SECONDS
+    while True:
+        chunk = await send(request)
+        if chunk.error is not None and chunk.error.startswith(LEASE_LOST):
+            raise LeaseLost(chunk.error.removeprefix(LEASE_LOST))
+        if _checked(chunk).total:
+            return decode_journal_entry(chunk.data)
+        if time.monotonic() > give_up_at:
+            raise Unavailable(
+                f"step {request.entry.label!r} was not recorded: no manager knows of the task yet"
+            )
+        # An empty reply: the row of a chained task is written with the result of the node before
+        # it, and the manager has not processed that result yet.
+        await anyio.sleep(_RETRY_SECONDS)
+
+
+def _checked(chunk: Chunk) -> Chunk:
+    if chunk.error is not None:
+        raise Unavailable(f"the manager did not answer the task's request: {chunk.error}")
+    return chunk

@@ -1,4 +1,4 @@
-"""Runs tasks one at a time in the main thread of a process that can be killed."""
+"""The sync runner: one task at a time, in the main thread of a process that can be killed."""
 
 import os
 import signal
@@ -7,13 +7,19 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 from pubsubflow.model.connections import Connection
-from pubsubflow.model.wire.messages import EventInfo, PublishedEvent, Step, TaskError, decode_task
-from pubsubflow.runner.blocking_channel import Channel
-from pubsubflow.runner.dag_cache import Catalog, KnownDag
-from pubsubflow.runner.execution import Work
+from pubsubflow.model.wire.messages import (
+    EventInfo,
+    JournalEntry,
+    PublishedEvent,
+    TaskError,
+    decode_task,
+)
+from pubsubflow.runner.blocking_channel import BlockingChannel
+from pubsubflow.runner.dag_cache import DagCache, ImportedDag
+from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.log_lines import NODE_MARK, RECORD_MARK, log_record
 from pubsubflow.runner.protocol import (
@@ -21,17 +27,15 @@ from pubsubflow.runner.protocol import (
     NUMBERED,
     SOURCE,
     TASK,
-    Question,
     RunnerSettings,
 )
-from pubsubflow.runner.redaction import Mask
+from pubsubflow.runner.redaction import Redactor
 from pubsubflow.runner.requests import (
-    Answer,
-    Questions,
-    connection_asked,
-    event_pieces,
-    publication,
-    result_pieces,
+    fetch_connection,
+    fetch_events,
+    fetch_result,
+    publish_event,
+    run_exchange,
 )
 
 _OUTPUTS = (1, 2)
@@ -40,24 +44,24 @@ _TERMINATED = 128 + signal.SIGTERM
 
 
 class Interrupted(SystemExit):
-    """The worker wants this process to end; raised in the middle of user code."""
+    """The worker stops this process; raised in the middle of user code."""
 
 
 class SyncRunner:
-    """Takes tasks from the worker until it has no more.
+    """Runs tasks until the worker closes the stream.
 
     Its file descriptors 1 and 2 are pipes that the worker reads.
 
     Args:
         sock: The stream to the worker.
-        settings: What the worker says.
+        settings: The argument that the worker forked it with.
     """
 
     def __init__(self, sock: socket.socket, settings: RunnerSettings) -> None:
-        self._channel = Channel(sock)
+        self._channel = BlockingChannel(sock)
         self._settings = settings
-        self._mask = Mask()
-        self._catalog = Catalog()
+        self._redactor = Redactor()
+        self._dags = DagCache()
         self._draining = False
         self._streams = (sys.stdout, sys.stderr)
 
@@ -76,53 +80,56 @@ class SyncRunner:
         if kind == TASK:
             _, number = NUMBERED.unpack_from(frame)
             message = decode_task(frame[NUMBERED.size :])
-            self._run_task(Work(number, message, self._settings, self._mask))
+            self._run_task(TaskExecution(number, message, self._settings, self._redactor))
         elif kind == SOURCE:
-            self._catalog.add(frame[1:])
+            self._dags.add(frame[1:])
         elif kind == DRAIN:
             self._draining = True
 
-    def _run_task(self, work: Work) -> None:
+    def _run_task(self, execution: TaskExecution) -> None:
         while True:
-            node = work.node
-            frame = self._run_node(work)
-            self._flush()
-            goes_on = work.node != node
-            if goes_on:
+            node = execution.node
+            frame = self._run_node(execution)
+            self._flush_output()
+            has_next = execution.node != node
+            if has_next:
+                # Before the result: by this mark the worker separates what this node wrote
+                # from what the next one writes while the result is still on its way.
                 for fd in _OUTPUTS:
                     os.write(fd, _NODE_END)
             self._channel.send(frame)
-            if not goes_on:
+            if not has_next:
                 return
 
-    def _run_node(self, work: Work) -> bytes:
-        work.start()
-        message = work.message
+    def _run_node(self, execution: TaskExecution) -> bytes:
+        execution.start()
+        message = execution.message
         try:
-            known = self._catalog.load(message.source, message.dag_id)
-            host = _Host(self._channel, work, known, self._streams[1])
+            dag = self._dags.load(message.source, message.dag_id)
+            host = _Host(self._channel, execution, dag, self._streams[1])
             fetched = {
-                place: host.gather(result_pieces(question))
-                for place, question in work.missing(known)
+                key: run_exchange(fetch_result(request), self._channel.request)
+                for key, request in execution.missing(dag)
             }
-            call = work.bind(known, host, fetched)
-            value = call.run()
-            if work.goes_on:
-                self._look_around()
-                work.halted = self._draining
-            return work.succeed(call, value)
+            bound = execution.bind(dag, host, fetched)
+            value = bound.run()
+            # A DRAIN that came meanwhile stops the chain before the result names the next node.
+            if execution.has_next:
+                self._handle_arrived()
+                execution.chain_stopped = self._draining
+            return execution.succeed(bound, value)
         except Interrupted:
             raise
-        except BaseException as error:  # noqa: BLE001 - told to the worker, which logs it
-            return work.fail(error)
+        except BaseException as error:  # noqa: BLE001 - the result carries it to the worker
+            return execution.fail(error)
 
-    def _look_around(self) -> None:
-        """Obey what came while the task ran."""
+    def _handle_arrived(self) -> None:
+        """Handle the frames that came while the task ran."""
         for frame in self._channel.arrived():
             self._handle(frame)
 
-    def _flush(self) -> None:
-        """Let all output be in the pipes before the result leaves."""
+    def _flush_output(self) -> None:
+        """Flush all output into the pipes before the result is sent."""
         for stream in {sys.stdout, sys.stderr, *self._streams}:
             if stream is not None and not stream.closed:
                 stream.flush()
@@ -132,58 +139,53 @@ class SyncRunner:
 class _Host:
     """The process as a task's context sees it."""
 
-    def __init__(self, channel: Channel, work: Work, known: KnownDag, stderr: TextIO) -> None:
-        self._channel = channel
-        self._work = work
-        self._known = known
+    def __init__(
+        self, channel: BlockingChannel, execution: TaskExecution, dag: ImportedDag, stderr: TextIO
+    ) -> None:
+        self._request = channel.request
+        self._execution = execution
+        self._dag = dag
         self._stderr = stderr
 
     def write_log(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
-        """Write a record where the worker tells it from other output."""
+        """Write a log record to stderr, with the mark that separates it from other output."""
         self._stderr.write(RECORD_MARK + log_record(level, event, fields))
 
     def fetch_result(self, node: int) -> bytes:
-        """Ask for the result of another task of the run."""
-        return self.gather(result_pieces(self._work.question(self._known, node)))
+        """Fetch the result of another task of the run."""
+        request = self._execution.result_request(self._dag, node)
+        return run_exchange(fetch_result(request), self._request)
 
     def fetch_events(self) -> Sequence[EventInfo]:
-        """Ask for the events that the run consumed."""
-        return self.gather(event_pieces(self._work.message.run))
+        """Fetch the events that the run consumed."""
+        return run_exchange(fetch_events(self._execution.message.run), self._request)
 
     def fetch_connection(self, name: str) -> Connection:
-        """Ask for a connection, and let nothing of its secrets out."""
-        found = self.gather(connection_asked(self._work.connection(name)))
-        self._work.mask.add(found)
+        """Fetch a connection, and redact its secrets in errors from now on."""
+        exchange = fetch_connection(self._execution.connection_request(name))
+        found = run_exchange(exchange, self._request)
+        self._execution.redactor.add(found)
         return found
 
     def publish(self, event: PublishedEvent) -> None:
-        """Hand an event over and wait until it is stored."""
-        self.gather(publication(event))
+        """Publish an event and wait until it is stored."""
+        run_exchange(publish_event(event), self._request)
 
     async def apublish(self, event: PublishedEvent) -> None:
-        """Do the same; nothing else runs here meanwhile."""
+        """Publish an event; the process runs nothing else, so it may block."""
         self.publish(event)
 
     def now(self) -> float:
         """Return the time in seconds since 1970."""
         return time.time()
 
-    async def record(self, step: Step) -> Step:
-        """Plain tasks have no steps."""
-        raise NotImplementedError(f"step {step.label!r} of a plain task")
+    async def record(self, entry: JournalEntry) -> JournalEntry:
+        """Refuse a journal entry: sync tasks have no journal."""
+        raise NotImplementedError(f"step {entry.label!r} of a sync task")
 
     def describe(self, error: Exception) -> TaskError:
-        """Say why a step failed."""
-        return self._work.mask.error(outcome_of(error)[1])
-
-    def gather(self, questions: Questions[Answer]) -> Answer:
-        """Ask one question after the other until there is an answer."""
-        try:
-            question: Question = next(questions)
-            while True:
-                question = questions.send(self._channel.ask(question))
-        except StopIteration as stop:
-            return cast("Answer", stop.value)
+        """Return why a step failed."""
+        return self._execution.redactor.error(outcome_of(error)[1])
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

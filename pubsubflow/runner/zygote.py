@@ -1,4 +1,4 @@
-"""The warm process from which all processes for user code are forked.
+"""The zygote: the warm process from which all processes for user code are forked.
 
 It is single-threaded and does nothing but fork and reap. It is started by `ForkServer` as
 `python -m pubsubflow.runner.zygote FD`. On the control socket:
@@ -6,8 +6,8 @@ It is single-threaded and does nothing but fork and reap. It is started by `Fork
 - first, one frame `Setup`;
 - each request is 8 bytes (its number) with three file descriptors: the child's socket, stdout and
   stderr. The child reads what to call as the first frame from its own socket;
-- each answer is a `Record`: number, pid, status. Number 0 tells of an exit, or with pid 0 that the
-  zygote is ready. A negative pid is the errno of a fork that failed.
+- each answer is a `STATUS`: number, pid, exit code. Number 0 stands for an exit, or with pid 0 for
+  the zygote being ready. A negative pid is the errno of a fork that failed.
 """
 
 import atexit
@@ -27,15 +27,15 @@ from typing import NoReturn, TextIO
 import msgspec
 
 from pubsubflow.runner.frames import receive_frame
-from pubsubflow.runner.parent_death import follow_parent
+from pubsubflow.runner.parent_death import end_with_parent
 
 REQUEST = struct.Struct("<q")
-RECORD = struct.Struct("<qii")
+STATUS = struct.Struct("<qii")
 CHILD_FDS = 3
 
 
-class Setup(msgspec.Struct, frozen=True, array_like=True):
-    """What the zygote makes itself ready with.
+class ZygoteSetup(msgspec.Struct, frozen=True, array_like=True):
+    """The first frame to the zygote.
 
     Attributes:
         parent: Pid of the daemon.
@@ -50,15 +50,15 @@ class Setup(msgspec.Struct, frozen=True, array_like=True):
     preload: list[str]
 
 
-class Call(msgspec.Struct, frozen=True, array_like=True):
-    """What a child calls: `package.module:function`, and the argument for it."""
+class ChildCall(msgspec.Struct, frozen=True, array_like=True):
+    """The first frame to a child: `package.module:function`, and the argument for it."""
 
     target: str
     argument: bytes
 
 
 class Zygote:
-    """Forks on request and tells who exited.
+    """Forks on request and reports every exit.
 
     Args:
         control: The stream to the daemon.
@@ -111,6 +111,8 @@ class Zygote:
                 os.waitpid(pid, 0)
 
     def _fork(self, number: int, fds: list[int]) -> Callable[[], None] | None:
+        # A signal between the fork and the child's own handlers would wake the zygote's pipe, which
+        # the child still shares: all are blocked until it has its own.
         signals = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()
@@ -127,7 +129,7 @@ class Zygote:
         return None
 
     def _be_child(self, fds: list[int], signals: set[signal.Signals | int]) -> None:
-        """Cut every tie with the zygote, then do what the first frame says."""
+        """Give up all that belongs to the zygote, then call what the first frame names."""
         os.setsid()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
@@ -137,7 +139,7 @@ class Zygote:
             sock.close()
         reader, writer = self._lifeline
         os.close(writer)
-        follow_parent(self._pid, reader)
+        end_with_parent(self._pid, reader)
         if sys.platform == "linux":
             os.close(reader)
         channel, stdout, stderr = fds
@@ -148,7 +150,7 @@ class Zygote:
         sock = socket.socket(fileno=channel)
         gc.enable()
         with contextlib.suppress(EOFError):
-            call = msgspec.msgpack.decode(receive_frame(sock), type=Call)
+            call = msgspec.msgpack.decode(receive_frame(sock), type=ChildCall)
             module, _, function = call.target.partition(":")
             getattr(importlib.import_module(module), function)(sock, call.argument)
 
@@ -162,11 +164,11 @@ class Zygote:
 
     def _report(self, number: int, pid: int, status: int) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._control.sendall(RECORD.pack(number, pid, status))
+            self._control.sendall(STATUS.pack(number, pid, status))
 
 
 def _by_lines(fd: int) -> TextIO:
-    """Open a standard stream that says each line at once, wherever it leads."""
+    """Open a standard stream that is line-buffered, also into a pipe."""
     return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
@@ -194,7 +196,7 @@ def _wait_killing_group(pid: int) -> tuple[int, int]:
 
 
 def _prepare(control: socket.socket) -> Zygote:
-    setup = msgspec.msgpack.decode(receive_frame(control), type=Setup)
+    setup = msgspec.msgpack.decode(receive_frame(control), type=ZygoteSetup)
     sys.path[:] = setup.path
     if setup.python_path is None:
         os.environ.pop("PYTHONPATH", None)
@@ -205,14 +207,14 @@ def _prepare(control: socket.socket) -> Zygote:
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(wake_writer.fileno(), warn_on_full_buffer=False)
-    follow_parent(setup.parent, None, signal.SIGTERM)
+    end_with_parent(setup.parent, None, signal.SIGTERM)
     for module in setup.preload:
         importlib.import_module(module)
     return Zygote(control, (wake, wake_writer), os.pipe())
 
 
 def _run_child(child: Callable[[], None]) -> NoReturn:
-    """Do a child's work and leave as an interpreter would, but for what the zygote set up."""
+    """Run a child and exit as an interpreter would, but for what the zygote has set up."""
     code = 0
     try:
         child()
@@ -230,7 +232,9 @@ def _run_child(child: Callable[[], None]) -> NoReturn:
 
 
 def main() -> None:
-    """Serve the daemon at the other end of the socket whose number is the first argument."""
+    """Serve the daemon over the socket whose file descriptor is the first argument."""
+    # Freezing what is loaded keeps the collector from touching it in the children, which would
+    # copy the pages that they share with the zygote.
     gc.disable()
     zygote = _prepare(socket.socket(fileno=int(sys.argv[1])))
     gc.collect()

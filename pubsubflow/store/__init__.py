@@ -1,1 +1,1 @@
-"""store."""
+"""Postgres: the schema, its queries, and typed access to them."""

@@ -1,4 +1,4 @@
-"""Tokens, and who did what with them."""
+"""API tokens and the audit log."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -17,23 +17,24 @@ from pubsubflow.model.auth import (
     check_limits,
     check_name,
     digest_of,
-    new_secret,
+    new_token,
 )
 from pubsubflow.model.ids import new_id
 from pubsubflow.store.database import Database, printable
 from pubsubflow.store.named_queries import SQL
 
+# Cursors before the first page.
 _LAST = UUID(int=2**128 - 1)
 _NEWEST = 2**63 - 1
-_LONGEST = 2000
+_MAX_OBJECT_CHARACTERS = 2000
 
 
-class NameTaken(InvalidInput):
-    """A token of that name is there already."""
+class TokenNameTaken(InvalidInput):
+    """A token that is not revoked has the name already."""
 
 
-class Tokens:
-    """All about tokens in the database."""
+class TokenStore:
+    """The stored tokens."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -47,30 +48,32 @@ class Tokens:
         expires_at: datetime | None = None,
         by: str,
     ) -> NewToken:
-        """Make a token; what is returned is the only place where its text ever stands.
+        """Create a token and return it, with its text for the only time.
 
         Args:
-            name: For people; unique among tokens that are not revoked.
+            name: Unique among the tokens that are not revoked.
             role: What its holder may do.
             datasets: Patterns or URIs, for an emitter.
             expires_at: When it expires, with a zone; never if None.
-            by: Who asks for it.
+            by: The principal that creates it.
 
         Raises:
             InvalidInput: Name, limits or time do not fit.
             NameTaken: A token that is not revoked has the name.
             StoreUnavailable: Postgres is away.
         """
-        secret = new_secret()
+        secret = new_token()
         facts = (new_id(), check_name(name), role, digest_of(secret), check_limits(role, datasets))
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["create_token"], *facts, by, expires_at)
         if row is None:
-            raise NameTaken(f"a token named {name!r} is there already: revoke it, or name another")
-        return NewToken(**_facts(row), token=secret)
+            raise TokenNameTaken(
+                f"a token named {name!r} exists already: revoke it, or choose another name"
+            )
+        return NewToken(**_token_fields(row), token=secret)
 
     async def page(self, *, limit: int, after: UUID | None = None) -> Page[TokenView]:
-        """Return tokens, the newest first, also those that count no more.
+        """Return tokens, newest first, revoked and expired ones included.
 
         Args:
             limit: Number at most.
@@ -78,14 +81,14 @@ class Tokens:
         """
         async with self._database.connection() as connection:
             rows = await connection.fetch(SQL["list_tokens"], after or _LAST, limit)
-        items = [TokenView(**_facts(row)) for row in rows]
+        items = [TokenView(**_token_fields(row)) for row in rows]
         return Page(items, str(items[-1].id) if len(items) == limit else None)
 
     async def revoke(self, name: str) -> TokenView:
-        """Let a token count no more, by its id or name; once revoked it stays so.
+        """Revoke a token, given by its id or name.
 
         Raises:
-            NotFound: There is none.
+            NotFound: No token has this id or name.
         """
         async with self._database.transaction() as connection:
             found = await connection.fetchval(SQL["find_token"], printable(name))
@@ -94,13 +97,14 @@ class Tokens:
             row = await connection.fetchrow(SQL["revoke_token"], found)
         if row is None:
             raise NotFound("token", name)
-        return TokenView(**_facts(row))
+        return TokenView(**_token_fields(row))
 
-    async def live(self) -> tuple[bool, Sequence[Token]]:
-        """Return whether there ever was a token, and those that count."""
+    async def active(self) -> tuple[bool, Sequence[Token]]:
+        """Return whether any token was ever created, and the active tokens."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["read_live_tokens"])
-            some = bool(rows) or await connection.fetchval(SQL["has_tokens"])
+            rows = await connection.fetch(SQL["list_active_tokens"])
+            # An active token proves it; the query is needed only without one.
+            any_created = bool(rows) or await connection.fetchval(SQL["has_tokens"])
         tokens = [
             Token(
                 id=row["id"],
@@ -112,19 +116,19 @@ class Tokens:
             )
             for row in rows
         ]
-        return some, tokens
+        return any_created, tokens
 
-    async def note_used(self, used: Mapping[UUID, datetime]) -> None:
-        """Note when tokens were last shown."""
+    async def record_uses(self, used: Mapping[UUID, datetime]) -> None:
+        """Record when tokens were last used."""
         async with self._database.connection() as connection:
             ids = sorted(used)
-            await connection.execute(SQL["note_tokens_used"], ids, [used[each] for each in ids])
+            await connection.execute(SQL["record_token_uses"], ids, [used[each] for each in ids])
 
 
-class Deed(Struct, frozen=True, kw_only=True):
-    """What somebody does, or was not let do; see the attributes of `AuditView`."""
+class AuditEntry(Struct, frozen=True, kw_only=True):
+    """An action, performed or refused; see the attributes of `AuditView`."""
 
-    asker: str
+    principal: str
     action: str
     token: UUID | None = None
     remote: str | None = None
@@ -134,74 +138,84 @@ class Deed(Struct, frozen=True, kw_only=True):
 
 
 class AuditLog:
-    """Who did what."""
+    """The audit log."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def record(self, deed: Deed) -> int:
-        """Record what somebody does; return its number.
+    async def record(self, entry: AuditEntry) -> int:
+        """Append an entry and return its id.
 
         Raises:
-            StoreUnavailable: Postgres is away; so nothing may be done.
+            StoreUnavailable: Postgres is away; the action must not be performed then.
         """
-        facts = (deed.asker, deed.token, deed.remote, deed.action, _short(deed.object))
+        facts = (entry.principal, entry.token, entry.remote, entry.action, _shortened(entry.object))
         async with self._database.connection() as connection:
             number: int = await connection.fetchval(
-                SQL["record_audit"], *facts, deed.status, deed.times
+                SQL["record_audit_entry"], *facts, entry.status, entry.times
             )
         return number
 
-    async def settle(self, number: int, status: int, about: str | None = None) -> None:
-        """Record the status of the answer, and what the deed was about if that is known now."""
+    async def finish(self, number: int, status: int, about: str | None = None) -> None:
+        """Record the status of an action, and its object if that is known only now."""
         async with self._database.connection() as connection:
-            await connection.execute(SQL["settle_audit"], number, status, _short(about))
+            await connection.execute(SQL["finish_audit_entry"], number, status, _shortened(about))
 
     async def page(
-        self, *, limit: int, after: int | None = None, asker: str | None = None
+        self, *, limit: int, after: int | None = None, principal: str | None = None
     ) -> Page[AuditView]:
-        """Return what was done, the newest first.
+        """Return entries, newest first.
 
         Args:
             limit: Number at most.
             after: The last id of the page before.
-            asker: Only what this one did.
+            principal: Only entries of this principal.
         """
         before = after or _NEWEST
         async with self._database.connection() as connection:
-            if asker is None:
-                rows = await connection.fetch(SQL["list_audit"], before, limit)
+            if principal is None:
+                rows = await connection.fetch(SQL["list_audit_entries"], before, limit)
             else:
-                name = printable(asker)
-                rows = await connection.fetch(SQL["list_audit_of"], before, limit, name)
+                name = printable(principal)
+                rows = await connection.fetch(SQL["list_audit_entries_of"], before, limit, name)
         items = [
-            AuditView(**{**dict(row), "token": None if row["token"] is None else str(row["token"])})
+            AuditView(
+                id=row["id"],
+                at=row["at"],
+                principal=row["principal"],
+                token=None if row["token"] is None else str(row["token"]),
+                remote=row["remote"],
+                action=row["action"],
+                object=row["object"],
+                status=row["status"],
+                times=row["times"],
+            )
             for row in rows
         ]
         return Page(items, str(items[-1].id) if len(items) == limit else None)
 
     async def prune(self, keep: timedelta) -> None:
-        """Forget what was done longer ago."""
+        """Delete entries that are older than `keep`."""
         async with self._database.connection() as connection:
-            await connection.execute(SQL["prune_audit"], keep.total_seconds())
+            await connection.execute(SQL["prune_audit_entries"], keep.total_seconds())
 
 
-def _facts(row: asyncpg.Record) -> dict[str, Any]:
+def _token_fields(row: asyncpg.Record) -> dict[str, Any]:
     """Return the fields of a TokenView."""
     facts = {name: value for name, value in row.items() if name != "digest"}
     facts["id"] = str(row["id"])
     facts["role"] = Role(row["role"])
     facts["datasets"] = tuple(row["datasets"])
-    facts["state"] = _state(row)
+    facts["state"] = _token_state(row)
     return facts
 
 
-def _state(row: asyncpg.Record) -> str:
+def _token_state(row: asyncpg.Record) -> str:
     if row["revoked_at"] is not None:
         return "revoked"
     expires_at: datetime | None = row["expires_at"]
     return "expired" if expires_at and expires_at <= datetime.now(expires_at.tzinfo) else "live"
 
 
-def _short(text: str | None) -> str | None:
-    return None if text is None else printable(text)[:_LONGEST]
+def _shortened(text: str | None) -> str | None:
+    return None if text is None else printable(text)[:_MAX_OBJECT_CHARACTERS]

@@ -1,4 +1,4 @@
-"""DAG files and their versions: what the loader found, and what is in force."""
+"""The catalog: DAG files and the versions of their DAGs, written by the loader."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -6,39 +6,41 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import msgspec
-import structlog
 
 from pubsubflow.model.changes import (
+    ChangeRecord,
     DagChange,
-    DagNews,
-    ImportNews,
-    Item,
-    RunNews,
-    encode_items,
-    item_of,
+    DagChanged,
+    ImportChanged,
+    RunChanged,
+    encode_records,
+    record_of,
 )
 from pubsubflow.model.datasets import pattern_expression
 from pubsubflow.model.runs.states import RunState
-from pubsubflow.model.schedule.conditions import Input, Schedule, inputs, ticks
+from pubsubflow.model.schedule.conditions import DatasetInput, ScheduleSpec, inputs, ticks
 from pubsubflow.model.schedule.timetable import next_tick
 from pubsubflow.model.spec import DagSpec, LoadedFile
 from pubsubflow.store.database import Connection, Database
+from pubsubflow.store.declarations import (
+    delete_watches,
+    delete_webhooks,
+    save_watches,
+    save_webhooks,
+)
 from pubsubflow.store.named_queries import SQL
-from pubsubflow.store.schedule_changes import CHANGED, carry
-from pubsubflow.store.watches import drop_watches, save_watches
-from pubsubflow.store.webhooks import drop_hooks, save_hooks
+from pubsubflow.store.schedule_changes import SCHEDULE_CHANGED, migrate_schedule
 
-log = structlog.get_logger()
-
+# Deterministic, as the hash of the bytes tells whether a spec is a new version.
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 _decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
-MOMENT = timedelta(microseconds=1)
+_MOMENT = timedelta(microseconds=1)
 
 
 class Catalog:
-    """Writes what the loader finds.
+    """The writer of the catalog.
 
-    A new version is in force from its commit on: running runs keep theirs. A file that cannot be
+    A new version is in force from its commit on; running runs keep theirs. A file that cannot be
     imported leaves the last good versions of its DAGs in force.
 
     Args:
@@ -61,67 +63,69 @@ class Catalog:
         self._dags_changed = dags_changed
         self._now = now
 
-    async def known(self) -> dict[str, str]:
-        """Return file → hash of the source for the files that were read without an error."""
+    async def imported_files(self) -> dict[str, str]:
+        """Return file → hash of the source bundle, for files whose last import succeeded."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["list_good_files"])
+            rows = await connection.fetch(SQL["list_imported_files"])
         return {row["file"]: row["source"] for row in rows}
 
     async def save(self, files: Sequence[LoadedFile]) -> None:
-        """Record files as they are now, and put the versions of their DAGs in force."""
+        """Write files, and put the versions of their DAGs in force."""
         await self._database.in_transaction(partial(_save, files=files, now=self._now()))
         if any(spec.schedule is not None for file in files for spec in file.dags):
             self._timers_changed()
         self._dags_changed()
 
     async def remove(self, files: Sequence[str]) -> None:
-        """Record that files are gone: their DAGs start no run any more."""
+        """Delete files and retire their DAGs, which start no more runs."""
         await self._database.in_transaction(partial(_remove, files=files, now=self._now()))
         self._dags_changed()
 
 
 async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: datetime) -> None:
+    # Locks: the catalog, then dataset rows by URI, then dag_state rows by DAG, as managers do.
     await connection.execute(SQL["lock_catalog"])
-    news = await _save_files(connection, files, now)
-    good = [file for file in files if file.error is None]
-    specs = [spec for file in good for spec in file.dags]
-    await _save_datasets(connection, good, specs)
-    await save_hooks(connection, good)
-    await save_watches(connection, good)
-    news += await _put_in_force(connection, specs, now)
+    changes = await _save_files(connection, files, now)
+    imported = [file for file in files if file.error is None]
+    specs = [spec for file in imported for spec in file.dags]
+    await _save_datasets(connection, imported, specs)
+    await save_webhooks(connection, imported)
+    await save_watches(connection, imported)
+    changes += await _put_in_force(connection, specs, now)
     dag_ids = [spec.dag_id for spec in specs]
-    news += await _retire(connection, [file.file for file in good], dag_ids, now)
-    await _tell(connection, news)
+    changes += await _retire(connection, [file.file for file in imported], dag_ids, now)
+    await _record_changes(connection, changes)
 
 
 async def _remove(connection: Connection, *, files: Sequence[str], now: datetime) -> None:
     await connection.execute(SQL["lock_catalog"])
-    await connection.execute(SQL["remove_files"], list(files))
-    await drop_hooks(connection, files)
-    await drop_watches(connection, files)
-    await _tell(connection, await _retire(connection, files, [], now))
+    await connection.execute(SQL["delete_files"], list(files))
+    await delete_webhooks(connection, files)
+    await delete_watches(connection, files)
+    await _record_changes(connection, await _retire(connection, files, [], now))
 
 
-async def _tell(connection: Connection, news: Sequence[Item]) -> None:
-    """Append to the log of news, if there are any."""
-    if news:
-        await connection.execute(SQL["record_news"], encode_items(news))
+async def _record_changes(connection: Connection, changes: Sequence[ChangeRecord]) -> None:
+    """Append to the change log, unless nothing changed."""
+    if changes:
+        await connection.execute(SQL["record_changes"], encode_records(changes))
 
 
 async def _retire(
     connection: Connection, files: Sequence[str], dag_ids: Sequence[str], now: datetime
-) -> list[Item]:
-    """Take the DAGs of files out of force that are not there any more; return the news."""
+) -> list[ChangeRecord]:
+    """Retire the DAGs that files no longer define, and return the changes."""
     rows = await connection.fetch(SQL["retire_missing_dags"], list(files), list(dag_ids))
     return [
-        item_of(DagNews(dag_id=row["dag_id"], change=DagChange.RETIRED, time=now)) for row in rows
+        record_of(DagChanged(dag_id=row["dag_id"], change=DagChange.RETIRED, time=now))
+        for row in rows
     ]
 
 
 async def _save_files(
     connection: Connection, files: Sequence[LoadedFile], now: datetime
-) -> list[Item]:
-    """Record files and their sources; return news of imports that fail, or work again."""
+) -> list[ChangeRecord]:
+    """Write files and their sources; return the imports that fail now, or work again."""
     rows = await connection.fetch(SQL["read_file_errors"], [file.file for file in files])
     before = {row["file"]: row["error"] for row in rows}
     await connection.execute(
@@ -138,7 +142,7 @@ async def _save_files(
         [file.seconds for file in files],
     )
     return [
-        item_of(ImportNews(file=file.file, error=file.error, time=now))
+        record_of(ImportChanged(file=file.file, error=file.error, time=now))
         for file in files
         if file.error != before.get(file.file)
     ]
@@ -159,85 +163,94 @@ async def _save_datasets(
         )
     uris = {uri for spec in specs for task in spec.tasks for uri in task.outlets}
     uris.update(hook.dataset for file in files for hook in file.hooks)
-    uris.update(place.uri for spec in specs for place in _places(spec) if not place.pattern)
+    uris.update(each.uri for spec in specs for each in _inputs(spec) if not each.pattern)
     if uris:
-        await connection.fetch(SQL["name_datasets"], sorted(uris))
+        await connection.fetch(SQL["register_datasets"], sorted(uris))
 
 
-def _places(spec: DagSpec) -> list[Input]:
+def _inputs(spec: DagSpec) -> list[DatasetInput]:
     return list(inputs(spec.schedule.condition)) if spec.schedule is not None else []
 
 
 async def _put_in_force(
     connection: Connection, specs: Sequence[DagSpec], now: datetime
-) -> list[Item]:
-    """Make specs the versions in force, as far as they differ from those that are; tell of it."""
+) -> list[ChangeRecord]:
+    """Put the specs that changed in force, and return the changes."""
     ordered = sorted(specs, key=lambda spec: spec.dag_id)
     encoded = [_encode(spec) for spec in ordered]
     hashes = [hashlib.sha256(each).hexdigest() for each in encoded]
     rows = await connection.fetch(
         SQL["save_dags"], [spec.dag_id for spec in ordered], [spec.file for spec in ordered]
     )
-    numbers = {row["dag_id"]: row["id"] for row in rows}
+    ids = {row["dag_id"]: row["id"] for row in rows}
     changed = await connection.fetch(
-        SQL["save_versions"], [numbers[spec.dag_id] for spec in ordered], hashes, encoded
+        SQL["save_versions"], [ids[spec.dag_id] for spec in ordered], hashes, encoded
     )
-    by_number = {numbers[spec.dag_id]: spec for spec in ordered}
-    news = [
-        DagNews(
-            dag_id=by_number[row["dag"]].dag_id,
+    by_id = {ids[spec.dag_id]: spec for spec in ordered}
+    new_versions = [
+        DagChanged(
+            dag_id=by_id[row["dag"]].dag_id,
             change=DagChange.VERSION,
             version=row["number"],
             time=now,
         )
         for row in changed
     ]
-    items = [item_of(each) for each in sorted(news, key=lambda each: each.dag_id)]
+    changes = [record_of(each) for each in sorted(new_versions, key=lambda each: each.dag_id)]
     if changed:
         versions = {row["dag"]: row["version"] for row in changed}
-        items += await _open_gates(connection, versions, by_number, now)
-    return items
+        changes += await _put_states_in_force(connection, versions, by_id, now)
+    return changes
 
 
-async def _open_gates(
+async def _put_states_in_force(
     connection: Connection, versions: dict[int, int], specs: dict[int, DagSpec], now: datetime
-) -> list[Item]:
-    """Lock the gates of changed DAGs, carry over what is pending, subscribe, set the clock.
+) -> list[ChangeRecord]:
+    """Put versions in force for scheduling: pending events, subscriptions and ticks.
 
     Returns:
-        News of runs that collected events and are cancelled.
+        Changes of collecting runs that are cancelled.
     """
-    news = []
+    changes = []
     dags = sorted(versions)
-    before: dict[int, Schedule] = {}
-    for row in await connection.fetch(SQL["lock_changed_gates"], dags):
+    before: dict[int, ScheduleSpec] = {}
+    # From here on the managers of these DAGs wait: no event is decided under two schedules.
+    for row in await connection.fetch(SQL["lock_changed_dags"], dags):
         old, new = _decode_spec(row["spec"]).schedule, specs[row["dag"]].schedule
         if old is not None:
             before[row["dag"]] = old
         dag_id = specs[row["dag"]].dag_id
-        for run_id in await carry(connection, row["dag"], old, new, now):
+        for run_id in await migrate_schedule(connection, row["dag"], old, new, now):
             state = RunState.CANCELLED
-            run = RunNews(run_id=run_id, dag_id=dag_id, state=state, error=CHANGED, time=now)
-            news.append(item_of(run))
+            changes.append(
+                record_of(
+                    RunChanged(
+                        run_id=run_id, dag_id=dag_id, state=state, error=SCHEDULE_CHANGED, time=now
+                    )
+                )
+            )
     since = [specs[dag].subscribe_from for dag in dags]
-    await connection.execute(SQL["open_gates"], dags, [versions[dag] for dag in dags], since)
+    await connection.execute(SQL["save_dag_states"], dags, [versions[dag] for dag in dags], since)
     await _subscribe(
-        connection, [(dag, place) for dag in dags for place in _places(specs[dag])], dags
+        connection, [(dag, each) for dag in dags for each in _inputs(specs[dag])], dags
     )
-    await connection.execute(SQL["catch_up_later"], dags)
+    await connection.execute(SQL["schedule_catch_up"], dags)
     await _set_ticks(connection, {dag: specs[dag] for dag in dags}, before, now)
-    return news
+    return changes
 
 
 async def _subscribe(
-    connection: Connection, places: Sequence[tuple[int, Input]], dags: Sequence[int]
+    connection: Connection, subscribed: Sequence[tuple[int, DatasetInput]], dags: Sequence[int]
 ) -> None:
-    await connection.execute(SQL["drop_subscriptions"], dags)
-    exact = [(dag, place.uri) for dag, place in places if not place.pattern]
-    await connection.execute(SQL["subscribe"], [dag for dag, _ in exact], [uri for _, uri in exact])
-    matching = [(dag, place.uri) for dag, place in places if place.pattern]
+    await connection.execute(SQL["delete_subscriptions"], dags)
+    exact = [(dag, each.uri) for dag, each in subscribed if not each.pattern]
+    await connection.execute(
+        SQL["subscribe_dags"], [dag for dag, _ in exact], [uri for _, uri in exact]
+    )
+    matching = [(dag, each.uri) for dag, each in subscribed if each.pattern]
     if matching:
-        await connection.execute(SQL["await_new_datasets"])
+        # A transaction that adds a dataset reads the patterns: it sees ours, or we see its dataset.
+        await connection.execute(SQL["lock_datasets"])
     await connection.execute(
         SQL["subscribe_patterns"],
         [dag for dag, _ in matching],
@@ -249,25 +262,26 @@ async def _subscribe(
 async def _set_ticks(
     connection: Connection,
     specs: dict[int, DagSpec],
-    before: dict[int, Schedule],
+    before: dict[int, ScheduleSpec],
     now: datetime,
 ) -> None:
     """Set the next tick of every timetable.
 
-    A tick stays when the timetable does, also one that is due already. With catch-up a DAG that
-    never ticked begins at its start; otherwise time counts from now.
+    The tick of an unchanged timetable is kept, even if it is due already. With catch-up, a DAG
+    that never ticked begins at its start; otherwise time counts from now.
     """
-    dropped = await connection.fetch(SQL["drop_ticks"], sorted(specs))
+    dropped = await connection.fetch(SQL["delete_ticks"], sorted(specs))
     due = {(row["dag"], row["node"]): row["due_at"] for row in dropped}
     rows = []
     for dag, spec in sorted(specs.items()):
         old = list(ticks(before[dag].condition)) if dag in before else []
         for part in ticks(spec.schedule.condition) if spec.schedule is not None else ():
             since, key = now, (dag, part.slot)
+            # A moment before the due time, as next_tick returns the first tick after it.
             if spec.catchup and spec.start is not None:
-                since = due.get(key, spec.start) - MOMENT
+                since = due.get(key, spec.start) - _MOMENT
             elif key in due and part in old:
-                since = min(due[key] - MOMENT, now)
+                since = min(due[key] - _MOMENT, now)
             moment = next_tick(part.timetable, since, spec.start, spec.end)
             if moment is not None:
                 rows.append((dag, part.slot, moment))

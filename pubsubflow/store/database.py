@@ -1,4 +1,4 @@
-"""The connection to Postgres: pool, transactions, and the translation of its errors."""
+"""The Postgres connection pool: transactions, and the translation of the driver's errors."""
 
 import re
 import ssl
@@ -15,16 +15,16 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from pubsubflow.errors import ConfigError, StoreUnavailable
-from pubsubflow.store.metrics import StoreFigures
+from pubsubflow.store.metrics import StoreMetrics
 
 log = structlog.get_logger()
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 CLEAN_UP_SECONDS = 5.0
-_STANDSTILL = "5s"
-"""Who stands still in a transaction, or is cut off, must not hold up all others by its locks."""
+# A client that hangs in a transaction, or is cut off, must not hold its locks against all others.
+_IDLE_IN_TRANSACTION_TIMEOUT = "5s"
 
-_AWAY = (
+_UNAVAILABLE_ERRORS = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -36,28 +36,28 @@ _AWAY = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
-_REFUSED = (
+_REFUSED_ERRORS = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-TRANSIENT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+TRANSIENT_ERRORS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
 class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where Postgres is and how many connections a daemon may hold.
+    """Settings of the Postgres connection.
 
     Attributes:
-        url: `postgres://user@host:port/database`, also with a password and libpq's parameters such
-            as `sslmode=verify-full`; empty for the daemon's own server.
-        password: The user's, in place of one in `url`.
-        password_file: A file with it, read for every connection.
-        tls_ca_file: The authority that signed the server's certificate, which must be there, valid,
-            and of the host's name.
-        tls_cert_file: Our own certificate, if the server asks for one.
+        url: `postgres://user@host:port/database`, optionally with a password and libpq's parameters
+            such as `sslmode=verify-full`; empty for the daemon's own server.
+        password: The user's password, in place of one in `url`.
+        password_file: A file with the password, read for every connection.
+        tls_ca_file: The authority that signed the server's certificate. The server must have one
+            that is valid for its host name then.
+        tls_cert_file: A client certificate, if the server requires one.
         tls_key_file: The key of `tls_cert_file`.
-        pool_max_size: Connections at most.
-        connect_seconds: How long a first connection may take, retries included.
+        pool_max_size: Maximum number of connections.
+        connect_seconds: Time limit of the first connection, retries included.
     """
 
     url: str = ""
@@ -77,26 +77,26 @@ class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 @contextmanager
-def translated(refused: type[ConfigError | StoreUnavailable] = ConfigError) -> Iterator[None]:
-    """Turn the driver's errors into ours: StoreUnavailable when trying again may help.
+def translate_errors(refused: type[ConfigError | StoreUnavailable] = ConfigError) -> Iterator[None]:
+    """Translate the driver's errors: to StoreUnavailable where a retry may help.
 
     Args:
-        refused: What it is when the server refuses the account or does not have the database.
+        refused: The error if the server refuses the account, or does not have the database.
 
     Raises:
         StoreUnavailable: The server is away, starting, read-only, or out of connections or space.
-        ConfigError: It refuses us, or is not the one that we trust.
+        ConfigError: The server refuses the account, or its certificate is not trusted.
     """
     try:
         yield
     except ssl.SSLCertVerificationError as error:
         raise refused(
-            f"Postgres shows a certificate that is not trusted ({error.verify_message}): check "
+            f"Postgres has a certificate that is not trusted ({error.verify_message}): check "
             "postgres.tls_ca_file, or sslrootcert in postgres.url, and the host's name"
         ) from error
-    except _REFUSED as error:
+    except _REFUSED_ERRORS as error:
         raise refused(f"Postgres refuses the connection: {error}; check postgres.url") from error
-    except _AWAY as error:
+    except _UNAVAILABLE_ERRORS as error:
         if isinstance(error, ValueError):  # asyncpg's InterfaceError for a URL that is none
             raise
         reason = str(error) or type(error).__name__
@@ -106,35 +106,35 @@ def translated(refused: type[ConfigError | StoreUnavailable] = ConfigError) -> I
 
 
 def printable(text: str) -> str:
-    """Return the text with its NUL characters, which Postgres does not store, written out."""
+    """Return a text with its NUL characters escaped, as Postgres does not store them."""
     return text.replace("\x00", "\\u0000")
 
 
-def _json(value: object) -> str:
+def _encode_json(value: object) -> str:
     text = msgspec.json.encode(value).decode()
     return _NUL.sub(r"\1\\\\u0000", text) if "\\u0000" in text else text
 
 
-async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _set_up_connection(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
             name,
             schema="pg_catalog",
-            encoder=_json,
+            encoder=_encode_json,
             decoder=msgspec.json.decode,
         )
 
 
 class Database:
-    """A pool of connections; see `open`.
+    """A pool of connections, opened by `open`.
 
     Attributes:
-        figures: What it counts.
+        metrics: The metrics of the pool.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", figures: StoreFigures) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", metrics: StoreMetrics) -> None:
         self._pool = pool
-        self.figures = figures
+        self.metrics = metrics
 
     @classmethod
     @asynccontextmanager
@@ -142,13 +142,13 @@ class Database:
         """Open the pool and close it at the end.
 
         Raises:
-            StoreUnavailable: Nobody answers within `connect_seconds`.
+            StoreUnavailable: The server does not answer within `connect_seconds`.
             ConfigError: The server refuses the account or the database.
         """
         pool = await _connect(settings)
-        figures = StoreFigures(pool)
+        metrics = StoreMetrics(pool)
         try:
-            yield cls(pool, figures)
+            yield cls(pool, metrics)
         finally:
             with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True) as scope:
                 await pool.close()
@@ -157,53 +157,53 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Borrow a connection; it goes back whole even when the caller is cancelled.
+        """Acquire a connection; it is released cleanly even if the caller is cancelled.
 
         Raises:
-            StoreUnavailable: Postgres is away, or refuses us by now: while a password is changed
-                here and there, that passes.
+            StoreUnavailable: Postgres is away, or refuses the account. While a password is rotated
+                on both sides, that passes.
         """
         since = perf_counter()
-        with translated(refused=StoreUnavailable):
+        with translate_errors(refused=StoreUnavailable):
             connection = await self._pool.acquire()
-        self.figures.acquire_seconds.observe(perf_counter() - since)
+        self.metrics.acquire_seconds.observe(perf_counter() - since)
         try:
-            with translated():
+            with translate_errors():
                 yield connection
         finally:
-            # One that breaks on its way back is thrown away by the pool: nobody is harmed.
-            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True), suppress(*_AWAY):
+            # The pool discards a connection that breaks while it is released, so errors are moot.
+            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True), suppress(*_UNAVAILABLE_ERRORS):
                 await self._pool.release(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Borrow a connection for one transaction: committed at the end, rolled back on error."""
-        async with self.connection() as connection, begin(connection):
+        """Acquire a connection for one transaction: committed at the end, rolled back on error."""
+        async with self.connection() as connection, begin_transaction(connection):
             yield connection
 
     async def in_transaction(self, work: Callable[[Connection], Awaitable[None]]) -> None:
-        """Do work in a transaction; start over when Postgres ends it for the sake of another."""
+        """Run work in a transaction; retry it when Postgres aborts it in favour of another."""
         while True:
             try:
                 async with self.transaction() as connection:
                     await work(connection)
-            except TRANSIENT as error:
-                log.info("store.started_over", reason=type(error).__name__)
+            except TRANSIENT_ERRORS as error:
+                log.info("store.transaction_retried", reason=type(error).__name__)
             else:
                 return
 
 
 @asynccontextmanager
-async def begin(connection: Connection) -> AsyncIterator[None]:
-    """Run one transaction; its start and its end are shielded from cancellation."""
+async def begin_transaction(connection: Connection) -> AsyncIterator[None]:
+    """Run a transaction; its begin and commit are shielded from cancellation."""
     transaction = connection.transaction()
     with anyio.CancelScope(shield=True):
         await transaction.start()
     try:
         yield
     except BaseException:
-        # A broken connection needs no end, and what it says then is not the story.
-        with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True), suppress(*_AWAY):
+        # Errors of the rollback are dropped: the error that led to it is the one to report.
+        with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True), suppress(*_UNAVAILABLE_ERRORS):
             if not connection.is_closed():
                 await transaction.rollback()
         raise
@@ -216,9 +216,10 @@ async def _connect(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]"
     delay = 0.02
     while True:
         try:
-            with translated():
+            with translate_errors():
                 return await _open_pool(settings)
         except StoreUnavailable:
+            # Postgres may still be starting, as under `up`: retried until the deadline.
             if anyio.current_time() > deadline:
                 raise
             await anyio.sleep(delay)
@@ -233,7 +234,7 @@ async def _connect(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]"
 
 
 def _password(settings: PostgresSettings) -> str | Callable[[], str] | None:
-    """Return the password, or what reads it anew for each connection."""
+    """Return the password, or a function that reads it anew for each connection."""
     if settings.password_file is None:
         return settings.password
     path = Path(settings.password_file).expanduser()
@@ -244,7 +245,7 @@ def _password(settings: PostgresSettings) -> str | Callable[[], str] | None:
     try:
         read()
     except (OSError, UnicodeDecodeError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or "it is no text"
+        reason = (isinstance(error, OSError) and error.strerror) or "it is not a text file"
         raise ConfigError(f"postgres.password_file {path} cannot be read: {reason}") from error
     return read
 
@@ -262,19 +263,20 @@ def _tls(settings: PostgresSettings) -> ssl.SSLContext | None:
 
 
 async def _open_pool(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]":
-    """Open a pool that works; with a minimum of connections it would complain of each refusal."""
+    """Open a pool and check that it works."""
+    # No minimum of connections: asyncpg would log every refused one with a traceback.
     pool = await asyncpg.create_pool(
         settings.url,
         password=_password(settings),
         ssl=_tls(settings),
         min_size=0,
         max_size=settings.pool_max_size,
-        init=_prepare,
+        init=_set_up_connection,
         max_inactive_connection_lifetime=60,
         server_settings={
             "application_name": "pubsubflow",
             "timezone": "UTC",
-            "idle_in_transaction_session_timeout": _STANDSTILL,
+            "idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION_TIMEOUT,
         },
     )
     try:

@@ -1,4 +1,7 @@
-"""What is to be sent to subscribers, and what became of it; written under the lease alone."""
+"""Outbound deliveries: events due for event subscriptions, and their results.
+
+All writes hold the lease of the deliverer.
+"""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -8,177 +11,186 @@ from msgspec import Struct
 
 from pubsubflow.model.api.resources import EventView
 from pubsubflow.model.subscriptions import (
-    LETTER,
-    Again,
-    Dead,
+    DEAD_LETTER_KIND,
+    AttemptsExhausted,
     Delivered,
-    Gone,
-    Reply,
-    Subscription,
+    DeliveryOutcome,
+    EventSubscription,
+    ReceiverGone,
+    ReceiverReply,
+    RetryLater,
     Undelivered,
-    Verdict,
 )
 from pubsubflow.model.wire.messages import EventInfo
 from pubsubflow.store.database import Connection, Database, printable
 from pubsubflow.store.leases import Lease
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.datasets import read_events
-from pubsubflow.store.specs import Specs
+from pubsubflow.store.specs import SpecReader
 
 _WINDOW = 10_000
-"""How many numbers of the log one look goes through."""
+"""Positions of the log that one search covers."""
 
 
-class Due(Struct, frozen=True):
-    """An event that a subscriber is to be sent.
+class DueDelivery(Struct, frozen=True):
+    """An event that is due for a subscription.
 
     Attributes:
-        number: The event's.
-        attempts: How often it was sent so far.
-        waited: Whether it waited for another try.
+        position: Of the event in the log.
+        attempts: Attempts so far.
+        is_retry: Whether it has a row in `event_delivery`.
     """
 
-    number: int
+    position: int
     attempts: int
     event: EventInfo
-    waited: bool
+    is_retry: bool
 
 
-class Waiting(Struct, frozen=True):
-    """A delivery that waits for another try."""
+class WaitingDelivery(Struct, frozen=True):
+    """A delivery that waits for a retry, in so many seconds."""
 
-    number: int
+    position: int
     attempts: int
     seconds: float
 
 
-class Settled(Struct, frozen=True):
-    """What became of a delivery."""
+class DeliveryResult(Struct, frozen=True):
+    """The result of a delivery."""
 
-    due: Due
-    reply: Reply
-    verdict: Verdict
+    delivery: DueDelivery
+    reply: ReceiverReply
+    outcome: DeliveryOutcome
 
 
 class Deliveries:
-    """Reads the log for subscribers and writes how far each has got.
+    """Deliveries of all event subscriptions.
 
     Args:
         database: Postgres.
-        lease: Whoever has it delivers.
+        lease: Of the one daemon that delivers.
     """
 
     def __init__(self, database: Database, lease: Lease) -> None:
         self._database = database
         self._lease = lease
-        self._specs = Specs()
+        self._specs = SpecReader()
 
-    async def look(self) -> tuple[int, frozenset[str]]:
-        """Return the last event id that anybody has taken, then who may still record one up to it.
+    async def position_and_writers(self) -> tuple[int, frozenset[str]]:
+        """Return the highest event id allocated, and the transactions that may have allocated ids.
 
-        When none of these is under way any more, no event up to that id appears any more.
+        Once all of these have ended, no further event up to that id can appear.
         """
         async with self._database.connection() as connection:
-            last = await connection.fetchval(SQL["read_last_event"])
+            last = await connection.fetchval(SQL["read_last_event_id"])
             rows = await connection.fetch(SQL["find_event_writers"])
         return last, frozenset(row["virtualtransaction"] for row in rows)
 
     async def writers(self) -> frozenset[str]:
-        """Return who may be recording events."""
+        """Return the open transactions that may have allocated event ids."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(SQL["find_event_writers"])
         return frozenset(row["virtualtransaction"] for row in rows)
 
-    async def after(
-        self, subscription: Subscription, cursor: int, horizon: int, limit: int
-    ) -> tuple[list[Due], int]:
-        """Return the next events for a subscriber, and how far the log was searched for them."""
-        until = min(horizon, cursor + _WINDOW)
+    async def next_events(
+        self, subscription: EventSubscription, cursor: int, safe_position: int, limit: int
+    ) -> tuple[list[DueDelivery], int]:
+        """Return the next events for a subscription, and the position searched up to."""
+        until = min(safe_position, cursor + _WINDOW)
         async with self._database.connection() as connection:
             rows = await connection.fetch(
-                SQL["find_subscribed_events"], cursor, until, subscription.expression,
-                list(subscription.wanted.dags), limit, subscription.id,
+                SQL["find_events_to_deliver"], cursor, until, subscription.expression,
+                list(subscription.spec.dags), limit, subscription.id,
             )  # fmt: skip
-            numbers = [row["id"] for row in rows]
-            found = await self._read(connection, dict.fromkeys(numbers, 0), waited=False)
-        return found, numbers[-1] if len(numbers) == limit else until
+            positions = [row["id"] for row in rows]
+            found = await self._read(connection, dict.fromkeys(positions, 0), is_retry=False)
+        # A full page ends the search at its last event; the rest of the window comes next time.
+        return found, positions[-1] if len(positions) == limit else until
 
-    async def waiting(self, subscription: UUID, cursor: int, limit: int) -> list[Waiting]:
-        """Return what waits for another try: events after the cursor, then what is due first."""
+    async def list_waiting(
+        self, subscription: UUID, cursor: int, limit: int
+    ) -> list[WaitingDelivery]:
+        """Return deliveries that wait for a retry: those after the cursor, then the next due."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["read_http_deliveries"], subscription, cursor, limit)
-        return [Waiting(row["event"], row["attempts"], row["seconds"]) for row in rows]
+            rows = await connection.fetch(
+                SQL["list_waiting_deliveries"], subscription, cursor, limit
+            )
+        return [WaitingDelivery(row["event"], row["attempts"], row["seconds"]) for row in rows]
 
     async def count_waiting(self, subscription: UUID) -> int:
-        """Return how many deliveries wait for another try."""
+        """Return the number of deliveries that wait for a retry."""
         async with self._database.connection() as connection:
-            found = await connection.fetchval(SQL["count_http_deliveries"], subscription)
+            found = await connection.fetchval(SQL["count_waiting_deliveries"], subscription)
         return found or 0
 
-    async def load(self, waiting: Sequence[Waiting]) -> list[Due]:
-        """Return the events of deliveries; those that were pruned are missing."""
+    async def load(self, waiting: Sequence[WaitingDelivery]) -> list[DueDelivery]:
+        """Return waiting deliveries with their events; those of pruned events are left out."""
         async with self._database.connection() as connection:
-            attempts = {each.number: each.attempts for each in waiting}
-            return await self._read(connection, attempts, waited=True)
+            attempts = {each.position: each.attempts for each in waiting}
+            return await self._read(connection, attempts, is_retry=True)
 
-    async def forget(self, subscription: UUID, numbers: Sequence[int]) -> None:
-        """Forget deliveries whose events are no more.
+    async def delete(self, subscription: UUID, positions: Sequence[int]) -> None:
+        """Delete deliveries whose events were pruned.
 
         Raises:
-            LeaseLost: Somebody else delivers now.
+            LeaseLost: Another daemon delivers now.
         """
         async with self._database.transaction() as connection:
-            await self._lease.hold(connection)
-            await connection.execute(SQL["settle_deliveries"], subscription, list(numbers))
+            await self._lease.lock(connection)
+            await connection.execute(SQL["delete_deliveries"], subscription, list(positions))
 
-    async def settle(
-        self, subscription: Subscription, settled: Sequence[Settled], cursor: int
+    async def record(
+        self, subscription: EventSubscription, results: Sequence[DeliveryResult], cursor: int
     ) -> None:
-        """Record what became of deliveries, and how far the subscriber has got.
+        """Record results of deliveries, and the new cursor of the subscription.
 
         Raises:
-            LeaseLost: Somebody else delivers now; nothing was recorded.
+            LeaseLost: Another daemon delivers now; nothing was recorded.
         """
-        done = [each.due for each in settled if isinstance(each.verdict, Delivered | Dead)]
-        waited = [due.number for due in done if due.waited]
-        again = [each for each in settled if isinstance(each.verdict, Again | Gone)]
-        dead = [each for each in settled if isinstance(each.verdict, Dead)]
+        ended = [
+            each for each in results if isinstance(each.outcome, Delivered | AttemptsExhausted)
+        ]
+        done = [each.delivery for each in ended]
+        retried = [due.position for due in done if due.is_retry]
+        again = [each for each in results if isinstance(each.outcome, RetryLater | ReceiverGone)]
+        dead = [each for each in results if isinstance(each.outcome, AttemptsExhausted)]
         name = subscription.id
         async with self._database.transaction() as connection:
-            await self._lease.hold(connection)
-            last = settled[-1].reply if settled else Reply(None)
-            error = None if last.taken else printable(last.reason)
+            # Before any row is written: a daemon that has lost the lease must not move the cursor.
+            await self._lease.lock(connection)
+            last = results[-1].reply if results else ReceiverReply(None)
+            error = None if last.accepted else printable(last.reason)
             there = await connection.fetchval(
-                SQL["note_deliveries"], name, cursor, len(done) - len(dead), len(dead),
-                bool(settled), last.status, error,
+                SQL["record_deliveries"], name, cursor, len(done) - len(dead), len(dead),
+                bool(results), last.status, error,
             )  # fmt: skip
             if there is None:
-                return  # it was deleted meanwhile
-            if waited:
-                await connection.execute(SQL["settle_deliveries"], name, waited)
+                return  # the subscription was deleted in the meantime
+            if retried:
+                await connection.execute(SQL["delete_deliveries"], name, retried)
             if again:
                 rows = [_postponed(each) for each in again]
                 columns = map(list, zip(*rows, strict=True))
                 await connection.execute(SQL["postpone_deliveries"], name, *columns)
             if dead:
-                letters = [_letter(subscription, each) for each in dead]
-                columns = map(list, zip(*letters, strict=True))
+                dead_letters = [_dead_letter(subscription, each) for each in dead]
+                columns = map(list, zip(*dead_letters, strict=True))
                 await connection.execute(SQL["record_dead_letters"], *columns)
-            gone = next((each for each in settled if isinstance(each.verdict, Gone)), None)
+            gone = next((each for each in results if isinstance(each.outcome, ReceiverGone)), None)
             if gone is not None:
                 reason = printable(gone.reply.reason)
-                await connection.execute(SQL["end_http_subscription"], name, reason)
+                await connection.execute(SQL["mark_event_subscription_gone"], name, reason)
 
     async def _read(
-        self, connection: Connection, attempts: dict[int, int], *, waited: bool
-    ) -> list[Due]:
+        self, connection: Connection, attempts: dict[int, int], *, is_retry: bool
+    ) -> list[DueDelivery]:
         if not attempts:
             return []
         found = await read_events(connection, self._specs, list(attempts))
         return [
-            Due(number, attempts[number], _info(found[number].view), waited)
-            for number in attempts
-            if number in found
+            DueDelivery(position, attempts[position], _info(found[position].view), is_retry)
+            for position in attempts
+            if position in found
         ]
 
 
@@ -196,19 +208,29 @@ def _info(view: EventView) -> EventInfo:
     )
 
 
-def _postponed(each: Settled) -> tuple[int, int, float]:
-    seconds = each.verdict.seconds if isinstance(each.verdict, Again) else 0.0
-    return each.due.number, each.due.attempts + 1, seconds
+def _postponed(each: DeliveryResult) -> tuple[int, int, float]:
+    seconds = each.outcome.seconds if isinstance(each.outcome, RetryLater) else 0.0
+    return each.delivery.position, each.delivery.attempts + 1, seconds
 
 
-def _letter(subscription: Subscription, each: Settled) -> tuple[str, str, int | None, bytes, str]:
+def _dead_letter(
+    subscription: EventSubscription, each: DeliveryResult
+) -> tuple[str, str, int | None, bytes, str]:
     held = Undelivered(
         subscription.id,
-        UUID(each.due.event.event_id),
-        each.due.event.dataset,
-        subscription.wanted.url,
-        each.due.attempts + 1,
+        UUID(each.delivery.event.event_id),
+        each.delivery.event.dataset,
+        subscription.spec.url,
+        each.delivery.attempts + 1,
         each.reply.status,
     )
-    reason = each.verdict.reason if isinstance(each.verdict, Dead) else each.reply.reason
-    return LETTER, str(subscription.id), None, msgspec.json.encode(held), printable(reason)
+    reason = (
+        each.outcome.reason if isinstance(each.outcome, AttemptsExhausted) else each.reply.reason
+    )
+    return (
+        DEAD_LETTER_KIND,
+        str(subscription.id),
+        None,
+        msgspec.json.encode(held),
+        printable(reason),
+    )

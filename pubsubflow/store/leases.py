@@ -1,4 +1,4 @@
-"""Leases: who of several daemons does what only one may do."""
+"""Leases for what only one of several daemons may do."""
 
 from pubsubflow.errors import LeaseLost
 from pubsubflow.store.database import Connection, Database
@@ -8,12 +8,12 @@ SUBSCRIPTIONS = "subscriptions"
 
 
 class Lease:
-    """One lease, as one daemon sees it.
+    """One lease, held by one daemon at a time.
 
     Args:
         database: Where it is.
-        name: Of what it gives the right to do.
-        owner: The daemon's name, which no other has.
+        name: Of the lease.
+        owner: The daemon's unique name.
     """
 
     def __init__(self, database: Database, name: str, owner: str) -> None:
@@ -22,43 +22,44 @@ class Lease:
         self._owner = owner
         self._epoch = 0
 
-    async def take(self, silent_seconds: float) -> bool:
-        """Take it if it is free or its owner was silent for so long; return whether it is ours."""
+    async def acquire(self, silent_seconds: float) -> bool:
+        """Acquire the lease if it is free or its owner was silent for so long; return whether."""
         async with self._database.connection() as connection:
             epoch = await connection.fetchval(
-                SQL["take_lease"], self._name, self._owner, silent_seconds
+                SQL["acquire_lease"], self._name, self._owner, silent_seconds
             )
+        # Epoch 0 matches no row: a lease that was not acquired cannot be renewed or locked.
         self._epoch = epoch or 0
         return epoch is not None
 
-    async def keep(self) -> None:
-        """Note that we live.
+    async def renew(self) -> None:
+        """Renew the lease.
 
         Raises:
-            LeaseLost: Somebody else has taken it.
+            LeaseLost: Another daemon has acquired it.
         """
         async with self._database.connection() as connection:
-            await self._check(connection, "keep_lease")
+            await self._check(connection, "renew_lease")
 
-    async def hold(self, connection: Connection) -> None:
-        """Let nobody take it over before the transaction on the connection ends.
+    async def lock(self, connection: Connection) -> None:
+        """Block a takeover until the transaction on the connection ends.
 
         Raises:
-            LeaseLost: Somebody else has taken it.
+            LeaseLost: Another daemon has acquired it.
         """
-        await self._check(connection, "hold_lease")
+        await self._check(connection, "lock_lease")
 
-    async def leave(self) -> None:
-        """Give it back."""
+    async def release(self) -> None:
+        """Release the lease."""
         async with self._database.connection() as connection:
-            await connection.execute(SQL["leave_lease"], self._name, self._owner, self._epoch)
+            await connection.execute(SQL["release_lease"], self._name, self._owner, self._epoch)
 
     async def _check(self, connection: Connection, query: str) -> None:
         if await connection.fetchval(SQL[query], self._name, self._owner, self._epoch) is None:
-            raise LeaseLost(f"another daemon has taken over {self._name}")
+            raise LeaseLost(f"another daemon has acquired the lease {self._name}")
 
 
-async def free_lease(database: Database, name: str) -> None:
-    """Take a lease away from whoever has it: it is known that none of these lives."""
+async def revoke_lease(database: Database, name: str) -> None:
+    """Revoke a lease, when it is certain that no owner is alive."""
     async with database.connection() as connection:
-        await connection.execute(SQL["free_lease"], name)
+        await connection.execute(SQL["revoke_lease"], name)

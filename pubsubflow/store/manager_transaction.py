@@ -1,6 +1,6 @@
-"""The manager's transaction: one method a query of `sql/fold.sql`, rows in and rows out.
+"""The manager's transaction: queries of `sql/manager.sql`, rows in and rows out.
 
-Rows are written column-wise (`unnest`), so a batch of any size is one statement.
+Rows are passed by columns (`unnest`), so that a batch of any size is one statement.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +15,7 @@ from pubsubflow.store.named_queries import SQL
 Row = asyncpg.Record
 Rows = Sequence[Sequence[Any]]
 BATCH = {
-    "events": 12,
+    "events": 13,
     "runs": 12,
     "run_events": 3,
     "removed_tasks": 3,
@@ -25,20 +25,19 @@ BATCH = {
     "progressed_runs": 2,
     "closed_runs": 3,
     "pending": 4,
-    "cells": 4,
-    "gates": 5,
-    "news": 1,
-    "traces": 1,
+    "condition_states": 4,
+    "dag_states": 5,
+    "changes": 1,
 }
-"""The parts of `write_batch`, in the order of its arguments: name → number of columns."""
+"""Parts of `write_batch`, in the order of its arguments: name → number of columns."""
 
 
-class FoldTransaction:
-    """Queries of one transaction on one connection; see `sql/fold.sql` for each.
+class ManagerTransaction:
+    """Queries of one transaction on one connection.
 
     Args:
         connection: The connection.
-        timed: Called with the seconds that each statement took.
+        timed: Called with the seconds of each statement.
     """
 
     def __init__(
@@ -56,36 +55,43 @@ class FoldTransaction:
         return rows
 
     async def write(self, query: str, rows: Rows) -> None:
-        """Run a named query over rows, passed as columns; nothing happens without rows."""
+        """Run a named query over rows, unless there are none."""
         if rows:
             await self.fetch(query, *map(list, zip(*rows, strict=True)))
 
     async def fetch_rows(self, query: str, rows: Rows) -> list[Row]:
-        """Run a named query over rows, passed as columns, and return what it answers."""
+        """Run a named query over rows, unless there are none, and return its rows."""
         return await self.fetch(query, *map(list, zip(*rows, strict=True))) if rows else []
 
     async def lock_runs(self, runs: Iterable[int]) -> list[Row]:
         """Lock live runs in order: run, dag, version, progress, info."""
-        numbers = sorted(set(runs))
-        return await self.fetch("lock_runs", numbers) if numbers else []
+        # Every manager locks in this order, so two batches with common runs cannot deadlock.
+        ids = sorted(set(runs))
+        return await self.fetch("lock_runs", ids) if ids else []
 
-    async def number_events(
-        self, count: int, cells: Sequence[tuple[int, str]], datasets: Sequence[int]
+    async def allocate_event_ids(
+        self, count: int, states: Sequence[tuple[int, str]], datasets: Sequence[int]
     ) -> tuple[list[int], list[Row], bool]:
-        """Take ids for events; return them, the cells (dag, key) that exist, and a hint.
+        """Allocate ids for events; return them, condition states, and a hint about waits.
 
-        The hint is whether somebody may wait for an event of one of the datasets.
+        Args:
+            count: Number of ids.
+            states: Condition states to read as well, (dag, partition key).
+            datasets: Of the events.
+
+        Returns:
+            The ids; the rows of the states that exist; whether a wait may match one of the events.
         """
-        dags, keys = [dag for dag, _ in cells], [key for _, key in cells]
-        rows = await self.fetch("number_events", count, dags, keys, datasets)
+        dags, keys = [dag for dag, _ in states], [key for _, key in states]
+        rows = await self.fetch("allocate_event_ids", count, dags, keys, datasets)
         ids = sorted(row["id"] for row in rows if row["id"])
         return ids, [row for row in rows if row["id"] is None], any(row["id"] == 0 for row in rows)
 
     async def write_batch(self, **parts: Rows) -> None:
-        """Write what nearly every batch changes, in one statement; see `write_batch` there.
+        """Write what nearly every batch changes, in one statement.
 
         Args:
-            parts: Rows by the names of `BATCH`; all of them.
+            parts: Rows under each of the names in `BATCH`.
         """
         if any(parts.values()):
             columns: list[list[Any]] = []

@@ -1,42 +1,42 @@
-"""What the store counts."""
+"""Metrics of the store."""
 
 from collections.abc import Iterator
 
 import asyncpg
 
-from pubsubflow.instruments import Figure, Gauge, Histogram
+from pubsubflow.instruments import Gauge, Histogram, Instrument
 
 
-class StoreFigures:
-    """What one pool of connections tells about itself.
+class StoreMetrics:
+    """Metrics of one connection pool.
 
     Args:
-        pool: The connections.
+        pool: The pool.
 
     Attributes:
-        acquire_seconds: How long it took to borrow a connection.
-        statement_seconds: How long the statements of folds took. Not asyncpg's own logger of
-            statements: that costs more than all other figures together.
+        acquire_seconds: Time to acquire a connection.
+        statement_seconds: Time of the statements of the manager's batches.
     """
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self.acquire_seconds = Histogram(
             "pubsubflow_postgres_acquire_seconds",
-            "Time to borrow a connection from the pool.",
+            "Time to acquire a connection from the pool.",
         )
+        # Timed by hand: asyncpg's query loggers cost more than all other metrics together.
         self.statement_seconds = Histogram(
             "pubsubflow_postgres_statement_seconds",
-            "Time from sending a statement of a fold to its last row.",
+            "Time of a statement of a batch, from sending it to its last row.",
         )
         self._pool = pool
 
-    def __iter__(self) -> Iterator[Figure]:
-        """Iterate over all of them."""
+    def __iter__(self) -> Iterator[Instrument]:
+        """Iterate over all metrics."""
         yield self.acquire_seconds
         yield self.statement_seconds
         yield Gauge(
             "pubsubflow_postgres_pool_connections",
-            "Connections of the pool: in use, idle, and at most.",
+            "Connections of the pool, by state: used, idle, and the maximum.",
             self._connections,
             ("state",),
         )

@@ -1,4 +1,4 @@
-"""Numbered, forward-only migrations under an advisory lock, each remembered with its checksum."""
+"""Migrations: numbered, forward-only, applied under an advisory lock, recorded with checksums."""
 
 import hashlib
 from importlib import resources
@@ -10,6 +10,7 @@ from pubsubflow.errors import ConfigError
 from pubsubflow.store.database import Connection, Database
 
 log = structlog.get_logger()
+# Advisory locks of this package: 7233001 migrations, 7233002 catalog, 7233003 slots.
 _LOCK = 7_233_001
 
 
@@ -33,11 +34,12 @@ def load_migrations() -> list[Migration]:
 
 
 async def migrate(database: Database) -> list[str]:
-    """Apply the migrations that are pending and return their names.
+    """Apply pending migrations and return their names.
 
     Raises:
-        ConfigError: The database was made by a newer or a changed pubsubflow.
+        ConfigError: The database has migrations of a newer or a modified pubsubflow.
     """
+    # One transaction for all: a failure leaves the schema of the version before.
     async with database.transaction() as connection:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         await connection.execute(
@@ -53,7 +55,7 @@ async def migrate(database: Database) -> list[str]:
                 migration.name,
                 migration.checksum,
             )
-            log.info("store.migrated", migration=migration.name)
+            log.info("store.migration_applied", migration=migration.name)
     return [migration.name for migration in pending]
 
 

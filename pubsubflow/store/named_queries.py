@@ -1,4 +1,4 @@
-"""Named SQL: each `sql/*.sql` file holds queries under `-- name: verb_things` headings."""
+"""Named queries of the files `sql/*.sql`, each under a heading `-- name: verb_things`."""
 
 import re
 from importlib import resources
@@ -7,10 +7,10 @@ _HEADING = re.compile(r"^-- name: (\w+)\n", flags=re.MULTILINE)
 
 
 def load_queries() -> dict[str, str]:
-    """Return every named query of the package, name → text.
+    """Return all named queries: name → text.
 
     Raises:
-        ValueError: Two queries have one name.
+        ValueError: Two queries have the same name.
     """
     found: dict[str, str] = {}
     folder = resources.files("pubsubflow.store") / "sql"
@@ -18,7 +18,7 @@ def load_queries() -> dict[str, str]:
         parts = _HEADING.split(file.read_text())[1:]
         for name, text in zip(parts[::2], parts[1::2], strict=True):
             if name in found:
-                raise ValueError(f"two queries are named {name}")
+                raise ValueError(f"two queries of store/sql have the name {name}")
             found[name] = text.strip()
     return found
 

@@ -1,4 +1,4 @@
-"""Who wants events at a URL: made, listed, changed, removed."""
+"""Subscriptions that deliver events to URLs, with their secrets in connections."""
 
 from contextlib import suppress
 from uuid import UUID
@@ -14,62 +14,71 @@ from pubsubflow.model.ids import new_id
 from pubsubflow.model.revisions import Revisions, check_revision
 from pubsubflow.model.subscriptions import (
     CreatedSubscription,
+    EventSubscription,
     State,
-    Subscription,
+    SubscriptionSpec,
     SubscriptionView,
-    Wanted,
 )
 from pubsubflow.store.database import Connection, Database, printable
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.secrets.connections import Connections
 
-KIND = "webhook"
-MOST = 1000
+CONNECTION_KIND = "webhook"
+MAX_SUBSCRIPTIONS = 1000
 _FIRST = UUID(int=0)
 
 
 class Subscribers:
-    """The stored subscriptions; the secret of each is a connection's, and so encrypted.
+    """The stored subscriptions; the secret of each is kept, encrypted, in a connection of its own.
 
     Args:
         database: Postgres.
-        connections: Where the secrets are.
+        connections: The store of the secrets.
 
-    All methods raise StoreUnavailable when Postgres is away, and NotFound for an id that none has.
+    All methods raise StoreUnavailable when Postgres is away, and NotFound for an unknown id.
     """
 
     def __init__(self, database: Database, connections: Connections) -> None:
         self._database = database
         self._connections = connections
 
-    async def add(self, wanted: Wanted, secret: str) -> CreatedSubscription:
-        """Subscribe to what is recorded from now on.
+    async def create(self, wanted: SubscriptionSpec, secret: str) -> CreatedSubscription:
+        """Subscribe to the events recorded from now on.
 
         Raises:
-            InvalidInput: There are too many already.
+            InvalidInput: The limit of subscriptions is reached.
             ConfigError: The secret cannot be encrypted.
         """
         name = new_id()
+        # The secret comes first: a subscription is delivered to from its commit on.
         await self._connections.save(
-            Stored(name=connection_of(name), kind=KIND, uri=wanted.url, secrets={"secret": secret})
+            Stored(
+                name=connection_of(name),
+                kind=CONNECTION_KIND,
+                uri=wanted.url,
+                secrets={"secret": secret},
+            )
         )
         expression = None if wanted.dataset is None else pattern_expression(wanted.dataset)
         filter_ = None if wanted.where is None else printable(wanted.where)
         async with self._database.connection() as connection:
             row = await connection.fetchrow(
-                SQL["add_http_subscription"], name, wanted.url, wanted.dataset, expression,
+                SQL["create_event_subscription"], name, wanted.url, wanted.dataset, expression,
                 [printable(dag) for dag in wanted.dags], filter_, wanted.mode, wanted.ordered,
-                printable(wanted.description), MOST,
+                printable(wanted.description), MAX_SUBSCRIPTIONS,
             )  # fmt: skip
         if row is None:
+            # The limit is checked by the insert itself; the secret was saved in vain.
             await self._forget(name)
-            raise InvalidInput(f"there are {MOST} subscriptions already: delete some first")
+            raise InvalidInput(
+                f"the limit of {MAX_SUBSCRIPTIONS} subscriptions is reached: delete some"
+            )
         return CreatedSubscription(**asdict(_view(row, 0)), secret=secret)
 
     async def page(self, *, limit: int, after: UUID | None = None) -> Page[SubscriptionView]:
-        """Return subscriptions, the oldest first."""
+        """Return subscriptions, oldest first."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["list_http_subscriptions"], after or _FIRST, limit)
+            rows = await connection.fetch(SQL["list_event_subscriptions"], after or _FIRST, limit)
         items = [_view(row, row["waiting"]) for row in rows]
         return Page(items, items[-1].id if len(items) == limit else None)
 
@@ -79,28 +88,28 @@ class Subscribers:
             row = await _row(connection, name)
         return _view(row, row["waiting"])
 
-    async def read(self, name: UUID) -> Subscription:
-        """Return a subscription, whatever its state."""
+    async def read(self, name: UUID) -> EventSubscription:
+        """Return what delivering to a subscription needs, in any state."""
         async with self._database.connection() as connection:
             return _subscription(await _row(connection, name))
 
     async def secret(self, name: UUID) -> str:
-        """Return the secret that signs what a subscriber is sent.
+        """Return the secret that signs deliveries.
 
         Raises:
             ConfigError: It cannot be decrypted.
-            NotFound: Somebody has deleted its connection.
+            NotFound: Its connection was deleted.
         """
         return (await self._connections.read(connection_of(name))).secrets["secret"]
 
-    async def active(self) -> list[Subscription]:
-        """Return who is delivered to."""
+    async def list_active(self) -> list[EventSubscription]:
+        """Return the active subscriptions."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["read_active_http_subscriptions"])
+            rows = await connection.fetch(SQL["list_active_event_subscriptions"])
         return [_subscription(row) for row in rows]
 
-    async def change(self, name: UUID, state: State, wanted: Revisions) -> SubscriptionView:
-        """Pause or resume a subscription; return it as it is then.
+    async def set_state(self, name: UUID, state: State, wanted: Revisions) -> SubscriptionView:
+        """Pause or resume a subscription and return it.
 
         Args:
             name: Its id.
@@ -108,30 +117,30 @@ class Subscribers:
             wanted: The revisions that may be changed.
 
         Raises:
-            StaleRevision: It has another one.
+            StaleRevision: It has another revision.
         """
         async with self._database.transaction() as connection:
             await _check(connection, name, wanted)
-            await connection.execute(SQL["change_http_subscription"], name, state)
+            await connection.execute(SQL["set_event_subscription_state"], name, state)
         return await self.get(name)
 
-    async def remove(self, name: UUID, wanted: Revisions) -> None:
-        """End a subscription.
+    async def delete(self, name: UUID, wanted: Revisions) -> None:
+        """Delete a subscription.
 
         Args:
             name: Its id.
             wanted: The revisions that may be deleted.
 
         Raises:
-            StaleRevision: It has another one.
+            StaleRevision: It has another revision.
         """
         async with self._database.transaction() as connection:
             await _check(connection, name, wanted)
-            await connection.execute(SQL["remove_http_subscription"], name)
+            await connection.execute(SQL["delete_event_subscription"], name)
         await self._forget(name)
 
     async def _forget(self, name: UUID) -> None:
-        with suppress(NotFound):  # a person was faster
+        with suppress(NotFound):  # a person has deleted it in the connections
             await self._connections.delete(connection_of(name))
 
 
@@ -141,22 +150,22 @@ def connection_of(name: UUID) -> str:
 
 
 async def _check(connection: Connection, name: UUID, wanted: Revisions) -> None:
-    """Lock a subscription that has one of the revisions."""
-    version = await connection.fetchval(SQL["lock_http_subscription"], name)
+    """Lock a subscription and check its revision."""
+    version = await connection.fetchval(SQL["lock_event_subscription"], name)
     if version is None:
         raise NotFound("subscription", str(name))
     check_revision(f"subscription {name}", str(version), wanted)
 
 
 async def _row(connection: Connection, name: UUID) -> asyncpg.Record:
-    row = await connection.fetchrow(SQL["read_http_subscription"], name)
+    row = await connection.fetchrow(SQL["read_event_subscription"], name)
     if row is None:
         raise NotFound("subscription", str(name))
     return row
 
 
-def _wanted(row: asyncpg.Record) -> Wanted:
-    return Wanted(
+def _wanted(row: asyncpg.Record) -> SubscriptionSpec:
+    return SubscriptionSpec(
         row["url"],
         row["dataset"],
         tuple(row["dags"]),
@@ -167,8 +176,8 @@ def _wanted(row: asyncpg.Record) -> Wanted:
     )
 
 
-def _subscription(row: asyncpg.Record) -> Subscription:
-    return Subscription(
+def _subscription(row: asyncpg.Record) -> EventSubscription:
+    return EventSubscription(
         UUID(str(row["id"])),
         row["version"],
         _wanted(row),

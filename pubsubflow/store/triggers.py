@@ -1,4 +1,4 @@
-"""Leases of triggers: who runs which."""
+"""Leases of triggers, held by triggerers."""
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
@@ -10,17 +10,17 @@ from pubsubflow.store.database import Connection, Database, printable
 from pubsubflow.store.named_queries import SQL
 
 
-class Leased(Struct, frozen=True):
-    """A trigger that this triggerer runs.
+class LeasedTrigger(Struct, frozen=True):
+    """A trigger that a triggerer has leased.
 
     Attributes:
         number: Its id.
         epoch: Of the lease.
         data: Its encoded fields.
         position: Of a watched dataset, encoded.
-        error: Why a watch was started again last, if so.
+        error: Why a watch was restarted last, if it was.
 
-    The others are the columns of the table `trigger`.
+    The other attributes are columns of the table `trigger`.
     """
 
     number: int
@@ -28,28 +28,28 @@ class Leased(Struct, frozen=True):
     kind: str
     name: str
     data: bytes
-    share: str | None
+    share_key: str | None
     run: int
     node: int
     map_index: int
     delivery: int
-    slot: int
+    wait_index: int
     position: bytes
     sequence: int
     error: str | None
     created_at: datetime
 
 
-class Sums(Struct, frozen=True):
-    """What tells two sets of leases apart: their number, the sums of ids and of epochs."""
+class LeaseChecksum(Struct, frozen=True):
+    """A checksum of a set of leases: their number, the sums of their ids and of their epochs."""
 
     number: int
     ids: int
     epochs: int
 
     @classmethod
-    def of(cls, leases: Mapping[int, int]) -> "Sums":
-        """Add up leases, number → epoch."""
+    def of(cls, leases: Mapping[int, int]) -> "LeaseChecksum":
+        """Return the checksum of leases, number → epoch."""
         return cls(len(leases), sum(leases), sum(leases.values()))
 
 
@@ -57,8 +57,8 @@ class TriggerLeases:
     """The leases of one triggerer.
 
     Args:
-        database: Where they are.
-        name: The triggerer's, which no other has.
+        database: Postgres.
+        name: The triggerer's unique name.
     """
 
     def __init__(self, database: Database, name: str) -> None:
@@ -66,114 +66,117 @@ class TriggerLeases:
         self._name = name
 
     async def register(self, *, host: str, pid: int, capacity: int) -> None:
-        """Note that the triggerer lives; without that it is given nothing."""
+        """Register the triggerer; before that it can claim nothing."""
         async with self._database.connection() as connection:
             await connection.execute(SQL["register_triggerer"], self._name, host, pid, capacity)
 
-    async def beat(self, running: int) -> int:
-        """Note that it lives; return how many do, itself included.
+    async def heartbeat(self, running: int) -> int:
+        """Record a heartbeat; return the number of triggerers, this one included.
 
-        That is 0 if it was declared dead, and so has no triggers any more.
+        It is 0 if this one was declared dead, and so has lost its triggers.
         """
         async with self._database.connection() as connection:
-            found = await connection.fetchval(SQL["beat_triggerer"], self._name, running)
+            found = await connection.fetchval(SQL["heartbeat_triggerer"], self._name, running)
         return found or 0
 
-    async def claim(self, limit: int) -> list[Leased]:
-        """Take triggers that nobody runs."""
+    async def claim(self, limit: int) -> list[LeasedTrigger]:
+        """Claim unowned triggers."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(SQL["claim_triggers"], self._name, limit)
         return _leased(rows)
 
-    async def claim_cancelled(self, limit: int, known: Collection[int]) -> list[Leased]:
-        """Take cancelled triggers that nobody runs or that are its own, but for known ones."""
+    async def claim_cancelled(self, limit: int, known: Collection[int]) -> list[LeasedTrigger]:
+        """Claim cancelled triggers that are unowned or its own already, except known ones."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
                 SQL["claim_cancelled_triggers"], self._name, limit, list(known)
             )
         return _leased(rows)
 
-    async def sums(self) -> Sums:
-        """Add up its leases."""
+    async def checksum(self) -> LeaseChecksum:
+        """Return the checksum of its leases."""
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(SQL["sum_leases"], self._name)
-        return Sums(**dict(row or {}))
+            row = await connection.fetchrow(SQL["sum_trigger_leases"], self._name)
+        return LeaseChecksum(**dict(row or {}))
 
-    async def held(self) -> dict[int, int]:
-        """Return its leases, number → epoch."""
+    async def list_leases(self) -> dict[int, int]:
+        """Return its leases: number → epoch."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["list_leases"], self._name)
+            rows = await connection.fetch(SQL["list_trigger_leases"], self._name)
         return {row["id"]: row["epoch"] for row in rows}
 
-    async def free_silent(self, seconds: float) -> dict[str, int]:
-        """Take the triggers away from triggerers that were silent; return them by name."""
+    async def release_silent(self, seconds: float) -> dict[str, int]:
+        """Delete silent triggerers and release their triggers; return name → number of triggers."""
         freed: dict[str, int] = {}
 
         async def work(connection: Connection) -> None:
-            rows = await connection.fetch(SQL["bury_triggerers"], seconds)
+            # The triggerer goes before its triggers: from then on it can claim no others.
+            rows = await connection.fetch(SQL["delete_silent_triggerers"], seconds)
             for name in sorted(row["name"] for row in rows):
-                freed[name] = len(await connection.fetch(SQL["free_triggers"], [name]))
+                freed[name] = len(await connection.fetch(SQL["release_triggers_of"], [name]))
 
         await self._database.in_transaction(work)
         return freed
 
-    async def give_back(self, numbers: Iterable[int]) -> None:
-        """Give some triggers back."""
+    async def release(self, trigger_ids: Iterable[int]) -> None:
+        """Release some triggers."""
         async with self._database.connection() as connection:
-            await connection.execute(SQL["give_back_triggers"], self._name, list(numbers))
+            await connection.execute(SQL["release_triggers"], self._name, list(trigger_ids))
 
-    async def resign(self) -> int:
-        """Give all triggers back for good; return how many."""
+    async def deregister(self) -> int:
+        """Deregister the triggerer and release all its triggers; return their number."""
         freed = 0
 
         async def work(connection: Connection) -> None:
             nonlocal freed
-            await connection.execute(SQL["bury_triggerer"], self._name)
-            freed = len(await connection.fetch(SQL["free_triggers"], [self._name]))
+            await connection.execute(SQL["delete_triggerer"], self._name)
+            freed = len(await connection.fetch(SQL["release_triggers_of"], [self._name]))
 
         await self._database.in_transaction(work)
         return freed
 
-    async def remove(self, numbers: Iterable[int]) -> None:
-        """Remove cancelled triggers that have cleaned up."""
+    async def delete_cancelled(self, trigger_ids: Iterable[int]) -> None:
+        """Delete cancelled triggers that have cleaned up."""
         async with self._database.connection() as connection:
-            await connection.execute(SQL["remove_cancelled_triggers"], self._name, list(numbers))
+            await connection.execute(
+                SQL["delete_cancelled_triggers"], self._name, list(trigger_ids)
+            )
 
-    async def note_errors(self, errors: Mapping[int, str | None]) -> None:
-        """Note why watches had to be started again; None for those that are well."""
+    async def record_errors(self, errors: Mapping[int, str | None]) -> None:
+        """Record why watches were restarted; None for those that run well."""
         texts = [None if text is None else printable(text) for text in errors.values()]
         async with self._database.connection() as connection:
-            await connection.execute(SQL["note_trigger_errors"], self._name, list(errors), texts)
+            await connection.execute(SQL["record_trigger_errors"], self._name, list(errors), texts)
 
 
-async def free_all_triggers(database: Database) -> None:
-    """Take all triggers away from all triggerers: it is known that none of these lives."""
+async def release_all_triggers(database: Database) -> None:
+    """Release all triggers, when it is certain that no triggerer is alive."""
 
     async def work(connection: Connection) -> None:
-        rows = await connection.fetch(SQL["bury_all_triggerers"])
-        await connection.fetch(SQL["free_triggers"], [row["name"] for row in rows])
+        rows = await connection.fetch(SQL["delete_all_triggerers"])
+        await connection.fetch(SQL["release_triggers_of"], [row["name"] for row in rows])
 
     await database.in_transaction(work)
 
 
-def _leased(rows: Iterable[asyncpg.Record]) -> list[Leased]:
+def _leased(rows: Iterable[asyncpg.Record]) -> list[LeasedTrigger]:
     def number(row: asyncpg.Record, column: str) -> int:
         return -1 if row[column] is None else row[column]
 
     return [
-        Leased(
+        LeasedTrigger(
             number=row["id"],
             epoch=row["epoch"],
             kind=row["kind"],
             name=row["name"],
             data=row["data"],
-            share=row["share"],
+            share_key=row["share_key"],
             run=number(row, "run"),
             node=number(row, "node"),
             map_index=number(row, "map_index"),
             delivery=number(row, "delivery"),
-            slot=number(row, "slot"),
-            position=row["position"] or b"\xc0",
+            wait_index=number(row, "wait_index"),
+            position=row["position"] or b"\xc0",  # nil in msgpack
             sequence=row["sequence"],
             error=row["error"],
             created_at=row["created_at"],

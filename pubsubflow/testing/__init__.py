@@ -1,4 +1,4 @@
-"""For tests of DAGs and triggers: what `DAG.test` returns, simulations, events, clocks."""
+"""Tools for tests of DAGs and triggers: results of `DAG.test`, simulations, events, clocks."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -9,8 +9,8 @@ from pubsubflow.testing.events import event
 from pubsubflow.testing.triggers import (
     RunningTrigger,
     TrialContext,
-    carried,
     first_events,
+    round_trip,
     running,
 )
 
@@ -26,16 +26,16 @@ __all__ = [
     "TaskResult",
     "TrialContext",
     "VirtualClock",
-    "carried",
     "event",
     "first_events",
+    "round_trip",
     "running",
     "simulate",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what simulates when it is first asked for: runs in this process need it not."""
+    """Import the simulation at its first use: it needs the manager, and runs do not."""
     if name in ("SimulatedRun", "simulate"):
         return getattr(import_module("pubsubflow.testing.simulation"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

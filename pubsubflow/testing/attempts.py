@@ -1,4 +1,4 @@
-"""Runs single attempts of tasks in this process."""
+"""Attempts of tasks in this process: async ones side by side, others one at a time."""
 
 import math
 import time
@@ -9,54 +9,54 @@ import anyio
 import anyio.lowlevel
 from msgspec import Struct
 
-from pubsubflow.authoring.runtime.bind import Call, Finished, bind, finish
-from pubsubflow.authoring.runtime.context import Host
+from pubsubflow.authoring.bind import BoundTask, TaskOutcome, bind, task_outcome
+from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.journal import TaskDeferred
 from pubsubflow.errors import ConfigError, NotFound
 from pubsubflow.model.connections import Connection
-from pubsubflow.model.runs.waits import Waiting
 from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
     EventInfo,
+    JournalEntry,
     Outcome,
     PublishedEvent,
-    Step,
     TaskError,
     decode_run_info,
 )
+from pubsubflow.model.wire.waits import WaitSet
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.output import TaskOutput
 from pubsubflow.testing.output import Capture
-from pubsubflow.testing.run_inputs import Given
+from pubsubflow.testing.run_inputs import RunInputs
 
 
-class Ended(Struct, frozen=True):
-    """How one attempt ended.
+class AttemptEnd(Struct, frozen=True):
+    """The end of one attempt.
 
     Attributes:
-        finished: What the task gave, after a success.
-        exception: What it raised, as it is; None after a success.
-        waiting: What it waits for, when it was deferred.
+        finished: The task's outcome, after a success.
+        exception: The exception that it raised; None after a success.
+        wait_set: The wait, when it was deferred.
     """
 
     outcome: Outcome
-    finished: Finished | None = None
+    finished: TaskOutcome | None = None
     error: TaskError | None = None
     exception: BaseException | None = None
-    waiting: Waiting | None = None
+    wait_set: WaitSet | None = None
 
 
 Publish = Callable[[PublishedEvent], None]
-RunSync = Callable[[Callable[[], Ended]], Awaitable[Ended]]
+RunSync = Callable[[Callable[[], AttemptEnd]], Awaitable[AttemptEnd]]
 
 
 class Instance(Struct, frozen=True):
-    """One task, or one instance of a mapped one, that is to run.
+    """One task, or one instance of a mapped task.
 
     Attributes:
-        task: The task, as the run's plan has it.
-        indexes: Per factor, which element it has.
+        task: The task in the run's plan.
+        indexes: Per mapped argument, the index of its element.
     """
 
     task: TaskSpec
@@ -64,16 +64,16 @@ class Instance(Struct, frozen=True):
     indexes: tuple[int, ...] = ()
 
 
-class Turn(Struct, frozen=True):
-    """One run of a task's function: an attempt has one more than it has waits.
+class Execution(Struct, frozen=True):
+    """One execution of a task's function: an attempt has one more of them than it has waits.
 
     Attributes:
         attempt: Counted from 1.
-        output: Takes what it prints.
-        publish: Takes the events that it publishes.
+        output: Collects its output.
+        publish: Records the events that it publishes.
         now: Returns the time in seconds since 1970.
-        steps: What it has recorded; grows.
-        seconds: What is left of its timeout.
+        journal: The recorded entries; grows.
+        seconds: The rest of its timeout.
     """
 
     instance: Instance
@@ -81,101 +81,103 @@ class Turn(Struct, frozen=True):
     output: TaskOutput
     publish: Publish
     now: Callable[[], float]
-    steps: list[Step]
+    journal: list[JournalEntry]
     seconds: float | None
 
 
-class Attempts:
+class AttemptRunner:
     """Runs attempts: async ones side by side, the others one at a time.
 
     Args:
-        given: The run.
-        capture: Keeps what they print.
-        run_sync: Runs a function where plain tasks run.
+        inputs: The run's inputs.
+        capture: Captures their output.
+        run_sync: Runs a function in the thread of plain tasks.
     """
 
-    def __init__(self, given: Given, capture: Capture, run_sync: RunSync) -> None:
-        self._given = given
+    def __init__(self, inputs: RunInputs, capture: Capture, run_sync: RunSync) -> None:
+        self._inputs = inputs
         self._capture = capture
         self._run_sync = run_sync
-        self._lane = anyio.Lock()
+        self._one_at_a_time = anyio.Lock()
 
-    async def run(self, turn: Turn) -> Ended:
-        """Run a task's function and tell how it ended."""
-        if turn.instance.task.kind == "async":
-            return await self._alongside(turn)
-        async with self._lane:
-            return await self._run_sync(lambda: self._alone(turn))
+    async def run(self, execution: Execution) -> AttemptEnd:
+        """Execute a task's function and return how it ended."""
+        if execution.instance.task.kind == "async":
+            return await self._run_concurrently(execution)
+        async with self._one_at_a_time:
+            return await self._run_sync(lambda: self._run_alone(execution))
 
-    def _alone(self, turn: Turn) -> Ended:
-        """Run a plain task; one that outlasts its timeout is not stopped, but has failed."""
+    def _run_alone(self, execution: Execution) -> AttemptEnd:
+        """Execute a plain task; it fails after its timeout, but is not stopped."""
         began = time.monotonic()
-        with self._capture.writing(turn.output, alone=True):
+        with self._capture.writing(execution.output, alone=True):
             try:
-                call = self._bind(turn)
+                call = self._bind(execution)
                 ended = _succeeded(call, call.run())
             except BaseException as error:  # noqa: BLE001 - the task's, kept in the result
                 ended = _failed(error)
-        late = turn.seconds is not None and time.monotonic() - began > turn.seconds
-        return timed_out(turn.instance.task) if late else ended
+        late = execution.seconds is not None and time.monotonic() - began > execution.seconds
+        return timed_out(execution.instance.task) if late else ended
 
-    async def _alongside(self, turn: Turn) -> Ended:
-        ended = timed_out(turn.instance.task)
-        with self._capture.writing(turn.output), anyio.CancelScope() as scope:
-            if turn.seconds is not None:
-                scope.deadline = anyio.current_time() + turn.seconds
+    async def _run_concurrently(self, execution: Execution) -> AttemptEnd:
+        ended = timed_out(execution.instance.task)
+        with self._capture.writing(execution.output), anyio.CancelScope() as scope:
+            if execution.seconds is not None:
+                scope.deadline = anyio.current_time() + execution.seconds
             try:
-                call = self._bind(turn)
+                call = self._bind(execution)
                 ended = _succeeded(call, await call.run())
             except BaseException as error:
                 if _is_cancelled(error) and not scope.cancel_called:
                     raise
                 ended = _failed(error)
-        return timed_out(turn.instance.task) if scope.cancel_called else ended
+        return timed_out(execution.instance.task) if scope.cancel_called else ended
 
-    def _bind(self, turn: Turn) -> Call:
-        given, instance = self._given, turn.instance
-        info = decode_run_info(given.info)
-        task = given.spec.tasks[instance.task.node]
-        inputs = {node: given.values.input(node) for node in task.inputs}
+    def _bind(self, execution: Execution) -> BoundTask:
+        run, instance = self._inputs, execution.instance
+        info = decode_run_info(run.info)
+        task = run.spec.tasks[instance.task.node]
+        inputs = {node: run.results.input(node) for node in task.inputs}
         elements = {
-            factor.name: given.values.element(factor.node, index)
-            for factor, index in zip(task.factors, instance.indexes, strict=True)
-            if factor.node is not None
+            argument.name: run.results.element(argument.node, index)
+            for argument, index in zip(task.mapped_arguments, instance.indexes, strict=True)
+            if argument.node is not None
         }
         return bind(
-            given.dag,
+            run.dag,
             task.node,
             info=info,
-            attempt=turn.attempt,
-            host=_Host(given, turn, info.events or ()),
+            attempt=execution.attempt,
+            host=_Host(run, execution, info.events or ()),
             inputs=inputs,
             elements=elements,
             indexes=instance.indexes,
             map_index=instance.map_index,
-            steps=turn.steps,
+            journal=execution.journal,
         )
 
 
-class _Host(Host):
-    """This process as a task's context sees it."""
+class _Host(TaskHost):
+    """This process as the host of a task."""
 
-    def __init__(self, given: Given, turn: Turn, events: Sequence[EventInfo]) -> None:
-        self._given = given
-        self._turn = turn
+    def __init__(
+        self, inputs: RunInputs, execution: Execution, events: Sequence[EventInfo]
+    ) -> None:
+        self._inputs = inputs
+        self._execution = execution
         self._events = events
 
     def write_log(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
-        self._turn.output.record(level, event, fields)
+        self._execution.output.record(level, event, fields)
 
     def fetch_result(self, node: int) -> bytes:
-        return self._given.values.fetch(node)
+        return self._inputs.results.fetch(node)
 
     def fetch_events(self) -> Sequence[EventInfo]:
         return self._events
 
     def fetch_connection(self, name: str) -> Connection:
-        found = self._given.connections.get(name)
+        found = self._inputs.connections.get(name)
         if found is None:
             raise ConfigError(
                 f"{NotFound('connection', name)}: give one, "
@@ -184,46 +186,47 @@ class _Host(Host):
         return found
 
     def publish(self, event: PublishedEvent) -> None:
-        self._turn.publish(event)
+        self._execution.publish(event)
 
     async def apublish(self, event: PublishedEvent) -> None:
-        self._turn.publish(event)
+        self._execution.publish(event)
         await anyio.lowlevel.checkpoint()
 
     def now(self) -> float:
-        return self._turn.now()
+        return self._execution.now()
 
-    async def record(self, step: Step) -> Step:
+    async def record(self, entry: JournalEntry) -> JournalEntry:
         await anyio.lowlevel.checkpoint()
-        self._turn.steps.append(step)
-        return step
+        self._execution.journal.append(entry)
+        return entry
 
     def describe(self, error: Exception) -> TaskError:
         return outcome_of(error)[1]
 
 
-def _succeeded(call: Call, value: Any) -> Ended:
-    return Ended(Outcome.SUCCESS, finish(call, value))
+def _succeeded(call: BoundTask, value: Any) -> AttemptEnd:
+    return AttemptEnd(Outcome.SUCCESS, task_outcome(call, value))
 
 
-def _failed(error: BaseException) -> Ended:
-    """Tell what it waits for, or how it failed, without the frame in which we caught it."""
+def _failed(error: BaseException) -> AttemptEnd:
+    """Return the deferral or the failure, without our own frame in the traceback."""
     if isinstance(error, TaskDeferred):
-        return Ended(Outcome.DEFERRED, waiting=error.waiting)
+        return AttemptEnd(Outcome.DEFERRED, wait_set=error.wait_set)
     trace = error.__traceback__
+    # The user's traceback begins below our own frame.
     error = error.with_traceback(trace.tb_next if trace is not None else None)
-    outcome, told = outcome_of(error)
-    return Ended(outcome, error=told, exception=error)
+    outcome, described = outcome_of(error)
+    return AttemptEnd(outcome, error=described, exception=error)
 
 
-def timed_out(task: TaskSpec, meanwhile: str = "") -> Ended:
-    """Tell that an attempt has taken longer than its timeout."""
+def timed_out(task: TaskSpec, meanwhile: str = "") -> AttemptEnd:
+    """Return the end of an attempt that exceeded its timeout."""
     text = f"timed out after {task.timeout_seconds or 0:g} s{meanwhile}"
     error = TaskError("TimeoutError", text)
-    return Ended(Outcome.FAILED, error=error, exception=TimeoutError(text))
+    return AttemptEnd(Outcome.FAILED, error=error, exception=TimeoutError(text))
 
 
 def _is_cancelled(error: BaseException) -> bool:
-    """Tell a cancellation from outside of the task from one that its own code raised."""
+    """Return whether a cancellation came from outside, rather than from the task's own code."""
     cancelled = isinstance(error, anyio.get_cancelled_exc_class())
     return cancelled and anyio.current_effective_deadline() == -math.inf

@@ -1,4 +1,4 @@
-"""A clock that goes on only when it is told to."""
+"""Virtual clocks for tests: time passes only when the test advances it."""
 
 import heapq
 from datetime import UTC, datetime, timedelta
@@ -19,8 +19,8 @@ class VirtualClock:
 
     def __init__(self, start: datetime = BEGINNING) -> None:
         self._now = start
-        self._alarms: list[tuple[datetime, int, anyio.Event]] = []
-        self._numbers = count()
+        self._wakeups: list[tuple[datetime, int, anyio.Event]] = []
+        self._order = count()
 
     def now(self) -> datetime:
         """Return the time."""
@@ -29,44 +29,45 @@ class VirtualClock:
     async def sleep_until(self, moment: datetime) -> None:
         """Return when the clock has come to `moment`."""
         if moment > self._now:
-            await self.alarm(moment).wait()
+            await self.wakeup_at(moment).wait()
         else:
             await anyio.lowlevel.checkpoint()
 
     async def advance(self, by: timedelta | float) -> None:
-        """Let time pass, from one sleeper's moment to the next.
+        """Advance the time, from one sleeper's moment to the next.
 
-        Whoever sleeps wakes at its own moment and goes on until it waits again, before time does.
+        Each sleeper wakes at its own moment and runs until it waits again, before time goes on.
 
         Args:
             by: A timedelta, or seconds.
         """
         target = self._now + (by if isinstance(by, timedelta) else timedelta(seconds=by))
         await anyio.wait_all_tasks_blocked()
-        while (moment := self.next_alarm()) is not None and moment <= target:
+        while (moment := self.next_wakeup()) is not None and moment <= target:
             self.jump(moment)
+            # Sleepers must reach their next sleep first, or their moments would be missed.
             await anyio.wait_all_tasks_blocked()
         self.jump(target)
 
-    def alarm(self, moment: datetime) -> anyio.Event:
+    def wakeup_at(self, moment: datetime) -> anyio.Event:
         """Return an event that is set when the clock comes to `moment`."""
         event = anyio.Event()
-        heapq.heappush(self._alarms, (moment, next(self._numbers), event))
+        heapq.heappush(self._wakeups, (moment, next(self._order), event))
         return event
 
-    def next_alarm(self) -> datetime | None:
-        """Return the moment for which somebody waits next."""
-        return self._alarms[0][0] if self._alarms else None
+    def next_wakeup(self) -> datetime | None:
+        """Return the earliest moment that a sleeper waits for."""
+        return self._wakeups[0][0] if self._wakeups else None
 
     def jump(self, moment: datetime) -> None:
-        """Set the clock forward at once and wake all whose moment has passed."""
+        """Set the clock forward at once and wake all sleepers whose moment has passed."""
         self._now = max(self._now, moment)
-        while self._alarms and self._alarms[0][0] <= self._now:
-            heapq.heappop(self._alarms)[2].set()
+        while self._wakeups and self._wakeups[0][0] <= self._now:
+            heapq.heappop(self._wakeups)[2].set()
 
 
 class JumpingClock(VirtualClock):
-    """A clock on which nobody waits: to sleep sets it forward."""
+    """A clock without waiting: a sleep sets it forward."""
 
     async def sleep_until(self, moment: datetime) -> None:
         """Set the clock to `moment` and return."""

@@ -1,4 +1,4 @@
-"""Connections that a test gives."""
+"""Connections for tests, in any form that `DAG.test` accepts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ from pubsubflow.model.connections import Connection, make_connection
 
 
 def read_connections(given: Mapping[str, Any]) -> dict[str, Connection]:
-    """Return connections however they are given: a Connection, a URI, or a mapping of its parts.
+    """Return connections, each given as a Connection, a URI, or a mapping of its parts.
 
     Raises:
-        InvalidInput: One is none.
+        InvalidInput: One has another form.
     """
     return {name: _connection(name, each) for name, each in given.items()}
 

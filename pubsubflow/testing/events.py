@@ -21,11 +21,11 @@ def event(
     Args:
         dataset: A dataset or its URI.
         extra: A JSON object.
-        partition: The part of the dataset that is new.
+        partition: The part of the dataset that was updated.
         time: When it happened; now when left out.
 
     Raises:
-        DefinitionError: The URI is bad or `extra` is no JSON object.
+        DefinitionError: The URI is invalid or `extra` is not a JSON object.
     """
     return DatasetEvent(
         str(new_id()),

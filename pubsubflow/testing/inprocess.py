@@ -1,4 +1,4 @@
-"""Runs DAGs in the calling process: `DAG.test` and `DAG.atest`."""
+"""In-process runs of DAGs: the implementation of `DAG.test` and `DAG.atest`."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
@@ -17,14 +17,14 @@ from msgspec import Struct
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.runtime.inprocess import InProcessKeywords, RunResult
 from pubsubflow.errors import InvalidInput
-from pubsubflow.testing.attempts import Attempts, Ended, RunSync
+from pubsubflow.testing.attempts import AttemptEnd, AttemptRunner, RunSync
 from pubsubflow.testing.clock import VirtualClock
 from pubsubflow.testing.driver import Driver
 from pubsubflow.testing.output import Capture
-from pubsubflow.testing.run_inputs import Given, prepare
+from pubsubflow.testing.run_inputs import RunInputs, prepare_run
 
 Outcome = RunResult | BaseException
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 def run(
@@ -36,10 +36,10 @@ def run(
 ) -> RunResult:
     """Run a DAG; see `DAG.test`."""
     _refuse_on_a_loop(dag)
-    given = _prepare(dag, params, events, select, more)
+    inputs = _prepare(dag, params, events, select, more)
     with anyio.from_thread.start_blocking_portal() as portal:
         here = _CallingThread(portal)
-        drive = partial(_drive, given, here.run, raise_on_error=more.get("raise_on_error", False))
+        drive = partial(_drive, inputs, here.run, raise_on_error=more.get("raise_on_error", False))
         outcome = here.serve(portal.start_task_soon(_returned, drive))
     if isinstance(outcome, BaseException):
         raise outcome
@@ -54,14 +54,14 @@ async def arun(
     **more: Unpack[InProcessKeywords],
 ) -> RunResult:
     """Run a DAG; see `DAG.atest`."""
-    given = _prepare(dag, params, events, select, more)
+    inputs = _prepare(dag, params, events, select, more)
     return await _drive(
-        given, anyio.to_thread.run_sync, raise_on_error=more.get("raise_on_error", False)
+        inputs, anyio.to_thread.run_sync, raise_on_error=more.get("raise_on_error", False)
     )
 
 
-def _prepare(dag: DAG, params: Any, events: Any, select: Any, more: InProcessKeywords) -> Given:
-    return prepare(
+def _prepare(dag: DAG, params: Any, events: Any, select: Any, more: InProcessKeywords) -> RunInputs:
+    return prepare_run(
         dag,
         params,
         events,
@@ -73,26 +73,28 @@ def _prepare(dag: DAG, params: Any, events: Any, select: Any, more: InProcessKey
     )
 
 
-async def _drive(given: Given, run_sync: RunSync, *, raise_on_error: bool) -> RunResult:
+async def _drive(inputs: RunInputs, run_sync: RunSync, *, raise_on_error: bool) -> RunResult:
     capture = Capture()
-    clock = VirtualClock(given.now)
-    driver = Driver(given, Attempts(given, capture, run_sync), clock, raise_on_error=raise_on_error)
+    clock = VirtualClock(inputs.now)
+    driver = Driver(
+        inputs, AttemptRunner(inputs, capture, run_sync), clock, raise_on_error=raise_on_error
+    )
     with capture.installed():
         return await driver.run()
 
 
 async def _returned(drive: Callable[[], Awaitable[RunResult]]) -> Outcome:
-    """Return what is raised as well: a loop in another thread would die of an interrupt."""
+    """Return the outcome, also an exception: an interrupt would end the loop's thread."""
     try:
         return await drive()
     except anyio.get_cancelled_exc_class():
         raise
-    except BaseException as error:  # noqa: BLE001 - raised by whoever called
+    except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
         return error
 
 
 class _CallingThread:
-    """Runs the plain tasks in the thread that waits for the run's end.
+    """The thread that waits for the run's end; it runs the plain tasks meanwhile.
 
     There they may start event loops of their own, set signal handlers and be debugged, as in the
     process that a task has to itself.
@@ -102,39 +104,39 @@ class _CallingThread:
         self._portal = portal
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
-    async def run(self, function: Callable[[], Ended]) -> Ended:
-        """Return what the function returned there."""
+    async def run(self, function: Callable[[], AttemptEnd]) -> AttemptEnd:
+        """Run a function there and return its value."""
         done = anyio.Event()
-        found: list[Ended] = []
+        found: list[AttemptEnd] = []
 
         def work() -> None:
             found.append(function())
             self._portal.call(done.set)
 
+        # Only the calling thread runs plain tasks; the loop waits for it here.
         self._work.put(work)
         await done.wait()
         return found[0]
 
     def serve(self, outcome: "Future[Outcome]") -> Outcome:
-        """Do the work that comes until the run has an outcome, and return that."""
+        """Run the functions that arrive until the run has an outcome, and return that."""
         outcome.add_done_callback(lambda _: self._work.put(None))
         while (work := self._next()) is not None:
             work()
         return outcome.result()
 
     def _next(self) -> Callable[[], None] | None:
-        """Wait for what is next, and look up at times.
-
-        A signal that arrives after the interpreter's last look at signals and before the wait
-        in the operating system begins would not end an unbounded wait.
-        """
+        """Wait for the next function, in bounded steps."""
+        # A signal that arrives after the interpreter's last check and before the wait in the
+        # operating system begins would not end an unbounded wait.
         while True:
             with suppress(Empty):
-                return self._work.get(timeout=_LOOK_SECONDS)
+                return self._work.get(timeout=_POLL_SECONDS)
 
 
 def _refuse_on_a_loop(dag: DAG) -> None:
-    with suppress(RuntimeError):  # which says that no loop runs here
+    # It raises RuntimeError when no loop runs here.
+    with suppress(RuntimeError):
         anyio.get_current_task()
         raise InvalidInput(
             f"an event loop runs here; write `await {dag.dag_id}.atest(...)` in place of .test()"

@@ -1,4 +1,4 @@
-"""What tasks print while they run in this process: kept for the result, and still printed."""
+"""Output of tasks in this process: captured for the result, and still printed."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Capture:
-    """Keeps what tasks print, for as long as it is open.
+    """Captures the output of tasks, for as long as it is open.
 
     Attributes:
         alone: The output of the task that has the process to itself, for the threads it starts.
@@ -26,7 +26,7 @@ class Capture:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Stand in for `sys.stdout` and `sys.stderr` inside the block."""
+        """Replace `sys.stdout` and `sys.stderr` inside the block."""
         sys.stdout = _Stream(self, "stdout", sys.stdout)
         sys.stderr = _Stream(self, "stderr", sys.stderr)
         try:
@@ -37,11 +37,11 @@ class Capture:
 
     @contextmanager
     def writing(self, output: TaskOutput, *, alone: bool = False) -> Iterator[None]:
-        """Keep in `output` what is printed inside the block.
+        """Capture the output of the block in `output`.
 
         Args:
-            output: Where to keep it.
-            alone: Also what is printed by threads of which nobody knows whose they are.
+            output: The captured output.
+            alone: Capture the output of unknown threads as well.
         """
         token = CURRENT_OUTPUT.set(output)
         if alone:
@@ -55,7 +55,7 @@ class Capture:
 
 
 def new_output() -> TaskOutput:
-    """Return an output that leaves only when it is taken."""
+    """Return an output that is kept until it is taken."""
     return TaskOutput(lambda _: None, lambda _: None)
 
 
@@ -68,9 +68,9 @@ def log_lines(output: TaskOutput, attempt: int) -> Iterator[LogLine]:
 
 
 class _Stream(TaskStream):
-    """Prints to the stream beneath and keeps what tasks print.
+    """Writes to the stream beneath and captures the output of tasks.
 
-    Runs beside each other cover each other's streams: the outermost keeps for all of them.
+    Concurrent runs wrap each other's streams: the outermost captures for all of them.
     """
 
     def __init__(self, capture: Capture, name: str, beneath: Any) -> None:
@@ -78,6 +78,7 @@ class _Stream(TaskStream):
         self.name = name
         self.capture = capture
         self.beneath = beneath
+        # Written to the innermost stream: other captures in between would print it once more.
         self.real: TextIO = beneath.real if isinstance(beneath, _Stream) else beneath
 
     def write(self, text: str) -> int:

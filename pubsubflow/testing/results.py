@@ -1,4 +1,4 @@
-"""The results of one run, kept as they travel: encoded."""
+"""Results of an in-process run, kept in their encoded form."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,10 +16,10 @@ _elements = msgspec.msgpack.Decoder(list[Raw]).decode
 
 
 class ResultMissing(InvalidInput):
-    """A result is needed of a task that is not selected, and nobody gives it."""
+    """The result of a task is needed that is not selected, and its result is not given."""
 
 
-class Values:
+class RunResults:
     """The encoded results of a run.
 
     Args:
@@ -36,11 +36,12 @@ class Values:
         self._lists: dict[int, list[Raw]] = {}
 
     def put(self, node: int, map_index: int, data: bytes) -> None:
-        """Keep the result of an instance that succeeded."""
+        """Store the result of an instance that succeeded."""
+        # None is encoded as no bytes at all, and here "no result" is another thing.
         self._found.setdefault(node, {})[map_index] = data or _NIL
 
     def fetch(self, node: int) -> bytes:
-        """Return a task's result as `ctx.result` asks for it.
+        """Return a task's encoded result, for `ctx.result`.
 
         Raises:
             ResultMissing: The task is not selected and its result not given.

@@ -1,4 +1,4 @@
-"""What a user gives to a run in this process, checked and encoded as it travels elsewhere."""
+"""Run inputs of an in-process run: params, events, results and connections, checked."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -10,39 +10,40 @@ from msgspec import Struct
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.datasets import Dataset
 from pubsubflow.authoring.runtime import results
-from pubsubflow.authoring.source_location import nearest
+from pubsubflow.authoring.source_location import suggestion
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
 from pubsubflow.model.expressions import evaluate
 from pubsubflow.model.ids import new_id
 from pubsubflow.model.runs.params import validate_params
-from pubsubflow.model.schedule.conditions import inputs
+from pubsubflow.model.runs.plan import Plan
+from pubsubflow.model.schedule.conditions import DatasetInput, inputs
 from pubsubflow.model.schedule.partitions import map_key
-from pubsubflow.model.spec import DagSpec, Plan
+from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import EventInfo, RunInfo, encode
 from pubsubflow.testing.connections import read_connections
 from pubsubflow.testing.events import event
-from pubsubflow.testing.results import Values
-from pubsubflow.testing.selection import chosen_nodes, cut_down, find_node
+from pubsubflow.testing.results import RunResults
+from pubsubflow.testing.selection import find_node, restrict_spec, selected_nodes
 
 _FULL = 4
 
 
-class Given(Struct, frozen=True):
-    """A run that is about to start.
+class RunInputs(Struct, frozen=True):
+    """The inputs of a run.
 
     Attributes:
         spec: The whole DAG.
-        plan: The DAG cut down to the tasks that run.
+        plan: The DAG restricted to the tasks that run.
         chosen: Nodes that run.
         info: The encoded RunInfo.
         consumed: The events that the run consumed.
-        coming: Events that tasks may wait for.
+        future_events: Events that tasks may wait for.
         run_id: The run.
-        values: Its results.
+        results: Its results.
         now: When it starts.
-        connections: What its tasks may ask for.
+        connections: The connections that its tasks may use.
     """
 
     dag: DAG
@@ -51,14 +52,14 @@ class Given(Struct, frozen=True):
     chosen: frozenset[int]
     info: bytes
     run_id: str
-    values: Values
+    results: RunResults
     now: datetime
     consumed: tuple[EventInfo, ...] = ()
-    coming: tuple[EventInfo, ...] = ()
+    future_events: tuple[EventInfo, ...] = ()
     connections: dict[str, Connection] = {}
 
 
-def prepare(
+def prepare_run(
     dag: DAG,
     params: Mapping[str, Any] | Struct | None,
     events: Iterable[Any] | None,
@@ -68,42 +69,45 @@ def prepare(
     connections: Mapping[str, Any] | None,
     logical_time: datetime | None,
     now: datetime,
-) -> Given:
-    """Check what is given for a run and return all of it.
+) -> RunInputs:
+    """Check the inputs of a run and return them.
 
     Raises:
-        InvalidInput: Something does not fit the DAG.
+        InvalidInput: An input does not fit the DAG.
     """
+    # File and hash matter to stored versions only.
     spec = dag.to_spec("", "")
     given = results or {}
     stubs = {find_node(spec, task_id, "results"): given[task_id] for task_id in given}
     encoded = {node: _encoded(spec, node, value) for node, value in stubs.items()}
-    chosen = chosen_nodes(spec, select) - encoded.keys()
+    chosen = selected_nodes(spec, select) - encoded.keys()
     lengths = {node: len(value) for node, value in stubs.items() if isinstance(value, list | tuple)}
-    consumed, coming = _sorted_out(spec, tuple(_event(each, now) for each in events or ()))
+    consumed, future = _split_events(spec, tuple(_event(each, now) for each in events or ()))
     partition = _partition(spec, consumed[-1]) if consumed else None
-    told = {**_computed(spec, params, consumed, partition), **(_builtins(params) or {})}
-    info = _run_info(spec, validate_params(spec, told), consumed, partition, logical_time, now)
-    return Given(
+    given_params = {**_computed(spec, params, consumed, partition), **(_builtins(params) or {})}
+    info = _run_info(
+        spec, validate_params(spec, given_params), consumed, partition, logical_time, now
+    )
+    return RunInputs(
         dag,
         spec,
-        Plan(cut_down(spec, chosen, lengths)),
+        Plan(restrict_spec(spec, chosen, lengths)),
         chosen,
         encode(info),
         info.run_id,
-        Values(spec, chosen, encoded),
+        RunResults(spec, chosen, encoded),
         now,
         consumed,
-        coming,
+        future,
         read_connections(connections or {}),
     )
 
 
 def read_events(spec: DagSpec, events: Iterable[Any], now: datetime) -> tuple[EventInfo, ...]:
-    """Return events however they are given.
+    """Return events in any form that `DAG.test` accepts.
 
     Raises:
-        InvalidInput: One is none, or of a dataset that the DAG does not wait for.
+        InvalidInput: One is not an event, or of a dataset that the DAG does not wait for.
     """
     found = tuple(_event(given, now) for given in events)
     for each in found:
@@ -112,28 +116,29 @@ def read_events(spec: DagSpec, events: Iterable[Any], now: datetime) -> tuple[Ev
     return found
 
 
-def _sorted_out(
+def _split_events(
     spec: DagSpec, events: tuple[EventInfo, ...]
 ) -> tuple[tuple[EventInfo, ...], tuple[EventInfo, ...]]:
-    """Tell what the run consumed from what its tasks may wait for."""
-    coming = tuple(each for each in events if not _consumes(spec, each))
-    if coming and not any(task.kind == "async" or task.start for task in spec.tasks):
-        raise _unknown(spec, coming[0])
-    return tuple(each for each in events if _consumes(spec, each)), coming
+    """Return the events that the run consumed, and those that its tasks may wait for."""
+    future = tuple(each for each in events if not _consumes(spec, each))
+    if future and not any(task.kind == "async" or task.start_wait for task in spec.tasks):
+        raise _unknown(spec, future[0])
+    return tuple(each for each in events if _consumes(spec, each)), future
 
 
 def _consumes(spec: DagSpec, event: EventInfo) -> bool:
-    places = inputs(spec.schedule.condition) if spec.schedule is not None else ()
-    return any(
-        matches(place.uri, event.dataset) if place.pattern else place.uri == event.dataset
-        for place in places
-    )
+    held = inputs(spec.schedule.condition) if spec.schedule is not None else ()
+    return any(_matches(each, event) for each in held)
+
+
+def _matches(given: DatasetInput, event: EventInfo) -> bool:
+    return matches(given.uri, event.dataset) if given.pattern else given.uri == event.dataset
 
 
 def _unknown(spec: DagSpec, event: EventInfo) -> InvalidInput:
-    places = inputs(spec.schedule.condition) if spec.schedule is not None else ()
-    expected = {place.uri for place in places if not place.pattern}
-    hint = nearest(event.dataset, expected) if expected else "; it waits for none"
+    held = inputs(spec.schedule.condition) if spec.schedule is not None else ()
+    expected = {each.uri for each in held if not each.pattern}
+    hint = suggestion(event.dataset, expected) if expected else "; it waits for none"
     return InvalidInput(f"events: DAG {spec.dag_id!r} does not wait for {event.dataset!r}{hint}")
 
 
@@ -148,7 +153,7 @@ def _event(given: Any, now: datetime) -> EventInfo:
     if hasattr(given, "dataset"):
         extra, part = getattr(given, "extra", None), getattr(given, "partition", None)
         return event(given.dataset, extra=extra, partition=part, time=now)
-    raise InvalidInput(f"events: {given!r} is no event; write (dataset, {{'rows': 42}})")
+    raise InvalidInput(f"events: {given!r} is not an event; write (dataset, {{'rows': 42}})")
 
 
 def _run_info(
@@ -159,7 +164,7 @@ def _run_info(
     logical_time: datetime | None,
     now: datetime,
 ) -> RunInfo:
-    kind, cause = "manual", "asked for by a test"
+    kind, cause = "manual", "requested by a test"
     if events:
         kind, cause = "dataset", f"{events[-1].dataset} was updated"
     elif logical_time is not None and spec.schedule is not None:
@@ -173,7 +178,7 @@ def _run_info(
 def _computed(
     spec: DagSpec, params: Any, events: tuple[EventInfo, ...], partition: str | None
 ) -> dict[str, Any]:
-    """Return the params that come from the events, as far as they are not given."""
+    """Return the computed params that are not given."""
     if not events:
         return {}
     given = _builtins(params) or {}
@@ -182,13 +187,13 @@ def _computed(
 
 
 def _partition(spec: DagSpec, last: EventInfo) -> str | None:
-    """Return the run's partition key; the first one, where an event counts for several."""
+    """Return the run's partition key; the first one, where an event maps to several."""
     partitioning = spec.schedule.partitioning if spec.schedule is not None else None
     if partitioning is None or last.partition is None or spec.schedule is None:
         return last.partition
-    for place in inputs(spec.schedule.condition):
-        if matches(place.uri, last.dataset) if place.pattern else place.uri == last.dataset:
-            keys = map_key(partitioning.mapper(place.uri), last.partition)
+    for each in inputs(spec.schedule.condition):
+        if _matches(each, last):
+            keys = map_key(partitioning.mapper(each.uri), last.partition)
             return keys[0][0] if keys else last.partition
     return last.partition
 
@@ -206,5 +211,5 @@ def _encoded(spec: DagSpec, node: int, value: Any) -> bytes:
         )
     try:
         return results.encode(value)[0] or encode(None)
-    except results.BadResult as error:
+    except results.UnsupportedResult as error:
         raise InvalidInput(f"results[{task.task_id!r}]: {error}") from error

@@ -1,24 +1,25 @@
-"""Picks tasks of a DAG by name and neighbourhood, and cuts its spec down to them."""
+"""Task selection by name and neighbourhood, and the spec restricted to it."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from pubsubflow.authoring.source_location import nearest
+from pubsubflow.authoring.source_location import suggestion
 from pubsubflow.errors import InvalidInput
-from pubsubflow.model.spec import DagSpec, Factor, Plan, TaskSpec
+from pubsubflow.model.runs.plan import Plan
+from pubsubflow.model.spec import DagSpec, MappedArgument, TaskSpec
 
 _TERM = re.compile(r"(\*|\+*)([A-Za-z0-9_.-]+)(\*|\+*)")
 
 
-def chosen_nodes(spec: DagSpec, select: str | Iterable[str] | None) -> frozenset[int]:
+def selected_nodes(spec: DagSpec, select: str | Iterable[str] | None) -> frozenset[int]:
     """Return the nodes that a selection names; all for None.
 
     Args:
         spec: The DAG.
         select: For example `*report+`: `name` alone, `+` for each layer of neighbours, `*` for
-            all of them, before the name for upstream and behind it for downstream; several are
+            all of them, before the name for upstream and after it for downstream; several are
             joined by commas or in a list. `*` alone is every task.
 
     Raises:
@@ -36,20 +37,20 @@ def find_node(spec: DagSpec, task_id: str, where: str) -> int:
     """Return a task's node.
 
     Raises:
-        InvalidInput: There is no such task.
+        InvalidInput: The task is unknown.
     """
     nodes = {task.task_id: task.node for task in spec.tasks}
     if task_id not in nodes:
-        hint = nearest(task_id, nodes)
+        hint = suggestion(task_id, nodes)
         raise InvalidInput(f"{where}: DAG {spec.dag_id!r} has no task {task_id!r}{hint}")
     return nodes[task_id]
 
 
-def cut_down(spec: DagSpec, chosen: frozenset[int], lengths: Mapping[int, int]) -> DagSpec:
+def restrict_spec(spec: DagSpec, chosen: frozenset[int], lengths: Mapping[int, int]) -> DagSpec:
     """Return the spec in which only the chosen tasks run, under their old numbers.
 
-    A task that is not chosen but lies between chosen ones has nothing to run and passes on what
-    its trigger rule makes of those before it; no chosen task waits for any other.
+    A task that is not chosen but lies between chosen ones is empty and passes on the result of its
+    trigger rule; no chosen task waits for any other task.
 
     Args:
         spec: The whole DAG.
@@ -57,17 +58,20 @@ def cut_down(spec: DagSpec, chosen: frozenset[int], lengths: Mapping[int, int]) 
         lengths: Node → number of elements of its result, for lists that are given.
 
     Raises:
-        InvalidInput: A chosen task is mapped over a list that nobody gives.
+        InvalidInput: A chosen task is mapped over a list that is missing.
     """
     plan = Plan(spec)
     upstream = tuple(task.upstream for task in spec.tasks)
+    # Tasks on a path between chosen ones pass on failures and branches.
     between = _reached(plan.downstream, chosen, None) & _reached(upstream, chosen, None)
     tasks = []
     for task in spec.tasks:
         before = tuple(node for node in task.upstream if node in between)
         if task.node in chosen:
-            factors = tuple(_factor(spec, task, each, chosen, lengths) for each in task.factors)
-            tasks.append(replace(task, upstream=before, factors=factors))
+            factors = tuple(
+                _factor(spec, task, each, chosen, lengths) for each in task.mapped_arguments
+            )
+            tasks.append(replace(task, upstream=before, mapped_arguments=factors))
         elif task.node in between:
             rule, role = task.trigger_rule, task.role
             tasks.append(
@@ -85,7 +89,8 @@ def _term(plan: Plan, term: str) -> frozenset[int]:
     read = _TERM.fullmatch(term)
     if read is None:
         raise InvalidInput(
-            f"select: {term!r} is no selection; write a task id with `+` or `*` before or behind it"
+            f"select: {term!r} is not a selection; write a task id with `+` or `*` "
+            "before or after it"
         )
     above, task_id, below = read.groups()
     start = frozenset({find_node(spec, task_id, "select")})
@@ -102,7 +107,7 @@ def _layers(signs: str) -> int | None:
 def _reached(
     edges: Sequence[Sequence[int]], start: frozenset[int], layers: int | None
 ) -> frozenset[int]:
-    """Return the nodes within so many steps of the start; None is any number."""
+    """Return the nodes within so many layers of the start; None is any number."""
     found, edge = set(start), set(start)
     while edge and layers != 0:
         edge = {after for node in edge for after in edges[node]} - found
@@ -114,10 +119,10 @@ def _reached(
 def _factor(
     spec: DagSpec,
     task: TaskSpec,
-    factor: Factor,
+    factor: MappedArgument,
     chosen: frozenset[int],
     lengths: Mapping[int, int],
-) -> Factor:
+) -> MappedArgument:
     if factor.node is None or factor.node in chosen:
         return factor
     if factor.node not in lengths:
@@ -126,4 +131,4 @@ def _factor(
             f"task {task.task_id!r} is mapped over the result of {origin!r}, which is not "
             f"selected; select it too, or give a list: results={{{origin!r}: [...]}}"
         )
-    return Factor(factor.name, length=lengths[factor.node])
+    return MappedArgument(factor.name, length=lengths[factor.node])

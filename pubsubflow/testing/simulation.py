@@ -1,34 +1,37 @@
-"""Tells which runs a DAG's schedule would start, by the decisions that the manager takes."""
+"""Simulation of a schedule: which runs would start, by the code with which the manager decides."""
 
 import heapq
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.runtime.context import DatasetEvent
 from pubsubflow.errors import InvalidInput
-from pubsubflow.manager.schedules.cell_keys import WHOLE
-from pubsubflow.manager.schedules.firing import Scheduling, find_tick
-from pubsubflow.manager.spec_cache import Version
-from pubsubflow.manager.unit_of_work import CellWork, GateWork, Ledger, LoggedEvent, Start
-from pubsubflow.model.expressions import evaluate
+from pubsubflow.manager.schedules.admission import run_params
+from pubsubflow.manager.schedules.consuming import route
+from pubsubflow.manager.schedules.firing import Scheduler
+from pubsubflow.manager.schedules.timers import ScheduleTimers
+from pubsubflow.manager.spec_cache import DagVersion
+from pubsubflow.manager.unit_of_work import UnitOfWork
+from pubsubflow.manager.working_state import LockedDag, LoggedEvent, RunDraft
 from pubsubflow.model.ids import new_id
-from pubsubflow.model.runs.params import validate_params
-from pubsubflow.model.schedule.conditions import Latest, Schedule, ticks
+from pubsubflow.model.schedule.conditions import ScheduleSpec, ticks
 from pubsubflow.model.schedule.timetable import next_tick
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.testing.clock import BEGINNING, VirtualClock
 from pubsubflow.testing.run_inputs import read_events
 
-MOST_STEPS = 100_000
+MAX_STEPS = 100_000
 _AT_ONCE = timedelta(0)
 _INSTANT = timedelta(microseconds=1)
-_OPEN = {"dag": 1, "present": True, "paused": False, "active": 0, "queued": 0, "since": None}
 
 
 class SimulatedRun(Struct, frozen=True):
@@ -61,13 +64,13 @@ def simulate(
     until: datetime | timedelta | None = None,
     lasts: timedelta = _AT_ONCE,
 ) -> list[SimulatedRun]:
-    """Tell which runs would start with which events; no task runs.
+    """Return the runs that would start, and with which events; no task runs.
 
     Args:
         dag: A DAG with a schedule.
         events: In order: datasets, tuples `(dataset, extra, partition, time)` of which the end may
             be left out, or events such as those of a run's `emitted`; and timedeltas and datetimes,
-            to let time pass. An event whose time is still to come arrives at that time.
+            to advance the time. An event whose time is still to come arrives at that time.
         clock: Where time begins; by default at the first event that has a time, or at the
             beginning of 2026. Ticks come as it goes on.
         until: When to stop, or how long after the last event. By default when no deadline, no run
@@ -75,19 +78,19 @@ def simulate(
         lasts: How long each run is active.
 
     Raises:
-        InvalidInput: The DAG has no schedule or does not wait for a dataset, something is no
-            event, or too much happens.
+        InvalidInput: The DAG has no schedule or does not wait for a dataset, something is not
+            an event, or too much happens.
     """
     spec = dag.to_spec("", "")
     if spec.schedule is None:
-        raise InvalidInput(f"DAG {spec.dag_id!r} has no schedule: it runs only when asked")
+        raise InvalidInput(f"DAG {spec.dag_id!r} has no schedule: it runs only on request")
     items = list(events)
     for item in items:
         _check_zone(item)
     clock = clock or VirtualClock(_first_moment(items))
     simulation = _Simulation(spec, spec.schedule, clock, lasts)
     for item in items:
-        simulation.take(item)
+        simulation.receive(item)
     simulation.finish(until)
     return simulation.runs
 
@@ -104,34 +107,41 @@ def _first_moment(items: Sequence[Any]) -> datetime:
 
 
 def _check_zone(item: Any) -> None:
-    told = item[-1] if isinstance(item, tuple | list) and item else item
-    for moment in (told, getattr(item, "time", None)):
+    last = item[-1] if isinstance(item, tuple | list) and item else item
+    for moment in (last, getattr(item, "time", None)):
         if isinstance(moment, datetime) and moment.tzinfo is None:
             raise InvalidInput(f"events: {moment.isoformat()} needs a zone, as in tzinfo=UTC")
 
 
 class _Simulation:
-    """A DAG's gate in memory, and what is due there."""
+    """A DAG in memory, and what is due there.
+
+    Its steps are those of the manager: `Scheduler` takes events, `ScheduleTimers` acts on what is
+    due, and `LockedDag` counts runs. Only here all conditions are at hand, and nothing is stored.
+    """
 
     def __init__(
-        self, spec: DagSpec, schedule: Schedule, clock: VirtualClock, lasts: timedelta
+        self, spec: DagSpec, schedule: ScheduleSpec, clock: VirtualClock, lasts: timedelta
     ) -> None:
         self.runs: list[SimulatedRun] = []
         self._spec = spec
         self._schedule = schedule
         self._clock = clock
         self._lasts = lasts
-        self._gate = GateWork(_OPEN, Version(1, 1, spec))
-        self._ledger = Ledger(clock.now())
-        self._scheduling = self._anew()
-        self._numbers = count(1)
+        # The limit on active runs delays runs and never changes which there are.
+        version = DagVersion(1, 1, replace(spec, max_active_runs=sys.maxsize))
+        self._dag = LockedDag.idle(version)
+        self._uow = UnitOfWork(clock.now())
+        self._ids = count(1)
+        self._scheduler = Scheduler(self._uow, new_id=new_id, allocate_id=partial(next, self._ids))
+        self._timers = ScheduleTimers(self._uow, self._scheduler)
         self._order = count()
         self._due: list[tuple[datetime, int, Timer | None]] = []
         self._steps = 0
         self._set_ticks()
 
-    def take(self, item: Any) -> None:
-        """Let an event arrive, or time pass."""
+    def receive(self, item: Any) -> None:
+        """Take an event, or advance the time."""
         if isinstance(item, timedelta):
             self._go_to(self._clock.now() + item)
         elif isinstance(item, datetime):
@@ -139,110 +149,81 @@ class _Simulation:
         else:
             (info,) = read_events(self._spec, (item,), self._clock.now())
             self._go_to(max(info.time, self._clock.now()))
-            event = LoggedEvent(new_id(), info, number=next(self._numbers))
-            self._scheduling.event(self._gate, event)
-            self._settle()
+            event = LoggedEvent(new_id(), info, min(info.time, self._uow.now), id=next(self._ids))
+            self._scheduler.receive_event(route(event, self._dag))
+            self._admit()
 
     def finish(self, until: datetime | timedelta | None) -> None:
-        """Let time pass until then, or until nothing is left to happen but ticks."""
+        """Advance the time until then, or until nothing is left to happen but ticks."""
         if until is not None:
             self._go_to(self._clock.now() + until if isinstance(until, timedelta) else until)
         while until is None and any(_ends(timer) for _, _, timer in self._due):
             self._go_to(self._due[0][0])
 
     def _go_to(self, moment: datetime) -> None:
-        """Let everything happen that is due until then, in order."""
+        """Act on everything that is due until then, in order."""
         while self._due and self._due[0][0] <= moment:
             due, _, timer = heapq.heappop(self._due)
             self._at(due)
             self._act(timer)
-            self._settle()
+            self._admit()
             self._steps += 1
-            if self._steps > MOST_STEPS:
+            if self._steps > MAX_STEPS:
                 raise InvalidInput(
-                    f"more than {MOST_STEPS} ticks and deadlines; simulate a shorter time"
+                    f"more than {MAX_STEPS} ticks and deadlines; simulate a shorter time"
                 )
         self._at(moment)
 
     def _at(self, moment: datetime) -> None:
         self._clock.jump(moment)
-        self._ledger.now = self._clock.now()
-        self._scheduling = self._anew()
-
-    def _anew(self) -> Scheduling:
-        return Scheduling(self._ledger, new_id=new_id, take_number=lambda: next(self._numbers))
+        self._uow.now = self._clock.now()
 
     def _act(self, timer: Timer | None) -> None:
-        gate = self._gate
         if timer is None:
-            gate.active -= 1
-            self._next_of_latest()
+            self._dag.end_run()
+            if self._dag.starts_latest:
+                self._scheduler.start_latest(self._dag)
         elif timer.kind == "tick":
-            self._tick(timer)
+            due = self._timers.next_tick(self._dag, timer)
+            if due is not None:
+                self._timers.tick(self._dag, due)
         else:
-            cell = gate.cells[timer.cell or WHOLE]
-            if timer.kind == "late":
-                self._scheduling.late(gate, cell, timer.node or 0)
-            else:
-                self._scheduling.flush_due(gate, cell)
+            self._timers.condition_due(self._dag, timer)
 
-    def _tick(self, timer: Timer) -> None:
-        moment = self._scheduling.tick(self._gate, timer)
-        part = find_tick(self._gate, timer.node or 0)
-        if moment is None or part is None:
-            return
-        cells = self._open_cells()
-        if self._schedule.partitioning is None:
-            cells = [self._scheduling.cell(self._gate, WHOLE)]
-        for cell in cells:
-            self._scheduling.ticked(self._gate, cell, part.slot, moment)
-
-    def _open_cells(self) -> list[CellWork]:
-        return [cell for _, cell in sorted(self._gate.cells.items()) if cell.cell.open]
-
-    def _next_of_latest(self) -> None:
-        if not isinstance(self._schedule.policy, Latest) or self._gate.busy:
-            return
-        for cell in self._open_cells():
-            if cell.cell.forming:
-                self._scheduling.flush(self._gate, cell)
-                return
-
-    def _settle(self) -> None:
-        """Let what was decided take effect."""
-        for start in [each for each in self._ledger.starts.values() if not each.forming]:
-            del self._ledger.starts[start.number]
-            self._gate.coming -= 1
-            run = self._run(start)
+    def _admit(self) -> None:
+        """Admit the runs that were made, and note what is due later."""
+        drafts = self._uow.schedule.drafts
+        for draft in [each for each in drafts.values() if not each.collecting]:
+            del drafts[draft.id]
+            self._dag.unadmitted -= 1
+            self._dag.admit()
+            run = self._run(draft)
             self.runs.append(run)
-            self._gate.active += 1
             lasts = self._lasts if run.refused is None else _AT_ONCE
-            self._alarm(self._clock.now() + lasts, None)
-        for timer in self._ledger.timers:
-            self._alarm(timer.due_at, timer)
-        self._ledger.timers.clear()
+            self._wake_at(self._clock.now() + lasts, None)
+        for timer in self._uow.timers:
+            self._wake_at(timer.due_at, timer)
+        self._uow.timers.clear()
 
-    def _alarm(self, moment: datetime, timer: Timer | None) -> None:
+    def _wake_at(self, moment: datetime, timer: Timer | None) -> None:
         heapq.heappush(self._due, (moment, next(self._order), timer))
 
-    def _run(self, start: Start) -> SimulatedRun:
-        known = {event.number: event.info for event, _ in start.fresh}
+    def _run(self, draft: RunDraft) -> SimulatedRun:
+        known = {each.event.id: each.event.info for each in draft.events}
         events = tuple(info for _, info in sorted(known.items(), key=lambda item: item[0]))
-        params, refused = {}, None
+        params: dict[str, Any] = {}
+        refused = None
         try:
-            given = None
-            if self._spec.params_from and start.kind != "cron":
-                given = evaluate(self._spec.params_from, events, start.partition)
-            params = validate_params(self._spec, given)
+            params = run_params(draft, events)
         except InvalidInput as error:
             refused = str(error)
         return SimulatedRun(
             self._clock.now(),
-            start.kind,
-            start.cause,
+            draft.kind,
+            draft.cause,
             events,
-            start.partition,
-            start.logical_time,
+            draft.partition,
+            draft.logical_time,
             params,
             refused,
         )
@@ -255,7 +236,7 @@ class _Simulation:
         for part in ticks(self._schedule.condition):
             moment = next_tick(part.timetable, since, spec.start, spec.end)
             if moment is not None:
-                self._alarm(moment, Timer(moment, "tick", self._gate.dag, node=part.slot))
+                self._wake_at(moment, Timer(moment, "tick", self._dag.id, node=part.slot))
 
 
 def _ends(timer: Timer | None) -> bool:

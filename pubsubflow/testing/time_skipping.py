@@ -1,4 +1,4 @@
-"""Lets virtual time jump as soon as nobody is at work any more."""
+"""Time skipping: virtual time jumps to the next moment whenever all tasks sleep."""
 
 import heapq
 from collections.abc import Callable
@@ -9,14 +9,14 @@ import anyio
 
 from pubsubflow.testing.clock import VirtualClock
 
-MOST_JUMPS = 10_000
+MAX_JUMPS = 10_000
 
 
-class Nap:
-    """One rest of somebody who is at work otherwise.
+class Sleeper:
+    """One sleep of a task or trigger.
 
     Attributes:
-        over: It was woken, or woke by itself.
+        over: It was woken, or its moment has come.
     """
 
     __slots__ = ("asleep", "event", "over")
@@ -27,17 +27,16 @@ class Nap:
         self.over = False
 
 
-class Pace:
-    """Counts who is at work, and sets the clock to the next moment when nobody is.
+class TimeSkipper:
+    """Counts the tasks and triggers at work, and sets the clock to the next moment when all sleep.
 
-    Whoever waits for a moment also goes on when so much time has really passed: the others may be
-    at work for longer than that.
+    A sleeper also wakes when so much real time has passed: others may work for longer than that.
 
     Args:
         clock: The virtual clock.
-        on_stuck: Called with True when all rest and no moment is to come, and with False when time
-            jumps without end and no task goes on.
-        deadline: When the run is over at the latest; `on_deadline` is called then.
+        on_stuck: Called with True when all sleep and no moment is due, and with False when time
+            jumps without end and no task continues.
+        deadline: The latest end of the run; `on_deadline` is called then.
     """
 
     def __init__(
@@ -53,76 +52,78 @@ class Pace:
         self._deadline = deadline
         self._on_deadline = on_deadline
         self._busy = 0
-        self._naps: list[tuple[datetime, int, Nap]] = []
+        self._sleepers: list[tuple[datetime, int, Sleeper]] = []
         self._asleep = 0
-        self._numbers = count()
+        self._order = count()
         self._jumps = 0
 
-    def begin(self) -> None:
-        """Count somebody as at work."""
+    def start_work(self) -> None:
+        """Count one more at work."""
         self._busy += 1
 
-    def end(self) -> None:
-        """Count one less; time may jump."""
+    def end_work(self) -> None:
+        """Count one less at work; time may jump."""
         self._busy -= 1
-        self._look()
+        self._skip()
 
-    def progress(self) -> None:
-        """Note that a task goes on."""
+    def reset_jumps(self) -> None:
+        """Record that a task continues: the limit of jumps counts from here."""
         self._jumps = 0
 
-    async def rest(self, nap: Nap, until: datetime | None = None) -> None:
-        """Rest until the nap is woken or, at the latest, a moment comes.
+    async def sleep(self, sleeper: Sleeper, until: datetime | None = None) -> None:
+        """Sleep until the sleeper is woken or, at the latest, until a moment.
 
         Args:
-            nap: A nap that was not rested yet.
+            sleeper: One that was not used before.
             until: The moment; None to be woken only.
         """
-        if nap.over:
+        if sleeper.over:
             return
         delay = None
         if until is not None:
             delay = (until - self._clock.now()).total_seconds()
             if delay <= 0:
-                nap.over = True
+                sleeper.over = True
                 return
-            heapq.heappush(self._naps, (until, next(self._numbers), nap))
-        nap.asleep = True
+            heapq.heappush(self._sleepers, (until, next(self._order), sleeper))
+        sleeper.asleep = True
         self._asleep += 1
         try:
-            self.end()
+            self.end_work()
             with anyio.move_on_after(delay):
-                await nap.event.wait()
-            if until is not None and not nap.over:
+                await sleeper.event.wait()
+            if until is not None and not sleeper.over:
                 self._clock.jump(until)
         finally:
-            self.wake(nap)
+            # Also when it is cancelled: it must not count as asleep any more.
+            self.wake(sleeper)
 
-    def wake(self, nap: Nap) -> None:
-        """Let somebody go on; at once counted as at work."""
-        if nap.over:
+    def wake(self, sleeper: Sleeper) -> None:
+        """Wake a sleeper; it counts as at work at once."""
+        if sleeper.over:
             return
-        nap.over = True
-        nap.event.set()
-        if nap.asleep:
+        # It counts as busy before its task runs again, or time would jump in between.
+        sleeper.over = True
+        sleeper.event.set()
+        if sleeper.asleep:
             self._asleep -= 1
             self._busy += 1
 
-    def _look(self) -> None:
-        """Let time jump when nobody is at work."""
-        while self._naps and self._naps[0][2].over:
-            heapq.heappop(self._naps)
+    def _skip(self) -> None:
+        """Skip to the next moment when all sleep."""
+        while self._sleepers and self._sleepers[0][2].over:
+            heapq.heappop(self._sleepers)
         if self._busy or not self._asleep:
             return
         self._jumps += 1
-        if not self._naps or self._jumps > MOST_JUMPS:
-            self._on_stuck(not self._naps)
+        if not self._sleepers or self._jumps > MAX_JUMPS:
+            self._on_stuck(not self._sleepers)
             return
-        moment = self._naps[0][0]
+        moment = self._sleepers[0][0]
         if self._deadline is not None and moment > self._deadline:
             self._clock.jump(self._deadline)
             self._on_deadline()
             return
         self._clock.jump(moment)
-        while self._naps and self._naps[0][0] <= moment:
-            self.wake(heapq.heappop(self._naps)[2])
+        while self._sleepers and self._sleepers[0][0] <= moment:
+            self.wake(heapq.heappop(self._sleepers)[2])

@@ -1,4 +1,4 @@
-"""Runs triggers in tests."""
+"""Triggers in tests: a context, and ways to run them."""
 
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -16,21 +16,21 @@ from pubsubflow.testing.clock import JumpingClock, VirtualClock
 from pubsubflow.testing.connections import read_connections
 
 PATIENCE_SECONDS = 20.0
-"""After so many seconds of real time a test that waits for a trigger fails."""
+"""Seconds of real time after which a test that waits for a trigger fails."""
 
 AnyTrigger = TypeVar("AnyTrigger", bound=Trigger)
 
 
 class TrialContext:
-    """A trigger's context over a clock of the test's.
+    """A trigger's context on the test's clock.
 
     Args:
-        clock: A JumpingClock when left out, so nothing ever waits for time.
-        position: Where a watched dataset's trigger goes on from.
-        connections: Name → connection, as `DAG.test` takes them.
+        clock: A JumpingClock when left out, so no time is spent waiting.
+        position: The stored position of a watched dataset's trigger.
+        connections: Name → connection, as for `DAG.test`.
 
     Attributes:
-        logged: What the trigger logged: (event, fields).
+        logged: The log lines of the trigger: (event, fields).
         seen: How often each event was logged; under `sleep`, how often it slept.
     """
 
@@ -79,7 +79,7 @@ class TrialContext:
         Raises:
             TimeoutError: It did not within `PATIENCE_SECONDS`.
         """
-        with _patience(f"the trigger to come to {event!r} {times} times"):
+        with _patience(f"the trigger to reach {event!r} {times} times"):
             while self.seen[event] < times:
                 await self._changed.wait()
 
@@ -93,10 +93,10 @@ class RunningTrigger:
     """A trigger that runs beside a test.
 
     Attributes:
-        ctx: What it runs with.
-        events: What it told so far.
-        error: What it raised, if it did.
-        ended: Whether it tells no more.
+        ctx: Its context.
+        events: Its events so far.
+        error: Its exception, if it raised one.
+        ended: Whether it has ended.
     """
 
     def __init__(self, ctx: TrialContext) -> None:
@@ -104,11 +104,11 @@ class RunningTrigger:
         self.events: list[TriggerEvent] = []
         self.error: Exception | None = None
         self.ended = False
-        self._asked = 0
+        self._returned = 0
         self._changed = anyio.Event()
 
     async def next(self) -> TriggerEvent:
-        """Return the next event that this has not returned yet.
+        """Return the next event.
 
         Raises:
             StopAsyncIteration: The trigger ended before.
@@ -116,28 +116,29 @@ class RunningTrigger:
             Exception: The trigger raised this.
         """
         with _patience("the trigger to fire"):
-            while self._asked == len(self.events):
+            while self._returned == len(self.events):
                 if self.error is not None:
                     raise self.error
                 if self.ended:
                     raise StopAsyncIteration
                 await self._changed.wait()
-        self._asked += 1
-        return self.events[self._asked - 1]
+        self._returned += 1
+        return self.events[self._returned - 1]
 
     async def follow(self, trigger: Trigger) -> None:
-        """Run a trigger and keep what it tells."""
+        """Run a trigger and keep its events."""
         try:
+            # Closed even when the test ends first: a trigger releases its resources there.
             async with aclosing(_events(trigger, self.ctx)) as events:
                 async for event in events:
                     self.events.append(event)
-                    self._tell()
+                    self._notify()
         except Exception as error:  # noqa: BLE001 - `next` raises it in the test
             self.error = error
         self.ended = True
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
 
@@ -150,7 +151,7 @@ async def running(
 
     Args:
         trigger: The trigger.
-        ctx: What it runs with; a TrialContext when left out, so it never waits for time.
+        ctx: Its context; a TrialContext when left out, so no time is spent waiting.
     """
     run = RunningTrigger(ctx or TrialContext())
     async with anyio.create_task_group() as group:
@@ -162,14 +163,14 @@ async def running(
 async def first_events(
     trigger: Trigger, count: int = 1, *, ctx: TriggerContext | None = None
 ) -> list[TriggerEvent]:
-    """Run a trigger until it has fired so many times, and return what it saw.
+    """Run a trigger until it has fired so many times, and return its events.
 
-    Each event is acknowledged before the next is asked for, as a triggerer does.
+    Each event is acknowledged before the next one is taken, as a triggerer does.
 
     Args:
         trigger: The trigger.
-        count: Number of events; fewer come back when the trigger ends before.
-        ctx: What it runs with; a TrialContext when left out, so it never waits for time.
+        count: Number of events; fewer are returned when the trigger ends before.
+        ctx: Its context; a TrialContext when left out, so no time is spent waiting.
     """
     found: list[TriggerEvent] = []
     async with aclosing(_events(trigger, ctx or TrialContext())) as events:
@@ -181,12 +182,12 @@ async def first_events(
     return found
 
 
-def carried(trigger: AnyTrigger) -> AnyTrigger:
-    """Return a trigger as it is where it runs: found by its name, decoded and checked again.
+def round_trip(trigger: AnyTrigger) -> AnyTrigger:
+    """Return a trigger after a round trip: encoded, found by its name, decoded and checked.
 
     Raises:
-        DefinitionError: It is not registered, or a field cannot be carried.
-        TriggerError: It does not understand its own fields.
+        DefinitionError: It is not registered, or a field cannot be encoded.
+        TriggerError: It cannot decode its own fields.
     """
     kind = type(trigger)
     found = decode_trigger(trigger_name(kind), encode_trigger(trigger))

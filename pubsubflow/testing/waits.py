@@ -1,4 +1,4 @@
-"""What tasks wait for while a DAG runs in this process: virtual time, real triggers, events."""
+"""Waits of tasks in an in-process run: on virtual time, real triggers and events."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -11,34 +11,27 @@ import msgspec
 from pubsubflow.errors import TriggerError
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
-from pubsubflow.model.expressions import holds
-from pubsubflow.model.runs.waits import (
-    Happening,
-    Wait,
-    Waiting,
-    begin_wait,
-    failure,
-    happen,
-    outcome,
-)
+from pubsubflow.model.expressions import filter_mismatch
+from pubsubflow.model.runs.waits import begin_wait, complete_wait, completed_entry, failed_entry
 from pubsubflow.model.triggers import TriggerEvent
-from pubsubflow.model.wire.messages import EventInfo, Step, TaskError
+from pubsubflow.model.wire.messages import EventInfo, JournalEntry, TaskError
+from pubsubflow.model.wire.waits import Wait, WaitCompletion, WaitSet
 from pubsubflow.plugins import decode_trigger
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.testing.clock import VirtualClock
-from pubsubflow.testing.time_skipping import Nap, Pace
+from pubsubflow.testing.time_skipping import Sleeper, TimeSkipper
 from pubsubflow.testing.triggers import TrialContext
 
 _encode = msgspec.msgpack.Encoder().encode
 _INSTANT = timedelta(microseconds=1)
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class EventLogEntry(msgspec.Struct, frozen=True):
     """An event in the log.
 
     Attributes:
         at: When it was recorded, in seconds since 1970.
-        number: Its place, from 1.
+        number: Its number, from 1.
     """
 
     at: float
@@ -46,36 +39,37 @@ class Recorded(msgspec.Struct, frozen=True):
     info: EventInfo
 
 
-class Log:
-    """The events that are recorded, and those that wait to be asked for.
+class RunEventLog:
+    """The log of recorded events, and the future events that the test gives.
 
     Args:
         now: When the run starts.
-        consumed: What the run consumed; recorded before it.
-        coming: What is to come: at its time, or when a task first waits for it.
+        consumed: The events that the run consumed; recorded before it.
+        future: Further events: recorded at their time, or when a task first waits for them.
     """
 
     def __init__(
-        self, now: datetime, consumed: Sequence[EventInfo], coming: Sequence[EventInfo]
+        self, now: datetime, consumed: Sequence[EventInfo], future: Sequence[EventInfo]
     ) -> None:
-        self._events: list[Recorded] = []
+        self._events: list[EventLogEntry] = []
         self._listeners: list[Callable[[], None]] = []
-        self._at_once = [event for event in coming if event.time <= now]
+        self._at_once = [event for event in future if event.time <= now]
         self._later = deque(
-            sorted((event for event in coming if event.time > now), key=lambda event: event.time)
+            sorted((event for event in future if event.time > now), key=lambda event: event.time)
         )
+        # Before the run starts, so that no wait of its tasks counts them.
         before = (now - _INSTANT).timestamp()
         for event in consumed:
             self._events.append(
-                Recorded(min(before, event.time.timestamp()), len(self._events) + 1, event)
+                EventLogEntry(min(before, event.time.timestamp()), len(self._events) + 1, event)
             )
 
     def __len__(self) -> int:
         return len(self._events)
 
     def add(self, event: EventInfo, now: datetime) -> None:
-        """Record an event and let those look who wait for one."""
-        self._events.append(Recorded(now.timestamp(), len(self._events) + 1, event))
+        """Record an event and notify the listeners."""
+        self._events.append(EventLogEntry(now.timestamp(), len(self._events) + 1, event))
         for listener in tuple(self._listeners):
             listener()
 
@@ -86,22 +80,21 @@ class Log:
         return self._later[0].time if self._later else None
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call a function whenever an event is recorded."""
+        """Add a listener, which is called whenever an event is recorded."""
         self._listeners.append(listener)
 
-    def leave(self, listener: Callable[[], None]) -> None:
-        """Call it no more."""
+    def remove_listener(self, listener: Callable[[], None]) -> None:
+        """Remove a listener."""
         self._listeners.remove(listener)
 
-    def find(self, wait: Wait, called_at: float, seen: int, now: datetime) -> Recorded | None:
-        """Return the first event that a wait counts.
+    def find(self, wait: Wait, called_at: float, seen: int, now: datetime) -> EventLogEntry | None:
+        """Return the first event that counts for a wait.
 
         Args:
-            wait: For an event.
-            called_at: When the task asked, in seconds since 1970.
-            seen: How many events there were then: what was recorded in the same moment, but
-                before, does not count.
-            now: The time, for those that come when they are asked for.
+            wait: A wait for an event.
+            called_at: When the task called, in seconds since 1970.
+            seen: The number of events then: earlier events of the same moment do not count.
+            now: The time, for future events that are recorded at the first wait for them.
         """
         while True:
             for event in self._events:
@@ -114,139 +107,140 @@ class Log:
             if wanted is None:
                 return None
             self._at_once.remove(wanted)
-            self.add(wanted, now + _INSTANT)  # others who wait since this moment see it, too
+            # An instant later than now: tasks that began to wait at this moment get it, too.
+            self.add(wanted, now + _INSTANT)
 
 
-class Pending:
-    """One wait of one task.
+class PendingWait:
+    """The present wait of one task.
 
     Args:
-        waiting: What for; its relative times count from now.
-        called: When the task asked, in seconds since 1970, and how many events there were.
-        pace: Says when time may jump.
+        wait_set: The waits; their relative times count from now.
+        called: When the task called, in seconds since 1970, and the number of events then.
+        time: Skips time.
         clock: The virtual clock.
-        log: Has the events.
-        connections: What triggers may ask for.
+        log: The events.
+        connections: The connections that triggers may use.
     """
 
     def __init__(
         self,
-        waiting: Waiting,
+        wait_set: WaitSet,
         called: tuple[float, int],
-        pace: Pace,
+        time: TimeSkipper,
         clock: VirtualClock,
-        log: Log,
+        log: RunEventLog,
         *,
         connections: Mapping[str, Connection],
     ) -> None:
-        self.waiting = begin_wait(waiting, clock.now().timestamp())
+        self.wait_set = begin_wait(wait_set, clock.now().timestamp())
         self._called = called
-        self._pace = pace
+        self._time = time
         self._clock = clock
         self._log = log
         self._connections = connections
-        self._failed: Step | None = None
-        self._nap = Nap()
+        self._failed: JournalEntry | None = None
+        self._sleeper = Sleeper()
 
-    async def outcome(self, limit: datetime | None) -> Step | None:
-        """Return what came of it; None when the task's time is over first.
+    async def result(self, limit: datetime | None) -> JournalEntry | None:
+        """Return the journal entry of the wait; None when the task's timeout comes first.
 
         Args:
-            limit: When that is.
+            limit: The moment of the timeout.
         """
-        found: Step | None = None
+        found: JournalEntry | None = None
         async with anyio.create_task_group() as group:
-            self._log.listen(self._look)
+            self._log.listen(self._find_events)
             try:
-                for slot, wait in enumerate(self.waiting.waits):
+                for slot, wait in enumerate(self.wait_set.waits):
                     if wait.kind == "trigger":
-                        self._pace.begin()
+                        self._time.start_work()
                         group.start_soon(self._run, slot, wait)
                 found = await self._wait(limit)
             finally:
-                self._log.leave(self._look)
+                self._log.remove_listener(self._find_events)
                 group.cancel_scope.cancel()
         return found
 
-    async def _wait(self, limit: datetime | None) -> Step | None:
+    async def _wait(self, limit: datetime | None) -> JournalEntry | None:
         while True:
-            self._nap = Nap()
+            self._sleeper = Sleeper()
             now = self._clock.now()
             next_event = self._log.advance(now)
-            self._look()
-            for slot, wait in enumerate(self.waiting.waits):
+            self._find_events()
+            for slot, wait in enumerate(self.wait_set.waits):
                 if wait.due_at is not None and _moment(wait.due_at) <= now:
-                    self._happen(Happening(slot))
-            found = self._failed or outcome(self.waiting)
+                    self._complete(WaitCompletion(slot))
+            found = self._failed or completed_entry(self.wait_set)
             if found is not None:
                 return found
-            timeout_at = self.waiting.timeout_at
+            timeout_at = self.wait_set.timeout_at
             if timeout_at is not None and _moment(timeout_at) <= now:
-                text = f"{self.waiting.label} did not happen in time"
-                return failure(self.waiting, TaskError("WaitTimeout", text))
+                text = f"{self.wait_set.label} did not happen in time"
+                return failed_entry(self.wait_set, TaskError("WaitTimeout", text))
             if limit is not None and limit <= now:
                 return None
             moments = [*self._moments(), *filter(None, (limit, next_event))]
-            await self._pace.rest(self._nap, min(moments, default=None))
+            await self._time.sleep(self._sleeper, min(moments, default=None))
 
     def _moments(self) -> list[datetime]:
-        known = {each.slot for each in self.waiting.happened}
+        known = {each.slot for each in self.wait_set.completions}
         due = [
             wait.due_at
-            for slot, wait in enumerate(self.waiting.waits)
+            for slot, wait in enumerate(self.wait_set.waits)
             if wait.due_at is not None and slot not in known
         ]
-        return [_moment(each) for each in (*due, self.waiting.timeout_at) if each is not None]
+        return [_moment(each) for each in (*due, self.wait_set.timeout_at) if each is not None]
 
-    def _look(self) -> None:
-        """Look for events that are waited for."""
-        known = {each.slot for each in self.waiting.happened}
-        for slot, wait in enumerate(self.waiting.waits):
+    def _find_events(self) -> None:
+        """Complete the waits whose events are in the log."""
+        known = {each.slot for each in self.wait_set.completions}
+        for slot, wait in enumerate(self.wait_set.waits):
             if wait.kind == "event" and slot not in known:
                 event = self._log.find(wait, *self._called, self._clock.now())
                 if event is not None:
                     info = msgspec.Raw(_encode(event.info))
-                    self._happen(Happening(slot, info, number=event.number))
+                    self._complete(WaitCompletion(slot, info, number=event.number))
 
-    def _happen(self, what: Happening) -> None:
-        if outcome(self.waiting) is None:
-            self.waiting = happen(self.waiting, what)
-            self._pace.wake(self._nap)
+    def _complete(self, completion: WaitCompletion) -> None:
+        if completed_entry(self.wait_set) is None:
+            self.wait_set = complete_wait(self.wait_set, completion)
+            self._time.wake(self._sleeper)
 
     async def _run(self, slot: int, wait: Wait) -> None:
         """Run a trigger until it fires once."""
         try:
-            context = PacedContext(self._clock, self._pace, self._connections)
+            context = SkippingContext(self._clock, self._time, self._connections)
             event = await _first_event(wait, context)
-            self._happen(_happening(slot, event))
+            self._complete(_completion(slot, event))
             if event.acknowledge is not None:
                 await event.acknowledge()
-        except Exception as error:  # noqa: BLE001 - the task's, as a triggerer tells it
-            self._failed = self._failed or failure(self.waiting, outcome_of(error)[1])
-            self._pace.wake(self._nap)
+        except Exception as error:  # noqa: BLE001 - recorded for the task, as a triggerer does
+            self._failed = self._failed or failed_entry(self.wait_set, outcome_of(error)[1])
+            self._time.wake(self._sleeper)
         finally:
-            self._pace.end()
+            self._time.end_work()
 
 
-class PacedContext(TrialContext):
-    """A trigger's context on a clock that jumps when nobody is at work."""
+class SkippingContext(TrialContext):
+    """A trigger's context on a clock that skips time."""
 
     def __init__(
-        self, clock: VirtualClock, pace: Pace, connections: Mapping[str, Connection]
+        self, clock: VirtualClock, time: TimeSkipper, connections: Mapping[str, Connection]
     ) -> None:
         super().__init__(clock, connections=connections)
-        self._pace = pace
+        self._time = time
 
     async def sleep_until(self, moment: datetime) -> None:
         """Return at a moment."""
-        await self._pace.rest(Nap(), moment)
+        await self._time.sleep(Sleeper(), moment)
 
     async def sleep(self, seconds: float) -> None:
         """Return when so many seconds have passed."""
         await self.sleep_until(self.now() + timedelta(seconds=seconds))
 
 
-async def _first_event(wait: Wait, context: PacedContext) -> TriggerEvent:
+async def _first_event(wait: Wait, context: SkippingContext) -> TriggerEvent:
     events = decode_trigger(wait.name, wait.data).run(context)
     try:
         async for event in events:
@@ -258,14 +252,14 @@ async def _first_event(wait: Wait, context: PacedContext) -> TriggerEvent:
     raise TriggerError("it ended without an event")
 
 
-def told(waiting: Waiting) -> str:
-    """Return for people what a task waits for."""
-    names = ", ".join(dict.fromkeys(wait.name for wait in waiting.waits))
-    return names if waiting.label in (names, "") else f"{waiting.label} ({names})"
+def describe_wait(wait_set: WaitSet) -> str:
+    """Describe a task's wait for people."""
+    names = ", ".join(dict.fromkeys(wait.name for wait in wait_set.waits))
+    return names if wait_set.label in (names, "") else f"{wait_set.label} ({names})"
 
 
-def _happening(slot: int, event: TriggerEvent) -> Happening:
-    return Happening(slot, msgspec.Raw(_encode(event.payload)), event.id)
+def _completion(slot: int, event: TriggerEvent) -> WaitCompletion:
+    return WaitCompletion(slot, msgspec.Raw(_encode(event.payload)), event.id)
 
 
 def _of(wait: Wait, event: EventInfo) -> bool:
@@ -273,7 +267,7 @@ def _of(wait: Wait, event: EventInfo) -> bool:
 
 
 def _meets(wait: Wait, event: EventInfo) -> bool:
-    return _of(wait, event) and (wait.where is None or holds(wait.where, event) is None)
+    return _of(wait, event) and (wait.where is None or filter_mismatch(wait.where, event) is None)
 
 
 def _moment(timestamp: float) -> datetime:

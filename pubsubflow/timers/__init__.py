@@ -1,5 +1,5 @@
-"""Time: fires the timers that stand in the store."""
+"""Timers: fires the stored timers when they are due."""
 
-from pubsubflow.timers.service import Clock, ClockSettings
+from pubsubflow.timers.service import TimerService, TimerSettings
 
-__all__ = ["Clock", "ClockSettings"]
+__all__ = ["TimerService", "TimerSettings"]

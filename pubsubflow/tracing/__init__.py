@@ -1,6 +1,6 @@
-"""Traces: spans of events, runs and tasks for an OpenTelemetry collector, where one is set."""
+"""Tracing: exports spans of events, runs and tasks to an OpenTelemetry collector."""
 
-from pubsubflow.tracing.opening import open_tracing
 from pubsubflow.tracing.settings import TracesSettings
+from pubsubflow.tracing.setup import open_tracing
 
 __all__ = ["TracesSettings", "open_tracing"]

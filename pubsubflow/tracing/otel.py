@@ -1,9 +1,9 @@
-"""Spans for OpenTelemetry: the only module that knows its SDK, imported where traces are on.
+"""The OpenTelemetry SDK: the only module that imports it, loaded where tracing is on.
 
-Spans are made when they end, with the ids that their contexts were given long before, perhaps by
-another daemon; so they go to the SDK's processor as what it has of a span in the end. The
+Spans are made when they end, with the ids that their contexts were given long before, perhaps in
+another daemon; so they go to the SDK's processor in the form that it has of ended spans. The
 processor's queue is bounded, its thread exports, and what does not fit is dropped: a collector
-that is slow or away costs the work nothing.
+that is slow or out of reach costs the work nothing.
 """
 
 import secrets
@@ -36,7 +36,7 @@ from pubsubflow.model.traces import Span, is_sampled, span_id_of, trace_id_of, w
 
 log = structlog.get_logger(__name__)
 
-_FAREWELL_SECONDS = 2.0
+_FLUSH_SECONDS = 2.0
 _NANOSECONDS = 1_000_000_000
 _KINDS = {
     "server": SpanKind.SERVER,
@@ -47,25 +47,25 @@ _KINDS = {
 
 
 @asynccontextmanager
-async def collecting(endpoint: str, environ: Mapping[str, str]) -> AsyncIterator["OtelTracing"]:
-    """Export spans within the block; at its end the rest has 2 s to leave.
+async def export_spans(endpoint: str, environ: Mapping[str, str]) -> AsyncIterator["OtelTracing"]:
+    """Export spans within the block; at its end the rest is flushed, within 2 s.
 
     Args:
-        endpoint: Address for traces; empty for what the environment says.
-        environ: Environment variables: the SDK reads what else it needs from its own.
+        endpoint: Address for traces; empty to use the environment's.
+        environ: Environment variables; the SDK itself reads further ones from the process.
     """
     exporter = OTLPSpanExporter(endpoint=endpoint or None)
     processor = BatchSpanProcessor(exporter)
     provider = TracerProvider(resource=_resource(environ), shutdown_on_exit=False)
-    log.info("traces.on", endpoint=endpoint or "by OTEL_… variables")
+    log.info("tracing.started", endpoint=endpoint or "by OTEL_… variables")
     try:
         yield OtelTracing(provider, processor)
     finally:
-        await _shut(processor)
+        await _flush(processor)
 
 
 def _resource(environ: Mapping[str, str]) -> Resource:
-    """Say what the spans are of; the standard variables have the last word."""
+    """Return the resource of the spans; the standard variables override its name."""
     named = environ.get("OTEL_SERVICE_NAME") or "service.name=" in environ.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""
     )
@@ -73,26 +73,27 @@ def _resource(environ: Mapping[str, str]) -> Resource:
     return Resource.create({**own, SERVICE_VERSION: version("pubsubflow")})
 
 
-async def _shut(processor: SpanProcessor) -> None:
-    """Export what is left, on a thread that the process's end need not wait for."""
+async def _flush(processor: SpanProcessor) -> None:
+    """Export the spans that are left, within the time limit."""
+    # A daemon thread: the SDK's shutdown may wait longer for a collector than a stop may take.
     done = threading.Event()
 
-    def shut() -> None:
+    def shut_down() -> None:
         processor.shutdown()
         done.set()
 
-    threading.Thread(target=shut, name="traces-farewell", daemon=True).start()
+    threading.Thread(target=shut_down, name="tracing-flush", daemon=True).start()
     with anyio.CancelScope(shield=True):
-        if not await anyio.to_thread.run_sync(done.wait, _FAREWELL_SECONDS):
-            log.warning("traces.left_behind", reason="the collector takes too long")
+        if not await anyio.to_thread.run_sync(done.wait, _FLUSH_SECONDS):
+            log.warning("tracing.flush_timed_out", reason="the collector takes too long")
 
 
 class OtelTracing:
-    """Collects traces through OpenTelemetry's SDK.
+    """Exports spans through OpenTelemetry's SDK.
 
     Args:
-        provider: Has the sampler and the resource, as the standard variables say.
-        processor: Takes spans that have ended; must not block.
+        provider: Holds the sampler and the resource.
+        processor: Exports ended spans; must not block.
     """
 
     on = True
@@ -118,7 +119,7 @@ class OtelTracing:
         return f"{own[:53]}{flags}{own[55:]}"
 
     def record(self, span: Span) -> None:
-        """Hand a span that has ended to the exporter's queue; the oldest go if it is full."""
+        """Add an ended span to the exporter's queue, which drops the oldest when it is full."""
         if not is_sampled(span.context):
             return
         status = Status(StatusCode.UNSET if span.error is None else StatusCode.ERROR, span.error)
@@ -128,7 +129,7 @@ class OtelTracing:
                 context=_context(span.context, remote=False),
                 parent=None if span.parent is None else _context(span.parent),
                 resource=self._resource,
-                attributes=span.facts,
+                attributes=span.attributes,
                 links=[Link(_context(link)) for link in span.links],
                 kind=_KINDS[span.kind],
                 status=status,

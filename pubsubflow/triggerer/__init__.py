@@ -1,4 +1,5 @@
-"""Runs triggers: what tasks wait for, and what watches datasets.
+"""The triggerer: runs triggers, for which tasks wait or which watch datasets.
 
-The daemon's side is `service`; `host` is the child process in which triggers run.
+`service` is the daemon's side; `host` is the child process in which triggers run. Both know the
+`protocol` between them and the `flight_recorder`, and neither imports the other.
 """

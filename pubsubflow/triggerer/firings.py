@@ -1,4 +1,4 @@
-"""Tells managers what triggers saw, until it is durable."""
+"""The firing publisher: publishes each event of a trigger until a manager has committed it."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -16,36 +16,36 @@ from pubsubflow.model.wire.subjects import Subjects
 
 log = structlog.get_logger(__name__)
 
-_FIRST_PAUSE_SECONDS = 1.0
-_MAX_PAUSE_SECONDS = 30.0
+_FIRST_RETRY_SECONDS = 1.0
+_MAX_RETRY_SECONDS = 30.0
 _TICK_SECONDS = 0.25
 
 
 class _Pending:
-    """A firing that no manager has confirmed.
+    """A firing that no manager has committed yet.
 
     Attributes:
-        gone: Its trigger is no more: there may be no answer.
+        ended: Its wait has ended, so that there may be no reply.
     """
 
-    __slots__ = ("due", "gone", "message", "pause")
+    __slots__ = ("due", "ended", "message", "pause")
 
     def __init__(self, message: FiredMessage, due: float) -> None:
         self.message = message
         self.due = due
-        self.pause = _FIRST_PAUSE_SECONDS
-        self.gone = False
+        self.pause = _FIRST_RETRY_SECONDS
+        self.ended = False
 
 
-class Firings:
-    """The firings under way, at most one a trigger.
+class FiringPublisher:
+    """Publishes firings at least once, with at most one pending for each trigger.
 
     Args:
         bus: The connection.
-        name: Of the triggerer.
-        durable: Called with a message that a manager has committed.
-        refused: Called with one that can never be sent, and why.
-        dropped: Called with one whose trigger is gone.
+        name: Name of the triggerer.
+        on_committed: Called with a message that a manager has committed.
+        on_refused: Called with a message that can never be published, and the reason.
+        on_dropped: Called with a message whose wait has ended without a reply.
         clock: Seconds.
     """
 
@@ -54,59 +54,63 @@ class Firings:
         bus: Bus,
         name: str,
         *,
-        durable: Callable[[FiredMessage], None],
-        refused: Callable[[FiredMessage, str], None],
-        dropped: Callable[[FiredMessage], None],
+        on_committed: Callable[[FiredMessage], None],
+        on_refused: Callable[[FiredMessage, str], None],
+        on_dropped: Callable[[FiredMessage], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
         self._name = name
-        self._durable = durable
-        self._refused = refused
-        self._dropped = dropped
+        self._on_committed = on_committed
+        self._on_refused = on_refused
+        self._on_dropped = on_dropped
         self._clock = clock
-        self._inbox = bus.wire.new_inbox() + "."
+        self._inbox = bus.client.new_inbox() + "."
         self._pending: dict[int, _Pending] = {}
-        self._ids = count(1)
+        self._message_ids = count(1)
         self._some = anyio.Event()
         self._none = anyio.Event()
 
-    def __contains__(self, number: int) -> bool:
-        """Return whether an event of a trigger is under way."""
-        return number in self._pending
+    def __contains__(self, trigger_id: int) -> bool:
+        """Return whether an event of a trigger is pending."""
+        return trigger_id in self._pending
 
-    def fire(self, message: FiredMessage) -> None:
-        """Tell of an event until it is durable."""
+    def publish(self, message: FiredMessage) -> None:
+        """Publish an event, again and again until it is committed."""
         message = replace(message, reply=f"{self._inbox}{message.trigger}")
-        pending = _Pending(message, self._clock() + _FIRST_PAUSE_SECONDS)
+        pending = _Pending(message, self._clock() + _FIRST_RETRY_SECONDS)
         self._pending[message.trigger] = pending
         self._some.set()
         self._publish(pending)
 
-    def forget(self, numbers: Iterable[int]) -> None:
-        """Tell of these no more."""
-        for number in numbers:
-            self._pending.pop(number, None)
+    def forget(self, trigger_ids: Iterable[int]) -> None:
+        """Stop publishing the events of some triggers."""
+        for trigger_id in trigger_ids:
+            self._pending.pop(trigger_id, None)
         self._check_none()
 
-    def relent(self, numbers: Iterable[int]) -> set[int]:
-        """Wait for the answer about these for a moment only; return which are under way."""
-        found = {number for number in numbers if number in self._pending}
-        last = self._clock() + _FIRST_PAUSE_SECONDS
-        for number in found:
-            pending = self._pending[number]
-            pending.gone, pending.due = True, min(pending.due, last)
+    def await_briefly(self, trigger_ids: Iterable[int]) -> set[int]:
+        """Wait for the replies of some triggers for one more second; return those pending.
+
+        Their waits have ended, most likely because a manager has committed the event and its
+        reply is still on the way.
+        """
+        found = {trigger_id for trigger_id in trigger_ids if trigger_id in self._pending}
+        last = self._clock() + _FIRST_RETRY_SECONDS
+        for trigger_id in found:
+            pending = self._pending[trigger_id]
+            pending.ended, pending.due = True, min(pending.due, last)
         return found
 
     async def wait_none(self) -> None:
-        """Return when nothing is under way."""
+        """Wait until no event is pending."""
         while self._pending:
             self._none = anyio.Event()
             await self._none.wait()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Take answers, and tell again what has none, until cancelled."""
-        async with await self._bus.subscribe(self._inbox + "*", self._on_answer):
+        """Receive replies, and publish again what has none, until cancelled."""
+        async with await self._bus.subscribe(self._inbox + "*", self._on_reply):
             task_status.started()
             while True:
                 if not self._pending:
@@ -118,25 +122,25 @@ class Firings:
     def _retry(self) -> None:
         now = self._clock()
         for pending in [each for each in self._pending.values() if each.due <= now]:
-            if pending.gone:
+            if pending.ended:
                 self.forget([pending.message.trigger])
-                self._dropped(pending.message)
+                self._on_dropped(pending.message)
                 continue
-            pending.pause = min(pending.pause * 2, _MAX_PAUSE_SECONDS)
+            pending.pause = min(pending.pause * 2, _MAX_RETRY_SECONDS)
             pending.due = now + pending.pause
             self._publish(pending)
 
     def _publish(self, pending: _Pending) -> None:
         message = pending.message
         # A new id each time: JetStream would drop what it has seen, and the manager may not have.
-        message_id = f"{self._name}.f{next(self._ids)}"
+        message_id = f"{self._name}.f{next(self._message_ids)}"
         run = message.trigger if message.run < 0 else message.run
         try:
             self._bus.publish_durable_nowait(
                 Subjects.inbound(Subjects.FIRED, run),
                 encode(message),
                 message_id=message_id,
-                on_done=_nothing,
+                on_done=_ignore_stored,
                 on_refused=lambda error: self._refuse(message, error),
             )
         except MessageRefused as error:
@@ -146,23 +150,24 @@ class Firings:
 
     def _refuse(self, message: FiredMessage, error: MessageRefused) -> None:
         pending = self._pending.get(message.trigger)
-        if message.error is not None:  # nothing smaller can be said: it stays under way
-            log.error("triggerer.failure_untold", trigger=message.trigger, reason=str(error))
+        if message.error is not None:
+            # A message with an error is the smallest there is: it stays pending.
+            log.error("triggerer.failure_refused", trigger=message.trigger, reason=str(error))
         elif pending is not None and pending.message is message:
             self.forget([message.trigger])
-            self._refused(message, str(error))
+            self._on_refused(message, str(error))
 
-    def _on_answer(self, message: Message) -> None:
-        number = int(message.subject.rpartition(".")[2])
-        pending = self._pending.pop(number, None)
+    def _on_reply(self, message: Message) -> None:
+        trigger_id = int(message.subject.rpartition(".")[2])
+        pending = self._pending.pop(trigger_id, None)
         if pending is not None:
             self._check_none()
-            self._durable(pending.message)
+            self._on_committed(pending.message)
 
     def _check_none(self) -> None:
         if not self._pending:
             self._none.set()
 
 
-def _nothing() -> None:
-    """A stored message is not durable for us: only a manager's commit is."""
+def _ignore_stored() -> None:
+    """Ignore that JetStream has stored a message: only a manager's commit ends a firing."""

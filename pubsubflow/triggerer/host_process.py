@@ -1,4 +1,4 @@
-"""The host process as the daemon sees it: there while there are triggers, started when it dies."""
+"""The host process as the daemon sees it: runs while there are triggers, restarted when it dies."""
 
 import signal
 import time
@@ -12,15 +12,16 @@ from msgspec import Struct
 
 from pubsubflow.runner.forked_process import ChildProcess
 from pubsubflow.runner.forkserver import ForkServer
-from pubsubflow.triggerer.host import recorder
-from pubsubflow.triggerer.host.recorder import Recorded
+from pubsubflow.triggerer import flight_recorder
+from pubsubflow.triggerer.flight_recorder import FlightRecord
 from pubsubflow.triggerer.protocol import (
-    Finish,
+    HostCommand,
+    HostLogLine,
+    HostReport,
     HostSettings,
-    Order,
     Ping,
-    Pong,
-    Report,
+    PingReply,
+    Shutdown,
     decode_report,
     encode,
 )
@@ -30,36 +31,37 @@ log = structlog.get_logger(__name__)
 
 _TARGET = "pubsubflow.triggerer.host.main:main"
 _DAEMONS_STDERR = (2, 2)
-_FINISH_SECONDS = 3.0
+_SHUTDOWN_SECONDS = 3.0
 _STACK_SECONDS = 0.3
 _STEADY_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.05
 _MAX_PAUSE_SECONDS = 5.0
+_RESERVED_FIELDS = frozenset({"event", "level", "timestamp", "trigger", "trigger_id"})
 
 
-class Death(Struct, frozen=True):
-    """How a host process ended although nobody asked it to.
+class HostExit(Struct, frozen=True):
+    """An exit of the host process that was not ordered.
 
     Attributes:
         exit_code: Negative for a signal.
-        deaf: Whether it was killed because it did not answer any more.
-        recorded: What it did last.
+        unresponsive: Whether it was killed because it did not reply any more.
+        record: What it did last.
     """
 
     exit_code: int
-    deaf: bool
-    recorded: Recorded
+    unresponsive: bool
+    record: FlightRecord
 
 
-class Hosting:
-    """Keeps a host process while there is need of one.
+class HostProcess:
+    """Supervises the host process, which runs while it is needed.
 
     Args:
         fork_server: Forks it.
-        settings: See there.
-        orders: Returns all that a new host has to be told.
-        report: Called with each report.
-        died: Called when a host has died, before there is another.
+        settings: Intervals and limits.
+        commands: Returns all commands that a new host needs.
+        on_report: Called with each report about triggers.
+        on_exit: Called when a host has died, before the next one starts.
     """
 
     def __init__(
@@ -67,44 +69,48 @@ class Hosting:
         fork_server: ForkServer,
         settings: TriggererSettings,
         *,
-        orders: Callable[[], Iterable[Order]],
-        report: Callable[[Report], None],
-        died: Callable[[Death], None],
+        commands: Callable[[], Iterable[HostCommand]],
+        on_report: Callable[[HostReport], None],
+        on_exit: Callable[[HostExit], None],
     ) -> None:
         self._fork_server = fork_server
         self._settings = settings
-        self._orders = orders
-        self._report = report
-        self._died = died
+        self._commands = commands
+        self._on_report = on_report
+        self._on_exit = on_exit
         self._child: ChildProcess | None = None
-        self._wanted = anyio.Event()
-        self._finishing = False
-        self._asked_at: float | None = None
+        self._needed = anyio.Event()
+        self._shutting_down = False
+        self._pinged_at: float | None = None
         self._idle_since: float | None = None
-        self._deaf = False
+        self._unresponsive = False
 
     @property
     def pid(self) -> int | None:
-        """The host's process id, while there is one."""
+        """The host's process id, while it runs."""
         return None if self._child is None else self._child.pid
 
-    def need(self) -> None:
-        """Have a host; it is told everything at its start."""
+    def require(self) -> None:
+        """Start the host if it does not run; it gets all commands at its start."""
         self._idle_since = None
-        self._wanted.set()
+        self._needed.set()
 
-    def send(self, order: Order) -> None:
-        """Tell the host something, if there is one."""
+    def send(self, command: HostCommand) -> None:
+        """Send a command to the host, if it runs."""
         if self._child is not None:
-            self._child.link.post(encode(order))
+            self._child.channel.post(encode(command))
 
     def kill(self) -> None:
-        """End the host at once; another one follows."""
+        """Kill the host; another one follows."""
         if self._child is not None:
             self._child.kill()
 
-    async def tend(self, *, busy: bool) -> None:
-        """Look whether the host answers, and whether it is still needed; call it now and then."""
+    async def check(self, *, busy: bool) -> None:
+        """Kill a host that does not reply, and shut down an idle one; call it regularly.
+
+        Args:
+            busy: Whether the host has triggers.
+        """
         if self._child is None:
             return
         now = time.monotonic()
@@ -113,46 +119,46 @@ class Hosting:
         elif self._idle_since is None:
             self._idle_since = now
         elif now - self._idle_since > self._settings.idle_seconds:
-            self._wanted, self._idle_since = anyio.Event(), None
-            self._finish()
+            self._needed, self._idle_since = anyio.Event(), None
+            self._shut_down()
             return
-        patience = self._settings.stuck_seconds + 2 * self._settings.heartbeat_seconds
-        if self._asked_at is None:
-            self._asked_at = now
+        limit = self._settings.stuck_seconds + 2 * self._settings.heartbeat_seconds
+        if self._pinged_at is None:
+            self._pinged_at = now
             self.send(Ping())
-        elif now - self._asked_at > patience:
-            await self._end_deaf(self._child)
+        elif now - self._pinged_at > limit:
+            await self._kill_unresponsive(self._child)
 
     async def run(self) -> None:
-        """Keep hosts until cancelled."""
+        """Run hosts one after the other until cancelled."""
         pause = _FIRST_PAUSE_SECONDS
         with TemporaryDirectory(prefix="pubsubflow-triggers-") as folder:
             while True:
-                await self._wanted.wait()
+                await self._needed.wait()
                 started = time.monotonic()
                 try:
-                    await self._live(Path(folder) / "recorder")
+                    await self._run_host(Path(folder) / "recorder")
                 except OSError as error:
-                    log.warning("triggerer.host_not_started", error=str(error))
+                    log.warning("triggerer.host_start_failed", error=str(error))
                 if time.monotonic() - started > _STEADY_SECONDS:
                     pause = _FIRST_PAUSE_SECONDS
                 await anyio.sleep(pause)
                 pause = min(pause * 2, _MAX_PAUSE_SECONDS)
 
-    async def finish(self) -> None:
-        """Let the host close everything, and end it; no other one follows."""
-        self._wanted = anyio.Event()
+    async def shut_down(self) -> None:
+        """Shut the host down for good, after it has closed its triggers."""
+        self._needed = anyio.Event()
         child = self._child
         if child is not None:
-            self._finish()
-            with anyio.move_on_after(_FINISH_SECONDS):
+            self._shut_down()
+            with anyio.move_on_after(_SHUTDOWN_SECONDS):
                 await child.wait()
 
-    async def _live(self, path: Path) -> None:
+    async def _run_host(self, path: Path) -> None:
         ended = anyio.Event()
-        recorder.prepare(path)
-        self._finishing = self._deaf = False
-        self._asked_at = None
+        flight_recorder.prepare(path)
+        self._shutting_down = self._unresponsive = False
+        self._pinged_at = None
         child = await self._fork_server.fork(
             _TARGET,
             encode(self._host_settings(path)),
@@ -164,16 +170,16 @@ class Hosting:
             self._child = child
             log.info("triggerer.host_started", pid=child.pid)
             try:
-                for order in tuple(self._orders()):
-                    self.send(order)
+                for command in tuple(self._commands()):
+                    self.send(command)
                 await ended.wait()
             finally:
                 self._child = None
-            with anyio.move_on_after(_FINISH_SECONDS):
+            with anyio.move_on_after(_SHUTDOWN_SECONDS):
                 await child.wait()
-        if not self._finishing:
+        if not self._shutting_down:
             exit_code = -signal.SIGKILL if child.exit_code is None else child.exit_code
-            self._died(Death(exit_code, self._deaf, recorder.read(path)))
+            self._on_exit(HostExit(exit_code, self._unresponsive, flight_recorder.read(path)))
 
     def _host_settings(self, path: Path) -> HostSettings:
         settings = self._settings
@@ -188,18 +194,31 @@ class Hosting:
 
     def _on_frame(self, frame: bytes) -> None:
         report = decode_report(frame)
-        if isinstance(report, Pong):
-            self._asked_at = None
-        else:
-            self._report(report)
+        match report:
+            case PingReply():
+                self._pinged_at = None
+            case HostLogLine():
+                _log(report)
+            case _:
+                self._on_report(report)
 
-    def _finish(self) -> None:
-        self._finishing = True
-        self.send(Finish())
+    def _shut_down(self) -> None:
+        self._shutting_down = True
+        self.send(Shutdown())
 
-    async def _end_deaf(self, child: ChildProcess) -> None:
-        """Have the interpreter write down where it stands, then kill the process."""
-        self._deaf = True
+    async def _kill_unresponsive(self, child: ChildProcess) -> None:
+        self._unresponsive = True
+        # On SIGUSR1 the interpreter writes its stacks into the flight recorder, also while C code
+        # holds the GIL: they show which call it was.
         child.kill(signal.SIGUSR1)
         await anyio.sleep(_STACK_SECONDS)
         child.kill()
+
+
+def _log(line: HostLogLine) -> None:
+    """Log a line of the host; a field that would hide one of ours gets an underscore."""
+    fields = {
+        f"{key}_" if key in _RESERVED_FIELDS else key: line.fields[key] for key in line.fields
+    }
+    write = getattr(log, line.level)
+    write(line.event, trigger=line.name, trigger_id=line.trigger_id, **fields)

@@ -1,73 +1,77 @@
-"""The triggers that are ours."""
+"""The leased triggers of a triggerer, with the state of their runs."""
 
 from collections.abc import Iterator
 
 from pubsubflow.model.wire.messages import FiredMessage, TaskError
-from pubsubflow.store.triggers import Leased
-from pubsubflow.triggerer.protocol import Job
+from pubsubflow.store.triggers import LeasedTrigger
+from pubsubflow.triggerer.protocol import TriggerSpec
 
 _WATCH = "watch"
-_STRIKES_SECONDS = 600.0
+_CRASH_WINDOW_SECONDS = 600.0
 
 
-class Held:
-    """A trigger that is ours.
+class ActiveTrigger:
+    """A leased trigger with the state of its run.
 
     Attributes:
-        lease: What is stored about it; of a watch, with what we have heard since.
-        apart: It is known to hold up others.
+        lease: Its row in the store; of a watch, with the position of its last event.
+        isolated: It is known to block the event loop.
         failures: How often a watch failed since its last event.
-        resting: A watch that is to be started again later.
-        hosted: The host that lives has been told of it.
-        error: What is stored as a watch's last error.
+        backing_off: A watch that failed and is started again later.
+        on_host: The present host has got it.
+        error: The error of a watch that is stored.
     """
 
     __slots__ = (
-        *("_struck_at", "_strikes"),
-        *("apart", "error", "failures", "hosted", "lease", "resting"),
+        *("_crashed_at", "_crashes"),
+        *("backing_off", "error", "failures", "isolated", "lease", "on_host"),
     )
 
-    def __init__(self, lease: Leased) -> None:
+    def __init__(self, lease: LeasedTrigger) -> None:
         self.lease = lease
-        self.apart = False
-        self._strikes = 0
-        self._struck_at = 0.0
+        self.isolated = False
+        self._crashes = 0
+        self._crashed_at = 0.0
         self.failures = 0
-        self.resting = False
-        self.hosted = False
+        self.backing_off = False
+        self.on_host = False
         self.error = lease.error
 
-    def strike(self, now: float) -> int:
-        """Note that the host died while it ran, at `now` in seconds; return how often of late."""
-        if now - self._struck_at > _STRIKES_SECONDS:
-            self._strikes = 0
-        self._strikes += 1
-        self._struck_at = now
-        return self._strikes
+    def record_crash(self, now: float) -> int:
+        """Count a crash of the host while it ran; return how many there were within 10 minutes.
+
+        Args:
+            now: Seconds of a monotonic clock.
+        """
+        if now - self._crashed_at > _CRASH_WINDOW_SECONDS:
+            self._crashes = 0
+        self._crashes += 1
+        self._crashed_at = now
+        return self._crashes
 
     @property
     def watch(self) -> bool:
-        """Whether it goes on after its first event."""
+        """Whether it continues after its first event."""
         return self.lease.kind == _WATCH
 
     @property
-    def job(self) -> Job:
-        """What the host needs to know."""
+    def spec(self) -> TriggerSpec:
+        """What the host needs to run it."""
         lease = self.lease
-        return Job(
+        return TriggerSpec(
             lease.number,
             lease.name,
             lease.data,
-            lease.share,
+            lease.share_key,
             self.watch,
             lease.created_at.timestamp(),
             lease.position,
-            self.apart,
+            self.isolated,
         )
 
     @property
-    def message(self) -> FiredMessage:
-        """What a firing of it says in any case."""
+    def firing(self) -> FiredMessage:
+        """The message of its next event, still without the event."""
         lease = self.lease
         return FiredMessage(
             trigger=lease.number,
@@ -77,60 +81,60 @@ class Held:
             node=lease.node,
             map_index=lease.map_index,
             delivery=lease.delivery,
-            slot=lease.slot,
+            slot=lease.wait_index,
         )
 
 
-class Holdings:
-    """All that are ours, by their numbers.
+class LeasedTriggers:
+    """All leased triggers of a triggerer, by id.
 
     Attributes:
-        epochs: Number → epoch of the lease.
+        epochs: Id → epoch of the lease.
     """
 
     def __init__(self) -> None:
-        self._held: dict[int, Held] = {}
+        self._triggers: dict[int, ActiveTrigger] = {}
         self.epochs: dict[int, int] = {}
 
     def __len__(self) -> int:
         """Return how many there are."""
-        return len(self._held)
+        return len(self._triggers)
 
-    def __contains__(self, number: int) -> bool:
-        """Return whether one is ours."""
-        return number in self._held
+    def __contains__(self, trigger_id: int) -> bool:
+        """Return whether a trigger is leased."""
+        return trigger_id in self._triggers
 
-    def __iter__(self) -> Iterator[Held]:
-        """Iterate over them in the order in which they came."""
-        return iter(self._held.values())
+    def __iter__(self) -> Iterator[ActiveTrigger]:
+        """Iterate over them in the order in which they were leased."""
+        return iter(self._triggers.values())
 
-    def get(self, number: int) -> Held | None:
-        """Return one, if it is ours."""
-        return self._held.get(number)
+    def get(self, trigger_id: int) -> ActiveTrigger | None:
+        """Return a trigger, or None if it is not leased."""
+        return self._triggers.get(trigger_id)
 
-    def add(self, lease: Leased) -> Held:
-        """Add one and return it."""
-        held = self._held[lease.number] = Held(lease)
+    def add(self, lease: LeasedTrigger) -> ActiveTrigger:
+        """Add a trigger and return it."""
+        trigger = self._triggers[lease.number] = ActiveTrigger(lease)
         self.epochs[lease.number] = lease.epoch
-        return held
+        return trigger
 
-    def pop(self, number: int) -> Held | None:
-        """Forget one and return it, if it is ours."""
-        self.epochs.pop(number, None)
-        return self._held.pop(number, None)
+    def pop(self, trigger_id: int) -> ActiveTrigger | None:
+        """Remove a trigger and return it, or None if it is not leased."""
+        self.epochs.pop(trigger_id, None)
+        return self._triggers.pop(trigger_id, None)
 
 
 def stuck_error(name: str, seconds: float, stack: str) -> TaskError:
-    """Say that a trigger held up all others for so long and did not come back."""
+    """Return the error of a trigger that blocked the event loop for so long."""
     text = (
-        f"trigger {name!r} held up all others for more than {seconds:g} s and did not come back, "
-        "so its process was ended: await what takes time, or call it with asyncio.to_thread"
+        f"trigger {name!r} blocked the event loop for more than {seconds:g} s, so its process was "
+        "killed: await what takes time, or call it with asyncio.to_thread"
     )
     return TaskError("TriggerBlocked", text, stack)
 
 
 def crash_error(name: str, exit_code: int, stack: str) -> TaskError:
-    """Say that the process died again and again while a trigger ran."""
+    """Return the error of a trigger during which the process crashed again and again."""
     text = (
         f"the process for triggers died several times while trigger {name!r} ran (exit code "
         f"{exit_code}): look at what it calls in C"

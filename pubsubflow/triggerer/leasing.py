@@ -1,4 +1,4 @@
-"""Takes triggers that nobody runs, and keeps them by telling that it lives."""
+"""Leasing: a triggerer's leases on triggers, which it claims, renews and releases."""
 
 import os
 import socket
@@ -10,33 +10,34 @@ import structlog
 
 from pubsubflow.bus import Bus
 from pubsubflow.errors import BusUnavailable, Unavailable
-from pubsubflow.model.wire.messages import TriggersOrder, encode
+from pubsubflow.model.wire.messages import TriggersChangedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.triggers import Leased, Sums, TriggerLeases
+from pubsubflow.store.triggers import LeaseChecksum, LeasedTrigger, TriggerLeases
 from pubsubflow.triggerer.settings import TriggererSettings
 
 log = structlog.get_logger(__name__)
 
-_FIRST_HELPING, _FAIR_HELPING, _LARGEST_HELPING = 16, 64, 256
-_BREATH_SECONDS = 0.005
-_LOAD_SECONDS = 0.05
-_MAX_PAUSE_SECONDS = 2.0
-_RESIGN_SECONDS = 5.0
+_FIRST_BATCH, _SHARED_BATCH, _MAX_BATCH = 16, 64, 256
+_CLAIM_PAUSE_SECONDS = 0.005
+_LOAD_PAUSE_SECONDS = 0.05
+_FIRST_RETRY_SECONDS = 0.1
+_MAX_RETRY_SECONDS = 2.0
+_RELEASE_SECONDS = 5.0
 
 
 class Leasing:
     """The leases of one triggerer.
 
     Args:
-        leases: Where they are.
-        bus: Tells other triggerers when there is something to take.
-        settings: See there.
-        took: Called with triggers that are ours now.
-        cancelled: Called with those of ours that users cancelled.
-        lost: Called with numbers that are not ours any more.
-        held: Returns what we run, cancelled ones included, number → epoch.
-        running: Returns how many we run.
-        cleaning: Returns the cancelled ones that are known.
+        leases: The leases in the store.
+        bus: Notifies other triggerers of triggers without a lease.
+        settings: Capacity and intervals.
+        on_claimed: Called with newly leased triggers.
+        on_cancelled: Called with leased triggers that users cancelled.
+        on_lost: Called with ids of triggers whose leases are lost.
+        epochs: Returns id → epoch of all that runs, cancelled ones included.
+        running: Returns how many triggers run.
+        cleaning: Returns the ids of the cancelled ones that are known already.
         clock: Seconds.
     """
 
@@ -46,10 +47,10 @@ class Leasing:
         bus: Bus,
         settings: TriggererSettings,
         *,
-        took: Callable[[list[Leased]], None],
-        cancelled: Callable[[list[Leased]], None],
-        lost: Callable[[Iterable[int]], None],
-        held: Callable[[], Mapping[int, int]],
+        on_claimed: Callable[[list[LeasedTrigger]], None],
+        on_cancelled: Callable[[list[LeasedTrigger]], None],
+        on_lost: Callable[[Iterable[int]], None],
+        epochs: Callable[[], Mapping[int, int]],
         running: Callable[[], int],
         cleaning: Callable[[], Collection[int]],
         clock: Callable[[], float] = time.monotonic,
@@ -57,141 +58,148 @@ class Leasing:
         self._leases = leases
         self._bus = bus
         self._settings = settings
-        self._took = took
-        self._cancelled = cancelled
-        self._lost = lost
-        self._held = held
+        self._on_claimed = on_claimed
+        self._on_cancelled = on_cancelled
+        self._on_lost = on_lost
+        self._epochs = epochs
         self._running = running
         self._cleaning = cleaning
         self._clock = clock
+        # Held over each statement together with the change in memory that follows it: a renewal
+        # in between would take a fresh claim for a lease that is not ours, and release it.
         self._lock = anyio.Lock()
         self._wake = anyio.Event()
-        self._cleaned: set[int] = set()
+        self._to_delete: set[int] = set()
         self._errors: dict[int, str | None] = {}
-        self._away = False
+        self._store_lost = False
         self._others = True
-        self._broke_at = -settings.silent_seconds
-        self._beat_at = clock()
+        self._interrupted_at = -settings.silent_seconds
+        self._renewed_at = clock()
 
     def wake(self) -> None:
-        """Look for triggers now."""
+        """Claim triggers now."""
         self._wake.set()
 
-    def remove(self, number: int) -> None:
-        """Remove a cancelled trigger's row, soon."""
-        self._cleaned.add(number)
+    def delete(self, trigger_id: int) -> None:
+        """Delete the row of a cancelled trigger that has cleaned up, soon."""
+        self._to_delete.add(trigger_id)
         self._wake.set()
 
-    def note_error(self, number: int, error: str | None) -> None:
+    def record_error(self, trigger_id: int, error: str | None) -> None:
         """Store why a watch was started again, soon."""
-        self._errors[number] = error
+        self._errors[trigger_id] = error
         self._wake.set()
 
     async def register(self) -> None:
-        """Become known, so that triggers are given to us.
+        """Register the triggerer, so that it can claim triggers.
 
         Raises:
-            Unavailable: The store is away.
+            Unavailable: The store is out of reach.
         """
         await self._leases.register(
             host=socket.gethostname(), pid=os.getpid(), capacity=self._settings.capacity
         )
 
     async def keep_claiming(self) -> None:
-        """Take triggers whenever there are some, until cancelled."""
-        pause = 0.1
+        """Claim triggers whenever there are some, until cancelled."""
+        pause = _FIRST_RETRY_SECONDS
         while True:
+            # Before the queries: what wakes us while they run leads to another round.
             self._wake = anyio.Event()
             try:
                 await self._write()
                 await self._claim_cancelled()
                 await self._claim()
             except Unavailable as error:
-                self._trouble(error)
+                self._on_unavailable(error)
                 await anyio.sleep(pause)
-                pause = min(pause * 2, _MAX_PAUSE_SECONDS)
+                pause = min(pause * 2, _MAX_RETRY_SECONDS)
                 continue
-            pause = 0.1
+            pause = _FIRST_RETRY_SECONDS
             with anyio.move_on_after(self._settings.sweep_seconds):
                 await self._wake.wait()
 
-    async def beat(self) -> None:
-        """Tell that we live, drop what is not ours any more, and bury those who do not live."""
+    async def heartbeat(self) -> None:
+        """Renew the leases, drop lost ones, and release those of triggerers that are silent."""
         settings = self._settings
         try:
             with anyio.fail_after(settings.silent_seconds):
                 async with self._lock:
-                    await self._keep()
-                if self._clock() - self._broke_at > settings.silent_seconds:
-                    await self._bury()
+                    await self._renew()
+                # After an interruption of ours all others seem silent: wait until they have had
+                # the time to renew their leases.
+                if self._clock() - self._interrupted_at > settings.silent_seconds:
+                    await self._release_silent()
         except (Unavailable, TimeoutError) as error:
-            self._trouble(error)
+            self._on_unavailable(error)
             return
-        if self._away:
-            self._away = False
-            log.info("triggerer.store_back")
+        if self._store_lost:
+            self._store_lost = False
+            log.info("triggerer.store_recovered")
 
-    async def resign(self) -> None:
-        """Give everything back at once, and tell the others."""
-        freed = 0
+    async def release_all(self) -> None:
+        """Release all leases for good, and notify the other triggerers."""
+        released = 0
         try:
-            with anyio.fail_after(_RESIGN_SECONDS):
+            with anyio.fail_after(_RELEASE_SECONDS):
                 await self._write()
-                freed = await self._leases.resign()
+                released = await self._leases.deregister()
         except (Unavailable, TimeoutError) as error:
-            log.warning("triggerer.not_given_back", reason=str(error) or "it took too long")
-        if freed:
-            self._tell_others()
+            log.warning("triggerer.release_failed", reason=str(error) or "it took too long")
+        if released:
+            self._notify_others()
 
-    async def _keep(self) -> None:
+    async def _renew(self) -> None:
         now = self._clock()
-        if now - self._beat_at > self._settings.silent_seconds / 2:
-            self._broke_at = now  # we stood still ourselves, so others may seem to
-        held = self._held()
-        living = await self._leases.beat(len(held))
+        if now - self._renewed_at > self._settings.silent_seconds / 2:
+            # The process stood still, suspended or starved: so the others may only seem silent.
+            self._interrupted_at = now
+        held = self._epochs()
+        living = await self._leases.heartbeat(len(held))
         self._others = living > 1
         if not living:
             log.warning("triggerer.leases_lost", triggers=len(held))
-            self._lost(tuple(held))
+            self._on_lost(tuple(held))
             await self.register()
             self._wake.set()
-        elif await self._leases.sums() != Sums.of(held):
-            await self._compare(held)
-        self._beat_at = self._clock()
+        elif await self._leases.checksum() != LeaseChecksum.of(held):
+            await self._reconcile(held)
+        self._renewed_at = self._clock()
 
-    async def _compare(self, held: Mapping[int, int]) -> None:
-        """Find what is not ours any more, and what is ours although we do not know of it."""
-        stored = await self._leases.held()
-        lost = [number for number, epoch in held.items() if stored.get(number) != epoch]
-        unknown = stored.keys() - held.keys() - self._cleaned
+    async def _reconcile(self, held: Mapping[int, int]) -> None:
+        """Drop what is not leased any more, and release leases on what does not run here."""
+        stored = await self._leases.list_leases()
+        lost = [trigger_id for trigger_id, epoch in held.items() if stored.get(trigger_id) != epoch]
+        unknown = stored.keys() - held.keys() - self._to_delete
         if lost:
-            log.debug("triggerer.triggers_gone", triggers=len(lost))
-            self._lost(lost)
-        strange = [*unknown, *(stored.keys() & set(lost))]
-        if strange:
-            await self._leases.give_back(strange)
+            log.debug("triggerer.triggers_lost", triggers=len(lost))
+            self._on_lost(lost)
+        stray = [*unknown, *(stored.keys() & set(lost))]
+        if stray:
+            await self._leases.release(stray)
             self._wake.set()
 
-    async def _bury(self) -> None:
-        freed = await self._leases.free_silent(self._settings.silent_seconds)
-        for name, triggers in freed.items():
-            log.warning("triggerer.gone", triggerer=name, triggers=triggers)
-        if freed:
+    async def _release_silent(self) -> None:
+        released = await self._leases.release_silent(self._settings.silent_seconds)
+        for name, triggers in released.items():
+            log.warning("triggerer.peer_expired", triggerer=name, triggers=triggers)
+        if released:
             self._wake.set()
-            self._tell_others()
+            self._notify_others()
 
     async def _write(self) -> None:
-        """Write down what has come to be written."""
-        if self._cleaned:
-            numbers = sorted(self._cleaned)
+        """Write deletions and errors that have gathered."""
+        if self._to_delete:
+            trigger_ids = sorted(self._to_delete)
             async with self._lock:
-                await self._leases.remove(numbers)
-                self._cleaned.difference_update(numbers)
+                await self._leases.delete_cancelled(trigger_ids)
+                self._to_delete.difference_update(trigger_ids)
         if self._errors:
             errors, self._errors = self._errors, {}
             try:
-                await self._leases.note_errors(errors)
+                await self._leases.record_errors(errors)
             except Unavailable:
+                # What came meanwhile is newer, so it wins.
                 self._errors = {**errors, **self._errors}
                 raise
 
@@ -199,38 +207,40 @@ class Leasing:
         found = True
         while found:
             async with self._lock:
-                known = self._cleaned.union(self._cleaning())
-                leased = await self._leases.claim_cancelled(_LARGEST_HELPING, known)
-                self._cancelled(leased)
-            found = len(leased) == _LARGEST_HELPING
+                known = self._to_delete.union(self._cleaning())
+                leased = await self._leases.claim_cancelled(_MAX_BATCH, known)
+                self._on_cancelled(leased)
+            found = len(leased) == _MAX_BATCH
 
     async def _claim(self) -> None:
-        """Take helpings that grow, with a breath before each: the longer, the more we have."""
-        helping = _FIRST_HELPING
+        """Claim batches that grow, with a pause before each."""
+        batch = _FIRST_BATCH
         while True:
             running = self._running()
-            room = self._settings.capacity - running
-            if room <= 0:
+            free = self._settings.capacity - running
+            if free <= 0:
                 return
+            # The pause grows with the load, so that the emptiest triggerer claims first.
             load = running / self._settings.capacity
-            await anyio.sleep(_BREATH_SECONDS + _LOAD_SECONDS * load)
-            limit = min(helping, room)
+            await anyio.sleep(_CLAIM_PAUSE_SECONDS + _LOAD_PAUSE_SECONDS * load)
+            limit = min(batch, free)
             async with self._lock:
                 leased = await self._leases.claim(limit)
-                self._took(leased)
+                self._on_claimed(leased)
             if len(leased) < limit:
                 return
-            largest = _FAIR_HELPING if self._others else _LARGEST_HELPING
-            helping = min(helping * 2, largest)
+            batch = min(batch * 2, _SHARED_BATCH if self._others else _MAX_BATCH)
 
-    def _trouble(self, error: Exception) -> None:
-        self._broke_at = self._clock()
-        if not self._away:
-            self._away = True
-            log.warning("triggerer.store_away", reason=str(error) or "it does not answer")
+    def _on_unavailable(self, error: Exception) -> None:
+        self._interrupted_at = self._clock()
+        if not self._store_lost:
+            self._store_lost = True
+            log.warning("triggerer.store_lost", reason=str(error) or "it does not answer")
 
-    def _tell_others(self) -> None:
+    def _notify_others(self) -> None:
         try:
-            self._bus.publish(Subjects.TRIGGERS, encode(TriggersOrder(fresh=True)))
+            message = encode(TriggersChangedMessage(has_new=True))
+            self._bus.publish(Subjects.TRIGGERS_CHANGED, message)
         except BusUnavailable as error:
-            log.debug("triggerer.untold", reason=str(error))  # their sweep finds it
+            # Their next sweep finds the triggers.
+            log.debug("triggerer.notify_failed", reason=str(error))

@@ -1,12 +1,12 @@
-"""What a triggerer counts."""
+"""The metrics of a triggerer: its triggers, their events and crashes of the host."""
 
 from collections.abc import Callable, Iterator
 
-from pubsubflow.instruments import Counter, Figure, Gauge
+from pubsubflow.instruments import Counter, Gauge, Instrument
 
 
-class TriggererFigures:
-    """What one triggerer tells about itself.
+class TriggererMetrics:
+    """The counters and gauges of one triggerer.
 
     Args:
         running: Returns how many triggers it runs.
@@ -14,7 +14,7 @@ class TriggererFigures:
 
     Attributes:
         fired: Events of triggers.
-        host_deaths: Processes with triggers that ended although nobody asked them to.
+        host_deaths: Exits of the host process that were not ordered.
     """
 
     def __init__(self, running: Callable[[], int], capacity: int) -> None:
@@ -23,7 +23,7 @@ class TriggererFigures:
             "pubsubflow_triggerer_host_deaths",
             "Processes with triggers that crashed or were killed for not answering.",
         )
-        self._looks = (
+        self._gauges = (
             Gauge("pubsubflow_triggerer_triggers", "Triggers that this triggerer runs.", running),
             Gauge(
                 "pubsubflow_triggerer_capacity",
@@ -32,6 +32,6 @@ class TriggererFigures:
             ),
         )
 
-    def __iter__(self) -> Iterator[Figure]:
+    def __iter__(self) -> Iterator[Instrument]:
         """Iterate over all of them."""
-        yield from (*self._looks, self.fired, self.host_deaths)
+        yield from (*self._gauges, self.fired, self.host_deaths)

@@ -1,6 +1,6 @@
-"""What daemon and host process say to each other: one MessagePack array a frame.
+"""The protocol between daemon and host process: one MessagePack array a frame.
 
-The host is the child process in which triggers run. Triggers go by their number in the store.
+The host is the child process in which triggers run. Triggers go by their id in the store.
 """
 
 from datetime import datetime
@@ -12,14 +12,14 @@ from msgspec import Struct
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.wire.messages import TaskError
 
-ShareKey = tuple[str, str, bytes]
+PollKey = tuple[str, str, bytes]
 
 
 class HostSettings(Struct, frozen=True, array_like=True):
-    """What the host is told at its start.
+    """The argument with which the host is forked.
 
     Attributes:
-        recorder: Path of the file in which it notes which triggers it runs; see `Recorder`.
+        recorder: Path of the flight recorder's file.
 
     The others are those of `TriggererSettings`.
     """
@@ -32,85 +32,86 @@ class HostSettings(Struct, frozen=True, array_like=True):
     cleanup_seconds: float
 
 
-class Job(Struct, frozen=True, array_like=True):
+class TriggerSpec(Struct, frozen=True, array_like=True):
     """A trigger to run.
 
     Attributes:
         data: Its encoded fields.
-        share: Its share key.
-        watch: Whether it goes on after its first event.
+        share_key: What its `share_key()` returned.
+        watch: Whether it continues after its first event.
         started_at: When the wait began, seconds since 1970.
         position: Of a watched dataset, encoded.
-        apart: Whether it is known to hold up others.
+        isolated: Whether it is known to block the event loop, and so runs apart from the others.
     """
 
-    number: int
+    trigger_id: int
     name: str
     data: bytes
-    share: str | None
+    share_key: str | None
     watch: bool
     started_at: float
     position: bytes = b"\xc0"
-    apart: bool = False
+    isolated: bool = False
 
     @property
-    def key(self) -> ShareKey | None:
-        """What must be the same for triggers to share one poll.
+    def poll_key(self) -> PollKey | None:
+        """The key of the poll that equal triggers share; None for a poll of its own.
 
-        Watches that go on from different positions see different things.
+        Watches that continue from different positions see different events.
         """
-        return None if self.share is None else (self.name, self.share, self.position)
+        return None if self.share_key is None else (self.name, self.share_key, self.position)
 
 
-class Start(Struct, frozen=True, array_like=True, tag=1):
-    """Run these."""
+class StartTriggers(Struct, frozen=True, array_like=True, tag=1):
+    """Run these triggers."""
 
-    jobs: tuple[Job, ...]
-
-
-class Stop(Struct, frozen=True, array_like=True, tag=2):
-    """Close these; nobody waits for them any more."""
-
-    numbers: tuple[int, ...]
+    triggers: tuple[TriggerSpec, ...]
 
 
-class Durable(Struct, frozen=True, array_like=True, tag=3):
-    """The last event of a trigger is durable."""
+class StopTriggers(Struct, frozen=True, array_like=True, tag=2):
+    """Close these triggers: their waits have ended."""
 
-    number: int
+    trigger_ids: tuple[int, ...]
 
 
-class CleanUp(Struct, frozen=True, array_like=True, tag=4):
-    """A user cancelled: close the trigger and let it clean up."""
+class EventCommitted(Struct, frozen=True, array_like=True, tag=3):
+    """A manager has committed the last event of a trigger."""
 
-    job: Job
+    trigger_id: int
+
+
+class CleanUpTrigger(Struct, frozen=True, array_like=True, tag=4):
+    """Close a trigger that a user cancelled, and run its clean-up."""
+
+    trigger: TriggerSpec
 
 
 class Ping(Struct, frozen=True, array_like=True, tag=5):
-    """Say that you live."""
+    """Reply, to show that the main loop runs."""
 
 
-class Finish(Struct, frozen=True, array_like=True, tag=6):
+class Shutdown(Struct, frozen=True, array_like=True, tag=6):
     """Close everything and exit."""
 
 
-class Given(Struct, frozen=True, array_like=True, tag=7):
-    """The answer to Wanted: a connection, or why there is none.
+class TriggerConnectionReply(Struct, frozen=True, array_like=True, tag=7):
+    """The reply to a TriggerConnectionRequest: a connection, or the reason why there is none.
 
-    One that was meant for a host before names another question, or another name.
+    Loop, request and name are the request's. A reply that was meant for an earlier host fits no
+    request of this one, unless all three are the same, and then its answer is right as well.
     """
 
-    lane: int
-    question: int
+    loop: int
+    request: int
     name: str
     connection: Connection | None = None
     error: str | None = None
 
 
-class Fired(Struct, frozen=True, array_like=True, tag=1):
-    """A trigger has seen something; nothing more comes of it until that is durable."""
+class TriggerFired(Struct, frozen=True, array_like=True, tag=1):
+    """A trigger has an event; it gives no further one until this one is committed."""
 
-    number: int
+    trigger_id: int
     payload: bytes
     id: str | None = None
     partition: str | None = None
@@ -118,66 +119,87 @@ class Fired(Struct, frozen=True, array_like=True, tag=1):
     position: bytes = b"\xc0"
 
 
-class Failed(Struct, frozen=True, array_like=True, tag=2):
-    """Triggers ended without an event, or raised."""
+class TriggersFailed(Struct, frozen=True, array_like=True, tag=2):
+    """Triggers raised, or ended without an event."""
 
-    numbers: tuple[int, ...]
+    trigger_ids: tuple[int, ...]
     error: TaskError
 
 
-class CleanedUp(Struct, frozen=True, array_like=True, tag=3):
+class TriggerCleanedUp(Struct, frozen=True, array_like=True, tag=3):
     """A cancelled trigger has cleaned up."""
 
-    number: int
+    trigger_id: int
 
 
-class Blocked(Struct, frozen=True, array_like=True, tag=4):
-    """A trigger holds up all others.
+class LoopBlocked(Struct, frozen=True, array_like=True, tag=4):
+    """A trigger blocks the event loop, and with it all other triggers on that.
 
     Attributes:
-        numbers: Who; several share one poll, none if it cannot be told.
-        stack: Where.
-        stuck: Whether it did not come back in time, so that the host has to be killed.
+        trigger_ids: Several that share one poll; empty if the trigger is unknown.
+        stack: Where the loop stands.
+        stuck: Whether it blocks for so long that the host has to be killed.
     """
 
-    numbers: tuple[int, ...]
+    trigger_ids: tuple[int, ...]
     name: str
     seconds: float
     stack: str
     stuck: bool = False
 
 
-class Said(Struct, frozen=True, array_like=True, tag=5):
+class HostLogLine(Struct, frozen=True, array_like=True, tag=5):
     """A line for the daemon's log."""
 
     level: str
     event: str
-    number: int
+    trigger_id: int
     name: str
     fields: dict[str, Any]
 
 
-class Wanted(Struct, frozen=True, array_like=True, tag=7):
-    """A trigger asks for a connection."""
+class PingReply(Struct, frozen=True, array_like=True, tag=6):
+    """The reply to a Ping."""
 
-    lane: int
-    question: int
+
+class TriggerConnectionRequest(Struct, frozen=True, array_like=True, tag=7):
+    """A trigger needs a connection.
+
+    Attributes:
+        loop: Index of the loop on which it runs.
+        request: Number of the request on that loop.
+    """
+
+    loop: int
+    request: int
     name: str
 
 
-class Pong(Struct, frozen=True, array_like=True, tag=6):
-    """The host lives."""
+HostCommand = (
+    StartTriggers
+    | StopTriggers
+    | EventCommitted
+    | CleanUpTrigger
+    | Ping
+    | Shutdown
+    | TriggerConnectionReply
+)
+HostReport = (
+    TriggerFired
+    | TriggersFailed
+    | TriggerCleanedUp
+    | LoopBlocked
+    | HostLogLine
+    | PingReply
+    | TriggerConnectionRequest
+)
 
 
-Order = Start | Stop | Durable | CleanUp | Ping | Finish | Given
-Report = Fired | Failed | CleanedUp | Blocked | Said | Pong | Wanted
-
-
-def _plain(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return str(value)
 
 
-encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
-decode_order = msgspec.msgpack.Decoder(Order).decode
-decode_report = msgspec.msgpack.Decoder(Report).decode
+encode = msgspec.msgpack.Encoder(enc_hook=_as_text).encode
+decode_command = msgspec.msgpack.Decoder(HostCommand).decode
+decode_report = msgspec.msgpack.Decoder(HostReport).decode
 decode_settings = msgspec.msgpack.Decoder(HostSettings).decode

@@ -1,4 +1,4 @@
-"""The triggerer: leases triggers, has a host process run them, tells managers what they saw."""
+"""The triggerer service: leases triggers, runs them in a host process, publishes their events."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,63 +11,57 @@ import structlog
 
 from pubsubflow.bus import Bus, Message
 from pubsubflow.errors import ConfigError, NotFound, Unavailable
-from pubsubflow.model.wire.messages import (
-    FiredMessage,
-    TaskError,
-    TriggersOrder,
-    decode_triggers_order,
-)
+from pubsubflow.model.wire.messages import FiredMessage, TaskError, decode_triggers_changed
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.store.secrets.connections import Connections
-from pubsubflow.store.triggers import Leased, TriggerLeases
-from pubsubflow.triggerer.firings import Firings
-from pubsubflow.triggerer.host_process import Death, Hosting
-from pubsubflow.triggerer.leased import Held, Holdings, crash_error, stuck_error
+from pubsubflow.store.triggers import LeasedTrigger, TriggerLeases
+from pubsubflow.triggerer.firings import FiringPublisher
+from pubsubflow.triggerer.host_process import HostExit, HostProcess
+from pubsubflow.triggerer.leased import ActiveTrigger, LeasedTriggers, crash_error, stuck_error
 from pubsubflow.triggerer.leasing import Leasing
-from pubsubflow.triggerer.metrics import TriggererFigures
+from pubsubflow.triggerer.metrics import TriggererMetrics
 from pubsubflow.triggerer.protocol import (
-    Blocked,
-    CleanedUp,
-    CleanUp,
-    Durable,
-    Failed,
-    Fired,
-    Given,
-    Job,
-    Order,
-    Report,
-    Said,
-    Start,
-    Stop,
-    Wanted,
+    CleanUpTrigger,
+    EventCommitted,
+    HostCommand,
+    HostReport,
+    LoopBlocked,
+    StartTriggers,
+    StopTriggers,
+    TriggerCleanedUp,
+    TriggerConnectionReply,
+    TriggerConnectionRequest,
+    TriggerFired,
+    TriggersFailed,
+    TriggerSpec,
 )
 from pubsubflow.triggerer.settings import TriggererSettings
 
 log = structlog.get_logger(__name__)
 
-_PART = 500
-_CRASHES = 3
-_AGAIN_SECONDS = 1.0
-_MAX_REST_SECONDS = 60.0
-_IDLE_BEATS = 2
-_RESERVED = frozenset({"event", "level", "timestamp", "trigger", "number"})
+_TRIGGERS_A_COMMAND = 500
+_MAX_CRASHES = 3
+_RETRY_SECONDS = 1.0
+_MAX_BACKOFF_SECONDS = 60.0
+_IDLE_HEARTBEATS = 2
 
 
 class Triggerer:
-    """Runs triggers of one daemon. Several may run: they share what there is.
+    """Runs triggers in one daemon; several triggerers share what there is.
 
     Args:
         leases: The stored triggers, under a name that no other triggerer has.
         bus: The connection; its streams exist.
         fork_server: Forks the process in which triggers run.
         name: The triggerer's name.
-        settings: See there.
-        connections: Knows connections; triggers get none if left out.
+        settings: Capacity, intervals and limits.
+        connections: The stored connections; without them triggers get none.
         clock: Seconds.
 
     Attributes:
-        figures: What it counts.
+        metrics: Its counters and gauges.
+        host: The process in which its triggers run.
     """
 
     def __init__(
@@ -86,33 +80,33 @@ class Triggerer:
         self._connections = connections
         self._name = name
         self._settings = settings
-        self._held = Holdings()
-        self._cleaning: dict[int, Held] = {}
-        self.figures = TriggererFigures(lambda: len(self._held), settings.capacity)
+        self._leased = LeasedTriggers()
+        self._cleaning: dict[int, ActiveTrigger] = {}
+        self.metrics = TriggererMetrics(lambda: len(self._leased), settings.capacity)
         self._leasing = Leasing(
             leases,
             bus,
             settings,
-            took=self._on_took,
-            cancelled=self._on_cancelled,
-            lost=self._on_gone,
-            held=self._epochs,
-            running=lambda: len(self._held),
+            on_claimed=self._on_claimed,
+            on_cancelled=self._on_cancelled,
+            on_lost=self._on_ended,
+            epochs=self._epochs,
+            running=lambda: len(self._leased),
             cleaning=lambda: self._cleaning,
         )
-        self._firings = Firings(
+        self._firings = FiringPublisher(
             bus,
             name,
-            durable=self._on_durable,
-            refused=self._on_refused,
-            dropped=lambda message: self._drop([message.trigger]),
+            on_committed=self._on_committed,
+            on_refused=self._on_refused,
+            on_dropped=lambda message: self._stop_triggers([message.trigger]),
         )
-        self.hosting = Hosting(
+        self.host = HostProcess(
             fork_server,
             settings,
-            orders=self._orders,
-            report=self._on_report,
-            died=self._on_died,
+            commands=self._all_commands,
+            on_report=self._on_report,
+            on_exit=self._on_host_exit,
         )
 
     async def run(
@@ -121,270 +115,282 @@ class Triggerer:
         *,
         task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Run triggers until `stopping` is set, then give them back."""
+        """Run triggers until `stopping` is set, then release them."""
         async with (
-            await self._bus.subscribe(Subjects.TRIGGERS, self._on_order),
+            await self._bus.subscribe(Subjects.TRIGGERS_CHANGED, self._on_triggers_changed),
             anyio.create_task_group() as self._group,
         ):
             await self._group.start(self._firings.run)
-            unheard = self._bus.on_reconnect(self._leasing.wake)
+            # Messages that were published while the connection was away are lost.
+            stop_listening = self._bus.on_reconnect(self._leasing.wake)
             try:
                 await self._register()
-                self._group.start_soon(self.hosting.run)
-                await self._work(stopping, task_status)
+                self._group.start_soon(self.host.run)
+                await self._run_leasing(stopping, task_status)
                 await self._stop()
             finally:
-                unheard()
+                stop_listening()
                 self._group.cancel_scope.cancel()
 
-    async def _work(self, stopping: anyio.Event, task_status: anyio.abc.TaskStatus[None]) -> None:
+    async def _run_leasing(
+        self, stopping: anyio.Event, task_status: anyio.abc.TaskStatus[None]
+    ) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(self._leasing.keep_claiming)
-            group.start_soon(self._keep_beating)
+            group.start_soon(self._keep_sending_heartbeats)
             log.info("triggerer.started", name=self._name, capacity=self._settings.capacity)
             task_status.started()
             await stopping.wait()
             group.cancel_scope.cancel()
 
     def _epochs(self) -> dict[int, int]:
-        cleaning = {number: held.lease.epoch for number, held in self._cleaning.items()}
-        return {**self._held.epochs, **cleaning}
+        cleaning = {number: trigger.lease.epoch for number, trigger in self._cleaning.items()}
+        return {**self._leased.epochs, **cleaning}
 
     async def _register(self) -> None:
-        """Become known; while the store is away the heartbeat goes on trying."""
+        """Register once; while the store is out of reach the heartbeat repeats it."""
         try:
             await self._leasing.register()
         except Unavailable as error:
-            log.warning("triggerer.store_away", reason=str(error))
+            log.warning("triggerer.store_lost", reason=str(error))
 
-    async def _keep_beating(self) -> None:
+    async def _keep_sending_heartbeats(self) -> None:
         while True:
-            beats = 1 if self._held.epochs else _IDLE_BEATS  # it has nothing to lose then
-            await anyio.sleep(beats * self._settings.heartbeat_seconds)
-            await self._leasing.beat()
-            await self.hosting.tend(busy=bool(self._held or self._cleaning))
+            # Without leases there is nothing to lose: half as many queries while idle.
+            intervals = 1 if self._leased.epochs else _IDLE_HEARTBEATS
+            await anyio.sleep(intervals * self._settings.heartbeat_seconds)
+            await self._leasing.heartbeat()
+            await self.host.check(busy=bool(self._leased or self._cleaning))
 
     async def _stop(self) -> None:
-        """Let what is under way become durable, close the triggers, give them back."""
+        """Wait for pending events, close the triggers, release the leases."""
         with anyio.move_on_after(self._settings.drain_seconds):
             await self._firings.wait_none()
-        await self.hosting.finish()
-        await self._leasing.resign()
+        await self.host.shut_down()
+        await self._leasing.release_all()
         log.info("triggerer.stopped", name=self._name)
 
-    def _on_order(self, message: Message) -> None:
-        order: TriggersOrder = decode_triggers_order(message.data)
-        if order.gone:
-            self._on_gone(order.gone)
-        if order.fresh:
+    def _on_triggers_changed(self, message: Message) -> None:
+        changed = decode_triggers_changed(message.data)
+        if changed.ended:
+            self._on_ended(changed.ended)
+        if changed.has_new:
             self._leasing.wake()
 
-    def _on_gone(self, numbers: Iterable[int]) -> None:
-        """Stop what is not ours any more, but for what may be gone because its event is durable."""
-        mine = set(numbers)
-        self._drop(mine - self._firings.relent(mine))
+    def _on_ended(self, trigger_ids: Iterable[int]) -> None:
+        """Stop triggers whose waits have ended or whose leases are lost."""
+        mine = set(trigger_ids)
+        # One with a pending event most likely ended because a manager has committed that: its
+        # reply is on the way, and the trigger's `acknowledge` must still run.
+        self._stop_triggers(mine - self._firings.await_briefly(mine))
 
-    def _on_took(self, leased: list[Leased]) -> None:
+    def _on_claimed(self, leased: list[LeasedTrigger]) -> None:
         if leased:
             self._firings.forget(lease.number for lease in leased)
-            self._start([self._held.add(lease) for lease in leased])
-            self.hosting.need()
+            self._start([self._leased.add(lease) for lease in leased])
+            self.host.require()
 
-    def _start(self, found: Iterable[Held]) -> None:
-        self.hosting.send(Start(tuple(self._hosted(held) for held in found)))
+    def _start(self, triggers: Iterable[ActiveTrigger]) -> None:
+        self.host.send(StartTriggers(tuple(self._host_spec(trigger) for trigger in triggers)))
 
-    def _hosted(self, held: Held) -> Job:
-        held.hosted = True
-        return held.job
+    def _host_spec(self, trigger: ActiveTrigger) -> TriggerSpec:
+        trigger.on_host = True
+        return trigger.spec
 
-    def _on_cancelled(self, leased: list[Leased]) -> None:
+    def _on_cancelled(self, leased: list[LeasedTrigger]) -> None:
         for lease in leased:
-            held = self._held.pop(lease.number) or Held(lease)
+            trigger = self._leased.pop(lease.number) or ActiveTrigger(lease)
             self._firings.forget([lease.number])
-            self._cleaning[lease.number] = held
-            self.hosting.send(CleanUp(held.job))
-            self.hosting.need()
+            self._cleaning[lease.number] = trigger
+            self.host.send(CleanUpTrigger(trigger.spec))
+            self.host.require()
 
-    def _drop(self, numbers: Iterable[int]) -> None:
-        """Stop triggers that nobody waits for, or that are not ours any more."""
-        found = [each for each in numbers if each in self._held or each in self._cleaning]
+    def _stop_triggers(self, trigger_ids: Iterable[int]) -> None:
+        found = [each for each in trigger_ids if each in self._leased or each in self._cleaning]
         self._firings.forget(found)
-        for number in found:
-            self._held.pop(number)
-            self._cleaning.pop(number, None)
+        for trigger_id in found:
+            self._leased.pop(trigger_id)
+            self._cleaning.pop(trigger_id, None)
         if found:
-            self.hosting.send(Stop(tuple(found)))
+            self.host.send(StopTriggers(tuple(found)))
             self._leasing.wake()
 
-    def _orders(self) -> Iterator[Order]:
-        """Yield all that a new host has to do: what waits for a manager has been done."""
-        idle = (
-            each
-            for each in self._held
-            if not each.resting and each.lease.number not in self._firings
+    def _all_commands(self) -> Iterator[HostCommand]:
+        """Yield all commands that a new host needs."""
+        # A trigger with a pending event is not started again: it would give the event twice.
+        ready = (
+            trigger
+            for trigger in self._leased
+            if not trigger.backing_off and trigger.lease.number not in self._firings
         )
-        while part := tuple(self._hosted(each) for each in islice(idle, _PART)):
-            yield Start(part)
-        for held in self._cleaning.values():
-            yield CleanUp(held.job)
+        while part := tuple(self._host_spec(each) for each in islice(ready, _TRIGGERS_A_COMMAND)):
+            yield StartTriggers(part)
+        for trigger in self._cleaning.values():
+            yield CleanUpTrigger(trigger.spec)
 
-    def _on_report(self, report: Report) -> None:
+    def _on_report(self, report: HostReport) -> None:
         match report:
-            case Fired():
+            case TriggerFired():
                 self._on_fired(report)
-            case Failed(numbers, error):
-                for number in numbers:
-                    self._fail(number, error)
-            case CleanedUp(number):
-                if self._cleaning.pop(number, None) is not None:
-                    self._leasing.remove(number)
-            case Blocked():
+            case TriggersFailed(trigger_ids, error):
+                for trigger_id in trigger_ids:
+                    self._fail(trigger_id, error)
+            case TriggerCleanedUp(trigger_id):
+                if self._cleaning.pop(trigger_id, None) is not None:
+                    self._leasing.delete(trigger_id)
+            case LoopBlocked():
                 self._on_blocked(report)
-            case Wanted():
-                self._group.start_soon(self._give, report)
-            case Said(level, event, number, name, fields):
-                fields = {f"{key}_" if key in _RESERVED else key: fields[key] for key in fields}
-                getattr(log, level)(event, trigger=name, number=number, **fields)
+            case TriggerConnectionRequest():
+                self._group.start_soon(self._reply_connection, report)
 
-    async def _give(self, wanted: Wanted) -> None:
-        """Answer a trigger that asks for a connection, as soon as anybody can tell."""
-        given = Given(wanted.lane, wanted.question, wanted.name)
+    async def _reply_connection(self, request: TriggerConnectionRequest) -> None:
+        """Reply to a trigger's request for a connection, once the store is reached."""
+        reply = TriggerConnectionReply(request.loop, request.request, request.name)
         while self._connections is not None:
             try:
-                found = await self._connections.read(wanted.name)
+                found = await self._connections.read(request.name)
             except Unavailable as error:
-                log.warning("triggerer.store_away", reason=str(error))
-                await anyio.sleep(_AGAIN_SECONDS)
+                log.warning("triggerer.store_lost", reason=str(error))
+                await anyio.sleep(_RETRY_SECONDS)
                 continue
             except (NotFound, ConfigError) as error:
-                given = msgspec.structs.replace(given, error=str(error))
+                reply = msgspec.structs.replace(reply, error=str(error))
             else:
-                given = msgspec.structs.replace(given, connection=found, error=None)
+                reply = msgspec.structs.replace(reply, connection=found, error=None)
             break
-        self.hosting.send(given)
+        self.host.send(reply)
 
-    def _on_fired(self, report: Fired) -> None:
-        held = self._held.get(report.number)
-        if held is None:
-            self.hosting.send(Stop((report.number,)))
+    def _on_fired(self, report: TriggerFired) -> None:
+        trigger = self._leased.get(report.trigger_id)
+        if trigger is None:
+            self.host.send(StopTriggers((report.trigger_id,)))
             return
-        if report.number in self._firings:
+        if report.trigger_id in self._firings:
             return
         message = msgspec.structs.replace(
-            held.message,
+            trigger.firing,
             payload=report.payload,
             id=report.id,
             partition=report.partition,
             time=report.time,
             position=report.position,
         )
-        self.figures.fired.add()
-        self._firings.fire(message)
+        self.metrics.fired.add()
+        self._firings.publish(message)
 
-    def _on_durable(self, message: FiredMessage) -> None:
-        number = message.trigger
-        self.hosting.send(Durable(number))
-        held = self._held.get(number)
-        if held is None:
+    def _on_committed(self, message: FiredMessage) -> None:
+        trigger_id = message.trigger
+        self.host.send(EventCommitted(trigger_id))
+        trigger = self._leased.get(trigger_id)
+        if trigger is None:
             return
-        if not held.watch:
-            self._held.pop(number)
+        if not trigger.watch:
+            self._leased.pop(trigger_id)
             self._leasing.wake()
             return
-        held.lease = msgspec.structs.replace(
-            held.lease, sequence=message.sequence, position=message.position
+        trigger.lease = msgspec.structs.replace(
+            trigger.lease, sequence=message.sequence, position=message.position
         )
-        held.failures = 0
-        self._note_error(held, None)
-        if not held.hosted:  # the host that saw the event is no more
-            self._start([held])
+        trigger.failures = 0
+        self._record_error(trigger, None)
+        if not trigger.on_host:
+            # The host that gave the event has died, and the new one did not get the trigger while
+            # the event was pending.
+            self._start([trigger])
 
     def _on_refused(self, message: FiredMessage, reason: str) -> None:
-        """Fail a trigger whose event no bus will take."""
-        self.hosting.send(Stop((message.trigger,)))
+        self.host.send(StopTriggers((message.trigger,)))
         self._fail(message.trigger, TaskError("MessageRefused", reason, final=True))
 
-    def _fail(self, number: int, error: TaskError) -> None:
-        held = self._held.get(number)
-        if held is None or number in self._firings:
+    def _fail(self, trigger_id: int, error: TaskError) -> None:
+        trigger = self._leased.get(trigger_id)
+        if trigger is None or trigger_id in self._firings:
             return
-        if held.watch:
-            self._rest(held, error)
+        if trigger.watch:
+            self._back_off(trigger, error)
             return
-        self._firings.fire(msgspec.structs.replace(held.message, error=error))
+        self._firings.publish(msgspec.structs.replace(trigger.firing, error=error))
 
-    def _rest(self, held: Held, error: TaskError) -> None:
-        """Start a watch again after a while."""
-        if held.resting:
+    def _back_off(self, trigger: ActiveTrigger, error: TaskError) -> None:
+        """Start a failed watch again, later each time."""
+        if trigger.backing_off:
             return
-        seconds = min(2.0**held.failures, _MAX_REST_SECONDS)
-        held.failures += 1
-        held.resting = True
+        seconds = min(2.0**trigger.failures, _MAX_BACKOFF_SECONDS)
+        trigger.failures += 1
+        trigger.backing_off = True
         text = f"{error.type}: {error.message}"
-        if text != held.error:
-            lease = held.lease
+        if text != trigger.error:
+            lease = trigger.lease
             log.warning(
                 "trigger.watch_failed",
                 trigger=lease.name,
-                number=lease.number,
+                trigger_id=lease.number,
                 error=text,
                 again_in_seconds=seconds,
                 traceback=error.traceback or None,
             )
-        self._note_error(held, text)
-        self._group.start_soon(self._start_again, held, seconds)
+        self._record_error(trigger, text)
+        self._group.start_soon(self._restart, trigger, seconds)
 
-    async def _start_again(self, held: Held, seconds: float) -> None:
+    async def _restart(self, trigger: ActiveTrigger, seconds: float) -> None:
         await anyio.sleep(seconds)
-        held.resting = False
-        if self._held.get(held.lease.number) is held:
-            self._start([held])
+        trigger.backing_off = False
+        if self._leased.get(trigger.lease.number) is trigger:
+            self._start([trigger])
 
-    def _note_error(self, held: Held, error: str | None) -> None:
-        if held.error != error:
-            held.error = error
-            self._leasing.note_error(held.lease.number, error)
+    def _record_error(self, trigger: ActiveTrigger, error: str | None) -> None:
+        if trigger.error != error:
+            trigger.error = error
+            self._leasing.record_error(trigger.lease.number, error)
 
-    def _on_blocked(self, report: Blocked) -> None:
-        numbers = list(report.numbers)
-        about = {"trigger": report.name, "numbers": numbers[:10], "seconds": report.seconds}
-        for held in filter(None, map(self._held.get, numbers)):
-            held.apart = True
+    def _on_blocked(self, report: LoopBlocked) -> None:
+        trigger_ids = list(report.trigger_ids)
+        fields = {
+            "trigger": report.name,
+            "trigger_ids": trigger_ids[:10],
+            "seconds": report.seconds,
+        }
+        for trigger in filter(None, map(self._leased.get, trigger_ids)):
+            trigger.isolated = True
         if not report.stuck:
-            log.warning("trigger.blocks", **about, stack=report.stack)
+            log.warning("trigger.blocked_loop", **fields, stack=report.stack)
             return
-        log.error("trigger.stuck", **about, stack=report.stack)
-        self.hosting.kill()
-        self._condemn(numbers, stuck_error(report.name, self._settings.stuck_seconds, report.stack))
+        log.error("trigger.got_stuck", **fields, stack=report.stack)
+        self.host.kill()
+        error = stuck_error(report.name, self._settings.stuck_seconds, report.stack)
+        self._fail_permanently(trigger_ids, error)
 
-    def _on_died(self, death: Death) -> None:
-        """Fail the triggers because of which a host died, as far as that can be told."""
-        stack = death.recorded.stack
-        running = list(death.recorded.running)
-        for held in self._held:
-            held.hosted = False
+    def _on_host_exit(self, end: HostExit) -> None:
+        """Fail the triggers that ended the host, as far as the flight record shows them."""
+        stack = end.record.stack
+        running = list(end.record.running)
+        for trigger in self._leased:
+            trigger.on_host = False
         log.error(
             "triggerer.host_died",
-            exit_code=death.exit_code,
+            exit_code=end.exit_code,
             running=running,
             stack=stack or None,
-            **({"reason": "it did not answer"} if death.deaf else {}),
+            **({"reason": "it did not answer"} if end.unresponsive else {}),
         )
-        self.figures.host_deaths.add()
+        self.metrics.host_deaths.add()
         now = self._clock()
-        for number in running:
-            found = self._held.get(number) or self._cleaning.get(number)
+        for trigger_id in running:
+            found = self._leased.get(trigger_id) or self._cleaning.get(trigger_id)
             if found is None:
                 continue
             name = found.lease.name
-            if death.deaf and len(running) == 1:
-                self._condemn([number], stuck_error(name, self._settings.stuck_seconds, stack))
-            elif found.strike(now) >= _CRASHES:
-                self._condemn([number], crash_error(name, death.exit_code, stack))
+            if end.unresponsive and len(running) == 1:
+                error = stuck_error(name, self._settings.stuck_seconds, stack)
+                self._fail_permanently([trigger_id], error)
+            elif found.record_crash(now) >= _MAX_CRASHES:
+                # Several run at once, one a thread, and any may be the cause: each is failed only
+                # after it was there at several crashes.
+                self._fail_permanently([trigger_id], crash_error(name, end.exit_code, stack))
 
-    def _condemn(self, numbers: Iterable[int], error: TaskError) -> None:
-        for number in numbers:
-            self._fail(number, error)
-            if self._cleaning.pop(number, None) is not None:
-                log.error("trigger.cleanup_failed", number=number, error=error.message)
-                self._leasing.remove(number)
+    def _fail_permanently(self, trigger_ids: Iterable[int], error: TaskError) -> None:
+        for trigger_id in trigger_ids:
+            self._fail(trigger_id, error)
+            if self._cleaning.pop(trigger_id, None) is not None:
+                log.error("trigger.cleanup_failed", trigger_id=trigger_id, error=error.message)
+                self._leasing.delete(trigger_id)

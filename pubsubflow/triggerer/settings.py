@@ -1,23 +1,23 @@
-"""What can be set about the triggerer."""
+"""Triggerer settings: capacity, intervals and limits."""
 
 import msgspec
 
 
 class TriggererSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Say how many triggers a daemon runs, and how patient it is.
+    """Settings of a triggerer and its host process.
 
     Attributes:
-        capacity: Triggers that this daemon runs at most; what is over the capacity of all waits.
-        heartbeat_seconds: How often it says that it lives, and looks whether others do.
-        silent_seconds: A triggerer that is silent for so long loses its triggers.
-        sweep_seconds: How often it looks for triggers that nobody told it of.
-        idle_seconds: The process for triggers ends when there was none for so long.
-        block_seconds: A trigger that holds up the others for so long gets a thread of its own.
-        stuck_seconds: One that holds them up for so long is stopped, with the process.
-        threads: Threads at most for triggers that hold up others; further ones share these.
-        acknowledge_seconds: How long a source may take to hear that an event is durable.
+        capacity: Triggers that this daemon runs at most; what exceeds the capacity of all waits.
+        heartbeat_seconds: Interval of heartbeats, which renew the leases.
+        silent_seconds: A triggerer without a heartbeat for so long loses its triggers.
+        sweep_seconds: Interval at which it looks for triggers of which no message came.
+        idle_seconds: The host process ends when it had no triggers for so long.
+        block_seconds: A trigger that blocks the event loop for so long gets a thread of its own.
+        stuck_seconds: One that blocks it for so long is stopped, with the process.
+        threads: Threads at most for triggers that block; further ones share these.
+        acknowledge_seconds: How long a trigger's `acknowledge` may take.
         cleanup_seconds: How long a trigger may take to close, or to clean up when a user cancelled.
-        drain_seconds: How long events under way may take to become durable at the stop.
+        drain_seconds: How long pending events may take to be committed at the stop.
     """
 
     capacity: int = 20_000

@@ -1,4 +1,4 @@
-"""Webhooks: doors through which other systems tell of news, declared beside the datasets.
+"""Webhooks turn requests of other systems into dataset events; they are declared beside datasets.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Decides what becomes of a request to a webhook: an event, or nothing."""
+"""The mapping of webhook requests decides whether a request becomes an event, and which."""
 
 from hashlib import blake2b
 from typing import Any
@@ -6,67 +6,67 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pubsubflow.model.expressions import Context, compile_expression, make_context
+from pubsubflow.model.expressions import CelContext, compile_expression, new_cel_context
 from pubsubflow.model.webhooks import (
     AnyVerifier,
     GitHub,
     GitLab,
-    HookSpec,
     Slack,
     StandardWebhooks,
     Stripe,
+    WebhookSpec,
 )
-from pubsubflow.model.wire.commands import PostEvents
+from pubsubflow.model.wire.commands import RecordEvents
 from pubsubflow.model.wire.messages import NewEvent
-from pubsubflow.webhooks.parse import Told, Unmappable, check_depth
+from pubsubflow.webhooks.parse import ParsedRequest, Unmappable, check_depth
 
 MAX_PARTITION_CHARACTERS = 512
-_LONGEST_MARK = 200
+_MAX_ID_CHARACTERS = 200
 _FAILURES = (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, IndexError)
 
-_MARK_HEADERS: dict[type, tuple[str, ...]] = {
+_ID_HEADERS: dict[type, tuple[str, ...]] = {
     StandardWebhooks: ("webhook-id",),
     GitHub: ("x-github-delivery",),
-    # Deliveries that follow from one another share the event's UUID, so the newer header is better.
+    # Deliveries caused by one event share its UUID: the newer header identifies the delivery.
     GitLab: ("idempotency-key", "x-gitlab-event-uuid"),
     Stripe: (),
     Slack: (),
 }
-_ANY_MARK = ("webhook-id", "x-github-delivery", "idempotency-key", "x-gitlab-event-uuid")
-_MARK_FIELDS: dict[type, str] = {Stripe: "id", Slack: "event_id"}
+_ANY_ID_HEADERS = ("webhook-id", "x-github-delivery", "idempotency-key", "x-gitlab-event-uuid")
+_ID_FIELDS: dict[type, str] = {Stripe: "id", Slack: "event_id"}
 
 
 class Filtered(Struct, frozen=True):
-    """A request makes no event, and why."""
+    """A request becomes no event, for this reason."""
 
     reason: str
 
 
-class Pong(Struct, frozen=True):
-    """A request only asks whether somebody is there; `challenge` is what it wants to hear."""
+class ChallengeReply(Struct, frozen=True):
+    """The reply to a request that only checks the address; it must contain `challenge`, if any."""
 
     challenge: str | None = None
 
 
-def greets(verifier: AnyVerifier, told: Told) -> Pong | None:
-    """Return the answer to a request with which a sender checks the address, None for others."""
-    if isinstance(verifier, GitHub) and told.headers.get("x-github-event") == "ping":
-        return Pong()
-    body = told.body
+def challenge_reply(verifier: AnyVerifier, request: ParsedRequest) -> ChallengeReply | None:
+    """Return the reply to a request with which a sender checks the address; None for others."""
+    if isinstance(verifier, GitHub) and request.headers.get("x-github-event") == "ping":
+        return ChallengeReply()
+    body = request.body
     if isinstance(verifier, Slack) and isinstance(body, dict):
         challenge = body.get("challenge")
         if body.get("type") == "url_verification" and isinstance(challenge, str):
-            return Pong(challenge)
+            return ChallengeReply(challenge)
     return None
 
 
-def decide(hook: HookSpec, told: Told) -> PostEvents | Filtered:
-    """Return the event that a request makes, or why it makes none.
+def decide(hook: WebhookSpec, request: ParsedRequest) -> RecordEvents | Filtered:
+    """Return the event of a request, or why it has none.
 
     Raises:
-        Unmappable: An expression fails, or gives what an event cannot hold.
+        Unmappable: An expression fails, or its value does not fit into an event.
     """
-    context = _context(hook, told)
+    context = _context(hook, request)
     if hook.when is not None:
         try:
             value = compile_expression(hook.when).execute(context)
@@ -74,30 +74,30 @@ def decide(hook: HookSpec, told: Told) -> PostEvents | Filtered:
             return Filtered(_failure(hook.when, error))
         if value is not True:
             return Filtered(f"{hook.when} is {value!r}"[:500])
-    extra = _extra(hook, told.body, context)
+    extra = _extra(hook, request.body, context)
     partition = _partition(hook, context)
-    mark = _mark(hook, told, context)
-    return PostEvents(
+    sent_id = _delivery_id(hook, request, context)
+    return RecordEvents(
         (NewEvent(hook.dataset, extra, partition),),
-        (None if mark is None else f"hook:{hook.name}:{mark}",),
+        (None if sent_id is None else f"hook:{hook.name}:{sent_id}",),
         f"webhook:{hook.name}",
     )
 
 
-def _context(hook: HookSpec, told: Told) -> Context:
-    """Return what the hook's expressions speak of, turned into the interpreter's form once."""
+def _context(hook: WebhookSpec, request: ParsedRequest) -> CelContext:
+    """Return the variables that the webhook's expressions use, in the form of the interpreter."""
     texts = (hook.when, hook.partition, hook.id, *(hook.extra or {}).values())
     used = {name for text in texts if text for name in compile_expression(text).variables()}
-    context = make_context()
+    context = new_cel_context()
     for name in used.intersection(("body", "headers", "query")):
         try:
-            context.add_variable(name, getattr(told, name))
+            context.add_variable(name, getattr(request, name))
         except _FAILURES as error:
             raise Unmappable(f"expressions cannot see the {name}: {error}") from error
     return context
 
 
-def _extra(hook: HookSpec, body: Any, context: Context) -> dict[str, Any]:
+def _extra(hook: WebhookSpec, body: Any, context: CelContext) -> dict[str, Any]:
     if hook.extra is None:
         values = body if isinstance(body, dict) else {"body": body}
     else:
@@ -112,64 +112,66 @@ def _extra(hook: HookSpec, body: Any, context: Context) -> dict[str, Any]:
     return values
 
 
-def _partition(hook: HookSpec, context: Context) -> str | None:
+def _partition(hook: WebhookSpec, context: CelContext) -> str | None:
     if hook.partition is None:
         return None
     value = _name("partition", hook.partition, context)
     if value is not None and not 0 < len(value) <= MAX_PARTITION_CHARACTERS:
         raise Unmappable(
             f"partition: {hook.partition} gives {len(value)} characters; 1 to "
-            f"{MAX_PARTITION_CHARACTERS} are possible"
+            f"{MAX_PARTITION_CHARACTERS} are allowed"
         )
     return value
 
 
-def _mark(hook: HookSpec, told: Told, context: Context) -> str | None:
-    """Return what makes a request known when it is sent again, short enough for a key."""
-    mark = None if hook.id is None else _name("id", hook.id, context)
-    if mark is None:
-        mark = sent_mark(hook.verify, told)
-    if not mark:
+def _delivery_id(hook: WebhookSpec, request: ParsedRequest, context: CelContext) -> str | None:
+    """Return the id that a repeated request shares, short enough for an idempotency key."""
+    found = None if hook.id is None else _name("id", hook.id, context)
+    if found is None:
+        found = delivery_id(hook.verify, request)
+    if not found:
         return None
-    if len(mark) <= _LONGEST_MARK and mark.isprintable():
-        return mark
-    return "~" + blake2b(mark.encode(errors="surrogatepass"), digest_size=20).hexdigest()
+    if len(found) <= _MAX_ID_CHARACTERS and found.isprintable():
+        return found
+    # The prefix keeps digests apart from ids that senders write.
+    return "~" + blake2b(found.encode(errors="surrogatepass"), digest_size=20).hexdigest()
 
 
-def sent_mark(verifier: AnyVerifier, told: Told) -> str | None:
-    """Return what the sender's kind has for it."""
-    field = _MARK_FIELDS.get(type(verifier))
-    if field is not None and isinstance(told.body, dict):
-        value = told.body.get(field)
+def delivery_id(verifier: AnyVerifier, request: ParsedRequest) -> str | None:
+    """Return the id by which the verifier's kind of sender identifies a delivery; None without."""
+    field = _ID_FIELDS.get(type(verifier))
+    if field is not None and isinstance(request.body, dict):
+        value = request.body.get(field)
         if isinstance(value, str) and value:
             return value
-    for name in _MARK_HEADERS.get(type(verifier), _ANY_MARK):
-        if told.headers.get(name):
-            return told.headers[name]
-    return _cloud_event(told)
+    for name in _ID_HEADERS.get(type(verifier), _ANY_ID_HEADERS):
+        if request.headers.get(name):
+            return request.headers[name]
+    return _cloud_event(request)
 
 
-def _cloud_event(told: Told) -> str | None:
-    """Return source and id of a CloudEvent: together they are what makes it the same."""
-    source, mark = told.headers.get("ce-source"), told.headers.get("ce-id")
-    kind = told.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/cloudevents+json" and isinstance(told.body, dict):
-        source, mark = told.body.get("source"), told.body.get("id")
-    return f"{source} {mark}" if source and mark else None
+def _cloud_event(request: ParsedRequest) -> str | None:
+    """Return source and id of a CloudEvent, which together identify it; None for other requests."""
+    source, event_id = request.headers.get("ce-source"), request.headers.get("ce-id")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/cloudevents+json" and isinstance(request.body, dict):
+        source, event_id = request.body.get("source"), request.body.get("id")
+    return f"{source} {event_id}" if source and event_id else None
 
 
-def _name(what: str, text: str, context: Context) -> str | None:
+def _name(what: str, text: str, context: CelContext) -> str | None:
     value = _value(what, text, context)
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise Unmappable(f"{what}: {text} gives a value that is no text: {value!r}"[:500])
+    raise Unmappable(f"{what}: {text} gives a value that is not a text: {value!r}"[:500])
 
 
-def _value(what: str, text: str, context: Context) -> Any:
-    """Return what an expression gives, as JSON would give it back."""
+def _value(what: str, text: str, context: CelContext) -> Any:
+    """Return the value of an expression, as decoded from JSON."""
     try:
+        # There and back: a value of CEL, such as a timestamp, becomes what it is in JSON.
         value = compile_expression(text).execute(context)
         plain = msgspec.to_builtins(value, str_keys=True)
         return msgspec.json.decode(msgspec.json.encode(plain))

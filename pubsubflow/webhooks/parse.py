@@ -1,4 +1,4 @@
-"""What a request to a webhook says, once it is believed."""
+"""Parsed webhook requests: body, headers and query as values, once the request is verified."""
 
 import base64
 import binascii
@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput
-from pubsubflow.webhooks.request import Delivery
+from pubsubflow.webhooks.request import WebhookRequest
 
 MAX_DEPTH = 100
 MAX_FIELDS = 1000
@@ -19,14 +19,14 @@ _PRIVATE = frozenset(["authorization", "proxy-authorization", "cookie", "x-gitla
 
 
 class Unmappable(InvalidInput):
-    """A request that is believed cannot become an event; the text says why."""
+    """A verified request cannot become an event; the text says why."""
 
 
-class Told(Struct, frozen=True):
-    """What a request says, as expressions see it.
+class ParsedRequest(Struct, frozen=True):
+    """A request as CEL expressions see it.
 
     Attributes:
-        body: JSON; the fields of a form; any other body as a text; None when it is empty.
+        body: JSON; the fields of a form; any other body as a text; None if it is empty.
         headers: Name in lower case → first value.
         query: Name → first value.
     """
@@ -36,14 +36,14 @@ class Told(Struct, frozen=True):
     query: dict[str, str]
 
 
-class Kept(Struct, frozen=True, omit_defaults=True):
-    """What a request says, as a dead letter keeps it; JSON that a person may edit.
+class KeptRequest(Struct, frozen=True, omit_defaults=True):
+    """A request as a dead letter keeps it: JSON that a person may edit.
 
     Attributes:
         hook: Name of the webhook.
         headers: Without those that hold credentials.
-        unread: A body that could not be read, in base64; an edited one is taken out, or `body`
-            put in its place.
+        unread: A body that could not be parsed, in base64. It takes precedence over `body`: an
+            edited payload must leave it out.
     """
 
     hook: str
@@ -53,37 +53,38 @@ class Kept(Struct, frozen=True, omit_defaults=True):
     unread: str | None = None
 
 
-def read(delivery: Delivery) -> Told:
-    """Return what a request says.
+def parse_request(raw: WebhookRequest) -> ParsedRequest:
+    """Parse a request.
 
     Raises:
-        Unmappable: The body is not what its content type says.
+        Unmappable: The body does not match its content type.
     """
-    told = frame(delivery)
-    return Told(read_body(delivery.body, told.headers), told.headers, told.query)
+    parsed = parse_head(raw)
+    return ParsedRequest(parse_body(raw.body, parsed.headers), parsed.headers, parsed.query)
 
 
-def frame(delivery: Delivery) -> Told:
-    """Return what a request says apart from its body."""
+def parse_head(raw: WebhookRequest) -> ParsedRequest:
+    """Parse a request without its body."""
     headers: dict[str, str] = {}
-    for name, value in delivery.headers:
+    for name, value in raw.headers:
         headers.setdefault(name, value.decode(errors="replace"))
     query: dict[str, str] = {}
-    for name, text in delivery.query:
+    for name, text in raw.query:
         query.setdefault(name, text)
-    return Told(None, headers, query)
+    return ParsedRequest(None, headers, query)
 
 
-def read_body(data: bytes, headers: Mapping[str, str]) -> Any:
+def parse_body(data: bytes, headers: Mapping[str, str]) -> Any:
     """Return a body as a value: JSON, the fields of a form, or a text.
 
     Raises:
-        Unmappable: It is not what its content type says, or nested too deeply.
+        Unmappable: It does not match its content type, or is nested too deeply.
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if not data:
         return None
-    if kind == FORM and not data.startswith(b"{"):  # no form does, but curl calls JSON one
+    # curl labels JSON as a form unless a content type is set; a form does not begin with a brace.
+    if kind == FORM and not data.startswith(b"{"):
         return _form(data)
     try:
         value = _json(data)
@@ -94,46 +95,47 @@ def read_body(data: bytes, headers: Mapping[str, str]) -> Any:
     return value
 
 
-def keep(hook: str, delivery: Delivery, *, told: Told | None) -> bytes:
-    """Return what a dead letter holds of a request.
+def encode_kept(hook: str, raw: WebhookRequest, *, parsed: ParsedRequest | None) -> bytes:
+    """Return the payload of a dead letter that keeps a request.
 
     Args:
         hook: Name of the webhook.
-        delivery: The request.
-        told: What it says; None when its body could not be read.
+        raw: The request.
+        parsed: The request, parsed; None if its body could not be.
     """
-    outside = frame(delivery)
-    headers = {name: text for name, text in outside.headers.items() if name not in _PRIVATE}
-    if told is None:
-        unread = base64.b64encode(delivery.body).decode()
-        return msgspec.json.encode(Kept(hook, None, headers, outside.query, unread))
-    return msgspec.json.encode(Kept(hook, told.body, headers, outside.query))
+    head = parse_head(raw)
+    headers = {name: text for name, text in head.headers.items() if name not in _PRIVATE}
+    if parsed is None:
+        unread = base64.b64encode(raw.body).decode()
+        return msgspec.json.encode(KeptRequest(hook, None, headers, head.query, unread))
+    return msgspec.json.encode(KeptRequest(hook, parsed.body, headers, head.query))
 
 
-def read_kept(payload: bytes) -> tuple[str, Told]:
-    """Return the webhook's name and what a request said, from a dead letter.
+def decode_kept(payload: bytes) -> tuple[str, ParsedRequest]:
+    """Return the webhook's name and the parsed request, from the payload of a dead letter.
 
     Raises:
-        Unmappable: It was edited into something else, or its body still cannot be read.
+        Unmappable: The payload was edited into another form, or the body still cannot be parsed.
     """
     try:
-        kept = msgspec.json.decode(payload, type=Kept)
+        kept = msgspec.json.decode(payload, type=KeptRequest)
         data = None if kept.unread is None else base64.b64decode(kept.unread, validate=True)
     except (msgspec.DecodeError, binascii.Error, RecursionError) as error:
         raise Unmappable(
-            f"the payload is not what a webhook's dead letter holds: {error}"
+            f"the payload does not have the form of a webhook's dead letter: {error}"
         ) from error
-    body = kept.body if data is None else read_body(data, kept.headers)
+    body = kept.body if data is None else parse_body(data, kept.headers)
     check_depth(body)
-    return kept.hook, Told(body, kept.headers, kept.query)
+    return kept.hook, ParsedRequest(body, kept.headers, kept.query)
 
 
 def check_depth(value: Any) -> None:
-    """Check that a value is not nested too deeply for what comes after.
+    """Check that a value is not nested too deeply for encoders and for the interpreter of CEL.
 
     Raises:
         Unmappable: It is.
     """
+    # Level by level, not by recursion: it must not hit the limit that it guards.
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         level = [
@@ -151,7 +153,7 @@ def _json(data: bytes) -> Any:
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unmappable(f"the body is no JSON: {error}") from error
+        raise Unmappable(f"the body is not JSON: {error}") from error
     check_depth(value)
     return value
 
@@ -160,7 +162,7 @@ def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise Unmappable(f"the body is no text in UTF-8: {error}") from error
+        raise Unmappable(f"the body is not UTF-8 text: {error}") from error
 
 
 def _form(data: bytes) -> Any:
@@ -168,7 +170,7 @@ def _form(data: bytes) -> Any:
     try:
         pairs = parse_qsl(_text(data), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError as error:
-        raise Unmappable(f"the form cannot be read: {error}") from error
+        raise Unmappable(f"the form cannot be parsed: {error}") from error
     fields: dict[str, str] = {}
     for name, text in pairs:
         fields.setdefault(name, text)

@@ -1,4 +1,4 @@
-"""A request to a webhook as its bytes came, before anything of it is believed."""
+"""Raw webhook requests, as they were received, before verification."""
 
 from msgspec import Struct
 
@@ -6,15 +6,15 @@ from pubsubflow.errors import InvalidInput
 
 
 class NotVerified(InvalidInput):
-    """A request does not prove where it comes from; the text is for whoever sent it."""
+    """A request does not prove its origin; the text is for its sender."""
 
 
-class Delivery(Struct, frozen=True):
+class WebhookRequest(Struct, frozen=True):
     """A request to a webhook.
 
     Attributes:
         headers: Names in lower case and values, in their order.
-        body: As it was signed.
+        body: The bytes that a signature covers.
         query: Names and values of the query string, in their order.
     """
 
@@ -26,15 +26,15 @@ class Delivery(Struct, frozen=True):
         """Return a header that may be missing.
 
         Raises:
-            NotVerified: It is there more than once, so nobody can tell which one counts.
+            NotVerified: It is there more than once, so that it is ambiguous which one counts.
         """
         found = [value for key, value in self.headers if key == name]
         if len(found) > 1:
-            raise NotVerified(f"the header {name} is there {len(found)} times")
+            raise NotVerified(f"the header {name} was sent {len(found)} times")
         return found[0] if found else None
 
     def one(self, name: str) -> bytes:
-        """Return a header that must be there.
+        """Return a required header.
 
         Raises:
             NotVerified: It is missing or there more than once.

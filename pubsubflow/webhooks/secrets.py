@@ -1,4 +1,4 @@
-"""Where the secrets are that webhooks name."""
+"""Secrets that webhooks name are looked up in the environment and in connections."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -13,56 +13,56 @@ PREFIX = "PUBSUBFLOW_SECRET_"
 
 
 class SecretSource(Protocol):
-    """Knows secrets by their names."""
+    """A source of secrets by name."""
 
     async def find(self, name: str) -> str | None:
-        """Return a secret, or None when there is none by that name.
+        """Return a secret; None if the name is unknown.
 
         Raises:
-            Unavailable: Nobody can tell now.
-            InvalidInput: The name does not tell which secret is meant.
-            ConfigError: It cannot be decrypted.
+            Unavailable: The source is out of reach.
+            InvalidInput: The name is ambiguous.
+            ConfigError: The secret cannot be decrypted.
         """
 
 
 class ReadsConnections(Protocol):
-    """Knows connections by their names."""
+    """A source of connections by name."""
 
     async def read(self, name: str) -> Connection:
         """Return a connection with its secrets.
 
         Raises:
-            NotFound: There is none by that name.
+            NotFound: The name is unknown.
             ConfigError: Its secrets cannot be decrypted.
-            Unavailable: Nobody can tell now.
+            Unavailable: The source is out of reach.
         """
 
 
 class EnvironmentSecrets:
-    """Secrets in environment variables: of `NAME`, that is `PUBSUBFLOW_SECRET_NAME`, or `NAME`.
+    """Secrets in environment variables: `NAME` is read from `PUBSUBFLOW_SECRET_NAME`, or `NAME`.
 
     Args:
-        environ: The variables.
+        environ: The environment variables.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
     async def find(self, name: str) -> str | None:
-        """Return a secret without the line end that files put behind it."""
+        """Return a secret, without the line ends that files have at their end."""
         found = self._environ.get(PREFIX + name) or self._environ.get(name)
         return found.rstrip("\r\n") if found else None
 
 
 class DaemonSecrets:
-    """Secrets of the environment, and of connections.
+    """Secrets of the environment and of connections.
 
-    `connection:NAME` and `connection:NAME.field` are a connection's; any other name is looked for
-    in the environment first, then among the connections.
+    `connection:NAME` and `connection:NAME.field` name a connection's secret; any other name is
+    looked up in the environment first, then among the connections.
 
     Args:
-        environment: Those of the environment.
-        connections: The stored ones.
+        environment: Secrets of the environment.
+        connections: The stored connections.
     """
 
     def __init__(self, environment: SecretSource, connections: ReadsConnections) -> None:
@@ -70,7 +70,7 @@ class DaemonSecrets:
         self._connections = connections
 
     async def find(self, name: str) -> str | None:
-        """Return a secret, or None when there is none by that name."""
+        """Return a secret; None if the name is unknown."""
         reference = read_reference(name)
         if reference is not None:
             return reference.secret(await self._connections.read(reference.name))
@@ -83,26 +83,27 @@ class DaemonSecrets:
             return None
 
 
-class Found(Struct, frozen=True):
+class FoundSecrets(Struct, frozen=True):
     """Secrets that were looked up.
 
     Attributes:
-        missing: Why others were not found, each in one line.
+        secrets: Those that were found.
+        missing: Why each of the others was not found, in one line.
     """
 
     secrets: tuple[str, ...]
     missing: tuple[str, ...]
 
 
-async def look_up(asked: Sequence[OneSecret], source: SecretSource) -> Found:
-    """Look up the secrets that are only named.
+async def look_up(declared: Sequence[OneSecret], source: SecretSource) -> FoundSecrets:
+    """Look up the declared secrets that are references by name.
 
     Raises:
-        Unavailable: The source cannot tell now.
+        Unavailable: The source is out of reach.
     """
     secrets: list[str] = []
     missing: list[str] = []
-    for each in asked:
+    for each in declared:
         if isinstance(each, Secret):
             try:
                 value = await source.find(each.name)
@@ -110,9 +111,9 @@ async def look_up(asked: Sequence[OneSecret], source: SecretSource) -> Found:
                 missing.append(str(error))
                 continue
             if value is None:
-                missing.append(f"no secret {each.name} is known to this daemon")
+                missing.append(f"the secret {each.name} is not known to this daemon")
             else:
                 secrets.append(value)
         else:
             secrets.append(each)
-    return Found(tuple(secrets), tuple(missing))
+    return FoundSecrets(tuple(secrets), tuple(missing))

@@ -1,7 +1,7 @@
-"""Asks requests for their proof; no I/O, the time comes in.
+"""Verification of webhook requests checks their signatures and timestamps, without I/O.
 
-Signatures are compared as they are written, in constant time, so there is one way only to write
-one. Sources: standardwebhooks.com (spec 1.0.0), GitHub "Validating webhook deliveries", Stripe
+Signatures are compared in their encoded form, in constant time, so each has one valid encoding.
+Sources: standardwebhooks.com (spec 1.0.0), GitHub "Validating webhook deliveries", Stripe
 "Verify webhook signatures manually", Slack "Verifying requests from Slack", GitLab "Webhooks",
 RFC 6750, RFC 7617.
 """
@@ -30,27 +30,27 @@ from pubsubflow.model.webhooks import (
     Unverified,
     standard_key,
 )
-from pubsubflow.webhooks.request import Delivery, NotVerified
+from pubsubflow.webhooks.request import NotVerified, WebhookRequest
 
-Verify = Callable[[Delivery, float], None]
+Verify = Callable[[WebhookRequest, float], None]
 """Checks a request, given the time in seconds since 1970; raises NotVerified."""
 
 MAX_SIGNATURES = 16
-_LONGEST_TIME = 12
+_MAX_TIME_DIGITS = 12
 
 
 def verification(verifier: AnyVerifier, secrets: Sequence[str]) -> Verify:
-    """Return what a verifier asks of requests; any of the secrets will do.
+    """Return the check of a verifier; a request passes with any one of the secrets.
 
     Args:
-        verifier: Who is believed.
+        verifier: The verifier of the webhook.
         secrets: Its secrets, looked up.
 
     Raises:
-        DefinitionError: A secret cannot be one; the text does not hold it.
+        DefinitionError: A secret is invalid; the text does not repeat it.
     """
     for secret in secrets:
-        reason = verifier.unfit(secret)
+        reason = verifier.invalid_reason(secret)
         if reason is not None:
             raise DefinitionError(reason)
     return _CHECKS[type(verifier)](verifier, secrets)
@@ -65,13 +65,15 @@ def _standard(verifier: StandardWebhooks, secrets: Sequence[str]) -> Verify:
     ]
     tolerance = verifier.tolerance.total_seconds()
 
-    def verify(delivery: Delivery, now: float) -> None:
-        name = delivery.one("webhook-id")
+    def verify(request: WebhookRequest, now: float) -> None:
+        name = request.one("webhook-id")
         if not name or b"." in name:
-            raise NotVerified("webhook-id must be there and hold no '.', which would end it")
-        time = _time(delivery, "webhook-timestamp", now, tolerance)
-        content = b".".join((name, time, delivery.body))
-        given = delivery.one("webhook-signature").split(b" ")[:MAX_SIGNATURES]
+            # The id ends at the first '.' of the signed content: with one inside, two different
+            # requests could have the same signature.
+            raise NotVerified("webhook-id must be present and must not contain '.'")
+        time = _time(request, "webhook-timestamp", now, tolerance)
+        content = b".".join((name, time, request.body))
+        given = request.one("webhook-signature").split(b" ")[:MAX_SIGNATURES]
         wanted = [b"v1," + _base64(key, content) for key in shared]
         if not (_any_equal(given, wanted) or _any_signed(given, public, content)):
             raise NotVerified("none of the signatures in webhook-signature matches")
@@ -96,9 +98,9 @@ def _is_signed(key: Ed25519PublicKey, written: bytes, content: bytes) -> bool:
 
 
 def _github(_: GitHub, secrets: Sequence[str]) -> Verify:
-    def verify(delivery: Delivery, _: float) -> None:
-        given = delivery.one("x-hub-signature-256")
-        _check([given], (b"sha256=" + _hex(key, delivery.body) for key in _encoded(secrets)))
+    def verify(request: WebhookRequest, _: float) -> None:
+        given = request.one("x-hub-signature-256")
+        _check([given], (b"sha256=" + _hex(key, request.body) for key in _encoded(secrets)))
 
     return verify
 
@@ -106,14 +108,14 @@ def _github(_: GitHub, secrets: Sequence[str]) -> Verify:
 def _stripe(verifier: Stripe, secrets: Sequence[str]) -> Verify:
     tolerance = verifier.tolerance.total_seconds()
 
-    def verify(delivery: Delivery, now: float) -> None:
-        parts = [part.partition(b"=") for part in delivery.one("stripe-signature").split(b",")]
+    def verify(request: WebhookRequest, now: float) -> None:
+        parts = [part.partition(b"=") for part in request.one("stripe-signature").split(b",")]
         times = [value for name, _, value in parts if name == b"t"]
         if len(times) != 1:
-            raise NotVerified("stripe-signature must hold the time, t=, once")
+            raise NotVerified("stripe-signature must contain the timestamp t= once")
         time = _check_time(times[0], "t= of stripe-signature", now, tolerance)
         given = [value for name, _, value in parts if name == b"v1"][:MAX_SIGNATURES]
-        content = time + b"." + delivery.body
+        content = time + b"." + request.body
         _check(given, (_hex(key, content) for key in _encoded(secrets)))
 
     return verify
@@ -122,19 +124,19 @@ def _stripe(verifier: Stripe, secrets: Sequence[str]) -> Verify:
 def _slack(verifier: Slack, secrets: Sequence[str]) -> Verify:
     tolerance = verifier.tolerance.total_seconds()
 
-    def verify(delivery: Delivery, now: float) -> None:
-        time = _time(delivery, "x-slack-request-timestamp", now, tolerance)
-        content = b":".join((b"v0", time, delivery.body))
-        given = delivery.one("x-slack-signature")
+    def verify(request: WebhookRequest, now: float) -> None:
+        time = _time(request, "x-slack-request-timestamp", now, tolerance)
+        content = b":".join((b"v0", time, request.body))
+        given = request.one("x-slack-signature")
         _check([given], (b"v0=" + _hex(key, content) for key in _encoded(secrets)))
 
     return verify
 
 
 def _gitlab(_: GitLab, secrets: Sequence[str]) -> Verify:
-    def verify(delivery: Delivery, _: float) -> None:
-        if not _any_equal([delivery.one("x-gitlab-token")], _encoded(secrets)):
-            raise NotVerified("the token in x-gitlab-token is another one")
+    def verify(request: WebhookRequest, _: float) -> None:
+        if not _any_equal([request.one("x-gitlab-token")], _encoded(secrets)):
+            raise NotVerified("the token in x-gitlab-token does not match")
 
     return verify
 
@@ -144,8 +146,8 @@ def _hmac(verifier: Hmac, secrets: Sequence[str]) -> Verify:
     prefix = verifier.prefix.encode()
     write = partial(_WRITERS[verifier.encoding], algorithm=verifier.algorithm)
 
-    def verify(delivery: Delivery, _: float) -> None:
-        given = delivery.one(header)
+    def verify(request: WebhookRequest, _: float) -> None:
+        given = request.one(header)
         if not given.startswith(prefix):
             raise NotVerified(f"the header {header} does not begin with {verifier.prefix}")
         given = given.removeprefix(prefix)
@@ -153,15 +155,15 @@ def _hmac(verifier: Hmac, secrets: Sequence[str]) -> Verify:
             given = given.lower()
         elif verifier.encoding == "base64url":
             given = given.rstrip(b"=")
-        _check([given], (write(key, delivery.body) for key in _encoded(secrets)))
+        _check([given], (write(key, request.body) for key in _encoded(secrets)))
 
     return verify
 
 
 def _bearer(_: Bearer, secrets: Sequence[str]) -> Verify:
-    def verify(delivery: Delivery, _: float) -> None:
-        if not _any_equal([_credentials(delivery, b"bearer")], _encoded(secrets)):
-            raise NotVerified("the bearer token is another one")
+    def verify(request: WebhookRequest, _: float) -> None:
+        if not _any_equal([_credentials(request, b"bearer")], _encoded(secrets)):
+            raise NotVerified("the bearer token does not match")
 
     return verify
 
@@ -169,15 +171,15 @@ def _bearer(_: Bearer, secrets: Sequence[str]) -> Verify:
 def _basic(verifier: Basic, secrets: Sequence[str]) -> Verify:
     wanted = [base64.b64encode(f"{verifier.user}:{secret}".encode()) for secret in secrets]
 
-    def verify(delivery: Delivery, _: float) -> None:
-        if not _any_equal([_credentials(delivery, b"basic")], wanted):
-            raise NotVerified("user or password is another one")
+    def verify(request: WebhookRequest, _: float) -> None:
+        if not _any_equal([_credentials(request, b"basic")], wanted):
+            raise NotVerified("user or password does not match")
 
     return verify
 
 
 def _unverified(_: Unverified, __: Sequence[str]) -> Verify:
-    return lambda _delivery, _now: None
+    return lambda _request, _now: None
 
 
 _CHECKS: dict[type, Callable[[Any, Sequence[str]], Verify]] = {
@@ -193,25 +195,25 @@ _CHECKS: dict[type, Callable[[Any, Sequence[str]], Verify]] = {
 }
 
 
-def _credentials(delivery: Delivery, scheme: bytes) -> bytes:
-    named, _, given = delivery.one("authorization").partition(b" ")
+def _credentials(request: WebhookRequest, scheme: bytes) -> bytes:
+    named, _, given = request.one("authorization").partition(b" ")
     if named.lower() != scheme:
-        raise NotVerified(f"the header authorization is not of the kind {scheme.decode()}")
+        raise NotVerified(f"the header authorization does not have the scheme {scheme.decode()}")
     return given
 
 
-def _time(delivery: Delivery, header: str, now: float, tolerance: float) -> bytes:
-    return _check_time(delivery.one(header), header, now, tolerance)
+def _time(request: WebhookRequest, header: str, now: float, tolerance: float) -> bytes:
+    return _check_time(request.one(header), header, now, tolerance)
 
 
-def _check_time(text: bytes, place: str, now: float, tolerance: float) -> bytes:
-    if not text.isdigit() or len(text) > _LONGEST_TIME:
-        raise NotVerified(f"{place} is no time in seconds since 1970")
+def _check_time(text: bytes, name: str, now: float, tolerance: float) -> bytes:
+    if not text.isdigit() or len(text) > _MAX_TIME_DIGITS:
+        raise NotVerified(f"{name} is not a time in seconds since 1970")
     age = now - int(text)
     if abs(age) > tolerance:
         side = "behind" if age > 0 else "ahead of"
         raise NotVerified(
-            f"{place} is {abs(age):.0f} s {side} this server's clock; {tolerance:.0f} s are allowed"
+            f"{name} is {abs(age):.0f} s {side} this server's clock; {tolerance:.0f} s are allowed"
         )
     return text
 
@@ -219,12 +221,13 @@ def _check_time(text: bytes, place: str, now: float, tolerance: float) -> bytes:
 def _check(given: Sequence[bytes], wanted: Iterable[bytes]) -> None:
     if not _any_equal(given, wanted):
         raise NotVerified(
-            "the signature does not match: the secret is another one, or the body was changed"
+            "the signature does not match: the secret differs, or the body was changed"
         )
 
 
 def _any_equal(given: Sequence[bytes], wanted: Iterable[bytes]) -> bool:
-    """Compare all with all, whatever is found: the time it takes tells nothing."""
+    """Whether any given value equals any of the wanted ones, in constant time."""
+    # A list, not a generator: `any` would stop at the first match, and its time would show which.
     return any([hmac.compare_digest(one, other) for other in wanted for one in given])  # noqa: C419
 
 

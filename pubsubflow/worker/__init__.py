@@ -1,4 +1,4 @@
-"""Takes tasks from the bus, has processes run them, tells how they ended."""
+"""The worker: pulls tasks from the bus, runs them in processes, publishes their results."""
 
 from pubsubflow.worker.service import Worker
 from pubsubflow.worker.settings import WorkerSettings

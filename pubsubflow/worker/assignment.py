@@ -1,8 +1,9 @@
-"""One task message in the worker's hands, from its delivery to its last result."""
+"""An assignment: one task message that a worker holds, from its delivery to its last result."""
 
 import asyncio
+import signal
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 from msgspec import Raw, Struct
@@ -22,15 +23,11 @@ from pubsubflow.model.wire.messages import (
     encode,
 )
 
-if TYPE_CHECKING:
-    from pubsubflow.worker.consumer import Intake
-    from pubsubflow.worker.runner_process import Runner
-
 _FIRST_ATTEMPT = 1
 
 
-class TaskHead(Struct, frozen=True, array_like=True):
-    """The part of a TaskMessage that a worker looks at; the fields are the message's."""
+class TaskHeader(Struct, frozen=True, array_like=True):
+    """The part of a TaskMessage that a worker reads; the fields are the message's."""
 
     run: int
     node: int
@@ -49,121 +46,132 @@ class TaskHead(Struct, frozen=True, array_like=True):
     timeouts: tuple[float | None, ...] = (None,)
 
 
-decode_head = msgspec.msgpack.Decoder(TaskHead).decode
+decode_header = msgspec.msgpack.Decoder(TaskHeader).decode
 
 
-class Verdict(Struct, frozen=True):
-    """How the worker says that an attempt ended, where the runner cannot."""
+class AttemptOutcome(Struct, frozen=True):
+    """The outcome of an attempt that the worker decides, because the runner cannot."""
 
     outcome: Outcome
     error: TaskError | None = None
 
 
-class Ticket:
-    """A task message at work.
+class RunnerRef(Protocol):
+    """The runner process of an assignment, as far as the pool uses it through the assignment."""
+
+    def cancel(self, assignment: "Assignment") -> None:
+        """Stop one async task."""
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the process and to all that it started."""
+
+    def release(self, assignment: "Assignment") -> None:
+        """Give up an assignment of which nothing is left to run."""
+
+
+class Assignment:
+    """A task message that a worker holds.
 
     Attributes:
-        number: The worker's name for it, also in frames.
-        doubtful: Whether somebody may have had the message before.
+        number: The worker's number for it, also in frames to the runner.
+        redelivered: Whether another worker may have had the message before (AMQP's word).
         node: The node of the chain that runs now; `after` is the one before.
-        intake: Where it came from.
-        runner: Who runs it; None while it waits.
-        since: When the node started, seconds since 1970.
-        verdict: Set when the worker has decided its end and waits for the runner to obey.
-        stored: Whether its message is acknowledged or given back.
-        returned: Whether it is given back.
-        lines: Output that has not left yet; `held_bytes` is its size.
+        runner: The process that runs it; None while it waits.
+        started_at: When the node started, seconds since 1970.
+        decided_outcome: Set once the worker has decided the outcome and waits for the runner to
+            stop.
+        message_done: Whether its message is acknowledged or returned to the queue.
+        returned: Whether its message is returned to the queue.
+        buffered_lines: Output that is not published yet; `buffered_bytes` is its size.
         log_bytes: Size of the node's whole output.
-        log_pieces: How many LogMessages of the node have left.
-        timer: Watches over the node's timeout.
+        log_messages: How many LogMessages of the node are published.
+        timeout_timer: Ends the node at its timeout.
     """
 
     __slots__ = (
         "after",
+        "buffered_bytes",
+        "buffered_lines",
+        "decided_outcome",
         "delivery",
-        "doubtful",
-        "head",
-        "held_bytes",
-        "intake",
-        "lines",
+        "header",
         "log_bytes",
-        "log_pieces",
+        "log_messages",
+        "message_done",
         "node",
         "number",
+        "redelivered",
         "returned",
         "runner",
-        "since",
-        "stored",
-        "timer",
-        "verdict",
+        "started_at",
+        "timeout_timer",
     )
 
-    def __init__(self, number: int, head: TaskHead, delivery: Delivery, intake: "Intake") -> None:
+    def __init__(
+        self, number: int, header: TaskHeader, delivery: Delivery, *, redelivered: bool
+    ) -> None:
         self.number = number
-        self.doubtful = intake.doubts(delivery)
-        self.head = head
+        self.redelivered = redelivered
+        self.header = header
         self.delivery = delivery
-        self.intake = intake
-        self.node = head.node
+        self.node = header.node
         self.after = NO_NODE
-        self.runner: Runner | None = None
-        self.since = 0.0
-        self.verdict: Verdict | None = None
-        self.stored = False
+        self.runner: RunnerRef | None = None
+        self.started_at = 0.0
+        self.decided_outcome: AttemptOutcome | None = None
+        self.message_done = False
         self.returned = False
-        self.timer: asyncio.TimerHandle | None = None
-        self.lines: list[str] = []
-        self.held_bytes = 0
+        self.timeout_timer: asyncio.TimerHandle | None = None
+        self.buffered_lines: list[str] = []
+        self.buffered_bytes = 0
         self.log_bytes = 0
-        self.log_pieces = 0
+        self.log_messages = 0
 
     @property
     def fence(self) -> tuple[int, int, int, int, int]:
         """Run, node, map index, attempt and delivery of the node that runs now."""
-        head = self.head
+        header = self.header
         if self.after == NO_NODE:
-            return head.run, head.node, head.map_index, head.attempt, head.delivery
-        return head.run, self.node, NOT_MAPPED, _FIRST_ATTEMPT, head.delivery
+            return header.run, header.node, header.map_index, header.attempt, header.delivery
+        # Chained nodes are never mapped nor retried in place: a retry is a message of its own.
+        return header.run, self.node, NOT_MAPPED, _FIRST_ATTEMPT, header.delivery
 
     @property
     def timeout_seconds(self) -> float | None:
-        """How long the node that runs now may take."""
-        head = self.head
-        place = 0 if self.after == NO_NODE else head.chain.index(self.node) + 1
-        return head.timeouts[place] if place < len(head.timeouts) else None
+        """Timeout of the node that runs now."""
+        header = self.header
+        index = 0 if self.after == NO_NODE else header.chain.index(self.node) + 1
+        return header.timeouts[index] if index < len(header.timeouts) else None
 
-    def names(self) -> dict[str, str | int]:
-        """Return what a line of the log says of it: its DAG, task, run, attempt and trace."""
-        info = decode_run_info(self.head.info)
+    def log_fields(self) -> dict[str, str | int]:
+        """Return the fields that identify it in the log: DAG, task, run, attempt and trace."""
+        info = decode_run_info(self.header.info)
         context = task_context(info, *self.fence[1:])
-        names: dict[str, str | int] = {
-            "dag_id": self.head.dag_id,
-            "task": self.head.task_id,
+        fields: dict[str, str | int] = {
+            "dag_id": self.header.dag_id,
+            "task": self.header.task_id,
             "run_id": info.run_id,
-            "attempt": self.head.attempt,
+            "attempt": self.header.attempt,
         }
-        return names if context is None else names | {"trace_id": trace_id_of(context)}
+        return fields if context is None else fields | {"trace_id": trace_id_of(context)}
 
-    def order(self) -> bytes:
-        """Return the encoded TaskMessage for the runner.
-
-        Of a task that somebody may have had before, the record that travels along may be out of
-        date: it is asked for.
-        """
-        if not self.doubtful or self.head.kind != "async":
+    def encode_task(self) -> bytes:
+        """Return the encoded TaskMessage for the runner."""
+        if not self.redelivered or self.header.kind != "async":
             return self.delivery.data
-        return encode(msgspec.structs.replace(decode_task(self.delivery.data), steps=None))
+        # The journal in the message dates from its first delivery: an attempt on another worker
+        # may have added entries since, so the runner has to fetch it.
+        return encode(msgspec.structs.replace(decode_task(self.delivery.data), journal=None))
 
     def advance(self, node: int) -> None:
-        """Go on with the next node of the chain."""
+        """Continue with the next node of the chain."""
         self.after, self.node = self.node, node
-        self.since = time.time()
-        self.log_bytes = self.log_pieces = 0
+        self.started_at = time.time()
+        self.log_bytes = self.log_messages = 0
 
-    def result(self, worker: str, verdict: Verdict) -> bytes:
-        """Encode the result of the node that runs now as the worker sees it."""
+    def encode_result(self, worker: str, outcome: AttemptOutcome) -> bytes:
+        """Return the encoded ResultMessage of the node that runs now, as the worker decides."""
         now = time.time()
-        started_at = self.since or now
         run, node, map_index, attempt, delivery = self.fence
         return encode(
             ResultMessage(
@@ -173,22 +181,22 @@ class Ticket:
                 attempt=attempt,
                 delivery=delivery,
                 worker=worker,
-                outcome=verdict.outcome,
-                started_at=started_at,
+                outcome=outcome.outcome,
+                started_at=self.started_at or now,
                 ended_at=now,
-                error=verdict.error,
+                error=outcome.error,
                 after=self.after,
             )
         )
 
-    def started(self, worker: str) -> bytes:
-        """Encode that the node that runs now has started."""
-        return encode(StartedMessage(*self.fence, worker, self.since))
+    def encode_started(self, worker: str) -> bytes:
+        """Return the encoded StartedMessage of the node that runs now."""
+        return encode(StartedMessage(*self.fence, worker, self.started_at))
 
-    def take_log(self) -> bytes:
-        """Encode the output that has not left yet, and count it as gone."""
-        message = LogMessage(*self.fence, self.log_pieces, "".join(self.lines))
-        self.lines.clear()
-        self.held_bytes = 0
-        self.log_pieces += 1
+    def encode_log(self) -> bytes:
+        """Return the buffered output as an encoded LogMessage, and clear the buffer."""
+        message = LogMessage(*self.fence, self.log_messages, "".join(self.buffered_lines))
+        self.buffered_lines.clear()
+        self.buffered_bytes = 0
+        self.log_messages += 1
         return encode(message)

@@ -1,27 +1,27 @@
-"""The messages of one queue and kind."""
+"""The task consumer: pulls the messages of one queue and kind as slots become free."""
 
 from collections.abc import Callable
 
 import msgspec
 import structlog
 
-from pubsubflow.bus import STREAM_TASK, Bus, Delivery, Puller
-from pubsubflow.worker.assignment import TaskHead, decode_head
-from pubsubflow.worker.process_pool import Pool
+from pubsubflow.bus import STREAM_TASK, Bus, Delivery, PullConsumer
+from pubsubflow.worker.assignment import TaskHeader, decode_header
 from pubsubflow.worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 
 
-class Intake:
-    """Takes messages at the pace at which they are done.
+class TaskConsumer:
+    """Pulls task messages, as many as there are slots for.
 
     Args:
         bus: The connection.
         settings: The worker's.
         queue: Name of the workers' queue.
-        pool: Who runs them; its kind is theirs.
-        take: Called with each message.
+        kind: `sync` or `async`.
+        capacity: How many messages the worker may hold at once.
+        on_task: Called with each message.
     """
 
     def __init__(
@@ -30,57 +30,63 @@ class Intake:
         bus: Bus,
         settings: WorkerSettings,
         queue: str,
-        pool: Pool,
-        take: Callable[["Intake", TaskHead, Delivery], None],
+        kind: str,
+        capacity: int,
+        on_task: Callable[["TaskConsumer", TaskHeader, Delivery], None],
     ) -> None:
-        self.pool = pool
-        self._doubted_before = 0.0
-        self._take = take
-        self._owed = 0
-        self.puller = Puller(
+        self._suspect_before = 0.0
+        self._on_task = on_task
+        self._withheld_credit = 0
+        self.puller = PullConsumer(
             bus,
             stream=STREAM_TASK,
-            durable=f"{queue}-{pool.kind}",
-            filter_subject=f"psf.task.{queue}.{pool.kind}.>",
+            durable=f"{queue}-{kind}",
+            filter_subject=f"psf.task.{queue}.{kind}.>",
             deliver=self._deliver,
             ack_wait_seconds=settings.ack_wait_seconds,
         )
-        self.puller.credit(pool.capacity)
+        self.puller.credit(capacity)
 
-    def done(self) -> None:
-        """Ask for another message in place of one that is done."""
-        owed, self._owed = self._owed, 0
-        self.puller.credit(1 + owed)
+    def on_finished(self) -> None:
+        """Request another message in place of one that is finished."""
+        withheld, self._withheld_credit = self._withheld_credit, 0
+        self.puller.credit(1 + withheld)
 
-    def returned(self) -> None:
-        """Note that one was given back for want of room: ask again only when there is room."""
-        self._owed += 1
+    def on_returned(self) -> None:
+        """Withhold the credit of a message that was returned for lack of a free process.
 
-    def doubt(self, moment: float) -> None:
-        """Note that the server may not know any more what it delivered before a moment.
+        With the credit the server would deliver the same message here again at once.
+        """
+        self._withheld_credit += 1
+
+    def suspect_redelivery(self, moment: float) -> None:
+        """Treat all messages that were stored before a moment as redelivered.
 
         Args:
             moment: Seconds since 1970.
         """
-        self._doubted_before = moment
+        self._suspect_before = moment
 
-    def doubts(self, delivery: Delivery) -> bool:
-        """Whether somebody may have had this message before."""
+    def is_redelivered(self, delivery: Delivery) -> bool:
+        """Return whether a worker may have had this message before."""
         if delivery.attempts > 1:
             return True
-        if not self._doubted_before:
+        if not self._suspect_before:
             return False
-        old = delivery.timestamp.timestamp() < self._doubted_before
-        if not old:  # they come in order
-            self._doubted_before = 0.0
-        return old
+        suspect = delivery.timestamp.timestamp() < self._suspect_before
+        if not suspect:
+            # Messages come in stream order: all that follow are newer as well.
+            self._suspect_before = 0.0
+        return suspect
 
     def _deliver(self, delivery: Delivery) -> None:
         try:
-            head = decode_head(delivery.data)
+            header = decode_header(delivery.data)
         except msgspec.DecodeError as error:
-            log.error("worker.poison", subject=delivery.subject, error=str(error))  # noqa: TRY400
+            log.error(  # noqa: TRY400 - the error says all, a traceback adds nothing
+                "worker.message_rejected", subject=delivery.subject, error=str(error)
+            )
             delivery.term()
-            self.done()
+            self.on_finished()
         else:
-            self._take(self, head, delivery)
+            self._on_task(self, header, delivery)

@@ -1,33 +1,35 @@
-"""What a worker counts."""
+"""The metrics of a worker: its slots, waiting tasks and processes, by kind."""
 
 from collections.abc import Callable, Iterator, Mapping
 
-from pubsubflow.instruments import Figure, Gauge
-from pubsubflow.worker.process_pool import Pool
+from pubsubflow.instruments import Gauge, Instrument
+from pubsubflow.worker.process_pool import ProcessPool
 
 
-class WorkerFigures:
-    """What one worker tells about its slots and processes.
+class WorkerMetrics:
+    """The gauges of one worker.
 
     Args:
         pools: Its pools by kind; filled once it runs.
     """
 
-    def __init__(self, pools: Mapping[str, Pool]) -> None:
+    def __init__(self, pools: Mapping[str, ProcessPool]) -> None:
         self._pools = pools
 
-    def __iter__(self) -> Iterator[Figure]:
-        """Iterate over all of them."""
-        for name, text, look in _LOOKS:
-            yield Gauge(f"pubsubflow_worker_{name}", text, self._by_kind(look), ("kind",))
+    def __iter__(self) -> Iterator[Instrument]:
+        """Iterate over all gauges."""
+        for name, text, read in _GAUGES:
+            yield Gauge(f"pubsubflow_worker_{name}", text, self._by_kind(read), ("kind",))
 
-    def _by_kind(self, look: Callable[[Pool], int]) -> Callable[[], dict[tuple[str, ...], float]]:
-        return lambda: {(kind,): look(pool) for kind, pool in self._pools.items()}
+    def _by_kind(
+        self, read: Callable[[ProcessPool], int]
+    ) -> Callable[[], dict[tuple[str, ...], float]]:
+        return lambda: {(kind,): read(pool) for kind, pool in self._pools.items()}
 
 
-_LOOKS: tuple[tuple[str, str, Callable[[Pool], int]], ...] = (
+_GAUGES: tuple[tuple[str, str, Callable[[ProcessPool], int]], ...] = (
     ("slots", "Tasks that can run at once in this worker.", lambda pool: pool.slots),
     ("slots_used", "Tasks that run in this worker.", lambda pool: pool.busy),
-    ("waiting_tasks", "Tasks that this worker has and no process runs yet.", lambda p: p.waiting),
+    ("waiting_tasks", "Tasks that wait for a process in this worker.", lambda pool: pool.waiting),
     ("runners", "Processes of this worker for users' code.", lambda pool: pool.runners),
 )

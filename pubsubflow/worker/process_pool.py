@@ -1,4 +1,4 @@
-"""Runner processes of one kind: who gets which ticket, and when processes come and go."""
+"""A process pool: the runner processes of one kind, and the assignments that wait for them."""
 
 import asyncio
 import signal
@@ -10,40 +10,41 @@ import anyio
 import anyio.abc
 import structlog
 
+from pubsubflow.exit_codes import describe_exit
 from pubsubflow.model.wire.messages import NO_NODE, Outcome, TaskError, decode_result
-from pubsubflow.model.wire.worker_requests import AskLease, Lease
+from pubsubflow.model.wire.worker_requests import LeaseRequest, LeaseStatus
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import RunnerSettings
-from pubsubflow.worker.assignment import Ticket, Verdict
-from pubsubflow.worker.manager_client import Asker, Source
-from pubsubflow.worker.result_publisher import Reports
-from pubsubflow.worker.runner_process import Runner, describe_exit
+from pubsubflow.worker.assignment import Assignment, AttemptOutcome, RunnerRef
+from pubsubflow.worker.manager_client import FetchedSource, ManagerClient
+from pubsubflow.worker.result_publisher import ResultPublisher
+from pubsubflow.worker.runner_process import RunnerProcess
 from pubsubflow.worker.settings import WorkerSettings
-from pubsubflow.worker.timeouts import Alarm
+from pubsubflow.worker.timeouts import TimeoutQueue
 
 log = structlog.get_logger(__name__)
 
-_ASYNC_PROCESSES = 8
-_ASYNC_LIFE = 10
-_SLACK = 1.5
-_STANDING = (Outcome.SUCCESS, Outcome.SKIPPED)
+_MAX_ASYNC_RUNNERS = 8
+_ASYNC_RECYCLE_FACTOR = 10
+_TIMEOUT_SLACK = 1.5
+_KEPT_OUTCOMES = (Outcome.SUCCESS, Outcome.SKIPPED)
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
-_TAKEN_SECONDS = 2.0
+_TAKEN_DELAY_SECONDS = 2.0
 
 
-class Pool:
-    """Gives tickets to runners of one kind, forks and retires them.
+class ProcessPool:
+    """Gives assignments to runner processes of one kind; forks and retires these.
 
     Args:
         settings: The worker's.
-        runner_settings: What each runner is told; says of which kind the pool is.
-        fork_server: Forks them.
-        group: Where they live.
-        asker: Has the code of DAGs.
-        reports: Takes results and output.
-        hand_back: Called with a ticket that is to go back to its queue, for want of room.
-        finished: Called with a ticket of which nothing is left to run.
+        runner_settings: What each runner gets at its start; names the kind of the pool.
+        fork_server: Forks the runners.
+        group: The task group in which they run.
+        managers: Fetches code and leases, and forwards the tasks' requests.
+        publisher: Publishes results, events and output.
+        on_returned: Called with an assignment that goes back to its queue.
+        on_finished: Called with an assignment of which nothing is left to run.
     """
 
     def __init__(
@@ -53,233 +54,241 @@ class Pool:
         runner_settings: RunnerSettings,
         fork_server: ForkServer,
         group: anyio.abc.TaskGroup,
-        asker: Asker,
-        reports: Reports,
-        hand_back: Callable[[Ticket], None],
-        finished: Callable[[Ticket], None],
+        managers: ManagerClient,
+        publisher: ResultPublisher,
+        on_returned: Callable[[Assignment], None],
+        on_finished: Callable[[Assignment], None],
     ) -> None:
         self._settings = settings
         self._runner_settings = runner_settings
         self.kind = runner_settings.kind
         self._sync = self.kind == "sync"
         self._slots = 1 if self._sync else settings.async_slots
-        self._limit = settings.processes if self._sync else _ASYNC_PROCESSES
-        self._life = settings.recycle_tasks * (1 if self._sync else _ASYNC_LIFE)
+        self._max_runners = settings.processes if self._sync else _MAX_ASYNC_RUNNERS
         self._fork_server = fork_server
         self._group = group
-        self._asker = asker
-        self._reports = reports
-        self._hand_back = hand_back
-        self._finished = finished
+        self._managers = managers
+        self._publisher = publisher
+        self._on_returned = on_returned
+        self._on_finished = on_finished
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[Ticket, Source | None] = {}
-        self._runners: list[Runner] = []
+        self._waiting: dict[Assignment, FetchedSource | None] = {}
+        self._runners: list[RunnerProcess] = []
         self._starting = 0
         self._pause = 0.0
         self._closing = False
-        self._started: Alarm[tuple[Ticket, int]] = Alarm(settings.started_seconds, self._tell)
-        self._overdue: Alarm[Ticket] = Alarm(settings.max_wait_seconds, self._give_up_waiting)
+        self._started_timeouts: TimeoutQueue[tuple[Assignment, int]] = TimeoutQueue(
+            settings.started_seconds, self._publish_started
+        )
+        self._wait_timeouts: TimeoutQueue[Assignment] = TimeoutQueue(
+            settings.max_wait_seconds, self._return_overdue
+        )
 
     @property
     def capacity(self) -> int:
-        """How many tickets may be here at once."""
+        """How many assignments may be here at once, waiting ones included."""
         settings = self._settings
         return settings.processes + settings.prefetch if self._sync else settings.async_slots
 
     @property
     def busy(self) -> int:
-        """How many tickets run."""
-        return sum(len(runner.tickets) for runner in self._runners)
+        """How many assignments run."""
+        return sum(len(runner.assignments) for runner in self._runners)
 
     @property
     def waiting(self) -> int:
-        """How many tickets wait for a runner."""
+        """How many assignments wait for a runner."""
         return len(self._waiting)
 
     @property
     def runners(self) -> int:
-        """How many processes there are, those included that start or end."""
+        """How many processes there are, with those that start or end."""
         return len(self._runners)
 
     @property
     def slots(self) -> int:
-        """How many tickets can run at once."""
-        return self._limit if self._sync else self._slots
+        """How many assignments can run at once."""
+        return self._max_runners if self._sync else self._slots
 
-    def submit(self, ticket: Ticket) -> None:
-        """Take a ticket; its code is fetched first if need be.
-
-        One that somebody had before may be done, or be at work elsewhere: the managers know.
-        """
-        self._waiting[ticket] = None
-        if ticket.doubtful:
-            question = AskLease(*ticket.fence, self._runner_settings.worker)
-            self._asker.want_lease(question, partial(self._have_lease, ticket))
+    def submit(self, assignment: Assignment) -> None:
+        """Queue an assignment; its lease and its code are fetched first where needed."""
+        self._waiting[assignment] = None
+        if assignment.redelivered:
+            # Another worker may have finished it, or may still run it: the managers know.
+            request = LeaseRequest(*assignment.fence, self._runner_settings.worker)
+            self._managers.fetch_lease(request, partial(self._on_lease, assignment))
         else:
-            self._want_source(ticket)
+            self._fetch_source(assignment)
 
-    def stop(self, ticket: Ticket, verdict: Verdict) -> None:
-        """End a ticket with this verdict, by force if it does not obey."""
-        if ticket.verdict is not None:
+    def stop(self, assignment: Assignment, outcome: AttemptOutcome) -> None:
+        """End an assignment with this outcome, and kill its runner if it does not stop in time."""
+        if assignment.decided_outcome is not None:
             return
-        ticket.verdict = verdict
-        runner = ticket.runner
+        assignment.decided_outcome = outcome
+        runner = assignment.runner
         if runner is None:
-            self._waiting.pop(ticket, None)
-            self._conclude(ticket, verdict)
+            self._waiting.pop(assignment, None)
+            self._end_attempt(assignment, outcome)
             return
         grace = self._settings.grace_seconds
         if self._sync:
             runner.kill(signal.SIGTERM)
         else:
-            runner.cancel(ticket)
-            grace *= 2  # the runner itself gives up on a task after the first half
-        self._loop.call_later(grace, self._insist, runner, ticket)
+            runner.cancel(assignment)
+            # The runner reports a task that does not stop after the first half of this time by
+            # itself; only a blocked event loop needs the kill, which hits all tasks beside it.
+            grace *= 2
+        self._loop.call_later(grace, self._kill_if_running, assignment, runner)
 
-    def tend(self) -> None:
-        """Retire runners that have been idle for long or hold much memory; call it regularly."""
+    def maintain(self) -> None:
+        """Retire runners that have long been idle or hold much memory; call it regularly."""
         now, settings = self._loop.time(), self._settings
-        idle = [runner for runner in self._runners if runner.free and not runner.tickets]
+        idle = [each for each in self._runners if each.has_free_slot and not each.assignments]
         idle.sort(key=lambda runner: runner.idle_since, reverse=True)
         keep = settings.warm_processes if self._sync else 1
-        for place, runner in enumerate(idle):
-            old = place >= keep and now - runner.idle_since > settings.idle_seconds
+        for index, runner in enumerate(idle):
+            old = index >= keep and now - runner.idle_since > settings.idle_seconds
             if old or runner.resident_bytes() > settings.max_idle_bytes:
                 runner.retire()
 
     def drain(self) -> None:
-        """Give back what waits and let no chain go on."""
+        """Return what waits to the queue, and start no further node of a chain."""
         self._closing = True
-        for ticket in tuple(self._waiting):
-            self._give_back(ticket)
+        for assignment in tuple(self._waiting):
+            self._return_to_queue(assignment)
         for runner in self._runners:
             runner.drain()
 
-    def abandon(self) -> None:
-        """Kill all runners and give back what they had."""
+    def kill_all(self) -> None:
+        """Return what runs to the queue, and kill all runners."""
         self._closing = True
         for runner in self._runners:
-            for ticket in tuple(runner.tickets.values()):
-                self._give_back(ticket)
+            for assignment in tuple(runner.assignments.values()):
+                self._return_to_queue(assignment)
             runner.kill()
 
     def close(self) -> None:
         """Stop the timers."""
-        self._started.stop()
-        self._overdue.stop()
+        self._started_timeouts.stop()
+        self._wait_timeouts.stop()
 
-    def on_output(self, ticket: Ticket, lines: str) -> None:
-        """Pass output on; called by runners."""
-        self._reports.output(ticket, lines)
+    def on_output(self, assignment: Assignment, lines: str) -> None:
+        """Publish output; called by runners."""
+        self._publisher.add_output(assignment, lines)
 
-    def on_question(self, question: bytes, use: Callable[[bytes], None]) -> None:
-        """Pass a question on; called by runners."""
-        self._asker.answer(question, use)
+    def on_request(self, request: bytes, reply: Callable[[bytes], None]) -> None:
+        """Forward a task's request to the managers; called by runners."""
+        self._managers.forward(request, reply)
 
-    def on_publish(self, event: bytes, use: Callable[[bytes], None]) -> None:
-        """Publish an event; called by runners."""
-        self._reports.event(event, use)
+    def on_publish(self, event: bytes, reply: Callable[[bytes], None]) -> None:
+        """Publish a task's event; called by runners."""
+        self._publisher.publish_event(event, reply)
 
-    def on_result(self, ticket: Ticket, then: int, payload: bytes) -> None:
-        """Report a node and go on; called by runners."""
-        verdict = ticket.verdict
-        if verdict is not None and decode_result(payload).outcome not in _STANDING:
-            payload = ticket.result(self._runner_settings.worker, verdict)
-        self._reports.result(ticket, payload)
+    def on_result(self, assignment: Assignment, then: int, payload: bytes) -> None:
+        """Publish the result of a node and continue the chain; called by runners."""
+        outcome = assignment.decided_outcome
+        # A task that succeeded before the order to stop reached it has succeeded.
+        if outcome is not None and decode_result(payload).outcome not in _KEPT_OUTCOMES:
+            payload = assignment.encode_result(self._runner_settings.worker, outcome)
+        self._publisher.publish_result(assignment, payload)
         if then == NO_NODE:
-            self._release(ticket)
-            self._pump()
+            self._release(assignment)
+            self._dispatch()
         else:
-            ticket.advance(then)
-            self._watch(ticket)
+            assignment.advance(then)
+            self._start_timers(assignment)
 
-    def _have_lease(self, ticket: Ticket, lease: Lease) -> None:
-        if ticket not in self._waiting:
-            return  # it was cancelled or given back meanwhile
-        if lease is Lease.FREE:
-            self._want_source(ticket)
+    def _on_lease(self, assignment: Assignment, lease: LeaseStatus) -> None:
+        if assignment not in self._waiting:
+            return  # it was cancelled or returned meanwhile
+        if lease is LeaseStatus.FREE:
+            self._fetch_source(assignment)
             return
-        del self._waiting[ticket]
-        if lease is Lease.VOID:
-            self._reports.drop(ticket)
+        del self._waiting[assignment]
+        if lease is LeaseStatus.VOID:
+            self._publisher.acknowledge(assignment)
         else:
-            self._reports.give_back(ticket, _TAKEN_SECONDS)
-        self._release(ticket)
+            self._publisher.return_to_queue(assignment, _TAKEN_DELAY_SECONDS)
+        self._release(assignment)
 
-    def _want_source(self, ticket: Ticket) -> None:
-        source = self._asker.source(ticket.head.source)
-        if source is None:
-            self._asker.want_source(ticket.head.source, partial(self._have_source, ticket))
+    def _fetch_source(self, assignment: Assignment) -> None:
+        source = self._managers.cached_source(assignment.header.source)
+        if source is not None:
+            self._enqueue(assignment, source)
         else:
-            self._waiting[ticket] = source
-            self._place(ticket)
+            on_source = partial(self._on_source, assignment)
+            self._managers.fetch_source(assignment.header.source, on_source)
 
-    def _have_source(self, ticket: Ticket, source: Source) -> None:
-        if ticket not in self._waiting:
-            return  # it was cancelled or given back meanwhile
+    def _on_source(self, assignment: Assignment, source: FetchedSource) -> None:
+        if assignment not in self._waiting:
+            return  # it was cancelled or returned meanwhile
         if source.error is not None:
-            del self._waiting[ticket]
+            del self._waiting[assignment]
             failure = TaskError(type="SourceMissing", message=source.error)
-            self._conclude(ticket, Verdict(Outcome.FAILED, failure))
+            self._end_attempt(assignment, AttemptOutcome(Outcome.FAILED, failure))
         else:
-            self._waiting[ticket] = source
-            self._place(ticket)
+            self._enqueue(assignment, source)
 
-    def _place(self, ticket: Ticket) -> None:
-        self._pump()
-        if ticket.runner is None and self._sync:
-            self._overdue.add(ticket)
+    def _enqueue(self, assignment: Assignment, source: FetchedSource) -> None:
+        self._waiting[assignment] = source
+        self._dispatch()
+        if assignment.runner is None and self._sync:
+            self._wait_timeouts.add(assignment)
 
-    def _pump(self) -> None:
-        """Give waiting tickets to free runners, and fork more runners for the rest."""
+    def _dispatch(self) -> None:
+        """Assign what waits to free runners, and fork more runners for the rest."""
         if not self._waiting or self._closing:
             return
         left = 0
-        for ticket, source in tuple(self._waiting.items()):
+        for assignment, source in tuple(self._waiting.items()):
             if source is None:
                 continue
-            runner = self._choose(source)
+            runner = self._choose_runner(source)
             if runner is None:
                 left += 1
                 continue
-            del self._waiting[ticket]
-            runner.give(ticket, source)
-            ticket.since = time.time()
-            self._watch(ticket)
+            del self._waiting[assignment]
+            runner.assign(assignment, source)
+            assignment.started_at = time.time()
+            self._start_timers(assignment)
         wanted = left if self._sync else min(left, 1)
         for _ in range(wanted - self._starting):
-            if len(self._runners) >= self._limit:
-                self._make_room()
+            if len(self._runners) >= self._max_runners:
+                self._retire_idle_runner()
                 break
-            self._start()
+            self._start_runner()
 
-    def _choose(self, source: Source) -> Runner | None:
-        """Pick a runner that has the code already, or else one that can take it."""
+    def _choose_runner(self, source: FetchedSource) -> RunnerProcess | None:
+        """Return a free runner that has the code already, or else one that can load it."""
         bundle = source.bundle
         found = None
         for runner in reversed(self._runners):
-            if runner.free and bundle is not None:
+            if runner.has_free_slot and bundle is not None:
                 if bundle.hash in runner.sources:
                     return runner
-                if found is None and runner.suits(bundle):
+                if found is None and runner.can_load(bundle):
                     found = runner
         return found
 
-    def _make_room(self) -> None:
-        """Retire an idle runner: the ones that wait cannot use it."""
+    def _retire_idle_runner(self) -> None:
+        # What waits cannot use an idle runner: it has other versions of the same modules. Its
+        # place goes to a new process.
         for runner in self._runners:
-            if runner.free and not runner.tickets:
+            if runner.has_free_slot and not runner.assignments:
                 runner.retire()
                 return
 
-    def _start(self) -> None:
-        runner = Runner(self._runner_settings, self._slots, self)
+    def _start_runner(self) -> None:
+        recycle_after = self._settings.recycle_tasks * (1 if self._sync else _ASYNC_RECYCLE_FACTOR)
+        runner = RunnerProcess(
+            self._runner_settings, slots=self._slots, recycle_after=recycle_after, events=self
+        )
         self._runners.append(runner)
         self._starting += 1
-        self._group.start_soon(self._keep, runner)
+        self._group.start_soon(self._supervise, runner)
 
-    async def _keep(self, runner: Runner) -> None:
-        """Be with a runner from its birth to its end."""
+    async def _supervise(self, runner: RunnerProcess) -> None:
+        """Run a runner process from its fork to its exit."""
         if self._pause:
             await anyio.sleep(self._pause)
         starting = True
@@ -289,89 +298,90 @@ class Pool:
             starting = False
             self._starting -= 1
             runner.idle_since = self._loop.time()
-            self._pump()
+            self._dispatch()
 
         code = 1
         try:
-            code = await runner.live(self._fork_server, ready)
+            code = await runner.run(self._fork_server, ready)
         except OSError as error:
             log.error("worker.fork_failed", error=str(error))  # noqa: TRY400 - it says it all
         finally:
             self._starting -= starting
             self._runners.remove(runner)
-        self._lost(runner, code)
+        self._on_runner_exit(runner, code)
 
-    def _lost(self, runner: Runner, code: int) -> None:
-        """Report what ended with a runner, and see that somebody takes its place."""
+    def _on_runner_exit(self, runner: RunnerProcess, code: int) -> None:
+        """Publish the outcome of what ended with a runner, and fork another if needed."""
+        # Processes that crash before they served anything would be forked in a busy loop.
         if runner.served or not code:
             self._pause = 0.0
         else:
             self._pause = min(max(self._pause * 2, _FIRST_PAUSE_SECONDS), _MAX_PAUSE_SECONDS)
-        for ticket in tuple(runner.tickets.values()):
-            crash = TaskError("Crashed", describe_exit(code), runner.last_words)
-            verdict = ticket.verdict or Verdict(Outcome.CRASHED, crash)
-            log.warning("worker.task_ended_with_runner", **ticket.names(), exit=code)
-            self._conclude(ticket, verdict)
-        self._pump()
+        message = f"the runner process ended with {describe_exit(code)}"
+        for assignment in tuple(runner.assignments.values()):
+            crash = TaskError("Crashed", message, runner.output_tail)
+            outcome = assignment.decided_outcome or AttemptOutcome(Outcome.CRASHED, crash)
+            log.warning("worker.runner_exited", **assignment.log_fields(), exit=code)
+            self._end_attempt(assignment, outcome)
+        self._dispatch()
 
-    def _watch(self, ticket: Ticket) -> None:
-        """Start the clocks of the node that runs now."""
-        self._started.add((ticket, ticket.node))
-        if ticket.timer is not None:
-            ticket.timer.cancel()
-            ticket.timer = None
-        seconds = ticket.timeout_seconds
+    def _start_timers(self, assignment: Assignment) -> None:
+        """Start the timers of the node that runs now."""
+        self._started_timeouts.add((assignment, assignment.node))
+        if assignment.timeout_timer is not None:
+            assignment.timeout_timer.cancel()
+            assignment.timeout_timer = None
+        seconds = assignment.timeout_seconds
         if seconds is not None:
-            # An async runner sees to its timeouts itself, unless a task blocks its loop.
-            slack = 0.0 if self._sync else _SLACK * self._settings.grace_seconds
-            ticket.timer = self._loop.call_later(seconds + slack, self._time_out, ticket, seconds)
+            # An async runner enforces its timeouts itself, unless a task blocks its loop.
+            slack = 0.0 if self._sync else _TIMEOUT_SLACK * self._settings.grace_seconds
+            assignment.timeout_timer = self._loop.call_later(
+                seconds + slack, self._time_out, assignment, seconds
+            )
 
-    def _tell(self, started: tuple[Ticket, int]) -> None:
-        """Report a node as started if it still runs."""
-        ticket, node = started
-        if ticket.runner is not None and ticket.node == node:
-            self._reports.started(ticket)
+    def _publish_started(self, started: tuple[Assignment, int]) -> None:
+        """Publish that a node has started, if it still runs."""
+        assignment, node = started
+        if assignment.runner is not None and assignment.node == node:
+            self._publisher.publish_started(assignment)
 
-    def _time_out(self, ticket: Ticket, seconds: float) -> None:
+    def _time_out(self, assignment: Assignment, seconds: float) -> None:
         error = TaskError("TimeoutError", f"timed out after {seconds:g} s")
-        self.stop(ticket, Verdict(Outcome.FAILED, error))
-        if ticket.runner is not None and not self._sync:
-            ticket.runner.kill()
+        self.stop(assignment, AttemptOutcome(Outcome.FAILED, error))
+        if assignment.runner is not None and not self._sync:
+            assignment.runner.kill()
 
-    def _insist(self, runner: Runner, ticket: Ticket) -> None:
-        if ticket.runner is runner:
+    @staticmethod
+    def _kill_if_running(assignment: Assignment, runner: RunnerRef) -> None:
+        if assignment.runner is runner:
             runner.kill()
 
-    def _give_up_waiting(self, ticket: Ticket) -> None:
-        if ticket not in self._waiting:
+    def _return_overdue(self, assignment: Assignment) -> None:
+        if assignment not in self._waiting:
             return
         if self._starting:
-            self._overdue.add(ticket)
+            self._wait_timeouts.add(assignment)
         else:
-            self._give_back(ticket)
+            self._return_to_queue(assignment)
 
-    def _give_back(self, ticket: Ticket) -> None:
-        self._waiting.pop(ticket, None)
-        self._detach(ticket)
-        self._hand_back(ticket)
+    def _return_to_queue(self, assignment: Assignment) -> None:
+        self._waiting.pop(assignment, None)
+        self._detach(assignment)
+        self._on_returned(assignment)
 
-    def _conclude(self, ticket: Ticket, verdict: Verdict) -> None:
-        """Report an end in the runner's place."""
-        self._reports.result(ticket, ticket.result(self._runner_settings.worker, verdict))
-        self._release(ticket)
+    def _end_attempt(self, assignment: Assignment, outcome: AttemptOutcome) -> None:
+        """Publish a result in the runner's place."""
+        payload = assignment.encode_result(self._runner_settings.worker, outcome)
+        self._publisher.publish_result(assignment, payload)
+        self._release(assignment)
 
-    def _release(self, ticket: Ticket) -> None:
-        """Let go of a ticket of which nothing is left to run."""
-        self._detach(ticket)
-        self._finished(ticket)
+    def _release(self, assignment: Assignment) -> None:
+        self._detach(assignment)
+        self._on_finished(assignment)
 
-    def _detach(self, ticket: Ticket) -> None:
-        runner, ticket.runner = ticket.runner, None
-        if ticket.timer is not None:
-            ticket.timer.cancel()
+    def _detach(self, assignment: Assignment) -> None:
+        runner, assignment.runner = assignment.runner, None
+        if assignment.timeout_timer is not None:
+            assignment.timeout_timer.cancel()
         if runner is not None:
-            del runner.tickets[ticket.number]
-            if not runner.tickets:
-                runner.idle_since = self._loop.time()
-                if runner.doomed or runner.served >= self._life:
-                    runner.retire()
+            runner.release(assignment)

@@ -1,4 +1,4 @@
-"""What a worker tells the managers: results, starts, output, events; in order and durably."""
+"""The result publisher: results, starts, events and output of a worker, in order and durably."""
 
 from collections import deque
 from collections.abc import Callable
@@ -11,29 +11,30 @@ from pubsubflow.bus import Bus, Delivery
 from pubsubflow.errors import BusUnavailable, MessageRefused
 from pubsubflow.model.wire.messages import NO_NODE, decode_published, encode
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.model.wire.worker_requests import Piece
+from pubsubflow.model.wire.worker_requests import Chunk
 from pubsubflow.runner.log_lines import log_record
-from pubsubflow.worker.assignment import Ticket
-from pubsubflow.worker.timeouts import Alarm
+from pubsubflow.worker.assignment import Assignment
+from pubsubflow.worker.timeouts import TimeoutQueue
 
 log = structlog.get_logger(__name__)
 
 _PARTITIONS = 8
-_RESULT = [Subjects.inbound(Subjects.RESULT, part) for part in range(_PARTITIONS)]
-_PIECE_BYTES = 32_768
+_RESULT_SUBJECTS = [Subjects.inbound(Subjects.RESULT, part) for part in range(_PARTITIONS)]
+_LOG_CHUNK_BYTES = 32_768
 _LOG_SECONDS = 0.2
-_REFUSED_SECONDS = 10.0
-_STORED = encode(Piece(b"", 0))
+_REFUSED_DELAY_SECONDS = 10.0
+_STORED = encode(Chunk(b"", 0))
 
-Waiting = Ticket | Callable[[bytes], None] | None
-"""Who waits for the bus: a task message that is then acknowledged, or a task for an answer."""
+Waiter = Assignment | Callable[[bytes], None] | None
+"""What waits for JetStream's confirmation: an assignment whose message is acknowledged then, or a
+task that gets a reply."""
 
 
-class Reports:
-    """Publishes for all tickets of a worker.
+class ResultPublisher:
+    """Publishes for all assignments of a worker.
 
-    A task message is acknowledged when the result of its head is stored: from then on the
-    manager knows, by the result, who runs the rest of the chain.
+    A task message is acknowledged when the result of its first node is stored: from then on the
+    manager knows, by that result, which worker runs the rest of the chain.
 
     Args:
         bus: The connection.
@@ -46,133 +47,136 @@ class Reports:
         self._worker = worker
         self._max_log_bytes = max_log_bytes
         self._unsent: deque[Callable[[], None]] = deque()
-        self._underway = 0
+        self._unconfirmed = 0
         self._all_stored = anyio.Event()
-        self._late_logs: Alarm[Ticket] = Alarm(_LOG_SECONDS, self.flush_log)
+        self._log_timeouts: TimeoutQueue[Assignment] = TimeoutQueue(_LOG_SECONDS, self.flush_log)
 
-    def result(self, ticket: Ticket, payload: bytes) -> None:
-        """Publish the result of the node that the ticket runs now, after its output."""
-        if ticket.lines:
-            self.flush_log(ticket)
+    def publish_result(self, assignment: Assignment, payload: bytes) -> None:
+        """Publish the result of the node that the assignment runs now, after its output."""
+        if assignment.buffered_lines:
+            self.flush_log(assignment)
         self._send(
-            _RESULT[ticket.head.run % _PARTITIONS],
+            _RESULT_SUBJECTS[assignment.header.run % _PARTITIONS],
             payload,
-            f"r.{self._worker}.{ticket.number}.{ticket.node}",
-            ticket if ticket.after == NO_NODE else None,
+            f"r.{self._worker}.{assignment.number}.{assignment.node}",
+            assignment if assignment.after == NO_NODE else None,
         )
 
-    def started(self, ticket: Ticket) -> None:
-        """Publish that the node that the ticket runs now has started."""
-        run, *rest = ticket.fence
+    def publish_started(self, assignment: Assignment) -> None:
+        """Publish that the node that the assignment runs now has started."""
+        run, *rest = assignment.fence
         name = ".".join(map(str, (self._worker, run, *rest)))
         subject = Subjects.inbound(Subjects.STARTED, run)
-        self._send(subject, ticket.started(self._worker), f"s.{name}", None)
+        self._send(subject, assignment.encode_started(self._worker), f"s.{name}", None)
 
-    def event(self, payload: bytes, use: Callable[[bytes], None]) -> None:
-        """Publish an event that a task gives while it runs.
+    def publish_event(self, payload: bytes, reply: Callable[[bytes], None]) -> None:
+        """Publish an event that a task emits while it runs.
 
         Args:
             payload: An encoded PublishedEvent.
-            use: Called with an encoded Piece when the event is stored, or refused.
+            reply: Called with an encoded Chunk when the event is stored, or refused.
         """
         event = decode_published(payload)
         subject = Subjects.inbound(Subjects.EVENT, event.run)
-        self._send(subject, payload, f"e.{event.key}", use)
+        self._send(subject, payload, f"e.{event.key}", reply)
 
-    def output(self, ticket: Ticket, lines: str) -> None:
-        """Take lines of output of the node that the ticket runs now."""
+    def add_output(self, assignment: Assignment, lines: str) -> None:
+        """Buffer lines of output of the node that the assignment runs now."""
         size = len(lines)
-        if ticket.log_bytes > self._max_log_bytes:
+        if assignment.log_bytes > self._max_log_bytes:
             return
-        ticket.log_bytes += size
-        if ticket.log_bytes > self._max_log_bytes:
+        assignment.log_bytes += size
+        if assignment.log_bytes > self._max_log_bytes:
             text = f"output is truncated here: more than {self._max_log_bytes} bytes"
             lines = log_record("warning", text, {})
-        if not ticket.lines:
-            self._late_logs.add(ticket)
-        ticket.lines.append(lines)
-        ticket.held_bytes += size
-        if ticket.held_bytes >= _PIECE_BYTES:
-            self.flush_log(ticket)
+        if not assignment.buffered_lines:
+            self._log_timeouts.add(assignment)
+        assignment.buffered_lines.append(lines)
+        assignment.buffered_bytes += size
+        if assignment.buffered_bytes >= _LOG_CHUNK_BYTES:
+            self.flush_log(assignment)
 
-    def flush_log(self, ticket: Ticket) -> None:
-        """Publish what output there is."""
-        if ticket.lines:
-            run, *rest = ticket.fence
-            name = ".".join(map(str, (self._worker, run, *rest, ticket.log_pieces)))
+    def flush_log(self, assignment: Assignment) -> None:
+        """Publish the buffered output."""
+        if assignment.buffered_lines:
+            run, *rest = assignment.fence
+            name = ".".join(map(str, (self._worker, run, *rest, assignment.log_messages)))
             subject = Subjects.inbound(Subjects.LOG, run)
-            self._send(subject, ticket.take_log(), f"l.{name}", None)
+            self._send(subject, assignment.encode_log(), f"l.{name}", None)
 
-    def give_back(self, ticket: Ticket, delay_seconds: float | None = None) -> None:
-        """Give a message back to its queue, unless the manager knows already who has the rest."""
-        if not ticket.stored:
-            ticket.stored = ticket.returned = True
+    def return_to_queue(self, assignment: Assignment, delay_seconds: float | None = None) -> None:
+        """Return a message to its queue, unless it is acknowledged already."""
+        if not assignment.message_done:
+            assignment.message_done = assignment.returned = True
             try:
-                ticket.delivery.nak(delay_seconds)
+                assignment.delivery.nak(delay_seconds)
             except BusUnavailable as error:
-                log.warning("worker.nak_unsent", error=str(error))  # it comes again by itself
+                # The server redelivers it by itself when the acknowledgement is overdue.
+                log.warning("worker.nak_failed", error=str(error))
 
-    def drop(self, ticket: Ticket) -> None:
-        """Acknowledge a message that needs no result any more."""
-        if not ticket.stored:
-            ticket.stored = True
-            self.acknowledge(ticket.delivery)
+    def acknowledge(self, assignment: Assignment) -> None:
+        """Acknowledge the message of an assignment, if that is still to be done."""
+        if not assignment.message_done:
+            assignment.message_done = True
+            self.ack(assignment.delivery)
 
     @staticmethod
-    def acknowledge(delivery: Delivery) -> None:
-        """Say that a message is done."""
+    def ack(delivery: Delivery) -> None:
+        """Acknowledge a message."""
         try:
             delivery.ack()
         except BusUnavailable as error:
-            log.warning("worker.ack_unsent", error=str(error))  # it comes again and is dropped
+            # The server redelivers it, and then it is acknowledged without another run.
+            log.warning("worker.ack_failed", error=str(error))
 
-    def retry(self) -> None:
-        """Send again what found the connection's buffer full."""
+    def resend(self) -> None:
+        """Publish again what found the connection's buffer full."""
         for _ in range(len(self._unsent)):
             self._unsent.popleft()()
 
-    async def all_stored(self) -> None:
-        """Wait until everything is stored."""
-        while self._underway:
+    async def wait_all_stored(self) -> None:
+        """Wait until JetStream has confirmed everything."""
+        while self._unconfirmed:
             self._all_stored = anyio.Event()
             await self._all_stored.wait()
 
     def close(self) -> None:
         """Stop the timer."""
-        self._late_logs.stop()
+        self._log_timeouts.stop()
 
-    def _send(self, subject: str, payload: bytes, message_id: str, waiting: Waiting) -> None:
-        self._underway += 1
-        self._try(subject, payload, message_id, waiting)
+    def _send(self, subject: str, payload: bytes, message_id: str, waiter: Waiter) -> None:
+        self._unconfirmed += 1
+        self._publish(subject, payload, message_id, waiter)
 
-    def _try(self, subject: str, payload: bytes, message_id: str, waiting: Waiting) -> None:
+    def _publish(self, subject: str, payload: bytes, message_id: str, waiter: Waiter) -> None:
         try:
             self._bus.publish_durable_nowait(
                 subject,
                 payload,
                 message_id=message_id,
-                on_done=self._stored if waiting is None else partial(self._stored, waiting),
-                on_refused=partial(self._refused, subject, message_id, waiting),
+                on_done=self._on_stored if waiter is None else partial(self._on_stored, waiter),
+                on_refused=partial(self._on_refused, subject, message_id, waiter),
             )
         except BusUnavailable:
-            self._unsent.append(partial(self._try, subject, payload, message_id, waiting))
+            self._unsent.append(partial(self._publish, subject, payload, message_id, waiter))
         except MessageRefused as error:
-            self._refused(subject, message_id, waiting, error)
+            self._on_refused(subject, message_id, waiter, error)
 
-    def _stored(self, waiting: Waiting = None, answer: bytes = _STORED) -> None:
-        if isinstance(waiting, Ticket):
-            self.drop(waiting)
-        elif waiting is not None:
-            waiting(answer)
-        self._underway -= 1
-        if not self._underway:
+    def _on_stored(self, waiter: Waiter = None, reply: bytes = _STORED) -> None:
+        if isinstance(waiter, Assignment):
+            self.acknowledge(waiter)
+        elif waiter is not None:
+            waiter(reply)
+        self._unconfirmed -= 1
+        if not self._unconfirmed:
             self._all_stored.set()
 
-    def _refused(
-        self, subject: str, message_id: str, waiting: Waiting, error: MessageRefused
+    def _on_refused(
+        self, subject: str, message_id: str, waiter: Waiter, error: MessageRefused
     ) -> None:
-        """Give the task back when JetStream will not have its result; runners mind the size."""
+        # Runners keep results below the bus's limit, so a refusal means a full or missing stream:
+        # the task goes back to its queue and runs again later.
         log.error("worker.publish_refused", subject=subject, id=message_id, error=str(error))
-        if isinstance(waiting, Ticket):
-            self.give_back(waiting, _REFUSED_SECONDS)
-        self._stored(waiting, encode(Piece(b"", 0, str(error))))
+        if isinstance(waiter, Assignment):
+            self.return_to_queue(waiter, _REFUSED_DELAY_SECONDS)
+        self._on_stored(waiter, encode(Chunk(b"", 0, str(error))))

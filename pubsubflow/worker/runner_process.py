@@ -1,5 +1,6 @@
-"""One runner process, as the worker sees it."""
+"""A runner process as the worker sees it: its assignments, its code and its output."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -14,84 +15,93 @@ import structlog
 
 from pubsubflow.model.spec import SourceBundle
 from pubsubflow.model.wire.messages import NO_NODE, encode
-from pubsubflow.model.wire.worker_requests import asks_connection, decode_connection, decode_piece
+from pubsubflow.model.wire.worker_requests import (
+    decode_chunk,
+    decode_connection,
+    is_connection_request,
+)
 from pubsubflow.runner.forked_process import ChildProcess
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import (
-    ANSWER,
     CANCEL,
     DRAIN_FRAME,
     LOG,
     NUMBERED,
     PUBLISH,
-    QUESTION,
+    REPLY,
+    REQUEST,
     RESULT,
-    RESULT_HEAD,
-    SOURCE_HEAD,
+    RESULT_HEADER,
+    SOURCE_HEADER,
     TASK,
     RunnerSettings,
 )
-from pubsubflow.runner.redaction import Mask
-from pubsubflow.worker.assignment import Ticket
-from pubsubflow.worker.manager_client import Source
+from pubsubflow.runner.redaction import Redactor
+from pubsubflow.worker.assignment import Assignment
+from pubsubflow.worker.manager_client import FetchedSource
 from pubsubflow.worker.stdio import OutputPipe
 
 log = structlog.get_logger(__name__)
 
 _TARGET = "pubsubflow.runner.main:main"
-_LAST_LINES = 40
+_TAIL_LINES = 40
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class RunnerEvents(Protocol):
-    """Who is told what happens in a runner."""
+    """Callbacks for what happens in a runner process."""
 
-    def on_result(self, ticket: Ticket, then: int, payload: bytes) -> None:
-        """A node of the ticket is done; `then` is the next one, or NO_NODE."""
+    def on_result(self, assignment: Assignment, then: int, payload: bytes) -> None:
+        """Handle the result of a node; `then` is the next one, or NO_NODE."""
 
-    def on_output(self, ticket: Ticket, lines: str) -> None:
-        """A ticket wrote something."""
+    def on_output(self, assignment: Assignment, lines: str) -> None:
+        """Handle lines of output."""
 
-    def on_question(self, question: bytes, use: Callable[[bytes], None]) -> None:
-        """A task asks; `use` takes the encoded Piece."""
+    def on_request(self, request: bytes, reply: Callable[[bytes], None]) -> None:
+        """Handle a task's request; `reply` takes an encoded Chunk."""
 
-    def on_publish(self, event: bytes, use: Callable[[bytes], None]) -> None:
-        """A task has news; `use` takes an encoded Piece once the bus has stored it."""
+    def on_publish(self, event: bytes, reply: Callable[[bytes], None]) -> None:
+        """Publish a task's event; `reply` takes an encoded Chunk once the bus has stored it."""
 
 
-class Runner:
-    """A process for user code and the tickets that it has.
+class RunnerProcess:
+    """A process for user code with its assignments.
 
     Args:
-        settings: What the process is told at its start.
-        slots: How many tickets it may have at once.
-        events: Who is told what happens.
+        settings: What the process gets at its start.
+        slots: How many assignments it may have at once.
+        recycle_after: After how many assignments it is replaced.
+        events: Called with what happens in it.
 
     Attributes:
-        tickets: Ticket number → ticket.
+        assignments: Number → assignment.
         sources: Hashes of the code it has.
-        served: How many tickets it has had.
-        doomed: It was told to end, or is about to be killed: it gets no more tickets.
-        idle_since: Time of the loop when it had nothing to do any more.
+        served: How many assignments it has had.
+        ending: It is retired or about to be killed, so it gets no more assignments.
+        idle_since: Time of the loop when its last assignment ended.
     """
 
-    def __init__(self, settings: RunnerSettings, slots: int, events: RunnerEvents) -> None:
-        self.tickets: dict[int, Ticket] = {}
+    def __init__(
+        self, settings: RunnerSettings, *, slots: int, recycle_after: int, events: RunnerEvents
+    ) -> None:
+        self.assignments: dict[int, Assignment] = {}
         self.sources: set[str] = set()
         self.served = 0
-        self.doomed = False
+        self.ending = False
         self.idle_since = 0.0
         self._settings = settings
         self._slots = slots
+        self._recycle_after = recycle_after
         self._events = events
         self._modules: dict[str, str] = {}
         self._files: dict[str, dict[str, str]] = {}
         self._child: ChildProcess | None = None
         self._ended = anyio.Event()
-        self._mask = Mask()
-        self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
-        self._alone = settings.kind == "sync"
-        self._pipes = [OutputPipe(name, self._on_stray_lines) for name in ("stdout", "stderr")]
+        self._redactor = Redactor()
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._is_sync = settings.kind == "sync"
+        self._loop = asyncio.get_running_loop()
+        self._pipes = [OutputPipe(name, self._on_process_output) for name in ("stdout", "stderr")]
 
     @property
     def pid(self) -> int:
@@ -99,16 +109,17 @@ class Runner:
         return 0 if self._child is None else self._child.pid
 
     @property
-    def free(self) -> bool:
-        """Whether it can take another ticket."""
-        return self._child is not None and not self.doomed and len(self.tickets) < self._slots
+    def has_free_slot(self) -> bool:
+        """Whether it can take another assignment."""
+        running = self._child is not None and not self.ending
+        return running and len(self.assignments) < self._slots
 
     @property
-    def last_words(self) -> str:
-        """The end of what it wrote to stderr and stdout beside its tasks."""
-        return "\n".join(self._last_lines)
+    def output_tail(self) -> str:
+        """The last lines that the process wrote outside its tasks."""
+        return "\n".join(self._tail)
 
-    async def live(self, fork_server: ForkServer, ready: Callable[[], None]) -> int:
+    async def run(self, fork_server: ForkServer, ready: Callable[[], None]) -> int:
         """Fork the process, call `ready`, and return its exit code when it is gone.
 
         Raises:
@@ -131,56 +142,65 @@ class Runner:
                 await self._ended.wait()
                 with anyio.move_on_after(self._settings.grace_seconds):
                     await child.wait()
+            # The pipes outlive the process: what it wrote before a crash is still in them.
             for pipe in self._pipes:
                 pipe.finish()
             return await child.wait()
         finally:
-            self.doomed = True
+            self.ending = True
             for pipe in self._pipes:
                 pipe.close()
 
-    def suits(self, bundle: SourceBundle) -> bool:
-        """Whether no module that it may have imported differs from the bundle's."""
-        modules = _modules_of(bundle)
+    def can_load(self, bundle: SourceBundle) -> bool:
+        """Return whether no module that it may have imported differs from the bundle's."""
+        modules = _imported_modules(bundle)
         if self._files.get(bundle.file, modules) != modules:
             return False
         return all(self._modules.get(path, text) == text for path, text in modules.items())
 
-    def give(self, ticket: Ticket, source: Source) -> None:
-        """Let it run a ticket."""
-        self.tickets[ticket.number] = ticket
+    def assign(self, assignment: Assignment, source: FetchedSource) -> None:
+        """Send it an assignment, after the code if it does not have it yet."""
+        self.assignments[assignment.number] = assignment
         self.served += 1
-        ticket.runner = self
-        if ticket.head.source not in self.sources and source.bundle is not None:
-            self.sources.add(ticket.head.source)
-            modules = self._files[source.bundle.file] = _modules_of(source.bundle)
+        assignment.runner = self
+        if assignment.header.source not in self.sources and source.bundle is not None:
+            self.sources.add(assignment.header.source)
+            modules = self._files[source.bundle.file] = _imported_modules(source.bundle)
             self._modules |= modules
-            self._post(SOURCE_HEAD + source.data)
-        self._post(NUMBERED.pack(TASK, ticket.number) + ticket.order())
+            self._post(SOURCE_HEADER + source.data)
+        self._post(NUMBERED.pack(TASK, assignment.number) + assignment.encode_task())
 
-    def cancel(self, ticket: Ticket) -> None:
-        """Ask it to stop one async task."""
-        self._post(NUMBERED.pack(CANCEL, ticket.number))
+    def release(self, assignment: Assignment) -> None:
+        """Give up an assignment of which nothing is left to run, and retire when it is due."""
+        del self.assignments[assignment.number]
+        if not self.assignments:
+            self.idle_since = self._loop.time()
+            if self.ending or self.served >= self._recycle_after:
+                self.retire()
+
+    def cancel(self, assignment: Assignment) -> None:
+        """Send the order to stop one async task."""
+        self._post(NUMBERED.pack(CANCEL, assignment.number))
 
     def drain(self) -> None:
-        """Ask it to go on with no chain."""
+        """Send the order to start no further node of a chain."""
         self._post(DRAIN_FRAME)
 
     def retire(self) -> None:
-        """Let it end by itself: it has nothing to do."""
-        self.doomed = True
+        """Close the stream to an idle process, at which it exits."""
+        self.ending = True
         if self._child is not None:
-            self._child.link.close()
+            self._child.channel.close()
             self._ended.set()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal to it and to all that it started; it gets no more tickets."""
-        self.doomed = True
+        """Send a signal to it and to all that it started; it gets no more assignments."""
+        self.ending = True
         if self._child is not None:
             self._child.kill(number)
 
     def resident_bytes(self) -> int:
-        """Tell how much memory it holds; 0 where the system does not say."""
+        """Return how much memory it holds; 0 where the system does not say."""
         if sys.platform != "linux":
             return 0
         try:
@@ -190,68 +210,66 @@ class Runner:
 
     def _post(self, frame: bytes) -> None:
         if self._child is not None:
-            self._child.link.post(frame)
+            self._child.channel.post(frame)
 
     def _on_frame(self, frame: bytes) -> None:
         kind = frame[0]
         if kind == RESULT:
-            _, number, _, then = RESULT_HEAD.unpack_from(frame)
-            ticket = self.tickets.get(number)
-            if ticket is None:
-                return
-            self._on_result(ticket, then, frame[RESULT_HEAD.size :])
+            _, number, _, then = RESULT_HEADER.unpack_from(frame)
+            assignment = self.assignments.get(number)
+            if assignment is not None:
+                self._on_result(assignment, then, frame[RESULT_HEADER.size :])
             return
         _, number = NUMBERED.unpack_from(frame)
         body = frame[NUMBERED.size :]
-        if kind == LOG and number in self.tickets:
-            self._events.on_output(self.tickets[number], self._mask.lines(body.decode()))
-        elif kind == QUESTION and asks_connection(body):
-            self._events.on_question(body, lambda piece: self._learn(number, piece))
-        elif kind == QUESTION:
-            self._events.on_question(body, lambda piece: self._answer(number, piece))
+        if kind == LOG and number in self.assignments:
+            self._events.on_output(self.assignments[number], self._redactor.lines(body.decode()))
+        elif kind == REQUEST and is_connection_request(body):
+            self._events.on_request(body, lambda chunk: self._reply_connection(number, chunk))
+        elif kind == REQUEST:
+            self._events.on_request(body, lambda chunk: self._reply(number, chunk))
         elif kind == PUBLISH:
-            self._events.on_publish(body, lambda piece: self._answer(number, piece))
+            self._events.on_publish(body, lambda chunk: self._reply(number, chunk))
 
-    def _on_result(self, ticket: Ticket, then: int, payload: bytes) -> None:
-        if not self._alone:
-            self._events.on_result(ticket, then, payload)
+    def _on_result(self, assignment: Assignment, then: int, payload: bytes) -> None:
+        if not self._is_sync:
+            self._events.on_result(assignment, then, payload)
             return
+        # The frame may overtake output that is still in the pipes: read them out first, so that
+        # the node's last lines are published before its result.
         for pipe in self._pipes:
             pipe.finish() if then == NO_NODE else pipe.drain()
-        self._events.on_result(ticket, then, payload)
+        self._events.on_result(assignment, then, payload)
         if then != NO_NODE:
             for pipe in self._pipes:
                 pipe.next_node()
 
-    def _learn(self, number: int, data: bytes) -> None:
-        """Hand a connection over, and show nothing of its secrets from now on."""
-        piece = decode_piece(data)
-        if piece.total:
-            self._mask.add(decode_connection(piece.data))
-        self._answer(number, data)
+    def _reply_connection(self, number: int, data: bytes) -> None:
+        """Pass a connection on, and redact its secrets in all output from now on."""
+        chunk = decode_chunk(data)
+        if chunk.total:
+            self._redactor.add(decode_connection(chunk.data))
+        self._reply(number, data)
 
-    def _answer(self, number: int, piece: bytes) -> None:
-        self._post(NUMBERED.pack(ANSWER, number) + piece)
+    def _reply(self, number: int, chunk: bytes) -> None:
+        self._post(NUMBERED.pack(REPLY, number) + chunk)
 
-    def _on_stray_lines(self, lines: str) -> None:
-        """Give what was written to fd 1 and 2 to the one task, or to the daemon's log."""
-        lines = self._mask.lines(lines)
-        if self._alone and self.tickets:
-            self._events.on_output(next(iter(self.tickets.values())), lines)
+    def _on_process_output(self, lines: str) -> None:
+        """Add what was written to fd 1 and 2 to the one sync task, or to the daemon's log."""
+        lines = self._redactor.lines(lines)
+        if self._is_sync and self.assignments:
+            self._events.on_output(next(iter(self.assignments.values())), lines)
             return
         for line in lines.splitlines():
             text = str(msgspec.json.decode(line, type=dict)["m"])
-            self._last_lines.append(text)
-            log.info("runner.output", pid=self.pid, line=text)
+            self._tail.append(text)
+            log.info("runner.output_written", pid=self.pid, line=text)
 
 
-def _modules_of(bundle: SourceBundle) -> dict[str, str]:
-    """Return the modules beside the DAG file."""
+def _imported_modules(bundle: SourceBundle) -> dict[str, str]:
+    """Return the modules that the DAG file imports, path → text.
+
+    DAG files are run under a name of their own, so their texts never clash; modules are in
+    `sys.modules` for the life of the process.
+    """
     return {path: text for path, text in bundle.files.items() if path != bundle.file}
-
-
-def describe_exit(code: int) -> str:
-    """Say in words how a process ended."""
-    if code < 0:
-        return f"killed by signal {-code} ({signal.Signals(-code).name})"
-    return f"its process exited with code {code}"

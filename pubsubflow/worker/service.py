@@ -1,4 +1,4 @@
-"""The worker: takes tasks from the bus, has runners run them, tells how they ended."""
+"""The worker service: pulls tasks from the bus, runs them in processes, publishes their results."""
 
 import os
 import socket
@@ -13,46 +13,46 @@ from pubsubflow.bus import Bus, Delivery, Message
 from pubsubflow.errors import BusUnavailable
 from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
-    CancelOrder,
-    GoneMessage,
+    CancelMessage,
     Heartbeat,
     Outcome,
     TaskError,
+    WorkerLostMessage,
     decode_cancel,
     encode,
 )
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import RunnerSettings
-from pubsubflow.worker.assignment import TaskHead, Ticket, Verdict
-from pubsubflow.worker.consumer import Intake
-from pubsubflow.worker.manager_client import Asker
-from pubsubflow.worker.metrics import WorkerFigures
-from pubsubflow.worker.process_pool import Pool
-from pubsubflow.worker.result_publisher import Reports
+from pubsubflow.worker.assignment import Assignment, AttemptOutcome, TaskHeader
+from pubsubflow.worker.consumer import TaskConsumer
+from pubsubflow.worker.manager_client import ManagerClient
+from pubsubflow.worker.metrics import WorkerMetrics
+from pubsubflow.worker.process_pool import ProcessPool
+from pubsubflow.worker.result_publisher import ResultPublisher
 from pubsubflow.worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 
 _KINDS = ("sync", "async")
 _ENVELOPE_BYTES = 16_384
-_LARGEST_NUMBER = 0xFFFFFFFF
-_FAREWELL_SECONDS = 5.0
+_MAX_NUMBER = 0xFFFFFFFF
+_STOP_SECONDS = 5.0
 
 
 class Worker:
-    """Runs the tasks of some queues in processes of its own; knows no database.
+    """Runs the tasks of some queues in processes of its own; needs no database.
 
     Args:
         bus: The connection; its streams exist.
         fork_server: Forks the processes for user code.
-        settings: What can be set.
-        worker_id: A name that no other worker has; anew for every start.
-        succeeds: Whether it takes over from one that may have had any message there is.
+        settings: Queues, slots, timeouts and limits.
+        worker_id: A name that no other worker has; a new one for every start.
+        takes_over: Whether it succeeds a worker that died and may have had any message there is.
 
     Attributes:
-        draining: Set once it takes no more tasks and goes on with no chain.
-        figures: What it counts.
+        draining: Set once it takes no more tasks and starts no further node of a chain.
+        metrics: Its gauges.
     """
 
     def __init__(
@@ -62,22 +62,23 @@ class Worker:
         fork_server: ForkServer,
         settings: WorkerSettings,
         worker_id: str,
-        succeeds: bool = False,
+        takes_over: bool = False,
     ) -> None:
         self._bus = bus
-        self._succeeds = succeeds
+        self._takes_over = takes_over
         self._fork_server = fork_server
         self._settings = settings
         self._id = worker_id
-        self._numbers = count(1)
-        self._tickets: dict[int, Ticket] = {}
-        self._heads: dict[str, Ticket] = {}
-        self._leaving: list[str] = []
-        self._pools: dict[str, Pool] = {}
-        self._intakes: list[Intake] = []
+        self._next_number = count(1)
+        self._assignments: dict[int, Assignment] = {}
+        self._consumer_of: dict[int, TaskConsumer] = {}
+        self._by_subject: dict[str, Assignment] = {}
+        self._forgettable: list[str] = []
+        self._pools: dict[str, ProcessPool] = {}
+        self._consumers: list[TaskConsumer] = []
         self._none_left = anyio.Event()
         self.draining = anyio.Event()
-        self.figures = WorkerFigures(self._pools)
+        self.metrics = WorkerMetrics(self._pools)
 
     async def run(
         self,
@@ -85,36 +86,40 @@ class Worker:
         *,
         task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Work until `stopping` is set, then let what runs end and give back the rest.
+        """Run tasks until `stopping` is set, then drain and return the rest to the queues.
 
         Raises:
             ConfigError: JetStream refuses the consumers.
         """
         settings = self._settings
-        self._reports = Reports(self._bus, self._id, max_log_bytes=settings.max_log_bytes)
+        self._publisher = ResultPublisher(self._bus, self._id, max_log_bytes=settings.max_log_bytes)
         async with (
             anyio.create_task_group() as group,
             await self._bus.subscribe(Subjects.CANCEL, self._on_cancel),
         ):
-            stop_listening = self._bus.on_reconnect(self._doubt)
+            # A server that was killed may have lost its record of deliveries, and delivers
+            # messages that a worker has already as if for the first time.
+            stop_listening = self._bus.on_reconnect(self._suspect_redelivery)
             try:
                 self._open_pools(group)
-                if self._succeeds:
-                    self._doubt()
-                self._beat()
-                group.start_soon(self._keep_beating)
-                await self._work(stopping, task_status)
-                await self._say_farewell()
+                if self._takes_over:
+                    self._suspect_redelivery()
+                self._send_heartbeat()
+                group.start_soon(self._keep_sending_heartbeats)
+                await self._consume(stopping, task_status)
+                await self._publish_stopped()
             finally:
                 stop_listening()
                 self._close()
                 group.cancel_scope.cancel()
 
-    async def _work(self, stopping: anyio.Event, task_status: anyio.abc.TaskStatus[None]) -> None:
-        """Pull until told to stop, and until what runs has ended or its time is over."""
+    async def _consume(
+        self, stopping: anyio.Event, task_status: anyio.abc.TaskStatus[None]
+    ) -> None:
+        """Pull tasks until `stopping` is set, then wait for those that run, within limits."""
         async with anyio.create_task_group() as pulling:
-            for intake in self._intakes:
-                await pulling.start(intake.puller.run, stopping)
+            for consumer in self._consumers:
+                await pulling.start(consumer.puller.run, stopping)
             log.info("worker.started", worker=self._id, queues=self._settings.queues)
             task_status.started()
             await stopping.wait()
@@ -122,27 +127,29 @@ class Worker:
             pool.drain()
         self.draining.set()
         with anyio.move_on_after(self._settings.drain_seconds):
-            while self._tickets:
+            while self._assignments:
                 self._none_left = anyio.Event()
                 await self._none_left.wait()
-        if self._tickets:
-            log.warning("worker.drain_over", worker=self._id, killed=len(self._tickets))
+        if self._assignments:
+            log.warning("worker.drain_timed_out", worker=self._id, killed=len(self._assignments))
         for pool in self._pools.values():
-            pool.abandon()
+            pool.kill_all()
 
-    async def _say_farewell(self) -> None:
-        """Wait until everything is told, then tell that nothing is left here."""
-        with anyio.move_on_after(_FAREWELL_SECONDS) as patience:
-            await self._reports.all_stored()
-            message = encode(GoneMessage(self._id))
-            await self._bus.publish_durable(Subjects.GONE, message, message_id=f"g.{self._id}")
-        log.info("worker.stopped", worker=self._id, told=not patience.cancelled_caught)
+    async def _publish_stopped(self) -> None:
+        """Wait until all results are stored, then publish that the worker has no tasks any more."""
+        with anyio.move_on_after(_STOP_SECONDS) as limit:
+            await self._publisher.wait_all_stored()
+            message = encode(WorkerLostMessage(self._id))
+            await self._bus.publish_durable(
+                Subjects.WORKER_LOST, message, message_id=f"g.{self._id}"
+            )
+        log.info("worker.stopped", worker=self._id, announced=not limit.cancelled_caught)
 
     def _open_pools(self, group: anyio.abc.TaskGroup) -> None:
         settings = self._settings
-        asker = Asker(self._bus, group, ask_seconds=settings.ask_seconds)
+        managers = ManagerClient(self._bus, group, ask_seconds=settings.ask_seconds)
         for kind in _KINDS:
-            self._pools[kind] = Pool(
+            pool = self._pools[kind] = ProcessPool(
                 settings=settings,
                 runner_settings=RunnerSettings(
                     kind=kind,
@@ -152,71 +159,78 @@ class Worker:
                 ),
                 fork_server=self._fork_server,
                 group=group,
-                asker=asker,
-                reports=self._reports,
-                hand_back=self._hand_back,
-                finished=self._on_finished,
+                managers=managers,
+                publisher=self._publisher,
+                on_returned=self._on_returned,
+                on_finished=self._on_finished,
             )
-            for queue in settings.queues:
-                intake = Intake(
+            self._consumers += [
+                TaskConsumer(
                     bus=self._bus,
                     settings=settings,
                     queue=queue,
-                    pool=self._pools[kind],
-                    take=self._take,
+                    kind=kind,
+                    capacity=pool.capacity,
+                    on_task=self._on_task,
                 )
-                self._intakes.append(intake)
+                for queue in settings.queues
+            ]
 
-    def _take(self, intake: Intake, head: TaskHead, delivery: Delivery) -> None:
-        known = self._heads.get(delivery.subject)
-        if known is not None and self._keep(known, delivery):
-            intake.done()
+    def _on_task(self, consumer: TaskConsumer, header: TaskHeader, delivery: Delivery) -> None:
+        known = self._by_subject.get(delivery.subject)
+        if known is not None and self._resume(known, delivery):
+            consumer.on_finished()
             return
-        ticket = Ticket(next(self._numbers) & _LARGEST_NUMBER, head, delivery, intake)
-        self._tickets[ticket.number] = self._heads[delivery.subject] = ticket
-        intake.pool.submit(ticket)
+        number = next(self._next_number) & _MAX_NUMBER
+        redelivered = consumer.is_redelivered(delivery)
+        assignment = Assignment(number, header, delivery, redelivered=redelivered)
+        self._assignments[number] = self._by_subject[delivery.subject] = assignment
+        self._consumer_of[number] = consumer
+        self._pools[header.kind].submit(assignment)
 
-    def _keep(self, ticket: Ticket, delivery: Delivery) -> bool:
-        """Go on with a message that comes again although we have it; return whether we do."""
-        if not ticket.stored:
-            ticket.delivery = delivery
+    def _resume(self, assignment: Assignment, delivery: Delivery) -> bool:
+        """Continue with a message that is delivered again; return whether we have it."""
+        if not assignment.message_done:
+            assignment.delivery = delivery
             return True
-        mine = ticket.delivery
+        mine = assignment.delivery
         same = (delivery.stream_seq, delivery.timestamp) == (mine.stream_seq, mine.timestamp)
-        if same and not ticket.returned:
-            self._reports.acknowledge(delivery)
+        if same and not assignment.returned:
+            # The first acknowledgement got lost.
+            self._publisher.ack(delivery)
             return True
         return False
 
-    def _on_finished(self, ticket: Ticket) -> None:
-        ticket.intake.done()
-        self._forget(ticket)
+    def _on_finished(self, assignment: Assignment) -> None:
+        self._forget(assignment).on_finished()
 
-    def _hand_back(self, ticket: Ticket) -> None:
-        self._reports.give_back(ticket)
-        ticket.intake.returned()
-        self._forget(ticket)
+    def _on_returned(self, assignment: Assignment) -> None:
+        self._publisher.return_to_queue(assignment)
+        self._forget(assignment).on_returned()
 
-    def _forget(self, ticket: Ticket) -> None:
-        del self._tickets[ticket.number]
-        if not self._tickets:
+    def _forget(self, assignment: Assignment) -> TaskConsumer:
+        del self._assignments[assignment.number]
+        if not self._assignments:
             self._none_left.set()
+        return self._consumer_of.pop(assignment.number)
 
     def _on_cancel(self, message: Message) -> None:
-        order: CancelOrder = decode_cancel(message.data)
+        order = decode_cancel(message.data)
         error = TaskError("Cancelled", order.reason, final=True)
-        for ticket in [found for found in self._tickets.values() if _meant(found.head, order)]:
-            self._pools[ticket.head.kind].stop(ticket, Verdict(Outcome.CANCELLED, error))
+        found = [each for each in self._assignments.values() if _is_cancelled(each.header, order)]
+        for assignment in found:
+            pool = self._pools[assignment.header.kind]
+            pool.stop(assignment, AttemptOutcome(Outcome.CANCELLED, error))
 
-    async def _keep_beating(self) -> None:
+    async def _keep_sending_heartbeats(self) -> None:
         while True:
             await anyio.sleep(self._settings.heartbeat_seconds)
-            self._beat()
+            self._send_heartbeat()
             for pool in self._pools.values():
-                pool.tend()
+                pool.maintain()
 
-    def _beat(self) -> None:
-        """Say that the worker lives and that its tasks are at work."""
+    def _send_heartbeat(self) -> None:
+        """Publish a heartbeat and keep the messages of all assignments in progress."""
         settings = self._settings
         heartbeat = Heartbeat(
             worker=self._id,
@@ -225,39 +239,52 @@ class Worker:
             slots=settings.processes + settings.async_slots,
             busy=sum(pool.busy for pool in self._pools.values()),
         )
-        self._forget_heads()
+        self._forget_done()
         try:
             self._bus.publish(Subjects.HEARTBEAT, encode(heartbeat))
-            for ticket in self._heads.values():
-                if not ticket.stored:
-                    ticket.delivery.in_progress()
+            # Also those whose pool part is finished: until the result is stored, the message must
+            # not go to another worker.
+            for assignment in self._by_subject.values():
+                if not assignment.message_done:
+                    assignment.delivery.in_progress()
         except BusUnavailable as error:
-            log.warning("worker.beat_unsent", error=str(error))
-        self._reports.retry()
+            log.warning("worker.heartbeat_failed", error=str(error))
+        self._publisher.resend()
 
-    def _forget_heads(self) -> None:
-        """Forget what was done before the last beat: the server will have heard by now."""
-        for subject in self._leaving:
-            if self._is_done(self._heads.get(subject)):
-                del self._heads[subject]
-        self._leaving = [s for s, ticket in self._heads.items() if self._is_done(ticket)]
+    def _forget_done(self) -> None:
+        """Forget messages that were done at the last heartbeat already.
 
-    def _is_done(self, ticket: Ticket | None) -> bool:
-        return ticket is not None and ticket.stored and ticket.number not in self._tickets
+        They are kept for one interval, because the server may deliver them again before it has
+        read the acknowledgement.
+        """
+        for subject in self._forgettable:
+            if self._is_done(self._by_subject.get(subject)):
+                del self._by_subject[subject]
+        self._forgettable = [
+            subject for subject, each in self._by_subject.items() if self._is_done(each)
+        ]
 
-    def _doubt(self) -> None:
-        """Ask about all that is there now: a server that was killed forgets what it delivered."""
-        for intake in self._intakes:
-            intake.doubt(time.time())
+    def _is_done(self, assignment: Assignment | None) -> bool:
+        return (
+            assignment is not None
+            and assignment.message_done
+            and assignment.number not in self._assignments
+        )
+
+    def _suspect_redelivery(self) -> None:
+        for consumer in self._consumers:
+            consumer.suspect_redelivery(time.time())
 
     def _close(self) -> None:
-        self._reports.close()
+        self._publisher.close()
         for pool in self._pools.values():
             pool.close()
 
 
-def _meant(head: TaskHead, order: CancelOrder) -> bool:
-    if head.run != order.run or (order.before and head.delivery >= order.before):
+def _is_cancelled(header: TaskHeader, order: CancelMessage) -> bool:
+    if header.run != order.run:
         return False
-    mine = {(head.node, head.map_index), *((node, NOT_MAPPED) for node in head.chain)}
-    return not order.tasks or not mine.isdisjoint(order.tasks)
+    if order.below_delivery and header.delivery >= order.below_delivery:
+        return False
+    nodes = {(header.node, header.map_index), *((node, NOT_MAPPED) for node in header.chain)}
+    return not order.tasks or not nodes.isdisjoint(order.tasks)

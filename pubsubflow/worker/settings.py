@@ -1,4 +1,4 @@
-"""What can be set about a worker."""
+"""Worker settings: queues, slots, timeouts and limits of its processes."""
 
 import os
 
@@ -10,27 +10,27 @@ def _default_processes() -> int:
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Say what a worker takes and how it treats its runners.
+    """Settings of a worker and its runner processes.
 
     Args:
         queues: The queues it serves.
         processes: How many sync tasks run at once, each in a process.
-        async_slots: How many async tasks run at once, side by side on one loop.
+        async_slots: How many async tasks run at once, on one event loop.
         prefetch: How many more sync tasks it takes, so that no process waits for the next.
-        max_wait_seconds: A task that has waited here that long goes back to the queue, for
-            workers that have room.
-        ack_wait_seconds: A dead worker's tasks move on after that long.
-        heartbeat_seconds: How often it says that it lives and that its tasks are at work.
-        started_seconds: Tasks that last longer are reported as started.
+        max_wait_seconds: A task that has waited here that long is returned to the queue, for
+            workers with free processes.
+        ack_wait_seconds: After that long without a heartbeat a worker's tasks are redelivered.
+        heartbeat_seconds: Interval of heartbeats, which also keep the tasks' messages in progress.
+        started_seconds: Tasks that last longer are published as started.
         grace_seconds: How long a task may take to end when it is cancelled or timed out.
         drain_seconds: How long running tasks may take to end when the worker stops.
         warm_processes: How many idle processes for sync tasks are kept.
-        idle_seconds: Other processes that had nothing to do for so long end.
+        idle_seconds: Further idle processes are retired after that long.
         recycle_tasks: A process for sync tasks is replaced after so many tasks, one for async
             tasks after ten times as many.
-        max_idle_bytes: A process that holds more memory while it has nothing to do is replaced.
+        max_idle_bytes: An idle process that holds more memory is replaced.
         max_log_bytes: Output of one attempt beyond that is dropped.
-        ask_seconds: How long the manager may take to answer a task's question.
+        ask_seconds: How long the manager may take to reply to a task's request.
     """
 
     queues: tuple[str, ...] = ("default",)

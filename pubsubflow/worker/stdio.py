@@ -1,4 +1,4 @@
-"""The file descriptors 1 and 2 of a runner, read by the worker: they outlive a crash."""
+"""The stdout and stderr pipes of a runner, read by the worker: they outlive a crash."""
 
 import asyncio
 import codecs
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from pubsubflow.runner.log_lines import NODE_MARK, RECORD_MARK, LineCutter, log_line
+from pubsubflow.runner.log_lines import NODE_MARK, RECORD_MARK, LineSplitter, log_line
 
 _CHUNK_BYTES = 65_536
 
@@ -19,13 +19,13 @@ class OutputPipe:
 
     Args:
         stream: `stdout` or `stderr`.
-        take: Called with lines of JSON as they come.
+        on_lines: Called with lines of JSON as they come.
     """
 
-    def __init__(self, stream: str, take: Callable[[str], None]) -> None:
+    def __init__(self, stream: str, on_lines: Callable[[str], None]) -> None:
         self._stream = stream
-        self._take = take
-        self._cutter = LineCutter()
+        self._on_lines = on_lines
+        self._splitter = LineSplitter()
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._lines: deque[str] = deque()
         self._loop = asyncio.get_running_loop()
@@ -39,32 +39,32 @@ class OutputPipe:
         self.writer = -1
 
     def drain(self) -> None:
-        """Take all that was written before the current node ended; it has ended."""
+        """Read all that the current node wrote; it has ended."""
         while self._read():
             pass
 
     def finish(self) -> None:
-        """Do the same for the last node, with a last line that has no end."""
+        """Read all that the last node wrote, with a last line that has no line end."""
         self.drain()
-        lines = self._cutter.finish()
+        lines = self._splitter.finish()
         if lines:
-            self._hand_over(lines)
+            self._pass_on(lines)
 
     def next_node(self) -> None:
-        """Go on with what the next node of a chain wrote."""
+        """Pass on what the next node of a chain wrote."""
         if self._lines:
             self._lines.popleft()
-        self._hand_over(())
+        self._pass_on(())
 
     def close(self) -> None:
-        """Close it for good."""
+        """Close both ends."""
         self._loop.remove_reader(self._reader)
         os.close(self._reader)
         if self.writer >= 0:
             self.release_writer()
 
     def _read(self) -> bool:
-        """Take one chunk; return whether there may be more."""
+        """Read one chunk; return whether there may be more."""
         try:
             data = os.read(self._reader, _CHUNK_BYTES)
         except BlockingIOError:
@@ -72,15 +72,17 @@ class OutputPipe:
         if not data:
             self._loop.remove_reader(self._reader)
             return False
-        lines = self._cutter.feed(self._decode(data))
+        lines = self._splitter.feed(self._decode(data))
         if lines:
-            self._hand_over(lines)
+            self._pass_on(lines)
         return len(data) == _CHUNK_BYTES
 
-    def _hand_over(self, lines: Iterable[str]) -> None:
-        """Pass lines on up to the mark that ends a node: what follows is the next node's."""
+    def _pass_on(self, lines: Iterable[str]) -> None:
+        """Pass on lines up to the mark that ends a node."""
         waiting = self._lines
         waiting.extend(lines)
+        # The runner starts the next node of a chain before the worker has read its result: what
+        # stands behind the mark belongs to that node, and waits for `next_node`.
         found = []
         while waiting and waiting[0] != NODE_MARK:
             line = waiting.popleft()
@@ -89,10 +91,10 @@ class OutputPipe:
                 line = line.removesuffix(NODE_MARK)
             found.append(self._as_json(line))
         if found:
-            self._take("".join(found))
+            self._on_lines("".join(found))
 
     def _as_json(self, line: str) -> str:
-        """Wrap a line, unless the runner wrote a record of its own."""
+        """Return a line as JSON: a log record as the runner wrote it, any other wrapped."""
         if line.startswith(RECORD_MARK):
             with contextlib.suppress(msgspec.DecodeError):
                 msgspec.json.decode(line[1:], type=dict)

@@ -1,11 +1,12 @@
-"""Rounds of the fault matrix."""
+"""Fault rounds: seeds and reports."""
 
 import os
 import secrets
 
 import msgspec
 import pytest
-from fault_rounds import Account
+
+from support.faults.rounds import RoundReport
 
 
 @pytest.fixture
@@ -15,21 +16,21 @@ def anyio_backend():
 
 @pytest.fixture
 def seed() -> int:
-    """Every choice of a round follows from it; FAULT_SEED plays a round again."""
+    """Seed of all choices in a round; FAULT_SEED repeats a round."""
     chosen = int(os.environ.get("FAULT_SEED") or secrets.randbits(32))
-    print(f"play it again with FAULT_SEED={chosen}")
+    print(f"repeat it with FAULT_SEED={chosen}")
     return chosen
 
 
 @pytest.fixture
-def note_account(request):
-    """Note in `.work/faults.jsonl` what a round showed."""
-    report = request.config.rootpath / ".work" / "faults.jsonl"
-    report.parent.mkdir(exist_ok=True)
+def record_report(request):
+    """Append the report of a round to `.work/faults.jsonl`."""
+    path = request.config.rootpath / ".work" / "faults.jsonl"
+    path.parent.mkdir(exist_ok=True)
 
-    def note(account: Account):
-        print(account)
-        with report.open("ab") as file:
-            file.write(msgspec.json.encode(account) + b"\n")
+    def record(report: RoundReport):
+        print(report)
+        with path.open("ab") as file:
+            file.write(msgspec.json.encode(report) + b"\n")
 
-    return note
+    return record

@@ -2,30 +2,31 @@
 
 import anyio
 import pytest
-from fault_rounds import FAULTS, play
+
+from support.faults.rounds import FAULTS, run_round
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("fault", FAULTS)]
 
 MOMENTS = 20
 
 
-async def test_nothing_is_lost_or_doubled(fault, seed, tmp_path, note_account):
+async def test_nothing_is_lost_or_doubled(fault, seed, tmp_path, record_report):
     """One daemon and two that share the work, side by side: most of a round is waiting."""
 
-    async def play_with(daemons: str):
+    async def run_with(daemons: str):
         folder = tmp_path / daemons
         folder.mkdir()
-        note_account(await play(fault, daemons, moments=2, seed=seed, folder=folder))
+        record_report(await run_round(fault, daemons, moments=2, seed=seed, folder=folder))
 
     async with anyio.create_task_group() as group:
-        group.start_soon(play_with, "one")
-        group.start_soon(play_with, "two")
+        group.start_soon(run_with, "one")
+        group.start_soon(run_with, "two")
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("daemons", ["one", "two"])
 @pytest.mark.parametrize("moment", range(1, MOMENTS + 1))
 async def test_nothing_is_lost_or_doubled_at_any_moment(
-    fault, daemons, moment, seed, tmp_path, note_account
+    fault, daemons, moment, seed, tmp_path, record_report
 ):
-    note_account(await play(fault, daemons, moments=1, seed=seed, folder=tmp_path))
+    record_report(await run_round(fault, daemons, moments=1, seed=seed, folder=tmp_path))

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import aiohttp
 import anyio
 import pytest
-from fault_daemon import Order
-from fault_daemons import MARK, Member, await_no_process
 
-from pubsubflow.client.stream import Parser, follow
+from pubsubflow.client.stream import EventStreamParser, follow
+from support.faults.daemon import DaemonOptions
+from support.faults.daemons import MARK, DaemonProcess, await_no_process
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ def work():
 """
 
 
-class Listening:
+class StreamReader:
     """What one reader has got so far, over all its connections."""
 
     def __init__(self, member, session):
@@ -50,7 +50,7 @@ class Listening:
 
     async def start(self):
         """Return the id of a stream's beginning."""
-        parser = Parser()
+        parser = EventStreamParser()
         async with self.connect(None) as chunks:
             async for chunk in chunks:
                 parser.feed(chunk)
@@ -92,14 +92,14 @@ async def test_a_stream_goes_on_over_the_death_of_its_daemon(tmp_path):
     folder = tmp_path / "dags"
     folder.mkdir()
     (folder / "work.py").write_text(DAGS)
-    order = Order(
+    options = DaemonOptions(
         parent=os.getpid(),
         home=str(tmp_path / "home"),
         roles=frozenset({"api", "manager", "scheduler"}),
         dags=str(folder),
     )
     mark = str(tmp_path)
-    member = Member("one", order, {**os.environ, MARK: mark}, tmp_path)
+    member = DaemonProcess("one", options, {**os.environ, MARK: mark}, tmp_path)
     timeout = aiohttp.ClientTimeout(sock_connect=5)
     with anyio.fail_after(120):
         async with (
@@ -107,25 +107,27 @@ async def test_a_stream_goes_on_over_the_death_of_its_daemon(tmp_path):
             aiohttp.ClientSession(timeout=timeout) as web,
         ):
             await group.start(member.keep)
-            listening = Listening(member, web)
-            start = await listening.start()
-            group.start_soon(listening.read, start)
+            reader = StreamReader(member, web)
+            start = await reader.start()
+            group.start_soon(reader.read, start)
             group.start_soon(post, member, web)
             for count in KILLS_AFTER:
-                await listening.until(lambda count=count: len(listening.messages) >= count)
+                await reader.until(lambda count=count: len(reader.messages) >= count)
                 member.kill()
                 await member.ready.wait()
-            await listening.until(lambda: listening.done() == EVENTS)
-            again = Listening(member, web)
+            await reader.until(lambda: reader.done() == EVENTS)
+            again = StreamReader(member, web)
             group.start_soon(again.read, start)
             await again.until(lambda: again.done() == EVENTS)
-            shared = min(len(again.messages), len(listening.messages))
-            assert again.messages[:shared] == listening.messages[:shared]
+            shared = min(len(again.messages), len(reader.messages))
+            assert again.messages[:shared] == reader.messages[:shared]
             await member.stop()
             group.cancel_scope.cancel()
     await await_no_process(mark)
-    told = [(each.event, json.loads(each.data)) for each in listening.messages]
-    assert len({each.id for each in listening.messages}) == len(told)
-    assert sum(kind == "dataset" and what["dataset"] == "x://go" for kind, what in told) == EVENTS
-    running = [what["run_id"] for kind, what in told if (kind, what.get("state")) == RUNNING]
+    messages = [(each.event, json.loads(each.data)) for each in reader.messages]
+    assert len({each.id for each in reader.messages}) == len(messages)
+    assert (
+        sum(kind == "dataset" and what["dataset"] == "x://go" for kind, what in messages) == EVENTS
+    )
+    running = [what["run_id"] for kind, what in messages if (kind, what.get("state")) == RUNNING]
     assert len(set(running)) == len(running) == EVENTS

@@ -1,4 +1,4 @@
-"""Subscribers get every event although whoever delivers dies by `kill -9` amid deliveries."""
+"""Subscribers get every event although the delivering daemon dies by `kill -9`."""
 
 import os
 from pathlib import Path
@@ -8,11 +8,11 @@ import aiohttp
 import anyio
 import asyncpg
 import pytest
-from fault_daemon import Order
-from fault_daemons import Member
-from receiver_rig import Receiver
 
 from pubsubflow.embedded import EmbeddedServers
+from support.faults.daemon import DaemonOptions
+from support.faults.daemons import DaemonProcess
+from support.receiver import Receiver
 
 pytestmark = pytest.mark.anyio
 
@@ -21,27 +21,31 @@ EVENTS = 40
 
 async def test_every_event_is_delivered_under_one_name_although_the_daemon_dies(tmp_path):
     (tmp_path / "dags").mkdir()
-    order = Order(
+    options = DaemonOptions(
         parent=os.getpid(),
         home=str(tmp_path / "home"),
         roles=frozenset({"api", "manager", "scheduler"}),
         dags=str(tmp_path / "dags"),
     )
-    member = Member("one", order, dict(os.environ), tmp_path)
-    receiver = Receiver()
-    async with anyio.create_task_group() as group, aiohttp.ClientSession() as session:
-        await group.start(receiver.serve)
+    member = DaemonProcess("one", options, dict(os.environ), tmp_path)
+    async with (
+        Receiver().serving() as receiver,
+        anyio.create_task_group() as group,
+        aiohttp.ClientSession() as session,
+    ):
         await group.start(member.keep)
         for name in ("ordered", "unordered"):
-            asked = {"url": f"{receiver.url}/{name}", "ordered": name == "ordered"}
+            spec = {"url": f"{receiver.url}/{name}", "ordered": name == "ordered"}
             url = f"{member.url}/api/v1/subscriptions"
-            async with session.post(url, json=asked) as answer:
+            async with session.post(url, json=spec) as answer:
                 assert answer.status == 201
                 receiver.secrets[name] = (await answer.json())["secret"]
         events = [{"dataset": "x://y", "extra": {"name": n}} for n in range(EVENTS)]
         async with session.post(f"{member.url}/api/v1/datasets/events", json=events) as answer:
             assert answer.status == 202
-        await receiver.until(lambda: all(len(receiver.got[name]) > 3 for name in receiver.secrets))
+        await receiver.until(
+            lambda: all(len(receiver.received[name]) > 3 for name in receiver.secrets)
+        )
         member.kill()
         await receiver.until(
             lambda: all(len(receiver.names(name)) == EVENTS for name in receiver.secrets)
@@ -50,16 +54,16 @@ async def test_every_event_is_delivered_under_one_name_although_the_daemon_dies(
         group.cancel_scope.cancel()
     assert receiver.names("ordered") == list(range(EVENTS))
     for name in receiver.secrets:
-        names = {(got.name, got.webhook_id) for got in receiver.got[name]}
+        names = {(got.name, got.webhook_id) for got in receiver.received[name]}
         assert len(names) == EVENTS
-    assert member.unplanned == []
+    assert member.unexpected_exits == []
 
 
 def two_daemons(servers, folder):
     """Return daemons on the same servers, each with a home of its own."""
     (folder / "dags").mkdir()
     for name in ("one", "two"):
-        order = Order(
+        options = DaemonOptions(
             parent=os.getpid(),
             home=str(folder / name),
             roles=frozenset({"api", "manager", "scheduler"}),
@@ -69,7 +73,7 @@ def two_daemons(servers, folder):
             postgres_url=servers.postgres.dsn,
             key_file=str(folder / "keys"),
         )
-        yield Member(name, order, dict(os.environ), folder)
+        yield DaemonProcess(name, options, dict(os.environ), folder)
 
 
 async def deliverer(servers, members):
@@ -89,23 +93,22 @@ async def post(session, member, numbers):
 
 
 async def test_another_daemon_goes_on_when_the_one_that_delivers_is_killed(tmp_path):
-    receiver = Receiver()
     with TemporaryDirectory(prefix="psf-fault-") as home:
         async with (
             EmbeddedServers(Path(home)) as servers,
+            Receiver().serving() as receiver,
             anyio.create_task_group() as group,
             aiohttp.ClientSession() as session,
         ):
             members = list(two_daemons(servers, tmp_path))
-            await group.start(receiver.serve)
             for member in members:
                 await group.start(member.keep)
-            asked = {"url": f"{receiver.url}/all"}
+            spec = {"url": f"{receiver.url}/all"}
             url = f"{members[0].url}/api/v1/subscriptions"
-            async with session.post(url, json=asked) as answer:
+            async with session.post(url, json=spec) as answer:
                 receiver.secrets["all"] = (await answer.json())["secret"]
             await post(session, members[0], range(EVENTS))
-            await receiver.until(lambda: len(receiver.got["all"]) > 3)
+            await receiver.until(lambda: len(receiver.received["all"]) > 3)
             dead = await deliverer(servers, members)
             dead.kill()
             other = next(member for member in members if member is not dead)

@@ -1,7 +1,8 @@
 """Tasks that wait: whatever dies by `kill -9`, all go on, none twice, none lost."""
 
 import pytest
-from fault_waits import play_waits
+
+from support.faults.waits import run_waits
 
 pytestmark = pytest.mark.anyio
 
@@ -16,14 +17,14 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("fault", "daemons"), FAULTS)
-async def test_every_wait_goes_on_once(fault, daemons, seed, tmp_path, note_account):
-    note_account(await play_waits(fault, daemons, waits=FEW, seed=seed, folder=tmp_path))
+async def test_every_wait_goes_on_once(fault, daemons, seed, tmp_path, record_report):
+    record_report(await run_waits(fault, daemons, waits=FEW, seed=seed, folder=tmp_path))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("fault", "daemons"), [*FAULTS, ("nats", "one"), ("postgres", "one")])
 @pytest.mark.parametrize("number", range(ROUNDS))
 async def test_every_one_of_many_waits_goes_on_once(
-    fault, daemons, number, seed, tmp_path, note_account
+    fault, daemons, number, seed, tmp_path, record_report
 ):
-    note_account(await play_waits(fault, daemons, waits=MANY, seed=seed + number, folder=tmp_path))
+    record_report(await run_waits(fault, daemons, waits=MANY, seed=seed + number, folder=tmp_path))

@@ -10,12 +10,13 @@ import aiohttp
 import anyio
 import psutil
 import pytest
-from fault_daemon import Order
-from fault_daemons import Member, start_all, stop_all
-from fault_fuzz import declared_routes, forgeries, posted, requests, send, signed
-from hook_signers import SCHEMES
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
+from support.faults.daemon import DaemonOptions
+from support.faults.daemons import DaemonProcess, start_all, stop_all
+from support.faults.fuzz import declared_routes, forgeries, posted, requests, send, signed
+from support.signers import SCHEMES
 
 pytestmark = pytest.mark.anyio
 
@@ -31,8 +32,8 @@ GROWN_FILES = 16
 async def daemon(folder):
     """Run a daemon with a webhook for each verifier."""
     with TemporaryDirectory(prefix="psf-hostile-") as home:
-        order = Order(parent=os.getpid(), home=home, roles=ROLES, dags=str(HOOKS))
-        member = Member("daemon", order, dict(os.environ), folder)
+        options = DaemonOptions(parent=os.getpid(), home=home, roles=ROLES, dags=str(HOOKS))
+        member = DaemonProcess("daemon", options, dict(os.environ), folder)
         async with anyio.create_task_group() as group:
             await start_all([member], group)
             yield member
@@ -41,7 +42,7 @@ async def daemon(folder):
 
 
 async def until(member, path, condition):
-    """Ask until the answer is as it should be."""
+    """GET until the answer is as it should be."""
     async with aiohttp.ClientSession() as session:
         with anyio.fail_after(60):
             while True:
@@ -103,7 +104,7 @@ async def attack(folder, count):
             found = await until(member, f"/api/v1/datasets/events?dataset=hostile://{name}", bool)
             hooked += found["items"]
         assert len(hooked) == len(SCHEMES), "a webhook believed what was not signed"
-        assert not member.facts("api.failed")
+        assert not member.logged("api.failed")
 
 
 async def test_nothing_hostile_gets_through_or_stays(tmp_path):

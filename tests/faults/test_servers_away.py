@@ -4,8 +4,9 @@ from pathlib import Path
 
 import anyio
 import pytest
-from fault_daemons import Member
-from fault_rounds import Absence, play_absence
+
+from support.faults.daemons import DaemonProcess
+from support.faults.rounds import OutageReport, run_outage
 
 pytestmark = pytest.mark.anyio
 
@@ -14,26 +15,26 @@ WARNINGS = 3
 """More in ten seconds would be a flood."""
 
 
-def check_postgres_away(absence: Absence):
-    """Callers are asked to come again, and do."""
-    assert not absence.accepted
-    assert set(absence.refusals) == {(503, "1")}
-    for member in absence.members:
+def check_postgres_away(outage: OutageReport):
+    """Callers get 503 with Retry-After, and succeed later."""
+    assert not outage.accepted
+    assert set(outage.refusals) == {(503, "1")}
+    for member in outage.members:
         check_log(member, "manager.store_away", "manager.store_back")
 
 
-def check_nats_away(absence: Absence):
+def check_nats_away(outage: OutageReport):
     """Callers notice nothing."""
-    assert absence.accepted
-    assert absence.refusals == []
-    for member in absence.members:
+    assert outage.accepted
+    assert outage.refusals == []
+    for member in outage.members:
         check_log(member, "bus.disconnected", "bus.reconnected")
 
 
-def check_log(member: Member, away: str, back: str):
-    assert len(member.facts(away)) == 1
-    assert len(member.facts(back)) == 1
-    assert len(member.complaints()) <= WARNINGS
+def check_log(member: DaemonProcess, away: str, back: str):
+    assert len(member.logged(away)) == 1
+    assert len(member.logged(back)) == 1
+    assert len(member.warnings()) <= WARNINGS
 
 
 def part_of(folder: Path, name: str) -> Path:
@@ -45,25 +46,25 @@ def part_of(folder: Path, name: str) -> Path:
 CHECKS = {"postgres": check_postgres_away, "nats": check_nats_away}
 
 
-async def test_servers_away(seed, tmp_path, note_account):
+async def test_servers_away(seed, tmp_path, record_report):
     """Two daemons without Postgres, and beside them two without NATS."""
 
-    async def play(server: str):
+    async def run(server: str):
         folder = part_of(tmp_path, server)
-        absence = await play_absence(server, "two", seed=seed, folder=folder)
-        note_account(absence.account)
-        CHECKS[server](absence)
+        outage = await run_outage(server, "two", seed=seed, folder=folder)
+        record_report(outage.report)
+        CHECKS[server](outage)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(play, "postgres")
-        group.start_soon(play, "nats")
+        group.start_soon(run, "postgres")
+        group.start_soon(run, "nats")
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("server", CHECKS)
 @pytest.mark.parametrize("daemons", ["one", "two"])
 @pytest.mark.parametrize("moment", range(1, MOMENTS + 1))
-async def test_servers_away_at_any_moment(server, daemons, moment, seed, tmp_path, note_account):
-    absence = await play_absence(server, daemons, seed=seed, folder=tmp_path)
-    note_account(absence.account)
-    CHECKS[server](absence)
+async def test_servers_away_at_any_moment(server, daemons, moment, seed, tmp_path, record_report):
+    outage = await run_outage(server, daemons, seed=seed, folder=tmp_path)
+    record_report(outage.report)
+    CHECKS[server](outage)

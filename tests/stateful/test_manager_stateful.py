@@ -1,10 +1,11 @@
-"""Two managers in a world that misbehaves do exactly what the reference says."""
+"""Two managers under a random workload do exactly what the reference model says."""
 
 import asyncpg
 import pytest
-from core_rig import running
-from manager_world import World, watch
-from reference_model import replay
+
+from support.harness import running_managers
+from support.reference.log import replay
+from support.stateful.manager import ManagerWorkload, watch
 
 pytestmark = pytest.mark.anyio
 
@@ -18,77 +19,79 @@ async def admin(postgres):
 
 
 async def play(database, bus, nats, admin, *, seed: int, steps: int) -> None:
-    async with running(database, bus, nats, managers=2) as rig:
-        world = World(rig, admin, seed)
-        await world.play(steps)
-        await compare(rig, world)
+    async with running_managers(database, bus, nats, managers=2) as harness:
+        workload = ManagerWorkload(harness, admin, seed)
+        await workload.play(steps)
+        await compare(harness, workload)
 
 
-async def compare(rig, world) -> None:
-    """Hold what is in the database against the reference."""
-    assert await rig.rows("SELECT what FROM violation") == []
-    assert await rig.rows("SELECT subject, reason FROM dead_letter") == []
+async def compare(harness, workload) -> None:
+    """Compare the database with the reference model."""
+    assert await harness.rows("SELECT what FROM violation") == []
+    assert await harness.rows("SELECT subject, reason FROM dead_letter") == []
     log = [
         (number, uri.removeprefix("x://"))
-        for number, uri in await rig.rows(
+        for number, uri in await harness.rows(
             "SELECT event.id, uri FROM event JOIN dataset ON dataset.id = dataset ORDER BY 1"
         )
     ]
-    await compare_senders(rig, world)
-    for dag_id, condition in world.conditions.items():
-        await compare_dag(rig, dag_id, replay(condition, log))
-    await compare_runs(rig, world)
+    await compare_senders(harness, workload)
+    for dag_id, condition in workload.conditions.items():
+        await compare_dag(harness, dag_id, replay(condition, log))
+    await compare_runs(harness, workload)
 
 
-async def compare_senders(rig, world) -> None:
+async def compare_senders(harness, workload) -> None:
     names = [
-        name for (name,) in await rig.rows("SELECT extra->>'name' FROM event WHERE source = 'api'")
+        name
+        for (name,) in await harness.rows("SELECT extra->>'name' FROM event WHERE source = 'api'")
     ]
     assert len(names) == len(set(names)), "no event twice"
-    assert world.posted <= set(names) <= world.posted | world.unsure, "every event once"
-    for answers in world.answers.values():
+    assert workload.posted <= set(names) <= workload.posted | workload.unsure, "every event once"
+    for answers in workload.answers.values():
         assert len({answer.event_id for answer in answers}) == 1
         assert sum(not answer.duplicate for answer in answers) <= 1
-    assert all(len(runs) == 1 for runs in world.runs.values()), "one run a key"
+    assert all(len(runs) == 1 for runs in workload.runs.values()), "one run a key"
 
 
-async def compare_dag(rig, dag_id: str, expected) -> None:
+async def compare_dag(harness, dag_id: str, expected) -> None:
     """Every firing is one run that consumed what the reference says; the rest is pending."""
-    rows = await rig.rows(
-        "SELECT run.id, trigger.id, re.event, re.place FROM run JOIN dag ON dag.id = run.dag"
+    rows = await harness.rows(
+        "SELECT run.id, trigger.id, re.event, re.input FROM run JOIN dag ON dag.id = run.dag"
         " JOIN event AS trigger ON run.run_key = 'dataset:' || trigger.event_id"
         " JOIN run_event AS re ON re.run = run.id WHERE dag_id = $1",
         dag_id,
     )
     found: dict[tuple[int, int], set] = {}
-    for run, trigger, event, place in rows:
-        found.setdefault((trigger, run), set()).add((event, place))
+    for run, trigger, event, index in rows:
+        found.setdefault((trigger, run), set()).add((event, index))
     firings = [(trigger, frozenset(taken)) for (trigger, _), taken in sorted(found.items())]
     assert firings == expected.firings
-    pending = await rig.rows(
-        "SELECT event, place FROM pending JOIN dag ON dag.id = pending.dag WHERE dag_id = $1",
+    pending = await harness.rows(
+        "SELECT event, input FROM pending_event JOIN dag ON dag.id = pending_event.dag"
+        " WHERE dag_id = $1",
         dag_id,
     )
     assert set(pending) == expected.left
-    made = await rig.value(
+    made = await harness.value(
         "SELECT count(*) FROM run JOIN dag ON dag.id = dag WHERE dag_id = $1 AND kind = 'dataset'",
         dag_id,
     )
     assert made == len(firings)
 
 
-async def compare_runs(rig, world) -> None:
+async def compare_runs(harness, workload) -> None:
     """Every run ended, every success emitted once, and tasks saw what their run consumed."""
-    assert await rig.rows("SELECT * FROM run WHERE state IN ('running', 'queued')") == []
-    assert await rig.rows("SELECT * FROM task_live") == []
-    assert await rig.rows("SELECT * FROM gate WHERE active <> 0 OR queued <> 0") == []
-    for dag_id, node in world.last_nodes.items():
-        emitted = await rig.rows(
+    assert await harness.rows("SELECT * FROM run WHERE state IN ('running', 'queued')") == []
+    assert await harness.rows("SELECT * FROM task_live") == []
+    assert await harness.rows("SELECT * FROM dag_state WHERE active <> 0 OR queued <> 0") == []
+    for dag_id, node in workload.last_nodes.items():
+        emitted = await harness.rows(
             "SELECT run, node, map_index FROM event JOIN run ON run.id = run"
             " JOIN dag ON dag.id = dag WHERE dag_id = $1 ORDER BY 1, 2, 3",
             dag_id,
         )
-        succeeded = await rig.rows(
+        succeeded = await harness.rows(
             "SELECT run, node, map_index FROM task JOIN run ON run.id = run"
             " JOIN dag ON dag.id = dag WHERE dag_id = $1 AND node = $2 AND task.state = 'success'"
             " ORDER BY 1, 2, 3",
@@ -97,22 +100,22 @@ async def compare_runs(rig, world) -> None:
         )
         assert emitted == succeeded
     consumed: dict[int, list[str]] = {}
-    for run, event, _ in await rig.rows(
+    for run, event, _ in await harness.rows(
         "SELECT DISTINCT re.run, event.event_id, event.id FROM run_event AS re"
         " JOIN event ON event.id = re.event ORDER BY re.run, event.id"
     ):
         consumed.setdefault(run, []).append(str(event))
-    for order in rig.seen:
-        told = [event.event_id for event in order.info.events]
-        assert told == consumed.get(order.message.run, [])
+    for order in harness.received:
+        events = [event.event_id for event in order.info.events]
+        assert events == consumed.get(order.message.run, [])
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_a_misbehaving_world_ends_as_the_reference_says(database, bus, nats, admin, seed):
+async def test_a_random_workload_ends_as_the_reference_says(database, bus, nats, admin, seed):
     await play(database, bus, nats, admin, seed=seed, steps=250)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(1000, 1040))
-async def test_many_misbehaving_worlds(database, bus, nats, admin, seed):
+async def test_many_random_workloads(database, bus, nats, admin, seed):
     await play(database, bus, nats, admin, seed=seed, steps=500)

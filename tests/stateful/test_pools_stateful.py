@@ -2,9 +2,10 @@
 
 import asyncpg
 import pytest
-from core_rig import running
-from manager_world import watch
-from pools_world import CHECKS, PoolsWorld
+
+from support.harness import running_managers
+from support.stateful.manager import watch
+from support.stateful.pools import CHECKS, PoolsWorkload
 
 pytestmark = pytest.mark.anyio
 
@@ -19,23 +20,23 @@ async def admin(postgres):
 
 
 async def play(database, bus, nats, admin, *, seed: int, steps: int) -> None:
-    async with running(database, bus, nats, managers=2) as rig:
-        await PoolsWorld(rig, admin, seed).play(steps)
-        assert await rig.rows("SELECT what FROM violation LIMIT 5") == []
-        assert await rig.rows("SELECT subject, reason FROM dead_letter") == []
-        assert await rig.rows("SELECT * FROM slot") == []
-        assert await rig.rows("SELECT * FROM line WHERE (used, waiting) <> (0, 0)") == []
-        assert await rig.rows("SELECT * FROM task_live") == []
-        assert await rig.rows("SELECT * FROM run WHERE state IN ('running', 'queued')") == []
-        assert await rig.rows("SELECT * FROM gate WHERE active <> 0 OR queued <> 0") == []
+    async with running_managers(database, bus, nats, managers=2) as harness:
+        await PoolsWorkload(harness, admin, seed).play(steps)
+        assert await harness.rows("SELECT what FROM violation LIMIT 5") == []
+        assert await harness.rows("SELECT subject, reason FROM dead_letter") == []
+        assert await harness.rows("SELECT * FROM slot") == []
+        assert await harness.rows("SELECT * FROM wait_queue WHERE (used, waiting) <> (0, 0)") == []
+        assert await harness.rows("SELECT * FROM task_live") == []
+        assert await harness.rows("SELECT * FROM run WHERE state IN ('running', 'queued')") == []
+        assert await harness.rows("SELECT * FROM dag_state WHERE active <> 0 OR queued <> 0") == []
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_slots_are_kept_in_a_misbehaving_world(database, bus, nats, admin, seed):
+async def test_slots_are_kept_under_a_random_workload(database, bus, nats, admin, seed):
     await play(database, bus, nats, admin, seed=seed, steps=200)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(1000, 1030))
-async def test_slots_are_kept_in_many_misbehaving_worlds(database, bus, nats, admin, seed):
+async def test_slots_are_kept_under_many_random_workloads(database, bus, nats, admin, seed):
     await play(database, bus, nats, admin, seed=seed, steps=400)

@@ -9,15 +9,15 @@ import asyncpg
 import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from schedule_strategies import new_event, scenarios, schedule
-from schedule_world import Scenario, World, open_world, scenario_name
 
 from pubsubflow.bus import Bus, BusSettings
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.model.wire.commands import Replay, SetPaused, StartRun
-from pubsubflow.model.wire.messages import Emit
+from pubsubflow.model.wire.messages import EmittedEvent
 from pubsubflow.store.database import PostgresSettings
+from support.stateful.schedules import Cluster, Scenario, open_cluster, scenario_name
+from support.stateful.strategies import new_event, scenarios, schedule
 
 pytestmark = [
     pytest.mark.anyio,
@@ -31,7 +31,7 @@ EVERYTHING = {
 
 
 @pytest.fixture(scope="module")
-async def world(servers, anyio_backend):
+async def cluster(servers, anyio_backend):
     admin = await asyncpg.connect(servers.postgres.dsn)
     await admin.execute("CREATE DATABASE schedules TEMPLATE template_psf")
     await admin.close()
@@ -40,7 +40,7 @@ async def world(servers, anyio_backend):
         for stream in ("PSF_IN", "PSF_TASK", "PSF_EVT"):
             await connected.request(f"$JS.API.STREAM.DELETE.{stream}", b"", 5)
     address = msgspec.structs.replace(servers.postgres, database="schedules")
-    async with open_world(PostgresSettings(url=address.dsn), nats) as opened:
+    async with open_cluster(PostgresSettings(url=address.dsn), nats) as opened:
         yield opened
 
 
@@ -60,11 +60,11 @@ def spec(drawn: dict, name: str, number: int) -> DagSpec:
     )
 
 
-async def play(world: World, drawn: dict) -> None:
+async def play(cluster: Cluster, drawn: dict) -> None:
     """Play a scenario and compare."""
-    scenario = Scenario(world, scenario_name())
+    scenario = Scenario(cluster, scenario_name())
     dice = random.Random(drawn["dice"])
-    rows = await scenario.rows("SELECT coalesce(max(id), 0) AS last FROM note")
+    rows = await scenario.rows("SELECT coalesce(max(id), 0) AS last FROM record")
     scenario.after = rows[0]["last"]
     specs = [spec(each, scenario.name, number) for number, each in enumerate(drawn["dags"])]
     late = drawn["late_comer"]
@@ -85,9 +85,9 @@ async def play(world: World, drawn: dict) -> None:
             await scenario.finish()
     await scenario.finish()
     await scenario.check()
-    await scenario.world.catalog.remove([each.file for each in specs])
+    await scenario.cluster.catalog.remove([each.file for each in specs])
     counted["scenarios"] += 1
-    counted.update(scenario.met)
+    counted.update(scenario.covered)
 
 
 async def change(scenario: Scenario, specs: list[DagSpec], step: tuple) -> None:
@@ -98,27 +98,29 @@ async def change(scenario: Scenario, specs: list[DagSpec], step: tuple) -> None:
 
 
 async def perform(scenario: Scenario, specs: list[DagSpec], step: tuple, dice) -> None:
-    world = scenario.world
+    cluster = scenario.cluster
     match step:
         case ("post", place, events, key):
-            drawn = [new_event(event, scenario.name, world.time) for event in events]
+            drawn = [new_event(event, scenario.name, cluster.time) for event in events]
             await scenario.post(place, drawn, key)
         case ("answer", count, twice):
-            emits = (Emit(f"x://{scenario.name}/c", {"v": 3}),) if dice.random() < 0.3 else ()
-            await scenario.pass_by(count, dice, emits, twice=twice)
+            emits = (
+                (EmittedEvent(f"x://{scenario.name}/c", {"v": 3}),) if dice.random() < 0.3 else ()
+            )
+            await scenario.answer_some(count, dice, emits, twice=twice)
         case ("time", places, seconds):
             await scenario.fire_timers(places, seconds)
         case ("break",):
-            await world.break_connections()
+            await cluster.break_connections()
         case (kind, place, number, *rest) if specs[number].dag_id in scenario.files:
             dag_id = specs[number].dag_id
             if kind == "pause":
-                await world.call(place, SetPaused(dag_id, rest[0]))
+                await cluster.call(place, SetPaused(dag_id, rest[0]))
             elif kind == "replay":
                 with contextlib.suppress(InvalidInput):  # its schedule has ticks alone
-                    await world.call(place, Replay(dag_id, world.time.replace(year=2000)))
+                    await cluster.call(place, Replay(dag_id, cluster.time.replace(year=2000)))
             else:
-                await world.call(place, StartRun(dag_id))
+                await cluster.call(place, StartRun(dag_id))
 
 
 CHECKS = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large)
@@ -133,16 +135,16 @@ common = {
 
 @settings(max_examples=50, derandomize=True, **common)
 @given(drawn=scenarios)
-async def test_managers_do_what_the_reference_says(world, drawn):
-    await play(world, drawn)
+async def test_managers_do_what_the_reference_says(cluster, drawn):
+    await play(cluster, drawn)
 
 
 @pytest.mark.soak
 @pytest.mark.xdist_group("steps")  # the process that makes them counts them
 @settings(max_examples=600, **common)
 @given(drawn=scenarios)
-async def test_managers_do_what_the_reference_says_for_long(world, drawn):
-    await play(world, drawn)
+async def test_managers_do_what_the_reference_says_for_long(cluster, drawn):
+    await play(cluster, drawn)
 
 
 def test_enough_steps_were_made():

@@ -7,7 +7,7 @@ import pytest
 from pubsubflow_triggers import FileAppears, FileGlob
 
 from pubsubflow.errors import DefinitionError
-from pubsubflow.testing import JumpingClock, TrialContext, VirtualClock, carried, running
+from pubsubflow.testing import JumpingClock, TrialContext, VirtualClock, round_trip, running
 
 pytestmark = pytest.mark.anyio
 
@@ -137,7 +137,7 @@ async def test_the_position_stays_small_and_what_is_told_twice_has_one_identity(
         told = {(await run.next()).id for _ in range(300)}
     assert len(told) == 300
     position = run.events[-1].position
-    assert len(position["told"]) == 256
+    assert len(position["reported"]) == 256
     async with running(glob, still(position=position)) as run:
         await run.ctx.until("sleep")
         repeated = {event.id for event in run.events}
@@ -150,7 +150,7 @@ async def test_the_position_stays_small_and_what_is_told_twice_has_one_identity(
 
 def test_equal_ones_share_and_are_carried():
     trigger = FileAppears(path="/data/orders.csv", stable_seconds=2, min_bytes=1)
-    assert carried(trigger) == trigger
+    assert round_trip(trigger) == trigger
     assert trigger.share_key() == FileAppears(**trigger_fields(trigger)).share_key()
     assert trigger.share_key() != FileAppears(path="/data/orders.csv").share_key()
 

@@ -9,7 +9,7 @@ from pubsubflow_triggers import HttpJson, HttpLongPoll, HttpStatus
 
 from pubsubflow import DAG, Context, task
 from pubsubflow.errors import DefinitionError, TriggerError
-from pubsubflow.testing import TrialContext, carried, first_events, running
+from pubsubflow.testing import TrialContext, first_events, round_trip, running
 
 pytestmark = pytest.mark.anyio
 
@@ -96,7 +96,7 @@ async def test_secrets_are_resolved_where_the_trigger_runs(fields, sent, monkeyp
         monkeypatch.setenv("API_TOKEN", "quiet")
         assert "quiet" not in trigger.share_key()
         ctx = TrialContext(connections={"crm": {"secrets": {"token": "quieter"}}})
-        await first_events(carried(trigger), ctx=ctx)
+        await first_events(round_trip(trigger), ctx=ctx)
     (request,) = server.asked
     assert {name: request.headers.get(name) for name in sent} == sent
 
@@ -104,7 +104,7 @@ async def test_secrets_are_resolved_where_the_trigger_runs(fields, sent, monkeyp
 @pytest.mark.parametrize("status", [401, 407])
 async def test_who_may_not_ask_fails_at_once(status):
     async with serving((status,)) as server:
-        with pytest.raises(TriggerError, match=f"answers {status}.*bearer"):
+        with pytest.raises(TriggerError, match=f"responds with {status}.*bearer"):
             await first_events(HttpStatus(url=server.url))
         (event,) = await first_events(HttpStatus(url=server.url, status=frozenset({status})))
         assert event.payload["status"] == status
@@ -114,7 +114,7 @@ async def test_a_server_that_stays_away_fails_at_the_limit():
     async with serving(None) as server:
         trigger = HttpStatus(url=server.url, max_failures=3)
         ctx = TrialContext()
-        with pytest.raises(TriggerError, match="no answer 3 times in a row"):
+        with pytest.raises(TriggerError, match="did not respond 3 times in a row"):
             await first_events(trigger, ctx=ctx)
         assert ctx.seen["trigger.server_away"] == 2
 
@@ -172,7 +172,7 @@ async def test_long_poll_asks_again_when_a_held_question_gets_no_answer():
 
 async def test_long_poll_that_is_refused_fails():
     async with serving((404,)) as server:
-        with pytest.raises(TriggerError, match="answers 404"):
+        with pytest.raises(TriggerError, match="responds with 404"):
             await first_events(HttpLongPoll(url=server.url))
 
 
@@ -185,8 +185,8 @@ async def test_long_poll_that_is_refused_fails():
     ],
 )
 def test_fields_are_the_serialised_form(trigger):
-    assert carried(trigger) == trigger
-    assert carried(trigger).share_key() == trigger.share_key()
+    assert round_trip(trigger) == trigger
+    assert round_trip(trigger).share_key() == trigger.share_key()
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ async def test_wrong_password_and_missing_folder_fail(inbox, monkeypatch):
     ("fields", "text"),
     [
         ({"host": ""}, "host is empty"),
-        ({"port": 70_000}, "70000 is no port"),
+        ({"port": 70_000}, "70000 is not a port"),
         ({"folder": "Wysłane"}, "modified UTF-7"),
         ({"interval": timedelta(0)}, "interval must be"),
     ],

@@ -186,9 +186,12 @@ async def test_they_connect_again_after_the_server_was_away(tmp_path, anyio_back
     ("make", "text"),
     [
         (lambda: NatsMessage(url="http://x", subject="a"), "url must be nats"),
-        (lambda: NatsMessage(url="nats://x", subject="a..b"), "no subject"),
-        (lambda: JetStreamMessage(url="nats://x", stream="a.b"), "no name"),
-        (lambda: JetStreamMessage(url="nats://x", stream="a", durable="b c"), "no name"),
+        (lambda: NatsMessage(url="nats://x", subject="a..b"), "not a valid NATS subject"),
+        (lambda: JetStreamMessage(url="nats://x", stream="a.b"), "not a valid NATS name"),
+        (
+            lambda: JetStreamMessage(url="nats://x", stream="a", durable="b c"),
+            "not a valid NATS name",
+        ),
         (lambda: JetStreamMessage(url="nats://x", stream="a", deliver="some"), "deliver must be"),
         (lambda: KvKey(url="nats://x", bucket="a", key=""), "subject is empty"),
     ],

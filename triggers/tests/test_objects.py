@@ -9,7 +9,7 @@ from moto.server import ThreadedMotoServer
 from pubsubflow_triggers import ObjectAppears, ObjectGlob
 
 from pubsubflow.errors import DefinitionError, TriggerError
-from pubsubflow.testing import JumpingClock, TrialContext, VirtualClock, carried, running
+from pubsubflow.testing import JumpingClock, TrialContext, VirtualClock, round_trip, running
 
 pytestmark = pytest.mark.anyio
 
@@ -137,8 +137,8 @@ async def test_a_driver_that_is_not_installed_says_what_to_install(monkeypatch):
 
 def test_fields_are_the_serialised_form():
     trigger = ObjectGlob(url="s3://lake/*", storage_options={"key": "env:KEY", "anon": False})
-    assert carried(trigger) == trigger
-    assert trigger.share_key() == carried(trigger).share_key()
+    assert round_trip(trigger) == trigger
+    assert trigger.share_key() == round_trip(trigger).share_key()
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from pathlib import Path
 import pubsubflow_triggers
 import pytest
 
-from pubsubflow.plugins import TRIGGERS, trigger_name, trigger_type
+from pubsubflow.plugins import TRIGGER_GROUP, trigger_name, trigger_type
 
 GUIDE = Path(__file__).parents[2] / "docs" / "triggers.md"
 OURS = sorted(
     point.name
-    for point in entry_points(group=TRIGGERS)
+    for point in entry_points(group=TRIGGER_GROUP)
     if point.value.startswith("pubsubflow_triggers.")
 )
 
@@ -35,7 +35,7 @@ def test_all_names_are_there():
 def test_a_missing_extra_is_told_on_use_alone(monkeypatch):
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     monkeypatch.delitem(sys.modules, "pubsubflow_triggers.http", raising=False)
-    monkeypatch.delitem(sys.modules, "pubsubflow_triggers.http_calls", raising=False)
+    monkeypatch.delitem(sys.modules, "pubsubflow_triggers.http_requests", raising=False)
     assert pubsubflow_triggers.Moment
     with pytest.raises(ImportError, match=r"HttpStatus needs .*'pubsubflow-triggers\[http\]'"):
         _ = pubsubflow_triggers.HttpStatus

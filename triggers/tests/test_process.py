@@ -11,7 +11,7 @@ from pubsubflow_triggers import Command, ProcessEnds
 from pubsubflow_triggers.process import start_time
 
 from pubsubflow.errors import DefinitionError, TriggerError
-from pubsubflow.testing import TrialContext, VirtualClock, carried, first_events, running
+from pubsubflow.testing import TrialContext, VirtualClock, first_events, round_trip, running
 
 pytestmark = pytest.mark.anyio
 
@@ -141,7 +141,7 @@ anyio.run(lambda: first_events(Command(argv=("sleep", "600")), ctx=Context()))
     [ProcessEnds(pid=1, start_time="a/b/1"), Command(argv=("a", "b"), env={"A": "env:B"})],
 )
 def test_fields_are_the_serialised_form(trigger):
-    assert carried(trigger) == trigger
+    assert round_trip(trigger) == trigger
 
 
 @pytest.mark.parametrize(

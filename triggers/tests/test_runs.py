@@ -7,7 +7,7 @@ import pytest
 from pubsubflow_triggers.runs import DagRun, RunEnds
 from trigger_rig import beside, fired
 
-from pubsubflow.cli.daemon_process import hosted_daemon
+from pubsubflow.cli.daemon_process import child_daemon
 from pubsubflow.client import Client
 from pubsubflow.errors import DefinitionError, TriggerError
 from pubsubflow.testing import JumpingClock
@@ -23,7 +23,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(home):
-    with hosted_daemon(DAGS, home=home, port=0) as url:
+    with child_daemon(DAGS, home=home, port=0) as url:
         yield url
 
 

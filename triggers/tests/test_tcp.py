@@ -5,7 +5,7 @@ import pytest
 from pubsubflow_triggers import TcpPort
 
 from pubsubflow.errors import DefinitionError
-from pubsubflow.testing import TrialContext, carried, running
+from pubsubflow.testing import TrialContext, round_trip, running
 
 pytestmark = pytest.mark.anyio
 
@@ -60,8 +60,8 @@ async def test_what_was_told_is_not_told_again_after_a_restart(door):
 
 def test_fields_are_the_serialised_form():
     trigger = TcpPort(host="db", port=5432, timeout=timedelta(seconds=1))
-    assert carried(trigger) == trigger
-    assert carried(trigger).share_key() == trigger.share_key()
+    assert round_trip(trigger) == trigger
+    assert round_trip(trigger).share_key() == trigger.share_key()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from pubsubflow_triggers import CronWindow, Delta, Moment
 
 from pubsubflow.errors import DefinitionError
-from pubsubflow.testing import JumpingClock, TrialContext, carried, first_events
+from pubsubflow.testing import JumpingClock, TrialContext, first_events, round_trip
 
 pytestmark = pytest.mark.anyio
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -88,7 +88,7 @@ async def test_a_window_that_was_told_is_not_told_again_after_a_restart():
     ],
 )
 def test_fields_are_the_serialised_form(trigger):
-    assert carried(trigger) == trigger
+    assert round_trip(trigger) == trigger
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Runs triggers beside a test and tells what they do, so that no test has to sleep."""
+"""Runs triggers beside a test and signals their progress, so that tests need not sleep."""
 
 from contextlib import aclosing, asynccontextmanager
 
@@ -8,7 +8,7 @@ from pubsubflow.testing.triggers import PATIENCE_SECONDS, TrialContext, first_ev
 
 
 class Watched(TrialContext):
-    """A context that keeps what its trigger told, and counts that as `fired`."""
+    """A context that keeps the events of its trigger, and counts them as `fired`."""
 
     def __init__(self, **given):
         super().__init__(**given)
@@ -41,7 +41,7 @@ async def beside(trigger, count=1, **given):
 
 
 async def fired(trigger, count=1, **given):
-    """Return what a trigger saw when it had fired so many times."""
+    """Return the first events of a trigger."""
     with anyio.fail_after(PATIENCE_SECONDS):
         return await first_events(trigger, count, ctx=Watched(**given))
 

@@ -1,4 +1,4 @@
-"""The record of who did what, and of who was not let."""
+"""The audit recorder writes who changed what, and which attempts were refused."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,26 +8,28 @@ import msgspec
 import structlog
 
 from pubsubflow.errors import StoreUnavailable
-from pubsubflow.store.auth import AuditLog, Deed
+from pubsubflow.model.auth import ANONYMOUS
+from pubsubflow.store.auth import AuditEntry, AuditLog
 
 log = structlog.get_logger(__name__)
 
-_MINUTE_SECONDS = 60.0
-_PRUNE_MINUTES = 60
-_KINDS = 30
-_OTHERS = Deed(asker="nobody", action="other refused attempts")
+_WINDOW_SECONDS = 60.0
+_PRUNE_WINDOWS = 60
+_MAX_KINDS = 30
+_OTHER_REFUSALS = AuditEntry(principal=ANONYMOUS, action="other refused attempts")
 
 
-class Diary:
+class AuditRecorder:
     """Writes the audit log.
 
-    What is refused is written when it happens first; its like within the same minute is counted,
-    and so is all beyond 30 kinds a minute: a flood of wrong tokens writes 61 rows a minute at most.
+    The first refusal of a kind is written at once; equal ones within the same minute are counted
+    and written as one row at its end, and so are all beyond 30 kinds. A flood of wrong tokens
+    writes 61 rows a minute at most.
 
     Args:
-        audit: Where it is written.
-        keep: For how long.
-        now: The time in seconds, of a clock that is never set.
+        audit: The stored log.
+        keep: Age at which entries are deleted.
+        now: Returns the time in seconds, by a monotonic clock.
     """
 
     def __init__(
@@ -40,61 +42,70 @@ class Diary:
         self._audit = audit
         self._keep = keep
         self._now = now
-        self._began: float | None = None
-        self._counts: dict[Deed, int] = {}
+        self._window_started_at: float | None = None
+        self._counts: dict[AuditEntry, int] = {}
 
-    async def begin(self, deed: Deed) -> int:
-        """Write down what somebody is about to do; return its number.
+    async def begin(self, entry: AuditEntry) -> int:
+        """Record a request before it is carried out; return the entry's number.
 
         Raises:
-            StoreUnavailable: It cannot be written, so it must not be done.
+            StoreUnavailable: It cannot be recorded, so it must not be carried out.
         """
-        return await self._audit.record(deed)
+        return await self._audit.record(entry)
 
-    async def end(self, number: int, status: int, about: str | None) -> None:
-        """Write down how it ended."""
+    async def end(self, number: int, status: int, target: str | None) -> None:
+        """Record the status of the response, and what the request was about."""
         try:
-            await self._audit.settle(number, status, about)
+            await self._audit.finish(number, status, target)
         except StoreUnavailable as error:
-            log.warning("audit.unsettled", audit=number, status=status, reason=str(error))
+            # The request was carried out and its entry exists: only the status stays unknown.
+            log.warning("audit.finish_failed", audit=number, status=status, reason=str(error))
 
-    async def refused(self, deed: Deed) -> None:
-        """Write down what somebody was not let do, or count it."""
-        if self._began is None or self._now() - self._began > _MINUTE_SECONDS:
-            await self.turn()
-        kind = deed if deed in self._counts or len(self._counts) < _KINDS else _OTHERS
+    async def record_refusal(self, entry: AuditEntry) -> None:
+        """Record a refused request, or count it if one like it was recorded in this window."""
+        if self._window_started_at is None or (
+            self._now() - self._window_started_at > _WINDOW_SECONDS
+        ):
+            await self.flush_counts()
+        kind = entry if entry in self._counts or len(self._counts) < _MAX_KINDS else _OTHER_REFUSALS
         seen = self._counts.get(kind)
+        # Counted before the write, which yields: an equal refusal meanwhile is not written too.
         self._counts[kind] = 1 if seen is None else seen + 1
-        if seen is None and kind is deed:
-            log.info("api.refused", asker=deed.asker, action=deed.action, remote=deed.remote)
-            await self._write(deed)
+        if seen is None and kind is entry:
+            log.info(
+                "api.request_refused",
+                principal=entry.principal,
+                action=entry.action,
+                remote=entry.remote,
+            )
+            await self._write(entry)
 
-    async def turn(self) -> None:
-        """Begin a new minute; write down how often the last one's refusals came again."""
-        counts, self._counts, self._began = self._counts, {}, self._now()
+    async def flush_counts(self) -> None:
+        """Begin a new window; write how often each refusal of the last one was repeated."""
+        counts, self._counts, self._window_started_at = self._counts, {}, self._now()
         for kind, count in counts.items():
-            more = count if kind is _OTHERS else count - 1
-            if more:
-                await self._write(kind, times=more)
+            repeated = count if kind is _OTHER_REFUSALS else count - 1
+            if repeated:
+                await self._write(kind, times=repeated)
 
-    async def follow(self) -> None:
-        """Write what was counted, and forget what is old, until cancelled."""
-        minutes = 0
+    async def run(self) -> None:
+        """Flush counts every minute and prune old entries every hour, until cancelled."""
+        windows = 0
         while True:
-            if minutes % _PRUNE_MINUTES == 0:
+            if windows % _PRUNE_WINDOWS == 0:
                 await self._prune()
-            await anyio.sleep(_MINUTE_SECONDS)
-            await self.turn()
-            minutes += 1
+            await anyio.sleep(_WINDOW_SECONDS)
+            await self.flush_counts()
+            windows += 1
 
-    async def _write(self, deed: Deed, times: int = 1) -> None:
+    async def _write(self, entry: AuditEntry, times: int = 1) -> None:
         try:
-            await self._audit.record(msgspec.structs.replace(deed, times=times))
+            await self._audit.record(msgspec.structs.replace(entry, times=times))
         except StoreUnavailable as error:
-            log.warning("audit.unwritten", action=deed.action, times=times, reason=str(error))
+            log.warning("audit.write_failed", action=entry.action, times=times, reason=str(error))
 
     async def _prune(self) -> None:
         try:
             await self._audit.prune(self._keep)
         except StoreUnavailable as error:
-            log.warning("audit.unpruned", reason=str(error))
+            log.warning("audit.prune_failed", reason=str(error))

@@ -1,4 +1,4 @@
-"""Lets in whoever a route is meant for, and keeps a record of what they change."""
+"""The auth middleware authorises every request and has changes recorded in the audit log."""
 
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
@@ -7,82 +7,82 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from pubsubflow.api.auth.audit import Diary
-from pubsubflow.api.auth.token_cache import Keys
+from pubsubflow.api.auth.audit import AuditRecorder
+from pubsubflow.api.auth.token_cache import TokenCache
 from pubsubflow.api.http.problems import (
     FORWARDED,
-    SIGNED,
+    SELF_AUTHENTICATED,
     BadRequest,
-    check_name,
+    check_host,
     check_origin,
-    problems,
+    problem_middleware,
 )
 from pubsubflow.api.http.routing import Access, Route
-from pubsubflow.model.auth import Asker, Role
-from pubsubflow.redaction import masked
-from pubsubflow.store.auth import Deed
+from pubsubflow.model.auth import ANONYMOUS, Principal, Role
+from pubsubflow.redaction import redact
+from pubsubflow.store.auth import AuditEntry
 
 log = structlog.get_logger(__name__)
 
-NOBODY = "nobody"
 ALLOWED: Mapping[Role, frozenset[Access]] = {
     Role.VIEWER: frozenset({Access.OPEN, Access.VIEWER}),
     Role.EMITTER: frozenset({Access.OPEN, Access.EMITTER}),
     Role.OPERATOR: frozenset({Access.OPEN, Access.VIEWER, Access.EMITTER, Access.OPERATOR}),
     Role.ADMIN: frozenset(Access),
 }
-"""What each role may ask."""
+"""The access that each role has."""
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-_ASKER = web.RequestKey("asker", Asker)
-_ABOUT = web.RequestKey("about", str)
+_PRINCIPAL = web.RequestKey("principal", Principal)
+_OBJECT = web.RequestKey("object", str)
 _CHALLENGE = 'Bearer realm="pubsubflow"'
 _REFUSALS = (401, 403)
 
 
-class Gate:
-    """The middleware that every request passes.
+class AuthMiddleware:
+    """Authenticates and authorises requests by the access that their route declares.
 
     Args:
-        routes: All that is served.
-        keys: Knows who shows which token.
-        diary: Keeps the record.
+        routes: All routes of the server.
+        tokens: Authenticates tokens.
+        audit: Records changes and refusals.
     """
 
-    def __init__(self, routes: Iterable[Route], keys: Keys, diary: Diary) -> None:
+    def __init__(self, routes: Iterable[Route], tokens: TokenCache, audit: AuditRecorder) -> None:
         self._routes = {(route.method, route.path): route for route in routes}
-        self._keys = keys
-        self._diary = diary
+        self._tokens = tokens
+        self._audit = audit
 
     def middleware(self) -> Middleware:
-        """Return it as aiohttp takes it."""
+        """Return it in aiohttp's form."""
 
         @web.middleware
-        async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await self._pass(request, handler)
+        async def authorized(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._handle(request, handler)
 
-        return gate
+        return authorized
 
-    async def _pass(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         route = self._route(request)
         if route is None or route.access is Access.OPEN:
-            self._check_page(request)
+            self._check_origin(request)
             return await handler(request)
         try:
-            asker = await self._admit(request, route)
+            principal = await self._authorize(request, route)
         except BadRequest as refusal:
-            await self._refused(request, route, refusal.status)
+            await self._record_refusal(request, route, refusal.status)
             raise
-        with self._keys.serving(asker, request):
+        with self._tokens.serving(principal, request):
+            # Posted events are not recorded one by one: the event log itself keeps them.
             if route.access is Access.EMITTER or route.method in _READS:
                 return await self._unrecorded(request, route, handler)
             return await self._recorded(request, route, handler)
 
     def _route(self, request: web.Request) -> Route | None:
-        """Return what is asked for; None for nothing that is served.
+        """Return the route of a request; None if no route matches.
 
         Raises:
-            KeyError: It is served and nobody said to whom.
+            KeyError: A resource is served whose route was not declared here.
         """
         match = request.match_info
         if match.http_exception is not None or match.route.resource is None:
@@ -90,32 +90,33 @@ class Gate:
         method = "GET" if request.method == "HEAD" else request.method
         return self._routes[method, match.route.resource.canonical]
 
-    def _check_page(self, request: web.Request) -> None:
-        """Keep pages of other sites out; a name other than ours, where no token tells who asks."""
-        if request.path.startswith(SIGNED):
+    def _check_origin(self, request: web.Request) -> None:
+        """Refuse pages of other sites, and without tokens host names that are not local."""
+        if request.path.startswith(SELF_AUTHENTICATED):
             return
         check_origin(request.headers)
-        if not self._keys.needed:
-            check_name(request.headers)
+        if not self._tokens.required:
+            check_host(request.headers)
 
-    async def _admit(self, request: web.Request, route: Route) -> Asker:
-        """Return who asks.
+    async def _authorize(self, request: web.Request, route: Route) -> Principal:
+        """Return the principal of a request that may use a route.
 
         Raises:
-            BadRequest: Nobody who may.
-            StoreUnavailable: Nobody can tell.
+            BadRequest: It has no valid token, or its role does not suffice.
+            StoreUnavailable: Tokens cannot be checked.
         """
-        shown = _shown(request.headers.get("Authorization"))
-        asker = await self._keys.who(shown)
-        if asker is None:
-            raise _unknown(shown)
-        self._check_page(request)  # only now it is known for sure whether a token is needed
-        if not self._keys.needed:
+        secret = _bearer_token(request.headers.get("Authorization"))
+        principal = await self._tokens.authenticate(secret)
+        if principal is None:
+            raise _unauthenticated(secret)
+        # After authenticating, which may read the tokens: before, `required` may be out of date.
+        self._check_origin(request)
+        if not self._tokens.required:
             _check_direct(request)
-        request[_ASKER] = asker
-        if route.access not in ALLOWED[asker.role]:
-            raise _insufficient(asker, route.access)
-        return asker
+        request[_PRINCIPAL] = principal
+        if route.access not in ALLOWED[principal.role]:
+            raise _forbidden(principal, route.access)
+        return principal
 
     async def _unrecorded(
         self, request: web.Request, route: Route, handler: Handler
@@ -124,28 +125,32 @@ class Gate:
             return await handler(request)
         except BadRequest as error:
             if error.status in _REFUSALS:
-                await self._refused(request, route, error.status)
+                await self._record_refusal(request, route, error.status)
             raise
 
     async def _recorded(
         self, request: web.Request, route: Route, handler: Handler
     ) -> web.StreamResponse:
-        """Write down who asks for what before it is done, and how it ended after."""
-        number = await self._diary.begin(_deed(request, route))
-        response = await problems(request, handler)
-        await self._diary.end(number, response.status, request.get(_ABOUT))
+        """Record a change before it is carried out, and its status after."""
+        number = await self._audit.begin(_audit_entry(request, route))
+        # Errors become a response here, below the outer problem middleware: the entry needs its
+        # status.
+        response = await problem_middleware(request, handler)
+        await self._audit.end(number, response.status, request.get(_OBJECT))
         return response
 
-    async def _refused(self, request: web.Request, route: Route, status: int) -> None:
+    async def _record_refusal(self, request: web.Request, route: Route, status: int) -> None:
         if route.method not in _READS and status in _REFUSALS:
-            await self._diary.refused(_deed(request, route, status))
+            await self._audit.record_refusal(_audit_entry(request, route, status))
 
 
 def _check_direct(request: web.Request) -> None:
-    """Let nobody in through a proxy where nobody shows a token: who comes so is anybody.
+    """Refuse requests through a proxy; call it where no token is required.
+
+    Every client of a proxy on this machine has a loopback address, so the address proves nothing.
 
     Raises:
-        BadRequest: A proxy sends this.
+        BadRequest: The request came through a proxy.
     """
     for name in FORWARDED:
         if name in request.headers:
@@ -156,33 +161,33 @@ def _check_direct(request: web.Request) -> None:
             )
 
 
-def asker(request: web.Request) -> Asker:
-    """Return who asks."""
-    return request[_ASKER]
+def principal_of(request: web.Request) -> Principal:
+    """Return the principal that the middleware authenticated."""
+    return request[_PRINCIPAL]
 
 
 def note_object(request: web.Request, text: str) -> None:
-    """Say what a request is about, where its path does not, for the record."""
-    request[_ABOUT] = text
+    """Name the object of a request for the audit log, where the path does not."""
+    request[_OBJECT] = text
 
 
 def check_datasets(request: web.Request, uris: Iterable[str], field: str = "dataset") -> None:
-    """Let an emitter post events of its datasets only.
+    """Refuse events of datasets that an emitter may not post.
 
     Args:
-        request: Whose sender it is.
+        request: Its principal posts the events.
         uris: The dataset of each event, normalised.
-        field: Where an event names its dataset.
+        field: The field in which an event names its dataset.
 
     Raises:
-        BadRequest: One of them is another; none is to be recorded then.
+        BadRequest: The principal may not post one of them; none is to be recorded then.
     """
-    who = asker(request)
+    principal = principal_of(request)
     for index, uri in enumerate(uris):
-        if not who.may_post(uri):
-            limits = ", ".join(who.datasets or ())
+        if not principal.may_post(uri):
+            limits = ", ".join(principal.datasets or ())
             raise BadRequest(
-                f"token {who.name!r} may not post events of {uri}, only of {limits}",
+                f"token {principal.name!r} may not post events of {uri}, only of {limits}",
                 status=403,
                 index=index,
                 field=field,
@@ -191,56 +196,57 @@ def check_datasets(request: web.Request, uris: Iterable[str], field: str = "data
 
 
 def remote(request: web.Request) -> str | None:
-    """Return the address of who asks; through a proxy on this machine, as that tells it."""
+    """Return the client's address; behind a proxy on this machine, the one that it forwards."""
     peer = request.remote
     if peer is None:
         return None
-    told = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    # The last entry is the one that this machine's proxy added; those before it are the client's.
+    forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
     try:
-        if told and ip_address(peer.partition("%")[0]).is_loopback:
-            return f"{ip_address(told)} via {peer}"
+        if forwarded and ip_address(peer.partition("%")[0]).is_loopback:
+            return f"{ip_address(forwarded)} via {peer}"
     except ValueError:
         return peer
     return peer
 
 
-def _deed(request: web.Request, route: Route, status: int | None = None) -> Deed:
-    who = request.get(_ASKER)
-    return Deed(
-        asker=who.name if who else NOBODY,
-        token=who.token if who else None,
+def _audit_entry(request: web.Request, route: Route, status: int | None = None) -> AuditEntry:
+    principal = request.get(_PRINCIPAL)
+    return AuditEntry(
+        principal=principal.name if principal else ANONYMOUS,
+        token=principal.token if principal else None,
         remote=remote(request),
         action=f"{route.method} {route.path}",
-        object=masked("/".join(request.match_info.values())) or None,
+        object=redact("/".join(request.match_info.values())) or None,
         status=status,
     )
 
 
-def _shown(header: str | None) -> str | None:
+def _bearer_token(header: str | None) -> str | None:
     """Return the token of an Authorization header (RFC 6750 §2.1)."""
     scheme, _, token = (header or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def _unknown(shown: str | None) -> BadRequest:
-    if shown is None:
+def _unauthenticated(secret: str | None) -> BadRequest:
+    if secret is None:
         return BadRequest(
-            "this server asks for a token: send `Authorization: Bearer psf_…`, or set "
-            "$PUBSUBFLOW_TOKEN; an admin makes one with `pubsubflow tokens create`",
+            "this server requires a token: send `Authorization: Bearer psf_…`, or set "
+            "$PUBSUBFLOW_TOKEN; an admin creates one with `pubsubflow tokens create`",
             status=401,
             headers={"WWW-Authenticate": _CHALLENGE},
         )
     return BadRequest(
-        "this token is unknown, has expired or was revoked: ask an admin for another",
+        "this token is unknown, has expired or was revoked: get another from an admin",
         status=401,
         headers={"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'},
     )
 
 
-def _insufficient(who: Asker, access: Access) -> BadRequest:
+def _forbidden(principal: Principal, access: Access) -> BadRequest:
     least = next(role for role in Role if access in ALLOWED[role])
     return BadRequest(
-        f"this needs the role {least}; token {who.name!r} has the role {who.role}",
+        f"this needs the role {least}; token {principal.name!r} has the role {principal.role}",
         status=403,
         headers={"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{least}"'},
     )

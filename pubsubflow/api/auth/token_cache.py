@@ -1,4 +1,4 @@
-"""The tokens in force, in memory: who asks is known without a question to the database."""
+"""The token cache authenticates requests from memory, without a query to Postgres for each."""
 
 import asyncio
 import hmac
@@ -13,36 +13,34 @@ import structlog
 from aiohttp import web
 
 from pubsubflow.errors import BusUnavailable, StoreUnavailable, Unavailable
-from pubsubflow.model.auth import Asker, Role, Token, digest_of, new_secret
+from pubsubflow.model.auth import LOCAL, Principal, Role, Token, digest_of, new_token
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.auth import Tokens
-from pubsubflow.wakeup import Bells
+from pubsubflow.store.auth import TokenStore
+from pubsubflow.wakeup import Wakeups
 
 log = structlog.get_logger(__name__)
 
-LOCAL = "local"
-"""What who needs no token is called, or shows the one that a home keeps for its owner."""
-
 _SWEEP_SECONDS = 5.0
-_PAUSE_SECONDS = 0.25  # a flood of wrong tokens costs one question in that time
+# A flood of unknown tokens costs one query in that time.
+_REFRESH_INTERVAL_SECONDS = 0.25
 _STALE_SECONDS = 60.0
 _READ_SECONDS = 10.0
-_RETRY_SECONDS = 1.0
 
 
-class Keys:
-    """All tokens that count; follows what daemons on the same database change.
+class TokenCache:
+    """All live tokens; follows the changes that any daemon on the same database makes.
 
-    A token that is made or revoked is known here at once through the bus, without it within
-    `sweep_seconds`. When Postgres has been away for a minute, nobody is believed any more.
+    A new or revoked token takes effect here at once when NATS delivers the message, and within
+    `sweep_seconds` without it. Once Postgres has been out of reach for a minute every token is
+    refused.
 
     Args:
-        tokens: Reads the tokens.
-        bells: Ring when tokens changed.
-        always: Whether a token is needed even if there never was one.
-        tell: Tells all daemons, this one too, that tokens changed.
-        sweep_seconds: Safety net: read them anyway after that long without news.
-        now: The time.
+        tokens: The stored tokens.
+        wakeups: Notify when tokens have changed.
+        always: Whether a token is required even if none was ever created.
+        publish: Announces to all daemons, this one too, that tokens have changed.
+        sweep_seconds: Interval of the safety net that reads them anyway.
+        now: Returns the current time.
 
     Attributes:
         own: A token of this daemon alone, with which its home's owner may do everything.
@@ -50,148 +48,146 @@ class Keys:
 
     def __init__(
         self,
-        tokens: Tokens,
-        bells: Bells,
+        tokens: TokenStore,
+        wakeups: Wakeups,
         *,
         always: bool,
-        tell: Callable[[], None],
+        publish: Callable[[], None],
         sweep_seconds: float = _SWEEP_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.own = new_secret()
+        self.own = new_token()
         self._own_digest = digest_of(self.own)
         self._tokens = tokens
-        self._bells = bells
-        self._tell = tell
+        self._wakeups = wakeups
+        self._publish = publish
         self._sweep_seconds = sweep_seconds
         self._now = now
-        self._needed = self._always = always
-        self._known: dict[bytes, Token] = {}
+        self._required = self._always = always
+        self._by_digest: dict[bytes, Token] = {}
         self._tried_at = self._read_at = -math.inf
-        self._away = False
-        self._reading, self._looking = anyio.Lock(), anyio.Lock()
+        self._unavailable = False
+        self._loading, self._refreshing = anyio.Lock(), anyio.Lock()
         self._used: dict[UUID, datetime] = {}
         self._served: dict[UUID, set[asyncio.Transport]] = {}
 
     @property
-    def needed(self) -> bool:
-        """Whether one has to show a token; also while nobody can tell."""
-        return self._needed or not self.known
+    def required(self) -> bool:
+        """Whether requests need a token; true until the tokens were read for the first time."""
+        return self._required or not self.loaded
 
     @property
-    def known(self) -> bool:
+    def loaded(self) -> bool:
         """Whether the tokens were ever read."""
         return self._read_at != -math.inf
 
     @property
-    def some(self) -> bool:
-        """Whether there is a token that counts."""
+    def has_live(self) -> bool:
+        """Whether there is a live token."""
         now = self._now()
-        return any(token.live(now) for token in self._known.values())
+        return any(token.is_live(now) for token in self._by_digest.values())
 
-    async def who(self, secret: str | None) -> Asker | None:
-        """Return who shows a token, or nothing; nobody if it does not count.
+    async def authenticate(self, secret: str | None) -> Principal | None:
+        """Return the principal of a token, or of a request without one; None if it is refused.
 
         Raises:
-            StoreUnavailable: Nobody can tell.
+            StoreUnavailable: Postgres was out of reach for too long to decide.
         """
         digest = b"" if secret is None else digest_of(secret)
+        # Constant-time, here and below: the time of a comparison must not reveal a digest.
         if hmac.compare_digest(digest, self._own_digest):
-            return Asker(name=LOCAL, role=Role.ADMIN)
-        if self.needed and secret is not None and digest not in self._known:
+            return Principal(name=LOCAL, role=Role.ADMIN)
+        if self.required and secret is not None and digest not in self._by_digest:
             await self._refresh()
         if self._read_at + _STALE_SECONDS < anyio.current_time():
-            raise StoreUnavailable("nobody can tell who may ask: Postgres is out of reach")
-        if not self._needed:
-            return Asker(name=LOCAL, role=Role.ADMIN)
-        token = self._known.get(digest)
+            raise StoreUnavailable("tokens cannot be checked: Postgres is out of reach")
+        if not self._required:
+            return Principal(name=LOCAL, role=Role.ADMIN)
+        token = self._by_digest.get(digest)
         if token is None or not hmac.compare_digest(token.digest, digest):
             return None
         now = self._now()
-        if not token.live(now):
+        if not token.is_live(now):
             return None
         self._used[token.id] = now
-        return Asker.of(token)
+        return Principal.of(token)
 
     @contextmanager
-    def serving(self, asker: Asker, request: web.BaseRequest) -> Iterator[None]:
-        """Serve a request; its connection breaks if the token ends meanwhile."""
+    def serving(self, principal: Principal, request: web.BaseRequest) -> Iterator[None]:
+        """Abort a request's connection if its token ends within the block."""
         connection = request.transport
-        if asker.token is None or connection is None:
+        if principal.token is None or connection is None:
             yield
             return
-        served = self._served.setdefault(asker.token, set())
+        served = self._served.setdefault(principal.token, set())
         served.add(connection)
         try:
             yield
         finally:
             served.discard(connection)
             if not served:
-                self._served.pop(asker.token, None)
+                self._served.pop(principal.token, None)
 
-    def spare(self, request: web.BaseRequest) -> None:
-        """Let a request be answered even if it ends its own token."""
+    def exempt(self, request: web.BaseRequest) -> None:
+        """Keep a request's connection open even if the request revokes its own token."""
         for served in self._served.values():
             if request.transport is not None:
                 served.discard(request.transport)
 
-    async def changed(self) -> None:
-        """Take a change that was just made into account, here and in all daemons."""
+    async def announce_change(self) -> None:
+        """Apply a change that was just stored: here at once, and in all other daemons."""
         await self.load()
         try:
-            self._tell()
+            self._publish()
         except BusUnavailable as error:
-            log.warning("tokens.untold", reason=str(error))
+            # The other daemons find it by their sweep.
+            log.warning("tokens.announce_failed", reason=str(error))
 
     async def load(self) -> None:
-        """Read which tokens count; those that did still do while nobody can tell."""
-        async with self._reading:
+        """Read the live tokens; those known before stay in force while Postgres is away."""
+        async with self._loading:
+            # The age of what is read counts from before the query: a token that is revoked while
+            # it runs may still be in its result.
             self._tried_at = began = anyio.current_time()
             try:
                 with anyio.fail_after(_READ_SECONDS):
-                    some, tokens = await self._tokens.live()
+                    created, tokens = await self._tokens.active()
                     await self._note_used()
             except (Unavailable, TimeoutError) as error:
-                if not self._away:
-                    log.warning("tokens.unknown", reason=str(error))
-                self._away = True
+                if not self._unavailable:
+                    log.warning("tokens.load_failed", reason=str(error))
+                self._unavailable = True
                 return
-            self._away = False
-            self._known = {token.digest: token for token in tokens}
-            self._needed = self._always or some
+            self._unavailable = False
+            self._by_digest = {token.digest: token for token in tokens}
+            self._required = self._always or created
             self._read_at = began
-        self._end()
+        self._abort_ended()
 
-    async def follow(self) -> None:
-        """Keep them up to date until cancelled."""
-        while True:
-            try:
-                async with self._bells.on(Subjects.TOKENS_CHANGED) as bell:
-                    while True:
-                        await self.load()
-                        await bell.wait(self._sweep_seconds)
-            except BusUnavailable as error:
-                log.warning("tokens.deaf", reason=str(error))
-            await self.load()
-            await anyio.sleep(_RETRY_SECONDS)
+    async def run(self) -> None:
+        """Keep the tokens up to date until cancelled."""
+        await self._wakeups.refresh(
+            self.load, Subjects.TOKENS_CHANGED, sweep_seconds=self._sweep_seconds
+        )
 
     async def _refresh(self) -> None:
-        """Read the tokens once more: one may just have been made elsewhere."""
-        asked_at = anyio.current_time()
-        async with self._looking:
-            if self._tried_at < asked_at:
-                await anyio.sleep(max(self._tried_at + _PAUSE_SECONDS - asked_at, 0))
+        """Read the tokens once more: one may just have been created by another daemon."""
+        started_at = anyio.current_time()
+        async with self._refreshing:
+            # Those who waited for the lock take the result of the one before them.
+            if self._tried_at < started_at:
+                await anyio.sleep(max(self._tried_at + _REFRESH_INTERVAL_SECONDS - started_at, 0))
                 await self.load()
 
     async def _note_used(self) -> None:
         if self._used:
             used, self._used = self._used, {}
-            await self._tokens.note_used(used)
+            await self._tokens.record_uses(used)
 
-    def _end(self) -> None:
-        """Break off what is served to those whose token has ended."""
+    def _abort_ended(self) -> None:
+        """Abort the connections that are served to expired or revoked tokens."""
         now = self._now()
-        live = {token.id for token in self._known.values() if token.live(now)}
-        for gone in self._served.keys() - live:
-            for connection in self._served[gone]:
+        live = {token.id for token in self._by_digest.values() if token.is_live(now)}
+        for ended in self._served.keys() - live:
+            for connection in self._served[ended]:
                 connection.abort()

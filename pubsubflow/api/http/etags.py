@@ -1,9 +1,9 @@
-"""ETags: whoever polls is spared what has not changed; whoever changes says what they saw.
+"""ETags save pollers unchanged responses, and keep two writers from overwriting each other.
 
-What is shown carries a strong ETag, a digest of the answer, so `If-None-Match` is answered by 304
-while nothing has changed. Where people change things, the ETag is `"<revision>.<digest>"`, and
-`If-Match` looks at the revision alone: a run that starts meanwhile is no reason to refuse a pause.
-The revision is checked under the lock under which the change is written; see
+A response carries a strong ETag, a digest of its body, so `If-None-Match` is answered by 304 while
+nothing has changed. For objects that people change, the ETag is `"<revision>.<digest>"`, and
+`If-Match` compares the revision alone: a run that starts meanwhile must not make a pause fail. The
+revision is checked under the lock under which the change is written; see
 `pubsubflow.model.revisions`. Source: RFC 9110, §8.8.3 and §13.
 """
 
@@ -26,13 +26,15 @@ _HEADERS = {
 }
 
 
-def tagged(request: web.Request, value: object, *, revision: str | None = None) -> web.Response:
-    """Return a response with a value in JSON and its ETag, or 304 to who has it already.
+def json_with_etag(
+    request: web.Request, value: object, *, revision: str | None = None
+) -> web.Response:
+    """Return a response with a value in JSON and its ETag, or 304 if the client has it already.
 
     Args:
-        request: May say by `If-None-Match` what it has.
-        value: What is shown.
-        revision: That of the object that is shown, if people can change it; without a dot.
+        request: May carry `If-None-Match`.
+        value: The value.
+        revision: The revision of the object, if people can change it; without a dot.
 
     Raises:
         BadRequest: `If-None-Match` is malformed.
@@ -48,8 +50,8 @@ def tagged(request: web.Request, value: object, *, revision: str | None = None) 
     return web.Response(body=body, headers=headers)
 
 
-def wanted(request: web.Request) -> Revisions:
-    """Return the revisions that a change may be made to, by `If-Match`; None for any.
+def expected_revisions(request: web.Request) -> Revisions:
+    """Return the revisions that `If-Match` allows a change to be made to; None for any.
 
     Both an ETag and a revision alone will do. A weak ETag matches none.
 

@@ -1,4 +1,4 @@
-"""Headers that every answer carries, whatever answers."""
+"""Response headers that every response carries, error responses included."""
 
 from collections.abc import Mapping
 
@@ -14,23 +14,24 @@ _ALWAYS = {
 _TLS = {"Strict-Transport-Security": "max-age=31536000"}
 
 
-class Headers:
-    """Adds headers as an answer begins; those that it has already stay.
+class ResponseHeaders:
+    """Adds headers when a response begins; those that it sets itself stay.
 
     Args:
-        tls: Whether the server speaks TLS, so that browsers may be told never to do without.
+        tls: Whether the server speaks TLS; browsers are then required to keep using it (HSTS).
     """
 
     def __init__(self, *, tls: bool) -> None:
         self._headers: Mapping[str, str] = {**_ALWAYS, **(_TLS if tls else {})}
 
     async def add(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Add them; `Server` tells no versions."""
-        dress(response, self._headers)
+        """Add the headers; a signal handler of aiohttp."""
+        add_headers(response, self._headers)
 
 
-def dress(response: web.StreamResponse, headers: Mapping[str, str] = _ALWAYS) -> None:
-    """Add headers to an answer, those of every answer if none are named."""
+def add_headers(response: web.StreamResponse, headers: Mapping[str, str] = _ALWAYS) -> None:
+    """Add headers to a response, those of every response unless others are named."""
     for name, value in headers.items():
         response.headers.setdefault(name, value)
+    # Overrides aiohttp's own value, which names its version and Python's.
     response.headers["Server"] = "pubsubflow"

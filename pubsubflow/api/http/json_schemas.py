@@ -1,4 +1,4 @@
-"""JSON schemas of msgspec types, with what their docstrings say about each field."""
+"""JSON schemas of msgspec types, with the descriptions of fields taken from docstrings."""
 
 import inspect
 import re
@@ -16,7 +16,7 @@ _ENTRY = re.compile(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n(?: {5,}.*|$))*)", flags=re.
 
 
 def text_of(documented: object) -> str:
-    """Return what a docstring says before its sections."""
+    """Return the part of a docstring before its sections."""
     return _SECTION.split(inspect.getdoc(documented) or "", maxsplit=1)[0].strip()
 
 
@@ -27,7 +27,7 @@ def describe(types: Sequence[Any]) -> tuple[tuple[Schema, ...], dict[str, Schema
         TypeError: Two different types have one name.
     """
     schemas, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
-    structs = {struct.__name__: struct for struct in _structs(types)}
+    structs = {struct.__name__: struct for struct in _structs_of(types)}
     for schema in components.values():
         struct = structs.get(str(schema.get("title", "")).partition("[")[0])
         if struct is not None:
@@ -39,9 +39,9 @@ def describe(types: Sequence[Any]) -> tuple[tuple[Schema, ...], dict[str, Schema
 
 
 def parameters_of(struct: type[Struct]) -> tuple[dict[str, Schema], list[str], dict[str, Schema]]:
-    """Return the fields of a query string by name, which of them must be given, and components.
+    """Return the fields of a query string by name, the names of required ones, and components.
 
-    There is no null in a query string: what may be None may be left out.
+    A query string cannot hold null: a field that may be None may be left out.
     """
     (reference,), components = describe([struct])
     schema = components.pop(reference["$ref"].rpartition("/")[2])
@@ -58,17 +58,17 @@ def _without_null(schema: Schema) -> Schema:
 
 
 def _describe_fields(schema: Schema, struct: type[Struct]) -> None:
-    said: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for each in reversed(struct.__mro__):
-        said |= _attributes(each.__doc__)
+        descriptions |= _attributes(each.__doc__)
     for field in msgspec.structs.fields(struct):
         known: Schema = schema["properties"][field.encode_name]
-        if field.name in said:
-            known.setdefault("description", said[field.name])
+        if field.name in descriptions:
+            known.setdefault("description", descriptions[field.name])
 
 
 def _attributes(docstring: str | None) -> dict[str, str]:
-    """Return what a docstring says about attributes, by name."""
+    """Return the descriptions of attributes in a docstring, by name."""
     _, _, section = inspect.cleandoc(docstring or "").partition("Attributes:\n")
     section = _SECTION.split(section, maxsplit=1)[0]
     return {
@@ -78,7 +78,7 @@ def _attributes(docstring: str | None) -> dict[str, str]:
     }
 
 
-def _structs(types: Sequence[Any]) -> Iterator[type[Struct]]:
+def _structs_of(types: Sequence[Any]) -> Iterator[type[Struct]]:
     """Yield the Structs that types hold, each once.
 
     Raises:
@@ -94,8 +94,9 @@ def _structs(types: Sequence[Any]) -> Iterator[type[Struct]]:
 
 
 def _reached(infos: Iterable[object], seen: set[int]) -> Iterator[Type]:
-    """Yield types and all that they are made of."""
+    """Yield types and all types that they contain."""
     for info in infos:
+        # By identity: two equal types may be described apart, and a recursive one contains itself.
         if id(info) in seen:
             continue
         seen.add(id(info))

@@ -1,10 +1,10 @@
-"""The OpenAPI 3.1 document, made of what the routes declare.
+"""The OpenAPI 3.1 document is generated from the declarations of the routes.
 
-What follows from a declaration: every route may refuse a malformed request (400), a page of another
-site (403) and may be unable to answer now (503); one that asks for a token, without one (401); one
-with names in its path may not find what they name (404); one with a body may find it too slow
-(408), too large (413), compressed (415) or unfit (422); one that brings events may ask for them
-later (429). Whatever is no success is a problem document.
+The error responses follow from a declaration: every route may refuse a malformed request (400) or a
+page of another site (403), and may be unavailable (503); one with access control requires a token
+(401); one with parameters in its path may not find the object (404); one with a body may find it
+too slow (408), too large (413), compressed (415) or invalid (422); one that ingests events may
+refuse them for a while (429). Every error is a problem document.
 """
 
 import re
@@ -19,11 +19,11 @@ from aiohttp import web
 from msgspec import Raw
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.etags import tagged
+from pubsubflow.api.http.etags import json_with_etag
 from pubsubflow.api.http.json_schemas import Schema, describe, parameters_of, text_of
 from pubsubflow.api.http.problems import PROBLEM
-from pubsubflow.api.http.requests import NoQuery, query
-from pubsubflow.api.http.routing import NAMES, Access, Media, Route, Routed
+from pubsubflow.api.http.requests import NoQuery, parse_query
+from pubsubflow.api.http.routing import NAMES, Access, MediaBody, Route, RouteProvider
 from pubsubflow.model.api.resources import Problem
 
 PATH = "/api/v1/openapi.json"
@@ -35,34 +35,34 @@ _ROLES = {
     Access.OPERATOR: "Takes a token of role `operator` or above.",
     Access.ADMIN: "Takes a token of role `admin`.",
 }
-_LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
-_ABOUT = (
+_RETRYABLE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+_DESCRIPTION = (
     "Lists come in pages: `next` of one is `after` of the following. Errors are problem documents "
-    "(RFC 9457). What is shown has an ETag; where people change things, `If-Match` keeps two of "
-    "them from undoing each other's work."
+    "(RFC 9457). Responses have an ETag; for objects that people change, `If-Match` keeps two "
+    "writers from overwriting each other's change."
 )
 
 
-class OpenApi:
+class OpenApiRoutes:
     """Handler of `/api/v1/openapi.json`.
 
     Args:
-        parts: What is served besides this document.
+        parts: The providers of all other routes.
     """
 
-    def __init__(self, parts: Iterable[Routed]) -> None:
+    def __init__(self, parts: Iterable[RouteProvider]) -> None:
         self._parts = (*parts, self)
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         yield routing.get(
-            PATH, self.show, query=NoQuery, answers={200: dict[str, Any]}, tagged=True
+            PATH, self.show, query=NoQuery, responses={200: dict[str, Any]}, etag=True
         )
 
     async def show(self, request: web.Request) -> web.Response:
-        """Show this document."""
-        query(request, NoQuery)
-        return tagged(request, self._document)
+        """Return this OpenAPI document."""
+        parse_query(request, NoQuery)
+        return json_with_etag(request, self._document)
 
     @cached_property
     def _document(self) -> Raw:
@@ -78,7 +78,11 @@ def document(routes: Iterable[Route]) -> Schema:
         paths.setdefault(route.path, {})[route.method.lower()] = writer.operation(route)
     return {
         "openapi": "3.1.1",
-        "info": {"title": "pubsubflow", "version": version("pubsubflow"), "description": _ABOUT},
+        "info": {
+            "title": "pubsubflow",
+            "version": version("pubsubflow"),
+            "description": _DESCRIPTION,
+        },
         "servers": [{"url": "/"}],
         "security": [{"token": []}],
         "paths": paths,
@@ -96,7 +100,7 @@ def operation_id(route: Route) -> str:
 
 
 def problem_statuses(route: Route) -> list[int]:
-    """Return the statuses with which a route may answer by a problem document."""
+    """Return the statuses of the problem documents that a route may respond with."""
     found = {*route.problems, 400, 403, 503}
     if route.access is not Access.OPEN:
         found.add(401)
@@ -104,21 +108,21 @@ def problem_statuses(route: Route) -> list[int]:
         found.add(404)
     if route.body is not None:
         found |= {408, 413, 415, 422}
-    if route.intake:
+    if route.ingests_events:
         found.add(429)
-    if route.matched:
+    if route.if_match:
         found.add(412)
-    return sorted(found - route.answers.keys())
+    return sorted(found - route.responses.keys())
 
 
 class _Writer:
-    """Writes operations and gathers the components to which they refer."""
+    """Writes operations and collects the components to which they refer."""
 
     def __init__(self) -> None:
         self.components: dict[str, Schema] = {}
 
     def operation(self, route: Route) -> Schema:
-        """Return what the document says about a route."""
+        """Return the operation object of a route."""
         summary, _, more = text_of(route.handler).partition("\n")
         role = _ROLES.get(route.access, "")
         written: Schema = {
@@ -133,61 +137,62 @@ class _Writer:
             written["security"] = []
         if route.body is not None:
             content = self._content(route.body)
-            written["requestBody"] = {"required": route.body_needed, "content": content}
-            if isinstance(route.body, Media):
-                written["requestBody"]["description"] = route.body.about
+            written["requestBody"] = {"required": route.body_required, "content": content}
+            if isinstance(route.body, MediaBody):
+                written["requestBody"]["description"] = route.body.description
         return written
 
     def _parameters(self, route: Route) -> Iterator[Schema]:
         for name in _NAME.findall(route.path):
             schema = self._schema({**NAMES, **route.names}[name])
-            yield _parameter("path", name, schema, needed=True)
+            yield _parameter("path", name, schema, required=True)
         if route.query is not None:
-            fields, needed, components = parameters_of(route.query)
+            fields, required, components = parameters_of(route.query)
             self.components |= components
             for name, schema in fields.items():
-                yield _parameter("query", name, schema, needed=name in needed)
+                yield _parameter("query", name, schema, required=name in required)
         headers = dict(route.headers)
-        if route.tagged:
-            headers["If-None-Match"] = "ETags of what is known already."
-        if route.matched:
+        if route.etag:
+            headers["If-None-Match"] = "ETags of the responses that the client has already."
+        if route.if_match:
             headers["If-Match"] = "The ETag, or the revision, in quotes, that is to be changed."
-        for name, about in headers.items():
-            yield _parameter("header", name, {"type": "string", "description": about}, needed=False)
+        for name, description in headers.items():
+            schema = {"type": "string", "description": description}
+            yield _parameter("header", name, schema, required=False)
 
     def _responses(self, route: Route) -> Schema:
         responses = {
-            str(status): self._response(status, body, tagged=route.tagged)
-            for status, body in route.answers.items()
+            str(status): self._response(status, body, etag=route.etag)
+            for status, body in route.responses.items()
         }
-        if route.tagged:
+        if route.etag:
             responses["304"] = {
-                "description": "What is known already.",
+                "description": "The client has this response already.",
                 "headers": _headers("ETag"),
             }
         problem = {PROBLEM: {"schema": self._schema(Problem)}}
         for status in problem_statuses(route):
             described: Schema = {"description": HTTPStatus(status).phrase, "content": problem}
-            if status in _LATER:
+            if status in _RETRYABLE:
                 described["headers"] = _headers("Retry-After")
             responses[str(status)] = described
         return responses
 
-    def _response(self, status: int, body: Any, *, tagged: bool) -> Schema:
+    def _response(self, status: int, body: Any, *, etag: bool) -> Schema:
         described: Schema = {"description": HTTPStatus(status).phrase}
-        if isinstance(body, Media):
-            described["description"] = body.about
+        if isinstance(body, MediaBody):
+            described["description"] = body.description
         if body is not None:
             described["content"] = self._content(body)
-        if tagged:
+        if etag:
             described["headers"] = _headers("ETag")
         return described
 
     def _content(self, body: Any) -> Mapping[str, Schema]:
-        if not isinstance(body, Media):
+        if not isinstance(body, MediaBody):
             return {"application/json": {"schema": self._schema(body)}}
         if body.item is not None:
-            self._schema(body.item)  # named in the components, for those who read line by line
+            self._schema(body.item)  # adds it to the components, for clients that read line by line
         return {kind: {} for kind in body.types}
 
     def _schema(self, kind: Any) -> Schema:
@@ -200,10 +205,10 @@ class _Writer:
         return schema
 
 
-def _parameter(place: str, name: str, schema: Schema, *, needed: bool) -> Schema:
-    about = schema.pop("description", None)
-    described: Schema = {"name": name, "in": place, "required": needed, "schema": schema}
-    return described if about is None else {**described, "description": about}
+def _parameter(location: str, name: str, schema: Schema, *, required: bool) -> Schema:
+    description = schema.pop("description", None)
+    parameter: Schema = {"name": name, "in": location, "required": required, "schema": schema}
+    return parameter if description is None else {**parameter, "description": description}
 
 
 def _headers(name: str) -> Schema:

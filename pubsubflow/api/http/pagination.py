@@ -1,7 +1,8 @@
-"""Cursors: where the next page of a list goes on, in a form that says nothing to outsiders.
+"""Pagination cursors hold the position after which the next page of a list begins.
 
-A cursor holds the list's name and a place in its order, never a count, so a list may grow and
-shrink between two pages: nothing comes twice, and nothing that stays is left out.
+A cursor is opaque to clients. It holds the list's name and a position in its order, never a count,
+so a list may grow and shrink between two pages: no item is repeated, and none that stays is
+skipped.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -15,12 +16,12 @@ from pubsubflow.model.api.resources import Page
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Page[Any])
-_LONGEST = 8000
+_MAX_CHARACTERS = 8000
 
 Cursor = Annotated[
     str,
     Meta(
-        max_length=_LONGEST,
+        max_length=_MAX_CHARACTERS,
         description="The `next` of the page before.",
         extra_json_schema={"format": "cursor"},
     ),
@@ -28,48 +29,50 @@ Cursor = Annotated[
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
-def sealed(name: str, page: P) -> P:
+def with_cursor(name: str, page: P) -> P:
     """Return a page whose `next` is a cursor.
 
     Args:
-        name: The list's, which no other list has.
-        page: Its `next` is a place in the list's order, as text.
+        name: The list's name, which no other list has.
+        page: Its `next` is a position in the list's order, as text.
     """
     if page.next is None:
         return page
-    return msgspec.structs.replace(page, next=_seal(name, page.next))
+    return msgspec.structs.replace(page, next=_encode(name, page.next))
 
 
-def opened(name: str, cursor: str | None, kind: type[T]) -> T | None:
-    """Return the place that a cursor holds; None for the beginning.
+def read_cursor(name: str, cursor: str | None, kind: type[T]) -> T | None:
+    """Return the position that a cursor holds; None without a cursor.
 
     Args:
-        name: The list's.
-        cursor: What was asked with.
-        kind: Type of a place.
+        name: The list's name.
+        cursor: The cursor of the request.
+        kind: Type of the position.
 
     Raises:
-        BadRequest: It is no cursor of this list.
+        BadRequest: It is not a cursor of this list.
     """
     if cursor is None:
         return None
     try:
-        return msgspec.convert(_place(name, cursor), kind, strict=False)
-    except (ValueError, msgspec.ValidationError):  # of base64, of UTF-8, of the place
+        return msgspec.convert(_decode(name, cursor), kind, strict=False)
+    except (ValueError, msgspec.ValidationError):  # of base64, of UTF-8, of the position
         raise BadRequest(
-            "after is no place in this list: give the `next` of the page before, or leave it out",
+            "after is not a cursor of this list: use the `next` of the page before, or leave it "
+            "out",
             status=400,
             field="after",
         ) from None
 
 
-def _place(name: str, cursor: str) -> str | None:
-    """Return the place that a cursor holds; None if it is of another list, or made up."""
+def _decode(name: str, cursor: str) -> str | None:
+    """Return the position that a cursor holds; None if it is another list's, or forged."""
     text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    found, _, place = text.partition("\n")
-    mine = found == name and "\x00" not in place and _seal(name, place) == cursor
-    return place if mine else None
+    found, _, position = text.partition("\n")
+    # Encoded again, because base64 has several spellings of the same bytes.
+    valid = found == name and "\x00" not in position and _encode(name, position) == cursor
+    return position if valid else None
 
 
-def _seal(name: str, place: str) -> str:
-    return urlsafe_b64encode(f"{name}\n{place}".encode()).rstrip(b"=").decode()
+def _encode(name: str, position: str) -> str:
+    return urlsafe_b64encode(f"{name}\n{position}".encode()).rstrip(b"=").decode()

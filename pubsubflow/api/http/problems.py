@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents, and the pages of a browser that may not ask."""
+"""Problem documents (RFC 9457) answer every error; pages of other sites are refused."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -21,13 +21,16 @@ from pubsubflow.errors import (
     Unavailable,
 )
 from pubsubflow.model.api.resources import Problem
-from pubsubflow.redaction import masked
+from pubsubflow.redaction import redact
 
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_SECONDS = "1"
-SIGNED = "/hooks/"
-"""What is served here asks for more than where a request comes from; proxies keep their names."""
+SELF_AUTHENTICATED = "/hooks/"
+"""Prefix of the routes whose requests carry their own proof, such as a webhook's signature.
+
+The checks of `Origin` and `Host` do not apply: a proxy may keep its own host name there.
+"""
 
 _NUL = "%00"
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
@@ -43,20 +46,20 @@ _STATUSES: dict[type[PubsubflowError], int] = {
     ServiceStopped: 503,
 }
 _DETAILS = {
-    404: "nothing is served at {path}; see /api/v1/info for what this server is",
-    405: "{method} does not go with {path}; {allow} does",
+    404: "nothing is served at {path}; see /api/v1/openapi.json for the routes",
+    405: "{path} does not support {method}; use {allow}",
 }
 
 
 class BadRequest(InvalidInput):
-    """A request that cannot be accepted, with the place that is wrong.
+    """A request that cannot be accepted, with the location of the mistake.
 
     Args:
         detail: What is wrong and what to do.
         status: HTTP status.
         index: Position of the offending item in a list.
         field: Path of the offending field.
-        headers: Further headers of the answer.
+        headers: Further headers of the response.
     """
 
     def __init__(
@@ -76,13 +79,13 @@ class BadRequest(InvalidInput):
 
 
 @web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error with a problem document."""
+async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Respond to every error with a problem document; a middleware."""
     try:
-        check_address(request)
+        check_path(request)
         return await handler(request)
     except BadRequest as error:
-        refusal = _answer(error.status, str(error), index=error.index, field=error.field)
+        refusal = _problem_response(error.status, str(error), index=error.index, field=error.field)
         refusal.headers.update(error.headers)
         if error.headers.get("Connection") == "close":
             refusal.force_close()
@@ -91,59 +94,59 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.exception("api.failed", method=request.method, path=request.path)
-        return _answer(status, str(error))
+        return _problem_response(status, str(error))
     except web.HTTPException as error:
         return _http_problem(request, error)
     except ConnectionError as error:
-        log.debug("api.asker_left", path=request.path, reason=str(error))
-        return _answer(400, "the request broke off")
+        log.debug("api.client_disconnected", path=request.path, reason=str(error))
+        return _problem_response(400, "the connection was lost")
     except Exception:
         log.exception("api.failed", method=request.method, path=request.path)
-        return _answer(500, "the server met an error of its own; its log says which")
+        return _problem_response(500, "internal error: see the log of the server")
 
 
-def check_address(request: web.Request) -> None:
-    """Refuse what the name of nothing can hold.
+def check_path(request: web.Request) -> None:
+    """Refuse the character NUL in a path, which Postgres cannot compare names with.
 
     Raises:
-        BadRequest: The address holds it.
+        BadRequest: The path holds it.
     """
     if _NUL in request.raw_path:
-        raise BadRequest("the address holds the character NUL, which nothing has", status=400)
+        raise BadRequest("the path holds the character NUL: leave it out", status=400)
 
 
 def _http_problem(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
     allow = error.headers.get("Allow")
     detail = _DETAILS.get(error.status, error.text or error.reason)
     detail = detail.format(path=request.path, method=request.method, allow=allow)
-    answer = _answer(error.status, detail)
+    answer = _problem_response(error.status, detail)
     if allow:
         answer.headers["Allow"] = allow
     return answer
 
 
-def _answer(
+def _problem_response(
     status: int, detail: str, *, index: int | None = None, field: str | None = None
 ) -> web.Response:
-    body = document(status, detail, index=index, field=field)
+    body = problem_document(status, detail, index=index, field=field)
     answer = web.Response(body=body, status=status, content_type=PROBLEM)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
     return answer
 
 
-def malformed(status: int) -> web.Response:
-    """Return the answer to what cannot be read as a request, and so is not repeated."""
-    return _answer(status, "this is no request of HTTP/1.1, or its head is too large")
+def malformed_request(status: int) -> web.Response:
+    """Return the response to bytes that are not an HTTP request; it does not repeat them."""
+    return _problem_response(status, "not a valid HTTP/1.1 request, or its head is too large")
 
 
-def document(
+def problem_document(
     status: int, detail: str, *, index: int | None = None, field: str | None = None
 ) -> bytes:
     """Return a problem document."""
     title = HTTPStatus(status).phrase
-    # It may quote bytes of a header that are no text.
-    detail = masked(detail.encode(errors="replace").decode())
+    # It may quote bytes of a header that are not UTF-8.
+    detail = redact(detail.encode(errors="replace").decode())
     return encode(Problem(title=title, status=status, detail=detail, index=index, field=field))
 
 
@@ -151,41 +154,41 @@ PROBLEM = "application/problem+json"
 
 
 def check_origin(headers: Mapping[str, str]) -> None:
-    """Keep web pages of other sites out, which make a browser send requests here.
+    """Refuse requests that pages of other sites make a browser send.
 
     Raises:
-        BadRequest: It is such a page; its Origin shows it.
+        BadRequest: The Origin is another site's.
     """
     origin = headers.get("Origin")
-    if origin is not None and _place(origin) != headers.get("Host", "localhost"):
+    if origin is not None and _host_of(origin) != headers.get("Host", "localhost"):
         raise BadRequest(f"requests from pages of {origin} are not accepted", status=403)
 
 
-def check_name(headers: Mapping[str, str]) -> None:
-    """Keep web pages out that have their own name point to this machine (DNS rebinding).
+def check_host(headers: Mapping[str, str]) -> None:
+    """Refuse requests to host names that a page may have pointed to this machine (DNS rebinding).
 
-    Where a token tells who asks there is no need: no page has it.
+    Not needed where a token is required: no page has one.
 
     Raises:
-        BadRequest: The name in Host is not one that every machine has.
+        BadRequest: The Host is neither `localhost` nor an IP address.
     """
     host = headers.get("Host", "localhost")
-    if not _names_a_machine(host):
+    if not _is_local_name(host):
         raise BadRequest(
-            f"this server is not called {host}: use its address, or a token (`pubsubflow tokens "
-            "create`)",
+            f"the host name {host} is not accepted without tokens: use the server's address, or "
+            "create a token with `pubsubflow tokens create`",
             status=403,
         )
 
 
-def _place(origin: str) -> str | None:
+def _host_of(origin: str) -> str | None:
     try:
         return urlsplit(origin).netloc
     except ValueError:
         return None
 
 
-def _names_a_machine(host: str) -> bool:
+def _is_local_name(host: str) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname or ""
         if name == "localhost":

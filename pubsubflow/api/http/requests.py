@@ -1,4 +1,4 @@
-"""What requests hold: bodies, query strings, ids; checked here and typed from then on."""
+"""Request parsing turns bodies, query strings and path parameters into checked, typed values."""
 
 import re
 from datetime import UTC, datetime
@@ -34,13 +34,13 @@ class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """No query string."""
 
 
-def query(request: web.Request, kind: type[T]) -> T:
-    """Return the query string as a value of `kind`; what is a list there may be repeated.
+def parse_query(request: web.Request, kind: type[T]) -> T:
+    """Return the query string as a value of `kind`; parameters that are lists may be repeated.
 
     Raises:
         BadRequest: A parameter is unknown or malformed.
     """
-    lists = _lists(kind)  # type: ignore[arg-type] # mypy: a type of T is hashable, too
+    lists = _list_fields(kind)  # type: ignore[arg-type] # mypy: a type of T is hashable, too
     given: dict[str, Any] = {
         name: request.query.getall(name) if name in lists else request.query[name]
         for name in request.query
@@ -48,47 +48,50 @@ def query(request: web.Request, kind: type[T]) -> T:
     try:
         found = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise misfit(error, status=400, of="the query string") from error
-    for name in given:
-        if getattr(found, name) is None:  # msgspec reads the text null so, where it fits no better
+        raise validation_problem(error, status=400, where="the query string") from error
+    for field in msgspec.structs.fields(kind):  # type: ignore[arg-type] # mypy: T is a Struct
+        name = field.encode_name
+        # msgspec reads the text `null` as None where the field's type admits it.
+        if name in given and getattr(found, field.name) is None:
             raise BadRequest(
-                f"the query string does not fit: leave {name} out if it is to be none",
+                f"the query string is invalid: leave {name} out instead of null",
                 status=400,
                 field=name,
             )
     return found
 
 
-async def body(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T:
+async def parse_body(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T:
     """Return the body, decoded.
 
     Raises:
-        BadRequest: It is no JSON, or not of the form that is asked for.
+        BadRequest: It is not JSON, or does not match the decoder's type.
         HTTPRequestEntityTooLarge: It is larger than the settings allow.
     """
-    return decode(await request.read(), decoder)
+    return decode_body(await request.read(), decoder)
 
 
-def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+def decode_body(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """Decode a body.
 
     Raises:
-        BadRequest: It is no JSON, or not of the form that is asked for, or holds what no
-            database can store.
+        BadRequest: It is not JSON, does not match the decoder's type, or holds a NUL character.
     """
     try:
         value = decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise misfit(error, status=422, of="the body") from error
+        raise validation_problem(error, status=422, where="the body") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the body is no JSON: {error}", status=400) from error
+        raise BadRequest(f"the body is not JSON: {error}", status=400) from error
+    # The search for the escape is cheap; only a body that has it is walked through, because the
+    # backslash itself may be escaped.
     if b"\\u0000" in data and _holds_nul(msgspec.to_builtins(value)):
         raise BadRequest("the body holds the character \\u0000, which cannot be stored")
     return value
 
 
-def check_numbers(values: list[Any]) -> None:
-    """Refuse integers beyond 64 bits, which have no form on the wire.
+def check_integers(values: list[Any]) -> None:
+    """Refuse integers beyond 64 bits, which MessagePack cannot encode.
 
     Args:
         values: JSON values, one an item of the request.
@@ -103,16 +106,16 @@ def check_numbers(values: list[Any]) -> None:
         raise BadRequest("an integer has more than 64 bits; send it as text", index=index) from None
 
 
-def utc(time: datetime | None, *, field: str, index: int | None = None) -> datetime | None:
+def to_utc(time: datetime | None, *, field: str, index: int | None = None) -> datetime | None:
     """Return a moment in UTC.
 
     Args:
         time: A moment with a zone.
-        field: What it stands in, for the problem.
-        index: Position of the item in a list, likewise.
+        field: Name of its field, for the problem document.
+        index: Position of its item in a list, likewise.
 
     Raises:
-        BadRequest: It is out of range there.
+        BadRequest: It is out of range in UTC.
     """
     try:
         return None if time is None else time.astimezone(UTC)
@@ -124,7 +127,7 @@ def run_id(request: web.Request) -> UUID:
     """Return the run id in the path.
 
     Raises:
-        NotFound: It is none.
+        NotFound: It is not a UUID, so no run has it.
     """
     text = request.match_info["run_id"]
     try:
@@ -133,25 +136,25 @@ def run_id(request: web.Request) -> UUID:
         raise NotFound("run", text) from None
 
 
-def misfit(error: msgspec.ValidationError, *, status: int, of: str) -> BadRequest:
-    """Turn a decoder's complaint into a problem that names index and field."""
+def validation_problem(error: msgspec.ValidationError, *, status: int, where: str) -> BadRequest:
+    """Turn a validation error of msgspec into a problem that names index and field."""
     found = _WHERE.match(str(error))
     if found is None:
-        return BadRequest(f"{of} does not fit: {error}", status=status)
+        return BadRequest(f"{where} is invalid: {error}", status=status)
     what, index, field = found.group("what", "index", "field")
     named = _NAMED_FIELD.match(what)
     if named:
         field = f"{field}.{named[1]}" if field else named[1]
-    place = f"item {index} of {of}" if index else of
-    detail = f"{place} does not fit: {what}" + (f", at {field}" if field and not named else "")
+    location = f"item {index} of {where}" if index else where
+    detail = f"{location} is invalid: {what}" + (f", at {field}" if field and not named else "")
     return BadRequest(
         detail, status=status, index=int(index) if index else None, field=field or None
     )
 
 
 @cache
-def _lists(kind: type[Any]) -> frozenset[str]:
-    """Return which fields are lists."""
+def _list_fields(kind: type[Any]) -> frozenset[str]:
+    """Return the names of the fields that are lists."""
     info = msgspec.inspect.type_info(kind)
     fields = info.fields if isinstance(info, msgspec.inspect.StructType) else ()
     return frozenset(

@@ -1,4 +1,4 @@
-"""Answers in JSON."""
+"""JSON responses."""
 
 import msgspec
 from aiohttp import web
@@ -11,6 +11,6 @@ _HEADERS = {
 }
 
 
-def answer(value: object, status: int = 200) -> web.Response:
+def json_response(value: object, status: int = 200) -> web.Response:
     """Return a response with a value in JSON."""
     return web.Response(body=encode(value), status=status, headers=_HEADERS)

@@ -1,4 +1,4 @@
-"""What is served: a route says who may ask, what is asked with and what comes back."""
+"""Route declarations name a route's access, its parameters, its body and its responses."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import StrEnum
@@ -12,10 +12,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Access(StrEnum):
-    """Who may ask: nobody in particular, or somebody whose token has at least this role.
+    """The access that a route requires: none, or a token of at least this role.
 
-    `OPEN` asks for no token; what proves who asks may stand in the request itself, as a webhook's
-    signature does.
+    `OPEN` requires no token; the request may carry a proof of its own, as a webhook's signature is.
     """
 
     OPEN = "open"
@@ -25,17 +24,17 @@ class Access(StrEnum):
     ADMIN = "admin"
 
 
-class Media(Struct, frozen=True):
-    """A body that is no single value in JSON.
+class MediaBody(Struct, frozen=True):
+    """A body that is not a single JSON value.
 
     Attributes:
         types: Media types, such as `text/event-stream`.
-        about: What it holds, for people.
-        item: Type of one line or event of it, where each is JSON.
+        description: Its content, for people.
+        item: Type of one line or event, where each is JSON.
     """
 
     types: tuple[str, ...]
-    about: str
+    description: str
     item: Any = None
 
 
@@ -53,32 +52,29 @@ NAMES: Mapping[str, Any] = {
     "number": Annotated[int, Meta(ge=1, description="Number, as lists show it.")],
     "name": Annotated[str, Meta(min_length=1, description="Name, as lists show it.")],
 }
-"""Types of what stands in paths, by its name there."""
+"""Types of path parameters, by name."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """One thing that is served.
-
-    What it declares is what the OpenAPI document says; see `pubsubflow.api.http.openapi` for what
-    follows from it.
+    """One operation of the API; the OpenAPI document is generated from these declarations.
 
     Attributes:
         method: HTTP method.
-        path: With parameters in braces, as aiohttp's.
-        handler: Answers; the first line of its docstring says what the route does.
-        access: Who may ask.
+        path: With parameters in braces, in aiohttp's form.
+        handler: Handles requests; the first line of its docstring is the operation's summary.
+        access: The access that it requires.
         query: Type of the query string; None for none.
-        body: Type of the body in JSON; None for none; a Media for a body of another kind.
-        body_needed: Whether there must be one.
-        answers: Type of the answer's body by status, besides problem documents; None for no body,
-            a Media for one of another kind, a tuple where it may have several types.
-        problems: Statuses of problem documents besides those that every such route may give.
-        headers: Headers of the request that count here: name → what they say.
-        names: Types of what stands in the path, besides those of `NAMES`.
-        tagged: Whether the answer has an ETag and `If-None-Match` counts; see `etags.tagged`.
-        matched: Whether `If-Match` counts; see `etags.wanted`.
-        allow_head: Whether a GET route also answers HEAD.
-        intake: Whether it brings events, and has to wait while too many are on their way.
+        body: Type of the body in JSON; None for none, a MediaBody for a body of another kind.
+        body_required: Whether there must be one.
+        responses: Type of the response's body by status, besides problem documents; None for no
+            body, a MediaBody for one of another kind, a tuple for one of several types.
+        problems: Statuses of problem documents besides those that follow from the declaration.
+        headers: Request headers that the handler reads: name → description.
+        names: Types of path parameters, besides those of `NAMES`.
+        etag: Whether the response has an ETag; see `etags.json_with_etag`.
+        if_match: Whether the handler reads `If-Match`; see `etags.expected_revisions`.
+        allow_head: Whether a GET route also serves HEAD.
+        ingests_events: Whether it takes events in, so that back-pressure and fair shares apply.
     """
 
     method: str
@@ -87,35 +83,35 @@ class Route(Struct, frozen=True, kw_only=True):
     access: Access
     query: type[Any] | None = None
     body: Any = None
-    body_needed: bool = True
-    answers: Mapping[int, Any] = {}
+    body_required: bool = True
+    responses: Mapping[int, Any] = {}
     problems: tuple[int, ...] = ()
     headers: Mapping[str, str] = {}
     names: Mapping[str, Any] = {}
-    tagged: bool = False
-    matched: bool = False
+    etag: bool = False
+    if_match: bool = False
     allow_head: bool = True
-    intake: bool = False
+    ingests_events: bool = False
 
-    def served(self) -> web.RouteDef:
-        """Return the route as aiohttp takes it."""
+    def definition(self) -> web.RouteDef:
+        """Return the route in aiohttp's form."""
         if self.method == "GET":
             return web.get(self.path, self.handler, allow_head=self.allow_head)
         return web.route(self.method, self.path, self.handler)
 
 
-class Routed(Protocol):
-    """A part of the API."""
+class RouteProvider(Protocol):
+    """A part of the API: the handlers of one resource."""
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
 
 
-def get(path: str, handler: Handler, *, access: Access = Access.VIEWER, **told: Any) -> Route:
-    """Return a route that shows something."""
-    return Route(method="GET", path=path, handler=handler, access=access, **told)
+def get(path: str, handler: Handler, *, access: Access = Access.VIEWER, **declared: Any) -> Route:
+    """Return a GET route."""
+    return Route(method="GET", path=path, handler=handler, access=access, **declared)
 
 
-def post(path: str, handler: Handler, *, access: Access, **told: Any) -> Route:
-    """Return a route that does something."""
-    return Route(method="POST", path=path, handler=handler, access=access, **told)
+def post(path: str, handler: Handler, *, access: Access, **declared: Any) -> Route:
+    """Return a POST route."""
+    return Route(method="POST", path=path, handler=handler, access=access, **declared)

@@ -1,4 +1,4 @@
-"""The format of server-sent events.
+"""Server-sent events: their format, and sending them to clients that may be slow.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -11,38 +11,38 @@ from aiohttp import hdrs, web
 
 log = structlog.get_logger(__name__)
 
-_PIECE_BYTES = 32 * 1024
+_WRITE_BYTES = 32 * 1024
 EVENT_STREAM = "text/event-stream"
 HEADERS: Mapping[str, str] = {
     "Content-Type": EVENT_STREAM,
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
-    "X-Accel-Buffering": "no",  # nginx holds nothing back then
+    "X-Accel-Buffering": "no",  # nginx would otherwise buffer the stream
 }
 
 
-def message(event: str, data: bytes, place: object) -> bytes:
-    """Return a message; `data` is one line of JSON."""
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (str(place).encode(), event.encode(), data)
+def message(event: str, data: bytes, position: object) -> bytes:
+    """Return a message; `data` is one line of JSON, `position` its id."""
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (str(position).encode(), event.encode(), data)
 
 
-def greeting(retry_seconds: float, place: object) -> bytes:
-    """Return what a stream begins with: when to come back, and from where to go on then."""
-    return b"retry: %d\n%b" % (int(retry_seconds * 1000), heartbeat(place))
+def stream_head(retry_seconds: float, position: object) -> bytes:
+    """Return the beginning of a stream: the pause before a reconnection, and where it resumes."""
+    return b"retry: %d\n%b" % (int(retry_seconds * 1000), heartbeat(position))
 
 
-def heartbeat(place: object) -> bytes:
-    """Return a comment, and a place from which to resume; browsers make no event of it."""
-    return b": heartbeat\nid: %b\n\n" % str(place).encode()
+def heartbeat(position: object) -> bytes:
+    """Return a comment and the position to resume from; browsers dispatch no event for it."""
+    return b": heartbeat\nid: %b\n\n" % str(position).encode()
 
 
-def asked_place(request: web.Request) -> str | None:
-    """Return the id after which a client wants to go on; a reconnecting one says it by header."""
+def last_event_id(request: web.Request) -> str | None:
+    """Return the id after which a client resumes: from the header, or from the query string."""
     return request.headers.get("Last-Event-ID") or request.query.get("last_event_id") or None
 
 
-def wants_events(request: web.Request) -> bool:
-    """Whether a client asks for server-sent events rather than for what else there is."""
+def accepts_event_stream(request: web.Request) -> bool:
+    """Whether a client accepts server-sent events."""
     accepted = request.headers.get(hdrs.ACCEPT, "")
     return any(part.split(";")[0].strip().lower() == EVENT_STREAM for part in accepted.split(","))
 
@@ -50,31 +50,33 @@ def wants_events(request: web.Request) -> bool:
 async def send(
     request: web.Request, response: web.StreamResponse, parts: Sequence[bytes], *, seconds: float
 ) -> bool:
-    """Send parts; a client that does not take them in time is cut off.
+    """Send parts of a stream; abort the connection if the client does not read them in time.
 
     Returns:
-        False if it was.
+        Whether everything was sent.
     """
-    for piece in _pieces(parts):
+    for chunk in _chunks(parts):
         with anyio.move_on_after(seconds) as scope:
-            await response.write(piece)
+            await response.write(chunk)
         if scope.cancelled_caught:
-            log.info("api.slow_reader_cut_off", path=request.path, seconds=seconds)
+            log.info("api.slow_reader_aborted", path=request.path, seconds=seconds)
             if request.transport is not None:
                 request.transport.abort()
             return False
     return True
 
 
-def _pieces(parts: Sequence[bytes]) -> Iterator[bytes]:
-    """Join parts to pieces of a size that a connection may hold back."""
-    some: list[bytes] = []
+def _chunks(parts: Sequence[bytes]) -> Iterator[bytes]:
+    """Join parts to chunks of about 32 KiB."""
+    # Each chunk gets the time limit anew: with one write for all, a slow client that does read
+    # could not be told from one that does not.
+    joined: list[bytes] = []
     size = 0
     for part in parts:
-        some.append(part)
+        joined.append(part)
         size += len(part)
-        if size >= _PIECE_BYTES:
-            yield b"".join(some)
-            some, size = [], 0
-    if some:
-        yield b"".join(some)
+        if size >= _WRITE_BYTES:
+            yield b"".join(joined)
+            joined, size = [], 0
+    if joined:
+        yield b"".join(joined)

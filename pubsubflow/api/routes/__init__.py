@@ -1,1 +1,1 @@
-"""HTTP routes, one module a resource."""
+"""Routes of the HTTP API, one module for each resource."""

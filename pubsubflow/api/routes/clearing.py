@@ -1,4 +1,4 @@
-"""Runs that go on: failed tasks again, or those that somebody chooses."""
+"""Routes that run tasks again: retry the failed ones of a run, or clear chosen ones."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -9,38 +9,38 @@ from msgspec import Meta, Struct
 
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import NoQuery, decode, query, run_id
-from pubsubflow.api.http.responses import answer
+from pubsubflow.api.http.requests import NoQuery, decode_body, parse_query, run_id
+from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.api.resources import ClearedRun, ClearedTaskView
-from pubsubflow.model.wire.commands import Calls, Cleared, ClearTasks
+from pubsubflow.model.wire.commands import ClearResult, ClearTasks, CommandHandler
 
 Name = Annotated[str, Meta(min_length=1, max_length=512)]
 
 
-class AskedRetry(Struct, frozen=True, forbid_unknown_fields=True):
-    """How a run is to be retried.
+class RetryRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to retry a run.
 
     Attributes:
-        newest: With the DAG's newest version in place of the one that it ran with.
-        dry_run: Only tell which tasks would run again.
+        newest: Use the DAG's newest version instead of the one that the run had.
+        dry_run: Only return which tasks would run again.
     """
 
     newest: bool = False
     dry_run: bool = False
 
 
-class AskedClear(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which tasks of a run are to be cleared.
+class ClearRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to clear tasks of a run.
 
     Attributes:
         tasks: Task ids, with `.<map index>` for one instance of a mapped task; all if empty.
-        downstream: Also all that follows them.
-        upstream: Also all that they follow from.
-        only_failed: Of all these only what failed, was cancelled or could not start.
-        newest: With the DAG's newest version in place of the one that the run had.
-        dry_run: Only tell which tasks would run again.
+        downstream: Also all tasks downstream of them.
+        upstream: Also all tasks upstream of them.
+        only_failed: Of all these only those that failed, were cancelled or could not start.
+        newest: Use the DAG's newest version instead of the one that the run had.
+        dry_run: Only return which tasks would run again.
     """
 
     tasks: Annotated[tuple[Name, ...], Meta(max_length=1000)] = ()
@@ -51,21 +51,21 @@ class AskedClear(Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
-_retry = msgspec.json.Decoder(AskedRetry)
-_clear = msgspec.json.Decoder(AskedClear)
+_retry_decoder = msgspec.json.Decoder(RetryRequest)
+_clear_decoder = msgspec.json.Decoder(ClearRequest)
 
 
-class Clearings:
+class ClearingRoutes:
     """Handlers of `/api/v1/runs/{run_id}/retry` and `/clear`."""
 
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
+    def __init__(self, commands: CommandHandler) -> None:
+        self._commands = commands
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         for name, handler, body in (
-            ("retry", self.retry, AskedRetry),
-            ("clear", self.clear, AskedClear),
+            ("retry", self.retry, RetryRequest),
+            ("clear", self.clear, ClearRequest),
         ):
             yield routing.post(
                 f"/api/v1/runs/{{run_id}}/{name}",
@@ -73,36 +73,40 @@ class Clearings:
                 access=Access.OPERATOR,
                 query=NoQuery,
                 body=body,
-                body_needed=False,
-                answers={200: ClearedRun},
+                body_required=False,
+                responses={200: ClearedRun},
                 problems=(409,),
             )
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Run the tasks of an ended run again that failed or could not start; keep the others."""
-        query(request, NoQuery)
-        key, asked = run_id(request), decode(await request.read() or b"{}", _retry)
-        call = ClearTasks(
-            key, only_failed=True, ended=True, newest=asked.newest, dry_run=asked.dry_run
+        """Retry the tasks of an ended run that failed or could not start."""
+        parse_query(request, NoQuery)
+        key, payload = run_id(request), decode_body(await request.read() or b"{}", _retry_decoder)
+        command = ClearTasks(
+            key, only_failed=True, ended=True, newest=payload.newest, dry_run=payload.dry_run
         )
-        return await self._answer(call)
+        return await self._execute(command)
 
     async def clear(self, request: web.Request) -> web.Response:
         """Clear tasks of a run and run them again, with the run's own events and params."""
-        query(request, NoQuery)
-        key, asked = run_id(request), decode(await request.read() or b"{}", _clear)
-        return await self._answer(ClearTasks(key, **msgspec.structs.asdict(asked)))
+        parse_query(request, NoQuery)
+        key, payload = run_id(request), decode_body(await request.read() or b"{}", _clear_decoder)
+        return await self._execute(ClearTasks(key, **msgspec.structs.asdict(payload)))
 
-    async def _answer(self, call: ClearTasks) -> web.Response:
+    async def _execute(self, command: ClearTasks) -> web.Response:
         try:
-            cleared: Cleared = await self._calls.call(call)
+            cleared: ClearResult = await self._commands.execute(command)
         except InvalidInput as error:
             raise BadRequest(str(error), status=409) from error
         tasks = [
             ClearedTaskView(task_id=each.task_id, map_index=each.map_index, state=each.state)
             for each in cleared.tasks
         ]
-        told = ClearedRun(
-            run_id=str(call.run_id), state=cleared.state, dry_run=call.dry_run, tasks=tasks
+        return json_response(
+            ClearedRun(
+                run_id=str(command.run_id),
+                state=cleared.state,
+                dry_run=command.dry_run,
+                tasks=tasks,
+            )
         )
-        return answer(told)

@@ -1,4 +1,6 @@
-"""CloudEvents 1.0 over HTTP: binary, structured and batched; the `subject` names the dataset.
+"""Routes that take CloudEvents 1.0 in: binary, structured and batched.
+
+The `subject` names the dataset.
 
 Source: CloudEvents 1.0.2, its JSON format, HTTP protocol binding and partitioning extension.
 """
@@ -13,9 +15,9 @@ from aiohttp import web
 from pubsubflow.api.auth.middleware import check_datasets
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import NoQuery, decode, query
-from pubsubflow.api.http.routing import Access, Media, Route
-from pubsubflow.api.routes.posting import check_count, record
+from pubsubflow.api.http.requests import NoQuery, decode_body, parse_query
+from pubsubflow.api.http.routing import Access, MediaBody, Route
+from pubsubflow.api.routes.events import check_count, record
 from pubsubflow.model.api.resources import PostedEvents
 from pubsubflow.model.cloud_events import (
     BATCH,
@@ -25,14 +27,14 @@ from pubsubflow.model.cloud_events import (
     read_binary,
     read_event,
 )
-from pubsubflow.model.wire.commands import Calls, PostEvents
+from pubsubflow.model.wire.commands import CommandHandler, RecordEvents
 from pubsubflow.model.wire.messages import NewEvent
 
 PATH = "/api/v1/cloudevents"
-_SENT = Media(
+_SENT = MediaBody(
     (STRUCTURED, BATCH, "*/*"),
     f"An event as {STRUCTURED}, an array of them as {BATCH}, or the data of one, JSON or text of "
-    "any other type, whose attributes stand in headers `ce-…`. The `subject` is the dataset's URI.",
+    "any other type, with its attributes in headers `ce-…`. The `subject` is the dataset's URI.",
 )
 
 _batch = msgspec.json.Decoder(list[dict[str, Any]])
@@ -40,28 +42,28 @@ _one = msgspec.json.Decoder(dict[str, Any])
 _any = msgspec.json.Decoder()
 
 
-class CloudEvents:
+class CloudEventRoutes:
     """Handler of `/api/v1/cloudevents`.
 
     Args:
-        calls: Records events.
-        max_events: In one batch at most.
+        commands: Records events.
+        max_events: Events in one batch at most.
     """
 
-    def __init__(self, calls: Calls, max_events: int) -> None:
-        self._calls = calls
+    def __init__(self, commands: CommandHandler, max_events: int) -> None:
+        self._commands = commands
         self._max_events = max_events
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         yield routing.post(
             PATH,
             self.post,
             access=Access.EMITTER,
             query=NoQuery,
             body=_SENT,
-            answers={200: PostedEvents, 202: PostedEvents},
-            intake=True,
+            responses={200: PostedEvents, 202: PostedEvents},
+            ingests_events=True,
             headers={
                 "ce-specversion": "Of an event in binary mode: `1.0`.",
                 "ce-id": "Of an event in binary mode; unique within its source.",
@@ -69,47 +71,47 @@ class CloudEvents:
                 "ce-type": "Of an event in binary mode.",
                 "ce-subject": "Of an event in binary mode: URI of the dataset.",
                 "ce-time": "Of an event in binary mode: when it happened.",
-                "ce-partitionkey": "Of an event in binary mode: which part has news.",
+                "ce-partitionkey": "Of an event in binary mode: the partition that was updated.",
             },
         )
 
     async def post(self, request: web.Request) -> web.Response:
-        """Record events; answer once they are durable, as for `/api/v1/datasets/events`."""
-        query(request, NoQuery)
+        """Record CloudEvents; respond once they are durable, as for `/api/v1/datasets/events`."""
+        parse_query(request, NoQuery)
         data = await request.read()
         kind = request.content_type
         if kind == BATCH:
-            told = decode(data, _batch)
+            events = decode_body(data, _batch)
         elif kind == STRUCTURED:
-            told = [decode(data, _one)]
+            events = [decode_body(data, _one)]
         elif f"{HEADER}specversion" in request.headers:
-            told = [_binary(request, data)]
+            events = [_binary(request, data)]
         else:
             raise BadRequest(
-                f"this is no CloudEvent: send ce-… headers, {STRUCTURED} or {BATCH}", status=415
+                f"not a CloudEvent: send ce-… headers, {STRUCTURED} or {BATCH}", status=415
             )
-        check_count(len(told), self._max_events)
-        read = [_read(event, index) for index, event in enumerate(told)]
-        check_datasets(request, (event.dataset for event, _ in read), "subject")
-        call = PostEvents(
-            tuple(event for event, _ in read), tuple(key for _, key in read), "cloudevents"
+        check_count(len(events), self._max_events)
+        parsed = [_parse(event, index) for index, event in enumerate(events)]
+        check_datasets(request, (event.dataset for event, _ in parsed), "subject")
+        command = RecordEvents(
+            tuple(event for event, _ in parsed), tuple(key for _, key in parsed), "cloudevents"
         )
-        return await record(call, self._calls)
+        return await record(command, self._commands)
 
 
 def _binary(request: web.Request, data: bytes) -> dict[str, Any]:
-    """Return an event whose attributes are headers and whose data is the body."""
+    """Return an event in binary mode: its attributes are headers, its data is the body."""
     try:
         return read_binary(
-            request.headers, request.content_type, data, parse=partial(decode, decoder=_any)
+            request.headers, request.content_type, data, parse=partial(decode_body, decoder=_any)
         )
     except BadCloudEvent as error:
         raise BadRequest(str(error), status=error.status, field=error.field) from error
 
 
-def _read(told: dict[str, Any], index: int) -> tuple[NewEvent, str]:
+def _parse(event: dict[str, Any], index: int) -> tuple[NewEvent, str]:
     try:
-        return read_event(told)
+        return read_event(event)
     except BadCloudEvent as error:
         raise BadRequest(
             f"event {index}: {error}", status=error.status, index=index, field=error.field

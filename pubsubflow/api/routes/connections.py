@@ -1,4 +1,4 @@
-"""Connections: listed, shown, set, deleted; their secrets come in and never go out."""
+"""Routes of connections: list, show, set and delete; secrets are written and never returned."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -11,11 +11,11 @@ from aiohttp import web
 from msgspec import Struct
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.etags import tagged, wanted
-from pubsubflow.api.http.pagination import opened, sealed
+from pubsubflow.api.http.etags import expected_revisions, json_with_etag
+from pubsubflow.api.http.pagination import read_cursor, with_cursor
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import NoQuery, PageQuery, body, query
-from pubsubflow.api.http.responses import answer
+from pubsubflow.api.http.requests import NoQuery, PageQuery, parse_body, parse_query
+from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.bus import Bus
 from pubsubflow.errors import BusUnavailable, ConfigError
@@ -33,13 +33,13 @@ _ROOT = "/api/v1/connections"
 _ONE = f"{_ROOT}/{{name}}"
 
 
-class AskedConnection(Struct, frozen=True, forbid_unknown_fields=True):
-    """A connection as it is to be, whole.
+class SetConnectionRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to set a connection, whole.
 
     Attributes:
-        kind: What it is, such as `postgres`; the scheme of `uri` when left out.
-        uri: Where it is; a password in it becomes the secret `password`.
-        extra: Further facts, none of them secret.
+        kind: Its kind, such as `postgres`; the scheme of `uri` when left out.
+        uri: Its URI; a password in it becomes the secret `password`.
+        extra: Further fields, none of them secret.
         secrets: Field → value; `***` keeps the value that is stored.
     """
 
@@ -49,15 +49,15 @@ class AskedConnection(Struct, frozen=True, forbid_unknown_fields=True):
     secrets: dict[str, str] = {}
 
 
-_decoder = msgspec.json.Decoder(AskedConnection)
+_decoder = msgspec.json.Decoder(SetConnectionRequest)
 
 
 class ConnectionRoutes:
     """Handlers of `/api/v1/connections`.
 
     Args:
-        store: The connections.
-        bus: Tells those who use one that it has changed.
+        store: The stored connections.
+        bus: Announces changes.
     """
 
     def __init__(self, store: Connections, bus: Bus) -> None:
@@ -65,23 +65,23 @@ class ConnectionRoutes:
         self._bus = bus
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         operator, admin = Access.OPERATOR, Access.ADMIN
         yield routing.get(
             _ROOT,
             self.list_connections,
             access=operator,
             query=PageQuery,
-            answers={200: Page[ConnectionView]},
-            tagged=True,
+            responses={200: Page[ConnectionView]},
+            etag=True,
         )
         yield routing.get(
             _ONE,
             self.show,
             access=operator,
             query=NoQuery,
-            answers={200: ConnectionView},
-            tagged=True,
+            responses={200: ConnectionView},
+            etag=True,
         )
         yield Route(
             method="PUT",
@@ -89,11 +89,11 @@ class ConnectionRoutes:
             handler=self.put,
             access=admin,
             query=NoQuery,
-            body=AskedConnection,
-            answers={200: ConnectionView, 201: ConnectionView},
+            body=SetConnectionRequest,
+            responses={200: ConnectionView, 201: ConnectionView},
             problems=(409,),
-            headers={"If-None-Match": "`*` makes a connection and changes none."},
-            matched=True,
+            headers={"If-None-Match": "`*` creates a connection and replaces none."},
+            if_match=True,
         )
         yield Route(
             method="DELETE",
@@ -101,74 +101,75 @@ class ConnectionRoutes:
             handler=self.delete,
             access=admin,
             query=NoQuery,
-            answers={204: None},
-            matched=True,
+            responses={204: None},
+            if_match=True,
         )
         yield routing.post(
             f"{_ROOT}/rotate",
             self.rotate,
             access=admin,
             query=NoQuery,
-            answers={200: RotatedKeys},
+            responses={200: RotatedKeys},
             problems=(409,),
         )
 
     async def list_connections(self, request: web.Request) -> web.Response:
         """List connections by name, with masks for their secrets."""
-        asked = query(request, PageQuery)
-        after = opened(_LIST, asked.after, str) or ""
-        found = await self._store.list(after, asked.limit + 1)
-        items = found[: asked.limit]
-        page = Page(items, items[-1].name if len(found) > asked.limit else None)
-        return tagged(request, sealed(_LIST, page))
+        params = parse_query(request, PageQuery)
+        after = read_cursor(_LIST, params.after, str) or ""
+        found = await self._store.list(after, params.limit + 1)
+        items = found[: params.limit]
+        page = Page(items, items[-1].name if len(found) > params.limit else None)
+        return json_with_etag(request, with_cursor(_LIST, page))
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a connection, with masks for its secrets."""
-        query(request, NoQuery)
+        parse_query(request, NoQuery)
         found = await self._store.view(request.match_info["name"])
-        return tagged(request, found, revision=found.revision)
+        return json_with_etag(request, found, revision=found.revision)
 
     async def put(self, request: web.Request) -> web.Response:
         """Set a connection in place of the one that has its name."""
-        query(request, NoQuery)
-        asked = await body(request, _decoder)
+        parse_query(request, NoQuery)
+        payload = await parse_body(request, _decoder)
         made = make_connection(
             request.match_info["name"],
-            kind=asked.kind,
-            uri=asked.uri,
-            extra=asked.extra,
-            secrets=asked.secrets,
+            kind=payload.kind,
+            uri=payload.uri,
+            extra=payload.extra,
+            secrets=payload.secrets,
         )
-        revisions = wanted(request)
+        revisions = expected_revisions(request)
         if request.headers.get("If-None-Match", "").strip() == "*":
             revisions = [connection_revision(None)]
         async with self._changing():
             saved = await self._store.save(made, revisions)
-        return answer(saved.view, HTTPStatus.CREATED if saved.created else HTTPStatus.OK)
+        return json_response(saved.view, HTTPStatus.CREATED if saved.created else HTTPStatus.OK)
 
     async def delete(self, request: web.Request) -> web.Response:
-        """Forget a connection."""
-        query(request, NoQuery)
+        """Delete a connection."""
+        parse_query(request, NoQuery)
         async with self._changing():
-            await self._store.delete(request.match_info["name"], wanted(request))
+            await self._store.delete(request.match_info["name"], expected_revisions(request))
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
     async def rotate(self, request: web.Request) -> web.Response:
-        """Encrypt all secrets with a new key, and drop the keys before."""
-        query(request, NoQuery)
+        """Encrypt all secrets with a new key, and delete the old keys."""
+        parse_query(request, NoQuery)
         async with self._changing():
             done = await self._store.rotate()
-        return answer(done)
+        return json_response(done)
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:
-        """Tell of a change; answer one that cannot be by what is in its way."""
+        """Announce the change of the block; turn one that is impossible into a conflict."""
         try:
             yield
         except ConfigError as error:
-            log.warning("connections.refused", reason=str(error))
+            log.warning("connections.change_refused", reason=str(error))
             raise BadRequest(str(error), status=HTTPStatus.CONFLICT) from error
         try:
             self._bus.publish(Subjects.CONNECTIONS_CHANGED, b"")
-        except BusUnavailable as error:  # who uses it will find out by looking
-            log.warning("connections.change_untold", reason=str(error))
+        except BusUnavailable as error:
+            # The change is stored; caches elsewhere find it by their sweep.
+            log.warning("connections.announce_failed", reason=str(error))

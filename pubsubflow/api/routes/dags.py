@@ -1,4 +1,4 @@
-"""DAGs: listed, shown, paused, started."""
+"""Routes of DAGs: list, show, pause, start a run, explain why none starts."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -9,81 +9,89 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.etags import tagged, wanted
-from pubsubflow.api.http.pagination import opened, sealed
-from pubsubflow.api.http.requests import NoQuery, PageQuery, body, check_numbers, decode, query, utc
-from pubsubflow.api.http.responses import answer
+from pubsubflow.api.http.etags import expected_revisions, json_with_etag
+from pubsubflow.api.http.pagination import read_cursor, with_cursor
+from pubsubflow.api.http.requests import (
+    NoQuery,
+    PageQuery,
+    check_integers,
+    decode_body,
+    parse_body,
+    parse_query,
+    to_utc,
+)
+from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.model.api.explain import WhyNot
 from pubsubflow.model.api.resources import DagDetail, DagPage, StartedRun
-from pubsubflow.model.wire.commands import Calls, SetPaused, StartRun
-from pubsubflow.store.read.read_models import Reading
+from pubsubflow.model.wire.commands import CommandHandler, SetPaused, StartRun
+from pubsubflow.store.read.read_models import ReadModels
 
 Text = Annotated[str, Meta(min_length=1, max_length=512)]
 
 
-class AskedRun(Struct, frozen=True, forbid_unknown_fields=True):
-    """A request for a run.
+class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to start a run.
 
     Attributes:
         params: Values in place of the DAG's defaults.
         logical_time: The moment that the run is about, with a zone.
         partition: The partition that it is about.
-        run_key: Asking again under the same key gives the same run.
-        cause: One line for people: why it is asked for.
+        run_key: A second request with the same key returns the same run.
+        cause: Why it is requested: one line for people.
     """
 
     params: dict[str, Any] | None = None
     logical_time: Annotated[datetime, Meta(tz=True)] | None = None
     partition: Text | None = None
     run_key: Text | None = None
-    cause: Text = "asked for through the API"
+    cause: Text = "requested through the API"
 
 
 class WhyNotQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query string of a question why no run starts.
+    """The query string of why-not.
 
     Attributes:
-        partition: One partition, when the schedule is partitioned.
+        partition: One partition, if the schedule is partitioned.
     """
 
     partition: Text | None = None
 
 
-class ChangedDag(Struct, frozen=True, forbid_unknown_fields=True):
-    """What can be changed about a DAG.
+class DagUpdate(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to change a DAG.
 
     Attributes:
-        paused: Whether it starts no runs by itself.
+        paused: Whether its schedule starts no runs.
     """
 
     paused: bool
 
 
 _LIST = "dags"
-_asked_run = msgspec.json.Decoder(AskedRun)
-_changed_dag = msgspec.json.Decoder(ChangedDag)
+_run_decoder = msgspec.json.Decoder(RunRequest)
+_update_decoder = msgspec.json.Decoder(DagUpdate)
 
 
-class Dags:
+class DagRoutes:
     """Handlers of `/api/v1/dags`."""
 
-    def __init__(self, calls: Calls, reading: Reading) -> None:
-        self._calls = calls
-        self._reading = reading
+    def __init__(self, commands: CommandHandler, read_models: ReadModels) -> None:
+        self._commands = commands
+        self._read_models = read_models
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         one = "/api/v1/dags/{dag_id}"
         yield routing.get(
-            "/api/v1/dags", self.list_dags, query=PageQuery, answers={200: DagPage}, tagged=True
+            "/api/v1/dags", self.list_dags, query=PageQuery, responses={200: DagPage}, etag=True
         )
-        yield routing.get(one, self.show, query=NoQuery, answers={200: DagDetail}, tagged=True)
+        yield routing.get(one, self.show, query=NoQuery, responses={200: DagDetail}, etag=True)
         yield routing.get(
             f"{one}/why-not",
             self.why_not,
             query=WhyNotQuery,
-            answers={200: WhyNot},
+            responses={200: WhyNot},
             problems=(422,),
         )
         yield Route(
@@ -92,62 +100,62 @@ class Dags:
             handler=self.change,
             access=Access.OPERATOR,
             query=NoQuery,
-            body=ChangedDag,
-            answers={200: DagDetail},
-            matched=True,
+            body=DagUpdate,
+            responses={200: DagDetail},
+            if_match=True,
         )
         yield routing.post(
             f"{one}/runs",
             self.start,
             access=Access.OPERATOR,
             query=NoQuery,
-            body=AskedRun,
-            body_needed=False,
-            answers={201: StartedRun},
+            body=RunRequest,
+            body_required=False,
+            responses={201: StartedRun},
         )
 
     async def list_dags(self, request: web.Request) -> web.Response:
         """List DAGs by name, with the files that cannot be imported."""
-        asked = query(request, PageQuery)
-        after = opened(_LIST, asked.after, str)
-        page = await self._reading.dags.page(limit=asked.limit, after=after)
-        return tagged(request, sealed(_LIST, page))
+        params = parse_query(request, PageQuery)
+        after = read_cursor(_LIST, params.after, str)
+        page = await self._read_models.dags.page(limit=params.limit, after=after)
+        return json_with_etag(request, with_cursor(_LIST, page))
 
     async def show(self, request: web.Request) -> web.Response:
-        """Show all about a DAG."""
-        query(request, NoQuery)
-        found = await self._reading.dags.get(request.match_info["dag_id"])
-        return tagged(request, found, revision=found.revision)
+        """Show a DAG."""
+        parse_query(request, NoQuery)
+        found = await self._read_models.dags.get(request.match_info["dag_id"])
+        return json_with_etag(request, found, revision=found.revision)
 
     async def why_not(self, request: web.Request) -> web.Response:
-        """Show what a DAG still waits for, of the whole or of one partition."""
-        asked = query(request, WhyNotQuery)
+        """Show why no run of a DAG starts: what its schedule, or one partition, waits for."""
+        params = parse_query(request, WhyNotQuery)
         dag_id = request.match_info["dag_id"]
-        return answer(await self._reading.waiting.why_not(dag_id, asked.partition))
+        return json_response(await self._read_models.why_not.why_not(dag_id, params.partition))
 
     async def change(self, request: web.Request) -> web.Response:
-        """Pause or unpause a DAG; answer with what it is now."""
+        """Pause or unpause a DAG; return it."""
         dag_id = request.match_info["dag_id"]
-        query(request, NoQuery)
-        change = await body(request, _changed_dag)
-        await self._calls.call(SetPaused(dag_id, change.paused, wanted(request)))
-        return answer(await self._reading.dags.get(dag_id))
+        parse_query(request, NoQuery)
+        change = await parse_body(request, _update_decoder)
+        await self._commands.execute(SetPaused(dag_id, change.paused, expected_revisions(request)))
+        return json_response(await self._read_models.dags.get(dag_id))
 
     async def start(self, request: web.Request) -> web.Response:
-        """Start a run; answer with its id once it is durable."""
-        query(request, NoQuery)
-        asked = decode(await request.read() or b"{}", _asked_run)
-        check_numbers([asked.params])
-        run_id = await self._calls.call(
+        """Start a run; return its id once it is durable."""
+        parse_query(request, NoQuery)
+        payload = decode_body(await request.read() or b"{}", _run_decoder)
+        check_integers([payload.params])
+        run_id = await self._commands.execute(
             StartRun(
                 request.match_info["dag_id"],
-                asked.params,
-                utc(asked.logical_time, field="logical_time"),
-                asked.run_key,
-                asked.cause,
-                asked.partition,
+                payload.params,
+                to_utc(payload.logical_time, field="logical_time"),
+                payload.run_key,
+                payload.cause,
+                payload.partition,
             )
         )
-        response = answer(StartedRun(run_id=run_id), status=201)
+        response = json_response(StartedRun(run_id=run_id), status=201)
         response.headers["Location"] = f"/api/v1/runs/{run_id}"
         return response

@@ -1,4 +1,4 @@
-"""What could not be done and waits for a person: listed, shown, sent again."""
+"""Routes of dead letters: list, show and resend what could not be processed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,23 +9,23 @@ from aiohttp import web
 from msgspec import Struct
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.etags import tagged, wanted
-from pubsubflow.api.http.pagination import Cursor, Number, opened, sealed
+from pubsubflow.api.http.etags import expected_revisions, json_with_etag
+from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, with_cursor
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import Limit, NoQuery, check_numbers, decode, query
-from pubsubflow.api.http.responses import answer, encode
+from pubsubflow.api.http.requests import Limit, NoQuery, check_integers, decode_body, parse_query
+from pubsubflow.api.http.responses import encode, json_response
 from pubsubflow.api.http.routing import Access, Route
-from pubsubflow.api.routes.webhooks import LETTER, Hooks
+from pubsubflow.api.routes.webhooks import DEAD_LETTER_KIND, WebhookRoutes
 from pubsubflow.errors import NotFound
 from pubsubflow.model.api.explain import DeadLetterDetail, DeadLetterView, Resent
 from pubsubflow.model.api.resources import Page
-from pubsubflow.model.wire.commands import Calls, PostEvents, Resend
-from pubsubflow.store.read.read_models import Reading
+from pubsubflow.model.wire.commands import CommandHandler, RecordEvents, RedriveDeadLetter
+from pubsubflow.store.read.read_models import ReadModels
 
 _LIST = "dead-letters"
 
 
-class LettersQuery(Struct, frozen=True, forbid_unknown_fields=True):
+class DeadLetterQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The query string of the list of dead letters.
 
     Attributes:
@@ -37,8 +37,8 @@ class LettersQuery(Struct, frozen=True, forbid_unknown_fields=True):
     resent: bool = False
 
 
-class AskedResend(Struct, frozen=True, forbid_unknown_fields=True):
-    """A request to try again.
+class ResendRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to resend a dead letter.
 
     Attributes:
         payload: JSON in place of the letter's own; null to leave it.
@@ -47,96 +47,105 @@ class AskedResend(Struct, frozen=True, forbid_unknown_fields=True):
     payload: Any = None
 
 
-_asked_resend = msgspec.json.Decoder(AskedResend)
+_resend_decoder = msgspec.json.Decoder(ResendRequest)
 
 
-class DeadLetters:
+class DeadLetterRoutes:
     """Handlers of `/api/v1/dead-letters`.
 
     Args:
-        calls: Tries again.
-        reading: Looks up dead letters.
-        hooks: Knows what becomes of requests to webhooks.
+        commands: Redrives dead letters.
+        read_models: Reads dead letters.
+        webhooks: Makes events of the requests in dead letters of webhooks.
     """
 
-    def __init__(self, calls: Calls, reading: Reading, hooks: Hooks) -> None:
-        self._calls = calls
-        self._reading = reading
-        self._hooks = hooks
+    def __init__(
+        self, commands: CommandHandler, read_models: ReadModels, webhooks: WebhookRoutes
+    ) -> None:
+        self._commands = commands
+        self._read_models = read_models
+        self._webhooks = webhooks
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         one = "/api/v1/dead-letters/{number}"
         yield routing.get(
             "/api/v1/dead-letters",
-            self.list_letters,
-            query=LettersQuery,
-            answers={200: Page[DeadLetterView]},
-            tagged=True,
+            self.list_all,
+            query=DeadLetterQuery,
+            responses={200: Page[DeadLetterView]},
+            etag=True,
         )
         yield routing.get(
-            one, self.show, query=NoQuery, answers={200: DeadLetterDetail}, tagged=True
+            one, self.show, query=NoQuery, responses={200: DeadLetterDetail}, etag=True
         )
         yield routing.post(
             f"{one}/resend",
             self.resend,
             access=Access.OPERATOR,
             query=NoQuery,
-            body=AskedResend,
-            body_needed=False,
-            answers={200: Resent},
+            body=ResendRequest,
+            body_required=False,
+            responses={200: Resent},
             problems=(409,),
-            matched=True,
+            if_match=True,
         )
 
-    async def list_letters(self, request: web.Request) -> web.Response:
+    async def list_all(self, request: web.Request) -> web.Response:
         """List dead letters, the newest first."""
-        asked = query(request, LettersQuery)
-        after = opened(_LIST, asked.after, Number)
-        page = await self._reading.letters.page(limit=asked.limit, after=after, resent=asked.resent)
-        return tagged(request, sealed(_LIST, page))
+        params = parse_query(request, DeadLetterQuery)
+        after = read_cursor(_LIST, params.after, Number)
+        page = await self._read_models.dead_letters.page(
+            limit=params.limit, after=after, resent=params.resent
+        )
+        return json_with_etag(request, with_cursor(_LIST, page))
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a dead letter with its payload."""
-        query(request, NoQuery)
-        found = await self._reading.letters.get(_number(request))
-        return tagged(request, found, revision=found.revision)
+        parse_query(request, NoQuery)
+        found = await self._read_models.dead_letters.get(_number(request))
+        return json_with_etag(request, found, revision=found.revision)
 
     async def resend(self, request: web.Request) -> web.Response:
-        """Try a dead letter again, as it is or edited; answer with the run that it made, if any."""
-        number, _ = _number(request), query(request, NoQuery)
-        revisions = wanted(request)
-        payload = decode(await request.read() or b"{}", _asked_resend).payload
-        check_numbers([payload])
-        letter = await self._reading.letters.get(number)
+        """Resend a dead letter, as it is or edited; return the run that it started, if any."""
+        number, _ = _number(request), parse_query(request, NoQuery)
+        revisions = expected_revisions(request)
+        payload = decode_body(await request.read() or b"{}", _resend_decoder).payload
+        check_integers([payload])
+        letter = await self._read_models.dead_letters.get(number)
         edit = None if payload is None else encode(payload)
         if edit is not None and not letter.editable:
             raise BadRequest(
-                f"dead letter {number} is a message of the bus, whose form is its own: it can be "
-                "sent again as it is, not edited",
+                f"dead letter {number} is a message in a binary format: resend it as it is, "
+                "without payload",
                 field="payload",
             )
-        if letter.kind == LETTER:
+        if letter.kind == DEAD_LETTER_KIND:
             events = self._events(letter, edit)
-            await self._calls.call(Resend(number, edit, revisions, events))
-            return answer(Resent(id=number))
-        run_id = await self._calls.call(Resend(number, edit, revisions))
+            await self._commands.execute(RedriveDeadLetter(number, edit, revisions, events))
+            return json_response(Resent(id=number))
+        run_id = await self._commands.execute(RedriveDeadLetter(number, edit, revisions))
         if run_id is not None:
-            await self._check_made(number, UUID(run_id))
-        return answer(Resent(id=number, run_id=run_id))
+            await self._check_started(number, UUID(run_id))
+        return json_response(Resent(id=number, run_id=run_id))
 
-    def _events(self, letter: DeadLetterDetail, edit: bytes | None) -> PostEvents | None:
-        """Return what a request to a webhook becomes after all; None for nothing."""
+    def _events(self, letter: DeadLetterDetail, edit: bytes | None) -> RecordEvents | None:
+        """Return the event that a webhook's request becomes now; None for none."""
+        # Already resent: the manager refuses it, whatever the webhook would make of it now.
         if letter.resent_at is not None:
             return None
-        return self._hooks.again(edit or encode(letter.payload), f"letter:{letter.id}")
+        return self._webhooks.event_of_letter(edit or encode(letter.payload), f"letter:{letter.id}")
 
-    async def _check_made(self, number: int, run_id: UUID) -> None:
-        """Tell when the run was refused again; a new letter holds it then."""
+    async def _check_started(self, number: int, run_id: UUID) -> None:
+        """Check that the run exists; if it was refused again, a new dead letter holds it.
+
+        Raises:
+            BadRequest: It was refused again.
+        """
         try:
-            await self._reading.runs.brief(run_id)
+            await self._read_models.runs.brief(run_id)
         except NotFound:
-            newer = await self._reading.letters.refused_again(number)
+            newer = await self._read_models.dead_letters.find_newer(number)
             if newer is None:
                 raise
             raise BadRequest(

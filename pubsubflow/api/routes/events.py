@@ -1,4 +1,4 @@
-"""Datasets and their events: posted from outside, and listed."""
+"""Routes of datasets and their events: list both, post events."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -8,23 +8,31 @@ from uuid import UUID
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
-from pubsubflow.api.auth.middleware import asker, check_datasets
+from pubsubflow.api.auth.middleware import check_datasets, principal_of
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.etags import tagged
-from pubsubflow.api.http.pagination import Cursor, Number, opened, sealed
+from pubsubflow.api.http.etags import json_with_etag
+from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, with_cursor
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import Limit, NoQuery, PageQuery, body, check_numbers, query, utc
+from pubsubflow.api.http.requests import (
+    Limit,
+    NoQuery,
+    PageQuery,
+    check_integers,
+    parse_body,
+    parse_query,
+    to_utc,
+)
+from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
-from pubsubflow.api.routes.posting import check_count, record
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.api.explain import EventFate
+from pubsubflow.model.api.explain import EventWithOutcomes
 from pubsubflow.model.api.resources import DatasetView, EventView, Page, PostedEvents
 from pubsubflow.model.datasets import normalise_uri
-from pubsubflow.model.wire.commands import Calls, PostEvents
+from pubsubflow.model.wire.commands import CommandHandler, RecordedEvent, RecordEvents
 from pubsubflow.model.wire.messages import NewEvent
-from pubsubflow.store.read.read_models import Reading
+from pubsubflow.store.read.read_models import ReadModels
 
 Key = Annotated[str, Meta(min_length=1, max_length=512)]
 _SOURCES = ("api", "cli")
@@ -35,11 +43,11 @@ class PostedEvent(Struct, frozen=True, forbid_unknown_fields=True):
     """An event as it is posted.
 
     Attributes:
-        dataset: URI of the dataset that has news.
-        extra: What there is to say about it.
-        partition: Which part of the dataset has news.
+        dataset: URI of the dataset that was updated.
+        extra: Further fields of the event.
+        partition: The partition of the dataset that was updated.
         time: When it happened, with a zone; now if left out.
-        id: The same id of the same dataset again is the same event.
+        id: Events of one dataset with the same id are one event.
     """
 
     dataset: str
@@ -54,13 +62,13 @@ class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         dataset: Only events of this URI.
-        event: Only this one, with its fate.
-        fate: Tell what became of each for every subscription.
+        event: Only this event, with its outcomes.
+        outcomes: Return with each event its outcome for every subscribed DAG.
     """
 
     dataset: str | None = None
     event: UUID | None = None
-    fate: bool = False
+    outcomes: bool = field(name="fate", default=False)
     limit: Limit = 50
     after: Cursor | None = None
 
@@ -68,16 +76,16 @@ class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True):
 _decoder = msgspec.json.Decoder(PostedEvent | list[PostedEvent])
 
 
-class Events:
+class EventRoutes:
     """Handlers of `/api/v1/datasets`."""
 
-    def __init__(self, calls: Calls, reading: Reading, max_events: int) -> None:
-        self._calls = calls
-        self._reading = reading
+    def __init__(self, commands: CommandHandler, read_models: ReadModels, max_events: int) -> None:
+        self._commands = commands
+        self._read_models = read_models
         self._max_events = max_events
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         path = "/api/v1/datasets/events"
         yield routing.post(
             path,
@@ -85,104 +93,121 @@ class Events:
             access=Access.EMITTER,
             query=NoQuery,
             body=PostedEvent | list[PostedEvent],
-            answers={200: PostedEvents, 202: PostedEvents},
-            intake=True,
+            responses={200: PostedEvents, 202: PostedEvents},
+            ingests_events=True,
             headers={"Idempotency-Key": "The same key again is the same request, done once."},
         )
         yield routing.get(
             path,
             self.list_events,
             query=EventsQuery,
-            answers={200: (Page[EventFate], Page[EventView])},
+            responses={200: (Page[EventWithOutcomes], Page[EventView])},
             problems=(404,),
-            tagged=True,
+            etag=True,
         )
         yield routing.get(
             "/api/v1/datasets",
             self.list_datasets,
             query=PageQuery,
-            answers={200: Page[DatasetView]},
-            tagged=True,
+            responses={200: Page[DatasetView]},
+            etag=True,
         )
 
     async def post(self, request: web.Request) -> web.Response:
-        """Record events; answer once they are durable.
+        """Record events; respond once they are durable.
 
-        202 with their ids; 200 when all of them had been posted before under the same ids.
+        202 with their ids; 200 if all of them had been posted before under the same ids.
         """
-        query(request, NoQuery)
-        posted = await body(request, _decoder)
+        parse_query(request, NoQuery)
+        posted = await parse_body(request, _decoder)
         events = posted if isinstance(posted, list) else [posted]
-        return await record(self._call(events, request), self._calls)
+        return await record(self._command(events, request), self._commands)
 
-    def _call(self, events: list[PostedEvent], request: web.Request) -> PostEvents:
+    def _command(self, events: list[PostedEvent], request: web.Request) -> RecordEvents:
         check_count(len(events), self._max_events)
-        check_numbers([event.extra for event in events])
-        whole = request.headers.get("Idempotency-Key")
-        who = asker(request)
-        if whole is not None and who.datasets is not None:
-            whole = f"{who.name}\n{whole}"  # whoever is limited takes nobody else's key
-        news, keys = [], []
+        check_integers([event.extra for event in events])
+        request_key = request.headers.get("Idempotency-Key")
+        principal = principal_of(request)
+        if request_key is not None and principal.datasets is not None:
+            # An emitter must not be able to use up a key that another sender is going to use.
+            request_key = f"{principal.name}\n{request_key}"
+        new_events, keys = [], []
         for index, event in enumerate(events):
-            uri = _uri(event, index)
-            news.append(
-                NewEvent(
-                    uri,
-                    event.extra,
-                    event.partition,
-                    utc(event.time, field="time", index=index),
-                    event.id,
-                )
-            )
-            keys.append(_key(uri, event.id, whole, index))
-        check_datasets(request, (event.dataset for event in news))
-        return PostEvents(tuple(news), tuple(keys), _source(request))
+            new_events.append(_new_event(event, index))
+            keys.append(_key(new_events[-1].dataset, event.id, request_key, index))
+        check_datasets(request, (event.dataset for event in new_events))
+        return RecordEvents(tuple(new_events), tuple(keys), _source(request))
 
     async def list_events(self, request: web.Request) -> web.Response:
         """List events, the newest first."""
-        asked = query(request, EventsQuery)
+        params = parse_query(request, EventsQuery)
         dataset = None
-        if asked.dataset is not None:
+        if params.dataset is not None:
             try:
-                dataset = normalise_uri(asked.dataset)
+                dataset = normalise_uri(params.dataset)
             except DefinitionError as error:
                 raise BadRequest(str(error), status=400, field="dataset") from error
-        datasets = self._reading.datasets
-        after = opened(_EVENTS, asked.after, Number)
-        if asked.event is not None:
-            return tagged(request, Page([await datasets.event_fate(asked.event)]))
-        read = datasets.event_fates if asked.fate else datasets.events
-        page = await read(limit=asked.limit, dataset=dataset, after=after)
-        return tagged(request, sealed(_EVENTS, page))
+        datasets = self._read_models.datasets
+        after = read_cursor(_EVENTS, params.after, Number)
+        if params.event is not None:
+            return json_with_etag(request, Page([await datasets.event_with_outcomes(params.event)]))
+        read = datasets.events_with_outcomes if params.outcomes else datasets.events
+        page = await read(limit=params.limit, dataset=dataset, after=after)
+        return json_with_etag(request, with_cursor(_EVENTS, page))
 
     async def list_datasets(self, request: web.Request) -> web.Response:
         """List datasets by URI."""
-        asked = query(request, PageQuery)
-        after = opened(_DATASETS, asked.after, str)
-        page = await self._reading.datasets.page(limit=asked.limit, after=after)
-        return tagged(request, sealed(_DATASETS, page))
+        params = parse_query(request, PageQuery)
+        after = read_cursor(_DATASETS, params.after, str)
+        page = await self._read_models.datasets.page(limit=params.limit, after=after)
+        return json_with_etag(request, with_cursor(_DATASETS, page))
 
 
-def _uri(event: PostedEvent, index: int) -> str:
+def check_count(count: int, most: int) -> None:
+    """Refuse more events than one request may hold.
+
+    Raises:
+        BadRequest: There are too many.
+    """
+    if count > most:
+        raise BadRequest(
+            f"{count} events are too many for one request: send at most {most} at a time",
+            status=413,
+        )
+
+
+async def record(command: RecordEvents, commands: CommandHandler) -> web.Response:
+    """Record events, and respond once they are durable.
+
+    202 with their ids; 200 if all of them had been posted before under the same keys.
+    """
+    recorded: list[RecordedEvent] = await commands.execute(command) if command.events else []
+    duplicates = [index for index, each in enumerate(recorded) if each.duplicate]
+    ids = [str(each.event_id) for each in recorded]
+    return json_response(
+        PostedEvents(ids=ids, duplicates=duplicates),
+        status=202 if len(duplicates) < len(ids) else 200,
+    )
+
+
+def _new_event(event: PostedEvent, index: int) -> NewEvent:
+    moment = to_utc(event.time, field="time", index=index)
     try:
-        return normalise_uri(event.dataset)
+        return NewEvent(event.dataset, event.extra, event.partition, moment, event.id)
     except DefinitionError as error:
         raise BadRequest(str(error), index=index, field="dataset") from error
 
 
-def _key(uri: str, event_id: str | None, whole: str | None, index: int) -> str | None:
-    """Return the key under which the same event is known again, short whatever it stands for.
-
-    An id is its sender's, who knows of one dataset; so the same id of another dataset is another
-    event.
-    """
+def _key(uri: str, event_id: str | None, request_key: str | None, index: int) -> str | None:
+    """Return the idempotency key of an event, of a fixed length; None if it has none."""
     if event_id is not None:
+        # Ids are unique within a dataset: the senders of two datasets need not know each other.
         text = f"id\n{uri}\n{event_id}"
-    elif whole is not None:
-        text = f"request\n{whole}\n{index}"
+    elif request_key is not None:
+        text = f"request\n{request_key}\n{index}"
     else:
         return None
-    # A header's bytes may be no UTF-8.
+    # The bytes of a header may be other than UTF-8.
     return blake2b(text.encode(errors="surrogateescape"), digest_size=20).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Whether the process lives, whether it can work, and what it is."""
+"""Routes of health checks: liveness, readiness, and information about the daemon."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -10,58 +10,58 @@ import anyio
 from aiohttp import web
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.requests import NoQuery, query
-from pubsubflow.api.http.responses import answer
+from pubsubflow.api.http.requests import NoQuery, parse_query
+from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
-from pubsubflow.api.server.backpressure import Pressure
+from pubsubflow.api.server.backpressure import Backpressure
 from pubsubflow.bus import Bus
 from pubsubflow.errors import StoreUnavailable
 from pubsubflow.model.api.server import Info, Liveness, Readiness
-from pubsubflow.store.read.read_models import Reading
+from pubsubflow.store.read.read_models import ReadModels
 
 _PING_SECONDS = 2.0
 
 
-class Health:
+class HealthRoutes:
     """Handlers of `/healthz`, `/readyz` and `/api/v1/info`.
 
     Args:
-        reading: Asks Postgres.
-        bus: Knows whether NATS is there.
-        ready: More conditions by name, such as whether the DAGs are loaded.
-        pressure: Knows whether events are taken in.
+        read_models: Checks that Postgres answers.
+        bus: Knows whether NATS is connected.
+        ready: Further conditions by name, such as whether the DAGs are loaded.
+        backpressure: Decides whether events are refused.
     """
 
     def __init__(
         self,
-        reading: Reading,
+        read_models: ReadModels,
         bus: Bus,
         ready: Callable[[], Mapping[str, bool]],
-        pressure: Pressure,
+        backpressure: Backpressure,
     ) -> None:
-        self._reading = reading
+        self._read_models = read_models
         self._bus = bus
         self._ready = ready
-        self._pressure = pressure
+        self._backpressure = backpressure
         self._started_at = datetime.now(UTC)
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
-        yield routing.get("/healthz", self.alive, access=Access.OPEN, answers={200: Liveness})
+        """Return the routes."""
+        yield routing.get("/healthz", self.alive, access=Access.OPEN, responses={200: Liveness})
         yield routing.get(
             "/readyz",
             self.readiness,
             access=Access.OPEN,
-            answers={200: Readiness, 503: Readiness},
+            responses={200: Readiness, 503: Readiness},
         )
-        yield routing.get("/api/v1/info", self.info, query=NoQuery, answers={200: Info})
+        yield routing.get("/api/v1/info", self.info, query=NoQuery, responses={200: Info})
 
     async def alive(self, _: web.Request) -> web.Response:
-        """Say that the process lives."""
-        return answer(Liveness())
+        """Show that the process is alive."""
+        return json_response(Liveness())
 
     async def readiness(self, _: web.Request) -> web.Response:
-        """Answer 200 if everything is there that work needs, else 503; the body says what."""
+        """Show whether the daemon is ready: 200 if every condition holds, else 503."""
         checks = {
             "postgres": await self._postgres_answers(),
             "nats": self._bus.connected,
@@ -69,26 +69,26 @@ class Health:
         }
         ready = all(checks.values())
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        intake = self._pressure.view()
-        return answer(Readiness(ready=ready, checks=checks, intake=intake), status=status)
+        intake = self._backpressure.view()
+        return json_response(Readiness(ready=ready, checks=checks, intake=intake), status=status)
 
     async def info(self, request: web.Request) -> web.Response:
-        """Say what this server is and which workers it knows."""
-        query(request, NoQuery)
-        return answer(
+        """Show version and process of this server, and its workers."""
+        parse_query(request, NoQuery)
+        return json_response(
             Info(
                 version=version("pubsubflow"),
                 pid=os.getpid(),
                 started_at=self._started_at,
-                workers=await self._reading.workers(),
-                import_errors=len(await self._reading.dags.import_errors()),
+                workers=await self._read_models.workers.all(),
+                import_errors=len(await self._read_models.dags.import_errors()),
             )
         )
 
     async def _postgres_answers(self) -> bool:
         with anyio.move_on_after(_PING_SECONDS):
             try:
-                await self._reading.ping()
+                await self._read_models.ping()
             except StoreUnavailable:
                 return False
             return True

@@ -1,4 +1,4 @@
-"""Pools: listed, set, removed."""
+"""Routes of pools: list, show, set and remove their limits."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -8,15 +8,15 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.etags import tagged, wanted
-from pubsubflow.api.http.pagination import opened, sealed
+from pubsubflow.api.http.etags import expected_revisions, json_with_etag
+from pubsubflow.api.http.pagination import read_cursor, with_cursor
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import NoQuery, PageQuery, body, query
-from pubsubflow.api.http.responses import answer
+from pubsubflow.api.http.requests import NoQuery, PageQuery, parse_body, parse_query
+from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.model.api.resources import Page, PoolView
-from pubsubflow.model.wire.commands import Calls, RemovePool, SetPool
-from pubsubflow.store.read.read_models import Reading
+from pubsubflow.model.wire.commands import CommandHandler, DeletePool, SetPool
+from pubsubflow.store.read.read_models import ReadModels
 
 MAX_NAME_CHARACTERS = 250
 MAX_SLOTS = 1_000_000
@@ -28,42 +28,42 @@ _NAMES = {
 }
 
 
-class PoolSlots(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many tasks of a pool may run at once.
+class PoolUpdate(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to set the limit of a pool.
 
     Attributes:
-        slots: 0 lets none start.
+        slots: How many of its tasks may run at once; with 0 none starts.
     """
 
     slots: Annotated[int, Meta(ge=0, le=MAX_SLOTS)]
 
 
-_slots = msgspec.json.Decoder(PoolSlots)
+_slots = msgspec.json.Decoder(PoolUpdate)
 
 
-class Pools:
+class PoolRoutes:
     """Handlers of `/api/v1/pools`."""
 
-    def __init__(self, calls: Calls, reading: Reading) -> None:
-        self._calls = calls
-        self._reading = reading
+    def __init__(self, commands: CommandHandler, read_models: ReadModels) -> None:
+        self._commands = commands
+        self._read_models = read_models
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         path = "/api/v1/pools/{pool}"
         yield routing.get(
             "/api/v1/pools",
             self.list_pools,
             query=PageQuery,
-            answers={200: Page[PoolView]},
-            tagged=True,
+            responses={200: Page[PoolView]},
+            etag=True,
         )
         yield routing.get(
             path,
             self.show,
             query=NoQuery,
-            answers={200: PoolView},
-            tagged=True,
+            responses={200: PoolView},
+            etag=True,
             names=_NAMES,
             problems=(422,),
         )
@@ -73,9 +73,9 @@ class Pools:
             handler=self.set,
             access=Access.OPERATOR,
             query=NoQuery,
-            matched=True,
-            body=PoolSlots,
-            answers={200: PoolView},
+            if_match=True,
+            body=PoolUpdate,
+            responses={200: PoolView},
             names=_NAMES,
         )
         yield Route(
@@ -84,36 +84,36 @@ class Pools:
             handler=self.remove,
             access=Access.OPERATOR,
             query=NoQuery,
-            matched=True,
-            answers={204: None},
+            if_match=True,
+            responses={204: None},
             names=_NAMES,
             problems=(422,),
         )
 
     async def list_pools(self, request: web.Request) -> web.Response:
-        """List pools by name, also those that tasks name and nobody has set."""
-        asked = query(request, PageQuery)
-        after = opened(_LIST, asked.after, str)
-        page = await self._reading.pools.page(limit=asked.limit, after=after)
-        return tagged(request, sealed(_LIST, page))
+        """List pools by name, also those that only tasks name."""
+        params = parse_query(request, PageQuery)
+        after = read_cursor(_LIST, params.after, str)
+        page = await self._read_models.pools.page(limit=params.limit, after=after)
+        return json_with_etag(request, with_cursor(_LIST, page))
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a pool."""
-        query(request, NoQuery)
-        found = await self._reading.pools.get(_name(request))
-        return tagged(request, found, revision=found.revision)
+        parse_query(request, NoQuery)
+        found = await self._read_models.pools.get(_name(request))
+        return json_with_etag(request, found, revision=found.revision)
 
     async def set(self, request: web.Request) -> web.Response:
-        """Set how many tasks of a pool may run at once; those who wait start at once."""
-        query(request, NoQuery)
-        name, asked = _name(request), await body(request, _slots)
-        await self._calls.call(SetPool(name, asked.slots, wanted(request)))
-        return answer(await self._reading.pools.get(name))
+        """Set how many tasks of a pool may run at once; with more slots, waiting tasks start."""
+        parse_query(request, NoQuery)
+        name, payload = _name(request), await parse_body(request, _slots)
+        await self._commands.execute(SetPool(name, payload.slots, expected_revisions(request)))
+        return json_response(await self._read_models.pools.get(name))
 
     async def remove(self, request: web.Request) -> web.Response:
-        """Take a pool's limit away; tasks that still name it have no bound."""
-        query(request, NoQuery)
-        await self._calls.call(RemovePool(_name(request), wanted(request)))
+        """Remove a pool's limit; tasks that name it are then unlimited."""
+        parse_query(request, NoQuery)
+        await self._commands.execute(DeletePool(_name(request), expected_revisions(request)))
         return web.Response(status=204)
 
 

@@ -1,4 +1,4 @@
-"""Looks into the past: replays of events, backfills of ticks and partitions."""
+"""Routes of replays and backfills: they start runs for past events, ticks and partitions."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,29 +11,29 @@ from msgspec import Meta, Struct, field
 from pubsubflow.api.auth.middleware import note_object
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import NoQuery, body, check_numbers, query, utc
-from pubsubflow.api.http.responses import answer
+from pubsubflow.api.http.requests import NoQuery, check_integers, parse_body, parse_query, to_utc
+from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.api.explain import PlannedRuns
 from pubsubflow.model.datasets import normalise_uri
-from pubsubflow.model.wire.commands import Backfill, Calls, Planned, Replay
-from pubsubflow.store.read.read_models import Reading
+from pubsubflow.model.wire.commands import Backfill, CommandHandler, PlannedRun, Replay
+from pubsubflow.store.read.read_models import ReadModels
 
 Text = Annotated[str, Meta(min_length=1, max_length=512)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
-class AskedReplay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A request for a replay.
+class ReplayRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The body of a request for a replay.
 
     Attributes:
         since, until: Bounds of the time at which events were recorded; `to` is exclusive, now if
             left out.
         dataset: Only events of this URI.
-        dry_run: Only tell what would start.
-        again: Also make runs that exist.
-        dags: The DAGs that are to decide once more; all that subscribe to `dataset` if empty.
+        dry_run: Only return which runs would start.
+        again: Also start runs that exist.
+        dags: The DAGs that evaluate the events again; all that subscribe to `dataset` if empty.
     """
 
     since: Moment = field(name="from")
@@ -44,15 +44,15 @@ class AskedReplay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     again: bool = False
 
 
-class AskedBackfill(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A request for a backfill.
+class BackfillRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The body of a request for a backfill.
 
     Attributes:
         since, until: Bounds of the ticks; `to` is exclusive, now if left out.
         partitions: Partition keys, in place of ticks.
         params: Values in place of the DAG's defaults.
-        dry_run: Only tell what would start.
-        again: Also make runs that exist.
+        dry_run: Only return which runs would start.
+        again: Also start runs that exist.
     """
 
     since: Moment | None = field(name="from", default=None)
@@ -63,26 +63,26 @@ class AskedBackfill(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     again: bool = False
 
 
-_asked_replay = msgspec.json.Decoder(AskedReplay)
-_asked_backfill = msgspec.json.Decoder(AskedBackfill)
+_replay_decoder = msgspec.json.Decoder(ReplayRequest)
+_backfill_decoder = msgspec.json.Decoder(BackfillRequest)
 
 
-class Past:
+class ReplayRoutes:
     """Handlers of `/api/v1/datasets/replay` and `/api/v1/dags/{dag_id}/backfill`."""
 
-    def __init__(self, calls: Calls, reading: Reading) -> None:
-        self._calls = calls
-        self._reading = reading
+    def __init__(self, commands: CommandHandler, read_models: ReadModels) -> None:
+        self._commands = commands
+        self._read_models = read_models
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         yield routing.post(
             "/api/v1/datasets/replay",
             self.replay,
             access=Access.OPERATOR,
             query=NoQuery,
-            body=AskedReplay,
-            answers={200: list[PlannedRuns]},
+            body=ReplayRequest,
+            responses={200: list[PlannedRuns]},
             problems=(404,),
         )
         yield routing.post(
@@ -90,63 +90,64 @@ class Past:
             self.backfill,
             access=Access.OPERATOR,
             query=NoQuery,
-            body=AskedBackfill,
-            answers={200: PlannedRuns},
+            body=BackfillRequest,
+            responses={200: PlannedRuns},
         )
 
     async def replay(self, request: web.Request) -> web.Response:
-        """Let DAGs decide about past events once more; answer with the runs of each."""
-        query(request, NoQuery)
-        asked = await body(request, _asked_replay)
-        since = utc(asked.since, field="from") or asked.since
-        _check_order(asked.since, asked.until)
-        uri = _uri(asked.dataset)
-        note_object(request, ", ".join(filter(None, (uri, *asked.dags))))
-        dags = list(asked.dags)
+        """Replay past events for DAGs; return the runs of each."""
+        parse_query(request, NoQuery)
+        payload = await parse_body(request, _replay_decoder)
+        since = to_utc(payload.since, field="from") or payload.since
+        _check_order(payload.since, payload.until)
+        uri = _uri(payload.dataset)
+        note_object(request, ", ".join(filter(None, (uri, *payload.dags))))
+        dags = list(payload.dags)
         if not dags:
             if uri is None:
-                raise BadRequest("name a dataset, or the DAGs that are to decide", field="dags")
-            dags = await self._reading.datasets.consumers(uri)
+                raise BadRequest("name a dataset, or the DAGs to replay events for", field="dags")
+            dags = await self._read_models.datasets.subscribed_dags(uri)
+        # All are checked before the first replay: an unknown one must not leave half of it done.
         for dag_id in dags:
-            await self._reading.dags.check(dag_id)
+            await self._read_models.dags.check(dag_id)
         planned = []
         for dag_id in dict.fromkeys(dags):
-            runs: list[Planned] = await self._calls.call(
+            runs: list[PlannedRun] = await self._commands.execute(
                 Replay(
                     dag_id,
                     since,
-                    utc(asked.until, field="to"),
+                    to_utc(payload.until, field="to"),
                     uri,
-                    asked.dry_run,
-                    asked.again,
+                    payload.dry_run,
+                    payload.again,
                 )
             )
-            planned.append(PlannedRuns(dag_id=dag_id, dry_run=asked.dry_run, runs=runs))
-        return answer(planned)
+            planned.append(PlannedRuns(dag_id=dag_id, dry_run=payload.dry_run, runs=runs))
+        return json_response(planned)
 
     async def backfill(self, request: web.Request) -> web.Response:
-        """Make the runs of past ticks or of partitions; answer with them."""
-        query(request, NoQuery)
+        """Start the runs of past ticks or of partitions; return them."""
+        parse_query(request, NoQuery)
         dag_id = request.match_info["dag_id"]
-        asked = await body(request, _asked_backfill)
-        check_numbers([asked.params])
-        _check_order(asked.since, asked.until)
-        if asked.since is None and not asked.partitions:
-            raise BadRequest("say from when on, or which partitions", field="from")
-        if asked.partitions and (asked.since or asked.until):
-            raise BadRequest("give times or partitions, not both", field="partitions")
-        runs: list[Planned] = await self._calls.call(
+        payload = await parse_body(request, _backfill_decoder)
+        check_integers([payload.params])
+        _check_order(payload.since, payload.until)
+        if payload.since is None and not payload.partitions:
+            raise BadRequest("set a beginning with from, or name partitions", field="from")
+        if payload.partitions and (payload.since or payload.until):
+            raise BadRequest("set times or partitions, not both", field="partitions")
+        runs: list[PlannedRun] = await self._commands.execute(
             Backfill(
                 dag_id,
-                utc(asked.since, field="from"),
-                utc(asked.until, field="to"),
-                asked.partitions,
-                asked.params,
-                asked.dry_run,
-                asked.again,
+                to_utc(payload.since, field="from"),
+                to_utc(payload.until, field="to"),
+                payload.partitions,
+                payload.params,
+                payload.dry_run,
+                payload.again,
             )
         )
-        return answer(PlannedRuns(dag_id=dag_id, dry_run=asked.dry_run, runs=runs))
+        return json_response(PlannedRuns(dag_id=dag_id, dry_run=payload.dry_run, runs=runs))
 
 
 def _check_order(since: datetime | None, until: datetime | None) -> None:

@@ -1,4 +1,4 @@
-"""Who wants events at a URL: made, listed, paused, tried, deleted."""
+"""Routes of subscriptions: create, list, pause, test and delete deliveries of events to URLs."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -11,11 +11,11 @@ from anyio import getaddrinfo
 from msgspec import Meta, Struct
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.etags import tagged, wanted
-from pubsubflow.api.http.pagination import Cursor, opened, sealed
+from pubsubflow.api.http.etags import expected_revisions, json_with_etag
+from pubsubflow.api.http.pagination import Cursor, read_cursor, with_cursor
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import Limit, NoQuery, body, query
-from pubsubflow.api.http.responses import answer
+from pubsubflow.api.http.requests import Limit, NoQuery, parse_body, parse_query
+from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.bus import Bus
 from pubsubflow.errors import DefinitionError, InvalidInput, NotFound
@@ -28,12 +28,12 @@ from pubsubflow.model.subscriptions import (
     CreatedSubscription,
     Mode,
     State,
+    SubscriptionSpec,
     SubscriptionView,
     TestedDelivery,
-    Wanted,
     check_url,
     is_public,
-    new_secret,
+    new_signing_secret,
     read_key,
 )
 from pubsubflow.store.subscribers import Subscribers
@@ -47,16 +47,17 @@ _RESOLVE_SECONDS = 5.0
 Text = Annotated[str, Meta(min_length=1, max_length=512)]
 
 
-class AskedSubscription(Struct, frozen=True, forbid_unknown_fields=True):
-    """A request for events.
+class SubscriptionRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to create a subscription.
 
     Attributes:
-        url: Where they are posted to.
+        url: The URL that events are posted to.
         dataset: URI, or a pattern with `*` and `**`; all datasets if left out.
         dags: Only events that tasks of these DAGs emit.
         where: CEL over `event`; only events for which it is true.
-        mode: How a CloudEvent is written: as JSON, or as headers and data.
-        ordered: One after the other in the log's order; else several side by side.
+        mode: How a CloudEvent is encoded: as JSON, or as headers and data.
+        ordered: Whether events are delivered one after the other, in the log's order; else several
+            side by side.
         description: For people.
         secret: `whsec_…`; a new one if left out.
     """
@@ -71,11 +72,11 @@ class AskedSubscription(Struct, frozen=True, forbid_unknown_fields=True):
     secret: str | None = None
 
 
-class ChangedSubscription(Struct, frozen=True, forbid_unknown_fields=True):
-    """What can be changed about a subscription.
+class SubscriptionUpdate(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to change a subscription.
 
     Attributes:
-        paused: Whether nothing is delivered for a while.
+        paused: Whether deliveries are suspended.
     """
 
     paused: bool
@@ -88,16 +89,16 @@ class SubscriptionsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     after: Cursor | None = None
 
 
-_asked = msgspec.json.Decoder(AskedSubscription)
-_changed = msgspec.json.Decoder(ChangedSubscription)
+_request_decoder = msgspec.json.Decoder(SubscriptionRequest)
+_update_decoder = msgspec.json.Decoder(SubscriptionUpdate)
 
 
 class SubscriptionRoutes:
     """Handlers of `/api/v1/subscriptions`.
 
     Args:
-        subscribers: Where they are.
-        bus: Tells whoever delivers.
+        subscribers: The stored subscriptions.
+        bus: Announces changes to the daemon that delivers.
         allow_private: Whether a URL may lead to this machine or its networks.
     """
 
@@ -107,33 +108,33 @@ class SubscriptionRoutes:
         self._allow_private = allow_private
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         one, names = f"{PATH}/{{id}}", {"id": _NAME}
         yield routing.get(
             PATH,
             self.list_all,
             query=SubscriptionsQuery,
-            answers={200: Page[SubscriptionView]},
-            tagged=True,
+            responses={200: Page[SubscriptionView]},
+            etag=True,
         )
         yield routing.post(
             PATH,
             self.create,
             access=Access.OPERATOR,
             query=NoQuery,
-            body=AskedSubscription,
-            answers={201: CreatedSubscription},
+            body=SubscriptionRequest,
+            responses={201: CreatedSubscription},
         )
         yield routing.get(
             one,
             self.show,
             query=NoQuery,
-            answers={200: SubscriptionView},
+            responses={200: SubscriptionView},
             names=names,
-            tagged=True,
+            etag=True,
         )
         for method, handler, body_ in (
-            ("PATCH", self.change, ChangedSubscription),
+            ("PATCH", self.change, SubscriptionUpdate),
             ("DELETE", self.delete, None),
         ):
             yield Route(
@@ -143,114 +144,119 @@ class SubscriptionRoutes:
                 access=Access.OPERATOR,
                 query=NoQuery,
                 body=body_,
-                answers={200: SubscriptionView},
+                responses={200: SubscriptionView},
                 names=names,
-                matched=True,
+                if_match=True,
             )
         yield routing.post(
             f"{one}/test",
             self.test,
             access=Access.OPERATOR,
             query=NoQuery,
-            answers={200: TestedDelivery},
+            responses={200: TestedDelivery},
             names=names,
         )
 
     async def list_all(self, request: web.Request) -> web.Response:
         """List subscriptions, the oldest first."""
-        asked = query(request, SubscriptionsQuery)
-        after = opened(_LIST, asked.after, UUID)
-        page = await self._subscribers.page(limit=asked.limit, after=after)
-        return tagged(request, sealed(_LIST, page))
+        params = parse_query(request, SubscriptionsQuery)
+        after = read_cursor(_LIST, params.after, UUID)
+        page = await self._subscribers.page(limit=params.limit, after=after)
+        return json_with_etag(request, with_cursor(_LIST, page))
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a subscription."""
-        query(request, NoQuery)
+        parse_query(request, NoQuery)
         found = await self._subscribers.get(_id(request))
-        return tagged(request, found, revision=found.revision)
+        return json_with_etag(request, found, revision=found.revision)
 
     async def create(self, request: web.Request) -> web.Response:
-        """Subscribe a URL to events from now on; the answer alone shows the secret."""
-        query(request, NoQuery)
-        asked = await body(request, _asked)
-        wanted_ = await self._checked(asked)
-        secret = new_secret() if asked.secret is None else asked.secret
+        """Subscribe a URL to events from now on; only this response shows the secret."""
+        parse_query(request, NoQuery)
+        payload = await parse_body(request, _request_decoder)
+        spec = await self._checked(payload)
+        secret = new_signing_secret() if payload.secret is None else payload.secret
         try:
             read_key(secret)
         except InvalidInput as error:
             raise BadRequest(str(error), field="secret") from error
-        made = await self._subscribers.add(wanted_, secret)
+        made = await self._subscribers.create(spec, secret)
         self._bus.publish(CHANGED, b"")
-        response = answer(made, status=201)
+        response = json_response(made, status=201)
         response.headers["Location"] = f"{PATH}/{made.id}"
         return response
 
     async def change(self, request: web.Request) -> web.Response:
-        """Pause or resume a subscription; answer with what it is now."""
-        query(request, NoQuery)
-        paused = (await body(request, _changed)).paused
+        """Pause or resume a subscription; return it."""
+        parse_query(request, NoQuery)
+        paused = (await parse_body(request, _update_decoder)).paused
         state: State = "paused" if paused else "active"
-        found = await self._subscribers.change(_id(request), state, wanted(request))
+        found = await self._subscribers.set_state(_id(request), state, expected_revisions(request))
         self._bus.publish(CHANGED, b"")
-        return answer(found)
+        return json_response(found)
 
     async def delete(self, request: web.Request) -> web.Response:
-        """End a subscription; answer with what it was."""
-        query(request, NoQuery)
+        """Delete a subscription; return what it was."""
+        parse_query(request, NoQuery)
         found = await self._subscribers.get(_id(request))
-        await self._subscribers.remove(UUID(found.id), wanted(request))
+        await self._subscribers.delete(UUID(found.id), expected_revisions(request))
         self._bus.publish(CHANGED, b"")
-        return answer(found)
+        return json_response(found)
 
     async def test(self, request: web.Request) -> web.Response:
-        """Send a test event; answer with what came back."""
-        query(request, NoQuery)
+        """Send a test event; return the receiver's reply."""
+        parse_query(request, NoQuery)
         found = await self._subscribers.get(_id(request))
         data = await self._bus.request(TEST, found.id.encode(), _TEST_SECONDS)
-        return answer(msgspec.json.decode(data, type=TestedDelivery))
+        return json_response(msgspec.json.decode(data, type=TestedDelivery))
 
-    async def _checked(self, asked: AskedSubscription) -> Wanted:
+    async def _checked(self, payload: SubscriptionRequest) -> SubscriptionSpec:
         try:
-            host, port = check_url(asked.url)
+            host, port = check_url(payload.url)
         except InvalidInput as error:
             raise BadRequest(str(error), field="url") from error
         if not self._allow_private:
             await _check_address(host, port)
         dataset = None
         try:
-            if asked.dataset is not None:
-                dataset = normalise_uri(asked.dataset)
+            if payload.dataset is not None:
+                dataset = normalise_uri(payload.dataset)
         except DefinitionError as error:
             raise BadRequest(str(error), field="dataset") from error
         try:
-            if asked.where is not None:
-                compile_expression(asked.where)
+            if payload.where is not None:
+                compile_expression(payload.where)
         except DefinitionError as error:
             raise BadRequest(str(error), field="where") from error
-        return Wanted(
-            asked.url,
+        return SubscriptionSpec(
+            payload.url,
             dataset,
-            asked.dags,
-            asked.where,
-            asked.mode,
-            asked.ordered,
-            asked.description,
+            payload.dags,
+            payload.where,
+            payload.mode,
+            payload.ordered,
+            payload.description,
         )
 
 
 async def _check_address(host: str, port: int) -> None:
-    """Refuse a host that is known to be no one of the internet; deliveries look again."""
+    """Refuse a host that resolves to a private address.
+
+    Raises:
+        BadRequest: It does, or cannot be resolved.
+    """
+    # Only for an early error: the sender checks the address of every connection it makes.
     found: list[str] = []
     try:
         with anyio.move_on_after(_RESOLVE_SECONDS):
             found = [str(each[4][0]) for each in await getaddrinfo(host, port)]
     except (OSError, UnicodeError) as error:
-        raise BadRequest(f"the host {host} cannot be found: {error}", field="url") from error
+        raise BadRequest(f"the host {host} cannot be resolved: {error}", field="url") from error
     private = [address for address in found if not is_public(address)]
     if private:
         raise BadRequest(
-            f"{host} is {private[0]}, no address of the internet: set "
-            "subscriptions.allow_private = true if events may go there",
+            f"{host} is {private[0]}, which is not a public address: set "
+            "subscriptions.allow_private = true if events may be sent there",
             field="url",
         )
 

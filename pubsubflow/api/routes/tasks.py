@@ -1,4 +1,4 @@
-"""Tasks of runs, and their output as lines of JSON, also while it is written."""
+"""Routes of task instances: list and show them, and send their output, also while it is written."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
@@ -11,24 +11,24 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from pubsubflow.api.http import routing, sse
-from pubsubflow.api.http.etags import tagged
-from pubsubflow.api.http.pagination import Cursor, opened, sealed
-from pubsubflow.api.http.requests import Limit, NoQuery, query, run_id
+from pubsubflow.api.http.etags import json_with_etag
+from pubsubflow.api.http.pagination import Cursor, read_cursor, with_cursor
+from pubsubflow.api.http.requests import Limit, NoQuery, parse_query, run_id
 from pubsubflow.api.http.responses import encode
-from pubsubflow.api.http.routing import Media, Route
+from pubsubflow.api.http.routing import MediaBody, Route
 from pubsubflow.api.stream.log_stream import LineId, send_events
 from pubsubflow.errors import ServiceStopped, Unavailable
-from pubsubflow.model.api.resources import NOT_STARTED, LogLine, Page, TaskDetail, TaskView
+from pubsubflow.model.api.resources import NOT_STARTED, LogLineView, Page, TaskDetail, TaskView
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.read.read_models import Reading
-from pubsubflow.store.read.tasks import LogPiece, Position, Standing, TaskPlace
-from pubsubflow.wakeup import Bell, Bells
+from pubsubflow.store.read.read_models import ReadModels
+from pubsubflow.store.read.tasks import FoundTask, LogChunk, OutputPosition, TaskStatus
+from pubsubflow.wakeup import Wakeup, Wakeups
 
 log = structlog.get_logger(__name__)
 
-_PIECES = 32
+_MAX_CHUNKS = 32
 _SWEEP_SECONDS = 0.5
 _LINGER_SECONDS = 0.2
 _HEADERS = {
@@ -36,12 +36,12 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
-_OUTPUT = Media(
+_OUTPUT = MediaBody(
     ("application/x-ndjson", sse.EVENT_STREAM),
-    "Lines of output, each a LogLine in JSON, as they come.",
-    LogLine,
+    "Lines of output, each a LogLineView in JSON, as they are written.",
+    LogLineView,
 )
-_Place = Annotated[str, Meta(pattern=r"^[0-9]{1,9} (-1|[0-9]{1,9})$")]
+_Position = Annotated[str, Meta(pattern=r"^[0-9]{1,9} (-1|[0-9]{1,9})$")]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _lines = msgspec.json.Decoder(dict[str, Any]).decode_lines
 
@@ -57,10 +57,10 @@ class LogsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The query string of a task's output.
 
     Attributes:
-        attempt: Which attempt, from 1; the latest if left out.
-        map_index: Which instance of a mapped task, from 0.
-        follow: Go on until the task has ended, through further attempts too.
-        last_event_id: Go on after this line, as with the header `Last-Event-ID`.
+        attempt: Number of an attempt, from 1; the latest if left out.
+        map_index: Index of an instance of a mapped task, from 0.
+        follow: Continue until the task has ended, through further attempts too.
+        last_event_id: Resume after this line, as with the header `Last-Event-ID`.
     """
 
     attempt: Count | None = None
@@ -69,219 +69,226 @@ class LogsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     last_event_id: str | None = None
 
 
-class Tasks:
-    """Handlers of tasks."""
+class TaskRoutes:
+    """Handlers of `/api/v1/runs/{run_id}/tasks` and `/api/v1/tasks`."""
 
-    def __init__(self, reading: Reading, bells: Bells) -> None:
-        self._reading = reading
-        self._bells = bells
+    def __init__(self, read_models: ReadModels, wakeups: Wakeups) -> None:
+        self._read_models = read_models
+        self._wakeups = wakeups
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         yield routing.get(
             "/api/v1/runs/{run_id}/tasks",
             self.list_tasks,
             query=TasksQuery,
-            answers={200: Page[TaskView]},
-            tagged=True,
+            responses={200: Page[TaskView]},
+            etag=True,
         )
         for one in ("/api/v1/runs/{run_id}/tasks/{task}", "/api/v1/tasks/{task}"):
-            yield routing.get(one, self.show, query=NoQuery, answers={200: TaskDetail}, tagged=True)
+            yield routing.get(one, self.show, query=NoQuery, responses={200: TaskDetail}, etag=True)
             yield routing.get(
-                f"{one}/logs", self.logs, query=LogsQuery, answers={200: _OUTPUT}, allow_head=False
+                f"{one}/logs",
+                self.logs,
+                query=LogsQuery,
+                responses={200: _OUTPUT},
+                allow_head=False,
             )
 
     async def list_tasks(self, request: web.Request) -> web.Response:
         """List the task instances of a run in topological order."""
-        key, asked = run_id(request), query(request, TasksQuery)
+        key, params = run_id(request), parse_query(request, TasksQuery)
         name = f"tasks {key}"
-        place = opened(name, asked.after, _Place)
-        node, index = (-1, NOT_MAPPED) if place is None else map(int, place.split())
-        page = await self._reading.tasks.page(key, limit=asked.limit, after=(node, index))
-        return tagged(request, sealed(name, page))
+        position = read_cursor(name, params.after, _Position)
+        node, index = (-1, NOT_MAPPED) if position is None else map(int, position.split())
+        page = await self._read_models.tasks.page(key, limit=params.limit, after=(node, index))
+        return json_with_etag(request, with_cursor(name, page))
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a task instance with its result and its attempts."""
-        query(request, NoQuery)
-        return tagged(request, await self._reading.tasks.get(await self._find(request)))
+        parse_query(request, NoQuery)
+        return json_with_etag(request, await self._read_models.tasks.get(await self._find(request)))
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
-        """Send the output of a task: of its latest attempt, unless another is asked for.
+        """Send the output of a task instance: of its latest attempt, or of the given one.
 
-        With `follow` it goes on until the task has ended, through later attempts too. So do
-        server-sent events, for who accepts those; they go on after `Last-Event-ID`.
+        With `follow` it continues until the task has ended, through later attempts too. So do
+        server-sent events, for clients that accept them; they resume after `Last-Event-ID`.
         """
-        asked = query(request, LogsQuery)
-        place = await self._find(request, asked.map_index)
-        events = sse.wants_events(request)
-        if not asked.follow and not events:
-            return await self._send(request, self._stored(place, asked.attempt))
+        params = parse_query(request, LogsQuery)
+        task = await self._find(request, params.map_index)
+        events = sse.accepts_event_stream(request)
+        if not params.follow and not events:
+            return await self._send(request, self._stored(task, params.attempt))
         subjects = (
-            f"{Subjects.LIVE_LOG}.{place.run.number}",
-            f"psf.evt.run.{place.run.view.run_id}",
+            f"{Subjects.LIVE_LOG}.{task.run.number}",
+            f"psf.evt.run.{task.run.view.run_id}",
         )
-        async with self._bells.on(*subjects) as bell:
+        async with self._wakeups.on(*subjects) as wakeup:
             if not events:
-                return await self._send(request, self._followed(place, asked.attempt, bell))
-            return await self._send_events(request, place, asked.attempt, bell)
+                return await self._send(request, self._followed(task, params.attempt, wakeup))
+            return await self._send_events(request, task, params.attempt, wakeup)
 
-    async def _find(self, request: web.Request, map_index: int | None = None) -> TaskPlace:
-        task = request.match_info["task"]
+    async def _find(self, request: web.Request, map_index: int | None = None) -> FoundTask:
+        task_id = request.match_info["task"]
         if "run_id" in request.match_info:
-            return await self._reading.tasks.find(run_id(request), task, map_index)
-        return await self._reading.tasks.find_by_id(task)
+            return await self._read_models.tasks.find(run_id(request), task_id, map_index)
+        return await self._read_models.tasks.find_by_id(task_id)
 
     async def _send_events(
-        self, request: web.Request, place: TaskPlace, attempt: int | None, bell: Bell
+        self, request: web.Request, task: FoundTask, attempt: int | None, wakeup: Wakeup
     ) -> web.StreamResponse:
-        after = LineId.parse(sse.asked_place(request) or "")
+        after = LineId.parse(sse.last_event_id(request) or "")
         start = None if after is None else after.before
-        pieces = self._followed(place, attempt, bell, start)
+        batches = self._followed(task, attempt, wakeup, start)
         response = web.StreamResponse(headers=sse.HEADERS)
         try:
             await response.prepare(request)
-            await send_events(request, response, pieces, _lines_of, after=after)
+            await send_events(request, response, batches, _lines_of, after=after)
         except ConnectionError as error:
-            log.debug("api.reader_left", path=request.path, reason=str(error))
+            log.debug("task_log.client_disconnected", path=request.path, reason=str(error))
         except (Unavailable, ServiceStopped) as error:
-            _break_off(request, error)
+            _abort(request, error)
         return response
 
     @staticmethod
     async def _send(
-        request: web.Request, pieces: AsyncIterator[Sequence[LogPiece]]
+        request: web.Request, batches: AsyncIterator[Sequence[LogChunk]]
     ) -> web.StreamResponse:
-        """Send output; if it breaks off, so does the connection: nobody takes it for whole."""
+        """Send output as lines of JSON."""
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         try:
-            async for some in pieces:
-                for piece in some:
-                    await response.write(b"\n".join((*_lines_of(piece), b"")))
+            async for batch in batches:
+                for chunk in batch:
+                    await response.write(b"\n".join((*_lines_of(chunk), b"")))
             await response.write_eof()
         except ConnectionError as error:
-            log.debug("api.reader_left", path=request.path, reason=str(error))
+            log.debug("task_log.client_disconnected", path=request.path, reason=str(error))
         except (Unavailable, ServiceStopped) as error:
-            _break_off(request, error)
+            _abort(request, error)
         return response
 
     async def _stored(
-        self, place: TaskPlace, attempt: int | None
-    ) -> AsyncIterator[Sequence[LogPiece]]:
-        """Yield the output that there is."""
+        self, task: FoundTask, attempt: int | None
+    ) -> AsyncIterator[Sequence[LogChunk]]:
+        """Yield the stored output of one attempt."""
         if attempt is None:
-            attempt = (await self._reading.tasks.standing(place)).attempt
-        position = Position(attempt)
-        while pieces := await self._reading.tasks.log(place, position, limit=_PIECES):
-            mine = [piece for piece in pieces if piece.position.attempt == attempt]
-            yield mine
-            if len(mine) < len(pieces):
+            attempt = (await self._read_models.tasks.status(task)).attempt
+        position = OutputPosition(attempt)
+        while chunks := await self._read_models.tasks.log(task, position, limit=_MAX_CHUNKS):
+            own = [chunk for chunk in chunks if chunk.position.attempt == attempt]
+            yield own
+            if len(own) < len(chunks):
                 return
-            position = pieces[-1].position
+            position = chunks[-1].position
 
     async def _followed(
         self,
-        place: TaskPlace,
+        task: FoundTask,
         attempt: int | None,
-        bell: Bell,
-        after: Position | None = None,
-    ) -> AsyncIterator[Sequence[LogPiece]]:
-        """Yield output as it comes, in order; nothing now and then while there is none.
-
-        Where the task stands is read before its output: what was committed before its end is in
-        there. Another manager may commit a last piece just after the end.
+        wakeup: Wakeup,
+        after: OutputPosition | None = None,
+    ) -> AsyncIterator[Sequence[LogChunk]]:
+        """Yield output as it comes, in order; an empty batch now and then while there is none.
 
         Raises:
             ServiceStopped: The daemon stops before the task has ended.
-            StoreUnavailable: Postgres is away.
+            StoreUnavailable: Postgres is out of reach.
         """
-        standing = await self._reading.tasks.standing(place)
-        reader = _Reader(attempt, standing, after)
+        status = await self._read_models.tasks.status(task)
+        reader = _ChunkReader(attempt, status, after)
         lingered = False
-        while not self._bells.stopping:
-            standing = await self._reading.tasks.standing(place)
-            over = reader.over(standing) or await self._never(place, standing)
-            while pieces := await self._reading.tasks.log(place, reader.position, limit=_PIECES):
-                taken = reader.take(pieces, over=over)
+        while not self._wakeups.stopping:
+            # The status is read before the output: output committed before the end is then in it.
+            status = await self._read_models.tasks.status(task)
+            over = reader.is_over(status) or await self._never_starts(task, status)
+            while chunks := await self._read_models.tasks.log(
+                task, reader.position, limit=_MAX_CHUNKS
+            ):
+                taken = reader.take(chunks, over=over)
                 yield taken
-                if len(taken) < len(pieces):
+                if len(taken) < len(chunks):
                     break
+            # One round more: another manager may commit a last chunk just after the end.
             if over and lingered:
                 return
             yield ()
-            await bell.wait(_LINGER_SECONDS if over else _SWEEP_SECONDS)
+            await wakeup.wait(_LINGER_SECONDS if over else _SWEEP_SECONDS)
             lingered = over
         raise ServiceStopped("api")
 
-    async def _never(self, place: TaskPlace, standing: Standing) -> bool:
-        """Whether a task that has not started never will: its run has ended."""
-        if standing.state != NOT_STARTED:
+    async def _never_starts(self, task: FoundTask, status: TaskStatus) -> bool:
+        """Whether a task has not started although its run has ended."""
+        if status.state != NOT_STARTED:
             return False
-        run = await self._reading.runs.brief(UUID(place.run.view.run_id))
+        run = await self._read_models.runs.brief(UUID(task.run.view.run_id))
         return RunState(run.view.state).final
 
 
-class _Reader:
-    """Reads on in a task's output.
+class _ChunkReader:
+    """Puts the chunks of a task's output in order.
 
-    Pieces of one delivery are numbered from 0 and may be committed out of order: those after a
+    The chunks of one delivery are numbered from 0 and may be committed out of order: those after a
     gap wait until the gap is filled, or until nothing more can come.
 
     Args:
-        attempt: Read this one alone; None to read the latest and those after it.
-        standing: Where the task stands at the start.
-        after: Begin after this place rather than with the attempt.
+        attempt: The only attempt to read; None to read the latest and those after it.
+        status: The task's status at the beginning.
+        after: Begin after this position rather than with the attempt.
     """
 
     def __init__(
-        self, attempt: int | None, standing: Standing, after: Position | None = None
+        self, attempt: int | None, status: TaskStatus, after: OutputPosition | None = None
     ) -> None:
-        self._asked = attempt
-        self.position = after or Position(standing.attempt if attempt is None else attempt)
+        self._attempt = attempt
+        self.position = after or OutputPosition(status.attempt if attempt is None else attempt)
 
-    def over(self, standing: Standing) -> bool:
+    def is_over(self, status: TaskStatus) -> bool:
         """Whether no more output is to come."""
-        return standing.final or (self._asked is not None and standing.attempt > self._asked)
+        return status.final or (self._attempt is not None and status.attempt > self._attempt)
 
-    def take(self, pieces: Sequence[LogPiece], *, over: bool) -> Sequence[LogPiece]:
-        """Return the pieces that are next in order."""
+    def take(self, chunks: Sequence[LogChunk], *, over: bool) -> Sequence[LogChunk]:
+        """Return the chunks that are next in order."""
         taken = []
-        newest = pieces[-1].position
-        for piece in pieces:
-            here = piece.position
-            if self._asked is not None and here.attempt != self._asked:
+        newest = chunks[-1].position
+        for chunk in chunks:
+            position = chunk.position
+            if self._attempt is not None and position.attempt != self._attempt:
                 break
-            open_end = not over and _delivery(here) == _delivery(newest)
-            if open_end and not self._follows(here):
+            # Only the newest delivery can still fill a gap: the ones before it have ended.
+            incomplete = not over and _delivery(position) == _delivery(newest)
+            if incomplete and not self._follows(position):
                 break
-            self.position = here
-            taken.append(piece)
+            self.position = position
+            taken.append(chunk)
         return taken
 
-    def _follows(self, here: Position) -> bool:
+    def _follows(self, position: OutputPosition) -> bool:
         before = self.position
-        same = _delivery(here) == _delivery(before)
-        return here.sequence == (before.sequence + 1 if same else 0)
+        same = _delivery(position) == _delivery(before)
+        return position.sequence == (before.sequence + 1 if same else 0)
 
 
-def _delivery(position: Position) -> tuple[int, int]:
+def _delivery(position: OutputPosition) -> tuple[int, int]:
     return position.attempt, position.delivery
 
 
-def _break_off(request: web.Request, error: Exception) -> None:
-    say = log.info if isinstance(error, ServiceStopped) else log.warning
-    say("api.output_broke_off", path=request.path, reason=str(error))
+def _abort(request: web.Request, error: Exception) -> None:
+    """Abort the connection, so that the client does not take incomplete output for all of it."""
+    write = log.info if isinstance(error, ServiceStopped) else log.warning
+    write("task_log.aborted", path=request.path, reason=str(error))
     if request.transport is not None:
         request.transport.abort()
 
 
-def _lines_of(piece: LogPiece) -> list[bytes]:
-    """Turn a piece into lines of JSON as outsiders see them."""
+def _lines_of(chunk: LogChunk) -> list[bytes]:
+    """Encode the lines of a chunk as JSON in the form of the API."""
     lines = []
-    for record in _lines(piece.text):
+    for record in _lines(chunk.text):
         time = datetime.fromtimestamp(record.pop("t"), UTC)
-        line = LogLine(
-            attempt=piece.position.attempt,
+        line = LogLineView(
+            attempt=chunk.position.attempt,
             time=time,
             stream=record.pop("s"),
             message=record.pop("m"),

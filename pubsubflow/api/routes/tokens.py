@@ -1,4 +1,4 @@
-"""Tokens and the audit log: for admins."""
+"""Routes of tokens and of the audit log, for admins."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -7,24 +7,24 @@ from uuid import UUID
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
-from pubsubflow.api.auth.middleware import asker, note_object
-from pubsubflow.api.auth.token_cache import Keys
+from pubsubflow.api.auth.middleware import note_object, principal_of
+from pubsubflow.api.auth.token_cache import TokenCache
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.pagination import Cursor, opened, sealed
+from pubsubflow.api.http.pagination import Cursor, read_cursor, with_cursor
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import Limit, NoQuery, body, query
-from pubsubflow.api.http.responses import answer
+from pubsubflow.api.http.requests import Limit, NoQuery, parse_body, parse_query
+from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.model.api.auth import AuditView, NewToken, TokenView
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.auth import Role
-from pubsubflow.store.auth import AuditLog, NameTaken, Tokens
+from pubsubflow.store.auth import AuditLog, TokenNameTaken, TokenStore
 
 
-class AskedToken(Struct, frozen=True, forbid_unknown_fields=True):
-    """A request for a token.
+class TokenRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to create a token.
 
     Attributes:
         name: For people; unique among tokens that are not revoked.
@@ -50,50 +50,50 @@ class AuditQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The query string of the audit log.
 
     Attributes:
-        asker: Only what this one did.
+        principal: Only entries of this principal.
     """
 
     limit: Limit = 50
     after: Cursor | None = None
-    asker: str | None = None
+    principal: str | None = field(name="asker", default=None)
 
 
 _TOKENS, _AUDIT = "tokens", "audit"
 _Number = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 _ID = Annotated[str, Meta(min_length=1, description="Id of the token, or its name.")]
-_asked_token = msgspec.json.Decoder(AskedToken)
+_token_decoder = msgspec.json.Decoder(TokenRequest)
 
 
-class AccessRoutes:
+class TokenRoutes:
     """Handlers of `/api/v1/tokens` and `/api/v1/audit`.
 
     Args:
-        tokens: All tokens.
-        audit: Who did what.
-        keys: The tokens in force, to be told of changes.
+        tokens: The stored tokens.
+        audit: The stored audit log.
+        token_cache: The live tokens; it announces changes.
     """
 
-    def __init__(self, tokens: Tokens, audit: AuditLog, keys: Keys) -> None:
+    def __init__(self, tokens: TokenStore, audit: AuditLog, token_cache: TokenCache) -> None:
         self._tokens = tokens
         self._audit = audit
-        self._keys = keys
+        self._token_cache = token_cache
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         yield routing.get(
             "/api/v1/tokens",
             self.list_tokens,
             access=Access.ADMIN,
             query=TokensQuery,
-            answers={200: Page[TokenView]},
+            responses={200: Page[TokenView]},
         )
         yield routing.post(
             "/api/v1/tokens",
             self.create,
             access=Access.ADMIN,
             query=NoQuery,
-            body=AskedToken,
-            answers={201: NewToken},
+            body=TokenRequest,
+            responses={201: NewToken},
             problems=(409,),
         )
         yield Route(
@@ -102,7 +102,7 @@ class AccessRoutes:
             handler=self.revoke,
             access=Access.ADMIN,
             query=NoQuery,
-            answers={200: TokenView},
+            responses={200: TokenView},
             names={"id": _ID},
         )
         yield routing.get(
@@ -110,48 +110,50 @@ class AccessRoutes:
             self.list_audit,
             access=Access.ADMIN,
             query=AuditQuery,
-            answers={200: Page[AuditView]},
+            responses={200: Page[AuditView]},
         )
 
     async def list_tokens(self, request: web.Request) -> web.Response:
-        """List tokens, the newest first, also those that count no more."""
-        asked = query(request, TokensQuery)
-        after = opened(_TOKENS, asked.after, UUID)
-        return answer(sealed(_TOKENS, await self._tokens.page(limit=asked.limit, after=after)))
+        """List tokens, the newest first, also expired and revoked ones."""
+        params = parse_query(request, TokensQuery)
+        after = read_cursor(_TOKENS, params.after, UUID)
+        return json_response(
+            with_cursor(_TOKENS, await self._tokens.page(limit=params.limit, after=after))
+        )
 
     async def create(self, request: web.Request) -> web.Response:
-        """Make a token; only this answer ever holds its text."""
-        query(request, NoQuery)
-        asked = await body(request, _asked_token)
-        note_object(request, asked.name)
+        """Create a token; only this response ever holds its text."""
+        parse_query(request, NoQuery)
+        payload = await parse_body(request, _token_decoder)
+        note_object(request, payload.name)
         try:
             made = await self._tokens.create(
-                asked.name,
-                asked.role,
-                datasets=asked.datasets,
-                expires_at=_future(asked.expires_at),
-                by=asker(request).name,
+                payload.name,
+                payload.role,
+                datasets=payload.datasets,
+                expires_at=_future(payload.expires_at),
+                by=principal_of(request).name,
             )
-        except NameTaken as error:
+        except TokenNameTaken as error:
             raise BadRequest(str(error), status=409, field="name") from error
-        await self._keys.changed()
-        return answer(made, status=201)
+        await self._token_cache.announce_change()
+        return json_response(made, status=201)
 
     async def revoke(self, request: web.Request) -> web.Response:
-        """Let a token count no more, by its id or name; answer with what it is now."""
-        query(request, NoQuery)
-        self._keys.spare(request)
-        gone = await self._tokens.revoke(request.match_info["id"])
-        note_object(request, gone.name)
-        await self._keys.changed()
-        return answer(gone)
+        """Revoke a token, by its id or name; return it."""
+        parse_query(request, NoQuery)
+        self._token_cache.exempt(request)
+        revoked = await self._tokens.revoke(request.match_info["id"])
+        note_object(request, revoked.name)
+        await self._token_cache.announce_change()
+        return json_response(revoked)
 
     async def list_audit(self, request: web.Request) -> web.Response:
-        """List who did what, and who was not let, the newest first."""
-        asked = query(request, AuditQuery)
-        after = opened(_AUDIT, asked.after, _Number)
-        page = await self._audit.page(limit=asked.limit, after=after, asker=asked.asker)
-        return answer(sealed(_AUDIT, page))
+        """List changes and refused attempts, the newest first."""
+        params = parse_query(request, AuditQuery)
+        after = read_cursor(_AUDIT, params.after, _Number)
+        page = await self._audit.page(limit=params.limit, after=after, principal=params.principal)
+        return json_response(with_cursor(_AUDIT, page))
 
 
 def _future(time: datetime | None) -> datetime | None:
@@ -162,5 +164,5 @@ def _future(time: datetime | None) -> datetime | None:
     except OverflowError:
         raise BadRequest(f"{time} is out of range", field="expires_at") from None
     if utc <= datetime.now(UTC):
-        raise BadRequest(f"a token that expired at {time} is of no use", field="expires_at")
+        raise BadRequest(f"{time} is in the past: set a later time", field="expires_at")
     return utc

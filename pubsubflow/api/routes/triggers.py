@@ -1,4 +1,4 @@
-"""What is waited for: listed."""
+"""Routes of triggers: list what tasks wait for and what watches datasets."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -7,13 +7,13 @@ from aiohttp import web
 from msgspec import Struct
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.etags import tagged
-from pubsubflow.api.http.pagination import Cursor, Number, opened, sealed
-from pubsubflow.api.http.requests import Limit, query
+from pubsubflow.api.http.etags import json_with_etag
+from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, with_cursor
+from pubsubflow.api.http.requests import Limit, parse_query
 from pubsubflow.api.http.routing import Route
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.api.triggers import TriggerView
-from pubsubflow.store.read.read_models import Reading
+from pubsubflow.store.read.read_models import ReadModels
 
 _LIST = "triggers"
 
@@ -30,26 +30,26 @@ class TriggersQuery(Struct, frozen=True, forbid_unknown_fields=True):
     after: Cursor | None = None
 
 
-class Triggers:
+class TriggerRoutes:
     """Handlers of `/api/v1/triggers`."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, read_models: ReadModels) -> None:
+        self._read_models = read_models
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         yield routing.get(
             "/api/v1/triggers",
             self.list_triggers,
             query=TriggersQuery,
-            answers={200: Page[TriggerView]},
-            tagged=True,
+            responses={200: Page[TriggerView]},
+            etag=True,
         )
 
     async def list_triggers(self, request: web.Request) -> web.Response:
-        """List what is waited for, the newest first."""
-        asked = query(request, TriggersQuery)
-        page = await self._reading.triggers.page(
-            limit=asked.limit, kind=asked.kind, after=opened(_LIST, asked.after, Number)
+        """List what tasks wait for and what watches datasets, the newest first."""
+        params = parse_query(request, TriggersQuery)
+        page = await self._read_models.triggers.page(
+            limit=params.limit, kind=params.kind, after=read_cursor(_LIST, params.after, Number)
         )
-        return tagged(request, sealed(_LIST, page))
+        return json_with_etag(request, with_cursor(_LIST, page))

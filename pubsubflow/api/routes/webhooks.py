@@ -1,4 +1,4 @@
-"""Webhooks: requests from other systems become events."""
+"""Routes of webhooks: requests of other systems become dataset events."""
 
 import re
 from collections import OrderedDict
@@ -11,76 +11,87 @@ import structlog
 from aiohttp import web
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.etags import tagged
-from pubsubflow.api.http.pagination import opened, sealed
-from pubsubflow.api.http.problems import FORWARDED, BadRequest, check_name, check_origin
-from pubsubflow.api.http.requests import PageQuery, query
-from pubsubflow.api.http.responses import answer
-from pubsubflow.api.http.routing import Access, Media, Route
-from pubsubflow.api.webhook_cache import Door, Doors
+from pubsubflow.api.http.etags import json_with_etag
+from pubsubflow.api.http.pagination import read_cursor, with_cursor
+from pubsubflow.api.http.problems import FORWARDED, BadRequest, check_host, check_origin
+from pubsubflow.api.http.requests import PageQuery, parse_query
+from pubsubflow.api.http.responses import json_response
+from pubsubflow.api.http.routing import Access, MediaBody, Route
+from pubsubflow.api.webhook_cache import WebhookCache, WebhookState
 from pubsubflow.errors import DefinitionError, InvalidInput, StoreUnavailable
 from pubsubflow.model.api.resources import Page
-from pubsubflow.model.api.webhooks import HookAnswer, HookView
+from pubsubflow.model.api.webhooks import WebhookReply, WebhookView
 from pubsubflow.model.webhooks import Basic, Bearer, Unverified
-from pubsubflow.model.wire.commands import Calls, KeepLetter, PostEvents, Recorded
-from pubsubflow.webhooks.mapping import Filtered, decide, greets, sent_mark
-from pubsubflow.webhooks.parse import Told, frame, keep, read, read_kept
-from pubsubflow.webhooks.request import Delivery, NotVerified
+from pubsubflow.model.wire.commands import (
+    CommandHandler,
+    RecordedEvent,
+    RecordEvents,
+    StoreDeadLetter,
+)
+from pubsubflow.webhooks.mapping import Filtered, challenge_reply, decide, delivery_id
+from pubsubflow.webhooks.parse import (
+    ParsedRequest,
+    decode_kept,
+    encode_kept,
+    parse_head,
+    parse_request,
+)
+from pubsubflow.webhooks.request import NotVerified, WebhookRequest
 
 log = structlog.get_logger(__name__)
 
-LETTER = "hook"
+DEAD_LETTER_KIND = "hook"
 _LIST = "hooks"
-_SENT = Media(
+_SENT = MediaBody(
     ("*/*",),
-    "What the sender sends, as it is: its signature is over these bytes. The webhook's verifier "
-    "says which headers prove who it is, its `when`, `extra`, `partition` and `id` what becomes "
-    "of it. A query string is part of it.",
+    "The sender's request, byte for byte, as signatures cover it. The webhook's verifier defines "
+    "which headers prove its origin; its `when`, `extra`, `partition` and `id` make the event of "
+    "it. The query string is part of the request.",
 )
 _CHALLENGES = {Basic: 'Basic realm="webhook", charset="UTF-8"', Bearer: "Bearer"}
 _ORIGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,252}\Z")
-_REMEMBERED = 10_000
+_MAX_REMEMBERED = 10_000
 
 
-class Hooks:
+class WebhookRoutes:
     """Handlers of `/hooks` and `/api/v1/hooks`.
 
     Args:
-        calls: Records events.
-        doors: The webhooks in force.
-        now: The time.
+        commands: Records events and dead letters.
+        webhooks: The webhooks in force.
+        now: Returns the current time.
     """
 
     def __init__(
         self,
-        calls: Calls,
-        doors: Doors,
+        commands: CommandHandler,
+        webhooks: WebhookCache,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._calls = calls
-        self._doors = doors
+        self._commands = commands
+        self._webhooks = webhooks
         self._now = now
         self._kept: OrderedDict[tuple[str, str | None, str], None] = OrderedDict()
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         path = "/hooks/{name}"
         yield routing.post(
             path,
             self.receive,
             access=Access.OPEN,
             body=_SENT,
-            answers={200: HookAnswer, 202: HookAnswer},
+            responses={200: WebhookReply, 202: WebhookReply},
             problems=(401,),
-            intake=True,
+            ingests_events=True,
         )
         yield Route(
             method="OPTIONS",
             path=path,
             handler=self.allow,
             access=Access.OPEN,
-            answers={200: None},
+            responses={200: None},
             headers={
                 "WebHook-Request-Origin": "The host that wants to send CloudEvents.",
                 "WebHook-Request-Rate": "How many requests a minute it wants to send.",
@@ -90,42 +101,43 @@ class Hooks:
             "/api/v1/hooks",
             self.list_hooks,
             query=PageQuery,
-            answers={200: Page[HookView]},
-            tagged=True,
+            responses={200: Page[WebhookView]},
+            etag=True,
         )
 
     async def receive(self, request: web.Request) -> web.Response:
-        """Take a request in: 202 for a new event, 200 for one that was known, or for none.
+        """Receive a request: 202 for a new event, 200 for a duplicate or for no event.
 
-        What is believed and cannot become an event is kept as a dead letter, and answered by 422.
+        A verified request that cannot become an event is kept as a dead letter, and answered by
+        422.
         """
-        door = self._doors.get(request.match_info["name"])
-        door.arrived(self._now())
+        webhook = self._webhooks.get(request.match_info["name"])
+        webhook.record_arrival(self._now())
         try:
-            delivery = await self._believed(request, door)
+            raw = await self._verified(request, webhook)
         except (InvalidInput, web.HTTPException) as error:
             reason = error.reason if isinstance(error, web.HTTPException) else str(error)
-            door.refused(reason, self._now())
-            log.info("hook.refused", hook=door.spec.name, reason=reason)
+            webhook.record_refusal(reason, self._now())
+            log.info("webhook.request_refused", webhook=webhook.spec.name, reason=reason)
             raise
-        told: Told | None = None
+        parsed: ParsedRequest | None = None
         try:
-            told = read(delivery)
-            return await self._answer(door, told)
+            parsed = parse_request(raw)
+            return await self._respond(webhook, parsed)
         except (InvalidInput, DefinitionError) as error:
-            await self._keep(door, delivery, told, str(error))
+            await self._keep(webhook, raw, parsed, str(error))
             raise BadRequest(
-                f"webhook {door.spec.name} believes this, but it cannot become an event, so it is "
-                f"kept as a dead letter: {error}"
+                f"the request to webhook {webhook.spec.name} is verified, but cannot become an "
+                f"event, so it is kept as a dead letter: {error}"
             ) from error
 
     async def allow(self, request: web.Request) -> web.Response:
-        """Let a sender of CloudEvents send here (CloudEvents' HTTP 1.1 Web Hooks, §4).
+        """Allow a sender of CloudEvents to send (CloudEvents' HTTP 1.1 Web Hooks, §4).
 
-        Its requests have to be verified all the same.
+        Its requests are verified all the same.
         """
-        door = self._doors.get(request.match_info["name"])
-        self._check_near(request, door)
+        webhook = self._webhooks.get(request.match_info["name"])
+        self._check_unverified(request, webhook)
         headers = {"Allow": "POST, OPTIONS"}
         origin = request.headers.get("WebHook-Request-Origin")
         if origin is not None:
@@ -137,113 +149,125 @@ class Hooks:
         return web.Response(status=200, headers=headers)
 
     async def list_hooks(self, request: web.Request) -> web.Response:
-        """List webhooks by name, with what came through each."""
-        asked = query(request, PageQuery)
-        after = opened(_LIST, asked.after, str) or ""
-        found = [view for view in self._doors.views() if view.name > after]
-        items = found[: asked.limit]
+        """List webhooks by name, with the number of requests by outcome."""
+        params = parse_query(request, PageQuery)
+        after = read_cursor(_LIST, params.after, str) or ""
+        found = [view for view in self._webhooks.views() if view.name > after]
+        items = found[: params.limit]
         page = Page(items, items[-1].name if len(found) > len(items) else None)
-        return tagged(request, sealed(_LIST, page))
+        return json_with_etag(request, with_cursor(_LIST, page))
 
-    def again(self, payload: bytes, key: str) -> PostEvents | None:
-        """Return the event of a request that a dead letter holds, by the rules of today.
+    def event_of_letter(self, payload: bytes, key: str) -> RecordEvents | None:
+        """Return the event of a dead letter's request, by the webhook as it is now.
 
         Args:
-            payload: What the dead letter holds.
-            key: Makes it one event however often this is asked, if nothing else does.
+            payload: The payload of the dead letter.
+            key: The idempotency key if the request has none of its own.
 
         Raises:
-            NotFound: The webhook is no more.
-            Unmappable: It still cannot become an event.
+            NotFound: The webhook does not exist any more.
+            Unmappable: The request still cannot become an event.
         """
-        name, told = read_kept(payload)
-        decided = decide(self._doors.get(name).spec, told)
+        name, parsed = decode_kept(payload)
+        decided = decide(self._webhooks.get(name).spec, parsed)
         if isinstance(decided, Filtered):
             return None
         keys = tuple(each or key for each in decided.keys)
-        return PostEvents(decided.events, keys, decided.source)
+        return RecordEvents(decided.events, keys, decided.source)
 
-    async def _believed(self, request: web.Request, door: Door) -> Delivery:
-        """Return a request whose sender is believed.
+    async def _verified(self, request: web.Request, webhook: WebhookState) -> WebhookRequest:
+        """Return a request, once its origin is verified.
 
         Raises:
-            BadRequest: It is not, or it cannot be read.
-            StoreUnavailable: Nobody can tell, as the secret is missing.
+            BadRequest: It is not verified, or cannot be read.
+            StoreUnavailable: It cannot be verified now, because a secret is missing.
         """
-        self._check_near(request, door)
-        verify = door.verify
+        self._check_unverified(request, webhook)
+        verify = webhook.verify
         if verify is None:
             raise StoreUnavailable(
-                f"webhook {door.spec.name} cannot verify anything now: `pubsubflow hooks list` "
+                f"webhook {webhook.spec.name} cannot verify requests now: `pubsubflow hooks list` "
                 "on its server says why"
             )
-        delivery = Delivery(
+        raw = WebhookRequest(
             tuple((name.decode("latin-1").lower(), value) for name, value in request.raw_headers),
             await request.read(),
             tuple(request.query.items()),
         )
         try:
-            verify(delivery, self._now().timestamp())
+            verify(raw, self._now().timestamp())
         except NotVerified as error:
-            challenge = _CHALLENGES.get(type(door.spec.verify))
+            challenge = _CHALLENGES.get(type(webhook.spec.verify))
             headers = {} if challenge is None else {"WWW-Authenticate": challenge}
             raise BadRequest(
-                f"webhook {door.spec.name} does not believe this: {error}",
+                f"the request to webhook {webhook.spec.name} is not verified: {error}",
                 status=401,
                 headers=headers,
             ) from error
-        return delivery
+        return raw
 
     @staticmethod
-    def _check_near(request: web.Request, door: Door) -> None:
-        """Let nobody but programs on this machine use a webhook that verifies nothing."""
-        if not isinstance(door.spec.verify, Unverified):
+    def _check_unverified(request: web.Request, webhook: WebhookState) -> None:
+        """Check that an unverified webhook is used by programs on this machine only."""
+        if not isinstance(webhook.spec.verify, Unverified):
             return
+        # A browser on this machine has a local address too, whichever page makes it send this.
         check_origin(request.headers)
-        check_name(request.headers)
+        check_host(request.headers)
         peer = request.transport.get_extra_info("peername") if request.transport else None
-        if not _is_near(peer) or any(name in request.headers for name in FORWARDED):
+        if not _is_local_peer(peer) or any(name in request.headers for name in FORWARDED):
             raise BadRequest(
-                f"webhook {door.spec.name} verifies nothing, so it takes requests of this machine "
-                "only, and none through a proxy",
+                f"webhook {webhook.spec.name} is unverified, so it accepts requests of this "
+                "machine only, and none through a proxy",
                 status=403,
             )
 
-    async def _answer(self, door: Door, told: Told) -> web.Response:
-        pong = greets(door.spec.verify, told)
-        if pong is not None:
-            door.count("filtered")
-            return answer(HookAnswer(status="pong", challenge=pong.challenge))
-        decided = decide(door.spec, told)
+    async def _respond(self, webhook: WebhookState, parsed: ParsedRequest) -> web.Response:
+        reply = challenge_reply(webhook.spec.verify, parsed)
+        if reply is not None:
+            webhook.count("filtered")
+            return json_response(WebhookReply(status="pong", challenge=reply.challenge))
+        decided = decide(webhook.spec, parsed)
         if isinstance(decided, Filtered):
-            door.count("filtered")
-            return answer(HookAnswer(status="filtered", reason=decided.reason))
-        recorded: list[Recorded] = await self._calls.call(decided)
+            webhook.count("filtered")
+            return json_response(WebhookReply(status="filtered", reason=decided.reason))
+        recorded: list[RecordedEvent] = await self._commands.execute(decided)
         event_id = str(recorded[0].event_id)
         if recorded[0].duplicate:
-            door.count("duplicates")
-            return answer(HookAnswer(status="duplicate", event_id=event_id))
-        door.count("accepted")
-        return answer(HookAnswer(status="accepted", event_id=event_id), HTTPStatus.ACCEPTED)
+            webhook.count("duplicates")
+            return json_response(WebhookReply(status="duplicate", event_id=event_id))
+        webhook.count("accepted")
+        return json_response(
+            WebhookReply(status="accepted", event_id=event_id), HTTPStatus.ACCEPTED
+        )
 
-    async def _keep(self, door: Door, delivery: Delivery, told: Told | None, reason: str) -> None:
-        """Keep a request as a dead letter, once however often its sender tries."""
-        door.count("dead")
-        name = door.spec.name
-        log.warning("hook.dead_letter", hook=name, reason=reason)
-        mark = sent_mark(door.spec.verify, told or frame(delivery))
-        known = (name, mark, reason)
-        if mark is not None and known in self._kept:
+    async def _keep(
+        self,
+        webhook: WebhookState,
+        raw: WebhookRequest,
+        parsed: ParsedRequest | None,
+        reason: str,
+    ) -> None:
+        """Keep a request as a dead letter, once for all attempts of its sender."""
+        webhook.count("dead")
+        name = webhook.spec.name
+        log.warning("webhook.request_dead_lettered", webhook=name, reason=reason)
+        # Senders repeat what was answered by 422. Without an id every repetition is kept.
+        sent_id = delivery_id(webhook.spec.verify, parsed or parse_head(raw))
+        known = (name, sent_id, reason)
+        if sent_id is not None and known in self._kept:
             return
-        payload = keep(name, delivery, told=told)
-        await self._calls.call(KeepLetter(LETTER, f"webhook {name}", payload, reason))
+        payload = encode_kept(name, raw, parsed=parsed)
+        await self._commands.execute(
+            StoreDeadLetter(DEAD_LETTER_KIND, f"webhook {name}", payload, reason)
+        )
         self._kept[known] = None
-        if len(self._kept) > _REMEMBERED:
+        if len(self._kept) > _MAX_REMEMBERED:
             self._kept.popitem(last=False)
 
 
-def _is_near(peer: object) -> bool:
-    """Whether an address of a socket is one of this machine."""
+def _is_local_peer(peer: object) -> bool:
+    """Whether the address of a socket is a loopback address."""
     if not isinstance(peer, tuple):
         return False
     address = ip_address(str(peer[0]).partition("%")[0])

@@ -1,8 +1,8 @@
-"""Open connections: how many there may be, and how long each may keep us waiting.
+"""Connection limits bound how many connections are open and how long clients keep them busy.
 
-aiohttp closes idle connections and limits heads; what it does not do stands here: a head that
-never ends is answered by 408, a client that does not read is cut off, and when there are too many
-connections those go first that wait longest for their client.
+aiohttp closes idle connections and limits the size of heads. What it lacks is added here: a head
+that is not complete in time is answered by 408, a client that does not read is disconnected, and
+when there are too many connections, the one that has waited longest for its client is closed.
 """
 
 import asyncio
@@ -17,51 +17,51 @@ import structlog
 from aiohttp import StreamReader, web
 from aiohttp.typedefs import Handler
 
-from pubsubflow.api.http.problems import PROBLEM, BadRequest, document
+from pubsubflow.api.http.problems import PROBLEM, BadRequest, problem_document
 from pubsubflow.api.settings import ApiSettings
 
 log = structlog.get_logger(__name__)
 
-SPARE = 16
-"""Links beyond the limit that may ask for health, and are told why nothing else works."""
+RESERVED_CONNECTIONS = 16
+"""Connections beyond the limit: health checks are served on them, all else is answered by 503."""
 HEALTH = frozenset({"/healthz", "/readyz"})
 _WATCH_SECONDS = 1.0
-_LEAST_BYTES_A_SECOND = 1024
+_MIN_BYTES_A_SECOND = 1024
 _FULL = "too many connections are open: close some, or try again"
 _CONTINUE = "100-continue"
 _SLOW = "the head of the request took too long"
 
 
-class Link(asyncio.Protocol):
-    """Stands between a transport and aiohttp's protocol, and sees who waits for whom.
+class ClientConnection(asyncio.Protocol):
+    """A protocol between the transport and aiohttp's, which keeps track of who waits for whom.
 
     Attributes:
-        waits_since: Since when it waits for its client; None while a request is at work.
-        head_since: Since when it waits for the rest of a request's head; None if for nothing.
-        spare: Whether it is one beyond the limit.
-        refusals: How many requests in a row were told to come later.
+        waits_since: Time since which it waits for its client; None while a request is served.
+        head_since: Time since which it waits for the rest of a request's head, if it does.
+        is_reserved: Whether it is beyond the limit of connections.
+        refusals: Number of requests in a row that were answered by 429.
     """
 
-    def __init__(self, links: "Links", inner: web.RequestHandler) -> None:
-        self._links = links
+    def __init__(self, connections: "OpenConnections", inner: web.RequestHandler) -> None:
+        self._connections = connections
         self._now = asyncio.get_running_loop().time
         self.inner = inner
         self.transport: asyncio.Transport
         self.waits_since: float | None = None
         self.head_since: float | None = None
-        self.spare = False
+        self.is_reserved = False
         self.refusals = 0
         self._admitted = False
-        self._deaf = False
+        self._refused = False
         self._rest: StreamReader | None = None
-        self._stuck: tuple[float, int] | None = None
-        self._held: list[bytes] | None = None
+        self._write_paused: tuple[float, int] | None = None
+        self._paused_data: list[bytes] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take it in, or refuse it."""
+        """Admit the connection, or refuse it."""
         self.transport = cast(asyncio.Transport, transport)
         self.waits_since = self._now()
-        self._admitted = self._links.admit(self)
+        self._admitted = self._connections.admit(self)
         if self._admitted:
             self.inner.connection_made(self.transport)
         else:
@@ -69,10 +69,12 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass bytes on, and note that a head has begun."""
-        if self._deaf:
+        if self._refused:
             return
-        if self._held is not None:
-            self._held.append(data)
+        if self._paused_data is not None:
+            # The transport is paused only now: while it is, it does not notice that its client has
+            # disconnected. These bytes are passed on when the pause is over.
+            self._paused_data.append(data)
             self.transport.pause_reading()
             return
         if self._rest is None and self.head_since is None and self.waits_since is not None:
@@ -82,57 +84,58 @@ class Link(asyncio.Protocol):
             self._rest = None
 
     def eof_received(self) -> None:
-        """Pass on that the client sends no more: as for aiohttp, that ends the connection."""
+        """Pass the end of input on; aiohttp then closes the connection."""
         self.inner.eof_received()
 
     def pause_writing(self) -> None:
         """Note that the client does not read as fast as we write."""
-        self._stuck = self._now(), self.transport.get_write_buffer_size()
+        self._write_paused = self._now(), self.transport.get_write_buffer_size()
         self.inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """Note that it does."""
-        self._stuck = None
+        """Note that the client has caught up."""
+        self._write_paused = None
         self.inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        self._links.forget(self)
+        """Remove the connection from those that are open."""
+        self._connections.discard(self)
         if self._admitted:
             self.inner.connection_lost(exc)
 
-    def begin(self) -> None:
-        """Note that a request is at work."""
+    def begin_request(self) -> None:
+        """Note that a request is being served."""
         self.waits_since = self.head_since = self._rest = None
 
-    def wait(self, body: StreamReader) -> None:
-        """Note that it waits for its client: for the rest of a refused body, or a next request."""
+    def await_client(self, body: StreamReader) -> None:
+        """Note that it waits for its client: the rest of a refused body, or the next request."""
         self.waits_since = self._now()
         self._rest = None if body.is_eof() else body
 
-    def hold(self, seconds: float) -> None:
-        """Read nothing from it for a while: its client was told to wait, and does not listen."""
-        if self._held is None:
-            self._held = []
-            asyncio.get_running_loop().call_later(seconds, self._let_go)
+    def pause_reading(self, seconds: float) -> None:
+        """Read nothing for a while, from a client that does not heed Retry-After."""
+        if self._paused_data is None:
+            self._paused_data = []
+            asyncio.get_running_loop().call_later(seconds, self._resume_reading)
 
-    def late(self, settings: ApiSettings) -> str | None:
-        """Return in what its client is too slow, if it is."""
+    def overdue(self, settings: ApiSettings) -> str | None:
+        """Return what the client is too slow at: `head` or `reading`; None if it is not."""
         now = self._now()
         if self.head_since is not None and now - self.head_since > settings.header_seconds:
             return "head"
-        if self._stuck is None:
+        if self._write_paused is None:
             return None
-        since, size = self._stuck
+        since, size = self._write_paused
         seconds = now - since
+        # By its rate, not by time alone: a large response over a slow line may take long.
         read = size - self.transport.get_write_buffer_size()
-        late = seconds > settings.read_seconds and read < seconds * _LEAST_BYTES_A_SECOND
-        return "reading" if late else None
+        slow = seconds > settings.read_seconds and read < seconds * _MIN_BYTES_A_SECOND
+        return "reading" if slow else None
 
     def refuse(self, status: HTTPStatus, reason: str) -> None:
-        """Answer without aiohttp, and close."""
-        self._deaf = True
-        body = document(status, reason)
+        """Respond without aiohttp, and close the connection."""
+        self._refused = True
+        body = problem_document(status, reason)
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/problem+json\r\n"
             f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
@@ -140,15 +143,15 @@ class Link(asyncio.Protocol):
         self.transport.write(head.encode() + body)
         self.transport.close()
 
-    def _let_go(self) -> None:
-        held, self._held = self._held or [], None
-        if held and not self.transport.is_closing():
-            self.data_received(b"".join(held))
+    def _resume_reading(self) -> None:
+        data, self._paused_data = self._paused_data or [], None
+        if data and not self.transport.is_closing():
+            self.data_received(b"".join(data))
             self.transport.resume_reading()
 
 
-class Links:
-    """All open connections of the server.
+class OpenConnections:
+    """The open connections of the server.
 
     Args:
         settings: The limits.
@@ -156,33 +159,37 @@ class Links:
 
     def __init__(self, settings: ApiSettings) -> None:
         self._settings = settings
-        self._open: dict[web.RequestHandler, Link] = {}
+        self._open: dict[web.RequestHandler, ClientConnection] = {}
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of open connections."""
         return len(self._open)
 
-    def factory(self, server: Callable[[], web.RequestHandler]) -> Callable[[], Link]:
-        """Return what makes a protocol for each new connection.
+    def factory(self, server: Callable[[], web.RequestHandler]) -> Callable[[], ClientConnection]:
+        """Return a factory of protocols, for asyncio's `create_server`.
 
         Args:
-            server: Makes aiohttp's.
+            server: Makes aiohttp's protocols.
         """
-        return lambda: Link(self, server())
+        return lambda: ClientConnection(self, server())
 
-    def of(self, request: web.Request) -> Link:
+    def of(self, request: web.Request) -> ClientConnection:
         """Return the connection that a request came on.
 
         Raises:
-            ConnectionResetError: It was closed just now to make room.
+            ConnectionResetError: It was closed just now to make room for another.
         """
         found = self._open.get(request.protocol)
         if found is None:
             raise ConnectionResetError("the connection was closed")
         return found
 
-    def admit(self, new: Link) -> bool:
-        """Take a new connection in; close the one that waits longest for its client if need be."""
+    def admit(self, new: ClientConnection) -> bool:
+        """Admit a new connection, at the limit by closing the one that waits longest.
+
+        Returns:
+            Whether it was admitted.
+        """
         if len(self._open) >= self._settings.max_connections:
             oldest = min(
                 (each for each in self._open.values() if each.waits_since is not None),
@@ -190,78 +197,81 @@ class Links:
                 default=None,
             )
             if oldest is not None:
-                self._cut(oldest, "room")
-            elif len(self._open) >= self._settings.max_connections + SPARE:
+                self._close(oldest)
+            elif len(self._open) >= self._settings.max_connections + RESERVED_CONNECTIONS:
                 return False
             else:
-                new.spare = True
+                new.is_reserved = True
         self._open[new.inner] = new
         return True
 
     @contextmanager
     def waiting(self, request: web.Request) -> Iterator[None]:
-        """Note that a request waits for its client meanwhile: it may be closed to make room."""
+        """Mark a request as waiting for its client, so that it may be closed to make room."""
         connection = self.of(request)
-        connection.wait(request.content)
+        connection.await_client(request.content)
         try:
             yield
         finally:
-            connection.begin()
+            connection.begin_request()
 
-    def forget(self, connection: Link) -> None:
-        """Note that a connection is closed."""
+    def discard(self, connection: ClientConnection) -> None:
+        """Remove a closed connection."""
         self._open.pop(connection.inner, None)
 
-    async def watch(self) -> None:
-        """Cut off clients that are too slow, until cancelled."""
+    async def run(self) -> None:
+        """Disconnect clients that are too slow, until cancelled."""
         settings = self._settings
-        least = min(settings.header_seconds, settings.read_seconds)
+        shortest = min(settings.header_seconds, settings.read_seconds)
         while True:
-            await anyio.sleep(min(_WATCH_SECONDS, least / 4))
+            await anyio.sleep(min(_WATCH_SECONDS, shortest / 4))
             for each in list(self._open.values()):
-                late = each.late(settings)
-                if late == "head":
+                overdue = each.overdue(settings)
+                if overdue == "head":
                     each.refuse(HTTPStatus.REQUEST_TIMEOUT, _SLOW)
-                elif late is not None:
+                elif overdue is not None:
+                    # Aborted, not closed: closing would wait for the client to read the rest.
                     each.transport.abort()
-                if late is not None:
-                    log.info("api.slow_client", at=late)
+                if overdue is not None:
+                    log.info("api.slow_client_disconnected", at=overdue)
 
-    def _cut(self, connection: Link, reason: str) -> None:
-        self.forget(connection)
+    def _close(self, connection: ClientConnection) -> None:
+        # Removed at once: `connection_lost` comes later, and until then it would count.
+        self.discard(connection)
         connection.transport.close()
-        log.debug("api.connection_closed", reason=reason)
+        log.debug("api.connection_closed", reason="connection limit")
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Note on a request's connection that it is at work; refuse all but health on a spare.
+        """Mark a connection as busy while its request is served.
 
         Raises:
-            BadRequest: There are too many connections.
+            BadRequest: The connection is beyond the limit, and this is not a health check.
         """
         connection = self.of(request)
-        connection.begin()
+        connection.begin_request()
         try:
-            if connection.spare and request.path not in HEALTH:
+            if connection.is_reserved and request.path not in HEALTH:
                 raise BadRequest(_FULL, status=503, headers={"Connection": "close"})
             return await handler(request)
         finally:
-            connection.wait(request.content)
+            connection.await_client(request.content)
 
 
 def _expecting(
     handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-    """Refuse what aiohttp does not expect before it does, which fails over bytes that are no text.
+    """Refuse unknown values of Expect; aiohttp's own refusal fails over values that are not text.
 
     Args:
-        handler: Answers everything else.
+        handler: Serves all other requests.
     """
 
     async def expecting(request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.get("Expect", _CONTINUE).lower() == _CONTINUE:
             return await handler(request)
-        body = document(HTTPStatus.EXPECTATION_FAILED, f"Expect: {_CONTINUE} is all that is known")
+        detail = f"the only supported value of Expect is {_CONTINUE}"
+        body = problem_document(HTTPStatus.EXPECTATION_FAILED, detail)
         refusal = web.Response(body=body, status=417, content_type=PROBLEM)
         refusal.force_close()
         return refusal
@@ -269,16 +279,16 @@ def _expecting(
     return expecting
 
 
-class GuardedSite(web.BaseSite):
+class LimitedSite(web.BaseSite):
     """A TCP site whose connections are limited.
 
     Args:
-        runner: What serves.
+        runner: Runs the application.
         host, port: Where it listens.
-        links: The limits.
+        connections: The open connections, with their limits.
         handshake_seconds: How long a TLS handshake may take.
-        backlog: Links that may wait to be taken in.
-        ssl_context: For TLS; plain without.
+        backlog: Connections that may wait to be accepted.
+        ssl_context: For TLS; plain HTTP without.
     """
 
     def __init__(
@@ -287,7 +297,7 @@ class GuardedSite(web.BaseSite):
         host: str,
         port: int,
         *,
-        links: Links,
+        connections: OpenConnections,
         handshake_seconds: float,
         backlog: int,
         ssl_context: SSLContext | None = None,
@@ -295,7 +305,7 @@ class GuardedSite(web.BaseSite):
         super().__init__(runner, backlog=backlog, ssl_context=ssl_context)
         self._host = host
         self._port = port
-        self._links = links
+        self._connections = connections
         self._handshake_seconds = handshake_seconds
 
     @property
@@ -314,7 +324,7 @@ class GuardedSite(web.BaseSite):
         assert server is not None  # noqa: S101 - a site is made from a runner that was set up
         server.request_handler = _expecting(server.request_handler)
         self._server = await asyncio.get_running_loop().create_server(
-            self._links.factory(server),
+            self._connections.factory(server),
             self._host,
             self._port,
             ssl=self._ssl_context,

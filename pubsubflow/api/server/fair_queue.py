@@ -1,9 +1,9 @@
-"""Fair shares for those who bring events, so that a flood of one holds up nobody else.
+"""Fair queueing gives each sender of events its share, so that one flood does not delay the others.
 
-Twice: before a request is worked on, by how many of its lane are at work; and before the manager
-takes its events, in turn by lane (deficit round-robin, by events). A lane is a webhook, or a token
-of those who post. Source: M. Shreedhar, G. Varghese, Efficient Fair Queueing Using Deficit Round
-Robin, 1996.
+It applies twice: to requests, by how many of the same share key are being served; and to the events
+that they bring, which are passed to the manager in turn by share key (deficit round-robin, counted
+in events). The share key names a webhook, a token or an address. Source: M. Shreedhar, G. Varghese,
+Efficient Fair Queueing Using Deficit Round Robin, 1996.
 """
 
 import asyncio
@@ -13,131 +13,138 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from pubsubflow.model.wire.commands import Call, Calls, PostEvents
+from pubsubflow.model.wire.commands import Command, CommandHandler, RecordEvents
 
-LANE: ContextVar[str | None] = ContextVar("lane", default=None)
-"""The lane of the request that is at work; None for what nobody floods."""
+SHARE_KEY: ContextVar[str | None] = ContextVar("lane", default=None)
+"""The share key of the request that is being served; None where no fair share applies."""
 
 
 WINDOW_EVENTS = 1000
-"""Events that are with the manager at once: as many as one of its batches takes."""
+"""Events that the manager may have at once: as many as one of its batches takes."""
 
 QUANTUM_EVENTS = 100
-"""What each lane may send in its turn."""
+"""Events that each share key may send in its turn."""
 
 
-class Shares:
-    """How many requests of each lane are at work.
+class RequestShares:
+    """Counts the requests being served by share key.
 
     Args:
-        most: At work at once; a single lane may use all of it while nobody else is there.
+        most: Number at once; a single share key may use all of it while there is not another.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._at_work: Counter[str] = Counter()
+        self._served: Counter[str] = Counter()
 
-    def has_room(self, lane: str) -> bool:
-        """Whether a lane may start another request: there is room, or others have its share."""
-        if self._at_work.total() < self._most:
+    def has_room(self, share_key: str) -> bool:
+        """Whether another request may start: within the total, or within the key's fair share."""
+        if self._served.total() < self._most:
             return True
-        mine = self._at_work[lane]
-        return mine < self._most / (len(self._at_work) + (mine == 0))
+        mine = self._served[share_key]
+        return mine < self._most / (len(self._served) + (mine == 0))
 
     @contextmanager
-    def take(self, lane: str) -> Iterator[None]:
-        """Count a request of a lane as at work."""
-        self._at_work[lane] += 1
+    def take(self, share_key: str) -> Iterator[None]:
+        """Count a request as being served within the block."""
+        self._served[share_key] += 1
         try:
             yield
         finally:
-            self._at_work[lane] -= 1
-            if not self._at_work[lane]:
-                del self._at_work[lane]
+            self._served[share_key] -= 1
+            # The number of keys divides the shares: a key without requests must not count.
+            if not self._served[share_key]:
+                del self._served[share_key]
 
 
-class _Waiting:
-    __slots__ = ("turn", "weight")
+class _QueuedCall:
+    __slots__ = ("admitted", "weight")
 
     def __init__(self, weight: int) -> None:
         self.weight = weight
-        self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
-class FairCalls:
-    """Passes calls of lanes on to the manager in turn, and all others at once.
+class FairQueue:
+    """Passes commands with a share key to the manager in turn, and all others at once.
 
     Args:
         calls: The manager.
         window: Events that it may have at once.
-        quantum: Events of a lane's turn.
+        quantum: Events of one turn.
     """
 
     def __init__(
-        self, calls: Calls, *, window: int = WINDOW_EVENTS, quantum: int = QUANTUM_EVENTS
+        self,
+        commands: CommandHandler,
+        *,
+        window: int = WINDOW_EVENTS,
+        quantum: int = QUANTUM_EVENTS,
     ) -> None:
-        self._calls = calls
+        self._commands = commands
         self._window = window
         self._quantum = quantum
         self._inside = 0
-        self._lanes: OrderedDict[str, deque[_Waiting]] = OrderedDict()
+        self._queues: OrderedDict[str, deque[_QueuedCall]] = OrderedDict()
         self._credits: Counter[str] = Counter()
 
-    async def call(self, call: Call) -> Any:
-        """Carry out a call in its lane's turn; see `pubsubflow.model.wire.commands.Calls`."""
-        lane = LANE.get()
-        if lane is None:
-            return await self._calls.call(call)
-        weight = max(1, len(call.events)) if isinstance(call, PostEvents) else 1
-        await self._enter(lane, weight)
+    async def execute(self, call: Command) -> Any:
+        """Carry out a command when it is its share key's turn."""
+        share_key = SHARE_KEY.get()
+        if share_key is None:
+            return await self._commands.execute(call)
+        weight = max(1, len(call.events)) if isinstance(call, RecordEvents) else 1
+        await self._acquire(share_key, weight)
         try:
-            return await self._calls.call(call)
+            return await self._commands.execute(call)
         finally:
             self._inside -= weight
-            self._next()
+            self._admit_next()
 
-    async def _enter(self, lane: str, weight: int) -> None:
-        if not self._lanes and self._fits(weight):
+    async def _acquire(self, share_key: str, weight: int) -> None:
+        if not self._queues and self._fits(weight):
             self._inside += weight
             return
-        waiting = _Waiting(weight)
-        self._lanes.setdefault(lane, deque()).append(waiting)
+        queued = _QueuedCall(weight)
+        self._queues.setdefault(share_key, deque()).append(queued)
         try:
-            await waiting.turn
+            await queued.admitted
         except asyncio.CancelledError:
-            if waiting.turn.cancelled():
-                self._forget(lane, waiting)
+            # Cancelled after it was admitted and before this task ran: its weight is inside.
+            if queued.admitted.cancelled():
+                self._discard(share_key, queued)
             else:
                 self._inside -= weight
-            self._next()
+            self._admit_next()
             raise
 
     def _fits(self, weight: int) -> bool:
+        # A request larger than the whole window is admitted alone, or it would wait forever.
         return not self._inside or self._inside + weight <= self._window
 
-    def _next(self) -> None:
-        """Let those in whose turn it is."""
-        while self._lanes:
-            lane, line = next(iter(self._lanes.items()))
-            first = line[0]
-            if first.turn.cancelled():  # its client left, and it has not woken up yet
-                self._forget(lane, first)
+    def _admit_next(self) -> None:
+        """Admit queued calls in turn, as far as the window has room."""
+        while self._queues:
+            share_key, queue = next(iter(self._queues.items()))
+            first = queue[0]
+            if first.admitted.cancelled():  # its client disconnected, and its task has not run yet
+                self._discard(share_key, first)
                 continue
             if not self._fits(first.weight):
                 return
-            if self._credits[lane] < first.weight:
-                self._credits[lane] += self._quantum
-                self._lanes.move_to_end(lane)
+            if self._credits[share_key] < first.weight:
+                self._credits[share_key] += self._quantum
+                self._queues.move_to_end(share_key)
                 continue
-            self._credits[lane] -= first.weight
+            self._credits[share_key] -= first.weight
             self._inside += first.weight
-            self._forget(lane, first)
-            first.turn.set_result(None)
+            self._discard(share_key, first)
+            first.admitted.set_result(None)
 
-    def _forget(self, lane: str, waiting: _Waiting) -> None:
-        line = self._lanes.get(lane)
-        if line is None or waiting not in line:
+    def _discard(self, share_key: str, queued: _QueuedCall) -> None:
+        queue = self._queues.get(share_key)
+        if queue is None or queued not in queue:
             return
-        line.remove(waiting)
-        if not line:
-            del self._lanes[lane], self._credits[lane]
+        queue.remove(queued)
+        if not queue:
+            del self._queues[share_key], self._credits[share_key]

@@ -1,7 +1,7 @@
-"""What is no HTTP is answered by a problem document, too, and no cause for alarm.
+"""HTTP parse errors are answered by problem documents, and logged in one line.
 
-aiohttp answers such bytes in plain text before any application sees them, with a traceback in the
-log for each; it lets nobody say otherwise but by subclasses of its server and its protocol.
+aiohttp answers bytes that are not HTTP in plain text before the application sees them, with a
+traceback in the log for each. Only subclasses of its server and its protocol can change that.
 """
 
 from http import HTTPStatus
@@ -10,8 +10,8 @@ import structlog
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from pubsubflow.api.http.headers import dress
-from pubsubflow.api.http.problems import malformed
+from pubsubflow.api.http.headers import add_headers
+from pubsubflow.api.http.problems import malformed_request
 
 log = structlog.get_logger(__name__)
 
@@ -28,27 +28,30 @@ class _Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what cannot be read as a request; the connection closes."""
+        """Respond to bytes that cannot be parsed, and close the connection."""
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return super().handle_error(request, status, exc, message)
-        log.info("api.malformed", peer=request.remote, status=status, kind=type(exc).__name__)
-        answer = malformed(status)
-        dress(answer)
+        log.info(
+            "api.request_malformed", peer=request.remote, status=status, kind=type(exc).__name__
+        )
+        answer = malformed_request(status)
+        add_headers(answer)
         answer.force_close()
         return answer
 
 
 class _Server(web.Server):
-    """Makes the connections."""
+    """Makes the protocols."""
 
     def __call__(self) -> web.RequestHandler:
         return _Protocol(self, loop=self._loop, **self._kwargs)
 
 
-class Runner(web.AppRunner):
-    """Runs an application; what is no HTTP gets a problem document."""
+class ProblemRunner(web.AppRunner):
+    """Runs an application; parse errors are answered by problem documents."""
 
     async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        made.__class__ = _Server
-        return made
+        server = await super()._make_server()
+        # The class is replaced because aiohttp has no hook for the protocol that its server makes.
+        server.__class__ = _Server
+        return server

@@ -1,4 +1,4 @@
-"""Which distributed trace a request belongs to, and the span that answering it is."""
+"""The tracing middleware continues a request's distributed trace and records its server span."""
 
 import time
 from http import HTTPStatus
@@ -8,19 +8,19 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from pubsubflow.api.server.metrics import route_of
-from pubsubflow.model.traces import CURRENT, Span, Tracing, read_trace, trace_id_of
+from pubsubflow.model.traces import CURRENT, Span, Tracing, parse_trace, trace_id_of
 
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Asked for again and again: a trace of each would tell nothing."""
+"""Polled by probes and scrapers: spans of these would only be noise."""
 
 
-def traced(tracing: Tracing) -> Middleware:
-    """Return what carries a request's trace to all that it leads to, also into the log."""
+def tracing_middleware(tracing: Tracing) -> Middleware:
+    """Return the middleware that sets the trace context of requests, also in the log."""
 
     @web.middleware
-    async def carry(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
         headers = request.headers
-        parent = read_trace(
+        parent = parse_trace(
             headers.get("traceparent"), ",".join(headers.getall("tracestate", ())) or None
         )
         quiet = not tracing.on or request.path in _QUIET
@@ -40,13 +40,13 @@ def traced(tracing: Tracing) -> Middleware:
                 tracing.record(_span(request, status, context, parent, started_at))
         return answer
 
-    return carry
+    return traced
 
 
 def _span(
     request: web.Request, status: int, context: str, parent: str | None, started_at: float
 ) -> Span:
-    """Return the span, as OpenTelemetry's conventions for HTTP servers name it."""
+    """Return the span of a request, by OpenTelemetry's conventions for HTTP servers."""
     route = route_of(request)
     return Span(
         name=f"{request.method} {route}" if route != "none" else "other",
@@ -55,7 +55,7 @@ def _span(
         parent=parent,
         started_at=started_at,
         ended_at=time.time(),
-        facts={
+        attributes={
             "http.request.method": request.method,
             "http.route": route,
             "http.response.status_code": status,

@@ -1,13 +1,14 @@
-"""What every request passes before its handler: its body is read here, within limits.
+"""Request limits read bodies within bounds, and refuse events under back-pressure.
 
-Those that bring events pass two more: whether events are taken in at all now, and whether their
-lane has its share already.
+Every request passes them before its handler. One that ingests events is also checked against the
+back-pressure and against the fair share of its sender.
 """
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
 from hashlib import blake2b
+from typing import NoReturn
 
 import anyio
 import msgspec
@@ -15,49 +16,50 @@ from aiohttp import web
 
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.routing import Route
-from pubsubflow.api.server.backpressure import Pressure
-from pubsubflow.api.server.connections import Links
-from pubsubflow.api.server.fair_queue import LANE, Shares
+from pubsubflow.api.server.backpressure import Backpressure
+from pubsubflow.api.server.connections import ClientConnection, OpenConnections
+from pubsubflow.api.server.fair_queue import SHARE_KEY, RequestShares
 from pubsubflow.api.settings import ApiSettings
-from pubsubflow.api.webhook_cache import Door, Doors
+from pubsubflow.api.webhook_cache import WebhookCache, WebhookState
 from pubsubflow.errors import NotFound, StoreUnavailable
 
-HOLD_SECONDS = 1.0
-"""For how long nothing is read from a connection whose client does not listen to 429."""
+PAUSE_SECONDS = 1.0
+"""For how long nothing is read from a connection whose client does not heed 429."""
 
 PATIENCE = 3
-"""Requests in a row that may be refused by 429 before that; a proxy mixes many clients' in one."""
-_NOBODY = "hook:?"
+"""Refusals in a row before that; the connection of a proxy carries requests of many clients."""
+
+_UNKNOWN_WEBHOOK = "hook:?"
 
 
-class Intake:
-    """Puts the limits before handlers.
+class RequestLimits:
+    """Wraps the handlers of routes with the limits.
 
     Args:
         settings: The limits.
-        links: All open connections.
-        pressure: Knows whether events are taken in.
-        doors: Know which webhooks there are.
-        now: The time.
+        connections: The open connections.
+        backpressure: Decides whether events are refused.
+        webhooks: The webhooks in force.
+        now: Returns the current time.
     """
 
     def __init__(
         self,
         settings: ApiSettings,
-        links: Links,
-        pressure: Pressure,
-        doors: Doors,
+        connections: OpenConnections,
+        backpressure: Backpressure,
+        webhooks: WebhookCache,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._now = now
         self._settings = settings
-        self._links = links
-        self._pressure = pressure
-        self._doors = doors
-        self._shares = Shares(settings.max_requests)
+        self._connections = connections
+        self._backpressure = backpressure
+        self._webhooks = webhooks
+        self._shares = RequestShares(settings.max_requests)
 
-    def guarded(self, route: Route) -> Route:
+    def applied_to(self, route: Route) -> Route:
         """Return a route whose handler is only reached within the limits."""
         handler = route.handler
 
@@ -69,25 +71,27 @@ class Intake:
 
         @wraps(handler)
         async def shared(request: web.Request) -> web.StreamResponse:
-            door = self._door(request)
-            lane = self._lane(request, door)
+            webhook = self._webhook(request)
+            share_key = self._share_key(request, webhook)
             try:
-                self._admit(request, lane)
+                # Twice: before the body is read, so that a flood costs no reading, and after it,
+                # because the load may have changed while a slow body arrived.
+                self._admit(request, share_key)
                 self._check_head(request)
                 await self._read(request)
-                self._admit(request, lane)
+                self._admit(request, share_key)
             except (BadRequest, web.HTTPException) as error:
-                if door is not None:
-                    door.turned_away(str(error), self._now())
+                if webhook is not None:
+                    webhook.record_early_refusal(str(error), self._now())
                 raise
-            with self._shares.take(lane):
-                LANE.set(lane)
+            with self._shares.take(share_key):
+                SHARE_KEY.set(share_key)
                 return await handler(request)
 
-        return msgspec.structs.replace(route, handler=shared if route.intake else limited)
+        return msgspec.structs.replace(route, handler=shared if route.ingests_events else limited)
 
     def _check_head(self, request: web.Request) -> None:
-        """Refuse a request before its body is read, if its head tells enough.
+        """Refuse a request by its head, before its body is read.
 
         Raises:
             BadRequest: Its body is compressed.
@@ -106,7 +110,7 @@ class Intake:
             raise web.HTTPRequestEntityTooLarge(most)
 
     async def _read(self, request: web.Request) -> None:
-        """Read the body, which the request keeps.
+        """Read the body; the request caches it for its handler.
 
         Raises:
             BadRequest: It takes too long, or is malformed.
@@ -118,7 +122,7 @@ class Intake:
             if request.content.is_eof():
                 await request.read()
                 return
-            with anyio.fail_after(self._settings.body_seconds), self._links.waiting(request):
+            with anyio.fail_after(self._settings.body_seconds), self._connections.waiting(request):
                 await request.read()
         except TimeoutError:
             seconds = self._settings.body_seconds
@@ -130,44 +134,47 @@ class Intake:
         except web.RequestPayloadError as error:
             raise BadRequest(f"the body is malformed: {error}", status=400) from error
 
-    def _admit(self, request: web.Request, lane: str) -> None:
-        """Let a request that brings events go on.
+    def _admit(self, request: web.Request, share_key: str) -> None:
+        """Check a request that ingests events against back-pressure and its fair share.
 
         Raises:
-            BadRequest: It has to come later.
+            BadRequest: It is refused for now (429).
         """
-        link = self._links.of(request)
-        refusal = self._pressure.refusal
+        connection = self._connections.of(request)
+        refusal = self._backpressure.refusal
         if refusal is not None:
-            reason, seconds = refusal.reason, refusal.retry_seconds
-        elif self._shares.has_room(lane):
-            link.refusals = 0
-            return
-        else:
-            reason = "more requests of this sender are at work than its share: send fewer at a time"
-            seconds = 1
-        link.refusals += 1
-        if link.refusals > PATIENCE:
-            link.hold(HOLD_SECONDS)
-        raise BadRequest(reason, status=429, headers={"Retry-After": str(seconds)})
+            self._refuse(connection, refusal.reason, refusal.retry_seconds)
+        if not self._shares.has_room(share_key):
+            reason = "this sender has more requests in progress than its share: send fewer at once"
+            self._refuse(connection, reason, 1)
+        connection.refusals = 0
 
-    def _door(self, request: web.Request) -> Door | None:
-        """Return the webhook that a request is for, if it is for one that is known."""
+    @staticmethod
+    def _refuse(connection: ClientConnection, reason: str, retry_seconds: int) -> NoReturn:
+        connection.refusals += 1
+        if connection.refusals > PATIENCE:
+            connection.pause_reading(PAUSE_SECONDS)
+        raise BadRequest(reason, status=429, headers={"Retry-After": str(retry_seconds)})
+
+    def _webhook(self, request: web.Request) -> WebhookState | None:
+        """Return the webhook that a request is sent to, if it is a known one."""
         name = request.match_info.get("name")
         try:
-            return None if name is None else self._doors.get(name)
+            return None if name is None else self._webhooks.get(name)
         except (NotFound, StoreUnavailable):
             return None
 
     @staticmethod
-    def _lane(request: web.Request, door: Door | None) -> str:
-        """Return with whom a request shares: its webhook, its token, or else its address."""
-        if door is not None:
-            return f"hook:{door.spec.name}"
+    def _share_key(request: web.Request, webhook: WebhookState | None) -> str:
+        """Return the key of a request's share: its webhook, its token, or else its address."""
+        if webhook is not None:
+            return f"hook:{webhook.spec.name}"
         if "name" in request.match_info:
-            return _NOBODY
-        shown = request.headers.get("Authorization")
-        if shown is not None:
-            data = shown.encode(errors="surrogateescape")  # the bytes, whatever they say
+            # One key for all of them: with a key for each name, invented names would get shares.
+            return _UNKNOWN_WEBHOOK
+        credentials = request.headers.get("Authorization")
+        if credentials is not None:
+            # Not checked yet, so of any bytes; hashed, so that no secret stays in memory.
+            data = credentials.encode(errors="surrogateescape")
             return f"token:{blake2b(data, digest_size=16).hexdigest()}"
         return f"peer:{request.remote}"

@@ -1,46 +1,56 @@
-"""A server for scrapes alone: for daemons that do not play the role `api`."""
+"""A metrics server exposes `/metrics` of daemons that do not play the role `api`."""
 
 import errno
 import hmac
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import TypeAlias
 
 import anyio
 import structlog
 from aiohttp import hdrs, web
 from anyio.abc import TaskStatus
 
-from pubsubflow.api.routes.metrics import Expose, Metrics
 from pubsubflow.api.settings import is_local
 from pubsubflow.errors import ConfigError
 
 log = structlog.get_logger(__name__)
 
+Expose: TypeAlias = Callable[[str], Awaitable[tuple[bytes, str]]]
+"""Takes an Accept header; returns all metrics as text, and the text's type."""
 
-class ScrapeServer:
+
+async def metrics_response(expose: Expose, request: web.Request) -> web.Response:
+    """Return all metrics, in the format that the request accepts."""
+    body, content_type = await expose(request.headers.get(hdrs.ACCEPT, ""))
+    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+
+
+class MetricsServer:
     """Serves `/metrics` and `/healthz`, and nothing else.
 
     Args:
         host: Address to listen on.
         port: TCP port; 0 for a free one.
-        token: Who scrapes must show it as a bearer token; empty for nobody.
-        expose: Returns all figures as text.
+        token: The bearer token that scrapers must send; empty if they need none.
+        expose: Returns all metrics as text.
 
     Attributes:
-        url: Where it answers, once it runs.
+        url: Its address, once it runs.
 
     Raises:
-        ConfigError: The host is reachable from other machines, and there is no token.
+        ConfigError: The host is reachable from other machines, and no token is set.
     """
 
     def __init__(self, *, host: str, port: int, token: str, expose: Expose) -> None:
         if not token and not is_local(host):
             raise ConfigError(
-                f"metrics.host {host} would let other machines in: set metrics.token, which they "
-                "then have to show, or keep 127.0.0.1"
+                f"metrics.host {host} is reachable from other machines: set metrics.token, which "
+                "scrapers then send as a bearer token, or keep 127.0.0.1"
             )
         self._host, self._port = host, port
         self._token = token.encode()
-        self._metrics = Metrics(expose)
+        self._expose = expose
         self.url = ""
 
     async def run(
@@ -52,7 +62,7 @@ class ScrapeServer:
         """Serve until `stopping` is set.
 
         Raises:
-            ConfigError: The port is taken, or the address is not this machine's.
+            ConfigError: The port is in use, or the address is not this machine's.
         """
         app = web.Application()
         app.router.add_get("/metrics", self._show)
@@ -72,8 +82,8 @@ class ScrapeServer:
         try:
             await web.TCPSite(runner, self._host, self._port).start()
         except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            reason = "is taken by another program" if taken else f"cannot be had: {error.strerror}"
+            in_use = error.errno == errno.EADDRINUSE
+            reason = "is in use" if in_use else f"is not available: {error.strerror}"
             raise ConfigError(
                 f"metrics.port {self._port} of {self._host} {reason}: choose another one"
             ) from error
@@ -81,14 +91,14 @@ class ScrapeServer:
         self.url = f"http://{name}:{runner.addresses[0][1]}"
 
     async def _show(self, request: web.Request) -> web.Response:
-        shown = request.headers.get(hdrs.AUTHORIZATION, "").encode()
-        if self._token and not hmac.compare_digest(shown, b"Bearer " + self._token):
+        credentials = request.headers.get(hdrs.AUTHORIZATION, "").encode()
+        if self._token and not hmac.compare_digest(credentials, b"Bearer " + self._token):
             return web.Response(
                 status=HTTPStatus.UNAUTHORIZED,
-                text="show metrics.token as a bearer token\n",
+                text="send metrics.token as a bearer token\n",
                 headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
             )
-        return await self._metrics.show(request)
+        return await metrics_response(self._expose, request)
 
     @staticmethod
     async def _alive(_: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""TLS by certificate files, which may be renewed while the server runs."""
+"""TLS certificates are read from files, and reloaded when the files are renewed."""
 
 import ssl
 from collections.abc import Sequence
@@ -14,62 +14,65 @@ from pubsubflow.errors import ConfigError
 
 log = structlog.get_logger(__name__)
 
-_LOOK_SECONDS = 5.0
+_CHECK_SECONDS = 5.0
 _MISMATCH = "KEY_VALUES_MISMATCH"
 
 
 class Certificate:
-    """A certificate and its key, as the files have them now.
+    """A certificate and its key, as its files are now.
 
     Args:
-        cert: File of the certificate, then of those that vouch for it, in PEM.
-        key: File of its key, without a passphrase; the certificate's if None.
-        look_seconds: How often the files are looked at.
+        cert: File of the certificate, followed by its chain, in PEM.
+        key: File of the key, without a passphrase; the certificate's file if None.
+        check_seconds: How often the files are checked for changes.
 
     Attributes:
-        context: For the server; a handshake always takes the newest certificate.
+        context: The server's SSL context; each handshake uses the newest certificate.
 
     Raises:
-        ConfigError: A file cannot be read, or they do not fit.
+        ConfigError: A file cannot be read, or certificate and key do not match.
     """
 
     def __init__(
-        self, cert: Path, key: Path | None = None, *, look_seconds: float = _LOOK_SECONDS
+        self, cert: Path, key: Path | None = None, *, check_seconds: float = _CHECK_SECONDS
     ) -> None:
         self._cert = cert
         self._key = key or cert
-        self._look_seconds = look_seconds
-        self._seen = self._look()
+        self._check_seconds = check_seconds
+        self._loaded_state = self._file_state()
         self._current = self.context = self._load()
-        self.context.sni_callback = self._hand_over  # runs for every handshake, with SNI or not
+        # The listening socket keeps the context that it was created with, so renewed certificates
+        # are swapped in at each handshake. The callback runs with and without SNI.
+        self.context.sni_callback = self._use_current
 
-    async def follow(self) -> None:
-        """Take renewed files into use until cancelled; while they do not fit, the old ones stay."""
+    async def run(self) -> None:
+        """Reload renewed files until cancelled; the old ones stay while the new are invalid."""
         while True:
-            await anyio.sleep(self._look_seconds)
+            await anyio.sleep(self._check_seconds)
             self.renew()
 
     def renew(self) -> bool:
-        """Take the files into use if they changed; return whether they were."""
-        seen = self._look()
-        if seen == self._seen:
+        """Reload the files if they have changed; return whether they were reloaded."""
+        state = self._file_state()
+        if state == self._loaded_state:
             return False
-        self._seen = seen
+        # Kept even if loading fails: an invalid pair is reported once, not at every check.
+        self._loaded_state = state
         try:
             self._current = self._load()
         except ConfigError as error:
-            log.warning("tls.not_renewed", reason=str(error))
+            log.warning("tls.renewal_failed", reason=str(error))
             return False
-        log.info("tls.renewed", cert=str(self._cert))
+        log.info("tls.certificate_renewed", cert=str(self._cert))
         return True
 
-    def _hand_over(
+    def _use_current(
         self, connection: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _: ssl.SSLContext
     ) -> None:
         connection.context = self._current
 
-    def _look(self) -> Sequence[object]:
-        """Return what changes when a file does, also behind a link."""
+    def _file_state(self) -> Sequence[object]:
+        """Return a value that differs when a file has changed, also one behind a link."""
         found: list[object] = []
         for path in (self._cert, self._key):
             try:
@@ -92,20 +95,20 @@ class Certificate:
         except ssl.SSLError as error:
             if error.reason == _MISMATCH:
                 raise ConfigError(
-                    f"the key in {self._key} is not that of the certificate in {self._cert}: name "
-                    "a pair with --tls-cert and --tls-key"
+                    f"the key in {self._key} does not belong to the certificate in {self._cert}: "
+                    "set a matching pair with --tls-cert and --tls-key"
                 ) from error
             raise ConfigError(
                 f"{self._cert} and {self._key} hold no certificate and key in PEM "
                 f"({error.reason or error}): see --tls-cert and --tls-key"
             ) from error
-        self._warn_if_over()
+        self._warn_if_expired()
         return context
 
     def _no_passphrase(self) -> NoReturn:
         raise ConfigError(
-            f"the key in {self._key} has a passphrase, which nobody could type: store it without "
-            "one, readable by its owner alone"
+            f"the key in {self._key} has a passphrase, which a daemon cannot enter: store it "
+            "without one, readable by its owner alone"
         )
 
     @staticmethod
@@ -117,17 +120,21 @@ class Certificate:
                 f"the {what} {path} cannot be read ({error.strerror}): see {flag}"
             ) from error
 
-    def _warn_if_over(self) -> None:
+    def _warn_if_expired(self) -> None:
         certificate = x509.load_pem_x509_certificates(self._cert.read_bytes())[0]
         if certificate.not_valid_after_utc < datetime.now(UTC):
-            log.warning("tls.expired", cert=str(self._cert), at=certificate.not_valid_after_utc)
+            log.warning(
+                "tls.certificate_expired",
+                cert=str(self._cert),
+                at=certificate.not_valid_after_utc,
+            )
 
 
 def certificate_of(cert: Path | None, key: Path | None) -> Certificate | None:
-    """Return the certificate that settings name; None for plain HTTP.
+    """Return the certificate of the settings; None for plain HTTP.
 
     Raises:
-        ConfigError: There is a key without a certificate, or see `Certificate`.
+        ConfigError: A key is set without a certificate, or as for `Certificate`.
     """
     if cert is None:
         if key is not None:

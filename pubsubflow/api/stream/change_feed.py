@@ -1,8 +1,8 @@
-"""One reader of the log of news for all who listen to this daemon.
+"""The change feed reads the change log once for all clients of the live stream.
 
-Nobody has a queue: everyone has a place in the log, takes from the recent news in memory what
-comes after it, and reads the log itself where those do not reach back that far. So a slow listener
-costs no memory, and one that resumes is like one that was slow.
+Listeners have no queues. Each has a position in the log and takes what follows it from the recent
+rows in memory, or from the log itself if those do not reach back that far. So a slow listener costs
+no memory, and one that resumes is treated like one that was slow.
 """
 
 from bisect import bisect_left
@@ -16,28 +16,28 @@ from msgspec import Struct
 
 from pubsubflow.api.http.sse import message
 from pubsubflow.errors import StoreUnavailable, Unavailable
-from pubsubflow.model.changes import Item, Place, Selection
+from pubsubflow.model.changes import ChangeFilter, ChangeRecord, LogPosition
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.read.changes import NewsRow, ReadNews
-from pubsubflow.wakeup import Bell, Bells
+from pubsubflow.store.read.changes import ChangeRow, ReadChanges
+from pubsubflow.wakeup import Wakeup, Wakeups
 
 log = structlog.get_logger(__name__)
 
-_ROWS = 500
-_ROWS_A_TURN = 100
+_MAX_ROWS_READ = 500
+_MAX_ROWS_TAKEN = 100
 _SWEEP_SECONDS = 1.0
 _PAUSE_SECONDS = 0.25
 _OPEN_SECONDS = 2.0
-_WAKE_AT_ONCE = 50
-_READ_BACK_AT_ONCE = 3
-_BACK_BYTES = 128 * 1024
+_MAX_WOKEN_AT_ONCE = 50
+_MAX_BACKLOG_READS = 3
+_BACKLOG_READ_BYTES = 128 * 1024
 
 
-class Gone(Exception):  # noqa: N818 - never leaves this package
-    """What is asked for is not in the log.
+class PositionLost(Exception):  # noqa: N818 - never leaves this package
+    """A position is not in the log, or not any more.
 
     Args:
-        reason: `expired` or `unknown`; see `ResetNews`.
+        reason: `expired` or `unknown`; see `StreamReset`.
     """
 
     def __init__(self, reason: str) -> None:
@@ -46,94 +46,99 @@ class Gone(Exception):  # noqa: N818 - never leaves this package
 
 
 class _Row(Struct, frozen=True):
-    """A row of the log, ready to be sent: its items, each with the message it makes."""
+    """A row of the log, ready to be sent: its records, each with its encoded message."""
 
     number: int
-    items: tuple[tuple[Item, bytes], ...]
+    records: tuple[tuple[ChangeRecord, bytes], ...]
     size: int
 
 
 class Listener:
-    """One who listens: a place in the log, and what is wanted.
+    """A client of the live stream: a position in the log, and a filter.
 
     Attributes:
-        place: Up to where all has been taken.
-        wanted: What is wanted.
-        bell: Rung when there may be something to take, and when the daemon stops.
+        position: Everything before it was taken.
+        filter: Selects the changes to send.
+        wakeup: Notified when there may be something to take, and when the daemon stops.
     """
 
-    def __init__(self, feed: "Feed", wanted: Selection, bell: Bell) -> None:
+    def __init__(self, feed: "ChangeFeed", filter: ChangeFilter, wakeup: Wakeup) -> None:
         self._feed = feed
-        self.wanted = wanted
-        self.bell = bell
-        self.place = Place("", 0)
+        self.filter = filter
+        self.wakeup = wakeup
+        self.position = LogPosition("", 0)
 
     def go_to_end(self) -> None:
-        """Forget what was before: take only what comes from now on."""
-        self.place = self._feed.end
+        """Skip what was recorded so far."""
+        self.position = self._feed.end
 
     @property
-    def behind(self) -> bool:
+    def is_behind(self) -> bool:
         """Whether there may be something to take."""
-        return self.place.log != self._feed.end.log or self.place.row <= self._feed.settled
+        behind_row = self.position.row <= self._feed.last_row
+        return behind_row or self.position.log != self._feed.end.log
 
     async def take(self) -> list[bytes]:
-        """Return the next messages that are wanted, as far as they are at hand.
+        """Return the next messages that pass the filter, as far as they are at hand.
 
         Raises:
-            Gone: What comes next is not in the log any more.
-            StoreUnavailable: Postgres is away.
+            PositionLost: What follows the position is not in the log any more.
+            StoreUnavailable: Postgres is out of reach.
         """
-        place = self.place
-        rows, self.place = await self._feed.rows_from(place)
+        position = self.position
+        rows, self.position = await self._feed.rows_from(position)
         return [
-            made
+            encoded
             for row in rows
-            for index, (item, made) in enumerate(row.items)
-            if (row.number > place.row or index >= place.item) and self.wanted.takes(item)
+            for index, (record, encoded) in enumerate(row.records)
+            if (row.number > position.row or index >= position.index)
+            and self.filter.matches(record)
         ]
 
 
-class Feed:
-    """Reads the log while somebody listens.
+class ChangeFeed:
+    """Reads the log while there are listeners.
 
     Args:
-        news: The log.
-        bells: Wakes the reader.
-        recent_bytes: News kept in memory.
+        changes: The change log.
+        wakeups: Notify when changes were recorded.
+        recent_bytes: Size of the rows kept in memory.
+
+    Attributes:
+        last_row: Number of the last row read; no row can appear before it any more.
     """
 
-    def __init__(self, news: ReadNews, bells: Bells, *, recent_bytes: int) -> None:
-        self._news = news
-        self._bells = bells
+    def __init__(self, changes: ReadChanges, wakeups: Wakeups, *, recent_bytes: int) -> None:
+        self._changes = changes
+        self._wakeups = wakeups
         self._recent_bytes = recent_bytes
         self._listeners: set[Listener] = set()
-        self._somebody = anyio.Event()
+        self._has_listeners = anyio.Event()
         self._opened = anyio.Event()
-        self._away = False
-        self._reading_back = anyio.Semaphore(_READ_BACK_AT_ONCE)
+        self._unavailable = False
+        self._backlog_reads = anyio.Semaphore(_MAX_BACKLOG_READS)
         self._log = ""
         self._recent: list[_Row] = []
         self._size = 0
-        self._first = 0
-        self.settled = 0
+        self._first_recent = 0
+        self.last_row = 0
 
     @property
-    def end(self) -> Place:
-        """The place after all that is known to have happened."""
-        return Place(self._log, self.settled + 1)
+    def end(self) -> LogPosition:
+        """The position after the last row read."""
+        return LogPosition(self._log, self.last_row + 1)
 
     @asynccontextmanager
-    async def listen(self, wanted: Selection) -> AsyncIterator[Listener]:
-        """Let somebody listen, from now on unless placed elsewhere.
+    async def listen(self, filter: ChangeFilter) -> AsyncIterator[Listener]:
+        """Yield a listener at the end of the log.
 
         Raises:
             StoreUnavailable: The log cannot be read.
         """
-        async with self._bells.on() as bell:
-            listener = Listener(self, wanted, bell)
+        async with self._wakeups.on() as wakeup:
+            listener = Listener(self, filter, wakeup)
             self._listeners.add(listener)
-            self._somebody.set()
+            self._has_listeners.set()
             try:
                 await self._wait_opened()
                 listener.go_to_end()
@@ -141,53 +146,55 @@ class Feed:
             finally:
                 self._listeners.discard(listener)
 
-    async def find(self, text: str) -> Place:
-        """Return the place that an id stands for.
+    async def locate(self, text: str) -> LogPosition:
+        """Return the position that the id of a message stands for.
 
         Raises:
-            Gone: It is none of this log, or no more.
-            StoreUnavailable: Postgres is away.
+            PositionLost: It is not in this log, or not any more.
+            StoreUnavailable: Postgres is out of reach.
         """
-        place = Place.parse(text)
-        if place is None:
-            raise Gone("unknown")
-        page = await self._news.page(place.row, place.row, 1)
-        if place.log != page.log or place.row > page.last + 1:
-            raise Gone("unknown")
-        if place.row <= page.forgotten:
-            raise Gone("expired")
-        return place
+        position = LogPosition.parse(text)
+        if position is None:
+            raise PositionLost("unknown")
+        page = await self._changes.page(position.row, position.row, 1)
+        if position.log != page.log or position.row > page.last + 1:
+            raise PositionLost("unknown")
+        if position.row <= page.pruned_through:
+            raise PositionLost("expired")
+        return position
 
-    async def rows_from(self, place: Place) -> tuple[Sequence[_Row], Place]:
-        """Return the next rows, and the place after them.
+    async def rows_from(self, position: LogPosition) -> tuple[Sequence[_Row], LogPosition]:
+        """Return the next rows, and the position after them.
 
         Raises:
-            Gone: They are not in the log any more.
-            StoreUnavailable: Postgres is away.
+            PositionLost: They are not in the log any more.
+            StoreUnavailable: Postgres is out of reach.
         """
-        if place.log != self._log:
-            raise Gone("unknown")
-        if place.row > self.settled:
-            return (), place
-        end = self.settled
-        if place.row >= self._first:
-            start = bisect_left(self._recent, place.row, key=_number)
-            rows = self._recent[start : start + _ROWS_A_TURN]
+        if position.log != self._log:
+            raise PositionLost("unknown")
+        if position.row > self.last_row:
+            return (), position
+        # Rows may be appended while the log is read below: the bound is the one of now.
+        end = self.last_row
+        if position.row >= self._first_recent:
+            start = bisect_left(self._recent, position.row, key=_number)
+            rows = self._recent[start : start + _MAX_ROWS_TAKEN]
         else:
-            rows = await self._read_back(place, end)
-        return rows, Place(place.log, (rows[-1].number if rows else end) + 1)
+            rows = await self._read_backlog(position, end)
+        return rows, LogPosition(position.log, (rows[-1].number if rows else end) + 1)
 
     async def run(self) -> None:
-        """Read while somebody listens."""
+        """Read while there are listeners, until cancelled."""
         while True:
-            await self._somebody.wait()
+            await self._has_listeners.wait()
             try:
-                async with self._bells.on(Subjects.NEWS, Subjects.DAGS_CHANGED) as bell:
-                    await self._follow(bell)
+                subjects = (Subjects.CHANGES, Subjects.DAGS_CHANGED)
+                async with self._wakeups.on(*subjects) as wakeup:
+                    await self._follow(wakeup)
             except Unavailable as error:
-                if not self._away:
-                    log.info("api.live_waits", reason=str(error))
-                self._away = True
+                if not self._unavailable:
+                    log.info("stream.read_postponed", reason=str(error))
+                self._unavailable = True
                 await anyio.sleep(_PAUSE_SECONDS)
             if not self._listeners:
                 self._close()
@@ -196,78 +203,81 @@ class Feed:
         with anyio.move_on_after(_OPEN_SECONDS):
             await self._opened.wait()
             return
-        raise StoreUnavailable("the log of what happens cannot be read now")
+        raise StoreUnavailable("the change log cannot be read now: try again")
 
-    async def _read_back(self, place: Place, end: int) -> list[_Row]:
-        """Read rows that are not in memory; few at once, or those who lag would starve others."""
-        async with self._reading_back:
-            page = await self._news.page(place.row, end, _ROWS_A_TURN, _BACK_BYTES)
-        if page.log != place.log:
-            raise Gone("unknown")
-        if page.forgotten >= place.row:
-            raise Gone("expired")
-        return [_ready(page.log, row) for row in page.rows]
+    async def _read_backlog(self, position: LogPosition, end: int) -> list[_Row]:
+        """Read rows that are not in memory."""
+        # Few at once: listeners far behind must not take every connection of the pool.
+        async with self._backlog_reads:
+            page = await self._changes.page(position.row, end, _MAX_ROWS_TAKEN, _BACKLOG_READ_BYTES)
+        if page.log != position.log:
+            raise PositionLost("unknown")
+        if page.pruned_through >= position.row:
+            raise PositionLost("expired")
+        return [_encoded(page.log, row) for row in page.rows]
 
-    async def _follow(self, bell: Bell) -> None:
+    async def _follow(self, wakeup: Wakeup) -> None:
         if not self._opened.is_set():
             await self._open()
         while self._listeners:
-            page = await self._news.after(self.settled, _ROWS)
-            self._away = False
-            if page.log != self._log:  # the database is another one: whoever listens is told
+            page = await self._changes.after(self.last_row, _MAX_ROWS_READ)
+            self._unavailable = False
+            if page.log != self._log:
+                # The database was replaced. Every listener's position is of the old log, so each
+                # gets a reset when it takes what is next.
                 await self._open()
                 await self._wake(list(self._listeners))
             elif page.rows:
-                await self._append([_ready(self._log, row) for row in page.rows])
+                await self._append([_encoded(self._log, row) for row in page.rows])
             else:
-                await bell.wait(_SWEEP_SECONDS)
+                await wakeup.wait(_SWEEP_SECONDS)
 
     async def _open(self) -> None:
-        page = await self._news.head()
-        self._log, self.settled = page.log, page.last
-        self._recent, self._size, self._first = [], 0, page.last + 1
+        page = await self._changes.head()
+        self._log, self.last_row = page.log, page.last
+        self._recent, self._size, self._first_recent = [], 0, page.last + 1
         self._opened.set()
 
     def _close(self) -> None:
         self._opened = anyio.Event()
-        self._somebody = anyio.Event()
+        self._has_listeners = anyio.Event()
         self._recent, self._size = [], 0
 
     async def _append(self, rows: Sequence[_Row]) -> None:
-        """Make rows known, and wake those who want any of them; the others are past them."""
+        """Add rows, wake the listeners whose filter passes any, and move the others past them."""
         before = self.end
         self._recent += rows
         self._size += sum(row.size for row in rows)
-        self.settled = rows[-1].number
+        self.last_row = rows[-1].number
         self._trim()
-        items = [item for row in rows for item, _ in row.items]
-        wants: dict[Selection, bool] = {}
-        awake = []
+        records = [record for row in rows for record, _ in row.records]
+        # Many listeners share a filter, so each filter is evaluated once.
+        passes: dict[ChangeFilter, bool] = {}
+        woken = []
         for listener in self._listeners:
-            selection, place = listener.wanted, listener.place
-            if selection not in wants:
-                wants[selection] = any(map(selection.takes, items))
-            if place == before and not wants[selection]:
-                listener.place = self.end
-            elif place.row <= self.settled:
-                awake.append(listener)
-        await self._wake(awake)
+            if listener.filter not in passes:
+                passes[listener.filter] = any(map(listener.filter.matches, records))
+            if listener.position == before and not passes[listener.filter]:
+                listener.position = self.end
+            elif listener.position.row <= self.last_row:
+                woken.append(listener)
+        await self._wake(woken)
 
     def _trim(self) -> None:
-        gone = 0
-        while self._size > self._recent_bytes and gone < len(self._recent) - 1:
-            self._size -= self._recent[gone].size
-            gone += 1
-        if gone:
-            self._first = self._recent[gone - 1].number + 1
-            del self._recent[:gone]
+        dropped = 0
+        while self._size > self._recent_bytes and dropped < len(self._recent) - 1:
+            self._size -= self._recent[dropped].size
+            dropped += 1
+        if dropped:
+            self._first_recent = self._recent[dropped - 1].number + 1
+            del self._recent[:dropped]
 
     @staticmethod
     async def _wake(listeners: Sequence[Listener]) -> None:
-        """Wake listeners a few at once: the daemon has other things to do, too."""
-        for start in range(0, len(listeners), _WAKE_AT_ONCE):
-            for listener in listeners[start : start + _WAKE_AT_ONCE]:
-                listener.bell.ring()
+        """Wake listeners a few at a time, so that other tasks of the daemon run in between."""
+        for start in range(0, len(listeners), _MAX_WOKEN_AT_ONCE):
+            for listener in listeners[start : start + _MAX_WOKEN_AT_ONCE]:
+                listener.wakeup.notify()
             await anyio.lowlevel.checkpoint()
 
 
@@ -275,9 +285,10 @@ def _number(row: _Row) -> int:
     return row.number
 
 
-def _ready(name: str, row: NewsRow) -> _Row:
-    made = tuple(
-        (item, message(item.kind, item.data, Place(name, row.number, index)))
-        for index, item in enumerate(row.items, start=1)
+def _encoded(log_name: str, row: ChangeRow) -> _Row:
+    # Each message's id is the position after it: a client that resumes there gets what follows.
+    encoded = tuple(
+        (record, message(record.kind, record.data, LogPosition(log_name, row.number, index)))
+        for index, record in enumerate(row.records, start=1)
     )
-    return _Row(row.number, made, sum(len(text) for _, text in made) + 200)
+    return _Row(row.number, encoded, sum(len(text) for _, text in encoded) + 200)

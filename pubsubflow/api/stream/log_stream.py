@@ -1,4 +1,4 @@
-"""A task's output as server-sent events: `line` for each line, and `end` when no more will come."""
+"""The log stream sends a task's output as server-sent events: `line` for each line, then `end`."""
 
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -8,75 +8,76 @@ from aiohttp import web
 from msgspec import Struct
 
 from pubsubflow.api.http import sse
-from pubsubflow.store.read.tasks import LogPiece, Position
+from pubsubflow.store.read.tasks import LogChunk, OutputPosition
 
 _ID = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})\.(\d{1,9})", re.ASCII)
 _RETRY_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 15.0
 _STALL_SECONDS = 20.0
 
-Lines = Callable[[LogPiece], Sequence[bytes]]
+Lines = Callable[[LogChunk], Sequence[bytes]]
 
 
 class LineId(Struct, frozen=True):
-    """The id of a line: its piece, and how many lines of that are past."""
+    """The id of a line: the position of its chunk, and the number of the line in it, from 1."""
 
-    piece: Position
-    lines: int
+    chunk: OutputPosition
+    line: int
 
     def __str__(self) -> str:
         """Return it as the `id` of a message."""
-        return f"{self.piece.attempt}.{self.piece.delivery}.{self.piece.sequence}.{self.lines}"
+        return f"{self.chunk.attempt}.{self.chunk.delivery}.{self.chunk.sequence}.{self.line}"
 
     @classmethod
     def parse(cls, text: str) -> "LineId | None":
-        """Return the id that a text stands for; None if it is none."""
+        """Return the id that a text stands for; None if it is not one."""
         found = _ID.fullmatch(text)
         if found is None:
             return None
-        attempt, delivery, sequence, lines = map(int, found.groups())
-        return cls(Position(attempt, delivery, sequence), lines)
+        attempt, delivery, sequence, line = map(int, found.groups())
+        return cls(OutputPosition(attempt, delivery, sequence), line)
 
     @property
-    def before(self) -> Position:
-        """The place in the output after which its piece comes."""
-        return Position(self.piece.attempt, self.piece.delivery, self.piece.sequence - 1)
+    def before(self) -> OutputPosition:
+        """The position after which its chunk comes."""
+        return OutputPosition(self.chunk.attempt, self.chunk.delivery, self.chunk.sequence - 1)
 
 
 async def send_events(
     request: web.Request,
     response: web.StreamResponse,
-    pieces: AsyncIterator[Sequence[LogPiece]],
+    batches: AsyncIterator[Sequence[LogChunk]],
     lines_of: Lines,
     *,
     after: LineId | None,
 ) -> None:
-    """Send pieces as they come, then `end`.
+    """Send lines as they come, then `end`.
 
     Args:
-        request: Who asks.
-        response: What they get, already begun.
-        pieces: Output; nothing now and then while there is none.
-        lines_of: Turns a piece into lines of JSON.
-        after: The line to go on after.
+        request: The request.
+        response: Its response, already begun.
+        batches: Chunks of output; an empty batch now and then while there is none.
+        lines_of: Encodes the lines of a chunk as JSON.
+        after: The line after which to resume.
 
     Raises:
-        ConnectionError: The client is gone.
-        PubsubflowError: The output breaks off.
+        ConnectionError: The client has disconnected.
+        PubsubflowError: The output cannot be read any more.
     """
-    place: LineId | str = after or ""
-    parts = [sse.greeting(_RETRY_SECONDS, place)]
+    last: LineId | str = after or ""
+    parts = [sse.stream_head(_RETRY_SECONDS, last)]
     beat_at = anyio.current_time()
-    async for some in pieces:
-        for piece in some:
-            past = after.lines if after is not None and after.piece == piece.position else 0
-            for number, line in enumerate(lines_of(piece)[past:], start=past + 1):
-                place = LineId(piece.position, number)
-                parts.append(sse.message("line", line, place))
+    async for batch in batches:
+        for chunk in batch:
+            # The chunk of the line that a client resumes after is read again, for its other lines.
+            seen = after.line if after is not None and after.chunk == chunk.position else 0
+            for number, line in enumerate(lines_of(chunk)[seen:], start=seen + 1):
+                last = LineId(chunk.position, number)
+                parts.append(sse.message("line", line, last))
         if not parts and anyio.current_time() >= beat_at:
-            parts = [sse.heartbeat(place)]
+            parts = [sse.heartbeat(last)]
         if parts:
             if not await sse.send(request, response, parts, seconds=_STALL_SECONDS):
                 return
             parts, beat_at = [], anyio.current_time() + _HEARTBEAT_SECONDS
-    await response.write(sse.message("end", b"{}", place))
+    await response.write(sse.message("end", b"{}", last))

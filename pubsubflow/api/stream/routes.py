@@ -1,4 +1,4 @@
-"""The live stream: what happens, as it happens, as server-sent events."""
+"""Routes of the live stream: changes as server-sent events, as they are recorded."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -10,24 +10,24 @@ from msgspec import Meta, Struct
 
 from pubsubflow.api.http import routing, sse
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import query
+from pubsubflow.api.http.requests import parse_query
 from pubsubflow.api.http.responses import encode
-from pubsubflow.api.http.routing import Media, Route
-from pubsubflow.api.stream.change_feed import Feed, Gone, Listener
-from pubsubflow.api.stream.settings import LiveSettings
+from pubsubflow.api.http.routing import MediaBody, Route
+from pubsubflow.api.stream.change_feed import ChangeFeed, Listener, PositionLost
+from pubsubflow.api.stream.settings import StreamSettings
 from pubsubflow.errors import DefinitionError, Unavailable
-from pubsubflow.model.changes import RESET, Kind, ResetNews, Selection, selection_of
-from pubsubflow.store.read.changes import ReadNews
-from pubsubflow.wakeup import Bells
+from pubsubflow.model.changes import RESET, ChangeFilter, ChangeKind, StreamReset, change_filter
+from pubsubflow.store.read.changes import ReadChanges
+from pubsubflow.wakeup import Wakeups
 
 log = structlog.get_logger(__name__)
 
 _PAUSE_SECONDS = 0.5
 Values = Annotated[list[str], Meta(max_length=100)]
 
-_MESSAGES = Media(
+_MESSAGES = MediaBody(
     (sse.EVENT_STREAM,),
-    "Server-sent events: what happens, as it happens; docs/live.md names kinds and fields.",
+    "Server-sent events: changes, as they are recorded; docs/live.md names kinds and fields.",
 )
 
 
@@ -35,77 +35,77 @@ class StreamQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The query string of the live stream; all but `last_event_id` may be repeated.
 
     Attributes:
-        dag: Only what is about one of these DAGs; so with the other names, and all have to fit.
-        run: Only what is about one of these runs.
+        dag: Only changes of these DAGs; every parameter that is given must match.
+        run: Only changes of these runs.
         dataset: Only events of these datasets; may be patterns such as `s3://lake/*`.
-        kind: Only news of these kinds.
-        last_event_id: Go on after this message, as with the header `Last-Event-ID`.
+        kind: Only changes of these kinds.
+        last_event_id: Resume after this message, as with the header `Last-Event-ID`.
     """
 
     dag: Values = []
     run: Values = []
     dataset: Values = []
-    kind: Annotated[list[Kind], Meta(max_length=100)] = []
+    kind: Annotated[list[ChangeKind], Meta(max_length=100)] = []
     last_event_id: str | None = None
 
 
-class Live:
+class StreamRoutes:
     """Handler of the live stream.
 
     Args:
-        news: The log of what happened.
-        bells: Rung when the daemon stops.
-        settings: See there.
+        changes: The change log.
+        wakeups: Notify when changes were recorded, and when the daemon stops.
+        settings: Intervals and limits.
     """
 
-    def __init__(self, news: ReadNews, bells: Bells, settings: LiveSettings) -> None:
-        self._bells = bells
+    def __init__(self, changes: ReadChanges, wakeups: Wakeups, settings: StreamSettings) -> None:
+        self._wakeups = wakeups
         self._settings = settings
-        self._feed = Feed(news, bells, recent_bytes=settings.recent_bytes)
+        self._feed = ChangeFeed(changes, wakeups, recent_bytes=settings.recent_bytes)
 
     def routes(self) -> Iterable[Route]:
-        """Return what is served."""
+        """Return the routes."""
         yield routing.get(
             "/api/v1/stream",
             self.stream,
             query=StreamQuery,
-            answers={200: _MESSAGES},
-            headers={"Last-Event-ID": "Go on after this message."},
+            responses={200: _MESSAGES},
+            headers={"Last-Event-ID": "Resume after this message."},
             allow_head=False,
         )
 
     async def run(self) -> None:
-        """Read what happens while somebody listens."""
+        """Read the change log while there are clients, until cancelled."""
         await self._feed.run()
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        """Send what happens, as it happens, as server-sent events.
+        """Send changes as server-sent events, as they are recorded.
 
-        After `Last-Event-ID` nothing is left out and nothing comes twice; if what followed it is
-        not kept any more, a message `reset` says so, and the stream goes on from now.
+        After `Last-Event-ID` nothing is skipped and nothing is repeated; if what followed it is not
+        kept any more, a message `reset` says so, and the stream continues from now.
         """
-        chosen = _selection(query(request, StreamQuery))
-        async with self._feed.listen(chosen) as listener:
-            reason = await self._place(listener, sse.asked_place(request))
+        changes = _filter(parse_query(request, StreamQuery))
+        async with self._feed.listen(changes) as listener:
+            reason = await self._resume(listener, sse.last_event_id(request))
             response = web.StreamResponse(headers=sse.HEADERS)
-            first = [sse.greeting(self._settings.retry_seconds, listener.place)]
+            first = [sse.stream_head(self._settings.retry_seconds, listener.position)]
             if reason is not None:
                 first.append(_reset(listener, reason))
             try:
                 await response.prepare(request)
                 await self._send(request, response, listener, first)
             except ConnectionError as error:
-                log.debug("api.listener_left", reason=str(error))
+                log.debug("stream.client_disconnected", reason=str(error))
             return response
 
-    async def _place(self, listener: Listener, asked: str | None) -> str | None:
-        """Put a listener where it asks to be; return why it cannot be there."""
-        if asked is None:
+    async def _resume(self, listener: Listener, last_event_id: str | None) -> str | None:
+        """Move a listener to the position it resumes from; return why that is not possible."""
+        if last_event_id is None:
             return None
         try:
-            listener.place = await self._feed.find(asked)
-        except Gone as gone:
-            return gone.reason
+            listener.position = await self._feed.locate(last_event_id)
+        except PositionLost as lost:
+            return lost.reason
         return None
 
     async def _send(
@@ -118,44 +118,46 @@ class Live:
         """Send until the daemon stops or the client is too slow."""
         settings = self._settings
         beat_at = anyio.current_time() + settings.heartbeat_seconds
-        while not self._bells.stopping:
+        while not self._wakeups.stopping:
             if parts:
                 if not await sse.send(request, response, parts, seconds=settings.stall_seconds):
                     return
                 beat_at = anyio.current_time() + settings.heartbeat_seconds
-            if not listener.behind:
-                await listener.bell.wait(beat_at - anyio.current_time())
+            if not listener.is_behind:
+                await listener.wakeup.wait(beat_at - anyio.current_time())
             parts = await self._take(listener)
+            # Also sent while only changes of other filters come: its id moves the client's
+            # position on, so that it resumes without reading those again.
             if not parts and anyio.current_time() >= beat_at:
-                parts = [sse.heartbeat(listener.place)]
+                parts = [sse.heartbeat(listener.position)]
 
     @staticmethod
     async def _take(listener: Listener) -> list[bytes]:
-        """Return what a listener is to get now."""
+        """Return the next messages of a listener; a reset if its position is lost."""
         try:
             return await listener.take()
-        except Gone as gone:
+        except PositionLost as lost:
             listener.go_to_end()
-            return [_reset(listener, gone.reason)]
+            return [_reset(listener, lost.reason)]
         except Unavailable as error:
-            log.debug("api.live_waits", reason=str(error))
+            log.debug("stream.take_postponed", reason=str(error))
             await anyio.sleep(_PAUSE_SECONDS)
             return []
 
 
 def _reset(listener: Listener, reason: str) -> bytes:
-    return sse.message(RESET, encode(ResetNews(reason=reason)), listener.place)
+    return sse.message(RESET, encode(StreamReset(reason=reason)), listener.position)
 
 
-def _selection(asked: StreamQuery) -> Selection:
-    """Return what is wanted.
+def _filter(params: StreamQuery) -> ChangeFilter:
+    """Return the filter of a query string.
 
     Raises:
         BadRequest: A dataset is malformed.
     """
     try:
-        return selection_of(
-            dags=asked.dag, runs=asked.run, datasets=asked.dataset, kinds=asked.kind
+        return change_filter(
+            dags=params.dag, runs=params.run, datasets=params.dataset, kinds=params.kind
         )
     except DefinitionError as error:
         raise BadRequest(str(error), status=400, field="dataset") from error

@@ -1,4 +1,4 @@
-"""What can be set about the live stream."""
+"""Settings of the live stream: the configuration's section `live`."""
 
 from typing import Annotated
 
@@ -7,16 +7,16 @@ from msgspec import Meta, Struct
 Positive = Annotated[float, Meta(gt=0)]
 
 
-class LiveSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the live stream is served.
 
     Attributes:
-        history_hours: How far back one may resume.
-        heartbeat_seconds: Pause after which a line is sent when there is no news.
-        stall_seconds: A client that takes nothing for so long is cut off.
-        retry_seconds: After how long a client that was cut off should come back.
-        recent_bytes: News kept in memory for all clients; those who lag behind more are served
-            from Postgres.
+        history_hours: How far back a client may resume.
+        heartbeat_seconds: Interval of heartbeats while there is nothing to send.
+        stall_seconds: A client that does not read for so long is disconnected.
+        retry_seconds: After how long a disconnected client should connect again.
+        recent_bytes: Size of the changes kept in memory for all clients; clients that are further
+            behind are served from Postgres.
     """
 
     history_hours: Positive = 24.0

@@ -1,4 +1,4 @@
-"""Runs a shell command for a task: output into the log, the last line as the result."""
+"""Shell commands of tasks: their output goes into the log, their last line is the result."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ STOP_SECONDS = 5.0
 _GUARD = 'read _ || kill -s KILL -- "-$0"'
 
 
-class CommandFailed(PubsubflowError):  # noqa: N818 - what happened, not our mistake
+class CommandFailed(PubsubflowError):  # noqa: N818 - the command's end, not our mistake
     """The command ended with a code other than 0.
 
     Args:
@@ -56,6 +56,7 @@ def run_bash(
         errors="replace",
     )
     with process, _guarded(process):
+        # Two pipes need two readers: a full one would block the command.
         errors = threading.Thread(target=_copy, args=(process.stderr, sys.stderr), daemon=True)
         errors.start()
         last = _copy(process.stdout, sys.stdout)
@@ -66,8 +67,8 @@ def run_bash(
     return last
 
 
-def as_variables(trace: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables that carry a trace on: `TRACEPARENT`, `TRACESTATE`.
+def trace_variables(trace: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables that propagate a trace: `TRACEPARENT`, `TRACESTATE`.
 
     Source: OpenTelemetry, "Environment Variables as Context Propagation Carriers".
     """
@@ -85,11 +86,9 @@ def _copy(source: IO[str] | None, sink: IO[str]) -> str:
 
 @contextmanager
 def _guarded(process: "subprocess.Popen[str]") -> Iterator[None]:
-    """Kill the process group when the block is left early, or when this process dies in it.
-
-    The guard is a shell that waits for a line; the end of file, which our death brings, makes it
-    kill the group.
-    """
+    """Kill the process group when the block is left early, or when this process dies in it."""
+    # The guard is a shell that waits for a line. SIGKILL gives us no chance to clean up, but it
+    # closes the pipe: the guard reads the end of file and kills the group.
     guard = subprocess.Popen(
         ["/bin/sh", "-c", _GUARD, str(process.pid)],
         stdin=subprocess.PIPE,
@@ -107,7 +106,7 @@ def _guarded(process: "subprocess.Popen[str]") -> Iterator[None]:
 
 
 def _kill_group(process: "subprocess.Popen[str]") -> None:
-    """Ask the group to end, and kill it when it does not."""
+    """Terminate the group, and kill it when it does not end in time."""
     for sign, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, None)):
         try:
             os.killpg(process.pid, sign)

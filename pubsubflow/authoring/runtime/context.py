@@ -1,71 +1,39 @@
-"""What a running task may know and do."""
+"""Context of a running task: its run, its events, what it emits, results and connections."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
-from urllib.parse import quote
+from typing import Any, NoReturn
 
 from msgspec import Struct
 
 from pubsubflow.authoring.datasets import Dataset, json_object, uri_of
+from pubsubflow.authoring.runtime.host import EventPublisher
 from pubsubflow.authoring.runtime.logger import TaskLogger, WriteLog
-from pubsubflow.authoring.runtime.waiting import IN_STEP, Waits
-from pubsubflow.authoring.schedules.dataset_expressions import Source
-from pubsubflow.authoring.source_location import mistake, nearest
+from pubsubflow.authoring.runtime.waiting import IN_STEP, Journal, WaitMethods
+from pubsubflow.authoring.schedules.dataset_expressions import DatasetExpression
+from pubsubflow.authoring.source_location import definition_error, suggestion
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
-from pubsubflow.model.schedule.conditions import Input
-from pubsubflow.model.traces import carried
-from pubsubflow.model.wire.messages import Emit, EventInfo, PublishedEvent, Step, TaskError
-
-if TYPE_CHECKING:
-    from pubsubflow.authoring.runtime.journal import Journal
+from pubsubflow.model.schedule.conditions import DatasetInput
+from pubsubflow.model.traces import trace_headers
+from pubsubflow.model.wire.messages import (
+    EmittedEvent,
+    EventInfo,
+)
 
 DatasetEvent = EventInfo
-MAX_KEY_CHARACTERS = 100
 
 
-class Host(Protocol):
-    """The process that runs a task, as the task's context sees it; all calls may block."""
-
-    def write_log(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
-        """Add one line to the attempt's log."""
-
-    def fetch_result(self, node: int) -> bytes:
-        """Return the encoded result of a node; of a mapped one the list of its results."""
-
-    def fetch_events(self) -> Sequence[EventInfo]:
-        """Return the events that the run consumed."""
-
-    def fetch_connection(self, name: str) -> Connection:
-        """Return a connection with its secrets, and keep these out of the logs."""
-
-    def publish(self, event: PublishedEvent) -> None:
-        """Hand over an event and return when it is stored."""
-
-    async def apublish(self, event: PublishedEvent) -> None:
-        """Do the same without blocking the tasks beside it."""
-
-    def now(self) -> float:
-        """Return the time in seconds since 1970."""
-
-    async def record(self, step: Step) -> Step:
-        """Record a step; see `journal.Recorder`."""
-
-    def describe(self, error: Exception) -> TaskError:
-        """Say why a step failed."""
-
-
-class Run(Struct, frozen=True):
+class CurrentRun(Struct, frozen=True):
     """The run that a task belongs to.
 
     Attributes:
         kind: `dataset`, `cron`, `manual`.
         params: A dict, or the Struct that the DAG declared.
         logical_time: The tick, for a run by time.
-        cause: One line: why this run exists.
+        cause: The reason for the run, in one line.
     """
 
     run_id: str
@@ -99,17 +67,19 @@ class TaskInfo(Struct, frozen=True):
         return uri in self.outlets or any(matches(one, uri) for one in self.outlet_patterns)
 
 
-class Events(Mapping["Source | str", list[EventInfo]]):
-    """The events that the run consumed, by dataset or URI; read when first asked for.
+class ConsumedEvents(Mapping["DatasetExpression | str", list[EventInfo]]):
+    """The events that the run consumed, by dataset or URI; read at the first use.
 
-    A dataset of the DAG's schedule that had no event gives an empty list, and so does
-    `Dataset.match(…)`, which gives the events of all datasets that match.
+    A dataset of the DAG's schedule without an event has an empty list. `Dataset.match(…)` has the
+    events of all datasets that match.
     """
 
-    def __init__(self, read: Callable[[], Sequence[EventInfo]], expected: Sequence[Input]) -> None:
+    def __init__(
+        self, read: Callable[[], Sequence[EventInfo]], expected: Sequence[DatasetInput]
+    ) -> None:
         self._read = read
-        self._expected = [place.uri for place in expected if not place.pattern]
-        self._patterns = [place.uri for place in expected if place.pattern]
+        self._expected = [each.uri for each in expected if not each.pattern]
+        self._patterns = [each.uri for each in expected if each.pattern]
 
     @cached_property
     def all(self) -> list[EventInfo]:
@@ -123,15 +93,18 @@ class Events(Mapping["Source | str", list[EventInfo]]):
             lists.setdefault(event.dataset, []).append(event)
         return lists
 
-    def __getitem__(self, dataset: "Source | str") -> list[EventInfo]:
-        pattern = isinstance(dataset, Source) and dataset.place.pattern
-        uri = dataset.place.uri if isinstance(dataset, Source) else uri_of(dataset)
+    def __getitem__(self, dataset: "DatasetExpression | str") -> list[EventInfo]:
+        pattern = isinstance(dataset, DatasetExpression) and dataset.dataset_input.pattern
+        uri = (
+            dataset.dataset_input.uri if isinstance(dataset, DatasetExpression) else uri_of(dataset)
+        )
         if pattern:
             return [event for event in self.all if matches(uri, event.dataset)]
         if uri in self._lists:
             return self._lists[uri]
         if any(matches(one, uri) for one in self._patterns):
             return []
+        # An empty list would hide a misspelt dataset.
         known = ", ".join([*self._lists, *self._patterns]) or "none"
         raise KeyError(f"this run consumed no events of {uri!r}; its datasets: {known}")
 
@@ -142,72 +115,8 @@ class Events(Mapping["Source | str", list[EventInfo]]):
         return len(self._lists)
 
 
-class Publisher:
-    """Numbers the events that one attempt publishes, and hands them over.
-
-    Args:
-        host: The process that runs the task.
-        run: The run's number.
-        node: The task's.
-        map_index: Number of this instance.
-        life: Grows when tasks of the run are cleared: what they publish then is new.
-        trace: The context in which the task runs.
-    """
-
-    def __init__(
-        self,
-        host: Host,
-        run: int,
-        node: int,
-        map_index: int,
-        life: int = 0,
-        trace: str | None = None,
-    ) -> None:
-        self._host = host
-        self._trace = trace
-        self._address = (run, node, map_index)
-        self._life = f"l{life}." if life else ""
-        self._count = 0
-        self._uris: dict[str, None] = {}
-
-    @property
-    def uris(self) -> tuple[str, ...]:
-        """What it has published events of."""
-        return tuple(self._uris)
-
-    def publish(self, news: Emit, time: datetime | None, key: str | None) -> None:
-        """Publish and block until it is stored."""
-        self._host.publish(self._event(news, time, key))
-        self._uris[news.uri] = None
-
-    async def apublish(self, news: Emit, time: datetime | None, key: str | None) -> None:
-        """Publish and wait until it is stored."""
-        await self._host.apublish(self._event(news, time, key))
-        self._uris[news.uri] = None
-
-    def _event(self, news: Emit, time: datetime | None, key: str | None) -> PublishedEvent:
-        if time is not None and (not isinstance(time, datetime) or time.tzinfo is None):
-            raise mistake(f"time must be a datetime with a zone, not {time!r}")
-        if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_CHARACTERS):
-            raise mistake(
-                f"key must be a text of 1 to {MAX_KEY_CHARACTERS} characters, not {key!r}"
-            )
-        name = str(self._count) if key is None else f"k{quote(key, safe='')}"
-        self._count += 1
-        address = ".".join(map(str, self._address))
-        return PublishedEvent(
-            *self._address,
-            f"{address}.{self._life}{name}",
-            news.uri,
-            news.extra,
-            news.partition,
-            time,
-            self._trace,
-        )
-
-
-class Context(Waits):
-    """What a running task may know and do; ask for it with `ctx: Context`.
+class Context(WaitMethods):
+    """The context of a running task; a parameter `ctx: Context` of its function gets it.
 
     Attributes:
         run: The run: `run_id, dag_id, kind, params, logical_time, partition, cause`.
@@ -222,25 +131,25 @@ class Context(Waits):
     def __init__(
         self,
         *,
-        run: Run,
+        run: CurrentRun,
         task: TaskInfo,
         attempt: int,
-        events: Events,
+        events: ConsumedEvents,
         result: Callable[[str], Any],
         connection: Callable[[str], Connection],
         write_log: WriteLog,
-        publisher: Publisher,
-        journal: "Journal | None" = None,
+        publisher: EventPublisher,
+        journal: Journal | None = None,
         trigger_event: Any = None,
         trace: str | None = None,
     ) -> None:
         self.run = run
-        self.trace = carried(trace)
+        self.trace = trace_headers(trace)
         self.task = task
         self.attempt = attempt
         self.events = events
         self.log = TaskLogger(write_log)
-        self.emitted: list[Emit] = []
+        self.emitted: list[EmittedEvent] = []
         self._result = result
         self._connection = connection
         self._publisher = publisher
@@ -259,18 +168,18 @@ class Context(Waits):
         extra: Mapping[str, Any] | None = None,
         partition: str | None = None,
     ) -> None:
-        """Report news of an outlet; takes effect exactly once, when the task succeeds.
+        """Emit an event of an outlet; it takes effect exactly once, when the task succeeds.
 
         Args:
             dataset: One of the task's outlets.
-            extra: A JSON object that travels with the event.
-            partition: The part of the dataset that is new.
+            extra: A JSON object of the event.
+            partition: The part of the dataset that was updated.
 
         Raises:
-            DefinitionError: It is no outlet of the task, or `extra` is no JSON object.
+            DefinitionError: It is not an outlet of the task, or `extra` is not a JSON object.
         """
         self._refuse_in_step("emit")
-        self.emitted.append(self._news(dataset, extra, partition))
+        self.emitted.append(self._emitted_event(dataset, extra, partition))
 
     async def publish(
         self,
@@ -281,26 +190,26 @@ class Context(Waits):
         time: datetime | None = None,
         key: str | None = None,
     ) -> None:
-        """Publish news of an outlet at once, whatever becomes of the task; for one that streams.
+        """Publish an event of an outlet at once, for a task that streams.
 
-        It is durable on return. A further attempt of the task does not double it: the first event
-        that it publishes is taken for the first of the attempt before, and so on, unless `key`
-        tells which is which.
+        It is durable on return and stays whether or not the task succeeds. A further attempt does
+        not duplicate it: without a `key`, the first event that an attempt publishes counts as the
+        same as the first of the attempt before, and so on.
 
         Args:
             dataset: One of the task's outlets.
-            extra: A JSON object that travels with the event.
-            partition: The part of the dataset that is new.
+            extra: A JSON object of the event.
+            partition: The part of the dataset that was updated.
             time: When it happened, with a zone; now when left out.
-            key: Identifies the event among those of the task, for one that goes on where the
+            key: Identifies the event among those of the task, for a task that continues where the
                 attempt before stopped; for example an offset.
 
         Raises:
-            DefinitionError: It is no outlet of the task, or another argument is bad.
+            DefinitionError: It is not an outlet of the task, or another argument is invalid.
             Unavailable: The bus refuses it.
         """
         self._refuse_in_step("publish")
-        await self._publisher.apublish(self._news(dataset, extra, partition), time, key)
+        await self._publisher.apublish(self._emitted_event(dataset, extra, partition), time, key)
 
     def publish_now(
         self,
@@ -313,11 +222,11 @@ class Context(Waits):
     ) -> None:
         """Do what `publish` does, in a task that is a plain `def`."""
         self._refuse_in_step("publish_now")
-        self._publisher.publish(self._news(dataset, extra, partition), time, key)
+        self._publisher.publish(self._emitted_event(dataset, extra, partition), time, key)
 
-    def _news(
+    def _emitted_event(
         self, dataset: Dataset | str, extra: Mapping[str, Any] | None, partition: str | None
-    ) -> Emit:
+    ) -> EmittedEvent:
         uri = uri_of(dataset)
         if not self.task.may_emit(uri):
             declared = ", ".join((*self.task.outlets, *self.task.outlet_patterns)) or "none"
@@ -326,14 +235,14 @@ class Context(Waits):
                 "add it: @task(outlets=[…])"
             )
         if partition is not None and not isinstance(partition, str):
-            self._refuse(f"a partition must be a text, not {partition!r}")
-        return Emit(uri, json_object(extra, "extra"), partition)
+            self._refuse(f"a partition must be a string, not {partition!r}")
+        return EmittedEvent(uri, json_object(extra, "extra"), partition)
 
     def result(self, task_id: str) -> Any:
-        """Return the result of a task that this one comes after.
+        """Return the result of an upstream task.
 
         Raises:
-            DefinitionError: There is no such task before this one.
+            DefinitionError: It is not upstream of this task.
         """
         return self._result(task_id)
 
@@ -341,39 +250,40 @@ class Context(Waits):
         """Return a connection with its secrets, as it is now; the task's log masks them.
 
         Raises:
-            ConfigError: There is no such connection, or its secrets cannot be decrypted.
+            ConfigError: The connection does not exist, or its secrets cannot be decrypted.
             Unavailable: No manager answers.
-            LeaseLost: The task is somebody else's by now.
+            LeaseLost: The task belongs to another worker.
         """
         return self._connection(name)
 
     def progress(self, done: float, total: float | None = None) -> None:
-        """Tell how far the work is, in any unit."""
+        """Log the progress of the work, in any unit."""
         self.log.info("progress", done=done, total=total)
 
     def _refuse_in_step(self, method: str) -> None:
-        """Refuse what a step may not do, as it is not done again, and what comes after the end."""
+        """Refuse a call inside of a step, or after the attempt's end."""
+        # A replay skips the step's function, and would skip the call with it.
         if IN_STEP.get():
-            self._refuse(f"ctx.{method}() stands inside of a step; put it after that")
+            self._refuse(f"ctx.{method}() is inside of a step; move it after that step")
         if self._journal is not None:
             self._journal.check_open()
 
     def _refuse(self, message: str) -> NoReturn:
-        raise mistake(message, dag_id=self.run.dag_id, task_id=self.task.task_id)
+        raise definition_error(message, dag_id=self.run.dag_id, task_id=self.task.task_id)
 
 
 _CURRENT: ContextVar[Context | None] = ContextVar("pubsubflow_context", default=None)
 
 
 def current_context() -> Context:
-    """Return the context of the task that runs here.
+    """Return the context of the running task.
 
     Raises:
-        DefinitionError: No task runs here.
+        DefinitionError: No task runs in this thread or coroutine.
     """
     context = _CURRENT.get()
     if context is None:
-        raise mistake("current_context() works while a task runs, not while a file loads")
+        raise definition_error("current_context() works while a task runs, not while a file loads")
     return context
 
 
@@ -383,10 +293,10 @@ def use_context(context: Context | None) -> None:
 
 
 def no_such_task(task_id: str, known: Sequence[str], context: Context) -> Exception:
-    """Return the error for a result that cannot be asked for."""
-    hint = nearest(task_id, known) if known else "; it has none"
-    return mistake(
-        f"ctx.result({task_id!r}): no such task comes before this one{hint}",
+    """Return the error for the result of a task that is not upstream."""
+    hint = suggestion(task_id, known) if known else "; it has none"
+    return definition_error(
+        f"ctx.result({task_id!r}): it is not upstream of this task{hint}",
         dag_id=context.run.dag_id,
         task_id=context.task.task_id,
     )

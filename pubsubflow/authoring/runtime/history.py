@@ -1,8 +1,8 @@
-"""What a task has recorded, and whether a function that runs again keeps to it.
+"""Journal history: the recorded entries that a function must meet again when it is replayed.
 
-What the function does itself has keys by position, so another path is found out at once. What it
-does side by side (in other asyncio tasks) has keys by label, arguments and occurrence: which of
-two comes first is chance there.
+Entries of the function itself have keys by position, so a different path is found at once. Entries
+of concurrent code (other asyncio tasks) have keys by label, arguments and occurrence: which of two
+comes first is chance there.
 """
 
 import hashlib
@@ -12,100 +12,104 @@ from typing import Any, Literal
 
 from pubsubflow.authoring.runtime import results
 from pubsubflow.errors import ReplayMismatch
-from pubsubflow.model.runs.waits import BESIDE, START
-from pubsubflow.model.wire.messages import Step
+from pubsubflow.model.wire.messages import JournalEntry
+from pubsubflow.model.wire.waits import CONCURRENT, START
 
 Kind = Literal["step", "wait"]
-_MANY = 5
+_MOST_NAMED = 5
 _RULE = (
-    "between its steps and waits a function must not depend on time, chance or anything that "
-    "changes; put that into ctx.step(), or clear the task after a change of its code"
+    "between its steps and waits a function must be deterministic; put what depends on time or "
+    "chance into ctx.step(), and clear the task after a change of its code"
 )
 
 
-class Record:
-    """A record that is asked, entry by entry, while its function runs again.
+class JournalHistory:
+    """The recorded entries of a task, visited one by one while its function runs again.
 
     Args:
-        steps: What is recorded, in order.
+        entries: The recorded entries, in order.
     """
 
-    def __init__(self, steps: Iterable[Step] = ()) -> None:
-        self._steps = {step.key: step for step in steps}
-        self._unasked = dict(self._steps)
+    def __init__(self, entries: Iterable[JournalEntry] = ()) -> None:
+        self._entries = {entry.key: entry for entry in entries}
+        self._unvisited = dict(self._entries)
         self._position = 0
-        self._beside: Counter[str] = Counter()
+        self._occurrences: Counter[str] = Counter()
 
-    def start(self) -> Step | None:
-        """Return what came of the wait before the function's first line."""
-        self._unasked.pop(START, None)
-        return self._steps.get(START)
+    def start(self) -> JournalEntry | None:
+        """Return the entry of the wait before the function starts, if there is one."""
+        self._unvisited.pop(START, None)
+        return self._entries.get(START)
 
     def next_key(self) -> str:
-        """Return the key of the next thing that the function does itself."""
+        """Return the key of the function's own next step or wait."""
         key = str(self._position)
         self._position += 1
         return key
 
-    def next_key_beside(self, label: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-        """Return the key of a step in another asyncio task than the function's."""
-        told = "".join((label, *_digest(args, kwargs)))
-        key = f"{BESIDE}{told}{BESIDE}{self._beside[told]}"
-        self._beside[told] += 1
+    def next_concurrent_key(
+        self, label: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> str:
+        """Return the key of a step in another asyncio task than the function's own."""
+        name = "".join((label, *_digest(args, kwargs)))
+        key = f"{CONCURRENT}{name}{CONCURRENT}{self._occurrences[name]}"
+        self._occurrences[name] += 1
         return key
 
-    def ask(self, key: str, kind: Kind, label: str) -> Step | None:
-        """Return what is recorded under a key, if anything is.
+    def find(self, key: str, kind: Kind, label: str) -> JournalEntry | None:
+        """Return the entry under a key, if there is one, and count it as visited.
 
         Raises:
-            ReplayMismatch: Something else is.
+            ReplayMismatch: The entry is of another kind or label.
         """
-        found = self._steps.get(key)
-        self._unasked.pop(key, None)
+        found = self._entries.get(key)
+        self._unvisited.pop(key, None)
         if found is not None and (found.kind, found.label) != (kind, label):
             raise ReplayMismatch(
-                f"before, this task came to {_told(found.kind, found.label)} here, and now to "
-                f"{_told(kind, label)}: {_RULE}"
+                f"this task reached {_described(found.kind, found.label)} here before, and now "
+                f"{_described(kind, label)}: {_RULE}"
             )
         return found
 
     @property
-    def unasked(self) -> int:
-        """How many entries the function has not come to yet."""
-        return len(self._unasked)
+    def unvisited(self) -> int:
+        """Number of entries that the function has not reached yet."""
+        return len(self._unvisited)
 
     def check(self, where: str) -> None:
-        """Make sure that the function came to everything that it came to before.
+        """Check that the function has reached every recorded entry.
 
         Args:
-            where: Where it is now, for people.
+            where: Its present position, for people.
 
         Raises:
-            ReplayMismatch: It did not.
+            ReplayMismatch: It has not.
         """
-        if not self._unasked:
+        if not self._unvisited:
             return
-        missing = [_told(step.kind, step.label) for step in self._unasked.values()]
-        more = f" and {len(missing) - _MANY} more" if len(missing) > _MANY else ""
+        missing = [_described(entry.kind, entry.label) for entry in self._unvisited.values()]
+        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         raise ReplayMismatch(
-            f"before, this task came to {', '.join(missing[:_MANY])}{more}, and now it came to "
-            f"{where} without: {_RULE}"
+            f"this task reached {', '.join(missing[:_MOST_NAMED])}{more} before, and now it "
+            f"reached {where} without: {_RULE}"
         )
 
 
-def _told(kind: str, label: str) -> str:
+def _described(kind: str, label: str) -> str:
     return f"{kind} {label!r}"
 
 
 def _digest(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterable[str]:
-    """Tell apart what has the same label but other arguments, as far as these can be encoded."""
+    """Yield a digest of a step's arguments, as far as these can be encoded."""
     if not args and not kwargs:
         return
     digest = hashlib.blake2b(digest_size=8)
     for name, value in [*enumerate(args), *sorted(kwargs.items())]:
         try:
             data = results.encode(value)[0]
-        except results.BadResult:
+        except results.UnsupportedResult:
+            # Such as a lambda: the label must distinguish the steps then.
             continue
+        # Names and lengths delimit the arguments: ("ab", "c") is not ("a", "bc").
         digest.update(f"{name}:{len(data)}:".encode() + data)
     yield f"#{digest.hexdigest()}"

@@ -1,4 +1,4 @@
-"""Runs of a DAG inside the calling process: what a user asks for, and what comes back."""
+"""In-process runs of a DAG: `DAG.test`, `DAG.atest` and their results."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 from msgspec import Struct
 
 from pubsubflow.authoring.runtime.context import DatasetEvent
-from pubsubflow.authoring.source_location import nearest
+from pubsubflow.authoring.source_location import suggestion
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.runs.progress import NodeProgress
 from pubsubflow.model.runs.states import RunState, TaskState
@@ -35,14 +35,14 @@ class LogLine(Struct, frozen=True):
 
 
 class TaskResult(Struct, frozen=True):
-    """How one task, or one instance of a mapped task, ended.
+    """The outcome of one task, or of one instance of a mapped task.
 
     Attributes:
         attempts: Attempts made; 0 when it never started.
-        value: What tasks downstream are given; None unless it succeeded.
-        error: Why its last attempt failed, with the user's part of the traceback.
+        value: The return value that downstream tasks get; None unless it succeeded.
+        error: The error of its last attempt, with the user's part of the traceback.
         map_index: Number of the instance, from 0; -1 for a plain task.
-        logs: What it printed and logged, in order, all attempts.
+        logs: The lines that it printed and logged, in order, of all attempts.
     """
 
     task_id: str
@@ -55,7 +55,7 @@ class TaskResult(Struct, frozen=True):
 
 
 class RunResult(Struct, frozen=True):
-    """How a run ended.
+    """The outcome of a run.
 
     Attributes:
         state: `success` or `failed`.
@@ -64,7 +64,7 @@ class RunResult(Struct, frozen=True):
         emitted: The dataset events, in the order in which their tasks ended.
         started_at: When it started, on the virtual clock.
         ended_at: When it ended, on the virtual clock: the delays between attempts have passed.
-        error: Why the run itself was ended, such as its timeout.
+        error: The reason why the run itself was ended, such as its timeout.
     """
 
     state: RunState
@@ -76,10 +76,11 @@ class RunResult(Struct, frozen=True):
 
     @property
     def states(self) -> dict[str, TaskState]:
-        """Task id → the state that tasks downstream see; those that never came up are left out."""
+        """Task id → the state that downstream tasks see; tasks that never started are left out."""
         found = {}
         for task_id, instances in self.tasks.items():
             if instances:
+                # The manager's own rule for several instances, so that both agree.
                 entry = NodeProgress()
                 for instance in instances:
                     entry.count(instance.state)
@@ -87,14 +88,14 @@ class RunResult(Struct, frozen=True):
         return found
 
     def result(self, task_id: str) -> Any:
-        """Return a task's value as tasks downstream see it; of a mapped task the list of them.
+        """Return a task's value as downstream tasks get it; of a mapped task the list of values.
 
         Raises:
-            NotFound: There is no such task among those that were selected.
+            NotFound: The task does not exist or was not selected.
             InvalidInput: The task did not succeed.
         """
         if task_id not in self.tasks:
-            raise NotFound("task in this run", task_id + nearest(task_id, self.tasks))
+            raise NotFound("task in this run", task_id + suggestion(task_id, self.tasks))
         instances = self.tasks[task_id]
         values = [task.value for task in instances if task.state is TaskState.SUCCESS]
         if instances and instances[0].map_index != NOT_MAPPED:
@@ -108,7 +109,7 @@ class RunResult(Struct, frozen=True):
 
 
 class InProcessKeywords(TypedDict, total=False):
-    """What `DAG.test` understands besides params, events and select."""
+    """Further keywords of `DAG.test`."""
 
     results: Mapping[str, Any] | None
     connections: Mapping[str, Any] | None
@@ -117,8 +118,8 @@ class InProcessKeywords(TypedDict, total=False):
     raise_on_error: bool
 
 
-class InProcess:
-    """A DAG that can be run in the calling process."""
+class InProcessRuns:
+    """The methods of a DAG that run it in the calling process."""
 
     def test(
         self,
@@ -127,24 +128,24 @@ class InProcess:
         select: str | Iterable[str] | None = None,
         **more: Unpack[InProcessKeywords],
     ) -> RunResult:
-        """Run the DAG here and now, with no servers, and return how it went.
+        """Run the DAG in this process, without servers, and return its outcome.
 
         Async tasks run side by side on an event loop, the others one after another in the calling
         thread. Delays between attempts pass on a virtual clock.
 
         Args:
             params: The run's params, over the DAG's defaults.
-            events: What the run consumed: datasets, tuples `(dataset, extra, partition, time)` of
+            events: The consumed events: datasets, tuples `(dataset, extra, partition, time)` of
                 which the end may be left out, or events such as those of another run's `emitted`.
             select: Task ids, each with `+` (one layer), `++` (two) … or `*` (all) before it for
-                what comes before and behind it for what follows; a comma or a list joins several.
+                upstream tasks and after it for downstream ones; a comma or a list joins several.
             more: `results`: task id → value, for tasks that are not to run; `connections`: name →
                 Connection, URI or mapping of `uri`, `secrets`, `extra`, `kind`; `logical_time`: the
-                tick; `now`: when the run starts; `raise_on_error`: raise what a task raised.
+                tick; `now`: when the run starts; `raise_on_error`: raise a task's exception.
 
         Raises:
-            InvalidInput: The params, events or the selection do not fit the DAG, a result is
-                needed that nobody gives, or an event loop runs here: use `atest`.
+            InvalidInput: The params, events or the selection do not fit the DAG, a needed result
+                is missing, or an event loop runs in this thread: use `atest`.
         """
         done: RunResult = _testing().run(self, params, events, select, **more)
         return done
@@ -156,7 +157,7 @@ class InProcess:
         select: str | Iterable[str] | None = None,
         **more: Unpack[InProcessKeywords],
     ) -> RunResult:
-        """Do what `test` does, on the event loop that runs here.
+        """Do what `test` does, on the running event loop.
 
         Tasks that are not async run one after another in a worker thread, so the loop goes on.
         """
@@ -166,5 +167,5 @@ class InProcess:
 
 @cache
 def _testing() -> Any:
-    """Import what runs DAGs here when it is first asked for: files that define them need it not."""
+    """Import the in-process runner at its first use: files that define DAGs do not need it."""
     return import_module("pubsubflow.testing.inprocess")

@@ -1,8 +1,8 @@
-"""Steps and waits of one attempt: answered from the record, or done, or left for later.
+"""The journal of one attempt: recorded steps and waits are replayed, new ones recorded.
 
-A wait that is not recorded ends the attempt: a BaseException goes through the user's function, so
-that its `finally` and `async with` end properly. From then on nothing more is recorded, and what
-the function makes of the exception does not matter.
+A wait that is not recorded ends the attempt: a BaseException passes through the user's function, so
+that its `finally` and `async with` blocks end properly. From then on nothing more is recorded, and
+whatever the function makes of the exception is ignored.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ import anyio.to_thread
 import msgspec
 
 from pubsubflow.authoring.runtime import results
-from pubsubflow.authoring.runtime.history import Record
+from pubsubflow.authoring.runtime.history import JournalHistory
 from pubsubflow.authoring.runtime.logger import WriteLog
 from pubsubflow.authoring.runtime.signatures import is_async
 from pubsubflow.authoring.runtime.waiting import IN_STEP
-from pubsubflow.authoring.source_location import mistake
+from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.errors import (
     LeaseLost,
     ReplayMismatch,
@@ -30,70 +30,71 @@ from pubsubflow.errors import (
     Unavailable,
     WaitTimeout,
 )
-from pubsubflow.model.runs.waits import Happening, Wait, Waiting, decode_happened
-from pubsubflow.model.wire.messages import Step, TaskError
+from pubsubflow.model.wire.messages import JournalEntry, TaskError
+from pubsubflow.model.wire.waits import Wait, WaitCompletion, WaitSet, decode_completions
 
-_ROUNDS = 20
-_THROUGH = (TaskFailed, TaskSkipped)
+# Turns of the event loop without a further step before concurrent code counts as diverged.
+_IDLE_TURNS = 20
+_PASSED_ON = (TaskFailed, TaskSkipped)
 
 
 class TaskDeferred(BaseException):
-    """Leaves a task that waits; users have no business with it."""
+    """Ends an attempt at a wait; user code must not handle it."""
 
-    def __init__(self, waiting: Waiting) -> None:
-        super().__init__(waiting.label)
-        self.waiting = waiting
+    def __init__(self, wait_set: WaitSet) -> None:
+        super().__init__(wait_set.label)
+        self.wait_set = wait_set
 
 
 class TaskLost(BaseException):
-    """Leaves a task that is somebody else's by now."""
+    """Ends an attempt whose task was handed to another worker."""
 
 
-class Recorder(Protocol):
-    """Where steps are recorded."""
+class JournalStore(Protocol):
+    """The process that records steps."""
 
     def now(self) -> float:
         """Return the time in seconds since 1970."""
 
-    async def record(self, step: Step) -> Step:
-        """Record a step and return what stands in the record under its key.
+    async def record(self, entry: JournalEntry) -> JournalEntry:
+        """Record a step and return the entry that is recorded under its key.
 
         Raises:
-            LeaseLost: The task is somebody else's by now.
-            Unavailable: It is not known whether it is recorded.
+            LeaseLost: The task belongs to another worker.
+            Unavailable: It is uncertain whether the step is recorded.
         """
 
     def describe(self, error: Exception) -> TaskError:
-        """Say why a step failed."""
+        """Return the error of a step that failed."""
 
 
-class Journal:
-    """What one attempt of an async task does and waits for.
+class TaskJournal:
+    """The journal of one attempt of an async task.
 
     Args:
-        recorder: The process that runs it.
-        record: What was recorded before.
+        store: The process that runs it.
+        history: The entries of earlier executions.
         write_log: Writes to the attempt's log.
     """
 
-    def __init__(self, recorder: Recorder, record: Record, write_log: WriteLog) -> None:
-        self._recorder = recorder
-        self._record = record
+    def __init__(self, store: JournalStore, history: JournalHistory, write_log: WriteLog) -> None:
+        self._store = store
+        self._history = history
         self._write_log = write_log
-        self._body: asyncio.Task[Any] | None = None
+        self._function_task: asyncio.Task[Any] | None = None
         self._ending: BaseException | None = None
-        self._seen: dict[tuple[str, bool], int] = {}
+        self._last_events: dict[tuple[str, bool], int] = {}
 
     def begin(self) -> None:
-        """Note that the function starts in the asyncio task that runs now."""
-        self._body = asyncio.current_task()
+        """Remember the current asyncio task as that of the function itself."""
+        self._function_task = asyncio.current_task()
 
     def now(self) -> float:
         """Return the time in seconds since 1970."""
-        return self._recorder.now()
+        return self._store.now()
 
     def check_open(self) -> None:
-        """Raise what the attempt ends with, if that is settled already."""
+        """Raise the attempt's end, if that is decided already."""
         if self._ending is not None:
             raise self._ending
 
@@ -104,14 +105,15 @@ class Journal:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        """Return what a step gave before, or let it happen now and record it."""
-        self._check_place(f"step {name!r}")
-        if asyncio.current_task() is self._body:
-            key = self._record.next_key()
+        """Return the recorded value of a step, or do it now and record it."""
+        self._check_allowed(f"step {name!r}")
+        if asyncio.current_task() is self._function_task:
+            key = self._history.next_key()
         else:
-            key = self._record.next_key_beside(name, args, kwargs)
-        known = self._ask(key, "step", name)
+            key = self._history.next_concurrent_key(name, args, kwargs)
+        known = self._find(key, "step", name)
         if known is not None:
+            # A step gives way to others when it is done; a replay must do so as well.
             await asyncio.sleep(0)
             return _value(known)
         made, cause = await self._perform(key, name, partial(function, *args, **kwargs))
@@ -120,106 +122,110 @@ class Journal:
         return _value(kept, cause if kept.error == made.error else None)
 
     async def wait(
-        self, label: str, waits: Sequence[Wait], need: int, limit: float | None
-    ) -> tuple[Happening, ...]:
-        """Return what happened, or leave the function until it has.
+        self, label: str, waits: Sequence[Wait], required: int, limit: float | None
+    ) -> tuple[WaitCompletion, ...]:
+        """Return the recorded completions of a wait, or end the attempt until it is complete.
 
         Args:
             label: For people.
-            waits: What for.
-            need: How many of them must happen.
-            limit: Its timeout in seconds.
+            waits: The alternatives, or all that must be complete.
+            required: How many of them must be complete.
+            limit: The timeout in seconds.
 
         Raises:
-            TaskDeferred: It has to happen yet.
-            WaitTimeout: It did not happen in time.
+            TaskDeferred: The wait is not complete.
+            WaitTimeout: It was not complete in time.
             TriggerError: A trigger failed.
         """
-        self._check_place(f"wait {label!r}")
-        if asyncio.current_task() is not self._body:
-            raise mistake(
-                f"the wait for {label!r} stands beside other things (in asyncio.gather() or a task "
+        self._check_allowed(f"wait {label!r}")
+        if asyncio.current_task() is not self._function_task:
+            raise definition_error(
+                f"the wait for {label!r} runs beside other code (in asyncio.gather() or a task "
                 "group); a task that waits leaves its process, so wait for several things at once "
                 "with ctx.first() or ctx.all()"
             )
-        key = self._record.next_key()
-        known = self._ask(key, "wait", label)
+        key = self._history.next_key()
+        known = self._find(key, "wait", label)
         if known is None:
-            await self._settle(f"wait {label!r}")
+            await self._finish_concurrent(f"wait {label!r}")
             timeout_at = None if limit is None else self.now() + limit
-            told = tuple(map(self._after_the_last, waits))
-            self._ending = TaskDeferred(Waiting(key, label, told, need, timeout_at))
+            continued = tuple(map(self._after_last_event, waits))
+            self._ending = TaskDeferred(WaitSet(key, label, continued, required, timeout_at))
             raise self._ending
         await asyncio.sleep(0)
-        return self._happened(known, waits, need)
+        return self._completions(known, waits, required)
 
     def conclude(self, error: BaseException | None) -> BaseException | None:
-        """Return what the attempt ends with in place of what its function made of it, if anything.
+        """Return the exception that ends the attempt in place of the function's own end, if any.
 
         Args:
-            error: What the function raised; None when it returned.
+            error: The function's exception; None when it returned.
         """
         if self._ending is None and error is None:
             try:
-                self._record.check("its end")
+                self._history.check("its end")
             except ReplayMismatch as mismatch:
                 self._ending = mismatch
-        if isinstance(self._ending, TaskDeferred) and not _is_leaving(error):
+        if isinstance(self._ending, TaskDeferred) and not _is_deferral(error):
             what = "returned" if error is None else f"raised {type(error).__name__}: {error}"
             self._write_log(
                 "warning",
-                f"the task waits for {self._ending.waiting.label!r}, yet its function {what}; that "
-                "is ignored, and the function runs again when the wait is over",
+                f"the task waits for {self._ending.wait_set.label!r}, yet its function {what}; "
+                "that is ignored, and the function runs again when the wait is over",
                 {},
             )
         return self._ending
 
-    def _check_place(self, what: str) -> None:
+    def _check_allowed(self, what: str) -> None:
         if IN_STEP.get():
-            raise mistake(f"{what} stands inside of another step; put it after that")
+            raise definition_error(f"{what} is inside of another step; move it after that step")
         self.check_open()
 
-    def _ask(self, key: str, kind: Any, label: str) -> Step | None:
+    def _find(self, key: str, kind: Any, label: str) -> JournalEntry | None:
         try:
-            return self._record.ask(key, kind, label)
+            return self._history.find(key, kind, label)
         except ReplayMismatch as error:
             self._ending = error
             raise
 
-    async def _settle(self, where: str) -> None:
-        """Let what is beside the function come to its recorded steps, and see that all did."""
-        rounds = 0
-        while self._record.unasked and rounds < _ROUNDS:
-            before = self._record.unasked
+    async def _finish_concurrent(self, where: str) -> None:
+        """Give concurrent code the turns to reach its recorded steps, and check that all did.
+
+        The attempt ends here: a step that is reached later would be missing from the check.
+        """
+        idle_turns = 0
+        while self._history.unvisited and idle_turns < _IDLE_TURNS:
+            before = self._history.unvisited
             await asyncio.sleep(0)
-            rounds = 0 if self._record.unasked < before else rounds + 1
+            idle_turns = 0 if self._history.unvisited < before else idle_turns + 1
             self.check_open()
         try:
-            self._record.check(where)
+            self._history.check(where)
         except ReplayMismatch as error:
             self._ending = error
             raise
 
     async def _perform(
         self, key: str, name: str, call: Callable[[], Any]
-    ) -> tuple[Step, Exception | None]:
+    ) -> tuple[JournalEntry, Exception | None]:
+        # A thread gets a copy of the context, so the flag holds there as well.
         token = IN_STEP.set(True)
         try:
             value = await _called(call)
-        except _THROUGH:
+        except _PASSED_ON:
             raise
         except Exception as error:  # noqa: BLE001 - recorded, and raised as StepFailed
-            return Step(key, name, "step", b"", self._recorder.describe(error)), error
+            return JournalEntry(key, name, "step", b"", self._store.describe(error)), error
         finally:
             IN_STEP.reset(token)
         try:
-            return Step(key, name, "step", results.encode(value)[0]), None
-        except results.BadResult as error:
-            raise mistake(f"step {name!r}: {error}") from error
+            return JournalEntry(key, name, "step", results.encode(value)[0]), None
+        except results.UnsupportedResult as error:
+            raise definition_error(f"step {name!r}: {error}") from error
 
-    async def _keep(self, step: Step) -> Step:
+    async def _keep(self, entry: JournalEntry) -> JournalEntry:
         try:
-            kept = await self._recorder.record(step)
+            kept = await self._store.record(entry)
         except LeaseLost as error:
             self._ending = TaskLost(str(error))
             raise self._ending from error
@@ -227,40 +233,43 @@ class Journal:
             self._ending = error
             raise
         self.check_open()
-        try:  # another process that had the task, too, may have been faster
-            Record((kept,)).ask(step.key, "step", step.label)
+        # Another process that runs the task as well may have been faster: its entry counts.
+        try:
+            JournalHistory((kept,)).find(entry.key, "step", entry.label)
         except ReplayMismatch as error:
             self._ending = error
             raise
         return kept
 
-    def _after_the_last(self, wait: Wait) -> Wait:
-        """Let a wait for an event go on after the one that the wait before gave."""
-        number = self._seen.get((wait.name, wait.pattern)) if wait.kind == "event" else None
+    def _after_last_event(self, wait: Wait) -> Wait:
+        """Start a wait for an event after the event of the previous wait for the same dataset."""
+        number = self._last_events.get((wait.name, wait.pattern)) if wait.kind == "event" else None
         if number is None:
             return wait
         return msgspec.structs.replace(wait, since=0.0, after=number)
 
-    def _happened(self, known: Step, waits: Sequence[Wait], need: int) -> tuple[Happening, ...]:
+    def _completions(
+        self, known: JournalEntry, waits: Sequence[Wait], required: int
+    ) -> tuple[WaitCompletion, ...]:
         if known.error is not None:
             raise wait_error(known.label, known.error)
-        happened = decode_happened(known.value)[:need]
-        for each in happened:
+        completions = decode_completions(known.value)[:required]
+        for each in completions:
             wait = waits[each.slot]
             if wait.kind == "event":
-                place = wait.name, wait.pattern
-                self._seen[place] = max(each.number, self._seen.get(place, 0))
-        return happened
+                source = wait.name, wait.pattern
+                self._last_events[source] = max(each.number, self._last_events.get(source, 0))
+        return completions
 
 
 def wait_error(label: str, error: TaskError) -> TriggerError:
     """Return the exception of a wait that failed."""
     if error.type == WaitTimeout.__name__:
         return WaitTimeout(error.message)
-    told = (
+    reason = (
         error.message if error.type == TriggerError.__name__ else f"{error.type}: {error.message}"
     )
-    raised = TriggerError(f"{label}: {told}")
+    raised = TriggerError(f"{label}: {reason}")
     if error.traceback:
         raised.add_note(f"In the trigger:\n{error.traceback}")
     return raised
@@ -273,14 +282,14 @@ async def _called(call: Callable[[], Any]) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-def _value(step: Step, cause: Exception | None = None) -> Any:
-    if step.error is not None:
-        raise StepFailed(step.label, step.error.type, step.error.message) from cause
-    return results.decode(step.value)
+def _value(entry: JournalEntry, cause: Exception | None = None) -> Any:
+    if entry.error is not None:
+        raise StepFailed(entry.label, entry.error.type, entry.error.message) from cause
+    return results.decode(entry.value)
 
 
-def _is_leaving(error: BaseException | None) -> bool:
-    """Tell whether an exception is nothing but the task's leave."""
+def _is_deferral(error: BaseException | None) -> bool:
+    """Return whether an exception is nothing but the deferral that passes through."""
     if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_leaving, error.exceptions))
+        return all(map(_is_deferral, error.exceptions))
     return isinstance(error, TaskDeferred | asyncio.CancelledError)

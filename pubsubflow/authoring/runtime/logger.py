@@ -1,4 +1,4 @@
-"""The log of one attempt, in the manner of structlog: an event and its fields."""
+"""The logger of one attempt, in the manner of structlog: an event and its fields."""
 
 import traceback
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class WriteLog(Protocol):
-    """Takes one line of the log."""
+    """A function that writes one line of the log."""
 
     def __call__(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
         """Write the line."""

@@ -1,4 +1,4 @@
-"""What tasks may return, and its encoding."""
+"""Results of tasks: the permitted types and their encoding."""
 
 import dataclasses
 import enum
@@ -12,35 +12,36 @@ MAX_RESULT_BYTES = 1 << 20
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _RULE = (
     "a result may be None, bool, int, float, str, bytes, a datetime with zone, a list, tuple or "
-    "dict with text keys, a msgspec.Struct or a dataclass"
+    "dict with string keys, a msgspec.Struct or a dataclass"
 )
 
 
-class BadResult(ValueError):  # noqa: N818 - a fact about the value
-    """A value that cannot be a result; its text says why and what to do."""
+class UnsupportedResult(ValueError):  # noqa: N818 - a fact about the value
+    """A value that cannot be a result; the message says why and what to do."""
 
 
 def encode(value: Any) -> tuple[bytes, int | None]:
     """Return a result in MessagePack, and its length when it is a list or tuple.
 
-    None is no bytes at all.
+    None is encoded as zero bytes.
 
     Raises:
-        BadResult: Its type cannot be carried, or it has more than 1,048,576 bytes.
+        UnsupportedResult: Its type is not supported, or it has more than 1,048,576 bytes.
     """
+    # Most tasks return nothing: no bytes are stored or sent for them.
     if value is None:
         return b"", None
     try:
         _check(value, "the result")
         data = _ENCODER.encode(value)
     except RecursionError:
-        raise BadResult("the result holds itself, or is nested too deeply") from None
+        raise UnsupportedResult("the result holds itself, or is nested too deeply") from None
     except (TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, BadResult):
+        if isinstance(error, UnsupportedResult):
             raise
-        raise BadResult(f"the result cannot be carried: {error}; {_RULE}") from error
+        raise UnsupportedResult(f"the result cannot be encoded: {error}; {_RULE}") from error
     if len(data) > MAX_RESULT_BYTES:
-        raise BadResult(
+        raise UnsupportedResult(
             f"the result has {len(data):,} bytes and {MAX_RESULT_BYTES:,} fit; write it to "
             "storage and return where it is"
         )
@@ -53,13 +54,15 @@ def decode(data: bytes) -> Any:
 
 
 def _check(value: Any, where: str) -> None:
-    """Raise BadResult for what MessagePack would refuse, or give back as something else."""
+    """Raise UnsupportedResult for a value that MessagePack refuses or changes the type of."""
     if type(value) in _PLAIN:
         return
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise BadResult(f"{where} has the key {key!r}, which is no text; {_RULE}")
+                raise UnsupportedResult(
+                    f"{where} has the key {key!r}, which is not a string; {_RULE}"
+                )
             _check(item, f"{where}[{key!r}]")
     elif isinstance(value, list | tuple):
         for item in value:
@@ -74,10 +77,12 @@ def _check(value: Any, where: str) -> None:
 def _check_single(value: Any, where: str) -> None:
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise BadResult(f"{where} is a datetime without a time zone; use datetime.now(UTC)")
+            raise UnsupportedResult(
+                f"{where} is a datetime without a time zone; use datetime.now(UTC)"
+            )
     elif not isinstance(value, _SINGLE):
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-        raise BadResult(f"{where} is a {kind}; {_RULE}")
+        raise UnsupportedResult(f"{where} is a {kind}; {_RULE}")
 
 
 def _field_names(value: Any) -> tuple[str, ...]:
@@ -89,7 +94,7 @@ def _field_names(value: Any) -> tuple[str, ...]:
 
 
 def _plainer(value: Any) -> Any:
-    """Turn subclasses of the plain types, such as numpy.float64, into these."""
+    """Return a plain value for an instance of a subclass, such as numpy.float64."""
     for plain in _PLAIN_TYPES:
         if isinstance(value, plain):
             return plain(value)

@@ -1,4 +1,4 @@
-"""How a task's function wants to be called."""
+"""Function signatures of tasks: which parameters users fill, and which the runtime does."""
 
 import dataclasses
 import inspect
@@ -13,11 +13,11 @@ import msgspec
 from pubsubflow.authoring.runtime.context import Context
 
 
-class Signature:
-    """A function's parameters, with the Context told apart from those that users fill.
+class FunctionSignature:
+    """A function's parameters, split into those for the Context and those that users fill.
 
     Args:
-        function: The function; it need not be one written with `def`.
+        function: Any callable.
 
     Attributes:
         contexts: Parameters that get the Context.
@@ -59,7 +59,7 @@ class Signature:
     def call(
         self, context: Context, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Callable[[], Any]:
-        """Return the call with the context filled in and Structs made of what were Structs.
+        """Return the call with the context filled in and results converted to annotated Structs.
 
         Raises:
             TypeError: The function cannot be called like that.
@@ -71,19 +71,22 @@ class Signature:
                 bound.arguments[name] = msgspec.convert(
                     bound.arguments[name], wanted, from_attributes=True
                 )
-        filled = self._ours(context) | bound.arguments
+        # Bound to the full signature, which may have the context before or between other
+        # parameters.
+        filled = self._filled_by_runtime(context) | bound.arguments
         full = inspect.BoundArguments(
             self._all,
             {name: filled[name] for name in self._all.parameters if name in filled},
         )
         return lambda: self.function(*full.args, **full.kwargs)
 
-    def _ours(self, context: Context) -> dict[str, Any]:
-        """Return the parameters that users do not fill."""
+    def _filled_by_runtime(self, context: Context) -> dict[str, Any]:
+        """Return the arguments that users do not give."""
         return dict.fromkeys(self.contexts, context)
 
     @cached_property
     def _conversions(self) -> dict[str, Any]:
+        # Names that only a type checker imports cannot be resolved; nothing is converted then.
         try:
             hints = typing.get_type_hints(self.function)
         except (NameError, TypeError, AttributeError):
@@ -99,14 +102,14 @@ class Signature:
 
 
 def is_async(function: object) -> bool:
-    """Tell whether calling it gives an awaitable."""
+    """Return whether a call of it returns an awaitable."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with `async def __call__`
     )
 
 
 def is_generator(function: object) -> bool:
-    """Tell whether calling it gives a generator."""
+    """Return whether a call of it returns a generator."""
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
@@ -119,7 +122,7 @@ def _is_context(annotation: Any, names: Mapping[str, Any]) -> bool:
 
 
 def _names_context(annotation: str, names: Mapping[str, Any]) -> bool:
-    """Resolve a dotted name without evaluating anything; unknown names go by their last part."""
+    """Resolve a dotted name without evaluation; the last part decides for an unknown name."""
     first, *rest = annotation.strip("\"'").split(".")
     if first not in names:
         return [first, *rest][-1] == "Context"

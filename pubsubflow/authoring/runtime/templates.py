@@ -1,7 +1,6 @@
-"""Jinja templates in operators' fields.
+"""Jinja templates in the fields of operators.
 
-Importing jinja2 takes 40 ms, which a runner pays when it meets its first template; nothing but
-`execute` imports this module, and it does so then.
+The import of jinja2 takes 40 ms, so only `bind` imports this module, at a runner's first template.
 """
 
 from collections.abc import Mapping
@@ -26,6 +25,6 @@ def render(text: str, names: Mapping[str, Any]) -> str:
     """Return the text with its `{{ … }}` replaced.
 
     Raises:
-        jinja2.TemplateError: The template is bad, or uses a name that is not there.
+        jinja2.TemplateError: The template is invalid, or uses an unknown name.
     """
     return _compiled(text).render(names)

@@ -1,9 +1,9 @@
-"""CEL expressions as users write them: compiled when they are written."""
+"""CEL expressions are compiled and checked where users write them."""
 
 import re
 from collections.abc import Sequence
 
-from pubsubflow.authoring.source_location import mistake
+from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.expressions import compile_expression
 
@@ -22,29 +22,32 @@ _TYPES = frozenset(
         "uint",
     ]
 )
-_OWN_NAMES = r"[(,]\s*([A-Za-z_]\w*)\s*,"
+# Variables that macros such as map() and filter() bind; the interpreter reports them as free.
+_MACRO_VARIABLES = r"[(,]\s*([A-Za-z_]\w*)\s*,"
 
 
-def checked(expression: object, names: Sequence[str], what: str) -> str:
-    """Return an expression that compiles and knows what it speaks of.
+def checked_expression(expression: object, names: Sequence[str], what: str) -> str:
+    """Return an expression that compiles and uses known variables only.
 
     Args:
         expression: As the user wrote it.
         names: The variables it may use.
-        what: Where it stands, for messages.
+        what: The argument that holds it, for messages.
 
     Raises:
-        DefinitionError: It is no CEL, or uses another variable.
+        DefinitionError: It is not CEL, or uses another variable.
     """
     if not isinstance(expression, str) or not expression.strip():
-        raise mistake(f"{what} takes a CEL expression as a text, not {expression!r}")
+        raise definition_error(f"{what} takes a CEL expression as a string, not {expression!r}")
     try:
         program = compile_expression(expression)
     except DefinitionError as error:
-        raise mistake(f"{what}: {error.message}") from error
-    own = set(re.findall(_OWN_NAMES, expression))  # those of map(), filter() and their like
+        raise definition_error(f"{what}: {error.message}") from error
+    bound = set(re.findall(_MACRO_VARIABLES, expression))
     for variable in program.variables():
-        if variable not in _TYPES and variable not in own and variable not in names:
-            sees = " and ".join(names)
-            raise mistake(f"{what}: {expression!r} speaks of {variable!r}, but it sees {sees} only")
+        if variable not in _TYPES and variable not in bound and variable not in names:
+            known = " and ".join(names)
+            raise definition_error(
+                f"{what}: {expression!r} uses {variable!r}; the variables here are {known}"
+            )
     return expression

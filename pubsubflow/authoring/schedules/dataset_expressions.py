@@ -1,112 +1,127 @@
-"""Places where a dataset, or all datasets of a pattern, stand in a schedule."""
+"""Dataset inputs of a schedule: one dataset, or all datasets of a pattern, with constraints."""
 
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 
-from pubsubflow.authoring.schedules.cel import checked
-from pubsubflow.authoring.schedules.expressions import Numbers, Schedule, duration
-from pubsubflow.authoring.source_location import mistake
+from pubsubflow.authoring.schedules.cel import checked_expression
+from pubsubflow.authoring.schedules.expressions import Schedule, SlotCounters, duration
+from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.validation import Seconds, whole
-from pubsubflow.model.schedule.conditions import Condition, Input
+from pubsubflow.errors import DefinitionError
+from pubsubflow.model.datasets import normalise_uri
+from pubsubflow.model.schedule.conditions import Condition, DatasetInput
 
 
-class Source(Schedule):
-    """Something that has events: a dataset, a pattern, or one of them with demands."""
+class DatasetExpression(Schedule):
+    """An expression over events: a dataset, a pattern, or one of them with constraints."""
 
     __slots__ = ()
 
     @property
-    def place(self) -> Input:
-        """What it asks for, not numbered yet."""
+    def dataset_input(self) -> DatasetInput:
+        """The input with its constraints; its index is given by the whole expression."""
         raise NotImplementedError
 
-    def where(self, expression: str) -> "Demand":
-        """Let only events count for which a CEL expression over `event` is true.
+    def where(self, expression: str) -> "ConstrainedDataset":
+        """Count only the events for which a CEL expression over `event` is true.
 
-        A second one must be true as well.
+        A second filter is combined with the first by `and`.
 
         Args:
             expression: For example `event.extra.rows > 0`; an event has `uri`, `partition`,
                 `extra`, `time`, `source` and `id`.
 
         Raises:
-            DefinitionError: It is no CEL, or speaks of something else than `event`.
+            DefinitionError: It is not CEL, or uses another variable than `event`.
         """
-        checked(expression, ("event",), "where")
-        before = self.place.where
-        return self._asking(where=f"({before}) && ({expression})" if before else expression)
+        checked_expression(expression, ("event",), "where")
+        before = self.dataset_input.where
+        # In parentheses, as a filter may hold `||`, which binds less than `&&`.
+        return self._constrained(where=f"({before}) && ({expression})" if before else expression)
 
-    def at_least(self, events: int) -> "Demand":
-        """Hold when so many unconsumed events are there.
+    def at_least(self, events: int) -> "ConstrainedDataset":
+        """Hold when at least so many events are pending.
 
         Raises:
-            DefinitionError: It is no whole number from 1 on, or was said already.
+            DefinitionError: It is not a whole number above zero, or is set already.
         """
         try:
             least = whole(1)(events)
         except (TypeError, ValueError) as error:
-            raise mistake(f"at_least: {events!r} {error}") from None
-        if self.place.at_least > 1:
-            raise mistake(f"{self!r} has an at_least already; keep one of them")
-        return self._asking(at_least=least)
+            raise definition_error(f"at_least: {events!r} {error}") from None
+        if self.dataset_input.at_least > 1:
+            raise definition_error(f"{self!r} has an at_least already; keep one of them")
+        return self._constrained(at_least=least)
 
-    def within(self, age: Seconds) -> "Demand":
-        """Let only events count that are at most that old when the whole condition is met.
+    def within(self, age: Seconds) -> "ConstrainedDataset":
+        """Count only the events that are at most that old when the whole condition is met.
 
-        An event's age is counted by its own time.
+        An event's age is counted from its own time.
 
         Args:
             age: A timedelta, or seconds.
 
         Raises:
-            DefinitionError: It is no duration above zero, or was said already.
+            DefinitionError: It is not a duration above zero, or is set already.
         """
         seconds = duration(age, "within")
-        if self.place.within_seconds is not None:
-            raise mistake(f"{self!r} has a within already; keep one of them")
-        return self._asking(within_seconds=seconds)
+        if self.dataset_input.within_seconds is not None:
+            raise definition_error(f"{self!r} has a within already; keep one of them")
+        return self._constrained(within_seconds=seconds)
 
-    def condition(self, numbers: Numbers) -> Condition:
-        """Return the place."""
-        return msgspec.structs.replace(self.place, place=next(numbers.places))
+    def condition(self, slots: SlotCounters) -> Condition:
+        """Return the input, numbered."""
+        return msgspec.structs.replace(self.dataset_input, index=next(slots.inputs))
 
-    def _asking(self, **demands: Any) -> "Demand":
-        return Demand(msgspec.structs.replace(self.place, **demands))
+    def _constrained(self, **constraints: Any) -> "ConstrainedDataset":
+        return ConstrainedDataset(msgspec.structs.replace(self.dataset_input, **constraints))
 
 
-class Demand(Source):
-    """A dataset or pattern with what is asked of its events."""
+class ConstrainedDataset(DatasetExpression):
+    """A dataset or pattern with constraints on its events."""
 
-    __slots__ = ("_place",)
+    __slots__ = ("_dataset_input",)
 
-    def __init__(self, place: Input) -> None:
-        self._place = place
+    def __init__(self, dataset_input: DatasetInput) -> None:
+        self._dataset_input = dataset_input
 
     @property
-    def place(self) -> Input:
-        """What it asks for."""
-        return self._place
+    def dataset_input(self) -> DatasetInput:
+        """The input with its constraints."""
+        return self._dataset_input
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Demand) and other.place == self.place
+        return isinstance(other, ConstrainedDataset) and other.dataset_input == self.dataset_input
 
     def __hash__(self) -> int:
-        return hash(self._place)
+        return hash(self._dataset_input)
 
     def __repr__(self) -> str:
-        place = self._place
-        text = f"Dataset.match({place.uri!r})" if place.pattern else f"Dataset({place.uri!r})"
-        if place.where is not None:
-            text += f".where({place.where!r})"
-        if place.at_least > 1:
-            text += f".at_least({place.at_least})"
-        if place.within_seconds is not None:
-            text += f".within({timedelta(seconds=place.within_seconds)!r})"
+        given = self._dataset_input
+        text = f"Dataset.match({given.uri!r})" if given.pattern else f"Dataset({given.uri!r})"
+        if given.where is not None:
+            text += f".where({given.where!r})"
+        if given.at_least > 1:
+            text += f".at_least({given.at_least})"
+        if given.within_seconds is not None:
+            text += f".within({timedelta(seconds=given.within_seconds)!r})"
         return text
 
     @property
     def is_plain_pattern(self) -> bool:
-        """Whether it is a pattern of which nothing more is asked."""
-        return self._place == Input(0, self._place.uri, pattern=True)
+        """Whether it is a pattern without further constraints."""
+        return self._dataset_input == DatasetInput(0, self._dataset_input.uri, pattern=True)
+
+
+def written_uri(uri: object) -> str:
+    """Return the normalised form of a URI that a user wrote.
+
+    Raises:
+        DefinitionError: It is not a URI.
+    """
+    try:
+        return normalise_uri(uri)
+    except DefinitionError as error:
+        raise definition_error(error.message) from error

@@ -1,11 +1,10 @@
-"""How partition keys of events become those of runs, as users write it."""
+"""Partition mappers: how the partition keys of events become those of runs."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
-from pubsubflow.authoring.datasets import Dataset, uri_of
-from pubsubflow.authoring.schedules.dataset_expressions import Demand
-from pubsubflow.authoring.source_location import mistake, nearest
+from pubsubflow.authoring.schedules.dataset_expressions import DatasetExpression, written_uri
+from pubsubflow.authoring.source_location import definition_error, suggestion
 from pubsubflow.authoring.validation import whole
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.schedule.partitions import (
@@ -19,27 +18,27 @@ from pubsubflow.model.schedule.partitions import (
     Unit,
 )
 
-Mappers = Mapper | Mapping[Dataset | Demand | str, Mapper]
+Mappers = Mapper | Mapping[DatasetExpression | str, Mapper]
 M = TypeVar("M", RollUp, FanOut)
 
 identity = Identity()
 
 
 def fixed(key: str) -> Mapper:
-    """Let every event count for one key.
+    """Map every event to one key.
 
     Raises:
-        DefinitionError: It is no text.
+        DefinitionError: The key is not a non-empty string.
     """
     return Fixed(_key(key, "fixed"))
 
 
 def roll_up(*, to: Unit, of: Unit, tz: str = "UTC") -> Mapper:
-    """Let smaller windows make up a larger one: hour → day → week → month → year.
+    """Roll smaller windows up into a larger one: hour → day → week → month → year.
 
-    Keys are texts of ISO 8601: `2026-11-20T14`, `2026-11-20`, `2026-W47`, `2026-11`, `2026`. A run
-    starts when all windows of its larger one are there, or as many as `at_least` of `partitioned`
-    says.
+    Keys are in ISO 8601: `2026-11-20T14`, `2026-11-20`, `2026-W47`, `2026-11`, `2026`. A run
+    starts when all windows of its larger one are complete, or as many as `at_least=` of
+    `partitioned` requires.
 
     Args:
         to: The window of the run.
@@ -59,48 +58,50 @@ def fan_out(
     tz: str = "UTC",
     table: Mapping[str, str | list[str] | tuple[str, ...]] | None = None,
 ) -> Mapper:
-    """Let one key count for several: a window for the smaller ones in it, or as a table says.
+    """Map one key to several: a window to the smaller ones in it, or by a table.
 
     Args:
         of: The window of the events.
         to: The windows of the runs.
         tz: IANA zone in which days begin.
-        table: In place of windows, key of an event → keys of runs; other keys count for none.
+        table: In place of windows, key of an event → keys of runs; other keys map to none.
 
     Raises:
-        DefinitionError: The windows do not nest, the zone is unknown, or the table is none.
+        DefinitionError: The windows do not nest, the zone is unknown, or the table is invalid.
     """
     if table is None:
         if of is None or to is None:
-            raise mistake(
+            raise definition_error(
                 "fan_out takes of= and to=, as in fan_out(of='day', to='hour'), or table="
             )
         return _windows(lambda: FanOut(of, to, tz), "fan_out")
     if of is not None or to is not None:
-        raise mistake("fan_out takes of= and to=, or table=, not both")
+        raise definition_error("fan_out takes of= and to=, or table=, not both")
     if not isinstance(table, Mapping) or not table:
-        raise mistake(
+        raise definition_error(
             f"fan_out: table must be a dict such as {{'eu': ['de', 'pl']}}, not {table!r}"
         )
     return FanOut(table={_key(key, "fan_out"): _keys(keys) for key, keys in table.items()})
 
 
 def product(*parts: Mapper, separator: str = "|") -> Mapper:
-    """Let keys have several dimensions, such as `2026-11-20|eu`, each with a mapper of its own.
+    """Map keys of several dimensions, such as `2026-11-20|eu`, by one mapper each.
 
     Args:
         parts: The mappers, in the order of the key's parts; at least two.
-        separator: What stands between the parts of a key.
+        separator: The string between the parts of a key.
 
     Raises:
-        DefinitionError: One of them is bad.
+        DefinitionError: An argument is invalid.
     """
     _key(separator, "product: separator")
     if len(parts) < 2:  # noqa: PLR2004 - a product of one is that one
-        raise mistake("product takes at least two mappers; use a single one by itself")
+        raise definition_error("product takes at least two mappers; use a single one by itself")
     for part in parts:
         if isinstance(_mapper(part), Product):
-            raise mistake("product: a product cannot be a part; list all mappers in one product")
+            raise definition_error(
+                "product: a product cannot be a part; list all mappers in one product"
+            )
     return Product(parts, separator)
 
 
@@ -109,19 +110,24 @@ def partitioning_by(by: object, uris: Collection[str], at_least: object) -> Part
 
     Args:
         by: A mapper, or a mapping of datasets to mappers.
-        uris: What stands in the condition.
+        uris: The datasets and patterns of the condition.
         at_least: How many parts of a window suffice; None for all.
 
     Raises:
-        DefinitionError: One of them is bad.
+        DefinitionError: An argument is invalid.
     """
     default: Mapper = identity
     single: dict[str, Mapper] = {}
     if isinstance(by, Mapping):
         for dataset, mapper in by.items():
-            uri = dataset.place.uri if isinstance(dataset, Demand) else uri_of(dataset)
+            if isinstance(dataset, DatasetExpression):
+                uri = dataset.dataset_input.uri
+            else:
+                uri = written_uri(dataset)
             if uri not in uris:
-                raise mistake(f"partitioned: by= names {uri!r}, not in it{nearest(uri, uris)}")
+                raise definition_error(
+                    f"partitioned: by= names {uri!r}, not in it{suggestion(uri, uris)}"
+                )
             single[uri] = _mapper(mapper)
     else:
         default = _mapper(by)
@@ -130,9 +136,10 @@ def partitioning_by(by: object, uris: Collection[str], at_least: object) -> Part
     try:
         least = whole(1)(at_least)
     except (TypeError, ValueError) as error:
-        raise mistake(f"partitioned: at_least={at_least!r} {error}") from None
+        raise definition_error(f"partitioned: at_least={at_least!r} {error}") from None
+    # Without a window there is nothing to count: the user means `.at_least()` of a dataset.
     if not any(map(_rolls_up, (default, *single.values()))):
-        raise mistake(
+        raise definition_error(
             "partitioned: at_least= counts the parts of a window; give by=roll_up(to=…, of=…), "
             "or write .at_least(…) on the dataset to count its events"
         )
@@ -148,8 +155,8 @@ def _rolls_up(mapper: Mapper) -> bool:
 def _mapper(value: object) -> Mapper:
     if isinstance(value, Mapper):
         return value
-    raise mistake(
-        f"{value!r} maps no partition keys; use identity, fixed(…), roll_up(…), fan_out(…) or "
+    raise definition_error(
+        f"{value!r} is not a partition mapper; use identity, fixed(…), roll_up(…), fan_out(…) or "
         "product(…)"
     )
 
@@ -158,21 +165,23 @@ def _windows(make: Callable[[], M], name: str) -> M:
     try:
         return make()
     except DefinitionError as error:
-        raise mistake(f"{name}: {error.message}") from error
+        raise definition_error(f"{name}: {error.message}") from error
     except TypeError as error:
-        raise mistake(f"{name} takes 'hour', 'day', 'week', 'month', 'year': {error}") from error
+        raise definition_error(
+            f"{name} takes 'hour', 'day', 'week', 'month', 'year': {error}"
+        ) from error
 
 
 def _keys(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, list | tuple | set | frozenset) or not value:
-        raise mistake(f"fan_out: a table holds lists of keys, not {value!r}")
+        raise definition_error(f"fan_out: a table holds lists of keys, not {value!r}")
     keys = dict.fromkeys(_key(key, "fan_out") for key in value)
     return tuple(sorted(keys) if isinstance(value, set | frozenset) else keys)
 
 
 def _key(value: object, what: str) -> str:
     if not isinstance(value, str) or not value:
-        raise mistake(f"{what} takes a text that is not empty, not {value!r}")
+        raise definition_error(f"{what} takes a non-empty string, not {value!r}")
     return value

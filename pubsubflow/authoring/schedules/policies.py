@@ -1,27 +1,27 @@
-"""How satisfactions of a condition become runs, as users write it."""
+"""Run policies: how satisfactions of a condition become runs."""
 
 from datetime import timedelta
 
 from pubsubflow.authoring.schedules.expressions import (
-    Numbers,
     Schedule,
+    SlotCounters,
     as_schedule,
     duration,
     has_inputs,
 )
 from pubsubflow.authoring.schedules.partitions import Mappers, identity, partitioning_by
-from pubsubflow.authoring.source_location import mistake
+from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.validation import Seconds, whole
 from pubsubflow.model.schedule import conditions
 from pubsubflow.model.schedule.conditions import Batch, Debounce, Each, Latest, Policy, inputs
 from pubsubflow.model.schedule.partitions import Partitioning
 
 
-class Runs(Schedule):
-    """A whole schedule: a condition, and how its satisfactions become runs.
+class PolicySchedule(Schedule):
+    """A complete schedule: a condition, and how its satisfactions become runs.
 
     Args:
-        condition: What must hold.
+        condition: The condition that must hold.
         policy: None until one is chosen.
         partitioning: None unless it holds per partition key.
     """
@@ -43,48 +43,48 @@ class Runs(Schedule):
 
     @property
     def name(self) -> str:
-        """What its outermost function is called."""
+        """The name of its outermost function."""
         return "partitioned" if self.policy is None else type(self.policy).__name__.lower()
 
     def side(self) -> Schedule:
-        """Raise: it is no side of another condition."""
-        raise mistake(
-            f"{self.name}(…) is a whole schedule; combine inside of it, as in "
+        """Raise DefinitionError: it cannot be a side of another condition."""
+        raise definition_error(
+            f"{self.name}(…) is a complete schedule; combine inside of it, as in "
             f"{self.name}((a & b).or_after(…))"
         )
 
-    def _not_here(self, method: str, argument: str) -> Exception:
-        return mistake(
-            f".{method}({argument}) belongs to a dataset inside of {self.name}(…), not behind it"
+    def _needs_dataset(self, method: str, argument: str) -> Exception:
+        return definition_error(
+            f".{method}({argument}) belongs to a dataset inside of {self.name}(…), not after it"
         )
 
-    def with_policy(self, policy: Policy) -> "Runs":
+    def with_policy(self, policy: Policy) -> "PolicySchedule":
         """Return it with a policy.
 
         Raises:
-            DefinitionError: It has one.
+            DefinitionError: It has one already.
         """
         if self.policy is not None:
             name = type(policy).__name__.lower()
-            raise mistake(
-                f"{name}({self.name}(…)): a schedule has one of each, batch, debounce and "
+            raise definition_error(
+                f"{name}({self.name}(…)): a schedule has only one of each, batch, debounce and "
                 "latest; keep one of them"
             )
-        return Runs(self._condition, policy, self.partitioning)
+        return PolicySchedule(self._condition, policy, self.partitioning)
 
-    def condition(self, numbers: Numbers) -> conditions.Condition:
+    def condition(self, slots: SlotCounters) -> conditions.Condition:
         """Return the serialised condition."""
-        return self._condition.condition(numbers)
+        return self._condition.condition(slots)
 
-    def compiled(self) -> conditions.Schedule:
+    def compiled(self) -> conditions.ScheduleSpec:
         """Return the serialised form."""
-        return conditions.Schedule(
-            self.condition(Numbers()), self.policy or Each(), self.partitioning
+        return conditions.ScheduleSpec(
+            self.condition(SlotCounters()), self.policy or Each(), self.partitioning
         )
 
 
 def each(condition: object) -> Schedule:
-    """Let each satisfaction of the condition be a run, in the order of the log: the default."""
+    """Start a run for each satisfaction of the condition, in log order: the default."""
     return _runs(condition).with_policy(Each())
 
 
@@ -94,78 +94,83 @@ def batch(
     """Collect the events of many satisfactions into one run.
 
     Args:
-        condition: What must hold.
-        max_events: The run starts when it has so many.
-        linger: It starts at the latest so long after its first ones.
+        condition: The condition that must hold.
+        max_events: The run starts when it has so many events.
+        linger: It starts at the latest so long after its first events.
 
     Raises:
-        DefinitionError: One of them is bad.
+        DefinitionError: An argument is invalid.
     """
     try:
         most = whole(1)(max_events)
     except (TypeError, ValueError) as error:
-        raise mistake(f"batch: max_events={max_events!r} {error}") from None
+        raise definition_error(f"batch: max_events={max_events!r} {error}") from None
     policy = Batch(most, duration(linger, "batch: linger"))
     return _collecting(condition, "batch").with_policy(policy)
 
 
 def debounce(condition: object, *, quiet: Seconds, max_wait: Seconds | None = None) -> Schedule:
-    """Collect events into one run, which starts when no more have come for a while.
+    """Collect events into one run, which starts when no event has arrived for a while.
 
     Args:
-        condition: What must hold.
-        quiet: How long no event may have come.
-        max_wait: The run starts at the latest so long after its first ones.
+        condition: The condition that must hold.
+        quiet: The time without an event.
+        max_wait: The run starts at the latest so long after its first events.
 
     Raises:
-        DefinitionError: One of them is bad, or `max_wait` is shorter than `quiet`.
+        DefinitionError: An argument is invalid, or `max_wait` is shorter than `quiet`.
     """
     rest = duration(quiet, "debounce: quiet")
     most = None if max_wait is None else duration(max_wait, "debounce: max_wait")
     if most is not None and most < rest:
-        raise mistake(f"debounce: max_wait={max_wait!r} is shorter than quiet={quiet!r}")
+        raise definition_error(f"debounce: max_wait={max_wait!r} is shorter than quiet={quiet!r}")
     return _collecting(condition, "debounce").with_policy(Debounce(rest, most))
 
 
 def latest(condition: object) -> Schedule:
-    """Let later satisfactions collapse into one next run while a run is active."""
+    """Collapse the satisfactions during an active run into one next run."""
     return _runs(condition).with_policy(Latest())
 
 
 def partitioned(
     condition: object, by: Mappers = identity, *, at_least: int | None = None
 ) -> Schedule:
-    """Let the condition hold per partition key: its events must be of one partition.
+    """Evaluate the condition per partition key: its events must be of one partition.
 
     Args:
-        condition: What must hold within one partition; a key runs once.
+        condition: The condition within one partition; a key runs once.
         by: How an event's key becomes a run's key: `identity`, `fixed`, `roll_up`, `fan_out`,
             `product`; or a mapping of datasets to them, `identity` for those left out.
-        at_least: How many different parts of a window that is rolled up suffice; all by default.
+        at_least: How many different parts of a rolled-up window suffice; all by default.
 
     Raises:
-        DefinitionError: One of them is bad, or it is partitioned already.
+        DefinitionError: An argument is invalid, or the condition is partitioned already.
     """
     found = as_schedule(condition)
-    if isinstance(found, Runs):
+    if isinstance(found, PolicySchedule):
         if found.partitioning is not None:
-            raise mistake("partitioned(partitioned(…)): keep one of them")
-        raise mistake(
-            f"partitioned stands inside of the policy; write {found.name}(partitioned(…))"
+            raise definition_error("partitioned(partitioned(…)): keep one of them")
+        raise definition_error(
+            f"partitioned goes inside of the policy; write {found.name}(partitioned(…))"
         )
-    uris = {place.uri for place in inputs(found.condition(Numbers()))}
+    # Compiled with counters of its own: the numbers of this condition are thrown away.
+    uris = {each.uri for each in inputs(found.condition(SlotCounters()))}
     if not uris:
-        raise mistake(f"partitioned: no dataset stands in {found!r}, so no event has a partition")
-    return Runs(found, partitioning=partitioning_by(by, uris, at_least))
+        raise definition_error(
+            f"partitioned: {found!r} holds no dataset, so no event has a partition"
+        )
+    return PolicySchedule(found, partitioning=partitioning_by(by, uris, at_least))
 
 
-def _runs(condition: object) -> Runs:
+def _runs(condition: object) -> PolicySchedule:
     found = as_schedule(condition)
-    return found if isinstance(found, Runs) else Runs(found)
+    return found if isinstance(found, PolicySchedule) else PolicySchedule(found)
 
 
-def _collecting(condition: object, name: str) -> Runs:
+def _collecting(condition: object, name: str) -> PolicySchedule:
     found = _runs(condition)
     if not has_inputs(found):
-        raise mistake(f"{name}: no dataset stands in {found!r}, so there are no events to collect")
+        raise definition_error(
+            f"{name}: {found!r} holds no dataset, so it has no events to collect"
+        )
     return found

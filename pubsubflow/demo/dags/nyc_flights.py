@@ -1,10 +1,10 @@
-"""Does the weather make flights out of New York late? Four DAGs that meet in datasets alone.
+"""Four DAGs on delays of flights from New York by month and weather, joined by datasets alone.
 
     landing ──▶ ingest ──▶ airport_hours ──┬──▶ monthly_delays ──┐
     (an HTTP event)                        └──▶ weather_delays ──┴──▶ report
 
-No DAG names another one. Each says which dataset it waits for and which it makes; add a fifth DAG
-with `schedule=hours`, and it runs on the next file without a change in this one.
+No DAG names another one. Each names the dataset that it waits for and the one that it produces; a
+fifth DAG with `schedule=hours` runs on the next file without a change in this one.
 """
 
 from pathlib import Path
@@ -39,7 +39,7 @@ def ingest() -> None:
 
     @task(outlets=[hours], retries=2)
     def load(checked: dict[str, Any], ctx: Context) -> int:
-        """Write the good rows to the database. A retry is safe: rows replace their like."""
+        """Write the good rows to the database; a retry replaces the rows that it wrote before."""
         accepted = Path(checked["path"])
         database = accepted.with_name("flights.db")
         rows = flights.load_file(accepted, database, checked["source"], checked["rejected"])
@@ -50,23 +50,24 @@ def ingest() -> None:
     load(check())
 
 
+# One run at a time: each replaces its table as a whole, and an older run must not do so last.
 @dag(schedule=hours, max_active_runs=1, tags=["demo"])
 def monthly_delays() -> None:
-    """Add up delays by month: one mapped task a month, side by side, then one that gathers."""
+    """Sum up delays by month: one mapped task per month, then one that gathers their results."""
 
     @task
     def months(ctx: Context) -> list[str]:
-        """List the months to measure; their number decides how many tasks come next."""
+        """List the months to measure; their number is the number of mapped tasks."""
         return flights.months(database_of(ctx, hours))
 
     @task
     def measure(month: str, ctx: Context) -> list[dict[str, Any]]:
-        """Add up one month, a row per airport."""
+        """Sum up one month, a row per airport."""
         return flights.measure_month(database_of(ctx, hours), month)
 
     @task(outlets=[by_month], retries=2)
     def store(measured: list[list[dict[str, Any]]], ctx: Context) -> int:
-        """Write all months at once: readers see the old table or the new one, nothing between."""
+        """Write all months in one transaction: readers see the old table or the new one."""
         database = database_of(ctx, hours)
         rows = flights.store_months(database, [row for month in measured for row in month])
         ctx.emit(by_month, extra={"database": str(database), "rows": rows})
@@ -77,11 +78,11 @@ def monthly_delays() -> None:
 
 @dag(schedule=hours, max_active_runs=1, tags=["demo"])
 def weather_delays() -> None:
-    """Add up delays by the weather in the hour of departure."""
+    """Sum up delays by the weather in the hour of departure."""
 
     @task(outlets=[by_weather], retries=2)
     def store(ctx: Context) -> int:
-        """Let SQL do the work, in one statement."""
+        """Aggregate in SQL, in one statement."""
         database = database_of(ctx, hours)
         rows = flights.store_weather(database)
         ctx.emit(by_weather, extra={"database": str(database), "rows": rows})
@@ -92,19 +93,19 @@ def weather_delays() -> None:
 
 @dag(schedule=by_month & by_weather, max_active_runs=1, tags=["demo"])
 def report() -> None:
-    """Write the report once both tables are new."""
+    """Write the report when both tables have been updated."""
 
     @task
     def summarise(ctx: Context) -> dict[str, Any]:
-        """Gather the numbers of both tables."""
+        """Summarise both tables."""
         return flights.summarise(database_of(ctx, by_month))
 
     @task(outlets=[report_files])
-    def publish(numbers: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    def publish(summary: dict[str, Any], ctx: Context) -> dict[str, Any]:
         """Write report.json, report.md and report.svg beside the database."""
-        written = pages.write(database_of(ctx, by_month).parent, numbers)
+        written = pages.write(database_of(ctx, by_month).parent, summary)
         ctx.emit(report_files, extra={"files": [str(path) for path in written]})
-        return numbers
+        return summary
 
     publish(summarise())
 

@@ -1,1 +1,1 @@
-"""Effects that follow a commit: task orders, change records, published messages, spans."""
+"""Outbox: what follows a commit: orders, changes, published events, spans."""

@@ -1,20 +1,17 @@
-"""What a batch has to tell: one row of the log of news, written with the state."""
+"""Changes of a batch: one row of the change log, written in the transaction that makes them."""
 
 from collections.abc import Iterator
+from typing import Any, cast
 
-from msgspec.structs import replace
-
-from pubsubflow.manager.unit_of_work import Ledger, LoggedEvent, RunWork
+from pubsubflow.manager.unit_of_work import UnitOfWork
+from pubsubflow.manager.working_state import EndedTask, InstanceKey, LiveTask, LoggedEvent, RunWork
 from pubsubflow.model.changes import (
     MAX_EXTRA_BYTES,
-    DagChange,
-    DagNews,
-    DatasetNews,
-    Item,
-    RunNews,
-    TaskNews,
-    encode_items,
-    item_of,
+    DatasetUpdated,
+    RunChanged,
+    TaskChanged,
+    encode_records,
+    record_of,
 )
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.wire.messages import NOT_MAPPED
@@ -22,120 +19,97 @@ from pubsubflow.model.wire.messages import NOT_MAPPED
 _MAX_ERROR_CHARACTERS = 500
 
 
-def tell(ledger: Ledger) -> list[tuple[bytes]]:
-    """Return the row of a batch for the log; nothing for a batch that changes nothing.
+def encode_changes(uow: UnitOfWork) -> bytes | None:
+    """Return the row of a batch for the change log; None for a batch that changes nothing.
 
-    What led to something comes before it: tasks that ended, the events they emitted, runs that
-    ended or began, their tasks.
+    Causes come before effects: tasks that ended, the events that they emitted, runs that ended or
+    began, their tasks.
     """
-    ledger.run_news = list(_run_changes(ledger))
-    items = list(_items(ledger))
-    ledger.told = bool(items)
-    return [(encode_items(items),)] if items else []
+    runs = uow.runs.by_id.values()
+    uow.outbox.run_changes = list(_run_changes(uow))
+    records = [record_of(dag) for dag in uow.outbox.dag_changes]
+    records += [record_of(_ended_task(run, task, uow)) for run in runs for task in run.ended_tasks]
+    records += [record_of(_event(event, uow)) for event in uow.log.recorded]
+    records += [record_of(change) for change in uow.outbox.run_changes]
+    records += [
+        record_of(_live_task(run, key, task, uow))
+        for run in runs
+        for key, task in run.live.items()
+        if (task.state, task.attempt) != task.stored_as
+    ]
+    uow.outbox.has_changes = bool(records)
+    return encode_records(records) if records else None
 
 
-def _run_changes(ledger: Ledger) -> Iterator[RunNews]:
+def _run_changes(uow: UnitOfWork) -> Iterator[RunChanged]:
     """Yield the states that runs have entered."""
-    for start in ledger.starts.values():
-        if start.refused is None and (
-            start.number not in ledger.runs or ledger.runs[start.number].outcome is None
-        ):
-            yield RunNews(
-                run_id=str(start.run_id),
-                dag_id=start.gate.version.spec.dag_id,
-                state=start.state or RunState.QUEUED,
-                time=ledger.now,
+    runs, drafts = uow.runs.by_id, uow.schedule.drafts
+    for draft in drafts.values():
+        if draft.refused is None and (draft.id not in runs or runs[draft.id].outcome is None):
+            yield RunChanged(
+                run_id=str(draft.run_id),
+                dag_id=draft.dag.version.spec.dag_id,
+                state=draft.state or RunState.QUEUED,
+                time=uow.now,
             )
-    for run in ledger.runs.values():
+    for run in runs.values():
         if run.outcome is not None:
-            yield _run(run, run.outcome, ledger)
-    for run in ledger.runs.values():
-        if run.new and run.outcome is None and run.number not in ledger.starts:
-            yield _run(run, RunState.RUNNING, ledger)
-    for run_id, dag_id in ledger.requeued:
-        yield RunNews(run_id=run_id, dag_id=dag_id, state=RunState.QUEUED, time=ledger.now)
-    for run_id, dag_id in ledger.unqueued:
-        yield RunNews(run_id=run_id, dag_id=dag_id, state=RunState.CANCELLED, time=ledger.now)
+            yield _run(run, run.outcome, uow)
+    for run in runs.values():
+        if run.new and run.outcome is None and run.id not in drafts:
+            yield _run(run, RunState.RUNNING, uow)
+    yield from uow.outbox.queue_changes
 
 
-def _items(ledger: Ledger) -> Iterator[Item]:
-    for dag_id, paused in ledger.paused:
-        what = DagChange.PAUSED if paused else DagChange.UNPAUSED
-        yield item_of(DagNews(dag_id=dag_id, change=what, time=ledger.now))
-    for run in ledger.runs.values():
-        for ended in _ended_tasks(run, ledger):
-            yield item_of(ended)
-    for event in ledger.logged:
-        yield _event(event, ledger)
-    for change in ledger.run_news:
-        yield item_of(change)
-    for run in ledger.runs.values():
-        for task in _live_tasks(run, ledger):
-            yield item_of(task)
-
-
-def _run(run: RunWork, state: RunState, ledger: Ledger) -> RunNews:
-    return RunNews(
-        run_id=run.facts.run_id,
+def _run(run: RunWork, state: RunState, uow: UnitOfWork) -> RunChanged:
+    return RunChanged(
+        run_id=run.info.run_id,
         dag_id=run.version.spec.dag_id,
         state=state,
-        error=_short(run.error),
-        time=ledger.now,
+        error=run.error and run.error[:_MAX_ERROR_CHARACTERS],
+        time=uow.now,
     )
 
 
-def _ended_tasks(run: RunWork, ledger: Ledger) -> Iterator[TaskNews]:
-    spec = run.version.spec
-    for task in run.ended_tasks:
-        error = task.error
-        yield TaskNews(
-            run_id=run.facts.run_id,
-            dag_id=spec.dag_id,
-            task_id=spec.tasks[task.node].task_id,
-            map_index=_index(task.map_index),
-            state=task.state,
-            attempt=task.attempt,
-            error=_short(f"{error.type}: {error.message}") if error is not None else None,
-            time=ledger.now,
-        )
+def _ended_task(run: RunWork, task: EndedTask, uow: UnitOfWork) -> TaskChanged:
+    text = None if task.error is None else f"{task.error.type}: {task.error.message}"
+    return TaskChanged(
+        run_id=run.info.run_id,
+        dag_id=run.version.spec.dag_id,
+        task_id=run.version.spec.tasks[task.node].task_id,
+        map_index=None if task.map_index == NOT_MAPPED else task.map_index,
+        state=task.state,
+        attempt=task.attempt,
+        error=text and text[:_MAX_ERROR_CHARACTERS],
+        time=uow.now,
+    )
 
 
-def _live_tasks(run: RunWork, ledger: Ledger) -> Iterator[TaskNews]:
-    spec = run.version.spec
-    for (node, map_index), task in run.live.items():
-        if (task.state, task.attempt) != task.before:
-            yield TaskNews(
-                run_id=run.facts.run_id,
-                dag_id=spec.dag_id,
-                task_id=spec.tasks[node].task_id,
-                map_index=_index(map_index),
-                state=task.state,
-                attempt=task.attempt,
-                time=ledger.now,
-            )
+def _live_task(run: RunWork, key: InstanceKey, task: LiveTask, uow: UnitOfWork) -> TaskChanged:
+    node, map_index = key
+    return TaskChanged(
+        run_id=run.info.run_id,
+        dag_id=run.version.spec.dag_id,
+        task_id=run.version.spec.tasks[node].task_id,
+        map_index=None if map_index == NOT_MAPPED else map_index,
+        state=task.state,
+        attempt=task.attempt,
+        time=uow.now,
+    )
 
 
-def _event(event: LoggedEvent, ledger: Ledger) -> Item:
+def _event(event: LoggedEvent, uow: UnitOfWork) -> DatasetUpdated:
     info = event.info
-    news = DatasetNews(
+    return DatasetUpdated(
         event_id=info.event_id,
         dataset=info.dataset,
-        extra=info.extra,
+        # The JSON of the extra as it is: an encoder takes Raw for what it stands for.
+        extra=cast("dict[str, Any]", event.extra) if len(event.extra) <= MAX_EXTRA_BYTES else None,
         partition=info.partition,
         source=info.source,
         run_id=info.run_id,
         dag_id=info.dag_id,
         task_id=info.task_id,
         event_time=info.time,
-        time=ledger.now,
+        time=uow.now,
     )
-    item = item_of(news)
-    return item if len(item.data) <= MAX_EXTRA_BYTES else item_of(replace(news, extra=None))
-
-
-def _index(map_index: int) -> int | None:
-    return None if map_index == NOT_MAPPED else map_index
-
-
-def _short(text: str | None) -> str | None:
-    return text and text[:_MAX_ERROR_CHARACTERS]

@@ -1,22 +1,28 @@
-"""Builds the orders that go out to workers."""
+"""Orders for workers: built in the transaction that makes tasks ready, published after it."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
+import structlog
 
-from pubsubflow.manager.persistence.save_waits import read_records
-from pubsubflow.manager.unit_of_work import Ledger, Place, RunWork
-from pubsubflow.model.runs.progress import factor_indexes, factor_sizes
+from pubsubflow.bus import Bus
+from pubsubflow.errors import MessageRefused
+from pubsubflow.manager.persistence.load import load_journals
+from pubsubflow.manager.unit_of_work import UnitOfWork
+from pubsubflow.manager.working_state import InstanceKey, RunWork
+from pubsubflow.model.runs.progress import mapped_indexes, mapped_lengths
 from pubsubflow.model.spec import TaskSpec
-from pubsubflow.model.wire.messages import NOT_MAPPED, Step, TaskMessage
-from pubsubflow.store.manager_transaction import FoldTransaction
+from pubsubflow.model.wire.messages import JournalEntry, TaskMessage, encode
+from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.manager_transaction import ManagerTransaction
+
+log = structlog.get_logger()
 
 INLINE_BYTES = 128 * 1024
-LEAST_SECONDS = 0.001
-NIL = b"\xc0"
+_LEAST_SECONDS = 0.001
+_NIL = b"\xc0"
 _elements = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class Results:
@@ -27,31 +33,29 @@ class Results:
         self._lists: dict[tuple[int, int], list[msgspec.Raw]] = {}
 
     async def load(
-        self, transaction: FoldTransaction, asked: Iterable[tuple[RunWork, int]]
+        self, transaction: ManagerTransaction, wanted: Iterable[tuple[RunWork, int]]
     ) -> None:
-        """Make the results of nodes available; those too large to travel are left out."""
+        """Make the results of nodes available."""
         missing = []
-        for run, node in asked:
-            if node in run.values:
-                self._values[run.number, node] = run.values[node] or NIL
+        for run, node in wanted:
+            if node in run.results:
+                self._values[run.id, node] = run.results[node] or _NIL
             else:
                 missing.append((run, node))
         if not missing:
             return
         rows = await transaction.fetch_rows(
-            "read_results", sorted({(run.number, node) for run, node in missing})
+            "read_results", sorted({(run.id, node) for run, node in missing})
         )
         found: dict[tuple[int, int], list[bytes]] = {}
         for row in rows:
-            found.setdefault((row["run"], row["node"]), []).append(row["result"] or NIL)
+            found.setdefault((row["run"], row["node"]), []).append(row["result"] or _NIL)
         for run, node in missing:
-            values = found.get((run.number, node), [])
+            values = found.get((run.id, node), [])
             if run.version.spec.tasks[node].mapped:
-                self._values[run.number, node] = _encode([msgspec.Raw(value) for value in values])
-            elif values:
-                self._values[run.number, node] = values[0]
+                self._values[run.id, node] = encode([msgspec.Raw(value) for value in values])
             else:
-                self._values[run.number, node] = NIL
+                self._values[run.id, node] = values[0] if values else _NIL
 
     def value(self, run: int, node: int) -> bytes:
         """Return the encoded result of a node."""
@@ -65,78 +69,68 @@ class Results:
         return self._lists[key][index]
 
 
-class Dispatch:
-    """Turns ready tasks into task messages, after everything of the batch is written."""
-
-    def __init__(self, ledger: Ledger, transaction: FoldTransaction) -> None:
-        self._ledger = ledger
-        self._transaction = transaction
-
-    async def build(self) -> list[tuple[str, TaskMessage]]:
-        """Return (queue, message) for every task of the ledger that is to be handed out."""
-        results = Results()
-        await results.load(self._transaction, self._needed())
-        records = await read_records(sorted(self._recorded()), self._transaction)
-        now = self._ledger.now
-        return [
-            (
-                run.version.spec.tasks[node].queue,
-                build_order(
-                    run,
-                    node,
-                    map_index,
-                    results,
-                    steps=tuple(records.get((run.number, node, map_index), ())),
-                    now=now,
-                ),
-            )
-            for run in self._ledger.runs.values()
-            for node, map_index in run.dispatch
-        ]
-
-    def _recorded(self) -> Iterable[Place]:
-        """Name the tasks that may have recorded something: all but those handed out first."""
-        for run in self._ledger.runs.values():
-            for node, map_index in run.dispatch:
-                task = run.live[node, map_index]
-                if task.attempt > 1 or task.delivery > 1:
-                    yield run.number, node, map_index
-
-    def _needed(self) -> Iterable[tuple[RunWork, int]]:
-        for run in self._ledger.runs.values():
-            nodes: set[int] = set()
-            for node in {node for node, _ in run.dispatch}:
-                task = run.version.spec.tasks[node]
-                nodes.update(task.inputs)
-                nodes.update(factor.node for factor in task.factors if factor.node is not None)
-            yield from ((run, node) for node in sorted(nodes))
+async def build_orders(
+    uow: UnitOfWork, transaction: ManagerTransaction
+) -> list[tuple[str, TaskMessage]]:
+    """Return queue and order of every task that is to be handed out; all else is written."""
+    dispatched = [(run, key) for run in uow.runs.by_id.values() for key in run.dispatch]
+    # A task that was never handed out has an empty journal.
+    repeated = sorted(
+        (run.id, *key)
+        for run, key in dispatched
+        if run.live[key].attempt > 1 or run.live[key].delivery > 1
+    )
+    journals = await load_journals(repeated, transaction) if repeated else {}
+    results = Results()
+    wanted = dict.fromkeys(
+        (run, node)
+        for run, key in dispatched
+        for task in [run.version.spec.tasks[key[0]]]
+        for node in [*task.inputs, *(each.node for each in task.mapped_arguments)]
+        if node is not None
+    )
+    if wanted:
+        await results.load(transaction, wanted)
+    return [
+        (
+            run.version.spec.tasks[key[0]].queue,
+            build_order(run, key, results, tuple(journals.get((run.id, *key), ())), uow.now),
+        )
+        for run, key in dispatched
+    ]
 
 
 def build_order(
     run: RunWork,
-    node: int,
-    map_index: int,
+    key: InstanceKey,
     results: Results,
-    *,
-    steps: tuple[Step, ...],
+    journal: tuple[JournalEntry, ...],
     now: datetime,
 ) -> TaskMessage:
-    """Return the order to run one task instance; what is too large is left out and asked for."""
+    """Return the order to run one task instance; the worker requests what is too large for it."""
+    node, map_index = key
     spec = run.version.spec
     task = spec.tasks[node]
-    live = run.live[node, map_index]
+    live = run.live[key]
     room = INLINE_BYTES
+    # NATS takes 1 MiB a message: what does not fit is left out, and the worker requests it.
     inputs = {}
     for upstream in task.inputs:
-        value = results.value(run.number, upstream)
+        value = results.value(run.id, upstream)
         if len(value) <= room:
             inputs[upstream] = msgspec.Raw(value)
             room -= len(value)
-    indexes = _indexes(run, task, map_index)
-    elements = _elements_of(run, task, indexes, results, room)
-    chain = () if task.mapped or run.progress.cleared else run.version.plan.chains[node]
+    indexes: tuple[int, ...] = ()
+    elements: dict[str, msgspec.Raw] = {}
+    if task.mapped:
+        indexes = _indexes(run, task, map_index)
+        elements = _elements_of(run, task, indexes, results, room)
+    chain = () if task.mapped or run.progress.clear_number else run.version.plan.chains[node]
+    timeout = task.timeout_seconds
+    if timeout is not None and live.started_at is not None:  # it has waited
+        timeout = max(timeout - (now - live.started_at).total_seconds(), _LEAST_SECONDS)
     return TaskMessage(
-        run.number,
+        run.id,
         node,
         map_index,
         live.attempt,
@@ -145,27 +139,22 @@ def build_order(
         spec.dag_id,
         task.task_id,
         spec.source,
-        msgspec.Raw(run.info),
+        msgspec.Raw(run.encoded_info),
         inputs,
         elements,
         indexes,
         chain,
-        (
-            _left(task.timeout_seconds, live.started_at, now),
-            *(spec.tasks[each].timeout_seconds for each in chain),
-        ),
-        steps if sum(len(step.value) for step in steps) <= INLINE_BYTES else None,
+        (timeout, *(spec.tasks[each].timeout_seconds for each in chain)),
+        journal if sum(len(entry.value) for entry in journal) <= INLINE_BYTES else None,
     )
 
 
 def _indexes(run: RunWork, task: TaskSpec, map_index: int) -> tuple[int, ...]:
-    """Return per factor which element an instance has; nothing for a plain task."""
-    if map_index == NOT_MAPPED:
-        return ()
-    sizes = factor_sizes(run.version.plan, task, run.progress)
-    if isinstance(sizes, str):
-        raise TypeError(sizes)
-    return factor_indexes(sizes, map_index)
+    """Return per mapped argument which element an instance has."""
+    lengths = mapped_lengths(run.version.plan, task, run.progress)
+    if isinstance(lengths, str):
+        raise TypeError(lengths)
+    return mapped_indexes(lengths, map_index)
 
 
 def _elements_of(
@@ -173,20 +162,24 @@ def _elements_of(
 ) -> dict[str, msgspec.Raw]:
     """Return the elements of mapped results, as far as there is room for them."""
     elements = {}
-    for factor, index in zip(task.factors if indexes else (), indexes, strict=True):
-        if factor.node is None:
+    for argument, index in zip(task.mapped_arguments, indexes, strict=True):
+        if argument.node is None:
             continue
-        element = results.element(run.number, factor.node, index)
+        element = results.element(run.id, argument.node, index)
         if len(element) <= room:
-            elements[factor.name] = element
+            elements[argument.name] = element
             room -= len(element)
     return elements
 
 
-def _left(
-    timeout_seconds: float | None, started_at: datetime | None, now: datetime
-) -> float | None:
-    """Return what is left of a timeout for a task that has waited."""
-    if timeout_seconds is None or started_at is None:
-        return timeout_seconds
-    return max(timeout_seconds - (now - started_at).total_seconds(), LEAST_SECONDS)
+def publish_orders(bus: Bus, orders: Iterable[tuple[str, TaskMessage]]) -> None:
+    """Publish orders; the sweeper publishes again what gets lost.
+
+    Raises:
+        BusUnavailable: Too much waits for the socket already.
+    """
+    for queue, order in orders:
+        try:
+            bus.publish(Subjects.task(queue, order), encode(order))
+        except MessageRefused as error:
+            log.error("manager.message_refused", reason=str(error))  # noqa: TRY400

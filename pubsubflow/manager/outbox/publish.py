@@ -1,18 +1,16 @@
-"""What goes out after a commit: orders for workers, news for whoever listens."""
+"""Publication of a committed batch: cancellations, run and dataset events, wake-ups."""
 
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator
 
 import msgspec
 import structlog
 
 from pubsubflow.bus import Bus
 from pubsubflow.errors import MessageRefused
-from pubsubflow.manager.batch import Folded
-from pubsubflow.manager.unit_of_work import Ledger
-from pubsubflow.model.cloud_events import JSON, SOURCE, Told, to_headers, told_event
-from pubsubflow.model.traces import carried
-from pubsubflow.model.wire.messages import CancelOrder, TriggersOrder, encode
+from pubsubflow.manager.unit_of_work import OutgoingMessage, UnitOfWork
+from pubsubflow.model.cloud_events import JSON, SOURCE, CloudEvent, cloud_event_of, to_headers
+from pubsubflow.model.traces import trace_headers
+from pubsubflow.model.wire.messages import CancelMessage, TriggersChangedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 
 log = structlog.get_logger()
@@ -21,73 +19,71 @@ _json = msgspec.json.Encoder().encode
 _TYPE = {"ce-datacontenttype": JSON, "content-type": JSON}
 
 
-def publish_news(bus: Bus, folded: Folded) -> None:
-    """Publish a committed batch: tasks, cancellations, then what happened.
+def publish_changes(bus: Bus, uow: UnitOfWork) -> None:
+    """Publish what a committed batch has changed; its orders are published before.
 
     Raises:
         BusUnavailable: Too much waits for the socket already.
     """
-    publish = partial(_publish, bus)
-    ledger = folded.ledger
-    for queue, order in folded.orders:
-        publish(Subjects.task(queue, order), encode(order))
-    for run in ledger.runs.values():
+    for message in _messages(uow):
+        try:
+            bus.publish(message.subject, message.payload, message.headers)
+        except MessageRefused as error:
+            subject = message.subject
+            log.error("manager.message_refused", subject=subject, reason=str(error))  # noqa: TRY400
+
+
+def _messages(uow: UnitOfWork) -> Iterator[OutgoingMessage]:
+    for run in uow.runs.by_id.values():
         if run.cancelled:
-            publish(Subjects.CANCEL, encode(CancelOrder(run.number, run.error or "cancelled")))
-    for called_off in ledger.called_off:
-        publish(Subjects.CANCEL, encode(called_off))
-    traces = _traces(ledger)
-    at = ledger.now
-    for change in ledger.run_news:
-        news = {"run_id": change.run_id, "dag_id": change.dag_id, "state": change.state}
-        name = f"{change.run_id}.{change.state}.{at.timestamp():.6f}"
-        kind = f"org.pubsubflow.run.{change.state}"
-        told = Told(name, SOURCE, kind, at, subject=change.dag_id, runid=change.run_id)
-        headers = to_headers(told) | _TYPE | carried(traces.get(change.run_id))
-        publish(f"psf.evt.run.{change.run_id}", _json(news), headers)
-    for event in ledger.logged:
-        headers = to_headers(told_event(event.info)) | _TYPE | carried(event.info.trace)
+            cancel = CancelMessage(run.id, run.error or "cancelled")
+            yield OutgoingMessage(Subjects.CANCEL, encode(cancel))
+    for cancel in uow.outbox.cancellations:
+        yield OutgoingMessage(Subjects.CANCEL, encode(cancel))
+    yield from _run_events(uow)
+    for event in uow.log.recorded:
+        headers = to_headers(cloud_event_of(event.info)) | _TYPE | trace_headers(event.info.trace)
         headers["Nats-Msg-Id"] = event.info.event_id
-        publish(f"psf.evt.dataset.{event.event_id}", _json(event.info.extra), headers)
-    for subject, payload in ledger.republish:
-        bus.publish(subject, payload)
-    for subject, payload in _bells(folded):
-        publish(subject, payload)
+        subject = f"psf.evt.dataset.{event.event_id}"
+        yield OutgoingMessage(subject, bytes(event.extra), headers)
+    yield from uow.outbox.messages
+    yield from _wake_ups(uow)
 
 
-def _bells(folded: Folded) -> Iterator[tuple[str, bytes]]:
-    """Yield what wakes those who look into the store when there is something new."""
-    ledger = folded.ledger
-    if ledger.told:
-        yield Subjects.NEWS, b""
-    for number in {row[0] for row in ledger.logs}:
-        yield f"{Subjects.LIVE_LOG}.{number}", b""
-    if ledger.timers:
-        yield Subjects.TIMERS_CHANGED, b""
-    fresh = any(wait.kind == "trigger" for *_, wait in ledger.waits)
-    fresh = fresh or any(cancelled for *_, cancelled in ledger.unwaited)
-    for subject in folded.replies:
-        yield subject, b""
-    if fresh or ledger.stopped:
-        yield Subjects.TRIGGERS, encode(TriggersOrder(fresh, tuple(ledger.stopped)))
+def _run_events(uow: UnitOfWork) -> Iterator[OutgoingMessage]:
+    """Yield a CloudEvent for each state that a run has entered."""
+    traces = _traces(uow)
+    for change in uow.outbox.run_changes:
+        data = {"run_id": change.run_id, "dag_id": change.dag_id, "state": change.state}
+        name = f"{change.run_id}.{change.state}.{uow.now.timestamp():.6f}"
+        kind = f"org.pubsubflow.run.{change.state}"
+        event = CloudEvent(name, SOURCE, kind, uow.now, subject=change.dag_id, runid=change.run_id)
+        headers = to_headers(event) | _TYPE | trace_headers(traces.get(change.run_id))
+        yield OutgoingMessage(f"psf.evt.run.{change.run_id}", _json(data), headers)
 
 
-def _publish(
-    bus: Bus, subject: str, payload: bytes, headers: Mapping[str, str] | None = None
-) -> None:
-    """Publish one message; one that this NATS will never take must not keep back the others."""
-    try:
-        bus.publish(subject, payload, headers)
-    except MessageRefused as error:
-        log.error("manager.message_refused", subject=subject, reason=str(error))  # noqa: TRY400
-
-
-def _traces(ledger: Ledger) -> dict[str, str]:
+def _traces(uow: UnitOfWork) -> dict[str, str]:
     """Return the trace contexts of runs that were made or have ended: run id → context."""
-    starts = [(str(start.run_id), start.trace) for start in ledger.starts.values()]
+    drafts = [(str(draft.run_id), draft.trace) for draft in uow.schedule.drafts.values()]
     ended = [
-        (run.facts.run_id, run.facts.trace)
-        for run in ledger.runs.values()
+        (run.info.run_id, run.info.trace)
+        for run in uow.runs.by_id.values()
         if run.outcome is not None
     ]
-    return {run_id: trace.context for run_id, trace in starts + ended if trace is not None}
+    return {run_id: trace.context for run_id, trace in drafts + ended if trace is not None}
+
+
+def _wake_ups(uow: UnitOfWork) -> Iterator[OutgoingMessage]:
+    """Yield what wakes the readers of tables that have changed."""
+    if uow.outbox.has_changes:
+        yield OutgoingMessage(Subjects.CHANGES)
+    for run in {message.run for message in uow.runs.output}:
+        yield OutgoingMessage(f"{Subjects.LIVE_LOG}.{run}")
+    if uow.timers:
+        yield OutgoingMessage(Subjects.TIMERS_CHANGED)
+    # Cancelled ones as well: triggerers run the `cancelled` method of their triggers.
+    new = any(each.wait.kind == "trigger" for each in uow.waits.begun)
+    new = new or any(each.cancelled for each in uow.waits.ended)
+    if new or uow.waits.stopped:
+        message = TriggersChangedMessage(new, tuple(uow.waits.stopped))
+        yield OutgoingMessage(Subjects.TRIGGERS_CHANGED, encode(message))

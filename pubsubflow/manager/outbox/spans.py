@@ -1,67 +1,38 @@
-"""Where runs and tasks stand in distributed traces, and the spans that a committed batch ends.
+"""Spans that a committed batch ends, of events, tasks and runs.
 
-A manager writes the spans of events, runs and tasks alike, after the commit: so each is there
-once, and only if what it tells of did happen.
+They are recorded after the commit: so each is there once, and only if its subject did happen.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from msgspec.structs import replace
-
-from pubsubflow.manager.unit_of_work import Ledger, LoggedEvent, RunWork
+from pubsubflow.manager.traces import attempt_context
+from pubsubflow.manager.unit_of_work import UnitOfWork
+from pubsubflow.manager.working_state import LoggedEvent, RunWork
 from pubsubflow.model.runs.states import RunState
-from pubsubflow.model.traces import MOST_CAUSES, Span, Tracing, task_context
-from pubsubflow.model.wire.messages import EventInfo, Outcome, ResultMessage, RunInfo, RunTrace
+from pubsubflow.model.traces import Span, Tracing
+from pubsubflow.model.wire.messages import Outcome, ResultMessage, RunTrace
 
 _FAILED = (Outcome.FAILED, Outcome.CRASHED)
 
 
-def trace_of_run(
-    tracing: Tracing, asked_by: str | None, events: Sequence[EventInfo]
-) -> RunTrace | None:
-    """Return where a new run stands: under who asked for it, or under the last of its events.
-
-    What else led to it becomes links, at most `MOST_CAUSES` in all.
-    """
-    causes = dict.fromkeys([asked_by, *(event.trace for event in reversed(events))])
-    found = tuple(cause for cause in causes if cause is not None)[:MOST_CAUSES]
-    context = tracing.begin(found[0] if found else None)
-    return None if context is None else RunTrace(context, found, tracing.on)
-
-
-def begin_trace(tracing: Tracing, ledger: Ledger, event: LoggedEvent) -> None:
-    """Let a trace begin with an event that came without one, so that all it leads to is one."""
-    if event.info.trace is None and tracing.on:
-        event.info = replace(event.info, trace=tracing.begin(None))
-        ledger.traced.append(event)
-
-
-def context_of(info: RunInfo, message: ResultMessage | None) -> str | None:
-    """Return the context in which a task ran; that of its run without a result."""
-    if message is None:
-        return None if info.trace is None else info.trace.context
-    return task_context(info, message.node, message.map_index, message.attempt, message.delivery)
-
-
-def record_spans(tracing: Tracing, ledger: Ledger) -> None:
-    """Tell of all that ended in a batch that was committed, if anybody collects traces."""
-    if not tracing.on:
-        return
+def record_spans(tracing: Tracing, uow: UnitOfWork) -> None:
+    """Record the spans of all that ended in a batch that was committed."""
     now = datetime.now(UTC).timestamp()
-    for event in ledger.traced:
+    for event in uow.outbox.trace_roots:
         _record_event(tracing, event, now)
-    for run, message in ledger.finished:
-        if run.facts.trace is not None and run.facts.trace.recorded:
-            _record_task(tracing, run, message)
-    for run in ledger.runs.values():
-        if run.outcome is not None and run.facts.trace is not None and run.facts.trace.recorded:
-            _record_run(tracing, run, run.facts.trace, now)
+    for attempt in uow.outbox.attempts:
+        trace = attempt.run.info.trace
+        if trace is not None and trace.recorded:
+            _record_task(tracing, attempt.run, attempt.result)
+    for run in uow.runs.by_id.values():
+        trace = run.info.trace if run.outcome is not None else None
+        if trace is not None and trace.recorded:
+            _record_run(tracing, run, trace, now)
 
 
 def _record_event(tracing: Tracing, event: LoggedEvent, now: float) -> None:
     info = event.info
-    if info.trace is None or event.number == 0:
+    if info.trace is None or event.id == 0:
         return
     tracing.record(
         Span(
@@ -70,7 +41,7 @@ def _record_event(tracing: Tracing, event: LoggedEvent, now: float) -> None:
             context=info.trace,
             started_at=event.accepted_at.timestamp() if event.accepted_at is not None else now,
             ended_at=now,
-            facts={
+            attributes={
                 "pubsubflow.event_id": info.event_id,
                 "pubsubflow.dataset": info.dataset,
                 "pubsubflow.source": info.source,
@@ -80,7 +51,7 @@ def _record_event(tracing: Tracing, event: LoggedEvent, now: float) -> None:
 
 
 def _record_run(tracing: Tracing, run: RunWork, trace: RunTrace, now: float) -> None:
-    info = run.facts
+    info = run.info
     facts: dict[str, str | int | float | bool] = {
         "pubsubflow.dag_id": info.dag_id,
         "pubsubflow.run_id": info.run_id,
@@ -99,37 +70,37 @@ def _record_run(tracing: Tracing, run: RunWork, trace: RunTrace, now: float) -> 
             links=trace.causes[1:],
             started_at=info.created_at.timestamp(),
             ended_at=now,
-            facts=facts,
+            attributes=facts,
             error=None if run.outcome == RunState.SUCCESS else run.error or str(run.outcome),
         )
     )
 
 
-def _record_task(tracing: Tracing, run: RunWork, message: ResultMessage) -> None:
-    info, task = run.facts, run.version.spec.tasks[message.node]
-    context = context_of(info, message)
+def _record_task(tracing: Tracing, run: RunWork, result: ResultMessage) -> None:
+    info, task = run.info, run.version.spec.tasks[result.node]
+    context = attempt_context(info, result)
     if context is None or info.trace is None:
         return
     error = None
-    if message.outcome in _FAILED:
-        error = str(message.outcome) if message.error is None else message.error.message
+    if result.outcome in _FAILED:
+        error = str(result.outcome) if result.error is None else result.error.message
     tracing.record(
         Span(
             name=f"task {info.dag_id}.{task.task_id}",
             kind="internal",
             context=context,
             parent=info.trace.context,
-            started_at=message.started_at,
-            ended_at=message.ended_at,
-            facts={
+            started_at=result.started_at,
+            ended_at=result.ended_at,
+            attributes={
                 "pubsubflow.dag_id": info.dag_id,
                 "pubsubflow.run_id": info.run_id,
                 "pubsubflow.task_id": task.task_id,
-                "pubsubflow.map_index": message.map_index,
-                "pubsubflow.attempt": message.attempt,
-                "pubsubflow.delivery": message.delivery,
-                "pubsubflow.outcome": str(message.outcome),
-                "pubsubflow.worker": message.worker,
+                "pubsubflow.map_index": result.map_index,
+                "pubsubflow.attempt": result.attempt,
+                "pubsubflow.delivery": result.delivery,
+                "pubsubflow.outcome": str(result.outcome),
+                "pubsubflow.worker": result.worker,
             },
             error=error,
         )

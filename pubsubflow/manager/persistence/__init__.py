@@ -1,1 +1,1 @@
-"""Rows to objects and back: loads what a batch touches, saves what it changed."""
+"""Persistence: rows to working copies, and back."""

@@ -1,65 +1,140 @@
-"""Which task instances a message is about, and their rows."""
+"""Loading of what a batch decides on: live tasks, condition states, events, publishers, run ids."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
 
-from pubsubflow.manager.inbox import Item
-from pubsubflow.manager.runs.pools import AWAY
-from pubsubflow.manager.runs.waits import WAIT_TIMERS
-from pubsubflow.manager.unit_of_work import Ledger, LiveTask, Place
-from pubsubflow.model.runs.states import TaskState
-from pubsubflow.model.wire.commands import LookForEvents, PostEvents, TimersDue
-from pubsubflow.model.wire.messages import (
-    NO_NODE,
-    NOT_MAPPED,
-    FiredMessage,
-    ResultMessage,
-    StartedMessage,
+from msgspec import Struct, field
+
+from pubsubflow.manager.spec_cache import SpecCache
+from pubsubflow.manager.unit_of_work import UnitOfWork
+from pubsubflow.manager.working_state import (
+    ConditionWork,
+    LiveTask,
+    LockedDag,
+    LoggedEvent,
+    RunDraft,
+    RunWork,
+    TaskKey,
+    decode_progress,
 )
-from pubsubflow.store.manager_transaction import Row
+from pubsubflow.model.runs.states import WITHOUT_SLOT, TaskState
+from pubsubflow.model.schedule.condition_state import decode_condition_state
+from pubsubflow.model.wire.messages import (
+    NOT_MAPPED,
+    EventInfo,
+    JournalEntry,
+    ResultMessage,
+)
+from pubsubflow.store.codecs import decode_journal_entry
+from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
-TASK_TIMERS = ("retry", *WAIT_TIMERS)
-
-
-def addressed(what: object) -> list[Place]:
-    """Return the task instances whose rows deciding about a message needs."""
-    if isinstance(what, PostEvents):
-        return [] if what.origin is None else [what.origin]
-    if isinstance(what, LookForEvents):
-        return list(what.places)
-    if isinstance(what, TimersDue):
-        return [
-            (timer.run, timer.node, NOT_MAPPED if timer.map_index is None else timer.map_index)
-            for timer in what.timers
-            if timer.kind in TASK_TIMERS and timer.run is not None and timer.node is not None
-        ]
-    if isinstance(what, StartedMessage | FiredMessage):
-        return [(what.run, what.node, what.map_index)]
-    if isinstance(what, ResultMessage):
-        before = [] if what.after == NO_NODE else [(what.run, what.after, NOT_MAPPED)]
-        return [(what.run, what.node, what.map_index), *before]
-    return []
+_IDS_A_BLOCK = 1000
+Route = tuple[LockedDag, str]
+"""A DAG, and the key of a state of its condition."""
 
 
-def origins_of_chains(items: Sequence[Item], ledger: Ledger) -> list[tuple[int, int, int]]:
-    """Name what a chained result came from that is not at hand: it may still be to come."""
-    keys: set[tuple[int, int, int]] = set()
-    for item in items:
-        what = item.what
-        if not isinstance(what, ResultMessage) or what.after == NO_NODE:
+class IdAllocator:
+    """Hands out run ids, taken from the store in blocks; every manager has blocks of its own.
+
+    Attributes:
+        left: How many are at hand.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: deque[range] = deque()
+        self.left = 0
+
+    async def reserve(self, transaction: ManagerTransaction, count: int) -> None:
+        """Make sure that `count` ids are at hand.
+
+        A transaction that is rolled back loses no id for good: sequences do not roll back.
+        """
+        # A manager that stops loses the rest of its block: ids may have gaps.
+        while self.left < count:
+            first = (await transaction.fetch("allocate_run_ids"))[0][0]
+            self._blocks.append(range(first, first + _IDS_A_BLOCK))
+            self.left += _IDS_A_BLOCK
+
+    def allocate(self) -> int:
+        """Return an id that was reserved."""
+        block = self._blocks.popleft()
+        if len(block) > 1:
+            self._blocks.appendleft(block[1:])
+        self.left -= 1
+        return block[0]
+
+
+class RunLocks(Struct):
+    """The runs that messages concern, and what is read once they are locked.
+
+    Attributes:
+        runs: Runs of which every live task is loaded.
+        tasks: Task instances that are loaded, with their runs.
+        chained: Results of tasks that a runner went straight on with.
+        publishers: Tasks that published events while they ran.
+        failed_triggers: Triggers that report a failure.
+    """
+
+    runs: set[int] = field(default_factory=set)
+    tasks: set[TaskKey] = field(default_factory=set)
+    chained: list[ResultMessage] = field(default_factory=list)
+    publishers: set[TaskKey] = field(default_factory=set)
+    failed_triggers: set[int] = field(default_factory=set)
+
+
+async def lock_runs(
+    locks: RunLocks, uow: UnitOfWork, specs: SpecCache, transaction: ManagerTransaction
+) -> None:
+    """Lock runs in order, and load those of their live tasks that are needed."""
+    # A run that has ended has no live row: what messages say of it is void.
+    rows = await transaction.lock_runs({run for run, _, _ in locks.tasks} | locks.runs)
+    await load_runs(rows, uow, specs, transaction)
+    known = uow.runs.by_id
+    tasks = sorted(task for task in locks.tasks if task[0] in known and task[0] not in locks.runs)
+    load_tasks(await transaction.fetch_rows("read_live_tasks", tasks), uow)
+    if locks.runs:
+        load_tasks(await transaction.fetch("read_live_tasks_of_runs", sorted(locks.runs)), uow)
+    # A chained result is early, not void, if the task before it is live: that must be known.
+    if locks.chained:
+        heads = _heads_of_chains(locks.chained, uow)
+        load_tasks(await transaction.fetch_rows("read_live_tasks", heads), uow)
+    if locks.failed_triggers:
+        rows = await transaction.fetch("read_trigger_epochs", sorted(locks.failed_triggers))
+        uow.waits.lease_epochs.update((row["id"], row["epoch"]) for row in rows)
+
+
+def _heads_of_chains(results: Iterable[ResultMessage], uow: UnitOfWork) -> list[TaskKey]:
+    """Return where chained results came from that is not loaded: it may still be to come."""
+    keys: set[TaskKey] = set()
+    for result in results:
+        run = uow.runs.by_id.get(result.run)
+        if run is None or run.progress.nodes[result.node].complete:
             continue
-        run = ledger.runs.get(what.run)
-        if run is None or run.progress.nodes[what.node].complete:
-            continue
-        line = [what.node, *run.line_before(what.node)]
-        if not any((node, NOT_MAPPED) in run.live for node in line):
-            keys.update((what.run, node, NOT_MAPPED) for node in line)
+        chain = [result.node, *run.chain_before(result.node)]
+        if not any((node, NOT_MAPPED) in run.live for node in chain):
+            keys.update((result.run, node, NOT_MAPPED) for node in chain)
     return sorted(keys)
 
 
-def take_in(ledger: Ledger, rows: Sequence[Row]) -> None:
-    """Take in the live tasks of locked runs."""
+async def load_runs(
+    rows: Sequence[Row], uow: UnitOfWork, specs: SpecCache, transaction: ManagerTransaction
+) -> None:
+    """Add live runs to the unit of work; their tasks are loaded apart."""
+    versions = await specs.versions(transaction, (row["version"] for row in rows))
     for row in rows:
-        run = ledger.runs.get(row["run"])
+        uow.runs.by_id[row["run"]] = RunWork(
+            row["run"],
+            versions[row["version"]],
+            decode_progress(row["progress"]),
+            row["info"],
+            new=False,
+        )
+
+
+def load_tasks(rows: Iterable[Row], uow: UnitOfWork) -> None:
+    """Add live tasks to runs that are locked."""
+    for row in rows:
+        run = uow.runs.by_id.get(row["run"])
         if run is None:
             continue
         state = TaskState(row["state"])
@@ -72,10 +147,149 @@ def take_in(ledger: Ledger, rows: Sequence[Row]) -> None:
             row["worker"],
             row["queued_at"],
             row["started_at"],
-            row["waiting"],
-            row["base"],
+            row["wait_set"],
+            row["prior_attempts"],
             stored=True,
-            slotted=state not in AWAY,
+            uses_slot=state not in WITHOUT_SLOT,
             changed=False,
-            before=(state, row["attempt"]),
+            stored_as=(state, row["attempt"]),
         )
+
+
+async def load_journals(
+    tasks: Sequence[TaskKey], transaction: ManagerTransaction
+) -> dict[TaskKey, list[JournalEntry]]:
+    """Return the journals of tasks; those with an empty one are left out."""
+    found: dict[TaskKey, list[JournalEntry]] = {}
+    for row in await transaction.fetch_rows("read_journals", tasks):
+        task = (row["run"], row["node"], row["map_index"])
+        found.setdefault(task, []).append(decode_journal_entry(row))
+    return found
+
+
+class ConditionStates:
+    """Loads states of conditions of locked DAGs, and the runs that collect events for them."""
+
+    def __init__(self, uow: UnitOfWork, transaction: ManagerTransaction) -> None:
+        self._uow = uow
+        self._transaction = transaction
+
+    async def load(self, routes: Iterable[Route]) -> None:
+        """Load the states that exist and are not loaded yet."""
+        missing = {(dag.id, key) for dag, key in routes if key not in dag.conditions}
+        await self.add(await self._transaction.fetch_rows("read_condition_states", sorted(missing)))
+
+    async def load_open(self, dag: LockedDag) -> list[ConditionWork]:
+        """Load and return the states in which events are pending or a run collects them."""
+        rows = await self._transaction.fetch("read_open_condition_states", [dag.id])
+        await self.add([row for row in rows if row["partition_key"] not in dag.conditions])
+        return dag.open_conditions
+
+    async def add(self, rows: Sequence[Row]) -> None:
+        """Add rows of states to their DAGs, which are locked."""
+        schedule = self._uow.schedule
+        collecting = {}
+        for row in rows:
+            dag, key = schedule.dags[row["dag"]], row["partition_key"]
+            state = decode_condition_state(row["state"])
+            dag.conditions[key] = ConditionWork(key, state)
+            # Further events join the run that collects, so it must be here as a draft.
+            if state.collecting_run and state.collecting_run not in schedule.drafts:
+                collecting[state.collecting_run] = (dag, key)
+        if not collecting:
+            return
+        for row in await self._transaction.fetch("read_collecting_runs", sorted(collecting)):
+            dag, key = collecting[row["id"]]
+            schedule.drafts[row["id"]] = RunDraft(
+                row["id"],
+                row["run_id"],
+                dag,
+                row["run_key"],
+                row["kind"],
+                row["cause"],
+                row["created_at"],
+                condition_key=key,
+                logical_time=row["logical_time"],
+                partition=row["partition"],
+                stored=True,
+                collecting=True,
+            )
+
+
+async def load_events(
+    rows: Sequence[Row], specs: SpecCache, transaction: ManagerTransaction
+) -> list[LoggedEvent]:
+    """Return the recorded events of rows, in their order."""
+    ids = {row["version"] for row in rows if row["version"] is not None}
+    versions = await specs.versions(transaction, ids)
+    found = []
+    for row in rows:
+        task_id = None
+        if row["node"] is not None and row["version"] is not None:
+            task_id = versions[row["version"]].spec.tasks[row["node"]].task_id
+        info = EventInfo(
+            str(row["event_id"]),
+            row["uri"],
+            row["extra"],
+            row["partition"],
+            row["time"],
+            row["source"],
+            None if row["run_id"] is None else str(row["run_id"]),
+            row["dag_id"],
+            task_id,
+            row["trace"],
+        )
+        found.append(
+            LoggedEvent(
+                row["event_id"],
+                info,
+                min(row["time"], row["recorded_at"]),
+                id=row["id"],
+                recorded_at=row["recorded_at"],
+                ancestry=tuple(row["ancestry"]),
+            )
+        )
+    return found
+
+
+class PublishingTask(Struct, frozen=True):
+    """The task that published an event, as those who consume the event see it.
+
+    Attributes:
+        ancestry: The DAGs whose runs led to the event, its own included.
+    """
+
+    run_id: str | None = None
+    dag_id: str | None = None
+    task_id: str | None = None
+    ancestry: tuple[int, ...] = ()
+
+
+async def load_publishers(
+    tasks: Collection[TaskKey], uow: UnitOfWork, specs: SpecCache, transaction: ManagerTransaction
+) -> dict[TaskKey, PublishingTask]:
+    """Return the tasks that published events while they ran.
+
+    The run may have ended meanwhile; then its ancestry is not known any more and begins with it.
+    """
+    ended = sorted({run for run, _, _ in tasks} - uow.runs.by_id.keys())
+    rows = await transaction.fetch("read_run_ids", ended) if ended else []
+    versions = await specs.versions(transaction, (row["version"] for row in rows))
+    known = {row["id"]: row for row in rows}
+    found = {}
+    for task in tasks:
+        run_id, node, _ = task
+        run = uow.runs.by_id.get(run_id)
+        if run is not None:
+            version, name = run.version, run.info.run_id
+            ancestry = (*run.info.ancestry, version.dag)
+        elif run_id in known:
+            version, name = versions[known[run_id]["version"]], str(known[run_id]["run_id"])
+            ancestry = (version.dag,)
+        else:
+            # Its run does not exist any more: the event stays, without its task.
+            found[task] = PublishingTask()
+            continue
+        spec = version.spec
+        found[task] = PublishingTask(name, spec.dag_id, spec.tasks[node].task_id, ancestry)
+    return found

@@ -1,225 +1,98 @@
-"""Writes a ledger: rare things one by one, then what nearly every batch changes at once."""
+"""Saving of a unit of work: rare changes one by one, then what nearly every batch changes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
-from pubsubflow.manager.outbox.changes import tell
-from pubsubflow.manager.persistence.save_waits import write_waits
-from pubsubflow.manager.unit_of_work import Ledger, RunWork, Start
+from pubsubflow.manager.persistence.save_waits import save_waits
+from pubsubflow.manager.unit_of_work import UnitOfWork, Waits
+from pubsubflow.manager.working_state import EndedTask, LiveTask, RunDraft, RunWork
 from pubsubflow.model.runs.states import RunState
-from pubsubflow.model.schedule.condition_state import encode_cell
-from pubsubflow.store.codecs import error_column
+from pubsubflow.model.schedule.condition_state import encode_condition_state
+from pubsubflow.store.codecs import encode_error
 from pubsubflow.store.database import printable
-from pubsubflow.store.manager_transaction import FoldTransaction
+from pubsubflow.store.manager_transaction import ManagerTransaction
 
 _encode = msgspec.msgpack.Encoder().encode
-_Rows = Sequence[Sequence[Any]]
+_NO_WAITS = Waits()
+_Row = tuple[Any, ...]
+_Statement = tuple[str, Sequence[Sequence[Any]]]
 
 
-async def write(ledger: Ledger, transaction: FoldTransaction) -> None:
-    """Write all that a ledger holds, in an order that is the same for every batch."""
-    runs = sorted(ledger.runs.values(), key=lambda run: run.number)
-    starts = [start for start in ledger.starts.values() if start.refused is None]
-    await _write_starts(starts, ledger, transaction)
-    await _write_fates(ledger, transaction)
-    await write_waits(ledger, transaction)
-    await _rewrite_tasks(runs, transaction)
-    await _begin_again(runs, transaction)
-    await _write_rest(ledger, transaction)
-    ended = [run for run in runs if run.outcome is not None]
-    timed = [run.number for run in ended if run.version.spec.timeout_seconds is not None]
-    if timed:
-        await transaction.fetch("drop_run_timers", timed)
+async def save(uow: UnitOfWork, transaction: ManagerTransaction, changes: bytes | None) -> None:
+    """Write all that a unit of work holds, in an order that is the same for every batch.
+
+    Args:
+        uow: What was decided.
+        transaction: Where it is written.
+        changes: Its row of the change log, if it has one.
+    """
+    runs = sorted(uow.runs.by_id.values(), key=lambda run: run.id)
+    drafts = [draft for draft in uow.schedule.drafts.values() if draft.refused is None]
+    if uow.waits != _NO_WAITS:
+        await save_waits(uow, transaction)
+    for query, rows in chain(_schedule_rows(drafts, uow), _task_rows(runs, uow)):
+        if rows:
+            await transaction.write(query, rows)
     await transaction.write_batch(
-        events=_events(ledger),
-        runs=_new_runs(starts, ledger),
-        run_events=[
-            (start.number, event.number, place) for start in starts for event, place in start.fresh
-        ],
-        removed_tasks=[(run.number, *key) for run in runs for key in run.removed],
-        ended_tasks=_ended_tasks(runs),
-        live_tasks=_live_tasks(runs, again=False),
-        opened_runs=[
-            (run.number, run.version.dag, run.version.number, _encode(run.progress), run.info)
-            for run in runs
-            if run.new and run.changed and run.outcome is None
-        ],
-        progressed_runs=[
-            (run.number, _encode(run.progress))
-            for run in runs
-            if run.changed and not run.new and run.outcome is None
-        ],
-        closed_runs=[
-            (run.number, run.outcome, run.error) for run in ended if not _made_here(run, ledger)
-        ],
-        pending=_pending(ledger),
-        cells=[
-            (gate.dag, cell.key, encode_cell(cell.cell), cell.open)
-            for gate in ledger.gates.values()
-            for cell in gate.cells.values()
-            if cell.changed
-        ],
-        gates=[
-            (gate.dag, gate.paused, gate.active, gate.queued, gate.since)
-            for gate in ledger.gates.values()
-            if gate.changed
-        ],
-        news=tell(ledger),
-        traces=[(event.info.trace,) for event in ledger.logged],
+        changes=[] if changes is None else [(changes,)],
+        **_run_parts(runs, drafts, uow),
+        **_event_parts(uow),
     )
 
 
-def _made_here(run: RunWork, ledger: Ledger) -> bool:
-    """Whether a run's row is made in this transaction, with its outcome."""
-    start = ledger.starts.get(run.number)
-    return start is not None and not start.stored
-
-
-def _events(ledger: Ledger) -> _Rows:
-    return [
-        (
-            event.number,
-            event.event_id,
-            ledger.datasets[event.info.dataset],
-            event.info.extra,
-            event.info.partition,
-            event.info.time,
-            event.info.source,
-            event.run,
-            event.node,
-            event.map_index,
-            "{" + ",".join(map(str, event.trail)) + "}",
-            ledger.now,
-        )
-        for event in ledger.logged
-    ]
-
-
-def _new_runs(starts: Sequence[Start], ledger: Ledger) -> _Rows:
-    found = []
-    for start in starts:
-        if start.stored:
-            continue
-        run = ledger.runs.get(start.number)
-        ended = run is not None and run.outcome is not None
-        found.append(
-            (
-                start.number,
-                start.run_id,
-                start.gate.dag,
-                start.gate.version.number,
-                start.run_key,
-                start.kind,
-                run.outcome if run is not None and ended else start.state or RunState.QUEUED,
-                start.params or {},
-                start.logical_time,
-                start.partition,
-                start.cause,
-                run.error if run is not None and ended else None,
-            )
-        )
-    return found
-
-
-def _ended_tasks(runs: Sequence[RunWork]) -> _Rows:
-    return [
-        (
-            run.number,
-            task.node,
-            task.map_index,
-            task.attempt,
-            task.state,
-            task.worker,
-            task.queued_at,
-            task.started_at,
-            task.ended_at,
-            task.length,
-            task.value,
-            error_column(task.error),
-        )
-        for run in runs
-        for task in run.ended_tasks
-    ]
-
-
-def _live_tasks(runs: Sequence[RunWork], *, again: bool) -> list[tuple[Any, ...]]:
-    return [
-        (
-            run.number,
-            *key,
-            task.attempt,
-            task.delivery,
-            task.state,
-            task.chained,
-            task.worker,
-            task.started_at,
-            task.waiting,
-        )
-        for run in runs
-        for key, task in run.live.items()
-        if task.changed and not task.stored and bool(task.base) is again
-    ]
-
-
-def _pending(ledger: Ledger) -> _Rows:
-    return [
-        (gate.dag, cell.key, place, event.number)
-        for gate in ledger.gates.values()
-        for cell in gate.cells.values()
-        if cell.changed
-        for place, events in enumerate(cell.fresh)
-        for event in events
-    ]
-
-
-async def _write_starts(
-    starts: Sequence[Start], ledger: Ledger, transaction: FoldTransaction
-) -> None:
-    """Write runs that collected events and start now, or stay in line; take what they consume."""
-    await transaction.write(
-        "admit_collected",
+def _schedule_rows(drafts: Sequence[RunDraft], uow: UnitOfWork) -> Iterator[_Statement]:
+    """Yield what becomes of runs that collected events, of queued runs and of stored events."""
+    schedule = uow.schedule
+    yield (
+        "admit_collecting_runs",
         [
-            (start.number, start.gate.version.number, start.params, start.cause, start.state)
-            for start in starts
-            if start.stored and start.state is not None
+            (draft.id, draft.dag.version.id, draft.params, draft.cause, draft.state)
+            for draft in drafts
+            if draft.stored and draft.state is not None
         ],
     )
-    await transaction.write(
+    yield (
         "queue_runs",
         [
-            (start.gate.dag, start.number, start.info)
-            for start in starts
-            if start.state is RunState.QUEUED
+            (draft.dag.id, draft.id, draft.encoded_info)
+            for draft in drafts
+            if draft.state is RunState.QUEUED
         ],
     )
-    await transaction.write("expire_pending", ledger.expiries)
-    await transaction.write(
-        "consume_pending",
+    # What is too old goes first, or a run would consume it.
+    yield "expire_pending_events", [astuple(each) for each in schedule.expired]
+    yield (
+        "consume_pending_events",
         [
-            (start.gate.dag, cell, place, start.number)
-            for start in starts
-            for cell, place in start.drained
+            (draft.dag.id, key, number, draft.id)
+            for draft in drafts
+            for key, number in draft.stored_inputs
         ],
     )
-
-
-async def _write_fates(ledger: Ledger, transaction: FoldTransaction) -> None:
-    await transaction.write("drop_pending", ledger.drops)
-    await transaction.write("revive_events", ledger.revived)
-    unique = {(fate.event.number, fate.dag, fate.place, fate.cell): fate for fate in ledger.fates}
-    await transaction.write(
-        "record_fates", [(*key, fate.fate, printable(fate.reason)) for key, fate in unique.items()]
+    yield "drop_pending_events", [astuple(each) for each in schedule.dropped]
+    yield "delete_dead_outcomes", [astuple(each) for each in schedule.undead]
+    # One row an input: the statement may touch a row but once.
+    outcomes = {
+        (each.event.id, each.dag, each.input, each.condition_key): each
+        for each in schedule.outcomes
+    }
+    yield (
+        "record_event_outcomes",
+        [(*key, each.outcome, printable(each.reason)) for key, each in outcomes.items()],
     )
 
 
-async def _rewrite_tasks(runs: Sequence[RunWork], transaction: FoldTransaction) -> None:
-    await transaction.write(
-        "rewrite_tasks",
+def _task_rows(runs: Sequence[RunWork], uow: UnitOfWork) -> Iterator[_Statement]:
+    """Yield changes of stored tasks, and what is only ever added."""
+    yield (
+        "update_live_tasks",
         [
             (
-                run.number,
+                run.id,
                 *key,
                 task.attempt,
                 task.delivery,
@@ -228,45 +101,150 @@ async def _rewrite_tasks(runs: Sequence[RunWork], transaction: FoldTransaction) 
                 task.chained,
                 task.worker,
                 task.started_at,
-                task.waiting,
+                task.wait_set,
             )
             for run in runs
             for key, task in run.live.items()
             if task.changed and task.stored
         ],
     )
-
-
-async def _begin_again(runs: Sequence[RunWork], transaction: FoldTransaction) -> None:
-    """Make the rows of tasks that were cleared."""
-    cleared = [run for run in runs if run.progress.cleared]
-    if cleared:
-        bases = [
-            task.base
-            for run in cleared
-            for task in run.live.values()
-            if task.changed and not task.stored and task.base
-        ]
-        rows = zip(_live_tasks(cleared, again=True), bases, strict=True)
-        await transaction.write("begin_again", [(*row, base) for row, base in rows])
-
-
-async def _write_rest(ledger: Ledger, transaction: FoldTransaction) -> None:
-    await transaction.write(
-        "record_attempts", [(*rest, error_column(error)) for *rest, error in ledger.attempts]
-    )
-    await transaction.write("record_logs", ledger.logs)
-    await transaction.write(
-        "set_timers",
+    yield (
+        "insert_cleared_tasks",
         [
-            (t.due_at, t.kind, t.dag, t.run, t.node, t.map_index, t.attempt, t.cell)
-            for t in ledger.timers
+            (*_live_row(run, key, task), task.prior_attempts)
+            for run in runs
+            for key, task in run.live.items()
+            if task.prior_attempts and not task.stored
         ],
     )
-    await transaction.write(
+    yield (
+        "record_attempts",
+        [(*astuple(each)[:-1], encode_error(each.error)) for each in uow.runs.attempts],
+    )
+    yield "record_logs", [astuple(each) for each in uow.runs.output]
+    yield "set_timers", [astuple(each)[:-1] for each in uow.timers]
+    yield (
         "record_dead_letters",
+        [(*astuple(each)[:-1], printable(each.reason)) for each in uow.outbox.dead_letters],
+    )
+    yield (
+        "delete_run_timers",
         [
-            (letter.kind, letter.subject, letter.dag, letter.payload, printable(letter.reason))
-            for letter in ledger.dead_letters
+            (run.id,)
+            for run in runs
+            if run.outcome is not None and run.version.spec.timeout_seconds is not None
         ],
+    )
+
+
+def _run_parts(
+    runs: Sequence[RunWork], drafts: Sequence[RunDraft], uow: UnitOfWork
+) -> dict[str, list[_Row]]:
+    """Return the parts of `write_batch` about runs and their tasks."""
+    going_on = [run for run in runs if run.changed and run.outcome is None]
+    # Their outcome is inserted with their row: an update in the same statement sees no such row.
+    made_here = {draft.id for draft in drafts if not draft.stored}
+    return {
+        "runs": [_run_row(draft, uow) for draft in drafts if not draft.stored],
+        "run_events": [
+            (draft.id, each.event.id, each.input) for draft in drafts for each in draft.events
+        ],
+        "removed_tasks": [(run.id, *key) for run in runs for key in run.removed],
+        "ended_tasks": [_ended_row(run, task) for run in runs for task in run.ended_tasks],
+        "live_tasks": [
+            _live_row(run, key, task)
+            for run in runs
+            for key, task in run.live.items()
+            if task.changed and not task.stored and not task.prior_attempts
+        ],
+        "opened_runs": [
+            (run.id, run.version.dag, run.version.id, _encode(run.progress), run.encoded_info)
+            for run in going_on
+            if run.new
+        ],
+        "progressed_runs": [(run.id, _encode(run.progress)) for run in going_on if not run.new],
+        "closed_runs": [
+            (run.id, run.outcome, run.error)
+            for run in runs
+            if run.outcome is not None and run.id not in made_here
+        ],
+    }
+
+
+def _event_parts(uow: UnitOfWork) -> dict[str, list[_Row]]:
+    """Return the parts of `write_batch` about events, and the DAGs that decided about them."""
+    dags = uow.schedule.dags.values()
+    conditions = [(dag, each) for dag in dags for each in dag.conditions.values() if each.changed]
+    return {
+        "events": [
+            (
+                event.id,
+                event.event_id,
+                uow.log.datasets[event.info.dataset],
+                event.extra,
+                event.info.partition,
+                event.info.time,
+                event.info.source,
+                event.run,
+                event.node,
+                event.map_index,
+                "{" + ",".join(map(str, event.ancestry)) + "}",
+                uow.now,
+                event.info.trace,
+            )
+            for event in uow.log.recorded
+        ],
+        "pending": [
+            (dag.id, condition.key, number, event.id)
+            for dag, condition in conditions
+            for number, events in enumerate(condition.new_events)
+            for event in events
+        ],
+        "condition_states": [
+            (dag.id, each.key, encode_condition_state(each.state), each.state.open)
+            for dag, each in conditions
+        ],
+        "dag_states": [
+            (dag.id, dag.paused, dag.active, dag.queued, dag.catch_up_from)
+            for dag in dags
+            if dag.changed
+        ],
+    }
+
+
+def _run_row(draft: RunDraft, uow: UnitOfWork) -> _Row:
+    """Return the row of a new run; one that also ended here has its outcome at once."""
+    run = uow.runs.by_id.get(draft.id)
+    ended = run is not None and run.outcome is not None
+    return (
+        draft.id,
+        draft.run_id,
+        draft.dag.id,
+        draft.dag.version.id,
+        draft.run_key,
+        draft.kind,
+        run.outcome if run is not None and ended else draft.state or RunState.QUEUED,
+        draft.params or {},
+        draft.logical_time,
+        draft.partition,
+        draft.cause,
+        run.error if run is not None and ended else None,
+    )
+
+
+def _ended_row(run: RunWork, task: EndedTask) -> _Row:
+    return (run.id, *astuple(task)[:-1], encode_error(task.error))
+
+
+def _live_row(run: RunWork, key: tuple[int, int], task: LiveTask) -> _Row:
+    return (
+        run.id,
+        *key,
+        task.attempt,
+        task.delivery,
+        task.state,
+        task.chained,
+        task.worker,
+        task.started_at,
+        task.wait_set,
     )

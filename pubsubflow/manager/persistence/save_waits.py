@@ -1,35 +1,41 @@
-"""Writes what a ledger says about waits: ended ones first, so that a task's next may begin."""
+"""Saving of waits: ended ones first, so that a task's next wait may begin."""
 
 from datetime import UTC, datetime
 
-from pubsubflow.manager.unit_of_work import Ledger, Place
+from msgspec.structs import astuple
+
+from pubsubflow.manager.persistence.load import load_journals
+from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.model.datasets import pattern_expression
-from pubsubflow.model.runs.waits import Wait, forget_failures
-from pubsubflow.model.wire.messages import Step
-from pubsubflow.store.codecs import error_column, step_of
-from pubsubflow.store.manager_transaction import FoldTransaction
+from pubsubflow.model.runs.waits import drop_failures
+from pubsubflow.model.wire.waits import Wait
+from pubsubflow.store.codecs import encode_error
+from pubsubflow.store.manager_transaction import ManagerTransaction
 
 
-async def write_waits(ledger: Ledger, transaction: FoldTransaction) -> None:
-    """Write records, waits that ended and waits that begin."""
-    await _write_records(ledger, transaction)
-    ended = await transaction.fetch_rows("end_waits", sorted(set(ledger.unwaited)))
-    ledger.stopped.extend(row["id"] for row in ended)
+async def save_waits(uow: UnitOfWork, transaction: ManagerTransaction) -> None:
+    """Write journals, waits that ended and waits that begin."""
+    waits = uow.waits
+    await _save_journals(uow, transaction)
+    ended = sorted(set(waits.ended))
+    rows = await transaction.fetch_rows("end_waits", [astuple(each) for each in ended])
+    waits.stopped.extend(row["id"] for row in rows)
+    begun = sorted(waits.begun, key=lambda each: astuple(each)[:-1])
     await transaction.write(
-        "begin_waits",
-        [
-            (*address, *_columns(wait, ledger))
-            for *address, wait in sorted(ledger.waits, key=lambda row: row[:5])
-        ],
+        "create_waits",
+        [(*astuple(each)[:-1], *_columns(each.wait, uow)) for each in begun],
     )
-    await transaction.write("note_looked", ledger.looked)
-    if ledger.look_due:
-        await transaction.fetch("make_event_waits_due", sorted(set(ledger.look_due)))
-    await transaction.write("move_watches", _last_positions(ledger))
+    await transaction.write("record_event_checks", [astuple(each) for each in waits.checked])
+    # The sweeper finds those that are due and that no manager has checked.
+    if waits.due:
+        await transaction.fetch("mark_event_waits_due", sorted(set(waits.due)))
+    # A batch may hold several events of one trigger; only its last position counts.
+    last = {each.trigger: astuple(each) for each in waits.watch_positions}
+    await transaction.write("update_watch_positions", [row for _, row in sorted(last.items())])
 
 
-def _columns(wait: Wait, ledger: Ledger) -> tuple[object, ...]:
-    """Return a wait's columns: of the trigger's row, then of how an event finds it."""
+def _columns(wait: Wait, uow: UnitOfWork) -> tuple[object, ...]:
+    """Return a wait's columns: those of its trigger, then those by which an event finds it."""
     event = wait.kind == "event"
     exact = event and not wait.pattern
     return (
@@ -38,49 +44,34 @@ def _columns(wait: Wait, ledger: Ledger) -> tuple[object, ...]:
         wait.data,
         wait.share,
         None if wait.due_at is None else datetime.fromtimestamp(wait.due_at, UTC),
-        ledger.datasets[wait.name] if exact else None,
+        uow.log.datasets[wait.name] if exact else None,
         pattern_expression(wait.name) if event and wait.pattern else None,
         wait.where,
-        ledger.now if wait.since is None else datetime.fromtimestamp(wait.since, UTC),
+        uow.now if wait.since is None else datetime.fromtimestamp(wait.since, UTC),
         wait.after,
     )
 
 
-def _last_positions(ledger: Ledger) -> list[tuple[int, int, bytes]]:
-    last = {trigger: (sequence, position) for trigger, sequence, position in ledger.watched}
-    return [(trigger, *rest) for trigger, rest in sorted(last.items())]
-
-
-async def _write_records(ledger: Ledger, transaction: FoldTransaction) -> None:
+async def _save_journals(uow: UnitOfWork, transaction: ManagerTransaction) -> None:
     await transaction.write(
-        "record_steps",
+        "record_journal_entries",
         [
             (
-                *place,
-                step.key,
-                step.label,
-                step.kind,
-                step.value,
-                error_column(step.error),
+                each.run,
+                each.node,
+                each.map_index,
+                each.entry.key,
+                each.entry.label,
+                each.entry.kind,
+                each.entry.value,
+                encode_error(each.entry.error),
             )
-            for *place, step in ledger.steps
+            for each in uow.waits.journal
         ],
     )
-    if not ledger.retried:
-        return
     dropped = []
-    for place, record in (await read_records(sorted(set(ledger.retried)), transaction)).items():
-        kept = {step.key for step in forget_failures(record)}
-        dropped += [(*place, step.key) for step in record if step.key not in kept]
-    await transaction.write("drop_steps", dropped)
-
-
-async def read_records(
-    places: list[Place], transaction: FoldTransaction
-) -> dict[Place, list[Step]]:
-    """Return what tasks have recorded; those that have recorded nothing are left out."""
-    found: dict[Place, list[Step]] = {}
-    for row in await transaction.fetch_rows("read_records", places):
-        place = (row["run"], row["node"], row["map_index"])
-        found.setdefault(place, []).append(step_of(row))
-    return found
+    journals = await load_journals(sorted(set(uow.waits.retried)), transaction)
+    for task, journal in journals.items():
+        kept = {entry.key for entry in drop_failures(journal)}
+        dropped += [(*task, entry.key) for entry in journal if entry.key not in kept]
+    await transaction.write("delete_journal_entries", dropped)

@@ -1,1 +1,1 @@
-"""Changes to runs: task lifecycle, waits, clearing, pools."""
+"""Runs: lifecycle, waits, clearing, pools."""

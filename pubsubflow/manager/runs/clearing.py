@@ -1,212 +1,201 @@
-"""Clears tasks of runs: a live run goes on without them, one that has ended is opened again.
+"""Clearing of tasks: a live run continues without them, one that has ended is opened again.
 
-A live run is changed under its own lock, before anything else of the batch: results of what is
-cleared are void by then. One that has ended has no lock but its DAG's gate, under which every run
-starts and ends. What turns out to be the other meanwhile is folded again with the next batch.
+A live run is changed under its own lock, before any other message of the batch is applied: results
+of what is cleared are void by then. A run that has ended has no lock of its own but that of its
+DAG's state, under which every run starts and ends.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
-from pubsubflow.errors import InvalidInput, NotFound, PubsubflowError
-from pubsubflow.manager.inbox import Item
-from pubsubflow.manager.persistence.load_events import read_infos
-from pubsubflow.manager.runs.lifecycle import Running
-from pubsubflow.manager.schedules.admission import INLINE_EVENTS, inline_events, longest_trail
-from pubsubflow.manager.spec_cache import Version, Versions
-from pubsubflow.manager.unit_of_work import GateWork, Ledger, RunWork, TaskKey, decode_progress
+from pubsubflow.errors import InvalidInput
+from pubsubflow.manager.inbox import InboxItem
+from pubsubflow.manager.persistence.load import load_events
+from pubsubflow.manager.runs.lifecycle import RunLifecycle
+from pubsubflow.manager.spec_cache import DagVersion, SpecCache
+from pubsubflow.manager.unit_of_work import UnitOfWork
+from pubsubflow.manager.working_state import (
+    INLINE_EVENTS,
+    InstanceKey,
+    LockedDag,
+    RunWork,
+    decode_progress,
+    inline_events,
+    longest_ancestry,
+)
+from pubsubflow.model.changes import RunChanged
 from pubsubflow.model.runs.clearing import (
     FORKS,
-    Selection,
     States,
+    TaskSelection,
     clear,
+    compatible,
     first_delivery,
-    fits,
     rebuild,
     select,
 )
 from pubsubflow.model.runs.progress import Progress
-from pubsubflow.model.runs.states import RunState, TaskState
-from pubsubflow.model.wire.commands import Cleared, ClearedTask, ClearTasks
-from pubsubflow.model.wire.messages import NOT_MAPPED, CancelOrder, RunInfo, encode
-from pubsubflow.store.manager_transaction import FoldTransaction, Row
+from pubsubflow.model.runs.states import RunState, TaskState, advance_state
+from pubsubflow.model.wire.commands import ClearedTask, ClearResult, ClearTasks
+from pubsubflow.model.wire.messages import NOT_MAPPED, CancelMessage, RunInfo, encode
+from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 _EVENT_ROWS = INLINE_EVENTS * 4
 _decode_result = msgspec.msgpack.Decoder().decode
-_decode_again = msgspec.msgpack.Decoder(tuple[msgspec.Raw, list[tuple[int, int]]]).decode
+_decode_reopened = msgspec.msgpack.Decoder(tuple[msgspec.Raw, list[tuple[int, int]]]).decode
 
 
 class Clearing:
-    """The clearings of one batch.
+    """Clears tasks of the runs of one batch.
 
     Args:
-        ledger: What the transaction changes.
-        transaction: Reads what runs came to.
-        versions: DAG versions.
-        running: Lets runs go on.
+        uow: What the transaction changes.
+        transaction: Reads how tasks ended.
+        specs: DAG versions.
+        lifecycle: Continues runs.
     """
 
     def __init__(
         self,
-        ledger: Ledger,
-        transaction: FoldTransaction,
-        versions: Versions,
-        running: Running,
+        uow: UnitOfWork,
+        transaction: ManagerTransaction,
+        specs: SpecCache,
+        lifecycle: RunLifecycle,
     ) -> None:
-        self._ledger = ledger
+        self._uow = uow
         self._transaction = transaction
-        self._versions = versions
-        self._running = running
-        self._ended: list[tuple[Item, int, int]] = []
+        self._specs = specs
+        self._lifecycle = lifecycle
 
-    @property
-    def dags(self) -> set[int]:
-        """Return the DAGs whose ended runs are to be opened."""
-        return {dag for _, _, dag in self._ended}
+    async def clear_live(self, run: RunWork, command: ClearTasks, item: InboxItem) -> ClearResult:
+        """Clear tasks of a live run, which is locked.
 
-    async def clear_running(self, items: Sequence[Item], found: Mapping[int, Row]) -> None:
-        """Clear tasks of live runs, which are locked; put the others aside.
-
-        Args:
-            items: The batch.
-            found: Position in it → the run that it is about.
+        Raises:
+            InvalidInput: The command only fits a run that has ended, or selects nothing.
+            NotFound: A task does not exist.
         """
-        seen: set[int] = set()
-        for position, row in found.items():
-            item, number = items[position], row["id"]
-            if number in seen:
-                item.postponed = True  # one after the other
-                continue
-            seen.add(number)
-            run = self._ledger.runs.get(number)
-            if run is None:
-                self._ended.append((item, number, row["dag"]))
-                continue
-            try:
-                item.answer = await self._clear_running(run, item)
-            except PubsubflowError as error:
-                item.error = error
-
-    async def _clear_running(self, run: RunWork, item: Item) -> Cleared:
-        asked = _asked(item)
-        (row,) = await self._transaction.fetch("read_cleared_run", run.number)
+        (row,) = await self._transaction.fetch("read_run_to_clear", run.id)
+        # The transaction that broke has committed: all is done.
         if item.tried and row["clear_id"] in item.ids:
-            return Cleared((), RunState.RUNNING)
-        if asked.ended:
-            raise InvalidInput(f"run {asked.run_id} has not ended: clear tasks of it instead")
-        if asked.newest:
-            raise InvalidInput(f"run {asked.run_id} has not ended: its version cannot change now")
-        rows = await self._transaction.fetch("read_run_tasks", run.number)
-        states: dict[TaskKey, TaskState] = {
+            return ClearResult((), RunState.RUNNING)
+        if command.ended:
+            raise InvalidInput(f"run {command.run_id} has not ended: clear tasks of it instead")
+        if command.newest:
+            raise InvalidInput(f"run {command.run_id} has not ended: its version cannot change now")
+        rows = await self._transaction.fetch("read_finished_tasks", run.id)
+        states: dict[InstanceKey, TaskState] = {
             (row["node"], row["map_index"]): TaskState(row["state"]) for row in rows
         }
         states.update((key, task.state) for key, task in run.live.items())
-        chosen = _choose(run.version, run.progress, states, asked)
-        told = _told(run.version, states, chosen)
-        if asked.dry_run:
-            return Cleared(told, RunState.RUNNING)
-        await self._note(run.number, run.progress, chosen, item)
+        chosen = _choose(run.version, run.progress, states, command)
+        cleared = _cleared_tasks(run.version, states, chosen)
+        if command.dry_run:
+            return ClearResult(cleared, RunState.RUNNING)
+        await self._record(run.id, run.progress, chosen, item)
         live = [key for key in chosen if key in run.live]
         for key in live:
-            self._running.deferring.stop(run, key, run.live[key], cancelled=True)
+            self._lifecycle.waits.stop(run, key, run.live[key], cancelled=True)
+            # Its row is deleted under the slots' lock; see `save_cleared`.
             del run.live[key]
         again = clear(run.progress, states, chosen)
         if live:
-            before = first_delivery(run.progress.cleared)
-            order = CancelOrder(run.number, "cleared", tuple(live), before)
-            self._ledger.called_off.append(order)
-        self._running.go_on(run, again)
-        return Cleared(told, run.outcome or RunState.RUNNING)
+            before = first_delivery(run.progress.clear_number)
+            message = CancelMessage(run.id, "cleared", tuple(live), before)
+            self._uow.outbox.cancellations.append(message)
+        self._lifecycle.resume(run, again)
+        return ClearResult(cleared, run.outcome or RunState.RUNNING)
 
-    async def _note(
-        self, number: int, progress: Progress, chosen: Sequence[TaskKey], item: Item
-    ) -> None:
-        """Note what is cleared; it is taken out of the store once the slots are locked."""
-        cleared = progress.cleared + 1
-        await self._transaction.fetch("note_cleared", number, cleared, item.ids[0])
-        self._ledger.cleared.extend((number, *key) for key in chosen)
-        self._ledger.lives[number] = cleared
+    async def reopen(
+        self, run_id: int, dag: LockedDag, command: ClearTasks, item: InboxItem
+    ) -> ClearResult | None:
+        """Clear tasks of a run that had ended and open it again; its DAG's state is locked.
 
-    async def reopen(self) -> None:
-        """Clear tasks of runs that have ended; their gates are locked."""
-        for item, number, dag in self._ended:
-            try:
-                await self._reopen(item, number, self._ledger.gates[dag])
-            except PubsubflowError as error:
-                item.error = error
+        Returns:
+            What was cleared; None when the run has been opened again meanwhile.
 
-    async def _reopen(self, item: Item, number: int, gate: GateWork) -> None:
-        asked = _asked(item)
-        (row,) = await self._transaction.fetch("read_cleared_run", number)
+        Raises:
+            InvalidInput: The run has not started, its tasks have changed places, or the command
+                selects nothing.
+            NotFound: A task does not exist.
+        """
+        (row,) = await self._transaction.fetch("read_run_to_clear", run_id)
+        state = RunState(row["state"])
         if item.tried and row["clear_id"] in item.ids:
-            item.answer = Cleared((), RunState(row["state"]))
-            return
-        if row["state"] == RunState.QUEUED:
-            raise InvalidInput(f"run {asked.run_id} has not started: there is nothing to clear")
-        if row["state"] == RunState.RUNNING:
-            item.postponed = True  # somebody else was first
-            return
-        version = await self._version(row, asked, gate)
-        progress, states = await self._read_progress(version, row)
-        chosen = _choose(version, progress, states, asked)
-        told = _told(version, states, chosen)
-        if asked.dry_run:
-            item.answer = Cleared(told, RunState(row["state"]))
-            return
-        await self._note(number, progress, chosen, item)
+            return ClearResult((), state)
+        if state is RunState.QUEUED:
+            raise InvalidInput(f"run {command.run_id} has not started: there is nothing to clear")
+        if state is RunState.RUNNING:
+            return None
+        version = await self._version(row, command, dag)
+        progress, states = await self._rebuild(version, row)
+        chosen = _choose(version, progress, states, command)
+        cleared = _cleared_tasks(version, states, chosen)
+        if command.dry_run:
+            return ClearResult(cleared, state)
+        await self._record(run_id, progress, chosen, item)
         again = clear(progress, states, chosen)
         info = await self._info(row, version)
-        most = gate.version.spec.max_active_runs
-        at_once = gate.active < most and not gate.queued
-        state = RunState.RUNNING if at_once else RunState.QUEUED
-        await self._transaction.fetch("reopen_run", number, state, version.number)
-        gate.changed = True
-        if at_once:
-            gate.active += 1
-            self._running.resume(number, version, info, progress, again)
+        # Behind the runs that are queued: a run that is opened again has no precedence.
+        state = advance_state(state, dag.admit())
+        await self._transaction.fetch("reopen_run", run_id, state, version.id)
+        if state is RunState.RUNNING:
+            self._lifecycle.start(run_id, version, info, reopened=(progress, again))
         else:
-            gate.queued += 1
             kept = encode((progress, again))
-            await self._transaction.fetch("queue_cleared", gate.dag, number, info, kept)
-            self._ledger.requeued.append((str(row["run_id"]), version.spec.dag_id))
-        item.answer = Cleared(told, state)
-
-    async def _version(self, row: Row, asked: ClearTasks, gate: GateWork) -> Version:
-        await self._versions.load(self._transaction, [row["version"]])
-        version = self._versions.get(row["version"])
-        if not asked.newest:
-            return version
-        if not fits(version.spec, gate.version.spec):
-            raise InvalidInput(
-                f"the tasks of {gate.version.spec.dag_id} have changed places since run "
-                f"{asked.run_id}: clear it without the newest version, or start a new run"
+            await self._transaction.fetch("queue_reopened_run", dag.id, run_id, info, kept)
+            self._uow.outbox.queue_changes.append(
+                RunChanged(
+                    run_id=str(row["run_id"]),
+                    dag_id=version.spec.dag_id,
+                    state=state,
+                    time=self._uow.now,
+                )
             )
-        return gate.version
+        return ClearResult(cleared, state)
 
-    async def _read_progress(
-        self, version: Version, row: Row
-    ) -> tuple[Progress, dict[TaskKey, TaskState]]:
+    async def _record(
+        self, run_id: int, progress: Progress, chosen: Sequence[InstanceKey], item: InboxItem
+    ) -> None:
+        """Record a clearing; its tasks are deleted once the slots are locked."""
+        clear_number = progress.clear_number + 1
+        await self._transaction.fetch("record_clearing", run_id, clear_number, item.ids[0])
+        self._uow.runs.cleared_tasks.extend((run_id, *key) for key in chosen)
+        self._uow.runs.clear_numbers[run_id] = clear_number
+
+    async def _version(self, row: Row, command: ClearTasks, dag: LockedDag) -> DagVersion:
+        versions = await self._specs.versions(self._transaction, [row["version"]])
+        version = versions[row["version"]]
+        if not command.newest:
+            return version
+        if not compatible(version.spec, dag.version.spec):
+            raise InvalidInput(
+                f"the tasks of {dag.version.spec.dag_id} have changed places since run "
+                f"{command.run_id}: clear it without the newest version, or start a new run"
+            )
+        return dag.version
+
+    async def _rebuild(
+        self, version: DagVersion, row: Row
+    ) -> tuple[Progress, dict[InstanceKey, TaskState]]:
         """Return the progress of a run that has ended, and the states of its tasks."""
-        number = row["id"]
-        rows = await self._transaction.fetch("read_run_tasks", number)
+        run_id = row["id"]
+        rows = await self._transaction.fetch("read_finished_tasks", run_id)
         ended = [(r["node"], r["map_index"], TaskState(r["state"]), r["length"]) for r in rows]
-        forks = [(number, task.node) for task in version.spec.tasks if task.role in FORKS]
+        forks = [(run_id, task.node) for task in version.spec.tasks if task.role in FORKS]
         results = await self._transaction.fetch_rows("read_results", forks)
         chose: dict[int, list[object]] = {}
         for result in results:
             value = _decode_result(result["result"]) if result["result"] else None
             chose.setdefault(result["node"], []).append(value)
-        progress = rebuild(version.plan, ended, chose, row["cleared"])
+        progress = rebuild(version.plan, ended, chose, row["clear_number"])
         return progress, {(node, index): state for node, index, state, _ in ended}
 
-    async def _info(self, row: Row, version: Version) -> bytes:
+    async def _info(self, row: Row, version: DagVersion) -> bytes:
         """Return what tasks may know of a run, as it was when it started."""
         rows = await self._transaction.fetch("read_collected_events", [row["id"]], _EVENT_ROWS)
-        events = await read_infos(rows, self._versions, self._transaction)
-        known = {event.number: event for event in events}
-        fits_in = len(rows) < _EVENT_ROWS
+        events = await load_events(rows, self._specs, self._transaction)
+        known = {event.id: event for event in events}
         return encode(
             RunInfo(
                 row["id"],
@@ -218,55 +207,56 @@ class Clearing:
                 row["partition"],
                 row["cause"],
                 row["created_at"],
-                inline_events([event.info for event in known.values()]) if fits_in else None,
-                longest_trail(events, version.dag),
+                inline_events(list(known.values())) if len(rows) < _EVENT_ROWS else None,
+                longest_ancestry(events, version.dag),
             )
         )
 
 
-def again_of(kept: bytes) -> tuple[Progress, list[TaskKey]]:
-    """Return with what a run goes on that stood in line after tasks of it were cleared."""
-    progress, again = _decode_again(kept)
+def decode_reopened(kept: bytes) -> tuple[Progress, list[InstanceKey]]:
+    """Return the progress of a queued run that was opened again, and the instances to run again."""
+    progress, again = _decode_reopened(kept)
     return decode_progress(progress), again
 
 
-async def write_cleared(ledger: Ledger, transaction: FoldTransaction) -> None:
-    """Take what was cleared out of the store; then count the attempts of what begins again."""
+async def save_cleared(uow: UnitOfWork, transaction: ManagerTransaction) -> None:
+    """Delete cleared tasks; count the prior attempts of those that run again."""
+    numbers = uow.runs.clear_numbers
     await transaction.write(
         "clear_tasks",
-        [(*place, first_delivery(ledger.lives[place[0]]) - 1) for place in ledger.cleared],
+        [(*task, first_delivery(numbers[task[0]]) - 1) for task in uow.runs.cleared_tasks],
     )
     begun = {
-        (run.number, *key): task
-        for run in ledger.runs.values()
-        if run.progress.cleared
+        (run.id, *key): task
+        for run in uow.runs.by_id.values()
+        if run.progress.clear_number
         for key, task in run.live.items()
         if not task.stored
     }
-    for row in await transaction.fetch_rows("read_past_attempts", sorted(begun)):
+    for row in await transaction.fetch_rows("read_prior_attempts", sorted(begun)):
         task = begun[row["run"], row["node"], row["map_index"]]
-        task.base = row["attempt"]
-        task.attempt += task.base
-
-
-def _asked(item: Item) -> ClearTasks:
-    if not isinstance(item.what, ClearTasks):
-        raise TypeError("that is no request to clear tasks")
-    return item.what
+        task.prior_attempts = row["attempt"]
+        task.attempt += task.prior_attempts
 
 
 def _choose(
-    version: Version, progress: Progress, states: States, asked: ClearTasks
-) -> list[TaskKey]:
-    selection = Selection(asked.tasks, asked.downstream, asked.upstream, asked.only_failed)
+    version: DagVersion, progress: Progress, states: States, command: ClearTasks
+) -> list[InstanceKey]:
+    selection = TaskSelection(
+        command.tasks, command.downstream, command.upstream, command.only_failed
+    )
     chosen = sorted(select(version.plan, progress, states, selection))
     if not chosen:
-        what = "none of these tasks has failed" if asked.only_failed else "none of them has started"
-        raise InvalidInput(f"there is nothing to clear in run {asked.run_id}: {what}")
+        what = (
+            "none of these tasks has failed" if command.only_failed else "none of them has started"
+        )
+        raise InvalidInput(f"there is nothing to clear in run {command.run_id}: {what}")
     return chosen
 
 
-def _told(version: Version, states: States, chosen: Sequence[TaskKey]) -> tuple[ClearedTask, ...]:
+def _cleared_tasks(
+    version: DagVersion, states: States, chosen: Sequence[InstanceKey]
+) -> tuple[ClearedTask, ...]:
     return tuple(
         ClearedTask(
             version.spec.tasks[node].task_id,
@@ -275,13 +265,3 @@ def _told(version: Version, states: States, chosen: Sequence[TaskKey]) -> tuple[
         )
         for node, index in chosen
     )
-
-
-async def find_run(item: Item, transaction: FoldTransaction) -> Any:
-    """Return the run that a request to clear tasks is about; note in the item if there is none."""
-    asked = _asked(item)
-    rows = await transaction.fetch("find_runs", [asked.run_id])
-    if not rows:
-        item.error = NotFound("run", str(asked.run_id))
-        return None
-    return rows[0]

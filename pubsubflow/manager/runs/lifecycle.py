@@ -1,34 +1,40 @@
-"""Folds what workers say into the runs: starts, endings, retries, deaths."""
+"""Lifecycle of runs: start, attempts and their ends, retries, cancellation, time limits."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from pubsubflow.manager.outbox.spans import context_of
-from pubsubflow.manager.runs.waits import Deferring
-from pubsubflow.manager.spec_cache import Version
-from pubsubflow.manager.unit_of_work import (
+from pubsubflow.manager.runs.waits import TaskWaits, WaitEnd
+from pubsubflow.manager.spec_cache import DagVersion
+from pubsubflow.manager.traces import attempt_context
+from pubsubflow.manager.unit_of_work import AttemptRow, FinishedAttempt, UnitOfWork
+from pubsubflow.manager.working_state import (
     EndedTask,
-    Ledger,
+    InstanceKey,
     LiveTask,
-    LoggedEvent,
     RunWork,
-    TaskKey,
+    new_event,
 )
 from pubsubflow.model.runs.clearing import first_delivery
-from pubsubflow.model.runs.outlets import news
-from pubsubflow.model.runs.progress import Progress, Steps, begin, finish, go_on
+from pubsubflow.model.runs.outlets import outlet_events
+from pubsubflow.model.runs.progress import (
+    Decision,
+    Progress,
+    finish_task,
+    resume_run,
+    start_run,
+)
 from pubsubflow.model.runs.retry import Redeliver, Retry, after_crash, after_failure
-from pubsubflow.model.runs.states import RunState, TaskState
+from pubsubflow.model.runs.states import RunState, TaskState, advance_state
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import (
     NO_NODE,
     NOT_MAPPED,
-    Emit,
+    EmittedEvent,
     EventInfo,
-    LogMessage,
     Outcome,
     ResultMessage,
+    RunInfo,
     StartedMessage,
     TaskError,
 )
@@ -43,119 +49,113 @@ _FINAL = {
 }
 
 
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+class RunLifecycle:
+    """Changes the runs of one unit of work; decides by `model.runs`, and writes nothing.
 
-
-class Running:
-    """Changes the runs of one ledger; decides by `model`, writes nothing.
+    Args:
+        uow: What the transaction changes.
+        new_id: Gives ids to events.
+        chance: Draws the jitter of retries, from 0 up to 1.
 
     Attributes:
-        deferring: The half that folds waits.
+        waits: The waits of their tasks.
     """
 
     def __init__(
-        self, ledger: Ledger, *, new_id: Callable[[], UUID], chance: Callable[[], float]
+        self, uow: UnitOfWork, *, new_id: Callable[[], UUID], chance: Callable[[], float]
     ) -> None:
-        self._ledger = ledger
+        self._uow = uow
         self._new_id = new_id
         self._chance = chance
-        self.deferring = Deferring(ledger, finish=self.finished, hand_out=self._hand_out)
+        self.waits = TaskWaits(uow)
 
-    def start(self, number: int, version: Version, info: bytes) -> None:
-        """Start a run: hand out the tasks that wait for nothing."""
-        progress, steps = begin(version.plan)
-        self._open(RunWork(number, version, progress, info, new=True), steps)
-
-    def resume(
+    def start(
         self,
-        number: int,
-        version: Version,
-        info: bytes,
-        progress: Progress,
-        again: Sequence[TaskKey],
+        run_id: int,
+        version: DagVersion,
+        encoded_info: bytes,
+        info: RunInfo | None = None,
+        reopened: tuple[Progress, Sequence[InstanceKey]] | None = None,
     ) -> None:
-        """Open a run again that had ended: tasks of it were cleared."""
-        steps = go_on(version.plan, progress, again)
-        self._open(RunWork(number, version, progress, info, new=True), steps)
+        """Start a run: hand out the tasks that wait for nothing.
 
-    def go_on(self, run: RunWork, again: Sequence[TaskKey]) -> None:
-        """Let a live run go on without what was cleared."""
-        self.take(run, go_on(run.version.plan, run.progress, again))
-
-    def _open(self, run: RunWork, steps: Steps) -> None:
-        version = run.version
-        self._ledger.runs[run.number] = run
+        Args:
+            run_id: The run.
+            version: Its DAG's version.
+            encoded_info: Its encoded RunInfo.
+            info: The same, if it is at hand.
+            reopened: For a run that had ended and of which tasks were cleared: its progress
+                without them, and instances to run again.
+        """
+        if reopened is None:
+            progress, decision = start_run(version.plan)
+        else:
+            progress, again = reopened
+            decision = resume_run(version.plan, progress, again)
+        run = RunWork(run_id, version, progress, encoded_info, info, new=True)
+        self._uow.runs.by_id[run_id] = run
         seconds = version.spec.timeout_seconds
         if seconds is not None:
-            due = self._ledger.now + timedelta(seconds=seconds)
-            self._ledger.timers.append(Timer(due, "run_timeout", version.dag, run.number))
-        self.take(run, steps)
+            due = self._uow.now + timedelta(seconds=seconds)
+            self._uow.timers.append(Timer(due, "run_timeout", version.dag, run_id))
+        self._apply(run, decision)
+        # No task will end it.
         if not version.spec.tasks:
-            self.close(run, RunState.SUCCESS)
+            self._close(run, RunState.SUCCESS)
 
-    def started(self, message: StartedMessage) -> None:
-        """A task runs: note its worker. One that was redelivered changes hands."""
+    def resume(self, run: RunWork, again: Sequence[InstanceKey]) -> None:
+        """Continue a live run without what was cleared."""
+        self._apply(run, resume_run(run.version.plan, run.progress, again))
+
+    def attempt_started(self, message: StartedMessage) -> None:
+        """Note the worker of a task; one that was redelivered changes hands."""
         task = self._fenced(message)
         if task is None or (task.chained and task.worker != message.worker):
             return
-        if task.state in (TaskState.QUEUED, TaskState.RUNNING):
-            task.state = TaskState.RUNNING
-            task.worker = message.worker
-            task.started_at = task.started_at or _moment(message.started_at)
-            task.changed = True
+        if task.state is not TaskState.RUNNING:
+            task.enter(TaskState.RUNNING)
+        task.worker = message.worker
+        task.started_at = task.started_at or _moment(message.started_at)
+        task.changed = True
 
-    def logged(self, message: LogMessage) -> None:
-        """Keep a piece of output, whoever owns the task: it did happen."""
-        self._ledger.logs.append(
-            (
-                message.run,
-                message.node,
-                message.map_index,
-                message.attempt,
-                message.delivery,
-                message.sequence,
-                message.text.replace("\x00", "\\u0000"),
-            )
-        )
-
-    def too_early(self, message: ResultMessage) -> bool:
-        """Whether a chained result overtook one before it, which is still to come.
-
-        That one is live with the same delivery: later ones are another chain's.
-        """
-        run = self._ledger.runs.get(message.run)
-        if message.after == NO_NODE or run is None or (message.node, NOT_MAPPED) in run.live:
-            return False
-        for node in run.line_before(message.node):
-            task = run.live.get((node, NOT_MAPPED))
-            if task is not None:
-                foreign = task.chained and task.worker != message.worker
-                return task.delivery == message.delivery and not foreign
-        return False
-
-    def finished(self, message: ResultMessage) -> None:
-        """Fold how an attempt ended; a void fence changes nothing."""
+    def attempt_ended(self, message: ResultMessage) -> None:
+        """Apply how an attempt ended; a result under a void fence changes nothing."""
         task = self._fenced(message)
+        # Once it is handed out again it has an order of its own: its chain's result is void.
         if task is None or task.chained != (message.after != NO_NODE):
             return
         if task.chained and task.worker != message.worker:
             return
-        run = self._ledger.runs[message.run]
-        self._ledger.finished.append((run, message))
+        self._end_attempt(self._uow.runs.by_id[message.run], task, message)
+
+    def wait_ended(self, end: WaitEnd | None) -> None:
+        """Hand out again a task whose wait is over, or end its attempt; None changes nothing."""
+        if end is None:
+            return
+        if end.result is not None:
+            self._end_attempt(end.run, end.task, end.result)
+            return
+        # A task's timeout counts from its first start, waits included.
+        started_at = end.task.started_at
+        self._hand_out(end.run, end.key, end.task, end.task.attempt)
+        end.task.started_at = started_at
+
+    def _end_attempt(self, run: RunWork, task: LiveTask, message: ResultMessage) -> None:
+        self._uow.outbox.attempts.append(FinishedAttempt(run, message))
         spec = run.version.spec.tasks[message.node]
+        key = (message.node, message.map_index)
         if message.outcome is Outcome.DEFERRED:
-            self.deferring.defer(run, (message.node, message.map_index), task, message)
+            self.waits.defer(run, key, task, message)
             return
         if message.outcome is Outcome.FAILED or message.outcome is Outcome.CRASHED:
-            if self._again(run, task, message):
+            if self._retry(run, task, message):
                 return
         elif message.outcome is Outcome.SUCCESS:
             self._emit(run, message, spec.outlets)
             if not spec.mapped:
-                run.values[message.node] = message.value
-        self._end(run, (message.node, message.map_index), task, message)
-        steps = finish(
+                run.results[message.node] = message.value
+        self._end_task(run, key, task, message)
+        decision = finish_task(
             run.version.plan,
             run.progress,
             message.node,
@@ -163,99 +163,109 @@ class Running:
             length=message.length,
             follow=message.follow,
         )
-        self.take(run, steps, chained=message)
+        self._apply(run, decision, chained=message)
 
-    def take(self, run: RunWork, steps: Steps, chained: ResultMessage | None = None) -> None:
-        """Carry out what a decision asks for.
+    def _apply(
+        self, run: RunWork, decision: Decision, chained: ResultMessage | None = None
+    ) -> None:
+        """Carry out a decision.
 
         Args:
             run: The run concerned.
-            steps: The decision.
+            decision: What follows.
             chained: The result after which a runner may have gone straight on.
         """
         run.changed = True
-        for node, map_index, state in steps.settled:
-            reason = steps.bad_maps.get(node)
-            error = TaskError("DefinitionError", reason, final=True) if reason else None
-            run.ended_tasks.append(
-                EndedTask(node, map_index, 0, state, ended_at=self._ledger.now, error=error)
-            )
-            if state is TaskState.SUCCESS:
-                for uri in run.version.spec.tasks[node].outlets:
-                    self._record(run, Emit(uri), node, map_index)
-        delivery = first_delivery(run.progress.cleared)
-        for key in steps.ready:
-            task = LiveTask(delivery=delivery, queued_at=self._ledger.now)
+        if decision.resolved:
+            self._end_unstarted(run, decision)
+        delivery = first_delivery(run.progress.clear_number)
+        for key in decision.ready:
+            task = LiveTask(delivery=delivery, queued_at=self._uow.now)
             if chained is not None and key == (chained.then, NOT_MAPPED):
+                # The runner is at it already; no order goes out.
                 task.delivery = chained.delivery
                 task.state = TaskState.RUNNING
                 task.chained = True
                 task.worker = chained.worker
                 task.started_at = _moment(chained.ended_at)
-            elif run.version.spec.tasks[key[0]].start is not None:
-                self.deferring.start(run, key, task)
+            elif run.version.spec.tasks[key[0]].start_wait is not None:
+                self.waits.start(run, key, task)
             else:
                 run.dispatch.append(key)
             run.live[key] = task
-        if steps.ended is not None:
-            self.close(run, steps.ended)
+        if decision.ended is not None:
+            self._close(run, decision.ended)
 
-    def close(self, run: RunWork, outcome: RunState, error: str | None = None) -> None:
-        """End a run."""
-        run.outcome = outcome
+    def _end_unstarted(self, run: RunWork, decision: Decision) -> None:
+        """End the tasks that never start; those that have nothing to run succeed and emit."""
+        for node, map_index, state in decision.resolved:
+            reason = decision.mapping_errors.get(node)
+            error = TaskError("DefinitionError", reason, final=True) if reason else None
+            run.ended_tasks.append(
+                EndedTask(node, map_index, 0, state, ended_at=self._uow.now, error=error)
+            )
+            if state is TaskState.SUCCESS:
+                for uri in run.version.spec.tasks[node].outlets:
+                    self._record(run, EmittedEvent(uri), node, map_index)
+
+    def _close(self, run: RunWork, outcome: RunState, error: str | None = None) -> None:
+        run.outcome = advance_state(run.outcome or RunState.RUNNING, outcome)
         run.error = error
+        run.uncounted = True
 
     def cancel(self, run: RunWork, reason: str, outcome: RunState = RunState.CANCELLED) -> None:
         """End a run at once: its live tasks are cancelled, the others never start."""
+        # Over a copy: each one is removed.
         for key, task in list(run.live.items()):
-            self.deferring.stop(run, key, task, cancelled=outcome is RunState.CANCELLED)
+            self.waits.stop(run, key, task, cancelled=outcome is RunState.CANCELLED)
             self._remove(run, key, task)
             run.ended_tasks.append(
                 EndedTask(
                     *key,
                     task.attempt,
-                    TaskState.CANCELLED,
+                    advance_state(task.state, TaskState.CANCELLED),
                     task.worker,
                     task.queued_at,
                     task.started_at,
-                    self._ledger.now,
+                    self._uow.now,
                     error=TaskError("Cancelled", reason, final=True),
                 )
             )
         run.dispatch.clear()
         run.cancelled = True
         run.changed = True
-        self.close(run, outcome, reason)
+        self._close(run, outcome, reason)
 
     def retry_due(self, timer: Timer) -> None:
-        """A task's delay is over: hand out its next attempt."""
-        run = self._ledger.runs.get(timer.run or 0)
+        """Hand out the next attempt of a task whose delay is over."""
+        run = self._uow.runs.by_id.get(timer.run or 0)
         key = (timer.node or 0, NOT_MAPPED if timer.map_index is None else timer.map_index)
         task = run.live.get(key) if run is not None else None
         if run is None or task is None or task.state is not TaskState.UP_FOR_RETRY:
             return
-        if task.attempt != timer.attempt:
-            return
-        self._try_again(run, key, task)
+        if task.attempt == timer.attempt:
+            self._next_attempt(run, key, task)
 
-    def run_late(self, timer: Timer) -> None:
-        """A run has outlived its DAG's timeout."""
-        run = self._ledger.runs.get(timer.run or 0)
+    def time_out(self, timer: Timer) -> None:
+        """Fail a run that has outlived its DAG's timeout."""
+        run = self._uow.runs.by_id.get(timer.run or 0)
         if run is not None and run.outcome is None:
             seconds = run.version.spec.timeout_seconds
             self.cancel(
                 run, f"the run took longer than its timeout of {seconds:g} s", RunState.FAILED
             )
 
-    def worker_gone(self, worker: str) -> None:
-        """Hand out again what a dead worker went straight on with: no message covers that."""
-        for run in self._ledger.runs.values():
+    def worker_lost(self, worker: str) -> None:
+        """Hand out again what a lost worker went straight on with: no message covers that."""
+        for run in self._uow.runs.by_id.values():
             for key, task in run.live.items():
+                # All others have a message in the stream, which comes again by itself.
                 if task.chained and task.worker == worker:
                     self._hand_out(run, key, task, task.attempt)
 
     def _fenced(self, message: ResultMessage | StartedMessage) -> LiveTask | None:
-        run = self._ledger.runs.get(message.run)
+        """Return the task of a message if its attempt and delivery are the present ones."""
+        run = self._uow.runs.by_id.get(message.run)
         if run is None or run.outcome is not None:
             return None
         task = run.live.get((message.node, message.map_index))
@@ -263,12 +273,13 @@ class Running:
             return None
         return task if task.state in (TaskState.QUEUED, TaskState.RUNNING) else None
 
-    def _again(self, run: RunWork, task: LiveTask, message: ResultMessage) -> bool:
+    def _retry(self, run: RunWork, task: LiveTask, message: ResultMessage) -> bool:
         """Try a failed attempt again, if its policy says so."""
         policy = run.version.spec.tasks[message.node].retry
         key = (message.node, message.map_index)
-        now, chance = self._ledger.now, self._chance()
-        tries = task.attempt - task.base
+        now, chance = self._uow.now, self._chance()
+        # Attempts before a clearing cost no retry.
+        tries = task.attempt - task.prior_attempts
         if message.outcome is Outcome.CRASHED:
             task.crashes += 1
             verdict = after_crash(policy, tries, task.crashes, chance=chance, now=now)
@@ -277,63 +288,58 @@ class Running:
             verdict = after_failure(policy, tries, final=final, chance=chance, now=now)
         if not isinstance(verdict, Retry | Redeliver):
             return False
-        self._ledger.attempts.append(
-            (
-                run.number,
-                *key,
-                task.attempt,
-                task.delivery,
-                message.worker,
-                _moment(message.started_at),
-                _moment(message.ended_at),
-                message.error,
-            )
+        times = (_moment(message.started_at), _moment(message.ended_at))
+        fence = (task.attempt, task.delivery)
+        self._uow.runs.attempts.append(
+            AttemptRow(run.id, *key, *fence, message.worker, *times, message.error)
         )
         if isinstance(verdict, Redeliver):
             self._hand_out(run, key, task, task.attempt)
             return True
-        self._ledger.retried.append((run.number, *key))
+        self._uow.waits.retried.append((run.id, *key))
+        # Without a delay a timer would only cost a transaction.
         if verdict.at <= now:
-            self._try_again(run, key, task)
+            self._next_attempt(run, key, task)
         else:
-            task.state = TaskState.UP_FOR_RETRY
-            task.chained, task.worker, task.changed = False, None, True
-            self._ledger.timers.append(
-                Timer(verdict.at, "retry", run.version.dag, run.number, *key, task.attempt)
+            task.enter(TaskState.UP_FOR_RETRY)
+            task.chained, task.worker = False, None
+            self._uow.timers.append(
+                Timer(verdict.at, "retry", run.version.dag, run.id, *key, task.attempt)
             )
         return True
 
-    def _try_again(self, run: RunWork, key: tuple[int, int], task: LiveTask) -> None:
-        """Begin a task's next attempt; one that had not begun waits anew."""
-        begun, task.waiting = task.waiting is None, None
+    def _next_attempt(self, run: RunWork, key: InstanceKey, task: LiveTask) -> None:
+        """Begin a task's next attempt; one that has to wait before it begins waits anew."""
+        waits_first, task.wait_set = task.wait_set is not None, None
         self._hand_out(run, key, task, task.attempt + 1)
-        if not begun:
+        if waits_first:
             run.dispatch.remove(key)
-            self.deferring.start(run, key, task)
+            self.waits.start(run, key, task)
 
-    def _hand_out(self, run: RunWork, key: tuple[int, int], task: LiveTask, attempt: int) -> None:
+    def _hand_out(self, run: RunWork, key: InstanceKey, task: LiveTask, attempt: int) -> None:
         """Hand a task out again, under a delivery that no earlier chain through it had."""
+        task.enter(TaskState.QUEUED)
         task.attempt, task.delivery = attempt, task.delivery + 1
-        task.state, task.chained, task.worker, task.started_at = TaskState.QUEUED, False, None, None
-        task.changed = True
+        task.chained, task.worker, task.started_at = False, None, None
         run.dispatch.append(key)
 
-    def _remove(self, run: RunWork, key: tuple[int, int], task: LiveTask) -> None:
+    def _remove(self, run: RunWork, key: InstanceKey, task: LiveTask) -> None:
         del run.live[key]
+        # What was made in this batch has no row yet.
         if task.stored:
             run.removed.append(key)
         if key in run.dispatch:
             run.dispatch.remove(key)
 
-    def _end(
-        self, run: RunWork, key: tuple[int, int], task: LiveTask, message: ResultMessage
+    def _end_task(
+        self, run: RunWork, key: InstanceKey, task: LiveTask, message: ResultMessage
     ) -> None:
         self._remove(run, key, task)
         run.ended_tasks.append(
             EndedTask(
                 *key,
                 task.attempt,
-                _FINAL[message.outcome],
+                advance_state(task.state, _FINAL[message.outcome]),
                 message.worker or None,
                 task.queued_at,
                 task.started_at or _moment(message.started_at),
@@ -346,39 +352,45 @@ class Running:
 
     def _emit(self, run: RunWork, message: ResultMessage, outlets: tuple[str, ...]) -> None:
         """Record a success's events: what it emitted, and one for each other outlet."""
-        told = news(outlets, message.emits, follow=message.follow, published=message.published)
-        for emit in told:
-            self._record(run, emit, message.node, message.map_index, message)
+        events = outlet_events(
+            outlets, message.emits, follow=message.follow, published=message.published
+        )
+        for event in events:
+            self._record(run, event, message.node, message.map_index, message)
 
     def _record(
         self,
         run: RunWork,
-        emit: Emit,
+        emitted: EmittedEvent,
         node: int,
         map_index: int,
         message: ResultMessage | None = None,
     ) -> None:
         spec = run.version.spec
         event_id = self._new_id()
-        self._ledger.events.append(
-            LoggedEvent(
+        info = EventInfo(
+            str(event_id),
+            emitted.uri,
+            emitted.extra,
+            None if emitted.partition is None else printable(emitted.partition),
+            self._uow.now,
+            "task",
+            run.info.run_id,
+            spec.dag_id,
+            spec.tasks[node].task_id,
+            attempt_context(run.info, message),
+        )
+        self._uow.log.undecided.append(
+            new_event(
                 event_id,
-                EventInfo(
-                    str(event_id),
-                    emit.uri,
-                    emit.extra,
-                    None if emit.partition is None else printable(emit.partition),
-                    self._ledger.now,
-                    "task",
-                    run.facts.run_id,
-                    spec.dag_id,
-                    spec.tasks[node].task_id,
-                    context_of(run.facts, message),
-                ),
-                run.number,
-                node,
-                map_index,
-                trail=(*run.facts.trail, run.version.dag),
-                accepted_at=self._ledger.now if message is None else _moment(message.ended_at),
+                info,
+                (run.id, node, map_index),
+                now=self._uow.now,
+                ancestry=(*run.info.ancestry, run.version.dag),
+                accepted_at=self._uow.now if message is None else _moment(message.ended_at),
             )
         )
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

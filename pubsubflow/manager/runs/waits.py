@@ -1,77 +1,94 @@
-"""Folds waits: tasks that defer, what happens meanwhile, and how they go on."""
+"""Waits of deferred tasks: what they wait for, what completes it, and what follows.
 
-from collections.abc import Callable
+A wait that is over hands its task out again or ends the attempt; `WaitEnd` says which, and
+`lifecycle` does it.
+"""
+
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+from msgspec import Struct
 
-from pubsubflow.manager.unit_of_work import Ledger, LiveTask, RunWork, TaskKey
+from pubsubflow.manager.unit_of_work import BegunWait, EndedWait, JournalRow, UnitOfWork
+from pubsubflow.manager.working_state import InstanceKey, LiveTask, RunWork, TaskKey
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.runs.waits import (
-    START,
-    Happening,
-    Waiting,
     begin_wait,
-    decode_waiting,
-    encode_waiting,
-    failure,
-    happen,
-    outcome,
+    complete_wait,
+    completed_entry,
+    failed_entry,
     start_result,
 )
 from pubsubflow.model.wire.commands import Timer
-from pubsubflow.model.wire.messages import FiredMessage, Outcome, ResultMessage, Step, TaskError
+from pubsubflow.model.wire.messages import (
+    NOT_MAPPED,
+    FiredMessage,
+    JournalEntry,
+    Outcome,
+    ResultMessage,
+    TaskError,
+)
+from pubsubflow.model.wire.waits import (
+    START,
+    WaitCompletion,
+    WaitSet,
+    decode_wait_set,
+    encode_wait_set,
+)
 
-WAIT_ANEW = b""
-"""In place of what a task waits for: its next attempt begins with its first wait."""
+WAIT_FROM_START = b""
+"""In place of a wait set: the next attempt begins with the task's first wait."""
 
 WAIT_TIMERS = ("wait", "wait_timeout", "task_timeout")
-Finish = Callable[[ResultMessage], None]
-HandOut = Callable[[RunWork, TaskKey, LiveTask, int], None]
 
 
-class Deferring:
-    """The waiting half of one batch's runs; decides by `model.waits`, writes nothing.
+class WaitEnd(Struct, frozen=True):
+    """The end of a wait.
 
-    Args:
-        ledger: What the transaction changes.
-        finish: Folds the end of an attempt, as if a worker had told it.
-        hand_out: Hands a task out again.
+    Attributes:
+        result: How the attempt ends; None when the task is handed out again.
     """
 
-    def __init__(self, ledger: Ledger, *, finish: Finish, hand_out: HandOut) -> None:
-        self._ledger = ledger
-        self._finish = finish
-        self._hand_out = hand_out
+    run: RunWork
+    key: InstanceKey
+    task: LiveTask
+    result: ResultMessage | None = None
 
-    def defer(self, run: RunWork, key: TaskKey, task: LiveTask, message: ResultMessage) -> None:
-        """A task waits: it gives its slot back."""
+
+class TaskWaits:
+    """The waits of one batch's runs; decides by `model.runs.waits`, and writes nothing."""
+
+    def __init__(self, uow: UnitOfWork) -> None:
+        self._uow = uow
+
+    def defer(self, run: RunWork, key: InstanceKey, task: LiveTask, message: ResultMessage) -> None:
+        """Defer a task that has given its slot back."""
         if task.started_at is None:
             task.started_at = datetime.fromtimestamp(message.started_at, UTC)
         task.worker, task.chained = None, False
-        self._begin(run, key, task, decode_waiting(message.waiting))
+        self._begin(run, key, task, decode_wait_set(message.wait_set))
 
-    def start(self, run: RunWork, key: TaskKey, task: LiveTask) -> None:
-        """A task has to wait before anything of it runs."""
-        waiting = run.version.spec.tasks[key[0]].start
-        if waiting is None:
+    def start(self, run: RunWork, key: InstanceKey, task: LiveTask) -> None:
+        """Defer a task before anything of it runs."""
+        wait_set = run.version.spec.tasks[key[0]].start_wait
+        if wait_set is None:
             raise TypeError("a task that does not begin with a wait was started as one that does")
-        task.started_at = self._ledger.now
-        self._begin(run, key, task, waiting)
+        task.started_at = self._uow.now
+        self._begin(run, key, task, wait_set)
 
-    def _begin(self, run: RunWork, key: TaskKey, task: LiveTask, asked: Waiting) -> None:
-        waiting = begin_wait(asked, self._ledger.now.timestamp())
-        task.state = TaskState.DEFERRED
-        task.waiting = encode_waiting(waiting)
-        task.changed = True
-        for slot, wait in enumerate(waiting.waits):
-            self._ledger.waits.append((run.number, *key, task.delivery, slot, wait))
+    def _begin(self, run: RunWork, key: InstanceKey, task: LiveTask, wanted: WaitSet) -> None:
+        wait_set = begin_wait(wanted, self._uow.now.timestamp())
+        task.enter(TaskState.DEFERRED)
+        task.wait_set = encode_wait_set(wait_set)
+        for slot, wait in enumerate(wait_set.waits):
+            self._uow.waits.begun.append(BegunWait(run.id, *key, task.delivery, slot, wait))
             if wait.kind == "event":
-                self._ledger.looks.append((run.number, *key))
+                # After the commit: events that are being recorded now are not visible yet.
+                self._uow.waits.to_check.append((run.id, *key))
             if wait.due_at is not None:
                 self._set_timer(run, key, task, wait.due_at, "wait", slot)
-        if waiting.timeout_at is not None:
-            self._set_timer(run, key, task, waiting.timeout_at, "wait_timeout")
+        if wait_set.timeout_at is not None:
+            self._set_timer(run, key, task, wait_set.timeout_at, "wait_timeout")
         seconds = run.version.spec.tasks[key[0]].timeout_seconds
         if seconds is not None and task.started_at is not None:
             due = task.started_at + timedelta(seconds=seconds)
@@ -80,7 +97,7 @@ class Deferring:
     def _set_timer(
         self,
         run: RunWork,
-        key: TaskKey,
+        key: InstanceKey,
         task: LiveTask,
         due: float,
         kind: str,
@@ -88,135 +105,130 @@ class Deferring:
     ) -> None:
         """Set a timer that counts as long as the task is not handed out again."""
         moment = datetime.fromtimestamp(due, UTC)
-        cell = None if slot is None else str(slot)
-        self._ledger.timers.append(
-            Timer(moment, kind, run.version.dag, run.number, *key, task.delivery, cell)
+        name = None if slot is None else str(slot)
+        self._uow.timers.append(
+            Timer(moment, kind, run.version.dag, run.id, *key, task.delivery, name)
         )
 
-    def fired(self, message: FiredMessage) -> None:
-        """A trigger has fired, or failed."""
-        found = self._waiting((message.run, message.node, message.map_index), message.delivery)
+    def trigger_fired(self, message: FiredMessage) -> WaitEnd | None:
+        """Complete a wait by its trigger, or fail it."""
+        found = self._deferred((message.run, message.node, message.map_index), message.delivery)
         if found is None:
-            return
-        run, key, task, waiting = found
+            return None
+        run, key, task, wait_set = found
         if message.error is not None:
-            if self._ledger.epochs.get(message.trigger) == message.epoch:
-                self._go_on(run, key, task, waiting, failure(waiting, message.error))
-            return
+            # The failure of a trigger that has been leased to another triggerer since is void.
+            if self._uow.waits.lease_epochs.get(message.trigger) == message.epoch:
+                entry = failed_entry(wait_set, message.error)
+                return self._end(run, key, task, wait_set, entry)
+            return None
         payload = msgspec.Raw(message.payload)
-        self.happened(run, key, task, waiting, Happening(message.slot, payload, message.id))
+        completion = WaitCompletion(message.slot, payload, message.id)
+        return self._complete(run, key, task, wait_set, completion)
 
-    def event(
-        self, place: tuple[int, int, int], delivery: int, slot: int, info: bytes, number: int
-    ) -> None:
-        """An event that a task waits for has happened."""
-        found = self._waiting(place, delivery)
-        if found is not None:
-            self.happened(*found, Happening(slot, msgspec.Raw(info), number=number))
-
-    def due(self, timer: Timer) -> None:
-        """A wait's time has come, or it has lasted too long."""
-        found = self._waiting(
-            (timer.run or 0, timer.node or 0, -1 if timer.map_index is None else timer.map_index),
-            timer.attempt or 0,
-        )
+    def event_recorded(
+        self, task: TaskKey, delivery: int, slot: int, info: bytes, event: int
+    ) -> WaitEnd | None:
+        """Complete a wait by an event."""
+        found = self._deferred(task, delivery)
         if found is None:
-            return
-        run, key, task, waiting = found
+            return None
+        return self._complete(*found, WaitCompletion(slot, msgspec.Raw(info), number=event))
+
+    def timer_due(self, timer: Timer) -> WaitEnd | None:
+        """Complete a wait whose time has come, or end one that has lasted too long."""
+        index = NOT_MAPPED if timer.map_index is None else timer.map_index
+        found = self._deferred((timer.run or 0, timer.node or 0, index), timer.attempt or 0)
+        if found is None:
+            return None
+        run, key, task, wait_set = found
         if timer.kind == "wait":
-            self.happened(run, key, task, waiting, Happening(int(timer.cell or 0)))
-        elif timer.kind == "wait_timeout":
-            error = TaskError("WaitTimeout", f"{waiting.label} did not happen in time")
-            self._go_on(run, key, task, waiting, failure(waiting, error))
-        else:
-            seconds = run.version.spec.tasks[key[0]].timeout_seconds
-            text = f"timed out after {seconds:g} s, while it waited for {waiting.label}"
-            self._fail(run, key, task, waiting, TaskError("TimeoutError", text))
+            completion = WaitCompletion(int(timer.key or 0))
+            return self._complete(run, key, task, wait_set, completion)
+        if timer.kind == "wait_timeout":
+            error = TaskError("WaitTimeout", f"{wait_set.label} did not happen in time")
+            return self._end(run, key, task, wait_set, failed_entry(wait_set, error))
+        seconds = run.version.spec.tasks[key[0]].timeout_seconds
+        text = f"timed out after {seconds:g} s, while it waited for {wait_set.label}"
+        return self._fail(run, key, task, wait_set, TaskError("TimeoutError", text))
 
-    def _waiting(
-        self, place: tuple[int, int, int], delivery: int
-    ) -> tuple[RunWork, TaskKey, LiveTask, Waiting] | None:
-        """Return the deferred task at a place, unless it is another wait's by now."""
-        run = self._ledger.runs.get(place[0])
-        key = place[1:]
-        task = None if run is None or run.outcome is not None else run.live.get(key)
-        if run is None or task is None or task.state is not TaskState.DEFERRED:
+    def _deferred(
+        self, task: TaskKey, delivery: int
+    ) -> tuple[RunWork, InstanceKey, LiveTask, WaitSet] | None:
+        """Return a deferred task, unless it has gone on or waits anew by now."""
+        run = self._uow.runs.by_id.get(task[0])
+        key = task[1:]
+        live = None if run is None or run.outcome is not None else run.live.get(key)
+        if run is None or live is None or live.state is not TaskState.DEFERRED:
             return None
-        if task.waiting is None or task.delivery != delivery:
+        # The delivery fences waits as it fences attempts.
+        if live.wait_set is None or live.delivery != delivery:
             return None
-        return run, key, task, decode_waiting(task.waiting)
+        return run, key, live, decode_wait_set(live.wait_set)
 
-    def happened(
-        self, run: RunWork, key: TaskKey, task: LiveTask, waiting: Waiting, what: Happening
-    ) -> None:
-        """Note what happened; the task goes on when that is enough."""
-        waiting = happen(waiting, what)
-        step = outcome(waiting)
-        if step is None:
-            task.waiting = encode_waiting(waiting)
-            task.changed = True
-        else:
-            self._go_on(run, key, task, waiting, step)
-
-    def _go_on(
-        self, run: RunWork, key: TaskKey, task: LiveTask, waiting: Waiting, step: Step
-    ) -> None:
-        """Record what came of a wait, and let the task go on."""
-        spec = run.version.spec.tasks[key[0]]
-        starting = waiting.key == START
-        if starting and step.error is not None:
-            self._fail(run, key, task, waiting, step.error)
-            return
-        self._ledger.steps.append((run.number, *key, step))
-        if starting and spec.kind == "empty":
-            self.stop(run, key, task)
-            self._end(run, key, task, Outcome.SUCCESS, value=start_result(waiting, step.value))
-            return
-        started_at = task.started_at
-        self.stop(run, key, task)
-        self._hand_out(run, key, task, task.attempt)
-        task.started_at = started_at
-
-    def stop(self, run: RunWork, key: TaskKey, task: LiveTask, *, cancelled: bool = False) -> None:
-        """Forget what a task waits for."""
-        if task.waiting:
-            task.waiting = None
-            task.changed = True
-            self._ledger.unwaited.append((run.number, *key, cancelled))
-
-    def _fail(
-        self, run: RunWork, key: TaskKey, task: LiveTask, waiting: Waiting, error: TaskError
-    ) -> None:
-        self.stop(run, key, task)
-        if waiting.key == START:
-            task.waiting = WAIT_ANEW
-        self._end(run, key, task, Outcome.FAILED, error=error)
-
-    def _end(
+    def _complete(
         self,
         run: RunWork,
-        key: TaskKey,
+        key: InstanceKey,
+        task: LiveTask,
+        wait_set: WaitSet,
+        completion: WaitCompletion,
+    ) -> WaitEnd | None:
+        """Note a completion; the wait is over when there are enough."""
+        wait_set = complete_wait(wait_set, completion)
+        entry = completed_entry(wait_set)
+        if entry is not None:
+            return self._end(run, key, task, wait_set, entry)
+        task.wait_set = encode_wait_set(wait_set)
+        task.changed = True
+        return None
+
+    def _end(
+        self, run: RunWork, key: InstanceKey, task: LiveTask, wait_set: WaitSet, entry: JournalEntry
+    ) -> WaitEnd:
+        """Record what came of a wait; return what follows."""
+        starting = wait_set.key == START
+        if starting and entry.error is not None:
+            return self._fail(run, key, task, wait_set, entry.error)
+        self._uow.waits.journal.append(JournalRow(run.id, *key, entry))
+        self.stop(run, key, task)
+        if starting and run.version.spec.tasks[key[0]].kind == "empty":
+            value = start_result(wait_set, entry.value)
+            result = self._result(run, key, task, Outcome.SUCCESS, value=value)
+            return WaitEnd(run, key, task, result)
+        return WaitEnd(run, key, task)
+
+    def stop(
+        self, run: RunWork, key: InstanceKey, task: LiveTask, *, cancelled: bool = False
+    ) -> None:
+        """Drop what a task waits for, if it does."""
+        if task.wait_set:
+            task.wait_set = None
+            task.changed = True
+            self._uow.waits.ended.append(EndedWait(run.id, *key, cancelled))
+
+    def _fail(
+        self, run: RunWork, key: InstanceKey, task: LiveTask, wait_set: WaitSet, error: TaskError
+    ) -> WaitEnd:
+        self.stop(run, key, task)
+        if wait_set.key == START:
+            task.wait_set = WAIT_FROM_START
+        return WaitEnd(run, key, task, self._result(run, key, task, Outcome.FAILED, error=error))
+
+    def _result(
+        self,
+        run: RunWork,
+        key: InstanceKey,
         task: LiveTask,
         outcome: Outcome,
         *,
         value: bytes = b"",
         error: TaskError | None = None,
-    ) -> None:
-        """End an attempt here, as a worker would."""
-        task.state = TaskState.RUNNING
-        now = self._ledger.now.timestamp()
+    ) -> ResultMessage:
+        """Return the end of an attempt, as a worker would report it."""
+        now = self._uow.now.timestamp()
         started = now if task.started_at is None else task.started_at.timestamp()
-        self._finish(
-            ResultMessage(
-                run.number,
-                *key,
-                task.attempt,
-                task.delivery,
-                "",
-                outcome,
-                started,
-                now,
-                value=value,
-                error=error,
-            )
+        fence = (task.attempt, task.delivery)
+        return ResultMessage(
+            run.id, *key, *fence, "", outcome, started, now, value=value, error=error
         )

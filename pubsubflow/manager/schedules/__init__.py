@@ -1,1 +1,1 @@
-"""Creation of runs: DAG states, conditions, admission, commands, replay."""
+"""Schedules: DAG states, firing, admission, replay, redrive."""

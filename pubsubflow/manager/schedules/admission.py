@@ -1,28 +1,36 @@
-"""Admits runs: gives them their events and params, starts them or puts them in line."""
+"""Admission of runs: gives them their events and params, then starts, queues or refuses them."""
 
 from collections.abc import Sequence
 
 import msgspec
 
 from pubsubflow.errors import InvalidInput
-from pubsubflow.manager.inbox import Item, check_run_key
-from pubsubflow.manager.outbox.spans import trace_of_run
-from pubsubflow.manager.persistence.load_events import read_infos
-from pubsubflow.manager.runs.lifecycle import Running
-from pubsubflow.manager.schedules.firing import Scheduling
-from pubsubflow.manager.spec_cache import Versions
-from pubsubflow.manager.unit_of_work import DeadLetter, Fate, GateWork, Ledger, LoggedEvent, Start
+from pubsubflow.manager.persistence.load import load_events
+from pubsubflow.manager.runs.lifecycle import RunLifecycle
+from pubsubflow.manager.spec_cache import SpecCache
+from pubsubflow.manager.traces import trace_of_run
+from pubsubflow.manager.unit_of_work import (
+    DeadLetter,
+    DroppedInput,
+    EventOutcome,
+    UnitOfWork,
+)
+from pubsubflow.manager.working_state import (
+    INLINE_EVENTS,
+    LockedDag,
+    LoggedEvent,
+    RunDraft,
+    inline_events,
+    longest_ancestry,
+)
 from pubsubflow.model.expressions import evaluate
 from pubsubflow.model.runs.params import validate_params
-from pubsubflow.model.runs.states import RunState
+from pubsubflow.model.runs.states import RunState, advance_state
 from pubsubflow.model.traces import Tracing
-from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.messages import EventInfo, RunInfo, encode
 from pubsubflow.store.database import printable
-from pubsubflow.store.manager_transaction import FoldTransaction
+from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
-INLINE_EVENTS = 500
-INLINE_EVENT_BYTES = 128 * 1024
 PARAMS_EVENTS = 20_000
 
 
@@ -30,241 +38,206 @@ class Admission:
     """The last step of every run that is made, whatever made it.
 
     Args:
-        ledger: What the transaction changes.
-        transaction: Reads what runs consume.
-        versions: DAG versions.
-        running: Starts runs.
-        scheduling: Makes runs.
-        max_loops: How often one DAG may stand in the trail that leads to its run.
+        uow: What the transaction changes.
+        transaction: Reads the events that runs consume.
+        specs: DAG versions.
+        lifecycle: Starts runs.
+        max_loops: How often one DAG may occur in the ancestry of its run.
         tracing: Draws the trace contexts of runs.
+
+    Attributes:
+        refused: DAGs of runs that were refused, until they are counted.
     """
 
     def __init__(
         self,
-        ledger: Ledger,
-        transaction: FoldTransaction,
-        versions: Versions,
+        uow: UnitOfWork,
+        transaction: ManagerTransaction,
+        specs: SpecCache,
         *,
-        running: Running,
-        scheduling: Scheduling,
+        lifecycle: RunLifecycle,
         max_loops: int,
         tracing: Tracing,
     ) -> None:
-        self._ledger = ledger
+        self._uow = uow
         self._transaction = transaction
-        self._versions = versions
-        self._running = running
-        self._scheduling = scheduling
+        self._specs = specs
+        self._lifecycle = lifecycle
         self._max_loops = max_loops
         self._tracing = tracing
-        self._refused: list[GateWork] = []
+        self.refused: list[LockedDag] = []
 
     @property
-    def waiting(self) -> list[Start]:
-        """Return the runs that are to be admitted."""
+    def waiting(self) -> list[RunDraft]:
+        """The runs that are to be admitted, in the order in which they were made."""
         return [
-            start
-            for start in self._ledger.starts.values()
-            if not start.forming and start.state is None and start.refused is None
+            draft
+            for draft in self._uow.schedule.drafts.values()
+            if not draft.collecting and draft.state is None and draft.refused is None
         ]
 
-    async def asked(self, gate: GateWork, call: StartRun, item: Item) -> str:
-        """Make a run because somebody asks for it; return its id, or that of one under its key.
-
-        Raises:
-            InvalidInput: The params do not fit the DAG, or the key is too long.
-        """
-        start = self._scheduling.make(
-            gate, "", "", "manual", printable(call.cause), logical_time=call.logical_time
-        )
-        item.ids = item.ids or [start.run_id]
-        start.run_id = item.ids[0]
-        start.run_key = call.run_key or f"manual:{start.run_id}"
-        if call.run_key is not None or item.tried:
-            known = await self.existing(gate, [start.run_key])
-            if known:
-                return known[start.run_key]
-        check_run_key(call.run_key)
-        start.params = validate_params(gate.version.spec, call.params)
-        start.partition = None if call.partition is None else printable(call.partition)
-        start.asked_by = item.trace
-        self._scheduling.begin(start)
-        return str(start.run_id)
-
-    async def existing(self, gate: GateWork, run_keys: Sequence[str]) -> dict[str, str]:
-        """Return key → run for those that have a run, made in this batch or before."""
-        asked = set(run_keys)
+    async def existing(self, dag: LockedDag, run_keys: Sequence[str]) -> dict[str, str]:
+        """Return run key → run id for those that exist, made in this batch or before."""
+        wanted = set(run_keys)
         rows = await self._transaction.fetch(
-            "find_run_keys", [gate.dag] * len(run_keys), list(run_keys)
+            "find_runs_by_key", [dag.id] * len(run_keys), list(run_keys)
         )
         found = {row["run_key"]: str(row["run_id"]) for row in rows}
-        for start in self._ledger.starts.values():
-            if start.gate is gate and start.run_key in asked and start.refused is None:
-                found[start.run_key] = str(start.run_id)
+        # Drafts of this batch have no row yet.
+        for draft in self._uow.schedule.drafts.values():
+            if draft.dag is dag and draft.run_key in wanted and draft.refused is None:
+                found[draft.run_key] = str(draft.run_id)
         return found
 
-    def take_refused(self) -> list[GateWork]:
-        """Return the gates of runs that were refused since the last call."""
-        gates, self._refused = self._refused, []
-        return gates
+    async def admit(self, drafts: Sequence[RunDraft]) -> None:
+        """Admit runs in the order in which they were made."""
+        stored: dict[int, list[LoggedEvent]] = {}
+        if any(draft.stored or draft.stored_inputs for draft in drafts):
+            stored = await self._read_stored(drafts)
+        for draft in drafts:
+            draft.dag.unadmitted -= 1
+            await self._admit(draft, stored.get(draft.id, ()))
 
-    async def admit(self) -> None:
-        """Admit all runs that wait for it, in the order in which they were made."""
-        starts = self.waiting
-        if not starts:
-            return
-        await self._transaction.write("expire_pending", self._ledger.expiries)
-        self._ledger.expiries = []
-        stored = await self._read_stored(starts)
-        for start in starts:
-            start.gate.coming -= 1
-            events = stored.get(start.number, [])
-            await self._admit_one(start, events, whole=_fits(start))
-
-    async def _read_stored(self, starts: Sequence[Start]) -> dict[int, list[LoggedEvent]]:
-        """Return the events that runs consume from the store, as far as they are not too many."""
-        drained = [
-            (start.gate.dag, cell, place, start.number)
-            for start in starts
-            if _fits(start)
-            for cell, place in start.drained
+    async def _read_stored(self, drafts: Sequence[RunDraft]) -> dict[int, list[LoggedEvent]]:
+        """Return the stored events that runs consume, of those that consume not too many."""
+        # What is too old must be gone before, or a run would see it.
+        expired = [msgspec.structs.astuple(each) for each in self._uow.schedule.expired]
+        await self._transaction.write("expire_pending_events", expired)
+        self._uow.schedule.expired = []
+        pending = [
+            (draft.dag.id, key, number, draft.id)
+            for draft in drafts
+            if _countable(draft)
+            for key, number in draft.stored_inputs
         ]
-        rows = await self._transaction.fetch_rows("read_consumable", drained)
-        collected = [start.number for start in starts if start.stored]
+        rows = await self._transaction.fetch_rows("read_events_to_consume", pending)
+        collected = [draft.id for draft in drafts if draft.stored]
         if collected:
             limit = PARAMS_EVENTS * len(collected)
             rows += await self._transaction.fetch("read_collected_events", collected, limit)
+        return await self._by_consumer(rows)
+
+    async def _by_consumer(self, rows: Sequence[Row]) -> dict[int, list[LoggedEvent]]:
         found: dict[int, dict[int, LoggedEvent]] = {}
-        events = await read_infos(rows, self._versions, self._transaction)
+        events = await load_events(rows, self._specs, self._transaction)
         for row, event in zip(rows, events, strict=True):
             found.setdefault(row["consumer"], {})[row["id"]] = event
-        return {number: list(known.values()) for number, known in found.items()}
+        return {run_id: list(known.values()) for run_id, known in found.items()}
 
-    async def _admit_one(self, start: Start, stored: list[LoggedEvent], *, whole: bool) -> None:
-        known = {event.number: event for event in stored}
-        known.update((event.number, event) for event, _ in start.fresh)
+    async def _admit(self, draft: RunDraft, stored: Sequence[LoggedEvent]) -> None:
+        known = {event.id: event for event in stored}
+        known.update((each.event.id, each.event) for each in draft.events)
         events = [event for _, event in sorted(known.items())]
-        dag = start.gate.dag
-        trail = longest_trail(events, dag)
-        if trail.count(dag) >= self._max_loops:
-            await self._refuse(start, events, "loop", await self._circle(trail, dag))
+        dag = draft.dag
+        ancestry: tuple[int, ...] = ()
+        if any(event.ancestry for event in events):
+            ancestry = longest_ancestry(events, dag.id)
+        if ancestry.count(dag.id) >= self._max_loops:
+            await self._refuse(draft, events, "loop", await self._describe_loop(ancestry, dag.id))
             return
-        infos = [event.info for event in events]
-        try:
-            params = self._params(start, infos if whole else None)
-        except InvalidInput as error:
-            await self._refuse(start, events, "params", str(error))
-            return
-        start.params = params
-        start.trace = trace_of_run(self._tracing, start.asked_by, infos)
-        start.info = self._info(start, inline_events(infos) if whole else None, trail)
-        self._place(start)
-
-    def _params(self, start: Start, events: list[EventInfo] | None) -> dict[str, object]:
-        spec = start.gate.version.spec
-        if start.params is not None:
-            return start.params
-        if not spec.params_from or (start.kind == "cron" and events == []):
-            return validate_params(spec, None)
-        if events is None:
-            raise InvalidInput(f"more than {PARAMS_EVENTS} events for one run's params")
-        return validate_params(spec, evaluate(spec.params_from, events, start.partition))
-
-    @staticmethod
-    def _info(start: Start, events: tuple[EventInfo, ...] | None, trail: tuple[int, ...]) -> bytes:
-        return encode(
-            RunInfo(
-                start.number,
-                str(start.run_id),
-                start.gate.version.spec.dag_id,
-                start.kind,
-                start.params or {},
-                start.logical_time,
-                start.partition,
-                start.cause,
-                start.created_at,
-                events,
-                trail,
-                start.trace,
-            )
-        )
-
-    def _place(self, start: Start) -> None:
-        """Start a run, or put it in line when its DAG is at its limit."""
-        gate = start.gate
-        gate.changed = True
-        if gate.active < gate.version.spec.max_active_runs and not gate.queued:
-            self._start(start)
-        else:
-            start.state = RunState.QUEUED
-            gate.queued += 1
-
-    def _start(self, start: Start) -> None:
-        start.state = RunState.RUNNING
-        start.gate.active += 1
-        self._running.start(start.number, start.gate.version, start.info)
-
-    def start_queued(self, gate: GateWork) -> None:
-        """Start runs that this transaction made and that are not in line in the store yet."""
-        for start in self._ledger.starts.values():
-            if gate.active >= gate.version.spec.max_active_runs or not gate.queued:
+        # Only where stored events are too many to be read are some missing here.
+        whole = not draft.stored_events or _countable(draft)
+        if draft.params is None:
+            try:
+                draft.params = run_params(draft, [each.info for each in events] if whole else None)
+            except InvalidInput as error:
+                await self._refuse(draft, events, "params", str(error))
                 return
-            if start.gate is gate and start.state is RunState.QUEUED:
-                gate.queued -= 1
-                self._start(start)
+        causes = [event.info.trace for event in events]
+        if self._tracing.on or draft.requested_by is not None or any(causes):
+            draft.trace = trace_of_run(self._tracing, draft.requested_by, causes)
+        draft.info = RunInfo(
+            draft.id,
+            str(draft.run_id),
+            dag.version.spec.dag_id,
+            draft.kind,
+            draft.params,
+            draft.logical_time,
+            draft.partition,
+            draft.cause,
+            draft.created_at,
+            inline_events(events) if whole else None,
+            ancestry,
+            draft.trace,
+        )
+        draft.encoded_info = encode(draft.info)
+        draft.state = dag.admit()
+        if draft.state is RunState.RUNNING:
+            self._lifecycle.start(draft.id, dag.version, draft.encoded_info, draft.info)
 
-    async def _circle(self, trail: Sequence[int], dag: int) -> str:
-        """Name the circle that a DAG's events run in."""
-        last = len(trail) - 1 - list(reversed(trail)).index(dag)
-        circle = [*trail[last:], dag]
-        rows = await self._transaction.fetch("name_dags", sorted(set(circle)))
+    def start_queued(self, dag: LockedDag) -> None:
+        """Start runs that this transaction made and queued, where there is room for them.
+
+        They come after those that were queued before, which are started first.
+        """
+        for draft in self._uow.schedule.drafts.values():
+            if dag.active >= dag.version.spec.max_active_runs or not dag.queued:
+                return
+            if draft.dag is dag and draft.state is RunState.QUEUED:
+                dag.start_queued()
+                draft.state = advance_state(draft.state, RunState.RUNNING)
+                self._lifecycle.start(draft.id, dag.version, draft.encoded_info, draft.info)
+
+    async def _describe_loop(self, ancestry: Sequence[int], dag: int) -> str:
+        """Name the circle of DAGs that set each other off."""
+        last = len(ancestry) - 1 - list(reversed(ancestry)).index(dag)
+        circle = [*ancestry[last:], dag]
+        rows = await self._transaction.fetch("read_dag_ids", sorted(set(circle)))
         names = {row["id"]: row["dag_id"] for row in rows}
-        path = " → ".join(names[number] for number in circle)
-        return f"after {trail.count(dag)} rounds of {path} the circle was stopped"
+        path = " → ".join(names[each] for each in circle)
+        return f"after {ancestry.count(dag)} rounds of {path} the circle was stopped"
 
     async def _refuse(
-        self, start: Start, events: Sequence[LoggedEvent], kind: str, reason: str
+        self, draft: RunDraft, events: Sequence[LoggedEvent], kind: str, reason: str
     ) -> None:
-        """Make no run: its events are dead, and a letter tells why."""
-        start.refused = reason = printable(reason)
-        self._refused.append(start.gate)
-        spec = start.gate.version.spec
+        """Make no run: its events are dead, and a dead letter says why."""
+        draft.refused = reason = printable(reason)
+        self.refused.append(draft.dag)
+        dag, key = draft.dag, draft.condition_key
         letter = {
-            "dag_id": spec.dag_id,
-            "run_key": start.run_key,
-            "partition": start.partition,
+            "dag_id": dag.version.spec.dag_id,
+            "run_key": draft.run_key,
+            "partition": draft.partition,
             "events": [str(event.event_id) for event in events],
-            "params": start.params,
+            "params": draft.params,
         }
-        self._ledger.dead_letters.append(
-            DeadLetter(kind, spec.dag_id, start.gate.dag, msgspec.json.encode(letter), reason)
+        payload = msgspec.json.encode(letter)
+        dead_letter = DeadLetter(kind, dag.version.spec.dag_id, dag.id, payload, reason)
+        self._uow.outbox.dead_letters.append(dead_letter)
+        self._uow.schedule.outcomes.extend(
+            EventOutcome(each.event, dag.id, each.input, key, "dead", reason)
+            for each in draft.events
         )
-        for event, place in start.fresh:
-            self._ledger.fates.append(
-                Fate(event, start.gate.dag, place, start.cell, "dead", reason)
-            )
-        self._ledger.drops.extend(
-            (start.gate.dag, cell, place, "dead", reason) for cell, place in start.drained
+        self._uow.schedule.dropped.extend(
+            DroppedInput(dag.id, stored_key, number, "dead", reason)
+            for stored_key, number in draft.stored_inputs
         )
-        if start.stored:
+        if draft.stored:
             await self._transaction.fetch(
-                "refuse_collected", [start.number], [start.gate.dag], [start.cell], [reason]
+                "delete_refused_runs", [draft.id], [dag.id], [key], [reason]
             )
 
 
-def longest_trail(events: Sequence[LoggedEvent], dag: int) -> tuple[int, ...]:
-    """Return the trail of a run that consumes events: the one in which its DAG stands most."""
-    trails = (event.trail for event in events)
-    return max(trails, key=lambda trail: (trail.count(dag), len(trail)), default=())
+def run_params(draft: RunDraft, events: Sequence[EventInfo] | None) -> dict[str, object]:
+    """Return a run's params, computed from its events where its DAG says so.
+
+    Args:
+        draft: The run.
+        events: The events that it consumes; None if they are too many to be read.
+
+    Raises:
+        InvalidInput: They do not fit the DAG, or there are too many events.
+    """
+    spec = draft.dag.version.spec
+    # A tick may fire without any event.
+    if not spec.params_from or (draft.kind == "cron" and events is not None and not events):
+        return validate_params(spec, None)
+    if events is None:
+        raise InvalidInput(f"more than {PARAMS_EVENTS} events for one run's params")
+    return validate_params(spec, evaluate(spec.params_from, events, draft.partition))
 
 
-def inline_events(infos: Sequence[EventInfo]) -> tuple[EventInfo, ...] | None:
-    """Return the events of a run as they travel with its tasks, or None when they are too many."""
-    fits = len(infos) <= INLINE_EVENTS and len(encode(infos)) <= INLINE_EVENT_BYTES
-    return tuple(infos) if fits else None
-
-
-def _fits(start: Start) -> bool:
-    """Whether a run's events can all be looked at."""
-    limit = PARAMS_EVENTS if start.gate.version.spec.params_from else INLINE_EVENTS
-    return start.drained_count <= limit
+def _countable(draft: RunDraft) -> bool:
+    """Whether a run consumes so few events that all of them are read."""
+    limit = PARAMS_EVENTS if draft.dag.version.spec.params_from else INLINE_EVENTS
+    return draft.stored_events <= limit

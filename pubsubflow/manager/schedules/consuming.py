@@ -1,61 +1,136 @@
-"""What becomes of pending events: consumed by a run, too old, dropped, or never accepted."""
+"""Routing of events to conditions, and consumption of pending events by runs."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from pubsubflow.manager.unit_of_work import CellWork, Fate, GateWork, Ledger, LoggedEvent, Start
+from msgspec import Struct
+
+from pubsubflow.errors import InvalidInput
+from pubsubflow.manager.inbox import check_key
+from pubsubflow.manager.unit_of_work import (
+    DroppedInput,
+    EventOutcome,
+    ExpiredInput,
+    UnitOfWork,
+)
+from pubsubflow.manager.working_state import (
+    ConditionWork,
+    ConsumedEvent,
+    LockedDag,
+    LoggedEvent,
+    RunDraft,
+)
 from pubsubflow.model.schedule.condition_state import expiry
-from pubsubflow.model.schedule.conditions import Input
+from pubsubflow.model.schedule.conditions import DatasetInput
+from pubsubflow.model.schedule.partitions import Partitioning, map_key
+
+WHOLE = ""
+"""The key of the condition as a whole, of a schedule without partitions."""
+KeyedInput = tuple[DatasetInput, str]
+"""An input, and the event's own partition key there."""
 
 
-class Consuming:
-    """Takes events out of the places of cells; writes nothing but the ledger."""
+class Routing(Struct, frozen=True):
+    """The inputs of a DAG that an event matches, filters apart.
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    Attributes:
+        inputs: Partition key → inputs of the condition for that partition.
+        refusal: Why the event reaches none: its partition key is missing or of the wrong kind.
+    """
 
-    def consume(self, gate: GateWork, cell: CellWork, places: Iterable[int], start: Start) -> None:
-        """Give a run what is pending in places."""
-        for number in places:
-            self._expire(gate, cell, gate.version.inputs[number])
-            start.fresh.extend((event, number) for event in cell.fresh[number])
-            if cell.stored[number]:
-                start.drained.append((cell.key, number))
-                start.drained_count += cell.stored[number]
-            cell.stored[number] = 0
-            cell.fresh[number] = []
+    event: LoggedEvent
+    dag: LockedDag
+    inputs: dict[str, list[KeyedInput]]
+    refusal: str | None = None
 
-    def _expire(self, gate: GateWork, cell: CellWork, place: Input) -> None:
-        """Take out of a place what is too old for it now."""
-        limit = expiry(place, cell.cell)
+
+def route(event: LoggedEvent, dag: LockedDag) -> Routing:
+    """Return which inputs of a DAG an event reaches."""
+    schedule = dag.version.schedule
+    matched = dag.version.inputs_for(event.info.dataset)
+    if schedule is None or schedule.partitioning is None:
+        return Routing(event, dag, {WHOLE: [(each, "") for each in matched]})
+    try:
+        return Routing(event, dag, _by_partition(event, matched, schedule.partitioning))
+    except InvalidInput as error:
+        return Routing(event, dag, {}, str(error))
+
+
+def _by_partition(
+    event: LoggedEvent, matched: Iterable[DatasetInput], partitioning: Partitioning
+) -> dict[str, list[KeyedInput]]:
+    if not event.info.partition:
+        raise InvalidInput("the event has no partition")
+    # It becomes part of a run key, for which there is an index.
+    check_key(event.info.partition)
+    found: dict[str, list[KeyedInput]] = {}
+    for each in matched:
+        for key, own in map_key(partitioning.mapper(each.uri), event.info.partition):
+            found.setdefault(key, []).append((each, own))
+    return found
+
+
+class Consumption:
+    """Takes pending events out of the inputs of conditions; writes nothing but the unit of work."""
+
+    def __init__(self, uow: UnitOfWork) -> None:
+        self._uow = uow
+
+    def consume(
+        self, dag: LockedDag, condition: ConditionWork, inputs: Iterable[int], draft: RunDraft
+    ) -> None:
+        """Give a run what is pending in inputs."""
+        for number in inputs:
+            if dag.version.inputs[number].within_seconds is not None:
+                self._expire(dag, condition, dag.version.inputs[number])
+            draft.events.extend(
+                [ConsumedEvent(event, number) for event in condition.new_events[number]]
+            )
+            condition.new_events[number] = []
+            if condition.stored[number]:
+                draft.stored_inputs.append((condition.key, number))
+                draft.stored_events += condition.stored[number]
+                condition.stored[number] = 0
+
+    def _expire(self, dag: LockedDag, condition: ConditionWork, each: DatasetInput) -> None:
+        """Take out of an input what is too old for it now."""
+        limit = expiry(each, condition.state)
         if limit is None:
             return
         before = datetime.fromtimestamp(limit, UTC)
-        if cell.stored[place.place]:
-            self._ledger.expiries.append((gate.dag, cell.key, place.place, before))
+        if condition.stored[each.index]:
+            expired = ExpiredInput(dag.id, condition.key, each.index, before)
+            self._uow.schedule.expired.append(expired)
         kept = []
-        for event in cell.fresh[place.place]:
-            if event.moment(self._ledger.now) < before:
+        for event in condition.new_events[each.index]:
+            if event.moment < before:
                 reason = "too old when the condition held"
-                self.fate(gate, event, place.place, cell.key, "expired", reason)
+                self.record(dag, event, each.index, condition.key, "expired", reason)
             else:
                 kept.append(event)
-        cell.fresh[place.place] = kept
+        condition.new_events[each.index] = kept
 
     def drop(
-        self, gate: GateWork, cell: CellWork, places: Iterable[int], fate: str, reason: str
+        self,
+        dag: LockedDag,
+        condition: ConditionWork,
+        inputs: Iterable[int],
+        outcome: str,
+        reason: str,
     ) -> None:
-        """Take everything out of places."""
-        for number in places:
-            for event in cell.fresh[number]:
-                self.fate(gate, event, number, cell.key, fate, reason)
-            if cell.stored[number]:
-                self._ledger.drops.append((gate.dag, cell.key, number, fate, reason))
-            cell.stored[number] = 0
-            cell.fresh[number] = []
+        """Take everything out of inputs."""
+        for number in inputs:
+            for event in condition.new_events[number]:
+                self.record(dag, event, number, condition.key, outcome, reason)
+            condition.new_events[number] = []
+            if condition.stored[number]:
+                dropped = DroppedInput(dag.id, condition.key, number, outcome, reason)
+                self._uow.schedule.dropped.append(dropped)
+                condition.stored[number] = 0
 
-    def fate(
-        self, gate: GateWork, event: LoggedEvent, place: int, cell: str, fate: str, reason: str
+    def record(
+        self, dag: LockedDag, event: LoggedEvent, number: int, key: str, outcome: str, reason: str
     ) -> None:
         """Note what became of an event that no run consumes."""
-        self._ledger.fates.append(Fate(event, gate.dag, place, cell, fate, reason))
+        found = EventOutcome(event, dag.id, number, key, outcome, reason)
+        self._uow.schedule.outcomes.append(found)

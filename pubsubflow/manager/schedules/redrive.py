@@ -1,4 +1,4 @@
-"""Tries dead letters again."""
+"""Redrive of dead letters: messages are published again, refused runs are made after all."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,24 +8,26 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput, NotFound
-from pubsubflow.manager.inbox import Item, acceptable, check_key
-from pubsubflow.manager.persistence.load_events import ReadEvents
+from pubsubflow.manager.inbox import check_key
+from pubsubflow.manager.persistence.load import load_events
 from pubsubflow.manager.schedules.admission import Admission
-from pubsubflow.manager.schedules.firing import Scheduling
-from pubsubflow.manager.unit_of_work import GateWork, Ledger
-from pubsubflow.model.revisions import check_revision, letter_revision
+from pubsubflow.manager.schedules.firing import Scheduler
+from pubsubflow.manager.spec_cache import SpecCache
+from pubsubflow.manager.unit_of_work import OutgoingMessage, UndeadEvent, UnitOfWork
+from pubsubflow.manager.working_state import ConsumedEvent, LockedDag
+from pubsubflow.model.revisions import check_revision, dead_letter_revision
 from pubsubflow.model.runs.params import validate_params
-from pubsubflow.model.subscriptions import CHANGED, LETTER, Undelivered
-from pubsubflow.model.wire.commands import Resend
-from pubsubflow.store.manager_transaction import FoldTransaction, Row
+from pubsubflow.model.subscriptions import CHANGED, DEAD_LETTER_KIND, Undelivered
+from pubsubflow.model.wire.commands import RedriveDeadLetter
+from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 
 class RefusedRun(Struct, frozen=True, forbid_unknown_fields=True):
-    """A run that could not be made, as its dead letter tells; JSON that a person may edit.
+    """A run that was refused, as its dead letter has it: JSON that a person may edit.
 
     Attributes:
-        events: Ids of the events it would have consumed.
-        params: Its params; None to work them out from the events again.
+        events: Ids of the events that it would have consumed.
+        params: Its params; None to compute them from the events again.
     """
 
     dag_id: str
@@ -35,142 +37,131 @@ class RefusedRun(Struct, frozen=True, forbid_unknown_fields=True):
     params: dict[str, Any] | None = None
 
 
-async def find_letter(item: Item, what: Resend, transaction: FoldTransaction) -> Row | None:
-    """Return the dead letter that is to be tried again; None after telling what is wrong."""
-    rows = await transaction.fetch("take_dead_letter", what.number)
-    if not rows:
-        item.error = NotFound("dead letter", str(what.number))
-        return None
-    try:
-        _check_unsent(what, rows[0])
-    except InvalidInput as error:
-        item.error = error
-        return None
-    return rows[0]
+class Redrive:
+    """Redrives the dead letters of one batch.
 
-
-def _check_unsent(what: Resend, letter: Row) -> None:
-    """Return if a dead letter may be sent again.
-
-    Raises:
-        InvalidInput: It was, or it is not as whoever asks has seen it.
+    Args:
+        uow: What the transaction changes.
+        transaction: Locks dead letters; reads the events of refused runs.
+        specs: DAG versions.
+        scheduler: Makes runs.
+        admission: Knows which exist.
     """
-    name = f"dead letter {what.number}"
-    check_revision(name, letter_revision(letter["resent_at"]), what.revisions)
-    if letter["resent_at"] is not None:
-        raise InvalidInput(f"{name} was sent again already")
+
+    def __init__(
+        self,
+        uow: UnitOfWork,
+        transaction: ManagerTransaction,
+        specs: SpecCache,
+        *,
+        scheduler: Scheduler,
+        admission: Admission,
+    ) -> None:
+        self._uow = uow
+        self._transaction = transaction
+        self._specs = specs
+        self._scheduler = scheduler
+        self._admission = admission
+
+    async def lock(self, command: RedriveDeadLetter) -> Row:
+        """Lock a dead letter and return it.
+
+        Raises:
+            NotFound: It does not exist.
+            InvalidInput: It was redriven already, or has changed since its sender read it.
+        """
+        rows = await self._transaction.fetch("lock_dead_letter", command.dead_letter)
+        if not rows:
+            raise NotFound("dead letter", str(command.dead_letter))
+        name = f"dead letter {command.dead_letter}"
+        revision = dead_letter_revision(rows[0]["resent_at"])
+        check_revision(name, revision, command.revisions)
+        if rows[0]["resent_at"] is not None:
+            raise InvalidInput(f"{name} was sent again already")
+        return rows[0]
+
+    async def mark(self, command: RedriveDeadLetter) -> None:
+        """Mark a dead letter as redriven."""
+        await self._transaction.fetch("mark_dead_letter_resent", command.dead_letter)
+
+    async def resend(
+        self, command: RedriveDeadLetter, letter: Row, dag: LockedDag | None
+    ) -> str | None:
+        """Publish a message again, or make the run that was refused and return its id.
+
+        Args:
+            command: What to redrive, perhaps edited.
+            letter: The dead letter, which is locked.
+            dag: The DAG of a refused run, locked.
+
+        Raises:
+            InvalidInput: The payload was edited into something else, or the params do not fit.
+        """
+        payload: bytes = letter["payload"] if command.payload is None else command.payload
+        run_id = None
+        if letter["kind"] in ("message", "cloudevent"):
+            self._uow.outbox.messages.append(OutgoingMessage(letter["subject"], payload))
+        elif letter["kind"] == DEAD_LETTER_KIND:
+            await self._deliver(payload)
+        elif letter["kind"] != "hook":
+            refused = _read_refused(payload)
+            if refused.run_key != _read_refused(letter["payload"]).run_key:
+                raise InvalidInput("leave run_key as it is: it keeps the run from being made twice")
+            if dag is None or not dag.present:
+                raise InvalidInput(f"DAG {refused.dag_id!r} is gone")
+            existing = await self._admission.existing(dag, [refused.run_key])
+            run_id = existing.get(refused.run_key) or await self._make(dag, refused)
+        await self.mark(command)
+        return run_id
+
+    async def _deliver(self, payload: bytes) -> None:
+        """Queue an event for its subscriber once more."""
+        try:
+            undelivered = msgspec.json.decode(payload, type=Undelivered)
+        except msgspec.DecodeError as error:
+            raise InvalidInput(
+                f"the payload is not what a dead letter of a delivery holds: {error}"
+            ) from error
+        subscription, event_id = undelivered.subscription, undelivered.event_id
+        if not await self._transaction.fetch("redeliver_event", subscription, event_id):
+            raise InvalidInput(f"subscription {subscription} or event {event_id} is gone")
+        self._uow.outbox.messages.append(OutgoingMessage(CHANGED))
+
+    async def _make(self, dag: LockedDag, refused: RefusedRun) -> str:
+        """Make a run that was refused; return its id. Its ancestry starts anew."""
+        check_key(refused.partition)
+        params = refused.params
+        if params is not None:
+            params = validate_params(dag.version.spec, params)
+        draft = self._scheduler.draft(
+            dag, "", refused.run_key, "dataset", "sent again after it was refused"
+        )
+        draft.partition, draft.params = refused.partition, params
+        rows = await self._transaction.fetch("read_events_by_id", list(refused.events))
+        inputs = await self._dead_inputs(dag, rows)
+        for event in await load_events(rows, self._specs, self._transaction):
+            # A person has looked at the circle: the count of its rounds starts anew.
+            event.ancestry = ()
+            draft.events.extend(
+                ConsumedEvent(event, number) for number in inputs.get(event.id, (0,))
+            )
+            self._uow.schedule.undead.append(UndeadEvent(event.id, dag.id))
+        self._scheduler.begin(draft)
+        return str(draft.run_id)
+
+    async def _dead_inputs(self, dag: LockedDag, rows: Sequence[Row]) -> dict[int, list[int]]:
+        """Return event → the inputs for which it is dead."""
+        found: dict[int, list[int]] = {}
+        ids = [row["id"] for row in rows]
+        for row in await self._transaction.fetch("read_dead_inputs", dag.id, ids):
+            found.setdefault(row["event"], []).append(row["input"])
+        return found
 
 
-async def take_events(items: Sequence[Item], transaction: FoldTransaction) -> None:
-    """Turn dead letters that have become events into those, unless they were sent again."""
-    for item in items:
-        what = item.what
-        if not isinstance(what, Resend) or what.events is None:
-            continue
-        if await find_letter(item, what, transaction) is not None:
-            item.what = what.events
-            if acceptable(item, what.events):
-                await transaction.fetch("mark_resent", what.number)
-
-
-def read_refused(payload: bytes) -> RefusedRun:
-    """Return the run of a dead letter.
-
-    Raises:
-        InvalidInput: It was edited into something else.
-    """
+def _read_refused(payload: bytes) -> RefusedRun:
     try:
         return msgspec.json.decode(payload, type=RefusedRun)
     except msgspec.DecodeError as error:
         raise InvalidInput(
             f"the payload is not what a dead letter of a run holds: {error}"
         ) from error
-
-
-class Resending:
-    """Tries the dead letters of one batch again.
-
-    Args:
-        ledger: What the transaction changes.
-        transaction: Reads the events of refused runs.
-        scheduling: Makes runs.
-        admission: Knows which exist.
-        read_events: Turns rows into events.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        transaction: FoldTransaction,
-        *,
-        scheduling: Scheduling,
-        admission: Admission,
-        read_events: ReadEvents,
-    ) -> None:
-        self._ledger = ledger
-        self._transaction = transaction
-        self._scheduling = scheduling
-        self._admission = admission
-        self._read_events = read_events
-
-    async def resend(self, what: Resend, letter: Row, gate: GateWork | None) -> str | None:
-        """Publish a message again, or make the run that was refused and return its id.
-
-        Raises:
-            InvalidInput: The payload was edited into something else, or the params do not fit.
-        """
-        payload: bytes = letter["payload"] if what.payload is None else what.payload
-        run_id = None
-        if letter["kind"] in ("message", "cloudevent"):
-            self._ledger.republish.append((letter["subject"], payload))
-        elif letter["kind"] == LETTER:
-            await self._deliver(payload)
-        elif letter["kind"] != "hook":
-            refused = read_refused(payload)
-            if refused.run_key != read_refused(letter["payload"]).run_key:
-                raise InvalidInput("leave run_key as it is: it keeps the run from being made twice")
-            if gate is None or not gate.present:
-                raise InvalidInput(f"DAG {refused.dag_id!r} is gone")
-            exist = await self._admission.existing(gate, [refused.run_key])
-            run_id = exist.get(refused.run_key) or await self._make(gate, refused)
-        await self._transaction.fetch("mark_resent", what.number)
-        return run_id
-
-    async def _deliver(self, payload: bytes) -> None:
-        """Let a subscriber be sent an event again."""
-        try:
-            told = msgspec.json.decode(payload, type=Undelivered)
-        except msgspec.DecodeError as error:
-            raise InvalidInput(
-                f"the payload is not what a dead letter of a delivery holds: {error}"
-            ) from error
-        if not await self._transaction.fetch("redeliver_event", told.subscription, told.event_id):
-            raise InvalidInput(f"subscription {told.subscription} or event {told.event_id} is gone")
-        self._ledger.republish.append((CHANGED, b""))
-
-    async def _make(self, gate: GateWork, refused: RefusedRun) -> str:
-        """Make a run that was refused; return its id. Its trail starts anew."""
-        check_key(refused.partition)
-        params = refused.params
-        if params is not None:
-            params = validate_params(gate.version.spec, params)
-        start = self._scheduling.make(
-            gate, "", refused.run_key, "dataset", "sent again after it was refused"
-        )
-        start.partition, start.params = refused.partition, params
-        rows = await self._transaction.fetch("read_named_events", list(refused.events))
-        places = await self._dead_places(gate, rows)
-        for event in await self._read_events(rows):
-            event.trail = ()
-            start.fresh.extend((event, place) for place in places.get(event.number, (0,)))
-            self._ledger.revived.append((event.number, gate.dag))
-        self._scheduling.begin(start)
-        return str(start.run_id)
-
-    async def _dead_places(self, gate: GateWork, rows: Sequence[Row]) -> dict[int, list[int]]:
-        """Return event → the places in which it is dead."""
-        found: dict[int, list[int]] = {}
-        ids = [row["id"] for row in rows]
-        for row in await self._transaction.fetch("read_dead_places", gate.dag, ids):
-            found.setdefault(row["event"], []).append(row["place"])
-        return found

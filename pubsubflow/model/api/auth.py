@@ -1,20 +1,20 @@
-"""What admins see of tokens and of who did what."""
+"""JSON types of tokens and of the audit log."""
 
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from pubsubflow.model.auth import Role
 
 
 class TokenView(Struct, frozen=True, kw_only=True):
-    """A token, without its secret, which nobody knows but its holder.
+    """A token without its secret.
 
     Attributes:
         datasets: Patterns of the datasets whose events an emitter may post.
         state: `live`, `expired` or `revoked`.
-        created_by: The name of the token that asked for it, or `local`.
-        used_at: When it was last shown, to about a minute.
+        created_by: The principal that created it: a token's name, or `local`.
+        used_at: When it was last used, to about a minute.
     """
 
     id: str
@@ -30,31 +30,31 @@ class TokenView(Struct, frozen=True, kw_only=True):
 
 
 class NewToken(TokenView, frozen=True, kw_only=True):
-    """A token that was just made.
+    """A token that was just created.
 
     Attributes:
-        token: What its holder shows; it cannot be seen again.
+        token: Its text, which is shown only here.
     """
 
     token: str
 
 
 class AuditView(Struct, frozen=True, kw_only=True):
-    """What somebody did, or was not let do.
+    """An entry of the audit log: a change, or a refused attempt.
 
     Attributes:
-        asker: The token's name; `local` for who needs none, `nobody` for who showed no good one.
+        principal: The token's name; `local` where none is needed, `anonymous` without a valid one.
         token: The token's id.
-        remote: Where from.
+        remote: The client's address.
         action: Method and path, with the parameters' names in braces.
-        object: What it was about, such as a DAG's id.
-        status: HTTP status of the answer; None if it broke off.
-        times: How many attempts of the same sort this stands for.
+        object: The object that was changed, such as a DAG's id.
+        status: HTTP status of the response; None if there was none.
+        times: Number of equal attempts that this entry stands for.
     """
 
     id: int
     at: datetime
-    asker: str
+    principal: str = field(name="asker")  # the API's key
     token: str | None = None
     remote: str | None = None
     action: str

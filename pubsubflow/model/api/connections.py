@@ -1,4 +1,4 @@
-"""What people are told about connections: never a secret."""
+"""JSON types of connections, with masks for their secrets."""
 
 from datetime import datetime
 from typing import Any
@@ -10,11 +10,11 @@ from pubsubflow.model.revisions import connection_revision
 
 
 class ConnectionView(Struct, frozen=True, kw_only=True):
-    """A connection as people see it.
+    """A connection without its secrets.
 
     Attributes:
         secrets: Field → `***`.
-        revision: Another one after each change.
+        revision: Differs after every change; see `If-Match`.
         updated_at: When it was last set.
     """
 
@@ -31,7 +31,7 @@ class ConnectionView(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, connection: Connection, version: int, updated_at: datetime) -> "ConnectionView":
-        """Return what may be seen of a connection."""
+        """Return the representation of a connection, with masks for its secrets."""
         return cls(
             name=connection.name,
             kind=connection.kind,
@@ -47,11 +47,11 @@ class ConnectionView(Struct, frozen=True, kw_only=True):
 
 
 class RotatedKeys(Struct, frozen=True, kw_only=True):
-    """What a rotation of the keys has done.
+    """The result of a rotation of the keys.
 
     Attributes:
-        connections: How many are encrypted anew.
-        key: Id of the key that encrypts from now on.
+        connections: Number of connections that were encrypted anew.
+        key: Id of the new key.
     """
 
     connections: int

@@ -1,32 +1,32 @@
-"""What people and programs see of why: why no run starts, and what became of events."""
+"""JSON types of explanations: why no run starts, why a run exists, what an event's outcomes are."""
 
 from datetime import datetime
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from pubsubflow.model.api.resources import EventView, RunView
 from pubsubflow.model.schedule.explain import Clause, Parts, Reason
-from pubsubflow.model.wire.commands import Planned
+from pubsubflow.model.wire.commands import PlannedRun
 
 
 class WaitingInput(Struct, frozen=True, kw_only=True):
-    """A place where a dataset stands, and what is there.
+    """An input of a schedule, and its pending events.
 
     Attributes:
-        place: Its number in the expression.
+        place: Index of the input in the expression.
         dataset: URI, or a pattern.
         where: The filter.
-        holds: Whether it has what it asks for.
-        pending: Events that no run has consumed; over all partitions when none is asked about.
-        at_least: How many it takes.
-        missing: How many are lacking.
+        holds: Whether it is satisfied.
+        pending: Events that no run has consumed; over all partitions unless one is given.
+        at_least: How many events it requires.
+        missing: How many of those are missing.
         too_old: How many of the pending are older than `within_seconds` allows.
-        parts: For a window that is rolled up, which parts of it are there.
-        reachable: False when no key of its events can count for the partition.
-        waiting_since: When the oldest pending one was recorded.
+        parts: For a window that is rolled up, which of its parts have an event.
+        reachable: False if no key of its events can count for the partition.
+        waiting_since: When the oldest pending event was recorded.
         last_event_id, last_event_at: The newest event of its datasets, consumed or not.
-        filtered, expired, skipped: How many events went that way in the last 24 hours.
+        filtered, expired, skipped: Number of events with that outcome in the last 24 hours.
         last_reason: Why the last of those did not count.
     """
 
@@ -52,10 +52,10 @@ class WaitingInput(Struct, frozen=True, kw_only=True):
 
 
 class WaitingPartition(Struct, frozen=True, kw_only=True):
-    """A partition in which something is pending.
+    """A partition with pending events.
 
     Attributes:
-        waits_for: What it still lacks, for people.
+        waits_for: What is missing, for people.
         since: When its oldest pending event was recorded.
     """
 
@@ -69,17 +69,17 @@ class WhyNot(Struct, frozen=True, kw_only=True):
     """Why no run of a DAG starts now.
 
     Attributes:
-        schedule: As users write it; None when it runs only when asked.
-        partition: The partition key that is looked at; None for the whole.
-        reasons: The most basic first.
-        condition: The expression with what holds; None for a partitioned one as a whole.
-        inputs: Per place what is there.
-        partitions: Those where something is pending, the longest waiting first; the first twenty.
-        open_partitions: How many there are.
-        held_back: Events that the DAG has not looked at, as it is paused or catches up; counted up
-            to a thousand.
+        schedule: As users write it; None if only a request starts it.
+        partition: The partition key; None for the whole schedule.
+        reasons: The most basic one first.
+        condition: The expression, with what is satisfied; None for a partitioned one as a whole.
+        inputs: The inputs, in the order of the expression.
+        partitions: Those with pending events, the longest waiting first; the first twenty.
+        open_partitions: Number of partitions with pending events.
+        held_back: Events that the DAG has not evaluated because it is paused or catches up; counted
+            up to a thousand.
         held_back_since: When the first of those was recorded.
-        last_run: The newest run, of the partition if one is asked about.
+        last_run: The newest run, of the partition if one is given.
         collecting_run: The run that collects events.
     """
 
@@ -102,12 +102,12 @@ class WhyNot(Struct, frozen=True, kw_only=True):
     collecting_run: str | None = None
 
 
-class ConsumedEvent(EventView, frozen=True, kw_only=True):
+class ConsumedEventView(EventView, frozen=True, kw_only=True):
     """An event that a run consumed.
 
     Attributes:
-        places: Numbers of the places of the expression where it stood.
-        hops: How many runs led to it, from the origin on.
+        places: Indexes of the inputs in the expression that it counted for.
+        hops: Number of runs that led to it, from the origin on.
     """
 
     places: list[int]
@@ -118,47 +118,47 @@ class ExplainedRun(Struct, frozen=True, kw_only=True):
     """A run and the events that it consumed.
 
     Attributes:
-        depth: Steps from the run in question; 0 for itself.
+        depth: Steps from the explained run; 0 for itself.
         events: In the order of the log; the first hundred.
         more_events: Whether there are more.
     """
 
     run: RunView
     depth: int
-    events: list[ConsumedEvent]
+    events: list[ConsumedEventView]
     more_events: bool = False
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
-    """Why a run exists: itself, then the runs whose tasks emitted what it consumed, and so on.
+    """Why a run exists: the run, the runs whose tasks emitted the events it consumed, and so on.
 
     Attributes:
-        runs: By depth; each run once, however many ways lead to it.
-        trail: The DAGs whose runs led to it, from the origin on, by its longest way.
-        complete: False when the way back was cut off because it is too long.
+        runs: By depth; each run once, even if several paths lead to it.
+        ancestry: The DAGs whose runs led to it, from the origin on, along the longest path.
+        complete: False if the path back was cut off because it is too long.
     """
 
     run_id: str
     runs: list[ExplainedRun]
-    trail: list[str] = []
+    ancestry: list[str] = field(name="trail", default_factory=list)  # the API's key
     complete: bool = True
 
 
-class FateView(Struct, frozen=True, kw_only=True):
-    """What became of an event for a subscription.
+class EventOutcomeView(Struct, frozen=True, kw_only=True):
+    """The outcome of an event for a subscribed DAG.
 
     Attributes:
-        fate: `pending`, `consumed`, `filtered`, `expired`, `skipped`, `dead`; `unseen` when the
+        outcome: `pending`, `consumed`, `filtered`, `expired`, `skipped`, `dead`; `unseen` if the
             DAG subscribed later.
-        place: Number of the place in the DAG's expression; None when it was not looked at yet.
+        place: Index of the input in the DAG's expression; None if it was not evaluated yet.
         partition: The partition key under which it counted.
         reason: Why, for people.
         run_id, run_state: The run that consumed it.
-        at: When that was.
+        at: When the outcome was recorded.
     """
 
     dag_id: str
-    fate: str
+    outcome: str = field(name="fate")  # the API's key
     place: int | None = None
     partition: str | None = None
     reason: str | None = None
@@ -167,31 +167,32 @@ class FateView(Struct, frozen=True, kw_only=True):
     at: datetime | None = None
 
 
-class EventFate(EventView, frozen=True, kw_only=True):
-    """An event and what became of it, one entry a subscription, or several if it counted twice."""
+class EventWithOutcomes(EventView, frozen=True, kw_only=True):
+    """An event and its outcomes: one for each subscribed DAG, or several if it counted twice."""
 
-    fates: list[FateView]
+    outcomes: list[EventOutcomeView] = field(name="fates")  # the API's key
 
 
 class PlannedRuns(Struct, frozen=True, kw_only=True):
-    """What a replay or a backfill started of a DAG, or would start."""
+    """The runs of a DAG that a replay or a backfill started, or would start."""
 
     dag_id: str
     dry_run: bool
-    runs: list[Planned]
+    runs: list[PlannedRun]
 
 
 class DeadLetterView(Struct, frozen=True, kw_only=True):
-    """What could not be done, kept for a person.
+    """A dead letter: a message, an event or a run that could not be processed.
 
     Attributes:
-        kind: `message` of the bus; a run that was not made: `params` that do not fit, `loop`;
-            `hook`: a request to a webhook that could not become an event; `cloudevent`: one on the
-            bus that could not; `delivery`: an event that a subscriber did not take.
-        subject: Where it was going: a subject of the bus, a DAG or a webhook.
-        size: Of its payload, in bytes.
-        resent_at: When it was sent again, if it was.
-        revision: Another one after it was sent again.
+        kind: `message`: a message of the bus; `params`: a run with invalid params; `loop`: a run in
+            an endless loop of DAGs; `hook`: a request to a webhook that could not become an event;
+            `cloudevent`: a CloudEvent on the bus that could not; `delivery`: an event that a
+            subscriber did not accept.
+        subject: Its destination: a subject of the bus, a DAG, a webhook or a subscription.
+        size: Size of its payload in bytes.
+        resent_at: When it was resent, if it was.
+        revision: Differs after it was resent; see `If-Match`.
     """
 
     id: int
@@ -206,11 +207,11 @@ class DeadLetterView(Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterDetail(DeadLetterView, frozen=True, kw_only=True):
-    """A dead letter with what it holds.
+    """A dead letter with its payload.
 
     Attributes:
-        payload: JSON; a message of the bus that is none is shown decoded.
-        editable: Whether it can be sent again with another payload.
+        payload: JSON; a binary message of the bus is shown decoded.
+        editable: Whether it can be resent with another payload.
     """
 
     payload: Any
@@ -218,10 +219,10 @@ class DeadLetterDetail(DeadLetterView, frozen=True, kw_only=True):
 
 
 class Resent(Struct, frozen=True, kw_only=True):
-    """A dead letter was sent again.
+    """A dead letter that was resent.
 
     Attributes:
-        run_id: The run that was made, if that is what it is about.
+        run_id: The run that it started, if any.
     """
 
     id: int

@@ -1,7 +1,7 @@
-"""What people and programs see: the JSON of the API, decoded again by its clients.
+"""JSON types of DAGs, runs, tasks, pools, datasets and events, and of problem documents.
 
-Outsiders name a run by its UUID and a task instance by `<run_id>.<task_id>`, with
-`.<map_index>` at the end when the task is mapped. Moments carry a zone.
+A run is identified by its UUID and a task instance by `<run_id>.<task_id>`, with `.<map_index>` at
+the end if the task is mapped. All times have a zone.
 """
 
 from datetime import datetime
@@ -14,11 +14,11 @@ NOT_STARTED = "none"
 
 
 class Page(Struct, Generic[T], frozen=True):
-    """A part of a list.
+    """A page of a list.
 
     Attributes:
-        next: The `after` of the next part, None at the end of the list. A part may hold fewer
-            items than asked for although there are more.
+        next: The `after` of the next page; None at the end of the list. A page may hold fewer items
+            than `limit` although more follow.
     """
 
     items: list[T]
@@ -47,14 +47,14 @@ class DagView(Struct, frozen=True, kw_only=True):
     """A DAG in a list.
 
     Attributes:
-        schedule: As users write it; None when it runs only when asked.
-        version: Counts the DAG's versions, from 1.
-        present: Whether it still stands in its file.
-        active_runs, queued_runs: Runs that are running, and that wait for one of those to end.
+        schedule: As users write it; None if only a request starts it.
+        version: Number of the DAG's version, from 1.
+        present: Whether its file still defines it.
+        active_runs, queued_runs: Number of running runs, and of those that wait for one to end.
         tasks: Number of tasks.
-        next_tick: When its time comes next, if it has a timetable.
+        next_tick: The next tick, if it has a timetable.
         import_error: Why its file cannot be imported now, if so.
-        revision: Another one after every new version, pause or unpause.
+        revision: Differs after every new version, pause or unpause; see `If-Match`.
     """
 
     dag_id: str
@@ -76,7 +76,7 @@ class DagView(Struct, frozen=True, kw_only=True):
 
 
 class DagPage(Page[DagView], frozen=True):
-    """A part of the list of DAGs, and all files that cannot be imported."""
+    """A page of the list of DAGs, and all files that cannot be imported."""
 
     import_errors: list[ImportErrorView] = field(default_factory=list)
 
@@ -101,10 +101,12 @@ class DagTaskView(Struct, frozen=True, kw_only=True):
 
 
 class InputView(Struct, frozen=True, kw_only=True):
-    """A place where a dataset stands in a schedule.
+    """An input of a schedule.
 
     Attributes:
-        pending: Events that no run has consumed yet.
+        place: Index of the input in the expression.
+        dataset: URI, or a pattern.
+        pending: Number of events that no run has consumed yet.
     """
 
     place: int
@@ -113,7 +115,7 @@ class InputView(Struct, frozen=True, kw_only=True):
 
 
 class DagDetail(DagView, frozen=True, kw_only=True):
-    """All about a DAG as it is in force."""
+    """A DAG with its inputs, tasks and params, in the version in force."""
 
     inputs: list[InputView]
     graph: list[DagTaskView]
@@ -134,9 +136,9 @@ class RunView(Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: `dataset`, `cron`, `manual`.
-        cause: One line for people: why it exists.
+        cause: Why it exists: one line for people.
         version: The version of its DAG that it runs.
-        cleared: How often tasks of it were cleared, to run again.
+        cleared: How often tasks of it were cleared.
     """
 
     run_id: str
@@ -157,7 +159,7 @@ class RunView(Struct, frozen=True, kw_only=True):
 
 
 class RunDetail(RunView, frozen=True, kw_only=True):
-    """A run and how many of its task instances stand where; those not started count as `none`."""
+    """A run and the number of its task instances by state; `none` for those not started."""
 
     tasks: dict[str, int]
 
@@ -172,11 +174,11 @@ class TaskErrorView(Struct, frozen=True, kw_only=True):
 
 
 class AttemptView(Struct, frozen=True, kw_only=True):
-    """An attempt that another one followed.
+    """An attempt before the latest one.
 
     Attributes:
-        delivery: Grows whenever the task was handed out again, also for a next attempt.
-        state: `failed`; for one before the task was cleared, what it had come to then, or
+        delivery: Grows with every delivery of the task to a worker, also for a further attempt.
+        state: `failed`; for an attempt before the task was cleared its state at that time, or
             `cleared` if it had not ended.
     """
 
@@ -193,12 +195,12 @@ class TaskView(Struct, frozen=True, kw_only=True):
     """A task instance of a run.
 
     Attributes:
-        id: What outsiders call it.
-        map_index: Which instance of a mapped task, from 0; None for a plain one.
+        id: Its id in the API.
+        map_index: Index of an instance of a mapped task, from 0; None for a plain task.
         state: One of the states of tasks, or `none` while it is not ready.
-        attempt: The latest, counted from 1; 0 before the first.
-        length: Number of elements of its result, when that is a list.
-        waits_for: Of one that is ready, what has no free slot for it.
+        attempt: The latest attempt, counted from 1; 0 before the first.
+        length: Number of elements of its result, if that is a list.
+        waits_for: What has no free slot for it, if it is ready.
     """
 
     id: str
@@ -231,12 +233,12 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
     result_bytes: int = 0
 
 
-class LogLine(Struct, frozen=True, kw_only=True):
+class LogLineView(Struct, frozen=True, kw_only=True):
     """One line of a task's output.
 
     Attributes:
         stream: `stdout`, `stderr` or `log`.
-        fields: What a log line says besides its message.
+        fields: The fields of a structured log line besides its message.
     """
 
     attempt: int
@@ -247,13 +249,13 @@ class LogLine(Struct, frozen=True, kw_only=True):
 
 
 class PoolView(Struct, frozen=True, kw_only=True):
-    """A pool: so many of the tasks that name it run at once.
+    """A pool, which limits how many of the tasks that name it run at once.
 
     Attributes:
-        slots: How many; None for one that tasks name and nobody has set: it has no bound.
-        used: How many of its tasks run or are handed out.
-        waiting: How many are ready and wait.
-        changed_at: When its slots were set last.
+        slots: How many may run at once; None for a pool without a limit, which only tasks name.
+        used: How many of its tasks run or are delivered to workers.
+        waiting: How many are ready and wait for a slot.
+        changed_at: When its slots were last set.
         revision: Differs after every change; see `If-Match`.
     """
 
@@ -274,7 +276,7 @@ class ClearedTaskView(Struct, frozen=True, kw_only=True):
 
 
 class ClearedRun(Struct, frozen=True, kw_only=True):
-    """What was cleared of a run, or would be.
+    """The tasks of a run that were cleared, or would be.
 
     Attributes:
         state: The run's state now.
@@ -290,7 +292,7 @@ class DatasetView(Struct, frozen=True, kw_only=True):
     """A dataset.
 
     Attributes:
-        consumers: DAGs whose schedule holds it.
+        consumers: DAGs whose schedule subscribes to it.
     """
 
     dataset: str
@@ -307,7 +309,7 @@ class EventView(Struct, frozen=True, kw_only=True):
     """A dataset event.
 
     Attributes:
-        time: When it happened, by whoever reported it.
+        time: When it happened, according to its sender.
         recorded_at: When it became durable.
         source: `task`, `api`, `cli`, `bus`.
         run_id, dag_id, task_id, map_index: The task that emitted it, if a task did.
@@ -327,10 +329,10 @@ class EventView(Struct, frozen=True, kw_only=True):
 
 
 class PostedEvents(Struct, frozen=True, kw_only=True):
-    """The answer to posted events.
+    """The response to posted events.
 
     Attributes:
-        ids: One an event, in order.
+        ids: The id of each event, in order.
         duplicates: Positions of events that had been posted before; their ids are the first ones.
     """
 
@@ -339,17 +341,17 @@ class PostedEvents(Struct, frozen=True, kw_only=True):
 
 
 class StartedRun(Struct, frozen=True, kw_only=True):
-    """The answer to a request for a run."""
+    """The response to a request to start a run."""
 
     run_id: str
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An error, by RFC 9457.
+    """A problem document, by RFC 9457.
 
     Attributes:
-        title: The error's sort, always the same for one status.
-        detail: One line that says what to do.
+        title: The phrase of the status.
+        detail: What is wrong and what to do, in one line.
         index: Position of the offending event in a list.
         field: Path of the offending field.
     """

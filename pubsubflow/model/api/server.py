@@ -1,4 +1,4 @@
-"""What the API tells of the daemon itself."""
+"""JSON types of the daemon's own state: health, readiness, ingestion and workers."""
 
 from datetime import datetime
 from typing import Literal
@@ -7,7 +7,7 @@ from msgspec import Struct
 
 
 class WorkerView(Struct, frozen=True, kw_only=True):
-    """A worker, by its last heartbeat."""
+    """A worker, as of its last heartbeat."""
 
     worker: str
     host: str
@@ -19,19 +19,19 @@ class WorkerView(Struct, frozen=True, kw_only=True):
 
 
 class Liveness(Struct, frozen=True, kw_only=True):
-    """The process lives."""
+    """The process is alive."""
 
     status: Literal["alive"] = "alive"
 
 
 class IntakeView(Struct, frozen=True, kw_only=True):
-    """Whether events from outside are taken in, or refused by 429 for a while.
+    """Whether events from outside are accepted, or refused with 429 for a while.
 
     Attributes:
-        reason: Why not.
-        retry_seconds: When to try again.
-        pending: Events and messages that are not folded yet.
-        lag_seconds: How long the first of them waits.
+        reason: Why they are refused.
+        retry_seconds: After how long senders should try again.
+        pending: Events and messages that are not processed yet.
+        lag_seconds: How long the oldest of them has waited.
         free_bytes: On the disk of the daemon's own servers; None if they are not its own.
     """
 
@@ -44,10 +44,11 @@ class IntakeView(Struct, frozen=True, kw_only=True):
 
 
 class Readiness(Struct, frozen=True, kw_only=True):
-    """Whether the daemon can do its work, and what that hangs on.
+    """Whether the daemon is ready, and the conditions of that.
 
     Attributes:
-        intake: Whether it takes events in: it is ready while it asks senders to wait.
+        checks: Whether each condition holds.
+        intake: Whether events are accepted; a daemon that refuses them for a while is still ready.
     """
 
     ready: bool
@@ -56,7 +57,7 @@ class Readiness(Struct, frozen=True, kw_only=True):
 
 
 class Info(Struct, frozen=True, kw_only=True):
-    """What this server is."""
+    """Version and process of this server, and its workers."""
 
     version: str
     pid: int

@@ -1,4 +1,4 @@
-"""What people see of the things that are waited for."""
+"""JSON types of triggers, and of everything else that tasks wait for."""
 
 from datetime import datetime
 
@@ -6,20 +6,20 @@ from msgspec import Struct
 
 
 class TriggerView(Struct, frozen=True, kw_only=True):
-    """Something that a task waits for, or that watches a dataset.
+    """A wait of a task, or a watch of a dataset.
 
     Attributes:
-        number: Its number; grows with time.
+        number: Its number, which grows with time.
         kind: `time`, `trigger`, `event`, `watch`.
-        name: Of a trigger the name of its entry point; of an event the dataset or pattern.
-        state: `waiting`, `cancelled` while it cleans up, `unclaimed` while no triggerer has taken
+        name: Of a trigger, the name of its entry point; of an event, the dataset or pattern.
+        state: `waiting`, `cancelled` while it cleans up, `unclaimed` while no triggerer has leased
             it, `over capacity` while none has room for it.
         since: When the wait began.
-        due_at: Of a time.
+        due_at: When a wait for a time ends.
         owner: The triggerer that runs it.
         run_id, dag_id, task_id, map_index: The task that waits.
-        dataset: What is watched.
-        error: Of a watch, why it had to be started again last; it was well since if there is none.
+        dataset: The dataset that is watched.
+        error: Why a watch was last restarted; None if it has been healthy since.
     """
 
     number: int

@@ -1,23 +1,23 @@
-"""What people and senders are told about webhooks."""
+"""JSON types of webhooks, and of the responses to their senders."""
 
 from datetime import datetime
 
 from msgspec import Struct
 
 
-class HookView(Struct, frozen=True, kw_only=True):
-    """A webhook and what came through it since the daemon that answers has started.
+class WebhookView(Struct, frozen=True, kw_only=True):
+    """A webhook, and the number of its requests by outcome since the serving daemon started.
 
     Attributes:
-        verifier: Whom it believes, such as `github`.
-        path: Where it is served.
-        trouble: Why it can take nothing now, or which of its secrets are missing.
+        verifier: Kind of its verifier, such as `github`.
+        path: Path of its URL.
+        trouble: Why it cannot verify requests now, or which of its secrets are missing.
         received: All requests.
-        accepted: Became events.
-        duplicates: Had become events before.
-        filtered: Were believed, and `when` was not true for them, or they only checked the address.
-        dead: Were believed and could not become events: they are dead letters.
-        refused: Were not believed, or could not be read.
+        accepted: Requests that became events.
+        duplicates: Requests that repeated an earlier event.
+        filtered: Verified requests for which `when` was not true, or that only checked the address.
+        dead: Verified requests that could not become events, and are dead letters.
+        refused: Requests that were not verified, or could not be read.
         last_refusal: Why the last of these was refused.
     """
 
@@ -39,14 +39,14 @@ class HookView(Struct, frozen=True, kw_only=True):
     last_refusal: str | None = None
 
 
-class HookAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The answer to a request to a webhook.
+class WebhookReply(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The response to a request to a webhook.
 
     Attributes:
-        status: `accepted`, `duplicate`, `filtered` or `pong`.
-        event_id: The event that it became; of a duplicate, the first one's.
+        status: `accepted`, `duplicate`, `filtered`, or `pong` for a check of the address.
+        event_id: The event that it became; of a duplicate, the first one.
         reason: Why it was filtered.
-        challenge: What the sender wants to hear.
+        challenge: The challenge of a check of the address, which the sender expects back.
     """
 
     status: str

@@ -1,7 +1,8 @@
-"""What clearing tasks does to a run: which instances go, and what is left of its progress.
+"""Clearing of tasks: which instances of a run are cleared, and the progress without them.
 
-A cleared task starts over: under a further attempt, with an empty record. What it emitted before
-stays. Fences of its earlier life never match again: its deliveries count on from another million.
+A cleared task starts over: under a further attempt, with an empty journal. The events that it
+emitted before stay. Its earlier fences never match again: each clearing adds a million to the
+delivery nodes_by_id.
 """
 
 import re
@@ -11,13 +12,14 @@ from math import prod
 from msgspec import Struct
 
 from pubsubflow.errors import NotFound
-from pubsubflow.model.runs.progress import NodeProgress, Progress, factor_sizes, not_followed
+from pubsubflow.model.runs.plan import Plan
+from pubsubflow.model.runs.progress import NodeProgress, Progress, mapped_lengths, not_followed
 from pubsubflow.model.runs.states import TaskState
-from pubsubflow.model.spec import DagSpec, Plan, TaskSpec
+from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
 
-LIFE = 1_000_000
-"""By how much deliveries grow with every clearing of a run."""
+DELIVERIES_PER_CLEARING = 1_000_000
+"""Delivery nodes_by_id that one clearing of a run sets apart."""
 
 FAILED = (TaskState.FAILED, TaskState.UPSTREAM_FAILED, TaskState.CANCELLED)
 FORKS = ("branch", "short_circuit")
@@ -25,14 +27,14 @@ _INDEX = re.compile(r"[0-9]{1,9}")
 States = Mapping[tuple[int, int], TaskState]
 
 
-class Selection(Struct, frozen=True):
-    """Which task instances are meant.
+class TaskSelection(Struct, frozen=True):
+    """A selection of task instances.
 
     Attributes:
         tasks: Task ids, with `.<map index>` for one instance of a mapped task; all if empty.
-        downstream, upstream: Also all that follows them, or that they follow from.
-        only_failed: Of all these only what failed, was cancelled, or could not start as something
-            before it failed.
+        downstream, upstream: Select all tasks downstream, or upstream, of them as well.
+        only_failed: Of all these only the instances that failed, were cancelled, or could not
+            start because an upstream task failed.
     """
 
     tasks: tuple[str, ...] = ()
@@ -41,29 +43,29 @@ class Selection(Struct, frozen=True):
     only_failed: bool = False
 
 
-def first_delivery(cleared: int) -> int:
-    """Return the delivery under which tasks are handed out first in a run's present life."""
-    return cleared * LIFE + 1
+def first_delivery(clear_number: int) -> int:
+    """Return the first delivery number of tasks after so many clearings of a run."""
+    return clear_number * DELIVERIES_PER_CLEARING + 1
 
 
 def select(
-    plan: Plan, progress: Progress, states: States, asked: Selection
+    plan: Plan, progress: Progress, states: States, selection: TaskSelection
 ) -> set[tuple[int, int]]:
     """Return the instances to clear.
 
-    Those that live right after a cleared one go with it: what they work on is made again. Instances
-    of one node are cleared together where their number may change.
+    Live instances right downstream of a cleared one are cleared as well: their input is made again.
+    Instances of one node are cleared together where their number may change.
 
     Args:
         plan: The DAG's version that the run has.
         progress: The run's.
         states: State of every instance that has one.
-        asked: What is meant.
+        selection: The instances that a user selects.
 
     Raises:
-        NotFound: The DAG has no such task.
+        NotFound: A task is unknown.
     """
-    nodes, single = _asked_nodes(plan, asked)
+    nodes, single = _selected_nodes(plan, selection)
     instances: dict[int, set[int]] = {}
     chosen: dict[int, set[int]] = {}
     live: set[int] = set()
@@ -71,39 +73,40 @@ def select(
         instances.setdefault(node, set()).add(index)
         if not state.final:
             live.add(node)
-        meant = node in nodes or index in single.get(node, ())
-        if meant and (state in FAILED or not asked.only_failed):
+        selected = node in nodes or index in single.get(node, ())
+        if selected and (state in FAILED or not selection.only_failed):
             chosen.setdefault(node, set()).add(index)
     for task in plan.spec.tasks:
+        # In topological order, so one pass reaches live tasks any number of steps downstream.
         mine, picked = instances.get(task.node, set()), chosen.get(task.node, set())
         after = any(node in chosen for node in task.upstream)
         follows = after and (picked or task.node in live)
         part = picked and picked != mine
-        if follows or (part and not _stays(plan, task, progress)):
+        if follows or (part and not _same_instances(plan, task, progress)):
             chosen[task.node] = mine
     return {(node, index) for node, indexes in chosen.items() for index in indexes}
 
 
-def _asked_nodes(plan: Plan, asked: Selection) -> tuple[set[int], dict[int, set[int]]]:
-    """Return the nodes that are meant whole, and single instances of others."""
+def _selected_nodes(plan: Plan, selection: TaskSelection) -> tuple[set[int], dict[int, set[int]]]:
+    """Return the nodes that are selected as a whole, and single instances of others."""
     tasks = plan.spec.tasks
-    if not asked.tasks:
+    if not selection.tasks:
         return {task.node for task in tasks}, {}
-    numbers = {task.task_id: task.node for task in tasks}
+    nodes_by_id = {task.task_id: task.node for task in tasks}
     nodes: set[int] = set()
     single: dict[int, set[int]] = {}
-    for name in asked.tasks:
+    for name in selection.tasks:
         task_id, _, index = name.rpartition(".")
-        if name in numbers:
-            nodes.add(numbers[name])
-        elif task_id in numbers and _INDEX.fullmatch(index):
-            single.setdefault(numbers[task_id], set()).add(int(index))
+        if name in nodes_by_id:
+            nodes.add(nodes_by_id[name])
+        elif task_id in nodes_by_id and _INDEX.fullmatch(index):
+            single.setdefault(nodes_by_id[task_id], set()).add(int(index))
         else:
             raise NotFound("task", name)
     sources = nodes | single.keys()
-    if asked.downstream:
+    if selection.downstream:
         nodes |= _reach(sources, plan.downstream) - single.keys()
-    if asked.upstream:
+    if selection.upstream:
         nodes |= _reach(sources, [task.upstream for task in tasks]) - single.keys()
     return nodes, single
 
@@ -119,21 +122,21 @@ def _reach(sources: Iterable[int], edges: Sequence[tuple[int, ...]]) -> set[int]
     return found
 
 
-def _stays(plan: Plan, task: TaskSpec, progress: Progress) -> bool:
-    """Whether a mapped task stands on as much as when it started, all of which is there."""
+def _same_instances(plan: Plan, task: TaskSpec, progress: Progress) -> bool:
+    """Return whether a mapped task has the same instances again, as its inputs are unchanged."""
     if task.role in FORKS or not all(progress.nodes[node].complete for node in task.upstream):
         return False
-    sizes = factor_sizes(plan, task, progress)
+    sizes = mapped_lengths(plan, task, progress)
     return not isinstance(sizes, str) and prod(sizes) == progress.nodes[task.node].total
 
 
 def clear(
     progress: Progress, states: States, chosen: Iterable[tuple[int, int]]
 ) -> list[tuple[int, int]]:
-    """Take instances out of a run's progress, which is changed in place.
+    """Remove instances from a run's progress, which is changed in place.
 
     Returns:
-        Those of them whose node was not cleared as a whole: they are to run again as they are.
+        Those whose node was not cleared as a whole: they run again without a new decision.
     """
     by_node: dict[int, set[int]] = {}
     for node, index in chosen:
@@ -150,14 +153,16 @@ def clear(
             whole.add(node)
             continue
         for index in indexes:
+            # The node keeps its number of instances, and the ended one is not counted any more.
             if states[node, index].final:
                 entry.count(states[node, index], -1)
         again += [(node, index) for index in indexes]
     for entry in progress.nodes:
         if entry.left_out_by:
+            # A branch that runs again decides anew.
             entry.left_out_by = [node for node in entry.left_out_by if node not in whole]
     _count_incomplete(progress)
-    progress.cleared += 1
+    progress.clear_number += 1
     return again
 
 
@@ -165,17 +170,17 @@ def rebuild(
     plan: Plan,
     ended: Iterable[tuple[int, int, TaskState, int | None]],
     chosen: Mapping[int, Iterable[object]],
-    cleared: int,
+    clear_number: int,
 ) -> Progress:
     """Return the progress that a run had when it ended.
 
     Args:
         plan: The DAG's version that the run has.
         ended: Node, map index, state and length of the result of every instance that has ended.
-        chosen: What the instances of branches and short circuits returned that succeeded.
-        cleared: How often tasks of it were cleared.
+        chosen: The return values of the successful instances of branches and short circuits.
+        clear_number: How often tasks of the run were cleared.
     """
-    progress = Progress([NodeProgress() for _ in plan.spec.tasks], 0, cleared)
+    progress = Progress([NodeProgress() for _ in plan.spec.tasks], 0, clear_number)
     for node, index, state, length in ended:
         entry = progress.nodes[node]
         entry.total = max(entry.total, 0) + 1
@@ -196,7 +201,7 @@ def _count_incomplete(progress: Progress) -> None:
 
 
 def _follow(task: TaskSpec, result: object) -> tuple[str, ...] | None:
-    """Return the task ids that a branch followed, as its result says."""
+    """Return the task ids that a branch followed, from its result."""
     if task.role == "short_circuit":
         return None if result else ()
     if isinstance(result, str):
@@ -204,11 +209,11 @@ def _follow(task: TaskSpec, result: object) -> tuple[str, ...] | None:
     return tuple(map(str, result)) if isinstance(result, list | tuple) else ()
 
 
-def fits(old: DagSpec, new: DagSpec) -> bool:
-    """Whether a run of one version may go on with another: every task keeps its place."""
+def compatible(old: DagSpec, new: DagSpec) -> bool:
+    """Return whether a run of one version may continue with another: every task keeps its node."""
     pairs = zip(old.tasks, new.tasks, strict=False)
     return len(old.tasks) <= len(new.tasks) and all(_shape(a) == _shape(b) for a, b in pairs)
 
 
 def _shape(task: TaskSpec) -> tuple[object, ...]:
-    return task.task_id, task.upstream, task.inputs, task.factors, task.role
+    return task.task_id, task.upstream, task.inputs, task.mapped_arguments, task.role

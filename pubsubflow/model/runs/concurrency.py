@@ -1,36 +1,38 @@
-"""Limits on how many tasks run at once, and who is next.
+"""Concurrency limits: how many tasks run at once, and which task is next.
 
-A task may need a slot of several: of the pool that it names, of its DAG (`max_active_tasks`) and
-of its concurrency key. Tasks that need slots of the same limits stand in one line, the highest
-priority first, then who has waited longest. So of each line only the head matters: whenever a
-limit has room, the best head among its lines whose other limits have room too is next.
+A task may need a slot of several limits: of its pool, of its DAG (`max_active_tasks`) and of its
+concurrency key. Tasks that need slots of the same limits wait in one queue, the highest priority
+first, then the one that has waited longest. So only the head of each queue matters: whenever a
+limit has a free slot, the next task is the best head among the queues all of whose limits have one.
 """
 
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from pubsubflow.model.wire.messages import TaskKey
+
 POOL, DAG, KEY = "pool:", "dag:", "key:"
 
 
 class Limit(Struct, frozen=True, order=True, array_like=True):
-    """Something that has slots.
+    """A limit on tasks that run at once.
 
     Attributes:
         name: `pool:<name>`, `dag:<dag id>` or `key:<concurrency key>`.
-        most: How many at once; 0 where that is the pool's to say.
+        most: Its number of slots; 0 for a pool, whose own setting counts.
     """
 
     name: str
     most: int = 0
 
 
-class Line(Struct):
+class WaitQueue(Struct):
     """Tasks that need slots of the same limits.
 
     Attributes:
-        used: How many have theirs.
-        waiting: How many wait.
+        used: Number of tasks that have their slots.
+        waiting: Number of tasks that wait.
     """
 
     number: int
@@ -40,58 +42,58 @@ class Line(Struct):
 
 
 class Waiter(Struct, frozen=True):
-    """A task that waits in a line.
+    """A task that waits in a queue.
 
     Attributes:
-        place: Run number, node, map index.
-        position: Grows with the time since when it waits.
+        position: Orders tasks by the time at which they began to wait.
     """
 
-    place: tuple[int, int, int]
-    line: int
+    task: TaskKey
+    queue: int
     priority: int
     position: int
 
 
-class Room:
-    """How many more tasks may run.
+class Capacity:
+    """The free slots of limits.
 
     Args:
-        lines: All lines of the limits concerned.
-        slots: Pool's name → how many at once; a pool that is not here has no limit.
+        queues: All queues of the limits concerned.
+        slots: Pool's name → its slots; a pool that is not here has no limit.
     """
 
-    def __init__(self, lines: Iterable[Line], slots: Mapping[str, int]) -> None:
+    def __init__(self, queues: Iterable[WaitQueue], slots: Mapping[str, int]) -> None:
         self._slots = slots
         self._used: dict[str, int] = {}
-        for line in lines:
-            self._take(line, line.used)
+        for queue in queues:
+            self._take(queue, queue.used)
 
-    def in_line(self, line: Line) -> int:
-        """Return how many of a line may start now."""
-        return max(0, min((self._left(limit) for limit in line.limits), default=line.waiting))
+    def available(self, queue: WaitQueue) -> int:
+        """Return how many tasks of a queue may start now."""
+        return max(0, min((self._left(limit) for limit in queue.limits), default=queue.waiting))
 
-    def choose(self, lines: Iterable[Line], waiters: Iterable[Waiter]) -> list[Waiter]:
-        """Give slots to those who are next, while there are any.
+    def choose(self, queues: Iterable[WaitQueue], waiters: Iterable[Waiter]) -> list[Waiter]:
+        """Give slots to the next tasks, while there are any.
 
         Args:
-            lines: The lines in which they wait.
-            waiters: The first ones of each line, as many as may start of it alone.
+            queues: The queues in which they wait.
+            waiters: The first ones of each queue, as many as `available` allows.
         """
-        by_number = {line.number: line for line in lines}
+        # A slot given to one queue may be the last of a limit of the others: check each time.
+        by_number = {queue.number: queue for queue in queues}
         chosen = []
         for waiter in sorted(waiters, key=lambda each: (-each.priority, each.position)):
-            line = by_number[waiter.line]
-            if self.in_line(line) > 0:
-                self._take(line, 1)
+            queue = by_number[waiter.queue]
+            if self.available(queue) > 0:
+                self._take(queue, 1)
                 chosen.append(waiter)
         return chosen
 
-    def full(self, line: Line) -> list[tuple[str, int, int]]:
-        """Return the limits that keep a line waiting: name, used, slots."""
+    def full(self, queue: WaitQueue) -> list[tuple[str, int, int]]:
+        """Return the limits that keep a queue waiting: name, used, slots."""
         return [
             (limit.name, self._used.get(limit.name, 0), self._most(limit) or 0)
-            for limit in line.limits
+            for limit in queue.limits
             if self._left(limit) <= 0
         ]
 
@@ -100,11 +102,11 @@ class Room:
 
     def _left(self, limit: Limit) -> int:
         most = self._most(limit)
-        return _BOUNDLESS if most is None else most - self._used.get(limit.name, 0)
+        return _UNLIMITED if most is None else most - self._used.get(limit.name, 0)
 
-    def _take(self, line: Line, slots: int) -> None:
-        for limit in line.limits:
+    def _take(self, queue: WaitQueue, slots: int) -> None:
+        for limit in queue.limits:
             self._used[limit.name] = self._used.get(limit.name, 0) + slots
 
 
-_BOUNDLESS = 2**31 - 1
+_UNLIMITED = 2**31 - 1

@@ -1,27 +1,27 @@
-"""Which dataset events a successful task gives."""
+"""Outlet events: the dataset events of a task that succeeded."""
 
 from collections.abc import Sequence
 
-from pubsubflow.model.wire.messages import Emit
+from pubsubflow.model.wire.messages import EmittedEvent
 
 
-def news(
+def outlet_events(
     outlets: Sequence[str],
-    emits: Sequence[Emit] = (),
+    emits: Sequence[EmittedEvent] = (),
     *,
     follow: Sequence[str] | None = None,
     published: Sequence[str] = (),
-) -> tuple[Emit, ...]:
-    """Return what a task emitted, and a plain event for each outlet that it said nothing about.
+) -> tuple[EmittedEvent, ...]:
+    """Return the emitted events of a task, and a plain event for each further outlet.
 
     Args:
         outlets: URIs of the task's outlets.
-        emits: What it emitted, in order.
-        follow: What a branch follows; `()` for a short circuit that stops, which has no news of
-            its own.
+        emits: The events that it emitted, in order.
+        follow: The tasks that a branch follows; `()` for a short circuit that stops: it has no
+            plain events.
         published: URIs of which it published events while it ran.
     """
     if follow == ():
         return tuple(emits)
-    said = {*published, *(emit.uri for emit in emits)}
-    return (*emits, *(Emit(uri) for uri in outlets if uri not in said))
+    covered = {*published, *(emit.uri for emit in emits)}
+    return (*emits, *(EmittedEvent(uri) for uri in outlets if uri not in covered))

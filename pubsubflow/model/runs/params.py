@@ -1,4 +1,4 @@
-"""The params that a run is started with, checked before it exists.
+"""Params of a run are validated before the run exists.
 
 Only the daemon imports this module: jsonschema takes long to import.
 """
@@ -34,11 +34,12 @@ def validate_params(spec: DagSpec, given: Mapping[str, Any] | None) -> dict[str,
             _check_type(spec.dag_id, key, value, spec.params[key])
     else:
         _check_schema(spec.dag_id, spec.params_schema, merged)
+    # Params are part of every task's message.
     size = len(encode(merged))
     if size > MAX_PARAMS_BYTES:
         raise InvalidInput(
             f"params of {size} bytes are larger than {MAX_PARAMS_BYTES}: "
-            "store the data elsewhere and give where it is"
+            "store the data elsewhere and pass its location"
         )
     return merged
 
@@ -50,7 +51,7 @@ def _known(spec: DagSpec) -> list[str]:
 
 
 def _object_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """Follow the reference that msgspec puts at the top."""
+    """Return the schema behind the reference that msgspec puts at the top."""
     reference = schema.get("$ref")
     if reference is None:
         return schema
@@ -72,8 +73,8 @@ def _check_schema(dag_id: str, schema: dict[str, Any], params: dict[str, Any]) -
     if errors:
         error = errors[0]
         where = ".".join(map(str, error.absolute_path))
-        place = f"param {where!r}" if where else "params"
-        raise InvalidInput(f"DAG {dag_id!r}: {place}: {error.message}; give another value")
+        subject = f"param {where!r}" if where else "params"
+        raise InvalidInput(f"DAG {dag_id!r}: {subject}: {error.message}; give another value")
 
 
 def _json_type(value: Any) -> str:

@@ -1,15 +1,16 @@
-"""How a run advances: which tasks become ready, skipped or failed when one finishes.
+"""Progress of a run: which tasks become ready, skipped or failed when one of them ends.
 
-The progress of a run is a small value, whatever the number of mapped instances: counts per node.
-It is read and written under the run's lock, so its functions may change it in place.
+The progress holds counts per node, so it is small whatever the number of mapped instances. It is
+read and written under the run's lock, so its functions may change it in place.
 """
 
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct, field
 
+from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.runs.states import RunState, TaskState
-from pubsubflow.model.spec import Plan, TaskSpec, TriggerRule
+from pubsubflow.model.spec import TaskSpec, TriggerRule
 from pubsubflow.model.wire.messages import NOT_MAPPED
 
 UNDECIDED = -1
@@ -21,11 +22,10 @@ class NodeProgress(Struct, array_like=True):
     """Counts of one node's instances.
 
     Attributes:
-        total: Number of instances, or UNDECIDED while nobody knows whether it will run.
+        total: Number of instances, or UNDECIDED until it is known whether the node runs.
         length: Number of elements of its result, when that is a list.
         left_out_by: The branches and short circuits that leave it out: it is skipped once all
-            upstream is complete. Not earlier, or it would depend on who is first what follows
-            from it.
+            upstream is complete. Not earlier, or the order of ends would decide what follows.
     """
 
     total: int = UNDECIDED
@@ -69,44 +69,45 @@ class Progress(Struct, array_like=True):
     Attributes:
         nodes: One entry per node.
         incomplete: Number of nodes that are not complete.
-        cleared: How often tasks of the run were cleared.
+        clear_number: How often tasks of the run were cleared.
     """
 
     nodes: list[NodeProgress]
     incomplete: int
-    cleared: int = 0
+    clear_number: int = 0
 
 
-class Steps(Struct):
-    """What a decision asks for.
+class Decision(Struct):
+    """The consequences of a change of progress.
 
     Attributes:
-        ready: Instances to hand out: (node, map index).
-        settled: Instances that end without running: (node, map index, state). Those that
-            succeed here are tasks with nothing to run.
-        bad_maps: Nodes that cannot be mapped, as they fail, with the reason.
+        ready: Instances to start: (node, map index).
+        resolved: Instances that end without running: (node, map index, state). Those that succeed
+            here are tasks with nothing to run.
+        mapping_errors: Nodes that fail because they cannot be mapped, with the reason.
         ended: The run's final state, once all nodes are complete.
     """
 
     ready: list[tuple[int, int]] = field(default_factory=list)
-    settled: list[tuple[int, int, TaskState]] = field(default_factory=list)
-    bad_maps: dict[int, str] = field(default_factory=dict)
+    resolved: list[tuple[int, int, TaskState]] = field(default_factory=list)
+    mapping_errors: dict[int, str] = field(default_factory=dict)
     ended: RunState | None = None
 
 
-def begin(plan: Plan) -> tuple[Progress, Steps]:
-    """Start a run: return its progress and the tasks that wait for nothing."""
+def start_run(plan: Plan) -> tuple[Progress, Decision]:
+    """Start a run: return its progress and the tasks that are ready at once."""
     tasks = plan.spec.tasks
     progress = Progress([NodeProgress() for _ in tasks], len(tasks))
-    steps = Steps()
+    decision = Decision()
+    # `always` does not wait for its upstream tasks.
     roots = (
         task.node for task in tasks if not task.upstream or task.trigger_rule is TriggerRule.ALWAYS
     )
-    _Advance(plan, progress, steps).decide(roots)
-    return progress, steps
+    _Advance(plan, progress, decision).decide(roots)
+    return progress, decision
 
 
-def finish(
+def finish_task(
     plan: Plan,
     progress: Progress,
     node: int,
@@ -114,7 +115,7 @@ def finish(
     *,
     length: int | None = None,
     follow: Sequence[str] | None = None,
-) -> Steps:
+) -> Decision:
     """Count one ended instance and decide what follows.
 
     Args:
@@ -123,37 +124,37 @@ def finish(
         node: The node of the instance.
         state: Its final state.
         length: Number of elements of its result, when that is a list.
-        follow: For a branch, the direct successors to follow; for a short circuit `()` when
-            everything downstream is to be skipped. None otherwise.
+        follow: For a branch, the downstream tasks to follow; for a short circuit `()` when
+            everything downstream is skipped. None otherwise.
     """
-    steps = Steps()
-    advance = _Advance(plan, progress, steps)
+    decision = Decision()
+    advance = _Advance(plan, progress, decision)
     entry = progress.nodes[node]
     entry.length = length
     if follow is not None and state is TaskState.SUCCESS:
         for left_out in not_followed(plan, plan.spec.tasks[node], follow):
             progress.nodes[left_out].left_out_by.append(node)
     advance.count(node, state)
-    return steps
+    return decision
 
 
-def go_on(plan: Plan, progress: Progress, again: Iterable[tuple[int, int]]) -> Steps:
-    """Let a run of which tasks were cleared go on.
+def resume_run(plan: Plan, progress: Progress, again: Iterable[tuple[int, int]]) -> Decision:
+    """Continue a run of which tasks were cleared.
 
     Args:
         plan: The DAG's version that the run has.
-        progress: Without what was cleared; changed in place.
-        again: Instances to run again of nodes that were not cleared as a whole.
+        progress: Without the cleared instances; changed in place.
+        again: Instances to run again, of nodes that were not cleared as a whole.
     """
-    steps = Steps(ready=sorted(again))
-    _Advance(plan, progress, steps).decide(range(len(progress.nodes)))
-    return steps
+    decision = Decision(ready=sorted(again))
+    _Advance(plan, progress, decision).decide(range(len(progress.nodes)))
+    return decision
 
 
 def not_followed(plan: Plan, task: TaskSpec, follow: Sequence[str]) -> list[int]:
     """Return the nodes that a branch or a short circuit leaves out, in order.
 
-    One that runs always is not left out, nor is what follows from it alone.
+    A task with the rule `always` is not left out, nor are tasks that follow from it alone.
     """
     downstream = [
         [node for node in nodes if plan.spec.tasks[node].trigger_rule is not TriggerRule.ALWAYS]
@@ -178,16 +179,16 @@ def _reachable(downstream: Sequence[Sequence[int]], nodes: Iterable[int]) -> set
 
 
 class _Advance:
-    """One decision under way: changes progress, collects steps."""
+    """One decision in the making: changes the progress, collects the consequences."""
 
-    def __init__(self, plan: Plan, progress: Progress, steps: Steps) -> None:
+    def __init__(self, plan: Plan, progress: Progress, decision: Decision) -> None:
         self._plan = plan
         self._downstream = plan.downstream
         self._progress = progress
-        self._steps = steps
+        self._decision = decision
 
     def count(self, node: int, state: TaskState) -> None:
-        """Count an ended instance, then decide about those downstream."""
+        """Count an ended instance, then decide about the nodes downstream."""
         entry = self._progress.nodes[node]
         entry.count(state)
         if entry.complete:
@@ -195,7 +196,7 @@ class _Advance:
         self.decide(self._downstream[node])
 
     def decide(self, nodes: Iterable[int]) -> None:
-        """Decide about nodes one of whose upstream nodes has changed, and what follows."""
+        """Decide about nodes with a changed upstream node, and about all that follows."""
         waiting = list(nodes)
         while waiting:
             node = waiting.pop(0)
@@ -203,82 +204,86 @@ class _Advance:
                 waiting.extend(self._downstream[node])
 
     def _decide_one(self, node: int) -> bool:
-        """Start or settle a node if its rule says so; return whether it is complete now."""
+        """Start or resolve a node if its rule says so; return whether it is complete now."""
         task = self._plan.spec.tasks[node]
         upstream = [self._progress.nodes[number] for number in task.upstream]
+        # Before the rule: a branch that leaves a task out decides, whatever the rule says.
         if self._progress.nodes[node].left_out_by:
-            verdict = TaskState.SKIPPED if all_complete(upstream) else None
+            result = TaskState.SKIPPED if all_complete(upstream) else None
         else:
-            verdict = judge(task.trigger_rule, upstream)
-        if verdict is None:
+            result = evaluate_rule(task.trigger_rule, upstream)
+        if result is None:
             return False
-        if verdict is TaskState.QUEUED:
+        if result is TaskState.QUEUED:
             return self._lengths_known(task) and self._start(task)
-        self._settle(node, verdict)
+        self._resolve(node, result)
         return True
 
     def _lengths_known(self, task: TaskSpec) -> bool:
-        """Whether all that a task is mapped over is complete; its rule may not wait for that."""
+        """Return whether all results that a task is mapped over are complete."""
+        # Rules such as `one_success` may start a task before that.
         nodes = self._progress.nodes
-        return all(factor.node is None or nodes[factor.node].complete for factor in task.factors)
+        return all(each.node is None or nodes[each.node].complete for each in task.mapped_arguments)
 
     def _start(self, task: TaskSpec) -> bool:
         entry = self._progress.nodes[task.node]
-        if task.kind == "empty" and task.start is None:
-            self._settle(task.node, TaskState.SUCCESS)
+        if task.kind == "empty" and task.start_wait is None:
+            self._resolve(task.node, TaskState.SUCCESS)
             return True
         if not task.mapped:
             entry.total = 1
-            self._steps.ready.append((task.node, NOT_MAPPED))
+            self._decision.ready.append((task.node, NOT_MAPPED))
             return False
-        sizes = factor_sizes(self._plan, task, self._progress)
+        sizes = mapped_lengths(self._plan, task, self._progress)
         if isinstance(sizes, str):
-            self._steps.bad_maps[task.node] = sizes
-            self._settle(task.node, TaskState.FAILED)
+            self._decision.mapping_errors[task.node] = sizes
+            self._resolve(task.node, TaskState.FAILED)
             return True
         total = 1
         for size in sizes:
             total *= size
+        # Without elements there is nothing to run, and the tasks that follow must go on.
         if total == 0:
-            self._settle(task.node, TaskState.SKIPPED)
+            self._resolve(task.node, TaskState.SKIPPED)
             return True
         entry.total = total
-        self._steps.ready.extend((task.node, index) for index in range(total))
+        self._decision.ready.extend((task.node, index) for index in range(total))
         return False
 
-    def _settle(self, node: int, state: TaskState) -> None:
+    def _resolve(self, node: int, state: TaskState) -> None:
         entry = self._progress.nodes[node]
         entry.total = 1
         entry.count(state)
-        self._steps.settled.append((node, NOT_MAPPED, state))
+        self._decision.resolved.append((node, NOT_MAPPED, state))
         self._completed(1)
 
     def _completed(self, nodes: int) -> None:
         self._progress.incomplete -= nodes
         if not self._progress.incomplete:
-            self._steps.ended = run_outcome(self._plan, self._progress)
+            self._decision.ended = run_outcome(self._plan, self._progress)
 
 
-def factor_sizes(plan: Plan, task: TaskSpec, progress: Progress) -> tuple[int, ...] | str:
-    """Return the number of elements of each factor, or why one cannot be mapped over.
+def mapped_lengths(plan: Plan, task: TaskSpec, progress: Progress) -> tuple[int, ...] | str:
+    """Return the length of each mapped argument, or the reason why one has none.
 
-    A task that did not succeed gave no elements.
+    A task that did not succeed has no elements.
     """
     sizes = []
-    for factor in task.factors:
-        if factor.node is None:
-            sizes.append(factor.length or 0)
+    for argument in task.mapped_arguments:
+        if argument.node is None:
+            sizes.append(argument.length or 0)
             continue
-        entry = progress.nodes[factor.node]
-        length = entry.success if plan.spec.tasks[factor.node].mapped else entry.length
+        entry = progress.nodes[argument.node]
+        length = entry.success if plan.spec.tasks[argument.node].mapped else entry.length
         if length is None and entry.success:
-            return f"it is mapped over a result that is no list ({factor.name or 'expand_kwargs'})"
+            name = argument.name or "expand_kwargs"
+            return f"it is mapped over a result that is not a list ({name})"
         sizes.append(length or 0)
     return tuple(sizes)
 
 
-def factor_indexes(sizes: Sequence[int], map_index: int) -> tuple[int, ...]:
-    """Return which element of each factor an instance has; the last factor runs fastest."""
+def mapped_indexes(sizes: Sequence[int], map_index: int) -> tuple[int, ...]:
+    """Return an instance's index into each mapped argument; the last argument runs fastest."""
     indexes: list[int] = []
     for size in reversed(sizes):
         map_index, index = divmod(map_index, size)
@@ -287,17 +292,17 @@ def factor_indexes(sizes: Sequence[int], map_index: int) -> tuple[int, ...]:
 
 
 def all_complete(upstream: Sequence[NodeProgress]) -> bool:
-    """Whether every instance of every node has ended."""
+    """Return whether every instance of every node has ended."""
     return all(entry.total != UNDECIDED and entry.complete for entry in upstream)
 
 
-def judge(rule: TriggerRule, upstream: Sequence[NodeProgress]) -> TaskState | None:
-    """Return what a trigger rule makes of the upstream nodes.
+def evaluate_rule(rule: TriggerRule, upstream: Sequence[NodeProgress]) -> TaskState | None:
+    """Evaluate a trigger rule over the states of the upstream nodes.
 
     Returns:
         QUEUED when the task may start, SKIPPED or UPSTREAM_FAILED when it never will, None while
-        that is open. Only the `one_…` rules answer before all upstream nodes are complete, so the
-        answer does not depend on the order in which they end.
+        that is open. Only the `one_…` rules decide before all upstream nodes are complete, so the
+        result does not depend on the order in which they end.
     """
     if not upstream or rule is TriggerRule.ALWAYS:
         return TaskState.QUEUED
@@ -309,10 +314,10 @@ def judge(rule: TriggerRule, upstream: Sequence[NodeProgress]) -> TaskState | No
         return TaskState.QUEUED
     if not all_complete(upstream):
         return None
-    return _judge_complete(rule, [entry.state for entry in upstream])
+    return _evaluate_complete(rule, [entry.state for entry in upstream])
 
 
-def _judge_complete(  # noqa: PLR0911 - a table of rules
+def _evaluate_complete(  # noqa: PLR0911 - a table of rules
     rule: TriggerRule, states: Sequence[TaskState]
 ) -> TaskState:
     failed = sum(state in (TaskState.FAILED, TaskState.UPSTREAM_FAILED) for state in states)
@@ -336,7 +341,7 @@ def _judge_complete(  # noqa: PLR0911 - a table of rules
 
 
 def run_outcome(plan: Plan, progress: Progress) -> RunState:
-    """Return a complete run's state: failed when a task that nothing follows failed."""
+    """Return a complete run's state: failed when a leaf has failed."""
     failed = (TaskState.FAILED, TaskState.UPSTREAM_FAILED)
     return (
         RunState.FAILED

@@ -1,4 +1,4 @@
-"""What follows a failed attempt."""
+"""Retry decisions after a failed attempt."""
 
 from datetime import datetime, timedelta
 
@@ -17,7 +17,7 @@ class Retry(Struct, frozen=True):
 
 
 class Redeliver(Struct, frozen=True):
-    """Hand the same attempt out again at once: its process died, which it may not have caused."""
+    """Deliver the same attempt again at once: the death of its process may not be its fault."""
 
 
 class GiveUp(Struct, frozen=True):
@@ -32,8 +32,8 @@ def after_failure(
     Args:
         policy: The task's policy.
         attempt: The attempt that failed, from 1.
-        final: The task said that no retry will help.
-        chance: A number from 0 up to 1; lengthens the delay by its share of the policy's jitter.
+        final: The task excluded further retries.
+        chance: A random number from 0 up to 1; lengthens the delay by its share of the jitter.
         now: The moment of the decision.
     """
     if final or attempt > policy.retries:
@@ -43,7 +43,7 @@ def after_failure(
 
 
 def _delay_seconds(policy: RetryPolicy, attempt: int) -> float:
-    """Return the delay without jitter; growth beyond a year, or beyond all numbers, is a year."""
+    """Return the delay without jitter, at most a year, also where the growth overflows."""
     longest = LONGEST_DELAY_SECONDS
     if policy.max_delay_seconds is not None:
         longest = min(longest, policy.max_delay_seconds)
@@ -68,6 +68,7 @@ def after_crash(
         chance: See `after_failure`.
         now: See `after_failure`.
     """
+    # The same attempt again, without a delay: the machine may have died, not the task.
     if crashes < MAX_CRASHES:
         return Redeliver()
     return after_failure(policy, attempt, final=False, chance=chance, now=now)

@@ -1,12 +1,19 @@
-"""The states of runs and tasks and the one table of their transitions."""
+"""States of runs and tasks, and the tables of their transitions.
 
+The manager changes a state by `advance_state` alone, SQL names the old state in its WHERE, the
+stateful tests hold every committed change against the tables, and the drawings in
+docs/architecture.md are made from them.
+"""
+
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import TypeVar
 
 from pubsubflow.errors import IllegalTransition
 
 
 class RunState(StrEnum):
-    """Where a run stands; one that has ended goes on when somebody clears tasks of it."""
+    """The state of a run; clearing tasks of a run that has ended reopens it."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -16,15 +23,15 @@ class RunState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows by itself."""
+        """Whether the run has ended; only clearing tasks of it changes that."""
         return self not in (RunState.QUEUED, RunState.RUNNING)
 
 
 class TaskState(StrEnum):
-    """Where one task of one run stands; the first five are live, the others final.
+    """The state of one task instance of a run; the first five are live, the others final.
 
-    `ready` waits for a slot of what limits it: a pool, its DAG, its concurrency key. What is
-    cleared has no state: its row goes, and a later one begins anew.
+    A `ready` task waits for a slot: of a pool, of its DAG, of its concurrency key. A cleared task
+    has no state: its row is deleted, and a new one is made when the task runs again.
     """
 
     READY = "ready"
@@ -40,7 +47,7 @@ class TaskState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows this state."""
+        """Whether the task has ended."""
         return self not in LIVE
 
 
@@ -53,6 +60,9 @@ LIVE = frozenset(
         TaskState.UP_FOR_RETRY,
     }
 )
+
+WITHOUT_SLOT = frozenset({TaskState.DEFERRED, TaskState.UP_FOR_RETRY})
+"""States of live tasks that need no slot."""
 
 _CLEARED = frozenset({RunState.QUEUED, RunState.RUNNING})
 RUN_TRANSITIONS: dict[RunState, frozenset[RunState]] = {
@@ -78,14 +88,18 @@ TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     TaskState.CANCELLED: frozenset(),
 }
 
-
-def check_run_transition(old: RunState, new: RunState) -> None:
-    """Raise IllegalTransition unless a run may go from `old` to `new`."""
-    if new not in RUN_TRANSITIONS[old]:
-        raise IllegalTransition("run", old, new)
+S = TypeVar("S", RunState, TaskState)
 
 
-def check_task_transition(old: TaskState, new: TaskState) -> None:
-    """Raise IllegalTransition unless a task may go from `old` to `new`."""
-    if new not in TASK_TRANSITIONS[old]:
-        raise IllegalTransition("task", old, new)
+def advance_state(old: S, new: S) -> S:
+    """Return the state that a run or a task enters; every change of a state goes through here.
+
+    Raises:
+        IllegalTransition: The table does not allow it.
+    """
+    transitions: Mapping[S, frozenset[S]] = (
+        RUN_TRANSITIONS if isinstance(old, RunState) else TASK_TRANSITIONS
+    )
+    if new not in transitions[old]:
+        raise IllegalTransition("run" if isinstance(old, RunState) else "task", old, new)
+    return new

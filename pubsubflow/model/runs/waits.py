@@ -1,165 +1,90 @@
-"""What a task waits for, what came of it, and what a task has recorded; decided purely.
+"""Waits of a deferred task: when they are complete, and the journal entry that they become.
 
-A task that waits is gone from its worker. When what it waits for has happened, it runs again from
-its top, and each wait and step that it comes to is answered from the record.
+A task that waits has left its worker. When its wait is complete, it runs again from its top, and
+each wait and step that it reaches is answered from the journal.
 """
 
 from collections.abc import Iterable
-from typing import Literal
 
 import msgspec
-from msgspec import Raw, Struct
 
-from pubsubflow.model.wire.messages import EventInfo, Step, TaskError
-
-START = "start"
-"""The key of what a sensor waits for before anything of it runs."""
-
-BESIDE = "~"
-"""How the keys begin of what a function does side by side."""
-
-
-class Wait(Struct, frozen=True, array_like=True):
-    """One thing that a task waits for.
-
-    Attributes:
-        kind: `time`: the clock has a timer. `trigger`: the triggerer runs it. `event`: an event of
-            a dataset.
-        name: The trigger's entry point; of an event the dataset's URI or pattern; of a time a word
-            for people.
-        data: The encoded trigger.
-        share: Its share key.
-        due_at: Of a time: seconds since 1970.
-        delay_seconds: Of a time that counts from the start of the wait, in place of `due_at`.
-        pattern: Whether `name` is a pattern.
-        where: A CEL expression that the event must meet.
-        since: Events recorded before count not; seconds since 1970. None: from the wait's start.
-        after: Only events with a larger number in the log.
-    """
-
-    kind: Literal["time", "trigger", "event"]
-    name: str
-    data: bytes = b""
-    share: str | None = None
-    due_at: float | None = None
-    delay_seconds: float | None = None
-    pattern: bool = False
-    where: str | None = None
-    since: float | None = None
-    after: int = 0
+from pubsubflow.model.wire.messages import EventInfo, JournalEntry, TaskError
+from pubsubflow.model.wire.waits import (
+    CONCURRENT,
+    WaitCompletion,
+    WaitSet,
+    decode_completions,
+    encode_completions,
+)
 
 
-class Happening(Struct, frozen=True, array_like=True):
-    """What came of one wait.
-
-    Attributes:
-        slot: Which one of the waits.
-        payload: Encoded JSON value of a trigger, EventInfo of an event, nil of a time.
-        id: Identity of what the trigger saw, if it has one.
-        number: Of an event, its place in the log.
-    """
-
-    slot: int
-    payload: Raw = Raw(b"\xc0")
-    id: str | None = None
-    number: int = 0
-
-
-class Waiting(Struct, frozen=True, array_like=True):
-    """What a deferred task waits for.
-
-    Attributes:
-        key: The wait's place in the task's record; see `Step`.
-        label: For people, and to tell when a replay takes another path.
-        waits: One, or those of `ctx.first` or `ctx.all`.
-        need: How many of them must happen.
-        timeout_at: Seconds since 1970.
-        timeout_seconds: In place of `timeout_at`: counted from the start of the wait.
-        happened: What did so far.
-    """
-
-    key: str
-    label: str
-    waits: tuple[Wait, ...]
-    need: int = 1
-    timeout_at: float | None = None
-    timeout_seconds: float | None = None
-    happened: tuple[Happening, ...] = ()
-
-
-def begin_wait(waiting: Waiting, now: float) -> Waiting:
-    """Return the wait with its relative times counted from now, seconds since 1970."""
+def begin_wait(wait_set: WaitSet, now: float) -> WaitSet:
+    """Return the set with its relative times counted from now, seconds since 1970."""
     waits = tuple(
         msgspec.structs.replace(
             wait,
             due_at=wait.due_at if wait.delay_seconds is None else now + wait.delay_seconds,
             since=now if wait.since is None else wait.since,
         )
-        for wait in waiting.waits
+        for wait in wait_set.waits
     )
-    timeout_at = waiting.timeout_at
-    if waiting.timeout_seconds is not None:
-        timeout_at = now + waiting.timeout_seconds
-    return msgspec.structs.replace(waiting, waits=waits, timeout_at=timeout_at)
+    timeout_at = wait_set.timeout_at
+    if wait_set.timeout_seconds is not None:
+        timeout_at = now + wait_set.timeout_seconds
+    return msgspec.structs.replace(wait_set, waits=waits, timeout_at=timeout_at)
 
 
-def happen(waiting: Waiting, happening: Happening) -> Waiting:
-    """Return the wait after something happened; the same thing again changes nothing."""
-    if any(happening.slot == known.slot for known in waiting.happened):
-        return waiting
-    return msgspec.structs.replace(waiting, happened=(*waiting.happened, happening))
+def complete_wait(wait_set: WaitSet, completion: WaitCompletion) -> WaitSet:
+    """Return the set with one more completion; a second one of the same wait changes nothing."""
+    if any(completion.slot == known.slot for known in wait_set.completions):
+        return wait_set
+    return msgspec.structs.replace(wait_set, completions=(*wait_set.completions, completion))
 
 
-def outcome(waiting: Waiting) -> Step | None:
-    """Return what the record gets, or None while too little has happened.
+def completed_entry(wait_set: WaitSet) -> JournalEntry | None:
+    """Return the journal entry of a complete set; None while too few waits are complete.
 
-    Its value is the encoded tuple of Happening, in the order of the slots.
+    Its value is the encoded tuple of WaitCompletion, in the order of the slots.
     """
-    if len(waiting.happened) < waiting.need:
+    if len(wait_set.completions) < wait_set.required:
         return None
-    happened = sorted(waiting.happened, key=lambda each: each.slot)
-    return Step(waiting.key, waiting.label, "wait", encode_happened(happened))
+    completions = sorted(wait_set.completions, key=lambda each: each.slot)
+    return JournalEntry(wait_set.key, wait_set.label, "wait", encode_completions(completions))
 
 
-def failure(waiting: Waiting, error: TaskError) -> Step:
-    """Return what the record gets when a wait fails: a timeout, or a trigger's error."""
-    return Step(waiting.key, waiting.label, "wait", b"", error)
+def failed_entry(wait_set: WaitSet, error: TaskError) -> JournalEntry:
+    """Return the journal entry of a failed set: of a timeout, or a trigger's error."""
+    return JournalEntry(wait_set.key, wait_set.label, "wait", b"", error)
 
 
-def start_result(waiting: Waiting, value: bytes) -> bytes:
-    """Return the encoded result of a task of which nothing runs: what its wait gave.
+def start_result(wait_set: WaitSet, value: bytes) -> bytes:
+    """Return the encoded result of a task that only waits.
 
     Of a trigger it is the payload, of an event a dict of its fields.
 
     Args:
-        waiting: What it waited for.
-        value: The value of the wait's Step.
+        wait_set: The set with its one wait.
+        value: The value of the set's journal entry.
     """
-    (happened,) = decode_happened(value)
-    if waiting.waits[0].kind == "event":
-        event = msgspec.msgpack.decode(happened.payload, type=EventInfo)
+    (completion,) = decode_completions(value)
+    if wait_set.waits[0].kind == "event":
+        event = msgspec.msgpack.decode(completion.payload, type=EventInfo)
         return _encode(msgspec.structs.asdict(event))
-    payload = bytes(happened.payload)
+    payload = bytes(completion.payload)
     return b"" if payload == _NIL else payload
 
 
-def forget_failures(steps: Iterable[Step]) -> tuple[Step, ...]:
-    """Return the record with which a further attempt begins: it tries again what failed last.
-
-    That is the last entry, or all at the end that the function did side by side.
-    """
-    kept = list(steps)
+def drop_failures(journal: Iterable[JournalEntry]) -> tuple[JournalEntry, ...]:
+    """Return the journal with which a further attempt begins: without the failures at its end."""
+    # Entries of concurrent steps at the end have no order: any of them may be the one that failed.
+    kept = list(journal)
     start = len(kept)
-    while start and kept[start - 1].key.startswith(BESIDE):
+    while start and kept[start - 1].key.startswith(CONCURRENT):
         start -= 1
     if start == len(kept):
         start = max(start - 1, 0)
-    return (*kept[:start], *(step for step in kept[start:] if step.error is None))
+    return (*kept[:start], *(entry for entry in kept[start:] if entry.error is None))
 
 
 _NIL = b"\xc0"
 _encode = msgspec.msgpack.Encoder().encode
-encode_waiting = msgspec.msgpack.Encoder().encode
-decode_waiting = msgspec.msgpack.Decoder(Waiting).decode
-encode_happened = msgspec.msgpack.Encoder().encode
-decode_happened = msgspec.msgpack.Decoder(tuple[Happening, ...]).decode

@@ -1,12 +1,12 @@
-"""What is pending for a condition, and the one place that decides when it fires.
+"""Condition state: the pending events of a schedule's condition, and the decision when it fires.
 
-A cell is the state of one DAG's condition, or of one partition key of it. Every place in the
-expression where a dataset stands keeps its own pending events. An event is added to each place that
-it matches; then the expression is evaluated: a place holds when it has what it asks for, `AllOf`
-when all its sides hold, `AnyOf` when any does. When the whole holds, one run fires and consumes all
-pending events of the sides that held; a side of `AnyOf` that did not hold keeps its own.
+One state belongs to the condition of a DAG, or to one partition key of it. Every input of the
+expression keeps pending events of its own. An event is added to each input that it matches; then
+the expression is evaluated: an input holds when it has enough pending events, `AllOf` when all its
+sides hold, `AnyOf` when any side does. When the whole holds, one run fires and consumes all pending
+events of the sides that held; a side of `AnyOf` that did not hold keeps its own.
 
-A cell holds counts, never events: its size does not depend on how much is pending.
+A state holds counts, never events: its size does not depend on the number of pending events.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,11 +21,11 @@ from pubsubflow.model.schedule.conditions import (
     AnyOf,
     Batch,
     Condition,
+    DatasetInput,
     Debounce,
-    Input,
     OrAfter,
     Policy,
-    Schedule,
+    ScheduleSpec,
     Tick,
     deadlines,
     inputs,
@@ -35,69 +35,70 @@ from pubsubflow.model.schedule.partitions import Partitioning, parts_of
 UNREACHABLE = 2**31
 
 
-class PlaceState(Struct, array_like=True):
-    """What is pending in one place.
+class InputState(Struct, array_like=True):
+    """The pending events of one input.
 
     Attributes:
-        count: Pending events.
+        count: Number of pending events.
         times: For `within`: the times of the latest ones, newest first, at most as many as the
-            place asks for; seconds since 1970.
-        keys: For a window that is rolled up: the different parts that are there.
-        wanted: How many different parts it takes; 0 where nothing is rolled up.
-        since: When the first of them became pending; seconds since 1970, 0 when there is none.
+            input requires; seconds since 1970.
+        keys: For a rolled-up window: the different parts that have events.
+        required_keys: Number of different parts that it takes; 0 without a roll-up.
+        since: When the first of them became pending; seconds since 1970, 0 without one.
     """
 
     count: int = 0
     times: list[float] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
-    wanted: int = 0
+    required_keys: int = 0
     since: float = 0.0
 
     def clear(self) -> None:
-        """Forget everything pending."""
+        """Drop everything pending."""
         self.count = 0
         self.times = []
         self.keys = []
         self.since = 0.0
 
 
-class Cell(Struct, array_like=True):
+class ConditionState(Struct, array_like=True):
     """The state of a condition.
 
     Attributes:
-        places: One entry per place.
+        inputs: One entry per input.
         watermark: The latest time of all events and ticks seen; seconds since 1970.
         timers: Slot of a deadline → whether a timer for it is set.
         late: Slot → whether its deadline has passed; it stays so until nothing is pending there.
-        forming: Number of the run that collects events, or 0.
-        formed: Events that it has collected.
-        formed_since, formed_last: When it got its first and when the cell saw its last event.
-        fired: How many times it has fired.
-        rounds: How many times a partition may fire; each demand to run it again adds one.
+        collecting_run: Number of the run that collects events, or 0.
+        collected: Number of events that it has collected.
+        collecting_since, last_event_at: When it got its first event, and when the condition got
+            its last one; seconds since 1970.
+        firings: How many times it has fired.
+        max_firings: How many times a partition may fire; each repeated request for it adds one.
     """
 
-    places: list[PlaceState]
+    inputs: list[InputState]
     watermark: float = 0.0
     timers: list[bool] = field(default_factory=list)
     late: list[bool] = field(default_factory=list)
-    forming: int = 0
-    formed: int = 0
-    formed_since: float = 0.0
-    formed_last: float = 0.0
-    fired: int = 0
-    rounds: int = 1
+    collecting_run: int = 0
+    collected: int = 0
+    collecting_since: float = 0.0
+    last_event_at: float = 0.0
+    firings: int = 0
+    max_firings: int = 1
 
     @property
     def open(self) -> bool:
-        """Whether something is pending or a run is forming."""
-        return bool(self.forming) or any(place.count for place in self.places)
+        """Whether events are pending or a run collects events."""
+        return bool(self.collecting_run) or any(each.count for each in self.inputs)
 
 
 class Deadline(Struct, frozen=True):
     """A deadline for which a timer is to be set.
 
     Attributes:
-        slot: Which one of the expression.
+        slot: Its number in the expression.
         due: Seconds since 1970.
     """
 
@@ -106,34 +107,36 @@ class Deadline(Struct, frozen=True):
 
 
 class Firing(Struct, frozen=True):
-    """What a condition does at a moment.
+    """The effect of a condition at a moment.
 
     Attributes:
-        kind: `run` starts one, `skip` drops what is pending in `places`.
-        places: The places of the sides that held; their pending events are consumed.
-        events: How many events were pending there.
+        kind: `run` starts a run, `skip` drops the pending events of `inputs`.
+        inputs: Indexes of the inputs of the sides that held; their pending events are consumed.
+        events: Number of events that were pending there.
     """
 
     kind: Literal["run", "skip"]
-    places: tuple[int, ...]
+    inputs: tuple[int, ...]
     events: int
 
 
-def new_cell(schedule: Schedule, key: str | None = None) -> Cell:
-    """Return the state in which nothing is pending, for the whole or for one partition key."""
+def new_condition_state(schedule: ScheduleSpec, key: str | None = None) -> ConditionState:
+    """Return a state with nothing pending, for the whole DAG or for one partition key."""
     partitioning = None if key is None else schedule.partitioning
     states = [
-        PlaceState(
-            wanted=0 if partitioning is None else _wanted(partitioning, place.uri, key or "")
+        InputState(
+            required_keys=0
+            if partitioning is None
+            else _required_keys(partitioning, each.uri, key or "")
         )
-        for place in inputs(schedule.condition)
+        for each in inputs(schedule.condition)
     ]
     slots = sum(1 for _ in deadlines(schedule.condition))
-    return Cell(states, timers=[False] * slots, late=[False] * slots)
+    return ConditionState(states, timers=[False] * slots, late=[False] * slots)
 
 
-def _wanted(partitioning: Partitioning | None, uri: str, key: str | None) -> int:
-    """Return how many parts a window takes; more than there are when it is no such window."""
+def _required_keys(partitioning: Partitioning | None, uri: str, key: str | None) -> int:
+    """Return how many parts a window takes; UNREACHABLE for a key that is not such a window."""
     if partitioning is None or key is None:
         return 0
     try:
@@ -143,140 +146,145 @@ def _wanted(partitioning: Partitioning | None, uri: str, key: str | None) -> int
     return min(whole, partitioning.at_least or whole) if whole > 1 else 0
 
 
-def add(
-    cell: Cell,
-    places: Iterable[Input],
+def add_event(
+    state: ConditionState,
+    matched: Iterable[DatasetInput],
     *,
     time: float,
     now: float,
     key: str | None = None,
 ) -> None:
-    """Add one event to its places.
+    """Add one event to its inputs.
 
     Args:
-        cell: Changed in place.
-        places: The places that it matches.
-        time: The event's time, seconds since 1970; never taken to be later than `now`.
+        state: Changed in place.
+        matched: The inputs that it matches.
+        time: The event's time, seconds since 1970; `now` if that is earlier.
         now: When it is recorded.
-        key: Its own partition key, for windows that are rolled up.
+        key: Its own partition key, for rolled-up windows.
     """
     moment = min(time, now)
-    cell.watermark = max(cell.watermark, moment)
-    for place in places:
-        state = cell.places[place.place]
-        state.count += 1
-        state.since = state.since or now
-        if place.within_seconds is not None:
-            state.times = sorted((*state.times, moment), reverse=True)[: place.at_least]
-        if state.wanted and key is not None and key not in state.keys:
-            state.keys.append(key)
+    state.watermark = max(state.watermark, moment)
+    for each in matched:
+        pending = state.inputs[each.index]
+        pending.count += 1
+        pending.since = pending.since or now
+        if each.within_seconds is not None:
+            # Later events can only replace older ones: more times than required never matter.
+            pending.times = sorted((*pending.times, moment), reverse=True)[: each.at_least]
+        if pending.required_keys and key is not None and key not in pending.keys:
+            pending.keys.append(key)
 
 
 def decide(
-    schedule: Schedule, cell: Cell, *, ticked: int | None = None, late: int | None = None
+    schedule: ScheduleSpec,
+    state: ConditionState,
+    *,
+    ticked: int | None = None,
+    late: int | None = None,
 ) -> Firing | None:
-    """Tell what fires now, and take what it consumes out of the cell.
+    """Return the firing of this moment, if any, and consume its inputs.
 
     Args:
         schedule: The schedule.
-        cell: Changed in place.
+        state: Changed in place.
         ticked: Slot of the timetable whose tick this moment is.
         late: Slot of the deadline that passes at this moment.
     """
     if late is not None:
-        cell.late[late] = True
-    held = _View(cell, ticked).held(schedule.condition)
+        state.late[late] = True
+    held = _Evaluation(state, ticked).satisfied(schedule.condition)
     if held is not None:
-        cell.fired += 1
-        return _take(cell, "run", held)
+        state.firings += 1
+        return _fire(state, "run", held)
+    # Only when the whole does not hold: a late side of `|` must not drop the events of a run.
     for part in deadlines(schedule.condition):
         if part.slot == late and part.then == "skip":
-            return _take(cell, "skip", pending_in(part.side, cell))
+            return _fire(state, "skip", pending_inputs(part.side, state))
     return None
 
 
-def _take(cell: Cell, kind: Literal["run", "skip"], places: Iterable[int]) -> Firing:
-    taken = tuple(sorted(places))
-    events = sum(cell.places[number].count for number in taken)
-    return Firing(kind, take(cell, taken), events)
+def _fire(state: ConditionState, kind: Literal["run", "skip"], indexes: Iterable[int]) -> Firing:
+    consumed = tuple(sorted(indexes))
+    events = sum(state.inputs[index].count for index in consumed)
+    return Firing(kind, consume(state, consumed), events)
 
 
-def take(cell: Cell, places: Sequence[int]) -> tuple[int, ...]:
-    """Take all that is pending out of places; return those."""
-    for number in places:
-        cell.places[number].clear()
-    return tuple(places)
+def consume(state: ConditionState, indexes: Sequence[int]) -> tuple[int, ...]:
+    """Drop all pending events of inputs; return the indexes of these inputs."""
+    for index in indexes:
+        state.inputs[index].clear()
+    return tuple(indexes)
 
 
-def pending_in(condition: Condition, cell: Cell) -> list[int]:
-    """Return the places of an expression where something is pending."""
-    return [place.place for place in inputs(condition) if cell.places[place.place].count]
+def pending_inputs(condition: Condition, state: ConditionState) -> list[int]:
+    """Return the indexes of the inputs that have pending events."""
+    return [each.index for each in inputs(condition) if state.inputs[each.index].count]
 
 
-def set_deadlines(schedule: Schedule, cell: Cell) -> list[Deadline]:
-    """Return the deadlines that need a timer now; forget those of sides where nothing waits.
-
-    A slot has one timer at most: one that finds that its deadline runs later sets the next.
-    """
+def start_deadlines(schedule: ScheduleSpec, state: ConditionState) -> list[Deadline]:
+    """Return the deadlines that need a timer now; reset those of sides with nothing pending."""
+    # A slot has one timer at most: a timer that comes before its deadline sets the next one.
     needed = []
     for part in deadlines(schedule.condition):
-        due = deadline_due(part, cell)
+        due = deadline_due(part, state)
         if due is None:
-            cell.late[part.slot] = False
-        elif not (cell.late[part.slot] or cell.timers[part.slot]):
-            cell.timers[part.slot] = True
+            state.late[part.slot] = False
+        elif not (state.late[part.slot] or state.timers[part.slot]):
+            state.timers[part.slot] = True
             needed.append(Deadline(part.slot, due))
     return needed
 
 
-def deadline_due(part: OrAfter, cell: Cell) -> float | None:
+def deadline_due(part: OrAfter, state: ConditionState) -> float | None:
     """Return when a deadline passes, seconds since 1970; None while nothing is pending there."""
-    waiting = pending_in(part.side, cell)
-    if not waiting:
+    pending = pending_inputs(part.side, state)
+    if not pending:
         return None
-    return min(cell.places[number].since for number in waiting) + part.seconds
+    return min(state.inputs[index].since for index in pending) + part.seconds
 
 
-def expiry(place: Input, cell: Cell) -> float | None:
-    """Return the time before which a place's events are too old now; None if it does not ask."""
-    if place.within_seconds is None:
+def expiry(given: DatasetInput, state: ConditionState) -> float | None:
+    """Return the time before which an input's events are too old now; None without `within`."""
+    if given.within_seconds is None:
         return None
-    return cell.watermark - place.within_seconds
+    # The watermark stands for now, so that a replay of the same events decides the same.
+    return state.watermark - given.within_seconds
 
 
-def held(condition: Condition, cell: Cell) -> frozenset[int] | None:
-    """Return the places of the sides that hold now, or None when the whole does not.
+def satisfied_inputs(condition: Condition, state: ConditionState) -> frozenset[int] | None:
+    """Return the indexes of the inputs of the sides that hold, or None when the whole does not.
 
-    No tick is now: a side that needs one does not hold.
+    A side that needs a tick does not hold here.
     """
-    return _View(cell, None).held(condition)
+    return _Evaluation(state, None).satisfied(condition)
 
 
-def collected_at(policy: Policy, cell: Cell) -> float:
+def collecting_until(policy: Policy, state: ConditionState) -> float:
     """Return when a run has collected long enough, seconds since 1970; 0 without such a policy."""
     if isinstance(policy, Batch):
-        return cell.formed_since + policy.linger_seconds
+        return state.collecting_since + policy.linger_seconds
     if not isinstance(policy, Debounce):
         return 0.0
-    quiet = cell.formed_last + policy.quiet_seconds
+    quiet = state.last_event_at + policy.quiet_seconds
     if policy.max_wait_seconds is None:
         return quiet
-    return min(quiet, cell.formed_since + policy.max_wait_seconds)
+    return min(quiet, state.collecting_since + policy.max_wait_seconds)
 
 
-class _View:
-    """Evaluates an expression at one moment."""
+class _Evaluation:
+    """The evaluation of an expression at one moment."""
 
-    def __init__(self, cell: Cell, ticked: int | None) -> None:
-        self._cell = cell
+    def __init__(self, state: ConditionState, ticked: int | None) -> None:
+        self._state = state
         self._ticked = ticked
 
-    def held(self, condition: Condition) -> frozenset[int] | None:
-        """Return the places of the sides that hold, or None when the whole does not hold."""
+    def satisfied(self, condition: Condition) -> frozenset[int] | None:
+        """Return the indexes of the inputs of the sides that hold; None when the whole does not."""
         match condition:
-            case Input():
-                holds = place_holds(condition, self._cell)
-                return frozenset((condition.place,)) if holds else None
+            case DatasetInput():
+                holds = input_satisfied(condition, self._state)
+                return frozenset((condition.index,)) if holds else None
             case Tick():
                 return frozenset() if condition.slot == self._ticked else None
             case AllOf():
@@ -290,88 +298,97 @@ class _View:
     def _all(self, sides: Sequence[Condition]) -> frozenset[int] | None:
         found: frozenset[int] = frozenset()
         for side in sides:
-            held = self.held(side)
+            held = self.satisfied(side)
             if held is None:
                 return None
             found |= held
         return found
 
     def _any(self, sides: Sequence[Condition]) -> frozenset[int] | None:
-        held = [places for places in map(self.held, sides) if places is not None]
+        held = [indexes for indexes in map(self.satisfied, sides) if indexes is not None]
         return frozenset().union(*held) if held else None
 
     def _or_after(self, condition: OrAfter) -> frozenset[int] | None:
-        held = self.held(condition.side)
-        if held is not None or condition.then == "skip" or not self._cell.late[condition.slot]:
+        held = self.satisfied(condition.side)
+        if held is not None or condition.then == "skip" or not self._state.late[condition.slot]:
             return held
-        places = inputs(condition.side)
-        there = frozenset(place.place for place in places if _recent(place, self._cell))
-        return there or None
+        present = (each for each in inputs(condition.side) if _has_recent(each, self._state))
+        return frozenset(each.index for each in present) or None
 
 
-def place_holds(place: Input, cell: Cell) -> bool:
-    """Return whether a place has what it asks for."""
-    state = cell.places[place.place]
-    if len(state.keys) < state.wanted:
+def input_satisfied(given: DatasetInput, state: ConditionState) -> bool:
+    """Return whether an input has enough pending events."""
+    pending = state.inputs[given.index]
+    if len(pending.keys) < pending.required_keys:
         return False
-    return _recent(place, cell, place.at_least)
+    return _has_recent(given, state, given.at_least)
 
 
-def _recent(place: Input, cell: Cell, wanted: int = 1) -> bool:
-    """Return whether so many events are pending that are not too old."""
-    state, limit = cell.places[place.place], expiry(place, cell)
+def _has_recent(given: DatasetInput, state: ConditionState, required: int = 1) -> bool:
+    """Return whether so many pending events are not too old."""
+    pending, limit = state.inputs[given.index], expiry(given, state)
     if limit is None:
-        return state.count >= wanted
-    return len(state.times) >= wanted and state.times[wanted - 1] >= limit
+        return pending.count >= required
+    return len(pending.times) >= required and pending.times[required - 1] >= limit
 
 
-encode_cell = msgspec.msgpack.Encoder().encode
-decode_cell = msgspec.msgpack.Decoder(Cell).decode
+encode_condition_state = msgspec.msgpack.Encoder().encode
+decode_condition_state = msgspec.msgpack.Decoder(ConditionState).decode
 
 
-def expiring_places(schedule: Schedule, cell: Cell) -> list[Input]:
-    """Return the places that ask how old events are, where something is pending."""
+def expiring_inputs(schedule: ScheduleSpec, state: ConditionState) -> list[DatasetInput]:
+    """Return the inputs with `within` that have pending events."""
     return [
-        place
-        for place in inputs(schedule.condition)
-        if place.within_seconds is not None and cell.places[place.place].count
+        each
+        for each in inputs(schedule.condition)
+        if each.within_seconds is not None and state.inputs[each.index].count
     ]
 
 
-def carry_over(
-    old: Schedule | None, new: Schedule | None, cell: Cell, key: str | None = None
-) -> tuple[Cell, dict[int, int]]:
-    """Return a cell for a new version of a schedule, with what is pending taken along.
+def migrate_state(
+    old: ScheduleSpec | None,
+    new: ScheduleSpec | None,
+    state: ConditionState,
+    key: str | None = None,
+) -> tuple[ConditionState, dict[int, int]]:
+    """Return the state for a new version of a schedule, with the pending events carried over.
 
-    A place keeps its events where the new expression asks for the same dataset under the same
-    filter; which, when it stands several times, goes by order. With other partitions nothing is
-    kept. What the cell has done stays in any case.
+    An input keeps its events where the new expression has the same dataset under the same filter;
+    several inputs of one dataset are matched in order. With another partitioning nothing is kept.
+    The watermark and the number of firings stay in any case.
 
     Returns:
-        The new cell, and old place → new place for those that are kept.
+        The new state, and old index → new index of the inputs that are kept.
     """
-    fresh = Cell([]) if new is None else new_cell(new, key)
-    fresh.watermark, fresh.fired, fresh.rounds = cell.watermark, cell.fired, cell.rounds
+    # Timers and deadlines start over: their slots belong to the old expression.
+    fresh = ConditionState([]) if new is None else new_condition_state(new, key)
+    fresh.watermark, fresh.firings, fresh.max_firings = (
+        state.watermark,
+        state.firings,
+        state.max_firings,
+    )
     if old is None or new is None or not _same_partitions(old, new):
         return fresh, {}
-    fresh.forming, fresh.formed = cell.forming, cell.formed
-    fresh.formed_since, fresh.formed_last = cell.formed_since, cell.formed_last
+    fresh.collecting_run, fresh.collected = state.collecting_run, state.collected
+    fresh.collecting_since, fresh.last_event_at = state.collecting_since, state.last_event_at
     free: dict[tuple[str, str | None], list[int]] = {}
-    for place in inputs(old.condition):
-        free.setdefault((place.uri, place.where), []).append(place.place)
+    for each in inputs(old.condition):
+        free.setdefault((each.uri, each.where), []).append(each.index)
     moves = {}
-    for place in inputs(new.condition):
-        candidates = free.get((place.uri, place.where))
+    for each in inputs(new.condition):
+        candidates = free.get((each.uri, each.where))
         if candidates:
             before = candidates.pop(0)
-            moves[before] = place.place
-            kept, wanted = cell.places[before], fresh.places[place.place].wanted
-            times = kept.times[: place.at_least] if place.within_seconds is not None else []
-            fresh.places[place.place] = PlaceState(kept.count, times, kept.keys, wanted, kept.since)
+            moves[before] = each.index
+            kept, required = state.inputs[before], fresh.inputs[each.index].required_keys
+            times = kept.times[: each.at_least] if each.within_seconds is not None else []
+            fresh.inputs[each.index] = InputState(
+                kept.count, times, kept.keys, required, kept.since
+            )
     return fresh, moves
 
 
-def _same_partitions(old: Schedule, new: Schedule) -> bool:
+def _same_partitions(old: ScheduleSpec, new: ScheduleSpec) -> bool:
     """Whether keys mean the same; how many of a window's parts suffice may differ."""
     if old.partitioning is None or new.partitioning is None:
         return old.partitioning is new.partitioning

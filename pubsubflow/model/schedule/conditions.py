@@ -1,6 +1,6 @@
-"""Schedules as values: over datasets and over time, and how firings become runs.
+"""Schedule specs: conditions over datasets and time, and the policy by which firings become runs.
 
-What holds when is decided in `cells`; here is only what users have said.
+These are values as users declared them; `condition_state` decides when a condition holds.
 """
 
 from collections.abc import Iterator
@@ -9,22 +9,22 @@ from typing import Literal
 from msgspec import Struct
 
 from pubsubflow.model.schedule.partitions import Partitioning
-from pubsubflow.model.schedule.timetable import Cron, Every
+from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec
 
 
-class Input(Struct, frozen=True, tag="input", omit_defaults=True):
-    """A place where a dataset stands.
+class DatasetInput(Struct, frozen=True, tag="input", omit_defaults=True):
+    """One input of a condition: a dataset, or the datasets of a pattern.
 
     Attributes:
-        place: Number of the place in the expression, from 0, left to right.
+        index: Its number in the expression, from 0, left to right.
         uri: The dataset's normalised URI, or a pattern with `*` for many.
         pattern: Whether `uri` is a pattern.
-        where: CEL expression that an event must meet to count here.
-        at_least: Number of pending events that it takes.
-        within_seconds: How old an event may be, by its time, when the whole holds.
+        where: CEL expression that must be true of an event for it to count.
+        at_least: Number of pending events that it requires.
+        within_seconds: The greatest age of an event, by its time, when the whole holds.
     """
 
-    place: int
+    index: int
     uri: str
     pattern: bool = False
     where: str | None = None
@@ -40,7 +40,7 @@ class Tick(Struct, frozen=True, tag="tick"):
     """
 
     slot: int
-    timetable: Cron | Every
+    timetable: CronSpec | IntervalSpec
 
 
 class AllOf(Struct, frozen=True, tag="all"):
@@ -56,13 +56,13 @@ class AnyOf(Struct, frozen=True, tag="any"):
 
 
 class OrAfter(Struct, frozen=True, tag="or_after"):
-    """Holds when its side does, or is settled when the missing inputs are late.
+    """Holds when its side does, or after a deadline for late inputs.
 
-    The time runs from the moment at which its first event became pending.
+    The time counts from the moment at which the first event of its side became pending.
 
     Attributes:
         slot: Number of the deadline in the expression, from 0.
-        then: `run` holds with what is there; `skip` drops what is there.
+        then: `run` holds with the pending events; `skip` drops them.
     """
 
     slot: int
@@ -71,7 +71,7 @@ class OrAfter(Struct, frozen=True, tag="or_after"):
     then: Literal["run", "skip"] = "run"
 
 
-Condition = Input | Tick | AllOf | AnyOf | OrAfter
+Condition = DatasetInput | Tick | AllOf | AnyOf | OrAfter
 
 
 class Each(Struct, frozen=True, tag="each"):
@@ -99,11 +99,11 @@ class Latest(Struct, frozen=True, tag="latest"):
 Policy = Each | Batch | Debounce | Latest
 
 
-class Schedule(Struct, frozen=True, omit_defaults=True):
-    """When runs of a DAG start.
+class ScheduleSpec(Struct, frozen=True, omit_defaults=True):
+    """The schedule of a DAG.
 
     Attributes:
-        condition: What must hold.
+        condition: The condition that starts runs.
         policy: How satisfactions become runs.
         partitioning: Whether the condition holds per partition key.
     """
@@ -115,6 +115,7 @@ class Schedule(Struct, frozen=True, omit_defaults=True):
 
 def parts(condition: Condition) -> Iterator[Condition]:
     """Yield the expression and every part of it, left to right."""
+    # The order numbers inputs, ticks and deadlines: stored states depend on it.
     yield condition
     if isinstance(condition, AllOf | AnyOf):
         for side in condition.sides:
@@ -123,9 +124,9 @@ def parts(condition: Condition) -> Iterator[Condition]:
         yield from parts(condition.side)
 
 
-def inputs(condition: Condition) -> Iterator[Input]:
-    """Yield every place of the expression, left to right."""
-    return (part for part in parts(condition) if isinstance(part, Input))
+def inputs(condition: Condition) -> Iterator[DatasetInput]:
+    """Yield every input of the expression, left to right."""
+    return (part for part in parts(condition) if isinstance(part, DatasetInput))
 
 
 def ticks(condition: Condition) -> Iterator[Tick]:
@@ -141,11 +142,11 @@ def deadlines(condition: Condition) -> Iterator[OrAfter]:
 def describe(condition: Condition) -> str:
     """Write the expression as users do: `(a & b) | c`."""
     match condition:
-        case Input():
+        case DatasetInput():
             return _describe_input(condition)
-        case Tick(timetable=Cron() as cron):
+        case Tick(timetable=CronSpec() as cron):
             return f"Cron({cron.expression!r}, tz={cron.tz!r})"
-        case Tick(timetable=Every() as every):
+        case Tick(timetable=IntervalSpec() as every):
             return f"Every({every.seconds:g} s)"
         case OrAfter():
             side = describe(condition.side)
@@ -159,18 +160,18 @@ def describe(condition: Condition) -> str:
     raise TypeError(condition)
 
 
-def _describe_input(place: Input) -> str:
-    text = f"match({place.uri})" if place.pattern else place.uri
-    if place.where is not None:
-        text += f".where({place.where!r})"
-    if place.at_least > 1:
-        text += f".at_least({place.at_least})"
-    if place.within_seconds is not None:
-        text += f".within({place.within_seconds:g} s)"
+def _describe_input(given: DatasetInput) -> str:
+    text = f"match({given.uri})" if given.pattern else given.uri
+    if given.where is not None:
+        text += f".where({given.where!r})"
+    if given.at_least > 1:
+        text += f".at_least({given.at_least})"
+    if given.within_seconds is not None:
+        text += f".within({given.within_seconds:g} s)"
     return text
 
 
-def describe_schedule(schedule: Schedule | None) -> str:
+def describe_schedule(schedule: ScheduleSpec | None) -> str:
     """Write a whole schedule as users do: `batch(partitioned(a & b), …)`."""
     if schedule is None:
         return ""

@@ -1,6 +1,6 @@
-"""What a schedule still waits for: the expression side by side with what is there.
+"""Explanation of a schedule: which parts of its condition hold, and which are missing.
 
-Whether a part holds is asked of `cells`, which also decides when a run starts.
+`condition_state` evaluates the parts: the explanation agrees with the decision to start a run.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,28 +11,28 @@ from msgspec import Struct
 
 from pubsubflow.model.schedule.condition_state import (
     UNREACHABLE,
-    Cell,
-    collected_at,
+    ConditionState,
+    collecting_until,
     deadline_due,
     expiry,
-    held,
+    satisfied_inputs,
 )
 from pubsubflow.model.schedule.conditions import (
     AllOf,
     AnyOf,
     Batch,
     Condition,
+    DatasetInput,
     Debounce,
-    Input,
     OrAfter,
     Policy,
-    Schedule,
+    ScheduleSpec,
     Tick,
     describe,
 )
 from pubsubflow.model.schedule.partitions import keys_of
 
-NAMED_PARTS = 10
+MAX_NAMED_PARTS = 10
 
 
 class Clause(Struct, frozen=True, kw_only=True):
@@ -40,12 +40,12 @@ class Clause(Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: `dataset`, `tick`, `all`, `any`, `or_after`.
-        text: As users write it.
+        text: The part as users write it.
         holds: Whether it holds now; a tick holds at its moment only.
-        place: Number of the place, for a dataset.
-        due: When the time comes next, or the deadline passes; None while it does not run.
+        place: Index of the input, for a dataset.
+        due: The next tick, or the moment of the deadline; None without one.
         late: Whether the deadline has passed.
-        then: What the deadline does: `run` or `skip`.
+        then: The effect of the deadline: `run` or `skip`.
     """
 
     kind: str
@@ -64,6 +64,7 @@ class Clause(Struct, frozen=True, kw_only=True):
         if self.holds or self.kind == "dataset":
             return None
         dues = [side.due_by_itself() for side in self.sides if not side.holds]
+        # `all` needs every side, so one side without a moment leaves it open.
         known = [due for due in dues if due is not None]
         if self.kind == "or_after" and self.then == "run" and self.due is not None:
             known.append(self.due)
@@ -73,12 +74,12 @@ class Clause(Struct, frozen=True, kw_only=True):
 
 
 class Parts(Struct, frozen=True, kw_only=True):
-    """The parts of a window that is rolled up.
+    """The parts of a rolled-up window.
 
     Attributes:
-        wanted: How many different ones it takes.
-        there: How many there are.
-        missing: The first that are not there.
+        wanted: Number of different parts that it requires.
+        there: Number of different parts that have events.
+        missing: The first parts without events.
     """
 
     wanted: int
@@ -87,7 +88,7 @@ class Parts(Struct, frozen=True, kw_only=True):
 
 
 class Reason(Struct, frozen=True, kw_only=True):
-    """Why no run has started.
+    """The reason why no run has started.
 
     Attributes:
         kind: `gone`, `unscheduled`, `broken`, `paused`, `behind`, `capped`, `collecting`, `done`,
@@ -106,35 +107,35 @@ def moment(seconds: float) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
-def as_clause(condition: Condition, cell: Cell, ticks: dict[int, datetime]) -> Clause:
-    """Return an expression with what holds in a cell.
+def as_clause(condition: Condition, state: ConditionState, ticks: dict[int, datetime]) -> Clause:
+    """Return an expression with the parts that hold in a state.
 
     Args:
         condition: The expression.
-        cell: What is pending.
-        ticks: Slot of a tick → when it comes next.
+        state: The pending events.
+        ticks: Slot of a tick → its next moment.
     """
     kind, sides = _kind_and_sides(condition)
     due = None
     if isinstance(condition, Tick):
         due = ticks.get(condition.slot)
     elif isinstance(condition, OrAfter):
-        due = moment(deadline_due(condition, cell) or 0)
+        due = moment(deadline_due(condition, state) or 0)
     return Clause(
         kind=kind,
         text=describe(condition),
-        holds=held(condition, cell) is not None,
-        place=condition.place if isinstance(condition, Input) else None,
+        holds=satisfied_inputs(condition, state) is not None,
+        place=condition.index if isinstance(condition, DatasetInput) else None,
         due=due,
-        late=isinstance(condition, OrAfter) and cell.late[condition.slot],
+        late=isinstance(condition, OrAfter) and state.late[condition.slot],
         then=condition.then if isinstance(condition, OrAfter) else None,
-        sides=[as_clause(side, cell, ticks) for side in sides],
+        sides=[as_clause(side, state, ticks) for side in sides],
     )
 
 
 def _kind_and_sides(condition: Condition) -> tuple[str, tuple[Condition, ...]]:
     match condition:
-        case Input():
+        case DatasetInput():
             return "dataset", ()
         case Tick():
             return "tick", ()
@@ -147,45 +148,47 @@ def _kind_and_sides(condition: Condition) -> tuple[str, tuple[Condition, ...]]:
     raise TypeError(condition)
 
 
-def usable(place: Input, cell: Cell) -> int:
-    """Return how many events count for a place now, at most as many as it asks for."""
-    state, limit = cell.places[place.place], expiry(place, cell)
+def usable_events(given: DatasetInput, state: ConditionState) -> int:
+    """Return how many pending events count for an input, at most as many as it requires."""
+    pending, limit = state.inputs[given.index], expiry(given, state)
     if limit is None:
-        return min(state.count, place.at_least)
-    return sum(time >= limit for time in state.times[: place.at_least])
+        return min(pending.count, given.at_least)
+    return sum(time >= limit for time in pending.times[: given.at_least])
 
 
-def parts(schedule: Schedule, place: Input, cell: Cell, key: str) -> Parts | None:
-    """Return the parts of the window that a place collects; None where nothing is rolled up."""
-    state = cell.places[place.place]
-    if schedule.partitioning is None or not state.wanted or state.wanted == UNREACHABLE:
+def parts(
+    schedule: ScheduleSpec, given: DatasetInput, state: ConditionState, key: str
+) -> Parts | None:
+    """Return the parts of the window that an input collects; None without a roll-up."""
+    pending = state.inputs[given.index]
+    if schedule.partitioning is None or pending.required_keys in (0, UNREACHABLE):
         return None
-    there = set(state.keys)
-    missing = (each for each in keys_of(schedule.partitioning.mapper(place.uri), key))
+    present = set(pending.keys)
+    every = keys_of(schedule.partitioning.mapper(given.uri), key)
     return Parts(
-        wanted=state.wanted,
-        there=len(there),
-        missing=list(islice((each for each in missing if each not in there), NAMED_PARTS)),
+        wanted=pending.required_keys,
+        there=len(present),
+        missing=list(islice((each for each in every if each not in present), MAX_NAMED_PARTS)),
     )
 
 
-def still_needed(schedule: Schedule, cell: Cell, key: str = "") -> str:
-    """Write what an expression lacks, such as `s3://a and (s3://b or s3://c)`."""
-    return _needed(schedule, schedule.condition, cell, key)
+def still_needed(schedule: ScheduleSpec, state: ConditionState, key: str = "") -> str:
+    """Describe the missing parts of an expression, such as `s3://a and (s3://b or s3://c)`."""
+    return _needed(schedule, schedule.condition, state, key)
 
 
-def _needed(schedule: Schedule, condition: Condition, cell: Cell, key: str) -> str:
+def _needed(schedule: ScheduleSpec, condition: Condition, state: ConditionState, key: str) -> str:
     match condition:
-        case Input():
-            return _needed_input(schedule, condition, cell, key)
+        case DatasetInput():
+            return _needed_input(schedule, condition, state, key)
         case Tick():
             return f"the time of {describe(condition)}"
         case OrAfter():
-            return _needed(schedule, condition.side, cell, key)
+            return _needed(schedule, condition.side, state, key)
         case AllOf() | AnyOf():
-            lacking = list(_lacking(condition.sides, cell))
+            lacking = list(_lacking(condition.sides, state))
             sign = " and " if isinstance(condition, AllOf) else " or "
-            texts = [_needed(schedule, side, cell, key) for side in lacking]
+            texts = [_needed(schedule, side, state, key) for side in lacking]
             return sign.join(
                 f"({text})" if len(texts) > 1 and (" and " in text or " or " in text) else text
                 for text in texts
@@ -193,31 +196,33 @@ def _needed(schedule: Schedule, condition: Condition, cell: Cell, key: str) -> s
     raise TypeError(condition)
 
 
-def _lacking(sides: Iterable[Condition], cell: Cell) -> Iterator[Condition]:
-    return (side for side in sides if held(side, cell) is None)
+def _lacking(sides: Iterable[Condition], state: ConditionState) -> Iterator[Condition]:
+    return (side for side in sides if satisfied_inputs(side, state) is None)
 
 
-def _needed_input(schedule: Schedule, place: Input, cell: Cell, key: str) -> str:
-    window = parts(schedule, place, cell, key)
-    count = place.at_least - usable(place, cell)
-    if cell.places[place.place].wanted == UNREACHABLE:
-        return f"{place.uri}, none of whose keys counts for partition {key}"
-    name = f"a match of {place.uri}" if place.pattern else place.uri
+def _needed_input(
+    schedule: ScheduleSpec, given: DatasetInput, state: ConditionState, key: str
+) -> str:
+    window = parts(schedule, given, state, key)
+    count = given.at_least - usable_events(given, state)
+    if state.inputs[given.index].required_keys == UNREACHABLE:
+        return f"{given.uri}, which has no keys for partition {key}"
+    name = f"a match of {given.uri}" if given.pattern else given.uri
     if window is not None and window.there < window.wanted:
         left = window.wanted - window.there
         return f"{left} more part{'s' * (left != 1)} of {name}"
-    if place.at_least > 1:
+    if given.at_least > 1:
         return f"{count} more event{'s' * (count != 1)} of {name}"
-    return f"a newer {name}" if cell.places[place.place].count else name
+    return f"a newer {name}" if state.inputs[given.index].count else name
 
 
-def collecting(policy: Policy, cell: Cell) -> Reason:
-    """Tell until when a run collects events."""
-    text = f"a run collects events: {cell.formed} so far"
+def collecting(policy: Policy, state: ConditionState) -> Reason:
+    """Return the reason that a run is still collecting events."""
+    text = f"a run collects events: {state.collected} so far"
     if isinstance(policy, Batch):
         text += f"; it starts with {policy.max_events}, or in time"
     elif isinstance(policy, Debounce):
         text += f"; it starts when it was quiet for {policy.quiet_seconds:g} s"
     else:
         text += "; it starts when the active run ends"
-    return Reason(kind="collecting", text=text, until=moment(collected_at(policy, cell)))
+    return Reason(kind="collecting", text=text, until=moment(collecting_until(policy, state)))

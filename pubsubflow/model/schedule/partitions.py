@@ -1,9 +1,8 @@
-"""Partition keys: how those of events map to those of runs, and when a window is complete.
+"""Partition mappers: from the partition keys of events to those of runs, and complete windows.
 
-Keys of time are texts of ISO 8601: hour `2026-11-20T14` (with an offset or Z, or else in the
-window's zone), day `2026-11-20`, week `2026-W47`, month `2026-11`, year `2026`. A local day has 23,
-24 or 25 hours; the two hours that one clock time names at the end of summer time differ by their
-offset.
+Keys of time are in ISO 8601: hour `2026-11-20T14` (with an offset or Z, or else in the window's
+zone), day `2026-11-20`, week `2026-W47`, month `2026-11`, year `2026`. A local day has 23, 24 or 25
+hours; the hour that the clock shows twice at the end of summer time differs by its offset.
 """
 
 import itertools
@@ -31,17 +30,17 @@ _MONTHS = 12
 
 
 class Identity(Struct, frozen=True, tag="identity"):
-    """An event's key is the run's key."""
+    """Maps a key to itself."""
 
 
 class Fixed(Struct, frozen=True, tag="fixed"):
-    """Every event counts for one key."""
+    """Maps every key to one key."""
 
     key: str
 
 
 class RollUp(Struct, frozen=True, tag="roll_up"):
-    """Smaller windows make up a larger one: hour → day → week → month → year.
+    """Maps smaller windows to the larger one: hour → day → week → month → year.
 
     Attributes:
         to: The window of the run.
@@ -56,12 +55,12 @@ class RollUp(Struct, frozen=True, tag="roll_up"):
     def __post_init__(self) -> None:
         """Raise DefinitionError for windows that do not nest or an unknown zone."""
         if self.to not in ROLL_UPS.get(self.of, ()):
-            raise DefinitionError(f"{self.of}s do not make up a {self.to}")
+            raise DefinitionError(f"{self.of}s do not roll up to a {self.to}")
         _zone(self.tz)
 
 
 class FanOut(Struct, frozen=True, tag="fan_out", omit_defaults=True):
-    """One key counts for several: a window for the smaller ones in it, or as a table says.
+    """Maps one key to several: a window to the smaller ones in it, or by a table.
 
     Attributes:
         of, to, tz: The larger and the smaller window, and their zone.
@@ -76,12 +75,12 @@ class FanOut(Struct, frozen=True, tag="fan_out", omit_defaults=True):
     def __post_init__(self) -> None:
         """Raise DefinitionError for windows that do not nest or an unknown zone."""
         if self.table is None and self.of not in ROLL_UPS.get(self.to, ()):
-            raise DefinitionError(f"a {self.of} is not made up of {self.to}s")
+            raise DefinitionError(f"a {self.of} does not consist of {self.to}s")
         _zone(self.tz)
 
 
 class Product(Struct, frozen=True, tag="product"):
-    """A key of several dimensions, such as `2026-11-20|eu`; each has a mapper of its own."""
+    """Maps keys of several dimensions, such as `2026-11-20|eu`, by one mapper each."""
 
     parts: tuple["Mapper", ...]
     separator: str = "|"
@@ -91,7 +90,7 @@ Mapper = Identity | Fixed | RollUp | FanOut | Product
 
 
 class Partitioning(Struct, frozen=True, omit_defaults=True):
-    """Per partition key: the condition holds within one partition.
+    """The partitioning of a schedule: its condition must hold within one partition.
 
     Attributes:
         by: How events' keys map to runs' keys.
@@ -109,10 +108,10 @@ class Partitioning(Struct, frozen=True, omit_defaults=True):
 
 
 def map_key(mapper: Mapper, key: str) -> tuple[tuple[str, str], ...]:
-    """Return the runs' keys for which an event's key counts, each with the event's canonical key.
+    """Return the runs' keys to which an event's key maps, each with the event's canonical key.
 
     Raises:
-        InvalidInput: The key is not of the kind that the mapper takes.
+        InvalidInput: The key does not have the form that the mapper takes.
     """
     try:
         return _map_key(mapper, key)
@@ -138,10 +137,10 @@ def _map_key(mapper: Mapper, key: str) -> tuple[tuple[str, str], ...]:
 
 
 def parts_of(mapper: Mapper, key: str) -> int:
-    """Return how many different event keys make up a run's key; 1 where nothing is rolled up.
+    """Return how many different event keys roll up to a run's key; 1 without a roll-up.
 
     Raises:
-        InvalidInput: The mapper maps nothing to such a key.
+        InvalidInput: The mapper maps no key to it.
     """
     if isinstance(mapper, RollUp):
         try:
@@ -155,10 +154,10 @@ def parts_of(mapper: Mapper, key: str) -> int:
 
 
 def keys_of(mapper: Mapper, key: str) -> Iterator[str]:
-    """Yield the event keys that make up a run's key, in order; the key where nothing is rolled up.
+    """Yield the event keys that roll up to a run's key, in order; the key itself without a roll-up.
 
     Raises:
-        InvalidInput: The mapper maps nothing to such a key.
+        InvalidInput: The mapper maps no key to it.
     """
     if isinstance(mapper, RollUp):
         yield from _parts(mapper.to, mapper.of, key, mapper.tz)
@@ -215,7 +214,7 @@ def _start(unit: str, key: str, tz: str) -> datetime:
             return local.astimezone(UTC)
         return _midnight(_first_day(unit, key), tz)
     except (ValueError, OverflowError) as error:
-        raise InvalidInput(f"partition {key!r} is no {unit}: {error}") from error
+        raise InvalidInput(f"partition {key!r} is not a {unit}: {error}") from error
 
 
 def _first_day(unit: str, key: str) -> date:
@@ -245,7 +244,7 @@ def _key(unit: str, start: datetime, tz: str) -> str:
 
 
 def _canonical(unit: str, start: datetime, tz: str) -> str:
-    """Return one writing for a window, also where the clock shows an hour twice."""
+    """Return the unique key of a window, also for an hour that the clock shows twice."""
     if unit == "hour":
         return f"{start.isoformat()[: 16 if start.minute else 13]}Z"
     return _key(unit, start, tz)
@@ -256,6 +255,7 @@ def _parts(unit: str, part: str, key: str, tz: str) -> Iterator[str]:
     first = _first_day_of(unit, key)
     after = _day_after(unit, first)
     if part == "hour":
+        # Counted in UTC, as a local day has 23, 24 or 25 hours.
         moment, end = _midnight(first, tz), _midnight(after, tz)
         while moment < end:
             yield _canonical("hour", moment, tz)
@@ -271,7 +271,7 @@ def _first_day_of(unit: str, key: str) -> date:
     try:
         return _first_day(unit, key)
     except (ValueError, OverflowError) as error:
-        raise InvalidInput(f"partition {key!r} is no {unit}: {error}") from error
+        raise InvalidInput(f"partition {key!r} is not a {unit}: {error}") from error
 
 
 def _day_after(unit: str, first: date) -> date:

@@ -1,4 +1,4 @@
-"""Schedules over time: cron expressions and fixed intervals, right across clock changes."""
+"""Timetables: cron expressions and fixed intervals, correct across clock changes."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,7 +13,7 @@ LONGEST_SECONDS = 3660 * 86_400.0
 _FIELDS = 5
 
 
-class Cron(Struct, frozen=True, tag="cron"):
+class CronSpec(Struct, frozen=True, tag="cron"):
     """A cron expression of five fields in a time zone.
 
     Around a clock change it follows Debian's cron, see cronsim.
@@ -44,7 +44,7 @@ class Cron(Struct, frozen=True, tag="cron"):
             raise DefinitionError(f"bad cron expression {self.expression!r}: {error}") from error
 
     def after(self, moment: datetime) -> datetime | None:
-        """Return the first tick after `moment`, in UTC; None when there is none any more."""
+        """Return the first tick after `moment`, in UTC; None after the last one."""
         local = moment.astimezone(ZoneInfo(self.tz))
         try:
             return next(CronSim(self.expression, local)).astimezone(UTC)
@@ -52,7 +52,7 @@ class Cron(Struct, frozen=True, tag="cron"):
             return None
 
 
-class Every(Struct, frozen=True, tag="every"):
+class IntervalSpec(Struct, frozen=True, tag="every"):
     """A fixed interval; ticks are whole multiples of it since 1970-01-01 UTC, or since `start`."""
 
     seconds: float
@@ -75,12 +75,18 @@ class Every(Struct, frozen=True, tag="every"):
 
 
 def next_tick(
-    timetable: Cron | Every, moment: datetime, start: datetime | None, end: datetime | None
+    timetable: CronSpec | IntervalSpec,
+    moment: datetime,
+    start: datetime | None,
+    end: datetime | None,
 ) -> datetime | None:
     """Return the first tick after `moment` that is not before `start` nor after `end`, if any."""
     if start is not None and moment < start:
+        # after() excludes its argument, and `start` itself may be a tick.
         moment = start - timedelta(microseconds=1)
     tick = (
-        timetable.after(moment) if isinstance(timetable, Cron) else timetable.after(moment, start)
+        timetable.after(moment)
+        if isinstance(timetable, CronSpec)
+        else timetable.after(moment, start)
     )
     return None if tick is None or (end is not None and tick > end) else tick

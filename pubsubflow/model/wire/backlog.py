@@ -1,16 +1,16 @@
-"""What waits to be folded, and how fast that goes."""
+"""Backlog of a queue: its size, its age, and its rate of processing."""
 
 from msgspec import Struct
 
 
-class Backlog(Struct, frozen=True, kw_only=True):
-    """What one queue holds that nobody has folded yet.
+class QueueBacklog(Struct, frozen=True, kw_only=True):
+    """The unprocessed events and messages of one queue.
 
     Attributes:
-        pending: Events and messages in it.
-        oldest_seconds: How long the first of them waits; 0 if there is none.
-        rate: How many leave it a second while there are any; 0 while nobody can tell.
-        away: Whether nothing leaves it because a server is away.
+        pending: Number of events and messages.
+        oldest_seconds: Age of the oldest one; 0 if the queue is empty.
+        rate: Number that leaves it per second while it is not empty; 0 while that is unknown.
+        away: Whether it is stalled because a server is away.
     """
 
     pending: int = 0
@@ -20,7 +20,7 @@ class Backlog(Struct, frozen=True, kw_only=True):
 
     @property
     def seconds(self) -> float | None:
-        """How long it takes until it is empty; None while nobody can tell."""
+        """The estimated time until it is empty; None while that is unknown."""
         if not self.pending:
             return 0.0
         return self.pending / self.rate if self.rate > 0 else None

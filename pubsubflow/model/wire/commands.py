@@ -1,4 +1,4 @@
-"""What the inside of a daemon asks of the manager; the answers come after the commit."""
+"""Commands to the manager of a daemon; each is answered after the commit."""
 
 from datetime import datetime
 from typing import Any, Protocol
@@ -7,7 +7,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from pubsubflow.model.revisions import Revisions
-from pubsubflow.model.wire.messages import NewEvent
+from pubsubflow.model.wire.messages import NewEvent, TaskKey
 
 
 class Timer(Struct, frozen=True, array_like=True):
@@ -15,10 +15,10 @@ class Timer(Struct, frozen=True, array_like=True):
 
     Attributes:
         kind: `retry` of a task, `run_timeout`; `tick` of a DAG's timetable in slot `node`; `late`:
-            the deadline of slot `node` with number `attempt` passes in `cell`; `flush`: the run
-            that collects events in `cell` has waited; of a deferred task, whose delivery is
-            `attempt`: `wait`: the time for which it waits in slot `cell`; `wait_timeout`;
-            `task_timeout`.
+            the deadline of slot `node` with number `attempt` passes in the condition state `key`;
+            `flush`: the run that collects events in the condition state `key` starts; of a deferred
+            task, whose delivery is `attempt`: `wait`: the time of the wait in slot `key` has come;
+            `wait_timeout`; `task_timeout`.
         number: The row's id; 0 for one that is not stored yet.
     """
 
@@ -29,30 +29,30 @@ class Timer(Struct, frozen=True, array_like=True):
     node: int | None = None
     map_index: int | None = None
     attempt: int | None = None
-    cell: str | None = None
+    key: str | None = None
     number: int = 0
 
 
-class PostEvents(Struct, frozen=True):
+class RecordEvents(Struct, frozen=True):
     """Record events from outside.
 
     Attributes:
-        keys: Per event the key under which its sender may send it again, or None.
+        keys: Per event the idempotency key of its sender, or None.
         source: `api`, `cli`, `bus`, `task`.
-        origin: The running task that publishes them: run number, node, map index.
+        origin: The running task that publishes them.
     """
 
     events: tuple[NewEvent, ...]
     keys: tuple[str | None, ...]
     source: str = "api"
-    origin: tuple[int, int, int] | None = None
+    origin: TaskKey | None = None
 
 
-class Recorded(Struct, frozen=True):
+class RecordedEvent(Struct, frozen=True):
     """An event is durable.
 
     Attributes:
-        duplicate: It was already; `event_id` is the first one's.
+        duplicate: It was recorded before; `event_id` is the first one's.
     """
 
     event_id: UUID
@@ -60,17 +60,17 @@ class Recorded(Struct, frozen=True):
 
 
 class StartRun(Struct, frozen=True):
-    """Start a run because somebody asks for it.
+    """Start a run on request.
 
     Attributes:
-        run_key: Asking again under the same key gives the same run.
+        run_key: A further request with the same key returns the same run.
     """
 
     dag_id: str
     params: dict[str, Any] | None = None
     logical_time: datetime | None = None
     run_key: str | None = None
-    cause: str = "asked for"
+    cause: str = "requested"
     partition: str | None = None
 
 
@@ -78,7 +78,7 @@ class SetPaused(Struct, frozen=True):
     """Pause or unpause a DAG.
 
     Attributes:
-        revisions: Only if its revision is one of these.
+        revisions: The revisions of the DAG that may be changed; None for any.
     """
 
     dag_id: str
@@ -93,22 +93,22 @@ class CancelRun(Struct, frozen=True):
     reason: str = "cancelled"
 
 
-class TimersDue(Struct, frozen=True):
-    """The clock says that timers are due."""
+class FireTimers(Struct, frozen=True):
+    """Process timers that are due."""
 
     timers: tuple[Timer, ...]
 
 
 class Replay(Struct, frozen=True):
-    """Decide about a DAG's events of the past once more, from nothing pending.
+    """Evaluate a DAG's schedule over past events once more, from an empty condition state.
 
-    What is pending now is neither used nor changed. A run that exists is not made again.
+    The present pending events are neither used nor changed. Runs that exist are not made again.
 
     Attributes:
         dataset: Only events of this URI; None for all the DAG subscribes to.
         since, until: Bounds of the time at which events were recorded; `until` is exclusive.
-        dry_run: Only tell what would start.
-        again: Also make runs that exist.
+        dry_run: Only return the runs that would start.
+        again: Make runs that exist once more.
     """
 
     dag_id: str
@@ -120,7 +120,7 @@ class Replay(Struct, frozen=True):
 
 
 class Backfill(Struct, frozen=True):
-    """Make the runs of past ticks, or of partitions.
+    """Start the runs of past ticks, or of partitions.
 
     Attributes:
         since, until: Bounds of the ticks; `until` is exclusive.
@@ -137,12 +137,13 @@ class Backfill(Struct, frozen=True):
     again: bool = False
 
 
-class Planned(Struct, frozen=True):
+class PlannedRun(Struct, frozen=True):
     """A run that a replay or a backfill starts, would start, or found to exist.
 
     Attributes:
-        run_id: The run that was made or that exists; None in a dry run.
-        events: Ids of the events that a replay consumes; a backfill takes what waits for its key.
+        run_id: The new or existing run; None in a dry run.
+        events: Ids of the events that a replay consumes; a backfill consumes the pending events of
+            its partition.
     """
 
     run_key: str
@@ -153,42 +154,38 @@ class Planned(Struct, frozen=True):
     events: tuple[str, ...] = ()
 
 
-class Resend(Struct, frozen=True):
-    """Try a dead letter again, as it is or edited.
+class RedriveDeadLetter(Struct, frozen=True):
+    """Process a dead letter again, unchanged or edited.
 
     Attributes:
-        number: The dead letter.
-        payload: JSON in place of its own; None to leave it.
-        revisions: Only if its revision is one of these.
-        events: What a letter of kind `hook` has become; recorded when it is marked as sent.
+        dead_letter: Its number.
+        payload: JSON in place of its own; None to keep it.
+        revisions: The revisions of the dead letter that may be redriven; None for any.
+        events: The events made of a dead letter of kind `hook`; recorded when it is redriven.
     """
 
-    number: int
+    dead_letter: int
     payload: bytes | None = None
     revisions: Revisions = None
-    events: PostEvents | None = None
+    events: RecordEvents | None = None
 
 
-class LookForEvents(Struct, frozen=True):
-    """Let deferred tasks look for the events that they wait for.
+class CheckEventWaits(Struct, frozen=True):
+    """Check whether the events that deferred tasks wait for are in the log."""
 
-    Attributes:
-        places: Run number, node and map index of each.
-    """
-
-    places: tuple[tuple[int, int, int], ...]
+    tasks: tuple[TaskKey, ...]
 
 
-class KeepLetter(Struct, frozen=True):
-    """Keep what an outsider sent and what could not be done about it as a dead letter.
+class StoreDeadLetter(Struct, frozen=True):
+    """Store a request that could not be processed as a dead letter.
 
-    Resending such a letter records the events that whoever asks has made of it.
+    A redrive of it carries the events that were made of it in `RedriveDeadLetter.events`.
 
     Attributes:
         kind: `hook`: a request to a webhook.
-        subject: Where it was going.
-        payload: JSON that a person may edit.
-        reason: Why it did not get there.
+        subject: Its destination.
+        payload: JSON that people may edit.
+        reason: The failure.
     """
 
     kind: str
@@ -201,10 +198,10 @@ class ClearTasks(Struct, frozen=True):
     """Clear tasks of a run and run them again, with the run's own events and params.
 
     Attributes:
-        tasks, downstream, upstream, only_failed: As for `clearing.Selection`.
-        newest: With the DAG's newest version in place of the one that the run had.
+        tasks, downstream, upstream, only_failed: As for `clearing.TaskSelection`.
+        newest: Continue with the DAG's newest version in place of the run's own.
         ended: Only if the run has ended.
-        dry_run: Only tell what would be cleared.
+        dry_run: Only return the tasks that would be cleared.
     """
 
     run_id: UUID
@@ -218,25 +215,25 @@ class ClearTasks(Struct, frozen=True):
 
 
 class ClearedTask(Struct, frozen=True):
-    """A task instance that is cleared, and the state that it was in."""
+    """A cleared task instance, with the state that it had."""
 
     task_id: str
     map_index: int | None
     state: str
 
 
-class Cleared(Struct, frozen=True):
-    """What was cleared of a run, or would be; `state` is that of the run then."""
+class ClearResult(Struct, frozen=True):
+    """The cleared tasks of a run, or those of a dry run; `state` is the run's afterwards."""
 
     tasks: tuple[ClearedTask, ...]
     state: str
 
 
 class SetPool(Struct, frozen=True):
-    """Let at most `slots` tasks of a pool run at once.
+    """Limit the tasks of a pool that run at once to `slots`.
 
     Attributes:
-        revisions: Those of the pool that will do; None for any.
+        revisions: The revisions of the pool that may be changed; None for any.
     """
 
     name: str
@@ -244,8 +241,8 @@ class SetPool(Struct, frozen=True):
     revisions: Revisions = None
 
 
-class RemovePool(Struct, frozen=True):
-    """Take a pool's limit away.
+class DeletePool(Struct, frozen=True):
+    """Remove a pool's limit.
 
     Attributes:
         revisions: As for SetPool.
@@ -255,37 +252,38 @@ class RemovePool(Struct, frozen=True):
     revisions: Revisions = None
 
 
-Call = (
-    PostEvents
+Command = (
+    RecordEvents
     | StartRun
     | SetPaused
     | CancelRun
-    | TimersDue
+    | FireTimers
     | Replay
     | Backfill
-    | Resend
-    | LookForEvents
-    | KeepLetter
+    | RedriveDeadLetter
+    | CheckEventWaits
+    | StoreDeadLetter
     | ClearTasks
     | SetPool
-    | RemovePool
+    | DeletePool
 )
 
 
-class Calls(Protocol):
-    """Whoever carries out calls: the manager of this daemon."""
+class CommandHandler(Protocol):
+    """Executes commands: the manager of this daemon."""
 
-    async def call(self, call: Call) -> Any:
-        """Carry out a call and return its answer once it is durable.
+    async def execute(self, command: Command) -> Any:
+        """Execute a command and return its answer once its effect is durable.
 
         Returns:
-            `list[Recorded]` for PostEvents, also those of a Resend, one per event; the run id
-            (text) for StartRun and for a Resend that made a run; `list[Planned]` for Replay and
-            Backfill; `Cleared` for ClearTasks; None for the others.
+            `list[RecordedEvent]` for RecordEvents and for the events of a RedriveDeadLetter, one
+            per event; the run id (a string) for StartRun and for a RedriveDeadLetter that made a
+            run; `list[PlannedRun]` for Replay and Backfill; `ClearResult` for ClearTasks; None for
+            the others.
 
         Raises:
-            NotFound: There is no such DAG or run.
+            NotFound: The DAG, run, dead letter or pool is unknown.
             InvalidInput: The params do not fit, or the run has ended.
-            StaleRevision: What is to be changed has another revision.
-            StoreUnavailable: Postgres is away and the call was not carried out.
+            StaleRevision: The thing to be changed has another revision.
+            StoreUnavailable: Postgres is away and the command was not executed.
         """

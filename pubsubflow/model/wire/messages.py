@@ -1,4 +1,4 @@
-"""What travels: between manager, worker and runner, and from outside.
+"""Messages between manager, worker, runner and triggerer.
 
 All are arrays in MessagePack: field order is the wire format, so fields are only ever added at
 the end, with a default. Moments are seconds since 1970 (float) unless they are datetimes.
@@ -11,21 +11,26 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from pubsubflow.model.datasets import normalise_uri
+
 NOT_MAPPED = -1
 NO_NODE = -1
 
+TaskKey = tuple[int, int, int]
+"""A task instance: run number, node, map index."""
+
 
 class EventInfo(Struct, frozen=True, array_like=True):
-    """A dataset event as a task sees it.
+    """A dataset event in the form that tasks get.
 
     Attributes:
-        event_id: UUID that outsiders see.
+        event_id: The public UUID.
         dataset: Normalised URI.
         extra: JSON object.
-        time: When it happened, by whoever reported it.
+        time: When it happened, according to its source.
         source: `task`, `api`, `cli`, `bus` …
         run_id: The run whose task emitted it, if any; likewise `dag_id` and `task_id`.
-        trace: The context of the span that gave it; see `model.traces`.
+        trace: The trace context of the span that emitted it; see `model.traces`.
     """
 
     event_id: str
@@ -41,12 +46,13 @@ class EventInfo(Struct, frozen=True, array_like=True):
 
 
 class RunTrace(Struct, frozen=True, array_like=True):
-    """Where a run stands in a distributed trace.
+    """A run's span in a distributed trace.
 
     Attributes:
-        context: Of the run's span; see `model.traces`.
-        causes: Of what led to it: the first is the span's parent, the others are links.
-        recorded: Whether the span is one of ours, rather than that of whoever posted the event.
+        context: The trace context of the run's span; see `model.traces`.
+        causes: The contexts that caused the run: the first is the span's parent, the others are
+            links.
+        recorded: Whether the span is our own, rather than that of the client that posted the event.
     """
 
     context: str
@@ -55,17 +61,17 @@ class RunTrace(Struct, frozen=True, array_like=True):
 
 
 class RunInfo(Struct, frozen=True, array_like=True):
-    """What every task of a run may know about it.
+    """The facts about a run that its tasks get.
 
     Attributes:
-        key: The run's number in the store; addresses every message about it.
-        run_id: UUID that outsiders see.
+        key: The run's number in the store; all messages about the run carry it.
+        run_id: The public UUID.
         kind: `dataset`, `cron`, `manual`.
-        cause: One line for people: why this run exists.
-        events: The events it consumed, or None when they are too many to travel along: then
-            they are asked for.
-        trail: Numbers of the DAGs whose runs led to it, from the origin on.
-        trace: Where it stands in a distributed trace, if in any.
+        cause: The reason for the run, one line for people.
+        events: The consumed events, or None when they are too many for a message: then the runner
+            requests them.
+        ancestry: Numbers of the DAGs whose runs led to it, the first one first.
+        trace: Its span in a distributed trace, if it has one.
     """
 
     key: int
@@ -78,17 +84,17 @@ class RunInfo(Struct, frozen=True, array_like=True):
     cause: str
     created_at: datetime
     events: tuple[EventInfo, ...] | None
-    trail: tuple[int, ...] = ()
+    ancestry: tuple[int, ...] = ()
     trace: RunTrace | None = None
 
 
 class TaskError(Struct, frozen=True, array_like=True):
-    """Why an attempt failed.
+    """The error of a failed attempt.
 
     Attributes:
         type: The exception's class name.
         message: One line.
-        traceback: The user's part of it.
+        traceback: The user's part of the traceback.
         final: True when no retry can help.
     """
 
@@ -98,18 +104,17 @@ class TaskError(Struct, frozen=True, array_like=True):
     final: bool = False
 
 
-class Step(Struct, frozen=True, array_like=True):
-    """Something that a task has done or waited for, as it is recorded.
+class JournalEntry(Struct, frozen=True, array_like=True):
+    """One entry of a task's journal: a step that is done, or a wait that is over.
 
     Attributes:
-        key: Its place in the task's record: a position counted from 0 for what the function does
-            itself, `~label#digest~n` for what it does side by side, `start` for what a sensor waits
-            for.
-        label: The step's name, or what was waited for; a replay that comes to the key with
-            another label has taken another path.
+        key: Its key in the journal: a position counted from 0 for steps and waits of the function
+            itself, `~label#digest~n` for concurrent steps, `start` for the wait of a sensor.
+        label: The name of the step or wait; a replay that reaches the key with another label has
+            taken another path.
         kind: `step` or `wait`.
-        value: Encoded value of a step; encoded tuple of Happening of a wait.
-        error: How it failed, in place of a value.
+        value: Encoded value of a step; encoded tuple of WaitCompletion of a wait.
+        error: The failure, in place of a value.
     """
 
     key: str
@@ -125,21 +130,20 @@ class TaskMessage(Struct, frozen=True, array_like=True):
     Attributes:
         run: The run's number.
         attempt: Counted from 1; grows with every retry.
-        delivery: Grows whenever the task is handed out again; with `attempt` the fence. What the
-            runner goes straight on with has the same one.
-        kind: `async` or `sync`: which sort of runner.
+        delivery: Grows with every delivery of the task; with `attempt` it is the fence. The tasks
+            of `chain` have the same one.
+        kind: The kind of runner, `async` or `sync`.
         source: Content hash of the code.
         info: An encoded RunInfo.
-        inputs: Node → encoded result, for the nodes of `TaskSpec.inputs`. One that is not here
-            is too large to travel along and is asked for.
-        elements: Factor name → encoded element of a mapped result; likewise.
-        indexes: Per factor, which element this instance has.
-        chain: Nodes that the runner goes straight on with, in order, each the only thing that
-            the one before leads to and needing nothing else.
-        timeouts: Seconds or None for the task itself and each node of `chain`; what is left of
-            them for a task that has waited.
-        steps: What the task has recorded, in order; None when that is too large to travel along,
-            or may be out of date, and is asked for.
+        inputs: Node → encoded result, for the nodes of `TaskSpec.inputs`. One that is missing is
+            too large for a message, and the runner requests it.
+        elements: Mapped argument → encoded element of a mapped result; likewise.
+        indexes: Per mapped argument, the index of this instance's element.
+        chain: Nodes that the runner runs directly afterwards, in order; see `Plan.chains`.
+        timeouts: Seconds or None for the task itself and each node of `chain`; the remaining time
+            for a task that has waited.
+        journal: The entries of the task's journal, in order; None when they are too large for a
+            message, or may be out of date: then the runner requests them.
     """
 
     run: int
@@ -151,17 +155,18 @@ class TaskMessage(Struct, frozen=True, array_like=True):
     dag_id: str
     task_id: str
     source: str
+    # Raw fields are forwarded as they are: the manager never decodes results.
     info: Raw
     inputs: dict[int, Raw] = {}
     elements: dict[str, Raw] = {}
     indexes: tuple[int, ...] = ()
     chain: tuple[int, ...] = ()
     timeouts: tuple[float | None, ...] = (None,)
-    steps: tuple[Step, ...] | None = ()
+    journal: tuple[JournalEntry, ...] | None = ()
 
 
 class Outcome(StrEnum):
-    """How an attempt ended; deferred: it waits, and goes on later."""
+    """The outcome of an attempt; deferred: the task waits, and continues later."""
 
     SUCCESS = "success"
     DEFERRED = "deferred"
@@ -171,7 +176,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Emit(Struct, frozen=True, array_like=True):
+class EmittedEvent(Struct, frozen=True, array_like=True):
     """A dataset event that takes effect with the success of its task."""
 
     uri: str
@@ -183,10 +188,10 @@ class PublishedEvent(Struct, frozen=True, array_like=True):
     """A dataset event that takes effect at once, while its task runs.
 
     Attributes:
-        key: Identifies it: `run.node.map_index.` and which one of the task's events it is. The
-            same key again, by a further attempt, is the same event.
+        key: Identifies it: `run.node.map_index.` and its number among the task's events. The same
+            key again, by a further attempt, is the same event.
         time: When it happened; None for when it is recorded.
-        trace: The context in which the task runs.
+        trace: The trace context in which the task runs.
     """
 
     run: int
@@ -201,19 +206,19 @@ class PublishedEvent(Struct, frozen=True, array_like=True):
 
 
 class ResultMessage(Struct, frozen=True, array_like=True):
-    """How one attempt ended.
+    """The end of one attempt.
 
     Attributes:
-        worker: Who ran it.
+        worker: Id of the worker that ran it.
         value: The encoded return value; empty when it is None.
         length: Number of elements when the value is a list, else None.
-        emits: Events besides or in place of the plain ones of the outlets.
+        emits: Emitted events, which replace the plain ones of their outlets.
         started_at, ended_at: The runner's clock.
         after: In a chain, the node before; NO_NODE for the head.
-        then: The node that the runner went straight on with, or NO_NODE.
+        then: In a chain, the node that the runner runs next; NO_NODE for the last one.
         follow: For a branch, the task ids to follow; for a short circuit `()` to stop.
-        published: URIs of which it published events while it ran: they need no plain event.
-        waiting: When it was deferred, the encoded `waits.Waiting`.
+        published: URIs of which it published events while it ran: they get no plain event.
+        wait_set: When it was deferred, the encoded `waits.WaitSet`.
     """
 
     run: int
@@ -227,17 +232,17 @@ class ResultMessage(Struct, frozen=True, array_like=True):
     ended_at: float
     value: bytes = b""
     length: int | None = None
-    emits: tuple[Emit, ...] = ()
+    emits: tuple[EmittedEvent, ...] = ()
     error: TaskError | None = None
     after: int = NO_NODE
     then: int = NO_NODE
     follow: tuple[str, ...] | None = None
     published: tuple[str, ...] = ()
-    waiting: bytes = b""
+    wait_set: bytes = b""
 
 
 class StartedMessage(Struct, frozen=True, array_like=True):
-    """A task is running for longer than a moment; its worker owns it now."""
+    """A task has been running for some time: its worker owns it now."""
 
     run: int
     node: int
@@ -249,7 +254,7 @@ class StartedMessage(Struct, frozen=True, array_like=True):
 
 
 class LogMessage(Struct, frozen=True, array_like=True):
-    """A piece of one attempt's output.
+    """A part of one attempt's output.
 
     Attributes:
         sequence: Order within the attempt and delivery, from 0.
@@ -270,19 +275,19 @@ class FiredMessage(Struct, frozen=True, array_like=True):
 
     Attributes:
         trigger: Its number in the store.
-        epoch: Of the lease under which it ran. An event counts under any, an error or the event
-            of a watched dataset only under the present one.
-        sequence: Of a watched dataset, counts its events from 1 on; one that is not above what is
-            stored is there already.
+        epoch: Of the lease under which it ran. An event counts under any epoch, an error or an
+            event of a watched dataset only under the present one.
+        sequence: Of a watched dataset, counts its events from 1; an event is a duplicate unless it
+            is above the stored one.
         run, node, map_index: The deferred task; -1 for a watched dataset.
         delivery: The deferred task's fence.
-        slot: Which one of the task's waits.
+        slot: Index of the wait in the task's wait set.
         payload: Encoded JSON value.
-        id: Identity of what it saw, if it has one.
+        id: Identity of the event, if it has one.
         partition, time: Of a watched dataset's event.
-        position: Of a watched dataset, encoded JSON value, kept with the event.
-        error: Why it can never fire; nothing else counts then.
-        reply: Core subject that is told, with nothing, once this is durable.
+        position: Of a watched dataset, encoded JSON value, stored with the event.
+        error: The reason why it can never fire; nothing else counts then.
+        reply: Core subject for an empty reply once this is durable.
     """
 
     trigger: int
@@ -302,26 +307,26 @@ class FiredMessage(Struct, frozen=True, array_like=True):
     reply: str = ""
 
 
-class TriggersOrder(Struct, frozen=True, array_like=True):
-    """News for triggerers (core subject, best effort).
+class TriggersChangedMessage(Struct, frozen=True, array_like=True):
+    """The set of triggers has changed (core subject, best effort).
 
     Attributes:
-        fresh: Whether there are triggers that nobody runs yet, or that users cancelled.
-        gone: Numbers of triggers that nobody waits for any more: they are to be stopped.
+        has_new: Whether triggers were added, which no triggerer runs, or cancelled by users.
+        ended: Numbers of triggers that no task waits for: triggerers stop them.
     """
 
-    fresh: bool
-    gone: tuple[int, ...] = ()
+    has_new: bool
+    ended: tuple[int, ...] = ()
 
 
-class GoneMessage(Struct, frozen=True, array_like=True):
-    """A worker is no more: what it owned goes back to the queue."""
+class WorkerLostMessage(Struct, frozen=True, array_like=True):
+    """A worker has died or left: its tasks go back to the queue."""
 
     worker: str
 
 
 class Heartbeat(Struct, frozen=True, array_like=True):
-    """A worker lives."""
+    """A worker is alive."""
 
     worker: str
     host: str
@@ -330,25 +335,27 @@ class Heartbeat(Struct, frozen=True, array_like=True):
     busy: int
 
 
-class CancelOrder(Struct, frozen=True, array_like=True):
-    """Stop a run's tasks, wherever they run (core subject, best effort).
+class CancelMessage(Struct, frozen=True, array_like=True):
+    """Stop a run's tasks on all workers (core subject, best effort).
 
     Attributes:
-        tasks: Node and map index of those meant, which were cleared; all if empty.
-        before: Only what was handed out under a lower delivery, unless it is 0.
+        tasks: Node and map index of the cleared tasks; all tasks of the run if empty.
+        below_delivery: Only tasks of lower delivery numbers, unless it is 0.
     """
 
     run: int
     reason: str = "cancelled"
     tasks: tuple[tuple[int, int], ...] = ()
-    before: int = 0
+    below_delivery: int = 0
 
 
 class NewEvent(Struct, frozen=True):
     """An event from outside, before it has an id.
 
+    Its dataset's URI is normalised here, so all that follows may rely on it.
+
     Attributes:
-        trace: The context of the span that gave it, if it says so itself.
+        trace: The trace context of the span that emitted it, if the event carries one.
     """
 
     dataset: str
@@ -357,6 +364,14 @@ class NewEvent(Struct, frozen=True):
     time: datetime | None = None
     id: str | None = None
     trace: str | None = None
+
+    def __post_init__(self) -> None:
+        """Normalise the URI.
+
+        Raises:
+            DefinitionError: The URI is bad.
+        """
+        msgspec.structs.force_setattr(self, "dataset", normalise_uri(self.dataset))
 
 
 def encode(message: object) -> bytes:
@@ -371,10 +386,10 @@ decode_result = msgspec.msgpack.Decoder(ResultMessage).decode
 decode_started = msgspec.msgpack.Decoder(StartedMessage).decode
 decode_log = msgspec.msgpack.Decoder(LogMessage).decode
 decode_fired = msgspec.msgpack.Decoder(FiredMessage).decode
-decode_triggers_order = msgspec.msgpack.Decoder(TriggersOrder).decode
-decode_step = msgspec.msgpack.Decoder(Step).decode
-decode_steps = msgspec.msgpack.Decoder(tuple[Step, ...]).decode
-decode_gone = msgspec.msgpack.Decoder(GoneMessage).decode
+decode_triggers_changed = msgspec.msgpack.Decoder(TriggersChangedMessage).decode
+decode_journal_entry = msgspec.msgpack.Decoder(JournalEntry).decode
+decode_journal = msgspec.msgpack.Decoder(tuple[JournalEntry, ...]).decode
+decode_worker_lost = msgspec.msgpack.Decoder(WorkerLostMessage).decode
 decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
-decode_cancel = msgspec.msgpack.Decoder(CancelOrder).decode
+decode_cancel = msgspec.msgpack.Decoder(CancelMessage).decode
 decode_run_info = msgspec.msgpack.Decoder(RunInfo).decode

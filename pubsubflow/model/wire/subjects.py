@@ -1,15 +1,15 @@
-"""Where messages go on the bus."""
+"""NATS subjects of messages."""
 
 from pubsubflow.model.wire.messages import TaskMessage
 
 
 class Subjects:
-    """The subjects of design §5, in one place."""
+    """All subjects; docs/architecture.md draws which process uses which."""
 
     RESULT = "psf.in.result"
     STARTED = "psf.in.started"
     LOG = "psf.in.log"
-    GONE = "psf.in.gone"
+    WORKER_LOST = "psf.in.worker_lost"
     EVENT = "psf.in.event"
     FIRED = "psf.in.fired"
     HEARTBEAT = "psf.hb.worker"
@@ -17,20 +17,21 @@ class Subjects:
     DAGS_CHANGED = "psf.ctl.dags"
     CONNECTIONS_CHANGED = "psf.ctl.connections"
     TIMERS_CHANGED = "psf.ctl.timers"
-    TRIGGERS = "psf.ctl.triggers"
-    NEWS = "psf.ctl.news"
+    TRIGGERS_CHANGED = "psf.ctl.triggers"
+    CHANGES = "psf.ctl.changes"
     TOKENS_CHANGED = "psf.ctl.tokens"
-    ASK = "psf.req.ask"
+    WORKER_REQUEST = "psf.req.worker"
     LIVE_LOG = "psf.log"
 
     @staticmethod
     def inbound(kind: str, run: int) -> str:
-        """Return the subject of a message about a run, spread over 8 partitions."""
+        """Return the subject of a message about a run, in one of 8 partitions."""
+        # Always the same one, so that the messages of a run stay in order.
         return f"{kind}.{run % 8}"
 
     @staticmethod
     def task(queue: str, message: TaskMessage) -> str:
-        """Return the one subject of this delivery of a task: a second publish is refused."""
+        """Return the subject of this delivery of a task; the stream takes one message a subject."""
         return (
             f"psf.task.{queue}.{message.kind}.{message.run}.{message.node}."
             f"{message.map_index}.{message.attempt}.{message.delivery}"

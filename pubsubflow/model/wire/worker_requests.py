@@ -1,4 +1,4 @@
-"""What workers ask managers, on behalf of their tasks, and the answers. Arrays in MessagePack."""
+"""Requests of workers to managers, on behalf of their tasks; arrays in MessagePack."""
 
 from enum import StrEnum
 
@@ -6,29 +6,29 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.model.connections import Connection
-from pubsubflow.model.wire.messages import NOT_MAPPED, Step
+from pubsubflow.model.wire.messages import NOT_MAPPED, JournalEntry
 
-LOST = "lease lost: "
-"""How the answer to RecordStep begins when the task is not the asker's any more."""
+LEASE_LOST = "lease lost: "
+"""Prefix of the error of a request for a task that the worker has lost."""
 
 REFUSED = "refused: "
-"""How an answer begins that is the same however often one asks."""
+"""Prefix of an error that stays the same when the request is repeated."""
 
 
-class AskSource(Struct, frozen=True, array_like=True, tag="source"):
-    """Ask a manager for a SourceBundle, from byte `offset` of its encoded form on."""
+class SourceRequest(Struct, frozen=True, array_like=True, tag="source"):
+    """Request a SourceBundle, from byte `offset` of its encoded form."""
 
     hash: str
     offset: int = 0
 
 
-class AskResult(Struct, frozen=True, array_like=True, tag="result"):
-    """Ask for the result of a node: of one instance, or of all as one list.
+class ResultRequest(Struct, frozen=True, array_like=True, tag="result"):
+    """Request the result of a node: of one instance, or of all as one list.
 
     Attributes:
         map_index: An instance, or None for all of a mapped node; NOT_MAPPED for a plain one.
-        element: Ask for one element of a list result only.
-        offset: Bytes already received; answers come in pieces.
+        element: One element of a list result only.
+        offset: Bytes already received; replies come in chunks.
     """
 
     run: int
@@ -38,18 +38,18 @@ class AskResult(Struct, frozen=True, array_like=True, tag="result"):
     offset: int = 0
 
 
-class AskEvents(Struct, frozen=True, array_like=True, tag="events"):
-    """Ask for the events that a run consumed, from `offset` on."""
+class EventsRequest(Struct, frozen=True, array_like=True, tag="events"):
+    """Request the events that a run consumed, from number `offset`."""
 
     run: int
     offset: int = 0
 
 
-class Lease(StrEnum):
-    """What a manager says of a task that comes again to a worker.
+class LeaseStatus(StrEnum):
+    """The status of a task that a worker receives again.
 
-    FREE: it is still to be run. VOID: it is over, or handed out anew. TAKEN: another worker that
-    lives runs it.
+    FREE: it may be run. VOID: it has ended, or has a newer delivery. TAKEN: another live worker
+    runs it.
     """
 
     FREE = "free"
@@ -57,8 +57,8 @@ class Lease(StrEnum):
     TAKEN = "taken"
 
 
-class AskLease(Struct, frozen=True, array_like=True, tag="lease"):
-    """Ask whether to run a task that was delivered before; the answer is an encoded Lease."""
+class LeaseRequest(Struct, frozen=True, array_like=True, tag="lease"):
+    """Request whether to run a task that was delivered before; the reply is a LeaseStatus."""
 
     run: int
     node: int
@@ -68,8 +68,8 @@ class AskLease(Struct, frozen=True, array_like=True, tag="lease"):
     worker: str
 
 
-class AskSteps(Struct, frozen=True, array_like=True, tag="steps"):
-    """Ask for what a task has recorded, as an encoded tuple of Step, from byte `offset` on."""
+class JournalRequest(Struct, frozen=True, array_like=True, tag="steps"):
+    """Request the journal of a task, an encoded tuple of JournalEntry, from byte `offset`."""
 
     run: int
     node: int
@@ -77,11 +77,11 @@ class AskSteps(Struct, frozen=True, array_like=True, tag="steps"):
     offset: int = 0
 
 
-class RecordStep(Struct, frozen=True, array_like=True, tag="step"):
-    """Ask for a step to be recorded; the answer is the encoded Step that stands in the record.
+class JournalEntryRequest(Struct, frozen=True, array_like=True, tag="step"):
+    """Request to record a journal entry; the reply is the recorded entry.
 
-    Another one stands there when the task runs twice for a moment and the other was faster. The
-    answer is empty (`total` 0) when the row of a chained task does not exist yet: ask again.
+    It is another one when the task runs twice for a moment and the other process was faster. The
+    reply is empty (`total` 0) when the row of a chained task does not exist yet: request it again.
     """
 
     run: int
@@ -89,14 +89,14 @@ class RecordStep(Struct, frozen=True, array_like=True, tag="step"):
     map_index: int
     attempt: int
     delivery: int
-    step: Step
+    entry: JournalEntry
 
 
-class AskConnection(Struct, frozen=True, array_like=True, tag="connection"):
-    """Ask for a connection with its secrets, on behalf of a task that runs under this fence.
+class ConnectionRequest(Struct, frozen=True, array_like=True, tag="connection"):
+    """Request a connection with its secrets, on behalf of a task that runs under this fence.
 
-    The answer is an encoded Connection; it is empty (`total` 0) when the row of a chained task does
-    not exist yet: ask again.
+    The reply is an encoded Connection; it is empty (`total` 0) when the row of a chained task does
+    not exist yet: repeat the request.
     """
 
     run: int
@@ -107,16 +107,24 @@ class AskConnection(Struct, frozen=True, array_like=True, tag="connection"):
     name: str
 
 
-Ask = AskSource | AskResult | AskEvents | AskLease | AskSteps | RecordStep | AskConnection
+WorkerRequest = (
+    SourceRequest
+    | ResultRequest
+    | EventsRequest
+    | LeaseRequest
+    | JournalRequest
+    | JournalEntryRequest
+    | ConnectionRequest
+)
 
 
-class Piece(Struct, frozen=True, array_like=True):
-    """A part of an answer.
+class Chunk(Struct, frozen=True, array_like=True):
+    """One chunk of a reply.
 
     Attributes:
-        data: Bytes from the asked offset on; for events an encoded tuple of EventInfo.
+        data: Bytes from the requested offset; for events an encoded tuple of EventInfo.
         total: Length of the whole (bytes, or number of events).
-        error: One line when the question has no answer.
+        error: One line when the request fails.
     """
 
     data: bytes
@@ -124,13 +132,14 @@ class Piece(Struct, frozen=True, array_like=True):
     error: str | None = None
 
 
-def asks_connection(question: bytes) -> bool:
-    """Return whether an encoded Ask is an AskConnection."""
-    return question[1:].startswith(_CONNECTION)
+def is_connection_request(request: bytes) -> bool:
+    """Return whether an encoded WorkerRequest is a ConnectionRequest."""
+    # A worker forwards requests unread; this one it must recognise, to redact the reply's secrets.
+    return request[1:].startswith(_CONNECTION)
 
 
 _CONNECTION = msgspec.msgpack.encode("connection")
-decode_ask = msgspec.msgpack.Decoder(Ask).decode
-decode_lease = msgspec.msgpack.Decoder(Lease).decode
-decode_piece = msgspec.msgpack.Decoder(Piece).decode
+decode_worker_request = msgspec.msgpack.Decoder(WorkerRequest).decode
+decode_lease_status = msgspec.msgpack.Decoder(LeaseStatus).decode
+decode_chunk = msgspec.msgpack.Decoder(Chunk).decode
 decode_connection = msgspec.msgpack.Decoder(Connection).decode

@@ -1,34 +1,36 @@
--- Everything pubsubflow knows. Outsiders see UUIDs, inside there are bigints.
--- Hot tables (gate, run_live, task_live, pending, timer) hold only what is not finished and stay
--- small; no index covers a column that a hot update changes, so those updates stay on their page.
+-- The schema. UUIDs are the public ids; bigints are internal.
+-- The tables of unfinished work (dag_state, run_live, task_live, pending_event, timer) stay small.
+-- No index covers a column that a hot update changes, so those updates are heap-only (HOT).
 
+-- Datasets by URI, with what DAG files declare about them.
 CREATE TABLE dataset (
     id          int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     uri         text NOT NULL UNIQUE,
     name        text,
-    grp         text,
+    group_name  text,
     extra       jsonb NOT NULL DEFAULT '{}',
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 
-CREATE TABLE source (
+-- The source code of DAG files, by content hash.
+CREATE TABLE source_bundle (
     hash        text PRIMARY KEY,
     bundle      bytea NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 
--- One row a DAG file: what stands in it now, and the error of its last import, if any.
+-- DAG files, with the error of the last import, if any.
 CREATE TABLE dag_file (
     file        text PRIMARY KEY,
-    source      text NOT NULL,
+    source      text NOT NULL,           -- hash of the source bundle
     error       text,
     traceback   text,
-    seconds     float8 NOT NULL DEFAULT 0,
+    import_seconds float8 NOT NULL DEFAULT 0,
     read_at     timestamptz NOT NULL DEFAULT now()
 );
 
--- Webhooks as files declare them; those of a file that cannot be imported stay in force.
-CREATE TABLE hook (
+-- Webhooks that DAG files declare; those of a file that cannot be imported stay in force.
+CREATE TABLE webhook (
     name        text PRIMARY KEY,
     file        text NOT NULL,
     spec        bytea NOT NULL
@@ -36,8 +38,8 @@ CREATE TABLE hook (
 
 -- Connections ---------------------------------------------------------------------------------
 
--- Named targets; `sealed` is encrypted with `key` and bound to all of the row's plain columns, which
--- therefore are texts that come back as they were written.
+-- Connections to external systems, their secrets encrypted. The plain columns are the associated
+-- data of the encryption, so they are texts that come back exactly as they were written.
 CREATE SEQUENCE connection_version;
 CREATE TABLE connection (
     name        text PRIMARY KEY,
@@ -45,42 +47,42 @@ CREATE TABLE connection (
     uri         text,
     extra       text NOT NULL,           -- a JSON object
     secret_fields text[] NOT NULL,
-    key         text,                    -- id of a key in the key file
-    sealed      bytea,
+    key_id      text,                    -- a key of the keyring
+    ciphertext  bytea,
     version     bigint NOT NULL DEFAULT nextval('connection_version'),
     updated_at  timestamptz NOT NULL DEFAULT now(),
-    CHECK ((key IS NULL) = (sealed IS NULL))
+    CHECK ((key_id IS NULL) = (ciphertext IS NULL))
 );
 
--- Locked by whoever writes connections or the key file; its id tells whose the keys there are.
+-- The one row that writers of connections and of the keyring lock; its id marks this database's
+-- keys in a keyring that several databases share.
 CREATE TABLE connection_vault (
     one         boolean PRIMARY KEY DEFAULT true CHECK (one),
     id          uuid NOT NULL DEFAULT gen_random_uuid()
 );
 
--- Access: who may ask, and who did what ---------------------------------------------------------
+-- Authorization and audit ---------------------------------------------------------------------
 
--- Tokens of the API; only their SHA-256 is here. Names are unique among those not revoked.
+-- API tokens, stored as SHA-256; a name is unique among the tokens that are not revoked.
 CREATE TABLE token (
     id          uuid PRIMARY KEY,
     name        text NOT NULL,
     role        text NOT NULL CHECK (role IN ('viewer', 'emitter', 'operator', 'admin')),
     digest      bytea NOT NULL UNIQUE,
-    datasets    text[] NOT NULL DEFAULT '{}',  -- patterns; for an emitter
+    datasets    text[] NOT NULL DEFAULT '{}',  -- patterns that limit an emitter
     created_at  timestamptz NOT NULL DEFAULT now(),
     created_by  text NOT NULL,
     expires_at  timestamptz,
     used_at     timestamptz,
     revoked_at  timestamptz
 );
-
 CREATE UNIQUE INDEX token_name ON token (name) WHERE revoked_at IS NULL;
 
--- Who did what, or was not let do it; written before it is done, the status after.
+-- The audit log: each entry is written before the action, its status after it.
 CREATE TABLE audit (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at          timestamptz NOT NULL DEFAULT now(),
-    asker       text NOT NULL,
+    principal   text NOT NULL,
     token       uuid,
     remote      text,
     action      text NOT NULL,
@@ -88,12 +90,12 @@ CREATE TABLE audit (
     status      int,
     times       int NOT NULL DEFAULT 1
 );
+CREATE INDEX audit_by_time ON audit USING brin (at) WITH (pages_per_range = 16);
+CREATE INDEX audit_by_principal ON audit (principal, id);
 
-CREATE INDEX audit_at ON audit USING brin (at) WITH (pages_per_range = 16);
-CREATE INDEX audit_asker ON audit (asker, id);
+-- DAGs and schedules --------------------------------------------------------------------------
 
--- Everything else -------------------------------------------------------------------------------
-
+-- DAGs by name; `version` is the dag_version in force, 0 when the DAG is not in its file any more.
 CREATE TABLE dag (
     id          int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     dag_id      text NOT NULL UNIQUE,
@@ -104,6 +106,7 @@ CREATE TABLE dag (
 );
 CREATE INDEX dag_by_file ON dag (file);
 
+-- Immutable specs of DAGs, numbered per DAG.
 CREATE TABLE dag_version (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     dag         int NOT NULL REFERENCES dag,
@@ -114,44 +117,48 @@ CREATE TABLE dag_version (
     UNIQUE (dag, hash)
 );
 
--- The lock of a DAG's schedule, and all that deciding about it needs.
--- since: the first event that it has not looked at yet (a new subscription, or a pause that keeps
--- events); none of the later ones either, until it has caught up.
-CREATE TABLE gate (
+-- The lock of a DAG's schedule and the state that scheduling needs.
+-- catch_up_from: the first event that the schedule has not processed (a new subscription, or a
+-- pause that keeps events); it processes none of the later ones before it has caught up.
+CREATE TABLE dag_state (
     dag         int PRIMARY KEY REFERENCES dag,
     version     bigint NOT NULL,
     paused      boolean NOT NULL DEFAULT false,
-    active      int NOT NULL DEFAULT 0,
-    queued      int NOT NULL DEFAULT 0,
-    since       bigint,
-    changes     int NOT NULL DEFAULT 0   -- how often people have changed it
+    active      int NOT NULL DEFAULT 0,  -- running runs
+    queued      int NOT NULL DEFAULT 0,  -- runs in run_queue
+    catch_up_from bigint,
+    edits       int NOT NULL DEFAULT 0   -- changes by people: a part of the DAG's revision
 ) WITH (fillfactor = 50);
 
--- What is pending for a DAG's condition, as counts: the whole ('') or a partition key.
--- open: something is pending or a run is forming.
-CREATE TABLE cell (
+-- The state of a DAG's condition, per partition ('' without partitions).
+-- open: events are pending or a run is collecting.
+CREATE TABLE condition_state (
     dag         int NOT NULL REFERENCES dag,
-    key         text NOT NULL,
+    partition_key text NOT NULL,
     state       bytea NOT NULL,
     open        boolean NOT NULL,
-    PRIMARY KEY (dag, key)
+    PRIMARY KEY (dag, partition_key)
 ) WITH (fillfactor = 50);
 
--- Which DAGs subscribe to all datasets whose URI matches, also those that appear later.
-CREATE TABLE pattern (
+-- Subscriptions of DAGs to all datasets whose URI matches, existing and future.
+CREATE TABLE pattern_subscription (
     dag         int NOT NULL REFERENCES dag,
     pattern     text NOT NULL,
-    expression  text NOT NULL,
+    expression  text NOT NULL,           -- the pattern as a regular expression
     PRIMARY KEY (dag, pattern)
 );
 
-CREATE TABLE subscription (
+-- Subscriptions of DAGs to datasets, those that patterns have resolved to included.
+CREATE TABLE dag_subscription (
     dataset     int NOT NULL REFERENCES dataset,
     dag         int NOT NULL REFERENCES dag,
     PRIMARY KEY (dataset, dag)
 );
-CREATE INDEX subscription_by_dag ON subscription (dag);
+CREATE INDEX dag_subscription_by_dag ON dag_subscription (dag);
 
+-- Events --------------------------------------------------------------------------------------
+
+-- The log of dataset events; `id` is the position.
 CREATE SEQUENCE event_id;
 CREATE TABLE event (
     id          bigint PRIMARY KEY,
@@ -161,49 +168,51 @@ CREATE TABLE event (
     partition   text,
     time        timestamptz NOT NULL,
     source      text NOT NULL,
-    run         bigint,
+    run         bigint,                  -- of the task that emitted it
     node        int,
     map_index   int,
-    trail       int[] NOT NULL DEFAULT '{}', -- the DAGs whose runs led to it, from the origin on
+    ancestry    int[] NOT NULL DEFAULT '{}', -- the DAGs whose runs led to it, from the origin on
     recorded_at timestamptz NOT NULL DEFAULT now(),
-    trace       text                     -- W3C trace context of the span that gave it
+    trace       text                     -- W3C trace context of the span that emitted it
 );
 CREATE INDEX event_by_time ON event (recorded_at);
 CREATE INDEX event_by_dataset ON event (dataset, id);
 CREATE INDEX event_by_run ON event (run) WHERE run IS NOT NULL;
 CREATE UNIQUE INDEX event_by_event_id ON event (event_id);
 
--- The keys under which outsiders posted events; the same key again gives the same event.
-CREATE TABLE event_key (
+-- Idempotency keys of posted events; the same key again gives the first event.
+CREATE TABLE idempotency_key (
     key         text PRIMARY KEY,
     event_id    uuid NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 
--- What a DAG's place has not consumed yet.
-CREATE TABLE pending (
+-- Events that an input of a DAG's condition has not consumed yet.
+CREATE TABLE pending_event (
     dag         int NOT NULL,
-    cell        text NOT NULL,
-    place       smallint NOT NULL,
+    partition_key text NOT NULL,
+    input       smallint NOT NULL,
     event       bigint NOT NULL,
-    PRIMARY KEY (dag, cell, place, event)
+    PRIMARY KEY (dag, partition_key, input, event)
 );
-CREATE INDEX pending_by_event ON pending (event);
+CREATE INDEX pending_event_by_event ON pending_event (event);
 
--- What became of an event for a subscription, where no run consumed it and it is not pending:
--- filtered, expired, skipped or dead, and why.
-CREATE TABLE event_fate (
+-- Outcomes of events that a DAG's input will not consume: filtered, expired, skipped or dead.
+CREATE TABLE event_outcome (
     event       bigint NOT NULL,
     dag         int NOT NULL,
-    place       smallint NOT NULL,
-    cell        text NOT NULL DEFAULT '',
-    fate        text NOT NULL,
+    input       smallint NOT NULL,
+    partition_key text NOT NULL DEFAULT '',
+    outcome     text NOT NULL,
     reason      text NOT NULL,
     at          timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (event, dag, place, cell)
+    PRIMARY KEY (event, dag, input, partition_key)
 );
-CREATE INDEX event_fate_by_dag ON event_fate (dag, event);
+CREATE INDEX event_outcome_by_dag ON event_outcome (dag, event);
 
+-- Runs ----------------------------------------------------------------------------------------
+
+-- DAG runs; `run_key` is what makes the creation of one idempotent.
 CREATE SEQUENCE run_number INCREMENT BY 1000;
 CREATE TABLE run (
     id          bigint PRIMARY KEY,
@@ -221,13 +230,13 @@ CREATE TABLE run (
     created_at  timestamptz NOT NULL DEFAULT now(),
     started_at  timestamptz,
     ended_at    timestamptz,
-    cleared     int NOT NULL DEFAULT 0,  -- how often tasks of it were cleared, and by which request
-    clear_id    uuid,                    -- the last time
+    clear_number int NOT NULL DEFAULT 0, -- how often tasks of it were cleared
+    clear_id    uuid,                    -- the request that cleared tasks last
     UNIQUE (dag, run_key)
 ) WITH (fillfactor = 80);
 CREATE INDEX run_by_dag ON run (dag, run_id);
 
--- Only while a run is running: its progress, and what its tasks may know of it.
+-- Progress of running runs, and the part of a run that its tasks see (RunInfo).
 CREATE TABLE run_live (
     run         bigint PRIMARY KEY,
     dag         int NOT NULL,
@@ -236,28 +245,30 @@ CREATE TABLE run_live (
     info        bytea NOT NULL
 ) WITH (fillfactor = 50);
 
--- Runs over the limit of their DAG, in order.
+-- Queued runs, over their DAG's max_active_runs, in order.
 CREATE TABLE run_queue (
     position    bigint GENERATED ALWAYS AS IDENTITY,
     dag         int NOT NULL,
     run         bigint NOT NULL,
     info        bytea NOT NULL,
-    progress    bytea,                   -- of one that goes on as tasks of it were cleared
+    progress    bytea,                   -- of a run that continues after tasks of it were cleared
     PRIMARY KEY (dag, position)
 );
 CREATE INDEX run_queue_by_run ON run_queue (run);
 
--- Why a run exists: the events it consumed, and in which place.
+-- Events that runs consumed, with the input that consumed each.
 CREATE TABLE run_event (
     run         bigint NOT NULL,
     event       bigint NOT NULL,
-    place       smallint NOT NULL,
-    PRIMARY KEY (run, event, place)
+    input       smallint NOT NULL,
+    PRIMARY KEY (run, event, input)
 );
 CREATE INDEX run_event_by_event ON run_event (event);
 
--- Only while a task is not finished. A row in state `queued` is the undelivered message itself.
--- `chained` rows were started by the runner that finished the task before: no message covers them.
+-- Tasks -----------------------------------------------------------------------------------------
+
+-- Unfinished task instances. A row in state `queued` stands for its undelivered message. `chained`
+-- rows were started by the runner that finished the upstream task: no message covers them.
 CREATE TABLE task_live (
     run         bigint NOT NULL,
     node        int NOT NULL,
@@ -270,96 +281,12 @@ CREATE TABLE task_live (
     worker      text,
     queued_at   timestamptz NOT NULL DEFAULT now(),
     started_at  timestamptz,
-    waiting     bytea,                   -- while it is deferred: what it waits for
-    base        int NOT NULL DEFAULT 0,  -- attempts before it was cleared: they cost no retry
+    wait_set    bytea,                   -- of a deferred task
+    prior_attempts int NOT NULL DEFAULT 0, -- attempts before it was cleared: they cost no retry
     PRIMARY KEY (run, node, map_index)
 ) WITH (fillfactor = 50);
 
--- What a task has done and waited for, in its own order: a resumption and a further attempt take
--- it as it stands here.
-CREATE TABLE step (
-    id          bigint GENERATED ALWAYS AS IDENTITY,
-    run         bigint NOT NULL,
-    node        int NOT NULL,
-    map_index   int NOT NULL,
-    key         text NOT NULL,
-    label       text NOT NULL,
-    kind        text NOT NULL,           -- step, wait
-    value       bytea NOT NULL,
-    error       jsonb,
-    recorded_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (run, node, map_index, key)
-);
-
--- Everything that is waited for: a row for each thing that a deferred task waits for, and one for
--- each watched dataset. Triggers have an owner, which runs them under a lease.
-CREATE TABLE trigger (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    kind        text NOT NULL,           -- time, trigger, event, watch
-    name        text NOT NULL,
-    data        bytea NOT NULL,          -- the encoded trigger
-    share       text,
-    run         bigint,
-    node        int,
-    map_index   int,
-    delivery    int,
-    slot        int,
-    dataset     int,                     -- what is watched
-    due_at      timestamptz,
-    position    bytea,                   -- of a watched dataset: from where to go on
-    sequence    bigint NOT NULL DEFAULT 0,
-    error       text,                    -- of a watch: why it was started again last
-    cancelled   boolean NOT NULL DEFAULT false,
-    owner       text,
-    epoch       int NOT NULL DEFAULT 0,
-    created_at  timestamptz NOT NULL DEFAULT now()
-) WITH (fillfactor = 80);
-CREATE INDEX trigger_by_task ON trigger (run, node, map_index) WHERE run IS NOT NULL;
-CREATE INDEX trigger_free ON trigger (id) WHERE owner IS NULL AND kind IN ('trigger', 'watch');
-CREATE INDEX trigger_by_owner ON trigger (owner) WHERE owner IS NOT NULL;
-CREATE INDEX trigger_cancelled ON trigger (id) WHERE cancelled;
-CREATE UNIQUE INDEX trigger_one_watch ON trigger (dataset, name, md5(data)) WHERE kind = 'watch';
-
--- Which files declare a watch; one that none declares any more is no more.
-CREATE TABLE watch_file (
-    trigger     bigint NOT NULL REFERENCES trigger ON DELETE CASCADE,
-    file        text NOT NULL,
-    PRIMARY KEY (trigger, file)
-);
-CREATE INDEX watch_file_by_file ON watch_file (file);
-
--- How an event finds those that wait for it: by its dataset, or by a pattern. Whoever records
--- events reads this table before it commits; who looks back for them locks it against all others
--- first. So no event slips between a wait's beginning and its look.
-CREATE TABLE event_wait (
-    trigger     bigint PRIMARY KEY,
-    dataset     int,
-    expression  text,
-    filter      text,                    -- CEL
-    since       timestamptz NOT NULL,    -- events recorded before do not count
-    after       bigint NOT NULL,         -- nor do those up to here: it has looked at them
-    due         boolean NOT NULL DEFAULT true, -- there may be events that it has not looked at
-    run         bigint NOT NULL,
-    node        int NOT NULL,
-    map_index   int NOT NULL,
-    delivery    int NOT NULL,
-    slot        int NOT NULL,
-    changed_at  timestamptz NOT NULL DEFAULT now()
-) WITH (fillfactor = 80);
-CREATE INDEX event_wait_by_dataset ON event_wait (dataset);
-CREATE INDEX event_wait_by_task ON event_wait (run, node, map_index);
-
--- Who runs triggers; one that is silent loses them.
-CREATE TABLE triggerer (
-    name        text PRIMARY KEY,
-    host        text NOT NULL,
-    pid         int NOT NULL,
-    capacity    int NOT NULL,
-    running     int NOT NULL DEFAULT 0,
-    started_at  timestamptz NOT NULL DEFAULT now(),
-    seen_at     timestamptz NOT NULL DEFAULT now()
-) WITH (fillfactor = 50);
-
+-- Finished task instances.
 CREATE TABLE task (
     run         bigint NOT NULL,
     node        int NOT NULL,
@@ -376,7 +303,7 @@ CREATE TABLE task (
     PRIMARY KEY (run, node, map_index)
 );
 
--- Attempts that were followed by another one.
+-- Attempts that another attempt followed.
 CREATE TABLE attempt (
     run         bigint NOT NULL,
     node        int NOT NULL,
@@ -387,10 +314,27 @@ CREATE TABLE attempt (
     started_at  timestamptz,
     ended_at    timestamptz NOT NULL,
     error       jsonb,
-    state       text NOT NULL DEFAULT 'failed', -- or what it came to before it was cleared
+    state       text NOT NULL DEFAULT 'failed', -- or the final state before it was cleared
     PRIMARY KEY (run, node, map_index, attempt, delivery)
 );
 
+-- Journals of tasks: recorded steps and completed waits, in order; resumptions and further attempts
+-- replay them.
+CREATE TABLE journal_entry (
+    id          bigint GENERATED ALWAYS AS IDENTITY,
+    run         bigint NOT NULL,
+    node        int NOT NULL,
+    map_index   int NOT NULL,
+    key         text NOT NULL,
+    label       text NOT NULL,
+    kind        text NOT NULL,           -- step, wait
+    value       bytea NOT NULL,
+    error       jsonb,
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (run, node, map_index, key)
+);
+
+-- Output of task attempts, in chunks.
 CREATE TABLE log (
     run         bigint NOT NULL,
     node        int NOT NULL,
@@ -402,54 +346,128 @@ CREATE TABLE log (
     PRIMARY KEY (run, node, map_index, attempt, delivery, sequence)
 );
 
--- Limits on how many tasks run at once.
--- A pool has as many slots as somebody gave it; one that is only named has no bound.
-CREATE TABLE pool (
-    name        text PRIMARY KEY,
-    slots       int NOT NULL,
-    changed_at  timestamptz NOT NULL DEFAULT now()
+-- Waits and triggers --------------------------------------------------------------------------
+
+-- Waits of deferred tasks (a row for each wait of the wait set) and watched datasets (a row for
+-- each). Rows of kind `trigger` and `watch` have an owner: the triggerer that leases them.
+CREATE TABLE trigger (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind        text NOT NULL,           -- time, trigger, event, watch
+    name        text NOT NULL,
+    data        bytea NOT NULL,          -- the encoded trigger
+    share_key   text,
+    run         bigint,
+    node        int,
+    map_index   int,
+    delivery    int,
+    wait_index  int,                     -- which wait of the task's wait set
+    dataset     int,                     -- of a watch
+    due_at      timestamptz,
+    position    bytea,                   -- of a watch: where it resumes
+    sequence    bigint NOT NULL DEFAULT 0,
+    error       text,                    -- of a watch: why it was restarted last
+    cancelled   boolean NOT NULL DEFAULT false,
+    owner       text,
+    epoch       int NOT NULL DEFAULT 0,
+    created_at  timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 80);
+CREATE INDEX trigger_by_task ON trigger (run, node, map_index) WHERE run IS NOT NULL;
+CREATE INDEX trigger_free ON trigger (id) WHERE owner IS NULL AND kind IN ('trigger', 'watch');
+CREATE INDEX trigger_by_owner ON trigger (owner) WHERE owner IS NOT NULL;
+CREATE INDEX trigger_cancelled ON trigger (id) WHERE cancelled;
+CREATE UNIQUE INDEX trigger_one_watch ON trigger (dataset, name, md5(data)) WHERE kind = 'watch';
+
+-- The files that declare each watch; a watch without a file is removed.
+CREATE TABLE watch_file (
+    trigger     bigint NOT NULL REFERENCES trigger ON DELETE CASCADE,
+    file        text NOT NULL,
+    PRIMARY KEY (trigger, file)
 );
+CREATE INDEX watch_file_by_file ON watch_file (file);
 
--- Those who need slots of the same limits (pool:…, dag:…, key:…) stand in one line. `most` has the
--- number of each limit, 0 for a pool's. It counts who has slots and who waits.
-CREATE TABLE line (
-    id          int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    limits      text[] NOT NULL,
-    most        int[] NOT NULL,
-    used        int NOT NULL DEFAULT 0,
-    waiting     int NOT NULL DEFAULT 0,
-    UNIQUE (limits, most)
-) WITH (fillfactor = 50);
-CREATE INDEX line_by_limit ON line USING gin (limits);
-
--- Live tasks that need slots: whether they have them, and their place in line until then.
-CREATE TABLE slot (
+-- Waits for events, by dataset or by pattern. A transaction that records events reads this table
+-- before it commits, and one that checks the log for a wait locks it exclusively first: so no event
+-- slips between the start of a wait and its first check.
+CREATE TABLE event_wait (
+    trigger     bigint PRIMARY KEY,
+    dataset     int,
+    expression  text,
+    filter      text,                    -- CEL
+    since       timestamptz NOT NULL,    -- events recorded earlier do not count
+    checked_until bigint NOT NULL,       -- position up to which the log was checked
+    due         boolean NOT NULL DEFAULT true, -- the log may have events after that position
     run         bigint NOT NULL,
     node        int NOT NULL,
     map_index   int NOT NULL,
-    line        int NOT NULL,
-    priority    int NOT NULL,
-    position    bigint GENERATED ALWAYS AS IDENTITY,
-    held        boolean NOT NULL DEFAULT false,
-    PRIMARY KEY (run, node, map_index)
-);
-CREATE INDEX slot_in_order ON slot (line, priority DESC, position) WHERE NOT held;
+    delivery    int NOT NULL,
+    wait_index  int NOT NULL,
+    changed_at  timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 80);
+CREATE INDEX event_wait_by_dataset ON event_wait (dataset);
+CREATE INDEX event_wait_by_task ON event_wait (run, node, map_index);
 
+-- Triggerers that are alive; a silent one loses its triggers.
+CREATE TABLE triggerer (
+    name        text PRIMARY KEY,
+    host        text NOT NULL,
+    pid         int NOT NULL,
+    capacity    int NOT NULL,
+    running     int NOT NULL DEFAULT 0,
+    started_at  timestamptz NOT NULL DEFAULT now(),
+    seen_at     timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+
+-- Durable timers: schedule ticks, deadlines, retries, timeouts.
 CREATE TABLE timer (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     due_at      timestamptz NOT NULL,
     kind        text NOT NULL,
     dag         int,
     run         bigint,
-    node        int,
+    node        int,                     -- of a tick or deadline: which one of the schedule
     map_index   int,
     attempt     int,
-    cell        text
+    key         text                     -- the partition, or the index of a task's wait
 );
 CREATE INDEX timer_by_due ON timer (due_at);
 CREATE INDEX timer_by_task ON timer (run, node, map_index) WHERE run IS NOT NULL;
 CREATE UNIQUE INDEX timer_one_tick ON timer (dag, node) WHERE kind = 'tick';
 
+-- Pools and workers ---------------------------------------------------------------------------
+
+-- Pools with a size; a pool that tasks name without a row here is unbounded.
+CREATE TABLE pool (
+    name        text PRIMARY KEY,
+    slots       int NOT NULL,
+    changed_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- Queues of tasks that need slots of the same limits (pool:…, dag:…, key:…), with the number of
+-- tasks that hold slots and that wait. `capacities` has the size of each limit, 0 for a pool's.
+CREATE TABLE wait_queue (
+    id          int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    limits      text[] NOT NULL,
+    capacities  int[] NOT NULL,
+    used        int NOT NULL DEFAULT 0,
+    waiting     int NOT NULL DEFAULT 0,
+    UNIQUE (limits, capacities)
+) WITH (fillfactor = 50);
+CREATE INDEX wait_queue_by_limit ON wait_queue USING gin (limits);
+
+-- Slots that unfinished tasks hold or wait for, with their position in the queue.
+CREATE TABLE slot (
+    run         bigint NOT NULL,
+    node        int NOT NULL,
+    map_index   int NOT NULL,
+    wait_queue  int NOT NULL,
+    priority    int NOT NULL,
+    position    bigint GENERATED ALWAYS AS IDENTITY,
+    held        boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (run, node, map_index)
+);
+CREATE INDEX slot_in_order ON slot (wait_queue, priority DESC, position) WHERE NOT held;
+
+-- Workers that are alive, by their heartbeats.
 CREATE TABLE worker (
     worker      text PRIMARY KEY,
     host        text NOT NULL,
@@ -460,50 +478,50 @@ CREATE TABLE worker (
     seen_at     timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 
--- What could not be done, kept for a person: nothing is dropped in silence.
+-- Dead letters: messages, runs and deliveries that failed for good, kept for an operator.
 CREATE TABLE dead_letter (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind        text NOT NULL,           -- message, params, loop, hook, cloudevent, delivery
-    subject     text NOT NULL,           -- where it was going: a subject of the bus, a DAG, hook …
+    subject     text NOT NULL,           -- where it was going: a NATS subject, a DAG, a webhook …
     dag         int,
-    payload     bytea NOT NULL,          -- the message as it came, or JSON that can be edited
+    payload     bytea NOT NULL,          -- the message as received, or JSON that can be edited
     reason      text NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
     resent_at   timestamptz
 );
 
--- Events as tasks see them, with the run that caused each.
-CREATE VIEW told_event AS
+-- Events as tasks see them (EventInfo), with the run that emitted each.
+CREATE VIEW event_info AS
 SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
-       event.source, event.recorded_at, event.trail, run.run_id, dag.dag_id, event.node,
+       event.source, event.recorded_at, event.ancestry, run.run_id, dag.dag_id, event.node,
        run.version, event.dataset, event.trace
 FROM event
 JOIN dataset ON dataset.id = event.dataset
 LEFT JOIN run ON run.id = event.run
 LEFT JOIN dag ON dag.id = run.dag;
 
--- Live stream ---------------------------------------------------------------------------------
+-- Change log ----------------------------------------------------------------------------------
 
--- What happened, as those who listen are told: a row for each transaction, written with the state.
--- Numbers are taken under the locks of what the row tells of, so their order is that of the
--- changes; a transaction that ends later may have a lower one, and one that fails leaves a gap.
-CREATE TABLE news (
+-- The change log behind the live stream: a row for each transaction, written with the state. Ids
+-- are allocated under the locks of the changed rows, so for each object they have the order of its
+-- changes. A transaction that commits later may have a lower id; one that fails leaves a gap.
+CREATE TABLE change (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     body        bytea NOT NULL,
     at          timestamptz NOT NULL DEFAULT now()
 );
 
--- The log's own name, and the last row of it that is no more.
-CREATE TABLE news_log (
+-- The name of this change log, and the last id that was pruned; one row.
+CREATE TABLE change_log (
     name        text PRIMARY KEY,
-    forgotten   bigint NOT NULL DEFAULT 0
+    pruned_through bigint NOT NULL DEFAULT 0
 );
-INSERT INTO news_log (name) VALUES (left(md5(gen_random_uuid()::text), 8));
+INSERT INTO change_log (name) VALUES (left(md5(gen_random_uuid()::text), 8));
 
--- Events out ----------------------------------------------------------------------------------
+-- Outbound deliveries -------------------------------------------------------------------------
 
--- Who of several daemons does what only one may do. Whoever writes under a lease holds its row
--- FOR KEY SHARE with the epoch it knows; whoever takes it over locks the row first.
+-- Leases for what only one of several daemons may do. A transaction that writes under a lease holds
+-- its row FOR KEY SHARE with the epoch it knows; one that takes the lease over locks the row first.
 CREATE TABLE lease (
     name        text PRIMARY KEY,
     owner       text,
@@ -511,12 +529,12 @@ CREATE TABLE lease (
     seen_at     timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 
--- Who wants events at a URL. Everything up to `cursor` is settled, apart from what stands in
--- http_delivery.
-CREATE TABLE http_subscription (
+-- Subscriptions that push events to a URL. Everything up to `cursor` is delivered or dead, except
+-- for the rows of event_delivery.
+CREATE TABLE event_subscription (
     id          uuid PRIMARY KEY,
     url         text NOT NULL,
-    dataset     text,                    -- a URI or a pattern; all if null
+    dataset     text,                    -- a URI or a pattern; null for all datasets
     expression  text,                    -- the same as a regular expression
     dags        text[] NOT NULL,         -- only events that tasks of these DAGs emit; empty for all
     filter      text,                    -- CEL
@@ -535,12 +553,12 @@ CREATE TABLE http_subscription (
     created_at  timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 70);
 
--- What was not taken and is tried again, or is sent once more because a person wants it.
-CREATE TABLE http_delivery (
-    subscription uuid NOT NULL REFERENCES http_subscription ON DELETE CASCADE,
+-- Deliveries that wait for another try.
+CREATE TABLE event_delivery (
+    subscription uuid NOT NULL REFERENCES event_subscription ON DELETE CASCADE,
     event       bigint NOT NULL,
     attempts    int NOT NULL,
     due_at      timestamptz NOT NULL,
     PRIMARY KEY (subscription, event)
 );
-CREATE INDEX http_delivery_by_due ON http_delivery (subscription, due_at);
+CREATE INDEX event_delivery_by_due ON event_delivery (subscription, due_at);

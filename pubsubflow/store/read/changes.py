@@ -1,7 +1,7 @@
-"""Reading the log of what happened, in an order that stays.
+"""The change log, read in a stable order.
 
-Rows get their numbers before they are committed, so one may appear after others with higher
-numbers. What is read here is settled: nothing can appear before it any more.
+Rows get their ids before they are committed, so a row may appear after others with higher ids.
+Everything read here is settled: no row can appear before it any more.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import anyio
 from msgspec import Struct
 
-from pubsubflow.model.changes import Item, decode_items
+from pubsubflow.model.changes import ChangeRecord, decode_records
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
 
@@ -19,67 +19,68 @@ _FIRST_PAUSE_SECONDS = 0.001
 _LONGEST_PAUSE_SECONDS = 0.05
 
 
-class NewsRow(Struct, frozen=True):
-    """What one transaction told."""
+class ChangeRow(Struct, frozen=True):
+    """The changes of one transaction."""
 
     number: int
-    items: tuple[Item, ...]
+    records: tuple[ChangeRecord, ...]
 
 
-class NewsPage(Struct, frozen=True):
-    """A part of the log.
+class ChangePage(Struct, frozen=True):
+    """A part of the change log.
 
     Attributes:
         log: The log's name.
-        forgotten: The last row that is no more.
-        last: The last number that was given out; its row may not be there yet.
+        pruned_through: The id of the last pruned row.
+        last: The last id allocated; its row may not be committed yet.
         rows: In order.
     """
 
     log: str
-    forgotten: int
+    pruned_through: int
     last: int
-    rows: list[NewsRow]
+    rows: list[ChangeRow]
 
 
-class ReadNews:
-    """Queries of the log."""
+class ReadChanges:
+    """Queries of the change log."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def page(
         self, first: int, last: int, limit: int, max_bytes: int = _MAX_BYTES
-    ) -> NewsPage:
-        """Return rows with numbers from `first` to `last`; their order stays if `last` is settled.
+    ) -> ChangePage:
+        """Return rows with ids from `first` to `last`; their order is stable if `last` is settled.
 
-        Not all of them, if they are more than `limit`, or about `max_bytes`.
+        At most `limit` rows, and about `max_bytes`.
 
         Raises:
             StoreUnavailable: Postgres is away.
         """
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["read_news"], first, last, limit, max_bytes)
-        found = [NewsRow(row["id"], decode_items(row["body"])) for row in rows if row["id"]]
+            rows = await connection.fetch(SQL["read_changes"], first, last, limit, max_bytes)
+        found = [ChangeRow(row["id"], decode_records(row["body"])) for row in rows if row["id"]]
         head = rows[0]
-        return NewsPage(head["name"], head["forgotten"], head["last"], found)
+        return ChangePage(head["name"], head["pruned_through"], head["last"], found)
 
-    async def head(self) -> NewsPage:
-        """Return the log as it stands, without rows, once all numbers given out are settled.
+    async def head(self) -> ChangePage:
+        """Return the head of the log, without rows, once all allocated ids are settled.
 
         Raises:
             StoreUnavailable: Postgres is away.
         """
+        # No row has this id, so the page has the head alone.
         page = await self.page(_HIGHEST, _HIGHEST, 1)
         await self._await_writers()
         return page
 
-    async def after(self, settled: int, limit: int) -> NewsPage:
+    async def after(self, settled: int, limit: int) -> ChangePage:
         """Return the next settled rows after row `settled`, up to which all is settled.
 
-        A gap is a row that is still to come, or never will: that is known once all those have
-        ended who were writing when the gap was seen. A writer has its lock on the table before
-        it takes a number, and keeps it until what it wrote is visible.
+        A gap in the ids is a row that is still to come, or that never will, as its transaction
+        failed. This is known once all transactions have ended that were writing when the gap was
+        seen: each locks the table before it allocates an id, and until its row is visible.
 
         Raises:
             StoreUnavailable: Postgres is away.
@@ -87,15 +88,16 @@ class ReadNews:
         page = await self.page(settled + 1, _HIGHEST, limit)
         if not page.rows:
             return page
-        solid = _solid(page.rows, settled)
+        solid = _rows_before_gap(page.rows, settled)
         if solid:
-            return NewsPage(page.log, page.forgotten, page.last, solid)
+            return ChangePage(page.log, page.pruned_through, page.last, solid)
         bound = page.rows[-1].number
         await self._await_writers()
+        # Read again: rows that were missing may be there now, and those still missing never come.
         return await self.page(settled + 1, bound, limit)
 
     async def _await_writers(self) -> None:
-        """Return when those who write now have ended."""
+        """Wait until the transactions that are writing now have ended."""
         writers = await self._writers()
         pause = _FIRST_PAUSE_SECONDS
         while writers:
@@ -105,12 +107,12 @@ class ReadNews:
 
     async def _writers(self) -> set[str]:
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["read_news_writers"])
+            rows = await connection.fetch(SQL["find_change_writers"])
         return {row["virtualtransaction"] for row in rows}
 
 
-def _solid(rows: Iterable[NewsRow], settled: int) -> list[NewsRow]:
-    """Return the rows up to the first gap."""
+def _rows_before_gap(rows: Iterable[ChangeRow], settled: int) -> list[ChangeRow]:
+    """Return the rows before the first gap."""
     found = []
     for row in rows:
         if row.number != settled + 1:

@@ -1,4 +1,4 @@
-"""What people ask about DAGs."""
+"""DAGs and their files, read for the API."""
 
 import asyncpg
 from msgspec.structs import asdict
@@ -14,18 +14,18 @@ from pubsubflow.model.api.resources import (
     RunBrief,
 )
 from pubsubflow.model.revisions import dag_revision
-from pubsubflow.model.schedule.condition_state import decode_cell
+from pubsubflow.model.schedule.condition_state import decode_condition_state
 from pubsubflow.model.schedule.conditions import describe_schedule, inputs
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
-from pubsubflow.store.specs import Specs
+from pubsubflow.store.specs import SpecReader
 
 
 class ReadDags:
-    """Queries about DAGs and their files."""
+    """Queries about DAGs."""
 
-    def __init__(self, database: Database, specs: Specs) -> None:
+    def __init__(self, database: Database, specs: SpecReader) -> None:
         self._database = database
         self._specs = specs
 
@@ -37,21 +37,21 @@ class ReadDags:
             after: The last name of the page before.
         """
         async with self._database.connection() as connection:
-            numbers = await connection.fetch(SQL["page_dags"], after or "", limit)
-            found = await self._read(connection, [row["id"] for row in numbers])
+            page = await connection.fetch(SQL["page_dags"], after or "", limit)
+            found = await self._read(connection, [row["id"] for row in page])
             broken = await connection.fetch(SQL["list_import_errors"])
         items = [_dag(row, spec) for row, spec in found]
         return DagPage(
             items=items,
-            next=items[-1].dag_id if len(numbers) == limit else None,
+            next=items[-1].dag_id if len(page) == limit else None,
             import_errors=[ImportErrorView(**dict(row)) for row in broken],
         )
 
     async def get(self, dag_id: str) -> DagDetail:
-        """Return all about one DAG, also if it is gone from its file.
+        """Return the details of a DAG, also of a retired one.
 
         Raises:
-            NotFound: There is none by that name.
+            NotFound: No DAG has this name.
         """
         async with self._database.connection() as connection:
             number = await find_dag(connection, dag_id)
@@ -61,33 +61,33 @@ class ReadDags:
         return _detail(*found[0])
 
     async def check(self, dag_id: str) -> None:
-        """Return if there is such a DAG.
+        """Check that a DAG exists.
 
         Raises:
-            NotFound: There is none by that name.
+            NotFound: No DAG has this name.
         """
         async with self._database.connection() as connection:
             await find_dag(connection, dag_id)
 
     async def import_errors(self) -> list[ImportErrorView]:
-        """Return the files that cannot be imported now."""
+        """Return the files that cannot be imported."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(SQL["list_import_errors"])
         return [ImportErrorView(**dict(row)) for row in rows]
 
     async def _read(
-        self, connection: Connection, numbers: list[int]
+        self, connection: Connection, ids: list[int]
     ) -> list[tuple[asyncpg.Record, DagSpec]]:
-        rows = await connection.fetch(SQL["read_dags"], numbers)
+        rows = await connection.fetch(SQL["read_dags"], ids)
         specs = await self._specs.load(connection, (row["version"] for row in rows))
         return [(row, specs[row["version"]]) for row in rows]
 
 
 async def find_dag(connection: Connection, dag_id: str) -> int:
-    """Return the number of a DAG.
+    """Return the id of a DAG.
 
     Raises:
-        NotFound: There is none by that name.
+        NotFound: No DAG has this name.
     """
     number: int | None = await connection.fetchval(SQL["find_dag"], dag_id)
     if number is None:
@@ -96,7 +96,7 @@ async def find_dag(connection: Connection, dag_id: str) -> int:
 
 
 def schedule_text(spec: DagSpec) -> str | None:
-    """Write a DAG's schedule in one line; None when it runs only when asked."""
+    """Return a DAG's schedule in one line; None for a DAG without a schedule."""
     return describe_schedule(spec.schedule) or None
 
 
@@ -111,7 +111,7 @@ def _dag(row: asyncpg.Record, spec: DagSpec) -> DagView:
         )
     return DagView(
         dag_id=row["dag_id"],
-        revision=dag_revision(row["version"], row["changes"]),
+        revision=dag_revision(row["version"], row["edits"]),
         schedule=schedule_text(spec),
         file=row["file"],
         version=row["number"],
@@ -130,12 +130,12 @@ def _dag(row: asyncpg.Record, spec: DagSpec) -> DagView:
 
 
 def _pending(row: asyncpg.Record, spec: DagSpec) -> list[int]:
-    """Return the number of pending events per place, over all partitions."""
-    places = list(inputs(spec.schedule.condition)) if spec.schedule is not None else []
-    totals = [0] * len(places)
+    """Return the number of pending events per input, over all partitions."""
+    parts = list(inputs(spec.schedule.condition)) if spec.schedule is not None else []
+    totals = [0] * len(parts)
     for state in row["states"]:
-        for place, entry in zip(places, decode_cell(state).places, strict=False):
-            totals[place.place] += entry.count
+        for part, pending in zip(parts, decode_condition_state(state).inputs, strict=False):
+            totals[part.index] += pending.count
     return totals
 
 
@@ -145,11 +145,11 @@ def _detail(row: asyncpg.Record, spec: DagSpec) -> DagDetail:
         **asdict(_dag(row, spec)),
         inputs=[
             InputView(
-                place=place.place,
-                dataset=place.uri,
-                pending=pending[place.place] if place.place < len(pending) else 0,
+                place=part.index,
+                dataset=part.uri,
+                pending=pending[part.index] if part.index < len(pending) else 0,
             )
-            for place in (inputs(spec.schedule.condition) if spec.schedule is not None else ())
+            for part in (inputs(spec.schedule.condition) if spec.schedule is not None else ())
         ],
         graph=_graph(spec),
         params=spec.params,

@@ -1,4 +1,4 @@
-"""What people ask about datasets and their events."""
+"""Datasets and their events, read for the API."""
 
 from collections.abc import Mapping
 from uuid import UUID
@@ -8,35 +8,35 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from pubsubflow.errors import NotFound
-from pubsubflow.model.api.explain import EventFate
+from pubsubflow.model.api.explain import EventWithOutcomes
 from pubsubflow.model.api.resources import DatasetView, EventView, Page
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
-from pubsubflow.store.read.event_outcomes import read_fates
-from pubsubflow.store.specs import Specs
+from pubsubflow.store.read.event_outcomes import read_event_outcomes
+from pubsubflow.store.specs import SpecReader
 
 _END_OF_LOG = 2**63 - 1
 
 
 class FoundEvent(Struct, frozen=True):
-    """An event as the store knows it.
+    """An event with its internal ids.
 
     Attributes:
-        run: Number of the run that emitted it.
+        run: Id of the run that emitted it.
         trail: The DAGs whose runs led to it, from the origin on.
     """
 
     run: int | None
-    trail: tuple[int, ...]
+    ancestry: tuple[int, ...]
     view: EventView
 
 
 class ReadDatasets:
     """Queries about datasets and their events."""
 
-    def __init__(self, database: Database, specs: Specs) -> None:
+    def __init__(self, database: Database, specs: SpecReader) -> None:
         self._database = database
         self._specs = specs
 
@@ -60,43 +60,43 @@ class ReadDatasets:
         Args:
             limit: Number of events at most.
             dataset: Only those of this URI.
-            after: The `next` of the page before: a place in the log.
+            after: The `next` of the page before: a position in the log.
 
         Raises:
-            NotFound: There is no such dataset.
+            NotFound: The dataset does not exist.
         """
         async with self._database.connection() as connection:
             found = await self._events(connection, limit=limit, dataset=dataset, after=after)
         return Page([event.view for event in found.values()], _next(found, limit))
 
-    async def event_fates(
+    async def events_with_outcomes(
         self, *, limit: int, dataset: str | None = None, after: int | None = None
-    ) -> Page[EventFate]:
-        """Return events and what became of each for every subscription; as `events` otherwise.
+    ) -> Page[EventWithOutcomes]:
+        """Return events with their outcomes for every DAG; as `events` otherwise.
 
         Raises:
-            NotFound: There is no such dataset.
+            NotFound: The dataset does not exist.
         """
         async with self._database.connection() as connection:
             found = await self._events(connection, limit=limit, dataset=dataset, after=after)
-            items = await _with_fates(connection, found)
+            items = await _with_outcomes(connection, found)
         return Page(items, _next(found, limit))
 
-    async def event_fate(self, event_id: UUID) -> EventFate:
-        """Return one event and what became of it for every subscription.
+    async def event_with_outcomes(self, event_id: UUID) -> EventWithOutcomes:
+        """Return an event with its outcomes for every DAG.
 
         Raises:
-            NotFound: There is no such event.
+            NotFound: The event does not exist.
         """
         async with self._database.connection() as connection:
             number = await _find(connection, "event", "find_event", event_id)
             found = await read_events(connection, self._specs, [number])
-            return (await _with_fates(connection, found))[0]
+            return (await _with_outcomes(connection, found))[0]
 
-    async def consumers(self, uri: str) -> list[str]:
-        """Return the DAGs that subscribe to a dataset."""
+    async def subscribed_dags(self, uri: str) -> list[str]:
+        """Return the names of the DAGs that subscribe to a dataset."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["list_consumers"], uri)
+            rows = await connection.fetch(SQL["list_subscribed_dags"], uri)
         return [row["dag_id"] for row in rows]
 
     async def _events(
@@ -112,25 +112,30 @@ class ReadDatasets:
 
 
 async def read_events(
-    connection: Connection, specs: Specs, numbers: list[int]
+    connection: Connection, specs: SpecReader, ids: list[int]
 ) -> dict[int, FoundEvent]:
-    """Return events, newest first, by number."""
-    rows = await connection.fetch(SQL["read_events"], numbers)
+    """Return events by their ids, newest first."""
+    rows = await connection.fetch(SQL["read_events"], ids)
     versions = await specs.load(connection, (row["version"] for row in rows))
     return {
-        row["id"]: FoundEvent(row["run"], tuple(row["trail"]), _event(row, versions))
+        row["id"]: FoundEvent(row["run"], tuple(row["ancestry"]), _event(row, versions))
         for row in rows
     }
 
 
 def _next(found: Mapping[int, FoundEvent], limit: int) -> str | None:
-    """Return where the page after goes on; None at the end."""
+    """Return the cursor of the next page; None at the end."""
     return str(list(found)[-1]) if len(found) == limit else None
 
 
-async def _with_fates(connection: Connection, found: Mapping[int, FoundEvent]) -> list[EventFate]:
-    fates = await read_fates(connection, list(found))
-    return [EventFate(**asdict(event.view), fates=fates[number]) for number, event in found.items()]
+async def _with_outcomes(
+    connection: Connection, found: Mapping[int, FoundEvent]
+) -> list[EventWithOutcomes]:
+    outcomes = await read_event_outcomes(connection, list(found))
+    return [
+        EventWithOutcomes(**asdict(event.view), outcomes=outcomes[number])
+        for number, event in found.items()
+    ]
 
 
 async def _find(connection: Connection, kind: str, query: str, name: str | UUID) -> int:
@@ -144,7 +149,7 @@ def _dataset(row: asyncpg.Record) -> DatasetView:
     return DatasetView(
         dataset=row["uri"],
         name=row["name"],
-        group=row["grp"],
+        group=row["group_name"],
         extra=row["extra"],
         created_at=row["created_at"],
         consumers=row["names"],

@@ -1,35 +1,38 @@
-"""What became of events, for each subscription."""
+"""Outcomes of events for each DAG: consumed, pending, filtered, expired, skipped or dead."""
 
 from collections.abc import Mapping
 
 import asyncpg
 
-from pubsubflow.model.api.explain import FateView
+from pubsubflow.model.api.explain import EventOutcomeView
 from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
 
-_UNSEEN = "it was not looked at: the DAG subscribed later, or no partition takes its key"
+_UNSEEN = "not processed: the DAG subscribed later, or no partition takes its key"
 
 
-async def read_fates(connection: Connection, numbers: list[int]) -> Mapping[int, list[FateView]]:
-    """Return what became of events, by their numbers, for each DAG that subscribes or consumed."""
-    found: dict[int, list[FateView]] = {number: [] for number in numbers}
-    for row in await connection.fetch(SQL["read_fates"], numbers):
+async def read_event_outcomes(
+    connection: Connection, ids: list[int]
+) -> Mapping[int, list[EventOutcomeView]]:
+    """Return the outcomes of events, by id, for each DAG that subscribes or has consumed."""
+    found: dict[int, list[EventOutcomeView]] = {event: [] for event in ids}
+    for row in await connection.fetch(SQL["read_event_outcomes"], ids):
         found[row["event"]].append(_decided(row))
-    for row in await connection.fetch(SQL["read_subscribers"], numbers):
-        known = {fate.dag_id for fate in found[row["event"]]}
-        held = row["since"] is not None and row["since"] <= row["event"]
+    # A subscribed DAG without an outcome has not processed the event yet, or never will.
+    for row in await connection.fetch(SQL["read_subscribed_dags"], ids):
+        known = {outcome.dag_id for outcome in found[row["event"]]}
+        held = row["catch_up_from"] is not None and row["catch_up_from"] <= row["event"]
         if row["dag_id"] not in known:
             found[row["event"]].append(_undecided(row, held=held))
     return found
 
 
-def _decided(row: asyncpg.Record) -> FateView:
-    return FateView(
+def _decided(row: asyncpg.Record) -> EventOutcomeView:
+    return EventOutcomeView(
         dag_id=row["dag_id"],
-        fate=row["fate"],
-        place=row["place"],
-        partition=row["cell"] or None,
+        outcome=row["outcome"],
+        place=row["input"],
+        partition=row["partition_key"] or None,
         reason=row["reason"],
         run_id=None if row["run_id"] is None else str(row["run_id"]),
         run_state=row["state"],
@@ -37,8 +40,8 @@ def _decided(row: asyncpg.Record) -> FateView:
     )
 
 
-def _undecided(row: asyncpg.Record, *, held: bool) -> FateView:
+def _undecided(row: asyncpg.Record, *, held: bool) -> EventOutcomeView:
     if not held:
-        return FateView(dag_id=row["dag_id"], fate="unseen", reason=_UNSEEN)
-    reason = "the DAG is paused" if row["paused"] else "the DAG is catching up with the past"
-    return FateView(dag_id=row["dag_id"], fate="pending", reason=reason)
+        return EventOutcomeView(dag_id=row["dag_id"], outcome="unseen", reason=_UNSEEN)
+    reason = "the DAG is paused" if row["paused"] else "the DAG is catching up with past events"
+    return EventOutcomeView(dag_id=row["dag_id"], outcome="pending", reason=reason)

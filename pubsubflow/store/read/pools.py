@@ -1,4 +1,4 @@
-"""What people ask about pools, and what tasks wait for that are ready."""
+"""Pools and wait queues, read for the API."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import asyncpg
 from pubsubflow.errors import NotFound
 from pubsubflow.model.api.resources import Page, PoolView
 from pubsubflow.model.revisions import pool_revision
-from pubsubflow.model.runs.concurrency import DAG, KEY, POOL, Limit, Line, Room
+from pubsubflow.model.runs.concurrency import DAG, KEY, POOL, Capacity, Limit, WaitQueue
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
@@ -22,7 +22,7 @@ class ReadPools:
         self._database = database
 
     async def page(self, *, limit: int, after: str | None = None) -> Page[PoolView]:
-        """Return pools by name, also those that tasks name and nobody has set.
+        """Return pools by name, including those that tasks name and that have no size.
 
         Args:
             limit: Number of pools at most.
@@ -37,7 +37,7 @@ class ReadPools:
         """Return a pool.
 
         Raises:
-            NotFound: Nobody has set it, and no task needs a slot of it.
+            NotFound: It has no size, and no task needs a slot of it.
         """
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["page_pools"], "", 1, name)
@@ -50,44 +50,45 @@ def _pool(row: asyncpg.Record) -> PoolView:
     return PoolView(**dict(row), revision=pool_revision(row["changed_at"]))
 
 
-async def why_ready(
+async def unavailable_limits(
     connection: Connection, run: int, rows: Sequence[asyncpg.Record]
 ) -> dict[tuple[int, int], str]:
-    """Return what has no free slot for the tasks among rows of a run that are ready.
+    """Return the limits without a free slot, for the ready tasks among rows of a run.
 
     Args:
         connection: To Postgres.
-        run: Number of the run.
+        run: Id of the run.
         rows: With node, map index and state, in order.
     """
     ready = [(row["node"], row["map_index"]) for row in rows if row["state"] == TaskState.READY]
     if not ready:
         return {}
-    waiting = await connection.fetch(SQL["read_task_lines"], run, *ready[0], *ready[-1])
-    numbers = sorted({row["line"] for row in waiting})
-    lines = {
-        row["id"]: Line(
+    # A range of (node, map index) in place of a list: the rows come in this order.
+    waiting = await connection.fetch(SQL["read_task_wait_queues"], run, *ready[0], *ready[-1])
+    waited_for = sorted({row["wait_queue"] for row in waiting})
+    queues = {
+        row["id"]: WaitQueue(
             row["id"],
-            tuple(map(Limit, row["limits"], row["most"])),
+            tuple(map(Limit, row["limits"], row["capacities"])),
             row["used"],
             row["waiting"],
         )
-        for row in await connection.fetch(SQL["read_lines"], numbers, [])
+        for row in await connection.fetch(SQL["read_wait_queues"], waited_for, [])
     }
-    pools = {limit.name.removeprefix(POOL) for line in lines.values() for limit in line.limits}
+    pools = {limit.name.removeprefix(POOL) for queue in queues.values() for limit in queue.limits}
     slots = await connection.fetch(SQL["read_pools"], sorted(pools))
-    room = Room(lines.values(), {row["name"]: row["slots"] for row in slots})
-    reasons = {number: _reason(room, lines[number]) for number in numbers if number in lines}
+    capacity = Capacity(queues.values(), {row["name"]: row["slots"] for row in slots})
+    reasons = {each: _reason(capacity, queues[each]) for each in waited_for if each in queues}
     return {
-        (row["node"], row["map_index"]): reasons[row["line"]]
+        (row["node"], row["map_index"]): reasons[row["wait_queue"]]
         for row in waiting
-        if row["line"] in reasons
+        if row["wait_queue"] in reasons
     }
 
 
-def _reason(room: Room, line: Line) -> str:
+def _reason(capacity: Capacity, queue: WaitQueue) -> str:
     full = []
-    for name, used, most in room.full(line):
+    for name, used, most in capacity.full(queue):
         kind, _, rest = name.partition(":")
         full.append(f"{_NAMES[kind + ':']} {rest}: {used} of {most} slots used")
     return ", ".join(full) or "its turn"

@@ -1,62 +1,58 @@
-"""All that is only read, for the API: one part a subject."""
+"""Read models of the API, one for each subject."""
 
-from pubsubflow.model.api.server import WorkerView
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
-from pubsubflow.store.read.changes import ReadNews
+from pubsubflow.store.read.changes import ReadChanges
 from pubsubflow.store.read.dags import ReadDags
 from pubsubflow.store.read.datasets import ReadDatasets
-from pubsubflow.store.read.dead_letters import ReadLetters
+from pubsubflow.store.read.dead_letters import ReadDeadLetters
 from pubsubflow.store.read.pools import ReadPools
 from pubsubflow.store.read.runs import ReadRuns
 from pubsubflow.store.read.tasks import ReadTasks
 from pubsubflow.store.read.triggers import ReadTriggers
-from pubsubflow.store.read.why_not import ReadWaiting
-from pubsubflow.store.specs import Specs
-from pubsubflow.store.webhooks import ReadHooks
+from pubsubflow.store.read.webhooks import ReadWebhooks
+from pubsubflow.store.read.why_not import ReadWhyNot
+from pubsubflow.store.read.workers import ReadWorkers
+from pubsubflow.store.specs import SpecReader
 
 
-class Reading:
-    """Read-only queries; every list has a limit and stands on an index.
+class ReadModels:
+    """All read models; every list has a limit and is served by an index.
 
     Attributes:
         dags: About DAGs and their files.
-        runs: About runs, and why they exist.
+        runs: About runs, and the events that caused them.
         tasks: About task instances and their output.
         datasets: About datasets and events.
-        waiting: About what DAGs still wait for.
-        letters: About what could not be done.
-        hooks: Webhooks.
-        triggers: About what is waited for.
-        news: What happened.
+        why_not: About why schedules have not fired.
+        dead_letters: About dead letters.
+        webhooks: About webhooks.
+        triggers: About waits and watched datasets.
+        changes: The change log.
         pools: About pools.
+        workers: About workers.
     """
 
     def __init__(self, database: Database) -> None:
-        specs = Specs()
+        specs = SpecReader()
         self._database = database
         self.dags = ReadDags(database, specs)
         self.runs = ReadRuns(database, specs)
         self.tasks = ReadTasks(database, specs)
         self.datasets = ReadDatasets(database, specs)
-        self.waiting = ReadWaiting(database, specs)
-        self.letters = ReadLetters(database)
-        self.hooks = ReadHooks(database)
+        self.why_not = ReadWhyNot(database, specs)
+        self.dead_letters = ReadDeadLetters(database)
+        self.webhooks = ReadWebhooks(database)
         self.triggers = ReadTriggers(database, specs)
-        self.news = ReadNews(database)
+        self.changes = ReadChanges(database)
         self.pools = ReadPools(database)
-
-    async def workers(self) -> list[WorkerView]:
-        """Return the workers that have not said farewell."""
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["read_workers"])
-        return [WorkerView(**dict(row)) for row in rows]
+        self.workers = ReadWorkers(database)
 
     async def ping(self) -> None:
-        """Return if Postgres answers.
+        """Check that Postgres answers.
 
         Raises:
-            StoreUnavailable: It does not.
+            StoreUnavailable: Postgres does not answer.
         """
         async with self._database.connection() as connection:
             await connection.fetchval(SQL["ping"])

@@ -1,4 +1,4 @@
-"""What people ask about runs, and why each exists."""
+"""Runs and the events that caused them, read for the API."""
 
 from collections.abc import Iterable
 from uuid import UUID
@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from pubsubflow.errors import NotFound
-from pubsubflow.model.api.explain import ConsumedEvent, ExplainedRun, Explanation
+from pubsubflow.model.api.explain import ConsumedEventView, ExplainedRun, Explanation
 from pubsubflow.model.api.resources import (
     NOT_STARTED,
     Page,
@@ -20,22 +20,23 @@ from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.dags import find_dag
 from pubsubflow.store.read.datasets import FoundEvent, read_events
-from pubsubflow.store.specs import Specs
+from pubsubflow.store.specs import SpecReader
 
 SCANNED_RUNS = 20_000
 EVENTS_A_RUN = 100
 EXPLAINED_RUNS = 500
 EXPLAINED_DEPTH = 100
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
+# Unfinished states are read from their own small tables, final ones by a bounded scan of `run`.
 _LIVE = {RunState.RUNNING: "page_running_runs", RunState.QUEUED: "page_queued_runs"}
 
 
 class FoundRun(Struct, frozen=True):
-    """A run as the store knows it.
+    """A run with its internal ids.
 
     Attributes:
-        number: Its number inside.
-        version: Number of the version that it runs.
+        number: Its id.
+        version: Id of the DAG version that it runs.
     """
 
     number: int
@@ -46,7 +47,7 @@ class FoundRun(Struct, frozen=True):
 class ReadRuns:
     """Queries about runs."""
 
-    def __init__(self, database: Database, specs: Specs) -> None:
+    def __init__(self, database: Database, specs: SpecReader) -> None:
         self._database = database
         self._specs = specs
 
@@ -58,10 +59,10 @@ class ReadRuns:
         state: RunState | None = None,
         after: UUID | None = None,
     ) -> Page[RunView]:
-        """Return runs, the newest first.
+        """Return runs, newest first.
 
-        Runs that have ended in a rare state are looked for in 20,000 runs at a time: such a page
-        may be short, or empty, although the list goes on.
+        A search for a rare final state goes through 20,000 runs at a time: such a page may be
+        short, or empty, although the list goes on.
 
         Args:
             limit: Number of runs at most.
@@ -70,7 +71,7 @@ class ReadRuns:
             after: The `next` of the page before.
 
         Raises:
-            NotFound: There is no such DAG.
+            NotFound: The DAG does not exist.
         """
         before = after or _LAST
         async with self._database.connection() as connection:
@@ -90,10 +91,10 @@ class ReadRuns:
         return Page(items, None if end is None else str(end))
 
     async def get(self, run_id: UUID) -> RunDetail:
-        """Return a run and where its tasks stand.
+        """Return a run and the number of its tasks by state.
 
         Raises:
-            NotFound: There is none by that id.
+            NotFound: No run has this id.
         """
         async with self._database.connection() as connection:
             found = await find_run(connection, run_id)
@@ -111,20 +112,20 @@ class ReadRuns:
         """Return a run without its tasks.
 
         Raises:
-            NotFound: There is none by that id.
+            NotFound: No run has this id.
         """
         async with self._database.connection() as connection:
             return await find_run(connection, run_id)
 
     async def explain(self, run_id: UUID) -> Explanation:
-        """Return the events that a run consumed, the runs that emitted them, and so on, back.
+        """Return the events that a run consumed, the runs that emitted these, and so on backwards.
 
         Raises:
-            NotFound: There is none by that id.
+            NotFound: No run has this id.
         """
         async with self._database.connection() as connection:
             level = [await find_run(connection, run_id)]
-            trail: tuple[int, ...] = ()
+            ancestry: tuple[int, ...] = ()
             steps: list[ExplainedRun] = []
             seen: set[int] = set()
             complete = True
@@ -133,35 +134,35 @@ class ReadRuns:
                 explained, found = await self._explain_level(connection, level, depth)
                 steps.extend(explained)
                 if not depth:
-                    trail = max((event.trail for event in found), key=len, default=())
+                    ancestry = max((event.ancestry for event in found), key=len, default=())
                 missing = sorted({event.run for event in found if event.run is not None} - seen)
-                room = EXPLAINED_RUNS - len(seen)
-                complete = complete and len(missing) <= room
-                level = await read_runs(connection, missing[:room]) if missing[:room] else []
+                shown = missing[: EXPLAINED_RUNS - len(seen)]
+                complete = complete and len(shown) == len(missing)
+                level = await read_runs(connection, shown) if shown else []
                 if not level:
                     break
             else:
                 complete = False
-            names = await connection.fetch(SQL["name_dags"], sorted(set(trail)))
+            names = await connection.fetch(SQL["read_dag_ids"], sorted(set(ancestry)))
         named = {row["id"]: row["dag_id"] for row in names}
         return Explanation(
             run_id=str(run_id),
             runs=steps,
-            trail=[named[number] for number in trail],
+            ancestry=[named[number] for number in ancestry],
             complete=complete,
         )
 
     async def _explain_level(
         self, connection: Connection, level: list[FoundRun], depth: int
     ) -> tuple[list[ExplainedRun], list[FoundEvent]]:
-        """Return runs with what they consumed, and those events."""
+        """Return runs with the events that they consumed, and those events."""
         consumed: dict[int, list[tuple[int, list[int]]]] = {run.number: [] for run in level}
         rows = await connection.fetch(SQL["read_consumed"], sorted(consumed), EVENTS_A_RUN + 1)
         for row in rows:
-            consumed[row["run"]].append((row["event"], row["places"]))
+            consumed[row["run"]].append((row["event"], row["inputs"]))
         shown = {number for each in consumed.values() for number, _ in each[:EVENTS_A_RUN]}
-        numbers = sorted(shown)
-        events = await read_events(connection, self._specs, numbers) if numbers else {}
+        ids = sorted(shown)
+        events = await read_events(connection, self._specs, ids) if ids else {}
         steps = [
             ExplainedRun(
                 run=run.view,
@@ -176,12 +177,14 @@ class ReadRuns:
 
 def _present(
     consumed: Iterable[tuple[int, list[int]]], events: dict[int, FoundEvent]
-) -> list[ConsumedEvent]:
-    """Return events in their order, without those that retention has removed."""
+) -> list[ConsumedEventView]:
+    """Return events in order, without those that retention has removed."""
     return [
-        ConsumedEvent(**asdict(events[number].view), places=places, hops=len(events[number].trail))
-        for number, places in consumed
-        if number in events
+        ConsumedEventView(
+            **asdict(events[event].view), places=indexes, hops=len(events[event].ancestry)
+        )
+        for event, indexes in consumed
+        if event in events
     ]
 
 
@@ -189,7 +192,7 @@ async def find_run(connection: Connection, run_id: UUID) -> FoundRun:
     """Return a run.
 
     Raises:
-        NotFound: There is none by that id.
+        NotFound: No run has this id.
     """
     known = await connection.fetch(SQL["find_runs"], [run_id])
     found = await read_runs(connection, [row["id"] for row in known])
@@ -198,16 +201,16 @@ async def find_run(connection: Connection, run_id: UUID) -> FoundRun:
     return found[0]
 
 
-async def read_runs(connection: Connection, numbers: list[int]) -> list[FoundRun]:
-    """Return runs by their numbers, newest first."""
-    rows = await connection.fetch(SQL["read_runs"], numbers)
+async def read_runs(connection: Connection, ids: list[int]) -> list[FoundRun]:
+    """Return runs by their ids, newest first."""
+    rows = await connection.fetch(SQL["read_runs"], ids)
     return [FoundRun(row["id"], row["version"], _view(row)) for row in rows]
 
 
 async def _scan_end(
     connection: Connection, state: RunState | None, before: UUID, dag: int | None
 ) -> UUID | None:
-    """Return the run where a search for a state stops; None when it goes to the end."""
+    """Return the run where a search for a state stops; None if it reaches the end."""
     if state is None:
         return None
     query, *more = ("find_scan_end",) if dag is None else ("find_dag_scan_end", dag)
@@ -231,5 +234,5 @@ def _view(row: asyncpg.Record) -> RunView:
         created_at=row["created_at"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
-        cleared=row["cleared"],
+        cleared=row["clear_number"],
     )

@@ -1,39 +1,43 @@
-"""What is not finished, counted for those who watch over it."""
+"""Statistics of unfinished work, for the metrics."""
 
 from msgspec import Struct
 
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
 
-MOST_ROWS = 100_000
-"""Rows of a table that are looked at: what there is beyond that is not counted."""
+# Bounds the time of a scrape, whatever piles up.
+MAX_ROWS = 100_000
+"""Rows of a table that are counted at most."""
 
-LETTERS = ("message", "params", "loop", "hook")
-"""Kinds of dead letters."""
+DEAD_LETTER_KINDS = ("message", "params", "loop", "hook")
+"""Kinds of dead letters that always have a metric."""
 
 
-class Amount(Struct, frozen=True):
-    """How much of something there is.
+class Statistic(Struct, frozen=True):
+    """A count of unfinished work.
 
     Attributes:
-        what: `tasks`, `waits`, `timers`, `letters`, `runs` …; see `read_backlog`.
-        label: State or kind; empty where there is no such distinction.
-        number: How many, at most `MOST_ROWS` counted.
-        oldest_seconds: Age of the oldest, where that says something.
+        subject: `tasks`, `waits`, `timers`, `dead_letters`, `runs` …; see `sql/statistics.sql`.
+        label: State or kind; empty for subjects that have neither.
+        number: The count, of at most `MAX_ROWS` rows.
+        oldest_seconds: Age of the oldest, for subjects that have an age.
     """
 
-    what: str
+    subject: str
     label: str
     number: int
     oldest_seconds: float | None
 
 
-async def read_backlog(database: Database) -> list[Amount]:
-    """Return how much is not finished.
+async def read_statistics(database: Database) -> list[Statistic]:
+    """Return the statistics of all unfinished work.
 
     Raises:
         StoreUnavailable: Postgres does not answer.
     """
     async with database.connection() as connection:
-        rows = await connection.fetch(SQL["read_backlog"], MOST_ROWS)
-    return [Amount(r["what"], r["label"], r["number"] or 0, r["oldest_seconds"]) for r in rows]
+        rows = await connection.fetch(SQL["read_statistics"], MAX_ROWS)
+    return [
+        Statistic(row["subject"], row["label"], row["number"] or 0, row["oldest_seconds"])
+        for row in rows
+    ]

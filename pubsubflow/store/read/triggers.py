@@ -1,4 +1,4 @@
-"""What is waited for, as people ask about it."""
+"""Triggers: waits of tasks and watched datasets, read for the API."""
 
 import asyncpg
 
@@ -8,7 +8,7 @@ from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
-from pubsubflow.store.specs import Specs
+from pubsubflow.store.specs import SpecReader
 
 _NEWEST = 2**63 - 1
 _LEASED = {"trigger", "watch"}
@@ -17,14 +17,14 @@ _LEASED = {"trigger", "watch"}
 class ReadTriggers:
     """Queries about triggers."""
 
-    def __init__(self, database: Database, specs: Specs) -> None:
+    def __init__(self, database: Database, specs: SpecReader) -> None:
         self._database = database
         self._specs = specs
 
     async def page(
         self, *, limit: int, kind: str | None = None, after: int | None = None
     ) -> Page[TriggerView]:
-        """Return what is waited for, the newest first.
+        """Return waits and watches, newest first.
 
         Args:
             limit: Number of triggers at most.
@@ -35,8 +35,9 @@ class ReadTriggers:
             rows = await connection.fetch(
                 SQL["page_triggers"], _NEWEST if after is None else after, limit, kind
             )
-            sums = await connection.fetchrow(SQL["sum_triggerers"])
+            sums = await connection.fetchrow(SQL["count_triggerers"])
             specs = await self._specs.load(connection, (row["version"] for row in rows))
+        # Without live triggerers a trigger is unclaimed, not over capacity.
         full = sums is not None and sums["number"] > 0 and sums["room"] == 0
         items = [_view(row, specs, full=full) for row in rows]
         return Page(items, str(items[-1].number) if len(items) == limit else None)

@@ -1,4 +1,4 @@
-"""Why no run of a DAG starts."""
+"""Reasons why a DAG's schedule has not fired, read for the API."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,13 +12,18 @@ from pubsubflow.model.api.resources import RunView
 from pubsubflow.model.datasets import pattern_expression
 from pubsubflow.model.schedule.condition_state import (
     UNREACHABLE,
-    Cell,
-    decode_cell,
+    ConditionState,
+    decode_condition_state,
     expiry,
-    held,
-    new_cell,
+    new_condition_state,
+    satisfied_inputs,
 )
-from pubsubflow.model.schedule.conditions import Input, Schedule, describe_schedule, inputs
+from pubsubflow.model.schedule.conditions import (
+    DatasetInput,
+    ScheduleSpec,
+    describe_schedule,
+    inputs,
+)
 from pubsubflow.model.schedule.explain import (
     Reason,
     as_clause,
@@ -26,300 +31,340 @@ from pubsubflow.model.schedule.explain import (
     moment,
     parts,
     still_needed,
-    usable,
+    usable_events,
 )
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.dags import find_dag
 from pubsubflow.store.read.runs import read_runs
-from pubsubflow.store.specs import Specs
+from pubsubflow.store.specs import SpecReader
 
-OPEN_CELLS = 1000
+MAX_OPEN_PARTITIONS = 1000
 SHOWN_PARTITIONS = 20
-HELD_BACK = 1000
-LONG_AGO = datetime(1, 1, 2, tzinfo=UTC)
-SOON = datetime(9999, 12, 30, tzinfo=UTC)
+MAX_UNPROCESSED_EVENTS = 1000
+_FAR_FUTURE = datetime(9999, 12, 30, tzinfo=UTC)
 
 
-class Found(Struct, frozen=True):
-    """What the store knows of a DAG at one moment.
+class ScheduleSnapshot(Struct, frozen=True):
+    """The stored state of a DAG's schedule at one moment.
 
     Attributes:
-        cell: The cell that is looked at; an empty one where there is none.
-        open: Partition → cell, for those where something is pending; none when one is asked about.
-        fates: (place, fate) → row with `events`, `last` and `reason`.
-        last_events: Place → row with `event_id` and `recorded_at`.
-        too_old: Place → pending events that are too old.
+        dag: Row with the DAG, its state and the error of its file.
+        key: The partition in question, if one is.
+        state: The condition state in question; an empty one if none is stored.
+        open_states: Partition → condition state, where events are pending; for an overview.
+        ticks: Which tick of the schedule → when it is due.
+        outcomes: (input, outcome) → row with `events`, `last` and `reason`.
+        last_events: Input → row with `event_id` and `recorded_at`.
+        too_old: Input → number of pending events that are too old.
+        unprocessed: Row with `events` and `since`, of a DAG that is paused or catches up.
     """
 
-    number: int
-    gate: asyncpg.Record
+    dag: asyncpg.Record
     spec: DagSpec
     key: str | None
-    cell: Cell
-    open: dict[str, Cell]
+    state: ConditionState
+    open_states: dict[str, ConditionState]
     ticks: dict[int, datetime]
-    fates: dict[tuple[int, str], asyncpg.Record]
+    outcomes: dict[tuple[int, str], asyncpg.Record]
     last_events: dict[int, asyncpg.Record]
     too_old: dict[int, int]
-    held_back: asyncpg.Record | None
+    unprocessed: asyncpg.Record | None
     last_run: RunView | None
     collecting_run: str | None
 
     @property
     def overview(self) -> bool:
-        """Whether it is partitioned and no partition is asked about."""
+        """Whether the schedule is partitioned and no partition is in question."""
         schedule = self.spec.schedule
         return schedule is not None and schedule.partitioning is not None and self.key is None
 
 
-class ReadWaiting:
-    """Queries about what DAGs still wait for."""
+class ReadWhyNot:
+    """Queries about schedules that have not fired."""
 
-    def __init__(self, database: Database, specs: Specs) -> None:
+    def __init__(self, database: Database, specs: SpecReader) -> None:
         self._database = database
         self._specs = specs
 
     async def why_not(self, dag_id: str, partition: str | None = None) -> WhyNot:
-        """Return why no run of a DAG starts now, all as it was at one moment.
+        """Return why no run of a DAG starts.
 
         Args:
             dag_id: The DAG.
-            partition: A partition key, when the DAG's schedule is partitioned.
+            partition: A partition key, for a DAG with a partitioned schedule.
 
         Raises:
-            NotFound: There is no such DAG.
-            InvalidInput: Its schedule has no partitions, or no such one.
+            NotFound: The DAG does not exist.
+            InvalidInput: Its schedule has no partitions, or not this one.
         """
         async with self._database.connection() as connection:
-            number = await find_dag(connection, dag_id)
+            dag = await find_dag(connection, dag_id)
+            # One snapshot: counts and states read at different moments would contradict each other.
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                found = await self._find(connection, number, partition)
-        return _tell(found)
+                snapshot = await self._read(connection, dag, partition)
+        return _why_not(snapshot)
 
-    async def _find(self, connection: Connection, dag: int, key: str | None) -> Found:
-        gate = await connection.fetchrow(SQL["read_standing_gate"], dag)
-        if gate is None:
-            raise InvalidInput("the DAG was never in force")
-        spec = (await self._specs.load(connection, [gate["version"]]))[gate["version"]]
+    async def _read(self, connection: Connection, dag: int, key: str | None) -> ScheduleSnapshot:
+        row = await connection.fetchrow(SQL["read_dag_state"], dag)
+        if row is None:
+            raise InvalidInput("no version of the DAG was ever in force")
+        spec = (await self._specs.load(connection, [row["version"]]))[row["version"]]
         schedule = spec.schedule
         if key is not None:
             _check_partition(spec, key)
-        partitioned = schedule is not None and schedule.partitioning is not None
-        rows = []
-        if schedule is not None and partitioned and key is None:
-            rows = await connection.fetch(SQL["list_open_cells"], dag, OPEN_CELLS)
-        cell = Cell([]) if schedule is None else await _read_cell(connection, dag, schedule, key)
-        ticks = await connection.fetch(SQL["read_next_ticks"], dag)
-        fates = await connection.fetch(SQL["count_recent_fates"], dag, key)
-        run = await connection.fetchval(SQL["find_last_run"], dag, key)
-        forming = await connection.fetchval(SQL["name_run"], cell.forming) if cell.forming else None
-        behind = None
-        if gate["since"] is not None:
-            behind = await connection.fetchrow(
-                SQL["count_held_back"], dag, gate["since"], HELD_BACK
-            )
         places = list(inputs(schedule.condition)) if schedule is not None else []
-        return Found(
-            dag,
-            gate,
+        state = await _read_state(connection, dag, schedule, key)
+        ticks = await connection.fetch(SQL["list_next_ticks"], dag)
+        outcomes = await connection.fetch(SQL["count_recent_outcomes"], dag, key)
+        return ScheduleSnapshot(
+            row,
             spec,
             key,
-            cell,
-            {row["key"]: decode_cell(row["state"]) for row in rows},
-            {row["slot"]: row["due_at"] for row in ticks},
-            {(row["place"], row["fate"]): row for row in fates},
+            state,
+            await _open_states(connection, dag, schedule) if key is None else {},
+            {tick["slot"]: tick["due_at"] for tick in ticks},
+            {(each["input"], each["outcome"]): each for each in outcomes},
             await _last_events(connection, dag, places),
-            await _too_old(connection, dag, key or "", places, cell),
-            behind,
-            None if run is None else (await read_runs(connection, [run]))[0].view,
-            None if forming is None else str(forming),
+            await _too_old(connection, dag, key or "", places, state),
+            await _unprocessed(connection, dag, row["catch_up_from"]),
+            await _last_run(connection, dag, key),
+            await _run_id(connection, state.collecting_run),
         )
 
 
 def _check_partition(spec: DagSpec, key: str) -> None:
     if spec.schedule is None or spec.schedule.partitioning is None:
         raise InvalidInput(f"DAG {spec.dag_id!r} has no partitions: leave --partition out")
-    places = new_cell(spec.schedule, key).places
-    if places and all(place.wanted == UNREACHABLE for place in places):
-        raise InvalidInput(f"DAG {spec.dag_id!r} has no partition {key!r}: it is no such window")
+    states = new_condition_state(spec.schedule, key).inputs
+    if states and all(state.required_keys == UNREACHABLE for state in states):
+        raise InvalidInput(
+            f"DAG {spec.dag_id!r} has no partition {key!r}: its windows have other keys"
+        )
 
 
-async def _read_cell(connection: Connection, dag: int, schedule: Schedule, key: str | None) -> Cell:
-    rows = await connection.fetch(SQL["read_cells"], [dag], [key or ""])
-    return decode_cell(rows[0]["state"]) if rows else new_cell(schedule, key)
+async def _read_state(
+    connection: Connection, dag: int, schedule: ScheduleSpec | None, key: str | None
+) -> ConditionState:
+    if schedule is None:
+        return ConditionState([])
+    rows = await connection.fetch(SQL["read_condition_states"], [dag], [key or ""])
+    return decode_condition_state(rows[0]["state"]) if rows else new_condition_state(schedule, key)
+
+
+async def _open_states(
+    connection: Connection, dag: int, schedule: ScheduleSpec | None
+) -> dict[str, ConditionState]:
+    if schedule is None or schedule.partitioning is None:
+        return {}
+    rows = await connection.fetch(SQL["list_open_condition_states"], dag, MAX_OPEN_PARTITIONS)
+    return {row["partition_key"]: decode_condition_state(row["state"]) for row in rows}
 
 
 async def _last_events(
-    connection: Connection, dag: int, places: Sequence[Input]
+    connection: Connection, dag: int, places: Sequence[DatasetInput]
 ) -> dict[int, asyncpg.Record]:
     rows = await connection.fetch(
         SQL["read_last_events"],
         dag,
-        [place.place for place in places],
-        [place.uri for place in places],
-        [pattern_expression(place.uri) if place.pattern else None for place in places],
+        [each.index for each in places],
+        [each.uri for each in places],
+        [pattern_expression(each.uri) if each.pattern else None for each in places],
     )
-    return {row["place"]: row for row in rows}
+    return {row["input"]: row for row in rows}
 
 
 async def _too_old(
-    connection: Connection, dag: int, key: str, places: Sequence[Input], cell: Cell
+    connection: Connection,
+    dag: int,
+    key: str,
+    places: Sequence[DatasetInput],
+    state: ConditionState,
 ) -> dict[int, int]:
-    limits = {place.place: expiry(place, cell) for place in places}
-    asked = {place: limit for place, limit in limits.items() if limit is not None and limit > 0}
-    if not asked:
+    limits = {each.index: expiry(each, state) for each in places}
+    expiring = {index: limit for index, limit in limits.items() if limit is not None and limit > 0}
+    if not expiring:
         return {}
-    times = [datetime.fromtimestamp(limit, UTC) for limit in asked.values()]
-    rows = await connection.fetch(SQL["count_too_old"], dag, key, list(asked), times)
-    return {row["place"]: row["events"] for row in rows}
+    times = [datetime.fromtimestamp(limit, UTC) for limit in expiring.values()]
+    rows = await connection.fetch(SQL["count_expired_events"], dag, key, list(expiring), times)
+    return {row["input"]: row["events"] for row in rows}
 
 
-def _tell(found: Found) -> WhyNot:
-    schedule, gate = found.spec.schedule, found.gate
-    behind = found.held_back
-    clause = None
-    if schedule is not None and not found.overview:
-        clause = as_clause(schedule.condition, found.cell, found.ticks)
-    waiting = sorted(_partitions(found), key=lambda each: each.since or SOON)
-    return WhyNot(
-        dag_id=gate["dag_id"],
-        schedule=describe_schedule(schedule) or None,
-        partition=found.key,
-        paused=gate["paused"],
-        active_runs=gate["active"],
-        queued_runs=gate["queued"],
-        max_active_runs=found.spec.max_active_runs,
-        reasons=_reasons(found),
-        condition=clause,
-        inputs=[]
-        if schedule is None
-        else [_input(found, schedule, place) for place in inputs(schedule.condition)],
-        partitions=waiting[:SHOWN_PARTITIONS],
-        open_partitions=len(found.open),
-        held_back=behind["events"] if behind is not None else 0,
-        held_back_since=behind["since"] if behind is not None else None,
-        next_tick=min(found.ticks.values(), default=None),
-        last_run=found.last_run,
-        collecting_run=found.collecting_run,
+async def _unprocessed(
+    connection: Connection, dag: int, catch_up_from: int | None
+) -> asyncpg.Record | None:
+    if catch_up_from is None:
+        return None
+    return await connection.fetchrow(
+        SQL["count_unprocessed_events"], dag, catch_up_from, MAX_UNPROCESSED_EVENTS
     )
 
 
-def _partitions(found: Found) -> list[WaitingPartition]:
-    schedule = found.spec.schedule
+async def _last_run(connection: Connection, dag: int, key: str | None) -> RunView | None:
+    run = await connection.fetchval(SQL["find_last_run"], dag, key)
+    return None if run is None else (await read_runs(connection, [run]))[0].view
+
+
+async def _run_id(connection: Connection, run: int) -> str | None:
+    run_id = await connection.fetchval(SQL["read_run_id"], run) if run else None
+    return None if run_id is None else str(run_id)
+
+
+def _why_not(snapshot: ScheduleSnapshot) -> WhyNot:
+    schedule, dag = snapshot.spec.schedule, snapshot.dag
+    unprocessed = snapshot.unprocessed
+    clause = None
+    if schedule is not None and not snapshot.overview:
+        clause = as_clause(schedule.condition, snapshot.state, snapshot.ticks)
+    # Those that wait longest come first; only some are shown.
+    waiting = sorted(_partitions(snapshot), key=lambda each: each.since or _FAR_FUTURE)
+    return WhyNot(
+        dag_id=dag["dag_id"],
+        schedule=describe_schedule(schedule) or None,
+        partition=snapshot.key,
+        paused=dag["paused"],
+        active_runs=dag["active"],
+        queued_runs=dag["queued"],
+        max_active_runs=snapshot.spec.max_active_runs,
+        reasons=_reasons(snapshot),
+        condition=clause,
+        inputs=[]
+        if schedule is None
+        else [_input(snapshot, schedule, each) for each in inputs(schedule.condition)],
+        partitions=waiting[:SHOWN_PARTITIONS],
+        open_partitions=len(snapshot.open_states),
+        held_back=unprocessed["events"] if unprocessed is not None else 0,
+        held_back_since=unprocessed["since"] if unprocessed is not None else None,
+        next_tick=min(snapshot.ticks.values(), default=None),
+        last_run=snapshot.last_run,
+        collecting_run=snapshot.collecting_run,
+    )
+
+
+def _partitions(snapshot: ScheduleSnapshot) -> list[WaitingPartition]:
+    schedule = snapshot.spec.schedule
     if schedule is None:
         return []
     return [
         WaitingPartition(
             partition=key,
-            pending=sum(place.count for place in cell.places),
-            waits_for=_partition_waits(schedule, cell, key),
-            since=_oldest(cell),
+            pending=sum(each.count for each in state.inputs),
+            waits_for=_partition_waits(schedule, state, key),
+            since=_oldest(state),
         )
-        for key, cell in found.open.items()
+        for key, state in snapshot.open_states.items()
     ]
 
 
-def _partition_waits(schedule: Schedule, cell: Cell, key: str) -> str:
-    if cell.forming:
+def _partition_waits(schedule: ScheduleSpec, state: ConditionState, key: str) -> str:
+    if state.collecting_run:
         return "a run collects its events"
-    if cell.fired >= cell.rounds:
+    if state.firings >= state.max_firings:
         return "nothing: it has run"
-    return still_needed(schedule, cell, key)
+    return still_needed(schedule, state, key)
 
 
-def _oldest(cell: Cell) -> datetime | None:
-    return moment(min((place.since for place in cell.places if place.count), default=0.0))
+def _oldest(state: ConditionState) -> datetime | None:
+    return moment(min((each.since for each in state.inputs if each.count), default=0.0))
 
 
-def _input(found: Found, schedule: Schedule, place: Input) -> WaitingInput:
-    number, cell = place.place, found.cell
-    state, last = cell.places[number], found.last_events.get(number)
-    window = parts(schedule, place, cell, found.key or "")
-    holds = not found.overview and held(place, cell) is not None
-    lacking = place.at_least - usable(place, cell)
-    count, since = state.count, state.since
-    if found.overview:
-        states = [each.places[number] for each in found.open.values()]
+def _input(
+    snapshot: ScheduleSnapshot, schedule: ScheduleSpec, dataset: DatasetInput
+) -> WaitingInput:
+    index, state = dataset.index, snapshot.state
+    pending, last = state.inputs[index], snapshot.last_events.get(index)
+    window = parts(schedule, dataset, state, snapshot.key or "")
+    holds = not snapshot.overview and satisfied_inputs(dataset, state) is not None
+    lacking = dataset.at_least - usable_events(dataset, state)
+    count, since = pending.count, pending.since
+    if snapshot.overview:
+        states = [each.inputs[index] for each in snapshot.open_states.values()]
         count = sum(each.count for each in states)
         since = min((each.since for each in states if each.count), default=0.0)
+    outcomes = {
+        outcome: row for (number, outcome), row in snapshot.outcomes.items() if number == index
+    }
     return WaitingInput(
-        place=number,
-        dataset=place.uri,
-        pattern=place.pattern,
-        where=place.where,
+        place=index,
+        dataset=dataset.uri,
+        pattern=dataset.pattern,
+        where=dataset.where,
         holds=holds,
         pending=count,
-        at_least=place.at_least,
+        at_least=dataset.at_least,
         missing=window.wanted - window.there if window is not None else lacking,
-        within_seconds=place.within_seconds,
-        too_old=found.too_old.get(number, 0),
+        within_seconds=dataset.within_seconds,
+        too_old=snapshot.too_old.get(index, 0),
         parts=window,
-        reachable=state.wanted != UNREACHABLE,
+        reachable=pending.required_keys != UNREACHABLE,
         waiting_since=moment(since),
         last_event_id=None if last is None else str(last["event_id"]),
         last_event_at=None if last is None else last["recorded_at"],
-        last_reason=_last_reason(found.fates, number),
-        **{
-            fate: found.fates[number, fate]["events"] if (number, fate) in found.fates else 0
-            for fate in ("filtered", "expired", "skipped")
-        },
+        last_reason=_last_reason(outcomes),
+        filtered=_count(outcomes, "filtered"),
+        expired=_count(outcomes, "expired"),
+        skipped=_count(outcomes, "skipped"),
     )
 
 
-def _last_reason(fates: Mapping[tuple[int, str], asyncpg.Record], place: int) -> str | None:
-    rows = [row for (number, _), row in fates.items() if number == place]
-    return max(rows, key=lambda row: row["last"])["reason"] if rows else None
+def _count(outcomes: Mapping[str, asyncpg.Record], outcome: str) -> int:
+    return outcomes[outcome]["events"] if outcome in outcomes else 0
 
 
-def _reasons(found: Found) -> list[Reason]:
+def _last_reason(outcomes: Mapping[str, asyncpg.Record]) -> str | None:
+    last = max(outcomes.values(), key=lambda row: row["last"], default=None)
+    return None if last is None else last["reason"]
+
+
+def _reasons(snapshot: ScheduleSnapshot) -> list[Reason]:
     """Return why no run starts, the most basic reason first."""
-    gate, schedule = found.gate, found.spec.schedule
-    told = []
-    if not gate["present"]:
-        told.append(Reason(kind="gone", text="it stands in no DAG file any more"))
-    elif gate["error"] is not None:
+    dag, schedule = snapshot.dag, snapshot.spec.schedule
+    reasons = []
+    if not dag["present"]:
+        reasons.append(Reason(kind="gone", text="no DAG file defines it any more"))
+    elif dag["error"] is not None:
         text = "its file cannot be imported; the last good version stays in force"
-        told.append(Reason(kind="broken", text=text))
-    if gate["paused"]:
-        told.append(Reason(kind="paused", text=_paused(found)))
-    elif found.held_back is not None:
-        told.append(Reason(kind="behind", text="it is catching up with past events"))
-    if gate["queued"]:
-        most = found.spec.max_active_runs
-        count = gate["queued"]
-        text = f"{count} run{'s wait' if count > 1 else ' waits'} in line: {gate['active']} active"
-        told.append(Reason(kind="capped", text=f"{text}, max_active_runs={most}"))
+        reasons.append(Reason(kind="broken", text=text))
+    if dag["paused"]:
+        reasons.append(Reason(kind="paused", text=_paused(snapshot)))
+    elif snapshot.unprocessed is not None:
+        reasons.append(Reason(kind="behind", text="it is catching up with past events"))
+    if dag["queued"]:
+        count, most = dag["queued"], snapshot.spec.max_active_runs
+        text = f"{count} run{'s are' if count > 1 else ' is'} queued: {dag['active']} active"
+        reasons.append(Reason(kind="capped", text=f"{text}, max_active_runs={most}"))
     if schedule is None:
-        told.append(Reason(kind="unscheduled", text="it has no schedule: it runs only when asked"))
+        text = "it has no schedule: it runs only when triggered"
+        reasons.append(Reason(kind="unscheduled", text=text))
     else:
-        told.extend(_open_reasons(found, schedule))
-    return told
+        reasons.extend(_open_reasons(snapshot, schedule))
+    return reasons
 
 
-def _paused(found: Found) -> str:
-    if found.held_back is None:
-        drops = found.spec.on_pause == "drop"
+def _paused(snapshot: ScheduleSnapshot) -> str:
+    if snapshot.unprocessed is None:
+        drops = snapshot.spec.on_pause == "drop"
         return "it is paused" + ("; events are skipped meanwhile" if drops else "")
-    count = found.held_back["events"]
-    more = "at least " if count == HELD_BACK else ""
+    count = snapshot.unprocessed["events"]
+    more = "at least " if count == MAX_UNPROCESSED_EVENTS else ""
     return f"it is paused; {more}{count} event{'s wait' if count > 1 else ' waits'} until it is not"
 
 
-def _open_reasons(found: Found, schedule: Schedule) -> list[Reason]:
-    cell = found.cell
-    if found.overview:
+def _open_reasons(snapshot: ScheduleSnapshot, schedule: ScheduleSpec) -> list[Reason]:
+    state = snapshot.state
+    if snapshot.overview:
         text = "nothing is pending in any partition"
-        if found.open:
-            more = "at least " if len(found.open) == OPEN_CELLS else ""
-            plural = "s wait" if len(found.open) != 1 else " waits"
-            text = f"{more}{len(found.open)} partition{plural}; ask about one with its key"
+        if snapshot.open_states:
+            count = len(snapshot.open_states)
+            more = "at least " if count == MAX_OPEN_PARTITIONS else ""
+            plural = "s wait" if count != 1 else " waits"
+            text = f"{more}{count} partition{plural}; name one to see what it waits for"
         return [Reason(kind="waiting", text=text)]
-    if found.key is not None and cell.fired >= cell.rounds:
-        text = f"partition {found.key} has run; later events are skipped unless their extra says "
-        return [Reason(kind="done", text=text + '"rerun": true')]
-    told = [collecting(schedule.policy, cell)] if cell.forming else []
-    clause = as_clause(schedule.condition, cell, found.ticks)
-    text = f"it waits for {still_needed(schedule, cell, found.key or '')}"
-    return [*told, Reason(kind="waiting", text=text, until=clause.due_by_itself())]
+    if snapshot.key is not None and state.firings >= state.max_firings:
+        text = f"partition {snapshot.key} has run; later events are skipped"
+        return [Reason(kind="done", text=f'{text} unless their extra says "rerun": true')]
+    reasons = [collecting(schedule.policy, state)] if state.collecting_run else []
+    clause = as_clause(schedule.condition, state, snapshot.ticks)
+    text = f"it waits for {still_needed(schedule, state, snapshot.key or '')}"
+    return [*reasons, Reason(kind="waiting", text=text, until=clause.due_by_itself())]

@@ -1,38 +1,38 @@
-"""Reads what workers ask for."""
+"""Worker requests: the reads, journal writes and lease checks behind the manager's replies."""
 
 from typing import NamedTuple
 
-import asyncpg
-import msgspec
-
 from pubsubflow.errors import LeaseLost
-from pubsubflow.model.spec import DagSpec
-from pubsubflow.model.wire.messages import EventInfo, Step
-from pubsubflow.model.wire.worker_requests import AskConnection, AskLease, RecordStep
-from pubsubflow.store.codecs import error_column, step_of
+from pubsubflow.model.wire.messages import EventInfo, JournalEntry
+from pubsubflow.model.wire.worker_requests import (
+    ConnectionRequest,
+    JournalEntryRequest,
+    LeaseRequest,
+)
+from pubsubflow.store.codecs import decode_event_info, decode_journal_entry, encode_error
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.specs import SpecReader
 
-_decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
 
-
-class Holder(NamedTuple):
-    """Who runs a task.
+class LeaseHolder(NamedTuple):
+    """The worker that runs a task.
 
     Attributes:
-        worker: None when nobody is known to.
-        silent_seconds: How long ago it was heard.
+        worker: None when no worker is known to run it.
+        silent_seconds: Time since its last heartbeat.
     """
 
     worker: str | None
     silent_seconds: float | None
 
 
-class Asked:
-    """Queries behind the manager's answers."""
+class WorkerRequestQueries:
+    """Queries behind the manager's replies to workers."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._specs = SpecReader()
 
     async def source(self, source_hash: str) -> bytes | None:
         """Return an encoded SourceBundle, or None."""
@@ -47,87 +47,80 @@ class Asked:
         return [row["result"] for row in rows]
 
     async def events(self, run: int, offset: int, limit: int) -> tuple[list[EventInfo], int]:
-        """Return a part of the events that a run consumed, and how many there are."""
+        """Return a page of the events that a run consumed, and their total number."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(SQL["read_consumed_events"], run, offset, limit)
             total = await connection.fetchval(SQL["count_consumed_events"], run)
-        return [_event(row) for row in rows], total or 0
+            specs = await self._specs.load(connection, (row["version"] for row in rows))
+        return [decode_event_info(row, specs.get(row["version"])) for row in rows], total or 0
 
-    async def lease(self, ask: AskLease) -> Holder | None:
-        """Return who runs a task under a fence; None when it is not to be run any more."""
-        fence = (ask.run, ask.node, ask.map_index, ask.attempt, ask.delivery)
+    async def lease(self, request: LeaseRequest) -> LeaseHolder | None:
+        """Return the worker that runs a task under a fence; None when the fence is void."""
+        fence = (request.run, request.node, request.map_index, request.attempt, request.delivery)
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(SQL["read_lease"], *fence)
-        return None if row is None else Holder(*row)
+            row = await connection.fetchrow(SQL["read_task_lease"], *fence)
+        return None if row is None else LeaseHolder(*row)
 
-    async def steps(self, run: int, node: int, map_index: int) -> list[Step]:
-        """Return what a task has recorded, in order."""
+    async def journal(self, run: int, node: int, map_index: int) -> list[JournalEntry]:
+        """Return the journal of a task, in order."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["read_steps"], run, node, map_index)
-        return [step_of(row) for row in rows]
+            rows = await connection.fetch(SQL["read_journal"], run, node, map_index)
+        return [decode_journal_entry(row) for row in rows]
 
-    async def record(self, ask: RecordStep) -> Step | None:
-        """Record a step and return what stands in the record; None when the row is to come.
+    async def record(self, request: JournalEntryRequest) -> JournalEntry | None:
+        """Record a journal entry and return the entry under its key.
+
+        Returns:
+            None while the row of the task is still to come.
 
         Raises:
-            LeaseLost: The fence is void: somebody else runs the task, or nobody.
+            LeaseLost: The fence is void: the task runs elsewhere, or has ended.
         """
-        recorded: list[Step | None] = []
+        recorded: list[JournalEntry | None] = []
 
         async def record(connection: Connection) -> None:
-            recorded[:] = [await self._record(ask, connection)]
+            # Assigned, not appended: the transaction may start over.
+            recorded[:] = [await self._record(request, connection)]
 
         await self._database.in_transaction(record)
         return recorded[0]
 
-    async def has_lease(self, ask: AskConnection) -> bool:
-        """Return whether a task is the asker's; False while its row is still to come.
+    async def has_lease(self, request: ConnectionRequest) -> bool:
+        """Return whether a task runs under the fence of a request.
+
+        Returns:
+            False while the row of the task is still to come.
 
         Raises:
-            LeaseLost: The fence is void: somebody else runs the task, or nobody.
+            LeaseLost: The fence is void: the task runs elsewhere, or has ended.
         """
         async with self._database.transaction() as connection:
-            return await _is_live(ask, connection)
+            return await _check_fence(request, connection)
 
     @staticmethod
-    async def _record(ask: RecordStep, connection: Connection) -> Step | None:
-        if not await _is_live(ask, connection):
+    async def _record(request: JournalEntryRequest, connection: Connection) -> JournalEntry | None:
+        if not await _check_fence(request, connection):
             return None
-        place = (ask.run, ask.node, ask.map_index)
-        step = ask.step
+        entry = request.entry
         row = await connection.fetchrow(
-            SQL["record_step"], *place, step.key, step.label, step.kind, step.value,
-            error_column(step.error),
+            SQL["record_journal_entry"], request.run, request.node, request.map_index,
+            entry.key, entry.label, entry.kind, entry.value, encode_error(entry.error),
         )  # fmt: skip
-        return None if row is None else step_of(row)
+        return None if row is None else decode_journal_entry(row)
 
 
-async def _is_live(ask: RecordStep | AskConnection, connection: Connection) -> bool:
-    """Hold the run of a task, and return whether it is the asker's; see `Asked.has_lease`."""
-    place = (ask.run, ask.node, ask.map_index)
-    if await connection.fetchval(SQL["hold_run"], ask.run) is None:
+async def _check_fence(
+    request: JournalEntryRequest | ConnectionRequest, connection: Connection
+) -> bool:
+    """Lock the run of a task and check the fence; see `WorkerRequestQueries.has_lease`."""
+    key = (request.run, request.node, request.map_index)
+    if await connection.fetchval(SQL["lock_run_shared"], request.run) is None:
         raise LeaseLost("the run has ended")
-    fence = await connection.fetchrow(SQL["read_fence"], *place)
-    if fence is None and not await connection.fetchval(SQL["is_task_done"], *place):
+    fence = await connection.fetchrow(SQL["read_task_fence"], *key)
+    # A chained task may record before the manager has seen the result of the task before it and
+    # made its row: then there is neither a live row nor a finished one.
+    if fence is None and not await connection.fetchval(SQL["is_task_finished"], *key):
         return False
-    if fence is None or tuple(fence) != (ask.attempt, ask.delivery):
-        raise LeaseLost("the task was handed out anew, or has ended")
+    if fence is None or tuple(fence) != (request.attempt, request.delivery):
+        raise LeaseLost("the task was delivered anew, or has ended")
     return True
-
-
-def _event(row: asyncpg.Record) -> EventInfo:
-    task_id = None
-    if row["spec"] is not None and row["node"] is not None:
-        task_id = _decode_spec(row["spec"]).tasks[row["node"]].task_id
-    return EventInfo(
-        str(row["event_id"]),
-        row["uri"],
-        row["extra"],
-        row["partition"],
-        row["time"],
-        row["source"],
-        None if row["run_id"] is None else str(row["run_id"]),
-        row["dag_id"],
-        task_id,
-        row["trace"],
-    )

@@ -1,1 +1,1 @@
-"""Connections at rest: the keyring, encryption, and their rows."""
+"""Connections with encrypted secrets: the keyring, the encryption, the rows."""

@@ -1,7 +1,7 @@
-"""Connections in Postgres, their secrets encrypted with the keys of a file.
+"""Connections in Postgres, with secrets encrypted by the keys of a keyring.
 
-Everything that writes rows or the key file holds the lock of the vault and reads both after it has
-it, so no row is ever encrypted with a key that is about to go.
+Whatever writes rows or the keyring locks the vault first and reads both after that, so no row is
+ever encrypted with a key that is about to be dropped.
 """
 
 import asyncpg
@@ -16,14 +16,20 @@ from pubsubflow.model.revisions import Revisions, check_revision, connection_rev
 from pubsubflow.store.database import Connection as Postgres
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
-from pubsubflow.store.secrets.encryption import Plain, Sealed, SecretsLocked, seal, unseal
-from pubsubflow.store.secrets.keyring import Key, KeyFile, new_key, writing_key
+from pubsubflow.store.secrets.encryption import (
+    AssociatedData,
+    Ciphertext,
+    DecryptionError,
+    decrypt,
+    encrypt,
+)
+from pubsubflow.store.secrets.keyring import EncryptionKey, Keyring, new_key, primary_key
 
 log = structlog.get_logger(__name__)
 
 
-class Saved(Struct, frozen=True):
-    """A connection that was set; `created` if there was none by that name."""
+class SavedConnection(Struct, frozen=True):
+    """A connection that was saved; `created` if its name is new."""
 
     view: ConnectionView
     created: bool
@@ -34,10 +40,10 @@ class Connections:
 
     Args:
         database: Postgres.
-        keys: The key file; made when it is first needed.
+        keys: The keyring; its file is created when it is first needed.
     """
 
-    def __init__(self, database: Database, keys: KeyFile) -> None:
+    def __init__(self, database: Database, keys: Keyring) -> None:
         self._database = database
         self._keys = keys
 
@@ -55,7 +61,7 @@ class Connections:
         """Return a connection without its secrets.
 
         Raises:
-            NotFound: There is none by that name.
+            NotFound: No connection has this name.
         """
         async with self._database.connection() as postgres:
             return _view(await _row(postgres, name))
@@ -64,53 +70,54 @@ class Connections:
         """Return a connection with its secrets.
 
         Raises:
-            NotFound: There is none by that name.
-            ConfigError: The key file cannot be used, or lacks the key (SecretsLocked).
+            NotFound: No connection has this name.
+            ConfigError: The key file cannot be used, or lacks the key (DecryptionError).
             StoreUnavailable: Postgres is away.
         """
         async with self._database.connection() as postgres:
             row = await _row(postgres, name)
-        keys = await self._keys.read() if row["sealed"] is not None else ()
-        return self._opened(row, keys)
+        keys = await self._keys.read() if row["ciphertext"] is not None else ()
+        return self._decrypted(row, keys)
 
-    async def save(self, wanted: Connection, revisions: Revisions = None) -> Saved:
-        """Set a connection in place of the one that has its name.
+    async def save(self, wanted: Connection, revisions: Revisions = None) -> SavedConnection:
+        """Save a connection, in place of the one with its name.
 
         Args:
-            wanted: The connection; a secret `***` stands for the one that is stored.
-            revisions: Those in whose place; see `connection_revision`.
+            wanted: The connection; a secret `***` keeps the stored value.
+            revisions: The revisions that it may replace; see `connection_revision`.
 
         Raises:
-            StaleRevision: It has another one.
-            InvalidInput: There is no such secret to keep.
-            ConfigError: The key file cannot be used, or lacks a key (SecretsLocked).
+            StaleRevision: The stored connection has another revision.
+            InvalidInput: A secret to keep does not exist.
+            ConfigError: The key file cannot be used, or lacks a key (DecryptionError).
         """
         async with self._database.transaction() as postgres:
             vault = await postgres.fetchval(SQL["lock_connections"])
             row = await postgres.fetchrow(SQL["read_connection"], wanted.name)
             _check(wanted.name, row, revisions)
             keys = await self._keys.read()
-            secrets = self._kept(wanted, row, keys)
-            plain = _plain(wanted)
-            sealed = None
+            secrets = self._secrets_with_kept(wanted, row, keys)
+            associated = _associated_data(wanted)
+            ciphertext = None
             if secrets:
                 await self._check_keys(postgres, keys, wanted.name)
-                sealed = seal(secrets, plain, await self._writing_key(keys, vault))
+                key = await self._ensure_primary_key(keys, vault)
+                ciphertext = encrypt(secrets, associated, key)
             written = await postgres.fetchrow(
-                SQL["save_connection"], *msgspec.structs.astuple(plain), sorted(secrets),
-                sealed and sealed.key, sealed and sealed.data,
+                SQL["save_connection"], *msgspec.structs.astuple(associated), sorted(secrets),
+                ciphertext and ciphertext.key_id, ciphertext and ciphertext.data,
             )  # fmt: skip
         if written is None:
             raise RuntimeError("an upsert returned no row")
         made = msgspec.structs.replace(wanted, secrets=secrets)
         view = ConnectionView.of(made, written["version"], written["updated_at"])
-        return Saved(view, created=row is None)
+        return SavedConnection(view, created=row is None)
 
     async def delete(self, name: str, revisions: Revisions = None) -> None:
-        """Forget a connection.
+        """Delete a connection.
 
         Raises:
-            NotFound: There is none by that name.
+            NotFound: No connection has this name.
             StaleRevision: It has another revision.
         """
         async with self._database.transaction() as postgres:
@@ -120,76 +127,82 @@ class Connections:
             await postgres.execute(SQL["delete_connection"], name)
 
     async def rotate(self) -> RotatedKeys:
-        """Encrypt all secrets with a new key; the keys before go when nothing needs them.
+        """Encrypt all secrets with a new key, and drop the keys that nothing uses any more.
 
-        It may be broken off anywhere: until the rows are committed the file has both keys, and what
-        an unfinished one leaves behind goes with the next.
+        It may be interrupted anywhere: until the rows are committed the keyring has both keys, and
+        the next rotation drops what an interrupted one leaves behind.
 
         Raises:
-            ConfigError: The key file cannot be used, or lacks a key (SecretsLocked); nothing is
+            ConfigError: The key file cannot be used, or lacks a key (DecryptionError); nothing is
                 changed then.
         """
         async with self._database.transaction() as postgres:
             vault = await postgres.fetchval(SQL["lock_connections"])
             key = new_key(vault)
             keys = await self._keys.read()
-            rows = await postgres.fetch(SQL["read_sealed_connections"])
-            found = [(_plain_of(row), self._opened(row, keys)) for row in rows]
-            used = {row["key"] for row in rows}
+            rows = await postgres.fetch(SQL["list_encrypted_connections"])
+            found = [(_associated_data_of(row), self._decrypted(row, keys)) for row in rows]
+            used = {row["key_id"] for row in rows}
             kept = (each for each in keys if each.id in used or each.vault != vault)
+            # The keyring is written before the rows: the other way round a crash in between would
+            # leave rows that no key decrypts.
             await self._keys.write((key, *kept))
-            sealed = [seal(each.secrets, plain, key) for plain, each in found]
+            encrypted = [encrypt(each.secrets, associated, key) for associated, each in found]
             await postgres.execute(
-                SQL["reseal_connections"],
-                [plain.name for plain, _ in found],
-                [each.key for each in sealed],
-                [each.data for each in sealed],
+                SQL["reencrypt_connections"],
+                [associated.name for associated, _ in found],
+                [each.key_id for each in encrypted],
+                [each.data for each in encrypted],
             )
         await self._drop_keys()
-        log.info("connections.rotated", connections=len(rows), key=key.id)
+        log.info("keyring.rotated", connections=len(rows), key=key.id)
         return RotatedKeys(connections=len(rows), key=key.id)
 
     async def _drop_keys(self) -> None:
-        """Drop our keys that nothing is encrypted with, but for the one that encrypts."""
+        """Drop the vault's keys that nothing is encrypted with, except the primary one."""
         async with self._database.transaction() as postgres:
             vault = await postgres.fetchval(SQL["lock_connections"])
-            used = {row["key"] for row in await postgres.fetch(SQL["find_used_keys"], "")}
+            used = {row["key_id"] for row in await postgres.fetch(SQL["list_used_keys"], "")}
             keys = await self._keys.read()
-            writing = writing_key(keys, vault)
+            primary = primary_key(keys, vault)
             needed = tuple(
-                key for key in keys if key.id in used or key.vault != vault or key is writing
+                key for key in keys if key.id in used or key.vault != vault or key is primary
             )
             if needed != keys:
                 await self._keys.write(needed)
 
-    async def _check_keys(self, postgres: Postgres, keys: tuple[Key, ...], name: str) -> None:
-        """Check that the file is the right one: no daemon may go on with a key of its own."""
+    async def _check_keys(
+        self, postgres: Postgres, keys: tuple[EncryptionKey, ...], name: str
+    ) -> None:
+        """Check that the keyring has all keys in use: with another one nothing must be written."""
         known = {key.id for key in keys}
-        for row in await postgres.fetch(SQL["find_used_keys"], name):
-            if row["key"] not in known:
-                raise SecretsLocked(
-                    f"connection {row['name']!r} is encrypted with key {row['key']}, which is not "
-                    f"in key file {self._keys.path}: bring that key back as a further line, or "
+        for row in await postgres.fetch(SQL["list_used_keys"], name):
+            if row["key_id"] not in known:
+                raise DecryptionError(
+                    f"connection {row['name']!r} is encrypted with key {row['key_id']}, which is "
+                    f"not in key file {self._keys.path}: bring that key back as a further line, or "
                     f"delete that connection, before {name!r} is set"
                 )
 
-    async def _writing_key(self, keys: tuple[Key, ...], vault: str) -> Key:
-        """Return the key that encrypts; the first one is made here."""
-        key = writing_key(keys, vault)
+    async def _ensure_primary_key(
+        self, keys: tuple[EncryptionKey, ...], vault: str
+    ) -> EncryptionKey:
+        """Return the key that encrypts, created if the vault has none."""
+        key = primary_key(keys, vault)
         if key is None:
             key = new_key(vault)
             await self._keys.write((key, *keys))
-            log.info("connections.key_made", file=str(self._keys.path), key=key.id)
+            log.info("keyring.key_created", file=str(self._keys.path), key=key.id)
         return key
 
-    def _kept(
-        self, wanted: Connection, row: asyncpg.Record | None, keys: tuple[Key, ...]
+    def _secrets_with_kept(
+        self, wanted: Connection, row: asyncpg.Record | None, keys: tuple[EncryptionKey, ...]
     ) -> dict[str, str]:
-        """Return the secrets, with the stored ones where a mask stands for them."""
+        """Return the secrets, with the stored value where a mask stands for it."""
         masked = [field for field, value in wanted.secrets.items() if value == MASK]
         if not masked:
             return wanted.secrets
-        before = {} if row is None else self._opened(row, keys).secrets
+        before = {} if row is None else self._decrypted(row, keys).secrets
         for field in masked:
             if field not in before:
                 raise InvalidInput(
@@ -198,14 +211,17 @@ class Connections:
                 )
         return wanted.secrets | {field: before[field] for field in masked}
 
-    def _opened(self, row: asyncpg.Record, keys: tuple[Key, ...]) -> Connection:
-        plain, secrets = _plain_of(row), {}
-        if row["sealed"] is not None:
-            sealed = Sealed(row["key"], row["sealed"])
-            secrets = unseal(sealed, plain, keys, where=str(self._keys.path))
-        extra = msgspec.json.decode(plain.extra)
+    def _decrypted(self, row: asyncpg.Record, keys: tuple[EncryptionKey, ...]) -> Connection:
+        associated, secrets = _associated_data_of(row), {}
+        if row["ciphertext"] is not None:
+            ciphertext = Ciphertext(row["key_id"], row["ciphertext"])
+            secrets = decrypt(ciphertext, associated, keys, where=str(self._keys.path))
         return Connection(
-            name=plain.name, kind=plain.kind, uri=plain.uri, extra=extra, secrets=secrets
+            name=associated.name,
+            kind=associated.kind,
+            uri=associated.uri,
+            extra=msgspec.json.decode(associated.extra),
+            secrets=secrets,
         )
 
 
@@ -221,13 +237,13 @@ def _check(name: str, row: asyncpg.Record | None, revisions: Revisions) -> None:
     check_revision(f"connection {name!r}", revision, revisions)
 
 
-def _plain(connection: Connection) -> Plain:
+def _associated_data(connection: Connection) -> AssociatedData:
     extra = msgspec.json.encode(connection.extra).decode()
-    return Plain(connection.name, connection.kind, connection.uri, extra)
+    return AssociatedData(connection.name, connection.kind, connection.uri, extra)
 
 
-def _plain_of(row: asyncpg.Record) -> Plain:
-    return Plain(row["name"], row["kind"], row["uri"], row["extra"])
+def _associated_data_of(row: asyncpg.Record) -> AssociatedData:
+    return AssociatedData(row["name"], row["kind"], row["uri"], row["extra"])
 
 
 def _view(row: asyncpg.Record) -> ConnectionView:

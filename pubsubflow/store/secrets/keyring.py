@@ -1,9 +1,9 @@
-"""The key file: what the secrets of connections are encrypted with.
+"""The keyring: a file with the keys that encrypt the secrets of connections.
 
-A line is a key, `psfkey_` and 32 bytes in base64, and perhaps the vault (a database's id) that it
-was made for. All decrypt; the vault's first one encrypts, or else the first one of nobody. Nobody
-drops another vault's keys. Empty lines and those that begin with `#` do not count. The file is its
-owner's alone.
+A line has a key, `psfkey_` and 32 bytes in base64, and optionally the vault (a database's id) that
+it was created for. All keys decrypt. The primary key encrypts: the first one of the vault, or else
+the first one without a vault. A rotation drops no key of another vault. Empty lines and lines that
+begin with `#` are ignored. Only the owner may have access to the file.
 """
 
 import base64
@@ -20,32 +20,32 @@ from msgspec import Struct
 
 from pubsubflow.errors import ConfigError
 
-FILE = "keys"
+KEY_FILE_NAME = "keys"
 _BYTES = 32
 _MARK = "psfkey_"
 _OTHERS = 0o077
 _HEAD = (
-    "# Keys of pubsubflow's connections, and whose they are; the first one encrypts. Keep a copy,\n"
+    "# Keys of pubsubflow's connections, with their vaults; the first one encrypts. Keep a copy,\n"
     "# but not where the database's backups are.\n"
 )
 
 
 class SecretsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Say where the keys of connections are.
+    """Settings of the keyring.
 
     Attributes:
-        key_file: `keys` in the home folder when left out. Daemons that share a Postgres need the
-            same keys.
+        key_file: Path of the keyring; `keys` in the home folder by default. Daemons that share a
+            Postgres need the same keys.
     """
 
     key_file: Path | None = None
 
 
-class Key(Struct, frozen=True):
-    """A key; printing one does not show it.
+class EncryptionKey(Struct, frozen=True):
+    """An encryption key; its repr does not show it.
 
     Attributes:
-        vault: Id of the database that it was made for; empty for any.
+        vault: Id of the database that it was created for; empty for any.
     """
 
     data: bytes
@@ -53,15 +53,15 @@ class Key(Struct, frozen=True):
 
     @property
     def id(self) -> str:
-        """The name that rows have for it; tells keys apart, and nothing about them."""
+        """The id of the key in rows: a hash that reveals nothing of the key."""
         return blake2b(self.data, digest_size=8, person=b"psf-key-id").hexdigest()
 
     def __repr__(self) -> str:
         return f"Key({self.id})"
 
 
-class KeyFile:
-    """A key file; it need not exist yet.
+class Keyring:
+    """A keyring; its file need not exist yet.
 
     Args:
         path: The file.
@@ -70,23 +70,23 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    async def read(self) -> tuple[Key, ...]:
-        """Return the keys, the one that encrypts first; none when there is no file.
+    async def read(self) -> tuple[EncryptionKey, ...]:
+        """Return the keys, in the order of the file; empty if the file does not exist.
 
         Raises:
-            ConfigError: The file is not its owner's alone, or damaged.
+            ConfigError: Others than the owner have access to the file, or it is damaged.
         """
         return await anyio.to_thread.run_sync(self._read)
 
-    async def write(self, keys: tuple[Key, ...]) -> None:
-        """Replace the keys, all at once or not at all.
+    async def write(self, keys: tuple[EncryptionKey, ...]) -> None:
+        """Replace the keys atomically.
 
         Raises:
             ConfigError: The file cannot be written.
         """
         await anyio.to_thread.run_sync(self._write, keys)
 
-    def _read(self) -> tuple[Key, ...]:
+    def _read(self) -> tuple[EncryptionKey, ...]:
         try:
             with self.path.open(encoding="ascii") as file:
                 mode = os.fstat(file.fileno()).st_mode
@@ -106,16 +106,16 @@ class KeyFile:
             if line and not line.startswith("#")
         )
 
-    def _key(self, number: int, line: str) -> Key:
+    def _key(self, number: int, line: str) -> EncryptionKey:
         text, _, vault = line.partition(" ")
         with contextlib.suppress(binascii.Error):
             data = base64.b64decode(text.removeprefix(_MARK), altchars=b"-_", validate=True)
             if text.startswith(_MARK) and len(data) == _BYTES:
-                return Key(data, vault.strip())
-        raise ConfigError(f"line {number} of key file {self.path} is no key: restore the file")
+                return EncryptionKey(data, vault.strip())
+        raise ConfigError(f"line {number} of key file {self.path} is not a key: restore the file")
 
-    def _write(self, keys: tuple[Key, ...]) -> None:
-        """Write a new file, then put it in the old one's place; both survive a power cut."""
+    def _write(self, keys: tuple[EncryptionKey, ...]) -> None:
+        """Write a new file and rename it over the old one, durably."""
         lines = (_line(key) for key in keys)
         draft = self.path.with_name(f"{self.path.name}.new")
         try:
@@ -128,6 +128,7 @@ class KeyFile:
                 file.flush()
                 os.fsync(descriptor)
             draft.replace(self.path)
+            # The rename itself is durable only once the folder is synced.
             folder = os.open(self.path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -140,17 +141,17 @@ class KeyFile:
             ) from error
 
 
-def new_key(vault: str) -> Key:
-    """Return a key of 256 random bits for a vault."""
-    return Key(secrets.token_bytes(_BYTES), vault)
+def new_key(vault: str) -> EncryptionKey:
+    """Return a new random key for a vault."""
+    return EncryptionKey(secrets.token_bytes(_BYTES), vault)
 
 
-def writing_key(keys: Sequence[Key], vault: str) -> Key | None:
+def primary_key(keys: Sequence[EncryptionKey], vault: str) -> EncryptionKey | None:
     """Return the key that encrypts for a vault, if there is one."""
     return next((key for owner in (vault, "") for key in keys if key.vault == owner), None)
 
 
-def _line(key: Key) -> str:
+def _line(key: EncryptionKey) -> str:
     return f"{_MARK}{base64.urlsafe_b64encode(key.data).decode()} {key.vault}".rstrip() + "\n"
 
 

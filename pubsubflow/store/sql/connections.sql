@@ -1,47 +1,51 @@
 -- Connections and their encrypted secrets.
 
 -- name: lock_connections
--- Let nobody else write connections or the key file until the transaction ends; return the vault.
+-- Lock the vault against other writers of connections and of the keyring, and return its id.
 INSERT INTO connection_vault DEFAULT VALUES
 ON CONFLICT (one) DO UPDATE SET one = true
 RETURNING id::text;
 
 -- name: list_connections
--- Return connections after $1 by name, at most $2.
-SELECT name, kind, uri, extra, secret_fields, key, sealed, version, updated_at FROM connection
+-- Return $2 connections after the name $1.
+SELECT name, kind, uri, extra, secret_fields, key_id, ciphertext, version, updated_at
+FROM connection
 WHERE name > $1 ORDER BY name LIMIT $2;
 
 -- name: read_connection
 -- Return a connection.
-SELECT name, kind, uri, extra, secret_fields, key, sealed, version, updated_at FROM connection
+SELECT name, kind, uri, extra, secret_fields, key_id, ciphertext, version, updated_at
+FROM connection
 WHERE name = $1;
 
 -- name: save_connection
--- Write a connection in place of the one that has its name.
-INSERT INTO connection (name, kind, uri, extra, secret_fields, key, sealed)
+-- Insert a connection or replace the one with its name.
+INSERT INTO connection (name, kind, uri, extra, secret_fields, key_id, ciphertext)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (name) DO UPDATE
 SET kind = excluded.kind, uri = excluded.uri, extra = excluded.extra,
-    secret_fields = excluded.secret_fields, key = excluded.key, sealed = excluded.sealed,
-    version = excluded.version, updated_at = now()
+    secret_fields = excluded.secret_fields, key_id = excluded.key_id,
+    ciphertext = excluded.ciphertext, version = excluded.version, updated_at = now()
 RETURNING version, updated_at;
 
 -- name: delete_connection
--- Forget a connection.
+-- Delete a connection.
 DELETE FROM connection WHERE name = $1;
 
--- name: read_sealed_connections
+-- name: list_encrypted_connections
 -- Return all connections that have secrets.
-SELECT name, kind, uri, extra, secret_fields, key, sealed, version, updated_at FROM connection
-WHERE sealed IS NOT NULL ORDER BY name;
+SELECT name, kind, uri, extra, secret_fields, key_id, ciphertext, version, updated_at
+FROM connection
+WHERE ciphertext IS NOT NULL ORDER BY name;
 
--- name: reseal_connections
--- Replace secrets by the same ones, encrypted with another key.
-UPDATE connection SET key = n.key, sealed = n.sealed
-FROM unnest($1::text[], $2::text[], $3::bytea[]) AS n (name, key, sealed)
+-- name: reencrypt_connections
+-- Replace ciphertexts by those under another key.
+UPDATE connection SET key_id = n.key_id, ciphertext = n.ciphertext
+FROM unnest($1::text[], $2::text[], $3::bytea[]) AS n (name, key_id, ciphertext)
 WHERE connection.name = n.name;
 
--- name: find_used_keys
--- Return the ids of keys that secrets are encrypted with, but for those of connection $1; each with
--- the name of a connection.
-SELECT key, min(name) AS name FROM connection WHERE key IS NOT NULL AND name <> $1 GROUP BY key;
+-- name: list_used_keys
+-- Return the ids of the keys in use, with a connection of each, leaving connection $1 out.
+SELECT key_id, min(name) AS name FROM connection
+WHERE key_id IS NOT NULL AND name <> $1
+GROUP BY key_id;

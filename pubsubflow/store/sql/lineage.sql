@@ -1,12 +1,12 @@
--- What lineage tells of a run.
+-- Reads for lineage events of a run.
 
--- name: read_traced_run
--- Return a run by what outsiders call it.
+-- name: read_lineage_run
+-- Return a run by its public id.
 SELECT id, version, state, logical_time, created_at, started_at, ended_at, error
 FROM run
 WHERE run_id = $1;
 
--- name: read_traced_sources
+-- name: read_lineage_sources
 -- Return the datasets whose events a run consumed, and the runs that emitted those.
 SELECT DISTINCT dataset.uri, origin.run_id, dag.dag_id
 FROM run_event
@@ -17,8 +17,8 @@ LEFT JOIN dag ON dag.id = origin.dag
 WHERE run_event.run = $1
 ORDER BY dataset.uri;
 
--- name: read_traced_attempts
--- Return how the attempts of a run's tasks ended; of one that was handed out again, the last time.
+-- name: read_lineage_attempts
+-- Return the outcomes of the attempts of a run's tasks; of a redelivered one, the last delivery's.
 SELECT node, map_index, attempt, state, started_at, ended_at, error
 FROM task
 WHERE run = $1
@@ -33,8 +33,9 @@ UNION ALL
  )
  ORDER BY node, map_index, attempt, delivery DESC);
 
--- name: read_traced_outputs
--- Return the datasets that task instances of a run emitted events of, with the last attempt of each.
+-- name: read_lineage_outputs
+-- Return the datasets that task instances of a run emitted events of, with the last attempt of
+-- each.
 SELECT DISTINCT event.node, event.map_index, task.attempt, dataset.uri
 FROM event
 JOIN dataset ON dataset.id = event.dataset

@@ -1,7 +1,7 @@
--- The safety net: what should have moved and did not.
+-- The sweeper's searches for lost messages and dead workers.
 
--- name: find_undelivered
--- Return live tasks whose message may be lost: queued for long, or with a worker that is no more.
+-- name: find_undelivered_tasks
+-- Return live tasks whose message may be lost: queued for long, or with a dead worker.
 SELECT t.run, t.node, t.map_index, t.attempt, t.delivery, t.crashes, t.state, t.chained, t.worker,
        t.queued_at, t.started_at
 FROM task_live AS t
@@ -12,25 +12,26 @@ WHERE NOT t.chained
 ORDER BY t.queued_at
 LIMIT $3;
 
--- name: note_swept
--- Note that tasks were handed out once more, so that others come first next time.
+-- name: record_redeliveries
+-- Record that tasks were sent again, so that the next sweep starts with others.
 UPDATE task_live SET queued_at = now()
 FROM unnest($1::bigint[], $2::int[], $3::int[]) AS n (run, node, map_index)
 WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index
   AND task_live.state = 'queued';
 
 -- name: find_dead_workers
--- Return workers that were not seen for $1 seconds, and owners of chained tasks that nobody knows.
+-- Return workers without a heartbeat for $1 seconds, and owners of chained tasks that are not
+-- registered.
 SELECT worker FROM worker WHERE seen_at < now() - make_interval(secs => $1)
 UNION
 SELECT DISTINCT t.worker FROM task_live AS t
 WHERE t.chained AND t.started_at < now() - make_interval(secs => $1)
   AND NOT EXISTS (SELECT FROM worker WHERE worker.worker = t.worker);
 
--- name: read_runs_of_tasks
+-- name: read_live_runs
 -- Return live runs, without a lock.
 SELECT run, dag, version, progress, info FROM run_live WHERE run = ANY($1::bigint[]);
 
--- name: list_workers
--- Return all workers that have not said farewell.
+-- name: list_worker_names
+-- Return the names of all workers that have not signed off.
 SELECT worker FROM worker ORDER BY worker;

@@ -1,19 +1,19 @@
--- Leases of triggers. Whoever takes triggers holds its own row of `triggerer` while it does, so
--- that nobody can declare it dead in between and miss what it took.
+-- Leases of triggers. A triggerer that claims triggers locks its own row of `triggerer` meanwhile,
+-- so that it cannot be declared dead in between and its new claims be missed.
 
 -- name: register_triggerer
--- Note that a triggerer lives.
+-- Register a triggerer.
 INSERT INTO triggerer (name, host, pid, capacity) VALUES ($1, $2, $3, $4)
 ON CONFLICT (name) DO UPDATE SET seen_at = now();
 
--- name: beat_triggerer
--- Note that a triggerer lives, and how many it runs; return how many live. No row: it was declared
--- dead.
+-- name: heartbeat_triggerer
+-- Record a triggerer's heartbeat and load, and return the number of triggerers; no row if it was
+-- declared dead.
 UPDATE triggerer SET seen_at = now(), running = $2 WHERE name = $1
 RETURNING (SELECT count(*) FROM triggerer);
 
 -- name: claim_triggers
--- Give triggerer $1 up to $2 triggers that nobody runs.
+-- Lease up to $2 unowned triggers to triggerer $1.
 WITH me AS (
     SELECT name FROM triggerer WHERE name = $1 FOR KEY SHARE
 ), free AS (
@@ -23,77 +23,80 @@ WITH me AS (
 )
 UPDATE trigger AS t SET owner = me.name, epoch = t.epoch + 1
 FROM me, free WHERE t.id = free.id
-RETURNING t.id, t.epoch, t.kind, t.name, t.data, t.share, t.run, t.node, t.map_index, t.delivery,
-          t.slot, t.position, t.sequence, t.error, t.created_at;
+RETURNING t.id, t.epoch, t.kind, t.name, t.data, t.share_key, t.run, t.node, t.map_index,
+          t.delivery, t.wait_index, t.position, t.sequence, t.error, t.created_at;
 
 -- name: claim_cancelled_triggers
--- Give triggerer $1 up to $2 cancelled triggers that nobody runs, and return those of its own too.
+-- Lease up to $2 cancelled triggers that are unowned to triggerer $1, and return its own cancelled
+-- ones too, except $3.
 WITH me AS (
     SELECT name FROM triggerer WHERE name = $1 FOR KEY SHARE
 ), free AS (
     SELECT id FROM trigger
-    WHERE cancelled AND kind = 'trigger' AND (owner IS NULL OR owner = $1) AND id <> ALL($3::bigint[])
+    WHERE cancelled AND kind = 'trigger' AND (owner IS NULL OR owner = $1)
+      AND id <> ALL($3::bigint[])
     ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 UPDATE trigger AS t SET owner = me.name, epoch = t.epoch + (t.owner IS NULL)::int
 FROM me, free WHERE t.id = free.id
-RETURNING t.id, t.epoch, t.kind, t.name, t.data, t.share, t.run, t.node, t.map_index, t.delivery,
-          t.slot, t.position, t.sequence, t.error, t.created_at;
+RETURNING t.id, t.epoch, t.kind, t.name, t.data, t.share_key, t.run, t.node, t.map_index,
+          t.delivery, t.wait_index, t.position, t.sequence, t.error, t.created_at;
 
--- name: sum_leases
--- Return what tells whether the triggers of a triggerer are those that it thinks it has.
+-- name: sum_trigger_leases
+-- Return a checksum of a triggerer's leases: their number, and the sums of ids and epochs.
 SELECT count(*) AS number, coalesce(sum(id), 0)::bigint AS ids,
        coalesce(sum(epoch), 0)::bigint AS epochs
 FROM trigger WHERE owner = $1;
 
--- name: list_leases
--- Return the triggers of a triggerer.
+-- name: list_trigger_leases
+-- Return the leases of a triggerer.
 SELECT id, epoch FROM trigger WHERE owner = $1;
 
--- name: bury_triggerers
--- Forget triggerers that were silent for $1 seconds; they may not be taking anything just now.
+-- name: delete_silent_triggerers
+-- Delete triggerers without a heartbeat for $1 seconds; locked rows are claiming triggers just now
+-- and are skipped.
 DELETE FROM triggerer WHERE name IN (
     SELECT name FROM triggerer WHERE seen_at < now() - make_interval(secs => $1)
     ORDER BY name FOR UPDATE SKIP LOCKED
 )
 RETURNING name;
 
--- name: bury_all_triggerers
--- Forget all triggerers.
+-- name: delete_all_triggerers
+-- Delete all triggerers.
 DELETE FROM triggerer RETURNING name;
 
--- name: bury_triggerer
--- Forget one triggerer.
+-- name: delete_triggerer
+-- Delete a triggerer.
 DELETE FROM triggerer WHERE name = $1;
 
--- name: free_triggers
--- Give back the triggers of triggerers; return which.
+-- name: release_triggers_of
+-- Release all triggers of triggerers and return them.
 UPDATE trigger SET owner = NULL WHERE id IN (
     SELECT id FROM trigger WHERE owner = ANY($1::text[]) ORDER BY id FOR UPDATE
 )
 RETURNING id;
 
--- name: give_back_triggers
--- Give back some triggers of one triggerer.
+-- name: release_triggers
+-- Release some triggers of one triggerer.
 UPDATE trigger SET owner = NULL WHERE id IN (
     SELECT id FROM trigger WHERE id = ANY($2::bigint[]) AND owner = $1 ORDER BY id FOR UPDATE
 );
 
--- name: remove_cancelled_triggers
--- Remove cancelled triggers that their owner has cleaned up.
+-- name: delete_cancelled_triggers
+-- Delete cancelled triggers after their owner has cleaned up.
 DELETE FROM trigger WHERE id IN (
     SELECT id FROM trigger
     WHERE id = ANY($2::bigint[]) AND owner = $1 AND cancelled ORDER BY id FOR UPDATE
 );
 
--- name: note_trigger_errors
--- Note why watches had to be started again, or that they are well.
+-- name: record_trigger_errors
+-- Record why watches were restarted, or null for those that run well.
 UPDATE trigger AS t SET error = n.error
 FROM unnest($2::bigint[], $3::text[]) AS n (id, error)
 WHERE t.id = n.id AND t.owner = $1;
 
 -- name: page_triggers
--- Return what is waited for before number $1, of kind $3 if that is given, the newest first.
+-- Return waits and watches with ids below $1, of kind $3 if given, newest first.
 SELECT t.id AS number, t.kind, t.name, t.node, t.map_index, t.due_at, t.owner, t.cancelled, t.error,
        t.created_at, run.run_id, run.version, dag.dag_id, dataset.uri AS dataset
 FROM trigger AS t
@@ -104,7 +107,7 @@ WHERE t.id < $1 AND ($3::text IS NULL OR t.kind = $3)
 ORDER BY t.id DESC
 LIMIT $2;
 
--- name: sum_triggerers
--- Return how many triggerers live, and for how many more triggers they have room.
+-- name: count_triggerers
+-- Return the number of live triggerers and their free capacity.
 SELECT count(*) AS number, coalesce(sum(greatest(capacity - running, 0)), 0)::bigint AS room
 FROM triggerer WHERE seen_at > now() - interval '10 seconds';

@@ -1,20 +1,19 @@
--- Watched datasets, as files declare them; called under the lock of the catalog.
+-- Watched datasets that DAG files declare; run under the lock of the catalog.
 
 -- name: save_watches
--- Make triggers of watched datasets (uri, name, data) that are not; those that stay go on where
--- they are.
+-- Insert triggers of watched datasets (URI, name, data); those that exist keep their position.
 INSERT INTO trigger (kind, name, data, dataset)
 SELECT DISTINCT 'watch', n.name, n.data, dataset.id
 FROM unnest($1::text[], $2::text[], $3::bytea[]) AS n (uri, name, data)
 JOIN dataset USING (uri)
 ON CONFLICT (dataset, name, md5(data)) WHERE kind = 'watch' DO NOTHING;
 
--- name: forget_watch_files
--- The files $1 declare no watch any more, unless they are declared anew.
+-- name: delete_watch_files
+-- Delete the declarations of watches in the files $1.
 DELETE FROM watch_file WHERE file = ANY($1::text[]);
 
--- name: link_watches
--- Note which files declare watches: file, uri, name, data.
+-- name: save_watch_files
+-- Record which files declare which watches: file, URI, name, data.
 INSERT INTO watch_file (trigger, file)
 SELECT trigger.id, n.file
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) AS n (file, uri, name, data)
@@ -23,7 +22,7 @@ JOIN trigger ON trigger.dataset = dataset.id AND trigger.name = n.name
             AND md5(trigger.data) = md5(n.data) AND trigger.kind = 'watch'
 ON CONFLICT DO NOTHING;
 
--- name: drop_unwatched
--- Remove the triggers of datasets that no file watches any more.
+-- name: delete_unwatched_triggers
+-- Delete the triggers of watches that no file declares.
 DELETE FROM trigger
 WHERE kind = 'watch' AND NOT EXISTS (SELECT FROM watch_file WHERE watch_file.trigger = trigger.id);

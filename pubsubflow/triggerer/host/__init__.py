@@ -1,1 +1,1 @@
-"""The trigger host process: runs triggers on event loops, apart from the daemon."""
+"""The trigger host: the child process that runs triggers on event loops."""

@@ -1,4 +1,4 @@
-"""A thread with an event loop on which triggers run."""
+"""A loop thread: a thread with an event loop on which triggers run."""
 
 import asyncio
 import os
@@ -20,44 +20,49 @@ import msgspec
 from pubsubflow.errors import TriggerError
 from pubsubflow.model.connections import Connection
 from pubsubflow.plugins import decode_trigger, trigger_type
-from pubsubflow.runner.redaction import Mask
-from pubsubflow.triggerer.host.recorder import Recorder
-from pubsubflow.triggerer.host.timers import Alarms
-from pubsubflow.triggerer.host.trigger_run import CURRENT, Feed, FeedContext, error_of
+from pubsubflow.runner.redaction import Redactor
+from pubsubflow.triggerer.flight_recorder import FlightRecorder
+from pubsubflow.triggerer.host.timers import TimerHeap
+from pubsubflow.triggerer.host.trigger_run import (
+    CURRENT,
+    HostTriggerContext,
+    TriggerRun,
+    error_of,
+)
 from pubsubflow.triggerer.protocol import (
-    CleanedUp,
-    Failed,
-    Given,
+    HostLogLine,
+    HostReport,
     HostSettings,
-    Job,
-    Report,
-    Said,
-    ShareKey,
-    Wanted,
+    PollKey,
+    TriggerCleanedUp,
+    TriggerConnectionReply,
+    TriggerConnectionRequest,
+    TriggersFailed,
+    TriggerSpec,
 )
 
-_CHUNK = 200
+_STARTS_A_TURN = 200
 _STEP = asyncio.Handle._run.__code__  # noqa: SLF001
-"""Every step of a loop runs in this frame, with what steps as `self`."""
+"""Every step of a loop runs in a frame of this code, with the handle as `self`."""
 
 
-class Lane:
-    """Runs triggers side by side on a loop in a thread of its own.
+class LoopThread:
+    """Runs triggers on an event loop in a thread of its own.
 
     Methods whose names begin with `on_` are called on the loop, by `post`.
 
     Args:
-        index: Which one it is; its place in the recorder.
-        settings: See there.
-        recorder: Notes which trigger runs.
-        tell: Sends a report; may be called from any thread.
-        moved: Called on the loop with those of a feed that are to go to another lane: once for
-            each `on_move`.
-        woken: Called on the loop's thread when the loop wakes up after `watched` was cleared.
+        index: Its index among the loops, also in the flight recorder.
+        settings: Limits.
+        recorder: Records which trigger runs.
+        report: Sends a report; may be called from any thread.
+        on_moved: Called on the loop with the triggers of a run that are to move to another loop:
+            once for each `on_move`.
+        on_wake: Called on the loop's thread when the loop wakes up while `watched` is not set.
         now: The time, seconds since 1970.
 
     Attributes:
-        watched: Whether somebody looks at it already.
+        watched: Whether the watchdog checks it already.
     """
 
     def __init__(
@@ -65,27 +70,27 @@ class Lane:
         index: int,
         *,
         settings: HostSettings,
-        recorder: Recorder,
-        tell: Callable[[Report], None],
-        moved: Callable[[list[Job]], None],
-        woken: Callable[[], None],
+        recorder: FlightRecorder,
+        report: Callable[[HostReport], None],
+        on_moved: Callable[[list[TriggerSpec]], None],
+        on_wake: Callable[[], None],
         now: Callable[[], float],
     ) -> None:
         self.index = index
         self.acknowledge_seconds = settings.acknowledge_seconds
         self.cleanup_seconds = settings.cleanup_seconds
         self.watched = False
-        self._tell = tell
-        self._mask = Mask()
-        self._asked: dict[tuple[int, str], asyncio.Future[Given]] = {}
-        self._questions = count()
+        self._report = report
+        self._redactor = Redactor()
+        self._requests: dict[tuple[int, str], asyncio.Future[TriggerConnectionReply]] = {}
+        self._next_request = count()
         self.now = now
         self._running = recorder.running
-        self._moved = moved
-        self._woken = woken
-        self._feeds: dict[int, Feed] = {}
-        self._shared: dict[ShareKey, Feed] = {}
-        self._coming: set[int] = set()
+        self._on_moved = on_moved
+        self._on_wake = on_wake
+        self._runs: dict[int, TriggerRun] = {}
+        self._shared_runs: dict[PollKey, TriggerRun] = {}
+        self._to_start: set[int] = set()
         self._imported: set[str] = set()
         self._waiting = False
         self._ready = threading.Event()
@@ -97,7 +102,7 @@ class Lane:
         self._ready.wait()
 
     def post(self, act: Callable[..., None], *arguments: Any) -> None:
-        """Let the loop call something."""
+        """Call a function on the loop, from any thread."""
         self._loop.call_soon_threadsafe(partial(act, *arguments))
 
     def join(self, seconds: float) -> None:
@@ -106,11 +111,11 @@ class Lane:
 
     @property
     def load(self) -> int:
-        """How many triggers it has."""
-        return len(self._feeds)
+        """How many triggers it runs."""
+        return len(self._runs)
 
-    def step(self) -> tuple[asyncio.Handle, FrameType] | None:
-        """Return what the loop does now, from another thread; None while it waits."""
+    def current_step(self) -> tuple[asyncio.Handle, FrameType] | None:
+        """Return the step that the loop runs now, from another thread; None while it waits."""
         if self._waiting:
             return None
         frame = innermost = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001
@@ -120,168 +125,172 @@ class Lane:
             return None
         return frame.f_locals["self"], innermost
 
-    def on_start(self, jobs: tuple[Job, ...]) -> None:
+    def on_start(self, triggers: tuple[TriggerSpec, ...]) -> None:
         """Run triggers."""
-        self._coming.update(job.number for job in jobs)
-        self._spawn(self._begin(jobs))
+        self._to_start.update(spec.trigger_id for spec in triggers)
+        self._spawn(self._start_all(triggers))
 
-    def on_stop(self, numbers: tuple[int, ...]) -> None:
+    def on_stop(self, trigger_ids: tuple[int, ...]) -> None:
         """Close triggers."""
-        for number in numbers:
-            self._coming.discard(number)
-            feed = self._feeds.pop(number, None)
-            if feed is not None:
-                feed.leave(number)
+        for trigger_id in trigger_ids:
+            self._to_start.discard(trigger_id)
+            run = self._runs.pop(trigger_id, None)
+            if run is not None:
+                run.leave(trigger_id)
 
-    def on_durable(self, number: int) -> None:
-        """Tell a trigger that its event is durable."""
-        feed = self._feeds.get(number)
-        if feed is not None:
-            feed.durable(number)
-            if number not in feed.numbers:
-                del self._feeds[number]
+    def on_committed(self, trigger_id: int) -> None:
+        """Continue a trigger whose event is committed."""
+        run = self._runs.get(trigger_id)
+        if run is not None:
+            run.on_committed(trigger_id)
+            if trigger_id not in run.trigger_ids:
+                del self._runs[trigger_id]
 
-    def on_clean_up(self, job: Job) -> None:
-        """Close a trigger that a user cancelled, and let it clean up."""
-        self.on_stop((job.number,))
+    def on_clean_up(self, spec: TriggerSpec) -> None:
+        """Close a trigger that a user cancelled, and run its clean-up."""
+        self.on_stop((spec.trigger_id,))
         try:
-            feed = Feed(decode_trigger(job.name, job.data), job, self)
+            run = TriggerRun(decode_trigger(spec.name, spec.data), spec, self)
         except TriggerError as error:
-            self._complain(job, error)
-            self.tell(CleanedUp(job.number))
+            self._log_cleanup_failed(spec, error)
+            self.report(TriggerCleanedUp(spec.trigger_id))
             return
-        self._spawn(self._clean_up(feed, job), feed)
+        self._spawn(self._clean_up(run, spec), run)
 
-    def on_move(self, feed: Feed) -> None:
-        """Give a trigger to another lane."""
-        if feed.jobs and not feed.moving:
-            feed.move()
+    def on_move(self, run: TriggerRun) -> None:
+        """Give a trigger to another loop."""
+        if run.specs and not run.moving:
+            run.move()
         else:
-            self._moved([])
+            self._on_moved([])
 
-    def on_given(self, given: Given) -> None:
-        """Hand the daemon's answer to who asked for a connection."""
-        asked = self._asked.get((given.question, given.name))
-        if asked is not None and not asked.done():
-            asked.set_result(given)
+    def on_connection_reply(self, reply: TriggerConnectionReply) -> None:
+        """Hand the daemon's reply to the trigger that requested the connection."""
+        waiting = self._requests.get((reply.request, reply.name))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply)
 
-    def on_finish(self) -> None:
+    def on_shutdown(self) -> None:
         """Close everything and end."""
-        self.on_stop((*self._feeds, *self._coming))
-        self._finished.set()
+        self.on_stop((*self._runs, *self._to_start))
+        self._shut_down.set()
 
-    def tell(self, report: Report) -> None:
-        """Send a report, without secrets where people read it."""
+    def report(self, report: HostReport) -> None:
+        """Send a report; secrets are redacted in what people read."""
         match report:
-            case Failed(_, error):
-                report = msgspec.structs.replace(report, error=self._mask.error(error))
-            case Said(fields=fields):
-                report = msgspec.structs.replace(report, fields=self._mask.value(fields))
-        self._tell(report)
+            case TriggersFailed(_, error):
+                report = msgspec.structs.replace(report, error=self._redactor.error(error))
+            case HostLogLine(fields=fields):
+                report = msgspec.structs.replace(report, fields=self._redactor.value(fields))
+        self._report(report)
 
     async def connection(self, name: str) -> Connection:
-        """Ask the daemon for a connection; nothing shows its secrets from then on.
+        """Request a connection from the daemon; its secrets are redacted from then on.
 
         Raises:
-            TriggerError: There is none, or its secrets cannot be decrypted.
+            TriggerError: It does not exist, or its secrets cannot be decrypted.
         """
-        question = next(self._questions)
-        asked: asyncio.Future[Given] = self._loop.create_future()
-        self._asked[question, name] = asked
+        request = next(self._next_request)
+        waiting: asyncio.Future[TriggerConnectionReply] = self._loop.create_future()
+        self._requests[request, name] = waiting
         try:
-            self._tell(Wanted(self.index, question, name))
-            given = await asked
+            self._report(TriggerConnectionRequest(self.index, request, name))
+            reply = await waiting
         finally:
-            del self._asked[question, name]
-        if given.connection is None:
-            raise TriggerError(given.error or "this triggerer knows no connections")
-        self._mask.add(given.connection)
-        return given.connection
+            del self._requests[request, name]
+        if reply.connection is None:
+            raise TriggerError(reply.error or "this triggerer knows no connections")
+        self._redactor.add(reply.connection)
+        return reply.connection
 
-    def closed(self, feed: Feed) -> None:
-        """Let nobody join a feed any more."""
-        if feed.key is not None and self._shared.get(feed.key) is feed:
-            del self._shared[feed.key]
+    def on_closed(self, run: TriggerRun) -> None:
+        """Start equal triggers on their own from now on."""
+        if run.poll_key is not None and self._shared_runs.get(run.poll_key) is run:
+            del self._shared_runs[run.poll_key]
 
-    def ended(self, feed: Feed, again: list[Job]) -> None:
-        """Forget a feed, and start those again for which it was not run."""
-        for number in [*feed.numbers, *(job.number for job in again)]:
-            if self._feeds.get(number) is feed:
-                del self._feeds[number]
-        if feed.moving:
-            self._moved(again)
-        elif again:
-            self.on_start(tuple(again))
+    def on_ended(self, run: TriggerRun, restart: list[TriggerSpec]) -> None:
+        """Remove a run, and start again those for which it did not run."""
+        for trigger_id in [*run.trigger_ids, *(spec.trigger_id for spec in restart)]:
+            if self._runs.get(trigger_id) is run:
+                del self._runs[trigger_id]
+        if run.moving:
+            self._on_moved(restart)
+        elif restart:
+            self.on_start(tuple(restart))
 
-    async def _begin(self, jobs: tuple[Job, ...]) -> None:
-        """Start triggers; importing what is new takes time, so others go on meanwhile."""
-        for name in {job.name for job in jobs}:
+    async def _start_all(self, triggers: tuple[TriggerSpec, ...]) -> None:
+        # Importing a trigger's module takes time, in which those that run go on. A trigger that
+        # is stopped meanwhile is no longer in `_to_start`.
+        for name in {spec.name for spec in triggers}:
             try:
                 await self._import(name)
             except TriggerError as error:
-                hopeless = [job for job in jobs if job.name == name and self._take(job)]
-                self._refuse(hopeless, error)
-        for place, job in enumerate(jobs):
-            if self._take(job):
-                self._run(job)
-            if place % _CHUNK == _CHUNK - 1:
+                named = [spec for spec in triggers if spec.name == name and self._take_start(spec)]
+                self._refuse(named, error)
+        for started, spec in enumerate(triggers, 1):
+            if self._take_start(spec):
+                self._run(spec)
+            if started % _STARTS_A_TURN == 0:
                 await anyio.lowlevel.checkpoint()
 
     async def _import(self, name: str) -> None:
-        async with self._importing:
+        async with self._import_lock:
             if name not in self._imported:
                 await anyio.to_thread.run_sync(trigger_type, name)
                 self._imported.add(name)
 
-    def _take(self, job: Job) -> bool:
-        wanted = job.number in self._coming
-        self._coming.discard(job.number)
+    def _take_start(self, spec: TriggerSpec) -> bool:
+        """Return whether a trigger is still to be started, and mark that it is."""
+        wanted = spec.trigger_id in self._to_start
+        self._to_start.discard(spec.trigger_id)
         return wanted
 
-    def _run(self, job: Job) -> None:
-        feed = None if job.key is None else self._shared.get(job.key)
-        if feed is not None:
-            feed.join(job)
-            self._feeds[job.number] = feed
+    def _run(self, spec: TriggerSpec) -> None:
+        run = None if spec.poll_key is None else self._shared_runs.get(spec.poll_key)
+        if run is not None:
+            run.join(spec)
+            self._runs[spec.trigger_id] = run
             return
         try:
-            feed = Feed(decode_trigger(job.name, job.data), job, self)
+            run = TriggerRun(decode_trigger(spec.name, spec.data), spec, self)
         except TriggerError as error:
-            self._refuse([job], error)
+            self._refuse([spec], error)
             return
-        self._feeds[job.number] = feed
-        if feed.key is not None:
-            self._shared[feed.key] = feed
-        feed.task = self._spawn(feed.run(), feed)
+        self._runs[spec.trigger_id] = run
+        if run.poll_key is not None:
+            self._shared_runs[run.poll_key] = run
+        run.task = self._spawn(run.run(), run)
 
-    def _refuse(self, jobs: list[Job], error: TriggerError) -> None:
-        if jobs:
-            numbers = tuple(job.number for job in jobs)
-            self.tell(Failed(numbers, error_of(error, error, final=True)))
+    def _refuse(self, triggers: list[TriggerSpec], error: TriggerError) -> None:
+        if triggers:
+            trigger_ids = tuple(spec.trigger_id for spec in triggers)
+            self.report(TriggersFailed(trigger_ids, error_of(error, error, final=True)))
 
-    async def _clean_up(self, feed: Feed, job: Job) -> None:
+    async def _clean_up(self, run: TriggerRun, spec: TriggerSpec) -> None:
         try:
             with anyio.fail_after(self.cleanup_seconds):
-                await feed.trigger.cancelled(FeedContext(feed))
-        except Exception as error:  # noqa: BLE001 - it is told, and concerns nobody else
-            self._complain(job, error)
+                await run.trigger.cancelled(HostTriggerContext(run))
+        except Exception as error:  # noqa: BLE001 - it is logged, and must not end the loop
+            self._log_cleanup_failed(spec, error)
         finally:
-            self.tell(CleanedUp(job.number))
+            self.report(TriggerCleanedUp(spec.trigger_id))
 
-    def _complain(self, job: Job, error: Exception) -> None:
+    def _log_cleanup_failed(self, spec: TriggerSpec, error: Exception) -> None:
         fields = {"error": f"{type(error).__name__}: {error}"}
-        self.tell(Said("error", "trigger.cleanup_failed", job.number, job.name, fields))
+        line = HostLogLine("error", "trigger.cleanup_failed", spec.trigger_id, spec.name, fields)
+        self.report(line)
 
     def _spawn(
-        self, work: Coroutine[Any, Any, None], feed: Feed | None = None
+        self, work: Coroutine[Any, Any, None], run: TriggerRun | None = None
     ) -> asyncio.Task[None]:
-        """Start work as a child of the lane's group, noted as the feed's."""
-        if feed is None:
+        """Start a coroutine in the loop's group; of a run, each of its steps is recorded."""
+        if run is None:
             return self._group.create_task(work)
-        token = CURRENT.set(feed)
+        token = CURRENT.set(run)
         try:
-            steps = Steps(work, self._running, self.index, feed.first.number)
-            return self._group.create_task(steps)
+            trigger_id = run.first.trigger_id
+            recorded = RecordedCoroutine(work, self._running, self.index, trigger_id)
+            return self._group.create_task(recorded)
         finally:
             CURRENT.reset(token)
 
@@ -293,75 +302,75 @@ class Lane:
             os._exit(1)
 
     def _new_loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.SelectorEventLoop(_Selector(self._on_wait, self._on_wake))
+        return asyncio.SelectorEventLoop(_Selector(self._on_wait_begins, self._on_wait_ends))
 
-    def _on_wait(self) -> None:
+    def _on_wait_begins(self) -> None:
         self._waiting = True
 
-    def _on_wake(self) -> None:
+    def _on_wait_ends(self) -> None:
         self._waiting = False
         if not self.watched:
             self.watched = True
-            self._woken()
+            self._on_wake()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._finished = anyio.Event()
-        self._importing = anyio.Lock()
-        self.alarms = Alarms(self._loop, self.now)
+        self._shut_down = anyio.Event()
+        self._import_lock = anyio.Lock()
+        self.timers = TimerHeap(self._loop, self.now)
         # Not anyio's group: its tasks take 2.8 KB more each, of which there are ten thousands.
         async with asyncio.TaskGroup() as self._group:
             self._ready.set()
-            await self._finished.wait()
+            await self._shut_down.wait()
 
 
 class _Selector(selectors.DefaultSelector):
-    """Tells when the loop waits and when it works."""
+    """A selector that calls a function before and after each wait of the loop."""
 
-    def __init__(self, wait: Callable[[], None], wake: Callable[[], None]) -> None:
+    def __init__(self, on_begin: Callable[[], None], on_end: Callable[[], None]) -> None:
         super().__init__()
-        self._wait = wait
-        self._wake = wake
+        self._on_begin = on_begin
+        self._on_end = on_end
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._wait()
+        self._on_begin()
         try:
             return super().select(timeout)
         finally:
-            self._wake()
+            self._on_end()
 
 
-class Steps(Coroutine[Any, Any, None]):
-    """Runs a coroutine and notes in the recorder that its trigger runs, step by step."""
+class RecordedCoroutine(Coroutine[Any, Any, None]):
+    """Runs a coroutine and records, step by step, that its trigger runs."""
 
-    __slots__ = ("_index", "_number", "_running", "_work")
+    __slots__ = ("_index", "_running", "_trigger_id", "_work")
 
     def __init__(
-        self, work: Coroutine[Any, Any, None], running: memoryview, index: int, number: int
+        self, work: Coroutine[Any, Any, None], running: memoryview, index: int, trigger_id: int
     ) -> None:
         self._work = work
         self._running = running
         self._index = index
-        self._number = number
+        self._trigger_id = trigger_id
 
     def send(self, value: Any) -> Any:
-        """Go on until the next wait."""
-        self._running[self._index] = self._number
+        """Run until the next await."""
+        self._running[self._index] = self._trigger_id
         try:
             return self._work.send(value)
         finally:
             self._running[self._index] = 0
 
     def throw(self, error: Any, *more: Any) -> Any:
-        """Go on with an exception until the next wait."""
-        self._running[self._index] = self._number
+        """Raise an exception in it, and run until the next await."""
+        self._running[self._index] = self._trigger_id
         try:
             return self._work.throw(error, *more)
         finally:
             self._running[self._index] = 0
 
     def close(self) -> None:
-        """End the coroutine."""
+        """Close the coroutine."""
         self._work.close()
 
     def __await__(self) -> Generator[Any, Any, None]:

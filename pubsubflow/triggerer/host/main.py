@@ -1,7 +1,7 @@
-"""What the process for triggers does: the target that the daemon forks.
+"""The main function of the host process, which the daemon forks.
 
-The main thread talks with the daemon and watches; triggers run on a loop in a thread beside it,
-and those that hold up others on loops in further threads.
+The main thread talks with the daemon and runs the watchdog; triggers run on a loop in a thread
+beside it, and those that block it on loops in further threads.
 """
 
 import asyncio
@@ -14,39 +14,38 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from pubsubflow.runner.async_channel import Link
-from pubsubflow.triggerer.host.loop_thread import Lane
-from pubsubflow.triggerer.host.recorder import SLOTS, Recorder
-from pubsubflow.triggerer.host.trigger_run import Feed
+from pubsubflow.runner.async_channel import AsyncChannel
+from pubsubflow.triggerer.flight_recorder import SLOTS, FlightRecorder
+from pubsubflow.triggerer.host.loop_thread import LoopThread
+from pubsubflow.triggerer.host.trigger_run import TriggerRun
 from pubsubflow.triggerer.host.watchdog import Watchdog
 from pubsubflow.triggerer.protocol import (
-    Blocked,
-    CleanUp,
-    Durable,
-    Finish,
-    Given,
+    CleanUpTrigger,
+    EventCommitted,
+    HostReport,
     HostSettings,
-    Job,
     Ping,
-    Pong,
-    Report,
-    ShareKey,
-    Start,
-    Stop,
-    decode_order,
+    PingReply,
+    PollKey,
+    Shutdown,
+    StartTriggers,
+    StopTriggers,
+    TriggerConnectionReply,
+    TriggerSpec,
+    decode_command,
     decode_settings,
     encode,
 )
 
-_FINISH_SECONDS = 2.0
+_SHUTDOWN_SECONDS = 2.0
 
 
-class Host:
+class TriggerHost:
     """Runs triggers for the daemon at the other end of the socket.
 
     Args:
         sock: The stream of frames.
-        settings: What the daemon says.
+        settings: The argument that the daemon forked it with.
         now: The time, seconds since 1970.
     """
 
@@ -56,141 +55,144 @@ class Host:
         self._sock = sock
         self._settings = settings
         self._now = now
-        self._recorder = Recorder(settings.recorder)
-        self._lanes: list[Lane] = []
-        self._lane_of: dict[int, Lane] = {}
-        self._apart: dict[ShareKey, Lane] = {}
+        self._recorder = FlightRecorder(settings.recorder)
+        self._threads: list[LoopThread] = []
+        self._thread_of: dict[int, LoopThread] = {}
+        self._isolated: dict[PollKey, LoopThread] = {}
         self._outgoing: deque[bytes] = deque()
-        self._flushes = False
+        self._flush_scheduled = False
         self._moves = 0
         self._stopped: set[int] = set()
 
     async def run(self) -> None:
-        """Run triggers until the daemon closes the stream, or says so."""
+        """Run triggers until the daemon closes the stream or orders the shutdown."""
         self._loop = asyncio.get_running_loop()
         self._ended = anyio.Event()
-        self._main = self._open_lane()
-        self._link = Link(self._sock, self._on_frame, self._ended.set)
+        self._main = self._open_thread()
+        self._channel = AsyncChannel(self._sock, self._on_frame, self._ended.set)
         await self._ended.wait()
-        give_up = time.monotonic() + _FINISH_SECONDS
-        for lane in self._lanes:
-            lane.post(lane.on_finish)
-        for lane in self._lanes:
-            await anyio.to_thread.run_sync(lane.join, max(give_up - time.monotonic(), 0.0))
+        give_up = time.monotonic() + _SHUTDOWN_SECONDS
+        for thread in self._threads:
+            thread.post(thread.on_shutdown)
+        for thread in self._threads:
+            await anyio.to_thread.run_sync(thread.join, max(give_up - time.monotonic(), 0.0))
         self._flush()
-        self._link.close()
+        self._channel.close()
 
-    def _open_lane(self) -> Lane:
-        index = len(self._lanes)
-        lane = Lane(
+    def _open_thread(self) -> LoopThread:
+        index = len(self._threads)
+        thread = LoopThread(
             index,
             settings=self._settings,
             recorder=self._recorder,
-            tell=self._tell,
-            moved=self._moved,
-            woken=lambda: dog.wake() if dog is not None else None,
+            report=self._report,
+            on_moved=self._on_moved,
+            on_wake=lambda: watchdog.wake() if watchdog is not None else None,
             now=self._now,
         )
-        dog = self._watch(lane) if index == 0 else None
-        self._lanes.append(lane)
-        lane.start()
-        return lane
+        # Only the shared loop is watched: on the others a trigger blocks few or none.
+        watchdog = self._watch(thread) if index == 0 else None
+        self._threads.append(thread)
+        thread.start()
+        return thread
 
-    def _watch(self, lane: Lane) -> Watchdog:
-        def returned(feed: Feed) -> None:
+    def _watch(self, thread: LoopThread) -> Watchdog:
+        def on_unblocked(run: TriggerRun) -> None:
             self._moves += 1
-            lane.post(lane.on_move, feed)
+            thread.post(thread.on_move, run)
 
         return Watchdog(
-            lane,
+            thread,
             block_seconds=self._settings.block_seconds,
             stuck_seconds=self._settings.stuck_seconds,
-            report=self._report_blocked,
-            returned=returned,
+            on_blocked=lambda report: self._channel.post(encode(report)),
+            on_unblocked=on_unblocked,
         )
 
     def _on_frame(self, frame: bytes) -> None:
-        match decode_order(frame):
-            case Start(jobs):
-                self._start(jobs)
-            case Stop(numbers):
-                self._stop(numbers)
-            case Durable(number):
-                lane = self._lane_of.get(number, self._main)
-                lane.post(lane.on_durable, number)
-            case CleanUp(job):
-                lane = self._lane_of.get(job.number) or self._lane_for(job)
-                lane.post(lane.on_clean_up, job)
-            case Given(lane=index) as given:
-                for lane in self._lanes[index : index + 1]:
-                    lane.post(lane.on_given, given)
+        match decode_command(frame):
+            case StartTriggers(triggers):
+                self._start(triggers)
+            case StopTriggers(trigger_ids):
+                self._stop(trigger_ids)
+            case EventCommitted(trigger_id):
+                thread = self._thread_of.get(trigger_id, self._main)
+                thread.post(thread.on_committed, trigger_id)
+            case CleanUpTrigger(spec):
+                thread = self._thread_of.get(spec.trigger_id) or self._choose_thread(spec)
+                thread.post(thread.on_clean_up, spec)
+            case TriggerConnectionReply(loop=index) as reply:
+                # No such loop, if the reply was meant for an earlier host.
+                for thread in self._threads[index : index + 1]:
+                    thread.post(thread.on_connection_reply, reply)
             case Ping():
-                self._link.post(encode(Pong()))
-            case Finish():
+                self._channel.post(encode(PingReply()))
+            case Shutdown():
                 self._ended.set()
 
-    def _start(self, jobs: tuple[Job, ...]) -> None:
-        parts: dict[Lane, list[Job]] = {}
-        for job in jobs:
-            parts.setdefault(self._lane_for(job), []).append(job)
-        for lane, part in parts.items():
-            lane.post(lane.on_start, tuple(part))
+    def _start(self, triggers: tuple[TriggerSpec, ...]) -> None:
+        parts: dict[LoopThread, list[TriggerSpec]] = {}
+        for spec in triggers:
+            parts.setdefault(self._choose_thread(spec), []).append(spec)
+        for thread, part in parts.items():
+            thread.post(thread.on_start, tuple(part))
 
-    def _stop(self, numbers: tuple[int, ...]) -> None:
-        if self._moves:  # one of them may be between two lanes
-            self._stopped.update(numbers)
-        parts: dict[Lane, list[int]] = {}
-        for number in numbers:
-            parts.setdefault(self._lane_of.pop(number, self._main), []).append(number)
-        for lane, part in parts.items():
-            lane.post(lane.on_stop, tuple(part))
+    def _stop(self, trigger_ids: tuple[int, ...]) -> None:
+        # One that moves has ended on the shared loop and is not started on its own yet: it is
+        # remembered, so that the move does not start it again.
+        if self._moves:
+            self._stopped.update(trigger_ids)
+        parts: dict[LoopThread, list[int]] = {}
+        for trigger_id in trigger_ids:
+            thread = self._thread_of.pop(trigger_id, self._main)
+            parts.setdefault(thread, []).append(trigger_id)
+        for thread, part in parts.items():
+            thread.post(thread.on_stop, tuple(part))
 
-    def _lane_for(self, job: Job) -> Lane:
-        """Return where a trigger is to run: one that holds up others apart from them."""
-        key = job.key
-        lane = self._apart.get(key) if key is not None else None
-        if lane is None:
-            if not job.apart:
+    def _choose_thread(self, spec: TriggerSpec) -> LoopThread:
+        """Return the thread for a trigger: the shared one, unless it is isolated."""
+        key = spec.poll_key
+        thread = self._isolated.get(key) if key is not None else None
+        if thread is None:
+            if not spec.isolated:
                 return self._main
-            lane = self._emptiest_lane()
+            thread = self._emptiest_thread()
             if key is not None:
-                self._apart[key] = lane
-        self._lane_of[job.number] = lane
-        return lane
+                self._isolated[key] = thread
+        self._thread_of[spec.trigger_id] = thread
+        return thread
 
-    def _emptiest_lane(self) -> Lane:
-        apart = self._lanes[1:]
-        emptiest = min(apart, key=lambda lane: lane.load, default=None)
-        full = len(apart) >= min(self._settings.threads, SLOTS - 1)
+    def _emptiest_thread(self) -> LoopThread:
+        others = self._threads[1:]
+        emptiest = min(others, key=lambda thread: thread.load, default=None)
+        full = len(others) >= min(self._settings.threads, SLOTS - 1)
         if emptiest is not None and (full or not emptiest.load):
             return emptiest
-        return self._open_lane()
+        return self._open_thread()
 
-    def _moved(self, jobs: list[Job]) -> None:
-        """Start triggers apart that ended on the common loop; called on that."""
-        self._loop.call_soon_threadsafe(self._start_apart, jobs)
+    def _on_moved(self, triggers: list[TriggerSpec]) -> None:
+        """Start triggers isolated that ended on the shared loop; called on that."""
+        self._loop.call_soon_threadsafe(self._start_isolated, triggers)
 
-    def _start_apart(self, jobs: list[Job]) -> None:
-        wanted = (job for job in jobs if job.number not in self._stopped)
-        self._start(tuple(msgspec.structs.replace(job, apart=True) for job in wanted))
+    def _start_isolated(self, triggers: list[TriggerSpec]) -> None:
+        wanted = (spec for spec in triggers if spec.trigger_id not in self._stopped)
+        self._start(tuple(msgspec.structs.replace(spec, isolated=True) for spec in wanted))
         self._moves -= 1
         if not self._moves:
             self._stopped.clear()
 
-    def _report_blocked(self, report: Blocked) -> None:
-        self._link.post(encode(report))
-
-    def _tell(self, report: Report) -> None:
+    def _report(self, report: HostReport) -> None:
         """Send a report from any thread."""
         self._outgoing.append(encode(report))
-        if not self._flushes:
-            self._flushes = True
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
             self._loop.call_soon_threadsafe(self._flush)
 
     def _flush(self) -> None:
-        self._flushes = False  # first, so that nothing is appended unseen
+        # Cleared first: what another thread appends after the loop below schedules a new flush.
+        self._flush_scheduled = False
         while self._outgoing:
-            self._link.post(self._outgoing.popleft())
+            self._channel.post(self._outgoing.popleft())
 
 
 def main(sock: socket.socket, argument: bytes) -> None:
@@ -200,4 +202,4 @@ def main(sock: socket.socket, argument: bytes) -> None:
         sock: The stream of frames.
         argument: Encoded HostSettings.
     """
-    anyio.run(Host(sock, decode_settings(argument)).run)
+    anyio.run(TriggerHost(sock, decode_settings(argument)).run)

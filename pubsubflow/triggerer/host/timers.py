@@ -1,4 +1,4 @@
-"""All moments that triggers wait for: one heap, one timer of the event loop."""
+"""A timer heap: all moments for which triggers sleep, with one timer of the event loop."""
 
 import asyncio
 import heapq
@@ -6,14 +6,15 @@ from collections.abc import Callable
 from itertools import count
 
 _LONGEST_SECONDS = 60.0
-"""So that a clock that was set is noticed."""
-_FEW = 256
+"""A clock that is set is noticed after that long."""
+_MIN_ABANDONED = 256
 
 
-class Alarms:
-    """Wakes sleepers of one event loop.
+class TimerHeap:
+    """The sleepers of one event loop.
 
     Args:
+        loop: The loop.
         now: The time, seconds since 1970.
     """
 
@@ -26,7 +27,7 @@ class Alarms:
         self._abandoned = 0
 
     def __len__(self) -> int:
-        """Return how many sleep, those not yet forgotten included."""
+        """Return how many sleepers there are, with cancelled ones that are not removed yet."""
         return len(self._heap)
 
     async def sleep_until(self, moment: float) -> None:
@@ -42,9 +43,10 @@ class Alarms:
                 self._abandon()
 
     def _abandon(self) -> None:
-        """Forget sleepers that were cancelled, once they are the most."""
+        # Removing one from the middle of a heap costs its whole length: cancelled sleepers stay
+        # until they are more than half of it.
         self._abandoned += 1
-        if self._abandoned > max(len(self._heap) // 2, _FEW):
+        if self._abandoned > max(len(self._heap) // 2, _MIN_ABANDONED):
             self._heap = [each for each in self._heap if not each[2].done()]
             heapq.heapify(self._heap)
             self._abandoned = 0
@@ -56,9 +58,9 @@ class Alarms:
             self._timer = None
         if self._heap:
             seconds = min(max(self._heap[0][0] - self._now(), 0.0), _LONGEST_SECONDS)
-            self._timer = self._loop.call_later(seconds, self._ring)
+            self._timer = self._loop.call_later(seconds, self._fire)
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         self._timer = None
         now = self._now()
         while self._heap and self._heap[0][0] <= now:

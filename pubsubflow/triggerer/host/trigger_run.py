@@ -1,4 +1,4 @@
-"""One running trigger, and those who wait for what it sees."""
+"""A trigger run: one trigger that runs for all waits and watches that share its poll."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -16,81 +16,87 @@ from pubsubflow.model.connections import Connection
 from pubsubflow.model.triggers import Trigger, TriggerEvent
 from pubsubflow.model.wire.messages import TaskError
 from pubsubflow.runner.failures import outcome_of
-from pubsubflow.triggerer.host.timers import Alarms
-from pubsubflow.triggerer.protocol import Failed, Fired, Job, Report, Said
+from pubsubflow.triggerer.host.timers import TimerHeap
+from pubsubflow.triggerer.protocol import (
+    HostLogLine,
+    HostReport,
+    TriggerFired,
+    TriggersFailed,
+    TriggerSpec,
+)
 
 _HERE = str(Path(__file__).parent)
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 
 
-class Place(Protocol):
-    """The loop that a feed runs on."""
+class TriggerLoop(Protocol):
+    """The loop that a trigger runs on."""
 
-    alarms: Alarms
+    timers: TimerHeap
     acknowledge_seconds: float
     cleanup_seconds: float
 
     def now(self) -> float:
         """Return seconds since 1970."""
 
-    def tell(self, report: Report) -> None:
-        """Send something to the daemon."""
+    def report(self, report: HostReport) -> None:
+        """Send a report to the daemon."""
 
     def connection(self, name: str) -> Coroutine[Any, Any, Connection]:
-        """Ask the daemon for a connection."""
+        """Request a connection from the daemon."""
 
-    def closed(self, feed: "Feed") -> None:
-        """Take no one in any more: the feed ends."""
+    def on_closed(self, run: "TriggerRun") -> None:
+        """Start equal triggers on their own from now on: this run takes no more."""
 
-    def ended(self, feed: "Feed", again: list[Job]) -> None:
-        """Start those again for which the feed was not run."""
+    def on_ended(self, run: "TriggerRun", restart: list[TriggerSpec]) -> None:
+        """Remove a run, and start again those for which it did not run."""
 
 
 class _Phase(Enum):
-    ASKING = auto()
-    TELLING = auto()
-    ENDING = auto()
+    POLLING = auto()
+    COMMITTING = auto()
+    CLOSING = auto()
 
 
 class _EndedError(TriggerError):
-    """Nothing more will come."""
+    """The trigger's generator has ended."""
 
 
-class Feed:
+class TriggerRun:
     """Runs one trigger for all that share it.
 
     Args:
-        trigger: Whose `run` is run.
-        jobs: For whom.
-        place: See there.
+        trigger: The trigger, whose `run` runs.
+        spec: The first one for which it runs.
+        loop: The loop that it runs on.
 
     Attributes:
-        first: For whom it was started.
-        jobs: Those who still wait.
-        key: Under which others may join it.
-        task: Which runs it.
-        moving: It holds up others, and goes to a loop of its own.
+        first: The first one for which it runs.
+        specs: Those that still wait.
+        poll_key: Equal triggers with this key may join it; None if they may not.
+        task: The asyncio task of the run.
+        moving: It blocks the loop, and moves to a loop of its own.
     """
 
     __slots__ = (
-        *("_durable", "_late", "_phase", "_place", "_settled", "_untold", "jobs", "moving"),
-        *("first", "key", "task", "trigger"),
+        *("_committed", "_committed_by_all", "_joined_late", "_loop", "_phase", "_uncommitted"),
+        *("first", "moving", "poll_key", "specs", "task", "trigger"),
     )
 
-    def __init__(self, trigger: Trigger, job: Job, place: Place) -> None:
+    def __init__(self, trigger: Trigger, spec: TriggerSpec, loop: TriggerLoop) -> None:
         self.trigger = trigger
-        self.first = job
-        self.jobs = [job]
-        self.key = job.key
+        self.first = spec
+        self.specs = [spec]
+        self.poll_key = spec.poll_key
         self.task: asyncio.Task[None] | None = None
         self.moving = False
-        self._place = place
-        self._phase = _Phase.ASKING
-        self._late: set[int] | None = None
-        self._untold: set[int] | None = None
-        self._settled: asyncio.Future[None] | None = None
-        self._durable = False
+        self._loop = loop
+        self._phase = _Phase.POLLING
+        self._joined_late: set[int] | None = None
+        self._uncommitted: set[int] | None = None
+        self._committed_by_all: asyncio.Future[None] | None = None
+        self._committed = False
 
     @property
     def name(self) -> str:
@@ -98,192 +104,194 @@ class Feed:
         return self.first.name
 
     @property
-    def numbers(self) -> tuple[int, ...]:
-        """Who waits for it."""
-        return tuple(job.number for job in self.jobs)
+    def trigger_ids(self) -> tuple[int, ...]:
+        """Ids of those that still wait."""
+        return tuple(spec.trigger_id for spec in self.specs)
 
-    def join(self, job: Job) -> None:
-        """Let another one have what comes; nothing has come yet."""
-        self.jobs.append(job)
-        if self._late is None:
-            self._late = set()
-        self._late.add(job.number)
+    @property
+    def loop(self) -> TriggerLoop:
+        """The loop that it runs on."""
+        return self._loop
 
-    def leave(self, number: int) -> None:
-        """Let one go that nobody waits for any more."""
-        self.jobs = [job for job in self.jobs if job.number != number]
-        self._settle(number)
-        if not self.jobs:
-            self._place.closed(self)
+    def join(self, spec: TriggerSpec) -> None:
+        """Add an equal trigger; the run has given no event yet."""
+        self.specs.append(spec)
+        if self._joined_late is None:
+            self._joined_late = set()
+        self._joined_late.add(spec.trigger_id)
+
+    def leave(self, trigger_id: int) -> None:
+        """Remove one whose wait has ended; the run ends with the last one."""
+        self.specs = [spec for spec in self.specs if spec.trigger_id != trigger_id]
+        self._mark_committed(trigger_id)
+        if not self.specs:
+            self._loop.on_closed(self)
             self._interrupt()
 
-    def durable(self, number: int) -> None:
-        """Note that the last event is durable for one; a wait is over with that."""
-        self._durable = True
-        self.jobs = [job for job in self.jobs if job.watch or job.number != number]
-        if not self.jobs:
-            self._place.closed(self)
-        self._settle(number)
+    def on_committed(self, trigger_id: int) -> None:
+        """Note that the last event of one is committed, with which a wait ends."""
+        self._committed = True
+        self.specs = [spec for spec in self.specs if spec.watch or spec.trigger_id != trigger_id]
+        if not self.specs:
+            self._loop.on_closed(self)
+        self._mark_committed(trigger_id)
 
     def move(self) -> None:
-        """End here as soon as no event is under way, to go on elsewhere."""
+        """End here as soon as no event is pending, to continue on another loop."""
         self.moving = True
-        self._place.closed(self)
+        self._loop.on_closed(self)
         self._interrupt()
 
     async def run(self) -> None:
-        """Tell what the trigger sees until nobody waits for it."""
-        again: list[Job] = []
+        """Report the trigger's events until all waits have ended."""
+        restart: list[TriggerSpec] = []
         try:
-            await self._follow()
+            await self._poll()
         except asyncio.CancelledError as error:
-            if self.jobs and not self.moving:
+            if self.specs and not self.moving:
                 self._fail(TriggerError(f"trigger {self.name!r} cancelled itself"), error)
         except _EndedError as ended:
-            again = [job for job in self.jobs if self._late and job.number in self._late]
-            self.jobs = [job for job in self.jobs if job not in again]
+            # Those that joined a run under way get a run of their own: the generator that ended
+            # was started before they came, and a new one may have an event for them.
+            late = self._joined_late or set()
+            restart = [spec for spec in self.specs if spec.trigger_id in late]
+            self.specs = [spec for spec in self.specs if spec not in restart]
             self._fail(ended, ended)
-        except BaseException as error:  # noqa: BLE001 - whatever a trigger raises is its own
+        except BaseException as error:  # noqa: BLE001 - a trigger may raise anything
             self._fail(error, error)
         finally:
-            self._phase = _Phase.ENDING
-            self._place.closed(self)
-            self._place.ended(self, [*again, *(self.jobs if self.moving else ())])
+            self._phase = _Phase.CLOSING
+            self._loop.on_closed(self)
+            self._loop.on_ended(self, [*restart, *(self.specs if self.moving else ())])
 
-    async def _follow(self) -> None:
-        events = self.trigger.run(FeedContext(self))
+    async def _poll(self) -> None:
+        events = self.trigger.run(HostTriggerContext(self))
         if not hasattr(events, "__anext__"):
             raise TriggerError("its `run` must be an async generator: `async def` with `yield`")
         try:
-            while self.jobs and not self.moving:
+            while self.specs and not self.moving:
                 try:
                     event = await anext(events)
                 except StopAsyncIteration:
                     raise _EndedError(f"trigger {self.name!r} ended without firing") from None
-                if self.jobs and not self.moving:
-                    await self._tell(event)
+                if self.specs and not self.moving:
+                    await self._fire(event)
         finally:
-            self._phase = _Phase.ENDING
+            self._phase = _Phase.CLOSING
             await self._close(events)
 
-    async def _tell(self, event: TriggerEvent) -> None:
-        """Hand an event to all, and wait until it is durable or nobody waits for it.
-
-        Who comes from now on cannot join: the trigger might not tell it of what has happened.
-        """
-        self._place.closed(self)
+    async def _fire(self, event: TriggerEvent) -> None:
+        """Report an event to all, and wait until it is committed or its waits have ended."""
+        # Later triggers cannot join from now on: the run might not give them what has happened.
+        self._loop.on_closed(self)
         fired = _encoded(event)
-        self._phase = _Phase.TELLING
-        self._late, self._durable = None, False
-        self._untold = set(self.numbers)
-        self._settled = asyncio.get_running_loop().create_future()
-        for number in self.numbers:
-            self._place.tell(msgspec.structs.replace(fired, number=number))
-        await self._settled
-        self._untold = self._settled = None
-        if self._durable and event.acknowledge is not None:
-            await self._bounded("acknowledge", event.acknowledge, self._place.acknowledge_seconds)
-        self._phase = _Phase.ASKING
+        self._phase = _Phase.COMMITTING
+        self._joined_late, self._committed = None, False
+        self._uncommitted = set(self.trigger_ids)
+        self._committed_by_all = asyncio.get_running_loop().create_future()
+        for trigger_id in self.trigger_ids:
+            self._loop.report(msgspec.structs.replace(fired, trigger_id=trigger_id))
+        await self._committed_by_all
+        self._uncommitted = self._committed_by_all = None
+        if self._committed and event.acknowledge is not None:
+            await self._bounded("acknowledge", event.acknowledge, self._loop.acknowledge_seconds)
+        self._phase = _Phase.POLLING
 
     async def _close(self, events: AsyncIterator[TriggerEvent]) -> None:
         close = getattr(events, "aclose", None)
         if close is not None:
-            await self._bounded("close", close, self._place.cleanup_seconds)
+            await self._bounded("close", close, self._loop.cleanup_seconds)
 
     async def _bounded(self, what: str, act: Callable[[], Any], seconds: float) -> None:
         try:
             with anyio.fail_after(seconds):
                 await act()
-        except Exception as error:  # noqa: BLE001 - it is told, and concerns nobody else
-            self.say("error", f"trigger.{what}_failed", error=f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - it is logged, and must not end the run
+            self.log("error", f"trigger.{what}_failed", error=f"{type(error).__name__}: {error}")
 
-    def _settle(self, number: int) -> None:
-        if self._untold is None or self._settled is None:
+    def _mark_committed(self, trigger_id: int) -> None:
+        if self._uncommitted is None or self._committed_by_all is None:
             return
-        self._untold.discard(number)
-        if not self._untold and not self._settled.done():
-            self._settled.set_result(None)
+        self._uncommitted.discard(trigger_id)
+        if not self._uncommitted and not self._committed_by_all.done():
+            self._committed_by_all.set_result(None)
 
     def _interrupt(self) -> None:
-        if self._phase is _Phase.ASKING and self.task is not None:
+        # While an event is being committed the run ends by itself after that.
+        if self._phase is _Phase.POLLING and self.task is not None:
             self.task.cancel()
 
     def _fail(self, error: BaseException, origin: BaseException) -> None:
-        if self.jobs and not self.moving:
-            self._place.tell(Failed(self.numbers, error_of(error, origin)))
+        if self.specs and not self.moving:
+            self._loop.report(TriggersFailed(self.trigger_ids, error_of(error, origin)))
         elif not isinstance(error, _EndedError):
-            self.say("error", "trigger.close_failed", error=f"{type(error).__name__}: {error}")
+            self.log("error", "trigger.close_failed", error=f"{type(error).__name__}: {error}")
 
-    def say(self, level: str, event: str, /, **fields: Any) -> None:
+    def log(self, level: str, event: str, /, **fields: Any) -> None:
         """Write a line to the daemon's log."""
-        self._place.tell(Said(level, event, self.first.number, self.name, fields))
-
-    @property
-    def place(self) -> Place:
-        """Where it runs."""
-        return self._place
+        self._loop.report(HostLogLine(level, event, self.first.trigger_id, self.name, fields))
 
 
-class FeedContext:
-    """What a running trigger may use; see `TriggerContext`."""
+class HostTriggerContext:
+    """The context of a running trigger; see `TriggerContext`."""
 
-    __slots__ = ("_feed", "_job")
+    __slots__ = ("_run", "_spec")
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-        self._job = feed.first
+    def __init__(self, run: TriggerRun) -> None:
+        self._run = run
+        self._spec = run.first
 
     @property
     def position(self) -> Any:
-        """The last position that was kept for a watched dataset."""
-        return _unpack(self._job.position)
+        """The last position that was stored for a watched dataset."""
+        return _unpack(self._spec.position)
 
     @property
     def started_at(self) -> datetime:
         """When the wait began."""
-        return datetime.fromtimestamp(self._job.started_at, UTC)
+        return datetime.fromtimestamp(self._spec.started_at, UTC)
 
     def now(self) -> datetime:
         """Return the time."""
-        return datetime.fromtimestamp(self._feed.place.now(), UTC)
+        return datetime.fromtimestamp(self._run.loop.now(), UTC)
 
     def sleep_until(self, moment: datetime) -> Coroutine[Any, Any, None]:
         """Return at `moment`."""
-        return self._feed.place.alarms.sleep_until(moment.timestamp())
+        return self._run.loop.timers.sleep_until(moment.timestamp())
 
     def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
         """Return after so many seconds."""
-        place = self._feed.place
-        return place.alarms.sleep_until(place.now() + seconds)
+        loop = self._run.loop
+        return loop.timers.sleep_until(loop.now() + seconds)
 
     def connection(self, name: str) -> Coroutine[Any, Any, Connection]:
         """Return a connection with its secrets."""
-        return self._feed.place.connection(name)
+        return self._run.loop.connection(name)
 
     def log(self, event: str, **fields: Any) -> None:
         """Write a line to the daemon's log."""
-        self._feed.say("info", event, **fields)
+        self._run.log("info", event, **fields)
 
 
-CURRENT: ContextVar[Feed | None] = ContextVar("pubsubflow_trigger", default=None)
-"""Whose code runs; whatever a trigger starts inherits it."""
+CURRENT: ContextVar[TriggerRun | None] = ContextVar("pubsubflow_trigger", default=None)
+"""The run whose code runs; whatever a trigger starts inherits it."""
 
 
 def error_of(error: BaseException, origin: BaseException, *, final: bool = False) -> TaskError:
-    """Say why a trigger failed, without our own frames."""
+    """Return the error of a trigger that failed, without the host's own frames."""
     trace = origin.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
         trace = trace.tb_next
-    told = outcome_of(error.with_traceback(trace if error is origin else None))[1]
-    name = "TriggerError" if isinstance(error, _EndedError) else told.type
-    return msgspec.structs.replace(told, type=name, final=final)
+    found = outcome_of(error.with_traceback(trace if error is origin else None))[1]
+    name = "TriggerError" if isinstance(error, _EndedError) else found.type
+    return msgspec.structs.replace(found, type=name, final=final)
 
 
-def _encoded(event: object) -> Fired:
-    """Return an event as it travels; its number is still to be filled in.
+def _encoded(event: object) -> TriggerFired:
+    """Return an event as a report, still without the trigger's id.
 
     Raises:
-        TriggerError: It is none, or holds what JSON cannot say.
+        TriggerError: It is not a TriggerEvent, or holds values that JSON does not have.
     """
     if not isinstance(event, TriggerEvent):
         kind = type(event).__name__
@@ -292,9 +300,9 @@ def _encoded(event: object) -> Fired:
         raise TriggerError("the time of its event has no zone: give it one, for example UTC")
     try:
         payload, position = (_json_value(each) for each in (event.payload, event.position))
-        return Fired(0, payload, event.id, event.partition, event.time, position)
+        return TriggerFired(0, payload, event.id, event.partition, event.time, position)
     except (TypeError, OverflowError, RecursionError) as error:
-        raise TriggerError(f"its event is no JSON value: {error}") from None
+        raise TriggerError(f"its event is not a JSON value: {error}") from None
 
 
 def _json_value(value: Any) -> bytes:

@@ -1,98 +1,101 @@
-"""Finds the trigger that holds up all others on its loop."""
+"""A watchdog: finds the trigger that blocks the event loop of a loop thread."""
 
 import asyncio
 import time
 from collections.abc import Callable
 
-from pubsubflow.triggerer.host.loop_thread import Lane, stack_of
-from pubsubflow.triggerer.host.trigger_run import CURRENT, Feed
-from pubsubflow.triggerer.protocol import Blocked
+from pubsubflow.triggerer.host.loop_thread import LoopThread, stack_of
+from pubsubflow.triggerer.host.trigger_run import CURRENT, TriggerRun
+from pubsubflow.triggerer.protocol import LoopBlocked
 
-_LOOKS = 5
-"""So often it looks while a step may take: that is how exact it is."""
+_CHECKS = 5
+"""Checks in the time that a step may take: that is how exact the watchdog is."""
 
 
 class Watchdog:
-    """Looks at a lane from another loop, while that does something; it sleeps when that sleeps.
+    """Checks a loop thread from another loop while that is busy, and sleeps while that sleeps.
 
     Args:
-        lane: The lane.
+        thread: The loop thread.
         block_seconds, stuck_seconds: How long one step may take; see `TriggererSettings`.
-        report: Told of a step that takes too long, and of one that does not end.
-        returned: Told of the one that took too long and ended after all.
+        on_blocked: Called with a step that takes too long, and again if it does not end.
+        on_unblocked: Called with the run whose step took too long and ended after all.
         clock: Seconds.
     """
 
     def __init__(
         self,
-        lane: Lane,
+        thread: LoopThread,
         *,
         block_seconds: float,
         stuck_seconds: float,
-        report: Callable[[Blocked], None],
-        returned: Callable[[Feed], None],
+        on_blocked: Callable[[LoopBlocked], None],
+        on_unblocked: Callable[[TriggerRun], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._lane = lane
+        self._thread = thread
         self._block_seconds = block_seconds
         self._stuck_seconds = stuck_seconds
-        self._pause_seconds = block_seconds / _LOOKS
-        self._report = report
-        self._returned = returned
+        self._interval_seconds = block_seconds / _CHECKS
+        self._on_blocked = on_blocked
+        self._on_unblocked = on_unblocked
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._step: asyncio.Handle | None = None
         self._since = 0.0
-        self._told = 0
-        self._quiet = 0
+        self._reported_level = 0
+        self._quiet_checks = 0
 
     def wake(self) -> None:
-        """Start looking; called from the lane's thread when its loop begins to work."""
+        """Start checking; called from the loop thread when its loop begins to work."""
         self._loop.call_soon_threadsafe(self._begin)
 
     def _begin(self) -> None:
         if self._timer is None:
-            self._quiet = 0
-            self._timer = self._loop.call_later(self._pause_seconds, self._look)
+            self._quiet_checks = 0
+            self._timer = self._loop.call_later(self._interval_seconds, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
-        found = self._lane.step()
+        found = self._thread.current_step()
         if found is None:
-            self._turn_to(None)
-            self._quiet += 1
-            if self._quiet > _LOOKS:
-                self._lane.watched = False  # its next step wakes us
+            self._set_step(None)
+            self._quiet_checks += 1
+            if self._quiet_checks > _CHECKS:
+                # An idle host uses no CPU: the loop's next step wakes the watchdog.
+                self._thread.watched = False
                 return
         else:
-            self._quiet = 0
+            self._quiet_checks = 0
             step, frame = found
             if step is not self._step:
-                self._turn_to(step)
+                self._set_step(step)
             else:
-                self._judge(step, lambda: stack_of(frame))
-        self._timer = self._loop.call_later(self._pause_seconds, self._look)
+                self._report_if_slow(step, lambda: stack_of(frame))
+        self._timer = self._loop.call_later(self._interval_seconds, self._check)
 
-    def _turn_to(self, step: asyncio.Handle | None) -> None:
-        before = None if self._step is None else _feed_of(self._step)
-        if self._told and before is not None:
-            self._returned(before)
-        self._step, self._since, self._told = step, self._clock(), 0
+    def _set_step(self, step: asyncio.Handle | None) -> None:
+        before = None if self._step is None else _run_of(self._step)
+        if self._reported_level and before is not None:
+            self._on_unblocked(before)
+        self._step, self._since, self._reported_level = step, self._clock(), 0
 
-    def _judge(self, step: asyncio.Handle, stack: Callable[[], str]) -> None:
+    def _report_if_slow(self, step: asyncio.Handle, stack: Callable[[], str]) -> None:
         seconds = self._clock() - self._since
         level = (seconds >= self._block_seconds) + (seconds >= self._stuck_seconds)
-        if level <= self._told:
+        if level <= self._reported_level:
             return
-        self._told = level
-        feed = _feed_of(step)
-        numbers, name = ((), "") if feed is None else (feed.numbers, feed.name)
-        self._report(Blocked(numbers, name, round(seconds, 3), stack(), stuck=level > 1))
+        self._reported_level = level
+        run = _run_of(step)
+        trigger_ids, name = ((), "") if run is None else (run.trigger_ids, run.name)
+        self._on_blocked(
+            LoopBlocked(trigger_ids, name, round(seconds, 3), stack(), stuck=level > 1)
+        )
 
 
-def _feed_of(step: asyncio.Handle) -> Feed | None:
-    """Return whose step it is: also of tasks and callbacks that a trigger made."""
+def _run_of(step: asyncio.Handle) -> TriggerRun | None:
+    """Return the run of a step, also of tasks and callbacks that a trigger made."""
     context = step._context  # type: ignore[attr-defined]  # noqa: SLF001
-    found: Feed | None = context.get(CURRENT)
+    found: TriggerRun | None = context.get(CURRENT)
     return found

@@ -1,4 +1,4 @@
-"""Many tasks that wait, each in one of several ways, and count what must happen once."""
+"""DAG of many waiting tasks, each waiting in one of several ways, logged when they resume."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -9,11 +9,11 @@ from pubsubflow_triggers import FileAppears, Moment
 from pubsubflow import Context, Dataset, dag, task
 
 FLAG = os.environ["FAULT_NOTES"] + ".flag"
-bell, rung = Dataset("fault://bell"), Dataset("fault://rung")
+awaited, resumed = Dataset("fault://awaited"), Dataset("fault://resumed")
 
 
 async def answer(number: int) -> int:
-    """Be a step of a task: its value is recorded once."""
+    """Run as a step: its value is recorded once."""
     return number * 10
 
 
@@ -25,7 +25,7 @@ def waits() -> None:
     async def numbers(ctx: Context) -> list[int]:
         return list(range(ctx.run.params["count"]))
 
-    @task(outlets=[rung], retries=2)
+    @task(outlets=[resumed], retries=2)
     async def waiter(ctx: Context, number: int) -> int:
         value = await ctx.step("answer", answer, number)
         moment = Moment(at=datetime.fromtimestamp(ctx.run.params["at"], UTC))
@@ -34,7 +34,7 @@ def waits() -> None:
                 await ctx.wait(moment)
             case 1:
                 mine = f"event.extra.n == {number}"  # it may come before a task that is run again
-                event = await ctx.wait_for_event(bell, where=mine, lookback=timedelta(hours=1))
+                event = await ctx.wait_for_event(awaited, where=mine, lookback=timedelta(hours=1))
                 value += event.extra["n"]
             case 2:
                 await ctx.wait(FileAppears(path=FLAG))
@@ -43,7 +43,7 @@ def waits() -> None:
                 first = await ctx.first(FileAppears(path=FLAG), timedelta(hours=1))
                 value += first.index
         note(ctx)
-        ctx.emit(rung, extra={"number": number})
+        ctx.emit(resumed, extra={"number": number})
         return value
 
     waiter.expand(number=numbers())

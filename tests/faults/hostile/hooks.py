@@ -8,7 +8,7 @@ from pubsubflow.webhooks import Webhook
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from hook_signers import SCHEMES
+from support.signers import SCHEMES
 
 for name, (verify, *_) in SCHEMES.items():
     Webhook(name, dataset=Dataset(f"hostile://{name}"), verify=verify)

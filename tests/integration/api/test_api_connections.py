@@ -5,20 +5,20 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from api_rig import Rig
-from hook_signers import github
 
 from pubsubflow.api import ApiSettings
 from pubsubflow.authoring.datasets import Dataset
-from pubsubflow.authoring.loading.registry import loading
+from pubsubflow.authoring.registry import loading
 from pubsubflow.authoring.webhooks import Webhook
-from pubsubflow.client import Client, Failed, Refused
-from pubsubflow.model.spec import LoadedFile, SourceBundle
+from pubsubflow.client import Client, RequestFailed, RequestRefused
 from pubsubflow.model.webhooks import GitHub, Secret
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.secrets.connections import Connections
-from pubsubflow.store.secrets.keyring import KeyFile
+from pubsubflow.store.secrets.keyring import Keyring
 from pubsubflow.webhooks.secrets import DaemonSecrets, EnvironmentSecrets
+from support.api import ApiHarness
+from support.signers import github
+from support.specs import loaded
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ CRM = {"uri": "https://ann@crm.example.com/v2", "secrets": {"token": "hush-hush"
 
 @pytest.fixture
 def key_file(tmp_path):
-    return KeyFile(tmp_path / "keys")
+    return Keyring(tmp_path / "keys")
 
 
 @pytest.fixture
@@ -37,29 +37,29 @@ def stored(database, key_file):
 
 
 @pytest.fixture
-async def rig(serve, database, bus, stored):
+async def harness(serve, database, bus, stored):
     secrets = DaemonSecrets(EnvironmentSecrets({"FROM_ENV": "env"}), stored)
     async with (
         serve(ApiSettings(port=0), connections=stored, secrets=secrets) as (api, _),
         aiohttp.ClientSession() as session,
     ):
-        yield Rig(api.url, session, bus, database)
+        yield ApiHarness(api.url, session, bus, database)
 
 
-async def send(rig, method, path, *, status, **more):
-    async with rig.session.request(method, rig.url + path, **more) as response:
+async def send(harness, method, path, *, status, **more):
+    async with harness.session.request(method, harness.url + path, **more) as response:
         text = await response.text()
         assert response.status == status, text
         assert "hush" not in text
         return response.headers.get("ETag"), text
 
 
-async def test_a_connection_is_made_shown_changed_and_forgotten(rig, stored):
+async def test_a_connection_is_made_shown_changed_and_forgotten(harness, stored):
     one = f"{ROOT}/crm"
-    await send(rig, "PUT", one, status=201, json=CRM)
-    tag, _ = await send(rig, "GET", one, status=200)
-    await send(rig, "GET", one, status=304, headers={"If-None-Match": tag})
-    shown = await rig.get(one)
+    await send(harness, "PUT", one, status=201, json=CRM)
+    tag, _ = await send(harness, "GET", one, status=200)
+    await send(harness, "GET", one, status=304, headers={"If-None-Match": tag})
+    shown = await harness.get(one)
     assert tag.startswith(f'"{shown.pop("revision")}.')
     del shown["updated_at"]
     assert shown == {
@@ -74,32 +74,32 @@ async def test_a_connection_is_made_shown_changed_and_forgotten(rig, stored):
     }
     changed = {"kind": "crm", "uri": "https://other/", "extra": {"a": 1}}
     again = {**changed, "secrets": {"token": "***", "more": "hush"}}
-    await send(rig, "PUT", one, status=200, json=again, headers={"If-Match": tag})
+    await send(harness, "PUT", one, status=200, json=again, headers={"If-Match": tag})
     assert (await stored.read("crm")).secrets == {"token": "hush-hush", "more": "hush"}
-    await send(rig, "DELETE", one, status=204)
+    await send(harness, "DELETE", one, status=204)
     for method in ("GET", "DELETE"):
-        await send(rig, method, one, status=404)
+        await send(harness, method, one, status=404)
 
 
-async def test_who_comes_second_with_an_old_revision_is_refused(rig):
+async def test_who_comes_second_with_an_old_revision_is_refused(harness):
     one, new = f"{ROOT}/crm", {"If-None-Match": "*"}
-    await send(rig, "PUT", one, status=201, json=CRM, headers=new)
-    await send(rig, "PUT", one, status=412, json=CRM, headers=new)
-    old, _ = await send(rig, "GET", one, status=200)
-    await send(rig, "PUT", one, status=200, json=CRM, headers={"If-Match": f'"x", {old}'})
+    await send(harness, "PUT", one, status=201, json=CRM, headers=new)
+    await send(harness, "PUT", one, status=412, json=CRM, headers=new)
+    old, _ = await send(harness, "GET", one, status=200)
+    await send(harness, "PUT", one, status=200, json=CRM, headers={"If-Match": f'"x", {old}'})
     for method in ("PUT", "DELETE"):
-        await send(rig, method, one, status=412, json=CRM, headers={"If-Match": old})
-    await send(rig, "PUT", one, status=400, json=CRM, headers={"If-Match": "5"})
-    await send(rig, "PUT", f"{ROOT}/b", status=412, json=CRM, headers={"If-Match": old})
-    now, _ = await send(rig, "GET", one, status=200)
-    await send(rig, "DELETE", one, status=204, headers={"If-Match": now})
+        await send(harness, method, one, status=412, json=CRM, headers={"If-Match": old})
+    await send(harness, "PUT", one, status=400, json=CRM, headers={"If-Match": "5"})
+    await send(harness, "PUT", f"{ROOT}/b", status=412, json=CRM, headers={"If-Match": old})
+    now, _ = await send(harness, "GET", one, status=200)
+    await send(harness, "DELETE", one, status=204, headers={"If-Match": now})
 
 
-async def test_lists_page_by_name(rig):
+async def test_lists_page_by_name(harness):
     for name in ("c", "a", "B", "d"):
-        await send(rig, "PUT", f"{ROOT}/{name}", status=201, json={"uri": "https://x/"})
-    first = await rig.get(f"{ROOT}?limit=3")
-    rest = await rig.get(f"{ROOT}?limit=3&after={first['next']}")
+        await send(harness, "PUT", f"{ROOT}/{name}", status=201, json={"uri": "https://x/"})
+    first = await harness.get(f"{ROOT}?limit=3")
+    rest = await harness.get(f"{ROOT}?limit=3&after={first['next']}")
     names = [each["name"] for each in first["items"] + rest["items"]]
     assert (sorted(names), rest["next"]) == (["B", "a", "c", "d"], None)
 
@@ -121,23 +121,23 @@ async def test_lists_page_by_name(rig):
         ("a", [], 422),
     ],
 )
-async def test_what_cannot_be_is_refused(rig, name, body, status):
-    await send(rig, "PUT", f"{ROOT}/{name}", status=status, json=body)
+async def test_what_cannot_be_is_refused(harness, name, body, status):
+    await send(harness, "PUT", f"{ROOT}/{name}", status=status, json=body)
 
 
-async def test_a_key_that_is_gone_is_a_conflict_that_tells_the_remedy(rig, key_file):
-    await send(rig, "PUT", f"{ROOT}/crm", status=201, json=CRM)
+async def test_a_lost_key_is_a_conflict_that_names_the_remedy(harness, key_file):
+    await send(harness, "PUT", f"{ROOT}/crm", status=201, json=CRM)
     key_file.path.unlink()
-    _, text = await send(rig, "POST", f"{ROOT}/rotate", status=409)
+    _, text = await send(harness, "POST", f"{ROOT}/rotate", status=409)
     assert "connection 'crm' is encrypted with key" in text
     assert "bring that key back" in text
-    await send(rig, "GET", f"{ROOT}/crm", status=200)
+    await send(harness, "GET", f"{ROOT}/crm", status=200)
 
 
-async def test_the_client_sets_lists_rotates_and_deletes(rig, key_file):
-    async with Client(rig.url) as client:
+async def test_the_client_sets_lists_rotates_and_deletes(harness, key_file):
+    async with Client(harness.url) as client:
         made = await client.set_connection("crm", **CRM, revision="absent")
-        with pytest.raises(Failed, match="has changed since you looked"):
+        with pytest.raises(RequestFailed, match="has changed since you looked"):
             await client.set_connection("crm", **CRM, revision="absent")
         await client.set_connection("crm", secrets=made.secrets, revision=made.revision)
         (before,) = await key_file.read()
@@ -145,16 +145,16 @@ async def test_the_client_sets_lists_rotates_and_deletes(rig, key_file):
         assert (done.connections, done.key == before.id) == (1, False)
         assert [each.name async for each in client.connections()] == ["crm"]
         await client.delete_connection("crm", revision=(await client.connection("crm")).revision)
-        with pytest.raises(Refused):
+        with pytest.raises(RequestRefused):
             await client.connection("crm")
 
 
-async def test_the_command_of_the_page_sets_a_connection(rig, stored):
+async def test_the_command_of_the_page_sets_a_connection(harness, stored):
     page = (Path(__file__).parents[3] / "docs" / "connections.md").read_text()
     words = shlex.split(next(line for line in page.splitlines() if line.startswith("curl")))
     assert words[:4] == ["curl", "-s", "-X", "PUT"]
     path = words[4].removeprefix("http://127.0.0.1:8080")
-    await send(rig, "PUT", path, status=201, data=words[-1], headers=[words[6].split(": ")])
+    await send(harness, "PUT", path, status=201, data=words[-1], headers=[words[6].split(": ")])
     assert (await stored.read("crm")).secret() == "s3cr3t"
 
 
@@ -164,48 +164,49 @@ async def declare(database, *secrets):
         for number, secret in enumerate(secrets):
             Webhook(f"h{number}", dataset=Dataset(f"x://h/{number}"), verify=GitHub(Secret(secret)))
     hooks = tuple(hook.to_spec() for hook in collected.hooks.values())
-    bundle = SourceBundle("hooks", "hooks.py", "/dags", {"hooks.py": ""})
-    await Catalog(database).save([LoadedFile("hooks.py", bundle, hooks=hooks)])
+    await Catalog(database).save([loaded(file="hooks.py", hooks=hooks)])
 
 
-async def push(rig, hook, secret):
+async def push(harness, hook, secret):
     sent = github(b'{"a": 1}', secret=secret)
     headers = {name: value.decode() for name, value in sent.headers}
     headers["Content-Type"] = "application/json"
-    async with rig.session.post(f"{rig.url}/hooks/{hook}", data=sent.body, headers=headers) as done:
+    async with harness.session.post(
+        f"{harness.url}/hooks/{hook}", data=sent.body, headers=headers
+    ) as done:
         return done.status
 
 
-async def hooks_like(rig, condition):
-    await rig.until("/api/v1/hooks", lambda page: condition(page["items"]))
+async def hooks_like(harness, condition):
+    await harness.get_until("/api/v1/hooks", lambda page: condition(page["items"]))
 
 
-async def test_a_webhooks_secret_is_rotated_without_a_restart(rig, database):
+async def test_a_webhooks_secret_is_rotated_without_a_restart(harness, database):
     await declare(database, "connection:forge", "connection:forge.second", "FORGE", "FROM_ENV")
-    rig.bus.publish("psf.ctl.dags", b"")
-    await hooks_like(rig, lambda hooks: len(hooks) == 4)
-    troubles = {each["name"]: each["trouble"] for each in await hook_views(rig)}
+    harness.bus.publish("psf.ctl.dags", b"")
+    await hooks_like(harness, lambda hooks: len(hooks) == 4)
+    troubles = {each["name"]: each["trouble"] for each in await hook_views(harness)}
     assert troubles == {
         "h0": "no connection named 'forge'",
         "h1": "no connection named 'forge'",
-        "h2": "no secret FORGE is known to this daemon",
+        "h2": "the secret FORGE is not known to this daemon",
         "h3": None,
     }
-    assert await push(rig, "h0", "old") == 503
-    await send(rig, "PUT", f"{ROOT}/forge", status=201, json={"secrets": {"first": "old"}})
-    await send(rig, "PUT", f"{ROOT}/FORGE", status=201, json={"secrets": {"first": "big"}})
-    await hooks_like(rig, lambda hooks: hooks[0]["trouble"] is hooks[2]["trouble"] is None)
-    assert [await push(rig, hook, "old") for hook in ("h0", "h1", "h2")] == [202, 503, 401]
-    assert await push(rig, "h2", "big") == 202
+    assert await push(harness, "h0", "old") == 503
+    await send(harness, "PUT", f"{ROOT}/forge", status=201, json={"secrets": {"first": "old"}})
+    await send(harness, "PUT", f"{ROOT}/FORGE", status=201, json={"secrets": {"first": "big"}})
+    await hooks_like(harness, lambda hooks: hooks[0]["trouble"] is hooks[2]["trouble"] is None)
+    assert [await push(harness, hook, "old") for hook in ("h0", "h1", "h2")] == [202, 503, 401]
+    assert await push(harness, "h2", "big") == 202
     both = {"secrets": {"first": "new", "second": "other"}}
-    await send(rig, "PUT", f"{ROOT}/forge", status=200, json=both)
-    await hooks_like(rig, lambda hooks: "has several secrets" in (hooks[0]["trouble"] or ""))
-    assert await push(rig, "h1", "other") == 202
-    await send(rig, "PUT", f"{ROOT}/forge", status=200, json={"secrets": {"first": "new"}})
-    await hooks_like(rig, lambda hooks: hooks[0]["trouble"] is None)
-    assert [await push(rig, "h0", secret) for secret in ("old", "new")] == [401, 202]
-    assert "old" not in str(await hook_views(rig))
+    await send(harness, "PUT", f"{ROOT}/forge", status=200, json=both)
+    await hooks_like(harness, lambda hooks: "has several secrets" in (hooks[0]["trouble"] or ""))
+    assert await push(harness, "h1", "other") == 202
+    await send(harness, "PUT", f"{ROOT}/forge", status=200, json={"secrets": {"first": "new"}})
+    await hooks_like(harness, lambda hooks: hooks[0]["trouble"] is None)
+    assert [await push(harness, "h0", secret) for secret in ("old", "new")] == [401, 202]
+    assert "old" not in str(await hook_views(harness))
 
 
-async def hook_views(rig):
-    return (await rig.get("/api/v1/hooks"))["items"]
+async def hook_views(harness):
+    return (await harness.get("/api/v1/hooks"))["items"]

@@ -4,28 +4,29 @@ import json
 
 import anyio
 import pytest
-from api_rig import dag, task
 
-from pubsubflow.authoring.loading.registry import loading
-from pubsubflow.model.spec import LoadedFile, SourceBundle
+from pubsubflow.authoring.registry import loading
 from pubsubflow.model.wire.messages import Outcome
 from pubsubflow.webhooks import Unverified, Webhook
+from support.specs import dag, loaded, task
 
 pytestmark = pytest.mark.anyio
 A = "s3://lake/a"
 WRITERS = 24
 
 
-async def answer(rig, method, path, **headers):
+async def answer(harness, method, path, **headers):
     body = headers.pop("json", None)
     named = {name.replace("_", "-"): text for name, text in headers.items()}
-    async with rig.session.request(method, rig.url + path, headers=named, json=body) as response:
+    async with harness.session.request(
+        method, harness.url + path, headers=named, json=body
+    ) as response:
         return response.status, response.headers.get("ETag"), await response.read()
 
 
-async def test_what_is_known_already_is_not_sent_again(rig):
-    await rig.load(dag("d", task(0, "work")))
-    run_id = await rig.start("d")
+async def test_what_is_known_already_is_not_sent_again(harness):
+    await harness.load(dag("d", task("work")))
+    run_id = await harness.start("d")
     for path in (
         "/api/v1/dags",
         "/api/v1/dags/d",
@@ -34,38 +35,38 @@ async def test_what_is_known_already_is_not_sent_again(rig):
         f"/api/v1/runs/{run_id}/tasks",
         f"/api/v1/tasks/{run_id}.work",
     ):
-        status, etag, body = await answer(rig, "GET", path)
+        status, etag, body = await answer(harness, "GET", path)
         assert (status, bool(body)) == (200, True)
         for known in (etag, f'"x", W/{etag}', "*"):
-            assert await answer(rig, "GET", path, If_None_Match=known) == (304, etag, b""), path
-        assert (await answer(rig, "HEAD", path))[:2] == (200, etag)
-    _, before, _ = await answer(rig, "GET", f"/api/v1/runs/{run_id}")
-    await rig.post(f"/api/v1/runs/{run_id}/cancel", status=200)
-    status, after, _ = await answer(rig, "GET", f"/api/v1/runs/{run_id}", If_None_Match=before)
+            assert await answer(harness, "GET", path, If_None_Match=known) == (304, etag, b""), path
+        assert (await answer(harness, "HEAD", path))[:2] == (200, etag)
+    _, before, _ = await answer(harness, "GET", f"/api/v1/runs/{run_id}")
+    await harness.post(f"/api/v1/runs/{run_id}/cancel", status=200)
+    status, after, _ = await answer(harness, "GET", f"/api/v1/runs/{run_id}", If_None_Match=before)
     assert status == 200
     assert after != before
 
 
-async def test_malformed_conditions_are_refused(rig):
-    await rig.load(dag("d", task(0, "work")))
+async def test_malformed_conditions_are_refused(harness):
+    await harness.load(dag("d", task("work")))
     for header, method in (("If-Match", "PATCH"), ("If-None-Match", "GET")):
         for text in ("x", '"a" "b"', '"a', "W/a", '*, "a"', '"a b"'):
             status, _, body = await answer(
-                rig, method, "/api/v1/dags/d", json={"paused": True}, **{header: text}
+                harness, method, "/api/v1/dags/d", json={"paused": True}, **{header: text}
             )
             assert (status, json.loads(body)["field"]) == (400, header), text
-    assert not (await rig.get("/api/v1/dags/d"))["paused"]
+    assert not (await harness.get("/api/v1/dags/d"))["paused"]
 
 
-async def test_a_pause_holds_for_what_was_seen_and_a_run_is_no_change(rig):
-    await rig.load(dag("d", task(0, "work")))
-    _, etag, _ = await answer(rig, "GET", "/api/v1/dags/d")
-    await rig.start("d")
+async def test_a_pause_holds_for_what_was_seen_and_a_run_is_no_change(harness):
+    await harness.load(dag("d", task("work")))
+    _, etag, _ = await answer(harness, "GET", "/api/v1/dags/d")
+    await harness.start("d")
 
     async def change(*, paused, match):
-        told = {} if match is None else {"If_Match": match}
+        reply = {} if match is None else {"If_Match": match}
         status, _, body = await answer(
-            rig, "PATCH", "/api/v1/dags/d", json={"paused": paused}, **told
+            harness, "PATCH", "/api/v1/dags/d", json={"paused": paused}, **reply
         )
         return status, json.loads(body)
 
@@ -74,92 +75,91 @@ async def test_a_pause_holds_for_what_was_seen_and_a_run_is_no_change(rig):
     status, refused = await change(paused=False, match=f'W/"{shown["revision"]}", {etag}')
     assert status == 412
     assert shown["revision"] in refused["detail"]
-    assert (await rig.get("/api/v1/dags/d"))["paused"]
+    assert (await harness.get("/api/v1/dags/d"))["paused"]
     assert (await change(paused=True, match=f'"{shown["revision"]}"'))[1]["revision"] == shown[
         "revision"
     ]
     assert (await change(paused=False, match=f'"0-0", "{shown["revision"]}"'))[0] == 200
-    await rig.load(dag("d", task(0, "work"), task(1, "more")))  # a new version
+    await harness.load(dag("d", task("work"), task("more")))  # a new version
     assert (await change(paused=True, match=f'"{shown["revision"]}"'))[0] == 412
     for anything in ("*", None):
         assert (await change(paused=True, match=anything))[0] == 200
 
 
-async def test_of_many_who_pause_what_they_all_saw_one_does(rig, serve):
+async def test_of_many_who_pause_what_they_all_saw_one_does(harness, serve):
     """Half of them ask another daemon's API; each round every one of them has seen the same."""
-    await rig.load(dag("d", task(0, "work")))
+    await harness.load(dag("d", task("work")))
     async with serve() as (other, _):
-        urls = (rig.url, other.url)
+        urls = (harness.url, other.url)
         for paused in (True, False, True):
-            _, etag, _ = await answer(rig, "GET", "/api/v1/dags/d")
-            told = []
+            _, etag, _ = await answer(harness, "GET", "/api/v1/dags/d")
+            reply = []
 
-            async def write(number, etag=etag, paused=paused, told=told):
-                async with rig.session.patch(
+            async def write(number, etag=etag, paused=paused, reply=reply):
+                async with harness.session.patch(
                     urls[number % 2] + "/api/v1/dags/d",
                     json={"paused": paused},
                     headers={"If-Match": etag},
                 ) as response:
-                    told.append(response.status)
+                    reply.append(response.status)
 
             async with anyio.create_task_group() as group:
                 for number in range(WRITERS):
                     group.start_soon(write, number)
-            assert sorted(told) == [200] + [412] * (WRITERS - 1)
-            assert (await rig.get("/api/v1/dags/d"))["paused"] is paused
+            assert sorted(reply) == [200] + [412] * (WRITERS - 1)
+            assert (await harness.get("/api/v1/dags/d"))["paused"] is paused
 
 
 @pytest.fixture
-async def letter(rig):
+async def letter(harness):
     """A dead letter of a webhook, for which the page has no more than the request."""
     with loading("hooks.py") as collected:
         Webhook("h", dataset=A, verify=Unverified(), extra={"n": "body.n"})
     hooks = tuple(hook.to_spec() for hook in collected.hooks.values())
-    bundle = SourceBundle("hash", "hooks.py", "/dags", {"hooks.py": ""})
-    await rig.catalog.save([LoadedFile("hooks.py", bundle, hooks=hooks)])
-    rig.bus.publish("psf.ctl.dags", b"")
-    await rig.until("/api/v1/hooks", lambda found: found["items"])
-    await rig.post("/hooks/h", {"m": 1}, status=422)
-    (letter,) = (await rig.get("/api/v1/dead-letters"))["items"]
+    await harness.catalog.save([loaded(file="hooks.py", hooks=hooks)])
+    harness.bus.publish("psf.ctl.dags", b"")
+    await harness.get_until("/api/v1/hooks", lambda found: found["items"])
+    await harness.post("/hooks/h", {"m": 1}, status=422)
+    (letter,) = (await harness.get("/api/v1/dead-letters"))["items"]
     return f"/api/v1/dead-letters/{letter['id']}"
 
 
-async def test_of_many_who_edit_a_dead_letter_one_does_and_there_is_one_event(rig, letter):
-    _, etag, body = await answer(rig, "GET", letter)
+async def test_of_many_who_edit_a_dead_letter_one_does_and_there_is_one_event(harness, letter):
+    _, etag, body = await answer(harness, "GET", letter)
     shown = json.loads(body)
-    told = []
+    reply = []
 
     async def edit(number):
         payload = {**shown["payload"], "body": {"n": number}}
         status, _, _ = await answer(
-            rig, "POST", f"{letter}/resend", json={"payload": payload}, If_Match=etag
+            harness, "POST", f"{letter}/resend", json={"payload": payload}, If_Match=etag
         )
-        told.append((status, number))
+        reply.append((status, number))
 
     async with anyio.create_task_group() as group:
         for number in range(WRITERS):
             group.start_soon(edit, number)
-    assert sorted(status for status, _ in told) == [200] + [412] * (WRITERS - 1)
-    (winner,) = (number for status, number in told if status == 200)
-    (event,) = (await rig.get("/api/v1/datasets/events"))["items"]
+    assert sorted(status for status, _ in reply) == [200] + [412] * (WRITERS - 1)
+    (winner,) = (number for status, number in reply if status == 200)
+    (event,) = (await harness.get("/api/v1/datasets/events"))["items"]
     assert event["extra"] == {"n": winner}
-    assert (await rig.post(f"{letter}/resend", {}, status=422))["detail"].endswith("already")
+    assert (await harness.post(f"{letter}/resend", {}, status=422))["detail"].endswith("already")
 
 
-async def test_a_hooks_letter_that_still_cannot_be_stays(rig, letter):
-    shown = await rig.get(letter)
-    await rig.post(f"{letter}/resend", {}, status=422)
+async def test_a_hooks_letter_that_still_cannot_be_stays(harness, letter):
+    shown = await harness.get(letter)
+    await harness.post(f"{letter}/resend", {}, status=422)
     large = {**shown["payload"], "body": {"n": "x" * 300_000}}
-    refused = await rig.post(f"{letter}/resend", {"payload": large}, status=422)
+    refused = await harness.post(f"{letter}/resend", {"payload": large}, status=422)
     assert "larger than" in refused["detail"]
-    assert (await rig.get(letter))["resent_at"] is None
-    assert (await rig.get("/api/v1/datasets/events"))["items"] == []
+    assert (await harness.get(letter))["resent_at"] is None
+    assert (await harness.get("/api/v1/datasets/events"))["items"] == []
 
 
-async def test_a_failed_run_is_no_change_of_its_dag(rig):
-    await rig.load(dag("d", task(0, "work")))
-    before = (await rig.get("/api/v1/dags/d"))["revision"]
-    run_id = await rig.start("d")
-    await rig.finish(run_id, 0, outcome=Outcome.FAILED)
-    await rig.wait(run_id, "failed")
-    assert (await rig.get("/api/v1/dags/d"))["revision"] == before
+async def test_a_failed_run_is_no_change_of_its_dag(harness):
+    await harness.load(dag("d", task("work")))
+    before = (await harness.get("/api/v1/dags/d"))["revision"]
+    run_id = await harness.start("d")
+    await harness.finish(run_id, 0, outcome=Outcome.FAILED)
+    await harness.wait(run_id, "failed")
+    assert (await harness.get("/api/v1/dags/d"))["revision"] == before

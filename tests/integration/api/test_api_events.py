@@ -4,7 +4,8 @@ import io
 
 import anyio
 import pytest
-from api_rig import dag, task
+
+from support.specs import dag, task
 
 pytestmark = pytest.mark.anyio
 
@@ -12,64 +13,68 @@ EVENTS = "/api/v1/datasets/events"
 A, B = "s3://lake/a", "s3://lake/b"
 
 
-async def test_one_event_is_recorded_and_listed(rig):
+async def test_one_event_is_recorded_and_listed(harness):
     body = {"dataset": "S3://Lake/a/", "extra": {"rows": 3}, "partition": "p", "time": None}
-    (event_id,) = (await rig.post(EVENTS, body))["ids"]
-    (event,) = (await rig.get(EVENTS))["items"]
+    (event_id,) = (await harness.post(EVENTS, body))["ids"]
+    (event,) = (await harness.get(EVENTS))["items"]
     assert event["event_id"] == event_id
     assert (event["dataset"], event["extra"], event["partition"]) == (A, {"rows": 3}, "p")
     assert (event["source"], event["run_id"]) == ("api", None)
 
 
-async def test_a_list_gets_an_id_for_each_event_in_order(rig):
-    ids = (await rig.post(EVENTS, [{"dataset": A, "extra": {"n": n}} for n in range(100)]))["ids"]
-    events = (await rig.get(f"{EVENTS}?limit=1000"))["items"]
+async def test_a_list_gets_an_id_for_each_event_in_order(harness):
+    ids = (await harness.post(EVENTS, [{"dataset": A, "extra": {"n": n}} for n in range(100)]))[
+        "ids"
+    ]
+    events = (await harness.get(f"{EVENTS}?limit=1000"))["items"]
     assert {event["event_id"]: event["extra"]["n"] for event in events} == dict(
         zip(ids, range(100), strict=True)
     )
 
 
-async def test_an_event_starts_the_run_that_waits_for_it(rig):
-    await rig.load(dag("consumer", task(0, "work"), on=[A]))
-    await rig.post(EVENTS, {"dataset": A})
-    (run,) = (await rig.get("/api/v1/runs?dag=consumer"))["items"]
+async def test_an_event_starts_the_run_that_waits_for_it(harness):
+    await harness.load(dag("consumer", task("work"), on=[A]))
+    await harness.post(EVENTS, {"dataset": A})
+    (run,) = (await harness.get("/api/v1/runs?dag=consumer"))["items"]
     assert (run["state"], run["kind"]) == ("running", "dataset")
 
 
-async def test_the_same_id_gives_200_and_the_first_id_and_no_second_run(rig):
-    await rig.load(dag("consumer", task(0, "work"), on=[A]))
+async def test_the_same_id_gives_200_and_the_first_id_and_no_second_run(harness):
+    await harness.load(dag("consumer", task("work"), on=[A]))
     event = {"dataset": A, "id": "delivery-7"}
-    first = await rig.post(EVENTS, event)
-    again = await rig.post(EVENTS, event, status=200)
+    first = await harness.post(EVENTS, event)
+    again = await harness.post(EVENTS, event, status=200)
     assert again == {"ids": first["ids"], "duplicates": [0]}
-    assert len((await rig.get("/api/v1/runs"))["items"]) == 1
+    assert len((await harness.get("/api/v1/runs"))["items"]) == 1
 
 
-async def test_the_same_id_for_another_dataset_is_another_event(rig):
-    first = await rig.post(EVENTS, {"dataset": A, "id": "1"})
-    other = await rig.post(EVENTS, {"dataset": B, "id": "1"})
+async def test_the_same_id_for_another_dataset_is_another_event(harness):
+    first = await harness.post(EVENTS, {"dataset": A, "id": "1"})
+    other = await harness.post(EVENTS, {"dataset": B, "id": "1"})
     assert first["ids"] != other["ids"]
 
 
-async def test_an_idempotency_key_covers_every_event_of_its_request(rig):
+async def test_an_idempotency_key_covers_every_event_of_its_request(harness):
     events, headers = [{"dataset": A}, {"dataset": B}], {"Idempotency-Key": "k"}
-    first = await rig.post(EVENTS, events, headers=headers)
-    again = await rig.post(EVENTS, events, headers=headers, status=200)
+    first = await harness.post(EVENTS, events, headers=headers)
+    again = await harness.post(EVENTS, events, headers=headers, status=200)
     assert again["ids"] == first["ids"]
-    assert len((await rig.get(EVENTS))["items"]) == 2
+    assert len((await harness.get(EVENTS))["items"]) == 2
 
 
-async def test_a_list_with_something_new_is_202_and_tells_the_duplicates(rig):
-    await rig.post(EVENTS, {"dataset": A, "id": "1"})
-    mixed = await rig.post(EVENTS, [{"dataset": B}, {"dataset": A, "id": "1"}])
+async def test_a_list_with_something_new_is_202_and_names_the_duplicates(harness):
+    await harness.post(EVENTS, {"dataset": A, "id": "1"})
+    mixed = await harness.post(EVENTS, [{"dataset": B}, {"dataset": A, "id": "1"}])
     assert mixed["duplicates"] == [1]
 
 
-async def test_the_same_id_side_by_side_gives_one_event(rig):
+async def test_the_same_id_side_by_side_gives_one_event(harness):
     found = []
 
     async def post():
-        async with rig.session.post(rig.url + EVENTS, json={"dataset": A, "id": "1"}) as response:
+        async with harness.session.post(
+            harness.url + EVENTS, json={"dataset": A, "id": "1"}
+        ) as response:
             found.append((response.status, (await response.json())["ids"][0]))
 
     async with anyio.create_task_group() as group:
@@ -99,62 +104,62 @@ async def test_the_same_id_side_by_side_gives_one_event(rig):
     ],
 )
 async def test_a_bad_event_is_refused_with_its_place_and_nothing_is_recorded(
-    rig, body, status, index, field
+    harness, body, status, index, field
 ):
-    problem = await rig.post(EVENTS, body, status=status)
+    problem = await harness.post(EVENTS, body, status=status)
     assert problem["status"] == status
     assert problem.get("index") == index
     assert problem.get("field") == field
     assert "\n" not in problem["detail"]
-    assert (await rig.get(EVENTS))["items"] == []
+    assert (await harness.get(EVENTS))["items"] == []
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"{", b'{"dataset": "\xff"}', b'{"dataset":"s3://a/b","extra":{"a":NaN}}']
 )
-async def test_what_is_no_json_is_400(rig, data):
-    problem = await rig.ask("POST", EVENTS, data=data, status=400)
+async def test_what_is_no_json_is_400(harness, data):
+    problem = await harness.request("POST", EVENTS, data=data, status=400)
     assert problem["title"] == "Bad Request"
 
 
-async def test_deep_nesting_is_400(rig):
+async def test_deep_nesting_is_400(harness):
     data = b'{"dataset":"s3://a/b","extra":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
-    await rig.ask("POST", EVENTS, data=data, status=400)
+    await harness.request("POST", EVENTS, data=data, status=400)
 
 
-async def test_an_escaped_backslash_is_no_nul(rig):
-    await rig.post(EVENTS, {"dataset": A, "extra": {"path": "c:\\u0000"}})
-    assert (await rig.get(EVENTS))["items"][0]["extra"] == {"path": "c:\\u0000"}
+async def test_an_escaped_backslash_is_no_nul(harness):
+    await harness.post(EVENTS, {"dataset": A, "extra": {"path": "c:\\u0000"}})
+    assert (await harness.get(EVENTS))["items"][0]["extra"] == {"path": "c:\\u0000"}
 
 
-async def test_too_many_events_or_bytes_are_413(rig):
-    too_many = await rig.post(EVENTS, [{"dataset": A}] * 1001, status=413)
+async def test_too_many_events_or_bytes_are_413(harness):
+    too_many = await harness.post(EVENTS, [{"dataset": A}] * 1001, status=413)
     assert "1000" in too_many["detail"]
     large = io.BytesIO(b" " * (1 << 20) + b"{}")
-    too_large = await rig.ask("POST", EVENTS, data=large, status=413)
+    too_large = await harness.request("POST", EVENTS, data=large, status=413)
     assert "1048576" in too_large["detail"]
 
 
-async def test_events_page_newest_first_also_of_one_dataset(rig):
+async def test_events_page_newest_first_also_of_one_dataset(harness):
     for n in range(7):
-        await rig.post(EVENTS, {"dataset": A if n % 2 else B, "extra": {"n": n}})
-    first = await rig.get(f"{EVENTS}?limit=4")
-    rest = await rig.get(f"{EVENTS}?limit=4&after={first['next']}")
+        await harness.post(EVENTS, {"dataset": A if n % 2 else B, "extra": {"n": n}})
+    first = await harness.get(f"{EVENTS}?limit=4")
+    rest = await harness.get(f"{EVENTS}?limit=4&after={first['next']}")
     assert [e["extra"]["n"] for e in first["items"] + rest["items"]] == [6, 5, 4, 3, 2, 1, 0]
     assert rest["next"] is None
-    of_one = await rig.get(f"{EVENTS}?limit=2&dataset={A}")
+    of_one = await harness.get(f"{EVENTS}?limit=2&dataset={A}")
     assert [e["extra"]["n"] for e in of_one["items"]] == [5, 3]
-    await rig.get(f"{EVENTS}?dataset=s3://lake/nobody", status=404)
-    await rig.get(f"{EVENTS}?dataset=nonsense", status=400)
+    await harness.get(f"{EVENTS}?dataset=s3://lake/nobody", status=404)
+    await harness.get(f"{EVENTS}?dataset=nonsense", status=400)
 
 
-async def test_datasets_tell_their_last_event_and_who_waits(rig):
-    await rig.load(dag("consumer", task(0, "work"), on=[A, B]))
-    (event_id,) = (await rig.post(EVENTS, {"dataset": A}))["ids"]
-    found = await rig.get("/api/v1/datasets")
+async def test_datasets_show_their_last_event_and_their_consumers(harness):
+    await harness.load(dag("consumer", task("work"), on=[A, B]))
+    (event_id,) = (await harness.post(EVENTS, {"dataset": A}))["ids"]
+    found = await harness.get("/api/v1/datasets")
     assert [each["dataset"] for each in found["items"]] == [A, B]
     assert [each["consumers"] for each in found["items"]] == [["consumer"], ["consumer"]]
     assert [each["last_event_id"] for each in found["items"]] == [event_id, None]
-    page = await rig.get("/api/v1/datasets?limit=1")
-    page = await rig.get(f"/api/v1/datasets?limit=1&after={page['next']}")
+    page = await harness.get("/api/v1/datasets?limit=1")
+    page = await harness.get(f"/api/v1/datasets?limit=1&after={page['next']}")
     assert [each["dataset"] for each in page["items"]] == [B]

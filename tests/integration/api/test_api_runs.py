@@ -2,9 +2,9 @@
 
 import anyio
 import pytest
-from api_rig import broken_file, dag, task
 
-from pubsubflow.model.wire.messages import Emit, Outcome, TaskError
+from pubsubflow.model.wire.messages import EmittedEvent, Outcome, TaskError
+from support.specs import dag, loaded, task
 
 pytestmark = pytest.mark.anyio
 
@@ -12,43 +12,45 @@ EVENTS = "/api/v1/datasets/events"
 LANDING, HOURS, MONTHS, WEATHER = (f"s3://lake/{name}" for name in ("in", "hours", "m", "w"))
 
 
-async def test_a_run_is_asked_for_with_params_and_a_key(rig):
-    await rig.load(dag("d", task(0, "work"), params={"day": 1}))
+async def test_a_run_is_requested_with_params_and_a_key(harness):
+    await harness.load(dag("d", task("work"), params={"day": 1}))
     body = {"params": {"day": 2}, "run_key": "k", "logical_time": "2026-11-20T12:00:00+01:00"}
-    run_id = await rig.start("d", **body)
-    assert await rig.start("d", **body) == run_id
-    run = await rig.get(f"/api/v1/runs/{run_id}")
+    run_id = await harness.start("d", **body)
+    assert await harness.start("d", **body) == run_id
+    run = await harness.get(f"/api/v1/runs/{run_id}")
     assert (run["state"], run["params"], run["run_key"]) == ("running", {"day": 2}, "k")
     assert run["logical_time"] == "2026-11-20T11:00:00Z"
-    assert run["cause"] == "asked for through the API"
+    assert run["cause"] == "requested through the API"
     assert run["tasks"] == {"queued": 1}
 
 
-async def test_a_run_without_a_body_has_the_default_params(rig):
-    await rig.load(dag("d", task(0, "work"), params={"day": 1}))
-    answer = await rig.ask("POST", "/api/v1/dags/d/runs", status=201)
-    assert (await rig.get(f"/api/v1/runs/{answer['run_id']}"))["params"] == {"day": 1}
+async def test_a_run_without_a_body_has_the_default_params(harness):
+    await harness.load(dag("d", task("work"), params={"day": 1}))
+    answer = await harness.request("POST", "/api/v1/dags/d/runs", status=201)
+    assert (await harness.get(f"/api/v1/runs/{answer['run_id']}"))["params"] == {"day": 1}
 
 
-async def test_params_that_do_not_fit_are_422_and_no_run_exists(rig):
-    await rig.load(dag("d", task(0, "work"), params={"day": 1}))
-    await rig.post("/api/v1/dags/d/runs", {"params": {"night": 1}}, status=422)
-    await rig.post("/api/v1/dags/d/runs", {"params": {"day": 2**70}}, status=422)
-    await rig.post("/api/v1/dags/d/runs", {"colour": 1}, status=422)
-    await rig.post("/api/v1/dags/nobody/runs", {}, status=404)
-    assert (await rig.get("/api/v1/runs"))["items"] == []
+async def test_params_that_do_not_fit_are_422_and_no_run_exists(harness):
+    await harness.load(dag("d", task("work"), params={"day": 1}))
+    await harness.post("/api/v1/dags/d/runs", {"params": {"night": 1}}, status=422)
+    await harness.post("/api/v1/dags/d/runs", {"params": {"day": 2**70}}, status=422)
+    await harness.post("/api/v1/dags/d/runs", {"colour": 1}, status=422)
+    await harness.post("/api/v1/dags/nobody/runs", {}, status=404)
+    assert (await harness.get("/api/v1/runs"))["items"] == []
 
 
-async def test_runs_page_newest_first_by_dag_and_state(rig):
-    await rig.load(dag("a", task(0, "work"), max_active_runs=1), dag("b", task(0, "work")))
-    ids = [await rig.start("a") for _ in range(3)] + [await rig.start("b") for _ in range(2)]
-    await rig.finish(ids[4], 0)
-    await rig.wait(ids[4], "success")
+async def test_runs_page_newest_first_by_dag_and_state(harness):
+    await harness.load(dag("a", task("work"), max_active_runs=1), dag("b", task("work")))
+    ids = [await harness.start("a") for _ in range(3)] + [
+        await harness.start("b") for _ in range(2)
+    ]
+    await harness.finish(ids[4], 0)
+    await harness.wait(ids[4], "success")
 
     async def listed(question):
         found, after = [], ""
         while after is not None:
-            page = await rig.get(f"/api/v1/runs?limit=2&{question}" + after)
+            page = await harness.get(f"/api/v1/runs?limit=2&{question}" + after)
             found += [run["run_id"] for run in page["items"]]
             after = page["next"] and f"&after={page['next']}"
         return found
@@ -60,7 +62,7 @@ async def test_runs_page_newest_first_by_dag_and_state(rig):
     assert await listed("state=running&dag=b") == [ids[3]]
     assert await listed("state=success") == [ids[4]]
     assert await listed("state=success&dag=a") == []
-    await rig.get("/api/v1/runs?dag=nobody", status=404)
+    await harness.get("/api/v1/runs?dag=nobody", status=404)
 
 
 @pytest.mark.parametrize(
@@ -76,91 +78,91 @@ async def test_runs_page_newest_first_by_dag_and_state(rig):
         "dags=a",
     ],
 )
-async def test_a_question_that_makes_no_sense_is_400(rig, question):
-    await rig.get(f"/api/v1/runs?{question}", status=400)
+async def test_a_question_that_makes_no_sense_is_400(harness, question):
+    await harness.get(f"/api/v1/runs?{question}", status=400)
 
 
-async def test_a_wait_ends_with_its_run(rig):
-    await rig.load(dag("d", task(0, "work")))
-    run_id = await rig.start("d")
-    now = await rig.get(f"/api/v1/runs/{run_id}/wait?timeout=0")
+async def test_a_wait_ends_with_its_run(harness):
+    await harness.load(dag("d", task("work")))
+    run_id = await harness.start("d")
+    now = await harness.get(f"/api/v1/runs/{run_id}/wait?timeout=0")
     assert now["state"] == "running"
     async with anyio.create_task_group() as group:
-        group.start_soon(rig.wait, run_id, "failed")
-        await rig.finish(run_id, 0, outcome=Outcome.FAILED, error=TaskError("E", "no"))
-    await rig.get(f"/api/v1/runs/{run_id}/wait?timeout=301", status=400)
-    await rig.get("/api/v1/runs/nonsense/wait", status=404)
+        group.start_soon(harness.wait, run_id, "failed")
+        await harness.finish(run_id, 0, outcome=Outcome.FAILED, error=TaskError("E", "no"))
+    await harness.get(f"/api/v1/runs/{run_id}/wait?timeout=301", status=400)
+    await harness.get("/api/v1/runs/nonsense/wait", status=404)
 
 
-async def test_a_run_is_cancelled_once(rig):
-    await rig.load(dag("d", task(0, "work"), max_active_runs=1))
-    running, queued = await rig.start("d"), await rig.start("d")
+async def test_a_run_is_cancelled_once(harness):
+    await harness.load(dag("d", task("work"), max_active_runs=1))
+    running, queued = await harness.start("d"), await harness.start("d")
     for run_id in (queued, running):
-        run = await rig.post(f"/api/v1/runs/{run_id}/cancel", {"reason": "enough"}, status=200)
+        run = await harness.post(f"/api/v1/runs/{run_id}/cancel", {"reason": "enough"}, status=200)
         assert (run["state"], run["error"]) == ("cancelled", "enough")
-        await rig.ask("POST", f"/api/v1/runs/{run_id}/cancel", status=409)
+        await harness.request("POST", f"/api/v1/runs/{run_id}/cancel", status=409)
     unknown = running[:-1] + ("0" if running[-1] != "0" else "1")
-    await rig.ask("POST", f"/api/v1/runs/{unknown}/cancel", status=404)
+    await harness.request("POST", f"/api/v1/runs/{unknown}/cancel", status=404)
 
 
-async def test_a_dag_is_paused_and_shown(rig):
-    await rig.load(
-        dag("d", task(0, "first"), task(1, "second", upstream=(0,)), on=[LANDING, HOURS])
-    )
-    paused = await rig.ask("PATCH", "/api/v1/dags/d", json={"paused": True})
+async def test_a_dag_is_paused_and_shown(harness):
+    await harness.load(dag("d", task("first"), task("second", "first"), on=[LANDING, HOURS]))
+    paused = await harness.request("PATCH", "/api/v1/dags/d", json={"paused": True})
     assert paused["paused"]
-    await rig.post(EVENTS, [{"dataset": LANDING}, {"dataset": HOURS}])
-    shown = await rig.get("/api/v1/dags/d")
+    await harness.post(EVENTS, [{"dataset": LANDING}, {"dataset": HOURS}])
+    shown = await harness.get("/api/v1/dags/d")
     assert [each["dataset"] for each in shown["inputs"]] == [LANDING, HOURS]
-    assert (await rig.get("/api/v1/dags/d/why-not"))["held_back"] == 2
+    assert (await harness.get("/api/v1/dags/d/why-not"))["held_back"] == 2
     assert shown["schedule"] == f"{LANDING} & {HOURS}"
     assert [each["upstream"] for each in shown["graph"]] == [[], ["first"]]
-    assert (await rig.get("/api/v1/runs"))["items"] == []
-    await rig.ask("PATCH", "/api/v1/dags/d", json={"paused": False})
-    (run,) = (await rig.get("/api/v1/runs"))["items"]
-    (listed,) = (await rig.get("/api/v1/dags"))["items"]
+    assert (await harness.get("/api/v1/runs"))["items"] == []
+    await harness.request("PATCH", "/api/v1/dags/d", json={"paused": False})
+    (run,) = (await harness.get("/api/v1/runs"))["items"]
+    (listed,) = (await harness.get("/api/v1/dags"))["items"]
     assert listed["last_run"]["run_id"] == run["run_id"]
     assert (listed["active_runs"], listed["tasks"], listed["version"]) == (1, 2, 1)
-    await rig.ask("PATCH", "/api/v1/dags/d", json={"pause": True}, status=422)
-    await rig.get("/api/v1/dags/nobody", status=404)
+    await harness.request("PATCH", "/api/v1/dags/d", json={"pause": True}, status=422)
+    await harness.get("/api/v1/dags/nobody", status=404)
 
 
-async def test_dags_page_and_files_that_cannot_be_imported_show(rig):
-    await rig.load(*(dag(f"d{n}", task(0, "work")) for n in range(3)))
-    await rig.catalog.save([broken_file("d1.py", "d1.py:3: NameError"), broken_file("x.py", "no")])
-    first = await rig.get("/api/v1/dags?limit=2")
-    rest = await rig.get(f"/api/v1/dags?limit=2&after={first['next']}")
+async def test_dags_page_and_files_that_cannot_be_imported_show(harness):
+    await harness.load(*(dag(f"d{n}", task("work")) for n in range(3)))
+    await harness.catalog.save(
+        [loaded(file="d1.py", error="d1.py:3: NameError"), loaded(file="x.py", error="no")]
+    )
+    first = await harness.get("/api/v1/dags?limit=2")
+    rest = await harness.get(f"/api/v1/dags?limit=2&after={first['next']}")
     dags = first["items"] + rest["items"]
     assert [each["dag_id"] for each in dags] == ["d0", "d1", "d2"]
     assert [each["import_error"] for each in dags] == [None, "d1.py:3: NameError", None]
     assert [each["file"] for each in first["import_errors"]] == ["d1.py", "x.py"]
-    await rig.catalog.remove(["d2.py"])
-    assert len((await rig.get("/api/v1/dags"))["items"]) == 2
-    assert (await rig.get("/api/v1/dags/d2"))["present"] is False
+    await harness.catalog.remove(["d2.py"])
+    assert len((await harness.get("/api/v1/dags"))["items"]) == 2
+    assert (await harness.get("/api/v1/dags/d2"))["present"] is False
 
 
-async def test_a_run_is_explained_back_to_the_event_from_outside(rig):
-    await rig.load(
-        dag("ingest", task(0, "load", outlets=(HOURS,)), on=[LANDING]),
-        dag("months", task(0, "count", outlets=(MONTHS,)), on=[HOURS]),
-        dag("weather", task(0, "count", outlets=(WEATHER,)), on=[HOURS]),
-        dag("report", task(0, "write"), on=[MONTHS, WEATHER]),
+async def test_a_run_is_explained_back_to_the_event_from_outside(harness):
+    await harness.load(
+        dag("ingest", task("load", outlets=(HOURS,)), on=[LANDING]),
+        dag("months", task("count", outlets=(MONTHS,)), on=[HOURS]),
+        dag("weather", task("count", outlets=(WEATHER,)), on=[HOURS]),
+        dag("report", task("write"), on=[MONTHS, WEATHER]),
     )
-    (landed,) = (await rig.post(EVENTS, {"dataset": LANDING, "extra": {"path": "x"}}))["ids"]
+    (landed,) = (await harness.post(EVENTS, {"dataset": LANDING, "extra": {"path": "x"}}))["ids"]
 
     async def run_of(dag_id):
-        page = await rig.until(f"/api/v1/runs?dag={dag_id}", lambda page: page["items"])
+        page = await harness.get_until(f"/api/v1/runs?dag={dag_id}", lambda page: page["items"])
         return page["items"][0]["run_id"]
 
     ids = {"ingest": await run_of("ingest")}
-    await rig.finish(ids["ingest"], 0, emits=[Emit(HOURS, {"rows": 5})])
+    await harness.finish(ids["ingest"], 0, emits=[EmittedEvent(HOURS, {"rows": 5})])
     for name in ("months", "weather"):
         ids[name] = await run_of(name)
-        await rig.finish(ids[name], 0)
+        await harness.finish(ids[name], 0)
     ids["report"] = await run_of("report")
-    told = await rig.get(f"/api/v1/runs/{ids['report']}/explain")
-    assert told["runs"][0]["run"]["dag_id"] == "report"
-    assert {(step["depth"], step["run"]["run_id"]) for step in told["runs"]} == {
+    reply = await harness.get(f"/api/v1/runs/{ids['report']}/explain")
+    assert reply["runs"][0]["run"]["dag_id"] == "report"
+    assert {(step["depth"], step["run"]["run_id"]) for step in reply["runs"]} == {
         (0, ids["report"]),
         (1, ids["months"]),
         (1, ids["weather"]),
@@ -171,7 +173,7 @@ async def test_a_run_is_explained_back_to_the_event_from_outside(rig):
             (each["dataset"], each["dag_id"], each["task_id"], each["run_id"])
             for each in step["events"]
         }
-        for step in told["runs"]
+        for step in reply["runs"]
     }
     hours = (HOURS, "ingest", "load", ids["ingest"])
     assert consumed == {
@@ -183,28 +185,28 @@ async def test_a_run_is_explained_back_to_the_event_from_outside(rig):
         "weather": {hours},
         "ingest": {(LANDING, None, None, None)},
     }
-    origin = told["runs"][-1]["events"][0]
+    origin = reply["runs"][-1]["events"][0]
     assert (origin["event_id"], origin["extra"]) == (landed, {"path": "x"})
-    assert told["complete"] is True
+    assert reply["complete"] is True
 
 
-async def test_an_explanation_of_many_events_and_long_ways_is_cut_and_says_so(rig):
-    await rig.load(
-        dag("ping", task(0, "work", outlets=(HOURS,)), on=[LANDING]),
-        dag("pong", task(0, "work", outlets=(LANDING,)), on=[HOURS]),
+async def test_an_explanation_of_many_events_and_long_ways_is_cut_and_says_so(harness):
+    await harness.load(
+        dag("ping", task("work", outlets=(HOURS,)), on=[LANDING]),
+        dag("pong", task("work", outlets=(LANDING,)), on=[HOURS]),
     )
-    await rig.ask("PATCH", "/api/v1/dags/ping", json={"paused": True})
-    await rig.post(EVENTS, [{"dataset": LANDING}] * 3)
-    await rig.ask("PATCH", "/api/v1/dags/ping", json={"paused": False})
+    await harness.request("PATCH", "/api/v1/dags/ping", json={"paused": True})
+    await harness.post(EVENTS, [{"dataset": LANDING}] * 3)
+    await harness.request("PATCH", "/api/v1/dags/ping", json={"paused": False})
     last = None
     for _ in range(105):
-        page = await rig.until(
+        page = await harness.get_until(
             "/api/v1/runs?state=running&limit=1",
             lambda page, last=last: page["items"] and page["items"][0]["run_id"] != last,
         )
         last = page["items"][0]["run_id"]
-        await rig.finish(last, 0)
-    await rig.wait(last, "success")
-    told = await rig.get(f"/api/v1/runs/{last}/explain")
-    assert told["complete"] is False
-    assert len(told["runs"]) == 100
+        await harness.finish(last, 0)
+    await harness.wait(last, "success")
+    reply = await harness.get(f"/api/v1/runs/{last}/explain")
+    assert reply["complete"] is False
+    assert len(reply["runs"]) == 100

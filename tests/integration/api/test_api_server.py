@@ -6,79 +6,80 @@ import signal
 import aiohttp
 import anyio
 import pytest
-from api_rig import api_on, dag, task
 
 from pubsubflow.api import ApiSettings
 from pubsubflow.errors import ConfigError
+from support.api import api_on
+from support.specs import dag, task
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_health_needs_nothing_and_readiness_says_what_is_missing(serve, rig):
-    assert await rig.get("/healthz") == {"status": "alive"}
+async def test_health_needs_nothing_and_readiness_says_what_is_missing(serve, harness):
+    assert await harness.get("/healthz") == {"status": "alive"}
     checks = {"postgres": True, "nats": True}
-    answer = await rig.get("/readyz")
+    answer = await harness.get("/readyz")
     assert (answer["ready"], answer["checks"]) == (True, checks)
     assert answer["intake"]["accepting"]
     async with serve(ready=lambda: {"dags": False}) as (api, _):
-        rig.url = api.url
-        answer = await rig.get("/readyz", status=503)
+        harness.url = api.url
+        answer = await harness.get("/readyz", status=503)
         assert (answer["ready"], answer["checks"]) == (False, {**checks, "dags": False})
 
 
-async def test_without_postgres_answers_are_503_and_come_back(fragile, rig, manager, bus):
+async def test_without_postgres_answers_are_503_and_come_back(fragile, harness, manager, bus):
     servers, database = fragile
     stopping = anyio.Event()
     api = api_on(manager, database, bus, ApiSettings(port=0))
     async with anyio.create_task_group() as group:
         await group.start(api.run, stopping)
-        rig.url = api.url
+        harness.url = api.url
         os.kill(servers.postgres_pid, signal.SIGKILL)
-        assert (await readiness(rig, 503))["checks"] == {"postgres": False, "nats": True}
-        async with rig.session.get(rig.url + "/api/v1/runs") as response:
+        assert (await readiness(harness, 503))["checks"] == {"postgres": False, "nats": True}
+        async with harness.session.get(harness.url + "/api/v1/runs") as response:
             assert response.status == 503
             assert response.headers["Retry-After"] == "1"
             assert response.content_type == "application/problem+json"
-        await rig.get("/healthz")
+        await harness.get("/healthz")
         await group.start(servers.run, stopping)
-        assert (await readiness(rig, 200))["ready"]
-        await rig.get("/api/v1/runs")
+        assert (await readiness(harness, 200))["ready"]
+        await harness.get("/api/v1/runs")
         stopping.set()
 
 
-async def readiness(rig, status):
+async def readiness(harness, status):
     """Ask until the answer has a status."""
     with anyio.fail_after(20):
         while True:
-            async with rig.session.get(rig.url + "/readyz") as response:
+            async with harness.session.get(harness.url + "/readyz") as response:
                 if response.status == status:
                     return await response.json()
 
 
-async def test_unknown_paths_and_methods_are_problems(rig):
-    missing = await rig.get("/api/v1/nothing", status=404)
+async def test_unknown_paths_and_methods_are_problems(harness):
+    missing = await harness.get("/api/v1/nothing", status=404)
     assert missing["title"] == "Not Found"
-    async with rig.session.delete(rig.url + "/api/v1/dags") as response:
+    async with harness.session.delete(harness.url + "/api/v1/dags") as response:
         assert response.status == 405
         assert "GET" in response.headers["Allow"]
         assert response.content_type == "application/problem+json"
 
 
-async def test_pages_of_other_sites_and_names_are_refused(rig):
-    host = rig.url.removeprefix("http://")
-    await rig.get("/api/v1/runs", headers={"Origin": "https://evil.example"}, status=403)
-    await rig.get("/api/v1/runs", headers={"Host": "evil.example"}, status=403)
-    await rig.get("/api/v1/runs", headers={"Origin": rig.url})
-    await rig.get("/api/v1/runs", headers={"Host": host.replace("127.0.0.1", "localhost")})
+async def test_pages_of_other_sites_and_names_are_refused(harness):
+    host = harness.url.removeprefix("http://")
+    await harness.get("/api/v1/runs", headers={"Origin": "https://evil.example"}, status=403)
+    await harness.get("/api/v1/runs", headers={"Host": "evil.example"}, status=403)
+    await harness.get("/api/v1/runs", headers={"Origin": harness.url})
+    await harness.get("/api/v1/runs", headers={"Host": host.replace("127.0.0.1", "localhost")})
 
 
-async def test_info_tells_what_runs(rig):
-    info = await rig.get("/api/v1/info")
+async def test_info_shows_what_runs(harness):
+    info = await harness.get("/api/v1/info")
     assert info["version"]
     assert info["workers"] == []
 
 
-async def test_dead_letters_are_listed(rig, database):
+async def test_dead_letters_are_listed(harness, database):
     async with database.connection() as connection:
         for n in range(3):
             await connection.execute(
@@ -88,25 +89,25 @@ async def test_dead_letters_are_listed(rig, database):
                 b"abc",
                 "no",
             )
-    first = await rig.get("/api/v1/dead-letters?limit=2")
-    rest = await rig.get(f"/api/v1/dead-letters?limit=2&after={first['next']}")
+    first = await harness.get("/api/v1/dead-letters?limit=2")
+    rest = await harness.get(f"/api/v1/dead-letters?limit=2&after={first['next']}")
     assert [each["subject"] for each in first["items"] + rest["items"]] == ["s2", "s1", "s0"]
 
 
-async def test_a_taken_port_is_named_with_what_to_do(rig, manager, database, bus):
-    port = int(rig.url.rpartition(":")[2])
+async def test_a_taken_port_is_named_with_what_to_do(harness, manager, database, bus):
+    port = int(harness.url.rpartition(":")[2])
     api = api_on(manager, database, bus, ApiSettings(port=port))
     with pytest.raises(ConfigError, match=rf"port {port} .*--port"):
         await api.run(anyio.Event())
 
 
-async def test_stopping_lets_those_who_wait_go(serve, rig):
-    await rig.load(dag("d", task(0, "work")))
-    run_id = await rig.start("d")
+async def test_stopping_lets_those_who_wait_go(serve, harness):
+    await harness.load(dag("d", task("work")))
+    run_id = await harness.start("d")
     async with serve() as (api, stopping):
         follow = f"{api.url}/api/v1/runs/{run_id}/tasks/work/logs?follow=true"
         with anyio.fail_after(3):
-            async with rig.session.get(follow) as following:
+            async with harness.session.get(follow) as following:
                 stopping.set()
                 with pytest.raises(aiohttp.ClientError):  # nobody takes it for the end
                     await following.read()

@@ -6,11 +6,12 @@ from fnmatch import fnmatchcase
 import aiohttp
 import anyio
 import pytest
-from api_rig import Rig, api_on, dag, task
-from stream_reader import listening
 
-from pubsubflow.api.stream.settings import LiveSettings
+from pubsubflow.api.stream.settings import StreamSettings
 from pubsubflow.manager import Manager
+from support.api import ApiHarness, api_on
+from support.specs import dag, task
+from support.stream_reader import listening
 
 pytestmark = pytest.mark.anyio
 
@@ -25,11 +26,11 @@ async def second(database, bus):
     """A second manager and its API: what both write interleaves. It keeps hardly any news."""
     stopping = anyio.Event()
     manager = Manager(database=database, bus=bus)
-    api = api_on(manager, database, bus, live=LiveSettings(recent_bytes=2000))
+    api = api_on(manager, database, bus, stream=StreamSettings(recent_bytes=2000))
     async with anyio.create_task_group() as group, aiohttp.ClientSession() as session:
         await group.start(manager.run, stopping)
         await group.start(api.run, stopping)
-        yield Rig(api.url, session, bus, database)
+        yield ApiHarness(api.url, session, bus, database)
         stopping.set()
 
 
@@ -45,25 +46,27 @@ def some_filter(chance, run_ids):
     return {name: chance.sample(values[name], chance.randint(1, 2)) for name in names}
 
 
-def wanted(message, asked):
+def wanted(message, requested):
     """Whether a reader with that filter gets it; written down once more, and simply."""
-    news = message.news()
+    change_name = message.change()
     found = {
-        "dag": getattr(news, "dag_id", None),
-        "run": getattr(news, "run_id", None),
+        "dag": getattr(change_name, "dag_id", None),
+        "run": getattr(change_name, "run_id", None),
         "kind": message.event,
     }
-    uri = getattr(news, "dataset", None)
-    return all(found[name] in values for name, values in asked.items() if name != "dataset") and (
-        "dataset" not in asked
-        or (uri is not None and any(fnmatchcase(uri, value) for value in asked["dataset"]))
+    uri = getattr(change_name, "dataset", None)
+    return all(
+        found[name] in values for name, values in requested.items() if name != "dataset"
+    ) and (
+        "dataset" not in requested
+        or (uri is not None and any(fnmatchcase(uri, value) for value in requested["dataset"]))
     )
 
 
-async def read_with_breaks(urls, start, asked, expected, chance):
+async def read_with_breaks(urls, start, requested, expected, chance):
     """Read as many messages as there are for a filter, over many connections."""
     found, last_id = [], start
-    query = [(name, value) for name, values in asked.items() for value in values]
+    query = [(name, value) for name, values in requested.items() for value in values]
     while len(found) < len(expected):
         count = min(chance.randint(0, 9), len(expected) - len(found))
         async with listening(chance.choice(urls), *query, last_id=last_id) as reader:
@@ -74,16 +77,16 @@ async def read_with_breaks(urls, start, asked, expected, chance):
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_parts_make_the_whole(rig, second, seed):
+async def test_parts_make_the_whole(harness, second, seed):
     chance = random.Random(seed)
-    await rig.load(
+    await harness.load(
         *(
-            dag(name, task(0, "work", outlets=(f"x://{name}",)), on=[uri])
+            dag(name, task("work", outlets=(f"x://{name}",)), on=[uri])
             for name, uri in zip("abc", LANDINGS, strict=True)
         )
     )
-    rigs = (rig, second)
-    async with listening(rig.url) as whole:
+    rigs = (harness, second)
+    async with listening(harness.url) as whole:
         start = whole.last_id
 
         async def work(one, name):
@@ -95,26 +98,26 @@ async def test_parts_make_the_whole(rig, second, seed):
             for one in rigs:
                 for name in "abc":
                     group.start_soon(work, one, name)
-        await rig.post("/api/v1/datasets/events", {"dataset": END})
+        await harness.post("/api/v1/datasets/events", {"dataset": END})
         messages = await whole.take()
-        while getattr(messages[-1].news(), "dataset", "") != END:
+        while getattr(messages[-1].change(), "dataset", "") != END:
             messages += await whole.take()
     assert len({message.id for message in messages}) == len(messages) > 150
-    run_ids = sorted({message.news().run_id for message in messages} - {None})
+    run_ids = sorted({message.change().run_id for message in messages} - {None})
     urls = [one.url for one in rigs]
     async with anyio.create_task_group() as group:
         for _ in range(READERS):
-            asked = some_filter(chance, run_ids)
-            expected = [message for message in messages if wanted(message, asked)]
+            requested = some_filter(chance, run_ids)
+            expected = [message for message in messages if wanted(message, requested)]
             reading = random.Random(chance.random())
-            group.start_soon(read_with_breaks, urls, start, asked, expected, reading)
+            group.start_soon(read_with_breaks, urls, start, requested, expected, reading)
 
 
-async def test_those_who_read_while_it_happens_get_the_same(rig, second):
+async def test_those_who_read_while_it_happens_get_the_same(harness, second):
     """Readers of two daemons, which see two managers' rows come in as they are committed."""
-    await rig.load(dag("a", task(0, "work", outlets=("x://a",)), on=[LANDINGS[0]]))
+    await harness.load(dag("a", task("work", outlets=("x://a",)), on=[LANDINGS[0]]))
     async with (
-        listening(rig.url) as first,
+        listening(harness.url) as first,
         listening(second.url, last_id=first.last_id) as other,
     ):
 
@@ -123,11 +126,11 @@ async def test_those_who_read_while_it_happens_get_the_same(rig, second):
                 await one.post("/api/v1/datasets/events", {"dataset": LANDINGS[0]})
 
         async with anyio.create_task_group() as group:
-            for one in (rig, second, rig, second):
+            for one in (harness, second, harness, second):
                 group.start_soon(work, one)
-        await rig.post("/api/v1/datasets/events", {"dataset": END})
+        await harness.post("/api/v1/datasets/events", {"dataset": END})
         messages = await first.take()
-        while getattr(messages[-1].news(), "dataset", "") != END:
+        while getattr(messages[-1].change(), "dataset", "") != END:
             messages += await first.take()
         assert await other.take(len(messages)) == messages
         assert sum(message.event == "dataset" for message in messages) == 41

@@ -2,10 +2,10 @@
 
 import aiohttp
 import pytest
-from api_rig import Rig
 from standardwebhooks import Webhook
 
-from pubsubflow.client import Client, Failed, Refused
+from pubsubflow.client import Client, RequestFailed, RequestRefused
+from support.api import ApiHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -19,33 +19,35 @@ async def strict(serve, database, bus):
         serve(allow_private=False) as (api, _),
         aiohttp.ClientSession() as session,
     ):
-        yield Rig(api.url, session, bus, database)
+        yield ApiHarness(api.url, session, bus, database)
 
 
-async def test_a_subscription_is_made_shown_paused_and_deleted(rig):
-    made = await rig.post(PATH, {"url": URL, "dataset": "S3://Lake/*", "dags": ["d"]}, status=201)
+async def test_a_subscription_is_made_shown_paused_and_deleted(harness):
+    made = await harness.post(
+        PATH, {"url": URL, "dataset": "S3://Lake/*", "dags": ["d"]}, status=201
+    )
     Webhook(made.pop("secret"))
     assert (made["dataset"], made["dags"], made["state"]) == ("s3://lake/*", ["d"], "active")
     one = f"{PATH}/{made['id']}"
-    assert await rig.get(one) == made
-    paused = await rig.ask("PATCH", one, json={"paused": True}, headers={"If-Match": '"1"'})
+    assert await harness.get(one) == made
+    paused = await harness.request("PATCH", one, json={"paused": True}, headers={"If-Match": '"1"'})
     assert (paused["state"], paused["revision"]) == ("paused", "2")
     for method, body in (("PATCH", {"paused": False}), ("DELETE", None)):
         stale = {"If-Match": '"1"'}
-        problem = await rig.ask(method, one, status=412, json=body, headers=stale)
+        problem = await harness.request(method, one, status=412, json=body, headers=stale)
         assert "to revision 2" in problem["detail"]
-    async with rig.session.get(rig.url + one) as response:
+    async with harness.session.get(harness.url + one) as response:
         tag = response.headers["ETag"]
-    assert (await rig.ask("DELETE", one, headers={"If-Match": tag}))["id"] == made["id"]
-    await rig.ask("GET", one, status=404)
-    await rig.ask("DELETE", one, status=404)
+    assert (await harness.request("DELETE", one, headers={"If-Match": tag}))["id"] == made["id"]
+    await harness.request("GET", one, status=404)
+    await harness.request("DELETE", one, status=404)
 
 
-async def test_the_list_has_pages_and_no_secrets(rig):
+async def test_the_list_has_pages_and_no_secrets(harness):
     for _ in range(3):
-        await rig.post(PATH, {"url": URL}, status=201)
-    first = await rig.get(f"{PATH}?limit=2")
-    rest = await rig.get(f"{PATH}?limit=2&after={first['next']}")
+        await harness.post(PATH, {"url": URL}, status=201)
+    first = await harness.get(f"{PATH}?limit=2")
+    rest = await harness.get(f"{PATH}?limit=2&after={first['next']}")
     assert len({each["id"] for each in first["items"] + rest["items"]}) == 3
     assert "whsec_" not in str(first)
 
@@ -65,8 +67,8 @@ async def test_the_list_has_pages_and_no_secrets(rig):
     ],
     ids=str,
 )
-async def test_what_cannot_be_subscribed_is_told_with_its_field(rig, body, field):
-    problem = await rig.post(PATH, body, status=422)
+async def test_an_invalid_subscription_is_refused_with_its_field(harness, body, field):
+    problem = await harness.post(PATH, body, status=422)
     assert problem["field"] == field
     assert "c2hvcnQ" not in problem["detail"]
 
@@ -79,22 +81,22 @@ async def test_a_private_address_is_refused_at_once(strict, host):
     assert "allow_private" in problem["detail"]
 
 
-async def test_a_test_without_anybody_who_delivers_says_so(rig):
-    made = await rig.post(PATH, {"url": URL}, status=201)
-    problem = await rig.post(f"{PATH}/{made['id']}/test", status=503)
-    assert "nobody answers" in problem["detail"]
+async def test_a_test_without_anybody_who_delivers_says_so(harness):
+    made = await harness.post(PATH, {"url": URL}, status=201)
+    problem = await harness.post(f"{PATH}/{made['id']}/test", status=503)
+    assert "no responder" in problem["detail"]
 
 
-async def test_the_client_asks_all_of_it(rig):
-    async with Client(rig.url) as client:
+async def test_the_client_asks_all_of_it(harness):
+    async with Client(harness.url) as client:
         made = await client.subscribe(URL, where="event.extra.rows > 0", ordered=False)
         assert (await client.subscription(made.id)).where == "event.extra.rows > 0"
         assert [each.id async for each in client.subscriptions()] == [made.id]
         paused = await client.pause_subscription(made.id, revision=made.revision)
         assert paused.state == "paused"
-        with pytest.raises(Failed):
+        with pytest.raises(RequestFailed):
             await client.pause_subscription(made.id, paused=False, revision=made.revision)
         assert (await client.pause_subscription(made.id, paused=False)).state == "active"
         await client.delete_subscription(made.id)
-        with pytest.raises(Refused, match="no subscription named"):
+        with pytest.raises(RequestRefused, match="no subscription named"):
             await client.subscription(made.id)

@@ -5,14 +5,14 @@ import ssl
 
 import pytest
 from anyio import to_thread
-from api_rig import api_on
-from certificates import Authority
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from pubsubflow.api import ApiSettings
 from pubsubflow.api.server.tls import Certificate
 from pubsubflow.errors import ConfigError
+from support.api import api_on
+from support.certificates import Authority
 
 pytestmark = pytest.mark.anyio
 
@@ -34,13 +34,13 @@ def shaken(api, context):
         return secure.version(), names.get_values_for_type(x509.DNSName)
 
 
-async def test_it_answers_by_tls_1_2_and_up_and_takes_renewed_files(serve, rig, authority):
+async def test_it_answers_by_tls_1_2_and_up_and_takes_renewed_files(serve, harness, authority):
     cert, key = authority.sign("localhost", "old.example")
     trusting = ssl.create_default_context(cafile=authority.path)
     async with serve(ApiSettings(port=0, tls_cert=cert, tls_key=key)) as (api, _):
         assert api.url.startswith("https://127.0.0.1:")
         url = api.url.replace("127.0.0.1", "localhost")
-        async with rig.session.get(f"{url}/healthz", ssl=trusting) as response:
+        async with harness.session.get(f"{url}/healthz", ssl=trusting) as response:
             assert response.headers["Strict-Transport-Security"].startswith("max-age=")
         version, names = await to_thread.run_sync(shaken, api, trusting)
         assert version == "TLSv1.3"
@@ -90,7 +90,7 @@ def test_files_that_do_not_fit_are_named_with_what_to_do(authority, tmp_path):
     with pytest.raises(ConfigError, match=r"nothing.key cannot be read .*--tls-key"):
         Certificate(cert, tmp_path / "nothing.key")
     other, _ = authority.sign("localhost", cert="other.pem", key="other.key")
-    with pytest.raises(ConfigError, match=r"is not that of the certificate in .*other\.pem"):
+    with pytest.raises(ConfigError, match=r"does not belong to the certificate in .*other\.pem"):
         Certificate(other, key)
     with pytest.raises(ConfigError, match="in PEM"):
         Certificate(cert)  # no key in it

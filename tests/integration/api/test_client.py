@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import pytest
 from aiohttp import web
-from api_rig import dag, task
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pubsubflow.client import Client, Failed, Refused
+from pubsubflow.client import Client, RequestFailed, RequestRefused
 from pubsubflow.errors import ConfigError, Unavailable
+from support.specs import dag, task
 
 pytestmark = pytest.mark.anyio
 INFO = {
@@ -28,8 +28,8 @@ INFO = {
 
 
 @pytest.fixture
-async def client(rig):
-    async with Client(rig.url) as client:
+async def client(harness):
+    async with Client(harness.url) as client:
         yield client
 
 
@@ -37,7 +37,7 @@ async def every(found):
     return [each async for each in found]
 
 
-async def test_lists_come_whole_or_as_far_as_asked_for(client):
+async def test_lists_are_complete_or_limited(client):
     await client.emit([{"dataset": f"s3://lake/{n % 3}", "extra": {"n": n}} for n in range(1000)])
     await client.emit([{"dataset": "s3://lake/3", "extra": {"n": 1000 + n}} for n in range(200)])
     everything = await every(client.events())
@@ -48,8 +48,8 @@ async def test_lists_come_whole_or_as_far_as_asked_for(client):
     assert two == ["s3://lake/0", "s3://lake/1"]
 
 
-async def test_dags_and_runs(rig, client):
-    await rig.load(*(dag(f"d{n}", task(0, "work")) for n in range(3)))
+async def test_dags_and_runs(harness, client):
+    await harness.load(*(dag(f"d{n}", task("work")) for n in range(3)))
     assert [each.dag_id for each in (await client.dags()).items] == ["d0", "d1", "d2"]
     assert len((await client.dags(limit=2)).items) == 2
     run_id = await client.trigger("d0", run_key="k")
@@ -58,34 +58,34 @@ async def test_dags_and_runs(rig, client):
     assert (await every(client.tasks(run_id)))[0].id == f"{run_id}.work"
     assert (await client.cancel(run_id)).state == "cancelled"
     assert (await client.wait(run_id)).state == "cancelled"
-    with pytest.raises(Failed, match="has ended"):
+    with pytest.raises(RequestFailed, match="has ended"):
         await client.cancel(run_id)
-    with pytest.raises(Refused, match="no run named"):
+    with pytest.raises(RequestRefused, match="no run named"):
         await client.run("no/such run?")
     assert (await client.readiness()).ready
     assert (await client.info()).version
 
 
-async def test_a_change_is_made_to_what_was_seen_or_not_at_all(rig, client):
-    await rig.load(dag("d", task(0, "work")))
+async def test_a_change_is_made_to_what_was_seen_or_not_at_all(harness, client):
+    await harness.load(dag("d", task("work")))
     seen = await client.dag("d")
     assert (await client.set_paused("d", paused=True, revision=seen.revision)).paused
-    with pytest.raises(Failed, match="has changed since you looked") as failure:
+    with pytest.raises(RequestFailed, match="has changed since you looked") as failure:
         await client.set_paused("d", paused=False, revision=seen.revision)
     assert failure.value.problem.status == 412
     assert (await client.dag("d")).paused
 
 
-async def test_a_follower_notices_that_the_server_goes(serve, rig):
-    await rig.load(dag("d", task(0, "work")))
-    run_id = await rig.start("d")
+async def test_a_follower_notices_that_the_server_goes(serve, harness):
+    await harness.load(dag("d", task("work")))
+    run_id = await harness.start("d")
     async with serve() as (api, stopping), Client(api.url) as client:
         lines = client.logs(run_id, "work", follow=True)
-        await rig.write(run_id, 0, 0, "a")
+        await harness.write(run_id, 0, 0, "a")
         with anyio.fail_after(20):
             assert (await anext(lines)).message == "a"
             stopping.set()
-            with pytest.raises(Unavailable, match="the answer broke off"):
+            with pytest.raises(Unavailable, match="the connection was lost"):
                 await every(lines)
 
 
@@ -113,7 +113,7 @@ def problem(status, **headers):
     return web.Response(text=json.dumps(body), status=status, headers=headers)
 
 
-async def test_nobody_there_and_somebody_else_there():
+async def test_no_server_and_another_server():
     with pytest.raises(Unavailable, match="no server answers"):
         async with Client("http://127.0.0.1:9") as client:
             await client.info()
@@ -123,24 +123,24 @@ async def test_nobody_there_and_somebody_else_there():
             serving(lambda _, answer=answer: web.Response(text="<p>", **answer)) as url,
             Client(url) as client,
         ):
-            with pytest.raises(Unavailable, match=f"answers {status}.* no pubsubflow server"):
+            with pytest.raises(Unavailable, match=f"answers {status}.* not a pubsubflow server"):
                 await client.info()
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://x", "http://", "http://x:y", ""])
 def test_what_is_no_address_is_refused(url):
-    with pytest.raises(ConfigError, match="no address of a server"):
+    with pytest.raises(ConfigError, match="is not the URL of a server"):
         Client(url)
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\r\nX-Evil: 1", "ł"])
 def test_what_is_no_token_is_refused_and_not_repeated(token):
-    with pytest.raises(ConfigError, match="the token is none") as refusal:
+    with pytest.raises(ConfigError, match="the token is invalid") as refusal:
         Client("http://127.0.0.1:8080", token=token)
     assert not token or token not in str(refusal.value)
 
 
-async def test_what_may_be_asked_twice_is_asked_again_when_the_server_cannot_now():
+async def test_idempotent_requests_are_retried_when_the_server_cannot_answer_now():
     seen = []
 
     def handle(request):
@@ -162,16 +162,16 @@ async def test_what_may_be_asked_twice_is_asked_again_when_the_server_cannot_now
 
 
 async def test_a_server_that_stays_busy_is_given_up_at_once_when_it_asks_for_long_patience():
-    asked = []
+    requested = []
 
     def handle(request):
-        asked.append(request.path)
+        requested.append(request.path)
         return problem(429, **{"Retry-After": "3600"})
 
     async with serving(handle) as url, Client(url) as client:
         with pytest.raises(Unavailable, match="not now"):
             await client.info()
-    assert len(asked) == 1
+    assert len(requested) == 1
 
 
 async def test_a_connection_that_the_server_closed_is_made_again():

@@ -8,30 +8,30 @@ from pathlib import Path
 import anyio
 import msgspec
 import pytest
-from api_rig import dag, task
-from stream_reader import Reader
 
-from pubsubflow.api.stream.settings import LiveSettings
-from pubsubflow.client.stream import Parser
+from pubsubflow.api.stream.settings import StreamSettings
+from pubsubflow.client.stream import EventStreamParser
 from pubsubflow.model.changes import (
-    DagNews,
-    DatasetNews,
-    ImportNews,
-    ResetNews,
-    RunNews,
-    TaskNews,
+    DagChanged,
+    DatasetUpdated,
+    ImportChanged,
+    RunChanged,
+    StreamReset,
+    TaskChanged,
 )
+from support.specs import dag, task
+from support.stream_reader import Reader
 
 pytestmark = pytest.mark.anyio
 
 PAGE = (Path(__file__).parents[3] / "docs" / "live.md").read_text()
 KINDS = {
-    "run": RunNews,
-    "task": TaskNews,
-    "dataset": DatasetNews,
-    "dag": DagNews,
-    "import": ImportNews,
-    "reset": ResetNews,
+    "run": RunChanged,
+    "task": TaskChanged,
+    "dataset": DatasetUpdated,
+    "dag": DagChanged,
+    "import": ImportChanged,
+    "reset": StreamReset,
 }
 
 
@@ -39,7 +39,7 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-def asked(command, url, **places):
+def curl_arguments(command, url, **places):
     """Return address and headers of a call of curl."""
     name, quiet, *rest = shlex.split(command)
     assert (name, quiet) == ("curl", "-N")
@@ -57,42 +57,42 @@ def test_the_table_names_all_fields():
 
 def test_the_example_is_as_messages_are():
     (example,) = blocks("text")
-    found = Parser().feed(example.encode() + b"\n")
+    found = EventStreamParser().feed(example.encode() + b"\n")
     assert [message.event for message in found] == ["run", "task"]
     for message in found:
         assert list(msgspec.json.decode(message.data)) == list(
             KINDS[message.event].__struct_fields__
         )
-        message.news()
+        message.change()
 
 
 def test_the_settings_are_the_defaults():
     (settings,) = blocks("toml")
-    assert msgspec.convert(tomllib.loads(settings)["live"], LiveSettings) == LiveSettings()
+    assert msgspec.convert(tomllib.loads(settings)["live"], StreamSettings) == StreamSettings()
 
 
-async def test_the_calls_work(rig):
+async def test_the_calls_work(harness):
     *calls, output = "".join(blocks("sh")).splitlines()
-    await rig.load(dag("ingest", task(0, "download", outlets=("s3://lake/a/orders",))))
+    await harness.load(dag("ingest", task("download", outlets=("s3://lake/a/orders",))))
     firsts = []
     for call in calls:
-        address, headers = asked(call, rig.url)
-        async with rig.session.get(address, headers=headers) as response:
+        address, headers = curl_arguments(call, harness.url)
+        async with harness.session.get(address, headers=headers) as response:
             reader = await Reader(response, None).begin()
             if headers:  # a place that this database does not know
                 assert (await reader.take())[0].event == "reset"
-            run_id = await rig.start("ingest")
-            await rig.finish(run_id, 0)
+            run_id = await harness.start("ingest")
+            await harness.finish(run_id, 0)
             firsts.append((await reader.take())[0].event)
-            await rig.wait(run_id, "success")
+            await harness.wait(run_id, "success")
     assert firsts == ["run", "dataset", "run"]
-    await rig.write(run_id, 0, 0, "line")
-    address, headers = asked(output, rig.url, id=f"{run_id}.download")
-    async with rig.session.get(address, headers=headers) as response:
+    await harness.write(run_id, 0, 0, "line")
+    address, headers = curl_arguments(output, harness.url, id=f"{run_id}.download")
+    async with harness.session.get(address, headers=headers) as response:
         assert [message.event for message in await Reader(response, None).rest()] == ["line", "end"]
 
 
-async def test_the_program_listens(rig, capsys):
+async def test_the_program_listens(harness, capsys):
     (program,) = blocks("python")
     said = anyio.Event()
     found = []
@@ -104,12 +104,12 @@ async def test_the_program_listens(rig, capsys):
     names = {"print": say}
     exec(program, names)
     async with anyio.create_task_group() as group:
-        group.start_soon(names["listen"], rig.url)
+        group.start_soon(names["listen"], harness.url)
         with anyio.fail_after(20):
             while not found:  # it may not listen yet
-                await rig.post("/api/v1/datasets/events", {"dataset": "x://a"})
+                await harness.post("/api/v1/datasets/events", {"dataset": "x://a"})
                 with anyio.move_on_after(0.2):
                     await said.wait()
         group.cancel_scope.cancel()
-    event, news = found[0]
-    assert (event, news.dataset) == ("dataset", "x://a")
+    event, change_name = found[0]
+    assert (event, change_name.dataset) == ("dataset", "x://a")

@@ -12,14 +12,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 from anyio import to_thread
-from api_rig import Rig
-from hook_signers import basic, delivery, gitlab, slack, standard, striped
 
 from pubsubflow.api import ApiSettings
-from pubsubflow.authoring.loading.registry import loading
-from pubsubflow.model.spec import LoadedFile, SourceBundle
+from pubsubflow.authoring.registry import loading
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.webhooks.secrets import EnvironmentSecrets
+from support.api import ApiHarness
+from support.signers import basic, delivery, gitlab, slack, standard, stripe_signed
+from support.specs import loaded
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +64,7 @@ def deliveries():
     merge = {"object_kind": "merge_request", "object_attributes": MERGED}
     return {
         "stripe": (
-            striped(body(charge), secret="whsec_stripe", at=at),
+            stripe_signed(body(charge), secret="whsec_stripe", at=at),
             {"charge": "ch_1", "amount": 500},
         ),
         "slack": (slack(body(message), secret="slack", at=at), {"text": "hi", "channel": "C1"}),
@@ -99,18 +99,17 @@ def page():
 @pytest.fixture
 async def served(serve, database, bus, page):
     _, hooks = page
-    bundle = SourceBundle("page", "page.py", "/dags", {"page.py": ""})
-    await Catalog(database).save([LoadedFile("page.py", bundle, hooks=hooks)])
+    await Catalog(database).save([loaded(file="page.py", hooks=hooks)])
     secrets = EnvironmentSecrets(ENVIRON)
     async with (
         serve(ApiSettings(port=0), secrets=secrets) as (api, _),
         aiohttp.ClientSession() as session,
     ):
-        yield Rig(api.url, session, bus, database)
+        yield ApiHarness(api.url, session, bus, database)
 
 
-async def newest(rig):
-    return (await rig.get("/api/v1/datasets/events?limit=1"))["items"][0]
+async def newest(harness):
+    return (await harness.get("/api/v1/datasets/events?limit=1"))["items"][0]
 
 
 async def test_every_webhook_of_the_page_takes_what_its_sender_sends(served, page):

@@ -10,7 +10,6 @@ import msgspec
 import pytest
 import schemathesis
 from anyio import to_thread
-from api_rig import api_on, broken_file, dag, file_of, task
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 from openapi_spec_validator import validate
@@ -19,14 +18,16 @@ from schemathesis.specs.openapi import checks
 
 from pubsubflow.api.http.json_schemas import text_of
 from pubsubflow.api.http.openapi import PATH, document, operation_id
-from pubsubflow.api.http.pagination import sealed
+from pubsubflow.api.http.pagination import with_cursor
 from pubsubflow.api.http.routing import NAMES
 from pubsubflow.api.routes.connections import ConnectionRoutes
-from pubsubflow.api.routes.metrics import Metrics
+from pubsubflow.api.routes.metrics import MetricsRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
-from pubsubflow.authoring.loading.registry import loading
+from pubsubflow.authoring.registry import loading
 from pubsubflow.model.api.resources import Page
 from pubsubflow.webhooks import Unverified, Webhook
+from support.api import api_on
+from support.specs import dag, loaded, task
 
 pytestmark = pytest.mark.anyio
 A = "s3://lake/a"
@@ -53,33 +54,33 @@ LISTS = (
 schemathesis.openapi.format(
     "cursor",
     st.builds(
-        lambda name, place: sealed(name, Page([], str(place))).next,
+        lambda name, place: with_cursor(name, Page([], str(place))).next,
         st.sampled_from(LISTS),
         st.integers(0, 2**63 - 1),
     ),
 )
 
 
-class Nobody:
+class Stub:
     """Stands for parts that a description does not need."""
 
     def __getattr__(self, name):
         return self
 
 
-def further_on(nobody):
+def further_on(stub):
     """Return the parts that a daemon adds."""
     return (
-        ConnectionRoutes(nobody, nobody),
-        SubscriptionRoutes(nobody, nobody, allow_private=False),
-        Metrics(nobody),
+        ConnectionRoutes(stub, stub),
+        SubscriptionRoutes(stub, stub, allow_private=False),
+        MetricsRoutes(stub),
     )
 
 
 @pytest.fixture(scope="module")
 def routes():
-    nobody = Nobody()
-    api = api_on(nobody, nobody, nobody, further=further_on(nobody))
+    stub = Stub()
+    api = api_on(stub, stub, stub, further=further_on(stub))
     return [route for part in api._parts for route in part.routes()]
 
 
@@ -99,62 +100,63 @@ def test_every_route_declares_what_it_takes_and_gives(routes):
     for route in routes:
         where = f"{route.method} {route.path}"
         code = inspect.getsource(route.handler)
-        assert route.answers, f"{where} does not say what it answers: Route.answers"
+        assert route.responses, f"{where} does not declare its responses: Route.responses"
         assert text_of(route.handler), f"{where} does not say what it does"
-        asked = {*re.findall(r"query\(\s*request, (\w+)\)", code)}
+        parsed = {*re.findall(r"parse_query\(\s*request, (\w+)\)", code)}
         declared = set() if route.query is None else {route.query.__name__}
-        assert asked == declared, f"{where} reads the query {asked}: Route.query"
-        read = r"body\(|request\.read\(\)|(?<!\.)decode\(|self\._believed\("
+        assert parsed == declared, f"{where} reads the query {parsed}: Route.query"
+        read = r"parse_body\(|request\.read\(\)|decode_body\(|self\._verified\("
         reads = re.search(read, code) is not None
         assert reads == (route.body is not None), f"{where} reads a body or not: Route.body"
         for name in re.findall(r"\{(\w+)\}", route.path):
             assert name in {**NAMES, **route.names}, f"{where}: Route.names lacks {name}"
-        assert route.matched == ("wanted(" in code), f"{where} looks at If-Match: Route.matched"
-        assert route.tagged == ("tagged(" in code), f"{where} has an ETag: Route.tagged"
+        reads_if_match = "expected_revisions(" in code
+        assert route.if_match == reads_if_match, f"{where} reads If-Match: Route.if_match"
+        assert route.etag == ("json_with_etag(" in code), f"{where} has an ETag: Route.etag"
 
 
 def test_two_types_of_one_name_are_refused():
     class Problem(msgspec.Struct):
         other: int
 
-    nobody = Nobody()
-    api = api_on(nobody, nobody, nobody, further=further_on(nobody))
+    stub = Stub()
+    api = api_on(stub, stub, stub, further=further_on(stub))
     (route,) = api._parts[-1].routes()
-    wrong = msgspec.structs.replace(route, answers={200: Problem})
+    wrong = msgspec.structs.replace(route, responses={200: Problem})
     with pytest.raises(TypeError, match="two types of the API are named Problem"):
         document([wrong])
 
 
-async def test_the_document_is_served(rig):
-    served = await rig.get(PATH)
+async def test_the_document_is_served(harness):
+    served = await harness.get(PATH)
     assert served["openapi"].startswith("3.1")
     assert PATH in served["paths"]
 
 
 @pytest.fixture
-async def filled(rig):
+async def filled(harness):
     """A server that knows something of everything; return also what to ask about."""
-    await rig.load(
-        dag("d", task(0, "work"), on=[A], params={"n": 1}, params_from={"n": "event.extra.n"}),
-        dag("plain", task(0, "work")),
+    await harness.load(
+        dag("d", task("work"), on=[A], params={"n": 1}, params_from={"n": "event.extra.n"}),
+        dag("plain", task("work")),
     )
     with loading("hooks.py") as collected:
         Webhook("h", dataset=A, verify=Unverified())
     hooks = tuple(hook.to_spec() for hook in collected.hooks.values())
-    file = msgspec.structs.replace(file_of(dag("hooked", task(0, "work"))), hooks=hooks)
-    await rig.catalog.save([file, broken_file("broken.py", "no")])
-    rig.bus.publish("psf.ctl.dags", b"")
-    await rig.until("/api/v1/hooks", lambda found: found["items"])
-    await rig.post("/api/v1/datasets/events", {"dataset": A, "extra": {}})  # a dead letter
-    run_id = await rig.start("plain")
-    await rig.begin(run_id, 0)
-    await rig.write(run_id, 0, 0, "a line")
-    await rig.finish(run_id, 0, value=[1])
-    await rig.wait(run_id, "success")
-    (letter,) = (await rig.get("/api/v1/dead-letters"))["items"]
-    rig.session.headers["Authorization"] = f"Bearer {rig.own_token}"
-    await rig.post("/api/v1/tokens", {"name": "old", "role": "viewer"}, status=201)
-    return rig, {
+    file = msgspec.structs.replace(loaded(dag("hooked", task("work"))), hooks=hooks)
+    await harness.catalog.save([file, loaded(file="broken.py", error="no")])
+    harness.bus.publish("psf.ctl.dags", b"")
+    await harness.get_until("/api/v1/hooks", lambda found: found["items"])
+    await harness.post("/api/v1/datasets/events", {"dataset": A, "extra": {}})  # a dead letter
+    run_id = await harness.start("plain")
+    await harness.begin(run_id, 0)
+    await harness.write(run_id, 0, 0, "a line")
+    await harness.finish(run_id, 0, value=[1])
+    await harness.wait(run_id, "success")
+    (letter,) = (await harness.get("/api/v1/dead-letters"))["items"]
+    harness.session.headers["Authorization"] = f"Bearer {harness.own_token}"
+    await harness.post("/api/v1/tokens", {"name": "old", "role": "viewer"}, status=201)
+    return harness, {
         "dag_id": "d",
         "run_id": run_id,
         "number": letter["id"],
@@ -186,8 +188,8 @@ def explore(url, token, known, served, examples):
         run_id = known["run_id"]
         task = "work" if "run_id" in operation.path else f"{run_id}.work"
         names = {**known, "task": task}
-        asked = re.findall(r"\{(\w+)\}", operation.path)
-        given_names = {each: names[each] for each in asked if each in names}
+        requested = re.findall(r"\{(\w+)\}", operation.path)
+        given_names = {each: names[each] for each in requested if each in names}
         ways = [operation.as_strategy(path_parameters=given_names), operation.as_strategy()]
         if operation.query or operation.body:
             ways.append(operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
@@ -205,16 +207,20 @@ def explore(url, token, known, served, examples):
 
 
 async def test_every_answer_is_as_described(filled):
-    rig, known = filled
-    served = await rig.get(PATH)
-    seen = await to_thread.run_sync(partial(explore, rig.url, rig.own_token, known, served, 12))
+    harness, known = filled
+    served = await harness.get(PATH)
+    seen = await to_thread.run_sync(
+        partial(explore, harness.url, harness.own_token, known, served, 12)
+    )
     print(seen)
     assert {200, 400, 404, 422} <= set(seen)
 
 
 @pytest.mark.soak
 async def test_every_answer_is_as_described_for_long(filled):
-    rig, known = filled
-    served = await rig.get(PATH)
-    seen = await to_thread.run_sync(partial(explore, rig.url, rig.own_token, known, served, 700))
+    harness, known = filled
+    served = await harness.get(PATH)
+    seen = await to_thread.run_sync(
+        partial(explore, harness.url, harness.own_token, known, served, 700)
+    )
     assert seen.total() > 10_000

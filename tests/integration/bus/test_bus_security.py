@@ -1,11 +1,12 @@
-"""NATS over TLS, and the ways to say who we are."""
+"""NATS over TLS, and every kind of credentials."""
 
 import anyio
 import pytest
-from tls_rig import ACCOUNT, OPERATOR, USER, Authority, Nkey
 
 from pubsubflow.bus import Bus, BusSettings
 from pubsubflow.errors import BusUnavailable, ConfigError
+from support.certificates import Authority
+from support.nkeys import ACCOUNT, OPERATOR, USER, Nkey
 
 pytestmark = pytest.mark.anyio
 
@@ -19,20 +20,20 @@ def authority(tmp_path):
 
 
 @pytest.fixture
-def serve(tmp_path, free_ports, start_nats):
+def serve(free_ports, start_nats):
     """Start a nats-server with these lines in its configuration; return its port."""
 
     def serving(*lines):
         (port,) = free_ports(1)
-        start_nats(port, [f'jetstream {{ store_dir: "{tmp_path}/store" }}', *lines])
+        start_nats(port, lines)
         return port
 
     return serving
 
 
 def tls(authority, *, verify=False):
-    certificate, key = authority.issue("localhost", "127.0.0.1")
-    more = f', ca_file: "{authority.file}", verify: true' if verify else ""
+    certificate, key = authority.sign("localhost", "127.0.0.1")
+    more = f', ca_file: "{authority.path}", verify: true' if verify else ""
     return f'tls {{ cert_file: "{certificate}", key_file: "{key}"{more} }}'
 
 
@@ -57,13 +58,15 @@ USERS = 'authorization { users: [ { user: "ann", password: "hush-hush" } ] }'
 async def test_tls_with_a_password_from_a_file(serve, authority, tmp_path):
     port = serve(tls(authority), USERS)
     (tmp_path / "password").write_text("hush-hush\n")
-    asked = {"tls_ca_file": authority.file, "user": "ann"}
+    settings = {"tls_ca_file": authority.path, "user": "ann"}
     url = f"tls://localhost:{port}"
-    await works(url=url, **asked, password_file=str(tmp_path / "password"))
-    await works(url=f"nats://127.0.0.1:{port}", **asked, password="hush-hush")
-    await works(url=f"tls://ann:hush-hush@localhost:{port}", tls_ca_file=authority.file)
-    await refused("check the token or the credentials", url=url, **asked, password="hush")
-    await refused("password.*cannot be read", url=url, **asked, password_file="/nowhere/password")
+    await works(url=url, **settings, password_file=str(tmp_path / "password"))
+    await works(url=f"nats://127.0.0.1:{port}", **settings, password="hush-hush")
+    await works(url=f"tls://ann:hush-hush@localhost:{port}", tls_ca_file=authority.path)
+    await refused("check the token, password or key", url=url, **settings, password="hush")
+    await refused(
+        "password.*cannot be read", url=url, **settings, password_file="/nowhere/password"
+    )
 
 
 async def test_a_server_that_is_not_trusted_is_not_told_who_we_are(serve, authority, tmp_path):
@@ -71,32 +74,32 @@ async def test_a_server_that_is_not_trusted_is_not_told_who_we_are(serve, author
     other = Authority(tmp_path, "other")
     account = {"user": "ann", "password": "hush-hush"}
     url = f"tls://localhost:{port}"
-    await refused("not trusted.*check nats.tls_ca_file", url=url, tls_ca_file=other.file, **account)
+    await refused("not trusted.*check nats.tls_ca_file", url=url, tls_ca_file=other.path, **account)
     await refused("not trusted", url=url, **account)
     await refused("cannot be used", url=url, tls_ca_file=str(tmp_path / "nowhere"), **account)
 
 
 async def test_a_server_of_another_name_is_not_trusted(serve, authority):
-    certificate, key = authority.issue("nats.example.com")
+    certificate, key = authority.sign("nats.example.com")
     port = serve(f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}')
-    await refused("not trusted", url=f"tls://localhost:{port}", tls_ca_file=authority.file)
+    await refused("not trusted", url=f"tls://localhost:{port}", tls_ca_file=authority.path)
 
 
 @pytest.mark.parametrize("scheme", ["tls", "nats"])
 async def test_a_server_without_tls_will_not_do_when_tls_is_asked_for(serve, authority, scheme):
     port = serve(USERS)
-    more = {"tls_ca_file": authority.file} if scheme == "nats" else {}
+    more = {"tls_ca_file": authority.path} if scheme == "nats" else {}
     url = f"{scheme}://ann:hush-hush@localhost:{port}"
     await refused("offers no TLS", url=url, **more)
 
 
 async def test_our_own_certificate_says_who_we_are(serve, authority):
     port = serve(tls(authority, verify=True))
-    certificate, key = authority.issue("ann")
-    asked = {"url": f"tls://localhost:{port}", "tls_ca_file": authority.file}
-    await works(**asked, tls_cert_file=certificate, tls_key_file=key)
+    certificate, key = authority.sign("ann")
+    settings = {"url": f"tls://localhost:{port}", "tls_ca_file": authority.path}
+    await works(**settings, tls_cert_file=certificate, tls_key_file=key)
     with pytest.raises((BusUnavailable, ConfigError)):
-        await works(**asked, connect_seconds=5)
+        await works(**settings, connect_seconds=5)
 
 
 async def test_an_nkey(serve, tmp_path):
@@ -108,7 +111,7 @@ async def test_an_nkey(serve, tmp_path):
     await works(url=url, nkey_file=str(tmp_path / "ours"))
     await refused("check the token", url=url, nkey_file=str(tmp_path / "strange"))
     (tmp_path / "bad").write_text(user.public)
-    await refused("bad holds no seed", url=url, nkey_file=str(tmp_path / "bad"))
+    await refused("bad does not contain the seed", url=url, nkey_file=str(tmp_path / "bad"))
 
 
 async def test_a_creds_file(serve, authority, tmp_path):
@@ -128,13 +131,13 @@ async def test_a_creds_file(serve, authority, tmp_path):
     free = {"subs": -1, "data": -1, "payload": -1}
     path = tmp_path / "ann.creds"
     path.write_text(creds(account.jwt(user.public, "ann", type="user", version=2, **free), user))
-    asked = {"url": f"tls://localhost:{port}", "tls_ca_file": authority.file}
-    await works(**asked, credentials_file=str(path))
+    settings = {"url": f"tls://localhost:{port}", "tls_ca_file": authority.path}
+    await works(**settings, credentials_file=str(path))
     stranger = Nkey(ACCOUNT)
     path.write_text(creds(stranger.jwt(user.public, "ann", type="user", version=2, **free), user))
-    await refused("check the token or the cred", **asked, credentials_file=str(path))
+    await refused("check the token, password", **settings, credentials_file=str(path))
     path.write_text(user.seed)
-    await refused("holds no user JWT", **asked, credentials_file=str(path))
+    await refused("has no user JWT", **settings, credentials_file=str(path))
 
 
 def creds(jwt, user):
@@ -157,7 +160,6 @@ async def test_a_token_that_is_rotated_in_its_file_is_used_for_the_next_connecti
         back = anyio.Event()
         bus.on_reconnect(back.set)
         server.kill()
-        server.wait()
         token.write_text("hush-2")
         start_nats(port, ['authorization { token: "hush-2" }'])
         with anyio.fail_after(30):

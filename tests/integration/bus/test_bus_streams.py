@@ -1,4 +1,4 @@
-"""The streams as the design wants them."""
+"""The configurations of the streams."""
 
 import json
 
@@ -60,5 +60,5 @@ async def test_a_server_without_jetstream_is_told_at_once(make_server):
     server = make_server()
     server.start(jetstream=False)
     async with Bus.connect(server.settings) as bus:
-        with pytest.raises(BusUnavailable, match="started with -js"):
+        with pytest.raises(BusUnavailable, match="start nats-server with -js"):
             await bus.ensure_streams()

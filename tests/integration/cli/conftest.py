@@ -1,4 +1,4 @@
-"""A daemon in a process of its own, and the command line as a user calls it."""
+"""A daemon in a child process, and commands run as a user runs them."""
 
 import itertools
 import json
@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from msgspec import Struct
 
-from pubsubflow.cli.daemon_process import hosted_daemon
+from pubsubflow.cli.daemon_process import child_daemon
 
 DAGS = Path(__file__).with_name("dags")
 _numbers = itertools.count(1)
@@ -28,7 +28,7 @@ class Answer(Struct):
 
 
 def call(*arguments, cwd=None, typed=None, **environ):
-    """Run a command as a user does; `typed` is what comes from stdin, if anything."""
+    """Run a command in a child process; `typed` is its stdin."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("PUBSUBFLOW")}
     done = subprocess.run(
         [sys.executable, "-m", "pubsubflow.cli.main", *map(str, arguments)],
@@ -50,13 +50,13 @@ def daemon_home(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def daemon_url(daemon_home):
-    with hosted_daemon(DAGS, home=daemon_home, port=0) as url:
+    with child_daemon(DAGS, home=daemon_home, port=0) as url:
         yield url
 
 
 @pytest.fixture
 def psf(daemon_url, daemon_home):
-    """Call a command that finds the daemon by its home."""
+    """Run a command with the daemon's home folder in the environment."""
 
     def call_there(*arguments, **environ):
         return call(*arguments, PUBSUBFLOW_HOME=str(daemon_home), **environ)
@@ -66,13 +66,13 @@ def psf(daemon_url, daemon_home):
 
 @pytest.fixture
 def anywhere():
-    """Call a command with nothing set."""
+    """Run a command without any variable set."""
     return call
 
 
 @pytest.fixture
 async def bare_database(servers):
-    """The address of a database without tables."""
+    """The URL of a database without tables."""
     name = f"bare_{next(_numbers)}"
     connection = await asyncpg.connect(servers.postgres.dsn)
     try:

@@ -1,4 +1,4 @@
-"""The commands of docs/security.md, against daemons as a user starts them."""
+"""The commands of docs/security.md, on daemons started as a user starts them."""
 
 import json
 import logging
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import structlog
-from certificates import Authority
 
 from pubsubflow.cli.main import run
+from support.certificates import Authority
 
 PAGE = Path(__file__).parents[3] / "docs" / "security.md"
 SERVER = "https://psf.example.com:8443"
@@ -83,11 +83,11 @@ def psf(capsys, monkeypatch, tmp_path, _logging_kept):
 def place(tmp_path):
     """A folder with DAGs, a certificate and the authority that signed it."""
     (tmp_path / "dags").mkdir()
-    Authority(tmp_path).sign("localhost")
+    Authority(tmp_path).sign("localhost", cert="fullchain.pem", key="privkey.pem")
     return tmp_path
 
 
-def test_the_pages_commands_do_what_it_says(psf, place):
+def test_the_commands_of_the_page_work(psf, place):
     commands = [shlex.split(line) for line in lines()]
     assert len(commands) == 12, "a command came or went: see that this test runs it"
     create, emitter, listing, up = (words[1:] for words in commands[:4])
@@ -115,7 +115,7 @@ def test_the_pages_commands_do_what_it_says(psf, place):
         assert [(each["asker"], each["object"]) for each in kept] == [
             ("ann", "far"),
             ("ann", "far"),
-            ("nobody", None),
+            ("anonymous", None),
             ("local", "shop"),
             ("local", "ann"),
         ]
@@ -147,7 +147,7 @@ def obey(psf, words, environ, tokens):
         assert code == 0, said
 
 
-def test_tokens_of_a_database_are_made_without_a_daemon(psf, bare_database):
+def test_tokens_of_a_database_are_created_without_a_daemon(psf, bare_database):
     database = ("--postgres-url", bare_database)
     made = psf("tokens", "create", "ops", "--role", "admin", *database, "--json")
     assert json.loads(made[1])["token"].startswith("psf_")
@@ -160,7 +160,7 @@ def test_tokens_of_a_database_are_made_without_a_daemon(psf, bare_database):
     assert json.loads(psf("tokens", "list", *database, "--json")[1])[0]["state"] == "revoked"
 
 
-def test_nonsense_is_refused_before_anything_is_asked(psf, tmp_path):
+def test_wrong_values_are_refused_before_anything_is_opened(psf, tmp_path):
     for words in (["x", "--role", "root"], ["x", "--role", "viewer", "--expires", "soon"]):
         assert psf("tokens", "create", *words)[0] == 2
     assert not (tmp_path / "home").exists()

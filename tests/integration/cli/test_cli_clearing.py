@@ -1,12 +1,12 @@
-"""Commands that let runs go on, and those about pools."""
+"""Retries, clearing and pools on a running daemon."""
 
 
 def test_a_run_is_retried_and_cleared(psf):
     run = psf("dags", "trigger", "broken", "--json").json["run_id"]
     assert psf("runs", "wait", run).code == 1
-    told = psf("runs", "retry", run, "--dry-run")
-    assert told.code == 0
-    assert "1 would be cleared; the run is failed" in told.out
+    shown = psf("runs", "retry", run, "--dry-run")
+    assert shown.code == 0
+    assert "1 would be cleared; the run is failed" in shown.out
     assert psf("runs", "retry", run, "--json").json["tasks"] == [
         {"task_id": "fail", "map_index": None, "state": "failed"}
     ]
@@ -22,7 +22,7 @@ def test_a_run_is_retried_and_cleared(psf):
     assert psf("tasks", "list", run, "--json").json[0]["attempt"] == 3
 
 
-def test_output_of_before_is_kept(psf):
+def test_logs_of_earlier_attempts_are_kept(psf):
     run = psf("dags", "trigger", "first", "--json").json["run_id"]
     assert psf("runs", "wait", run).code == 0
     cleared = psf("runs", "clear", run, "--task", "each.1", "--task", "say", "--yes")

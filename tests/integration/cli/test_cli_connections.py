@@ -1,4 +1,4 @@
-"""Connections from the command line, in a daemon and its tasks: the examples of the docs."""
+"""Connections in commands, a daemon and its tasks: the examples of docs/connections.md."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ def done(psf):
     return call
 
 
-def test_the_examples_of_the_page_do_what_it_says(done, daemon_home, tmp_path):
+def test_the_examples_of_the_page_work(done, daemon_home, tmp_path):
     asked, scripted, token, rotated = COMMANDS
     done(*asked, typed="hush-first\n")
     assert (daemon_home / "keys").stat().st_mode & 0o777 == 0o600
@@ -57,7 +57,7 @@ def run_copy_out(done):
     assert "connecting to postgres://ann:***@db.example.com" in log
 
 
-def test_what_is_not_named_stays_and_what_is_forgotten_goes(done, psf):
+def test_values_not_given_stay_and_forgotten_secrets_are_deleted(done, psf):
     secrets = ["--secret", "a=env:A", "--secret", "b=env:A"]
     made = done("connections", "set", "two", *secrets, "--json", A="hush-a").json
     changed = done("connections", "set", "two", "--uri", "https://x/", "--forget", "b", "--json")
@@ -70,23 +70,23 @@ def test_what_is_not_named_stays_and_what_is_forgotten_goes(done, psf):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--secret", "token=hush"], "a value on the command line is seen by others"),
-        (["--uri", "https://ann:hush@x/"], "a password in --uri is seen by others"),
+        (["--secret", "token=hush"], "a value on the command line shows in lists"),
+        (["--uri", "https://ann:hush@x/"], "a password in --uri shows in lists"),
         (["--secret", "token=env:NOT_SET"], "NOT_SET is not set"),
         (["--secret", "token=@/nowhere"], "/nowhere cannot be read"),
         (["--secret", "a", "--secret", "b"], "stdin holds one secret, not 2"),
         (["--extra", '{"password": "hush"}'], "put it under secrets"),
-        (["--extra", "[]"], "is no JSON object"),
+        (["--extra", "[]"], "is not a JSON object"),
     ],
 )
-def test_what_would_show_a_secret_or_cannot_be_is_refused(psf, arguments, complaint):
+def test_values_that_show_a_secret_or_do_not_fit_are_refused(psf, arguments, complaint):
     answer = psf("connections", "set", "x", *arguments, typed="")
     assert answer.code == 2
     assert complaint in answer.err
     assert "hush" not in answer.err
 
 
-def test_a_page_without_servers_gives_the_same():
+def test_the_task_of_the_page_runs_without_servers():
     names = {"__name__": "page"}
     exec(compile("\n".join(PYTHON), "page", "exec"), names)
     lines = [line.message for line in names["result"].tasks["where"][0].logs]

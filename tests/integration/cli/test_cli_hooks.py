@@ -1,4 +1,4 @@
-"""Webhooks of a DAG file in a daemon, as users see them."""
+"""Webhooks of a DAG file: listed, and checked without a daemon."""
 
 import json
 import urllib.request
@@ -12,7 +12,7 @@ def send(url, body):
         return json.load(response)
 
 
-def test_webhooks_are_listed_with_what_came_through(psf, daemon_url):
+def test_webhooks_are_listed_with_counts_of_their_requests(psf, daemon_url):
     made = send(f"{daemon_url}/hooks/letters", {"from": "somebody"})
     assert send(f"{daemon_url}/hooks/letters", {"from": "nobody"})["status"] == "filtered"
     listed = {hook["name"]: hook for hook in psf("hooks", "list", "--json").json}
@@ -26,7 +26,7 @@ def test_webhooks_are_listed_with_what_came_through(psf, daemon_url):
     assert (event["event_id"], event["source"]) == (made["event_id"], "webhook:letters")
 
 
-def test_a_mistake_in_a_webhook_is_told_with_its_place(anywhere, tmp_path):
+def test_an_error_in_a_webhook_names_its_line(anywhere, tmp_path):
     (tmp_path / "doors.py").write_text(
         "from pubsubflow.webhooks import *\n"
         "Webhook('a', dataset='s3://lake/a', verify=GitHub(''))\n"

@@ -1,4 +1,4 @@
-"""Every command that asks a daemon, asked of one elsewhere: by its address and a token alone."""
+"""Every command that connects to a daemon, on a remote one: with its URL and a token alone."""
 
 import importlib
 import inspect
@@ -9,11 +9,14 @@ import pytest
 from pubsubflow.cli.main import _COMMANDS, run
 
 FUSSY = "s3://waiting/orders"
-CLOSING = {"tokens create", "tokens revoke"}  # others need this daemon open; test_cli_access asks
+CLOSING = {
+    "tokens create",
+    "tokens revoke",
+}  # a token would close this daemon to the other tests; see test_cli_access
 
 
 class Remote:
-    """Calls commands in this process, which knows nothing but an address and a token."""
+    """Runs commands in this process, which knows a URL and a token alone."""
 
     def __init__(self, url, capfd):
         self._url = url
@@ -39,13 +42,15 @@ def remote(daemon_url, tmp_path, monkeypatch, capfd):
     return Remote(daemon_url, capfd)
 
 
-def asking_commands():
-    """Return the names of all commands that ask a daemon."""
+def remote_commands():
+    """Return the names of all commands that connect to a daemon."""
     for group, (_, commands) in _COMMANDS.items():
         for name, (place, _) in commands.items():
             module, _, function = place.partition(":")
-            command = getattr(importlib.import_module(f"pubsubflow.cli.{module}"), function)
-            if "asking" in inspect.signature(command).parameters:
+            command = getattr(
+                importlib.import_module(f"pubsubflow.cli.commands.{module}"), function
+            )
+            if "target" in inspect.signature(command).parameters:
                 yield f"{group} {name}"
 
 
@@ -56,7 +61,7 @@ def refuse(remote):
 
 
 def administer(remote):
-    """Ask what an admin asks: of pools, connections and subscriptions."""
+    """Run the commands of an admin: on pools, connections and subscriptions."""
     assert remote("pools", "set", "far", "2", "--json")["slots"] == 2
     assert "far" in remote("pools", "list")
     remote("pools", "delete", "far")
@@ -70,11 +75,11 @@ def administer(remote):
     assert remote("subscriptions", "resume", made, "--json")["id"] == made
     assert remote("subscriptions", "show", made, "--json")["id"] == made
     assert made in remote("subscriptions", "list", "--json")[0]["id"]
-    remote("subscriptions", "test", made, code=1)  # nobody listens there
+    remote("subscriptions", "test", made, code=1)  # the port is closed
     remote("subscriptions", "delete", made)
 
 
-def test_every_command_works_from_elsewhere(remote, tmp_path):
+def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     ended = remote("dags", "trigger", "first", "--wait", "--json")["run_id"]
     live = remote("dags", "trigger", "lingers", "--json")["run_id"]
     lists = ("dags", "datasets", "runs", "triggers", "hooks", "dead-letters", "tokens", "audit")
@@ -100,28 +105,26 @@ def test_every_command_works_from_elsewhere(remote, tmp_path):
     assert remote("tasks", "clear", ended, "say", "--dry-run", "--json")["tasks"]
     remote("runs", "retry", ended, "--dry-run", code=1)  # nothing of it failed
     administer(remote)
-    letter = refuse(remote)
-    remote("dead-letters", "resend", letter, code=1)  # it is refused again
-    letter = refuse(remote)
-    shown = remote("dead-letters", "show", letter, "--json")
+    dead_letter = refuse(remote)
+    remote("dead-letters", "resend", dead_letter, code=1)  # it is refused again
+    dead_letter = refuse(remote)
+    shown = remote("dead-letters", "show", dead_letter, "--json")
     file = tmp_path / "mended.json"
     file.write_text(json.dumps({**shown["payload"], "params": {"rows": 1}}))
-    assert remote("dead-letters", "edit", letter, "--payload", file, "--json")["run_id"]
-    assert remote.called >= set(asking_commands()) - CLOSING, "add the command that is missing here"
+    assert remote("dead-letters", "edit", dead_letter, "--payload", file, "--json")["run_id"]
+    assert remote.called >= set(remote_commands()) - CLOSING, "add the command that is missing here"
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["--token", "a b"], 2, "the token is none"),
+        (["--token", "a b"], 2, "the token is invalid"),
         (["--ca", "none.pem"], 2, "none.pem cannot be used"),
-        (["--server", "ftp://x"], 2, "no address of a server"),
+        (["--server", "ftp://x"], 2, "not the URL of a server"),
         ([], 3, "no server answers"),
     ],
 )
-def test_what_leads_to_no_daemon_is_said_in_one_line(
-    remote, monkeypatch, capfd, arguments, code, says
-):
+def test_a_wrong_target_is_one_line_of_error(remote, monkeypatch, capfd, arguments, code, says):
     monkeypatch.setenv("PUBSUBFLOW_SERVER", "http://127.0.0.1:9")
     assert run(["dags", "list", *arguments]) == code
     said = capfd.readouterr().err

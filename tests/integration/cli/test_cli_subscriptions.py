@@ -1,4 +1,4 @@
-"""Subscriptions as a user types them, with a receiver at the other end."""
+"""Subscriptions on a running daemon, with a receiver of their deliveries."""
 
 import http.server
 import threading
@@ -32,11 +32,11 @@ def receiver():
     server.server_close()
 
 
-def test_a_subscription_is_made_tested_paused_and_deleted(psf, receiver):
+def test_a_subscription_is_created_tested_paused_and_deleted(psf, receiver):
     url, got = receiver
     made = psf("subscriptions", "create", f"{url}/200", "--dag", "nobodys", "--json").json
     name = made["id"]
-    assert psf("subscriptions", "test", name).out.startswith("taken: 200")
+    assert psf("subscriptions", "test", name).out.startswith("accepted: 200")
     ((headers, body),) = got
     Webhook(made["secret"]).verify(body, headers)
     assert psf("subscriptions", "pause", name).out == f"subscription {name} is paused\n"
@@ -44,10 +44,10 @@ def test_a_subscription_is_made_tested_paused_and_deleted(psf, receiver):
     assert psf("subscriptions", "list").out == "no subscriptions\n"
 
 
-def test_a_test_that_is_not_taken_fails(psf, receiver):
+def test_a_test_event_that_is_not_accepted_fails(psf, receiver):
     url, _ = receiver
     shown = psf("subscriptions", "create", f"{url}/503", "--dag", "nobodys").out
     assert "whsec_" in shown
     tested = psf("subscriptions", "test", shown.split()[1])
     assert tested.code == 1
-    assert "not taken: 503" in tested.out
+    assert "not accepted: 503" in tested.out

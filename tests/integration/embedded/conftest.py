@@ -1,3 +1,5 @@
+"""A home for embedded servers, and the log events of the code under test."""
+
 import os
 
 import anyio

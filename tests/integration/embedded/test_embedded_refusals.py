@@ -1,4 +1,4 @@
-"""What can be wrong is said in one line that says what to do."""
+"""Errors of the embedded servers: one line, with the remedy."""
 
 import os
 import shutil
@@ -7,10 +7,10 @@ from pathlib import Path
 import anyio
 import psutil
 import pytest
-from embedded_rig import as_ordinary_user, holder, left_behind
 
 from pubsubflow.embedded import EmbeddedServers, read_owner
 from pubsubflow.errors import ConfigError
+from support.embedded import as_ordinary_user, holder, left_behind
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +53,7 @@ async def test_a_home_that_this_process_holds(home):
 
 async def test_a_home_of_a_newer_version(made_home):
     (made_home / "VERSION").write_text("999\n")
-    assert "is of version 999" in await refusal(made_home)
+    assert "has layout 999" in await refusal(made_home)
 
 
 async def test_a_home_whose_version_is_nonsense(made_home):
@@ -76,7 +76,7 @@ async def test_a_home_that_cannot_be_written(tmp_path):
     locked.mkdir(mode=0o500)
     async with holder(locked / "home", prefix=as_ordinary_user()) as daemon:
         error = (await daemon.process.stderr.receive()).decode()
-    assert "is not ours to use" in error
+    assert "is denied" in error
     assert "Traceback" not in error
 
 

@@ -1,4 +1,4 @@
-"""Starting, using and stopping our own NATS and Postgres."""
+"""The embedded servers: starting, using and stopping them."""
 
 import os
 import signal
@@ -11,10 +11,10 @@ import anyio
 import asyncpg
 import psutil
 import pytest
-from embedded_rig import PATIENCE_SECONDS, ended, jetstream, left_behind, next_fact, postgres
 
 from pubsubflow.embedded import EmbeddedServers, HomeOwner, read_owner
-from pubsubflow.embedded.server_log import MAX_BYTES, Journal
+from pubsubflow.embedded.server_log import MAX_BYTES, ServerLog
+from support.embedded import TIMEOUT_SECONDS, ended, jetstream, left_behind, next_fact, postgres
 
 pytestmark = pytest.mark.anyio
 
@@ -157,7 +157,7 @@ async def _sleep_in_postgres(connection):
 
 
 async def _until_asleep(observer):
-    with anyio.fail_after(PATIENCE_SECONDS):
+    with anyio.fail_after(TIMEOUT_SECONDS):
         while not await observer.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
         ):
@@ -207,9 +207,9 @@ async def test_a_killed_server_is_started_again_at_its_old_address(home, facts, 
         await group.start(servers.run, stopping)
         victim = getattr(servers, f"{name}_pid")
         os.kill(victim, signal.SIGKILL)
-        died = await next_fact(facts, "server.died")
+        died = await next_fact(facts, "embedded.server_exited")
         assert (died["server"], died["pid"], died["exit"]) == (name, victim, "SIGKILL")
-        restarted = await next_fact(facts, "server.restarted")
+        restarted = await next_fact(facts, "embedded.server_restarted")
         assert restarted["pid"] == getattr(servers, f"{name}_pid") != victim
         assert (servers.nats, servers.postgres) == before
         async with postgres(servers) as connection, jetstream(servers) as stream:
@@ -230,7 +230,7 @@ async def test_postgres_is_started_again_although_a_backend_was_busy(home, facts
         async with postgres(servers) as observer:
             await _until_asleep(observer)
         os.kill(servers.postgres_pid, signal.SIGKILL)
-        await next_fact(facts, "server.restarted")
+        await next_fact(facts, "embedded.server_restarted")
         stopping.set()
 
 
@@ -242,7 +242,7 @@ async def test_a_server_that_keeps_dying_is_started_ever_later(home, facts):
         for _ in range(3):
             os.kill(servers.nats_pid, signal.SIGKILL)
             died_at = anyio.current_time()
-            await next_fact(facts, "server.restarted")
+            await next_fact(facts, "embedded.server_restarted")
             pauses.append(anyio.current_time() - died_at)
         assert pauses[1] >= 0.1
         assert pauses[2] >= 0.2
@@ -257,19 +257,19 @@ async def test_a_server_that_cannot_start_again_is_tried_until_it_can(home, fact
         store.rename(aside)
         store.write_text("in the way")
         os.kill(servers.nats_pid, signal.SIGKILL)
-        refusal = await next_fact(facts, "server.restart_failed")
+        refusal = await next_fact(facts, "embedded.restart_failed")
         assert "NATS did not start" in refusal["error"]
         store.unlink()
         aside.rename(store)
-        await next_fact(facts, "server.restarted")
+        await next_fact(facts, "embedded.server_restarted")
         stopping.set()
 
 
 async def test_a_log_is_cut_while_its_server_writes_on(tmp_path):
-    journal = Journal(tmp_path / "server.log")
+    journal = ServerLog(tmp_path / "server.log")
     descriptor = journal.open()
     os.write(descriptor, b"old\n" * (MAX_BYTES // 4 + 1))
-    journal.trim()
+    journal.rotate()
     os.write(descriptor, b"new\n")
     os.close(descriptor)
     assert journal.path.read_bytes() == b"new\n"

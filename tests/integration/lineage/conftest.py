@@ -2,58 +2,53 @@
 
 from contextlib import asynccontextmanager
 
-import anyio
 import pytest
-from lineage_rig import Endpoint, Rig
 
-from pubsubflow.lineage import Lineage, LineageSettings, Pace
-from pubsubflow.manager import Manager
-from pubsubflow.store.timers import Timers
-from pubsubflow.timers import Clock
+from pubsubflow.lineage import Lineage, LineageSettings, SendRetryPolicy
+from pubsubflow.store.read.timers import Timers
+from pubsubflow.timers import TimerService
+from support.harness import running
+from support.lineage import LineageEndpoint, LineageHarness
 
-PATIENT = Pace(delays_seconds=(0.01, 0.05), return_seconds=0.05, max_return_seconds=0.2)
+PATIENT = SendRetryPolicy(
+    delays_seconds=(0.01, 0.05), redeliver_seconds=0.05, max_redeliver_seconds=0.2
+)
 
 
 @pytest.fixture
 async def endpoint(anyio_backend):
-    endpoint = Endpoint()
-    async with anyio.create_task_group() as group:
-        await group.start(endpoint.serve)
+    endpoint = LineageEndpoint()
+    async with endpoint.serving() as url:
+        endpoint.url = f"{url}/api/v1/lineage"
         yield endpoint
-        group.cancel_scope.cancel()
 
 
 @pytest.fixture
-async def rig(database, bus):
-    stopping = anyio.Event()
-    manager = Manager(database=database, bus=bus)
-    clock = Clock(timers=Timers(database), bus=bus, calls=manager)
-    rig = Rig(manager, bus, database)
-    async with await bus.subscribe("psf.>", rig.hear), anyio.create_task_group() as group:
-        await group.start(manager.run, stopping)
-        await group.start(clock.run, stopping)
-        yield rig
-        stopping.set()
+async def harness(database, bus, manager):
+    clock = TimerService(timers=Timers(database), bus=bus, commands=manager)
+    harness = LineageHarness(manager, bus, database)
+    async with (
+        await bus.subscribe("psf.>", harness.signal.notify),
+        running(clock),
+    ):
+        yield harness
 
 
 @pytest.fixture
-def telling(database, bus, endpoint):
-    """Tell the endpoint of runs, for the length of a block."""
+def start_lineage(database, bus, endpoint):
+    """Run the lineage service for the length of a block."""
 
     @asynccontextmanager
-    async def running(**more):
+    async def start(**more):
         settings = LineageSettings(url=endpoint.url, **{"timeout_seconds": 0.3, **more})
-        stopping = anyio.Event()
-        service = Lineage(database=database, bus=bus, settings=settings, pace=PATIENT)
-        async with anyio.create_task_group() as group:
-            await group.start(service.run, stopping)
+        service = Lineage(database=database, bus=bus, settings=settings, retry=PATIENT)
+        async with running(service):
             yield service
-            stopping.set()
 
-    return running
+    return start
 
 
 @pytest.fixture
-async def lineage(telling):
-    async with telling() as service:
+async def lineage(start_lineage):
+    async with start_lineage() as service:
         yield service

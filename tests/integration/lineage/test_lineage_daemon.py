@@ -1,15 +1,15 @@
-"""A whole daemon with `lineage.url` set tells of what its own workers did."""
+"""A whole daemon with `lineage.url` set sends events of what its own workers ran."""
 
 import aiohttp
 import anyio
 import msgspec
 import pytest
-from lineage_rig import told
 
 from pubsubflow.api import ApiSettings
 from pubsubflow.config import Config
 from pubsubflow.daemon import ROLES, Daemon
 from pubsubflow.lineage import LineageSettings
+from support.lineage import summaries
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,7 @@ def build():
 """
 
 
-async def test_a_daemon_tells_of_the_runs_that_its_workers_did(endpoint, tmp_path):
+async def test_a_daemon_sends_events_of_what_its_workers_ran(endpoint, tmp_path):
     dags = tmp_path / "dags"
     dags.mkdir()
     (dags / "sales.py").write_text(FILE)
@@ -64,8 +64,8 @@ async def test_a_daemon_tells_of_the_runs_that_its_workers_did(endpoint, tmp_pat
         second = await endpoint.end_of(_run_of(endpoint, "build"))
         stop.set()
     orders, report = "s3://lake|orders", "postgres://warehouse:5432|sales.public.report"
-    assert told(first)[2] == ("ingest.download", "COMPLETE", [], [orders])
-    assert told(second)[2] == (
+    assert summaries(first)[2] == ("ingest.download", "COMPLETE", [], [orders])
+    assert summaries(second)[2] == (
         "build.aggregate",
         "COMPLETE",
         ["s3://lake|rates", orders],
@@ -74,5 +74,5 @@ async def test_a_daemon_tells_of_the_runs_that_its_workers_did(endpoint, tmp_pat
 
 
 def _run_of(endpoint, dag_id):
-    found = [event for event in endpoint.taken if event["job"]["name"] == dag_id]
+    found = [event for event in endpoint.accepted if event["job"]["name"] == dag_id]
     return found[0]["run"]["runId"] if found else None

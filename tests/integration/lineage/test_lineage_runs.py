@@ -1,15 +1,16 @@
-"""What the endpoint is told of runs of every kind."""
+"""The events of runs of every kind."""
 
 from uuid import uuid5
 
 import pytest
-from lineage_rig import at, dag, tags, task, told
 
 from pubsubflow.model.runs.states import RunState
-from pubsubflow.model.schedule.conditions import Schedule, Tick
-from pubsubflow.model.schedule.timetable import Every
-from pubsubflow.model.spec import Factor, RetryPolicy, TriggerRule
+from pubsubflow.model.schedule.conditions import ScheduleSpec, Tick
+from pubsubflow.model.schedule.timetable import IntervalSpec
+from pubsubflow.model.spec import RetryPolicy, TriggerRule
 from pubsubflow.model.wire.messages import Outcome
+from support.lineage import at, summaries, tags
+from support.specs import dag, task
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("lineage")]
 
@@ -19,22 +20,22 @@ LAKE_NAME = "s3://lake|orders"
 TABLE_NAME = "postgres://warehouse:5432|public.report"
 
 
-async def test_a_success_names_tasks_times_and_what_was_really_written(rig, endpoint):
+async def test_a_success_names_tasks_times_and_what_was_really_written(harness, endpoint):
     spec = dag(
         "ingest",
-        task(0, "download", inlets=("https://shop.example/orders",), outlets=(LAKE,), doc="Gets."),
-        task(1, "publish", after=(0,), inlets=(LAKE,), outlet_patterns=("postgres://*/**",)),
+        task("download", inlets=("https://shop.example/orders",), outlets=(LAKE,), doc="Gets."),
+        task("publish", "download", inlets=(LAKE,), outlet_patterns=("postgres://*/**",)),
         owner="team:data",
         tags=("daily", "money"),
         description="Orders.",
     )
-    await rig.load(spec)
-    run_id = await rig.start("ingest")
-    await rig.finish(run_id, 0, started=10, ended=12)
-    await rig.finish(run_id, 1, started=12, ended=15, emits=[TABLE, TABLE])
+    await harness.load(spec)
+    run_id = await harness.start("ingest")
+    await harness.finish(run_id, 0, started=10, ended=12)
+    await harness.finish(run_id, 1, started=12, ended=15, emits=[TABLE, TABLE])
     events = await endpoint.end_of(run_id)
     shop = "https://shop.example|orders"
-    assert told(events) == [
+    assert summaries(events) == [
         ("ingest", "START", [], []),
         ("ingest.download", "START", [shop], []),
         ("ingest.download", "COMPLETE", [shop], [LAKE_NAME]),
@@ -57,11 +58,11 @@ async def test_a_success_names_tasks_times_and_what_was_really_written(rig, endp
     assert events[1]["run"]["runId"] == str(uuid5(run_id, "download/-1/1"))
 
 
-async def test_a_start_is_told_while_the_run_goes_on(rig, endpoint):
-    await rig.load(dag("slow", task(0, "wait")))
-    run_id = await rig.start("slow")
+async def test_a_start_is_sent_while_the_run_goes_on(harness, endpoint):
+    await harness.load(dag("slow", task("wait")))
+    run_id = await harness.start("slow")
     await endpoint.until(lambda: endpoint.of(run_id))
-    await rig.finish(run_id, 0)
+    await harness.finish(run_id, 0)
     events = await endpoint.end_of(run_id)
     assert [event["eventType"] for event in events if event["job"]["name"] == "slow"] == [
         "START",
@@ -69,12 +70,12 @@ async def test_a_start_is_told_while_the_run_goes_on(rig, endpoint):
     ]
 
 
-async def test_a_failure_says_why_and_what_never_ran_is_aborted(rig, endpoint):
-    await rig.load(dag("fails", task(0, "read"), task(1, "write", after=(0,), outlets=(TABLE,))))
-    run_id = await rig.start("fails")
-    await rig.fail(run_id, 0)
+async def test_a_failure_says_why_and_what_never_ran_is_aborted(harness, endpoint):
+    await harness.load(dag("fails", task("read"), task("write", "read", outlets=(TABLE,))))
+    run_id = await harness.start("fails")
+    await harness.fail(run_id, 0)
     events = await endpoint.end_of(run_id)
-    assert sorted(told(events)) == sorted(
+    assert sorted(summaries(events)) == sorted(
         [
             ("fails", "START", [], []),
             ("fails.read", "START", [], []),
@@ -92,13 +93,13 @@ async def test_a_failure_says_why_and_what_never_ran_is_aborted(rig, endpoint):
     assert tags(aborted)["state"] == "upstream_failed"
 
 
-async def test_every_attempt_of_a_retried_task_is_a_run_of_its_own(rig, endpoint):
+async def test_every_attempt_of_a_retried_task_is_a_run_of_its_own(harness, endpoint):
     retry = RetryPolicy(retries=2)
-    await rig.load(dag("again", task(0, "flaky", retry=retry, outlets=(LAKE,))))
-    run_id = await rig.start("again")
-    await rig.fail(run_id, 0, started=1, ended=2)
-    await rig.fail(run_id, 0, attempt=2, message="still none", started=3, ended=4)
-    await rig.finish(run_id, 0, attempt=3, started=5, ended=6)
+    await harness.load(dag("again", task("flaky", retry=retry, outlets=(LAKE,))))
+    run_id = await harness.start("again")
+    await harness.fail(run_id, 0, started=1, ended=2)
+    await harness.fail(run_id, 0, attempt=2, message="still none", started=3, ended=4)
+    await harness.finish(run_id, 0, attempt=3, started=5, ended=6)
     events = await endpoint.end_of(run_id)
     attempts = [event for event in events if event["job"]["name"] == "again.flaky"]
     assert [(event["eventType"], tags(event)["attempt"]) for event in attempts] == [
@@ -114,12 +115,12 @@ async def test_every_attempt_of_a_retried_task_is_a_run_of_its_own(rig, endpoint
     assert attempts[3]["run"]["facets"]["errorMessage"]["message"] == "OSError: still none"
 
 
-async def test_instances_of_a_mapped_task_are_told_apart(rig, endpoint):
-    mapped = task(0, "part", factors=(Factor("number", length=3),), outlet_patterns=("x://*",))
-    await rig.load(dag("maps", mapped))
-    run_id = await rig.start("maps")
+async def test_instances_of_a_mapped_task_are_distinguished(harness, endpoint):
+    mapped = task("part", over={"number": 3}, outlet_patterns=("x://*",))
+    await harness.load(dag("maps", mapped))
+    run_id = await harness.start("maps")
     for index in range(3):
-        await rig.finish(run_id, 0, map_index=index, emits=[f"x://part-{index}"])
+        await harness.finish(run_id, 0, map_index=index, emits=[f"x://part-{index}"])
     events = await endpoint.end_of(run_id)
     ends = [
         event
@@ -132,18 +133,18 @@ async def test_instances_of_a_mapped_task_are_told_apart(rig, endpoint):
     assert len({end["run"]["runId"] for end in ends}) == 3
 
 
-async def test_skipped_tasks_complete_and_write_nothing(rig, endpoint):
-    await rig.load(
+async def test_skipped_tasks_complete_and_write_nothing(harness, endpoint):
+    await harness.load(
         dag(
             "skips",
-            task(0, "look", outlets=(LAKE,)),
-            task(1, "work", after=(0,), outlets=(TABLE,)),
-            task(2, "report", after=(1,), trigger_rule=TriggerRule.ALL_DONE),
+            task("look", outlets=(LAKE,)),
+            task("work", "look", outlets=(TABLE,)),
+            task("report", "work", trigger_rule=TriggerRule.ALL_DONE),
         )
     )
-    run_id = await rig.start("skips")
-    await rig.finish(run_id, 0, outcome=Outcome.SKIPPED)
-    await rig.finish(run_id, 2)
+    run_id = await harness.start("skips")
+    await harness.finish(run_id, 0, outcome=Outcome.SKIPPED)
+    await harness.finish(run_id, 2)
     events = await endpoint.end_of(run_id)
     ends = {event["job"]["name"]: event for event in events if event["eventType"] != "START"}
     assert {event["eventType"] for event in ends.values()} == {"COMPLETE"}
@@ -151,12 +152,12 @@ async def test_skipped_tasks_complete_and_write_nothing(rig, endpoint):
     assert tags(ends["skips.look"])["state"] == tags(ends["skips.work"])["state"] == "skipped"
 
 
-async def test_a_cancelled_run_is_aborted_with_its_tasks(rig, endpoint):
-    await rig.load(dag("stops", task(0, "long"), task(1, "never", after=(0,))))
-    run_id = await rig.start("stops")
-    await rig.cancel(run_id)
+async def test_a_cancelled_run_is_aborted_with_its_tasks(harness, endpoint):
+    await harness.load(dag("stops", task("long"), task("never", "long")))
+    run_id = await harness.start("stops")
+    await harness.cancel(run_id)
     events = await endpoint.end_of(run_id)
-    assert [(name, kind) for name, kind, *_ in told(events)] == [
+    assert [(name, kind) for name, kind, *_ in summaries(events)] == [
         ("stops", "START"),
         ("stops.long", "START"),
         ("stops.long", "ABORT"),
@@ -165,31 +166,31 @@ async def test_a_cancelled_run_is_aborted_with_its_tasks(rig, endpoint):
     assert events[-1]["run"]["facets"]["errorMessage"]["message"] == "not wanted"
 
 
-async def test_a_run_that_ended_without_a_start_is_told_as_both(rig, endpoint):
-    await rig.load(dag("line", task(0, "long"), max_active_runs=1))
-    first = await rig.start("line")
-    second = await rig.start("line")
-    await rig.cancel(second)
-    await rig.say(second, "line", RunState.CANCELLED)
-    assert [kind for _, kind, *_ in told(await endpoint.end_of(second))] == ["START", "ABORT"]
-    await rig.finish(first, 0)
+async def test_a_run_that_ended_without_a_start_is_sent_as_both(harness, endpoint):
+    await harness.load(dag("line", task("long"), max_active_runs=1))
+    first = await harness.start("line")
+    second = await harness.start("line")
+    await harness.cancel(second)
+    await harness.publish_change(second, "line", RunState.CANCELLED)
+    assert [kind for _, kind, *_ in summaries(await endpoint.end_of(second))] == ["START", "ABORT"]
+    await harness.finish(first, 0)
     await endpoint.end_of(first)
 
 
-async def test_datasets_that_a_run_consumed_go_into_it_and_into_its_first_tasks(rig, endpoint):
-    await rig.load(
-        dag("makes", task(0, "make", outlets=("x://made",))),
-        dag("takes", task(0, "first"), task(1, "second", after=(0,)), on=("x://made", LAKE)),
+async def test_datasets_that_a_run_consumed_go_into_it_and_into_its_first_tasks(harness, endpoint):
+    await harness.load(
+        dag("makes", task("make", outlets=("x://made",))),
+        dag("takes", task("first"), task("second", "first"), on=("x://made", LAKE)),
     )
-    await rig.post(LAKE)
-    origin = await rig.start("makes")
-    await rig.finish(origin, 0)
-    run_id = await rig.run_of("takes")
-    await rig.finish(run_id, 0, started=1, ended=2)
-    await rig.finish(run_id, 1, started=3, ended=4)
+    await harness.post(LAKE)
+    origin = await harness.start("makes")
+    await harness.finish(origin, 0)
+    run_id = await harness.run_of("takes")
+    await harness.finish(run_id, 0, started=1, ended=2)
+    await harness.finish(run_id, 1, started=3, ended=4)
     events = await endpoint.end_of(run_id)
     consumed = [LAKE_NAME, "x://made|/"]
-    assert told(events) == [
+    assert summaries(events) == [
         ("takes", "START", consumed, []),
         ("takes.first", "START", consumed, []),
         ("takes.first", "COMPLETE", consumed, []),
@@ -203,27 +204,27 @@ async def test_datasets_that_a_run_consumed_go_into_it_and_into_its_first_tasks(
     await endpoint.end_of(origin)
 
 
-async def test_a_tick_is_the_nominal_time_of_its_run(rig, endpoint):
-    schedule = Schedule(Tick(0, Every(1.0)))
-    await rig.load(dag("ticks", task(0, "work"), schedule=schedule))
-    run_id = await rig.run_of("ticks")
-    await rig.finish(run_id, 0)
+async def test_a_tick_is_the_nominal_time_of_its_run(harness, endpoint):
+    schedule = ScheduleSpec(Tick(0, IntervalSpec(1.0)))
+    await harness.load(dag("ticks", task("work"), schedule=schedule))
+    run_id = await harness.run_of("ticks")
+    await harness.finish(run_id, 0)
     events = await endpoint.end_of(run_id)
-    logical = await rig.until("SELECT logical_time FROM run WHERE run_id = $1", run_id)
+    logical = await harness.until_value("SELECT logical_time FROM run WHERE run_id = $1", run_id)
     for event in events:
         said = event["run"]["facets"]["nominalTime"]["nominalStartTime"]
         assert said == logical.isoformat().replace("+00:00", "Z")
 
 
-async def test_a_manual_run_has_the_logical_time_that_was_asked_for(rig, endpoint):
-    await rig.load(dag("asked", task(0, "work", kind="empty", outlets=(LAKE,))))
-    run_id = await rig.start("asked", logical_time=at(-86400))
-    await rig.ended(run_id, RunState.SUCCESS)
+async def test_a_manual_run_has_the_logical_time_that_was_requested(harness, endpoint):
+    await harness.load(dag("manual", task("work", kind="empty", outlets=(LAKE,))))
+    run_id = await harness.start("manual", logical_time=at(-86400))
+    await harness.until_ended(run_id, RunState.SUCCESS)
     events = await endpoint.end_of(run_id)
-    assert told(events) == [
-        ("asked", "START", [], []),
-        ("asked.work", "START", [], []),
-        ("asked.work", "COMPLETE", [], [LAKE_NAME]),
-        ("asked", "COMPLETE", [], [LAKE_NAME]),
+    assert summaries(events) == [
+        ("manual", "START", [], []),
+        ("manual.work", "START", [], []),
+        ("manual.work", "COMPLETE", [], [LAKE_NAME]),
+        ("manual", "COMPLETE", [], [LAKE_NAME]),
     ]
     assert "nominalTime" in events[0]["run"]["facets"]

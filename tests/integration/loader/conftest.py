@@ -1,3 +1,5 @@
+"""Loaders on a folder of DAG files, with a store in memory."""
+
 from collections import defaultdict
 from textwrap import dedent
 
@@ -7,10 +9,11 @@ import pytest
 from pubsubflow.loader import Loader, LoaderSettings
 from pubsubflow.loader.service import PRELOAD
 from pubsubflow.runner.forkserver import ForkServer
+from support.signals import Signal
 
 
-class MemorySink:
-    """Keeps what the loader stores, and lets tests wait for it."""
+class MemoryStore:
+    """A store in memory; a test waits for what the loader stores."""
 
     def __init__(self, known=None):
         self.files = {}
@@ -18,10 +21,10 @@ class MemorySink:
         self.removed = []
         self.failures = []
         self._known = known or {}
-        self._changed = anyio.Event()
+        self._signal = Signal()
         self.counts = defaultdict(int)
 
-    async def known(self):
+    async def imported_files(self):
         return self._known
 
     async def save(self, files):
@@ -31,25 +34,19 @@ class MemorySink:
         for loaded in files:
             self.files[loaded.file] = loaded
             self.counts[loaded.file] += 1
-        self._tell()
+        self._signal.notify()
 
     async def remove(self, files):
         self.removed += files
         for file in files:
             self.files.pop(file, None)
-        self._tell()
+        self._signal.notify()
 
     def dags(self):
         return {dag.dag_id: file for file, found in self.files.items() for dag in found.dags}
 
-    def _tell(self):
-        self._changed.set()
-        self._changed = anyio.Event()
-
-    async def until(self, condition, seconds=20):
-        with anyio.fail_after(seconds):
-            while not condition(self):
-                await self._changed.wait()
+    async def until(self, condition, **limits):
+        await self._signal.wait_until(lambda: condition(self), **limits)
 
 
 class DagsFolder:
@@ -89,22 +86,25 @@ async def start_loader(folder, fork_server):
     stopping = anyio.Event()
     async with anyio.create_task_group() as group:
 
-        async def start(sink=None, *, wait=True, **settings):
-            sink = sink or MemorySink()
+        async def start(store=None, *, wait=True, **settings):
+            store = store or MemoryStore()
             loader = Loader(
-                folder.root, fork_server=fork_server, sink=sink, settings=LoaderSettings(**settings)
+                folder.root,
+                fork_server=fork_server,
+                store=store,
+                settings=LoaderSettings(**settings),
             )
             if wait:
                 with anyio.fail_after(30):
                     await group.start(loader.run, stopping)
             else:
                 group.start_soon(loader.run, stopping)
-            return sink
+            return store
 
         yield start
         stopping.set()
 
 
 @pytest.fixture
-def make_sink():
-    return MemorySink
+def make_store():
+    return MemoryStore

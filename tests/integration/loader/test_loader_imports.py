@@ -6,7 +6,7 @@ import sys
 import anyio
 import pytest
 
-from pubsubflow.authoring.loading.importing import make_bundle
+from pubsubflow.authoring.dag_files import make_bundle
 from pubsubflow.errors import ConfigError
 from pubsubflow.loader import LoaderSettings, load_once
 from pubsubflow.model.spec import DatasetSpec
@@ -63,8 +63,11 @@ CRASHES = {
     "\n1 / 0\n": ("flow.py:2: ZeroDivisionError: division by zero", "1 / 0"),
     "import nothing_here\n": ("flow.py:1: ModuleNotFoundError: No module named", "nothing_here"),
     "import sys\nsys.exit(3)\n": ("flow.py:2: the file called sys.exit(3)", "sys.exit(3)"),
-    "import os\nos._exit(4)\n": ("flow.py: the import ended its process with exit code 4", None),
-    "import ctypes\nctypes.string_at(0)\n": ("flow.py: the import was ended by SIGSEGV", None),
+    "import os\nos._exit(4)\n": ("flow.py: the import's process ended with exit code 4", None),
+    "import ctypes\nctypes.string_at(0)\n": (
+        "flow.py: the import's process ended with SIGSEGV",
+        None,
+    ),
     "from pubsubflow import DAG\n\nDAG('a b')\n": ("flow.py:3: dag_id 'a b' may hold", "DAG("),
     "def f():\n    f()\nf()\n": ("flow.py:2: RecursionError", "f()"),
     "raise ValueError('one\\ntwo')\n": ("flow.py:1: ValueError: one", "two"),
@@ -169,7 +172,7 @@ async def test_of_two_files_with_one_dag_id_the_first_keeps_it(folder, load):
     assert [dag.dag_id for dag in files["a.py"].dags] == ["same"]
     assert files["b.py"].dags == ()
     assert files["b.py"].error == (
-        "b.py: DAG 'same' is made by a.py too; give one of them another dag_id"
+        "b.py: DAG 'same' is defined by a.py too; give one of them another dag_id"
     )
     assert files["c.py"].error is None
 
@@ -185,7 +188,7 @@ async def test_a_dag_belongs_to_the_file_that_makes_it_not_to_those_that_import_
     assert set(files["c.py"].bundle.files) == {"c.py", "_factory.py"}
 
 
-async def test_a_mistake_in_a_helper_is_told_with_its_place(folder, load):
+async def test_a_mistake_in_a_helper_is_reported_with_its_location(folder, load):
     folder.write("_factory.py", "from pubsubflow import DAG\ndef make():\n    DAG('d', x=1)\n")
     folder.write("c.py", "import _factory\n_factory.make()\n")
     loaded = (await load())["c.py"]
@@ -213,7 +216,7 @@ async def test_a_bundle_built_by_the_loader_runs_elsewhere(folder, load):
     bundle = (await load())["flow.py"].bundle
     code = (
         "import json, sys\n"
-        "from pubsubflow.authoring.loading.importing import import_dag_file, make_bundle\n"
+        "from pubsubflow.authoring.dag_files import import_dag_file, make_bundle\n"
         "bundle = make_bundle('/nowhere', 'flow.py', json.load(sys.stdin))\n"
         "dags = import_dag_file(bundle)\n"
         "print(json.dumps([bundle.hash, sorted(dags)]))"

@@ -1,23 +1,28 @@
 """What managers say of a task that comes again to a worker."""
 
 import pytest
-from dag_specs import dag, task
 
 from pubsubflow.errors import StoreUnavailable
 from pubsubflow.manager.worker_requests import BEAT_SECONDS
 from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.messages import Heartbeat, StartedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.model.wire.worker_requests import AskLease, Lease, decode_lease, decode_piece
+from pubsubflow.model.wire.worker_requests import (
+    LeaseRequest,
+    LeaseStatus,
+    decode_chunk,
+    decode_lease_status,
+)
+from support.specs import dag, task
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def order(rig):
-    await rig.load(dag("d", task("a")))
-    await rig.call(StartRun("d"))
-    return await rig.order("a")
+async def order(harness):
+    await harness.load(dag("d", task("a")))
+    await harness.call(StartRun("d"))
+    return await harness.order("a")
 
 
 def fence(order):
@@ -25,69 +30,71 @@ def fence(order):
     return message.run, message.node, message.map_index, message.attempt, message.delivery
 
 
-async def ask(rig, *question):
-    piece = decode_piece(await rig.bus.request(Subjects.ASK, encode(AskLease(*question)), 5))
-    return decode_lease(piece.data)
+async def request_lease(harness, *fields):
+    piece = decode_chunk(
+        await harness.bus.request(Subjects.WORKER_REQUEST, encode(LeaseRequest(*fields)), 5)
+    )
+    return decode_lease_status(piece.data)
 
 
-async def start_with(rig, order, worker):
+async def start_with(harness, order, worker):
     message = StartedMessage(*fence(order), worker, 1.0)
-    await rig.tell(Subjects.inbound(Subjects.STARTED, order.message.run), message)
+    await harness.publish(Subjects.inbound(Subjects.STARTED, order.message.run), message)
 
 
-async def heard(rig, worker):
-    rig.hand.publish(Subjects.HEARTBEAT, encode(Heartbeat(worker, "host", 1, 8, 1)))
+async def heard(harness, worker):
+    harness.worker_bus.publish(Subjects.HEARTBEAT, encode(Heartbeat(worker, "host", 1, 8, 1)))
 
     async def saved():
-        return await rig.value("SELECT 1 FROM worker WHERE worker = $1", worker)
+        return await harness.value("SELECT 1 FROM worker WHERE worker = $1", worker)
 
-    await rig.until(saved)
-
-
-async def test_what_nobody_has_started_is_free(rig, order):
-    assert await ask(rig, *fence(order), "w2") is Lease.FREE
+    await harness.until(saved)
 
 
-async def test_what_is_over_is_void(rig, order):
-    await rig.report(order.result())
-    assert await ask(rig, *fence(order), "w1") is Lease.VOID
+async def test_what_nobody_has_started_is_free(harness, order):
+    assert await request_lease(harness, *fence(order), "w2") is LeaseStatus.FREE
 
 
-async def test_what_was_handed_out_anew_is_void(rig, order):
-    await rig.report(order.result("crashed"))
-    assert await ask(rig, *fence(order), "w1") is Lease.VOID
-    again = await rig.order("a")
-    assert await ask(rig, *fence(again), "w1") is Lease.FREE
+async def test_what_is_over_is_void(harness, order):
+    await harness.report(order.result())
+    assert await request_lease(harness, *fence(order), "w1") is LeaseStatus.VOID
 
 
-async def test_what_a_living_worker_runs_is_taken_for_others(rig, order):
-    await heard(rig, "w1")
-    await start_with(rig, order, "w1")
-    assert await ask(rig, *fence(order), "w2") is Lease.TAKEN
-    assert await ask(rig, *fence(order), "w1") is Lease.FREE
+async def test_what_was_handed_out_anew_is_void(harness, order):
+    await harness.report(order.result("crashed"))
+    assert await request_lease(harness, *fence(order), "w1") is LeaseStatus.VOID
+    again = await harness.order("a")
+    assert await request_lease(harness, *fence(again), "w1") is LeaseStatus.FREE
 
 
-async def test_what_a_worker_ran_that_is_no_more_is_free(rig, order):
-    await start_with(rig, order, "w1")
-    assert await ask(rig, *fence(order), "w2") is Lease.FREE
+async def test_what_a_living_worker_runs_is_taken_for_others(harness, order):
+    await heard(harness, "w1")
+    await start_with(harness, order, "w1")
+    assert await request_lease(harness, *fence(order), "w2") is LeaseStatus.TAKEN
+    assert await request_lease(harness, *fence(order), "w1") is LeaseStatus.FREE
 
 
-async def test_silence_counts_only_while_the_manager_listens(rig, order):
-    await heard(rig, "w1")
-    await start_with(rig, order, "w1")
-    async with rig.database.connection() as connection:
+async def test_what_a_worker_ran_that_is_no_more_is_free(harness, order):
+    await start_with(harness, order, "w1")
+    assert await request_lease(harness, *fence(order), "w2") is LeaseStatus.FREE
+
+
+async def test_silence_counts_only_while_the_manager_listens(harness, order):
+    await heard(harness, "w1")
+    await start_with(harness, order, "w1")
+    async with harness.database.connection() as connection:
         await connection.execute("UPDATE worker SET seen_at = now() - interval '1 minute'")
-    assert await ask(rig, *fence(order), "w2") is Lease.TAKEN
-    rig.managers[0]._vigil._since -= BEAT_SECONDS
-    assert await ask(rig, *fence(order), "w2") is Lease.FREE
-    rig.managers[0]._vigil.restart()
-    assert await ask(rig, *fence(order), "w2") is Lease.TAKEN
+    assert await request_lease(harness, *fence(order), "w2") is LeaseStatus.TAKEN
+    harness.managers[0]._uptime._since -= BEAT_SECONDS
+    assert await request_lease(harness, *fence(order), "w2") is LeaseStatus.FREE
+    harness.managers[0]._uptime.restart()
+    assert await request_lease(harness, *fence(order), "w2") is LeaseStatus.TAKEN
 
 
-async def test_callers_are_turned_away_when_the_store_stays_away(rig, order):
-    manager = rig.managers[0]
+async def test_callers_are_turned_away_when_the_store_stays_away(harness, order):
+    manager = harness.managers[0]
     manager._away_since = -1000.0
     with pytest.raises(StoreUnavailable, match="Postgres is away"):
-        await rig.call(StartRun("d"))
+        await harness.call(StartRun("d"))
     manager._away_since = None
-    assert await rig.call(StartRun("d"))
+    assert await harness.call(StartRun("d"))

@@ -1,15 +1,13 @@
 """A run from its event to its end: what is handed out, with which values, and what follows."""
 
 import pytest
-from core_rig import post
-from dag_specs import dag, task, uri
 from msgspec import msgpack
 
-from pubsubflow.manager.inbox import Item
+from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.model.spec import RetryPolicy, TriggerRule
 from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.messages import (
-    Emit,
+    EmittedEvent,
     EventInfo,
     LogMessage,
     StartedMessage,
@@ -17,41 +15,45 @@ from pubsubflow.model.wire.messages import (
     encode,
 )
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.model.wire.worker_requests import AskEvents, AskResult, decode_piece
+from pubsubflow.model.wire.worker_requests import EventsRequest, ResultRequest, decode_chunk
+from support.harness import post
+from support.specs import dag, task, uri
 
 pytestmark = pytest.mark.anyio
 SYNC = {"kind": "sync"}
 
 
-async def ask(rig, question):
-    return decode_piece(await rig.bus.request(Subjects.ASK, encode(question), 5))
+async def send_request(harness, worker_request):
+    return decode_chunk(
+        await harness.bus.request(Subjects.WORKER_REQUEST, encode(worker_request), 5)
+    )
 
 
-async def test_an_event_starts_a_run_whose_end_is_recorded(rig):
-    await rig.load(dag("d", task("a", emits=["y"]), on="x"))
-    await rig.post("x1")
-    order = await rig.order("a")
+async def test_an_event_starts_a_run_whose_end_is_recorded(harness):
+    await harness.load(dag("d", task("a", emits=["y"]), on="x"))
+    await harness.post("x1")
+    order = await harness.order("a")
     assert order.info.dag_id == "d"
     assert order.info.kind == "dataset"
     assert order.events == ["x1"]
     assert (order.message.attempt, order.message.delivery) == (1, 1)
     assert order.message.source == "hash of d.py"
-    await rig.report(order.result(value={"rows": 3}))
-    await rig.until_states("success")
-    ((result, worker),) = await rig.rows("SELECT result, worker FROM task")
+    await harness.report(order.result(value={"rows": 3}))
+    await harness.until_states("success")
+    ((result, worker),) = await harness.rows("SELECT result, worker FROM task")
     assert (result, worker) == (encode({"rows": 3}), "w1")
-    assert await rig.value("SELECT count(*) FROM task_live") == 0
-    assert await rig.rows(
+    assert await harness.value("SELECT count(*) FROM task_live") == 0
+    assert await harness.rows(
         "SELECT uri, source, node FROM event JOIN dataset ON dataset.id = dataset ORDER BY event.id"
     ) == [("x://x", "api", None), ("x://y", "task", 0)]
 
 
-async def test_an_event_reaches_the_next_dag_with_where_it_came_from(rig):
-    await rig.load(dag("d", task("a", emits=["y"])), dag("e", task("b"), on="y"))
-    run_id = await rig.call(StartRun("d"))
-    emits = (Emit(uri("y"), {"n": 1}, "p1"), Emit(uri("y"), {"n": 2}))
-    await rig.finish("a", emits=emits)
-    first, second = [(await rig.order("b")).info for _ in range(2)]
+async def test_an_event_reaches_the_next_dag_with_where_it_came_from(harness):
+    await harness.load(dag("d", task("a", emits=["y"])), dag("e", task("b"), on="y"))
+    run_id = await harness.call(StartRun("d"))
+    emits = (EmittedEvent(uri("y"), {"n": 1}, "p1"), EmittedEvent(uri("y"), {"n": 2}))
+    await harness.finish("a", emits=emits)
+    first, second = [(await harness.order("b")).info for _ in range(2)]
     assert (first.partition, second.partition) == ("p1", None)
     (event,) = first.events
     assert isinstance(event, EventInfo)
@@ -60,38 +62,38 @@ async def test_an_event_reaches_the_next_dag_with_where_it_came_from(rig):
 
 
 @pytest.mark.parametrize("outcome", ["skipped", "failed"])
-async def test_only_a_success_emits(rig, outcome):
-    await rig.load(dag("d", task("a", emits=["y"])), dag("e", task("b"), on="y"))
-    await rig.call(StartRun("d"))
-    await rig.finish("a", outcome, emits=(Emit(uri("y")),))
-    await rig.until_states("success" if outcome == "skipped" else "failed")
-    assert await rig.value("SELECT count(*) FROM event") == 0
+async def test_only_a_success_emits(harness, outcome):
+    await harness.load(dag("d", task("a", emits=["y"])), dag("e", task("b"), on="y"))
+    await harness.call(StartRun("d"))
+    await harness.finish("a", outcome, emits=(EmittedEvent(uri("y")),))
+    await harness.until_states("success" if outcome == "skipped" else "failed")
+    assert await harness.value("SELECT count(*) FROM event") == 0
 
 
-async def test_results_travel_to_those_that_take_them(rig):
-    await rig.load(
+async def test_results_travel_to_those_that_take_them(harness):
+    await harness.load(
         dag(
             "d", task("a"), task("b"), task("c", "a", inputs=["b"], **SYNC), task("e", inputs=["c"])
         )
     )
-    await rig.call(StartRun("d"))
-    await rig.finish("a", value=1)
-    await rig.finish("b", value=["x", None])
-    assert (await rig.finish("c")).inputs == {1: ["x", None]}
-    assert (await rig.order("e")).inputs == {2: None}, "no value is None"
+    await harness.call(StartRun("d"))
+    await harness.finish("a", value=1)
+    await harness.finish("b", value=["x", None])
+    assert (await harness.finish("c")).inputs == {1: ["x", None]}
+    assert (await harness.order("e")).inputs == {2: None}, "no value is None"
 
 
-async def test_results_of_one_batch_travel_too(rig):
-    await rig.load(dag("d", task("a"), task("b"), task("c", inputs=["a", "b"], **SYNC)))
-    await rig.call(StartRun("d"))
-    a, b = await rig.order("a"), await rig.order("b")
-    rig.answer(a, [a.result(value="A")])
-    rig.answer(b, [b.result(value="B")])
-    assert (await rig.order("c")).inputs == {0: "A", 1: "B"}
+async def test_results_of_one_batch_travel_too(harness):
+    await harness.load(dag("d", task("a"), task("b"), task("c", inputs=["a", "b"], **SYNC)))
+    await harness.call(StartRun("d"))
+    a, b = await harness.order("a"), await harness.order("b")
+    harness.answer(a, [a.result(value="A")])
+    harness.answer(b, [b.result(value="B")])
+    assert (await harness.order("c")).inputs == {0: "A", 1: "B"}
 
 
-async def test_a_mapped_task_gets_one_order_per_element(rig):
-    await rig.load(
+async def test_a_mapped_task_gets_one_order_per_element(harness):
+    await harness.load(
         dag(
             "d",
             task("list"),
@@ -99,9 +101,9 @@ async def test_a_mapped_task_gets_one_order_per_element(rig):
             task("end", inputs=["each"]),
         )
     )
-    await rig.call(StartRun("d"))
-    await rig.finish("list", value=["x", {"y": 1}])
-    orders = [await rig.order("each") for _ in range(4)]
+    await harness.call(StartRun("d"))
+    await harness.finish("list", value=["x", {"y": 1}])
+    orders = [await harness.order("each") for _ in range(4)]
     found = {
         order.message.map_index: (order.elements, order.message.indexes, order.inputs)
         for order in orders
@@ -114,58 +116,58 @@ async def test_a_mapped_task_gets_one_order_per_element(rig):
         3: ({"arg0": {"y": 1}}, (1, 1), whole),
     }
     for order in reversed(orders):
-        assert not rig.orders
-        await rig.report(order.result(value=order.message.map_index * 10))
-    assert (await rig.finish("end")).inputs == {1: [0, 10, 20, 30]}
-    await rig.until_states("success")
+        assert not harness.orders
+        await harness.report(order.result(value=order.message.map_index * 10))
+    assert (await harness.finish("end")).inputs == {1: [0, 10, 20, 30]}
+    await harness.until_states("success")
 
 
-async def test_a_retried_instance_gets_the_same_element(rig):
-    await rig.load(dag("d", task("m", over=[3]), task("n", over=["m"], retry=RetryPolicy(1))))
-    await rig.call(StartRun("d"))
+async def test_a_retried_instance_gets_the_same_element(harness):
+    await harness.load(dag("d", task("m", over=[3]), task("n", over=["m"], retry=RetryPolicy(1))))
+    await harness.call(StartRun("d"))
     for _ in range(3):
-        order = await rig.order("m")
-        await rig.report(order.result(value=f"v{order.message.map_index}"))
-    order = await rig.order("n", map_index=1)
-    await rig.report(order.result("failed"))
-    again = await rig.order("n", map_index=1)
+        order = await harness.order("m")
+        await harness.report(order.result(value=f"v{order.message.map_index}"))
+    order = await harness.order("n", map_index=1)
+    await harness.report(order.result("failed"))
+    again = await harness.order("n", map_index=1)
     assert again.message.attempt == 2
     assert again.elements == order.elements == {"arg0": "v1"}
 
 
-async def test_mapping_over_a_mapped_task_leaves_out_what_failed(rig):
+async def test_mapping_over_a_mapped_task_leaves_out_what_failed(harness):
     done = TriggerRule.ALL_DONE
-    await rig.load(
+    await harness.load(
         dag("d", task("m", over=[3]), task("n", over=["m"], inputs=["m"], trigger_rule=done))
     )
-    await rig.call(StartRun("d"))
+    await harness.call(StartRun("d"))
     for _ in range(3):
-        order = await rig.order("m")
+        order = await harness.order("m")
         index = order.message.map_index
-        await rig.report(order.result("failed" if index == 1 else "success", value=index))
-    orders = [await rig.order("n") for _ in range(2)]
+        await harness.report(order.result("failed" if index == 1 else "success", value=index))
+    orders = [await harness.order("n") for _ in range(2)]
     assert sorted(order.elements["arg0"] for order in orders) == [0, 2]
     assert orders[0].inputs == {0: [0, 2]}
 
 
-async def test_mapping_over_nothing_and_over_no_list(rig):
+async def test_mapping_over_nothing_and_over_no_list(harness):
     tasks = (task("list"), task("each", over=["list"]), task("end", "each"))
-    await rig.load(dag("d", *tasks), dag("e", *tasks))
-    await rig.call(StartRun("d"))
-    await rig.finish("list", value=[])
-    await rig.until_states("success", dag_id="d")
-    assert await rig.tasks() == {"0": "success", "1": "skipped", "2": "skipped"}
-    await rig.call(StartRun("e"))
-    await rig.finish("list", value=7)
-    await rig.until_states("failed", dag_id="e")
-    errors = await rig.rows("SELECT error FROM task WHERE error IS NOT NULL")
+    await harness.load(dag("d", *tasks), dag("e", *tasks))
+    await harness.call(StartRun("d"))
+    await harness.finish("list", value=[])
+    await harness.until_states("success", dag_id="d")
+    assert await harness.tasks() == {"0": "success", "1": "skipped", "2": "skipped"}
+    await harness.call(StartRun("e"))
+    await harness.finish("list", value=7)
+    await harness.until_states("failed", dag_id="e")
+    errors = await harness.rows("SELECT error FROM task WHERE error IS NOT NULL")
     assert [error["message"] for (error,) in errors] == [
-        "it is mapped over a result that is no list (arg0)"
+        "it is mapped over a result that is not a list (arg0)"
     ]
 
 
-async def test_a_branch_skips_what_it_does_not_follow(rig):
-    await rig.load(
+async def test_a_branch_skips_what_it_does_not_follow(harness):
+    await harness.load(
         dag(
             "d",
             task("b", role="branch"),
@@ -174,29 +176,29 @@ async def test_a_branch_skips_what_it_does_not_follow(rig):
             task("after", "right"),
         )
     )
-    await rig.call(StartRun("d"))
-    await rig.finish("b", follow=("left",))
-    await rig.finish("left")
-    await rig.until_states("success")
-    assert await rig.tasks() == {"0": "success", "1": "success", "2": "skipped", "3": "skipped"}
-    assert await rig.rows("SELECT uri FROM event JOIN dataset ON dataset.id = dataset") == [
+    await harness.call(StartRun("d"))
+    await harness.finish("b", follow=("left",))
+    await harness.finish("left")
+    await harness.until_states("success")
+    assert await harness.tasks() == {"0": "success", "1": "success", "2": "skipped", "3": "skipped"}
+    assert await harness.rows("SELECT uri FROM event JOIN dataset ON dataset.id = dataset") == [
         ("x://l",)
     ]
 
 
-async def test_a_short_circuit_skips_and_its_outlet_is_silent(rig):
-    await rig.load(
+async def test_a_short_circuit_skips_and_its_outlet_is_silent(harness):
+    await harness.load(
         dag("d", task("s", role="short_circuit", emits=["x"]), task("a", "s"), task("b", "a"))
     )
-    await rig.call(StartRun("d"))
-    await rig.finish("s", follow=())
-    await rig.until_states("success")
-    assert await rig.tasks() == {"0": "success", "1": "skipped", "2": "skipped"}
-    assert await rig.value("SELECT count(*) FROM event") == 0
+    await harness.call(StartRun("d"))
+    await harness.finish("s", follow=())
+    await harness.until_states("success")
+    assert await harness.tasks() == {"0": "success", "1": "skipped", "2": "skipped"}
+    assert await harness.value("SELECT count(*) FROM event") == 0
 
 
-async def test_empty_tasks_pass_and_their_outlets_cascade(rig):
-    await rig.load(
+async def test_empty_tasks_pass_and_their_outlets_cascade(harness):
+    await harness.load(
         dag("d0", task("a", kind="empty", emits=["y0"]), on="x"),
         *(
             dag(f"d{n}", task("a", kind="empty", emits=[f"y{n}"]), on=f"y{n - 1}")
@@ -204,94 +206,96 @@ async def test_empty_tasks_pass_and_their_outlets_cascade(rig):
         ),
         dag("end", task("a"), on="y29 & x"),
     )
-    await rig.post("x1")
-    order = await rig.order("a")
+    await harness.post("x1")
+    order = await harness.order("a")
     assert order.info.dag_id == "end"
-    assert await rig.value("SELECT count(*) FROM run WHERE state = 'success'") == 30
-    assert await rig.value("SELECT count(*) FROM event") == 31
-    assert not await rig.value("SELECT count(*) FROM gate WHERE active <> 0 AND dag < 31")
+    assert await harness.value("SELECT count(*) FROM run WHERE state = 'success'") == 30
+    assert await harness.value("SELECT count(*) FROM event") == 31
+    assert not await harness.value("SELECT count(*) FROM dag_state WHERE active <> 0 AND dag < 31")
 
 
-async def test_a_circle_of_dags_without_work_is_stopped_and_harms_nobody(rig):
-    await rig.load(
+async def test_a_circle_of_dags_without_work_is_stopped_and_harms_nobody(harness):
+    await harness.load(
         dag("d", task("a", kind="empty", emits=["y"]), on="x"),
         dag("e", task("a", kind="empty", emits=["x"]), on="y"),
         dag("f", task("a"), on="z"),
     )
-    await rig.call(post("x"))
-    assert await rig.states() == ["success"] * 200
-    assert await rig.rows("SELECT kind, subject, reason FROM dead_letter") == [
+    await harness.call(post("x"))
+    assert await harness.states() == ["success"] * 200
+    assert await harness.rows("SELECT kind, subject, reason FROM dead_letter") == [
         ("loop", "d", "after 100 rounds of d → e → d the circle was stopped")
     ]
-    assert await rig.rows("SELECT dag_id, fate FROM event_fate JOIN dag ON dag.id = dag") == [
-        ("d", "dead")
-    ]
-    assert await rig.rows("SELECT DISTINCT active, queued FROM gate") == [(0, 0)]
-    await rig.post("z1")
-    assert (await rig.order("a")).info.dag_id == "f"
+    assert await harness.rows(
+        "SELECT dag_id, outcome FROM event_outcome JOIN dag ON dag.id = dag"
+    ) == [("d", "dead")]
+    assert await harness.rows("SELECT DISTINCT active, queued FROM dag_state") == [(0, 0)]
+    await harness.post("z1")
+    assert (await harness.order("a")).info.dag_id == "f"
 
 
-async def test_a_dag_without_tasks_succeeds(rig):
-    await rig.load(dag("d", on="x"))
-    await rig.post("x1")
-    await rig.until_states("success")
-    assert await rig.value("SELECT active FROM gate") == 0
+async def test_a_dag_without_tasks_succeeds(harness):
+    await harness.load(dag("d", on="x"))
+    await harness.post("x1")
+    await harness.until_states("success")
+    assert await harness.value("SELECT active FROM dag_state") == 0
 
 
-async def test_failures_spread_and_the_run_fails(rig):
-    await rig.load(dag("d", task("a"), task("b", "a"), task("c")))
-    await rig.call(StartRun("d"))
+async def test_failures_spread_and_the_run_fails(harness):
+    await harness.load(dag("d", task("a"), task("b", "a"), task("c")))
+    await harness.call(StartRun("d"))
     error = TaskError("ValueError", "no \x00 such", "tb")
-    await rig.finish("a", "failed", error=error)
-    assert await rig.states() == ["running"], "c is still at work"
-    await rig.finish("c")
-    await rig.until_states("failed")
-    assert await rig.tasks() == {"0": "failed", "1": "upstream_failed", "2": "success"}
-    stored = await rig.value("SELECT error FROM task WHERE node = 0")
+    await harness.finish("a", "failed", error=error)
+    assert await harness.states() == ["running"], "c is still at work"
+    await harness.finish("c")
+    await harness.until_states("failed")
+    assert await harness.tasks() == {"0": "failed", "1": "upstream_failed", "2": "success"}
+    stored = await harness.value("SELECT error FROM task WHERE node = 0")
     assert stored == {
         "type": "ValueError", "message": "no \\u0000 such", "traceback": "tb", "final": False
     }  # fmt: skip
 
 
-async def test_a_task_that_runs_for_long_says_so(rig):
-    await rig.load(dag("d", task("a")))
-    await rig.call(StartRun("d"))
-    order = await rig.order("a")
+async def test_a_task_that_runs_for_long_says_so(harness):
+    await harness.load(dag("d", task("a")))
+    await harness.call(StartRun("d"))
+    order = await harness.order("a")
     message = order.message
     started = StartedMessage(message.run, 0, -1, 1, 1, "w1", 5.0)
-    await rig.tell(Subjects.inbound(Subjects.STARTED, message.run), started)
-    assert await rig.rows("SELECT state, worker FROM task_live") == [("running", "w1")]
-    await rig.tell(
+    await harness.publish(Subjects.inbound(Subjects.STARTED, message.run), started)
+    assert await harness.rows("SELECT state, worker FROM task_live") == [("running", "w1")]
+    await harness.publish(
         Subjects.inbound(Subjects.STARTED, message.run),
         StartedMessage(message.run, 0, -1, 1, 9, "w2", 5.0),
     )
-    assert await rig.rows("SELECT state, worker FROM task_live") == [("running", "w1")]
-    await rig.report(order.result())
-    await rig.until_states("success")
+    assert await harness.rows("SELECT state, worker FROM task_live") == [("running", "w1")]
+    await harness.report(order.result())
+    await harness.until_states("success")
 
 
-async def test_output_is_kept_in_order_and_once(rig):
-    await rig.load(dag("d", task("a")))
-    await rig.call(StartRun("d"))
-    run = (await rig.order("a")).message.run
+async def test_output_is_kept_in_order_and_once(harness):
+    await harness.load(dag("d", task("a")))
+    await harness.call(StartRun("d"))
+    run = (await harness.order("a")).message.run
     for sequence in (2, 0, 1, 1, 0):
         message = LogMessage(run, 0, -1, 1, 1, sequence, f"line {sequence}\x00")
-        await rig.tell(Subjects.inbound(Subjects.LOG, run), message)
-    pieces = await rig.rows("SELECT sequence, text FROM log ORDER BY sequence")
+        await harness.publish(Subjects.inbound(Subjects.LOG, run), message)
+    pieces = await harness.rows("SELECT sequence, text FROM log ORDER BY sequence")
     assert pieces == [(number, f"line {number}\\u0000") for number in range(3)]
 
 
-async def test_output_is_kept_also_after_the_end(rig):
-    await rig.load(dag("d", task("a")))
-    await rig.call(StartRun("d"))
-    order = await rig.finish("a")
+async def test_output_is_kept_also_after_the_end(harness):
+    await harness.load(dag("d", task("a")))
+    await harness.call(StartRun("d"))
+    order = await harness.finish("a")
     run = order.message.run
-    await rig.tell(Subjects.inbound(Subjects.LOG, run), LogMessage(run, 0, -1, 1, 1, 0, "late"))
-    assert await rig.value("SELECT text FROM log") == "late"
+    await harness.publish(
+        Subjects.inbound(Subjects.LOG, run), LogMessage(run, 0, -1, 1, 1, 0, "late")
+    )
+    assert await harness.value("SELECT text FROM log") == "late"
 
 
-async def test_what_is_too_large_to_travel_along_is_asked_for(rig):
-    await rig.load(
+async def test_what_is_too_large_to_travel_along_is_asked_for(harness):
+    await harness.load(
         dag(
             "d",
             task("big"),
@@ -299,42 +303,42 @@ async def test_what_is_too_large_to_travel_along_is_asked_for(rig):
             task("each", over=["big"]),
         )
     )
-    await rig.call(StartRun("d"))
+    await harness.call(StartRun("d"))
     value = ["x" * 100_000, "y" * 200_000, "z"]
-    order = await rig.finish("big", value=value)
+    order = await harness.finish("big", value=value)
     run = order.message.run
-    assert (await rig.order("take")).inputs == {}
+    assert (await harness.order("take")).inputs == {}
     elements = {}
     for _ in range(3):
-        order = await rig.order("each")
+        order = await harness.order("each")
         elements[order.message.map_index] = order.elements
     assert elements == {0: {"arg0": value[0]}, 1: {}, 2: {"arg0": "z"}}
     whole = b""
     while len(whole) < len(encode(value)):
-        piece = await ask(rig, AskResult(run, 0, offset=len(whole)))
+        piece = await send_request(harness, ResultRequest(run, 0, offset=len(whole)))
         assert piece.error is None
         assert piece.total == len(encode(value))
         whole += piece.data
     assert whole == encode(value)
-    assert (await ask(rig, AskResult(run, 0, element=1))).data == encode(value[1])
+    assert (await send_request(harness, ResultRequest(run, 0, element=1))).data == encode(value[1])
 
 
-async def test_a_question_without_answer_gets_a_reason_and_the_next_an_answer(rig):
-    await rig.load(dag("d", task("a"), task("m", over=[2])))
-    await rig.call(StartRun("d"))
-    order = await rig.finish("a", value=[1])
+async def test_a_question_without_answer_gets_a_reason_and_the_next_an_answer(harness):
+    await harness.load(dag("d", task("a"), task("m", over=[2])))
+    await harness.call(StartRun("d"))
+    order = await harness.finish("a", value=[1])
     run = order.message.run
     for index in range(2):
-        await rig.report((await rig.order("m", map_index=index)).result(value=index))
-    for question in (
-        AskResult(run, 7),
-        AskResult(run + 1, 0),
-        AskResult(2**64 - 1, 0),
-        AskResult(run, 0, element=9),
-        AskResult(run, 0, element=-1),
-        AskResult(run, 1, 1, element=0),
+        await harness.report((await harness.order("m", map_index=index)).result(value=index))
+    for worker_request in (
+        ResultRequest(run, 7),
+        ResultRequest(run + 1, 0),
+        ResultRequest(2**64 - 1, 0),
+        ResultRequest(run, 0, element=9),
+        ResultRequest(run, 0, element=-1),
+        ResultRequest(run, 1, 1, element=0),
     ):
-        piece = await ask(rig, question)
+        piece = await send_request(harness, worker_request)
         assert piece.error
         assert not piece.data
     for garbage in (
@@ -344,70 +348,72 @@ async def test_a_question_without_answer_gets_a_reason_and_the_next_an_answer(ri
         b"\x93\xa6result\xa1\xff\x00",
         b"\x91" * 9999,
     ):
-        assert decode_piece(await rig.bus.request(Subjects.ASK, garbage, 5)).error
-    assert (await ask(rig, AskResult(run, 1, None))).data == encode([0, 1])
-    assert (await ask(rig, AskResult(run, 1, 1))).data == encode(1)
+        assert decode_chunk(await harness.bus.request(Subjects.WORKER_REQUEST, garbage, 5)).error
+    assert (await send_request(harness, ResultRequest(run, 1, None))).data == encode([0, 1])
+    assert (await send_request(harness, ResultRequest(run, 1, 1))).data == encode(1)
 
 
-async def read_events(rig, run):
+async def read_events(harness, run):
     found = []
     pieces = 0
     while True:
-        piece = await ask(rig, AskEvents(run, len(found)))
+        piece = await send_request(harness, EventsRequest(run, len(found)))
         found += msgpack.decode(piece.data, type=list[EventInfo])
         pieces += 1
         if len(found) == piece.total:
             return found, pieces
 
 
-async def test_more_events_than_travel_along_are_asked_for_in_pages(rig):
-    await rig.load(dag("d", task("a"), on="x & y"))
+async def test_more_events_than_travel_along_are_asked_for_in_pages(harness):
+    await harness.load(dag("d", task("a"), on="x & y"))
     for start in (0, 600):  # some in an earlier transaction, some in that of the firing
         names = [f"x{number}" for number in range(start, start + 600)]
         for name in names:
-            rig.managers[0]._put(item_of(post("x", extra={"name": name})))
-    await rig.post("y0")
-    order = await rig.order("a")
+            harness.managers[0]._put(item_of(post("x", extra={"name": name})))
+    await harness.post("y0")
+    order = await harness.order("a")
     assert order.info.events is None
-    events, pieces = await read_events(rig, order.message.run)
+    events, pieces = await read_events(harness, order.message.run)
     assert [event.extra["name"] for event in events] == [f"x{n}" for n in range(1200)] + ["y0"]
     assert pieces == 3
 
 
 def item_of(call):
-    return Item(call, done=lambda _: None, failed=lambda error: pytest.fail(str(error)))
+    return InboxItem(call, done=lambda _: None, failed=lambda error: pytest.fail(str(error)))
 
 
-async def test_large_events_are_asked_for_in_pieces_that_nats_takes(rig):
-    await rig.load(dag("d", task("a"), on="x & y"))
+async def test_large_events_are_asked_for_in_pieces_that_nats_takes(harness):
+    await harness.load(dag("d", task("a"), on="x & y"))
     for number in range(9):
-        await rig.post(f"x{number}", extra={"pad": "p" * 200_000})
-    await rig.post("y0")
-    order = await rig.order("a")
+        await harness.post(f"x{number}", extra={"pad": "p" * 200_000})
+    await harness.post("y0")
+    order = await harness.order("a")
     assert order.info.events is None
-    events, pieces = await read_events(rig, order.message.run)
+    events, pieces = await read_events(harness, order.message.run)
     assert len(events) == 10
     assert pieces == 5
 
 
-async def test_events_are_seen_in_the_order_of_the_log_whatever_their_place(rig):
-    await rig.load(dag("d", task("a"), on="(a & b) | (b & c)"))
-    await rig.post("b1")
+async def test_events_are_seen_in_the_order_of_the_log_whatever_their_place(harness):
+    await harness.load(dag("d", task("a"), on="(a & b) | (b & c)"))
+    await harness.post("b1")
     for name in ("b2", "c3"):
-        rig.managers[0]._put(item_of(post(name[0], extra={"name": name})))
-    assert (await rig.order("a")).events == ["b1", "b2", "c3"]
+        harness.managers[0]._put(item_of(post(name[0], extra={"name": name})))
+    assert (await harness.order("a")).events == ["b1", "b2", "c3"]
     for name in ("c4", "a5"):
-        rig.managers[0]._put(item_of(post(name[0], extra={"name": name})))
-    assert (await rig.order("a")).events == ["b1", "b2", "a5"]
+        harness.managers[0]._put(item_of(post(name[0], extra={"name": name})))
+    assert (await harness.order("a")).events == ["b1", "b2", "a5"]
 
 
-async def test_outcomes_are_told_to_whoever_listens(rig):
+async def test_outcomes_are_told_to_whoever_listens(harness):
     heard = []
-    async with await rig.bus.subscribe("psf.evt.>", lambda message: heard.append(message.subject)):
-        await rig.load(dag("d", task("a", emits=["y"])))
-        run_id = await rig.call(StartRun("d"))
-        await rig.finish("a")
-        await rig.until_states("success")
-        await rig.bus.flush()
+    async with await harness.bus.subscribe(
+        "psf.evt.>", lambda message: heard.append(message.subject)
+    ):
+        await harness.load(dag("d", task("a", emits=["y"])))
+        run_id = await harness.call(StartRun("d"))
+        await harness.finish("a")
+        await harness.until_states("success")
+        await harness.bus.flush()
     assert [subject.split(".")[2] for subject in heard] == ["run", "run", "dataset"]
     assert heard[:2] == [f"psf.evt.run.{run_id}"] * 2

@@ -3,14 +3,14 @@
 import anyio
 import msgspec
 import pytest
-from core_rig import Rig, chain_of, running
-from dag_specs import dag, task
 
 from pubsubflow.bus import Bus
 from pubsubflow.manager import Sweeper, SweeperSettings
 from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.messages import Heartbeat, StartedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
+from support.harness import ManagerHarness, chain_of, running_managers
+from support.specs import dag, task
 
 pytestmark = pytest.mark.anyio
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def idle(database, bus, nats):
     """A manager without a worker: orders stay in their stream."""
-    async with running(database, bus, nats, pull=False) as rig:
-        yield rig
+    async with running_managers(database, bus, nats, pull=False) as harness:
+        yield harness
 
 
 @pytest.fixture
@@ -32,30 +32,30 @@ def sweep(database, bus):
     return once
 
 
-async def waiting(rig: Rig) -> dict[str, bytes]:
+async def waiting(harness: ManagerHarness) -> dict[str, bytes]:
     """Return the orders in the stream, by subject."""
     info = msgspec.json.decode(
-        await rig.bus.request("$JS.API.STREAM.INFO.PSF_TASK", b'{"subjects_filter": ">"}', 5)
+        await harness.bus.request("$JS.API.STREAM.INFO.PSF_TASK", b'{"subjects_filter": ">"}', 5)
     )
     found = {}
     for subject in info["state"].get("subjects") or {}:
         question = msgspec.json.encode({"last_by_subj": subject})
-        answer = await rig.bus.request("$JS.API.STREAM.MSG.GET.PSF_TASK", question, 5)
+        answer = await harness.bus.request("$JS.API.STREAM.MSG.GET.PSF_TASK", question, 5)
         found[subject] = msgspec.json.decode(answer)["message"]["data"]
     return found
 
 
-async def until_waiting(rig: Rig, count: int) -> dict[str, bytes]:
+async def until_waiting(harness: ManagerHarness, count: int) -> dict[str, bytes]:
     async def enough():
-        found = await waiting(rig)
+        found = await waiting(harness)
         return found if len(found) == count else None
 
-    return await rig.until(enough)
+    return await harness.until(enough)
 
 
-async def purge(rig: Rig) -> None:
-    await rig.bus.request("$JS.API.STREAM.PURGE.PSF_TASK", b"", 5)
-    assert await waiting(rig) == {}
+async def purge(harness: ManagerHarness) -> None:
+    await harness.bus.request("$JS.API.STREAM.PURGE.PSF_TASK", b"", 5)
+    assert await waiting(harness) == {}
 
 
 async def test_orders_that_got_lost_are_published_again_as_they_were(idle, sweep):
@@ -80,36 +80,36 @@ async def test_orders_survive_the_loss_of_the_whole_stream(idle, sweep, bus):
     assert await waiting(idle) == before
 
 
-async def test_inputs_and_elements_go_along_again(rig, sweep):
-    await rig.load(dag("d", task("a"), task("m", inputs=["a"], over=["a", 2])))
-    await rig.call(StartRun("d"))
-    await rig.finish("a", value=["x", "y"])
+async def test_inputs_and_elements_go_along_again(harness, sweep):
+    await harness.load(dag("d", task("a"), task("m", inputs=["a"], over=["a", 2])))
+    await harness.call(StartRun("d"))
+    await harness.finish("a", value=["x", "y"])
     first = {
-        order.message.map_index: order.message for order in [await rig.order() for _ in "1234"]
+        order.message.map_index: order.message for order in [await harness.order() for _ in "1234"]
     }
-    for order in rig.seen:
+    for order in harness.received:
         order.delivery.term()
-    await rig.bus.flush()
+    await harness.bus.flush()
     await sweep()
     again = {
-        order.message.map_index: order.message for order in [await rig.order() for _ in "1234"]
+        order.message.map_index: order.message for order in [await harness.order() for _ in "1234"]
     }
     assert again == first
 
 
-async def test_an_order_at_work_is_left_alone(rig, sweep):
-    await rig.load(dag("d", task("a")))
-    await rig.call(StartRun("d"))
-    order = await rig.order()
+async def test_an_order_at_work_is_left_alone(harness, sweep):
+    await harness.load(dag("d", task("a")))
+    await harness.call(StartRun("d"))
+    order = await harness.order()
     await sweep()
-    assert not rig.orders
-    await beat(rig, "w1")
+    assert not harness.orders
+    await beat(harness, "w1")
     message = StartedMessage(order.message.run, 0, -1, 1, 1, "w1", 1.0)
-    await rig.tell(Subjects.inbound(Subjects.STARTED, message.run), message)
+    await harness.publish(Subjects.inbound(Subjects.STARTED, message.run), message)
     await sweep()
-    assert not rig.orders
-    await rig.report(order.result())
-    await rig.until_states("success")
+    assert not harness.orders
+    await harness.report(order.result())
+    await harness.until_states("success")
 
 
 async def test_a_fresh_order_is_given_time(idle, sweep):
@@ -121,69 +121,69 @@ async def test_a_fresh_order_is_given_time(idle, sweep):
     assert await waiting(idle) == {}
 
 
-async def test_what_is_finished_is_not_handed_out(rig, sweep):
-    await rig.load(dag("d", task("a"), task("b", "a")))
-    await rig.call(StartRun("d"))
-    await rig.finish("a")
-    await rig.finish("b")
-    await rig.until_states("success")
+async def test_what_is_finished_is_not_handed_out(harness, sweep):
+    await harness.load(dag("d", task("a"), task("b", "a")))
+    await harness.call(StartRun("d"))
+    await harness.finish("a")
+    await harness.finish("b")
+    await harness.until_states("success")
     await sweep()
-    assert not rig.orders
+    assert not harness.orders
 
 
-async def beat(rig: Rig, worker: str) -> None:
-    rig.hand.publish(Subjects.HEARTBEAT, encode(Heartbeat(worker, "host", 1, 8, 1)))
+async def beat(harness: ManagerHarness, worker: str) -> None:
+    harness.worker_bus.publish(Subjects.HEARTBEAT, encode(Heartbeat(worker, "host", 1, 8, 1)))
 
     async def known():
-        return await rig.value("SELECT count(*) FROM worker WHERE worker = $1", worker)
+        return await harness.value("SELECT count(*) FROM worker WHERE worker = $1", worker)
 
-    await rig.until(known)
+    await harness.until(known)
 
 
-async def test_a_silent_workers_chain_goes_on_elsewhere(rig, sweep):
-    await rig.load(dag("d", task("a"), task("b", "a"), task("c", "b")))
-    await rig.call(StartRun("d"))
-    await beat(rig, "w1")
-    order = await rig.order()
-    await rig.report(chain_of(order)[0])
+async def test_a_silent_workers_chain_goes_on_elsewhere(harness, sweep):
+    await harness.load(dag("d", task("a"), task("b", "a"), task("c", "b")))
+    await harness.call(StartRun("d"))
+    await beat(harness, "w1")
+    order = await harness.order()
+    await harness.report(chain_of(order)[0])
     await sweep()
-    assert not rig.orders, "it was heard a moment ago"
-    await rig.rows("UPDATE worker SET seen_at = now() - interval '2 minutes'")
+    assert not harness.orders, "it was heard a moment ago"
+    await harness.rows("UPDATE worker SET seen_at = now() - interval '2 minutes'")
     await sweep()
-    again = await rig.order("b")
+    again = await harness.order("b")
     assert again.message.delivery == 2
     for result in chain_of(again, "w2"):
-        await rig.report(result)
-    await rig.until_states("success")
-    assert await rig.rows("SELECT * FROM worker") == []
+        await harness.report(result)
+    await harness.until_states("success")
+    assert await harness.rows("SELECT * FROM worker") == []
 
 
-async def test_a_chain_of_a_worker_that_nobody_knows_goes_on_elsewhere(rig, sweep):
-    await rig.load(dag("d", task("a"), task("b", "a")))
-    await rig.call(StartRun("d"))
-    await rig.report(chain_of(await rig.order())[0])
-    await rig.rows("UPDATE task_live SET started_at = now() - interval '2 minutes'")
+async def test_a_chain_of_a_worker_that_nobody_knows_goes_on_elsewhere(harness, sweep):
+    await harness.load(dag("d", task("a"), task("b", "a")))
+    await harness.call(StartRun("d"))
+    await harness.report(chain_of(await harness.order())[0])
+    await harness.rows("UPDATE task_live SET started_at = now() - interval '2 minutes'")
     await sweep()
-    assert (await rig.order("b")).message.delivery == 2
+    assert (await harness.order("b")).message.delivery == 2
 
 
-async def test_a_task_of_a_silent_worker_is_handed_out_again_when_its_order_is_gone(rig, sweep):
-    await rig.load(dag("d", task("a")))
-    await rig.call(StartRun("d"))
-    await beat(rig, "w1")
-    order = await rig.order()
+async def test_a_task_of_a_silent_worker_is_handed_out_again_when_its_order_is_gone(harness, sweep):
+    await harness.load(dag("d", task("a")))
+    await harness.call(StartRun("d"))
+    await beat(harness, "w1")
+    order = await harness.order()
     message = StartedMessage(order.message.run, 0, -1, 1, 1, "w1", 1.0)
-    await rig.tell(Subjects.inbound(Subjects.STARTED, message.run), message)
-    await rig.rows("UPDATE worker SET seen_at = now() - interval '2 minutes'")
+    await harness.publish(Subjects.inbound(Subjects.STARTED, message.run), message)
+    await harness.rows("UPDATE worker SET seen_at = now() - interval '2 minutes'")
     await sweep()
-    assert not rig.orders, "NATS has its order and delivers it again"
+    assert not harness.orders, "NATS has its order and delivers it again"
     order.delivery.term()
-    await rig.bus.flush()
-    await rig.hand.flush()
+    await harness.bus.flush()
+    await harness.worker_bus.flush()
     await sweep()
-    again = await rig.order("a")
-    await rig.report(again.result(worker="w2"))
-    await rig.until_states("success")
+    again = await harness.order("a")
+    await harness.report(again.result(worker="w2"))
+    await harness.until_states("success")
 
 
 async def test_a_large_backlog_comes_back_batch_by_batch(idle, sweep):

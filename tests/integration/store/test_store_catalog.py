@@ -1,4 +1,4 @@
-"""What the loader finds and what is in force."""
+"""The catalog: what the loader writes, and the versions in force."""
 
 import random
 import string
@@ -8,23 +8,23 @@ import anyio
 import anyio.lowlevel
 import msgspec
 import pytest
-from core_rig import carry_out, post
-from dag_specs import dag, loaded, task, uri
-from emptied_database import emptied, emptied_database  # noqa: F401 - fixtures
 
 from pubsubflow.errors import InvalidInput, NotFound
-from pubsubflow.manager.batch import Fold
+from pubsubflow.manager.batch import BatchProcessor
 from pubsubflow.model.datasets import normalise_uri
-from pubsubflow.model.schedule.condition_state import decode_cell
-from pubsubflow.model.schedule.timetable import Cron, Every
+from pubsubflow.model.schedule.condition_state import decode_condition_state
+from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec
 from pubsubflow.model.spec import DatasetSpec, LoadedFile, SourceBundle
-from pubsubflow.model.wire.commands import SetPaused, StartRun, TimersDue
+from pubsubflow.model.wire.commands import FireTimers, SetPaused, StartRun
 from pubsubflow.store.catalog import Catalog
-from pubsubflow.store.timers import Timers
+from pubsubflow.store.read.timers import Timers
+from support.harness import post, process_batch
+from support.specs import dag, loaded, task, uri
+from support.truncated_database import truncated, truncated_database  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.anyio
-NOON = Cron("0 12 * * *")
-EVENING = Cron("0 18 * * *")
+NOON = CronSpec("0 12 * * *")
+EVENING = CronSpec("0 18 * * *")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -45,16 +45,16 @@ def rows(database):
 @pytest.fixture
 def pending(rows):
     async def read():
-        """Return place → datasets of pending events, checked against the cell's counts."""
+        """Return input → datasets of pending events, checked against the condition's counts."""
         found = {}
-        for place, name in await rows(
-            "SELECT place, uri FROM pending JOIN event ON event.id = pending.event"
-            " JOIN dataset ON dataset.id = event.dataset ORDER BY place, event"
+        for index, name in await rows(
+            "SELECT input, uri FROM pending_event JOIN event ON event.id = pending_event.event"
+            " JOIN dataset ON dataset.id = event.dataset ORDER BY input, event"
         ):
-            found.setdefault(place, []).append(name.removeprefix("x://"))
-        ((state, is_open),) = await rows("SELECT state, open FROM cell")
-        counts = [place.count for place in decode_cell(state).places]
-        assert [len(found.get(place, [])) for place in range(len(counts))] == counts
+            found.setdefault(index, []).append(name.removeprefix("x://"))
+        ((state, is_open),) = await rows("SELECT state, open FROM condition_state")
+        counts = [index.count for index in decode_condition_state(state).inputs]
+        assert [len(found.get(index, [])) for index in range(len(counts))] == counts
         assert is_open == bool(found)
         return found
 
@@ -83,9 +83,9 @@ async def test_a_changed_file_makes_a_version_and_its_return_none(catalog, rows)
     assert await versions(rows) == [1, 2]
     in_force = "SELECT number FROM dag JOIN dag_version AS v ON v.id = dag.version"
     assert await rows(in_force) == [(1,)]
-    assert await rows("SELECT number FROM gate JOIN dag_version AS v ON v.id = gate.version") == [
-        (1,)
-    ]
+    assert await rows(
+        "SELECT number FROM dag_state JOIN dag_version AS v ON v.id = dag_state.version"
+    ) == [(1,)]
 
 
 async def test_only_the_dag_that_changed_gets_a_version(catalog, rows):
@@ -100,9 +100,9 @@ async def test_an_import_error_keeps_the_last_good_version(catalog, rows, databa
     bundle = SourceBundle("broken", "d.py", "/dags", {"d.py": "!"})
     await catalog.save([LoadedFile("d.py", bundle, error="SyntaxError: !", traceback="tb")])
     assert await rows("SELECT error, source FROM dag_file") == [("SyntaxError: !", "broken")]
-    assert await catalog.known() == {}
+    assert await catalog.imported_files() == {}
     assert await rows("SELECT present, version > 0 FROM dag") == [(True, True)]
-    await carry_out(database, Fold(), post("x"))
+    await process_batch(database, BatchProcessor(), post("x"))
     assert await rows("SELECT count(*) FROM run") == [(1,)]
     await catalog.save([loaded(one(on="x"))])
     assert await rows("SELECT error FROM dag_file") == [(None,)]
@@ -119,11 +119,11 @@ async def test_a_removed_file_silences_its_dags(catalog, rows, database):
     await catalog.save([loaded(one(on="x", timetable=NOON))])
     await catalog.remove(["d.py"])
     assert await rows("SELECT present, version FROM dag") == [(False, 0)]
-    assert await rows("SELECT * FROM subscription") == []
+    assert await rows("SELECT * FROM dag_subscription") == []
     assert await rows("SELECT * FROM timer") == []
     assert await rows("SELECT * FROM dag_file") == []
-    answers = await carry_out(
-        database, Fold(), post("x"), StartRun("d"), SetPaused("d", paused=True)
+    answers = await process_batch(
+        database, BatchProcessor(), post("x"), StartRun("d"), SetPaused("d", paused=True)
     )
     assert [type(answer) for answer in answers[1:]] == [NotFound, NotFound]
     assert await rows("SELECT count(*) FROM run") == [(0,)]
@@ -146,18 +146,18 @@ async def test_a_removed_dag_takes_no_event_of_the_batch_that_asks_about_it(
         msgspec.structs.replace(each, run=0) for each in await Timers(database).upcoming()
     )
     assert timer not in timers
-    await carry_out(database, Fold(), post("x"), TimersDue(timers))
+    await process_batch(database, BatchProcessor(), post("x"), FireTimers(timers))
     assert await rows("SELECT dag_id FROM run JOIN dag ON dag.id = run.dag") == [("e",)]
 
 
 async def test_a_dag_that_comes_back_goes_on_with_what_was_pending(catalog, pending, database):
     await catalog.save([loaded(one(on="x & y"))])
-    await carry_out(database, Fold(), post("x"))
+    await process_batch(database, BatchProcessor(), post("x"))
     await catalog.remove(["d.py"])
-    await carry_out(database, Fold(), post("x", "y"))
+    await process_batch(database, BatchProcessor(), post("x", "y"))
     await catalog.save([loaded(one(on="x & y"))])
     assert await pending() == {0: ["x"]}
-    await carry_out(database, Fold(), post("y"))
+    await process_batch(database, BatchProcessor(), post("y"))
     assert await pending() == {}
 
 
@@ -179,7 +179,7 @@ async def test_a_dag_may_move_to_another_file(catalog, rows, database, order):
     for file in {"old first": [left, moved], "new first": [moved, left]}.get(order, []):
         await catalog.save([file])
     assert await rows("SELECT file, present FROM dag WHERE dag_id = 'd'") == [("new.py", True)]
-    await carry_out(database, Fold(), post("x"))
+    await process_batch(database, BatchProcessor(), post("x"))
     assert await rows("SELECT count(*) FROM run") == [(1,)]
 
 
@@ -189,15 +189,15 @@ async def test_datasets_are_kept_as_they_are_declared(catalog, rows):
     )
     await catalog.save([file])
     await catalog.save([file])
-    assert await rows("SELECT uri, name, grp, extra FROM dataset") == [
+    assert await rows("SELECT uri, name, group_name, extra FROM dataset") == [
         ("x://x", "X", "lake", {"a": "\\u0000"})
     ]
 
 
 async def test_sources_travel_by_their_hash(catalog, rows):
     await catalog.save([loaded(one(), text="one"), loaded(dag("e", task("a")), text="two")])
-    assert await catalog.known() == {"d.py": "hash of d.py", "e.py": "hash of e.py"}
-    assert len(await rows("SELECT hash FROM source")) == 2
+    assert await catalog.imported_files() == {"d.py": "hash of d.py", "e.py": "hash of e.py"}
+    assert len(await rows("SELECT hash FROM source_bundle")) == 2
 
 
 @pytest.mark.parametrize(
@@ -218,10 +218,10 @@ async def test_what_is_pending_moves_to_the_places_of_the_new_condition(
     catalog, pending, rows, database, before, events, after, kept
 ):
     await catalog.save([loaded(one(on=before))])
-    await carry_out(database, Fold(), post(*events))
+    await process_batch(database, BatchProcessor(), post(*events))
     await catalog.save([loaded(one(on=after))])
     if kept is None:
-        assert await rows("SELECT * FROM pending") == []
+        assert await rows("SELECT * FROM pending_event") == []
     else:
         assert await pending() == {place: list(names) for place, names in kept.items()}
 
@@ -230,13 +230,13 @@ async def test_a_condition_that_changed_and_changed_back_keeps_counting(
     catalog, pending, rows, database
 ):
     await catalog.save([loaded(one(on="x & y"))])
-    fold = Fold()
-    await carry_out(database, fold, post("x"))
+    processor = BatchProcessor()
+    await process_batch(database, processor, post("x"))
     await catalog.save([loaded(one(on="z & x"))])
-    await carry_out(database, fold, post("x", "y"))
+    await process_batch(database, processor, post("x", "y"))
     await catalog.save([loaded(one(on="x & y"))])
     assert await pending() == {0: ["x", "x"]}
-    await carry_out(database, fold, post("y"))
+    await process_batch(database, processor, post("y"))
     assert await pending() == {}
     assert await rows("SELECT count(*) FROM run_event") == [(3,)]
 
@@ -256,21 +256,21 @@ async def test_a_timetable_sets_the_next_tick(catalog, ticks):
 
 
 async def test_the_clock_is_told_of_new_ticks(database, ticks):
-    told = []
-    catalog = Catalog(database, timers_changed=lambda: told.append(None))
+    calls = []
+    catalog = Catalog(database, timers_changed=lambda: calls.append(None))
     await catalog.save([loaded(one())])
-    assert told == []
+    assert calls == []
     await catalog.save([loaded(one(timetable=NOON))])
-    assert told == [None]
+    assert calls == [None]
 
 
 async def test_a_tick_is_kept_when_other_things_change(catalog, ticks, database):
-    await catalog.save([loaded(one(timetable=Every(3600)))])
+    await catalog.save([loaded(one(timetable=IntervalSpec(3600)))])
     async with database.connection() as connection:
         await connection.execute("UPDATE timer SET due_at = due_at - interval '1 hour'")
     overdue = await ticks()
     assert overdue[0] < datetime.now(UTC)
-    await catalog.save([loaded(one(timetable=Every(3600), source="h2"))])
+    await catalog.save([loaded(one(timetable=IntervalSpec(3600), source="h2"))])
     assert await ticks() == overdue, "a tick that is due is not lost with a new version"
 
 
@@ -295,9 +295,11 @@ async def test_with_catch_up_time_begins_at_the_start(catalog, ticks):
 async def test_catch_up_goes_on_where_it_was(catalog, ticks, database):
     options = {"start": START, "catchup": True}
     await catalog.save([loaded(one(timetable=NOON, **options))])
-    fold = Fold()
+    processor = BatchProcessor()
     for _ in range(3):
-        await carry_out(database, fold, TimersDue(tuple(await Timers(database).upcoming())))
+        await process_batch(
+            database, processor, FireTimers(tuple(await Timers(database).upcoming()))
+        )
     due = START + timedelta(days=3, hours=12)
     assert await ticks() == [due]
     await catalog.save([loaded(one(timetable=EVENING, **options))])
@@ -308,10 +310,12 @@ async def test_after_a_return_catch_up_makes_no_run_twice_and_goes_on(
     catalog, rows, ticks, database
 ):
     spec = one(timetable=NOON, start=START, catchup=True)
-    fold = Fold()
+    processor = BatchProcessor()
 
     async def tick():
-        await carry_out(database, fold, TimersDue(tuple(await Timers(database).upcoming())))
+        await process_batch(
+            database, processor, FireTimers(tuple(await Timers(database).upcoming()))
+        )
 
     await catalog.save([loaded(spec)])
     await tick()
@@ -342,12 +346,12 @@ async def test_ticks_keep_to_their_bounds(catalog, ticks, bounds, due):
 async def test_a_missed_tick_without_catch_up_starts_the_latest_alone(
     catalog, rows, ticks, database
 ):
-    await catalog.save([loaded(one(timetable=Every(60)))])
+    await catalog.save([loaded(one(timetable=IntervalSpec(60)))])
     async with database.connection() as connection:
         await connection.execute("UPDATE timer SET due_at = due_at - interval '1 hour'")
     now = datetime.now(UTC)
-    fold = Fold(now=lambda: now)
-    await carry_out(database, fold, TimersDue(tuple(await Timers(database).upcoming())))
+    processor = BatchProcessor(now=lambda: now)
+    await process_batch(database, processor, FireTimers(tuple(await Timers(database).upcoming())))
     ((logical_time,),) = await rows("SELECT logical_time FROM run")
     assert now - timedelta(seconds=60) < logical_time <= now
     assert await ticks() == [logical_time + timedelta(seconds=60)]
@@ -356,28 +360,28 @@ async def test_a_missed_tick_without_catch_up_starts_the_latest_alone(
 async def test_nobody_can_take_the_key_of_a_tick(catalog, rows, ticks, database):
     await catalog.save([loaded(one(timetable=NOON, start=START, catchup=True))])
     (due,) = await ticks()
-    key, fold = f"tick:{due.isoformat()}", Fold()
-    (refused,) = await carry_out(database, fold, StartRun("d", run_key=key))
+    key, processor = f"tick:{due.isoformat()}", BatchProcessor()
+    (refused,) = await process_batch(database, processor, StartRun("d", run_key=key))
     assert isinstance(refused, InvalidInput)
-    await carry_out(database, fold, TimersDue(tuple(await Timers(database).upcoming())))
-    (again,) = await carry_out(database, fold, StartRun("d", run_key=key))
+    await process_batch(database, processor, FireTimers(tuple(await Timers(database).upcoming())))
+    (again,) = await process_batch(database, processor, StartRun("d", run_key=key))
     assert await rows("SELECT kind, run_key, run_id::text FROM run") == [("cron", key, again)]
     assert await ticks() == [due + timedelta(days=1)]
 
 
 async def test_a_tick_that_two_clocks_saw_starts_one_run(catalog, rows, database):
     await catalog.save([loaded(one(timetable=NOON, start=START, catchup=True))])
-    timers = TimersDue(tuple(await Timers(database).upcoming()))
-    await carry_out(database, Fold(), timers)
-    await carry_out(database, Fold(), timers)
+    timers = FireTimers(tuple(await Timers(database).upcoming()))
+    await process_batch(database, BatchProcessor(), timers)
+    await process_batch(database, BatchProcessor(), timers)
     assert await rows("SELECT count(*) FROM run") == [(1,)]
 
 
 async def test_a_paused_dag_lets_its_ticks_pass(catalog, rows, ticks, database):
     await catalog.save([loaded(one(timetable=NOON, start=START, catchup=True))])
-    fold = Fold()
-    await carry_out(database, fold, SetPaused("d", paused=True))
-    await carry_out(database, fold, TimersDue(tuple(await Timers(database).upcoming())))
+    processor = BatchProcessor()
+    await process_batch(database, processor, SetPaused("d", paused=True))
+    await process_batch(database, processor, FireTimers(tuple(await Timers(database).upcoming())))
     assert await rows("SELECT count(*) FROM run") == [(0,)]
     assert await ticks() == [NOON.after(NOON.after(START))]
 
@@ -394,11 +398,11 @@ async def test_a_deadlock_with_a_manager_is_tried_again(catalog, rows, database)
         anyio.create_task_group() as group,
     ):
         await manager.execute("BEGIN; SET LOCAL deadlock_timeout = '10s'")
-        await manager.execute("SELECT FROM gate FOR UPDATE")
+        await manager.execute("SELECT FROM dag_state FOR UPDATE")
         group.start_soon(catalog.save, [loaded(dag("d", task("a", emits=["new"]), on="x"))])
         with anyio.fail_after(10):
             while not await observer.fetchval(blocked):
-                await anyio.lowlevel.checkpoint()  # until the catalog waits for the gate
+                await anyio.lowlevel.checkpoint()  # until the catalog waits for the DAG's lock
         await manager.execute("INSERT INTO dataset (uri) VALUES ('x://new')")
         await manager.execute("COMMIT")
     assert await versions(rows) == [1, 2]

@@ -6,10 +6,10 @@ import anyio
 import asyncpg
 import msgspec
 import pytest
-from emptied_database import emptied, emptied_database  # noqa: F401 - fixtures
 
 from pubsubflow.errors import ConfigError, StoreUnavailable
-from pubsubflow.store.database import Database, PostgresSettings, begin
+from pubsubflow.store.database import Database, PostgresSettings, begin_transaction
+from support.truncated_database import truncated, truncated_database  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.anyio
 
@@ -70,11 +70,13 @@ async def test_a_transaction_that_is_cancelled_leaves_nothing_and_its_connection
     async with Database.open(one) as database:
         with anyio.move_on_after(0.05):
             async with database.transaction() as connection:
-                await connection.execute("INSERT INTO event_key VALUES ('k', gen_random_uuid())")
+                await connection.execute(
+                    "INSERT INTO idempotency_key VALUES ('k', gen_random_uuid())"
+                )
                 await connection.execute("SELECT pg_sleep(60)")
         with anyio.fail_after(20):
-            async with database.connection() as connection, begin(connection):
-                assert await connection.fetchval("SELECT count(*) FROM event_key") == 0
+            async with database.connection() as connection, begin_transaction(connection):
+                assert await connection.fetchval("SELECT count(*) FROM idempotency_key") == 0
 
 
 async def test_a_server_that_is_not_there_is_said_to_be(tmp_path):
@@ -84,7 +86,9 @@ async def test_a_server_that_is_not_there_is_said_to_be(tmp_path):
             pass
 
 
-@pytest.mark.parametrize(("right", "wrong"), [("//[a-z]+:", "//nobody:"), ("/emptied", "/missing")])
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("//[a-z]+:", "//nobody:"), ("/truncated", "/missing")]
+)
 async def test_a_wrong_account_or_database_is_a_mistake_of_the_configuration(
     postgres, right, wrong
 ):

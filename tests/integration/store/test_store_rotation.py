@@ -1,4 +1,4 @@
-"""A rotation of the keys may die anywhere."""
+"""A rotation of the keyring may be killed at any point."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
-SCRIPT = Path(__file__).with_name("rotation_crashes.py")
+SCRIPT = Path(__file__).parents[2] / "support" / "rotation_crashes.py"
 
 pytestmark = pytest.mark.anyio
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from anyio import to_thread
-from tls_rig import Authority
 
 from pubsubflow.errors import ConfigError, StoreUnavailable
 from pubsubflow.store.database import Database, PostgresSettings
+from support.certificates import Authority
 
 pytestmark = pytest.mark.anyio
 
@@ -47,12 +47,12 @@ class Server:
     def running(self):
         quick = ["-U", "postgres", "-A", "trust", "-N", "--no-locale", "-E", "UTF8"]
         self._run([BINARIES / "initdb", "-D", self.data, *quick])
-        certificate, key = self.authority.issue("localhost", "127.0.0.1")
+        certificate, key = self.authority.sign("localhost", "127.0.0.1")
         (self.data / "pg_hba.conf").write_text(HBA)
         for source, name in (
             (certificate, "server.crt"),
             (key, "server.key"),
-            (self.authority.file, "ca.crt"),
+            (self.authority.path, "ca.crt"),
         ):
             shutil.copy(source, self.data / name)
             (self.data / name).chmod(0o600)
@@ -100,7 +100,7 @@ async def server(anyio_backend):
 
 @pytest.fixture
 def trusting(server):
-    return {"url": server.url(), "tls_ca_file": server.authority.file}
+    return {"url": server.url(), "tls_ca_file": server.authority.path}
 
 
 async def connects(**settings):
@@ -130,13 +130,13 @@ async def test_tls_with_a_password_from_a_file(trusting, tmp_path):
 
 
 async def test_the_parameters_of_a_url_work_too(server):
-    more = f"?sslmode=verify-full&sslrootcert={server.authority.file}"
+    more = f"?sslmode=verify-full&sslrootcert={server.authority.path}"
     assert await connects(url=server.url("ann:hush-hush", more=more))
     await refused("no encryption", url=server.url("ann:hush-hush", more="?sslmode=disable"))
 
 
 async def test_a_server_that_is_not_trusted_is_refused_at_once(server, trusting, tmp_path):
-    other = Authority(tmp_path, "other").file
+    other = Authority(tmp_path, "other").path
     account = {"password": "hush-hush"}
     await refused("not trusted.*tls_ca_file", **account, **(trusting | {"tls_ca_file": other}))
     more = f"?sslmode=verify-full&sslrootcert={other}"
@@ -145,10 +145,10 @@ async def test_a_server_that_is_not_trusted_is_refused_at_once(server, trusting,
 
 
 async def test_our_own_certificate_says_who_we_are(server, trusting):
-    certificate, key = server.authority.issue("bob")
-    asked = trusting | {"url": server.url("bob")}
-    assert await connects(**asked, tls_cert_file=certificate, tls_key_file=key)
-    await refused("refuses the connection", **asked)
+    certificate, key = server.authority.sign("bob")
+    settings = trusting | {"url": server.url("bob")}
+    assert await connects(**settings, tls_cert_file=certificate, tls_key_file=key)
+    await refused("refuses the connection", **settings)
 
 
 async def test_a_url_that_cannot_be_read_is_told_without_its_password():

@@ -1,23 +1,23 @@
-"""A collector of traces, and whole daemons that tell it."""
+"""A collector of traces, and whole daemons that send theirs to it."""
 
 from contextlib import asynccontextmanager
 
 import aiohttp
 import anyio
 import pytest
-from telemetry_rig import Collector
 
 from pubsubflow.api import ApiSettings
 from pubsubflow.config import Config
 from pubsubflow.daemon import ROLES, Daemon
 from pubsubflow.metrics import MetricsSettings
 from pubsubflow.tracing import TracesSettings
+from support.daemon_client import DaemonClient
+from support.traces import TraceCollector
 
 
 @pytest.fixture
 async def collector(anyio_backend):
-    collector = Collector()
-    async with collector.serving():
+    async with TraceCollector().serving() as collector:
         yield collector
 
 
@@ -44,28 +44,7 @@ def daemon(tmp_path, monkeypatch):
             anyio.create_task_group() as group,
         ):
             await group.start(built.run, stop)
-            yield Asker(built.url, session)
+            yield DaemonClient(built.url, session)
             stop.set()
 
     return running
-
-
-class Asker:
-    """Asks a daemon over HTTP."""
-
-    def __init__(self, url, session):
-        self.url = url
-        self.session = session
-
-    async def post(self, path, body, **headers):
-        async with self.session.post(self.url + path, json=body, headers=headers) as response:
-            assert response.status < 300, await response.text()
-            return await response.json()
-
-    async def emit(self, dataset, **headers):
-        return await self.post("/api/v1/datasets/events", {"dataset": dataset}, **headers)
-
-    async def text(self, path, *, status=200, **headers):
-        async with self.session.get(self.url + path, headers=headers) as response:
-            assert response.status == status
-            return await response.text(), response.headers["Content-Type"]

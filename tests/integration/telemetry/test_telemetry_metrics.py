@@ -10,9 +10,9 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_open
 from prometheus_client.parser import text_string_to_metric_families as read_plain
 
-from pubsubflow.api.server.metrics_server import ScrapeServer
+from pubsubflow.api.server.metrics_server import MetricsServer
 from pubsubflow.errors import ConfigError
-from pubsubflow.metrics import Cluster
+from pubsubflow.metrics import ClusterMetrics
 from pubsubflow.store.database import Database
 
 pytestmark = pytest.mark.anyio
@@ -29,10 +29,10 @@ a, b = Dataset("x://a"), Dataset("x://b")
 @dag(schedule=a)
 def first():
     @task(outlets=[b])
-    async def tell():
+    async def emit():
         pass
 
-    tell()
+    emit()
 
 
 @dag(schedule=b)
@@ -58,30 +58,30 @@ def table(text):
     return rows
 
 
-async def test_the_documentation_lists_what_a_daemon_tells_and_nothing_else(daemon):
-    async with daemon(DAGS) as asker:
-        text, kind = await asker.text("/metrics", Accept=OPEN)
+async def test_the_documentation_lists_what_a_daemon_exposes_and_nothing_else(daemon):
+    async with daemon(DAGS) as client:
+        text, kind = await client.text("/metrics", Accept=OPEN)
     assert kind.startswith(OPEN)
-    told = {name: (kind, text) for name, kind, _, text in table(text)}
+    exposed = {name: (kind, text) for name, kind, _, text in table(text)}
     listed = {name: (kind, text) for name, kind, _, text in ROW.findall(PAGE)}
-    assert told == listed
+    assert exposed == listed
     documented = {name: labels for name, _, labels, _ in ROW.findall(PAGE)}
     for name, _, labels, _ in table(text):
         assert labels <= set(re.findall(r"`(\w+)`", documented[name])), name
 
 
 async def test_figures_follow_events_runs_and_tasks(daemon):
-    async with daemon(DAGS, dag_labels=True) as asker:
-        await asker.emit("x://a")
+    async with daemon(DAGS, dag_labels=True) as client:
+        await client.emit("x://a")
         with anyio.fail_after(120):
             while True:  # each question waits for the answer of Postgres and JetStream
-                values = samples(await asker.text("/metrics"))
+                values = samples(await client.text("/metrics"))
                 if values.get(("pubsubflow_run_seconds_count", "second", "success")) == 1:
                     break
-        _, kind = await asker.text("/metrics")
+        _, kind = await client.text("/metrics")
         assert kind.startswith("text/plain")
-        await asker.text("/no/such/place", status=404)
-        values = samples(await asker.text("/metrics"))
+        await client.text("/no/such/place", status=404)
+        values = samples(await client.text("/metrics"))
     assert values["pubsubflow_events_total", "outside"] == 1
     assert values["pubsubflow_events_total", "task"] == 1
     assert values["pubsubflow_runs_created_total", "first", "dataset"] == 1
@@ -109,19 +109,19 @@ def samples(answer):
     }
 
 
-async def test_figures_of_the_cluster_are_asked_for_once_in_a_while_and_never_stale(
+async def test_metrics_of_the_cluster_are_read_once_in_a_while_and_never_stale(
     database, postgres, bus
 ):
-    cluster = Cluster(bus=bus, database=database, refresh_seconds=3600)
+    cluster = ClusterMetrics(bus=bus, database=database, refresh_seconds=3600)
     async with anyio.create_task_group() as group:
         for _ in range(20):
             group.start_soon(cluster.refresh)
-    executed = count(database.figures.acquire_seconds)
+    executed = count(database.metrics.acquire_seconds)
     await cluster.refresh()
-    assert count(database.figures.acquire_seconds) == executed
+    assert count(database.metrics.acquire_seconds) == executed
 
     async with Database.open(postgres) as other:
-        eager = Cluster(bus=bus, database=other, refresh_seconds=0)
+        eager = ClusterMetrics(bus=bus, database=other, refresh_seconds=0)
         await eager.refresh()
         assert "pubsubflow_cluster_tasks" in {figure.name for figure in eager}
     await eager.refresh()
@@ -134,13 +134,13 @@ def count(histogram):
     return sum(sum(observed.counts) for _, observed in histogram.read())
 
 
-async def test_a_port_for_scrapes_alone_asks_for_its_token(bus):
+async def test_a_port_for_scrapes_alone_requires_its_token(bus):
     async def expose(_):
         return b"figures", "text/plain"
 
     with pytest.raises(ConfigError, match=r"metrics\.token"):
-        ScrapeServer(host="0.0.0.0", port=0, token="", expose=expose)
-    server = ScrapeServer(host="127.0.0.1", port=0, token="s3cret", expose=expose)
+        MetricsServer(host="0.0.0.0", port=0, token="", expose=expose)
+    server = MetricsServer(host="127.0.0.1", port=0, token="s3cret", expose=expose)
     stopping = anyio.Event()
     async with anyio.create_task_group() as group, aiohttp.ClientSession() as session:
         await group.start(server.run, stopping)

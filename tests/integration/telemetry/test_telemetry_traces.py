@@ -5,15 +5,14 @@ import sys
 
 import anyio
 import pytest
-from telemetry_rig import FAR, OTHER
 
 from pubsubflow.errors import ConfigError
 from pubsubflow.manager import Manager
-from pubsubflow.model.schedule.conditions import Input, Schedule
-from pubsubflow.model.spec import DagSpec, LoadedFile, SourceBundle, TaskSpec
 from pubsubflow.model.wire.messages import PublishedEvent, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
+from support.specs import dag, loaded, task
+from support.traces import OTHER_PARENT, REMOTE_PARENT
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +41,7 @@ from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pubsubflow import Context, Dataset, dag, task
 
-x, y, failing, told = (Dataset(f"x://{name}") for name in ("x", "y", "failing", "told"))
+x, y, failing, published = (Dataset(f"x://{name}") for name in ("x", "y", "failing", "published"))
 
 
 @dag(schedule=x & y)
@@ -63,15 +62,15 @@ def join():
 
 @dag(schedule=failing)
 def fails():
-    @task(outlets=[told])
+    @task(outlets=[published])
     async def tell_and_fail(ctx: Context):
-        await ctx.publish(told)
+        await ctx.publish(published)
         raise ValueError("no luck")
 
     tell_and_fail()
 
 
-@dag(schedule=told)
+@dag(schedule=published)
 def hears():
     @task
     async def hear():
@@ -84,12 +83,12 @@ def hears():
 async def test_one_trace_spans_two_dags_and_a_restart(daemon, collector, tmp_path):
     note = tmp_path / "note"
     text = CHAIN.replace("{note}", str(note))
-    async with daemon(text, endpoint=collector.url) as asker:
-        await asker.emit("x://a", traceparent=FAR, tracestate="them=1")
+    async with daemon(text, endpoint=collector.url) as client:
+        await client.emit("x://a", traceparent=REMOTE_PARENT, tracestate="them=1")
         await collector.until("task first.wait")
     assert not collector.named("run first")
-    async with daemon(text, endpoint=collector.url) as asker:
-        await asker.emit("x://c")
+    async with daemon(text, endpoint=collector.url) as client:
+        await client.emit("x://c")
         (run_second,) = await collector.until("run second")
 
     posted = next(s for s in collector.named("POST /api/v1/datasets/events") if s.trace == TRACE)
@@ -100,10 +99,10 @@ async def test_one_trace_spans_two_dags_and_a_restart(daemon, collector, tmp_pat
     assert {span.trace for span in chain} == {TRACE}
     assert {span.state for span in chain} == {"them=1"}
     assert posted.parent == PARENT
-    assert posted.facts["http.response.status_code"] == 202
+    assert posted.attributes["http.response.status_code"] == 202
     assert run_first.parent == posted.span
     assert (deferred.parent, resumed.parent) == (run_first.span, run_first.span)
-    outcomes = [span.facts["pubsubflow.outcome"] for span in (deferred, resumed)]
+    outcomes = [span.attributes["pubsubflow.outcome"] for span in (deferred, resumed)]
     assert outcomes == ["deferred", "success"]
     assert run_second.parent == resumed.span
     assert shell.parent == run_second.span
@@ -112,9 +111,9 @@ async def test_one_trace_spans_two_dags_and_a_restart(daemon, collector, tmp_pat
 
 
 async def test_a_run_that_joins_traces_stands_in_the_last_and_links_the_others(daemon, collector):
-    async with daemon(JOIN, endpoint=collector.url) as asker:
-        await asker.emit("x://x", traceparent=FAR)
-        await asker.emit("x://y", traceparent=OTHER)
+    async with daemon(JOIN, endpoint=collector.url) as client:
+        await client.emit("x://x", traceparent=REMOTE_PARENT)
+        await client.emit("x://y", traceparent=OTHER_PARENT)
         (run,) = await collector.until("run join")
         (see,) = collector.named("task join.see")
         (go_on,) = collector.named("task join.go_on")
@@ -126,7 +125,7 @@ async def test_a_run_that_joins_traces_stands_in_the_last_and_links_the_others(d
 
         # What fails says so, and what it had published before belongs to it; without a parent
         # from outside a request begins a trace.
-        await asker.emit("x://failing")
+        await client.emit("x://failing")
         (failed,) = await collector.until("run fails")
         (hears,) = await collector.until("run hears")
         (task,) = collector.named("task fails.tell_and_fail")
@@ -138,17 +137,17 @@ async def test_a_run_that_joins_traces_stands_in_the_last_and_links_the_others(d
         # CloudEvents carry their own context, whatever the request says.
         for name in ("x", "y"):
             event = {"specversion": "1.0", "id": name, "source": "s", "type": "t"}
-            event |= {"subject": f"x://{name}", "traceparent": FAR}
-            headers = {"Content-Type": "application/cloudevents+json", "traceparent": OTHER}
-            await asker.post("/api/v1/cloudevents", event, **headers)
+            event |= {"subject": f"x://{name}", "traceparent": REMOTE_PARENT}
+            headers = {"Content-Type": "application/cloudevents+json", "traceparent": OTHER_PARENT}
+            await client.post("/api/v1/cloudevents", event, **headers)
         _, run = await collector.until("run join", 2)
         assert (run.trace, run.parent, run.links) == (TRACE, PARENT, ())
 
         # A request for a run is its parent; one that is not to be sampled leaves no spans.
         before = len(collector.spans)
         quiet = f"00-{'e' * 32}-{'f' * 16}-00"
-        await asker.post("/api/v1/dags/join/runs", {}, traceparent=quiet)
-        await asker.post("/api/v1/dags/join/runs", {}, traceparent=FAR)
+        await client.post("/api/v1/dags/join/runs", {}, traceparent=quiet)
+        await client.post("/api/v1/dags/join/runs", {}, traceparent=REMOTE_PARENT)
         *_, run = await collector.until("run join", 3)
         started = collector.named("POST /api/v1/dags/{dag_id}/runs")
         assert run.parent in {span.span for span in started}
@@ -162,11 +161,11 @@ async def test_a_collector_that_does_not_answer_holds_up_nothing(daemon, collect
     collector.hangs = True
     note = tmp_path / "note"
     text = CHAIN.replace("{note}", str(note))
-    async with daemon(text, endpoint=collector.url) as asker:
-        await asker.emit("x://b")
-        await collector.asked.wait()
-        run_id = (await asker.post("/api/v1/dags/second/runs", {}))["run_id"]
-        text, _ = await asker.text(f"/api/v1/runs/{run_id}/wait?timeout=50")
+    async with daemon(text, endpoint=collector.url) as client:
+        await client.emit("x://b")
+        await collector.requested.wait()
+        run_id = (await client.post("/api/v1/dags/second/runs", {}))["run_id"]
+        text, _ = await client.text(f"/api/v1/runs/{run_id}/wait?timeout=50")
         assert '"state":"success"' in text
     assert collector.spans == []
 
@@ -191,12 +190,10 @@ async def test_an_endpoint_that_is_no_address_is_a_configuration_error(daemon):
             pass
 
 
-async def test_contexts_travel_with_messages_also_where_nobody_collects_traces(bus, database):
-    """What is published on the bus with a context keeps it, up to the news about its run."""
+async def test_contexts_travel_with_messages_also_where_no_collector_is_set(bus, database):
+    """What is published on the bus with a context keeps it, up to the message about its run."""
     manager, stopping = Manager(database=database, bus=bus), anyio.Event()
-    spec = DagSpec("d", "d.py", "hash", (TaskSpec(0, "t"),), schedule=Schedule(Input(0, "x://a")))
-    bundle = SourceBundle("hash", "d.py", "/dags", {"d.py": ""})
-    await Catalog(database).save([LoadedFile("d.py", bundle, (spec,))])
+    await Catalog(database).save([loaded(dag("d", task("t"), on=["x://a"]))])
     heard, both = {}, anyio.Event()
 
     def hear(message):
@@ -208,12 +205,12 @@ async def test_contexts_travel_with_messages_also_where_nobody_collects_traces(b
     async with anyio.create_task_group() as group, await bus.subscribe("psf.evt.>", hear):
         await group.start(manager.run, stopping)
         body = encode(PublishedEvent(0, 0, -1, "0.0.-1.k", "x://a"))
-        headers = {"Traceparent": FAR, "tracestate": "a=1"}  # Go's clients write it so
+        headers = {"Traceparent": REMOTE_PARENT, "tracestate": "a=1"}  # Go's clients write it so
         bus.publish(f"{Subjects.EVENT}.0", body, headers)
         with anyio.fail_after(120):
             await both.wait()
         stopping.set()
-    expected = {"traceparent": FAR, "tracestate": "a=1"}
+    expected = {"traceparent": REMOTE_PARENT, "tracestate": "a=1"}
     assert heard == {"dataset": expected, "run": expected}
     async with database.connection() as connection:
-        assert await connection.fetchval("SELECT trace FROM event") == f"{FAR} a=1"
+        assert await connection.fetchval("SELECT trace FROM event") == f"{REMOTE_PARENT} a=1"

@@ -1,10 +1,10 @@
-"""Triggers ask for connections; what they log and how they fail shows no secret."""
+"""Connections of triggers: what they log and how they fail shows no secret."""
 
 import pytest
 
 from pubsubflow.model.connections import make_connection
 from pubsubflow.store.secrets.connections import Connections
-from pubsubflow.store.secrets.keyring import KeyFile
+from pubsubflow.store.secrets.keyring import Keyring
 
 pytestmark = pytest.mark.anyio
 
@@ -13,24 +13,24 @@ DB = make_connection("db", uri="postgres://ann@db/sales", secrets={"password": "
 
 @pytest.fixture
 async def connections(database, tmp_path):
-    found = Connections(database, KeyFile(tmp_path / "keys"))
+    found = Connections(database, Keyring(tmp_path / "keys"))
     await found.save(DB)
     return found
 
 
 async def test_a_trigger_gets_a_connection_as_it_is_now(
-    rig, source, run_triggerer, facts, connections
+    harness, source, run_triggerer, facts, connections
 ):
     await run_triggerer(connections=connections)
-    number = await rig.add(label="a")
-    await source.heard("a", "started")
-    await source.tell("a", "connection", name="db")
-    assert (await source.heard("a", "done"))["told"] == {"password": "hush-hush"}
+    number = await harness.add(label="a")
+    await source.reported("a", "started")
+    await source.send("a", "connection", name="db")
+    assert (await source.reported("a", "done"))["result"] == {"password": "hush-hush"}
     await connections.save(make_connection("db", uri=DB.uri, secrets={"password": "other-one"}))
-    await source.tell("a", "connection", name="db")
-    assert (await source.heard("a", "done", times=2))["told"] == {"password": "other-one"}
-    await source.tell("a", "connection", name="db", fail=True)
-    error = (await rig.told(number)).error
+    await source.send("a", "connection", name="db")
+    assert (await source.reported("a", "done", times=2))["result"] == {"password": "other-one"}
+    await source.send("a", "connection", name="db", fail=True)
+    error = (await harness.until_fired(number)).error
     assert error.message == "it does not like ***"
     assert "other-one" not in error.traceback
     logged = [each for each in facts if each["event"] == "remote.connected"]
@@ -40,18 +40,20 @@ async def test_a_trigger_gets_a_connection_as_it_is_now(
 
 
 async def test_why_there_is_no_connection_is_what_the_trigger_fails_with(
-    rig, source, run_triggerer, connections
+    harness, source, run_triggerer, connections
 ):
     await run_triggerer(connections=connections)
-    number = await rig.add(label="a")
-    await source.heard("a", "started")
-    await source.tell("a", "connection", name="nobody")
-    assert (await rig.told(number)).error.message == "no connection named 'nobody'"
+    number = await harness.add(label="a")
+    await source.reported("a", "started")
+    await source.send("a", "connection", name="nobody")
+    assert (await harness.until_fired(number)).error.message == "no connection named 'nobody'"
 
 
-async def test_a_triggerer_without_connections_says_so(rig, source, run_triggerer):
+async def test_a_triggerer_without_connections_says_so(harness, source, run_triggerer):
     await run_triggerer()
-    number = await rig.add(label="a")
-    await source.heard("a", "started")
-    await source.tell("a", "connection", name="db")
-    assert (await rig.told(number)).error.message == "this triggerer knows no connections"
+    number = await harness.add(label="a")
+    await source.reported("a", "started")
+    await source.send("a", "connection", name="db")
+    assert (
+        await harness.until_fired(number)
+    ).error.message == "this triggerer knows no connections"

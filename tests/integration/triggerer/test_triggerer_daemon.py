@@ -1,4 +1,4 @@
-"""A whole daemon with a DAG that waits; it is killed, started again, asked what is waited for."""
+"""A whole daemon with a DAG that waits; it is killed, started again, and lists the wait."""
 
 import json
 import os
@@ -24,11 +24,11 @@ from pubsubflow import Context, dag, task
 @dag()
 def listens():
     @task
-    async def ask(ctx: Context):
+    async def wait(ctx: Context):
         event = await ctx.wait(Remote(path={path!r}, label="a"))
         return event.payload
 
-    ask()
+    wait()
 """
 
 
@@ -77,23 +77,23 @@ async def test_a_task_goes_on_after_the_daemon_was_killed(tmp_path, source):
     with await run_sync(Daemon.run, tmp_path) as daemon:
         async with Client(daemon.url) as client:
             run_id = await client.trigger("listens")
-        await source.heard("a", "started")
+        await source.reported("a", "started")
         await run_sync(daemon.kill)
-        await source.heard("a", "hung up")  # the host dies with its daemon
+        await source.reported("a", "hung up")  # the host dies with its daemon
 
     with await run_sync(Daemon.run, tmp_path) as daemon:
         with anyio.fail_after(6):  # sooner than the silence of a triggerer is believed
-            await source.heard("a", "started", times=2)
+            await source.reported("a", "started", times=2)
         listed = json.loads(await run_sync(daemon.listed, "--json"))
         shown = await run_sync(daemon.listed)
-        assert [each["task_id"] for each in listed] == ["ask"]
+        assert [each["task_id"] for each in listed] == ["wait"]
         assert (listed[0]["run_id"], listed[0]["state"]) == (run_id, "waiting")
-        assert "listens ask" in shown
+        assert "listens wait" in shown
         assert listed[0]["owner"]
-        await source.tell("a", "fire", payload={"rows": 3})
+        await source.send("a", "fire", payload={"rows": 3})
         async with Client(daemon.url) as client:
             run = await client.wait(run_id)
             assert run.state == "success"
-            assert (await client.task(run_id, "ask")).result == {"rows": 3}
+            assert (await client.task(run_id, "wait")).result == {"rows": 3}
             assert [each async for each in client.triggers()] == []
-        await source.heard("a", "acknowledged")
+        await source.reported("a", "acknowledged")

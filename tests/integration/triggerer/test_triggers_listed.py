@@ -7,8 +7,8 @@ import pytest
 
 from pubsubflow.api import Api, ApiSettings
 from pubsubflow.manager import Manager
-from pubsubflow.store.auth import AuditLog, Tokens
-from pubsubflow.store.read.read_models import Reading
+from pubsubflow.store.auth import AuditLog, TokenStore
+from pubsubflow.store.read.read_models import ReadModels
 
 pytestmark = pytest.mark.anyio
 
@@ -17,22 +17,22 @@ pytestmark = pytest.mark.anyio
 async def get(database, bus):
     stopping = anyio.Event()
     api = Api(
-        calls=Manager(database=database, bus=bus),
-        reading=Reading(database),
+        commands=Manager(database=database, bus=bus),
+        read_models=ReadModels(database),
         bus=bus,
         settings=ApiSettings(port=0),
-        tokens=Tokens(database),
+        tokens=TokenStore(database),
         audit=AuditLog(database),
     )
 
-    async def ask(path, status=200):
+    async def get_page(path, status=200):
         async with session.get(api.url + path) as response:
             assert response.status == status
             return msgspec.json.decode(await response.read())
 
     async with anyio.create_task_group() as group, aiohttp.ClientSession() as session:
         await group.start(api.run, stopping)
-        yield ask
+        yield get_page
         stopping.set()
 
 
@@ -41,17 +41,17 @@ async def states(get):
     return [(each["number"], each["state"]) for each in reversed(items)]
 
 
-async def test_all_kinds_are_listed_newest_first(rig, get, run_triggerer):
-    await rig.rows("INSERT INTO dataset (uri) VALUES ('s3://lake/x')")
-    dataset = (await rig.rows("SELECT id FROM dataset"))[0][0]
+async def test_all_kinds_are_listed_newest_first(harness, get, run_triggerer):
+    await harness.rows("INSERT INTO dataset (uri) VALUES ('s3://lake/x')")
+    dataset = (await harness.rows("SELECT id FROM dataset"))[0][0]
     numbers = [
-        await rig.add("sleep", kind="time"),
-        await rig.add("s3://lake/*", kind="event"),
-        await rig.add("nap", seconds=600.0),
+        await harness.add("sleep", kind="time"),
+        await harness.add("s3://lake/*", kind="event"),
+        await harness.add("nap", seconds=600.0),
     ]
-    watch = await rig.add("nap", kind="watch", seconds=600.0)
-    await rig.rows("UPDATE trigger SET dataset = $2, error = 'e' WHERE id = $1", watch, dataset)
-    await rig.rows("UPDATE trigger SET due_at = '2026-01-01Z' WHERE id = $1", numbers[0])
+    watch = await harness.add("nap", kind="watch", seconds=600.0)
+    await harness.rows("UPDATE trigger SET dataset = $2, error = 'e' WHERE id = $1", watch, dataset)
+    await harness.rows("UPDATE trigger SET due_at = '2026-01-01Z' WHERE id = $1", numbers[0])
     assert await states(get) == [
         *((number, "waiting") for number in numbers[:2]),
         *((number, "unclaimed") for number in (numbers[2], watch)),
@@ -66,27 +66,27 @@ async def test_all_kinds_are_listed_newest_first(rig, get, run_triggerer):
         items = (await get("/api/v1/triggers"))["items"]
         return [each["owner"] for each in items] == [running.name, running.name, None, None]
 
-    await rig.until(owned)
+    await harness.until(owned)
     assert {state for _, state in await states(get)} == {"waiting"}
 
 
-async def test_what_no_triggerer_has_room_for_is_seen(rig, get, run_triggerer):
+async def test_what_no_triggerer_has_room_for_is_seen(harness, get, run_triggerer):
     running = await run_triggerer(capacity=1)
-    first = await rig.add("nap", seconds=600.0, tell=False)
-    second = await rig.add("nap", seconds=600.0)
+    first = await harness.add("nap", seconds=600.0, notify=False)
+    second = await harness.add("nap", seconds=600.0)
 
     async def full():
         return await states(get) == [(first, "waiting"), (second, "over capacity")]
 
-    await rig.until(full)
-    await rig.rows("UPDATE trigger SET cancelled = true, kind = 'watch' WHERE id = $1", second)
+    await harness.until(full)
+    await harness.rows("UPDATE trigger SET cancelled = true, kind = 'watch' WHERE id = $1", second)
     assert await states(get) == [(first, "waiting"), (second, "cancelled")]
     await running.stop()
 
 
-async def test_the_list_has_pages_and_kinds(rig, get):
-    numbers = [await rig.add("nap", seconds=1.0) for _ in range(5)]
-    watch = await rig.add("nap", kind="watch", seconds=1.0)
+async def test_the_list_has_pages_and_kinds(harness, get):
+    numbers = [await harness.add("nap", seconds=1.0) for _ in range(5)]
+    watch = await harness.add("nap", kind="watch", seconds=1.0)
     first = await get("/api/v1/triggers?limit=4&kind=trigger")
     assert [each["number"] for each in first["items"]] == numbers[:0:-1]
     rest = await get(f"/api/v1/triggers?limit=4&kind=trigger&after={first['next']}")

@@ -1,10 +1,10 @@
-"""Tasks ask for connections; what they write and how they fail shows no secret."""
+"""Connections of tasks: what they write and how they fail shows no secret."""
 
 import pytest
 
 from pubsubflow.model.connections import make_connection
 from pubsubflow.model.wire.messages import Outcome, encode
-from pubsubflow.model.wire.worker_requests import LOST, REFUSED, AskConnection, Piece
+from pubsubflow.model.wire.worker_requests import LEASE_LOST, REFUSED, Chunk, ConnectionRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -20,13 +20,13 @@ import subprocess
 import sys
 from pubsubflow import Context, dag, task
 
-def tell(ctx, here):
+def write(ctx, here):
     print("before", here)
     found = ctx.connection("warehouse")
     print(f"it is {found.password}!")
     print(found.secrets["key"])
     print(found.url, found, file=sys.stderr)
-    ctx.log.info("told " + found.password, pin=4711, deep={"x": [found.password, 14711.5]})
+    ctx.log.info("logged " + found.password, pin=4711, deep={"x": [found.password, 14711.5]})
     if here == "sync":
         subprocess.run(["echo", "from outside: " + found.password], check=True)
     return found
@@ -42,11 +42,11 @@ def fail(ctx):
 def d():
     @task
     def sync(ctx: Context):
-        return tell(ctx, "sync").url == "postgres://ann:hush%20%22h%2Fush%22@db/sales"
+        return write(ctx, "sync").url == "postgres://ann:hush%20%22h%2Fush%22@db/sales"
 
     @task
     async def asynchronous(ctx: Context):
-        return tell(ctx, "async").url == "postgres://ann:hush%20%22h%2Fush%22@db/sales"
+        return write(ctx, "async").url == "postgres://ann:hush%20%22h%2Fush%22@db/sales"
 
     @task
     def sync_fails(ctx: Context):
@@ -69,7 +69,7 @@ def d():
 
 
 def given(times=1):
-    return [Piece(encode(WAREHOUSE), 1)] * times
+    return [Chunk(encode(WAREHOUSE), 1)] * times
 
 
 @pytest.mark.parametrize("name", ["sync", "asynchronous"])
@@ -78,16 +78,16 @@ async def test_a_task_gets_a_connection_and_its_log_shows_no_secret(manager, wor
     order = await manager.send(manager.order(manager.load(TEXT), name))
     result = await manager.result(order)
     assert (result.outcome, result.value) == (Outcome.SUCCESS, b"\xc3")
-    (asked,) = [each for each in manager.asked if isinstance(each, AskConnection)]
-    assert asked == AskConnection(order.run, order.node, -1, 1, 1, "warehouse")
-    await manager.until(lambda: any("told" in text for text in manager.texts(order)))
-    told = str(manager.lines(order))
-    assert "hush" not in told
-    assert "4711" not in told
+    (request,) = [each for each in manager.requests if isinstance(each, ConnectionRequest)]
+    assert request == ConnectionRequest(order.run, order.node, -1, 1, 1, "warehouse")
+    await manager.until(lambda: any("logged" in text for text in manager.texts(order)))
+    output = str(manager.lines(order))
+    assert "hush" not in output
+    assert "4711" not in output
     texts = manager.texts(order)
-    assert {"it is ***!", "told ***"} <= set(texts)
+    assert {"it is ***!", "logged ***"} <= set(texts)
     assert any(text.startswith("postgres://ann:***@db") for text in texts)
-    record = next(line for line in manager.lines(order) if line["m"] == "told ***")
+    record = next(line for line in manager.lines(order) if line["m"] == "logged ***")
     assert (record["pin"], record["deep"]) == ("***", {"x": ["***", "***"]})
     if name == "sync":
         assert "from outside: ***" in texts
@@ -105,19 +105,19 @@ async def test_how_a_task_failed_shows_no_secret(manager, worker, name):
 @pytest.mark.parametrize("name", ["sync", "asynchronous"])
 async def test_why_there_is_no_connection_is_what_the_task_fails_with(manager, worker, name):
     dag = manager.load(TEXT)
-    manager.connections["warehouse"] = [Piece(b"", 0, f"{REFUSED}no connection named 'warehouse'")]
+    manager.connections["warehouse"] = [Chunk(b"", 0, f"{REFUSED}no connection named 'warehouse'")]
     result = await manager.run(dag, name)
     assert (result.error.type, result.error.message) == (
         "ConfigError",
         "no connection named 'warehouse'",
     )
-    manager.connections["warehouse"] = [Piece(b"", 0, f"{LOST}the run has ended")]
+    manager.connections["warehouse"] = [Chunk(b"", 0, f"{LEASE_LOST}the run has ended")]
     result = await manager.run(dag, name)
     assert (result.error.type, result.error.message) == ("LeaseLost", "the run has ended")
 
 
-async def test_a_task_in_a_chain_asks_again_until_its_row_is_there(manager, worker):
-    manager.connections["warehouse"] = [Piece(b"", 0), Piece(b"", 0), *given()]
+async def test_a_task_in_a_chain_repeats_its_request_until_its_row_is_there(manager, worker):
+    manager.connections["warehouse"] = [Chunk(b"", 0), Chunk(b"", 0), *given()]
     dag = manager.load(TEXT)
     order = await manager.send(manager.order(dag, "first", chained=True))
     result = await manager.result(order, dag.node("then"))

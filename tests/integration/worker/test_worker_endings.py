@@ -119,7 +119,7 @@ def dag(manager):
 
 
 async def until_up(manager, order, node=None):
-    """Wait until a task has told its processes, and return them."""
+    """Wait until a task has written its processes, and return them."""
     await manager.until(lambda: bool(manager.texts(order, node)))
     return [psutil.Process(int(pid)) for pid in manager.texts(order, node)[0].split()]
 
@@ -162,7 +162,7 @@ async def test_a_task_that_blocks_the_loop_ends_with_its_process(manager, worker
     result = await manager.result(beside)
     assert (result.outcome, result.error.message) == (
         Outcome.CRASHED,
-        "killed by signal 9 (SIGKILL)",
+        "the runner process ended with SIGKILL",
     )
     await gone(runner)
 
@@ -214,10 +214,10 @@ async def test_cancelling_reaches_what_waits_for_a_process(manager, start_worker
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("leaves", "its process exited with code 3"),
-        ("is_killed", "killed by signal 9 (SIGKILL)"),
-        ("segfaults", "killed by signal 11 (SIGSEGV)"),
-        ("segfaults_async", "killed by signal 11 (SIGSEGV)"),
+        ("leaves", "the runner process ended with exit code 3"),
+        ("is_killed", "the runner process ended with SIGKILL"),
+        ("segfaults", "the runner process ended with SIGSEGV"),
+        ("segfaults_async", "the runner process ended with SIGSEGV"),
     ],
 )
 async def test_a_crash_costs_its_task_alone(manager, worker, dag, name, text):
@@ -228,16 +228,16 @@ async def test_a_crash_costs_its_task_alone(manager, worker, dag, name, text):
         "Crashed",
         text,
     )
-    told = "\n".join([*manager.texts(order), result.error.traceback])
+    output = "\n".join([*manager.texts(order), result.error.traceback])
     if name == "leaves":
-        assert "last words" in told
+        assert "last words" in output
     if "segfaults" in name:
-        assert "Segmentation fault" in told
+        assert "Segmentation fault" in output
     assert (await manager.run(dag, "folder")).outcome == Outcome.SUCCESS
 
 
 @pytest.mark.parametrize("name", ["first", "first_sync"])
-async def test_a_crash_in_a_chain_is_told_for_the_node_that_ran(manager, worker, dag, name):
+async def test_a_crash_in_a_chain_is_reported_for_the_node_that_ran(manager, worker, dag, name):
     order = manager.order(dag, name, inputs={"folder": ""}, chained=True, attempt=3)
     await manager.send(order)
     (follower,) = order.chain

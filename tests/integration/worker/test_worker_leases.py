@@ -5,9 +5,9 @@ from collections import Counter
 import anyio
 import pytest
 
-from pubsubflow.bus import STREAM_TASK, Puller
+from pubsubflow.bus import STREAM_TASK, PullConsumer
 from pubsubflow.model.wire.messages import Outcome
-from pubsubflow.model.wire.worker_requests import AskLease, Lease
+from pubsubflow.model.wire.worker_requests import LeaseRequest, LeaseStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -49,16 +49,16 @@ async def give_back_once(bus, kind="async"):
         delivery.nak()
         taken.set()
 
-    puller = Puller(
+    consumer = PullConsumer(
         bus,
         stream=STREAM_TASK,
         durable=f"default-{kind}",
         filter_subject=f"psf.task.default.{kind}.>",
         deliver=take,
     )
-    puller.credit(1)
+    consumer.credit(1)
     async with anyio.create_task_group() as group:
-        await group.start(puller.run, stopping)
+        await group.start(consumer.run, stopping)
         with anyio.fail_after(10):
             await taken.wait()
         stopping.set()
@@ -66,17 +66,17 @@ async def give_back_once(bus, kind="async"):
 
 async def until_drained(manager):
     with anyio.fail_after(10):
-        while await manager.outstanding():  # noqa: ASYNC110 - JetStream tells nobody
+        while await manager.outstanding():  # noqa: ASYNC110 - JetStream sends no notification
             await anyio.sleep(0.02)
 
 
-def questions(manager):
-    return [ask for ask in manager.asked if isinstance(ask, AskLease)]
+def lease_requests(manager):
+    return [each for each in manager.requests if isinstance(each, LeaseRequest)]
 
 
-async def test_what_nobody_had_is_run_without_a_question(manager, worker, dag):
+async def test_a_first_delivery_is_run_without_a_request(manager, worker, dag):
     await manager.run(dag, "first", inputs={"folder": ""})
-    assert questions(manager) == []
+    assert lease_requests(manager) == []
 
 
 async def test_what_is_still_to_be_run_is_run(manager, bus, start_worker, dag):
@@ -84,13 +84,13 @@ async def test_what_is_still_to_be_run_is_run(manager, bus, start_worker, dag):
     await give_back_once(bus)
     async with start_worker():
         assert (await manager.result(order)).outcome is Outcome.SUCCESS
-    assert questions(manager) == [AskLease(order.run, order.node, -1, 1, 1, "w1")]
+    assert lease_requests(manager) == [LeaseRequest(order.run, order.node, -1, 1, 1, "w1")]
 
 
 async def test_what_is_over_is_dropped(manager, bus, start_worker, dag):
     order = await manager.send(manager.order(dag, "first", inputs={"folder": ""}))
     await give_back_once(bus)
-    manager.leases[order.run] = Lease.VOID
+    manager.leases[order.run] = LeaseStatus.VOID
     async with start_worker():
         await until_drained(manager)
     assert manager.results == {}
@@ -99,11 +99,11 @@ async def test_what_is_over_is_dropped(manager, bus, start_worker, dag):
 async def test_what_another_one_runs_is_left_to_it(manager, bus, start_worker, dag):
     order = await manager.send(manager.order(dag, "first", inputs={"folder": ""}))
     await give_back_once(bus)
-    manager.leases[order.run] = Lease.TAKEN
+    manager.leases[order.run] = LeaseStatus.TAKEN
     async with start_worker():
-        await manager.until(lambda: len(questions(manager)) > 1)
+        await manager.until(lambda: len(lease_requests(manager)) > 1)
         assert manager.results == {}
-        manager.leases[order.run] = Lease.FREE
+        manager.leases[order.run] = LeaseStatus.FREE
         assert (await manager.result(order)).outcome is Outcome.SUCCESS
 
 
@@ -117,19 +117,21 @@ async def test_what_comes_again_while_it_runs_is_run_once(manager, bus, worker, 
     await manager.result(order)
     await until_drained(manager)
     assert manager.texts(order) == ["first"]
-    assert questions(manager) == []
+    assert lease_requests(manager) == []
 
 
-async def test_a_worker_that_succeeds_another_asks_about_what_is_there(manager, start_worker, dag):
+async def test_a_worker_that_takes_over_requests_the_leases_of_what_is_there(
+    manager, start_worker, dag
+):
     order = await manager.send(manager.order(dag, "first", inputs={"folder": ""}))
-    async with start_worker(succeeds=True):
+    async with start_worker(takes_over=True):
         await manager.result(order)
-        assert len(questions(manager)) == 1
+        assert len(lease_requests(manager)) == 1
         await manager.run(dag, "first", inputs={"folder": ""})
-        assert len(questions(manager)) == 1
+        assert len(lease_requests(manager)) == 1
 
 
-async def test_results_of_one_fence_by_two_tickets_are_all_told(manager, worker, dag):
+async def test_results_of_one_fence_by_two_assignments_are_all_published(manager, worker, dag):
     order = manager.order(dag, "first", inputs={"folder": ""}, chained=True)
     for _ in range(2):
         await manager.send(order)

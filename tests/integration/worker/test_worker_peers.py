@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import anyio
 import msgspec
@@ -33,7 +32,7 @@ def work():
         time.sleep(0.02)
 
     @task
-    def until_told(place):
+    def until_released(place):
         print(os.getpid())
         while not Path(place, "go").exists():
             time.sleep(0.005)
@@ -44,15 +43,15 @@ def work():
         return 1
 
     @task
-    async def until_told_async(place):
+    async def until_released_async(place):
         print(os.getpid())
         while not Path(place, "go").exists():
             await anyio.sleep(0.005)
 
     place = folder()
     quick(place)
-    after(until_told(place))
-    until_told_async(place)
+    after(until_released(place))
+    until_released_async(place)
 """
 
 
@@ -63,12 +62,12 @@ def dag(manager):
 
 @pytest.fixture
 def go(tmp_path):
-    """Let tasks that wait to be told end."""
+    """Release the tasks that wait."""
     return (tmp_path / "go").touch
 
 
 async def until_up(manager, *orders):
-    """Wait until the tasks have told their processes, and return these."""
+    """Wait until the tasks have written their processes, and return these."""
     await manager.until(lambda: all(map(manager.texts, orders)))
     return [psutil.Process(int(manager.texts(order)[0])) for order in orders]
 
@@ -89,7 +88,7 @@ async def test_no_task_waits_behind_a_long_one_while_another_worker_is_free(
 ):
     place = {"folder": str(tmp_path)}
     async with start_worker("busy", processes=1, max_wait_seconds=0.1):
-        long = await manager.send(manager.order(dag, "until_told", inputs=place))
+        long = await manager.send(manager.order(dag, "until_released", inputs=place))
         await until_up(manager, long)
         orders = [await manager.send(manager.order(dag, "quick", inputs=place)) for _ in range(4)]
         async with start_worker("free", processes=1):
@@ -100,8 +99,8 @@ async def test_no_task_waits_behind_a_long_one_while_another_worker_is_free(
         assert (await manager.run(dag, "quick", inputs=place)).worker == "busy"
 
 
-@pytest.mark.parametrize("name", ["until_told", "until_told_async"])
-async def test_a_stopping_worker_lets_what_runs_end_and_cuts_chains(
+@pytest.mark.parametrize("name", ["until_released", "until_released_async"])
+async def test_a_stopping_worker_drains_what_runs_and_stops_chains(
     manager, start_worker, dag, go, tmp_path, name
 ):
     place = {"folder": str(tmp_path)}
@@ -115,7 +114,7 @@ async def test_a_stopping_worker_lets_what_runs_end_and_cuts_chains(
     assert (result.outcome, result.then) == (Outcome.SUCCESS, -1)
     await manager.until(lambda: bool(manager.gone))
     assert manager.gone[0].worker == "w1"
-    assert manager.order_of_arrival[-2:] == ["result", "gone"]
+    assert manager.order_of_arrival[-2:] == ["result", "worker_lost"]
     assert await manager.outstanding() == 0
 
 
@@ -126,7 +125,7 @@ async def test_a_stopping_worker_gives_back_what_it_cannot_finish(
     async with start_worker("w1", processes=1, drain_seconds=0.1) as worker:
         orders = [
             await manager.send(manager.order(dag, name, inputs=place))
-            for name in ("until_told", "until_told", "until_told_async")
+            for name in ("until_released", "until_released", "until_released_async")
         ]
         processes = await until_up(manager, orders[0], orders[2])
         worker.stop()
@@ -145,11 +144,11 @@ async def test_the_tasks_of_a_dead_worker_move_on(
 ):
     place = {"folder": str(tmp_path)}
     settings = WorkerSettings(processes=1, ack_wait_seconds=2, heartbeat_seconds=0.5)
-    command = [sys.executable, str(Path(__file__).with_name("hosted_worker.py"))]
+    command = [sys.executable, "-m", "support.worker_process"]
     command += [msgspec.json.encode(part).decode() for part in (nats_server.settings, settings)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as host:  # noqa: ASYNC220
-        names = ("until_told", "until_told_async")
+        names = ("until_released", "until_released_async")
         orders = [await manager.send(manager.order(dag, name, inputs=place)) for name in names]
         runners = await until_up(manager, *orders)
         host.kill()
@@ -171,7 +170,7 @@ async def test_a_task_longer_than_the_ack_wait_runs_once(manager, start_worker, 
         start_worker("w1", ack_wait_seconds=1, heartbeat_seconds=0.3),
         start_worker("w2", ack_wait_seconds=1, heartbeat_seconds=0.3),
     ):
-        order = await manager.send(manager.order(dag, "until_told", inputs=place))
+        order = await manager.send(manager.order(dag, "until_released", inputs=place))
         beats = []
         beaten = anyio.Event()
 

@@ -36,7 +36,7 @@ def pids():
 
     @task
     async def stray():
-        os.write(2, b"belongs to nobody\\n")
+        os.write(2, b"belongs to no task\\n")
 
     mine(), mine_async(), waits(), stray()
 """
@@ -85,12 +85,12 @@ async def test_a_process_that_holds_much_memory_is_replaced(manager, start_worke
 
 
 async def test_a_worker_says_that_it_lives(manager, start_worker, dag):
-    beats, news = [], anyio.Event()
+    beats, arrived = [], anyio.Event()
 
     def on_beat(message):
         beats.append(decode_heartbeat(message.data))
         if beats[-1].busy:
-            news.set()
+            arrived.set()
 
     async with (
         await manager.bus.subscribe("psf.hb.worker", on_beat),
@@ -98,7 +98,7 @@ async def test_a_worker_says_that_it_lives(manager, start_worker, dag):
     ):
         order = await manager.send(manager.order(dag, "waits"))
         with anyio.fail_after(10):
-            await news.wait()
+            await arrived.wait()
         (manager.folder / "go").touch()
         await manager.result(order)
     assert (beats[0].worker, beats[0].slots, beats[0].busy, beats[-1].slots) == ("w1", 12, 0, 12)
@@ -118,6 +118,6 @@ async def test_what_no_task_wrote_is_in_the_daemons_log(manager, worker, dag, ca
     await manager.run(dag, "stray")
     text = ""
     with anyio.fail_after(10):
-        while "belongs to nobody" not in text:
+        while "belongs to no task" not in text:
             await anyio.lowlevel.checkpoint()
             text += capsys.readouterr().out

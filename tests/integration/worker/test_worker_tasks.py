@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from pubsubflow.model.wire.messages import NO_NODE, Emit, Outcome, PublishedEvent
+from pubsubflow.model.wire.messages import NO_NODE, EmittedEvent, Outcome, PublishedEvent
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +52,7 @@ async def test_a_task_gets_its_inputs_and_gives_its_value(manager, worker, name)
 
 async def test_emitted_events_travel_with_the_result(manager, worker):
     result = await manager.run(manager.load(PLAIN), "emit")
-    assert result.emits == (Emit("s3://lake/orders", {"rows": 2}, "p"),)
+    assert result.emits == (EmittedEvent("s3://lake/orders", {"rows": 2}, "p"),)
     assert result.value == b""
 
 
@@ -249,7 +249,7 @@ async def test_an_instance_of_a_mapped_task_gets_its_elements(manager, worker):
     assert (result.map_index, result.attempt, result.delivery) == (5, 4, 2)
 
 
-async def test_what_is_too_large_to_travel_is_asked_for(manager, worker):
+async def test_what_is_too_large_for_the_message_is_fetched(manager, worker):
     dag = manager.load(MAPPED)
     manager.large[dag.node("sizes"), 1] = 20
     result = await manager.run(dag, "scale", indexes=(1, 2), map_index=5)
@@ -257,11 +257,11 @@ async def test_what_is_too_large_to_travel_is_asked_for(manager, worker):
     manager.large[dag.node("scale"), None] = list(range(1000))
     result = await manager.run(dag, "total")
     assert int.from_bytes(result.value[1:], "big") == sum(range(1000))
-    asked = manager.asked[-1]
-    assert (asked.map_index, asked.element) == (None, None)
+    request = manager.requests[-1]
+    assert (request.map_index, request.element) == (None, None)
 
 
-ASKING = """
+FETCHING = """
 import threading
 import anyio
 from pubsubflow import Context, Dataset, dag, task
@@ -269,7 +269,7 @@ from pubsubflow import Context, Dataset, dag, task
 orders = Dataset("s3://lake/orders")
 
 @dag(schedule=orders)
-def asking():
+def fetching():
     @task
     def source():
         return 1
@@ -293,8 +293,8 @@ def asking():
 
 
 @pytest.mark.parametrize("name", ["here", "there", "afar"])
-async def test_a_context_asks_for_results_and_events(manager, worker, event, name):
-    dag = manager.load(ASKING)
+async def test_a_context_fetches_results_and_events(manager, worker, event, name):
+    dag = manager.load(FETCHING)
     manager.large[dag.node("source"), None] = 7
     manager.events = tuple(event("s3://lake/orders", n=n) for n in range(5))
     result = await manager.run(dag, name, events=None)
@@ -303,7 +303,7 @@ async def test_a_context_asks_for_results_and_events(manager, worker, event, nam
 
 
 async def test_a_question_without_answer_fails_the_attempt_for_a_retry(manager, worker):
-    result = await manager.run(manager.load(ASKING), "here", events=())
+    result = await manager.run(manager.load(FETCHING), "here", events=())
     assert (result.outcome, result.error.type, result.error.final) == (
         Outcome.FAILED,
         "Unavailable",
@@ -387,7 +387,7 @@ async def test_all_output_of_a_sync_task_is_its_log(manager, worker):
     assert manager.order_of_arrival == ["log", "result"]
 
 
-async def test_output_of_async_tasks_side_by_side_is_told_apart(manager, worker):
+async def test_output_of_async_tasks_side_by_side_is_separated(manager, worker):
     dag = manager.load(PRINTING)
     orders = [
         await manager.send(manager.order(dag, "beside", inputs={"given": name}))
@@ -400,7 +400,7 @@ async def test_output_of_async_tasks_side_by_side_is_told_apart(manager, worker)
 
 
 @pytest.mark.parametrize("name", ["slow", "slow_async"])
-async def test_output_and_start_are_told_while_a_task_runs(manager, worker, tmp_path, name):
+async def test_output_and_start_are_published_while_a_task_runs(manager, worker, tmp_path, name):
     dag = manager.load(PRINTING)
     path = tmp_path / "done"
     order = await manager.send(manager.order(dag, name, inputs={"given": str(path)}))

@@ -5,9 +5,15 @@ import msgspec
 import pytest
 from test_worker_leases import give_back_once
 
-from pubsubflow.model.runs.waits import Happening, decode_waiting, happen, outcome
-from pubsubflow.model.wire.messages import NO_NODE, Outcome, Step, TaskError, encode
-from pubsubflow.model.wire.worker_requests import LOST, AskSteps, Piece, RecordStep
+from pubsubflow.model.runs.waits import complete_wait, completed_entry
+from pubsubflow.model.wire.messages import NO_NODE, JournalEntry, Outcome, TaskError, encode
+from pubsubflow.model.wire.waits import WaitCompletion, decode_wait_set
+from pubsubflow.model.wire.worker_requests import (
+    LEASE_LOST,
+    Chunk,
+    JournalEntryRequest,
+    JournalRequest,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -51,11 +57,11 @@ def dag(manager):
 def happened(waiting, info=None):
     """Return the outcome of a wait for an event, or for a time."""
     payload = msgspec.Raw(encode(info))
-    return outcome(happen(waiting, Happening(0, payload, number=7)))
+    return completed_entry(complete_wait(waiting, WaitCompletion(0, payload, number=7)))
 
 
 def kept(manager, order):
-    return [(step.key, step.label) for step in manager.steps(order).values()]
+    return [(step.key, step.label) for step in manager.journal(order).values()]
 
 
 async def test_a_task_that_waits_gives_its_slot_back(manager, start_worker, dag, event):
@@ -63,40 +69,43 @@ async def test_a_task_that_waits_gives_its_slot_back(manager, start_worker, dag,
         first = await manager.send(manager.order(dag, "wait", inputs={"prepare": 20}))
         result = await manager.result(first)
         assert (result.outcome, result.then, result.value) == (Outcome.DEFERRED, NO_NODE, b"")
-        waiting = decode_waiting(result.waiting)
+        waiting = decode_wait_set(result.wait_set)
         assert (waiting.key, waiting.label) == ("1", "s3://lake/orders")
         assert kept(manager, first) == [("0", "one")]
         other = await manager.run(dag, "prepare")
         assert other.outcome is Outcome.SUCCESS
         with anyio.fail_after(10):
-            while await manager.outstanding():  # noqa: ASYNC110 - JetStream tells nobody
+            while await manager.outstanding():  # noqa: ASYNC110 - JetStream sends no notification
                 await anyio.sleep(0.02)
 
         manager.results.clear()
-        record = (*manager.steps(first).values(), happened(waiting, event("s3://lake/orders", a=1)))
+        record = (
+            *manager.journal(first).values(),
+            happened(waiting, event("s3://lake/orders", a=1)),
+        )
         again = manager.order(dag, "wait", run=first.run, inputs={"prepare": 20}, delivery=2)
-        again = msgspec.structs.replace(again, steps=record)
+        again = msgspec.structs.replace(again, journal=record)
         result = await manager.result(await manager.send(again))
     assert result.outcome is Outcome.SUCCESS
     assert msgspec.msgpack.decode(result.value) == [21, 22, {"a": 1}]
     assert manager.texts(first) == ["from the top", "one", "from the top"]
-    asked = [ask for ask in manager.asked if isinstance(ask, RecordStep)]
-    assert [(ask.delivery, ask.step.label) for ask in asked] == [(1, "one"), (2, "two")]
-    assert not any(isinstance(ask, AskSteps) for ask in manager.asked)
+    requests = [each for each in manager.requests if isinstance(each, JournalEntryRequest)]
+    assert [(each.delivery, each.entry.label) for each in requests] == [(1, "one"), (2, "two")]
+    assert not any(isinstance(each, JournalRequest) for each in manager.requests)
 
 
-async def test_a_record_that_does_not_travel_along_is_asked_for(manager, worker, dag, event):
-    order = manager.order(dag, "wait", inputs={"prepare": 20}, steps=None)
-    manager.steps(order)["0"] = Step("0", "one", "step", encode("x" * 500))
+async def test_a_journal_that_is_not_in_the_message_is_fetched(manager, worker, dag, event):
+    order = manager.order(dag, "wait", inputs={"prepare": 20}, journal=None)
+    manager.journal(order)["0"] = JournalEntry("0", "one", "step", encode("x" * 500))
     result = await manager.result(await manager.send(order))
     assert result.outcome is Outcome.DEFERRED
-    assert sum(isinstance(ask, AskSteps) for ask in manager.asked) == 6
+    assert sum(isinstance(each, JournalRequest) for each in manager.requests) == 6
 
 
-async def test_what_comes_again_asks_for_its_record(manager, bus, start_worker, dag):
+async def test_a_redelivered_task_fetches_its_journal(manager, bus, start_worker, dag):
     order = await manager.send(manager.order(dag, "wait", inputs={"prepare": 20}))
     await give_back_once(bus)
-    manager.steps(order)["0"] = Step("0", "one", "step", encode(21))
+    manager.journal(order)["0"] = JournalEntry("0", "one", "step", encode(21))
     async with start_worker():
         result = await manager.result(order)
     assert result.outcome is Outcome.DEFERRED
@@ -104,54 +113,54 @@ async def test_what_comes_again_asks_for_its_record(manager, bus, start_worker, 
 
 
 async def test_a_follower_waits_until_its_row_is_there(manager, worker, dag):
-    manager.recording["one"] = [Piece(b"", 0), Piece(b"", 0)]
+    manager.journal_answers["one"] = [Chunk(b"", 0), Chunk(b"", 0)]
     order = await manager.send(manager.order(dag, "prepare", chained=True))
     result = await manager.result(order, dag.node("wait"))
     assert (result.outcome, result.after) == (Outcome.DEFERRED, order.node)
     assert manager.results[order.run, order.node].then == dag.node("wait")
-    asked = [ask for ask in manager.asked if isinstance(ask, RecordStep)]
-    assert [(ask.node, ask.attempt, ask.delivery) for ask in asked] == [
+    requests = [each for each in manager.requests if isinstance(each, JournalEntryRequest)]
+    assert [(each.node, each.attempt, each.delivery) for each in requests] == [
         (dag.node("wait"), 1, 1)
     ] * 3
     assert (order.run, dag.node("after")) not in manager.results
 
 
 async def test_a_task_that_was_handed_out_anew_is_stopped(manager, worker, dag):
-    manager.recording["one"] = [Piece(b"", 0, f"{LOST}the task was handed out anew")]
+    manager.journal_answers["one"] = [Chunk(b"", 0, f"{LEASE_LOST}the task was handed out anew")]
     result = await manager.run(dag, "wait", inputs={"prepare": 20})
     assert (result.outcome, result.error.final) == (Outcome.CANCELLED, True)
     assert result.error.message == "the task was handed out anew"
 
 
 async def test_what_the_managers_cannot_record_fails_the_attempt(manager, worker, dag):
-    manager.recording["one"] = [Piece(b"", 0, "out of order")]
+    manager.journal_answers["one"] = [Chunk(b"", 0, "out of order")]
     result = await manager.run(dag, "wait", inputs={"prepare": 20})
     assert (result.outcome, result.error.type) == (Outcome.FAILED, "Unavailable")
     assert not result.error.final
 
 
 async def test_another_path_fails_for_good(manager, worker, dag):
-    record = (Step("0", "another", "step"),)
-    result = await manager.run(dag, "wait", inputs={"prepare": 20}, steps=record)
+    record = (JournalEntry("0", "another", "step"),)
+    result = await manager.run(dag, "wait", inputs={"prepare": 20}, journal=record)
     assert (result.outcome, result.error.type) == (Outcome.FAILED, "ReplayMismatch")
     assert result.error.final
-    assert "step 'another' here, and now to step 'one'" in result.error.message
+    assert "step 'another' here before, and now step 'one'" in result.error.message
 
 
 async def test_a_step_that_failed_fails_again(manager, worker, dag):
-    record = (Step("0", "one", "step", b"", TaskError("OSError", "no disk")),)
-    result = await manager.run(dag, "wait", inputs={"prepare": 20}, steps=record)
+    record = (JournalEntry("0", "one", "step", b"", TaskError("OSError", "no disk")),)
+    result = await manager.run(dag, "wait", inputs={"prepare": 20}, journal=record)
     assert (result.outcome, result.error.type) == (Outcome.FAILED, "StepFailed")
     assert result.error.message == "step 'one' failed: OSError: no disk"
 
 
 async def test_a_plain_task_gets_what_happened_before_its_start(manager, worker, dag):
-    start = dag.spec.tasks[dag.node("plain")].start
+    start = dag.spec.tasks[dag.node("plain")].start_wait
     record = (happened(start),)
-    result = await manager.run(dag, "plain", steps=record)
+    result = await manager.run(dag, "plain", journal=record)
     assert msgspec.msgpack.decode(result.value) == [None, 7]
-    order = manager.order(dag, "plain", steps=None)
-    manager.steps(order)["start"] = record[0]
+    order = manager.order(dag, "plain", journal=None)
+    manager.journal(order)["start"] = record[0]
     result = await manager.result(await manager.send(order))
     assert result.outcome is Outcome.SUCCESS
 

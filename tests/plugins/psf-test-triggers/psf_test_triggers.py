@@ -17,7 +17,7 @@ def encode_line(**fields):
 
 
 class Remote(Trigger, frozen=True, kw_only=True):
-    """Does what is asked for over a socket, and tells there what is done with it."""
+    """Executes commands that come over a socket, and reports there what it did."""
 
     path: str
     label: str = ""
@@ -29,65 +29,65 @@ class Remote(Trigger, frozen=True, kw_only=True):
     async def run(self, ctx):
         reader, writer = await asyncio.open_unix_connection(self.path)
 
-        def say(what, **fields):
+        def report(what, **fields):
             writer.write(encode_line(label=self.label, what=what, pid=os.getpid(), **fields))
 
-        say("started", position=ctx.position, at=ctx.started_at.timestamp())
+        report("started", position=ctx.position, at=ctx.started_at.timestamp())
         try:
             async for line in reader:
-                order = json.loads(line)
-                kind = order.pop("do")
+                command = json.loads(line)
+                kind = command.pop("do")
                 if kind == "fire":
-                    yield self._event(order, say)
-                    say("asked")
+                    yield self._event(command, report)
+                    report("resumed")
                 elif kind == "end":
                     return
                 elif kind == "yield":
-                    yield order["value"]
+                    yield command["value"]
                 else:
                     act = self._connect if kind == "connection" else self._act
-                    say("done", told=await act(kind, order, ctx))
+                    report("done", result=await act(kind, command, ctx))
         finally:
-            say("closed")
+            report("closed")
             writer.close()
 
-    def _event(self, order, say):
+    def _event(self, command, report):
         async def acknowledge():
-            say("acknowledged", id=order.get("id"))
-            if order.get("deaf"):
+            report("acknowledged", id=command.get("id"))
+            if command.get("deaf"):
                 raise OSError("the source is deaf")
 
-        fields = {name: order.get(name) for name in ("payload", "id", "partition", "position")}
-        when = order.get("time")
-        if "large" in order:
-            fields["payload"] = "x" * order["large"]
+        fields = {name: command.get(name) for name in ("payload", "id", "partition", "position")}
+        when = command.get("time")
+        if "large" in command:
+            fields["payload"] = "x" * command["large"]
         return TriggerEvent(
             **fields,
             time=None if when is None else datetime.fromisoformat(when),
             acknowledge=acknowledge,
         )
 
-    async def _act(self, kind, order, ctx):
+    async def _act(self, kind, command, ctx):
         if kind == "raise":
-            raise TriggerError(order["text"])
+            raise TriggerError(command["text"])
         if kind == "log":
-            ctx.log("remote.said", text="hello", level=1)
+            ctx.log("remote.logged", text="hello", level=1)
         elif kind == "block":
-            time.sleep(order["seconds"])  # noqa: ASYNC251 - that is the point
+            time.sleep(command["seconds"])  # noqa: ASYNC251 - that is the point
         elif kind == "block_beside":
-            await asyncio.create_task(self._block(order["seconds"]))
+            await asyncio.create_task(self._block(command["seconds"]))
         elif kind == "spin":
             while True:
                 pass
-        elif kind == "hold":  # C code that does not let go of the interpreter
+        elif kind == "hold":  # C code that keeps the GIL
             re.match(r"(a+)+$", "a" * 64 + "b")
         elif kind == "crash":
             ctypes.string_at(0)
 
-    async def _connect(self, _kind, order, ctx):
-        found = await ctx.connection(order["name"])
+    async def _connect(self, _kind, command, ctx):
+        found = await ctx.connection(command["name"])
         ctx.log("remote.connected", password=found.password, url=found.url)
-        if order.get("fail"):
+        if command.get("fail"):
             raise TriggerError(f"it does not like {found.password}")
         return found.secrets
 

@@ -1,4 +1,4 @@
-"""Triggers for tests of tasks that wait; the folder stands for their installation."""
+"""Triggers for tests of tasks that wait; the folder is laid out as an installation."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -39,7 +39,7 @@ class Silent(Trigger, frozen=True, kw_only=True):
 
 
 class Never(Trigger, frozen=True, kw_only=True):
-    """Looks again and again, in vain."""
+    """Never fires."""
 
     async def run(self, ctx):
         while True:

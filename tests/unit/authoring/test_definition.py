@@ -22,10 +22,10 @@ from pubsubflow import (
     task_group,
     teardown,
 )
-from pubsubflow.authoring.loading.registry import loading
+from pubsubflow.authoring.registry import loading
 from pubsubflow.model.schedule import timetable
-from pubsubflow.model.schedule.conditions import AllOf, AnyOf, Input, Schedule, Tick
-from pubsubflow.model.spec import DagSpec, DatasetSpec, Factor, RetryPolicy
+from pubsubflow.model.schedule.conditions import AllOf, AnyOf, DatasetInput, ScheduleSpec, Tick
+from pubsubflow.model.spec import DagSpec, DatasetSpec, MappedArgument, RetryPolicy
 
 a, b, c, d = (Dataset(f"s3://lake/{name}") for name in "abcd")
 
@@ -65,38 +65,59 @@ def test_a_dataset_is_its_normalised_uri():
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [
-        (a, Input(0, a.uri)),
-        ([a], Input(0, a.uri)),
-        (a & b, AllOf((Input(0, a.uri), Input(1, b.uri)))),
-        ([a, b], AllOf((Input(0, a.uri), Input(1, b.uri)))),
-        (a | b, AnyOf((Input(0, a.uri), Input(1, b.uri)))),
-        (a & b & c, AllOf((Input(0, a.uri), Input(1, b.uri), Input(2, c.uri)))),
-        ((a & b) | c, AnyOf((AllOf((Input(0, a.uri), Input(1, b.uri))), Input(2, c.uri)))),
+        (a, DatasetInput(0, a.uri)),
+        ([a], DatasetInput(0, a.uri)),
+        (a & b, AllOf((DatasetInput(0, a.uri), DatasetInput(1, b.uri)))),
+        ([a, b], AllOf((DatasetInput(0, a.uri), DatasetInput(1, b.uri)))),
+        (a | b, AnyOf((DatasetInput(0, a.uri), DatasetInput(1, b.uri)))),
+        (
+            a & b & c,
+            AllOf((DatasetInput(0, a.uri), DatasetInput(1, b.uri), DatasetInput(2, c.uri))),
+        ),
+        (
+            (a & b) | c,
+            AnyOf(
+                (AllOf((DatasetInput(0, a.uri), DatasetInput(1, b.uri))), DatasetInput(2, c.uri))
+            ),
+        ),
         (
             (a & b) | (a & c),
             AnyOf(
                 (
-                    AllOf((Input(0, a.uri), Input(1, b.uri))),
-                    AllOf((Input(2, a.uri), Input(3, c.uri))),
+                    AllOf((DatasetInput(0, a.uri), DatasetInput(1, b.uri))),
+                    AllOf((DatasetInput(2, a.uri), DatasetInput(3, c.uri))),
                 )
             ),
         ),
-        ([a | b, c], AllOf((AnyOf((Input(0, a.uri), Input(1, b.uri))), Input(2, c.uri)))),
-        ([a, b] | c, AnyOf((AllOf((Input(0, a.uri), Input(1, b.uri))), Input(2, c.uri)))),
-        (a & [b, c], AllOf((Input(0, a.uri), Input(1, b.uri), Input(2, c.uri)))),
+        (
+            [a | b, c],
+            AllOf(
+                (AnyOf((DatasetInput(0, a.uri), DatasetInput(1, b.uri))), DatasetInput(2, c.uri))
+            ),
+        ),
+        (
+            [a, b] | c,
+            AnyOf(
+                (AllOf((DatasetInput(0, a.uri), DatasetInput(1, b.uri))), DatasetInput(2, c.uri))
+            ),
+        ),
+        (
+            a & [b, c],
+            AllOf((DatasetInput(0, a.uri), DatasetInput(1, b.uri), DatasetInput(2, c.uri))),
+        ),
         (None, None),
     ],
 )
 def test_schedules_over_datasets_become_conditions(schedule, expected):
-    whole = None if expected is None else Schedule(expected)
+    whole = None if expected is None else ScheduleSpec(expected)
     assert spec_of(DAG("x", schedule=schedule)).schedule == whole
 
 
 def test_schedules_over_time_become_ticks():
     cron = spec_of(DAG("x", schedule=Cron("0 16 * * *", tz="Europe/Warsaw")))
-    assert cron.schedule == Schedule(Tick(0, timetable.Cron("0 16 * * *", "Europe/Warsaw")))
+    assert cron.schedule == ScheduleSpec(Tick(0, timetable.CronSpec("0 16 * * *", "Europe/Warsaw")))
     every = spec_of(DAG("x", schedule=Every(timedelta(minutes=5))))
-    assert every.schedule == Schedule(Tick(0, timetable.Every(300)))
+    assert every.schedule == ScheduleSpec(Tick(0, timetable.IntervalSpec(300)))
 
 
 def test_bounds_without_a_zone_are_in_that_of_the_cron():
@@ -136,7 +157,7 @@ def test_all_that_a_dag_says_is_in_its_spec():
         owner="data",
         description="what it does",
         on_pause="drop",
-        line=made.place.line,
+        line=made.location.line,
     )
 
 
@@ -294,13 +315,13 @@ def test_mapping_over_lists_and_results():
         add.override(task_id="product").expand(x=[1, 2], y=numbers)
         add.override(task_id="rows").expand_kwargs([{"x": 1}, {"x": 2, "y": 3}])
         add.override(task_id="late").expand_kwargs(numbers)
-    factors = {task.task_id: task.factors for task in spec_of(made).tasks}
+    factors = {task.task_id: task.mapped_arguments for task in spec_of(made).tasks}
     assert factors == {
         "one": (),
-        "add": (Factor("x", length=3),),
-        "product": (Factor("x", length=2), Factor("y", node=0)),
-        "rows": (Factor("", length=2),),
-        "late": (Factor("", node=0),),
+        "add": (MappedArgument("x", length=3),),
+        "product": (MappedArgument("x", length=2), MappedArgument("y", node=0)),
+        "rows": (MappedArgument("", length=2),),
+        "late": (MappedArgument("", node=0),),
     }
     inputs = {task.task_id: (task.inputs, task.upstream) for task in spec_of(made).tasks}
     assert inputs["add"] == ((0,), (0,))
@@ -433,8 +454,8 @@ def test_lines_are_those_of_the_dag_file():
     with DAG("x") as made:
         x = one()
     spec = spec_of(made)
-    assert spec.line == made.place.line
-    assert spec.tasks[0].line == x.node.place.line == spec.line + 1
+    assert spec.line == made.location.line
+    assert spec.tasks[0].line == x.node.location.line == spec.line + 1
     assert made.to_spec("other.py", "hash").line is None
 
 

@@ -24,11 +24,11 @@ from pubsubflow import (
     current_context,
     task,
 )
+from pubsubflow.authoring.bind import bind, encode_result, task_outcome
 from pubsubflow.authoring.runtime.bash import CommandFailed
-from pubsubflow.authoring.runtime.bind import bind, encode_result, finish
 from pubsubflow.authoring.runtime.results import MAX_RESULT_BYTES, decode
 from pubsubflow.model.connections import Connection
-from pubsubflow.model.wire.messages import Emit, EventInfo, PublishedEvent, RunInfo
+from pubsubflow.model.wire.messages import EmittedEvent, EventInfo, PublishedEvent, RunInfo
 
 orders, rates = Dataset("s3://lake/orders"), Dataset("s3://lake/rates")
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -112,7 +112,7 @@ def test_a_part_that_is_not_there_names_the_reference():
 
     with DAG("x") as made:
         step(step()["rows"])
-    with pytest.raises(DefinitionError, match=r"no <result of step\['rows'\]>") as caught:
+    with pytest.raises(DefinitionError, match=r"<result of step\['rows'\]>") as caught:
         call(made, "step__1", inputs={0: {}})
     assert (caught.value.dag_id, caught.value.task_id) == ("x", "step__1")
 
@@ -240,9 +240,9 @@ def test_emits_take_declared_outlets_and_json_only():
     with DAG("x") as made:
         emit()
     bound = call(made, "emit")
-    assert finish(bound, bound.run()).emits == (
-        Emit(orders.uri, {"rows": 42, "at": [1, 2]}, "2026-11-20"),
-        Emit(orders.uri),
+    assert task_outcome(bound, bound.run()).emits == (
+        EmittedEvent(orders.uri, {"rows": 42, "at": [1, 2]}, "2026-11-20"),
+        EmittedEvent(orders.uri),
     )
     ctx = bound.context
     with pytest.raises(DefinitionError, match=r"not an outlet .* add it: @task\(outlets") as caught:
@@ -252,7 +252,7 @@ def test_emits_take_declared_outlets_and_json_only():
         ctx.emit(orders, extra={"x": object()})
     with pytest.raises(DefinitionError, match="extra must be a dict"):
         ctx.emit(orders, extra=[1])
-    with pytest.raises(DefinitionError, match="partition must be a text"):
+    with pytest.raises(DefinitionError, match="partition must be a string"):
         ctx.emit(orders, partition=5)
 
 
@@ -268,10 +268,10 @@ def test_emits_take_what_matches_a_pattern():
     (spec,) = made.to_spec("x.py", "hash").tasks
     assert (spec.outlets, spec.outlet_patterns) == ((orders.uri,), ("s3://lake/*/clean",))
     bound = call(made, "emit")
-    assert finish(bound, bound.run()).emits == (Emit("s3://lake/de/clean", {}, "p"),)
+    assert task_outcome(bound, bound.run()).emits == (EmittedEvent("s3://lake/de/clean", {}, "p"),)
     with pytest.raises(DefinitionError, match=r"declared: s3://lake/orders, s3://lake/\*/clean"):
         bound.context.emit("s3://lake/de/dirty")
-    with pytest.raises(DefinitionError, match="name the dataset itself"):
+    with pytest.raises(DefinitionError, match="give the dataset without constraints"):
         bound.context.emit(lake)
 
 
@@ -291,24 +291,24 @@ def test_published_events_are_numbered_for_each_instance():
     assert first == PublishedEvent(1, 0, 1, "1.0.1.0", orders.uri, {"n": 2}, "p", NOW)
     assert second == PublishedEvent(1, 0, 1, "1.0.1.1", "s3://lake/de/clean")
     assert third.key == "1.0.1.koffset%207"
-    assert finish(bound, None).published == (orders.uri, "s3://lake/de/clean")
+    assert task_outcome(bound, None).published == (orders.uri, "s3://lake/de/clean")
     again = RecordingHost()
     asyncio.run(call(made, "stream", host=again, indexes=(1,), map_index=1, attempt=2).run())
     assert again.published == host.published
     cleared = RecordingHost()
-    later = call(made, "stream", host=cleared, indexes=(1,), map_index=1, attempt=3, life=2)
+    later = call(made, "stream", host=cleared, indexes=(1,), map_index=1, attempt=3, clear_number=2)
     asyncio.run(later.run())
     assert [event.key for event in cleared.published] == [
-        "1.0.1.l2.0",
-        "1.0.1.l2.1",
-        "1.0.1.l2.koffset%207",
+        "1.0.1.c2.0",
+        "1.0.1.c2.1",
+        "1.0.1.c2.koffset%207",
     ]
     ctx = bound.context
     with pytest.raises(DefinitionError, match="not an outlet"):
         ctx.publish_now(rates)
     with pytest.raises(DefinitionError, match="datetime with a zone"):
         ctx.publish_now(orders, time=NOW.replace(tzinfo=None))
-    with pytest.raises(DefinitionError, match="key must be a text"):
+    with pytest.raises(DefinitionError, match="key must be a string"):
         ctx.publish_now(orders, key=7)
 
 
@@ -350,7 +350,7 @@ def test_results_of_earlier_tasks_can_be_asked_for():
     assert host.asked == [0]
     with pytest.raises(DefinitionError, match="did you mean 'second'"):
         ctx.result("secnd")
-    with pytest.raises(DefinitionError, match="no such task comes before"):
+    with pytest.raises(DefinitionError, match="is not upstream of this task"):
         ctx.result("after")
 
 
@@ -418,7 +418,7 @@ def test_operators_get_resolved_rendered_copies_of_their_fields():
         ("{{ params.nothing }}", "no attribute 'nothing'"),
         ("{{ 1 + }}", "unexpected"),
         ("{{ 1 + 'a' }}", "unsupported operand"),
-        ("{{ ctx.result('x') }}", "no such task comes before"),
+        ("{{ ctx.result('x') }}", "is not upstream of this task"),
     ],
 )
 def test_a_template_error_names_task_and_field(template, reason):
@@ -473,16 +473,16 @@ def test_branches_follow_what_comes_next_only():
         choose() >> [step.override(task_id="a")(), step.override(task_id="b")()]
         stop() >> step.override(task_id="c")()
     choice = call(made, "choose")
-    assert finish(choice, "a").follow == ("a",)
-    assert finish(choice, ["a", "b"]).follow == ("a", "b")
-    assert finish(choice, None).follow == ()
-    with pytest.raises(DefinitionError, match="one of these can: a, b"):
-        finish(choice, "c")
+    assert task_outcome(choice, "a").follow == ("a",)
+    assert task_outcome(choice, ["a", "b"]).follow == ("a", "b")
+    assert task_outcome(choice, None).follow == ()
+    with pytest.raises(DefinitionError, match="choose one of: a, b"):
+        task_outcome(choice, "c")
     with pytest.raises(DefinitionError, match="returns task ids"):
-        finish(choice, 5)
-    assert finish(call(made, "stop"), 0).follow == ()
-    assert finish(call(made, "stop"), 1).follow is None
-    assert finish(call(made, "a"), 0).follow is None
+        task_outcome(choice, 5)
+    assert task_outcome(call(made, "stop"), 0).follow == ()
+    assert task_outcome(call(made, "stop"), 1).follow is None
+    assert task_outcome(call(made, "a"), 0).follow is None
 
 
 class Point(msgspec.Struct):
@@ -544,7 +544,7 @@ def test_results_travel(node, value, length, back):
         ({1: 2}, "key 1"),
         (NOW.replace(tzinfo=None), "without a time zone"),
         (Row("a", [{"x": 1j}]), "complex"),
-        (2**70, "cannot be carried"),
+        (2**70, "cannot be encoded"),
         (lambda: 1, "function"),
         (iter([1]), "list_iterator"),
     ],
@@ -554,7 +554,7 @@ def test_results_of_other_types_are_refused_with_place_and_type(node, value, kin
         encode_result(value, node)
     error = caught.value
     assert (error.file, error.dag_id, error.task_id) == (__file__, "x", "step")
-    assert error.line == node.place.line
+    assert error.line == node.location.line
 
 
 def test_a_result_that_holds_itself_is_refused(node):
@@ -617,7 +617,7 @@ def test_bash_functions_return_the_command(capfd):
         command(4)
         bad()
     assert run(made, "command") == "5"
-    with pytest.raises(TypeError, match="return the command as a text"):
+    with pytest.raises(TypeError, match="return the command as a string"):
         run(made, "bad")
 
 

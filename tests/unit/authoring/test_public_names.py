@@ -35,5 +35,5 @@ def test_names_are_imported_when_they_are_asked_for():
 
 
 def test_who_imports_dag_files_has_all_names():
-    found = imported_by("import pubsubflow.authoring.loading.importing")
+    found = imported_by("import pubsubflow.authoring.dag_files")
     assert {f"pubsubflow.{home}" for home in pubsubflow._HOMES} <= found

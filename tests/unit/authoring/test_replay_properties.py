@@ -9,11 +9,11 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from replay_rig import NOW, Host, happened, only, run_once, timed_out
 
 from pubsubflow import Context, Dataset, StepFailed, WaitTimeout
 from pubsubflow.authoring.runtime.journal import TaskDeferred
-from pubsubflow.model.runs.waits import begin_wait, forget_failures
+from pubsubflow.model.runs.waits import begin_wait, drop_failures
+from support.replay import NOW, RecordingHost, completed, dag_of, run_once, timed_out
 
 FAILURES = st.integers(0, 2)
 CAUGHT = st.booleans()
@@ -33,7 +33,7 @@ PLACES = [Dataset(f"s3://lake/{name}") for name in "abc"]
 FAILED = {"StepFailed", "WaitTimeout"}
 
 
-class World:
+class SideEffects:
     """How often everything still fails, and what was done: an effect for each step that worked."""
 
     def __init__(self, program):
@@ -66,40 +66,42 @@ class World:
         return self.do(name)
 
 
-def as_task(program, world):
+def as_task(program, side_effects):
     """Return a task that does what the program says."""
 
     async def body(ctx: Context):
         seen = []
         for number, op in enumerate(program):
             try:
-                seen += await do(ctx, world, number, op)
+                seen += await do(ctx, side_effects, number, op)
             except (StepFailed, WaitTimeout) as error:
                 if not op[2]:
                     raise
                 seen.append(type(error).__name__)
         return seen
 
-    return only(body)
+    return dag_of(body)
 
 
-async def do(ctx, world, number, op):
+async def do(ctx, side_effects, number, op):
     if op[0] == "step":
-        call = world.do if op[3] else world.ado
+        call = side_effects.do if op[3] else side_effects.ado
         return [await ctx.step(f"step {number}", call, number)]
     if op[0] == "wait":
         return [(await ctx.wait_for_event(PLACES[0], timeout=5)).extra["n"]]
     if op[0] == "first":
         return [(await ctx.first(*PLACES)).index]
     if op[0] == "beside":
-        return await beside(ctx, world, number, op)
-    if world.fails(number):
+        return await beside(ctx, side_effects, number, op)
+    if side_effects.fails(number):
         raise OSError("a fault of the function itself")
     return []
 
 
-async def beside(ctx, world, number, op):
-    steps = [ctx.step("beside", world.ado, (number, i), part[1]) for i, part in enumerate(op[1])]
+async def beside(ctx, side_effects, number, op):
+    steps = [
+        ctx.step("beside", side_effects.ado, (number, i), part[1]) for i, part in enumerate(op[1])
+    ]
     found = await asyncio.gather(*steps, return_exceptions=True)
     failed = [each for each in found if isinstance(each, Exception)]
     if failed and not op[2]:
@@ -109,52 +111,52 @@ async def beside(ctx, world, number, op):
 
 def undisturbed(program):
     """Return what the task returns and does when it is run in one go, attempt for attempt."""
-    world = World(program)
+    side_effects = SideEffects(program)
     known = {}
     while True:
         seen, done = [], []
         for number, op in enumerate(program):
             if op[0] == "fault":
-                if world.fails(number):
+                if side_effects.fails(number):
                     break
                 continue
             done.append(number)
-            known[number] = results = perform(world, number, op, known.get(number, {}))
+            known[number] = results = perform(side_effects, number, op, known.get(number, {}))
             seen += results.values()
             if not op[2] and FAILED & set(results.values()):
                 break
         else:
-            return seen, world.done
+            return seen, side_effects.done
         beside = [*takewhile(lambda number: program[number][0] == "beside", reversed(done))]
         for number in beside or done[-1:]:
             known[number] = {n: each for n, each in known[number].items() if each not in FAILED}
 
 
-def perform(world, number, op, known):
+def perform(side_effects, number, op, known):
     """Return what an operation gives, by name; what is known is not done again."""
     if op[0] == "first":
         return {number: op[1]}
     if op[0] == "wait":
         if number not in known:
-            known = {number: "WaitTimeout" if world.fails(number) else number}
+            known = {number: "WaitTimeout" if side_effects.fails(number) else number}
         return known
     names = [number] if op[0] == "step" else [(number, i) for i, _ in enumerate(op[1])]
     found = dict(known)
     for name in names:
         if name not in found:
             try:
-                found[name] = world.do(name)
+                found[name] = side_effects.do(name)
             except OSError:
-                world.left[name] -= 1
+                side_effects.left[name] -= 1
                 found[name] = "StepFailed"
     return {name: found[name] for name in names}
 
 
 async def disturbed(program, crashes, lost_waits):
     """Return what the task returns and does while its processes die and its results get lost."""
-    world = World(program)
-    dag = as_task(program, world)
-    host = Host()
+    side_effects = SideEffects(program)
+    dag = as_task(program, side_effects)
+    host = RecordingHost()
     again = Counter()
 
     def lose(step):
@@ -168,25 +170,25 @@ async def disturbed(program, crashes, lost_waits):
     def answer(waiting, number):
         op = program[number]
         if op[0] == "first":
-            return happened(waiting, 0, slot=op[1])
-        return timed_out(waiting) if world.fails(number) else happened(waiting, number)
+            return completed(waiting, 0, slot=op[1])
+        return timed_out(waiting) if side_effects.fails(number) else completed(waiting, number)
 
-    host.lose, host.kept = lose, world.failed
+    host.ends_at, host.on_recorded = lose, side_effects.failed
     attempt = 1
     for _ in range(200):
         with anyio.CancelScope() as host.scope:
             try:
-                return await run_once(dag, host, attempt), world.done, again
+                return await run_once(dag, host, attempt), side_effects.done, again
             except TaskDeferred as deferred:
                 if lost_waits and lost_waits.pop():
                     continue
-                waiting = begin_wait(deferred.waiting, NOW.timestamp())
-                host.steps.append(answer(waiting, place_of(program, waiting.key)))
+                waiting = begin_wait(deferred.wait_set, NOW.timestamp())
+                host.journal.append(answer(waiting, place_of(program, waiting.key)))
             except asyncio.CancelledError:
                 assert host.scope.cancel_called  # gather makes ones that the scope does not know
             except (OSError, StepFailed, WaitTimeout):
                 attempt += 1
-                host.steps = list(forget_failures(host.steps))
+                host.journal = list(drop_failures(host.journal))
     raise AssertionError("it does not come to an end")
 
 

@@ -30,12 +30,12 @@ from pubsubflow.model.schedule.conditions import (
     AllOf,
     AnyOf,
     Batch,
+    DatasetInput,
     Debounce,
     Each,
-    Input,
     Latest,
     OrAfter,
-    Schedule,
+    ScheduleSpec,
     Tick,
     describe_schedule,
 )
@@ -52,8 +52,8 @@ from pubsubflow.testing import event
 
 a, b, c = (Dataset(f"s3://lake/{name}") for name in "abc")
 A, B, C = a.uri, b.uri, c.uri
-HOURLY = timetable.Cron("0 * * * *")
-MINUTE = timetable.Every(60.0)
+HOURLY = timetable.CronSpec("0 * * * *")
+MINUTE = timetable.IntervalSpec(60.0)
 
 
 def compiled(schedule: Any, **options: Any) -> DagSpec:
@@ -65,21 +65,21 @@ def compiled(schedule: Any, **options: Any) -> DagSpec:
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [
-        (a.at_least(3), Input(0, A, at_least=3)),
-        (a.at_least(1), Input(0, A)),
+        (a.at_least(3), DatasetInput(0, A, at_least=3)),
+        (a.at_least(1), DatasetInput(0, A)),
         (
             a.within(timedelta(hours=12)) & b,
-            AllOf((Input(0, A, within_seconds=43200.0), Input(1, B))),
+            AllOf((DatasetInput(0, A, within_seconds=43200.0), DatasetInput(1, B))),
         ),
-        (a.within(5), Input(0, A, within_seconds=5.0)),
-        (a.where("event.extra.rows > 0"), Input(0, A, where="event.extra.rows > 0")),
+        (a.within(5), DatasetInput(0, A, within_seconds=5.0)),
+        (a.where("event.extra.rows > 0"), DatasetInput(0, A, where="event.extra.rows > 0")),
         (
             a.where("event.extra.rows > 0").at_least(3).within(60),
-            Input(0, A, where="event.extra.rows > 0", at_least=3, within_seconds=60.0),
+            DatasetInput(0, A, where="event.extra.rows > 0", at_least=3, within_seconds=60.0),
         ),
         (
             a.within(60).at_least(3).where("event.partition == 'x'").where("size(event.uri) > 1"),
-            Input(
+            DatasetInput(
                 0,
                 A,
                 where="(event.partition == 'x') && (size(event.uri) > 1)",
@@ -87,52 +87,61 @@ def compiled(schedule: Any, **options: Any) -> DagSpec:
                 within_seconds=60.0,
             ),
         ),
-        (Dataset.match("s3://LAKE/*/orders/"), Input(0, "s3://lake/*/orders", pattern=True)),
+        (Dataset.match("s3://LAKE/*/orders/"), DatasetInput(0, "s3://lake/*/orders", pattern=True)),
         (
             Dataset.match("s3://lake/**").where("event.extra.ok").at_least(2),
-            Input(0, "s3://lake/**", pattern=True, where="event.extra.ok", at_least=2),
+            DatasetInput(0, "s3://lake/**", pattern=True, where="event.extra.ok", at_least=2),
         ),
-        (a & a, AllOf((Input(0, A), Input(1, A)))),
+        (a & a, AllOf((DatasetInput(0, A), DatasetInput(1, A)))),
         (
             (a & b).or_after(timedelta(hours=2)),
-            OrAfter(0, AllOf((Input(0, A), Input(1, B))), 7200.0),
+            OrAfter(0, AllOf((DatasetInput(0, A), DatasetInput(1, B))), 7200.0),
         ),
         (
             (a.or_after(5, then="skip") & b).or_after(60) | c.or_after(7),
             AnyOf(
                 (
-                    OrAfter(0, AllOf((OrAfter(1, Input(0, A), 5.0, "skip"), Input(1, B))), 60.0),
-                    OrAfter(2, Input(2, C), 7.0),
+                    OrAfter(
+                        0,
+                        AllOf((OrAfter(1, DatasetInput(0, A), 5.0, "skip"), DatasetInput(1, B))),
+                        60.0,
+                    ),
+                    OrAfter(2, DatasetInput(2, C), 7.0),
                 )
             ),
         ),
-        (Cron("0 * * * *") | a, AnyOf((Tick(0, HOURLY), Input(0, A)))),
-        (a | Cron("0 * * * *"), AnyOf((Input(0, A), Tick(0, HOURLY)))),
-        (Cron("0 * * * *") & a, AllOf((Tick(0, HOURLY), Input(0, A)))),
-        ([Cron("0 * * * *"), a], AllOf((Tick(0, HOURLY), Input(0, A)))),
+        (Cron("0 * * * *") | a, AnyOf((Tick(0, HOURLY), DatasetInput(0, A)))),
+        (a | Cron("0 * * * *"), AnyOf((DatasetInput(0, A), Tick(0, HOURLY)))),
+        (Cron("0 * * * *") & a, AllOf((Tick(0, HOURLY), DatasetInput(0, A)))),
+        ([Cron("0 * * * *"), a], AllOf((Tick(0, HOURLY), DatasetInput(0, A)))),
         (
             (Every(60) & a) | (Cron("0 * * * *") & [b, c]) | Every(60),
             AnyOf(
                 (
-                    AllOf((Tick(0, MINUTE), Input(0, A))),
-                    AllOf((Tick(1, HOURLY), Input(1, B), Input(2, C))),
+                    AllOf((Tick(0, MINUTE), DatasetInput(0, A))),
+                    AllOf((Tick(1, HOURLY), DatasetInput(1, B), DatasetInput(2, C))),
                     Tick(2, MINUTE),
                 )
             ),
         ),
         (
             (Every(60) | a) & (Cron("0 * * * *") | b),
-            AllOf((AnyOf((Tick(0, MINUTE), Input(0, A))), AnyOf((Tick(1, HOURLY), Input(1, B))))),
+            AllOf(
+                (
+                    AnyOf((Tick(0, MINUTE), DatasetInput(0, A))),
+                    AnyOf((Tick(1, HOURLY), DatasetInput(1, B))),
+                )
+            ),
         ),
         (
             (Every(60) & a).or_after(5) & Every(60),
-            AllOf((OrAfter(0, AllOf((Tick(0, MINUTE), Input(0, A))), 5.0), Tick(1, MINUTE))),
+            AllOf((OrAfter(0, AllOf((Tick(0, MINUTE), DatasetInput(0, A))), 5.0), Tick(1, MINUTE))),
         ),
     ],
     ids=repr,
 )
 def test_conditions_compile(schedule: Any, expected: conditions.Condition) -> None:
-    assert compiled(schedule).schedule == Schedule(expected)
+    assert compiled(schedule).schedule == ScheduleSpec(expected)
 
 
 @pytest.mark.parametrize(
@@ -150,11 +159,11 @@ def test_conditions_compile(schedule: Any, expected: conditions.Condition) -> No
     ids=repr,
 )
 def test_policies_compile(schedule: Any, policy: conditions.Policy) -> None:
-    assert compiled(schedule).schedule == Schedule(Input(0, A), policy)
+    assert compiled(schedule).schedule == ScheduleSpec(DatasetInput(0, A), policy)
 
 
 def test_time_alone_can_be_latest() -> None:
-    assert compiled(latest(Every(60))).schedule == Schedule(Tick(0, MINUTE), Latest())
+    assert compiled(latest(Every(60))).schedule == ScheduleSpec(Tick(0, MINUTE), Latest())
 
 
 @pytest.mark.parametrize(
@@ -178,8 +187,8 @@ def test_time_alone_can_be_latest() -> None:
 )
 def test_mappers_compile(by: Any, expected: Any) -> None:
     spec = compiled(partitioned(a & b, by=by))
-    both = AllOf((Input(0, A), Input(1, B)))
-    assert spec.schedule == Schedule(both, partitioning=Partitioning(expected))
+    both = AllOf((DatasetInput(0, A), DatasetInput(1, B)))
+    assert spec.schedule == ScheduleSpec(both, partitioning=Partitioning(expected))
 
 
 def test_datasets_can_have_mappers_of_their_own() -> None:
@@ -292,7 +301,7 @@ def test_any_expression_compiles_and_is_numbered_left_to_right(schedule: Any) ->
     assert spec.schedule is not None
     condition = spec.schedule.condition
     for numbers in (
-        [place.place for place in conditions.inputs(condition)],
+        [place.index for place in conditions.inputs(condition)],
         [tick.slot for tick in conditions.ticks(condition)],
         [deadline.slot for deadline in conditions.deadlines(condition)],
     ):

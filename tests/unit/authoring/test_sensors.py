@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import pytest
-import waiting_rig  # noqa: F401 - makes the triggers known
 from psf_waiting_triggers import Answer, Pause
 
 from pubsubflow import (
@@ -17,9 +16,9 @@ from pubsubflow import (
     Trigger,
     task,
 )
-from pubsubflow.authoring.sensors import is_empty
-from pubsubflow.model.runs.waits import START, Wait
-from pubsubflow.model.spec import Plan
+from pubsubflow.authoring.tasks.sensors import is_empty
+from pubsubflow.model.runs.plan import Plan
+from pubsubflow.model.wire.waits import START, Wait
 from pubsubflow.plugins import decode_trigger
 
 ORDERS = Dataset("s3://lake/orders")
@@ -45,12 +44,12 @@ def sensor(wanted, body=None, **options):
 def test_a_sensor_with_nothing_in_it_has_nothing_to_run():
     found = sensor(Answer(payload=5), timeout=60, retries=2, outlets=[ORDERS])
     assert (found.kind, found.operator, found.timeout_seconds) == ("empty", "sensor", None)
-    assert (found.start.key, found.start.label, found.start.timeout_seconds) == (
+    assert (found.start_wait.key, found.start_wait.label, found.start_wait.timeout_seconds) == (
         START,
         "test.Answer",
         60,
     )
-    (wait,) = found.start.waits
+    (wait,) = found.start_wait.waits
     assert decode_trigger(wait.name, wait.data) == Answer(payload=5)
     assert (found.retry.retries, found.outlets) == (2, (ORDERS.uri,))
 
@@ -69,7 +68,7 @@ def test_a_sensor_with_nothing_in_it_has_nothing_to_run():
     ],
 )
 def test_times_count_from_when_the_task_could_start(wanted, wait):
-    assert sensor(wanted).start.waits == (wait,)
+    assert sensor(wanted).start_wait.waits == (wait,)
 
 
 def plain(event):
@@ -83,7 +82,7 @@ async def asynchronous(event, ctx: Context):
 def test_a_sensor_with_a_body_runs_where_its_function_can():
     assert sensor(Answer(), plain).kind == "sync"
     assert sensor(Answer(), asynchronous).kind == "async"
-    assert sensor(Answer(), asynchronous).start is not None
+    assert sensor(Answer(), asynchronous).start_wait is not None
 
 
 def at_run_time(ctx):
@@ -97,7 +96,7 @@ def with_path(ctx, path):
 @pytest.mark.parametrize("body", [asynchronous, None])
 def test_what_is_made_at_run_time_is_waited_for_on_a_worker(body):
     found = sensor(at_run_time, body)
-    assert (found.kind, found.start) == ("async", None)
+    assert (found.kind, found.start_wait) == ("async", None)
 
 
 def test_a_plain_function_cannot_wait_for_what_is_made_at_run_time():
@@ -117,7 +116,12 @@ def test_a_trigger_may_hold_another_tasks_result():
         arrived()
 
     found = spec_of(make)
-    assert (found.kind, found.start, found.upstream, found.inputs) == ("async", None, (0,), (0,))
+    assert (found.kind, found.start_wait, found.upstream, found.inputs) == (
+        "async",
+        None,
+        (0,),
+        (0,),
+    )
 
 
 def test_arguments_are_those_behind_the_event():
@@ -144,7 +148,7 @@ def test_a_function_that_makes_the_trigger_may_take_arguments():
 
         arrived.expand(path=["a", "b"])
 
-    assert spec_of(make).factors[0].length == 2
+    assert spec_of(make).mapped_arguments[0].length == 2
     with pytest.raises(DefinitionError, match=r"needs an argument 'path', which asynchronous\(\)"):
         task.sensor(with_path)(asynchronous)
 
@@ -158,7 +162,7 @@ def test_a_function_that_makes_the_trigger_may_take_arguments():
         (lambda: task.sensor(ORDERS.at_least(2))(plain), "waits for one event"),
         (lambda: task.sensor(Answer(), timeout=-1)(plain), "timeout=-1"),
         (lambda: task.sensor(Answer(), retires=1)(plain), "did you mean 'retries'"),
-        (task.sensor(plain), "write what it waits for"),
+        (task.sensor(plain), "give the sensor a trigger"),
     ],
 )
 def test_sensors_mistakes_are_named(make, text):
@@ -168,7 +172,7 @@ def test_sensors_mistakes_are_named(make, text):
 
 def test_options_may_be_changed():
     found = spec_of(task.sensor(Answer())(plain).override(task_id="other"))
-    assert (found.task_id, found.start.label) == ("other", "test.Answer")
+    assert (found.task_id, found.start_wait.label) == ("other", "test.Answer")
 
 
 class Waits(Operator):
@@ -203,13 +207,17 @@ class Own(Operator):
 
 def test_operators_may_begin_with_a_wait():
     found = spec_of(lambda: Waits(task_id="w", timeout=5))
-    assert (found.kind, found.start.timeout_seconds, found.timeout_seconds) == ("empty", 5, None)
+    assert (found.kind, found.start_wait.timeout_seconds, found.timeout_seconds) == (
+        "empty",
+        5,
+        None,
+    )
     found = spec_of(lambda: WaitsAndWorks(task_id="w"))
-    assert (found.kind, found.start.label) == ("sync", "test.Answer")
+    assert (found.kind, found.start_wait.label) == ("sync", "test.Answer")
     found = spec_of(lambda: Computes("x", task_id="w"))
-    assert (found.kind, found.start.label) == ("empty", "test.Answer")
-    assert spec_of(lambda: Own(ORDERS, task_id="w")).start.waits[0].name == ORDERS.uri
-    assert spec_of(lambda: Own(None, task_id="w")).start is None
+    assert (found.kind, found.start_wait.label) == ("empty", "test.Answer")
+    assert spec_of(lambda: Own(ORDERS, task_id="w")).start_wait.waits[0].name == ORDERS.uri
+    assert spec_of(lambda: Own(None, task_id="w")).start_wait is None
 
 
 @pytest.mark.parametrize(
@@ -224,7 +232,7 @@ def test_operators_may_begin_with_a_wait():
 )
 def test_what_depends_on_the_run_is_waited_for_on_a_worker(make):
     found = spec_of(make)
-    assert (found.kind, found.start) == ("async", None)
+    assert (found.kind, found.start_wait) == ("async", None)
 
 
 def test_a_mapped_operator_begins_with_its_classs_wait():
@@ -234,7 +242,11 @@ def test_a_mapped_operator_begins_with_its_classs_wait():
             self.n = n
 
     found = spec_of(lambda: Each.partial(task_id="w").expand(n=[1, 2]))
-    assert (found.kind, found.start.label, found.factors[0].length) == ("empty", "test.Answer", 2)
+    assert (found.kind, found.start_wait.label, found.mapped_arguments[0].length) == (
+        "empty",
+        "test.Answer",
+        2,
+    )
 
 
 def test_operators_mistakes_are_named():

@@ -68,7 +68,7 @@ def test_any_circle_is_refused(graph, data):
     size, declared = graph
     through = data.draw(st.integers(0, size - 1))
     circle = [(through, size), (size, size + 1), (size + 1, through)]
-    with pytest.raises(DefinitionError, match="circle") as caught:
+    with pytest.raises(DefinitionError, match="cycle") as caught:
         build(size + 2, [*declared, *circle])
     names = caught.value.message.rpartition(": ")[2].split(" >> ")
     assert names[0] == names[-1]

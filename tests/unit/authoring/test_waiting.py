@@ -6,9 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
-import waiting_rig  # noqa: F401 - makes the triggers known
 from psf_waiting_triggers import Answer, Broken, Pause
-from replay_rig import INFO, NOW, Host, happened, only, play, run_once, timed_out
 
 from pubsubflow import (
     Context,
@@ -22,11 +20,22 @@ from pubsubflow import (
     TriggerEvent,
     WaitTimeout,
 )
-from pubsubflow.authoring.runtime.bind import bind
+from pubsubflow.authoring.bind import bind
 from pubsubflow.authoring.runtime.journal import TaskDeferred, TaskLost
 from pubsubflow.errors import LeaseLost, ReplayMismatch, Unavailable
-from pubsubflow.model.runs.waits import Wait, failure
-from pubsubflow.model.wire.messages import Step, TaskError
+from pubsubflow.model.runs.waits import failed_entry
+from pubsubflow.model.wire.messages import JournalEntry, TaskError
+from pubsubflow.model.wire.waits import Wait
+from support.replay import (
+    INFO,
+    NOW,
+    RecordingHost,
+    completed,
+    dag_of,
+    run_once,
+    run_through,
+    timed_out,
+)
 
 pytestmark = pytest.mark.anyio
 ORDERS = Dataset("s3://lake/orders")
@@ -34,7 +43,7 @@ THEN = NOW.timestamp()
 
 
 def waiting_of(deferred):
-    return deferred.value.waiting
+    return deferred.value.wait_set
 
 
 class Unknown(Trigger, frozen=True):
@@ -44,7 +53,7 @@ class Unknown(Trigger, frozen=True):
 async def waits_of(body):
     """Return what a task that waits once waits for."""
     with pytest.raises(TaskDeferred) as deferred:
-        await run_once(only(body), Host())
+        await run_once(dag_of(body), RecordingHost())
     return waiting_of(deferred)
 
 
@@ -52,11 +61,11 @@ async def test_a_trigger_is_waited_for_and_gives_its_event():
     async def body(ctx: Context):
         return await ctx.wait(Answer(payload={"a": 1}), timeout=timedelta(minutes=1))
 
-    host = Host()
-    event = await play(only(body), lambda waiting: happened(waiting, {"a": 1}), host)
+    host = RecordingHost()
+    event = await run_through(dag_of(body), lambda waiting: completed(waiting, {"a": 1}), host)
     assert event == TriggerEvent({"a": 1}, "id0")
     (waiting,) = host.waited
-    assert (waiting.key, waiting.label, waiting.need) == ("0", "test.Answer", 1)
+    assert (waiting.key, waiting.label, waiting.required) == ("0", "test.Answer", 1)
     assert waiting.timeout_at == THEN + 60
     assert waiting.waits[0].kind == "trigger"
 
@@ -109,10 +118,10 @@ async def test_a_loop_goes_on_after_the_event_before():
         return [event.extra["n"] for event in got]
 
     numbers = iter((7, 3, 9, 12))
-    host = Host()
-    value = await play(
-        only(body),
-        lambda waiting: happened(waiting, next(numbers), slot=len(waiting.waits) - 1),
+    host = RecordingHost()
+    value = await run_through(
+        dag_of(body),
+        lambda waiting: completed(waiting, next(numbers), slot=len(waiting.waits) - 1),
         host,
     )
     assert value == [7, 3, 9, 12]
@@ -125,8 +134,11 @@ async def test_the_first_of_several_tells_which():
         first = await ctx.first(Answer(), ORDERS, timedelta(days=1))
         return first.index, first.event.extra["n"]
 
-    host = Host()
-    assert await play(only(body), lambda waiting: happened(waiting, 4, slot=1), host) == (1, 4)
+    host = RecordingHost()
+    assert await run_through(dag_of(body), lambda waiting: completed(waiting, 4, slot=1), host) == (
+        1,
+        4,
+    )
     assert host.waited[0].label == "first(test.Answer, s3://lake/orders, sleep)"
 
 
@@ -136,9 +148,9 @@ async def test_all_of_several_are_given_in_order():
         one, two = await ctx.all(ORDERS, Answer())
         return one.extra["n"], two.payload
 
-    host = Host()
-    assert await play(only(body), lambda waiting: happened(waiting, 4), host) == (4, 4)
-    assert host.waited[0].need == 2
+    host = RecordingHost()
+    assert await run_through(dag_of(body), lambda waiting: completed(waiting, 4), host) == (4, 4)
+    assert host.waited[0].required == 2
 
 
 async def test_what_fails_while_it_is_waited_for_is_raised():
@@ -154,9 +166,9 @@ async def test_what_fails_while_it_is_waited_for_is_raised():
     def answer(waiting):
         if waiting.key == "0":
             return timed_out(waiting)
-        return failure(waiting, TaskError("OSError", "no route", "Traceback: line 3"))
+        return failed_entry(waiting, TaskError("OSError", "no route", "Traceback: line 3"))
 
-    late, broken = await play(only(body), answer)
+    late, broken = await run_through(dag_of(body), answer)
     assert isinstance(late, WaitTimeout)
     assert isinstance(late, TimeoutError)
     assert str(late) == "test.Answer did not happen in time"
@@ -178,7 +190,7 @@ MISTAKES = {
     "'soon' must be a timedelta": lambda ctx: ctx.sleep("soon"),
     "needs a scheme": lambda ctx: ctx.wait_for_event("orders"),
     "takes a dataset": lambda ctx: ctx.wait_for_event(5),
-    "where: 'event.' is no CEL": lambda ctx: ctx.wait_for_event(ORDERS, where="event."),
+    "where: 'event.' is not a CEL": lambda ctx: ctx.wait_for_event(ORDERS, where="event."),
     "lookback=-1": lambda ctx: ctx.wait_for_event(ORDERS, lookback=-1),
     "waits for one event": lambda ctx: ctx.wait_for_event(ORDERS.at_least(2)),
     "needs something to wait for": lambda ctx: ctx.first(),
@@ -194,7 +206,7 @@ async def test_bad_arguments_are_refused_at_the_call(text):
         MISTAKES[text](ctx)
 
     with pytest.raises(DefinitionError, match=text):
-        await run_once(only(body), Host())
+        await run_once(dag_of(body), RecordingHost())
 
 
 @pytest.mark.parametrize("text", MISTAKES)
@@ -203,7 +215,7 @@ async def test_a_plain_task_cannot_wait(text):
         MISTAKES[text](ctx)
 
     with pytest.raises(DefinitionError, match="works in `async def` tasks only"):
-        bind(only(body), 0, info=INFO, attempt=1, host=Host()).run()
+        bind(dag_of(body), 0, info=INFO, attempt=1, host=RecordingHost()).run()
 
 
 async def test_a_step_is_done_once():
@@ -216,18 +228,18 @@ async def test_a_step_is_done_once():
         await ctx.sleep(1)
         return first, second
 
-    host = Host()
-    assert await play(only(body), host=host) == ([1, 2], {"a": [3]})
+    host = RecordingHost()
+    assert await run_through(dag_of(body), host=host) == ([1, 2], {"a": [3]})
     assert len(done) == 1
     assert done[0] != threading.get_ident()
-    assert [step.label for step in host.steps] == ["plain", "sleep", "async", "sleep"]
+    assert [step.label for step in host.journal] == ["plain", "sleep", "async", "sleep"]
 
 
 async def test_a_lambda_may_give_a_coroutine():
     async def body(ctx: Context):
         return await ctx.step("x", lambda: asyncio.sleep(0, "slept"))
 
-    assert await play(only(body)) == "slept"
+    assert await run_through(dag_of(body)) == "slept"
 
 
 async def test_a_step_that_fails_is_recorded_and_fails_again():
@@ -241,15 +253,15 @@ async def test_a_step_that_fails_is_recorded_and_fails_again():
             await ctx.sleep(1)
             return str(error), (error.step, error.type, error.message), error.__cause__
 
-    host = Host()
-    text, fields, cause = await play(only(body), host=host)
+    host = RecordingHost()
+    text, fields, cause = await run_through(dag_of(body), host=host)
     assert text == "step 'load' failed: OSError: no disk"
     assert fields == ("load", "OSError", "no disk")
     assert cause is None
     with pytest.raises(StepFailed) as raised:
-        await run_once(only(lambda_of("load", load)), Host())
+        await run_once(dag_of(lambda_of("load", load)), RecordingHost())
     assert isinstance(raised.value.__cause__, OSError)
-    assert "no disk" in host.steps[0].error.traceback
+    assert "no disk" in host.journal[0].error.traceback
 
 
 def lambda_of(name, function):
@@ -264,15 +276,15 @@ async def test_what_ends_the_task_goes_through_a_step(kind):
     def stop():
         raise kind("enough")
 
-    host = Host()
+    host = RecordingHost()
     with pytest.raises(kind, match="enough"):
-        await run_once(only(lambda_of("stop", stop)), host)
-    assert host.steps == []
+        await run_once(dag_of(lambda_of("stop", stop)), host)
+    assert host.journal == []
 
 
 async def test_a_value_that_cannot_be_carried_is_refused():
     with pytest.raises(DefinitionError, match="step 'x': the result is a object"):
-        await run_once(only(lambda_of("x", object)), Host())
+        await run_once(dag_of(lambda_of("x", object)), RecordingHost())
 
 
 async def test_steps_cannot_be_nested_nor_tell_news():
@@ -283,17 +295,17 @@ async def test_steps_cannot_be_nested_nor_tell_news():
         ctx.emit(ORDERS)
 
     for inner, text in (
-        (lambda ctx: ctx.step("inner", print), "step 'inner' stands inside of another step"),
-        (lambda ctx: ctx.sleep(1), "wait 'sleep' stands inside of another step"),
-        (emit, r"ctx.emit\(\) stands inside of a step"),
-        (lambda ctx: ctx.publish(ORDERS), r"ctx.publish\(\) stands inside of a step"),
+        (lambda ctx: ctx.step("inner", print), "step 'inner' is inside of another step"),
+        (lambda ctx: ctx.sleep(1), "wait 'sleep' is inside of another step"),
+        (emit, r"ctx.emit\(\) is inside of a step"),
+        (lambda ctx: ctx.publish(ORDERS), r"ctx.publish\(\) is inside of a step"),
     ):
 
         async def body(ctx: Context, inner=inner):
             await ctx.step("outer", outer, ctx, inner)
 
         with pytest.raises(StepFailed, match=text):
-            await run_once(only(body, outlets=[ORDERS]), Host())
+            await run_once(dag_of(body, outlets=[ORDERS]), RecordingHost())
 
 
 async def test_a_wait_beside_other_things_is_refused():
@@ -301,7 +313,7 @@ async def test_a_wait_beside_other_things_is_refused():
         await asyncio.gather(ctx.sleep(1), ctx.wait_for_event(ORDERS))
 
     with pytest.raises(DefinitionError, match=r"wait for several things at once with ctx.first"):
-        await run_once(only(body), Host())
+        await run_once(dag_of(body), RecordingHost())
 
 
 async def test_another_path_is_found_out_before_anything_is_done():
@@ -311,12 +323,12 @@ async def test_another_path_is_found_out_before_anything_is_done():
         await ctx.step(names[0], lambda: done.append(1))
         await ctx.sleep(1)
 
-    host = Host()
+    host = RecordingHost()
     with pytest.raises(TaskDeferred):
-        await run_once(only(body), host)
+        await run_once(dag_of(body), host)
     names.pop(0)
-    with pytest.raises(ReplayMismatch, match="step 'load' here, and now to step 'store'"):
-        await run_once(only(body), host)
+    with pytest.raises(ReplayMismatch, match="step 'load' here before, and now step 'store'"):
+        await run_once(dag_of(body), host)
     assert done == [1]
 
 
@@ -329,10 +341,10 @@ async def test_a_mismatch_that_is_swallowed_stands():
                 print(error)
         return "fine"
 
-    host = Host([Step("0", "other", "step")])
+    host = RecordingHost([JournalEntry("0", "other", "step")])
     with pytest.raises(ReplayMismatch):
-        await run_once(only(body), host)
-    assert len(host.steps) == 1
+        await run_once(dag_of(body), host)
+    assert len(host.journal) == 1
 
 
 @pytest.mark.parametrize("then", ["return", "wait", "raise"])
@@ -344,10 +356,10 @@ async def test_an_entry_that_nobody_came_to_is_a_mismatch(then):
         if then == "raise":
             raise OSError
 
-    host = Host([Step("0", "a", "step"), Step("~b~0", "b", "step")])
+    host = RecordingHost([JournalEntry("0", "a", "step"), JournalEntry("~b~0", "b", "step")])
     expected = OSError if then == "raise" else ReplayMismatch
     with pytest.raises(expected):
-        await run_once(only(body), host)
+        await run_once(dag_of(body), host)
 
 
 async def test_what_is_beside_has_time_to_come_to_its_steps():
@@ -363,9 +375,9 @@ async def test_what_is_beside_has_time_to_come_to_its_steps():
         await ctx.sleep(1)
         return "done"
 
-    host = Host()
-    assert await play(only(body), host=host) == "done"
-    assert len(host.steps) == 5
+    host = RecordingHost()
+    assert await run_through(dag_of(body), host=host) == "done"
+    assert len(host.journal) == 5
 
 
 async def test_steps_side_by_side_keep_their_values_whatever_their_order():
@@ -385,9 +397,9 @@ async def test_steps_side_by_side_keep_their_values_whatever_their_order():
         await ctx.sleep(1)
         return found
 
-    host = Host()
-    assert await play(only(body), host=host) == ["A", "B"]
-    assert host.steps[0].value == b"\xa1b"
+    host = RecordingHost()
+    assert await run_through(dag_of(body), host=host) == ["A", "B"]
+    assert host.journal[0].value == b"\xa1b"
 
 
 @pytest.mark.parametrize("how", ["swallow", "replace", "group", "finally", "return"])
@@ -411,9 +423,9 @@ async def test_a_deferral_stands_whatever_the_function_makes_of_it(how):
             await asyncio.sleep(0)
             ended.append(how)
 
-    host = Host()
+    host = RecordingHost()
     with pytest.raises(TaskDeferred) as deferred:
-        await run_once(only(body), host)
+        await run_once(dag_of(body), host)
     assert waiting_of(deferred).label == "sleep"
     assert ended == [how]
     told = {"replace": "raised ValueError: mine", "return": "function returned"}.get(how)
@@ -427,9 +439,9 @@ async def test_nothing_is_published_after_a_deferral():
         finally:
             await ctx.publish(ORDERS)
 
-    host = Host()
+    host = RecordingHost()
     with pytest.raises(TaskDeferred):
-        await run_once(only(body, outlets=[ORDERS]), host)
+        await run_once(dag_of(body, outlets=[ORDERS]), host)
     assert host.published == []
 
 
@@ -450,10 +462,10 @@ async def test_a_step_in_flight_when_the_task_waits_is_not_recorded():
             with pytest.raises(TaskDeferred):
                 await beside
 
-    host = Host()
+    host = RecordingHost()
     with pytest.raises(TaskDeferred):
-        await run_once(only(body), host)
-    assert host.steps == []
+        await run_once(dag_of(body), host)
+    assert host.journal == []
 
 
 async def test_a_lost_task_ends():
@@ -463,10 +475,10 @@ async def test_a_lost_task_ends():
         except BaseException:  # noqa: BLE001
             await ctx.step("b", print)
 
-    host = Host()
+    host = RecordingHost()
     host.error = LeaseLost("handed out anew")
     with pytest.raises(TaskLost, match="handed out anew"):
-        await run_once(only(body), host)
+        await run_once(dag_of(body), host)
 
 
 async def test_what_could_not_be_recorded_ends_the_attempt():
@@ -476,23 +488,23 @@ async def test_what_could_not_be_recorded_ends_the_attempt():
         except Unavailable:
             return "went on"
 
-    host = Host()
+    host = RecordingHost()
     host.error = Unavailable("no manager answers")
     with pytest.raises(Unavailable):
-        await run_once(only(body), host)
+        await run_once(dag_of(body), host)
 
 
 async def test_who_is_second_gets_what_the_first_recorded():
-    class Twin(Host):
+    class Twin(RecordingHost):
         async def record(self, step):
-            return Step(step.key, step.label, "step", b"\xa5first")
+            return JournalEntry(step.key, step.label, "step", b"\xa5first")
 
-    assert await run_once(only(lambda_of("a", lambda: "second")), Twin()) == "first"
+    assert await run_once(dag_of(lambda_of("a", lambda: "second")), Twin()) == "first"
 
 
 async def test_time_passed_is_no_payload():
     async def body(ctx: Context):
         return await ctx.first(timedelta(seconds=1)), await ctx.sleep(datetime.now(UTC).second)
 
-    first, slept = await play(only(body))
+    first, slept = await run_through(dag_of(body))
     assert (first.index, first.event, slept) == (0, TriggerEvent(None, "id0"), None)

@@ -65,14 +65,14 @@ def test_a_file_in_the_current_folder_is_read(tmp_path):
         ("[api]\nprot = 1", "api.prot is unknown; did you mean api.port"),
         ("[nats]\nuri = 'x'", "nats.uri is unknown"),
         ("[apis]", "apis is unknown; did you mean api"),
-        ("colour = 1", "colour is unknown; there are home"),
+        ("colour = 1", "colour is unknown; known are home"),
         ("[api]\nport = 'x'", "api.port: Expected `int`"),
         ("[api]\nport = 70000", "api.port"),
         ("api = 1", "api is a section"),
         ("home = 1", "home: expected a Path"),
         ("[log]\nlevel = 'loud'", "log.level"),
         ("[loader]\nimport_seconds = 0", "loader: time limits"),
-        ("[api", "is no TOML"),
+        ("[api", "is not valid TOML"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_its_path(file, text, says):
@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_refused_by_its_path(file, text, says):
 
 
 def test_a_named_file_must_be_there(tmp_path):
-    with pytest.raises(ConfigError, match=r"no configuration file .*nowhere"):
+    with pytest.raises(ConfigError, match=r"configuration file .*nowhere does not exist"):
         load(tmp_path / "nowhere")
 
 

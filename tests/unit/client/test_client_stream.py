@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pubsubflow.client.stream import Message, Parser, follow
-from pubsubflow.model.changes import ResetNews
+from pubsubflow.client.stream import EventStreamParser, StreamMessage, follow
+from pubsubflow.model.changes import StreamReset
 
 STREAM = (
     "\ufeff: a comment\nretry: 250\nid: 1\n\n"
@@ -19,10 +19,10 @@ STREAM = (
     "data: żółć\n\nid: 4\ndata: cut off"
 )
 MESSAGES = [
-    Message("2", "run", "{}"),
-    Message("2", "message", "two\n lines"),
-    Message("3", "message", ""),
-    Message("3", "message", "żółć"),
+    StreamMessage("2", "run", "{}"),
+    StreamMessage("2", "message", "two\n lines"),
+    StreamMessage("3", "message", ""),
+    StreamMessage("3", "message", "żółć"),
 ]
 
 
@@ -30,7 +30,7 @@ MESSAGES = [
 @given(st.lists(st.integers(0, len(STREAM.encode()))))
 def test_messages_do_not_depend_on_how_bytes_come(cuts):
     data = STREAM.encode()
-    parser, found = Parser(), []
+    parser, found = EventStreamParser(), []
     places = [0, *sorted(cuts), len(data)]
     for start, end in itertools.pairwise(places):
         found += parser.feed(data[start:end])
@@ -39,24 +39,26 @@ def test_messages_do_not_depend_on_how_bytes_come(cuts):
 
 
 def test_a_message_says_what_happened():
-    assert Message("1", "reset", '{"reason":"expired"}').news() == ResetNews(reason="expired")
-    assert Message("1", "later", "{}").news() is None
+    assert StreamMessage("1", "reset", '{"reason":"expired"}').change() == StreamReset(
+        reason="expired"
+    )
+    assert StreamMessage("1", "later", "{}").change() is None
 
 
 @pytest.mark.anyio
 async def test_following_goes_on_after_the_last_message():
-    asked = []
+    requested = []
 
     @asynccontextmanager
     async def connect(last_id):
-        asked.append(last_id)
+        requested.append(last_id)
 
         async def chunks():
-            if len(asked) == 2:
+            if len(requested) == 2:
                 raise ConnectionError
-            yield b"retry: 1\nid: a%d\n\n" % len(asked)
-            yield b"id: b%d\ndata: x\n\nid: c\ndata: half" % len(asked)
-            if len(asked) == 3:
+            yield b"retry: 1\nid: a%d\n\n" % len(requested)
+            yield b"id: b%d\ndata: x\n\nid: c\ndata: half" % len(requested)
+            if len(requested) == 3:
                 raise ConnectionError
 
         yield chunks()
@@ -67,4 +69,4 @@ async def test_following_goes_on_after_the_last_message():
         if len(found) == 3:
             break
     assert found == ["b1", "b3", "b4"]
-    assert asked == ["start", "b1", "b1", "b3"]
+    assert requested == ["start", "b1", "b1", "b3"]

@@ -1,8 +1,10 @@
+"""The demo's database, measured as its DAGs do it."""
+
 import shutil
 
 import pytest
 
-from pubsubflow.demo import flights, story
+from pubsubflow.demo import flights, scenario
 
 
 @pytest.fixture(scope="session")
@@ -10,7 +12,7 @@ def measured(tmp_path_factory):
     """A folder with the demo's file checked, loaded and measured as the DAGs do it."""
     folder = tmp_path_factory.mktemp("measured")
     database, accepted = folder / "flights.db", folder / "accepted.csv"
-    quality = flights.check_file(story.data_file(), accepted)
+    quality = flights.check_file(scenario.data_file(), accepted)
     flights.load_file(accepted, database, "nyc_hours.csv", quality["rejected"])
     rows = [
         row for month in flights.months(database) for row in flights.measure_month(database, month)

@@ -4,21 +4,21 @@ import sqlite3
 import pytest
 
 from pubsubflow import DAG, Dataset
-from pubsubflow.demo import story
+from pubsubflow.demo import scenario
 
 
 @pytest.fixture(scope="module")
 def pipeline():
-    path = story.dags_folder() / "nyc_flights.py"
+    path = scenario.dags_folder() / "nyc_flights.py"
     spec = importlib.util.spec_from_file_location("nyc_flights", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_story_names_what_the_dags_use(pipeline):
-    assert pipeline.landing.uri == story.LANDING
-    assert vars(pipeline)[story.REPORT_DAG].dag_id == story.REPORT_DAG
+def test_the_scenario_names_what_the_dags_use(pipeline):
+    assert pipeline.landing.uri == scenario.LANDING
+    assert vars(pipeline)[scenario.REPORT_DAG].dag_id == scenario.REPORT_DAG
 
 
 def test_the_file_makes_four_dags(pipeline):

@@ -2,10 +2,10 @@ import csv
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from expected_report import expected_report
 
-from pubsubflow.demo import flights, story
-from pubsubflow.demo.cut import cut
+from pubsubflow.demo import flights, scenario
+from pubsubflow.demo.hourly_data import hourly_rows
+from support.expected_report import expected_report
 
 GOOD = {
     "airport": "EWR",
@@ -30,7 +30,7 @@ def write(path, *rows):
 
 
 def test_report_equals_the_independent_computation(database):
-    assert flights.summarise(database) == expected_report(story.data_file())
+    assert flights.summarise(database) == expected_report(scenario.data_file())
 
 
 def test_numbers_of_the_shipped_file(database):
@@ -109,12 +109,12 @@ def test_a_failed_load_leaves_the_table_as_it_was(database, tmp_path):
     ],
 )
 def test_flaw_names_what_is_wrong(change, reason):
-    assert flights.flaw(GOOD | change, set()) == reason
+    assert flights.defect_of(GOOD | change, set()) == reason
 
 
 def test_an_hour_counts_once():
-    assert flights.flaw(GOOD, {("EWR", "2013-01-01T05")}) == "hour repeated"
-    assert flights.flaw(GOOD, {("JFK", "2013-01-01T05")}) is None
+    assert flights.defect_of(GOOD, {("EWR", "2013-01-01T05")}) == "hour repeated"
+    assert flights.defect_of(GOOD, {("JFK", "2013-01-01T05")}) is None
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
@@ -145,7 +145,7 @@ def test_cut_counts_an_hours_flights_beside_its_weather():
     flown = [place | {"dep_delay": delay} for delay in ("-2", "14", "15", "NA")]
     weather = place | {"year": "2013", "month": "1", "day": "1", "hour": "5", "temp": "39.02"}
     weather |= {"wind_speed": "12.657979999999999", "precip": "0", "visib": "NA"}
-    assert list(cut(flown, [weather])) == [
+    assert list(hourly_rows(flown, [weather])) == [
         ("EWR", "2013-01-01T05", "39.02", "12.66", "0", "", 4, 1, 1, 27)
     ]
 

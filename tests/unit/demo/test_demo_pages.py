@@ -2,9 +2,8 @@ import json
 from itertools import pairwise
 from xml.etree import ElementTree as ET
 
-from expected_report import expected_report
-
-from pubsubflow.demo import chart, flights, pages, story
+from pubsubflow.demo import chart, flights, pages, scenario
+from support.expected_report import expected_report
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -13,7 +12,7 @@ def test_report_files_hold_the_numbers(database):
     numbers = flights.summarise(database)
     paths = pages.write(database.parent, numbers)
     assert [path.name for path in paths] == ["report.json", "report.md", "report.svg"]
-    assert json.loads(paths[0].read_text()) == expected_report(story.data_file())
+    assert json.loads(paths[0].read_text()) == expected_report(scenario.data_file())
 
 
 def test_page_states_the_findings(database):

@@ -10,12 +10,12 @@ import re
 from pathlib import Path
 
 import pytest
-from schedule_drawing import draw
-from schedule_page import BLOCKS, Example, examples
-from schedule_player import Player
 
 from pubsubflow import DAG, Dataset
 from pubsubflow.testing import VirtualClock, event, simulate
+from support.timelines.drawing import draw
+from support.timelines.page import BLOCKS, Example, examples
+from support.timelines.player import Player
 
 PAGE = Path(__file__).parents[3] / "docs" / "schedules.md"
 EXAMPLES = examples(PAGE.read_text())
@@ -23,7 +23,7 @@ CONSUMED = re.compile(r"^run \d+  +(?:\w{3} )?[\d:]+ *((?:[a-z]\d+ ?)*)", re.MUL
 AS_SIMULATED = [
     example
     for example in EXAMPLES
-    if all(re.fullmatch(r"[a-z]\d+|until", step.words[0]) for step in example.story.steps)
+    if all(re.fullmatch(r"[a-z]\d+|until", step.words[0]) for step in example.scenario.steps)
     and len(re.findall(r"^@dag", example.code, re.MULTILINE)) == 1
 ]
 
@@ -42,7 +42,7 @@ def where(example: Example) -> str:
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 async def test_timeline_is_what_happens(database, number):
     example = EXAMPLES[number]
-    drawn = draw(await Player(database, defined(example), example.story).play())
+    drawn = draw(await Player(database, defined(example), example.scenario).play())
     if os.environ.get("REDRAW"):
         page = PAGE.read_text()
         start, end = examples(page)[number].span
@@ -52,20 +52,20 @@ async def test_timeline_is_what_happens(database, number):
 
 
 def given(example: Example, uris: dict[str, str]) -> tuple[list, dict[str, str]]:
-    """Return a story as `simulate` takes it, and how its events are called.
+    """Return a scenario as `simulate` takes it, and how its events are called.
 
     `simulate` refuses events that concern nobody.
     """
     items, labels = [], {}
     concerned = example.drawn.split("\n\n")[1].split()
-    for step in example.story.steps:
+    for step in example.scenario.steps:
         items.append(step.at)
         label, extra = step.words[0], dict(step.options)
         if label not in concerned:
             continue
         (uri,) = (uri for name, uri in uris.items() if name.startswith(label[0]))
         partition, time = extra.pop("partition", None), extra.pop("time", None)
-        moment = example.story.moment(time) if time else step.at
+        moment = example.scenario.moment(time) if time else step.at
         happened = event(uri, extra=extra, partition=partition, time=moment)
         labels[happened.event_id] = label
         items.append(happened)
@@ -74,12 +74,12 @@ def given(example: Example, uris: dict[str, str]) -> tuple[list, dict[str, str]]
 
 @pytest.mark.parametrize("example", AS_SIMULATED, ids=where)
 def test_simulation_says_the_same(example):
-    names, story = defined(example), example.story
+    names, scenario = defined(example), example.scenario
     (made,) = (each for each in names.values() if isinstance(each, DAG))
     uris = {name: each.uri for name, each in names.items() if isinstance(each, Dataset)}
-    items, labels = given(example, uris | story.datasets)
-    clock, until = VirtualClock(story.begins), story.steps[-1].at
-    runs = simulate(made, items, clock=clock, until=until, lasts=story.takes)
+    items, labels = given(example, uris | scenario.datasets)
+    clock, until = VirtualClock(scenario.begins), scenario.steps[-1].at
+    runs = simulate(made, items, clock=clock, until=until, lasts=scenario.takes)
     consumed = [" ".join(labels[each.event_id] for each in run.events) for run in runs]
     assert consumed == [line.strip() for line in CONSUMED.findall(example.drawn)]
 

@@ -78,5 +78,5 @@ def test_sensors_wait(page, path):
     run = page["with_sensors"].test({"path": path}, events=[(page["orders"], {"rows": 4})])
     assert run.result("later") == 5
     assert run.result("arrived") == 8
-    assert run.result("news")["extra"] == {"rows": 4}
+    assert run.result("updates")["extra"] == {"rows": 4}
     assert run.ended_at - run.started_at == timedelta(minutes=5)

@@ -4,21 +4,30 @@ import copy
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_progress_properties import PATIENT, Fate, specs
+from test_progress_properties import PATIENT, RandomResults, specs
 
-from pubsubflow.model.runs.clearing import FAILED, FORKS, Selection, clear, fits, rebuild, select
-from pubsubflow.model.runs.progress import begin, finish, go_on
+from pubsubflow.model.runs.clearing import (
+    FAILED,
+    FORKS,
+    TaskSelection,
+    clear,
+    compatible,
+    rebuild,
+    select,
+)
+from pubsubflow.model.runs.plan import Plan
+from pubsubflow.model.runs.progress import finish_task, resume_run, start_run
 from pubsubflow.model.runs.states import TaskState
-from pubsubflow.model.spec import DagSpec, Factor, Plan, TaskSpec
+from pubsubflow.model.spec import DagSpec, MappedArgument, TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
 
 
 class Play:
     """A run that is played to its end, more than once."""
 
-    def __init__(self, plan, fate):
-        self.plan, self.fate = plan, fate
-        self.progress, self._steps = begin(plan)
+    def __init__(self, plan, results):
+        self.plan, self.results = plan, results
+        self.progress, self._steps = start_run(plan)
         self.states, self.lengths, self.chosen = {}, {}, {}
         self.ran = []
         self.outcome = None
@@ -28,13 +37,13 @@ class Play:
         steps, waiting = self._steps, []
         while True:
             waiting += steps.ready
-            for node, index, state in steps.settled:
+            for node, index, state in steps.resolved:
                 self._end(node, index, state, None)
             self.outcome = steps.ended or self.outcome
             if not waiting or len(self.ran) >= most:
                 return waiting
             node, index = waiting.pop()
-            state, fields = self.fate.of(node, index)
+            state, fields = self.results.of(node, index)
             self.ran.append((node, index))
             self._end(node, index, state, fields["length"])
             if state is TaskState.SUCCESS:
@@ -43,7 +52,7 @@ class Play:
                     self.chosen.setdefault(node, []).append(follow)
                 elif self.plan.spec.tasks[node].role == "short_circuit":
                     self.chosen.setdefault(node, []).append(follow is None)
-            steps = finish(self.plan, self.progress, node, state, **fields)
+            steps = finish_task(self.plan, self.progress, node, state, **fields)
 
     def _end(self, node, index, state, length):
         assert (node, index) not in self.states
@@ -52,7 +61,7 @@ class Play:
 
     def rebuilt(self):
         ended = [(*key, state, self.lengths[key]) for key, state in self.states.items()]
-        return rebuild(self.plan, ended, self.chosen, self.progress.cleared)
+        return rebuild(self.plan, ended, self.chosen, self.progress.clear_number)
 
     def clear(self, asked, live=()):
         """Clear tasks and let the run go on."""
@@ -63,7 +72,7 @@ class Play:
             self.states.pop(key, None)
             self.chosen.pop(key[0], None)
         self.ran, self.outcome = [], None
-        self._steps = go_on(self.plan, self.progress, again)
+        self._steps = resume_run(self.plan, self.progress, again)
         return chosen
 
 
@@ -73,13 +82,13 @@ def as_seen(plan, progress):
     for entry, task in zip(nodes, plan.spec.tasks, strict=True):
         entry.left_out_by = sorted(set(entry.left_out_by))
         entry.length = None if task.mapped else entry.length
-    return nodes, progress.incomplete, progress.cleared
+    return nodes, progress.incomplete, progress.clear_number
 
 
 @settings(max_examples=150, deadline=None)
 @given(specs(PATIENT), st.integers(0, 2**32))
 def test_the_progress_of_an_ended_run_is_rebuilt_from_its_tasks(spec, seed):
-    run = Play(Plan(spec), Fate(Plan(spec), seed))
+    run = Play(Plan(spec), RandomResults(Plan(spec), seed))
     run.play()
     assert as_seen(run.plan, run.rebuilt()) == as_seen(run.plan, run.progress)
 
@@ -87,12 +96,12 @@ def test_the_progress_of_an_ended_run_is_rebuilt_from_its_tasks(spec, seed):
 @settings(max_examples=150, deadline=None)
 @given(specs(PATIENT), st.integers(0, 2**32), st.data())
 def test_what_is_cleared_with_all_that_follows_comes_to_the_same_again(spec, seed, data):
-    run = Play(Plan(spec), Fate(Plan(spec), seed))
+    run = Play(Plan(spec), RandomResults(Plan(spec), seed))
     run.play()
     outcome, states = run.outcome, dict(run.states)
     run.progress = run.rebuilt()
     names = data.draw(st.lists(st.sampled_from([task.task_id for task in spec.tasks])))
-    chosen = run.clear(Selection(tuple(names), downstream=True))
+    chosen = run.clear(TaskSelection(tuple(names), downstream=True))
     run.play()
     assert set(run.ran) <= chosen, "what is not cleared does not run again"
     assert run.states == states
@@ -102,10 +111,10 @@ def test_what_is_cleared_with_all_that_follows_comes_to_the_same_again(spec, see
 @settings(max_examples=150, deadline=None)
 @given(specs(PATIENT), st.integers(0, 2**32), st.integers(0, 20), st.data())
 def test_a_run_ends_whatever_is_cleared_while_it_lives(spec, seed, most, data):
-    run = Play(Plan(spec), Fate(Plan(spec), seed))
+    run = Play(Plan(spec), RandomResults(Plan(spec), seed))
     live = run.play(most)
     names = data.draw(st.lists(st.sampled_from([task.task_id for task in spec.tasks])))
-    asked = Selection(
+    asked = TaskSelection(
         tuple(names), downstream=data.draw(st.booleans()), only_failed=data.draw(st.booleans())
     )
     ended = not live
@@ -120,9 +129,9 @@ def test_a_run_ends_whatever_is_cleared_while_it_lives(spec, seed, most, data):
 @given(specs(PATIENT), st.integers(0, 2**32))
 def test_a_retry_keeps_what_succeeded_unless_it_stands_on_what_failed(spec, seed):
     plan = Plan(spec)
-    run = Play(plan, Fate(plan, seed))
+    run = Play(plan, RandomResults(plan, seed))
     run.play()
-    chosen = select(plan, run.progress, run.states, Selection(only_failed=True))
+    chosen = select(plan, run.progress, run.states, TaskSelection(only_failed=True))
     assert {key for key, state in run.states.items() if state in FAILED} <= chosen
     again = {node for node, _ in chosen}
     for node, index in chosen:
@@ -136,8 +145,10 @@ def test_a_version_fits_while_every_task_keeps_its_place():
         return DagSpec("d", "d.py", "h", tasks)
 
     a, b = TaskSpec(0, "a"), TaskSpec(1, "b", upstream=(0,))
-    assert fits(spec(a), spec(a, b))
-    assert fits(spec(a), spec(TaskSpec(0, "a", pool="p")))
-    assert not fits(spec(a, b), spec(a))
-    assert not fits(spec(a, b), spec(a, TaskSpec(1, "b")))
-    assert not fits(spec(a), spec(TaskSpec(0, "a", factors=(Factor("x", 2),))))
+    assert compatible(spec(a), spec(a, b))
+    assert compatible(spec(a), spec(TaskSpec(0, "a", pool="p")))
+    assert not compatible(spec(a, b), spec(a))
+    assert not compatible(spec(a, b), spec(a, TaskSpec(1, "b")))
+    assert not compatible(
+        spec(a), spec(TaskSpec(0, "a", mapped_arguments=(MappedArgument("x", 2),)))
+    )

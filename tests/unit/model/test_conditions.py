@@ -3,45 +3,57 @@
 import itertools
 
 import pytest
-from dag_specs import condition, uri
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubflow.model.schedule.condition_state import add, decide, held, new_cell
-from pubsubflow.model.schedule.conditions import AllOf, AnyOf, Input, Schedule, describe, inputs
+from pubsubflow.model.schedule.condition_state import (
+    add_event,
+    decide,
+    new_condition_state,
+    satisfied_inputs,
+)
+from pubsubflow.model.schedule.conditions import (
+    AllOf,
+    AnyOf,
+    DatasetInput,
+    ScheduleSpec,
+    describe,
+    inputs,
+)
+from support.specs import condition, uri
 
 
-def counts(cell):
-    return [state.count for state in cell.places]
+def counts(state):
+    return [each.count for each in state.inputs]
 
 
-def offer(schedule, cell, names):
+def offer(schedule, state, names):
     """Add an event to the places of its dataset; return what then fires, if anything."""
     matched = [place for place in inputs(schedule.condition) if place.uri in map(uri, names)]
-    add(cell, matched, time=1, now=1)
-    return decide(schedule, cell)
+    add_event(state, matched, time=1, now=1)
+    return decide(schedule, state)
 
 
 def play(text, events):
     """Return what each firing consumes: the events by name, in order of arrival."""
-    schedule = Schedule(condition(text))
+    schedule = ScheduleSpec(condition(text))
     places = list(inputs(schedule.condition))
     pending = [[] for _ in places]
-    cell = new_cell(schedule)
+    state = new_condition_state(schedule)
     fired = []
     for event in events.split():
         for place in places:
             if place.uri == uri(event[0]):
-                pending[place.place].append(event)
-        firing = offer(schedule, cell, event[0])
+                pending[place.index].append(event)
+        firing = offer(schedule, state, event[0])
         if firing is not None:
             assert firing.kind == "run"
-            assert firing.events == sum(len(pending[place]) for place in firing.places)
-            taken = {name for place in firing.places for name in pending[place]}
+            assert firing.events == sum(len(pending[place]) for place in firing.inputs)
+            taken = {name for place in firing.inputs for name in pending[place]}
             fired.append(" ".join(name for name in events.split() if name in taken))
-            for place in firing.places:
+            for place in firing.inputs:
                 pending[place].clear()
-        assert counts(cell) == list(map(len, pending))
+        assert counts(state) == list(map(len, pending))
     return fired
 
 
@@ -70,11 +82,11 @@ def test_a_firing_consumes_the_sides_that_held(text, events, fired):
 
 
 def test_an_event_of_another_dataset_changes_nothing():
-    schedule = Schedule(condition("a & b"))
-    cell = new_cell(schedule)
-    assert offer(schedule, cell, "a") is None
-    assert offer(schedule, cell, "z") is None
-    assert counts(cell) == [1, 0]
+    schedule = ScheduleSpec(condition("a & b"))
+    state = new_condition_state(schedule)
+    assert offer(schedule, state, "a") is None
+    assert offer(schedule, state, "z") is None
+    assert counts(state) == [1, 0]
 
 
 def test_an_expression_is_described_as_users_write_it():
@@ -91,7 +103,7 @@ conditions = st.recursive(
 
 def built(tree, places):
     if isinstance(tree, str):
-        return Input(next(places), uri(tree))
+        return DatasetInput(next(places), uri(tree))
     sign, sides = tree
     made = tuple(built(side, places) for side in sides)
     return AllOf(made) if sign == "&" else AnyOf(made)
@@ -107,35 +119,37 @@ def truth(tree, pending, places):
 
 @given(conditions, st.lists(st.sampled_from("abc"), max_size=20))
 def test_a_run_fires_exactly_when_the_expression_is_true(tree, events):
-    schedule = Schedule(built(tree, itertools.count()))
+    schedule = ScheduleSpec(built(tree, itertools.count()))
     places = list(inputs(schedule.condition))
-    cell = new_cell(schedule)
+    state = new_condition_state(schedule)
     for event in events:
-        before = counts(cell)
-        added = [before[place.place] + (place.uri == uri(event)) for place in places]
-        firing = offer(schedule, cell, event)
+        before = counts(state)
+        added = [before[place.index] + (place.uri == uri(event)) for place in places]
+        firing = offer(schedule, state, event)
         assert (firing is not None) == truth(tree, added, itertools.count())
-        consumed = firing.places if firing is not None else ()
-        for place, count in enumerate(counts(cell)):
+        consumed = firing.inputs if firing is not None else ()
+        for place, count in enumerate(counts(state)):
             assert count == (0 if place in consumed else added[place])
         assert all(added[place] for place in consumed), "an empty place consumes nothing"
-        assert held(schedule.condition, cell) is None, "what is left cannot fire by itself"
+        assert satisfied_inputs(schedule.condition, state) is None, (
+            "what is left cannot fire by itself"
+        )
 
 
 @given(conditions, st.lists(st.sampled_from("abc"), max_size=20))
 def test_no_event_is_consumed_twice_in_one_place(tree, events):
-    schedule = Schedule(built(tree, itertools.count()))
+    schedule = ScheduleSpec(built(tree, itertools.count()))
     places = list(inputs(schedule.condition))
-    cell = new_cell(schedule)
+    state = new_condition_state(schedule)
     arrived = [0] * len(places)
     taken = [0] * len(places)
     for event in events:
-        before = counts(cell)
-        added = [before[place.place] + (place.uri == uri(event)) for place in places]
+        before = counts(state)
+        added = [before[place.index] + (place.uri == uri(event)) for place in places]
         for place in places:
-            arrived[place.place] += place.uri == uri(event)
-        firing = offer(schedule, cell, event)
-        for place in firing.places if firing is not None else ():
+            arrived[place.index] += place.uri == uri(event)
+        firing = offer(schedule, state, event)
+        for place in firing.inputs if firing is not None else ():
             taken[place] += added[place]
-    left = counts(cell)
+    left = counts(state)
     assert [kept + used for kept, used in zip(left, taken, strict=True)] == arrived

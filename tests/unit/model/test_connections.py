@@ -4,7 +4,12 @@ import msgspec
 import pytest
 
 from pubsubflow.errors import InvalidInput
-from pubsubflow.model.connections import Connection, Reference, make_connection, read_reference
+from pubsubflow.model.connections import (
+    Connection,
+    ConnectionReference,
+    make_connection,
+    read_reference,
+)
 
 WAREHOUSE = "postgres://ann@db.example.com:5433/sales?sslmode=verify-full"
 
@@ -31,8 +36,8 @@ def test_nothing_that_prints_a_connection_shows_its_secrets():
     for text in (repr(made), str(made), f"{made}", repr([made]), repr(made.__rich_repr__())):
         assert "hush" not in text
         assert "***" in text
-    assert made.hidden() == {"hush-hush"}
-    assert "p%2Fw" in make_connection("x", secrets={"a": "p/w"}).hidden()
+    assert made.redacted_values() == {"hush-hush"}
+    assert "p%2Fw" in make_connection("x", secrets={"a": "p/w"}).redacted_values()
 
 
 @pytest.mark.parametrize(
@@ -41,8 +46,8 @@ def test_nothing_that_prints_a_connection_shows_its_secrets():
         ("a.b", {}, "cannot name a connection"),
         ("", {}, "cannot name a connection"),
         ("a\n", {}, "cannot name a connection"),
-        ("a", {"uri": "db.example.com"}, "no URI"),
-        ("a", {"uri": "postgres://u:hunter2:x@h:port/d"}, "no URI"),
+        ("a", {"uri": "db.example.com"}, "not a URI"),
+        ("a", {"uri": "postgres://u:hunter2:x@h:port/d"}, "not a URI"),
         ("a", {"uri": "postgres://h/d?password=hunter2"}, "'password' in the uri is a secret"),
         ("a", {"uri": "https://h/?api_key=hunter2"}, "'api_key' in the uri is a secret"),
         ("a", {"extra": {"client_secret": "hunter2"}}, "put it under secrets"),
@@ -61,8 +66,8 @@ def test_what_cannot_be_is_refused_without_telling_it(name, more, complaint):
 
 def test_references_name_a_connection_and_perhaps_a_field():
     assert read_reference("env:X") is None
-    assert read_reference("connection:crm") == Reference("crm")
-    assert read_reference("connection:crm.token") == Reference("crm", "token")
+    assert read_reference("connection:crm") == ConnectionReference("crm")
+    assert read_reference("connection:crm.token") == ConnectionReference("crm", "token")
     for bad in ("connection:", "connection:a.", "connection:a.b.c", "connection:a b"):
         with pytest.raises(InvalidInput, match="write connection:NAME"):
             read_reference(bad)
@@ -70,14 +75,14 @@ def test_references_name_a_connection_and_perhaps_a_field():
 
 def test_a_reference_without_a_field_is_the_url_or_the_only_secret():
     made = make_connection("db", uri=WAREHOUSE, secrets={"password": "pw"}, extra={"limit": 5})
-    assert Reference("db").secret(made) == "pw"
-    assert Reference("db").url(made) == WAREHOUSE.replace("ann@", "ann:pw@")
+    assert ConnectionReference("db").secret(made) == "pw"
+    assert ConnectionReference("db").url(made) == WAREHOUSE.replace("ann@", "ann:pw@")
     fields = {"password": "pw", "host": "db.example.com", "port": "5433", "limit": "5"}
     assert {name: made.field(name) for name in fields} == fields
     two = msgspec.structs.replace(made, secrets={"a": "1", "b": "2"})
     with pytest.raises(InvalidInput, match=r"write connection:db\.a or connection:db\.b"):
-        Reference("db").secret(two)
+        ConnectionReference("db").secret(two)
     with pytest.raises(InvalidInput, match="has no 'tokn'; there are password, limit, url"):
         made.field("tokn")
     with pytest.raises(InvalidInput, match="has no uri"):
-        Reference("x").url(Connection(name="x"))
+        ConnectionReference("x").url(Connection(name="x"))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pubsubflow.errors import DefinitionError, InvalidInput
-from pubsubflow.model.expressions import compile_expression, evaluate, holds
+from pubsubflow.model.expressions import compile_expression, evaluate, filter_mismatch
 from pubsubflow.model.wire.messages import EventInfo
 
 
@@ -27,7 +27,7 @@ def event(partition=None, source="api", **extra) -> EventInfo:
     ],
 )
 def test_an_event_that_meets_a_filter(text):
-    assert holds(text, event(rows=5, tags=["eu"], name="orders")) is None
+    assert filter_mismatch(text, event(rows=5, tags=["eu"], name="orders")) is None
 
 
 @pytest.mark.parametrize(
@@ -43,21 +43,21 @@ def test_an_event_that_meets_a_filter(text):
     ],
 )
 def test_an_event_that_does_not_meet_a_filter(text, reason):
-    refusal = holds(text, event(rows=5, tags=["eu"], name="orders"))
+    refusal = filter_mismatch(text, event(rows=5, tags=["eu"], name="orders"))
     assert refusal is not None
     assert text in refusal
     assert reason in refusal
 
 
 def test_a_reason_is_one_short_line():
-    refusal = holds("event.extra.text", event(text="x\n" * 5000))
+    refusal = filter_mismatch("event.extra.text", event(text="x\n" * 5000))
     assert refusal is not None
     assert len(refusal) <= 500
 
 
 @pytest.mark.parametrize("text", ["event.extra.rows >", "", "1 +", "for x in y"])
 def test_what_is_no_cel_is_a_mistake(text):
-    with pytest.raises(DefinitionError, match="is no CEL expression"):
+    with pytest.raises(DefinitionError, match="is not a CEL expression"):
         compile_expression(text)
 
 

@@ -7,35 +7,37 @@ import msgspec
 import pytest
 from msgspec import Raw, Struct
 
+from pubsubflow.errors import DefinitionError
 from pubsubflow.model.wire import messages, worker_requests
 from pubsubflow.model.wire.messages import (
-    CancelOrder,
-    Emit,
+    CancelMessage,
+    EmittedEvent,
     EventInfo,
     FiredMessage,
-    GoneMessage,
     Heartbeat,
+    JournalEntry,
     LogMessage,
+    NewEvent,
     Outcome,
     PublishedEvent,
     ResultMessage,
     RunInfo,
     RunTrace,
     StartedMessage,
-    Step,
     TaskError,
     TaskMessage,
-    TriggersOrder,
+    TriggersChangedMessage,
+    WorkerLostMessage,
     encode,
 )
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.worker_requests import (
-    AskEvents,
-    AskResult,
-    AskSource,
-    AskSteps,
-    Piece,
-    RecordStep,
+    Chunk,
+    EventsRequest,
+    JournalEntryRequest,
+    JournalRequest,
+    ResultRequest,
+    SourceRequest,
 )
 
 MOMENT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -50,21 +52,22 @@ EXAMPLES = [
         {0: Raw(b"\xc0")}, {"x": Raw(b"\x01")}, (3,), (4, 5), (None, 1.5, None),
     ),
     ResultMessage(
-        1, 2, -1, 1, 1, "w", Outcome.FAILED, 1.0, 2.0, b"\xc0", 3, (Emit("x://a", {"n": 1}, "p"),),
+        1, 2, -1, 1, 1, "w", Outcome.FAILED, 1.0, 2.0, b"\xc0", 3,
+        (EmittedEvent("x://a", {"n": 1}, "p"),),
         TaskError("ValueError", "no", "tb", final=True), 1, 3, ("a",), ("x://b",),
     ),
     PublishedEvent(1, 2, -1, "1.2.-1.0", "x://a", {"n": 1}, "p", MOMENT),
     StartedMessage(1, 2, -1, 1, 1, "w", 1.0),
     LogMessage(1, 2, -1, 1, 1, 0, "text"),
-    GoneMessage("w"),
+    WorkerLostMessage("w"),
     Heartbeat("w", "host", 1, 8, 2),
-    CancelOrder(1),
-    Step("0", "load", "step", b"\x01", TaskError("ValueError", "no")),
+    CancelMessage(1),
+    JournalEntry("0", "load", "step", b"\x01", TaskError("ValueError", "no")),
     FiredMessage(
         7, 1, 2, 1, 2, -1, 3, 0, b"\xc0", "id", "p", MOMENT, b"\x05", TaskError("E", "no"), "r"
     ),
-    TriggersOrder(fresh=True, gone=(1, 2)),
-    Piece(b"data", 4),
+    TriggersChangedMessage(has_new=True, ended=(1, 2)),
+    Chunk(b"data", 4),
 ]  # fmt: skip
 DECODERS = {
     TaskMessage: messages.decode_task,
@@ -72,14 +75,14 @@ DECODERS = {
     PublishedEvent: messages.decode_published,
     StartedMessage: messages.decode_started,
     LogMessage: messages.decode_log,
-    GoneMessage: messages.decode_gone,
+    WorkerLostMessage: messages.decode_worker_lost,
     Heartbeat: messages.decode_heartbeat,
-    Step: messages.decode_step,
+    JournalEntry: messages.decode_journal_entry,
     FiredMessage: messages.decode_fired,
-    TriggersOrder: messages.decode_triggers_order,
-    CancelOrder: messages.decode_cancel,
+    TriggersChangedMessage: messages.decode_triggers_changed,
+    CancelMessage: messages.decode_cancel,
     RunInfo: messages.decode_run_info,
-    Piece: worker_requests.decode_piece,
+    Chunk: worker_requests.decode_chunk,
     EventInfo: msgspec.msgpack.Decoder(EventInfo).decode,
 }
 by_name = pytest.mark.parametrize("message", EXAMPLES, ids=lambda each: type(each).__name__)
@@ -122,24 +125,24 @@ def test_the_examples_cover_every_message_that_is_an_array():
         for each in (vars(messages) | vars(worker_requests)).values()
         if isinstance(each, type) and issubclass(each, Struct) and each.__struct_config__.array_like
     }
-    covered = set(map(type, EXAMPLES)) | {Emit, TaskError, RunTrace}
-    covered |= set(typing.get_args(worker_requests.Ask))
+    covered = set(map(type, EXAMPLES)) | {EmittedEvent, TaskError, RunTrace}
+    covered |= set(typing.get_args(worker_requests.WorkerRequest))
     assert arrays == covered
 
 
 @pytest.mark.parametrize(
     "ask",
     [
-        AskSource("h", 7),
-        AskResult(1, 2, None, 3, 4),
-        AskResult(1, 2),
-        AskEvents(1, 500),
-        AskSteps(1, 2, -1, 3),
-        RecordStep(1, 2, -1, 1, 1, Step("0", "a", "step")),
+        SourceRequest("h", 7),
+        ResultRequest(1, 2, None, 3, 4),
+        ResultRequest(1, 2),
+        EventsRequest(1, 500),
+        JournalRequest(1, 2, -1, 3),
+        JournalEntryRequest(1, 2, -1, 1, 1, JournalEntry("0", "a", "step")),
     ],
 )
 def test_questions_are_told_apart(ask):
-    assert worker_requests.decode_ask(encode(ask)) == ask
+    assert worker_requests.decode_worker_request(encode(ask)) == ask
 
 
 def test_the_subject_of_a_task_is_one_per_delivery():
@@ -151,3 +154,9 @@ def test_the_subject_of_a_task_is_one_per_delivery():
 
 def test_messages_about_one_run_share_a_partition():
     assert Subjects.inbound(Subjects.RESULT, 17) == "psf.in.result.1"
+
+
+def test_a_new_event_names_its_dataset_by_the_normalised_uri():
+    assert NewEvent("X://A/").dataset == "x://a"
+    with pytest.raises(DefinitionError, match="holds white space"):
+        NewEvent("no uri")

@@ -1,12 +1,13 @@
 """How a run advances, rule by rule."""
 
 import pytest
-from dag_specs import dag, task
 
-from pubsubflow.model.runs.progress import begin, factor_indexes, factor_sizes, finish
+from pubsubflow.model.runs.plan import Plan
+from pubsubflow.model.runs.progress import finish_task, mapped_indexes, mapped_lengths, start_run
 from pubsubflow.model.runs.states import RunState, TaskState
-from pubsubflow.model.spec import Plan, TriggerRule
+from pubsubflow.model.spec import TriggerRule
 from pubsubflow.model.wire.messages import NOT_MAPPED
+from support.specs import dag, task
 
 STATES = {
     "s": TaskState.SUCCESS,
@@ -28,7 +29,7 @@ class Play:
         self.ended = {}
         self.reasons = {}
         self.outcome = None
-        self.progress, steps = begin(self.plan)
+        self.progress, steps = start_run(self.plan)
         self._take(steps)
 
     def _name(self, node, map_index):
@@ -41,10 +42,10 @@ class Play:
             assert name not in self.waiting
             assert name not in self.ended
             self.waiting.add(name)
-        for node, map_index, state in steps.settled:
+        for node, map_index, state in steps.resolved:
             assert self._name(node, map_index) not in self.ended
             self.ended[self._name(node, map_index)] = state
-        self.reasons.update(steps.bad_maps)
+        self.reasons.update(steps.mapping_errors)
         if steps.ended is not None:
             assert self.outcome is None
             assert not self.waiting
@@ -54,7 +55,7 @@ class Play:
         self.waiting.remove(name)
         self.ended[name] = STATES[state]
         node = self.numbers[name.split("[")[0]]
-        self._take(finish(self.plan, self.progress, node, STATES[state], **result))
+        self._take(finish_task(self.plan, self.progress, node, STATES[state], **result))
 
     def state(self, name):
         """Return `run` while it waits for a worker, the letter of its end, or `-`."""
@@ -283,8 +284,8 @@ def test_a_mapped_task_has_one_instance_per_element():
 def test_a_mapped_task_over_literals_is_their_product():
     play = Play(task("each", over=[2, 3]))
     assert len(play.waiting) == 6
-    sizes = factor_sizes(play.plan, play.spec.tasks[0], play.progress)
-    assert [factor_indexes(sizes, index) for index in range(6)] == [
+    sizes = mapped_lengths(play.plan, play.spec.tasks[0], play.progress)
+    assert [mapped_indexes(sizes, index) for index in range(6)] == [
         (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)
     ]  # fmt: skip
 
@@ -302,7 +303,7 @@ def test_mapping_over_something_that_is_no_list_fails_with_the_reason():
     play.finish("list", length=None)
     assert (play.state("each"), play.state("end")) == ("f", "u")
     assert play.outcome is RunState.FAILED
-    assert play.reasons == {1: "it is mapped over a result that is no list (arg0)"}
+    assert play.reasons == {1: "it is mapped over a result that is not a list (arg0)"}
 
 
 def test_mapping_over_a_mapped_task_takes_the_results_of_those_that_succeeded():

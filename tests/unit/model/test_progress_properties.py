@@ -5,9 +5,10 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pubsubflow.model.runs.progress import UNDECIDED, begin, finish
+from pubsubflow.model.runs.plan import Plan
+from pubsubflow.model.runs.progress import UNDECIDED, finish_task, start_run
 from pubsubflow.model.runs.states import RunState, TaskState
-from pubsubflow.model.spec import DagSpec, Factor, Plan, TaskSpec, TriggerRule
+from pubsubflow.model.spec import DagSpec, MappedArgument, TaskSpec, TriggerRule
 from pubsubflow.model.wire.messages import NOT_MAPPED
 
 EAGER = (TriggerRule.ONE_SUCCESS, TriggerRule.ONE_FAILED)
@@ -24,7 +25,7 @@ def specs(draw, rules):
         if draw(st.integers(0, 3)) == 0:
             over = draw(st.sampled_from([None, *sorted(upstream)]))
             length = draw(st.integers(0, 3)) if over is None else None
-            factors = (Factor("x", length, over),)
+            factors = (MappedArgument("x", length, over),)
         role = draw(st.sampled_from(["task"] * 3 + ["branch", "short_circuit", "teardown"]))
         tasks.append(
             TaskSpec(
@@ -33,14 +34,14 @@ def specs(draw, rules):
                 kind=draw(st.sampled_from(["async", "async", "empty"])) if not factors else "sync",
                 role=role,
                 upstream=tuple(sorted(upstream)),
-                factors=factors,
+                mapped_arguments=factors,
                 trigger_rule=draw(st.sampled_from(rules)),
             )
         )
     return DagSpec("d", "d.py", "h", tuple(tasks))
 
 
-class Fate:
+class RandomResults:
     """What every instance will do, the same in whatever order they end."""
 
     def __init__(self, plan, seed):
@@ -61,16 +62,16 @@ class Fate:
         return state, {"length": length, "follow": follow}
 
 
-def play(plan, fate, choose):
+def play(plan, results, choose):
     """Run to the end; return the outcome and how every instance ended."""
-    progress, steps = begin(plan)
+    progress, steps = start_run(plan)
     waiting, ended, outcome = [], {}, None
     while True:
         for node, map_index in steps.ready:
             assert (node, map_index) not in ended
             assert (node, map_index) not in waiting
             waiting.append((node, map_index))
-        for node, map_index, state in steps.settled:
+        for node, map_index, state in steps.resolved:
             assert (node, map_index) not in ended
             ended[node, map_index] = state
         assert steps.ended is None or outcome is None
@@ -79,9 +80,9 @@ def play(plan, fate, choose):
             break
         assert outcome is None, "a run does not end before its tasks"
         key = waiting.pop(choose(len(waiting)))
-        state, result = fate.of(*key)
+        state, result = results.of(*key)
         ended[key] = state
-        steps = finish(plan, progress, key[0], state, **result)
+        steps = finish_task(plan, progress, key[0], state, **result)
     assert outcome is not None, "a run ends when its tasks have"
     assert progress.incomplete == 0
     for node, entry in enumerate(progress.nodes):
@@ -97,25 +98,25 @@ def play(plan, fate, choose):
 @settings(max_examples=400, deadline=None)
 def test_every_run_ends_and_every_instance_once(spec, seed, chance):
     plan = Plan(spec)
-    play(plan, Fate(plan, seed), chance.randrange)
+    play(plan, RandomResults(plan, seed), chance.randrange)
 
 
 @given(specs(PATIENT), st.integers(0, 10**6), st.randoms(use_true_random=False))
 @settings(max_examples=400, deadline=None)
 def test_the_order_of_results_does_not_matter(spec, seed, chance):
     plan = Plan(spec)
-    fate = Fate(plan, seed)
-    first = play(plan, fate, lambda _: 0)
-    assert play(plan, fate, lambda count: count - 1) == first
-    assert play(plan, fate, chance.randrange) == first
+    results = RandomResults(plan, seed)
+    first = play(plan, results, lambda _: 0)
+    assert play(plan, results, lambda count: count - 1) == first
+    assert play(plan, results, chance.randrange) == first
 
 
 @given(specs(sorted(TriggerRule)), st.integers(0, 10**6), st.randoms(use_true_random=False))
 @settings(max_examples=200, deadline=None)
 def test_nothing_starts_before_a_patient_rules_upstream_has_ended(spec, seed, chance):
     plan = Plan(spec)
-    fate = Fate(plan, seed)
-    progress, steps = begin(plan)
+    results = RandomResults(plan, seed)
+    progress, steps = start_run(plan)
     waiting = list(steps.ready)
     while waiting:
         for node, _ in steps.ready:
@@ -123,8 +124,8 @@ def test_nothing_starts_before_a_patient_rules_upstream_has_ended(spec, seed, ch
             if task.trigger_rule not in EAGER and task.trigger_rule is not TriggerRule.ALWAYS:
                 assert all(progress.nodes[before].complete for before in task.upstream)
         key = waiting.pop(chance.randrange(len(waiting)))
-        state, result = fate.of(*key)
-        steps = finish(plan, progress, key[0], state, **result)
+        state, result = results.of(*key)
+        steps = finish_task(plan, progress, key[0], state, **result)
         waiting += steps.ready
 
 
@@ -132,7 +133,7 @@ def test_nothing_starts_before_a_patient_rules_upstream_has_ended(spec, seed, ch
 @settings(max_examples=200, deadline=None)
 def test_a_run_fails_exactly_when_a_leaf_does(spec, seed):
     plan = Plan(spec)
-    outcome, ended = play(plan, Fate(plan, seed), lambda _: 0)
+    outcome, ended = play(plan, RandomResults(plan, seed), lambda _: 0)
     bad = (TaskState.FAILED, TaskState.CANCELLED, TaskState.UPSTREAM_FAILED)
     failed = any(state in bad for (node, _), state in ended.items() if node in plan.leaves)
     assert outcome is (RunState.FAILED if failed else RunState.SUCCESS)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.schedule.timetable import Cron, Every, next_tick
+from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec, next_tick
 
 WARSAW = "Europe/Warsaw"
 
@@ -40,12 +40,12 @@ def ticks(timetable, after, count):
     ],
 )
 def test_a_tick_in_the_hour_that_spring_leaves_out_comes_right_after_it(expression, found):
-    assert ticks(Cron(expression, WARSAW), "2026-03-28T23:30", 3) == found
+    assert ticks(CronSpec(expression, WARSAW), "2026-03-28T23:30", 3) == found
 
 
 def test_repeated_ticks_within_that_hour_are_left_out():
     found = ["30 00:00", "30 00:30", "31 00:00"]
-    assert ticks(Cron("*/30 2 * * *", WARSAW), "2026-03-28T23:30", 3) == found
+    assert ticks(CronSpec("*/30 2 * * *", WARSAW), "2026-03-28T23:30", 3) == found
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_repeated_ticks_within_that_hour_are_left_out():
     ],
 )
 def test_a_tick_in_the_hour_that_autumn_repeats_comes_once(expression, found):
-    assert ticks(Cron(expression, WARSAW), "2026-10-24T22:30", 4) == found
+    assert ticks(CronSpec(expression, WARSAW), "2026-10-24T22:30", 4) == found
 
 
 def test_ticks_are_in_utc():
-    tick = Cron("0 16 * * *", WARSAW).after(moment("2026-07-01T00:00"))
+    tick = CronSpec("0 16 * * *", WARSAW).after(moment("2026-07-01T00:00"))
     assert tick == moment("2026-07-01T14:00")
     assert tick.tzinfo is UTC
 
@@ -73,7 +73,7 @@ def test_ticks_are_in_utc():
     moments("2026-01-01", "2027-12-31"),
 )
 def test_time_goes_on(expression, zone, after):
-    cron = Cron(expression, zone)
+    cron = CronSpec(expression, zone)
     first = cron.after(after)
     assert first > after
     second = cron.after(first)
@@ -96,11 +96,11 @@ def test_time_goes_on(expression, zone, after):
 )
 def test_a_bad_cron_says_why(expression, zone, reason):
     with pytest.raises(DefinitionError, match=reason):
-        Cron(expression, zone)
+        CronSpec(expression, zone)
 
 
 def test_an_interval_counts_from_1970_or_from_its_start():
-    quarter = Every(900)
+    quarter = IntervalSpec(900)
     assert ticks(quarter, "2026-11-20T10:07", 2) == ["20 10:15", "20 10:30"]
     start = moment("2026-11-20T10:05")
     assert quarter.after(moment("2026-11-20T10:07"), start) == moment("2026-11-20T10:20")
@@ -111,22 +111,22 @@ def test_an_interval_counts_from_1970_or_from_its_start():
 @pytest.mark.parametrize("seconds", [0, -1, 0.09, math.nan, math.inf, 1e12])
 def test_an_interval_has_bounds(seconds):
     with pytest.raises(DefinitionError, match="at least"):
-        Every(seconds)
+        IntervalSpec(seconds)
 
 
 @given(st.floats(0.1, 10**8), moments("1971-01-01", "9000-01-01"))
 def test_an_interval_goes_on(seconds, after):
-    tick = Every(seconds).after(after)
+    tick = IntervalSpec(seconds).after(after)
     assert after < tick <= after + timedelta(seconds=seconds + 1e-6)
 
 
-DAILY = Cron("0 16 * * *")
+DAILY = CronSpec("0 16 * * *")
 
 
 def test_no_tick_comes_before_the_start_and_the_start_itself_counts():
     start = moment("2026-11-20T16:00")
     assert next_tick(DAILY, moment("2026-01-01T00:00"), start, None) == start
-    assert next_tick(Every(60), moment("2026-01-01T00:00"), start, None) == start
+    assert next_tick(IntervalSpec(60), moment("2026-01-01T00:00"), start, None) == start
     assert next_tick(DAILY, start, start, None) == start + timedelta(days=1)
 
 

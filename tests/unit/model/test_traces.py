@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import pytest
 
 from pubsubflow.model.traces import (
-    carried,
     is_sampled,
-    read_trace,
+    parse_trace,
     span_id_of,
     task_context,
+    trace_headers,
     trace_id_of,
 )
 from pubsubflow.model.wire.messages import RunInfo, RunTrace
@@ -42,7 +42,7 @@ NOW = datetime(2026, 11, 21, tzinfo=UTC)
     ],
 )
 def test_what_is_malformed_is_not_passed_on(parent, state, read):
-    assert read_trace(parent, state) == read
+    assert parse_trace(parent, state) == read
 
 
 def test_a_context_is_taken_apart_and_carried():
@@ -51,10 +51,10 @@ def test_a_context_is_taken_apart_and_carried():
     assert span_id_of(context) == "b7ad6b7169203331"
     assert is_sampled(context)
     assert not is_sampled(GOOD[:-1] + "0")
-    assert carried(context) == {"traceparent": GOOD, "tracestate": "a=1"}
-    assert carried(GOOD) == {"traceparent": GOOD}
-    assert carried(None) == {}
-    assert read_trace(*carried(context).values()) == context
+    assert trace_headers(context) == {"traceparent": GOOD, "tracestate": "a=1"}
+    assert trace_headers(GOOD) == {"traceparent": GOOD}
+    assert trace_headers(None) == {}
+    assert parse_trace(*trace_headers(context).values()) == context
 
 
 def info(trace):
@@ -68,11 +68,11 @@ def test_every_delivery_of_a_task_has_a_span_of_its_own_in_the_trace_of_its_run(
     assert contexts == [task_context(run, *place) for place in places]
     assert len({span_id_of(context) for context in contexts} | {span_id_of(GOOD)}) == 6
     for context in contexts:
-        assert read_trace(*carried(context).values()) == context
+        assert parse_trace(*trace_headers(context).values()) == context
         assert trace_id_of(context) == trace_id_of(GOOD)
         assert context.endswith("-01 a=1")
 
 
-def test_where_nobody_collects_traces_a_task_has_the_context_that_came():
+def test_with_tracing_off_a_task_has_the_context_that_came():
     assert task_context(info(RunTrace(GOOD, (GOOD,))), 0, -1, 1, 1) == GOOD
     assert task_context(info(None), 0, -1, 1, 1) is None

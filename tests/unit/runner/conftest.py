@@ -1,3 +1,5 @@
+"""Backend of the async tests of runners."""
+
 import pytest
 
 

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import anyio
-import fork_targets
 import psutil
 import pytest
 
 from pubsubflow.runner.forkserver import ForkServer
+from support import fork_targets
 
 pytestmark = pytest.mark.anyio
 HERE = fork_targets.__name__
@@ -29,11 +29,11 @@ async def test_child_speaks_frames_until_we_close(server):
     big = os.urandom(3_000_000)
     await child.send(big)
     assert await child.receive() == big
-    child.link.close()
+    child.channel.close()
     assert await child.wait() == 0
 
 
-async def test_exit_codes_and_signals_are_told(server):
+async def test_exit_codes_and_signals_are_reported(server):
     child = await server.fork(f"{HERE}:leave", b"7")
     assert await child.wait() == 7
     with pytest.raises(anyio.EndOfStream):
@@ -117,9 +117,9 @@ import anyio, sys
 from pubsubflow.runner.forkserver import ForkServer
 async def main():
     async with ForkServer.start() as server:
-        child = await server.fork("fork_targets:burn")
+        child = await server.fork("support.fork_targets:burn")
         busy = int(await child.receive())
-        child = await server.fork("fork_targets:start_grandchild")
+        child = await server.fork("support.fork_targets:start_grandchild")
         print(busy, child.pid, int(await child.receive()), flush=True)
         await anyio.sleep_forever()
 anyio.run(main)

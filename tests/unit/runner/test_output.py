@@ -4,25 +4,25 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubflow.runner.log_lines import MAX_LINE_CHARACTERS, LineCutter, log_line, log_record
+from pubsubflow.runner.log_lines import MAX_LINE_CHARACTERS, LineSplitter, log_line, log_record
 from pubsubflow.runner.output import CURRENT_OUTPUT, TaskOutput, TaskStream
 
 
 @given(st.text(alphabet="ab\n", max_size=200), st.lists(st.integers(1, 20), min_size=1))
 def test_lines_are_the_same_however_the_text_is_cut(text, cuts):
-    cutter, found, position, turn = LineCutter(), [], 0, 0
+    splitter, found, position, turn = LineSplitter(), [], 0, 0
     while position < len(text):
         size = cuts[turn % len(cuts)]
-        found += cutter.feed(text[position : position + size])
+        found += splitter.feed(text[position : position + size])
         position, turn = position + size, turn + 1
-    found += cutter.finish()
+    found += splitter.finish()
     expected = text.split("\n")
     assert found == (expected if expected[-1] else expected[:-1])
 
 
 def test_endless_lines_are_cut():
-    cutter = LineCutter()
-    found = cutter.feed("x" * (3 * MAX_LINE_CHARACTERS + 1)) + cutter.finish()
+    splitter = LineSplitter()
+    found = splitter.feed("x" * (3 * MAX_LINE_CHARACTERS + 1)) + splitter.finish()
     assert [len(line) for line in found] == [MAX_LINE_CHARACTERS] * 3 + [1]
 
 
@@ -41,8 +41,8 @@ def test_a_stream_gives_each_task_its_own_output():
         CURRENT_OUTPUT.set(output)
         print(text, end="", file=stream)
     CURRENT_OUTPUT.set(None)
-    told = [[json.loads(line)["m"] for line in out.take().splitlines()] for out in (one, two)]
-    assert told == [["ab"], ["x"]]
+    described = [[json.loads(line)["m"] for line in out.take().splitlines()] for out in (one, two)]
+    assert described == [["ab"], ["x"]]
     assert [json.loads(out.take(last=True))["m"] for out in (one, two)] == ["c", "y"]
     assert calls == [two, one]
 

@@ -1,8 +1,10 @@
+"""The demo's DAG file, for tests of test support."""
+
 import importlib.util
 
 import pytest
 
-from pubsubflow.demo import story
+from pubsubflow.demo import scenario
 
 
 @pytest.fixture
@@ -13,7 +15,7 @@ def anyio_backend():
 @pytest.fixture
 def pipeline():
     """The demo's DAG file as a module."""
-    path = story.dags_folder() / "nyc_flights.py"
+    path = scenario.dags_folder() / "nyc_flights.py"
     spec = importlib.util.spec_from_file_location("nyc_flights", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -45,7 +45,7 @@ async def test_sleepers_wake_at_their_own_moments_in_order():
 async def test_a_moment_that_has_passed_needs_no_waiting():
     clock = VirtualClock()
     await clock.sleep_until(clock.now())
-    assert clock.next_alarm() is None
+    assert clock.next_wakeup() is None
 
 
 async def test_first_events_never_wait_for_time():

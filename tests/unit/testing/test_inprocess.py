@@ -396,8 +396,8 @@ def test_mapping_over_nothing_and_over_no_list():
     run = made.test()
     assert run.states["square"] == "skipped"
     assert run.states["square__1"] == "failed"
-    assert "no list" in run.tasks["square__1"][0].error.message
-    with pytest.raises(DefinitionError, match="no list"):
+    assert "not a list" in run.tasks["square__1"][0].error.message
+    with pytest.raises(DefinitionError, match="not a list"):
         made.test(raise_on_error=True)
 
 
@@ -468,13 +468,13 @@ def test_events_are_what_the_run_consumed():
 
 
 def test_without_events_a_run_is_asked_for():
-    assert sum_of_rows().test().result("where") == ["manual", None, "asked for by a test", 0]
+    assert sum_of_rows().test().result("where") == ["manual", None, "requested by a test", 0]
 
 
 def test_events_that_nobody_waits_for_are_refused():
     with pytest.raises(InvalidInput, match=r"does not wait for .*did you mean 's3://lake/orders'"):
         sum_of_rows().test(events=["s3://lake/order"])
-    with pytest.raises(InvalidInput, match="is no event"):
+    with pytest.raises(InvalidInput, match="is not an event"):
         sum_of_rows().test(events=[42])
 
 

@@ -45,10 +45,10 @@ def test_terms(select, picked):
     ("select", "message"),
     [
         ("monthly", "has no task 'monthly'; known: a, b, c, d, e, x"),
-        ("a b", "'a b' is no selection"),
-        ("a,", "'' is no selection"),
+        ("a b", "'a b' is not a selection"),
+        ("a,", "'' is not a selection"),
         ("-a", "no task '-a'"),
-        ("+*a", "is no selection"),
+        ("+*a", "is not a selection"),
     ],
 )
 def test_bad_terms(select, message):

@@ -214,10 +214,10 @@ def test_the_clock_is_the_callers() -> None:
 @pytest.mark.parametrize(
     ("schedule", "items", "error", "remedy"),
     [
-        (None, [a], InvalidInput, "runs only when asked"),
+        (None, [a], InvalidInput, "runs only on request"),
         (a, [b], InvalidInput, "does not wait for 's3://lake/b'"),
-        (a, [5], InvalidInput, "is no event"),
-        (a, [()], InvalidInput, "is no event"),
+        (a, [5], InvalidInput, "is not an event"),
+        (a, [()], InvalidInput, "is not an event"),
         (a, [NOON.replace(tzinfo=None)], InvalidInput, "needs a zone"),
         (a, [(a, {}, None, NOON.replace(tzinfo=None))], InvalidInput, "needs a zone"),
         (a, [(a, [])], DefinitionError, "must be a dict"),

@@ -1,4 +1,4 @@
-"""Triggers for pubsubflow, one small module each; a module is imported when it is first used."""
+"""Triggers for pubsubflow; the module of a trigger is imported at its first use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -72,7 +72,7 @@ _MODULES = {
     "RunEnds": "runs",
     "TcpPort": "tcp",
 }
-"""In which module each name lives."""
+"""The module of each name."""
 
 _EXTRAS = {
     "dask": "dask",
@@ -83,14 +83,14 @@ _EXTRAS = {
     "runs": "http",
     "sql": "postgres",
 }
-"""What a module needs beyond the base: the extra of this distribution that installs it."""
+"""The extra of this distribution that installs the libraries of a module."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import a trigger's module when the trigger is first asked for.
+    """Import a trigger's module at the first use of the trigger.
 
     Raises:
-        ImportError: What it needs is not installed; the text says how to.
+        ImportError: A library is not installed; the message names the extra.
     """
     module = _MODULES.get(name)
     if module is None:

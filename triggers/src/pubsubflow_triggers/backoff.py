@@ -1,4 +1,4 @@
-"""Patience with a server that is away."""
+"""Backoff between attempts to reach a server."""
 
 from pubsubflow.model.triggers import TriggerContext
 
@@ -11,7 +11,7 @@ class Backoff:
 
     Args:
         ctx: The trigger's context, whose heap of timers keeps the pauses.
-        server: What is away, as the log says it; no secrets.
+        server: The server's name for the log; without secrets.
     """
 
     def __init__(self, ctx: TriggerContext, server: str) -> None:
@@ -20,7 +20,7 @@ class Backoff:
         self._next_seconds = _FIRST_SECONDS
 
     async def failed(self, error: Exception) -> None:
-        """Log why the server could not be reached, and return when it is time to try again."""
+        """Log the failure, and return when the next attempt is due."""
         seconds = self._next_seconds
         self._next_seconds = min(2 * seconds, _LONGEST_SECONDS)
         reason = str(error) or type(error).__name__
@@ -28,5 +28,5 @@ class Backoff:
         await self._ctx.sleep(seconds)
 
     def reached(self) -> None:
-        """Begin with the shortest pause again."""
+        """Reset to the shortest pause."""
         self._next_seconds = _FIRST_SECONDS

@@ -1,4 +1,4 @@
-"""What fields of triggers must be like."""
+"""Validation of the fields of triggers."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -9,7 +9,7 @@ from pubsubflow.model.connections import read_reference
 
 
 def check_url(trigger: str, url: str, schemes: Collection[str], *, field: str = "url") -> None:
-    """Raise DefinitionError unless a URL has one of the schemes, or names where it stands."""
+    """Raise DefinitionError unless a URL has one of the schemes, or refers to one."""
     try:
         if read_reference(url) is not None:
             return
@@ -28,7 +28,7 @@ def check_url(trigger: str, url: str, schemes: Collection[str], *, field: str = 
 
 
 def check_filled(trigger: str, field: str, value: str) -> None:
-    """Raise DefinitionError if a text is empty."""
+    """Raise DefinitionError if a string is empty."""
     if not value:
         raise DefinitionError(f"{trigger}: {field} is empty")
 

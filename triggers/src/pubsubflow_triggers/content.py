@@ -1,4 +1,4 @@
-"""What messages carry, as JSON values."""
+"""Message payloads as JSON values."""
 
 from base64 import b64encode
 from typing import Any
@@ -11,12 +11,12 @@ _decode = msgspec.json.Decoder().decode
 def content(data: bytes | str) -> Any:
     """Return a message's content: its value if it is JSON, else its text.
 
-    What is no UTF-8 becomes `{"base64": …}`.
+    Bytes that are not UTF-8 become `{"base64": …}`.
     """
     try:
         return _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        pass  # it is no JSON
+        pass
     if isinstance(data, str):
         return data
     try:
@@ -25,8 +25,8 @@ def content(data: bytes | str) -> Any:
         return {"base64": b64encode(data).decode()}
 
 
-def says(data: bytes, value: Any) -> bool:
-    """Return whether a message's content is a value: as JSON, or as plain text."""
+def content_equals(data: bytes, value: Any) -> bool:
+    """Return whether a message's content equals a value, as JSON or as plain text."""
     return bool(content(data) == value) or (
         isinstance(value, str) and data == value.encode("utf-8", "surrogatepass")
     )

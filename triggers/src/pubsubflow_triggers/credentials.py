@@ -11,14 +11,13 @@ _PREFIX = "env:"
 
 
 async def resolve(ctx: TriggerContext, value: str) -> str:
-    """Return a secret: the value itself, or what `env:NAME` or `connection:NAME.field` stands for.
+    """Return a secret: the value itself, or that of `env:NAME` or `connection:NAME.field`.
 
     The environment is the triggerer's, and connections are read now, so a trigger's stored fields
-    hold the name alone. Without a field, a connection's only secret is meant.
+    hold the name alone. Without a field, it is the connection's only secret.
 
     Raises:
-        TriggerError: The variable is not set where the trigger runs, or there is no such
-            connection.
+        TriggerError: The variable is not set for the triggerer, or the connection is unknown.
     """
     return await _resolve(ctx, value, url=False)
 
@@ -62,7 +61,7 @@ def _variable(name: str) -> str:
     found = os.environ.get(name)
     if found is None:
         raise TriggerError(
-            f"environment variable {name!r} is not set for the triggerer: set it and start the "
-            "daemon again"
+            f"environment variable {name!r} is not set for the triggerer: set it and restart the "
+            "daemon"
         )
     return found

@@ -1,4 +1,4 @@
-"""Waiting for Dask."""
+"""Dask trigger: waits for a future of a scheduler."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,8 +23,8 @@ _SILENCE_SECONDS = 30.0
 class DaskFuture(Trigger, frozen=True, kw_only=True):
     """Fires when a future of a Dask scheduler is finished; at once if it is.
 
-    A scheduler forgets a future that nobody holds: publish it (`client.publish_dataset`) or keep
-    its client. While it is waited for, the trigger holds it, too; the result stays where it is.
+    A scheduler forgets a future without a holder: publish it (`client.publish_dataset`) or keep
+    its client. While it waits, the trigger holds the future, too; the result stays on the cluster.
 
     Attributes:
         scheduler: `tcp://host:8786` or `tls://…`, as configured for Dask; `env:NAME` or
@@ -38,19 +38,19 @@ class DaskFuture(Trigger, frozen=True, kw_only=True):
     key: str
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what is no address or key."""
+        """Raise DefinitionError for an invalid address or key."""
         check_url("DaskFuture", self.scheduler, _SCHEMES, field="scheduler")
         check_filled("DaskFuture", "key", self.key)
 
     def share_key(self) -> str:
-        """Let one client wait for all."""
+        """Wait with one client for all."""
         return msgspec.json.encode(self).decode()
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
         """Hold the future until it is finished.
 
         Raises:
-            TriggerError: It failed, or the scheduler knows it no more.
+            TriggerError: It failed, or the scheduler has forgotten it.
         """
         backoff = Backoff(ctx, "dask")
         while True:
@@ -71,7 +71,7 @@ class DaskFuture(Trigger, frozen=True, kw_only=True):
             states = await scheduler.get_task_status(keys=[self.key])
             if states[self.key] is None:
                 raise TriggerError(
-                    f"the Dask scheduler knows no future {self.key!r} (any more): publish it, or "
+                    f"the Dask scheduler has no future {self.key!r}: publish it, or "
                     "keep the client that made it"
                 )
             with anyio.move_on_after(_SILENCE_SECONDS):
@@ -81,7 +81,8 @@ class DaskFuture(Trigger, frozen=True, kw_only=True):
             raise TriggerError(
                 f"Dask future {self.key!r} failed: {type(error).__name__}: {error}"
             ) from error
-        if future.status != "finished":  # cancelled, or the scheduler has gone: ask it again
+        # Cancelled, or the scheduler was lost: connect again.
+        if future.status != "finished":
             raise ConnectionResetError(f"the future is {future.status}")
 
 

@@ -1,4 +1,4 @@
-"""Waiting for files of the triggerer's machine, or of a file system that it shares."""
+"""File triggers: wait for files on the triggerer's machine or a shared file system."""
 
 import glob
 import os
@@ -17,11 +17,11 @@ from pubsubflow.errors import DefinitionError, TriggerError
 from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 from pubsubflow_triggers.backoff import Backoff
 from pubsubflow_triggers.checks import check_interval
-from pubsubflow_triggers.folders import DEEP, FLAT, Ear, Folders
+from pubsubflow_triggers.folders import DEEP, FLAT, FolderListener, Folders
 from pubsubflow_triggers.sightings import Sighting, Sightings
 
 _MARGIN = timedelta(minutes=1)
-"""How far a clock may be set back, or another machine's clock be behind, during a restart."""
+"""Tolerance for a clock that is set back, or another machine's clock, during a restart."""
 
 
 class _Files(Trigger, frozen=True, kw_only=True):
@@ -30,14 +30,14 @@ class _Files(Trigger, frozen=True, kw_only=True):
     interval: timedelta = timedelta(seconds=10)
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what cannot be watched."""
+        """Raise DefinitionError for an invalid field."""
         kind = type(self).__name__
         if self.stable_seconds < 0 or self.min_bytes < 0:
             raise DefinitionError(f"{kind}: stable_seconds and min_bytes must not be negative")
         check_interval(kind, self.interval)
 
     def share_key(self) -> str:
-        """Let equal ones share what is seen."""
+        """Share one watcher among equal triggers."""
         return msgspec.json.encode(self).decode()
 
     async def _follow(
@@ -47,53 +47,62 @@ class _Files(Trigger, frozen=True, kw_only=True):
         folder: Path,
         watcher: Folders,
     ) -> AsyncIterator[TriggerEvent]:
-        """Look each time that the system tells of a change, and yield what is new."""
+        """Scan at each change that the system reports, and yield new files."""
         stable = timedelta(seconds=self.stable_seconds)
         seen = Sightings(ctx.position, stable=stable, margin=_MARGIN, min_bytes=self.min_bytes)
         backoff = Backoff(ctx, str(folder))
-        place, ear = None, None
+        identity, listener = None, None
         with ExitStack() as listening:
             while True:
                 try:
-                    found_place, found = await run_sync(_see, folder, scan, abandon_on_cancel=True)
+                    found_identity, found = await run_sync(
+                        _scan_folder, folder, scan, abandon_on_cancel=True
+                    )
                 except PermissionError as error:
                     raise TriggerError(f"{type(self).__name__} may not look: {error}") from error
                 except OSError as error:
                     await backoff.failed(error)
                     continue
                 backoff.reached()
-                if found_place != place:  # it was made, removed or replaced
+                # The folder was made, removed or replaced: watch the present one.
+                if found_identity != identity:
                     listening.close()
-                    place = found_place
-                    ear = listening.enter_context(watcher.listening(place.path)) if place else None
-                for each in seen.look(found, ctx.now()):
-                    yield seen.tell(each)
-                await self._pause(ctx, ear, seen.settles_at())
+                    identity = found_identity
+                    listener = (
+                        listening.enter_context(watcher.listening(identity.path))
+                        if identity
+                        else None
+                    )
+                for each in seen.update(found, ctx.now()):
+                    yield seen.report(each)
+                await self._pause(ctx, listener, seen.settles_at())
 
-    async def _pause(self, ctx: TriggerContext, ear: Ear | None, until: datetime | None) -> None:
-        """Return when it is worth to look again."""
+    async def _pause(
+        self, ctx: TriggerContext, listener: FolderListener | None, until: datetime | None
+    ) -> None:
+        """Return when the next scan is due."""
         seconds = self.interval.total_seconds()
         if until is not None:
             seconds = min(seconds, max(0.0, (until - ctx.now()).total_seconds()))
-        if ear is None:
+        if listener is None:
             await ctx.sleep(seconds)
             return
-        if (reason := ear.newly_deaf()) is not None:
-            ctx.log("file.polled", folder=str(ear.folder), reason=reason)
-        await ear.news(ctx, seconds)
+        if (reason := listener.new_failure()) is not None:
+            ctx.log("file.polled", folder=str(listener.folder), reason=reason)
+        await listener.changes(ctx, seconds)
 
 
 class FileAppears(_Files, frozen=True, kw_only=True):
     """Fires when a file is there and complete; again when it is there with other content.
 
-    The system tells of changes (inotify, FSEvents). Where it does not, as in a folder that does not
-    exist yet or on a network file system, the file is looked for at intervals.
+    The system reports changes (inotify, FSEvents). Where it does not, as in a folder that does not
+    exist yet or on a network file system, it scans at intervals.
 
     Attributes:
         path: Absolute path.
         stable_seconds: How long its size and time must not have changed; 0 does not wait.
         min_bytes: A smaller file does not count.
-        interval: How often to look where the system tells nothing; at least 0.1 s.
+        interval: How often to look where the system reports nothing; at least 0.1 s.
 
     The payload is `{"path", "size", "modified"}`: bytes, and ISO 8601 in UTC.
     """
@@ -108,20 +117,20 @@ class FileAppears(_Files, frozen=True, kw_only=True):
 
     def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
         """Yield the file when it is there, and each time that it is another."""
-        return self._follow(ctx, partial(_look, [self.path]), Path(self.path).parent, FLAT)
+        return self._follow(ctx, partial(_sightings, [self.path]), Path(self.path).parent, FLAT)
 
 
 class FileGlob(_Files, frozen=True, kw_only=True):
     """Fires for each file whose path matches a pattern, those that are there already first.
 
-    As `Dataset(watch=…)` it tells of every file once, also of those that come while nothing runs.
-    Files are in the order in which they came.
+    As `Dataset(watch=…)` it fires once for every file, also for those that appear while nothing
+    runs. Files are in the order of their changes.
 
     Attributes:
         pattern: Absolute; `*`, `?` and `[…]` within a name, `**` for any folders.
         stable_seconds: How long a file's size and time must not have changed; 0 does not wait.
         min_bytes: Smaller files do not count.
-        interval: How often to look where the system tells nothing; at least 0.1 s.
+        interval: How often to look where the system reports nothing; at least 0.1 s.
 
     The payload is that of FileAppears.
     """
@@ -148,10 +157,10 @@ class FileGlob(_Files, frozen=True, kw_only=True):
 
 
 def _search(pattern: str) -> list[Sighting]:
-    return _look(glob.iglob(pattern, recursive=True))  # noqa: PTH207 - takes absolute patterns
+    return _sightings(glob.iglob(pattern, recursive=True))  # noqa: PTH207 - takes absolute patterns
 
 
-def _look(paths: Iterable[str]) -> list[Sighting]:
+def _sightings(paths: Iterable[str]) -> list[Sighting]:
     found = []
     for path in paths:
         try:
@@ -164,7 +173,7 @@ def _look(paths: Iterable[str]) -> list[Sighting]:
 
 
 def _sighting(path: str, facts: os.stat_result) -> Sighting:
-    """Return what identifies a file; its time of change, which no program can set, orders it."""
+    """Return the sighting of a file, ordered by its time of change, which programs cannot set."""
     modified = datetime.fromtimestamp(facts.st_mtime, UTC).isoformat()
     return Sighting(
         id=f"{path}:{facts.st_mtime_ns}:{facts.st_size}",
@@ -174,13 +183,15 @@ def _sighting(path: str, facts: os.stat_result) -> Sighting:
     )
 
 
-class _Place(Struct, frozen=True):
+class _FolderIdentity(Struct, frozen=True):
     path: Path
     inode: int
 
 
-def _see(folder: Path, scan: Callable[[], list[Sighting]]) -> tuple[_Place | None, list[Sighting]]:
-    """Return where a folder is, if it is there, and what is in it."""
+def _scan_folder(
+    folder: Path, scan: Callable[[], list[Sighting]]
+) -> tuple[_FolderIdentity | None, list[Sighting]]:
+    """Return the identity of a folder, if it exists, and its matching files."""
     if not folder.is_dir():
         return None, []
-    return _Place(folder.resolve(), folder.stat().st_ino), scan()
+    return _FolderIdentity(folder.resolve(), folder.stat().st_ino), scan()

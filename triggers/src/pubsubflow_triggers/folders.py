@@ -1,4 +1,4 @@
-"""Tells when something changes in folders: one thread for all triggers of the process."""
+"""Folder watching with one thread for all triggers of the process."""
 
 import threading
 from asyncio import AbstractEventLoop, get_running_loop
@@ -16,22 +16,22 @@ _GATHER_MS = 200
 _STEP_MS = 20
 
 
-class Ear:
-    """Hears of changes in one folder.
+class FolderListener:
+    """A listener for changes in one folder.
 
     Attributes:
-        folder: Where, without symbolic links.
-        deaf: Why the system tells nothing, or None.
+        folder: The folder, without symbolic links.
+        failure: The reason why the system reports no changes, or None.
     """
 
     def __init__(self, folder: Path, loop: AbstractEventLoop) -> None:
         self.folder = folder
-        self.deaf: str | None = None
-        self._complained: str | None = None
+        self.failure: str | None = None
+        self._reported: str | None = None
         self._loop = loop
         self._event = anyio.Event()
 
-    async def news(self, ctx: TriggerContext, seconds: float) -> None:
+    async def changes(self, ctx: TriggerContext, seconds: float) -> None:
         """Return when something has changed since the last call, or after so many seconds."""
         async with anyio.create_task_group() as group:
 
@@ -45,16 +45,17 @@ class Ear:
         if self._event.is_set():
             self._event = anyio.Event()
 
-    def newly_deaf(self) -> str | None:
-        """Return why the system tells nothing any more, once."""
-        if self.deaf == self._complained:
+    def new_failure(self) -> str | None:
+        """Return a new reason why the system reports no changes, once."""
+        if self.failure == self._reported:
             return None
-        self._complained = self.deaf
-        return self.deaf
+        self._reported = self.failure
+        return self.failure
 
-    def call(self) -> None:
-        """Wake who waits; from any thread."""
-        with suppress(RuntimeError):  # its loop is closed: nobody waits
+    def wake(self) -> None:
+        """Wake the trigger that waits; from any thread."""
+        # It raises RuntimeError when the loop is closed: then nothing waits.
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
@@ -62,10 +63,10 @@ class Ear:
 
 
 class Folders:
-    """Watches any number of folders from one thread, which lives while somebody listens.
+    """Watches any number of folders from one thread, which lives while it has listeners.
 
-    When a folder joins, a new watcher for all takes the old one's place; whoever listens is called
-    then, as something may have changed in between.
+    When a folder is added, a new watcher for all folders replaces the old one; all listeners are
+    woken then, as a change in between may be lost.
 
     Args:
         recursive: Whether changes in folders below count.
@@ -74,97 +75,99 @@ class Folders:
     def __init__(self, *, recursive: bool) -> None:
         self._recursive = recursive
         self._lock = threading.Lock()
-        self._ears: set[Ear] = set()
+        self._listeners: set[FolderListener] = set()
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def listening(self, folder: Path) -> Iterator[Ear]:
+    def listening(self, folder: Path) -> Iterator[FolderListener]:
         """Watch a folder while the block lasts."""
-        ear = Ear(folder, get_running_loop())
-        self._join(ear)
+        listener = FolderListener(folder, get_running_loop())
+        self._add(listener)
         try:
-            yield ear
+            yield listener
         finally:
-            self._leave(ear)
+            self._remove(listener)
 
-    def _join(self, ear: Ear) -> None:
+    def _add(self, listener: FolderListener) -> None:
         with self._lock:
-            self._ears.add(ear)
+            self._listeners.add(listener)
             self._changed.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="folders", daemon=True)
                 self._thread.start()
 
-    def _leave(self, ear: Ear) -> None:
+    def _remove(self, listener: FolderListener) -> None:
         with self._lock:
-            self._ears.discard(ear)
-            if not self._ears:
+            self._listeners.discard(listener)
+            if not self._listeners:
                 self._changed.set()
 
     def _work(self) -> None:
-        """Watch until nobody listens any more."""
+        """Watch until no listener is left."""
         while True:
             with self._lock:
                 self._changed.clear()
-                ears = set(self._ears)
-                if not ears:
+                listeners = set(self._listeners)
+                if not listeners:
                     self._thread = None
                     return
-            self._watch(ears)
+            self._watch(listeners)
 
-    def _watch(self, ears: set[Ear]) -> None:
-        """Watch for those who listen now, until others join."""
-        folders = sorted({str(ear.folder) for ear in ears if ear.folder.is_dir()})
-        started = _Started(self._changed, partial(_call, ears, None))
+    def _watch(self, listeners: set[FolderListener]) -> None:
+        """Watch for the present listeners, until others are added."""
+        folders = sorted(
+            {str(listener.folder) for listener in listeners if listener.folder.is_dir()}
+        )
+        stop_flag = _StopFlag(self._changed, partial(_call, listeners, None))
         try:
             changes = watch(
                 *folders,
                 watch_filter=None,
                 debounce=_GATHER_MS,
                 step=_STEP_MS,
-                stop_event=started,
+                stop_event=stop_flag,
                 recursive=self._recursive,
                 raise_interrupt=False,
                 ignore_permission_denied=True,
             )
             for change in changes:
-                self._tell(ears, {Path(path) for _, path in change})
-        except (OSError, RuntimeError) as error:  # too many watches, or a folder just vanished
-            _call(ears, str(error))
+                self._notify(listeners, {Path(path) for _, path in change})
+        except (OSError, RuntimeError) as error:
+            # Too many watches, or a folder has just vanished.
+            _call(listeners, str(error))
             self._changed.wait()
 
-    def _tell(self, ears: set[Ear], paths: set[Path]) -> None:
+    def _notify(self, listeners: set[FolderListener], paths: set[Path]) -> None:
         touched = paths | {path.parent for path in paths}
         if self._recursive:
             touched |= {parent for path in paths for parent in path.parents}
-        for ear in ears:
-            if ear.folder in touched:
-                ear.call()
+        for listener in listeners:
+            if listener.folder in touched:
+                listener.wake()
 
 
-class _Started:
-    """Says whether a watcher has to stop; that it asks shows that it watches.
+class _StopFlag:
+    """The stop flag of a watcher, which calls `notify` when it is first read."""
 
-    It has no other sign for that.
-    """
+    # The watcher has no other sign that it watches: from its first read on, no change is lost.
 
-    def __init__(self, stop: threading.Event, tell: Callable[[], None]) -> None:
+    def __init__(self, stop: threading.Event, notify: Callable[[], None]) -> None:
         self._stop = stop
-        self._tell = tell
-        self._told = False
+        self._notify = notify
+        self._notified = False
 
     def is_set(self) -> bool:
-        if not self._told:
-            self._told = True
-            self._tell()
+        if not self._notified:
+            self._notified = True
+            self._notify()
         return self._stop.is_set()
 
 
-def _call(ears: set[Ear], deaf: str | None) -> None:
-    for ear in ears:
-        ear.deaf = deaf
-        ear.call()
+def _call(listeners: set[FolderListener], failure: str | None) -> None:
+    for listener in listeners:
+        listener.failure = failure
+        listener.wake()
 
 
 FLAT = Folders(recursive=False)

@@ -1,4 +1,4 @@
-"""Waiting for what HTTP servers answer."""
+"""HTTP triggers: wait for a status, for JSON, or by long polling."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -10,37 +10,38 @@ import msgspec
 from pubsubflow.errors import DefinitionError, TriggerError
 from pubsubflow.model.expressions import compile_expression
 from pubsubflow.model.triggers import TriggerContext, TriggerEvent
-from pubsubflow_triggers.http_calls import NO_CONTENT, Answer, Asks
+from pubsubflow_triggers.http_requests import NO_CONTENT, HttpTrigger, Response
 
-_PASSING = frozenset({408, 425, 429, *range(500, 600)})
+_RETRIED = frozenset({408, 425, 429, *range(500, 600)})
 _STATUSES = range(100, 600)
 
 
-class HttpStatus(Asks, frozen=True, kw_only=True):
-    """Fires when a server answers with one of some statuses; again after it did not in between.
+class HttpStatus(HttpTrigger, frozen=True, kw_only=True):
+    """Fires when a server responds with one of some statuses; again after another response.
 
-    Other answers and a server that is away are waited through; 401 and 407, which no waiting
-    mends, fail unless they are asked for.
+    It waits through other responses and while the server is away; 401 and 407 fail, as waiting
+    does not help, unless they are in `status`.
 
     Attributes:
         url: `http://…`, `https://…`, `env:NAME` or `connection:NAME`.
-        method: In capitals.
-        status: Which ones; 200 when left out.
-        headers: What to send. A value `env:NAME` stands for the triggerer's environment variable,
-            `connection:NAME` for a connection's secret.
+        method: In upper case.
+        status: The statuses; 200 when left out.
+        headers: Headers to send. A value `env:NAME` stands for a variable of the triggerer's
+            environment, `connection:NAME` for a connection's secret.
         bearer: Token for `Authorization`, `env:NAME` or `connection:NAME`.
         basic: User and password, each may be `env:NAME` or `connection:NAME.field`.
-        interval: How long to wait between two questions; at least 0.1 s.
-        timeout: How long an answer may take.
-        max_failures: After so many questions in a row without an answer it fails; 0 for never.
+        interval: Time between two requests; at least 0.1 s.
+        timeout: Time limit of a response.
+        max_failures: Number of requests in a row without a response after which it fails; 0 for
+            never.
 
-    The payload is `{"status", "headers"}`, with names of headers in small letters.
+    The payload is `{"status", "headers"}`, with header names in lower case.
     """
 
     status: frozenset[int] = frozenset({200})
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what is no status."""
+        """Raise DefinitionError for an invalid status."""
         super().__post_init__()
         if not self.status or not all(each in _STATUSES for each in self.status):
             raise DefinitionError(
@@ -48,28 +49,28 @@ class HttpStatus(Asks, frozen=True, kw_only=True):
             )
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
-        """Ask at intervals, and yield an answer with such a status."""
-        told = ctx.position
-        async with self.asking(ctx) as server:
+        """Poll at intervals and yield a response with such a status."""
+        reported = ctx.position
+        async with self.requests(ctx) as server:
             while True:
-                answer = await server.ask()
-                if answer.status in self.status:
-                    if answer.status != told:
-                        payload = {"status": answer.status, "headers": answer.headers}
-                        yield TriggerEvent(payload=payload, position=answer.status)
-                    told = answer.status
+                response = await server.request()
+                if response.status in self.status:
+                    if response.status != reported:
+                        payload = {"status": response.status, "headers": response.headers}
+                        yield TriggerEvent(payload=payload, position=response.status)
+                    reported = response.status
                 else:
-                    server.refuse_unknown_caller(answer)
-                    told = None
-                await ctx.sleep(max(self.interval.total_seconds(), answer.pause_seconds()))
+                    server.check_authorized(response)
+                    reported = None
+                await ctx.sleep(max(self.interval.total_seconds(), response.pause_seconds()))
 
 
-class HttpJson(Asks, frozen=True, kw_only=True):
-    """Fires when an answer meets a condition; again with another body, or after it did not.
+class HttpJson(HttpTrigger, frozen=True, kw_only=True):
+    """Fires when a response meets a condition; again with another body, or after it did not.
 
     Attributes:
-        condition: CEL over `status`, `headers` (names in small letters) and `body`, which is null
-            if it is no JSON. One that fails, as for a missing field, is not met.
+        condition: CEL over `status`, `headers` (names in lower case) and `body`, which is null
+            if it is not JSON. An expression that fails, as for a missing field, is false.
 
     The other attributes are those of HttpStatus. The payload is `{"status", "headers", "body"}`.
     """
@@ -77,44 +78,44 @@ class HttpJson(Asks, frozen=True, kw_only=True):
     condition: str
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what is no CEL."""
+        """Raise DefinitionError for an invalid CEL expression."""
         super().__post_init__()
         compile_expression(self.condition)
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
-        """Ask at intervals, and yield an answer that meets the condition."""
-        told = ctx.position
-        async with self.asking(ctx) as server:
+        """Poll at intervals and yield a response that meets the condition."""
+        reported = ctx.position
+        async with self.requests(ctx) as server:
             while True:
-                answer = await server.ask()
-                if _value(self.condition, answer) is True:
-                    mark = _digest(answer.body)
-                    if mark != told:
-                        yield TriggerEvent(payload=answer.as_dict(), position=mark)
-                    told = mark
+                response = await server.request()
+                if _value(self.condition, response) is True:
+                    mark = _digest(response.body)
+                    if mark != reported:
+                        yield TriggerEvent(payload=response.as_dict(), position=mark)
+                    reported = mark
                 else:
-                    server.refuse_unknown_caller(answer)
-                    told = None
-                await ctx.sleep(max(self.interval.total_seconds(), answer.pause_seconds()))
+                    server.check_authorized(response)
+                    reported = None
+                await ctx.sleep(max(self.interval.total_seconds(), response.pause_seconds()))
 
 
-class HttpLongPoll(Asks, frozen=True, kw_only=True):
-    """Fires with each answer of a server that holds a question until it has news.
+class HttpLongPoll(HttpTrigger, frozen=True, kw_only=True):
+    """Fires with each response of a server that holds a request until something is new.
 
-    An answer without news is none: status 204 or 304, a question that took longer than `timeout`,
-    a condition that is not met, and the cursor of the question coming back. Statuses 408, 425, 429
-    and 5xx are asked again with growing pauses, other errors fail.
+    These responses do not count: status 204 or 304, a request that took longer than `timeout`, a
+    condition that is not met, and an unchanged cursor. Statuses 408, 425, 429 and 5xx are retried
+    with growing pauses, other errors fail.
 
     Attributes:
-        cursor: CEL over `status`, `headers` and `body` that gives the next question's cursor, for
-            example `body.next`; None for a server that needs none.
-        cursor_param: The parameter of the query in which it goes.
-        start: The first question's cursor.
-        condition: CEL that says whether an answer is news; any is when left out.
-        interval: Least pause between two questions; at least 0.1 s.
+        cursor: CEL over `status`, `headers` and `body` with the cursor of the next request, for
+            example `body.next`; None for a server without cursors.
+        cursor_param: The query parameter for the cursor.
+        start: The cursor of the first request.
+        condition: CEL that decides whether a response counts; any does when left out.
+        interval: Least time between two requests; at least 0.1 s.
 
     The other attributes are those of HttpStatus. The payload is that of HttpJson, the identity and
-    the position are the answer's cursor.
+    the position are the response's cursor.
     """
 
     cursor: str | None = None
@@ -125,51 +126,51 @@ class HttpLongPoll(Asks, frozen=True, kw_only=True):
     timeout: timedelta = timedelta(seconds=90)
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what is no CEL."""
+        """Raise DefinitionError for an invalid CEL expression."""
         super().__post_init__()
         for text in (self.cursor, self.condition):
             if text is not None:
                 compile_expression(text)
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
-        """Ask again and again, and yield each answer that is news."""
-        place = self.start if ctx.position is None else ctx.position
-        async with self.asking(ctx) as server:
+        """Poll without end and yield each new response."""
+        cursor = self.start if ctx.position is None else ctx.position
+        async with self.requests(ctx) as server:
             while True:
-                query = None if place is None else {self.cursor_param: place}
-                answer = await server.ask(query, passing=_PASSING, held=True)
-                server.refuse_unknown_caller(answer)
-                before, place = place, self._next(ctx, answer, place)
-                if self._is_news(answer) and (self.cursor is None or place != before):
+                query = None if cursor is None else {self.cursor_param: cursor}
+                response = await server.request(query, retried=_RETRIED, held=True)
+                server.check_authorized(response)
+                before, cursor = cursor, self._next(ctx, response, cursor)
+                if self._counts(response) and (self.cursor is None or cursor != before):
                     yield TriggerEvent(
-                        payload=answer.as_dict(),
-                        id=None if self.cursor is None else place,
-                        position=place,
+                        payload=response.as_dict(),
+                        id=None if self.cursor is None else cursor,
+                        position=cursor,
                     )
                 await ctx.sleep(self.interval.total_seconds())
 
-    def _next(self, ctx: TriggerContext, answer: Answer, place: str | None) -> str | None:
-        """Return the cursor of an answer, or the one before if it has none."""
-        if answer.status >= 400:  # noqa: PLR2004 - where errors begin
-            raise TriggerError(f"{self.url} answers {answer.status}")
-        if self.cursor is None or answer.status in NO_CONTENT:
-            return place
-        found = _value(self.cursor, answer)
+    def _next(self, ctx: TriggerContext, response: Response, cursor: str | None) -> str | None:
+        """Return the cursor of a response, or the previous one if it has none."""
+        if response.status >= 400:  # noqa: PLR2004 - the first error status
+            raise TriggerError(f"{self.url} responds with {response.status}")
+        if self.cursor is None or response.status in NO_CONTENT:
+            return cursor
+        found = _value(self.cursor, response)
         if found is None:
             ctx.log("http.no_cursor", cursor=self.cursor)
-            return place
+            return cursor
         return str(found)
 
-    def _is_news(self, answer: Answer) -> bool:
-        if answer.status in NO_CONTENT:
+    def _counts(self, response: Response) -> bool:
+        if response.status in NO_CONTENT:
             return False
-        return self.condition is None or _value(self.condition, answer) is True
+        return self.condition is None or _value(self.condition, response) is True
 
 
-def _value(text: str, answer: Answer) -> Any:
-    """Return what an expression gives for an answer; None if it fails."""
+def _value(text: str, response: Response) -> Any:
+    """Return the value of an expression over a response; None if it fails."""
     try:
-        return compile_expression(text).execute(answer.as_dict())
+        return compile_expression(text).execute(response.as_dict())
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, IndexError):
         return None
 

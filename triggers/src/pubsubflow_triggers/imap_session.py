@@ -1,4 +1,4 @@
-"""As much of IMAP4rev1 (RFC 3501) and IDLE (RFC 2177) as it takes to see new mail."""
+"""IMAP session: the part of IMAP4rev1 (RFC 3501) and IDLE (RFC 2177) that finds new mail."""
 
 import re
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from msgspec import Struct
 from pubsubflow.errors import TriggerError
 
 ERRORS = (OSError, anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError)
-_ANSWER_SECONDS = 60.0
+_RESPONSE_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
 _LONGEST_LINE = 1 << 20
 _LONGEST_LITERAL = 1 << 24
@@ -25,13 +25,13 @@ _STORED = re.compile(rb'INTERNALDATE "([^"]+)"', re.IGNORECASE)
 _PLAIN = re.compile(rb"[\x20-\x7e]*")
 
 
-class Found(Struct, frozen=True):
-    """What was fetched of one message.
+class FetchedMessage(Struct, frozen=True):
+    """The fetched part of one message.
 
     Attributes:
         uid: Its number in the folder.
-        stored: When it came into the folder, with a zone.
-        content: What was asked for of its content.
+        stored: When it arrived in the folder, with a zone.
+        content: The parts of its content that were requested.
     """
 
     uid: int
@@ -40,26 +40,26 @@ class Found(Struct, frozen=True):
 
 
 class Refused(Exception):  # noqa: N818 - the server's word for it is NO
-    """The server says NO or BAD."""
+    """The server answered NO or BAD."""
 
 
 class Imap:
     """A session with one folder open for reading.
 
     Args:
-        stream: Connected; the server's greeting is still to come.
+        stream: The connection, before the server's greeting.
 
     Attributes:
         validity: The folder's UIDVALIDITY.
-        following: The UID that the next message will have at least.
+        following: The lowest UID that the next message can have.
         idles: Whether the server offers IDLE.
     """
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._incoming = BufferedByteReceiveStream(stream)
-        self._numbers = count(1)
-        self._news = False
+        self._tags = count(1)
+        self._changed = False
         self.validity = 0
         self.following = 1
         self.idles = False
@@ -70,26 +70,26 @@ class Imap:
         Raises:
             Refused: The server does not accept one of them.
         """
-        with anyio.fail_after(_ANSWER_SECONDS):
+        with anyio.fail_after(_RESPONSE_SECONDS):
             greeting = await self._response()
         if not greeting[0].upper().startswith(b"* PREAUTH"):
-            await self._ask(b"LOGIN", user.encode(), password.encode())
-        offered = b" ".join(parts[0] for parts in await self._ask(b"CAPABILITY"))
+            await self._command(b"LOGIN", user.encode(), password.encode())
+        offered = b" ".join(parts[0] for parts in await self._command(b"CAPABILITY"))
         self.idles = b"IDLE" in offered.upper().split()
-        said = b" ".join(parts[0] for parts in await self._ask(b"EXAMINE", folder.encode()))
-        self.validity = _number(rb"UIDVALIDITY (\d+)", said, 0)
-        self.following = _number(rb"UIDNEXT (\d+)", said, 1)
+        response = b" ".join(parts[0] for parts in await self._command(b"EXAMINE", folder.encode()))
+        self.validity = _integer(rb"UIDVALIDITY (\d+)", response, 0)
+        self.following = _integer(rb"UIDNEXT (\d+)", response, 1)
 
     async def since(self, moment: datetime) -> list[int]:
-        """Return the UIDs of messages that came on a day or after it, whatever the zone."""
+        """Return the UIDs of messages that arrived on a day or later, in any zone."""
         day = f"{moment.day}-{_MONTHS[moment.month - 1]}-{moment.year}"
         found: list[int] = []
-        for parts in await self._ask(f"UID SEARCH SINCE {day}".encode()):
+        for parts in await self._command(f"UID SEARCH SINCE {day}".encode()):
             if parts[0].upper().startswith(b"* SEARCH"):
                 found.extend(int(uid) for uid in parts[0].split()[2:])
         return sorted(found)
 
-    async def fetch(self, uids: str, what: str) -> list[Found]:
+    async def fetch(self, uids: str, what: str) -> list[FetchedMessage]:
         """Return a part of messages' content, by UID.
 
         Args:
@@ -97,67 +97,68 @@ class Imap:
             what: Such as `BODY.PEEK[HEADER]`.
         """
         command = f"UID FETCH {uids} (UID INTERNALDATE {what})"
-        found: list[Found] = []
-        for parts in await self._ask(command.encode()):
+        found: list[FetchedMessage] = []
+        for parts in await self._command(command.encode()):
             text = b"".join(parts[::2])
             uid, stored = _UID.search(text), _STORED.search(text)
             if uid and stored:
                 content = parts[1] if len(parts) > 1 else b""
-                found.append(Found(int(uid[1]), _moment(stored[1]), content))
+                found.append(FetchedMessage(int(uid[1]), _moment(stored[1]), content))
         return sorted(found, key=lambda each: each.uid)
 
-    def forget_news(self) -> None:
-        """From now on only what the server tells is new: whoever calls this is about to look."""
-        self._news = False
+    def forget_changes(self) -> None:
+        """Forget pending notifications: the caller is about to fetch."""
+        self._changed = False
 
     async def idle(self, seconds: float) -> None:
-        """Return when the server tells of news, and after so many seconds without."""
-        await self.look()  # not all servers tell in IDLE of what came just before
-        if self._news:
+        """Return when the server reports a change, at the latest after so many seconds."""
+        # Not all servers report in IDLE a message that arrived just before.
+        await self.poll()
+        if self._changed:
             return
         tag = await self._send(b"IDLE")
-        await self._invited(tag)
+        await self._continuation(tag)
         with anyio.move_on_after(seconds):
-            while not self._news:
+            while not self._changed:
                 await self._response()
         await self._stream.send(b"DONE\r\n")
-        await self._answer(tag)
+        await self._tagged_response(tag)
 
-    async def look(self) -> None:
-        """Ask the server for news."""
-        await self._ask(b"NOOP")
+    async def poll(self) -> None:
+        """Poll the server."""
+        await self._command(b"NOOP")
 
-    async def bye(self) -> None:
+    async def logout(self) -> None:
         """Log out."""
         await self._send(b"LOGOUT")
 
-    async def _ask(self, command: bytes, *texts: bytes) -> list[list[bytes]]:
-        """Send a command with texts after it; return the untagged responses."""
-        with anyio.fail_after(_ANSWER_SECONDS):
-            return await self._answer(await self._send(command, *texts))
+    async def _command(self, command: bytes, *texts: bytes) -> list[list[bytes]]:
+        """Send a command with string arguments; return the untagged responses."""
+        with anyio.fail_after(_RESPONSE_SECONDS):
+            return await self._tagged_response(await self._send(command, *texts))
 
     async def _send(self, command: bytes, *texts: bytes) -> bytes:
-        tag = f"p{next(self._numbers)}".encode()
+        tag = f"p{next(self._tags)}".encode()
         line = tag + b" " + command
         for text in texts:
             if _PLAIN.fullmatch(text):
                 line += b' "' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
                 continue
             await self._stream.send(line + b" {%d}\r\n" % len(text))
-            await self._invited(tag)
+            await self._continuation(tag)
             line = text
         await self._stream.send(line + b"\r\n")
         return tag
 
-    async def _invited(self, tag: bytes) -> None:
-        """Return when the server asks for more of a command."""
-        with anyio.fail_after(_ANSWER_SECONDS):
+    async def _continuation(self, tag: bytes) -> None:
+        """Return when the server requests the rest of a command (a continuation)."""
+        with anyio.fail_after(_RESPONSE_SECONDS):
             while not (parts := await self._response())[0].startswith(b"+"):
                 self._check(tag, parts[0])
 
-    async def _answer(self, tag: bytes) -> list[list[bytes]]:
+    async def _tagged_response(self, tag: bytes) -> list[list[bytes]]:
         found: list[list[bytes]] = []
-        with anyio.fail_after(_ANSWER_SECONDS):
+        with anyio.fail_after(_RESPONSE_SECONDS):
             while not (parts := await self._response())[0].startswith(tag + b" "):
                 found.append(parts)
         self._check(tag, parts[0])
@@ -168,7 +169,7 @@ class Imap:
             raise Refused(line[len(tag) + 1 :].decode(errors="replace"))
 
     async def _response(self) -> list[bytes]:
-        """Return a response: text, and literals between texts."""
+        """Return a response: lines, with literals between them."""
         parts: list[bytes] = []
         while True:
             line = await self._incoming.receive_until(b"\r\n", _LONGEST_LINE)
@@ -179,18 +180,18 @@ class Imap:
             size = int(literal[1])
             if size > _LONGEST_LITERAL:
                 raise TriggerError(
-                    f"the mail server sends {size} bytes where {_LONGEST_LITERAL} do"
+                    f"the mail server sends {size} bytes, and {_LONGEST_LITERAL} are allowed"
                 )
             parts.append(await self._incoming.receive_exactly(size))
-        self._news = self._news or _EXISTS.match(parts[0]) is not None
+        self._changed = self._changed or _EXISTS.match(parts[0]) is not None
         return parts
 
 
 @asynccontextmanager
 async def connected(host: str, port: int, *, tls: bool) -> AsyncIterator[Imap]:
-    """Connect for as long as the block; nothing is said yet."""
+    """Connect for the duration of the block; the greeting is not read yet."""
     stream: ByteStream
-    with anyio.fail_after(_ANSWER_SECONDS):
+    with anyio.fail_after(_RESPONSE_SECONDS):
         if tls:
             stream = await anyio.connect_tcp(host, port, tls=True, tls_standard_compatible=False)
         else:
@@ -200,21 +201,22 @@ async def connected(host: str, port: int, *, tls: bool) -> AsyncIterator[Imap]:
         yield session
     finally:
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-            with suppress(*ERRORS):  # it may be gone already
-                await session.bye()
+            # The connection may be lost already.
+            with suppress(*ERRORS):
+                await session.logout()
             await stream.aclose()
 
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def _number(pattern: bytes, said: bytes, otherwise: int) -> int:
-    found = re.search(pattern, said, re.IGNORECASE)
-    return int(found[1]) if found else otherwise
+def _integer(pattern: bytes, response: bytes, default: int) -> int:
+    found = re.search(pattern, response, re.IGNORECASE)
+    return int(found[1]) if found else default
 
 
 def _moment(text: bytes) -> datetime:
-    """Read a moment as IMAP writes it: ` 7-Jul-2026 02:44:25 -0700`."""
+    """Parse a moment in IMAP's form: ` 7-Jul-2026 02:44:25 -0700`."""
     date, time, zone = text.decode().split()
     day, month, year = date.split("-")
     number = _MONTHS.index(month.title()) + 1

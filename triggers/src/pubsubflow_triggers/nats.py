@@ -1,4 +1,4 @@
-"""Waiting for NATS: for messages, for a stream's messages, for a key."""
+"""NATS triggers: wait for messages of a subject or a stream, or for a key."""
 
 from collections.abc import AsyncIterator
 from functools import partial
@@ -12,25 +12,25 @@ from pubsubflow.errors import DefinitionError
 from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 from pubsubflow_triggers.backoff import Backoff
 from pubsubflow_triggers.checks import check_filled, check_url
-from pubsubflow_triggers.content import content, says
-from pubsubflow_triggers.nats_link import ERRORS, connected, later
+from pubsubflow_triggers.content import content, content_equals
+from pubsubflow_triggers.nats_connection import ERRORS, connected, wait_or_fail
 
 _SCHEMES = ("nats", "tls", "ws", "wss")
-_NO_NAME = frozenset(" .*>/\\\t\r\n")
-_FORGET_SECONDS = 60.0
+_FORBIDDEN_IN_NAMES = frozenset(" .*>/\\\t\r\n")
+_INACTIVE_SECONDS = 60.0
 _ACK_SECONDS = 5.0
 
 
 class NatsMessage(Trigger, frozen=True, kw_only=True):
     """Fires with each message of a subject.
 
-    Core NATS keeps nothing: what is published while the trigger is not connected is lost. Where
-    that matters, use JetStreamMessage.
+    Core NATS stores nothing: messages published while the trigger is not connected are lost. Use
+    JetStreamMessage where that matters.
 
     Attributes:
         url: `nats://host:4222`, with `user:password@` or `token@`; `env:NAME` or
             `connection:NAME`.
-        subject: With `*` and `>` if you like.
+        subject: The subject; `*` and `>` are wildcards.
         queue: Name of a queue group: each message then goes to one of its members.
 
     The payload is `{"subject", "data", "headers"}`: `data` is decoded if it is JSON.
@@ -41,12 +41,12 @@ class NatsMessage(Trigger, frozen=True, kw_only=True):
     queue: str = ""
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what cannot be subscribed to."""
+        """Raise DefinitionError for an invalid URL or subject."""
         check_url("NatsMessage", self.url, _SCHEMES)
         _check_subject("NatsMessage", self.subject)
 
     def share_key(self) -> str | None:
-        """Let one connection listen for all; members of a queue group stay apart."""
+        """Share one connection among all; members of a queue group stay apart."""
         return None if self.queue else msgspec.json.encode(self).decode()
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
@@ -55,33 +55,33 @@ class NatsMessage(Trigger, frozen=True, kw_only=True):
         while True:
             try:
                 async with (
-                    connected(ctx, self.url) as link,
-                    link.subscribed(self.subject, self.queue) as ears,
+                    connected(ctx, self.url) as connection,
+                    connection.subscribed(self.subject, self.queue) as messages,
                 ):
                     ctx.log("nats.listening", subject=self.subject)
                     backoff.reached()
                     while True:
-                        yield TriggerEvent(payload=_payload(await link.receive(ears)))
+                        yield TriggerEvent(payload=_payload(await connection.receive(messages)))
             except ERRORS as error:
-                await later(backoff, error)
+                await wait_or_fail(backoff, error)
 
 
 class JetStreamMessage(Trigger, frozen=True, kw_only=True):
     """Fires with each message of a JetStream stream.
 
-    With a durable consumer, NATS keeps the place: each message goes to one of those who name the
-    same durable, and is acknowledged once its event is stored. The consumer is made if it is not
-    there. Without one, the trigger fires for messages since the wait began, or after the last
-    event of the watched dataset.
+    With a durable consumer, NATS stores the position: each message goes to one of the triggers with
+    the same durable, and is acknowledged once its event is stored. The consumer is created if it
+    does not exist. Without one, the trigger fires for messages since the start of the wait, or
+    after the last event of the watched dataset.
 
     Attributes:
         url: `nats://host:4222`, with `user:password@` or `token@`; `env:NAME` or
             `connection:NAME`.
         stream: Its name.
-        subject: Only these messages; all of the stream if left out.
+        subject: A filter; all messages of the stream if left out.
         durable: Name of a durable pull consumer.
-        deliver: Where a durable consumer that has to be made begins: with all that the stream
-            holds, or with new messages.
+        deliver: The start of a durable consumer that is created: `all` messages of the stream, or
+            only `new` ones.
 
     The payload is `{"subject", "data", "headers", "sequence", "time"}`: `data` is decoded if it is
     JSON. The id is the stream's name and the sequence.
@@ -94,7 +94,7 @@ class JetStreamMessage(Trigger, frozen=True, kw_only=True):
     deliver: Literal["all", "new"] = "all"
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what cannot be consumed."""
+        """Raise DefinitionError for an invalid stream, subject or durable."""
         check_url("JetStreamMessage", self.url, _SCHEMES)
         _check_name("JetStreamMessage", "stream", self.stream)
         if self.subject is not None:
@@ -110,16 +110,16 @@ class JetStreamMessage(Trigger, frozen=True, kw_only=True):
         backoff = Backoff(ctx, "nats")
         while True:
             try:
-                async with connected(ctx, self.url) as link:
-                    consumer = await link.consumer(self.stream, self._config(ctx, position))
+                async with connected(ctx, self.url) as connection:
+                    consumer = await connection.consumer(self.stream, self._config(ctx, position))
                     ctx.log("nats.consuming", stream=self.stream)
                     backoff.reached()
                     while True:
-                        message = await link.pull(consumer)
+                        message = await connection.pull(consumer)
                         position = message.metadata.sequence.stream
                         yield self._event(ctx, message, position)
             except ERRORS as error:
-                await later(backoff, error)
+                await wait_or_fail(backoff, error)
 
     def _config(self, ctx: TriggerContext, position: int | None) -> ConsumerConfig:
         if self.durable is None:
@@ -149,9 +149,9 @@ class KvKey(Trigger, frozen=True, kw_only=True):
         url: `nats://host:4222`, with `user:password@` or `token@`; `env:NAME` or
             `connection:NAME`.
         bucket: Its name.
-        key: The key; `*` and `>` stand for parts of it.
-        value: What it must be, as a JSON value: fires also if it is so already. None for any
-            change since the wait began, deletion included.
+        key: The key; `*` and `>` are wildcards.
+        value: The JSON value that it must have: fires also if it has that already. None for any
+            change since the start of the wait, including deletion.
 
     The payload is `{"bucket", "key", "value", "revision", "operation"}`: `value` is decoded if it
     is JSON, `operation` is `PUT`, `DEL` or `PURGE`. The id holds bucket, key and revision.
@@ -163,33 +163,33 @@ class KvKey(Trigger, frozen=True, kw_only=True):
     value: Any = None
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what is no bucket or key."""
+        """Raise DefinitionError for an invalid bucket or key."""
         check_url("KvKey", self.url, _SCHEMES)
         _check_name("KvKey", "bucket", self.bucket)
         _check_subject("KvKey", self.key)
 
     def share_key(self) -> str:
-        """Let one consumer watch for all."""
+        """Share one consumer among all."""
         return msgspec.json.encode(self).decode()
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
-        """Watch, again when the connection is lost, and yield what the key becomes."""
+        """Watch, again when the connection is lost, and yield the changes of the key."""
         position = ctx.position
         backoff = Backoff(ctx, "nats")
         while True:
             try:
-                async with connected(ctx, self.url) as link:
+                async with connected(ctx, self.url) as connection:
                     config = self._config(ctx, position)
-                    consumer = await link.consumer(f"KV_{self.bucket}", config)
+                    consumer = await connection.consumer(f"KV_{self.bucket}", config)
                     ctx.log("nats.consuming", bucket=self.bucket, key=self.key)
                     backoff.reached()
                     while True:
-                        message = await link.pull(consumer)
+                        message = await connection.pull(consumer)
                         position = message.metadata.sequence.stream
                         if self.value is None or _put(message, self.value):
                             yield self._event(message, position)
             except ERRORS as error:
-                await later(backoff, error)
+                await wait_or_fail(backoff, error)
 
     def _config(self, ctx: TriggerContext, position: int | None) -> ConsumerConfig:
         config = _since(ctx, position, f"$KV.{self.bucket}.{self.key}")
@@ -218,22 +218,22 @@ class KvKey(Trigger, frozen=True, kw_only=True):
 
 
 def _check_name(trigger: str, field: str, name: str) -> None:
-    if not name or not _NO_NAME.isdisjoint(name):
-        raise DefinitionError(f"{trigger}: {field} {name!r} is no name that NATS takes")
+    if not name or not _FORBIDDEN_IN_NAMES.isdisjoint(name):
+        raise DefinitionError(f"{trigger}: {field} {name!r} is not a valid NATS name")
 
 
 def _check_subject(trigger: str, subject: str) -> None:
     check_filled(trigger, "subject", subject)
     if any(character.isspace() for character in subject) or not all(subject.split(".")):
-        raise DefinitionError(f"{trigger}: {subject!r} is no subject that NATS takes")
+        raise DefinitionError(f"{trigger}: {subject!r} is not a valid NATS subject")
 
 
 def _since(ctx: TriggerContext, position: int | None, subject: str | None) -> ConsumerConfig:
-    """Return a consumer that NATS forgets, for what came after a sequence, or since the start."""
+    """Return an ephemeral consumer, from after a sequence or from the start of the wait."""
     config = ConsumerConfig(
         filter_subject=subject,
         ack_policy=AckPolicy.NONE,
-        inactive_threshold=_FORGET_SECONDS,
+        inactive_threshold=_INACTIVE_SECONDS,
         mem_storage=True,
     )
     if position is None:
@@ -260,11 +260,12 @@ def _operation(message: Msg) -> str:
 
 
 def _put(message: Msg, value: Any) -> bool:
-    return _operation(message) == "PUT" and says(message.data, value)
+    return _operation(message) == "PUT" and content_equals(message.data, value)
 
 
 async def _acknowledge(ctx: TriggerContext, message: Msg) -> None:
     try:
         await message.ack_sync(timeout=_ACK_SECONDS)
-    except ERRORS as error:  # it comes again, under the same id
+    except ERRORS as error:
+        # The message is delivered again, under the same id.
         ctx.log("nats.not_acknowledged", subject=message.subject, error=str(error))

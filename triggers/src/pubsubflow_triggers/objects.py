@@ -1,4 +1,4 @@
-"""Waiting for objects in stores that fsspec knows: S3, other clouds, local files, memory."""
+"""Object triggers: wait for objects in S3 and other stores that fsspec supports."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -17,10 +17,10 @@ from pubsubflow_triggers.credentials import resolve_all
 from pubsubflow_triggers.sightings import Sighting, Sightings
 
 _MARGIN = timedelta(days=1)
-"""So much earlier than it appears an object may be dated: S3 dates by an upload's start."""
+"""How much earlier than its appearance an object may be dated: S3 dates by an upload's start."""
 _MAGIC = frozenset("*?[")
 _VERSIONS = ("ETag", "etag", "e_tag", "md5Hash", "content_md5", "checksum")
-_CAME = ("LastModified", "last_modified", "updated", "created", "mtime")
+_APPEARED = ("LastModified", "last_modified", "updated", "created", "mtime")
 _CHANGED = ("LastModified", "last_modified", "updated", "modified", "mtime", "created")
 
 
@@ -31,7 +31,7 @@ class _Objects(Trigger, frozen=True, kw_only=True):
     stable_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what cannot be asked for."""
+        """Raise DefinitionError for an invalid field."""
         kind = type(self).__name__
         scheme = urlsplit(self.url).scheme
         if scheme not in fsspec.available_protocols():
@@ -44,20 +44,20 @@ class _Objects(Trigger, frozen=True, kw_only=True):
         check_interval(kind, self.interval)
 
     def share_key(self) -> str:
-        """Let equal ones share one poll."""
+        """Share one poll among equal triggers."""
         return msgspec.json.encode(self).decode()
 
     async def _follow(
-        self, ctx: TriggerContext, look: Callable[[dict[str, Any]], list[Sighting]]
+        self, ctx: TriggerContext, scan: Callable[[dict[str, Any]], list[Sighting]]
     ) -> AsyncIterator[TriggerEvent]:
-        """Look at intervals, and yield what is new."""
+        """Scan at intervals, and yield new objects."""
         stable = timedelta(seconds=self.stable_seconds)
         seen = Sightings(ctx.position, stable=stable, margin=_MARGIN)
         backoff = Backoff(ctx, self.url)
         while True:
             try:
                 options = await resolve_all(ctx, self.storage_options)
-                found = await run_sync(look, options, abandon_on_cancel=True)
+                found = await run_sync(scan, options, abandon_on_cancel=True)
             except TriggerError:
                 raise
             except ImportError as error:
@@ -66,13 +66,13 @@ class _Objects(Trigger, frozen=True, kw_only=True):
                     f"{error}"
                 ) from error
             except (PermissionError, ValueError, TypeError) as error:
-                raise TriggerError(f"{self.url} cannot be looked at: {error}") from error
+                raise TriggerError(f"{self.url} cannot be read: {error}") from error
             except Exception as error:  # noqa: BLE001 - each store has errors of its own
                 await backoff.failed(error)
                 continue
             backoff.reached()
-            for each in seen.look(found, ctx.now()):
-                yield seen.tell(each)
+            for each in seen.update(found, ctx.now()):
+                yield seen.report(each)
             seconds = self.interval.total_seconds()
             if (until := seen.settles_at()) is not None:
                 seconds = min(seconds, max(0.0, (until - ctx.now()).total_seconds()))
@@ -90,10 +90,10 @@ class ObjectAppears(_Objects, frozen=True, kw_only=True):
 
     Attributes:
         url: For example `s3://lake/orders/_SUCCESS`.
-        storage_options: What fsspec passes to the store's driver: credentials, `endpoint_url`. A
-            text `env:NAME` in it stands for the triggerer's environment variable,
+        storage_options: Options for the store's driver in fsspec: credentials, `endpoint_url`. A
+            string `env:NAME` in it stands for the triggerer's environment variable,
             `connection:NAME.field` for a connection's.
-        interval: How long to wait between two looks; at least 0.1 s.
+        interval: Time between two scans; at least 0.1 s.
         stable_seconds: How long it must not have changed; 0 does not wait.
 
     The payload is `{"url", "size", "version", "modified"}`: bytes, the store's checksum or tag if
@@ -102,9 +102,9 @@ class ObjectAppears(_Objects, frozen=True, kw_only=True):
 
     def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
         """Yield the object when it is there, and each time that it is another."""
-        return self._follow(ctx, self._look)
+        return self._follow(ctx, self._scan)
 
-    def _look(self, options: dict[str, Any]) -> list[Sighting]:
+    def _scan(self, options: dict[str, Any]) -> list[Sighting]:
         system, path = self._opened(options)
         try:
             facts = system.info(path)
@@ -116,13 +116,13 @@ class ObjectAppears(_Objects, frozen=True, kw_only=True):
 class ObjectGlob(_Objects, frozen=True, kw_only=True):
     """Fires for each object whose URL matches a pattern, those that are there already first.
 
-    As `Dataset(watch=…)` it tells of every object once, also of those that come while nothing runs.
-    Each look lists the folders of the pattern: keep what stands before its first wildcard narrow.
+    As `Dataset(watch=…)` it fires once for every object, also for those that appear while nothing
+    runs. Each scan lists the folders of the pattern: begin it with a long prefix without wildcards.
 
     Attributes:
         url: For example `s3://lake/orders/day=*/*.parquet`; `**` stands for any folders.
         storage_options: As of ObjectAppears.
-        interval: How long to wait between two looks; at least 0.1 s.
+        interval: Time between two scans; at least 0.1 s.
         stable_seconds: How long an object must not have changed; 0 does not wait.
 
     The payload is that of ObjectAppears.
@@ -138,9 +138,9 @@ class ObjectGlob(_Objects, frozen=True, kw_only=True):
 
     def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
         """Yield each object that matches."""
-        return self._follow(ctx, self._look)
+        return self._follow(ctx, self._scan)
 
-    def _look(self, options: dict[str, Any]) -> list[Sighting]:
+    def _scan(self, options: dict[str, Any]) -> list[Sighting]:
         system, path = self._opened(options)
         try:
             found: dict[str, dict[str, Any]] = system.glob(path, detail=True)
@@ -156,12 +156,12 @@ def _sightings(system: Any, found: list[dict[str, Any]]) -> list[Sighting]:
 def _sighting(system: Any, facts: dict[str, Any]) -> Sighting:
     url = system.unstrip_protocol(facts["name"])
     size = int(facts.get("size") or 0)
-    came, changed = _moment(facts, _CAME), _moment(facts, _CHANGED)
+    appeared, changed = _moment(facts, _APPEARED), _moment(facts, _CHANGED)
     modified = changed.isoformat() if changed else None
     version = next((str(facts[key]).strip('"') for key in _VERSIONS if facts.get(key)), None)
     return Sighting(
         id=f"{url}:{version or f'{modified}:{size}'}",
-        stamp=came.timestamp() if came else 0.0,
+        stamp=appeared.timestamp() if appeared else 0.0,
         size=size,
         payload={"url": url, "size": size, "version": version, "modified": modified},
     )

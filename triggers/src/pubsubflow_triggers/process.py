@@ -1,4 +1,4 @@
-"""Waiting for processes of the triggerer's machine."""
+"""Process triggers: wait for a process, or run a command, on the triggerer's machine."""
 
 import os
 import platform
@@ -25,24 +25,23 @@ from pubsubflow_triggers.credentials import resolve_all
 
 _TERMINATE_SECONDS = 5.0
 _KILL_SECONDS = 2.0
-_LAST_WORDS_SECONDS = 1.0
+_OUTPUT_SECONDS = 1.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class ProcessEnds(Trigger, frozen=True, kw_only=True):
-    """Fires when a process has ended, also if it had when somebody looked first.
+    """Fires when a process has ended, also if it ended before the trigger started.
 
-    Linux tells of the end (pidfd); elsewhere the process is looked for at intervals. The number
-    means a process of the machine on which the triggerer runs. `ProcessEnds.of(pid)` fills in
-    `start_time`.
+    Linux reports the end (pidfd); elsewhere the trigger polls at intervals. The number means a
+    process of the machine on which the triggerer runs. `ProcessEnds.of(pid)` fills in `start_time`.
 
     Attributes:
         pid: Its number.
-        start_time: What `start_time(pid)` returned while it ran: then a later process under the
-            same number is another one. None: whoever has the number when the trigger starts.
-        interval: How often to look where the system tells nothing; at least 0.1 s.
+        start_time: The result of `start_time(pid)` while it ran: it distinguishes a later process
+            with the same number. None: the process with that number when the trigger starts.
+        interval: Time between two polls, where the system reports nothing; at least 0.1 s.
 
-    The payload is `{"pid"}`; a code is known to its parent alone.
+    The payload is `{"pid"}`; only the parent knows an exit code.
     """
 
     pid: int
@@ -50,7 +49,7 @@ class ProcessEnds(Trigger, frozen=True, kw_only=True):
     interval: timedelta = timedelta(seconds=1)
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what is no process."""
+        """Raise DefinitionError for an invalid process."""
         check_interval("ProcessEnds", self.interval)
         if self.pid < 1:
             raise DefinitionError(f"ProcessEnds: pid must be above 0, not {self.pid}")
@@ -86,7 +85,8 @@ class ProcessEnds(Trigger, frozen=True, kw_only=True):
             handle = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return
-        except (AttributeError, OSError) as error:  # no Linux, an old one, or not allowed
+        except (AttributeError, OSError) as error:
+            # Not Linux, an old one, or not permitted.
             ctx.log("process.polled", pid=self.pid, reason=str(error))
             await self._poll(ctx)
             return
@@ -106,21 +106,21 @@ class ProcessEnds(Trigger, frozen=True, kw_only=True):
 class Command(Trigger, frozen=True, kw_only=True):
     """Runs a command beside the triggerer, and fires when it has ended.
 
-    It is for something small that waits itself, such as `kubectl wait`. When the triggerer stops or
-    is lost, the command is run again from its start, elsewhere perhaps. When nobody waits any more
+    It is for small commands that wait, such as `kubectl wait`. When the triggerer stops or is lost,
+    the command runs again from its start, perhaps on another machine. Once nothing waits for it,
     it is ended with all that it started: SIGTERM, and SIGKILL 5 s later. On Linux it dies with the
     triggerer, also when that is killed.
 
     Attributes:
-        argv: Program (on the triggerer's PATH, or absolute) and arguments; no shell reads them.
+        argv: Program (on the triggerer's PATH, or absolute) and arguments; without a shell.
         cwd: Its folder; the triggerer's when left out.
         env: Variables beside the triggerer's. A value `env:NAME` stands for a variable there,
             `connection:NAME` for a connection's secret.
         check: Whether an exit code other than 0 fails the wait.
-        tail_bytes: How much of the end of its output to keep, from 0 to 65536.
+        tail_bytes: Bytes of the end of its output to keep, from 0 to 65536.
 
-    The payload is `{"code", "output"}`: the exit code, below 0 for a signal, and the end of what it
-    wrote to both its outputs.
+    The payload is `{"code", "output"}`: the exit code, negative for a signal, and the end of its
+    standard output and error.
     """
 
     argv: tuple[str, ...]
@@ -130,7 +130,7 @@ class Command(Trigger, frozen=True, kw_only=True):
     tail_bytes: int = 4096
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what cannot be run."""
+        """Raise DefinitionError for an invalid command."""
         if not self.argv or not self.argv[0]:
             raise DefinitionError("Command: argv is empty")
         if any("\0" in text for text in self.argv):
@@ -146,21 +146,21 @@ class Command(Trigger, frozen=True, kw_only=True):
         Raises:
             TriggerError: It could not be started, or failed.
         """
-        code, output = await self._to_the_end(ctx)
+        code, output = await self._run_command(ctx)
         if self.check and code != 0:
             last = output.strip().rpartition("\n")[2]
             raise TriggerError(f"{self.argv[0]} ended with {code}" + (f": {last}" if last else ""))
         yield TriggerEvent(payload={"code": code, "output": output})
 
-    async def _to_the_end(self, ctx: TriggerContext) -> tuple[int, str]:
+    async def _run_command(self, ctx: TriggerContext) -> tuple[int, str]:
         """Return the command's code and the end of its output."""
         env = os.environ | await resolve_all(ctx, self.env)
         program = shutil.which(self.argv[0], path=env.get("PATH"))
         if program is None:
-            raise TriggerError(f"{self.argv[0]} cannot be started: no such program here")
+            raise TriggerError(f"{self.argv[0]} cannot be started: the program does not exist here")
         try:
             process = await anyio.open_process(
-                [*_leash(), program, *self.argv[1:]],
+                [*_guarded(), program, *self.argv[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=PIPE,
                 stderr=STDOUT,
@@ -177,7 +177,7 @@ class Command(Trigger, frozen=True, kw_only=True):
                 group.start_soon(self._read, process.stdout, tail)
                 code = await process.wait()
                 # What it left running in the background may hold the output open.
-                group.cancel_scope.deadline = anyio.current_time() + _LAST_WORDS_SECONDS
+                group.cancel_scope.deadline = anyio.current_time() + _OUTPUT_SECONDS
         finally:
             await _end(process)
         return code, tail.decode(errors="replace")
@@ -190,8 +190,8 @@ class Command(Trigger, frozen=True, kw_only=True):
             del tail[: max(0, len(tail) - self.tail_bytes)]
 
 
-def _leash() -> list[str]:
-    """Return the words before a command that make it die with this process, also by SIGKILL."""
+def _guarded() -> list[str]:
+    """Return the prefix of a command that makes it die with this process, also by SIGKILL."""
     if sys.platform != "linux":
         return []
     words = (os.getpid(), -1, -1, int(signal.SIGKILL), -1)
@@ -199,7 +199,7 @@ def _leash() -> list[str]:
 
 
 def start_time(pid: int) -> str | None:
-    """Return what tells a process from a later one under its number; None if there is none.
+    """Return what distinguishes a process from a later one under its number; None if there is none.
 
     It has the form `machine/boot/time`.
     """

@@ -1,4 +1,4 @@
-"""Waiting for Redis: for a key, for elements of a list, for entries of a stream."""
+"""Redis triggers: wait for a key, for elements of a list, or for entries of a stream."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -18,18 +18,18 @@ from pubsubflow.errors import DefinitionError, TriggerError
 from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 from pubsubflow_triggers.backoff import Backoff
 from pubsubflow_triggers.checks import check_filled, check_interval, check_url
-from pubsubflow_triggers.content import content, says
+from pubsubflow_triggers.content import content, content_equals
 from pubsubflow_triggers.credentials import resolve_url
 
 _SCHEMES = ("redis", "rediss", "unix")
 _CONNECT_SECONDS = 10.0
 _BLOCK_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
-_AT_ONCE = 100
+_BATCH_SIZE = 100
 _ERRORS = (exceptions.RedisError, OSError)
-# Holders of elements are a sorted set by the time until which they may hold them, so what a dead
-# one held goes back to the list's head: KEYS list, holders; ARGV this holder, seconds.
-_HOLD = """
+# Processing lists are a sorted set by the end of their leases, so that the elements of an expired
+# one go back to the list's head: KEYS list, set of processing lists; ARGV this one, seconds.
+_LEASE = """
 local now = tonumber(redis.call('TIME')[1])
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)) do
     while redis.call('LMOVE', dead, KEYS[1], 'RIGHT', 'LEFT') do end
@@ -42,17 +42,17 @@ redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[1])
 class RedisKey(Trigger, frozen=True, kw_only=True):
     """Fires when a key exists, or has a value.
 
-    It fires once for one value: again when that has changed, or the key was away in between.
+    It fires once for one value: again when it has changed, or the key was deleted in between.
 
     Attributes:
         url: `redis://user:password@host:6379/0`, `rediss://…` or `unix://…`; `env:NAME` or
             `connection:NAME`.
         key: The key.
-        value: What it must hold: a text or a JSON value. None for anything, of any type.
-        interval: How long to wait between two looks; at least 0.1 s.
+        value: The string or JSON value that it must hold. None for any value of any type.
+        interval: Time between two polls; at least 0.1 s.
 
-    The payload is `{"key", "value"}`: `value` is decoded if it is JSON, and None if the key holds
-    no string.
+    The payload is `{"key", "value"}`: `value` is decoded if it is JSON, and None if the key does
+    not hold a string.
     """
 
     url: str
@@ -61,36 +61,36 @@ class RedisKey(Trigger, frozen=True, kw_only=True):
     interval: timedelta = timedelta(seconds=5)
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what cannot be looked for."""
+        """Raise DefinitionError for an invalid URL, key or interval."""
         _check("RedisKey", self.url, self.key)
         check_interval("RedisKey", self.interval)
 
     def share_key(self) -> str:
-        """Let one look do for all."""
+        """Share one poll among all."""
         return msgspec.json.encode(self).decode()
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
-        """Look again and again, and yield what is wanted."""
+        """Poll without end, and yield the value when it is as wanted."""
         backoff = Backoff(ctx, "redis")
-        told = ctx.position
+        reported = ctx.position
         while True:
             try:
                 async with _connected(await resolve_url(ctx, self.url)) as client:
-                    found = await self._look(client)
+                    found = await self._read_value(client)
             except _ERRORS as error:
-                await _later(backoff, error)
+                await _wait_or_fail(backoff, error)
                 continue
             backoff.reached()
-            if found is not None and found != told:
+            if found is not None and found != reported:
                 yield TriggerEvent(payload=found, position=found)
-            told = found
+            reported = found
             await ctx.sleep(self.interval.total_seconds())
 
-    async def _look(self, client: Redis) -> dict[str, Any] | None:
+    async def _read_value(self, client: Redis) -> dict[str, Any] | None:
         kind = await client.type(self.key)
         if kind == b"string":
             data: Any = await client.get(self.key)
-            wanted = data is not None and (self.value is None or says(data, self.value))
+            wanted = data is not None and (self.value is None or content_equals(data, self.value))
             return {"key": self.key, "value": content(data)} if wanted else None
         exists = kind != b"none" and self.value is None
         return {"key": self.key, "value": None} if exists else None
@@ -99,15 +99,15 @@ class RedisKey(Trigger, frozen=True, kw_only=True):
 class RedisList(Trigger, frozen=True, kw_only=True):
     """Takes elements from a list's head, one after the other.
 
-    Each goes to one of those who take from the list. Until its event is stored it stands in a
-    processing list of the trigger's own, `<key>:pubsubflow:<holder>`; when the trigger dies before,
-    it goes back to the list's head once `lease` is over, and so may come twice.
+    Each element goes to one of the consumers of the list. Until its event is stored it is in a
+    processing list of the trigger's own, `<key>:pubsubflow:<id>`; when the trigger dies before, it
+    goes back to the list's head after `lease`, and so may be delivered twice.
 
     Attributes:
         url: `redis://user:password@host:6379/0`, `rediss://…` or `unix://…`; `env:NAME` or
             `connection:NAME`.
         key: The list.
-        lease: How long an element may take from here to a stored event; at least 1 s.
+        lease: Time limit for the storage of an element's event; at least 1 s.
 
     The payload is `{"key", "data"}`: `data` is decoded if it is JSON.
     """
@@ -117,68 +117,69 @@ class RedisList(Trigger, frozen=True, kw_only=True):
     lease: timedelta = timedelta(seconds=60)
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what cannot be taken from."""
+        """Raise DefinitionError for an invalid URL, key or lease."""
         _check("RedisList", self.url, self.key)
         if self.lease < timedelta(seconds=1):
             raise DefinitionError(f"RedisList: lease must be at least 1 s, not {self.lease}")
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
-        """Take an element as soon as there is one, and yield it."""
+        """Take elements as they arrive, and yield them."""
         backoff = Backoff(ctx, "redis")
-        held = f"{self.key}:pubsubflow:{uuid.uuid4()}"
+        processing = f"{self.key}:pubsubflow:{uuid.uuid4()}"
         while True:
             try:
                 async with _connected(await resolve_url(ctx, self.url)) as client:
                     backoff.reached()
                     while True:
-                        data = await self._take(ctx, client, held)
+                        data = await self._take(ctx, client, processing)
                         if data is not None:
                             yield TriggerEvent(
                                 payload={"key": self.key, "data": content(data)},
-                                acknowledge=partial(self._done, ctx, client, held),
+                                acknowledge=partial(self._done, ctx, client, processing),
                             )
             except _ERRORS as error:
-                await _later(backoff, error)
+                await _wait_or_fail(backoff, error)
 
     @property
-    def _holders(self) -> str:
+    def _processing_lists(self) -> str:
         return f"{self.key}:pubsubflow"
 
-    async def _take(self, ctx: TriggerContext, client: Redis, held: str) -> bytes | None:
+    async def _take(self, ctx: TriggerContext, client: Redis, processing: str) -> bytes | None:
         block = min(_BLOCK_SECONDS, self.lease.total_seconds() / 2)
         seconds = self.lease.total_seconds() + block
-        await client.eval(_HOLD, 2, self.key, self._holders, held, str(seconds))
+        await client.eval(_LEASE, 2, self.key, self._processing_lists, processing, str(seconds))
         ctx.log("redis.taking", key=self.key)
-        data: Any = await client.blmove(self.key, held, int(block) or 1, "LEFT", "RIGHT")
+        data: Any = await client.blmove(self.key, processing, int(block) or 1, "LEFT", "RIGHT")
         return bytes(data) if data is not None else None
 
-    async def _done(self, ctx: TriggerContext, client: Redis, held: str) -> None:
+    async def _done(self, ctx: TriggerContext, client: Redis, processing: str) -> None:
         try:
             async with client.pipeline(transaction=True) as pipe:
-                pipe.delete(held)
-                pipe.zrem(self._holders, held)
+                pipe.delete(processing)
+                pipe.zrem(self._processing_lists, processing)
                 await pipe.execute()
-        except _ERRORS as error:  # it comes again
+        except _ERRORS as error:
+            # The element is delivered again after its lease.
             ctx.log("redis.not_acknowledged", key=self.key, error=str(error))
 
 
 class RedisStream(Trigger, frozen=True, kw_only=True):
     """Fires with each entry of a stream.
 
-    With a group, Redis keeps the place: each entry goes to one of those who name the same group,
-    and is acknowledged once its event is stored. What nobody acknowledged for `idle` is claimed
-    first. The group is made if it is not there. Without one, the trigger fires for entries since
-    the wait began, or after the last event of the watched dataset.
+    With a group, Redis stores the position: each entry goes to one of the triggers with the same
+    group, and is acknowledged once its event is stored. Entries unacknowledged for `idle` are
+    claimed first. The group is created if it does not exist. Without one, the trigger fires for
+    entries since the start of the wait, or after the last event of the watched dataset.
 
     Attributes:
         url: `redis://user:password@host:6379/0`, `rediss://…` or `unix://…`; `env:NAME` or
             `connection:NAME`.
         key: The stream.
         group: A consumer group.
-        consumer: The name in the group. One that no other trigger has gets its own pending entries
-            at once when it starts again; None for a name that all triggers share.
-        idle: After how long without an acknowledgement an entry is claimed.
-        deliver: Where a group that has to be made begins: with all entries, or with new ones.
+        consumer: Its name in the group. A unique name gets its own pending entries at once after a
+            restart; None for a name that all triggers share.
+        idle: Time without an acknowledgement after which an entry is claimed.
+        deliver: The start of a group that is created: `all` entries, or only `new` ones.
 
     The payload is `{"key", "id", "data"}`: `data` holds the entry's fields, each decoded if it is
     JSON. The id is the entry's.
@@ -192,7 +193,7 @@ class RedisStream(Trigger, frozen=True, kw_only=True):
     deliver: Literal["all", "new"] = "all"
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what cannot be read."""
+        """Raise DefinitionError for an invalid URL, key, group or consumer."""
         _check("RedisStream", self.url, self.key)
         if self.group == "" or self.consumer == "":
             raise DefinitionError("RedisStream: group or consumer is empty: leave it out")
@@ -219,7 +220,7 @@ class RedisStream(Trigger, frozen=True, kw_only=True):
                             after = number.decode()
                             yield self._event(ctx, client, after, fields)
             except _ERRORS as error:
-                await _later(backoff, error)
+                await _wait_or_fail(backoff, error)
 
     async def _join(self, client: Redis) -> None:
         if self.group is None:
@@ -232,10 +233,10 @@ class RedisStream(Trigger, frozen=True, kw_only=True):
                 raise
 
     async def _read(self, client: Redis, after: str, *, own: bool) -> list[Any]:
-        """Return entries: own pending ones, then such as nobody acknowledged, then new ones."""
+        """Return entries: own pending ones, then unacknowledged ones of others, then new ones."""
         block = int(_BLOCK_SECONDS * 1000)
         if self.group is None:
-            return _entries(await client.xread({self.key: after}, count=_AT_ONCE, block=block))
+            return _entries(await client.xread({self.key: after}, count=_BATCH_SIZE, block=block))
         name = self.consumer or "pubsubflow"
         if own:
             pending = await client.xreadgroup(self.group, name, {self.key: "0"}, count=1)
@@ -264,7 +265,8 @@ class RedisStream(Trigger, frozen=True, kw_only=True):
     async def _done(self, ctx: TriggerContext, client: Redis, number: str) -> None:
         try:
             await client.xack(self.key, self.group or "", number)
-        except _ERRORS as error:  # it comes again, under the same id
+        except _ERRORS as error:
+            # The entry is delivered again, under the same id.
             ctx.log("redis.not_acknowledged", key=self.key, id=number, error=str(error))
 
 
@@ -274,7 +276,7 @@ def _check(trigger: str, url: str, key: str) -> None:
 
 
 def _entries(answer: Any) -> list[Any]:
-    """Return the entries of the one stream that was asked for, in either protocol's form."""
+    """Return the entries of the one stream of the request, in either protocol's form."""
     if not answer:
         return []
     return list(answer[0][1] if isinstance(answer, list) else next(iter(answer.values()))[0])
@@ -290,7 +292,7 @@ async def _connected(url: str) -> AsyncIterator[Redis]:
             retry=Retry(NoBackoff(), 0),
         )
     except ValueError as error:
-        raise TriggerError(f"url is no address of Redis: {error}") from error
+        raise TriggerError(f"url is not a Redis address: {error}") from error
     try:
         yield client
     finally:
@@ -298,11 +300,11 @@ async def _connected(url: str) -> AsyncIterator[Redis]:
             await client.aclose()
 
 
-async def _later(backoff: Backoff, error: Exception) -> None:
-    """Wait if that can help.
+async def _wait_or_fail(backoff: Backoff, error: Exception) -> None:
+    """Wait before the next attempt after a temporary error.
 
     Raises:
-        TriggerError: It cannot.
+        TriggerError: The error is final.
     """
     away = isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | OSError)
     causes = (error, error.__cause__, error.__context__)

@@ -1,4 +1,4 @@
-"""What has been seen of files and objects: what is settled, what is new, what was told."""
+"""Sightings of files and objects: which are settled, which are new, which were reported."""
 
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -10,8 +10,8 @@ from msgspec import Struct
 from pubsubflow.model.triggers import TriggerEvent
 
 _LONGEST = 256
-"""So many identities a position holds at most: the latest. When more than that come in one tick of
-the store's clock, a restart may tell some again, under the same identity."""
+"""Largest number of identities in a position: the latest ones. When more than that appear in one
+tick of the store's clock, a restart may report some again, under the same identity."""
 
 
 class Sighting(Struct, frozen=True):
@@ -19,9 +19,9 @@ class Sighting(Struct, frozen=True):
 
     Attributes:
         id: Identity of its content: another one for another content.
-        stamp: When its store says that it came or changed, seconds since 1970.
+        stamp: The store's time of its appearance or change, seconds since 1970.
         size: Bytes.
-        payload: What the event carries.
+        payload: The event's payload.
     """
 
     id: str
@@ -31,16 +31,16 @@ class Sighting(Struct, frozen=True):
 
 
 class Sightings:
-    """Tells what is new each time that somebody has looked; everything once, also after a restart.
+    """Finds new sightings in each scan and reports each once, also after a restart.
 
-    In memory it knows all that it told and that is still there. The position holds a stamp and
-    the identities that were told from then on: older ones have been told.
+    In memory it holds the reported sightings that still exist. The position holds a stamp and the
+    identities that were reported from then on: all older ones have been reported.
 
     Args:
-        position: The last one that was kept, or None.
-        stable: How long something must look the same before it is told.
-        margin: How much later than its stamp something may be seen first.
-        min_bytes: What is smaller is not told.
+        position: The last stored position, or None.
+        stable: How long a file must be unchanged before it is reported.
+        margin: How much later than its stamp a file may be seen first.
+        min_bytes: Smaller files are not reported.
     """
 
     def __init__(
@@ -50,47 +50,49 @@ class Sightings:
         self._margin = margin.total_seconds()
         self._min_bytes = min_bytes
         self._since = float("-inf") if position is None else float(position["since"])
-        self._known: frozenset[str] = frozenset(() if position is None else position["told"])
-        self._told: dict[str, float] = {}
+        self._known: frozenset[str] = frozenset(() if position is None else position["reported"])
+        self._reported: dict[str, float] = {}
         self._first_seen: dict[str, datetime] = {}
         self._first = True
 
-    def look(self, found: list[Sighting], now: datetime) -> list[Sighting]:
-        """Take what is there now, and return what is to be told, oldest first."""
+    def update(self, found: list[Sighting], now: datetime) -> list[Sighting]:
+        """Take the result of a scan, and return the sightings to report, oldest first."""
         here = {_digest(each.id): each.stamp for each in found}
         if self._first:
             self._first = False
-            self._told = {
+            self._reported = {
                 digest: stamp
                 for digest, stamp in here.items()
                 if stamp < self._since or digest in self._known
             }
         else:
-            self._told = {digest: stamp for digest, stamp in self._told.items() if digest in here}
-        news = [
+            self._reported = {
+                digest: stamp for digest, stamp in self._reported.items() if digest in here
+            }
+        new = [
             each
             for each in found
-            if each.size >= self._min_bytes and _digest(each.id) not in self._told
+            if each.size >= self._min_bytes and _digest(each.id) not in self._reported
         ]
-        self._first_seen = {each.id: self._first_seen.get(each.id, now) for each in news}
-        settled = [each for each in news if self._first_seen[each.id] + self._stable <= now]
+        self._first_seen = {each.id: self._first_seen.get(each.id, now) for each in new}
+        settled = [each for each in new if self._first_seen[each.id] + self._stable <= now]
         return sorted(settled, key=lambda each: (each.stamp, each.id))
 
     def settles_at(self) -> datetime | None:
-        """Return when the next one has looked the same for long enough; None without any."""
+        """Return when the next sighting has been unchanged for long enough; None without one."""
         first = min(self._first_seen.values(), default=None)
         return None if first is None else first + self._stable
 
-    def tell(self, sighting: Sighting) -> TriggerEvent:
-        """Return the event for one; it is not told again."""
+    def report(self, sighting: Sighting) -> TriggerEvent:
+        """Return the event of a sighting, which is not reported again."""
         self._first_seen.pop(sighting.id, None)
-        self._told[_digest(sighting.id)] = sighting.stamp
+        self._reported[_digest(sighting.id)] = sighting.stamp
         self._since = max(self._since, sighting.stamp - self._margin)
-        recent = [digest for digest, stamp in self._told.items() if stamp >= self._since]
+        recent = [digest for digest, stamp in self._reported.items() if stamp >= self._since]
         if len(recent) > _LONGEST:
-            recent = nlargest(_LONGEST, recent, key=self._told.__getitem__)
-            self._since = self._told[recent[-1]]
-        position = {"since": self._since, "told": recent}
+            recent = nlargest(_LONGEST, recent, key=self._reported.__getitem__)
+            self._since = self._reported[recent[-1]]
+        position = {"since": self._since, "reported": recent}
         return TriggerEvent(payload=sighting.payload, id=sighting.id, position=position)
 
 

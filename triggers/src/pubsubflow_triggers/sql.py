@@ -1,4 +1,4 @@
-"""Waiting for PostgreSQL: for what a query finds, and for notifications."""
+"""PostgreSQL triggers: wait for the result of a query, or for notifications."""
 
 import math
 from collections.abc import AsyncIterator
@@ -22,25 +22,25 @@ from pubsubflow_triggers.credentials import resolve_url
 _SCHEMES = ("postgres", "postgresql")
 _CONNECT_SECONDS = 10.0
 _QUERY_SECONDS = 60.0
-_SILENCE_SECONDS = 60.0
+_CHECK_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
 _LONGEST_NAME = 63
-# Connection lost, transaction rolled back, resources, an operator's hand, the system.
-_PASSING = ("08", "40", "53", "57", "58")
+# Classes of SQLSTATE: connection lost, rollback, resources, operator intervention, system error.
+_TEMPORARY = ("08", "40", "53", "57", "58")
 
 
 class QueryIsTrue(Trigger, frozen=True, kw_only=True):
     """Fires when the first column of a query's first row is true.
 
-    A number counts as true if it is not 0, a text if it is not empty; no row, NULL and false do
+    A number counts as true if it is not 0, a string if it is not empty; no row, NULL and false do
     not. It fires once for one row: again when the row has changed, or has not been true in between.
-    The query may not write. Its connection lasts for one question.
+    The query must not write. Each poll uses a connection of its own.
 
     Attributes:
         url: `postgres://…`, `env:NAME` or `connection:NAME`.
         query: One statement; parameters are `$1`, `$2`, …
-        params: Their values, as JSON has them; cast what JSON has not: `$1::text::timestamptz`.
-        interval: How long to wait between two questions; at least 0.1 s.
+        params: Their values in JSON; cast other types: `$1::text::timestamptz`.
+        interval: Time between two polls; at least 0.1 s.
 
     The payload is the first row: an object of columns.
     """
@@ -51,32 +51,32 @@ class QueryIsTrue(Trigger, frozen=True, kw_only=True):
     interval: timedelta = timedelta(seconds=30)
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what cannot be asked."""
+        """Raise DefinitionError for an invalid URL, query or interval."""
         check_url("QueryIsTrue", self.url, _SCHEMES)
         check_filled("QueryIsTrue", "query", self.query.strip())
         check_interval("QueryIsTrue", self.interval)
 
     def share_key(self) -> str:
-        """Let equal questions be asked once."""
+        """Share one query among equal triggers."""
         return msgspec.json.encode(self).decode()
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
-        """Ask again and again, and yield a row that is true."""
+        """Poll without end and yield a row that is true."""
         backoff = Backoff(ctx, "postgres")
-        told = ctx.position
+        reported = ctx.position
         while True:
             try:
-                row = await self._ask(ctx)
+                row = await self._query(ctx)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                await _later(backoff, error)
+                await _wait_or_fail(backoff, error)
                 continue
             backoff.reached()
-            if row is not None and row != told:
+            if row is not None and row != reported:
                 yield TriggerEvent(payload=row, position=row)
-            told = row
+            reported = row
             await ctx.sleep(self.interval.total_seconds())
 
-    async def _ask(self, ctx: TriggerContext) -> dict[str, Any] | None:
+    async def _query(self, ctx: TriggerContext) -> dict[str, Any] | None:
         async with _connected(await resolve_url(ctx, self.url)) as connection:
             await connection.execute("BEGIN READ ONLY")
             row = await connection.fetchrow(self.query, *self.params, timeout=_QUERY_SECONDS)
@@ -89,12 +89,12 @@ class QueryIsTrue(Trigger, frozen=True, kw_only=True):
 class PostgresNotify(Trigger, frozen=True, kw_only=True):
     """Fires with each notification of a channel (`NOTIFY`, `pg_notify`).
 
-    PostgreSQL keeps nothing for those who do not listen: what is sent while the connection is away
-    is lost. Where that matters, ask a table with QueryIsTrue.
+    PostgreSQL does not store notifications: those sent while the connection is lost are lost, too.
+    Where that matters, poll a table with QueryIsTrue.
 
     Attributes:
         url: `postgres://…`, `env:NAME` or `connection:NAME`.
-        channel: Its name, as it is: case counts.
+        channel: Its name, case-sensitive.
 
     The payload is `{"channel", "data", "pid"}`: `data` is the notification's payload, decoded if it
     is JSON, and `pid` the server process that sent it.
@@ -104,7 +104,7 @@ class PostgresNotify(Trigger, frozen=True, kw_only=True):
     channel: str
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what cannot be listened to."""
+        """Raise DefinitionError for an invalid URL or channel."""
         check_url("PostgresNotify", self.url, _SCHEMES)
         if not 0 < len(self.channel.encode()) <= _LONGEST_NAME:
             raise DefinitionError(
@@ -112,7 +112,7 @@ class PostgresNotify(Trigger, frozen=True, kw_only=True):
             )
 
     def share_key(self) -> str:
-        """Let one connection listen for all."""
+        """Share one connection among all."""
         return msgspec.json.encode(self).decode()
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
@@ -121,22 +121,25 @@ class PostgresNotify(Trigger, frozen=True, kw_only=True):
         while True:
             try:
                 url = await resolve_url(ctx, self.url)
-                async with _connected(url) as connection, _listening(connection, self) as ears:
+                async with (
+                    _connected(url) as connection,
+                    _listening(connection, self) as notifications,
+                ):
                     ctx.log("postgres.listening", channel=self.channel)
                     backoff.reached()
                     while True:
-                        note = await _next(connection, ears)
+                        notification = await _next(connection, notifications)
                         payload = {
                             "channel": self.channel,
-                            "data": content(note.text),
-                            "pid": note.pid,
+                            "data": content(notification.text),
+                            "pid": notification.pid,
                         }
                         yield TriggerEvent(payload=payload)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                await _later(backoff, error)
+                await _wait_or_fail(backoff, error)
 
 
-class _Note(Struct, frozen=True):
+class _Notification(Struct, frozen=True):
     pid: int
     text: str
 
@@ -146,7 +149,8 @@ async def _connected(url: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
     connection = await asyncpg.connect(
         url,
         timeout=_CONNECT_SECONDS,
-        statement_cache_size=0,  # a pooler between may know no prepared statements
+        # A connection pooler in between may not support prepared statements.
+        statement_cache_size=0,
         server_settings={"application_name": "pubsubflow-triggers"},
     )
     try:
@@ -160,41 +164,41 @@ async def _connected(url: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
 @asynccontextmanager
 async def _listening(
     connection: "asyncpg.Connection[Any]", trigger: PostgresNotify
-) -> AsyncIterator[MemoryObjectReceiveStream[_Note]]:
-    voice, ears = anyio.create_memory_object_stream[_Note](math.inf)
+) -> AsyncIterator[MemoryObjectReceiveStream[_Notification]]:
+    send, notifications = anyio.create_memory_object_stream[_Notification](math.inf)
 
-    def hear(_connection: object, pid: int, _channel: str, text: object) -> None:
-        voice.send_nowait(_Note(pid, str(text)))
+    def forward(_connection: object, pid: int, _channel: str, text: object) -> None:
+        send.send_nowait(_Notification(pid, str(text)))
 
     def end(_connection: object) -> None:
-        voice.close()
+        send.close()
 
-    with voice, ears:
+    with send, notifications:
         connection.add_termination_listener(end)
-        await connection.add_listener(trigger.channel, hear)
-        yield ears
+        await connection.add_listener(trigger.channel, forward)
+        yield notifications
 
 
 async def _next(
-    connection: "asyncpg.Connection[Any]", ears: MemoryObjectReceiveStream[_Note]
-) -> _Note:
-    """Return the next notification; ask now and then whether the server is still there."""
+    connection: "asyncpg.Connection[Any]", notifications: MemoryObjectReceiveStream[_Notification]
+) -> _Notification:
+    """Return the next notification; check now and then that the server is still there."""
     while True:
-        with anyio.move_on_after(_SILENCE_SECONDS):
+        with anyio.move_on_after(_CHECK_SECONDS):
             try:
-                return await ears.receive()
+                return await notifications.receive()
             except anyio.EndOfStream:
                 raise ConnectionResetError("the connection was closed") from None
         await connection.execute("SELECT 1", timeout=_CONNECT_SECONDS)
 
 
-async def _later(backoff: Backoff, error: Exception) -> None:
-    """Wait if that can help.
+async def _wait_or_fail(backoff: Backoff, error: Exception) -> None:
+    """Wait before the next attempt after a temporary error.
 
     Raises:
-        TriggerError: It cannot.
+        TriggerError: The error is final.
     """
     state = getattr(error, "sqlstate", None) or ""
-    if not isinstance(error, OSError) and state[:2] not in _PASSING:
+    if not isinstance(error, OSError) and state[:2] not in _TEMPORARY:
         raise TriggerError(f"PostgreSQL refuses: {error}") from error
     await backoff.failed(error)

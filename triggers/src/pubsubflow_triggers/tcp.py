@@ -1,4 +1,4 @@
-"""Waiting for a port."""
+"""TCP trigger: waits for a port to open or close."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -15,15 +15,15 @@ _PORTS = range(1, 65536)
 
 
 class TcpPort(Trigger, frozen=True, kw_only=True):
-    """Fires when a TCP port takes connections, or takes none; again after it was not so.
+    """Fires when a TCP port opens, or closes; again after it was otherwise.
 
-    A port takes none when it refuses or does not answer in time. Of a host without an address
-    nothing is said.
+    A port is closed when it refuses connections or does not answer in time. A host without an
+    address is neither open nor closed.
 
     Attributes:
         host: Name or address, as the triggerer's machine knows it.
         port: From 1 to 65535.
-        open: Whether to wait for an open port; False waits for one that is closed.
+        open: Whether to wait for an open port; False waits for a closed one.
         interval: How long to wait between two attempts; at least 0.1 s.
         timeout: How long a connection may take.
 
@@ -37,7 +37,7 @@ class TcpPort(Trigger, frozen=True, kw_only=True):
     timeout: timedelta = timedelta(seconds=5)
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for what cannot be connected to."""
+        """Raise DefinitionError for an invalid host or port."""
         check_filled("TcpPort", "host", self.host)
         check_interval("TcpPort", self.interval)
         if self.port not in _PORTS:
@@ -46,23 +46,23 @@ class TcpPort(Trigger, frozen=True, kw_only=True):
             raise DefinitionError(f"TcpPort: timeout must be above 0, not {self.timeout}")
 
     def share_key(self) -> str:
-        """Let equal ones share one attempt."""
+        """Share one attempt among equal triggers."""
         return msgspec.json.encode(self).decode()
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
-        """Connect at intervals, and yield an event when the port has become so."""
-        told = bool(ctx.position)
+        """Connect at intervals, and yield an event when the port becomes as wanted."""
+        reported = bool(ctx.position)
         while True:
             found = await self._is_open(ctx)
-            so = found is not None and found == self.open
-            if so and not told:
+            fits = found is not None and found == self.open
+            if fits and not reported:
                 payload = {"host": self.host, "port": self.port, "open": self.open}
                 yield TriggerEvent(payload=payload, position=True)
-            told = so
+            reported = fits
             await ctx.sleep(self.interval.total_seconds())
 
     async def _is_open(self, ctx: TriggerContext) -> bool | None:
-        """Return whether the port takes connections; None if the host has no address."""
+        """Return whether the port accepts connections; None if the host has no address."""
         try:
             with anyio.fail_after(self.timeout.total_seconds()):
                 stream = await anyio.connect_tcp(self.host, self.port)

@@ -1,11 +1,11 @@
-"""Waiting for time."""
+"""Time triggers: a moment, a duration, windows of a cron expression."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from functools import cached_property
 
 from pubsubflow.errors import DefinitionError, TriggerError
-from pubsubflow.model.schedule.timetable import Cron
+from pubsubflow.model.schedule.timetable import CronSpec
 from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 
 
@@ -36,10 +36,10 @@ class Moment(Trigger, frozen=True, kw_only=True):
 
 
 class Delta(Trigger, frozen=True, kw_only=True):
-    """Fires once, a time after the wait began, whatever was started again in between.
+    """Fires once, a duration after the wait began, also across restarts.
 
     Attributes:
-        delta: That time; not negative.
+        delta: The duration; not negative.
 
     The payload is the moment in ISO 8601.
     """
@@ -47,16 +47,16 @@ class Delta(Trigger, frozen=True, kw_only=True):
     delta: timedelta
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for a time that goes backwards."""
+        """Raise DefinitionError for a negative duration."""
         if self.delta < timedelta(0):
             raise DefinitionError(f"Delta: delta must not be negative: {self.delta}")
 
     def timer(self) -> timedelta:
-        """Return the time after the wait's start."""
+        """Return the duration."""
         return self.delta
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
-        """Yield one event, that time after the wait's start."""
+        """Yield one event, the duration after the wait's start."""
         moment = ctx.started_at + self.delta
         await ctx.sleep_until(moment)
         yield _at(moment)
@@ -83,29 +83,29 @@ class CronWindow(Trigger, frozen=True, kw_only=True, dict=True):
     tz: str = "UTC"
 
     def __post_init__(self) -> None:
-        """Raise DefinitionError for a bad expression, an unknown zone, or no duration."""
+        """Raise DefinitionError for an invalid expression, zone or duration."""
         if self.duration <= timedelta(0):
             raise DefinitionError(f"CronWindow: duration must be above 0, not {self.duration}")
         _ = self._ticks
 
     @cached_property
-    def _ticks(self) -> Cron:
-        return Cron(self.cron, self.tz)
+    def _ticks(self) -> CronSpec:
+        return CronSpec(self.cron, self.tz)
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
         """Yield an event for the window that is open, and each time the next one opens.
 
         Raises:
-            TriggerError: The expression has no tick any more.
+            TriggerError: The expression has no further tick.
         """
-        told = None if ctx.position is None else datetime.fromisoformat(ctx.position)
+        reported = None if ctx.position is None else datetime.fromisoformat(ctx.position)
         while True:
             still_open = ctx.now() - self.duration
-            opens = self._ticks.after(still_open if told is None else max(still_open, told))
+            opens = self._ticks.after(still_open if reported is None else max(still_open, reported))
             if opens is None:
-                raise TriggerError(f"CronWindow: {self.cron!r} has no tick any more")
+                raise TriggerError(f"CronWindow: {self.cron!r} has no further tick")
             await ctx.sleep_until(opens)
-            told = opens
+            reported = opens
             payload = {"opens": opens.isoformat(), "closes": (opens + self.duration).isoformat()}
             yield TriggerEvent(payload=payload, id=payload["opens"], position=payload["opens"])
 

@@ -1,1 +1,1 @@
-"""What Acme's tasks wait for."""
+"""Triggers of Acme."""

@@ -1,4 +1,4 @@
-"""Waiting for room."""
+"""Disk trigger: waits for free space."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -12,12 +12,12 @@ from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 
 
 class DiskHasSpace(Trigger, frozen=True, kw_only=True):
-    """Fires when a file system has room.
+    """Fires when a file system has enough free space.
 
     Attributes:
         path: A folder in it.
-        min_bytes: How much must be free.
-        interval: How long to wait between two looks.
+        min_bytes: The required free space.
+        interval: Time between two polls.
     """
 
     path: str
@@ -36,7 +36,7 @@ class DiskHasSpace(Trigger, frozen=True, kw_only=True):
             try:
                 usage = await run_sync(shutil.disk_usage, self.path, abandon_on_cancel=True)
             except FileNotFoundError as error:
-                raise TriggerError(f"DiskHasSpace: there is no {self.path}") from error
+                raise TriggerError(f"DiskHasSpace: {self.path} does not exist") from error
             if usage.free >= self.min_bytes:
                 yield TriggerEvent(payload={"free_bytes": usage.free})
             await ctx.sleep(self.interval.total_seconds())

@@ -1,0 +1,355 @@
+"""Binding of a task: its node and its inputs become a call, and its value becomes a result."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from importlib import import_module
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from pubsubflow.authoring.dag import DAG
+from pubsubflow.authoring.runtime import results
+from pubsubflow.authoring.runtime.context import (
+    ConsumedEvents,
+    Context,
+    CurrentRun,
+    TaskInfo,
+    no_such_task,
+    use_context,
+)
+from pubsubflow.authoring.runtime.history import JournalHistory
+from pubsubflow.authoring.runtime.host import EventPublisher, TaskHost
+from pubsubflow.authoring.runtime.journal import TaskJournal, wait_error
+from pubsubflow.authoring.runtime.wait_specs import as_event
+from pubsubflow.authoring.source_location import definition_error
+from pubsubflow.authoring.tasks.graph import Node, Reference, references
+from pubsubflow.authoring.tasks.wait_target import is_template
+from pubsubflow.errors import DefinitionError
+from pubsubflow.model.schedule.conditions import inputs as dataset_inputs
+from pubsubflow.model.wire.messages import NOT_MAPPED, EmittedEvent, JournalEntry, RunInfo
+from pubsubflow.model.wire.waits import decode_completions
+
+
+class BoundTask(Struct, frozen=True):
+    """A task that is ready to run.
+
+    Attributes:
+        is_async: Whether `run` returns an awaitable.
+        run: Runs the task and returns its value; to be called once.
+        context: Its context; the current one while `run` runs.
+        node: Its node.
+    """
+
+    task_id: str
+    is_async: bool
+    run: Callable[[], Any]
+    context: Context
+    node: Node
+
+
+class TaskOutcome(Struct, frozen=True):
+    """The outcome of a task that succeeded, as a ResultMessage carries it.
+
+    Attributes:
+        value: The encoded return value; empty for None.
+        length: Number of elements of a list.
+        follow: Task ids that a branch follows; `()` when a short circuit stops.
+    """
+
+    value: bytes
+    length: int | None
+    emits: tuple[EmittedEvent, ...]
+    follow: tuple[str, ...] | None = None
+    published: tuple[str, ...] = ()
+
+
+def bind(
+    dag: DAG,
+    node: int,
+    *,
+    info: RunInfo,
+    attempt: int,
+    host: TaskHost,
+    inputs: Mapping[int, Any] | None = None,
+    elements: Mapping[str, Any] | None = None,
+    indexes: Sequence[int] = (),
+    map_index: int = NOT_MAPPED,
+    journal: Sequence[JournalEntry] = (),
+    clear_number: int = 0,
+    trace: str | None = None,
+) -> BoundTask:
+    """Return a task with all its arguments.
+
+    Args:
+        dag: The imported DAG.
+        node: Number of the task.
+        info: The run.
+        attempt: Counted from 1.
+        host: The process, for the context.
+        inputs: Node → decoded result.
+        elements: Mapped argument → decoded element, for those mapped over results.
+        indexes: Per mapped argument, the index of this instance's element.
+        map_index: Number of this instance.
+        journal: The recorded entries of the task, in order.
+        clear_number: How often tasks of the run were cleared before its first delivery.
+        trace: The trace context in which it runs.
+
+    Raises:
+        DefinitionError: The arguments do not fit, or a template is invalid.
+        TriggerError: The wait before the task's start failed; likewise WaitTimeout.
+    """
+    chosen = dag.ordered()[node]
+    given = dict(inputs or {})
+    history = JournalHistory(journal)
+    event = _start_event(chosen, history)
+    is_async = chosen.body.kind == "async"
+    running_journal = TaskJournal(host, history, host.write_log) if is_async else None
+    context = _context(
+        dag, chosen, info, host, given,
+        attempt=attempt,
+        task=_task_info(chosen, node, map_index),
+        publisher=EventPublisher(host, info.key, node, map_index, clear_number, trace),
+        journal=running_journal,
+        trigger_event=event,
+        trace=trace,
+    )  # fmt: skip
+    call = _call(chosen, _Bound(dag, chosen, context, given, elements or {}, indexes))
+    run = partial(_run, call, context)
+    if running_journal is not None:
+        run = partial(_run_async, call, context, running_journal)
+    return BoundTask(chosen.task_id, is_async, run, context, chosen)
+
+
+def task_outcome(call: BoundTask, value: Any) -> TaskOutcome:
+    """Return the outcome of a task that returned.
+
+    Raises:
+        DefinitionError: The value cannot be encoded, or a branch chose a task that is not
+            downstream.
+    """
+    data, length = encode_result(value, call.node)
+    follow: tuple[str, ...] | None = None
+    if call.node.role == "branch":
+        follow = _follow(call.node, value)
+    elif call.node.role == "short_circuit" and not value:
+        follow = ()
+    context = call.context
+    return TaskOutcome(data, length, tuple(context.emitted), follow, context.published)
+
+
+def encode_result(value: Any, node: Node) -> tuple[bytes, int | None]:
+    """Return a task's encoded value and its length when it is a list.
+
+    Raises:
+        DefinitionError: Its type is not supported, or it is larger than 1 MiB.
+    """
+    try:
+        return results.encode(value)
+    except results.UnsupportedResult as error:
+        raise _bad(node, str(error)) from error
+
+
+class _Bound:
+    """The Binding of one task instance: replaces references by values."""
+
+    def __init__(
+        self,
+        dag: DAG,
+        node: Node,
+        context: Context,
+        inputs: Mapping[int, Any],
+        elements: Mapping[str, Any],
+        indexes: Sequence[int],
+    ) -> None:
+        self.context = context
+        self.timeout = node.options.timeout
+        self._node = node
+        nodes = dag.ordered()
+        self._values = {nodes[number]: value for number, value in inputs.items()}
+        self.elements: dict[str, Any] = {}
+        for position, mapped in enumerate(node.expand_inputs):
+            if isinstance(mapped.values, Reference):
+                value = elements[mapped.name]
+            else:
+                value = self.resolve(mapped.values[indexes[position]])
+            if mapped.name:
+                self.elements[mapped.name] = value
+            elif isinstance(value, dict):
+                self.elements.update(value)
+            else:
+                raise _bad(node, f"expand_kwargs() needs dicts, not {value!r}")
+
+    def resolve(self, value: Any) -> Any:
+        """Return the value with references replaced."""
+        if next(references(value), None) is None:
+            return value
+        return _walk(value, self._value_of, lambda text: text)
+
+    def render(self, value: Any, field: str) -> Any:
+        """Return the value with references replaced and strings rendered."""
+        return _walk(value, self._value_of, lambda text: self._render(text, field))
+
+    def _value_of(self, reference: Reference) -> Any:
+        try:
+            return reference.select(self._values[reference.node])
+        except (KeyError, IndexError, TypeError) as error:
+            raise _bad(self._node, f"{reference!r} is missing: {error!r}") from error
+
+    def _render(self, text: str, field: str) -> str:
+        if not is_template(text):
+            return text
+        names = {
+            "ctx": self.context,
+            "run": self.context.run,
+            "params": self.context.run.params,
+            "task": self.context.task,
+        }
+        try:
+            return _templates().render(text, names)  # type: ignore[no-any-return]
+        except Exception as error:
+            reason = error.message if isinstance(error, DefinitionError) else error
+            raise _bad(self._node, f"template field {field!r}: {reason}") from error
+
+
+@cache
+def _templates() -> Any:
+    """Import jinja2 for the first template; see `templates`."""
+    return import_module("pubsubflow.authoring.runtime.templates")
+
+
+def _walk(value: Any, picked: Callable[[Reference], Any], rendered: Callable[[str], str]) -> Any:
+    if isinstance(value, Reference):
+        return picked(value)
+    if isinstance(value, str):
+        return rendered(value)
+    if isinstance(value, dict):
+        return {key: _walk(item, picked, rendered) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_walk(item, picked, rendered) for item in value]
+        if isinstance(value, list):
+            return items
+        # A namedtuple takes its items as arguments.
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
+
+
+def _call(node: Node, binding: _Bound) -> Callable[[], Any]:
+    try:
+        return node.body.bind(binding)
+    except (TypeError, msgspec.ValidationError) as error:
+        raise _bad(node, f"the arguments do not fit: {error}") from error
+
+
+def _context(
+    dag: DAG, node: Node, info: RunInfo, host: TaskHost, inputs: dict[int, Any], **more: Any
+) -> Context:
+    def result(task_id: str) -> Any:
+        known = _ancestors(node)
+        if task_id not in known:
+            raise no_such_task(task_id, sorted(known), context)
+        # Results that are not arguments are not sent along: they are fetched at the first use.
+        wanted = dag.ordered().index(known[task_id])
+        if wanted not in inputs:
+            inputs[wanted] = results.decode(host.fetch_result(wanted))
+        return inputs[wanted]
+
+    run = CurrentRun(
+        info.run_id,
+        info.dag_id,
+        info.kind,
+        dag.params.read(info.params),
+        info.logical_time,
+        info.partition,
+        info.cause,
+        info.created_at,
+    )
+    expected = [] if dag.schedule is None else list(dataset_inputs(dag.schedule.condition))
+    context = Context(
+        run=run,
+        events=ConsumedEvents(
+            lambda: host.fetch_events() if info.events is None else info.events, expected
+        ),
+        result=result,
+        connection=host.fetch_connection,
+        write_log=host.write_log,
+        **more,
+    )
+    return context
+
+
+def _task_info(node: Node, number: int, map_index: int) -> TaskInfo:
+    outlets = node.options.outlets
+    return TaskInfo(node.task_id, map_index, number, outlets.uris, outlets.patterns)
+
+
+def _start_event(node: Node, history: JournalHistory) -> Any:
+    """Return the event of the task's start trigger; None for a task without one."""
+    entry = history.start()
+    wait_set = node.body.start_wait(None)
+    if wait_set is None:
+        return None
+    if entry is None:
+        raise _bad(node, "its start trigger is not in its journal; clear the task")
+    if entry.error is not None:
+        raise wait_error(entry.label, entry.error)
+    return as_event(wait_set.waits[0], decode_completions(entry.value)[0])
+
+
+def _ancestors(node: Node) -> dict[str, Node]:
+    found: dict[str, Node] = {}
+    waiting = list(node.upstream)
+    while waiting:
+        before = waiting.pop()
+        if before.task_id not in found:
+            found[before.task_id] = before
+            waiting.extend(before.upstream)
+    return found
+
+
+def _run(call: Callable[[], Any], context: Context) -> Any:
+    use_context(context)
+    try:
+        return call()
+    finally:
+        use_context(None)
+
+
+async def _run_async(call: Callable[[], Any], context: Context, journal: TaskJournal) -> Any:
+    use_context(context)
+    journal.begin()
+    try:
+        value = await call()
+    except BaseException as error:
+        # User code may have replaced the deferral by an exception of its own; the journal decides.
+        ending = journal.conclude(error)
+        if ending is None or ending is error:
+            raise
+        raise ending from None
+    finally:
+        use_context(None)
+    ending = journal.conclude(None)
+    if ending is not None:
+        raise ending
+    return value
+
+
+def _follow(node: Node, value: Any) -> tuple[str, ...]:
+    chosen = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(chosen, list | tuple) or not all(isinstance(name, str) for name in chosen):
+        raise _bad(node, f"a branch returns task ids, or None to follow nothing, not {value!r}")
+    after = [other.task_id for other in node.graph.nodes.values() if node in other.upstream]
+    for task_id in chosen:
+        if task_id not in after:
+            raise _bad(
+                node,
+                f"the branch chose {task_id!r}, which does not follow it; "
+                f"choose one of: {', '.join(after) or 'none'}",
+            )
+    return tuple(chosen)
+
+
+def _bad(node: Node, message: str) -> Exception:
+    return definition_error(
+        message, location=node.location, dag_id=node.graph.dag_id, task_id=node.task_id
+    )

@@ -1,1 +1,0 @@
-"""Execution of DAG files and the registry of what they define."""

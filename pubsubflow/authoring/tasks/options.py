@@ -1,0 +1,231 @@
+"""Task options: the keywords of every task, checked one by one where they are written."""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypedDict
+
+from msgspec import Struct
+
+from pubsubflow.authoring.datasets import Dataset, uri_of
+from pubsubflow.authoring.schedules.dataset_expressions import ConstrainedDataset, DatasetExpression
+from pubsubflow.authoring.source_location import definition_error, suggestion
+from pubsubflow.authoring.validation import (
+    Seconds,
+    function,
+    number,
+    optional,
+    positive_seconds,
+    seconds,
+    text,
+    whole,
+)
+from pubsubflow.errors import DefinitionError
+from pubsubflow.model.spec import RetryPolicy, TriggerRule
+
+MAX_ID_CHARACTERS = 250
+_ID = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+class OptionKeywords(TypedDict, total=False):
+    """The keywords of `default_args`; durations are timedeltas or seconds."""
+
+    outlets: "Iterable[Dataset | ConstrainedDataset | str] | Dataset | ConstrainedDataset | str"
+    inlets: "Iterable[Dataset | str] | Dataset | str"
+    retries: int
+    retry_delay: Seconds
+    retry_backoff: float
+    max_retry_delay: Seconds | None
+    retry_jitter: float
+    timeout: Seconds | None
+    trigger_rule: TriggerRule | str
+    queue: str
+    pool: str | None
+    priority: int
+    concurrency_key: str | None
+    executor: str | None
+    on_success: Callable[..., object] | None
+    on_failure: Callable[..., object] | None
+    doc: str | None
+
+
+class TaskKeywords(OptionKeywords, total=False):
+    """The keywords of `@task(…)`."""
+
+    task_id: str
+
+
+class Outlets(Struct, frozen=True):
+    """The datasets of which a task may emit events.
+
+    Attributes:
+        uris: Datasets that get an event when the task succeeds.
+        patterns: Patterns of further datasets.
+    """
+
+    uris: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+
+
+class TaskOptions(Struct, frozen=True, kw_only=True):
+    """The checked options of one task; durations in seconds."""
+
+    outlets: Outlets = Outlets()
+    inlets: tuple[str, ...] = ()
+    retries: int = 0
+    retry_delay: float = 0.0
+    retry_backoff: float = 1.0
+    max_retry_delay: float | None = None
+    retry_jitter: float = 0.0
+    timeout: float | None = None
+    trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS
+    queue: str = "default"
+    pool: str | None = None
+    priority: int = 0
+    concurrency_key: str | None = None
+    executor: str | None = None
+    on_success: Callable[..., object] | None = None
+    on_failure: Callable[..., object] | None = None
+    doc: str | None = None
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """The retry policy."""
+        return RetryPolicy(
+            retries=self.retries,
+            delay_seconds=self.retry_delay,
+            backoff=self.retry_backoff,
+            max_delay_seconds=self.max_retry_delay,
+            jitter=self.retry_jitter,
+        )
+
+
+def check_id(value: object, what: str) -> str:
+    """Return an id as it is.
+
+    Raises:
+        DefinitionError: It is not a string of 1 to 250 of the characters that ids may have.
+    """
+    if not isinstance(value, str) or not value:
+        raise definition_error(f"{what} must be a string, not {value!r}")
+    if len(value) > MAX_ID_CHARACTERS:
+        raise definition_error(
+            f"{what} {value[:40]!r}… is longer than {MAX_ID_CHARACTERS} characters"
+        )
+    if not _ID.fullmatch(value):
+        raise definition_error(f"{what} {value!r} may hold letters, digits, '_', '-' and '.' only")
+    return value
+
+
+def _listed(value: object) -> Collection[object]:
+    if isinstance(value, DatasetExpression | str):
+        value = (value,)
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise TypeError("must be a list of datasets")
+    # Sets have no stable order, and an unchanged file must give an unchanged spec.
+    return sorted(value, key=repr) if isinstance(value, set | frozenset) else value
+
+
+def _uris(value: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(uri_of(dataset) for dataset in _listed(value)))
+
+
+def _outlets(value: object) -> Outlets:
+    uris, patterns = [], []
+    for dataset in _listed(value):
+        if isinstance(dataset, ConstrainedDataset) and dataset.is_plain_pattern:
+            patterns.append(dataset.dataset_input.uri)
+        else:
+            uris.append(uri_of(dataset))
+    return Outlets(tuple(dict.fromkeys(uris)), tuple(dict.fromkeys(patterns)))
+
+
+def _rule(value: object) -> TriggerRule:
+    try:
+        return TriggerRule(value)  # type: ignore[arg-type]
+    except ValueError:
+        raise ValueError("is not known" + suggestion(str(value), map(str, TriggerRule))) from None
+
+
+def _executor(value: object) -> str:
+    if value != "local":
+        raise ValueError("is not available; leave it out to run on the workers")
+    return "local"
+
+
+_CHECKS: dict[str, Callable[[object], Any]] = {
+    "outlets": _outlets,
+    "inlets": _uris,
+    "retries": whole(0),
+    "retry_delay": seconds,
+    "retry_backoff": number(1),
+    "max_retry_delay": optional(positive_seconds),
+    "retry_jitter": number(0, 1),
+    "timeout": optional(positive_seconds),
+    "trigger_rule": _rule,
+    "queue": lambda value: check_id(value, "queue"),
+    "pool": optional(text),
+    "priority": whole(None),
+    "concurrency_key": optional(text),
+    "executor": optional(_executor),
+    "on_success": optional(function),
+    "on_failure": optional(function),
+    "doc": optional(text),
+}
+
+
+def check_keywords(
+    given: Mapping[str, Any],
+    checks: Mapping[str, Callable[[object], Any]],
+    what: str,
+    *,
+    task_id: str | None = None,
+    also: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Return the given keywords with their values checked and converted.
+
+    Args:
+        given: Keyword → value as the user wrote it.
+        checks: Keyword → function that returns the converted value or raises TypeError or
+            ValueError.
+        what: The callable that takes the keywords, for messages.
+        task_id: The task concerned, for messages.
+        also: Further known keywords, for suggestions.
+
+    Raises:
+        DefinitionError: A keyword is unknown or its value is invalid.
+    """
+    checked: dict[str, Any] = {}
+    for keyword, value in given.items():
+        check = checks.get(keyword)
+        if check is None:
+            hint = suggestion(str(keyword), [*checks, *also])
+            raise definition_error(f"{what} has no keyword {keyword!r}{hint}", task_id=task_id)
+        try:
+            checked[keyword] = check(value)
+        except (TypeError, ValueError) as error:
+            raise definition_error(
+                f"{what}: {keyword}={value!r} {error}", task_id=task_id
+            ) from None
+        except DefinitionError as error:
+            raise definition_error(f"{what}: {error.message}", task_id=task_id) from error
+    return checked
+
+
+def check_options(
+    given: Mapping[str, Any], what: str, *, task_id: str | None = None, also: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return checked task options; see `check_keywords`."""
+    return check_keywords(given, _CHECKS, what, task_id=task_id, also=("task_id", *also))
+
+
+def check_defaults(given: object) -> dict[str, Any]:
+    """Return the checked `default_args` of a DAG or group.
+
+    Raises:
+        DefinitionError: They are not a mapping, a keyword is unknown, or a value is invalid.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise definition_error(f"default_args must be a dict, not {given!r}")
+    return check_keywords(given, _CHECKS, "default_args")

@@ -1,0 +1,50 @@
+"""Topological order of a graph, and its cycles."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from heapq import heappop, heappush
+from typing import TypeVar
+
+N = TypeVar("N", bound=Hashable)
+
+
+def topological(upstream: Mapping[N, Sequence[N]]) -> tuple[list[N], list[N]]:
+    """Return the nodes, upstream first; among candidates the first in the mapping comes first.
+
+    Kahn's algorithm with a heap, so that the order is stable under small changes of the graph.
+
+    Args:
+        upstream: Every node → the nodes before it.
+
+    Returns:
+        The order, and a cycle (first and last are equal) among the nodes that have none; empty
+        when all nodes are in the order.
+    """
+    nodes = list(upstream)
+    rank = {node: number for number, node in enumerate(nodes)}
+    waiting = {node: len(before) for node, before in upstream.items()}
+    downstream: dict[N, list[N]] = {node: [] for node in nodes}
+    for node, befores in upstream.items():
+        for before in befores:
+            downstream[before].append(node)
+    ready = [number for number, node in enumerate(nodes) if not waiting[node]]
+    found: list[N] = []
+    while ready:
+        node = nodes[heappop(ready)]
+        found.append(node)
+        for after in downstream[node]:
+            waiting[after] -= 1
+            if not waiting[after]:
+                heappush(ready, rank[after])
+    return found, find_cycle({node: upstream[node] for node in nodes if waiting[node]})
+
+
+def find_cycle(stuck: Mapping[N, Sequence[N]]) -> list[N]:
+    """Return a cycle among nodes each of which waits for another one of them."""
+    if not stuck:
+        return []
+    path = [next(iter(stuck))]
+    while True:
+        node = next(before for before in stuck[path[-1]] if before in stuck)
+        if node in path:
+            return [node, *reversed(path[path.index(node) :])]
+        path.append(node)

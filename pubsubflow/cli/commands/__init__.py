@@ -1,0 +1,1 @@
+"""Command groups: one module a noun, imported when one of its commands is called."""

@@ -1,0 +1,86 @@
+"""Imports DAG files without a daemon and reports their errors."""
+
+import os
+from pathlib import Path
+
+import anyio
+from msgspec import Struct
+from rich.text import Text
+
+from pubsubflow.cli import output
+from pubsubflow.config import load_config
+from pubsubflow.loader import load_once
+from pubsubflow.logging_setup import set_up_logging
+from pubsubflow.model.spec import LoadedFile
+
+DEFAULT_FOLDER = Path("dags")
+
+
+class FileReport(Struct, frozen=True):
+    """The result of importing one file, in JSON."""
+
+    file: str
+    dags: list[str]
+    error: str | None
+    seconds: float
+
+
+def check(
+    folder: Path = DEFAULT_FOLDER,
+    /,
+    *,
+    config: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Import DAG files here, without a daemon, and fail if one of them cannot be imported.
+
+    Args:
+        folder: A folder of DAG files, or one file.
+        config: Configuration file; ./pubsubflow.toml if left out.
+        json: Print JSON.
+    """
+    settings = load_config(
+        file=config, environ=os.environ, flags={}, defaults={"log": {"level": "warning"}}
+    )
+    set_up_logging(settings.log)
+
+    async def load() -> list[LoadedFile]:
+        return await load_once(folder, settings=settings.loader)
+
+    files = anyio.run(load)
+    if json:
+        output.show_list(map(_report, files))
+    else:
+        for file in files:
+            _show_file(file)
+        _show_total(files, folder)
+    return 1 if any(file.error for file in files) else 0
+
+
+def _report(file: LoadedFile) -> FileReport:
+    dags = [dag.dag_id for dag in file.dags]
+    return FileReport(file.file, dags, file.error, round(file.seconds, 3))
+
+
+def _show_file(file: LoadedFile) -> None:
+    if file.error is None:
+        names = ", ".join(dag.dag_id for dag in file.dags) or "no DAGs"
+        took = Text(f"  {file.seconds * 1000:.0f} ms", "dim")
+        output.show(Text.assemble((f"{file.file}: ", "bold"), names, took))
+    else:
+        output.show(Text(_name_file(file.file, file.error), "red"))
+
+
+def _name_file(name: str, error: str) -> str:
+    return error if error.startswith(name) else f"{name}: {error}"
+
+
+def _show_total(files: list[LoadedFile], folder: Path) -> None:
+    dags = sum(len(file.dags) for file in files)
+    broken = sum(file.error is not None for file in files)
+    text = f"{dags} DAG{'s' * (dags != 1)} in {len(files)} file{'s' * (len(files) != 1)}"
+    if not files:
+        text = f"no DAG files in {folder}"
+    elif broken:
+        text += f", {broken} of which cannot be imported"
+    output.show(text)

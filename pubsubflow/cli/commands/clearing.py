@@ -1,0 +1,142 @@
+"""Retries and clearing: commands that run tasks of a run again."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from pubsubflow.cli import output
+from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.client import Client
+from pubsubflow.errors import ConfigError
+from pubsubflow.model.api.resources import ClearedRun
+
+_SHOWN_TASKS = 50
+
+
+async def retry_run(
+    run: str,
+    /,
+    *,
+    newest: bool = False,
+    dry_run: bool = False,
+    target: Target = DEFAULT,
+) -> None:
+    """Run the failed and upstream-failed tasks of an ended run again, and keep the others.
+
+    Args:
+        run: Id of the run.
+        newest: Use the DAG's newest version in place of the one that the run had.
+        dry_run: Only list the tasks that would run again.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        _show(await client.retry(run, newest=newest, dry_run=dry_run), json=target.json)
+
+
+async def clear_run(
+    run: str,
+    /,
+    *,
+    task: tuple[str, ...] = (),
+    downstream: bool = False,
+    upstream: bool = False,
+    only_failed: bool = False,
+    newest: bool = False,
+    dry_run: bool = False,
+    yes: bool = False,
+    target: Target = DEFAULT,
+) -> None:
+    """Clear tasks of a run, or all of them, and run them again.
+
+    Args:
+        run: Id of the run.
+        task: Id of a task, with .0 for one instance of a mapped task; may be repeated. All tasks
+            if left out.
+        downstream: Also clear all tasks downstream of these.
+        upstream: Also clear all tasks upstream of these.
+        only_failed: Of all these, clear only tasks that failed, were cancelled or could not start.
+        newest: Use the DAG's newest version in place of the one that the run had.
+        dry_run: Only list the tasks that would run again.
+        yes: Do not prompt for confirmation.
+        target: The daemon, and the format of the output.
+    """
+    chosen = {
+        "downstream": downstream,
+        "upstream": upstream,
+        "only_failed": only_failed,
+        "newest": newest,
+    }
+    async with target.client() as client:
+        if not dry_run and not yes:
+            await _confirm(client, run, task, chosen)
+        cleared = await client.clear(run, tasks=task, dry_run=dry_run, **chosen)
+    _show(cleared, json=target.json)
+
+
+async def clear_tasks(
+    run: str,
+    task: str,
+    /,
+    *tasks: str,
+    downstream: bool = False,
+    upstream: bool = False,
+    only_failed: bool = False,
+    dry_run: bool = False,
+    yes: bool = False,
+    target: Target = DEFAULT,
+) -> None:
+    """Clear tasks of a run and run them again.
+
+    Args:
+        run: Id of the run.
+        task: Id of a task, with .0 for one instance of a mapped task.
+        tasks: Ids of further tasks.
+        downstream: Also clear all tasks downstream of these.
+        upstream: Also clear all tasks upstream of these.
+        only_failed: Of all these, clear only tasks that failed, were cancelled or could not start.
+        dry_run: Only list the tasks that would run again.
+        yes: Do not prompt for confirmation.
+        target: The daemon, and the format of the output.
+    """
+    await clear_run(
+        run,
+        task=(task, *tasks),
+        downstream=downstream,
+        upstream=upstream,
+        only_failed=only_failed,
+        dry_run=dry_run,
+        yes=yes,
+        target=target,
+    )
+
+
+async def _confirm(client: Client, run: str, tasks: Sequence[str], chosen: dict[str, bool]) -> None:
+    """List the tasks that would be cleared and prompt for confirmation.
+
+    Raises:
+        ConfigError: Stdin is not a terminal, or the user does not confirm.
+    """
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            "stdin is not a terminal, which confirmation needs: add --yes to clear the tasks, or "
+            "--dry-run to list them"
+        )
+    _show(await client.clear(run, tasks=tasks, dry_run=True, **chosen), json=False)
+    said = await asyncio.to_thread(input, "clear them and run them again? [y/N] ")
+    if said.strip().lower() not in ("y", "yes"):
+        raise ConfigError("nothing was cleared")
+
+
+def _show(cleared: ClearedRun, *, json: bool) -> None:
+    if json:
+        output.show_json(cleared)
+        return
+    verb = "would be cleared" if cleared.dry_run else "cleared"
+    listing = output.Listing("task", "was")
+    for task in cleared.tasks[:_SHOWN_TASKS]:
+        index = "" if task.map_index is None else f".{task.map_index}"
+        listing.row(task.task_id + index, output.state(task.state))
+    listing.show(none="no tasks")
+    if len(cleared.tasks) > _SHOWN_TASKS:
+        output.show(f"… and {len(cleared.tasks) - _SHOWN_TASKS} more; --json lists all")
+    output.show(f"{len(cleared.tasks)} {verb}; the run is {cleared.state}")

@@ -1,0 +1,194 @@
+"""Connections; their secrets are read from a prompt, stdin, a file or the environment."""
+
+import getpass
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pubsubflow.cli import output
+from pubsubflow.cli.parsers import pairs
+from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.client import Client, RequestRefused
+from pubsubflow.errors import ConfigError, InvalidInput
+from pubsubflow.model.api.connections import ConnectionView
+from pubsubflow.model.connections import make_connection
+from pubsubflow.model.revisions import connection_revision
+
+_NOT_FOUND = 404
+
+
+async def list_connections(*, limit: int = 100, target: Target = DEFAULT) -> None:
+    """List connections by name; secrets are shown as ***.
+
+    Args:
+        limit: How many connections at most; 100 if left out.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = client.connections(limit=limit)
+        if target.json:
+            await output.show_items(found)
+            return
+        listing = output.Listing(
+            *("connection", "kind", "uri", "secrets", "updated"), elastic=["uri", "secrets"]
+        )
+        async for each in found:
+            updated = output.brief(each.updated_at)
+            listing.row(each.name, each.kind, each.uri, _masked(each), updated)
+    listing.show(none="no connections")
+
+
+async def show_connection(name: str, /, *, target: Target = DEFAULT) -> None:
+    """Show a connection; its secrets are shown as ***.
+
+    Args:
+        name: Name of the connection.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        _show(await client.connection(name), json=target.json)
+
+
+async def set_connection(
+    name: str,
+    /,
+    *,
+    uri: str | None = None,
+    kind: str | None = None,
+    extra: str | None = None,
+    secret: tuple[str, ...] = (),
+    forget: tuple[str, ...] = (),
+    target: Target = DEFAULT,
+) -> None:
+    """Create or change a connection; what is not given stays as it is.
+
+    Args:
+        name: Name of the connection: letters, digits, _ and -.
+        uri: Address, without a password: postgres://ann@db.example.com/sales.
+        kind: Kind of the connection; the scheme of the uri if left out.
+        extra: A JSON object of further values, in place of the stored one.
+        secret: Field of a secret, such as password. Its value is read from a prompt, or from stdin
+            if that is not a terminal. FIELD=env:NAME reads an environment variable, FIELD=@FILE a
+            file. May be repeated.
+        forget: Field of a secret to delete. May be repeated.
+        target: The daemon, and the format of the output.
+    """
+    given = None if extra is None else pairs(extra, (), "extra")
+    if uri is not None and make_connection(name, uri=uri).password is not None:
+        raise InvalidInput(
+            "a password in --uri shows in lists of processes and in the shell's history: leave it "
+            "out and add --secret password"
+        )
+    secrets = _read_secrets(secret)
+    async with target.client() as client:
+        # The revision makes the server refuse this if the connection has changed since the read.
+        before = await _find(client, name)
+        kept = {} if before is None else before.secrets
+        made = await client.set_connection(
+            name,
+            kind=kind or _kind(before, uri),
+            uri=before.uri if before is not None and uri is None else uri,
+            extra=before.extra if before is not None and given is None else given,
+            secrets={field: kept[field] for field in kept if field not in forget} | secrets,
+            revision=connection_revision(None) if before is None else before.revision,
+        )
+    _show(made, json=target.json)
+
+
+async def delete_connection(name: str, /, *, target: Target = DEFAULT) -> None:
+    """Delete a connection.
+
+    Args:
+        name: Name of the connection.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        await client.delete_connection(name)
+    output.show_result({"deleted": name}, f"deleted {name}", json=target.json)
+
+
+async def rotate_keys(*, target: Target = DEFAULT) -> None:
+    """Encrypt the secrets of all connections with a new key, and delete the old keys.
+
+    Args:
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        done = await client.rotate_connections()
+    count = done.connections
+    output.show_result(
+        done,
+        f"key {done.key} encrypts {count} connection{'s' * (count != 1)}; the old keys "
+        "are deleted: keep a copy of the key file",
+        json=target.json,
+    )
+
+
+async def _find(client: Client, name: str) -> ConnectionView | None:
+    try:
+        return await client.connection(name)
+    except RequestRefused as error:
+        if error.problem.status != _NOT_FOUND:
+            raise
+        return None
+
+
+def _kind(before: ConnectionView | None, uri: str | None) -> str | None:
+    """Return the kind to keep; a new uri implies its own."""
+    return before.kind if before is not None and uri is None else None
+
+
+def _read_secrets(options: tuple[str, ...]) -> dict[str, str]:
+    """Return field → value.
+
+    Raises:
+        InvalidInput: A value is on the command line, or stdin would have to hold two.
+        ConfigError: A variable or a file does not exist.
+    """
+    fields = [each.partition("=") for each in options]
+    typed = [field for field, equals, _ in fields if not equals]
+    if len(typed) > 1 and not sys.stdin.isatty():
+        raise InvalidInput(
+            f"stdin holds one secret, not {len(typed)}: write FIELD=env:NAME or FIELD=@FILE"
+        )
+    return {field: _value(field, source if equals else None) for field, equals, source in fields}
+
+
+def _value(field: str, source: str | None) -> str:
+    if source is None:
+        if sys.stdin.isatty():
+            return getpass.getpass(f"{field}: ")
+        return sys.stdin.read().rstrip("\r\n")
+    if source.startswith("env:"):
+        name = source.removeprefix("env:")
+        if name not in os.environ:
+            raise ConfigError(f"--secret {field}: the environment variable {name} is not set")
+        return os.environ[name]
+    if source.startswith("@"):
+        path = Path(source.removeprefix("@"))
+        try:
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--secret {field}: {path} cannot be read") from error
+    raise InvalidInput(
+        f"--secret {field}=…: a value on the command line shows in lists of processes and in the "
+        f"shell's history; write --secret {field}, {field}=env:NAME or {field}=@FILE"
+    )
+
+
+def _show(view: ConnectionView, *, json: bool) -> None:
+    facts: list[tuple[str, Any]] = [
+        ("connection", view.name),
+        ("kind", view.kind),
+        ("uri", view.uri),
+        ("extra", output.compact(view.extra)),
+        ("secrets", _masked(view)),
+        ("updated", output.moment(view.updated_at)),
+        ("revision", view.revision),
+    ]
+    output.show_result(view, output.facts(facts), json=json)
+
+
+def _masked(view: ConnectionView) -> str:
+    return " ".join(f"{field}={mask}" for field, mask in view.secrets.items())

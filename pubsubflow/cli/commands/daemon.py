@@ -1,0 +1,221 @@
+"""Daemon commands: `up` with its own servers, `daemon` on those of the user."""
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import anyio
+from anyio import to_thread
+from cyclopts import Parameter
+
+from pubsubflow.cli import output
+from pubsubflow.cli.target import client_for_home
+from pubsubflow.config import Config, load_config
+from pubsubflow.daemon import ROLES, run_daemon
+from pubsubflow.errors import ConfigError, PubsubflowError
+from pubsubflow.logging_setup import set_up_logging
+from pubsubflow.model.api.resources import DagPage
+from pubsubflow.runner.parent_death import end_with_parent
+
+Level = Literal["debug", "info", "warning", "error"]
+Form = Literal["console", "json"]
+_FOLDER = Path("dags")
+
+
+def up(
+    dags: Path | None = None,
+    /,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    home: Path | None = None,
+    config: Path | None = None,
+    log_level: Level | None = None,
+    log_format: Form | None = None,
+    ready_fd: int | None = None,
+    parent: Annotated[int | None, Parameter(show=False)] = None,
+) -> None:
+    """Start everything in one daemon, with its own NATS and Postgres, until Ctrl-C.
+
+    Args:
+        dags: A folder of DAG files, or one file; ./dags if left out.
+        host: Address to listen on; 127.0.0.1 if left out. Others than loopback need a token.
+        port: TCP port to listen on, 0 for a free one; 8080 if left out.
+        tls_cert: PEM file of the certificate with its chain; plain HTTP if left out.
+        tls_key: PEM file of the certificate's key; the certificate's file if left out.
+        home: Home folder for all data; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
+        config: Configuration file; ./pubsubflow.toml if left out.
+        log_level: Least level that is logged to stderr; warning if left out.
+        log_format: Format of the log.
+        ready_fd: File descriptor to which the URL is written when the daemon is ready.
+        parent: Process id of the parent, whose end stops the daemon; stdin is a pipe from it.
+    """
+    if parent is not None:
+        # For the demo and other hosts: the daemon must not outlive a parent that is killed.
+        end_with_parent(parent, sys.stdin.fileno(), signal.SIGTERM)
+    flags = _flags(home, host, port, (tls_cert, tls_key), log_level, log_format)
+    settings = _settings(config, flags, quiet=True)
+    greet = partial(_greet, settings.home) if ready_fd is None else partial(_notify, ready_fd)
+    _run(settings, roles=ROLES, dags=_folder(dags), embedded=True, greet=greet)
+
+
+def daemon(
+    dags: Path | None = None,
+    /,
+    *,
+    roles: str = ",".join(sorted(ROLES)),
+    nats_url: str | None = None,
+    postgres_url: str | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    home: Path | None = None,
+    config: Path | None = None,
+    log_level: Level | None = None,
+    log_format: Form | None = None,
+    ready_fd: int | None = None,
+) -> None:
+    """Start a daemon on your NATS and Postgres; several daemons share the work.
+
+    Args:
+        dags: A folder of DAG files, or one file, for the role scheduler.
+        roles: Roles of this daemon, separated by commas.
+        nats_url: URLs of your NATS servers, separated by commas.
+        postgres_url: URL of your Postgres; not needed for the role worker alone.
+        host: Address to listen on; 127.0.0.1 if left out. Others than loopback need a token.
+        port: TCP port to listen on, 0 for a free one; 8080 if left out.
+        tls_cert: PEM file of the certificate with its chain; plain HTTP if left out.
+        tls_key: PEM file of the certificate's key; the certificate's file if left out.
+        home: Home folder of the daemon; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
+        config: Configuration file; ./pubsubflow.toml if left out.
+        log_level: Least level that is logged to stderr; info if left out.
+        log_format: Format of the log.
+        ready_fd: File descriptor to which the URL is written when the daemon is ready.
+    """
+    played = frozenset(filter(None, map(str.strip, roles.split(","))))
+    flags = _flags(home, host, port, (tls_cert, tls_key), log_level, log_format)
+    flags |= {"nats.url": nats_url, "postgres.url": postgres_url}
+    settings = _settings(config, flags, quiet=False)
+    if played - {"worker"} and not settings.postgres.url:
+        raise ConfigError(
+            "these roles need Postgres: name yours with --postgres-url, or start `pubsubflow up`, "
+            "which starts its own"
+        )
+    greet = _ignore if ready_fd is None else partial(_notify, ready_fd)
+    _run(settings, roles=played, dags=dags, embedded=False, greet=greet)
+
+
+def _flags(
+    home: Path | None,
+    host: str | None,
+    port: int | None,
+    tls: tuple[Path | None, Path | None],
+    log_level: Level | None,
+    log_format: Form | None,
+) -> dict[str, object]:
+    return {
+        "home": home,
+        "api.host": host,
+        "api.port": port,
+        "api.tls_cert": tls[0],
+        "api.tls_key": tls[1],
+        "log.level": log_level,
+        "log.format": log_format,
+    }
+
+
+def _settings(file: Path | None, flags: dict[str, object], *, quiet: bool) -> Config:
+    settings = load_config(
+        file=file,
+        environ=os.environ,
+        flags=flags,
+        defaults={"log": {"level": "warning"}} if quiet else None,
+    )
+    set_up_logging(settings.log)
+    return settings
+
+
+def _folder(dags: Path | None) -> Path:
+    if dags is not None:
+        return dags
+    if not _FOLDER.exists():
+        raise ConfigError(
+            "the folder ./dags does not exist: name yours (`pubsubflow up path/to/dags`), or run "
+            "`pubsubflow demo` first"
+        )
+    return _FOLDER
+
+
+def _run(
+    settings: Config,
+    *,
+    roles: frozenset[str],
+    dags: Path | None,
+    embedded: bool,
+    greet: Callable[[str], Awaitable[None]],
+) -> None:
+    """Run the daemon on uvloop, and call `greet` in a task beside it when it is ready."""
+    # The daemon reports readiness in a callback that must not wait, hence the stream between them.
+    announce, announced = anyio.create_memory_object_stream[str](1)
+
+    async def greet_when_ready() -> None:
+        async with announced:
+            async for url in announced:
+                await greet(url)
+
+    async def do() -> None:
+        async with anyio.create_task_group() as group, announce:
+            group.start_soon(greet_when_ready)
+            await run_daemon(
+                settings,
+                roles=roles,
+                dags=dags,
+                embedded=embedded,
+                on_ready=announce.send_nowait,
+            )
+            group.cancel_scope.cancel()
+
+    anyio.run(do, backend_options={"use_uvloop": True})
+
+
+async def _greet(home: Path, url: str) -> None:
+    """Print the URL, the home folder, the DAGs and how to stop the daemon."""
+    try:
+        async with client_for_home(home) as client:
+            found: DagPage | PubsubflowError = await client.dags()
+    except PubsubflowError as error:
+        found = error
+    # In a thread: a terminal that is stopped or scrolled blocks the write, and with it the loop.
+    await to_thread.run_sync(_print_greeting, home, url, found, abandon_on_cancel=True)
+
+
+def _print_greeting(home: Path, url: str, dags: DagPage | PubsubflowError) -> None:
+    output.show(f"pubsubflow is up at {url}")
+    output.show(f"home {home}")
+    if isinstance(dags, PubsubflowError):
+        output.warn(f"the DAGs cannot be listed: {dags}")
+        return
+    count = len(dags.items)
+    output.show(f"{count or 'no'} DAG{'s' * (count != 1)} loaded" + " so far" * (not count))
+    for broken in dags.import_errors:
+        output.warn(f"{broken.file} cannot be imported: {broken.error}")
+    output.show("Ctrl-C stops it")
+
+
+async def _notify(descriptor: int, url: str) -> None:
+    # The reader may have ended by now; the daemon goes on without it.
+    with suppress(BrokenPipeError):
+        os.write(descriptor, f"{url}\n".encode())
+    os.close(descriptor)
+
+
+async def _ignore(_: str) -> None:
+    """Print nothing: the log says that the daemon is ready."""

@@ -1,0 +1,183 @@
+"""DAGs: listed, shown, triggered and paused."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+
+from pubsubflow.cli import output
+from pubsubflow.cli.commands.runs import report_end
+from pubsubflow.cli.parsers import Moment, moment, pairs
+from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.model.api.resources import DagDetail, DagView, StartedRun
+
+
+async def list_dags(*, limit: int | None = None, target: Target = DEFAULT) -> None:
+    """List DAGs and the files that cannot be imported.
+
+    Args:
+        limit: How many DAGs at most; all if left out.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = await client.dags(limit=limit)
+    if target.json:
+        output.show_list(found.items)
+        return
+    listing = output.Listing(
+        *("dag", "runs", "last run", "next", "schedule", "file"),
+        narrow=5,
+        right=["runs"],
+        elastic=["schedule", "file"],
+    )
+    for dag in found.items:
+        following = output.brief(dag.next_tick)
+        listing.row(dag.dag_id, _runs(dag), _last(dag), following, dag.schedule, dag.file)
+    listing.show(none="no DAGs")
+    for error in found.import_errors:
+        output.show("", Text(f"{error.file} cannot be imported: {error.error}", "red"))
+
+
+async def show_dag(dag: str, /, *, target: Target = DEFAULT) -> None:
+    """Show a DAG: its schedule, pending events and tasks.
+
+    Args:
+        dag: Id of the DAG.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = await client.dag(dag)
+    if target.json:
+        output.show_json(found)
+        return
+    output.show(_facts(found))
+    if found.inputs:
+        output.show("")
+        listing = output.Listing("input", "pending events", right=["pending events"])
+        for each in found.inputs:
+            listing.row(each.dataset, str(each.pending))
+        listing.show(none="")
+    output.show("")
+    _show_tasks(found)
+
+
+async def trigger_dag(
+    dag: str,
+    /,
+    *,
+    param: Annotated[tuple[str, ...], Parameter(alias="-p")] = (),
+    params: str | None = None,
+    logical_time: Moment = None,
+    partition: str | None = None,
+    run_key: str | None = None,
+    wait: bool = False,
+    target: Target = DEFAULT,
+) -> int:
+    """Start a run.
+
+    Args:
+        dag: Id of the DAG.
+        param: A param of the run, as name=value; the value is JSON, or else text. May be repeated.
+        params: All of the run's params, as a JSON object.
+        logical_time: Logical time of the run.
+        partition: Partition of the run.
+        run_key: Idempotency key: another call with the same key returns the same run.
+        wait: Wait until the run has ended, and fail if the run failed.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        run_id = await client.trigger(
+            dag,
+            params=pairs(params, param, "param") or None,
+            logical_time=moment(logical_time),
+            partition=partition,
+            run_key=run_key,
+            cause="triggered at the command line",
+        )
+        if wait:
+            return await report_end(client, await client.wait(run_id), json=target.json)
+    output.show_result(StartedRun(run_id=run_id), run_id, json=target.json)
+    return 0
+
+
+async def pause_dag(dag: str, /, *, target: Target = DEFAULT) -> None:
+    """Pause a DAG: its schedule starts no runs, and runs that exist go on.
+
+    Args:
+        dag: Id of the DAG.
+        target: The daemon, and the format of the output.
+    """
+    await _set_paused(dag, target, paused=True)
+
+
+async def unpause_dag(dag: str, /, *, target: Target = DEFAULT) -> None:
+    """Resume a paused DAG: its schedule starts runs again.
+
+    Args:
+        dag: Id of the DAG.
+        target: The daemon, and the format of the output.
+    """
+    await _set_paused(dag, target, paused=False)
+
+
+async def _set_paused(dag: str, target: Target, *, paused: bool) -> None:
+    async with target.client() as client:
+        found = await client.set_paused(dag, paused=paused)
+    text = f"{dag} is {'paused' if paused else 'not paused'}"
+    output.show_result(found, text, json=target.json)
+
+
+def _runs(dag: DagView) -> str:
+    if dag.paused:
+        return "paused"
+    queued = f"+{dag.queued_runs}" if dag.queued_runs else ""
+    return f"{dag.active_runs}{queued}" if dag.active_runs or queued else ""
+
+
+def _last(dag: DagView) -> Text:
+    if dag.last_run is None:
+        return Text("")
+    return Text.assemble(
+        output.state(dag.last_run.state), f" {output.brief(dag.last_run.created_at)}"
+    )
+
+
+def _facts(dag: DagDetail) -> Table:
+    location = dag.file + (f":{dag.line}" if dag.line else "")
+    error = None if dag.import_error is None else Text(dag.import_error, "red")
+    return output.facts(
+        [
+            ("DAG", dag.dag_id if dag.present else f"{dag.dag_id} (gone from its file)"),
+            ("description", dag.description),
+            ("schedule", dag.schedule or "none: runs are triggered"),
+            ("next", output.moment(dag.next_tick)),
+            ("paused", "yes" if dag.paused else None),
+            ("runs", f"{dag.active_runs} running, {dag.queued_runs} queued"),
+            ("last run", None if dag.last_run is None else _last_line(dag)),
+            ("params", output.compact(dag.params)),
+            ("file", f"{location}, version {dag.version}"),
+            ("import error", error),
+            ("owner", dag.owner),
+            ("tags", ", ".join(dag.tags)),
+        ]
+    )
+
+
+def _last_line(dag: DagDetail) -> Text:
+    return Text.assemble(_last(dag), f" {dag.last_run.run_id}" if dag.last_run else "")
+
+
+def _show_tasks(dag: DagDetail) -> None:
+    listing = output.Listing(
+        "task", "kind", "retries", "after", "emits", right=["retries"], elastic=["after", "emits"]
+    )
+    for task in dag.graph:
+        listing.row(
+            task.task_id,
+            task.operator + " (mapped)" * task.mapped,
+            str(task.retries or ""),
+            ", ".join(task.upstream),
+            ", ".join(task.outlets),
+        )
+    listing.show(none="no tasks")

@@ -1,0 +1,173 @@
+"""Datasets and their events."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.text import Text
+from rich.tree import Tree
+
+from pubsubflow.cli import output
+from pubsubflow.cli.parsers import Moment, moment, pairs
+from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.model.api.explain import EventOutcomeView, EventWithOutcomes
+
+_STYLES = {
+    "consumed": "green",
+    "pending": "blue",
+    "filtered": "yellow",
+    "expired": "yellow",
+    "skipped": "dim",
+    "unseen": "dim",
+    "dead": "bold red",
+}
+
+
+async def list_datasets(*, limit: int | None = None, target: Target = DEFAULT) -> None:
+    """List datasets with their last event and the DAGs that subscribe to them.
+
+    Args:
+        limit: How many datasets at most; all if left out.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = client.datasets(limit=limit)
+        if target.json:
+            await output.show_items(found)
+            return
+        listing = output.Listing("dataset", "last event", "subscribers", elastic=["subscribers"])
+        async for each in found:
+            last = output.brief(each.last_event_at)
+            listing.row(each.dataset, last, ", ".join(each.consumers))
+    listing.show(none="no datasets")
+
+
+async def emit_event(
+    dataset: str,
+    /,
+    *,
+    extra: str | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name=["--set", "-s"])] = (),
+    partition: str | None = None,
+    time: Moment = None,
+    id: str | None = None,
+    target: Target = DEFAULT,
+) -> None:
+    """Emit an event of a dataset, and print its id when it is stored.
+
+    Args:
+        dataset: URI of the dataset.
+        extra: Extra data of the event, as a JSON object.
+        set_: One value of the extra data, as name=value; the value is JSON, or else text. May be
+            repeated.
+        partition: Key of the dataset's partition.
+        time: Time of the event; now if left out.
+        id: Idempotency id: another event with the same id is a duplicate.
+        target: The daemon, and the format of the output.
+    """
+    event: dict[str, Any] = {"dataset": dataset, "extra": pairs(extra, set_, "set")}
+    given = {"partition": partition, "time": moment(time), "id": id}
+    event.update((name, value) for name, value in given.items() if value is not None)
+    async with target.client() as client:
+        posted = await client.emit([event])
+    note = " (duplicate)" if posted.duplicates else ""
+    output.show_result(posted, posted.ids[0] + note, json=target.json)
+
+
+async def list_events(
+    dataset: str | None = None,
+    /,
+    *,
+    outcomes: Annotated[bool, Parameter(name="--fate")] = False,
+    event: str | None = None,
+    limit: int = 20,
+    target: Target = DEFAULT,
+) -> None:
+    """List dataset events, the newest first.
+
+    Args:
+        dataset: Only events of this URI.
+        outcomes: Show what became of each event in every DAG that subscribes to it.
+        event: Only the event of this id, with its outcomes.
+        limit: How many events at most; 20 if left out.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        if event:
+            _show_outcomes(await client.event_outcomes(event), json=target.json)
+            return
+        if outcomes:
+            followed = client.events_with_outcomes(dataset=dataset, limit=limit)
+            await _show_outcomes_of(followed, json=target.json)
+            return
+        found = client.events(dataset=dataset, limit=limit)
+        if target.json:
+            await output.show_items(found)
+            return
+        listing = output.Listing(
+            *("event", "time", "dataset", "from", "extra"),
+            narrow=3,
+            elastic=["dataset", "from", "extra"],
+        )
+        async for each in found:
+            by = each.source if each.dag_id is None else f"{each.dag_id}.{each.task_id}"
+            time = output.brief(each.time)
+            listing.row(each.event_id, time, each.dataset, by, output.compact(each.extra))
+    listing.show(none="no events")
+
+
+def _show_outcomes(event: EventWithOutcomes, *, json: bool) -> None:
+    if json:
+        output.show_list([event])
+    else:
+        output.show(_outcome_tree(event))
+
+
+async def _show_outcomes_of(found: AsyncIterator[EventWithOutcomes], *, json: bool) -> None:
+    if json:
+        await output.show_items(found)
+        return
+    known = False
+    async for event in found:
+        known = True
+        output.show(_outcome_tree(event))
+    if not known:
+        output.show("no events")
+
+
+def _outcome_tree(event: EventWithOutcomes) -> Tree:
+    tree = Tree(_event_line(event), guide_style="dim")
+    for outcome in event.outcomes:
+        tree.add(_outcome_line(outcome))
+    if not event.outcomes:
+        tree.add(Text("no DAG subscribes to it", "dim"))
+    return tree
+
+
+def _event_line(event: EventWithOutcomes) -> Text:
+    by = event.source if event.dag_id is None else f"{event.dag_id}.{event.task_id}"
+    extra = output.compact(event.extra)
+    return Text.assemble(
+        (event.dataset, "cyan"),
+        f" {event.event_id}",
+        f" partition {event.partition}" if event.partition else "",
+        f" {extra}" if extra else "",
+        (f"  {output.moment(event.time)}  by {by}", "dim"),
+    )
+
+
+def _outcome_line(outcome: EventOutcomeView) -> Text:
+    parts: list[str | Text | tuple[str, str]] = [(outcome.dag_id, "bold"), " ", _outcome(outcome)]
+    if outcome.run_id is not None:
+        parts += [f" by run {outcome.run_id} ", output.state(outcome.run_state or "")]
+    if outcome.partition:
+        parts.append(f" in partition {outcome.partition}")
+    if outcome.reason:
+        parts.append(f": {outcome.reason}")
+    if outcome.at is not None:
+        parts.append((f"  {output.moment(outcome.at)}", "dim"))
+    return Text.assemble(*parts)
+
+
+def _outcome(outcome: EventOutcomeView) -> Text:
+    return Text(outcome.outcome, style=_STYLES.get(outcome.outcome, ""))

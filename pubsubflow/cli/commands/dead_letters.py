@@ -1,0 +1,177 @@
+"""Dead letters: messages, events and runs that could not be processed."""
+
+import asyncio
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from pubsubflow.cli import output
+from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.errors import ConfigError
+from pubsubflow.model.api.explain import DeadLetterDetail, Resent
+
+
+async def list_dead_letters(
+    *,
+    all_: Annotated[bool, Parameter(name="--all")] = False,
+    limit: int = 20,
+    target: Target = DEFAULT,
+) -> None:
+    """List dead letters, the newest first.
+
+    Args:
+        all_: Also those that were resent.
+        limit: How many dead letters at most; 20 if left out.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = client.dead_letters(resent=all_, limit=limit)
+        if target.json:
+            await output.show_items(found)
+            return
+        listing = output.Listing(
+            *("letter", "kind", "for", "created", "resent", "why"), elastic=["for", "why"]
+        )
+        async for letter in found:
+            listing.row(
+                str(letter.id),
+                letter.kind,
+                letter.dag_id or letter.subject,
+                output.brief(letter.created_at),
+                output.brief(letter.resent_at),
+                letter.reason,
+            )
+    listing.show(none="no dead letters")
+
+
+async def show_dead_letter(letter: int, /, *, target: Target = DEFAULT) -> None:
+    """Show a dead letter and its payload.
+
+    Args:
+        letter: Number of the dead letter.
+        target: The daemon, and the format of the output.
+    """
+    found = await _read(letter, target)
+    if target.json:
+        output.show_json(found)
+        return
+    output.show(
+        output.facts(
+            [
+                ("dead letter", str(found.id)),
+                ("kind", found.kind),
+                ("for", found.dag_id or found.subject),
+                ("why", found.reason),
+                ("created", output.moment(found.created_at)),
+                ("resent", output.moment(found.resent_at)),
+            ]
+        ),
+        "",
+        _pretty(found.payload),
+    )
+
+
+async def resend_dead_letter(letter: int, /, *, target: Target = DEFAULT) -> None:
+    """Resend a dead letter as it is.
+
+    Args:
+        letter: Number of the dead letter.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        resent = await client.resend(letter)
+    _show_resent(resent, json=target.json)
+
+
+def edit_dead_letter(
+    letter: int,
+    /,
+    *,
+    payload: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    target: Target = DEFAULT,
+) -> None:
+    """Edit the payload of a dead letter in $EDITOR, and resend it if it has changed.
+
+    Args:
+        letter: Number of the dead letter.
+        payload: File with the new payload in JSON, or - for stdin, in place of the editor.
+        target: The daemon, and the format of the output.
+    """
+    # Two connections, not one around the editor: that may stay open longer than any connection, and
+    # it needs the terminal without an event loop beside it.
+    found = asyncio.run(_read(letter, target))
+    if not found.editable:
+        raise ConfigError(
+            f"dead letter {letter} is a binary message, which cannot be edited: resend it as it is "
+            f"with `pubsubflow dead-letters resend {letter}`"
+        )
+    changed = _parse(_edited(found) if payload is None else _read_file(payload))
+    if payload is None and changed == found.payload:
+        output.show("the payload is unchanged, so nothing was sent")
+        return
+    asyncio.run(_send(found, changed, target))
+
+
+async def _read(letter: int, target: Target) -> DeadLetterDetail:
+    async with target.client() as client:
+        return await client.dead_letter(letter)
+
+
+async def _send(letter: DeadLetterDetail, payload: object, target: Target) -> None:
+    """Resend an edited letter; the revision makes a second resend from elsewhere fail."""
+    async with target.client() as client:
+        resent = await client.resend(letter.id, payload=payload, revision=letter.revision)
+    _show_resent(resent, json=target.json)
+
+
+def _show_resent(resent: Resent, *, json: bool) -> None:
+    run = "" if resent.run_id is None else f": run {resent.run_id}"
+    output.show_result(resent, f"dead letter {resent.id} was resent{run}", json=json)
+
+
+def _read_file(name: str) -> bytes:
+    if name == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{name} cannot be read: {error.strerror}") from error
+
+
+def _edited(letter: DeadLetterDetail) -> bytes:
+    """Open the payload in the user's editor and return the saved text."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"dead-letter-{letter.id}.json"
+        file.write_text(_pretty(letter.payload) + "\n")
+        try:
+            # $EDITOR may contain options, such as `code --wait`.
+            done = subprocess.run([*shlex.split(editor), str(file)], check=False)
+        except OSError as error:
+            raise ConfigError(
+                f"the editor {editor!r} does not start ({error.strerror}): set $EDITOR, or give "
+                "--payload FILE"
+            ) from error
+        if done.returncode:
+            raise ConfigError(f"the editor {editor!r} failed, so nothing was sent")
+        return file.read_bytes()
+
+
+def _parse(data: bytes) -> object:
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise ConfigError(
+            f"the edited payload is not JSON, so nothing was sent: {error}"
+        ) from error
+
+
+def _pretty(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

@@ -1,0 +1,267 @@
+"""Runs: listed, shown, explained, awaited and cancelled."""
+
+from collections.abc import AsyncIterable
+
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from pubsubflow.cli import output
+from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.client import Client
+from pubsubflow.model.api.explain import ConsumedEventView, ExplainedRun, Explanation
+from pubsubflow.model.api.resources import RunDetail, RunView, TaskView
+from pubsubflow.model.runs.states import RunState
+
+_SHOWN_FAILURES = 5
+_SHOWN_HOPS = 12
+_SHOWN_DEPTH = 15
+
+
+async def list_runs(
+    *,
+    dag: str | None = None,
+    state: RunState | None = None,
+    limit: int = 20,
+    target: Target = DEFAULT,
+) -> None:
+    """List runs, the newest first.
+
+    Args:
+        dag: Only runs of this DAG.
+        state: Only runs in this state.
+        limit: How many runs at most; 20 if left out.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = client.runs(dag_id=dag, state=state, limit=limit)
+        if target.json:
+            await output.show_items(found)
+            return
+        listing = output.Listing(
+            *("run", "dag", "state", "created", "took", "why"),
+            narrow=5,
+            right=["took"],
+            elastic=["dag", "why"],
+        )
+        async for run in found:
+            listing.row(
+                run.run_id,
+                run.dag_id,
+                output.state(run.state),
+                output.brief(run.created_at),
+                output.duration(run.started_at, run.ended_at),
+                run.cause,
+            )
+    listing.show(none="no runs")
+
+
+async def show_run(run: str, /, *, target: Target = DEFAULT) -> None:
+    """Show a run and its tasks.
+
+    Args:
+        run: Id of the run.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = await client.run(run)
+        if target.json:
+            output.show_json(found)
+            return
+        output.show(_facts(found), "")
+        await show_tasks(client.tasks(run))
+        for line in await failures(client, found):
+            output.show(Text(line, "red"))
+
+
+async def wait_run(
+    run: str,
+    /,
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109 - the flag's name
+    target: Target = DEFAULT,
+) -> int:
+    """Wait until a run has ended, and fail if the run failed.
+
+    Args:
+        run: Id of the run.
+        timeout: Seconds to wait at most; the command fails after that too.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = await client.wait(run, timeout_seconds=timeout)
+        return await report_end(client, found, json=target.json)
+
+
+async def cancel_run(run: str, /, *, reason: str | None = None, target: Target = DEFAULT) -> None:
+    """Cancel a run and stop its tasks.
+
+    Args:
+        run: Id of the run.
+        reason: Reason, stored with the run.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = await client.cancel(run, reason=reason or "cancelled at the command line")
+    output.show_result(found, _end(found), json=target.json)
+
+
+async def explain_run(run: str, /, *, target: Target = DEFAULT) -> None:
+    """Explain why a run exists: the events, tasks and runs that led to it, back to the origin.
+
+    Args:
+        run: Id of the run.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        explanation = await client.explain(run)
+    output.show_result(explanation, _tree(explanation), json=target.json)
+
+
+async def report_end(client: Client, run: RunDetail, *, json: bool) -> int:
+    """Print the end of a run and its failed tasks; return the exit code: 0 for success."""
+    if json:
+        output.show_json(run)
+    else:
+        output.show(_end(run))
+        for line in await failures(client, run):
+            output.show(Text(line, "red"))
+    return 0 if run.state == RunState.SUCCESS else 1
+
+
+async def failures(client: Client, run: RunView) -> list[str]:
+    """Return one line for each of the first tasks whose own error failed the run."""
+    found: list[str] = []
+    if run.state != RunState.FAILED:
+        return found
+    async for task in client.tasks(run.run_id):
+        if len(found) == _SHOWN_FAILURES:
+            break
+        if task.error is not None:
+            name = task.id.removeprefix(f"{run.run_id}.")
+            found.append(f"{name}: {task.error.type}: {task.error.message}")
+    return found
+
+
+def why(run: RunView) -> str:
+    """Format the cause of a run, with the kind of the run."""
+    return run.cause if run.cause.startswith(run.kind) else f"{run.kind}: {run.cause}"
+
+
+async def show_tasks(tasks: AsyncIterable[TaskView]) -> None:
+    """Print task instances."""
+    listing = output.Listing(
+        *("task", "state", "attempt", "took", "started", "worker", "waits for"),
+        narrow=5,
+        right=["attempt", "took"],
+        elastic=["worker", "waits for"],
+    )
+    async for task in tasks:
+        index = "" if task.map_index is None else f".{task.map_index}"
+        listing.row(
+            task.task_id + index,
+            output.state(task.state),
+            str(task.attempt or ""),
+            output.duration(task.started_at, task.ended_at),
+            output.brief(task.started_at),
+            task.worker,
+            task.waits_for,
+        )
+    listing.show(none="no tasks")
+
+
+def _facts(run: RunDetail) -> Table:
+    return output.facts(
+        [
+            ("run", run.run_id),
+            ("DAG", f"{run.dag_id}, version {run.version}"),
+            ("state", output.state(run.state)),
+            ("why", run.cause),
+            ("error", run.error),
+            ("cleared", f"{run.cleared} times" if run.cleared else None),
+            ("params", output.compact(run.params)),
+            ("logical time", output.moment(run.logical_time)),
+            ("partition", run.partition),
+            ("created", output.moment(run.created_at)),
+            ("took", output.duration(run.started_at, run.ended_at)),
+        ]
+    )
+
+
+def _end(run: RunDetail) -> Text:
+    took = output.duration(run.started_at, run.ended_at)
+    parts: list[str | Text] = [f"{run.dag_id} {run.run_id} ", output.state(run.state)]
+    if took:
+        parts.append(f" after {took}")
+    if run.error:
+        parts.append(f": {run.error}")
+    return Text.assemble(*parts)
+
+
+def _tree(explanation: Explanation) -> Tree:
+    """Draw the ancestry of a run; an ancestor on several paths is unfolded once."""
+    steps = {step.run.run_id: step for step in explanation.runs}
+    origin = steps.pop(explanation.run_id)
+    tree = Tree(_run_line(origin), guide_style="dim")
+    _unfold(tree, origin, steps)
+    dags = explanation.ancestry
+    if len(dags) > 1:
+        tree.add(Text(f"{len(dags)} runs led here: {_chain(dags)}", "dim"))
+    if not explanation.complete:
+        tree.add(Text("the ancestry is longer than what is shown", "yellow"))
+    return tree
+
+
+def _chain(names: list[str]) -> str:
+    """Format the DAGs from the origin to the run; the middle of a long chain is left out."""
+    if len(names) > _SHOWN_HOPS:
+        half = _SHOWN_HOPS // 2
+        names = [*names[:half], "…", *names[-half:]]
+    return " → ".join(names)
+
+
+def _unfold(branch: Tree, step: ExplainedRun, steps: dict[str, ExplainedRun]) -> None:
+    several = len({number for event in step.events for number in event.places}) > 1
+    for event in step.events:
+        leaf = branch.add(_event_line(event, several=several))
+        if event.run_id is None:
+            continue
+        source = steps.get(event.run_id)
+        if source is not None and source.depth > _SHOWN_DEPTH:
+            leaf.add(Text(f"{event.dag_id} {event.run_id} … (--json lists the rest)", "dim"))
+            continue
+        # Popped before the descent: a later event of the same run refers to this place.
+        steps.pop(event.run_id, None)
+        if source is None:
+            leaf.add(Text(f"{event.dag_id} {event.run_id} (see above)", "dim"))
+        else:
+            _unfold(leaf.add(_run_line(source)), source, steps)
+    if step.more_events:
+        branch.add(Text("… and more events", "dim"))
+
+
+def _run_line(step: ExplainedRun) -> Text:
+    run = step.run
+    return Text.assemble(
+        (run.dag_id, "bold"),
+        f" {run.run_id} ",
+        output.state(run.state),
+        f" partition {run.partition}" if run.partition else "",
+        (f"  {output.moment(run.created_at)}  {why(run)}", "dim"),
+        (f"  (cleared {run.cleared} times)" if run.cleared else "", "dim"),
+    )
+
+
+def _event_line(event: ConsumedEventView, *, several: bool) -> Text:
+    by = f"from outside ({event.source})"
+    if event.run_id is not None:
+        index = "" if event.map_index is None else f".{event.map_index}"
+        by = f"emitted by task {event.task_id}{index} of"
+    extra = output.compact(event.extra)
+    return Text.assemble(
+        (event.dataset, "cyan"),
+        f" {extra}" if extra else "",
+        f" partition {event.partition}" if event.partition else "",
+        f" for input {', '.join(str(number + 1) for number in event.places)}" if several else "",
+        (f"  {output.moment(event.time)}  {by}", "dim"),
+    )

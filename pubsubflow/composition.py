@@ -1,0 +1,257 @@
+"""The composition root: builds the services that the roles of a daemon need."""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import TypeVar
+
+from pubsubflow.api import Api
+from pubsubflow.api.routes.connections import ConnectionRoutes
+from pubsubflow.api.routes.metrics import MetricsRoutes
+from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
+from pubsubflow.api.server.metrics import ApiMetrics
+from pubsubflow.api.server.metrics_server import MetricsServer
+from pubsubflow.api.settings import is_local
+from pubsubflow.deliveries import DeliveryService
+from pubsubflow.instruments import Instrument
+from pubsubflow.lineage import Lineage
+from pubsubflow.loader import Loader
+from pubsubflow.manager import Manager, Sweeper, SweeperSettings
+from pubsubflow.manager.metrics import ManagerMetrics
+from pubsubflow.metrics import ClusterMetrics, EventLoopLag, Exposition
+from pubsubflow.model.wire.messages import TriggersChangedMessage, encode
+from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.resources import DaemonResources
+from pubsubflow.services import Service
+from pubsubflow.store.auth import AuditLog, TokenStore
+from pubsubflow.store.catalog import Catalog
+from pubsubflow.store.deliveries import Deliveries
+from pubsubflow.store.leases import SUBSCRIPTIONS, Lease
+from pubsubflow.store.read.read_models import ReadModels
+from pubsubflow.store.read.timers import Timers
+from pubsubflow.store.subscribers import Subscribers
+from pubsubflow.store.triggers import TriggerLeases
+from pubsubflow.timers import TimerService
+from pubsubflow.triggerer.service import Triggerer
+from pubsubflow.webhooks.secrets import DaemonSecrets, EnvironmentSecrets
+from pubsubflow.worker import Worker
+
+ROLES = frozenset({"api", "manager", "scheduler", "triggerer", "worker"})
+
+T = TypeVar("T")
+
+
+class Composition:
+    """Builds the services of a daemon; each gets what it needs by its constructor.
+
+    Args:
+        resources: Servers, connections and the fork server.
+        roles: The daemon's.
+        dags: The folder or file whose DAGs it loads, if any.
+
+    Attributes:
+        api: The service of the role `api`, once it is built.
+    """
+
+    def __init__(
+        self, resources: DaemonResources, *, roles: frozenset[str], dags: Path | None
+    ) -> None:
+        self._resources = resources
+        self._config = resources.config
+        self._bus = resources.bus
+        self._roles = roles
+        self._dags = dags
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._metrics: list[Iterable[Instrument]] = []
+        self.api: Api | None = None
+
+    def services(self) -> list[tuple[str, Service]]:
+        """Return the services of the roles, in the order of their start.
+
+        Each may rely on those before it. What listens comes last, when all that it serves is
+        there.
+        """
+        table: tuple[tuple[str, AbstractSet[str], Callable[[], Service | None]], ...] = (
+            # service       in daemons with one of these roles   built by
+            ("lag",         ROLES,                               self._event_loop_lag),
+            ("servers",     ROLES,                               lambda: self._resources.servers),
+            ("manager",     ROLES - {"worker"},                  self._manager),
+            ("sweeper",     {"manager"},                         self._sweeper),
+            ("lineage",     {"manager"},                         self._lineage),
+            ("timers",      {"scheduler"},                       self._timers),
+            ("loader",      {"scheduler"},                       self._loader),
+            ("deliveries",  {"scheduler"},                       self._deliveries),
+            ("triggerer",   {"triggerer"},                       self._triggerer),
+            ("worker",      {"worker"},                          self._worker),
+            ("api",         {"api"},                             self._api),
+            ("metrics",     ROLES,                               self._metrics_server),
+        )  # fmt: skip
+        built = ((name, build()) for name, roles, build in table if roles & self._roles)
+        return [(name, service) for name, service in built if service is not None]
+
+    def _event_loop_lag(self) -> Service:
+        lag = EventLoopLag()
+        self._metrics += [lag, self._bus.metrics]
+        if self._resources.store is not None:
+            self._metrics.append(self._resources.store.database.metrics)
+        return lag
+
+    def _manager(self) -> Service:
+        store = _built(self._resources.store)
+        metrics = ManagerMetrics(dag_labels=self._config.metrics.dag_labels)
+        self._metrics.append(metrics)
+        # Without the role it consumes no messages, but executes the commands of the services here.
+        self._commands = Manager(
+            database=store.database,
+            bus=self._bus,
+            listens="manager" in self._roles,
+            connections=store.connections,
+            metrics=metrics,
+            tracing=self._resources.tracing,
+        )
+        return self._commands
+
+    def _sweeper(self) -> Service:
+        return Sweeper(
+            database=_built(self._resources.store).database,
+            bus=self._bus,
+            commands=self._commands,
+            settings=SweeperSettings(history_hours=self._config.live.history_hours),
+        )
+
+    def _lineage(self) -> Service | None:
+        settings = self._config.lineage
+        if not settings.url:
+            return None
+        database = _built(self._resources.store).database
+        return Lineage(database=database, bus=self._bus, settings=settings)
+
+    def _timers(self) -> Service:
+        timers = Timers(_built(self._resources.store).database)
+        return TimerService(timers=timers, bus=self._bus, commands=self._commands)
+
+    def _loader(self) -> Service | None:
+        if self._dags is None:
+            return None
+        catalog = Catalog(
+            _built(self._resources.store).database,
+            timers_changed=self._publish_timers_changed,
+            dags_changed=self._publish_dags_changed,
+        )
+        return Loader(
+            self._dags,
+            fork_server=_built(self._resources.fork_server),
+            store=catalog,
+            settings=self._config.loader,
+        )
+
+    def _deliveries(self) -> Service:
+        store = _built(self._resources.store)
+        lease = Lease(store.database, SUBSCRIPTIONS, self._name)
+        return DeliveryService(
+            subscribers=Subscribers(store.database, store.connections),
+            deliveries=Deliveries(store.database, lease),
+            lease=lease,
+            bus=self._bus,
+            settings=self._config.subscriptions,
+            allow_private=self._allow_private,
+        )
+
+    def _triggerer(self) -> Service:
+        store = _built(self._resources.store)
+        triggerer = Triggerer(
+            leases=TriggerLeases(store.database, self._name),
+            bus=self._bus,
+            fork_server=_built(self._resources.fork_server),
+            name=self._name,
+            settings=self._config.triggerer,
+            connections=store.connections,
+        )
+        self._metrics.append(triggerer.metrics)
+        return triggerer
+
+    def _worker(self) -> Service:
+        worker = Worker(
+            bus=self._bus,
+            fork_server=_built(self._resources.fork_server),
+            settings=self._config.worker,
+            worker_id=self._name,
+            takes_over=self._resources.servers is not None,
+        )
+        self._metrics.append(worker.metrics)
+        return worker
+
+    def _api(self) -> Service:
+        store = _built(self._resources.store)
+        metrics = ApiMetrics()
+        self._metrics.append(metrics)
+        self.api = Api(
+            commands=self._commands,
+            read_models=ReadModels(store.database),
+            bus=self._bus,
+            settings=self._config.api,
+            stream=self._config.live,
+            secrets=DaemonSecrets(EnvironmentSecrets(os.environ), store.connections),
+            tokens=TokenStore(store.database),
+            audit=AuditLog(store.database),
+            metrics=metrics,
+            tracing=self._resources.tracing,
+            backlog=self._commands.backlog,
+            disk=self._config.home if self._resources.servers is not None else None,
+            further=(
+                ConnectionRoutes(store.connections, self._bus),
+                SubscriptionRoutes(
+                    Subscribers(store.database, store.connections),
+                    self._bus,
+                    allow_private=self._allow_private,
+                ),
+                MetricsRoutes(self._exposition().expose),
+            ),
+        )
+        return self.api
+
+    def _metrics_server(self) -> Service | None:
+        settings = self._config.metrics
+        if not settings.port:
+            return None
+        return MetricsServer(
+            host=settings.host,
+            port=settings.port,
+            token=settings.token,
+            expose=self._exposition().expose,
+        )
+
+    def _exposition(self) -> Exposition:
+        store = self._resources.store
+        cluster = ClusterMetrics(
+            bus=self._bus,
+            database=None if store is None else store.database,
+            refresh_seconds=self._config.metrics.refresh_seconds,
+        )
+        return Exposition(self._metrics, cluster)
+
+    @property
+    def _allow_private(self) -> bool:
+        """Whether subscribers may be on this machine or its networks."""
+        allowed = self._config.subscriptions.allow_private
+        if allowed is not None:
+            return allowed
+        return "api" in self._roles and is_local(self._config.api.host)
+
+    def _publish_timers_changed(self) -> None:
+        self._bus.publish(Subjects.TIMERS_CHANGED, b"")
+
+    def _publish_dags_changed(self) -> None:
+        self._bus.publish(Subjects.DAGS_CHANGED, b"")
+        # A new version may watch datasets with triggers that no triggerer runs yet.
+        self._bus.publish(Subjects.TRIGGERS_CHANGED, encode(TriggersChangedMessage(has_new=True)))
+
+
+def _built(resource: T | None) -> T:
+    """Return a resource that the roles of a service imply; see `open_resources`."""
+    if resource is None:
+        raise LookupError("a service is built for a role whose resources are not open")
+    return resource

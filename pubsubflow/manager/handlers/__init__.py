@@ -1,0 +1,72 @@
+"""Handlers of the messages and commands that a manager processes: one class a kind."""
+
+from pubsubflow.manager.handlers.commands import (
+    BackfillHandler,
+    CancelRunHandler,
+    ClearTasksHandler,
+    ReplayHandler,
+    SetPausedHandler,
+    StartRunHandler,
+)
+from pubsubflow.manager.handlers.dead_letters import (
+    RedriveDeadLetterHandler,
+    StoreDeadLetterHandler,
+)
+from pubsubflow.manager.handlers.events import RecordEventsHandler
+from pubsubflow.manager.handlers.handler import BatchContext, DagLocks, Handler, Phase
+from pubsubflow.manager.handlers.pools import ChangePoolHandler
+from pubsubflow.manager.handlers.tasks import (
+    FiredHandler,
+    LogHandler,
+    ResultHandler,
+    StartedHandler,
+    WorkerLostHandler,
+)
+from pubsubflow.manager.handlers.timers import CheckEventWaitsHandler, FireTimersHandler
+from pubsubflow.model.wire.commands import (
+    Backfill,
+    CancelRun,
+    CheckEventWaits,
+    ClearTasks,
+    DeletePool,
+    FireTimers,
+    RecordEvents,
+    RedriveDeadLetter,
+    Replay,
+    SetPaused,
+    SetPool,
+    StartRun,
+    StoreDeadLetter,
+)
+from pubsubflow.model.wire.messages import (
+    FiredMessage,
+    LogMessage,
+    ResultMessage,
+    StartedMessage,
+    WorkerLostMessage,
+)
+
+__all__ = ["HANDLERS", "BatchContext", "DagLocks", "Handler", "Phase"]
+
+# A phase goes through the kinds in this order. Dead letters are locked before watched datasets,
+# both before idempotency keys are claimed; timers come last.
+HANDLERS: dict[type, type[Handler]] = {
+    RedriveDeadLetter: RedriveDeadLetterHandler,
+    FiredMessage: FiredHandler,
+    RecordEvents: RecordEventsHandler,
+    ResultMessage: ResultHandler,
+    StartedMessage: StartedHandler,
+    LogMessage: LogHandler,
+    WorkerLostMessage: WorkerLostHandler,
+    StoreDeadLetter: StoreDeadLetterHandler,
+    StartRun: StartRunHandler,
+    SetPaused: SetPausedHandler,
+    Replay: ReplayHandler,
+    Backfill: BackfillHandler,
+    CancelRun: CancelRunHandler,
+    SetPool: ChangePoolHandler,
+    DeletePool: ChangePoolHandler,
+    ClearTasks: ClearTasksHandler,
+    CheckEventWaits: CheckEventWaitsHandler,
+    FireTimers: FireTimersHandler,
+}

@@ -1,0 +1,305 @@
+"""Handlers of commands on DAGs and runs: start, pause, replay, backfill, cancel, clear."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from pubsubflow.errors import InvalidInput, NotFound
+from pubsubflow.manager.handlers.handler import BatchContext, DagLocks, Handler
+from pubsubflow.manager.inbox import InboxItem, check_key
+from pubsubflow.manager.persistence.load import RunLocks
+from pubsubflow.manager.runs.clearing import Clearing, decode_reopened
+from pubsubflow.manager.schedules.replay import Replays
+from pubsubflow.manager.schedules.timers import ScheduleTimers
+from pubsubflow.manager.working_state import LockedDag
+from pubsubflow.model.changes import DagChange, DagChanged, RunChanged
+from pubsubflow.model.revisions import check_revision, dag_revision
+from pubsubflow.model.runs.params import validate_params
+from pubsubflow.model.runs.states import RunState, advance_state
+from pubsubflow.model.wire.commands import CancelRun, SetPaused, StartRun
+from pubsubflow.model.wire.messages import TaskError
+from pubsubflow.store.database import printable
+from pubsubflow.store.manager_transaction import Row
+
+# A caller that took such a key would keep a schedule from making its run.
+_OWN_KEYS = ("dataset:", "partition:", "tick:", "late:")
+
+
+class DagCommandHandler(Handler):
+    """Carries out commands that name a DAG."""
+
+    async def before_dags(self, items: Sequence[InboxItem], locks: DagLocks) -> None:
+        """Lock the DAGs."""
+        locks.names.update(item.message.dag_id for item in items)
+
+    async def on_dags(self, items: Sequence[InboxItem]) -> None:
+        """Carry out the commands one by one; one that is refused changes nothing."""
+        for item in items:
+            await self._context.run_ids.reserve(self._transaction, 1)
+            try:
+                dag = self._context.dags.named(item.message.dag_id)
+                item.answer = await self.carry_out(dag, item)
+            except (InvalidInput, NotFound) as error:
+                item.error = error
+
+    async def carry_out(self, dag: LockedDag, item: InboxItem) -> Any:
+        """Carry out one command and return its answer.
+
+        Raises:
+            InvalidInput: It cannot be carried out.
+        """
+        raise NotImplementedError
+
+
+class StartRunHandler(DagCommandHandler):
+    """Starts runs on request."""
+
+    async def carry_out(self, dag: LockedDag, item: InboxItem) -> str:
+        """Make a run; return its id, or that of the one that exists under its key.
+
+        Raises:
+            InvalidInput: The params do not fit the DAG, or the key is too long or reserved.
+        """
+        command: StartRun = item.message
+        draft = self._context.scheduler.draft(
+            dag, "", "", "manual", printable(command.cause), logical_time=command.logical_time
+        )
+        item.ids = item.ids or [draft.run_id]
+        draft.run_id = item.ids[0]
+        draft.run_key = command.run_key or f"manual:{draft.run_id}"
+        # A run without a key of its caller's exists only if a transaction that broke made it.
+        if command.run_key is not None or item.tried:
+            existing = await self._context.admission.existing(dag, [draft.run_key])
+            if existing:
+                return existing[draft.run_key]
+        check_run_key(command.run_key)
+        draft.params = validate_params(dag.version.spec, command.params)
+        draft.partition = None if command.partition is None else printable(command.partition)
+        draft.requested_by = item.trace
+        self._context.scheduler.begin(draft)
+        return str(draft.run_id)
+
+
+def check_run_key(key: str | None) -> None:
+    """Check the key that a caller chose for a run.
+
+    Raises:
+        InvalidInput: It cannot be a key, or looks like one that a schedule gives.
+    """
+    check_key(key)
+    if key is not None and key.startswith(_OWN_KEYS):
+        raise InvalidInput(f"the key {key[:40]!r} begins like those that schedules give")
+
+
+class SetPausedHandler(DagCommandHandler):
+    """Pauses and unpauses DAGs."""
+
+    async def carry_out(self, dag: LockedDag, item: InboxItem) -> None:
+        """Pause or unpause a DAG.
+
+        Raises:
+            StaleRevision: It has changed since its sender read it.
+        """
+        command: SetPaused = item.message
+        if item.tried and dag.paused == command.paused:
+            return  # the transaction that broke may have done it
+        (row,) = await self._transaction.fetch("read_dag_revision", dag.id)
+        revision = dag_revision(row["version"], row["edits"])
+        check_revision(f"DAG {command.dag_id!r}", revision, command.revisions)
+        if dag.paused == command.paused:
+            return
+        await self._transaction.fetch("increment_dag_edits", dag.id)
+        dag.paused = command.paused
+        dag.changed = True
+        self._uow.outbox.dag_changes.append(
+            DagChanged(
+                dag_id=dag.version.spec.dag_id,
+                change=DagChange.PAUSED if dag.paused else DagChange.UNPAUSED,
+                time=self._uow.now,
+            )
+        )
+        if not dag.paused:
+            await self._context.dags.catch_up(dag)
+            conditions = await self._context.dags.conditions.load_open(dag)
+            ScheduleTimers(self._uow, self._context.scheduler).resume(dag, conditions)
+
+
+class ReplayHandler(DagCommandHandler):
+    """Decides past events once more."""
+
+    async def carry_out(self, dag: LockedDag, item: InboxItem) -> Any:
+        """Replay events, and return the runs.
+
+        Raises:
+            InvalidInput: The DAG subscribes to nothing, or the range holds too many events.
+        """
+        return await _replays(self._context).replay(dag, item.message)
+
+
+class BackfillHandler(DagCommandHandler):
+    """Makes runs of past ticks and of partitions."""
+
+    async def carry_out(self, dag: LockedDag, item: InboxItem) -> Any:
+        """Backfill a DAG, and return the runs.
+
+        Raises:
+            InvalidInput: The DAG has no timetable, the params do not fit, or it would be too many.
+        """
+        return await _replays(self._context).backfill(dag, item.message)
+
+
+def _replays(context: BatchContext) -> Replays:
+    return Replays(
+        context.uow,
+        context.transaction,
+        context.specs,
+        context.run_ids,
+        scheduler=context.scheduler,
+        admission=context.admission,
+        conditions=context.dags.conditions,
+    )
+
+
+class CancelRunHandler(Handler):
+    """Cancels runs: live ones under their lock, queued ones under that of their DAG."""
+
+    def __init__(self, context: BatchContext) -> None:
+        super().__init__(context)
+        self._runs: dict[InboxItem, Row] = {}
+
+    async def before_runs(self, items: Sequence[InboxItem], locks: RunLocks) -> None:
+        """Find the runs, and lock those that are live."""
+        for item in items:
+            try:
+                row = await self._find(item.message, tried=item.tried)
+            except (InvalidInput, NotFound) as error:
+                item.error = error
+            else:
+                if row is not None:
+                    self._runs[item] = row
+        locks.runs.update(row["id"] for row in self._runs.values())
+
+    async def _find(self, command: CancelRun, *, tried: bool) -> Row | None:
+        rows = await self._transaction.fetch("find_runs", [command.run_id])
+        if not rows:
+            raise NotFound("run", str(command.run_id))
+        state = RunState(rows[0]["state"])
+        if tried and state is RunState.CANCELLED:
+            return None  # the transaction that broke may have done it
+        if state.final:
+            raise InvalidInput(f"run {command.run_id} has ended: {state}")
+        return rows[0]
+
+    def apply(self, item: InboxItem) -> None:
+        """Cancel a live run."""
+        row = self._runs.get(item)
+        run = None if row is None else self._uow.runs.by_id.get(row["id"])
+        if run is not None and run.outcome is None:
+            self._context.lifecycle.cancel(run, printable(item.message.reason))
+
+    async def before_dags(self, items: Sequence[InboxItem], locks: DagLocks) -> None:
+        """Lock the DAGs of the runs."""
+        locks.dags.update(self._runs[item]["dag"] for item in items if item in self._runs)
+
+    async def on_dags(self, items: Sequence[InboxItem]) -> None:
+        """Cancel runs that are still queued."""
+        for item in items:
+            row = self._runs.get(item)
+            if row is not None and row["id"] not in self._uow.runs.by_id:
+                await self._cancel_queued(item, row)
+
+    async def _cancel_queued(self, item: InboxItem, run: Row) -> None:
+        command: CancelRun = item.message
+        rows = await self._transaction.fetch("remove_queued_run", run["id"])
+        if not rows:
+            item.error = InvalidInput(
+                f"run {command.run_id} still collects events or is just starting: try again"
+            )
+            return
+        dag = self._uow.schedule.dags[run["dag"]]
+        dag.queued -= 1
+        dag.changed = True
+        self._uow.outbox.queue_changes.append(
+            RunChanged(
+                run_id=str(command.run_id),
+                dag_id=dag.version.spec.dag_id,
+                state=advance_state(RunState.QUEUED, RunState.CANCELLED),
+                time=self._uow.now,
+            )
+        )
+        reason = printable(command.reason)
+        await self._transaction.fetch("cancel_queued_run", run["id"], reason)
+        if rows[0]["progress"] is not None:
+            await self._cancel_cleared(run["id"], rows[0]["progress"], reason)
+
+    async def _cancel_cleared(self, run_id: int, kept: bytes, reason: str) -> None:
+        """Cancel the instances that a queued run, which was opened again, would have run again."""
+        _, again = decode_reopened(kept)
+        if again:
+            nodes, indexes = map(list, zip(*again, strict=True))
+            error = msgspec.structs.asdict(TaskError("Cancelled", reason, final=True))
+            ids = [run_id] * len(again)
+            await self._transaction.fetch("cancel_cleared_tasks", ids, nodes, indexes, error)
+
+
+class ClearTasksHandler(Handler):
+    """Clears tasks: of live runs under their lock, of ended ones under that of their DAG."""
+
+    def __init__(self, context: BatchContext) -> None:
+        super().__init__(context)
+        self._runs: dict[InboxItem, Row] = {}
+        self._ended: dict[InboxItem, Row] = {}
+        self._clearing = Clearing(
+            context.uow, context.transaction, context.specs, context.lifecycle
+        )
+
+    async def before_runs(self, items: Sequence[InboxItem], locks: RunLocks) -> None:
+        """Find the runs, and lock those that are live."""
+        for item in items:
+            item.ids = item.ids or [self._context.new_id()]
+            rows = await self._transaction.fetch("find_runs", [item.message.run_id])
+            if rows:
+                self._runs[item] = rows[0]
+            else:
+                item.error = NotFound("run", str(item.message.run_id))
+        locks.runs.update(row["id"] for row in self._runs.values())
+
+    async def on_runs(self, items: Sequence[InboxItem]) -> None:
+        """Clear tasks of live runs."""
+        seen: set[int] = set()
+        for item in items:
+            row = self._runs.get(item)
+            if row is None:
+                continue
+            if row["id"] in seen:
+                item.postponed = True  # one clearing of a run after the other
+                continue
+            seen.add(row["id"])
+            run = self._uow.runs.by_id.get(row["id"])
+            if run is None:
+                self._ended[item] = row
+                continue
+            try:
+                item.answer = await self._clearing.clear_live(run, item.message, item)
+            except (InvalidInput, NotFound) as error:
+                item.error = error
+
+    async def before_dags(self, items: Sequence[InboxItem], locks: DagLocks) -> None:
+        """Lock the DAGs whose ended runs are to be opened."""
+        locks.dags.update(self._ended[item]["dag"] for item in items if item in self._ended)
+
+    async def on_dags(self, items: Sequence[InboxItem]) -> None:
+        """Clear tasks of runs that have ended, and open them again."""
+        for item in items:
+            row = self._ended.get(item)
+            if row is None:
+                continue
+            dag = self._uow.schedule.dags[row["dag"]]
+            try:
+                item.answer = await self._clearing.reopen(row["id"], dag, item.message, item)
+            except (InvalidInput, NotFound) as error:
+                item.error = error
+            else:
+                # Another request has opened the run meanwhile: clear it as a live one next time.
+                item.postponed = item.answer is None

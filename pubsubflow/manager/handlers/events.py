@@ -1,0 +1,134 @@
+"""Handler of events to record: from the API, from the bus, from tasks that run."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from pubsubflow.errors import InvalidInput
+from pubsubflow.manager.handlers.handler import BatchContext, Handler
+from pubsubflow.manager.inbox import InboxItem, check_key
+from pubsubflow.manager.persistence.load import PublishingTask, RunLocks
+from pubsubflow.manager.unit_of_work import DeadLetter
+from pubsubflow.manager.working_state import LoggedEvent, new_event
+from pubsubflow.model.wire.commands import RecordedEvent, RecordEvents
+from pubsubflow.model.wire.messages import EventInfo, encode
+from pubsubflow.store.database import printable
+
+MAX_EVENT_BYTES = 256 * 1024
+
+
+class RecordEventsHandler(Handler):
+    """Records events: each once, whatever its sender repeats."""
+
+    def __init__(self, context: BatchContext) -> None:
+        super().__init__(context)
+        self._events: dict[InboxItem, list[LoggedEvent]] = {}
+        self._claims: dict[str, UUID] = {}
+        self._recorded: set[UUID] = set()
+        self._trace_roots: set[UUID] = set()
+
+    async def before_runs(self, items: Sequence[InboxItem], locks: RunLocks) -> None:
+        """Give every event its id, or the id it got when it was recorded before."""
+        for item in items:
+            try:
+                self._events[item] = self._accept(item, item.message)
+            except InvalidInput as error:
+                item.error = error
+                continue
+            if item.message.origin is not None:
+                locks.tasks.add(item.message.origin)
+                locks.publishers.add(item.message.origin)
+        if self._claims:
+            await self._claim()
+        # A transaction that broke may have recorded events without a key all the same.
+        tried = [event_id for item in self._events if item.tried for event_id in item.ids]
+        if tried:
+            rows = await self._transaction.fetch("find_recorded_events", tried)
+            self._recorded = {row["event_id"] for row in rows}
+
+    def _accept(self, item: InboxItem, command: RecordEvents) -> list[LoggedEvent]:
+        """Return the events of a command, checked, encoded, and with ids of their own.
+
+        Raises:
+            InvalidInput: An event or a key is too large.
+        """
+        item.ids = item.ids or [self._context.new_id() for _ in command.events]
+        events = []
+        for posted, event_id in zip(command.events, item.ids, strict=True):
+            trace: str | None = posted.trace or item.trace
+            if trace is None and self._context.tracing.on:
+                trace = self._context.tracing.begin(None)
+                self._trace_roots.add(event_id)
+            info = EventInfo(
+                str(event_id),
+                posted.dataset,
+                posted.extra,
+                None if posted.partition is None else printable(posted.partition),
+                posted.time or self._uow.now,
+                command.source,
+                trace=trace,
+            )
+            event = new_event(
+                event_id, info, command.origin, now=self._uow.now, accepted_at=item.arrived_at
+            )
+            size = len(event.encoded)
+            if size > MAX_EVENT_BYTES:
+                raise InvalidInput(
+                    f"an event of {size} bytes is larger than {MAX_EVENT_BYTES}: "
+                    "store the data elsewhere and send where it is"
+                )
+            events.append(event)
+        pairs = zip(command.keys, item.ids, strict=True)
+        keyed = [(key, event_id) for key, event_id in pairs if key is not None]
+        for key, _ in keyed:
+            check_key(key)
+        # Only now, or a command that is refused would keep others from using its keys.
+        for key, event_id in keyed:
+            self._claims.setdefault(key, event_id)
+        return events
+
+    async def _claim(self) -> None:
+        """Claim keys; put the first event's id in place of the new one where a key is taken."""
+        free = await self._transaction.fetch_rows(
+            "claim_idempotency_keys", list(self._claims.items())
+        )
+        taken = sorted(self._claims.keys() - {row["key"] for row in free})
+        if taken:
+            rows = await self._transaction.fetch("find_idempotency_keys", taken)
+            self._claims.update((row["key"], row["event_id"]) for row in rows)
+
+    def apply(self, item: InboxItem) -> None:
+        """Take the events that are new; a refused one from the bus becomes a dead letter."""
+        if item not in self._events:
+            if item.subject:
+                self._uow.outbox.dead_letters.append(
+                    DeadLetter(
+                        item.dead_letter_kind, item.subject, None, item.payload, str(item.error)
+                    )
+                )
+            return
+        item.answer = []
+        for event, key in zip(self._events[item], item.message.keys, strict=True):
+            first = event.event_id if key is None else self._claims[key]
+            duplicate = first != event.event_id
+            item.answer.append(RecordedEvent(first, duplicate=duplicate))
+            if duplicate or first in self._recorded:
+                continue
+            if item.message.origin is not None:
+                _attribute(event, self._context.publishers[item.message.origin])
+            if first in self._trace_roots:
+                self._uow.outbox.trace_roots.append(event)
+            self._uow.log.undecided.append(event)
+
+
+def _attribute(event: LoggedEvent, publisher: PublishingTask) -> None:
+    """Name the task that published an event."""
+    event.info = replace(
+        event.info,
+        run_id=publisher.run_id,
+        dag_id=publisher.dag_id,
+        task_id=publisher.task_id,
+    )
+    event.encoded = encode(event.info)
+    event.ancestry = publisher.ancestry

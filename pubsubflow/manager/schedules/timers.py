@@ -1,0 +1,191 @@
+"""Timers of schedules: ticks, deadlines, and ends of collecting; decided purely.
+
+The conditions that a timer concerns are loaded before; see `needs_open_conditions`.
+"""
+
+from collections.abc import Container, Iterable
+from datetime import datetime
+
+from msgspec import Struct
+
+from pubsubflow.manager.schedules.consuming import WHOLE
+from pubsubflow.manager.schedules.firing import Scheduler
+from pubsubflow.manager.unit_of_work import UnitOfWork
+from pubsubflow.manager.working_state import ConditionWork, LockedDag
+from pubsubflow.model.schedule.condition_state import collecting_until, deadline_due, decide
+from pubsubflow.model.schedule.conditions import Latest, OrAfter, Tick, deadlines, ticks
+from pubsubflow.model.schedule.timetable import next_tick
+from pubsubflow.model.wire.commands import Timer
+
+# Postgres keeps microseconds, so a timer may be due that much before its float says.
+_INSTANT = 1e-6
+
+
+class DueTick(Struct, frozen=True):
+    """A tick of a timetable that is due; `slot` is the timetable's in the schedule."""
+
+    slot: int
+    moment: datetime
+
+    def run_key(self, partition: str = WHOLE) -> str:
+        """Return the key under which the tick's run exists once."""
+        name = f"tick:{self.slot}:" if self.slot else "tick:"
+        return f"{name}{self.moment.isoformat()}" + (f":{partition}" if partition else "")
+
+
+class ScheduleTimers:
+    """Acts on the due timers of locked DAGs.
+
+    Args:
+        uow: What the transaction changes.
+        scheduler: Makes runs.
+    """
+
+    def __init__(self, uow: UnitOfWork, scheduler: Scheduler) -> None:
+        self._uow = uow
+        self._scheduler = scheduler
+
+    def next_tick(self, dag: LockedDag, timer: Timer) -> DueTick | None:
+        """Set the timer of the next tick, and return the tick that is due.
+
+        Without catch-up only the latest of several missed ticks counts.
+
+        Returns:
+            None when the DAG has no such timetable any more, or is paused.
+        """
+        part = find_tick(dag, timer.node or 0)
+        if part is None:
+            return None
+        spec = dag.version.spec
+        tick, now = timer.due_at, self._uow.now
+        following = next_tick(part.timetable, tick, spec.start, spec.end)
+        # Missed while no daemon ran, or while the clock was behind.
+        while following is not None and following <= now and not spec.catchup:
+            tick, following = (
+                following,
+                next_tick(part.timetable, following, spec.start, spec.end),
+            )
+        if following is not None:
+            self._uow.timers.append(Timer(following, "tick", dag.id, node=part.slot))
+        return None if dag.paused else DueTick(part.slot, tick)
+
+    def conditions_at_tick(self, dag: LockedDag) -> list[ConditionWork]:
+        """Return the conditions that a tick concerns: the whole, or all open partitions."""
+        if needs_open_conditions(dag):
+            return dag.open_conditions
+        return [self._scheduler.condition(dag, WHOLE)]
+
+    def tick(self, dag: LockedDag, due: DueTick, existing: Container[str] = ()) -> None:
+        """Decide at a tick.
+
+        Args:
+            dag: The DAG.
+            due: The tick.
+            existing: Keys of runs that exist already.
+        """
+        schedule = dag.version.schedule
+        if schedule is None:
+            return
+        for condition in self.conditions_at_tick(dag):
+            run_key = due.run_key(condition.key)
+            if run_key in existing or _exhausted(dag, condition):
+                continue
+            condition.changed = True
+            state = condition.state
+            state.watermark = max(state.watermark, due.moment.timestamp())
+            firing = decide(schedule, state, ticked=due.slot)
+            if firing is None:
+                continue
+            draft = self._scheduler.draft(
+                dag,
+                condition.key,
+                run_key,
+                "cron",
+                f"its time came: {due.moment.isoformat()}",
+                logical_time=due.moment,
+            )
+            self._scheduler.fire(dag, condition, firing, draft)
+            self._scheduler.set_deadlines(dag, condition)
+
+    def condition_due(self, dag: LockedDag, timer: Timer) -> None:
+        """Act on a deadline, or on the end of collecting, of a condition that is still there."""
+        condition = dag.conditions.get(timer.key or WHOLE)
+        if condition is None:
+            return
+        if timer.kind == "late":
+            self._deadline(dag, condition, timer.node or 0)
+        else:
+            self._collected(dag, condition)
+
+    def _deadline(self, dag: LockedDag, condition: ConditionWork, slot: int) -> None:
+        """Run with what is there, or drop it, if the deadline has passed."""
+        schedule = dag.version.schedule
+        part = _find_deadline(dag, slot)
+        if schedule is None or part is None:
+            return
+        condition.changed = True
+        state = condition.state
+        state.timers[slot] = False
+        due = deadline_due(part, state)
+        if dag.paused or state.late[slot] or due is None or _exhausted(dag, condition):
+            return
+        # Its first event may have been consumed and another have come: then it runs later.
+        if due <= self._uow.now.timestamp() + _INSTANT:
+            firing = decide(schedule, state, late=slot)
+            if firing is not None:
+                run_key, cause = f"late:{state.firings}", "the missing inputs are late"
+                draft = self._scheduler.draft(dag, condition.key, run_key, "dataset", cause)
+                if condition.key:
+                    self._scheduler.key_by_partition(condition, draft)
+                self._scheduler.fire(dag, condition, firing, draft)
+        self._scheduler.set_deadlines(dag, condition)
+
+    def _collected(self, dag: LockedDag, condition: ConditionWork) -> None:
+        """Start a run that has collected events for long enough."""
+        schedule = dag.version.schedule
+        if dag.paused or not condition.state.collecting_run or schedule is None:
+            return
+        if isinstance(schedule.policy, Latest):
+            if not dag.busy:
+                self._scheduler.flush(dag, condition)
+            return
+        due = collecting_until(schedule.policy, condition.state)
+        if due > self._uow.now.timestamp() + _INSTANT:
+            self._scheduler.set_flush(dag, condition, due)
+        else:
+            self._scheduler.flush(dag, condition)
+
+    def resume(self, dag: LockedDag, conditions: Iterable[ConditionWork]) -> None:
+        """Set the timers of a DAG that was paused anew: some were due meanwhile."""
+        for condition in conditions:
+            condition.changed = True
+            condition.state.timers = [False] * len(condition.state.timers)
+            self._scheduler.set_deadlines(dag, condition)
+            if condition.state.collecting_run:
+                self._scheduler.set_flush(dag, condition, self._uow.now.timestamp())
+
+
+def needs_open_conditions(dag: LockedDag) -> bool:
+    """Whether a tick concerns all open partitions, rather than the condition as a whole."""
+    schedule = dag.version.schedule
+    return schedule is not None and schedule.partitioning is not None
+
+
+def find_tick(dag: LockedDag, slot: int) -> Tick | None:
+    """Return the tick of a slot in the schedule in force, if there is one."""
+    schedule = dag.version.schedule
+    if schedule is None:
+        return None
+    return next((part for part in ticks(schedule.condition) if part.slot == slot), None)
+
+
+def _find_deadline(dag: LockedDag, slot: int) -> OrAfter | None:
+    schedule = dag.version.schedule
+    if schedule is None:
+        return None
+    return next((part for part in deadlines(schedule.condition) if part.slot == slot), None)
+
+
+def _exhausted(dag: LockedDag, condition: ConditionWork) -> bool:
+    """Whether a condition is that of a partition that has run as often as it may."""
+    return needs_open_conditions(dag) and condition.state.firings >= condition.state.max_firings

@@ -1,0 +1,128 @@
+"""The resources of a daemon: servers, connections and the fork server that its services share."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
+from pubsubflow.config import Config
+from pubsubflow.embedded import EmbeddedServers
+from pubsubflow.loader import PRELOAD
+from pubsubflow.model.traces import Tracing
+from pubsubflow.model.wire.messages import WorkerLostMessage, encode
+from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.runner.forkserver import ForkServer
+from pubsubflow.store.database import Database
+from pubsubflow.store.leases import SUBSCRIPTIONS, revoke_lease
+from pubsubflow.store.migrate import migrate
+from pubsubflow.store.read.workers import list_worker_names
+from pubsubflow.store.secrets.connections import Connections
+from pubsubflow.store.secrets.keyring import KEY_FILE_NAME, Keyring
+from pubsubflow.store.triggers import release_all_triggers
+from pubsubflow.tracing import open_tracing
+
+
+class DaemonStore(Struct, frozen=True):
+    """The database, with the connections whose secrets are in it."""
+
+    database: Database
+    connections: Connections
+
+
+class DaemonResources(Struct, frozen=True, kw_only=True):
+    """What the services of a daemon share.
+
+    Attributes:
+        config: All settings, with the addresses of embedded servers.
+        store: None for a daemon that is only a worker.
+        fork_server: None unless a role runs user code.
+        servers: NATS and Postgres of the daemon's own, if it has.
+    """
+
+    config: Config
+    bus: Bus
+    tracing: Tracing
+    store: DaemonStore | None
+    fork_server: ForkServer | None
+    servers: EmbeddedServers | None
+
+
+@asynccontextmanager
+async def open_resources(
+    config: Config, *, roles: frozenset[str], dags: Path | None, embedded: bool
+) -> AsyncIterator[DaemonResources]:
+    """Open what the roles need, for the length of a block.
+
+    Args:
+        config: All settings.
+        roles: The daemon's.
+        dags: The folder or file whose DAGs it loads, if any.
+        embedded: Whether it starts NATS and Postgres of its own.
+
+    Raises:
+        ConfigError: A setting or the environment does not allow it.
+        Unavailable: NATS or Postgres cannot be reached.
+    """
+    uses_store = bool(roles - {"worker"})
+    async with AsyncExitStack() as stack:
+        tracing = await stack.enter_async_context(
+            open_tracing(config.traces, os.environ, needed=uses_store)
+        )
+        fork_server = None
+        if roles & {"worker", "triggerer"} or ("scheduler" in roles and dags is not None):
+            # First, because it gets ready in the background while the servers start.
+            fork_server = await stack.enter_async_context(ForkServer.start(preload=PRELOAD))
+        servers = None
+        if embedded:
+            servers = await stack.enter_async_context(EmbeddedServers(config.home))
+            config = _with_addresses(config, servers)
+        bus = await stack.enter_async_context(Bus.connect(config.nats))
+        await bus.ensure_streams()
+        store = None
+        if uses_store:
+            database = await stack.enter_async_context(Database.open(config.postgres))
+            await migrate(database)
+            keyring = Keyring(config.secrets.key_file or config.home / KEY_FILE_NAME)
+            store = DaemonStore(database, Connections(database, keyring))
+        resources = DaemonResources(
+            config=config,
+            bus=bus,
+            tracing=tracing,
+            store=store,
+            fork_server=fork_server,
+            servers=servers,
+        )
+        if embedded:
+            await _take_over(resources)
+        yield resources
+
+
+def _with_addresses(config: Config, servers: EmbeddedServers) -> Config:
+    nats = msgspec.structs.replace(config.nats, url=servers.nats.url, token=servers.nats.token)
+    postgres = msgspec.structs.replace(config.postgres, url=servers.postgres.dsn)
+    return msgspec.structs.replace(config, nats=nats, postgres=postgres)
+
+
+async def _take_over(resources: DaemonResources) -> None:
+    """Release at once all that a daemon held that died on this home.
+
+    Embedded servers serve one daemon at a time: the consumers can be reset, and the workers and
+    triggerers that are registered are gone.
+    """
+    bus = resources.bus
+    await bus.reset_consumer(STREAM_IN, "managers")
+    for queue in resources.config.worker.queues:
+        for kind in ("sync", "async"):
+            await bus.reset_consumer(STREAM_TASK, f"{queue}-{kind}")
+    if resources.store is None:
+        return
+    database = resources.store.database
+    for worker in await list_worker_names(database):
+        message = encode(WorkerLostMessage(worker))
+        await bus.publish_durable(Subjects.inbound(Subjects.WORKER_LOST, 0), message)
+    await release_all_triggers(database)
+    await revoke_lease(database, SUBSCRIPTIONS)

@@ -1,0 +1,62 @@
+-- API tokens and the audit log.
+
+-- name: create_token
+-- Create a token; return no row if a token that is not revoked has the name.
+INSERT INTO token (id, name, role, digest, datasets, created_by, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (name) WHERE revoked_at IS NULL DO NOTHING
+RETURNING *;
+
+-- name: list_active_tokens
+-- Return the tokens that are neither revoked nor expired.
+SELECT id, name, role, digest, datasets, expires_at FROM token
+WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+
+-- name: has_tokens
+-- Return whether any token exists, revoked ones included.
+SELECT EXISTS (SELECT FROM token);
+
+-- name: list_tokens
+-- Return $2 tokens with ids below $1, newest first.
+SELECT * FROM token WHERE id < $1 ORDER BY id DESC LIMIT $2;
+
+-- name: find_token
+-- Return the token with this id, or else the unrevoked token with this name.
+SELECT id FROM token WHERE id::text = $1 OR name = $1 AND revoked_at IS NULL
+ORDER BY id::text = $1 DESC LIMIT 1;
+
+-- name: revoke_token
+-- Revoke a token and return it; an earlier revocation keeps its time.
+UPDATE token SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RETURNING *;
+
+-- name: record_token_uses
+-- Record when tokens were last used, at most once a minute each.
+UPDATE token SET used_at = n.at
+FROM unnest($1::uuid[], $2::timestamptz[]) AS n (id, at)
+WHERE token.id = n.id AND (token.used_at IS NULL OR token.used_at < n.at - interval '1 minute');
+
+-- name: record_audit_entry
+-- Append an entry to the audit log and return its id.
+INSERT INTO audit (principal, token, remote, action, object, status, times)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+RETURNING id;
+
+-- name: finish_audit_entry
+-- Record the status of an audited action, and its object if that is known only now.
+UPDATE audit SET status = $2, object = coalesce($3, object) WHERE id = $1;
+
+-- name: list_audit_entries
+-- Return $2 audit entries with ids below $1, newest first.
+SELECT id, at, principal, token, remote, action, object, status, times FROM audit
+WHERE id < $1
+ORDER BY id DESC LIMIT $2;
+
+-- name: list_audit_entries_of
+-- Return $2 audit entries of principal $3 with ids below $1, newest first.
+SELECT id, at, principal, token, remote, action, object, status, times FROM audit
+WHERE principal = $3 AND id < $1
+ORDER BY id DESC LIMIT $2;
+
+-- name: prune_audit_entries
+-- Delete audit entries older than $1 seconds.
+DELETE FROM audit WHERE at < now() - make_interval(secs => $1);

@@ -1,0 +1,89 @@
+-- Reads about DAGs, datasets and events. Queries named page_* return ids in order; others read the
+-- rows behind the ids.
+
+-- name: page_dags
+-- Return the ids of the DAGs present, after the name $1.
+SELECT id FROM dag WHERE dag_id > $1 AND present ORDER BY dag_id LIMIT $2;
+
+-- name: find_dag
+-- Return the id of a DAG, a retired one included.
+SELECT id FROM dag WHERE dag_id = $1;
+
+-- name: read_dags
+-- Return DAGs with their state, last run and next tick.
+SELECT dag.dag_id, dag.file, dag.present, dag.created_at, s.version, s.paused, s.active, s.queued,
+       s.edits,
+       ARRAY(SELECT c.state FROM condition_state AS c
+             WHERE c.dag = dag.id AND c.open LIMIT 1000) AS states,
+       v.number, last.run_id, last.state,
+       last.created_at AS last_created_at, last.ended_at AS last_ended_at,
+       (SELECT min(due_at) FROM timer WHERE timer.dag = dag.id AND kind = 'tick') AS due_at,
+       dag_file.error
+FROM dag
+JOIN dag_state AS s ON s.dag = dag.id
+JOIN dag_version AS v ON v.id = s.version
+LEFT JOIN dag_file ON dag_file.file = dag.file
+LEFT JOIN LATERAL (
+    SELECT run_id, state, created_at, ended_at FROM run
+    WHERE run.dag = dag.id ORDER BY run.run_id DESC LIMIT 1
+) AS last ON true
+WHERE dag.id = ANY($1::int[])
+ORDER BY dag.dag_id;
+
+-- name: list_import_errors
+-- Return the files that cannot be imported.
+SELECT file, error, traceback, read_at FROM dag_file WHERE error IS NOT NULL ORDER BY file;
+
+-- name: list_datasets
+-- Return a page of datasets after the URI $1, with the last event and the subscribed DAGs.
+SELECT dataset.uri, dataset.name, dataset.group_name, dataset.extra, dataset.created_at,
+       last.event_id, last.time, consumers.names
+FROM (
+    SELECT * FROM dataset WHERE uri > $1 ORDER BY uri LIMIT $2
+) AS dataset
+LEFT JOIN LATERAL (
+    SELECT event_id, time FROM event
+    WHERE event.dataset = dataset.id ORDER BY event.id DESC LIMIT 1
+) AS last ON true
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(dag.dag_id ORDER BY dag.dag_id), '{}') AS names
+    FROM dag_subscription JOIN dag ON dag.id = dag_subscription.dag
+    WHERE dag_subscription.dataset = dataset.id
+) AS consumers
+ORDER BY dataset.uri;
+
+-- name: find_dataset
+-- Return the id of a dataset.
+SELECT id FROM dataset WHERE uri = $1;
+
+-- name: find_event
+-- Return the position of an event in the log.
+SELECT id FROM event WHERE event_id = $1;
+
+-- name: page_events
+-- Return positions of events below $1, newest first.
+SELECT id FROM event WHERE id < $1 ORDER BY id DESC LIMIT $2;
+
+-- name: page_dataset_events
+-- Return positions of a dataset's events below $1, newest first.
+SELECT id FROM event WHERE dataset = $3 AND id < $1 ORDER BY id DESC LIMIT $2;
+
+-- name: read_events
+-- Return events and the tasks that emitted them, newest first.
+SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
+       event.recorded_at, event.source, event.run, event.node, event.map_index, event.ancestry,
+       run.run_id, run.version, dag.dag_id
+FROM event
+JOIN dataset ON dataset.id = event.dataset
+LEFT JOIN run ON run.id = event.run
+LEFT JOIN dag ON dag.id = run.dag
+WHERE event.id = ANY($1::bigint[])
+ORDER BY event.id DESC;
+
+-- name: read_workers
+-- Return all workers that have not signed off.
+SELECT worker, host, pid, slots, busy, started_at, seen_at FROM worker ORDER BY worker;
+
+-- name: ping
+-- Check that Postgres answers.
+SELECT 1;

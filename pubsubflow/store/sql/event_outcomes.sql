@@ -1,0 +1,45 @@
+-- Outcomes of events, and the DAGs that subscribe to their datasets.
+
+-- name: read_event_outcomes
+-- Return the outcomes of events for each DAG and input: consumed, pending, or as recorded.
+SELECT run_event.event, dag.dag_id, 'consumed' AS outcome, run_event.input,
+       run.partition AS partition_key,
+       CASE WHEN run.state <> 'queued' THEN NULL
+            WHEN q.run IS NULL THEN 'the run still collects events'
+            ELSE 'the run is queued: its DAG has max_active_runs active runs'
+       END AS reason,
+       run.run_id, run.state, run.created_at AS at
+FROM run_event
+JOIN run ON run.id = run_event.run
+JOIN dag ON dag.id = run.dag
+LEFT JOIN run_queue AS q ON q.run = run.id
+WHERE run_event.event = ANY($1::bigint[])
+UNION ALL
+SELECT p.event, dag.dag_id, 'pending', p.input, p.partition_key, NULL, NULL, NULL, NULL
+FROM pending_event AS p JOIN dag ON dag.id = p.dag
+WHERE p.event = ANY($1::bigint[])
+UNION ALL
+SELECT o.event, dag.dag_id, o.outcome, o.input, o.partition_key, o.reason, NULL, NULL, o.at
+FROM event_outcome AS o JOIN dag ON dag.id = o.dag
+WHERE o.event = ANY($1::bigint[])
+ORDER BY event, dag_id, input, at;
+
+-- name: read_subscribed_dags
+-- Return the DAGs subscribed to the datasets of events, and from which position each still has to
+-- catch up.
+SELECT event.id AS event, dag.dag_id, dag_state.paused, dag_state.catch_up_from
+FROM event
+JOIN dag_subscription AS s ON s.dataset = event.dataset
+JOIN dag ON dag.id = s.dag
+JOIN dag_state ON dag_state.dag = s.dag
+WHERE event.id = ANY($1::bigint[])
+ORDER BY event.id, dag.dag_id;
+
+-- name: list_subscribed_dags
+-- Return the DAGs that subscribe to a dataset.
+SELECT dag.dag_id
+FROM dataset
+JOIN dag_subscription AS s ON s.dataset = dataset.id
+JOIN dag ON dag.id = s.dag
+WHERE dataset.uri = $1
+ORDER BY dag.dag_id;

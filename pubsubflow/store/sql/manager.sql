@@ -1,0 +1,498 @@
+-- The manager's transaction: lock, read, and write the result.
+
+-- name: use_generic_plans
+-- Use generic plans on this connection until it is released.
+SELECT set_config('plan_cache_mode', 'force_generic_plan', false);
+
+-- name: lock_runs
+-- Lock the live runs among $1, in order, and return their progress.
+SELECT run, dag, version, progress, info
+FROM run_live
+WHERE run = ANY($1::bigint[])
+ORDER BY run
+FOR UPDATE;
+
+-- name: read_live_tasks
+-- Return the live rows of task instances; their runs are locked.
+SELECT t.run, t.node, t.map_index, t.attempt, t.delivery, t.crashes, t.state, t.chained, t.worker,
+       t.queued_at, t.started_at, t.wait_set, t.prior_attempts
+FROM unnest($1::bigint[], $2::int[], $3::int[]) AS requested (run, node, map_index)
+JOIN task_live AS t USING (run, node, map_index);
+
+-- name: read_live_tasks_of_runs
+-- Return every live row of runs; they are locked.
+SELECT run, node, map_index, attempt, delivery, crashes, state, chained, worker, queued_at,
+       started_at, wait_set, prior_attempts
+FROM task_live
+WHERE run = ANY($1::bigint[])
+ORDER BY run, node, map_index;
+
+-- name: find_chained_runs
+-- Return the runs in which a worker has chained tasks.
+SELECT DISTINCT run FROM task_live WHERE worker = $1 AND chained ORDER BY run;
+
+-- name: register_datasets
+-- Insert the datasets among $1 that do not exist, subscribe the DAGs whose patterns match, and
+-- return all ids.
+WITH requested AS (
+    SELECT DISTINCT uri FROM unnest($1::text[]) AS requested (uri) ORDER BY uri
+), made AS (
+    INSERT INTO dataset (uri) SELECT uri FROM requested
+    ON CONFLICT (uri) DO NOTHING
+    RETURNING id, uri
+), subscribed AS (
+    INSERT INTO dag_subscription (dataset, dag)
+    SELECT DISTINCT made.id, p.dag FROM made
+    JOIN pattern_subscription AS p ON made.uri ~ p.expression
+    ON CONFLICT DO NOTHING
+)
+SELECT id, uri FROM made
+UNION ALL
+SELECT dataset.id, dataset.uri FROM dataset JOIN requested USING (uri);
+
+-- name: lock_dag_states
+-- Lock, in order, the states of the DAGs $2 and of the DAGs that subscribe to the datasets $1.
+SELECT s.dag, s.version, s.paused, s.active, s.queued, s.catch_up_from, dag.present,
+       -- Read for the lock on event_wait alone: it holds off lock_event_waits, and it is taken
+       -- before any dag_state is, so the two cannot deadlock.
+       EXISTS (SELECT FROM event_wait) AS awaited
+FROM dag_state AS s JOIN dag ON dag.id = s.dag
+WHERE s.dag = ANY($2::int[])
+   OR s.dag IN (SELECT d.dag FROM dag_subscription AS d WHERE d.dataset = ANY($1::int[]))
+ORDER BY s.dag
+FOR UPDATE OF s;
+
+-- name: read_condition_states
+-- Return condition states; their DAGs are locked.
+SELECT condition_state.dag, condition_state.partition_key, condition_state.state
+FROM unnest($1::int[], $2::text[]) AS requested (dag, partition_key)
+JOIN condition_state USING (dag, partition_key);
+
+-- name: read_open_condition_states
+-- Return the condition states of DAGs in which events are pending or a run is collecting; the DAGs
+-- are locked.
+SELECT dag, partition_key, state FROM condition_state WHERE dag = ANY($1::int[]) AND open;
+
+-- name: allocate_event_ids
+-- Allocate $1 event ids and return them, with the condition states requested, and a row of id 0
+-- when a wait may match an event of the datasets $4.
+-- The states of the DAGs are locked, so ids and commits have the same order for every DAG.
+SELECT nextval('event_id') AS id, NULL::int AS dag, NULL::text AS partition_key,
+       NULL::bytea AS state
+FROM generate_series(1, $1)
+UNION ALL
+SELECT NULL, condition_state.dag, condition_state.partition_key, condition_state.state
+FROM unnest($2::int[], $3::text[]) AS requested (dag, partition_key)
+JOIN condition_state USING (dag, partition_key)
+UNION ALL
+SELECT 0, NULL, NULL, NULL
+WHERE EXISTS (SELECT FROM event_wait WHERE dataset = ANY($4::int[]) OR dataset IS NULL);
+
+-- name: allocate_run_ids
+-- Allocate a block of 1,000 run ids and return the first.
+SELECT nextval('run_number');
+
+-- name: claim_idempotency_keys
+-- Insert idempotency keys, in order, and return those that were free.
+INSERT INTO idempotency_key (key, event_id)
+SELECT key, event_id FROM unnest($1::text[], $2::uuid[]) AS n (key, event_id) ORDER BY key
+ON CONFLICT (key) DO NOTHING
+RETURNING key;
+
+-- name: find_idempotency_keys
+-- Return the events that were posted under the keys $1.
+SELECT key, event_id FROM idempotency_key WHERE key = ANY($1::text[]);
+
+-- name: find_recorded_events
+-- Return which of the events $1 are recorded.
+SELECT event_id FROM event WHERE event_id = ANY($1::uuid[]);
+
+-- name: record_event_outcomes
+-- Record the outcomes of events that no run consumes.
+INSERT INTO event_outcome (event, dag, input, partition_key, outcome, reason)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::smallint[], $4::text[], $5::text[], $6::text[])
+ON CONFLICT (event, dag, input, partition_key) DO UPDATE SET
+    outcome = excluded.outcome, reason = excluded.reason, at = now();
+
+-- name: expire_pending_events
+-- Expire pending events from before a time: dag, partition, input, time.
+WITH expired AS (
+    DELETE FROM pending_event
+    USING unnest($1::int[], $2::text[], $3::smallint[], $4::timestamptz[])
+            AS old (dag, partition_key, input, before), event
+    WHERE pending_event.dag = old.dag AND pending_event.partition_key = old.partition_key
+      AND pending_event.input = old.input AND event.id = pending_event.event
+      AND least(event.time, event.recorded_at) < old.before
+    RETURNING pending_event.event, pending_event.dag, pending_event.input,
+              pending_event.partition_key
+)
+INSERT INTO event_outcome (event, dag, input, partition_key, outcome, reason)
+SELECT event, dag, input, partition_key, 'expired', 'too old when the condition held' FROM expired
+ON CONFLICT DO NOTHING;
+
+-- name: drop_pending_events
+-- Delete all pending events of inputs, with an outcome and its reason: dag, partition, input,
+-- outcome, reason.
+WITH dropped AS (
+    DELETE FROM pending_event
+    USING unnest($1::int[], $2::text[], $3::smallint[], $4::text[], $5::text[])
+            AS n (dag, partition_key, input, outcome, reason)
+    WHERE pending_event.dag = n.dag AND pending_event.partition_key = n.partition_key
+      AND pending_event.input = n.input
+    RETURNING pending_event.event, pending_event.dag, pending_event.input,
+              pending_event.partition_key, n.outcome, n.reason
+)
+INSERT INTO event_outcome (event, dag, input, partition_key, outcome, reason) SELECT * FROM dropped
+ON CONFLICT DO NOTHING;
+
+-- name: consume_pending_events
+-- Move all pending events of inputs to runs: dag, partition, input → run.
+WITH consumed AS (
+    DELETE FROM pending_event
+    USING unnest($1::int[], $2::text[], $3::smallint[], $4::bigint[])
+            AS taken (dag, partition_key, input, run)
+    WHERE pending_event.dag = taken.dag AND pending_event.partition_key = taken.partition_key
+      AND pending_event.input = taken.input
+    RETURNING taken.run, pending_event.event, pending_event.input
+)
+INSERT INTO run_event (run, event, input)
+SELECT run, event, input FROM consumed
+ON CONFLICT DO NOTHING;
+
+-- name: read_events_to_consume
+-- Return the events that runs are about to consume: dag, partition, input → run.
+SELECT taken.run AS consumer, event_info.*, pending_event.input
+FROM unnest($1::int[], $2::text[], $3::smallint[], $4::bigint[])
+       AS taken (dag, partition_key, input, run)
+JOIN pending_event ON pending_event.dag = taken.dag
+                  AND pending_event.partition_key = taken.partition_key
+                  AND pending_event.input = taken.input
+JOIN event_info ON event_info.id = pending_event.event
+ORDER BY pending_event.event, pending_event.input;
+
+-- name: read_events_of_dag
+-- Return the events of a DAG's datasets from id $2 to id $3, in order.
+SELECT * FROM event_info
+WHERE event_info.dataset IN (SELECT dataset FROM dag_subscription WHERE dag = $1)
+  AND event_info.id >= $2 AND event_info.id <= $3
+ORDER BY event_info.id
+LIMIT $4;
+
+-- name: lock_dag_subscriptions
+-- Wait for transactions that record events without seeing a new subscription, and block later ones.
+LOCK TABLE dag_subscription IN ACCESS EXCLUSIVE MODE;
+
+-- name: find_runs_by_key
+-- Return the runs that exist under (dag, key).
+SELECT run.dag, run.run_key, run.run_id
+FROM unnest($1::int[], $2::text[]) AS requested (dag, run_key)
+JOIN run USING (dag, run_key);
+
+-- name: queue_runs
+-- Queue runs over their DAG's max_active_runs.
+INSERT INTO run_queue (dag, run, info)
+SELECT dag, run, info FROM unnest($1::int[], $2::bigint[], $3::bytea[])
+  WITH ORDINALITY AS n (dag, run, info, position)
+ORDER BY position;
+
+-- name: dequeue_runs
+-- Remove the first $2 runs from a DAG's queue and return them; its dag_state is locked.
+WITH taken AS (
+    DELETE FROM run_queue
+    WHERE dag = $1 AND position IN (
+        SELECT position FROM run_queue WHERE dag = $1 ORDER BY position LIMIT $2
+    )
+    RETURNING position, run, info, progress
+)
+SELECT taken.run, taken.info, taken.progress, run.version
+FROM taken JOIN run ON run.id = taken.run
+ORDER BY taken.position;
+
+-- name: start_queued_runs
+-- Start runs that were queued.
+UPDATE run SET state = 'running', started_at = now()
+WHERE id = ANY($1::bigint[]) AND state = 'queued';
+
+-- name: remove_queued_run
+-- Remove a run from its queue and return its DAG.
+DELETE FROM run_queue WHERE run = $1 RETURNING dag, progress;
+
+-- name: update_live_tasks
+-- Update live tasks: a new attempt or delivery, a start, or a wait for a retry.
+UPDATE task_live SET
+    attempt = n.attempt, delivery = n.delivery, crashes = n.crashes, state = n.state,
+    chained = n.chained, worker = n.worker, started_at = n.started_at, wait_set = n.wait_set,
+    queued_at = CASE WHEN n.state = 'queued' THEN now() ELSE task_live.queued_at END
+FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[], $7::text[],
+            $8::boolean[], $9::text[], $10::timestamptz[], $11::bytea[])
+  AS n (run, node, map_index, attempt, delivery, crashes, state, chained, worker, started_at,
+        wait_set)
+WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index;
+
+-- name: record_attempts
+-- Record attempts that another attempt follows.
+INSERT INTO attempt (run, node, map_index, attempt, delivery, worker, started_at, ended_at, error)
+SELECT n.run, n.node, n.map_index, n.attempt, n.delivery, n.worker, n.started_at,
+       coalesce(n.ended_at, now()), n.error
+FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::text[],
+            $7::timestamptz[], $8::timestamptz[], $9::jsonb[])
+  AS n (run, node, map_index, attempt, delivery, worker, started_at, ended_at, error)
+ON CONFLICT DO NOTHING;
+
+-- name: record_logs
+-- Insert chunks of output; a redelivered chunk exists already.
+INSERT INTO log (run, node, map_index, attempt, delivery, sequence, text)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[],
+                     $7::text[])
+ON CONFLICT DO NOTHING;
+
+-- name: set_timers
+-- Set timers.
+INSERT INTO timer (due_at, kind, dag, run, node, map_index, attempt, key)
+SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::int[], $4::bigint[], $5::int[], $6::int[],
+                     $7::int[], $8::text[])
+ON CONFLICT DO NOTHING;
+
+-- name: claim_timers
+-- Delete due timers and return those deleted: only the transaction that deletes a timer acts on it.
+DELETE FROM timer WHERE id = ANY($1::bigint[])
+RETURNING id;
+
+-- name: delete_run_timers
+-- Delete the timers of finished runs.
+DELETE FROM timer WHERE run = ANY($1::bigint[]);
+
+-- name: read_results
+-- Return the results of nodes of runs, in map order; only successful instances have one.
+SELECT task.run, task.node, task.map_index, task.result, octet_length(task.result) AS size
+FROM unnest($1::bigint[], $2::int[]) AS requested (run, node)
+JOIN task USING (run, node)
+WHERE task.state = 'success'
+ORDER BY task.run, task.node, task.map_index;
+
+-- name: read_collecting_runs
+-- Return runs that collect events.
+SELECT run.id, run.run_id, run.run_key, run.kind, run.cause, run.logical_time, run.partition,
+       run.created_at
+FROM run WHERE run.id = ANY($1::bigint[]);
+
+-- name: read_collected_events
+-- Return the events that runs have collected.
+SELECT run_event.run AS consumer, event_info.*, run_event.input
+FROM run_event
+JOIN event_info ON event_info.id = run_event.event
+WHERE run_event.run = ANY($1::bigint[])
+ORDER BY run_event.event, run_event.input
+LIMIT $2;
+
+-- name: admit_collecting_runs
+-- Start or queue runs that have collected their events.
+UPDATE run SET
+    version = n.version, params = n.params, cause = n.cause, state = n.state,
+    started_at = CASE WHEN n.state = 'running' THEN now() END
+FROM unnest($1::bigint[], $2::bigint[], $3::jsonb[], $4::text[], $5::text[])
+  AS n (id, version, params, cause, state)
+WHERE run.id = n.id AND run.state = 'queued';
+
+-- name: delete_refused_runs
+-- Delete collecting runs that are refused; their events get the outcome `dead`.
+WITH gone AS (
+    DELETE FROM run_event
+    USING unnest($1::bigint[], $2::int[], $3::text[], $4::text[])
+            AS n (run, dag, partition_key, reason)
+    WHERE run_event.run = n.run
+    RETURNING run_event.event, n.dag, run_event.input, n.partition_key, n.reason
+), outcomes AS (
+    INSERT INTO event_outcome (event, dag, input, partition_key, outcome, reason)
+    SELECT event, dag, input, partition_key, 'dead', reason FROM gone
+    ON CONFLICT DO NOTHING
+)
+DELETE FROM run WHERE id = ANY($1::bigint[]) AND state = 'queued';
+
+-- name: record_dead_letters
+-- Insert dead letters.
+INSERT INTO dead_letter (kind, subject, dag, payload, reason)
+SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bytea[], $5::text[]);
+
+-- name: save_heartbeats
+-- Insert or update workers by their heartbeats.
+INSERT INTO worker (worker, host, pid, slots, busy)
+SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::int[])
+ON CONFLICT (worker) DO UPDATE SET seen_at = now(), busy = excluded.busy, slots = excluded.slots;
+
+-- name: delete_worker
+-- Delete a worker that has signed off or is dead.
+DELETE FROM worker WHERE worker = $1;
+
+-- name: read_dag_versions
+-- Return DAG versions.
+SELECT id, dag, spec FROM dag_version WHERE id = ANY($1::bigint[]);
+
+-- name: find_dags
+-- Return DAGs by their names.
+SELECT id, dag_id, present, version FROM dag WHERE dag_id = ANY($1::text[]);
+
+-- name: find_runs
+-- Return runs by their public ids.
+SELECT id, run_id, dag, state, version FROM run WHERE run_id = ANY($1::uuid[]);
+
+-- name: read_events_between
+-- Return the events of a DAG's datasets recorded in [$2, $3), of dataset $4 alone if given, with
+-- ids below $6.
+SELECT * FROM event_info
+WHERE event_info.dataset IN (SELECT dataset FROM dag_subscription WHERE dag_subscription.dag = $1)
+  AND event_info.recorded_at >= $2 AND ($3::timestamptz IS NULL OR event_info.recorded_at < $3)
+  AND ($4::text IS NULL OR event_info.uri = $4) AND event_info.id < $6
+ORDER BY event_info.id
+LIMIT $5;
+
+-- name: read_events_by_id
+-- Return events by their public ids, in order.
+SELECT * FROM event_info
+WHERE event_info.event_id = ANY($1::uuid[])
+ORDER BY event_info.id;
+
+-- name: read_dead_inputs
+-- Return the inputs of a DAG for which events are dead.
+SELECT event, input FROM event_outcome
+WHERE dag = $1 AND event = ANY($2::bigint[]) AND outcome = 'dead'
+ORDER BY event, input;
+
+-- name: delete_dead_outcomes
+-- Delete the outcome `dead` of events for a DAG.
+DELETE FROM event_outcome
+USING unnest($1::bigint[], $2::int[]) AS n (event, dag)
+WHERE event_outcome.event = n.event AND event_outcome.dag = n.dag
+  AND event_outcome.outcome = 'dead';
+
+-- name: read_dag_ids
+-- Return the names of DAGs.
+SELECT id, dag_id FROM dag WHERE id = ANY($1::int[]);
+
+-- name: read_dag_revision
+-- Return what a DAG's revision is made of; its dag_state is locked.
+SELECT version, edits FROM dag_state WHERE dag = $1;
+
+-- name: increment_dag_edits
+-- Count a change of a DAG by a person; its dag_state is locked.
+UPDATE dag_state SET edits = edits + 1 WHERE dag = $1;
+
+-- name: lock_dead_letter
+-- Lock a dead letter and return it.
+SELECT id, kind, subject, dag, payload, resent_at FROM dead_letter WHERE id = $1 FOR UPDATE;
+
+-- name: mark_dead_letter_resent
+-- Record that a dead letter was resent.
+UPDATE dead_letter SET resent_at = now() WHERE id = $1;
+
+-- name: read_run_ids
+-- Return the public ids and versions of runs.
+SELECT id, run_id, version FROM run WHERE id = ANY($1::bigint[]);
+
+-- name: cancel_queued_run
+-- Cancel a run that never started.
+UPDATE run SET state = 'cancelled', error = $2, ended_at = now()
+WHERE id = $1 AND state = 'queued';
+
+-- name: write_batch
+-- Write what nearly every batch changes, each table from its own arrays of columns, in one
+-- statement: a round trip costs more than a table. The parts are independent of each other.
+WITH
+-- Append events to the log; ancestries come as texts such as {1,2}, as unnest would flatten arrays
+-- of arrays.
+events AS (
+    INSERT INTO event (id, event_id, dataset, extra, partition, time, source, run, node, map_index,
+                       ancestry, recorded_at, trace)
+    SELECT id, event_id, dataset, extra, partition, time, source, run, node, map_index,
+           ancestry::int[], recorded_at, trace
+    FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::jsonb[], $5::text[], $6::timestamptz[],
+                $7::text[], $8::bigint[], $9::int[], $10::int[], $11::text[], $12::timestamptz[],
+                $13::text[])
+      AS n (id, event_id, dataset, extra, partition, time, source, run, node, map_index, ancestry,
+            recorded_at, trace)
+),
+-- Insert runs; those not queued start now, and some end at once.
+runs AS (
+    INSERT INTO run (id, run_id, dag, version, run_key, kind, state, params, logical_time,
+                     partition, cause, error, started_at, ended_at)
+    SELECT n.id, n.run_id, n.dag, n.version, n.run_key, n.kind, n.state, n.params, n.logical_time,
+           n.partition, n.cause, n.error,
+           CASE WHEN n.state <> 'queued' THEN now() END,
+           CASE WHEN n.state NOT IN ('queued', 'running') THEN now() END
+    FROM unnest($14::bigint[], $15::uuid[], $16::int[], $17::bigint[], $18::text[], $19::text[],
+                $20::text[], $21::jsonb[], $22::timestamptz[], $23::text[], $24::text[],
+                $25::text[])
+      AS n (id, run_id, dag, version, run_key, kind, state, params, logical_time, partition, cause,
+            error)
+),
+-- Record the events that runs consumed.
+consumed AS (
+    INSERT INTO run_event (run, event, input)
+    SELECT * FROM unnest($26::bigint[], $27::bigint[], $28::smallint[])
+    ON CONFLICT DO NOTHING
+),
+-- Delete the live rows of finished tasks.
+removed AS (
+    DELETE FROM task_live
+    USING unnest($29::bigint[], $30::int[], $31::int[]) AS n (run, node, map_index)
+    WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index
+),
+-- Insert finished tasks.
+ended AS (
+    INSERT INTO task (run, node, map_index, attempt, state, worker, queued_at, started_at, ended_at,
+                      length, result, error)
+    SELECT n.run, n.node, n.map_index, n.attempt, n.state, n.worker, n.queued_at, n.started_at,
+           coalesce(n.ended_at, now()), n.length, n.result, n.error
+    FROM unnest($32::bigint[], $33::int[], $34::int[], $35::int[], $36::text[], $37::text[],
+                $38::timestamptz[], $39::timestamptz[], $40::timestamptz[], $41::int[],
+                $42::bytea[], $43::jsonb[])
+      AS n (run, node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length,
+            result, error)
+),
+-- Insert live tasks: queued ones, deferred ones, and those that a runner chained.
+live AS (
+    INSERT INTO task_live (run, node, map_index, attempt, delivery, state, chained, worker,
+                           started_at, wait_set)
+    SELECT * FROM unnest($44::bigint[], $45::int[], $46::int[], $47::int[], $48::int[],
+                         $49::text[], $50::boolean[], $51::text[], $52::timestamptz[],
+                         $53::bytea[])
+),
+-- Insert the progress of started runs.
+opened AS (
+    INSERT INTO run_live (run, dag, version, progress, info)
+    SELECT * FROM unnest($54::bigint[], $55::int[], $56::bigint[], $57::bytea[], $58::bytea[])
+),
+-- Update the progress of runs.
+progressed AS (
+    UPDATE run_live SET progress = new.progress
+    FROM unnest($59::bigint[], $60::bytea[]) AS new (run, progress)
+    WHERE run_live.run = new.run
+),
+-- Finish runs of earlier batches.
+gone AS (
+    DELETE FROM run_live WHERE run = ANY($61::bigint[])
+),
+closed AS (
+    UPDATE run SET state = n.state, error = n.error, ended_at = now()
+    FROM unnest($61::bigint[], $62::text[], $63::text[]) AS n (run, state, error)
+    WHERE run.id = n.run AND run.state IN ('queued', 'running')
+),
+-- Insert pending events of inputs that have not consumed them.
+kept AS (
+    INSERT INTO pending_event (dag, partition_key, input, event)
+    SELECT * FROM unnest($64::int[], $65::text[], $66::smallint[], $67::bigint[])
+),
+states AS (
+    INSERT INTO condition_state (dag, partition_key, state, open)
+    SELECT * FROM unnest($68::int[], $69::text[], $70::bytea[], $71::boolean[])
+    ON CONFLICT (dag, partition_key) DO UPDATE SET state = excluded.state, open = excluded.open
+),
+-- Append to the change log.
+logged AS (
+    INSERT INTO change (body) SELECT * FROM unnest($77::bytea[])
+)
+UPDATE dag_state SET
+    paused = new.paused, active = new.active, queued = new.queued, catch_up_from = new.catch_up_from
+FROM unnest($72::int[], $73::boolean[], $74::int[], $75::int[], $76::bigint[])
+  AS new (dag, paused, active, queued, catch_up_from)
+WHERE dag_state.dag = new.dag;

@@ -1,0 +1,121 @@
+-- Slots of pools, DAGs and concurrency keys: held by tasks, or waited for in queues.
+
+-- name: lock_slots
+-- Lock all slots; the last lock of a transaction.
+-- Reading event_wait holds off lock_event_waits, as in lock_dag_states.
+SELECT pg_advisory_xact_lock(7233003), EXISTS (SELECT FROM event_wait);
+
+-- name: register_wait_queue
+-- Return the queue for the limits $1 of the capacities $2, inserted if it does not exist.
+WITH made AS (
+    INSERT INTO wait_queue (limits, capacities) VALUES ($1::text[], $2::int[])
+    ON CONFLICT (limits, capacities) DO NOTHING
+    RETURNING id
+)
+SELECT id FROM made
+UNION ALL
+SELECT id FROM wait_queue WHERE limits = $1 AND capacities = $2;
+
+-- name: release_slots
+-- Release the slots of tasks, or remove the tasks from their queues.
+DELETE FROM slot
+USING unnest($1::bigint[], $2::int[], $3::int[]) AS n (run, node, map_index)
+WHERE slot.run = n.run AND slot.node = n.node AND slot.map_index = n.map_index
+RETURNING slot.wait_queue, slot.held;
+
+-- name: join_wait_queues
+-- Append tasks to queues: run, node, map index, queue, priority.
+INSERT INTO slot (run, node, map_index, wait_queue, priority)
+SELECT run, node, map_index, wait_queue, priority
+FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[])
+  WITH ORDINALITY AS n (run, node, map_index, wait_queue, priority, ordinal)
+ORDER BY ordinal;
+
+-- name: read_wait_queues
+-- Return the queues that have a limit in $2 or share one with the queues $1 (`concerned`), and all
+-- others that share a limit with one of those, since their tasks count for these limits.
+WITH freed AS (
+    SELECT array_agg(name) AS names FROM (
+        SELECT unnest(limits) FROM wait_queue WHERE id = ANY($1::int[])
+        UNION SELECT unnest($2::text[])
+    ) AS each (name)
+), near AS (
+    SELECT array_agg(DISTINCT name) AS names
+    FROM freed, wait_queue CROSS JOIN unnest(wait_queue.limits) AS name
+    WHERE wait_queue.limits && freed.names
+)
+SELECT wait_queue.id, wait_queue.limits, wait_queue.capacities, wait_queue.used, wait_queue.waiting,
+       wait_queue.limits && freed.names AS concerned
+FROM freed, near, wait_queue
+WHERE wait_queue.limits && near.names;
+
+-- name: read_pools
+-- Return the pools $1.
+SELECT name, slots, changed_at FROM pool WHERE name = ANY($1::text[]);
+
+-- name: read_queue_heads
+-- Return the first tasks of the queues $1, $2 of each.
+SELECT first.run, first.node, first.map_index, first.wait_queue, first.priority, first.position
+FROM unnest($1::int[], $2::int[]) AS requested (wait_queue, capacity)
+CROSS JOIN LATERAL (
+    SELECT run, node, map_index, wait_queue, priority, position FROM slot
+    WHERE slot.wait_queue = requested.wait_queue AND NOT slot.held
+    ORDER BY priority DESC, position
+    LIMIT requested.capacity
+) AS first;
+
+-- name: grant_slots
+-- Grant slots to tasks.
+UPDATE slot SET held = true
+FROM unnest($1::bigint[], $2::int[], $3::int[]) AS n (run, node, map_index)
+WHERE slot.run = n.run AND slot.node = n.node AND slot.map_index = n.map_index;
+
+-- name: adjust_wait_queue_counts
+-- Add to the counts of queues: queue, slots held, tasks waiting.
+UPDATE wait_queue SET used = wait_queue.used + n.used, waiting = wait_queue.waiting + n.waiting
+FROM unnest($1::int[], $2::int[], $3::int[]) AS n (id, used, waiting)
+WHERE wait_queue.id = n.id;
+
+-- name: queue_ready_tasks
+-- Queue ready tasks whose slots were granted; the slots are locked, their runs need not be.
+UPDATE task_live SET state = 'queued', queued_at = now()
+FROM unnest($1::bigint[], $2::int[], $3::int[]) AS n (run, node, map_index)
+WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index
+  AND task_live.state = 'ready'
+RETURNING task_live.run, task_live.node, task_live.map_index, task_live.attempt,
+          task_live.delivery, task_live.crashes, task_live.started_at, task_live.prior_attempts;
+
+-- name: save_pool
+-- Insert or resize a pool; a pool that has the size already keeps its revision.
+INSERT INTO pool (name, slots) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET slots = excluded.slots, changed_at = now()
+WHERE pool.slots <> excluded.slots;
+
+-- name: delete_pool
+-- Delete a pool's limit.
+DELETE FROM pool WHERE name = $1 RETURNING name;
+
+-- name: page_pools
+-- Return pools after the name $1: those that are set, and those that only tasks name, while any of
+-- these needs a slot.
+SELECT name, slots, changed_at, coalesce(sum(wait_queue.used), 0)::int AS used,
+       coalesce(sum(wait_queue.waiting), 0)::int AS waiting
+FROM (
+    SELECT name, slots, changed_at FROM pool
+    UNION ALL
+    SELECT DISTINCT substr(named, 6), NULL::int, NULL::timestamptz
+    FROM wait_queue CROSS JOIN unnest(wait_queue.limits) AS named
+    WHERE named LIKE 'pool:%' AND wait_queue.used + wait_queue.waiting > 0
+      AND NOT EXISTS (SELECT FROM pool WHERE pool.name = substr(named, 6))
+) AS known
+LEFT JOIN wait_queue ON wait_queue.limits && ARRAY['pool:' || name]
+WHERE name > $1 AND ($3::text IS NULL OR name = $3)
+GROUP BY name, slots, changed_at
+ORDER BY name
+LIMIT $2;
+
+-- name: read_task_wait_queues
+-- Return the queues in which tasks of a run wait: node, map index, queue.
+SELECT node, map_index, wait_queue FROM slot
+WHERE run = $1 AND (node, map_index) >= ($2::int, $3::int)
+  AND (node, map_index) <= ($4::int, $5::int) AND NOT held;

@@ -1,0 +1,116 @@
+-- Reads about runs and tasks. Run ids grow with time, so they order runs by age.
+
+-- name: page_runs
+-- Return ids of runs before the run $1 down to the run $2, in state $3 if given.
+SELECT id FROM run
+WHERE run_id < $1 AND run_id >= $2 AND ($3::text IS NULL OR state = $3)
+ORDER BY run_id DESC
+LIMIT $4;
+
+-- name: page_dag_runs
+-- Return ids of runs of DAG $5; otherwise as page_runs.
+SELECT id FROM run
+WHERE dag = $5 AND run_id < $1 AND run_id >= $2 AND ($3::text IS NULL OR state = $3)
+ORDER BY run_id DESC
+LIMIT $4;
+
+-- name: page_running_runs
+-- Return ids of running runs before the run $1, of DAG $2 if given.
+SELECT run.id
+FROM run_live JOIN run ON run.id = run_live.run
+WHERE run.run_id < $1 AND ($2::int IS NULL OR run_live.dag = $2)
+ORDER BY run.run_id DESC
+LIMIT $3;
+
+-- name: page_queued_runs
+-- Return ids of queued runs before the run $1, of DAG $2 if given.
+SELECT run.id
+FROM run_queue JOIN run ON run.id = run_queue.run
+WHERE run.run_id < $1 AND ($2::int IS NULL OR run_queue.dag = $2)
+ORDER BY run.run_id DESC
+LIMIT $3;
+
+-- name: find_scan_end
+-- Return the run that is $2 runs older than the run $1.
+SELECT run_id FROM run WHERE run_id < $1 ORDER BY run_id DESC OFFSET $2 LIMIT 1;
+
+-- name: find_dag_scan_end
+-- Return the run of DAG $3 that is $2 of its runs older than the run $1.
+SELECT run_id FROM run WHERE dag = $3 AND run_id < $1 ORDER BY run_id DESC OFFSET $2 LIMIT 1;
+
+-- name: read_runs
+-- Return runs, newest first.
+SELECT run.id, run.run_id, dag.dag_id, run.state, run.kind, run.cause, run.version, v.number,
+       run.run_key, run.params, run.logical_time, run.partition, run.error, run.created_at,
+       run.started_at, run.ended_at, run.clear_number
+FROM run
+JOIN dag ON dag.id = run.dag
+JOIN dag_version AS v ON v.id = run.version
+WHERE run.id = ANY($1::bigint[])
+ORDER BY run.run_id DESC;
+
+-- name: count_run_tasks
+-- Count the task instances of a run by node and state.
+SELECT node, state, count(*) AS instances FROM task WHERE run = $1 GROUP BY node, state
+UNION ALL
+SELECT node, state, count(*) AS instances FROM task_live WHERE run = $1 GROUP BY node, state;
+
+-- name: page_run_tasks
+-- Return the task instances of a run that have become ready, after node $2 and map index $3.
+SELECT * FROM (
+    (SELECT node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length, error
+     FROM task
+     WHERE run = $1 AND (node, map_index) > ($2::int, $3::int)
+     ORDER BY node, map_index LIMIT $4)
+    UNION ALL
+    (SELECT node, map_index, attempt, state, worker, queued_at, started_at, NULL, NULL, NULL
+     FROM task_live
+     WHERE run = $1 AND (node, map_index) > ($2::int, $3::int)
+     ORDER BY node, map_index LIMIT $4)
+) AS instance
+ORDER BY node, map_index
+LIMIT $4;
+
+-- name: read_task
+-- Return a task instance, with its result unless that is larger than $4 bytes.
+SELECT node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length, error,
+       CASE WHEN octet_length(result) <= $4 THEN result END AS result,
+       coalesce(octet_length(result), 0) AS result_bytes
+FROM task
+WHERE run = $1 AND node = $2 AND map_index = $3
+UNION ALL
+SELECT node, map_index, attempt, state, worker, queued_at, started_at, NULL, NULL, NULL, NULL, 0
+FROM task_live
+WHERE run = $1 AND node = $2 AND map_index = $3;
+
+-- name: read_attempts
+-- Return the attempts of a task instance that another attempt followed.
+SELECT attempt, delivery, worker, started_at, ended_at, error, state
+FROM attempt
+WHERE run = $1 AND node = $2 AND map_index = $3
+ORDER BY attempt, delivery;
+
+-- name: read_task_state
+-- Return the state of a task instance; no row while it is not ready.
+SELECT attempt, delivery, state FROM task_live WHERE run = $1 AND node = $2 AND map_index = $3
+UNION ALL
+SELECT attempt, NULL, state FROM task WHERE run = $1 AND node = $2 AND map_index = $3;
+
+-- name: read_log
+-- Return chunks of a task instance's output after (attempt $4, delivery $5, sequence $6).
+SELECT attempt, delivery, sequence, text
+FROM log
+WHERE run = $1 AND node = $2 AND map_index = $3
+  AND (attempt, delivery, sequence) > ($4::int, $5::int, $6::int)
+ORDER BY attempt, delivery, sequence
+LIMIT $7;
+
+-- name: read_consumed
+-- Return the events that the runs $1 consumed, with the inputs, the first $2 events of each.
+SELECT requested.run, consumed.event, consumed.inputs
+FROM unnest($1::bigint[]) AS requested (run)
+CROSS JOIN LATERAL (
+    SELECT event, array_agg(input ORDER BY input) AS inputs
+    FROM run_event WHERE run_event.run = requested.run GROUP BY event ORDER BY event LIMIT $2
+) AS consumed
+ORDER BY requested.run, consumed.event;

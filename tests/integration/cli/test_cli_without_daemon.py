@@ -1,0 +1,155 @@
+"""Commands without a running daemon: check, db, demo, up."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+
+def test_check_names_file_and_line_of_what_cannot_be_imported(anywhere, tmp_path):
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    good = "from pubsubflow import dag, task\n\n@dag\ndef fine():\n    task(print)()\n"
+    (dags / "fine.py").write_text(good)
+    assert anywhere("dags", "check", cwd=tmp_path).code == 0
+    (dags / "wrong.py").write_text("from pubsubflow import dag\n\nnonsense\n")
+    answer = anywhere("dags", "check", dags)
+    assert answer.code == 1
+    assert "fine" in answer.out
+    assert "wrong.py:3" in answer.out
+    found = anywhere("dags", "check", dags, "--json")
+    assert found.code == 1
+    assert [(each["file"], each["dags"]) for each in found.json] == [
+        ("fine.py", ["fine"]),
+        ("wrong.py", []),
+    ]
+    assert anywhere("dags", "check", tmp_path / "nowhere").code == 2
+
+
+def test_the_database_of_a_home_is_checked_and_migrated(anywhere, tmp_path):
+    missing = anywhere("db", "check", "--home", tmp_path / "home")
+    assert missing.code == 2
+    assert "pubsubflow up" in missing.err
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_foreign_database_is_migrated_by_its_address(anywhere, bare_database):
+    pending = anywhere("db", "check", "--postgres-url", bare_database, "--json")
+    assert pending.code == 1
+    assert pending.json["pending"]
+    applied = anywhere("db", "migrate", "--postgres-url", bare_database, "--json")
+    assert applied.json["applied"] == pending.json["pending"]
+    assert anywhere("db", "check", "--postgres-url", bare_database).code == 0
+    away = anywhere(
+        "db",
+        "check",
+        "--postgres-url",
+        "postgres://u:p@127.0.0.1:9/x",
+        PUBSUBFLOW__POSTGRES__CONNECT_SECONDS="0.1",
+    )
+    assert away.code == 3
+
+
+def test_the_demo_runs_twice_on_one_home(anywhere, tmp_path):
+    for _ in range(2):
+        shown = anywhere("demo", "--home", tmp_path / "home")
+        assert shown.code == 0, shown.err
+        assert "335,125 departures" in shown.out
+        assert shown.err == ""
+    report = tmp_path / "home" / "demo" / "report.json"
+    again = anywhere("demo", "--home", tmp_path / "home", "--json").json
+    assert again["report"]["accepted"] == 26106
+    assert again["places"]["numbers"] == str(report)
+    assert len(again["runs"]) == 4
+    assert report.exists()
+
+
+def test_a_demo_that_fails_says_why(anywhere, tmp_path):
+    (tmp_path / "home" / "demo" / "flights.db").mkdir(parents=True)
+    shown = anywhere("demo", "--home", tmp_path / "home")
+    assert shown.code == 1
+    assert "ingest: load: OperationalError" in shown.err
+
+
+def test_a_demo_that_cannot_start_says_why(anywhere, daemon_home, daemon_url):
+    shown = anywhere("demo", "--home", daemon_home)
+    assert shown.code == 2
+    assert "is held by process" in shown.err
+    assert shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_greets_and_stops_on_a_signal(tmp_path, number):
+    command = [sys.executable, "-m", "pubsubflow.cli.main", "up", str(tmp_path), "--port", "0"]
+    command += ["--home", str(tmp_path / "home")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines = [process.stdout.readline() for _ in range(4)]
+        process.send_signal(number)
+        assert process.wait(60) == 0
+    assert lines[0].startswith("pubsubflow is up at http://127.0.0.1:")
+    assert lines[2] == "no DAGs loaded so far\n"
+
+
+def test_a_child_daemon_ends_with_its_parent(tmp_path):
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from pubsubflow.cli.daemon_process import child_daemon\n"
+        "with child_daemon(Path(sys.argv[1]), home=Path(sys.argv[1]) / 'home', port=0):\n"
+        "    print('ready', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert family
+        os.kill(process.pid, signal.SIGKILL)
+        _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["up", "--host", "0.0.0.0"], "--host 0.0.0.0"),
+        (["up", "nowhere"], "nowhere"),
+        (["up", "--port", "x"], "--port"),
+        (["daemon"], "--postgres-url"),
+        (["daemon", "--roles", "cook", "--postgres-url", "postgres://x"], "cook"),
+    ],
+)
+def test_a_daemon_that_cannot_start_says_what_to_do(anywhere, tmp_path, arguments, says):
+    (tmp_path / "dags").mkdir()
+    answer = anywhere(*arguments, cwd=tmp_path, PUBSUBFLOW_HOME=str(tmp_path / "home"))
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert says in answer.err
+
+
+def test_a_daemon_serves_on_external_servers(anywhere, servers, bare_database, tmp_path):
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "pubsubflow.cli.main", "daemon", "--port", "0"]
+    command += ["--nats-url", servers.nats.url, "--postgres-url", bare_database]
+    command += ["--ready-fd", str(writer), "--log-format", "json"]
+    environ = {**os.environ, "PUBSUBFLOW__NATS__TOKEN": servers.nats.token}
+    with (
+        subprocess.Popen(
+            command, env=environ, pass_fds=[writer], stderr=subprocess.PIPE, cwd=tmp_path
+        ) as process,
+        os.fdopen(reader) as ready,
+    ):
+        os.close(writer)
+        url = ready.readline().strip()
+        assert anywhere("datasets", "emit", "s3://a/b", "--server", url).code == 0
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert b'"event": "daemon.started"' in log

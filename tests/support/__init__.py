@@ -1,0 +1,1 @@
+"""Test support: the harness, the DSL for DAG specs, servers, signers and other doubles."""

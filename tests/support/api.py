@@ -1,0 +1,63 @@
+"""API under test: an HTTP client of it, beside a database and a bus."""
+
+import json
+
+from pubsubflow.api import Api, ApiSettings
+from pubsubflow.store.auth import AuditLog, TokenStore
+from pubsubflow.store.read.read_models import ReadModels
+from support.harness import Harness
+
+
+def api_on(calls, database, bus, settings=None, **more):
+    """Build an API on servers of the test's own; it does not run yet."""
+    return Api(
+        commands=calls,
+        read_models=ReadModels(database),
+        bus=bus,
+        settings=settings or ApiSettings(port=0),
+        tokens=TokenStore(database),
+        audit=AuditLog(database),
+        **more,
+    )
+
+
+class ApiHarness(Harness):
+    """An HTTP client of the API under test; reports on tasks as their worker does."""
+
+    def __init__(self, url, session, bus, database):
+        super().__init__(database, bus)
+        self.url = url
+        self.session = session
+
+    async def request(self, method, path, *, status=200, **more):
+        """Send a request and return the answer's body; its status must be the given one."""
+        async with self.session.request(method, self.url + path, **more) as response:
+            text = await response.text()
+            assert response.status == status, text
+            return json.loads(text) if text else None
+
+    async def get(self, path, **more):
+        return await self.request("GET", path, **more)
+
+    async def post(self, path, body=None, *, status=202, **more):
+        return await self.request("POST", path, status=status, json=body, **more)
+
+    async def start(self, dag_id, **body):
+        return (await self.post(f"/api/v1/dags/{dag_id}/runs", body, status=201))["run_id"]
+
+    async def wait(self, run_id, state):
+        """Wait until a run has ended in a state."""
+        run = await self.get(f"/api/v1/runs/{run_id}/wait?timeout=20")
+        assert run["state"] == state
+        return run
+
+    async def get_until(self, path, condition, seconds=20):
+        """GET again after each message on the bus, until the answer is as it should be."""
+        async with await self.bus.subscribe("psf.>", self.signal.notify):
+
+            async def found():
+                answer = await self.get(path)
+                return [answer] if condition(answer) else None
+
+            (answer,) = await self.signal.wait_until(found, seconds=seconds, poll_seconds=1)
+            return answer

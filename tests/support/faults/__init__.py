@@ -1,0 +1,1 @@
+"""Fault campaigns: daemons as processes, load, kills, and the checks after them."""

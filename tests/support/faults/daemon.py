@@ -1,0 +1,66 @@
+"""Daemon for the fault tests: takes options as JSON, prints its URL once it is ready.
+
+Usage: daemon.py '{"home": …, "roles": […], "dags": …, "nats_url": …, …}'
+"""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from pubsubflow.api.settings import ApiSettings
+from pubsubflow.bus import BusSettings
+from pubsubflow.config import Config, LogSettings
+from pubsubflow.daemon import run_daemon
+from pubsubflow.logging_setup import set_up_logging
+from pubsubflow.runner.parent_death import end_with_parent
+from pubsubflow.store.database import PostgresSettings
+from pubsubflow.store.secrets.keyring import SecretsSettings
+
+
+class DaemonOptions(msgspec.Struct, kw_only=True):
+    """Options of a daemon; without an address of NATS it has servers of its own.
+
+    Attributes:
+        parent: The process that starts it; it ends with that process.
+        key_file: That of the secrets; daemons that share a database share it.
+    """
+
+    parent: int
+    home: str
+    roles: frozenset[str]
+    dags: str
+    nats_url: str | None = None
+    nats_token: str | None = None
+    postgres_url: str = ""
+    key_file: str | None = None
+
+
+def main(options: DaemonOptions) -> None:
+    """Run the daemon until it ends."""
+    end_with_parent(options.parent, None)
+    config = Config(
+        home=Path(options.home),
+        api=ApiSettings(port=0),
+        log=LogSettings(format="json"),
+        postgres=PostgresSettings(url=options.postgres_url),
+        nats=BusSettings(url=options.nats_url or "", token=options.nats_token),
+        secrets=SecretsSettings(key_file=Path(options.key_file) if options.key_file else None),
+    )
+    set_up_logging(config.log)
+    daemon = partial(
+        run_daemon,
+        config,
+        roles=options.roles,
+        dags=Path(options.dags),
+        embedded=options.nats_url is None,
+        on_ready=lambda url: os.write(1, f"{url}\n".encode()),
+    )
+    anyio.run(daemon, backend_options={"use_uvloop": True})
+
+
+if __name__ == "__main__":
+    main(msgspec.json.decode(sys.argv[1], type=DaemonOptions))

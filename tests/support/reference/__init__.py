@@ -1,0 +1,1 @@
+"""Reference model: the rules of schedules, written a second time over plain lists."""

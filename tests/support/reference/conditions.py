@@ -1,0 +1,100 @@
+"""Reference model of conditions: plain code over lists of events, no counts, timers or store."""
+
+from dataclasses import dataclass, field
+
+from pubsubflow.model.schedule.conditions import (
+    AllOf,
+    AnyOf,
+    Condition,
+    DatasetInput,
+    OrAfter,
+    ScheduleSpec,
+    Tick,
+    inputs,
+)  # fmt: skip
+from pubsubflow.model.schedule.partitions import RollUp
+
+
+@dataclass(frozen=True)
+class Event:
+    number: int
+    event_id: str
+    uri: str
+    extra: dict = field(hash=False, compare=False)
+    partition: str | None
+    moment: float  # its time, never later than it was recorded
+
+
+@dataclass
+class Run:
+    key: str
+    partition: str = ""
+    kind: str = "dataset"
+    consumed: list = field(default_factory=list)  # (event, index of the input)
+    since: float = 0.0
+    event_count: int = 0
+
+
+@dataclass
+class PartitionState:
+    key: str
+    pending: dict[int, list]  # index of the input → (event, since when it is pending)
+    times: list = field(default_factory=list)  # of all events and ticks
+    late: set = field(default_factory=set)  # deadlines that have passed
+    fired: int = 0
+    rounds: int = 1
+    collecting: Run | None = None
+    last_event_at: float = 0.0
+
+
+def held(
+    condition: Condition, schedule: ScheduleSpec, state: PartitionState, ticked
+) -> set[int] | None:
+    """Return the inputs of the sides that hold, None when the whole does not."""
+    match condition:
+        case DatasetInput():
+            return {condition.index} if holds(condition, schedule, state) else None
+        case Tick():
+            return set() if condition.slot == ticked else None
+        case OrAfter():
+            there = held(condition.side, schedule, state, ticked)
+            if there is None and condition.slot in state.late and condition.then == "run":
+                return {
+                    leaf.index for leaf in inputs(condition.side) if recent(leaf, state)
+                } or None
+            return there
+        case AllOf() | AnyOf():
+            sides = [held(side, schedule, state, ticked) for side in condition.sides]
+            there = [side for side in sides if side is not None]
+            enough = len(there) == len(sides) if isinstance(condition, AllOf) else there
+            return set().union(*there) if enough else None
+
+
+def holds(leaf: DatasetInput, schedule: ScheduleSpec, state: PartitionState) -> bool:
+    """Whether an input has as many recent events as it requires."""
+    by = schedule.partitioning
+    if by is not None and isinstance(by.by, RollUp):
+        hours = {event.partition for event, _ in state.pending[leaf.index]}
+        if len(hours) < (by.at_least or 24):
+            return False
+    return len(recent(leaf, state)) >= leaf.at_least
+
+
+def recent(leaf: DatasetInput, state: PartitionState) -> list[Event]:
+    """Return the pending events of an input that are not too old."""
+    events = [event for event, _ in state.pending[leaf.index]]
+    if leaf.within_seconds is None:
+        return events
+    limit = max(state.times, default=0.0) - leaf.within_seconds
+    return [event for event in events if event.moment >= limit]
+
+
+def due(part: OrAfter, state: PartitionState) -> float | None:
+    """Return when a deadline passes: so long after the first event that is still pending."""
+    waiting = [since for leaf in inputs(part.side) for _, since in state.pending[leaf.index]]
+    return min(waiting) + part.seconds if waiting else None
+
+
+def busy(state: PartitionState) -> bool:
+    """Whether something is pending or collecting."""
+    return state.collecting is not None or any(state.pending.values())

@@ -1,0 +1,301 @@
+"""Reference model of one DAG's schedule: policies, partitions, pauses, new versions, replay.
+
+A `Reference` is given what happened, in order. `conditions` decides what holds and is consumed.
+"""
+
+from datetime import UTC, datetime
+
+from pubsubflow.model.schedule.conditions import (
+    Batch,
+    DatasetInput,
+    Debounce,
+    Latest,
+    ScheduleSpec,
+    deadlines,
+    inputs,
+    ticks,
+)  # fmt: skip
+from pubsubflow.model.schedule.partitions import RollUp
+from support.reference.conditions import Event, PartitionState, Run, busy, due, held, recent
+
+FILTERS = {
+    None: lambda _: True,
+    "event.extra.v > 2": lambda extra: extra.get("v", 0) > 2,
+}
+
+
+class Reference:
+    def __init__(self, schedule: ScheduleSpec | None, *, hold=True, refuses=None, since=None):
+        self.schedule, self.hold, self.refuses = schedule, hold, refuses or (lambda _: False)
+        self.states: dict[str, PartitionState] = {}
+        self.log: list[Event] = []
+        self.runs: dict[str, Run] = {}
+        self.outcomes: dict[tuple[int, int, str], set[str]] = {}
+        self.created: list[Run] = []
+        self.active: set[str] = set()
+        self.paused, self.since = False, since
+
+    # Events from outside.
+
+    def event(self, event: Event, now: float, *, subscribed=True) -> None:
+        self.log.append(event)
+        leaves = self.leaves(event.uri)
+        if not (leaves and subscribed) or self.since is not None:
+            return
+        if self.paused and self.hold:
+            self.since = event.number
+        elif self.paused:
+            for leaf in leaves:
+                self.record(event, leaf.index, "", "skipped")
+        else:
+            self.offer(event, now)
+
+    def pause(self, *, paused: bool, now: float) -> None:
+        if self.paused and not paused:
+            self.paused = False
+            self.catch_up(now)
+        self.paused = paused
+
+    def catch_up(self, now: float) -> None:
+        if self.since is None or self.paused:
+            return
+        kept = [event for event in self.log if event.number >= self.since]
+        self.since = None
+        for event in kept:
+            self.offer(event, now)
+
+    def tick(self, slot: int, moment: float, now: float) -> None:
+        if self.paused or not any(tick.slot == slot for tick in self.parts(ticks)):
+            return
+        open_states = [state for key, state in sorted(self.states.items()) if busy(state)]
+        for state in open_states if self.schedule.partitioning else [self.state("")]:
+            written = datetime.fromtimestamp(moment, UTC).isoformat()
+            key = f"tick:{slot}:{written}" if slot else f"tick:{written}"
+            key += f":{state.key}" if state.key else ""
+            if key not in self.runs and not self.done(state):
+                state.times.append(moment)
+                self.decide(state, key, now, ticked=slot, kind="cron")
+
+    def late(self, key: str, slot: int, now: float) -> None:
+        part = next((part for part in self.parts(deadlines) if part.slot == slot), None)
+        state = self.states.get(key)
+        if part is None or state is None or self.paused or self.done(state) or slot in state.late:
+            return
+        passes = due(part, state)
+        if passes is not None and passes <= now:
+            state.late.add(slot)
+            fired = self.decide(state, f"late:{state.fired + 1}", now)
+            if not fired and part.then == "skip":
+                for leaf in inputs(part.side):
+                    for event, _ in state.pending[leaf.index]:
+                        self.record(event, leaf.index, key, "skipped")
+                    state.pending[leaf.index] = []
+            self.forget_deadlines(state)
+
+    def flush(self, key: str, now: float) -> None:
+        state = self.states.get(key)
+        if state is None or self.paused or state.collecting is None:
+            return
+        if isinstance(self.schedule.policy, Latest):
+            if not self.active and not self.created:
+                self.start_collected(state)
+        elif self.collected(state) <= now:
+            self.start_collected(state)
+
+    def end_batch(self, ended: list[str]) -> None:
+        """End a batch: what was made starts or is refused, then runs end."""
+        freed = self.admit() or ended
+        self.active -= set(ended)
+        if not freed:  # what a new version or a pause left collecting is started by its timer
+            return
+        while isinstance(self.schedule and self.schedule.policy, Latest) and self.next_of_latest():
+            self.admit()
+
+    def change(self, schedule: ScheduleSpec | None) -> None:
+        old, self.schedule = self.schedule, schedule
+        for state in self.states.values():
+            before, state.pending = state.pending, self.empty()
+            state.late = set()
+            if old and schedule and partitions(old) == partitions(schedule):
+                free = list(inputs(old.condition))
+                for leaf in inputs(schedule.condition):
+                    same = [one for one in free if (one.uri, one.where) == (leaf.uri, leaf.where)]
+                    if same:
+                        free.remove(same[0])
+                        state.pending[leaf.index] = before.pop(same[0].index)
+            else:
+                state.collecting = None
+            for index, events in before.items():
+                for event, _ in events:
+                    self.record(event, index, state.key, "skipped")
+
+    def replay(self, now: float) -> None:
+        again = Reference(self.schedule)
+        for event in self.log:
+            if self.since is None or event.number < self.since:
+                again.event(event, now)
+        for key, run in again.runs.items():
+            if key not in self.runs:
+                run.kind = "replay"
+                self.runs[key] = run
+                self.created.append(run)
+                if run.partition:
+                    state = self.state(run.partition)
+                    state.fired = max(state.fired, int(key.rsplit(":", 1)[1]))
+                    state.rounds = max(state.rounds, state.fired)
+
+    # Their consequences.
+
+    def offer(self, event: Event, now: float) -> None:
+        for key in self.keys(event):
+            state = self.state(key)
+            accepted = []
+            for leaf in self.leaves(event.uri):
+                if FILTERS[leaf.where](event.extra):
+                    accepted.append(leaf.index)
+                else:
+                    self.record(event, leaf.index, key, "filtered")
+            if accepted and self.done(state) and event.extra.get("rerun") is not True:
+                for index in accepted:
+                    self.record(event, index, key, "skipped")
+                continue
+            if accepted:
+                state.rounds = max(state.rounds, state.fired + 1)
+                state.last_event_at = now
+                state.times.append(event.moment)
+                for index in accepted:
+                    state.pending[index].append((event, now))
+                self.decide(state, f"dataset:{event.event_id}", now)
+
+    def decide(
+        self, state: PartitionState, key: str, now: float, ticked=None, kind="dataset"
+    ) -> bool:
+        there = held(self.schedule.condition, self.schedule, state, ticked)
+        if there is not None:
+            state.fired += 1
+            if state.key and kind == "dataset":
+                key = f"partition:{state.key}:{state.fired}"
+            self.fire(state, there, Run(key, state.key, kind, since=now))
+        self.forget_deadlines(state)
+        return there is not None
+
+    def fire(self, state: PartitionState, there: set[int], run: Run) -> None:
+        policy = self.schedule.policy
+        waits = isinstance(policy, Batch | Debounce) or (
+            isinstance(policy, Latest) and (state.collecting or self.active or self.created)
+        )
+        if waits and state.collecting is None:
+            state.collecting = self.runs[run.key] = run
+        elif waits:
+            run = state.collecting
+        else:
+            self.runs[run.key] = run
+            self.created.append(run)
+        for leaf in self.parts(inputs):
+            if leaf.index in there:
+                fresh = recent(leaf, state)
+                for event, _ in state.pending[leaf.index]:
+                    run.event_count += 1
+                    if event in fresh:
+                        run.consumed.append((event, leaf.index))
+                    else:
+                        self.record(event, leaf.index, state.key, "expired")
+                state.pending[leaf.index] = []
+        if isinstance(policy, Batch) and state.collecting and run.event_count >= policy.max_events:
+            self.start_collected(state)
+
+    def start_collected(self, state: PartitionState) -> None:
+        self.created.append(state.collecting)
+        state.collecting = None
+
+    def next_of_latest(self) -> bool:
+        collecting = [state for _, state in sorted(self.states.items()) if state.collecting]
+        if not collecting or self.paused or self.active:
+            return False
+        self.start_collected(collecting[0])
+        return True
+
+    def admit(self) -> bool:
+        """Start what was made; return whether some of it was refused."""
+        refused = False
+        for run in self.created:
+            events = sorted({event.number: event for event, _ in run.consumed}.items())
+            counted = run.kind in ("dataset", "replay") or (run.kind == "cron" and events)
+            if counted and self.refuses([event for _, event in events]):
+                del self.runs[run.key]
+                for event, index in run.consumed:
+                    self.record(event, index, run.partition, "dead")
+                refused = True
+            else:
+                self.active.add(run.key)
+        self.created = []
+        return refused
+
+    # Helpers.
+
+    def parts(self, kind) -> list:
+        return list(kind(self.schedule.condition)) if self.schedule else []
+
+    def leaves(self, uri: str) -> list[DatasetInput]:
+        def matches(leaf):
+            return uri.startswith(leaf.uri[:-1]) if leaf.pattern else uri == leaf.uri
+
+        return [leaf for leaf in self.parts(inputs) if matches(leaf)]
+
+    def keys(self, event: Event) -> list[str]:
+        if not self.leaves(event.uri):
+            return []
+        if self.schedule.partitioning is None:
+            return [""]
+        whole = isinstance(self.schedule.partitioning.by, RollUp)
+        if not event.partition or (whole and "T" not in event.partition):
+            for leaf in self.leaves(event.uri):
+                self.record(event, leaf.index, "", "skipped")
+            return []
+        return [event.partition[:10] if whole else event.partition]
+
+    def empty(self) -> dict:
+        return {leaf.index: [] for leaf in self.parts(inputs)}
+
+    def state(self, key: str) -> PartitionState:
+        return self.states.setdefault(key, PartitionState(key, self.empty()))
+
+    def done(self, state: PartitionState) -> bool:
+        return self.schedule.partitioning is not None and state.fired >= state.rounds
+
+    def forget_deadlines(self, state: PartitionState) -> None:
+        for part in self.parts(deadlines):
+            if due(part, state) is None:
+                state.late.discard(part.slot)
+
+    def collected(self, state: PartitionState) -> float:
+        match self.schedule.policy:
+            case Batch(linger_seconds=linger):
+                return state.collecting.since + linger
+            case Debounce(quiet_seconds=quiet, max_wait_seconds=most):
+                longest = state.collecting.since + most if most is not None else float("inf")
+                return min(state.last_event_at + quiet, longest)
+        return 0.0
+
+    def record(self, event: Event, index: int, partition: str, outcome: str) -> None:
+        self.outcomes.setdefault((event.number, index, partition), set()).add(outcome)
+
+    def overdue(self, now: float) -> list[str]:
+        """Return what should have happened by now, were timers never lost."""
+        if self.paused or self.schedule is None:
+            return []
+        found = []
+        for state in self.states.values():
+            if state.collecting and not isinstance(self.schedule.policy, Latest):
+                found += ["flush"] * (self.collected(state) <= now)
+            elif state.collecting:
+                found += ["latest"] * (not self.active)
+            for part in self.parts(deadlines):
+                passes = None if self.done(state) else due(part, state)
+                waits = passes is not None and part.slot not in state.late
+                found += ["late"] * (waits and passes <= now)
+        return found
+
+
+def partitions(schedule: ScheduleSpec):
+    return schedule.partitioning and schedule.partitioning.by

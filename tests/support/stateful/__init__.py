@@ -1,0 +1,1 @@
+"""Stateful tests: random workloads, and the managers that they drive."""

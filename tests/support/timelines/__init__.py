@@ -1,0 +1,1 @@
+"""Timelines of docs/schedules.md: parsed, played on the manager and drawn as text."""

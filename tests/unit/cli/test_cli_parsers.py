@@ -1,0 +1,110 @@
+"""Parsers of option values, output, and exit codes of errors."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cyclopts import CycloptsError
+
+from pubsubflow.cli import output
+from pubsubflow.cli.main import exit_code, run
+from pubsubflow.cli.parsers import moment, pairs, span
+from pubsubflow.errors import (
+    BusUnavailable,
+    ConfigError,
+    DefinitionError,
+    InvalidInput,
+    NotFound,
+    ServiceStopped,
+    StoreUnavailable,
+)
+
+
+def test_values_of_pairs_are_json_or_else_text():
+    given = pairs('{"a": 0, "b": 1}', ["a=2", "day=2026-11-20", "flag=true", "eq=x=y"], "set")
+    assert given == {"a": 2, "b": 1, "day": "2026-11-20", "flag": True, "eq": "x=y"}
+
+
+@pytest.mark.parametrize(
+    ("whole", "single"), [("[1]", []), ("{", []), (None, ["a"]), (None, ["=a"])]
+)
+def test_malformed_pairs_are_refused(whole, single):
+    with pytest.raises(ConfigError):
+        pairs(whole, single, "set")
+
+
+def test_a_moment_without_a_zone_is_local():
+    assert moment(None) is None
+    assert moment("2026-11-20").tzinfo is not None
+    assert moment("2026-11-20T01:00+01:00") == datetime(2026, 11, 20, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("now", 0), ("-90s", 90), ("-2h", 7200), ("-1d12h", 129_600), ("-1w", 604_800)],
+)
+def test_a_moment_may_be_relative_to_now(text, seconds):
+    now = datetime(2026, 11, 20, tzinfo=UTC)
+    assert (now - moment(text, now)).total_seconds() == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["yesterday", "2h", "-2", "-h", "-2h3", "2026-13-01", "-99999999w", ""]
+)
+def test_malformed_moments_are_refused(text):
+    with pytest.raises(ConfigError, match="write 2026-11-20"):
+        moment(text)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ServiceStopped("x"), 1),
+        (ConfigError("x"), 2),
+        (InvalidInput("x"), 2),
+        (DefinitionError("x"), 2),
+        (NotFound("run", "x"), 2),
+        (CycloptsError(), 2),
+        (StoreUnavailable("x"), 3),
+        (BusUnavailable("x"), 3),
+    ],
+)
+def test_exit_codes(error, code):
+    assert exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0123, "12 ms"), (1.25, "1.2 s"), (61, "1 min 1 s"), (7260, "2 h 1 min"), (-1, "0 ms")],
+)
+def test_durations(seconds, text):
+    start = datetime(2026, 11, 20, tzinfo=UTC)
+    assert output.duration(start, start + timedelta(seconds=seconds)) == text
+    assert output.duration(start, None) == ""
+
+
+def test_an_internal_error_is_one_line_too(monkeypatch, capsys):
+    def explode(*_, **__):
+        raise ExceptionGroup("g", [ExceptionGroup("h", [RuntimeError("two\nlines")])])
+
+    monkeypatch.setattr("pubsubflow.cli.main.make_app", lambda: explode)
+    assert run([]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "two lines (RuntimeError" in said
+    with pytest.raises(ExceptionGroup):
+        run([], debug=True)
+
+
+def test_json_lists_are_json(capfdbinary):
+    output.show_list([])
+    output.show_list([{"a": 1}, {"a": Path.__name__}])
+    assert capfdbinary.readouterr().out == b'[]\n[\n{"a":1},\n{"a":"Path"}\n]\n'
+
+
+def test_a_length_of_time_has_units():
+    assert span("90d") == timedelta(days=90)
+    assert span("1d12h") == timedelta(hours=36)
+    for nonsense in ("", "soon", "90", "-1d", "1d x", "9" * 30 + "d"):
+        with pytest.raises(ConfigError, match=r"length of time|too long"):
+            span(nonsense)

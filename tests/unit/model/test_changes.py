@@ -1,0 +1,42 @@
+"""News: places in their log, and who wants them."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from pubsubflow.errors import DefinitionError
+from pubsubflow.model.changes import (
+    ChangeKind,
+    LogPosition,
+    RunChanged,
+    change_filter,
+    decode_records,
+    encode_records,
+    record_of,
+)
+from pubsubflow.model.runs.states import RunState
+
+RUN = RunChanged(run_id="r", dag_id="d", state=RunState.SUCCESS, time=datetime.now(UTC))
+
+
+def test_a_place_is_read_as_it_was_written():
+    place = LogPosition("0badcafe", 17, 3)
+    assert LogPosition.parse(str(place)) == place
+
+
+@pytest.mark.parametrize("text", ["", "1", "a-1", "a-1-2-3", "g-1-2", "a-1--2", "a-١-2", "a-1-2\n"])  # noqa: RUF001
+def test_what_is_no_place_is_none(text):
+    assert LogPosition.parse(text) is None
+
+
+def test_items_are_kept_whole():
+    item = record_of(RUN)
+    assert decode_records(encode_records([item, item])) == (item, item)
+    assert (item.kind, item.dag_id, item.run_id, item.dataset) == (ChangeKind.RUN, "d", "r", None)
+
+
+def test_what_has_no_dataset_is_not_wanted_by_dataset():
+    chosen = change_filter(dags=["d"], runs=[], datasets=["s3://lake/**"], kinds=[])
+    assert not chosen.matches(record_of(RUN))
+    with pytest.raises(DefinitionError):
+        change_filter(dags=[], runs=[], datasets=["no uri"], kinds=[])

@@ -1,0 +1,37 @@
+import os
+import signal
+import subprocess
+import sys
+
+from pubsubflow.triggerer import flight_recorder
+
+PROGRAM = """
+import sys, time
+from pubsubflow.triggerer.flight_recorder import FlightRecorder
+
+def here():
+    print(flush=True)
+    sys.stdin.read()
+
+running = FlightRecorder(sys.argv[1]).running
+running[0], running[5] = 7, 2**40
+here()
+"""
+
+
+def test_what_a_killed_process_ran_can_be_read(tmp_path):
+    path = tmp_path / "recorder"
+    flight_recorder.prepare(path)
+    assert flight_recorder.read(path) == flight_recorder.FlightRecord((), "")
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    process.stdout.readline()
+    os.kill(process.pid, signal.SIGSEGV)
+    process.communicate()
+    recorded = flight_recorder.read(path)
+    assert recorded.running == (7, 2**40)
+    assert "Segmentation fault" in recorded.stack
+    assert "in here" in recorded.stack

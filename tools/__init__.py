@@ -1,0 +1,1 @@
+"""Tools of the project itself: rules of language, drawings, the docs site."""
