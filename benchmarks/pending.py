@@ -220,7 +220,7 @@ async def _history(empty: Bench, old: Bench) -> dict[str, Any]:
 async def _scrape(old: Bench) -> dict[str, Any]:
     """Scrape all metrics, with a long history and nothing known from before."""
     cluster = ClusterMetrics(bus=old.worker_bus, database=old.database, refresh_seconds=0)
-    exposition = Exposition([old.manager.figures, old.database.metrics], cluster)
+    exposition = Exposition([old.manager.metrics, old.database.metrics], cluster)
     taken = []
     for _ in range(100):
         started = time.perf_counter()

@@ -185,17 +185,19 @@ class _Handlers:
         self._items: dict[type[Handler], list[InboxItem]] = {}
         for item in items:
             self._items.setdefault(HANDLERS[type(item.message)], []).append(item)
+        self._kinds = sorted(self._items, key=_KINDS.index)
 
     def regroup(self, items: Sequence[InboxItem]) -> None:
         """Also give items to the handlers of what they stand for."""
         for item in items:
             if item.message is not item.received:
                 self._items.setdefault(HANDLERS[type(item.message)], []).append(item)
+        self._kinds = sorted(self._items, key=_KINDS.index)
 
     def having(self, phase: Phase) -> Iterator[tuple[Handler, list[InboxItem]]]:
         """Yield the handlers that have a phase, in the order of the table."""
-        for kind in _KINDS:
-            if phase in kind.phases and kind in self._items:
+        for kind in self._kinds:
+            if phase in kind.phases:
                 if kind not in self._handlers:
                     self._handlers[kind] = kind(self._context)
                 yield self._handlers[kind], self._items[kind]

@@ -15,24 +15,25 @@ log = structlog.get_logger()
 
 
 class Heartbeats:
-    """The heartbeats of workers that are not saved yet, one a worker."""
+    """The heartbeats of workers that are not saved yet.
+
+    Attributes:
+        latest: Worker → its last one.
+    """
 
     def __init__(self) -> None:
-        self._latest: dict[str, Heartbeat] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._latest)
+        self.latest: dict[str, Heartbeat] = {}
 
     def receive(self, message: Message) -> None:
         """Take a heartbeat."""
         heartbeat = decode_heartbeat(message.data)
-        self._latest[heartbeat.worker] = heartbeat
+        self.latest[heartbeat.worker] = heartbeat
 
     async def save(self, connection: Connection) -> None:
         """Save them all; what Postgres refuses is dropped, for the next one comes by itself."""
         # In the order of workers: managers that save the same ones must not deadlock.
-        beats = sorted(self._latest.values(), key=lambda beat: beat.worker)
-        self._latest = {}
+        beats = sorted(self.latest.values(), key=lambda beat: beat.worker)
+        self.latest = {}
         rows = [(beat.worker, beat.host, beat.pid, beat.slots, beat.busy) for beat in beats]
         try:
             with translate_errors():

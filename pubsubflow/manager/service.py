@@ -264,13 +264,13 @@ class Manager:
         self, connection: Connection, batch: list[InboxItem], stopping: anyio.Event
     ) -> None:
         while True:
-            if not batch and not self._waiting and not self._heartbeats:
+            if not batch and not self._waiting and not self._heartbeats.latest:
                 if stopping.is_set():
                     return
                 self._wake = anyio.Event()
                 await self._wake.wait()
             # Apart from the batch: one that is refused must not take them with it.
-            if self._heartbeats:
+            if self._heartbeats.latest:
                 await self._heartbeats.save(connection)
             fill_batch(batch, self._waiting, self._settings)
             for item in [each for each in batch if isinstance(each.received, Exception)]:

@@ -184,7 +184,7 @@ class RunLifecycle:
             if chained is not None and key == (chained.then, NOT_MAPPED):
                 # The runner is at it already; no order goes out.
                 task.delivery = chained.delivery
-                task.state = TaskState.RUNNING
+                task.enter(TaskState.RUNNING)
                 task.chained = True
                 task.worker = chained.worker
                 task.started_at = _moment(chained.ended_at)

@@ -181,7 +181,7 @@ async def test_a_cancelled_run_ends_at_once_and_late_results_change_nothing(harn
         await harness.call(CancelRun(new_id()))
 
 
-async def test_a_run_in_line_can_be_cancelled(harness):
+async def test_a_queued_run_can_be_cancelled(harness):
     await harness.load(dag("d", task("a"), max_active_runs=1))
     runs = [await harness.call(StartRun("d")) for _ in range(3)]
     await harness.call(CancelRun(runs[1], "not needed"))
@@ -193,7 +193,7 @@ async def test_a_run_in_line_can_be_cancelled(harness):
     assert await harness.rows("SELECT active, queued FROM dag_state") == [(0, 0)]
 
 
-async def test_the_cancellation_of_a_run_in_line_is_told(harness):
+async def test_the_cancellation_of_a_queued_run_is_published(harness):
     await harness.load(dag("d", task("a"), max_active_runs=1))
     _, waiting = [await harness.call(StartRun("d")) for _ in range(2)]
     heard = []
@@ -235,11 +235,11 @@ async def test_a_start_may_arrive_after_the_end(harness):
     await harness.until_states("success")
 
 
-async def test_ticks_start_runs_one_each_whoever_watches_the_clock(pair):
+async def test_ticks_start_runs_one_each_however_many_clocks_run(pair):
     harness = pair
     harness.automatic = lambda order: [order.result()]
-    told = partial(harness.bus.publish, Subjects.TIMERS_CHANGED, b"")
-    catalog = Catalog(harness.database, timers_changed=told)
+    notify = partial(harness.bus.publish, Subjects.TIMERS_CHANGED, b"")
+    catalog = Catalog(harness.database, timers_changed=notify)
     async with anyio.create_task_group() as group:
         stopping = anyio.Event()
         for manager in harness.managers:
@@ -254,7 +254,7 @@ async def test_ticks_start_runs_one_each_whoever_watches_the_clock(pair):
 
         before = anyio.current_time()
         await harness.until(four)
-        assert anyio.current_time() - before < 5, "the clock was told, it did not only look"
+        assert anyio.current_time() - before < 5, "the clock was notified, it did not only look"
         stopping.set()
     times = [time for (time,) in await harness.rows("SELECT logical_time FROM run ORDER BY run_id")]
     assert times == sorted(set(times))

@@ -1,4 +1,4 @@
-"""Chains: tasks that a runner goes straight on with, told in any order, by living and dead."""
+"""Chains: tasks that a runner goes straight on with, reported in any order, by living and dead."""
 
 import pytest
 
@@ -29,7 +29,7 @@ async def gone(harness, worker):
     await harness.publish(f"{Subjects.WORKER_LOST}.0", WorkerLostMessage(worker))
 
 
-async def test_a_chain_told_in_order(harness):
+async def test_a_chain_reported_in_order(harness):
     order = await start(harness)
     assert order.message.chain == (1, 2, 3)
     for place, result in enumerate(chain_of(order)):
@@ -40,7 +40,7 @@ async def test_a_chain_told_in_order(harness):
     assert not harness.orders, "nothing is handed out that the runner has"
 
 
-async def test_a_chain_told_in_one_batch(harness):
+async def test_a_chain_reported_in_one_batch(harness):
     order = await start(harness)
     harness.answer(order, chain_of(order))
     await harness.until_states("success")
@@ -48,7 +48,7 @@ async def test_a_chain_told_in_one_batch(harness):
     assert len(harness.received) == 1
 
 
-async def test_a_chain_told_backwards_to_two_managers(pair):
+async def test_a_chain_reported_backwards_to_two_managers(pair):
     harness = pair
     order = await start(harness)
     harness.answer(order, chain_of(order)[::-1])
@@ -57,7 +57,7 @@ async def test_a_chain_told_backwards_to_two_managers(pair):
     assert sorted((await harness.tasks()).values()) == ["success"] * 4
 
 
-async def test_many_chains_told_to_two_managers_in_a_jumble(pair):
+async def test_many_chains_reported_to_two_managers_in_a_jumble(pair):
     harness = pair
     await harness.load(dag("d", *LINE, max_active_runs=100))
     harness.automatic = lambda order: chain_of(order)[:: -1 if order.message.run % 2 else 1]

@@ -148,14 +148,14 @@ async def test_what_lives_after_a_cleared_task_goes_with_it_and_is_called_off(ha
     run_id = await harness.call(StartRun("d"))
     await harness.finish("a")
     old, other = await harness.order("b"), await harness.order("c")
-    told = []
+    orders = []
     async with await harness.worker_bus.subscribe(
-        Subjects.CANCEL, lambda message: told.append(decode_cancel(message.data))
+        Subjects.CANCEL, lambda message: orders.append(decode_cancel(message.data))
     ):
         assert names(await harness.call(ClearTasks(run_id, ("a",)))) == ["a", "b"]
 
         async def heard():
-            return told
+            return orders
 
         (order,) = await harness.until(heard)
     assert (order.tasks, order.below_delivery) == (((1, -1),), DELIVERIES_PER_CLEARING + 1)
@@ -177,10 +177,10 @@ async def test_what_lives_after_a_cleared_task_goes_with_it_and_is_called_off(ha
         ({}, ["a", "b", "c", "d"]),
     ],
 )
-async def test_what_is_cleared_is_told_before(harness, asked, cleared):
+async def test_a_dry_run_says_what_is_cleared(harness, asked, cleared):
     run_id = await failed_run(harness)
-    told = await harness.call(ClearTasks(run_id, dry_run=True, **asked))
-    assert (names(told), told.state) == (cleared, "failed")
+    planned = await harness.call(ClearTasks(run_id, dry_run=True, **asked))
+    assert (names(planned), planned.state) == (cleared, "failed")
     assert await harness.states() == ["failed"]
     assert names(await harness.call(ClearTasks(run_id, **asked))) == cleared
     assert await harness.rows("SELECT clear_number FROM run") == [(1,)]
@@ -382,7 +382,7 @@ async def test_tasks_see_the_same_run_again(harness):
     assert msgspec.structs.replace(again.info, created_at=made) == order.info
 
 
-async def test_unknown_runs_are_told(harness):
+async def test_unknown_runs_are_refused(harness):
     with pytest.raises(NotFound):
         await harness.call(ClearTasks("00000000-0000-0000-0000-000000000001"))
 

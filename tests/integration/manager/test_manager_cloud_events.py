@@ -60,7 +60,7 @@ async def test_without_headers_a_message_is_structured(harness):
     assert await harness.rows("SELECT extra->>'name' FROM event") == [("x1",)]
 
 
-async def test_what_a_task_publishes_is_no_cloud_event(harness):
+async def test_what_a_task_publishes_is_not_a_cloud_event(harness):
     await harness.load(dag("d", task("a")))
     await harness.call(StartRun("d"))
     order = await harness.order()
@@ -123,7 +123,7 @@ async def test_a_dead_letter_holds_the_whole_event_and_can_be_mended(harness):
     assert await harness.rows("SELECT extra->>'name' FROM event") == [("x1",)]
 
 
-async def test_what_happened_is_told_as_cloud_events(harness):
+async def test_what_happened_is_published_as_cloud_events(harness):
     heard = []
 
     def take(delivery):
@@ -147,16 +147,16 @@ async def test_what_happened_is_told_as_cloud_events(harness):
 
         await harness.until(all_received)
         stopping.set()
-    told = [
+    published = [
         (subject, from_binary_event(HTTPMessage(headers, data)), headers)
         for subject, headers, data in heard
     ]
-    assert [subject for subject, _, _ in told] == [
+    assert [subject for subject, _, _ in published] == [
         f"psf.evt.run.{run_id}",
         f"psf.evt.run.{run_id}",
-        f"psf.evt.dataset.{told[2][1].get_id()}",
+        f"psf.evt.dataset.{published[2][1].get_id()}",
     ]
-    began, ended, emitted = (event for _, event, _ in told)
+    began, ended, emitted = (event for _, event, _ in published)
     assert began.get_type() == "org.pubsubflow.run.running"
     assert ended.get_type() == "org.pubsubflow.run.success"
     assert began.get_id() != ended.get_id()
@@ -167,5 +167,5 @@ async def test_what_happened_is_told_as_cloud_events(harness):
     assert emitted.get_data() == {}
     assert emitted.get_attributes()["runid"] == run_id
     assert (emitted.get_attributes()["dagid"], emitted.get_attributes()["taskid"]) == ("żółw", "a")
-    assert told[2][2]["Nats-Msg-Id"] == emitted.get_id()
+    assert published[2][2]["Nats-Msg-Id"] == emitted.get_id()
     assert await harness.rows("SELECT event_id::text FROM event") == [(emitted.get_id(),)]

@@ -1,4 +1,4 @@
-"""Managers give connections to tasks that run, and to nobody else."""
+"""Connections: managers give them to tasks that run, and to no other."""
 
 import pytest
 
@@ -71,7 +71,7 @@ async def test_a_task_that_has_ended_is_given_nothing(harness, order):
     assert (await request_connection(harness, order)).error.startswith(LEASE_LOST)
 
 
-async def test_a_task_whose_row_is_to_come_is_told_to_ask_again(harness, order):
+async def test_a_task_whose_row_is_to_come_repeats_its_request(harness, order):
     assert await request_connection(harness, order, node=1) == Chunk(b"", 0)
 
 

@@ -51,7 +51,7 @@ async def heard(harness, worker):
     await harness.until(saved)
 
 
-async def test_what_nobody_has_started_is_free(harness, order):
+async def test_a_task_without_a_worker_is_free(harness, order):
     assert await request_lease(harness, *fence(order), "w2") is LeaseStatus.FREE
 
 

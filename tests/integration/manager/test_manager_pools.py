@@ -63,7 +63,7 @@ async def test_a_pool_bounds_what_runs_at_once_across_dags(harness):
     assert await harness.rows("SELECT * FROM slot") == []
 
 
-async def test_a_pool_that_nobody_has_set_bounds_nothing_until_then(harness):
+async def test_a_pool_bounds_nothing_until_it_is_set(harness):
     await harness.load(dag("d", task("t", pool="p")))
     await start(harness, runs=3)
     assert await states(harness) == ["queued"] * 3
@@ -214,7 +214,7 @@ async def test_cancelled_and_cleared_tasks_give_their_slots_back(harness):
     assert await harness.rows("SELECT attempt FROM attempt") == [(1,), (2,)]
 
 
-async def test_what_a_task_waits_for_is_told(harness):
+async def test_what_a_task_waits_for_is_shown(harness):
     await harness.load(dag("d", task("a", pool="p"), task("b", pool="p"), max_active_tasks=1))
     await harness.call(SetPool("p", 1))
     (run_id,) = await start(harness)

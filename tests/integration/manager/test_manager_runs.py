@@ -214,7 +214,7 @@ async def test_empty_tasks_pass_and_their_outlets_cascade(harness):
     assert not await harness.value("SELECT count(*) FROM dag_state WHERE active <> 0 AND dag < 31")
 
 
-async def test_a_circle_of_dags_without_work_is_stopped_and_harms_nobody(harness):
+async def test_a_circle_of_dags_without_work_is_stopped_and_harms_no_other_dag(harness):
     await harness.load(
         dag("d", task("a", kind="empty", emits=["y"]), on="x"),
         dag("e", task("a", kind="empty", emits=["x"]), on="y"),
@@ -294,7 +294,7 @@ async def test_output_is_kept_also_after_the_end(harness):
     assert await harness.value("SELECT text FROM log") == "late"
 
 
-async def test_what_is_too_large_to_travel_along_is_asked_for(harness):
+async def test_what_is_too_large_to_travel_along_is_requested(harness):
     await harness.load(
         dag(
             "d",
@@ -364,7 +364,7 @@ async def read_events(harness, run):
             return found, pieces
 
 
-async def test_more_events_than_travel_along_are_asked_for_in_pages(harness):
+async def test_more_events_than_travel_along_are_requested_in_pages(harness):
     await harness.load(dag("d", task("a"), on="x & y"))
     for start in (0, 600):  # some in an earlier transaction, some in that of the firing
         names = [f"x{number}" for number in range(start, start + 600)]
@@ -382,7 +382,7 @@ def item_of(call):
     return InboxItem(call, done=lambda _: None, failed=lambda error: pytest.fail(str(error)))
 
 
-async def test_large_events_are_asked_for_in_pieces_that_nats_takes(harness):
+async def test_large_events_are_requested_in_chunks_that_nats_takes(harness):
     await harness.load(dag("d", task("a"), on="x & y"))
     for number in range(9):
         await harness.post(f"x{number}", extra={"pad": "p" * 200_000})
@@ -405,7 +405,7 @@ async def test_events_are_seen_in_the_order_of_the_log_whatever_their_place(harn
     assert (await harness.order("a")).events == ["b1", "b2", "a5"]
 
 
-async def test_outcomes_are_told_to_whoever_listens(harness):
+async def test_states_of_runs_are_published(harness):
     heard = []
     async with await harness.bus.subscribe(
         "psf.evt.>", lambda message: heard.append(message.subject)

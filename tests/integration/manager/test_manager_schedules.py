@@ -350,7 +350,7 @@ async def test_a_tick_and_its_backfill_in_one_transaction_are_one_run(harness):
     assert await harness.runs() == [("tick", 0)]
 
 
-async def test_a_letter_names_its_places_and_is_sent_once(harness):
+async def test_a_dead_letter_names_its_inputs_and_is_redriven_once(harness):
     schedule = ScheduleSpec(condition("(x & y) | (x & z)"))
     await harness.schedule(schedule, params={"v": 0}, params_from={"v": "event.extra.v"})
     await harness.post("x")
@@ -368,7 +368,7 @@ async def test_a_letter_names_its_places_and_is_sent_once(harness):
     assert await harness.rows("SELECT run_id::text FROM run") == [(run_id,)]
 
 
-async def test_a_letter_whose_run_was_replayed_names_that_run(harness):
+async def test_a_dead_letter_whose_run_was_replayed_names_that_run(harness):
     await harness.schedule(
         ScheduleSpec(condition("x")), params={"v": 0}, params_from={"v": "event.extra.v"}
     )

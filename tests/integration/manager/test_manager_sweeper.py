@@ -158,7 +158,7 @@ async def test_a_silent_workers_chain_goes_on_elsewhere(harness, sweep):
     assert await harness.rows("SELECT * FROM worker") == []
 
 
-async def test_a_chain_of_a_worker_that_nobody_knows_goes_on_elsewhere(harness, sweep):
+async def test_a_chain_of_an_unknown_worker_goes_on_elsewhere(harness, sweep):
     await harness.load(dag("d", task("a"), task("b", "a")))
     await harness.call(StartRun("d"))
     await harness.report(chain_of(await harness.order())[0])

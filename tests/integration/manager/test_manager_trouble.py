@@ -83,7 +83,7 @@ async def test_poison_becomes_a_dead_letter_and_the_rest_goes_on(harness):
     assert await harness.value("SELECT count(*) FROM log") == 0
 
 
-async def test_poison_amid_a_batch_harms_nobody_else(harness):
+async def test_poison_amid_a_batch_harms_no_other_item(harness):
     await harness.load(dag("d", task("a"), on="x"))
     await harness.post(*(f"x{n}" for n in range(10)))
     orders = [await harness.order() for _ in range(10)]
@@ -148,7 +148,7 @@ async def test_a_call_that_cannot_be_stored_is_refused_alone(harness, admin):
     assert await harness.value("SELECT count(*) FROM run") == 19
 
 
-async def test_a_connection_that_breaks_while_a_batch_is_told_apart(harness, admin):
+async def test_a_connection_that_breaks_while_a_batch_is_split(harness, admin):
     """What was done before the break is not done again: these events have no keys."""
     when = "NEW.extra ? 'bad' OR NEW.extra ? 'break'"
     action = f"IF NEW.extra ? 'bad' THEN {REFUSE}; ELSE {BREAK_ONCE}; END IF"
@@ -339,8 +339,8 @@ async def test_an_event_from_the_bus_outlasts_a_postgres_that_is_away_for_long(
 ):
     async with behind_a_relay(servers, relay_folder, bus, nats) as (relay, harness):
         relay.cut()
-        told = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "subject": uri("x")}
-        await harness.worker_bus.publish_durable("psf.in.event.0", json.dumps(told).encode())
+        event = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "subject": uri("x")}
+        await harness.worker_bus.publish_durable("psf.in.event.0", json.dumps(event).encode())
         with pytest.raises(StoreUnavailable, match="try again"):  # so it is away for long
             await harness.call(post("x"))
         relay.up = True

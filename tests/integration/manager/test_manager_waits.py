@@ -140,7 +140,7 @@ async def test_a_trigger_that_fires_twice_or_too_late_changes_nothing(harness):
     assert len(harness.received) == 2
 
 
-async def test_a_deferral_that_is_told_twice_is_one(harness):
+async def test_a_deferral_that_is_reported_twice_is_one(harness):
     await start(harness, task("a"))
     order = await harness.order("a")
     result = order.result(Outcome.DEFERRED, wait_set=waiting(trigger()))
@@ -218,7 +218,7 @@ async def test_what_failed_last_is_forgotten_by_the_next_attempt(harness):
     assert (again.message.attempt, [step.key for step in again.message.journal]) == (2, ["0"])
 
 
-async def test_a_large_record_is_asked_for(harness):
+async def test_a_large_journal_is_requested(harness):
     await start(harness, task("a"))
     await defer(harness, trigger())
     await fire(harness, "x" * 200_000)
@@ -304,7 +304,7 @@ async def test_an_event_s_filter_and_pattern_count(harness):
     assert seen_events(await harness.order("a")) == [3]
 
 
-async def test_an_event_from_before_counts_as_far_as_is_looked_back(harness):
+async def test_an_event_from_before_counts_within_the_lookback(harness):
     for number in range(3):
         await harness.call(RecordEvents((NewEvent(uri("x"), {"n": number}),), (None,)))
     [(since,)] = await harness.rows("SELECT recorded_at FROM event WHERE extra ->> 'n' = '1'")
@@ -342,8 +342,8 @@ async def _last_number(harness, count: int):
 
 
 @pytest.mark.parametrize("tasks", [20])
-async def test_no_event_slips_between_a_wait_s_beginning_and_its_look(pair, tasks):
-    """Two managers fold waits and events at once; whoever waits gets one of its events."""
+async def test_no_event_slips_between_a_wait_s_beginning_and_its_check(pair, tasks):
+    """Two managers process waits and events at once; every wait gets one of its events."""
     names = [f"t{number}" for number in range(tasks)]
     await start(pair, *(task(name) for name in names))
     orders = [await pair.order(name) for name in names]
@@ -358,7 +358,7 @@ async def test_no_event_slips_between_a_wait_s_beginning_and_its_look(pair, task
         assert seen_events(await pair.order(name)) == [number]
 
 
-async def test_the_sweeper_lets_tasks_look_whose_manager_died(harness):
+async def test_the_sweeper_checks_waits_whose_manager_died(harness):
     await start(harness, task("a"))
     await defer(harness, event("x"))
     await harness.call(RecordEvents((NewEvent(uri("y"), {}),), (None,)))
@@ -377,7 +377,7 @@ async def test_the_sweeper_lets_tasks_look_whose_manager_died(harness):
     assert seen_events(await harness.order("a")) == [7]
 
 
-async def test_a_look_and_the_event_in_one_transaction_lose_nothing(harness):
+async def test_a_check_and_the_event_in_one_transaction_lose_nothing(harness):
     await start(harness, task("a"))
     await defer(harness, event("x"))
     await harness.rows("UPDATE event_wait SET due = true RETURNING 1")
@@ -389,7 +389,7 @@ async def test_a_look_and_the_event_in_one_transaction_lose_nothing(harness):
     assert seen_events(await harness.order("a")) == [1]
 
 
-async def test_to_look_for_nothing_is_harmless(harness):
+async def test_a_check_of_no_task_is_harmless(harness):
     await start(harness, task("a"))
     await defer(harness, trigger())
     assert await harness.call(CheckEventWaits(((1, 0, -1), (99, 0, -1)))) is None
@@ -474,15 +474,15 @@ async def saw(harness, sequence: int, *, epoch: int = 1, payload=None, **fields)
 async def test_what_is_seen_of_a_watched_dataset_is_an_event_once(harness):
     await watch(harness, "test.Bell")
     await harness.rows("UPDATE trigger SET epoch = 1, owner = 't' RETURNING 1")
-    told = []
-    async with await harness.bus.subscribe("done", told.append):
+    published = []
+    async with await harness.bus.subscribe("done", published.append):
         await saw(harness, 1, payload={"n": 1}, position=encode(10))
         await saw(harness, 1, payload={"n": 1}, position=encode(10))
         await saw(harness, 2, payload={"n": 2}, epoch=0, position=encode(99))
         await saw(harness, 2, payload=2, id="same", partition="p", position=encode(20))
         await saw(harness, 3, payload=2, id="same", partition="p", position=encode(30))
         await harness.bus.flush()
-    assert len(told) == 5
+    assert len(published) == 5
     rows = await harness.rows("SELECT extra, partition, source FROM event ORDER BY id")
     assert rows == [({"n": 1}, None, "watch"), ({"value": 2}, "p", "watch")]
     [row] = await harness.rows("SELECT sequence, position FROM trigger")

@@ -84,7 +84,7 @@ async def test_two_managers_lose_no_half_of_an_and(pair):
     assert await harness.value("SELECT count(*) FROM pending_event") == 0
 
 
-async def test_every_event_is_consumed_once_when_two_managers_race_for_one_gate(pair):
+async def test_every_event_is_consumed_once_when_two_managers_race_for_one_dag(pair):
     harness = pair
     harness.automatic = lambda order: [order.result()]
     await harness.load(dag("d", task("t"), on="a & b", max_active_runs=2))
@@ -211,7 +211,7 @@ async def test_params_from_events_that_cannot_be_harm_no_other_dag(harness, text
     ]
 
 
-async def test_what_cannot_be_asked_for_is_refused_alone(harness):
+async def test_a_bad_request_is_refused_alone(harness):
     await harness.load(dag("d", task("t"), on="a"))
     answers = await side_by_side(
         partial(harness.call, StartRun("nobody")),
@@ -310,7 +310,7 @@ async def test_what_is_held_survives_a_new_condition(harness):
     assert await consumed(harness) == ["a1", "b2", "a3"]
 
 
-async def test_a_paused_dag_can_be_asked(harness):
+async def test_a_paused_dag_starts_runs_on_request(harness):
     await harness.load(dag("d", task("t")))
     await pause(harness)
     await harness.call(StartRun("d"))
