@@ -8,7 +8,7 @@ from datetime import datetime
 
 from msgspec import Struct, field
 
-from pubsubflow.manager.working_state import LockedDag, LoggedEvent, RunDraft, RunWork, TaskKey
+from pubsubflow.manager.working_state import LockedDag, LoggedEvent, RunDraft, RunWork
 from pubsubflow.model.changes import DagChanged, RunChanged
 from pubsubflow.model.runs.concurrency import Limit
 from pubsubflow.model.wire.commands import Timer
@@ -18,6 +18,7 @@ from pubsubflow.model.wire.messages import (
     LogMessage,
     ResultMessage,
     TaskError,
+    TaskKey,
     TaskMessage,
 )
 from pubsubflow.model.wire.waits import Wait

@@ -18,6 +18,7 @@ from pubsubflow.model.wire.messages import (
     RunInfo,
     RunTrace,
     TaskError,
+    TaskKey,
     decode_run_info,
     encode,
 )
@@ -29,8 +30,6 @@ INLINE_EVENTS = 500
 _INLINE_EVENT_BYTES = 128 * 1024
 InstanceKey = tuple[int, int]
 """A task instance within its run: node and map index."""
-TaskKey = tuple[int, int, int]
-"""A task instance: run, node and map index."""
 
 
 class LiveTask(Struct):

@@ -1,7 +1,6 @@
 """Routes of webhooks: requests of other systems become dataset events."""
 
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -21,6 +20,7 @@ from pubsubflow.api.webhook_cache import WebhookCache, WebhookState
 from pubsubflow.errors import DefinitionError, InvalidInput, StoreUnavailable
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.api.webhooks import WebhookReply, WebhookView
+from pubsubflow.model.recent import Recent
 from pubsubflow.model.webhooks import Basic, Bearer, Unverified
 from pubsubflow.model.wire.commands import (
     CommandHandler,
@@ -72,7 +72,7 @@ class WebhookRoutes:
         self._commands = commands
         self._webhooks = webhooks
         self._now = now
-        self._kept: OrderedDict[tuple[str, str | None, str], None] = OrderedDict()
+        self._kept: Recent[tuple[str, str | None, str], bool] = Recent(_MAX_REMEMBERED)
 
     def routes(self) -> Iterable[Route]:
         """Return the routes."""
@@ -255,15 +255,13 @@ class WebhookRoutes:
         # Senders repeat what was answered by 422. Without an id every repetition is kept.
         sent_id = delivery_id(webhook.spec.verify, parsed or parse_head(raw))
         known = (name, sent_id, reason)
-        if sent_id is not None and known in self._kept:
+        if sent_id is not None and self._kept.get(known):
             return
         payload = encode_kept(name, raw, parsed=parsed)
         await self._commands.execute(
             StoreDeadLetter(DEAD_LETTER_KIND, f"webhook {name}", payload, reason)
         )
-        self._kept[known] = None
-        if len(self._kept) > _MAX_REMEMBERED:
-            self._kept.popitem(last=False)
+        self._kept.put(known, True)  # noqa: FBT003 - a value of a mapping
 
 
 def _is_local_peer(peer: object) -> bool:

@@ -16,8 +16,8 @@ from pubsubflow.manager.schedules.dag_states import DagStates
 from pubsubflow.manager.schedules.firing import Scheduler
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
-from pubsubflow.manager.working_state import TaskKey
 from pubsubflow.model.traces import Tracing
+from pubsubflow.model.wire.messages import TaskKey
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
 

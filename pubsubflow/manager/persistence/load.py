@@ -14,18 +14,17 @@ from pubsubflow.manager.working_state import (
     LoggedEvent,
     RunDraft,
     RunWork,
-    TaskKey,
     decode_progress,
 )
 from pubsubflow.model.runs.states import WITHOUT_SLOT, TaskState
 from pubsubflow.model.schedule.condition_state import decode_condition_state
 from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
-    EventInfo,
     JournalEntry,
     ResultMessage,
+    TaskKey,
 )
-from pubsubflow.store.codecs import decode_journal_entry
+from pubsubflow.store.codecs import decode_event_info, decode_journal_entry
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 _IDS_A_BLOCK = 1000
@@ -224,21 +223,8 @@ async def load_events(
     versions = await specs.versions(transaction, ids)
     found = []
     for row in rows:
-        task_id = None
-        if row["node"] is not None and row["version"] is not None:
-            task_id = versions[row["version"]].spec.tasks[row["node"]].task_id
-        info = EventInfo(
-            str(row["event_id"]),
-            row["uri"],
-            row["extra"],
-            row["partition"],
-            row["time"],
-            row["source"],
-            None if row["run_id"] is None else str(row["run_id"]),
-            row["dag_id"],
-            task_id,
-            row["trace"],
-        )
+        spec = None if row["version"] is None else versions[row["version"]].spec
+        info = decode_event_info(row, spec)
         found.append(
             LoggedEvent(
                 row["event_id"],

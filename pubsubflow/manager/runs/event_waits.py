@@ -6,9 +6,9 @@ from pubsubflow.manager.persistence.load import load_events
 from pubsubflow.manager.runs.lifecycle import RunLifecycle
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import CheckedWait, UnitOfWork
-from pubsubflow.manager.working_state import LoggedEvent, TaskKey
+from pubsubflow.manager.working_state import LoggedEvent
 from pubsubflow.model.expressions import filter_mismatch
-from pubsubflow.model.wire.messages import encode
+from pubsubflow.model.wire.messages import TaskKey, encode
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 EVENTS_A_READ = 1000

@@ -11,11 +11,12 @@ from pubsubflow.errors import NotFound
 from pubsubflow.manager.persistence.load import load_runs
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
-from pubsubflow.manager.working_state import LiveTask, RunWork, TaskKey
+from pubsubflow.manager.working_state import LiveTask, RunWork
 from pubsubflow.model.revisions import check_revision, pool_revision
 from pubsubflow.model.runs.concurrency import POOL, Capacity, Limit, Waiter, WaitQueue
 from pubsubflow.model.runs.states import WITHOUT_SLOT, TaskState, advance_state
 from pubsubflow.model.wire.commands import DeletePool, SetPool
+from pubsubflow.model.wire.messages import TaskKey
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
 _Limits = tuple[Limit, ...]

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.manager.unit_of_work import BegunWait, EndedWait, JournalRow, UnitOfWork
-from pubsubflow.manager.working_state import InstanceKey, LiveTask, RunWork, TaskKey
+from pubsubflow.manager.working_state import InstanceKey, LiveTask, RunWork
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.runs.waits import (
     begin_wait,
@@ -27,6 +27,7 @@ from pubsubflow.model.wire.messages import (
     Outcome,
     ResultMessage,
     TaskError,
+    TaskKey,
 )
 from pubsubflow.model.wire.waits import (
     START,
