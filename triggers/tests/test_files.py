@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 def still(**given):
-    """A context in which no time passes: only what the system tells makes a trigger look again."""
+    """A context in which no time passes: only a file-system event makes a trigger look again."""
     return TrialContext(VirtualClock(), **given)
 
 
@@ -134,8 +134,8 @@ async def test_the_position_stays_small_and_what_is_told_twice_has_one_identity(
         path.write_text("")
         stamps.add(path.stat().st_ctime)
     async with running(glob, still()) as run:
-        told = {(await run.next()).id for _ in range(300)}
-    assert len(told) == 300
+        seen = {(await run.next()).id for _ in range(300)}
+    assert len(seen) == 300
     position = run.events[-1].position
     assert len(position["reported"]) == 256
     async with running(glob, still(position=position)) as run:
@@ -144,7 +144,7 @@ async def test_the_position_stays_small_and_what_is_told_twice_has_one_identity(
         (tmp_path / "new").write_text("")
         while not (await run.next()).payload["path"].endswith("new"):
             pass
-    assert repeated <= told  # those of one tick of the clock with the oldest in the position
+    assert repeated <= seen  # those of one tick of the clock with the oldest in the position
     assert len(stamps) < 300 or not repeated
 
 

@@ -60,7 +60,7 @@ async def test_mail_that_arrives_fires_with_its_text(inbox):
 async def test_server_with_idle_tells_of_mail_by_itself(inbox):
     async with beside(mails(inbox, interval=timedelta(hours=1)), 3) as ctx:
         await ctx.until("imap.watching")
-        while len(ctx.events) < 3:  # this one tells of mail only if it came after IDLE began
+        while len(ctx.events) < 3:  # this one reports mail only if it came after IDLE began
             inbox.put()
             await anyio.wait_all_tasks_blocked()
     assert ctx.seen["sleep"] == 0

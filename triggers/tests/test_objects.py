@@ -48,7 +48,7 @@ class Store:
 
     def _put(self, url, data):
         self.system.makedirs(url.rsplit("/", 1)[0], exist_ok=True)
-        self.system.pipe_file(f"{url}.part", data)  # nobody sees half of it
+        self.system.pipe_file(f"{url}.part", data)  # no reader sees half of it
         self.system.mv(f"{url}.part", url)
 
 

@@ -91,7 +91,7 @@ async def test_a_command_that_cannot_be_started_fails(fields):
 
 
 async def ended(pid):
-    """Return when a process has ended that was told to."""
+    """Return when a process that was asked to end has ended."""
     async with running(ProcessEnds(pid=pid)) as run:
         await run.next()
 

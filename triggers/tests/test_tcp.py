@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def door():
-    """A socket with an address, at which nobody listens yet."""
+    """A socket with an address, on which no server listens yet."""
     with socket.socket() as door:
         door.bind(("127.0.0.1", 0))
         yield door

@@ -1,4 +1,4 @@
-"""Runs that end when somebody says so."""
+"""Runs that end when a test lets them."""
 
 from pathlib import Path
 
@@ -11,6 +11,6 @@ def gated():
     def end(ctx: Context) -> None:
         """Read how to end from a named pipe."""
         if Path(ctx.run.params["gate"]).read_text(encoding="utf-8") == "fail":
-            raise ValueError("told to fail")
+            raise ValueError("asked to fail")
 
     end()
