@@ -1,5 +1,6 @@
 """Binding of a task: its node and its inputs become a call, and its value becomes a result."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from importlib import import_module
@@ -11,12 +12,12 @@ from msgspec import Struct
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.context import (
+    CURRENT_CONTEXT,
     ConsumedEvents,
     Context,
     CurrentRun,
     TaskInfo,
     no_such_task,
-    use_context,
 )
 from pubsubflow.authoring.runtime.history import JournalHistory
 from pubsubflow.authoring.runtime.host import EventPublisher, TaskHost
@@ -28,7 +29,25 @@ from pubsubflow.authoring.tasks.wait_target import is_template
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.schedule.conditions import inputs as dataset_inputs
 from pubsubflow.model.wire.messages import NOT_MAPPED, EmittedEvent, JournalEntry, RunInfo
-from pubsubflow.model.wire.waits import decode_completions
+from pubsubflow.model.wire.waits import WaitSet, decode_completions
+
+
+class RunnableDag:
+    """A complete DAG, with what its tasks need to know of it at hand.
+
+    Attributes:
+        nodes: Its nodes by number.
+        tasks: Their serialised forms.
+        datasets: The inputs of its schedule.
+        params: Its declared params.
+    """
+
+    def __init__(self, dag: DAG) -> None:
+        self.nodes = dag.ordered()
+        self.tasks = dag.to_spec("", "").tasks
+        self.params = dag.params
+        schedule = dag.schedule
+        self.datasets = [] if schedule is None else list(dataset_inputs(schedule.condition))
 
 
 class BoundTask(Struct, frozen=True):
@@ -65,7 +84,7 @@ class TaskOutcome(Struct, frozen=True):
 
 
 def bind(
-    dag: DAG,
+    dag: RunnableDag,
     node: int,
     *,
     info: RunInfo,
@@ -99,22 +118,26 @@ def bind(
         DefinitionError: The arguments do not fit, or a template is invalid.
         TriggerError: The wait before the task's start failed; likewise WaitTimeout.
     """
-    chosen = dag.ordered()[node]
+    chosen, spec = dag.nodes[node], dag.tasks[node]
     given = dict(inputs or {})
     history = JournalHistory(journal)
-    event = _start_event(chosen, history)
-    is_async = chosen.body.kind == "async"
+    is_async = spec.kind == "async"
     running_journal = TaskJournal(host, history, host.write_log) if is_async else None
+    outlets = chosen.options.outlets
     context = _context(
         dag, chosen, info, host, given,
         attempt=attempt,
-        task=_task_info(chosen, node, map_index),
+        task=TaskInfo(spec.task_id, map_index, node, outlets.uris, outlets.patterns),
         publisher=EventPublisher(host, info.key, node, map_index, clear_number, trace),
         journal=running_journal,
-        trigger_event=event,
+        trigger_event=spec.start_wait and _start_event(chosen, spec.start_wait, history),
         trace=trace,
     )  # fmt: skip
-    call = _call(chosen, _Bound(dag, chosen, context, given, elements or {}, indexes))
+    binding = _Bound(dag, chosen, context, given, elements or {}, indexes)
+    try:
+        call = chosen.body.bind(binding)
+    except (TypeError, msgspec.ValidationError) as error:
+        raise _bad(chosen, f"the arguments do not fit: {error}") from error
     run = partial(_run, call, context)
     if running_journal is not None:
         run = partial(_run_async, call, context, running_journal)
@@ -155,7 +178,7 @@ class _Bound:
 
     def __init__(
         self,
-        dag: DAG,
+        dag: RunnableDag,
         node: Node,
         context: Context,
         inputs: Mapping[int, Any],
@@ -164,9 +187,9 @@ class _Bound:
     ) -> None:
         self.context = context
         self.timeout = node.options.timeout
+        self.has_references = bool(node.inputs)
         self._node = node
-        nodes = dag.ordered()
-        self._values = {nodes[number]: value for number, value in inputs.items()}
+        self._values = {dag.nodes[number]: value for number, value in inputs.items()}
         self.elements: dict[str, Any] = {}
         for position, mapped in enumerate(node.expand_inputs):
             if isinstance(mapped.values, Reference):
@@ -234,22 +257,20 @@ def _walk(value: Any, picked: Callable[[Reference], Any], rendered: Callable[[st
     return value
 
 
-def _call(node: Node, binding: _Bound) -> Callable[[], Any]:
-    try:
-        return node.body.bind(binding)
-    except (TypeError, msgspec.ValidationError) as error:
-        raise _bad(node, f"the arguments do not fit: {error}") from error
-
-
 def _context(
-    dag: DAG, node: Node, info: RunInfo, host: TaskHost, inputs: dict[int, Any], **more: Any
+    dag: RunnableDag,
+    node: Node,
+    info: RunInfo,
+    host: TaskHost,
+    inputs: dict[int, Any],
+    **more: Any,
 ) -> Context:
     def result(task_id: str) -> Any:
         known = _ancestors(node)
         if task_id not in known:
             raise no_such_task(task_id, sorted(known), context)
         # Results that are not arguments are not sent along: they are fetched at the first use.
-        wanted = dag.ordered().index(known[task_id])
+        wanted = dag.nodes.index(known[task_id])
         if wanted not in inputs:
             inputs[wanted] = results.decode(host.fetch_result(wanted))
         return inputs[wanted]
@@ -258,17 +279,16 @@ def _context(
         info.run_id,
         info.dag_id,
         info.kind,
-        dag.params.read(info.params),
+        info.params if dag.params.type is None else msgspec.convert(info.params, dag.params.type),
         info.logical_time,
         info.partition,
         info.cause,
         info.created_at,
     )
-    expected = [] if dag.schedule is None else list(dataset_inputs(dag.schedule.condition))
     context = Context(
         run=run,
         events=ConsumedEvents(
-            lambda: host.fetch_events() if info.events is None else info.events, expected
+            lambda: host.fetch_events() if info.events is None else info.events, dag.datasets
         ),
         result=result,
         connection=host.fetch_connection,
@@ -278,17 +298,9 @@ def _context(
     return context
 
 
-def _task_info(node: Node, number: int, map_index: int) -> TaskInfo:
-    outlets = node.options.outlets
-    return TaskInfo(node.task_id, map_index, number, outlets.uris, outlets.patterns)
-
-
-def _start_event(node: Node, history: JournalHistory) -> Any:
-    """Return the event of the task's start trigger; None for a task without one."""
-    entry = history.start()
-    wait_set = node.body.start_wait(None)
-    if wait_set is None:
-        return None
+def _start_event(node: Node, wait_set: WaitSet, history: JournalHistory) -> Any:
+    """Return the event of the task's start trigger."""
+    entry = history.start
     if entry is None:
         raise _bad(node, "its start trigger is not in its journal; clear the task")
     if entry.error is not None:
@@ -308,16 +320,16 @@ def _ancestors(node: Node) -> dict[str, Node]:
 
 
 def _run(call: Callable[[], Any], context: Context) -> Any:
-    use_context(context)
+    CURRENT_CONTEXT.set(context)
     try:
         return call()
     finally:
-        use_context(None)
+        CURRENT_CONTEXT.set(None)
 
 
 async def _run_async(call: Callable[[], Any], context: Context, journal: TaskJournal) -> Any:
-    use_context(context)
-    journal.begin()
+    CURRENT_CONTEXT.set(context)
+    journal.function_task = asyncio.current_task()
     try:
         value = await call()
     except BaseException as error:
@@ -327,7 +339,7 @@ async def _run_async(call: Callable[[], Any], context: Context, journal: TaskJou
             raise
         raise ending from None
     finally:
-        use_context(None)
+        CURRENT_CONTEXT.set(None)
     ending = journal.conclude(None)
     if ending is not None:
         raise ending

@@ -31,10 +31,6 @@ class DeclaredParams(Struct, frozen=True):
             return list(self.defaults)
         return [field.encode_name for field in msgspec.structs.fields(self.type)]
 
-    def read(self, given: dict[str, Any]) -> Any:
-        """Return a run's params in the form that tasks get: the dict, or the declared Struct."""
-        return given if self.type is None else msgspec.convert(given, self.type)
-
 
 def declare_params(
     params: object, *, scheduled: bool, computed: Collection[str] = frozenset()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import anyio
 
-from pubsubflow.runner.frames import FrameDecoder, pack
+from pubsubflow.runner.frames import LENGTH, MAX_FRAME_BYTES, FrameDecoder, FrameTooLarge
 
 _CHUNK_BYTES = 65_536
 _HIGH_WATERMARK_BYTES = 1 << 20
@@ -49,10 +49,16 @@ class AsyncChannel:
         self._loop.add_reader(sock, self._read)
 
     def post(self, frame: bytes) -> None:
-        """Send a frame without waiting; what is sent after the end is lost."""
+        """Send a frame without waiting; what is sent after the end is lost.
+
+        Raises:
+            FrameTooLarge: It is longer than 1 GiB.
+        """
+        if len(frame) > MAX_FRAME_BYTES:
+            raise FrameTooLarge(len(frame))
         if not self._outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing.append(pack(frame))
+        self._outgoing += (LENGTH.pack(len(frame)), frame)
 
     async def send(self, frame: bytes) -> None:
         """Send a frame and wait while more than 1 MiB is on its way.
@@ -87,23 +93,24 @@ class AsyncChannel:
         """
         self.post(frame)
         early: list[bytes] = []
+        on_frame, self._on_frame = self._on_frame, early.append
         try:
             while True:
                 self._flush()
                 _poll(self._sock, select.POLLIN | (select.POLLOUT if self._unsent else 0))
-                frames = self._receive()
-                for index, found in enumerate(frames):
-                    if is_reply(found):
-                        early += frames[index + 1 :]
-                        return found
-                    early.append(found)
+                first = len(early)
+                self._read()
+                for index in range(first, len(early)):
+                    if is_reply(early[index]):
+                        return early.pop(index)
                 if self.ended:
                     raise EOFError
         finally:
+            self._on_frame = on_frame
             # Handled in a later turn of the loop: the caller is user code, and a handler that ran
             # inside it could cancel or start tasks in the middle of its call.
             for found in early:
-                self._loop.call_soon(self._on_frame, found)
+                self._loop.call_soon(on_frame, found)
 
     def close(self) -> None:
         """Close this end, after sending what the socket takes at once."""
@@ -112,20 +119,17 @@ class AsyncChannel:
             self._end()
 
     def _read(self) -> None:
-        for frame in self._receive():
-            self._on_frame(frame)
-        self._arrived.set()
-
-    def _receive(self) -> list[bytes]:
         try:
             data = self._sock.recv(_CHUNK_BYTES)
         except BlockingIOError:
-            return []
+            return
         except OSError:
             data = b""
         if not data:
             self._end()
-        return self._decoder.feed(data)
+        for frame in self._decoder.feed(data):
+            self._on_frame(frame)
+        self._arrived.set()
 
     def _flush(self) -> None:
         if self.ended:

@@ -12,6 +12,7 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
+from pubsubflow.authoring.bind import RunnableDag
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.wire.messages import (
     EventInfo,
@@ -19,11 +20,12 @@ from pubsubflow.model.wire.messages import (
     Outcome,
     PublishedEvent,
     TaskError,
+    TaskMessage,
     decode_task,
 )
 from pubsubflow.model.wire.worker_requests import Chunk, decode_chunk
 from pubsubflow.runner.async_channel import AsyncChannel
-from pubsubflow.runner.dag_cache import DagCache, ImportedDag
+from pubsubflow.runner.dag_cache import DagCache
 from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.output import CURRENT_OUTPUT, TaskOutput, install_streams
@@ -142,7 +144,7 @@ class AsyncRunner:
         node, seconds = execution.node, execution.timeout_seconds
         frame: bytes | None = None
         timer = None
-        execution.start()
+        execution.started_at = time.time()
         with anyio.CancelScope() as task.scope:
             if seconds is not None:
                 task.scope.deadline = anyio.current_time() + seconds
@@ -161,12 +163,14 @@ class AsyncRunner:
         """Return the result frame; None when the task was cancelled and yet returned."""
         execution, scope = task.execution, task.scope
         try:
-            dag = await self._imported_dag(execution)
+            message = execution.message
+            dag = self._dags.find(message.source, message.dag_id) or await self._import(message)
             host = _Host(self, execution, dag, task.output)
-            fetched = {
-                key: await run_exchange_async(fetch_result(request), self.request)
-                for key, request in execution.missing(dag)
-            }
+            spec = dag.tasks[execution.node]
+            fetched = {}
+            if spec.inputs or spec.mapped_arguments or message.journal is None:
+                for key, request in execution.missing(dag):
+                    fetched[key] = await run_exchange_async(fetch_result(request), self.request)
             bound = execution.bind(dag, host, fetched)
             value = await bound.run()
             if scope is not None and scope.cancel_called:
@@ -183,15 +187,11 @@ class AsyncRunner:
                     return None
             return execution.fail(error)
 
-    async def _imported_dag(self, execution: TaskExecution) -> ImportedDag:
-        source, dag_id = execution.message.source, execution.message.dag_id
-        dag = self._dags.find(source, dag_id)
-        if dag is None:
-            # One import at a time, in a thread: user code may take long, and the tasks beside it
-            # go on. Those that wait for the lock find the file imported in `load`.
-            async with self._import_lock:
-                dag = await anyio.to_thread.run_sync(self._dags.load, source, dag_id)
-        return dag
+    async def _import(self, message: TaskMessage) -> RunnableDag:
+        # One import at a time, in a thread: user code may take long, and the tasks beside it go on.
+        # Those that wait for the lock find the file imported in `load`.
+        async with self._import_lock:
+            return await anyio.to_thread.run_sync(self._dags.load, message.source, message.dag_id)
 
     def _end_reason(self, task: _RunningTask) -> tuple[Outcome, TaskError]:
         if task.cancelled:
@@ -283,7 +283,7 @@ class _Host:
     """The process as a task's context sees it."""
 
     def __init__(
-        self, runner: AsyncRunner, execution: TaskExecution, dag: ImportedDag, output: TaskOutput
+        self, runner: AsyncRunner, execution: TaskExecution, dag: RunnableDag, output: TaskOutput
     ) -> None:
         self._runner = runner
         self._execution = execution

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Raw
 
-from pubsubflow.authoring.bind import BoundTask, bind, task_outcome
+from pubsubflow.authoring.bind import BoundTask, RunnableDag, bind, task_outcome
 from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.journal import TaskDeferred
@@ -34,7 +33,6 @@ from pubsubflow.model.wire.worker_requests import (
     JournalRequest,
     ResultRequest,
 )
-from pubsubflow.runner.dag_cache import ImportedDag
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.protocol import RESULT, RESULT_HEADER, RunnerSettings
 from pubsubflow.runner.redaction import Redactor
@@ -66,6 +64,8 @@ class TaskExecution:
 
     Attributes:
         node: The node that runs now; `after` is the one before.
+        timeout_seconds: Timeout of the node that runs now.
+        started_at: When it started, seconds since 1970.
         chain_stopped: No further node of the chain is to start.
     """
 
@@ -76,30 +76,21 @@ class TaskExecution:
         self.message = message
         self.node = message.node
         self.after = NO_NODE
+        self.timeout_seconds = message.timeouts[0]
+        self.started_at = 0.0
         self.chain_stopped = False
         self._settings = settings
         self.redactor = redactor
         self._chain_index = 0
         self._value = b""
         self._info: RunInfo | None = None
-        self._started_at = 0.0
 
     @property
     def has_next(self) -> bool:
         """Whether another node may follow."""
         return not self.chain_stopped and self._chain_index < len(self.message.chain)
 
-    @property
-    def timeout_seconds(self) -> float | None:
-        """Timeout of the node that runs now."""
-        timeouts = self.message.timeouts
-        return timeouts[self._chain_index] if self._chain_index < len(timeouts) else None
-
-    def start(self) -> None:
-        """Take the time at which the node starts."""
-        self._started_at = time.time()
-
-    def missing(self, dag: ImportedDag) -> list[Missing]:
+    def missing(self, dag: RunnableDag) -> list[Missing]:
         """Return what the node needs and is not in the task message."""
         if self._chain_index:
             return []
@@ -108,24 +99,24 @@ class TaskExecution:
         found = [] if message.journal is not None else [Missing(JOURNAL, JournalRequest(*task))]
         found += [
             Missing(node, self.result_request(dag, node))
-            for node in dag.inputs[self.node]
+            for node in dag.tasks[self.node].inputs
             if node not in message.inputs
         ]
-        for position, (name, source) in enumerate(dag.mapped_arguments[self.node]):
-            if source is not None and name not in message.elements:
+        for position, mapped in enumerate(dag.tasks[self.node].mapped_arguments):
+            if mapped.node is not None and mapped.name not in message.elements:
                 index = message.indexes[position]
-                found.append(Missing(name, self.result_request(dag, source, index)))
+                found.append(Missing(mapped.name, self.result_request(dag, mapped.node, index)))
         return found
 
     def result_request(
-        self, dag: ImportedDag, node: int, element: int | None = None
+        self, dag: RunnableDag, node: int, element: int | None = None
     ) -> ResultRequest:
         """Return the request for the result of a node of this run, or for one element of it."""
-        map_index = None if dag.mapped[node] else NOT_MAPPED
+        map_index = None if dag.tasks[node].mapped else NOT_MAPPED
         return ResultRequest(self.message.run, node, map_index, element)
 
     def bind(
-        self, dag: ImportedDag, host: TaskHost, fetched: Mapping[int | str, bytes]
+        self, dag: RunnableDag, host: TaskHost, fetched: Mapping[int | str, bytes]
     ) -> BoundTask:
         """Return the call of the node that runs now.
 
@@ -138,48 +129,41 @@ class TaskExecution:
             DefinitionError: The arguments do not fit.
         """
         message = self.message
-        if self._info is None:
-            self._info = decode_run_info(message.info)
+        info = self._info = self._info or decode_run_info(message.info)
+        trace = None if info.trace is None else task_context(info, *self._fence()[1:])
         if self._chain_index:
             # A chained node gets the value of the node before it from memory: it starts before that
             # result is stored.
             inputs = {self.after: results.decode(self._value)}
-            return bind(
-                dag.dag,
-                self.node,
-                info=self._info,
-                attempt=1,
-                host=host,
-                inputs=inputs,
-                trace=self._trace(self._info),
-            )
-        more = {key: _decode_value(data) for key, data in fetched.items() if key != JOURNAL}
-        journal: Sequence[JournalEntry] | None = message.journal
-        if journal is None:
-            journal = decode_journal(fetched[JOURNAL])
+            return bind(dag, self.node, info=info, attempt=1, host=host, inputs=inputs, trace=trace)
+        inputs = {node: _decode_value(data) for node, data in message.inputs.items()}
+        elements = {name: _decode_value(data) for name, data in message.elements.items()}
+        journal: Sequence[JournalEntry] = message.journal or ()
+        for key, data in fetched.items():
+            if key == JOURNAL:
+                journal = decode_journal(data)
+            elif isinstance(key, int):
+                inputs[key] = _decode_value(data)
+            else:
+                elements[key] = _decode_value(data)
         return bind(
-            dag.dag,
+            dag,
             self.node,
-            info=self._info,
+            info=info,
             attempt=message.attempt,
             host=host,
-            inputs=_values(message.inputs, more, int),
-            elements=_values(message.elements, more, str),
+            inputs=inputs,
+            elements=elements,
             indexes=message.indexes,
             map_index=message.map_index,
             journal=journal,
             clear_number=message.delivery // DELIVERIES_PER_CLEARING,
-            trace=self._trace(self._info),
+            trace=trace,
         )
 
     def connection_request(self, name: str) -> ConnectionRequest:
         """Return the request for a connection, under the fence of the node that runs now."""
         return ConnectionRequest(*self._fence(), name)
-
-    def _trace(self, info: RunInfo) -> str | None:
-        """Return the trace context of the node that runs now."""
-        _, *attempt = self._fence()
-        return task_context(info, *attempt)
 
     def journal_request(self, entry: JournalEntry) -> JournalEntryRequest:
         """Return the request that records an entry in the journal of the node that runs now.
@@ -229,6 +213,7 @@ class TaskExecution:
         if then != NO_NODE:
             self.after, self.node, self._value = self.node, then, done.value
             self._chain_index += 1
+            self.timeout_seconds = self.message.timeouts[self._chain_index]
         return frame
 
     def fail(self, error: BaseException) -> bytes:
@@ -249,7 +234,7 @@ class TaskExecution:
             *self._fence(),
             self._settings.worker,
             outcome,
-            self._started_at,
+            self.started_at,
             time.time(),
             after=self.after,
             **facts,
@@ -261,11 +246,3 @@ class TaskExecution:
         if self._chain_index:
             return message.run, self.node, NOT_MAPPED, 1, message.delivery
         return message.run, self.node, message.map_index, message.attempt, message.delivery
-
-
-def _values(
-    inline: Mapping[Any, Raw], fetched: Mapping[int | str, Any], kind: type
-) -> dict[Any, Any]:
-    values = {key: _decode_value(data) for key, data in inline.items()}
-    values.update((key, value) for key, value in fetched.items() if isinstance(key, kind))
-    return values

@@ -5,7 +5,7 @@ import struct
 
 HEADER_BYTES = 4
 MAX_FRAME_BYTES = 1 << 30
-_LENGTH = struct.Struct(">I")
+LENGTH = struct.Struct(">I")
 
 
 class FrameTooLarge(ValueError):  # noqa: N818 - says what the frame is
@@ -20,7 +20,7 @@ def pack(data: bytes) -> bytes:
     """Return `data` as a frame."""
     if len(data) > MAX_FRAME_BYTES:
         raise FrameTooLarge(len(data))
-    return _LENGTH.pack(len(data)) + data
+    return LENGTH.pack(len(data)) + data
 
 
 def send_frame(sock: socket.socket, data: bytes) -> None:
@@ -34,7 +34,7 @@ def receive_frame(sock: socket.socket) -> bytes:
     Raises:
         EOFError: The other side closed the stream.
     """
-    (size,) = _LENGTH.unpack(_receive_exactly(sock, HEADER_BYTES))
+    (size,) = LENGTH.unpack(_receive_exactly(sock, HEADER_BYTES))
     if size > MAX_FRAME_BYTES:
         raise FrameTooLarge(size)
     return _receive_exactly(sock, size)
@@ -69,7 +69,7 @@ class FrameDecoder:
         frames = []
         position, size = 0, len(data)
         while size - position >= HEADER_BYTES:
-            (length,) = _LENGTH.unpack_from(data, position)
+            (length,) = LENGTH.unpack_from(data, position)
             if length > MAX_FRAME_BYTES:
                 raise FrameTooLarge(length)
             end = position + HEADER_BYTES + length

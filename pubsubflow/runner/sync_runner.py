@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any, TextIO
 
+from pubsubflow.authoring.bind import RunnableDag
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.wire.messages import (
     EventInfo,
@@ -18,7 +19,7 @@ from pubsubflow.model.wire.messages import (
     decode_task,
 )
 from pubsubflow.runner.blocking_channel import BlockingChannel
-from pubsubflow.runner.dag_cache import DagCache, ImportedDag
+from pubsubflow.runner.dag_cache import DagCache
 from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.log_lines import NODE_MARK, RECORD_MARK, log_record
@@ -102,15 +103,17 @@ class SyncRunner:
                 return
 
     def _run_node(self, execution: TaskExecution) -> bytes:
-        execution.start()
+        execution.started_at = time.time()
         message = execution.message
         try:
-            dag = self._dags.load(message.source, message.dag_id)
+            source, dag_id = message.source, message.dag_id
+            dag = self._dags.find(source, dag_id) or self._dags.load(source, dag_id)
             host = _Host(self._channel, execution, dag, self._streams[1])
-            fetched = {
-                key: run_exchange(fetch_result(request), self._channel.request)
-                for key, request in execution.missing(dag)
-            }
+            spec = dag.tasks[execution.node]
+            fetched = {}
+            if spec.inputs or spec.mapped_arguments or message.journal is None:
+                for key, request in execution.missing(dag):
+                    fetched[key] = run_exchange(fetch_result(request), self._channel.request)
             bound = execution.bind(dag, host, fetched)
             value = bound.run()
             # A DRAIN that came meanwhile stops the chain before the result names the next node.
@@ -140,7 +143,7 @@ class _Host:
     """The process as a task's context sees it."""
 
     def __init__(
-        self, channel: BlockingChannel, execution: TaskExecution, dag: ImportedDag, stderr: TextIO
+        self, channel: BlockingChannel, execution: TaskExecution, dag: RunnableDag, stderr: TextIO
     ) -> None:
         self._request = channel.request
         self._execution = execution

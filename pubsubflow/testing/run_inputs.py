@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pubsubflow.authoring.bind import RunnableDag
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.datasets import Dataset
 from pubsubflow.authoring.runtime import results
@@ -46,7 +47,7 @@ class RunInputs(Struct, frozen=True):
         connections: The connections that its tasks may use.
     """
 
-    dag: DAG
+    dag: RunnableDag
     spec: DagSpec
     plan: Plan
     chosen: frozenset[int]
@@ -89,7 +90,7 @@ def prepare_run(
         spec, validate_params(spec, given_params), consumed, partition, logical_time, now
     )
     return RunInputs(
-        dag,
+        RunnableDag(dag),
         spec,
         Plan(restrict_spec(spec, chosen, lengths)),
         chosen,

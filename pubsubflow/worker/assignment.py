@@ -76,6 +76,7 @@ class Assignment:
         number: The worker's number for it, also in frames to the runner.
         redelivered: Whether another worker may have had the message before (AMQP's word).
         node: The node of the chain that runs now; `after` is the one before.
+        timeout_seconds: Timeout of the node that runs now.
         runner: The process that runs it; None while it waits.
         started_at: When the node started, seconds since 1970.
         decided_outcome: Set once the worker has decided the outcome and waits for the runner to
@@ -104,6 +105,7 @@ class Assignment:
         "returned",
         "runner",
         "started_at",
+        "timeout_seconds",
         "timeout_timer",
     )
 
@@ -116,6 +118,7 @@ class Assignment:
         self.delivery = delivery
         self.node = header.node
         self.after = NO_NODE
+        self.timeout_seconds = header.timeouts[0]
         self.runner: RunnerRef | None = None
         self.started_at = 0.0
         self.decided_outcome: AttemptOutcome | None = None
@@ -136,13 +139,6 @@ class Assignment:
         # Chained nodes are never mapped nor retried in place: a retry is a message of its own.
         return header.run, self.node, NOT_MAPPED, _FIRST_ATTEMPT, header.delivery
 
-    @property
-    def timeout_seconds(self) -> float | None:
-        """Timeout of the node that runs now."""
-        header = self.header
-        index = 0 if self.after == NO_NODE else header.chain.index(self.node) + 1
-        return header.timeouts[index] if index < len(header.timeouts) else None
-
     def log_fields(self) -> dict[str, str | int]:
         """Return the fields that identify it in the log: DAG, task, run, attempt and trace."""
         info = decode_run_info(self.header.info)
@@ -155,10 +151,8 @@ class Assignment:
         }
         return fields if context is None else fields | {"trace_id": trace_id_of(context)}
 
-    def encode_task(self) -> bytes:
-        """Return the encoded TaskMessage for the runner."""
-        if not self.redelivered or self.header.kind != "async":
-            return self.delivery.data
+    def encode_without_journal(self) -> bytes:
+        """Return the encoded TaskMessage of a redelivered assignment, without its journal."""
         # The journal in the message dates from its first delivery: an attempt on another worker
         # may have added entries since, so the runner has to fetch it.
         return encode(msgspec.structs.replace(decode_task(self.delivery.data), journal=None))
@@ -166,6 +160,7 @@ class Assignment:
     def advance(self, node: int) -> None:
         """Continue with the next node of the chain."""
         self.after, self.node = self.node, node
+        self.timeout_seconds = self.header.timeouts[self.header.chain.index(node) + 1]
         self.started_at = time.time()
         self.log_bytes = self.log_messages = 0
 

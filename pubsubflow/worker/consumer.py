@@ -1,15 +1,10 @@
 """The task consumer: pulls the messages of one queue and kind as slots become free."""
 
 from collections.abc import Callable
-
-import msgspec
-import structlog
+from functools import partial
 
 from pubsubflow.bus import STREAM_TASK, Bus, Delivery, PullConsumer
-from pubsubflow.worker.assignment import TaskHeader, decode_header
 from pubsubflow.worker.settings import WorkerSettings
-
-log = structlog.get_logger(__name__)
 
 
 class TaskConsumer:
@@ -22,6 +17,10 @@ class TaskConsumer:
         kind: `sync` or `async`.
         capacity: How many messages the worker may hold at once.
         on_task: Called with each message.
+
+    Attributes:
+        suspects: Whether messages may come that a worker has had although their delivery is
+            counted as the first.
     """
 
     def __init__(
@@ -32,17 +31,17 @@ class TaskConsumer:
         queue: str,
         kind: str,
         capacity: int,
-        on_task: Callable[["TaskConsumer", TaskHeader, Delivery], None],
+        on_task: Callable[["TaskConsumer", Delivery], None],
     ) -> None:
+        self.suspects = False
         self._suspect_before = 0.0
-        self._on_task = on_task
         self._withheld_credit = 0
         self.puller = PullConsumer(
             bus,
             stream=STREAM_TASK,
             durable=f"{queue}-{kind}",
             filter_subject=f"psf.task.{queue}.{kind}.>",
-            deliver=self._deliver,
+            deliver=partial(on_task, self),
             ack_wait_seconds=settings.ack_wait_seconds,
         )
         self.puller.credit(capacity)
@@ -65,28 +64,11 @@ class TaskConsumer:
         Args:
             moment: Seconds since 1970.
         """
+        self.suspects = True
         self._suspect_before = moment
 
-    def is_redelivered(self, delivery: Delivery) -> bool:
-        """Return whether a worker may have had this message before."""
-        if delivery.attempts > 1:
-            return True
-        if not self._suspect_before:
-            return False
-        suspect = delivery.timestamp.timestamp() < self._suspect_before
-        if not suspect:
-            # Messages come in stream order: all that follow are newer as well.
-            self._suspect_before = 0.0
-        return suspect
-
-    def _deliver(self, delivery: Delivery) -> None:
-        try:
-            header = decode_header(delivery.data)
-        except msgspec.DecodeError as error:
-            log.error(  # noqa: TRY400 - the error says all, a traceback adds nothing
-                "worker.message_rejected", subject=delivery.subject, error=str(error)
-            )
-            delivery.term()
-            self.on_finished()
-        else:
-            self._on_task(self, header, delivery)
+    def is_suspect(self, delivery: Delivery) -> bool:
+        """Return whether a message was stored before the moment of `suspect_redelivery`."""
+        # Messages come in stream order: all that follow a newer one are newer as well.
+        self.suspects = delivery.timestamp.timestamp() < self._suspect_before
+        return self.suspects

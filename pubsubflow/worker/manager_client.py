@@ -46,19 +46,18 @@ class ManagerClient:
         bus: The connection.
         group: The task group in which requests wait for their replies.
         ask_seconds: How long a task's request may go without a reply.
+
+    Attributes:
+        sources: The source bundles used last, by hash.
     """
 
     def __init__(self, bus: Bus, group: anyio.abc.TaskGroup, *, ask_seconds: float) -> None:
         self._bus = bus
         self._group = group
         self._ask_seconds = ask_seconds
-        self._sources: Recent[str, FetchedSource] = Recent(_CACHED_BUNDLES)
+        self.sources: Recent[str, FetchedSource] = Recent(_CACHED_BUNDLES)
         self._waiters: dict[str, list[Callable[[FetchedSource], None]]] = {}
         self._reachable = True
-
-    def cached_source(self, hash_: str) -> FetchedSource | None:
-        """Return a source bundle from the cache."""
-        return self._sources.get(hash_)
 
     def fetch_source(self, hash_: str, use: Callable[[FetchedSource], None]) -> None:
         """Call `use` once the source bundle is here, or known not to exist."""
@@ -105,7 +104,7 @@ class ManagerClient:
         except msgspec.DecodeError as error:
             source = FetchedSource(error=f"the code {hash_[:12]} arrived broken: {error}")
         if source.error is None:
-            self._sources.put(hash_, source)
+            self.sources.put(hash_, source)
         for use in self._waiters.pop(hash_):
             use(source)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -112,6 +111,13 @@ class ProcessPool:
 
     def submit(self, assignment: Assignment) -> None:
         """Queue an assignment; its lease and its code are fetched first where needed."""
+        source = self._managers.sources.get(assignment.header.source)
+        if source is not None and not assignment.redelivered and not self._closing:
+            runner = self._choose_runner(source)
+            if runner is not None:
+                runner.assign(assignment, source)
+                self._start_timers(assignment)
+                return
         self._waiting[assignment] = None
         if assignment.redelivered:
             # Another worker may have finished it, or may still run it: the managers know.
@@ -143,7 +149,7 @@ class ProcessPool:
     def maintain(self) -> None:
         """Retire runners that have long been idle or hold much memory; call it regularly."""
         now, settings = self._loop.time(), self._settings
-        idle = [each for each in self._runners if each.has_free_slot and not each.assignments]
+        idle = [each for each in self._runners if each.free_slots and not each.assignments]
         idle.sort(key=lambda runner: runner.idle_since, reverse=True)
         keep = settings.warm_processes if self._sync else 1
         for index, runner in enumerate(idle):
@@ -212,7 +218,7 @@ class ProcessPool:
         self._release(assignment)
 
     def _fetch_source(self, assignment: Assignment) -> None:
-        source = self._managers.cached_source(assignment.header.source)
+        source = self._managers.sources.get(assignment.header.source)
         if source is not None:
             self._enqueue(assignment, source)
         else:
@@ -249,7 +255,6 @@ class ProcessPool:
                 continue
             del self._waiting[assignment]
             runner.assign(assignment, source)
-            assignment.started_at = time.time()
             self._start_timers(assignment)
         wanted = left if self._sync else min(left, 1)
         for _ in range(wanted - self._starting):
@@ -263,7 +268,7 @@ class ProcessPool:
         bundle = source.bundle
         found = None
         for runner in reversed(self._runners):
-            if runner.has_free_slot and bundle is not None:
+            if runner.free_slots and bundle is not None:
                 if bundle.hash in runner.sources:
                     return runner
                 if found is None and runner.can_load(bundle):
@@ -274,7 +279,7 @@ class ProcessPool:
         # What waits cannot use an idle runner: it has other versions of the same modules. Its
         # place goes to a new process.
         for runner in self._runners:
-            if runner.has_free_slot and not runner.assignments:
+            if runner.free_slots and not runner.assignments:
                 runner.retire()
                 return
 

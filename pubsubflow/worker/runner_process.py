@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,7 @@ class RunnerProcess:
 
     Attributes:
         assignments: Number → assignment.
+        free_slots: How many more assignments it can take; 0 before it is forked and once it ends.
         sources: Hashes of the code it has.
         served: How many assignments it has had.
         ending: It is retired or about to be killed, so it gets no more assignments.
@@ -85,6 +87,7 @@ class RunnerProcess:
         self, settings: RunnerSettings, *, slots: int, recycle_after: int, events: RunnerEvents
     ) -> None:
         self.assignments: dict[int, Assignment] = {}
+        self.free_slots = 0
         self.sources: set[str] = set()
         self.served = 0
         self.ending = False
@@ -96,6 +99,7 @@ class RunnerProcess:
         self._modules: dict[str, str] = {}
         self._files: dict[str, dict[str, str]] = {}
         self._child: ChildProcess | None = None
+        self._post: Callable[[bytes], None] = _lost
         self._ended = anyio.Event()
         self._redactor = Redactor()
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -107,12 +111,6 @@ class RunnerProcess:
     def pid(self) -> int:
         """Its process id; 0 before it is forked."""
         return 0 if self._child is None else self._child.pid
-
-    @property
-    def has_free_slot(self) -> bool:
-        """Whether it can take another assignment."""
-        running = self._child is not None and not self.ending
-        return running and len(self.assignments) < self._slots
 
     @property
     def output_tail(self) -> str:
@@ -137,7 +135,8 @@ class RunnerProcess:
             stdout.release_writer()
             stderr.release_writer()
             async with child:
-                self._child = child
+                self._child, self._post = child, child.channel.post
+                self.free_slots = 0 if self.ending else self._slots
                 ready()
                 await self._ended.wait()
                 with anyio.move_on_after(self._settings.grace_seconds):
@@ -147,7 +146,7 @@ class RunnerProcess:
                 pipe.finish()
             return await child.wait()
         finally:
-            self.ending = True
+            self._end()
             for pipe in self._pipes:
                 pipe.close()
 
@@ -161,18 +160,24 @@ class RunnerProcess:
     def assign(self, assignment: Assignment, source: FetchedSource) -> None:
         """Send it an assignment, after the code if it does not have it yet."""
         self.assignments[assignment.number] = assignment
+        self.free_slots -= 1
         self.served += 1
         assignment.runner = self
+        assignment.started_at = time.time()
         if assignment.header.source not in self.sources and source.bundle is not None:
             self.sources.add(assignment.header.source)
             modules = self._files[source.bundle.file] = _imported_modules(source.bundle)
             self._modules |= modules
             self._post(SOURCE_HEADER + source.data)
-        self._post(NUMBERED.pack(TASK, assignment.number) + assignment.encode_task())
+        data = assignment.delivery.data
+        if assignment.redelivered and not self._is_sync:
+            data = assignment.encode_without_journal()
+        self._post(NUMBERED.pack(TASK, assignment.number) + data)
 
     def release(self, assignment: Assignment) -> None:
         """Give up an assignment of which nothing is left to run, and retire when it is due."""
         del self.assignments[assignment.number]
+        self.free_slots += not self.ending
         if not self.assignments:
             self.idle_since = self._loop.time()
             if self.ending or self.served >= self._recycle_after:
@@ -188,14 +193,14 @@ class RunnerProcess:
 
     def retire(self) -> None:
         """Close the stream to an idle process, at which it exits."""
-        self.ending = True
+        self._end()
         if self._child is not None:
             self._child.channel.close()
             self._ended.set()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to it and to all that it started; it gets no more assignments."""
-        self.ending = True
+        self._end()
         if self._child is not None:
             self._child.kill(number)
 
@@ -208,9 +213,8 @@ class RunnerProcess:
         except FileNotFoundError:
             return 0
 
-    def _post(self, frame: bytes) -> None:
-        if self._child is not None:
-            self._child.channel.post(frame)
+    def _end(self) -> None:
+        self.ending, self.free_slots = True, 0
 
     def _on_frame(self, frame: bytes) -> None:
         kind = frame[0]
@@ -264,6 +268,10 @@ class RunnerProcess:
             text = str(msgspec.json.decode(line, type=dict)["m"])
             self._tail.append(text)
             log.info("runner.output_written", pid=self.pid, line=text)
+
+
+def _lost(frame: bytes) -> None:
+    """Drop a frame to a process that is not forked yet: it has no assignment that needs it."""
 
 
 def _imported_modules(bundle: SourceBundle) -> dict[str, str]:

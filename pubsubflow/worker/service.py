@@ -7,6 +7,7 @@ from itertools import count
 
 import anyio
 import anyio.abc
+import msgspec
 import structlog
 
 from pubsubflow.bus import Bus, Delivery, Message
@@ -24,7 +25,12 @@ from pubsubflow.model.wire.messages import (
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import RunnerSettings
-from pubsubflow.worker.assignment import Assignment, AttemptOutcome, TaskHeader
+from pubsubflow.worker.assignment import (
+    Assignment,
+    AttemptOutcome,
+    TaskHeader,
+    decode_header,
+)
 from pubsubflow.worker.consumer import TaskConsumer
 from pubsubflow.worker.manager_client import ManagerClient
 from pubsubflow.worker.metrics import WorkerMetrics
@@ -176,15 +182,25 @@ class Worker:
                 for queue in settings.queues
             ]
 
-    def _on_task(self, consumer: TaskConsumer, header: TaskHeader, delivery: Delivery) -> None:
-        known = self._by_subject.get(delivery.subject)
+    def _on_task(self, consumer: TaskConsumer, delivery: Delivery) -> None:
+        try:
+            header = decode_header(delivery.data)
+        except msgspec.DecodeError as error:
+            log.error(  # noqa: TRY400 - the error says all, a traceback adds nothing
+                "worker.message_rejected", subject=delivery.subject, error=str(error)
+            )
+            delivery.term()
+            consumer.on_finished()
+            return
+        subject = delivery.subject
+        known = self._by_subject.get(subject)
         if known is not None and self._resume(known, delivery):
             consumer.on_finished()
             return
         number = next(self._next_number) & _MAX_NUMBER
-        redelivered = consumer.is_redelivered(delivery)
+        redelivered = delivery.attempts > 1 or (consumer.suspects and consumer.is_suspect(delivery))
         assignment = Assignment(number, header, delivery, redelivered=redelivered)
-        self._assignments[number] = self._by_subject[delivery.subject] = assignment
+        self._assignments[number] = self._by_subject[subject] = assignment
         self._consumer_of[number] = consumer
         self._pools[header.kind].submit(assignment)
 

@@ -7,7 +7,7 @@ import anyio
 import msgspec
 
 from pubsubflow import DAG, task
-from pubsubflow.authoring.bind import bind
+from pubsubflow.authoring.bind import RunnableDag, bind
 from pubsubflow.authoring.runtime.journal import TaskDeferred
 from pubsubflow.model.runs.waits import begin_wait, complete_wait, completed_entry, failed_entry
 from pubsubflow.model.wire.messages import EventInfo, JournalEntry, RunInfo, TaskError
@@ -100,7 +100,8 @@ INFO = RunInfo(1, "run", "d", "manual", {}, None, None, "a test", NOW, ())
 
 async def run_once(dag: DAG, host: RecordingHost, attempt: int = 1):
     """Run the DAG's only task from its top; raises what it raises, or TaskDeferred."""
-    call = bind(dag, 0, info=INFO, attempt=attempt, host=host, journal=host.journal)
+    runnable = RunnableDag(dag)
+    call = bind(runnable, 0, info=INFO, attempt=attempt, host=host, journal=host.journal)
     return await call.run()
 
 

@@ -144,7 +144,7 @@ class Context(WaitMethods):
         trace: str | None = None,
     ) -> None:
         self.run = run
-        self.trace = trace_headers(trace)
+        self.trace = {} if trace is None else trace_headers(trace)
         self.task = task
         self.attempt = attempt
         self.events = events
@@ -272,7 +272,8 @@ class Context(WaitMethods):
         raise definition_error(message, dag_id=self.run.dag_id, task_id=self.task.task_id)
 
 
-_CURRENT: ContextVar[Context | None] = ContextVar("pubsubflow_context", default=None)
+CURRENT_CONTEXT: ContextVar[Context | None] = ContextVar("pubsubflow_context", default=None)
+"""The context of the task that runs in this thread or coroutine."""
 
 
 def current_context() -> Context:
@@ -281,15 +282,10 @@ def current_context() -> Context:
     Raises:
         DefinitionError: No task runs in this thread or coroutine.
     """
-    context = _CURRENT.get()
+    context = CURRENT_CONTEXT.get()
     if context is None:
         raise definition_error("current_context() works while a task runs, not while a file loads")
     return context
-
-
-def use_context(context: Context | None) -> None:
-    """Make a context the current one of this thread or coroutine."""
-    _CURRENT.set(context)
 
 
 def no_such_task(task_id: str, known: Sequence[str], context: Context) -> Exception:

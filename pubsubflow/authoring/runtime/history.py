@@ -28,18 +28,17 @@ class JournalHistory:
 
     Args:
         entries: The recorded entries, in order.
+
+    Attributes:
+        start: The entry of the wait before the function starts, if there is one.
     """
 
     def __init__(self, entries: Iterable[JournalEntry] = ()) -> None:
         self._entries = {entry.key: entry for entry in entries}
         self._unvisited = dict(self._entries)
+        self.start = self._unvisited.pop(START, None)
         self._position = 0
         self._occurrences: Counter[str] = Counter()
-
-    def start(self) -> JournalEntry | None:
-        """Return the entry of the wait before the function starts, if there is one."""
-        self._unvisited.pop(START, None)
-        return self._entries.get(START)
 
     def next_key(self) -> str:
         """Return the key of the function's own next step or wait."""

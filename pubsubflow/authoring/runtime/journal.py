@@ -75,19 +75,18 @@ class TaskJournal:
         store: The process that runs it.
         history: The entries of earlier executions.
         write_log: Writes to the attempt's log.
+
+    Attributes:
+        function_task: The asyncio task of the function itself; set when it begins.
     """
 
     def __init__(self, store: JournalStore, history: JournalHistory, write_log: WriteLog) -> None:
         self._store = store
         self._history = history
         self._write_log = write_log
-        self._function_task: asyncio.Task[Any] | None = None
+        self.function_task: asyncio.Task[Any] | None = None
         self._ending: BaseException | None = None
         self._last_events: dict[tuple[str, bool], int] = {}
-
-    def begin(self) -> None:
-        """Remember the current asyncio task as that of the function itself."""
-        self._function_task = asyncio.current_task()
 
     def now(self) -> float:
         """Return the time in seconds since 1970."""
@@ -107,7 +106,7 @@ class TaskJournal:
     ) -> Any:
         """Return the recorded value of a step, or do it now and record it."""
         self._check_allowed(f"step {name!r}")
-        if asyncio.current_task() is self._function_task:
+        if asyncio.current_task() is self.function_task:
             key = self._history.next_key()
         else:
             key = self._history.next_concurrent_key(name, args, kwargs)
@@ -138,7 +137,7 @@ class TaskJournal:
             TriggerError: A trigger failed.
         """
         self._check_allowed(f"wait {label!r}")
-        if asyncio.current_task() is not self._function_task:
+        if asyncio.current_task() is not self.function_task:
             raise definition_error(
                 f"the wait for {label!r} runs beside other code (in asyncio.gather() or a task "
                 "group); a task that waits leaves its process, so wait for several things at once "

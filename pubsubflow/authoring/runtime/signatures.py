@@ -21,10 +21,12 @@ class FunctionSignature:
 
     Attributes:
         contexts: Parameters that get the Context.
+        event: The parameter of a sensor that gets the event; None without one.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
+        self.event: str | None = None
         self._all = inspect.signature(function)
         self.contexts = [
             name
@@ -71,18 +73,16 @@ class FunctionSignature:
                 bound.arguments[name] = msgspec.convert(
                     bound.arguments[name], wanted, from_attributes=True
                 )
+        filled = dict.fromkeys(self.contexts, context) | bound.arguments
+        if self.event is not None:
+            filled[self.event] = context.trigger_event
         # Bound to the full signature, which may have the context before or between other
         # parameters.
-        filled = self._filled_by_runtime(context) | bound.arguments
         full = inspect.BoundArguments(
             self._all,
             {name: filled[name] for name in self._all.parameters if name in filled},
         )
         return lambda: self.function(*full.args, **full.kwargs)
-
-    def _filled_by_runtime(self, context: Context) -> dict[str, Any]:
-        """Return the arguments that users do not give."""
-        return dict.fromkeys(self.contexts, context)
 
     @cached_property
     def _conversions(self) -> dict[str, Any]:

@@ -18,11 +18,13 @@ class Binding(Protocol):
         context: The task's Context.
         elements: Argument → the element that this instance is mapped to.
         timeout: The task's timeout in seconds.
+        has_references: Whether the arguments hold references.
     """
 
     context: Any
     elements: dict[str, Any]
     timeout: float | None
+    has_references: bool
 
     def resolve(self, value: Any) -> Any:
         """Return the value with every reference inside replaced by the result it refers to."""
@@ -100,11 +102,10 @@ class FunctionBody:
 
     def bind(self, binding: Binding) -> Callable[[], Any]:
         """Return the call with all its arguments."""
-        call = self.signature.call(
-            binding.context,
-            binding.resolve(self.args),
-            binding.resolve(self.kwargs) | binding.elements,
-        )
+        args, kwargs = self.args, self.kwargs
+        if binding.has_references:
+            args, kwargs = binding.resolve(args), binding.resolve(kwargs)
+        call = self.signature.call(binding.context, args, kwargs | binding.elements)
         if self.operator != "bash":
             return call
         # The context is current only while the task runs, so it is read inside of the call.

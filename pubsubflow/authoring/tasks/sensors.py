@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any
 
-from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.runtime.signatures import FunctionSignature, is_async
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.tasks.body import Binding, FunctionBody, Kind
@@ -24,8 +23,8 @@ class SensorSignature(FunctionSignature):
         super().__init__(function)
         self.empty = is_empty(function)
         given = list(self._given.parameters.values())
-        self._event = None if self.empty or not given else given[0].name
-        if self._event is not None:
+        if given and not self.empty:
+            self.event = given[0].name
             self._given = self._given.replace(parameters=given[1:])
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -38,10 +37,6 @@ class SensorSignature(FunctionSignature):
     def by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return arguments by the names of their parameters."""
         return self._given.bind_partial(*args, **kwargs).arguments
-
-    def _filled_by_runtime(self, context: Context) -> dict[str, Any]:
-        event = {} if self._event is None else {self._event: context.trigger_event}
-        return super()._filled_by_runtime(context) | event
 
 
 class SensorBody(FunctionBody):

@@ -24,7 +24,7 @@ from pubsubflow import (
     current_context,
     task,
 )
-from pubsubflow.authoring.bind import bind, encode_result, task_outcome
+from pubsubflow.authoring.bind import RunnableDag, bind, encode_result, task_outcome
 from pubsubflow.authoring.runtime.bash import CommandFailed
 from pubsubflow.authoring.runtime.results import MAX_RESULT_BYTES, decode
 from pubsubflow.model.connections import Connection
@@ -79,7 +79,7 @@ def call(made, task_id, **given):
     node = list(made.ordered()).index(made.nodes[task_id])
     given.setdefault("host", RecordingHost())
     given.setdefault("info", run_info())
-    return bind(made, node, attempt=given.pop("attempt", 1), **given)
+    return bind(RunnableDag(made), node, attempt=given.pop("attempt", 1), **given)
 
 
 def run(made, task_id, **given):

@@ -20,7 +20,7 @@ from pubsubflow import (
     TriggerEvent,
     WaitTimeout,
 )
-from pubsubflow.authoring.bind import bind
+from pubsubflow.authoring.bind import RunnableDag, bind
 from pubsubflow.authoring.runtime.journal import TaskDeferred, TaskLost
 from pubsubflow.errors import LeaseLost, ReplayMismatch, Unavailable
 from pubsubflow.model.runs.waits import failed_entry
@@ -215,7 +215,7 @@ async def test_a_plain_task_cannot_wait(text):
         MISTAKES[text](ctx)
 
     with pytest.raises(DefinitionError, match="works in `async def` tasks only"):
-        bind(dag_of(body), 0, info=INFO, attempt=1, host=RecordingHost()).run()
+        bind(RunnableDag(dag_of(body)), 0, info=INFO, attempt=1, host=RecordingHost()).run()
 
 
 async def test_a_step_is_done_once():
