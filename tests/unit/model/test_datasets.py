@@ -1,5 +1,6 @@
 """The identity of datasets."""
 
+import re
 import string
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.datasets import MAX_URI_CHARACTERS, normalise_uri
+from pubsubflow.model.datasets import MAX_URI_CHARACTERS, matches, normalise_uri
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,7 @@ from pubsubflow.model.datasets import MAX_URI_CHARACTERS, normalise_uri
         ("sqlite:/data/x.db", "sqlite:///data/x.db"),
         ("x:////a", "x:////a"),
         ("x://a?", "x://a"),
+        ("x://a/..b/c.../.d", "x://a/..b/c.../.d"),
     ],
 )
 def test_a_uri_is_written_one_way(uri, identity):
@@ -47,6 +49,10 @@ def test_a_uri_is_written_one_way(uri, identity):
         ("s3://lake/\n", "white space"),
         ("s3://[lake", "malformed"),
         ("ftp://me:secret@host/x", "password"),
+        ("s3://lake/raw/../secret", r"'\.\.' as a segment"),
+        ("s3://lake/./orders", r"'\.' as a segment"),
+        ("s3://lake/raw/%2E%2e", "'%2E%2e' as a segment"),
+        ("s3://lake/raw/.%2e/x", "'.%2e' as a segment"),
         ("s3://lake/" + "x" * MAX_URI_CHARACTERS, "at most 1500"),
     ],
 )
@@ -87,3 +93,24 @@ def test_any_text_is_normalised_or_refused(text):
 def test_the_limit_holds_for_what_is_kept():
     with pytest.raises(DefinitionError, match="at most"):
         normalise_uri("s3://" + "İ" * 800 + "/x")
+
+
+def as_regular_expression(pattern):
+    wild = {"**": ".*", "*": "[^/]*"}
+    return "".join(wild.get(part, re.escape(part)) for part in re.split(r"(\*\*|\*)", pattern))
+
+
+parts = st.sampled_from(["a", "b", ".", "/", "*", "**"])
+
+
+@given(pattern=st.lists(parts, max_size=8).map("".join), uri=st.text("ab./", max_size=9))
+def test_a_pattern_matches_what_its_regular_expression_matches(pattern, uri):
+    expected = re.fullmatch(as_regular_expression(pattern), uri) is not None
+    assert matches(pattern, uri) == expected
+
+
+def test_no_uri_makes_a_pattern_expensive():
+    """A backtracking search takes more than 10^15 steps for this one."""
+    uri = "s3://lake/" + "-" * (MAX_URI_CHARACTERS - 10)
+    assert not matches("s3://lake/" + "*-" * 8 + "*.parquet", uri)
+    assert matches("s3://lake/" + "*-" * 8 + "*-", uri)
