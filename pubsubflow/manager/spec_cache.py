@@ -22,6 +22,7 @@ class DagVersion:
         dag: The DAG's id in the store.
         plan: What follows from its spec.
         inputs: The inputs of its condition.
+        takes_params: Whether its runs have params.
         exact: Dataset URI → the inputs that name it.
         patterns: The inputs that match by a pattern.
     """
@@ -32,6 +33,7 @@ class DagVersion:
         self.plan = Plan(spec)
         self.spec = spec
         self.schedule = spec.schedule
+        self.takes_params = bool(spec.params or spec.params_schema or spec.params_from)
         found = inputs(spec.schedule.condition) if spec.schedule is not None else ()
         self.inputs = tuple(found)
         self.patterns = tuple(each for each in self.inputs if each.pattern)

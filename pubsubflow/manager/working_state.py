@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any, cast
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from pubsubflow.model.wire.messages import (
     decode_run_info,
     encode,
 )
+from pubsubflow.store.database import json_text
 from pubsubflow.store.manager_transaction import Row
 
 _json = msgspec.json.Encoder().encode
@@ -130,14 +132,13 @@ class RunWork:
         self.uncounted = False
         self.changed = new
         self.cancelled = False
-        self._info = info
+        if info is not None:
+            self.info = info
 
-    @property
+    @cached_property
     def info(self) -> RunInfo:
         """What every task of the run may know about it; here its events may be encoded."""
-        if self._info is None:
-            self._info = decode_run_info(self.encoded_info)
-        return self._info
+        return decode_run_info(self.encoded_info)
 
     def chain_before(self, node: int) -> Iterator[int]:
         """Yield a node's only upstream node, and so on: where a chain may have come from."""
@@ -196,6 +197,9 @@ def new_event(
         accepted_at: See `LoggedEvent`.
     """
     run, node, map_index = task or (None, None, None)
+    extra = _json(info.extra)
+    if b"\\u0000" in extra:
+        extra = json_text(info.extra).encode()
     return LoggedEvent(
         event_id,
         info,
@@ -207,7 +211,7 @@ def new_event(
         accepted_at=accepted_at,
         # MessagePack travels with tasks; the JSON goes to tables, streams and subscribers.
         encoded=encode(info),
-        extra=Raw(_json(info.extra)),
+        extra=Raw(extra),
     )
 
 

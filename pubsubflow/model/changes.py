@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct
@@ -41,6 +41,8 @@ RESET = "reset"
 class RunChanged(Struct, frozen=True, kw_only=True):
     """A run has entered a state."""
 
+    kind: ClassVar = ChangeKind.RUN
+    dataset: ClassVar = None
     run_id: str
     dag_id: str
     state: RunState
@@ -57,6 +59,8 @@ class TaskChanged(Struct, frozen=True, kw_only=True):
         error: Type and message of the error that a failed task ended with.
     """
 
+    kind: ClassVar = ChangeKind.TASK
+    dataset: ClassVar = None
     run_id: str
     dag_id: str
     task_id: str
@@ -77,6 +81,7 @@ class DatasetUpdated(Struct, frozen=True, kw_only=True):
         run_id, dag_id, task_id: The task that emitted it, if a task did.
     """
 
+    kind: ClassVar = ChangeKind.DATASET
     event_id: str
     dataset: str
     extra: dict[str, Any] | None
@@ -105,6 +110,9 @@ class DagChanged(Struct, frozen=True, kw_only=True):
         version: The one in force now, for a new version.
     """
 
+    kind: ClassVar = ChangeKind.DAG
+    run_id: ClassVar = None
+    dataset: ClassVar = None
     dag_id: str
     change: DagChange
     version: int | None = None
@@ -118,6 +126,10 @@ class ImportChanged(Struct, frozen=True, kw_only=True):
         error: The last line of the error; None once the file can be imported again.
     """
 
+    kind: ClassVar = ChangeKind.IMPORT
+    dag_id: ClassVar = None
+    run_id: ClassVar = None
+    dataset: ClassVar = None
     file: str
     error: str | None
     time: datetime
@@ -149,23 +161,14 @@ _encode_records = msgspec.msgpack.Encoder().encode
 _decode_records = msgspec.msgpack.Decoder(tuple[ChangeRecord, ...]).decode
 
 
-def record_of(change: Change) -> ChangeRecord:
-    """Return a change as a record of the log."""
-    data = _json(change)
-    if isinstance(change, RunChanged):
-        return ChangeRecord(ChangeKind.RUN, change.dag_id, change.run_id, None, data)
-    if isinstance(change, TaskChanged):
-        return ChangeRecord(ChangeKind.TASK, change.dag_id, change.run_id, None, data)
-    if isinstance(change, DatasetUpdated):
-        return ChangeRecord(ChangeKind.DATASET, change.dag_id, change.run_id, change.dataset, data)
-    if isinstance(change, DagChanged):
-        return ChangeRecord(ChangeKind.DAG, change.dag_id, None, None, data)
-    return ChangeRecord(ChangeKind.IMPORT, None, None, None, data)
-
-
-def encode_records(records: Sequence[ChangeRecord]) -> bytes:
-    """Return the records of one transaction as the body of a row of the log."""
-    return _encode_records(records)
+def encode_records(changes: Sequence[Change]) -> bytes:
+    """Return the changes of one transaction as the body of a row of the log."""
+    return _encode_records(
+        [
+            ChangeRecord(each.kind, each.dag_id, each.run_id, each.dataset, _json(each))
+            for each in changes
+        ]
+    )
 
 
 def decode_records(body: bytes) -> tuple[ChangeRecord, ...]:

@@ -8,13 +8,12 @@ from functools import partial
 import msgspec
 
 from pubsubflow.model.changes import (
-    ChangeRecord,
+    Change,
     DagChange,
     DagChanged,
     ImportChanged,
     RunChanged,
     encode_records,
-    record_of,
 )
 from pubsubflow.model.datasets import pattern_expression
 from pubsubflow.model.runs.states import RunState
@@ -105,7 +104,7 @@ async def _remove(connection: Connection, *, files: Sequence[str], now: datetime
     await _record_changes(connection, await _retire(connection, files, [], now))
 
 
-async def _record_changes(connection: Connection, changes: Sequence[ChangeRecord]) -> None:
+async def _record_changes(connection: Connection, changes: Sequence[Change]) -> None:
     """Append to the change log, unless nothing changed."""
     if changes:
         await connection.execute(SQL["record_changes"], encode_records(changes))
@@ -113,18 +112,15 @@ async def _record_changes(connection: Connection, changes: Sequence[ChangeRecord
 
 async def _retire(
     connection: Connection, files: Sequence[str], dag_ids: Sequence[str], now: datetime
-) -> list[ChangeRecord]:
+) -> list[Change]:
     """Retire the DAGs that files no longer define, and return the changes."""
     rows = await connection.fetch(SQL["retire_missing_dags"], list(files), list(dag_ids))
-    return [
-        record_of(DagChanged(dag_id=row["dag_id"], change=DagChange.RETIRED, time=now))
-        for row in rows
-    ]
+    return [DagChanged(dag_id=row["dag_id"], change=DagChange.RETIRED, time=now) for row in rows]
 
 
 async def _save_files(
     connection: Connection, files: Sequence[LoadedFile], now: datetime
-) -> list[ChangeRecord]:
+) -> list[Change]:
     """Write files and their sources; return the imports that fail now, or work again."""
     rows = await connection.fetch(SQL["read_file_errors"], [file.file for file in files])
     before = {row["file"]: row["error"] for row in rows}
@@ -142,7 +138,7 @@ async def _save_files(
         [file.seconds for file in files],
     )
     return [
-        record_of(ImportChanged(file=file.file, error=file.error, time=now))
+        ImportChanged(file=file.file, error=file.error, time=now)
         for file in files
         if file.error != before.get(file.file)
     ]
@@ -174,7 +170,7 @@ def _inputs(spec: DagSpec) -> list[DatasetInput]:
 
 async def _put_in_force(
     connection: Connection, specs: Sequence[DagSpec], now: datetime
-) -> list[ChangeRecord]:
+) -> list[Change]:
     """Put the specs that changed in force, and return the changes."""
     ordered = sorted(specs, key=lambda spec: spec.dag_id)
     encoded = [_encode(spec) for spec in ordered]
@@ -196,7 +192,7 @@ async def _put_in_force(
         )
         for row in changed
     ]
-    changes = [record_of(each) for each in sorted(new_versions, key=lambda each: each.dag_id)]
+    changes: list[Change] = [*sorted(new_versions, key=lambda each: each.dag_id)]
     if changed:
         versions = {row["dag"]: row["version"] for row in changed}
         changes += await _put_states_in_force(connection, versions, by_id, now)
@@ -205,13 +201,13 @@ async def _put_in_force(
 
 async def _put_states_in_force(
     connection: Connection, versions: dict[int, int], specs: dict[int, DagSpec], now: datetime
-) -> list[ChangeRecord]:
+) -> list[Change]:
     """Put versions in force for scheduling: pending events, subscriptions and ticks.
 
     Returns:
         Changes of collecting runs that are cancelled.
     """
-    changes = []
+    changes: list[Change] = []
     dags = sorted(versions)
     before: dict[int, ScheduleSpec] = {}
     # From here on the managers of these DAGs wait: no event is decided under two schedules.
@@ -223,10 +219,8 @@ async def _put_states_in_force(
         for run_id in await migrate_schedule(connection, row["dag"], old, new, now):
             state = RunState.CANCELLED
             changes.append(
-                record_of(
-                    RunChanged(
-                        run_id=run_id, dag_id=dag_id, state=state, error=SCHEDULE_CHANGED, time=now
-                    )
+                RunChanged(
+                    run_id=run_id, dag_id=dag_id, state=state, error=SCHEDULE_CHANGED, time=now
                 )
             )
     since = [specs[dag].subscribe_from for dag in dags]

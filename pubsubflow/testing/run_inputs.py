@@ -191,7 +191,7 @@ def _partition(spec: DagSpec, last: EventInfo) -> str | None:
     """Return the run's partition key; the first one, where an event maps to several."""
     partitioning = spec.schedule.partitioning if spec.schedule is not None else None
     if partitioning is None or last.partition is None or spec.schedule is None:
-        return last.partition
+        return None
     for each in inputs(spec.schedule.condition):
         if _matches(each, last):
             keys = map_key(partitioning.mapper(each.uri), last.partition)

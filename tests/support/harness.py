@@ -172,8 +172,13 @@ class ObservedManager(Manager):
         self._on_change = on_change
         self.handled = 0
 
-    def _publish(self, batch) -> None:
-        super()._publish(batch)
+    def put(self, *items: InboxItem) -> None:
+        """Have items processed in one batch."""
+        self._waiting.extend(items)
+        self._wake.set()
+
+    def _respond(self, done) -> None:
+        super()._respond(done)
         self._on_change()
 
     def _acknowledge(self, answer) -> None:

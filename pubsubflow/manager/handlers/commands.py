@@ -63,7 +63,7 @@ class StartRunHandler(DagCommandHandler):
         """
         command: StartRun = item.message
         draft = self._context.scheduler.draft(
-            dag, "", "", "manual", printable(command.cause), logical_time=command.logical_time
+            dag, "", "manual", printable(command.cause), logical_time=command.logical_time
         )
         item.ids = item.ids or [draft.run_id]
         draft.run_id = item.ids[0]

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from pubsubflow.manager.unit_of_work import UnitOfWork
-from pubsubflow.manager.working_state import EndedTask, InstanceKey, LiveTask, LoggedEvent, RunWork
+from pubsubflow.manager.working_state import EndedTask, LoggedEvent, RunWork
 from pubsubflow.model.changes import (
     MAX_EXTRA_BYTES,
+    Change,
     DatasetUpdated,
     RunChanged,
     TaskChanged,
     encode_records,
-    record_of,
 )
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.wire.messages import NOT_MAPPED
@@ -27,18 +27,26 @@ def encode_changes(uow: UnitOfWork) -> bytes | None:
     """
     runs = uow.runs.by_id.values()
     uow.outbox.run_changes = list(_run_changes(uow))
-    records = [record_of(dag) for dag in uow.outbox.dag_changes]
-    records += [record_of(_ended_task(run, task, uow)) for run in runs for task in run.ended_tasks]
-    records += [record_of(_event(event, uow)) for event in uow.log.recorded]
-    records += [record_of(change) for change in uow.outbox.run_changes]
-    records += [
-        record_of(_live_task(run, key, task, uow))
+    changes: list[Change] = [*uow.outbox.dag_changes]
+    changes += [_ended_task(run, task, uow) for run in runs for task in run.ended_tasks]
+    changes += [_event(event, uow) for event in uow.log.recorded]
+    changes += uow.outbox.run_changes
+    changes += [
+        TaskChanged(
+            run_id=run.info.run_id,
+            dag_id=run.version.spec.dag_id,
+            task_id=run.version.spec.tasks[node].task_id,
+            map_index=None if map_index == NOT_MAPPED else map_index,
+            state=task.state,
+            attempt=task.attempt,
+            time=uow.now,
+        )
         for run in runs
-        for key, task in run.live.items()
+        for (node, map_index), task in run.live.items()
         if (task.state, task.attempt) != task.stored_as
     ]
-    uow.outbox.has_changes = bool(records)
-    return encode_records(records) if records else None
+    uow.outbox.has_changes = bool(changes)
+    return encode_records(changes) if changes else None
 
 
 def _run_changes(uow: UnitOfWork) -> Iterator[RunChanged]:
@@ -81,19 +89,6 @@ def _ended_task(run: RunWork, task: EndedTask, uow: UnitOfWork) -> TaskChanged:
         state=task.state,
         attempt=task.attempt,
         error=text and text[:_MAX_ERROR_CHARACTERS],
-        time=uow.now,
-    )
-
-
-def _live_task(run: RunWork, key: InstanceKey, task: LiveTask, uow: UnitOfWork) -> TaskChanged:
-    node, map_index = key
-    return TaskChanged(
-        run_id=run.info.run_id,
-        dag_id=run.version.spec.dag_id,
-        task_id=run.version.spec.tasks[node].task_id,
-        map_index=None if map_index == NOT_MAPPED else map_index,
-        state=task.state,
-        attempt=task.attempt,
         time=uow.now,
     )
 

@@ -122,10 +122,12 @@ def build_order(
             room -= len(value)
     indexes: tuple[int, ...] = ()
     elements: dict[str, msgspec.Raw] = {}
-    if task.mapped:
+    if task.mapped_arguments:
         indexes = _indexes(run, task, map_index)
         elements = _elements_of(run, task, indexes, results, room)
-    chain = () if task.mapped or run.progress.clear_number else run.version.plan.chains[node]
+    chain = (
+        () if task.mapped_arguments or run.progress.clear_number else run.version.plan.chains[node]
+    )
     timeout = task.timeout_seconds
     if timeout is not None and live.started_at is not None:  # it has waited
         timeout = max(timeout - (now - live.started_at).total_seconds(), _LEAST_SECONDS)

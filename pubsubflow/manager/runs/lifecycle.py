@@ -178,7 +178,8 @@ class RunLifecycle:
         run.changed = True
         if decision.resolved:
             self._end_unstarted(run, decision)
-        delivery = first_delivery(run.progress.clear_number)
+        cleared = run.progress.clear_number
+        delivery = first_delivery(cleared) if cleared else 1
         for key in decision.ready:
             task = LiveTask(delivery=delivery, queued_at=self._uow.now)
             if chained is not None and key == (chained.then, NOT_MAPPED):

@@ -67,15 +67,6 @@ class Admission:
         self._tracing = tracing
         self.refused: list[LockedDag] = []
 
-    @property
-    def waiting(self) -> list[RunDraft]:
-        """The runs that are to be admitted, in the order in which they were made."""
-        return [
-            draft
-            for draft in self._uow.schedule.drafts.values()
-            if not draft.collecting and draft.state is None and draft.refused is None
-        ]
-
     async def existing(self, dag: LockedDag, run_keys: Sequence[str]) -> dict[str, str]:
         """Return run key → run id for those that exist, made in this batch or before."""
         wanted = set(run_keys)
@@ -89,8 +80,13 @@ class Admission:
                 found[draft.run_key] = str(draft.run_id)
         return found
 
-    async def admit(self, drafts: Sequence[RunDraft]) -> None:
-        """Admit runs in the order in which they were made."""
+    async def admit(self) -> None:
+        """Admit the runs that wait for it, in the order in which they were made."""
+        drafts = [
+            draft
+            for draft in self._uow.schedule.drafts.values()
+            if not draft.collecting and draft.state is None and draft.refused is None
+        ]
         stored: dict[int, list[LoggedEvent]] = {}
         if any(draft.stored or draft.stored_inputs for draft in drafts):
             stored = await self._read_stored(drafts)
@@ -137,7 +133,9 @@ class Admission:
             return
         # Only where stored events are too many to be read are some missing here.
         whole = not draft.stored_events or _countable(draft)
-        if draft.params is None:
+        if draft.params is None and not dag.version.takes_params:
+            draft.params = {}
+        elif draft.params is None:
             try:
                 draft.params = run_params(draft, [each.info for each in events] if whole else None)
             except InvalidInput as error:

@@ -81,8 +81,9 @@ class Consumption:
     ) -> None:
         """Give a run what is pending in inputs."""
         for number in inputs:
-            if dag.version.inputs[number].within_seconds is not None:
-                self._expire(dag, condition, dag.version.inputs[number])
+            within_seconds = dag.version.inputs[number].within_seconds
+            if within_seconds is not None:
+                self._expire(dag, condition, number, expiry(within_seconds, condition.state))
             draft.events.extend(
                 [ConsumedEvent(event, number) for event in condition.new_events[number]]
             )
@@ -92,23 +93,20 @@ class Consumption:
                 draft.stored_events += condition.stored[number]
                 condition.stored[number] = 0
 
-    def _expire(self, dag: LockedDag, condition: ConditionWork, each: DatasetInput) -> None:
-        """Take out of an input what is too old for it now."""
-        limit = expiry(each, condition.state)
-        if limit is None:
-            return
+    def _expire(self, dag: LockedDag, condition: ConditionWork, number: int, limit: float) -> None:
+        """Take out of an input what is older than a limit, in seconds since 1970."""
         before = datetime.fromtimestamp(limit, UTC)
-        if condition.stored[each.index]:
-            expired = ExpiredInput(dag.id, condition.key, each.index, before)
+        if condition.stored[number]:
+            expired = ExpiredInput(dag.id, condition.key, number, before)
             self._uow.schedule.expired.append(expired)
         kept = []
-        for event in condition.new_events[each.index]:
+        for event in condition.new_events[number]:
             if event.moment < before:
                 reason = "too old when the condition held"
-                self.record(dag, event, each.index, condition.key, "expired", reason)
+                self.record(dag, event, number, condition.key, "expired", reason)
             else:
                 kept.append(event)
-        condition.new_events[each.index] = kept
+        condition.new_events[number] = kept
 
     def drop(
         self,

@@ -155,9 +155,8 @@ class DagStates:
             if self._run_ids.left < self._reached:
                 await self._run_ids.reserve(self._transaction, self._reached)
             self._decide_events()
-            drafts = self._admission.waiting
-            if drafts:
-                await self._admission.admit(drafts)
+            if any(dag.unadmitted for dag in uow.schedule.dags.values()):
+                await self._admission.admit()
             ended = [run for run in uow.runs.by_id.values() if run.uncounted]
             if ended or self._admission.refused:
                 await self._count_out(ended)
@@ -167,7 +166,7 @@ class DagStates:
                     await self._start_queued(dag)
             if not (
                 uow.log.undecided
-                or self._admission.waiting
+                or any(dag.unadmitted for dag in uow.schedule.dags.values())
                 or any(run.uncounted for run in uow.runs.by_id.values())
             ):
                 return

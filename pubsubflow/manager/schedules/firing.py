@@ -120,12 +120,9 @@ class Scheduler:
         if firing is not None:
             cause = f"{event.info.dataset} was updated"
             run_key = f"dataset:{event.event_id}"
-            draft = self.draft(dag, condition.key, run_key, "dataset", cause)
             if condition.key:
-                self.key_by_partition(condition, draft)
-            else:
-                draft.partition = event.info.partition
-            self.fire(dag, condition, firing, draft)
+                run_key = f"partition:{condition.key}:{state.firings}"
+            self.fire(dag, condition, firing, run_key, cause)
         if state.timers:
             self.set_deadlines(dag, condition)
 
@@ -147,92 +144,98 @@ class Scheduler:
                 self._consumption.record(dag, event, each.index, key, "filtered", refusal)
         return accepted
 
-    @staticmethod
-    def key_by_partition(condition: ConditionWork, draft: RunDraft) -> None:
-        """Key a partition's run by its number among the partition's firings."""
-        draft.firings = condition.state.firings
-        draft.run_key = f"partition:{condition.key}:{draft.firings}"
-
     def draft(
         self,
         dag: LockedDag,
-        key: str,
         run_key: str,
         kind: str,
         cause: str,
         *,
         logical_time: datetime | None = None,
     ) -> RunDraft:
-        """Return a run that is not to start yet; it has no id.
+        """Return a run that something else than the DAG's condition makes; it has no id yet.
 
         Args:
             dag: Its DAG.
-            key: The key of the condition that fires, which is its partition.
             run_key: The key under which it exists once.
-            kind: `dataset`, `cron`, `manual`, `backfill`.
+            kind: `dataset`, `manual`, `backfill`.
             cause: One line for people: why it exists.
             logical_time: The tick that it stands for.
         """
         return RunDraft(
-            0,
-            self._new_id(),
-            dag,
-            run_key,
-            kind,
-            cause,
-            self._uow.now,
-            condition_key=key,
-            logical_time=logical_time,
-            partition=key or None,
+            0, self._new_id(), dag, run_key, kind, cause, self._uow.now, logical_time=logical_time
         )
 
-    def begin(self, draft: RunDraft) -> RunDraft:
+    def begin(self, draft: RunDraft) -> None:
         """Make a drafted run: it is admitted when the batch's events are decided."""
         draft.id = self._allocate_id()
         draft.dag.unadmitted += 1
         self._uow.schedule.drafts[draft.id] = draft
-        return draft
 
     def fire(
-        self, dag: LockedDag, condition: ConditionWork, firing: Firing, draft: RunDraft
+        self,
+        dag: LockedDag,
+        condition: ConditionWork,
+        firing: Firing,
+        run_key: str,
+        cause: str,
+        tick: datetime | None = None,
     ) -> None:
-        """Carry out what a condition does, by the schedule's policy."""
+        """Carry out a firing of a condition, by the schedule's policy.
+
+        Args:
+            dag: The DAG.
+            condition: The condition.
+            firing: What it does; its events are pending no longer.
+            run_key: The key under which its run exists once.
+            cause: One line for people: why the run exists.
+            tick: The tick that the run stands for, if it came at one.
+        """
         if firing.kind == "skip":
             reason = "the missing inputs were late"
             self._consumption.drop(dag, condition, firing.inputs, "skipped", reason)
             return
+        state, drafts = condition.state, self._uow.schedule.drafts
         policy = dag.version.schedule.policy if dag.version.schedule is not None else None
-        state = condition.state
-        if not isinstance(policy, Batch | Debounce | Latest) or (
-            isinstance(policy, Latest) and not state.collecting_run and not dag.busy
-        ):
-            self._consumption.consume(dag, condition, firing.inputs, self.begin(draft))
-            return
-        # A run that collects exists at once, so no event is ever without an owner.
-        if not state.collecting_run:
-            self._collect(dag, condition, draft, policy)
-        run = self._uow.schedule.drafts[state.collecting_run]
-        state.collected += firing.events
-        self._consumption.consume(dag, condition, firing.inputs, run)
+        # A run of `latest` that finds none active does not collect: no end would start it.
+        collects = isinstance(policy, Batch | Debounce) or (
+            isinstance(policy, Latest) and bool(state.collecting_run or dag.busy)
+        )
+        if collects and state.collecting_run:
+            draft = drafts[state.collecting_run]
+        else:
+            draft = RunDraft(
+                self._allocate_id(),
+                self._new_id(),
+                dag,
+                run_key,
+                "dataset" if tick is None else "cron",
+                cause,
+                self._uow.now,
+                condition_key=condition.key,
+                firings=state.firings,
+                logical_time=tick,
+                partition=condition.key or None,
+                collecting=collects,
+            )
+            drafts[draft.id] = draft
+            if collects:
+                self._start_collecting(dag, condition, draft)
+            else:
+                dag.unadmitted += 1
+        self._consumption.consume(dag, condition, firing.inputs, draft)
+        state.collected += firing.events if collects else 0
         if isinstance(policy, Batch) and state.collected >= policy.max_events:
             self.flush(dag, condition)
 
-    def _collect(
-        self,
-        dag: LockedDag,
-        condition: ConditionWork,
-        draft: RunDraft,
-        policy: Batch | Debounce | Latest,
-    ) -> None:
-        """Begin to collect events into a run."""
-        draft.id = self._allocate_id()
-        draft.collecting = True
-        self._uow.schedule.drafts[draft.id] = draft
+    def _start_collecting(self, dag: LockedDag, condition: ConditionWork, draft: RunDraft) -> None:
+        """Collect events into a run; it exists at once, so no event is ever without an owner."""
+        policy = dag.version.schedule.policy if dag.version.schedule is not None else None
         state = condition.state
         state.collecting_run, state.collected = draft.id, 0
         state.collecting_since = self._uow.now.timestamp()
         # `latest` needs no timer: the end of the active run starts it.
-        if not isinstance(policy, Latest):
+        if isinstance(policy, Batch | Debounce):
             self.set_flush(dag, condition, collecting_until(policy, state))
 
     def flush(self, dag: LockedDag, condition: ConditionWork) -> None:
@@ -259,7 +262,7 @@ class Scheduler:
         if schedule is None:
             return
         condition.changed = True
-        inputs = consume(condition.state, pending_inputs(schedule.condition, condition.state))
+        inputs, _ = consume(condition.state, pending_inputs(schedule.condition, condition.state))
         self._consumption.consume(dag, condition, inputs, draft)
         self.set_deadlines(dag, condition)
 

@@ -134,7 +134,7 @@ class Redrive:
         if params is not None:
             params = validate_params(dag.version.spec, params)
         draft = self._scheduler.draft(
-            dag, "", refused.run_key, "dataset", "sent again after it was refused"
+            dag, refused.run_key, "dataset", "sent again after it was refused"
         )
         draft.partition, draft.params = refused.partition, params
         rows = await self._transaction.fetch("read_events_by_id", list(refused.events))

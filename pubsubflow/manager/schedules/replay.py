@@ -7,7 +7,7 @@ from pubsubflow.errors import InvalidInput
 from pubsubflow.manager.inbox import check_key
 from pubsubflow.manager.persistence.load import ConditionStates, IdAllocator, load_events
 from pubsubflow.manager.schedules.admission import Admission
-from pubsubflow.manager.schedules.consuming import WHOLE, route
+from pubsubflow.manager.schedules.consuming import route
 from pubsubflow.manager.schedules.dag_states import LAST
 from pubsubflow.manager.schedules.firing import Scheduler
 from pubsubflow.manager.schedules.timers import DueTick
@@ -115,7 +115,7 @@ class Replays:
         for key in dict.fromkeys(partitions):
             check_key(key)
             cause = f"backfill of partition {key}"
-            draft = self._scheduler.draft(dag, WHOLE, f"partition:{key}:1", "backfill", cause)
+            draft = self._scheduler.draft(dag, f"partition:{key}:1", "backfill", cause)
             draft.partition = key
             if schedule is not None and schedule.partitioning is not None:
                 draft.condition_key, draft.firings = key, 1
@@ -126,7 +126,6 @@ class Replays:
         return [
             self._scheduler.draft(
                 dag,
-                WHOLE,
                 DueTick(slot, moment).run_key(),
                 "backfill",
                 f"backfill of {moment.isoformat()}",

@@ -96,15 +96,8 @@ class ScheduleTimers:
             firing = decide(schedule, state, ticked=due.slot)
             if firing is None:
                 continue
-            draft = self._scheduler.draft(
-                dag,
-                condition.key,
-                run_key,
-                "cron",
-                f"its time came: {due.moment.isoformat()}",
-                logical_time=due.moment,
-            )
-            self._scheduler.fire(dag, condition, firing, draft)
+            cause = f"its time came: {due.moment.isoformat()}"
+            self._scheduler.fire(dag, condition, firing, run_key, cause, due.moment)
             self._scheduler.set_deadlines(dag, condition)
 
     def condition_due(self, dag: LockedDag, timer: Timer) -> None:
@@ -133,11 +126,11 @@ class ScheduleTimers:
         if due <= self._uow.now.timestamp() + _INSTANT:
             firing = decide(schedule, state, late=slot)
             if firing is not None:
-                run_key, cause = f"late:{state.firings}", "the missing inputs are late"
-                draft = self._scheduler.draft(dag, condition.key, run_key, "dataset", cause)
+                run_key = f"late:{state.firings}"
                 if condition.key:
-                    self._scheduler.key_by_partition(condition, draft)
-                self._scheduler.fire(dag, condition, firing, draft)
+                    run_key = f"partition:{condition.key}:{state.firings}"
+                cause = "the missing inputs are late"
+                self._scheduler.fire(dag, condition, firing, run_key, cause)
         self._scheduler.set_deadlines(dag, condition)
 
     def _collected(self, dag: LockedDag, condition: ConditionWork) -> None:

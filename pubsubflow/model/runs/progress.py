@@ -5,6 +5,7 @@ read and written under the run's lock, so its functions may change it in place.
 """
 
 from collections.abc import Iterable, Sequence
+from math import prod
 
 from msgspec import Struct, field
 
@@ -212,43 +213,40 @@ class _Advance:
             result = TaskState.SKIPPED if all_complete(upstream) else None
         else:
             result = evaluate_rule(task.trigger_rule, upstream)
+        if result is TaskState.QUEUED and task.mapped_arguments:
+            result = self._expand(task)
+        elif result is TaskState.QUEUED and task.kind == "empty" and task.start_wait is None:
+            result = TaskState.SUCCESS
+        if result is TaskState.QUEUED:
+            self._progress.nodes[node].total = 1
+            self._decision.ready.append((node, NOT_MAPPED))
+            return False
         if result is None:
             return False
-        if result is TaskState.QUEUED:
-            return self._lengths_known(task) and self._start(task)
         self._resolve(node, result)
         return True
 
-    def _lengths_known(self, task: TaskSpec) -> bool:
-        """Return whether all results that a task is mapped over are complete."""
-        # Rules such as `one_success` may start a task before that.
+    def _expand(self, task: TaskSpec) -> TaskState | None:
+        """Start a mapped task; return the state in which it ends at once, if it does."""
         nodes = self._progress.nodes
-        return all(each.node is None or nodes[each.node].complete for each in task.mapped_arguments)
-
-    def _start(self, task: TaskSpec) -> bool:
-        entry = self._progress.nodes[task.node]
+        # Rules such as `one_success` may start a task before all that it is mapped over is known.
+        if not all(
+            each.node is None or nodes[each.node].complete for each in task.mapped_arguments
+        ):
+            return None
         if task.kind == "empty" and task.start_wait is None:
-            self._resolve(task.node, TaskState.SUCCESS)
-            return True
-        if not task.mapped:
-            entry.total = 1
-            self._decision.ready.append((task.node, NOT_MAPPED))
-            return False
+            return TaskState.SUCCESS
         sizes = mapped_lengths(self._plan, task, self._progress)
         if isinstance(sizes, str):
             self._decision.mapping_errors[task.node] = sizes
-            self._resolve(task.node, TaskState.FAILED)
-            return True
-        total = 1
-        for size in sizes:
-            total *= size
+            return TaskState.FAILED
+        total = prod(sizes)
         # Without elements there is nothing to run, and the tasks that follow must go on.
         if total == 0:
-            self._resolve(task.node, TaskState.SKIPPED)
-            return True
-        entry.total = total
+            return TaskState.SKIPPED
+        nodes[task.node].total = total
         self._decision.ready.extend((task.node, index) for index in range(total))
-        return False
+        return None
 
     def _resolve(self, node: int, state: TaskState) -> None:
         entry = self._progress.nodes[node]

@@ -53,13 +53,6 @@ class InputState(Struct, array_like=True):
     required_keys: int = 0
     since: float = 0.0
 
-    def clear(self) -> None:
-        """Drop everything pending."""
-        self.count = 0
-        self.times = []
-        self.keys = []
-        self.since = 0.0
-
 
 class ConditionState(Struct, array_like=True):
     """The state of a condition.
@@ -196,25 +189,23 @@ def decide(
     held = _Evaluation(state, ticked).satisfied(schedule.condition)
     if held is not None:
         state.firings += 1
-        return _fire(state, "run", held)
+        return Firing("run", *consume(state, held))
     # Only when the whole does not hold: a late side of `|` must not drop the events of a run.
-    for part in deadlines(schedule.condition):
+    for part in deadlines(schedule.condition) if late is not None else ():
         if part.slot == late and part.then == "skip":
-            return _fire(state, "skip", pending_inputs(part.side, state))
+            return Firing("skip", *consume(state, pending_inputs(part.side, state)))
     return None
 
 
-def _fire(state: ConditionState, kind: Literal["run", "skip"], indexes: Iterable[int]) -> Firing:
+def consume(state: ConditionState, indexes: Iterable[int]) -> tuple[tuple[int, ...], int]:
+    """Drop all pending events of inputs; return these inputs in order, and how many events."""
     consumed = tuple(sorted(indexes))
-    events = sum(state.inputs[index].count for index in consumed)
-    return Firing(kind, consume(state, consumed), events)
-
-
-def consume(state: ConditionState, indexes: Sequence[int]) -> tuple[int, ...]:
-    """Drop all pending events of inputs; return the indexes of these inputs."""
-    for index in indexes:
-        state.inputs[index].clear()
-    return tuple(indexes)
+    events = 0
+    for index in consumed:
+        pending = state.inputs[index]
+        events += pending.count
+        state.inputs[index] = InputState(required_keys=pending.required_keys)
+    return consumed, events
 
 
 def pending_inputs(condition: Condition, state: ConditionState) -> list[int]:
@@ -244,12 +235,10 @@ def deadline_due(part: OrAfter, state: ConditionState) -> float | None:
     return min(state.inputs[index].since for index in pending) + part.seconds
 
 
-def expiry(given: DatasetInput, state: ConditionState) -> float | None:
-    """Return the time before which an input's events are too old now; None without `within`."""
-    if given.within_seconds is None:
-        return None
+def expiry(within_seconds: float, state: ConditionState) -> float:
+    """Return the time before which events are too old now, seconds since 1970."""
     # The watermark stands for now, so that a replay of the same events decides the same.
-    return state.watermark - given.within_seconds
+    return state.watermark - within_seconds
 
 
 def satisfied_inputs(condition: Condition, state: ConditionState) -> frozenset[int] | None:
@@ -283,7 +272,10 @@ class _Evaluation:
         """Return the indexes of the inputs of the sides that hold; None when the whole does not."""
         match condition:
             case DatasetInput():
-                holds = input_satisfied(condition, self._state)
+                pending = self._state.inputs[condition.index]
+                if len(pending.keys) < pending.required_keys:
+                    return None
+                holds = has_recent(condition, self._state, condition.at_least)
                 return frozenset((condition.index,)) if holds else None
             case Tick():
                 return frozenset() if condition.slot == self._ticked else None
@@ -312,23 +304,16 @@ class _Evaluation:
         held = self.satisfied(condition.side)
         if held is not None or condition.then == "skip" or not self._state.late[condition.slot]:
             return held
-        present = (each for each in inputs(condition.side) if _has_recent(each, self._state))
+        present = (each for each in inputs(condition.side) if has_recent(each, self._state, 1))
         return frozenset(each.index for each in present) or None
 
 
-def input_satisfied(given: DatasetInput, state: ConditionState) -> bool:
-    """Return whether an input has enough pending events."""
-    pending = state.inputs[given.index]
-    if len(pending.keys) < pending.required_keys:
-        return False
-    return _has_recent(given, state, given.at_least)
-
-
-def _has_recent(given: DatasetInput, state: ConditionState, required: int = 1) -> bool:
+def has_recent(given: DatasetInput, state: ConditionState, required: int) -> bool:
     """Return whether so many pending events are not too old."""
-    pending, limit = state.inputs[given.index], expiry(given, state)
-    if limit is None:
+    pending = state.inputs[given.index]
+    if given.within_seconds is None:
         return pending.count >= required
+    limit = expiry(given.within_seconds, state)
     return len(pending.times) >= required and pending.times[required - 1] >= limit
 
 

@@ -150,9 +150,10 @@ def _kind_and_sides(condition: Condition) -> tuple[str, tuple[Condition, ...]]:
 
 def usable_events(given: DatasetInput, state: ConditionState) -> int:
     """Return how many pending events count for an input, at most as many as it requires."""
-    pending, limit = state.inputs[given.index], expiry(given, state)
-    if limit is None:
+    pending = state.inputs[given.index]
+    if given.within_seconds is None:
         return min(pending.count, given.at_least)
+    limit = expiry(given.within_seconds, state)
     return sum(time >= limit for time in pending.times[: given.at_least])
 
 

@@ -182,8 +182,12 @@ async def _too_old(
     places: Sequence[DatasetInput],
     state: ConditionState,
 ) -> dict[int, int]:
-    limits = {each.index: expiry(each, state) for each in places}
-    expiring = {index: limit for index, limit in limits.items() if limit is not None and limit > 0}
+    limits = {
+        each.index: expiry(each.within_seconds, state)
+        for each in places
+        if each.within_seconds is not None
+    }
+    expiring = {index: limit for index, limit in limits.items() if limit > 0}
     if not expiring:
         return {}
     times = [datetime.fromtimestamp(limit, UTC) for limit in expiring.values()]

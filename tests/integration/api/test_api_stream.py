@@ -8,7 +8,7 @@ import pytest
 from pubsubflow.api import ApiSettings
 from pubsubflow.api.stream.settings import StreamSettings
 from pubsubflow.manager import Sweeper, SweeperSettings
-from pubsubflow.model.changes import DagChange, DagChanged, LogPosition, encode_records, record_of
+from pubsubflow.model.changes import DagChange, DagChanged, LogPosition, encode_records
 from pubsubflow.store.named_queries import SQL
 from support.specs import dag, loaded, task
 from support.stream_reader import facts, listening
@@ -174,7 +174,7 @@ async def test_a_change_that_commits_late_keeps_its_position(harness):
             transaction = connection.transaction()
             await transaction.start()
             time = datetime.now(UTC)
-            late = record_of(DagChanged(dag_id="late", change=DagChange.PAUSED, time=time))
+            late = DagChanged(dag_id="late", change=DagChange.PAUSED, time=time)
             await connection.execute(SQL["record_changes"], encode_records([late]))
             await harness.post("/api/v1/datasets/events", {"dataset": LANDING})
             with anyio.move_on_after(0.1) as early:

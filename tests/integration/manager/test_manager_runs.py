@@ -54,7 +54,8 @@ async def test_an_event_reaches_the_next_dag_with_where_it_came_from(harness):
     emits = (EmittedEvent(uri("y"), {"n": 1}, "p1"), EmittedEvent(uri("y"), {"n": 2}))
     await harness.finish("a", emits=emits)
     first, second = [(await harness.order("b")).info for _ in range(2)]
-    assert (first.partition, second.partition) == ("p1", None)
+    # A partition of the run is one that its schedule has; that of an event stays the event's.
+    assert (first.partition, second.partition) == (None, None)
     (event,) = first.events
     assert isinstance(event, EventInfo)
     assert (event.dataset, event.extra, event.partition) == ("x://y", {"n": 1}, "p1")
@@ -368,8 +369,7 @@ async def test_more_events_than_travel_along_are_requested_in_pages(harness):
     await harness.load(dag("d", task("a"), on="x & y"))
     for start in (0, 600):  # some in an earlier transaction, some in that of the firing
         names = [f"x{number}" for number in range(start, start + 600)]
-        for name in names:
-            harness.managers[0]._put(item_of(post("x", extra={"name": name})))
+        harness.managers[0].put(*(item_of(post("x", extra={"name": name})) for name in names))
     await harness.post("y0")
     order = await harness.order("a")
     assert order.info.events is None
@@ -397,11 +397,11 @@ async def test_large_events_are_requested_in_chunks_that_nats_takes(harness):
 async def test_events_are_seen_in_the_order_of_the_log_whatever_their_place(harness):
     await harness.load(dag("d", task("a"), on="(a & b) | (b & c)"))
     await harness.post("b1")
-    for name in ("b2", "c3"):
-        harness.managers[0]._put(item_of(post(name[0], extra={"name": name})))
+    items = [item_of(post(name[0], extra={"name": name})) for name in ("b2", "c3")]
+    harness.managers[0].put(*items)
     assert (await harness.order("a")).events == ["b1", "b2", "c3"]
-    for name in ("c4", "a5"):
-        harness.managers[0]._put(item_of(post(name[0], extra={"name": name})))
+    items = [item_of(post(name[0], extra={"name": name})) for name in ("c4", "a5")]
+    harness.managers[0].put(*items)
     assert (await harness.order("a")).events == ["b1", "b2", "a5"]
 
 

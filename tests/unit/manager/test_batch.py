@@ -80,12 +80,14 @@ class EmptyStore(ManagerTransaction):
 
     def __init__(self, **answers) -> None:
         self.queries: list[str] = []
-        self._answers = defaultdict(list, {"allocate_run_ids": [[1]], **answers})
+        self._answers = defaultdict(list, answers)
 
     async def fetch(self, query, *arguments):
         self.queries.append(query)
         if query == "register_datasets":
             return [{"uri": uri, "id": number} for number, uri in enumerate(arguments[0], 1)]
+        if query == "allocate_run_ids":
+            return [[self.queries.count(query)]]
         if query == "allocate_event_ids":
             return [{"id": number} for number in range(1, arguments[0] + 1)]
         if query == "claim_idempotency_keys":

@@ -12,7 +12,6 @@ from pubsubflow.model.changes import (
     change_filter,
     decode_records,
     encode_records,
-    record_of,
 )
 from pubsubflow.model.runs.states import RunState
 
@@ -30,13 +29,14 @@ def test_what_is_no_place_is_none(text):
 
 
 def test_items_are_kept_whole():
-    item = record_of(RUN)
-    assert decode_records(encode_records([item, item])) == (item, item)
+    item, other = decode_records(encode_records([RUN, RUN]))
+    assert item == other
     assert (item.kind, item.dag_id, item.run_id, item.dataset) == (ChangeKind.RUN, "d", "r", None)
 
 
 def test_what_has_no_dataset_is_not_wanted_by_dataset():
     chosen = change_filter(dags=["d"], runs=[], datasets=["s3://lake/**"], kinds=[])
-    assert not chosen.matches(record_of(RUN))
+    (record,) = decode_records(encode_records([RUN]))
+    assert not chosen.matches(record)
     with pytest.raises(DefinitionError):
         change_filter(dags=[], runs=[], datasets=["no uri"], kinds=[])

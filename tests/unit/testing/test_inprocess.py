@@ -464,7 +464,7 @@ def test_events_are_what_the_run_consumed():
     events = [(orders, {"rows": 2}), Seen(orders.uri, {"rows": 3}), ("s3://lake/rates", {}, "11")]
     run = sum_of_rows().test(events=events)
     assert run.result("add") == 5
-    assert run.result("where") == ["dataset", "11", "s3://lake/rates was updated", 1]
+    assert run.result("where") == ["dataset", None, "s3://lake/rates was updated", 1]
 
 
 def test_without_events_a_run_is_asked_for():

@@ -88,7 +88,7 @@ def test_a_run_says_why_and_with_what() -> None:
         params_from=texts,
     )
     assert (run.at, run.kind, run.cause) == (NOON, "dataset", "s3://lake/a was updated")
-    assert (run.partition, run.logical_time, run.refused) == ("2026-11-20", None, None)
+    assert (run.partition, run.logical_time, run.refused) == (None, None, None)
     assert run.params == {"day": "2026-11-20", "rows": [1, 2]}
     assert [each.time for each in run.events] == [NOON, NOON]
 
