@@ -128,7 +128,6 @@ class Bus:
             MessageRefused: It is too large, or subject or headers are malformed.
             BusUnavailable: Too much data waits for the socket already.
         """
-        check_subject(subject)
         block = encode_headers(headers) if headers else b""
         if len(payload) + len(block) > self.client.max_payload:
             raise MessageRefused(
@@ -220,7 +219,6 @@ class Bus:
             BusUnavailable: No responder listens, no reply came in time, or the connection broke.
             MessageRefused: The subject is malformed.
         """
-        check_subject(subject)
         # Replies are matched by the last token of their subject, in one inbox for all requests.
         self._last_request += 1
         key = b"%d" % self._last_request

@@ -184,6 +184,7 @@ class PullConsumer:
                 await self._bus.flush()
 
     def _request(self) -> None:
+        """Request as many messages as the credit has room for, once half of it is used up."""
         capacity = min(self._credit, _MAX_REQUESTED) - self._requested
         if capacity <= 0 or capacity < self._requested:
             return
@@ -207,7 +208,8 @@ class PullConsumer:
         except Exception as error:  # noqa: BLE001 - run() raises it: the service must end
             self._bug = error
             self._interrupt("deliver failed")
-        if self._pulling:
+        # Most messages leave more than half of the credit: tested here, where each one passes.
+        if self._pulling and 2 * self._requested <= min(self._credit, _MAX_REQUESTED):
             self._request()
 
     def _on_status(self, header: bytes) -> None:

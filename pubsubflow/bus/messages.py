@@ -7,7 +7,7 @@ from pubsubflow.bus.protocol import decode_headers, encode_pub
 
 Send = Callable[[bytes], None]
 
-_V1_FIELDS = 9
+_V1_FIELDS, _DELIVERED = 9, 4
 """``$JS.ACK.<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<time>.<pending>``; ADR-15's newer
 form has domain and account before the stream."""
 
@@ -15,21 +15,17 @@ form has domain and account before the stream."""
 class _Received:
     """What plain messages and deliveries have in common."""
 
-    __slots__ = ("_header", "_reply", "_send", "_subject", "data")
+    __slots__ = ("_header", "_reply", "_send", "data", "subject")
 
     def __init__(
         self, send: Send, subject: bytes, reply: bytes, data: bytes, header: bytes
     ) -> None:
         self._send = send
-        self._subject = subject
         self._reply = reply
         self._header = header
         self.data = data
-
-    @property
-    def subject(self) -> str:
-        """The subject; NATS allows bytes that are not text, which are replaced."""
-        return self._subject.decode(errors="replace")
+        # NATS allows bytes that are not text, which are replaced.
+        self.subject = subject.decode(errors="replace")
 
     @property
     def headers(self) -> Mapping[str, str] | None:
@@ -57,9 +53,23 @@ class Delivery(_Received):
     """One delivery of a stream's message, redelivered unless it is acknowledged in time.
 
     Acknowledgements are not fenced: one of an old delivery still removes the message.
+
+    Attributes:
+        attempts: The number of deliveries, this one included; a new consumer starts at 1.
+        stream_seq: The position in the stream.
     """
 
-    __slots__ = ()
+    __slots__ = ("_stored_at", "attempts", "stream_seq")
+
+    def __init__(
+        self, send: Send, subject: bytes, reply: bytes, data: bytes, header: bytes
+    ) -> None:
+        super().__init__(send, subject, reply, data, header)
+        fields = reply.split(b".")
+        delivered = _DELIVERED if len(fields) == _V1_FIELDS else _DELIVERED + 2
+        self.attempts = int(fields[delivered])
+        self.stream_seq = int(fields[delivered + 1])
+        self._stored_at = fields[delivered + 3]
 
     def header(self, name: str) -> str | None:
         """Return a header, matched without case, or None; cheap for an absent one.
@@ -73,19 +83,9 @@ class Delivery(_Received):
         return next((value for known, value in headers if known.lower() == name), None)
 
     @property
-    def attempts(self) -> int:
-        """The number of deliveries, this one included; a new consumer starts at 1."""
-        return self._number(4)
-
-    @property
-    def stream_seq(self) -> int:
-        """The position in the stream."""
-        return self._number(5)
-
-    @property
     def timestamp(self) -> datetime:
         """When the stream stored the message, in UTC."""
-        return datetime.fromtimestamp(self._number(7) / 1_000_000_000, UTC)
+        return datetime.fromtimestamp(int(self._stored_at) / 1_000_000_000, UTC)
 
     def ack(self) -> None:
         """Acknowledge the message; a work queue deletes it."""
@@ -109,7 +109,3 @@ class Delivery(_Received):
 
     def _answer(self, word: bytes) -> None:
         self._send(b"PUB %b  %d\r\n%b\r\n" % (self._reply, len(word), word))
-
-    def _number(self, field: int) -> int:
-        fields = self._reply.split(b".")
-        return int(fields[field if len(fields) == _V1_FIELDS else field + 2])

@@ -24,12 +24,19 @@ def check_subject(subject: str) -> None:
 
 
 def encode_pub(subject: str, reply: str, payload: bytes, block: bytes = b"") -> bytes:
-    """Encode a PUB, or an HPUB with a header block; ``reply`` may be empty."""
-    if not block:
-        return f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n"
-    total = len(block) + len(payload)
-    head = f"HPUB {subject} {reply} {len(block)} {total}\r\n".encode()
-    return b"".join((head, block, payload, b"\r\n"))
+    """Encode a PUB, or an HPUB with a header block; ``reply`` may be empty.
+
+    Raises:
+        MessageRefused: The subject is malformed; see `check_subject`.
+    """
+    if block:
+        head = f"HPUB {subject} {reply} {len(block)} {len(block) + len(payload)}"
+    else:
+        head = f"PUB {subject} {reply} {len(payload)}"
+    # The subject is checked in the line: one pass over both, for what is sent most.
+    if not subject or head.count(" ") != (4 if block else 3) or not head.isprintable():
+        check_subject(subject)
+    return b"".join((head.encode(), b"\r\n", block, payload, b"\r\n"))
 
 
 def encode_pub_with_id(subject: str, reply: str, payload: bytes, message_id: str) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
-from typing import Self, TypeAlias
+from typing import NoReturn, Self, TypeAlias
 
 import anyio
 import asyncpg
@@ -89,20 +89,26 @@ def translate_errors(refused: type[ConfigError | StoreUnavailable] = ConfigError
     """
     try:
         yield
-    except ssl.SSLCertVerificationError as error:
+    except (*_REFUSED_ERRORS, *_UNAVAILABLE_ERRORS) as error:
+        _raise_translated(error, refused)
+
+
+def _raise_translated(
+    error: Exception, refused: type[ConfigError | StoreUnavailable] = ConfigError
+) -> NoReturn:
+    if isinstance(error, ssl.SSLCertVerificationError):
         raise refused(
             f"Postgres has a certificate that is not trusted ({error.verify_message}): check "
             "postgres.tls_ca_file, or sslrootcert in postgres.url, and the host's name"
         ) from error
-    except _REFUSED_ERRORS as error:
+    if isinstance(error, _REFUSED_ERRORS):
         raise refused(f"Postgres refuses the connection: {error}; check postgres.url") from error
-    except _UNAVAILABLE_ERRORS as error:
-        if isinstance(error, ValueError):  # asyncpg's InterfaceError for a URL that is none
-            raise
-        reason = str(error) or type(error).__name__
-        if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
-            reason = f"the connection broke ({reason})"
-        raise StoreUnavailable(f"Postgres is out of reach: {reason}") from error
+    if isinstance(error, ValueError):  # asyncpg's InterfaceError for a URL that is none
+        raise error
+    reason = str(error) or type(error).__name__
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
+        reason = f"the connection broke ({reason})"
+    raise StoreUnavailable(f"Postgres is out of reach: {reason}") from error
 
 
 def printable(text: str) -> str:
@@ -110,7 +116,8 @@ def printable(text: str) -> str:
     return text.replace("\x00", "\\u0000")
 
 
-def _encode_json(value: object) -> str:
+def json_text(value: object) -> str:
+    """Return a value as JSON for a column, with NUL characters escaped as in `printable`."""
     text = msgspec.json.encode(value).decode()
     return _NUL.sub(r"\1\\\\u0000", text) if "\\u0000" in text else text
 
@@ -120,7 +127,7 @@ async def _set_up_connection(connection: "asyncpg.Connection[asyncpg.Record]") -
         await connection.set_type_codec(
             name,
             schema="pg_catalog",
-            encoder=_encode_json,
+            encoder=json_text,
             decoder=msgspec.json.decode,
         )
 
@@ -195,20 +202,28 @@ class Database:
 
 @asynccontextmanager
 async def begin_transaction(connection: Connection) -> AsyncIterator[None]:
-    """Run a transaction; its begin and commit are shielded from cancellation."""
-    transaction = connection.transaction()
-    with anyio.CancelScope(shield=True):
-        await transaction.start()
+    """Run a transaction; its begin and commit are shielded from cancellation.
+
+    Raises:
+        StoreUnavailable: Postgres went away; the commit may have got through all the same.
+    """
     try:
-        yield
-    except BaseException:
-        # Errors of the rollback are dropped: the error that led to it is the one to report.
-        with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True), suppress(*_UNAVAILABLE_ERRORS):
-            if not connection.is_closed():
-                await transaction.rollback()
-        raise
-    with anyio.CancelScope(shield=True):
-        await transaction.commit()
+        # Also what is not awaited fails on a connection that broke: it went back to the pool.
+        transaction = connection.transaction()
+        with anyio.CancelScope(shield=True):
+            await transaction.start()
+        try:
+            yield
+        except BaseException:
+            # Errors of the rollback are dropped: the error that led to it is the one to report.
+            with anyio.move_on_after(CLEAN_UP_SECONDS, shield=True), suppress(*_UNAVAILABLE_ERRORS):
+                if not connection.is_closed():
+                    await transaction.rollback()
+            raise
+        with anyio.CancelScope(shield=True):
+            await transaction.commit()
+    except _UNAVAILABLE_ERRORS as error:
+        _raise_translated(error)
 
 
 async def _connect(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]":

@@ -33,7 +33,9 @@ ALLOWED: Mapping[Role, frozenset[Access]] = {
 """The access that each role has."""
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-_PRINCIPAL = web.RequestKey("principal", Principal)
+PRINCIPAL = web.RequestKey("principal", Principal)
+"""The principal that the middleware authenticated."""
+
 _OBJECT = web.RequestKey("object", str)
 _CHALLENGE = 'Bearer realm="pubsubflow"'
 _REFUSALS = (401, 403)
@@ -113,7 +115,7 @@ class AuthMiddleware:
         self._check_origin(request)
         if not self._tokens.required:
             _check_direct(request)
-        request[_PRINCIPAL] = principal
+        request[PRINCIPAL] = principal
         if route.access not in ALLOWED[principal.role]:
             raise _forbidden(principal, route.access)
         return principal
@@ -161,28 +163,22 @@ def _check_direct(request: web.Request) -> None:
             )
 
 
-def principal_of(request: web.Request) -> Principal:
-    """Return the principal that the middleware authenticated."""
-    return request[_PRINCIPAL]
-
-
 def note_object(request: web.Request, text: str) -> None:
     """Name the object of a request for the audit log, where the path does not."""
     request[_OBJECT] = text
 
 
-def check_datasets(request: web.Request, uris: Iterable[str], field: str = "dataset") -> None:
+def check_datasets(principal: Principal, uris: Iterable[str], field: str = "dataset") -> None:
     """Refuse events of datasets that an emitter may not post.
 
     Args:
-        request: Its principal posts the events.
+        principal: Posts the events.
         uris: The dataset of each event, normalised.
         field: The field in which an event names its dataset.
 
     Raises:
         BadRequest: The principal may not post one of them; none is to be recorded then.
     """
-    principal = principal_of(request)
     for index, uri in enumerate(uris):
         if not principal.may_post(uri):
             limits = ", ".join(principal.datasets or ())
@@ -211,7 +207,7 @@ def remote(request: web.Request) -> str | None:
 
 
 def _audit_entry(request: web.Request, route: Route, status: int | None = None) -> AuditEntry:
-    principal = request.get(_PRINCIPAL)
+    principal = request.get(PRINCIPAL)
     return AuditEntry(
         principal=principal.name if principal else ANONYMOUS,
         token=principal.token if principal else None,

@@ -22,7 +22,7 @@ from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import json_with_etag
 from pubsubflow.api.http.json_schemas import Schema, describe, parameters_of, text_of
 from pubsubflow.api.http.problems import PROBLEM
-from pubsubflow.api.http.requests import NoQuery, parse_query
+from pubsubflow.api.http.requests import NoQuery
 from pubsubflow.api.http.routing import NAMES, Access, MediaBody, Route, RouteProvider
 from pubsubflow.model.api.resources import Problem
 
@@ -61,7 +61,6 @@ class OpenApiRoutes:
 
     async def show(self, request: web.Request) -> web.Response:
         """Return this OpenAPI document."""
-        parse_query(request, NoQuery)
         return json_with_etag(request, self._document)
 
     @cached_property

@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from pubsubflow.api.http.pagination import Cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.errors import NotFound
+from pubsubflow.model.json_values import BYTE_ORDER_MARK, json_fault, may_be_unfit
 
 T = TypeVar("T")
 Limit = Annotated[int, Meta(ge=1, le=1000, description="How many items at most.")]
@@ -75,35 +76,19 @@ def decode_body(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """Decode a body.
 
     Raises:
-        BadRequest: It is not JSON, does not match the decoder's type, or holds a NUL character.
+        BadRequest: It is not JSON, does not match the decoder's type, or holds a value that
+            cannot be stored; see `json_fault`.
     """
     try:
-        value = decoder.decode(data)
+        value = decoder.decode(data.removeprefix(BYTE_ORDER_MARK))
     except msgspec.ValidationError as error:
         raise validation_problem(error, status=422, where="the body") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {error}", status=400) from error
-    # The search for the escape is cheap; only a body that has it is walked through, because the
-    # backslash itself may be escaped.
-    if b"\\u0000" in data and _holds_nul(msgspec.to_builtins(value)):
-        raise BadRequest("the body holds the character \\u0000, which cannot be stored")
+    # The search is cheap; only a suspicious body is walked through.
+    if may_be_unfit(data):
+        _check_values(msgspec.to_builtins(value))
     return value
-
-
-def check_integers(values: list[Any]) -> None:
-    """Refuse integers beyond 64 bits, which MessagePack cannot encode.
-
-    Args:
-        values: JSON values, one an item of the request.
-
-    Raises:
-        BadRequest: One of them holds such an integer.
-    """
-    try:
-        _pack(values)
-    except OverflowError:
-        index = next(filter(partial(_too_large, values), range(len(values))), None)
-        raise BadRequest("an integer has more than 64 bits; send it as text", index=index) from None
 
 
 def to_utc(time: datetime | None, *, field: str, index: int | None = None) -> datetime | None:
@@ -162,20 +147,9 @@ def _list_fields(kind: type[Any]) -> frozenset[str]:
     )
 
 
-_pack = msgspec.msgpack.Encoder().encode
-
-
-def _too_large(values: list[Any], index: int) -> bool:
-    try:
-        _pack(values[index])
-    except OverflowError:
-        return True
-    return False
-
-
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, dict):
-        return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(map(_holds_nul, value))
+def _check_values(body: Any) -> None:
+    is_list = isinstance(body, list)
+    for index, item in enumerate(body if is_list else [body]):
+        fault = json_fault(item, "the body")
+        if fault is not None:
+            raise BadRequest(fault, index=index if is_list else None)

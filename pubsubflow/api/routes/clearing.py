@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import NoQuery, decode_body, parse_query, run_id
+from pubsubflow.api.http.requests import NoQuery, decode_body, run_id
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.errors import InvalidInput
@@ -80,7 +80,6 @@ class ClearingRoutes:
 
     async def retry(self, request: web.Request) -> web.Response:
         """Retry the tasks of an ended run that failed or could not start."""
-        parse_query(request, NoQuery)
         key, payload = run_id(request), decode_body(await request.read() or b"{}", _retry_decoder)
         command = ClearTasks(
             key, only_failed=True, ended=True, newest=payload.newest, dry_run=payload.dry_run
@@ -89,7 +88,6 @@ class ClearingRoutes:
 
     async def clear(self, request: web.Request) -> web.Response:
         """Clear tasks of a run and run them again, with the run's own events and params."""
-        parse_query(request, NoQuery)
         key, payload = run_id(request), decode_body(await request.read() or b"{}", _clear_decoder)
         return await self._execute(ClearTasks(key, **msgspec.structs.asdict(payload)))
 

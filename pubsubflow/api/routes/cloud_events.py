@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from pubsubflow.api.auth.middleware import check_datasets
+from pubsubflow.api.auth.middleware import PRINCIPAL, check_datasets
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import NoQuery, decode_body, parse_query
+from pubsubflow.api.http.requests import NoQuery, decode_body
 from pubsubflow.api.http.routing import Access, MediaBody, Route
-from pubsubflow.api.routes.events import check_count, record
+from pubsubflow.api.routes.events import record, too_many_events
 from pubsubflow.model.api.resources import PostedEvents
 from pubsubflow.model.cloud_events import (
     BATCH,
@@ -77,7 +77,6 @@ class CloudEventRoutes:
 
     async def post(self, request: web.Request) -> web.Response:
         """Record CloudEvents; respond once they are durable, as for `/api/v1/datasets/events`."""
-        parse_query(request, NoQuery)
         data = await request.read()
         kind = request.content_type
         if kind == BATCH:
@@ -90,9 +89,10 @@ class CloudEventRoutes:
             raise BadRequest(
                 f"not a CloudEvent: send ce-… headers, {STRUCTURED} or {BATCH}", status=415
             )
-        check_count(len(events), self._max_events)
+        if len(events) > self._max_events:
+            raise too_many_events(len(events), self._max_events)
         parsed = [_parse(event, index) for index, event in enumerate(events)]
-        check_datasets(request, (event.dataset for event, _ in parsed), "subject")
+        check_datasets(request[PRINCIPAL], (event.dataset for event, _ in parsed), "subject")
         command = RecordEvents(
             tuple(event for event, _ in parsed), tuple(key for _, key in parsed), "cloudevents"
         )

@@ -124,13 +124,11 @@ class ConnectionRoutes:
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a connection, with masks for its secrets."""
-        parse_query(request, NoQuery)
         found = await self._store.view(request.match_info["name"])
         return json_with_etag(request, found, revision=found.revision)
 
     async def put(self, request: web.Request) -> web.Response:
         """Set a connection in place of the one that has its name."""
-        parse_query(request, NoQuery)
         payload = await parse_body(request, _decoder)
         made = make_connection(
             request.match_info["name"],
@@ -148,14 +146,12 @@ class ConnectionRoutes:
 
     async def delete(self, request: web.Request) -> web.Response:
         """Delete a connection."""
-        parse_query(request, NoQuery)
         async with self._changing():
             await self._store.delete(request.match_info["name"], expected_revisions(request))
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
-    async def rotate(self, request: web.Request) -> web.Response:
+    async def rotate(self, _: web.Request) -> web.Response:
         """Encrypt all secrets with a new key, and delete the old keys."""
-        parse_query(request, NoQuery)
         async with self._changing():
             done = await self._store.rotate()
         return json_response(done)

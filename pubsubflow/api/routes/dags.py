@@ -14,7 +14,6 @@ from pubsubflow.api.http.pagination import read_cursor, with_cursor
 from pubsubflow.api.http.requests import (
     NoQuery,
     PageQuery,
-    check_integers,
     decode_body,
     parse_body,
     parse_query,
@@ -123,7 +122,6 @@ class DagRoutes:
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a DAG."""
-        parse_query(request, NoQuery)
         found = await self._read_models.dags.get(request.match_info["dag_id"])
         return json_with_etag(request, found, revision=found.revision)
 
@@ -136,16 +134,13 @@ class DagRoutes:
     async def change(self, request: web.Request) -> web.Response:
         """Pause or unpause a DAG; return it."""
         dag_id = request.match_info["dag_id"]
-        parse_query(request, NoQuery)
         change = await parse_body(request, _update_decoder)
         await self._commands.execute(SetPaused(dag_id, change.paused, expected_revisions(request)))
         return json_response(await self._read_models.dags.get(dag_id))
 
     async def start(self, request: web.Request) -> web.Response:
         """Start a run; return its id once it is durable."""
-        parse_query(request, NoQuery)
         payload = decode_body(await request.read() or b"{}", _run_decoder)
-        check_integers([payload.params])
         run_id = await self._commands.execute(
             StartRun(
                 request.match_info["dag_id"],

@@ -12,7 +12,7 @@ from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import expected_revisions, json_with_etag
 from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, with_cursor
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import Limit, NoQuery, check_integers, decode_body, parse_query
+from pubsubflow.api.http.requests import Limit, NoQuery, decode_body, parse_query
 from pubsubflow.api.http.responses import encode, json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.api.routes.webhooks import DEAD_LETTER_KIND, WebhookRoutes
@@ -102,16 +102,14 @@ class DeadLetterRoutes:
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a dead letter with its payload."""
-        parse_query(request, NoQuery)
         found = await self._read_models.dead_letters.get(_number(request))
         return json_with_etag(request, found, revision=found.revision)
 
     async def resend(self, request: web.Request) -> web.Response:
         """Resend a dead letter, as it is or edited; return the run that it started, if any."""
-        number, _ = _number(request), parse_query(request, NoQuery)
+        number = _number(request)
         revisions = expected_revisions(request)
         payload = decode_body(await request.read() or b"{}", _resend_decoder).payload
-        check_integers([payload])
         letter = await self._read_models.dead_letters.get(number)
         edit = None if payload is None else encode(payload)
         if edit is not None and not letter.editable:

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct, field
 
-from pubsubflow.api.auth.middleware import check_datasets, principal_of
+from pubsubflow.api.auth.middleware import PRINCIPAL, check_datasets
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import json_with_etag
 from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, with_cursor
@@ -19,8 +19,7 @@ from pubsubflow.api.http.requests import (
     Limit,
     NoQuery,
     PageQuery,
-    check_integers,
-    parse_body,
+    decode_body,
     parse_query,
     to_utc,
 )
@@ -118,25 +117,11 @@ class EventRoutes:
 
         202 with their ids; 200 if all of them had been posted before under the same ids.
         """
-        parse_query(request, NoQuery)
-        posted = await parse_body(request, _decoder)
+        posted = decode_body(await request.read(), _decoder)
         events = posted if isinstance(posted, list) else [posted]
-        return await record(self._command(events, request), self._commands)
-
-    def _command(self, events: list[PostedEvent], request: web.Request) -> RecordEvents:
-        check_count(len(events), self._max_events)
-        check_integers([event.extra for event in events])
-        request_key = request.headers.get("Idempotency-Key")
-        principal = principal_of(request)
-        if request_key is not None and principal.datasets is not None:
-            # An emitter must not be able to use up a key that another sender is going to use.
-            request_key = f"{principal.name}\n{request_key}"
-        new_events, keys = [], []
-        for index, event in enumerate(events):
-            new_events.append(_new_event(event, index))
-            keys.append(_key(new_events[-1].dataset, event.id, request_key, index))
-        check_datasets(request, (event.dataset for event in new_events))
-        return RecordEvents(tuple(new_events), tuple(keys), _source(request))
+        if len(events) > self._max_events:
+            raise too_many_events(len(events), self._max_events)
+        return await record(_command(events, request), self._commands)
 
     async def list_events(self, request: web.Request) -> web.Response:
         """List events, the newest first."""
@@ -163,17 +148,11 @@ class EventRoutes:
         return json_with_etag(request, with_cursor(_DATASETS, page))
 
 
-def check_count(count: int, most: int) -> None:
-    """Refuse more events than one request may hold.
-
-    Raises:
-        BadRequest: There are too many.
-    """
-    if count > most:
-        raise BadRequest(
-            f"{count} events are too many for one request: send at most {most} at a time",
-            status=413,
-        )
+def too_many_events(count: int, most: int) -> BadRequest:
+    """Return the refusal of a request with more events than one may hold."""
+    return BadRequest(
+        f"{count} events are too many for one request: send at most {most} at a time", status=413
+    )
 
 
 async def record(command: RecordEvents, commands: CommandHandler) -> web.Response:
@@ -190,27 +169,40 @@ async def record(command: RecordEvents, commands: CommandHandler) -> web.Respons
     )
 
 
-def _new_event(event: PostedEvent, index: int) -> NewEvent:
-    moment = to_utc(event.time, field="time", index=index)
-    try:
-        return NewEvent(event.dataset, event.extra, event.partition, moment, event.id)
-    except DefinitionError as error:
-        raise BadRequest(str(error), index=index, field="dataset") from error
+def _command(posted: list[PostedEvent], request: web.Request) -> RecordEvents:
+    """Return the command to record events.
+
+    Raises:
+        BadRequest: One is malformed, or the sender may not post it; none is to be recorded then.
+    """
+    principal = request[PRINCIPAL]
+    request_key = request.headers.get("Idempotency-Key")
+    if request_key is not None and principal.datasets is not None:
+        # An emitter must not be able to use up a key that another sender is going to use.
+        request_key = f"{principal.name}\n{request_key}"
+    events: list[NewEvent] = []
+    keys: list[str | None] = []
+    for index, each in enumerate(posted):
+        moment = None if each.time is None else to_utc(each.time, field="time", index=index)
+        try:
+            event = NewEvent(each.dataset, each.extra, each.partition, moment, each.id)
+        except DefinitionError as error:
+            raise BadRequest(str(error), index=index, field="dataset") from error
+        events.append(event)
+        if each.id is not None:
+            # Ids are unique within a dataset: the senders of two datasets need not know each other.
+            keys.append(_digest(f"id\n{event.dataset}\n{each.id}"))
+        elif request_key is not None:
+            keys.append(_digest(f"request\n{request_key}\n{index}"))
+        else:
+            keys.append(None)
+    if principal.datasets is not None:
+        check_datasets(principal, (event.dataset for event in events))
+    source = request.headers.get("Pubsubflow-Source")
+    return RecordEvents(tuple(events), tuple(keys), source if source in _SOURCES else "api")
 
 
-def _key(uri: str, event_id: str | None, request_key: str | None, index: int) -> str | None:
-    """Return the idempotency key of an event, of a fixed length; None if it has none."""
-    if event_id is not None:
-        # Ids are unique within a dataset: the senders of two datasets need not know each other.
-        text = f"id\n{uri}\n{event_id}"
-    elif request_key is not None:
-        text = f"request\n{request_key}\n{index}"
-    else:
-        return None
+def _digest(key: str) -> str:
+    """Return an idempotency key in a fixed length."""
     # The bytes of a header may be other than UTF-8.
-    return blake2b(text.encode(errors="surrogateescape"), digest_size=20).hexdigest()
-
-
-def _source(request: web.Request) -> str:
-    named = request.headers.get("Pubsubflow-Source", "api")
-    return named if named in _SOURCES else "api"
+    return blake2b(key.encode(errors="surrogateescape"), digest_size=20).hexdigest()

@@ -1,16 +1,21 @@
-"""Routes of health checks: liveness, readiness, and information about the daemon."""
+"""Routes of health checks: liveness, readiness, and information about the daemon.
+
+Connections that are up prove nothing: health is the age of the oldest thing that is due.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib.metadata import version
 
 import anyio
+import structlog
 from aiohttp import web
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.requests import NoQuery, parse_query
+from pubsubflow.api.http.requests import NoQuery
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.api.server.backpressure import Backpressure
@@ -19,6 +24,8 @@ from pubsubflow.errors import StoreUnavailable
 from pubsubflow.model.api.server import Info, Liveness, Readiness
 from pubsubflow.store.read.read_models import ReadModels
 
+log = structlog.get_logger(__name__)
+
 _PING_SECONDS = 2.0
 
 
@@ -26,10 +33,11 @@ class HealthRoutes:
     """Handlers of `/healthz`, `/readyz` and `/api/v1/info`.
 
     Args:
-        read_models: Checks that Postgres answers.
-        bus: Knows whether NATS is connected.
+        read_models: Checks that Postgres answers, and how late timers are.
+        bus: Knows whether NATS is connected, and how late publications are.
         ready: Further conditions by name, such as whether the DAGs are loaded.
-        backpressure: Decides whether events are refused.
+        backpressure: Decides whether events are refused, and knows how late messages are.
+        max_overdue_seconds: The daemon is not ready while anything has waited that long.
     """
 
     def __init__(
@@ -38,11 +46,15 @@ class HealthRoutes:
         bus: Bus,
         ready: Callable[[], Mapping[str, bool]],
         backpressure: Backpressure,
+        *,
+        max_overdue_seconds: float,
     ) -> None:
         self._read_models = read_models
         self._bus = bus
         self._ready = ready
         self._backpressure = backpressure
+        self._max_overdue_seconds = max_overdue_seconds
+        self._was_ready = True
         self._started_at = datetime.now(UTC)
 
     def routes(self) -> Iterable[Route]:
@@ -62,19 +74,31 @@ class HealthRoutes:
 
     async def readiness(self, _: web.Request) -> web.Response:
         """Show whether the daemon is ready: 200 if every condition holds, else 503."""
+        late = await self._late_timers()
+        ages = {
+            **self._backpressure.oldest_seconds(),
+            "publications": self._bus.stalled_seconds,
+            "timers": late or 0.0,
+        }
         checks = {
-            "postgres": await self._postgres_answers(),
+            "postgres": late is not None,
             "nats": self._bus.connected,
+            "progress": max(ages.values()) < self._max_overdue_seconds,
             **self._ready(),
         }
+        oldest = {name: round(seconds, 3) for name, seconds in ages.items()}
         ready = all(checks.values())
+        if ready != self._was_ready:
+            self._was_ready = ready
+            failed = [name for name, holds in checks.items() if not holds]
+            log.warning("api.readiness_changed", ready=ready, failed=failed, oldest_seconds=oldest)
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
         intake = self._backpressure.view()
-        return json_response(Readiness(ready=ready, checks=checks, intake=intake), status=status)
+        found = Readiness(ready=ready, checks=checks, oldest_seconds=oldest, intake=intake)
+        return json_response(found, status=status)
 
-    async def info(self, request: web.Request) -> web.Response:
+    async def info(self, _: web.Request) -> web.Response:
         """Show version and process of this server, and its workers."""
-        parse_query(request, NoQuery)
         return json_response(
             Info(
                 version=version("pubsubflow"),
@@ -85,11 +109,8 @@ class HealthRoutes:
             )
         )
 
-    async def _postgres_answers(self) -> bool:
-        with anyio.move_on_after(_PING_SECONDS):
-            try:
-                await self._read_models.ping()
-            except StoreUnavailable:
-                return False
-            return True
-        return False
+    async def _late_timers(self) -> float | None:
+        """Return by how many seconds the first timer is late; None if Postgres does not answer."""
+        with anyio.move_on_after(_PING_SECONDS), suppress(StoreUnavailable):
+            return await self._read_models.late_timers_seconds()
+        return None

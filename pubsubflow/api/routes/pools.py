@@ -99,20 +99,17 @@ class PoolRoutes:
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a pool."""
-        parse_query(request, NoQuery)
         found = await self._read_models.pools.get(_name(request))
         return json_with_etag(request, found, revision=found.revision)
 
     async def set(self, request: web.Request) -> web.Response:
         """Set how many tasks of a pool may run at once; with more slots, waiting tasks start."""
-        parse_query(request, NoQuery)
         name, payload = _name(request), await parse_body(request, _slots)
         await self._commands.execute(SetPool(name, payload.slots, expected_revisions(request)))
         return json_response(await self._read_models.pools.get(name))
 
     async def remove(self, request: web.Request) -> web.Response:
         """Remove a pool's limit; tasks that name it are then unlimited."""
-        parse_query(request, NoQuery)
         await self._commands.execute(DeletePool(_name(request), expected_revisions(request)))
         return web.Response(status=204)
 

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, field
 from pubsubflow.api.auth.middleware import note_object
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import NoQuery, check_integers, parse_body, parse_query, to_utc
+from pubsubflow.api.http.requests import NoQuery, parse_body, to_utc
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.errors import DefinitionError
@@ -96,7 +96,6 @@ class ReplayRoutes:
 
     async def replay(self, request: web.Request) -> web.Response:
         """Replay past events for DAGs; return the runs of each."""
-        parse_query(request, NoQuery)
         payload = await parse_body(request, _replay_decoder)
         since = to_utc(payload.since, field="from") or payload.since
         _check_order(payload.since, payload.until)
@@ -127,10 +126,8 @@ class ReplayRoutes:
 
     async def backfill(self, request: web.Request) -> web.Response:
         """Start the runs of past ticks or of partitions; return them."""
-        parse_query(request, NoQuery)
         dag_id = request.match_info["dag_id"]
         payload = await parse_body(request, _backfill_decoder)
-        check_integers([payload.params])
         _check_order(payload.since, payload.until)
         if payload.since is None and not payload.partitions:
             raise BadRequest("set a beginning with from, or name partitions", field="from")

@@ -119,12 +119,10 @@ class RunRoutes:
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a run."""
-        parse_query(request, NoQuery)
         return json_with_etag(request, await self._read_models.runs.get(run_id(request)))
 
     async def explain(self, request: web.Request) -> web.Response:
         """Show why a run exists: the events it consumed and the runs that emitted them."""
-        parse_query(request, NoQuery)
         return json_response(await self._read_models.runs.explain(run_id(request)))
 
     async def wait(self, request: web.Request) -> web.Response:
@@ -141,7 +139,7 @@ class RunRoutes:
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel a run and its tasks; return it."""
-        key, _ = run_id(request), parse_query(request, NoQuery)
+        key = run_id(request)
         payload = decode_body(await request.read() or b"{}", _cancellation)
         try:
             await self._commands.execute(CancelRun(key, payload.reason))

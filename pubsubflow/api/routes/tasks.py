@@ -106,7 +106,6 @@ class TaskRoutes:
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a task instance with its result and its attempts."""
-        parse_query(request, NoQuery)
         return json_with_etag(request, await self._read_models.tasks.get(await self._find(request)))
 
     async def logs(self, request: web.Request) -> web.StreamResponse:

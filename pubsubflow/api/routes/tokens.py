@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct, field
 
-from pubsubflow.api.auth.middleware import note_object, principal_of
+from pubsubflow.api.auth.middleware import PRINCIPAL, note_object
 from pubsubflow.api.auth.token_cache import TokenCache
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.pagination import Cursor, read_cursor, with_cursor
@@ -123,7 +123,6 @@ class TokenRoutes:
 
     async def create(self, request: web.Request) -> web.Response:
         """Create a token; only this response ever holds its text."""
-        parse_query(request, NoQuery)
         payload = await parse_body(request, _token_decoder)
         note_object(request, payload.name)
         try:
@@ -132,7 +131,7 @@ class TokenRoutes:
                 payload.role,
                 datasets=payload.datasets,
                 expires_at=_future(payload.expires_at),
-                by=principal_of(request).name,
+                by=request[PRINCIPAL].name,
             )
         except TokenNameTaken as error:
             raise BadRequest(str(error), status=409, field="name") from error
@@ -141,7 +140,6 @@ class TokenRoutes:
 
     async def revoke(self, request: web.Request) -> web.Response:
         """Revoke a token, by its id or name; return it."""
-        parse_query(request, NoQuery)
         self._token_cache.exempt(request)
         revoked = await self._tokens.revoke(request.match_info["id"])
         note_object(request, revoked.name)

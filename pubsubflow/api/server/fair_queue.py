@@ -94,17 +94,17 @@ class FairQueue:
         if share_key is None:
             return await self._commands.execute(call)
         weight = max(1, len(call.events)) if isinstance(call, RecordEvents) else 1
-        await self._acquire(share_key, weight)
+        if self._queues or (self._inside and self._inside + weight > self._window):
+            await self._wait_turn(share_key, weight)
+        else:
+            self._inside += weight
         try:
             return await self._commands.execute(call)
         finally:
             self._inside -= weight
             self._admit_next()
 
-    async def _acquire(self, share_key: str, weight: int) -> None:
-        if not self._queues and self._fits(weight):
-            self._inside += weight
-            return
+    async def _wait_turn(self, share_key: str, weight: int) -> None:
         queued = _QueuedCall(weight)
         self._queues.setdefault(share_key, deque()).append(queued)
         try:
@@ -118,10 +118,6 @@ class FairQueue:
             self._admit_next()
             raise
 
-    def _fits(self, weight: int) -> bool:
-        # A request larger than the whole window is admitted alone, or it would wait forever.
-        return not self._inside or self._inside + weight <= self._window
-
     def _admit_next(self) -> None:
         """Admit queued calls in turn, as far as the window has room."""
         while self._queues:
@@ -130,7 +126,8 @@ class FairQueue:
             if first.admitted.cancelled():  # its client disconnected, and its task has not run yet
                 self._discard(share_key, first)
                 continue
-            if not self._fits(first.weight):
+            # A request larger than the whole window is admitted alone, or it would wait forever.
+            if self._inside and self._inside + first.weight > self._window:
                 return
             if self._credits[share_key] < first.weight:
                 self._credits[share_key] += self._quantum

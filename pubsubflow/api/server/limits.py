@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from pubsubflow.api.http.problems import BadRequest
+from pubsubflow.api.http.requests import NoQuery, parse_query
 from pubsubflow.api.http.routing import Route
 from pubsubflow.api.server.backpressure import Backpressure
 from pubsubflow.api.server.connections import ClientConnection, OpenConnections
@@ -61,11 +62,11 @@ class RequestLimits:
 
     def applied_to(self, route: Route) -> Route:
         """Return a route whose handler is only reached within the limits."""
-        handler = route.handler
+        handler, no_query = route.handler, route.query is NoQuery
 
         @wraps(handler)
         async def limited(request: web.Request) -> web.StreamResponse:
-            self._check_head(request)
+            self._check_head(request, no_query=no_query)
             await self._read(request)
             return await handler(request)
 
@@ -77,7 +78,7 @@ class RequestLimits:
                 # Twice: before the body is read, so that a flood costs no reading, and after it,
                 # because the load may have changed while a slow body arrived.
                 self._admit(request, share_key)
-                self._check_head(request)
+                self._check_head(request, no_query=no_query)
                 await self._read(request)
                 self._admit(request, share_key)
             except (BadRequest, web.HTTPException) as error:
@@ -90,13 +91,15 @@ class RequestLimits:
 
         return msgspec.structs.replace(route, handler=shared if route.ingests_events else limited)
 
-    def _check_head(self, request: web.Request) -> None:
+    def _check_head(self, request: web.Request, *, no_query: bool) -> None:
         """Refuse a request by its head, before its body is read.
 
         Raises:
-            BadRequest: Its body is compressed.
+            BadRequest: It has a query string where none is taken, or its body is compressed.
             HTTPRequestEntityTooLarge: The body is too large.
         """
+        if no_query and request.query_string:
+            parse_query(request, NoQuery)
         if not request.body_exists:
             return
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":

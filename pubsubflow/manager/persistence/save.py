@@ -13,7 +13,7 @@ from pubsubflow.manager.working_state import EndedTask, LiveTask, RunDraft, RunW
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.schedule.condition_state import encode_condition_state
 from pubsubflow.store.codecs import encode_error
-from pubsubflow.store.database import printable
+from pubsubflow.store.database import json_text, printable
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -181,7 +181,7 @@ def _event_parts(uow: UnitOfWork) -> dict[str, list[_Row]]:
                 event.id,
                 event.event_id,
                 uow.log.datasets[event.info.dataset],
-                event.extra,
+                bytes(event.extra).decode(),
                 event.info.partition,
                 event.info.time,
                 event.info.source,
@@ -224,7 +224,7 @@ def _run_row(draft: RunDraft, uow: UnitOfWork) -> _Row:
         draft.run_key,
         draft.kind,
         run.outcome if run is not None and ended else draft.state or RunState.QUEUED,
-        draft.params or {},
+        json_text(draft.params) if draft.params else "{}",
         draft.logical_time,
         draft.partition,
         draft.cause,

@@ -399,13 +399,13 @@ WHERE id = $1 AND state = 'queued';
 -- statement: a round trip costs more than a table. The parts are independent of each other.
 WITH
 -- Append events to the log; ancestries come as texts such as {1,2}, as unnest would flatten arrays
--- of arrays.
+-- of arrays. JSON comes as text: it was encoded when the event was accepted.
 events AS (
     INSERT INTO event (id, event_id, dataset, extra, partition, time, source, run, node, map_index,
                        ancestry, recorded_at, trace)
-    SELECT id, event_id, dataset, extra, partition, time, source, run, node, map_index,
+    SELECT id, event_id, dataset, extra::jsonb, partition, time, source, run, node, map_index,
            ancestry::int[], recorded_at, trace
-    FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::jsonb[], $5::text[], $6::timestamptz[],
+    FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::timestamptz[],
                 $7::text[], $8::bigint[], $9::int[], $10::int[], $11::text[], $12::timestamptz[],
                 $13::text[])
       AS n (id, event_id, dataset, extra, partition, time, source, run, node, map_index, ancestry,
@@ -415,12 +415,13 @@ events AS (
 runs AS (
     INSERT INTO run (id, run_id, dag, version, run_key, kind, state, params, logical_time,
                      partition, cause, error, started_at, ended_at)
-    SELECT n.id, n.run_id, n.dag, n.version, n.run_key, n.kind, n.state, n.params, n.logical_time,
+    SELECT n.id, n.run_id, n.dag, n.version, n.run_key, n.kind, n.state, n.params::jsonb,
+           n.logical_time,
            n.partition, n.cause, n.error,
            CASE WHEN n.state <> 'queued' THEN now() END,
            CASE WHEN n.state NOT IN ('queued', 'running') THEN now() END
     FROM unnest($14::bigint[], $15::uuid[], $16::int[], $17::bigint[], $18::text[], $19::text[],
-                $20::text[], $21::jsonb[], $22::timestamptz[], $23::text[], $24::text[],
+                $20::text[], $21::text[], $22::timestamptz[], $23::text[], $24::text[],
                 $25::text[])
       AS n (id, run_id, dag, version, run_key, kind, state, params, logical_time, partition, cause,
             error)
