@@ -14,7 +14,7 @@ from pubsubflow.authoring.schedules.dataset_expressions import (
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.trigger_encoding import encode_checked
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.datasets import normalise_pattern
+from pubsubflow.model.datasets import normalise_pattern, not_a_uri
 from pubsubflow.model.schedule.conditions import DatasetInput
 from pubsubflow.model.spec import DatasetSpec
 from pubsubflow.model.triggers import Trigger
@@ -81,6 +81,8 @@ class Dataset(DatasetExpression):
         Raises:
             DefinitionError: It is not a pattern of URIs.
         """
+        if not isinstance(pattern, str):
+            raise definition_error(not_a_uri(pattern).message)
         try:
             return ConstrainedDataset(DatasetInput(0, normalise_pattern(pattern), pattern=True))
         except DefinitionError as error:

@@ -11,20 +11,16 @@ MAX_URI_CHARACTERS = 1500
 MAX_URI_BYTES = 2500
 
 
-def normalise_uri(uri: object) -> str:
+@lru_cache(maxsize=8192)
+def normalise_uri(uri: str) -> str:
     """Return the URI with lower-case scheme and host, no trailing slash and no fragment.
 
     Raises:
         DefinitionError: It is not a URI, holds white space, control characters, a password or a
             segment `.` or `..`, or has more than 1,500 characters or 2,500 bytes.
     """
-    if not isinstance(uri, str) or not uri.strip():
-        raise DefinitionError(f"a dataset needs a URI such as 's3://lake/orders', not {uri!r}")
-    return _normalised(uri)
-
-
-@lru_cache(maxsize=8192)
-def _normalised(uri: str) -> str:
+    if not uri.strip():
+        raise not_a_uri(uri)
     if any(character.isspace() or not character.isprintable() for character in uri):
         raise DefinitionError(f"the URI {uri!r} holds white space; write it percent-encoded")
     try:
@@ -68,7 +64,12 @@ def _compose(parts: SplitResult, authority: str) -> str:
     return f"{parts.scheme}:{slashes}{authority}{parts.path.rstrip('/')}{query}"
 
 
-def normalise_pattern(pattern: object) -> str:
+def not_a_uri(value: object) -> DefinitionError:
+    """Return the error of a value that is not a URI at all."""
+    return DefinitionError(f"a dataset needs a URI such as 's3://lake/orders', not {value!r}")
+
+
+def normalise_pattern(pattern: str) -> str:
     """Return a pattern of URIs: `*` stands for a part of one segment, `**` for any number of them.
 
     Raises:

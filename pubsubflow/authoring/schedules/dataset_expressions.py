@@ -10,7 +10,7 @@ from pubsubflow.authoring.schedules.expressions import Schedule, SlotCounters, d
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.validation import Seconds, whole
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.datasets import normalise_uri
+from pubsubflow.model.datasets import normalise_uri, not_a_uri
 from pubsubflow.model.schedule.conditions import Condition, DatasetInput
 
 
@@ -121,6 +121,8 @@ def written_uri(uri: object) -> str:
     Raises:
         DefinitionError: It is not a URI.
     """
+    if not isinstance(uri, str):
+        raise definition_error(not_a_uri(uri).message)
     try:
         return normalise_uri(uri)
     except DefinitionError as error:

@@ -23,6 +23,7 @@ from pubsubflow import (
     teardown,
 )
 from pubsubflow.authoring.registry import loading
+from pubsubflow.errors import DefinitionError
 from pubsubflow.model.schedule import timetable
 from pubsubflow.model.schedule.conditions import AllOf, AnyOf, DatasetInput, ScheduleSpec, Tick
 from pubsubflow.model.spec import DagSpec, DatasetSpec, MappedArgument, RetryPolicy
@@ -60,6 +61,13 @@ def test_a_dataset_is_its_normalised_uri():
     assert dataset.to_spec() == DatasetSpec(
         "s3://lake/Orders", name="orders", group="raw", extra={"owner": "me"}
     )
+
+
+@pytest.mark.parametrize("value", [None, 7, ["s3://lake/orders"], b"s3://lake/orders"])
+def test_a_dataset_is_declared_by_a_text(value):
+    for declare in (Dataset, Dataset.match):
+        with pytest.raises(DefinitionError, match="needs a URI"):
+            declare(value)
 
 
 @pytest.mark.parametrize(
