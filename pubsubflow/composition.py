@@ -77,7 +77,7 @@ class Composition:
         table: tuple[tuple[str, AbstractSet[str], Callable[[], Service | None]], ...] = (
             # service       in daemons with one of these roles   built by
             ("lag",         ROLES,                               self._event_loop_lag),
-            ("servers",     ROLES,                               lambda: self._resources.servers),
+            ("servers",     ROLES,                               self._servers),
             ("manager",     ROLES - {"worker"},                  self._manager),
             ("sweeper",     {"manager"},                         self._sweeper),
             ("lineage",     {"manager"},                         self._lineage),
@@ -98,6 +98,12 @@ class Composition:
         if self._resources.store is not None:
             self._metrics.append(self._resources.store.database.metrics)
         return lag
+
+    def _servers(self) -> Service | None:
+        servers = self._resources.servers
+        if servers is not None:
+            servers.watch_streams(lambda: self._bus.stalled_seconds)
+        return servers
 
     def _manager(self) -> Service:
         store = _built(self._resources.store)

@@ -126,7 +126,13 @@ class Api:
         commands = FairQueue(commands)
         webhooks = WebhookRoutes(commands, self._webhooks)
         parts: tuple[RouteProvider, ...] = (
-            HealthRoutes(read_models, bus, ready, self._backpressure),
+            HealthRoutes(
+                read_models,
+                bus,
+                ready,
+                self._backpressure,
+                max_overdue_seconds=settings.max_overdue_seconds,
+            ),
             EventRoutes(commands, read_models, settings.max_events),
             CloudEventRoutes(commands, settings.max_events),
             DagRoutes(commands, read_models),

@@ -37,6 +37,7 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             than their share are refused.
         max_pending_events: Refuse events while so many wait to be processed.
         max_lag_seconds: Refuse events while one has waited that long to be processed.
+        max_overdue_seconds: The daemon is not ready while anything that is due has waited that long.
         min_free_bytes: Refuse events while less is free on the disk of the daemon's own servers.
         min_free_percent: The same in percent of the disk; the greater of the two applies.
     """
@@ -56,6 +57,7 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     max_requests: AtLeastOne = 256
     max_pending_events: AtLeastOne = 20_000
     max_lag_seconds: Seconds = 10.0
+    max_overdue_seconds: Seconds = 30.0
     min_free_bytes: Annotated[int, Meta(ge=0)] = 256 << 20
     min_free_percent: Annotated[float, Meta(ge=0, le=100)] = 0.0
     tls_cert: Path | None = None

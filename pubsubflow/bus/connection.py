@@ -114,6 +114,11 @@ class Bus:
         """The number of durable messages that JetStream has not acknowledged."""
         return self._publisher.outstanding
 
+    @property
+    def stalled_seconds(self) -> float:
+        """For how long JetStream has not stored a message, although the connection is up."""
+        return self._publisher.stalled_seconds if self.connected else 0.0
+
     async def wait_connected(self) -> None:
         """Wait until the connection is up."""
         while not self._online.is_set():

@@ -15,7 +15,7 @@ from pubsubflow.bus import streams
 from pubsubflow.bus.connection import Bus
 from pubsubflow.bus.messages import Delivery
 from pubsubflow.bus.protocol import decode_headers, decode_status, encode_pub
-from pubsubflow.errors import Unavailable
+from pubsubflow.errors import BusUnavailable, ConfigError, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -172,7 +172,10 @@ class PullConsumer:
     async def _ensure_consumer(self) -> None:
         if not await streams.ensure_consumer(self._bus, self._stream, self._config):
             # JetStream was emptied: its state can be rebuilt at any time.
-            await self._bus.ensure_streams()
+            try:
+                await self._bus.ensure_streams()
+            except ConfigError as error:  # it took them before: its disk may be full just now
+                raise BusUnavailable(str(error)) from error
             await streams.ensure_consumer(self._bus, self._stream, self._config)
 
     async def _drain(self) -> None:

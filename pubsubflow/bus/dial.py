@@ -19,7 +19,8 @@ from pubsubflow.errors import BusUnavailable, ConfigError
 _PORT = 4222
 _POLL_SECONDS = 0.05
 _RECONNECT_SECONDS = 0.1
-_PING_SECONDS = 20
+# A server that hangs keeps its sockets open: only a PING without PONG shows that it is away.
+_PING_SECONDS = 5
 _MAX_SILENT_PINGS = 2
 _DEFINITIVE = ("authorization", "authentication", "credentials", "permissions")
 

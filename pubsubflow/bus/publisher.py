@@ -38,7 +38,16 @@ class _PubAck(msgspec.Struct):
 class PendingMessage:
     """A message that JetStream has not acknowledged yet."""
 
-    __slots__ = ("frame", "on_done", "on_occupied", "on_refused", "paused", "sent_at", "subject")
+    __slots__ = (
+        "first_sent_at",
+        "frame",
+        "on_done",
+        "on_occupied",
+        "on_refused",
+        "paused",
+        "sent_at",
+        "subject",
+    )
 
     def __init__(
         self,
@@ -51,7 +60,7 @@ class PendingMessage:
     ) -> None:
         self.subject = subject
         self.frame = frame
-        self.sent_at = sent_at
+        self.first_sent_at = self.sent_at = sent_at
         self.on_done = on_done
         self.on_occupied = on_occupied or on_done
         self.on_refused = on_refused
@@ -82,11 +91,21 @@ class DurablePublisher:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._warned_at = -_WARN_SECONDS
+        self._connected_at = self._loop.time()
 
     @property
     def outstanding(self) -> int:
         """The number of messages that are not acknowledged."""
         return len(self._outstanding)
+
+    @property
+    def stalled_seconds(self) -> float:
+        """How long the oldest of them has waited on this connection; 0 if there is none."""
+        # Not the first one: what is sent again moves to the end.
+        first = min((each.first_sent_at for each in self._outstanding.values()), default=None)
+        if first is None:
+            return 0.0
+        return self._loop.time() - max(first, self._connected_at)
 
     def open(self) -> None:
         """Subscribe to the inbox of the acknowledgements."""
@@ -144,7 +163,7 @@ class DurablePublisher:
 
     def resend_all(self) -> None:
         """Resend all outstanding messages, in order, over a new connection."""
-        now = self._loop.time()
+        now = self._connected_at = self._loop.time()
         for message in self._outstanding.values():
             message.sent_at = now
             self._transmit(message)

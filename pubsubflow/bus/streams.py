@@ -28,6 +28,7 @@ STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 _STREAM_EXISTS = 10058
 _NO_CLUSTER = 10074
+_NO_STORAGE = 10047
 _SERVER_SIDE = 500
 """Codes from here on are errors of the server, which a retry may overcome."""
 _NO_JETSTREAM = frozenset({10039, 10076})
@@ -54,6 +55,11 @@ class ApiError(Exception):
         """Return the public exception, for an operation on `what`."""
         if self.err_code in _NO_JETSTREAM:
             return ConfigError("this NATS has no JetStream: start nats-server with -js")
+        if self.err_code == _NO_STORAGE:
+            return ConfigError(
+                f"JetStream has too little storage for {what} ({self}): free space on the disk of "
+                "nats-server, or raise its max_file_store"
+            )
         if self.code >= _SERVER_SIDE and self.err_code != _NO_CLUSTER:
             return BusUnavailable(f"JetStream cannot set up {what} now: {self}")
         return ConfigError(f"JetStream refuses {what}: {self}")
@@ -224,8 +230,8 @@ async def call_api(bus: Requester, call: str, body: Config | None, kind: type[A]
     try:
         data = await bus.request(f"$JS.API.{call}", payload, _API_SECONDS)
     except BusUnavailable as away:
-        text = f"JetStream does not answer ({away}): start nats-server with -js"
-        raise BusUnavailable(text) from away
+        advice = ": start nats-server with -js" if "no responder" in str(away) else ""
+        raise BusUnavailable(f"JetStream does not answer ({away}){advice}") from away
     response = msgspec.json.decode(data, type=kind)
     if response.error is not None:
         error = response.error

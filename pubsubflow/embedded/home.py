@@ -17,6 +17,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -30,6 +31,8 @@ from pubsubflow.errors import ConfigError
 LAYOUT_VERSION = 1
 """Number of the layout of this version."""
 
+_NEW_DATA_BYTES = 1 << 30
+"""Postgres' data and write-ahead log, the streams, and what the API keeps free."""
 _PRIVATE_FOLDER = 0o700
 _PRIVATE_FILE = 0o600
 _LOCK_SECONDS = 0.25
@@ -84,6 +87,11 @@ class Home:
             raise RuntimeError("the home is not held")
         return self._servers_lock
 
+    @property
+    def has_data(self) -> bool:
+        """Whether servers have run on it before."""
+        return (self.postgres / "data").exists()
+
     async def acquire(self, owner: HomeOwner) -> None:
         """Acquire the home, and wait until servers of a killed daemon have exited.
 
@@ -113,6 +121,20 @@ class Home:
                 if descriptor is not None:
                     os.close(descriptor)
             self._lock = self._servers_lock = None
+
+    def check_space(self) -> None:
+        """Check that the disk has space for new data, before any is written.
+
+        Raises:
+            ConfigError: It has not; the text has the remedy.
+        """
+        with translate_errors(self.path):
+            free = shutil.disk_usage(self.path).free
+        if free < _NEW_DATA_BYTES:
+            raise ConfigError(
+                f"the disk of home {self.path} has {free >> 20} MiB free, and a new home needs "
+                f"{_NEW_DATA_BYTES >> 20} MiB: free some, or name another folder with --home"
+            )
 
     def write_owner(self, owner: HomeOwner) -> None:
         """Write the file `owner`.

@@ -14,7 +14,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from pubsubflow.embedded.binaries import find_nats
 from pubsubflow.embedded.child import Child
 from pubsubflow.embedded.home import Home, translate_errors, write_private
-from pubsubflow.embedded.server_log import ServerLog
+from pubsubflow.embedded.server_log import FULL_DISK, ServerLog
 from pubsubflow.errors import ConfigError
 
 _HOST = "127.0.0.1"
@@ -23,7 +23,9 @@ _PORTS = range(20_000, 32_000)
 _TRIES = 50
 _MEBI = 1 << 20
 _MAX_STORE_BYTES = 64 << 30
-_MIN_STORE_BYTES = 256 * _MEBI
+# Above what the streams reserve; their real bound is the disk, which is checked at each start.
+_MIN_STORE_BYTES = 1024 * _MEBI
+_LEAST_FREE_BYTES = 16 * _MEBI
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.003
 _GREETING_SECONDS = 1.0
@@ -66,6 +68,8 @@ class NatsServer:
         self._port = port
         self._log = ServerLog(home.log / "nats.log")
         self._child: Child | None = None
+        self._name = ""
+        self._disk_was_full = False
 
     @property
     def address(self) -> NatsAddress:
@@ -87,7 +91,8 @@ class NatsServer:
             port = self._port or self._choose_port()
             if not _is_free(port):
                 raise _port_taken(port)
-            name = f"pubsubflow-{secrets.token_hex(4)}"
+            name = self._name = f"pubsubflow-{secrets.token_hex(4)}"
+            self._disk_was_full = False
             child = self._child = self._spawn(name, port)
             await self._wait_ready(child, name, port)
             if port != self._previous_port():
@@ -101,6 +106,34 @@ class NatsServer:
         code = await self._child.wait()
         self._child = None
         return code
+
+    async def answers(self) -> bool:
+        """Return whether it greets a new connection."""
+        return self._port is not None and await _is_ready(self._name, self._port)
+
+    def fault(self) -> str | None:
+        """Return why it cannot work until it is started again; None if it can.
+
+        A stream whose file could not be written refuses every message from then on.
+        """
+        if self._log.contains_new(FULL_DISK):
+            self._disk_was_full = True
+        if self._disk_was_full and self.has_space:
+            return "the disk was full, and it cannot store since"
+        return None
+
+    @property
+    def has_space(self) -> bool:
+        """Whether the disk has space for it to start and to work."""
+        return shutil.disk_usage(self._home.nats).free >= _LEAST_FREE_BYTES
+
+    async def end(self, *, hangs: bool) -> None:
+        """End the process, by force if it hangs; who waits for its exit starts it again."""
+        child = self._child
+        if child is not None and hangs:
+            child.send(signal.SIGKILL)
+        elif child is not None:
+            await child.stop((signal.SIGTERM, _STOP_SECONDS))
 
     async def stop(self) -> None:
         """Stop the server, if it runs."""

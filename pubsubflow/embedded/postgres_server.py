@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import stat
+import struct
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
@@ -25,6 +26,9 @@ _MAX_SOCKET_PATH_BYTES = 100  # 107 on Linux, 103 on macOS
 _STATUS_LINE = 7  # of postmaster.pid; see PostgreSQL's src/include/utils/pidfile.h
 _READY_SECONDS = 120.0  # recovery of max_wal_size on a slow disk
 _POLL_SECONDS = 0.003
+_ANSWER_SECONDS = 2.0
+# The shortest message that a backend answers, before it authenticates; see PostgreSQL's protocol.
+_SSL_REQUEST = struct.pack("!II", 8, 80877103)
 _FAST_STOP_SECONDS = 10.0
 _IMMEDIATE_STOP_SECONDS = 3.0
 
@@ -110,6 +114,27 @@ class PostgresServer:
         code = await self._child.wait()
         self._child = None
         return code
+
+    async def answers(self) -> bool:
+        """Return whether the postmaster answers a new connection, also while it recovers."""
+        try:
+            with anyio.fail_after(_ANSWER_SECONDS):
+                async with await anyio.connect_unix(self._host / _SOCKET) as stream:
+                    await stream.send(_SSL_REQUEST)
+                    return bool(await stream.receive(1))
+        except (TimeoutError, OSError, anyio.EndOfStream, anyio.BrokenResourceError):
+            return False
+
+    def fault(self) -> str | None:
+        """Return None: one whose disk was full recovers, or exits, by itself."""
+        return None
+
+    async def end(self, *, hangs: bool) -> None:
+        """End the process; who waits for its exit starts it again."""
+        del hangs
+        # Its backends end when they find that it is gone. One that hangs heeds no other signal.
+        if self._child is not None:
+            self._child.send(signal.SIGKILL)
 
     async def stop(self) -> None:
         """Stop the server, if it runs: fast shutdown, then immediate shutdown."""

@@ -12,7 +12,9 @@ MAX_BYTES = 8_000_000
 """Size at which a log is rotated; one older file is kept."""
 
 _ERROR_MARKS = ("PANIC:", "FATAL:", "[FTL]", "ERROR:", "error:", "[ERR]", "panic:")
-_FULL_DISK = "no space left on device"
+FULL_DISK = "no space left on device"
+"""What servers log, in any case of letters, when a write finds the disk full."""
+
 _MIN_FREE_BYTES = 1 << 16
 _MAX_QUOTE = 300
 
@@ -26,13 +28,13 @@ class ServerLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._start = 0
+        self._start = self._read = 0
 
     def open(self) -> int:
         """Open the log for a server that is about to start; the caller closes the descriptor."""
         self.rotate()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._start = os.fstat(descriptor).st_size
+        self._start = self._read = os.fstat(descriptor).st_size
         return descriptor
 
     def rotate(self) -> None:
@@ -41,11 +43,21 @@ class ServerLog:
             # Copied and truncated, not renamed: the server keeps its descriptor of the file.
             shutil.copyfile(self.path, self.path.with_name(f"{self.path.name}.1"))
             os.truncate(self.path, 0)
-            self._start = 0
+            self._start = self._read = 0
 
     def contains(self, text: str) -> bool:
         """Return whether the server that started last wrote a text."""
         return text in self._text()
+
+    def contains_new(self, text: str) -> bool:
+        """Return whether the server wrote a text in small letters since the last call."""
+        if not self.path.exists():
+            return False
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            found = file.read()
+        self._read += len(found)
+        return text in found.decode(errors="replace").lower()
 
     def start_error(self, program: str, code: int) -> Exception:
         """Return the error for a program that exited early, with its last log line.
@@ -57,7 +69,7 @@ class ServerLog:
         Returns:
             An `OSError` if the disk is full, which the home translates; else a `ConfigError`.
         """
-        if _FULL_DISK in self._text().lower() or self._is_disk_full():
+        if FULL_DISK in self._text().lower() or self._is_disk_full():
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         return ConfigError(
             f"{program} did not start ({describe_exit(code)}): {self._last_error()} "

@@ -16,6 +16,7 @@ from pubsubflow.embedded.binaries import CACHE
 from pubsubflow.embedded.home import Home, HomeOwner
 from pubsubflow.embedded.nats_server import NatsAddress, NatsServer
 from pubsubflow.embedded.postgres_server import PostgresAddress, PostgresServer
+from pubsubflow.embedded.watchdog import watch_server
 from pubsubflow.errors import ConfigError
 from pubsubflow.exit_codes import describe_exit
 
@@ -45,6 +46,12 @@ class _Server(Protocol):
     async def stop(self) -> None: ...
 
     def maintain(self) -> None: ...
+
+    async def answers(self) -> bool: ...
+
+    def fault(self) -> str | None: ...
+
+    async def end(self, *, hangs: bool) -> None: ...
 
 
 def _utc_now() -> datetime:
@@ -86,6 +93,7 @@ class EmbeddedServers:
         self._owner: HomeOwner | None = None
         self._nats: NatsServer | None = None
         self._postgres: PostgresServer | None = None
+        self._stalled_seconds: Callable[[], float] = float
 
     @property
     def nats(self) -> NatsAddress:
@@ -116,6 +124,8 @@ class EmbeddedServers:
         self._owner = HomeOwner(pid=os.getpid(), started_at=self._now())
         await self._home.acquire(self._owner)
         try:
+            if not self._home.has_data:
+                self._home.check_space()
             secrets = self._home.secrets()
             self._nats = NatsServer(self._home, secrets.nats_token, self._requested_nats_port)
             self._postgres = PostgresServer(self._home, secrets.postgres_password, self._cache)
@@ -163,24 +173,38 @@ class EmbeddedServers:
         )
         self._home.write_owner(owner)
 
+    def watch_streams(self, stalled_seconds: Callable[[], float]) -> None:
+        """Have NATS started again when it stores nothing.
+
+        Args:
+            stalled_seconds: For how long JetStream has not stored what was sent to it.
+        """
+        self._stalled_seconds = stalled_seconds
+
     async def run(
         self,
         stopping: anyio.Event,
         *,
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Restart a server that dies, at its old address, until stopping is set.
+        """Restart a server that dies or hangs, at its old address, until stopping is set.
 
         The servers themselves are stopped at the end of the context, after their clients.
         """
-        servers = (_started(self._nats), _started(self._postgres))
+        nats, postgres = _started(self._nats), _started(self._postgres)
         async with anyio.create_task_group() as group:
-            for server in servers:
+            for server in (nats, postgres):
                 group.start_soon(_restart_on_exit, server, name=f"restart {server.name}")
-            group.start_soon(_maintain, *servers, name="maintain servers")
+            group.start_soon(_maintain, nats, postgres, name="maintain servers")
+            group.start_soon(watch_server, nats, self._nats_stalled_seconds, name="watch nats")
+            group.start_soon(watch_server, postgres, name="watch postgres")
             task_status.started()
             await stopping.wait()
             group.cancel_scope.cancel()
+
+    def _nats_stalled_seconds(self) -> float:
+        # On a full disk a new start would help nothing, and might not succeed.
+        return self._stalled_seconds() if _started(self._nats).has_space else 0.0
 
     async def _stop(self) -> None:
         try:

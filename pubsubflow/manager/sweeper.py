@@ -90,12 +90,18 @@ class Sweeper:
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Sweep until `stopping` is set."""
-        task_status.started()
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._keep_sweeping)
+            task_status.started()
+            await stopping.wait()
+            # In the middle of a sweep as well: one that waits for JetStream would hold up the stop,
+            # and what it leaves undone the next sweeper does.
+            group.cancel_scope.cancel()
+
+    async def _keep_sweeping(self) -> None:
         pause = self._settings.every_seconds
-        while not stopping.is_set():
-            with anyio.move_on_after(pause):
-                await stopping.wait()
-                return
+        while True:
+            await anyio.sleep(pause)
             pause = self._settings.every_seconds
             try:
                 with anyio.fail_after(30):

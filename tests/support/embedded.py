@@ -20,9 +20,9 @@ UNPRIVILEGED = 65534
 TIMEOUT_SECONDS = 20
 
 
-async def next_fact(facts, name):
+async def next_fact(facts, name, *, seconds=TIMEOUT_SECONDS):
     """Wait for the next log event of a name; return it."""
-    with anyio.fail_after(TIMEOUT_SECONDS):
+    with anyio.fail_after(seconds):
         async for event in facts:
             if event["event"] == name:
                 return event

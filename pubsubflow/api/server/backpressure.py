@@ -161,6 +161,7 @@ class Backpressure:
         self._finished: tuple[float, int] | None = None
         self._rate = 0.0
         self._away = False
+        self._answered_at = anyio.current_time()
         self.refusal: IngestRefusal | None = None
 
     async def run(self) -> None:
@@ -191,6 +192,14 @@ class Backpressure:
                 reason=reason,
                 **self._facts(),
             )
+
+    def oldest_seconds(self) -> dict[str, float]:
+        """Return how long the oldest of each kind has waited to be processed."""
+        return {
+            "commands": self._sample.commands.oldest_seconds,
+            "messages": self._sample.queued.oldest_seconds,
+            "jetstream": anyio.current_time() - self._answered_at,
+        }
 
     def view(self) -> IntakeView:
         """Return its representation in the API."""
@@ -225,6 +234,7 @@ class Backpressure:
         except BusUnavailable as error:
             log.info("api.lag_measurement_failed", reason=str(error))
             return QueueBacklog(away=True)
+        self._answered_at = anyio.current_time()
         self._measure_rate(stats)
         return QueueBacklog(
             pending=stats.pending, oldest_seconds=stats.oldest_seconds, rate=self._rate

@@ -47,12 +47,16 @@ class Readiness(Struct, frozen=True, kw_only=True):
     """Whether the daemon is ready, and the conditions of that.
 
     Attributes:
-        checks: Whether each condition holds.
+        checks: Whether each condition holds; `progress` is that nothing has waited too long.
+        oldest_seconds: How long the oldest that is due has waited: commands to the manager, messages
+            to the managers, publications that JetStream has not stored, timers, and an answer of
+            JetStream itself.
         intake: Whether events are accepted; a daemon that refuses them for a while is still ready.
     """
 
     ready: bool
     checks: dict[str, bool]
+    oldest_seconds: dict[str, float] = {}
     intake: IntakeView
 
 

@@ -48,11 +48,12 @@ class ReadModels:
         self.pools = ReadPools(database)
         self.workers = ReadWorkers(database)
 
-    async def ping(self) -> None:
-        """Check that Postgres answers.
+    async def late_timers_seconds(self) -> float:
+        """Return by how much the first timer is late; 0 if none is due.
 
         Raises:
             StoreUnavailable: Postgres does not answer.
         """
         async with self._database.connection() as connection:
-            await connection.fetchval(SQL["ping"])
+            seconds: float = await connection.fetchval(SQL["read_late_timers_seconds"])
+        return max(0.0, seconds)

@@ -83,7 +83,3 @@ ORDER BY event.id DESC;
 -- name: read_workers
 -- Return all workers that have not signed off.
 SELECT worker, host, pid, slots, busy, started_at, seen_at FROM worker ORDER BY worker;
-
--- name: ping
--- Check that Postgres answers.
-SELECT 1;

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_health_needs_nothing_and_readiness_says_what_is_missing(serve, harness):
     assert await harness.get("/healthz") == {"status": "alive"}
-    checks = {"postgres": True, "nats": True}
+    checks = {"postgres": True, "nats": True, "progress": True}
     answer = await harness.get("/readyz")
     assert (answer["ready"], answer["checks"]) == (True, checks)
     assert answer["intake"]["accepting"]
@@ -25,6 +25,27 @@ async def test_health_needs_nothing_and_readiness_says_what_is_missing(serve, ha
         harness.url = api.url
         answer = await harness.get("/readyz", status=503)
         assert (answer["ready"], answer["checks"]) == (False, {**checks, "dags": False})
+
+
+async def test_readiness_is_the_age_of_the_oldest_thing_that_is_due(serve, harness, database, bus):
+    """All connections are up, and nothing is done: a timer is late, a message is not stored."""
+    async with serve(ApiSettings(port=0, max_overdue_seconds=5.0)) as (api, _):
+        harness.url = api.url
+        async with database.connection() as connection:
+            late = "INSERT INTO timer (due_at, kind) VALUES (now() - interval '60 s', 'tick')"
+            await connection.execute(late)
+            answer = await harness.get("/readyz", status=503)
+            assert answer["checks"] == {"postgres": True, "nats": True, "progress": False}
+            assert 60 <= answer["oldest_seconds"]["timers"] < 600
+            await connection.execute("UPDATE timer SET due_at = now() + interval '60 s'")
+            answer = await harness.get("/readyz")
+            assert answer["oldest_seconds"]["timers"] == 0
+        async with anyio.create_task_group() as group:
+            group.start_soon(bus.publish_durable, "no.stream.takes.this", b"")
+            answer = await readiness(harness, 503)
+            assert answer["oldest_seconds"]["publications"] >= 5
+            group.cancel_scope.cancel()
+        assert (await harness.get("/readyz"))["ready"]
 
 
 async def test_without_postgres_answers_are_503_and_come_back(fragile, harness, manager, bus):
@@ -35,7 +56,8 @@ async def test_without_postgres_answers_are_503_and_come_back(fragile, harness, 
         await group.start(api.run, stopping)
         harness.url = api.url
         os.kill(servers.postgres_pid, signal.SIGKILL)
-        assert (await readiness(harness, 503))["checks"] == {"postgres": False, "nats": True}
+        checks = (await readiness(harness, 503))["checks"]
+        assert (checks["postgres"], checks["nats"]) == (False, True)
         async with harness.session.get(harness.url + "/api/v1/runs") as response:
             assert response.status == 503
             assert response.headers["Retry-After"] == "1"

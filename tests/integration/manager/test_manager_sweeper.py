@@ -9,7 +9,7 @@ from pubsubflow.manager import Sweeper, SweeperSettings
 from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.messages import Heartbeat, StartedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
-from support.harness import ManagerHarness, chain_of, running_managers
+from support.harness import ManagerHarness, chain_of, running, running_managers
 from support.specs import dag, task
 
 pytestmark = pytest.mark.anyio
@@ -220,3 +220,25 @@ async def test_two_sweepers_do_not_double(idle, database, nats):
         for bus in (idle.bus, other):
             group.start_soon(Sweeper(database=database, bus=bus, settings=settings).sweep)
     assert len(await waiting(idle)) == 40
+
+
+async def test_a_sweep_that_waits_for_jetstream_does_not_hold_up_the_stop(
+    database, bus, monkeypatch
+):
+    waits = anyio.Event()
+
+    async def never_stored(*_arguments, **_options):
+        waits.set()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(bus, "publish_durable", never_stored)
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO worker (worker, host, pid, slots, busy, seen_at)"
+            " VALUES ('silent', 'h', 1, 1, 0, now() - interval '60 s')"
+        )
+    settings = SweeperSettings(every_seconds=0.01, worker_seconds=0.0)
+    sweeper = Sweeper(database=database, bus=bus, settings=settings)
+    with anyio.fail_after(20):
+        async with running(sweeper):
+            await waits.wait()
