@@ -93,7 +93,7 @@ def pattern_expression(pattern: str) -> str:
 def matches(pattern: str, uri: str) -> bool:
     """Return whether a URI matches a pattern, in time linear in the URI's length.
 
-    Whoever holds an emitter's token chooses the URI, and regular expressions of Python take
+    The holder of an emitter's token chooses the URI, and regular expressions of Python take
     exponential time for some. This is the simulation of an automaton: bit i of `states` says that
     the first i parts of the pattern match what was read.
     """

@@ -5,7 +5,13 @@ from datetime import UTC, datetime
 import pytest
 
 from pubsubflow.errors import DefinitionError, InvalidInput
-from pubsubflow.model.expressions import compile_expression, evaluate, filter_mismatch
+from pubsubflow.model.expression_process import ExpressionProcess
+from pubsubflow.model.expressions import (
+    MAX_CHARACTERS,
+    compile_expression,
+    evaluate,
+    filter_mismatch,
+)
 from pubsubflow.model.wire.messages import EventInfo
 
 
@@ -98,3 +104,79 @@ def test_params_are_what_json_can_say():
 def test_a_param_that_json_cannot_say_is_named(text):
     with pytest.raises(InvalidInput, match="param 'p': "):
         evaluate({"p": text}, [event()], None)
+
+
+MANY = list(range(30_000))  # `map` over them takes 40 s
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "event.extra.rows.map(row, row + 1).size() > 3",
+        "event.extra.rows.all(a, event.extra.rows.all(b, event.extra.rows.all(c, c >= 0)))",
+        "event.extra.rows.map(a, event.extra.rows.map(b, event.extra.rows)).size() > 3",
+    ],
+)
+def test_an_expression_that_takes_too_long_is_stopped(text):
+    refusal = filter_mismatch(text, event(rows=MANY))
+    assert refusal is not None
+    assert "takes more than 0.5 s" in refusal
+    assert filter_mismatch(text, event(rows=MANY)) == refusal  # at once, without a second try
+    assert filter_mismatch("event.extra.rows.exists(row, row == 7)", event(rows=MANY)) is None
+
+
+def test_a_param_that_takes_too_long_names_itself():
+    with pytest.raises(InvalidInput, match=r"param 'p'.*takes more than"):
+        evaluate({"p": "event.extra.rows.map(row, [row])"}, [event(rows=MANY)], None)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("event.extra.rows.filter(row, row > 29997)", [29_998, 29_999]),
+        ("event.extra.rows.exists(row, row == 5) ? event.time : null", "2026-11-20T00:00:00Z"),
+        ("event.extra.rows.exists_one(row, row == 5) ? {1: b'x'} : {}", {"1": "eA=="}),
+    ],
+)
+def test_values_of_long_lists_are_those_of_short_ones(text, value):
+    assert evaluate({"p": text}, [event(rows=MANY)], None) == {"p": value}
+
+
+@pytest.mark.parametrize(
+    "text", ["event.extra.rows.map(r, r.nothing)", "event.extra.rows.exists(r, r / 0 > 1)"]
+)
+def test_errors_over_long_lists_are_those_over_short_ones(text):
+    long = filter_mismatch(text, event(rows=MANY))
+    assert long == filter_mismatch(text, event(rows=[1]))
+    assert long is not None
+
+
+def test_the_process_of_an_expression_is_replaced_when_it_was_killed():
+    process = ExpressionProcess()
+    try:
+        assert process.evaluate("1 + a", {"a": 1}) == 2
+        assert process._process is not None
+        process._process.kill()
+        process._process.wait()
+        assert process.evaluate("2 + a", {"a": 1}) == 3
+    finally:
+        process.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("1" + "+1" * MAX_CHARACTERS, "at most 4000"),
+        ("a" + ".b" * 20_000, "at most 4000"),
+        ("a.map(b, b.map(c, c.map(d, d.all(e, e > 1))))", "nests 4 of map"),
+    ],
+)
+def test_an_expression_has_limits(text, reason):
+    with pytest.raises(DefinitionError, match=reason):
+        compile_expression(text)
+
+
+def test_macros_in_texts_and_side_by_side_do_not_nest():
+    expression = compile_expression("""'.map(.map(.map(.map(' + "a\\".all(" == a.map(b, b)[0]""")
+    assert (expression.macros, expression.nested) == (1, 1)
+    assert compile_expression("a.map(b, b).map(c, c).filter(d, (d).exists(e, e))").nested == 2
