@@ -134,6 +134,8 @@ class AsyncRunner:
         try:
             while await self._run_node(task):
                 pass
+        except Exception as error:  # noqa: BLE001 - must cost this task alone, not those beside it
+            self._send_result(task, execution.end(*outcome_of(error)))
         finally:
             self._tasks.pop(execution.number, None)
             del self._outputs[output]

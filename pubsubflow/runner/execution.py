@@ -26,7 +26,7 @@ from pubsubflow.model.wire.messages import (
     decode_run_info,
     encode,
 )
-from pubsubflow.model.wire.waits import encode_wait_set
+from pubsubflow.model.wire.waits import WaitSet, encode_wait_set
 from pubsubflow.model.wire.worker_requests import (
     ConnectionRequest,
     JournalEntryRequest,
@@ -219,9 +219,22 @@ class TaskExecution:
     def fail(self, error: BaseException) -> bytes:
         """Return the result frame of an attempt that raised, or waits."""
         if isinstance(error, TaskDeferred):
-            return self.end(Outcome.DEFERRED, None, wait_set=encode_wait_set(error.wait_set))
+            try:
+                return self._defer(error.wait_set)
+            except (DefinitionError, TypeError, ValueError) as unfit:
+                error = unfit
         outcome, described = outcome_of(error)
         return self.end(outcome, self.redactor.error(described))
+
+    def _defer(self, wait_set: WaitSet) -> bytes:
+        data = encode_wait_set(wait_set)
+        size, limit = len(data), self._settings.max_result_bytes
+        # The bus would refuse a larger message, and the task would be run again for ever.
+        if size > limit:
+            raise DefinitionError(
+                f"what {wait_set.label!r} waits for has {size:,} bytes and {limit:,} fit"
+            )
+        return self.end(Outcome.DEFERRED, None, wait_set=data)
 
     def end(self, outcome: Outcome, error: TaskError | None, **facts: Any) -> bytes:
         """Return the frame of a result after which no further node of the chain runs."""

@@ -8,6 +8,7 @@ import pubsubflow
 from pubsubflow.authoring.runtime.journal import TaskLost
 from pubsubflow.errors import DefinitionError, ReplayMismatch, TaskFailed, TaskSkipped
 from pubsubflow.model.wire.messages import Outcome, TaskError
+from pubsubflow.runner.log_lines import plain_text
 
 _MAX_MESSAGE_CHARACTERS = 2_000
 MAX_TRACEBACK_CHARACTERS = 20_000
@@ -19,10 +20,13 @@ _HIDDEN = (
 
 
 def outcome_of(error: BaseException) -> tuple[Outcome, TaskError]:
-    """Return the outcome of an attempt that raised, and its error."""
-    text = str(error).strip()
+    """Return the outcome of an attempt that raised, and its error.
+
+    It never raises, whatever the exception does when its text is made.
+    """
+    text = plain_text(lambda: str(error)).strip()
     first = text.splitlines()[0] if text else ""
-    name = type(error).__name__
+    name = plain_text(lambda: type(error).__name__)
     if isinstance(error, TaskSkipped):
         return Outcome.SKIPPED, TaskError(name, first[:_MAX_MESSAGE_CHARACTERS])
     if isinstance(error, TaskLost):
@@ -40,15 +44,18 @@ def user_traceback(error: BaseException) -> str:
 
     A longer one than `MAX_TRACEBACK_CHARACTERS` keeps its beginning and its end.
     """
-    whole = traceback.TracebackException.from_exception(error)
-    for part in _parts(whole, set()):
-        part.stack = traceback.StackSummary.from_list(user_frames(part.stack))
-    text = "".join(whole.format())
+    text = plain_text(lambda: _formatted(error))
     if len(text) > MAX_TRACEBACK_CHARACTERS:
         half = MAX_TRACEBACK_CHARACTERS // 2
         text = f"{text[:half]}\n  …\n{text[-half:]}"
-    # Lone surrogates in a message of user code cannot be encoded for the bus.
-    return text.encode(errors="backslashreplace").decode()
+    return text
+
+
+def _formatted(error: BaseException) -> str:
+    whole = traceback.TracebackException.from_exception(error)
+    for part in _parts(whole, set()):
+        part.stack = traceback.StackSummary.from_list(user_frames(part.stack))
+    return "".join(whole.format())
 
 
 def user_frames(stack: traceback.StackSummary) -> list[traceback.FrameSummary]:

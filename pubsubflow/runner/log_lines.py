@@ -1,7 +1,7 @@
 """Log lines: output as lines of JSON, `{"t": seconds, "s": "stdout", "m": "the line"}`."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -65,6 +65,17 @@ def log_record(level: str, event: str, fields: Mapping[str, Any]) -> str:
     return _written(cut)
 
 
+def plain_text(make: Callable[[], str]) -> str:
+    """Return a text that user code has a part in: one that can be encoded, whatever it does.
+
+    Lone surrogates are escaped; where making the text raises, a note of that stands in its place.
+    """
+    try:
+        return make().encode(errors="backslashreplace").decode()
+    except BaseException as error:  # noqa: BLE001 - `__str__` is user code, and may raise anything
+        return f"<its text cannot be made: {type(error).__name__}>"
+
+
 def _now() -> float:
     return round(time.time(), 3)
 
@@ -72,16 +83,15 @@ def _now() -> float:
 def _written(record: dict[str, Any]) -> str:
     try:
         data = _ENCODE(record)
-    except (TypeError, ValueError):
-        # Values of any type, and lone surrogates, come from user code.
-        data = _ENCODE({key: _plain(value) for key, value in record.items()})
+    except Exception:  # noqa: BLE001 - a value of user code may raise anything when it is encoded
+        data = _ENCODE({_plain(key): _plain(value) for key, value in record.items()})
     return data.decode() + "\n"
 
 
 def _plain(value: object) -> object:
     if isinstance(value, int | float | bool) or value is None:
         return value
-    return str(value).encode(errors="backslashreplace").decode()
+    return plain_text(lambda: str(value))
 
 
 def _chunks(line: str) -> list[str]:

@@ -236,6 +236,8 @@ class Context(WaitMethods):
             )
         if partition is not None and not isinstance(partition, str):
             self._refuse(f"a partition must be a string, not {partition!r}")
+        if partition is not None and partition.encode(errors="ignore").decode() != partition:
+            self._refuse(f"partition {partition!r} cannot be encoded as UTF-8")
         return EmittedEvent(uri, json_object(extra, "extra"), partition)
 
     def result(self, task_id: str) -> Any:
