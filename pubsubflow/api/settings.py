@@ -7,10 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from pubsubflow.errors import ConfigError
-
-Port = Annotated[int, Meta(ge=0, le=65535)]
-AtLeastOne = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+from pubsubflow.model.ranges import Bytes, BytesOrNone, Count, Days, Port, Seconds
 
 
 class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,32 +34,32 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             than their share are refused.
         max_pending_events: Refuse events while so many wait to be processed.
         max_lag_seconds: Refuse events while one has waited that long to be processed.
-        max_overdue_seconds: The daemon is not ready while anything that is due has waited that long.
+        max_overdue_seconds: Not ready while anything that is due has waited that long.
         min_free_bytes: Refuse events while less is free on the disk of the daemon's own servers.
         min_free_percent: The same in percent of the disk; the greater of the two applies.
     """
 
     host: str = "127.0.0.1"
     port: Port = 8080
-    max_body_bytes: AtLeastOne = 1 << 20
-    max_events: AtLeastOne = 1000
+    max_body_bytes: Bytes = 1 << 20
+    max_events: Count = 1000
     drain_seconds: Seconds = 5.0
-    max_connections: AtLeastOne = 500
-    max_header_bytes: Annotated[int, Meta(ge=1024)] = 8190
-    max_headers: AtLeastOne = 100
+    max_connections: Count = 500
+    max_header_bytes: Bytes = 8190
+    max_headers: Count = 100
     header_seconds: Seconds = 10.0
     body_seconds: Seconds = 30.0
     read_seconds: Seconds = 30.0
     idle_seconds: Seconds = 75.0
-    max_requests: AtLeastOne = 256
-    max_pending_events: AtLeastOne = 20_000
+    max_requests: Count = 256
+    max_pending_events: Count = 20_000
     max_lag_seconds: Seconds = 10.0
     max_overdue_seconds: Seconds = 30.0
-    min_free_bytes: Annotated[int, Meta(ge=0)] = 256 << 20
+    min_free_bytes: BytesOrNone = 256 << 20
     min_free_percent: Annotated[float, Meta(ge=0, le=100)] = 0.0
     tls_cert: Path | None = None
     tls_key: Path | None = None
-    audit_days: AtLeastOne = 365
+    audit_days: Days = 365
 
 
 def check_host_needs_token(host: str, *, tokens: bool) -> None:

@@ -1,6 +1,11 @@
 """Settings of the connection to NATS."""
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
+
+from pubsubflow.model.ranges import Bytes, Seconds
 
 
 class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,9 +42,9 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
     name: str = "pubsubflow"
-    replicas: int = 1
-    connect_seconds: float = 10.0
-    buffer_bytes: int = 64 * 1024 * 1024
+    replicas: Annotated[int, Meta(ge=1, le=5)] = 1
+    connect_seconds: Seconds = 10.0
+    buffer_bytes: Bytes = 64 * 1024 * 1024
 
     def __repr__(self) -> str:
         return f"BusSettings({', '.join(map(without_credentials, self.urls))})"

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Struct, field
@@ -23,6 +23,7 @@ from msgspec import Struct, field
 from pubsubflow.api.settings import ApiSettings
 from pubsubflow.api.stream.settings import StreamSettings
 from pubsubflow.bus import BusSettings
+from pubsubflow.config.expected import explain_misfit
 from pubsubflow.config.sources import DEFAULT_HOME, Tree, read_sources
 from pubsubflow.deliveries.settings import DeliverySettings
 from pubsubflow.errors import ConfigError
@@ -35,6 +36,12 @@ from pubsubflow.tracing.settings import TracesSettings
 from pubsubflow.triggerer.settings import TriggererSettings
 from pubsubflow.worker import WorkerSettings
 
+# Section, the interval of a renewal, and the time after which what is not renewed is over.
+_INTERVALS = (
+    ("worker", "heartbeat_seconds", "ack_wait_seconds"),
+    ("triggerer", "heartbeat_seconds", "silent_seconds"),
+    ("triggerer", "block_seconds", "stuck_seconds"),
+)
 _ERROR_PATH = re.compile(r"^(?P<what>.*?) - at `\$\.?(?P<path>.*)`$", flags=re.DOTALL)
 
 
@@ -110,11 +117,27 @@ def load_config(
     # Checked here and not by msgspec, whose error for an unknown key has no suggestion.
     _check_keys(tree, Config, "")
     try:
-        return msgspec.convert(tree, Config, strict=False, dec_hook=_convert_path)
+        config = msgspec.convert(tree, Config, strict=False, dec_hook=_convert_path)
     except msgspec.ValidationError as error:
         found = _ERROR_PATH.match(str(error))
-        text = f"{found['path']}: {found['what']}" if found else str(error)
+        text = str(error)
+        if found:
+            text = explain_misfit(tree, Config, found["path"], found["what"])
         raise ConfigError(f"configuration: {text}") from error
+    _check_intervals(config)
+    return config
+
+
+def _check_intervals(config: Config) -> None:
+    """Check that what is renewed is renewed before it is over."""
+    for section, often, limit in _INTERVALS:
+        settings = getattr(config, section)
+        most = getattr(settings, limit) / 2
+        if getattr(settings, often) > most:
+            raise ConfigError(
+                f"configuration: {section}.{often} is {getattr(settings, often):g}: at most "
+                f"{most:g} is expected, half of {section}.{limit}"
+            )
 
 
 def _check_keys(tree: Tree, kind: type[Struct], path: str) -> None:
@@ -130,8 +153,12 @@ def _check_keys(tree: Tree, kind: type[Struct], path: str) -> None:
             if not isinstance(value, dict):
                 raise ConfigError(f"configuration: {path}{key} is a section, not a value")
             _check_keys(value, section, f"{path}{key}.")
-        elif get_origin(section) is tuple and isinstance(value, str):
+        elif isinstance(value, str) and _is_tuple(section):
             tree[key] = [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(get_args(kind)[0] if get_origin(kind) is Annotated else kind) is tuple
 
 
 def _convert_path(kind: type, value: Any) -> Any:

@@ -52,7 +52,7 @@ def home_of(tree: Tree) -> Path:
 def _read_file(file: Path | None) -> Tree:
     path = Path(CONFIG_FILE) if file is None else file
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         if file is None:
             return {}

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-Positive = Annotated[float, Meta(gt=0)]
+from pubsubflow.model.ranges import BytesOrNone, Count, Seconds, SecondsOrNone
+
 _MINUTE = 60.0
 _HOUR = 3600.0
 
@@ -29,7 +30,7 @@ class DeliverySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     allow_private: bool | None = None
-    retry_seconds: tuple[Annotated[float, Meta(ge=0)], ...] = (
+    retry_seconds: tuple[SecondsOrNone, ...] = (
         5.0,
         5 * _MINUTE,
         30 * _MINUTE,
@@ -41,11 +42,11 @@ class DeliverySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         24 * _HOUR,
     )
     jitter: Annotated[float, Meta(ge=0, le=1)] = 0.2
-    timeout_seconds: Positive = 15.0
-    parallel: Annotated[int, Meta(ge=1)] = 8
-    max_waiting: Annotated[int, Meta(ge=1)] = 1000
-    max_connections: Annotated[int, Meta(ge=1)] = 256
-    max_answer_bytes: Annotated[int, Meta(ge=0)] = 4096
-    sweep_seconds: Positive = 5.0
-    silent_seconds: Annotated[float, Meta(ge=1)] = 6.0
-    drain_seconds: Positive = 3.0
+    timeout_seconds: Seconds = 15.0
+    parallel: Count = 8
+    max_waiting: Count = 1000
+    max_connections: Count = 256
+    max_answer_bytes: BytesOrNone = 4096
+    sweep_seconds: Seconds = 5.0
+    silent_seconds: Annotated[float, Meta(ge=1, le=3600)] = 6.0
+    drain_seconds: Seconds = 3.0

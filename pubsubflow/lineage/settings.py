@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct
 
 from pubsubflow.errors import ConfigError
+from pubsubflow.model.ranges import Seconds
 
 
 class LineageSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,7 +22,7 @@ class LineageSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     url: str = ""
     namespace: Annotated[str, Meta(min_length=1)] = "pubsubflow"
     api_key: str = ""
-    timeout_seconds: Annotated[float, Meta(gt=0)] = 10.0
+    timeout_seconds: Seconds = 10.0
 
     def __repr__(self) -> str:
         key = "***" if self.api_key else ""

@@ -2,15 +2,17 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 import anyio
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from pubsubflow.authoring.dag_files import make_bundle
 from pubsubflow.exit_codes import describe_exit
 from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.messages import ImportRequest, ImportResult
+from pubsubflow.model.ranges import Processes, Seconds
 from pubsubflow.model.spec import LoadedFile
 from pubsubflow.runner.forkserver import ForkServer
 
@@ -29,17 +31,10 @@ class LoaderSettings(Struct, frozen=True, forbid_unknown_fields=True):
         rescan_seconds: Interval of scans without a notification, in case one got lost.
     """
 
-    import_seconds: float = 30.0
-    processes: int | None = None
-    gather_milliseconds: int = 200
-    rescan_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for limits that make no sense."""
-        if self.import_seconds <= 0 or self.rescan_seconds <= 0 or self.gather_milliseconds < 1:
-            raise ValueError("time limits must be above zero")
-        if self.processes is not None and self.processes < 1:
-            raise ValueError("at least one process is needed")
+    import_seconds: Seconds = 30.0
+    processes: Processes | None = None
+    gather_milliseconds: Annotated[int, Meta(ge=1, le=60_000)] = 200
+    rescan_seconds: Seconds = 60.0
 
 
 class Importer:

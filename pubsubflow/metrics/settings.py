@@ -1,8 +1,8 @@
 """Metrics settings: labels, the age of cluster metrics, and a port for scrapes."""
 
-from typing import Annotated
+from msgspec import Struct
 
-from msgspec import Meta, Struct
+from pubsubflow.model.ranges import Port, SecondsOrNone
 
 
 class MetricsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,9 +20,9 @@ class MetricsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     dag_labels: bool = False
-    refresh_seconds: Annotated[float, Meta(ge=0)] = 5.0
+    refresh_seconds: SecondsOrNone = 5.0
     host: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    port: Port = 0
     token: str = ""
 
     def __repr__(self) -> str:

@@ -6,15 +6,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
-from typing import NoReturn, Self, TypeAlias
+from typing import Annotated, NoReturn, Self, TypeAlias
 
 import anyio
 import asyncpg
 import msgspec
 import structlog
 from asyncpg.pool import PoolConnectionProxy
+from msgspec import Meta
 
 from pubsubflow.errors import ConfigError, StoreUnavailable
+from pubsubflow.model.ranges import Seconds
 from pubsubflow.store.metrics import StoreMetrics
 
 log = structlog.get_logger()
@@ -66,8 +68,8 @@ class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     tls_ca_file: str | None = None
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
-    pool_max_size: int = 12
-    connect_seconds: float = 10.0
+    pool_max_size: Annotated[int, Meta(ge=4, le=10_000)] = 12
+    connect_seconds: Seconds = 10.0
 
     def __repr__(self) -> str:
         return "PostgresSettings(…)"

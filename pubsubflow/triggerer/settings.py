@@ -2,6 +2,8 @@
 
 import msgspec
 
+from pubsubflow.model.ranges import Count, Processes, Seconds
+
 
 class TriggererSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a triggerer and its host process.
@@ -20,14 +22,14 @@ class TriggererSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         drain_seconds: How long pending events may take to be committed at the stop.
     """
 
-    capacity: int = 20_000
-    heartbeat_seconds: float = 1.0
-    silent_seconds: float = 7.0
-    sweep_seconds: float = 5.0
-    idle_seconds: float = 60.0
-    block_seconds: float = 0.25
-    stuck_seconds: float = 5.0
-    threads: int = 32
-    acknowledge_seconds: float = 10.0
-    cleanup_seconds: float = 10.0
-    drain_seconds: float = 1.0
+    capacity: Count = 20_000
+    heartbeat_seconds: Seconds = 1.0
+    silent_seconds: Seconds = 7.0
+    sweep_seconds: Seconds = 5.0
+    idle_seconds: Seconds = 60.0
+    block_seconds: Seconds = 0.25
+    stuck_seconds: Seconds = 5.0
+    threads: Processes = 32
+    acknowledge_seconds: Seconds = 10.0
+    cleanup_seconds: Seconds = 10.0
+    drain_seconds: Seconds = 1.0

@@ -1,8 +1,20 @@
 """Worker settings: queues, slots, timeouts and limits of its processes."""
 
 import os
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
+from pubsubflow.model.ranges import (
+    Bytes,
+    Count,
+    CountOrNone,
+    Processes,
+    QueueName,
+    Seconds,
+    SecondsOrNone,
+)
 
 
 def _default_processes() -> int:
@@ -33,19 +45,19 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         ask_seconds: How long the manager may take to reply to a task's request.
     """
 
-    queues: tuple[str, ...] = ("default",)
-    processes: int = msgspec.field(default_factory=_default_processes)
-    async_slots: int = 200
-    prefetch: int = 2
-    max_wait_seconds: float = 1.0
-    ack_wait_seconds: float = 10.0
-    heartbeat_seconds: float = 3.0
-    started_seconds: float = 0.1
-    grace_seconds: float = 2.0
-    drain_seconds: float = 30.0
-    warm_processes: int = 2
-    idle_seconds: float = 60.0
-    recycle_tasks: int = 10_000
-    max_idle_bytes: int = 1 << 30
-    max_log_bytes: int = 10 << 20
-    ask_seconds: float = 60.0
+    queues: Annotated[tuple[QueueName, ...], Meta(min_length=1)] = ("default",)
+    processes: Processes = msgspec.field(default_factory=_default_processes)
+    async_slots: Count = 200
+    prefetch: CountOrNone = 2
+    max_wait_seconds: Seconds = 1.0
+    ack_wait_seconds: Seconds = 10.0
+    heartbeat_seconds: Seconds = 3.0
+    started_seconds: SecondsOrNone = 0.1
+    grace_seconds: Seconds = 2.0
+    drain_seconds: SecondsOrNone = 30.0
+    warm_processes: CountOrNone = 2
+    idle_seconds: Seconds = 60.0
+    recycle_tasks: Count = 10_000
+    max_idle_bytes: Bytes = 1 << 30
+    max_log_bytes: Bytes = 10 << 20
+    ask_seconds: Seconds = 60.0

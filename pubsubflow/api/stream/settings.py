@@ -1,10 +1,8 @@
 """Settings of the live stream: the configuration's section `live`."""
 
-from typing import Annotated
+from msgspec import Struct
 
-from msgspec import Meta, Struct
-
-Positive = Annotated[float, Meta(gt=0)]
+from pubsubflow.model.ranges import Bytes, Hours, Seconds
 
 
 class StreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,8 +17,8 @@ class StreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             behind are served from Postgres.
     """
 
-    history_hours: Positive = 24.0
-    heartbeat_seconds: Positive = 15.0
-    stall_seconds: Positive = 20.0
-    retry_seconds: Positive = 1.0
-    recent_bytes: Annotated[int, Meta(ge=1)] = 4 * 1024 * 1024
+    history_hours: Hours = 24.0
+    heartbeat_seconds: Seconds = 15.0
+    stall_seconds: Seconds = 20.0
+    retry_seconds: Seconds = 1.0
+    recent_bytes: Bytes = 4 * 1024 * 1024

@@ -116,6 +116,14 @@ def check_id(value: object, what: str) -> str:
     return value
 
 
+def _check_queue(value: object) -> str:
+    """Return the name of a queue, which is a part of subjects, where a dot separates."""
+    name = check_id(value, "queue")
+    if "." in name:
+        raise definition_error(f"queue {name!r} may hold letters, digits, '_' and '-' only")
+    return name
+
+
 def _listed(value: object) -> Collection[object]:
     if isinstance(value, DatasetExpression | str):
         value = (value,)
@@ -162,7 +170,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "retry_jitter": number(0, 1),
     "timeout": optional(positive_seconds),
     "trigger_rule": _rule,
-    "queue": lambda value: check_id(value, "queue"),
+    "queue": _check_queue,
     "pool": optional(text),
     "priority": whole(None),
     "concurrency_key": optional(text),

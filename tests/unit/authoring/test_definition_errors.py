@@ -151,6 +151,10 @@ def unknown_executor():
     task(executor="dask")(one.function)  # here
 
 
+def queue_with_a_dot():
+    task(queue="gpu.large")(one.function)  # here
+
+
 def expand_over_dict():
     with DAG("d"):
         add.partial(y=1).expand(x={"a": 1})  # here
@@ -410,6 +414,7 @@ MISTAKES = {
     wrong_tags: "list of strings",
     unknown_rule: "did you mean 'all_success'?",
     unknown_executor: "not available",
+    queue_with_a_dot: "queue 'gpu.large' may hold letters, digits, '_' and '-' only",
     expand_over_dict: "not over a dict",
     expand_over_text: "maps over a list",
     expand_twice: "partial() and to expand()",

@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec import inspect
 
-from pubsubflow.config import load_config
+from pubsubflow.config import Config, load_config
 from pubsubflow.errors import ConfigError
 
 
@@ -54,8 +56,9 @@ def test_a_list_in_the_environment_is_cut_at_commas():
     assert load(PUBSUBFLOW__WORKER__QUEUES="a, b").worker.queues == ("a", "b")
 
 
-def test_a_file_in_the_current_folder_is_read(tmp_path):
-    (tmp_path / "pubsubflow.toml").write_text("[api]\nport = 9\n")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_in_the_current_folder_is_read(tmp_path, encoding):
+    (tmp_path / "pubsubflow.toml").write_text("[api]\nport = 9\n", encoding=encoding)
     assert load().api.port == 9
 
 
@@ -66,18 +69,58 @@ def test_a_file_in_the_current_folder_is_read(tmp_path):
         ("[nats]\nuri = 'x'", "nats.uri is unknown"),
         ("[apis]", "apis is unknown; did you mean api"),
         ("colour = 1", "colour is unknown; known are home"),
-        ("[api]\nport = 'x'", "api.port: Expected `int`"),
-        ("[api]\nport = 70000", "api.port"),
+        ("[api]\nport = 'x'", "api.port is x: an integer from 0 to 65535 is expected"),
+        ("[api]\nport = 70000", "api.port is 70000: an integer from 0 to 65535 is expected"),
         ("api = 1", "api is a section"),
-        ("home = 1", "home: expected a Path"),
-        ("[log]\nlevel = 'loud'", "log.level"),
-        ("[loader]\nimport_seconds = 0", "loader: time limits"),
+        ("home = 1", "home is 1: a path is expected"),
+        ("[log]\nlevel = 'loud'", "log.level is loud: one of debug, error, info, warning is"),
+        ("[loader]\nimport_seconds = 0", "loader.import_seconds is 0: a number from 0.001 to"),
+        ("[loader]\nprocesses = 0", "loader.processes is 0: an integer from 1 to 10000"),
+        ("[worker]\nprocesses = -4", "worker.processes is -4: an integer from 1 to 10000"),
+        ("[worker]\ndrain_seconds = inf", "worker.drain_seconds is inf: a number from 0 to"),
+        ("[worker]\nask_seconds = nan", "worker.ask_seconds is nan: a number from"),
+        ("[worker]\nqueues = []", r"worker.queues is \[\]: a list with an item at least"),
+        ("[worker]\nqueues = ['a', 'b.c']", r"worker.queues\[1\] is b.c: a text that matches"),
+        ("[worker]\nheartbeat_seconds = 9", "worker.heartbeat_seconds is 9: at most 5 is"),
+        ("[subscriptions]\nallow_private = 'so'", "allow_private is so: true or false is"),
+        ("[nats]\ntoken = 5", r"nats.token is \*\*\*: a text is expected"),
         ("[api", "is not valid TOML"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_its_path(file, text, says):
     with pytest.raises(ConfigError, match=says):
         load(file(text))
+
+
+def ranges(info, path=""):
+    """Yield the path of each number in the settings, with its type."""
+    if isinstance(info, inspect.StructType):
+        for each in info.fields:
+            yield from ranges(each.type, f"{path}.{each.encode_name}")
+    elif isinstance(info, inspect.UnionType):
+        for each in info.types:
+            yield from ranges(each, path)
+    elif isinstance(info, inspect.VarTupleType):
+        yield from ranges(info.item_type, path)
+    elif isinstance(info, inspect.IntType | inspect.FloatType):
+        yield path, info
+
+
+def test_every_number_has_a_range_with_two_ends():
+    """One without was `worker.processes`: -4 was taken, and all tasks waited for ever."""
+    found = dict(ranges(inspect.type_info(Config)))
+    assert len(found) > 60
+    assert [name for name, info in found.items() if info.ge is None or info.le is None] == []
+
+
+def test_the_defaults_are_in_their_ranges():
+    config = load()
+    assert (
+        msgspec.convert(
+            msgspec.to_builtins(config, enc_hook=str), Config, dec_hook=lambda _, text: Path(text)
+        )
+        == config
+    )
 
 
 def test_a_named_file_must_be_there(tmp_path):
