@@ -1,7 +1,7 @@
 """Binding of a task: its node and its inputs become a call, and its value becomes a result."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, partial
 from importlib import import_module
 from typing import Any
@@ -190,18 +190,27 @@ class _Bound:
         self.has_references = bool(node.inputs)
         self._node = node
         self._values = {dag.nodes[number]: value for number, value in inputs.items()}
-        self.elements: dict[str, Any] = {}
-        for position, mapped in enumerate(node.expand_inputs):
-            if isinstance(mapped.values, Reference):
-                value = elements[mapped.name]
-            else:
-                value = self.resolve(mapped.values[indexes[position]])
-            if mapped.name:
-                self.elements[mapped.name] = value
-            elif isinstance(value, dict):
-                self.elements.update(value)
-            else:
-                raise _bad(node, f"expand_kwargs() needs dicts, not {value!r}")
+        self._given = elements
+        self._indexes = indexes
+        self.elements = self.render_elements(()) if node.expand_inputs else {}
+
+    def render_elements(self, fields: Collection[str]) -> dict[str, Any]:
+        """Return argument → element, with the fields' elements that stand in the file rendered."""
+        found: dict[str, Any] = {}
+        for position, mapped in enumerate(self._node.expand_inputs):
+            name, value = mapped.name, self._given.get(mapped.name)
+            from_result = isinstance(mapped.values, Reference)
+            if not isinstance(mapped.values, Reference):
+                value = mapped.values[self._indexes[position]]
+            row = {name: value} if name else value
+            if not isinstance(row, dict):
+                raise _bad(self._node, f"expand_kwargs() needs dicts, not {value!r}")
+            for key, item in row.items():
+                if from_result:
+                    found[key] = item
+                else:
+                    found[key] = self.render(item, key) if key in fields else self.resolve(item)
+        return found
 
     def resolve(self, value: Any) -> Any:
         """Return the value with references replaced."""
@@ -279,7 +288,9 @@ def _context(
         info.run_id,
         info.dag_id,
         info.kind,
-        info.params if dag.params.type is None else msgspec.convert(info.params, dag.params.type),
+        info.params
+        if dag.params.type is None
+        else msgspec.convert(info.params, dag.params.type, str_keys=True),
         info.logical_time,
         info.partition,
         info.cause,

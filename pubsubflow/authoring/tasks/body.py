@@ -1,6 +1,6 @@
 """The body of a task: a function, an operator or a sensor, as the graph and a runner see it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, Protocol
 
 from pubsubflow.authoring.runtime.bash import run_bash, trace_variables
@@ -30,7 +30,10 @@ class Binding(Protocol):
         """Return the value with every reference inside replaced by the result it refers to."""
 
     def render(self, value: Any, field: str) -> Any:
-        """Do what `resolve` does, and render the strings as templates."""
+        """Do what `resolve` does, and render the strings that stand in the file as templates."""
+
+    def render_elements(self, fields: Collection[str]) -> dict[str, Any]:
+        """Return `elements` with those of the file rendered; results and events are data."""
 
 
 class Body(Protocol):

@@ -210,10 +210,21 @@ class MappedOperatorBody:
 
     def bind(self, binding: Binding) -> Callable[[], Any]:
         """Return `execute` of an operator made from the fixed and the mapped arguments."""
-        operator = self._cls(task_id=_DETACHED, **self._kwargs, **binding.elements)
+        # Rendered before the operator is made: what it is mapped to may be a stranger's text, and
+        # its attributes do not say which of them it went into.
+        fields = self._cls.template_fields
+        fixed = {
+            name: binding.render(value, name) if name in fields else binding.resolve(value)
+            for name, value in self._kwargs.items()
+        }
+        given = fixed | binding.render_elements(fields)
+        operator = self._cls(task_id=_DETACHED, **given)
+        if not binding.has_references:  # so nothing in its attributes comes from a result
+            for name in set(fields).intersection(vars(operator)).difference(given):
+                setattr(operator, name, binding.render(getattr(operator, name), name))
         target = self._target()
         known = target is not None and target.is_static
-        return bind_operator(operator, binding, waits=not known)
+        return _execution(operator, binding, waits=not known)
 
     def _target(self) -> WaitTarget | None:
         return class_wait_target(self._cls)
@@ -233,6 +244,10 @@ def bind_operator(operator: Operator, binding: Binding, *, waits: bool) -> Calla
             setattr(operator, name, binding.render(value, name))
         elif next(references(value), None) is not None:
             setattr(operator, name, binding.resolve(value))
+    return _execution(operator, binding, waits=waits)
+
+
+def _execution(operator: Operator, binding: Binding, *, waits: bool) -> Callable[[], Any]:
     if waits and operator.start_trigger is not None:
         return wait_then_execute(operator, binding, executes=_executes(type(operator)))
     return functools.partial(operator.execute, binding.context)

@@ -411,6 +411,81 @@ def test_operators_get_resolved_rendered_copies_of_their_fields():
     assert run(made, "raw", **given)[0] == "{{ evil }}"
 
 
+EVIL = "{{ 6 * 7 }}"
+
+
+class Query(Operator):
+    template_fields = ("sql", "env", "made")
+
+    def __init__(self, *, sql, env=None, rows=None, **options):
+        super().__init__(**options)
+        self.sql, self.env, self.rows, self.made = sql, env, rows, "{{ params.day }}"
+
+    def execute(self, ctx):  # noqa: ARG002
+        return self.sql, self.env, self.rows, self.made
+
+
+def test_what_an_operator_is_mapped_to_is_data_unless_it_stands_in_the_file():
+    @task
+    def rows(): ...
+
+    with DAG("x") as made:
+        texts = rows()
+        Query.partial(task_id="fixed", sql="{{ params.day }}").expand(env=texts)
+        Query.partial(task_id="kwargs", env={"A": "{{ params.day }}"}).expand_kwargs(texts)
+        Query.partial(task_id="file", sql="{{ params.day }}").expand(
+            env=["{{ params.day }}", "b"], rows=["{{ raw }}"]
+        )
+        Query.partial(task_id="mixed", sql=texts).expand(env=["{{ params.day }}", texts])
+        Query.partial(task_id="listed", env=None).expand_kwargs([{"sql": "{{ params.day }}"}])
+    info = run_info({"day": "monday"})
+
+    def result(task_id, *indexes, elements=None):
+        given = {"inputs": {0: EVIL}, "elements": elements}
+        return run(made, task_id, info=info, indexes=indexes, **given)
+
+    assert result("fixed", 0, elements={"env": {"A": EVIL}})[:2] == ("monday", {"A": EVIL})
+    row = {"sql": EVIL, "rows": [EVIL]}
+    assert result("kwargs", 0, elements={"": row})[:3] == (EVIL, {"A": "monday"}, [EVIL])
+    assert result("file", 0, 0) == ("monday", "monday", "{{ raw }}", "monday")
+    assert result("mixed", 0)[:2] == (EVIL, "monday")
+    assert result("mixed", 1)[:2] == (EVIL, EVIL)
+    assert result("listed", 0)[0] == "monday"
+
+
+def test_the_arguments_of_a_mapped_python_operator_are_data():
+    @task
+    def rows(): ...
+
+    with DAG("x") as made:
+        PythonOperator.partial(task_id="show", python_callable=lambda x: x).expand(op_args=rows())
+    given = {"inputs": {0: [[EVIL]]}, "elements": {"op_args": [EVIL]}, "indexes": (0,)}
+    assert run(made, "show", **given) == EVIL
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ ctx.__init__.__globals__ }}",
+        "{{ run.params.update({'a': 1}) }}",
+        "{% for x in range(10000000) %}{% endfor %}",
+    ],
+)
+def test_templates_are_sandboxed(template):
+    with DAG("x") as made:
+        BashOperator(task_id="show", bash_command=template)
+    with pytest.raises(DefinitionError, match=r"unsafe|too big"):
+        call(made, "show")
+
+
+def test_a_value_is_one_word_of_a_shell_command():
+    with DAG("x") as made:
+        BashOperator(task_id="show", bash_command="printf '<%s>' {{ params.name | sh }} end")
+    info = run_info({"name": "a b'; touch /tmp/owned; $(id) `id`"})
+    assert run(made, "show", info=info) == "<a b'; touch /tmp/owned; $(id) `id`><end>"
+
+
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
