@@ -15,6 +15,7 @@ from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.trigger_encoding import encode_checked
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.datasets import normalise_pattern, not_a_uri
+from pubsubflow.model.json_values import json_fault
 from pubsubflow.model.schedule.conditions import DatasetInput
 from pubsubflow.model.spec import DatasetSpec
 from pubsubflow.model.triggers import Trigger
@@ -126,8 +127,13 @@ def json_object(value: object, what: str) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise definition_error(f"{what} must be a dict with string keys, not {value!r}")
     try:
+        plain = msgspec.to_builtins(dict(value), str_keys=True)
         # The copy is what consumers get, and later changes of the caller's dict do not reach it.
-        copied: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(value)))
+        copied: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(plain))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise definition_error(f"{what} must be JSON: {error}") from error
+    # Of what was given: the encoder writes null for NaN.
+    fault = json_fault(plain, what)
+    if fault is not None:
+        raise definition_error(fault)
     return copied

@@ -7,8 +7,10 @@ import msgspec
 from msgspec import NODEFAULT, Struct
 
 from pubsubflow.authoring.datasets import json_object
+from pubsubflow.authoring.params_schema import params_schema
 from pubsubflow.authoring.schedules.cel import checked_expression
 from pubsubflow.authoring.source_location import definition_error, suggestion
+from pubsubflow.model.json_values import json_fault
 
 
 class DeclaredParams(Struct, frozen=True):
@@ -63,13 +65,29 @@ def declare_params(
             continue
         defaults[field.encode_name] = value
     try:
-        return DeclaredParams(
-            msgspec.to_builtins(defaults, str_keys=True), msgspec.json.schema(params), params
-        )
+        plain = msgspec.to_builtins(defaults, str_keys=True)
+        schema = params_schema(params)
     except TypeError as error:
         raise definition_error(
             f"params {params.__name__} cannot be described as JSON: {error}"
         ) from error
+    fault = json_fault(plain, "params")
+    if fault is not None:
+        raise definition_error(fault)
+    _check_defaults(params, plain)
+    return DeclaredParams(plain, schema, params)
+
+
+def _check_defaults(params: type[Struct], plain: dict[str, Any]) -> None:
+    """Raise DefinitionError if a default is not of its param's type, which Structs do not check."""
+    for field in msgspec.structs.fields(params):
+        if field.encode_name in plain:
+            try:
+                msgspec.convert(plain[field.encode_name], field.type, str_keys=True)
+            except msgspec.ValidationError as error:
+                raise definition_error(
+                    f"the default of param {field.encode_name!r} does not fit its type: {error}"
+                ) from error
 
 
 def declare_computed(expressions: object) -> dict[str, str]:

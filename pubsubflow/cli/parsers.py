@@ -28,13 +28,27 @@ def pairs(whole: str | None, single: Iterable[str], name: str) -> dict[str, Any]
     Raises:
         ConfigError: The text is not a JSON object, or a pair has no `=`.
     """
-    found = {} if whole is None else _object(whole)
+    found = {} if whole is None else mapping(whole)
     for pair in single:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise ConfigError(f"--{name} takes name=value, for example rows=42, not {pair!r}")
-        found[key] = _value(value)
+        key, value = split_pair(pair, name)
+        found[key] = json_or_text(value)
     return found
+
+
+def split_pair(pair: str, name: str) -> tuple[str, str]:
+    """Return the name and the value of `name=value`.
+
+    Args:
+        pair: The text.
+        name: The option that takes it, for error messages.
+
+    Raises:
+        ConfigError: It has no `=`.
+    """
+    key, equals, value = pair.partition("=")
+    if not (key and equals):
+        raise ConfigError(f"--{name} takes name=value, for example rows=42, not {pair!r}")
+    return key, value
 
 
 @overload
@@ -85,14 +99,20 @@ def span(text: str) -> timedelta:
         raise ConfigError(f"{text!r} is too long") from error
 
 
-def _object(text: str) -> dict[str, Any]:
+def mapping(text: str) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        ConfigError: The text is not one.
+    """
     try:
-        return msgspec.json.decode(text, type=dict[str, Any])
+        return msgspec.json.decode(text.removeprefix("\ufeff"), type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise ConfigError(f"{text!r} is not a JSON object such as '{{\"rows\": 42}}'") from error
 
 
-def _value(text: str) -> Any:
+def json_or_text(text: str) -> Any:
+    """Return a value in JSON, or else the text itself."""
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:

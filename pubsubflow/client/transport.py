@@ -13,8 +13,9 @@ import msgspec
 from yarl import URL
 
 from pubsubflow.client.errors import RETRYABLE, error_of, foreign_answer
-from pubsubflow.errors import ConfigError, PubsubflowError, Unavailable
+from pubsubflow.errors import ConfigError, InvalidInput, PubsubflowError, Unavailable
 from pubsubflow.model.api.resources import Page
+from pubsubflow.model.json_values import json_fault
 
 T = TypeVar("T")
 QueryParams = Mapping[str, object]
@@ -151,7 +152,14 @@ class Transport:
             headers: Further headers.
             idempotent: Whether a POST may be sent twice, because it carries a key or changes
                 nothing.
+
+        Raises:
+            InvalidInput: The value holds what JSON cannot, such as NaN.
         """
+        # The encoder would write null for NaN, and the server could not tell.
+        fault = json_fault(msgspec.to_builtins(value, str_keys=True), "the body")
+        if fault is not None:
+            raise InvalidInput(fault)
         request = _HttpRequest(method, path, body=msgspec.json.encode(value), headers=headers)
         response = await self._request(request, idempotent=idempotent)
         return await self._value(response, kind)

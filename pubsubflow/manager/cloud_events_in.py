@@ -20,6 +20,7 @@ from pubsubflow.model.cloud_events import (
     read_binary,
     read_event,
 )
+from pubsubflow.model.json_values import BYTE_ORDER_MARK
 from pubsubflow.model.wire.commands import RecordEvents
 
 DEAD_LETTER_KIND = "cloudevent"
@@ -84,13 +85,13 @@ def _read_structured(kind: str, data: bytes) -> dict[str, Any]:
     if kind not in ("", STRUCTURED, JSON):
         raise BadCloudEvent(f"{kind} is not understood: send {STRUCTURED}, or ce-… headers")
     try:
-        return _object.decode(data)
+        return _object.decode(data.removeprefix(BYTE_ORDER_MARK))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadCloudEvent(f"the message is not a CloudEvent in JSON: {error}") from error
 
 
 def _parse(data: bytes) -> Any:
     try:
-        return _any.decode(data)
+        return _any.decode(data.removeprefix(BYTE_ORDER_MARK))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadCloudEvent(f"the data is not JSON: {error}") from error

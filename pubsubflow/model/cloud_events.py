@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from pubsubflow.errors import DefinitionError, InvalidInput
+from pubsubflow.model.json_values import BYTE_ORDER_MARK, json_fault
 from pubsubflow.model.traces import parse_trace
 from pubsubflow.model.wire.messages import EventInfo, NewEvent
 
@@ -94,10 +95,9 @@ def read_event(event: Mapping[str, Any]) -> tuple[NewEvent, str]:
     except OverflowError as error:
         raise BadCloudEvent(f"{known.time} is out of range", field="time") from error
     extra = _extra(event)
-    try:
-        msgspec.msgpack.encode(extra)
-    except OverflowError as error:
-        raise BadCloudEvent("an integer has more than 64 bits; send it as text") from error
+    fault = json_fault(extra, "data")
+    if fault is not None:
+        raise BadCloudEvent(fault, field="data")
     try:
         found = NewEvent(known.subject, extra, known.partitionkey, moment, trace=known.trace)
     except DefinitionError as error:
@@ -152,7 +152,7 @@ def kept_event(headers: Mapping[str, str], data: bytes) -> bytes:
     }
     if data:
         try:
-            event["data"] = msgspec.json.decode(data)
+            event["data"] = msgspec.json.decode(data.removeprefix(BYTE_ORDER_MARK))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             event["data_base64"] = base64.b64encode(data).decode()
     return msgspec.json.encode(event)

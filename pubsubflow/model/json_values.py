@@ -1,7 +1,7 @@
 """JSON values within the bounds of all that stores or sends them.
 
-Postgres keeps no NUL character, MessagePack no integer of more than 64 bits, JSON no NaN and no
-infinity; interpreters and encoders recurse.
+JSON has no NaN and no infinity, MessagePack no integer of more than 64 bits, and interpreters and
+encoders recurse.
 """
 
 import re
@@ -12,34 +12,32 @@ MAX_DEPTH = 100
 """Levels of lists and objects."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-"""What some senders put before JSON in UTF-8; a reader may ignore it (RFC 8259 §8.1)."""
+"""What some senders and editors put before a text in UTF-8; readers of JSON may ignore it (RFC 8259
+§8.1)."""
 
+_NUL_FAULT = "holds the character \\u0000, which cannot be stored"
 _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
 _suspect = re.compile(rb"\\u0000|[0-9]{19}").search
 
 
 def may_be_unfit(data: bytes) -> bool:
     """Return whether a JSON text may hold a value that `json_fault` finds; cheap."""
-    return (
-        _suspect(data) is not None
-        or data.count(b"[") > MAX_DEPTH
-        or data.count(b"{") > MAX_DEPTH
-        or data.count(b"[") + data.count(b"{") > MAX_DEPTH
-    )
+    return _suspect(data) is not None or data.count(b"[") + data.count(b"{") > MAX_DEPTH
 
 
-def json_fault(value: object, name: str) -> str | None:
+def json_fault(value: object, name: str, *, nul: bool = False) -> str | None:
     """Return why a value cannot be stored and sent as JSON, with the place and the remedy.
 
     Args:
         value: Decoded from JSON, or of the types to which JSON is decoded.
         name: Name of the value; a place in it is named like `extra.rows[3]`.
+        nul: Whether the character NUL is a fault, which tables keep as its escape.
     """
     # Level by level, not by recursion: it must not hit the limit that it guards.
     level = [(name, value)]
     for _ in range(MAX_DEPTH + 1):
         for place, each in level:
-            fault = _scalar_fault(each)
+            fault = _scalar_fault(each, nul=nul)
             if fault is not None:
                 return f"{place} {fault}"
         level = [child for place, each in level for child in _children(place, each)]
@@ -48,11 +46,11 @@ def json_fault(value: object, name: str) -> str | None:
     return f"{name} is nested more than {MAX_DEPTH} levels deep"
 
 
-def _scalar_fault(value: object) -> str | None:
+def _scalar_fault(value: object, *, nul: bool) -> str | None:
     if isinstance(value, str):
-        return "holds the character \\u0000, which cannot be stored" if "\x00" in value else None
+        return _NUL_FAULT if nul and "\x00" in value else None
     if isinstance(value, float) and not isfinite(value):
-        return f"is {value}, which JSON cannot hold; send null or a text"
+        return f"is {value}, which JSON cannot hold; write null or a text"
     if isinstance(value, int) and not _LEAST <= value <= _MOST:
         return "is an integer of more than 64 bits; send it as text"
     return None
@@ -61,7 +59,7 @@ def _scalar_fault(value: object) -> str | None:
 def _children(place: str, value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         for key, child in value.items():
-            if isinstance(key, str) and "\x00" in key:
+            if "\x00" in str(key):
                 yield f"a key of {place}", key
             yield f"{place}.{key}", child
     elif isinstance(value, list | tuple):

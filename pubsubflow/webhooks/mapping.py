@@ -18,7 +18,7 @@ from pubsubflow.model.webhooks import (
 )
 from pubsubflow.model.wire.commands import RecordEvents
 from pubsubflow.model.wire.messages import NewEvent
-from pubsubflow.webhooks.parse import ParsedRequest, Unmappable, check_depth
+from pubsubflow.webhooks.parse import ParsedRequest, Unmappable, check_value
 
 MAX_PARTITION_CHARACTERS = 512
 _MAX_ID_CHARACTERS = 200
@@ -104,11 +104,7 @@ def _extra(hook: WebhookSpec, body: Any, context: CelContext) -> dict[str, Any]:
         values = {
             name: _value(f"extra[{name!r}]", text, context) for name, text in hook.extra.items()
         }
-        check_depth(values)
-    try:
-        msgspec.msgpack.encode(values)
-    except OverflowError:
-        raise Unmappable("an integer has more than 64 bits; send it as text") from None
+    check_value(values, "extra")
     return values
 
 
@@ -174,9 +170,12 @@ def _value(what: str, text: str, context: CelContext) -> Any:
         # There and back: a value of CEL, such as a timestamp, becomes what it is in JSON.
         value = compile_expression(text).execute(context)
         plain = msgspec.to_builtins(value, str_keys=True)
-        return msgspec.json.decode(msgspec.json.encode(plain))
+        decoded = msgspec.json.decode(msgspec.json.encode(plain))
     except (*_FAILURES, RecursionError) as error:
         raise Unmappable(f"{what}: {_failure(text, error)}") from error
+    # Of the value before it was encoded, which makes null of the NaN and infinity that CEL has.
+    check_value(plain, what)
+    return decoded
 
 
 def _failure(text: str, error: Exception) -> str:

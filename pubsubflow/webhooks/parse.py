@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.model.json_values import BYTE_ORDER_MARK, json_fault
 from pubsubflow.webhooks.request import WebhookRequest
 
-MAX_DEPTH = 100
 MAX_FIELDS = 1000
 FORM = "application/x-www-form-urlencoded"
 _PRIVATE = frozenset(["authorization", "proxy-authorization", "cookie", "x-gitlab-token"])
@@ -81,6 +81,7 @@ def parse_body(data: bytes, headers: Mapping[str, str]) -> Any:
         Unmappable: It does not match its content type, or is nested too deeply.
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    data = data.removeprefix(BYTE_ORDER_MARK)
     if not data:
         return None
     # curl labels JSON as a form unless a content type is set; a form does not begin with a brace.
@@ -125,28 +126,20 @@ def decode_kept(payload: bytes) -> tuple[str, ParsedRequest]:
             f"the payload does not have the form of a webhook's dead letter: {error}"
         ) from error
     body = kept.body if data is None else parse_body(data, kept.headers)
-    check_depth(body)
+    check_value(body, "the body")
     return kept.hook, ParsedRequest(body, kept.headers, kept.query)
 
 
-def check_depth(value: Any) -> None:
-    """Check that a value is not nested too deeply for encoders and for the interpreter of CEL.
+def check_value(value: Any, name: str) -> None:
+    """Check that encoders and the interpreter of CEL take a value as it is.
 
     Raises:
-        Unmappable: It is.
+        Unmappable: They do not; see `json_fault`.
     """
-    # Level by level, not by recursion: it must not hit the limit that it guards.
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = [
-            child
-            for each in level
-            if isinstance(each, list | dict)
-            for child in (each.values() if isinstance(each, dict) else each)
-        ]
-        if not level:
-            return
-    raise Unmappable(f"the body is nested more than {MAX_DEPTH} levels deep")
+    # CEL has integers of 64 bits: it would round larger ones.
+    fault = json_fault(value, name)
+    if fault is not None:
+        raise Unmappable(fault)
 
 
 def _json(data: bytes) -> Any:
@@ -154,7 +147,7 @@ def _json(data: bytes) -> Any:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unmappable(f"the body is not JSON: {error}") from error
-    check_depth(value)
+    check_value(value, "the body")
     return value
 
 

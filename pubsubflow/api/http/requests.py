@@ -150,6 +150,6 @@ def _list_fields(kind: type[Any]) -> frozenset[str]:
 def _check_values(body: Any) -> None:
     is_list = isinstance(body, list)
     for index, item in enumerate(body if is_list else [body]):
-        fault = json_fault(item, "the body")
+        fault = json_fault(item, "the body", nul=True)
         if fault is not None:
             raise BadRequest(fault, index=index if is_list else None)

@@ -29,7 +29,7 @@ from pubsubflow.errors import DefinitionError
 from pubsubflow.model.api.explain import EventWithOutcomes
 from pubsubflow.model.api.resources import DatasetView, EventView, Page, PostedEvents
 from pubsubflow.model.datasets import normalise_uri
-from pubsubflow.model.wire.commands import CommandHandler, RecordedEvent, RecordEvents
+from pubsubflow.model.wire.commands import CommandHandler, RecordedEvent, RecordEvents, RequestKey
 from pubsubflow.model.wire.messages import NewEvent
 from pubsubflow.store.read.read_models import ReadModels
 
@@ -43,14 +43,14 @@ class PostedEvent(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         dataset: URI of the dataset that was updated.
-        extra: Further fields of the event.
+        extra: Further fields of the event; null for none.
         partition: The partition of the dataset that was updated.
         time: When it happened, with a zone; now if left out.
         id: Events of one dataset with the same id are one event.
     """
 
     dataset: str
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] | None = None
     partition: Key | None = None
     time: Annotated[datetime, Meta(tz=True)] | None = None
     id: Key | None = None
@@ -94,7 +94,10 @@ class EventRoutes:
             body=PostedEvent | list[PostedEvent],
             responses={200: PostedEvents, 202: PostedEvents},
             ingests_events=True,
-            headers={"Idempotency-Key": "The same key again is the same request, done once."},
+            headers={
+                "Idempotency-Key": "The same key again is the same request, done once; with "
+                "another body it is refused (422)."
+            },
         )
         yield routing.get(
             path,
@@ -185,7 +188,7 @@ def _command(posted: list[PostedEvent], request: web.Request) -> RecordEvents:
     for index, each in enumerate(posted):
         moment = None if each.time is None else to_utc(each.time, field="time", index=index)
         try:
-            event = NewEvent(each.dataset, each.extra, each.partition, moment, each.id)
+            event = NewEvent(each.dataset, each.extra or {}, each.partition, moment, each.id)
         except DefinitionError as error:
             raise BadRequest(str(error), index=index, field="dataset") from error
         events.append(event)
@@ -199,7 +202,19 @@ def _command(posted: list[PostedEvent], request: web.Request) -> RecordEvents:
     if principal.datasets is not None:
         check_datasets(principal, (event.dataset for event in events))
     source = request.headers.get("Pubsubflow-Source")
-    return RecordEvents(tuple(events), tuple(keys), source if source in _SOURCES else "api")
+    return RecordEvents(
+        tuple(events),
+        tuple(keys),
+        source if source in _SOURCES else "api",
+        request=None if request_key is None else _request_key(request_key, events),
+    )
+
+
+def _request_key(key: str, events: list[NewEvent]) -> RequestKey:
+    """Return the key of a request with a digest of its body."""
+    # Of the events, not of the bytes: a client may write the same JSON in another order.
+    body = msgspec.json.encode(events, order="sorted")
+    return RequestKey(_digest(f"request\n{key}"), blake2b(body, digest_size=20).digest())
 
 
 def _digest(key: str) -> str:

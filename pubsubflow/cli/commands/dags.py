@@ -8,7 +8,8 @@ from rich.text import Text
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.runs import report_end
-from pubsubflow.cli.parsers import Moment, moment, pairs
+from pubsubflow.cli.param_values import run_params
+from pubsubflow.cli.parsers import Moment, moment
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.model.api.resources import DagDetail, DagView, StartedRun
 
@@ -78,7 +79,8 @@ async def trigger_dag(
 
     Args:
         dag: Id of the DAG.
-        param: A param of the run, as name=value; the value is JSON, or else text. May be repeated.
+        param: A param of the run, as name=value; the value is read as the param's type, as
+            JSON, or else as text. May be repeated.
         params: All of the run's params, as a JSON object.
         logical_time: Logical time of the run.
         partition: Partition of the run.
@@ -89,7 +91,7 @@ async def trigger_dag(
     async with target.client() as client:
         run_id = await client.trigger(
             dag,
-            params=pairs(params, param, "param") or None,
+            params=await run_params(client, dag, params, param),
             logical_time=moment(logical_time),
             partition=partition,
             run_key=run_key,

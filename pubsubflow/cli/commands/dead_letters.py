@@ -16,6 +16,7 @@ from pubsubflow.cli import output
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.api.explain import DeadLetterDetail, Resent
+from pubsubflow.model.json_values import BYTE_ORDER_MARK
 
 
 async def list_dead_letters(
@@ -166,7 +167,7 @@ def _edited(letter: DeadLetterDetail) -> bytes:
 
 def _parse(data: bytes) -> object:
     try:
-        return msgspec.json.decode(data)
+        return msgspec.json.decode(data.removeprefix(BYTE_ORDER_MARK))
     except msgspec.DecodeError as error:
         raise ConfigError(
             f"the edited payload is not JSON, so nothing was sent: {error}"

@@ -6,7 +6,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from pubsubflow.cli import output
-from pubsubflow.cli.parsers import moment, pairs
+from pubsubflow.cli.param_values import run_params
+from pubsubflow.cli.parsers import moment
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.api.explain import PlannedRuns
@@ -82,7 +83,8 @@ async def backfill(
         since: Only ticks from this moment on: 2026-11-20, 2026-11-20T16:00, or -2h.
         until: Only ticks before this moment; now if left out.
         partition: A partition key, in place of ticks; may be repeated.
-        param: A param of the runs, as name=value; the value is JSON, or else text. May be repeated.
+        param: A param of the runs, as name=value; the value is read as the param's type, as
+            JSON, or else as text. May be repeated.
         params: All of the runs' params, as a JSON object.
         dry_run: Only list the runs that would start.
         again: Also create runs that exist.
@@ -94,7 +96,7 @@ async def backfill(
             since=moment(since),
             until=moment(until),
             partitions=partition,
-            params=pairs(params, param, "param") or None,
+            params=await run_params(client, dag, params, param),
             dry_run=dry_run,
             again=again,
         )

@@ -11,7 +11,7 @@ from pubsubflow.manager.inbox import InboxItem, check_key
 from pubsubflow.manager.persistence.load import PublishingTask, RunLocks
 from pubsubflow.manager.unit_of_work import DeadLetter
 from pubsubflow.manager.working_state import LoggedEvent, new_event
-from pubsubflow.model.wire.commands import RecordedEvent, RecordEvents
+from pubsubflow.model.wire.commands import RecordedEvent, RecordEvents, RequestKey
 from pubsubflow.model.wire.messages import EventInfo, encode
 from pubsubflow.store.database import printable
 
@@ -39,6 +39,14 @@ class RecordEventsHandler(Handler):
             if item.message.origin is not None:
                 locks.tasks.add(item.message.origin)
                 locks.publishers.add(item.message.origin)
+        requests = [item for item in self._events if item.message.request is not None]
+        if requests:
+            await self._claim_requests(requests)
+        # Only now, or a command that is refused would keep others from using its keys.
+        for item in self._events:
+            for key, event_id in zip(item.message.keys, item.ids, strict=True):
+                if key is not None:
+                    self._claims.setdefault(key, event_id)
         if self._claims:
             await self._claim()
         # A transaction that broke may have recorded events without a key all the same.
@@ -79,14 +87,30 @@ class RecordEventsHandler(Handler):
                     "store the data elsewhere and send where it is"
                 )
             events.append(event)
-        pairs = zip(command.keys, item.ids, strict=True)
-        keyed = [(key, event_id) for key, event_id in pairs if key is not None]
-        for key, _ in keyed:
-            check_key(key)
-        # Only now, or a command that is refused would keep others from using its keys.
-        for key, event_id in keyed:
-            self._claims.setdefault(key, event_id)
+        for key in command.keys:
+            if key is not None:
+                check_key(key)
         return events
+
+    async def _claim_requests(self, items: Sequence[InboxItem]) -> None:
+        """Claim the keys of requests; refuse those that had another body the first time."""
+        claims: dict[str, tuple[UUID, bytes]] = {}
+        for item in items:
+            request: RequestKey = item.message.request
+            claims.setdefault(request.key, (item.ids[0], request.digest))
+        await self._transaction.write(
+            "claim_requests", [(key, *claim) for key, claim in claims.items()]
+        )
+        rows = await self._transaction.fetch("find_requests", sorted(claims))
+        first = {row["key"]: row["body"] for row in rows}
+        for item in items:
+            request = item.message.request
+            if first[request.key] != request.digest:
+                del self._events[item]
+                item.error = InvalidInput(
+                    "this Idempotency-Key came with another body before: send each body under a "
+                    "key of its own"
+                )
 
     async def _claim(self) -> None:
         """Claim keys; put the first event's id in place of the new one where a key is taken."""

@@ -3,17 +3,36 @@
 Only the daemon imports this module: jsonschema takes long to import.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
-from jsonschema import Draft202012Validator
+import msgspec
+from jsonschema import Draft202012Validator, TypeChecker, ValidationError, validators
+from msgspec import Meta
 
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import encode
 
 MAX_PARAMS_BYTES = 256 * 1024
+
+FORMATS: Mapping[str, Any] = {
+    "date": date,
+    "date-time": Annotated[datetime, Meta(tz=True)],
+    "local-date-time": Annotated[datetime, Meta(tz=False)],
+    "any-date-time": datetime,
+    "time": Annotated[time, Meta(tz=True)],
+    "local-time": Annotated[time, Meta(tz=False)],
+    "any-time": time,
+    "duration": timedelta,
+    "decimal": Decimal,
+    "uuid": UUID,
+}
+"""Formats of texts in schemas, by the types that runners read them as: both must agree."""
 
 
 def validate_params(spec: DagSpec, given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -69,12 +88,42 @@ def _check_type(dag_id: str, key: str, value: Any, default: Any) -> None:
 
 
 def _check_schema(dag_id: str, schema: dict[str, Any], params: dict[str, Any]) -> None:
-    errors = sorted(Draft202012Validator(schema).iter_errors(params), key=lambda e: list(e.path))
+    errors = sorted(_Validator(schema).iter_errors(params), key=lambda e: list(e.path))
     if errors:
         error = errors[0]
         where = ".".join(map(str, error.absolute_path))
         subject = f"param {where!r}" if where else "params"
         raise InvalidInput(f"DAG {dag_id!r}: {subject}: {error.message}; give another value")
+
+
+def _check_format(_: Any, name: str, value: Any, __: Any) -> Iterator[ValidationError]:
+    if name in FORMATS and isinstance(value, str):
+        yield from _check_text(value, FORMATS[name], name)
+
+
+def _check_encoding(_: Any, name: str, value: Any, __: Any) -> Iterator[ValidationError]:
+    if isinstance(value, str):
+        yield from _check_text(value, bytes, name)
+
+
+def _check_text(value: str, kind: Any, name: str) -> Iterator[ValidationError]:
+    """Yield an error if a text cannot be read as a type, as a runner reads it."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        yield ValidationError(f"{value!r} is not a {name} ({error})")
+
+
+def _is_integer(_: TypeChecker, value: object) -> bool:
+    """Return whether a value is an integer; JSON Schema takes 1.0 for one, and msgspec does not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_Validator = validators.extend(  # type: ignore[no-untyped-call] # jsonschema has few types
+    Draft202012Validator,
+    {"format": _check_format, "contentEncoding": _check_encoding},
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
+)
 
 
 def _json_type(value: Any) -> str:

@@ -33,6 +33,17 @@ class Timer(Struct, frozen=True, array_like=True):
     number: int = 0
 
 
+class RequestKey(Struct, frozen=True):
+    """The idempotency key of a whole request, which stands for one body alone.
+
+    Attributes:
+        digest: Of its body.
+    """
+
+    key: str
+    digest: bytes
+
+
 class RecordEvents(Struct, frozen=True):
     """Record events from outside.
 
@@ -40,12 +51,15 @@ class RecordEvents(Struct, frozen=True):
         keys: Per event the idempotency key of its sender, or None.
         source: `api`, `cli`, `bus`, `task`.
         origin: The running task that publishes them.
+        request: The key of the request that brings them, if it has one: another request under the
+            same key is refused.
     """
 
     events: tuple[NewEvent, ...]
     keys: tuple[str | None, ...]
     source: str = "api"
     origin: TaskKey | None = None
+    request: RequestKey | None = None
 
 
 class RecordedEvent(Struct, frozen=True):

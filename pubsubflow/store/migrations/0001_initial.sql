@@ -184,6 +184,7 @@ CREATE UNIQUE INDEX event_by_event_id ON event (event_id);
 CREATE TABLE idempotency_key (
     key         text PRIMARY KEY,
     event_id    uuid NOT NULL,
+    body        bytea,                   -- of a request's key: digest of the request's body
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 

@@ -103,6 +103,16 @@ RETURNING key;
 -- Return the events that were posted under the keys $1.
 SELECT key, event_id FROM idempotency_key WHERE key = ANY($1::text[]);
 
+-- name: claim_requests
+-- Insert the idempotency keys of requests, in order, with digests of their bodies.
+INSERT INTO idempotency_key (key, event_id, body)
+SELECT * FROM unnest($1::text[], $2::uuid[], $3::bytea[]) AS n (key, event_id, body) ORDER BY key
+ON CONFLICT (key) DO NOTHING;
+
+-- name: find_requests
+-- Return the digests of the bodies that were sent under the keys $1.
+SELECT key, body FROM idempotency_key WHERE key = ANY($1::text[]);
+
 -- name: find_recorded_events
 -- Return which of the events $1 are recorded.
 SELECT event_id FROM event WHERE event_id = ANY($1::uuid[]);

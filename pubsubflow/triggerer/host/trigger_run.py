@@ -13,6 +13,7 @@ import msgspec
 
 from pubsubflow.errors import TriggerError
 from pubsubflow.model.connections import Connection
+from pubsubflow.model.json_values import json_fault
 from pubsubflow.model.triggers import Trigger, TriggerEvent
 from pubsubflow.model.wire.messages import TaskError
 from pubsubflow.runner.failures import outcome_of
@@ -299,11 +300,17 @@ def _encoded(event: object) -> TriggerFired:
     if event.time is not None and event.time.tzinfo is None:
         raise TriggerError("the time of its event has no zone: give it one, for example UTC")
     try:
-        payload, position = (_json_value(each) for each in (event.payload, event.position))
+        payload = _json_value(event.payload, "payload")
+        position = _json_value(event.position, "position")
         return TriggerFired(0, payload, event.id, event.partition, event.time, position)
     except (TypeError, OverflowError, RecursionError) as error:
         raise TriggerError(f"its event is not a JSON value: {error}") from None
 
 
-def _json_value(value: Any) -> bytes:
-    return _pack(msgspec.to_builtins(value, str_keys=True))
+def _json_value(value: Any, name: str) -> bytes:
+    plain = msgspec.to_builtins(value, str_keys=True)
+    # As an event of a dataset it becomes JSON, whose encoder writes null for NaN.
+    fault = json_fault(plain, name)
+    if fault is not None:
+        raise TriggerError(f"its event is not a JSON value: {fault}")
+    return _pack(plain)

@@ -1,8 +1,10 @@
 """Events come in over HTTP, durable before they are acknowledged."""
 
 import io
+from codecs import BOM_UTF8
 
 import anyio
+import msgspec
 import pytest
 
 from support.specs import dag, task
@@ -60,6 +62,58 @@ async def test_an_idempotency_key_covers_every_event_of_its_request(harness):
     again = await harness.post(EVENTS, events, headers=headers, status=200)
     assert again["ids"] == first["ids"]
     assert len((await harness.get(EVENTS))["items"]) == 2
+
+
+async def test_an_idempotency_key_stands_for_one_body(harness):
+    headers = {"Idempotency-Key": "k"}
+    first = await harness.post(EVENTS, {"dataset": A, "extra": {"a": 1, "b": 2}}, headers=headers)
+    for other in (
+        {"dataset": A, "extra": {"a": 2, "b": 2}},
+        {"dataset": A, "extra": {"a": 1, "b": 2}, "id": "1"},
+        [{"dataset": A, "extra": {"a": 1, "b": 2}}, {"dataset": B}],
+        {"dataset": B, "extra": {"a": 1, "b": 2}},
+    ):
+        problem = await harness.post(EVENTS, other, headers=headers, status=422)
+        assert "with another body before" in problem["detail"]
+    # What was refused has used up no key and recorded nothing.
+    assert len((await harness.get(EVENTS))["items"]) == 1
+    await harness.post(EVENTS, {"dataset": A, "id": "1"})
+    same = {"extra": {"b": 2, "a": 1}, "dataset": A + "/", "time": None}
+    again = await harness.post(EVENTS, same, headers=headers, status=200)
+    assert again["ids"] == first["ids"]
+
+
+async def test_two_bodies_under_one_key_side_by_side_are_one_event(harness):
+    statuses = []
+
+    async def post(number):
+        async with harness.session.post(
+            harness.url + EVENTS,
+            json={"dataset": A, "extra": {"n": number % 2}},
+            headers={"Idempotency-Key": "k"},
+        ) as response:
+            statuses.append(response.status)
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(post, number)
+    assert sorted(statuses) == [200] * 9 + [202] + [422] * 10
+    assert len((await harness.get(EVENTS))["items"]) == 1
+
+
+async def test_of_an_id_the_first_event_stays(harness):
+    first = await harness.post(EVENTS, {"dataset": A, "id": "1", "extra": {"n": 1}})
+    again = await harness.post(EVENTS, {"dataset": A, "id": "1", "extra": {"n": 2}}, status=200)
+    assert again == {"ids": first["ids"], "duplicates": [0]}
+    (event,) = (await harness.get(EVENTS))["items"]
+    assert event["extra"] == {"n": 1}
+
+
+async def test_null_is_no_extra_as_for_the_other_fields(harness):
+    body = {"dataset": A, "extra": None, "partition": None, "time": None, "id": None}
+    await harness.post(EVENTS, body)
+    (event,) = (await harness.get(EVENTS))["items"]
+    assert event["extra"] == {}
 
 
 async def test_a_list_with_something_new_is_202_and_names_the_duplicates(harness):
@@ -120,6 +174,30 @@ async def test_a_bad_event_is_refused_with_its_place_and_nothing_is_recorded(
 async def test_what_is_no_json_is_400(harness, data):
     problem = await harness.request("POST", EVENTS, data=data, status=400)
     assert problem["title"] == "Bad Request"
+
+
+async def test_a_byte_order_mark_before_json_is_ignored(harness):
+    for path, kind, body in [
+        (EVENTS, "application/json", {"dataset": A}),
+        (
+            "/api/v1/cloudevents",
+            "application/cloudevents+json",
+            {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "subject": A},
+        ),
+    ]:
+        await harness.request(
+            "POST",
+            path,
+            data=BOM_UTF8 + msgspec.json.encode(body),
+            headers={"Content-Type": kind},
+            status=202,
+        )
+
+
+async def test_nesting_beyond_100_levels_is_422(harness):
+    data = b'{"dataset":"s3://a/b","extra":{"a":' + b"[" * 101 + b"]" * 101 + b"}}"
+    problem = await harness.request("POST", EVENTS, data=data, status=422)
+    assert "levels deep" in problem["detail"]
 
 
 async def test_deep_nesting_is_400(harness):

@@ -158,6 +158,7 @@ async def test_locking_and_reading_stay_on_indexes_with_their_real_arguments(big
         "move_pending_events": (1, wholes, zeros, zeros),
         "read_pending_times": (1, wholes, zeros, numbers),
         "find_idempotency_keys": ([f"k{number}" for number in numbers],),
+        "find_requests": ([f"k{number}" for number in numbers],),
         "find_runs_by_key": (numbers, [f"k{number}" for number in numbers]),
         "read_results": (numbers, zeros),
         "dequeue_runs": (1, 16),

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from codecs import BOM_UTF8
 from urllib.parse import urlencode
 
 import msgspec
@@ -74,6 +75,11 @@ def mark(verify, said, **more):
         (b"payload=text", FORM, {"payload": "text"}),
         (b'{"a": 1}', FORM, {"a": 1}),
         (b'payload={"a": 1}&b=2', FORM, {"payload": '{"a": 1}', "b": "2"}),
+        (BOM_UTF8 + b'{"a": 1}', JSON, {"a": 1}),
+        (BOM_UTF8 + b'{"a": 1}', FORM, {"a": 1}),
+        (BOM_UTF8 + b"a=1", FORM, {"a": "1"}),
+        (BOM_UTF8 + b"<a/>", b"application/xml", "<a/>"),
+        (BOM_UTF8, JSON, None),
     ],
 )
 def test_bodies_are_read_as_their_type_says(body, kind, value):
@@ -91,6 +97,8 @@ def test_bodies_are_read_as_their_type_says(body, kind, value):
         (b"payload={", FORM, "not JSON"),
         (b"[" * 200 + b"]" * 200, JSON, "levels deep"),
         (b"[" * 100_000 + b"]" * 100_000, JSON, "not JSON"),
+        (b'{"id": 36893488147419103233}', JSON, "the body.id is an integer of more than 64 bits"),
+        (b'{"id": [-9223372036854775809]}', JSON, "more than 64 bits"),
     ],
 )
 def test_a_body_that_cannot_be_read_says_why_and_is_kept_whole(body, kind, says):
@@ -146,6 +154,7 @@ def test_expressions_say_what_the_event_holds():
         ({"extra": {"n": "body.missing"}}, r"extra\['n'\]: body.missing failed: KeyError"),
         ({"extra": {"n": "1 / 0"}}, "ZeroDivisionError"),
         ({"extra": {"n": "unheard(body)"}}, "RuntimeError"),
+        ({"extra": {"n": "1.0 / 0.0"}}, r"extra\['n'\] is inf, which JSON cannot hold"),
         ({"partition": "body"}, "that is not a text"),
         ({"partition": "true"}, "that is not a text"),
         ({"partition": "''"}, "0 characters"),

@@ -1,6 +1,7 @@
 """Message payloads as JSON values."""
 
 from base64 import b64encode
+from codecs import BOM_UTF8
 from typing import Any
 
 import msgspec
@@ -14,7 +15,8 @@ def content(data: bytes | str) -> Any:
     Bytes that are not UTF-8 become `{"base64": …}`.
     """
     try:
-        return _decode(data)
+        # Some senders put a byte order mark before it (RFC 8259 §8.1).
+        return _decode(data.removeprefix("\ufeff" if isinstance(data, str) else BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     if isinstance(data, str):

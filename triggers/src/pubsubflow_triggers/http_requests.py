@@ -1,6 +1,7 @@
 """HTTP requests of triggers, repeated until there is a response."""
 
 from base64 import b64encode
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -199,6 +200,6 @@ class Requester:
 
 def _body(data: bytes) -> Any:
     try:
-        return _decode(data)
+        return _decode(data.removeprefix(BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
