@@ -40,6 +40,7 @@ _apart = ExpressionProcess()
 class _Program(Protocol):
     def execute(self, context: "Mapping[str, Any] | _NativeContext") -> Any: ...
     def variables(self) -> list[str]: ...
+    def functions(self) -> list[str]: ...
 
 
 class _NativeContext(Protocol):
@@ -81,6 +82,10 @@ class Expression:
     def variables(self) -> list[str]:
         """Return the names that it uses."""
         return self._program.variables()
+
+    def functions(self) -> list[str]:
+        """Return the names of the functions and operators that it calls."""
+        return self._program.functions()
 
     def execute(self, context: Mapping[str, Any] | CelContext) -> Any:
         """Return its value.

@@ -21,7 +21,7 @@ from pubsubflow.bus import Bus
 from pubsubflow.errors import DefinitionError, InvalidInput, NotFound
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.datasets import normalise_uri
-from pubsubflow.model.expressions import compile_expression
+from pubsubflow.model.expression_checks import check_expression
 from pubsubflow.model.subscriptions import (
     CHANGED,
     TEST,
@@ -220,7 +220,7 @@ class SubscriptionRoutes:
             raise BadRequest(str(error), field="dataset") from error
         try:
             if payload.where is not None:
-                compile_expression(payload.where)
+                check_expression(payload.where, ("event",), condition=True)
         except DefinitionError as error:
             raise BadRequest(str(error), field="where") from error
         return SubscriptionSpec(

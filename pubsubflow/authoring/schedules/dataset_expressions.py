@@ -36,7 +36,7 @@ class DatasetExpression(Schedule):
         Raises:
             DefinitionError: It is not CEL, or uses another variable than `event`.
         """
-        checked_expression(expression, ("event",), "where")
+        checked_expression(expression, ("event",), "where", condition=True)
         before = self.dataset_input.where
         # In parentheses, as a filter may hold `||`, which binds less than `&&`.
         return self._constrained(where=f"({before}) && ({expression})" if before else expression)
