@@ -128,7 +128,7 @@ class Manager:
         if self._away_since is not None and self._impatient:
             raise StoreUnavailable(_AWAY)
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._put(
+        self._waiting.append(
             InboxItem(
                 command,
                 done=partial(answer, answered),
@@ -136,6 +136,7 @@ class Manager:
                 trace=CURRENT.get(),
             )
         )
+        self._wake.set()
         return await answered
 
     def backlog(self) -> QueueBacklog:
@@ -190,7 +191,8 @@ class Manager:
 
     def _deliver(self, delivery: Delivery) -> None:
         seconds = self._settings.too_early_seconds
-        self._put(item_of(delivery, self._acknowledge, too_early_seconds=seconds))
+        self._waiting.append(item_of(delivery, self._acknowledge, too_early_seconds=seconds))
+        self._wake.set()
 
     def _acknowledge(self, acknowledge: Callable[[], None]) -> None:
         try:
@@ -199,10 +201,6 @@ class Manager:
             # It is delivered again, and then changes nothing.
             log.warning("manager.ack_failed", reason=str(error))
         self._consumer.credit(1)
-
-    def _put(self, item: InboxItem) -> None:
-        self._waiting.append(item)
-        self._wake.set()
 
     async def _process_until(self, stopping: anyio.Event, *, task_status: TaskStatus[None]) -> None:
         """Process on one connection after the other; one that breaks is replaced."""
@@ -294,22 +292,16 @@ class Manager:
                 item.tried = True
                 item.reset()
             raise
-        except Exception as error:
-            for item in batch:
-                item.reset()
-            if len(batch) == 1:
-                log.exception("manager.item_refused", **batch[0].log_fields())
-                await self._refuse(connection, batch[0], error)
-                batch.clear()
-                return
-            # One item that cannot be processed must not hold up the others.
-            log.warning("manager.batch_split", items=len(batch), error=repr(error))
-            while batch:
-                await self._process(connection, batch[:1])
-                del batch[0]
+        except Exception as error:  # noqa: BLE001 - it is kept as a dead letter, with its text
+            await self._process_one_by_one(connection, batch, error)
             return
         seconds = anyio.current_time() - since
-        self._publish(committed)
+        try:
+            publish_orders(self._bus, committed.orders)  # first: workers wait for them
+            publish_changes(self._bus, committed.uow)
+        except Unavailable as error:
+            # The sweeper makes good what gets lost here.
+            log.warning("manager.publish_failed", reason=str(error))
         done = self._throughput.finish(batch, seconds)
         self._processor.committed(committed)
         if self._tracing.on:
@@ -318,6 +310,22 @@ class Manager:
         self._respond(done)
         self._check_event_waits(committed)
         self.metrics.committed(committed, len(done), seconds)
+
+    async def _process_one_by_one(
+        self, connection: Connection, batch: list[InboxItem], error: Exception
+    ) -> None:
+        """Refuse what cannot be processed, which must not hold up the others."""
+        for item in batch:
+            item.reset()
+        if len(batch) == 1:
+            log.error("manager.item_refused", exc_info=error, **batch[0].log_fields())
+            await self._refuse(connection, batch[0], error)
+            batch.clear()
+            return
+        log.warning("manager.batch_split", items=len(batch), error=repr(error))
+        while batch:
+            await self._process(connection, batch[:1])
+            del batch[0]
 
     async def _commit(self, connection: Connection, batch: Sequence[InboxItem]) -> CommittedBatch:
         timed = self._database.metrics.statement_seconds.observe
@@ -335,19 +343,11 @@ class Manager:
             else:
                 return committed
 
-    def _publish(self, committed: CommittedBatch) -> None:
-        """Publish a committed batch; the sweeper makes good what gets lost here."""
-        try:
-            publish_orders(self._bus, committed.orders)  # first: workers wait for them
-            publish_changes(self._bus, committed.uow)
-        except Unavailable as error:
-            log.warning("manager.publish_failed", reason=str(error))
-
     def _respond(self, done: Sequence[InboxItem]) -> None:
         for item in done:
             if item.postponed and not item.from_bus:
                 item.reset()
-                self._put(item)
+                self._waiting.append(item)
             else:
                 item.respond()
 
@@ -357,7 +357,7 @@ class Manager:
         for first in range(0, len(tasks), _CHECKED_TASKS):
             # In one transaction the lock of event waits would come after those of DAG states.
             command = CheckEventWaits(tuple(tasks[first : first + _CHECKED_TASKS]))
-            self._put(InboxItem(command, done=ignore, failed=ignore))
+            self._waiting.append(InboxItem(command, done=ignore, failed=ignore))
 
     async def _refuse(self, connection: Connection, item: InboxItem, error: Exception) -> None:
         """Keep an item that cannot be processed as a dead letter, and fail its sender.
