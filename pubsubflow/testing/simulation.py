@@ -138,6 +138,7 @@ class _Simulation:
         self._order = count()
         self._due: list[tuple[datetime, int, Timer | None]] = []
         self._steps = 0
+        self._ticked: set[str] = set()
         self._set_ticks()
 
     def receive(self, item: Any) -> None:
@@ -186,7 +187,7 @@ class _Simulation:
         elif timer.kind == "tick":
             due = self._timers.next_tick(self._dag, timer)
             if due is not None:
-                self._timers.tick(self._dag, due)
+                self._timers.tick(self._dag, due, self._ticked)
         else:
             self._timers.condition_due(self._dag, timer)
 
@@ -195,6 +196,7 @@ class _Simulation:
         drafts = self._uow.schedule.drafts
         for draft in [each for each in drafts.values() if not each.collecting]:
             del drafts[draft.id]
+            self._ticked.add(draft.run_key)
             self._dag.unadmitted -= 1
             self._dag.admit()
             run = self._run(draft)

@@ -37,7 +37,7 @@ async def cluster(servers, anyio_backend):
     await admin.close()
     nats = BusSettings(url=servers.nats.url, token=servers.nats.token)
     async with Bus.connect(nats) as connected:
-        for stream in ("PSF_IN", "PSF_TASK", "PSF_EVT"):
+        for stream in ("PSF_IN", "PSF_TASK", "PSF_EVT", "PSF_STATE"):
             await connected.request(f"$JS.API.STREAM.DELETE.{stream}", b"", 5)
     address = msgspec.structs.replace(servers.postgres, database="schedules")
     async with open_cluster(PostgresSettings(url=address.dsn), nats) as opened:
@@ -55,6 +55,7 @@ def spec(drawn: dict, name: str, number: int) -> DagSpec:
         schedule=schedule(drawn["schedule"], name),
         max_active_runs=drawn["max_active_runs"],
         on_pause=drawn["on_pause"],
+        catchup=drawn["catchup"],
         params={"v": 0},
         params_from={"v": "events[0].extra.v"} if drawn["particular"] else {},
     )
@@ -116,6 +117,10 @@ async def perform(scenario: Scenario, specs: list[DagSpec], step: tuple, dice) -
             dag_id = specs[number].dag_id
             if kind == "pause":
                 await cluster.call(place, SetPaused(dag_id, rest[0]))
+            elif kind == "nap":
+                await cluster.call(place, SetPaused(dag_id, paused=True))
+                await scenario.fire_timers((place,), rest[0])
+                await cluster.call(place, SetPaused(dag_id, paused=False))
             elif kind == "replay":
                 with contextlib.suppress(InvalidInput):  # its schedule has ticks alone
                     await cluster.call(place, Replay(dag_id, cluster.time.replace(year=2000)))

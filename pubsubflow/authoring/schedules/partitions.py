@@ -8,6 +8,7 @@ from pubsubflow.authoring.source_location import definition_error, suggestion
 from pubsubflow.authoring.validation import whole
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.schedule.partitions import (
+    Again,
     FanOut,
     Fixed,
     Identity,
@@ -16,6 +17,7 @@ from pubsubflow.model.schedule.partitions import (
     Product,
     RollUp,
     Unit,
+    rolls_up,
 )
 
 Mappers = Mapper | Mapping[DatasetExpression | str, Mapper]
@@ -105,13 +107,16 @@ def product(*parts: Mapper, separator: str = "|") -> Mapper:
     return Product(parts, separator)
 
 
-def partitioning_by(by: object, uris: Collection[str], at_least: object) -> Partitioning:
+def partitioning_by(
+    by: object, uris: Collection[str], at_least: object, again: Again | None
+) -> Partitioning:
     """Return how keys map.
 
     Args:
         by: A mapper, or a mapping of datasets to mappers.
         uris: The datasets and patterns of the condition.
         at_least: How many parts of a window suffice; None for all.
+        again: `each`, `never`, or None for the default of the mappers.
 
     Raises:
         DefinitionError: An argument is invalid.
@@ -131,25 +136,21 @@ def partitioning_by(by: object, uris: Collection[str], at_least: object) -> Part
             single[uri] = _mapper(mapper)
     else:
         default = _mapper(by)
+    if again not in (None, "each", "never"):
+        raise definition_error(f"partitioned: again= takes 'each' or 'never', not {again!r}")
     if at_least is None:
-        return Partitioning(default, single)
+        return Partitioning(default, single, again=again)
     try:
         least = whole(1)(at_least)
     except (TypeError, ValueError) as error:
         raise definition_error(f"partitioned: at_least={at_least!r} {error}") from None
     # Without a window there is nothing to count: the user means `.at_least()` of a dataset.
-    if not any(map(_rolls_up, (default, *single.values()))):
+    if not any(map(rolls_up, (default, *single.values()))):
         raise definition_error(
             "partitioned: at_least= counts the parts of a window; give by=roll_up(to=…, of=…), "
             "or write .at_least(…) on the dataset to count its events"
         )
-    return Partitioning(default, single, least)
-
-
-def _rolls_up(mapper: Mapper) -> bool:
-    if isinstance(mapper, Product):
-        return any(map(_rolls_up, mapper.parts))
-    return isinstance(mapper, RollUp)
+    return Partitioning(default, single, least, again)
 
 
 def _mapper(value: object) -> Mapper:

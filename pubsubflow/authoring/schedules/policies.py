@@ -1,6 +1,7 @@
 """Run policies: how satisfactions of a condition become runs."""
 
 from datetime import timedelta
+from typing import Literal
 
 from pubsubflow.authoring.schedules.expressions import (
     Schedule,
@@ -133,15 +134,22 @@ def latest(condition: object) -> Schedule:
 
 
 def partitioned(
-    condition: object, by: Mappers = identity, *, at_least: int | None = None
+    condition: object,
+    by: Mappers = identity,
+    *,
+    at_least: int | None = None,
+    again: Literal["each", "never"] | None = None,
 ) -> Schedule:
     """Evaluate the condition per partition key: its events must be of one partition.
 
     Args:
-        condition: The condition within one partition; a key runs once.
+        condition: The condition within one partition.
         by: How an event's key becomes a run's key: `identity`, `fixed`, `roll_up`, `fan_out`,
             `product`; or a mapping of datasets to them, `identity` for those left out.
         at_least: How many different parts of a rolled-up window suffice; all by default.
+        again: `each` makes each satisfaction within a key a run; with `never` a key runs once, and
+            later events of it are skipped unless their extra has `"rerun": true`. By default
+            `never` for windows that roll up, and `each` for other keys.
 
     Raises:
         DefinitionError: An argument is invalid, or the condition is partitioned already.
@@ -159,7 +167,7 @@ def partitioned(
         raise definition_error(
             f"partitioned: {found!r} holds no dataset, so no event has a partition"
         )
-    return PolicySchedule(found, partitioning=partitioning_by(by, uris, at_least))
+    return PolicySchedule(found, partitioning=partitioning_by(by, uris, at_least, again))
 
 
 def _runs(condition: object) -> PolicySchedule:

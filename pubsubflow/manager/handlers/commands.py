@@ -122,7 +122,9 @@ class SetPausedHandler(DagCommandHandler):
         if not dag.paused:
             await self._context.dags.catch_up(dag)
             conditions = await self._context.dags.conditions.load_open(dag)
-            ScheduleTimers(self._uow, self._context.scheduler).resume(dag, conditions)
+            held = await self._transaction.fetch("release_held_ticks", dag.id)
+            timers = ScheduleTimers(self._uow, self._context.scheduler)
+            timers.resume(dag, conditions, {row["slot"]: row["due_at"] for row in held})
 
 
 class ReplayHandler(DagCommandHandler):

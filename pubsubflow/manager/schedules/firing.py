@@ -18,6 +18,7 @@ from pubsubflow.model.schedule.condition_state import (
     collecting_until,
     consume,
     decide,
+    has_run,
     new_condition_state,
     pending_inputs,
     start_deadlines,
@@ -26,6 +27,7 @@ from pubsubflow.model.schedule.conditions import Batch, Debounce, Latest, Schedu
 from pubsubflow.model.wire.commands import Timer
 
 RERUN = "rerun"
+_HAS_RUN = "partition {} has run"
 
 
 class Scheduler:
@@ -102,9 +104,9 @@ class Scheduler:
             return
         state = condition.state
         # A late part of a window must not double its run, unless its sender wants it.
-        if schedule.partitioning is not None and state.firings >= state.max_firings:
+        if has_run(schedule, state):
             if event.info.extra.get(RERUN) is not True:
-                reason = f"partition {condition.key} has run"
+                reason = _HAS_RUN.format(condition.key)
                 for each, _ in matched:
                     key = condition.key
                     self._consumption.record(dag, event, each.index, key, "skipped", reason)
@@ -119,10 +121,7 @@ class Scheduler:
         firing = decide(schedule, state)
         if firing is not None:
             cause = f"{event.info.dataset} was updated"
-            run_key = f"dataset:{event.event_id}"
-            if condition.key:
-                run_key = f"partition:{condition.key}:{state.firings}"
-            self.fire(dag, condition, firing, run_key, cause)
+            self.fire(dag, condition, firing, f"dataset:{event.event_id}", cause)
         if state.timers:
             self.set_deadlines(dag, condition)
 
@@ -187,7 +186,7 @@ class Scheduler:
             dag: The DAG.
             condition: The condition.
             firing: What it does; its events are pending no longer.
-            run_key: The key under which its run exists once.
+            run_key: The key under which its run exists once; a partition adds its own.
             cause: One line for people: why the run exists.
             tick: The tick that the run stands for, if it came at one.
         """
@@ -208,7 +207,7 @@ class Scheduler:
                 self._allocate_id(),
                 self._new_id(),
                 dag,
-                run_key,
+                run_key if not condition.key else _partition_run_key(dag, condition, run_key, tick),
                 "dataset" if tick is None else "cron",
                 cause,
                 self._uow.now,
@@ -227,6 +226,8 @@ class Scheduler:
         state.collected += firing.events if collects else 0
         if isinstance(policy, Batch) and state.collected >= policy.max_events:
             self.flush(dag, condition)
+        elif condition.key and not collects:
+            self.skip_rest(dag, condition)
 
     def _start_collecting(self, dag: LockedDag, condition: ConditionWork, draft: RunDraft) -> None:
         """Collect events into a run; it exists at once, so no event is ever without an owner."""
@@ -245,6 +246,16 @@ class Scheduler:
         dag.unadmitted += 1
         condition.state.collecting_run = condition.state.collected = 0
         condition.changed = True
+        self.skip_rest(dag, condition)
+
+    def skip_rest(self, dag: LockedDag, condition: ConditionWork) -> None:
+        """Skip what is pending in a partition that has run once and for all."""
+        schedule = dag.version.schedule
+        if schedule is not None and has_run(schedule, condition.state):
+            pending = pending_inputs(schedule.condition, condition.state)
+            inputs, _ = consume(condition.state, pending)
+            reason = _HAS_RUN.format(condition.key)
+            self._consumption.drop(dag, condition, inputs, "skipped", reason)
 
     def start_latest(self, dag: LockedDag) -> None:
         """Start the run that collected events while another one was active.
@@ -293,3 +304,13 @@ class Scheduler:
                     key=condition.key,
                 )
             )
+
+
+def _partition_run_key(
+    dag: LockedDag, condition: ConditionWork, run_key: str, tick: datetime | None
+) -> str:
+    """Return the key of a partition's run: that of its cause, or a number where it runs once."""
+    partitioning = None if dag.version.schedule is None else dag.version.schedule.partitioning
+    if tick is None and partitioning is not None and partitioning.runs_once:
+        return f"partition:{condition.key}:{condition.state.firings}"
+    return f"{run_key}:{condition.key}"

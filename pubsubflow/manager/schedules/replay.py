@@ -126,15 +126,15 @@ class Replays:
         return [
             self._scheduler.draft(
                 dag,
-                DueTick(slot, moment).run_key(),
+                DueTick(moment).run_key(),
                 "backfill",
                 f"backfill of {moment.isoformat()}",
                 logical_time=moment,
             )
-            for slot, moment in self._moments(dag, command)
+            for moment in self._moments(dag, command)
         ]
 
-    def _moments(self, dag: LockedDag, command: Backfill) -> list[tuple[int, datetime]]:
+    def _moments(self, dag: LockedDag, command: Backfill) -> list[datetime]:
         schedule, spec = dag.version.schedule, dag.version.spec
         timed = list(ticks(schedule.condition)) if schedule is not None else []
         if not timed or command.since is None:
@@ -143,15 +143,15 @@ class Replays:
                 "name the partitions instead"
             )
         until = min(command.until or self._uow.now, self._uow.now)
-        found = []
+        found: set[datetime] = set()
         for part in timed:
             moment = next_tick(part.timetable, command.since - _MOMENT, spec.start, spec.end)
             while moment is not None and moment < until:
-                found.append((part.slot, moment))
+                found.add(moment)
                 if len(found) > _MAX_RUNS:
                     raise InvalidInput(f"more than {_MAX_RUNS} runs: choose a shorter time")
                 moment = next_tick(part.timetable, moment, spec.start, spec.end)
-        return found
+        return sorted(found)
 
     async def _make(
         self, dag: LockedDag, drafts: Sequence[RunDraft], *, again: bool, dry_run: bool

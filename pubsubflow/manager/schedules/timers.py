@@ -3,8 +3,8 @@
 The conditions that a timer concerns are loaded before; see `needs_open_conditions`.
 """
 
-from collections.abc import Container, Iterable
-from datetime import datetime
+from collections.abc import Container, Iterable, Mapping
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
@@ -12,25 +12,37 @@ from pubsubflow.manager.schedules.consuming import WHOLE
 from pubsubflow.manager.schedules.firing import Scheduler
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import ConditionWork, LockedDag
-from pubsubflow.model.schedule.condition_state import collecting_until, deadline_due, decide
+from pubsubflow.model.schedule.condition_state import (
+    collecting_until,
+    deadline_due,
+    decide,
+    has_run,
+)
 from pubsubflow.model.schedule.conditions import Latest, OrAfter, Tick, deadlines, ticks
 from pubsubflow.model.schedule.timetable import next_tick
 from pubsubflow.model.wire.commands import Timer
 
 # Postgres keeps microseconds, so a timer may be due that much before its float says.
 _INSTANT = 1e-6
+_MOMENT = timedelta(microseconds=1)
+_PUNCTUAL = timedelta(seconds=1)
+HELD_TICK = "held_tick"
+"""The kind of a timer that is not due before its DAG is unpaused: the first tick of the pause."""
 
 
 class DueTick(Struct, frozen=True):
-    """A tick of a timetable that is due; `slot` is the timetable's in the schedule."""
+    """A tick that is due.
 
-    slot: int
+    Attributes:
+        slots: The timetables of the schedule that tick at this moment: they count together.
+    """
+
     moment: datetime
+    slots: frozenset[int] = frozenset()
 
     def run_key(self, partition: str = WHOLE) -> str:
         """Return the key under which the tick's run exists once."""
-        name = f"tick:{self.slot}:" if self.slot else "tick:"
-        return f"{name}{self.moment.isoformat()}" + (f":{partition}" if partition else "")
+        return f"tick:{self.moment.isoformat()}" + (f":{partition}" if partition else "")
 
 
 class ScheduleTimers:
@@ -48,16 +60,20 @@ class ScheduleTimers:
     def next_tick(self, dag: LockedDag, timer: Timer) -> DueTick | None:
         """Set the timer of the next tick, and return the tick that is due.
 
-        Without catch-up only the latest of several missed ticks counts.
+        Without catch-up only the latest of several missed ticks counts, whichever timetable it is
+        of; with catch-up the ticks of a pause wait for its end.
 
         Returns:
-            None when the DAG has no such timetable any more, or is paused.
+            None when the DAG has no such timetable any more, is paused, or a later tick counts.
         """
         part = find_tick(dag, timer.node or 0)
         if part is None:
             return None
         spec = dag.version.spec
         tick, now = timer.due_at, self._uow.now
+        if dag.paused and spec.catchup and spec.on_pause == "hold":
+            self._uow.timers.append(Timer(tick, HELD_TICK, dag.id, node=part.slot))
+            return None
         following = next_tick(part.timetable, tick, spec.start, spec.end)
         # Missed while no daemon ran, or while the clock was behind.
         while following is not None and following <= now and not spec.catchup:
@@ -67,7 +83,22 @@ class ScheduleTimers:
             )
         if following is not None:
             self._uow.timers.append(Timer(following, "tick", dag.id, node=part.slot))
-        return None if dag.paused else DueTick(part.slot, tick)
+        return None if dag.paused else self._due_tick(dag, part, tick)
+
+    def _due_tick(self, dag: LockedDag, part: Tick, tick: datetime) -> DueTick | None:
+        spec, schedule = dag.version.spec, dag.version.schedule
+        others = [each for each in ticks(schedule.condition) if each != part] if schedule else []
+        slots = {part.slot}
+        for other in others:
+            following = next_tick(other.timetable, tick - _MOMENT, spec.start, spec.end)
+            if following == tick:
+                slots.add(other.slot)
+                following = next_tick(other.timetable, tick, spec.start, spec.end)
+            # A daemon that runs is never that late, so the tick was missed, and a later one counts.
+            late = self._uow.now - tick > _PUNCTUAL
+            if late and not spec.catchup and following is not None and following <= self._uow.now:
+                return None
+        return DueTick(tick, frozenset(slots))
 
     def conditions_at_tick(self, dag: LockedDag) -> list[ConditionWork]:
         """Return the conditions that a tick concerns: the whole, or all open partitions."""
@@ -87,17 +118,16 @@ class ScheduleTimers:
         if schedule is None:
             return
         for condition in self.conditions_at_tick(dag):
-            run_key = due.run_key(condition.key)
-            if run_key in existing or _exhausted(dag, condition):
+            if due.run_key(condition.key) in existing or has_run(schedule, condition.state):
                 continue
             condition.changed = True
             state = condition.state
             state.watermark = max(state.watermark, due.moment.timestamp())
-            firing = decide(schedule, state, ticked=due.slot)
+            firing = decide(schedule, state, ticked=due.slots)
             if firing is None:
                 continue
             cause = f"its time came: {due.moment.isoformat()}"
-            self._scheduler.fire(dag, condition, firing, run_key, cause, due.moment)
+            self._scheduler.fire(dag, condition, firing, due.run_key(), cause, due.moment)
             self._scheduler.set_deadlines(dag, condition)
 
     def condition_due(self, dag: LockedDag, timer: Timer) -> None:
@@ -120,17 +150,14 @@ class ScheduleTimers:
         state = condition.state
         state.timers[slot] = False
         due = deadline_due(part, state)
-        if dag.paused or state.late[slot] or due is None or _exhausted(dag, condition):
+        if dag.paused or state.late[slot] or due is None or has_run(schedule, state):
             return
         # Its first event may have been consumed and another have come: then it runs later.
         if due <= self._uow.now.timestamp() + _INSTANT:
             firing = decide(schedule, state, late=slot)
             if firing is not None:
-                run_key = f"late:{state.firings}"
-                if condition.key:
-                    run_key = f"partition:{condition.key}:{state.firings}"
                 cause = "the missing inputs are late"
-                self._scheduler.fire(dag, condition, firing, run_key, cause)
+                self._scheduler.fire(dag, condition, firing, f"late:{state.firings}", cause)
         self._scheduler.set_deadlines(dag, condition)
 
     def _collected(self, dag: LockedDag, condition: ConditionWork) -> None:
@@ -148,8 +175,21 @@ class ScheduleTimers:
         else:
             self._scheduler.flush(dag, condition)
 
-    def resume(self, dag: LockedDag, conditions: Iterable[ConditionWork]) -> None:
-        """Set the timers of a DAG that was paused anew: some were due meanwhile."""
+    def resume(
+        self,
+        dag: LockedDag,
+        conditions: Iterable[ConditionWork],
+        held: Mapping[int, datetime],
+    ) -> None:
+        """Set the timers of a DAG that was paused anew: some were due meanwhile.
+
+        Args:
+            dag: The DAG.
+            conditions: Those in which something is pending or a run collects.
+            held: Slot of a timetable → the first tick that was held until now.
+        """
+        for slot, moment in held.items():
+            self._uow.timers.append(Timer(moment, "tick", dag.id, node=slot))
         for condition in conditions:
             condition.changed = True
             condition.state.timers = [False] * len(condition.state.timers)
@@ -177,8 +217,3 @@ def _find_deadline(dag: LockedDag, slot: int) -> OrAfter | None:
     if schedule is None:
         return None
     return next((part for part in deadlines(schedule.condition) if part.slot == slot), None)
-
-
-def _exhausted(dag: LockedDag, condition: ConditionWork) -> bool:
-    """Whether a condition is that of a partition that has run as often as it may."""
-    return needs_open_conditions(dag) and condition.state.firings >= condition.state.max_firings

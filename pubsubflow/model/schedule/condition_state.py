@@ -9,7 +9,7 @@ events of the sides that held; a side of `AnyOf` that did not hold keeps its own
 A state holds counts, never events: its size does not depend on the number of pending events.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -67,7 +67,8 @@ class ConditionState(Struct, array_like=True):
         collecting_since, last_event_at: When it got its first event, and when the condition got
             its last one; seconds since 1970.
         firings: How many times it has fired.
-        max_firings: How many times a partition may fire; each repeated request for it adds one.
+        max_firings: How many times a partition may fire that runs once; a request for it to run
+            again adds one.
     """
 
     inputs: list[InputState]
@@ -173,7 +174,7 @@ def decide(
     schedule: ScheduleSpec,
     state: ConditionState,
     *,
-    ticked: int | None = None,
+    ticked: Collection[int] = (),
     late: int | None = None,
 ) -> Firing | None:
     """Return the firing of this moment, if any, and consume its inputs.
@@ -181,7 +182,7 @@ def decide(
     Args:
         schedule: The schedule.
         state: Changed in place.
-        ticked: Slot of the timetable whose tick this moment is.
+        ticked: Slots of the timetables of which this moment is a tick.
         late: Slot of the deadline that passes at this moment.
     """
     if late is not None:
@@ -206,6 +207,13 @@ def consume(state: ConditionState, indexes: Iterable[int]) -> tuple[tuple[int, .
         events += pending.count
         state.inputs[index] = InputState(required_keys=pending.required_keys)
     return consumed, events
+
+
+def has_run(schedule: ScheduleSpec, state: ConditionState) -> bool:
+    """Return whether a partition that runs once has done so: its run collects no longer."""
+    if schedule.partitioning is None or state.firings < state.max_firings:
+        return False
+    return not state.collecting_run and schedule.partitioning.runs_once
 
 
 def pending_inputs(condition: Condition, state: ConditionState) -> list[int]:
@@ -246,7 +254,7 @@ def satisfied_inputs(condition: Condition, state: ConditionState) -> frozenset[i
 
     A side that needs a tick does not hold here.
     """
-    return _Evaluation(state, None).satisfied(condition)
+    return _Evaluation(state, ()).satisfied(condition)
 
 
 def collecting_until(policy: Policy, state: ConditionState) -> float:
@@ -264,7 +272,7 @@ def collecting_until(policy: Policy, state: ConditionState) -> float:
 class _Evaluation:
     """The evaluation of an expression at one moment."""
 
-    def __init__(self, state: ConditionState, ticked: int | None) -> None:
+    def __init__(self, state: ConditionState, ticked: Collection[int]) -> None:
         self._state = state
         self._ticked = ticked
 
@@ -278,7 +286,7 @@ class _Evaluation:
                 holds = has_recent(condition, self._state, condition.at_least)
                 return frozenset((condition.index,)) if holds else None
             case Tick():
-                return frozenset() if condition.slot == self._ticked else None
+                return frozenset() if condition.slot in self._ticked else None
             case AllOf():
                 return self._all(condition.sides)
             case AnyOf():
@@ -356,6 +364,8 @@ def migrate_state(
         return fresh, {}
     fresh.collecting_run, fresh.collected = state.collecting_run, state.collected
     fresh.collecting_since, fresh.last_event_at = state.collecting_since, state.last_event_at
+    if has_run(new, fresh):
+        return fresh, {}
     free: dict[tuple[str, str | None], list[int]] = {}
     for each in inputs(old.condition):
         free.setdefault((each.uri, each.where), []).append(each.index)
@@ -377,6 +387,5 @@ def _same_partitions(old: ScheduleSpec, new: ScheduleSpec) -> bool:
     """Whether keys mean the same; how many of a window's parts suffice may differ."""
     if old.partitioning is None or new.partitioning is None:
         return old.partitioning is new.partitioning
-    return msgspec.structs.replace(old.partitioning, at_least=None) == msgspec.structs.replace(
-        new.partitioning, at_least=None
-    )
+    mapped = (old.partitioning.by, old.partitioning.by_uri)
+    return mapped == (new.partitioning.by, new.partitioning.by_uri)

@@ -18,6 +18,7 @@ from msgspec import Struct
 from pubsubflow.errors import DefinitionError, InvalidInput
 
 Unit = Literal["hour", "day", "week", "month", "year"]
+Again = Literal["each", "never"]
 ROLL_UPS: dict[str, tuple[str, ...]] = {
     "hour": ("day", "week", "month", "year"),
     "day": ("week", "month", "year"),
@@ -96,15 +97,32 @@ class Partitioning(Struct, frozen=True, omit_defaults=True):
         by: How events' keys map to runs' keys.
         by_uri: Other mappers for single datasets.
         at_least: How many of a window's parts suffice; None for all.
+        again: Whether each satisfaction of a key is a run, or never another one after the first;
+            None for `never` where keys are windows that roll up, `each` elsewhere.
     """
 
     by: Mapper = Identity()
     by_uri: dict[str, Mapper] = {}
     at_least: int | None = None
+    again: Again | None = None
+
+    @property
+    def runs_once(self) -> bool:
+        """Whether a key has one run only."""
+        if self.again is not None:
+            return self.again == "never"
+        return any(map(rolls_up, (self.by, *self.by_uri.values())))
 
     def mapper(self, uri: str) -> Mapper:
         """Return the mapper of a dataset."""
         return self.by_uri.get(uri, self.by)
+
+
+def rolls_up(mapper: Mapper) -> bool:
+    """Return whether a mapper maps several windows to a larger one."""
+    if isinstance(mapper, Product):
+        return any(map(rolls_up, mapper.parts))
+    return isinstance(mapper, RollUp)
 
 
 def map_key(mapper: Mapper, key: str) -> tuple[tuple[str, str], ...]:

@@ -430,7 +430,8 @@ CREATE TABLE timer (
     attempt     int,
     key         text                     -- the partition, or the index of a task's wait
 );
-CREATE INDEX timer_by_due ON timer (due_at);
+-- A tick that is held for the end of a pause is not due.
+CREATE INDEX timer_by_due ON timer (due_at) WHERE kind <> 'held_tick';
 CREATE INDEX timer_by_task ON timer (run, node, map_index) WHERE run IS NOT NULL;
 CREATE UNIQUE INDEX timer_one_tick ON timer (dag, node) WHERE kind = 'tick';
 

@@ -15,6 +15,7 @@ from pubsubflow.model.schedule.condition_state import (
     ConditionState,
     decode_condition_state,
     expiry,
+    has_run,
     new_condition_state,
     satisfied_inputs,
 )
@@ -264,7 +265,7 @@ def _partitions(snapshot: ScheduleSnapshot) -> list[WaitingPartition]:
 def _partition_waits(schedule: ScheduleSpec, state: ConditionState, key: str) -> str:
     if state.collecting_run:
         return "a run collects its events"
-    if state.firings >= state.max_firings:
+    if has_run(schedule, state):
         return "nothing: it has run"
     return still_needed(schedule, state, key)
 
@@ -365,7 +366,7 @@ def _open_reasons(snapshot: ScheduleSnapshot, schedule: ScheduleSpec) -> list[Re
             plural = "s wait" if count != 1 else " waits"
             text = f"{more}{count} partition{plural}; name one to see what it waits for"
         return [Reason(kind="waiting", text=text)]
-    if snapshot.key is not None and state.firings >= state.max_firings:
+    if snapshot.key is not None and has_run(schedule, state):
         text = f"partition {snapshot.key} has run; later events are skipped"
         return [Reason(kind="done", text=f'{text} unless their extra says "rerun": true')]
     reasons = [collecting(schedule.policy, state)] if state.collecting_run else []

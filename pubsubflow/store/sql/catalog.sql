@@ -214,13 +214,14 @@ WITH retired AS (
 ), patterns AS (
     DELETE FROM pattern_subscription USING retired WHERE dag = retired.id
 ), ticks AS (
-    DELETE FROM timer USING retired WHERE timer.dag = retired.id AND timer.kind = 'tick'
+    DELETE FROM timer USING retired WHERE timer.dag = retired.id
+        AND timer.kind IN ('tick', 'held_tick')
 )
 SELECT dag_id FROM retired ORDER BY dag_id;
 
 -- name: delete_ticks
 -- Delete the ticks of DAGs and return when they were due.
-DELETE FROM timer WHERE kind = 'tick' AND dag = ANY($1::int[])
+DELETE FROM timer WHERE kind IN ('tick', 'held_tick') AND dag = ANY($1::int[])
 RETURNING dag, node, due_at;
 
 -- name: set_ticks

@@ -268,6 +268,11 @@ ON CONFLICT DO NOTHING;
 DELETE FROM timer WHERE id = ANY($1::bigint[])
 RETURNING id;
 
+-- name: release_held_ticks
+-- Delete the ticks that a DAG held while it was paused, and return them.
+DELETE FROM timer WHERE dag = $1 AND kind = 'held_tick'
+RETURNING node AS slot, due_at;
+
 -- name: delete_run_timers
 -- Delete the timers of finished runs.
 DELETE FROM timer WHERE run = ANY($1::bigint[]);

@@ -88,7 +88,7 @@ async def test_an_event_that_was_too_old_is_expired(harness):
 
 
 async def test_the_partition_and_what_has_run_are_shown(harness):
-    schedule = ScheduleSpec(DatasetInput(0, A), partitioning=Partitioning())
+    schedule = ScheduleSpec(DatasetInput(0, A), partitioning=Partitioning(again="never"))
     await harness.load(dag("d", task("work"), schedule=schedule))
     first, second = await post(harness, partition="eu"), await post(harness, partition="eu")
     consumed, skipped = (

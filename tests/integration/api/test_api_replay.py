@@ -138,7 +138,7 @@ async def test_a_backfill_of_ticks_makes_what_is_missing_and_never_twice(harness
 
 
 async def test_a_backfill_of_partitions_gives_runs_their_key_and_params(harness):
-    schedule = ScheduleSpec(DatasetInput(0, A), partitioning=Partitioning())
+    schedule = ScheduleSpec(DatasetInput(0, A), partitioning=Partitioning(again="never"))
     await harness.load(dag("d", task("work"), schedule=schedule, params={"n": 1}))
     made = await backfill(harness, partitions=["eu", "us", "eu"], params={"n": 7})
     assert [run["partition"] for run in made["runs"]] == ["eu", "us"]

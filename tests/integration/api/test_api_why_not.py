@@ -206,7 +206,7 @@ async def test_partitions_are_listed_and_one_names_the_parts_that_are_missing(ha
 
 
 async def test_a_partition_that_has_run_says_so(harness):
-    await load(harness, ScheduleSpec(DatasetInput(0, A), partitioning=Partitioning()))
+    await load(harness, ScheduleSpec(DatasetInput(0, A), partitioning=Partitioning(again="never")))
     await harness.post(EVENTS, {"dataset": A, "partition": "eu"})
     found = await why_not(harness, partition="eu")
     assert kinds(found) == ["done"]

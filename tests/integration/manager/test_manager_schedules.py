@@ -37,6 +37,7 @@ from support.specs import condition, dag, loaded, task, uri
 pytestmark = pytest.mark.anyio
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+ONCE = Partitioning(again="never")
 BOTH = condition("x & y")
 
 
@@ -240,7 +241,7 @@ async def test_a_collected_run_that_is_refused_leaves_its_events_dead_in_their_p
 
 
 async def test_a_rerun_opens_a_round_for_ordinary_events_too(harness):
-    await harness.schedule(ScheduleSpec(BOTH, partitioning=Partitioning()))
+    await harness.schedule(ScheduleSpec(BOTH, partitioning=ONCE))
     for name in "xyxy":
         await harness.post(name, "p")
     assert await harness.runs() == [("partition", 2)]
@@ -251,7 +252,7 @@ async def test_a_rerun_opens_a_round_for_ordinary_events_too(harness):
 
 
 async def test_a_partition_that_was_backfilled_has_run(harness):
-    await harness.schedule(ScheduleSpec(condition("x"), partitioning=Partitioning()))
+    await harness.schedule(ScheduleSpec(condition("x"), partitioning=ONCE))
     planned = await harness.call(Backfill("d", partitions=("p", "p")))
     assert [each.run_key for each in planned] == ["partition:p:1"]
     await harness.post("x", "p")
@@ -260,7 +261,7 @@ async def test_a_partition_that_was_backfilled_has_run(harness):
 
 
 async def test_a_backfilled_partition_consumes_what_waited_for_it(harness):
-    await harness.schedule(ScheduleSpec(BOTH, partitioning=Partitioning()))
+    await harness.schedule(ScheduleSpec(BOTH, partitioning=ONCE))
     await harness.post("x", "p")
     await harness.post("x", "q")
     await harness.call(Backfill("d", partitions=("p",)))
@@ -273,7 +274,7 @@ async def test_a_backfilled_partition_consumes_what_waited_for_it(harness):
 
 
 async def test_a_dry_run_of_a_backfill_takes_nothing(harness):
-    await harness.schedule(ScheduleSpec(BOTH, partitioning=Partitioning()))
+    await harness.schedule(ScheduleSpec(BOTH, partitioning=ONCE))
     await harness.post("x", "p")
     await harness.call(Backfill("d", partitions=("p",), dry_run=True))
     await harness.post("y", "p")
@@ -282,7 +283,7 @@ async def test_a_dry_run_of_a_backfill_takes_nothing(harness):
 
 @pytest.mark.parametrize("other", [None, ScheduleSpec(condition("x"))], ids=["none", "whole"])
 async def test_a_partition_that_has_run_has_run_whatever_the_schedule_was_meanwhile(harness, other):
-    partitioned = ScheduleSpec(condition("x"), partitioning=Partitioning())
+    partitioned = ScheduleSpec(condition("x"), partitioning=ONCE)
     await harness.schedule(partitioned)
     await harness.post("x", "p")
     await harness.schedule(other)
@@ -331,7 +332,7 @@ async def test_a_replay_leaves_held_events_to_the_dag(harness):
 async def test_a_partition_that_was_replayed_has_run(harness):
     await harness.schedule(ScheduleSpec(condition("x | y")))
     await harness.post("x", "p")
-    await harness.schedule(ScheduleSpec(condition("x | y"), partitioning=Partitioning()))
+    await harness.schedule(ScheduleSpec(condition("x | y"), partitioning=ONCE))
     planned = await harness.call(Replay("d", LONG_AGO))
     assert [(each.run_key, each.exists) for each in planned] == [("partition:p:1", False)]
     await harness.post("y", "p")

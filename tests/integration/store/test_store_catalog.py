@@ -377,13 +377,26 @@ async def test_a_tick_that_two_clocks_saw_starts_one_run(catalog, rows, database
     assert await rows("SELECT count(*) FROM run") == [(1,)]
 
 
-async def test_a_paused_dag_lets_its_ticks_pass(catalog, rows, ticks, database):
-    await catalog.save([loaded(one(timetable=NOON, start=START, catchup=True))])
+@pytest.mark.parametrize(("on_pause", "passed"), [("drop", True), ("hold", False)])
+async def test_the_ticks_of_a_pause_pass_or_are_made_up_for(
+    catalog, rows, ticks, database, on_pause, passed
+):
+    first = NOON.after(START)
+    made = one(timetable=NOON, start=START, catchup=True, on_pause=on_pause)
+    await catalog.save([loaded(made)])
     processor = BatchProcessor()
     await process_batch(database, processor, SetPaused("d", paused=True))
     await process_batch(database, processor, FireTimers(tuple(await Timers(database).upcoming())))
     assert await rows("SELECT count(*) FROM run") == [(0,)]
-    assert await ticks() == [NOON.after(NOON.after(START))]
+    # What is held is not due, or the timers would be late for as long as the pause lasts.
+    assert [timer.due_at for timer in await Timers(database).upcoming()] == (
+        [NOON.after(first)] if passed else []
+    )
+    await catalog.save([loaded(msgspec.structs.replace(made, description="another version"))])
+    assert await ticks() == [NOON.after(first) if passed else first]
+    await process_batch(database, processor, FireTimers(tuple(await Timers(database).upcoming())))
+    await process_batch(database, processor, SetPaused("d", paused=False))
+    assert await ticks() == [NOON.after(NOON.after(first)) if passed else first]
 
 
 async def test_a_deadlock_with_a_manager_is_tried_again(catalog, rows, database):

@@ -55,7 +55,7 @@ def held(
         case DatasetInput():
             return {condition.index} if holds(condition, schedule, state) else None
         case Tick():
-            return set() if condition.slot == ticked else None
+            return set() if condition.slot in (ticked or ()) else None
         case OrAfter():
             there = held(condition.side, schedule, state, ticked)
             if there is None and condition.slot in state.late and condition.then == "run":

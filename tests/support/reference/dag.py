@@ -25,7 +25,12 @@ FILTERS = {
 
 
 class Reference:
-    def __init__(self, schedule: ScheduleSpec | None, *, hold=True, refuses=None, since=None):
+    def __init__(
+        self, schedule: ScheduleSpec | None, *, hold=True, catchup=False, refuses=None, since=None
+    ):
+        self.catchup = catchup
+        self.ticked: dict[int, float] = {}
+        self.lost: list[str] = []
         self.schedule, self.hold, self.refuses = schedule, hold, refuses or (lambda _: False)
         self.states: dict[str, PartitionState] = {}
         self.log: list[Event] = []
@@ -65,16 +70,28 @@ class Reference:
             self.offer(event, now)
 
     def tick(self, slot: int, moment: float, now: float) -> None:
-        if self.paused or not any(tick.slot == slot for tick in self.parts(ticks)):
+        """Act on a tick: all timetables that tick at that moment count together, once."""
+        steps = {tick.slot: tick.timetable.seconds for tick in self.parts(ticks)}
+        if slot not in steps or (self.paused and self.hold and self.catchup):
+            return
+        if self.catchup:
+            expected = self.ticked.get(slot, moment - steps[slot]) + steps[slot]
+            self.lost += [f"tick {expected} of slot {slot}"] * (moment != expected)
+        else:
+            moment = now // steps[slot] * steps[slot]
+        self.ticked[slot] = moment
+        together = {each for each, step in steps.items() if moment % step == 0}
+        later = any(moment < now // step * step for step in steps.values())
+        missed = later and not self.catchup and now - moment > 1
+        if self.paused or missed:
             return
         open_states = [state for key, state in sorted(self.states.items()) if busy(state)]
         for state in open_states if self.schedule.partitioning else [self.state("")]:
-            written = datetime.fromtimestamp(moment, UTC).isoformat()
-            key = f"tick:{slot}:{written}" if slot else f"tick:{written}"
+            key = f"tick:{datetime.fromtimestamp(moment, UTC).isoformat()}"
             key += f":{state.key}" if state.key else ""
             if key not in self.runs and not self.done(state):
                 state.times.append(moment)
-                self.decide(state, key, now, ticked=slot, kind="cron")
+                self.decide(state, key, now, ticked=together, kind="cron")
 
     def late(self, key: str, slot: int, now: float) -> None:
         part = next((part for part in self.parts(deadlines) if part.slot == slot), None)
@@ -84,7 +101,7 @@ class Reference:
         passes = due(part, state)
         if passes is not None and passes <= now:
             state.late.add(slot)
-            fired = self.decide(state, f"late:{state.fired + 1}", now)
+            fired = self.decide(state, f"late:{state.fired + 1}{key and ':'}{key}", now)
             if not fired and part.then == "skip":
                 for leaf in inputs(part.side):
                     for event, _ in state.pending[leaf.index]:
@@ -113,6 +130,7 @@ class Reference:
 
     def change(self, schedule: ScheduleSpec | None) -> None:
         old, self.schedule = self.schedule, schedule
+        self.ticked = {}
         for state in self.states.values():
             before, state.pending = state.pending, self.empty()
             state.late = set()
@@ -125,6 +143,9 @@ class Reference:
                         state.pending[leaf.index] = before.pop(same[0].index)
             else:
                 state.collecting = None
+            if self.done(state):
+                before |= {index: events for index, events in state.pending.items() if events}
+                state.pending = self.empty()
             for index, events in before.items():
                 for event, _ in events:
                     self.record(event, index, state.key, "skipped")
@@ -139,7 +160,7 @@ class Reference:
                 run.kind = "replay"
                 self.runs[key] = run
                 self.created.append(run)
-                if run.partition:
+                if run.partition and self.schedule.partitioning.runs_once:
                     state = self.state(run.partition)
                     state.fired = max(state.fired, int(key.rsplit(":", 1)[1]))
                     state.rounds = max(state.rounds, state.fired)
@@ -165,7 +186,7 @@ class Reference:
                 state.times.append(event.moment)
                 for index in accepted:
                     state.pending[index].append((event, now))
-                self.decide(state, f"dataset:{event.event_id}", now)
+                self.decide(state, f"dataset:{event.event_id}{key and ':'}{key}", now)
 
     def decide(
         self, state: PartitionState, key: str, now: float, ticked=None, kind="dataset"
@@ -173,7 +194,7 @@ class Reference:
         there = held(self.schedule.condition, self.schedule, state, ticked)
         if there is not None:
             state.fired += 1
-            if state.key and kind == "dataset":
+            if state.key and kind == "dataset" and self.schedule.partitioning.runs_once:
                 key = f"partition:{state.key}:{state.fired}"
             self.fire(state, there, Run(key, state.key, kind, since=now))
         self.forget_deadlines(state)
@@ -203,10 +224,20 @@ class Reference:
                 state.pending[leaf.index] = []
         if isinstance(policy, Batch) and state.collecting and run.event_count >= policy.max_events:
             self.start_collected(state)
+        self.skip_rest(state)
 
     def start_collected(self, state: PartitionState) -> None:
         self.created.append(state.collecting)
         state.collecting = None
+        self.skip_rest(state)
+
+    def skip_rest(self, state: PartitionState) -> None:
+        """Once a key has run for good, what is pending there waits for nothing."""
+        if self.done(state):
+            for index, events in state.pending.items():
+                for event, _ in events:
+                    self.record(event, index, state.key, "skipped")
+            state.pending = self.empty()
 
     def next_of_latest(self) -> bool:
         collecting = [state for _, state in sorted(self.states.items()) if state.collecting]
@@ -261,7 +292,9 @@ class Reference:
         return self.states.setdefault(key, PartitionState(key, self.empty()))
 
     def done(self, state: PartitionState) -> bool:
-        return self.schedule.partitioning is not None and state.fired >= state.rounds
+        """Whether a key that runs once has done so: its run no longer collects events."""
+        by = self.schedule and self.schedule.partitioning
+        return bool(by and by.runs_once) and state.fired >= state.rounds and not state.collecting
 
     def forget_deadlines(self, state: PartitionState) -> None:
         for part in self.parts(deadlines):

@@ -22,7 +22,7 @@ from pubsubflow.errors import StoreUnavailable
 from pubsubflow.manager import Manager
 from pubsubflow.manager.batch import BatchProcessor
 from pubsubflow.model.schedule.condition_state import decode_condition_state
-from pubsubflow.model.schedule.conditions import describe_schedule, ticks
+from pubsubflow.model.schedule.conditions import describe_schedule
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.commands import (
     FireTimers,
@@ -101,7 +101,7 @@ class RecordingProcessor(BatchProcessor):
                 if isinstance(item.received, kind) and item.error is None
             ],
             "timers": [
-                [timer.kind, timer.dag, timer.node or 0, timer.key or ""]
+                [timer.kind, timer.dag, timer.node or 0, timer.key or "", timer.due_at.timestamp()]
                 for number, timer in timers.items()
                 if number in there
             ],
@@ -266,7 +266,7 @@ class Scenario:
     async def due(self) -> tuple[Timer, ...]:
         rows = await self.rows(
             "SELECT due_at, kind, dag, run, node, map_index, attempt, key, id FROM timer"
-            " WHERE dag = ANY($1) AND due_at <= $2 ORDER BY due_at, id",
+            " WHERE dag = ANY($1) AND due_at <= $2 AND kind <> 'held_tick' ORDER BY due_at, id",
             self.dags, self.cluster.time,
         )  # fmt: skip
         return tuple(Timer(*row) for row in rows)
@@ -334,6 +334,7 @@ class Scenario:
                 outcome for outcomes in reference.outcomes.values() for outcome in outcomes
             )
             assert reference.overdue(now) == [], explain(reference, "overdue")
+            assert reference.lost == [], explain(reference, f"lost: {reference.lost}")
 
     async def replayed(self) -> tuple[dict[int, Reference], float]:
         events = {
@@ -379,6 +380,7 @@ class Scenario:
             references[dag].change(spec.schedule)
             references[dag].history.append(describe_schedule(spec.schedule))
         references[dag].hold = spec.on_pause == "hold"
+        references[dag].catchup = spec.catchup
         references[dag].refuses = refuses if spec.params_from else (lambda _: False)
 
     async def found(self, dag: int) -> dict:
@@ -474,7 +476,9 @@ def apply_transaction(scenario, entry: dict, dag: int, reference: Reference, eve
     now = entry["now"]
     calls = [call[1:] for call in entry["calls"] if scenario.numbers.get(call[0]) == dag]
     timers = [
-        (kind, slot, partition) for kind, owner, slot, partition in entry["timers"] if owner == dag
+        (kind, slot, partition, due)
+        for kind, owner, slot, partition, due in entry["timers"]
+        if owner == dag
     ]
     happened = [events[number] for number in sorted(entry["events"]) if number in events]
     ended = [keys[run] for owner, run in entry["ended"] if owner == dag]
@@ -500,13 +504,12 @@ def apply_call(reference: Reference, call: list, keys: dict, now: float) -> None
             reference.created.append(Run(keys[run], kind="manual"))
 
 
-def apply_timer(reference: Reference, kind: str, slot: int, partition: str, now: float) -> None:
+def apply_timer(
+    reference: Reference, kind: str, slot: int, partition: str, due: float, now: float
+) -> None:
     match kind:
         case "tick":
-            part = next((part for part in reference.parts(ticks) if part.slot == slot), None)
-            if part is not None:
-                step = part.timetable.seconds
-                reference.tick(slot, now // step * step, now)
+            reference.tick(slot, due, now)
         case "late":
             reference.late(partition, slot, now)
         case "flush":

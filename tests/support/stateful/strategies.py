@@ -54,8 +54,7 @@ leaves = st.one_of(
     inputs(),
     inputs(),
     inputs(),
-    inputs(),
-    st.just(Tick(0, IntervalSpec(60.0))),
+    st.sampled_from([Tick(0, IntervalSpec(60.0)), Tick(0, IntervalSpec(90.0))]),
 )
 conditions = st.recursive(leaves, wider, max_leaves=4)
 policies = st.one_of(
@@ -66,7 +65,16 @@ policies = st.one_of(
     st.just(Latest()),
 )
 partitionings = st.sampled_from(
-    (None, None, None, Partitioning(Identity()), Partitioning(RollUp("day", "hour"), at_least=2))
+    (
+        None,
+        None,
+        None,
+        Partitioning(Identity()),
+        Partitioning(Identity()),
+        Partitioning(Identity(), again="never"),
+        Partitioning(RollUp("day", "hour"), at_least=2),
+        Partitioning(RollUp("day", "hour"), at_least=2, again="each"),
+    )
 )
 
 
@@ -101,6 +109,7 @@ dags = st.fixed_dictionaries(
         "schedule": schedules,
         "max_active_runs": st.integers(1, 3),
         "on_pause": st.sampled_from(("hold", "drop")),
+        "catchup": st.booleans(),
         "particular": st.sampled_from((False, False, True)),
         "emits": st.sampled_from((None, None, "c", "p/2")),
     }
@@ -138,8 +147,13 @@ steps = st.one_of(
     *(posts for _ in range(8)),
     st.tuples(st.just("answer"), st.integers(1, 4), st.booleans()),
     st.tuples(st.just("time"), st.sampled_from(((0,), (1,), (0, 1))), st.sampled_from((5, 20, 70))),
-    st.tuples(st.just("time"), st.sampled_from(((0,), (1,), (0, 1))), st.sampled_from((5, 20, 70))),
+    st.tuples(
+        st.just("time"), st.sampled_from(((0,), (1,), (0, 1))), st.sampled_from((20, 70, 200))
+    ),
     st.tuples(st.just("pause"), manager, dag_number, st.booleans()),
+    st.tuples(st.just("pause"), manager, dag_number, st.booleans()),
+    st.tuples(st.just("nap"), manager, dag_number, st.sampled_from((70, 200))),
+    st.tuples(st.just("nap"), manager, dag_number, st.sampled_from((70, 200))),
     st.tuples(st.just("start"), manager, dag_number),
     st.tuples(st.just("replay"), manager, dag_number),
     st.tuples(st.just("break")),

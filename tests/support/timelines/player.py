@@ -123,7 +123,7 @@ class Player:
                 self.now, _, message = heapq.heappop(self._ends)
                 await self._succeed(message)
             elif first is not None:
-                self.now = first
+                self.now = max(self.now, first)  # a tick that was held is long due
                 for timer in due:
                     if timer.kind == "tick" and timer.due_at == first:
                         self._timeline.rows[TICKS][first] = "▲"

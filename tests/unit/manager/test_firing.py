@@ -14,6 +14,7 @@ from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LockedDag, new_event
 from pubsubflow.model.schedule.conditions import (
     AllOf,
+    AnyOf,
     Batch,
     DatasetInput,
     Debounce,
@@ -170,7 +171,7 @@ def test_while_a_run_is_active_the_latest_policy_collects_one_next_run():
 
 
 def test_a_partition_runs_once_unless_it_is_asked_to_rerun():
-    schedule = ScheduleSpec(condition("a"), partitioning=Partitioning())
+    schedule = ScheduleSpec(condition("a"), partitioning=Partitioning(again="never"))
     played = Played(schedule)
     played.post("a", partition="x")
     played.post("a", partition="x")
@@ -178,6 +179,42 @@ def test_a_partition_runs_once_unless_it_is_asked_to_rerun():
     assert played.started == [[1], [3]]
     assert played.outcomes == [(2, "skipped", "partition x has run")]
     assert [draft.run_key for draft in _drafts(played)] == ["partition:x:1", "partition:x:2"]
+
+
+def test_each_satisfaction_within_a_partition_is_a_run():
+    schedule = ScheduleSpec(condition("(a & b) | c"), partitioning=Partitioning())
+    played = Played(schedule)
+    for name in "acb":
+        played.post(name, partition="x")
+    assert played.started == [[2], [1, 3]]
+    keys = [draft.run_key for draft in _drafts(played)]
+    assert all(key.startswith("dataset:") and key.endswith(":x") for key in keys)
+
+
+@pytest.mark.parametrize("again", ["each", "never"])
+@pytest.mark.parametrize("policy", [Debounce(3), Batch(10, 3)])
+def test_a_partitions_run_collects_until_it_starts(policy, again):
+    played = Played(ScheduleSpec(condition("a"), policy, Partitioning(again=again)))
+    for partition in ("x", "y", "x", "x"):
+        played.post("a", partition=partition)
+    while played.uow.timers:
+        played.fire(played.uow.timers[0])
+    assert played.started == [[1, 3, 4], [2]]
+    played.post("a", partition="x")
+    skipped = [(5, "skipped", "partition x has run")]
+    assert played.outcomes == (skipped if again == "never" else [])
+
+
+def test_what_is_pending_when_a_partition_has_run_for_good_is_skipped():
+    schedule = ScheduleSpec(condition("(a & b) | c"), partitioning=Partitioning(again="never"))
+    played = Played(schedule)
+    for name in "acb":
+        played.post(name, partition="x")
+    assert played.started == [[2]]
+    assert played.outcomes == [
+        (1, "skipped", "partition x has run"), (3, "skipped", "partition x has run")
+    ]  # fmt: skip
+    assert not played.dag.conditions["x"].state.open
 
 
 def test_an_event_without_a_partition_reaches_no_partitioned_condition():
@@ -216,6 +253,28 @@ def test_of_several_missed_ticks_only_the_latest_counts_without_catch_up():
         assert following.due_at == due.moment + timedelta(minutes=1)
 
 
+def test_of_the_missed_ticks_of_two_timetables_only_the_latest_counts_without_catch_up():
+    both = AnyOf((Tick(0, IntervalSpec(9)), Tick(1, IntervalSpec(11))))
+    played = Played(ScheduleSpec(both), start=NOW)
+    played.uow.now = NOW + timedelta(seconds=14)
+    due = [
+        played.timers.next_tick(played.dag, Timer(NOW + timedelta(seconds=at), "tick", 7, node=n))
+        for n, at in enumerate((9, 11))
+    ]
+    assert [each and each.moment for each in due] == [None, NOW + timedelta(seconds=11)]
+
+
+def test_timetables_that_tick_at_one_moment_count_together_and_once():
+    both = AnyOf((Tick(0, IntervalSpec(60)), Tick(1, IntervalSpec(90))))
+    played = Played(ScheduleSpec(both), start=NOW)
+    for node in range(2):
+        due = played.timers.next_tick(played.dag, Timer(NOW, "tick", 7, node=node))
+        made = {draft.run_key for draft in _drafts(played)}
+        played.timers.tick(played.dag, due, made)
+    assert played.started == [[]]
+    assert due.slots == {0, 1}
+
+
 def test_a_tick_whose_run_exists_makes_none():
     played = Played(ScheduleSpec(Tick(0, IntervalSpec(60))), start=NOW)
     due = played.timers.next_tick(played.dag, Timer(NOW, "tick", 7, node=0))
@@ -228,6 +287,19 @@ def test_a_paused_dag_lets_its_ticks_pass_and_sets_the_next():
     played.dag.paused = True
     assert played.timers.next_tick(played.dag, Timer(NOW, "tick", 7, node=0)) is None
     assert len(played.uow.timers) == 1
+
+
+def test_with_catch_up_the_ticks_of_a_pause_are_held_for_its_end():
+    played = Played(ScheduleSpec(Tick(0, IntervalSpec(60))), start=NOW, catchup=True)
+    played.dag.paused = True
+    assert played.timers.next_tick(played.dag, Timer(NOW, "tick", 7, node=0)) is None
+    (held,) = played.uow.timers
+    assert (held.kind, held.due_at) == ("held_tick", NOW)
+    played.uow.timers.clear()
+    played.dag.paused = False
+    played.timers.resume(played.dag, [], {0: NOW})
+    (tick,) = played.uow.timers
+    assert (tick.kind, tick.due_at) == ("tick", NOW)
 
 
 def test_what_is_stored_is_consumed_by_the_place_that_holds_it():

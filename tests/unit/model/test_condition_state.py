@@ -151,8 +151,8 @@ def test_what_is_late_waits_for_the_tick():
     state = new_condition_state(schedule)
     add_event(state, [A], time=0, now=0)
     assert decide(schedule, state, late=0) is None
-    assert decide(schedule, state, ticked=1) is None
-    assert decide(schedule, state, ticked=0).inputs == (0,)
+    assert decide(schedule, state, ticked={1}) is None
+    assert decide(schedule, state, ticked={0}).inputs == (0,)
 
 
 def test_a_deadline_counts_from_the_first_that_is_still_pending():
@@ -168,11 +168,11 @@ def test_a_deadline_counts_from_the_first_that_is_still_pending():
 def test_a_tick_holds_for_its_moment_only():
     schedule = ScheduleSpec(both(Tick(0, IntervalSpec(60)), A))
     state = new_condition_state(schedule)
-    assert decide(schedule, state, ticked=0) is None
+    assert decide(schedule, state, ticked={0}) is None
     add_event(state, [A], time=0, now=0)
     assert decide(schedule, state) is None
-    assert decide(schedule, state, ticked=0).inputs == (0,)
-    assert decide(schedule, state, ticked=0) is None
+    assert decide(schedule, state, ticked={0}).inputs == (0,)
+    assert decide(schedule, state, ticked={0}) is None
 
 
 def test_a_window_is_complete_with_all_its_different_parts():

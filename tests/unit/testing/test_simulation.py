@@ -169,7 +169,9 @@ def test_while_a_run_is_active_later_events_collapse_into_one() -> None:
 def test_partitions_are_decided_about_one_by_one() -> None:
     found = runs(partitioned(a & b), [(a, {}, "x"), (b, {}, "y"), (a, {}, "y"), (b, {}, "x")])
     assert [(run.partition, names([run])) for run in found] == [("y", ["b a"]), ("x", ["a b"])]
-    assert len(runs(partitioned(a), [(a, {}, "x"), (a, {}, "x"), a])) == 1
+    twice = [(a, {}, "x"), (a, {}, "x"), a]
+    assert len(runs(partitioned(a), twice)) == 2
+    assert len(runs(partitioned(a, again="never"), twice)) == 1
 
 
 def test_hours_roll_up_to_days() -> None:
