@@ -10,14 +10,10 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.schedules.partitions import fan_out, fixed, identity, product, roll_up
     from pubsubflow.authoring.schedules.policies import batch, debounce, each, latest, partitioned
     from pubsubflow.authoring.schedules.timetables import Cron, Every
+    from pubsubflow.authoring.tasks.bash_operator import BashOperator
     from pubsubflow.authoring.tasks.decorator import setup, task, teardown
     from pubsubflow.authoring.tasks.groups import chain, task_group
-    from pubsubflow.authoring.tasks.operators import (
-        BashOperator,
-        EmptyOperator,
-        Operator,
-        PythonOperator,
-    )
+    from pubsubflow.authoring.tasks.operators import EmptyOperator, Operator, PythonOperator
     from pubsubflow.errors import (
         DefinitionError,
         PubsubflowError,
@@ -36,7 +32,8 @@ _HOMES = {
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
     "authoring.tasks.groups": ("chain", "task_group"),
-    "authoring.tasks.operators": ("BashOperator", "EmptyOperator", "Operator", "PythonOperator"),
+    "authoring.tasks.bash_operator": ("BashOperator",),
+    "authoring.tasks.operators": ("EmptyOperator", "Operator", "PythonOperator"),
     "authoring.schedules.partitions": ("fan_out", "fixed", "identity", "product", "roll_up"),
     "authoring.schedules.policies": ("batch", "debounce", "each", "latest", "partitioned"),
     "authoring.tasks.decorator": ("setup", "task", "teardown"),

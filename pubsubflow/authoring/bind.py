@@ -238,7 +238,7 @@ class _Bound:
             "task": self.context.task,
         }
         try:
-            return _templates().render(text, names)  # type: ignore[no-any-return]
+            return _templates().render(text, self.context)  # type: ignore[no-any-return]
         except Exception as error:
             reason = error.message if isinstance(error, DefinitionError) else error
             raise _bad(self._node, f"template field {field!r}: {reason}") from error

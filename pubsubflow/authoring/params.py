@@ -27,6 +27,13 @@ class DeclaredParams(Struct, frozen=True):
     type: Any = None
 
     @property
+    def attributes(self) -> frozenset[str]:
+        """What stands behind `params.` in templates: the params, and methods of a dict."""
+        if self.type is None:
+            return frozenset(self.defaults).union(("get", "items", "keys", "values"))
+        return frozenset(field.name for field in msgspec.structs.fields(self.type))
+
+    @property
     def names(self) -> list[str]:
         """All names, including params without a default."""
         if self.type is None:

@@ -18,6 +18,7 @@ from pubsubflow.authoring.dag_files import (
 )
 from pubsubflow.authoring.datasets import Dataset
 from pubsubflow.authoring.registry import LoadedDefinitions
+from pubsubflow.authoring.template_checks import check_templates
 from pubsubflow.authoring.webhooks import Webhook
 from pubsubflow.loader.import_errors import ImportTimeout, describe_error
 from pubsubflow.loader.messages import ImportRequest, ImportResult
@@ -44,6 +45,8 @@ def run(request: ImportRequest) -> ImportResult:
         collected = execute_bundle(bundle)
         bundle = _whole_bundle(bundle, before)
         dags: dict[str, DAG] = collected.dags
+        for dag in dags.values():
+            check_templates(dag)
         specs = tuple(dag.to_spec(request.file, bundle.hash) for dag in dags.values())
         _disarm()
     except BaseException as error:  # noqa: BLE001 - user code may raise anything

@@ -12,6 +12,7 @@ from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.datasets import Dataset
 from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.source_location import suggestion
+from pubsubflow.authoring.template_checks import check_templates
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
@@ -77,6 +78,7 @@ def prepare_run(
         InvalidInput: An input does not fit the DAG.
     """
     # File and hash matter to stored versions only.
+    check_templates(dag)
     spec = dag.to_spec("", "")
     given = results or {}
     stubs = {find_node(spec, task_id, "results"): given[task_id] for task_id in given}

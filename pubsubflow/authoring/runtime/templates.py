@@ -4,12 +4,16 @@ The import of jinja2 takes 40 ms, so only `bind` imports this module, at a runne
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, nodes
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from pubsubflow.authoring.runtime.context import Context
+from pubsubflow.authoring.source_location import suggestion
 
 # A template stands in a DAG file, but a class may build one from an event: the sandbox keeps such
 # a text from calling what it finds.
@@ -28,15 +32,80 @@ def quote_for_shell(value: object) -> str:
 _ENVIRONMENT.filters["sh"] = quote_for_shell
 
 
+_NAMES: Mapping[str, Callable[[Context], Any]] = {
+    "ctx": lambda context: context,
+    "run": lambda context: context.run,
+    "params": lambda context: context.run.params,
+    "task": lambda context: context.task,
+}
+"""The names that templates may use, besides those of jinja2."""
+
+_METHODS = frozenset({"get", "items", "keys", "values"})
+
+
 @lru_cache(maxsize=1024)
 def _compiled(text: str) -> Template:
     return _ENVIRONMENT.from_string(text)
 
 
-def render(text: str, names: Mapping[str, Any]) -> str:
+def find_fault(text: str, params: Collection[str]) -> str | None:
+    """Return why a template can never be rendered; None if it may be.
+
+    Args:
+        text: The template.
+        params: What stands behind `params.` in templates of its DAG.
+    """
+    try:
+        tree = _ENVIRONMENT.parse(text)
+        # Filters and tests are looked up when it is compiled.
+        _compiled(text)
+    except TemplateSyntaxError as error:
+        return (
+            f"{error.message} (line {error.lineno}): put {{% raw %}} … {{% endraw %}} around "
+            "braces that are not a template"
+        )
+    used = find_undeclared_variables(tree)
+    for name in sorted(used - _ENVIRONMENT.globals.keys() - _NAMES.keys()):
+        return f"{name!r} is unknown{suggestion(name, _NAMES)}"
+    optional = {
+        id(inner)
+        for kind, names in (
+            (nodes.Filter, {"default", "d"}),
+            (nodes.Test, {"defined", "undefined"}),
+        )
+        for outer in tree.find_all(kind)
+        if outer.name in names
+        for inner in outer.find_all((nodes.Getattr, nodes.Getitem))
+    }
+    each: Any
+    for each in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        if not used.intersection(("params", "run", "ctx")) or not _is_params(each.node):
+            continue
+        item: Any = each.attr if isinstance(each, nodes.Getattr) else each.arg
+        param = item.value if isinstance(item, nodes.Const) else item
+        if isinstance(param, str) and param not in params and id(each) not in optional:
+            known = sorted(set(params) - _METHODS)
+            hint = suggestion(param, known) if known else "; the DAG has none"
+            return f"{param!r} is not a param of its DAG{hint}"
+    return None
+
+
+def _is_params(node: nodes.Node) -> bool:
+    """Return whether an expression stands for the run's params."""
+    if isinstance(node, nodes.Name):
+        return bool(node.name == "params")
+    if not isinstance(node, nodes.Getattr) or node.attr != "params":
+        return False
+    run = node.node
+    if isinstance(run, nodes.Getattr):
+        return run.attr == "run" and isinstance(run.node, nodes.Name) and run.node.name == "ctx"
+    return isinstance(run, nodes.Name) and run.name == "run"
+
+
+def render(text: str, context: Context) -> str:
     """Return the text with its `{{ … }}` replaced.
 
     Raises:
         jinja2.TemplateError: The template is invalid, or uses an unknown name.
     """
-    return _compiled(text).render(names)
+    return _compiled(text).render({name: of(context) for name, of in _NAMES.items()})

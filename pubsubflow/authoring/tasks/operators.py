@@ -3,11 +3,9 @@
 import copy
 import functools
 import inspect
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Unpack
 
-from pubsubflow.authoring.runtime.bash import run_bash, trace_variables
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.runtime.signatures import FunctionSignature, is_async
 from pubsubflow.authoring.source_location import attributed_to, caller, definition_error, suggestion
@@ -156,6 +154,18 @@ class OperatorBody:
         own = list(vars(self._operator).values())
         return own if target is None else [*own, *target.references()]
 
+    @property
+    def template_fields(self) -> Sequence[str]:
+        """Names of the attributes that are rendered."""
+        return self._operator.template_fields
+
+    def templates(self) -> Iterator[tuple[str, Any]]:
+        """Yield the attributes that are rendered, and the fields of its trigger."""
+        yield from ((name, vars(self._operator).get(name)) for name in self.template_fields)
+        target = self._target()
+        if target is not None:
+            yield from (("start_trigger", value) for value in target.rendered())
+
     def start_wait(self, timeout: float | None) -> WaitSet | None:
         """Return the wait before `execute`, if its target is known."""
         target = self._target()
@@ -202,6 +212,18 @@ class MappedOperatorBody:
     def arguments(self) -> list[object]:
         """Return the fixed arguments."""
         return list(self._kwargs.values())
+
+    @property
+    def template_fields(self) -> Sequence[str]:
+        """Names of the arguments that are rendered."""
+        return self._cls.template_fields
+
+    def templates(self) -> Iterator[tuple[str, Any]]:
+        """Yield the fixed arguments that are rendered, and the fields of the class's trigger."""
+        yield from ((name, self._kwargs.get(name)) for name in self.template_fields)
+        target = self._target()
+        if target is not None:
+            yield from (("start_trigger", value) for value in target.rendered())
 
     def start_wait(self, timeout: float | None) -> WaitSet | None:
         """Return the wait before `execute`, if the class determines it."""
@@ -340,37 +362,6 @@ class PythonOperator(Operator):
         """Call the function."""
         signature = FunctionSignature(self.python_callable)
         return signature.call(ctx, self.op_args, self.op_kwargs)()
-
-
-class BashOperator(Operator):
-    """Runs a command with bash; the last line it prints is the result.
-
-    Args:
-        bash_command: The command for `bash -c`; any exit code but 0 fails the task.
-        env: Variables added to those of the worker.
-        cwd: Folder to run it in.
-    """
-
-    template_fields = ("bash_command", "env", "cwd")
-
-    def __init__(
-        self,
-        *,
-        bash_command: str,
-        env: Mapping[str, str] | None = None,
-        cwd: str | os.PathLike[str] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self.bash_command = bash_command
-        self.env = dict(env) if env else None
-        self.cwd = cwd
-        super().__init__(**kwargs)
-
-    def execute(self, ctx: Context) -> str:
-        """Run the command."""
-        return run_bash(
-            self.bash_command, {**trace_variables(ctx.trace), **(self.env or {})}, self.cwd
-        )
 
 
 def _own_keywords(cls: type[Operator]) -> set[str]:

@@ -44,6 +44,10 @@ class WaitTarget:
         """Return the references to other tasks' results in a trigger's fields."""
         return [each for value in self._fields().values() for each in references(value)]
 
+    def rendered(self) -> list[object]:
+        """Return the values of a trigger's fields whose strings are templates."""
+        return list(self._fields().values()) if self._templates else []
+
     @property
     def is_static(self) -> bool:
         """Whether the target is known before the task runs."""

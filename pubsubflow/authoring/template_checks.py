@@ -1,0 +1,64 @@
+"""Templates are checked when a file is loaded, rather than at the first run.
+
+Only the loader and tests of DAGs come here: jinja2 takes long to import, and runners execute the
+same files.
+"""
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+from pubsubflow.authoring.dag import DAG
+from pubsubflow.authoring.source_location import definition_error
+from pubsubflow.authoring.tasks.graph import Node
+from pubsubflow.authoring.tasks.operators import MappedOperatorBody, OperatorBody
+from pubsubflow.authoring.tasks.wait_target import is_template
+
+
+def check_templates(dag: DAG) -> None:
+    """Check the templates of all of a DAG's tasks.
+
+    Raises:
+        DefinitionError: One cannot be parsed, or uses a name or a param that does not exist.
+    """
+    for node in dag.ordered():
+        for field, text in _templates(node):
+            fault = import_module("pubsubflow.authoring.runtime.templates").find_fault(
+                text, dag.params.attributes
+            )
+            if fault is not None:
+                raise definition_error(
+                    f"template field {field!r}: {fault}",
+                    location=node.location,
+                    dag_id=node.graph.dag_id,
+                    task_id=node.task_id,
+                )
+
+
+def _templates(node: Node) -> Iterator[tuple[str, str]]:
+    """Yield the templates of a task that stand in its file, with the names of their fields."""
+    body = node.body
+    if not isinstance(body, OperatorBody | MappedOperatorBody):
+        return
+    for field, value in body.templates():
+        yield from ((field, text) for text in _texts(value))
+    for mapped in node.expand_inputs:
+        # A result is data.
+        rows = mapped.values if isinstance(mapped.values, list | tuple) else ()
+        for row in rows:
+            named = {mapped.name: row} if mapped.name else row
+            if isinstance(named, dict):
+                for field in named.keys() & set(body.template_fields):
+                    yield from ((field, text) for text in _texts(named[field]))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if is_template(value):
+            yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
