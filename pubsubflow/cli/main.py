@@ -82,6 +82,10 @@ _COMMANDS = {
             "delete": ("pools:delete_pool", "Remove the limit of a pool."),
         },
     ),
+    "workers": (
+        "List workers and the queues that they serve.",
+        {"list": ("workers:list_workers", "List workers, their queues and slots.")},
+    ),
     "triggers": (
         "List triggers and the other waits of tasks.",
         {"list": ("triggers:list_triggers", "List triggers, timers and watches.")},

@@ -7,7 +7,7 @@ import structlog
 
 from pubsubflow.bus import Bus, Message
 from pubsubflow.errors import Unavailable
-from pubsubflow.model.wire.messages import Heartbeat, decode_heartbeat
+from pubsubflow.model.wire.heartbeat import Heartbeat, decode_heartbeat
 from pubsubflow.store.database import Connection, translate_errors
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
@@ -34,7 +34,13 @@ class Heartbeats:
         # In the order of workers: managers that save the same ones must not deadlock.
         beats = sorted(self.latest.values(), key=lambda beat: beat.worker)
         self.latest = {}
-        rows = [(beat.worker, beat.host, beat.pid, beat.slots, beat.busy) for beat in beats]
+        rows = [
+            (
+                *(beat.worker, beat.host, beat.pid, beat.slots, beat.busy),
+                *(",".join(beat.queues), beat.free_sync, beat.free_async),
+            )
+            for beat in beats
+        ]
         try:
             with translate_errors():
                 await ManagerTransaction(connection).write("save_heartbeats", rows)

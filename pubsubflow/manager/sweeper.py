@@ -10,6 +10,8 @@ servers have been reachable, and a task whose result may be among those that are
 is not lost.
 """
 
+from collections import Counter
+
 import anyio
 import anyio.lowlevel
 import msgspec
@@ -31,11 +33,13 @@ from pubsubflow.model.wire.messages import TaskMessage, WorkerLostMessage, encod
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.database import Database
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
+from pubsubflow.store.read.task_waits import ServedQueues
 
 log = structlog.get_logger()
 
 _PRUNE_SECONDS = 60.0
 _PRUNE_ROWS = 1000
+_REPEAT_SECONDS = 300.0
 
 
 class SweeperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,6 +86,7 @@ class Sweeper:
         self._specs = SpecCache(1000)
         self._uptime = Uptime(bus)
         self._prune_at = 0.0
+        self._unserved: dict[str, float] = {}  # queue → when the next warning of it is due
 
     async def run(
         self,
@@ -176,6 +181,9 @@ class Sweeper:
                 settings.tasks,
             )
             orders = await self._orders(lost, transaction) if lost else []
+            self._warn_unserved(
+                Counter(queue for queue, _ in orders), await ServedQueues.read(connection)
+            )
         published = 0
         for queue, order in orders:
             try:
@@ -191,6 +199,18 @@ class Sweeper:
                 "record_redeliveries", [(row["run"], row["node"], row["map_index"]) for row in lost]
             )
         return published
+
+    def _warn_unserved(self, waiting: Counter[str], served: ServedQueues) -> None:
+        """Log which queues have tasks and no worker: at once, and now and then."""
+        now = anyio.current_time()
+        for queue in [each for each in self._unserved if served.unserved(each) is None]:
+            del self._unserved[queue]
+            log.info("sweeper.queue_served", queue=queue)
+        for queue, tasks in waiting.items():
+            reason = served.unserved(queue)
+            if reason is not None and now >= self._unserved.get(queue, 0.0):
+                self._unserved[queue] = now + _REPEAT_SECONDS
+                log.warning("sweeper.queue_unserved", queue=queue, tasks=tasks, reason=reason)
 
     async def _orders(
         self, lost: list[Row], transaction: ManagerTransaction

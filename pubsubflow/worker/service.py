@@ -12,10 +12,10 @@ import structlog
 
 from pubsubflow.bus import Bus, Delivery, Message
 from pubsubflow.errors import BusUnavailable
+from pubsubflow.model.wire.heartbeat import Heartbeat
 from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
     CancelMessage,
-    Heartbeat,
     Outcome,
     TaskError,
     WorkerLostMessage,
@@ -253,12 +253,16 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             slots=settings.processes + settings.async_slots,
-            busy=sum(pool.busy for pool in self._pools.values()),
+            busy=sum(busy.values()),
+            queues=settings.queues,
+            free_sync=max(0, settings.processes - busy["sync"]),
+            free_async=max(0, settings.async_slots - busy["async"]),
         )
         self._forget_done()
         try:
             self._bus.publish(Subjects.HEARTBEAT, encode(heartbeat))
             # Also those whose pool part is finished: until the result is stored, the message must
+        busy = {kind: pool.busy for kind, pool in self._pools.items()}
             # not go to another worker.
             for assignment in self._by_subject.values():
                 if not assignment.message_done:

@@ -207,6 +207,8 @@ def _tree(explanation: Explanation) -> Tree:
     dags = explanation.ancestry
     if len(dags) > 1:
         tree.add(Text(f"{len(dags)} runs led here: {_chain(dags)}", "dim"))
+    for wait in explanation.waits:
+        tree.add(Text(wait, "yellow"))
     if not explanation.complete:
         tree.add(Text("the ancestry is longer than what is shown", "yellow"))
     return tree

@@ -135,12 +135,14 @@ class Explanation(Struct, frozen=True, kw_only=True):
     Attributes:
         runs: By depth; each run once, even if several paths lead to it.
         ancestry: The DAGs whose runs led to it, from the origin on, along the longest path.
+        waits: What it, or its tasks, wait for now, a line each; the first twenty.
         complete: False if the path back was cut off because it is too long.
     """
 
     run_id: str
     runs: list[ExplainedRun]
     ancestry: list[str] = field(name="trail", default_factory=list)  # the API's key
+    waits: list[str] = []
     complete: bool = True
 
 

@@ -7,13 +7,21 @@ from msgspec import Struct
 
 
 class WorkerView(Struct, frozen=True, kw_only=True):
-    """A worker, as of its last heartbeat."""
+    """A worker, as of its last heartbeat.
+
+    Attributes:
+        queues: Those that it serves.
+        free_sync, free_async: Slots without a task.
+    """
 
     worker: str
     host: str
     pid: int
     slots: int
     busy: int
+    queues: list[str] = []
+    free_sync: int = 0
+    free_async: int = 0
     started_at: datetime
     seen_at: datetime
 

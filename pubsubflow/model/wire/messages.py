@@ -325,16 +325,6 @@ class WorkerLostMessage(Struct, frozen=True, array_like=True):
     worker: str
 
 
-class Heartbeat(Struct, frozen=True, array_like=True):
-    """A worker is alive."""
-
-    worker: str
-    host: str
-    pid: int
-    slots: int
-    busy: int
-
-
 class CancelMessage(Struct, frozen=True, array_like=True):
     """Stop a run's tasks on all workers (core subject, best effort).
 
@@ -390,6 +380,5 @@ decode_triggers_changed = msgspec.msgpack.Decoder(TriggersChangedMessage).decode
 decode_journal_entry = msgspec.msgpack.Decoder(JournalEntry).decode
 decode_journal = msgspec.msgpack.Decoder(tuple[JournalEntry, ...]).decode
 decode_worker_lost = msgspec.msgpack.Decoder(WorkerLostMessage).decode
-decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
 decode_cancel = msgspec.msgpack.Decoder(CancelMessage).decode
 decode_run_info = msgspec.msgpack.Decoder(RunInfo).decode

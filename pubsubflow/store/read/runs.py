@@ -1,6 +1,6 @@
 """Runs and the events that caused them, read for the API."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 import asyncpg
@@ -16,10 +16,12 @@ from pubsubflow.model.api.resources import (
     RunView,
 )
 from pubsubflow.model.runs.states import RunState
+from pubsubflow.model.spec import DagSpec
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.dags import find_dag
 from pubsubflow.store.read.datasets import FoundEvent, read_events
+from pubsubflow.store.read.task_waits import describe_waits
 from pubsubflow.store.specs import SpecReader
 
 SCANNED_RUNS = 20_000
@@ -144,13 +146,23 @@ class ReadRuns:
             else:
                 complete = False
             names = await connection.fetch(SQL["read_dag_ids"], sorted(set(ancestry)))
+            waits = await self._waits(connection, run_id)
         named = {row["id"]: row["dag_id"] for row in names}
         return Explanation(
             run_id=str(run_id),
             runs=steps,
             ancestry=[named[number] for number in ancestry],
+            waits=waits,
             complete=complete,
         )
+
+    async def _waits(self, connection: Connection, run_id: UUID) -> list[str]:
+        """Return what a run, or its tasks, wait for."""
+        run = await find_run(connection, run_id)
+        specs = await self._specs.load(connection, [run.version])
+        if run.view.state == RunState.QUEUED:
+            return [f"it waits for another run to end: max_active_runs={_most(specs, run)}"]
+        return await describe_waits(connection, run.number, specs[run.version])
 
     async def _explain_level(
         self, connection: Connection, level: list[FoundRun], depth: int
@@ -173,6 +185,10 @@ class ReadRuns:
             for run in level
         ]
         return steps, list(events.values())
+
+
+def _most(specs: Mapping[int, DagSpec], run: FoundRun) -> int:
+    return specs[run.version].max_active_runs
 
 
 def _present(

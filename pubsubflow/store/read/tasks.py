@@ -23,8 +23,8 @@ from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.store.codecs import decode_error_view
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
-from pubsubflow.store.read.pools import unavailable_limits
 from pubsubflow.store.read.runs import FoundRun, find_run
+from pubsubflow.store.read.task_waits import read_wait_reasons
 from pubsubflow.store.specs import SpecReader
 
 SHOWN_RESULT_BYTES = 256 * 1024
@@ -149,8 +149,8 @@ class ReadTasks:
             run = await find_run(connection, run_id)
             specs = await self._specs.load(connection, [run.version])
             rows = await connection.fetch(SQL["page_run_tasks"], run.number, *after, limit)
-            reasons = await unavailable_limits(connection, run.number, rows)
-        spec = specs[run.version]
+            spec = specs[run.version]
+            reasons = await read_wait_reasons(connection, run.number, spec, rows)
         full = len(rows) == limit
         last = rows[-1]["node"] if full else len(spec.tasks) - 1
         started = {row["node"] for row in rows}
@@ -178,7 +178,9 @@ class ReadTasks:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["read_task"], *key, SHOWN_RESULT_BYTES)
             attempts = await connection.fetch(SQL["read_attempts"], *key)
-            reasons = await unavailable_limits(connection, task.run.number, [row] if row else [])
+            reasons = await read_wait_reasons(
+                connection, task.run.number, task.dag_spec, [row] if row else []
+            )
         if row is None and task.map_index != NOT_MAPPED:
             raise NotFound("task instance", task.id)
         view = (

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.api.explain import WaitingInput, WaitingPartition, WhyNot
@@ -39,6 +40,7 @@ from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.dags import find_dag
 from pubsubflow.store.read.runs import read_runs
+from pubsubflow.store.read.task_waits import describe_unserved
 from pubsubflow.store.specs import SpecReader
 
 MAX_OPEN_PARTITIONS = 1000
@@ -105,7 +107,11 @@ class ReadWhyNot:
             # One snapshot: counts and states read at different moments would contradict each other.
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 snapshot = await self._read(connection, dag, partition)
-        return _why_not(snapshot)
+                unserved = await describe_unserved(connection, self._specs, dag)
+        found = _why_not(snapshot)
+        held = [Reason(kind="unserved", text=text) for text in unserved]
+        # Before the last one, which says what the schedule itself waits for.
+        return replace(found, reasons=[*found.reasons[:-1], *held, *found.reasons[-1:]])
 
     async def _read(self, connection: Connection, dag: int, key: str | None) -> ScheduleSnapshot:
         row = await connection.fetchrow(SQL["read_dag_state"], dag)

@@ -82,4 +82,19 @@ ORDER BY event.id DESC;
 
 -- name: read_workers
 -- Return all workers that have not signed off.
-SELECT worker, host, pid, slots, busy, started_at, seen_at FROM worker ORDER BY worker;
+SELECT worker, host, pid, slots, busy, queues, free_sync, free_async, started_at, seen_at
+FROM worker ORDER BY worker;
+
+-- name: read_served_queues
+-- Return the queues that workers serve, with the sums of their free slots.
+SELECT queue, count(*) AS workers, sum(free_sync) AS free_sync, sum(free_async) AS free_async
+FROM worker, unnest(queues) AS queue
+GROUP BY queue;
+
+-- name: count_queued_tasks
+-- Return how many tasks of the newest $2 runs of DAG $1 wait for a worker, by version and node.
+SELECT run_live.version, task_live.node, count(*) AS tasks
+FROM (SELECT id FROM run WHERE dag = $1 ORDER BY run_id DESC LIMIT $2) AS newest
+JOIN run_live ON run_live.run = newest.id
+JOIN task_live ON task_live.run = newest.id AND task_live.state = 'queued'
+GROUP BY run_live.version, task_live.node;

@@ -331,9 +331,15 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bytea[], $5::text[])
 
 -- name: save_heartbeats
 -- Insert or update workers by their heartbeats.
-INSERT INTO worker (worker, host, pid, slots, busy)
-SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::int[])
-ON CONFLICT (worker) DO UPDATE SET seen_at = now(), busy = excluded.busy, slots = excluded.slots;
+-- The queues of a worker come as one text, separated by commas: arrays of arrays are flattened.
+INSERT INTO worker (worker, host, pid, slots, busy, queues, free_sync, free_async)
+SELECT worker, host, pid, slots, busy, string_to_array(queues, ','), free_sync, free_async
+FROM unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::int[], $6::text[], $7::int[],
+            $8::int[])
+    AS n (worker, host, pid, slots, busy, queues, free_sync, free_async)
+ON CONFLICT (worker) DO UPDATE
+SET seen_at = now(), busy = excluded.busy, slots = excluded.slots, queues = excluded.queues,
+    free_sync = excluded.free_sync, free_async = excluded.free_async;
 
 -- name: delete_worker
 -- Delete a worker that has signed off or is dead.

@@ -71,6 +71,14 @@ SELECT * FROM (
 ORDER BY node, map_index
 LIMIT $4;
 
+-- name: read_waiting_tasks
+-- Return the tasks of run $1 that wait for a slot or a worker, the first $2.
+SELECT node, map_index, state
+FROM task_live
+WHERE run = $1 AND state IN ('ready', 'queued')
+ORDER BY node, map_index
+LIMIT $2;
+
 -- name: read_task
 -- Return a task instance, with its result unless that is larger than $4 bytes.
 SELECT node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length, error,

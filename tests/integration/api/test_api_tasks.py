@@ -33,6 +33,51 @@ async def chain(harness, **more):
     return await harness.start("d")
 
 
+WORKER = """
+INSERT INTO worker (worker, host, pid, slots, busy, queues, free_sync, free_async)
+VALUES ('w', 'h', 1, 4, 0, $1, $2, $2)
+"""
+
+
+async def test_a_task_that_no_worker_takes_says_why(harness, database):
+    """In the task, in the run's explanation and in the DAG's why-not."""
+
+    async def reasons():
+        tasks = (await harness.get(f"/api/v1/runs/{run_id}/tasks"))["items"]
+        shown = await harness.get(f"/api/v1/runs/{run_id}/tasks/train")
+        explained = await harness.get(f"/api/v1/runs/{run_id}/explain")
+        why_not = await harness.get("/api/v1/dags/d/why-not")
+        assert shown["waits_for"] == tasks[0]["waits_for"]
+        held = [each["text"] for each in why_not["reasons"] if each["kind"] == "unserved"]
+        return shown["waits_for"], explained["waits"], held
+
+    await harness.load(dag("d", task("train", queue="gpu")))
+    run_id = await harness.start("d")
+    wait, explained, held = await reasons()
+    assert wait.startswith("no worker runs: start `pubsubflow up`")
+    assert explained == [f"task train waits for {wait}"]
+    assert held == [f"1 task of its runs waits: {wait}"]
+    async with database.connection() as connection:
+        await connection.execute(WORKER, ["default", "heavy"], 3)
+        wait, explained, held = await reasons()
+        assert wait.startswith("no worker serves queue gpu, only default, heavy: start one with")
+        assert (len(explained), len(held)) == (1, 1)
+        await connection.execute("UPDATE worker SET queues = $1, free_async = 0", ["gpu"])
+        wait, _, held = await reasons()
+        assert wait == "a free slot for async tasks: 1 worker is busy on queue gpu"
+        assert held == []
+        await connection.execute("UPDATE worker SET free_async = 1")
+        assert await reasons() == (None, [], [])
+
+
+async def test_a_queued_run_says_what_it_waits_for(harness):
+    await harness.load(dag("d", task("work"), max_active_runs=1))
+    await harness.start("d")
+    second = await harness.start("d")
+    explained = await harness.get(f"/api/v1/runs/{second}/explain")
+    assert explained["waits"] == ["it waits for another run to end: max_active_runs=1"]
+
+
 async def test_tasks_show_also_before_they_start(harness):
     run_id = await chain(harness)
     tasks = (await harness.get(f"/api/v1/runs/{run_id}/tasks"))["items"]

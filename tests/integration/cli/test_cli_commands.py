@@ -41,6 +41,15 @@ def test_dags_are_listed_and_shown(psf):
     assert psf("dags", "show", "first", "--json").json["params"] == {"times": 2}
 
 
+def test_workers_are_listed_with_their_queues(psf):
+    listed = psf("workers", "list")
+    assert listed.code == 0, listed.err
+    assert "default" in listed.out
+    (worker,) = psf("workers", "list", "--json").json
+    assert worker["queues"] == ["default"]
+    assert worker["free_async"] == 200
+
+
 def test_a_run_is_explained_from_its_task_back_to_the_event(psf, first_run):
     event_id, first = first_run
     second = psf("runs", "list", "--dag", "second", "--limit", "1", "--json").json[0]["run_id"]

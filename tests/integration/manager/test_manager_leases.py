@@ -5,7 +5,8 @@ import pytest
 from pubsubflow.errors import StoreUnavailable
 from pubsubflow.manager.worker_requests import BEAT_SECONDS
 from pubsubflow.model.wire.commands import StartRun
-from pubsubflow.model.wire.messages import Heartbeat, StartedMessage, encode
+from pubsubflow.model.wire.heartbeat import Heartbeat
+from pubsubflow.model.wire.messages import StartedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.worker_requests import (
     LeaseRequest,

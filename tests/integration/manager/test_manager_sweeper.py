@@ -3,11 +3,13 @@
 import anyio
 import msgspec
 import pytest
+import structlog
 
 from pubsubflow.bus import Bus
 from pubsubflow.manager import Sweeper, SweeperSettings
 from pubsubflow.model.wire.commands import StartRun
-from pubsubflow.model.wire.messages import Heartbeat, StartedMessage, encode
+from pubsubflow.model.wire.heartbeat import Heartbeat
+from pubsubflow.model.wire.messages import StartedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from support.harness import ManagerHarness, chain_of, running, running_managers
 from support.specs import dag, task
@@ -131,8 +133,9 @@ async def test_what_is_finished_is_not_handed_out(harness, sweep):
     assert not harness.orders
 
 
-async def beat(harness: ManagerHarness, worker: str) -> None:
-    harness.worker_bus.publish(Subjects.HEARTBEAT, encode(Heartbeat(worker, "host", 1, 8, 1)))
+async def beat(harness: ManagerHarness, worker: str, *queues: str) -> None:
+    heartbeat = Heartbeat(worker, "host", 1, 8, 1, queues)
+    harness.worker_bus.publish(Subjects.HEARTBEAT, encode(heartbeat))
 
     async def known():
         return await harness.value("SELECT count(*) FROM worker WHERE worker = $1", worker)
@@ -242,3 +245,22 @@ async def test_a_sweep_that_waits_for_jetstream_does_not_hold_up_the_stop(
     with anyio.fail_after(20):
         async with running(sweeper):
             await waits.wait()
+
+
+async def test_a_queue_without_a_worker_is_named_in_the_log_once(idle, database, bus):
+    settings = SweeperSettings(undelivered_seconds=0.0, worker_seconds=60.0)
+    sweeper = Sweeper(database=database, bus=bus, settings=settings)
+    await idle.load(dag("d", task("a", queue="gpu"), task("b", queue="gpu")))
+    await idle.call(StartRun("d"))
+    await until_waiting(idle, 2)
+    with structlog.testing.capture_logs() as logs:
+        await sweeper.sweep()
+        await sweeper.sweep()
+        await beat(idle, "w1", "default")
+        await sweeper.sweep()
+    (warning,) = [each for each in logs if each["event"] == "sweeper.queue_unserved"]
+    assert (warning["queue"], warning["tasks"], warning["log_level"]) == ("gpu", 2, "warning")
+    with structlog.testing.capture_logs() as logs:
+        await beat(idle, "w2", "gpu")
+        await sweeper.sweep()
+    assert [each["queue"] for each in logs if each["event"] == "sweeper.queue_served"] == ["gpu"]

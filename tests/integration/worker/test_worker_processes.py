@@ -6,7 +6,8 @@ import anyio.to_thread
 import psutil
 import pytest
 
-from pubsubflow.model.wire.messages import Outcome, decode_heartbeat
+from pubsubflow.model.wire.heartbeat import decode_heartbeat
+from pubsubflow.model.wire.messages import Outcome
 
 pytestmark = pytest.mark.anyio
 

@@ -8,13 +8,13 @@ import pytest
 from msgspec import Raw, Struct
 
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.wire import messages, worker_requests
+from pubsubflow.model.wire import heartbeat, messages, worker_requests
+from pubsubflow.model.wire.heartbeat import Heartbeat, decode_heartbeat
 from pubsubflow.model.wire.messages import (
     CancelMessage,
     EmittedEvent,
     EventInfo,
     FiredMessage,
-    Heartbeat,
     JournalEntry,
     LogMessage,
     NewEvent,
@@ -60,7 +60,7 @@ EXAMPLES = [
     StartedMessage(1, 2, -1, 1, 1, "w", 1.0),
     LogMessage(1, 2, -1, 1, 1, 0, "text"),
     WorkerLostMessage("w"),
-    Heartbeat("w", "host", 1, 8, 2),
+    Heartbeat("w", "host", 1, 8, 2, ("default", "gpu"), 3, 5),
     CancelMessage(1),
     JournalEntry("0", "load", "step", b"\x01", TaskError("ValueError", "no")),
     FiredMessage(
@@ -76,7 +76,7 @@ DECODERS = {
     StartedMessage: messages.decode_started,
     LogMessage: messages.decode_log,
     WorkerLostMessage: messages.decode_worker_lost,
-    Heartbeat: messages.decode_heartbeat,
+    Heartbeat: decode_heartbeat,
     JournalEntry: messages.decode_journal_entry,
     FiredMessage: messages.decode_fired,
     TriggersChangedMessage: messages.decode_triggers_changed,
@@ -122,7 +122,7 @@ def test_a_message_with_too_few_fields_is_refused(message):
 def test_the_examples_cover_every_message_that_is_an_array():
     arrays = {
         each
-        for each in (vars(messages) | vars(worker_requests)).values()
+        for each in (vars(messages) | vars(worker_requests) | vars(heartbeat)).values()
         if isinstance(each, type) and issubclass(each, Struct) and each.__struct_config__.array_like
     }
     covered = set(map(type, EXAMPLES)) | {EmittedEvent, TaskError, RunTrace}

@@ -1,0 +1,25 @@
+"""Heartbeats of workers, as they travel over the bus."""
+
+import msgspec
+from msgspec import Struct
+
+
+class Heartbeat(Struct, frozen=True, array_like=True):
+    """A worker is alive.
+
+    Attributes:
+        queues: Those that it serves.
+        free_sync, free_async: Slots without a task.
+    """
+
+    worker: str
+    host: str
+    pid: int
+    slots: int
+    busy: int
+    queues: tuple[str, ...] = ()
+    free_sync: int = 0
+    free_async: int = 0
+
+
+decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
