@@ -11,12 +11,17 @@ from pubsubflow.errors import DefinitionError
 SHORTEST_SECONDS = 0.1
 LONGEST_SECONDS = 3660 * 86_400.0
 _FIELDS = 5
+_MOMENT = timedelta(microseconds=1)
+_MINUTE = timedelta(minutes=1)
+_DAY = timedelta(days=1)
 
 
 class CronSpec(Struct, frozen=True, tag="cron"):
     """A cron expression of five fields in a time zone.
 
-    Around a clock change it follows Debian's cron, see cronsim.
+    Around a clock change it follows Debian's cron: where neither minute nor hour begins with `*`,
+    each time of day comes once, the first time in an hour that the clock repeats, and right after
+    one that it leaves out. Otherwise each minute counts at which the clock shows such a time.
 
     Attributes:
         expression: For example `0 16 * * *`.
@@ -45,11 +50,60 @@ class CronSpec(Struct, frozen=True, tag="cron"):
 
     def after(self, moment: datetime) -> datetime | None:
         """Return the first tick after `moment`, in UTC; None after the last one."""
-        local = moment.astimezone(ZoneInfo(self.tz))
-        try:
-            return next(CronSim(self.expression, local)).astimezone(UTC)
-        except StopIteration:
-            return None
+        zone = ZoneInfo(self.tz)
+        minute, hour, *_ = self.expression.split()
+        once = not (minute.startswith("*") or hour.startswith("*"))
+        return (self._once_after if once else self._each_after)(moment, zone)
+
+    def _once_after(self, moment: datetime, zone: ZoneInfo) -> datetime | None:
+        """Return the next of the moments at which a time of day is shown for the first time."""
+        # The clock may show a time once more: those it has shown before are not to come.
+        for shown in CronSim(self.expression, moment.astimezone(zone).replace(tzinfo=None)):
+            while not _exists(shown, zone):
+                shown += _MINUTE  # noqa: PLW2901 - the first minute after the gap
+            tick = shown.replace(tzinfo=zone).astimezone(UTC)
+            if tick > moment:
+                return tick
+        return None
+
+    def _each_after(self, moment: datetime, zone: ZoneInfo) -> datetime | None:
+        """Return the next moment at which the clock shows a time that matches."""
+        while True:
+            # The offset of what comes: the moment before a change is on the clock after it.
+            offset = (moment + _MOMENT).astimezone(zone).utcoffset() or timedelta(0)
+            shown = (moment.astimezone(UTC) + offset).replace(tzinfo=None)
+            try:
+                ahead = next(CronSim(self.expression, shown)) - shown
+            except StopIteration:
+                return None
+            change = _next_change(moment, moment + ahead, zone)
+            if change is None:
+                return (moment + ahead).astimezone(UTC)
+            # From there on the clock shows other times; the moment of the change may be a tick.
+            moment = change - _MOMENT
+
+
+def _exists(shown: datetime, zone: ZoneInfo) -> bool:
+    local = shown.replace(tzinfo=zone)
+    return local.astimezone(UTC).astimezone(zone).replace(tzinfo=None) == shown
+
+
+def _next_change(since: datetime, until: datetime, zone: ZoneInfo) -> datetime | None:
+    """Return the first moment after `since`, up to `until`, at which the zone's offset changes."""
+    before, offset = since + _MOMENT, (since + _MOMENT).astimezone(zone).utcoffset()
+    while before < until:
+        after = min(before + _DAY, until)
+        if after.astimezone(zone).utcoffset() == offset:
+            before = after
+            continue
+        while after - before > _MOMENT:
+            middle = before + (after - before) // 2
+            if middle.astimezone(zone).utcoffset() == offset:
+                before = middle
+            else:
+                after = middle
+        return after
+    return None
 
 
 class IntervalSpec(Struct, frozen=True, tag="every"):

@@ -1,9 +1,12 @@
 """Ticks: right across clock changes, within their bounds."""
 
+import itertools
 import math
 from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
+from cronsim import CronSim
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,6 +68,75 @@ def test_ticks_are_in_utc():
     tick = CronSpec("0 16 * * *", WARSAW).after(moment("2026-07-01T00:00"))
     assert tick == moment("2026-07-01T14:00")
     assert tick.tzinfo is UTC
+
+
+CHANGES = {
+    WARSAW: ("2026-03-29T01:00", "2026-10-25T01:00"),
+    "Europe/London": ("2026-03-29T01:00", "2026-10-25T01:00"),
+    "America/New_York": ("2026-03-08T07:00", "2026-11-01T06:00"),
+    "America/Santiago": ("2026-04-05T03:00", "2026-09-06T04:00"),
+    "America/Havana": ("2026-03-08T05:00", "2026-11-01T05:00"),
+    "Africa/Cairo": ("2026-04-23T22:00", "2026-10-29T21:00"),
+    "Africa/Casablanca": ("2026-02-15T02:00", "2026-03-22T02:00"),
+    "Asia/Beirut": ("2026-03-28T22:00", "2026-10-24T21:00"),
+    "Australia/Lord_Howe": ("2026-04-04T15:00", "2026-10-03T15:30"),  # by half an hour
+    "Pacific/Apia": ("2011-12-30T10:00", "2012-03-31T14:00"),  # one leaves out a day
+}
+EXPRESSIONS = [
+    "* * * * *", "*/15 * * * *", "0 * * * *", "* 2 * * *", "*/20 0-3 * * *",
+    "30 2 * * *", "15 1 * * *", "45 1 * * *", "5 0-4 * * *", "0,59 23,0,1,2,3 * * *", "30 0 * * 0",
+]  # fmt: skip
+
+
+def shown_ticks(expression: str, zone: str, first: datetime, minutes: int) -> list[datetime]:
+    """Return the ticks of a time, minute by minute: what a person with a clock would note."""
+    every = set(times_of_day(expression, first - timedelta(days=3), minutes + 6 * 1440))
+    once = not any(field.startswith("*") for field in expression.split()[:2])
+    found, seen, before = [], set(), None
+    for number in range(-1440, minutes):
+        moment = first + timedelta(minutes=number)
+        shown = moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+        # Times that the clock leaves out come right after them, if they come once a day.
+        left_out = {each for each in every if before and before < each < shown} if once else set()
+        due = (left_out | ({shown} & every)) - (seen if once else set())
+        if due:
+            found.append(moment)
+        seen |= due | left_out
+        before = shown if before is None else max(before, shown)
+    return [each for each in found if each > first]
+
+
+def times_of_day(expression: str, first: datetime, minutes: int):
+    end = first.replace(tzinfo=None) + timedelta(minutes=minutes)
+    return itertools.takewhile(
+        lambda each: each < end, CronSim(expression, first.replace(tzinfo=None))
+    )
+
+
+@pytest.mark.parametrize("zone", CHANGES)
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_around_a_change_of_the_clock_the_ticks_are_those_that_a_person_would_note(
+    zone, expression
+):
+    for change in map(moment, CHANGES[zone]):
+        first = change - timedelta(hours=5)
+        expected = shown_ticks(expression, zone, first, 11 * 60)
+        cron, found, tick = CronSpec(expression, zone), [], first
+        while (tick := cron.after(tick)) < first + timedelta(hours=11):
+            found.append(tick)
+        assert found == expected
+
+
+@given(st.sampled_from(list(CHANGES)), st.sampled_from(EXPRESSIONS), st.data())
+def test_the_tick_after_any_moment_is_the_next_of_those_that_are_walked(zone, expression, data):
+    change = moment(data.draw(st.sampled_from(CHANGES[zone])))
+    cron = CronSpec(expression, zone)
+    walked = [cron.after(change - timedelta(days=1))]
+    while walked[-1] < change + timedelta(days=2):
+        walked.append(cron.after(walked[-1]))
+    seconds = data.draw(st.floats(-80_000, 80_000))
+    after = change + timedelta(seconds=seconds)
+    assert cron.after(after) == next(tick for tick in walked if tick > after)
 
 
 @given(
