@@ -35,6 +35,26 @@ def check_templates(dag: DAG) -> None:
                 )
 
 
+def template_warnings(dag: DAG) -> tuple[str, ...]:
+    """Return a line for each value from outside that goes into a shell command without quotes."""
+    found: list[str] = []
+    for node in dag.ordered():
+        if not isinstance(node.body, OperatorBody | MappedOperatorBody):
+            continue
+        for field, text in _templates(node):
+            if field not in node.body.shell_fields:
+                continue
+            where = f"DAG {dag.dag_id!r}, task {node.task_id!r}, {field}"
+            found += [
+                f"{where}: a shell reads {{{{ {each} }}}}, which may hold anything: write "
+                f"{{{{ {each} | sh }}}}"
+                for each in import_module("pubsubflow.authoring.runtime.templates").find_unquoted(
+                    text
+                )
+            ]
+    return tuple(found)
+
+
 def _templates(node: Node) -> Iterator[tuple[str, str]]:
     """Yield the templates of a task that stand in its file, with the names of their fields."""
     body = node.body

@@ -18,7 +18,7 @@ from pubsubflow.authoring.dag_files import (
 )
 from pubsubflow.authoring.datasets import Dataset
 from pubsubflow.authoring.registry import LoadedDefinitions
-from pubsubflow.authoring.template_checks import check_templates
+from pubsubflow.authoring.template_checks import check_templates, template_warnings
 from pubsubflow.authoring.webhooks import Webhook
 from pubsubflow.loader.import_errors import ImportTimeout, describe_error
 from pubsubflow.loader.messages import ImportRequest, ImportResult
@@ -47,6 +47,7 @@ def run(request: ImportRequest) -> ImportResult:
         dags: dict[str, DAG] = collected.dags
         for dag in dags.values():
             check_templates(dag)
+        warnings = tuple(line for dag in dags.values() for line in template_warnings(dag))
         specs = tuple(dag.to_spec(request.file, bundle.hash) for dag in dags.values())
         _disarm()
     except BaseException as error:  # noqa: BLE001 - user code may raise anything
@@ -68,6 +69,7 @@ def run(request: ImportRequest) -> ImportResult:
             _datasets(collected),
             seconds=time.monotonic() - started,
             hooks=tuple(hook.to_spec() for hook in collected.hooks.values()),
+            warnings=warnings,
         ),
         _foreign(request, dags),
         _foreign(request, collected.hooks),

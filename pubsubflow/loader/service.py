@@ -242,3 +242,5 @@ def _log_results(files: Sequence[LoadedFile]) -> None:
             log.info("loader.file_loaded", file=loaded.file, dags=len(loaded.dags))
         else:
             log.warning("loader.file_failed", file=loaded.file, error=loaded.error)
+        for warning in loaded.warnings:
+            log.warning("loader.unquoted_value", file=loaded.file, warning=warning)

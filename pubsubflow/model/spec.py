@@ -190,6 +190,7 @@ class LoadedFile(Struct, frozen=True):
     Attributes:
         error: One line; None when the import worked.
         traceback: The user's part of the traceback, if any.
+        warnings: What works and is dangerous, a line each.
     """
 
     file: str
@@ -200,3 +201,4 @@ class LoadedFile(Struct, frozen=True):
     traceback: str | None = None
     seconds: float = 0.0
     hooks: tuple[WebhookSpec, ...] = ()
+    warnings: tuple[str, ...] = ()

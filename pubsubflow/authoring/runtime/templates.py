@@ -42,6 +42,11 @@ _NAMES: Mapping[str, Callable[[Context], Any]] = {
 
 _METHODS = frozenset({"get", "items", "keys", "values"})
 
+# Attributes whose values come from events, callers or other tasks.
+_OUTSIDE = frozenset({"params", "events", "result", "partition", "cause", "extra", "connection"})
+# Filters whose results are numbers, or one word of a shell command.
+_HARMLESS_FILTERS = frozenset({"sh", "int", "float", "length", "count", "abs", "round"})
+
 
 @lru_cache(maxsize=1024)
 def _compiled(text: str) -> Template:
@@ -100,6 +105,63 @@ def _is_params(node: nodes.Node) -> bool:
     if isinstance(run, nodes.Getattr):
         return run.attr == "run" and isinstance(run.node, nodes.Name) and run.node.name == "ctx"
     return isinstance(run, nodes.Name) and run.name == "run"
+
+
+def find_unquoted(text: str) -> list[str]:
+    """Return the expressions that put a value from outside into a text without the filter `sh`.
+
+    Args:
+        text: A template that a shell reads when it is rendered.
+    """
+    tree = _ENVIRONMENT.parse(text)
+    outside = {"params"}
+    # A loop's variable, or a name that is set, comes from where its value does.
+    bindings: list[tuple[Any, Any]] = [
+        *((each.target, each.iter) for each in tree.find_all(nodes.For)),
+        *((each.target, each.node) for each in tree.find_all(nodes.Assign)),
+    ]
+    for _ in bindings:
+        for target, value in bindings:
+            if _is_outside(value, outside):
+                outside |= {
+                    name.name
+                    for name in (target, *target.find_all(nodes.Name))
+                    if isinstance(name, nodes.Name)
+                }
+    return [
+        _written(expression)
+        for output in tree.find_all(nodes.Output)
+        for expression in output.nodes
+        if _is_outside(expression, outside)
+    ]
+
+
+def _is_outside(node: nodes.Node, names: Collection[str]) -> bool:
+    """Return whether the value of an expression may hold text of an event, a caller or a task."""
+    if isinstance(node, nodes.Filter) and node.name in _HARMLESS_FILTERS:
+        return False
+    if isinstance(node, nodes.Name):
+        return node.name in names
+    if isinstance(node, nodes.Getattr) and node.attr in _OUTSIDE:
+        return True
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        return node.arg.value in _OUTSIDE or _is_outside(node.node, names)
+    return any(_is_outside(child, names) for child in node.iter_child_nodes())
+
+
+def _written(node: nodes.Node) -> str:
+    """Return an expression as it may be written in a template, shortened."""
+    if isinstance(node, nodes.Name):
+        return node.name
+    if isinstance(node, nodes.Getattr):
+        return f"{_written(node.node)}.{node.attr}"
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        return f"{_written(node.node)}[{node.arg.value!r}]"
+    if isinstance(node, nodes.Filter) and node.node is not None:
+        return f"{_written(node.node)} | {node.name}"
+    if isinstance(node, nodes.Call):
+        return f"{_written(node.node)}(…)"
+    return "…"
 
 
 def render(text: str, context: Context) -> str:

@@ -19,6 +19,7 @@ class BashOperator(Operator):
     """
 
     template_fields = ("bash_command", "env", "cwd")
+    shell_fields = ("bash_command",)
 
     def __init__(
         self,

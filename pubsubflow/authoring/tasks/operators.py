@@ -66,6 +66,8 @@ class Operator(Chainable, metaclass=_OperatorType):
     Attributes:
         template_fields: Names of attributes whose strings are rendered with Jinja before
             `execute`, with the variables `ctx`, `run`, `params` and `task`.
+        shell_fields: Those of them that a shell reads: `dags check` warns when a value from outside
+            goes there without the filter `sh`.
         start_trigger: A trigger, a timedelta or a dataset, here or as a property: `execute` runs
             after it and finds the event in `ctx.trigger_event`. An operator without `execute` has
             the event's payload as its result.
@@ -75,6 +77,7 @@ class Operator(Chainable, metaclass=_OperatorType):
     """
 
     template_fields: ClassVar[Sequence[str]] = ()
+    shell_fields: ClassVar[Sequence[str]] = ()
     start_trigger: Any = None
     _node: Node
     _detached: bool
@@ -159,6 +162,11 @@ class OperatorBody:
         """Names of the attributes that are rendered."""
         return self._operator.template_fields
 
+    @property
+    def shell_fields(self) -> Sequence[str]:
+        """Names of those that a shell reads."""
+        return self._operator.shell_fields
+
     def templates(self) -> Iterator[tuple[str, Any]]:
         """Yield the attributes that are rendered, and the fields of its trigger."""
         yield from ((name, vars(self._operator).get(name)) for name in self.template_fields)
@@ -217,6 +225,11 @@ class MappedOperatorBody:
     def template_fields(self) -> Sequence[str]:
         """Names of the arguments that are rendered."""
         return self._cls.template_fields
+
+    @property
+    def shell_fields(self) -> Sequence[str]:
+        """Names of those that a shell reads."""
+        return self._cls.shell_fields
 
     def templates(self) -> Iterator[tuple[str, Any]]:
         """Yield the fixed arguments that are rendered, and the fields of the class's trigger."""

@@ -23,6 +23,7 @@ class FileReport(Struct, frozen=True):
     dags: list[str]
     error: str | None
     seconds: float
+    warnings: list[str]
 
 
 def check(
@@ -59,7 +60,7 @@ def check(
 
 def _report(file: LoadedFile) -> FileReport:
     dags = [dag.dag_id for dag in file.dags]
-    return FileReport(file.file, dags, file.error, round(file.seconds, 3))
+    return FileReport(file.file, dags, file.error, round(file.seconds, 3), list(file.warnings))
 
 
 def _show_file(file: LoadedFile) -> None:
@@ -69,6 +70,8 @@ def _show_file(file: LoadedFile) -> None:
         output.show(Text.assemble((f"{file.file}: ", "bold"), names, took))
     else:
         output.show(Text(_name_file(file.file, file.error), "red"))
+    for warning in file.warnings:
+        output.show(Text(f"{file.file}: {warning}", "yellow"))
 
 
 def _name_file(name: str, error: str) -> str:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pubsubflow import DAG, BashOperator, Operator, Trigger
-from pubsubflow.authoring.template_checks import check_templates
+from pubsubflow.authoring.template_checks import check_templates, template_warnings
 from pubsubflow.errors import DefinitionError
 
 
@@ -112,3 +112,39 @@ def test_what_is_not_rendered_is_not_checked():
         Deep(task_id="t", plain="{{ nope }", retry_delay=timedelta(seconds=1))
         Deep.partial(task_id="m").expand(plain=["{{ nope }"])
     check_templates(made)
+
+
+@pytest.mark.parametrize(
+    ("command", "unquoted"),
+    [
+        ("echo {{ params.day }}", ["params.day"]),
+        (
+            "echo {{ params['day'] | upper }} {{ run.partition }}",
+            ["params['day'] | upper", "run.partition"],
+        ),
+        ("{% for e in ctx.events %}echo {{ e.uri }}{% endfor %}", ["e.uri"]),
+        ("{% set x = params.day %}{% set y = x %}echo {{ y }}", ["y"]),
+        ("{% for k, v in params.items() %}{{ k | sh }}={{ v }}{% endfor %}", ["v"]),
+        ("echo {{ ctx.result('rows') }}", ["ctx.result(…)"]),
+        ("echo {{ 'a' ~ params.day }} {{ params.day if run.dag_id else 1 }}", ["…", "…"]),
+        ("echo {{ ctx.events[0].extra.name }}", ["ctx.events[0].extra.name"]),
+        ("echo {{ params.day | sh }} {{ params.items() | length }} {{ params.n | int }}", []),
+        ("echo {{ run.run_id }} {{ task.task_id }} {{ run.logical_time }} {{ 1 + 1 }}", []),
+        ("{% if params.day %}x{% endif %}", []),
+    ],
+)
+def test_a_value_from_outside_in_a_shell_command_is_warned_of(command, unquoted):
+    with DAG("d", params={"day": "x", "n": 1}) as made:
+        BashOperator(task_id="t", bash_command=command, env={"DAY": "{{ params.day }}"})
+    warnings = template_warnings(made)
+    assert [line.split("{{ ")[1].split(" }}")[0] for line in warnings] == unquoted
+    for line in warnings:
+        assert line.startswith("DAG 'd', task 't', bash_command: ")
+        assert "| sh }}" in line
+
+
+def test_mapped_commands_are_warned_of():
+    with DAG("d", params={"day": "x"}) as made:
+        BashOperator.partial(task_id="a").expand(bash_command=["echo {{ params.day }}", "ls"])
+        BashOperator.partial(task_id="b", bash_command="{{ params.day }}").expand(cwd=["/"])
+    assert len(template_warnings(made)) == 2
