@@ -24,6 +24,7 @@ from pubsubflow.manager.metrics import ManagerMetrics
 from pubsubflow.metrics import ClusterMetrics, EventLoopLag, Exposition
 from pubsubflow.model.wire.messages import TriggersChangedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.open_files import OpenFileWatch
 from pubsubflow.resources import DaemonResources
 from pubsubflow.services import Service
 from pubsubflow.store.auth import AuditLog, TokenStore
@@ -76,6 +77,7 @@ class Composition:
         """
         table: tuple[tuple[str, AbstractSet[str], Callable[[], Service | None]], ...] = (
             # service       in daemons with one of these roles   built by
+            ("files",       ROLES,                               OpenFileWatch),
             ("lag",         ROLES,                               self._event_loop_lag),
             ("servers",     ROLES,                               self._servers),
             ("manager",     ROLES - {"worker"},                  self._manager),

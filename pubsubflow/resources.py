@@ -10,11 +10,13 @@ from msgspec import Struct
 
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
 from pubsubflow.config import Config
+from pubsubflow.connection_shares import share_open_files
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.loader import PRELOAD
 from pubsubflow.model.traces import Tracing
 from pubsubflow.model.wire.messages import WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.open_files import OpenFileLimit
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.store.database import Database
 from pubsubflow.store.leases import SUBSCRIPTIONS, revoke_lease
@@ -67,6 +69,8 @@ async def open_resources(
         ConfigError: A setting or the environment does not allow it.
         Unavailable: NATS or Postgres cannot be reached.
     """
+    limit = OpenFileLimit.raised()
+    config = share_open_files(limit.now, config, roles)
     uses_store = bool(roles - {"worker"})
     async with AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(
@@ -75,7 +79,9 @@ async def open_resources(
         fork_server = None
         if roles & {"worker", "triggerer"} or ("scheduler" in roles and dags is not None):
             # First, because it gets ready in the background while the servers start.
-            fork_server = await stack.enter_async_context(ForkServer.start(preload=PRELOAD))
+            fork_server = await stack.enter_async_context(
+                ForkServer.start(preload=PRELOAD, open_files=limit.before)
+            )
         servers = None
         if embedded:
             servers = await stack.enter_async_context(EmbeddedServers(config.home))

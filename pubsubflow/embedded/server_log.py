@@ -53,9 +53,12 @@ class ServerLog:
         """Return whether the server wrote a text in small letters since the last call."""
         if not self.path.exists():
             return False
-        with self.path.open("rb") as file:
-            file.seek(self._read)
-            found = file.read()
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._read)
+                found = file.read()
+        except OSError:  # no file can be opened just now: it is read the next time
+            return False
         self._read += len(found)
         return text in found.decode(errors="replace").lower()
 

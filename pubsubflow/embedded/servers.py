@@ -267,7 +267,10 @@ async def _maintain(*servers: _Server) -> None:
     while True:
         await anyio.sleep(_MAINTAIN_SECONDS)
         for server in servers:
-            server.maintain()
+            try:
+                server.maintain()
+            except OSError as error:
+                log.warning("embedded.maintain_failed", server=server.name, error=str(error))
 
 
 def _started(value: _T | None) -> _T:

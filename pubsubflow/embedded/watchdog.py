@@ -11,6 +11,8 @@ from typing import Protocol
 import anyio
 import structlog
 
+from pubsubflow.open_files import files_exhausted
+
 log = structlog.get_logger(__name__)
 
 _PROBE_SECONDS = 2.0
@@ -59,6 +61,8 @@ async def watch_server(
         await anyio.sleep(probe_seconds)
         if server.pid is None or server.pid != probed:  # it ends, or has just been started
             missed, probed = 0, server.pid
+            continue
+        if files_exhausted():  # then the probe fails, not the server
             continue
         missed = 0 if await server.answers() else missed + 1
         reason = server.fault()

@@ -103,13 +103,11 @@ class ExpressionProcess:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self._end()
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # the interpreter's last words when memory is used up
-                start_new_session=True,  # Ctrl-C in a terminal is for the daemon
-            )
+            try:
+                self._process = _start()
+            except OSError as error:
+                reason = f"no process can be started for it now ({error.strerror})"
+                raise RuntimeError(reason) from error
         return self._process
 
     def _end(self) -> None:
@@ -118,6 +116,16 @@ class ExpressionProcess:
             process.kill()
             with process:
                 pass
+
+
+def _start() -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # the interpreter's last words when memory is used up
+        start_new_session=True,  # Ctrl-C in a terminal is for the daemon
+    )
 
 
 def _too_expensive() -> ExpressionLimitError:

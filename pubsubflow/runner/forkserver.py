@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 PRELOAD = ("pubsubflow", "pubsubflow.runner.main")
 _STOP_SECONDS = 5.0
 _FAILED_STARTS = 3
+_RETRY_SECONDS = 1.0
 _DAEMONS = ("PUBSUBFLOW__NATS__", "PUBSUBFLOW__POSTGRES__")
 
 
@@ -49,7 +50,7 @@ class _Zygote:
         self._children: dict[int, ChildState] = {}
 
     @classmethod
-    def spawn(cls, preload: Sequence[str]) -> "_Zygote":
+    def spawn(cls, preload: Sequence[str], open_files: int) -> "_Zygote":
         ours, theirs = socket.socketpair()
         package = str(Path(pubsubflow.__file__).parent.parent)
         python_path = os.environ.get("PYTHONPATH")
@@ -63,7 +64,7 @@ class _Zygote:
                 env=_environment() | {"PYTHONPATH": search},
             )
         path = [place or str(Path.cwd()) for place in sys.path]
-        setup = ZygoteSetup(os.getpid(), path, python_path, list(preload))
+        setup = ZygoteSetup(os.getpid(), path, python_path, list(preload), open_files)
         send_frame(ours, msgspec.msgpack.encode(setup))
         ours.settimeout(0)
         return cls(process, ours)
@@ -135,25 +136,29 @@ class _Zygote:
 class ForkServer:
     """Forks warm processes for user code; starts another zygote when one ends."""
 
-    def __init__(self, preload: Sequence[str]) -> None:
+    def __init__(self, preload: Sequence[str], open_files: int = 0) -> None:
         self._preload = preload
+        self._open_files = open_files
         self._zygote: _Zygote | None = None
         self._changed = anyio.Event()
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, *, preload: Sequence[str] = PRELOAD) -> AsyncIterator[Self]:
+    async def start(
+        cls, *, preload: Sequence[str] = PRELOAD, open_files: int = 0
+    ) -> AsyncIterator[Self]:
         """Run a fork server for the length of the context; its children end with it.
 
         The zygote starts in the background: a fork waits until it is ready.
 
         Args:
             preload: Modules that are imported once, before all forks. They must start no thread.
+            open_files: Soft limit of open files of the children; 0 for the daemon's own.
 
         Raises:
             ServiceStopped: The zygote ended several times before it was ready (in a group).
         """
-        server = cls(preload)
+        server = cls(preload, open_files)
         async with anyio.create_task_group() as group:
             group.start_soon(server._supervise)
             try:
@@ -207,7 +212,7 @@ class ForkServer:
     async def _supervise(self) -> None:
         failures = 0
         while failures < _FAILED_STARTS:
-            zygote = _Zygote.spawn(self._preload)
+            zygote = await self._spawn()
             try:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._announce, zygote)
@@ -218,6 +223,15 @@ class ForkServer:
                 await zygote.end()
             log.warning("forkserver.zygote_lost", failed_starts=failures)
         raise ServiceStopped("forkserver")
+
+    async def _spawn(self) -> _Zygote:
+        while True:
+            try:
+                return _Zygote.spawn(self._preload, self._open_files)
+            except OSError as error:
+                # For a moment no file can be opened, or no process started: the daemon goes on.
+                log.warning("forkserver.start_failed", error=str(error))
+                await anyio.sleep(_RETRY_SECONDS)
 
     async def _announce(self, zygote: _Zygote) -> None:
         """Serve forks from this zygote once it is ready."""

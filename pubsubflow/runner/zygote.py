@@ -15,6 +15,7 @@ import contextlib
 import gc
 import importlib
 import os
+import resource
 import select
 import signal
 import socket
@@ -42,12 +43,14 @@ class ZygoteSetup(msgspec.Struct, frozen=True, array_like=True):
         path: The daemon's `sys.path`.
         python_path: The value of PYTHONPATH that children see.
         preload: Modules to import before the first fork.
+        open_files: Soft limit of open files of the children; 0 for the daemon's own.
     """
 
     parent: int
     path: list[str]
     python_path: str | None
     preload: list[str]
+    open_files: int = 0
 
 
 class ChildCall(msgspec.Struct, frozen=True, array_like=True):
@@ -208,6 +211,9 @@ def _prepare(control: socket.socket) -> Zygote:
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(wake_writer.fileno(), warn_on_full_buffer=False)
     end_with_parent(setup.parent, None, signal.SIGTERM)
+    if setup.open_files:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (setup.open_files, hard))
     for module in setup.preload:
         importlib.import_module(module)
     return Zygote(control, (wake, wake_writer), os.pipe())

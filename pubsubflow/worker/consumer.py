@@ -1,10 +1,13 @@
 """The task consumer: pulls the messages of one queue and kind as slots become free."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 
 from pubsubflow.bus import STREAM_TASK, Bus, Delivery, PullConsumer
 from pubsubflow.worker.settings import WorkerSettings
+
+_WITHHELD_SECONDS = 5.0
 
 
 class TaskConsumer:
@@ -56,7 +59,15 @@ class TaskConsumer:
 
         With the credit the server would deliver the same message here again at once.
         """
+        # Whatever finishes brings it back; but where no process could be forked, nothing ever does.
+        if not self._withheld_credit:
+            asyncio.get_running_loop().call_later(_WITHHELD_SECONDS, self._bring_back)
         self._withheld_credit += 1
+
+    def _bring_back(self) -> None:
+        withheld, self._withheld_credit = self._withheld_credit, 0
+        if withheld:
+            self.puller.credit(withheld)
 
     def suspect_redelivery(self, moment: float) -> None:
         """Treat all messages that were stored before a moment as redelivered.

@@ -40,7 +40,7 @@ from pubsubflow.runner.protocol import (
 from pubsubflow.runner.redaction import Redactor
 from pubsubflow.worker.assignment import Assignment
 from pubsubflow.worker.manager_client import FetchedSource
-from pubsubflow.worker.stdio import OutputPipe
+from pubsubflow.worker.stdio import open_output_pipes
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +105,7 @@ class RunnerProcess:
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._is_sync = settings.kind == "sync"
         self._loop = asyncio.get_running_loop()
-        self._pipes = [OutputPipe(name, self._on_process_output) for name in ("stdout", "stderr")]
+        self._pipes = open_output_pipes(self._on_process_output)
 
     @property
     def pid(self) -> int:
@@ -210,7 +210,7 @@ class RunnerProcess:
             return 0
         try:
             return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE_BYTES
-        except FileNotFoundError:
+        except OSError:  # it is gone, or no file can be opened just now
             return 0
 
     def _end(self) -> None:

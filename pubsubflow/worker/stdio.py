@@ -100,3 +100,17 @@ class OutputPipe:
                 msgspec.json.decode(line[1:], type=dict)
                 return line[1:] + "\n"
         return log_line(self._stream, line)
+
+
+def open_output_pipes(on_lines: Callable[[str], None]) -> list[OutputPipe]:
+    """Open the pipes of a process' stdout and stderr, both or neither.
+
+    Raises:
+        OSError: No pipe can be opened now.
+    """
+    stdout = OutputPipe("stdout", on_lines)
+    try:
+        return [stdout, OutputPipe("stderr", on_lines)]
+    except OSError:
+        stdout.close()
+        raise

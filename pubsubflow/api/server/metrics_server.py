@@ -11,10 +11,13 @@ import structlog
 from aiohttp import hdrs, web
 from anyio.abc import TaskStatus
 
-from pubsubflow.api.settings import is_local
+from pubsubflow.api.server.connections import LimitedSite, OpenConnections
+from pubsubflow.api.settings import ApiSettings, is_local
 from pubsubflow.errors import ConfigError
 
 log = structlog.get_logger(__name__)
+
+_LIMITS = ApiSettings(max_connections=16)
 
 Expose: TypeAlias = Callable[[str], Awaitable[tuple[bytes, str]]]
 """Takes an Accept header; returns all metrics as text, and the text's type."""
@@ -51,6 +54,7 @@ class MetricsServer:
         self._host, self._port = host, port
         self._token = token.encode()
         self._expose = expose
+        self._connections = OpenConnections(_LIMITS)
         self.url = ""
 
     async def run(
@@ -64,7 +68,7 @@ class MetricsServer:
         Raises:
             ConfigError: The port is in use, or the address is not this machine's.
         """
-        app = web.Application()
+        app = web.Application(middlewares=[self._connections.middleware])
         app.router.add_get("/metrics", self._show)
         app.router.add_get("/healthz", self._alive)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
@@ -72,15 +76,26 @@ class MetricsServer:
         try:
             await self._listen(runner)
             log.info("metrics.listening", url=self.url)
-            task_status.started()
-            await stopping.wait()
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._connections.run)
+                task_status.started()
+                await stopping.wait()
+                group.cancel_scope.cancel()
         finally:
             with anyio.move_on_after(2, shield=True):
                 await runner.cleanup()
 
     async def _listen(self, runner: web.AppRunner) -> None:
         try:
-            await web.TCPSite(runner, self._host, self._port).start()
+            # Scrapers are few: whatever else connects must not use up the daemon's open files.
+            await LimitedSite(
+                runner,
+                self._host,
+                self._port,
+                connections=self._connections,
+                handshake_seconds=_LIMITS.header_seconds,
+                backlog=_LIMITS.max_connections,
+            ).start()
         except OSError as error:
             in_use = error.errno == errno.EADDRINUSE
             reason = "is in use" if in_use else f"is not available: {error.strerror}"

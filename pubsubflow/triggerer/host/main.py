@@ -5,10 +5,12 @@ beside it, and those that block it on loops in further threads.
 """
 
 import asyncio
+import resource
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 import anyio.to_thread
@@ -202,4 +204,8 @@ def main(sock: socket.socket, argument: bytes) -> None:
         sock: The stream of frames.
         argument: Encoded HostSettings.
     """
+    # Each trigger may hold a socket, and a loop of asyncio bears any number of descriptors.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     anyio.run(TriggerHost(sock, decode_settings(argument)).run)

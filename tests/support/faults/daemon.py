@@ -4,6 +4,7 @@ Usage: daemon.py '{"home": …, "roles": […], "dags": …, "nats_url": …, �
 """
 
 import os
+import resource
 import sys
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ class DaemonOptions(msgspec.Struct, kw_only=True):
     Attributes:
         parent: The process that starts it; it ends with that process.
         key_file: That of the secrets; daemons that share a database share it.
+        open_files: How many files it may open, if that is limited.
     """
 
     parent: int
@@ -37,11 +39,14 @@ class DaemonOptions(msgspec.Struct, kw_only=True):
     nats_token: str | None = None
     postgres_url: str = ""
     key_file: str | None = None
+    open_files: int | None = None
 
 
 def main(options: DaemonOptions) -> None:
     """Run the daemon until it ends."""
     end_with_parent(options.parent, None)
+    if options.open_files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (options.open_files, options.open_files))
     config = Config(
         home=Path(options.home),
         api=ApiSettings(port=0),
