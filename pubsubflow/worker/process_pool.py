@@ -285,15 +285,9 @@ class ProcessPool:
 
     def _start_runner(self) -> None:
         recycle_after = self._settings.recycle_tasks * (1 if self._sync else _ASYNC_RECYCLE_FACTOR)
-        try:
-            runner = RunnerProcess(
-                self._runner_settings, slots=self._slots, recycle_after=recycle_after, events=self
-            )
-        except OSError as error:
-            # No pipe can be opened just now; what waits is looked at again, or returned in time.
-            log.error("worker.fork_failed", error=str(error))  # noqa: TRY400 - it says it all
-            self._loop.call_later(_MAX_PAUSE_SECONDS, self._dispatch)
-            return
+        runner = RunnerProcess(
+            self._runner_settings, slots=self._slots, recycle_after=recycle_after, events=self
+        )
         self._runners.append(runner)
         self._starting += 1
         self._group.start_soon(self._supervise, runner)

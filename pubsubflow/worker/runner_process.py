@@ -40,7 +40,7 @@ from pubsubflow.runner.protocol import (
 from pubsubflow.runner.redaction import Redactor
 from pubsubflow.worker.assignment import Assignment
 from pubsubflow.worker.manager_client import FetchedSource
-from pubsubflow.worker.stdio import open_output_pipes
+from pubsubflow.worker.stdio import OutputPipe, open_output_pipes
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +105,7 @@ class RunnerProcess:
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._is_sync = settings.kind == "sync"
         self._loop = asyncio.get_running_loop()
-        self._pipes = open_output_pipes(self._on_process_output)
+        self._pipes: list[OutputPipe] = []
 
     @property
     def pid(self) -> int:
@@ -123,7 +123,7 @@ class RunnerProcess:
         Raises:
             OSError: The system refuses another process.
         """
-        stdout, stderr = self._pipes
+        stdout, stderr = self._pipes = open_output_pipes(self._on_process_output)
         try:
             child = await fork_server.fork(
                 _TARGET,
