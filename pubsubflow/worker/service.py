@@ -248,6 +248,7 @@ class Worker:
     def _send_heartbeat(self) -> None:
         """Publish a heartbeat and keep the messages of all assignments in progress."""
         settings = self._settings
+        busy = {kind: pool.busy for kind, pool in self._pools.items()}
         heartbeat = Heartbeat(
             worker=self._id,
             host=socket.gethostname(),
@@ -262,7 +263,6 @@ class Worker:
         try:
             self._bus.publish(Subjects.HEARTBEAT, encode(heartbeat))
             # Also those whose pool part is finished: until the result is stored, the message must
-        busy = {kind: pool.busy for kind, pool in self._pools.items()}
             # not go to another worker.
             for assignment in self._by_subject.values():
                 if not assignment.message_done:
