@@ -96,6 +96,8 @@ class AsyncChannel:
         on_frame, self._on_frame = self._on_frame, early.append
         try:
             while True:
+                if self.ended:
+                    raise EOFError
                 self._flush()
                 _poll(self._sock, select.POLLIN | (select.POLLOUT if self._unsent else 0))
                 first = len(early)
@@ -103,14 +105,17 @@ class AsyncChannel:
                 for index in range(first, len(early)):
                     if is_reply(early[index]):
                         return early.pop(index)
-                if self.ended:
-                    raise EOFError
         finally:
             self._on_frame = on_frame
             # Handled in a later turn of the loop: the caller is user code, and a handler that ran
             # inside it could cancel or start tasks in the middle of its call.
             for found in early:
                 self._loop.call_soon(on_frame, found)
+
+    def abandon(self) -> None:
+        """Send and receive nothing more, in a forked child: the parent goes on with the stream."""
+        self.ended = True
+        self._sock.close()
 
     def close(self) -> None:
         """Close this end, after sending what the socket takes at once."""

@@ -1,6 +1,7 @@
 """The async runner: many async tasks on one event loop."""
 
 import asyncio
+import os
 import socket
 import threading
 import time
@@ -28,19 +29,29 @@ from pubsubflow.runner.async_channel import AsyncChannel
 from pubsubflow.runner.dag_cache import DagCache
 from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import outcome_of
+from pubsubflow.runner.flight_recorder import (
+    BEAT,
+    BEGUN,
+    REVOKED_AFTER,
+    REVOKED_UNTIL,
+    FlightRecorder,
+)
 from pubsubflow.runner.output import CURRENT_OUTPUT, TaskOutput, install_streams
 from pubsubflow.runner.protocol import (
     CANCEL,
     DRAIN,
+    LEFT,
     LOG,
     NUMBERED,
     REPLY,
+    RETURNED,
     SOURCE,
     TASK,
     RunnerRequest,
     RunnerSettings,
     request_frame,
 )
+from pubsubflow.runner.recorded import TaskCoroutine
 from pubsubflow.runner.redaction import Redactor
 from pubsubflow.runner.requests import (
     fetch_connection,
@@ -53,6 +64,7 @@ from pubsubflow.runner.requests import (
 )
 
 _LOG_SECONDS = 0.2
+_BEAT_SECONDS = 0.25
 _CANCELLED = (Outcome.CANCELLED, TaskError("Cancelled", "cancelled", final=True))
 
 
@@ -60,16 +72,18 @@ class _RunningTask:
     """A task message on the loop.
 
     Attributes:
+        position: Its place among the task messages that came to this process, from 1.
         scope: Around the node that runs now.
         cancelled: The worker has cancelled it.
         over: Its last result is sent.
     """
 
-    __slots__ = ("cancelled", "execution", "output", "over", "scope")
+    __slots__ = ("cancelled", "execution", "output", "over", "position", "scope")
 
-    def __init__(self, execution: TaskExecution, output: TaskOutput) -> None:
+    def __init__(self, execution: TaskExecution, output: TaskOutput, position: int) -> None:
         self.execution = execution
         self.output = output
+        self.position = position
         self.scope: anyio.CancelScope | None = None
         self.cancelled = False
         self.over = False
@@ -89,7 +103,7 @@ class AsyncRunner:
         self._redactor = Redactor()
         self._dags = DagCache()
         self._tasks: dict[int, _RunningTask] = {}
-        self._outputs: dict[TaskOutput, int] = {}
+        self._received = 0
         self._requests: dict[int, asyncio.Future[Chunk] | Future[Chunk]] = {}
         self._last_request = 0
         self._draining = False
@@ -98,7 +112,11 @@ class AsyncRunner:
     async def run(self) -> None:
         """Run tasks until the worker closes the stream."""
         install_streams()
+        self._page = FlightRecorder(self._settings.recorder).running
+        os.unlink(self._settings.recorder)  # noqa: PTH108 - no name is left behind by a killed process
         self._loop = asyncio.get_running_loop()
+        self._loop.set_task_factory(self._new_task)
+        os.register_at_fork(after_in_child=self._abandon)
         self._import_lock = anyio.Lock()
         ended = anyio.Event()
         self._channel = AsyncChannel(self._sock, self._on_frame, ended.set)
@@ -112,7 +130,21 @@ class AsyncRunner:
             _, number = NUMBERED.unpack_from(frame)
             message = decode_task(frame[NUMBERED.size :])
             execution = TaskExecution(number, message, self._settings, self._redactor)
-            self._group.start_soon(self._serve, execution)
+            output = TaskOutput(
+                self._has_output,
+                self._is_full,
+                number=number,
+                max_bytes=self._settings.max_log_bytes,
+            )
+            self._received += 1
+            # Known from here on: a cancellation may come before the task's first step.
+            task = self._tasks[number] = _RunningTask(execution, output, self._received)
+            token = CURRENT_OUTPUT.set(output)
+            self._group.start_soon(self._serve, task)
+            CURRENT_OUTPUT.reset(token)
+            if not self._page[BEAT]:
+                self._page[BEAT] = time.monotonic_ns()
+                self._loop.call_later(_BEAT_SECONDS, self._beat)
         elif kind == SOURCE:
             self._dags.add(frame[1:])
         elif kind == REPLY:
@@ -125,20 +157,46 @@ class AsyncRunner:
         elif kind == DRAIN:
             self._draining = True
 
-    async def _serve(self, execution: TaskExecution) -> None:
+    def _beat(self) -> None:
+        """Show the worker that the loop turns, while there are tasks."""
+        self._page[BEAT] = time.monotonic_ns() if self._tasks else 0
+        if self._tasks:
+            self._loop.call_later(_BEAT_SECONDS, self._beat)
+
+    def _new_task(
+        self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any
+    ) -> asyncio.Task[Any]:
+        """Make an asyncio task whose steps are recorded, if it is made for a task or by one."""
+        context = options.get("context")
+        output = CURRENT_OUTPUT.get() if context is None else context.get(CURRENT_OUTPUT)
+        if output is not None:
+            work = TaskCoroutine(work, self._page, output.number)
+        return asyncio.Task(work, loop=loop, **options)
+
+    def _abandon(self) -> None:
+        """Keep a child that a task forks from using what it shares with this process."""
+        TaskCoroutine.mark_fork()
+        CURRENT_OUTPUT.set(None)
+        self._channel.abandon()
+
+    async def _serve(self, task: _RunningTask) -> None:
         """Run a task and its chain."""
-        output = TaskOutput(self._has_output, self._is_full)
-        self._outputs[output] = execution.number
-        CURRENT_OUTPUT.set(output)
-        task = self._tasks[execution.number] = _RunningTask(execution, output)
+        execution, page = task.execution, self._page
+        page[BEGUN] = task.position
         try:
+            if page[REVOKED_AFTER] < task.position <= page[REVOKED_UNTIL]:
+                self._channel.post(NUMBERED.pack(RETURNED, execution.number))
+                return
+            if task.cancelled:
+                execution.started_at = time.time()
+                self._send_result(task, execution.end(*_CANCELLED))
+                return
             while await self._run_node(task):
                 pass
         except Exception as error:  # noqa: BLE001 - must cost this task alone, not those beside it
             self._send_result(task, execution.end(*outcome_of(error)))
         finally:
             self._tasks.pop(execution.number, None)
-            del self._outputs[output]
 
     async def _run_node(self, task: _RunningTask) -> bool:
         """Run one node, send its result and return whether another follows."""
@@ -219,6 +277,7 @@ class AsyncRunner:
         if not task.over and task.execution.number in self._tasks and task.execution.node == node:
             self._send_result(task, task.execution.end(*self._end_reason(task)))
             task.over = True
+            self._channel.post(NUMBERED.pack(LEFT, task.execution.number))
 
     def _send_result(self, task: _RunningTask, frame: bytes) -> None:
         """Send a result, after all output that came before it."""
@@ -226,9 +285,8 @@ class AsyncRunner:
         self._channel.post(frame)
 
     def _send_output(self, output: TaskOutput, lines: str) -> None:
-        number = self._outputs.get(output)
-        if lines and number is not None:
-            self._channel.post(NUMBERED.pack(LOG, number) + lines.encode())
+        if lines:
+            self._channel.post(NUMBERED.pack(LOG, output.number) + lines.encode())
 
     def _has_output(self, output: TaskOutput) -> None:
         if threading.get_ident() == self._thread:

@@ -13,10 +13,14 @@ from pubsubflow.runner.log_lines import plain_text
 _MAX_MESSAGE_CHARACTERS = 2_000
 MAX_TRACEBACK_CHARACTERS = 20_000
 _PACKAGE = Path(pubsubflow.__file__).parent
-_HIDDEN = (
+HIDDEN = (
     *(f"{_PACKAGE / part}/" for part in ("authoring", "loader", "model", "runner")),
     "<frozen importlib",
 )
+
+
+class TaskExited(BaseException):
+    """Carries a SystemExit or KeyboardInterrupt, its cause, out of an asyncio task of user code."""
 
 
 def outcome_of(error: BaseException) -> tuple[Outcome, TaskError]:
@@ -24,6 +28,8 @@ def outcome_of(error: BaseException) -> tuple[Outcome, TaskError]:
 
     It never raises, whatever the exception does when its text is made.
     """
+    if isinstance(error, TaskExited) and error.__cause__ is not None:
+        error = error.__cause__
     text = plain_text(lambda: str(error)).strip()
     first = text.splitlines()[0] if text else ""
     name = plain_text(lambda: type(error).__name__)
@@ -60,7 +66,7 @@ def _formatted(error: BaseException) -> str:
 
 def user_frames(stack: traceback.StackSummary) -> list[traceback.FrameSummary]:
     """Return the frames of user code and of the libraries that it calls."""
-    return [frame for frame in stack if not frame.filename.startswith(_HIDDEN)]
+    return [frame for frame in stack if not frame.filename.startswith(HIDDEN)]
 
 
 def _parts(

@@ -1,5 +1,6 @@
 """A forked process for user code, as the daemon sees it."""
 
+import contextlib
 import os
 import signal
 from types import TracebackType
@@ -104,6 +105,13 @@ class ChildProcess:
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the process and to all that it started."""
         self._state.kill(number)
+
+    def interrupt(self, number: int) -> None:
+        """Send a signal to the process alone."""
+        # After the exit the pid may belong to another process.
+        if self._state.exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     async def aclose(self) -> None:
         """Kill the process if it still runs, and wait for its end, for 5 s at most."""

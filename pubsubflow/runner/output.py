@@ -3,7 +3,7 @@
 import io
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, TextIO
 
@@ -18,13 +18,23 @@ class TaskOutput:
     Args:
         first: Called, in any thread, with the first output in an empty buffer.
         full: Called, in any thread, when the buffer is full.
+        number: The task's assignment.
+        max_bytes: What comes after so much output is dropped: a flood must not fill the memory
+            that tasks share.
     """
 
     def __init__(
-        self, first: Callable[["TaskOutput"], None], full: Callable[["TaskOutput"], None]
+        self,
+        first: Callable[["TaskOutput"], None],
+        full: Callable[["TaskOutput"], None],
+        *,
+        number: int = 0,
+        max_bytes: int = 10 << 20,
     ) -> None:
         self._first = first
         self._full = full
+        self.number = number
+        self._left = max_bytes
         self._lock = threading.Lock()
         self._splitters: dict[str, LineSplitter] = {}
         self._lines: list[str] = []
@@ -57,11 +67,15 @@ class TaskOutput:
             self._size = 0
             return text
 
-    def _add(self, lines: Iterable[str]) -> None:
+    def _add(self, lines: Sequence[str]) -> None:
         with self._lock:
             had_none = not self._lines
-            self._lines += lines
-            self._size += sum(map(len, lines))
+            if self._left >= 0:
+                self._lines += lines
+                size = sum(map(len, lines))
+                self._size += size
+                # The line that exceeds the limit is kept: by it the worker sees that it is.
+                self._left -= size
             has_some = bool(self._lines)
             is_full = self._size >= _CHUNK_CHARACTERS
         # After the lock is released: the callbacks take the output, which locks again.

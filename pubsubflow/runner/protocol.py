@@ -15,6 +15,8 @@ From the runner:
 ======== =====================================================================================
 RESULT   assignment, node, the next node of the chain (or NO_NODE), then a ResultMessage
 LOG      assignment, then lines of output
+LEFT     assignment: its task goes on although its result is sent, so replace this process
+RETURNED assignment that was revoked before it began
 REQUEST  number, then a WorkerRequest
 PUBLISH  number, then a PublishedEvent; its reply, an empty Chunk, comes when the bus has stored it
 ======== =====================================================================================
@@ -30,7 +32,7 @@ from pubsubflow.model.wire.messages import PublishedEvent, encode
 from pubsubflow.model.wire.worker_requests import WorkerRequest
 
 TASK, SOURCE, REPLY, CANCEL, DRAIN = b"TSACD"
-RESULT, LOG, REQUEST, PUBLISH = b"RLQP"
+RESULT, LOG, REQUEST, PUBLISH, LEFT, RETURNED = b"RLQPFB"
 
 RunnerRequest = WorkerRequest | PublishedEvent
 
@@ -48,12 +50,16 @@ class RunnerSettings(Struct, frozen=True, array_like=True):
         worker: Id of its worker.
         max_result_bytes: A larger encoded result fails its task.
         grace_seconds: How long a cancelled async task may take to end.
+        max_log_bytes: Output of an async task beyond that is dropped.
+        recorder: The file of an async runner's flight recorder.
     """
 
     kind: str
     worker: str
     max_result_bytes: int
     grace_seconds: float
+    max_log_bytes: int = 10 << 20
+    recorder: str = ""
 
 
 def request_frame(number: int, request: RunnerRequest) -> bytes:

@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from pubsubflow.runner.forked_process import ChildProcess
 from pubsubflow.runner.forkserver import ForkServer
-from pubsubflow.triggerer import flight_recorder
-from pubsubflow.triggerer.flight_recorder import FlightRecord
+from pubsubflow.runner import flight_recorder
+from pubsubflow.runner.flight_recorder import FlightRecord
 from pubsubflow.triggerer.protocol import (
     HostCommand,
     HostLogLine,

@@ -44,6 +44,8 @@ class TaskHeader(Struct, frozen=True, array_like=True):
     indexes: Raw = Raw(b"\x90")
     chain: tuple[int, ...] = ()
     timeouts: tuple[float | None, ...] = (None,)
+    journal: Raw = Raw(b"\x90")
+    apart: bool = False
 
 
 decode_header = msgspec.msgpack.Decoder(TaskHeader).decode
@@ -61,6 +63,9 @@ class RunnerRef(Protocol):
 
     def cancel(self, assignment: "Assignment") -> None:
         """Stop one async task."""
+
+    def is_blocked_by_other(self, assignment: "Assignment") -> bool:
+        """Return whether another assignment blocks the event loop."""
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the process and to all that it started."""
@@ -87,10 +92,15 @@ class Assignment:
         log_bytes: Size of the node's whole output.
         log_messages: How many LogMessages of the node are published.
         timeout_timer: Ends the node at its timeout.
+        position: Its place among the assignments of its runner, from 1.
+        losses: How often its process died while it ran beside others.
+        apart: It runs in a process of its own, because it may have been the one that killed it.
+        stack: Where it stood when it blocked the event loop.
     """
 
     __slots__ = (
         "after",
+        "apart",
         "buffered_bytes",
         "buffered_lines",
         "decided_outcome",
@@ -98,12 +108,15 @@ class Assignment:
         "header",
         "log_bytes",
         "log_messages",
+        "losses",
         "message_done",
         "node",
         "number",
+        "position",
         "redelivered",
         "returned",
         "runner",
+        "stack",
         "started_at",
         "timeout_seconds",
         "timeout_timer",
@@ -124,6 +137,9 @@ class Assignment:
         self.decided_outcome: AttemptOutcome | None = None
         self.message_done = False
         self.returned = False
+        self.position = self.losses = 0
+        self.apart = header.apart and header.kind == "async"
+        self.stack = ""
         self.timeout_timer: asyncio.TimerHandle | None = None
         self.buffered_lines: list[str] = []
         self.buffered_bytes = 0

@@ -9,27 +9,27 @@ import anyio
 import anyio.abc
 import structlog
 
-from pubsubflow.exit_codes import describe_exit
 from pubsubflow.model.wire.messages import NO_NODE, Outcome, TaskError, decode_result
 from pubsubflow.model.wire.worker_requests import LeaseRequest, LeaseStatus
 from pubsubflow.runner.forkserver import ForkServer
+from pubsubflow.runner.log_lines import log_record
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.assignment import Assignment, AttemptOutcome, RunnerRef
+from pubsubflow.worker.losses import RunAgain
 from pubsubflow.worker.manager_client import FetchedSource, ManagerClient
 from pubsubflow.worker.result_publisher import ResultPublisher
 from pubsubflow.worker.runner_process import RunnerProcess
+from pubsubflow.worker.runner_set import RunnerSet
 from pubsubflow.worker.settings import WorkerSettings
 from pubsubflow.worker.timeouts import TimeoutQueue
+from pubsubflow.worker.watchdog import LoopWatchdog
 
 log = structlog.get_logger(__name__)
 
-_MAX_ASYNC_RUNNERS = 8
-_ASYNC_RECYCLE_FACTOR = 10
 _TIMEOUT_SLACK = 1.5
 _KEPT_OUTCOMES = (Outcome.SUCCESS, Outcome.SKIPPED)
-_FIRST_PAUSE_SECONDS = 0.1
-_MAX_PAUSE_SECONDS = 5.0
 _TAKEN_DELAY_SECONDS = 2.0
+_AGAIN_TEXT = "the process of this task ended while others ran in it: the task begins again"
 
 
 class ProcessPool:
@@ -62,25 +62,30 @@ class ProcessPool:
         self._runner_settings = runner_settings
         self.kind = runner_settings.kind
         self._sync = self.kind == "sync"
-        self._slots = 1 if self._sync else settings.async_slots
-        self._max_runners = settings.processes if self._sync else _MAX_ASYNC_RUNNERS
-        self._fork_server = fork_server
-        self._group = group
         self._managers = managers
         self._publisher = publisher
         self._on_returned = on_returned
         self._on_finished = on_finished
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[Assignment, FetchedSource | None] = {}
-        self._runners: list[RunnerProcess] = []
-        self._starting = 0
-        self._pause = 0.0
+        self._runners = RunnerSet(
+            settings,
+            runner_settings,
+            fork_server=fork_server,
+            group=group,
+            events=self,
+            on_ready=self._on_runner_ready,
+            on_exit=self._on_runner_exit,
+        )
         self._closing = False
         self._started_timeouts: TimeoutQueue[tuple[Assignment, int]] = TimeoutQueue(
             settings.started_seconds, self._publish_started
         )
         self._wait_timeouts: TimeoutQueue[Assignment] = TimeoutQueue(
             settings.max_wait_seconds, self._return_overdue
+        )
+        self._watchdog = LoopWatchdog(
+            self._runners.all, group, on_blocked=self._on_blocked, on_output=publisher.add_output
         )
 
     @property
@@ -92,7 +97,7 @@ class ProcessPool:
     @property
     def busy(self) -> int:
         """How many assignments run."""
-        return sum(len(runner.assignments) for runner in self._runners)
+        return sum(len(runner.assignments) for runner in self._runners.all)
 
     @property
     def waiting(self) -> int:
@@ -102,18 +107,19 @@ class ProcessPool:
     @property
     def runners(self) -> int:
         """How many processes there are, with those that start or end."""
-        return len(self._runners)
+        return len(self._runners.all)
 
     @property
     def slots(self) -> int:
         """How many assignments can run at once."""
-        return self._max_runners if self._sync else self._slots
+        return self._runners.most if self._sync else self._runners.slots
 
     def submit(self, assignment: Assignment) -> None:
         """Queue an assignment; its lease and its code are fetched first where needed."""
         source = self._managers.sources.get(assignment.header.source)
-        if source is not None and not assignment.redelivered and not self._closing:
-            runner = self._choose_runner(source)
+        known = source is not None and not assignment.redelivered
+        if source is not None and known and not assignment.apart and not self._closing:
+            runner = self._runners.choose(source)
             if runner is not None:
                 runner.assign(assignment, source)
                 self._start_timers(assignment)
@@ -148,27 +154,20 @@ class ProcessPool:
 
     def maintain(self) -> None:
         """Retire runners that have long been idle or hold much memory; call it regularly."""
-        now, settings = self._loop.time(), self._settings
-        idle = [each for each in self._runners if each.free_slots and not each.assignments]
-        idle.sort(key=lambda runner: runner.idle_since, reverse=True)
-        keep = settings.warm_processes if self._sync else 1
-        for index, runner in enumerate(idle):
-            old = index >= keep and now - runner.idle_since > settings.idle_seconds
-            if old or runner.resident_bytes() > settings.max_idle_bytes:
-                runner.retire()
+        self._runners.maintain()
 
     def drain(self) -> None:
         """Return what waits to the queue, and start no further node of a chain."""
         self._closing = True
         for assignment in tuple(self._waiting):
             self._return_to_queue(assignment)
-        for runner in self._runners:
+        for runner in self._runners.all:
             runner.drain()
 
     def kill_all(self) -> None:
         """Return what runs to the queue, and kill all runners."""
         self._closing = True
-        for runner in self._runners:
+        for runner in self._runners.all:
             for assignment in tuple(runner.assignments.values()):
                 self._return_to_queue(assignment)
             runner.kill()
@@ -177,6 +176,7 @@ class ProcessPool:
         """Stop the timers."""
         self._started_timeouts.stop()
         self._wait_timeouts.stop()
+        self._watchdog.close()
 
     def on_output(self, assignment: Assignment, lines: str) -> None:
         """Publish output; called by runners."""
@@ -203,6 +203,20 @@ class ProcessPool:
         else:
             assignment.advance(then)
             self._start_timers(assignment)
+
+    def on_unbegun(self, assignment: Assignment) -> None:
+        """Give an assignment that has not begun in its runner to another; called by runners."""
+        if self._closing:
+            self._return_to_queue(assignment)
+            return
+        self._detach(assignment)
+        self._waiting[assignment] = None
+        self._fetch_source(assignment)
+
+    def _on_blocked(self, runner: RunnerProcess) -> None:
+        """Give what has not begun in a runner whose loop is blocked to others."""
+        for assignment in runner.block():
+            self.on_unbegun(assignment)
 
     def _on_lease(self, assignment: Assignment, lease: LeaseStatus) -> None:
         if assignment not in self._waiting:
@@ -249,86 +263,48 @@ class ProcessPool:
         for assignment, source in tuple(self._waiting.items()):
             if source is None:
                 continue
-            runner = self._choose_runner(source)
+            if assignment.apart:
+                self._runners.reserve(assignment)
+                continue
+            runner = self._runners.choose(source)
             if runner is None:
                 left += 1
                 continue
             del self._waiting[assignment]
             runner.assign(assignment, source)
             self._start_timers(assignment)
-        wanted = left if self._sync else min(left, 1)
-        for _ in range(wanted - self._starting):
-            if len(self._runners) >= self._max_runners:
-                self._retire_idle_runner()
-                break
-            self._start_runner()
+        if left:
+            self._runners.add(left if self._sync else 1)
 
-    def _choose_runner(self, source: FetchedSource) -> RunnerProcess | None:
-        """Return a free runner that has the code already, or else one that can load it."""
-        bundle = source.bundle
-        found = None
-        for runner in reversed(self._runners):
-            if runner.free_slots and bundle is not None:
-                if bundle.hash in runner.sources:
-                    return runner
-                if found is None and runner.can_load(bundle):
-                    found = runner
-        return found
-
-    def _retire_idle_runner(self) -> None:
-        # What waits cannot use an idle runner: it has other versions of the same modules. Its
-        # place goes to a new process.
-        for runner in self._runners:
-            if runner.free_slots and not runner.assignments:
-                runner.retire()
-                return
-
-    def _start_runner(self) -> None:
-        recycle_after = self._settings.recycle_tasks * (1 if self._sync else _ASYNC_RECYCLE_FACTOR)
-        runner = RunnerProcess(
-            self._runner_settings, slots=self._slots, recycle_after=recycle_after, events=self
-        )
-        self._runners.append(runner)
-        self._starting += 1
-        self._group.start_soon(self._supervise, runner)
-
-    async def _supervise(self, runner: RunnerProcess) -> None:
-        """Run a runner process from its fork to its exit."""
-        if self._pause:
-            await anyio.sleep(self._pause)
-        starting = True
-
-        def ready() -> None:
-            nonlocal starting
-            starting = False
-            self._starting -= 1
-            runner.idle_since = self._loop.time()
-            self._dispatch()
-
-        code = 1
-        try:
-            code = await runner.run(self._fork_server, ready)
-        except OSError as error:
-            log.error("worker.fork_failed", error=str(error))  # noqa: TRY400 - it says it all
-        finally:
-            self._starting -= starting
-            self._runners.remove(runner)
-        self._on_runner_exit(runner, code)
+    def _on_runner_ready(self, runner: RunnerProcess) -> None:
+        assignment = runner.reserved_for
+        if assignment is not None:
+            source = self._waiting.pop(assignment, None)
+            if source is None:
+                runner.retire()  # it was cancelled or returned meanwhile
+            else:
+                runner.assign(assignment, source)
+                self._start_timers(assignment)
+        self._dispatch()
 
     def _on_runner_exit(self, runner: RunnerProcess, code: int) -> None:
         """Publish the outcome of what ended with a runner, and fork another if needed."""
-        # Processes that crash before they served anything would be forked in a busy loop.
-        if runner.served or not code:
-            self._pause = 0.0
-        else:
-            self._pause = min(max(self._pause * 2, _FIRST_PAUSE_SECONDS), _MAX_PAUSE_SECONDS)
-        message = f"the runner process ended with {describe_exit(code)}"
-        for assignment in tuple(runner.assignments.values()):
-            crash = TaskError("Crashed", message, runner.output_tail)
-            outcome = assignment.decided_outcome or AttemptOutcome(Outcome.CRASHED, crash)
-            log.warning("worker.runner_exited", **assignment.log_fields(), exit=code)
-            self._end_attempt(assignment, outcome)
+        for assignment, then in runner.judge_losses(code):
+            again = isinstance(then, RunAgain)
+            log.warning("worker.runner_exited", **assignment.log_fields(), exit=code, again=again)
+            if isinstance(then, AttemptOutcome):
+                self._end_attempt(assignment, then)
+            else:
+                self._run_again(assignment, then)
         self._dispatch()
+
+    def _run_again(self, assignment: Assignment, then: RunAgain) -> None:
+        """Begin an attempt again that ended with its process, by another task's fault."""
+        self._publisher.add_output(assignment, log_record("warning", _AGAIN_TEXT, {}))
+        assignment.apart = assignment.apart or then.apart
+        # The message's journal is out of date by now.
+        assignment.redelivered = True
+        self.on_unbegun(assignment)
 
     def _start_timers(self, assignment: Assignment) -> None:
         """Start the timers of the node that runs now."""
@@ -348,10 +324,16 @@ class ProcessPool:
         """Publish that a node has started, if it still runs."""
         assignment, node = started
         if assignment.runner is not None and assignment.node == node:
+            self._watchdog.wake()
             self._publisher.publish_started(assignment)
 
     def _time_out(self, assignment: Assignment, seconds: float) -> None:
-        error = TaskError("TimeoutError", f"timed out after {seconds:g} s")
+        runner = assignment.runner
+        if runner is not None and runner.is_blocked_by_other(assignment):
+            # Its time was taken by another task: both begin again, each in another process.
+            runner.kill()
+            return
+        error = TaskError("TimeoutError", f"timed out after {seconds:g} s", assignment.stack)
         self.stop(assignment, AttemptOutcome(Outcome.FAILED, error))
         if assignment.runner is not None and not self._sync:
             assignment.runner.kill()
@@ -364,7 +346,7 @@ class ProcessPool:
     def _return_overdue(self, assignment: Assignment) -> None:
         if assignment not in self._waiting:
             return
-        if self._starting:
+        if self._runners.starting:
             self._wait_timeouts.add(assignment)
         else:
             self._return_to_queue(assignment)

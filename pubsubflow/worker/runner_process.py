@@ -21,11 +21,19 @@ from pubsubflow.model.wire.worker_requests import (
     decode_connection,
     is_connection_request,
 )
+from pubsubflow.runner.flight_recorder import (
+    BEGUN,
+    REVOKED_AFTER,
+    REVOKED_UNTIL,
+    RUNNING,
+    RunnerRecorder,
+)
 from pubsubflow.runner.forked_process import ChildProcess
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import (
     CANCEL,
     DRAIN_FRAME,
+    LEFT,
     LOG,
     NUMBERED,
     PUBLISH,
@@ -33,12 +41,14 @@ from pubsubflow.runner.protocol import (
     REQUEST,
     RESULT,
     RESULT_HEADER,
+    RETURNED,
     SOURCE_HEADER,
     TASK,
     RunnerSettings,
 )
 from pubsubflow.runner.redaction import Redactor
-from pubsubflow.worker.assignment import Assignment
+from pubsubflow.worker.assignment import Assignment, AttemptOutcome
+from pubsubflow.worker.losses import RunAgain, judge_losses
 from pubsubflow.worker.manager_client import FetchedSource
 from pubsubflow.worker.stdio import OutputPipe, open_output_pipes
 
@@ -46,6 +56,7 @@ log = structlog.get_logger(__name__)
 
 _TARGET = "pubsubflow.runner.main:main"
 _TAIL_LINES = 40
+_STREAM_SECONDS = 1.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -64,6 +75,9 @@ class RunnerEvents(Protocol):
     def on_publish(self, event: bytes, reply: Callable[[bytes], None]) -> None:
         """Publish a task's event; `reply` takes an encoded Chunk once the bus has stored it."""
 
+    def on_unbegun(self, assignment: Assignment) -> None:
+        """Give an assignment that was revoked before it began to another process."""
+
 
 class RunnerProcess:
     """A process for user code with its assignments.
@@ -73,6 +87,7 @@ class RunnerProcess:
         slots: How many assignments it may have at once.
         recycle_after: After how many assignments it is replaced.
         events: Called with what happens in it.
+        reserved_for: The one assignment that it is for, if it is for one.
 
     Attributes:
         assignments: Number → assignment.
@@ -80,18 +95,28 @@ class RunnerProcess:
         sources: Hashes of the code it has.
         served: How many assignments it has had.
         ending: It is retired or about to be killed, so it gets no more assignments.
+        killed: The worker has killed it.
+        blocked: A task blocks its event loop.
+        recorder: The flight recorder of an async one.
         idle_since: Time of the loop when its last assignment ended.
     """
 
     def __init__(
-        self, settings: RunnerSettings, *, slots: int, recycle_after: int, events: RunnerEvents
+        self,
+        settings: RunnerSettings,
+        *,
+        slots: int,
+        recycle_after: int,
+        events: RunnerEvents,
+        reserved_for: Assignment | None = None,
     ) -> None:
         self.assignments: dict[int, Assignment] = {}
         self.free_slots = 0
         self.sources: set[str] = set()
         self.served = 0
-        self.ending = False
+        self.ending = self.killed = self.blocked = False
         self.idle_since = 0.0
+        self.reserved_for = reserved_for
         self._settings = settings
         self._slots = slots
         self._recycle_after = recycle_after
@@ -104,6 +129,7 @@ class RunnerProcess:
         self._redactor = Redactor()
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._is_sync = settings.kind == "sync"
+        self.recorder = None if self._is_sync else RunnerRecorder()
         self._loop = asyncio.get_running_loop()
         self._pipes: list[OutputPipe] = []
 
@@ -124,23 +150,28 @@ class RunnerProcess:
             OSError: The system refuses another process.
         """
         stdout, stderr = self._pipes = open_output_pipes(self._on_process_output)
+        settings = self._settings
+        if self.recorder is not None:
+            settings = msgspec.structs.replace(settings, recorder=self.recorder.path)
         try:
             child = await fork_server.fork(
                 _TARGET,
-                encode(self._settings),
+                encode(settings),
                 on_frame=self._on_frame,
                 on_end=self._ended.set,
                 output=(stdout.writer, stderr.writer),
             )
             stdout.release_writer()
             stderr.release_writer()
-            async with child:
+            async with child, anyio.create_task_group() as group:
                 self._child, self._post = child, child.channel.post
-                self.free_slots = 0 if self.ending else self._slots
+                self._count_slots()
                 ready()
+                group.start_soon(self._end_with, child)
                 await self._ended.wait()
                 with anyio.move_on_after(self._settings.grace_seconds):
                     await child.wait()
+                group.cancel_scope.cancel()
             # The pipes outlive the process: what it wrote before a crash is still in them.
             for pipe in self._pipes:
                 pipe.finish()
@@ -149,6 +180,12 @@ class RunnerProcess:
             self._end()
             for pipe in self._pipes:
                 pipe.close()
+
+    async def _end_with(self, child: ChildProcess) -> None:
+        """Give up the stream after the process's end: what a task forked may hold it open."""
+        await child.wait()
+        await anyio.sleep(_STREAM_SECONDS)
+        self._ended.set()
 
     def can_load(self, bundle: SourceBundle) -> bool:
         """Return whether no module that it may have imported differs from the bundle's."""
@@ -162,6 +199,7 @@ class RunnerProcess:
         self.assignments[assignment.number] = assignment
         self.free_slots -= 1
         self.served += 1
+        assignment.position = self.served
         assignment.runner = self
         assignment.started_at = time.time()
         if assignment.header.source not in self.sources and source.bundle is not None:
@@ -177,11 +215,58 @@ class RunnerProcess:
     def release(self, assignment: Assignment) -> None:
         """Give up an assignment of which nothing is left to run, and retire when it is due."""
         del self.assignments[assignment.number]
-        self.free_slots += not self.ending
+        self._count_slots()
         if not self.assignments:
             self.idle_since = self._loop.time()
             if self.ending or self.served >= self._recycle_after:
                 self.retire()
+
+    def block(self) -> list[Assignment]:
+        """Note that a task blocks the loop, and return what had not begun, which it gives up."""
+        self.blocked = True
+        self._count_slots()
+        recorder = self.recorder
+        if recorder is None:
+            return []
+        page = recorder.page
+        page[REVOKED_AFTER], page[REVOKED_UNTIL] = page[BEGUN], self.served
+        # Read once more, after that is written: one that began in between and saw it is sent back
+        # by the runner.
+        begun = page[BEGUN]
+        return [each for each in self.assignments.values() if each.position > begun]
+
+    def unblock(self) -> None:
+        """Note that the loop turns again."""
+        self.blocked = False
+        self._count_slots()
+
+    def is_blocked_by_other(self, assignment: Assignment) -> bool:
+        """Return whether another assignment blocks the event loop."""
+        if self.recorder is None or not self.blocked:
+            return False
+        return self.recorder.page[RUNNING] not in (0, assignment.number)
+
+    def judge_losses(self, code: int) -> list[tuple[Assignment, AttemptOutcome | RunAgain]]:
+        """Return what follows for each assignment, once the process is gone."""
+        recorder = self.recorder
+        stack = "" if recorder is None else recorder.stack()
+        return judge_losses(
+            tuple(self.assignments.values()),
+            running=0 if recorder is None else recorder.page[RUNNING],
+            code=code,
+            killed=self.killed,
+            output="\n".join(filter(None, (self.output_tail, stack))),
+        )
+
+    def close(self) -> None:
+        """Give up the flight recorder, once the process is gone."""
+        if self.recorder is not None:
+            self.recorder.close()
+
+    def interrupt(self, number: int) -> None:
+        """Send a signal to it alone."""
+        if self._child is not None:
+            self._child.interrupt(number)
 
     def cancel(self, assignment: Assignment) -> None:
         """Send the order to stop one async task."""
@@ -201,6 +286,7 @@ class RunnerProcess:
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to it and to all that it started; it gets no more assignments."""
         self._end()
+        self.killed = True
         if self._child is not None:
             self._child.kill(number)
 
@@ -216,6 +302,10 @@ class RunnerProcess:
     def _end(self) -> None:
         self.ending, self.free_slots = True, 0
 
+    def _count_slots(self) -> None:
+        closed = self.ending or self.blocked or self.reserved_for is not None
+        self.free_slots = 0 if closed else self._slots - len(self.assignments)
+
     def _on_frame(self, frame: bytes) -> None:
         kind = frame[0]
         if kind == RESULT:
@@ -228,6 +318,12 @@ class RunnerProcess:
         body = frame[NUMBERED.size :]
         if kind == LOG and number in self.assignments:
             self._events.on_output(self.assignments[number], self._redactor.lines(body.decode()))
+        elif kind == LEFT:
+            self._end()
+            if not self.assignments:
+                self.retire()
+        elif kind == RETURNED and number in self.assignments:
+            self._events.on_unbegun(self.assignments[number])
         elif kind == REQUEST and is_connection_request(body):
             self._events.on_request(body, lambda chunk: self._reply_connection(number, chunk))
         elif kind == REQUEST:

@@ -129,10 +129,10 @@ class ScriptedManager:
         await self.bus.publish_durable(Subjects.task(queue, order), encode(order))
         return order
 
-    async def run(self, dag, task_id, **more):
+    async def run(self, dag, task_id, *, seconds=20, **more):
         """Send an order and return its result."""
         order = await self.send(self.order(dag, task_id, **more))
-        return await self.result(order)
+        return await self.result(order, seconds=seconds)
 
     async def result(self, order, task_node=None, seconds=20):
         key = (order.run, order.node if task_node is None else task_node)

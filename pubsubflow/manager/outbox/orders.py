@@ -148,6 +148,7 @@ def build_order(
         chain,
         (timeout, *(spec.tasks[each].timeout_seconds for each in chain)),
         journal if sum(len(entry.value) for entry in journal) <= INLINE_BYTES else None,
+        live.crashes > 0,
     )
 
 

@@ -24,7 +24,7 @@ from pubsubflow.model.runs.progress import (
     resume_run,
     start_run,
 )
-from pubsubflow.model.runs.retry import Redeliver, Retry, after_crash, after_failure
+from pubsubflow.model.runs.retry import GiveUp, Redeliver, Retry, after_crash, after_failure
 from pubsubflow.model.runs.states import RunState, TaskState, advance_state
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import (
@@ -47,6 +47,7 @@ _FINAL = {
     Outcome.CRASHED: TaskState.FAILED,
     Outcome.CANCELLED: TaskState.CANCELLED,
 }
+_RETRIED = (Outcome.FAILED, Outcome.CRASHED, Outcome.LOST)
 
 
 class RunLifecycle:
@@ -147,7 +148,7 @@ class RunLifecycle:
         if message.outcome is Outcome.DEFERRED:
             self.waits.defer(run, key, task, message)
             return
-        if message.outcome is Outcome.FAILED or message.outcome is Outcome.CRASHED:
+        if message.outcome in _RETRIED:
             if self._retry(run, task, message):
                 return
         elif message.outcome is Outcome.SUCCESS:
@@ -281,7 +282,10 @@ class RunLifecycle:
         now, chance = self._uow.now, self._chance()
         # Attempts before a clearing cost no retry.
         tries = task.attempt - task.prior_attempts
-        if message.outcome is Outcome.CRASHED:
+        verdict: Retry | Redeliver | GiveUp
+        if message.outcome is Outcome.LOST:
+            verdict = Redeliver()
+        elif message.outcome is Outcome.CRASHED:
             task.crashes += 1
             verdict = after_crash(policy, tries, task.crashes, chance=chance, now=now)
         else:

@@ -144,6 +144,7 @@ class TaskMessage(Struct, frozen=True, array_like=True):
             for a task that has waited.
         journal: The entries of the task's journal, in order; None when they are too large for a
             message, or may be out of date: then the runner requests them.
+        apart: Whether it needs a process of its own, because an attempt has killed its process.
     """
 
     run: int
@@ -163,16 +164,22 @@ class TaskMessage(Struct, frozen=True, array_like=True):
     chain: tuple[int, ...] = ()
     timeouts: tuple[float | None, ...] = (None,)
     journal: tuple[JournalEntry, ...] | None = ()
+    apart: bool = False
 
 
 class Outcome(StrEnum):
-    """The outcome of an attempt; deferred: the task waits, and continues later."""
+    """The outcome of an attempt.
+
+    Deferred: the task waits, and continues later. Crashed: it killed its process. Lost: its process
+    was killed by another task.
+    """
 
     SUCCESS = "success"
     DEFERRED = "deferred"
     SKIPPED = "skipped"
     FAILED = "failed"
     CRASHED = "crashed"
+    LOST = "lost"
     CANCELLED = "cancelled"
 
 

@@ -21,7 +21,7 @@ from pubsubflow.errors import TriggerError
 from pubsubflow.model.connections import Connection
 from pubsubflow.plugins import decode_trigger, trigger_type
 from pubsubflow.runner.redaction import Redactor
-from pubsubflow.triggerer.flight_recorder import FlightRecorder
+from pubsubflow.runner.flight_recorder import FlightRecorder
 from pubsubflow.triggerer.host.timers import TimerHeap
 from pubsubflow.triggerer.host.trigger_run import (
     CURRENT,

@@ -17,7 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from pubsubflow.runner.async_channel import AsyncChannel
-from pubsubflow.triggerer.flight_recorder import SLOTS, FlightRecorder
+from pubsubflow.runner.flight_recorder import SLOTS, FlightRecorder
 from pubsubflow.triggerer.host.loop_thread import LoopThread
 from pubsubflow.triggerer.host.trigger_run import TriggerRun
 from pubsubflow.triggerer.host.watchdog import Watchdog

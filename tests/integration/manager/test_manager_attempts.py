@@ -78,6 +78,7 @@ async def test_a_crash_is_handed_out_again_as_the_same_attempt(harness):
     for delivery in range(1, MAX_CRASHES + 1):
         order = await harness.order("a")
         assert (order.message.attempt, order.message.delivery) == (1, delivery)
+        assert order.message.apart == (delivery > 1)
         await harness.report(order.result("crashed", error=TaskError("Crashed", "signal 9")))
     await harness.until_states("failed")
     assert await harness.rows("SELECT delivery FROM attempt ORDER BY 1") == [(1,), (2,)]

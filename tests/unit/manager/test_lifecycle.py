@@ -152,6 +152,14 @@ def test_the_first_crashes_cost_no_retry():
     assert played.states == {0: "failed"}
 
 
+def test_what_another_task_s_crash_has_ended_costs_nothing():
+    played = Played(task("a"))
+    for delivery in range(2, 6):
+        played.report(Outcome.LOST, error=TaskError("Lost", "gone"))
+        live = played.run.live[0, -1]
+        assert (live.attempt, live.delivery, live.crashes) == (1, delivery, 0)
+
+
 def test_a_runner_that_goes_straight_on_needs_no_order():
     played = Played(task("a"), task("b", "a"))
     played.run.dispatch.clear()

@@ -3,11 +3,11 @@ import signal
 import subprocess
 import sys
 
-from pubsubflow.triggerer import flight_recorder
+from pubsubflow.runner import flight_recorder
 
 PROGRAM = """
 import sys, time
-from pubsubflow.triggerer.flight_recorder import FlightRecorder
+from pubsubflow.runner.flight_recorder import FlightRecorder
 
 def here():
     print(flush=True)

@@ -1,0 +1,102 @@
+"""A flight recorder: what a process did last, for the time when it cannot report any more.
+
+A file that both processes know. Its first page is shared memory: in the trigger host a number a
+thread, the id of the trigger that runs now, 0 for none; in an async runner the cells below. After
+it come the stacks that the interpreter writes when it crashes, or when the daemon sends SIGUSR1
+because C code holds the interpreter. The page outlives the process that wrote it.
+"""
+
+import faulthandler
+import mmap
+import os
+import signal
+import struct
+import tempfile
+from pathlib import Path
+
+from msgspec import Struct
+
+PAGE_BYTES = 4096
+SLOTS = PAGE_BYTES // 8
+_MAX_STACK_CHARACTERS = 20_000
+
+RUNNING, BEAT, BEGUN, REVOKED_AFTER, REVOKED_UNTIL = range(5)
+"""Cells of an async runner: the assignment whose code runs now, 0 for none; when its loop last
+turned, in ns of the monotonic clock, 0 while it has no tasks; how many of the assignments that were
+sent to it have begun. Those whose count is above REVOKED_AFTER, up to REVOKED_UNTIL, must not begin
+any more: the worker writes these two."""
+
+
+class FlightRecorder:
+    """The host's end.
+
+    Args:
+        path: The file, made by `prepare`.
+
+    Attributes:
+        running: Id of the trigger that each thread runs now, by the thread's index.
+    """
+
+    def __init__(self, path: str) -> None:
+        # Stacks are appended behind the page, which itself is written through the mapping.
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        self.running = memoryview(mmap.mmap(self._fd, PAGE_BYTES)).cast("q")
+        faulthandler.enable(self._fd)
+        faulthandler.register(signal.SIGUSR1, self._fd)
+
+
+class RunnerRecorder:
+    """The worker's end of an async runner's recorder; it outlives the process.
+
+    Attributes:
+        path: The file; the runner removes its name as soon as it has opened it.
+        page: The shared numbers.
+    """
+
+    def __init__(self) -> None:
+        self._fd, self.path = tempfile.mkstemp(prefix="pubsubflow-recorder-")
+        os.ftruncate(self._fd, PAGE_BYTES)
+        self._mapping = mmap.mmap(self._fd, PAGE_BYTES)
+        self.page = memoryview(self._mapping).cast("q")
+
+    @property
+    def size(self) -> int:
+        """How many bytes of stacks there are."""
+        return os.fstat(self._fd).st_size - PAGE_BYTES
+
+    def stack(self, start: int = 0) -> str:
+        """Return the stacks that were written from a position on."""
+        data = os.pread(self._fd, _MAX_STACK_CHARACTERS, PAGE_BYTES + start)
+        return data.decode(errors="backslashreplace").strip()
+
+    def close(self) -> None:
+        """Give the file up."""
+        self.page.release()
+        self._mapping.close()
+        os.close(self._fd)
+        Path(self.path).unlink(missing_ok=True)
+
+
+class FlightRecord(Struct, frozen=True):
+    """The contents of a flight recorder.
+
+    Attributes:
+        running: Ids of the triggers that ran.
+        stack: What the interpreter wrote, if it did.
+    """
+
+    running: tuple[int, ...]
+    stack: str
+
+
+def prepare(path: Path) -> None:
+    """Make an empty flight recorder."""
+    path.write_bytes(bytes(PAGE_BYTES))
+
+
+def read(path: Path) -> FlightRecord:
+    """Return the contents of a flight recorder."""
+    data = path.read_bytes()
+    slots = struct.unpack_from(f"={SLOTS}q", data)
+    stack = data[PAGE_BYTES:].decode(errors="backslashreplace")
+    return FlightRecord(tuple(filter(None, slots)), stack[-_MAX_STACK_CHARACTERS:].strip())

@@ -1,0 +1,162 @@
+"""The runner processes of a pool: forks, chooses and retires them."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import anyio
+import anyio.abc
+import structlog
+
+from pubsubflow.runner.forkserver import ForkServer
+from pubsubflow.runner.protocol import RunnerSettings
+from pubsubflow.worker.assignment import Assignment
+from pubsubflow.worker.manager_client import FetchedSource
+from pubsubflow.worker.runner_process import RunnerEvents, RunnerProcess
+from pubsubflow.worker.settings import WorkerSettings
+
+log = structlog.get_logger(__name__)
+
+_MAX_ASYNC_RUNNERS = 8
+_MAX_APART = 4
+_ASYNC_RECYCLE_FACTOR = 10
+_FIRST_PAUSE_SECONDS = 0.1
+_MAX_PAUSE_SECONDS = 5.0
+
+
+class RunnerSet:
+    """The runner processes of one kind.
+
+    Args:
+        settings: The worker's.
+        runner_settings: What each process gets at its start; names the kind.
+        fork_server: Forks them.
+        group: The task group in which they run.
+        events: Called with what happens in them.
+        on_ready: Called with a process that is forked.
+        on_exit: Called with a process that is gone, and its exit code.
+
+    Attributes:
+        all: All of them, with those that start or end.
+        slots: How many assignments each may have.
+        most: How many there may be, beside those for one assignment.
+        starting: How many are not forked yet.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        runner_settings: RunnerSettings,
+        *,
+        fork_server: ForkServer,
+        group: anyio.abc.TaskGroup,
+        events: RunnerEvents,
+        on_ready: Callable[[RunnerProcess], None],
+        on_exit: Callable[[RunnerProcess, int], None],
+    ) -> None:
+        self._settings = settings
+        self._runner_settings = runner_settings
+        self._sync = runner_settings.kind == "sync"
+        self._fork_server = fork_server
+        self._group = group
+        self._events = events
+        self._on_ready = on_ready
+        self._on_exit = on_exit
+        self._loop = asyncio.get_running_loop()
+        self._pause = 0.0
+        self.all: list[RunnerProcess] = []
+        self.slots = 1 if self._sync else settings.async_slots
+        self.most = settings.processes if self._sync else _MAX_ASYNC_RUNNERS
+        self.starting = 0
+
+    def choose(self, source: FetchedSource) -> RunnerProcess | None:
+        """Return a free runner that has the code already, or else one that can load it."""
+        bundle = source.bundle
+        found = None
+        for runner in reversed(self.all):
+            if runner.free_slots and bundle is not None:
+                if bundle.hash in runner.sources:
+                    return runner
+                if found is None and runner.can_load(bundle):
+                    found = runner
+        return found
+
+    def add(self, count: int) -> None:
+        """Fork processes for so many assignments that have none, as far as there may be more."""
+        for _ in range(count - self.starting):
+            if sum(runner.reserved_for is None for runner in self.all) >= self.most:
+                self._retire_idle()
+                return
+            self._start()
+
+    def reserve(self, assignment: Assignment) -> None:
+        """Fork a process for one assignment alone, unless it has one or many have."""
+        own = [each.reserved_for for each in self.all if each.reserved_for is not None]
+        if assignment not in own and len(own) < _MAX_APART:
+            self._start(assignment)
+
+    def maintain(self) -> None:
+        """Retire runners that have long been idle or hold much memory; call it regularly."""
+        now, settings = self._loop.time(), self._settings
+        idle = [each for each in self.all if each.free_slots and not each.assignments]
+        idle.sort(key=lambda runner: runner.idle_since, reverse=True)
+        keep = settings.warm_processes if self._sync else 1
+        for index, runner in enumerate(idle):
+            old = index >= keep and now - runner.idle_since > settings.idle_seconds
+            if old or runner.resident_bytes() > settings.max_idle_bytes:
+                runner.retire()
+
+    def _retire_idle(self) -> None:
+        # What waits cannot use an idle runner: it has other versions of the same modules. Its
+        # place goes to a new process.
+        for runner in self.all:
+            if runner.free_slots and not runner.assignments:
+                runner.retire()
+                return
+
+    def _start(self, reserved_for: Assignment | None = None) -> None:
+        recycle_after = self._settings.recycle_tasks * (1 if self._sync else _ASYNC_RECYCLE_FACTOR)
+        runner = RunnerProcess(
+            self._runner_settings,
+            slots=self.slots,
+            recycle_after=1 if reserved_for else recycle_after,
+            events=self._events,
+            reserved_for=reserved_for,
+        )
+        self.all.append(runner)
+        self.starting += 1
+        self._group.start_soon(self._supervise, runner)
+
+    async def _supervise(self, runner: RunnerProcess) -> None:
+        """Run a runner process from its fork to its exit."""
+        with contextlib.closing(runner):
+            code = await self._run(runner)
+            # Processes that crash before they served anything would be forked in a busy loop.
+            if runner.served or not code:
+                self._pause = 0.0
+            else:
+                self._pause = min(max(self._pause * 2, _FIRST_PAUSE_SECONDS), _MAX_PAUSE_SECONDS)
+            self._on_exit(runner, code)
+
+    async def _run(self, runner: RunnerProcess) -> int:
+        """Run a runner process, and return its exit code."""
+        if self._pause:
+            await anyio.sleep(self._pause)
+        starting = True
+
+        def ready() -> None:
+            nonlocal starting
+            starting = False
+            self.starting -= 1
+            runner.idle_since = self._loop.time()
+            self._on_ready(runner)
+
+        code = 1
+        try:
+            code = await runner.run(self._fork_server, ready)
+        except OSError as error:
+            log.error("worker.fork_failed", error=str(error))  # noqa: TRY400 - it says it all
+        finally:
+            self.starting -= starting
+            self.all.remove(runner)
+        return code
