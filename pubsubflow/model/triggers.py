@@ -60,6 +60,12 @@ class TriggerContext(Protocol):
             TriggerError: Its name is unknown, or its secrets cannot be decrypted.
         """
 
+    def trouble(self, error: str | None) -> None:
+        """Show why the trigger cannot see its source; None once it can.
+
+        It goes on trying: lists show the error and since when, and the log has one warning.
+        """
+
     def log(self, event: str, **fields: Any) -> None:
         """Write a line to the daemon's log, with the trigger's name and number."""
 

@@ -31,6 +31,7 @@ class TrialContext:
 
     Attributes:
         logged: The log lines of the trigger: (event, fields).
+        troubles: Why it could not see its source, None whenever it could.
         seen: How often each event was logged; under `sleep`, how often it slept.
     """
 
@@ -46,6 +47,7 @@ class TrialContext:
         self.connections = read_connections(connections or {})
         self.started_at: datetime = self.clock.now()
         self.logged: list[tuple[str, dict[str, Any]]] = []
+        self.troubles: list[str | None] = []
         self.seen: Counter[str] = Counter()
         self._changed = anyio.Event()
 
@@ -67,6 +69,11 @@ class TrialContext:
         if name not in self.connections:
             raise TriggerError(str(NotFound("connection", name)))
         return self.connections[name]
+
+    def trouble(self, error: str | None) -> None:
+        """Keep a change in `troubles`."""
+        if not self.troubles or self.troubles[-1] != error:
+            self.troubles.append(error)
 
     def log(self, event: str, **fields: Any) -> None:
         """Keep a line in `logged`."""

@@ -175,6 +175,13 @@ class TriggerConnectionRequest(Struct, frozen=True, array_like=True, tag=7):
     name: str
 
 
+class TriggersTroubled(Struct, frozen=True, array_like=True, tag=8):
+    """Triggers cannot see their source; with None for the error, they can again."""
+
+    trigger_ids: tuple[int, ...]
+    error: str | None
+
+
 HostCommand = (
     StartTriggers
     | StopTriggers
@@ -192,6 +199,7 @@ HostReport = (
     | HostLogLine
     | PingReply
     | TriggerConnectionRequest
+    | TriggersTroubled
 )
 
 

@@ -16,6 +16,7 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.triggers import LeasedTrigger, TriggerLeases
+from pubsubflow.triggerer.errors import TriggerErrors
 from pubsubflow.triggerer.firings import FiringPublisher
 from pubsubflow.triggerer.host_process import HostExit, HostProcess
 from pubsubflow.triggerer.leased import ActiveTrigger, LeasedTriggers, crash_error, stuck_error
@@ -35,6 +36,7 @@ from pubsubflow.triggerer.protocol import (
     TriggerFired,
     TriggersFailed,
     TriggerSpec,
+    TriggersTroubled,
 )
 from pubsubflow.triggerer.settings import TriggererSettings
 
@@ -94,6 +96,7 @@ class Triggerer:
             running=lambda: len(self._leased),
             cleaning=lambda: self._cleaning,
         )
+        self._errors = TriggerErrors(self._leasing.record_error)
         self._firings = FiringPublisher(
             bus,
             name,
@@ -238,6 +241,9 @@ class Triggerer:
             case TriggerCleanedUp(trigger_id):
                 if self._cleaning.pop(trigger_id, None) is not None:
                     self._leasing.delete(trigger_id)
+            case TriggersTroubled(trigger_ids, text):
+                for trigger in filter(None, map(self._leased.get, trigger_ids)):
+                    self._errors.on_trouble(trigger, text)
             case LoopBlocked():
                 self._on_blocked(report)
             case TriggerConnectionRequest():
@@ -292,7 +298,7 @@ class Triggerer:
             trigger.lease, sequence=message.sequence, position=message.position
         )
         trigger.failures = 0
-        self._record_error(trigger, None)
+        self._errors.record(trigger, None)
         if not trigger.on_host:
             # The host that gave the event has died, and the new one did not get the trigger while
             # the event was pending.
@@ -318,18 +324,7 @@ class Triggerer:
         seconds = min(2.0**trigger.failures, _MAX_BACKOFF_SECONDS)
         trigger.failures += 1
         trigger.backing_off = True
-        text = f"{error.type}: {error.message}"
-        if text != trigger.error:
-            lease = trigger.lease
-            log.warning(
-                "trigger.watch_failed",
-                trigger=lease.name,
-                trigger_id=lease.number,
-                error=text,
-                again_in_seconds=seconds,
-                traceback=error.traceback or None,
-            )
-        self._record_error(trigger, text)
+        self._errors.on_failed_watch(trigger, error, seconds)
         self._group.start_soon(self._restart, trigger, seconds)
 
     async def _restart(self, trigger: ActiveTrigger, seconds: float) -> None:
@@ -337,11 +332,6 @@ class Triggerer:
         trigger.backing_off = False
         if self._leased.get(trigger.lease.number) is trigger:
             self._start([trigger])
-
-    def _record_error(self, trigger: ActiveTrigger, error: str | None) -> None:
-        if trigger.error != error:
-            trigger.error = error
-            self._leasing.record_error(trigger.lease.number, error)
 
     def _on_blocked(self, report: LoopBlocked) -> None:
         trigger_ids = list(report.trigger_ids)

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pubsubflow.cli import output
+from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.model.api.triggers import TriggerView
 
@@ -10,7 +11,7 @@ from pubsubflow.model.api.triggers import TriggerView
 async def list_triggers(
     *,
     kind: Literal["time", "trigger", "event", "watch"] | None = None,
-    limit: int = 20,
+    limit: Limit = 20,
     target: Target = DEFAULT,
 ) -> None:
     """List triggers, timers and event waits of tasks, and watches of datasets, the newest first.
@@ -26,10 +27,11 @@ async def list_triggers(
             await output.show_items(found)
             return
         listing = output.Listing(
-            *("trigger", "kind", "name", "state", "for", "since", "due", "run", "owner", "error"),
-            narrow=6,
+            *("trigger", "kind", "name", "state", "for", "since", "error", "away since", "due"),
+            *("looks at", "file", "run", "owner"),
+            narrow=7,
             right=["trigger"],
-            elastic=["name", "for", "owner", "error"],
+            elastic=["name", "for", "looks at", "file", "owner", "error"],
         )
         async for trigger in found:
             listing.row(
@@ -39,10 +41,13 @@ async def list_triggers(
                 output.state(trigger.state),
                 _waiter(trigger),
                 output.brief(trigger.since),
+                trigger.error,
+                output.brief(trigger.error_since),
                 output.brief(trigger.due_at),
+                output.compact(trigger.fields),
+                ", ".join(trigger.files),
                 trigger.run_id,
                 trigger.owner,
-                trigger.error,
             )
     listing.show(none="no triggers")
 

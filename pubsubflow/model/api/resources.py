@@ -200,7 +200,7 @@ class TaskView(Struct, frozen=True, kw_only=True):
         state: One of the states of tasks, or `none` while it is not ready.
         attempt: The latest attempt, counted from 1; 0 before the first.
         length: Number of elements of its result, if that is a list.
-        waits_for: What has no free slot for it, or why no worker takes it, if it is ready or queued.
+        waits_for: What has no free slot for it, or why no worker takes it.
     """
 
     id: str

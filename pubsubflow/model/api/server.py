@@ -56,9 +56,9 @@ class Readiness(Struct, frozen=True, kw_only=True):
 
     Attributes:
         checks: Whether each condition holds; `progress` is that nothing has waited too long.
-        oldest_seconds: How long the oldest that is due has waited: commands to the manager, messages
-            to the managers, publications that JetStream has not stored, timers, and an answer of
-            JetStream itself.
+        oldest_seconds: How long the oldest that is due has waited: commands to the manager,
+            messages to the managers, publications that JetStream has not stored, timers, and an
+            answer of JetStream itself.
         intake: Whether events are accepted; a daemon that refuses them for a while is still ready.
     """
 

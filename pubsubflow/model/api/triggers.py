@@ -1,6 +1,7 @@
 """JSON types of triggers, and of everything else that tasks wait for."""
 
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 
@@ -19,7 +20,12 @@ class TriggerView(Struct, frozen=True, kw_only=True):
         owner: The triggerer that runs it.
         run_id, dag_id, task_id, map_index: The task that waits.
         dataset: The dataset that is watched.
-        error: Why a watch was last restarted; None if it has been healthy since.
+        files: The DAG files that declare the watch.
+        fields: What the trigger looks at: its own fields, such as a URL, a path or a moment, with
+            secrets masked.
+        error: Why it cannot see its source, or why a watch was last restarted; None if it has been
+            healthy since.
+        error_since: Since when.
     """
 
     number: int
@@ -34,4 +40,7 @@ class TriggerView(Struct, frozen=True, kw_only=True):
     task_id: str | None = None
     map_index: int | None = None
     dataset: str | None = None
+    files: list[str] = []
+    fields: dict[str, Any] = {}
     error: str | None = None
+    error_since: datetime | None = None

@@ -366,7 +366,8 @@ CREATE TABLE trigger (
     due_at      timestamptz,
     position    bytea,                   -- of a watch: where it resumes
     sequence    bigint NOT NULL DEFAULT 0,
-    error       text,                    -- of a watch: why it was restarted last
+    error       text,                    -- why it was restarted last, or cannot see its source
+    error_since timestamptz,
     cancelled   boolean NOT NULL DEFAULT false,
     owner       text,
     epoch       int NOT NULL DEFAULT 0,

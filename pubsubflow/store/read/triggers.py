@@ -1,17 +1,24 @@
 """Triggers: waits of tasks and watched datasets, read for the API."""
 
+import re
+from datetime import datetime
+from typing import Any
+
 import asyncpg
+import msgspec
 
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.api.triggers import TriggerView
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
+from pubsubflow.redaction import MASK, redact_event
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.specs import SpecReader
 
 _NEWEST = 2**63 - 1
 _LEASED = {"trigger", "watch"}
+_CREDENTIALS = re.compile("bearer|basic|header|option|auth|dsn|env|argv|sign", re.IGNORECASE)
 
 
 class ReadTriggers:
@@ -58,8 +65,35 @@ def _view(row: asyncpg.Record, specs: dict[int, DagSpec], *, full: bool) -> Trig
         task_id=None if version is None else specs[version].tasks[row["node"]].task_id,
         map_index=None if index == NOT_MAPPED else index,
         dataset=row["dataset"],
+        files=row["files"],
+        fields=_fields(row),
         error=row["error"],
+        error_since=row["error_since"],
     )
+
+
+def _fields(row: asyncpg.Record) -> dict[str, Any]:
+    """Return the fields of a trigger, with secrets masked; none for what has no fields."""
+    if row["kind"] not in _LEASED:
+        return {}
+    try:
+        found = msgspec.msgpack.decode(row["data"])
+    except msgspec.DecodeError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    plain = msgspec.to_builtins(found, str_keys=True, builtin_types=(datetime,), enc_hook=str)
+    named = {name: value for name, value in plain.items() if value is not None}
+    return {name: _shown(name, value) for name, value in redact_event(None, "", named).items()}
+
+
+def _shown(name: str, value: Any) -> Any:
+    """Return a field's value, without what a source may take for credentials."""
+    if _CREDENTIALS.search(name) and value:
+        return MASK
+    if isinstance(value, str) and "://" in value:
+        return value.partition("?")[0]
+    return value
 
 
 def _state(row: asyncpg.Record, *, full: bool) -> str:

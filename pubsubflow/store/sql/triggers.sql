@@ -90,15 +90,19 @@ DELETE FROM trigger WHERE id IN (
 );
 
 -- name: record_trigger_errors
--- Record why watches were restarted, or null for those that run well.
-UPDATE trigger AS t SET error = n.error
+-- Record why watches were restarted, or cannot see their source; null for those that run well.
+UPDATE trigger AS t
+SET error = n.error,
+    error_since = CASE WHEN n.error IS NOT NULL THEN coalesce(t.error_since, now()) END
 FROM unnest($2::bigint[], $3::text[]) AS n (id, error)
 WHERE t.id = n.id AND t.owner = $1;
 
 -- name: page_triggers
 -- Return waits and watches with ids below $1, of kind $3 if given, newest first.
 SELECT t.id AS number, t.kind, t.name, t.node, t.map_index, t.due_at, t.owner, t.cancelled, t.error,
-       t.created_at, run.run_id, run.version, dag.dag_id, dataset.uri AS dataset
+       t.error_since, t.data, t.created_at, run.run_id, run.version, dag.dag_id,
+       dataset.uri AS dataset,
+       ARRAY(SELECT file FROM watch_file WHERE watch_file.trigger = t.id ORDER BY file) AS files
 FROM trigger AS t
 LEFT JOIN run ON run.id = t.run
 LEFT JOIN dag ON dag.id = run.dag

@@ -24,6 +24,7 @@ from pubsubflow.triggerer.protocol import (
     TriggerFired,
     TriggersFailed,
     TriggerSpec,
+    TriggersTroubled,
 )
 
 _HERE = str(Path(__file__).parent)
@@ -82,6 +83,7 @@ class TriggerRun:
 
     __slots__ = (
         *("_committed", "_committed_by_all", "_joined_late", "_loop", "_phase", "_uncommitted"),
+        "_trouble",
         *("first", "moving", "poll_key", "specs", "task", "trigger"),
     )
 
@@ -98,6 +100,7 @@ class TriggerRun:
         self._uncommitted: set[int] | None = None
         self._committed_by_all: asyncio.Future[None] | None = None
         self._committed = False
+        self._trouble: str | None = ""  # unknown: what is stored may be from an earlier run
 
     @property
     def name(self) -> str:
@@ -120,6 +123,8 @@ class TriggerRun:
         if self._joined_late is None:
             self._joined_late = set()
         self._joined_late.add(spec.trigger_id)
+        if self._trouble != "":
+            self._loop.report(TriggersTroubled((spec.trigger_id,), self._trouble))
 
     def leave(self, trigger_id: int) -> None:
         """Remove one whose wait has ended; the run ends with the last one."""
@@ -228,6 +233,12 @@ class TriggerRun:
         elif not isinstance(error, _EndedError):
             self.log("error", "trigger.close_failed", error=f"{type(error).__name__}: {error}")
 
+    def trouble(self, error: str | None) -> None:
+        """Report why the trigger cannot see its source, or that it can, if that has changed."""
+        if error != self._trouble:
+            self._trouble = error
+            self._loop.report(TriggersTroubled(self.trigger_ids, error))
+
     def log(self, level: str, event: str, /, **fields: Any) -> None:
         """Write a line to the daemon's log."""
         self._loop.report(HostLogLine(level, event, self.first.trigger_id, self.name, fields))
@@ -268,6 +279,10 @@ class HostTriggerContext:
     def connection(self, name: str) -> Coroutine[Any, Any, Connection]:
         """Return a connection with its secrets."""
         return self._run.loop.connection(name)
+
+    def trouble(self, error: str | None) -> None:
+        """Show why the trigger cannot see its source; None once it can."""
+        self._run.trouble(error)
 
     def log(self, event: str, **fields: Any) -> None:
         """Write a line to the daemon's log."""

@@ -77,6 +77,35 @@ async def test_a_watch_that_ends_is_started_again(harness, source, run_triggerer
     await harness.until(well)
 
 
+async def test_a_watch_whose_source_is_away_shows_why_and_since_when(
+    harness, source, run_triggerer, facts
+):
+    await run_triggerer()
+    number = await harness.add(label="w", kind="watch")
+    await source.reported("w", "started")
+
+    async def stored(error):
+        async def found():
+            row = (await harness.rows("SELECT * FROM trigger WHERE id = $1", number))[0]
+            return [row["error_since"]] if row["error"] == error else None
+
+        return (await harness.until(found))[0]
+
+    away = "nats: cannot reach nats://ann:hush@nats.example.com"
+    for error in (away, away, "nats: no route"):
+        await source.send("w", "trouble", error=error)
+    await source.reported("w", "done", times=3)
+    since = await stored("nats: no route")
+    assert since is not None
+    warned = [each["error"] for each in facts if each["event"] == "trigger.source_away"]
+    assert warned == [away, "nats: no route"]
+    await source.send("w", "trouble", error=away)
+    assert await stored("nats: cannot reach nats://***@nats.example.com") == since
+    await source.send("w", "trouble", error=None)
+    assert await stored(None) is None
+    assert [each for each in facts if each["event"] == "trigger.source_back"]
+
+
 async def test_a_watch_goes_on_with_another_host_after_what_is_durable(
     harness, source, run_triggerer
 ):

@@ -1,5 +1,7 @@
 """What is waited for, over HTTP."""
 
+from datetime import UTC, datetime
+
 import aiohttp
 import anyio
 import msgspec
@@ -68,6 +70,35 @@ async def test_all_kinds_are_listed_newest_first(harness, get, run_triggerer):
 
     await harness.until(owned)
     assert {state for _, state in await states(get)} == {"waiting"}
+
+
+async def test_what_a_trigger_looks_at_is_listed_without_secrets(harness, get):
+    await harness.rows("INSERT INTO dataset (uri) VALUES ('s3://lake/x')")
+    dataset = (await harness.rows("SELECT id FROM dataset"))[0][0]
+    watch = await harness.add(
+        "remote",
+        kind="watch",
+        path="/data/in",
+        url="nats://ann:hush@nats.example.com/x?sig=hush",
+        bearer="hush",
+        password="hush",
+        headers={"X-Key": "hush"},
+        until=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    await harness.rows(
+        "UPDATE trigger SET dataset = $2, error = 'away', error_since = '2026-01-01Z'"
+        " WHERE id = $1",
+        watch,
+        dataset,
+    )
+    await harness.rows("INSERT INTO watch_file VALUES ($1, 'lake.py'), ($1, 'a.py')", watch)
+    (shown,) = (await get("/api/v1/triggers"))["items"]
+    assert shown["files"] == ["a.py", "lake.py"]
+    assert (shown["error"], shown["error_since"]) == ("away", "2026-01-01T00:00:00Z")
+    assert "hush" not in str(shown)
+    assert shown["fields"]["path"] == "/data/in"
+    assert shown["fields"]["url"] == "nats://***@nats.example.com/x"
+    assert shown["fields"]["until"] == "2026-01-01T00:00:00Z"
 
 
 async def test_what_no_triggerer_has_room_for_is_seen(harness, get, run_triggerer):

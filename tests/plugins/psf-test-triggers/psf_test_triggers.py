@@ -72,6 +72,8 @@ class Remote(Trigger, frozen=True, kw_only=True):
             raise TriggerError(command["text"])
         if kind == "log":
             ctx.log("remote.logged", text="hello", level=1)
+        elif kind == "trouble":
+            ctx.trouble(command["error"])
         elif kind == "block":
             time.sleep(command["seconds"])  # noqa: ASYNC251 - that is the point
         elif kind == "block_beside":

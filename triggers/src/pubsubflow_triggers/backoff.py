@@ -20,13 +20,15 @@ class Backoff:
         self._next_seconds = _FIRST_SECONDS
 
     async def failed(self, error: Exception) -> None:
-        """Log the failure, and return when the next attempt is due."""
+        """Show and log the failure, and return when the next attempt is due."""
         seconds = self._next_seconds
         self._next_seconds = min(2 * seconds, _LONGEST_SECONDS)
         reason = str(error) or type(error).__name__
+        self._ctx.trouble(f"{self._server}: {reason}")
         self._ctx.log("trigger.server_away", server=self._server, error=reason, retry_in=seconds)
         await self._ctx.sleep(seconds)
 
     def reached(self) -> None:
-        """Reset to the shortest pause."""
+        """Show that the server is reached, and reset to the shortest pause."""
+        self._ctx.trouble(None)
         self._next_seconds = _FIRST_SECONDS
