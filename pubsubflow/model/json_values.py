@@ -46,6 +46,21 @@ def json_fault(value: object, name: str, *, nul: bool = False) -> str | None:
     return f"{name} is nested more than {MAX_DEPTH} levels deep"
 
 
+def is_nested_deeper(value: object, levels: int) -> bool:
+    """Whether lists and objects in a value are nested in more levels."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [
+            child
+            for each in level
+            if isinstance(each, dict | list | tuple)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def _scalar_fault(value: object, *, nul: bool) -> str | None:
     if isinstance(value, str):
         return _NUL_FAULT if nul and "\x00" in value else None

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, NoReturn, Self, TypeAlias
+from typing import Annotated, Any, NoReturn, Self, TypeAlias
 
 import anyio
 import asyncpg
@@ -16,6 +16,7 @@ from asyncpg.pool import PoolConnectionProxy
 from msgspec import Meta
 
 from pubsubflow.errors import ConfigError, StoreUnavailable
+from pubsubflow.model.json_values import MAX_DEPTH, is_nested_deeper
 from pubsubflow.model.ranges import Seconds
 from pubsubflow.store.metrics import StoreMetrics
 
@@ -42,6 +43,9 @@ _REFUSED_ERRORS = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
+_MAX_DEPTH = 2 * MAX_DEPTH
+"""What is mapped from a request may nest deeper than the request."""
+_EXCERPT_CHARACTERS = 200
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 TRANSIENT_ERRORS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
@@ -124,13 +128,26 @@ def json_text(value: object) -> str:
     return _NUL.sub(r"\1\\\\u0000", text) if "\\u0000" in text else text
 
 
+def _json_value(text: str) -> Any:
+    """Decode a JSON value; an excerpt stands for one that encoders may not take."""
+    if text.count("[") + text.count("{") <= _MAX_DEPTH:
+        return msgspec.json.decode(text)
+    # One such row must not fail the page that it is on, or the batch. None is stored since inputs
+    # are bounded, but an older version stored them, and others write into databases, too.
+    with suppress(RecursionError):
+        value = msgspec.json.decode(text)
+        if not is_nested_deeper(value, _MAX_DEPTH):
+            return value
+    return {"nested_too_deeply": text[:_EXCERPT_CHARACTERS]}
+
+
 async def _set_up_connection(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
             name,
             schema="pg_catalog",
             encoder=json_text,
-            decoder=msgspec.json.decode,
+            decoder=_json_value,
         )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pubsubflow.model.json_values import MAX_DEPTH
+
 MAX_RESULT_BYTES = 1 << 20
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _RULE = (
@@ -32,10 +34,10 @@ def encode(value: Any) -> tuple[bytes, int | None]:
     if value is None:
         return b"", None
     try:
-        _check(value, "the result")
+        _check(value, "the result", MAX_DEPTH - 1)
         data = _ENCODER.encode(value)
     except RecursionError:
-        raise UnsupportedResult("the result holds itself, or is nested too deeply") from None
+        raise UnsupportedResult("the result is nested too deeply") from None
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, UnsupportedResult):
             raise
@@ -53,23 +55,28 @@ def decode(data: bytes) -> Any:
     return msgspec.msgpack.decode(data) if data else None
 
 
-def _check(value: Any, where: str) -> None:
+def _check(value: Any, where: str, levels: int) -> None:
     """Raise UnsupportedResult for a value that MessagePack refuses or changes the type of."""
     if type(value) in _PLAIN:
         return
+    if levels < 0:
+        # What reads it, the managers among others, may recurse less deep than this process.
+        raise UnsupportedResult(
+            f"the result holds itself, or is nested more than {MAX_DEPTH} levels deep"
+        )
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise UnsupportedResult(
                     f"{where} has the key {key!r}, which is not a string; {_RULE}"
                 )
-            _check(item, f"{where}[{key!r}]")
+            _check(item, f"{where}[{key!r}]", levels - 1)
     elif isinstance(value, list | tuple):
         for item in value:
-            _check(item, f"an element of {where}")
+            _check(item, f"an element of {where}", levels - 1)
     elif names := _field_names(value):
         for name in names:
-            _check(getattr(value, name), f"{where}.{name}")
+            _check(getattr(value, name), f"{where}.{name}", levels - 1)
     else:
         _check_single(value, where)
 

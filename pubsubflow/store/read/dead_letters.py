@@ -6,6 +6,7 @@ import msgspec
 from pubsubflow.errors import NotFound
 from pubsubflow.model.api.explain import DeadLetterDetail, DeadLetterView
 from pubsubflow.model.api.resources import Page
+from pubsubflow.model.json_values import MAX_DEPTH, is_nested_deeper
 from pubsubflow.model.revisions import dead_letter_revision
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
@@ -75,7 +76,9 @@ def _readable(payload: bytes) -> object:
     """Return a payload as a JSON value: decoded from JSON or msgpack, or else as text."""
     for decode in (msgspec.json.decode, msgspec.msgpack.decode):
         try:
-            return msgspec.json.decode(msgspec.json.encode(decode(payload)))
+            value = decode(payload)
+            if not is_nested_deeper(value, MAX_DEPTH):
+                return msgspec.json.decode(msgspec.json.encode(value))
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, RecursionError):
             continue
     return payload.decode(errors="replace")

@@ -89,6 +89,13 @@ async def test_a_message_is_shown_decoded_and_not_edited(harness, database, payl
     assert "as it is" in problem["detail"]
 
 
+async def test_a_letter_that_is_nested_too_deeply_is_shown_as_text(harness, database):
+    number = await put(database, b'{"a":' + b"[" * 980 + b"]" * 980 + b"}")
+    shown = await harness.get(f"{LETTERS_PATH}/{number}")
+    assert shown["payload"].startswith('{"a":[[[[')
+    await harness.get(LETTERS_PATH)
+
+
 @pytest.mark.parametrize("number", ["0", "7", "-1", "x", "99999999999999999999999"])
 async def test_an_unknown_letter_is_404(harness, number):
     await harness.get(f"{LETTERS_PATH}/{number}", status=404)

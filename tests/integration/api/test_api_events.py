@@ -205,6 +205,18 @@ async def test_deep_nesting_is_400(harness):
     await harness.request("POST", EVENTS, data=data, status=400)
 
 
+async def test_a_row_that_is_nested_too_deeply_is_shown_as_text_beside_others(harness, database):
+    await harness.post(EVENTS, {"dataset": A})
+    text = '{"a":' + "[" * 980 + "]" * 980 + "}"
+    async with database.connection() as connection:
+        # As a version without the limit stored it; the parameter's codec would encode a text.
+        await connection.execute(f"UPDATE event SET extra = '{text}'::jsonb")
+    await harness.post(EVENTS, {"dataset": A, "extra": {"n": 1}})
+    newest, oldest = (await harness.get(EVENTS))["items"]
+    assert newest["extra"] == {"n": 1}
+    assert oldest["extra"]["nested_too_deeply"].startswith('{"a": [[[[')
+
+
 async def test_an_escaped_backslash_is_no_nul(harness):
     await harness.post(EVENTS, {"dataset": A, "extra": {"path": "c:\\u0000"}})
     assert (await harness.get(EVENTS))["items"][0]["extra"] == {"path": "c:\\u0000"}

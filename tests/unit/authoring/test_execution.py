@@ -639,6 +639,15 @@ def test_a_result_that_holds_itself_is_refused(node):
         encode_result(value, node)
 
 
+def test_a_result_may_have_a_hundred_levels(node):
+    value = 1
+    for _ in range(50):
+        value = {"a": [value]}
+    assert encode_result(value, node)
+    with pytest.raises(DefinitionError, match="100 levels deep"):
+        encode_result([value], node)
+
+
 def test_a_result_may_have_one_mebibyte(node):
     fits = b"x" * (MAX_RESULT_BYTES - 5)
     assert len(encode_result(fits, node)[0]) == MAX_RESULT_BYTES == 1_048_576
