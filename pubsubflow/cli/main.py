@@ -122,7 +122,12 @@ _COMMANDS = {
             "list": ("dead_letters:list_dead_letters", "List dead letters."),
             "show": ("dead_letters:show_dead_letter", "Show a dead letter and its payload."),
             "edit": ("dead_letters:edit_dead_letter", "Edit a dead letter and resend it."),
-            "resend": ("dead_letters:resend_dead_letter", "Resend a dead letter."),
+            "summary": (
+                "dead_letters:summarise_dead_letters",
+                "Count dead letters by kind, DAG and reason.",
+            ),
+            "resend": ("dead_letters:resend_dead_letters", "Resend dead letters."),
+            "discard": ("dead_letters:discard_dead_letters", "Discard dead letters."),
         },
     ),
     "tokens": (

@@ -6,12 +6,15 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, overload
 
 import msgspec
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from pubsubflow.errors import ConfigError
 
 # The relative form -2h would otherwise be taken for an option.
 Moment = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
+Limit = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+"""How many items a list shows."""
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _BEFORE = re.compile(r"-(?:\d+(?:\.\d+)?[smhdw])+")

@@ -1,10 +1,19 @@
 """Client methods for the server's status, its triggers and its dead letters."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
+from typing import Any
 
 from pubsubflow.client.transport import Transport, if_match
-from pubsubflow.model.api.explain import DeadLetterDetail, DeadLetterView, Resent
+from pubsubflow.model.api.explain import (
+    DeadLetterDetail,
+    DeadLetterGroup,
+    DeadLetterSummary,
+    DeadLetterView,
+    DiscardedLetters,
+    Resent,
+    ResentLetters,
+)
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.api.server import Info, Readiness
 from pubsubflow.model.api.triggers import TriggerView
@@ -36,20 +45,50 @@ class ServerApi:
         return self._server.list("/api/v1/triggers", Page[TriggerView], {"kind": kind}, limit)
 
     def dead_letters(
-        self, *, resent: bool = False, limit: int | None = None
+        self,
+        *,
+        resent: bool = False,
+        kind: str | None = None,
+        dag_id: str | None = None,
+        reason: str | None = None,
+        limit: int | None = None,
     ) -> AsyncIterator[DeadLetterView]:
         """Yield dead letters, the newest first.
 
         Args:
-            resent: Also those that were resent.
+            resent: Also those that were resent or discarded.
+            kind: Only those of this kind.
+            dag_id: Only those of this DAG.
+            reason: Only those with this reason, whole or as `dead_letter_summary` has it.
             limit: Number of dead letters at most; None for all.
         """
-        params = {"resent": resent}
+        params = {"resent": resent, "kind": kind, "dag": dag_id, "reason": reason}
         return self._server.list("/api/v1/dead-letters", Page[DeadLetterView], params, limit)
 
     async def dead_letter(self, number: int) -> DeadLetterDetail:
         """Return a dead letter with its payload."""
         return await self._server.get(f"/api/v1/dead-letters/{number}", DeadLetterDetail)
+
+    async def dead_letter_summary(self, *, limit: int = 50) -> list[DeadLetterGroup]:
+        """Return how many open dead letters there are by kind, DAG and reason."""
+        path = "/api/v1/dead-letters/summary"
+        return (await self._server.get(path, DeadLetterSummary, {"limit": limit})).groups
+
+    async def resend_dead_letters(self, selection: Mapping[str, Any]) -> ResentLetters:
+        """Resend open dead letters as they are, the oldest first.
+
+        Args:
+            selection: `ids`, `kind`, `dag`, `reason`, or `all`; `limit`, 100 unless given.
+        """
+        return await self._server.send(
+            "POST", "/api/v1/dead-letters/resend", selection, ResentLetters
+        )
+
+    async def discard_dead_letters(self, selection: Mapping[str, Any]) -> DiscardedLetters:
+        """Discard open dead letters, the oldest first; see `resend_dead_letters`."""
+        return await self._server.send(
+            "POST", "/api/v1/dead-letters/discard", selection, DiscardedLetters
+        )
 
     async def resend(
         self, number: int, *, payload: object = None, revision: str | None = None

@@ -38,8 +38,10 @@ def dag_revision(version: int, changes: int) -> str:
     return f"{version}-{changes}"
 
 
-def dead_letter_revision(resent_at: datetime | None) -> str:
-    """Return the revision of a dead letter, which changes once: when it is resent."""
+def dead_letter_revision(resent_at: datetime | None, discarded_at: datetime | None) -> str:
+    """Return the revision of a dead letter, which changes once: when it is resent or discarded."""
+    if discarded_at is not None:
+        return "discarded"
     return "kept" if resent_at is None else "resent"
 
 

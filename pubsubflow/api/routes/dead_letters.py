@@ -1,13 +1,14 @@
-"""Routes of dead letters: list, show and resend what could not be processed."""
+"""Routes of dead letters: list, summarise, show, resend and discard what could not be processed."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct, field
 
+from pubsubflow.api.auth.middleware import note_object
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import expected_revisions, json_with_etag
 from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, with_cursor
@@ -16,10 +17,24 @@ from pubsubflow.api.http.requests import Limit, NoQuery, decode_body, parse_quer
 from pubsubflow.api.http.responses import encode, json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.api.routes.webhooks import DEAD_LETTER_KIND, WebhookRoutes
-from pubsubflow.errors import NotFound
-from pubsubflow.model.api.explain import DeadLetterDetail, DeadLetterView, Resent
+from pubsubflow.errors import InvalidInput, NotFound
+from pubsubflow.model.api.explain import (
+    DeadLetterDetail,
+    DeadLetterSummary,
+    DeadLetterView,
+    DiscardedLetters,
+    NotResent,
+    Resent,
+    ResentLetters,
+)
 from pubsubflow.model.api.resources import Page
-from pubsubflow.model.wire.commands import CommandHandler, RecordEvents, RedriveDeadLetter
+from pubsubflow.model.revisions import Revisions
+from pubsubflow.model.wire.commands import (
+    CommandHandler,
+    DiscardDeadLetters,
+    RecordEvents,
+    RedriveDeadLetter,
+)
 from pubsubflow.store.read.read_models import ReadModels
 
 _LIST = "dead-letters"
@@ -29,12 +44,44 @@ class DeadLetterQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The query string of the list of dead letters.
 
     Attributes:
-        resent: Also those that were sent again.
+        resent: Also those that were sent again or discarded.
+        kind: Only those of this kind.
+        dag: Only those of this DAG.
+        reason: Only those with this reason, whole or as the summary has it.
     """
 
     limit: Limit = 50
     after: Cursor | None = None
     resent: bool = False
+    kind: str | None = None
+    dag: str | None = None
+    reason: str | None = None
+
+
+class SummaryQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of the summary."""
+
+    limit: Limit = 50
+
+
+class LetterSelection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request about many open dead letters, the oldest first.
+
+    Attributes:
+        ids: Only these.
+        kind: Only those of this kind.
+        dag: Only those of this DAG.
+        reason: Only those with this reason, whole or as the summary has it.
+        every: All that the other fields select, where there is none.
+        limit: How many at most.
+    """
+
+    ids: Annotated[list[int], Meta(min_length=1, max_length=1000)] | None = None
+    kind: str | None = None
+    dag: str | None = None
+    reason: str | None = None
+    every: bool = field(name="all", default=False)
+    limit: Limit = 100
 
 
 class ResendRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,6 +95,7 @@ class ResendRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _resend_decoder = msgspec.json.Decoder(ResendRequest)
+_selection = msgspec.json.Decoder(LetterSelection)
 
 
 class DeadLetterRoutes:
@@ -68,14 +116,33 @@ class DeadLetterRoutes:
 
     def routes(self) -> Iterable[Route]:
         """Return the routes."""
-        one = "/api/v1/dead-letters/{number}"
+        several, one = "/api/v1/dead-letters", "/api/v1/dead-letters/{number}"
         yield routing.get(
-            "/api/v1/dead-letters",
+            several,
             self.list_all,
             query=DeadLetterQuery,
             responses={200: Page[DeadLetterView]},
             etag=True,
         )
+        yield routing.get(
+            f"{several}/summary",
+            self.summarise,
+            query=SummaryQuery,
+            responses={200: DeadLetterSummary},
+            etag=True,
+        )
+        for name, handler, response in (
+            ("resend", self.resend_selected, ResentLetters),
+            ("discard", self.discard_selected, DiscardedLetters),
+        ):
+            yield routing.post(
+                f"{several}/{name}",
+                handler,
+                access=Access.OPERATOR,
+                query=NoQuery,
+                body=LetterSelection,
+                responses={200: response},
+            )
         yield routing.get(
             one, self.show, query=NoQuery, responses={200: DeadLetterDetail}, etag=True
         )
@@ -96,9 +163,59 @@ class DeadLetterRoutes:
         params = parse_query(request, DeadLetterQuery)
         after = read_cursor(_LIST, params.after, Number)
         page = await self._read_models.dead_letters.page(
-            limit=params.limit, after=after, resent=params.resent
+            limit=params.limit,
+            after=after,
+            settled=params.resent,
+            kind=params.kind,
+            dag_id=params.dag,
+            reason=params.reason,
         )
         return json_with_etag(request, with_cursor(_LIST, page))
+
+    async def summarise(self, request: web.Request) -> web.Response:
+        """Count the open dead letters by kind, DAG and reason, the most frequent first."""
+        params = parse_query(request, SummaryQuery)
+        return json_with_etag(
+            request, await self._read_models.dead_letters.summary(limit=params.limit)
+        )
+
+    async def resend_selected(self, request: web.Request) -> web.Response:
+        """Resend open dead letters as they are, one by one; what is refused holds up no other."""
+        ids, more = await self._selected(request, decode_body(await request.read(), _selection))
+        resent, refused = [], []
+        for number in ids:
+            try:
+                resent.append(await self._resend(number))
+            except (InvalidInput, NotFound) as error:
+                refused.append(NotResent(id=number, reason=str(error)))
+        return json_response(ResentLetters(resent=resent, refused=refused, more=more))
+
+    async def discard_selected(self, request: web.Request) -> web.Response:
+        """Discard open dead letters: they are kept until they are old, and cannot be resent."""
+        ids, more = await self._selected(request, decode_body(await request.read(), _selection))
+        discarded = await self._commands.execute(DiscardDeadLetters(tuple(ids))) if ids else []
+        return json_response(DiscardedLetters(discarded=discarded, more=more))
+
+    async def _selected(
+        self, request: web.Request, chosen: LetterSelection
+    ) -> tuple[list[int], bool]:
+        """Return the ids of the letters that a request selects, and whether there are more.
+
+        Raises:
+            BadRequest: It selects by nothing.
+        """
+        selecting = (chosen.ids, chosen.kind, chosen.dag, chosen.reason)
+        if not chosen.every and all(each is None for each in selecting):
+            raise BadRequest("select dead letters by ids, kind, dag or reason, or by all: true")
+        note_object(request, msgspec.json.encode(chosen).decode())
+        ids = await self._read_models.dead_letters.find_open(
+            limit=chosen.limit + 1,
+            ids=chosen.ids,
+            kind=chosen.kind,
+            dag_id=chosen.dag,
+            reason=chosen.reason,
+        )
+        return ids[: chosen.limit], len(ids) > chosen.limit
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a dead letter with its payload."""
@@ -110,8 +227,13 @@ class DeadLetterRoutes:
         number = _number(request)
         revisions = expected_revisions(request)
         payload = decode_body(await request.read() or b"{}", _resend_decoder).payload
-        letter = await self._read_models.dead_letters.get(number)
         edit = None if payload is None else encode(payload)
+        return json_response(await self._resend(number, edit, revisions))
+
+    async def _resend(
+        self, number: int, edit: bytes | None = None, revisions: Revisions = None
+    ) -> Resent:
+        letter = await self._read_models.dead_letters.get(number)
         if edit is not None and not letter.editable:
             raise BadRequest(
                 f"dead letter {number} is a message in a binary format: resend it as it is, "
@@ -121,16 +243,16 @@ class DeadLetterRoutes:
         if letter.kind == DEAD_LETTER_KIND:
             events = self._events(letter, edit)
             await self._commands.execute(RedriveDeadLetter(number, edit, revisions, events))
-            return json_response(Resent(id=number))
+            return Resent(id=number)
         run_id = await self._commands.execute(RedriveDeadLetter(number, edit, revisions))
         if run_id is not None:
             await self._check_started(number, UUID(run_id))
-        return json_response(Resent(id=number, run_id=run_id))
+        return Resent(id=number, run_id=run_id)
 
     def _events(self, letter: DeadLetterDetail, edit: bytes | None) -> RecordEvents | None:
         """Return the event that a webhook's request becomes now; None for none."""
-        # Already resent: the manager refuses it, whatever the webhook would make of it now.
-        if letter.resent_at is not None:
+        # Resent or discarded: the manager refuses it, whatever the webhook would make of it now.
+        if letter.resent_at is not None or letter.discarded_at is not None:
             return None
         return self._webhooks.event_of_letter(edit or encode(letter.payload), f"letter:{letter.id}")
 

@@ -1,11 +1,12 @@
 """The audit log: who changed what."""
 
 from pubsubflow.cli import output
+from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 
 
 async def list_audit(
-    *, by: str | None = None, limit: int | None = 100, target: Target = DEFAULT
+    *, by: str | None = None, limit: Limit | None = 100, target: Target = DEFAULT
 ) -> None:
     """List changes and refused requests with their authors, the newest first.
 

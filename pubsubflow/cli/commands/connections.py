@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pubsubflow.cli import output
-from pubsubflow.cli.parsers import pairs
+from pubsubflow.cli.parsers import Limit, pairs
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.client import Client, RequestRefused
 from pubsubflow.errors import ConfigError, InvalidInput
@@ -18,7 +18,7 @@ from pubsubflow.model.revisions import connection_revision
 _NOT_FOUND = 404
 
 
-async def list_connections(*, limit: int = 100, target: Target = DEFAULT) -> None:
+async def list_connections(*, limit: Limit = 100, target: Target = DEFAULT) -> None:
     """List connections by name; secrets are shown as ***.
 
     Args:

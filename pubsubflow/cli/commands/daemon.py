@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from pubsubflow.cli import output
 from pubsubflow.cli.target import client_for_home
 from pubsubflow.config import Config, load_config
-from pubsubflow.daemon import ROLES, run_daemon
+from pubsubflow.daemon import ROLES, check_roles, run_daemon
 from pubsubflow.errors import ConfigError, PubsubflowError
 from pubsubflow.logging_setup import set_up_logging
 from pubsubflow.model.api.resources import DagPage
@@ -101,6 +101,7 @@ def daemon(
         ready_fd: File descriptor to which the URL is written when the daemon is ready.
     """
     played = frozenset(filter(None, map(str.strip, roles.split(","))))
+    check_roles(played)
     flags = _flags(home, host, port, (tls_cert, tls_key), log_level, log_format)
     flags |= {"nats.url": nats_url, "postgres.url": postgres_url}
     settings = _settings(config, flags, quiet=False)

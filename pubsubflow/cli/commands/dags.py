@@ -9,12 +9,12 @@ from rich.text import Text
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.runs import report_end
 from pubsubflow.cli.param_values import run_params
-from pubsubflow.cli.parsers import Moment, moment
+from pubsubflow.cli.parsers import Limit, Moment, moment
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.model.api.resources import DagDetail, DagView, StartedRun
 
 
-async def list_dags(*, limit: int | None = None, target: Target = DEFAULT) -> None:
+async def list_dags(*, limit: Limit | None = None, target: Target = DEFAULT) -> None:
     """List DAGs and the files that cannot be imported.
 
     Args:

@@ -8,7 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from pubsubflow.cli import output
-from pubsubflow.cli.parsers import Moment, moment, pairs
+from pubsubflow.cli.parsers import Limit, Moment, moment, pairs
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.model.api.explain import EventOutcomeView, EventWithOutcomes
 
@@ -23,7 +23,7 @@ _STYLES = {
 }
 
 
-async def list_datasets(*, limit: int | None = None, target: Target = DEFAULT) -> None:
+async def list_datasets(*, limit: Limit | None = None, target: Target = DEFAULT) -> None:
     """List datasets with their last event and the DAGs that subscribe to them.
 
     Args:
@@ -80,7 +80,7 @@ async def list_events(
     *,
     outcomes: Annotated[bool, Parameter(name="--fate")] = False,
     event: str | None = None,
-    limit: int = 20,
+    limit: Limit = 20,
     target: Target = DEFAULT,
 ) -> None:
     """List dataset events, the newest first.

@@ -48,7 +48,7 @@ def check_database(
         config: Configuration file; ./pubsubflow.toml if left out.
         json: Print JSON.
     """
-    names = _with_database(postgres_url, home, config, migrate.check)
+    names = _with_database(postgres_url, home, config, migrate.check, beside=True)
     _show(names, json=json, verb="pending", none="the database is up to date")
     return 1 if names else 0
 
@@ -63,6 +63,8 @@ def _with_database(
     home: Path | None,
     file: Path | None,
     work: Callable[[Database], Awaitable[list[str]]],
+    *,
+    beside: bool = False,
 ) -> list[str]:
     config = load_config(
         file=file,
@@ -73,7 +75,7 @@ def _with_database(
     set_up_logging(config.log)
 
     async def do() -> list[str]:
-        async with open_offline_database(config) as database:
+        async with open_offline_database(config, beside=beside) as database:
             return await work(database)
 
     return anyio.run(do)

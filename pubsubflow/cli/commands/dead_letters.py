@@ -6,13 +6,15 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
 from pubsubflow.cli import output
+from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.api.explain import DeadLetterDetail, Resent
@@ -22,23 +24,29 @@ from pubsubflow.model.json_values import BYTE_ORDER_MARK
 async def list_dead_letters(
     *,
     all_: Annotated[bool, Parameter(name="--all")] = False,
-    limit: int = 20,
+    kind: str | None = None,
+    dag: str | None = None,
+    reason: str | None = None,
+    limit: Limit = 20,
     target: Target = DEFAULT,
 ) -> None:
     """List dead letters, the newest first.
 
     Args:
-        all_: Also those that were resent.
+        all_: Also those that were resent or discarded.
+        kind: Only those of this kind.
+        dag: Only those of this DAG.
+        reason: Only those with this reason, whole or as the summary shows it.
         limit: How many dead letters at most; 20 if left out.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
-        found = client.dead_letters(resent=all_, limit=limit)
+        found = client.dead_letters(resent=all_, kind=kind, dag_id=dag, reason=reason, limit=limit)
         if target.json:
             await output.show_items(found)
             return
         listing = output.Listing(
-            *("letter", "kind", "for", "created", "resent", "why"), elastic=["for", "why"]
+            *("letter", "kind", "for", "created", "settled", "why"), elastic=["for", "why"]
         )
         async for letter in found:
             listing.row(
@@ -46,7 +54,7 @@ async def list_dead_letters(
                 letter.kind,
                 letter.dag_id or letter.subject,
                 output.brief(letter.created_at),
-                output.brief(letter.resent_at),
+                output.brief(letter.resent_at or letter.discarded_at),
                 letter.reason,
             )
     listing.show(none="no dead letters")
@@ -72,6 +80,7 @@ async def show_dead_letter(letter: int, /, *, target: Target = DEFAULT) -> None:
                 ("why", found.reason),
                 ("created", output.moment(found.created_at)),
                 ("resent", output.moment(found.resent_at)),
+                ("discarded", output.moment(found.discarded_at)),
             ]
         ),
         "",
@@ -79,16 +88,117 @@ async def show_dead_letter(letter: int, /, *, target: Target = DEFAULT) -> None:
     )
 
 
-async def resend_dead_letter(letter: int, /, *, target: Target = DEFAULT) -> None:
-    """Resend a dead letter as it is.
+async def summarise_dead_letters(*, limit: Limit = 20, target: Target = DEFAULT) -> None:
+    """Count the open dead letters by kind, DAG and reason, the most frequent first.
 
     Args:
-        letter: Number of the dead letter.
+        limit: How many lines at most; 20 if left out.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
-        resent = await client.resend(letter)
-    _show_resent(resent, json=target.json)
+        groups = await client.dead_letter_summary(limit=limit)
+    if target.json:
+        output.show_list(groups)
+        return
+    listing = output.Listing(
+        *("letters", "kind", "dag", "newest", "example", "why"),
+        right=["letters", "example"],
+        elastic=["dag", "why"],
+    )
+    for each in groups:
+        listing.row(
+            str(each.count),
+            each.kind,
+            each.dag_id,
+            output.brief(each.newest),
+            str(each.example),
+            each.reason,
+        )
+    listing.show(none="no dead letters")
+
+
+async def resend_dead_letters(
+    *letters: int,
+    all_: Annotated[bool, Parameter(name="--all")] = False,
+    kind: str | None = None,
+    dag: str | None = None,
+    reason: str | None = None,
+    limit: Limit = 100,
+    target: Target = DEFAULT,
+) -> int:
+    """Resend dead letters as they are, the oldest first.
+
+    Args:
+        letters: Numbers of the dead letters.
+        all_: All open ones.
+        kind: All open ones of this kind.
+        dag: All open ones of this DAG.
+        reason: All open ones with this reason, whole or as the summary shows it.
+        limit: How many at most; 100 if left out.
+        target: The daemon, and the format of the output.
+    """
+    selection = _selection(letters, every=all_, kind=kind, dag=dag, reason=reason, limit=limit)
+    async with target.client() as client:
+        if len(letters) == 1:
+            _show_resent(await client.resend(letters[0]), json=target.json)
+            return 0
+        done = await client.resend_dead_letters(selection)
+    lines = [f"dead letter {each.id} was not resent: {each.reason}" for each in done.refused]
+    total = f"{len(done.resent)} dead letters were resent" + _more(more=done.more)
+    output.show_result(done, *lines, total, json=target.json)
+    return 1 if done.refused else 0
+
+
+async def discard_dead_letters(
+    *letters: int,
+    all_: Annotated[bool, Parameter(name="--all")] = False,
+    kind: str | None = None,
+    dag: str | None = None,
+    reason: str | None = None,
+    limit: Limit = 100,
+    target: Target = DEFAULT,
+) -> int:
+    """Discard dead letters: they cannot be resent, and are deleted when they are old.
+
+    Args:
+        letters: Numbers of the dead letters.
+        all_: All open ones.
+        kind: All open ones of this kind.
+        dag: All open ones of this DAG.
+        reason: All open ones with this reason, whole or as the summary shows it.
+        limit: How many at most; 100 if left out.
+        target: The daemon, and the format of the output.
+    """
+    selection = _selection(letters, every=all_, kind=kind, dag=dag, reason=reason, limit=limit)
+    async with target.client() as client:
+        done = await client.discard_dead_letters(selection)
+    missing = sorted(set(letters) - set(done.discarded))
+    lines = [f"dead letter {each} is not open" for each in missing]
+    total = f"{len(done.discarded)} dead letters were discarded" + _more(more=done.more)
+    output.show_result(done, *lines, total, json=target.json)
+    return 1 if missing else 0
+
+
+def _selection(
+    letters: Sequence[int], *, every: bool, limit: Limit, **given: str | None
+) -> dict[str, Any]:
+    """Return what a request about many dead letters selects.
+
+    Raises:
+        ConfigError: Nothing is selected.
+    """
+    chosen: dict[str, Any] = {name: each for name, each in given.items() if each is not None}
+    if letters:
+        chosen["ids"] = letters
+    if every:
+        chosen["all"] = True
+    if not chosen:
+        raise ConfigError("name dead letters by number, --kind, --dag, --reason, or --all")
+    return {**chosen, "limit": max(limit, len(letters))}
+
+
+def _more(*, more: bool) -> str:
+    return "; there are more: raise --limit, or repeat the command" if more else ""
 
 
 def edit_dead_letter(

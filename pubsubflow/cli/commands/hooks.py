@@ -1,10 +1,11 @@
 """Webhooks and the counts of their requests."""
 
 from pubsubflow.cli import output
+from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 
 
-async def list_hooks(*, limit: int | None = None, target: Target = DEFAULT) -> None:
+async def list_hooks(*, limit: Limit | None = None, target: Target = DEFAULT) -> None:
     """List webhooks, with counts of their requests since the daemon started.
 
     Args:

@@ -1,10 +1,11 @@
 """Pools, which limit how many of their tasks run at once."""
 
 from pubsubflow.cli import output
+from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 
 
-async def list_pools(*, limit: int | None = None, target: Target = DEFAULT) -> None:
+async def list_pools(*, limit: Limit | None = None, target: Target = DEFAULT) -> None:
     """List pools with their slots, used slots and waiting tasks.
 
     Args:

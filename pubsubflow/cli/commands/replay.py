@@ -114,6 +114,8 @@ def _show_planned(planned: PlannedRuns) -> None:
     text = f"{planned.dag_id}: {verb} {len(new)} run{'s' * (len(new) != 1)}"
     if known:
         text += f"; {known} exist{'s' * (known == 1)} already"
+    if planned.reason is not None:
+        text += f": {planned.reason.replace('`again`', '--again')}"
     output.show(text)
     if planned.runs:
         _list(planned.runs, dry_run=planned.dry_run)

@@ -7,6 +7,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from pubsubflow.cli import output
+from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.client import Client
 from pubsubflow.model.api.explain import ConsumedEventView, ExplainedRun, Explanation
@@ -22,7 +23,7 @@ async def list_runs(
     *,
     dag: str | None = None,
     state: RunState | None = None,
-    limit: int = 20,
+    limit: Limit = 20,
     target: Target = DEFAULT,
 ) -> None:
     """List runs, the newest first.

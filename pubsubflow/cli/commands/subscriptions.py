@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from pubsubflow.cli import output
+from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.model.subscriptions import SubscriptionView
 
@@ -53,7 +54,7 @@ async def create(
     output.show_result(made, *lines, json=target.json)
 
 
-async def list_subscriptions(*, limit: int | None = None, target: Target = DEFAULT) -> None:
+async def list_subscriptions(*, limit: Limit | None = None, target: Target = DEFAULT) -> None:
     """List subscriptions, the oldest first.
 
     Args:

@@ -7,13 +7,14 @@ from rich.text import Text
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.runs import show_tasks
+from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.model.api.resources import LogLineView
 
 _LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
 
-async def list_tasks(run: str, /, *, limit: int | None = None, target: Target = DEFAULT) -> None:
+async def list_tasks(run: str, /, *, limit: Limit | None = None, target: Target = DEFAULT) -> None:
     """List the tasks of a run, also those that have not started.
 
     Args:

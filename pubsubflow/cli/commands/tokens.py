@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from pubsubflow.cli import output
 from pubsubflow.cli.offline_database import open_offline_database
-from pubsubflow.cli.parsers import span
+from pubsubflow.cli.parsers import Limit, span
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.config import load_config
 from pubsubflow.logging_setup import set_up_logging
@@ -82,7 +82,7 @@ async def create_token(
 
 async def list_tokens(
     *,
-    limit: int | None = None,
+    limit: Limit | None = None,
     postgres_url: str | None = None,
     target: Target = DEFAULT,
 ) -> None:

@@ -9,6 +9,7 @@ from pubsubflow.manager.handlers.commands import (
     StartRunHandler,
 )
 from pubsubflow.manager.handlers.dead_letters import (
+    DiscardDeadLettersHandler,
     RedriveDeadLetterHandler,
     StoreDeadLetterHandler,
 )
@@ -29,6 +30,7 @@ from pubsubflow.model.wire.commands import (
     CheckEventWaits,
     ClearTasks,
     DeletePool,
+    DiscardDeadLetters,
     FireTimers,
     RecordEvents,
     RedriveDeadLetter,
@@ -52,6 +54,7 @@ __all__ = ["HANDLERS", "BatchContext", "DagLocks", "Handler", "Phase"]
 # both before idempotency keys are claimed; timers come last.
 HANDLERS: dict[type, type[Handler]] = {
     RedriveDeadLetter: RedriveDeadLetterHandler,
+    DiscardDeadLetters: DiscardDeadLettersHandler,
     FiredMessage: FiredHandler,
     RecordEvents: RecordEventsHandler,
     ResultMessage: ResultHandler,

@@ -1,4 +1,4 @@
-"""Handlers of commands on dead letters: store one, redrive one."""
+"""Handlers of commands on dead letters: store one, redrive one, discard many."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from pubsubflow.manager.handlers.handler import BatchContext, DagLocks, Handler
 from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.manager.schedules.redrive import Redrive
 from pubsubflow.manager.unit_of_work import DeadLetter
-from pubsubflow.model.wire.commands import RedriveDeadLetter, StoreDeadLetter
+from pubsubflow.model.wire.commands import DiscardDeadLetters, RedriveDeadLetter, StoreDeadLetter
 from pubsubflow.store.manager_transaction import Row
 
 
@@ -20,6 +20,20 @@ class StoreDeadLetterHandler(Handler):
         self._uow.outbox.dead_letters.append(
             DeadLetter(command.kind, command.subject, None, command.payload, command.reason)
         )
+
+
+class DiscardDeadLettersHandler(Handler):
+    """Discards dead letters."""
+
+    async def resolve(self, items: Sequence[InboxItem]) -> None:
+        """Discard those that are open, and answer with them."""
+        for item in items:
+            command: DiscardDeadLetters = item.received
+            rows = await self._transaction.fetch("discard_dead_letters", list(command.dead_letters))
+            # After a transaction that broke and got through they are not open any more.
+            item.answer = (
+                list(command.dead_letters) if item.tried else sorted(row["id"] for row in rows)
+            )
 
 
 class RedriveDeadLetterHandler(Handler):

@@ -68,16 +68,18 @@ class Redrive:
 
         Raises:
             NotFound: It does not exist.
-            InvalidInput: It was redriven already, or has changed since its sender read it.
+            InvalidInput: It was redriven or discarded, or has changed since its sender read it.
         """
         rows = await self._transaction.fetch("lock_dead_letter", command.dead_letter)
         if not rows:
             raise NotFound("dead letter", str(command.dead_letter))
         name = f"dead letter {command.dead_letter}"
-        revision = dead_letter_revision(rows[0]["resent_at"])
+        revision = dead_letter_revision(rows[0]["resent_at"], rows[0]["discarded_at"])
         check_revision(name, revision, command.revisions)
         if rows[0]["resent_at"] is not None:
             raise InvalidInput(f"{name} was sent again already")
+        if rows[0]["discarded_at"] is not None:
+            raise InvalidInput(f"{name} was discarded")
         return rows[0]
 
     async def mark(self, command: RedriveDeadLetter) -> None:

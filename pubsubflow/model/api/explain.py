@@ -193,8 +193,8 @@ class DeadLetterView(Struct, frozen=True, kw_only=True):
             subscriber did not accept.
         subject: Its destination: a subject of the bus, a DAG, a webhook or a subscription.
         size: Size of its payload in bytes.
-        resent_at: When it was resent, if it was.
-        revision: Differs after it was resent; see `If-Match`.
+        resent_at: When it was resent, if it was; likewise `discarded_at`.
+        revision: Differs after it was resent or discarded; see `If-Match`.
     """
 
     id: int
@@ -206,6 +206,32 @@ class DeadLetterView(Struct, frozen=True, kw_only=True):
     size: int
     created_at: datetime
     resent_at: datetime | None = None
+    discarded_at: datetime | None = None
+
+
+class DeadLetterGroup(Struct, frozen=True, kw_only=True):
+    """Open dead letters of one kind and DAG with the same reason.
+
+    Attributes:
+        reason: Numbers and quoted texts in it are left out, as …; it selects the letters.
+        count: How many there are.
+        oldest, newest: When the first and the last one was made.
+        example: The newest one's id.
+    """
+
+    kind: str
+    dag_id: str | None = None
+    reason: str
+    count: int
+    oldest: datetime
+    newest: datetime
+    example: int
+
+
+class DeadLetterSummary(Struct, frozen=True, kw_only=True):
+    """What the open dead letters are about, the most frequent first."""
+
+    groups: list[DeadLetterGroup]
 
 
 class DeadLetterDetail(DeadLetterView, frozen=True, kw_only=True):
@@ -229,3 +255,35 @@ class Resent(Struct, frozen=True, kw_only=True):
 
     id: int
     run_id: str | None = None
+
+
+class NotResent(Struct, frozen=True, kw_only=True):
+    """A dead letter that could not be resent, and why."""
+
+    id: int
+    reason: str
+
+
+class ResentLetters(Struct, frozen=True, kw_only=True):
+    """The dead letters that one request has resent.
+
+    Attributes:
+        refused: Those that could not be resent.
+        more: Whether the request selects more than it has tried.
+    """
+
+    resent: list[Resent]
+    refused: list[NotResent]
+    more: bool
+
+
+class DiscardedLetters(Struct, frozen=True, kw_only=True):
+    """The dead letters that one request has discarded.
+
+    Attributes:
+        discarded: Their ids.
+        more: Whether the request selects more than it has discarded.
+    """
+
+    discarded: list[int]
+    more: bool

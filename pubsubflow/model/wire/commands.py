@@ -184,6 +184,16 @@ class RedriveDeadLetter(Struct, frozen=True):
     events: RecordEvents | None = None
 
 
+class DiscardDeadLetters(Struct, frozen=True):
+    """Discard dead letters: they are kept until they are old, and cannot be redriven.
+
+    Attributes:
+        dead_letters: Their numbers.
+    """
+
+    dead_letters: tuple[int, ...]
+
+
 class CheckEventWaits(Struct, frozen=True):
     """Check whether the events that deferred tasks wait for are in the log."""
 
@@ -275,6 +285,7 @@ Command = (
     | Replay
     | Backfill
     | RedriveDeadLetter
+    | DiscardDeadLetters
     | CheckEventWaits
     | StoreDeadLetter
     | ClearTasks
@@ -292,7 +303,8 @@ class CommandHandler(Protocol):
         Returns:
             `list[RecordedEvent]` for RecordEvents and for the events of a RedriveDeadLetter, one
             per event; the run id (a string) for StartRun and for a RedriveDeadLetter that made a
-            run; `list[PlannedRun]` for Replay and Backfill; `ClearResult` for ClearTasks; None for
+            run; the numbers of those that were open for DiscardDeadLetters; `RunPlan` for
+            Replay and Backfill; `ClearResult` for ClearTasks; None for
             the others.
 
         Raises:

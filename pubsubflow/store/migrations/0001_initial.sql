@@ -493,7 +493,8 @@ CREATE TABLE dead_letter (
     payload     bytea NOT NULL,          -- the message as received, or JSON that can be edited
     reason      text NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
-    resent_at   timestamptz
+    resent_at   timestamptz,
+    discarded_at timestamptz
 );
 
 -- Events as tasks see them (EventInfo), with the run that emitted each.

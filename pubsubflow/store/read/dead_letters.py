@@ -1,10 +1,17 @@
 """Dead letters, read for the API."""
 
+from collections.abc import Sequence
+
 import asyncpg
 import msgspec
 
 from pubsubflow.errors import NotFound
-from pubsubflow.model.api.explain import DeadLetterDetail, DeadLetterView
+from pubsubflow.model.api.explain import (
+    DeadLetterDetail,
+    DeadLetterGroup,
+    DeadLetterSummary,
+    DeadLetterView,
+)
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.json_values import MAX_DEPTH, is_nested_deeper
 from pubsubflow.model.revisions import dead_letter_revision
@@ -23,23 +30,55 @@ class ReadDeadLetters:
         self._database = database
 
     async def page(
-        self, *, limit: int, after: int | None = None, resent: bool = False
+        self,
+        *,
+        limit: int,
+        after: int | None = None,
+        settled: bool = False,
+        kind: str | None = None,
+        dag_id: str | None = None,
+        reason: str | None = None,
     ) -> Page[DeadLetterView]:
         """Return dead letters, newest first.
 
         Args:
             limit: Number of dead letters at most.
             after: The last id of the page before.
-            resent: Whether to include resent ones.
+            settled: Whether to include those that were resent or discarded.
+            kind: Only those of this kind.
+            dag_id: Only those of this DAG.
+            reason: Only those with this reason, whole or as `summary` has it.
         """
         async with self._database.connection() as connection:
             before = _NEWEST if after is None else after
-            rows = await connection.fetch(SQL["list_dead_letters"], before, limit, resent)
-        items = [
-            DeadLetterView(**dict(row), revision=dead_letter_revision(row["resent_at"]))
-            for row in rows
-        ]
+            rows = await connection.fetch(
+                SQL["list_dead_letters"], before, limit, settled, kind, dag_id, reason
+            )
+        items = [DeadLetterView(**dict(row), revision=_revision(row)) for row in rows]
         return Page(items, str(items[-1].id) if len(items) == limit else None)
+
+    async def find_open(
+        self,
+        *,
+        limit: int,
+        ids: Sequence[int] | None = None,
+        kind: str | None = None,
+        dag_id: str | None = None,
+        reason: str | None = None,
+    ) -> list[int]:
+        """Return the ids of open dead letters, oldest first; for the arguments see `page`."""
+        known = None if ids is None else [each for each in ids if 0 < each <= _LARGEST_ID]
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                SQL["find_open_dead_letters"], limit, known, kind, dag_id, reason
+            )
+        return [row["id"] for row in rows]
+
+    async def summary(self, *, limit: int) -> DeadLetterSummary:
+        """Return what the open dead letters are about, at most `limit` groups of them."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["summarise_dead_letters"], limit)
+        return DeadLetterSummary(groups=[DeadLetterGroup(**dict(row)) for row in rows])
 
     async def get(self, number: int) -> DeadLetterDetail:
         """Return a dead letter with its payload.
@@ -67,9 +106,13 @@ def _detail(row: asyncpg.Record) -> DeadLetterDetail:
     facts = dict(row)
     return DeadLetterDetail(
         **{**facts, "payload": _readable(row["payload"])},
-        revision=dead_letter_revision(row["resent_at"]),
+        revision=_revision(row),
         editable=row["kind"] != MESSAGE,
     )
+
+
+def _revision(row: asyncpg.Record) -> str:
+    return dead_letter_revision(row["resent_at"], row["discarded_at"])
 
 
 def _readable(payload: bytes) -> object:

@@ -400,7 +400,19 @@ UPDATE dag_state SET edits = edits + 1 WHERE dag = $1;
 
 -- name: lock_dead_letter
 -- Lock a dead letter and return it.
-SELECT id, kind, subject, dag, payload, resent_at FROM dead_letter WHERE id = $1 FOR UPDATE;
+SELECT id, kind, subject, dag, payload, resent_at, discarded_at FROM dead_letter WHERE id = $1
+FOR UPDATE;
+
+-- name: discard_dead_letters
+-- Discard those of the dead letters $1 that are open, and return them.
+WITH open AS (
+    SELECT id FROM dead_letter
+    WHERE id = ANY($1::bigint[]) AND resent_at IS NULL AND discarded_at IS NULL
+    ORDER BY id
+    FOR UPDATE
+)
+UPDATE dead_letter SET discarded_at = now() FROM open WHERE dead_letter.id = open.id
+RETURNING dead_letter.id;
 
 -- name: mark_dead_letter_resent
 -- Record that a dead letter was resent.

@@ -100,3 +100,79 @@ async def test_a_letter_that_is_nested_too_deeply_is_shown_as_text(harness, data
 async def test_an_unknown_letter_is_404(harness, number):
     await harness.get(f"{LETTERS_PATH}/{number}", status=404)
     await harness.post(f"{LETTERS_PATH}/{number}/resend", {}, status=404)
+
+
+async def refuse_some(harness):
+    """Let runs be refused for two reasons; return the numbers of their letters by reason."""
+    await harness.load(
+        dag("d", task("work"), on=[A], params={"n": 1}, params_from={"n": "event.extra.n"})
+    )
+    for extra in ({}, {"n": "one"}, {"n": "two"}, {"n": "three"}):
+        await harness.post(EVENTS, {"dataset": A, "extra": extra})
+    letters = (await harness.get(LETTERS_PATH))["items"]
+    assert len(letters) == 4
+    return (
+        sorted(each["id"] for each in letters if "must be a number" in each["reason"]),
+        sorted(each["id"] for each in letters if "failed" in each["reason"]),
+    )
+
+
+async def test_letters_are_counted_by_reason_without_what_differs(harness):
+    types, missing = await refuse_some(harness)
+    groups = (await harness.get(f"{LETTERS_PATH}/summary"))["groups"]
+    assert [(each["count"], each["kind"], each["dag_id"]) for each in groups] == [
+        (3, "params", "d"),
+        (1, "params", "d"),
+    ]
+    assert "…" in groups[0]["reason"]
+    assert (groups[0]["example"], groups[1]["example"]) == (types[-1], missing[0])
+    query = {"reason": groups[0]["reason"], "kind": "params", "dag": "d"}
+    found = (await harness.get(LETTERS_PATH, params=query))["items"]
+    assert sorted(each["id"] for each in found) == types
+    assert (await harness.get(LETTERS_PATH, params=query | {"dag": "x"}))["items"] == []
+
+
+async def test_letters_are_discarded_by_number_and_by_reason(harness, database):
+    types, missing = await refuse_some(harness)
+    done = await harness.post(f"{LETTERS_PATH}/discard", {"ids": [*missing, 10**6]}, status=200)
+    assert done == {"discarded": missing, "more": False}
+    again = await harness.post(f"{LETTERS_PATH}/discard", {"ids": missing}, status=200)
+    assert again["discarded"] == []
+    shown = await harness.get(f"{LETTERS_PATH}/{missing[0]}")
+    assert (shown["resent_at"], shown["revision"]) == (None, "discarded")
+    assert shown["discarded_at"] is not None
+    problem = await harness.post(f"{LETTERS_PATH}/{missing[0]}/resend", {}, status=422)
+    assert "was discarded" in problem["detail"]
+    (group,) = (await harness.get(f"{LETTERS_PATH}/summary"))["groups"]
+    some = {"reason": group["reason"], "limit": 2}
+    done = await harness.post(f"{LETTERS_PATH}/discard", some, status=200)
+    assert done == {"discarded": types[:2], "more": True}
+    assert [each["id"] for each in (await harness.get(LETTERS_PATH))["items"]] == types[2:]
+    assert len((await harness.get(f"{LETTERS_PATH}?resent=true"))["items"]) == 4
+    async with database.connection() as connection:
+        audit = await connection.fetch("SELECT action, object FROM audit ORDER BY id")
+    assert audit[-1]["action"] == f"POST {LETTERS_PATH}/discard"
+    assert group["reason"][:20] in audit[-1]["object"]
+
+
+async def test_many_letters_are_resent_and_what_is_refused_holds_up_no_other(harness, database):
+    types, missing = await refuse_some(harness)
+    message = await put(database, b"m")
+    # The default changes its type, so that what was refused for its type fits now.
+    await harness.load(
+        dag("d", task("work"), on=[A], params={"n": ""}, params_from={"n": "event.extra.n"})
+    )
+    done = await harness.post(f"{LETTERS_PATH}/resend", {"all": True}, status=200)
+    assert [each["id"] for each in done["resent"]] == [*types, message]
+    assert [each["id"] for each in done["refused"]] == missing
+    assert "it was refused again" in done["refused"][0]["reason"]
+    assert done["more"] is False
+    assert len((await harness.get("/api/v1/runs"))["items"]) == 3
+    # The one that was refused again is a new letter, which the same request does not try.
+    assert len((await harness.get(LETTERS_PATH, params={"kind": "params"}))["items"]) == 1
+
+
+@pytest.mark.parametrize("body", [{}, {"limit": 5}, {"ids": []}, {"all": False}, {"al": True}])
+async def test_a_request_about_many_letters_selects_some(harness, body):
+    for name in ("resend", "discard"):
+        await harness.post(f"{LETTERS_PATH}/{name}", body, status=422)

@@ -109,6 +109,15 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     remote("dead-letters", "resend", dead_letter, code=1)  # it is refused again
     dead_letter = refuse(remote)
     shown = remote("dead-letters", "show", dead_letter, "--json")
+    (group,) = remote("dead-letters", "summary", "--json")
+    assert (group["count"], group["example"]) == (2, dead_letter)
+    assert "2 " in remote("dead-letters", "summary")
+    older = remote("dead-letters", "list", "--reason", group["reason"], "--json")[1]["id"]
+    done = remote("dead-letters", "discard", older, "--json")
+    assert done == {"discarded": [older], "more": False}
+    remote("dead-letters", "discard", older, code=1)  # it is not open any more
+    remote("dead-letters", "resend", "--kind", "hook", "--json")
+    remote("dead-letters", "discard", code=2)
     file = tmp_path / "mended.json"
     file.write_text(json.dumps({**shown["payload"], "params": {"rows": 1}}))
     assert remote("dead-letters", "edit", dead_letter, "--payload", file, "--json")["run_id"]

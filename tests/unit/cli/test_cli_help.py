@@ -11,9 +11,10 @@ from pubsubflow.cli.main import _COMMANDS, run
 
 PARAMETER = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 VERBS = {
-    *("Cancel", "Check", "Clear", "Create", "Delete", "Edit", "Emit", "Encrypt", "Evaluate"),
-    *("Explain", "Import", "Limit", "List", "Manage", "Migrate", "Pause", "Print", "Remove"),
-    *("Resend", "Resume", "Retry", "Revoke", "Run", "Send", "Show", "Start", "Wait"),
+    *("Cancel", "Check", "Clear", "Count", "Create", "Delete", "Discard", "Edit", "Emit"),
+    *("Encrypt", "Evaluate", "Explain", "Import", "Limit", "List", "Manage", "Migrate", "Pause"),
+    *("Print", "Remove", "Resend", "Resume", "Retry", "Revoke", "Run", "Send", "Show", "Start"),
+    "Wait",
 }
 COMMANDS = [
     pytest.param(f"{group} {name}".strip(), place, text, id=f"{group} {name}".strip())

@@ -1,13 +1,15 @@
 """Parsers of option values, output, and exit codes of errors."""
 
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from cyclopts import CycloptsError
 
 from pubsubflow.cli import output
-from pubsubflow.cli.main import exit_code, run
+from pubsubflow.cli.main import _COMMANDS, exit_code, run
 from pubsubflow.cli.parsers import moment, pairs, span
 from pubsubflow.errors import (
     BusUnavailable,
@@ -94,6 +96,24 @@ def test_an_internal_error_is_one_line_too(monkeypatch, capsys):
     assert "two lines (RuntimeError" in said
     with pytest.raises(ExceptionGroup):
         run([], debug=True)
+
+
+def limited_commands():
+    for group, (_, commands) in _COMMANDS.items():
+        for name, (function, _) in commands.items():
+            module, _, attribute = function.partition(":")
+            command = getattr(import_module(f"pubsubflow.cli.commands.{module}"), attribute)
+            if "limit" in signature(command).parameters:
+                yield f"{group} {name}"
+
+
+@pytest.mark.parametrize("command", sorted(limited_commands()))
+def test_a_list_of_less_than_one_is_an_error(command, capsys):
+    for limit in ("-1", "0"):
+        # Further arguments are of no account: the limit is read before they are used.
+        of = ["RUN"] if command == "tasks list" else []
+        assert run([*command.split(), *of, "--limit", limit]) == 2
+        assert "Must be >= 1" in capsys.readouterr().err
 
 
 def test_json_lists_are_json(capfdbinary):

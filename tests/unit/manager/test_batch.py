@@ -19,6 +19,7 @@ from pubsubflow.model.wire.commands import (
     ClearTasks,
     Command,
     DeletePool,
+    DiscardDeadLetters,
     FireTimers,
     RecordEvents,
     RedriveDeadLetter,
@@ -45,6 +46,7 @@ from support.specs import dag, task
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LOCKS = [
     "lock_dead_letter",
+    "discard_dead_letters",
     "lock_watches",
     "claim_idempotency_keys",
     "lock_runs",
@@ -55,6 +57,7 @@ LOCKS = [
 ]
 ITEMS = {
     RedriveDeadLetter: RedriveDeadLetter(1),
+    DiscardDeadLetters: DiscardDeadLetters((1,)),
     FiredMessage: FiredMessage(1, 1, 1, -1, -1, -1, 1, 0),
     RecordEvents: RecordEvents((NewEvent("x://a"),), ("key",)),
     ResultMessage: ResultMessage(1, 0, -1, 1, 1, "w", Outcome.SUCCESS, 0, 0),
@@ -213,14 +216,28 @@ def test_a_bad_event_from_the_bus_becomes_a_dead_letter():
 
 
 def test_of_two_requests_for_one_dead_letter_the_second_is_tried_again():
-    letter = {"kind": "message", "subject": "s", "payload": b"p", "dag": None, "resent_at": None}
+    letter = {
+        "kind": "message",
+        "subject": "s",
+        "payload": b"p",
+        "dag": None,
+        "resent_at": None,
+        "discarded_at": None,
+    }
     items, store = process(RedriveDeadLetter(1), RedriveDeadLetter(1), lock_dead_letter=[letter])
     assert [item.postponed for item in items] == [False, True]
     assert store.queries.count("mark_dead_letter_resent") == 1
 
 
 def test_events_of_a_dead_letter_are_recorded_before_it_is_marked():
-    letter = {"kind": "hook", "subject": "s", "payload": b"{}", "dag": None, "resent_at": None}
+    letter = {
+        "kind": "hook",
+        "subject": "s",
+        "payload": b"{}",
+        "dag": None,
+        "resent_at": None,
+        "discarded_at": None,
+    }
     events = RecordEvents((NewEvent("x://a"),), ("key",))
     (item,), store = process(RedriveDeadLetter(1, events=events), lock_dead_letter=[letter])
     assert [recorded.duplicate for recorded in item.answer] == [False]
