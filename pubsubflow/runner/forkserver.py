@@ -29,12 +29,12 @@ PRELOAD = ("pubsubflow", "pubsubflow.runner.main")
 _STOP_SECONDS = 5.0
 _FAILED_STARTS = 3
 _RETRY_SECONDS = 1.0
-_DAEMONS = ("PUBSUBFLOW__NATS__", "PUBSUBFLOW__POSTGRES__")
+_OURS = "PUBSUBFLOW"
 
 
 def _environment() -> dict[str, str]:
-    """Return the daemon's environment without the settings that hold its passwords."""
-    return {name: text for name, text in os.environ.items() if not name.startswith(_DAEMONS)}
+    """Return the daemon's environment without its own settings, which hold passwords and tokens."""
+    return {name: text for name, text in os.environ.items() if not name.startswith(_OURS)}
 
 
 class _Zygote:

@@ -23,6 +23,8 @@ from pubsubflow.runner.dag_cache import DagCache
 from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.log_lines import NODE_MARK, RECORD_MARK, log_record
+from pubsubflow.runner.output import install_logging
+from pubsubflow.runner.process_state import ProcessState, adopt_orphans, kill_descendants
 from pubsubflow.runner.protocol import (
     DRAIN,
     NUMBERED,
@@ -69,6 +71,10 @@ class SyncRunner:
     def run(self) -> None:
         """Run tasks until the worker closes the stream."""
         signal.signal(signal.SIGTERM, _interrupt)
+        stderr = self._streams[1]
+        install_logging(lambda level, text, fields: _write_record(stderr, level, text, fields))
+        adopt_orphans()
+        self._state = ProcessState(alone=True)
         while True:
             try:
                 frame = self._channel.receive()
@@ -92,6 +98,7 @@ class SyncRunner:
             node = execution.node
             frame = self._run_node(execution)
             self._flush_output()
+            self._clean_up()
             has_next = execution.node != node
             if has_next:
                 # Before the result: by this mark the worker separates what this node wrote
@@ -126,6 +133,15 @@ class SyncRunner:
         except BaseException as error:  # noqa: BLE001 - the result carries it to the worker
             return execution.fail(error)
 
+    def _clean_up(self) -> None:
+        """Take away what the task has left: the next one may be of another DAG."""
+        self._state.restore()
+        killed = kill_descendants()
+        if killed:
+            text = f"processes that the task left running were killed: {killed}"
+            self._streams[1].write(RECORD_MARK + log_record("warning", text, {}))
+            self._streams[1].flush()
+
     def _handle_arrived(self) -> None:
         """Handle the frames that came while the task ran."""
         for frame in self._channel.arrived():
@@ -152,7 +168,7 @@ class _Host:
 
     def write_log(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
         """Write a log record to stderr, with the mark that separates it from other output."""
-        self._stderr.write(RECORD_MARK + log_record(level, event, fields))
+        _write_record(self._stderr, level, event, fields)
 
     def fetch_result(self, node: int) -> bytes:
         """Fetch the result of another task of the run."""
@@ -189,6 +205,10 @@ class _Host:
     def describe(self, error: Exception) -> TaskError:
         """Return why a step failed."""
         return self._execution.redactor.error(outcome_of(error)[1])
+
+
+def _write_record(stderr: TextIO, level: str, event: str, fields: Mapping[str, Any]) -> None:
+    stderr.write(RECORD_MARK + log_record(level, event, fields))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

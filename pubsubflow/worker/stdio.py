@@ -4,14 +4,20 @@ import asyncio
 import codecs
 import contextlib
 import os
+import sys
+import termios
 from collections import deque
 from collections.abc import Callable, Iterable
+from fcntl import ioctl
 
 import msgspec
 
 from pubsubflow.runner.log_lines import NODE_MARK, RECORD_MARK, LineSplitter, log_line
 
-_CHUNK_BYTES = 65_536
+_CHUNK_BYTES = 4096
+# Reading takes at most one part in so many of the loop's time for each pipe: whoever writes faster
+# waits, because the pipe is full.
+_SHARE = 12
 
 
 class OutputPipe:
@@ -31,7 +37,8 @@ class OutputPipe:
         self._loop = asyncio.get_running_loop()
         self._reader, self.writer = os.pipe()
         os.set_blocking(self._reader, False)
-        self._loop.add_reader(self._reader, self._read)
+        self._pause: asyncio.TimerHandle | None = None
+        self._listen()
 
     def release_writer(self) -> None:
         """Close our copy of the writing end, once the runner has its own."""
@@ -39,9 +46,16 @@ class OutputPipe:
         self.writer = -1
 
     def drain(self) -> None:
-        """Read all that the current node wrote; it has ended."""
-        while self._read():
-            pass
+        """Read all that the current node wrote; it has ended.
+
+        What is in the pipe now is all of that. A process that the node has left behind may go on
+        writing without end.
+        """
+        size = bytearray(4)
+        ioctl(self._reader, termios.FIONREAD, size)
+        left = int.from_bytes(size, sys.byteorder)
+        while left > 0 and (count := self._read()):
+            left -= count
 
     def finish(self) -> None:
         """Read all that the last node wrote, with a last line that has no line end."""
@@ -58,24 +72,38 @@ class OutputPipe:
 
     def close(self) -> None:
         """Close both ends."""
+        if self._pause is not None:
+            self._pause.cancel()
         self._loop.remove_reader(self._reader)
         os.close(self._reader)
         if self.writer >= 0:
             self.release_writer()
 
-    def _read(self) -> bool:
-        """Read one chunk; return whether there may be more."""
+    def _listen(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._reader, self._on_readable)
+
+    def _on_readable(self) -> None:
+        started = self._loop.time()
+        count = self._read()
+        if count == _CHUNK_BYTES:
+            self._loop.remove_reader(self._reader)
+            pause = (self._loop.time() - started) * _SHARE
+            self._pause = self._loop.call_later(pause, self._listen)
+
+    def _read(self) -> int:
+        """Read one chunk; return its size in bytes."""
         try:
             data = os.read(self._reader, _CHUNK_BYTES)
         except BlockingIOError:
-            return False
+            return 0
         if not data:
             self._loop.remove_reader(self._reader)
-            return False
+            return 0
         lines = self._splitter.feed(self._decode(data))
         if lines:
             self._pass_on(lines)
-        return len(data) == _CHUNK_BYTES
+        return len(data)
 
     def _pass_on(self, lines: Iterable[str]) -> None:
         """Pass on lines up to the mark that ends a node."""

@@ -1,0 +1,100 @@
+"""What a sync task leaves behind is gone before the next task runs in its process."""
+
+import msgspec
+import psutil
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+DAG = """
+import locale, os, signal, socket, subprocess, sys, time
+from pubsubflow import Context, dag, task
+
+def state():
+    return {
+        "directory": os.getcwd(),
+        "environment": sorted(os.environ),
+        "umask": os.umask(0o22),
+        "usr1": str(signal.getsignal(signal.SIGUSR1)),
+        "term": signal.getsignal(signal.SIGTERM).__name__,
+        "timer": signal.getitimer(signal.ITIMER_REAL)[0],
+        "timeout": socket.getdefaulttimeout(),
+        "argv": sys.argv,
+        "path": [each for each in sys.path if each == "/nowhere"],
+        "limit": sys.getrecursionlimit(),
+        "pid": os.getpid(),
+    }
+
+@dag
+def d():
+    @task
+    def look():
+        return state()
+
+    @task
+    def change():
+        os.chdir("/")
+        os.environ["LEFT_BEHIND"] = "1"
+        os.environ.pop("PATH", None)
+        os.umask(0o777)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 60)
+        socket.setdefaulttimeout(0.001)
+        sys.argv.append("x")
+        sys.path.insert(0, "/nowhere")
+        sys.setrecursionlimit(5000)
+        return os.getpid()
+
+    @task
+    def fail():
+        os.chdir("/")
+        raise ValueError("after a change")
+
+    @task
+    def output():
+        subprocess.Popen(["yes"])
+        return os.getpid()
+
+    @task
+    def session():
+        subprocess.Popen(["sleep", "100"], start_new_session=True)
+        return os.getpid()
+
+    @task
+    def orphan():
+        subprocess.run("(setsid sleep 100 & sleep 100 &) ; sleep 0", shell=True)
+        return os.getpid()
+
+    look(), change(), fail(), output(), session(), orphan()
+"""
+
+
+def decoded(result):
+    return msgspec.msgpack.decode(result.value)
+
+
+@pytest.fixture
+def dag(manager):
+    return manager.load(DAG)
+
+
+@pytest.mark.parametrize("name", ["change", "fail"])
+async def test_a_task_finds_the_process_as_the_first_one_did(manager, worker, dag, name):
+    before = decoded(await manager.run(dag, "look"))
+    await manager.run(dag, name)
+    after = decoded(await manager.run(dag, "look"))
+    assert after == before
+    assert after["timer"] == 0
+
+
+@pytest.mark.parametrize("name", ["output", "session", "orphan"])
+async def test_processes_that_a_task_leaves_are_killed(manager, worker, dag, name):
+    order = await manager.send(manager.order(dag, name))
+    pid = decoded(await manager.result(order))
+    # They are killed before the result is sent.
+    assert psutil.Process(pid).children(recursive=True) == []
+    await manager.until(
+        lambda: any("left running were killed" in text for text in manager.texts(order))
+    )
+    assert decoded(await manager.run(dag, "look"))["pid"] == pid
