@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pubsubflow.authoring.dag import DAG, dag
     from pubsubflow.authoring.datasets import Dataset
+    from pubsubflow.authoring.retention import Retention
     from pubsubflow.authoring.runtime.context import Context, DatasetEvent, current_context
     from pubsubflow.authoring.schedules.partitions import fan_out, fixed, identity, product, roll_up
     from pubsubflow.authoring.schedules.policies import batch, debounce, each, latest, partitioned
@@ -31,6 +32,7 @@ _HOMES = {
     "authoring.runtime.context": ("Context", "DatasetEvent", "current_context"),
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
+    "authoring.retention": ("Retention",),
     "authoring.tasks.groups": ("chain", "task_group"),
     "authoring.tasks.bash_operator": ("BashOperator",),
     "authoring.tasks.operators": ("EmptyOperator", "Operator", "PythonOperator"),
@@ -67,6 +69,7 @@ __all__ = [
     "Operator",
     "PubsubflowError",
     "PythonOperator",
+    "Retention",
     "StepFailed",
     "TaskFailed",
     "TaskSkipped",

@@ -26,6 +26,7 @@ from pubsubflow.model.wire.messages import TriggersChangedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.open_files import OpenFileWatch
 from pubsubflow.resources import DaemonResources
+from pubsubflow.retention import Archive, Pruner, RetentionService
 from pubsubflow.services import Service
 from pubsubflow.store.auth import AuditLog, TokenStore
 from pubsubflow.store.catalog import Catalog
@@ -82,6 +83,7 @@ class Composition:
             ("servers",     ROLES,                               self._servers),
             ("manager",     ROLES - {"worker"},                  self._manager),
             ("sweeper",     {"manager"},                         self._sweeper),
+            ("retention",   {"manager"},                         self._retention),
             ("lineage",     {"manager"},                         self._lineage),
             ("timers",      {"scheduler"},                       self._timers),
             ("loader",      {"scheduler"},                       self._loader),
@@ -129,6 +131,14 @@ class Composition:
             commands=self._commands,
             settings=SweeperSettings(history_hours=self._config.live.history_hours),
         )
+
+    def _retention(self) -> Service:
+        settings = self._config.retention
+        archive = Archive(settings.archive) if settings.archive else None
+        pruner = Pruner(_built(self._resources.store).database, settings, archive)
+        service = RetentionService(pruner, settings.every_seconds)
+        self._metrics.append(service.metrics)
+        return service
 
     def _lineage(self) -> Service | None:
         settings = self._config.lineage

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack, overload
 from zoneinfo import ZoneInfo
@@ -17,6 +17,7 @@ from pubsubflow.authoring.params import (
     declare_params,
 )
 from pubsubflow.authoring.registry import collect_dag
+from pubsubflow.authoring.retention import Retention, retention_spec
 from pubsubflow.authoring.runtime.context import DatasetEvent
 from pubsubflow.authoring.runtime.inprocess import InProcessRuns
 from pubsubflow.authoring.schedules.expressions import as_schedule
@@ -70,6 +71,7 @@ class DagKeywords(TypedDict, total=False):
     on_success: Callable[..., object] | None
     on_failure: Callable[..., object] | None
     on_pause: str
+    retention: timedelta | Retention | None
 
 
 class DAG(Graph, InProcessRuns):
@@ -87,7 +89,8 @@ class DAG(Graph, InProcessRuns):
             id of an event or a datetime, from which a new subscription takes events;
             `default_args`: task options; `max_active_runs`: 16; `max_active_tasks`; `timeout`
             of a run; `tags`; `owner`; `description`; `on_success`, `on_failure`: functions;
-            `on_pause`: `hold` keeps the events that arrive while paused, `drop` drops them.
+            `on_pause`: `hold` keeps the events that arrive while paused, `drop` drops them;
+            `retention`: how long its runs are kept after their end, or a `Retention`.
 
     Raises:
         DefinitionError: An option is invalid; the message names it and its location.
@@ -199,6 +202,7 @@ class DAG(Graph, InProcessRuns):
             owner=given.get("owner"),
             description=given.get("description"),
             on_pause=given.get("on_pause", "hold"),
+            retention=given.get("retention"),
             line=self.location.line
             if self.location and self.location.file.endswith(file)
             else None,
@@ -352,4 +356,5 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "on_success": optional(function),
     "on_failure": optional(function),
     "on_pause": _on_pause,
+    "retention": optional(retention_spec),
 }

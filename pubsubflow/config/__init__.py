@@ -30,6 +30,7 @@ from pubsubflow.errors import ConfigError
 from pubsubflow.lineage import LineageSettings
 from pubsubflow.loader import LoaderSettings
 from pubsubflow.metrics.settings import MetricsSettings
+from pubsubflow.retention.settings import RetentionSettings
 from pubsubflow.store.database import PostgresSettings
 from pubsubflow.store.secrets.keyring import SecretsSettings
 from pubsubflow.tracing.settings import TracesSettings
@@ -74,6 +75,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         metrics: The metrics at `/metrics`.
         traces: The export of spans.
         subscriptions: Outbound deliveries of events to URLs.
+        retention: How long what has happened is kept.
         log: The daemon's log.
     """
 
@@ -90,6 +92,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()
     subscriptions: DeliverySettings = DeliverySettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 
 

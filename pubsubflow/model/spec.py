@@ -28,6 +28,22 @@ class TriggerRule(StrEnum):
     ALWAYS = "always"
 
 
+class RetentionSpec(Struct, frozen=True, omit_defaults=True):
+    """How long runs of a DAG are kept after their end, where that differs from the usual.
+
+    Attributes:
+        runs_seconds: The runs, with all that belongs to them.
+        runs_count: How many runs.
+        logs_seconds: Output of tasks.
+        results_seconds: Results of tasks.
+    """
+
+    runs_seconds: float | None = None
+    runs_count: int | None = None
+    logs_seconds: float | None = None
+    results_seconds: float | None = None
+
+
 class RetryPolicy(Struct, frozen=True, omit_defaults=True):
     """The number and the delays of further attempts.
 
@@ -128,6 +144,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
         params_schema: JSON Schema of the params when they were declared as a type, else None.
         max_active_tasks: The number of its tasks that run at once, over all runs.
         timeout_seconds: A run that lasts longer fails.
+        retention: How long its runs are kept; None for the usual time.
     """
 
     dag_id: str
@@ -150,6 +167,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     description: str | None = None
     on_pause: Literal["hold", "drop"] = "hold"
     line: int | None = None
+    retention: RetentionSpec | None = None
 
 
 class DatasetSpec(Struct, frozen=True, omit_defaults=True):

@@ -96,8 +96,15 @@ class Deliveries:
         self, subscription: EventSubscription, cursor: int, safe_position: int, limit: int
     ) -> tuple[list[DueDelivery], int]:
         """Return the next events for a subscription, and the position searched up to."""
-        until = min(safe_position, cursor + _WINDOW)
         async with self._database.connection() as connection:
+            until = min(safe_position, cursor + _WINDOW)
+            if until < safe_position:
+                # Ids jump where a slice begins; the gap is not searched window by window.
+                query = SQL["find_event_after"]
+                first = await connection.fetchval(query, cursor, safe_position)
+                if first is None:
+                    return [], safe_position
+                until = min(safe_position, max(until, first))
             rows = await connection.fetch(
                 SQL["find_events_to_deliver"], cursor, until, subscription.expression,
                 list(subscription.spec.dags), limit, subscription.id,

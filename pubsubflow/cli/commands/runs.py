@@ -239,6 +239,8 @@ def _unfold(branch: Tree, step: ExplainedRun, steps: dict[str, ExplainedRun]) ->
             leaf.add(Text(f"{event.dag_id} {event.run_id} (see above)", "dim"))
         else:
             _unfold(leaf.add(_run_line(source)), source, steps)
+    if step.pruned_events:
+        branch.add(Text(f"{step.pruned_events} of its events were pruned", "yellow"))
     if step.more_events:
         branch.add(Text("… and more events", "dim"))
 
@@ -257,6 +259,8 @@ def _run_line(step: ExplainedRun) -> Text:
 
 def _event_line(event: ConsumedEventView, *, several: bool) -> Text:
     by = f"from outside ({event.source})"
+    if event.pruned:
+        by = "emitted by a task of a run that was pruned"
     if event.run_id is not None:
         index = "" if event.map_index is None else f".{event.map_index}"
         by = f"emitted by task {event.task_id}{index} of"

@@ -1,7 +1,8 @@
 """Loading of what a batch decides on: live tasks, condition states, events, publishers, run ids."""
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from time import monotonic
 
 from msgspec import Struct, field
 
@@ -26,8 +27,11 @@ from pubsubflow.model.wire.messages import (
 )
 from pubsubflow.store.codecs import decode_event_info, decode_journal_entry
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
+from pubsubflow.store.slices import SLICE_LEFT_ALONE_SECONDS
 
 _IDS_A_BLOCK = 1000
+# A slice of runs is left alone for longer: no id of a removed slice is given out.
+_BLOCK_SECONDS = SLICE_LEFT_ALONE_SECONDS / 2
 Route = tuple[LockedDag, str]
 """A DAG, and the key of a state of its condition."""
 
@@ -35,31 +39,42 @@ Route = tuple[LockedDag, str]
 class IdAllocator:
     """Hands out run ids, taken from the store in blocks; every manager has blocks of its own.
 
-    Attributes:
-        left: How many are at hand.
+    Args:
+        clock: Seconds; a block is used for a while only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
         self._blocks: deque[range] = deque()
-        self.left = 0
+        self._oldest_at = 0.0
+        self._left = 0
+
+    @property
+    def left(self) -> int:
+        """How many are at hand."""
+        return self._left if self._clock() - self._oldest_at < _BLOCK_SECONDS else 0
 
     async def reserve(self, transaction: ManagerTransaction, count: int) -> None:
         """Make sure that `count` ids are at hand.
 
         A transaction that is rolled back loses no id for good: sequences do not roll back.
         """
-        # A manager that stops loses the rest of its block: ids may have gaps.
-        while self.left < count:
+        # The rest of a block that is old, or of a manager that stops, is lost: ids may have gaps.
+        if not self.left:
+            self._blocks.clear()
+            self._left = 0
+            self._oldest_at = self._clock()
+        while self._left < count:
             first = (await transaction.fetch("allocate_run_ids"))[0][0]
             self._blocks.append(range(first, first + _IDS_A_BLOCK))
-            self.left += _IDS_A_BLOCK
+            self._left += _IDS_A_BLOCK
 
     def allocate(self) -> int:
         """Return an id that was reserved."""
         block = self._blocks.popleft()
         if len(block) > 1:
             self._blocks.appendleft(block[1:])
-        self.left -= 1
+        self._left -= 1
         return block[0]
 
 

@@ -108,10 +108,12 @@ class ConsumedEventView(EventView, frozen=True, kw_only=True):
     Attributes:
         places: Indexes of the inputs in the expression that it counted for.
         hops: Number of runs that led to it, from the origin on.
+        pruned: Whether the run that emitted it is removed: the trail ends here.
     """
 
     places: list[int]
     hops: int = 0
+    pruned: bool = False
 
 
 class ExplainedRun(Struct, frozen=True, kw_only=True):
@@ -121,12 +123,14 @@ class ExplainedRun(Struct, frozen=True, kw_only=True):
         depth: Steps from the explained run; 0 for itself.
         events: In the order of the log; the first hundred.
         more_events: Whether there are more.
+        pruned_events: Number of events that it consumed and that are removed by now.
     """
 
     run: RunView
     depth: int
     events: list[ConsumedEventView]
     more_events: bool = False
+    pruned_events: int = 0
 
 
 class Explanation(Struct, frozen=True, kw_only=True):

@@ -174,11 +174,10 @@ CREATE TABLE event (
     ancestry    int[] NOT NULL DEFAULT '{}', -- the DAGs whose runs led to it, from the origin on
     recorded_at timestamptz NOT NULL DEFAULT now(),
     trace       text                     -- W3C trace context of the span that emitted it
-);
+) PARTITION BY RANGE (id);
 CREATE INDEX event_by_time ON event (recorded_at);
 CREATE INDEX event_by_dataset ON event (dataset, id);
 CREATE INDEX event_by_run ON event (run) WHERE run IS NOT NULL;
-CREATE UNIQUE INDEX event_by_event_id ON event (event_id);
 
 -- Idempotency keys of posted events; the same key again gives the first event.
 CREATE TABLE idempotency_key (
@@ -187,6 +186,7 @@ CREATE TABLE idempotency_key (
     body        bytea,                   -- of a request's key: digest of the request's body
     created_at  timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX idempotency_key_by_time ON idempotency_key (created_at);
 
 -- Events that an input of a DAG's condition has not consumed yet.
 CREATE TABLE pending_event (
@@ -208,7 +208,7 @@ CREATE TABLE event_outcome (
     reason      text NOT NULL,
     at          timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (event, dag, input, partition_key)
-);
+) PARTITION BY RANGE (event);
 CREATE INDEX event_outcome_by_dag ON event_outcome (dag, event);
 
 -- Runs ----------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ CREATE TABLE run_event (
     event       bigint NOT NULL,
     input       smallint NOT NULL,
     PRIMARY KEY (run, event, input)
-);
+) PARTITION BY RANGE (run);
 CREATE INDEX run_event_by_event ON run_event (event);
 
 -- Tasks -----------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ CREATE TABLE task (
     result      bytea,
     error       jsonb,
     PRIMARY KEY (run, node, map_index)
-);
+) PARTITION BY RANGE (run);
 
 -- Attempts that another attempt followed.
 CREATE TABLE attempt (
@@ -317,12 +317,13 @@ CREATE TABLE attempt (
     error       jsonb,
     state       text NOT NULL DEFAULT 'failed', -- or the final state before it was cleared
     PRIMARY KEY (run, node, map_index, attempt, delivery)
-);
+) PARTITION BY RANGE (run);
 
 -- Journals of tasks: recorded steps and completed waits, in order; resumptions and further attempts
 -- replay them.
+CREATE SEQUENCE journal_entry_id;
 CREATE TABLE journal_entry (
-    id          bigint GENERATED ALWAYS AS IDENTITY,
+    id          bigint NOT NULL DEFAULT nextval('journal_entry_id'),
     run         bigint NOT NULL,
     node        int NOT NULL,
     map_index   int NOT NULL,
@@ -333,7 +334,7 @@ CREATE TABLE journal_entry (
     error       jsonb,
     recorded_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (run, node, map_index, key)
-);
+) PARTITION BY RANGE (run);
 
 -- Output of task attempts, in chunks.
 CREATE TABLE log (
@@ -345,7 +346,7 @@ CREATE TABLE log (
     sequence    int NOT NULL,
     text        text NOT NULL,
     PRIMARY KEY (run, node, map_index, attempt, delivery, sequence)
-);
+) PARTITION BY RANGE (run);
 
 -- Waits and triggers --------------------------------------------------------------------------
 
@@ -496,6 +497,98 @@ CREATE TABLE dead_letter (
     resent_at   timestamptz,
     discarded_at timestamptz
 );
+
+-- Slices: the ids of events, or of runs, that were given out in one stretch of time, from
+-- `number` * 2^32 on. The tables whose rows grow with them have a partition for each slice, which
+-- goes as a whole. A new slice begins by a jump of the sequence of ids, so it needs no change of
+-- what was there before, and without one the last slice goes on.
+CREATE TABLE slice (
+    series      text NOT NULL,           -- event, run
+    number      int NOT NULL,
+    started_at  timestamptz,             -- null until the sequence has jumped
+    last_id     bigint,                  -- null until the next one has begun
+    results_removed boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (series, number)
+);
+
+-- The tables that are partitioned by slices of a series.
+CREATE FUNCTION sliced_tables(series text) RETURNS text[] LANGUAGE sql IMMUTABLE
+RETURN CASE series
+    WHEN 'event' THEN '{event,event_outcome}'::text[]
+    WHEN 'run' THEN '{log,attempt,journal_entry,task,run_event}'::text[]
+END;
+
+-- Make the partitions of the next slice of a series, or of slice `at`, and return its number. ATTACH holds up neither
+-- readers nor writers, where CREATE TABLE … PARTITION OF would.
+CREATE FUNCTION open_slice(wanted text, at int DEFAULT NULL) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    opened bigint := coalesce(
+        at, (SELECT coalesce(max(number) + 1, 0) FROM slice WHERE series = wanted)
+    );
+    parent text;
+    part text;
+BEGIN
+    FOREACH parent IN ARRAY sliced_tables(wanted) LOOP
+        part := parent || '_s' || opened;
+        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', part, parent);
+        IF parent = 'event' THEN
+            EXECUTE format('CREATE UNIQUE INDEX %I ON %I (event_id)', part || '_by_event_id', part);
+        END IF;
+        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
+                       parent, part, opened << 32, (opened + 1) << 32);
+    END LOOP;
+    INSERT INTO slice (series, number) VALUES (wanted, opened);
+    RETURN opened;
+END $$;
+
+-- Lock a slice of tables against all others. The parents are not locked: other slices go on.
+CREATE FUNCTION lock_slice(number int, tables text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    parent text;
+BEGIN
+    FOREACH parent IN ARRAY tables LOOP
+        EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent || '_s' || number);
+    END LOOP;
+END $$;
+
+-- Remove the rows of a slice, which is locked, from tables, except for those of the events or runs
+-- `kept`. TRUNCATE costs the same for any number of rows; what is kept is little, or the caller
+-- leaves the slice as it is.
+CREATE FUNCTION trim_slice(number int, tables text[], kept bigint[]) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    parent text;
+    part text;
+BEGIN
+    FOREACH parent IN ARRAY tables LOOP
+        part := parent || '_s' || number;
+        IF cardinality(kept) > 0 THEN
+            EXECUTE format(
+                'CREATE TEMP TABLE kept_rows ON COMMIT DROP AS SELECT * FROM %I WHERE %I = ANY($1)',
+                part, CASE parent WHEN 'event' THEN 'id' WHEN 'event_outcome' THEN 'event'
+                      ELSE 'run' END
+            ) USING kept;
+        END IF;
+        EXECUTE format('TRUNCATE %I', part);
+        IF cardinality(kept) > 0 THEN
+            EXECUTE format('INSERT INTO %I SELECT * FROM kept_rows', part);
+            DROP TABLE kept_rows;
+        END IF;
+    END LOOP;
+END $$;
+
+-- Collect the statistics of the sliced tables: autovacuum does so for their partitions alone.
+CREATE FUNCTION analyze_series(wanted text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    parent text;
+BEGIN
+    FOREACH parent IN ARRAY sliced_tables(wanted) LOOP
+        EXECUTE format('ANALYZE %I', parent);
+    END LOOP;
+END $$;
+
+SELECT open_slice('event'), open_slice('run');
+UPDATE slice SET started_at = now();
 
 -- Events as tasks see them (EventInfo), with the run that emitted each.
 CREATE VIEW event_info AS

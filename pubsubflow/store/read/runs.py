@@ -181,6 +181,9 @@ class ReadRuns:
                 depth=depth,
                 events=_present(consumed[run.number][:EVENTS_A_RUN], events),
                 more_events=len(consumed[run.number]) > EVENTS_A_RUN,
+                pruned_events=sum(
+                    event not in events for event, _ in consumed[run.number][:EVENTS_A_RUN]
+                ),
             )
             for run in level
         ]
@@ -197,7 +200,10 @@ def _present(
     """Return events in order, without those that retention has removed."""
     return [
         ConsumedEventView(
-            **asdict(events[event].view), places=indexes, hops=len(events[event].ancestry)
+            **asdict(events[event].view),
+            places=indexes,
+            hops=len(events[event].ancestry),
+            pruned=events[event].run is not None and events[event].view.run_id is None,
         )
         for event, indexes in consumed
         if event in events

@@ -5,10 +5,11 @@
 SELECT node, map_index, attempt, state, length FROM task WHERE run = $1 ORDER BY node, map_index;
 
 -- name: read_run_to_clear
--- Return a run whose tasks are to be cleared; its dag_state is locked.
+-- Lock a run whose tasks are to be cleared, so that it is not removed meanwhile, and return it; its
+-- dag_state is locked.
 SELECT id, run_id, dag, state, version, kind, cause, params, logical_time, partition, created_at,
        clear_number, clear_id
-FROM run WHERE id = $1;
+FROM run WHERE id = $1 FOR UPDATE;
 
 -- name: record_clearing
 -- Record how often tasks of a run were cleared, and the request that did it last.

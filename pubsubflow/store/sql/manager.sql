@@ -250,10 +250,11 @@ FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::text[]
 ON CONFLICT DO NOTHING;
 
 -- name: record_logs
--- Insert chunks of output; a redelivered chunk exists already.
+-- Insert chunks of output; a redelivered chunk exists already, one of a removed run comes too late.
 INSERT INTO log (run, node, map_index, attempt, delivery, sequence, text)
-SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[],
-                     $7::text[])
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::int[],
+                     $7::text[]) AS n (run, node, map_index, attempt, delivery, sequence, text)
+WHERE EXISTS (SELECT FROM slice WHERE series = 'run' AND number = n.run >> 32)
 ON CONFLICT DO NOTHING;
 
 -- name: set_timers

@@ -56,6 +56,10 @@ WHERE l.relation = 'event_wait'::regclass
   AND coalesce(a.application_name, 'pubsubflow') = 'pubsubflow'
   AND l.pid <> pg_backend_pid();
 
+-- name: find_event_after
+-- Return the id of the first event in ($1, $2].
+SELECT id FROM event WHERE id > $1 AND id <= $2 ORDER BY id LIMIT 1;
+
 -- name: find_events_to_deliver
 -- Return the ids in ($1, $2] of events of datasets that match $3, emitted by tasks of the DAGs $4,
 -- except those that wait for a retry.

@@ -1,0 +1,8 @@
+"""Retention: what is old is archived and removed, without holding up what goes on."""
+
+from pubsubflow.retention.archive import Archive
+from pubsubflow.retention.pruner import Pruner
+from pubsubflow.retention.service import RetentionService
+from pubsubflow.retention.settings import RetentionSettings
+
+__all__ = ["Archive", "Pruner", "RetentionService", "RetentionSettings"]
