@@ -2,12 +2,15 @@
 
 import logging
 import sys
+from collections.abc import Mapping
+from io import StringIO
 from typing import Any, TextIO
 
 import structlog
 
 from pubsubflow.config import LogSettings
 from pubsubflow.redaction import redact_event, redact_rendered
+from pubsubflow.terminal_text import terminal_safe, terminal_safe_line
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -54,6 +57,23 @@ def _renderer(settings: LogSettings, stream: TextIO) -> list[Any]:
         tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         render_error = structlog.processors.ExceptionRenderer(tracebacks)
         return [render_error, structlog.processors.JSONRenderer()]
+    return [
+        _make_terminal_safe,
+        structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=_write_traceback),
+    ]
+
+
+def _make_terminal_safe(_logger: object, _method: str, event: Mapping[str, Any]) -> dict[str, Any]:
+    """Escape control characters before the renderer adds its own; a processor of structlog."""
+    safe = {
+        name: terminal_safe(value) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
+    return safe | {"event": terminal_safe_line(str(event.get("event", "")))}
+
+
+def _write_traceback(stream: TextIO, error: Any) -> None:
     # Not rich's tracebacks: they take up to a second each, and show local variables with secrets.
-    plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
+    written = StringIO()
+    structlog.dev.plain_traceback(written, error)
+    stream.write(terminal_safe(written.getvalue()))

@@ -18,6 +18,7 @@ from pubsubflow.errors import (
     PubsubflowError,
     Unavailable,
 )
+from pubsubflow.terminal_text import terminal_safe_line
 
 FAILED, USAGE, AWAY, INTERRUPTED = 1, 2, 3, 130
 
@@ -236,7 +237,7 @@ def _leaves(error: Exception) -> Iterator[Exception]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return terminal_safe_line(" ".join(str(error).split()))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """The output of commands: JSON for programs, tables and lines for people."""
 
 import sys
-from collections.abc import AsyncIterable, Collection, Iterable
+from collections.abc import AsyncIterable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 
 import msgspec
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from pubsubflow.terminal_text import terminal_safe, terminal_safe_json, terminal_safe_line
 
 _WIDE = 400
 _BROAD = 100
@@ -29,14 +32,28 @@ _STYLES = {
 }
 
 
+class _SafeConsole(Console):
+    """A console that sends no control characters but its own."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        # Here, as all that is printed passes, whatever it is nested in.
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(terminal_safe(segment.text), segment.style)
+
+
 @cache
 def console() -> Console:
     """Return the console of stdout: as wide as the terminal, or very wide in a pipe."""
     # Dataset URIs and users' texts contain brackets, which rich would read as markup.
-    plain = Console(highlight=False, markup=False, emoji=False)
+    plain = _SafeConsole(highlight=False, markup=False, emoji=False)
     if plain.is_terminal:
         return plain
-    return Console(highlight=False, markup=False, emoji=False, width=_WIDE)
+    return _SafeConsole(highlight=False, markup=False, emoji=False, width=_WIDE)
 
 
 def show(*parts: RenderableType) -> None:
@@ -56,12 +73,12 @@ def show(*parts: RenderableType) -> None:
 
 def warn(text: str) -> None:
     """Print one line on stderr."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(terminal_safe(text) + "\n")
 
 
 def show_json(value: object) -> None:
     """Print one value in JSON."""
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    sys.stdout.buffer.write(msgspec.json.format(_encode(value), indent=2) + b"\n")
     sys.stdout.flush()
 
 
@@ -75,7 +92,7 @@ def show_result(value: object, *parts: RenderableType, json: bool) -> None:
 
 def show_list(items: Iterable[object]) -> None:
     """Print a list in JSON, one item a line."""
-    lines = b",\n".join(map(msgspec.json.encode, items))
+    lines = b",\n".join(map(_encode, items))
     sys.stdout.buffer.write(b"[\n" + lines + b"\n]\n" if lines else b"[]\n")
     sys.stdout.flush()
 
@@ -86,7 +103,7 @@ async def show_items(items: AsyncIterable[object]) -> None:
     # The opening bracket waits for the first item: a request that fails leaves stdout empty.
     between = b"[\n"
     async for item in items:
-        write(between + msgspec.json.encode(item))
+        write(between + _encode(item))
         between = b",\n"
     write(b"\n]\n" if between == b",\n" else b"[]\n")
     sys.stdout.flush()
@@ -94,8 +111,12 @@ async def show_items(items: AsyncIterable[object]) -> None:
 
 def show_line(value: object) -> None:
     """Print one value in JSON, in one line."""
-    sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
+    sys.stdout.buffer.write(_encode(value) + b"\n")
     sys.stdout.flush()
+
+
+def _encode(value: object) -> bytes:
+    return terminal_safe_json(msgspec.json.encode(value))
 
 
 class Listing:
@@ -137,7 +158,7 @@ class Listing:
         show(self._table if self._table.row_count else none)
 
     def _text(self, name: str, value: str | Text | None) -> Text:
-        text = value if isinstance(value, Text) else Text(value or "")
+        text = value if isinstance(value, Text) else Text(terminal_safe_line(value or ""))
         if name in self._elastic:
             text.no_wrap, text.overflow = True, "ellipsis"
         return text
