@@ -1,3 +1,4 @@
+import pubsubflow_triggers as triggers
 import pytest
 from pubsubflow_triggers.checks import check_url
 from pubsubflow_triggers.credentials import resolve, resolve_all, resolve_url
@@ -28,6 +29,35 @@ async def test_missing_variable_says_its_name(ctx, monkeypatch):
     monkeypatch.delenv("SOME_SECRET", raising=False)
     with pytest.raises(TriggerError, match="'SOME_SECRET' is not set"):
         await resolve(ctx, "env:SOME_SECRET")
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        triggers.Command(argv=("true",), env={"X": "env:NOT_SET"}),
+        triggers.DagRun(dag_id="d", server="http://127.0.0.1:1", token="env:NOT_SET"),
+        triggers.DaskFuture(scheduler="env:NOT_SET", key="k"),
+        triggers.HttpJson(url="env:NOT_SET", condition="true"),
+        triggers.HttpStatus(url="http://127.0.0.1:1", bearer="env:NOT_SET"),
+        triggers.HttpStatus(url="http://127.0.0.1:1", headers={"X": "env:NOT_SET"}),
+        triggers.JetStreamMessage(url="env:NOT_SET", stream="S"),
+        triggers.KvKey(url="env:NOT_SET", bucket="b", key="k"),
+        triggers.MailArrives(host="127.0.0.1", port=1, user="u", password="env:NOT_SET"),
+        triggers.NatsMessage(url="env:NOT_SET", subject="s"),
+        triggers.ObjectAppears(url="memory://x/y", storage_options={"key": "env:NOT_SET"}),
+        triggers.PostgresNotify(url="env:NOT_SET", channel="c"),
+        triggers.QueryIsTrue(url="env:NOT_SET", query="SELECT true"),
+        triggers.RedisKey(url="env:NOT_SET", key="k"),
+        triggers.RedisList(url="env:NOT_SET", key="k"),
+        triggers.RedisStream(url="env:NOT_SET", key="k"),
+        triggers.RunEnds(run_id="r", server="http://127.0.0.1:1", token="env:NOT_SET"),
+    ],
+    ids=lambda trigger: type(trigger).__name__,
+)
+async def test_a_trigger_names_the_variable_that_is_not_set(ctx, trigger, monkeypatch):
+    monkeypatch.delenv("NOT_SET", raising=False)
+    with pytest.raises(TriggerError, match="'NOT_SET' is not set"):
+        await anext(trigger.run(ctx))
 
 
 async def test_a_connection_is_its_url_or_its_secret(ctx):

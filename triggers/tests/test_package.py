@@ -41,6 +41,18 @@ def test_a_missing_extra_is_told_on_use_alone(monkeypatch):
         _ = pubsubflow_triggers.HttpStatus
 
 
+def test_import_star_takes_what_is_installed(monkeypatch):
+    names = {}
+    exec("from pubsubflow_triggers import *", names)
+    assert set(names) - {"__builtins__"} == {trigger_type(name).__name__ for name in OURS}
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    for module in ("http", "http_requests"):
+        monkeypatch.delitem(sys.modules, f"pubsubflow_triggers.{module}", raising=False)
+    some = {}
+    exec("from pubsubflow_triggers import *", some)
+    assert set(names) - set(some) == {"HttpJson", "HttpLongPoll", "HttpStatus"}
+
+
 def test_nothing_is_imported_before_it_is_used():
     code = "import sys, pubsubflow_triggers as t; t.Moment; print('aiohttp' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,33 +17,33 @@ if TYPE_CHECKING:
     from pubsubflow_triggers.tcp import TcpPort
     from pubsubflow_triggers.time import CronWindow, Delta, Moment
 
-__all__ = [
-    "Command",
-    "CronWindow",
-    "DagRun",
-    "DaskFuture",
-    "Delta",
-    "FileAppears",
-    "FileGlob",
-    "HttpJson",
-    "HttpLongPoll",
-    "HttpStatus",
-    "JetStreamMessage",
-    "KvKey",
-    "MailArrives",
-    "Moment",
-    "NatsMessage",
-    "ObjectAppears",
-    "ObjectGlob",
-    "PostgresNotify",
-    "ProcessEnds",
-    "QueryIsTrue",
-    "RedisKey",
-    "RedisList",
-    "RedisStream",
-    "RunEnds",
-    "TcpPort",
-]
+    __all__ = [
+        "Command",
+        "CronWindow",
+        "DagRun",
+        "DaskFuture",
+        "Delta",
+        "FileAppears",
+        "FileGlob",
+        "HttpJson",
+        "HttpLongPoll",
+        "HttpStatus",
+        "JetStreamMessage",
+        "KvKey",
+        "MailArrives",
+        "Moment",
+        "NatsMessage",
+        "ObjectAppears",
+        "ObjectGlob",
+        "PostgresNotify",
+        "ProcessEnds",
+        "QueryIsTrue",
+        "RedisKey",
+        "RedisList",
+        "RedisStream",
+        "RunEnds",
+        "TcpPort",
+    ]
 
 _MODULES = {
     "Command": "process",
@@ -89,9 +89,13 @@ _EXTRAS = {
 def __getattr__(name: str) -> Any:
     """Import a trigger's module at the first use of the trigger.
 
+    `__all__` names those whose libraries are installed: `import *` takes what there is.
+
     Raises:
         ImportError: A library is not installed; the message names the extra.
     """
+    if name == "__all__":
+        return [each for each in _MODULES if _is_installed(each)]
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -105,3 +109,11 @@ def __getattr__(name: str) -> Any:
             f"{name} needs {error.name!r}: pip install 'pubsubflow-triggers[{extra}]'",
             name=error.name,
         ) from error
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        __getattr__(name)
+    except ImportError:
+        return False
+    return True

@@ -16,7 +16,9 @@ def content(data: bytes | str) -> Any:
     """
     try:
         # Some senders put a byte order mark before it (RFC 8259 §8.1).
-        return _decode(data.removeprefix("\ufeff" if isinstance(data, str) else BOM_UTF8))
+        if isinstance(data, str):
+            return _decode(data.removeprefix("\ufeff"))
+        return _decode(data.removeprefix(BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     if isinstance(data, str):

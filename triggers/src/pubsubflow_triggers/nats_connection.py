@@ -134,11 +134,13 @@ async def connected(ctx: TriggerContext, url: str) -> AsyncIterator[DedicatedCon
     async def notify(error: Exception) -> None:
         ctx.log("nats.error", error=str(error))
 
+    # Before the client is made: closing one that was never connected fails, and hides the error.
+    resolved = await resolve_url(ctx, url)
     client = Client()
     try:
         with anyio.fail_after(_CONNECT_SECONDS):
             await client.connect(
-                await resolve_url(ctx, url),
+                resolved,
                 name="pubsubflow-triggers",
                 allow_reconnect=False,
                 # Otherwise connect() itself retries for minutes.
