@@ -23,12 +23,15 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 import msgspec
 
 from pubsubflow.runner.frames import receive_frame
 from pubsubflow.runner.parent_death import end_with_parent
+
+_OOM_SCORE = "500"
 
 REQUEST = struct.Struct("<q")
 STATUS = struct.Struct("<qii")
@@ -134,6 +137,9 @@ class Zygote:
     def _be_child(self, fds: list[int], signals: set[signal.Signals | int]) -> None:
         """Give up all that belongs to the zygote, then call what the first frame names."""
         os.setsid()
+        with contextlib.suppress(OSError):
+            # When memory runs out, the kernel ends user code rather than the daemon or its servers.
+            Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)

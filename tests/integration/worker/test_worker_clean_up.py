@@ -1,10 +1,14 @@
 """What a sync task leaves behind is gone before the next task runs in its process."""
 
+from pathlib import Path
+
 import msgspec
 import psutil
 import pytest
 
 pytestmark = pytest.mark.anyio
+
+OWN_OOM_SCORE = int(Path("/proc/self/oom_score_adj").read_text())
 
 DAG = """
 import locale, os, signal, socket, subprocess, sys, time
@@ -23,6 +27,7 @@ def state():
         "path": [each for each in sys.path if each == "/nowhere"],
         "limit": sys.getrecursionlimit(),
         "pid": os.getpid(),
+        "oom": int(open("/proc/self/oom_score_adj").read()),
     }
 
 @dag
@@ -98,3 +103,7 @@ async def test_processes_that_a_task_leaves_are_killed(manager, worker, dag, nam
         lambda: any("left running were killed" in text for text in manager.texts(order))
     )
     assert decoded(await manager.run(dag, "look"))["pid"] == pid
+
+
+async def test_user_code_is_what_the_kernel_ends_when_memory_runs_out(manager, worker, dag):
+    assert decoded(await manager.run(dag, "look"))["oom"] == 500 > OWN_OOM_SCORE
