@@ -340,14 +340,16 @@ class RunLifecycle:
         self, run: RunWork, key: InstanceKey, task: LiveTask, message: ResultMessage
     ) -> None:
         self._remove(run, key, task)
+        started_at = task.started_at or _moment(message.started_at)
         run.ended_tasks.append(
             EndedTask(
                 *key,
                 task.attempt,
                 advance_state(task.state, _FINAL[message.outcome]),
                 message.worker or None,
-                task.queued_at,
-                task.started_at or _moment(message.started_at),
+                # A chained one was never queued: its row is made after it has started.
+                started_at if task.chained else task.queued_at,
+                started_at,
                 _moment(message.ended_at),
                 message.length,
                 message.value or None,

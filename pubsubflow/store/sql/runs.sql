@@ -63,7 +63,8 @@ SELECT * FROM (
      WHERE run = $1 AND (node, map_index) > ($2::int, $3::int)
      ORDER BY node, map_index LIMIT $4)
     UNION ALL
-    (SELECT node, map_index, attempt, state, worker, queued_at, started_at, NULL, NULL, NULL
+    (SELECT node, map_index, attempt, state, worker,
+            CASE WHEN chained THEN started_at ELSE queued_at END, started_at, NULL, NULL, NULL
      FROM task_live
      WHERE run = $1 AND (node, map_index) > ($2::int, $3::int)
      ORDER BY node, map_index LIMIT $4)
@@ -87,7 +88,8 @@ SELECT node, map_index, attempt, state, worker, queued_at, started_at, ended_at,
 FROM task
 WHERE run = $1 AND node = $2 AND map_index = $3
 UNION ALL
-SELECT node, map_index, attempt, state, worker, queued_at, started_at, NULL, NULL, NULL, NULL, 0
+SELECT node, map_index, attempt, state, worker,
+       CASE WHEN chained THEN started_at ELSE queued_at END, started_at, NULL, NULL, NULL, NULL, 0
 FROM task_live
 WHERE run = $1 AND node = $2 AND map_index = $3;
 

@@ -1,5 +1,7 @@
 """Chains: tasks that a runner goes straight on with, reported in any order, by living and dead."""
 
+from datetime import timedelta
+
 import pytest
 
 from pubsubflow.model.spec import RetryPolicy
@@ -38,6 +40,15 @@ async def test_a_chain_reported_in_order(harness):
             assert await live(harness) == [(place + 1, "running", True, "w1", 1, 1)]
     await harness.until_states("success")
     assert not harness.orders, "nothing is handed out that the runner has"
+
+
+async def test_a_chained_task_is_not_queued_after_it_has_started(harness):
+    order = await start(harness)
+    for result in chain_of(order):
+        await harness.report(result)
+    await harness.until_states("success")
+    times = await harness.rows("SELECT queued_at - started_at FROM task WHERE node > 0")
+    assert times == [(timedelta(0),)] * 3
 
 
 async def test_a_chain_reported_in_one_batch(harness):
