@@ -3,6 +3,7 @@
 import contextlib
 import random
 from collections import Counter
+from datetime import timedelta
 
 import anyio
 import asyncpg
@@ -122,8 +123,12 @@ async def perform(scenario: Scenario, specs: list[DagSpec], step: tuple, dice) -
                 await scenario.fire_timers((place,), rest[0])
                 await cluster.call(place, SetPaused(dag_id, paused=False))
             elif kind == "replay":
+                since = cluster.time.replace(year=2000)
+                if rest[0] is not None:
+                    since = cluster.time - timedelta(seconds=rest[0])
+                until = None if rest[1] is None else since + timedelta(seconds=rest[1])
                 with contextlib.suppress(InvalidInput):  # its schedule has ticks alone
-                    await cluster.call(place, Replay(dag_id, cluster.time.replace(year=2000)))
+                    await cluster.call(place, Replay(dag_id, since, until))
             else:
                 await cluster.call(place, StartRun(dag_id))
 

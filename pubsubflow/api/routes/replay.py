@@ -17,7 +17,7 @@ from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.api.explain import PlannedRuns
 from pubsubflow.model.datasets import normalise_uri
-from pubsubflow.model.wire.commands import Backfill, CommandHandler, PlannedRun, Replay
+from pubsubflow.model.wire.commands import Backfill, CommandHandler, Replay, RunPlan
 from pubsubflow.store.read.read_models import ReadModels
 
 Text = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -28,9 +28,9 @@ class ReplayRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """The body of a request for a replay.
 
     Attributes:
-        since, until: Bounds of the time at which events were recorded; `to` is exclusive, now if
-            left out.
-        dataset: Only events of this URI.
+        since, until: Bounds of the time at which the last event of a run was recorded; `to` is
+            exclusive, now if left out.
+        dataset: Only runs that consume an event of this URI.
         dry_run: Only return which runs would start.
         again: Also start runs that exist.
         dags: The DAGs that evaluate the events again; all that subscribe to `dataset` if empty.
@@ -111,7 +111,7 @@ class ReplayRoutes:
             await self._read_models.dags.check(dag_id)
         planned = []
         for dag_id in dict.fromkeys(dags):
-            runs: list[PlannedRun] = await self._commands.execute(
+            plan: RunPlan = await self._commands.execute(
                 Replay(
                     dag_id,
                     since,
@@ -121,7 +121,7 @@ class ReplayRoutes:
                     payload.again,
                 )
             )
-            planned.append(PlannedRuns(dag_id=dag_id, dry_run=payload.dry_run, runs=runs))
+            planned.append(_planned(dag_id, plan, dry_run=payload.dry_run))
         return json_response(planned)
 
     async def backfill(self, request: web.Request) -> web.Response:
@@ -133,7 +133,7 @@ class ReplayRoutes:
             raise BadRequest("set a beginning with from, or name partitions", field="from")
         if payload.partitions and (payload.since or payload.until):
             raise BadRequest("set times or partitions, not both", field="partitions")
-        runs: list[PlannedRun] = await self._commands.execute(
+        plan: RunPlan = await self._commands.execute(
             Backfill(
                 dag_id,
                 to_utc(payload.since, field="from"),
@@ -144,7 +144,11 @@ class ReplayRoutes:
                 payload.again,
             )
         )
-        return json_response(PlannedRuns(dag_id=dag_id, dry_run=payload.dry_run, runs=runs))
+        return json_response(_planned(dag_id, plan, dry_run=payload.dry_run))
+
+
+def _planned(dag_id: str, plan: RunPlan, *, dry_run: bool) -> PlannedRuns:
+    return PlannedRuns(dag_id=dag_id, dry_run=dry_run, runs=plan.runs, reason=plan.reason)
 
 
 def _check_order(since: datetime | None, until: datetime | None) -> None:

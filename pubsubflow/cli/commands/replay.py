@@ -14,6 +14,7 @@ from pubsubflow.model.api.explain import PlannedRuns
 from pubsubflow.model.wire.commands import PlannedRun
 
 _SHOWN_RUNS = 50
+_SHOWN_EVENTS = 5
 Since = Annotated[str | None, Parameter(name="--from", allow_leading_hyphen=True)]
 Until = Annotated[str | None, Parameter(name="--to", allow_leading_hyphen=True)]
 
@@ -30,13 +31,14 @@ async def replay(
 ) -> None:
     """Evaluate the schedules of DAGs on past events again, and start the runs that follow.
 
-    The evaluation begins with nothing pending and leaves the events pending now as they are. Runs
-    that exist are not created again.
+    The runs are those whose last event lies in the time; earlier events count as far as they were
+    pending at its beginning. The events pending now stay as they are. Runs that exist are not
+    created again.
 
     Args:
-        since: Only events recorded from this moment on: 2026-11-20, 2026-11-20T16:00, or -2h.
-        until: Only events recorded before this moment; now if left out.
-        dataset: Only events of this URI.
+        since: Runs of events recorded from this moment on: 2026-11-20, 2026-11-20T16:00, or -2h.
+        until: Runs of events recorded before this moment; now if left out.
+        dataset: Only runs that consume an event of this URI.
         dag: Id of a DAG; may be repeated; all that subscribe if left out.
         dry_run: Only list the runs that would start.
         again: Also create runs that exist.
@@ -133,7 +135,16 @@ def _list(runs: Sequence[PlannedRun], *, dry_run: bool) -> None:
     for run in runs[:_SHOWN_RUNS]:
         values = [run.run_id or "(dry run)" * dry_run, "exists" if run.exists else "new"]
         more = [output.moment(run.logical_time)] * timed + [run.partition] * keyed
-        listing.row(*values, *more, *[str(len(run.events))] * fed)
+        listing.row(*values, *more, *[_events(run, named=dry_run)] * fed)
     listing.show(none="")
     if len(runs) > _SHOWN_RUNS:
         output.show(f"… and {len(runs) - _SHOWN_RUNS} more; --json lists all")
+
+
+def _events(run: PlannedRun, *, named: bool) -> str:
+    """Return how many events a run consumes, and the ids of some of them."""
+    text = str(len(run.events))
+    if not named or not run.events:
+        return text
+    more = ", …" * (len(run.events) > _SHOWN_EVENTS)
+    return f"{text}: {', '.join(run.events[:_SHOWN_EVENTS])}{more}"

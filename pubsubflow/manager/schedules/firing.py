@@ -6,6 +6,8 @@ changed in memory, and nothing is read or written. `testing.simulate()` runs the
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from itertools import count
 from uuid import UUID
 
 from pubsubflow.manager.schedules.consuming import WHOLE, Consumption, KeyedInput, Routing
@@ -48,8 +50,8 @@ class Scheduler:
         self._allocate_id = allocate_id
 
     def elsewhere(self, uow: UnitOfWork) -> "Scheduler":
-        """Return one like it that works on another unit of work."""
-        return Scheduler(uow, new_id=self._new_id, allocate_id=self._allocate_id)
+        """Return one that works on another unit of work, where runs have ids that mean nothing."""
+        return Scheduler(uow, new_id=self._new_id, allocate_id=partial(next, count(1)))
 
     def receive_event(self, routing: Routing) -> None:
         """Take a new event of a dataset that a DAG subscribes to."""

@@ -2,22 +2,23 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 
 from pubsubflow.errors import InvalidInput
 from pubsubflow.manager.inbox import check_key
 from pubsubflow.manager.persistence.load import ConditionStates, IdAllocator, load_events
 from pubsubflow.manager.schedules.admission import Admission
-from pubsubflow.manager.schedules.consuming import route
 from pubsubflow.manager.schedules.dag_states import LAST
 from pubsubflow.manager.schedules.firing import Scheduler
+from pubsubflow.manager.schedules.rehearsal import Rehearsal, needs_past
 from pubsubflow.manager.schedules.timers import DueTick
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LockedDag, LoggedEvent, RunDraft
 from pubsubflow.model.runs.params import validate_params
-from pubsubflow.model.schedule.conditions import ticks
+from pubsubflow.model.schedule.conditions import ScheduleSpec, ticks
 from pubsubflow.model.schedule.timetable import next_tick
-from pubsubflow.model.wire.commands import Backfill, PlannedRun, Replay
+from pubsubflow.model.wire.commands import Backfill, PlannedRun, Replay, RunPlan
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
 _MAX_EVENTS = 50_000
@@ -57,8 +58,8 @@ class Replays:
         self._admission = admission
         self._conditions = conditions
 
-    async def replay(self, dag: LockedDag, command: Replay) -> list[PlannedRun]:
-        """Decide a DAG's past events once more, from nothing pending.
+    async def replay(self, dag: LockedDag, command: Replay) -> RunPlan:
+        """Decide a DAG's past events once more; make the runs whose last event is in the window.
 
         Those that the DAG has not decided yet, as it is paused, are left to it.
 
@@ -67,34 +68,50 @@ class Replays:
         """
         if dag.version.schedule is None or not dag.version.inputs:
             raise InvalidInput(f"DAG {dag.version.spec.dag_id!r} subscribes to no dataset")
-        rows = await self._transaction.fetch(
-            "read_events_between",
-            dag.id,
-            command.since,
-            command.until,
-            command.dataset,
-            _MAX_EVENTS + 1,
-            LAST if dag.catch_up_from is None else dag.catch_up_from,
-        )
-        if len(rows) > _MAX_EVENTS:
-            raise InvalidInput(f"more than {_MAX_EVENTS} events: choose a shorter time")
-        events = await load_events(rows, self._specs, self._transaction)
-        drafts = await self._rehearse(dag, events)
-        return await self._make(dag, drafts, again=command.again, dry_run=command.dry_run)
-
-    async def _rehearse(self, dag: LockedDag, events: Iterable[LoggedEvent]) -> list[RunDraft]:
-        """Return the runs that events would make in a DAG where nothing is pending."""
-        rehearsal = UnitOfWork(self._uow.now)
-        scheduler = self._scheduler.elsewhere(rehearsal)
-        idle = LockedDag.idle(dag.version)
+        events, inside = await self._read_events(dag, dag.version.schedule, command)
+        uow = UnitOfWork(self._uow.now)
+        scheduler = self._scheduler.elsewhere(uow)
+        rehearsal = Rehearsal(dag.version, scheduler, uow, command.since)
         for event in events:
-            routing = route(event, idle)
-            if routing.refusal is None:
-                await self._run_ids.reserve(self._transaction, len(routing.inputs))
-                scheduler.offer(routing)
-        return [draft for draft in rehearsal.schedule.drafts.values() if draft.events]
+            rehearsal.receive(event)
+        rehearsal.go_to(self._uow.now)
+        drafts = rehearsal.runs(command.since, command.until, command.dataset)
+        planned = await self._make(dag, drafts, again=command.again, dry_run=command.dry_run)
+        return RunPlan(planned, _why_none(planned) or self._why_no_run(dag, planned, inside))
 
-    async def backfill(self, dag: LockedDag, command: Backfill) -> list[PlannedRun]:
+    def _why_no_run(self, dag: LockedDag, planned: Sequence[PlannedRun], events: int) -> str | None:
+        if planned:
+            return None
+        if dag.catch_up_from is not None and not events:
+            return "it has not decided the events of that time yet: they wait for it to be unpaused"
+        if not events:
+            return "no event of its datasets was recorded in that time"
+        plural = "s" if events > 1 else ""
+        return f"none of the {events} event{plural} of that time made its condition hold"
+
+    async def _read_events(
+        self, dag: LockedDag, schedule: ScheduleSpec, command: Replay
+    ) -> tuple[list[LoggedEvent], int]:
+        """Return the events of a window and those that its runs may need; count the former."""
+        last = LAST if dag.catch_up_from is None else dag.catch_up_from
+        window = await self._transaction.fetch(
+            "read_events_between", dag.id, command.since, command.until, _MAX_EVENTS + 1, last
+        )
+        if len(window) > _MAX_EVENTS:
+            raise InvalidInput(f"more than {_MAX_EVENTS} events: choose a shorter time")
+        rows = list(window)
+        if needs_past(schedule):
+            before = await self._transaction.fetch(
+                "read_events_before", dag.id, command.since, _MAX_EVENTS, last
+            )
+            rows = [*before, *rows]
+            if command.until is not None:
+                rows += await self._transaction.fetch(
+                    "read_events_between", dag.id, command.until, None, _MAX_EVENTS, last
+                )
+        return await load_events(rows, self._specs, self._transaction), len(window)
+
+    async def backfill(self, dag: LockedDag, command: Backfill) -> RunPlan:
         """Make the runs of past ticks, or of partitions.
 
         Raises:
@@ -107,7 +124,8 @@ class Replays:
             drafts = self._of_ticks(dag, command)
         for draft in drafts:
             draft.params = params
-        return await self._make(dag, drafts, again=command.again, dry_run=command.dry_run)
+        planned = await self._make(dag, drafts, again=command.again, dry_run=command.dry_run)
+        return RunPlan(planned, _why_none(planned) or (None if planned else _no_tick(dag, command)))
 
     def _of_partitions(self, dag: LockedDag, partitions: Iterable[str]) -> list[RunDraft]:
         schedule = dag.version.schedule
@@ -160,26 +178,43 @@ class Replays:
         await self._run_ids.reserve(self._transaction, len(drafts))
         existing = await self._admission.existing(dag, [draft.run_key for draft in drafts])
         await self._conditions.load((dag, draft.condition_key) for draft in drafts)
+        pending = await self._pending(dag, drafts)
         planned = []
         for draft in drafts:
             known = existing.get(draft.run_key)
-            make = known is None or again
+            exists = known is not None or _fired_before(dag, draft)
+            make = not exists or again
             # Run keys are unique for good, so the new run gets another.
             if known is not None and again:
                 draft.run_key = f"{draft.run_key}:again:{draft.run_id}"
+            events = [str(each.event.event_id) for each in draft.events]
+            events += pending.get(draft.condition_key, ()) if make else ()
             if make and not dry_run:
                 self._begin(draft, dag)
             planned.append(
                 PlannedRun(
                     draft.run_key,
                     str(draft.run_id) if make and not dry_run else known,
-                    known is not None and not again,
+                    exists and not again,
                     draft.logical_time,
                     draft.partition,
-                    tuple(str(each.event.event_id) for each in draft.events),
+                    tuple(dict.fromkeys(events)),
                 )
             )
         return planned
+
+    async def _pending(self, dag: LockedDag, drafts: Sequence[RunDraft]) -> dict[str, list[str]]:
+        """Return key → ids of the events pending there, for the partitions of a backfill."""
+        keys = [each.condition_key for each in drafts if each.kind == "backfill"]
+        keys = [key for key in keys if key in dag.conditions]
+        rows = await self._transaction.fetch("read_pending_of_keys", dag.id, keys) if keys else []
+        found: dict[str, list[str]] = {}
+        for row in rows:
+            found.setdefault(row["partition_key"], []).append(str(row["event_id"]))
+        for key in keys:
+            fresh = chain.from_iterable(dag.conditions[key].new_events)
+            found.setdefault(key, []).extend(str(each.event_id) for each in fresh)
+        return found
 
     def _begin(self, draft: RunDraft, dag: LockedDag) -> None:
         draft.dag = dag
@@ -190,9 +225,45 @@ class Replays:
         if draft.condition_key:
             condition = self._scheduler.condition(dag, draft.condition_key)
             state = condition.state
-            if draft.kind == "backfill" and state.firings < draft.firings:
+            if draft.kind == "backfill":
                 self._scheduler.consume_pending(dag, condition, draft)
             state.firings = max(state.firings, draft.firings)
             state.max_firings = max(state.max_firings, state.firings)
             condition.changed = True
         self._scheduler.begin(draft)
+
+
+def _fired_before(dag: LockedDag, draft: RunDraft) -> bool:
+    """Whether a backfilled partition has had a run, of which its key says nothing."""
+    partitioning = None if dag.version.schedule is None else dag.version.schedule.partitioning
+    if draft.kind != "backfill" or partitioning is None or partitioning.runs_once:
+        return False
+    condition = dag.conditions.get(draft.condition_key)
+    return condition is not None and condition.state.firings > 0
+
+
+def _why_none(planned: Sequence[PlannedRun]) -> str | None:
+    """Return why no planned run is new, if there are some."""
+    if not planned or not all(each.exists for each in planned):
+        return None
+    if len(planned) > 1:
+        return f"all {len(planned)} runs exist already; `again` makes them once more"
+    key = planned[0].partition
+    subject = "the run exists" if key is None else f"partition {key} has run"
+    return f"{subject} already; `again` makes it once more"
+
+
+def _no_tick(dag: LockedDag, command: Backfill) -> str:
+    """Return why a backfill found no tick."""
+    spec, schedule = dag.version.spec, dag.version.schedule
+    text, since = "no tick lies in that time", command.since
+    if schedule is None or since is None:
+        return text
+    following = [
+        moment
+        for part in ticks(schedule.condition)
+        if (moment := next_tick(part.timetable, since, spec.start, spec.end)) is not None
+    ]
+    if spec.end is not None and not following:
+        return f"{text}: the DAG's end is {spec.end.isoformat()}"
+    return f"{text}: the next one is {min(following).isoformat()}" if following else text

@@ -4,7 +4,7 @@ The conditions that a timer concerns are loaded before; see `needs_open_conditio
 """
 
 from collections.abc import Container, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
@@ -156,8 +156,10 @@ class ScheduleTimers:
         if due <= self._uow.now.timestamp() + _INSTANT:
             firing = decide(schedule, state, late=slot)
             if firing is not None:
+                # By the deadline, not a number: a replay of the same events gives the same key.
+                run_key = f"late:{slot}:{datetime.fromtimestamp(due, UTC).isoformat()}"
                 cause = "the missing inputs are late"
-                self._scheduler.fire(dag, condition, firing, f"late:{state.firings}", cause)
+                self._scheduler.fire(dag, condition, firing, run_key, cause)
         self._scheduler.set_deadlines(dag, condition)
 
     def _collected(self, dag: LockedDag, condition: ConditionWork) -> None:

@@ -180,11 +180,16 @@ class EventWithOutcomes(EventView, frozen=True, kw_only=True):
 
 
 class PlannedRuns(Struct, frozen=True, kw_only=True):
-    """The runs of a DAG that a replay or a backfill started, or would start."""
+    """The runs of a DAG that a replay or a backfill started, or would start.
+
+    Attributes:
+        reason: Why it starts none, if so.
+    """
 
     dag_id: str
     dry_run: bool
     runs: list[PlannedRun]
+    reason: str | None = None
 
 
 class DeadLetterView(Struct, frozen=True, kw_only=True):

@@ -114,13 +114,14 @@ class FireTimers(Struct, frozen=True):
 
 
 class Replay(Struct, frozen=True):
-    """Evaluate a DAG's schedule over past events once more, from an empty condition state.
+    """Evaluate a DAG's schedule over past events once more.
 
     The present pending events are neither used nor changed. Runs that exist are not made again.
 
     Attributes:
-        dataset: Only events of this URI; None for all the DAG subscribes to.
-        since, until: Bounds of the time at which events were recorded; `until` is exclusive.
+        dataset: Only runs that consume an event of this URI; None for all.
+        since, until: Bounds of the time at which the last event of a run was recorded; `until` is
+            exclusive.
         dry_run: Only return the runs that would start.
         again: Make runs that exist once more.
     """
@@ -156,8 +157,7 @@ class PlannedRun(Struct, frozen=True):
 
     Attributes:
         run_id: The new or existing run; None in a dry run.
-        events: Ids of the events that a replay consumes; a backfill consumes the pending events of
-            its partition.
+        events: Ids of the events that it consumes: for a backfill, those pending in its partition.
     """
 
     run_key: str
@@ -166,6 +166,18 @@ class PlannedRun(Struct, frozen=True):
     logical_time: datetime | None = None
     partition: str | None = None
     events: tuple[str, ...] = ()
+
+
+class RunPlan(Struct, frozen=True):
+    """The runs of a replay or a backfill.
+
+    Attributes:
+        runs: Those that it starts, would start, or found to exist.
+        reason: Why it starts none, if so.
+    """
+
+    runs: list[PlannedRun]
+    reason: str | None = None
 
 
 class RedriveDeadLetter(Struct, frozen=True):

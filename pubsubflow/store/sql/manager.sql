@@ -359,14 +359,33 @@ SELECT id, dag_id, present, version FROM dag WHERE dag_id = ANY($1::text[]);
 SELECT id, run_id, dag, state, version FROM run WHERE run_id = ANY($1::uuid[]);
 
 -- name: read_events_between
--- Return the events of a DAG's datasets recorded in [$2, $3), of dataset $4 alone if given, with
--- ids below $6.
+-- Return the events of a DAG's datasets recorded in [$2, $3), with ids below $5.
 SELECT * FROM event_info
 WHERE event_info.dataset IN (SELECT dataset FROM dag_subscription WHERE dag_subscription.dag = $1)
   AND event_info.recorded_at >= $2 AND ($3::timestamptz IS NULL OR event_info.recorded_at < $3)
-  AND ($4::text IS NULL OR event_info.uri = $4) AND event_info.id < $6
+  AND event_info.id < $5
 ORDER BY event_info.id
-LIMIT $5;
+LIMIT $4;
+
+-- name: read_events_before
+-- Return the latest events of a DAG's datasets recorded before $2, with ids below $4, in order.
+SELECT * FROM (
+    SELECT * FROM event_info
+    WHERE event_info.dataset IN (
+            SELECT dataset FROM dag_subscription WHERE dag_subscription.dag = $1
+        )
+      AND event_info.recorded_at < $2 AND event_info.id < $4
+    ORDER BY event_info.id DESC
+    LIMIT $3
+) AS latest
+ORDER BY id;
+
+-- name: read_pending_of_keys
+-- Return the pending events of partitions $2 of a DAG, in order.
+SELECT DISTINCT pending_event.partition_key, event.event_id, event.id
+FROM pending_event JOIN event ON event.id = pending_event.event
+WHERE pending_event.dag = $1 AND pending_event.partition_key = ANY($2::text[])
+ORDER BY event.id;
 
 -- name: read_events_by_id
 -- Return events by their public ids, in order.

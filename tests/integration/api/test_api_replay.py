@@ -146,7 +146,7 @@ async def test_a_backfill_of_partitions_gives_runs_their_key_and_params(harness)
     assert found == {"eu": {"n": 7}, "us": {"n": 7}}
     assert [run["exists"] for run in (await backfill(harness, partitions=["eu"]))["runs"]] == [True]
     why_not = await harness.get("/api/v1/dags/d/why-not?partition=eu")
-    assert why_not["reasons"][0]["kind"] == "done"
+    assert "done" in [reason["kind"] for reason in why_not["reasons"]]
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,12 @@ def test_a_dry_run_of_a_replay_starts_nothing_and_a_replay_nothing_twice(psf):
     dry = psf(*arguments, "--dry-run")
     assert dry.code == 0
     assert "would start" in dry.out
+    assert json.loads(psf("datasets", "events", ORDERS, "--json").out)[0]["event_id"] in dry.out
     (planned,) = psf(*arguments, "--json").json
     assert any(run["exists"] for run in planned["runs"])
     again = psf("datasets", "replay", "--from", "now", "--dataset", ORDERS)
-    assert again.out == "fussy: started 0 runs\n"
+    none = "no event of its datasets was recorded in that time"
+    assert again.out == f"fussy: started 0 runs: {none}\n"
     assert "no DAG subscribes" in psf(
         "datasets", "replay", "--from", "-1h", "--dataset", "s3://waiting/unread"
     ).out  # fmt: skip

@@ -18,7 +18,7 @@ from pubsubflow.model.schedule.conditions import (
     Tick,
 )
 from pubsubflow.model.schedule.partitions import FanOut, Partitioning, RollUp
-from pubsubflow.model.schedule.timetable import IntervalSpec
+from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec
 from pubsubflow.model.wire.commands import (
     Backfill,
     FireTimers,
@@ -47,6 +47,7 @@ class ScheduleHarness(Harness):
     def __init__(self, database):
         super().__init__(database, bus=None)
         self.time = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(days=1)
+        self.start = self.time
         self.processor = BatchProcessor(now=lambda: self.time)
         self.catalog = Catalog(database, now=lambda: self.time)
 
@@ -253,7 +254,7 @@ async def test_a_rerun_opens_a_round_for_ordinary_events_too(harness):
 
 async def test_a_partition_that_was_backfilled_has_run(harness):
     await harness.schedule(ScheduleSpec(condition("x"), partitioning=ONCE))
-    planned = await harness.call(Backfill("d", partitions=("p", "p")))
+    planned = (await harness.call(Backfill("d", partitions=("p", "p")))).runs
     assert [each.run_key for each in planned] == ["partition:p:1"]
     await harness.post("x", "p")
     assert await harness.runs() == [("partition", 0)]
@@ -313,7 +314,7 @@ async def test_many_held_events_fan_out_at_once(harness):
     await harness.call(RecordEvents(events, (None,) * 50))
     await harness.call(SetPaused("d", paused=False))
     assert await harness.rows("SELECT count(*) FROM run") == [(1200,)]
-    planned = await harness.call(Replay("d", LONG_AGO))
+    planned = (await harness.call(Replay("d", LONG_AGO))).runs
     assert (len(planned), {each.exists for each in planned}) == (1200, {True})
 
 
@@ -324,7 +325,8 @@ async def test_a_replay_leaves_held_events_to_the_dag(harness):
     await harness.schedule(ScheduleSpec(condition("x")))
     await harness.call(SetPaused("d", paused=True))
     await harness.post("x")
-    assert await harness.call(Replay("d", LONG_AGO)) == []
+    plan = await harness.call(Replay("d", LONG_AGO))
+    assert (plan.runs, "unpaused" in plan.reason) == ([], True)
     await harness.call(SetPaused("d", paused=False))
     assert await harness.runs() == [("dataset", 1)]
 
@@ -333,11 +335,93 @@ async def test_a_partition_that_was_replayed_has_run(harness):
     await harness.schedule(ScheduleSpec(condition("x | y")))
     await harness.post("x", "p")
     await harness.schedule(ScheduleSpec(condition("x | y"), partitioning=ONCE))
-    planned = await harness.call(Replay("d", LONG_AGO))
+    planned = (await harness.call(Replay("d", LONG_AGO))).runs
     assert [(each.run_key, each.exists) for each in planned] == [("partition:p:1", False)]
     await harness.post("y", "p")
     assert await harness.runs() == [("dataset", 1), ("partition", 1)]
     assert await harness.outcomes() == ["skipped"]
+
+
+async def at(harness, second: int, name: str, partition: str | None = None):
+    """Post an event at a second of the scenario; return its id."""
+    harness.time = harness.start + timedelta(seconds=second)
+    return str((await harness.post(name, partition))[0].event_id)
+
+
+async def planned_at(harness, since: int, until: int | None = None):
+    bounds = [
+        harness.start + timedelta(seconds=each) for each in (since, until) if each is not None
+    ]
+    return (await harness.call(Replay("d", *bounds, dry_run=True))).runs
+
+
+async def test_a_replay_of_a_window_that_cuts_a_pair_makes_its_run_and_no_other(harness):
+    ids = [await at(harness, 10 * n, name) for n, name in enumerate("xyxyxy")]
+    harness.time += timedelta(seconds=1)
+    await harness.schedule(ScheduleSpec(BOTH))
+    pairs = [tuple(ids[n : n + 2]) for n in (0, 2, 4)]
+    for since, until, expected in (
+        (0, None, pairs),
+        (5, None, pairs),  # after the first x: its run's last event is inside
+        (15, None, pairs[1:]),
+        (15, 45, pairs[1:2]),  # the third pair ends after the window
+        (15, 25, []),
+    ):
+        planned = await planned_at(harness, since, until)
+        assert [each.events for each in planned] == expected, (since, until)
+    await harness.call(Replay("d", harness.start + timedelta(seconds=15)))
+    assert await harness.runs() == [("dataset", 2), ("dataset", 2)]
+
+
+async def test_a_replay_acts_on_deadlines_at_their_time(harness):
+    ids = [await at(harness, second, name) for second, name in ((0, "x"), (100, "x"), (110, "y"))]
+    harness.time += timedelta(seconds=1)
+    await harness.schedule(ScheduleSpec(OrAfter(0, BOTH, 60, "run")))
+    planned = await planned_at(harness, 0)
+    assert [each.events for each in planned] == [(ids[0],), (ids[1], ids[2])]
+
+
+@pytest.mark.parametrize("policy", [Batch(9, 60), Debounce(60)])
+async def test_a_replay_collects_what_came_together(harness, policy):
+    ids = [await at(harness, second, "x") for second in (0, 30, 200, 230)]
+    harness.time += timedelta(seconds=100)
+    await harness.schedule(ScheduleSpec(condition("x"), policy))
+    planned = await planned_at(harness, 20, 210)
+    assert [each.events for each in planned] == [(ids[0], ids[1])]
+    planned = await planned_at(harness, 20)
+    assert [each.events for each in planned] == [(ids[0], ids[1]), (ids[2], ids[3])]
+
+
+async def test_a_backfill_lists_and_consumes_what_is_pending_for_its_key(harness):
+    await harness.schedule(ScheduleSpec(BOTH, partitioning=Partitioning()))
+    ids = [await at(harness, n, "x", key) for n, key in enumerate("ppq")]
+    for dry_run in (True, False):
+        plan = await harness.call(Backfill("d", partitions=("p",), dry_run=dry_run))
+        assert [each.events for each in plan.runs] == [tuple(ids[:2])]
+    assert await harness.rows("SELECT partition_key FROM pending_event") == [("q",)]
+    await at(harness, 10, "y", "p")
+    plan = await harness.call(Backfill("d", partitions=("p",)))
+    assert ([each.exists for each in plan.runs], plan.reason) == (
+        [True], "partition p has run already; `again` makes it once more"
+    )  # fmt: skip
+    plan = await harness.call(Backfill("d", partitions=("p",), again=True))
+    assert [len(each.events) for each in plan.runs] == [1]
+    assert await harness.rows("SELECT partition_key FROM pending_event") == [("q",)]
+
+
+async def test_a_replay_or_a_backfill_without_runs_says_why(harness):
+    await harness.schedule(ScheduleSpec(BOTH))
+    assert "no event" in (await harness.call(Replay("d", LONG_AGO))).reason
+    await at(harness, 0, "x")
+    reason = (await harness.call(Replay("d", LONG_AGO))).reason
+    assert reason == "none of the 1 event of that time made its condition hold"
+    await at(harness, 1, "y")
+    reason = (await harness.call(Replay("d", LONG_AGO))).reason
+    assert reason == "the run exists already; `again` makes it once more"
+    await harness.schedule(ScheduleSpec(Tick(0, CronSpec("0 16 * * *"))))
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    plan = await harness.call(Backfill("d", since=day, until=day + timedelta(hours=1)))
+    assert plan.reason == "no tick lies in that time: the next one is 2026-01-01T16:00:00+00:00"
 
 
 async def test_a_tick_and_its_backfill_in_one_transaction_are_one_run(harness):
@@ -375,7 +459,7 @@ async def test_a_dead_letter_whose_run_was_replayed_names_that_run(harness):
     )
     await harness.post("x")
     await harness.schedule(ScheduleSpec(condition("x")), params={"v": 0})
-    [planned] = await harness.call(Replay("d", LONG_AGO))
+    [planned] = (await harness.call(Replay("d", LONG_AGO))).runs
     [(number,)] = await harness.rows("SELECT id FROM dead_letter")
     assert await harness.call(RedriveDeadLetter(number)) == planned.run_id
     assert await harness.runs() == [("dataset", 1)]

@@ -23,6 +23,7 @@ class Event:
     extra: dict = field(hash=False, compare=False)
     partition: str | None
     moment: float  # its time, never later than it was recorded
+    recorded: float = 0.0
 
 
 @dataclass

@@ -101,7 +101,8 @@ class Reference:
         passes = due(part, state)
         if passes is not None and passes <= now:
             state.late.add(slot)
-            fired = self.decide(state, f"late:{state.fired + 1}{key and ':'}{key}", now)
+            written = datetime.fromtimestamp(passes, UTC).isoformat()
+            fired = self.decide(state, f"late:{slot}:{written}{key and ':'}{key}", now)
             if not fired and part.then == "skip":
                 for leaf in inputs(part.side):
                     for event, _ in state.pending[leaf.index]:
@@ -150,13 +151,19 @@ class Reference:
                 for event, _ in events:
                     self.record(event, index, state.key, "skipped")
 
-    def replay(self, now: float) -> None:
+    def replay(self, now: float, since: float, until: float | None = None) -> None:
+        """Make the runs that all events would have made and whose last event is in a window."""
         again = Reference(self.schedule)
         for event in self.log:
             if self.since is None or event.number < self.since:
-                again.event(event, now)
+                again.pass_time(event.recorded)
+                if event.recorded < since and isinstance(self.schedule.policy, Latest):
+                    again.end_latest()
+                again.event(event, event.recorded)
+        again.pass_time(now)
         for key, run in again.runs.items():
-            if key not in self.runs:
+            last = max((event.recorded for event, _ in run.consumed), default=0.0)
+            if key not in self.runs and since <= last < (until or now + 1):
                 run.kind = "replay"
                 self.runs[key] = run
                 self.created.append(run)
@@ -164,6 +171,30 @@ class Reference:
                     state = self.state(run.partition)
                     state.fired = max(state.fired, int(key.rsplit(":", 1)[1]))
                     state.rounds = max(state.rounds, state.fired)
+
+    def pass_time(self, until: float) -> None:
+        """Act on what is due until then, were timers never late."""
+        while due_here := sorted(each for each in self.deadlines() if each[0] <= until):
+            moment, kind, slot, key = due_here[0]
+            if kind == "late":
+                self.late(key, slot, moment)
+            else:
+                self.flush(key, moment)
+
+    def deadlines(self):
+        for state in self.states.values():
+            if state.collecting and not isinstance(self.schedule.policy, Latest):
+                yield self.collected(state), "flush", 0, state.key
+            for part in self.parts(deadlines):
+                passes = None if self.done(state) else due(part, state)
+                if passes is not None and part.slot not in state.late:
+                    yield passes, "late", part.slot, state.key
+
+    def end_latest(self) -> None:
+        for state in self.states.values():
+            if state.collecting:
+                self.start_collected(state)
+        self.created = []
 
     # Their consequences.
 

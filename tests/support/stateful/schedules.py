@@ -120,7 +120,10 @@ class RecordingProcessor(BatchProcessor):
 def _described(item) -> tuple:
     if isinstance(item.received, SetPaused):
         return ("pause", item.received.paused)
-    return ("replay",) if isinstance(item.received, Replay) else ("start", item.answer)
+    if isinstance(item.received, Replay):
+        until = item.received.until
+        return ("replay", item.received.since.timestamp(), until and until.timestamp())
+    return ("start", item.answer)
 
 
 class Cluster:
@@ -340,7 +343,7 @@ class Scenario:
         events = {
             row["id"]: Event(
                 row["id"], str(row["event_id"]), row["uri"], row["extra"], row["partition"],
-                min(row["time"], row["recorded_at"]).timestamp(),
+                min(row["time"], row["recorded_at"]).timestamp(), row["recorded_at"].timestamp(),
             )
             for row in await self.rows(
                 "SELECT event.*, dataset.uri FROM event JOIN dataset ON dataset.id = event.dataset"
@@ -498,8 +501,8 @@ def apply_call(reference: Reference, call: list, keys: dict, now: float) -> None
     match call:
         case ["pause", paused]:
             reference.pause(paused=paused, now=now)
-        case ["replay"]:
-            reference.replay(now)
+        case ["replay", since, until]:
+            reference.replay(now, since, until)
         case ["start", run]:
             reference.created.append(Run(keys[run], kind="manual"))
 

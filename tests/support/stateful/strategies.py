@@ -155,7 +155,13 @@ steps = st.one_of(
     st.tuples(st.just("nap"), manager, dag_number, st.sampled_from((70, 200))),
     st.tuples(st.just("nap"), manager, dag_number, st.sampled_from((70, 200))),
     st.tuples(st.just("start"), manager, dag_number),
-    st.tuples(st.just("replay"), manager, dag_number),
+    st.tuples(
+        st.just("replay"),
+        manager,
+        dag_number,
+        st.sampled_from((None, 30, 100, 400)),
+        st.sampled_from((None, None, 20, 100)),
+    ),
     st.tuples(st.just("break")),
     st.tuples(st.just("change"), dag_number, schedules),
 )
