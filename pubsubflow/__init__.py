@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.dag import DAG, dag
     from pubsubflow.authoring.datasets import Dataset
     from pubsubflow.authoring.retention import Retention
-    from pubsubflow.authoring.runtime.context import Context, DatasetEvent, current_context
+    from pubsubflow.authoring.runtime.context import Context, current_context
+    from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
     from pubsubflow.authoring.schedules.partitions import fan_out, fixed, identity, product, roll_up
     from pubsubflow.authoring.schedules.policies import batch, debounce, each, latest, partitioned
     from pubsubflow.authoring.schedules.timetables import Cron, Every
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
 
 _HOMES = {
-    "authoring.runtime.context": ("Context", "DatasetEvent", "current_context"),
+    "authoring.runtime.context": ("Context", "current_context"),
+    "authoring.runtime.dataset_event": ("DatasetEvent",),
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
     "authoring.retention": ("Retention",),

@@ -18,7 +18,7 @@ from pubsubflow.authoring.params import (
 )
 from pubsubflow.authoring.registry import collect_dag
 from pubsubflow.authoring.retention import Retention, retention_spec
-from pubsubflow.authoring.runtime.context import DatasetEvent
+from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.runtime.inprocess import InProcessRuns
 from pubsubflow.authoring.schedules.expressions import as_schedule
 from pubsubflow.authoring.source_location import (

@@ -63,10 +63,17 @@ class Dataset(DatasetExpression):
         collect_dataset(self)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Dataset) and other.uri == self.uri
+        # Its URI is its identity: mappings by dataset are read by either.
+        return self.uri == (other.uri if isinstance(other, Dataset) else other)
+
+    def __lt__(self, other: "Dataset") -> bool:
+        return self.uri < other.uri
 
     def __hash__(self) -> int:
         return hash(self.uri)
+
+    def __str__(self) -> str:
+        return self.uri
 
     def __repr__(self) -> str:
         return f"Dataset({self.uri!r})"

@@ -8,7 +8,7 @@ import anyio
 
 from pubsubflow.authoring.bind import TaskOutcome
 from pubsubflow.authoring.runtime import results
-from pubsubflow.authoring.runtime.context import DatasetEvent
+from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.runtime.inprocess import LogLine, RunResult, TaskResult
 from pubsubflow.authoring.runtime.journal import wait_error
 from pubsubflow.errors import DefinitionError, InvalidInput
@@ -27,6 +27,7 @@ from pubsubflow.model.runs.waits import drop_failures, start_result
 from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
     EmittedEvent,
+    EventInfo,
     JournalEntry,
     Outcome,
     PublishedEvent,
@@ -308,7 +309,7 @@ class Driver:
     def _emit(self, task_id: str, emits: Iterable[EmittedEvent | PublishedEvent]) -> None:
         for emit in emits:
             time = emit.time if isinstance(emit, PublishedEvent) else None
-            event = DatasetEvent(
+            event = EventInfo(
                 str(new_id()),
                 emit.uri,
                 emit.extra,
@@ -319,7 +320,7 @@ class Driver:
                 self._plan.spec.dag_id,
                 task_id,
             )
-            self._emitted.append(event)
+            self._emitted.append(DatasetEvent.of(event))
             self._log.add(event, self._clock.now())
 
     def _publish(self, task_id: str, event: PublishedEvent) -> None:

@@ -5,8 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pubsubflow.authoring.datasets import Dataset, json_object, uri_of
-from pubsubflow.authoring.runtime.context import DatasetEvent
+from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.model.ids import new_id
+
+
+class UndatedEvent(DatasetEvent, frozen=True):
+    """An event without a time of its own: it happens when a test gives it to a run."""
 
 
 def event(
@@ -22,14 +26,16 @@ def event(
         dataset: A dataset or its URI.
         extra: A JSON object.
         partition: The part of the dataset that was updated.
-        time: When it happened; now when left out.
+        time: When it happened; when left out, the moment on the clock of the test that it is given
+            to.
 
     Raises:
         DefinitionError: The URI is invalid or `extra` is not a JSON object.
     """
-    return DatasetEvent(
+    kind = UndatedEvent if time is None else DatasetEvent
+    return kind(
         str(new_id()),
-        uri_of(dataset),
+        Dataset(uri_of(dataset)),
         json_object(extra, "extra"),
         partition,
         time or datetime.now(UTC),

@@ -11,6 +11,7 @@ from pubsubflow.authoring.bind import RunnableDag
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.datasets import Dataset
 from pubsubflow.authoring.runtime import results
+from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.source_location import suggestion
 from pubsubflow.authoring.template_checks import check_templates
 from pubsubflow.errors import InvalidInput
@@ -25,7 +26,7 @@ from pubsubflow.model.schedule.partitions import map_key
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import EventInfo, RunInfo, encode
 from pubsubflow.testing.connections import read_connections
-from pubsubflow.testing.events import event
+from pubsubflow.testing.events import UndatedEvent, event
 from pubsubflow.testing.results import RunResults
 from pubsubflow.testing.selection import find_node, restrict_spec, selected_nodes
 
@@ -146,16 +147,21 @@ def _unknown(spec: DagSpec, event: EventInfo) -> InvalidInput:
 
 
 def _event(given: Any, now: datetime) -> EventInfo:
+    if isinstance(given, UndatedEvent):
+        given = msgspec.structs.replace(given, time=now)
+    if isinstance(given, DatasetEvent):
+        return given.to_info()
     if isinstance(given, EventInfo):
         return given
     if isinstance(given, Dataset | str):
-        return event(given, time=now)
+        return event(given, time=now).to_info()
     if isinstance(given, tuple | list) and 0 < len(given) <= _FULL:
         parts: list[Any] = [*given, None, None, None]
-        return event(parts[0], extra=parts[1], partition=parts[2], time=parts[3] or now)
+        made = event(parts[0], extra=parts[1], partition=parts[2], time=parts[3] or now)
+        return made.to_info()
     if hasattr(given, "dataset"):
         extra, part = getattr(given, "extra", None), getattr(given, "partition", None)
-        return event(given.dataset, extra=extra, partition=part, time=now)
+        return event(given.dataset, extra=extra, partition=part, time=now).to_info()
     raise InvalidInput(f"events: {given!r} is not an event; write (dataset, {{'rows': 42}})")
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pubsubflow.authoring.dag import DAG
-from pubsubflow.authoring.runtime.context import DatasetEvent
+from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.errors import InvalidInput
 from pubsubflow.manager.schedules.admission import run_params
 from pubsubflow.manager.schedules.consuming import route
@@ -27,6 +27,7 @@ from pubsubflow.model.schedule.timetable import next_tick
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.testing.clock import BEGINNING, VirtualClock
+from pubsubflow.testing.events import UndatedEvent
 from pubsubflow.testing.run_inputs import read_events
 
 MAX_STEPS = 100_000
@@ -99,7 +100,7 @@ def _first_moment(items: Sequence[Any]) -> datetime:
     for item in items:
         if isinstance(item, datetime):
             return item
-        if isinstance(item, DatasetEvent):
+        if isinstance(item, DatasetEvent) and not isinstance(item, UndatedEvent):
             return item.time
         if isinstance(item, tuple | list) and item and isinstance(item[-1], datetime):
             return item[-1]
@@ -223,7 +224,7 @@ class _Simulation:
             self._clock.now(),
             draft.kind,
             draft.cause,
-            events,
+            tuple(map(DatasetEvent.of, events)),
             draft.partition,
             draft.logical_time,
             params,

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from msgspec import Struct
 
 from pubsubflow.authoring.datasets import Dataset, json_object, uri_of
+from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.runtime.host import EventPublisher
 from pubsubflow.authoring.runtime.logger import TaskLogger, WriteLog
 from pubsubflow.authoring.runtime.waiting import IN_STEP, Journal, WaitMethods
@@ -22,8 +23,6 @@ from pubsubflow.model.wire.messages import (
     EmittedEvent,
     EventInfo,
 )
-
-DatasetEvent = EventInfo
 
 
 class CurrentRun(Struct, frozen=True):
@@ -67,8 +66,10 @@ class TaskInfo(Struct, frozen=True):
         return uri in self.outlets or any(matches(one, uri) for one in self.outlet_patterns)
 
 
-class ConsumedEvents(Mapping["DatasetExpression | str", list[EventInfo]]):
-    """The events that the run consumed, by dataset or URI; read at the first use.
+class ConsumedEvents(Mapping["DatasetExpression | str", list[DatasetEvent]]):
+    """The events that the run consumed, by dataset; read at the first use.
+
+    A URI stands for its dataset.
 
     A dataset of the DAG's schedule without an event has an empty list. `Dataset.match(…)` has the
     events of all datasets that match.
@@ -82,33 +83,34 @@ class ConsumedEvents(Mapping["DatasetExpression | str", list[EventInfo]]):
         self._patterns = [each.uri for each in expected if each.pattern]
 
     @cached_property
-    def all(self) -> list[EventInfo]:
+    def all(self) -> list[DatasetEvent]:
         """All of them, in order."""
-        return list(self._read())
+        return [DatasetEvent.of(each) for each in self._read()]
 
     @cached_property
-    def _lists(self) -> dict[str, list[EventInfo]]:
-        lists: dict[str, list[EventInfo]] = {uri: [] for uri in self._expected}
+    def _lists(self) -> dict[Dataset, list[DatasetEvent]]:
+        lists: dict[Dataset, list[DatasetEvent]] = {Dataset(uri): [] for uri in self._expected}
         for event in self.all:
             lists.setdefault(event.dataset, []).append(event)
         return lists
 
-    def __getitem__(self, dataset: "DatasetExpression | str") -> list[EventInfo]:
+    def __getitem__(self, dataset: "DatasetExpression | str") -> list[DatasetEvent]:
         pattern = isinstance(dataset, DatasetExpression) and dataset.dataset_input.pattern
         uri = (
             dataset.dataset_input.uri if isinstance(dataset, DatasetExpression) else uri_of(dataset)
         )
         if pattern:
-            return [event for event in self.all if matches(uri, event.dataset)]
-        if uri in self._lists:
-            return self._lists[uri]
+            return [event for event in self.all if matches(uri, event.dataset.uri)]
+        found = self._lists.get(Dataset(uri))
+        if found is not None:
+            return found
         if any(matches(one, uri) for one in self._patterns):
             return []
         # An empty list would hide a misspelt dataset.
-        known = ", ".join([*self._lists, *self._patterns]) or "none"
+        known = ", ".join([*map(str, self._lists), *self._patterns]) or "none"
         raise KeyError(f"this run consumed no events of {uri!r}; its datasets: {known}")
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Dataset]:
         return iter(self._lists)
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack
 
 from msgspec import Struct
 
-from pubsubflow.authoring.runtime.context import DatasetEvent
+from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.source_location import suggestion
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.runs.progress import NodeProgress

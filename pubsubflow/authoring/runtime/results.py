@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pubsubflow.authoring.datasets import Dataset
 from pubsubflow.model.json_values import MAX_DEPTH
 
 MAX_RESULT_BYTES = 1 << 20
@@ -102,6 +103,8 @@ def _field_names(value: Any) -> tuple[str, ...]:
 
 def _plainer(value: Any) -> Any:
     """Return a plain value for an instance of a subclass, such as numpy.float64."""
+    if isinstance(value, Dataset):
+        return value.uri
     for plain in _PLAIN_TYPES:
         if isinstance(value, plain):
             return plain(value)
@@ -109,5 +112,5 @@ def _plainer(value: Any) -> Any:
 
 
 _PLAIN_TYPES: tuple[Any, ...] = (str, int, float, bytes, dict, list, tuple)
-_SINGLE = (str, int, float, bytes, enum.Enum, Struct)
+_SINGLE = (str, int, float, bytes, enum.Enum, Struct, Dataset)
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_plainer)

@@ -6,6 +6,7 @@ from datetime import timedelta
 import msgspec
 
 from pubsubflow.authoring.datasets import uri_of
+from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.schedules.dataset_expressions import ConstrainedDataset, DatasetExpression
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.trigger_encoding import encode_checked
@@ -110,16 +111,16 @@ def combined_label(word: str, waits: Sequence[Wait]) -> str:
     return text if len(text) <= MAX_LABEL_CHARACTERS else f"{text[:MAX_LABEL_CHARACTERS]}…"
 
 
-def as_event(wait: Wait, completion: WaitCompletion) -> TriggerEvent | EventInfo:
+def as_event(wait: Wait, completion: WaitCompletion) -> TriggerEvent | DatasetEvent:
     """Return a completion in the form that users see."""
     if wait.kind == "event":
-        return msgspec.msgpack.decode(completion.payload, type=EventInfo)
+        return DatasetEvent.of(msgspec.msgpack.decode(completion.payload, type=EventInfo))
     return TriggerEvent(msgspec.msgpack.decode(completion.payload), completion.id)
 
 
 def as_events(
     waits: Sequence[Wait], completions: Iterable[WaitCompletion]
-) -> list[TriggerEvent | EventInfo]:
+) -> list[TriggerEvent | DatasetEvent]:
     """Return the events of completions, in the same order."""
     return [as_event(waits[each.slot], each) for each in completions]
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.runtime.wait_specs import (
     MAX_LABEL_CHARACTERS,
     Waitable,
@@ -23,7 +24,6 @@ from pubsubflow.authoring.schedules.dataset_expressions import DatasetExpression
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.validation import Seconds, seconds
 from pubsubflow.model.triggers import Trigger, TriggerEvent
-from pubsubflow.model.wire.messages import EventInfo
 from pubsubflow.model.wire.waits import Wait, WaitCompletion
 
 IN_STEP: ContextVar[bool] = ContextVar("pubsubflow_in_step", default=False)
@@ -63,7 +63,7 @@ class First(Struct, frozen=True):
     """
 
     index: int
-    event: TriggerEvent | EventInfo
+    event: TriggerEvent | DatasetEvent
 
 
 class WaitMethods:
@@ -77,12 +77,12 @@ class WaitMethods:
     _trigger_event: Any = None
 
     @property
-    def trigger_event(self) -> TriggerEvent | EventInfo | None:
+    def trigger_event(self) -> TriggerEvent | DatasetEvent | None:
         """The event of an operator's `start_trigger`; None for a task without one."""
-        found: TriggerEvent | EventInfo | None = self._trigger_event
+        found: TriggerEvent | DatasetEvent | None = self._trigger_event
         return found
 
-    def set_trigger_event(self, event: TriggerEvent | EventInfo) -> None:
+    def set_trigger_event(self, event: TriggerEvent | DatasetEvent) -> None:
         """Set the event of the task's `start_trigger`."""
         self._trigger_event = event
 
@@ -132,7 +132,7 @@ class WaitMethods:
         where: str | None = None,
         lookback: Seconds | None = None,
         timeout: Seconds | None = None,
-    ) -> Awaitable[EventInfo]:
+    ) -> Awaitable[DatasetEvent]:
         """Wait for an event of a dataset, and return it.
 
         Events that are recorded after the call count. A further call for the same dataset
@@ -211,7 +211,7 @@ class WaitMethods:
 
     def all(
         self, *wanted: Waitable, timeout: Seconds | None = None
-    ) -> Awaitable[list[TriggerEvent | EventInfo]]:
+    ) -> Awaitable[list[TriggerEvent | DatasetEvent]]:
         """Wait until all of several things have happened, and return their events in this order.
 
         Args:
@@ -253,7 +253,7 @@ async def _first(journal: Journal, waits: Sequence[Wait], limit: float | None) -
 
 async def _all(
     journal: Journal, waits: Sequence[Wait], limit: float | None
-) -> list[TriggerEvent | EventInfo]:
+) -> list[TriggerEvent | DatasetEvent]:
     if not waits:
         return []
     return as_events(

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from pubsubflow.authoring.runtime.context import Context
+from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.runtime.wait_specs import start_wait_set
 from pubsubflow.authoring.tasks.body import Binding
 from pubsubflow.authoring.tasks.graph import references
 from pubsubflow.model.triggers import Trigger, TriggerEvent
-from pubsubflow.model.wire.messages import EventInfo
 from pubsubflow.model.wire.waits import WaitSet
 
 _TEMPLATE_SIGNS = ("{{", "{%", "{#")
@@ -94,9 +94,11 @@ async def wait_at_start(context: Context, wanted: Any, seconds: float | None) ->
     return event
 
 
-def wait_result(event: TriggerEvent | EventInfo) -> Any:
+def wait_result(event: TriggerEvent | DatasetEvent) -> Any:
     """Return the result of a task that only waits; see `waits.start_result`."""
-    return msgspec.structs.asdict(event) if isinstance(event, EventInfo) else event.payload
+    if isinstance(event, TriggerEvent):
+        return event.payload
+    return msgspec.structs.asdict(event) | {"dataset": event.dataset.uri}
 
 
 def is_template(text: str) -> bool:

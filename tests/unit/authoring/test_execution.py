@@ -218,7 +218,11 @@ def test_events_are_found_by_dataset_and_uri_and_read_once():
         assert [e.extra["n"] for e in ctx.events[orders]] == [1, 2]
         assert ctx.events["S3://lake/orders/"] == ctx.events[orders]
         assert ctx.events[rates] == []
-        assert set(ctx.events) == {orders.uri, rates.uri}
+        assert list(ctx.events) == [orders, rates]
+        assert all(isinstance(each, Dataset) for each in ctx.events)
+        assert [len(events) for events in ctx.events.values()] == [2, 0]
+        assert [each.dataset for each in ctx.events[orders]] == [orders, orders]
+        assert f"{ctx.events[orders][0].dataset}" == orders.uri == ctx.events[orders][0].dataset
         with pytest.raises(KeyError, match="no events of 's3://lake/ordres'"):
             ctx.events["s3://lake/ordres"]
 

@@ -85,7 +85,7 @@ def test_what_a_dag_file_declares_keeps_its_value_or_is_refused():
 
 def test_a_computed_param_keeps_its_value_or_is_refused():
     with pytest.raises(InvalidInput, match=r"param 'p': .* failed: its value is inf"):
-        evaluate({"p": "1.0 / 0.0"}, [event("x://a")], None)
+        evaluate({"p": "1.0 / 0.0"}, [event("x://a").to_info()], None)
 
 
 def test_a_cloud_event_names_what_it_cannot_hold():

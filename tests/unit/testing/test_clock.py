@@ -1,12 +1,13 @@
 """The virtual clock, and triggers that run on it."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
 
+from pubsubflow import DAG, Context, Dataset, task
 from pubsubflow.model.triggers import Trigger, TriggerEvent
-from pubsubflow.testing import JumpingClock, VirtualClock, event, first_events
+from pubsubflow.testing import JumpingClock, VirtualClock, event, first_events, simulate
 
 pytestmark = pytest.mark.anyio
 
@@ -88,3 +89,23 @@ async def test_events_are_normalised():
         {"pair": [1, 2]},
         "11",
     )
+
+
+async def test_an_event_without_a_time_happens_on_the_clock_of_its_test():
+    then = datetime(2030, 1, 1, tzinfo=UTC)
+
+    @task
+    def look(ctx: Context):
+        (one,) = ctx.events["x://a"]
+        return [one.time, one.dataset, one]
+
+    with DAG("d", schedule=Dataset("x://a")) as made:
+        look()
+    run = await made.atest(events=[event("x://a")], now=then)
+    time, dataset, whole = run.result("look")
+    assert (time, dataset, whole["dataset"]) == (then, "x://a", "x://a")
+    (simulated,) = simulate(made, [then, event("x://a")])
+    assert simulated.events[0].time == then
+    dated = event("x://a", time=then - timedelta(days=1))
+    (simulated,) = simulate(made, [then, dated])
+    assert simulated.events == (dated,)

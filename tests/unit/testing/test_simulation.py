@@ -43,7 +43,7 @@ def names(found: list[SimulatedRun]) -> list[str]:
     """Write what each run consumed: `a1 b2`, with the number that an event was given."""
     return [
         " ".join(
-            f"{each.dataset.rpartition('/')[2]}{each.extra.get('n', '')}" for each in run.events
+            f"{each.dataset.uri.rpartition('/')[2]}{each.extra.get('n', '')}" for each in run.events
         )
         for run in found
     ]
