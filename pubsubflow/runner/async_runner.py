@@ -35,6 +35,7 @@ from pubsubflow.runner.flight_recorder import (
     REVOKED_AFTER,
     REVOKED_UNTIL,
     FlightRecorder,
+    TaskCoroutine,
 )
 from pubsubflow.runner.output import CURRENT_OUTPUT, TaskOutput, install_streams
 from pubsubflow.runner.protocol import (
@@ -51,7 +52,6 @@ from pubsubflow.runner.protocol import (
     RunnerSettings,
     request_frame,
 )
-from pubsubflow.runner.recorded import TaskCoroutine
 from pubsubflow.runner.redaction import Redactor
 from pubsubflow.runner.requests import (
     fetch_connection,
@@ -111,10 +111,10 @@ class AsyncRunner:
 
     async def run(self) -> None:
         """Run tasks until the worker closes the stream."""
-        install_streams()
         self._page = FlightRecorder(self._settings.recorder).running
         os.unlink(self._settings.recorder)  # noqa: PTH108 - no name is left behind by a killed process
         self._loop = asyncio.get_running_loop()
+        install_streams(self._loop)
         self._loop.set_task_factory(self._new_task)
         os.register_at_fork(after_in_child=self._abandon)
         self._import_lock = anyio.Lock()

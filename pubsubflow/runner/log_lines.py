@@ -39,6 +39,14 @@ class LineSplitter:
         return [rest] if rest else []
 
 
+def split_records(lines: str) -> list[str]:
+    """Return lines of JSON one by one, with their line ends.
+
+    `str.splitlines` would also split at characters that JSON does not escape, such as U+2028.
+    """
+    return [f"{line}\n" for line in lines.split("\n") if line]
+
+
 def log_line(stream: str, message: str) -> str:
     """Return a line of output as JSON with its line end.
 

@@ -1,6 +1,16 @@
-"""The output of async tasks, separated by task although they share one process."""
+"""The output of async tasks, separated by task although they share one process.
 
+What a task prints, logs, writes to file descriptors 1 and 2 from Python, and what its children
+write, goes to its own output. What C code writes there by itself goes to the process's pipes, which
+the worker reads.
+"""
+
+import asyncio
+import codecs
 import io
+import logging
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +20,10 @@ from typing import Any, TextIO
 from pubsubflow.runner.log_lines import LineSplitter, log_line, log_record
 
 _CHUNK_CHARACTERS = 32_768
+_PIPE_SECONDS = 0.05
+_STREAMS = {1: "stdout", 2: "stderr"}
+_STDOUT_POSITION = 5
+"""Position of `stdout` among the arguments of Popen, from 1."""
 
 
 class TaskOutput:
@@ -39,6 +53,7 @@ class TaskOutput:
         self._splitters: dict[str, LineSplitter] = {}
         self._lines: list[str] = []
         self._size = 0
+        self._pipes: dict[str, _ChildPipe] = {}
 
     def write(self, stream: str, text: str) -> None:
         """Add text that a task wrote to `stdout` or `stderr`."""
@@ -53,8 +68,23 @@ class TaskOutput:
         """Add a line of the task's log."""
         self._add([log_record(level, event, fields)])
 
+    def pipe(self, stream: str) -> int:
+        """Return a file descriptor for children; what they write there is added to the output."""
+        with self._lock:
+            if stream not in self._pipes:
+                self._pipes[stream] = _ChildPipe(self, stream)
+            return self._pipes[stream].writer
+
+    def close_pipes(self) -> None:
+        """Add what children have written, and give them up; those that go on keep their pipe."""
+        pipes, self._pipes = self._pipes, {}
+        for pipe in pipes.values():
+            pipe.close()
+
     def take(self, *, last: bool = False) -> str:
         """Return and clear the buffered lines; with `last` also one without a line end."""
+        if last and self._pipes:
+            self.close_pipes()
         # Without the lock: most tasks print nothing, and this is called at every result.
         if not (self._lines or self._splitters):
             return ""
@@ -83,6 +113,28 @@ class TaskOutput:
             self._full(self)
         elif had_none and has_some:
             self._first(self)
+
+
+class _ChildPipe:
+    """A pipe for the children of one task, read by a thread: a task may block while it waits."""
+
+    def __init__(self, output: TaskOutput, stream: str) -> None:
+        self._output = output
+        self._stream = stream
+        self._reader, self.writer = os.pipe()
+        self._thread = threading.Thread(target=self._read, name="child-output", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Give up the writing end, and wait until what has been written is added."""
+        os.close(self.writer)
+        self._thread.join(_PIPE_SECONDS)
+
+    def _read(self) -> None:
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        while data := os.read(self._reader, _CHUNK_CHARACTERS):
+            self._output.write(self._stream, decode(data))
+        os.close(self._reader)
 
 
 CURRENT_OUTPUT: ContextVar[TaskOutput | None] = ContextVar("pubsubflow_output", default=None)
@@ -146,7 +198,103 @@ class _TaskBytes(io.BufferedIOBase):
         return len(found)
 
 
-def install_streams() -> None:
-    """Replace `sys.stdout` and `sys.stderr`, so that `print` writes to the task that runs."""
+class _TaskLog(logging.Handler):
+    """Adds the records of `logging` that no handler of the user takes to the task's log."""
+
+    def __init__(self, write: Callable[[str, str, Mapping[str, Any]], None]) -> None:
+        super().__init__(logging.INFO)
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception:  # noqa: BLE001 - arguments that do not fit the message; logging says so
+            self.handleError(record)
+        else:
+            self._write(record.levelname.lower(), text, {"logger": record.name})
+
+
+def install_logging(write: Callable[[str, str, Mapping[str, Any]], None]) -> None:
+    """Write records of `logging` to the task's log from INFO on, unless user code configures it.
+
+    Args:
+        write: Adds a record to the log of the task that runs: level, text, fields.
+    """
+    # As the last resort, not as a handler of the root logger: `basicConfig` of user code must still
+    # take effect.
+    logging.lastResort = _TaskLog(write)
+    logging.getLogger().setLevel(logging.INFO)
+
+
+def install_streams(loop: asyncio.AbstractEventLoop) -> None:
+    """Direct what a task of this loop and its children write to the output of the task."""
     sys.stdout = TaskStream("stdout", sys.stdout)
     sys.stderr = TaskStream("stderr", sys.stderr)
+    vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)
+    install_logging(_write_record)
+    _direct_writes()
+    _direct_children(loop)
+
+
+def _write_record(level: str, text: str, fields: Mapping[str, Any]) -> None:
+    output = CURRENT_OUTPUT.get()
+    if output is None:
+        sys.stderr.write(f"{text}\n")
+    else:
+        output.record(level, text, fields)
+
+
+def _direct_writes() -> None:
+    """Direct `os.write` to the standard streams to the task that calls it."""
+    write = os.write
+
+    def write_as_task(fd: int, data: Any, /) -> int:
+        output = CURRENT_OUTPUT.get() if fd in _STREAMS else None
+        if output is None:
+            return write(fd, data)
+        found = bytes(data)
+        output.write(_STREAMS[fd], found.decode(errors="replace"))
+        return len(found)
+
+    os.write = write_as_task
+
+
+def _direct_children(loop: asyncio.AbstractEventLoop) -> None:
+    """Give children that would inherit the process's standard streams those of their task."""
+    begin = subprocess.Popen.__init__
+
+    def begin_as_task(self: Any, *args: Any, **options: Any) -> None:
+        begin(self, *args, **_own_streams(options, len(args)))
+
+    def system(command: Any) -> int:
+        code = subprocess.Popen(command, shell=True).wait()  # noqa: S602 - that is os.system
+        return code << 8 if code >= 0 else -code
+
+    subprocess.Popen.__init__ = begin_as_task  # type: ignore[method-assign]
+    os.system = system
+    # uvloop has its own way to start children.
+    for name in ("subprocess_exec", "subprocess_shell"):
+        setattr(loop, name, _as_task(getattr(loop, name)))
+
+
+def _as_task(start: Callable[..., Any]) -> Callable[..., Any]:
+    def start_as_task(*args: Any, **options: Any) -> Any:
+        given = {name: options[name] for name in _STREAMS.values() if name in options}
+        return start(*args, **(options | _own_streams(given, 0, absent=subprocess.PIPE)))
+
+    return start_as_task
+
+
+def _own_streams(options: dict[str, Any], given: int, absent: Any = None) -> dict[str, Any]:
+    """Return the options of a child with its task's pipes in the place of inherited streams.
+
+    Args:
+        options: Those that are given by name.
+        given: How many are given by position, which are left as they are.
+        absent: The meaning of an option that is not given.
+    """
+    output = CURRENT_OUTPUT.get()
+    if output is None or given >= _STDOUT_POSITION:
+        return options
+    inherited = [name for name in _STREAMS.values() if options.get(name, absent) is None]
+    return options | {name: output.pipe(name) for name in inherited}

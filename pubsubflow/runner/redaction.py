@@ -6,6 +6,7 @@ import msgspec
 
 from pubsubflow.model.connections import MASK, Connection
 from pubsubflow.model.wire.messages import TaskError
+from pubsubflow.runner.log_lines import split_records
 
 MIN_CHARACTERS = 4
 """Shorter secrets are not redacted: they stand in half of all lines by chance."""
@@ -49,7 +50,7 @@ class Redactor:
         """Return lines of output, in JSON, without secrets."""
         if not any(secret in lines for secret in self._json_secrets):
             return lines
-        return "".join(map(self._line, lines.splitlines(keepends=True)))
+        return "".join(map(self._line, split_records(lines)))
 
     def _line(self, line: str) -> str:
         if not any(secret in line for secret in self._json_secrets):

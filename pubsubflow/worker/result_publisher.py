@@ -12,7 +12,7 @@ from pubsubflow.errors import BusUnavailable, MessageRefused
 from pubsubflow.model.wire.messages import NO_NODE, decode_published, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.worker_requests import Chunk
-from pubsubflow.runner.log_lines import log_record
+from pubsubflow.runner.log_lines import log_record, split_records
 from pubsubflow.worker.assignment import Assignment
 from pubsubflow.worker.timeouts import TimeoutQueue
 
@@ -82,6 +82,14 @@ class ResultPublisher:
 
     def add_output(self, assignment: Assignment, lines: str) -> None:
         """Buffer lines of output of the node that the assignment runs now."""
+        if len(lines) <= _LOG_CHUNK_BYTES:
+            self._add_lines(assignment, lines)
+            return
+        # What a task that blocks its loop has written meanwhile is too much for one message.
+        for line in split_records(lines):
+            self._add_lines(assignment, line)
+
+    def _add_lines(self, assignment: Assignment, lines: str) -> None:
         size = len(lines)
         if assignment.log_bytes > self._max_log_bytes:
             return

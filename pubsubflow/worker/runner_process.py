@@ -30,6 +30,7 @@ from pubsubflow.runner.flight_recorder import (
 )
 from pubsubflow.runner.forked_process import ChildProcess
 from pubsubflow.runner.forkserver import ForkServer
+from pubsubflow.runner.log_lines import split_records
 from pubsubflow.runner.protocol import (
     CANCEL,
     DRAIN_FRAME,
@@ -57,6 +58,7 @@ log = structlog.get_logger(__name__)
 _TARGET = "pubsubflow.runner.main:main"
 _TAIL_LINES = 40
 _STREAM_SECONDS = 1.0
+_MOST_NAMED = 5
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -333,6 +335,10 @@ class RunnerProcess:
 
     def _on_result(self, assignment: Assignment, then: int, payload: bytes) -> None:
         if not self._is_sync:
+            # What C code wrote beside the task's own output is its, if it was the only one.
+            if len(self.assignments) == 1:
+                for pipe in self._pipes:
+                    pipe.drain()
             self._events.on_result(assignment, then, payload)
             return
         # The frame may overtake output that is still in the pipes: read them out first, so that
@@ -355,15 +361,16 @@ class RunnerProcess:
         self._post(NUMBERED.pack(REPLY, number) + chunk)
 
     def _on_process_output(self, lines: str) -> None:
-        """Add what was written to fd 1 and 2 to the one sync task, or to the daemon's log."""
+        """Add what was written to fd 1 and 2 to the only task, or to the daemon's log."""
         lines = self._redactor.lines(lines)
-        if self._is_sync and self.assignments:
+        if len(self.assignments) == 1:
             self._events.on_output(next(iter(self.assignments.values())), lines)
             return
-        for line in lines.splitlines():
+        tasks = [each.header.task_id for each in self.assignments.values()][:_MOST_NAMED]
+        for line in split_records(lines):
             text = str(msgspec.json.decode(line, type=dict)["m"])
             self._tail.append(text)
-            log.info("runner.output_written", pid=self.pid, line=text)
+            log.info("runner.output_written", pid=self.pid, line=text, tasks=tasks)
 
 
 def _lost(frame: bytes) -> None:

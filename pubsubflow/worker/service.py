@@ -162,6 +162,7 @@ class Worker:
                     worker=self._id,
                     max_result_bytes=self._bus.max_payload - _ENVELOPE_BYTES,
                     grace_seconds=settings.grace_seconds,
+                    max_log_bytes=settings.max_log_bytes,
                 ),
                 fork_server=self._fork_server,
                 group=group,

@@ -150,7 +150,7 @@ class ScriptedManager:
         """Return an attempt's output as far as it came."""
         found = [log for log in self.logs if (log.run, log.node) == (order.run, node or order.node)]
         found.sort(key=lambda log: log.sequence)
-        return [json.loads(line) for log in found for line in log.text.splitlines()]
+        return [json.loads(line) for log in found for line in log.text.split("\n") if line]
 
     def texts(self, order, node=None):
         return [line["m"] for line in self.lines(order, node)]
