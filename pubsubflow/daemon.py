@@ -5,18 +5,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import structlog
 from anyio.abc import TaskStatus
+from msgspec.structs import replace
 
-from pubsubflow.api import Api
 from pubsubflow.composition import ROLES, Composition
 from pubsubflow.config import Config
-from pubsubflow.embedded import EmbeddedServers
-from pubsubflow.errors import ConfigError
-from pubsubflow.resources import open_resources
-from pubsubflow.services import Service, run_services
+from pubsubflow.errors import ConfigError, StoreRestored
+from pubsubflow.resources import DaemonResources, open_resources
+from pubsubflow.services import run_services
 
 __all__ = ["ROLES", "Daemon", "run_daemon"]
 
@@ -75,28 +75,27 @@ class Daemon:
     """The services of one daemon, connected and ready to run; see `build`.
 
     Args:
-        services: Names and services in the order of their start.
-        api: The service of the role `api`, if it has that.
-        servers: The embedded servers, if it has.
-        drain_seconds: How long its stop may take.
+        resources: Servers, connections and the fork server.
+        roles: Which of `ROLES` it has.
+        dags: The folder or file whose DAGs it loads, if any.
 
     Attributes:
         stopped: Set when all services have ended.
     """
 
     def __init__(
-        self,
-        services: list[tuple[str, Service]],
-        *,
-        api: Api | None,
-        servers: EmbeddedServers | None,
-        drain_seconds: float,
+        self, resources: DaemonResources, *, roles: frozenset[str], dags: Path | None
     ) -> None:
-        self._services = services
-        self._api = api
-        self._servers = servers
-        self._drain_seconds = drain_seconds
+        self._resources = resources
+        self._roles = roles
+        self._dags = dags
+        self._drain_seconds = resources.config.worker.drain_seconds + _STOP_SECONDS
         self.stopped = anyio.Event()
+        self._compose()
+
+    def _compose(self) -> None:
+        self._composition = Composition(self._resources, roles=self._roles, dags=self._dags)
+        self._services = self._composition.services()
 
     @classmethod
     @asynccontextmanager
@@ -105,19 +104,13 @@ class Daemon:
     ) -> AsyncIterator["Daemon"]:
         """Open the resources that the roles need, and build the services on them."""
         async with open_resources(config, roles=roles, dags=dags, embedded=embedded) as resources:
-            composition = Composition(resources, roles=roles, dags=dags)
-            services = composition.services()
-            yield cls(
-                services,
-                api=composition.api,
-                servers=resources.servers,
-                drain_seconds=config.worker.drain_seconds + _STOP_SECONDS,
-            )
+            yield cls(resources, roles=roles, dags=dags)
 
     @property
     def url(self) -> str:
         """The URL of its API, once it runs; empty without the role `api`."""
-        return self._api.url if self._api is not None else ""
+        api = self._composition.api
+        return api.url if api is not None else ""
 
     async def run(
         self,
@@ -125,24 +118,59 @@ class Daemon:
         *,
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Run all services until `stop` is set."""
+        """Run all services until `stop` is set.
+
+        After a restore of Postgres they start anew: what they remember of it is void.
+        """
+        ready: Callable[[], None] = task_status.started
+        try:
+            while await self._run_services(stop, ready):
+                ready = _ignore
+                self._keep_port()
+                self._compose()
+        finally:
+            self.stopped.set()
+
+    async def _run_services(self, stop: anyio.Event, ready: Callable[[], None]) -> bool:
+        """Run the services; return whether they are to start anew."""
+        restored = False
         try:
             async with anyio.create_task_group() as group:
                 services = partial(
                     run_services, self._services, stop, drain_seconds=self._drain_seconds
                 )
                 await group.start(services)
-                if self._servers is not None:
-                    self._announce(self._servers)
-                task_status.started()
-        finally:
-            self.stopped.set()
+                self._announce()
+                ready()
+        except* StoreRestored as errors:
+            restored = True
+            log.warning("daemon.services_restarted", reason=str(_first(errors)))
+        return restored and not stop.is_set()
 
-    def _announce(self, servers: EmbeddedServers) -> None:
+    def _keep_port(self) -> None:
+        """Have the API start anew on the port that it has, if it had chosen any."""
+        config = self._resources.config
+        port = urlsplit(self.url).port if self._composition.api is not None else None
+        if port is not None:
+            config = replace(config, api=replace(config.api, port=port))
+            self._resources = replace(self._resources, config=config)
+
+    def _announce(self) -> None:
         """Write into the home where this daemon answers, and by which token."""
-        if self._api is None:
+        servers, api = self._resources.servers, self._composition.api
+        if servers is None:
+            return
+        if api is None:
             servers.announce("")
         else:
-            servers.announce(
-                self._api.url, token=self._api.own_token, certificate=self._api.certificate
-            )
+            servers.announce(api.url, token=api.own_token, certificate=api.certificate)
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group that may hold groups."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _ignore() -> None:
+    """Do nothing: the daemon was ready before."""

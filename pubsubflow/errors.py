@@ -13,6 +13,7 @@
     ├ Unavailable          worth a retry
     │ ├ StoreUnavailable   Postgres is away
     │ └ BusUnavailable     NATS is away
+    ├ StoreRestored        Postgres holds an older state than before: services start anew
     ├ MessageRefused       NATS will never take this message
     ├ TriggerError         a trigger failed
     │ └ WaitTimeout        (a TimeoutError, too) a task's wait was not over in time
@@ -126,6 +127,10 @@ class StoreUnavailable(Unavailable):
 
 class BusUnavailable(Unavailable):
     """NATS cannot be reached or JetStream does not answer."""
+
+
+class StoreRestored(PubsubflowError):  # noqa: N818 - a state of the world
+    """Postgres was restored: what services remember of it is void, and they start anew."""
 
 
 class MessageRefused(PubsubflowError):  # noqa: N818

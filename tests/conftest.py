@@ -91,7 +91,7 @@ async def nats(servers):
     """Settings for the session's NATS, with its streams as new."""
     settings = BusSettings(url=servers.nats.url, token=servers.nats.token)
     async with Bus.connect(settings) as connected:
-        for stream in ("PSF_IN", "PSF_TASK", "PSF_EVT"):
+        for stream in ("PSF_IN", "PSF_TASK", "PSF_EVT", "PSF_STATE"):
             await connected.request(f"$JS.API.STREAM.DELETE.{stream}", b"", 5)
     return settings
 

@@ -95,7 +95,7 @@ def bind(
     indexes: Sequence[int] = (),
     map_index: int = NOT_MAPPED,
     journal: Sequence[JournalEntry] = (),
-    clear_number: int = 0,
+    delivery: int = 1,
     trace: str | None = None,
 ) -> BoundTask:
     """Return a task with all its arguments.
@@ -111,7 +111,7 @@ def bind(
         indexes: Per mapped argument, the index of this instance's element.
         map_index: Number of this instance.
         journal: The recorded entries of the task, in order.
-        clear_number: How often tasks of the run were cleared before its first delivery.
+        delivery: Of the attempt; it implies how often tasks of the run were cleared.
         trace: The trace context in which it runs.
 
     Raises:
@@ -128,7 +128,7 @@ def bind(
         dag, chosen, info, host, given,
         attempt=attempt,
         task=TaskInfo(spec.task_id, map_index, node, outlets.uris, outlets.patterns),
-        publisher=EventPublisher(host, info.key, node, map_index, clear_number, trace),
+        publisher=EventPublisher(host, info.key, node, map_index, delivery, trace),
         journal=running_journal,
         trigger_event=spec.start_wait and _start_event(chosen, spec.start_wait, history),
         trace=trace,
@@ -231,12 +231,6 @@ class _Bound:
     def _render(self, text: str, field: str) -> str:
         if not is_template(text):
             return text
-        names = {
-            "ctx": self.context,
-            "run": self.context.run,
-            "params": self.context.run.params,
-            "task": self.context.task,
-        }
         try:
             return _templates().render(text, self.context)  # type: ignore[no-any-return]
         except Exception as error:

@@ -5,11 +5,19 @@ from pubsubflow.bus.consumer import PullConsumer
 from pubsubflow.bus.consumer_stats import ConsumerStats
 from pubsubflow.bus.messages import Delivery, Message
 from pubsubflow.bus.settings import BusSettings
-from pubsubflow.bus.streams import STREAM_EVT, STREAM_IN, STREAM_TASK
+from pubsubflow.bus.streams import (
+    STREAM_EVT,
+    STREAM_IN,
+    STREAM_STATE,
+    STREAM_TASK,
+    purge_stream,
+    read_last,
+)
 
 __all__ = [
     "STREAM_EVT",
     "STREAM_IN",
+    "STREAM_STATE",
     "STREAM_TASK",
     "Bus",
     "BusSettings",
@@ -18,4 +26,6 @@ __all__ = [
     "Message",
     "PullConsumer",
     "Subscription",
+    "purge_stream",
+    "read_last",
 ]

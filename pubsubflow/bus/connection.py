@@ -259,7 +259,7 @@ class Bus:
             return
 
     async def ensure_streams(self) -> None:
-        """Create the three streams, or update their configurations.
+        """Create the streams, or update their configurations.
 
         Raises:
             BusUnavailable: JetStream was not ready within 30 s.

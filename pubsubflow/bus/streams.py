@@ -16,7 +16,9 @@ log = structlog.get_logger(__name__)
 STREAM_IN = "PSF_IN"
 STREAM_TASK = "PSF_TASK"
 STREAM_EVT = "PSF_EVT"
+STREAM_STATE = "PSF_STATE"
 STREAMS = (STREAM_IN, STREAM_TASK, STREAM_EVT)
+"""The streams of messages; what `STREAM_STATE` keeps is the last message of each subject."""
 
 _NANOSECONDS = 1_000_000_000
 _EVENT_DAYS = 3
@@ -27,6 +29,7 @@ _API_SECONDS = 2.0
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 _STREAM_EXISTS = 10058
+_NO_MESSAGE = 10037
 _NO_CLUSTER = 10074
 _NO_STORAGE = 10047
 _SERVER_SIDE = 500
@@ -85,7 +88,7 @@ class _ConfigResponse(ApiResponse):
 
 
 def stream_configs(replicas: int) -> list[Config]:
-    """Return the configurations of the three streams.
+    """Return the configurations of the streams.
 
     Args:
         replicas: Number of servers that keep each stream.
@@ -109,6 +112,14 @@ def stream_configs(replicas: int) -> list[Config]:
             "retention": "limits",
             "max_age": _EVENT_DAYS * 24 * 3600 * _NANOSECONDS,
             "max_bytes": _EVENT_MAX_BYTES,
+            "discard": "old",
+            **shared,
+        },
+        {
+            "name": STREAM_STATE,
+            "subjects": ["psf.state.>"],
+            "retention": "limits",
+            "max_msgs_per_subject": 1,
             "discard": "old",
             **shared,
         },
@@ -204,6 +215,45 @@ async def delete_consumer(bus: Requester, stream: str, durable: str) -> Config |
     except ApiError as error:
         raise error.translate(f"consumer {durable} of {stream}") from error
     return config
+
+
+class _Stored(msgspec.Struct):
+    data: bytes = b""
+
+
+class _MessageResponse(ApiResponse):
+    message: _Stored = msgspec.field(default_factory=_Stored)
+
+
+async def read_last(bus: Requester, stream: str, subject: str) -> bytes | None:
+    """Return the last message that a stream holds of a subject; None if there is none.
+
+    Raises:
+        BusUnavailable: JetStream does not answer or has no leader now.
+        ConfigError: JetStream refuses.
+    """
+    body = {"last_by_subj": subject}
+    try:
+        found = await call_api(bus, f"STREAM.MSG.GET.{stream}", body, _MessageResponse)
+    except ApiError as error:
+        if error.err_code in (STREAM_NOT_FOUND, _NO_MESSAGE):
+            return None
+        raise error.translate(f"stream {stream}") from error
+    return found.message.data
+
+
+async def purge_stream(bus: Requester, stream: str) -> None:
+    """Remove all messages of a stream.
+
+    Raises:
+        BusUnavailable: JetStream does not answer or has no leader now.
+        ConfigError: JetStream refuses.
+    """
+    try:
+        await call_api(bus, f"STREAM.PURGE.{stream}", {}, ApiResponse)
+    except ApiError as error:
+        if error.err_code != STREAM_NOT_FOUND:
+            raise error.translate(f"stream {stream}") from error
 
 
 async def _find(bus: Requester, call: str, missing: int) -> Config | None:

@@ -47,6 +47,9 @@ class BatchProcessor:
         chance: Draws the jitter of retries, from 0 up to 1.
         max_loops: How often one DAG may occur in the ancestry of its run.
         tracing: Draws trace contexts; none unless given.
+
+    Attributes:
+        epoch: The epoch of the database; see `model.runs.fences`.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class BatchProcessor:
         self._run_ids = IdAllocator()
         self._specs = SpecCache()
         self._wait_queues: dict[tuple[Limit, ...], int] = {}
+        self.epoch = 0
 
     async def process(
         self, items: Sequence[InboxItem], transaction: ManagerTransaction
@@ -76,7 +80,7 @@ class BatchProcessor:
         their `error`. Any other failure is raised: the transaction must be rolled back, and the
         items be reset before another one tries them.
         """
-        uow = UnitOfWork(self._now())
+        uow = UnitOfWork(self._now(), self.epoch)
         context = BatchContext(
             uow,
             transaction,

@@ -51,6 +51,7 @@ def _read_published(data: bytes) -> RecordEvents:
         (f"task:{event.key}",),
         "task",
         (event.run, event.node, event.map_index),
+        delivery=event.delivery,
     )
 
 
@@ -235,6 +236,23 @@ def give_up(items: Iterable[InboxItem]) -> None:
             item.later()
         else:
             item.failed(StoreUnavailable("the manager stopped before it could carry this out"))
+
+
+def hold_messages(items: Iterable[InboxItem]) -> None:
+    """Keep messages that wait here from being delivered to other managers."""
+    for item in items:
+        if item.hold is not None:
+            item.hold()
+
+
+def fail_callers(items: list[InboxItem] | deque[InboxItem], error: Exception) -> None:
+    """Fail the callers that wait, and leave messages from the bus."""
+    callers = [item for item in items if not item.from_bus]
+    kept = [item for item in items if item.from_bus]
+    items.clear()
+    items.extend(kept)
+    for item in callers:
+        item.failed(error)
 
 
 def failure_of(result: ResultMessage, error: Exception) -> InboxItem:

@@ -70,6 +70,11 @@ class ManagerMetrics:
         )
         for kind in DEAD_LETTER_KINDS:  # a first one must show as an increase
             self._dead_letters.add(0, kind)
+        self._void = Counter(
+            "pubsubflow_void_messages",
+            "Messages of the time before a restore of Postgres that were dropped, by kind.",
+            ("kind",),
+        )
         self._inbox: tuple[Gauge, ...] = ()
 
     def watch(self, waiting: deque[InboxItem]) -> None:
@@ -92,7 +97,7 @@ class ManagerMetrics:
         yield from self._inbox
         yield from (self._batch_seconds, self._batch_items, self._events, self._event_to_run)
         yield from (self._runs, self._run_seconds, self._queued, self._task_seconds)
-        yield self._dead_letters
+        yield from (self._dead_letters, self._void)
 
     def committed(self, committed: CommittedBatch, items: int, seconds: float) -> None:
         """Count a batch that was just committed.
@@ -120,6 +125,10 @@ class ManagerMetrics:
     def dead_letter_stored(self, kind: str) -> None:
         """Count a dead letter that was written apart from a batch."""
         self._dead_letters.add(1, kind)
+
+    def void_dropped(self, kind: str) -> None:
+        """Count a message of the time before a restore of Postgres."""
+        self._void.add(1, kind)
 
     def _count_started(self, draft: RunDraft, now: datetime) -> None:
         more = self._of_dag(draft.dag.version.spec.dag_id)

@@ -17,20 +17,22 @@ from anyio.abc import TaskStatus
 from pubsubflow.bus import STREAM_IN, Bus, Delivery, Message, PullConsumer
 from pubsubflow.errors import (
     BusUnavailable,
-    PubsubflowError,
     ServiceStopped,
     StoreUnavailable,
     Unavailable,
 )
 from pubsubflow.manager.batch import BatchProcessor
+from pubsubflow.manager.epochs import EpochGuard
 from pubsubflow.manager.inbox import (
     InboxItem,
     Throughput,
     answer,
     fail,
+    fail_callers,
     failure_of,
     fill_batch,
     give_up,
+    hold_messages,
     ignore,
     item_of,
 )
@@ -39,6 +41,7 @@ from pubsubflow.manager.metrics import ManagerMetrics
 from pubsubflow.manager.outbox.orders import publish_orders
 from pubsubflow.manager.outbox.publish import publish_changes
 from pubsubflow.manager.outbox.spans import record_spans
+from pubsubflow.manager.refusals import store_dead_letter
 from pubsubflow.manager.settings import ManagerSettings
 from pubsubflow.manager.unit_of_work import CommittedBatch
 from pubsubflow.manager.worker_requests import WorkerRequestServer
@@ -52,7 +55,6 @@ from pubsubflow.store.database import (
     Connection,
     Database,
     begin_transaction,
-    printable,
     translate_errors,
 )
 from pubsubflow.store.manager_transaction import ManagerTransaction
@@ -110,6 +112,7 @@ class Manager:
         self._away_since: float | None = None
         self._wake = anyio.Event()
         self._heartbeats = Heartbeats()
+        self._epochs = EpochGuard(bus)
         self._accepting = False
         self._consumer = PullConsumer(
             bus,
@@ -232,6 +235,8 @@ class Manager:
     async def _greet(self, connection: Connection) -> None:
         """Make sure that a connection works; its few statements are planned once for all."""
         await connection.execute(SQL["use_generic_plans"])
+        await self._epochs.check(connection)
+        self._processor.epoch = self._epochs.number or 0
         if self._away_since is not None:
             seconds = round(anyio.current_time() - self._away_since, 3)
             log.info("manager.store_back", away_seconds=seconds)
@@ -247,16 +252,9 @@ class Manager:
         """Keep messages from being delivered to other managers; fail callers after a while."""
         # Another manager that got them could not do more: it has no store either.
         if self._pause == _LONGEST_PAUSE_SECONDS and self._bus.connected:
-            for item in items:
-                if item.hold is not None:
-                    item.hold()
+            hold_messages(items)
         if self._impatient:
-            waiting = list(items)
-            items.clear()
-            items.extend(item for item in waiting if item.from_bus)
-            for item in waiting:
-                if not item.from_bus:
-                    item.failed(StoreUnavailable(_AWAY))
+            fail_callers(items, StoreUnavailable(_AWAY))
 
     async def _process_on(
         self, connection: Connection, batch: list[InboxItem], stopping: anyio.Event
@@ -266,11 +264,18 @@ class Manager:
                 if stopping.is_set():
                     return
                 self._wake = anyio.Event()
-                await self._wake.wait()
+                # Awake also when the witness is to learn of the last changes.
+                with anyio.move_on_after(self._epochs.seconds_left):
+                    await self._wake.wait()
+            if not self._epochs.checked and self._bus.connected:
+                await self._epochs.check(connection)
             # Apart from the batch: one that is refused must not take them with it.
             if self._heartbeats.latest:
+                self._epochs.note_change()
                 await self._heartbeats.save(connection)
+            await self._epochs.testify(connection)
             fill_batch(batch, self._waiting, self._settings)
+            self._epochs.drop_void(batch, self.metrics.void_dropped)
             for item in [each for each in batch if isinstance(each.received, Exception)]:
                 await self._refuse(connection, item, item.message)
                 batch.remove(item)
@@ -310,6 +315,7 @@ class Manager:
         self._respond(done)
         self._check_event_waits(committed)
         self.metrics.committed(committed, len(done), seconds)
+        self._epochs.note_change()
 
     async def _process_one_by_one(
         self, connection: Connection, batch: list[InboxItem], error: Exception
@@ -371,7 +377,7 @@ class Manager:
             return
         if item.subject:
             letter = (item.dead_letter_kind, item.subject, item.payload)
-            await self._store_dead_letter(connection, letter, error)
+            await store_dead_letter(connection, letter, error, self.metrics)
             if isinstance(item.received, ResultMessage):
                 # Before what waits: chained results behind it depend on the end of its task.
                 self._waiting.appendleft(failure_of(item.received, error))
@@ -387,17 +393,6 @@ class Manager:
             return
         for timer in timers:
             letter = ("message", f"timer.{timer.kind}", encode(timer))
-            await self._store_dead_letter(connection, letter, error)
+            await store_dead_letter(connection, letter, error, self.metrics)
             with translate_errors():
                 await connection.fetch(SQL["claim_timers"], [timer.number])
-
-    async def _store_dead_letter(
-        self, connection: Connection, letter: tuple[str, str, bytes], error: Exception
-    ) -> None:
-        kind, subject, payload = letter
-        reason = str(error) if isinstance(error, PubsubflowError) else repr(error)
-        row = (kind, subject, None, payload, printable(reason))
-        with translate_errors():
-            await ManagerTransaction(connection).write("record_dead_letters", [row])
-        self.metrics.dead_letter_stored(kind)
-        log.error("manager.dead_letter_stored", subject=subject, reason=reason)

@@ -255,10 +255,12 @@ class UnitOfWork(Struct):
 
     Attributes:
         now: The moment of all its decisions.
+        epoch: The epoch of the database; see `model.runs.fences`.
         timers: Timers that it sets.
     """
 
     now: datetime
+    epoch: int = 0
     runs: LoadedRuns = field(default_factory=LoadedRuns)
     schedule: Schedules = field(default_factory=Schedules)
     waits: Waits = field(default_factory=Waits)

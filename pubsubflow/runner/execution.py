@@ -11,7 +11,6 @@ from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.journal import TaskDeferred
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.runs.clearing import DELIVERIES_PER_CLEARING
 from pubsubflow.model.traces import task_context
 from pubsubflow.model.wire.messages import (
     NO_NODE,
@@ -157,7 +156,7 @@ class TaskExecution:
             indexes=message.indexes,
             map_index=message.map_index,
             journal=journal,
-            clear_number=message.delivery // DELIVERIES_PER_CLEARING,
+            delivery=message.delivery,
             trace=trace,
         )
 

@@ -78,7 +78,9 @@ class ResultPublisher:
         """
         event = decode_published(payload)
         subject = Subjects.inbound(Subjects.EVENT, event.run)
-        self._send(subject, payload, f"e.{event.key}", reply)
+        # With the delivery: after a restore of Postgres the event of an earlier one is gone, and
+        # JetStream would take this one for it.
+        self._send(subject, payload, f"e.{event.key}.{event.delivery}", reply)
 
     def add_output(self, assignment: Assignment, lines: str) -> None:
         """Buffer lines of output of the node that the assignment runs now."""

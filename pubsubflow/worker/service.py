@@ -14,6 +14,7 @@ from pubsubflow.bus import Bus, Delivery, Message
 from pubsubflow.errors import BusUnavailable
 from pubsubflow.model.wire.heartbeat import Heartbeat
 from pubsubflow.model.wire.messages import (
+    ALL_RUNS,
     NOT_MAPPED,
     CancelMessage,
     Outcome,
@@ -83,6 +84,7 @@ class Worker:
         self._pools: dict[str, ProcessPool] = {}
         self._consumers: list[TaskConsumer] = []
         self._none_left = anyio.Event()
+        self._void_below = 0  # deliveries from before a restore of Postgres
         self.draining = anyio.Event()
         self.metrics = WorkerMetrics(self._pools)
 
@@ -193,6 +195,11 @@ class Worker:
             delivery.term()
             consumer.on_finished()
             return
+        if header.delivery < self._void_below:
+            log.warning("worker.void_order_dropped", subject=delivery.subject)
+            delivery.term()
+            consumer.on_finished()
+            return
         subject = delivery.subject
         known = self._by_subject.get(subject)
         if known is not None and self._resume(known, delivery):
@@ -233,6 +240,9 @@ class Worker:
 
     def _on_cancel(self, message: Message) -> None:
         order = decode_cancel(message.data)
+        if order.run == ALL_RUNS:
+            self._void_below = max(self._void_below, order.below_delivery)
+            log.warning("worker.orders_void", worker=self._id, reason=order.reason)
         error = TaskError("Cancelled", order.reason, final=True)
         found = [each for each in self._assignments.values() if _is_cancelled(each.header, order)]
         for assignment in found:
@@ -303,7 +313,7 @@ class Worker:
 
 
 def _is_cancelled(header: TaskHeader, order: CancelMessage) -> bool:
-    if header.run != order.run:
+    if order.run not in (header.run, ALL_RUNS):
         return False
     if order.below_delivery and header.delivery >= order.below_delivery:
         return False

@@ -10,8 +10,10 @@ _TRUNCATE = """
 DO $$ BEGIN
     EXECUTE (
         SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') || ' RESTART IDENTITY'
-        FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'migration'
+        FROM pg_tables
+        WHERE schemaname = 'public' AND tablename NOT IN ('migration', 'slice', 'store_epoch')
     );
+    UPDATE store_epoch SET number = 0, identity = NULL;
 END $$
 """
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.model.connections import Connection
+from pubsubflow.model.runs.fences import clear_number_of
 from pubsubflow.model.wire.messages import (
     EmittedEvent,
     EventInfo,
@@ -57,8 +58,7 @@ class EventPublisher:
         run: The run's number.
         node: The task's.
         map_index: Number of this instance.
-        clear_number: How often tasks of the run have been cleared: a cleared task publishes new
-            events.
+        delivery: The attempt's; a task that was cleared before it publishes new events.
         trace: The trace context in which the task runs.
     """
 
@@ -68,13 +68,15 @@ class EventPublisher:
         run: int,
         node: int,
         map_index: int,
-        clear_number: int = 0,
+        delivery: int = 1,
         trace: str | None = None,
     ) -> None:
         self._host = host
         self._trace = trace
         self._address = (run, node, map_index)
-        self._cleared = f"c{clear_number}." if clear_number else ""
+        self._delivery = delivery
+        cleared = clear_number_of(delivery)
+        self._cleared = f"c{cleared}." if cleared else ""
         self._count = 0
         self._uris: dict[str, None] = {}
 
@@ -114,4 +116,5 @@ class EventPublisher:
             event.partition,
             time,
             self._trace,
+            self._delivery,
         )

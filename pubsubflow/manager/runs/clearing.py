@@ -31,10 +31,10 @@ from pubsubflow.model.runs.clearing import (
     TaskSelection,
     clear,
     compatible,
-    first_delivery,
     rebuild,
     select,
 )
+from pubsubflow.model.runs.fences import first_delivery
 from pubsubflow.model.runs.progress import Progress
 from pubsubflow.model.runs.states import RunState, TaskState, advance_state
 from pubsubflow.model.wire.commands import ClearedTask, ClearResult, ClearTasks
@@ -100,7 +100,7 @@ class Clearing:
             del run.live[key]
         again = clear(run.progress, states, chosen)
         if live:
-            before = first_delivery(run.progress.clear_number)
+            before = first_delivery(run.progress.clear_number, self._uow.epoch)
             message = CancelMessage(run.id, "cleared", tuple(live), before)
             self._uow.outbox.cancellations.append(message)
         self._lifecycle.resume(run, again)
@@ -224,7 +224,10 @@ async def save_cleared(uow: UnitOfWork, transaction: ManagerTransaction) -> None
     numbers = uow.runs.clear_numbers
     await transaction.write(
         "clear_tasks",
-        [(*task, first_delivery(numbers[task[0]]) - 1) for task in uow.runs.cleared_tasks],
+        [
+            (*task, first_delivery(numbers[task[0]], uow.epoch) - 1)
+            for task in uow.runs.cleared_tasks
+        ],
     )
     begun = {
         (run.id, *key): task

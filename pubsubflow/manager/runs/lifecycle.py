@@ -15,7 +15,7 @@ from pubsubflow.manager.working_state import (
     RunWork,
     new_event,
 )
-from pubsubflow.model.runs.clearing import first_delivery
+from pubsubflow.model.runs.fences import first_delivery
 from pubsubflow.model.runs.outlets import outlet_events
 from pubsubflow.model.runs.progress import (
     Decision,
@@ -179,8 +179,7 @@ class RunLifecycle:
         run.changed = True
         if decision.resolved:
             self._end_unstarted(run, decision)
-        cleared = run.progress.clear_number
-        delivery = first_delivery(cleared) if cleared else 1
+        delivery = first_delivery(run.progress.clear_number, self._uow.epoch)
         for key in decision.ready:
             task = LiveTask(delivery=delivery, queued_at=self._uow.now)
             if chained is not None and key == (chained.then, NOT_MAPPED):

@@ -2,7 +2,7 @@
 
 A cleared task starts over: under a further attempt, with an empty journal. The events that it
 emitted before stay. Its earlier fences never match again: each clearing adds a million to the
-delivery nodes_by_id.
+delivery numbers.
 """
 
 import re
@@ -17,9 +17,6 @@ from pubsubflow.model.runs.progress import NodeProgress, Progress, mapped_length
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
-
-DELIVERIES_PER_CLEARING = 1_000_000
-"""Delivery nodes_by_id that one clearing of a run sets apart."""
 
 FAILED = (TaskState.FAILED, TaskState.UPSTREAM_FAILED, TaskState.CANCELLED)
 FORKS = ("branch", "short_circuit")
@@ -41,11 +38,6 @@ class TaskSelection(Struct, frozen=True):
     downstream: bool = False
     upstream: bool = False
     only_failed: bool = False
-
-
-def first_delivery(clear_number: int) -> int:
-    """Return the first delivery number of tasks after so many clearings of a run."""
-    return clear_number * DELIVERIES_PER_CLEARING + 1
 
 
 def select(

@@ -51,6 +51,7 @@ class RecordEvents(Struct, frozen=True):
         keys: Per event the idempotency key of its sender, or None.
         source: `api`, `cli`, `bus`, `task`.
         origin: The running task that publishes them.
+        delivery: The delivery of that task.
         request: The key of the request that brings them, if it has one: another request under the
             same key is refused.
     """
@@ -60,6 +61,7 @@ class RecordEvents(Struct, frozen=True):
     source: str = "api"
     origin: TaskKey | None = None
     request: RequestKey | None = None
+    delivery: int | None = None
 
 
 class RecordedEvent(Struct, frozen=True):

@@ -15,6 +15,7 @@ from pubsubflow.model.datasets import normalise_uri
 
 NOT_MAPPED = -1
 NO_NODE = -1
+ALL_RUNS = 0
 
 TaskKey = tuple[int, int, int]
 """A task instance: run number, node, map index."""
@@ -199,6 +200,7 @@ class PublishedEvent(Struct, frozen=True, array_like=True):
             key again, by a further attempt, is the same event.
         time: When it happened; None for when it is recorded.
         trace: The trace context in which the task runs.
+        delivery: The task's.
     """
 
     run: int
@@ -210,6 +212,7 @@ class PublishedEvent(Struct, frozen=True, array_like=True):
     partition: str | None = None
     time: datetime | None = None
     trace: str | None = None
+    delivery: int | None = None
 
 
 class ResultMessage(Struct, frozen=True, array_like=True):
@@ -336,6 +339,7 @@ class CancelMessage(Struct, frozen=True, array_like=True):
     """Stop a run's tasks on all workers (core subject, best effort).
 
     Attributes:
+        run: The run, or ALL_RUNS.
         tasks: Node and map index of the cleared tasks; all tasks of the run if empty.
         below_delivery: Only tasks of lower delivery numbers, unless it is 0.
     """

@@ -22,6 +22,7 @@ class Subjects:
     TOKENS_CHANGED = "psf.ctl.tokens"
     WORKER_REQUEST = "psf.req.worker"
     LIVE_LOG = "psf.log"
+    WITNESS = "psf.state.witness"
 
     @staticmethod
     def inbound(kind: str, run: int) -> str:

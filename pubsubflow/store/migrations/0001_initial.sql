@@ -275,7 +275,7 @@ CREATE TABLE task_live (
     node        int NOT NULL,
     map_index   int NOT NULL,
     attempt     int NOT NULL,
-    delivery    int NOT NULL,
+    delivery    bigint NOT NULL,
     crashes     int NOT NULL DEFAULT 0,
     state       text NOT NULL,
     chained     boolean NOT NULL DEFAULT false,
@@ -310,7 +310,7 @@ CREATE TABLE attempt (
     node        int NOT NULL,
     map_index   int NOT NULL,
     attempt     int NOT NULL,
-    delivery    int NOT NULL,
+    delivery    bigint NOT NULL,
     worker      text,
     started_at  timestamptz,
     ended_at    timestamptz NOT NULL,
@@ -342,7 +342,7 @@ CREATE TABLE log (
     node        int NOT NULL,
     map_index   int NOT NULL,
     attempt     int NOT NULL,
-    delivery    int NOT NULL,
+    delivery    bigint NOT NULL,
     sequence    int NOT NULL,
     text        text NOT NULL,
     PRIMARY KEY (run, node, map_index, attempt, delivery, sequence)
@@ -361,7 +361,7 @@ CREATE TABLE trigger (
     run         bigint,
     node        int,
     map_index   int,
-    delivery    int,
+    delivery    bigint,
     wait_index  int,                     -- which wait of the task's wait set
     dataset     int,                     -- of a watch
     due_at      timestamptz,
@@ -402,7 +402,7 @@ CREATE TABLE event_wait (
     run         bigint NOT NULL,
     node        int NOT NULL,
     map_index   int NOT NULL,
-    delivery    int NOT NULL,
+    delivery    bigint NOT NULL,
     wait_index  int NOT NULL,
     changed_at  timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 80);
@@ -617,6 +617,18 @@ CREATE TABLE change_log (
     pruned_through bigint NOT NULL DEFAULT 0
 );
 INSERT INTO change_log (name) VALUES (left(md5(gen_random_uuid()::text), 8));
+
+-- Epochs --------------------------------------------------------------------------------------
+
+-- The epoch of this database, one row. A restore begins a new one: it is the upper part of all
+-- numbers that are handed out from then on, so none of them was handed out before.
+CREATE TABLE store_epoch (
+    one         boolean PRIMARY KEY DEFAULT true CHECK (one),
+    number      bigint NOT NULL DEFAULT 0,
+    identity    text,                    -- the cluster, database and timeline it is for
+    begun_at    timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO store_epoch DEFAULT VALUES;
 
 -- Outbound deliveries -------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ INSERT INTO run_queue (dag, run, info, progress) VALUES ($1, $2, $3, $4);
 -- Delete task instances (run, node, map index) with their journals, and keep them as prior
 -- attempts, under a delivery that marks the clearing.
 WITH cleared AS (
-    SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[])
+    SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::bigint[])
       AS n (run, node, map_index, delivery)
 ), live AS (
     DELETE FROM task_live USING cleared
@@ -68,7 +68,7 @@ GROUP BY n.run, n.node, n.map_index;
 -- Insert cleared tasks that start anew, with the number of their prior attempts.
 INSERT INTO task_live (run, node, map_index, attempt, delivery, state, chained, worker, started_at,
                        wait_set, prior_attempts)
-SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::text[],
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::text[],
                      $7::boolean[], $8::text[], $9::timestamptz[], $10::bytea[], $11::int[]);
 
 -- name: cancel_cleared_tasks

@@ -233,7 +233,7 @@ UPDATE task_live SET
     attempt = n.attempt, delivery = n.delivery, crashes = n.crashes, state = n.state,
     chained = n.chained, worker = n.worker, started_at = n.started_at, wait_set = n.wait_set,
     queued_at = CASE WHEN n.state = 'queued' THEN now() ELSE task_live.queued_at END
-FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[], $7::text[],
+FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::int[], $7::text[],
             $8::boolean[], $9::text[], $10::timestamptz[], $11::bytea[])
   AS n (run, node, map_index, attempt, delivery, crashes, state, chained, worker, started_at,
         wait_set)
@@ -244,7 +244,7 @@ WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index 
 INSERT INTO attempt (run, node, map_index, attempt, delivery, worker, started_at, ended_at, error)
 SELECT n.run, n.node, n.map_index, n.attempt, n.delivery, n.worker, n.started_at,
        coalesce(n.ended_at, now()), n.error
-FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::text[],
+FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::text[],
             $7::timestamptz[], $8::timestamptz[], $9::jsonb[])
   AS n (run, node, map_index, attempt, delivery, worker, started_at, ended_at, error)
 ON CONFLICT DO NOTHING;
@@ -507,7 +507,7 @@ ended AS (
 live AS (
     INSERT INTO task_live (run, node, map_index, attempt, delivery, state, chained, worker,
                            started_at, wait_set)
-    SELECT * FROM unnest($44::bigint[], $45::int[], $46::int[], $47::int[], $48::int[],
+    SELECT * FROM unnest($44::bigint[], $45::int[], $46::int[], $47::int[], $48::bigint[],
                          $49::text[], $50::boolean[], $51::text[], $52::timestamptz[],
                          $53::bytea[])
 ),

@@ -111,7 +111,7 @@ SELECT attempt, NULL, state FROM task WHERE run = $1 AND node = $2 AND map_index
 SELECT attempt, delivery, sequence, text
 FROM log
 WHERE run = $1 AND node = $2 AND map_index = $3
-  AND (attempt, delivery, sequence) > ($4::int, $5::int, $6::int)
+  AND (attempt, delivery, sequence) > ($4::int, $5::bigint, $6::int)
 ORDER BY attempt, delivery, sequence
 LIMIT $7;
 

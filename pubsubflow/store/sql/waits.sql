@@ -24,7 +24,7 @@ ORDER BY j.run, j.node, j.map_index, j.id;
 -- name: create_waits
 -- Insert the waits of deferred tasks; event waits start due for a check of the log.
 WITH begun AS (
-    SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::text[],
+    SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::bigint[], $5::int[], $6::text[],
                          $7::text[], $8::bytea[], $9::text[], $10::timestamptz[], $11::int[],
                          $12::text[], $13::text[], $14::timestamptz[], $15::bigint[])
       AS n (run, node, map_index, delivery, wait_index, kind, name, data, share_key, due_at,

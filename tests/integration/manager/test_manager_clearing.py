@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from pubsubflow.errors import InvalidInput, NotFound
-from pubsubflow.model.runs.clearing import DELIVERIES_PER_CLEARING
+from pubsubflow.model.runs.fences import DELIVERIES_PER_CLEARING
 from pubsubflow.model.spec import RetryPolicy
 from pubsubflow.model.wire.commands import CancelRun, ClearTasks, RecordEvents, StartRun
 from pubsubflow.model.wire.messages import (

@@ -28,6 +28,7 @@ SWEEPS = {  # looked through now and then; the table holds only what is not fini
     "page_running_runs": {"run_live"},
     "read_statistics": {"task_live", "dag_state", "dag"},  # at a scrape, at most some rows each
     "list_collecting_states": {"condition_state"},  # once for a slice that is due
+    "refence_tasks": {"task_live"},  # once, after a restore
     "subscribe_patterns": {"dataset"},  # once, when a DAG that has patterns is loaded
 }
 PARTITION = re.compile(r"_s\d+$")

@@ -113,11 +113,16 @@ async def test_published_events_are_stored_while_the_task_runs(manager, worker, 
     node = dag.node(name)
     assert manager.published == [
         PublishedEvent(
-            order.run, node, -1, f"{order.run}.{node}.-1.{n}", "s3://lake/orders", {"n": n}, str(n)
+            *(order.run, node, -1, f"{order.run}.{node}.-1.{n}"),
+            *("s3://lake/orders", {"n": n}, str(n)),
+            delivery=order.delivery,
         )
         for n in range(3)
     ] + [
-        PublishedEvent(order.run, node, -1, f"{order.run}.{node}.-1.3", "s3://lake/de/clean"),
+        PublishedEvent(
+            *(order.run, node, -1, f"{order.run}.{node}.-1.3", "s3://lake/de/clean"),
+            delivery=order.delivery,
+        ),
     ]
     assert not manager.results
     (tmp_path / "go").touch()

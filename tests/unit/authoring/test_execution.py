@@ -292,15 +292,17 @@ def test_published_events_are_numbered_for_each_instance():
     bound = call(made, "stream", host=host, indexes=(1,), map_index=1)
     asyncio.run(bound.run())
     first, second, third = host.published
-    assert first == PublishedEvent(1, 0, 1, "1.0.1.0", orders.uri, {"n": 2}, "p", NOW)
-    assert second == PublishedEvent(1, 0, 1, "1.0.1.1", "s3://lake/de/clean")
+    assert first == PublishedEvent(1, 0, 1, "1.0.1.0", orders.uri, {"n": 2}, "p", NOW, delivery=1)
+    assert second == PublishedEvent(1, 0, 1, "1.0.1.1", "s3://lake/de/clean", delivery=1)
     assert third.key == "1.0.1.koffset%207"
     assert task_outcome(bound, None).published == (orders.uri, "s3://lake/de/clean")
     again = RecordingHost()
     asyncio.run(call(made, "stream", host=again, indexes=(1,), map_index=1, attempt=2).run())
     assert again.published == host.published
     cleared = RecordingHost()
-    later = call(made, "stream", host=cleared, indexes=(1,), map_index=1, attempt=3, clear_number=2)
+    later = call(
+        made, "stream", host=cleared, indexes=(1,), map_index=1, attempt=3, delivery=2_000_001
+    )
     asyncio.run(later.run())
     assert [event.key for event in cleared.published] == [
         "1.0.1.c2.0",

@@ -1,0 +1,222 @@
+"""Epoch guard: finds that Postgres was restored, and begins a new epoch of the database.
+
+The database itself cannot know that it was restored. So NATS keeps a witness: the identity of the
+database, its epoch, and the number of its next transaction, at most half a second old. A manager
+compares them on every new connection, before it changes or publishes anything. A database that is
+another one, or has fewer transactions than the witness knows of, was restored; a standby that was
+promoted counts as restored, as it may lack the last transactions of the server before.
+"""
+
+import math
+import secrets
+from collections.abc import Callable
+
+import anyio
+import msgspec
+import structlog
+
+from pubsubflow.bus import STREAM_STATE, STREAM_TASK, Bus, purge_stream, read_last
+from pubsubflow.errors import BusUnavailable, ConfigError, StoreRestored
+from pubsubflow.manager.inbox import InboxItem
+from pubsubflow.model.runs.fences import LEASES_PER_EPOCH, epoch_of, first_delivery
+from pubsubflow.model.wire.commands import RecordEvents
+from pubsubflow.model.wire.messages import (
+    ALL_RUNS,
+    CancelMessage,
+    FiredMessage,
+    LogMessage,
+    ResultMessage,
+    StartedMessage,
+    encode,
+)
+from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.database import Connection, begin_transaction, translate_errors
+from pubsubflow.store.epochs import (
+    StoreState,
+    begin_epoch,
+    identify,
+    lock_store_state,
+    read_identity,
+)
+
+log = structlog.get_logger()
+
+_WITNESS_SECONDS = 0.5
+_FIRST_SPAN = 50
+"""A new epoch is up to so many numbers later: two restores of one backup give two epochs."""
+
+
+class Witness(msgspec.Struct, frozen=True, array_like=True):
+    """What NATS knows of the database.
+
+    Attributes:
+        epoch: The number of its epoch.
+        identity: Cluster, database and timeline.
+        next_transaction: The number of its next transaction.
+    """
+
+    epoch: int
+    identity: str
+    next_transaction: int
+
+
+_decode = msgspec.msgpack.Decoder(Witness).decode
+
+
+def find_restore(state: StoreState, witness: Witness | None) -> str | None:
+    """Return by what a restore of the database shows; None if it was not restored.
+
+    Args:
+        state: The state of the database.
+        witness: What NATS knows of it, if anything.
+    """
+    if state.known_as not in (None, state.identity):
+        return "it is another cluster, database or timeline than its epoch was begun on"
+    # A witness of an earlier epoch was published late, by a manager that did not know better.
+    if witness is None or witness.epoch < state.epoch:
+        return None
+    if witness.epoch > state.epoch:
+        return "NATS knows of a later epoch"
+    if witness.identity != state.identity:
+        return "NATS knows another database"
+    missing = witness.next_transaction - state.next_transaction
+    return f"{missing} transactions that NATS knows of are missing" if missing > 0 else None
+
+
+def is_void(received: object, epoch: int) -> bool:
+    """Return whether a message belongs to an epoch before this one.
+
+    Raises:
+        StoreRestored: It belongs to a later one, of which this daemon has not heard.
+    """
+    if isinstance(received, ResultMessage | StartedMessage | LogMessage):
+        delivery: int | None = received.delivery
+    elif isinstance(received, FiredMessage):
+        if received.run < 0:
+            return received.epoch < epoch * LEASES_PER_EPOCH
+        delivery = received.delivery
+    else:
+        delivery = received.delivery if isinstance(received, RecordEvents) else None
+    if delivery is None or epoch_of(delivery) == epoch:
+        return False
+    if epoch_of(delivery) > epoch:
+        raise StoreRestored(f"a message of epoch {epoch_of(delivery)} came, this is {epoch}")
+    return True
+
+
+class EpochGuard:
+    """Guards one daemon against a database that was restored.
+
+    Args:
+        bus: NATS, with the witness.
+        chance: Draws a number below its argument.
+
+    Attributes:
+        number: The epoch of the database; None before the first check.
+        checked: Whether the present connection was compared with the witness.
+    """
+
+    def __init__(self, bus: Bus, *, chance: Callable[[int], int] = secrets.randbelow) -> None:
+        self._bus = bus
+        self._chance = chance
+        self._changed = False
+        self._due_at = 0.0
+        self.number: int | None = None
+        self.checked = False
+
+    async def check(self, connection: Connection) -> None:
+        """Compare a new connection with the witness; begin a new epoch after a restore.
+
+        Without NATS it is compared as soon as that is back: `checked` says so.
+
+        Raises:
+            StoreRestored: The epoch is another one than that in which this daemon has started.
+            StoreUnavailable: Postgres is away, or a standby.
+        """
+        witness = await self._read_witness()
+        tasks, reason = 0, None
+        with translate_errors():
+            async with begin_transaction(connection):
+                state = await lock_store_state(connection)
+                epoch = state.epoch
+                reason = find_restore(state, witness) if self.checked else None
+                if reason is not None:
+                    known = epoch if witness is None else max(epoch, witness.epoch)
+                    epoch = known + 1 + self._chance(_FIRST_SPAN)
+                    tasks = await begin_epoch(connection, epoch, state.identity)
+                elif state.known_as is None and self.checked:
+                    await identify(connection, state.identity)
+        if reason is not None:
+            log.warning("store.restored", reason=reason, epoch=epoch, tasks_queued_again=tasks)
+            await self._void_orders(epoch)
+        self._changed = True
+        if self.number not in (None, epoch):
+            raise StoreRestored(f"Postgres was restored: epoch {epoch} begins")
+        self.number = epoch
+
+    def drop_void(self, batch: list[InboxItem], count: Callable[[str], None]) -> None:
+        """Acknowledge, log and count what belongs to the time before a restore.
+
+        Raises:
+            StoreRestored: A message belongs to a later epoch than that of this daemon.
+        """
+        epoch = self.number or 0
+        for item in [each for each in batch if is_void(each.received, epoch)]:
+            batch.remove(item)
+            count(type(item.received).__name__)
+            log.warning("manager.void_dropped", epoch=epoch, **item.log_fields())
+            item.done(None)
+
+    def note_change(self) -> None:
+        """Note that the database has changed, so that the witness is to learn of it."""
+        self._changed = True
+
+    @property
+    def seconds_left(self) -> float:
+        """After how many seconds the witness is due; infinite while nothing changes."""
+        return max(0.0, self._due_at - anyio.current_time()) if self._changed else math.inf
+
+    async def testify(self, connection: Connection) -> None:
+        """Publish the witness, if it is due, over a connection that was compared with it.
+
+        Another connection may lead to a restored database already, and would hide that.
+        """
+        if self.seconds_left or not self.checked or self.number is None:
+            return
+        with translate_errors():
+            identity, next_transaction = await read_identity(connection)
+        self._changed = False
+        self._due_at = anyio.current_time() + _WITNESS_SECONDS
+        try:
+            self._bus.publish(
+                Subjects.WITNESS, encode(Witness(self.number, identity, next_transaction))
+            )
+        except BusUnavailable as error:
+            log.debug("manager.witness_not_published", reason=str(error))
+            self._changed = True
+
+    async def _read_witness(self) -> Witness | None:
+        self.checked = False
+        if not self._bus.connected:
+            return None
+        try:
+            data = await read_last(self._bus, STREAM_STATE, Subjects.WITNESS)
+        except (BusUnavailable, ConfigError) as error:
+            log.warning("manager.witness_unread", reason=str(error))
+            return None
+        self.checked = True
+        return None if data is None else _decode(data)
+
+    async def _void_orders(self, epoch: int) -> None:
+        """Remove the orders of earlier epochs, and have workers stop what they run by them.
+
+        What this does not reach runs on, and its result is void.
+        """
+        stop = CancelMessage(
+            ALL_RUNS, "Postgres was restored", below_delivery=first_delivery(0, epoch)
+        )
+        try:
+            await purge_stream(self._bus, STREAM_TASK)
+            self._bus.publish(Subjects.CANCEL, encode(stop))
+        except (BusUnavailable, ConfigError) as error:
+            log.warning("manager.orders_not_purged", reason=str(error))

@@ -1,0 +1,83 @@
+"""Epochs of the database: the identity that shows a restore, and the begin of a new epoch."""
+
+from msgspec import Struct
+
+from pubsubflow.errors import StoreUnavailable
+from pubsubflow.model.runs.fences import (
+    DELIVERIES_PER_EPOCH,
+    LEASES_PER_EPOCH,
+    SLICES_PER_EPOCH,
+    TRIGGERS_PER_EPOCH,
+)
+from pubsubflow.store.database import Connection
+from pubsubflow.store.named_queries import SQL
+
+
+class StoreState(Struct, frozen=True):
+    """The state of a database, as it differs from others and from its own earlier ones.
+
+    Attributes:
+        epoch: The number of its epoch.
+        known_as: The identity that the epoch was begun for; None before the first start.
+        identity: Its identity: cluster, database and timeline.
+        next_transaction: The number of its next transaction; it goes back by a restore alone.
+    """
+
+    epoch: int
+    known_as: str | None
+    identity: str
+    next_transaction: int
+
+
+async def lock_store_state(connection: Connection) -> StoreState:
+    """Lock the epoch in the transaction of a connection, and return the state of the database.
+
+    Raises:
+        StoreUnavailable: It is a standby.
+    """
+    identity, next_transaction = await read_identity(connection)
+    row = await connection.fetchrow(SQL["lock_epoch"])
+    if row is None:
+        raise StoreUnavailable("Postgres has no epoch: the table store_epoch is empty")
+    return StoreState(row["number"], row["identity"], identity, next_transaction)
+
+
+async def read_identity(connection: Connection) -> tuple[str, int]:
+    """Return the identity of the database and the number of its next transaction.
+
+    Raises:
+        StoreUnavailable: It is a standby.
+    """
+    row = await connection.fetchrow(SQL["read_store_identity"])
+    if row is None or row["identity"] is None:
+        raise StoreUnavailable("Postgres is a standby: it cannot be written to")
+    return row["identity"], row["next_transaction"]
+
+
+async def identify(connection: Connection, identity: str) -> None:
+    """Record the identity of a database that is started for the first time."""
+    await connection.execute(SQL["identify_store"], identity)
+
+
+async def begin_epoch(connection: Connection, epoch: int, identity: str) -> int:
+    """Begin an epoch: void all that was handed out; return how many tasks are handed out again.
+
+    Args:
+        connection: Its transaction holds the lock of `lock_store_state`.
+        epoch: A number that the database has not had.
+        identity: The identity of the database.
+    """
+    first = epoch * DELIVERIES_PER_EPOCH
+    lease = epoch * LEASES_PER_EPOCH
+    await connection.execute(SQL["begin_epoch"], epoch, identity)
+    await connection.execute(SQL["close_run_slices"])
+    await connection.execute(SQL["begin_run_slice"], epoch * SLICES_PER_EPOCH)
+    await connection.execute(SQL["mark_run_slice_begun"], epoch * SLICES_PER_EPOCH)
+    await connection.execute(SQL["advance_triggers"], epoch * TRIGGERS_PER_EPOCH)
+    tasks: int = await connection.fetchval(SQL["refence_tasks"], first, DELIVERIES_PER_EPOCH)
+    await connection.execute(SQL["refence_waits"], first, DELIVERIES_PER_EPOCH)
+    await connection.execute(SQL["refence_triggers"], first, DELIVERIES_PER_EPOCH, lease)
+    await connection.execute(SQL["void_leases"], lease)
+    await connection.execute(SQL["forget_members"])
+    await connection.execute(SQL["rename_change_log"])
+    return tasks
