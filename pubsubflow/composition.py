@@ -15,6 +15,7 @@ from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.server.metrics import ApiMetrics
 from pubsubflow.api.server.metrics_server import MetricsServer
 from pubsubflow.api.settings import is_local
+from pubsubflow.bus.stream_keeper import StreamKeeper
 from pubsubflow.deliveries import DeliveryService
 from pubsubflow.instruments import Instrument
 from pubsubflow.lineage import Lineage
@@ -80,6 +81,7 @@ class Composition:
             # service       in daemons with one of these roles   built by
             ("files",       ROLES,                               OpenFileWatch),
             ("lag",         ROLES,                               self._event_loop_lag),
+            ("streams",     ROLES,                               self._stream_keeper),
             ("servers",     ROLES,                               self._servers),
             ("manager",     ROLES - {"worker"},                  self._manager),
             ("sweeper",     {"manager"},                         self._sweeper),
@@ -108,6 +110,10 @@ class Composition:
         if servers is not None:
             servers.watch_streams(lambda: self._bus.stalled_seconds)
         return servers
+
+    def _stream_keeper(self) -> Service:
+        self._streams = StreamKeeper(self._bus)
+        return self._streams
 
     def _manager(self) -> Service:
         store = _built(self._resources.store)
@@ -215,6 +221,7 @@ class Composition:
             secrets=DaemonSecrets(EnvironmentSecrets(os.environ), store.connections),
             tokens=TokenStore(store.database),
             audit=AuditLog(store.database),
+            ready=lambda: {"nats": self._bus.connected and self._streams.available},
             metrics=metrics,
             tracing=self._resources.tracing,
             backlog=self._commands.backlog,

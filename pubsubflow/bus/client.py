@@ -198,6 +198,11 @@ class NatsClient(Client):
         """Whether the connected server has JetStream."""
         return bool(self._server_info.get("jetstream"))
 
+    @property
+    def is_clustered(self) -> bool:
+        """Whether the connected server is one of a cluster."""
+        return bool(self._server_info.get("cluster"))
+
     async def disconnect(self) -> None:
         """Close the connection, if there ever was one."""
         if self._flush_queue is None:

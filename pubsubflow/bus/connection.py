@@ -26,6 +26,7 @@ from pubsubflow.bus.protocol import (
 )
 from pubsubflow.bus.publisher import DurablePublisher
 from pubsubflow.bus.settings import BusSettings
+from pubsubflow.bus.stream_set import StreamSet
 from pubsubflow.errors import BusUnavailable, MessageRefused
 
 log = structlog.get_logger(__name__)
@@ -265,8 +266,12 @@ class Bus:
             BusUnavailable: JetStream was not ready within 30 s.
             ConfigError: The server has no JetStream, or refuses a stream.
         """
-        for config in streams.stream_configs(self._settings.replicas):
-            await self._retry_until_ready(partial(streams.ensure_stream, self, config))
+        await self.stream_set.ensure(self._retry_until_ready)
+
+    @property
+    def stream_set(self) -> StreamSet:
+        """The streams of the server that is connected."""
+        return StreamSet(self, self._settings.replicas, self.client.is_clustered)
 
     async def reset_consumer(self, stream: str, durable: str) -> None:
         """Delete and recreate a consumer: all unacknowledged messages are redelivered at once.

@@ -25,7 +25,8 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
         tls_cert_file: Path of a client certificate, if the servers require one.
         tls_key_file: Path of the key of ``tls_cert_file``.
         name: The connection's name in NATS's monitoring.
-        replicas: Number of servers that keep each stream; 1, 3 or 5.
+        replicas: Number of servers that keep each stream; 1, 3 or 5. By default 3 on a cluster, as
+            soon as it has so many servers, and 1 otherwise.
         connect_seconds: Time limit of the first connection.
         buffer_bytes: Limit of data that waits for the socket, also while disconnected.
     """
@@ -42,7 +43,7 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
     name: str = "pubsubflow"
-    replicas: Annotated[int, Meta(ge=1, le=5)] = 1
+    replicas: Annotated[int, Meta(ge=1, le=5)] | None = None
     connect_seconds: Seconds = 10.0
     buffer_bytes: Bytes = 64 * 1024 * 1024
 

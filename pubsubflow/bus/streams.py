@@ -31,6 +31,7 @@ CONSUMER_NOT_FOUND = 10014
 _STREAM_EXISTS = 10058
 _NO_MESSAGE = 10037
 _NO_CLUSTER = 10074
+_TOO_FEW_SERVERS = frozenset({10005, _NO_CLUSTER})
 _NO_STORAGE = 10047
 _SERVER_SIDE = 500
 """Codes from here on are errors of the server, which a retry may overcome."""
@@ -149,8 +150,13 @@ def consumer_config(
     }
 
 
-async def ensure_stream(bus: Requester, config: Config) -> None:
-    """Create a stream, or update its configuration.
+async def ensure_stream(bus: Requester, config: Config, *, flexible: bool = False) -> int:
+    """Create a stream, or update its configuration; return the number of its replicas.
+
+    Args:
+        bus: The connection.
+        config: The configuration.
+        flexible: Whether it may have fewer replicas, if there are too few servers, or more.
 
     Raises:
         BusUnavailable: JetStream does not answer or has no leader now.
@@ -160,23 +166,77 @@ async def ensure_stream(bus: Requester, config: Config) -> None:
     try:
         found = await _find(bus, f"STREAM.INFO.{name}", STREAM_NOT_FOUND)
         if found is None:
-            await _create_stream(bus, config)
-        elif any(found.get(key) != value for key, value in config.items()):
-            await _call(bus, f"STREAM.UPDATE.{name}", found | config)
-            log.info("bus.stream_updated", stream=name)
+            return await _create_stream(bus, config, flexible=flexible)
+        if flexible:
+            config = config | {"num_replicas": max(config["num_replicas"], _replicas(found))}
+        if all(found.get(key) == value for key, value in config.items()):
+            return _replicas(found)
+        return await _update_stream(bus, found, config, flexible=flexible)
     except ApiError as error:
         raise error.translate(f"stream {name}") from error
 
 
-async def _create_stream(bus: Requester, config: Config) -> None:
+async def restore_stream(bus: Requester, config: Config, *, flexible: bool = False) -> int | None:
+    """Create a stream that is missing, or add replicas; leave all else of it as it is.
+
+    Daemons of two versions run side by side during an upgrade: each would change the other's
+    settings back.
+
+    Returns:
+        The number of its replicas if that has changed, else None.
+
+    Raises:
+        BusUnavailable: JetStream does not answer, or the stream has no leader.
+        ConfigError: JetStream refuses the configuration.
+    """
+    name = config["name"]
+    try:
+        found = await _find(bus, f"STREAM.INFO.{name}", STREAM_NOT_FOUND)
+        if found is None:
+            log.warning("bus.stream_missing", stream=name)
+            return await _create_stream(bus, config, flexible=flexible)
+        before = _replicas(found)
+        if not flexible or before >= config["num_replicas"]:
+            return None
+        wanted = {"num_replicas": config["num_replicas"]}
+        after = await _update_stream(bus, found, wanted, flexible=True)
+    except ApiError as error:
+        raise error.translate(f"stream {name}") from error
+    return None if after == before else after
+
+
+async def _create_stream(bus: Requester, config: Config, *, flexible: bool) -> int:
     name = config["name"]
     try:
         await _call(bus, f"STREAM.CREATE.{name}", config)
     except ApiError as error:
+        if error.err_code in _TOO_FEW_SERVERS and flexible and _replicas(config) > 1:
+            return await _create_stream(bus, config | {"num_replicas": 1}, flexible=False)
         if error.err_code != _STREAM_EXISTS:
             raise
         await _call(bus, f"STREAM.UPDATE.{name}", config)  # another daemon was faster
-    log.info("bus.stream_created", stream=name)
+    log.info("bus.stream_created", stream=name, replicas=_replicas(config))
+    return _replicas(config)
+
+
+async def _update_stream(bus: Requester, found: Config, config: Config, *, flexible: bool) -> int:
+    name, updated = found["name"], found | config
+    try:
+        await _call(bus, f"STREAM.UPDATE.{name}", updated)
+    except ApiError as error:
+        before = {"num_replicas": _replicas(found)}
+        if error.err_code not in _TOO_FEW_SERVERS or not flexible or updated == found | before:
+            raise
+        updated |= before
+        if updated != found:
+            await _call(bus, f"STREAM.UPDATE.{name}", updated)
+    if updated != found:
+        log.info("bus.stream_updated", stream=name, replicas=_replicas(updated))
+    return _replicas(updated)
+
+
+def _replicas(config: Config) -> int:
+    return int(config.get("num_replicas", 1))
 
 
 async def ensure_consumer(bus: Requester, stream: str, config: Config) -> bool:

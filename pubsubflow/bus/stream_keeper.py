@@ -1,0 +1,68 @@
+"""The stream keeper watches the streams while a daemon runs.
+
+A stream that was deleted, or that a server lost with its disk, is made again: publishers of
+`PSF_EVT` would not notice that it is gone, since they wait for no acknowledgement. A stream without
+a leader takes nothing although the connection is up, so readiness depends on it. On a cluster whose
+servers were not all there when a daemon started, streams get their replicas later.
+"""
+
+import anyio
+import structlog
+from anyio.abc import TaskStatus
+
+from pubsubflow.bus.connection import Bus
+from pubsubflow.errors import PubsubflowError
+
+log = structlog.get_logger(__name__)
+
+EVERY_SECONDS = 2.0
+
+
+class StreamKeeper:
+    """Looks at the streams now and then, and creates those that are missing.
+
+    Args:
+        bus: The connection.
+        every_seconds: Pause between two checks.
+
+    Attributes:
+        available: Whether each stream had a leader at the last check.
+    """
+
+    def __init__(self, bus: Bus, *, every_seconds: float = EVERY_SECONDS) -> None:
+        self._bus = bus
+        self._every_seconds = every_seconds
+        self.available = True
+
+    async def run(
+        self,
+        stopping: anyio.Event,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Watch until `stopping` is set."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._keep)
+            task_status.started()
+            await stopping.wait()
+            group.cancel_scope.cancel()
+
+    async def _keep(self) -> None:
+        while True:
+            await self._bus.wait_connected()
+            await self._check()
+            await anyio.sleep(self._every_seconds)
+
+    async def _check(self) -> None:
+        error = None
+        try:
+            await self._bus.stream_set.restore()
+        except PubsubflowError as failure:
+            error = str(failure)
+        available = error is None
+        if available != self.available:
+            self.available = available
+            if available:
+                log.info("bus.streams_available")
+            else:
+                log.warning("bus.streams_unavailable", error=error)
