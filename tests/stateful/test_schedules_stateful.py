@@ -71,6 +71,7 @@ async def play(cluster: Cluster, drawn: dict) -> None:
     specs = [spec(each, scenario.name, number) for number, each in enumerate(drawn["dags"])]
     late = drawn["late_comer"]
     await scenario.save(*specs[: 2 if late else 3])
+    await scenario.watch()
     for number, (quiet, steps) in enumerate(drawn["rounds"]):
         if late and number == len(drawn["rounds"]) // 2:
             specs[2] = msgspec.structs.replace(specs[2], subscribe_from=late)
@@ -87,7 +88,8 @@ async def play(cluster: Cluster, drawn: dict) -> None:
             await scenario.finish()
     await scenario.finish()
     await scenario.check()
-    await scenario.cluster.catalog.remove([each.file for each in specs])
+    files = [*(each.file for each in specs), f"{scenario.name}.watch.py"]
+    await scenario.cluster.catalog.remove(files)
     counted["scenarios"] += 1
     counted.update(scenario.covered)
 
@@ -105,6 +107,9 @@ async def perform(scenario: Scenario, specs: list[DagSpec], step: tuple, dice) -
         case ("post", place, events, key):
             drawn = [new_event(event, scenario.name, cluster.time) for event in events]
             await scenario.post(place, drawn, key)
+        case ("see", events, twice):
+            drawn = [new_event(event, scenario.name, cluster.time) for event in events]
+            await scenario.see(drawn, twice=twice)
         case ("answer", count, twice):
             emits = (
                 (EmittedEvent(f"x://{scenario.name}/c", {"v": 3}),) if dice.random() < 0.3 else ()
@@ -115,22 +120,26 @@ async def perform(scenario: Scenario, specs: list[DagSpec], step: tuple, dice) -
         case ("break",):
             await cluster.break_connections()
         case (kind, place, number, *rest) if specs[number].dag_id in scenario.files:
-            dag_id = specs[number].dag_id
-            if kind == "pause":
-                await cluster.call(place, SetPaused(dag_id, rest[0]))
-            elif kind == "nap":
-                await cluster.call(place, SetPaused(dag_id, paused=True))
-                await scenario.fire_timers((place,), rest[0])
-                await cluster.call(place, SetPaused(dag_id, paused=False))
-            elif kind == "replay":
-                since = cluster.time.replace(year=2000)
-                if rest[0] is not None:
-                    since = cluster.time - timedelta(seconds=rest[0])
-                until = None if rest[1] is None else since + timedelta(seconds=rest[1])
-                with contextlib.suppress(InvalidInput):  # its schedule has ticks alone
-                    await cluster.call(place, Replay(dag_id, since, until))
-            else:
-                await cluster.call(place, StartRun(dag_id))
+            await command(scenario, kind, place, specs[number].dag_id, *rest)
+
+
+async def command(scenario: Scenario, kind: str, place: int, dag_id: str, *rest) -> None:
+    cluster = scenario.cluster
+    if kind == "pause":
+        await cluster.call(place, SetPaused(dag_id, rest[0]))
+    elif kind == "nap":
+        await cluster.call(place, SetPaused(dag_id, paused=True))
+        await scenario.fire_timers((place,), rest[0])
+        await cluster.call(place, SetPaused(dag_id, paused=False))
+    elif kind == "replay":
+        since = cluster.time.replace(year=2000)
+        if rest[0] is not None:
+            since = cluster.time - timedelta(seconds=rest[0])
+        until = None if rest[1] is None else since + timedelta(seconds=rest[1])
+        with contextlib.suppress(InvalidInput):  # its schedule has ticks alone
+            await cluster.call(place, Replay(dag_id, since, until))
+    else:
+        await cluster.call(place, StartRun(dag_id))
 
 
 CHECKS = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large)

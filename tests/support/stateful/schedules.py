@@ -23,7 +23,7 @@ from pubsubflow.manager import Manager
 from pubsubflow.manager.batch import BatchProcessor
 from pubsubflow.model.schedule.condition_state import decode_condition_state
 from pubsubflow.model.schedule.conditions import describe_schedule
-from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.spec import DagSpec, DatasetSpec
 from pubsubflow.model.wire.commands import (
     FireTimers,
     RecordEvents,
@@ -34,6 +34,7 @@ from pubsubflow.model.wire.commands import (
 )
 from pubsubflow.model.wire.messages import (
     EmittedEvent,
+    FiredMessage,
     NewEvent,
     Outcome,
     ResultMessage,
@@ -185,11 +186,15 @@ class Cluster:
         self, order: TaskMessage, outcome: Outcome, emits: tuple[EmittedEvent, ...] = ()
     ) -> None:
         """Send a result without waiting."""
-        self._sent += 1
         now = time.time()
         result = ResultMessage(*fence_of(order), "w", outcome, now, now, emits=emits)
+        self.send(Subjects.inbound(Subjects.RESULT, order.run), result)
+
+    def send(self, subject: str, message: ResultMessage | FiredMessage) -> None:
+        """Publish a message for the managers, under an id of its own, without waiting."""
+        self._sent += 1
         self.worker_bus.publish_durable_nowait(
-            Subjects.inbound(Subjects.RESULT, order.run), encode(result),
+            subject, encode(message),
             message_id=f"scripted.{self._sent}", on_done=lambda: None,
         )  # fmt: skip
 
@@ -233,6 +238,8 @@ class Scenario:
         self.numbers: dict[str, int] = {}
         self.files: dict[str, DagSpec] = {}
         self.posted: set[str] = set()
+        self.trigger = self.epoch = self.seen = 0
+        self.seeing = anyio.Lock()
         self.covered: Counter[str] = Counter()
         self.after = 0
 
@@ -259,6 +266,36 @@ class Scenario:
     @property
     def dags(self) -> list[int]:
         return list(self.numbers.values())
+
+    async def watch(self) -> None:
+        """Watch dataset a, by a trigger that the scenario plays."""
+        uri = f"x://{self.name}/a"
+        dataset = DatasetSpec(uri, watch_name="stateful.Bell", watch_data=b"\x80")
+        file = loaded(file=f"{self.name}.watch.py")
+        await self.cluster.catalog.save([msgspec.structs.replace(file, datasets=(dataset,))])
+        ((self.trigger, self.epoch),) = await self.rows(
+            "SELECT trigger.id, epoch FROM trigger JOIN dataset ON dataset.id = trigger.dataset"
+            " WHERE uri = $1 AND trigger.kind = 'watch'", uri,
+        )  # fmt: skip
+
+    async def see(self, events: Iterable[NewEvent], *, twice: bool) -> None:
+        """Report events of the watched dataset, one after the other as a triggerer does."""
+        async with self.seeing:
+            for event in events:
+                self.seen += 1
+                message = FiredMessage(
+                    self.trigger, self.epoch, self.seen, -1, -1, -1, 0, 0, encode(event.extra),
+                    partition=event.partition, time=event.time,
+                )  # fmt: skip
+                for _ in range(1 + twice):
+                    self.cluster.send(Subjects.inbound(Subjects.FIRED, self.trigger), message)
+                await self.cluster.signal.wait_until(
+                    self._all_seen, seconds=TIMEOUT_SECONDS, poll_seconds=1
+                )
+
+    async def _all_seen(self) -> bool:
+        rows = await self.rows("SELECT sequence FROM trigger WHERE id = $1", self.trigger)
+        return rows[0]["sequence"] == self.seen
 
     async def post(self, manager: int, events: Iterable[NewEvent], key: str | None) -> None:
         events = tuple(events)
@@ -326,6 +363,11 @@ class Scenario:
             " WHERE starts_with(uri, $1) AND source = 'api'", f"x://{self.name}/",
         )  # fmt: skip
         assert sorted(str(row["event_id"]) for row in logged) == sorted(self.posted)
+        ((seen,),) = await self.rows(
+            "SELECT count(*) FROM event JOIN dataset ON dataset.id = event.dataset"
+            " WHERE starts_with(uri, $1) AND source = 'watch'", f"x://{self.name}/",
+        )  # fmt: skip
+        assert seen == self.seen
         for dag, reference in references.items():
             found, wanted = await self.found(dag), expected(reference)
             for kind, there in wanted.items():

@@ -143,7 +143,9 @@ posts = st.tuples(
     st.lists(events(), min_size=1, max_size=4),
     st.sampled_from((None, None, "k1", "k2")),
 )
+seen = st.tuples(st.just("see"), st.lists(events(), min_size=1, max_size=2), st.booleans())
 steps = st.one_of(
+    seen,
     *(posts for _ in range(8)),
     st.tuples(st.just("answer"), st.integers(1, 4), st.booleans()),
     st.tuples(st.just("time"), st.sampled_from(((0,), (1,), (0, 1))), st.sampled_from((5, 20, 70))),
