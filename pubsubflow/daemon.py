@@ -3,6 +3,7 @@
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from pubsubflow.errors import ConfigError, StoreRestored
 from pubsubflow.resources import DaemonResources, open_resources
 from pubsubflow.services import run_services
 
-__all__ = ["ROLES", "Daemon", "run_daemon"]
+__all__ = ["ROLES", "Daemon", "check_roles", "run_daemon"]
 
 log = structlog.get_logger()
 
@@ -46,9 +47,7 @@ async def run_daemon(
         ConfigError: A setting or the environment does not allow it; the text has the remedy.
         Unavailable: NATS or Postgres cannot be reached at the start.
     """
-    unknown = roles - ROLES
-    if unknown or not roles:
-        raise ConfigError(f"unknown roles {sorted(unknown)}; there are {', '.join(sorted(ROLES))}")
+    check_roles(roles)
     stop = anyio.Event()
     async with anyio.create_task_group() as group:
         # Before the resources are opened, so that a signal during a slow start is not lost.
@@ -61,6 +60,21 @@ async def run_daemon(
                 await daemon.stopped.wait()
         finally:
             group.cancel_scope.cancel()
+
+
+def check_roles(roles: frozenset[str]) -> None:
+    """Check that there are roles, and that all are known.
+
+    Raises:
+        ConfigError: They are not; the text names the first unknown one.
+    """
+    known = ", ".join(sorted(ROLES))
+    for role in sorted(roles - ROLES):
+        close = get_close_matches(role, ROLES, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"roles are {known}"
+        raise ConfigError(f"role {role!r} is unknown: {hint}")
+    if not roles:
+        raise ConfigError(f"a daemon needs a role at least: {known}")
 
 
 async def _stop_on_signal(stop: anyio.Event, *, task_status: TaskStatus[None]) -> None:
@@ -157,13 +171,14 @@ class Daemon:
 
     def _announce(self) -> None:
         """Write into the home where this daemon answers, and by which token."""
-        servers, api = self._resources.servers, self._composition.api
-        if servers is None:
+        home = self._resources.servers or self._resources.home
+        api = self._composition.api
+        if home is None:
             return
         if api is None:
-            servers.announce("")
+            home.announce("")
         else:
-            servers.announce(api.url, token=api.own_token, certificate=api.certificate)
+            home.announce(api.url, token=api.own_token, certificate=api.certificate)
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

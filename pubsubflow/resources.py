@@ -11,7 +11,7 @@ from msgspec import Struct
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
 from pubsubflow.config import Config
 from pubsubflow.connection_shares import share_open_files
-from pubsubflow.embedded import EmbeddedServers
+from pubsubflow.embedded import AnnouncedHome, EmbeddedServers
 from pubsubflow.loader import PRELOAD
 from pubsubflow.model.traces import Tracing
 from pubsubflow.model.wire.messages import WorkerLostMessage, encode
@@ -43,6 +43,7 @@ class DaemonResources(Struct, frozen=True, kw_only=True):
         store: None for a daemon that is only a worker.
         fork_server: None unless a role runs user code.
         servers: NATS and Postgres of the daemon's own, if it has.
+        home: The home by which commands find a daemon without servers of its own.
     """
 
     config: Config
@@ -51,6 +52,7 @@ class DaemonResources(Struct, frozen=True, kw_only=True):
     store: DaemonStore | None
     fork_server: ForkServer | None
     servers: EmbeddedServers | None
+    home: AnnouncedHome | None = None
 
 
 @asynccontextmanager
@@ -86,6 +88,9 @@ async def open_resources(
         if embedded:
             servers = await stack.enter_async_context(EmbeddedServers(config.home))
             config = _with_addresses(config, servers)
+        home = None
+        if not embedded and "api" in roles:
+            home = await stack.enter_async_context(AnnouncedHome.open(config.home))
         bus = await stack.enter_async_context(Bus.connect(config.nats))
         await bus.ensure_streams()
         store = None
@@ -101,6 +106,7 @@ async def open_resources(
             store=store,
             fork_server=fork_server,
             servers=servers,
+            home=home,
         )
         if embedded:
             await _take_over(resources)

@@ -7,6 +7,7 @@ reach.
 import os
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -30,6 +31,7 @@ _COMMANDS = {
         {
             "up": ("daemon:up", "Start everything in one daemon, with its own servers."),
             "daemon": ("daemon:daemon", "Start a daemon on your NATS and Postgres."),
+            "nats-url": ("nats_url:print_nats_url", "Print the URL of a daemon's own NATS."),
             "demo": ("demo:demo", "Run a demo pipeline, from one event to a report."),
         },
     ),
@@ -171,6 +173,10 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     try:
         # Left to itself cyclopts prints an error as a panel of several lines and exits.
         code = make_app()(
+        if "--version" in arguments:
+            # Of a command cyclopts would print its own.
+            sys.stdout.write(f"{version('pubsubflow')}\n")
+            return 0
             arguments, print_error=False, exit_on_error=False, result_action="return_value"
         )
         sys.stdout.flush()

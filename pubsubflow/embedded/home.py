@@ -88,15 +88,21 @@ class Home:
         return self._servers_lock
 
     @property
+    def has_secrets(self) -> bool:
+        """Whether the servers' credentials have been created."""
+        return (self.path / "secrets").exists()
+
+    @property
     def has_data(self) -> bool:
         """Whether servers have run on it before."""
         return (self.postgres / "data").exists()
 
-    async def acquire(self, owner: HomeOwner) -> None:
+    async def acquire(self, owner: HomeOwner, *, servers: bool = True) -> None:
         """Acquire the home, and wait until servers of a killed daemon have exited.
 
         Args:
             owner: This daemon.
+            servers: Whether servers are to run on it.
 
         Raises:
             ConfigError: The folder cannot be used, has a newer layout, or is held by another
@@ -105,8 +111,10 @@ class Home:
         try:
             with translate_errors(self.path):
                 self._check_folder()
-                await self._acquire_locks(owner)
-                self._create_folders()
+                await self._acquire_lock(owner)
+                if servers:
+                    await self._acquire_servers_lock()
+                    self._create_folders()
         except BaseException:
             self.release()
             raise
@@ -161,12 +169,14 @@ class Home:
             except msgspec.DecodeError as error:
                 raise ConfigError(f"{path} is damaged ({error}): restore it") from error
 
-    async def _acquire_locks(self, owner: HomeOwner) -> None:
+    async def _acquire_lock(self, owner: HomeOwner) -> None:
         # Not at once: read_owner of another process may hold the lock for a moment.
         self._lock = await _lock_file(self.path / "lock", _LOCK_SECONDS)
         if self._lock is None:
             raise ConfigError(_held_message(self.path, _owner(self.path)))
         self.write_owner(owner)
+
+    async def _acquire_servers_lock(self) -> None:
         self._servers_lock = await _lock_file(self.path / "servers.lock", _SERVERS_LOCK_SECONDS)
         if self._servers_lock is None:
             raise ConfigError(

@@ -95,7 +95,7 @@ class NatsServer:
             self._disk_was_full = False
             child = self._child = self._spawn(name, port)
             await self._wait_ready(child, name, port)
-            if port != self._previous_port():
+            if port != self.last_port(self._home):
                 write_private(self._home.path / "nats.port", f"{port}\n".encode())
             self._port = port
 
@@ -147,7 +147,7 @@ class NatsServer:
 
     def _choose_port(self) -> int:
         """Return the last port of this home if it is free, else a free one."""
-        known = self._previous_port()
+        known = self.last_port(self._home)
         if known and _is_free(known):
             return known
         for _ in range(_TRIES):
@@ -156,8 +156,10 @@ class NatsServer:
                 return port
         raise ConfigError("no free port for NATS was found: name one with --nats-port")
 
-    def _previous_port(self) -> int | None:
-        record = self._home.path / "nats.port"
+    @staticmethod
+    def last_port(home: Home) -> int | None:
+        """Return the last port of NATS on a home, which it has while it runs."""
+        record = home.path / "nats.port"
         text = record.read_text().strip() if record.exists() else ""
         return int(text) if text.isdecimal() else None
 

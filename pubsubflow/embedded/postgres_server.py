@@ -73,13 +73,12 @@ class PostgresServer:
     @property
     def address(self) -> PostgresAddress:
         """The address at which it listens."""
-        return PostgresAddress(
-            host=str(self._host),
-            port=settings.PORT,
-            user=settings.SUPERUSER,
-            password=self._password,
-            database=settings.DATABASE,
-        )
+        return _address(self._host, self._password)
+
+    @staticmethod
+    def address_on(home: Home, password: str) -> PostgresAddress:
+        """Return the address of the Postgres that runs on a home."""
+        return _address(_socket_folder(home.postgres / "data"), password)
 
     @property
     def pid(self) -> int | None:
@@ -220,6 +219,16 @@ class PostgresServer:
 
 
 def _socket_folder(data: Path) -> Path:
+def _address(host: Path, password: str) -> PostgresAddress:
+    return PostgresAddress(
+        host=str(host),
+        port=settings.PORT,
+        user=settings.SUPERUSER,
+        password=password,
+        database=settings.DATABASE,
+    )
+
+
     """Return the folder of the socket for clients: a link to it if its path is too long.
 
     Raises:

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 
+import nats
 import psutil
 import pytest
 
@@ -34,6 +36,33 @@ def test_the_database_of_a_home_is_checked_and_migrated(anywhere, tmp_path):
     assert missing.code == 2
     assert "pubsubflow up" in missing.err
     assert not (tmp_path / "home").exists()
+
+
+def test_beside_a_daemon_its_database_is_checked_and_not_migrated(
+    anywhere, daemon_home, daemon_url
+):
+    checked = anywhere("db", "check", "--home", daemon_home)
+    assert (checked.code, checked.out) == (0, "the database is up to date\n")
+    assert "is held by process" in anywhere("db", "migrate", "--home", daemon_home).err
+
+
+@pytest.mark.anyio
+async def test_the_address_of_a_daemons_own_nats_is_printed(anywhere, daemon_home, daemon_url):
+    printed = anywhere("nats-url", "--home", daemon_home)
+    assert printed.code == 0, printed.err
+    client = await nats.connect(printed.out.strip(), allow_reconnect=False)
+    assert (await client.jetstream().stream_info("PSF_IN")).config.name == "PSF_IN"
+    await client.close()
+    parts = anywhere("nats-url", "--home", daemon_home, "--json").json
+    assert parts["url"].replace("://", f"://{parts['token']}@") == printed.out.strip()
+    away = anywhere("nats-url", "--home", daemon_home / "elsewhere")
+    assert away.code == 3
+    assert "pubsubflow up" in away.err
+
+
+@pytest.mark.parametrize("command", [[], ["dags"], ["dags", "list"], ["up"]])
+def test_every_command_has_the_version_of_pubsubflow(anywhere, command):
+    assert anywhere(*command, "--version").out == version("pubsubflow") + "\n"
 
 
 def test_a_foreign_database_is_migrated_by_its_address(anywhere, bare_database):
@@ -123,7 +152,10 @@ def test_a_child_daemon_ends_with_its_parent(tmp_path):
         (["up", "nowhere"], "nowhere"),
         (["up", "--port", "x"], "--port"),
         (["daemon"], "--postgres-url"),
-        (["daemon", "--roles", "cook", "--postgres-url", "postgres://x"], "cook"),
+        (["daemon", "--roles", "cook"], "role 'cook' is unknown: roles are api, manager"),
+        (["daemon", "--roles", "worker,mangaer"], "did you mean manager"),
+        (["daemon", "--roles", ""], "a daemon needs a role at least"),
+        (["up", "--port", "70000"], "api.port is 70000: an integer from 0 to 65535"),
     ],
 )
 def test_a_daemon_that_cannot_start_says_what_to_do(anywhere, tmp_path, arguments, says):
@@ -135,10 +167,12 @@ def test_a_daemon_that_cannot_start_says_what_to_do(anywhere, tmp_path, argument
 
 
 def test_a_daemon_serves_on_external_servers(anywhere, servers, bare_database, tmp_path):
+    """It is found by its URL, and by its home."""
+    home = tmp_path / "home"
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "pubsubflow.cli.main", "daemon", "--port", "0"]
     command += ["--nats-url", servers.nats.url, "--postgres-url", bare_database]
-    command += ["--ready-fd", str(writer), "--log-format", "json"]
+    command += ["--ready-fd", str(writer), "--log-format", "json", "--home", str(home)]
     environ = {**os.environ, "PUBSUBFLOW__NATS__TOKEN": servers.nats.token}
     with (
         subprocess.Popen(
@@ -148,8 +182,26 @@ def test_a_daemon_serves_on_external_servers(anywhere, servers, bare_database, t
     ):
         os.close(writer)
         url = ready.readline().strip()
-        assert anywhere("datasets", "emit", "s3://a/b", "--server", url).code == 0
+        # Asserted after its end: an error in this block would wait for that.
+        emitted = anywhere("datasets", "emit", "s3://a/b", "--server", url)
+        listed = anywhere("datasets", "list", "--home", home, "--json")
+        address = anywhere("nats-url", "--home", home)
+        refused = anywhere("up", tmp_path, "--home", home)
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=60)
     assert process.returncode == 0
+    assert emitted.code == 0, emitted.err
+    assert "s3://a/b" in listed.out, listed.err
+    assert "a NATS of yours" in address.err
+    assert (refused.code, f"held by process {process.pid}" in refused.err) == (2, True)
     assert b'"event": "daemon.started"' in log
+
+
+def test_what_is_due_is_counted_and_removed_beside_a_daemon(anywhere, daemon_home, daemon_url):
+    counted = anywhere("db", "prune", "--dry-run", "--home", daemon_home)
+    assert (counted.code, counted.out) == (0, "nothing is due\n")
+    pruned = anywhere("db", "prune", "--home", daemon_home, "--json")
+    assert (pruned.code, pruned.json) == (0, [])
+    wrong = anywhere("db", "prune", "--home", daemon_home, PUBSUBFLOW__RETENTION__EVENTS_DAYS="-1")
+    assert wrong.code == 2
+    assert "retention.events_days" in wrong.err
