@@ -20,7 +20,7 @@ from pubsubflow.authoring.registry import collect_dag
 from pubsubflow.authoring.retention import Retention, retention_spec
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.runtime.inprocess import InProcessRuns
-from pubsubflow.authoring.schedules.expressions import as_schedule
+from pubsubflow.authoring.schedules.timetables import written_schedule
 from pubsubflow.authoring.source_location import (
     caller,
     dag_in_errors,
@@ -81,7 +81,7 @@ class DAG(Graph, InProcessRuns):
 
     Args:
         dag_id: Letters, digits, `_`, `-` and `.`, at most 250; unique.
-        options: `schedule`: datasets, Cron, Every or None; `start`, `end`: bounds of the ticks,
+        options: `schedule`: datasets, times, text or None; `start`, `end`: bounds of the ticks,
             without a zone they are in that of the Cron, else UTC; `catchup`: whether missed
             ticks get runs as well; `params`: a mapping of defaults or a `msgspec.Struct` type;
             `params_from`: param → CEL over the consumed `events`, the last `event` and the
@@ -106,7 +106,7 @@ class DAG(Graph, InProcessRuns):
             super().__init__(checked_id, given.get("default_args") or {})
             self._options = given
             schedule = options.get("schedule")
-            self.schedule = None if schedule is None else as_schedule(schedule).compiled()
+            self.schedule = None if schedule is None else written_schedule(schedule).compiled()
             condition = None if self.schedule is None else self.schedule.condition
             self._timetables = [] if condition is None else list(ticks(condition))
             self.params, self.params_from = self._declared()

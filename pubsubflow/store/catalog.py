@@ -18,7 +18,7 @@ from pubsubflow.model.changes import (
 from pubsubflow.model.datasets import pattern_expression
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.schedule.conditions import DatasetInput, ScheduleSpec, inputs, ticks
-from pubsubflow.model.schedule.timetable import next_tick
+from pubsubflow.model.schedule.timetable import OnceSpec, first_tick
 from pubsubflow.model.spec import DagSpec, LoadedFile
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.declarations import (
@@ -271,12 +271,16 @@ async def _set_ticks(
         old = list(ticks(before[dag].condition)) if dag in before else []
         for part in ticks(spec.schedule.condition) if spec.schedule is not None else ():
             since, key = now, (dag, part.slot)
-            # A moment before the due time, as next_tick returns the first tick after it.
-            if spec.catchup and spec.start is not None:
-                since = due.get(key, spec.start) - _MOMENT
-            elif key in due and part in old:
-                since = min(due[key] - _MOMENT, now)
-            moment = next_tick(part.timetable, since, spec.start, spec.end)
+            # A moment before the due time, as first_tick returns the first tick after it.
+            if isinstance(part.timetable, OnceSpec) and part in old:
+                # It has ticked, or is still to tick when it was going to.
+                moment = due.get(key)
+            else:
+                if spec.catchup and spec.start is not None:
+                    since = due.get(key, spec.start) - _MOMENT
+                elif key in due and part in old:
+                    since = min(due[key] - _MOMENT, now)
+                moment = first_tick(part.timetable, since, spec.start, spec.end)
             if moment is not None:
                 rows.append((dag, part.slot, moment))
     await connection.execute(

@@ -23,7 +23,7 @@ from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LockedDag, LoggedEvent, RunDraft
 from pubsubflow.model.ids import new_id
 from pubsubflow.model.schedule.conditions import ScheduleSpec, ticks
-from pubsubflow.model.schedule.timetable import next_tick
+from pubsubflow.model.schedule.timetable import first_tick
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.testing.clock import BEGINNING, VirtualClock
@@ -237,7 +237,7 @@ class _Simulation:
         if spec.catchup and spec.start is not None:
             since = spec.start - _INSTANT
         for part in ticks(self._schedule.condition):
-            moment = next_tick(part.timetable, since, spec.start, spec.end)
+            moment = first_tick(part.timetable, since, spec.start, spec.end)
             if moment is not None:
                 self._wake_at(moment, Timer(moment, "tick", self._dag.id, node=part.slot))
 

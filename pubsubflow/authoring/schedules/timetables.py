@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 
-from pubsubflow.authoring.schedules.expressions import Schedule, SlotCounters
-from pubsubflow.authoring.source_location import definition_error
+from pubsubflow.authoring.schedules.expressions import Schedule, SlotCounters, as_schedule
+from pubsubflow.authoring.schedules.policies import latest
+from pubsubflow.authoring.source_location import definition_error, suggestion
 from pubsubflow.authoring.validation import Seconds
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.schedule import timetable
@@ -13,7 +14,7 @@ from pubsubflow.model.schedule.conditions import Condition, Tick
 class _Time(Schedule):
     __slots__ = ("timetable",)
 
-    timetable: timetable.CronSpec | timetable.IntervalSpec
+    timetable: timetable.Timetable
 
     def condition(self, slots: SlotCounters) -> Condition:
         """Return `Tick`."""
@@ -78,3 +79,62 @@ class Every(_Time):
 
     def __repr__(self) -> str:
         return f"Every({timedelta(seconds=self.timetable.seconds)!r})"
+
+
+class _Once(_Time):
+    """Start one run: at the DAG's `start`, or when its first version is loaded."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.timetable = timetable.OnceSpec()
+
+    def __repr__(self) -> str:
+        return "'@once'"
+
+
+_PRESETS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+}
+_CONTINUOUS = Every(timedelta(seconds=1))
+
+
+def written_schedule(value: object) -> Schedule:
+    """Return the schedule that a user wrote, also as a string or a timedelta.
+
+    Args:
+        value: A condition; five fields of cron in UTC, `@hourly`, `@daily`, `@weekly`, `@monthly`,
+            `@yearly`, `@once` or `@continuous`; a timedelta; or a list of such.
+
+    Raises:
+        DefinitionError: It is none of them.
+    """
+    if isinstance(value, timedelta):
+        return Every(value)
+    if isinstance(value, str):
+        return _written_text(value)
+    if isinstance(value, list | tuple):
+        plain = str | timedelta
+        return as_schedule([written_schedule(x) if isinstance(x, plain) else x for x in value])
+    return as_schedule(value)
+
+
+def _written_text(text: str) -> Schedule:
+    word = text.strip().lower()
+    if word == "@once":
+        return _Once()
+    if word == "@continuous":
+        # While a run is active all ticks collapse into one, so that run follows upon run.
+        return latest(_CONTINUOUS)
+    if word in _PRESETS:
+        return Cron(_PRESETS[word])
+    if word.startswith("@"):
+        known = [*_PRESETS, "@once", "@continuous"]
+        raise definition_error(f"the schedule {text!r} is unknown{suggestion(word, known)}")
+    if "://" in text:
+        raise definition_error(f"the schedule {text!r} is a string; write Dataset({text!r})")
+    return Cron(text)

@@ -19,7 +19,7 @@ from pubsubflow.model.schedule.condition_state import (
     has_run,
 )
 from pubsubflow.model.schedule.conditions import Latest, OrAfter, Tick, deadlines, ticks
-from pubsubflow.model.schedule.timetable import next_tick
+from pubsubflow.model.schedule.timetable import OnceSpec, next_tick
 from pubsubflow.model.wire.commands import Timer
 
 # Postgres keeps microseconds, so a timer may be due that much before its float says.
@@ -71,7 +71,9 @@ class ScheduleTimers:
             return None
         spec = dag.version.spec
         tick, now = timer.due_at, self._uow.now
-        if dag.paused and spec.catchup and spec.on_pause == "hold":
+        # The only tick there is waits as those do that are caught up with.
+        once = isinstance(part.timetable, OnceSpec)
+        if dag.paused and (spec.catchup or once) and spec.on_pause == "hold":
             self._uow.timers.append(Timer(tick, HELD_TICK, dag.id, node=part.slot))
             return None
         following = next_tick(part.timetable, tick, spec.start, spec.end)

@@ -9,7 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 from pubsubflow.model.schedule.partitions import Partitioning
-from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec
+from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec, OnceSpec
 
 
 class DatasetInput(Struct, frozen=True, tag="input", omit_defaults=True):
@@ -40,7 +40,7 @@ class Tick(Struct, frozen=True, tag="tick"):
     """
 
     slot: int
-    timetable: CronSpec | IntervalSpec
+    timetable: CronSpec | IntervalSpec | OnceSpec
 
 
 class AllOf(Struct, frozen=True, tag="all"):
@@ -146,6 +146,8 @@ def describe(condition: Condition) -> str:
             return _describe_input(condition)
         case Tick(timetable=CronSpec() as cron):
             return f"Cron({cron.expression!r}, tz={cron.tz!r})"
+        case Tick(timetable=OnceSpec()):
+            return "@once"
         case Tick(timetable=IntervalSpec() as every):
             return f"Every({every.seconds:g} s)"
         case OrAfter():

@@ -128,8 +128,29 @@ class IntervalSpec(Struct, frozen=True, tag="every"):
         return origin + ((moment - origin) // step + 1) * step
 
 
+class OnceSpec(Struct, frozen=True, tag="once"):
+    """One tick: at `start`, or when the schedule comes into force; see `first_tick`."""
+
+    def after(self, moment: datetime, start: datetime | None = None) -> datetime | None:
+        """Return `start` if it is still to come."""
+        return start if start is not None and moment < start else None
+
+
+Timetable = CronSpec | IntervalSpec | OnceSpec
+
+
+def first_tick(
+    timetable: Timetable, moment: datetime, start: datetime | None, end: datetime | None
+) -> datetime | None:
+    """Return the first tick of a schedule that comes into force just after `moment`."""
+    if isinstance(timetable, OnceSpec):
+        tick = moment + _MOMENT if start is None else max(start, moment + _MOMENT)
+        return None if end is not None and tick > end else tick
+    return next_tick(timetable, moment, start, end)
+
+
 def next_tick(
-    timetable: CronSpec | IntervalSpec,
+    timetable: Timetable,
     moment: datetime,
     start: datetime | None,
     end: datetime | None,

@@ -13,7 +13,7 @@ from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.manager.batch import BatchProcessor
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.schedule.condition_state import decode_condition_state
-from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec
+from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec, OnceSpec
 from pubsubflow.model.spec import DatasetSpec, LoadedFile, SourceBundle
 from pubsubflow.model.wire.commands import FireTimers, SetPaused, StartRun
 from pubsubflow.store.catalog import Catalog
@@ -285,6 +285,20 @@ async def test_a_timetable_that_is_gone_leaves_no_tick(catalog, ticks):
     await catalog.save([loaded(one(timetable=NOON))])
     await catalog.save([loaded(one())])
     assert await ticks() == []
+
+
+async def test_once_ticks_once_whatever_versions_follow(catalog, ticks, rows, database):
+    await catalog.save([loaded(one(timetable=OnceSpec()))])
+    (due,) = await ticks()
+    assert due - datetime.now(UTC) < timedelta(seconds=1)
+    await catalog.save([loaded(one(timetable=OnceSpec(), source="h2"))])
+    assert await ticks() == [due]
+    timers = tuple(await Timers(database).upcoming())
+    await process_batch(database, BatchProcessor(), FireTimers(timers))
+    assert await ticks() == []
+    await catalog.save([loaded(one(timetable=OnceSpec(), source="h3"))])
+    assert await ticks() == []
+    assert await rows("SELECT count(*) FROM run") == [(1,)]
 
 
 async def test_with_catch_up_time_begins_at_the_start(catalog, ticks):

@@ -284,7 +284,11 @@ def bad_task_id():
 
 
 def schedule_text():
-    DAG("d", schedule="@daily")  # here
+    DAG("d", schedule="@dayly")  # here
+
+
+def schedule_uri():
+    DAG("d", schedule="s3://lake/a")  # here
 
 
 def schedule_empty():
@@ -440,7 +444,8 @@ MISTAKES = {
     long_id: "250",
     id_of_wrong_type: "must be a string",
     bad_task_id: "letters, digits",
-    schedule_text: "write Cron('@daily')",
+    schedule_text: "'@dayly' is unknown; did you mean '@daily'",
+    schedule_uri: "write Dataset('s3://lake/a')",
     schedule_empty: "empty list",
     schedule_number: "is not a schedule",
     bad_cron: "bad cron expression",

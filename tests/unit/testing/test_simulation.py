@@ -129,6 +129,38 @@ def test_time_brings_ticks() -> None:
     assert [run.at.minute for run in both] == [30, 0]
 
 
+@pytest.mark.parametrize(
+    ("schedule", "same"),
+    [
+        ("0 16 * * *", Cron("0 16 * * *")),
+        ("@hourly", Cron("0 * * * *")),
+        ("@daily", Cron("0 0 * * *")),
+        ("@weekly", Cron("0 0 * * 0")),
+        ("@monthly", Cron("0 0 1 * *")),
+        ("@Yearly", Cron("0 0 1 1 *")),
+        (timedelta(hours=6), Every(timedelta(hours=6))),
+        (["@hourly", a], Cron("0 * * * *") & a),
+        ("@continuous", latest(Every(1))),
+    ],
+)
+def test_a_schedule_may_be_a_string_or_a_timedelta(schedule: Any, same: Any) -> None:
+    assert DAG("d", schedule=schedule).schedule == DAG("d", schedule=same).schedule
+
+
+def test_once_is_one_run() -> None:
+    (run,) = runs("@once", [NOON], until=NOON + timedelta(days=400))
+    assert run.at - NOON < timedelta(seconds=1)
+    later = NOON + timedelta(days=3)
+    (run,) = runs("@once", [NOON], until=NOON + timedelta(days=9), start=later)
+    assert (run.at, run.logical_time) == (later, later)
+    assert runs("@once", [NOON], until=NOON + timedelta(days=9), end=NOON) == []
+
+
+def test_continuous_runs_follow_one_upon_the_other() -> None:
+    found = runs("@continuous", [NOON], until=timedelta(seconds=10), lasts=timedelta(seconds=3))
+    assert [(run.at - NOON).seconds for run in found] == [1, 4, 7, 10]
+
+
 def test_missed_ticks_are_made_up_for_with_catchup() -> None:
     options: dict[str, Any] = {"start": NOON - 3 * HOUR}
     found = runs(Cron("0 * * * *"), [NOON], catchup=True, **options)
