@@ -1,4 +1,4 @@
-"""How long the runs of a DAG are kept."""
+"""The retention of a DAG's runs."""
 
 from datetime import timedelta
 

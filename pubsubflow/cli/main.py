@@ -146,10 +146,11 @@ _COMMANDS = {
         {"list": ("audit:list_audit", "List changes, with their authors and results.")},
     ),
     "db": (
-        "Migrate and check the database of a daemon.",
+        "Migrate, check and prune the database of a daemon.",
         {
             "migrate": ("db:migrate_database", "Migrate the tables to this version."),
             "check": ("db:check_database", "Check whether the tables are up to date."),
+            "prune": ("prune:prune_database", "Remove what is older than its retention."),
         },
     ),
 }

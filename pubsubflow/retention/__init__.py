@@ -2,7 +2,7 @@
 
 from pubsubflow.retention.archive import Archive
 from pubsubflow.retention.pruner import Pruner
-from pubsubflow.retention.service import RetentionService
+from pubsubflow.retention.service import RetentionService, summed
 from pubsubflow.retention.settings import RetentionSettings
 
-__all__ = ["Archive", "Pruner", "RetentionService", "RetentionSettings"]
+__all__ = ["Archive", "Pruner", "RetentionService", "RetentionSettings", "summed"]

@@ -26,7 +26,7 @@ class Archive:
     """Writes rows into files `<url>/<table>/<first id>-<time>.jsonl.gz`.
 
     A file appears as a whole, before anything in it is removed. A pass that dies in between writes
-    the same rows again later: whoever reads the files takes each key once.
+    the same rows again later: a reader takes each key once.
 
     Args:
         url: Of a folder.
@@ -47,7 +47,7 @@ class Archive:
             raise ConfigError(f"retention.archive {url!r} cannot be used: {error}") from error
 
     async def write(self, table: str, first: int, pages: AsyncIterator[list[str]]) -> int:
-        """Write rows and return their number; without any there is no file.
+        """Write rows and return their number; no file is made for none.
 
         Args:
             table: Of the rows.
@@ -55,7 +55,7 @@ class Archive:
             pages: The rows as JSON.
 
         Raises:
-            ArchiveUnavailable: A write failed; there is no file then.
+            ArchiveUnavailable: A write failed; no file is made.
         """
         moment = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
         path = f"{self._folder}/{table}/{first:020}-{moment}.jsonl.gz"

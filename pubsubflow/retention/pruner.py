@@ -149,17 +149,17 @@ class Pruner:
         for dag, spec in done.own.items():
             if spec is not None:
                 default = seconds[1] if spec.runs_seconds is None else spec.runs_seconds
-                asked = getattr(spec, f"{name}_seconds", None)
-                own[dag] = min(seconds[0] if asked is None else asked, default)
+                wanted = getattr(spec, f"{name}_seconds", None)
+                own[dag] = min(seconds[0] if wanted is None else wanted, default)
         return KeptFor(min(seconds), own)
 
     async def _prune_dags(self, done: Pass) -> None:
         """Remove runs of DAGs that keep fewer of them, or for a shorter time, row by row."""
         usual = self._settings.seconds("runs") or FOR_EVER_SECONDS
         for dag, spec in done.own.items():
-            asked = None if spec is None else spec.runs_seconds
+            own = None if spec is None else spec.runs_seconds
             count = None if spec is None else spec.runs_count
-            seconds = usual if asked is None else asked
+            seconds = usual if own is None else own
             count = self._settings.runs_count if count is None else count
             if seconds >= usual and not count:
                 continue

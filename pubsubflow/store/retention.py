@@ -1,4 +1,4 @@
-"""What retention keeps and removes: reasons to keep events and runs, and removal row by row."""
+"""Queries of retention: the events and runs that are kept, and removal row by row."""
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from uuid import UUID

@@ -124,7 +124,7 @@ async def trim_slice(
         list_kept: Lists the events, or runs, whose rows are kept.
 
     Returns:
-        What was removed; None if somebody used the slice, or too much is to be kept.
+        What was removed; None if the slice is in use.
     """
     before = await read_partitions(connection, found, tables)
     used = [name for name in tables if name in before]

@@ -73,11 +73,12 @@ SELECT id FROM event WHERE dataset = $3 AND id < $1 ORDER BY id DESC LIMIT $2;
 SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
        event.recorded_at, event.source, event.run, event.node, event.map_index, event.ancestry,
        run.run_id, run.version, dag.dag_id
-FROM event
+-- Not `id = ANY($1)`, for which each partition would be looked through.
+FROM unnest($1::bigint[]) AS requested (id)
+JOIN event ON event.id = requested.id
 JOIN dataset ON dataset.id = event.dataset
 LEFT JOIN run ON run.id = event.run
 LEFT JOIN dag ON dag.id = run.dag
-WHERE event.id = ANY($1::bigint[])
 ORDER BY event.id DESC;
 
 -- name: read_workers

@@ -20,19 +20,20 @@ FROM pending_event AS p JOIN dag ON dag.id = p.dag
 WHERE p.event = ANY($1::bigint[])
 UNION ALL
 SELECT o.event, dag.dag_id, o.outcome, o.input, o.partition_key, o.reason, NULL, NULL, o.at
-FROM event_outcome AS o JOIN dag ON dag.id = o.dag
-WHERE o.event = ANY($1::bigint[])
+FROM unnest($1::bigint[]) AS requested (event)
+JOIN event_outcome AS o ON o.event = requested.event
+JOIN dag ON dag.id = o.dag
 ORDER BY event, dag_id, input, at;
 
 -- name: read_subscribed_dags
 -- Return the DAGs subscribed to the datasets of events, and from which position each still has to
 -- catch up.
 SELECT event.id AS event, dag.dag_id, dag_state.paused, dag_state.catch_up_from
-FROM event
+FROM unnest($1::bigint[]) AS requested (id)
+JOIN event ON event.id = requested.id
 JOIN dag_subscription AS s ON s.dataset = event.dataset
 JOIN dag ON dag.id = s.dag
 JOIN dag_state ON dag_state.dag = s.dag
-WHERE event.id = ANY($1::bigint[])
 ORDER BY event.id, dag.dag_id;
 
 -- name: list_subscribed_dags

@@ -9,8 +9,8 @@ SELECT pg_try_advisory_lock(7233004);
 SELECT pg_advisory_unlock(7233004);
 
 -- name: limit_lock_waits
--- Give up after $1 milliseconds what waits for a lock, until the transaction ends: whoever comes
--- after it in the queue of the lock waits as long.
+-- Limit waits for a lock to $1 milliseconds until the transaction ends: what is behind it in the
+-- queue of the lock waits as long.
 SELECT set_config('lock_timeout', $1, true);
 
 -- name: list_slices
@@ -36,8 +36,8 @@ SELECT analyze_series($1);
 SELECT coalesce(pg_sequence_last_value($1::text::regclass), 0);
 
 -- name: begin_slice
--- Let the sequence $1 jump to slice $3 of series $2, whose partitions are there; $4 is the last id
--- of the slice before it. Ids that are given out meanwhile are lower, never the same.
+-- Advance the sequence $1 to slice $3 of series $2, whose partitions exist; $4 is the last id of the
+-- slice before. Ids allocated meanwhile are lower, never the same.
 WITH jumped AS (
     SELECT setval($1::text::regclass, $3::int::bigint << 32)
 ), ended AS (
@@ -81,7 +81,7 @@ JOIN pg_class AS part ON part.oid = to_regclass(format('%I', parent || '_s' || $
 SELECT format('SELECT count(*) FROM %I', $1::text);
 
 -- name: lock_slice
--- Lock the partitions of slice $1 of tables: nobody reads or writes them until the transaction ends.
+-- Lock the partitions of slice $1 of tables against readers and writers.
 SELECT lock_slice($1, $2);
 
 -- name: trim_slice
@@ -267,7 +267,7 @@ LIMIT $3;
 DELETE FROM dag_version WHERE id = ANY($1::bigint[]);
 
 -- name: allow_pauses
--- Let this transaction pause between its statements.
+-- Allow this transaction to be idle between its statements.
 SELECT set_config('idle_in_transaction_session_timeout', '10min', true);
 
 -- name: archive_event

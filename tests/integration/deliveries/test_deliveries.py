@@ -277,3 +277,16 @@ async def test_every_event_is_delivered_in_order_or_dead(harness, moods, events,
     assert found.waiting == 0
     await harness.subscribers.delete(UUID(made.id), None)
     harness.bus.publish("psf.ctl.subscriptions", b"")
+
+
+async def test_a_subscription_goes_on_where_ids_jump(harness):
+    """As they do where a slice of the log begins: 2^32 ids that no event has."""
+    made = await harness.subscribe("r")
+    await harness.post("a")
+    await harness.receiver.until(lambda: len(harness.receiver.received["r"]) == 1)
+    async with harness.database.connection() as connection:
+        await connection.execute("SELECT open_slice('event'), setval('event_id', 1::bigint << 32)")
+    await harness.post("b", "c")
+    await harness.receiver.until(lambda: len(harness.receiver.received["r"]) == 3)
+    assert harness.receiver.names("r") == ["a", "b", "c"]
+    await harness.until_subscription(made, lambda found: found.delivered == 3)

@@ -12,11 +12,9 @@ AGED = (
     "UPDATE slice SET started_at = started_at - $1::interval",
     "UPDATE run SET ended_at = ended_at - $1::interval",
     "UPDATE idempotency_key SET created_at = created_at - $1::interval",
-    "UPDATE dead_letter SET created_at = created_at - $1::interval,"
-    " resent_at = resent_at - $1::interval",
+    "UPDATE dead_letter SET resent_at = resent_at - $1::interval",
     "UPDATE dag_version SET created_at = created_at - $1::interval",
 )
-SLICED = ("event", "event_outcome", "log", "attempt", "journal_entry", "task", "run_event")
 
 
 class Kept:
@@ -44,6 +42,8 @@ class Kept:
         """Make all that is there older."""
         for statement in AGED:
             await self.harness.rows(statement, timedelta(days=days))
+        for manager in self.harness.managers:
+            manager._processor._run_ids._oldest_at -= days * 86_400
 
     async def counts(self, *tables: str) -> list[int]:
         return [await self.harness.value(f"SELECT count(*) FROM {table}") for table in tables]
