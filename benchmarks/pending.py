@@ -17,7 +17,7 @@ from pubsubflow.manager import Manager
 from pubsubflow.metrics import ClusterMetrics, Exposition
 from pubsubflow.model.schedule.condition_state import decode_condition_state, encode_condition_state
 from pubsubflow.model.schedule.conditions import AllOf, DatasetInput, ScheduleSpec
-from pubsubflow.model.spec import DagSpec, LoadedFile, SourceBundle, TaskSpec
+from pubsubflow.model.spec import DagSpec, LoadedFile, TaskSpec
 from pubsubflow.model.wire.commands import RecordEvents
 from pubsubflow.model.wire.messages import NewEvent, Outcome, ResultMessage, decode_task, encode
 from pubsubflow.model.wire.subjects import Subjects
@@ -72,7 +72,7 @@ def spec(dag_id: str, *names: str) -> LoadedFile:
     schedule = ScheduleSpec(sides[0] if len(sides) == 1 else AllOf(sides))
     task = TaskSpec(0, "t", kind="async")
     dag = DagSpec(dag_id, file, f"hash of {file}", (task,), schedule=schedule, max_active_runs=1000)
-    return LoadedFile(file, SourceBundle(dag.source, file, "/dags", {file: ""}), (dag,))
+    return LoadedFile(file, dags=(dag,), source=dag.source)
 
 
 class Bench:

@@ -3,10 +3,13 @@
 import os
 import secrets
 import socket
+import tempfile
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TypeVar
+
+import structlog
 
 from pubsubflow.api import Api
 from pubsubflow.api.routes.connections import ConnectionRoutes
@@ -28,6 +31,7 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.open_files import OpenFileWatch
 from pubsubflow.resources import DaemonResources
 from pubsubflow.retention import Archive, Pruner, RetentionService
+from pubsubflow.runner.bundle_cache import BundleCache
 from pubsubflow.services import Service
 from pubsubflow.store.auth import AuditLog, TokenStore
 from pubsubflow.store.catalog import Catalog
@@ -41,6 +45,8 @@ from pubsubflow.timers import TimerService
 from pubsubflow.triggerer.service import Triggerer
 from pubsubflow.webhooks.secrets import DaemonSecrets, EnvironmentSecrets
 from pubsubflow.worker import Worker
+
+log = structlog.get_logger()
 
 ROLES = frozenset({"api", "manager", "scheduler", "triggerer", "worker"})
 
@@ -169,8 +175,21 @@ class Composition:
             self._dags,
             fork_server=_built(self._resources.fork_server),
             store=catalog,
+            cache=self._bundle_cache(),
             settings=self._config.loader,
         )
+
+    def _bundle_cache(self) -> BundleCache:
+        """Return a cache of the services' own, on the folder that they share."""
+        settings = self._config.worker
+        folder = settings.cache_dir or self._config.home / "bundles"
+        try:
+            return BundleCache(folder, max_bytes=settings.max_cache_bytes)
+        except OSError as error:
+            # A new folder: one that exists there already may be another account's.
+            place = Path(tempfile.mkdtemp(prefix="pubsubflow-bundles-"))
+            log.warning("daemon.cache_moved", wanted=str(folder), to=str(place), error=str(error))
+            return BundleCache(place, max_bytes=settings.max_cache_bytes)
 
     def _deliveries(self) -> Service:
         store = _built(self._resources.store)
@@ -202,6 +221,7 @@ class Composition:
             bus=self._bus,
             fork_server=_built(self._resources.fork_server),
             settings=self._config.worker,
+            cache=self._bundle_cache(),
             worker_id=self._name,
             takes_over=self._resources.servers is not None,
         )

@@ -28,12 +28,18 @@ from pubsubflow.authoring.tasks.graph import Node, Reference, references
 from pubsubflow.authoring.tasks.wait_target import is_template
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.schedule.conditions import inputs as dataset_inputs
+from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED, EmittedEvent, JournalEntry, RunInfo
 from pubsubflow.model.wire.waits import WaitSet, decode_completions
 
 
 class RunnableDag:
     """A complete DAG, with what its tasks need to know of it at hand.
+
+    Args:
+        dag: The DAG.
+        tasks: The tasks of the version of its runs, which are those of the DAG: their order is the
+            one that numbers the nodes. The DAG's own order when left out.
 
     Attributes:
         nodes: Its nodes by number.
@@ -42,9 +48,10 @@ class RunnableDag:
         params: Its declared params.
     """
 
-    def __init__(self, dag: DAG) -> None:
-        self.nodes = dag.ordered()
-        self.tasks = dag.to_spec("", "").tasks
+    def __init__(self, dag: DAG, tasks: Sequence[TaskSpec] | None = None) -> None:
+        self.tasks = dag.to_spec("", "").tasks if tasks is None else tasks
+        # The order in which a file makes its tasks may change from import to import.
+        self.nodes = tuple(dag.nodes[task.task_id] for task in self.tasks)
         self.params = dag.params
         schedule = dag.schedule
         self.datasets = [] if schedule is None else list(dataset_inputs(schedule.condition))

@@ -3,7 +3,7 @@
 User code runs in child processes only.
 """
 
-from pubsubflow.loader.importer import LoaderSettings
 from pubsubflow.loader.service import PRELOAD, DagStore, Loader, load_once
+from pubsubflow.loader.settings import LoaderSettings
 
 __all__ = ["PRELOAD", "DagStore", "Loader", "LoaderSettings", "load_once"]

@@ -2,29 +2,27 @@
 
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import msgspec
 
 from pubsubflow.authoring.dag import DAG
-from pubsubflow.authoring.dag_files import (
-    execute_bundle,
-    imported_modules,
-    make_bundle,
-    read_source,
-)
+from pubsubflow.authoring.dag_files import BundleFolder, users_text
 from pubsubflow.authoring.datasets import Dataset
 from pubsubflow.authoring.registry import LoadedDefinitions
 from pubsubflow.authoring.template_checks import check_templates, template_warnings
 from pubsubflow.authoring.webhooks import Webhook
+from pubsubflow.errors import DefinitionError
 from pubsubflow.loader.import_errors import ImportTimeout, describe_error
 from pubsubflow.loader.messages import ImportRequest, ImportResult
-from pubsubflow.model.spec import DatasetSpec, LoadedFile, SourceBundle
+from pubsubflow.loader.reads import ReadRecorder
+from pubsubflow.model.spec import DatasetSpec, LoadedFile
 from pubsubflow.runner.failures import user_traceback
 from pubsubflow.runner.frames import send_frame
+
+_CERTAIN = (SyntaxError, DefinitionError)
 
 
 def import_file(sock: socket.socket, argument: bytes) -> None:
@@ -36,56 +34,40 @@ def import_file(sock: socket.socket, argument: bytes) -> None:
 def run(request: ImportRequest) -> ImportResult:
     """Import one file; whatever goes wrong in it becomes the error of the result."""
     started = time.monotonic()
-    sys.dont_write_bytecode = True
-    before = set(sys.modules)
-    bundle = make_bundle(request.root, request.file, {})
+    folder = BundleFolder.enter(request.folder, request.root)
+    recorder = ReadRecorder.start(folder)
     try:
         _arm(request.seconds)
-        bundle = _own_bundle(request)
-        collected = execute_bundle(bundle)
-        bundle = _whole_bundle(bundle, before)
+        collected = folder.execute(request.path)
         dags: dict[str, DAG] = collected.dags
         for dag in dags.values():
             check_templates(dag)
         warnings = tuple(line for dag in dags.values() for line in template_warnings(dag))
-        specs = tuple(dag.to_spec(request.file, bundle.hash) for dag in dags.values())
+        # The content of what was read is the loader's to say: it has the manifest.
+        specs = tuple(dag.to_spec(request.file, "") for dag in dags.values())
         _disarm()
     except BaseException as error:  # noqa: BLE001 - user code may raise anything
         _disarm()
-        return ImportResult(
-            LoadedFile(
-                request.file,
-                bundle,
-                error=describe_error(error, request.root, request.file),
-                traceback=user_traceback(error),
-                seconds=time.monotonic() - started,
-            )
+        loaded = LoadedFile(
+            request.file,
+            error=users_text(describe_error(error, request.root, request.path)),
+            traceback=user_traceback(error),
+            seconds=time.monotonic() - started,
         )
+        outside = not isinstance(error, _CERTAIN)
+        return ImportResult(loaded, recorder.reads(), outside=outside)
     return ImportResult(
         LoadedFile(
             request.file,
-            bundle,
-            specs,
-            _datasets(collected),
+            dags=specs,
+            datasets=_datasets(collected),
             seconds=time.monotonic() - started,
             hooks=tuple(hook.to_spec() for hook in collected.hooks.values()),
             warnings=warnings,
         ),
+        recorder.reads(),
         _foreign(request, dags),
         _foreign(request, collected.hooks),
-    )
-
-
-def _own_bundle(request: ImportRequest) -> SourceBundle:
-    text = read_source(Path(request.root, request.file))
-    return make_bundle(request.root, request.file, {request.file: text})
-
-
-def _whole_bundle(bundle: SourceBundle, before: set[str]) -> SourceBundle:
-    """Add the modules that the file imported."""
-    # The file's own text last: it is what was executed, even if the file has changed meanwhile.
-    return make_bundle(
-        bundle.root, bundle.file, imported_modules(bundle.root, before) | bundle.files
     )
 
 
@@ -101,18 +83,25 @@ def _merged(first: DatasetSpec | None, dataset: Dataset) -> DatasetSpec:
     spec = dataset.to_spec()
     if first is None:
         return spec
+    watch = first if first.watch_name is not None else spec
     return DatasetSpec(
-        spec.uri, first.name or spec.name, first.group or spec.group, first.extra or spec.extra
+        spec.uri,
+        first.name or spec.name,
+        first.group or spec.group,
+        first.extra or spec.extra,
+        watch.watch_name,
+        watch.watch_data,
     )
 
 
 def _foreign(request: ImportRequest, made: Mapping[str, DAG | Webhook]) -> dict[str, str]:
-    """Return name → file for what another module of the folder defines."""
+    """Return name → file for what another module of the bundle defines."""
+    base = request.file.removesuffix(request.path)
     found: dict[str, str] = {}
     for name, each in made.items():
-        path = Path(each.module_file or "").resolve()
+        path = PurePosixPath(each.module_file or "")
         if path.is_relative_to(request.root):
-            file = path.relative_to(request.root).as_posix()
+            file = base + path.relative_to(request.root).as_posix()
             if file != request.file:
                 found[name] = file
     return found

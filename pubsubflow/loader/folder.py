@@ -1,15 +1,20 @@
-"""The DAGs folder: its Python files, and the DAG files among them."""
+"""The DAGs folder: its files, the bundles they belong to, and the DAG files among them."""
 
 import os
-from collections.abc import Iterator
-from fnmatch import fnmatch
+import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pubsubflow.authoring.dag_files import read_source
 from pubsubflow.errors import ConfigError
+from pubsubflow.loader.ignore import IgnorePattern, is_ignored, read_patterns
+from pubsubflow.model.source.bundles import IGNORE_FILE, MARKER
 
-IGNORE_FILE = ".pubsubflowignore"
+_VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
+_CACHES = ("__pycache__", "node_modules")
+# Kubernetes replaces this link when it replaces the files of a volume.
+_SWAPPED = "..data"
+_COMPILED = (".pyc", ".pyo")
 
 
 class FileSignature(NamedTuple):
@@ -18,105 +23,207 @@ class FileSignature(NamedTuple):
     modified_ns: int
     size: int
     inode: int
+    mode: int
+
+
+class FolderPlace(NamedTuple):
+    """A folder with its links followed; another one when the folder was replaced."""
+
+    path: str
+    device: int
+    inode: int
+
+
+class FolderScan:
+    """What a scan found; all paths are relative to the DAGs folder, with `/`.
+
+    Attributes:
+        files: Path → signature.
+        bases: Folders that are bundles of their own; the DAGs folder itself is the empty one.
+        skipped: Path → why it is left out.
+        cut: Whether the scan stopped at the largest number of files.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, FileSignature] = {}
+        self.bases: set[str] = {""}
+        self.skipped: dict[str, str] = {}
+        self.cut = False
+
+    def base_of(self, path: str) -> str:
+        """Return the bundle that a file belongs to: the innermost one."""
+        folder = path
+        while folder:
+            folder = folder.rpartition("/")[0]
+            if folder in self.bases:
+                return folder
+        return ""
 
 
 class Folder:
-    """A folder of Python files, or a single one in it.
+    """A folder of files, or a single DAG file in it.
+
+    The path is followed anew at each scan: it may be a link that is moved to another checkout.
 
     Args:
         path: The folder, or a single DAG file in it.
 
     Attributes:
-        root: The folder, without symbolic links; the import path of its files.
+        root: The folder as it was named, absolute; links in it are kept.
 
     Raises:
         ConfigError: The path does not exist.
     """
 
     def __init__(self, path: Path) -> None:
-        path = path.resolve()
+        path = Path(os.path.abspath(path))  # noqa: PTH100 - without following links
         if not path.exists():
             raise ConfigError(f"the DAGs folder {path} does not exist; create it or name another")
         self.root = path if path.is_dir() else path.parent
         self._only = None if path.is_dir() else path.name
 
-    def scan(self) -> dict[str, FileSignature]:
-        """Return the Python files below the root, relative path → signature.
+    @property
+    def is_single_file(self) -> bool:
+        """Whether one file of the folder is the only DAG file."""
+        return self._only is not None
 
-        Hidden folders, `__pycache__` and virtual environments are left out.
+    def place(self) -> FolderPlace | None:
+        """Return where the folder is now; None while it is missing."""
+        try:
+            path = os.path.realpath(self.root, strict=True)
+            facts = os.stat(path)  # noqa: PTH116 - the identity of a folder
+        except OSError:
+            return None
+        return FolderPlace(path, facts.st_dev, facts.st_ino)
+
+    def scan(self, max_files: int) -> FolderScan:
+        """Return the files below the root.
+
+        Hidden files and folders, caches and virtual environments are left out, and what the ignore
+        files match.
+
+        Args:
+            max_files: At one file more the scan stops.
 
         Raises:
             OSError: The folder cannot be read.
         """
-        found: dict[str, FileSignature] = {}
-        for entry in _python_files(str(self.root), set()):
-            try:
-                facts = entry.stat()
-            except FileNotFoundError:
-                continue
-            path = Path(entry.path).relative_to(self.root).as_posix()
-            found[path] = FileSignature(facts.st_mtime_ns, facts.st_size, facts.st_ino)
-        return found
+        scan = FolderScan()
+        root = os.path.realpath(self.root)
+        # An empty folder in place of one that is gone would retire all DAGs: this raises.
+        os.stat(root)  # noqa: PTH116 - strings are what scandir gives, a thousand times
+        _walk(root, "", (), scan, _Limits(max_files, frozenset()))
+        if self._only is not None and self._only not in scan.files and scan.cut:
+            facts = (self.root / self._only).stat()
+            scan.files[self._only] = _signature(facts)
+        return scan
 
-    def dag_files(self, files: dict[str, FileSignature]) -> list[str]:
-        """Return the files to import, sorted: not those that start with `_` or are ignored."""
+    def dag_files(self, scan: FolderScan) -> list[str]:
+        """Return the files to import, sorted: not those that start with `_`."""
         if self._only is not None:
-            return [self._only] if self._only in files else []
-        patterns = self._patterns()
+            return [self._only] if self._only in scan.files else []
         return sorted(
             file
-            for file in files
-            if not any(part.startswith("_") for part in file.split("/"))
-            and not _ignored(file, patterns)
+            for file in scan.files
+            if file.endswith(".py") and not any(part.startswith("_") for part in file.split("/"))
         )
 
-    def read(self, file: str) -> str | None:
-        """Return a file's text, or None when it cannot be read."""
-        try:
-            return read_source(self.root / file)
-        except (OSError, SyntaxError, UnicodeDecodeError):
-            return None
-
     def is_relevant(self, path: str) -> bool:
-        """Return whether a change of this path may change a DAG."""
-        parts = Path(os.path.relpath(path, self.root)).parts
-        if parts[-1] == IGNORE_FILE:
+        """Return whether a change of this path, with links followed, may change a bundle."""
+        parts = Path(os.path.relpath(path, os.path.realpath(self.root))).parts
+        # The folder itself has no part in itself; it was touched, or it is not there any more.
+        if not parts or parts[-1] in (IGNORE_FILE, MARKER, _SWAPPED):
             return True
-        if any(part.startswith(".") or part == "__pycache__" for part in parts):
-            return False
-        # A name without a dot may be a folder that came or went, with Python files in it.
-        return parts[-1].endswith(".py") or "." not in parts[-1]
-
-    def _patterns(self) -> list[str]:
-        try:
-            lines = (self.root / IGNORE_FILE).read_text("utf-8").splitlines()
-        except FileNotFoundError:
-            return []
-        stripped = (line.strip() for line in lines)
-        return [line.rstrip("/") for line in stripped if line and not line.startswith("#")]
+        return not any(_is_hidden(part) for part in parts)
 
 
-def _python_files(folder: str, above: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
-    """Yield the Python files below a folder; `above` guards against links that lead back."""
-    facts = os.stat(folder)  # noqa: PTH116 - strings are what scandir gives, a thousand times
+class _Limits(NamedTuple):
+    """How many files there may be, and the folders above, by which a link that leads back shows."""
+
+    max_files: int
+    above: frozenset[tuple[int, int]]
+
+
+def _walk(
+    root: str, folder: str, ignored: Sequence[IgnorePattern], scan: FolderScan, limits: _Limits
+) -> None:
+    """Add the files below a folder of the root to the scan."""
+    path = f"{root}/{folder}" if folder else root
+    try:
+        facts = os.stat(path)  # noqa: PTH116 - as above
+        with os.scandir(path) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        if not folder:
+            raise
+        scan.skipped[folder] = error.strerror or str(error)
+        return
     identity = (facts.st_dev, facts.st_ino)
-    if identity in above:
+    names = {entry.name for entry in listed}
+    if identity in limits.above or _VIRTUAL_ENVIRONMENT in names:
         return
-    with os.scandir(folder) as entries:
-        listed = list(entries)
-    if any(entry.name == "pyvenv.cfg" for entry in listed):
-        return
+    if folder and MARKER in names:
+        scan.bases.add(folder)
+        ignored = ()
+    if IGNORE_FILE in names:
+        ignored = (*ignored, *_patterns(path, folder, scan))
+    limits = limits._replace(above=limits.above | {identity})
     for entry in listed:
-        if entry.name.startswith(".") or entry.name == "__pycache__":
-            continue
-        if entry.is_dir():
-            yield from _python_files(entry.path, above | {identity})
-        elif entry.name.endswith(".py"):
-            yield entry
+        if scan.cut:
+            return
+        if not _is_hidden(entry.name):
+            _visit(root, folder, entry, ignored, scan, limits)
 
 
-def _ignored(file: str, patterns: list[str]) -> bool:
-    """Return whether a pattern matches the file, a folder it is in, or its bare name."""
-    parts = file.split("/")
-    paths = ["/".join(parts[: count + 1]) for count in range(len(parts))]
-    return any(fnmatch(name, pattern) for pattern in patterns for name in (*paths, *parts))
+def _visit(
+    root: str,
+    folder: str,
+    entry: os.DirEntry[str],
+    ignored: Sequence[IgnorePattern],
+    scan: FolderScan,
+    limits: _Limits,
+) -> None:
+    file = f"{folder}/{entry.name}" if folder else entry.name
+    try:
+        file.encode()
+        facts = entry.stat()
+    except UnicodeEncodeError:
+        readable = os.fsencode(file).decode(errors="backslashreplace")
+        scan.skipped[readable] = "its name is not UTF-8"
+        return
+    except OSError as error:
+        # A link to nothing is not worth a word; one that leads to itself, or the unreadable, is.
+        if not isinstance(error, FileNotFoundError):
+            scan.skipped[file] = error.strerror or str(error)
+        return
+    is_folder = stat.S_ISDIR(facts.st_mode)
+    if is_ignored(file, ignored, folder=is_folder):
+        scan.skipped[file] = f"{IGNORE_FILE} names it"
+    elif is_folder:
+        _walk(root, file, ignored, scan, limits)
+    elif not stat.S_ISREG(facts.st_mode):
+        scan.skipped[file] = "it is not a regular file"
+    elif not entry.name.endswith(_COMPILED):
+        if len(scan.files) >= limits.max_files:
+            scan.cut = True
+            return
+        scan.files[file] = _signature(facts)
+
+
+def _signature(facts: os.stat_result) -> FileSignature:
+    return FileSignature(facts.st_mtime_ns, facts.st_size, facts.st_ino, facts.st_mode)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in _CACHES
+
+
+def _patterns(path: str, folder: str, scan: FolderScan) -> list[IgnorePattern]:
+    """Return the patterns of a folder's ignore file, for paths relative to the root."""
+    name = f"{folder}/{IGNORE_FILE}" if folder else IGNORE_FILE
+    try:
+        text = Path(path, IGNORE_FILE).read_text("utf-8", errors="replace")
+    except OSError as error:
+        scan.skipped[name] = error.strerror or str(error)
+        return []
+    return read_patterns(text, folder)

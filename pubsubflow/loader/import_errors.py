@@ -1,9 +1,13 @@
 """Import errors: one line for users with what went wrong, and where."""
 
+import re
 import traceback
+from collections.abc import Mapping
 
 from pubsubflow.errors import DefinitionError
 from pubsubflow.runner.failures import user_frames
+
+_MISSING = re.compile(r"No module named '(?P<module>[^']+)'|directory: '(?P<file>[^']+)'")
 
 
 class ImportTimeout(BaseException):
@@ -18,7 +22,7 @@ def describe_error(error: BaseException, root: str, file: str) -> str:
 
     Args:
         error: What the file raised.
-        root: The DAGs folder.
+        root: The folder of the bundle, as users know it.
         file: The DAG file, relative to it.
     """
     if isinstance(error, DefinitionError) and error.file:
@@ -37,3 +41,22 @@ def describe_error(error: BaseException, root: str, file: str) -> str:
     inside = [frame for frame in frames if frame.filename.startswith(f"{root}/")]
     location = f"{inside[-1].filename}:{inside[-1].lineno}" if inside else f"{root}/{file}"
     return f"{location}: {message}"
+
+
+def with_reason(error: str, skipped: Mapping[str, str]) -> str:
+    """Return an import error, with the reason why what it misses is left out of the bundle.
+
+    Args:
+        error: One line.
+        skipped: Path → why it is left out.
+    """
+    missing = _MISSING.search(error)
+    if missing is None:
+        return error
+    name = missing["module"] or missing["file"]
+    stem = name.replace(".", "/")
+    for path, reason in skipped.items():
+        plain = path.removesuffix(".py")
+        if stem.endswith(plain) or plain.endswith(f"/{stem}") or name.endswith(path):
+            return f"{error} ({path} is left out: {reason})"
+    return error

@@ -1,87 +1,139 @@
 """The importer: imports DAG files in child processes, each within a time limit."""
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Annotated
 
 import anyio
 import msgspec
-from msgspec import Meta, Struct
 
-from pubsubflow.authoring.dag_files import make_bundle
 from pubsubflow.exit_codes import describe_exit
-from pubsubflow.loader.folder import Folder
+from pubsubflow.loader.import_errors import with_reason
 from pubsubflow.loader.messages import ImportRequest, ImportResult
-from pubsubflow.model.ranges import Processes, Seconds
+from pubsubflow.loader.settings import LoaderSettings
+from pubsubflow.loader.snapshot import Snapshot
+from pubsubflow.model.source.bundles import contents, contents_hash
 from pubsubflow.model.spec import LoadedFile
+from pubsubflow.runner.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 
 _TARGET = "pubsubflow.loader.child:import_file"
 _GRACE_SECONDS = 1.0
+_SLOW_IMPORTS = 16
 _DECODER = msgspec.msgpack.Decoder(ImportResult)
 
 
-class LoaderSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings of the loader.
+class Lanes:
+    """The order of imports: a slow one makes room for the next, and goes on beside the others.
+
+    Args:
+        settings: How many run at once, and when one is slow.
 
     Attributes:
-        import_seconds: Time limit for importing one file.
-        processes: How many imports run at once; the number of CPUs when None.
-        gather_milliseconds: How long changes that follow each other are gathered.
-        rescan_seconds: Interval of scans without a notification, in case one got lost.
+        slow: Files whose import takes long now, or took long the last time.
+        changed: Set when another file is slow.
     """
 
-    import_seconds: Seconds = 30.0
-    processes: Processes | None = None
-    gather_milliseconds: Annotated[int, Meta(ge=1, le=60_000)] = 200
-    rescan_seconds: Seconds = 60.0
+    def __init__(self, settings: LoaderSettings) -> None:
+        self._seconds = settings.slow_seconds
+        self._usual = anyio.CapacityLimiter(settings.processes or os.cpu_count() or 1)
+        self._aside = anyio.CapacityLimiter(_SLOW_IMPORTS)
+        self._places: dict[object, anyio.CapacityLimiter] = {}
+        self.slow: set[str] = set()
+        self.changed = anyio.Event()
+
+    @asynccontextmanager
+    async def enter(self, file: str) -> AsyncIterator[None]:
+        """Wait for a place, and hold it inside the block."""
+        # A file that was slow has places of its own, in which it holds up none of the others.
+        lane = self._aside if file in self.slow else self._usual
+        # Not the file: an import of it that was cancelled may hold its place for a moment more.
+        holder = object()
+        await lane.acquire_on_behalf_of(holder)
+        self._places[holder] = lane
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._seconds, self._step_aside, file, holder)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._places.pop(holder).release_on_behalf_of(holder)
+
+    def _step_aside(self, file: str, holder: object) -> None:
+        """Make room for the next file, if there is a place aside."""
+        self.slow.add(file)
+        with suppress(anyio.WouldBlock):
+            if self._places[holder] is self._usual:
+                self._aside.acquire_on_behalf_of_nowait(holder)
+                self._usual.release_on_behalf_of(holder)
+                self._places[holder] = self._aside
+        self.changed.set()
+        self.changed = anyio.Event()
 
 
 class Importer:
     """Imports files of one folder, several at once.
 
     Args:
-        folder: The DAGs folder.
+        cache: Has the files of the bundles.
         fork_server: Forks the child processes.
         settings: Limits.
+
+    Attributes:
+        lanes: The order of the imports.
     """
 
-    def __init__(self, folder: Folder, fork_server: ForkServer, settings: LoaderSettings) -> None:
-        self._folder = folder
+    def __init__(
+        self, cache: BundleCache, fork_server: ForkServer, settings: LoaderSettings
+    ) -> None:
+        self._cache = cache
         self._fork_server = fork_server
-        self._seconds = settings.import_seconds
-        self._limiter = anyio.CapacityLimiter(settings.processes or os.cpu_count() or 1)
+        self._settings = settings
+        self.lanes = Lanes(settings)
 
-    async def load(self, file: str) -> ImportResult:
-        """Import one file; an error of its code is in the result.
+    async def load(self, file: str, snapshot: Snapshot) -> ImportResult:
+        """Import one file of a snapshot; an error of its code is in the result.
 
         Raises:
-            OSError: The system refuses another process.
+            OSError: The system refuses another process, or the disk is full.
         """
-        async with self._limiter:
-            request = ImportRequest(str(self._folder.root), file, self._seconds)
-            silence = os.open(os.devnull, os.O_WRONLY)
-            try:
-                child = await self._fork_server.fork(
-                    _TARGET, msgspec.msgpack.encode(request), output=(silence, silence)
-                )
-            finally:
-                os.close(silence)
-            async with child:
-                try:
-                    # The child interrupts itself at the limit. This is for code that does not give
-                    # up the interpreter, and the child is killed at the end of the block.
-                    with anyio.fail_after(self._seconds + _GRACE_SECONDS):
-                        return _DECODER.decode(await child.receive())
-                except TimeoutError:
-                    return self._failed(file, f"the import took longer than {self._seconds:g} s")
-                except anyio.EndOfStream:
-                    ending = describe_exit(await child.wait())
-                    return self._failed(file, f"the import's process ended with {ending}")
+        async with self.lanes.enter(file):
+            found = await self._load(file, snapshot)
+        if found.loaded.seconds <= self._settings.slow_seconds:
+            self.lanes.slow.discard(file)
+        bundle = snapshot.bundle_of(file)
+        source = contents_hash(contents(bundle.manifest, found.reads))
+        loaded = found.loaded
+        error = None if loaded.error is None else with_reason(loaded.error, snapshot.skipped)
+        dags = tuple(msgspec.structs.replace(dag, source=source) for dag in loaded.dags)
+        loaded = msgspec.structs.replace(
+            loaded, bundle=bundle.hash, source=source, dags=dags, error=error
+        )
+        return msgspec.structs.replace(found, loaded=loaded)
 
-    def _failed(self, file: str, message: str) -> ImportResult:
-        path = Path(self._folder.root, file)
-        text = self._folder.read(file)
-        files = {} if text is None else {file: text}
-        bundle = make_bundle(str(self._folder.root), file, files)
-        return ImportResult(LoadedFile(file, bundle, error=f"{path}: {message}"))
+    async def _load(self, file: str, snapshot: Snapshot) -> ImportResult:
+        bundle = snapshot.bundle_of(file)
+        folder = await anyio.to_thread.run_sync(self._cache.open, bundle.hash, bundle.manifest)
+        path, seconds = bundle.path_of(file), self._settings.import_seconds
+        request = ImportRequest(str(folder), bundle.manifest.root, file, path, seconds)
+        silence = os.open(os.devnull, os.O_WRONLY)
+        try:
+            child = await self._fork_server.fork(
+                _TARGET, msgspec.msgpack.encode(request), output=(silence, silence)
+            )
+        finally:
+            os.close(silence)
+        async with child:
+            try:
+                # The child interrupts itself at the limit. This is for code that does not give
+                # up the interpreter, and the child is killed at the end of the block.
+                with anyio.fail_after(seconds + _GRACE_SECONDS):
+                    return _DECODER.decode(await child.receive())
+            except TimeoutError:
+                text = f"the import took longer than {seconds:g} s"
+            except anyio.EndOfStream:
+                text = f"the import's process ended with {describe_exit(await child.wait())}"
+        error = f"{Path(bundle.manifest.root, path)}: {text}"
+        return ImportResult(LoadedFile(file, error=error, seconds=seconds), outside=True)

@@ -1,5 +1,7 @@
 """The loader service: keeps the stored DAGs equal to the DAGs folder."""
 
+import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,16 +11,21 @@ from typing import Protocol, TypeVar
 import anyio
 import anyio.abc
 import anyio.lowlevel
+import msgspec
 import structlog
 from anyio import to_thread
-from watchfiles import awatch
 
 from pubsubflow.errors import Unavailable
 from pubsubflow.loader.folder import Folder
-from pubsubflow.loader.importer import Importer, LoaderSettings
+from pubsubflow.loader.importer import Importer
 from pubsubflow.loader.messages import ImportResult
+from pubsubflow.loader.settings import LoaderSettings
+from pubsubflow.loader.snapshot import FOLDER, Snapshot, SnapshotReader
 from pubsubflow.loader.state import LoaderState, resolve_owners
+from pubsubflow.loader.watch import FolderWatch
+from pubsubflow.model.source.bundles import BundleFile, Manifest
 from pubsubflow.model.spec import LoadedFile
+from pubsubflow.runner.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 
 log = structlog.get_logger(__name__)
@@ -34,25 +41,39 @@ class DagStore(Protocol):
     """The store of what the DAG files define. All paths are relative to the DAGs folder.
 
     A file may be saved again unchanged. A DAG may come from another file than before: in one
-    `save` the old file then comes without it.
+    `save` the old file then comes without it. All calls may raise Unavailable, worth a retry.
     """
 
     async def imported_files(self) -> Mapping[str, str]:
-        """Return file → bundle hash of the files stored without error."""
+        """Return file → hash of what was read, of the files stored."""
+
+    async def save_bundle(
+        self, bundle: str, manifest: Manifest, read: Callable[[BundleFile], bytes]
+    ) -> None:
+        """Store a bundle; `read` returns the content of a file that is not stored yet."""
 
     async def save(self, files: Sequence[LoadedFile]) -> None:
-        """Store the results of importing files, errors included.
+        """Store the results of importing files, errors included; their bundles are stored."""
 
-        Raises:
-            Unavailable: Worth a retry.
-        """
+    async def advance(self, bundle: str, files: Sequence[str]) -> None:
+        """Put a stored bundle in force for the DAGs of files, whose versions stay."""
 
     async def remove(self, files: Sequence[str]) -> None:
-        """Remove files that are gone.
+        """Remove files that are gone; their DAGs are missing from now on."""
 
-        Raises:
-            Unavailable: Worth a retry.
+    async def retire(self, seconds: float) -> float | None:
+        """Retire DAGs that have been missing for that long; return when the next one is due.
+
+        Returns:
+            Seconds from now; None when no DAG is missing.
         """
+
+
+class _Loading(msgspec.Struct, eq=False):
+    """An import under way: what cancels it, and what it is made from."""
+
+    scope: anyio.CancelScope
+    snapshot: Snapshot
 
 
 class Loader:
@@ -62,6 +83,7 @@ class Loader:
         root: The DAGs folder, or a single DAG file.
         fork_server: Forks the child processes; best with `PRELOAD` imported.
         store: Stores the results.
+        cache: Keeps bundles on disk.
         settings: Limits.
 
     Raises:
@@ -74,16 +96,25 @@ class Loader:
         *,
         fork_server: ForkServer,
         store: DagStore,
+        cache: BundleCache,
         settings: LoaderSettings | None = None,
     ) -> None:
         self._settings = settings or LoaderSettings()
         self._folder = Folder(root)
-        self._importer = Importer(self._folder, fork_server, self._settings)
+        self._cache = cache
+        self._reader = SnapshotReader(self._folder, cache, self._settings)
+        self._importer = Importer(cache, fork_server, self._settings)
         self._store = store
-        self._state = LoaderState()
-        self._loading: dict[str, anyio.CancelScope] = {}
+        self._state = LoaderState(self._settings.retry_seconds)
+        self._stored_bundles: set[str] = set()
+        self._loading: dict[str, _Loading] = {}
         self._folder_changed = anyio.Event()
         self._results_changed = anyio.Event()
+
+    def reload(self) -> None:
+        """Import every file again, whether it has changed or not."""
+        self._state.forget()
+        self._folder_changed.set()
 
     async def run(
         self,
@@ -93,89 +124,132 @@ class Loader:
     ) -> None:
         """Keep the stored DAGs equal to the folder until `stopping` is set.
 
-        Reports started when every file was imported once and the results are stored.
+        Reports started when every file was imported once and the results are stored; files whose
+        import takes long are not waited for.
         """
+        watch = FolderWatch(self._folder, self._settings, self._notice)
         async with anyio.create_task_group() as group:
-            group.start_soon(self._watch)
+            group.start_soon(watch.run)
             # The watch begins before the first scan, so that no change in between is missed.
             await anyio.lowlevel.checkpoint()
             self._state.restore(await _retry_until_available(self._store.imported_files))
             group.start_soon(self._keep_scanning, group)
             group.start_soon(self._keep_storing, task_status)
+            group.start_soon(self._follow_slow_imports)
             await stopping.wait()
             group.cancel_scope.cancel()
 
-    async def _watch(self) -> None:
-        halt = anyio.Event()
-        changes = awatch(
-            self._folder.root,
-            watch_filter=lambda _, path: self._folder.is_relevant(path),
-            debounce=self._settings.gather_milliseconds,
-            step=200,
-            stop_event=halt,
-        )
-        async with anyio.create_task_group() as group:
-            group.start_soon(_set_when_cancelled, halt)
-            async for _ in changes:
-                self._folder_changed.set()
+    def _notice(self) -> None:
+        """Take the notice that the folder has changed."""
+        self._folder_changed.set()
 
     async def _keep_scanning(self, group: anyio.abc.TaskGroup) -> None:
         while True:
             self._folder_changed = anyio.Event()
             await self._scan(group)
-            with anyio.move_on_after(self._settings.rescan_seconds):
+            with anyio.move_on_after(self._pause_seconds()):
                 await self._folder_changed.wait()
+
+    def _pause_seconds(self) -> float:
+        """Return how long to wait for a notification."""
+        retry_at = self._state.next_retry()
+        rescan = self._settings.rescan_seconds
+        return rescan if retry_at is None else min(rescan, max(0.0, retry_at - time.monotonic()))
 
     async def _scan(self, group: anyio.abc.TaskGroup) -> None:
         """Scan the folder, cancel imports that are out of date, and start those that are needed."""
         try:
-            signatures = await to_thread.run_sync(self._folder.scan)
+            snapshot = await to_thread.run_sync(self._read)
         except OSError as error:
-            log.warning("loader.scan_failed", root=str(self._folder.root), error=str(error))
-            return
-        files = self._folder.dag_files(signatures)
-        changed = self._state.update(signatures, files)
-        present = set(files)
-        for file, scope in list(self._loading.items()):
-            if file in changed or file not in present:
-                scope.cancel()
+            snapshot = self._unreadable(error)
+        state, now = self._state, time.monotonic()
+        state.update(snapshot)
+        for file, loading in list(self._loading.items()):
+            if snapshot.file(file) != loading.snapshot.file(file):
+                loading.scope.cancel()
                 del self._loading[file]
-        for file in files:
-            if file not in self._loading and self._state.is_stale(file, self._folder.read):
-                scope = self._loading[file] = anyio.CancelScope()
-                group.start_soon(self._load, file, scope)
+        for file in snapshot.files:
+            if file not in self._loading and state.is_stale(file, now):
+                loading = self._loading[file] = _Loading(anyio.CancelScope(), snapshot)
+                group.start_soon(self._load, file, loading)
+        self._cache.release(state.bundles.keys())
         self._results_changed.set()
 
-    async def _load(self, file: str, scope: anyio.CancelScope) -> None:
-        """Import a file, again while its sources change during the import."""
-        with scope:
+    def _read(self) -> Snapshot:
+        with self._cache.filling():
+            snapshot = self._reader.read()
+            for bundle in snapshot.bundles.values():
+                self._cache.open(bundle.hash, bundle.manifest)
+        self._cache.trim()
+        return snapshot
+
+    def _unreadable(self, error: OSError) -> Snapshot:
+        """Return the last snapshot with an error: the DAGs stay as they are."""
+        text = f"the DAGs folder {self._folder.root} cannot be read: {error.strerror or error}"
+        log.warning("loader.scan_failed", root=str(self._folder.root), error=str(error))
+        return msgspec.structs.replace(self._state.snapshot, errors={FOLDER: text})
+
+    async def _load(self, file: str, loading: _Loading) -> None:
+        """Import a file, again while what it reads changes during the import."""
+        with loading.scope:
             while True:
-                generation = self._state.generation
-                imported = await _retry_until_available(partial(self._importer.load, file))
-                self._state.add(imported, generation)
-                if not self._state.is_stale(file, self._folder.read):
+                # Of the snapshot at this moment; the import may outlive it.
+                snapshot = loading.snapshot = self._state.snapshot
+                load = partial(self._importer.load, file, snapshot)
+                imported = await _retry_until_available(load)
+                self._state.add(imported, snapshot, time.monotonic())
+                if not self._state.is_stale(file, time.monotonic()):
                     break
             del self._loading[file]
             self._results_changed.set()
 
-    async def _keep_storing(self, task_status: anyio.abc.TaskStatus[None]) -> None:
-        started = False
+    async def _follow_slow_imports(self) -> None:
+        """Notice when an import turns out to be slow: the start is not held up by it."""
         while True:
-            await self._results_changed.wait()
+            await self._importer.lanes.changed.wait()
+            self._results_changed.set()
+
+    async def _keep_storing(self, task_status: anyio.abc.TaskStatus[None]) -> None:
+        started, retire_seconds = False, None
+        while True:
+            with anyio.move_on_after(retire_seconds):
+                await self._results_changed.wait()
             self._results_changed = anyio.Event()
-            save, remove = self._state.changes()
-            if remove:
-                await _retry_until_available(partial(self._store.remove, remove))
-                self._state.removed(remove)
-                log.info("loader.files_removed", files=len(remove))
-            for first in range(0, len(save), _FILES_A_SAVE):
-                batch = save[first : first + _FILES_A_SAVE]
-                await _retry_until_available(partial(self._store.save, batch))
-                self._state.saved(batch)
-                _log_results(batch)
-            if not (started or self._loading or self._results_changed.is_set()):
+            await self._store_changes()
+            retire = partial(self._store.retire, self._settings.missing_seconds)
+            retire_seconds = await _retry_until_available(retire)
+            awaited = self._loading.keys() - self._importer.lanes.slow
+            if not (started or awaited or self._results_changed.is_set()):
                 started = True
                 task_status.started()
+
+    async def _store_changes(self) -> None:
+        save, advance, remove = self._state.changes()
+        for first in range(0, len(save), _FILES_A_SAVE):
+            batch = save[first : first + _FILES_A_SAVE]
+            for bundle in {loaded.bundle for loaded in batch if loaded.dags}:
+                await self._store_bundle(bundle)
+            await _retry_until_available(partial(self._store.save, batch))
+            self._state.saved(batch)
+            _log_results(batch)
+        for bundle, files in advance.items():
+            await self._store_bundle(bundle)
+            await _retry_until_available(partial(self._store.advance, bundle, files))
+            self._state.advanced(bundle, files)
+        # Last: a DAG of a file that was renamed has moved to the new one by now.
+        if remove:
+            await _retry_until_available(partial(self._store.remove, remove))
+            self._state.removed(remove)
+            log.info("loader.files_removed", files=len(remove))
+
+    async def _store_bundle(self, bundle: str) -> None:
+        found = self._state.bundles.get(bundle)
+        if found is None or bundle in self._stored_bundles:
+            return
+        save = partial(self._store.save_bundle, bundle, found.manifest, self._cache.read)
+        await _retry_until_available(save)
+        self._stored_bundles.add(bundle)
+        log.info("loader.bundle_stored", bundle=bundle, files=len(found.manifest.files))
 
 
 async def load_once(
@@ -191,19 +265,25 @@ async def load_once(
     Raises:
         ConfigError: `root` does not exist.
     """
-    folder = Folder(root)
-    files = folder.dag_files(folder.scan())
+    settings = settings or LoaderSettings()
     imports: dict[str, ImportResult] = {}
-    async with _fork_server_or_new(fork_server) as server:
-        importer = Importer(folder, server, settings or LoaderSettings())
+    with tempfile.TemporaryDirectory(prefix="pubsubflow-") as place:
+        cache = BundleCache(Path(place, "bundles"))
+        snapshot = await to_thread.run_sync(SnapshotReader(Folder(root), cache, settings).read)
+        async with _fork_server_or_new(fork_server) as server:
+            importer = Importer(cache, server, settings)
 
-        async def load(file: str) -> None:
-            imports[file] = await importer.load(file)
+            async def load(file: str) -> None:
+                imports[file] = await importer.load(file, snapshot)
 
-        async with anyio.create_task_group() as group:
-            for file in files:
-                group.start_soon(load, file)
-    return list(resolve_owners(imports).values())
+            async with anyio.create_task_group() as group:
+                for file in snapshot.files:
+                    group.start_soon(load, file)
+        cache.close()
+    loaded = resolve_owners(imports)
+    for path, error in snapshot.errors.items():
+        loaded[path] = LoadedFile(path, error=error)
+    return [file for _, file in sorted(loaded.items())]
 
 
 @asynccontextmanager
@@ -223,17 +303,6 @@ async def _retry_until_available(call: Callable[[], Awaitable[T]]) -> T:
         except (Unavailable, OSError) as error:
             log.warning("loader.retry_scheduled", error=str(error))
             await anyio.sleep(_RETRY_SECONDS)
-
-
-async def _set_when_cancelled(event: anyio.Event) -> None:
-    """Set an event when this task is cancelled.
-
-    The watch waits in a thread, which cancellation does not reach.
-    """
-    try:
-        await anyio.sleep_forever()
-    finally:
-        event.set()
 
 
 def _log_results(files: Sequence[LoadedFile]) -> None:

@@ -1,20 +1,30 @@
 """The loader's state: the last imports of the files and what of them is stored; no I/O."""
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from pubsubflow.loader.folder import FileSignature
 from pubsubflow.loader.messages import ImportResult
+from pubsubflow.loader.snapshot import Bundle, Snapshot
+from pubsubflow.model.source.bundles import contents
 from pubsubflow.model.spec import LoadedFile
+
+_MOST_RETRY_SECONDS = 600.0
 
 
 class FileChanges(NamedTuple):
-    """The files whose imports are to be stored, and those that are gone."""
+    """What differs from what is stored.
+
+    Attributes:
+        save: Imports to store.
+        advance: Files whose DAGs are the same in another bundle: hash of the bundle → files.
+        remove: Files that are gone.
+    """
 
     save: list[LoadedFile]
+    advance: dict[str, list[str]]
     remove: list[str]
 
 
@@ -26,88 +36,135 @@ class _Definition(NamedTuple):
     keyword: str
 
 
+class _Import(NamedTuple):
+    """A file's last import.
+
+    Attributes:
+        found: What stood under the names that it read; another import is needed when it differs.
+        failures: How often it has failed for a reason that may lie outside, one after the other.
+        retry_at: When it is tried again for that reason.
+    """
+
+    result: ImportResult
+    found: Mapping[str, str]
+    failures: int = 0
+    retry_at: float | None = None
+
+
 class LoaderState:
     """The files' last imports, what has changed since, and what of it is stored.
 
+    Args:
+        retry_seconds: See `LoaderSettings`.
+
     Attributes:
-        generation: Counts the scans of the folder.
+        snapshot: The last one.
+        bundles: By hash, those of the snapshot and those that files were imported in.
     """
 
-    def __init__(self) -> None:
-        self.generation = 0
-        self._signatures: dict[str, FileSignature] = {}
-        self._changed: dict[str, int] = {}
-        self._latest = 0
-        self._present: frozenset[str] = frozenset()
-        self._imports: dict[str, tuple[ImportResult, int]] = {}
+    def __init__(self, retry_seconds: float = 30.0) -> None:
+        self.snapshot = Snapshot()
+        self.bundles: dict[str, Bundle] = {}
+        self._retry_seconds = retry_seconds
+        self._imports: dict[str, _Import] = {}
         self._stored: dict[str, LoadedFile | None] = {}
 
     def restore(self, files: Iterable[str]) -> None:
         """Set the files that are stored already, by an earlier loader."""
         self._stored = dict.fromkeys(files)
 
-    def update(
-        self, signatures: Mapping[str, FileSignature], files: Iterable[str]
-    ) -> frozenset[str]:
-        """Compare a scan with the one before; return the paths that changed, came or went.
-
-        Args:
-            signatures: All Python files now.
-            files: The DAG files among them.
-        """
-        changed = frozenset(path for path, _ in self._signatures.items() ^ signatures.items())
-        self.generation += 1
-        self._signatures = dict(signatures)
-        for path in changed:
-            self._changed[path] = self.generation
-        if changed:
-            self._latest = self.generation
-        self._present = frozenset(files)
-        for file in [file for file in self._imports if file not in self._present]:
+    def update(self, snapshot: Snapshot) -> None:
+        """Take a new snapshot of the folder."""
+        self.snapshot = snapshot
+        for file in [file for file in self._imports if file not in snapshot.files]:
             del self._imports[file]
-        return changed
+        used = {each.result.loaded.bundle for each in self._imports.values()}
+        self.bundles = {hash_: each for hash_, each in self.bundles.items() if hash_ in used}
+        self.bundles.update((each.hash, each) for each in snapshot.bundles.values())
 
-    def add(self, imported: ImportResult, generation: int) -> None:
-        """Add an import that began at that generation."""
-        self._imports[imported.loaded.file] = (imported, generation)
-
-    def is_stale(self, file: str, read: Callable[[str], str | None]) -> bool:
-        """Return whether a file must be imported (again).
+    def add(self, imported: ImportResult, snapshot: Snapshot, now: float) -> None:
+        """Add an import.
 
         Args:
-            file: A DAG file.
-            read: Returns the text that a path holds now.
+            imported: The import.
+            snapshot: What it was made from.
+            now: Seconds of a clock that only goes forward.
         """
+        file = imported.loaded.file
+        if file not in self.snapshot.files:
+            return  # it has gone meanwhile
+        bundle = snapshot.bundle_of(file)
+        self.bundles[bundle.hash] = bundle
+        found = contents(bundle.manifest, imported.reads)
+        before = self._imports.get(file)
+        failures, retry_at = 0, None
+        if imported.outside:
+            failures = 1 + (before.failures if before is not None else 0)
+            delay = self._retry_seconds * 2.0 ** min(failures - 1, 10)
+            retry_at = now + min(delay, max(_MOST_RETRY_SECONDS, self._retry_seconds))
+        self._imports[file] = _Import(imported, found, failures, retry_at)
+
+    def is_stale(self, file: str, now: float) -> bool:
+        """Return whether a DAG file must be imported (again)."""
         entry = self._imports.get(file)
         if entry is None:
             return True
-        imported, generation = entry
-        if imported.loaded.error is not None:
-            # Any change counts: the modules that the file would have imported are not known.
-            return self._latest > generation
-        texts = imported.loaded.bundle.files
-        newer = [path for path in texts if self._changed.get(path, 0) > generation]
-        if any(read(path) != texts[path] for path in newer):
-            return True
-        self._imports[file] = (imported, self.generation)
-        return False
+        bundle = self.snapshot.bundle_of(file)
+        loaded = entry.result.loaded
+        if loaded.bundle != bundle.hash:
+            # After an error any change counts: what the file would have read further is not known.
+            if loaded.error is not None or contents(bundle.manifest, entry.found) != entry.found:
+                return True
+            self._imports[file] = entry._replace(result=_moved(entry.result, bundle.hash))
+        return entry.retry_at is not None and entry.retry_at <= now
+
+    def forget(self) -> None:
+        """Forget all imports, so that each file is imported again."""
+        self._imports.clear()
+
+    def next_retry(self) -> float | None:
+        """Return when the next failed import is to be tried again."""
+        times = [each.retry_at for each in self._imports.values() if each.retry_at is not None]
+        return min(times, default=None)
 
     def changes(self) -> FileChanges:
         """Return what differs from what is stored."""
-        resolved = resolve_owners({file: imported for file, (imported, _) in self._imports.items()})
-        save = [
-            loaded for file, loaded in resolved.items() if not _same(self._stored.get(file), loaded)
-        ]
-        return FileChanges(save, sorted(file for file in self._stored if file not in self._present))
+        wanted = resolve_owners({file: each.result for file, each in self._imports.items()})
+        for path, error in self.snapshot.errors.items():
+            wanted[path] = LoadedFile(path, error=error)
+        save = []
+        advance: dict[str, list[str]] = {}
+        for file, loaded in wanted.items():
+            stored = self._stored.get(file)
+            if stored is None or not _same(stored, loaded):
+                save.append(loaded)
+            elif stored.bundle != loaded.bundle and loaded.error is None:
+                advance.setdefault(loaded.bundle, []).append(file)
+        known = self.snapshot.files.keys() | self.snapshot.errors.keys()
+        return FileChanges(save, advance, sorted(self._stored.keys() - known))
 
     def saved(self, files: Iterable[LoadedFile]) -> None:
         """Mark files as stored."""
         self._stored.update({loaded.file: loaded for loaded in files})
 
+    def advanced(self, bundle: str, files: Iterable[str]) -> None:
+        """Mark the DAGs of files as moved to a bundle."""
+        for file in files:
+            stored = self._stored.get(file)
+            if stored is not None:
+                self._stored[file] = msgspec.structs.replace(stored, bundle=bundle)
+
     def removed(self, files: Iterable[str]) -> None:
         """Mark files as removed."""
         for file in files:
             self._stored.pop(file, None)
+
+
+def _moved(result: ImportResult, bundle: str) -> ImportResult:
+    """Return an import as it would be in another bundle that differs in nothing it read."""
+    return msgspec.structs.replace(
+        result, loaded=msgspec.structs.replace(result.loaded, bundle=bundle)
+    )
 
 
 def resolve_owners(imports: Mapping[str, ImportResult]) -> dict[str, LoadedFile]:
@@ -157,15 +214,15 @@ def _refused(loaded: LoadedFile, definition: _Definition, owner: str) -> LoadedF
     )
 
 
-def _same(stored: LoadedFile | None, loaded: LoadedFile) -> bool:
-    """Return whether nothing new is to be stored."""
+def _same(stored: LoadedFile, loaded: LoadedFile) -> bool:
+    """Return whether nothing but the bundle may differ."""
     # By identity: a new import makes new specs, and comparing the contents of thousands of DAGs
     # at every change would take longer than storing one file again.
-    return stored is not None and (
-        (stored.error, stored.bundle.hash) == (loaded.error, loaded.bundle.hash)
+    return (
+        (stored.error, stored.source) == (loaded.error, loaded.source)
         and _identical(stored.dags, loaded.dags)
         and _identical(stored.hooks, loaded.hooks)
-        and (stored is loaded or bool(stored.error or stored.dags or stored.hooks))
+        and stored.datasets == loaded.datasets
     )
 
 

@@ -20,9 +20,11 @@ from pubsubflow.model.wire.messages import encode
 from pubsubflow.model.wire.worker_requests import (
     LEASE_LOST,
     REFUSED,
+    BundleRequest,
     Chunk,
     ConnectionRequest,
     EventsRequest,
+    FileRequest,
     JournalEntryRequest,
     JournalRequest,
     LeaseRequest,
@@ -71,6 +73,8 @@ class WorkerRequestServer:
         self._send, self._receive = anyio.create_memory_object_stream[Message](100_000)
         self._answers: dict[type, Callable[[Any], Awaitable[Chunk]]] = {
             SourceRequest: self._source,
+            BundleRequest: self._bundle,
+            FileRequest: self._file,
             EventsRequest: self._events,
             LeaseRequest: self._lease,
             JournalRequest: self._journal,
@@ -115,7 +119,18 @@ class WorkerRequestServer:
 
     async def _source(self, request: SourceRequest) -> Chunk:
         source = await self._queries.source(request.hash)
-        return _cut(source, request.offset, f"no source {request.hash}")
+        encoded = None if source is None else encode(source)
+        return _cut(encoded, request.offset, f"there is no source {request.hash}")
+
+    async def _bundle(self, request: BundleRequest) -> Chunk:
+        manifest = await self._queries.bundle(request.hash)
+        return _cut(manifest, request.offset, f"there is no bundle {request.hash}")
+
+    async def _file(self, request: FileRequest) -> Chunk:
+        found = await self._queries.file(request.hash, request.offset, CHUNK_BYTES)
+        if found is None:
+            return Chunk(b"", 0, f"there is no file {request.hash}")
+        return Chunk(*found)
 
     async def _journal(self, request: JournalRequest) -> Chunk:
         journal = await self._queries.journal(request.run, request.node, request.map_index)

@@ -105,6 +105,7 @@ class RunWork:
         uncounted: It has ended, and its DAG still counts it as active.
         new: It was made here.
         cancelled: Workers are to stop its tasks.
+        source: The bundle and version that it is pinned to; see `model.source.bundles.source_key`.
     """
 
     def __init__(
@@ -115,10 +116,12 @@ class RunWork:
         encoded_info: bytes,
         info: RunInfo | None = None,
         *,
+        source: str,
         new: bool,
     ) -> None:
         self.id = run_id
         self.version = version
+        self.source = source
         self.progress = progress
         self.encoded_info = encoded_info
         self.new = new
@@ -258,13 +261,17 @@ class LockedDag:
             just subscribed; it decides about all from there on when it catches up.
         conditions: States of its condition that this transaction works on, by partition key.
         unadmitted: Runs made here that are not admitted yet.
+        source: What its new runs are pinned to.
+        missing: It is not in the DAGs folder, for a moment or for good: its events wait.
         changed: Its row must be written.
     """
 
     def __init__(self, row: Mapping[str, Any] | Row, version: DagVersion) -> None:
         self.id: int = row["dag"]
         self.version = version
+        self.source: str = row["source"]
         self.present: bool = row["present"]
+        self.missing: bool = row["missing"]
         self.paused: bool = row["paused"]
         self.active: int = row["active"]
         self.queued: int = row["queued"]
@@ -276,8 +283,13 @@ class LockedDag:
     @classmethod
     def idle(cls, version: DagVersion) -> "LockedDag":
         """Return a DAG that is not paused and where nothing is pending or active."""
-        row = {"present": True, "paused": False, "active": 0, "queued": 0, "catch_up_from": None}
-        return cls({"dag": version.dag, **row}, version)
+        row = {"present": True, "missing": False, "paused": False, "active": 0, "queued": 0}
+        return cls({"dag": version.dag, "source": "", "catch_up_from": None, **row}, version)
+
+    @property
+    def held(self) -> bool:
+        """Whether its schedule starts no runs now."""
+        return self.paused or self.missing
 
     @property
     def busy(self) -> bool:
@@ -295,7 +307,7 @@ class LockedDag:
         schedule = self.version.schedule
         if schedule is None or not isinstance(schedule.policy, Latest):
             return False
-        return self.present and not self.paused and not self.busy
+        return self.present and not self.held and not self.busy
 
     def admit(self) -> RunState:
         """Count a run in: return whether it starts now or is queued, as the DAG is at its limit."""

@@ -95,11 +95,17 @@ class DatasetUpdated(Struct, frozen=True, kw_only=True):
 
 
 class DagChange(StrEnum):
-    """How a DAG has changed: `retired` once no file defines it any more."""
+    """How a DAG has changed.
+
+    `missing`: it is not in the DAGs folder now, and waits to come back; `returned`: it is there
+    again; `retired`: it is gone for good.
+    """
 
     VERSION = "version"
     PAUSED = "paused"
     UNPAUSED = "unpaused"
+    MISSING = "missing"
+    RETURNED = "returned"
     RETIRED = "retired"
 
 

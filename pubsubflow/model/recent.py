@@ -1,6 +1,7 @@
 """A bounded cache that drops the entry used longest ago (LRU)."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -30,6 +31,11 @@ class Recent(Generic[K, V]):
         self._items.move_to_end(key)
         if len(self._items) > self._size:
             self._items.popitem(last=False)
+
+    def discard(self, chosen: Callable[[V], bool]) -> None:
+        """Remove the entries whose value is chosen."""
+        for key in [key for key, value in self._items.items() if chosen(value)]:
+            del self._items[key]
 
     def pop(self, key: K) -> V | None:
         """Remove a key and return its value, or None."""

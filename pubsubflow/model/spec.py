@@ -135,7 +135,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         file: Path of its file, relative to the DAGs folder, with `/`.
-        source: Content hash of the file and of the modules beside it that it imports.
+        source: Hash of all that the import of its file read of the bundle.
         schedule: The schedule of its runs; None for manual runs only.
         subscribe_from: The position from which a new subscription takes events: `now`, `earliest`,
             the id of an event, or a moment in ISO 8601.
@@ -186,33 +186,19 @@ class DatasetSpec(Struct, frozen=True, omit_defaults=True):
     watch_data: bytes = b""
 
 
-class SourceBundle(Struct, frozen=True):
-    """A DAG file with the modules beside it that it imports, addressed by content hash.
-
-    Attributes:
-        hash: SHA-256 over the sorted paths and contents, hexadecimal.
-        file: The DAG file's path relative to the DAGs folder.
-        root: The DAGs folder of the loader; an import path where it exists.
-        files: Path relative to `root` → text, including `file` itself.
-    """
-
-    hash: str
-    file: str
-    root: str
-    files: dict[str, str]
-
-
 class LoadedFile(Struct, frozen=True):
     """The result of importing one file: DAGs, or an error for users.
 
     Attributes:
+        bundle: Hash of the bundle in which it was imported; empty where there is none.
         error: One line; None when the import worked.
         traceback: The user's part of the traceback, if any.
         warnings: What works and is dangerous, a line each.
+        source: Hash of what the import read.
     """
 
     file: str
-    bundle: SourceBundle
+    bundle: str = ""
     dags: tuple[DagSpec, ...] = ()
     datasets: tuple[DatasetSpec, ...] = ()
     error: str | None = None
@@ -220,3 +206,4 @@ class LoadedFile(Struct, frozen=True):
     seconds: float = 0.0
     hooks: tuple[WebhookSpec, ...] = ()
     warnings: tuple[str, ...] = ()
+    source: str = ""

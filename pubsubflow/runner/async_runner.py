@@ -224,7 +224,7 @@ class AsyncRunner:
         execution, scope = task.execution, task.scope
         try:
             message = execution.message
-            dag = self._dags.find(message.source, message.dag_id) or await self._import(message)
+            dag = self._dags.find(message.source) or await self._import(message)
             host = _Host(self, execution, dag, task.output)
             spec = dag.tasks[execution.node]
             fetched = {}
@@ -251,7 +251,7 @@ class AsyncRunner:
         # One import at a time, in a thread: user code may take long, and the tasks beside it go on.
         # Those that wait for the lock find the file imported in `load`.
         async with self._import_lock:
-            return await anyio.to_thread.run_sync(self._dags.load, message.source, message.dag_id)
+            return await anyio.to_thread.run_sync(self._dags.load, message.source)
 
     def _end_reason(self, task: _RunningTask) -> tuple[Outcome, TaskError]:
         if task.cancelled:

@@ -3,48 +3,71 @@
 import msgspec
 
 from pubsubflow.authoring.bind import RunnableDag
-from pubsubflow.authoring.dag_files import import_dag_file
+from pubsubflow.authoring.dag import DAG
+from pubsubflow.authoring.dag_files import BundleFolder
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.recent import Recent
-from pubsubflow.model.spec import SourceBundle
+from pubsubflow.model.source.bundles import DagSource
+from pubsubflow.model.source.graphs import graph_difference
+from pubsubflow.runner.protocol import RunnerSource
 
 _CACHED_FILES = 64
+_CACHED_DAGS = 1024
 
 
 class DagCache:
     """Imports a DAG file at its first task, and keeps the files used last."""
 
     def __init__(self) -> None:
-        # Kept when the imported files are dropped: the worker sends each bundle to a process once.
-        self._bundles: dict[str, SourceBundle] = {}
-        self._files: Recent[str, dict[str, RunnableDag]] = Recent(_CACHED_FILES)
+        # Kept when the imported files are dropped: the worker sends each source to a process once.
+        self._sources: dict[str, RunnerSource] = {}
+        self._files: Recent[str, dict[str, DAG]] = Recent(_CACHED_FILES)
+        self._dags: Recent[str, RunnableDag] = Recent(_CACHED_DAGS)
 
     def add(self, data: bytes) -> None:
-        """Add an encoded source bundle."""
-        bundle = msgspec.msgpack.decode(data, type=SourceBundle)
-        self._bundles[bundle.hash] = bundle
+        """Add an encoded RunnerSource."""
+        found = msgspec.msgpack.decode(data, type=RunnerSource)
+        self._sources[found.source.source] = found
 
-    def find(self, source: str, dag_id: str) -> RunnableDag | None:
-        """Return a DAG of a file that is imported already, or None."""
-        dags = self._files.get(source)
-        return None if dags is None else dags.get(dag_id)
+    def find(self, source: str) -> RunnableDag | None:
+        """Return the DAG of a source whose file is imported already, or None."""
+        return self._dags.get(source)
 
-    def load(self, source: str, dag_id: str) -> RunnableDag:
-        """Return a DAG, after importing its file where needed.
+    def load(self, source: str) -> RunnableDag:
+        """Return the DAG of a source, after importing its file where needed.
 
         Raises:
-            DefinitionError: The file does not define the DAG.
+            DefinitionError: The file does not make the graph that the run began with.
             BaseException: Whatever the file raises.
         """
-        dags = self._files.get(source)
+        found = self._sources[source]
+        wanted = found.source
+        dags = self._files.get(wanted.file)
         if dags is None:
-            imported = import_dag_file(self._bundles[source])
-            dags = {name: RunnableDag(dag) for name, dag in imported.items()}
-            self._files.put(source, dags)
-        if dag_id not in dags:
-            raise DefinitionError(
-                f"DAG {dag_id!r} is not in this file where it is imported now; "
-                "make DAG ids independent of machine and time",
-                file=self._bundles[source].file,
-            )
-        return dags[dag_id]
+            dags = BundleFolder.enter(found.folder, found.root).dags(wanted.file)
+            self._files.put(wanted.file, dags)
+        dag = RunnableDag(_checked(dags, wanted, found.root), wanted.tasks)
+        self._dags.put(source, dag)
+        return dag
+
+
+def _checked(dags: dict[str, DAG], wanted: DagSource, root: str) -> DAG:
+    """Return the DAG of a source, if its graph is that of the run's version."""
+    file = f"{root}/{wanted.file}"
+    dag = dags.get(wanted.dag_id)
+    if dag is None:
+        raise DefinitionError(
+            "the file does not make this DAG where it is imported now; make DAG ids independent "
+            "of machine, environment and time",
+            file=file,
+            dag_id=wanted.dag_id,
+        )
+    difference = graph_difference(wanted.tasks, dag.to_spec("", "").tasks)
+    if difference is not None:
+        raise DefinitionError(
+            f"{difference}; no task was run in place of another. Make the graph independent of "
+            "machine, environment and time, or start a new run",
+            file=file,
+            dag_id=wanted.dag_id,
+        )
+    return dag

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pubsubflow
+from pubsubflow.authoring.dag_files import users_text
 from pubsubflow.authoring.runtime.journal import TaskLost
 from pubsubflow.errors import DefinitionError, ReplayMismatch, TaskFailed, TaskSkipped
 from pubsubflow.model.wire.messages import Outcome, TaskError
@@ -30,7 +31,7 @@ def outcome_of(error: BaseException) -> tuple[Outcome, TaskError]:
     """
     if isinstance(error, TaskExited) and error.__cause__ is not None:
         error = error.__cause__
-    text = plain_text(lambda: str(error)).strip()
+    text = plain_text(lambda: users_text(str(error))).strip()
     first = text.splitlines()[0] if text else ""
     name = plain_text(lambda: type(error).__name__)
     if isinstance(error, TaskSkipped):
@@ -61,7 +62,7 @@ def _formatted(error: BaseException) -> str:
     whole = traceback.TracebackException.from_exception(error)
     for part in _parts(whole, set()):
         part.stack = traceback.StackSummary.from_list(user_frames(part.stack))
-    return "".join(whole.format())
+    return users_text("".join(whole.format()))
 
 
 def user_frames(stack: traceback.StackSummary) -> list[traceback.FrameSummary]:

@@ -4,7 +4,7 @@ To the runner:
 
 ======= ======================================================================================
 TASK    assignment, then a TaskMessage as it came from the bus
-SOURCE  a SourceBundle; always before the first task that needs it
+SOURCE  a RunnerSource; always before the first task that needs it
 REPLY   number of the request, then a Chunk
 CANCEL  assignment
 DRAIN   nothing: start no further node of a chain
@@ -28,6 +28,7 @@ import struct
 
 from msgspec import Struct
 
+from pubsubflow.model.source.bundles import DagSource
 from pubsubflow.model.wire.messages import PublishedEvent, encode
 from pubsubflow.model.wire.worker_requests import WorkerRequest
 
@@ -60,6 +61,20 @@ class RunnerSettings(Struct, frozen=True, array_like=True):
     grace_seconds: float
     max_log_bytes: int = 10 << 20
     recorder: str = ""
+
+
+class RunnerSource(Struct, frozen=True):
+    """The code of runs, as it is on this machine.
+
+    Attributes:
+        folder: The folder of its bundle.
+        root: The folder that users know it by.
+        source: What the runs need of it.
+    """
+
+    folder: str
+    root: str
+    source: DagSource
 
 
 def request_frame(number: int, request: RunnerRequest) -> bytes:

@@ -113,8 +113,7 @@ class SyncRunner:
         execution.started_at = time.time()
         message = execution.message
         try:
-            source, dag_id = message.source, message.dag_id
-            dag = self._dags.find(source, dag_id) or self._dags.load(source, dag_id)
+            dag = self._dags.find(message.source) or self._dags.load(message.source)
             host = _Host(self._channel, execution, dag, self._streams[1])
             spec = dag.tasks[execution.node]
             fetched = {}

@@ -1,10 +1,11 @@
 """The catalog: DAG files and the versions of their DAGs, written by the loader."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import asyncpg
 import msgspec
 
 from pubsubflow.model.changes import (
@@ -19,8 +20,10 @@ from pubsubflow.model.datasets import pattern_expression
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.schedule.conditions import DatasetInput, ScheduleSpec, inputs, ticks
 from pubsubflow.model.schedule.timetable import OnceSpec, first_tick
+from pubsubflow.model.source.bundles import BundleFile, Manifest
 from pubsubflow.model.spec import DagSpec, LoadedFile
-from pubsubflow.store.database import Connection, Database
+from pubsubflow.store.bundles import write_bundle
+from pubsubflow.store.database import Connection, Database, printable
 from pubsubflow.store.declarations import (
     delete_watches,
     delete_webhooks,
@@ -63,7 +66,7 @@ class Catalog:
         self._now = now
 
     async def imported_files(self) -> dict[str, str]:
-        """Return file → hash of the source bundle, for files whose last import succeeded."""
+        """Return file → hash of what its import read, for all files that are stored."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(SQL["list_imported_files"])
         return {row["file"]: row["source"] for row in rows}
@@ -75,10 +78,36 @@ class Catalog:
             self._timers_changed()
         self._dags_changed()
 
+    async def save_bundle(
+        self, bundle: str, manifest: Manifest, read: Callable[[BundleFile], bytes]
+    ) -> None:
+        """Write a bundle and those of its files that are not stored yet."""
+        await write_bundle(self._database, bundle, manifest, read)
+
+    async def advance(self, bundle: str, files: Sequence[str]) -> None:
+        """Pin the new runs of the DAGs of files to another bundle; their versions stay."""
+        advance = partial(_advance, bundle=bundle, files=files)
+        await self._database.in_transaction(advance)
+
     async def remove(self, files: Sequence[str]) -> None:
-        """Delete files and retire their DAGs, which start no more runs."""
+        """Delete files and mark their DAGs as missing: they start no runs, their events wait."""
         await self._database.in_transaction(partial(_remove, files=files, now=self._now()))
         self._dags_changed()
+
+    async def retire(self, seconds: float) -> float | None:
+        """Retire the DAGs that are missing for that long.
+
+        Returns:
+            When the next one is due, in seconds from now; None when none is missing.
+        """
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["find_overdue_dags"], seconds)
+        dags = [row["id"] for row in rows if not row["left"]]
+        if dags:
+            retire = partial(_retire, dags=dags, now=self._now())
+            await self._database.in_transaction(retire)
+            self._dags_changed()
+        return min((row["left"] for row in rows if row["left"]), default=None)
 
 
 async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: datetime) -> None:
@@ -90,18 +119,33 @@ async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: dat
     await _save_datasets(connection, imported, specs)
     await save_webhooks(connection, imported)
     await save_watches(connection, imported)
-    changes += await _put_in_force(connection, specs, now)
-    dag_ids = [spec.dag_id for spec in specs]
-    changes += await _retire(connection, [file.file for file in imported], dag_ids, now)
+    # All at once, in order: every further lock is of one of these.
+    await connection.fetch(
+        SQL["lock_dags_of_files"],
+        [file.file for file in imported],
+        [spec.dag_id for spec in specs],
+    )
+    bundles = {spec.dag_id: file.bundle for file in imported for spec in file.dags}
+    changes += await _put_in_force(connection, specs, bundles, now)
+    # Last, as a DAG that has moved to another file belongs to that one by now.
+    changes += await _mark_missing(connection, [file.file for file in imported], list(bundles), now)
     await _record_changes(connection, changes)
+
+
+async def _advance(connection: Connection, *, bundle: str, files: Sequence[str]) -> None:
+    await connection.execute(SQL["lock_catalog"])
+    rows = await connection.fetch(SQL["lock_dags_of_files"], list(files), [])
+    dags = [row["dag"] for row in rows]
+    await connection.fetch(SQL["pin_dags"], dags, [bundle] * len(dags))
 
 
 async def _remove(connection: Connection, *, files: Sequence[str], now: datetime) -> None:
     await connection.execute(SQL["lock_catalog"])
     await connection.execute(SQL["delete_files"], list(files))
+    await connection.fetch(SQL["lock_dags_of_files"], list(files), [])
     await delete_webhooks(connection, files)
     await delete_watches(connection, files)
-    await _record_changes(connection, await _retire(connection, files, [], now))
+    await _record_changes(connection, await _mark_missing(connection, files, [], now))
 
 
 async def _record_changes(connection: Connection, changes: Sequence[Change]) -> None:
@@ -110,31 +154,40 @@ async def _record_changes(connection: Connection, changes: Sequence[Change]) -> 
         await connection.execute(SQL["record_changes"], encode_records(changes))
 
 
-async def _retire(
+async def _mark_missing(
     connection: Connection, files: Sequence[str], dag_ids: Sequence[str], now: datetime
 ) -> list[Change]:
-    """Retire the DAGs that files no longer define, and return the changes."""
-    rows = await connection.fetch(SQL["retire_missing_dags"], list(files), list(dag_ids))
-    return [DagChanged(dag_id=row["dag_id"], change=DagChange.RETIRED, time=now) for row in rows]
+    """Mark the DAGs that files no longer define as missing, and return the changes."""
+    rows = await connection.fetch(SQL["mark_missing_dags"], list(files), list(dag_ids))
+    return _changed(rows, DagChange.MISSING, now)
+
+
+async def _retire(connection: Connection, *, dags: Sequence[int], now: datetime) -> None:
+    await connection.execute(SQL["lock_catalog"])
+    await connection.fetch(SQL["lock_dags"], list(dags))
+    rows = await connection.fetch(SQL["retire_dags"], list(dags))
+    await _record_changes(connection, _changed(rows, DagChange.RETIRED, now))
+
+
+def _changed(rows: Iterable[asyncpg.Record], change: DagChange, now: datetime) -> list[Change]:
+    return [
+        DagChanged(dag_id=dag_id, change=change, time=now)
+        for dag_id in sorted(row["dag_id"] for row in rows)
+    ]
 
 
 async def _save_files(
     connection: Connection, files: Sequence[LoadedFile], now: datetime
 ) -> list[Change]:
-    """Write files and their sources; return the imports that fail now, or work again."""
+    """Write files; return the imports that fail now, or work again."""
     rows = await connection.fetch(SQL["read_file_errors"], [file.file for file in files])
     before = {row["file"]: row["error"] for row in rows}
     await connection.execute(
-        SQL["save_sources"],
-        [file.bundle.hash for file in files],
-        [msgspec.msgpack.encode(file.bundle) for file in files],
-    )
-    await connection.execute(
         SQL["save_files"],
         [file.file for file in files],
-        [file.bundle.hash for file in files],
-        [file.error for file in files],
-        [file.traceback for file in files],
+        [file.source for file in files],
+        [None if file.error is None else printable(file.error) for file in files],
+        [None if file.traceback is None else printable(file.traceback) for file in files],
         [file.seconds for file in files],
     )
     return [
@@ -169,9 +222,9 @@ def _inputs(spec: DagSpec) -> list[DatasetInput]:
 
 
 async def _put_in_force(
-    connection: Connection, specs: Sequence[DagSpec], now: datetime
+    connection: Connection, specs: Sequence[DagSpec], bundles: Mapping[str, str], now: datetime
 ) -> list[Change]:
-    """Put the specs that changed in force, and return the changes."""
+    """Put the specs that changed in force, in the bundles of their DAGs; return the changes."""
     ordered = sorted(specs, key=lambda spec: spec.dag_id)
     encoded = [_encode(spec) for spec in ordered]
     hashes = [hashlib.sha256(each).hexdigest() for each in encoded]
@@ -196,7 +249,11 @@ async def _put_in_force(
     if changed:
         versions = {row["dag"]: row["version"] for row in changed}
         changes += await _put_states_in_force(connection, versions, by_id, now)
-    return changes
+    dags = sorted(by_id)
+    pinned = [bundles[by_id[dag].dag_id] for dag in dags]
+    returned = await connection.fetch(SQL["pin_dags"], dags, pinned)
+    await connection.execute(SQL["resume_returned_dags"], [row["id"] for row in returned])
+    return changes + _changed(returned, DagChange.RETURNED, now)
 
 
 async def _put_states_in_force(

@@ -16,12 +16,12 @@ Row = asyncpg.Record
 Rows = Sequence[Sequence[Any]]
 BATCH = {
     "events": 13,
-    "runs": 12,
+    "runs": 13,
     "run_events": 3,
     "removed_tasks": 3,
     "ended_tasks": 12,
     "live_tasks": 10,
-    "opened_runs": 5,
+    "opened_runs": 6,
     "progressed_runs": 2,
     "closed_runs": 3,
     "pending": 4,
@@ -64,7 +64,7 @@ class ManagerTransaction:
         return await self.fetch(query, *map(list, zip(*rows, strict=True))) if rows else []
 
     async def lock_runs(self, runs: Iterable[int]) -> list[Row]:
-        """Lock live runs in order: run, dag, version, progress, info."""
+        """Lock live runs in order: run, dag, version, progress, info, source."""
         # Every manager locks in this order, so two batches with common runs cannot deadlock.
         ids = sorted(set(runs))
         return await self.fetch("lock_runs", ids) if ids else []

@@ -10,10 +10,10 @@ import anyio
 import structlog
 from msgspec import Struct
 
-from pubsubflow.runner.forked_process import ChildProcess
-from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner import flight_recorder
 from pubsubflow.runner.flight_recorder import FlightRecord
+from pubsubflow.runner.forked_process import ChildProcess
+from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.triggerer.protocol import (
     HostCommand,
     HostLogLine,

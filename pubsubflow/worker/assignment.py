@@ -83,6 +83,7 @@ class Assignment:
         node: The node of the chain that runs now; `after` is the one before.
         timeout_seconds: Timeout of the node that runs now.
         runner: The process that runs it; None while it waits.
+        waits_since: When it came, if it had to wait for a process; time of the loop.
         started_at: When the node started, seconds since 1970.
         decided_outcome: Set once the worker has decided the outcome and waits for the runner to
             stop.
@@ -120,6 +121,7 @@ class Assignment:
         "started_at",
         "timeout_seconds",
         "timeout_timer",
+        "waits_since",
     )
 
     def __init__(
@@ -133,7 +135,7 @@ class Assignment:
         self.after = NO_NODE
         self.timeout_seconds = header.timeouts[0]
         self.runner: RunnerRef | None = None
-        self.started_at = 0.0
+        self.waits_since = self.started_at = 0.0
         self.decided_outcome: AttemptOutcome | None = None
         self.message_done = False
         self.returned = False

@@ -4,20 +4,16 @@ from collections.abc import Callable
 
 import anyio
 import anyio.abc
-import msgspec
 import structlog
 
 from pubsubflow.bus import Bus
 from pubsubflow.errors import BusUnavailable
-from pubsubflow.model.recent import Recent
-from pubsubflow.model.spec import SourceBundle
 from pubsubflow.model.wire.messages import encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.worker_requests import (
     Chunk,
     LeaseRequest,
     LeaseStatus,
-    SourceRequest,
     WorkerRequest,
     decode_chunk,
     decode_lease_status,
@@ -28,43 +24,22 @@ log = structlog.get_logger(__name__)
 _REQUEST_SECONDS = 5.0
 _RETRY_SECONDS = 0.2
 _LEASE_DELAY_SECONDS = 0.25
-_CACHED_BUNDLES = 256
-
-
-class FetchedSource(msgspec.Struct, frozen=True):
-    """A source bundle with its encoded form, or the reason why there is none."""
-
-    data: bytes = b""
-    bundle: SourceBundle | None = None
-    error: str | None = None
 
 
 class ManagerClient:
-    """Sends requests to the managers over the bus, and caches source bundles.
+    """Sends requests to the managers over the bus.
 
     Args:
         bus: The connection.
         group: The task group in which requests wait for their replies.
         ask_seconds: How long a task's request may go without a reply.
-
-    Attributes:
-        sources: The source bundles used last, by hash.
     """
 
     def __init__(self, bus: Bus, group: anyio.abc.TaskGroup, *, ask_seconds: float) -> None:
         self._bus = bus
         self._group = group
         self._ask_seconds = ask_seconds
-        self.sources: Recent[str, FetchedSource] = Recent(_CACHED_BUNDLES)
-        self._waiters: dict[str, list[Callable[[FetchedSource], None]]] = {}
         self._reachable = True
-
-    def fetch_source(self, hash_: str, use: Callable[[FetchedSource], None]) -> None:
-        """Call `use` once the source bundle is here, or known not to exist."""
-        waiters = self._waiters.setdefault(hash_, [])
-        waiters.append(use)
-        if len(waiters) == 1:
-            self._group.start_soon(self._request_source, hash_)
 
     def fetch_lease(self, request: LeaseRequest, use: Callable[[LeaseStatus], None]) -> None:
         """Call `use` with the lease status of a task that was redelivered."""
@@ -95,30 +70,10 @@ class ManagerClient:
         # The result that ended the task may be stored and not processed yet: after this delay the
         # manager has most likely seen it, and the task is not run a second time.
         await anyio.sleep(_LEASE_DELAY_SECONDS)
-        chunk = await self._request(request)
+        chunk = await self.request(request)
         use(LeaseStatus.FREE if chunk.error is not None else decode_lease_status(chunk.data))
 
-    async def _request_source(self, hash_: str) -> None:
-        try:
-            source = await self._read_source(hash_)
-        except msgspec.DecodeError as error:
-            source = FetchedSource(error=f"the code {hash_[:12]} arrived broken: {error}")
-        if source.error is None:
-            self.sources.put(hash_, source)
-        for use in self._waiters.pop(hash_):
-            use(source)
-
-    async def _read_source(self, hash_: str) -> FetchedSource:
-        data = b""
-        while True:
-            chunk = await self._request(SourceRequest(hash_, len(data)))
-            if chunk.error is not None:
-                return FetchedSource(error=chunk.error)
-            data += chunk.data
-            if len(data) >= chunk.total or not chunk.data:
-                return FetchedSource(data, msgspec.msgpack.decode(data, type=SourceBundle))
-
-    async def _request(self, request: WorkerRequest) -> Chunk:
+    async def request(self, request: WorkerRequest) -> Chunk:
         """Repeat a request until a manager replies: without the reply its tasks could only fail."""
         payload = encode(request)
         while True:

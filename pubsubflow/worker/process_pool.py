@@ -16,11 +16,12 @@ from pubsubflow.runner.log_lines import log_record
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.assignment import Assignment, AttemptOutcome, RunnerRef
 from pubsubflow.worker.losses import RunAgain
-from pubsubflow.worker.manager_client import FetchedSource, ManagerClient
+from pubsubflow.worker.manager_client import ManagerClient
 from pubsubflow.worker.result_publisher import ResultPublisher
 from pubsubflow.worker.runner_process import RunnerProcess
 from pubsubflow.worker.runner_set import RunnerSet
 from pubsubflow.worker.settings import WorkerSettings
+from pubsubflow.worker.source_cache import FetchedSource, SourceCache
 from pubsubflow.worker.timeouts import TimeoutQueue
 from pubsubflow.worker.watchdog import LoopWatchdog
 
@@ -40,7 +41,8 @@ class ProcessPool:
         runner_settings: What each runner gets at its start; names the kind of the pool.
         fork_server: Forks the runners.
         group: The task group in which they run.
-        managers: Fetches code and leases, and forwards the tasks' requests.
+        managers: Fetches leases, and forwards the tasks' requests.
+        sources: Fetches code.
         publisher: Publishes results, events and output.
         on_returned: Called with an assignment that goes back to its queue.
         on_finished: Called with an assignment of which nothing is left to run.
@@ -54,6 +56,7 @@ class ProcessPool:
         fork_server: ForkServer,
         group: anyio.abc.TaskGroup,
         managers: ManagerClient,
+        sources: SourceCache,
         publisher: ResultPublisher,
         on_returned: Callable[[Assignment], None],
         on_finished: Callable[[Assignment], None],
@@ -63,6 +66,7 @@ class ProcessPool:
         self.kind = runner_settings.kind
         self._sync = self.kind == "sync"
         self._managers = managers
+        self._sources = sources
         self._publisher = publisher
         self._on_returned = on_returned
         self._on_finished = on_finished
@@ -110,21 +114,28 @@ class ProcessPool:
         return len(self._runners.all)
 
     @property
+    def bundles(self) -> set[str]:
+        """Hashes of the bundles that processes or waiting assignments use."""
+        waiting = {source.bundle for source in self._waiting.values() if source is not None}
+        return waiting | {runner.bundle for runner in self._runners.all}
+
+    @property
     def slots(self) -> int:
         """How many assignments can run at once."""
         return self._runners.most if self._sync else self._runners.slots
 
     def submit(self, assignment: Assignment) -> None:
         """Queue an assignment; its lease and its code are fetched first where needed."""
-        source = self._managers.sources.get(assignment.header.source)
-        known = source is not None and not assignment.redelivered
-        if source is not None and known and not assignment.apart and not self._closing:
+        source = self._sources.sources.get(assignment.header.source)
+        usual = not (self._waiting or assignment.redelivered or assignment.apart or self._closing)
+        if usual and source is not None:
             runner = self._runners.choose(source)
             if runner is not None:
                 runner.assign(assignment, source)
                 self._start_timers(assignment)
                 return
         self._waiting[assignment] = None
+        assignment.waits_since = self._loop.time()
         if assignment.redelivered:
             # Another worker may have finished it, or may still run it: the managers know.
             request = LeaseRequest(*assignment.fence, self._runner_settings.worker)
@@ -232,12 +243,12 @@ class ProcessPool:
         self._release(assignment)
 
     def _fetch_source(self, assignment: Assignment) -> None:
-        source = self._managers.sources.get(assignment.header.source)
+        source = self._sources.sources.get(assignment.header.source)
         if source is not None:
             self._enqueue(assignment, source)
         else:
             on_source = partial(self._on_source, assignment)
-            self._managers.fetch_source(assignment.header.source, on_source)
+            self._sources.fetch(assignment.header.source, on_source)
 
     def _on_source(self, assignment: Assignment, source: FetchedSource) -> None:
         if assignment not in self._waiting:
@@ -259,22 +270,23 @@ class ProcessPool:
         """Assign what waits to free runners, and fork more runners for the rest."""
         if not self._waiting or self._closing:
             return
-        left = 0
+        left: dict[str, list[Assignment]] = {}
         for assignment, source in tuple(self._waiting.items()):
             if source is None:
                 continue
             if assignment.apart:
                 self._runners.reserve(assignment)
                 continue
-            runner = self._runners.choose(source)
+            # One that waits too long for a process of its own code is not overtaken any more.
+            runner = None if self._runners.is_owed(left) else self._runners.choose(source)
             if runner is None:
-                left += 1
+                left.setdefault(source.process, []).append(assignment)
                 continue
             del self._waiting[assignment]
             runner.assign(assignment, source)
             self._start_timers(assignment)
         if left:
-            self._runners.add(left if self._sync else 1)
+            self._runners.add(left)
 
     def _on_runner_ready(self, runner: RunnerProcess) -> None:
         assignment = runner.reserved_for

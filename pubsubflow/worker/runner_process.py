@@ -14,7 +14,6 @@ import anyio
 import msgspec
 import structlog
 
-from pubsubflow.model.spec import SourceBundle
 from pubsubflow.model.wire.messages import NO_NODE, encode
 from pubsubflow.model.wire.worker_requests import (
     decode_chunk,
@@ -50,7 +49,7 @@ from pubsubflow.runner.protocol import (
 from pubsubflow.runner.redaction import Redactor
 from pubsubflow.worker.assignment import Assignment, AttemptOutcome
 from pubsubflow.worker.losses import RunAgain, judge_losses
-from pubsubflow.worker.manager_client import FetchedSource
+from pubsubflow.worker.source_cache import FetchedSource
 from pubsubflow.worker.stdio import OutputPipe, open_output_pipes
 
 log = structlog.get_logger(__name__)
@@ -94,7 +93,8 @@ class RunnerProcess:
     Attributes:
         assignments: Number → assignment.
         free_slots: How many more assignments it can take; 0 before it is forked and once it ends.
-        sources: Hashes of the code it has.
+        sources: Keys of the code it has.
+        process: What code it runs, see `FetchedSource`; empty before its first assignment.
         served: How many assignments it has had.
         ending: It is retired or about to be killed, so it gets no more assignments.
         killed: The worker has killed it.
@@ -115,6 +115,7 @@ class RunnerProcess:
         self.assignments: dict[int, Assignment] = {}
         self.free_slots = 0
         self.sources: set[str] = set()
+        self.bundle = self.process = ""
         self.served = 0
         self.ending = self.killed = self.blocked = False
         self.idle_since = 0.0
@@ -123,8 +124,6 @@ class RunnerProcess:
         self._slots = slots
         self._recycle_after = recycle_after
         self._events = events
-        self._modules: dict[str, str] = {}
-        self._files: dict[str, dict[str, str]] = {}
         self._child: ChildProcess | None = None
         self._post: Callable[[bytes], None] = _lost
         self._ended = anyio.Event()
@@ -189,13 +188,6 @@ class RunnerProcess:
         await anyio.sleep(_STREAM_SECONDS)
         self._ended.set()
 
-    def can_load(self, bundle: SourceBundle) -> bool:
-        """Return whether no module that it may have imported differs from the bundle's."""
-        modules = _imported_modules(bundle)
-        if self._files.get(bundle.file, modules) != modules:
-            return False
-        return all(self._modules.get(path, text) == text for path, text in modules.items())
-
     def assign(self, assignment: Assignment, source: FetchedSource) -> None:
         """Send it an assignment, after the code if it does not have it yet."""
         self.assignments[assignment.number] = assignment
@@ -204,10 +196,9 @@ class RunnerProcess:
         assignment.position = self.served
         assignment.runner = self
         assignment.started_at = time.time()
-        if assignment.header.source not in self.sources and source.bundle is not None:
+        if assignment.header.source not in self.sources:
             self.sources.add(assignment.header.source)
-            modules = self._files[source.bundle.file] = _imported_modules(source.bundle)
-            self._modules |= modules
+            self.bundle, self.process = source.bundle, source.process
             self._post(SOURCE_HEADER + source.data)
         data = assignment.delivery.data
         if assignment.redelivered and not self._is_sync:
@@ -375,12 +366,3 @@ class RunnerProcess:
 
 def _lost(frame: bytes) -> None:
     """Drop a frame to a process that is not forked yet: it has no assignment that needs it."""
-
-
-def _imported_modules(bundle: SourceBundle) -> dict[str, str]:
-    """Return the modules that the DAG file imports, path → text.
-
-    DAG files are run under a name of their own, so their texts never clash; modules are in
-    `sys.modules` for the life of the process.
-    """
-    return {path: text for path, text in bundle.files.items() if path != bundle.file}

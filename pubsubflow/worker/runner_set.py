@@ -11,17 +11,18 @@ import structlog
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.assignment import Assignment
-from pubsubflow.worker.manager_client import FetchedSource
 from pubsubflow.worker.runner_process import RunnerEvents, RunnerProcess
 from pubsubflow.worker.settings import WorkerSettings
+from pubsubflow.worker.source_cache import FetchedSource
 
 log = structlog.get_logger(__name__)
 
-_MAX_ASYNC_RUNNERS = 8
+_MAX_ASYNC_RUNNERS = 64
 _MAX_APART = 4
 _ASYNC_RECYCLE_FACTOR = 10
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
+_TURN_SECONDS = 0.25
 
 
 class RunnerSet:
@@ -70,24 +71,44 @@ class RunnerSet:
         self.starting = 0
 
     def choose(self, source: FetchedSource) -> RunnerProcess | None:
-        """Return a free runner that has the code already, or else one that can load it."""
-        bundle = source.bundle
+        """Return a free runner of the same code, or else one that has run none yet."""
         found = None
         for runner in reversed(self.all):
-            if runner.free_slots and bundle is not None:
-                if bundle.hash in runner.sources:
+            if runner.free_slots:
+                if runner.process == source.process:
                     return runner
-                if found is None and runner.can_load(bundle):
+                if not runner.process:
                     found = runner
         return found
 
-    def add(self, count: int) -> None:
-        """Fork processes for so many assignments that have none, as far as there may be more."""
-        for _ in range(count - self.starting):
-            if sum(runner.reserved_for is None for runner in self.all) >= self.most:
-                self._retire_idle()
+    def is_owed(self, left: dict[str, list[Assignment]]) -> bool:
+        """Return whether the next free place is owed to one that has waited for its turn.
+
+        Args:
+            left: The code → the assignments that no runner could take, oldest first.
+        """
+        # On an event loop there is room beside the tasks of a process, and for more processes.
+        if not (left and self._sync) or self.starting or not self._is_full:
+            return False
+        first = next(iter(left.values()))[0]
+        return self._loop.time() - first.waits_since > _TURN_SECONDS
+
+    def add(self, left: dict[str, list[Assignment]]) -> None:
+        """Fork processes for assignments that have none, as far as there may be more.
+
+        Args:
+            left: The code → the assignments that no runner could take.
+        """
+        wanted = sum(map(len, left.values())) if self._sync else len(left)
+        for _ in range(wanted - self.starting):
+            if self._is_full:
+                self._retire_idle(len(left))
                 return
             self._start()
+
+    @property
+    def _is_full(self) -> bool:
+        return sum(runner.reserved_for is None for runner in self.all) >= self.most
 
     def reserve(self, assignment: Assignment) -> None:
         """Fork a process for one assignment alone, unless it has one or many have."""
@@ -106,9 +127,11 @@ class RunnerSet:
             if old or runner.resident_bytes() > settings.max_idle_bytes:
                 runner.retire()
 
-    def _retire_idle(self) -> None:
-        # What waits cannot use an idle runner: it has other versions of the same modules. Its
-        # place goes to a new process.
+    def _retire_idle(self, wanted: int) -> None:
+        # What waits cannot use an idle runner, which runs other code. Its place goes to a new
+        # process, unless there will be room soon.
+        if self.starting + sum(runner.ending for runner in self.all) >= wanted:
+            return
         for runner in self.all:
             if runner.free_slots and not runner.assignments:
                 runner.retire()

@@ -24,6 +24,7 @@ from pubsubflow.model.wire.messages import (
     encode,
 )
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.runner.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.assignment import (
@@ -38,6 +39,7 @@ from pubsubflow.worker.metrics import WorkerMetrics
 from pubsubflow.worker.process_pool import ProcessPool
 from pubsubflow.worker.result_publisher import ResultPublisher
 from pubsubflow.worker.settings import WorkerSettings
+from pubsubflow.worker.source_cache import SourceCache
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +56,7 @@ class Worker:
         bus: The connection; its streams exist.
         fork_server: Forks the processes for user code.
         settings: Queues, slots, timeouts and limits.
+        cache: Keeps bundles on disk.
         worker_id: A name that no other worker has; a new one for every start.
         takes_over: Whether it succeeds a worker that died and may have had any message there is.
 
@@ -68,6 +71,7 @@ class Worker:
         bus: Bus,
         fork_server: ForkServer,
         settings: WorkerSettings,
+        cache: BundleCache,
         worker_id: str,
         takes_over: bool = False,
     ) -> None:
@@ -75,6 +79,7 @@ class Worker:
         self._takes_over = takes_over
         self._fork_server = fork_server
         self._settings = settings
+        self._cache = cache
         self._id = worker_id
         self._next_number = count(1)
         self._assignments: dict[int, Assignment] = {}
@@ -156,6 +161,7 @@ class Worker:
     def _open_pools(self, group: anyio.abc.TaskGroup) -> None:
         settings = self._settings
         managers = ManagerClient(self._bus, group, ask_seconds=settings.ask_seconds)
+        self._sources = sources = SourceCache(managers, self._cache, group)
         for kind in _KINDS:
             pool = self._pools[kind] = ProcessPool(
                 settings=settings,
@@ -169,6 +175,7 @@ class Worker:
                 fork_server=self._fork_server,
                 group=group,
                 managers=managers,
+                sources=sources,
                 publisher=self._publisher,
                 on_returned=self._on_returned,
                 on_finished=self._on_finished,
@@ -255,6 +262,8 @@ class Worker:
             self._send_heartbeat()
             for pool in self._pools.values():
                 pool.maintain()
+            pools = self._pools.values()
+            self._sources.release({bundle for pool in pools for bundle in pool.bundles})
 
     def _send_heartbeat(self) -> None:
         """Publish a heartbeat and keep the messages of all assignments in progress."""

@@ -1,6 +1,7 @@
 """Worker settings: queues, slots, timeouts and limits of its processes."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -43,6 +44,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         max_idle_bytes: An idle process that holds more memory is replaced.
         max_log_bytes: Output of one attempt beyond that is dropped.
         ask_seconds: How long the manager may take to reply to a task's request.
+        cache_dir: Where the files of bundles are kept; `bundles` in the home when None.
+        max_cache_bytes: Beyond it, bundles that are in no use are removed from there.
     """
 
     queues: Annotated[tuple[QueueName, ...], Meta(min_length=1)] = ("default",)
@@ -61,3 +64,5 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_idle_bytes: Bytes = 1 << 30
     max_log_bytes: Bytes = 10 << 20
     ask_seconds: Seconds = 60.0
+    cache_dir: Path | None = None
+    max_cache_bytes: Bytes = 2 << 30

@@ -13,7 +13,7 @@ from pubsubflow.model.schedule.conditions import (
     Tick,
 )
 from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec
-from pubsubflow.model.spec import DagSpec, LoadedFile, MappedArgument, SourceBundle, TaskSpec
+from pubsubflow.model.spec import DagSpec, LoadedFile, MappedArgument, TaskSpec
 
 
 def uri(name: str) -> str:
@@ -119,11 +119,13 @@ def _task(described: dict, numbers: dict[str, int]) -> TaskSpec:
     )
 
 
+BUNDLE = "b" * 32
+
+
 def loaded(
     *dags: DagSpec, file: str = "", error: str | None = None, text: str = "", hooks=()
 ) -> LoadedFile:
     """Return the result of importing one file, by default that of its DAGs."""
     file = file or dags[0].file
     source = dags[0].source if dags else f"hash of {file}{text}"
-    bundle = SourceBundle(source, file, "/dags", {file: text})
-    return LoadedFile(file, bundle, dags, hooks=hooks, error=error)
+    return LoadedFile(file, BUNDLE, dags, hooks=hooks, error=error, source=source)

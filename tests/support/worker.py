@@ -8,7 +8,6 @@ from itertools import count
 import anyio
 import msgspec
 
-from pubsubflow.authoring.dag_files import import_dag_file, make_bundle
 from pubsubflow.bus import STREAM_IN, PullConsumer
 from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.wire.messages import (
@@ -25,9 +24,11 @@ from pubsubflow.model.wire.messages import (
 )
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.worker_requests import (
+    BundleRequest,
     Chunk,
     ConnectionRequest,
     EventsRequest,
+    FileRequest,
     JournalEntryRequest,
     JournalRequest,
     LeaseRequest,
@@ -36,6 +37,7 @@ from pubsubflow.model.wire.worker_requests import (
     SourceRequest,
     decode_worker_request,
 )
+from support.bundles import MadeBundle, entered
 from support.signals import Signal
 
 
@@ -43,7 +45,7 @@ class ScriptedManager:
     """Publishes orders, answers requests as a test says, and keeps what workers publish.
 
     Attributes:
-        bundles, events, large, leases, connections: What it answers requests from.
+        sources, bundles, events, large, leases, connections: What it answers requests from.
         journals: Of each task instance, its journal.
         journal_answers: By label of an entry, the answers to requests to record it.
         requests: All requests.
@@ -58,6 +60,7 @@ class ScriptedManager:
         self.logs = []
         self.gone = []
         self.published = []
+        self.sources = {}
         self.bundles = {}
         self.large = {}
         self.events = ()
@@ -89,12 +92,24 @@ class ScriptedManager:
             yield self
             group.cancel_scope.cancel()
 
-    def load(self, text, *, file="dags.py", helpers=None):
+    def load(self, text, *, file="dags.py", helpers=None, **more):
         """Return the only DAG of a file."""
-        bundle = make_bundle(str(self.folder), file, {file: text, **(helpers or {})})
+        return self.load_from(MadeBundle({file: text, **(helpers or {})}, **more), file)
+
+    def load_from(self, bundle, file):
+        """Return the only DAG of a file of a bundle."""
+        place = self.folder / f"made-{bundle.hash}"
+        bundle.write(place)
+        with entered(place, bundle.manifest.root) as folder:
+            (dag,) = folder.dags(file).values()
+        return self.add(bundle, dag.to_spec(file, ""), file)
+
+    def add(self, bundle, spec, file="dags.py"):
+        """Answer requests for a bundle; return the DAG of a version in it."""
+        source = bundle.source(spec, file=file)
+        self.sources[source.source] = source
         self.bundles[bundle.hash] = bundle
-        (dag,) = import_dag_file(bundle).values()
-        return LoadedDag(dag.to_spec(file, bundle.hash))
+        return LoadedDag(msgspec.structs.replace(spec, source=source.source))
 
     def order(self, dag, task_id, *, run=None, chained=False, inputs=None, elements=None, **more):
         """Return a task message."""
@@ -124,6 +139,10 @@ class ScriptedManager:
             timeouts=tuple(dag.spec.tasks[each].timeout_seconds for each in (node, *chain)),
             **more,
         )
+
+    def decoded(self, result):
+        """Return the value of a result."""
+        return msgspec.msgpack.decode(result.value)
 
     async def send(self, order, *, queue="default"):
         await self.bus.publish_durable(Subjects.task(queue, order), encode(order))
@@ -188,10 +207,10 @@ class ScriptedManager:
         self._signal.notify()
 
     def _chunk(self, request):
-        if isinstance(request, SourceRequest):
-            if request.hash not in self.bundles:
+        if isinstance(request, SourceRequest | BundleRequest | FileRequest):
+            data = self._code(request)
+            if data is None:
                 return Chunk(b"", 0, "no such source")
-            data = encode(self.bundles[request.hash])
             return Chunk(data[request.offset : request.offset + 100], len(data))
         if isinstance(request, ResultRequest):
             return self._result_chunk(request)
@@ -206,6 +225,15 @@ class ScriptedManager:
             )
         assert isinstance(request, EventsRequest)
         return Chunk(encode(self.events[request.offset : request.offset + 2]), len(self.events))
+
+    def _code(self, request):
+        if isinstance(request, SourceRequest):
+            found = self.sources.get(request.hash)
+            return None if found is None else encode(found)
+        if isinstance(request, BundleRequest):
+            return encode(self.bundles[request.hash].manifest)
+        contents = (bundle.contents for bundle in self.bundles.values())
+        return next(found[request.hash] for found in contents if request.hash in found)
 
     def _result_chunk(self, request):
         value = self.large.get((request.node, request.element))

@@ -11,7 +11,6 @@ from pubsubflow.manager.inbox import InboxItem, check_key
 from pubsubflow.manager.persistence.load import RunLocks
 from pubsubflow.manager.runs.clearing import Clearing, decode_reopened
 from pubsubflow.manager.schedules.replay import Replays
-from pubsubflow.manager.schedules.timers import ScheduleTimers
 from pubsubflow.manager.working_state import LockedDag
 from pubsubflow.model.changes import DagChange, DagChanged, RunChanged
 from pubsubflow.model.revisions import check_revision, dag_revision
@@ -119,12 +118,8 @@ class SetPausedHandler(DagCommandHandler):
                 time=self._uow.now,
             )
         )
-        if not dag.paused:
-            await self._context.dags.catch_up(dag)
-            conditions = await self._context.dags.conditions.load_open(dag)
-            held = await self._transaction.fetch("release_held_ticks", dag.id)
-            timers = ScheduleTimers(self._uow, self._context.scheduler)
-            timers.resume(dag, conditions, {row["slot"]: row["due_at"] for row in held})
+        if not dag.held:
+            await self._context.resume(dag)
 
 
 class ReplayHandler(DagCommandHandler):

@@ -14,8 +14,10 @@ from pubsubflow.manager.runs.pools import SlotAllocator
 from pubsubflow.manager.schedules.admission import Admission
 from pubsubflow.manager.schedules.dag_states import DagStates
 from pubsubflow.manager.schedules.firing import Scheduler
+from pubsubflow.manager.schedules.timers import ScheduleTimers
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
+from pubsubflow.manager.working_state import LockedDag
 from pubsubflow.model.traces import Tracing
 from pubsubflow.model.wire.messages import TaskKey
 from pubsubflow.store.manager_transaction import ManagerTransaction
@@ -76,6 +78,14 @@ class BatchContext:
             lifecycle=self.lifecycle,
             admission=self.admission,
         )
+
+    async def resume(self, dag: LockedDag) -> None:
+        """Decide the events and ticks that waited while a DAG was paused or missing."""
+        await self.dags.catch_up(dag)
+        conditions = await self.dags.conditions.load_open(dag)
+        held = await self.transaction.fetch("release_held_ticks", dag.id)
+        timers = ScheduleTimers(self.uow, self.scheduler)
+        timers.resume(dag, conditions, {row["slot"]: row["due_at"] for row in held})
 
 
 class DagLocks(Struct):

@@ -14,6 +14,8 @@ from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import NOT_MAPPED
 
 _TASK_TIMERS = ("retry", *WAIT_TIMERS)
+RETURNED = "returned"
+"""The key of the timer `subscribe` for a DAG that was missing; see `resume_returned_dags`."""
 _DAG_TIMERS = ("tick", "late", "flush", "subscribe")
 
 
@@ -71,8 +73,10 @@ class FireTimersHandler(Handler):
                 # Transactions that record events now may not know of the subscription: wait for
                 # their end, or an event would be neither decided nor caught up with.
                 await self._transaction.fetch("lock_dag_subscriptions")
-                if not dag.paused:
-                    await self._context.dags.catch_up(dag)
+                if not dag.held:
+                    returned = timer.key == RETURNED
+                    context = self._context
+                    await (context.resume(dag) if returned else context.dags.catch_up(dag))
             else:
                 await self._context.dags.conditions.load([(dag, timer.key or WHOLE)])
                 timers.condition_due(dag, timer)

@@ -140,7 +140,7 @@ def build_order(
         task.kind,
         spec.dag_id,
         task.task_id,
-        spec.source,
+        run.source,
         msgspec.Raw(run.encoded_info),
         inputs,
         elements,

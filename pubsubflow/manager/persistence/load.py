@@ -141,6 +141,7 @@ async def load_runs(
             versions[row["version"]],
             decode_progress(row["progress"]),
             row["info"],
+            source=row["source"],
             new=False,
         )
 

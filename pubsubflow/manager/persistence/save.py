@@ -50,7 +50,14 @@ def _schedule_rows(drafts: Sequence[RunDraft], uow: UnitOfWork) -> Iterator[_Sta
     yield (
         "admit_collecting_runs",
         [
-            (draft.id, draft.dag.version.id, draft.params, draft.cause, draft.state)
+            (
+                draft.id,
+                draft.dag.version.id,
+                draft.params,
+                draft.cause,
+                draft.state,
+                draft.dag.source,
+            )
             for draft in drafts
             if draft.stored and draft.state is not None
         ],
@@ -158,7 +165,14 @@ def _run_parts(
             if task.changed and not task.stored and not task.prior_attempts
         ],
         "opened_runs": [
-            (run.id, run.version.dag, run.version.id, _encode(run.progress), run.encoded_info)
+            (
+                run.id,
+                run.version.dag,
+                run.version.id,
+                _encode(run.progress),
+                run.encoded_info,
+                run.source,
+            )
             for run in going_on
             if run.new
         ],
@@ -229,6 +243,7 @@ def _run_row(draft: RunDraft, uow: UnitOfWork) -> _Row:
         draft.partition,
         draft.cause,
         run.error if run is not None and ended else None,
+        draft.dag.source,
     )
 
 

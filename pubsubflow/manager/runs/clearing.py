@@ -138,9 +138,10 @@ class Clearing:
         info = await self._info(row, version)
         # Behind the runs that are queued: a run that is opened again has no precedence.
         state = advance_state(state, dag.admit())
-        await self._transaction.fetch("reopen_run", run_id, state, version.id)
+        source = dag.source if command.newest else row["source"]
+        await self._transaction.fetch("reopen_run", run_id, state, version.id, source)
         if state is RunState.RUNNING:
-            self._lifecycle.start(run_id, version, info, reopened=(progress, again))
+            self._lifecycle.start(run_id, version, info, reopened=(progress, again), source=source)
         else:
             kept = encode((progress, again))
             await self._transaction.fetch("queue_reopened_run", dag.id, run_id, info, kept)

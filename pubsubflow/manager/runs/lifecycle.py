@@ -77,6 +77,8 @@ class RunLifecycle:
         encoded_info: bytes,
         info: RunInfo | None = None,
         reopened: tuple[Progress, Sequence[InstanceKey]] | None = None,
+        *,
+        source: str,
     ) -> None:
         """Start a run: hand out the tasks that wait for nothing.
 
@@ -87,13 +89,14 @@ class RunLifecycle:
             info: The same, if it is at hand.
             reopened: For a run that had ended and of which tasks were cleared: its progress
                 without them, and instances to run again.
+            source: The bundle and version that it is pinned to.
         """
         if reopened is None:
             progress, decision = start_run(version.plan)
         else:
             progress, again = reopened
             decision = resume_run(version.plan, progress, again)
-        run = RunWork(run_id, version, progress, encoded_info, info, new=True)
+        run = RunWork(run_id, version, progress, encoded_info, info, source=source, new=True)
         self._uow.runs.by_id[run_id] = run
         seconds = version.spec.timeout_seconds
         if seconds is not None:

@@ -218,7 +218,11 @@ class DagStates:
         for row in rows:
             reopened = None if row["progress"] is None else decode_reopened(row["progress"])
             self._lifecycle.start(
-                row["run"], versions[row["version"]], row["info"], reopened=reopened
+                row["run"],
+                versions[row["version"]],
+                row["info"],
+                reopened=reopened,
+                source=row["source"],
             )
         self._admission.start_queued(dag)
 

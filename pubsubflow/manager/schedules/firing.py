@@ -58,9 +58,9 @@ class Scheduler:
         dag, event = routing.dag, routing.event
         if dag.catch_up_from is not None:
             return  # it is decided about with all the others when the DAG catches up
-        if not dag.paused:
+        if not dag.held:
             self.offer(routing)
-        elif dag.version.spec.on_pause == "hold":
+        elif not dag.paused or dag.version.spec.on_pause == "hold":
             dag.catch_up_from = event.id
             dag.changed = True
         else:

@@ -27,7 +27,7 @@ _INSTANT = 1e-6
 _MOMENT = timedelta(microseconds=1)
 _PUNCTUAL = timedelta(seconds=1)
 HELD_TICK = "held_tick"
-"""The kind of a timer that is not due before its DAG is unpaused: the first tick of the pause."""
+"""The kind of a timer that is not due while its DAG is paused or missing: its first tick then."""
 
 
 class DueTick(Struct, frozen=True):
@@ -61,10 +61,12 @@ class ScheduleTimers:
         """Set the timer of the next tick, and return the tick that is due.
 
         Without catch-up only the latest of several missed ticks counts, whichever timetable it is
-        of; with catch-up the ticks of a pause wait for its end.
+        of; with catch-up the ticks of a pause wait for its end, those of a DAG that is missing do
+        always.
 
         Returns:
-            None when the DAG has no such timetable any more, is paused, or a later tick counts.
+            None when the DAG has no such timetable any more, is paused or missing, or a later tick
+            counts.
         """
         part = find_tick(dag, timer.node or 0)
         if part is None:
@@ -73,7 +75,8 @@ class ScheduleTimers:
         tick, now = timer.due_at, self._uow.now
         # The only tick there is waits as those do that are caught up with.
         once = isinstance(part.timetable, OnceSpec)
-        if dag.paused and (spec.catchup or once) and spec.on_pause == "hold":
+        pause_holds = (spec.catchup or once) and spec.on_pause == "hold"
+        if pause_holds if dag.paused else dag.missing:
             self._uow.timers.append(Timer(tick, HELD_TICK, dag.id, node=part.slot))
             return None
         following = next_tick(part.timetable, tick, spec.start, spec.end)
@@ -152,7 +155,7 @@ class ScheduleTimers:
         state = condition.state
         state.timers[slot] = False
         due = deadline_due(part, state)
-        if dag.paused or state.late[slot] or due is None or has_run(schedule, state):
+        if dag.held or state.late[slot] or due is None or has_run(schedule, state):
             return
         # Its first event may have been consumed and another have come: then it runs later.
         if due <= self._uow.now.timestamp() + _INSTANT:
@@ -167,7 +170,7 @@ class ScheduleTimers:
     def _collected(self, dag: LockedDag, condition: ConditionWork) -> None:
         """Start a run that has collected events for long enough."""
         schedule = dag.version.schedule
-        if dag.paused or not condition.state.collecting_run or schedule is None:
+        if dag.held or not condition.state.collecting_run or schedule is None:
             return
         if isinstance(schedule.policy, Latest):
             if not dag.busy:
@@ -185,7 +188,7 @@ class ScheduleTimers:
         conditions: Iterable[ConditionWork],
         held: Mapping[int, datetime],
     ) -> None:
-        """Set the timers of a DAG that was paused anew: some were due meanwhile.
+        """Set the timers of a DAG that was paused or missing anew: some were due meanwhile.
 
         Args:
             dag: The DAG.

@@ -16,7 +16,21 @@ REFUSED = "refused: "
 
 
 class SourceRequest(Struct, frozen=True, array_like=True, tag="source"):
-    """Request a SourceBundle, from byte `offset` of its encoded form."""
+    """Request a DagSource by its key, from byte `offset` of its encoded form."""
+
+    hash: str
+    offset: int = 0
+
+
+class BundleRequest(Struct, frozen=True, array_like=True, tag="bundle"):
+    """Request the Manifest of a bundle, from byte `offset` of its encoded form."""
+
+    hash: str
+    offset: int = 0
+
+
+class FileRequest(Struct, frozen=True, array_like=True, tag="file"):
+    """Request a file of a bundle by the hash of its content, from byte `offset` on."""
 
     hash: str
     offset: int = 0
@@ -109,6 +123,8 @@ class ConnectionRequest(Struct, frozen=True, array_like=True, tag="connection"):
 
 WorkerRequest = (
     SourceRequest
+    | BundleRequest
+    | FileRequest
     | ResultRequest
     | EventsRequest
     | LeaseRequest

@@ -12,17 +12,23 @@ CREATE TABLE dataset (
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 
--- The source code of DAG files, by content hash.
-CREATE TABLE source_bundle (
+-- Files of bundles, by the SHA-256 of their content; see ADR 19.
+CREATE TABLE source_file (
     hash        text PRIMARY KEY,
-    bundle      bytea NOT NULL,
+    data        bytea NOT NULL
+);
+
+-- Bundles: which files stand under which paths.
+CREATE TABLE bundle (
+    hash        text PRIMARY KEY,
+    manifest    bytea NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 
 -- DAG files, with the error of the last import, if any.
 CREATE TABLE dag_file (
     file        text PRIMARY KEY,
-    source      text NOT NULL,           -- hash of the source bundle
+    source      text NOT NULL,           -- hash of all that its import read
     error       text,
     traceback   text,
     import_seconds float8 NOT NULL DEFAULT 0,
@@ -102,6 +108,8 @@ CREATE TABLE dag (
     file        text NOT NULL,
     present     boolean NOT NULL DEFAULT true,
     version     bigint NOT NULL DEFAULT 0,
+    retired_at  timestamptz,             -- when it was last gone for good, until `returned_at`
+    returned_at timestamptz,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX dag_by_file ON dag (file);
@@ -113,6 +121,7 @@ CREATE TABLE dag_version (
     number      int NOT NULL,
     hash        text NOT NULL,
     spec        bytea NOT NULL,
+    bundle      text NOT NULL DEFAULT '', -- the last one in which it was in force
     created_at  timestamptz NOT NULL DEFAULT now(),
     UNIQUE (dag, hash)
 );
@@ -123,12 +132,15 @@ CREATE TABLE dag_version (
 CREATE TABLE dag_state (
     dag         int PRIMARY KEY REFERENCES dag,
     version     bigint NOT NULL,
+    source      text NOT NULL DEFAULT '', -- what new runs are pinned to: bundle and version
+    missing_since timestamptz,           -- its file, or it in its file, is gone since then
     paused      boolean NOT NULL DEFAULT false,
     active      int NOT NULL DEFAULT 0,  -- running runs
     queued      int NOT NULL DEFAULT 0,  -- runs in run_queue
     catch_up_from bigint,
     edits       int NOT NULL DEFAULT 0   -- changes by people: a part of the DAG's revision
 ) WITH (fillfactor = 50);
+CREATE INDEX dag_state_missing ON dag_state (missing_since) WHERE missing_since IS NOT NULL;
 
 -- The state of a DAG's condition, per partition ('' without partitions).
 -- open: events are pending or a run is collecting.
@@ -233,6 +245,7 @@ CREATE TABLE run (
     ended_at    timestamptz,
     clear_number int NOT NULL DEFAULT 0, -- how often tasks of it were cleared
     clear_id    uuid,                    -- the request that cleared tasks last
+    source      text NOT NULL DEFAULT '', -- the bundle and version that it is pinned to
     UNIQUE (dag, run_key)
 ) WITH (fillfactor = 80);
 CREATE INDEX run_by_dag ON run (dag, run_id);
@@ -243,7 +256,8 @@ CREATE TABLE run_live (
     dag         int NOT NULL,
     version     bigint NOT NULL,
     progress    bytea NOT NULL,
-    info        bytea NOT NULL
+    info        bytea NOT NULL,
+    source      text NOT NULL DEFAULT ''
 ) WITH (fillfactor = 50);
 
 -- Queued runs, over their DAG's max_active_runs, in order.

@@ -3,12 +3,14 @@
 from typing import NamedTuple
 
 from pubsubflow.errors import LeaseLost
+from pubsubflow.model.source.bundles import DagSource
 from pubsubflow.model.wire.messages import EventInfo, JournalEntry
 from pubsubflow.model.wire.worker_requests import (
     ConnectionRequest,
     JournalEntryRequest,
     LeaseRequest,
 )
+from pubsubflow.store.bundles import read_manifest, read_source, read_source_file
 from pubsubflow.store.codecs import decode_event_info, decode_journal_entry, encode_error
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
@@ -34,11 +36,20 @@ class WorkerRequestQueries:
         self._database = database
         self._specs = SpecReader()
 
-    async def source(self, source_hash: str) -> bytes | None:
-        """Return an encoded SourceBundle, or None."""
+    async def source(self, key: str) -> DagSource | None:
+        """Return the source of a run by its key, or None."""
         async with self._database.connection() as connection:
-            found: bytes | None = await connection.fetchval(SQL["read_source"], source_hash)
-            return found
+            return await read_source(connection, key)
+
+    async def bundle(self, bundle: str) -> bytes | None:
+        """Return the encoded manifest of a bundle, or None."""
+        async with self._database.connection() as connection:
+            return await read_manifest(connection, bundle)
+
+    async def file(self, file: str, offset: int, size: int) -> tuple[bytes, int] | None:
+        """Return a part of a file and the size of the whole, or None."""
+        async with self._database.connection() as connection:
+            return await read_source_file(connection, file, offset, size)
 
     async def results(self, run: int, node: int, map_index: int | None) -> list[bytes | None]:
         """Return the encoded results of a node's successful instances, or of one of them."""

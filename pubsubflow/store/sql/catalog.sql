@@ -6,18 +6,36 @@
 SELECT pg_advisory_xact_lock(7233002);
 
 -- name: list_imported_files
--- Return the files whose last import succeeded.
-SELECT file, source FROM dag_file WHERE error IS NULL;
+-- Return the files that are stored.
+SELECT file, source FROM dag_file;
 
--- name: save_sources
--- Insert source bundles by their hash.
-INSERT INTO source_bundle (hash, bundle)
-SELECT DISTINCT ON (hash) hash, bundle FROM unnest($1::text[], $2::bytea[]) AS n (hash, bundle)
+-- name: find_missing_source_files
+-- Return those of the hashes $1 that no file is stored under.
+SELECT n.hash FROM unnest($1::text[]) AS n (hash)
+WHERE NOT EXISTS (SELECT FROM source_file WHERE source_file.hash = n.hash);
+
+-- name: save_source_files
+-- Insert files by their hash.
+INSERT INTO source_file (hash, data)
+SELECT hash, data FROM unnest($1::text[], $2::bytea[]) AS n (hash, data) ORDER BY hash
 ON CONFLICT (hash) DO NOTHING;
 
--- name: read_source
--- Return a source bundle by its hash.
-SELECT bundle FROM source_bundle WHERE hash = $1;
+-- name: save_bundle
+-- Insert a bundle whose files are stored.
+INSERT INTO bundle (hash, manifest) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING;
+
+-- name: read_bundle
+-- Return the manifest of a bundle.
+SELECT manifest FROM bundle WHERE hash = $1;
+
+-- name: read_source_file
+-- Return a part of a file, from byte $2 (counted from 0) on, $3 bytes at most, and its size.
+SELECT substring(data FROM $2::int + 1 FOR $3::int) AS part, length(data) AS size
+FROM source_file WHERE hash = $1;
+
+-- name: read_version_hash
+-- Return the spec of a version and its hash.
+SELECT spec, hash FROM dag_version WHERE id = $1;
 
 -- name: save_files
 -- Insert or update DAG files.
@@ -50,7 +68,9 @@ WITH requested AS (
     SELECT * FROM unnest($1::text[], $2::text[]) AS n (dag_id, file)
 )
 INSERT INTO dag (dag_id, file) SELECT dag_id, file FROM requested ORDER BY dag_id
-ON CONFLICT (dag_id) DO UPDATE SET file = excluded.file, present = true
+ON CONFLICT (dag_id) DO UPDATE SET
+    file = excluded.file, present = true,
+    returned_at = CASE WHEN dag.present THEN dag.returned_at ELSE now() END
 RETURNING id, dag_id;
 
 -- name: save_versions
@@ -202,13 +222,70 @@ SELECT due_at, kind, $1, node, key
 FROM unnest($2::timestamptz[], $3::text[], $4::int[], $5::text[])
   AS n (due_at, kind, node, key);
 
--- name: retire_missing_dags
--- Retire the DAGs of files $1 that are not among $2: they get no more events and ticks; return
--- them.
+-- name: lock_dags_of_files
+-- Lock the states of the DAGs of files $1 and of the DAGs $2, in order.
+SELECT dag_state.dag FROM dag_state JOIN dag ON dag.id = dag_state.dag
+WHERE dag.file = ANY($1::text[]) AND dag.present OR dag.dag_id = ANY($2::text[])
+ORDER BY dag_state.dag
+FOR UPDATE OF dag_state;
+
+-- name: lock_dags
+-- Lock the states of the DAGs $1, in order.
+SELECT dag FROM dag_state WHERE dag = ANY($1::int[]) ORDER BY dag FOR UPDATE;
+
+-- name: mark_missing_dags
+-- Mark the DAGs of files $1 that are not among $2 as missing, and return those that were not yet;
+-- their states are locked.
+UPDATE dag_state SET missing_since = now()
+FROM dag
+WHERE dag.id = dag_state.dag AND dag.file = ANY($1::text[]) AND dag.present
+  AND NOT dag.dag_id = ANY($2::text[]) AND dag_state.missing_since IS NULL
+RETURNING dag.dag_id;
+
+-- name: pin_dags
+-- Pin the new runs of the DAGs $1 to their version in the bundle $2 of the same position, and
+-- return those that were missing; their states are locked.
+WITH requested AS (
+    SELECT * FROM unnest($1::int[], $2::text[]) AS n (dag, bundle)
+), versions AS (
+    UPDATE dag_version SET bundle = requested.bundle
+    FROM requested JOIN dag_state USING (dag)
+    WHERE dag_version.id = dag_state.version AND dag_version.bundle <> requested.bundle
+), returned AS (
+    SELECT s.dag FROM dag_state AS s JOIN requested USING (dag) WHERE s.missing_since IS NOT NULL
+), pinned AS (
+    UPDATE dag_state SET
+        source = requested.bundle || '-' || v.id || '-' || left(v.hash, 12), missing_since = NULL
+    FROM requested, dag_version AS v
+    WHERE dag_state.dag = requested.dag AND v.id = dag_state.version
+      AND (dag_state.source <> requested.bundle || '-' || v.id || '-' || left(v.hash, 12)
+           OR dag_state.missing_since IS NOT NULL)
+)
+SELECT dag.id, dag.dag_id FROM returned JOIN dag ON dag.id = returned.dag ORDER BY dag.dag_id;
+
+-- name: resume_returned_dags
+-- Set a timer at which DAGs that were missing decide about the events and ticks of that time.
+INSERT INTO timer (due_at, kind, dag, key)
+SELECT now(), 'subscribe', dag, 'returned' FROM dag_state
+WHERE dag = ANY($1::int[]) AND NOT paused;
+
+-- name: find_overdue_dags
+-- Return the DAGs that are missing for $1 seconds, and how many seconds the others still have.
+SELECT dag.id, greatest(0, extract(epoch FROM s.missing_since - now()) + $1::float8)::float8 AS left
+FROM dag_state AS s JOIN dag ON dag.id = s.dag
+WHERE s.missing_since IS NOT NULL AND dag.present
+ORDER BY 1;
+
+-- name: retire_dags
+-- Retire the DAGs $1, which are missing: they get no more events and ticks; return them.
 WITH retired AS (
-    UPDATE dag SET present = false, version = 0
-    WHERE file = ANY($1::text[]) AND present AND NOT dag_id = ANY($2::text[])
-    RETURNING id, dag_id
+    UPDATE dag SET present = false, version = 0, retired_at = now()
+    FROM dag_state
+    WHERE dag.id = ANY($1::int[]) AND dag_state.dag = dag.id
+      AND dag_state.missing_since IS NOT NULL AND dag.present
+    RETURNING dag.id, dag.dag_id
+), states AS (
+    UPDATE dag_state SET missing_since = NULL FROM retired WHERE dag = retired.id
 ), subscriptions AS (
     DELETE FROM dag_subscription USING retired WHERE dag = retired.id
 ), patterns AS (

@@ -8,7 +8,7 @@ SELECT node, map_index, attempt, state, length FROM task WHERE run = $1 ORDER BY
 -- Lock a run whose tasks are to be cleared, so that it is not removed meanwhile, and return it; its
 -- dag_state is locked.
 SELECT id, run_id, dag, state, version, kind, cause, params, logical_time, partition, created_at,
-       clear_number, clear_id
+       clear_number, clear_id, source
 FROM run WHERE id = $1 FOR UPDATE;
 
 -- name: record_clearing
@@ -17,7 +17,7 @@ UPDATE run SET clear_number = $2, clear_id = $3 WHERE id = $1;
 
 -- name: reopen_run
 -- Return a finished run to state $2, running or queued.
-UPDATE run SET state = $2, version = $3, error = NULL, ended_at = NULL,
+UPDATE run SET state = $2, version = $3, source = $4, error = NULL, ended_at = NULL,
     started_at = CASE WHEN $2 = 'running' THEN now() END
 WHERE id = $1 AND state IN ('success', 'failed', 'cancelled');
 

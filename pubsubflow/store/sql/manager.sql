@@ -6,7 +6,7 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false);
 
 -- name: lock_runs
 -- Lock the live runs among $1, in order, and return their progress.
-SELECT run, dag, version, progress, info
+SELECT run, dag, version, progress, info, source
 FROM run_live
 WHERE run = ANY($1::bigint[])
 ORDER BY run
@@ -52,7 +52,8 @@ SELECT dataset.id, dataset.uri FROM dataset JOIN requested USING (uri);
 
 -- name: lock_dag_states
 -- Lock, in order, the states of the DAGs $2 and of the DAGs that subscribe to the datasets $1.
-SELECT s.dag, s.version, s.paused, s.active, s.queued, s.catch_up_from, dag.present,
+SELECT s.dag, s.version, s.source, s.paused, s.missing_since IS NOT NULL AS missing, s.active,
+       s.queued, s.catch_up_from, dag.present,
        -- Read for the lock on event_wait alone: it holds off lock_event_waits, and it is taken
        -- before any dag_state is, so the two cannot deadlock.
        EXISTS (SELECT FROM event_wait) AS awaited
@@ -214,7 +215,7 @@ WITH taken AS (
     )
     RETURNING position, run, info, progress
 )
-SELECT taken.run, taken.info, taken.progress, run.version
+SELECT taken.run, taken.info, taken.progress, run.version, run.source
 FROM taken JOIN run ON run.id = taken.run
 ORDER BY taken.position;
 
@@ -304,10 +305,10 @@ LIMIT $2;
 -- name: admit_collecting_runs
 -- Start or queue runs that have collected their events.
 UPDATE run SET
-    version = n.version, params = n.params, cause = n.cause, state = n.state,
+    version = n.version, params = n.params, cause = n.cause, state = n.state, source = n.source,
     started_at = CASE WHEN n.state = 'running' THEN now() END
-FROM unnest($1::bigint[], $2::bigint[], $3::jsonb[], $4::text[], $5::text[])
-  AS n (id, version, params, cause, state)
+FROM unnest($1::bigint[], $2::bigint[], $3::jsonb[], $4::text[], $5::text[], $6::text[])
+  AS n (id, version, params, cause, state, source)
 WHERE run.id = n.id AND run.state = 'queued';
 
 -- name: delete_refused_runs
@@ -467,28 +468,28 @@ events AS (
 -- Insert runs; those not queued start now, and some end at once.
 runs AS (
     INSERT INTO run (id, run_id, dag, version, run_key, kind, state, params, logical_time,
-                     partition, cause, error, started_at, ended_at)
+                     partition, cause, error, source, started_at, ended_at)
     SELECT n.id, n.run_id, n.dag, n.version, n.run_key, n.kind, n.state, n.params::jsonb,
            n.logical_time,
-           n.partition, n.cause, n.error,
+           n.partition, n.cause, n.error, n.source,
            CASE WHEN n.state <> 'queued' THEN now() END,
            CASE WHEN n.state NOT IN ('queued', 'running') THEN now() END
     FROM unnest($14::bigint[], $15::uuid[], $16::int[], $17::bigint[], $18::text[], $19::text[],
                 $20::text[], $21::text[], $22::timestamptz[], $23::text[], $24::text[],
-                $25::text[])
+                $25::text[], $26::text[])
       AS n (id, run_id, dag, version, run_key, kind, state, params, logical_time, partition, cause,
-            error)
+            error, source)
 ),
 -- Record the events that runs consumed.
 consumed AS (
     INSERT INTO run_event (run, event, input)
-    SELECT * FROM unnest($26::bigint[], $27::bigint[], $28::smallint[])
+    SELECT * FROM unnest($27::bigint[], $28::bigint[], $29::smallint[])
     ON CONFLICT DO NOTHING
 ),
 -- Delete the live rows of finished tasks.
 removed AS (
     DELETE FROM task_live
-    USING unnest($29::bigint[], $30::int[], $31::int[]) AS n (run, node, map_index)
+    USING unnest($30::bigint[], $31::int[], $32::int[]) AS n (run, node, map_index)
     WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index
 ),
 -- Insert finished tasks.
@@ -497,9 +498,9 @@ ended AS (
                       length, result, error)
     SELECT n.run, n.node, n.map_index, n.attempt, n.state, n.worker, n.queued_at, n.started_at,
            coalesce(n.ended_at, now()), n.length, n.result, n.error
-    FROM unnest($32::bigint[], $33::int[], $34::int[], $35::int[], $36::text[], $37::text[],
-                $38::timestamptz[], $39::timestamptz[], $40::timestamptz[], $41::int[],
-                $42::bytea[], $43::jsonb[])
+    FROM unnest($33::bigint[], $34::int[], $35::int[], $36::int[], $37::text[], $38::text[],
+                $39::timestamptz[], $40::timestamptz[], $41::timestamptz[], $42::int[],
+                $43::bytea[], $44::jsonb[])
       AS n (run, node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length,
             result, error)
 ),
@@ -507,46 +508,47 @@ ended AS (
 live AS (
     INSERT INTO task_live (run, node, map_index, attempt, delivery, state, chained, worker,
                            started_at, wait_set)
-    SELECT * FROM unnest($44::bigint[], $45::int[], $46::int[], $47::int[], $48::bigint[],
-                         $49::text[], $50::boolean[], $51::text[], $52::timestamptz[],
-                         $53::bytea[])
+    SELECT * FROM unnest($45::bigint[], $46::int[], $47::int[], $48::int[], $49::bigint[],
+                         $50::text[], $51::boolean[], $52::text[], $53::timestamptz[],
+                         $54::bytea[])
 ),
 -- Insert the progress of started runs.
 opened AS (
-    INSERT INTO run_live (run, dag, version, progress, info)
-    SELECT * FROM unnest($54::bigint[], $55::int[], $56::bigint[], $57::bytea[], $58::bytea[])
+    INSERT INTO run_live (run, dag, version, progress, info, source)
+    SELECT * FROM unnest($55::bigint[], $56::int[], $57::bigint[], $58::bytea[], $59::bytea[],
+                         $60::text[])
 ),
 -- Update the progress of runs.
 progressed AS (
     UPDATE run_live SET progress = new.progress
-    FROM unnest($59::bigint[], $60::bytea[]) AS new (run, progress)
+    FROM unnest($61::bigint[], $62::bytea[]) AS new (run, progress)
     WHERE run_live.run = new.run
 ),
 -- Finish runs of earlier batches.
 gone AS (
-    DELETE FROM run_live WHERE run = ANY($61::bigint[])
+    DELETE FROM run_live WHERE run = ANY($63::bigint[])
 ),
 closed AS (
     UPDATE run SET state = n.state, error = n.error, ended_at = now()
-    FROM unnest($61::bigint[], $62::text[], $63::text[]) AS n (run, state, error)
+    FROM unnest($63::bigint[], $64::text[], $65::text[]) AS n (run, state, error)
     WHERE run.id = n.run AND run.state IN ('queued', 'running')
 ),
 -- Insert pending events of inputs that have not consumed them.
 kept AS (
     INSERT INTO pending_event (dag, partition_key, input, event)
-    SELECT * FROM unnest($64::int[], $65::text[], $66::smallint[], $67::bigint[])
+    SELECT * FROM unnest($66::int[], $67::text[], $68::smallint[], $69::bigint[])
 ),
 states AS (
     INSERT INTO condition_state (dag, partition_key, state, open)
-    SELECT * FROM unnest($68::int[], $69::text[], $70::bytea[], $71::boolean[])
+    SELECT * FROM unnest($70::int[], $71::text[], $72::bytea[], $73::boolean[])
     ON CONFLICT (dag, partition_key) DO UPDATE SET state = excluded.state, open = excluded.open
 ),
 -- Append to the change log.
 logged AS (
-    INSERT INTO change (body) SELECT * FROM unnest($77::bytea[])
+    INSERT INTO change (body) SELECT * FROM unnest($79::bytea[])
 )
 UPDATE dag_state SET
     paused = new.paused, active = new.active, queued = new.queued, catch_up_from = new.catch_up_from
-FROM unnest($72::int[], $73::boolean[], $74::int[], $75::int[], $76::bigint[])
+FROM unnest($74::int[], $75::boolean[], $76::int[], $77::int[], $78::bigint[])
   AS new (dag, paused, active, queued, catch_up_from)
 WHERE dag_state.dag = new.dag;

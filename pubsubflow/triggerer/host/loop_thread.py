@@ -20,8 +20,8 @@ import msgspec
 from pubsubflow.errors import TriggerError
 from pubsubflow.model.connections import Connection
 from pubsubflow.plugins import decode_trigger, trigger_type
-from pubsubflow.runner.redaction import Redactor
 from pubsubflow.runner.flight_recorder import FlightRecorder
+from pubsubflow.runner.redaction import Redactor
 from pubsubflow.triggerer.host.timers import TimerHeap
 from pubsubflow.triggerer.host.trigger_run import (
     CURRENT,

@@ -4,10 +4,12 @@ from collections import defaultdict
 from textwrap import dedent
 
 import anyio
+import msgspec
 import pytest
 
 from pubsubflow.loader import Loader, LoaderSettings
 from pubsubflow.loader.service import PRELOAD
+from pubsubflow.runner.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 from support.signals import Signal
 
@@ -20,6 +22,9 @@ class MemoryStore:
         self.saves = []
         self.removed = []
         self.failures = []
+        self.bundles = {}
+        self.contents = {}
+        self.advanced = []
         self._known = known or {}
         self._signal = Signal()
         self.counts = defaultdict(int)
@@ -36,11 +41,30 @@ class MemoryStore:
             self.counts[loaded.file] += 1
         self._signal.notify()
 
+    async def save_bundle(self, bundle, manifest, read):
+        for file in manifest.files.values():
+            self.contents[file.hash] = read(file)
+        self.bundles[bundle] = manifest
+
+    async def advance(self, bundle, files):
+        self.advanced.append((bundle, files))
+        for file in files:
+            self.files[file] = msgspec.structs.replace(self.files[file], bundle=bundle)
+        self._signal.notify()
+
+    async def retire(self, seconds):
+        self.kept_seconds = seconds
+
     async def remove(self, files):
         self.removed += files
         for file in files:
             self.files.pop(file, None)
         self._signal.notify()
+
+    def text(self, file, name):
+        """Return what a file of the bundle of a DAG file holds."""
+        manifest = self.bundles[self.files[file].bundle]
+        return self.contents[manifest.files[name].hash].decode()
 
     def dags(self):
         return {dag.dag_id: file for file, found in self.files.items() for dag in found.dags}
@@ -81,7 +105,7 @@ async def fork_server(anyio_backend):
 
 
 @pytest.fixture
-async def start_loader(folder, fork_server):
+async def start_loader(folder, fork_server, tmp_path):
     """Start loaders that stop with the test."""
     stopping = anyio.Event()
     async with anyio.create_task_group() as group:
@@ -92,6 +116,7 @@ async def start_loader(folder, fork_server):
                 folder.root,
                 fork_server=fork_server,
                 store=store,
+                cache=BundleCache(tmp_path / "cache"),
                 settings=LoaderSettings(**settings),
             )
             if wait:

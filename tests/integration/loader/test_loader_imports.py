@@ -1,12 +1,7 @@
 """What user code can do to its import, and what users then see."""
 
-import json
-import sys
-
-import anyio
 import pytest
 
-from pubsubflow.authoring.dag_files import make_bundle
 from pubsubflow.errors import ConfigError
 from pubsubflow.loader import LoaderSettings, load_once
 from pubsubflow.model.spec import DatasetSpec
@@ -40,21 +35,15 @@ async def test_a_file_gives_its_dags_and_datasets(folder, load):
                 def step(): ...
                 step()
     """
-    path = folder.write("sub/flow.py", text)
+    folder.write("sub/flow.py", text)
     folder.write("helper.py", "import lib.deep\n")
     folder.write("lib/deep.py", "import json\n")
     loaded = (await load())["sub/flow.py"]
     assert (loaded.error, loaded.traceback) == (None, None)
     assert [dag.dag_id for dag in loaded.dags] == ["d0", "d1", "d2"]
     assert {dag.file for dag in loaded.dags} == {"sub/flow.py"}
-    assert {dag.source for dag in loaded.dags} == {loaded.bundle.hash}
+    assert {dag.source for dag in loaded.dags} == {loaded.source}
     assert loaded.datasets == (DatasetSpec("s3://lake/orders", "orders", "raw"),)
-    expected = {
-        "sub/flow.py": path.read_text(),
-        "helper.py": "import lib.deep\n",
-        "lib/deep.py": "import json\n",
-    }
-    assert loaded.bundle == make_bundle(str(folder.root), "sub/flow.py", expected)
     assert 0 < loaded.seconds < 10
 
 
@@ -90,7 +79,6 @@ async def test_a_crash_is_an_error_of_that_file_alone(folder, load, text):
     assert "pubsubflow/authoring" not in (bad.traceback or "")
     assert "pubsubflow/loader" not in (bad.traceback or "")
     assert bad.dags == ()
-    assert bad.bundle.hash
     assert [dag.dag_id for dag in files["good.py"].dags] == ["good"]
 
 
@@ -185,7 +173,6 @@ async def test_a_dag_belongs_to_the_file_that_makes_it_not_to_those_that_import_
     files = await load()
     dags = {name: [dag.dag_id for dag in file.dags] for name, file in files.items()}
     assert dags == {"a.py": ["a"], "b.py": ["b"], "c.py": ["c"]}
-    assert set(files["c.py"].bundle.files) == {"c.py", "_factory.py"}
 
 
 async def test_a_mistake_in_a_helper_is_reported_with_its_location(folder, load):
@@ -208,19 +195,3 @@ async def test_a_single_file_can_be_loaded(folder, fork_server):
 async def test_a_missing_folder_is_a_configuration_error(folder, fork_server):
     with pytest.raises(ConfigError, match="does not exist"):
         await load_once(folder.root / "nothing", fork_server=fork_server)
-
-
-async def test_a_bundle_built_by_the_loader_runs_elsewhere(folder, load):
-    folder.write("lib/names.py", "NAME = 'from-helper'")
-    folder.dag("flow.py", "d", "import lib.names", "EXTRA = DAG(lib.names.NAME)")
-    bundle = (await load())["flow.py"].bundle
-    code = (
-        "import json, sys\n"
-        "from pubsubflow.authoring.dag_files import import_dag_file, make_bundle\n"
-        "bundle = make_bundle('/nowhere', 'flow.py', json.load(sys.stdin))\n"
-        "dags = import_dag_file(bundle)\n"
-        "print(json.dumps([bundle.hash, sorted(dags)]))"
-    )
-    files = json.dumps(bundle.files).encode()
-    output = await anyio.run_process([sys.executable, "-c", code], input=files)
-    assert json.loads(output.stdout) == [bundle.hash, ["d", "from-helper"]]

@@ -8,6 +8,7 @@ import pytest
 
 from pubsubflow.errors import ConfigError, StoreUnavailable
 from pubsubflow.loader import Loader
+from pubsubflow.runner.bundle_cache import BundleCache
 
 pytestmark = pytest.mark.anyio
 
@@ -72,11 +73,11 @@ async def test_a_changed_helper_loads_again_the_files_that_import_it(folder, sta
     folder.write("uses.py", "import _names\nfrom pubsubflow import DAG\nDAG(_names.NAME)\n")
     folder.dag("plain.py", "plain")
     store = await start_loader()
-    before = store.files["uses.py"].bundle.hash
+    before = store.files["uses.py"].source
     folder.write("_names.py", "NAME = 'two'")
     await store.until(lambda store: "two" in store.dags())
     assert store.dags() == {"two": "uses.py", "plain": "plain.py"}
-    assert store.files["uses.py"].bundle.hash != before
+    assert store.files["uses.py"].source != before
     assert store.counts["plain.py"] == 1
 
 
@@ -140,6 +141,7 @@ async def test_an_unchanged_folder_costs_nothing(folder, start_loader):
     assert set(store.counts.values()) == {1}
 
 
-async def test_a_missing_folder_is_a_configuration_error(folder, fork_server, make_store):
+async def test_a_missing_folder_is_a_configuration_error(folder, fork_server, make_store, tmp_path):
+    cache = BundleCache(tmp_path / "cache")
     with pytest.raises(ConfigError, match="does not exist"):
-        Loader(folder.root / "nothing", fork_server=fork_server, store=make_store())
+        Loader(folder.root / "nothing", fork_server=fork_server, store=make_store(), cache=cache)

@@ -14,10 +14,13 @@ from pubsubflow.manager.batch import BatchProcessor
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.schedule.condition_state import decode_condition_state
 from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec, OnceSpec
-from pubsubflow.model.spec import DatasetSpec, LoadedFile, SourceBundle
+from pubsubflow.model.source.bundles import Manifest
+from pubsubflow.model.spec import DatasetSpec, LoadedFile
 from pubsubflow.model.wire.commands import FireTimers, SetPaused, StartRun
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.read.timers import Timers
+from pubsubflow.store.read.worker_requests import WorkerRequestQueries
+from support.bundles import MadeBundle
 from support.harness import post, process_batch
 from support.specs import dag, loaded, task, uri
 from support.truncated_database import truncated, truncated_database  # noqa: F401 - fixtures
@@ -97,10 +100,9 @@ async def test_only_the_dag_that_changed_gets_a_version(catalog, rows):
 
 async def test_an_import_error_keeps_the_last_good_version(catalog, rows, database):
     await catalog.save([loaded(one(on="x"))])
-    bundle = SourceBundle("broken", "d.py", "/dags", {"d.py": "!"})
-    await catalog.save([LoadedFile("d.py", bundle, error="SyntaxError: !", traceback="tb")])
-    assert await rows("SELECT error, source FROM dag_file") == [("SyntaxError: !", "broken")]
-    assert await catalog.imported_files() == {}
+    await catalog.save([LoadedFile("d.py", error="SyntaxError: !", traceback="tb")])
+    assert await rows("SELECT error FROM dag_file") == [("SyntaxError: !",)]
+    assert await catalog.imported_files() == {"d.py": ""}
     assert await rows("SELECT present, version > 0 FROM dag") == [(True, True)]
     await process_batch(database, BatchProcessor(), post("x"))
     assert await rows("SELECT count(*) FROM run") == [(1,)]
@@ -118,6 +120,7 @@ async def test_a_file_that_never_was_good_has_an_error_and_no_dag(catalog, rows)
 async def test_a_removed_file_silences_its_dags(catalog, rows, database):
     await catalog.save([loaded(one(on="x", timetable=NOON))])
     await catalog.remove(["d.py"])
+    await catalog.retire(0)
     assert await rows("SELECT present, version FROM dag") == [(False, 0)]
     assert await rows("SELECT * FROM dag_subscription") == []
     assert await rows("SELECT * FROM timer") == []
@@ -136,8 +139,10 @@ async def test_a_removed_dag_takes_no_event_of_the_batch_that_asks_about_it(
     await catalog.save([loaded(one(on="x", timetable=NOON)), loaded(dag("e", task("a"), on="x"))])
     (timer,) = await Timers(database).upcoming()
     await catalog.remove(["d.py"])
+    await catalog.retire(0)
     await catalog.save([loaded(one(timetable=NOON))])
     await catalog.remove(["d.py"])
+    await catalog.retire(0)
     async with database.connection() as connection:
         await connection.execute(
             "INSERT INTO timer (due_at, kind, dag) SELECT now(), 'retry', id FROM dag"
@@ -154,6 +159,7 @@ async def test_a_dag_that_comes_back_goes_on_with_what_was_pending(catalog, pend
     await catalog.save([loaded(one(on="x & y"))])
     await process_batch(database, BatchProcessor(), post("x"))
     await catalog.remove(["d.py"])
+    await catalog.retire(0)
     await process_batch(database, BatchProcessor(), post("x", "y"))
     await catalog.save([loaded(one(on="x & y"))])
     assert await pending() == {0: ["x"]}
@@ -164,6 +170,7 @@ async def test_a_dag_that_comes_back_goes_on_with_what_was_pending(catalog, pend
 async def test_a_dag_that_left_its_file_is_silenced(catalog, rows):
     await catalog.save([loaded(one(on="x"), dag("e", task("a"), file="d.py"))])
     await catalog.save([loaded(dag("e", task("a"), file="d.py"))])
+    await catalog.retire(0)
     assert await rows("SELECT dag_id, present FROM dag ORDER BY dag_id") == [
         ("d", False), ("e", True)
     ]  # fmt: skip
@@ -194,10 +201,100 @@ async def test_datasets_are_kept_as_they_are_declared(catalog, rows):
     ]
 
 
-async def test_sources_travel_by_their_hash(catalog, rows):
-    await catalog.save([loaded(one(), text="one"), loaded(dag("e", task("a")), text="two")])
-    assert await catalog.imported_files() == {"d.py": "hash of d.py", "e.py": "hash of e.py"}
-    assert len(await rows("SELECT hash FROM source_bundle")) == 2
+async def test_files_are_stored_once_and_sources_name_bundle_and_version(catalog, rows, database):
+    reads = []
+
+    def read(file):
+        reads.append(file.hash)
+        return bundles[-1].contents[file.hash]
+
+    bundles = []
+    for text in ("one", "two"):
+        bundles.append(MadeBundle({"d.py": "dag", "data.json": text}, root="/opt/dags"))
+        await catalog.save_bundle(bundles[-1].hash, bundles[-1].manifest, read)
+        file = msgspec.structs.replace(loaded(one()), bundle=bundles[-1].hash)
+        if text == "one":
+            await catalog.save([file])
+        else:
+            await catalog.advance(file.bundle, ["d.py"])
+        await process_batch(database, BatchProcessor(), StartRun("d"))
+    assert len(reads) == len(set(reads)) == 3
+    sources = [source for (source,) in await rows("SELECT source FROM run ORDER BY id")]
+    assert [
+        source for (source,) in await rows("SELECT source FROM run_live ORDER BY run")
+    ] == sources
+    assert await versions(rows) == [1]
+    queries = WorkerRequestQueries(database)
+    for source, bundle in zip(sources, bundles, strict=True):
+        found = await queries.source(source)
+        assert (found.bundle, found.file, found.dag_id) == (bundle.hash, "d.py", "d")
+        assert [task.task_id for task in found.tasks] == ["a"]
+        assert msgspec.msgpack.decode(await queries.bundle(bundle.hash), type=Manifest) == (
+            bundle.manifest
+        )
+    file = bundles[0].manifest.files["data.json"]
+    assert await queries.file(file.hash, 1, 10) == (b"ne", 3)
+    assert await queries.file("nothing", 0, 10) is None
+    for key in ("nothing", "a-1-b", sources[0][:-1] + "!", f"{'0' * 32}-1-{'0' * 12}"):
+        assert await queries.source(key) is None
+
+
+async def test_the_events_of_a_dag_that_is_gone_for_a_moment_wait(catalog, rows, database, pending):
+    await catalog.save([loaded(one(on="x & y"))])
+    processor = BatchProcessor()
+    await process_batch(database, processor, post("x"))
+    await catalog.remove(["d.py"])
+    await process_batch(database, processor, post("x"), post("y"))
+    assert await rows("SELECT count(*) FROM run") == [(0,)]
+    assert 0 < await catalog.retire(300) <= 300
+    await catalog.save([loaded(one(on="x & y"))])
+    assert await catalog.retire(300) is None
+    timers = tuple(await Timers(database).upcoming())
+    assert [timer.kind for timer in timers] == ["subscribe"]
+    await process_batch(database, processor, FireTimers(timers))
+    assert await rows("SELECT count(*) FROM run_event") == [(3,)]
+    assert await pending() == {}
+
+
+async def test_a_dag_that_its_file_does_not_make_for_a_moment_is_kept_too(catalog, rows, database):
+    other = dag("e", task("a"), file="d.py")
+    await catalog.save([loaded(one(on="x"), other)])
+    await catalog.save([loaded(other)])
+    await process_batch(database, BatchProcessor(), post("x"))
+    assert await rows("SELECT count(*) FROM run") == [(0,)]
+    await catalog.save([loaded(one(on="x"), other)])
+    timers = tuple(await Timers(database).upcoming())
+    await process_batch(database, BatchProcessor(), FireTimers(timers))
+    assert await rows("SELECT count(*) FROM run") == [(1,)]
+
+
+async def test_a_tick_while_a_dag_is_gone_for_a_moment_is_kept(catalog, rows, ticks, database):
+    await catalog.save([loaded(one(timetable=IntervalSpec(3600)))])
+    async with database.connection() as connection:
+        await connection.execute("UPDATE timer SET due_at = due_at - interval '1 hour'")
+    (due,) = await ticks()
+    await catalog.remove(["d.py"])
+    processor = BatchProcessor()
+    await process_batch(database, processor, FireTimers(tuple(await Timers(database).upcoming())))
+    assert await rows("SELECT count(*) FROM run") == [(0,)]
+    assert await rows("SELECT kind, due_at FROM timer") == [("held_tick", due)]
+    await catalog.save([loaded(one(timetable=IntervalSpec(3600)))])
+    for _ in range(2):
+        timers = tuple(await Timers(database).upcoming())
+        await process_batch(database, processor, FireTimers(timers))
+    assert await rows("SELECT run_key FROM run") == [(f"tick:{due.isoformat()}",)]
+
+
+async def test_a_paused_dag_that_was_gone_for_a_moment_stays_paused(catalog, rows, database):
+    await catalog.save([loaded(one(on="x"))])
+    processor = BatchProcessor()
+    await process_batch(database, processor, SetPaused("d", paused=True))
+    await catalog.remove(["d.py"])
+    await process_batch(database, processor, post("x"), SetPaused("d", paused=False))
+    assert await rows("SELECT count(*) FROM run") == [(0,)]
+    await catalog.save([loaded(one(on="x"))])
+    await process_batch(database, processor, FireTimers(tuple(await Timers(database).upcoming())))
+    assert await rows("SELECT count(*) FROM run") == [(1,)]
 
 
 @pytest.mark.parametrize(
@@ -335,6 +432,7 @@ async def test_after_a_return_catch_up_makes_no_run_twice_and_goes_on(
     await tick()
     await tick()
     await catalog.remove(["d.py"])
+    await catalog.retire(0)
     assert await ticks() == []
     await catalog.save([loaded(spec)])
     for _ in range(3):

@@ -10,6 +10,7 @@ from pubsubflow.bus import Bus
 from pubsubflow.model.wire.messages import (
     EventInfo,
 )
+from pubsubflow.runner.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.worker import Worker, WorkerSettings
 from support.servers import NatsServer
@@ -49,11 +50,11 @@ async def fork_server():
 
 
 @pytest.fixture
-def start_worker(nats_server, fork_server):
+def start_worker(nats_server, fork_server, tmp_path):
     """Run a worker with a connection of its own for the length of a block."""
 
     @asynccontextmanager
-    async def start(worker_id="w1", *, takes_over=False, **settings):
+    async def start(worker_id="w1", *, cache="cache", takes_over=False, **settings):
         settings = WorkerSettings(**{"processes": 2, **settings})
         stopping = anyio.Event()
         async with (
@@ -64,6 +65,7 @@ def start_worker(nats_server, fork_server):
                 bus=bus,
                 fork_server=fork_server,
                 settings=settings,
+                cache=BundleCache(tmp_path / cache),
                 worker_id=worker_id,
                 takes_over=takes_over,
             )

@@ -32,7 +32,7 @@ def pids():
     @task
     def waits():
         print("up")
-        while not Path(__file__).with_name("go").exists():
+        while not Path("FOLDER", "go").exists():
             time.sleep(0.005)
 
     @task
@@ -45,7 +45,7 @@ def pids():
 
 @pytest.fixture
 def dag(manager):
-    return manager.load(PIDS)
+    return manager.load(PIDS.replace("FOLDER", str(manager.folder)))
 
 
 def pid_in(result):

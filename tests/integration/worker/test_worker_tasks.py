@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from pubsubflow.model.wire.messages import NO_NODE, EmittedEvent, Outcome, PublishedEvent
+from support.bundles import MadeBundle
 
 pytestmark = pytest.mark.anyio
 
@@ -226,6 +227,7 @@ async def test_a_chain_ends_with_what_is_no_success(manager, worker, prefix, lin
 
 MAPPED = """
 from pubsubflow import dag, task
+from support.bundles import MadeBundle
 
 @dag
 def mapped():
@@ -498,12 +500,9 @@ async def test_a_traceback_shows_the_users_part_alone(manager, worker):
 
 
 async def test_a_file_that_cannot_be_imported_fails_its_tasks(manager, worker):
-    dag = manager.load(PLAIN)
-    broken = manager.bundles[dag.spec.source].files["dags.py"] + "\nimport nowhere_to_be_found"
-    bundle = type(manager.bundles[dag.spec.source])(
-        dag.spec.source, "dags.py", str(manager.folder), {"dags.py": broken}
-    )
-    manager.bundles[dag.spec.source] = bundle
+    spec = manager.load(PLAIN).spec
+    broken = MadeBundle({"dags.py": PLAIN + "\nimport nowhere_to_be_found"})
+    dag = manager.add(broken, spec)
     for name in ("one", "emit"):
         result = await manager.run(dag, name)
         assert result.error.type == "ModuleNotFoundError"
@@ -511,7 +510,7 @@ async def test_a_file_that_cannot_be_imported_fails_its_tasks(manager, worker):
 
 async def test_code_that_no_manager_has_fails_its_tasks(manager, worker):
     dag = manager.load(PLAIN)
-    manager.bundles.clear()
+    manager.sources.clear()
     result = await manager.run(dag, "one")
     assert (result.outcome, result.error.message) == (Outcome.FAILED, "no such source")
 

@@ -39,7 +39,7 @@ class Played:
         self.lifecycle = RunLifecycle(self.uow, new_id=uuid4, chance=lambda: chance)
         spec = dag("d", *tasks, **options)
         info = RunInfo(RUN, str(uuid4()), "d", "manual", {}, None, None, "asked", NOW, ())
-        self.lifecycle.start(RUN, DagVersion(1, 7, spec), encode(info), info)
+        self.lifecycle.start(RUN, DagVersion(1, 7, spec), encode(info), info, source="s")
         self.run = self.uow.runs.by_id[RUN]
 
     def stored(self, node: int = 0, **fields) -> LiveTask:

@@ -4,7 +4,6 @@ import msgspec
 import pytest
 
 from pubsubflow import Dataset
-from pubsubflow.authoring.dag_files import execute_bundle, make_bundle
 from pubsubflow.errors import DefinitionError
 from pubsubflow.loader.messages import ImportResult
 from pubsubflow.loader.state import resolve_owners
@@ -12,13 +11,13 @@ from pubsubflow.model.spec import LoadedFile
 from pubsubflow.model.webhooks import Secret, WebhookSpec
 from pubsubflow.webhooks import GitHub, Hmac, Unverified, Webhook
 from pubsubflow.webhooks.secrets import EnvironmentSecrets, look_up
+from support.bundles import execute
 
 HEAD = "from pubsubflow import *\nfrom pubsubflow.webhooks import *\nd = Dataset('s3://lake/d')\n"
 
 
 def run(text, folder):
-    bundle = make_bundle(str(folder), "f.py", {"f.py": HEAD + text})
-    return execute_bundle(bundle)
+    return execute(folder, {"f.py": HEAD + text}, "f.py")
 
 
 def test_a_file_has_the_webhooks_that_it_makes(tmp_path):
@@ -59,9 +58,8 @@ def test_a_dataset_or_its_uri_will_do():
 
 
 def imported(file, *names, **foreign):
-    bundle = make_bundle("/dags", file, {file: ""})
     hooks = tuple(WebhookSpec(name, "s3://lake/d", Unverified()) for name in names)
-    return ImportResult(LoadedFile(file, bundle, hooks=hooks), {}, foreign)
+    return ImportResult(LoadedFile(file, hooks=hooks), (), {}, foreign)
 
 
 def test_a_webhook_belongs_to_one_file():

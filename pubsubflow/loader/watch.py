@@ -1,0 +1,77 @@
+"""The watch of the DAGs folder, wherever the folder is at the moment."""
+
+from collections.abc import Callable
+
+import anyio
+import anyio.abc
+import structlog
+from watchfiles import awatch
+
+from pubsubflow.loader.folder import Folder
+from pubsubflow.loader.settings import LoaderSettings
+
+log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 1.0
+_STEP_MILLISECONDS = 200
+
+
+class FolderWatch:
+    """Notices changes in the folder, and that another folder has taken its place.
+
+    Args:
+        folder: The DAGs folder.
+        settings: How long changes are gathered.
+        changed: Called at every change.
+    """
+
+    def __init__(
+        self, folder: Folder, settings: LoaderSettings, changed: Callable[[], None]
+    ) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._changed = changed
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            place = self._folder.place()
+            async with anyio.create_task_group() as group:
+                if place is not None:
+                    group.start_soon(self._watch, place.path)
+                # A notification about the folder itself comes from its parent, or from that of a
+                # link on the way to it. Looking is cheaper than watching all of these.
+                while self._folder.place() == place:  # noqa: ASYNC110 - see above
+                    await anyio.sleep(_LOOK_SECONDS)
+                group.cancel_scope.cancel()
+            self._changed()
+
+    async def _watch(self, path: str) -> None:
+        halt = anyio.Event()
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_set_when_cancelled, halt)
+                changes = awatch(
+                    path,
+                    watch_filter=lambda _, changed: self._folder.is_relevant(changed),
+                    debounce=self._settings.gather_milliseconds,
+                    step=_STEP_MILLISECONDS,
+                    stop_event=halt,
+                )
+                async for _ in changes:
+                    self._changed()
+        except* (OSError, RuntimeError) as errors:
+            # Gone between two looks, or the system has no watches left: the scans go on.
+            reason = str(errors.exceptions[0])
+            log.warning("loader.watch_failed", path=path, error=reason)
+
+
+async def _set_when_cancelled(event: anyio.Event) -> None:
+    """Set an event when this task is cancelled.
+
+    The watch waits in a thread, which cancellation does not reach.
+    """
+    try:
+        await anyio.sleep_forever()
+    finally:
+        event.set()

@@ -1,0 +1,82 @@
+"""Bundles in the store: the files of DAGs folders by content, and the sources of runs."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from pubsubflow.model.source.bundles import BundleFile, DagSource, Manifest, parse_source_key
+from pubsubflow.model.spec import DagSpec
+from pubsubflow.store.database import Connection, Database
+from pubsubflow.store.named_queries import SQL
+
+_BYTES_A_WRITE = 4 << 20
+_decode_manifest = msgspec.msgpack.Decoder(Manifest).decode
+_decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
+
+
+async def write_bundle(
+    database: Database, bundle: str, manifest: Manifest, read: Callable[[BundleFile], bytes]
+) -> None:
+    """Write a bundle and those of its files that are not stored yet.
+
+    Args:
+        database: Postgres.
+        bundle: Its hash.
+        manifest: Its files.
+        read: Returns the content of one.
+    """
+    files = {file.hash: file for file in manifest.files.values()}
+    async with database.connection() as connection:
+        rows = await connection.fetch(SQL["find_missing_source_files"], sorted(files))
+        hashes: list[str] = []
+        data: list[bytes] = []
+        for row in rows:
+            hashes.append(row["hash"])
+            data.append(read(files[row["hash"]]))
+            if sum(map(len, data)) >= _BYTES_A_WRITE:
+                await connection.execute(SQL["save_source_files"], hashes, data)
+                hashes, data = [], []
+        await connection.execute(SQL["save_source_files"], hashes, data)
+        # Last: whoever finds a bundle finds its files.
+        await connection.execute(SQL["save_bundle"], bundle, msgspec.msgpack.encode(manifest))
+
+
+async def read_source(connection: Connection, key: str) -> DagSource | None:
+    """Return the source of a run; None when it is not of this database.
+
+    Args:
+        connection: Postgres.
+        key: See `source_key`.
+    """
+    ids = parse_source_key(key)
+    if ids is None:
+        return None
+    manifest = await read_manifest(connection, ids.bundle)
+    row = await connection.fetchrow(SQL["read_version_hash"], ids.version)
+    if manifest is None or row is None or not row["hash"].startswith(ids.version_hash):
+        return None
+    spec = _decode_spec(row["spec"])
+    base = _decode_manifest(manifest).base
+    file = spec.file.removeprefix(f"{base}/") if base else spec.file
+    return DagSource(key, ids.bundle, file, spec.dag_id, spec.tasks)
+
+
+async def read_manifest(connection: Connection, bundle: str) -> bytes | None:
+    """Return the encoded manifest of a bundle, or None."""
+    found: bytes | None = await connection.fetchval(SQL["read_bundle"], bundle)
+    return found
+
+
+async def read_source_file(
+    connection: Connection, file: str, offset: int, size: int
+) -> tuple[bytes, int] | None:
+    """Return a part of a file and the size of the whole, or None.
+
+    Args:
+        connection: Postgres.
+        file: The hash of its content.
+        offset: Where the part begins.
+        size: Bytes of the part, at most.
+    """
+    row = await connection.fetchrow(SQL["read_source_file"], file, offset, size)
+    return None if row is None else (row["part"], row["size"])
