@@ -91,7 +91,7 @@ class Reason(Struct, frozen=True, kw_only=True):
     """The reason why no run has started.
 
     Attributes:
-        kind: `unserved`, `gone`, `unscheduled`, `broken`, `paused`, `behind`, `capped`,
+        kind: `unserved`, `dead_letters`, `watch`, `gone`, `unscheduled`, `broken`, `paused`, `behind`, `capped`,
             `collecting`, `done`, `waiting`.
         text: One line for people.
         until: When that ends by itself, if it does.

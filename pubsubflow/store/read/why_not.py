@@ -40,6 +40,7 @@ from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.dags import find_dag
 from pubsubflow.store.read.runs import read_runs
+from pubsubflow.store.read.schedule_troubles import read_troubles
 from pubsubflow.store.read.task_waits import describe_unserved
 from pubsubflow.store.specs import SpecReader
 
@@ -108,8 +109,9 @@ class ReadWhyNot:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 snapshot = await self._read(connection, dag, partition)
                 unserved = await describe_unserved(connection, self._specs, dag)
+                troubles = await read_troubles(connection, dag, dag_id)
         found = _why_not(snapshot)
-        held = [Reason(kind="unserved", text=text) for text in unserved]
+        held = [*(Reason(kind="unserved", text=text) for text in unserved), *troubles]
         # Before the last one, which says what the schedule itself waits for.
         return replace(found, reasons=[*found.reasons[:-1], *held, *found.reasons[-1:]])
 

@@ -83,3 +83,23 @@ LIMIT 1;
 -- name: read_run_id
 -- Return the public id of a run.
 SELECT run_id FROM run WHERE id = $1;
+
+-- name: list_open_letters_of_dag
+-- Return the reasons of a DAG's open dead letters, newest first, $2 at most.
+SELECT reason FROM dead_letter
+WHERE dag = $1 AND resent_at IS NULL AND discarded_at IS NULL
+ORDER BY id DESC
+LIMIT $2;
+
+-- name: list_troubled_watches
+-- Return the watches of a DAG's datasets that fail, or that no living triggerer runs, $2 at most.
+SELECT dataset.uri, trigger.error, trigger.error_since
+FROM dag_subscription AS s
+JOIN trigger ON trigger.dataset = s.dataset AND trigger.kind = 'watch'
+JOIN dataset ON dataset.id = s.dataset
+LEFT JOIN triggerer ON triggerer.name = trigger.owner
+WHERE s.dag = $1
+  AND (trigger.error IS NOT NULL OR triggerer.seen_at IS NULL
+       OR triggerer.seen_at < now() - interval '10 seconds')
+ORDER BY dataset.uri
+LIMIT $2;

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from pubsubflow.model.schedule.conditions import (
     AllOf,
@@ -16,7 +17,8 @@ from pubsubflow.model.schedule.conditions import (
 )
 from pubsubflow.model.schedule.partitions import Identity, Partitioning, RollUp
 from pubsubflow.model.schedule.timetable import CronSpec
-from support.specs import dag, task
+from pubsubflow.model.spec import DatasetSpec
+from support.specs import dag, loaded, task
 
 pytestmark = pytest.mark.anyio
 
@@ -232,3 +234,39 @@ async def test_a_dag_without_a_schedule_or_a_file_says_so(harness):
     assert kinds(await why_not(harness)) == ["unscheduled"]
     await harness.catalog.remove(["d.py"])
     assert kinds(await why_not(harness))[0] == "gone"
+
+
+async def test_runs_that_could_not_be_made_are_named(harness):
+    texts = {"rows": "event.extra.rows"}
+    await load(harness, DatasetInput(0, A), params={"rows": 0}, params_from=texts)
+    await harness.post(EVENTS, [{"dataset": A}, {"dataset": A}])
+    found = await why_not(harness)
+    (text,) = [each["text"] for each in found["reasons"] if each["kind"] == "dead_letters"]
+    assert text.startswith("2 runs could not be made: ")
+    assert text.endswith("; see `pubsubflow dead-letters list --dag d`")
+    assert kinds(found)[-1] == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (
+            "owner = 'alive', error = 'the folder is gone', error_since = '2026-11-20 16:00Z'",
+            "it fails since 2026-11-20 16:00 UTC: the folder is gone",
+        ),
+        ("owner = 'dead'", "no triggerer runs it"),
+        ("owner = 'alive'", None),
+    ],
+)
+async def test_a_watch_that_sees_nothing_is_named(harness, state, expected):
+    watched = DatasetSpec(A, watch_name="test.Bell", watch_data=b"\x80")
+    spec = dag("d", task("work"), on=[A])
+    await harness.catalog.save([replace(loaded(spec), datasets=(watched,))])
+    async with harness.database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO triggerer (name, host, pid, capacity) VALUES ('alive', 'h', 1, 1)"
+        )
+        await connection.execute(f"UPDATE trigger SET {state}")
+    found = await why_not(harness)
+    texts = [each["text"] for each in found["reasons"] if each["kind"] == "watch"]
+    assert [expected in text and A in text for text in texts] == [True] * (expected is not None)
