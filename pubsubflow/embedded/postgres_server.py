@@ -185,9 +185,10 @@ class PostgresServer:
         """Remove the files of a killed server; the home's lock guarantees that none is alive."""
         for name in ("postmaster.pid", _SOCKET, f"{_SOCKET}.lock"):
             (self._data / name).unlink(missing_ok=True)
-        configuration = self._data / "postgresql.conf"
-        if configuration.read_text() != settings.CONFIGURATION:
-            programs.write(configuration, settings.CONFIGURATION)
+        files = {"postgresql.conf": settings.CONFIGURATION, "pg_hba.conf": settings.ACCESS}
+        for name, content in files.items():
+            if (self._data / name).read_text() != content:
+                programs.write(self._data / name, content)
 
     async def _wait_ready(self, child: Child) -> None:
         try:

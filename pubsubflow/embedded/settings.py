@@ -4,7 +4,7 @@ SUPERUSER = "pubsubflow"
 DATABASE = "pubsubflow"
 PORT = 5432  # names the socket; no TCP port is opened
 
-ACCESS = "local all all scram-sha-256\n"
+ACCESS = "local all all scram-sha-256\nlocal replication all scram-sha-256\n"
 """The whole of ``pg_hba.conf``."""
 
 _SETTINGS = {
@@ -25,11 +25,12 @@ _SETTINGS = {
     "max_worker_processes": 4,
     "max_parallel_workers_per_gather": 0,
     "max_logical_replication_workers": 0,
-    # Durability: what is acknowledged is on disk. There are no replicas that the WAL must serve.
+    # Durability: what is acknowledged is on disk. There are no replicas that the WAL must serve, but
+    # base backups, for which a sender streams it.
     "fsync": "on",
     "synchronous_commit": "on",
-    "wal_level": "minimal",
-    "max_wal_senders": 0,
+    "wal_level": "replica",
+    "max_wal_senders": 2,
     "wal_buffers": "8MB",
     "min_wal_size": "80MB",
     "max_wal_size": "512MB",  # bounds the recovery after kill -9
