@@ -13,6 +13,9 @@ from pubsubflow.store.manager_transaction import ManagerTransaction
 
 log = structlog.get_logger()
 
+_JUMP_SECONDS = 2.0
+"""Less is the time that a query takes, or a clock that is corrected slowly."""
+
 
 class Heartbeats:
     """The heartbeats of workers that are not saved yet.
@@ -64,6 +67,7 @@ class Uptime:
     def __init__(self, bus: Bus, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._since = monotonic()
+        self._ahead: float | None = None
         self._bus = bus
         bus.on_reconnect(self.restart)
 
@@ -71,6 +75,20 @@ class Uptime:
     def seconds(self) -> float:
         """For how long both have been reachable; 0 while NATS is away."""
         return self._monotonic() - self._since if self._bus.connected else 0.0
+
+    def note_clock(self, seconds: float) -> None:
+        """Note the time of Postgres; a jump of it is a break.
+
+        After one forward all workers seem silent, until they are heard again.
+
+        Args:
+            seconds: Since 1970.
+        """
+        ahead = seconds - self._monotonic()
+        if self._ahead is not None and abs(ahead - self._ahead) > _JUMP_SECONDS:
+            log.warning("manager.clock_jumped", seconds=round(ahead - self._ahead, 3))
+            self.restart()
+        self._ahead = ahead
 
     def restart(self) -> None:
         """Note a break."""

@@ -33,6 +33,7 @@ from pubsubflow.model.wire.messages import TaskMessage, WorkerLostMessage, encod
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.database import Database
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
+from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.task_waits import ServedQueues
 
 log = structlog.get_logger()
@@ -124,7 +125,10 @@ class Sweeper:
         return await self._publish_again(self._settings.undelivered_seconds)
 
     async def _sweep_fairly(self) -> int:
-        settings, reachable = self._settings, self._uptime.seconds
+        settings = self._settings
+        async with self._database.connection() as connection:
+            self._uptime.note_clock(await connection.fetchval(SQL["read_clock"]))
+        reachable = self._uptime.seconds
         await self._check_event_waits()
         if anyio.current_time() >= self._prune_at:
             await self._prune_changes()

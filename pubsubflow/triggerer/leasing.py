@@ -23,6 +23,7 @@ _LOAD_PAUSE_SECONDS = 0.05
 _FIRST_RETRY_SECONDS = 0.1
 _MAX_RETRY_SECONDS = 2.0
 _RELEASE_SECONDS = 5.0
+_JUMP_SECONDS = 1.0
 
 
 class Leasing:
@@ -39,6 +40,7 @@ class Leasing:
         running: Returns how many triggers run.
         cleaning: Returns the ids of the cancelled ones that are known already.
         clock: Seconds.
+        wall: Seconds since 1970.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Leasing:
         running: Callable[[], int],
         cleaning: Callable[[], Collection[int]],
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._leases = leases
         self._bus = bus
@@ -65,6 +68,8 @@ class Leasing:
         self._running = running
         self._cleaning = cleaning
         self._clock = clock
+        self._wall = wall
+        self._ahead = wall() - clock()
         # Held over each statement together with the change in memory that follows it: a renewal
         # in between would take a fresh claim for a lease that is not ours, and release it.
         self._lock = anyio.Lock()
@@ -151,8 +156,11 @@ class Leasing:
 
     async def _renew(self) -> None:
         now = self._clock()
-        if now - self._renewed_at > self._settings.silent_seconds / 2:
-            # The process stood still, suspended or starved: so the others may only seem silent.
+        ahead, self._ahead = self._ahead, self._wall() - now
+        jumped = abs(self._ahead - ahead) > _JUMP_SECONDS
+        if jumped or now - self._renewed_at > self._settings.silent_seconds / 2:
+            # The process stood still, suspended or starved, or the clock was set: so the others may
+            # only seem silent.
             self._interrupted_at = now
         held = self._epochs()
         living = await self._leases.heartbeat(len(held))

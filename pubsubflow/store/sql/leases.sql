@@ -6,6 +6,7 @@ INSERT INTO lease (name, owner, epoch) VALUES ($1, $2, 1)
 ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, epoch = lease.epoch + 1, seen_at = now()
 WHERE lease.owner IS NULL OR lease.owner = excluded.owner
    OR lease.seen_at < now() - make_interval(secs => $3)
+   OR lease.seen_at > now() + make_interval(secs => $3)  -- from before the clock was set back
 RETURNING epoch;
 
 -- name: renew_lease

@@ -1,13 +1,22 @@
--- The sweeper's searches for lost messages and dead workers.
+-- The sweeper's searches for lost messages and dead workers. A moment that lies in the future was
+-- written before the clock was set back: what has it is looked at, or it would be left alone until
+-- the clock gets there. Workers that live are heard before that.
+
+-- name: read_clock
+-- Return the time, in seconds since 1970.
+SELECT extract(epoch FROM clock_timestamp())::float8;
 
 -- name: find_undelivered_tasks
 -- Return live tasks whose message may be lost: queued for long, or with a dead worker.
 SELECT t.run, t.node, t.map_index, t.attempt, t.delivery, t.crashes, t.state, t.chained, t.worker,
        t.queued_at, t.started_at
 FROM task_live AS t
-LEFT JOIN worker ON worker.worker = t.worker AND worker.seen_at > now() - make_interval(secs => $2)
+LEFT JOIN worker ON worker.worker = t.worker
+    AND worker.seen_at > now() - make_interval(secs => $2)
+    AND worker.seen_at < now() + make_interval(secs => $2)
 WHERE NOT t.chained
-  AND (t.state = 'queued' AND t.queued_at < now() - make_interval(secs => $1)
+  AND (t.state = 'queued' AND (t.queued_at < now() - make_interval(secs => $1)
+                               OR t.queued_at > now() + interval '1 minute')
        OR t.state = 'running' AND worker.worker IS NULL)
 ORDER BY t.queued_at
 LIMIT $3;
@@ -22,7 +31,8 @@ WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index 
 -- name: find_dead_workers
 -- Return workers without a heartbeat for $1 seconds, and owners of chained tasks that are not
 -- registered.
-SELECT worker FROM worker WHERE seen_at < now() - make_interval(secs => $1)
+SELECT worker FROM worker
+WHERE seen_at < now() - make_interval(secs => $1) OR seen_at > now() + make_interval(secs => $1)
 UNION
 SELECT DISTINCT t.worker FROM task_live AS t
 WHERE t.chained AND t.started_at < now() - make_interval(secs => $1)

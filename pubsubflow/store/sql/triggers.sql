@@ -53,10 +53,11 @@ FROM trigger WHERE owner = $1;
 SELECT id, epoch FROM trigger WHERE owner = $1;
 
 -- name: delete_silent_triggerers
--- Delete triggerers without a heartbeat for $1 seconds; locked rows are claiming triggers just now
--- and are skipped.
+-- Delete triggerers without a heartbeat for $1 seconds, or whose last one lies in the future since
+-- the clock was set back; locked rows are claiming triggers just now and are skipped.
 DELETE FROM triggerer WHERE name IN (
-    SELECT name FROM triggerer WHERE seen_at < now() - make_interval(secs => $1)
+    SELECT name FROM triggerer
+    WHERE seen_at < now() - make_interval(secs => $1) OR seen_at > now() + make_interval(secs => $1)
     ORDER BY name FOR UPDATE SKIP LOCKED
 )
 RETURNING name;

@@ -7,6 +7,7 @@ import structlog
 
 from pubsubflow.bus import Bus
 from pubsubflow.manager import Sweeper, SweeperSettings
+from pubsubflow.manager.liveness import Uptime
 from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.heartbeat import Heartbeat
 from pubsubflow.model.wire.messages import StartedMessage, encode
@@ -264,3 +265,32 @@ async def test_a_queue_without_a_worker_is_named_in_the_log_once(idle, database,
         await beat(idle, "w2", "gpu")
         await sweeper.sweep()
     assert [each["queue"] for each in logs if each["event"] == "sweeper.queue_served"] == ["gpu"]
+
+
+async def test_after_a_jump_of_the_clock_no_worker_seems_silent(bus):
+    moments = iter([0.0, 100.0, 100.0, 100.0, 110.0, 110.0, 120.0, 120.0])
+    uptime = Uptime(bus, monotonic=lambda: next(moments))  # 0 at the start
+    uptime.note_clock(5_100.0)  # at 100
+    assert uptime.seconds == 100.0
+    with structlog.testing.capture_logs() as logs:
+        uptime.note_clock(5_100.5)  # at 100: a slow query
+        uptime.note_clock(8_710.0)  # at 110: an hour ahead
+    assert [each["seconds"] for each in logs] == [3599.5]
+    assert uptime.seconds == 10.0  # at 120, since 110
+
+
+async def test_a_worker_that_died_before_the_clock_was_set_back_is_found(harness, sweep):
+    await beat(harness, "w1")
+    await harness.rows("UPDATE worker SET seen_at = now() + interval '1 hour'")
+    await sweep()
+    await harness.until_value("SELECT 1 WHERE NOT EXISTS (SELECT FROM worker)")
+
+
+async def test_a_task_that_was_queued_before_the_clock_was_set_back_is_handed_out(idle, sweep):
+    await idle.load(dag("d", task("a")))
+    await idle.call(StartRun("d"))
+    await until_waiting(idle, 1)
+    await purge(idle)
+    await idle.rows("UPDATE task_live SET queued_at = now() + interval '1 hour'")
+    assert await sweep(undelivered_seconds=60.0) == 1
+    assert len(await waiting(idle)) == 1
