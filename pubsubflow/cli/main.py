@@ -73,6 +73,7 @@ _COMMANDS = {
         "List tasks, print their logs, clear them.",
         {
             "list": ("tasks:list_tasks", "List the tasks of a run."),
+            "show": ("tasks:show_task", "Show a task with its result and its error."),
             "logs": ("tasks:show_logs", "Print the logs of a task."),
             "clear": ("clearing:clear_tasks", "Clear tasks and run them again."),
         },
@@ -173,11 +174,11 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     """
     try:
         # Left to itself cyclopts prints an error as a panel of several lines and exits.
-        code = make_app()(
         if "--version" in arguments:
             # Of a command cyclopts would print its own.
             sys.stdout.write(f"{version('pubsubflow')}\n")
             return 0
+        code = make_app()(
             arguments, print_error=False, exit_on_error=False, result_action="return_value"
         )
         sys.stdout.flush()
