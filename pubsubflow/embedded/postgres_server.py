@@ -219,7 +219,6 @@ class PostgresServer:
         )
 
 
-def _socket_folder(data: Path) -> Path:
 def _address(host: Path, password: str) -> PostgresAddress:
     return PostgresAddress(
         host=str(host),
@@ -230,6 +229,7 @@ def _address(host: Path, password: str) -> PostgresAddress:
     )
 
 
+def _socket_folder(data: Path) -> Path:
     """Return the folder of the socket for clients: a link to it if its path is too long.
 
     Raises:
