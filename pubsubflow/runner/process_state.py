@@ -1,4 +1,4 @@
-"""What a task changes in its process and leaves behind: the next one must not find it."""
+"""Process state: what a sync task changes or leaves behind is undone before the next task."""
 
 import contextlib
 import ctypes
