@@ -278,13 +278,15 @@ class Composition:
         )
         return Exposition(self._metrics, cluster)
 
-    @property
     def _allow_private(self) -> bool:
-        """Whether subscribers may be on this machine or its networks."""
+        """Return whether subscribers may be on this machine or its networks now."""
         allowed = self._config.subscriptions.allow_private
         if allowed is not None:
             return allowed
-        return "api" in self._roles and is_local(self._config.api.host)
+        # With tokens there are people who may not do all that the account of this daemon may. A
+        # URL of theirs must not lead to what listens for that account on loopback.
+        api = self.api
+        return api is not None and is_local(self._config.api.host) and not api.needs_token
 
     def _publish_timers_changed(self) -> None:
         self._bus.publish(Subjects.TIMERS_CHANGED, b"")

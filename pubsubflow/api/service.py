@@ -159,6 +159,11 @@ class Api:
         return self._url
 
     @property
+    def needs_token(self) -> bool:
+        """Whether requests need a token, also while that is not known yet."""
+        return self._tokens.required
+
+    @property
     def own_token(self) -> str:
         """A token with which the owner of this daemon's home may do everything; new each start."""
         return self._tokens.own

@@ -33,14 +33,14 @@ class Sender:
     """Sends events; see `open`.
 
     Args:
-        session: Holds the connections.
+        session: Returns the session that holds the connections.
         settings: Limits and timeouts.
         now: Returns the current time.
     """
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        session: Callable[[], aiohttp.ClientSession],
         settings: DeliverySettings,
         now: Callable[[], datetime],
     ) -> None:
@@ -54,23 +54,16 @@ class Sender:
         cls,
         settings: DeliverySettings,
         *,
-        allow_private: bool,
+        allow_private: Callable[[], bool],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> AsyncIterator[Self]:
-        """Open the connection pool; it closes when the block ends."""
-        connector = aiohttp.TCPConnector(
-            limit=settings.max_connections,
-            ttl_dns_cache=_DNS_SECONDS,
-            socket_factory=socket_of if allow_private else public_socket_of,
-        )
-        async with aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=settings.timeout_seconds),
-            cookie_jar=DummyCookieJar(),
-            headers={"User-Agent": "pubsubflow"},
-            auto_decompress=False,
-        ) as session:
-            yield cls(session, settings, now)
+        """Open the connection pools; they close when the block ends."""
+        # Two pools: once private addresses are refused, no open connection to one may be used.
+        async with (
+            _session(settings, socket_of) as everywhere,
+            _session(settings, public_socket_of) as public,
+        ):
+            yield cls(lambda: everywhere if allow_private() else public, settings, now)
 
     async def send(
         self, subscription: EventSubscription, event: CloudEvent, key: bytes
@@ -85,7 +78,7 @@ class Sender:
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> ReceiverReply:
         try:
-            async with self._session.post(
+            async with self._session().post(
                 url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 text = await self._read(response)
@@ -111,6 +104,22 @@ class Sender:
                 break
             data += chunk
         return " ".join(data.decode(errors="replace").split())[:_SHOWN_CHARACTERS]
+
+
+def _session(
+    settings: DeliverySettings, make_socket: Callable[[tuple[Any, ...]], socket.socket]
+) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=settings.max_connections,
+            ttl_dns_cache=_DNS_SECONDS,
+            socket_factory=make_socket,
+        ),
+        timeout=aiohttp.ClientTimeout(total=settings.timeout_seconds),
+        cookie_jar=DummyCookieJar(),
+        headers={"User-Agent": "pubsubflow"},
+        auto_decompress=False,
+    )
 
 
 def encoded(event: CloudEvent, *, binary: bool) -> tuple[dict[str, str], bytes]:

@@ -4,6 +4,7 @@ It reads the log when a message announces a dataset event; the timeout is only t
 Without an active subscription it holds no lease and does not subscribe to events.
 """
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -46,7 +47,7 @@ class DeliveryService:
         lease: Held by the daemon that delivers.
         bus: Announces new events, changed subscriptions and requests for a test.
         settings: Limits and pauses.
-        allow_private: Whether URLs may lead to this machine or its networks.
+        allow_private: Returns whether URLs may lead to this machine or its networks now.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class DeliveryService:
         lease: Lease,
         bus: Bus,
         settings: DeliverySettings,
-        allow_private: bool,
+        allow_private: Callable[[], bool],
     ) -> None:
         self._subscribers = subscribers
         self._deliveries = deliveries

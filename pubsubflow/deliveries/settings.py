@@ -15,7 +15,7 @@ class DeliverySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         allow_private: Whether a URL may lead to this machine or its networks. When left out, only
-            if this daemon itself serves the API, and on loopback alone.
+            if this daemon itself serves the API, on loopback alone, and no token was ever made.
         retry_seconds: The pauses before each further attempt; as Standard Webhooks proposes.
         jitter: By which part a pause may be longer.
         timeout_seconds: How long a receiver may take to answer.

@@ -1,6 +1,6 @@
 """Routes of subscriptions: create, list, pause, test and delete deliveries of events to URLs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 from uuid import UUID
 
@@ -99,10 +99,12 @@ class SubscriptionRoutes:
     Args:
         subscribers: The stored subscriptions.
         bus: Announces changes to the daemon that delivers.
-        allow_private: Whether a URL may lead to this machine or its networks.
+        allow_private: Returns whether a URL may lead to this machine or its networks now.
     """
 
-    def __init__(self, subscribers: Subscribers, bus: Bus, *, allow_private: bool) -> None:
+    def __init__(
+        self, subscribers: Subscribers, bus: Bus, *, allow_private: Callable[[], bool]
+    ) -> None:
         self._subscribers = subscribers
         self._bus = bus
         self._allow_private = allow_private
@@ -210,7 +212,7 @@ class SubscriptionRoutes:
             host, port = check_url(payload.url)
         except InvalidInput as error:
             raise BadRequest(str(error), field="url") from error
-        if not self._allow_private:
+        if not self._allow_private():
             await _check_address(host, port)
         dataset = None
         try:

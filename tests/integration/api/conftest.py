@@ -35,7 +35,7 @@ def serve(manager, database, bus, tmp_path):
         exposition = Exposition([manager.metrics, database.metrics], cluster)
         further = (
             ConnectionRoutes(connections, bus),
-            SubscriptionRoutes(subscribers, bus, allow_private=allow_private),
+            SubscriptionRoutes(subscribers, bus, allow_private=lambda: allow_private),
             MetricsRoutes(exposition.expose),
         )
         options = {"backlog": manager.backlog, "further": further, **more}

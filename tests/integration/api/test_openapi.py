@@ -73,7 +73,7 @@ def further_on(stub):
     """Return the parts that a daemon adds."""
     return (
         ConnectionRoutes(stub, stub),
-        SubscriptionRoutes(stub, stub, allow_private=False),
+        SubscriptionRoutes(stub, stub, allow_private=lambda: False),
         MetricsRoutes(stub),
     )
 

@@ -2,9 +2,14 @@
 
 import http.server
 import threading
+from pathlib import Path
 
 import pytest
 from standardwebhooks import Webhook
+
+from pubsubflow.cli.daemon_process import child_daemon
+
+DAGS = Path(__file__).with_name("dags")
 
 
 @pytest.fixture
@@ -51,3 +56,19 @@ def test_a_test_event_that_is_not_accepted_fails(psf, receiver):
     tested = psf("subscriptions", "test", shown.split()[1])
     assert tested.code == 1
     assert "not accepted: 503" in tested.out
+
+
+def test_with_the_first_token_private_addresses_are_refused_also_of_older_subscriptions(
+    tmp_path, receiver, anywhere
+):
+    url, got = receiver
+    environ = {"PUBSUBFLOW_HOME": str(tmp_path / "home")}
+    with child_daemon(DAGS, home=tmp_path / "home", port=0):
+        made = anywhere("subscriptions", "create", f"{url}/200", "--json", **environ).json
+        assert anywhere("subscriptions", "test", made["id"], **environ).code == 0
+        anywhere("tokens", "create", "ann", "--role", "operator", **environ)
+        tested = anywhere("subscriptions", "test", made["id"], **environ)
+        assert (tested.code, len(got)) == (1, 1)
+        assert "allow_private is off" in tested.out
+        refused = anywhere("subscriptions", "create", f"{url}/200", **environ)
+        assert "allow_private" in refused.err

@@ -41,7 +41,7 @@ def serving(database, bus, subscribers):
             settings=DeliverySettings(
                 **{"retry_seconds": QUICK, "sweep_seconds": 0.5, "drain_seconds": 0.2, **settings}
             ),
-            allow_private=allow_private,
+            allow_private=lambda: allow_private,
         )
         stopping = anyio.Event()
         async with anyio.create_task_group() as group:
