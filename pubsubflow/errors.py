@@ -12,6 +12,7 @@
     ├ LeaseLost            the task has another owner now
     ├ Unavailable          worth a retry
     │ ├ StoreUnavailable   Postgres is away
+    │ │ └ StoreLocked      another session of Postgres holds a lock for too long
     │ └ BusUnavailable     NATS is away
     ├ StoreRestored        Postgres holds an older state than before: services start anew
     ├ MessageRefused       NATS will never take this message
@@ -123,6 +124,10 @@ class Unavailable(PubsubflowError):  # noqa: N818
 
 class StoreUnavailable(Unavailable):
     """Postgres cannot be reached or is shutting down."""
+
+
+class StoreLocked(StoreUnavailable):
+    """Another session of Postgres holds a lock that a statement waited for too long."""
 
 
 class BusUnavailable(Unavailable):

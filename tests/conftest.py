@@ -77,7 +77,8 @@ async def postgres(servers):
         await connection.execute(f"CREATE DATABASE {name} TEMPLATE template_psf")
     finally:
         await connection.close()
-    return PostgresSettings(url=dsn(servers.postgres, name))
+    # Tests hold locks for as long as they look at what waits for them.
+    return PostgresSettings(url=dsn(servers.postgres, name), lock_seconds=60)
 
 
 @pytest.fixture

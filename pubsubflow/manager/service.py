@@ -18,6 +18,7 @@ from pubsubflow.bus import STREAM_IN, Bus, Delivery, Message, PullConsumer
 from pubsubflow.errors import (
     BusUnavailable,
     ServiceStopped,
+    StoreLocked,
     StoreUnavailable,
     Unavailable,
 )
@@ -110,6 +111,7 @@ class Manager:
         self._throughput = Throughput()
         self._pause = 0.0
         self._away_since: float | None = None
+        self._locked = False
         self._wake = anyio.Event()
         self._heartbeats = Heartbeats()
         self._epochs = EpochGuard(bus)
@@ -291,6 +293,9 @@ class Manager:
         since = anyio.current_time()
         try:
             committed = await self._commit(connection, batch)
+        except StoreLocked as error:
+            self._wait_for_lock(batch, error)
+            return
         except Unavailable:
             for item in batch:
                 # The commit may have got through before the connection broke.
@@ -307,6 +312,9 @@ class Manager:
         except Unavailable as error:
             # The sweeper makes good what gets lost here.
             log.warning("manager.publish_failed", reason=str(error))
+        if self._locked:
+            self._locked = False
+            log.info("manager.store_unlocked")
         done = self._throughput.finish(batch, seconds)
         self._processor.committed(committed)
         if self._tracing.on:
@@ -316,6 +324,20 @@ class Manager:
         self._check_event_waits(committed)
         self.metrics.committed(committed, len(done), seconds)
         self._epochs.note_change()
+
+    def _wait_for_lock(self, batch: list[InboxItem], error: StoreLocked) -> None:
+        """Fail callers; messages are processed again, and wait as long as the lock is held."""
+        if not self._locked:
+            self._locked = True
+            log.warning("manager.store_locked", reason=str(error))
+        for item in batch:
+            item.reset()
+        # The transaction is aborted, so what callers send again cannot be recorded twice. Those
+        # that came meanwhile would wait for the same lock.
+        fail_callers(batch, error)
+        fail_callers(self._waiting, error)
+        hold_messages(batch)
+        hold_messages(self._waiting)
 
     async def _process_one_by_one(
         self, connection: Connection, batch: list[InboxItem], error: Exception

@@ -15,7 +15,7 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 from msgspec import Meta
 
-from pubsubflow.errors import ConfigError, StoreUnavailable
+from pubsubflow.errors import ConfigError, StoreLocked, StoreUnavailable
 from pubsubflow.model.json_values import MAX_DEPTH, is_nested_deeper
 from pubsubflow.model.ranges import Seconds
 from pubsubflow.store.metrics import StoreMetrics
@@ -38,6 +38,7 @@ _UNAVAILABLE_ERRORS = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
+    asyncpg.LockNotAvailableError,
 )
 _REFUSED_ERRORS = (
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -63,6 +64,7 @@ class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         tls_cert_file: A client certificate, if the server requires one.
         tls_key_file: The key of `tls_cert_file`.
         pool_max_size: Maximum number of connections.
+        lock_seconds: How long a statement may wait for a lock of another session.
         connect_seconds: Time limit of the first connection, retries included.
     """
 
@@ -73,6 +75,7 @@ class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
     pool_max_size: Annotated[int, Meta(ge=4, le=10_000)] = 12
+    lock_seconds: Seconds = 2.0
     connect_seconds: Seconds = 10.0
 
     def __repr__(self) -> str:
@@ -106,6 +109,10 @@ def _raise_translated(
         raise refused(
             f"Postgres has a certificate that is not trusted ({error.verify_message}): check "
             "postgres.tls_ca_file, or sslrootcert in postgres.url, and the host's name"
+        ) from error
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        raise StoreLocked(
+            "another session of Postgres holds a lock on what is read or written: end it, or wait"
         ) from error
     if isinstance(error, _REFUSED_ERRORS):
         raise refused(f"Postgres refuses the connection: {error}; check postgres.url") from error
@@ -311,6 +318,9 @@ async def _open_pool(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record
             "application_name": "pubsubflow",
             "timezone": "UTC",
             "idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION_TIMEOUT,
+            # An administrator's LOCK TABLE, or a transaction left open in a shell, must not keep
+            # callers waiting: they are refused, and try again.
+            "lock_timeout": f"{settings.lock_seconds * 1000:.0f}ms",
         },
     )
     try:

@@ -41,6 +41,8 @@ async def migrate(database: Database) -> list[str]:
     """
     # One transaction for all: a failure leaves the schema of the version before.
     async with database.transaction() as connection:
+        # Another daemon may migrate just now, for as long as it takes.
+        await connection.execute("SET LOCAL lock_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS migration ("
