@@ -243,6 +243,8 @@ class Loader:
             log.info("loader.files_removed", files=len(remove))
 
     async def _store_bundle(self, bundle: str) -> None:
+        # What is in force no more is stored anew if it comes back: retention may have removed it.
+        self._stored_bundles &= self._state.bundles.keys()
         found = self._state.bundles.get(bundle)
         if found is None or bundle in self._stored_bundles:
             return

@@ -7,6 +7,7 @@ an earlier one left behind. One daemon at a time is at it, by an advisory lock.
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 
+import anyio
 import structlog
 from msgspec import Struct, field
 
@@ -28,6 +29,7 @@ _RUN_TABLES = ("log", "attempt", "journal_entry", "task", "run_event")
 _PARTS = (("logs", "log"), ("attempts", "attempt"))
 _SLICES_A_RETENTION = 8
 _MOST_SLICES = 64
+_BUNDLES_EVERY_SECONDS = 6 * 3600.0
 
 
 class Pass(Struct):
@@ -66,6 +68,7 @@ class Pruner:
         self._specs = SpecReader()
         # (table, slice) → what was kept of it last: it is copied again only if less is kept.
         self._kept: dict[tuple[str, int], int] = {}
+        self._bundles_at = float("-inf")
 
     async def prune(self, *, dry_run: bool = False) -> Pass | None:
         """Remove what is due; return what that was, or None if another daemon is at it.
@@ -212,6 +215,10 @@ class Pruner:
         seconds = settings.seconds("keys")
         if seconds is not None:
             done.removals.append(await store.remove_keys(connection, seconds, dry_run=done.dry_run))
+        if not done.dry_run and anyio.current_time() >= self._bundles_at:
+            self._bundles_at = anyio.current_time() + _BUNDLES_EVERY_SECONDS
+            kept = settings.seconds("versions") or FOR_EVER_SECONDS
+            done.removals += await store.remove_bundles(connection, kept)
         for name, remove in (
             ("dead_letters", store.remove_letters),
             ("versions", store.remove_versions),

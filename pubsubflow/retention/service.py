@@ -9,6 +9,7 @@ from anyio.abc import TaskStatus
 from pubsubflow.errors import Unavailable
 from pubsubflow.retention.metrics import RetentionMetrics
 from pubsubflow.retention.pruner import Pass, Pruner
+from pubsubflow.store.database import TRANSIENT_ERRORS
 from pubsubflow.store.slices import Removal
 
 log = structlog.get_logger()
@@ -49,7 +50,7 @@ class RetentionService:
             await anyio.sleep(self._every_seconds)
             try:
                 await self._prune()
-            except Unavailable as error:
+            except (Unavailable, *TRANSIENT_ERRORS) as error:
                 log.warning("retention.postponed", reason=str(error))
 
     async def _prune(self) -> None:
@@ -64,7 +65,7 @@ class RetentionService:
         self.metrics.removed(removals)
         if removals:
             rows = {each.table: each.rows for each in removals}
-            log.info("retention.pruned", seconds=round(seconds, 3), **rows)
+            log.info("retention.pruned", seconds=round(seconds, 3), rows=rows)
 
 
 def summed(done: Pass) -> list[Removal]:

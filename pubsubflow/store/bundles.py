@@ -10,8 +10,13 @@ from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 
 _BYTES_A_WRITE = 4 << 20
-_decode_manifest = msgspec.msgpack.Decoder(Manifest).decode
 _decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
+_manifests = msgspec.msgpack.Decoder(Manifest)
+
+
+def decode_manifest(manifest: bytes) -> Manifest:
+    """Return a stored manifest."""
+    return _manifests.decode(manifest)
 
 
 async def write_bundle(
@@ -27,6 +32,9 @@ async def write_bundle(
     """
     files = {file.hash: file for file in manifest.files.values()}
     async with database.connection() as connection:
+        # Held until the connection is released: retention must not remove a file that is found
+        # here before the bundle that has it.
+        await connection.execute(SQL["lock_source_files"])
         rows = await connection.fetch(SQL["find_missing_source_files"], sorted(files))
         hashes: list[str] = []
         data: list[bytes] = []
@@ -39,6 +47,7 @@ async def write_bundle(
         await connection.execute(SQL["save_source_files"], hashes, data)
         # Last: whoever finds a bundle finds its files.
         await connection.execute(SQL["save_bundle"], bundle, msgspec.msgpack.encode(manifest))
+        await connection.execute(SQL["unlock_source_files"])
 
 
 async def read_source(connection: Connection, key: str) -> DagSource | None:
@@ -56,7 +65,7 @@ async def read_source(connection: Connection, key: str) -> DagSource | None:
     if manifest is None or row is None or not row["hash"].startswith(ids.version_hash):
         return None
     spec = _decode_spec(row["spec"])
-    base = _decode_manifest(manifest).base
+    base = decode_manifest(manifest).base
     file = spec.file.removeprefix(f"{base}/") if base else spec.file
     return DagSource(key, ids.bundle, file, spec.dag_id, spec.tasks)
 

@@ -10,7 +10,8 @@ from pubsubflow.errors import ConfigError
 from pubsubflow.store.database import Connection, Database
 
 log = structlog.get_logger()
-# Advisory locks of this package: 7233001 migrations, 7233002 catalog, 7233003 slots.
+# Advisory locks of this package: 7233001 migrations, 7233002 catalog, 7233003 slots, 7233004
+# retention, 7233005 source files.
 _LOCK = 7_233_001
 
 

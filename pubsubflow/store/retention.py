@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from pubsubflow.model.schedule.condition_state import decode_condition_state
 from pubsubflow.model.spec import RetentionSpec
+from pubsubflow.store.bundles import decode_manifest
 from pubsubflow.store.database import Connection, begin_transaction
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.slices import Removal, Slice
@@ -224,6 +225,40 @@ async def remove_versions(
         return await _remove(
             connection, ("list_due_versions", "delete_versions"), (seconds, count), dry_run=dry_run
         )
+
+
+async def remove_bundles(connection: Connection, seconds: float) -> list[Removal]:
+    """Remove bundles that nothing is pinned to, and files that no bundle has.
+
+    This reads the rows of all runs once if a bundle may go.
+
+    Args:
+        connection: Outside of a transaction.
+        seconds: How long a bundle is kept after it was written.
+    """
+    rows = await connection.fetch(SQL["list_bundles_without_version"], seconds)
+    if not rows:
+        return []
+    async with begin_transaction(connection):
+        if not await connection.fetchval(SQL["try_lock_source_files"]):
+            return []
+        # No DAG is pinned to another bundle meanwhile, so no run either.
+        await connection.execute(SQL["lock_catalog"])
+        rows = await connection.fetch(SQL["list_bundles_without_version"], seconds)
+        pinned = {row["hash"] for row in await connection.fetch(SQL["list_bundles_of_runs"])}
+        due = [row["hash"] for row in rows if row["hash"] not in pinned]
+        bundles = await connection.fetch(SQL["delete_bundles"], due)
+        used = {
+            file.hash
+            for row in await connection.fetch(SQL["list_manifests"])
+            for file in decode_manifest(row["manifest"]).files.values()
+        }
+        known = {row["hash"] for row in await connection.fetch(SQL["list_source_files"])}
+        files = await connection.fetch(SQL["delete_source_files"], sorted(known - used))
+    return [
+        Removal(table, len(found), sum(row["bytes"] for row in found))
+        for table, found in (("bundle", bundles), ("source_file", files))
+    ]
 
 
 async def _remove(

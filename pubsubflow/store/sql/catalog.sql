@@ -20,9 +20,18 @@ INSERT INTO source_file (hash, data)
 SELECT hash, data FROM unnest($1::text[], $2::bytea[]) AS n (hash, data) ORDER BY hash
 ON CONFLICT (hash) DO NOTHING;
 
+-- name: lock_source_files
+-- Keep retention from removing files, until the session unlocks them or ends.
+SELECT pg_advisory_lock_shared(7233005);
+
+-- name: unlock_source_files
+-- Allow retention to remove files again.
+SELECT pg_advisory_unlock_shared(7233005);
+
 -- name: save_bundle
--- Insert a bundle whose files are stored.
-INSERT INTO bundle (hash, manifest) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING;
+-- Insert a bundle whose files are stored; one that exists has a new age, for retention.
+INSERT INTO bundle (hash, manifest) VALUES ($1, $2)
+ON CONFLICT (hash) DO UPDATE SET created_at = now();
 
 -- name: read_bundle
 -- Return the manifest of a bundle.

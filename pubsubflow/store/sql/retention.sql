@@ -270,6 +270,38 @@ DELETE FROM dag_version WHERE id = ANY($1::bigint[]);
 -- Allow this transaction to be idle between its statements.
 SELECT set_config('idle_in_transaction_session_timeout', '10min', true);
 
+-- name: try_lock_source_files
+-- Lock the files of bundles until the transaction ends, unless a loader writes some; return whether.
+SELECT pg_try_advisory_xact_lock(7233005);
+
+-- name: list_bundles_without_version
+-- Return the bundles that were written $1 seconds ago and that no version in force, and no version
+-- of late, is from.
+SELECT hash FROM bundle AS b
+WHERE created_at < now() - make_interval(secs => $1)
+  AND NOT EXISTS (SELECT FROM dag_version WHERE dag_version.bundle = b.hash)
+  AND NOT EXISTS (SELECT FROM dag_state WHERE split_part(dag_state.source, '-', 1) = b.hash);
+
+-- name: list_bundles_of_runs
+-- Return the bundles that runs are pinned to.
+SELECT DISTINCT split_part(source, '-', 1) AS hash FROM run;
+
+-- name: delete_bundles
+-- Delete bundles and return their bytes.
+DELETE FROM bundle WHERE hash = ANY($1::text[]) RETURNING octet_length(manifest) AS bytes;
+
+-- name: list_manifests
+-- Return the manifests of all bundles.
+SELECT manifest FROM bundle;
+
+-- name: list_source_files
+-- Return the hashes of all files of bundles.
+SELECT hash FROM source_file;
+
+-- name: delete_source_files
+-- Delete files and return their bytes.
+DELETE FROM source_file WHERE hash = ANY($1::text[]) RETURNING octet_length(data) AS bytes;
+
 -- name: archive_event
 -- Return events in [$1, $2) as JSON, except $3.
 SELECT (to_jsonb(e) || jsonb_build_object('dataset', dataset.uri))::text AS row

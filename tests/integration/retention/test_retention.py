@@ -1,12 +1,16 @@
 """What is old goes, with all that belongs to it; what something waits for stays."""
 
 import pytest
+from msgspec import msgpack
 
+from pubsubflow.model.source.bundles import BundleFile, Manifest
 from pubsubflow.model.spec import RetentionSpec
 from pubsubflow.model.wire.commands import ClearTasks, RedriveDeadLetter, SetPaused, StartRun
 from pubsubflow.model.wire.messages import NOT_MAPPED, LogMessage
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.retention.service import summed
+from pubsubflow.retention import summed
+from pubsubflow.store.database import Database
+from pubsubflow.store.named_queries import SQL
 from support.harness import post
 from support.specs import dag, task
 
@@ -286,3 +290,44 @@ async def test_a_dry_run_counts_and_changes_nothing(kept):
     assert all(each.bytes for each in summed(found) if each.table != "run")
     assert await kept.counts(*HISTORY) == [2, 2, 2, 4]
     assert await kept.partitions() == before
+
+
+async def test_bundles_that_nothing_is_pinned_to_go_with_their_files(kept):
+    harness = kept.harness
+    await harness.load(dag("d", task("t")))
+    await kept.run("d")
+    shared, *files = (f"{number:064x}" for number in range(6))
+    for number, name in enumerate(("inforce", "ofversion", "ofrun", "young", "old")):
+        found = {"a.py": BundleFile(shared, 1), "b.py": BundleFile(files[number], 1)}
+        manifest = Manifest("/dags", "", found)
+        await harness.rows("INSERT INTO bundle VALUES ($1, $2)", name, msgpack.encode(manifest))
+        await harness.rows("INSERT INTO source_file VALUES ($1, 'x')", files[number])
+    await harness.rows("INSERT INTO source_file VALUES ($1, 'x')", shared)
+    await harness.rows("UPDATE dag_state SET source = 'inforce-1-abc'")
+    await harness.rows("UPDATE dag_version SET bundle = 'ofversion'")
+    await harness.rows("UPDATE run SET source = 'ofrun-1-abc'")
+    await harness.rows("UPDATE bundle SET created_at = now() - interval '100 days'")
+    await harness.rows("UPDATE bundle SET created_at = now() WHERE hash = 'young'")
+    removed = {each.table: each.rows for each in summed(await kept.pruner().prune())}
+    left = {name for (name,) in await harness.rows("SELECT hash FROM bundle")}
+    assert {"inforce", "ofversion", "ofrun", "young"} <= left
+    assert "old" not in left
+    known = {name for (name,) in await harness.rows("SELECT hash FROM source_file")}
+    assert known >= {shared, *files[:4]}
+    assert files[4] not in known
+    assert removed["source_file"] == 1
+
+
+async def test_files_are_left_alone_while_a_loader_writes(kept, postgres):
+    harness = kept.harness
+    await harness.rows("INSERT INTO source_file VALUES ('f', 'x')")
+    await harness.rows(
+        "INSERT INTO bundle VALUES ('b', $1)", msgpack.encode(Manifest("/dags", "", {}))
+    )
+    await harness.rows("UPDATE bundle SET created_at = now() - interval '100 days'")
+    async with Database.open(postgres) as other, other.connection() as connection:
+        await connection.execute(SQL["lock_source_files"])
+        await kept.pruner().prune()
+        assert await kept.counts("bundle", "source_file") == [1, 1]
+    await kept.pruner().prune()
+    assert await kept.counts("bundle", "source_file") == [0, 0]

@@ -16,6 +16,7 @@ from pubsubflow import (
     Every,
     Operator,
     PythonOperator,
+    Retention,
     chain,
     dag,
     task,
@@ -137,6 +138,14 @@ def negative_timeout():
 
 def wrong_dag_type():
     DAG("d", max_active_runs=0)  # here
+
+
+def wrong_retention():
+    DAG("d", retention=30)  # here
+
+
+def empty_retention():
+    DAG("d", retention=Retention(count=0))  # here
 
 
 def wrong_tags():
@@ -415,6 +424,8 @@ MISTAKES = {
     wrong_bool: "whole number",
     negative_timeout: "negative",
     wrong_dag_type: "at least 1",
+    wrong_retention: "retention=30 must be a timedelta or a Retention",
+    empty_retention: "at least 1",
     wrong_tags: "list of strings",
     unknown_rule: "did you mean 'all_success'?",
     unknown_executor: "not available",
