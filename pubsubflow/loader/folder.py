@@ -41,6 +41,7 @@ class FolderScan:
         files: Path → signature.
         bases: Folders that are bundles of their own; the DAGs folder itself is the empty one.
         skipped: Path → why it is left out.
+        unreadable: Those of them that were not meant to be left out.
         cut: Whether the scan stopped at the largest number of files.
     """
 
@@ -48,7 +49,13 @@ class FolderScan:
         self.files: dict[str, FileSignature] = {}
         self.bases: set[str] = {""}
         self.skipped: dict[str, str] = {}
+        self.unreadable: set[str] = set()
         self.cut = False
+
+    def refuse(self, path: str, reason: str) -> None:
+        """Leave out what cannot be read."""
+        self.skipped[path] = reason
+        self.unreadable.add(path)
 
     def base_of(self, path: str) -> str:
         """Return the bundle that a file belongs to: the innermost one."""
@@ -156,7 +163,7 @@ def _walk(
     except OSError as error:
         if not folder:
             raise
-        scan.skipped[folder] = error.strerror or str(error)
+        scan.refuse(folder, error.strerror or str(error))
         return
     identity = (facts.st_dev, facts.st_ino)
     names = {entry.name for entry in listed}
@@ -189,12 +196,12 @@ def _visit(
         facts = entry.stat()
     except UnicodeEncodeError:
         readable = os.fsencode(file).decode(errors="backslashreplace")
-        scan.skipped[readable] = "its name is not UTF-8"
+        scan.refuse(readable, "its name is not UTF-8")
         return
     except OSError as error:
         # A link to nothing is not worth a word; one that leads to itself, or the unreadable, is.
         if not isinstance(error, FileNotFoundError):
-            scan.skipped[file] = error.strerror or str(error)
+            scan.refuse(file, error.strerror or str(error))
         return
     is_folder = stat.S_ISDIR(facts.st_mode)
     if is_ignored(file, ignored, folder=is_folder):
@@ -202,7 +209,7 @@ def _visit(
     elif is_folder:
         _walk(root, file, ignored, scan, limits)
     elif not stat.S_ISREG(facts.st_mode):
-        scan.skipped[file] = "it is not a regular file"
+        scan.refuse(file, "it is not a regular file")
     elif not entry.name.endswith(_COMPILED):
         if len(scan.files) >= limits.max_files:
             scan.cut = True
@@ -224,6 +231,6 @@ def _patterns(path: str, folder: str, scan: FolderScan) -> list[IgnorePattern]:
     try:
         text = Path(path, IGNORE_FILE).read_text("utf-8", errors="replace")
     except OSError as error:
-        scan.skipped[name] = error.strerror or str(error)
+        scan.refuse(name, error.strerror or str(error))
         return []
     return read_patterns(text, folder)

@@ -200,6 +200,9 @@ class Loader:
                 self._state.add(imported, snapshot, time.monotonic())
                 if not self._state.is_stale(file, time.monotonic()):
                     break
+            if imported.outside:
+                # The next scan is due earlier now: at the next attempt.
+                self._folder_changed.set()
             del self._loading[file]
             self._results_changed.set()
 

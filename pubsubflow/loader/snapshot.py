@@ -132,9 +132,9 @@ class SnapshotReader:
             bundle = self._bundles.get(base)
             if bundle is not None and bundle.path_of(file) in bundle.manifest.files:
                 files[file] = base
-        for path, reason in scan.skipped.items():
-            # What was meant to be left out is no error.
-            if path.endswith(".py") and not reason.startswith(IGNORE_FILE):
+        for path in scan.unreadable:
+            if path.endswith(".py"):
+                reason = scan.skipped[path]
                 errors[path] = f"{self._folder.root}/{path}: it cannot be read: {reason}"
         return Snapshot(self._bundles, files, errors, scan.skipped)
 
@@ -153,7 +153,7 @@ class SnapshotReader:
                 known = self._ingest(path, signature)
             except OSError as error:
                 # Whether it is gone or not to be read shows when something needs it.
-                scan.skipped[path] = error.strerror or str(error)
+                scan.refuse(path, error.strerror or str(error))
                 return
         if known is None:
             base.error = (path, self._file_too_large(path, signature.size))

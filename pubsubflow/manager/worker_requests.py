@@ -120,16 +120,16 @@ class WorkerRequestServer:
     async def _source(self, request: SourceRequest) -> Chunk:
         source = await self._queries.source(request.hash)
         encoded = None if source is None else encode(source)
-        return _cut(encoded, request.offset, f"there is no source {request.hash}")
+        return _cut(encoded, request.offset, f"no manager has source {request.hash}")
 
     async def _bundle(self, request: BundleRequest) -> Chunk:
         manifest = await self._queries.bundle(request.hash)
-        return _cut(manifest, request.offset, f"there is no bundle {request.hash}")
+        return _cut(manifest, request.offset, f"no manager has bundle {request.hash}")
 
     async def _file(self, request: FileRequest) -> Chunk:
         found = await self._queries.file(request.hash, request.offset, CHUNK_BYTES)
         if found is None:
-            return Chunk(b"", 0, f"there is no file {request.hash}")
+            return Chunk(b"", 0, f"no manager has file {request.hash}")
         return Chunk(*found)
 
     async def _journal(self, request: JournalRequest) -> Chunk:

@@ -112,7 +112,7 @@ async def start_loader(folder, fork_server, tmp_path):
 
         async def start(store=None, *, wait=True, **settings):
             store = store or MemoryStore()
-            loader = Loader(
+            store.loader = loader = Loader(
                 folder.root,
                 fork_server=fork_server,
                 store=store,

@@ -145,3 +145,113 @@ async def test_a_missing_folder_is_a_configuration_error(folder, fork_server, ma
     cache = BundleCache(tmp_path / "cache")
     with pytest.raises(ConfigError, match="does not exist"):
         Loader(folder.root / "nothing", fork_server=fork_server, store=make_store(), cache=cache)
+
+
+def replaced(folder, text):
+    folder.root.rename(folder.root.with_name("old"))
+    folder.root.mkdir()
+    folder.write("flow.py", text)
+
+
+def recreated(folder, text):
+    shutil.rmtree(folder.root)
+    folder.root.mkdir()
+    folder.write("flow.py", text)
+
+
+DAG_TEXT = "from pubsubflow import DAG\nDAG({!r})\n"
+
+
+@pytest.mark.parametrize("change", [replaced, recreated])
+async def test_a_folder_that_is_replaced_is_read_again(folder, start_loader, change):
+    folder.write("flow.py", DAG_TEXT.format("one"))
+    store = await start_loader()
+    change(folder, DAG_TEXT.format("two"))
+    await store.until(lambda store: "two" in store.dags())
+    folder.write("flow.py", DAG_TEXT.format("three"))
+    await store.until(lambda store: "three" in store.dags())
+
+
+async def test_a_link_that_moves_to_another_checkout_is_followed(folder, start_loader, tmp_path):
+    trees = [tmp_path / name for name in ("one", "two")]
+    for tree in trees:
+        tree.mkdir()
+        (tree / "flow.py").write_text(DAG_TEXT.format(tree.name))
+    folder.root.rmdir()
+    folder.root.symlink_to(trees[0])
+    store = await start_loader()
+    assert store.dags() == {"one": "flow.py"}
+    (tmp_path / "next").symlink_to(trees[1])
+    (tmp_path / "next").rename(folder.root)
+    shutil.rmtree(trees[0])
+    await store.until(lambda store: store.dags() == {"two": "flow.py"})
+    assert store.bundles[store.files["flow.py"].bundle].root == str(folder.root)
+    (trees[1] / "flow.py").write_text(DAG_TEXT.format("three"))
+    await store.until(lambda store: store.dags() == {"three": "flow.py"})
+
+
+async def test_a_folder_that_is_gone_is_an_error_and_its_dags_stay(folder, start_loader):
+    folder.dag("a.py", "a")
+    store = await start_loader()
+    folder.root.rename(folder.root.with_name("away"))
+    await store.until(lambda store: "." in store.files)
+    assert store.files["."].error == (
+        f"the DAGs folder {folder.root} cannot be read: No such file or directory"
+    )
+    assert store.dags() == {"a": "a.py"}
+    folder.root.with_name("away").rename(folder.root)
+    await store.until(lambda store: "." not in store.files)
+    assert store.dags() == {"a": "a.py"}
+    assert store.removed == ["."]
+
+
+async def test_a_touched_folder_changes_nothing(folder, start_loader):
+    folder.dag("a.py", "a")
+    store = await start_loader()
+    os.utime(folder.root)
+    folder.root.chmod(0o775)
+    folder.dag("b.py", "b")
+    await store.until(lambda store: "b" in store.dags())
+    assert store.counts == {"a.py": 1, "b.py": 1}
+
+
+async def test_imports_that_hang_hold_up_neither_the_start_nor_others(folder, start_loader):
+    for number in range(3):
+        folder.write(f"a{number}.py", "import time\ntime.sleep(1000)\n")
+    folder.dag("z.py", "z")
+    store = await start_loader(import_seconds=600, slow_seconds=1, processes=2)
+    assert store.dags() == {"z": "z.py"}
+    assert not any(file.startswith("a") for file in store.files)
+
+
+async def test_a_file_that_hung_before_does_not_hold_up_others_again(folder, start_loader):
+    folder.write("a.py", "import time\ntime.sleep(1000)\n")
+    store = await start_loader(import_seconds=2, slow_seconds=1, processes=1)
+    await store.until(lambda store: "a.py" in store.files)
+    folder.write("a.py", "import time\ntime.sleep(1001)\n")
+    folder.dag("z.py", "z")
+    await store.until(lambda store: "z" in store.dags())
+    await store.until(lambda store: store.counts["a.py"] == 2)
+
+
+async def test_an_import_that_failed_for_an_outside_reason_is_tried_again(
+    folder, start_loader, tmp_path
+):
+    outside = tmp_path / "outside"
+    folder.write("a.py", f"from pubsubflow import DAG\nDAG(open({str(outside)!r}).read())\n")
+    folder.write("b.py", "x = (\n")
+    store = await start_loader(retry_seconds=0.05)
+    assert "No such file" in store.files["a.py"].error
+    outside.write_text("there")
+    await store.until(lambda store: store.dags() == {"there": "a.py"})
+    assert store.counts["b.py"] == 1
+
+
+async def test_a_reload_imports_all_files_again(folder, start_loader, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("one")
+    folder.write("a.py", f"from pubsubflow import DAG\nDAG(open({str(outside)!r}).read())\n")
+    store = await start_loader()
+    outside.write_text("two")
+    store.loader.reload()
+    await store.until(lambda store: store.dags() == {"two": "a.py"})
