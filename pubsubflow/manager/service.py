@@ -39,6 +39,7 @@ from pubsubflow.manager.inbox import (
 )
 from pubsubflow.manager.liveness import Heartbeats, Uptime
 from pubsubflow.manager.metrics import ManagerMetrics
+from pubsubflow.manager.outage import StoreOutage
 from pubsubflow.manager.outbox.orders import publish_orders
 from pubsubflow.manager.outbox.publish import publish_changes
 from pubsubflow.manager.outbox.spans import record_spans
@@ -65,8 +66,6 @@ from pubsubflow.store.secrets.connections import Connections
 log = structlog.get_logger()
 
 _ACK_WAIT_SECONDS = 3.0
-_LONGEST_PAUSE_SECONDS = 0.5
-_PATIENCE_SECONDS = 1.0
 _CHECKED_TASKS = 1000
 _AWAY = "Postgres is away: try again, under the same id or key if there is one"
 
@@ -109,8 +108,7 @@ class Manager:
         self.metrics = metrics or ManagerMetrics()
         self.metrics.watch(self._waiting)
         self._throughput = Throughput()
-        self._pause = 0.0
-        self._away_since: float | None = None
+        self._outage = StoreOutage()
         self._locked = False
         self._wake = anyio.Event()
         self._heartbeats = Heartbeats()
@@ -130,7 +128,7 @@ class Manager:
         if not self._accepting:
             raise ServiceStopped("manager")
         # A caller repeats its request under the same key; one that waited would only time out.
-        if self._away_since is not None and self._impatient:
+        if self._outage.since is not None and self._outage.impatient:
             raise StoreUnavailable(_AWAY)
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append(
@@ -146,7 +144,7 @@ class Manager:
 
     def backlog(self) -> QueueBacklog:
         """Return the commands that were received here and are not processed yet."""
-        return self._throughput.backlog(self._waiting, away=self._impatient)
+        return self._throughput.backlog(self._waiting, away=self._outage.impatient)
 
     async def run(
         self,
@@ -223,14 +221,11 @@ class Manager:
             except Unavailable as error:
                 # No heartbeat could be saved meanwhile, so the silence of workers means nothing.
                 self._uptime.restart()
-                if self._away_since is None:
-                    self._away_since = anyio.current_time()
-                    log.warning("manager.store_away", reason=str(error))
+                pause = self._outage.begin(str(error))
                 if stopping.is_set():
                     give_up(batch)
                     return
-                self._pause = min(self._pause * 2 or 0.02, _LONGEST_PAUSE_SECONDS)
-                await anyio.sleep(self._pause)
+                await anyio.sleep(pause)
                 self._hold(batch)
                 self._hold(self._waiting)
 
@@ -239,23 +234,13 @@ class Manager:
         await connection.execute(SQL["use_generic_plans"])
         await self._epochs.check(connection)
         self._processor.epoch = self._epochs.number or 0
-        if self._away_since is not None:
-            seconds = round(anyio.current_time() - self._away_since, 3)
-            log.info("manager.store_back", away_seconds=seconds)
-        self._away_since, self._pause = None, 0.0
-
-    @property
-    def _impatient(self) -> bool:
-        """Whether the store is away for so long that callers are not kept waiting."""
-        since = self._away_since
-        return since is not None and anyio.current_time() - since > _PATIENCE_SECONDS
 
     def _hold(self, items: list[InboxItem] | deque[InboxItem]) -> None:
         """Keep messages from being delivered to other managers; fail callers after a while."""
         # Another manager that got them could not do more: it has no store either.
-        if self._pause == _LONGEST_PAUSE_SECONDS and self._bus.connected:
+        if self._outage.longest and self._bus.connected:
             hold_messages(items)
-        if self._impatient:
+        if self._outage.impatient:
             fail_callers(items, StoreUnavailable(_AWAY))
 
     async def _process_on(
@@ -263,6 +248,8 @@ class Manager:
     ) -> None:
         while True:
             if not batch and not self._waiting and not self._heartbeats.latest:
+                if self._outage.since is not None:
+                    self._outage.end()
                 if stopping.is_set():
                     return
                 self._wake = anyio.Event()
@@ -306,6 +293,8 @@ class Manager:
             await self._process_one_by_one(connection, batch, error)
             return
         seconds = anyio.current_time() - since
+        if self._outage.since is not None:
+            self._outage.end()
         try:
             publish_orders(self._bus, committed.orders)  # first: workers wait for them
             publish_changes(self._bus, committed.uow)
