@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterable, Collection, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 
 import msgspec
@@ -11,6 +11,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from pubsubflow.cli.zone import zone, zone_name
 from pubsubflow.terminal_text import terminal_safe, terminal_safe_json, terminal_safe_line
 
 _WIDE = 400
@@ -127,6 +128,7 @@ class Listing:
         narrow: How many of them a narrow terminal shows; all if left out.
         right: Columns that hold numbers, aligned to the right.
         elastic: Columns that are cut on a narrow terminal; the others never are.
+        times: Columns that hold times: the first of them names the zone.
     """
 
     def __init__(
@@ -135,13 +137,15 @@ class Listing:
         narrow: int | None = None,
         right: Collection[str] = (),
         elastic: Collection[str] = (),
+        times: Collection[str] = (),
     ) -> None:
         self._shown = columns if console().width >= _BROAD else columns[:narrow]
         self._elastic = elastic
+        zoned = next((name for name in self._shown if name in times), None)
         self._table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
         for name in self._shown:
             self._table.add_column(
-                name,
+                f"{name} ({zone_name()})" if name == zoned else name,
                 justify="right" if name in right else "left",
                 no_wrap=name not in elastic,
                 overflow="ellipsis" if name in elastic else "fold",
@@ -181,16 +185,19 @@ def state(name: str) -> Text:
 
 
 def moment(time: datetime | None) -> str | None:
-    """Format a moment in local time, to the second."""
-    return None if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Format a moment to the second, with its zone."""
+    return None if time is None else time.astimezone(zone()).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def brief(time: datetime | None) -> str | None:
-    """Format a moment in local time, briefly: today's without the day, others without seconds."""
+    """Format a moment briefly: today's without the day, others without seconds.
+
+    The heading names the zone.
+    """
     if time is None:
         return None
-    local = time.astimezone()
-    today = local.date() == datetime.now(UTC).astimezone().date()
+    local = time.astimezone(zone())
+    today = local.date() == datetime.now(zone()).date()
     return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
 
 

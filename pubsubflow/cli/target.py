@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from cyclopts import Parameter
 
+from pubsubflow.cli.zone import choose_zone
 from pubsubflow.client import Client
 from pubsubflow.config.sources import home_of, read_sources
 from pubsubflow.errors import ConfigError, Unavailable
@@ -35,6 +36,8 @@ class Target:
         home: Home folder of the daemon; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
         config: Configuration file; ./pubsubflow.toml if left out.
         json: Print JSON.
+        tz: Time zone in which times are shown, such as Europe/Warsaw; that of this machine if left
+            out.
     """
 
     server: str | None = None
@@ -43,6 +46,16 @@ class Target:
     home: Path | None = None
     config: Path | None = None
     json: bool = False
+    tz: str | None = None
+
+    def __post_init__(self) -> None:
+        """Choose the zone.
+
+        Raises:
+            ConfigError: It is unknown.
+        """
+        if self.tz is not None:
+            choose_zone(self.tz)
 
     def client(self) -> Client:
         """Return a client for the daemon.

@@ -161,7 +161,7 @@ class Backpressure:
         self._finished: tuple[float, int] | None = None
         self._rate = 0.0
         self._away = False
-        self._answered_at = anyio.current_time()
+        self._answered_at: float | None = None
         self.refusal: IngestRefusal | None = None
 
     async def run(self) -> None:
@@ -172,6 +172,8 @@ class Backpressure:
 
     async def measure(self) -> None:
         """Measure once, and decide."""
+        if self._answered_at is None:  # the age of an answer counts from the first measurement
+            self._answered_at = anyio.current_time()
         free, total = None, 0
         if self._disk is not None:
             usage = await anyio.to_thread.run_sync(shutil.disk_usage, self._disk)
@@ -195,10 +197,11 @@ class Backpressure:
 
     def oldest_seconds(self) -> dict[str, float]:
         """Return how long the oldest of each kind has waited to be processed."""
+        now = anyio.current_time()
         return {
             "commands": self._sample.commands.oldest_seconds,
             "messages": self._sample.queued.oldest_seconds,
-            "jetstream": anyio.current_time() - self._answered_at,
+            "jetstream": now - (now if self._answered_at is None else self._answered_at),
         }
 
     def view(self) -> IntakeView:

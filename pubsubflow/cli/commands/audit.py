@@ -25,6 +25,7 @@ async def list_audit(
             narrow=5,
             right=["status", "times"],
             elastic=["object"],
+            times=["time"],
         )
         async for entry in found:
             listing.row(

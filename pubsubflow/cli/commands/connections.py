@@ -31,7 +31,9 @@ async def list_connections(*, limit: Limit = 100, target: Target = DEFAULT) -> N
             await output.show_items(found)
             return
         listing = output.Listing(
-            *("connection", "kind", "uri", "secrets", "updated"), elastic=["uri", "secrets"]
+            *("connection", "kind", "uri", "secrets", "updated"),
+            elastic=["uri", "secrets"],
+            times=["updated"],
         )
         async for each in found:
             updated = output.brief(each.updated_at)

@@ -31,6 +31,7 @@ async def list_dags(*, limit: Limit | None = None, target: Target = DEFAULT) -> 
         narrow=5,
         right=["runs"],
         elastic=["schedule", "file"],
+        times=["next", "last run"],
     )
     for dag in found.items:
         following = output.brief(dag.next_tick)

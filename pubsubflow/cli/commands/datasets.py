@@ -35,7 +35,9 @@ async def list_datasets(*, limit: Limit | None = None, target: Target = DEFAULT)
         if target.json:
             await output.show_items(found)
             return
-        listing = output.Listing("dataset", "last event", "subscribers", elastic=["subscribers"])
+        listing = output.Listing(
+            "dataset", "last event", "subscribers", elastic=["subscribers"], times=["last event"]
+        )
         async for each in found:
             last = output.brief(each.last_event_at)
             listing.row(each.dataset, last, ", ".join(each.consumers))
@@ -108,6 +110,7 @@ async def list_events(
             *("event", "time", "dataset", "from", "extra"),
             narrow=3,
             elastic=["dataset", "from", "extra"],
+            times=["time"],
         )
         async for each in found:
             by = each.source if each.dag_id is None else f"{each.dag_id}.{each.task_id}"

@@ -46,7 +46,9 @@ async def list_dead_letters(
             await output.show_items(found)
             return
         listing = output.Listing(
-            *("letter", "kind", "for", "created", "settled", "why"), elastic=["for", "why"]
+            *("letter", "kind", "for", "created", "settled", "why"),
+            elastic=["for", "why"],
+            times=["created"],
         )
         async for letter in found:
             listing.row(
@@ -104,6 +106,7 @@ async def summarise_dead_letters(*, limit: Limit = 20, target: Target = DEFAULT)
         *("letters", "kind", "dag", "newest", "example", "why"),
         right=["letters", "example"],
         elastic=["dag", "why"],
+        times=["newest"],
     )
     for each in groups:
         listing.row(

@@ -23,6 +23,7 @@ async def list_hooks(*, limit: Limit | None = None, target: Target = DEFAULT) ->
             narrow=6,
             right=["received", "accepted", "refused", "dead"],
             elastic=["dataset", "trouble"],
+            times=["last"],
         )
         async for hook in found:
             listing.row(

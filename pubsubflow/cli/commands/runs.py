@@ -44,6 +44,7 @@ async def list_runs(
             narrow=5,
             right=["took"],
             elastic=["dag", "why"],
+            times=["created"],
         )
         async for run in found:
             listing.row(
@@ -156,6 +157,7 @@ async def show_tasks(tasks: AsyncIterable[TaskView]) -> None:
         narrow=5,
         right=["attempt", "took"],
         elastic=["worker", "waits for"],
+        times=["started"],
     )
     async for task in tasks:
         index = "" if task.map_index is None else f".{task.map_index}"

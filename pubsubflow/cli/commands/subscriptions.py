@@ -72,6 +72,7 @@ async def list_subscriptions(*, limit: Limit | None = None, target: Target = DEF
             narrow=4,
             right=["delivered", "waiting", "dead"],
             elastic=["url", "dataset", "trouble"],
+            times=["last"],
         )
         async for each in found:
             listing.row(

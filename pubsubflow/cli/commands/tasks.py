@@ -9,6 +9,7 @@ from pubsubflow.cli import output
 from pubsubflow.cli.commands.runs import show_tasks
 from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.cli.zone import zone
 from pubsubflow.model.api.resources import LogLineView
 
 _LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
@@ -61,7 +62,7 @@ async def show_logs(
 
 def _line(line: LogLineView) -> Text:
     """Format a line: the time of day, the text, and the fields of a structured line."""
-    time = line.time.astimezone().strftime("%H:%M:%S.%f")[:-3]
+    time = line.time.astimezone(zone()).strftime("%H:%M:%S.%f")[:-3]
     style = _LEVELS.get(str(line.fields.get("level")), "red" if line.stream == "stderr" else "")
     more = "".join(f" {name}={value}" for name, value in line.fields.items() if name != "level")
     return Text.assemble((time + " ", "dim"), (line.message, style), (more, "dim"))

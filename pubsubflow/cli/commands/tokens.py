@@ -102,6 +102,7 @@ async def list_tokens(
             *("token", "role", "state", "used", "expires", "datasets", "created", "by", "id"),
             narrow=6,
             elastic=["datasets"],
+            times=["used"],
         )
         async for token in found:
             listing.row(

@@ -32,6 +32,7 @@ async def list_triggers(
             narrow=7,
             right=["trigger"],
             elastic=["name", "for", "looks at", "file", "owner", "error"],
+            times=["since"],
         )
         async for trigger in found:
             listing.row(

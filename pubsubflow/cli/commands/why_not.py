@@ -138,7 +138,11 @@ def _list_inputs(inputs: list[WaitingInput]) -> None:
     """Print the inputs of a partitioned schedule, over all partitions."""
     names = ["pending", "filtered", "expired", "skipped"]
     listing = output.Listing(
-        *("input", *names, "last event"), narrow=2, right=names, elastic=["input"]
+        *("input", *names, "last event"),
+        narrow=2,
+        right=names,
+        elastic=["input"],
+        times=["last event"],
     )
     for each in inputs:
         counts = (each.pending, each.filtered, each.expired, each.skipped)
@@ -148,7 +152,10 @@ def _list_inputs(inputs: list[WaitingInput]) -> None:
 
 def _list_partitions(partitions: list[WaitingPartition], total: int) -> None:
     listing = output.Listing(
-        *("partition", "pending", "since", "waits for"), right=["pending"], elastic=["waits for"]
+        *("partition", "pending", "since", "waits for"),
+        right=["pending"],
+        elastic=["waits for"],
+        times=["since"],
     )
     for each in partitions:
         since = output.brief(each.since)

@@ -21,6 +21,7 @@ async def list_workers(*, target: Target = DEFAULT) -> None:
         narrow=5,
         right=["busy", "slots", "free sync", "free async", "pid"],
         elastic=["worker", "queues", "host"],
+        times=["seen"],
     )
     for worker in workers:
         listing.row(

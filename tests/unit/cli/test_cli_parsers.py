@@ -1,5 +1,6 @@
 """Parsers of option values, output, and exit codes of errors."""
 
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from inspect import signature
@@ -11,6 +12,8 @@ from cyclopts import CycloptsError
 from pubsubflow.cli import output
 from pubsubflow.cli.main import _COMMANDS, exit_code, run
 from pubsubflow.cli.parsers import moment, pairs, span
+from pubsubflow.cli.target import Target
+from pubsubflow.cli.zone import _local_zone, zone_name
 from pubsubflow.errors import (
     BusUnavailable,
     ConfigError,
@@ -83,6 +86,46 @@ def test_durations(seconds, text):
     start = datetime(2026, 11, 20, tzinfo=UTC)
     assert output.duration(start, start + timedelta(seconds=seconds)) == text
     assert output.duration(start, None) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "summer"),
+    [
+        ("Europe/Warsaw", "2026-01-02 04:04:05 CET", "2026-07-01 02:00:00 CEST"),
+        ("UTC", "2026-01-02 03:04:05 UTC", "2026-07-01 00:00:00 UTC"),
+        ("Asia/Kathmandu", "2026-01-02 08:49:05 +0545", "2026-07-01 05:45:00 +0545"),
+    ],
+)
+def test_times_are_in_one_zone_and_it_is_named(name, shown, summer, capsys):
+    def listed():
+        Target(tz=name)
+        table = output.Listing("run", "created", "ended", times=["created", "ended"])
+        table.row("1", output.brief(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)), None)
+        table.show(none="")
+        assert output.moment(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) == shown
+        assert output.moment(datetime(2026, 7, 1, tzinfo=UTC)) == summer
+
+    copy_context().run(listed)
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["run", "created", f"({name})", "ended"]
+    assert row.split() == ["1", *shown.rsplit(":", 1)[0].split()]
+
+
+def test_an_unknown_zone_is_an_error(capsys):
+    assert run(["runs", "list", "--tz", "Mars/Olympus"]) == 2
+    assert "'Mars/Olympus' is not a time zone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"), [("Europe/Warsaw", "Europe/Warsaw"), (":UTC", "UTC"), ("", None)]
+)
+def test_without_an_option_the_zone_is_that_of_the_machine(variable, name, monkeypatch):
+    monkeypatch.setenv("TZ", variable)
+    _local_zone.cache_clear()
+    try:
+        assert zone_name() == name if name else zone_name()
+    finally:
+        _local_zone.cache_clear()
 
 
 def test_an_internal_error_is_one_line_too(monkeypatch, capsys):
