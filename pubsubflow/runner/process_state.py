@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,6 +144,28 @@ def kill_descendants() -> int:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child, 0)
         killed += len(children)
+
+
+def kill_orphans(known: Container[int]) -> int:
+    """Kill the child processes that this one did not fork, and theirs; return how many.
+
+    After `adopt_orphans`: they are descendants of a child that has ended, whatever session or
+    process group they have made for themselves.
+
+    Args:
+        known: Those that it did fork.
+    """
+    killed = 0
+    while True:
+        orphans = [pid for pid in _children() if pid not in known]
+        if not orphans:
+            return killed
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        killed += len(orphans)
 
 
 def _children() -> list[int]:

@@ -30,6 +30,7 @@ import msgspec
 
 from pubsubflow.runner.frames import receive_frame
 from pubsubflow.runner.parent_death import end_with_parent
+from pubsubflow.runner.process_state import adopt_orphans, kill_orphans
 
 _OOM_SCORE = "500"
 
@@ -115,6 +116,7 @@ class Zygote:
         for pid in self._children:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+        kill_orphans(())
 
     def _fork(self, number: int, fds: list[int]) -> Callable[[], None] | None:
         # A signal between the fork and the child's own handlers would wake the zygote's pipe, which
@@ -149,6 +151,7 @@ class Zygote:
         reader, writer = self._lifeline
         os.close(writer)
         end_with_parent(self._pid, reader)
+        adopt_orphans()  # what its descendants leave stays below it until it ends itself
         if sys.platform == "linux":
             os.close(reader)
         channel, stdout, stderr = fds
@@ -170,6 +173,8 @@ class Zygote:
             if gone:
                 self._children.discard(pid)
                 self._report(0, pid, os.waitstatus_to_exitcode(status))
+        # What a child left in a session of its own has become ours with the child's end.
+        kill_orphans(self._children)
 
     def _report(self, number: int, pid: int, status: int) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -220,6 +225,7 @@ def _prepare(control: socket.socket) -> Zygote:
     if setup.open_files:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (setup.open_files, hard))
+    adopt_orphans()
     for module in setup.preload:
         importlib.import_module(module)
     return Zygote(control, (wake, wake_writer), os.pipe())

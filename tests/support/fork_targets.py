@@ -38,6 +38,17 @@ def start_grandchild(sock: socket.socket, argument: bytes) -> None:
     child.wait()
 
 
+def leave_daemon(sock: socket.socket, argument: bytes) -> None:
+    """Send the pid of a process in a session of its own, whose parent has ended; then end."""
+    program = "sleep 1000 >/dev/null 2>&1 </dev/null & echo $!"
+    started = subprocess.run(
+        ["setsid", "sh", "-c", program], stdout=subprocess.PIPE, check=True, text=True
+    )
+    send_frame(sock, started.stdout.strip().encode())
+    if argument:
+        receive_frame(sock)
+
+
 def show(sock: socket.socket, argument: bytes) -> None:
     """Send open descriptors, session, signal handlers and stdin."""
     folder = "/proc/self/fd" if os.path.exists("/proc/self/fd") else "/dev/fd"  # noqa: PTH110

@@ -74,6 +74,41 @@ async def test_a_child_that_dies_takes_what_it_started_along(server):
     await gone(grandchild)
 
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+
+
+@linux
+async def test_what_a_child_left_in_a_session_of_its_own_ends_with_it(server):
+    async with await server.fork(f"{HERE}:leave_daemon", b"stay") as child:
+        left = psutil.Process(int(await child.receive()))
+        assert left.is_running()  # while the child lives, it may need it
+        await child.send(b"end")
+        await child.wait()
+    assert left.wait(10) is None
+
+
+@linux
+def test_what_a_child_left_ends_with_the_daemon_that_is_killed():
+    program = (
+        "import anyio\n"
+        "from pubsubflow.runner.forkserver import ForkServer\n"
+        "async def main():\n"
+        "    async with ForkServer.start() as server:\n"
+        f"        child = await server.fork('{HERE}:leave_daemon', b'stay')\n"
+        "        print((await child.receive()).decode(), flush=True)\n"
+        "        await anyio.sleep_forever()\n"
+        "anyio.run(main)\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environ
+    )
+    with daemon:
+        left = psutil.Process(int(daemon.stdout.readline()))
+        daemon.kill()
+    assert left.wait(10) is None
+
+
 async def test_a_lost_zygote_is_replaced_and_its_children_end(server):
     child = await server.fork(f"{HERE}:burn")
     await child.receive()
