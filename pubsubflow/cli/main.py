@@ -31,7 +31,7 @@ _COMMANDS = {
         {
             "up": ("daemon:up", "Start everything in one daemon, with its own servers."),
             "daemon": ("daemon:daemon", "Start a daemon on your NATS and Postgres."),
-            "nats-url": ("nats_url:print_nats_url", "Print the URL of a daemon's own NATS."),
+            "nats-url": ("daemon:print_nats_url", "Print the URL of a daemon's own NATS."),
             "demo": ("demo:demo", "Run a demo pipeline, from one event to a report."),
         },
     ),
@@ -88,7 +88,7 @@ _COMMANDS = {
     ),
     "workers": (
         "List workers and the queues that they serve.",
-        {"list": ("workers:list_workers", "List workers, their queues and slots.")},
+        {"list": ("pools:list_workers", "List workers, their queues and slots.")},
     ),
     "triggers": (
         "List triggers and the other waits of tasks.",

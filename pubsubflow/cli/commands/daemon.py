@@ -1,4 +1,4 @@
-"""Daemon commands: `up` with its own servers, `daemon` on those of the user."""
+"""Daemon commands: `up` with its own servers, `daemon` on those of the user, and addresses."""
 
 import os
 import signal
@@ -16,8 +16,10 @@ from cyclopts import Parameter
 from pubsubflow.cli import output
 from pubsubflow.cli.target import client_for_home
 from pubsubflow.config import Config, load_config
+from pubsubflow.config.sources import home_of, read_sources
 from pubsubflow.daemon import ROLES, check_roles, run_daemon
-from pubsubflow.errors import ConfigError, PubsubflowError
+from pubsubflow.embedded import find_running
+from pubsubflow.errors import ConfigError, PubsubflowError, Unavailable
 from pubsubflow.logging_setup import set_up_logging
 from pubsubflow.model.api.resources import DagPage
 from pubsubflow.runner.parent_death import end_with_parent
@@ -112,6 +114,29 @@ def daemon(
         )
     greet = _ignore if ready_fd is None else partial(_notify, ready_fd)
     _run(settings, roles=played, dags=dags, embedded=False, greet=greet)
+
+
+def print_nats_url(
+    *, home: Path | None = None, config: Path | None = None, json: bool = False
+) -> None:
+    """Print the URL of a daemon's own NATS, with its token.
+
+    Args:
+        home: Home folder of the daemon; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
+        config: Configuration file; ./pubsubflow.toml if left out.
+        json: Print JSON, with URL and token apart.
+    """
+    path = home_of(read_sources(file=config, environ=os.environ, flags={"home": home}))
+    servers = find_running(path)
+    if servers is None:
+        raise Unavailable(
+            f"no daemon with a NATS of its own runs on home {path}: start one with `pubsubflow "
+            "up`, or name it by --home; a NATS of yours has the address in nats.url"
+        )
+    url, token = servers.nats.url, servers.nats.token
+    scheme, _, place = url.partition("://")
+    whole = f"{scheme}://{token}@{place}"
+    output.show_result({"url": url, "token": token, "url_with_token": whole}, whole, json=json)
 
 
 def _flags(

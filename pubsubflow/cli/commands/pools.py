@@ -1,4 +1,4 @@
-"""Pools, which limit how many of their tasks run at once."""
+"""Pools and workers bound how many tasks run at once."""
 
 from pubsubflow.cli import output
 from pubsubflow.cli.parsers import Limit
@@ -51,3 +51,38 @@ async def delete_pool(pool: str, /, *, target: Target = DEFAULT) -> None:
         await client.remove_pool(pool)
     if not target.json:
         output.show(f"{pool} has no limit any more")
+
+
+async def list_workers(*, target: Target = DEFAULT) -> None:
+    """List workers with their queues and slots, as of their last heartbeats.
+
+    Args:
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        workers = (await client.info()).workers
+    if target.json:
+        output.show_list(workers)
+        return
+    listing = output.Listing(
+        *("worker", "queues", "busy", "slots", "free sync", "free async", "seen", "started"),
+        *("host", "pid"),
+        narrow=5,
+        right=["busy", "slots", "free sync", "free async", "pid"],
+        elastic=["worker", "queues", "host"],
+        times=["seen"],
+    )
+    for worker in workers:
+        listing.row(
+            worker.worker,
+            ", ".join(worker.queues),
+            str(worker.busy),
+            str(worker.slots),
+            str(worker.free_sync),
+            str(worker.free_async),
+            output.brief(worker.seen_at),
+            output.brief(worker.started_at),
+            worker.host,
+            str(worker.pid),
+        )
+    listing.show(none="no workers")
