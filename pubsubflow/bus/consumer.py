@@ -23,8 +23,10 @@ ACK_WAIT_SECONDS = 10.0
 _NANOSECONDS = 1_000_000_000
 _MAX_REQUESTED = 1_000
 """More messages in flight would only wait in the socket."""
-_EXPIRES_SECONDS = 30.0
-_HEARTBEAT_SECONDS = 2.0
+_EXPIRES_SECONDS = 4.0
+"""A client that hangs gets messages for so long: the server knows no better than its requests."""
+_HEARTBEAT_SECONDS = 1.9
+"""The server refuses more than half of the former."""
 _SILENCE_SECONDS = 2.5 * _HEARTBEAT_SECONDS
 _DRAIN_SECONDS = 2.0
 _MAX_PAUSE_SECONDS = 2.0
@@ -194,8 +196,8 @@ class PullConsumer:
         self._requested += capacity
         request = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
             capacity,
-            _EXPIRES_SECONDS * _NANOSECONDS,
-            _HEARTBEAT_SECONDS * _NANOSECONDS,
+            int(_EXPIRES_SECONDS * _NANOSECONDS),
+            int(_HEARTBEAT_SECONDS * _NANOSECONDS),
         )
         self._send(encode_pub(self._next_subject, self._inbox, request))
 

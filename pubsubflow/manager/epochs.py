@@ -7,7 +7,6 @@ another one, or has fewer transactions than the witness knows of, was restored; 
 promoted counts as restored, as it may lack the last transactions of the server before.
 """
 
-import math
 import secrets
 from collections.abc import Callable
 
@@ -42,6 +41,8 @@ from pubsubflow.store.epochs import (
 log = structlog.get_logger()
 
 _WITNESS_SECONDS = 0.5
+_OTHERS_SECONDS = 3.0
+"""How much later the witness learns of what others than managers have changed."""
 _FIRST_SPAN = 50
 """A new epoch is up to so many numbers later: two restores of one backup give two epochs."""
 
@@ -121,6 +122,7 @@ class EpochGuard:
         self._chance = chance
         self._changed = False
         self._due_at = 0.0
+        self._published: Witness | None = None
         self.number: int | None = None
         self.checked = False
 
@@ -173,24 +175,29 @@ class EpochGuard:
 
     @property
     def seconds_left(self) -> float:
-        """After how many seconds the witness is due; infinite while nothing changes."""
-        return max(0.0, self._due_at - anyio.current_time()) if self._changed else math.inf
+        """After how many seconds the witness is due: soon after a change known here."""
+        if not self.checked:  # as soon as NATS is back; until then now and then
+            return _WITNESS_SECONDS
+        due_at = self._due_at if self._changed else self._due_at + _OTHERS_SECONDS
+        return max(0.0, due_at - anyio.current_time())
 
     async def testify(self, connection: Connection) -> None:
         """Publish the witness, if it is due, over a connection that was compared with it.
 
         Another connection may lead to a restored database already, and would hide that.
         """
-        if self.seconds_left or not self.checked or self.number is None:
+        if not self.checked or self.seconds_left or self.number is None:
             return
         with translate_errors():
             identity, next_transaction = await read_identity(connection)
         self._changed = False
         self._due_at = anyio.current_time() + _WITNESS_SECONDS
+        witness = Witness(self.number, identity, next_transaction)
+        if witness == self._published:
+            return
         try:
-            self._bus.publish(
-                Subjects.WITNESS, encode(Witness(self.number, identity, next_transaction))
-            )
+            self._bus.publish(Subjects.WITNESS, encode(witness))
+            self._published = witness
         except BusUnavailable as error:
             log.debug("manager.witness_not_published", reason=str(error))
             self._changed = True

@@ -3,16 +3,21 @@
 import time
 from collections.abc import Callable
 
+import anyio
 import structlog
 
 from pubsubflow.bus import Bus, Message
 from pubsubflow.errors import Unavailable
 from pubsubflow.model.wire.heartbeat import Heartbeat, decode_heartbeat
-from pubsubflow.store.database import Connection, translate_errors
+from pubsubflow.store.database import Connection, Database, translate_errors
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
 log = structlog.get_logger()
 
+_SAVE_SECONDS = 0.5
+"""Pause in which the heartbeats of many workers gather."""
+_WATCH_SECONDS = 1.0
+_ANSWER_SECONDS = 1.5
 _JUMP_SECONDS = 2.0
 """Less is the time that a query takes, or a clock that is corrected slowly."""
 
@@ -26,11 +31,31 @@ class Heartbeats:
 
     def __init__(self) -> None:
         self.latest: dict[str, Heartbeat] = {}
+        self._received = anyio.Event()
 
     def receive(self, message: Message) -> None:
         """Take a heartbeat."""
         heartbeat = decode_heartbeat(message.data)
         self.latest[heartbeat.worker] = heartbeat
+        self._received.set()
+
+    async def keep_saving(self, database: Database, uptime: "Uptime") -> None:
+        """Save what is received, apart from the batches: a long one must silence no worker.
+
+        Args:
+            database: Where it is saved.
+            uptime: Learns of what could not be saved.
+        """
+        while True:
+            await self._received.wait()
+            self._received = anyio.Event()
+            try:
+                async with database.connection() as connection:
+                    await self.save(connection)
+            except Unavailable:
+                # The silence of workers means nothing then.
+                uptime.restart()
+            await anyio.sleep(_SAVE_SECONDS)
 
     async def save(self, connection: Connection) -> None:
         """Save them all; what Postgres refuses is dropped, for the next one comes by itself."""
@@ -76,6 +101,28 @@ class Uptime:
         """For how long both have been reachable; 0 while NATS is away."""
         return self._monotonic() - self._since if self._bus.connected else 0.0
 
+    async def watch(self, database: Database) -> None:
+        """Make sure once a second that both servers answer, and that this process runs.
+
+        What hangs breaks no connection: a process or server that was stopped for a while, and goes
+        on, has not heard the workers meanwhile.
+
+        Args:
+            database: Postgres.
+        """
+        while True:
+            before = self._monotonic()
+            with anyio.move_on_after(_ANSWER_SECONDS) as limit:
+                await self._bus.flush()
+                await _await_answer(database)
+            late = self._monotonic() - before > _ANSWER_SECONDS
+            if limit.cancelled_caught or late:
+                self.restart()
+            before = self._monotonic()
+            await anyio.sleep(_WATCH_SECONDS)
+            if self._monotonic() - before > _WATCH_SECONDS + _ANSWER_SECONDS:
+                self.restart()
+
     def note_clock(self, seconds: float) -> None:
         """Note the time of Postgres; a jump of it is a break.
 
@@ -93,3 +140,11 @@ class Uptime:
     def restart(self) -> None:
         """Note a break."""
         self._since = self._monotonic()
+
+
+async def _await_answer(database: Database) -> None:
+    try:
+        async with database.connection() as connection:
+            await connection.execute("SELECT 1")
+    except Unavailable:
+        await anyio.sleep_forever()  # the limit of time ends it

@@ -170,27 +170,39 @@ class Manager:
     async def _listen(self, group: anyio.abc.TaskGroup, stopping: anyio.Event) -> None:
         requests = WorkerRequestServer(self._database, self._uptime, connections=self._connections)
         await group.start(requests.run, stopping)
-        await group.start(self._subscribe, Subjects.WORKER_REQUEST, requests.receive, stopping)
-        await group.start(self._subscribe, Subjects.HEARTBEAT, self._receive_heartbeat, stopping)
+        beats = self._heartbeats.receive
+        for subject, handler, queue in (
+            (Subjects.WORKER_REQUEST, requests.receive, "managers"),
+            (Subjects.WORKER_REQUEST_TO_ALL, requests.receive, ""),
+            # To all: a manager that hangs still belongs to a group, and keeps what it gets.
+            (Subjects.HEARTBEAT, beats, ""),
+        ):
+            await group.start(self._subscribe, subject, handler, queue, stopping)
+        group.start_soon(self._watch, stopping)
         self._consumer.credit(self._settings.credit)
         await group.start(partial(self._consumer.run, stopping))
+
+    async def _watch(self, stopping: anyio.Event) -> None:
+        """Save heartbeats, and watch the servers, until `stopping` is set."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._heartbeats.keep_saving, self._database, self._uptime)
+            group.start_soon(self._uptime.watch, self._database)
+            await stopping.wait()
+            group.cancel_scope.cancel()
 
     async def _subscribe(
         self,
         subject: str,
         handler: Callable[[Message], None],
+        queue: str,
         stopping: anyio.Event,
         *,
         task_status: TaskStatus[None],
     ) -> None:
-        """Share a subject with the other managers until `stopping` is set."""
-        async with await self._bus.subscribe(subject, handler, queue="managers"):
+        """Subscribe to a subject until `stopping` is set."""
+        async with await self._bus.subscribe(subject, handler, queue=queue):
             task_status.started()
             await stopping.wait()
-
-    def _receive_heartbeat(self, message: Message) -> None:
-        self._heartbeats.receive(message)
-        self._wake.set()
 
     def _deliver(self, delivery: Delivery) -> None:
         seconds = self._settings.too_early_seconds
@@ -247,7 +259,7 @@ class Manager:
         self, connection: Connection, batch: list[InboxItem], stopping: anyio.Event
     ) -> None:
         while True:
-            if not batch and not self._waiting and not self._heartbeats.latest:
+            if not batch and not self._waiting:
                 if self._outage.since is not None:
                     self._outage.end()
                 if stopping.is_set():
@@ -258,10 +270,6 @@ class Manager:
                     await self._wake.wait()
             if not self._epochs.checked and self._bus.connected:
                 await self._epochs.check(connection)
-            # Apart from the batch: one that is refused must not take them with it.
-            if self._heartbeats.latest:
-                self._epochs.note_change()
-                await self._heartbeats.save(connection)
             await self._epochs.testify(connection)
             fill_batch(batch, self._waiting, self._settings)
             self._epochs.drop_void(batch, self.metrics.void_dropped)

@@ -56,7 +56,7 @@ class SweeperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     every_seconds: float = 2.5
     undelivered_seconds: float = 5.0
-    worker_seconds: float = 10.0
+    worker_seconds: float = 8.0
     tasks: int = 500
     history_hours: float = 24.0
 
@@ -98,6 +98,7 @@ class Sweeper:
         """Sweep until `stopping` is set."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._keep_sweeping)
+            group.start_soon(self._uptime.watch, self._database)
             task_status.started()
             await stopping.wait()
             # In the middle of a sweep as well: one that waits for JetStream would hold up the stop,
@@ -135,7 +136,7 @@ class Sweeper:
             self._prune_at = anyio.current_time() + _PRUNE_SECONDS
         # A worker that could not get through for that long is not silent.
         if reachable >= settings.worker_seconds:
-            await self._declare_lost_workers()
+            await self._declare_lost_workers(settings.worker_seconds)
         # Before the tasks are read: a result that is processed after this changes its row first.
         stats = await self._bus.read_consumer_stats(STREAM_IN, "managers")
         seconds = settings.undelivered_seconds
@@ -145,11 +146,14 @@ class Sweeper:
             return 0
         return await self._publish_again(seconds)
 
-    async def _declare_lost_workers(self) -> None:
+    async def _declare_lost_workers(self, reachable_seconds: float = 0.0) -> None:
         async with self._database.connection() as connection:
             silent = await ManagerTransaction(connection).fetch(
                 "find_dead_workers", self._settings.worker_seconds
             )
+        # Not if the answer took long: a server that hung has not heard the workers meanwhile.
+        if self._uptime.seconds < reachable_seconds:
+            return
         for row in silent:
             log.warning("worker.lost", worker=row["worker"])
             await self._bus.publish_durable(

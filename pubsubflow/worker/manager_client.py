@@ -21,6 +21,7 @@ from pubsubflow.model.wire.worker_requests import (
 
 log = structlog.get_logger(__name__)
 
+_FIRST_SECONDS = 1.0
 _REQUEST_SECONDS = 5.0
 _RETRY_SECONDS = 0.2
 _LEASE_DELAY_SECONDS = 0.25
@@ -54,15 +55,28 @@ class ManagerClient:
         with anyio.move_on_after(self._ask_seconds):
             while True:
                 try:
-                    reply(
-                        await self._bus.request(Subjects.WORKER_REQUEST, request, _REQUEST_SECONDS)
-                    )
+                    reply(await self._ask(request))
                 except BusUnavailable as error:
                     text = str(error)
                     await anyio.sleep(_RETRY_SECONDS)
                 else:
                     return
         reply(encode(Chunk(b"", 0, text)))
+
+    async def _ask(self, request: bytes) -> bytes:
+        """Send a request to one manager, and to all of them when that one does not reply.
+
+        A process that hangs still belongs to the queue group, and would be chosen again.
+
+        Raises:
+            BusUnavailable: No manager replies.
+        """
+        try:
+            return await self._bus.request(Subjects.WORKER_REQUEST, request, _FIRST_SECONDS)
+        except BusUnavailable:
+            return await self._bus.request(
+                Subjects.WORKER_REQUEST_TO_ALL, request, _REQUEST_SECONDS
+            )
 
     async def _request_lease(
         self, request: LeaseRequest, use: Callable[[LeaseStatus], None]
@@ -78,7 +92,7 @@ class ManagerClient:
         payload = encode(request)
         while True:
             try:
-                reply = await self._bus.request(Subjects.WORKER_REQUEST, payload, _REQUEST_SECONDS)
+                reply = await self._ask(payload)
             except BusUnavailable as error:
                 if self._reachable:
                     log.warning("worker.managers_lost", error=str(error))

@@ -21,6 +21,7 @@ class Subjects:
     CHANGES = "psf.ctl.changes"
     TOKENS_CHANGED = "psf.ctl.tokens"
     WORKER_REQUEST = "psf.req.worker"
+    WORKER_REQUEST_TO_ALL = "psf.req.worker.all"
     LIVE_LOG = "psf.log"
     WITNESS = "psf.state.witness"
 

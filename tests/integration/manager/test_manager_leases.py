@@ -1,7 +1,11 @@
 """What managers say of a task that comes again to a worker."""
 
+from contextlib import AsyncExitStack
+
+import anyio
 import pytest
 
+from pubsubflow.bus import Bus
 from pubsubflow.errors import StoreUnavailable
 from pubsubflow.manager.worker_requests import BEAT_SECONDS
 from pubsubflow.model.wire.commands import StartRun
@@ -14,6 +18,7 @@ from pubsubflow.model.wire.worker_requests import (
     decode_chunk,
     decode_lease_status,
 )
+from pubsubflow.worker.manager_client import ManagerClient
 from support.specs import dag, task
 
 pytestmark = pytest.mark.anyio
@@ -94,8 +99,21 @@ async def test_silence_counts_only_while_the_manager_listens(harness, order):
 
 async def test_callers_are_turned_away_when_the_store_stays_away(harness, order):
     manager = harness.managers[0]
-    manager._away_since = -1000.0
+    manager._outage.since = -1000.0
     with pytest.raises(StoreUnavailable, match="Postgres is away"):
         await harness.call(StartRun("d"))
-    manager._away_since = None
+    manager._outage.since = None
     assert await harness.call(StartRun("d"))
+
+
+async def test_requests_pass_over_managers_that_hang(harness, order, nats):
+    """What is stopped stays in the group, and would be chosen again and again."""
+    async with AsyncExitStack() as stack:
+        frozen = await stack.enter_async_context(Bus.connect(nats))
+        for _ in range(9):
+            await frozen.subscribe(Subjects.WORKER_REQUEST, lambda _: None, queue="managers")
+        group = await stack.enter_async_context(anyio.create_task_group())
+        client = ManagerClient(harness.worker_bus, group, ask_seconds=5)
+        for _ in range(3):
+            chunk = await client.request(LeaseRequest(*fence(order), "w9"))
+            assert decode_lease_status(chunk.data) == LeaseStatus.FREE

@@ -23,6 +23,7 @@ EXECUTIONS = 400
 
 _PATIENCE_SECONDS = 10
 _PAUSE_SECONDS = 0.02
+_STEADY_SECONDS = 0.1
 _AGAIN = 0.1
 
 
@@ -72,6 +73,16 @@ class Load:
         ):
             for _ in range(2):
                 group.start_soon(self._post_batches, session, batches)
+
+    async def post_steadily(self, seconds: float):
+        """Post an event after the other for a while, so that each run has its own moment."""
+        end = anyio.current_time() + seconds
+        timeout = aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            while anyio.current_time() < end:
+                name = self._chance.choice(("row/in", "line/in", "spread/in"))
+                await self._insist(session, [self._event(name)])
+                await anyio.sleep(_STEADY_SECONDS)
 
     async def post_again(self):
         """Post all events again, as clients do who keep what they have sent."""
