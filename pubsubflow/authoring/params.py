@@ -10,6 +10,7 @@ from pubsubflow.authoring.datasets import json_object
 from pubsubflow.authoring.params_schema import params_schema
 from pubsubflow.authoring.schedules.cel import checked_expression
 from pubsubflow.authoring.source_location import definition_error, suggestion
+from pubsubflow.errors import DefinitionError
 from pubsubflow.model.json_values import json_fault
 
 
@@ -78,6 +79,8 @@ def declare_params(
         raise definition_error(
             f"params {params.__name__} cannot be described as JSON: {error}"
         ) from error
+    except DefinitionError as error:
+        raise definition_error(f"params {params.__name__}: {error.message}") from error
     fault = json_fault(plain, "params")
     if fault is not None:
         raise definition_error(fault)

@@ -9,6 +9,8 @@ from typing import Any
 from msgspec import inspect
 from msgspec._json_schema import _build_name_map, _collect_component_types, _SchemaGenerator
 
+from pubsubflow.model.runs.patterns import check_pattern
+
 _ZONED = {True: "", False: "local-", None: "any-"}
 
 
@@ -17,6 +19,7 @@ def params_schema(kind: type[Any]) -> dict[str, Any]:
 
     Raises:
         TypeError: It has no JSON Schema.
+        DefinitionError: A pattern in it cannot be used.
     """
     info = inspect.type_info(kind)
     parts = _collect_component_types([info])
@@ -40,6 +43,8 @@ class _ExactSchemas(_SchemaGenerator):
             schema["format"] = f"{_ZONED[t.tz]}date-time"
         elif isinstance(t, inspect.TimeType):
             schema["format"] = f"{_ZONED[t.tz]}time"
+        elif isinstance(t, inspect.StrType) and t.pattern is not None:
+            check_pattern(t.pattern)
         elif isinstance(t, inspect.DictType) and not isinstance(t.key_type, inspect.AnyType):
             keys = self.to_schema(t.key_type)
             if keys.pop("type", None) == "integer":

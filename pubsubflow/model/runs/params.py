@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator, TypeChecker, ValidationError, valid
 from msgspec import Meta
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.model.runs.patterns import matches_somewhere
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import encode
 
@@ -101,6 +102,11 @@ def _check_format(_: Any, name: str, value: Any, __: Any) -> Iterator[Validation
         yield from _check_text(value, FORMATS[name], name)
 
 
+def _check_pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
+    if isinstance(value, str) and not matches_somewhere(pattern, value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
 def _check_encoding(_: Any, name: str, value: Any, __: Any) -> Iterator[ValidationError]:
     if isinstance(value, str):
         yield from _check_text(value, bytes, name)
@@ -121,7 +127,7 @@ def _is_integer(_: TypeChecker, value: object) -> bool:
 
 _Validator = validators.extend(  # type: ignore[no-untyped-call] # jsonschema has few types
     Draft202012Validator,
-    {"format": _check_format, "contentEncoding": _check_encoding},
+    {"format": _check_format, "contentEncoding": _check_encoding, "pattern": _check_pattern},
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
 )
 

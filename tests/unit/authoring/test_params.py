@@ -13,6 +13,7 @@ from msgspec import Meta
 from pubsubflow import DAG
 from pubsubflow.errors import DefinitionError, InvalidInput
 from pubsubflow.model.runs.params import validate_params
+from pubsubflow.model.runs.patterns import check_pattern
 
 
 class Window(msgspec.Struct):
@@ -186,3 +187,30 @@ def test_a_default_that_is_not_of_its_type_is_a_mistake():
 
     with pytest.raises(DefinitionError, match="default of param 'day' does not fit its type"):
         DAG("x", params=Wrong)
+
+
+class Named(msgspec.Struct):
+    name: Annotated[str, Meta(pattern="^(a+)+$")] = "a"
+
+
+def test_a_pattern_takes_no_time_that_a_stranger_chooses():
+    """Python's engine needs longer than the world has existed for this text."""
+    made = spec(Named)
+    assert validate_params(made, {"name": "aaa"}) == {"name": "aaa"}
+    with pytest.raises(InvalidInput, match="does not match"):
+        validate_params(made, {"name": "a" * 10_000 + "!"})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [("(?=a)b", "look-around"), (r"(a)\1", "backreferences"), ("[", "unclosed")],
+)
+def test_a_pattern_that_cannot_be_used_is_a_mistake(pattern, says):
+    kind = msgspec.defstruct("P", [("name", Annotated[str, Meta(pattern=r"x")], "x")])
+    assert spec(kind)
+    with pytest.raises(DefinitionError, match=says):
+        check_pattern(pattern)
+    if pattern != "[":  # msgspec refuses that one itself
+        kind = msgspec.defstruct("P", [("name", Annotated[str, Meta(pattern=pattern)], "ab")])
+        with pytest.raises(DefinitionError, match=f"params P: the pattern .*{says}"):
+            DAG("x", params=kind)
