@@ -12,7 +12,7 @@ XDIST := -n $(WORKERS) --dist loadfile
 SELECT = $(if $(K),-k '$(K)')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env test check fmt unit integration faults docs bench soak clean
+.PHONY: help demo env test check audit sbom fmt unit integration faults docs bench soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,11 +42,17 @@ check: env ## Lint, types, import floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+audit: env ## Check constraints against known vulnerabilities, offline
+	$(BIN)/python tools/audit.py
+
+sbom: env ## Write a CycloneDX bill of materials into build/
+	$(BIN)/python tools/sbom.py build/pubsubflow.cdx.json
+
 fmt: env ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: check docs ## Check everything: what CI runs
+test: check audit docs ## Check everything: what CI runs
 	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT)
 
 unit: env ## Tests without servers
