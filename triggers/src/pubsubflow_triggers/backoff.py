@@ -24,7 +24,9 @@ class Backoff:
         seconds = self._next_seconds
         self._next_seconds = min(2 * seconds, _LONGEST_SECONDS)
         reason = str(error) or type(error).__name__
-        self._ctx.trouble(f"{self._server}: {reason}")
+        # Drivers begin their texts with their own name.
+        text = reason if reason.startswith(f"{self._server}:") else f"{self._server}: {reason}"
+        self._ctx.trouble(text)
         self._ctx.log("trigger.server_away", server=self._server, error=reason, retry_in=seconds)
         await self._ctx.sleep(seconds)
 
