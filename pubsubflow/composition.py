@@ -14,6 +14,7 @@ import structlog
 from pubsubflow.api import Api
 from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
+from pubsubflow.api.routes.reload import ReloadRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.server.metrics import ApiMetrics
 from pubsubflow.api.server.metrics_server import MetricsServer
@@ -176,6 +177,7 @@ class Composition:
             fork_server=_built(self._resources.fork_server),
             store=catalog,
             cache=self._bundle_cache(),
+            bus=self._bus,
             settings=self._config.loader,
         )
 
@@ -254,6 +256,7 @@ class Composition:
                     allow_private=self._allow_private,
                 ),
                 MetricsRoutes(self._exposition().expose),
+                ReloadRoutes(self._bus),
             ),
         )
         return self.api

@@ -46,6 +46,7 @@ _COMMANDS = {
             "backfill": ("replay:backfill", "Create the runs of past ticks or of partitions."),
             "pause": ("dags:pause_dag", "Pause a DAG."),
             "unpause": ("dags:unpause_dag", "Resume a paused DAG."),
+            "reload": ("dags:reload_dags", "Import all DAG files again."),
         },
     ),
     "datasets": (

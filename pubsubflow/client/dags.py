@@ -7,7 +7,7 @@ from typing import Any
 
 from pubsubflow.client.transport import Transport, if_match, page_size, quoted, remaining
 from pubsubflow.model.api.explain import PlannedRuns, WhyNot
-from pubsubflow.model.api.resources import DagDetail, DagPage, StartedRun
+from pubsubflow.model.api.resources import DagDetail, DagPage, Reload, StartedRun
 
 
 class DagApi:
@@ -32,6 +32,10 @@ class DagApi:
     async def dag(self, dag_id: str) -> DagDetail:
         """Return a DAG."""
         return await self._server.get(f"/api/v1/dags/{quoted(dag_id)}", DagDetail)
+
+    async def reload_dags(self) -> Reload:
+        """Have all DAG files imported again; DAGs change when that is done."""
+        return await self._server.send("POST", "/api/v1/dags/reload", {}, Reload, idempotent=True)
 
     async def set_paused(
         self, dag_id: str, *, paused: bool, revision: str | None = None

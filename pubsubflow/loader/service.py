@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from anyio import to_thread
 
+from pubsubflow.bus import Bus
 from pubsubflow.errors import Unavailable
 from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.importer import Importer
@@ -25,6 +26,7 @@ from pubsubflow.loader.state import LoaderState, resolve_owners
 from pubsubflow.loader.watch import FolderWatch
 from pubsubflow.model.source.bundles import BundleFile, Manifest
 from pubsubflow.model.spec import LoadedFile
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 
@@ -84,6 +86,7 @@ class Loader:
         fork_server: Forks the child processes; best with `PRELOAD` imported.
         store: Stores the results.
         cache: Keeps bundles on disk.
+        bus: Carries requests to reload, if there is one.
         settings: Limits.
 
     Raises:
@@ -97,8 +100,10 @@ class Loader:
         fork_server: ForkServer,
         store: DagStore,
         cache: BundleCache,
+        bus: Bus | None = None,
         settings: LoaderSettings | None = None,
     ) -> None:
+        self._bus = bus
         self._settings = settings or LoaderSettings()
         self._folder = Folder(root)
         self._cache = cache
@@ -128,7 +133,13 @@ class Loader:
         import takes long are not waited for.
         """
         watch = FolderWatch(self._folder, self._settings, self._notice)
-        async with anyio.create_task_group() as group:
+        async with AsyncExitStack() as stack:
+            if self._bus is not None:
+                subscription = await self._bus.subscribe(
+                    Subjects.RELOAD, lambda _message: self.reload()
+                )
+                await stack.enter_async_context(subscription)
+            group = await stack.enter_async_context(anyio.create_task_group())
             group.start_soon(watch.run)
             # The watch begins before the first scan, so that no change in between is missed.
             await anyio.lowlevel.checkpoint()

@@ -124,6 +124,18 @@ async def unpause_dag(dag: str, /, *, target: Target = DEFAULT) -> None:
     await _set_paused(dag, target, paused=False)
 
 
+async def reload_dags(*, target: Target = DEFAULT) -> None:
+    """Import all DAG files again, whether they have changed or not.
+
+    Args:
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = await client.reload_dags()
+    text = "the DAG files are imported again; `pubsubflow dags list` shows the outcome"
+    output.show_result(found, text, json=target.json)
+
+
 async def _set_paused(dag: str, target: Target, *, paused: bool) -> None:
     async with target.client() as client:
         found = await client.set_paused(dag, paused=paused)
@@ -132,6 +144,8 @@ async def _set_paused(dag: str, target: Target, *, paused: bool) -> None:
 
 
 def _runs(dag: DagView) -> str:
+    if dag.missing_since is not None:
+        return "not present"
     if dag.paused:
         return "paused"
     queued = f"+{dag.queued_runs}" if dag.queued_runs else ""
@@ -151,7 +165,7 @@ def _facts(dag: DagDetail) -> Table:
     error = None if dag.import_error is None else Text(dag.import_error, "red")
     return output.facts(
         [
-            ("DAG", dag.dag_id if dag.present else f"{dag.dag_id} (gone from its file)"),
+            ("DAG", dag.dag_id if dag.present else f"{dag.dag_id} ({_absence(dag)})"),
             ("description", dag.description),
             ("schedule", dag.schedule or "none: runs are triggered"),
             ("next", output.moment(dag.next_tick)),
@@ -165,6 +179,12 @@ def _facts(dag: DagDetail) -> Table:
             ("tags", ", ".join(dag.tags)),
         ]
     )
+
+
+def _absence(dag: DagDetail) -> str:
+    if dag.missing_since is None:
+        return "gone from its file"
+    return f"not present since {output.moment(dag.missing_since)}: its events wait"
 
 
 def _last_line(dag: DagDetail) -> Text:

@@ -49,12 +49,13 @@ class DagView(Struct, frozen=True, kw_only=True):
     Attributes:
         schedule: As users write it; None if only a request starts it.
         version: Number of the DAG's version, from 1.
-        present: Whether its file still defines it.
+        present: Whether its file defines it now.
         active_runs, queued_runs: Number of running runs, and of those that wait for one to end.
         tasks: Number of tasks.
         next_tick: The next tick, if it has a timetable.
         import_error: Why its file cannot be imported now, if so.
         revision: Differs after every new version, pause or unpause; see `If-Match`.
+        missing_since: Since when it is not in the DAGs folder, if its events wait for its return.
     """
 
     dag_id: str
@@ -73,6 +74,13 @@ class DagView(Struct, frozen=True, kw_only=True):
     last_run: RunBrief | None = None
     next_tick: datetime | None = None
     import_error: str | None = None
+    missing_since: datetime | None = None
+
+
+class Reload(Struct, frozen=True, kw_only=True):
+    """A request to import all DAG files again, which the loaders have got."""
+
+    requested_at: datetime
 
 
 class DagPage(Page[DagView], frozen=True):

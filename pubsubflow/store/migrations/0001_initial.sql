@@ -108,7 +108,7 @@ CREATE TABLE dag (
     file        text NOT NULL,
     present     boolean NOT NULL DEFAULT true,
     version     bigint NOT NULL DEFAULT 0,
-    retired_at  timestamptz,             -- when it was last gone for good, until `returned_at`
+    retired_at  timestamptz,             -- since when it was last gone for good, until `returned_at`
     returned_at timestamptz,
     created_at  timestamptz NOT NULL DEFAULT now()
 );

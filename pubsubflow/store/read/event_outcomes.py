@@ -9,6 +9,7 @@ from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
 
 _UNSEEN = "not processed: the DAG subscribed later, or no partition takes its key"
+_ABSENT = "not processed: no DAG file defined the DAG at that time"
 
 
 async def read_event_outcomes(
@@ -42,6 +43,12 @@ def _decided(row: asyncpg.Record) -> EventOutcomeView:
 
 def _undecided(row: asyncpg.Record, *, held: bool) -> EventOutcomeView:
     if not held:
-        return EventOutcomeView(dag_id=row["dag_id"], outcome="unseen", reason=_UNSEEN)
-    reason = "the DAG is paused" if row["paused"] else "the DAG is catching up with past events"
+        reason = _ABSENT if row["absent"] else _UNSEEN
+        return EventOutcomeView(dag_id=row["dag_id"], outcome="unseen", reason=reason)
+    if row["paused"]:
+        reason = "the DAG is paused"
+    elif row["missing"]:
+        reason = "the DAG is not in the DAGs folder at the moment"
+    else:
+        reason = "the DAG is catching up with past events"
     return EventOutcomeView(dag_id=row["dag_id"], outcome="pending", reason=reason)

@@ -288,13 +288,16 @@ ORDER BY 1;
 -- name: retire_dags
 -- Retire the DAGs $1, which are missing: they get no more events and ticks; return them.
 WITH retired AS (
-    UPDATE dag SET present = false, version = 0, retired_at = now()
+    UPDATE dag SET present = false, version = 0, retired_at = dag_state.missing_since
     FROM dag_state
     WHERE dag.id = ANY($1::int[]) AND dag_state.dag = dag.id
       AND dag_state.missing_since IS NOT NULL AND dag.present
     RETURNING dag.id, dag.dag_id
 ), states AS (
-    UPDATE dag_state SET missing_since = NULL FROM retired WHERE dag = retired.id
+    -- What waited for its return waits no more, unless a pause keeps it.
+    UPDATE dag_state SET
+        missing_since = NULL, catch_up_from = CASE WHEN paused THEN catch_up_from END
+    FROM retired WHERE dag = retired.id
 ), subscriptions AS (
     DELETE FROM dag_subscription USING retired WHERE dag = retired.id
 ), patterns AS (

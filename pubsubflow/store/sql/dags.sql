@@ -11,7 +11,8 @@ SELECT id FROM dag WHERE dag_id = $1;
 
 -- name: read_dags
 -- Return DAGs with their state, last run and next tick.
-SELECT dag.dag_id, dag.file, dag.present, dag.created_at, s.version, s.paused, s.active, s.queued,
+SELECT dag.dag_id, dag.file, dag.present, s.missing_since, dag.created_at, s.version, s.paused,
+       s.active, s.queued,
        s.edits,
        ARRAY(SELECT c.state FROM condition_state AS c
              WHERE c.dag = dag.id AND c.open LIMIT 1000) AS states,

@@ -28,7 +28,10 @@ ORDER BY event, dag_id, input, at;
 -- name: read_subscribed_dags
 -- Return the DAGs subscribed to the datasets of events, and from which position each still has to
 -- catch up.
-SELECT event.id AS event, dag.dag_id, dag_state.paused, dag_state.catch_up_from
+SELECT event.id AS event, dag.dag_id, dag_state.paused, dag_state.catch_up_from,
+       dag_state.missing_since IS NOT NULL AS missing,
+       coalesce(event.recorded_at >= dag.retired_at AND event.recorded_at < dag.returned_at, false)
+         AS absent
 FROM unnest($1::bigint[]) AS requested (id)
 JOIN event ON event.id = requested.id
 JOIN dag_subscription AS s ON s.dataset = event.dataset

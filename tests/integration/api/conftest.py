@@ -11,6 +11,7 @@ import pytest
 from pubsubflow.api import ApiSettings
 from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
+from pubsubflow.api.routes.reload import ReloadRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.metrics import ClusterMetrics, Exposition
@@ -37,6 +38,7 @@ def serve(manager, database, bus, tmp_path):
             ConnectionRoutes(connections, bus),
             SubscriptionRoutes(subscribers, bus, allow_private=lambda: allow_private),
             MetricsRoutes(exposition.expose),
+            ReloadRoutes(bus),
         )
         options = {"backlog": manager.backlog, "further": further, **more}
         api = api_on(manager, database, bus, settings, **options)
