@@ -16,6 +16,7 @@ from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LockedDag, LoggedEvent, RunDraft
 from pubsubflow.model.runs.params import validate_params
+from pubsubflow.model.schedule.condition_state import check_partition
 from pubsubflow.model.schedule.conditions import ScheduleSpec, ticks
 from pubsubflow.model.schedule.timetable import next_tick
 from pubsubflow.model.wire.commands import Backfill, PlannedRun, Replay, RunPlan
@@ -136,6 +137,7 @@ class Replays:
             draft = self._scheduler.draft(dag, f"partition:{key}:1", "backfill", cause)
             draft.partition = key
             if schedule is not None and schedule.partitioning is not None:
+                check_partition(dag.version.spec.dag_id, schedule, key)
                 draft.condition_key, draft.firings = key, 1
             drafts.append(draft)
         return drafts

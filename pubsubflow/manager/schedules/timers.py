@@ -18,7 +18,14 @@ from pubsubflow.model.schedule.condition_state import (
     decide,
     has_run,
 )
-from pubsubflow.model.schedule.conditions import Latest, OrAfter, Tick, deadlines, ticks
+from pubsubflow.model.schedule.conditions import (
+    Latest,
+    OrAfter,
+    Tick,
+    alternatives,
+    deadlines,
+    ticks,
+)
 from pubsubflow.model.schedule.timetable import OnceSpec, next_tick
 from pubsubflow.model.wire.commands import Timer
 
@@ -60,9 +67,9 @@ class ScheduleTimers:
     def next_tick(self, dag: LockedDag, timer: Timer) -> DueTick | None:
         """Set the timer of the next tick, and return the tick that is due.
 
-        Without catch-up only the latest of several missed ticks counts, whichever timetable it is
-        of; with catch-up the ticks of a pause wait for its end, those of a DAG that is missing do
-        always.
+        Without catch-up only the latest of several missed ticks counts, also of timetables that `|`
+        joins; with catch-up the ticks of a pause wait for its end, those of a DAG that is missing
+        do always.
 
         Returns:
             None when the DAG has no such timetable any more, is paused or missing, or a later tick
@@ -92,18 +99,22 @@ class ScheduleTimers:
 
     def _due_tick(self, dag: LockedDag, part: Tick, tick: datetime) -> DueTick | None:
         spec, schedule = dag.version.spec, dag.version.schedule
-        others = [each for each in ticks(schedule.condition) if each != part] if schedule else []
-        slots = {part.slot}
-        for other in others:
-            following = next_tick(other.timetable, tick - _MOMENT, spec.start, spec.end)
-            if following == tick:
-                slots.add(other.slot)
+        if schedule is None:
+            return None
+        # A daemon that runs is never that late: the tick was missed, and a later one counts.
+        missed = self._uow.now - tick > _PUNCTUAL and not isinstance(part.timetable, OnceSpec)
+        if missed and not spec.catchup:
+            for other in alternatives(schedule.condition, part.slot):
                 following = next_tick(other.timetable, tick, spec.start, spec.end)
-            # A daemon that runs is never that late, so the tick was missed, and a later one counts.
-            late = self._uow.now - tick > _PUNCTUAL
-            if late and not spec.catchup and following is not None and following <= self._uow.now:
-                return None
-        return DueTick(tick, frozenset(slots))
+                if following is not None and following <= self._uow.now:
+                    return None
+        before = tick - _MOMENT
+        together = frozenset(
+            each.slot
+            for each in ticks(schedule.condition)
+            if next_tick(each.timetable, before, spec.start, spec.end) == tick
+        )
+        return DueTick(tick, together | {part.slot})
 
     def conditions_at_tick(self, dag: LockedDag) -> list[ConditionWork]:
         """Return the conditions that a tick concerns: the whole, or all open partitions."""

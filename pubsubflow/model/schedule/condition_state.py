@@ -129,6 +129,17 @@ def new_condition_state(schedule: ScheduleSpec, key: str | None = None) -> Condi
     return ConditionState(states, timers=[False] * slots, late=[False] * slots)
 
 
+def check_partition(dag_id: str, schedule: ScheduleSpec, key: str) -> None:
+    """Check a key that a person has given.
+
+    Raises:
+        InvalidInput: All of the DAG's windows have other keys.
+    """
+    states = new_condition_state(schedule, key).inputs
+    if states and all(state.required_keys == UNREACHABLE for state in states):
+        raise InvalidInput(f"DAG {dag_id!r} has no partition {key!r}: its windows have other keys")
+
+
 def _required_keys(partitioning: Partitioning | None, uri: str, key: str | None) -> int:
     """Return how many parts a window takes; UNREACHABLE for a key that is not such a window."""
     if partitioning is None or key is None:

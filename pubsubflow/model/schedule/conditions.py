@@ -134,6 +134,29 @@ def ticks(condition: Condition) -> Iterator[Tick]:
     return (part for part in parts(condition) if isinstance(part, Tick))
 
 
+def alternatives(condition: Condition, slot: int) -> list[Tick]:
+    """Return the tick of a slot with those that `|` joins with it: any of them does as well."""
+    sides = list(_joined(condition)) if isinstance(condition, AnyOf) else [condition]
+    found = [side for side in sides if isinstance(side, Tick)]
+    if any(each.slot == slot for each in found):
+        return found
+    for side in sides:
+        inner = side.sides if isinstance(side, AllOf) else ()
+        for part in (side.side,) if isinstance(side, OrAfter) else inner:
+            found = alternatives(part, slot)
+            if found:
+                return found
+    return []
+
+
+def _joined(condition: AnyOf) -> Iterator[Condition]:
+    for side in condition.sides:
+        if isinstance(side, AnyOf):
+            yield from _joined(side)
+        else:
+            yield side
+
+
 def deadlines(condition: Condition) -> Iterator[OrAfter]:
     """Yield every deadline of the expression, outer before inner."""
     return (part for part in parts(condition) if isinstance(part, OrAfter))
@@ -179,7 +202,8 @@ def describe_schedule(schedule: ScheduleSpec | None) -> str:
         return ""
     text = describe(schedule.condition)
     if schedule.partitioning is not None:
-        text = f"partitioned({text})"
+        again = schedule.partitioning.again
+        text = f"partitioned({text}{f', again={again!r}' if again else ''})"
     match schedule.policy:
         case Batch(max_events=most, linger_seconds=linger):
             return f"batch({text}, max_events={most}, linger={linger:g} s)"

@@ -91,8 +91,8 @@ class Reason(Struct, frozen=True, kw_only=True):
     """The reason why no run has started.
 
     Attributes:
-        kind: `unserved`, `dead_letters`, `watch`, `gone`, `unscheduled`, `broken`, `paused`, `behind`, `capped`,
-            `collecting`, `done`, `waiting`.
+        kind: `unserved`, `dead_letters`, `watch`, `gone`, `missing`, `unscheduled`, `broken`,
+            `paused`, `behind`, `capped`, `collecting`, `done`, `waiting`.
         text: One line for people.
         until: When that ends by itself, if it does.
     """

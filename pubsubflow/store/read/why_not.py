@@ -14,6 +14,7 @@ from pubsubflow.model.datasets import pattern_expression
 from pubsubflow.model.schedule.condition_state import (
     UNREACHABLE,
     ConditionState,
+    check_partition,
     decode_condition_state,
     expiry,
     has_run,
@@ -146,11 +147,7 @@ class ReadWhyNot:
 def _check_partition(spec: DagSpec, key: str) -> None:
     if spec.schedule is None or spec.schedule.partitioning is None:
         raise InvalidInput(f"DAG {spec.dag_id!r} has no partitions: leave --partition out")
-    states = new_condition_state(spec.schedule, key).inputs
-    if states and all(state.required_keys == UNREACHABLE for state in states):
-        raise InvalidInput(
-            f"DAG {spec.dag_id!r} has no partition {key!r}: its windows have other keys"
-        )
+    check_partition(spec.dag_id, spec.schedule, key)
 
 
 async def _read_state(
@@ -336,6 +333,9 @@ def _reasons(snapshot: ScheduleSnapshot) -> list[Reason]:
     reasons = []
     if not dag["present"]:
         reasons.append(Reason(kind="gone", text="no DAG file defines it any more"))
+    elif dag["missing_since"] is not None:
+        text = f"no DAG file defines it since {dag['missing_since']:%Y-%m-%d %H:%M} UTC"
+        reasons.append(Reason(kind="missing", text=f"{text}: its events and ticks wait"))
     elif dag["error"] is not None:
         text = "its file cannot be imported; the last good version stays in force"
         reasons.append(Reason(kind="broken", text=text))

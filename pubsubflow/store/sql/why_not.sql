@@ -3,7 +3,7 @@
 -- name: read_dag_state
 -- Return a DAG with its state and the error of its file.
 SELECT dag.dag_id, dag.present, s.version, s.paused, s.active, s.queued, s.catch_up_from,
-       dag_file.error
+       s.missing_since, dag_file.error
 FROM dag
 JOIN dag_state AS s ON s.dag = dag.id
 LEFT JOIN dag_file ON dag_file.file = dag.file

@@ -233,6 +233,8 @@ async def test_a_dag_without_a_schedule_or_a_file_says_so(harness):
     await harness.load(dag("d", task("work")))
     assert kinds(await why_not(harness)) == ["unscheduled"]
     await harness.catalog.remove(["d.py"])
+    assert kinds(await why_not(harness))[0] == "missing"
+    await harness.rows("UPDATE dag SET present = false RETURNING 1")
     assert kinds(await why_not(harness))[0] == "gone"
 
 

@@ -186,6 +186,7 @@ async def test_a_dag_that_is_gone_starts_nothing_and_goes_on_when_it_returns(har
     await harness.pass_time(600)
     assert await harness.runs() == []
     await harness.schedule(ScheduleSpec(OrAfter(0, BOTH, 60)))
+    await harness.pass_time(0)  # it decides about what waited, and sets its deadlines anew
     await harness.pass_time(0)
     assert await harness.runs() == [("late", 1)]
 
@@ -407,6 +408,14 @@ async def test_a_backfill_lists_and_consumes_what_is_pending_for_its_key(harness
     plan = await harness.call(Backfill("d", partitions=("p",), again=True))
     assert [len(each.events) for each in plan.runs] == [1]
     assert await harness.rows("SELECT partition_key FROM pending_event") == [("q",)]
+
+
+async def test_a_backfill_of_a_partition_that_cannot_be_is_refused(harness):
+    by_day = Partitioning(RollUp("day", "hour"))
+    await harness.schedule(ScheduleSpec(condition("x"), partitioning=by_day))
+    refused = await harness.call(Backfill("d", partitions=("2026-01-01", "November")))
+    assert "no partition 'November'" in str(refused)
+    assert await harness.runs() == []
 
 
 async def test_a_replay_or_a_backfill_without_runs_says_why(harness):

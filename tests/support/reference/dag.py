@@ -6,11 +6,14 @@ A `Reference` is given what happened, in order. `conditions` decides what holds 
 from datetime import UTC, datetime
 
 from pubsubflow.model.schedule.conditions import (
+    AnyOf,
     Batch,
+    Condition,
     DatasetInput,
     Debounce,
     Latest,
     ScheduleSpec,
+    Tick,
     deadlines,
     inputs,
     ticks,
@@ -81,7 +84,8 @@ class Reference:
             moment = now // steps[slot] * steps[slot]
         self.ticked[slot] = moment
         together = {each for each, step in steps.items() if moment % step == 0}
-        later = any(moment < now // step * step for step in steps.values())
+        beside = joined(self.schedule.condition, slot) or {slot}
+        later = any(moment < now // steps[each] * steps[each] for each in beside)
         missed = later and not self.catchup and now - moment > 1
         if self.paused or missed:
             return
@@ -363,3 +367,22 @@ class Reference:
 
 def partitions(schedule: ScheduleSpec):
     return schedule.partitioning and schedule.partitioning.by
+
+
+def joined(condition: Condition, slot: int) -> set[int]:
+    """Return the slots of the timetables that are joined with one by `|` alone."""
+
+    def groups(part, within: set[int] | None = None):
+        own = set() if within is None else within
+        if isinstance(part, Tick):
+            own.add(part.slot)
+        elif isinstance(part, AnyOf):
+            for side in part.sides:
+                yield from groups(side, own)
+        else:
+            for side in getattr(part, "sides", (getattr(part, "side", None),)):
+                yield from groups(side) if side is not None else ()
+        if within is None:
+            yield own
+
+    return next((group for group in groups(condition) if slot in group), set())

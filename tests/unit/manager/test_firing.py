@@ -264,6 +264,15 @@ def test_of_the_missed_ticks_of_two_timetables_only_the_latest_counts_without_ca
     assert [each and each.moment for each in due] == [None, NOW + timedelta(seconds=11)]
 
 
+def test_a_missed_tick_of_another_leg_counts_for_itself():
+    """Its leg has inputs of its own, which nothing else consumes."""
+    legs = AnyOf((Tick(0, IntervalSpec(9)), AllOf((Tick(1, IntervalSpec(100)), condition("a")))))
+    played = Played(ScheduleSpec(legs), start=NOW)
+    played.uow.now = NOW + timedelta(seconds=109)
+    missed = Timer(NOW + timedelta(seconds=100), "tick", 7, node=1)
+    assert played.timers.next_tick(played.dag, missed).moment == missed.due_at
+
+
 def test_timetables_that_tick_at_one_moment_count_together_and_once():
     both = AnyOf((Tick(0, IntervalSpec(60)), Tick(1, IntervalSpec(90))))
     played = Played(ScheduleSpec(both), start=NOW)
