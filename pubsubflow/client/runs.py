@@ -130,8 +130,9 @@ class RunApi:
         attempt: int | None = None,
         map_index: int | None = None,
         follow: bool = False,
+        full: bool = False,
     ) -> AsyncIterator[LogLineView]:
-        """Yield the output of a task instance, as it is written.
+        """Yield the output of a task instance, as it is written, and why it ended.
 
         Args:
             run_id: The run.
@@ -139,8 +140,18 @@ class RunApi:
             attempt: Number of an attempt; None for the latest.
             map_index: Index of an instance of a mapped task.
             follow: Continue until the task has ended.
+            full: Show the traceback at the end with the frames of pubsubflow.
+
+        Raises:
+            NotFound: The run, the task, the instance or the attempt does not exist.
+            InvalidInput: The task is mapped, and no instance is named.
         """
-        params = {"attempt": attempt, "map_index": map_index, "follow": follow or None}
+        params = {
+            "attempt": attempt,
+            "map_index": map_index,
+            "follow": follow or None,
+            "full": full or None,
+        }
         path = f"/api/v1/runs/{quoted(run_id)}/tasks/{quoted(task_id)}/logs"
         async for line in self._server.lines(path, params):
             yield _decode_line(line)

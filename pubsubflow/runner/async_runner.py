@@ -28,7 +28,7 @@ from pubsubflow.model.wire.worker_requests import Chunk, decode_chunk
 from pubsubflow.runner.async_channel import AsyncChannel
 from pubsubflow.runner.dag_cache import DagCache
 from pubsubflow.runner.execution import TaskExecution
-from pubsubflow.runner.failures import outcome_of
+from pubsubflow.runner.failures import outcome_of, stopped_at
 from pubsubflow.runner.flight_recorder import (
     BEAT,
     BEGUN,
@@ -76,9 +76,10 @@ class _RunningTask:
         scope: Around the node that runs now.
         cancelled: The worker has cancelled it.
         over: Its last result is sent.
+        stopped_at: Where a cancellation or time-out has stopped it.
     """
 
-    __slots__ = ("cancelled", "execution", "output", "over", "position", "scope")
+    __slots__ = ("cancelled", "execution", "output", "over", "position", "scope", "stopped_at")
 
     def __init__(self, execution: TaskExecution, output: TaskOutput, position: int) -> None:
         self.execution = execution
@@ -87,6 +88,7 @@ class _RunningTask:
         self.scope: anyio.CancelScope | None = None
         self.cancelled = False
         self.over = False
+        self.stopped_at = ""
 
 
 class AsyncRunner:
@@ -244,6 +246,7 @@ class AsyncRunner:
                 # asyncio.gather() in user code raises a new CancelledError, which the scope would
                 # not recognise as its own and would let through.
                 if task.cancelled or (scope is not None and scope.cancel_called):
+                    task.stopped_at = stopped_at(error)
                     return None
             return execution.fail(error)
 
@@ -257,7 +260,7 @@ class AsyncRunner:
         if task.cancelled:
             return _CANCELLED
         text = f"timed out after {task.execution.timeout_seconds:g} s"
-        return Outcome.FAILED, TaskError("TimeoutError", text)
+        return Outcome.FAILED, TaskError("TimeoutError", text, task.stopped_at)
 
     def _cancel(self, number: int) -> None:
         task = self._tasks.get(number)

@@ -17,6 +17,9 @@ class BlockingChannel:
 
     Args:
         sock: The connected socket, blocking.
+
+    Attributes:
+        is_sending: Whether a frame is sent in part; it stays so when a signal interrupts that.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -24,6 +27,7 @@ class BlockingChannel:
         self._decoder = FrameDecoder()
         self._waiting: deque[bytes] = deque()
         self._last_request = 0
+        self.is_sending = False
         # Lock order: the request lock is held over a whole exchange and takes the send lock
         # inside. A result may be sent meanwhile by the main thread, with the send lock alone.
         self._request_lock = threading.Lock()
@@ -50,7 +54,9 @@ class BlockingChannel:
     def send(self, frame: bytes) -> None:
         """Send a frame."""
         with self._send_lock:
+            self.is_sending = True
             send_frame(self._sock, frame)
+            self.is_sending = False
 
     def request(self, request: RunnerRequest) -> Chunk:
         """Send a request to the worker and wait for the reply.

@@ -38,10 +38,15 @@ def outcome_of(error: BaseException) -> tuple[Outcome, TaskError]:
         return Outcome.SKIPPED, TaskError(name, first[:_MAX_MESSAGE_CHARACTERS])
     if isinstance(error, TaskLost):
         return Outcome.CANCELLED, TaskError("LeaseLost", first, final=True)
+    users_part, whole = (
+        user_traceback(error),
+        _cut(plain_text(lambda: _formatted(error, HIDDEN[:0]))),
+    )
     return Outcome.FAILED, TaskError(
         type=name,
         message=(first or name)[:_MAX_MESSAGE_CHARACTERS],
-        traceback=user_traceback(error),
+        traceback=users_part,
+        full_traceback="" if whole == users_part else whole,
         final=isinstance(error, TaskFailed | DefinitionError | ReplayMismatch),
     )
 
@@ -51,16 +56,28 @@ def user_traceback(error: BaseException) -> str:
 
     A longer one than `MAX_TRACEBACK_CHARACTERS` keeps its beginning and its end.
     """
-    text = plain_text(lambda: _formatted(error))
-    if len(text) > MAX_TRACEBACK_CHARACTERS:
-        half = MAX_TRACEBACK_CHARACTERS // 2
-        text = f"{text[:half]}\n  …\n{text[-half:]}"
-    return text
+    return _cut(plain_text(lambda: _formatted(error, HIDDEN)))
 
 
-def _formatted(error: BaseException) -> str:
+def stopped_at(error: BaseException) -> str:
+    """Return where user code stood when an exception from outside stopped it; empty if nowhere."""
+    frames = user_frames(traceback.extract_tb(error.__traceback__))
+    if not frames:
+        return ""
+    lines = plain_text(lambda: "".join(traceback.format_list(frames)))
+    return _cut(f"Stopped here (most recent call last):\n{lines}")
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_TRACEBACK_CHARACTERS:
+        return text
+    half = MAX_TRACEBACK_CHARACTERS // 2
+    return f"{text[:half]}\n  …\n{text[-half:]}"
+
+
+def _formatted(error: BaseException, hidden: tuple[str, ...]) -> str:
     whole = traceback.TracebackException.from_exception(error)
-    for part in _parts(whole, set()):
+    for part in _parts(whole, set()) if hidden else ():
         part.stack = traceback.StackSummary.from_list(user_frames(part.stack))
     return users_text("".join(whole.format()))
 

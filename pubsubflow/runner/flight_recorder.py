@@ -56,9 +56,11 @@ class RunnerRecorder:
     Attributes:
         path: The file; the runner removes its name as soon as it has opened it.
         page: The shared numbers.
+        closed: Whether it is given up.
     """
 
     def __init__(self) -> None:
+        self.closed = False
         self._fd, self.path = tempfile.mkstemp(prefix="pubsubflow-recorder-")
         os.ftruncate(self._fd, PAGE_BYTES)
         self._mapping = mmap.mmap(self._fd, PAGE_BYTES)
@@ -76,6 +78,7 @@ class RunnerRecorder:
 
     def close(self) -> None:
         """Give the file up."""
+        self.closed = True
         self.page.release()
         self._mapping.close()
         os.close(self._fd)

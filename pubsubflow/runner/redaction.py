@@ -43,8 +43,12 @@ class Redactor:
         """Return an error without secrets in its message and traceback."""
         if not self._secrets:
             return error
-        message, traceback = self.text(error.message), self.text(error.traceback)
-        return msgspec.structs.replace(error, message=message, traceback=traceback)
+        return msgspec.structs.replace(
+            error,
+            message=self.text(error.message),
+            traceback=self.text(error.traceback),
+            full_traceback=self.text(error.full_traceback),
+        )
 
     def lines(self, lines: str) -> str:
         """Return lines of output, in JSON, without secrets."""

@@ -14,6 +14,7 @@ from pubsubflow.model.connections import Connection
 from pubsubflow.model.wire.messages import (
     EventInfo,
     JournalEntry,
+    Outcome,
     PublishedEvent,
     TaskError,
     decode_task,
@@ -21,7 +22,7 @@ from pubsubflow.model.wire.messages import (
 from pubsubflow.runner.blocking_channel import BlockingChannel
 from pubsubflow.runner.dag_cache import DagCache
 from pubsubflow.runner.execution import TaskExecution
-from pubsubflow.runner.failures import outcome_of
+from pubsubflow.runner.failures import outcome_of, stopped_at
 from pubsubflow.runner.log_lines import NODE_MARK, RECORD_MARK, log_record
 from pubsubflow.runner.output import install_logging
 from pubsubflow.runner.process_state import ProcessState, adopt_orphans, kill_descendants
@@ -127,7 +128,8 @@ class SyncRunner:
                 self._handle_arrived()
                 execution.chain_stopped = self._draining
             return execution.succeed(bound, value)
-        except Interrupted:
+        except Interrupted as error:
+            self._report_stop(execution, error)
             raise
         except BaseException as error:  # noqa: BLE001 - the result carries it to the worker
             return execution.fail(error)
@@ -140,6 +142,15 @@ class SyncRunner:
             text = f"processes that the task left running were killed: {killed}"
             self._streams[1].write(RECORD_MARK + log_record("warning", text, {}))
             self._streams[1].flush()
+
+    def _report_stop(self, execution: TaskExecution, error: Interrupted) -> None:
+        """Send where the task stood; the worker knows why it was stopped."""
+        # A frame after half a frame would be taken for its rest.
+        if not self._channel.is_sending:
+            place = TaskError(type(error).__name__, "stopped", stopped_at(error))
+            frame = execution.end(Outcome.CANCELLED, place)
+            self._flush_output()
+            self._channel.send(frame)
 
     def _handle_arrived(self) -> None:
         """Handle the frames that came while the task ran."""

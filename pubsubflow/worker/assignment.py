@@ -57,6 +57,14 @@ class AttemptOutcome(Struct, frozen=True):
     outcome: Outcome
     error: TaskError | None = None
 
+    def stopped_at(self, error: TaskError | None) -> "AttemptOutcome":
+        """Return it with the place in the user's code that a runner's error names."""
+        if self.error is None or error is None or not error.traceback:
+            return self
+        return AttemptOutcome(
+            self.outcome, msgspec.structs.replace(self.error, traceback=error.traceback)
+        )
+
 
 class RunnerRef(Protocol):
     """The runner process of an assignment, as far as the pool uses it through the assignment."""

@@ -205,8 +205,11 @@ class ProcessPool:
         """Publish the result of a node and continue the chain; called by runners."""
         outcome = assignment.decided_outcome
         # A task that succeeded before the order to stop reached it has succeeded.
-        if outcome is not None and decode_result(payload).outcome not in _KEPT_OUTCOMES:
-            payload = assignment.encode_result(self._runner_settings.worker, outcome)
+        if outcome is not None:
+            result = decode_result(payload)
+            if result.outcome not in _KEPT_OUTCOMES:
+                found = outcome.stopped_at(result.error)
+                payload = assignment.encode_result(self._runner_settings.worker, found)
         self._publisher.publish_result(assignment, payload)
         if then == NO_NODE:
             self._release(assignment)

@@ -89,7 +89,8 @@ class LoopWatchdog:
             # The interpreter writes its stacks on this signal, also while C code holds it.
             runner.interrupt(signal.SIGUSR1)
             await anyio.sleep(_STACK_SECONDS)
-            frames = user_stack(recorder.stack(start))
+            # The process may have been killed meanwhile, and its recorder given up.
+            frames = [] if recorder.closed else user_stack(recorder.stack(start))
         place = user_place(frames)
         fields = {} if assignment is None else assignment.log_fields()
         log.warning(

@@ -23,12 +23,14 @@ from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.read.read_models import ReadModels
+from pubsubflow.store.read.task_endings import TaskEnding
 from pubsubflow.store.read.tasks import FoundTask, LogChunk, OutputPosition, TaskStatus
 from pubsubflow.wakeup import Wakeup, Wakeups
 
 log = structlog.get_logger(__name__)
 
 _MAX_CHUNKS = 32
+_LAST_DELIVERY = 999_999_999
 _SWEEP_SECONDS = 0.5
 _LINGER_SECONDS = 0.2
 _HEADERS = {
@@ -60,12 +62,14 @@ class LogsQuery(Struct, frozen=True, forbid_unknown_fields=True):
         attempt: Number of an attempt, from 1; the latest if left out.
         map_index: Index of an instance of a mapped task, from 0.
         follow: Continue until the task has ended, through further attempts too.
+        full: Show the traceback at the end with the frames of pubsubflow.
         last_event_id: Resume after this line, as with the header `Last-Event-ID`.
     """
 
     attempt: Count | None = None
     map_index: Count | None = None
     follow: bool = False
+    full: bool = False
     last_event_id: str | None = None
 
 
@@ -111,22 +115,26 @@ class TaskRoutes:
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """Send the output of a task instance: of its latest attempt, or of the given one.
 
+        It ends with the reason why the attempt failed, was stopped or never began, in lines of the
+        stream `error`: a traceback where there is one.
+
         With `follow` it continues until the task has ended, through later attempts too. So do
         server-sent events, for clients that accept them; they resume after `Last-Event-ID`.
         """
         params = parse_query(request, LogsQuery)
         task = await self._find(request, params.map_index)
+        await self._read_models.tasks.check_log(task, params.attempt)
         events = sse.accepts_event_stream(request)
         if not params.follow and not events:
-            return await self._send(request, self._stored(task, params.attempt))
+            return await self._send(request, self._stored(task, params))
         subjects = (
             f"{Subjects.LIVE_LOG}.{task.run.number}",
             f"psf.evt.run.{task.run.view.run_id}",
         )
         async with self._wakeups.on(*subjects) as wakeup:
             if not events:
-                return await self._send(request, self._followed(task, params.attempt, wakeup))
-            return await self._send_events(request, task, params.attempt, wakeup)
+                return await self._send(request, self._followed(task, params, wakeup))
+            return await self._send_events(request, task, params, wakeup)
 
     async def _find(self, request: web.Request, map_index: int | None = None) -> FoundTask:
         task_id = request.match_info["task"]
@@ -135,11 +143,11 @@ class TaskRoutes:
         return await self._read_models.tasks.find_by_id(task_id)
 
     async def _send_events(
-        self, request: web.Request, task: FoundTask, attempt: int | None, wakeup: Wakeup
+        self, request: web.Request, task: FoundTask, params: LogsQuery, wakeup: Wakeup
     ) -> web.StreamResponse:
         after = LineId.parse(sse.last_event_id(request) or "")
         start = None if after is None else after.before
-        batches = self._followed(task, attempt, wakeup, start)
+        batches = self._followed(task, params, wakeup, start)
         response = web.StreamResponse(headers=sse.HEADERS)
         try:
             await response.prepare(request)
@@ -169,9 +177,10 @@ class TaskRoutes:
         return response
 
     async def _stored(
-        self, task: FoundTask, attempt: int | None
+        self, task: FoundTask, params: LogsQuery
     ) -> AsyncIterator[Sequence[LogChunk]]:
-        """Yield the stored output of one attempt."""
+        """Yield the stored output of one attempt, and its end."""
+        attempt = params.attempt
         if attempt is None:
             attempt = (await self._read_models.tasks.status(task)).attempt
         position = OutputPosition(attempt)
@@ -179,13 +188,14 @@ class TaskRoutes:
             own = [chunk for chunk in chunks if chunk.position.attempt == attempt]
             yield own
             if len(own) < len(chunks):
-                return
+                break
             position = chunks[-1].position
+        yield await self._ending(task, attempt or None, full=params.full)
 
     async def _followed(
         self,
         task: FoundTask,
-        attempt: int | None,
+        params: LogsQuery,
         wakeup: Wakeup,
         after: OutputPosition | None = None,
     ) -> AsyncIterator[Sequence[LogChunk]]:
@@ -196,7 +206,7 @@ class TaskRoutes:
             StoreUnavailable: Postgres is out of reach.
         """
         status = await self._read_models.tasks.status(task)
-        reader = _ChunkReader(attempt, status, after)
+        reader = _ChunkReader(params.attempt, status, after)
         lingered = False
         while not self._wakeups.stopping:
             # The status is read before the output: output committed before the end is then in it.
@@ -211,11 +221,31 @@ class TaskRoutes:
                     break
             # One round more: another manager may commit a last chunk just after the end.
             if over and lingered:
+                yield await self._ending(task, params.attempt, full=params.full)
                 return
             yield ()
             await wakeup.wait(_LINGER_SECONDS if over else _SWEEP_SECONDS)
             lingered = over
         raise ServiceStopped("api")
+
+    async def _ending(
+        self, task: FoundTask, attempt: int | None, *, full: bool
+    ) -> Sequence[LogChunk]:
+        """Return why an attempt ended, or never began, as the last chunk of its output."""
+        ending = await self._read_models.tasks.ending(task, attempt, full=full)
+        run = task.run.view
+        if ending is None and await self._never_starts(
+            task, await self._read_models.tasks.status(task)
+        ):
+            text = f"the task did not start: the run has the state {run.state}"
+            ending = TaskEnding(0, run.ended_at, [text])
+        if ending is None:
+            return ()
+        at = (ending.at or datetime.now(UTC)).timestamp()
+        records = ({"t": at, "s": "error", "m": line} for line in ending.lines)
+        text = "".join(f"{encode(record).decode()}\n" for record in records)
+        # Behind all deliveries, so that a client that resumes after it gets it once.
+        return (LogChunk(OutputPosition(ending.attempt, _LAST_DELIVERY, 0), text),)
 
     async def _never_starts(self, task: FoundTask, status: TaskStatus) -> bool:
         """Whether a task has not started although its run has ended."""

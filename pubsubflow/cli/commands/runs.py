@@ -12,7 +12,7 @@ from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.client import Client
 from pubsubflow.model.api.explain import ConsumedEventView, ExplainedRun, Explanation
 from pubsubflow.model.api.resources import RunDetail, RunView, TaskView
-from pubsubflow.model.runs.states import RunState
+from pubsubflow.model.runs.states import RunState, TaskState
 
 _SHOWN_FAILURES = 5
 _SHOWN_HOPS = 12
@@ -72,7 +72,7 @@ async def show_run(run: str, /, *, target: Target = DEFAULT) -> None:
             return
         output.show(_facts(found), "")
         await show_tasks(client.tasks(run))
-        for line in await failures(client, found):
+        for line in await failures(client, found, most=None):
             output.show(Text(line, "red"))
 
 
@@ -131,17 +131,30 @@ async def report_end(client: Client, run: RunDetail, *, json: bool) -> int:
     return 0 if run.state == RunState.SUCCESS else 1
 
 
-async def failures(client: Client, run: RunView) -> list[str]:
-    """Return one line for each of the first tasks whose own error failed the run."""
+async def failures(
+    client: Client, run: RunView, *, most: int | None = _SHOWN_FAILURES
+) -> list[str]:
+    """Return a line for each task that failed by its own error, and what that kept from starting.
+
+    Args:
+        client: The client.
+        run: The run.
+        most: How many lines at most; all if None.
+    """
     found: list[str] = []
+    kept: list[str] = []
     if run.state != RunState.FAILED:
         return found
     async for task in client.tasks(run.run_id):
-        if len(found) == _SHOWN_FAILURES:
-            break
-        if task.error is not None:
-            name = task.id.removeprefix(f"{run.run_id}.")
+        name = task.id.removeprefix(f"{run.run_id}.")
+        if task.error is not None and task.state != TaskState.SKIPPED:
             found.append(f"{name}: {task.error.type}: {task.error.message}")
+        elif task.state == TaskState.UPSTREAM_FAILED:
+            kept.append(name)
+        if len(found) == most:
+            return found
+    if kept:
+        found.append(f"did not start, because a task before failed: {', '.join(kept)}")
     return found
 
 

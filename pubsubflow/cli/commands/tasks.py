@@ -2,7 +2,9 @@
 
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
+from rich.table import Table
 from rich.text import Text
 
 from pubsubflow.cli import output
@@ -10,7 +12,7 @@ from pubsubflow.cli.commands.runs import show_tasks
 from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.zone import zone
-from pubsubflow.model.api.resources import LogLineView
+from pubsubflow.model.api.resources import LogLineView, TaskDetail
 
 _LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
@@ -31,6 +33,74 @@ async def list_tasks(run: str, /, *, limit: Limit | None = None, target: Target 
             await show_tasks(found)
 
 
+async def show_task(
+    run: str,
+    task: str,
+    /,
+    *,
+    map_index: int | None = None,
+    target: Target = DEFAULT,
+) -> None:
+    """Show a task: its state, its result, its error and its attempts.
+
+    Args:
+        run: Id of the run.
+        task: Id of the task.
+        map_index: Index of the instance of a mapped task, from 0.
+        target: The daemon, and the format of the output.
+    """
+    name = task if map_index is None else f"{task}.{map_index}"
+    async with target.client() as client:
+        found = await client.task(run, name)
+        if target.json:
+            output.show_json(found)
+            return
+        # What keeps a task from starting is told by the tasks before it: the log ends with that.
+        ending = [line async for line in client.logs(run, name) if line.stream == "error"]
+    output.show(_facts(found))
+    if found.attempts:
+        output.show("")
+        _show_attempts(found)
+    if ending:
+        output.show("", *(Text(line.message, "red") for line in ending))
+
+
+def _facts(task: TaskDetail) -> Table:
+    size = f"{task.result_bytes:,} bytes, not shown" if task.result_bytes else None
+    if task.result_pruned:
+        size = "pruned"
+    return output.facts(
+        [
+            ("task", task.id),
+            ("DAG", task.dag_id),
+            ("operator", task.operator),
+            ("state", output.state(task.state)),
+            ("attempt", str(task.attempt or "")),
+            ("worker", task.worker),
+            ("waits for", task.waits_for),
+            ("queued", output.moment(task.queued_at)),
+            ("started", output.moment(task.started_at)),
+            ("took", output.duration(task.started_at, task.ended_at)),
+            ("result", size if task.result is None else msgspec.json.encode(task.result).decode()),
+        ]
+    )
+
+
+def _show_attempts(task: TaskDetail) -> None:
+    listing = output.Listing(
+        *("attempt", "state", "took", "worker", "error"), narrow=3, elastic=["worker", "error"]
+    )
+    for each in task.attempts:
+        listing.row(
+            str(each.attempt),
+            output.state(each.state),
+            output.duration(each.started_at, each.ended_at),
+            each.worker,
+            None if each.error is None else f"{each.error.type}: {each.error.message}",
+        )
+    listing.show(none="no earlier attempts")
+
+
 async def show_logs(
     run: str,
     task: str,
@@ -39,9 +109,10 @@ async def show_logs(
     attempt: int | None = None,
     map_index: int | None = None,
     follow: Annotated[bool, Parameter(alias="-f")] = False,
+    full: bool = False,
     target: Target = DEFAULT,
 ) -> None:
-    """Print the logs of a task; with --json, one JSON object per line.
+    """Print the logs of a task and why it ended; with --json, one JSON object per line.
 
     Args:
         run: Id of the run.
@@ -49,10 +120,13 @@ async def show_logs(
         attempt: Number of the attempt, from 1; the latest if left out.
         map_index: Index of the instance of a mapped task, from 0.
         follow: Print new lines as they come, over all attempts, until the task has ended.
+        full: Print the traceback with the frames of pubsubflow.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
-        found = client.logs(run, task, attempt=attempt, map_index=map_index, follow=follow)
+        found = client.logs(
+            run, task, attempt=attempt, map_index=map_index, follow=follow, full=full
+        )
         async for line in found:
             if target.json:
                 output.show_line(line)
@@ -63,6 +137,7 @@ async def show_logs(
 def _line(line: LogLineView) -> Text:
     """Format a line: the time of day, the text, and the fields of a structured line."""
     time = line.time.astimezone(zone()).strftime("%H:%M:%S.%f")[:-3]
-    style = _LEVELS.get(str(line.fields.get("level")), "red" if line.stream == "stderr" else "")
+    red = "red" if line.stream in ("stderr", "error") else ""
+    style = _LEVELS.get(str(line.fields.get("level")), red)
     more = "".join(f" {name}={value}" for name, value in line.fields.items() if name != "level")
     return Text.assemble((time + " ", "dim"), (line.message, style), (more, "dim"))

@@ -245,7 +245,7 @@ class LogLineView(Struct, frozen=True, kw_only=True):
     """One line of a task's output.
 
     Attributes:
-        stream: `stdout`, `stderr` or `log`.
+        stream: `stdout`, `stderr` or `log`; `error` for the reason at the end.
         fields: The fields of a structured log line besides its message.
     """
 

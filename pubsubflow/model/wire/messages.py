@@ -97,12 +97,14 @@ class TaskError(Struct, frozen=True, array_like=True):
         message: One line.
         traceback: The user's part of the traceback.
         final: True when no retry can help.
+        full_traceback: The whole traceback, where that is more.
     """
 
     type: str
     message: str
     traceback: str = ""
     final: bool = False
+    full_traceback: str = ""
 
 
 class JournalEntry(Struct, frozen=True, array_like=True):

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from pubsubflow.errors import NotFound
+from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.api.resources import (
     NOT_STARTED,
     AttemptView,
@@ -24,6 +24,7 @@ from pubsubflow.store.codecs import decode_error_view
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.runs import FoundRun, find_run
+from pubsubflow.store.read.task_endings import TaskEnding, read_ending
 from pubsubflow.store.read.task_waits import read_wait_reasons
 from pubsubflow.store.specs import SpecReader
 
@@ -202,6 +203,47 @@ class ReadTasks:
                 SQL["read_task_state"], task.run.number, task.node, task.map_index
             )
         return TaskStatus() if row is None else TaskStatus(**dict(row))
+
+    async def check_log(self, task: FoundTask, attempt: int | None) -> None:
+        """Check that there may be output of an attempt of a task instance.
+
+        Raises:
+            InvalidInput: The task is mapped, and the instance is not named.
+            NotFound: The instance or the attempt does not exist.
+        """
+        key = (task.run.number, task.node)
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["read_task_state"], *key, task.map_index)
+            count = (
+                await connection.fetchval(SQL["count_instances"], *key)
+                if row is None and task.task_spec.mapped
+                else 0
+            )
+        name = task.task_spec.task_id
+        if task.map_index == NOT_MAPPED and count:
+            raise InvalidInput(
+                f"task {name!r} is mapped: give the map_index of one of its {count} instances, "
+                f"from 0 to {count - 1}"
+            )
+        if row is None and task.map_index != NOT_MAPPED:
+            raise NotFound("task instance", task.id)
+        latest = 0 if row is None else row["attempt"]
+        if attempt is not None and not 1 <= attempt <= latest:
+            raise NotFound("attempt", f"{attempt} of task {name}, which has had {latest}")
+
+    async def ending(
+        self, task: FoundTask, attempt: int | None, *, full: bool
+    ) -> TaskEnding | None:
+        """Return the end of an attempt; None while it goes on, or if it succeeded.
+
+        Args:
+            task: The instance.
+            attempt: Counted from 1; the latest if None.
+            full: With the frames of pubsubflow in the traceback.
+        """
+        key = (task.run.number, task.node, task.map_index)
+        async with self._database.connection() as connection:
+            return await read_ending(connection, key, task.dag_spec, attempt, full=full)
 
     async def log(self, task: FoundTask, after: OutputPosition, *, limit: int) -> list[LogChunk]:
         """Return chunks of a task instance's output, in order.

@@ -106,6 +106,22 @@ SELECT attempt, delivery, state FROM task_live WHERE run = $1 AND node = $2 AND 
 UNION ALL
 SELECT attempt, NULL, state FROM task WHERE run = $1 AND node = $2 AND map_index = $3;
 
+-- name: read_unsuccessful
+-- Return the instances of the nodes $2 that did not succeed, the first $3.
+SELECT node, map_index, state
+FROM task
+WHERE run = $1 AND node = ANY($2::int[]) AND state <> 'success'
+ORDER BY node, map_index
+LIMIT $3;
+
+-- name: count_instances
+-- Return how many instances of a mapped task there are.
+SELECT count(*) FROM (
+    SELECT map_index FROM task WHERE run = $1 AND node = $2 AND map_index >= 0
+    UNION ALL
+    SELECT map_index FROM task_live WHERE run = $1 AND node = $2 AND map_index >= 0
+) AS instances;
+
 -- name: read_log
 -- Return chunks of a task instance's output after (attempt $4, delivery $5, sequence $6).
 SELECT attempt, delivery, sequence, text

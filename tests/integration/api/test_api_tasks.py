@@ -155,12 +155,52 @@ async def test_output_is_that_of_the_latest_attempt_unless_another_is_requested(
     found = await lines(harness, path)
     assert messages(found) == ["three"]
     assert (found[0]["attempt"], found[0]["stream"]) == (2, "stdout")
-    assert messages(await lines(harness, f"{path}?attempt=1")) == ["one", "two"]
+    assert messages(await lines(harness, f"{path}?attempt=1")) == ["one", "two", "E: no"]
     assert messages(await lines(harness, f"/api/v1/tasks/{run_id}.list/logs?attempt=1")) == [
         "one",
         "two",
+        "E: no",
     ]
-    assert await lines(harness, f"{path}?attempt=3") == []
+    for missing in ("attempt=3", "attempt=0", "map_index=0"):
+        await harness.get(f"{path}?{missing}", status=404)
+
+
+async def test_the_log_of_a_task_ends_with_the_reason_why_it_ended(harness):
+    run_id = await chain(harness)
+    path = f"/api/v1/runs/{run_id}/tasks"
+    await harness.write(run_id, 0, 0, "one")
+    await harness.finish(run_id, 0, value=[1, 2])
+    await harness.get_until(path, lambda page: len(page["items"]) == 4)
+    assert messages(await lines(harness, f"{path}/list/logs")) == ["one"]
+    problem = await harness.get(f"{path}/each/logs", status=422)
+    assert "is mapped: give the map_index of one of its 2 instances" in problem["detail"]
+    error = TaskError("E", "no", "Traceback\n  user\nE: no\n", False, "Traceback\n  all\nE: no\n")  # noqa: FBT003 - on the wire
+    await harness.finish(run_id, 1, map_index=0, outcome=Outcome.FAILED, error=error)
+    stopped = TaskError("TimeoutError", "timed out after 3 s", "Stopped here\n  line 7\n")
+    await harness.finish(run_id, 1, map_index=1, outcome=Outcome.FAILED, error=stopped)
+    await harness.wait(run_id, "failed")
+    for query, middle in (("", "  user"), ("&full=true", "  all"), ("&follow=true", "  user")):
+        found = await lines(harness, f"{path}/each/logs?map_index=0{query}")
+        assert messages(found) == ["Traceback", middle, "E: no"]
+        assert {line["stream"] for line in found} == {"error"}
+    assert messages(await lines(harness, f"{path}/each.1/logs")) == [
+        "Stopped here",
+        "  line 7",
+        "TimeoutError: timed out after 3 s",
+    ]
+    assert messages(await lines(harness, f"{path}/sum.up/logs")) == [
+        "the task did not start: each has the state failed"
+    ]
+
+
+async def test_the_log_of_a_task_of_a_cancelled_run_ends_with_that(harness):
+    run_id = await chain(harness)
+    await harness.post(f"/api/v1/runs/{run_id}/cancel", {"reason": "enough"}, status=200)
+    path = f"/api/v1/runs/{run_id}/tasks"
+    assert messages(await lines(harness, f"{path}/list/logs")) == ["Cancelled: enough"]
+    assert messages(await lines(harness, f"{path}/sum.up/logs")) == [
+        "the task did not start: the run has the state cancelled"
+    ]
 
 
 async def test_followed_output_comes_in_order_while_it_is_written_through_attempts(harness):
@@ -202,7 +242,7 @@ async def test_following_one_attempt_ends_with_it(harness):
     await harness.finish(run_id, 0, outcome=Outcome.FAILED, error=TaskError("E", "no"))
     path = f"/api/v1/runs/{run_id}/tasks/list/logs?follow=true&attempt=1"
     with anyio.fail_after(20):
-        assert messages(await lines(harness, path)) == ["one"]
+        assert messages(await lines(harness, path)) == ["one", "E: no"]
 
 
 async def test_more_output_than_one_look_gives_comes_whole(harness):

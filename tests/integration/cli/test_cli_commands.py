@@ -90,6 +90,26 @@ def test_tasks_and_their_output_are_shown(psf, first_run):
     assert psf("tasks", "logs", first, "each", "--map-index", "1").code == 0
 
 
+def test_a_task_is_shown_with_its_result_and_its_log_with_its_error(psf, first_run):
+    _, first = first_run
+    shown = psf("tasks", "show", first, "say").out
+    assert "success" in shown
+    assert "[1,2,3]" in shown
+    assert psf("tasks", "show", first, "each", "--map-index", "2", "--json").json["result"] == 6
+    unnamed = psf("tasks", "logs", first, "each")
+    assert (unnamed.code, "is mapped" in unnamed.err) == (1, True)
+    missing = psf("tasks", "logs", first, "say", "--attempt", "7")
+    assert (missing.code, "no attempt" in missing.err) == (1, True)
+    failed = psf("dags", "trigger", "broken", "--wait", "--json").json["run_id"]
+    short = psf("tasks", "logs", failed, "fail").out
+    assert "no such luck" in short
+    assert "sample.py" in short
+    assert "bind.py" not in short
+    assert "bind.py" in psf("tasks", "logs", failed, "fail", "--full").out
+    assert "no such luck" in psf("tasks", "show", failed, "fail").out
+    assert "fail: ValueError: no such luck" in psf("runs", "show", failed).out
+
+
 def test_runs_and_events_are_listed_for_people_and_programs(psf, first_run):
     event_id, first = first_run
     assert first in psf("runs", "list").out

@@ -157,8 +157,9 @@ async def test_who_kills_the_process_fails_alone(manager, worker, dag, place, en
     )
     end()
     assert (await manager.result(order)).outcome == Outcome.SUCCESS
-    first, again, second, last = manager.texts(order)
-    assert ("begins again" in again, last, first != second) == (True, "end", True)
+    first, second = (each for each in manager.texts(order) if each.isdigit())
+    assert first != second
+    assert any("begins again" in each for each in manager.texts(order))
 
 
 async def test_who_has_killed_a_process_gets_one_of_its_own(manager, worker, dag, place, end):
@@ -167,7 +168,7 @@ async def test_who_has_killed_a_process_gets_one_of_its_own(manager, worker, dag
     assert result.outcome == Outcome.CRASHED
     end()
     assert (await manager.result(order)).outcome == Outcome.SUCCESS
-    assert len(manager.texts(order)) == 2
+    assert len([each for each in manager.texts(order) if each.isdigit()]) == 1
 
 
 async def test_the_middle_of_a_chain_is_lost_and_not_crashed(manager, worker, dag, place):
@@ -190,7 +191,7 @@ async def test_neither_an_exit_nor_a_fork_leaves_the_task(manager, worker, dag, 
         assert (result.outcome, result.error.type) == (Outcome.FAILED, "SystemExit")
     end()
     assert (await manager.result(order)).outcome == Outcome.SUCCESS
-    assert len(manager.texts(order)) == 2
+    assert len([each for each in manager.texts(order) if each.isdigit()]) == 1
 
 
 @pytest.mark.parametrize("name", ["sleeps", "spins"])
@@ -220,7 +221,7 @@ async def test_a_time_out_that_another_task_has_caused_does_not_count(
 ):
     order = await begin(manager, dag, "limited", place)
     blocking = await begin(manager, dag, "sleeps", place)
-    await manager.until(lambda: len(manager.texts(order)) == 3)
+    await manager.until(lambda: len([each for each in manager.texts(order) if each.isdigit()]) == 2)
     end()
     assert (await manager.result(order)).outcome == Outcome.SUCCESS
     # The one that blocks begins again, too: apart.
