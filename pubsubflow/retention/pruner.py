@@ -70,6 +70,15 @@ class Pruner:
         self._kept: dict[tuple[str, int], int] = {}
         self._bundles_at = float("-inf")
 
+    async def read_clock(self) -> float:
+        """Return the time of the database, in seconds since 1970.
+
+        Raises:
+            StoreUnavailable: Postgres is away.
+        """
+        async with self._database.connection() as connection:
+            return await store.read_clock(connection)
+
     async def prune(self, *, dry_run: bool = False) -> Pass | None:
         """Remove what is due; return what that was, or None if another daemon is at it.
 

@@ -1,6 +1,7 @@
 """The retention service: a pass now and then; of all daemons one at a time is at it."""
 
-from time import perf_counter
+from collections.abc import Callable
+from time import monotonic, perf_counter
 
 import anyio
 import structlog
@@ -13,6 +14,35 @@ from pubsubflow.store.database import TRANSIENT_ERRORS
 from pubsubflow.store.slices import Removal
 
 log = structlog.get_logger()
+
+_JUMP_SECONDS = 60.0
+_DISTRUST_SECONDS = 3600.0
+
+
+class SteadyClock:
+    """Compares the pace of the database's clock with that of this process.
+
+    A clock that is wrong for a moment must not make all data old.
+
+    Args:
+        clock: This process' clock, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._offset: float | None = None
+        self._trusted_at = 0.0
+
+    def is_steady(self, store_seconds: float) -> bool:
+        """Return whether the clock was seen before, and has not jumped for an hour."""
+        offset, before = store_seconds - self._clock(), self._offset
+        self._offset = offset
+        if before is None:
+            return False
+        if abs(offset - before) > _JUMP_SECONDS:
+            log.warning("retention.clock_jumped", seconds=round(offset - before))
+            self._trusted_at = self._clock() + _DISTRUST_SECONDS
+        return self._clock() >= self._trusted_at
 
 
 class RetentionService:
@@ -29,6 +59,7 @@ class RetentionService:
     def __init__(self, pruner: Pruner, every_seconds: float) -> None:
         self._pruner = pruner
         self._every_seconds = every_seconds
+        self._clock = SteadyClock()
         self.metrics = RetentionMetrics()
 
     async def run(
@@ -47,11 +78,12 @@ class RetentionService:
 
     async def _keep_pruning(self) -> None:
         while True:
-            await anyio.sleep(self._every_seconds)
             try:
-                await self._prune()
+                if self._clock.is_steady(await self._pruner.read_clock()):
+                    await self._prune()
             except (Unavailable, *TRANSIENT_ERRORS) as error:
                 log.warning("retention.postponed", reason=str(error))
+            await anyio.sleep(self._every_seconds)
 
     async def _prune(self) -> None:
         since = perf_counter()

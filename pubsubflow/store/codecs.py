@@ -9,6 +9,9 @@ from pubsubflow.model.api.resources import TaskErrorView
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import EventInfo, JournalEntry, TaskError
 
+REMOVED_RESULT = b"\xc1"
+"""What retention puts in the place of a result: the one byte that MessagePack never uses."""
+
 
 def encode_error(error: TaskError | None) -> dict[str, Any] | None:
     """Return an error as the value of a jsonb column."""

@@ -9,6 +9,7 @@ from msgspec import Struct
 from pubsubflow.model.schedule.condition_state import decode_condition_state
 from pubsubflow.model.spec import RetentionSpec
 from pubsubflow.store.bundles import decode_manifest
+from pubsubflow.store.codecs import REMOVED_RESULT
 from pubsubflow.store.database import Connection, begin_transaction
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.slices import Removal, Slice
@@ -57,6 +58,12 @@ async def try_lock(connection: Connection) -> bool:
     """Lock retention against other daemons, as long as the connection lasts; return whether."""
     locked: bool = await connection.fetchval(SQL["try_lock_retention"])
     return locked
+
+
+async def read_clock(connection: Connection) -> float:
+    """Return the time of the database, in seconds since 1970."""
+    seconds: float = await connection.fetchval(SQL["read_store_clock"])
+    return seconds
 
 
 async def unlock(connection: Connection) -> None:
@@ -170,7 +177,7 @@ async def delete_runs(connection: Connection, runs: Sequence[int], *, with_rows:
 
 async def remove_results(connection: Connection, runs: Sequence[int]) -> Removal:
     """Remove the results of runs."""
-    row = await connection.fetchrow(SQL["remove_results"], runs)
+    row = await connection.fetchrow(SQL["remove_results"], runs, REMOVED_RESULT)
     return Removal("result", *(row or (0, 0)))
 
 

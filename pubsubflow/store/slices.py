@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 from msgspec import Struct
 
+from pubsubflow.errors import StoreLocked
 from pubsubflow.store.database import Connection, begin_transaction
 from pubsubflow.store.named_queries import SQL
 
@@ -133,13 +134,16 @@ async def trim_slice(
     try:
         async with begin_transaction(connection):
             await connection.fetchval(SQL["limit_lock_waits"], _LOCK_WAIT_MILLISECONDS)
-            # Listed twice: first for the locks of what is read, which come before the slice's in
-            # the order of locks; then under its lock, since nobody can add a reason any more.
-            await list_kept()
+            # First for the locks of what is read, which come before the slice's in the order of
+            # locks; then under its lock, since nobody finds a new reason to keep a row any more.
+            # Twice, as a reason that changes in the middle of a listing may be missed by it.
+            kept_rows = {*await list_kept()}
             await connection.execute(SQL["lock_slice"], found.number, used)
-            kept = sorted(await list_kept())
+            kept_rows.update(await list_kept())
+            kept_rows.update(await list_kept())
+            kept = sorted(kept_rows)
             await connection.execute(SQL["trim_slice"], found.number, used, kept)
-    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+    except (StoreLocked, asyncpg.DeadlockDetectedError):
         log.info("retention.slice_in_use", series=found.series, number=found.number)
         return None
     after = await read_partitions(connection, found, used)

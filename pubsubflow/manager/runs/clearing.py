@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pubsubflow.errors import InvalidInput
+from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.manager.persistence.load import load_events
 from pubsubflow.manager.runs.lifecycle import RunLifecycle
@@ -39,6 +39,7 @@ from pubsubflow.model.runs.progress import Progress
 from pubsubflow.model.runs.states import RunState, TaskState, advance_state
 from pubsubflow.model.wire.commands import ClearedTask, ClearResult, ClearTasks
 from pubsubflow.model.wire.messages import NOT_MAPPED, CancelMessage, RunInfo, encode
+from pubsubflow.store.codecs import REMOVED_RESULT
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 _EVENT_ROWS = INLINE_EVENTS * 4
@@ -119,7 +120,10 @@ class Clearing:
                 selects nothing.
             NotFound: A task does not exist.
         """
-        (row,) = await self._transaction.fetch("read_run_to_clear", run_id)
+        rows = await self._transaction.fetch("read_run_to_clear", run_id)
+        if not rows:
+            raise NotFound("run", str(command.run_id))
+        row = rows[0]
         state = RunState(row["state"])
         if item.tried and row["clear_id"] in item.ids:
             return ClearResult((), state)
@@ -130,6 +134,7 @@ class Clearing:
         version = await self._version(row, command, dag)
         progress, states = await self._rebuild(version, row)
         chosen = _choose(version, progress, states, command)
+        await self._check_complete(run_id, version, chosen)
         cleared = _cleared_tasks(version, states, chosen)
         if command.dry_run:
             return ClearResult(cleared, state)
@@ -154,6 +159,27 @@ class Clearing:
                 )
             )
         return ClearResult(cleared, state)
+
+    async def _check_complete(
+        self, run_id: int, version: DagVersion, chosen: Sequence[InstanceKey]
+    ) -> None:
+        """Check that retention has left what the tasks of a run need to run again.
+
+        Raises:
+            InvalidInput: Its events, or results of tasks that are not cleared, are gone.
+        """
+        gone = (await self._transaction.fetch("count_removed_events", run_id))[0][0]
+        if gone:
+            raise InvalidInput(
+                f"{gone} of the events that the run consumed were pruned: start a new run"
+            )
+        rows = await self._transaction.fetch("list_removed_results", run_id, REMOVED_RESULT)
+        nodes = sorted({node for node, index in rows if (node, index) not in chosen})
+        if nodes:
+            names = ", ".join(version.spec.tasks[node].task_id for node in nodes)
+            raise InvalidInput(
+                f"the results of {names} were pruned: clear the whole run, or start a new one"
+            )
 
     async def _record(
         self, run_id: int, progress: Progress, chosen: Sequence[InstanceKey], item: InboxItem
@@ -187,7 +213,8 @@ class Clearing:
         results = await self._transaction.fetch_rows("read_results", forks)
         chose: dict[int, list[object]] = {}
         for result in results:
-            value = _decode_result(result["result"]) if result["result"] else None
+            stored = result["result"]
+            value = _decode_result(stored) if stored not in (None, b"", REMOVED_RESULT) else None
             chose.setdefault(result["node"], []).append(value)
         progress = rebuild(version.plan, ended, chose, row["clear_number"])
         return progress, {(node, index): state for node, index, state, _ in ended}

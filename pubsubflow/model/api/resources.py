@@ -234,11 +234,13 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
     Attributes:
         result: The returned value, if it is JSON and not large.
         result_bytes: Size of the result as it is stored.
+        result_pruned: Whether retention has removed the result.
     """
 
     attempts: list[AttemptView]
     result: Any = None
     result_bytes: int = 0
+    result_pruned: bool = False
 
 
 class LogLineView(Struct, frozen=True, kw_only=True):

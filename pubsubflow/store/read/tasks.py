@@ -20,7 +20,7 @@ from pubsubflow.model.api.resources import (
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
-from pubsubflow.store.codecs import decode_error_view
+from pubsubflow.store.codecs import REMOVED_RESULT, decode_error_view
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.runs import FoundRun, find_run
@@ -189,11 +189,13 @@ class ReadTasks:
             if row is None
             else _task(task.run, task.dag_spec, row, reasons.get(key[1:]))
         )
+        pruned = row is not None and row["result"] == REMOVED_RESULT
         return TaskDetail(
             **asdict(view),
             attempts=[_attempt(each) for each in attempts],
             result=_as_json(row["result"]) if row is not None else None,
-            result_bytes=row["result_bytes"] if row is not None else 0,
+            result_bytes=row["result_bytes"] if row is not None and not pruned else 0,
+            result_pruned=pruned,
         )
 
     async def status(self, task: FoundTask) -> TaskStatus:

@@ -11,6 +11,15 @@ SELECT id, run_id, dag, state, version, kind, cause, params, logical_time, parti
        clear_number, clear_id, source
 FROM run WHERE id = $1 FOR UPDATE;
 
+-- name: list_removed_results
+-- Return the task instances of a run whose results are removed, that is: are $2.
+SELECT node, map_index FROM task WHERE run = $1 AND result = $2;
+
+-- name: count_removed_events
+-- Count the events that a run consumed and that are removed.
+SELECT count(DISTINCT consumed.event) FROM run_event AS consumed
+WHERE consumed.run = $1 AND NOT EXISTS (SELECT FROM event WHERE event.id = consumed.event);
+
 -- name: record_clearing
 -- Record how often tasks of a run were cleared, and the request that did it last.
 UPDATE run SET clear_number = $2, clear_id = $3 WHERE id = $1;

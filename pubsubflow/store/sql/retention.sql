@@ -8,6 +8,10 @@ SELECT pg_try_advisory_lock(7233004);
 -- Unlock retention.
 SELECT pg_advisory_unlock(7233004);
 
+-- name: read_store_clock
+-- Return the time of the database, in seconds.
+SELECT extract(epoch FROM clock_timestamp())::float8;
+
 -- name: limit_lock_waits
 -- Limit waits for a lock to $1 milliseconds until the transaction ends: what is behind it in the
 -- queue of the lock waits as long.
@@ -202,12 +206,12 @@ tasks AS (DELETE FROM task WHERE run = ANY($1::bigint[]))
 DELETE FROM run_event WHERE run = ANY($1::bigint[]);
 
 -- name: remove_results
--- Remove the results of runs and return how many and their bytes.
+-- Put $2 in the place of the results of runs and return how many there were, and their bytes.
 WITH old AS (
     SELECT run, node, map_index, octet_length(result) AS bytes FROM task
-    WHERE run = ANY($1::bigint[]) AND result IS NOT NULL
+    WHERE run = ANY($1::bigint[]) AND result <> $2
 ), gone AS (
-    UPDATE task SET result = NULL FROM old
+    UPDATE task SET result = $2 FROM old
     WHERE task.run = old.run AND task.node = old.node AND task.map_index = old.map_index
       AND task.run = ANY($1::bigint[])
 )

@@ -3,6 +3,7 @@
 import pytest
 from msgspec import msgpack
 
+from pubsubflow.errors import InvalidInput
 from pubsubflow.model.source.bundles import BundleFile, Manifest
 from pubsubflow.model.spec import RetentionSpec
 from pubsubflow.model.wire.commands import ClearTasks, RedriveDeadLetter, SetPaused, StartRun
@@ -11,6 +12,7 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.retention import summed
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.read.read_models import ReadModels
 from support.harness import post
 from support.specs import dag, task
 
@@ -148,18 +150,39 @@ async def test_output_goes_before_its_run(kept):
     assert await kept.counts("run", "task", "log") == [1, 1, 0]
 
 
-async def test_results_go_before_their_run(kept):
+async def test_results_go_before_their_run(kept, database):
     harness = kept.harness
-    await harness.load(dag("d", task("a", kind="sync")))
+    await harness.load(dag("d", task("a", kind="sync"), task("b", inputs=["a"])))
     harness.automatic = None
-    await harness.call(StartRun("d"))
+    run_id = await harness.call(StartRun("d"))
     await harness.finish("a", value=[1, 2])
+    await harness.finish("b")
     await harness.until_states("success")
+    tasks = ReadModels(database).tasks
+    shown = await tasks.get(await tasks.find_by_id(f"{run_id}.a"))
+    assert (shown.result, shown.result_pruned) == ([1, 2], False)
     await kept.pass_days(10, results_days=8)
-    assert await kept.counts("task WHERE result IS NULL AND length = 2") == [1]
-    assert await harness.value(
-        "SELECT results_removed FROM slice WHERE number = 0 AND series = 'run'"
-    )
+    shown = await tasks.get(await tasks.find_by_id(f"{run_id}.a"))
+    assert (shown.result, shown.result_pruned, shown.result_bytes) == (None, True, 0)
+    query = "SELECT results_removed FROM slice WHERE number = 0 AND series = 'run'"
+    assert await harness.value(query)
+    # b would get nothing in the place of what a returned.
+    with pytest.raises(InvalidInput, match="results of a were pruned"):
+        await harness.call(ClearTasks(run_id, ("b",)))
+    await harness.call(ClearTasks(run_id))
+    assert (await harness.order()).task_id == "a"
+
+
+async def test_a_run_whose_events_are_gone_is_not_cleared(kept):
+    harness = kept.harness
+    await harness.load(dag("d", task("t"), on="x", retention=RetentionSpec(runs_seconds=1e9)))
+    await harness.post("x1")
+    await harness.quiet()
+    run_id = await harness.value("SELECT run_id FROM run")
+    await kept.pass_days(40)
+    assert await kept.counts("event", "run") == [0, 1]
+    with pytest.raises(InvalidInput, match="1 of the events that the run consumed were pruned"):
+        await harness.call(ClearTasks(run_id))
 
 
 async def test_a_dag_has_a_retention_of_its_own(kept):

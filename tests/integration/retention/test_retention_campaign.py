@@ -33,7 +33,8 @@ def check(report) -> None:
     # From when the first slices are due; the rest may swing by a slice or two.
     assert max(sizes[-third:]) <= max(sizes[third:-third]) * 1.35, sizes
     assert report.left_events < report.events / 2
-    assert report.hops_after[1] <= report.hops_before[1] * 3 + 100
+    # The medians: other work on the machine is in the rest.
+    assert report.hops_after[0] <= report.hops_before[0] * 2 + 100
 
 
 async def test_the_size_is_flat_and_no_hop_waits(harness, postgres, seed, monkeypatch):
