@@ -25,6 +25,7 @@ from pubsubflow import (
     product,
     roll_up,
 )
+from pubsubflow.errors import DefinitionError
 from pubsubflow.model.schedule import conditions, timetable
 from pubsubflow.model.schedule.conditions import (
     AllOf,
@@ -189,6 +190,24 @@ def test_mappers_compile(by: Any, expected: Any) -> None:
     spec = compiled(partitioned(a & b, by=by))
     both = AllOf((DatasetInput(0, A), DatasetInput(1, B)))
     assert spec.schedule == ScheduleSpec(both, partitioning=Partitioning(expected))
+
+
+def test_a_key_runs_once_where_it_is_a_window_or_declared_so() -> None:
+    windows = roll_up(to="day", of="hour")
+    for by, again, once in (
+        (identity, None, False),
+        (identity, "never", True),
+        (windows, None, True),
+        (product(windows, identity), None, True),
+        ({a: windows}, None, True),
+        (windows, "each", False),
+    ):
+        spec = compiled(partitioned(a, by=by, again=again))
+        assert spec.schedule is not None
+        assert spec.schedule.partitioning is not None
+        assert spec.schedule.partitioning.runs_once is once, (by, again)
+    with pytest.raises(DefinitionError, match="again= takes 'each' or 'never'"):
+        partitioned(a, again="sometimes")  # type: ignore[arg-type]
 
 
 def test_datasets_can_have_mappers_of_their_own() -> None:
