@@ -106,7 +106,7 @@ class Scheduler:
             return
         state = condition.state
         # A late part of a window must not double its run, unless its sender wants it.
-        if has_run(schedule, state):
+        if schedule.partitioning is not None and has_run(schedule, state):
             if event.info.extra.get(RERUN) is not True:
                 reason = _HAS_RUN.format(condition.key)
                 for each, _ in matched:
