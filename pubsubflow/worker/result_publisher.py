@@ -14,6 +14,7 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.worker_requests import Chunk
 from pubsubflow.runner.log_lines import log_record, split_records
 from pubsubflow.worker.assignment import Assignment
+from pubsubflow.worker.publish_gate import PublishGate
 from pubsubflow.worker.timeouts import TimeoutQueue
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,9 @@ class ResultPublisher:
         bus: The connection.
         worker: Id of the worker.
         max_log_bytes: Output of one attempt beyond that is dropped.
+
+    Attributes:
+        gate: Delays events of running tasks; its `run` is to be started.
     """
 
     def __init__(self, bus: Bus, worker: str, *, max_log_bytes: int) -> None:
@@ -48,6 +52,7 @@ class ResultPublisher:
         self._max_log_bytes = max_log_bytes
         self._unsent: deque[Callable[[], None]] = deque()
         self._unconfirmed = 0
+        self.gate = PublishGate(bus)
         self._all_stored = anyio.Event()
         self._log_timeouts: TimeoutQueue[Assignment] = TimeoutQueue(_LOG_SECONDS, self.flush_log)
 
@@ -80,7 +85,8 @@ class ResultPublisher:
         subject = Subjects.inbound(Subjects.EVENT, event.run)
         # With the delivery: after a restore of Postgres the event of an earlier one is gone, and
         # JetStream would take this one for it.
-        self._send(subject, payload, f"e.{event.key}.{event.delivery}", reply)
+        name = f"e.{event.key}.{event.delivery}"
+        self.gate.submit(event.run, lambda: self._send(subject, payload, name, reply))
 
     def add_output(self, assignment: Assignment, lines: str) -> None:
         """Buffer lines of output of the node that the assignment runs now."""
