@@ -11,7 +11,7 @@ from msgspec import Struct
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
 from pubsubflow.config import Config
 from pubsubflow.connection_shares import share_open_files
-from pubsubflow.embedded import AnnouncedHome, EmbeddedServers
+from pubsubflow.embedded import AnnouncedHome, EmbeddedServers, check_space
 from pubsubflow.loader import PRELOAD
 from pubsubflow.model.traces import Tracing
 from pubsubflow.model.wire.messages import WorkerLostMessage, encode
@@ -74,6 +74,8 @@ async def open_resources(
     limit = OpenFileLimit.raised()
     config = share_open_files(limit.now, config, roles)
     uses_store = bool(roles - {"worker"})
+    if embedded:
+        check_space(config.home)
     async with AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(
             open_tracing(config.traces, os.environ, needed=uses_store)

@@ -5,7 +5,7 @@ their data in one folder, the home, which one daemon at a time holds, and they e
 """
 
 from pubsubflow.embedded.announced import AnnouncedHome
-from pubsubflow.embedded.home import HomeOwner, read_owner
+from pubsubflow.embedded.home import HomeOwner, check_space, read_owner
 from pubsubflow.embedded.nats_server import NatsAddress
 from pubsubflow.embedded.postgres_server import PostgresAddress
 from pubsubflow.embedded.running import find_running
@@ -17,6 +17,7 @@ __all__ = [
     "HomeOwner",
     "NatsAddress",
     "PostgresAddress",
+    "check_space",
     "find_running",
     "read_owner",
 ]

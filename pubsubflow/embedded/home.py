@@ -92,11 +92,6 @@ class Home:
         """Whether the servers' credentials have been created."""
         return (self.path / "secrets").exists()
 
-    @property
-    def has_data(self) -> bool:
-        """Whether servers have run on it before."""
-        return (self.postgres / "data").exists()
-
     async def acquire(self, owner: HomeOwner, *, servers: bool = True) -> None:
         """Acquire the home, and wait until servers of a killed daemon have exited.
 
@@ -129,20 +124,6 @@ class Home:
                 if descriptor is not None:
                     os.close(descriptor)
             self._lock = self._servers_lock = None
-
-    def check_space(self) -> None:
-        """Check that the disk has space for new data, before any is written.
-
-        Raises:
-            ConfigError: It has not; the text has the remedy.
-        """
-        with translate_errors(self.path):
-            free = shutil.disk_usage(self.path).free
-        if free < _NEW_DATA_BYTES:
-            raise ConfigError(
-                f"the disk of home {self.path} has {free >> 20} MiB free, and a new home needs "
-                f"{_NEW_DATA_BYTES >> 20} MiB: free some, or name another folder with --home"
-            )
 
     def write_owner(self, owner: HomeOwner) -> None:
         """Write the file `owner`.
@@ -205,6 +186,27 @@ class Home:
             write_private(version, f"{LAYOUT_VERSION}\n".encode())
         for folder in (self.log, self.nats, self.postgres):
             folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+
+
+def check_space(home: Path) -> None:
+    """Check that the disk has space for a daemon's data, unless there is data already.
+
+    Args:
+        home: The home folder; it need not exist yet.
+
+    Raises:
+        ConfigError: It has not; the text has the remedy.
+    """
+    path = home.expanduser().absolute()
+    if (path / "postgres" / "data").exists():
+        return
+    with translate_errors(path):
+        free = shutil.disk_usage(next(each for each in (path, *path.parents) if each.exists())).free
+    if free < _NEW_DATA_BYTES:
+        raise ConfigError(
+            f"the disk of home {path} has {free >> 20} MiB free, and a new home needs "
+            f"{_NEW_DATA_BYTES >> 20} MiB: free some, or name another folder with --home"
+        )
 
 
 def read_owner(home: Path) -> HomeOwner | None:

@@ -124,8 +124,6 @@ class EmbeddedServers:
         self._owner = HomeOwner(pid=os.getpid(), started_at=self._now())
         await self._home.acquire(self._owner)
         try:
-            if not self._home.has_data:
-                self._home.check_space()
             secrets = self._home.secrets()
             self._nats = NatsServer(self._home, secrets.nats_token, self._requested_nats_port)
             self._postgres = PostgresServer(self._home, secrets.postgres_password, self._cache)

@@ -10,10 +10,13 @@ import anyio.lowlevel
 import pytest
 
 from pubsubflow.bus import Bus, BusSettings
-from pubsubflow.embedded import EmbeddedServers
+from pubsubflow.composition import ROLES
+from pubsubflow.config import Config
+from pubsubflow.embedded import EmbeddedServers, check_space
 from pubsubflow.embedded import home as home_module
 from pubsubflow.embedded.watchdog import watch_server
 from pubsubflow.errors import ConfigError
+from pubsubflow.resources import open_resources
 from support.embedded import jetstream, next_fact, postgres
 
 pytestmark = pytest.mark.anyio
@@ -159,13 +162,13 @@ async def test_a_disk_that_is_too_small_is_named_before_anything_is_written(home
     usage = shutil.disk_usage(home.parent)._replace(free=600 << 20)
     monkeypatch.setattr(home_module.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ConfigError) as refused:
-        async with EmbeddedServers(home):
+        async with open_resources(Config(home=home), roles=ROLES, dags=None, embedded=True):
             pass
     assert f"the disk of home {home} has 600 MiB free, and a new home needs 1024" in str(
         refused.value
     )
     assert "--home" in str(refused.value)
-    assert not any((home / "postgres").iterdir())
+    assert not home.exists()
 
 
 async def test_a_home_with_data_starts_on_little_space(home, monkeypatch):
@@ -173,6 +176,7 @@ async def test_a_home_with_data_starts_on_little_space(home, monkeypatch):
         pass
     usage = shutil.disk_usage(home)._replace(free=100 << 20)
     monkeypatch.setattr(home_module.shutil, "disk_usage", lambda _: usage)
+    check_space(home)
     async with EmbeddedServers(home) as servers:
         settings = BusSettings(url=servers.nats.url, token=servers.nats.token)
         async with Bus.connect(settings) as bus:
