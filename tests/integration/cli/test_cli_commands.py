@@ -97,9 +97,9 @@ def test_a_task_is_shown_with_its_result_and_its_log_with_its_error(psf, first_r
     assert "[1,2,3]" in shown
     assert psf("tasks", "show", first, "each", "--map-index", "2", "--json").json["result"] == 6
     unnamed = psf("tasks", "logs", first, "each")
-    assert (unnamed.code, "is mapped" in unnamed.err) == (1, True)
+    assert (unnamed.code, "is mapped" in unnamed.err) == (2, True)
     missing = psf("tasks", "logs", first, "say", "--attempt", "7")
-    assert (missing.code, "no attempt" in missing.err) == (1, True)
+    assert (missing.code, "no attempt" in missing.err) == (2, True)
     failed = psf("dags", "trigger", "broken", "--wait", "--json").json["run_id"]
     short = psf("tasks", "logs", failed, "fail").out
     assert "no such luck" in short
