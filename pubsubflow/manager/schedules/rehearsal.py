@@ -110,6 +110,7 @@ def needs_past(schedule: ScheduleSpec) -> bool:
 
 
 def _waits(part: Condition) -> bool:
-    return isinstance(part, AllOf | OrAfter) or (
-        isinstance(part, DatasetInput) and part.at_least > 1
-    )
+    if isinstance(part, DatasetInput):
+        # How old an event may be is counted from the latest one that was seen.
+        return part.at_least > 1 or part.within_seconds is not None
+    return isinstance(part, AllOf | OrAfter)

@@ -374,6 +374,16 @@ async def test_a_replay_of_a_window_that_cuts_a_pair_makes_its_run_and_no_other(
     assert await harness.runs() == [("dataset", 2), ("dataset", 2)]
 
 
+async def test_a_replay_knows_how_old_an_event_was_by_those_before_the_window(harness):
+    first = await at(harness, 100, "x")
+    harness.time += timedelta(seconds=10)
+    await harness.post("x", age=100)
+    harness.time += timedelta(seconds=1)
+    await harness.schedule(ScheduleSpec(DatasetInput(0, uri("x"), within_seconds=40)))
+    assert [each.events for each in await planned_at(harness, 0)] == [(first,)]
+    assert await planned_at(harness, 105) == []
+
+
 async def test_a_replay_acts_on_deadlines_at_their_time(harness):
     ids = [await at(harness, second, name) for second, name in ((0, "x"), (100, "x"), (110, "y"))]
     harness.time += timedelta(seconds=1)
