@@ -99,7 +99,9 @@ async def begin_slice(
     last_id = await connection.fetchval(SQL["read_last_slice_id"], SEQUENCES[series])
     newest = slices[-1]
     if newest.age_seconds is None:
-        number = newest.number  # a daemon ended before the sequence jumped
+        number = newest.number  # a daemon ended before the sequence jumped, or that was recorded
+        if last_id > newest.first:
+            last_id = slices[-2].first  # unknown by now: rather too few than too many
     elif due(newest, max(last_id - newest.first, 0)):
         number = await connection.fetchval(SQL["open_slice"], series)
     else:

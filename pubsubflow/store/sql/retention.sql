@@ -41,9 +41,11 @@ SELECT coalesce(pg_sequence_last_value($1::text::regclass), 0);
 
 -- name: begin_slice
 -- Advance the sequence $1 to slice $3 of series $2, whose partitions exist; $4 is the last id of the
--- slice before. Ids allocated meanwhile are lower, never the same.
+-- slice before. Ids allocated meanwhile are lower, never the same. A sequence that has advanced
+-- already, though its transaction failed, must not go back.
 WITH jumped AS (
-    SELECT setval($1::text::regclass, $3::int::bigint << 32)
+    SELECT CASE WHEN coalesce(pg_sequence_last_value($1::text::regclass), 0) < $3::int::bigint << 32
+                THEN setval($1::text::regclass, $3::int::bigint << 32) END
 ), ended AS (
     UPDATE slice SET last_id = $4 WHERE series = $2 AND number < $3 AND last_id IS NULL
 )

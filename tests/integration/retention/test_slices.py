@@ -92,6 +92,21 @@ async def test_a_slice_whose_sequence_has_not_jumped_begins_in_the_next_pass(kep
     assert await kept.slices("event") == [0, 1]
 
 
+async def test_a_sequence_that_has_jumped_already_does_not_go_back(kept, database):
+    """Sequences do not roll back: the jump stays, what should have recorded it does not."""
+    harness = kept.harness
+    await harness.post("x1")
+    async with database.connection() as connection:
+        await connection.execute(SQL["open_slice"], "event")
+        await connection.execute("SELECT setval('event_id', 1::bigint << 32)")
+    await harness.post("x2", "x3")
+    await kept.pruner().prune()
+    await harness.post("x4")
+    ids = [number for (number,) in await harness.rows("SELECT id FROM event ORDER BY id")]
+    assert ids == [1, *(FIRST_OF_SLICE_1 + number for number in (1, 2, 3))]
+    assert await kept.slices("event") == [0, 1]
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 async def test_partitions_that_a_dead_pass_left_are_dropped(kept, database, steps):
     await history(kept)
