@@ -211,12 +211,13 @@ class Reference:
                     accepted.append(leaf.index)
                 else:
                     self.record(event, leaf.index, key, "filtered")
-            if accepted and self.done(state) and event.extra.get("rerun") is not True:
-                for index in accepted:
-                    self.record(event, index, key, "skipped")
-                continue
+            if accepted and self.done(state):
+                if event.extra.get("rerun") is not True:
+                    for index in accepted:
+                        self.record(event, index, key, "skipped")
+                    continue
+                state.rounds = state.fired + 1
             if accepted:
-                state.rounds = max(state.rounds, state.fired + 1)
                 state.last_event_at = now
                 state.times.append(event.moment)
                 for index in accepted:
