@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -45,20 +45,25 @@ class Lanes:
         self.changed = anyio.Event()
 
     @asynccontextmanager
-    async def enter(self, file: str) -> AsyncIterator[None]:
-        """Wait for a place, and hold it inside the block."""
+    async def enter(self, file: str) -> AsyncIterator[Callable[[], None]]:
+        """Wait for a place, and hold it inside the block, which gets what starts the clock."""
         # A file that was slow has places of its own, in which it holds up none of the others.
         lane = self._aside if file in self.slow else self._usual
         # Not the file: an import of it that was cancelled may hold its place for a moment more.
         holder = object()
         await lane.acquire_on_behalf_of(holder)
         self._places[holder] = lane
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._seconds, self._step_aside, file, holder)
+        timers: list[asyncio.TimerHandle] = []
+
+        def begin() -> None:
+            loop = asyncio.get_running_loop()
+            timers.append(loop.call_later(self._seconds, self._step_aside, file, holder))
+
         try:
-            yield
+            yield begin
         finally:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
             self._places.pop(holder).release_on_behalf_of(holder)
 
     def _step_aside(self, file: str, holder: object) -> None:
@@ -99,8 +104,8 @@ class Importer:
         Raises:
             OSError: The system refuses another process, or the disk is full.
         """
-        async with self.lanes.enter(file):
-            found = await self._load(file, snapshot)
+        async with self.lanes.enter(file) as begin:
+            found = await self._load(file, snapshot, begin)
         if found.loaded.seconds <= self._settings.slow_seconds:
             self.lanes.slow.discard(file)
         bundle = snapshot.bundle_of(file)
@@ -113,7 +118,7 @@ class Importer:
         )
         return msgspec.structs.replace(found, loaded=loaded)
 
-    async def _load(self, file: str, snapshot: Snapshot) -> ImportResult:
+    async def _load(self, file: str, snapshot: Snapshot, begin: Callable[[], None]) -> ImportResult:
         bundle = snapshot.bundle_of(file)
         folder = await anyio.to_thread.run_sync(self._cache.open, bundle.hash, bundle.manifest)
         path, seconds = bundle.path_of(file), self._settings.import_seconds
@@ -125,6 +130,9 @@ class Importer:
             )
         finally:
             os.close(silence)
+        # From here on: what makes the child wait before, such as a zygote that starts, is not the
+        # file's.
+        begin()
         async with child:
             try:
                 # The child interrupts itself at the limit. This is for code that does not give

@@ -183,7 +183,10 @@ class Loader:
             if file not in self._loading and state.is_stale(file, now):
                 loading = self._loading[file] = _Loading(anyio.CancelScope(), snapshot)
                 group.start_soon(self._load, file, loading)
+        state.drop_bundles()
         self._cache.release(state.bundles.keys())
+        # One that is in force no more may be removed from the store before it comes back.
+        self._stored_bundles &= state.bundles.keys()
         self._results_changed.set()
 
     def _read(self) -> Snapshot:

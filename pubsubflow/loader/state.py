@@ -78,8 +78,6 @@ class LoaderState:
         self.snapshot = snapshot
         for file in [file for file in self._imports if file not in snapshot.files]:
             del self._imports[file]
-        used = {each.result.loaded.bundle for each in self._imports.values()}
-        self.bundles = {hash_: each for hash_, each in self.bundles.items() if hash_ in used}
         self.bundles.update((each.hash, each) for each in snapshot.bundles.values())
 
     def add(self, imported: ImportResult, snapshot: Snapshot, now: float) -> None:
@@ -117,6 +115,12 @@ class LoaderState:
                 return True
             self._imports[file] = entry._replace(result=_moved(entry.result, bundle.hash))
         return entry.retry_at is not None and entry.retry_at <= now
+
+    def drop_bundles(self) -> None:
+        """Drop the bundles that neither the snapshot is of nor a file was imported in."""
+        used = {each.result.loaded.bundle for each in self._imports.values()}
+        used.update(each.hash for each in self.snapshot.bundles.values())
+        self.bundles = {hash_: each for hash_, each in self.bundles.items() if hash_ in used}
 
     def forget(self) -> None:
         """Forget all imports, so that each file is imported again."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import anyio
 import anyio.abc
 import structlog
-from watchfiles import awatch
+from watchfiles import Change, awatch
 
 from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.settings import LoaderSettings
@@ -31,17 +31,20 @@ class FolderWatch:
         self._folder = folder
         self._settings = settings
         self._changed = changed
+        self._deleted = False
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
             place = self._folder.place()
+            self._deleted = False
             async with anyio.create_task_group() as group:
                 if place is not None:
                     group.start_soon(self._watch, place.path)
                 # A notification about the folder itself comes from its parent, or from that of a
-                # link on the way to it. Looking is cheaper than watching all of these.
-                while self._folder.place() == place:  # noqa: ASYNC110 - see above
+                # link on the way to it. Looking is cheaper than watching all of these. A folder
+                # that is made anew may get the inode of the one that was deleted.
+                while self._folder.place() == place and not self._deleted:  # noqa: ASYNC110
                     await anyio.sleep(_LOOK_SECONDS)
                 group.cancel_scope.cancel()
             self._changed()
@@ -58,8 +61,12 @@ class FolderWatch:
                     step=_STEP_MILLISECONDS,
                     stop_event=halt,
                 )
-                async for _ in changes:
+                async for found in changes:
+                    self._deleted = (Change.deleted, path) in found
                     self._changed()
+                    if self._deleted:
+                        break
+                group.cancel_scope.cancel()
         except* (OSError, RuntimeError) as errors:
             # Gone between two looks, or the system has no watches left: the scans go on.
             reason = str(errors.exceptions[0])

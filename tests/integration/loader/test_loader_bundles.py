@@ -208,3 +208,17 @@ async def test_what_a_dataset_declares_in_one_place_is_kept_in_another(folder, s
     assert (dataset.name, dataset.extra) == ("a", {"k": 1})
     assert dataset.watch_name is not None
     assert dataset.watch_data
+
+
+async def test_a_bundle_that_comes_back_is_stored_again(folder, start_loader):
+    """What was in force once may be removed from the store meanwhile."""
+    folder.dag("flow.py", "d")
+    folder.write("data.txt", "one")
+    store = await start_loader()
+    first = store.files["flow.py"].bundle
+    folder.write("data.txt", "two")
+    await store.until(lambda store: store.files["flow.py"].bundle != first)
+    del store.bundles[first]
+    folder.write("data.txt", "one")
+    await store.until(lambda store: store.files["flow.py"].bundle == first)
+    assert first in store.bundles

@@ -4,6 +4,7 @@ import pytest
 from msgspec import msgpack
 
 from pubsubflow.manager.inbox import InboxItem
+from pubsubflow.model.source.bundles import parse_source_key
 from pubsubflow.model.spec import RetryPolicy, TriggerRule
 from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.messages import (
@@ -17,7 +18,7 @@ from pubsubflow.model.wire.messages import (
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.worker_requests import EventsRequest, ResultRequest, decode_chunk
 from support.harness import post
-from support.specs import dag, task, uri
+from support.specs import BUNDLE, dag, task, uri
 
 pytestmark = pytest.mark.anyio
 SYNC = {"kind": "sync"}
@@ -37,7 +38,8 @@ async def test_an_event_starts_a_run_whose_end_is_recorded(harness):
     assert order.info.kind == "dataset"
     assert order.events == ["x1"]
     assert (order.message.attempt, order.message.delivery) == (1, 1)
-    assert order.message.source == "hash of d.py"
+    assert order.message.source == await harness.value("SELECT source FROM dag_state")
+    assert parse_source_key(order.message.source).bundle == BUNDLE
     await harness.report(order.result(value={"rows": 3}))
     await harness.until_states("success")
     ((result, worker),) = await harness.rows("SELECT result, worker FROM task")
