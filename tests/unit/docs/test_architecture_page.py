@@ -77,7 +77,9 @@ def test_every_stream_has_its_line():
 
 def test_every_subject_has_its_line():
     sources = [path.read_text() for path in (ROOT / "pubsubflow").rglob("*.py")]
-    constants = set(re.findall(r'"(psf\.(?:in|hb|ctl|req|log|state)\b[a-z_.]*)"', "\n".join(sources)))
+    constants = set(
+        re.findall(r'"(psf\.(?:in|hb|ctl|req|log|state)\b[a-z_.]*)"', "\n".join(sources))
+    )
     listed = first_column(section("Streams and subjects"))
     assert {name for name in listed if name.startswith("psf.")} == constants
 
