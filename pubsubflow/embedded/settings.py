@@ -25,8 +25,8 @@ _SETTINGS = {
     "max_worker_processes": 4,
     "max_parallel_workers_per_gather": 0,
     "max_logical_replication_workers": 0,
-    # Durability: what is acknowledged is on disk. There are no replicas that the WAL must serve, but
-    # base backups, for which a sender streams it.
+    # Durability: what is acknowledged is on disk. The WAL serves no replicas, but base backups, for
+    # which a sender streams it.
     "fsync": "on",
     "synchronous_commit": "on",
     "wal_level": "replica",
