@@ -92,7 +92,8 @@ def recent(leaf: DatasetInput, state: PartitionState) -> list[Event]:
 
 def due(part: OrAfter, state: PartitionState) -> float | None:
     """Return when a deadline passes: so long after the first event that is still pending."""
-    waiting = [since for leaf in inputs(part.side) for _, since in state.pending[leaf.index]]
+    # The first of the log: the clocks of two managers may differ.
+    waiting = [since for leaf in inputs(part.side) for _, since in state.pending[leaf.index][:1]]
     return min(waiting) + part.seconds if waiting else None
 
 
