@@ -241,7 +241,8 @@ SELECT count(*) AS rows, coalesce(sum(pg_column_size(k.*)), 0)::bigint AS bytes
 FROM idempotency_key AS k WHERE created_at < now() - make_interval(secs => $1);
 
 -- name: list_due_letters
--- Return dead letters that were resent or discarded $1 seconds ago, and all but the newest $2, with their bytes.
+-- Return dead letters that were resent or discarded $1 seconds ago, and all but the newest $2, with
+-- their bytes.
 SELECT id, octet_length(payload) AS bytes FROM dead_letter
 WHERE coalesce(resent_at, discarded_at) < now() - make_interval(secs => $1)
    OR $2 > 0 AND id <= (SELECT id FROM dead_letter ORDER BY id DESC OFFSET $2 LIMIT 1)
