@@ -35,7 +35,7 @@ class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     every_seconds: Seconds = 300.0
     events_days: KeptDays = 30.0
-    events_count: Annotated[int, Meta(ge=0)] = 0
+    events_count: Annotated[int, Meta(ge=0, le=10**12)] = 0
     runs_days: KeptDays = 30.0
     runs_count: CountOrNone = 0
     attempts_days: KeptDays = 30.0

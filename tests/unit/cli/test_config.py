@@ -81,7 +81,7 @@ def test_a_file_in_the_current_folder_is_read(tmp_path, encoding):
         ("[worker]\nask_seconds = nan", "worker.ask_seconds is nan: a number from"),
         ("[worker]\nqueues = []", r"worker.queues is \[\]: a list with an item at least"),
         ("[worker]\nqueues = ['a', 'b.c']", r"worker.queues\[1\] is b.c: a text that matches"),
-        ("[worker]\nheartbeat_seconds = 9", "worker.heartbeat_seconds is 9: at most 5 is"),
+        ("[worker]\nheartbeat_seconds = 9", "worker.heartbeat_seconds is 9: at most 4 is"),
         ("[subscriptions]\nallow_private = 'so'", "allow_private is so: true or false is"),
         ("[nats]\ntoken = 5", r"nats.token is \*\*\*: a text is expected"),
         ("[api", "is not valid TOML"),
