@@ -6,6 +6,7 @@ it come the stacks that the interpreter writes when it crashes, or when the daem
 because C code holds the interpreter. The page outlives the process that wrote it.
 """
 
+import errno
 import faulthandler
 import mmap
 import os
@@ -23,6 +24,7 @@ from pubsubflow.runner.failures import TaskExited
 PAGE_BYTES = 4096
 SLOTS = PAGE_BYTES // 8
 _MAX_STACK_CHARACTERS = 20_000
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - mkstemp makes a name of its own in it
 _FORKED_TEXT = b"a child that a task forked came back to the event loop: it ends here\n"
 
 RUNNING, BEAT, BEGUN, REVOKED_AFTER, REVOKED_UNTIL = range(5)
@@ -57,12 +59,14 @@ class RunnerRecorder:
         path: The file; the runner removes its name as soon as it has opened it.
         page: The shared numbers.
         closed: Whether it is given up.
+
+    Raises:
+        OSError: There is no space for it.
     """
 
     def __init__(self) -> None:
         self.closed = False
-        self._fd, self.path = tempfile.mkstemp(prefix="pubsubflow-recorder-")
-        os.ftruncate(self._fd, PAGE_BYTES)
+        self._fd, self.path = _new_page()
         self._mapping = mmap.mmap(self._fd, PAGE_BYTES)
         self.page = memoryview(self._mapping).cast("q")
 
@@ -83,6 +87,24 @@ class RunnerRecorder:
         self._mapping.close()
         os.close(self._fd)
         Path(self.path).unlink(missing_ok=True)
+
+
+def _new_page() -> tuple[int, str]:
+    """Make a file that holds an empty page: in memory where possible, else on the disk."""
+    folders = [each for each in (_SHARED_MEMORY, tempfile.gettempdir()) if os.access(each, os.W_OK)]
+    for folder in folders:
+        fd, path = tempfile.mkstemp(prefix="pubsubflow-recorder-", dir=folder)
+        try:
+            # Its space is taken now: a write to a page without any, later, would be a SIGBUS.
+            os.write(fd, bytes(PAGE_BYTES))
+        except OSError:
+            os.close(fd)
+            Path(path).unlink()
+            if folder is folders[-1]:
+                raise
+        else:
+            return fd, path
+    raise OSError(errno.EACCES, "no folder for temporary files can be written", folders)
 
 
 class FlightRecord(Struct, frozen=True):

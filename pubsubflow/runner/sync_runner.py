@@ -90,6 +90,10 @@ class BlockingChannel:
             self._read(0)
         return self._waiting.popleft()
 
+    def abandon(self) -> None:
+        """Send and receive nothing more, in a forked child: the parent goes on with the stream."""
+        self._sock.close()
+
     def arrived(self) -> list[bytes]:
         """Return the frames that are here already, without waiting."""
         with contextlib.suppress(BlockingIOError):
@@ -146,10 +150,12 @@ class SyncRunner:
         self._dags = DagCache()
         self._draining = False
         self._streams = (sys.stdout, sys.stderr)
+        self._pid = os.getpid()
 
     def run(self) -> None:
         """Run tasks until the worker closes the stream."""
         signal.signal(signal.SIGTERM, _interrupt)
+        os.register_at_fork(after_in_child=self._channel.abandon)
         stderr = self._streams[1]
         install_logging(lambda level, text, fields: _write_record(stderr, level, text, fields))
         adopt_orphans()
@@ -177,6 +183,9 @@ class SyncRunner:
             node = execution.node
             frame = self._run_node(execution)
             self._flush_output()
+            if os.getpid() != self._pid:
+                # A child that the task forked came back: stream and result are the parent's.
+                os._exit(1)
             self._clean_up()
             has_next = execution.node != node
             if has_next:

@@ -130,7 +130,7 @@ class RunnerProcess:
         self._redactor = Redactor()
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._is_sync = settings.kind == "sync"
-        self.recorder = None if self._is_sync else RunnerRecorder()
+        self.recorder: RunnerRecorder | None = None
         self._loop = asyncio.get_running_loop()
         self._pipes: list[OutputPipe] = []
 
@@ -152,9 +152,10 @@ class RunnerProcess:
         """
         stdout, stderr = self._pipes = open_output_pipes(self._on_process_output)
         settings = self._settings
-        if self.recorder is not None:
-            settings = msgspec.structs.replace(settings, recorder=self.recorder.path)
         try:
+            if not self._is_sync:
+                self.recorder = RunnerRecorder()
+                settings = msgspec.structs.replace(settings, recorder=self.recorder.path)
             child = await fork_server.fork(
                 _TARGET,
                 encode(settings),

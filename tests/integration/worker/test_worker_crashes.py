@@ -74,6 +74,19 @@ def rude():
         return "parent"
 
     @task
+    def forks_sync(place):
+        if os.fork() == 0:
+            return "child"
+        os.wait()
+        return "parent"
+
+    @task
+    async def closes_files(place):
+        os.closerange(3, 1000)
+        await anyio.sleep(0.1)
+        await asyncio.to_thread(time.sleep, 0.1)
+
+    @task
     async def first(place):
         return place
 
@@ -111,7 +124,7 @@ def rude():
 
     place = folder()
     for each in (beside, quick, leaves, segfaults, killed_in_thread, aborts_in_callback,
-                 exits_beside, forks, sleeps, spins, limited, swallows):
+                 exits_beside, forks, forks_sync, closes_files, sleeps, spins, limited, swallows):
         each(place)
     second(first(place))
 """
@@ -179,6 +192,21 @@ async def test_the_middle_of_a_chain_is_lost_and_not_crashed(manager, worker, da
     assert (await manager.run(dag, "leaves", inputs=place)).outcome == Outcome.CRASHED
     result = await manager.result(order, follower)
     assert (result.outcome, result.after) == (Outcome.LOST, order.node)
+
+
+async def test_a_child_of_a_sync_task_sends_no_result(manager, start_worker, dag, place):
+    async with start_worker(processes=1):
+        for _ in range(2):
+            result = await manager.run(dag, "forks_sync", inputs=place)
+            assert (result.outcome, result.value) == (Outcome.SUCCESS, b"\xa6parent")
+
+
+async def test_who_closes_the_files_of_the_process_fails_alone(manager, worker, dag, place, end):
+    order = await begin(manager, dag, "beside", place)
+    result = await manager.run(dag, "closes_files", inputs=place)
+    assert result.outcome in (Outcome.CRASHED, Outcome.FAILED)
+    end()
+    assert (await manager.result(order)).outcome == Outcome.SUCCESS
 
 
 @pytest.mark.parametrize("name", ["exits_beside", "forks"])

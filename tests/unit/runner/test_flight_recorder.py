@@ -1,7 +1,12 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+
+import pytest
 
 from pubsubflow.runner import flight_recorder
 
@@ -35,3 +40,24 @@ def test_what_a_killed_process_ran_can_be_read(tmp_path):
     assert recorded.running == (7, 2**40)
     assert "Segmentation fault" in recorded.stack
     assert "in here" in recorded.stack
+
+
+def test_the_page_takes_its_space_at_once_and_leaves_no_name(monkeypatch, tmp_path):
+    recorder = flight_recorder.RunnerRecorder()
+    found = Path(recorder.path).stat()
+    assert (found.st_size, found.st_blocks * 512 >= flight_recorder.PAGE_BYTES) == (
+        flight_recorder.PAGE_BYTES,
+        True,
+    )
+    recorder.page[flight_recorder.RUNNING] = 7
+    recorder.close()
+    assert not Path(recorder.path).exists()
+
+    def full(fd, data):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    with pytest.raises(OSError, match="full"):
+        flight_recorder.RunnerRecorder()
+    assert list(tmp_path.iterdir()) == []
