@@ -32,7 +32,7 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.open_files import OpenFileWatch
 from pubsubflow.resources import DaemonResources
 from pubsubflow.retention import Archive, Pruner, RetentionService
-from pubsubflow.runner.bundle_cache import BundleCache
+from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.services import Service
 from pubsubflow.store.auth import AuditLog, TokenStore
 from pubsubflow.store.catalog import Catalog

@@ -16,7 +16,7 @@ from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.loader.snapshot import Snapshot
 from pubsubflow.model.source.bundles import contents, contents_hash
 from pubsubflow.model.spec import LoadedFile
-from pubsubflow.runner.bundle_cache import BundleCache
+from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 
 _TARGET = "pubsubflow.loader.child:import_file"

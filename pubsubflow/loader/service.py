@@ -27,7 +27,7 @@ from pubsubflow.loader.watch import FolderWatch
 from pubsubflow.model.source.bundles import BundleFile, Manifest
 from pubsubflow.model.spec import LoadedFile
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.runner.bundle_cache import BundleCache
+from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 
 log = structlog.get_logger(__name__)

@@ -17,7 +17,7 @@ from pubsubflow.model.source.bundles import (
     bundle_hash,
     isolated_folders,
 )
-from pubsubflow.runner.bundle_cache import BundleCache
+from pubsubflow.runner.caches.bundle_cache import BundleCache
 
 FOLDER = "."
 """The name under which an error of the DAGs folder as a whole is shown."""

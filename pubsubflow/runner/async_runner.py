@@ -26,7 +26,7 @@ from pubsubflow.model.wire.messages import (
 )
 from pubsubflow.model.wire.worker_requests import Chunk, decode_chunk
 from pubsubflow.runner.async_channel import AsyncChannel
-from pubsubflow.runner.dag_cache import DagCache
+from pubsubflow.runner.caches.dag_cache import DagCache
 from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import outcome_of, stopped_at
 from pubsubflow.runner.flight_recorder import (

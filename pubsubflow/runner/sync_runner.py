@@ -23,7 +23,7 @@ from pubsubflow.model.wire.messages import (
     decode_task,
 )
 from pubsubflow.model.wire.worker_requests import Chunk, decode_chunk
-from pubsubflow.runner.dag_cache import DagCache
+from pubsubflow.runner.caches.dag_cache import DagCache
 from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import outcome_of, stopped_at
 from pubsubflow.runner.frames import FrameDecoder, send_frame

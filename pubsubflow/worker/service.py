@@ -24,7 +24,7 @@ from pubsubflow.model.wire.messages import (
     encode,
 )
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.runner.bundle_cache import BundleCache
+from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.assignment import (

@@ -19,7 +19,7 @@ from pubsubflow.model.wire.worker_requests import (
     FileRequest,
     SourceRequest,
 )
-from pubsubflow.runner.bundle_cache import BundleCache
+from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.protocol import RunnerSource
 from pubsubflow.worker.manager_client import ManagerClient
 

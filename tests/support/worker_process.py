@@ -8,7 +8,7 @@ import anyio
 import msgspec
 
 from pubsubflow.bus import Bus, BusSettings
-from pubsubflow.runner.bundle_cache import BundleCache
+from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.worker import Worker, WorkerSettings
 

@@ -9,7 +9,7 @@ import pytest
 
 from pubsubflow.loader import Loader, LoaderSettings
 from pubsubflow.loader.service import PRELOAD
-from pubsubflow.runner.bundle_cache import BundleCache
+from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 from support.signals import Signal
 

@@ -8,7 +8,7 @@ import pytest
 
 from pubsubflow.errors import ConfigError, StoreUnavailable
 from pubsubflow.loader import Loader
-from pubsubflow.runner.bundle_cache import BundleCache
+from pubsubflow.runner.caches.bundle_cache import BundleCache
 
 pytestmark = pytest.mark.anyio
 

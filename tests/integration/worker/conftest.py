@@ -10,7 +10,7 @@ from pubsubflow.bus import Bus
 from pubsubflow.model.wire.messages import (
     EventInfo,
 )
-from pubsubflow.runner.bundle_cache import BundleCache
+from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.worker import Worker, WorkerSettings
 from support.servers import NatsServer
