@@ -162,7 +162,8 @@ class Composition:
 
     def _timers(self) -> Service:
         timers = Timers(_built(self._resources.store).database)
-        return TimerService(timers=timers, bus=self._bus, commands=self._commands)
+        now = self._commands.clock.now
+        return TimerService(timers=timers, bus=self._bus, commands=self._commands, now=now)
 
     def _loader(self) -> Service | None:
         if self._dags is None:
@@ -171,6 +172,7 @@ class Composition:
             _built(self._resources.store).database,
             timers_changed=self._publish_timers_changed,
             dags_changed=self._publish_dags_changed,
+            now=self._commands.clock.now,
         )
         return Loader(
             self._dags,
@@ -247,6 +249,7 @@ class Composition:
             metrics=metrics,
             tracing=self._resources.tracing,
             backlog=self._commands.backlog,
+            now=self._commands.clock.now,
             disk=self._config.home if self._resources.servers is not None else None,
             further=(
                 ConnectionRoutes(store.connections, self._bus),

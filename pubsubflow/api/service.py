@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -79,6 +79,7 @@ class Api:
         backlog: Returns the commands that the manager has not processed yet.
         disk: A folder on the disk of the daemon's own servers; None if they are not its own.
         further: Routes that need more than this, such as those of connections.
+        now: The time, by which tokens expire.
 
     Raises:
         ConfigError: The certificate is invalid.
@@ -101,6 +102,7 @@ class Api:
         backlog: Callable[[], QueueBacklog] = QueueBacklog,
         disk: Path | None = None,
         further: Sequence[RouteProvider] = (),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings
         self._certificate = certificate_of(settings.tls_cert, settings.tls_key)
@@ -112,6 +114,7 @@ class Api:
             self._wakeups,
             always=not is_local(settings.host),
             publish=lambda: bus.publish(Subjects.TOKENS_CHANGED, b""),
+            now=now,
         )
         self._audit = AuditRecorder(audit, keep=timedelta(days=settings.audit_days))
         self._webhooks = WebhookCache(

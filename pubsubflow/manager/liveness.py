@@ -9,6 +9,7 @@ import structlog
 from pubsubflow.bus import Bus, Message
 from pubsubflow.errors import Unavailable
 from pubsubflow.model.wire.heartbeat import Heartbeat, decode_heartbeat
+from pubsubflow.store.clock import StoreClock
 from pubsubflow.store.database import Connection, Database, translate_errors
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
@@ -101,7 +102,7 @@ class Uptime:
         """For how long both have been reachable; 0 while NATS is away."""
         return self._monotonic() - self._since if self._bus.connected else 0.0
 
-    async def watch(self, database: Database) -> None:
+    async def watch(self, database: Database, clock: StoreClock) -> None:
         """Make sure once a second that both servers answer, and that this process runs.
 
         What hangs breaks no connection: a process or server that was stopped for a while, and goes
@@ -109,12 +110,13 @@ class Uptime:
 
         Args:
             database: Postgres.
+            clock: Reads the time there, which is its answer.
         """
         while True:
             before = self._monotonic()
             with anyio.move_on_after(_ANSWER_SECONDS) as limit:
                 await self._bus.flush()
-                await _await_answer(database)
+                await _read_clock(database, clock)
             late = self._monotonic() - before > _ANSWER_SECONDS
             if limit.cancelled_caught or late:
                 self.restart()
@@ -142,9 +144,9 @@ class Uptime:
         self._since = self._monotonic()
 
 
-async def _await_answer(database: Database) -> None:
+async def _read_clock(database: Database, clock: StoreClock) -> None:
     try:
         async with database.connection() as connection:
-            await connection.execute("SELECT 1")
+            await clock.read(connection)
     except Unavailable:
         await anyio.sleep_forever()  # the limit of time ends it

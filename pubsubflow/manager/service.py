@@ -52,6 +52,7 @@ from pubsubflow.model.wire.backlog import QueueBacklog
 from pubsubflow.model.wire.commands import CheckEventWaits, Command, FireTimers, Timer
 from pubsubflow.model.wire.messages import ResultMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.clock import StoreClock
 from pubsubflow.store.database import (
     TRANSIENT_ERRORS,
     Connection,
@@ -102,7 +103,8 @@ class Manager:
         self._settings = settings or ManagerSettings()
         self._listens = listens
         self._tracing = tracing or NoTracing()
-        self._processor = processor or BatchProcessor(tracing=self._tracing)
+        self.clock = StoreClock()
+        self._processor = processor or BatchProcessor(now=self.clock.now, tracing=self._tracing)
         self._uptime = Uptime(bus)
         self._waiting: deque[InboxItem] = deque()
         self.metrics = metrics or ManagerMetrics()
@@ -157,6 +159,7 @@ class Manager:
         async with anyio.create_task_group() as group:
             draining = anyio.Event()
             await group.start(self._process_until, draining)
+            group.start_soon(self._watch, stopping)
             if self._listens:
                 await self._listen(group, stopping)
             task_status.started()
@@ -178,7 +181,6 @@ class Manager:
             (Subjects.HEARTBEAT, beats, ""),
         ):
             await group.start(self._subscribe, subject, handler, queue, stopping)
-        group.start_soon(self._watch, stopping)
         self._consumer.credit(self._settings.credit)
         await group.start(partial(self._consumer.run, stopping))
 
@@ -186,7 +188,7 @@ class Manager:
         """Save heartbeats, and watch the servers, until `stopping` is set."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._heartbeats.keep_saving, self._database, self._uptime)
-            group.start_soon(self._uptime.watch, self._database)
+            group.start_soon(self._uptime.watch, self._database, self.clock)
             await stopping.wait()
             group.cancel_scope.cancel()
 
@@ -244,6 +246,7 @@ class Manager:
     async def _greet(self, connection: Connection) -> None:
         """Make sure that a connection works; its few statements are planned once for all."""
         await connection.execute(SQL["use_generic_plans"])
+        await self.clock.read(connection)
         await self._epochs.check(connection)
         self._processor.epoch = self._epochs.number or 0
 

@@ -31,6 +31,7 @@ from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.wire.commands import CheckEventWaits, CommandHandler
 from pubsubflow.model.wire.messages import TaskMessage, WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.clock import StoreClock
 from pubsubflow.store.database import Database
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.named_queries import SQL
@@ -54,9 +55,9 @@ class SweeperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         history_hours: How long the change log goes back.
     """
 
-    every_seconds: float = 2.5
+    every_seconds: float = 2.0
     undelivered_seconds: float = 5.0
-    worker_seconds: float = 8.0
+    worker_seconds: float = 7.0
     tasks: int = 500
     history_hours: float = 24.0
 
@@ -98,7 +99,7 @@ class Sweeper:
         """Sweep until `stopping` is set."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._keep_sweeping)
-            group.start_soon(self._uptime.watch, self._database)
+            group.start_soon(self._uptime.watch, self._database, StoreClock())
             task_status.started()
             await stopping.wait()
             # In the middle of a sweep as well: one that waits for JetStream would hold up the stop,

@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 CHUNK_BYTES = 512 * 1024
 EVENTS_A_CHUNK = 500
-SILENT_SECONDS = 8.0
+SILENT_SECONDS = 7.0
 BEAT_SECONDS = 4.0
 _NIL = b"\xc0"
 _EMPTY = Chunk(b"", 0)

@@ -53,7 +53,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     async_slots: Count = 200
     prefetch: CountOrNone = 2
     max_wait_seconds: Seconds = 1.0
-    ack_wait_seconds: Seconds = 9.0
+    ack_wait_seconds: Seconds = 8.0
     heartbeat_seconds: Seconds = 2.0
     started_seconds: SecondsOrNone = 0.1
     grace_seconds: Seconds = 2.0

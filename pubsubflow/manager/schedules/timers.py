@@ -13,6 +13,7 @@ from pubsubflow.manager.schedules.firing import Scheduler
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import ConditionWork, LockedDag
 from pubsubflow.model.schedule.condition_state import (
+    clamp_moments,
     collecting_until,
     deadline_due,
     decide,
@@ -26,7 +27,7 @@ from pubsubflow.model.schedule.conditions import (
     deadlines,
     ticks,
 )
-from pubsubflow.model.schedule.timetable import OnceSpec, next_tick
+from pubsubflow.model.schedule.timetable import OnceSpec, latest_tick, next_tick
 from pubsubflow.model.wire.commands import Timer
 
 # Postgres keeps microseconds, so a timer may be due that much before its float says.
@@ -86,13 +87,10 @@ class ScheduleTimers:
         if pause_holds if dag.paused else dag.missing:
             self._uow.timers.append(Timer(tick, HELD_TICK, dag.id, node=part.slot))
             return None
+        # Others were missed while no daemon ran, or while the clock was behind.
+        if not spec.catchup:
+            tick = latest_tick(part.timetable, tick, now, spec.start, spec.end) or tick
         following = next_tick(part.timetable, tick, spec.start, spec.end)
-        # Missed while no daemon ran, or while the clock was behind.
-        while following is not None and following <= now and not spec.catchup:
-            tick, following = (
-                following,
-                next_tick(part.timetable, following, spec.start, spec.end),
-            )
         if following is not None:
             self._uow.timers.append(Timer(following, "tick", dag.id, node=part.slot))
         return None if dag.paused else self._due_tick(dag, part, tick)
@@ -138,6 +136,7 @@ class ScheduleTimers:
                 continue
             condition.changed = True
             state = condition.state
+            clamp_moments(state, self._uow.now.timestamp())
             state.watermark = max(state.watermark, due.moment.timestamp())
             firing = decide(schedule, state, ticked=due.slots)
             if firing is None:
@@ -151,6 +150,7 @@ class ScheduleTimers:
         condition = dag.conditions.get(timer.key or WHOLE)
         if condition is None:
             return
+        clamp_moments(condition.state, self._uow.now.timestamp())
         if timer.kind == "late":
             self._deadline(dag, condition, timer.node or 0)
         else:

@@ -33,6 +33,8 @@ from pubsubflow.model.schedule.conditions import (
 from pubsubflow.model.schedule.partitions import Partitioning, parts_of
 
 UNREACHABLE = 2**31
+_AHEAD_SECONDS = 2.0
+"""Clocks of several daemons may differ by that much."""
 
 
 class InputState(Struct, array_like=True):
@@ -169,6 +171,7 @@ def add_event(
         key: Its own partition key, for rolled-up windows.
     """
     moment = min(time, now)
+    clamp_moments(state, now)
     state.watermark = max(state.watermark, moment)
     for each in matched:
         pending = state.inputs[each.index]
@@ -179,6 +182,25 @@ def add_event(
             pending.times = sorted((*pending.times, moment), reverse=True)[: each.at_least]
         if pending.required_keys and key is not None and key not in pending.keys:
             pending.keys.append(key)
+
+
+def clamp_moments(state: ConditionState, now: float) -> None:
+    """Bring moments back that lie ahead of now: they come from a clock that was wrong.
+
+    Otherwise everything that follows would seem too old, until the clock has come there.
+
+    Args:
+        state: Changed in place.
+        now: Seconds since 1970.
+    """
+    if max(state.watermark, state.last_event_at, state.collecting_since) <= now + _AHEAD_SECONDS:
+        return
+    state.watermark = min(state.watermark, now)
+    state.last_event_at = min(state.last_event_at, now)
+    state.collecting_since = min(state.collecting_since, now)
+    for pending in state.inputs:
+        pending.times = [min(each, now) for each in pending.times]
+        pending.since = min(pending.since, now)
 
 
 def decide(

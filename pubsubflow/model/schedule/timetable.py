@@ -165,3 +165,32 @@ def next_tick(
         else timetable.after(moment, start)
     )
     return None if tick is None or (end is not None and tick > end) else tick
+
+
+def latest_tick(
+    timetable: Timetable,
+    after: datetime,
+    until: datetime,
+    start: datetime | None,
+    end: datetime | None,
+) -> datetime | None:
+    """Return the last tick after one moment and up to another, if there is any.
+
+    It is searched backwards: from tick to tick a year of seconds would take minutes.
+    """
+    window = _MINUTE
+    while True:
+        since = max(after, until - window)
+        tick = next_tick(timetable, since, start, end)
+        if tick is not None and tick <= until:
+            break
+        if since == after:
+            return None
+        window *= 2
+    if isinstance(timetable, IntervalSpec):
+        step = timedelta(seconds=timetable.seconds)
+        last = until if end is None else min(until, end)
+        return tick + (last - tick) // step * step
+    while (following := next_tick(timetable, tick, start, end)) and following <= until:
+        tick = following
+    return tick

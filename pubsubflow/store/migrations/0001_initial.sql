@@ -444,7 +444,8 @@ CREATE TABLE timer (
     node        int,                     -- of a tick or deadline: which one of the schedule
     map_index   int,
     attempt     int,
-    key         text                     -- the partition, or the index of a task's wait
+    key         text,                    -- the partition, or the index of a task's wait
+    set_at      timestamptz NOT NULL DEFAULT now()
 );
 -- A tick that is held for the end of a pause is not due.
 CREATE INDEX timer_by_due ON timer (due_at) WHERE kind <> 'held_tick';

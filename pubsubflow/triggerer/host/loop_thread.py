@@ -318,6 +318,8 @@ class LoopThread:
         self._shut_down = anyio.Event()
         self._import_lock = anyio.Lock()
         self.timers = TimerHeap(self._loop, self.now)
+        # A pause by a clock that is set back meanwhile would take as much longer.
+        self.pauses = TimerHeap(self._loop, self._loop.time)
         # Not anyio's group: its tasks take 2.8 KB more each, of which there are ten thousands.
         async with asyncio.TaskGroup() as self._group:
             self._ready.set()

@@ -2,8 +2,9 @@
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from itertools import count
+from typing import Any
 
 _LONGEST_SECONDS = 60.0
 """A clock that is set is noticed after that long."""
@@ -15,7 +16,7 @@ class TimerHeap:
 
     Args:
         loop: The loop.
-        now: The time, seconds since 1970.
+        now: The time, seconds since 1970 or any other moment.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, now: Callable[[], float]) -> None:
@@ -30,8 +31,12 @@ class TimerHeap:
         """Return how many sleepers there are, with cancelled ones that are not removed yet."""
         return len(self._heap)
 
+    def sleep_for(self, seconds: float) -> Coroutine[Any, Any, None]:
+        """Return after so many seconds."""
+        return self.sleep_until(self._now() + seconds)
+
     async def sleep_until(self, moment: float) -> None:
-        """Return at a moment, seconds since 1970."""
+        """Return at a moment."""
         sleeper = self._loop.create_future()
         heapq.heappush(self._heap, (moment, next(self._order), sleeper))
         if self._heap[0][2] is sleeper:

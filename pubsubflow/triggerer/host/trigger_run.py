@@ -36,6 +36,7 @@ class TriggerLoop(Protocol):
     """The loop that a trigger runs on."""
 
     timers: TimerHeap
+    pauses: TimerHeap
     acknowledge_seconds: float
     cleanup_seconds: float
 
@@ -273,8 +274,7 @@ class HostTriggerContext:
 
     def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
         """Return after so many seconds."""
-        loop = self._run.loop
-        return loop.timers.sleep_until(loop.now() + seconds)
+        return self._run.loop.pauses.sleep_for(seconds)
 
     def connection(self, name: str) -> Coroutine[Any, Any, Connection]:
         """Return a connection with its secrets."""

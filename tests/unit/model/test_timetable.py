@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec, next_tick
+from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec, latest_tick, next_tick
 
 WARSAW = "Europe/Warsaw"
 
@@ -219,3 +219,30 @@ def test_catching_up_gives_every_tick_from_the_start_on():
     while (tick := next_tick(DAILY, tick, start, end)) is not None:
         found.append(tick)
     assert found == [moment(f"2026-11-{day}T16:00") for day in (18, 19, 20)]
+
+
+@pytest.mark.parametrize(
+    "timetable",
+    [
+        IntervalSpec(0.1),
+        IntervalSpec(7.3),
+        IntervalSpec(86_400 * 40),
+        CronSpec("* * * * *"),
+        CronSpec("0 3 * * 1"),
+        CronSpec("30 2 * * *", "Europe/Warsaw"),
+        CronSpec("0 0 29 2 *"),
+    ],
+)
+@pytest.mark.parametrize("end", [None, datetime(2027, 3, 1, 12, tzinfo=UTC)])
+def test_the_latest_tick_is_the_one_before_the_next(timetable, end):
+    """Also of millions, at once."""
+    after = datetime(2026, 11, 20, 1, 2, 3, 400_000, UTC)
+    for until in (after + timedelta(seconds=1), after + timedelta(days=400)):
+        found = latest_tick(timetable, after, until, None, end)
+        if found is None:
+            following = next_tick(timetable, after, None, end)
+            assert following is None or following > until
+            continue
+        assert after < found <= until
+        following = next_tick(timetable, found, None, end)
+        assert following is None or following > until
