@@ -184,7 +184,10 @@ async def forget_slice(connection: Connection, found: Slice) -> None:
 
 async def drop_leftovers(connection: Connection, series: str) -> None:
     """Detach and drop the partitions of removed slices, also those of a pass that died."""
+    busy: set[str] = set()
     for row in await connection.fetch(SQL["list_leftovers"], series):
+        if row["parent"] in busy:
+            continue
         statements = await connection.fetchrow(
             SQL["write_detachment"], row["parent"], row["part"], row["pending"]
         )
@@ -198,5 +201,6 @@ async def drop_leftovers(connection: Connection, series: str) -> None:
         except asyncpg.LockNotAvailableError:
             # A transaction that has lasted for long, as of pg_dump: the next pass goes on here.
             log.info("retention.partition_in_use", partition=row["part"])
+            busy.add(row["parent"])
         finally:
             await connection.execute(_RESET_WAIT)

@@ -53,7 +53,7 @@ UPDATE slice SET started_at = clock_timestamp() FROM jumped WHERE series = $2 AN
 
 -- name: list_leftovers
 -- Return the partitions whose slice is removed, with their parent, null when it is detached, and
--- whether the detachment was interrupted.
+-- whether the detachment was interrupted: those first, as a table has one of these at most.
 SELECT part.relname AS part, parent.relname AS parent, coalesce(inhdetachpending, false) AS pending
 FROM pg_class AS part
 LEFT JOIN pg_inherits ON inhrelid = part.oid
@@ -64,7 +64,7 @@ WHERE part.relnamespace = current_schema()::regnamespace AND part.relkind = 'r'
       SELECT FROM slice
       WHERE series = $1 AND number = substring(part.relname FROM '[0-9]+$')::int
   )
-ORDER BY part.relname;
+ORDER BY pending DESC, part.relname;
 
 -- name: write_detachment
 -- Return the statements that detach partition $2 of table $1 and drop it; $3 for a detachment that
