@@ -12,7 +12,7 @@ from pubsubflow.model.wire.messages import Outcome
 pytestmark = pytest.mark.anyio
 
 PIDS = """
-import os, sys, time
+import os, sys, threading, time
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
@@ -37,7 +37,11 @@ def pids():
 
     @task
     async def stray():
-        os.write(2, b"belongs to no task\\n")
+        def write_later():
+            os.write(2, b"belongs to no task\\n")
+
+        # A thread without the task's context, which outlives the task.
+        threading.Timer(0.2, write_later).start()
 
     mine(), mine_async(), waits(), stray()
 """
