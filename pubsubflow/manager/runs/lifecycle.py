@@ -21,8 +21,10 @@ from pubsubflow.model.runs.progress import (
     Decision,
     Progress,
     finish_task,
+    replace_waiting,
     resume_run,
     start_run,
+    take_unmade,
 )
 from pubsubflow.model.runs.retry import GiveUp, Redeliver, Retry, after_crash, after_failure
 from pubsubflow.model.runs.states import RunState, TaskState, advance_state
@@ -150,9 +152,12 @@ class RunLifecycle:
         key = (message.node, message.map_index)
         if message.outcome is Outcome.DEFERRED:
             self.waits.defer(run, key, task, message)
+            self._apply(run, replace_waiting(run.progress, message.node))
             return
         if message.outcome in _RETRIED:
             if self._retry(run, task, message):
+                if task.state is TaskState.UP_FOR_RETRY:
+                    self._apply(run, replace_waiting(run.progress, message.node))
                 return
         elif message.outcome is Outcome.SUCCESS:
             self._emit(run, message, spec.outlets)
@@ -234,6 +239,12 @@ class RunLifecycle:
                     self._uow.now,
                     error=TaskError("Cancelled", reason, final=True),
                 )
+            )
+        for key in take_unmade(run.progress):
+            # With a row, so that clearing finds them as it finds those that were made.
+            error = TaskError("Cancelled", reason, final=True)
+            run.ended_tasks.append(
+                EndedTask(*key, 0, TaskState.CANCELLED, ended_at=self._uow.now, error=error)
             )
         run.dispatch.clear()
         run.cancelled = True

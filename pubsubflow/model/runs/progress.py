@@ -17,6 +17,9 @@ from pubsubflow.model.wire.messages import NOT_MAPPED
 UNDECIDED = -1
 
 _BAD = (TaskState.FAILED, TaskState.CANCELLED)
+MAP_WINDOW = 2000
+"""Instances of a mapped task that are made at once; each that ends or waits makes another. A
+transaction that makes 50,000 rows and orders would delay all other runs for seconds."""
 
 
 class NodeProgress(Struct, array_like=True):
@@ -27,6 +30,7 @@ class NodeProgress(Struct, array_like=True):
         length: Number of elements of its result, when that is a list.
         left_out_by: The branches and short circuits that leave it out: it is skipped once all
             upstream is complete. Not earlier, or the order of ends would decide what follows.
+        unmade: Number of instances that are not made yet: those with the highest map indexes.
     """
 
     total: int = UNDECIDED
@@ -36,6 +40,7 @@ class NodeProgress(Struct, array_like=True):
     upstream_failed: int = 0
     length: int | None = None
     left_out_by: list[int] = field(default_factory=list)
+    unmade: int = 0
 
     @property
     def complete(self) -> bool:
@@ -139,6 +144,29 @@ def finish_task(
     return decision
 
 
+def replace_waiting(progress: Progress, node: int) -> Decision:
+    """Make another instance of a mapped task for one that waits, and occupies no worker."""
+    decision = Decision()
+    _make_next(progress, node, decision)
+    return decision
+
+
+def take_unmade(progress: Progress) -> list[tuple[int, int]]:
+    """Return the instances that were never made, of a run that is cancelled: they never will be."""
+    found = []
+    for node, entry in enumerate(progress.nodes):
+        found += [(node, index) for index in range(entry.total - entry.unmade, entry.total)]
+        entry.unmade = 0
+    return found
+
+
+def _make_next(progress: Progress, node: int, decision: Decision) -> None:
+    entry = progress.nodes[node]
+    if entry.unmade:
+        decision.ready.append((node, entry.total - entry.unmade))
+        entry.unmade -= 1
+
+
 def resume_run(plan: Plan, progress: Progress, again: Iterable[tuple[int, int]]) -> Decision:
     """Continue a run of which tasks were cleared.
 
@@ -192,6 +220,7 @@ class _Advance:
         """Count an ended instance, then decide about the nodes downstream."""
         entry = self._progress.nodes[node]
         entry.count(state)
+        _make_next(self._progress, node, self._decision)
         if entry.complete:
             self._completed(1)
         self.decide(self._downstream[node])
@@ -245,7 +274,10 @@ class _Advance:
         if total == 0:
             return TaskState.SKIPPED
         nodes[task.node].total = total
-        self._decision.ready.extend((task.node, index) for index in range(total))
+        # Those that wait before they begin occupy nothing, and would block the window.
+        made = total if task.start_wait is not None else min(total, MAP_WINDOW)
+        nodes[task.node].unmade = total - made
+        self._decision.ready.extend((task.node, index) for index in range(made))
         return None
 
     def _resolve(self, node: int, state: TaskState) -> None:

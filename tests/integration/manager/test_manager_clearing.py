@@ -5,6 +5,7 @@ import msgspec
 import pytest
 
 from pubsubflow.errors import InvalidInput, NotFound
+from pubsubflow.model.runs import progress
 from pubsubflow.model.runs.fences import DELIVERIES_PER_CLEARING
 from pubsubflow.model.spec import RetryPolicy
 from pubsubflow.model.wire.commands import CancelRun, ClearTasks, RecordEvents, StartRun
@@ -213,6 +214,26 @@ async def test_single_instances_of_a_mapped_task_run_again(harness):
         await harness.call(ClearTasks(run_id, ("m.x",)))
     with pytest.raises(InvalidInput, match="nothing to clear"):
         await harness.call(ClearTasks(run_id, ("m.7",)))
+
+
+async def test_a_large_mapped_task_is_made_in_parts_and_cleared_as_a_whole(harness, monkeypatch):
+    monkeypatch.setattr(progress, "MAP_WINDOW", 2)
+    await harness.load(dag("d", task("a"), task("m", over=("a",)), task("z", "m", inputs=("m",))))
+    run_id = await harness.call(StartRun("d"))
+    await harness.finish("a", value=[10, 11, 12, 13, 14])
+    await harness.finish("m")
+    assert await harness.value("SELECT count(*) FROM task_live") == 2
+    await harness.call(CancelRun(run_id))
+    await harness.until_states("cancelled")
+    states = await harness.tasks()
+    assert [states[f"1.{index}"] for index in range(5)].count("cancelled") == 4
+    harness.orders.clear()
+    await harness.call(ClearTasks(run_id, ended=True, only_failed=True))
+    for _ in range(4):
+        await harness.finish("m", value=1)
+    order = await harness.finish("z")
+    assert len(order.inputs[1]) == 5
+    await harness.until_states("success")
 
 
 async def test_what_a_branch_left_out_stays_so_unless_the_branch_is_cleared(harness):

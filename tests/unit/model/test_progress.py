@@ -2,6 +2,7 @@
 
 import pytest
 
+from pubsubflow.model.runs import progress
 from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.runs.progress import finish_task, mapped_indexes, mapped_lengths, start_run
 from pubsubflow.model.runs.states import RunState, TaskState
@@ -279,6 +280,31 @@ def test_a_mapped_task_has_one_instance_per_element():
         assert play.state("end") == "-"
         play.finish(f"each[{index}]")
     assert play.state("end") == "run"
+
+
+def test_a_large_mapped_task_makes_its_instances_as_others_end_or_wait(monkeypatch):
+    monkeypatch.setattr(progress, "MAP_WINDOW", 3)
+    play = Play(task("list"), task("each", over=["list"]), task("end", "each"))
+    play.finish("list", length=6)
+    assert play.waiting == {"each[0]", "each[1]", "each[2]"}
+    play.finish("each[1]", "f")
+    assert play.waiting == {"each[0]", "each[2]", "each[3]"}
+    play._take(progress.replace_waiting(play.progress, 1))  # each[0] waits
+    assert play.waiting == {"each[0]", "each[2]", "each[3]", "each[4]"}
+    for index in (2, 3, 4, 5, 0):
+        assert play.state("end") == "-"
+        play.finish(f"each[{index}]")
+    assert play.state("end") == "u"
+    assert play.outcome is not None
+
+
+def test_what_was_never_made_of_a_mapped_task_is_known_when_its_run_is_cancelled(monkeypatch):
+    monkeypatch.setattr(progress, "MAP_WINDOW", 3)
+    play = Play(task("list"), task("each", over=["list"]))
+    play.finish("list", length=6)
+    play.finish("each[0]")
+    assert progress.take_unmade(play.progress) == [(1, 4), (1, 5)]
+    assert progress.take_unmade(play.progress) == []
 
 
 def test_a_mapped_task_over_literals_is_their_product():
