@@ -1,7 +1,6 @@
 """Worker in a process of its own, for tests that kill it."""
 
 import sys
-import tempfile
 from pathlib import Path
 
 import anyio
@@ -16,13 +15,12 @@ from pubsubflow.worker import Worker, WorkerSettings
 async def main():
     bus_settings = msgspec.json.decode(sys.argv[1], type=BusSettings)
     settings = msgspec.json.decode(sys.argv[2], type=WorkerSettings)
-    place = tempfile.mkdtemp(prefix="psf-worker-")
     async with (
         Bus.connect(bus_settings) as bus,
         ForkServer.start() as fork_server,
         anyio.create_task_group() as group,
     ):
-        cache = BundleCache(Path(place))
+        cache = BundleCache(Path(sys.argv[3]))
         worker = Worker(
             bus=bus, fork_server=fork_server, settings=settings, cache=cache, worker_id="hosted"
         )

@@ -146,6 +146,7 @@ async def test_the_tasks_of_a_dead_worker_move_on(
     settings = WorkerSettings(processes=1, ack_wait_seconds=2, heartbeat_seconds=0.5)
     command = [sys.executable, "-m", "support.worker_process"]
     command += [msgspec.json.encode(part).decode() for part in (nats_server.settings, settings)]
+    command.append(str(tmp_path / "hosted"))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as host:  # noqa: ASYNC220
         names = ("until_released", "until_released_async")
