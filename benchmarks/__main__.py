@@ -12,7 +12,9 @@ from pathlib import Path
 from benchmarks.paired import compare
 from benchmarks.report import Report
 
-SCENARIOS = ("idle", "hot_path", "throughput", "load", "pending", "waiting", "loader", "stream")
+SCENARIOS = (
+    *("idle", "hot_path", "throughput", "load", "pending", "waiting", "loader", "stream", "mapped"),
+)
 
 
 def _parse() -> argparse.Namespace:

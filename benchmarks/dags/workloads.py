@@ -112,3 +112,22 @@ with DAG("load_rows", schedule=Dataset("bench://load/rows"), max_active_runs=100
 
 with DAG("unsubscribed"):
     nothing()
+
+
+@task
+async def many() -> list[int]:
+    """Return what a task is mapped over."""
+    return list(range(50_000))
+
+
+@task
+async def element(number: int) -> None:
+    """Do nothing for one element."""
+    del number
+
+
+with DAG("mapped_many"):
+    element.expand(number=many())
+
+with DAG("mapped_neighbour"):
+    nothing_async()

@@ -17,7 +17,7 @@ from pubsubflow.model.wire.messages import NOT_MAPPED
 UNDECIDED = -1
 
 _BAD = (TaskState.FAILED, TaskState.CANCELLED)
-MAP_WINDOW = 2000
+MAP_WINDOW = 1000
 """Instances of a mapped task that are made at once; each that ends or waits makes another. A
 transaction that makes 50,000 rows and orders would delay all other runs for seconds."""
 
