@@ -14,7 +14,7 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.worker_requests import Chunk
 from pubsubflow.runner.log_lines import log_record, split_records
 from pubsubflow.worker.assignment import Assignment
-from pubsubflow.worker.publish_gate import PublishGate
+from pubsubflow.worker.publish_pacer import PublishPacer
 from pubsubflow.worker.timeouts import TimeoutQueue
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class ResultPublisher:
         max_log_bytes: Output of one attempt beyond that is dropped.
 
     Attributes:
-        gate: Delays events of running tasks; its `run` is to be started.
+        pacer: Delays events of running tasks; its `run` is to be started.
     """
 
     def __init__(self, bus: Bus, worker: str, *, max_log_bytes: int) -> None:
@@ -52,7 +52,7 @@ class ResultPublisher:
         self._max_log_bytes = max_log_bytes
         self._unsent: deque[Callable[[], None]] = deque()
         self._unconfirmed = 0
-        self.gate = PublishGate(bus)
+        self.pacer = PublishPacer(bus)
         self._all_stored = anyio.Event()
         self._log_timeouts: TimeoutQueue[Assignment] = TimeoutQueue(_LOG_SECONDS, self.flush_log)
 
@@ -86,7 +86,7 @@ class ResultPublisher:
         # With the delivery: after a restore of Postgres the event of an earlier one is gone, and
         # JetStream would take this one for it.
         name = f"e.{event.key}.{event.delivery}"
-        self.gate.submit(event.run, lambda: self._send(subject, payload, name, reply))
+        self.pacer.submit(event.run, lambda: self._send(subject, payload, name, reply))
 
     def add_output(self, assignment: Assignment, lines: str) -> None:
         """Buffer lines of output of the node that the assignment runs now."""

@@ -119,7 +119,7 @@ class Worker:
                     self._suspect_redelivery()
                 self._send_heartbeat()
                 group.start_soon(self._keep_sending_heartbeats)
-                group.start_soon(self._publisher.gate.run)
+                group.start_soon(self._publisher.pacer.run)
                 await self._consume(stopping, task_status)
                 await self._publish_stopped()
             finally:

@@ -1,4 +1,4 @@
-"""The publish gate: events pass at once, or in turn by run while the managers are behind."""
+"""The publish pacer: events pass at once, or in turn by run while the managers are behind."""
 
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -10,7 +10,7 @@ import pytest
 
 from pubsubflow.bus.consumer_stats import ConsumerStats
 from pubsubflow.errors import BusUnavailable
-from pubsubflow.worker.publish_gate import PublishGate
+from pubsubflow.worker.publish_pacer import PublishPacer
 
 pytestmark = pytest.mark.anyio
 
@@ -43,17 +43,17 @@ def managers():
 
 
 @asynccontextmanager
-async def gate_of(managers, most):
-    gate = PublishGate(managers, most_pending=most)
+async def pacer_of(managers, most):
+    pacer = PublishPacer(managers, most_pending=most)
     async with anyio.create_task_group() as group:
-        group.start_soon(gate.run)
-        yield gate
+        group.start_soon(pacer.run)
+        yield pacer
         group.cancel_scope.cancel()
 
 
-def submit(gate, managers, run, count):
+def submit(pacer, managers, run, count):
     for number in range(count):
-        gate.submit(run, partial(managers.send, run, number))
+        pacer.submit(run, partial(managers.send, run, number))
 
 
 async def sampled(managers, times=2):
@@ -65,44 +65,44 @@ async def sampled(managers, times=2):
 
 
 async def test_events_pass_at_once_while_the_managers_keep_up(managers):
-    async with gate_of(managers, 1000) as gate:
-        submit(gate, managers, 1, 3)
+    async with pacer_of(managers, 1000) as pacer:
+        submit(pacer, managers, 1, 3)
         assert managers.sent == [(1, 0), (1, 1), (1, 2)]
 
 
 async def test_no_more_wait_for_the_managers_than_may_and_runs_take_turns(managers):
     managers.pending = 10
-    async with gate_of(managers, 10) as gate:
-        submit(gate, managers, 0, 1)  # before the first sample
+    async with pacer_of(managers, 10) as pacer:
+        submit(pacer, managers, 0, 1)  # before the first sample
         await sampled(managers, 1)
         for run, count in ((1, 100), (2, 100), (3, 1)):
-            submit(gate, managers, run, count)
+            submit(pacer, managers, run, count)
         await sampled(managers)
-        assert (len(managers.sent), gate.held) == (1, 201)
+        assert (len(managers.sent), pacer.held) == (1, 201)
         managers.pending = 4
         await sampled(managers)
         assert Counter(run for run, _ in managers.sent) == {0: 1, 1: 3, 2: 2, 3: 1}
         assert [number for run, number in managers.sent if run == 1] == [0, 1, 2]
         managers.pending = -1000
         await sampled(managers, 1)
-        assert gate.held == 0
+        assert pacer.held == 0
 
 
 async def test_events_pass_while_nobody_can_be_counted(managers):
     managers.pending = 10
-    async with gate_of(managers, 10) as gate:
-        submit(gate, managers, 1, 1)
+    async with pacer_of(managers, 10) as pacer:
+        submit(pacer, managers, 1, 1)
         await sampled(managers, 1)
-        submit(gate, managers, 1, 5)
+        submit(pacer, managers, 1, 5)
         managers.away = True
         await sampled(managers, 1)
-        assert gate.held == 0
+        assert pacer.held == 0
 
 
 async def test_what_is_held_is_sent_at_the_end(managers):
     managers.pending = 10
-    async with gate_of(managers, 10) as gate:
-        submit(gate, managers, 1, 1)
+    async with pacer_of(managers, 10) as pacer:
+        submit(pacer, managers, 1, 1)
         await sampled(managers, 1)
-        submit(gate, managers, 1, 5)
+        submit(pacer, managers, 1, 5)
     assert len(managers.sent) == 6
