@@ -14,7 +14,7 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.worker_requests import Chunk
 from pubsubflow.runner.log_lines import log_record, split_records
 from pubsubflow.worker.assignment import Assignment
-from pubsubflow.worker.publish_pacer import PublishPacer
+from pubsubflow.worker.event_pacer import EventPacer
 from pubsubflow.worker.timeouts import TimeoutQueue
 
 log = structlog.get_logger(__name__)
@@ -52,7 +52,7 @@ class ResultPublisher:
         self._max_log_bytes = max_log_bytes
         self._unsent: deque[Callable[[], None]] = deque()
         self._unconfirmed = 0
-        self.pacer = PublishPacer(bus)
+        self.pacer = EventPacer(bus)
         self._all_stored = anyio.Event()
         self._log_timeouts: TimeoutQueue[Assignment] = TimeoutQueue(_LOG_SECONDS, self.flush_log)
 

@@ -1,4 +1,4 @@
-"""The publish pacer: events pass at once, or in turn by run while the managers are behind."""
+"""The event pacer: events pass at once, or in turn by run while the managers are behind."""
 
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -10,7 +10,7 @@ import pytest
 
 from pubsubflow.bus.consumer_stats import ConsumerStats
 from pubsubflow.errors import BusUnavailable
-from pubsubflow.worker.publish_pacer import PublishPacer
+from pubsubflow.worker.event_pacer import EventPacer
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +44,7 @@ def managers():
 
 @asynccontextmanager
 async def pacer_of(managers, most):
-    pacer = PublishPacer(managers, most_pending=most)
+    pacer = EventPacer(managers, most_pending=most)
     async with anyio.create_task_group() as group:
         group.start_soon(pacer.run)
         yield pacer

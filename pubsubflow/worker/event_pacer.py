@@ -1,7 +1,7 @@
-"""The publish pacer delays the events of running tasks while the managers are behind.
+"""The event pacer delays the events of running tasks while the managers are behind.
 
 A task that publishes in a loop waits only until JetStream has stored each event, which is faster
-than a manager records it. Without it a few such loops fill the queue up to the limit
+than a manager records it. Without the pacer a few such loops fill the queue up to the limit
 at which the API refuses everyone's events. With it, they go as fast as the managers, in turn.
 """
 
@@ -23,8 +23,8 @@ _SAMPLE_SECONDS = 0.1
 Send = Callable[[], None]
 
 
-class PublishPacer:
-    """Sends events at once while few messages wait for the managers, and in turn by run otherwise.
+class EventPacer:
+    """Passes events on at once while few messages wait for the managers, else in turn by run.
 
     Args:
         bus: Counts what waits.
@@ -71,7 +71,7 @@ class PublishPacer:
             stats = await self._bus.read_consumer_stats(STREAM_IN, "managers")
         except (Unavailable, ConfigError) as error:
             # Nothing is stored meanwhile either: tasks wait for that.
-            log.debug("worker.pacer_sample_failed", error=str(error))
+            log.debug("worker.pace_sample_failed", error=str(error))
             self._room = None
         else:
             self._room = max(0, self._most_pending - stats.pending)
