@@ -28,6 +28,7 @@ from pubsubflow.authoring.tasks.graph import Node, Reference, references
 from pubsubflow.authoring.tasks.wait_target import is_template
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.schedule.conditions import inputs as dataset_inputs
+from pubsubflow.model.source.elements import digest_elements, element_order
 from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED, EmittedEvent, JournalEntry, RunInfo
 from pubsubflow.model.wire.waits import WaitSet, decode_completions
@@ -53,8 +54,36 @@ class RunnableDag:
         # The order in which a file makes its tasks may change from import to import.
         self.nodes = tuple(dag.nodes[task.task_id] for task in self.tasks)
         self.params = dag.params
+        self._orders = {
+            task.node: orders for task in self.tasks if any(orders := _element_orders(self, task))
+        }
         schedule = dag.schedule
         self.datasets = [] if schedule is None else list(dataset_inputs(schedule.condition))
+
+    def own_indexes(self, node: int, indexes: Sequence[int]) -> Sequence[int]:
+        """Return where the elements of a mapped task's instance stand in the file as it is now.
+
+        Args:
+            node: Number of the task.
+            indexes: Where they stand in the version of the run, per mapped argument.
+        """
+        orders = self._orders.get(node)
+        if orders is None:
+            return indexes
+        return [
+            index if order is None else order[index]
+            for index, order in zip(indexes, orders, strict=True)
+        ]
+
+
+def _element_orders(dag: RunnableDag, task: TaskSpec) -> list[list[int] | None]:
+    expanded = dag.nodes[task.node].expand_inputs
+    return [
+        None
+        if isinstance(given.values, Reference)
+        else element_order(argument.elements, digest_elements(given.values))
+        for argument, given in zip(task.mapped_arguments, expanded, strict=True)
+    ]
 
 
 class BoundTask(Struct, frozen=True):
@@ -140,6 +169,8 @@ def bind(
         trigger_event=spec.start_wait and _start_event(chosen, spec.start_wait, history),
         trace=trace,
     )  # fmt: skip
+    if indexes:
+        indexes = dag.own_indexes(node, indexes)
     binding = _Bound(dag, chosen, context, given, elements or {}, indexes)
     try:
         call = chosen.body.bind(binding)

@@ -46,6 +46,7 @@ from pubsubflow.authoring.validation import (
 )
 from pubsubflow.model.schedule.conditions import inputs, ticks
 from pubsubflow.model.schedule.timetable import CronSpec
+from pubsubflow.model.source.elements import digest_elements
 from pubsubflow.model.spec import DagSpec, MappedArgument, TaskSpec
 
 _EVENT_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -294,7 +295,8 @@ def _task_spec(node: Node, positions: Mapping[Node, int], file: str) -> TaskSpec
 def _mapped_argument(given: ExpandInput, positions: Mapping[Node, int]) -> MappedArgument:
     if isinstance(given.values, Reference):
         return MappedArgument(given.name, node=positions[given.values.node])
-    return MappedArgument(given.name, length=len(given.values))
+    elements = digest_elements(given.values)
+    return MappedArgument(given.name, length=len(given.values), elements=elements)
 
 
 def _flag(value: object) -> bool:

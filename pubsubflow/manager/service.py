@@ -359,10 +359,9 @@ class Manager:
         timed = self._database.metrics.statement_seconds.observe
         while True:
             try:
-                with translate_errors():
-                    async with begin_transaction(connection):
-                        transaction = ManagerTransaction(connection, timed)
-                        committed = await self._processor.process(batch, transaction)
+                async with begin_transaction(connection):
+                    transaction = ManagerTransaction(connection, timed)
+                    committed = await self._processor.process(batch, transaction)
             except TRANSIENT_ERRORS as error:
                 # Two transactions would have waited for each other; Postgres ended this one.
                 for item in batch:

@@ -69,11 +69,13 @@ class MappedArgument(Struct, frozen=True, omit_defaults=True):
         name: Keyword of the task's function; empty for `expand_kwargs`.
         length: Number of elements, for a literal.
         node: The task whose result is mapped over, if it is not a literal.
+        elements: The digests of a literal's elements, see `model.source.elements`.
     """
 
     name: str
     length: int | None = None
     node: int | None = None
+    elements: str | None = None
 
 
 class TaskSpec(Struct, frozen=True, omit_defaults=True):

@@ -61,7 +61,7 @@ class RunnerRecorder:
         closed: Whether it is given up.
 
     Raises:
-        OSError: There is no space for it.
+        OSError: No space is left for it.
     """
 
     def __init__(self) -> None:

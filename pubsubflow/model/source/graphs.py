@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pubsubflow.model.source.elements import same_elements
 from pubsubflow.model.spec import TaskSpec
 
 _MOST_NAMES = 5
@@ -31,14 +32,23 @@ def graph_difference(expected: Sequence[TaskSpec], made: Sequence[TaskSpec]) -> 
         parts.append(f"{_names(more)} {_verb(more)} new")
     if less := sorted(wanted.keys() - found.keys()):
         parts.append(f"{_names(less)} {_verb(less)} missing")
-    for task_id in sorted(wanted.keys() & found.keys()):
-        if wanted[task_id] != found[task_id] and len(parts) < _MOST_NAMES:
+    before = {task.task_id: task for task in expected}
+    for task in sorted(made, key=lambda each: each.task_id):
+        task_id = task.task_id
+        if task_id not in wanted or len(parts) >= _MOST_NAMES:
+            continue
+        if wanted[task_id] != found[task_id]:
             (_, name), *_ = [
                 facet
                 for facet, one, other in zip(_FACETS, wanted[task_id], found[task_id], strict=True)
                 if one != other
             ]
             parts.append(f"of {task_id}, {name} differs")
+            continue
+        for one, other in zip(before[task_id].mapped_arguments, task.mapped_arguments, strict=True):
+            if not same_elements(one.elements, other.elements):
+                argument = f"expand({one.name}=…)" if one.name else "expand_kwargs()"
+                parts.append(f"of {task_id}, the elements of {argument} differ")
     if not parts:
         return None
     return (

@@ -493,10 +493,10 @@ CREATE TABLE worker (
     pid         int NOT NULL,
     slots       int NOT NULL,
     busy        int NOT NULL,
-    started_at  timestamptz NOT NULL DEFAULT now(),
     queues      text[] NOT NULL DEFAULT '{}',
     free_sync   int NOT NULL DEFAULT 0,  -- slots without a task
     free_async  int NOT NULL DEFAULT 0,
+    started_at  timestamptz NOT NULL DEFAULT now(),
     seen_at     timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 

@@ -145,6 +145,34 @@ async def test_edges_count_too(manager, worker):
     assert "of y, what runs before it differs" in result.error.message
 
 
+def mapped(*elements):
+    return dedent(f"""
+        from pubsubflow import dag, task
+
+        @dag
+        def made():
+            @task
+            def show(x, y):
+                return [x, y]
+            show.expand(x={list(elements)!r}, y=["a", "b"])
+    """)
+
+
+async def test_an_instance_finds_its_element_whatever_the_order(manager, worker):
+    spec = manager.load(mapped("x", "y", "z")).spec
+    dag = manager.add(MadeBundle({"dags.py": mapped("z", "x", "y")}), spec)
+    for index, name in enumerate(("x", "y", "z")):
+        result = await manager.run(dag, "show", map_index=index * 2 + 1, indexes=(index, 1))
+        assert manager.decoded(result) == [name, "b"]
+
+
+async def test_other_elements_are_refused(manager, worker):
+    spec = manager.load(mapped("x", "y")).spec
+    dag = manager.add(MadeBundle({"dags.py": mapped("x", "w")}), spec)
+    result = await manager.run(dag, "show", map_index=0, indexes=(0, 0))
+    assert "of show, the elements of expand(x=…) differ" in result.error.message
+
+
 async def test_a_dag_that_is_not_made_any_more_is_refused(manager, worker):
     spec = manager.load(made("x")).spec
     dag = manager.add(MadeBundle({"dags.py": "import pubsubflow"}), spec)
