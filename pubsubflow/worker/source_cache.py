@@ -19,11 +19,14 @@ from pubsubflow.model.wire.worker_requests import (
     FileRequest,
     SourceRequest,
 )
+from pubsubflow.open_files import EXHAUSTED
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.protocol import RunnerSource
 from pubsubflow.worker.manager_client import ManagerClient
 
 log = structlog.get_logger(__name__)
+
+_FILES_SECONDS = 1.0
 
 _CACHED_SOURCES = 4096
 _KEPT_BUNDLES = 8
@@ -99,7 +102,7 @@ class SourceCache:
 
     async def _fetch(self, key: str) -> None:
         try:
-            found = await self._read_source(key)
+            found = await self._read_when_files_can_be_opened(key)
         except LookupError as error:
             found = FetchedSource(error=str(error))
         except (msgspec.DecodeError, OSError) as error:
@@ -109,6 +112,17 @@ class SourceCache:
             self.sources.put(key, found)
         for use in self._waiters.pop(key):
             use(found)
+
+    async def _read_when_files_can_be_opened(self, key: str) -> FetchedSource:
+        while True:
+            try:
+                return await self._read_source(key)
+            except OSError as error:
+                # That passes, and is not the task's fault: it waits.
+                if error.errno not in EXHAUSTED:
+                    raise
+                log.warning("worker.source_postponed", source=key, error=str(error))
+                await anyio.sleep(_FILES_SECONDS)
 
     async def _read_source(self, key: str) -> FetchedSource:
         source = await self._request(SourceRequest, key, DagSource)

@@ -54,7 +54,7 @@ async def daemon_under_limit(folder: Path):
 
 
 async def run_once(url: str, session: aiohttp.ClientSession) -> str:
-    """Post an event and return the state of the run that follows, once it has ended."""
+    """Post an event and return the state of all runs, once they have ended."""
     body = {"dataset": "s3://lake/orders"}
     async with session.post(f"{url}/api/v1/datasets/events", json=body) as response:
         assert response.status == 202
@@ -63,7 +63,8 @@ async def run_once(url: str, session: aiohttp.ClientSession) -> str:
             async with session.get(f"{url}/api/v1/runs") as response:
                 runs = (await response.json())["items"]
             if runs and all(run["ended_at"] for run in runs):
-                return runs[0]["state"]
+                (state,) = {run["state"] for run in runs}
+                return state
             await anyio.sleep(0.05)
 
 
@@ -112,7 +113,6 @@ async def test_a_daemon_survives_that_no_file_can_be_opened(tmp_path):
         body = {"dataset": "s3://lake/orders"}
         async with session.post(f"{member.url}/api/v1/datasets/events", json=body) as response:
             assert response.status == 202
-        await logged(member, "worker.fork_failed")
         assert len(await logged(member, "daemon.open_files_exhausted")) == 1
         set_limit(member.pid, OPEN_FILES)
         assert await run_once(member.url, session) == "success"
