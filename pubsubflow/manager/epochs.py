@@ -115,16 +115,18 @@ class EpochGuard:
     Attributes:
         number: The epoch of the database; None before the first check.
         checked: Whether the present connection was compared with the witness.
+        due_at: When `testify` is due, in the loop's time: soon after a change known here.
     """
 
     def __init__(self, bus: Bus, *, chance: Callable[[int], int] = secrets.randbelow) -> None:
         self._bus = bus
         self._chance = chance
         self._changed = False
-        self._due_at = 0.0
+        self._tried_at = 0.0
         self._published: Witness | None = None
         self.number: int | None = None
         self.checked = False
+        self.due_at = 0.0
 
     async def check(self, connection: Connection) -> None:
         """Compare a new connection with the witness; begin a new epoch after a restore.
@@ -151,7 +153,7 @@ class EpochGuard:
         if reason is not None:
             log.warning("store.restored", reason=reason, epoch=epoch, tasks_queued_again=tasks)
             await self._void_orders(epoch)
-        self._changed = True
+        self.note_change()
         if self.number not in (None, epoch):
             raise StoreRestored(f"Postgres was restored: epoch {epoch} begins")
         self.number = epoch
@@ -171,27 +173,23 @@ class EpochGuard:
 
     def note_change(self) -> None:
         """Note that the database has changed, so that the witness is to learn of it."""
-        self._changed = True
-
-    @property
-    def seconds_left(self) -> float:
-        """After how many seconds the witness is due: soon after a change known here."""
-        if not self.checked:  # as soon as NATS is back; until then now and then
-            return _WITNESS_SECONDS
-        due_at = self._due_at if self._changed else self._due_at + _OTHERS_SECONDS
-        return max(0.0, due_at - anyio.current_time())
+        if not self._changed:
+            self._changed = True
+            self.due_at = min(self.due_at, self._tried_at + _WITNESS_SECONDS)
 
     async def testify(self, connection: Connection) -> None:
-        """Publish the witness, if it is due, over a connection that was compared with it.
+        """Publish the witness over a connection that was compared with it.
 
         Another connection may lead to a restored database already, and would hide that.
         """
-        if not self.checked or self.seconds_left or self.number is None:
+        self._tried_at = anyio.current_time()
+        if not self.checked or self.number is None:  # as soon as NATS is back
+            self.due_at = self._tried_at + _WITNESS_SECONDS
             return
         with translate_errors():
             identity, next_transaction = await read_identity(connection)
         self._changed = False
-        self._due_at = anyio.current_time() + _WITNESS_SECONDS
+        self.due_at = self._tried_at + _WITNESS_SECONDS + _OTHERS_SECONDS
         witness = Witness(self.number, identity, next_transaction)
         if witness == self._published:
             return
@@ -200,7 +198,7 @@ class EpochGuard:
             self._published = witness
         except BusUnavailable as error:
             log.debug("manager.witness_not_published", reason=str(error))
-            self._changed = True
+            self.note_change()
 
     async def _read_witness(self) -> Witness | None:
         self.checked = False

@@ -269,13 +269,15 @@ class Manager:
                     return
                 self._wake = anyio.Event()
                 # Awake also when the witness is to learn of the last changes.
-                with anyio.move_on_after(self._epochs.seconds_left):
+                with anyio.move_on_after(max(0.0, self._epochs.due_at - anyio.current_time())):
                     await self._wake.wait()
             if not self._epochs.checked and self._bus.connected:
                 await self._epochs.check(connection)
-            await self._epochs.testify(connection)
+            if anyio.current_time() >= self._epochs.due_at:
+                await self._epochs.testify(connection)
             fill_batch(batch, self._waiting, self._settings)
-            self._epochs.drop_void(batch, self.metrics.void_dropped)
+            if any(item.from_bus for item in batch):
+                self._epochs.drop_void(batch, self.metrics.void_dropped)
             for item in [each for each in batch if isinstance(each.received, Exception)]:
                 await self._refuse(connection, item, item.message)
                 batch.remove(item)

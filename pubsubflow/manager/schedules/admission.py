@@ -161,13 +161,9 @@ class Admission:
         draft.encoded_info = encode(draft.info)
         draft.state = dag.admit()
         if draft.state is RunState.RUNNING:
-            self._start(draft)
-
-    def _start(self, draft: RunDraft) -> None:
-        dag = draft.dag
-        self._lifecycle.start(
-            draft.id, dag.version, draft.encoded_info, draft.info, source=dag.source
-        )
+            self._lifecycle.start(
+                draft.id, dag.version, draft.encoded_info, draft.info, source=dag.source
+            )
 
     def start_queued(self, dag: LockedDag) -> None:
         """Start runs that this transaction made and queued, where there is room for them.
@@ -180,7 +176,9 @@ class Admission:
             if draft.dag is dag and draft.state is RunState.QUEUED:
                 dag.start_queued()
                 draft.state = advance_state(draft.state, RunState.RUNNING)
-                self._start(draft)
+                self._lifecycle.start(
+                    draft.id, dag.version, draft.encoded_info, draft.info, source=dag.source
+                )
 
     async def _describe_loop(self, ancestry: Sequence[int], dag: int) -> str:
         """Name the circle of DAGs that set each other off."""

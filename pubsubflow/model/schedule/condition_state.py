@@ -33,7 +33,7 @@ from pubsubflow.model.schedule.conditions import (
 from pubsubflow.model.schedule.partitions import Partitioning, parts_of
 
 UNREACHABLE = 2**31
-_AHEAD_SECONDS = 2.0
+AHEAD_SECONDS = 2.0
 """Clocks of several daemons may differ by that much."""
 
 
@@ -171,7 +171,8 @@ def add_event(
         key: Its own partition key, for rolled-up windows.
     """
     moment = min(time, now)
-    clamp_moments(state, now)
+    if max(state.watermark, state.last_event_at, state.collecting_since) > now + AHEAD_SECONDS:
+        clamp_moments(state, now)
     state.watermark = max(state.watermark, moment)
     for each in matched:
         pending = state.inputs[each.index]
@@ -193,7 +194,7 @@ def clamp_moments(state: ConditionState, now: float) -> None:
         state: Changed in place.
         now: Seconds since 1970.
     """
-    if max(state.watermark, state.last_event_at, state.collecting_since) <= now + _AHEAD_SECONDS:
+    if max(state.watermark, state.last_event_at, state.collecting_since) <= now + AHEAD_SECONDS:
         return
     state.watermark = min(state.watermark, now)
     state.last_event_at = min(state.last_event_at, now)
