@@ -33,7 +33,9 @@ async def daemon(folder):
     """Run a daemon with a webhook for each verifier."""
     with TemporaryDirectory(prefix="psf-hostile-") as home:
         options = DaemonOptions(parent=os.getpid(), home=home, roles=ROLES, dags=str(HOOKS))
-        member = DaemonProcess("daemon", options, dict(os.environ), folder)
+        # The webhooks' file shares its signers with this test, outside of the folder.
+        environ = os.environ | {"PYTHONPATH": str(HOOKS.parents[1])}
+        member = DaemonProcess("daemon", options, environ, folder)
         async with anyio.create_task_group() as group:
             await start_all([member], group)
             yield member

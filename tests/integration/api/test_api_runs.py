@@ -137,8 +137,9 @@ async def test_dags_page_and_files_that_cannot_be_imported_show(harness):
     assert [each["import_error"] for each in dags] == [None, "d1.py:3: NameError", None]
     assert [each["file"] for each in first["import_errors"]] == ["d1.py", "x.py"]
     await harness.catalog.remove(["d2.py"])
-    assert len((await harness.get("/api/v1/dags"))["items"]) == 2
-    assert (await harness.get("/api/v1/dags/d2"))["present"] is False
+    dags = (await harness.get("/api/v1/dags"))["items"]
+    assert [bool(each["missing_since"]) for each in dags] == [False, False, True]
+    assert (await harness.get("/api/v1/dags/d2"))["missing_since"]
 
 
 async def test_a_run_is_explained_back_to_the_event_from_outside(harness):

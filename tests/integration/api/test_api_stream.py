@@ -69,7 +69,7 @@ async def test_changes_of_a_dag_and_of_its_file_are_sent(harness):
             ("dag", "d", "version"),
             ("import", "d.py", None),
             ("import", "d.py", None),
-            ("dag", "d", "retired"),
+            ("dag", "d", "missing"),
         ]
         assert [found[n].change().version for n in (0, 3)] == [1, 2]
         assert [found[n].change().error for n in (4, 5)] == ["SyntaxError: invalid", None]

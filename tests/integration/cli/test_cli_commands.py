@@ -189,6 +189,6 @@ def test_debug_shows_the_traceback(anywhere, tmp_path):
 
 
 def test_a_home_in_use_says_by_whom(anywhere, daemon_home, daemon_url):
-    held = anywhere("db", "check", "--home", daemon_home)
+    held = anywhere("db", "migrate", "--home", daemon_home)
     assert held.code == 2
     assert "is held by process" in held.err

@@ -101,6 +101,9 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     assert remote("runs", "cancel", live, "--json")["state"] == "cancelled"
     assert len(remote("tasks", "list", ended, "--json")) == 5
     assert "line 0" in remote("tasks", "logs", ended, "say", "--follow")
+    assert remote("tasks", "show", ended, "say", "--json")["task_id"] == "say"
+    assert remote("workers", "list", "--json")
+    remote("dags", "reload")
     assert remote("runs", "clear", ended, "--dry-run", "--json")["tasks"]
     assert remote("tasks", "clear", ended, "say", "--dry-run", "--json")["tasks"]
     remote("runs", "retry", ended, "--dry-run", code=1)  # nothing of it failed
@@ -109,9 +112,10 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     remote("dead-letters", "resend", dead_letter, code=1)  # it is refused again
     dead_letter = refuse(remote)
     shown = remote("dead-letters", "show", dead_letter, "--json")
-    (group,) = remote("dead-letters", "summary", "--json")
-    assert (group["count"], group["example"]) == (2, dead_letter)
-    assert "2 " in remote("dead-letters", "summary")
+    summary = remote("dead-letters", "summary", "--json")
+    (group,) = [each for each in summary if each["example"] == dead_letter]
+    assert group["count"] >= 2  # tests before this one share the daemon
+    assert f"{group['count']} " in remote("dead-letters", "summary")
     older = remote("dead-letters", "list", "--reason", group["reason"], "--json")[1]["id"]
     done = remote("dead-letters", "discard", older, "--json")
     assert done == {"discarded": [older], "more": False}

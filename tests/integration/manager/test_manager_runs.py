@@ -254,8 +254,12 @@ async def test_failures_spread_and_the_run_fails(harness):
     assert await harness.tasks() == {"0": "failed", "1": "upstream_failed", "2": "success"}
     stored = await harness.value("SELECT error FROM task WHERE node = 0")
     assert stored == {
-        "type": "ValueError", "message": "no \\u0000 such", "traceback": "tb", "final": False
-    }  # fmt: skip
+        "type": "ValueError",
+        "message": "no \\u0000 such",
+        "traceback": "tb",
+        "final": False,
+        "full_traceback": "",
+    }
 
 
 async def test_a_task_that_runs_for_long_says_so(harness):
