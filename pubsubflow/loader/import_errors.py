@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pubsubflow.errors import DefinitionError
 from pubsubflow.runner.failures import user_frames
 
+_ADVICE = "install it, move it into the DAGs folder, or name its folder in PYTHONPATH"
 _MISSING = re.compile(r"No module named '(?P<module>[^']+)'|directory: '(?P<file>[^']+)'")
 
 
@@ -33,6 +34,8 @@ def describe_error(error: BaseException, root: str, file: str) -> str:
         message = str(error)
     elif isinstance(error, SystemExit):
         message = f"the file called sys.exit({error.code!r}) while it was imported"
+    elif isinstance(error, ModuleNotFoundError):
+        message = f"ModuleNotFoundError: {error}; {_ADVICE}"
     else:
         text = str(error).strip()
         message = type(error).__name__ + (f": {text.splitlines()[0]}" if text else "")
