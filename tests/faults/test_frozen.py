@@ -20,7 +20,7 @@ def check_report(report: FrozenReport):
         assert not report.repeated, report
 
 
-@pytest.mark.parametrize("kinds", [("manager", "worker"), ("nats", "postgres")])
+@pytest.mark.parametrize("kinds", [("manager", "worker")])
 async def test_frozen_processes(kinds, seed, tmp_path, record_report):
     async def run(kind: str):
         folder = tmp_path / kind

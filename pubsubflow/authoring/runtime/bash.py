@@ -77,10 +77,15 @@ def trace_variables(trace: Mapping[str, str]) -> dict[str, str]:
 
 def _copy(source: IO[str] | None, sink: IO[str]) -> str:
     last = ""
-    for line in source or ():
-        sink.write(line)
-        sink.flush()
-        last = line
+    try:
+        for line in source or ():
+            sink.write(line)
+            sink.flush()
+            last = line
+    except ValueError:
+        # An interrupted task closes the pipes while a thread may still read one.
+        if source is None or not source.closed:
+            raise
     return last.rstrip("\r\n")
 
 

@@ -52,11 +52,19 @@ def started(words, place):
 
 
 @pytest.fixture
-def _logging_kept():
+def _logging_kept(monkeypatch):
     """Leave logging as it was: commands set it up."""
     root = logging.getLogger()
     kept, level, config = root.handlers, root.level, structlog.get_config()
+    # A module's logger would keep the output of this test, which is closed after it.
+    configure = structlog.configure
+    monkeypatch.setattr(
+        structlog,
+        "configure",
+        lambda **given: configure(**given | {"cache_logger_on_first_use": False}),
+    )
     yield
+    monkeypatch.undo()
     root.handlers = kept
     root.setLevel(level)
     structlog.configure(**config)

@@ -103,9 +103,9 @@ async def test_an_error_says_that_what_is_missing_is_left_out(folder, start_load
     folder.write("x.csv", "")
     folder.write(".pubsubflowignore", "lib/\n*.csv\n")
     store = await start_loader()
-    assert store.files["flow.py"].error.endswith(
-        "No module named 'lib' (lib is left out: .pubsubflowignore names it)"
-    )
+    error = store.files["flow.py"].error
+    assert "No module named 'lib'; install it, move it into the DAGs folder" in error
+    assert error.endswith(" (lib is left out: .pubsubflowignore names it)")
     assert store.files["data.py"].error.endswith(
         f"'{folder.root}/x.csv' (x.csv is left out: .pubsubflowignore names it)"
     )

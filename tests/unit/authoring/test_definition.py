@@ -26,6 +26,7 @@ from pubsubflow.authoring.registry import loading
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.schedule import timetable
 from pubsubflow.model.schedule.conditions import AllOf, AnyOf, DatasetInput, ScheduleSpec, Tick
+from pubsubflow.model.source.elements import digest_elements
 from pubsubflow.model.spec import DagSpec, DatasetSpec, MappedArgument, RetryPolicy
 
 a, b, c, d = (Dataset(f"s3://lake/{name}") for name in "abcd")
@@ -327,8 +328,13 @@ def test_mapping_over_lists_and_results():
     assert factors == {
         "one": (),
         "add": (MappedArgument("x", length=3),),
-        "product": (MappedArgument("x", length=2), MappedArgument("y", node=0)),
-        "rows": (MappedArgument("", length=2),),
+        "product": (
+            MappedArgument("x", length=2, elements=digest_elements([1, 2])),
+            MappedArgument("y", node=0),
+        ),
+        "rows": (
+            MappedArgument("", length=2, elements=digest_elements([{"x": 1}, {"x": 2, "y": 3}])),
+        ),
         "late": (MappedArgument("", node=0),),
     }
     inputs = {task.task_id: (task.inputs, task.upstream) for task in spec_of(made).tasks}
