@@ -8,9 +8,7 @@ STAMP := $(VENV)/.installed
 DECLARED := pyproject.toml triggers/pyproject.toml constraints.txt
 # Two cores carry three workers: tests of processes wait more than they compute.
 WORKERS ?= 3
-# Files with few long tests begin first: at the end they would keep one worker busy alone.
-XDIST := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-ALL_TESTS := tests/faults tests/stateful tests/integration triggers/tests tests/unit
+XDIST := -n $(WORKERS) --dist loadfile
 SELECT = $(if $(K),-k '$(K)')
 
 .DEFAULT_GOAL := help
@@ -55,7 +53,7 @@ fmt: env ## Format, and mend what the linter can mend
 	$(BIN)/ruff format .
 
 test: check audit docs ## Check everything: what CI runs
-	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT) $(ALL_TESTS)
+	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT)
 
 unit: env ## Tests without servers
 	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) $(SELECT) tests/unit
