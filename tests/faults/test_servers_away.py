@@ -11,7 +11,7 @@ from support.faults.rounds import OutageReport, run_outage
 pytestmark = pytest.mark.anyio
 
 MOMENTS = 5
-WARNINGS = 3
+WARNINGS = 6
 """More in ten seconds would be a flood."""
 
 
