@@ -41,6 +41,7 @@ class ManagerClient:
         self._group = group
         self._ask_seconds = ask_seconds
         self._reachable = True
+        self._replies = 0
 
     def fetch_lease(self, request: LeaseRequest, use: Callable[[LeaseStatus], None]) -> None:
         """Call `use` with the lease status of a task that was redelivered."""
@@ -91,14 +92,17 @@ class ManagerClient:
         """Repeat a request until a manager replies: without the reply its tasks could only fail."""
         payload = encode(request)
         while True:
+            replies = self._replies
             try:
                 reply = await self._ask(payload)
             except BusUnavailable as error:
-                if self._reachable:
+                # One that began before the managers were back says nothing of how it is now.
+                if self._reachable and self._replies == replies:
                     log.warning("worker.managers_lost", error=str(error))
-                self._reachable = False
+                    self._reachable = False
                 await anyio.sleep(_RETRY_SECONDS)
             else:
+                self._replies += 1
                 if not self._reachable:
                     log.info("worker.managers_recovered")
                 self._reachable = True
