@@ -1,7 +1,7 @@
 """Services: the parts of a daemon, which start in order, run side by side and stop in reverse."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 import anyio
 import structlog
@@ -26,6 +26,24 @@ class Service(Protocol):
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run until `stopping` is set."""
+
+
+async def run_until(
+    stopping: anyio.Event,
+    *loops: Callable[[], Coroutine[Any, Any, None]],
+    task_status: TaskStatus[None],
+) -> None:
+    """Run endless loops, ready at once, and cancel them when `stopping` is set.
+
+    This is the `run` of services with nothing to drain: what a loop leaves undone, the next one
+    does.
+    """
+    async with anyio.create_task_group() as group:
+        for loop in loops:
+            group.start_soon(loop)
+        task_status.started()
+        await stopping.wait()
+        group.cancel_scope.cancel()
 
 
 class _Running:

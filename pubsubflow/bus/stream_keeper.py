@@ -12,6 +12,7 @@ from anyio.abc import TaskStatus
 
 from pubsubflow.bus.connection import Bus
 from pubsubflow.errors import PubsubflowError
+from pubsubflow.services import run_until
 
 log = structlog.get_logger(__name__)
 
@@ -41,11 +42,7 @@ class StreamKeeper:
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Watch until `stopping` is set."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._keep)
-            task_status.started()
-            await stopping.wait()
-            group.cancel_scope.cancel()
+        await run_until(stopping, self._keep, task_status=task_status)
 
     async def _keep(self) -> None:
         while True:

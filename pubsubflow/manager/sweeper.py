@@ -11,6 +11,7 @@ is not lost.
 """
 
 from collections import Counter
+from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -31,6 +32,7 @@ from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.wire.commands import CheckEventWaits, CommandHandler
 from pubsubflow.model.wire.messages import TaskMessage, WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.services import run_until
 from pubsubflow.store.clock import StoreClock
 from pubsubflow.store.database import Database
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
@@ -97,14 +99,10 @@ class Sweeper:
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Sweep until `stopping` is set."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._keep_sweeping)
-            group.start_soon(self._uptime.watch, self._database, StoreClock())
-            task_status.started()
-            await stopping.wait()
-            # In the middle of a sweep as well: one that waits for JetStream would hold up the stop,
-            # and what it leaves undone the next sweeper does.
-            group.cancel_scope.cancel()
+        # Cancelled in the middle of a sweep as well: one that waits for JetStream would hold up the
+        # stop, and what it leaves undone the next sweeper does.
+        watch = partial(self._uptime.watch, self._database, StoreClock())
+        await run_until(stopping, self._keep_sweeping, watch, task_status=task_status)
 
     async def _keep_sweeping(self) -> None:
         pause = self._settings.every_seconds

@@ -33,6 +33,7 @@ from pubsubflow.model.wire.worker_requests import (
     SourceRequest,
     decode_worker_request,
 )
+from pubsubflow.services import run_until
 from pubsubflow.store.database import Database
 from pubsubflow.store.read.worker_requests import WorkerRequestQueries
 from pubsubflow.store.secrets.connections import Connections
@@ -95,12 +96,8 @@ class WorkerRequestServer:
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Answer until `stopping` is set."""
-        async with self._send, self._receive, anyio.create_task_group() as group:
-            for _ in range(self._tasks):
-                group.start_soon(self._answer_all)
-            task_status.started()
-            await stopping.wait()
-            group.cancel_scope.cancel()
+        async with self._send, self._receive:
+            await run_until(stopping, *[self._answer_all] * self._tasks, task_status=task_status)
 
     async def _answer_all(self) -> None:
         async for message in self._receive:

@@ -10,6 +10,7 @@ from anyio.abc import TaskStatus
 from pubsubflow.errors import Unavailable
 from pubsubflow.retention.metrics import RetentionMetrics
 from pubsubflow.retention.pruner import Pass, Pruner
+from pubsubflow.services import run_until
 from pubsubflow.store.database import TRANSIENT_ERRORS
 from pubsubflow.store.slices import Removal
 
@@ -69,12 +70,8 @@ class RetentionService:
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Prune until `stopping` is set."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._keep_pruning)
-            task_status.started()
-            await stopping.wait()
-            # In the middle of a pass as well: the next one goes on where it ended.
-            group.cancel_scope.cancel()
+        # Cancelled in the middle of a pass as well: the next one goes on where it ended.
+        await run_until(stopping, self._keep_pruning, task_status=task_status)
 
     async def _keep_pruning(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from pubsubflow.bus import Bus
 from pubsubflow.errors import ServiceStopped, Unavailable
 from pubsubflow.model.wire.commands import CommandHandler, FireTimers, Timer
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.services import run_until
 from pubsubflow.store.read.timers import Timers
 from pubsubflow.timers.misset_ticks import find_misset_ticks
 
@@ -78,11 +79,8 @@ class TimerService:
         subscription = await self._bus.subscribe(
             Subjects.TIMERS_CHANGED, lambda _: self._wake.set()
         )
-        async with subscription, anyio.create_task_group() as group:
-            group.start_soon(self._keep_firing)
-            task_status.started()
-            await stopping.wait()
-            group.cancel_scope.cancel()
+        async with subscription:
+            await run_until(stopping, self._keep_firing, task_status=task_status)
 
     async def _keep_firing(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from pubsubflow.errors import ConfigError, NotFound, Unavailable
 from pubsubflow.model.wire.messages import FiredMessage, TaskError, decode_triggers_changed
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
+from pubsubflow.services import run_until
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.triggers import LeasedTrigger, TriggerLeases
 from pubsubflow.triggerer.errors import TriggerErrors
@@ -138,13 +139,13 @@ class Triggerer:
     async def _run_leasing(
         self, stopping: anyio.Event, task_status: anyio.abc.TaskStatus[None]
     ) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._leasing.keep_claiming)
-            group.start_soon(self._keep_sending_heartbeats)
-            log.info("triggerer.started", name=self._name, capacity=self._settings.capacity)
-            task_status.started()
-            await stopping.wait()
-            group.cancel_scope.cancel()
+        log.info("triggerer.started", name=self._name, capacity=self._settings.capacity)
+        await run_until(
+            stopping,
+            self._leasing.keep_claiming,
+            self._keep_sending_heartbeats,
+            task_status=task_status,
+        )
 
     def _epochs(self) -> dict[int, int]:
         cleaning = {number: trigger.lease.epoch for number, trigger in self._cleaning.items()}
