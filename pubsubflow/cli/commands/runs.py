@@ -143,7 +143,8 @@ async def failures(
     """
     found: list[str] = []
     kept: list[str] = []
-    if run.state != RunState.FAILED:
+    # What has failed while other tasks go on is no less a failure.
+    if run.state in (RunState.QUEUED, RunState.SUCCESS):
         return found
     async for task in client.tasks(run.run_id):
         name = task.id.removeprefix(f"{run.run_id}.")
