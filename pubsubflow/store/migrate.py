@@ -1,6 +1,13 @@
-"""Migrations: numbered, forward-only, applied under an advisory lock, recorded with checksums."""
+"""Migrations: numbered, forward-only, applied under an advisory lock, recorded with checksums.
+
+A migration adds, so that daemons of earlier versions go on beside it. One that breaks them has a
+line `-- compatible from: 7`: daemons that know migration 7 work with it, earlier ones refuse to
+start.
+"""
 
 import hashlib
+import re
+from collections.abc import Mapping
 from importlib import resources
 
 import structlog
@@ -15,6 +22,10 @@ log = structlog.get_logger()
 _LOCK = 7_233_001
 
 
+_COMPATIBLE_FROM = re.compile(r"^-- compatible from: (\d+)$", re.MULTILINE)
+_FIRST = 1
+
+
 class Migration(Struct, frozen=True):
     """One file of `migrations/`."""
 
@@ -22,43 +33,81 @@ class Migration(Struct, frozen=True):
     text: str
 
     @property
+    def number(self) -> int:
+        """The number that its name begins with."""
+        return _number(self.name)
+
+    @property
     def checksum(self) -> str:
         """Return the SHA-256 of the text, hexadecimal."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def compatible_from(self) -> int:
+        """The number of the migration that a daemon must know at least to work with this one."""
+        found = _COMPATIBLE_FROM.search(self.text)
+        return _FIRST if found is None else int(found[1])
+
+
+class AppliedMigration(Struct, frozen=True):
+    """A migration as the database has recorded it; see `Migration`."""
+
+    name: str
+    checksum: str
+    compatible_from: int
 
 
 def load_migrations() -> list[Migration]:
     """Return all migrations in order."""
     folder = resources.files("pubsubflow.store") / "migrations"
     files = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    return [Migration(file.name, file.read_text()) for file in files if file.name[0].isdigit()]
+    return [Migration(file.name, file.read_text()) for file in files if file.name.endswith(".sql")]
+
+
+def known_schema() -> int:
+    """Return the number of the schema that this version makes: its newest migration's."""
+    return max(migration.number for migration in load_migrations())
 
 
 async def migrate(database: Database) -> list[str]:
     """Apply pending migrations and return their names.
 
+    A database with migrations of a newer version is left as it is, if it is compatible.
+
     Raises:
-        ConfigError: The database has migrations of a newer or a modified pubsubflow.
+        ConfigError: The database has a modified migration, or one of a newer pubsubflow that is not
+            compatible with this one.
     """
     # One transaction for all: a failure leaves the schema of the version before.
     async with database.transaction() as connection:
         # Another daemon may migrate just now, for as long as it takes.
         await connection.execute("SET LOCAL lock_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        # Not a migration itself: it must be there before any of them is applied.
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS migration ("
             " name text PRIMARY KEY, checksum text NOT NULL,"
             " applied_at timestamptz NOT NULL DEFAULT now())"
         )
-        pending = _pending(await _applied(connection))
+        applied = await _applied(connection)
+        pending = _pending(applied)
+        if pending:
+            await connection.execute(
+                "ALTER TABLE migration"
+                " ADD COLUMN IF NOT EXISTS compatible_from int NOT NULL DEFAULT 1"
+            )
         for migration in pending:
             await connection.execute(migration.text)
             await connection.execute(
-                "INSERT INTO migration (name, checksum) VALUES ($1, $2)",
+                "INSERT INTO migration (name, checksum, compatible_from) VALUES ($1, $2, $3)",
                 migration.name,
                 migration.checksum,
+                migration.compatible_from,
             )
             log.info("store.migration_applied", migration=migration.name)
+    newer = _unknown(applied)
+    if newer:
+        log.info("store.schema_newer", schema=_number(newer[-1].name), known=known_schema())
     return [migration.name for migration in pending]
 
 
@@ -69,22 +118,41 @@ async def check(database: Database) -> list[str]:
         return [m.name for m in _pending(await _applied(connection) if exists else {})]
 
 
-async def _applied(connection: Connection) -> dict[str, str]:
-    rows = await connection.fetch("SELECT name, checksum FROM migration")
-    return {row["name"]: row["checksum"] for row in rows}
+async def _applied(connection: Connection) -> dict[str, AppliedMigration]:
+    # By way of JSON, as the column is missing in a database of before it.
+    rows = await connection.fetch(
+        "SELECT name, checksum,"
+        " coalesce((to_jsonb(migration) ->> 'compatible_from')::int, 1) AS compatible_from"
+        " FROM migration"
+    )
+    return {row["name"]: AppliedMigration(**dict(row)) for row in rows}
 
 
-def _pending(applied: dict[str, str]) -> list[Migration]:
+def _pending(applied: Mapping[str, AppliedMigration]) -> list[Migration]:
     known = load_migrations()
-    unknown = sorted(applied.keys() - {migration.name for migration in known})
-    if unknown:
-        raise ConfigError(
-            f"the database has migration {unknown[-1]} of a newer pubsubflow; upgrade pubsubflow"
-        )
+    schema = max(migration.number for migration in known)
+    for newer in _unknown(applied):
+        if newer.compatible_from > schema:
+            raise ConfigError(
+                f"the database has migration {newer.name} of a newer pubsubflow, which works with "
+                f"versions of schema {newer.compatible_from} or later, and this one is of schema "
+                f"{schema}; upgrade pubsubflow"
+            )
     for migration in known:
-        if applied.get(migration.name, migration.checksum) != migration.checksum:
+        before = applied.get(migration.name)
+        if before is not None and before.checksum != migration.checksum:
             raise ConfigError(
                 f"migration {migration.name} was changed after it was applied to this database; "
                 "use the pubsubflow version that made it, or a fresh database"
             )
     return [migration for migration in known if migration.name not in applied]
+
+
+def _unknown(applied: Mapping[str, AppliedMigration]) -> list[AppliedMigration]:
+    """Return the migrations of newer versions, in order."""
+    known = {migration.name for migration in load_migrations()}
+    return [applied[name] for name in sorted(applied.keys() - known)]
+
+
+def _number(name: str) -> int:
+    return int(name.split("_", 1)[0])

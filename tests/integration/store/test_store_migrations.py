@@ -2,12 +2,19 @@
 
 import asyncpg
 import pytest
+import structlog
 from msgspec.structs import replace
 
 from pubsubflow.errors import ConfigError
 from pubsubflow.store import migrate as module
 from pubsubflow.store.database import Database, PostgresSettings
-from pubsubflow.store.migrate import Migration, check, load_migrations, migrate
+from pubsubflow.store.migrate import (
+    Migration,
+    check,
+    known_schema,
+    load_migrations,
+    migrate,
+)
 
 pytestmark = pytest.mark.anyio
 MORE = Migration("9000_more.sql", "CREATE TABLE more (id int);")
@@ -40,9 +47,10 @@ async def test_an_empty_database_gets_all_and_then_none(empty):
     assert await check(empty) == []
 
 
-async def test_migrations_are_numbered_one_by_one():
-    numbers = [int(each.name.split("_")[0]) for each in load_migrations()]
-    assert numbers == list(range(1, len(numbers) + 1))
+async def test_every_migration_has_a_number_of_its_own():
+    numbers = [each.number for each in load_migrations()]
+    assert numbers == sorted(set(numbers))
+    assert numbers[0] == 1
 
 
 async def test_what_is_new_is_applied_alone(database, more):
@@ -69,9 +77,37 @@ async def test_a_changed_migration_is_refused(database):
             await ask(database)
 
 
-async def test_a_newer_database_is_refused(database):
+async def add_newer(database, compatible_from):
     async with database.connection() as connection:
-        await connection.execute("INSERT INTO migration VALUES ('9999_future.sql', 'x')")
+        await connection.execute(
+            "INSERT INTO migration (name, checksum, compatible_from)"
+            " VALUES ('9999_future.sql', 'x', $1)",
+            compatible_from,
+        )
+
+
+async def test_a_newer_database_that_is_compatible_is_left_as_it_is(database):
+    await add_newer(database, known_schema())
+    assert await check(database) == []
+    with structlog.testing.capture_logs() as logs:
+        assert await migrate(database) == []
+    assert [(each["event"], each["schema"]) for each in logs] == [("store.schema_newer", 9999)]
+
+
+async def test_a_newer_database_that_is_not_compatible_is_refused(database):
+    await add_newer(database, known_schema() + 1)
     for ask in (migrate, check):
-        with pytest.raises(ConfigError, match="upgrade pubsubflow"):
+        with pytest.raises(ConfigError, match=r"9999_future\.sql of a newer .* upgrade pubsubflow"):
             await ask(database)
+
+
+async def test_a_database_of_before_compatibility_was_recorded_is_read(database, more):
+    async with database.connection() as connection:
+        await connection.execute("ALTER TABLE migration DROP COLUMN compatible_from")
+    assert await check(database) == [MORE.name]
+    assert await migrate(database) == [MORE.name]
+
+
+async def test_a_migration_says_with_which_daemons_it_is_compatible():
+    assert MORE.compatible_from == 1
+    assert replace(MORE, text="-- More.\n-- compatible from: 7\n").compatible_from == 7
