@@ -1,15 +1,13 @@
 """DAGs are defined by a context manager, `DAG`, or by a decorator, `@dag`."""
 
 import inspect
-import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, tzinfo
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack, overload
+from typing import Any, Self, Unpack, overload
 from zoneinfo import ZoneInfo
 
-from msgspec import Struct
-
+from pubsubflow.authoring.dag_options import DAG_CHECKS, DagKeywords, with_default_args
 from pubsubflow.authoring.params import (
     DeclaredParams,
     check_computed,
@@ -17,16 +15,15 @@ from pubsubflow.authoring.params import (
     declare_params,
 )
 from pubsubflow.authoring.registry import collect_dag
-from pubsubflow.authoring.retention import Retention, retention_spec
-from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.runtime.inprocess import InProcessRuns
-from pubsubflow.authoring.schedules.timetables import written_schedule
+from pubsubflow.authoring.schedules.timetables import is_continuous, written_schedule
 from pubsubflow.authoring.source_location import (
     caller,
     dag_in_errors,
     definition_error,
     module_file,
 )
+from pubsubflow.authoring.tasks.airflow_words import DAG_WORDS
 from pubsubflow.authoring.tasks.graph import (
     ExpandInput,
     Graph,
@@ -35,44 +32,11 @@ from pubsubflow.authoring.tasks.graph import (
     close_graph,
     open_graph,
 )
-from pubsubflow.authoring.tasks.options import check_defaults, check_id, check_keywords
-from pubsubflow.authoring.validation import (
-    Seconds,
-    function,
-    optional,
-    positive_seconds,
-    text,
-    whole,
-)
+from pubsubflow.authoring.tasks.options import check_id, check_keywords
 from pubsubflow.model.schedule.conditions import inputs, ticks
 from pubsubflow.model.schedule.timetable import CronSpec
 from pubsubflow.model.source.elements import digest_elements
 from pubsubflow.model.spec import DagSpec, MappedArgument, TaskSpec
-
-_EVENT_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-
-
-class DagKeywords(TypedDict, total=False):
-    """The keywords of `DAG(…)` and `@dag(…)` besides the id."""
-
-    schedule: Any
-    start: datetime | None
-    end: datetime | None
-    catchup: bool
-    params: Mapping[str, Any] | type[Struct] | None
-    params_from: Mapping[str, str] | None
-    subscribe_from: str | datetime | DatasetEvent
-    default_args: Mapping[str, Any] | None
-    max_active_runs: int
-    max_active_tasks: int | None
-    timeout: Seconds | None
-    tags: Iterable[str]
-    owner: str | None
-    description: str | None
-    on_success: Callable[..., object] | None
-    on_failure: Callable[..., object] | None
-    on_pause: str
-    retention: timedelta | Retention | None
 
 
 class DAG(Graph, InProcessRuns):
@@ -93,6 +57,9 @@ class DAG(Graph, InProcessRuns):
             `on_pause`: `hold` keeps the events that arrive while paused, `drop` drops them;
             `retention`: how long its runs are kept after their end, or a `Retention`.
 
+    Attributes:
+        hints: What of `default_args` has no meaning here, a line each.
+
     Raises:
         DefinitionError: An option is invalid; the message names it and its location.
     """
@@ -103,11 +70,17 @@ class DAG(Graph, InProcessRuns):
         # The id comes first, so that errors in the options name the DAG.
         checked_id = check_id(dag_id, "dag_id")
         with dag_in_errors(checked_id):
-            given = check_keywords(options, _CHECKS, "DAG")
+            options, self.hints = with_default_args(options)
+            given = check_keywords(options, DAG_CHECKS, "DAG", words=DAG_WORDS)
             super().__init__(checked_id, given.get("default_args") or {})
             self._options = given
             schedule = options.get("schedule")
             self.schedule = None if schedule is None else written_schedule(schedule).compiled()
+            if is_continuous(schedule) and given.setdefault("max_active_runs", 1) > 1:
+                raise definition_error(
+                    f"max_active_runs={given['max_active_runs']}: with '@continuous' a run begins "
+                    "when the one before has ended; leave max_active_runs out"
+                )
             condition = None if self.schedule is None else self.schedule.condition
             self._timetables = [] if condition is None else list(ticks(condition))
             self.params, self.params_from = self._declared()
@@ -297,66 +270,3 @@ def _mapped_argument(given: ExpandInput, positions: Mapping[Node, int]) -> Mappe
         return MappedArgument(given.name, node=positions[given.values.node])
     elements = digest_elements(given.values)
     return MappedArgument(given.name, length=len(given.values), elements=elements)
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("must be True or False")
-    return value
-
-
-def _when(value: object) -> datetime:
-    if not isinstance(value, datetime):
-        raise TypeError("must be a datetime")
-    return value
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple | set | frozenset):
-        raise TypeError("must be a list of strings")
-    return tuple(map(text, sorted(value) if isinstance(value, set | frozenset) else value))
-
-
-def _origin(value: object) -> str:
-    """Return the position from which a subscription takes events."""
-    # An event stands for its id: the position follows from its number in the log.
-    if isinstance(value, DatasetEvent):
-        value = value.event_id
-    if isinstance(value, datetime):
-        moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-        return moment.astimezone(UTC).isoformat()
-    if value in ("now", "earliest"):
-        return str(value)
-    if isinstance(value, str):
-        found = re.fullmatch(_EVENT_ID, value.lower())
-        if found is not None:
-            return found[0]
-    raise ValueError("must be 'now', 'earliest', the id of an event, or a datetime")
-
-
-def _on_pause(value: object) -> str:
-    if value not in ("hold", "drop"):
-        raise ValueError("must be 'hold' or 'drop'")
-    return str(value)
-
-
-_CHECKS: dict[str, Callable[[object], Any]] = {
-    "schedule": lambda value: value,
-    "start": optional(_when),
-    "end": optional(_when),
-    "catchup": _flag,
-    "params": lambda value: value,
-    "params_from": lambda value: value,
-    "subscribe_from": _origin,
-    "default_args": check_defaults,
-    "max_active_runs": whole(1),
-    "max_active_tasks": optional(whole(1)),
-    "timeout": optional(positive_seconds),
-    "tags": _texts,
-    "owner": optional(text),
-    "description": optional(text),
-    "on_success": optional(function),
-    "on_failure": optional(function),
-    "on_pause": _on_pause,
-    "retention": optional(retention_spec),
-}

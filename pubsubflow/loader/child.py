@@ -3,7 +3,7 @@
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 import msgspec
@@ -42,7 +42,7 @@ def run(request: ImportRequest) -> ImportResult:
         dags: dict[str, DAG] = collected.dags
         for dag in dags.values():
             check_templates(dag)
-        warnings = tuple(line for dag in dags.values() for line in template_warnings(dag))
+        warnings = tuple(line for dag in dags.values() for line in _warnings(dag))
         # The content of what was read is the loader's to say: it has the manifest.
         specs = tuple(dag.to_spec(request.file, "") for dag in dags.values())
         _disarm()
@@ -105,6 +105,11 @@ def _foreign(request: ImportRequest, made: Mapping[str, DAG | Webhook]) -> dict[
             if file != request.file:
                 found[name] = file
     return found
+
+
+def _warnings(dag: DAG) -> Iterator[str]:
+    yield from (f"DAG {dag.dag_id!r}: {hint}" for hint in dag.hints)
+    yield from template_warnings(dag)
 
 
 def _arm(seconds: float) -> None:

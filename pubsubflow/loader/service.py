@@ -331,4 +331,4 @@ def _log_results(files: Sequence[LoadedFile]) -> None:
         else:
             log.warning("loader.file_failed", file=loaded.file, error=loaded.error)
         for warning in loaded.warnings:
-            log.warning("loader.unquoted_value", file=loaded.file, warning=warning)
+            log.warning("loader.file_warning", file=loaded.file, warning=warning)

@@ -195,7 +195,7 @@ class LoadedFile(Struct, frozen=True):
         bundle: Hash of the bundle in which it was imported; empty where there is none.
         error: One line; None when the import worked.
         traceback: The user's part of the traceback, if any.
-        warnings: What works and is dangerous, a line each.
+        warnings: What works and is dangerous, or has no meaning here, a line each.
         source: Hash of what the import read.
     """
 

@@ -99,6 +99,8 @@ _PRESETS = {
     "@weekly": "0 0 * * 0",
     "@monthly": "0 0 1 * *",
     "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@midnight": "0 0 * * *",
 }
 _CONTINUOUS = Every(timedelta(seconds=1))
 
@@ -108,7 +110,8 @@ def written_schedule(value: object) -> Schedule:
 
     Args:
         value: A condition; five fields of cron in UTC, `@hourly`, `@daily`, `@weekly`, `@monthly`,
-            `@yearly`, `@once` or `@continuous`; a timedelta; or a list of such.
+            `@yearly`, `@annually`, `@midnight`, `@once` or `@continuous`; a timedelta; or a list of
+            such.
 
     Raises:
         DefinitionError: It is none of them.
@@ -123,11 +126,16 @@ def written_schedule(value: object) -> Schedule:
     return as_schedule(value)
 
 
+def is_continuous(value: object) -> bool:
+    """Return whether a schedule is written as `@continuous`."""
+    return isinstance(value, str) and value.strip().lower() == "@continuous"
+
+
 def _written_text(text: str) -> Schedule:
     word = text.strip().lower()
     if word == "@once":
         return _Once()
-    if word == "@continuous":
+    if is_continuous(word):
         # While a run is active all ticks collapse into one, so that run follows upon run.
         return latest(_CONTINUOUS)
     if word in _PRESETS:

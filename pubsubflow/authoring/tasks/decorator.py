@@ -41,6 +41,7 @@ class TaskFunction:
         self.task_id = check_id(
             options.pop("task_id", getattr(function, "__name__", "")), "task_id"
         )
+        self._dag = options.pop("dag", None)
         if role == "teardown":
             # A teardown must run after failures as well.
             options.setdefault("trigger_rule", "all_done")
@@ -110,7 +111,13 @@ class TaskFunction:
         # The code object, as a function that is defined in a loop is a new one each time.
         origin = getattr(self.function, "__code__", self.function)
         node = new_node(
-            self.task_id, body, options, role=self.role, expand_inputs=expand_inputs, origin=origin
+            self.task_id,
+            body,
+            options,
+            role=self.role,
+            expand_inputs=expand_inputs,
+            origin=origin,
+            dag=self._dag,
         )
         node.add_dependencies()
         return Reference(node)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
-from itertools import pairwise
 from typing import Any, Literal, NoReturn, Protocol
 
 from pubsubflow.authoring.source_location import (
@@ -12,8 +11,9 @@ from pubsubflow.authoring.source_location import (
     set_dag_in_errors,
 )
 from pubsubflow.authoring.tasks.body import Body
+from pubsubflow.authoring.tasks.misplaced import remedy
 from pubsubflow.authoring.tasks.options import TaskOptions, check_id
-from pubsubflow.authoring.tasks.toposort import topological
+from pubsubflow.authoring.tasks.toposort import sorted_nodes
 
 Role = Literal["task", "branch", "short_circuit", "setup", "teardown"]
 
@@ -244,23 +244,8 @@ class Graph:
             # more.
             for node in self.nodes.values():
                 node.add_dependencies()
-            self._order = self._sorted()
+            self._order = sorted_nodes(self.nodes.values(), self.dag_id)
         return self._order
-
-    def _sorted(self) -> tuple[Node, ...]:
-        upstream = {node: list(node.upstream) for node in self.nodes.values()}
-        found, cycle = topological(upstream)
-        if cycle:
-            names = " >> ".join(node.task_id for node in cycle)
-            lines = [after.upstream[before] for before, after in pairwise(cycle)]
-            # The last line that was written closed the cycle.
-            raise definition_error(
-                f"the tasks form a cycle: {names}",
-                location=max((line for line in lines if line), default=None),
-                dag_id=self.dag_id,
-                task_id=cycle[0].task_id,
-            )
-        return tuple(found)
 
     def full_id(self, task_id: str) -> str:
         """Return the id with the prefixes of the open groups."""
@@ -313,17 +298,19 @@ def close_graph() -> None:
     set_dag_in_errors(rest[-1].dag_id if rest else None)
 
 
-def current_graph(what: str) -> Graph:
-    """Return the innermost open graph.
+def current_graph(what: str, given: object = None) -> Graph:
+    """Return the graph that was given as `dag=`, or else the innermost open one.
 
     Raises:
-        DefinitionError: No graph is open.
+        DefinitionError: It is not a DAG, or none is open.
     """
+    if isinstance(given, Graph):
+        return given
+    if given is not None:
+        raise definition_error(f"{what}: dag={given!r} is not a DAG")
     opened = _OPEN.get()
     if not opened:
-        raise definition_error(
-            f"{what} is used outside of a DAG; write it inside `with DAG(…):` or an @dag function"
-        )
+        raise definition_error(f"{what} is used outside of a DAG; {remedy(caller())}")
     return opened[-1]
 
 
@@ -335,8 +322,9 @@ def new_node(
     role: Role = "task",
     expand_inputs: tuple[ExpandInput, ...] = (),
     origin: object = None,
+    dag: object = None,
 ) -> Node:
-    """Add a task to the open DAG.
+    """Add a task to a DAG.
 
     Args:
         task_id: Its id without the prefixes of groups.
@@ -346,11 +334,12 @@ def new_node(
         expand_inputs: The inputs that it is mapped over.
         origin: The function that it is made from; a number is added when another task of it has
             this id.
+        dag: The DAG; the open one when None.
 
     Raises:
-        DefinitionError: No DAG is open, or the id is taken or invalid.
+        DefinitionError: There is no DAG, or the id is taken or invalid.
     """
-    graph = current_graph(f"task {task_id!r}")
+    graph = current_graph(f"task {task_id!r}", dag)
     full = graph.free_id(check_id(graph.full_id(task_id), "task_id"), origin)
     chosen = graph.options(options)
     return Node(graph, full, body, chosen, role=role, expand_inputs=expand_inputs, origin=origin)

@@ -7,7 +7,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from pubsubflow.authoring.source_location import definition_error
-from pubsubflow.authoring.tasks.graph import Chainable, Graph, Node, current_graph, set_order
+from pubsubflow.authoring.tasks.graph import (
+    Chainable,
+    Graph,
+    Node,
+    close_graph,
+    current_graph,
+    open_graph,
+    set_order,
+)
 from pubsubflow.authoring.tasks.options import check_defaults, check_id
 
 
@@ -19,7 +27,10 @@ class TaskGroup(Chainable):
         result: The decorated function's return value.
     """
 
-    def __init__(self, group_id: str, *, prefix: bool, defaults: dict[str, Any]) -> None:
+    def __init__(
+        self, group_id: str, *, prefix: bool, defaults: dict[str, Any], dag: object = None
+    ) -> None:
+        self._dag = dag
         self.group_id = check_id(group_id, "group_id")
         self.prefix = group_id if prefix else ""
         self.defaults = defaults
@@ -32,8 +43,10 @@ class TaskGroup(Chainable):
             raise definition_error(
                 f"group {self.group_id!r} is used twice; make one for each `with`"
             )
-        self._graph = current_graph(f"group {self.group_id!r}")
+        self._graph = current_graph(f"group {self.group_id!r}", self._dag)
         self._graph.groups.append(self)
+        # What is made inside belongs to the group's DAG, whichever was open before.
+        open_graph(self._graph)
         return self
 
     def __exit__(
@@ -44,6 +57,7 @@ class TaskGroup(Chainable):
     ) -> None:
         if self._graph is not None:
             self._graph.groups.pop()
+            close_graph()
 
     def roots(self) -> list[Node]:
         """Return the members without another member upstream."""
@@ -68,7 +82,7 @@ class GroupFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Add a group of the function's tasks; return the function's value, or else the group."""
         options = dict(self._options)
-        graph = current_graph(f"group {options['group_id']!r}")
+        graph = current_graph(f"group {options['group_id']!r}", options.get("dag"))
         options["group_id"] = _free_group_id(graph, options["group_id"])
         with _group(**options) as group:
             group.result = self._function(*args, **kwargs)
@@ -83,7 +97,12 @@ class _TaskGroup(TaskGroup):
         given = {"group_id": "group"} | self._given
         # Checks the options now: a bad one is an error of this line, not of the first call.
         inner = _group(**given)
-        super().__init__(inner.group_id, prefix=bool(inner.prefix), defaults=inner.defaults)
+        super().__init__(
+            inner.group_id,
+            prefix=bool(inner.prefix),
+            defaults=inner.defaults,
+            dag=given.get("dag"),
+        )
 
     def __enter__(self) -> Self:
         if "group_id" not in self._given:
@@ -100,6 +119,7 @@ def task_group(
     *,
     prefix_group_id: bool = True,
     default_args: Mapping[str, Any] | None = None,
+    dag: object = None,
 ) -> Any:
     """Group tasks under one name, by a `with` block or as a decorator.
 
@@ -109,20 +129,28 @@ def task_group(
         group_id: Name of the group; the function's name when left out.
         prefix_group_id: Whether task ids start with `group_id.`.
         default_args: Task options for the tasks inside.
+        dag: Its DAG; the open one when None.
 
     Raises:
         DefinitionError: The id or an option is invalid.
     """
     if callable(group_id):
         return GroupFunction(group_id, {})
-    options: dict[str, Any] = {"prefix_group_id": prefix_group_id, "default_args": default_args}
+    options: dict[str, Any] = {
+        "prefix_group_id": prefix_group_id,
+        "default_args": default_args,
+        "dag": dag,
+    }
     if group_id is not None:
         options["group_id"] = group_id
     return _TaskGroup(options)
 
 
-def _group(group_id: str, *, prefix_group_id: bool = True, default_args: Any = None) -> TaskGroup:
-    return TaskGroup(group_id, prefix=prefix_group_id, defaults=check_defaults(default_args))
+def _group(
+    group_id: str, *, prefix_group_id: bool = True, default_args: Any = None, dag: object = None
+) -> TaskGroup:
+    defaults = check_defaults(default_args)
+    return TaskGroup(group_id, prefix=prefix_group_id, defaults=defaults, dag=dag)
 
 
 def _free_group_id(graph: Graph, group_id: str) -> str:

@@ -61,6 +61,7 @@ class Operator(Chainable, metaclass=_OperatorType):
 
     Args:
         task_id: The task's id, unique in its DAG.
+        dag: Its DAG; the open one when None.
         options: The keywords of every task, such as `retries`.
 
     Attributes:
@@ -82,7 +83,9 @@ class Operator(Chainable, metaclass=_OperatorType):
     _node: Node
     _detached: bool
 
-    def __init__(self, *, task_id: str, **options: Unpack[OptionKeywords]) -> None:
+    def __init__(
+        self, *, task_id: str, dag: object = None, **options: Unpack[OptionKeywords]
+    ) -> None:
         if task_id == _DETACHED:
             self._detached = True
             return
@@ -91,7 +94,7 @@ class Operator(Chainable, metaclass=_OperatorType):
         checked = check_options(
             options, type(self).__name__, task_id=task_id, also=_own_keywords(type(self))
         )
-        self._node = new_node(task_id, OperatorBody(self), checked)
+        self._node = new_node(task_id, OperatorBody(self), checked, dag=dag)
 
     @classmethod
     def partial(cls, *, task_id: str, **kwargs: Any) -> "PartialOperator":
@@ -297,6 +300,7 @@ class PartialOperator:
         own = _own_keywords(cls)
         self._fixed = {name: value for name, value in kwargs.items() if name in own}
         rest = {name: value for name, value in kwargs.items() if name not in own}
+        self._dag = rest.pop("dag", None)
         self._options = check_options(rest, cls.__name__, task_id=task_id, also=own)
 
     def expand(self, **lists: Any) -> Reference:
@@ -325,7 +329,7 @@ class PartialOperator:
         _check_class(self._cls, self._task_id)
         _check_work(self._cls, None, self._task_id)
         body = MappedOperatorBody(self._cls, self._fixed)
-        node = new_node(self._task_id, body, self._options, expand_inputs=mapped)
+        node = new_node(self._task_id, body, self._options, expand_inputs=mapped, dag=self._dag)
         node.add_dependencies()
         return Reference(node)
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from pubsubflow.authoring.datasets import Dataset, uri_of
 from pubsubflow.authoring.schedules.dataset_expressions import ConstrainedDataset, DatasetExpression
 from pubsubflow.authoring.source_location import definition_error, suggestion
+from pubsubflow.authoring.tasks.airflow_words import TASK_WORDS, replacements, spelled_here
 from pubsubflow.authoring.validation import (
     Seconds,
     function,
@@ -52,6 +53,7 @@ class TaskKeywords(OptionKeywords, total=False):
     """The keywords of `@task(…)`."""
 
     task_id: str
+    dag: object
 
 
 class Outlets(Struct, frozen=True):
@@ -188,6 +190,7 @@ def check_keywords(
     *,
     task_id: str | None = None,
     also: Iterable[str] = (),
+    words: Mapping[str, str] = TASK_WORDS,
 ) -> dict[str, Any]:
     """Return the given keywords with their values checked and converted.
 
@@ -198,6 +201,7 @@ def check_keywords(
         what: The callable that takes the keywords, for messages.
         task_id: The task concerned, for messages.
         also: Further known keywords, for suggestions.
+        words: Keywords of Airflow → what to write in their place.
 
     Raises:
         DefinitionError: A keyword is unknown or its value is invalid.
@@ -206,6 +210,9 @@ def check_keywords(
     for keyword, value in given.items():
         check = checks.get(keyword)
         if check is None:
+            # All at once: a file from elsewhere would show one an import otherwise.
+            if remedy := replacements((name for name in given if name not in checks), words):
+                raise definition_error(f"{what}: {remedy}", task_id=task_id)
             hint = suggestion(str(keyword), [*checks, *also])
             raise definition_error(f"{what} has no keyword {keyword!r}{hint}", task_id=task_id)
         try:
@@ -223,6 +230,7 @@ def check_options(
     given: Mapping[str, Any], what: str, *, task_id: str | None = None, also: Iterable[str] = ()
 ) -> dict[str, Any]:
     """Return checked task options; see `check_keywords`."""
+    given = spelled_here(given)
     return check_keywords(given, _CHECKS, what, task_id=task_id, also=("task_id", *also))
 
 
@@ -236,4 +244,4 @@ def check_defaults(given: object) -> dict[str, Any]:
         return {}
     if not isinstance(given, Mapping):
         raise definition_error(f"default_args must be a dict, not {given!r}")
-    return check_keywords(given, _CHECKS, "default_args")
+    return check_keywords(spelled_here(given), _CHECKS, "default_args")

@@ -1,10 +1,42 @@
 """Topological order of a graph, and its cycles."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
-from typing import TypeVar
+from itertools import pairwise
+from typing import Any, Protocol, TypeVar
+
+from pubsubflow.authoring.source_location import SourceLocation, definition_error
+
+
+class _Ordered(Hashable, Protocol):
+    """A node that knows what comes before it, and the line that says so."""
+
+    task_id: str
+    upstream: dict[Any, SourceLocation | None]
+
 
 N = TypeVar("N", bound=Hashable)
+Ordered = TypeVar("Ordered", bound=_Ordered)
+
+
+def sorted_nodes(nodes: Iterable[Ordered], dag_id: str) -> tuple[Ordered, ...]:
+    """Return the nodes, upstream first, otherwise in their order.
+
+    Raises:
+        DefinitionError: They form a cycle.
+    """
+    found, cycle = topological({node: list(node.upstream) for node in nodes})
+    if cycle:
+        names = " >> ".join(node.task_id for node in cycle)
+        lines = [after.upstream[before] for before, after in pairwise(cycle)]
+        # The last line that was written closed the cycle.
+        raise definition_error(
+            f"the tasks form a cycle: {names}",
+            location=max((line for line in lines if line), default=None),
+            dag_id=dag_id,
+            task_id=cycle[0].task_id,
+        )
+    return tuple(found)
 
 
 def topological(upstream: Mapping[N, Sequence[N]]) -> tuple[list[N], list[N]]:

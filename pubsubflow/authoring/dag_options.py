@@ -1,0 +1,140 @@
+"""Options of DAGs: the keywords of `DAG(…)`, checked one by one where they are written."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypedDict, cast
+
+from msgspec import Struct
+
+from pubsubflow.authoring.retention import Retention, retention_spec
+from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
+from pubsubflow.authoring.tasks.airflow_words import DAG_DEFAULTS, HARMLESS, TASK_WORDS
+from pubsubflow.authoring.tasks.options import check_defaults
+from pubsubflow.authoring.validation import (
+    Seconds,
+    function,
+    optional,
+    positive_seconds,
+    text,
+    whole,
+)
+
+_EVENT_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+
+class DagKeywords(TypedDict, total=False):
+    """The keywords of `DAG(…)` and `@dag(…)` besides the id."""
+
+    schedule: Any
+    start: datetime | None
+    end: datetime | None
+    catchup: bool
+    params: Mapping[str, Any] | type[Struct] | None
+    params_from: Mapping[str, str] | None
+    subscribe_from: str | datetime | DatasetEvent
+    default_args: Mapping[str, Any] | None
+    max_active_runs: int
+    max_active_tasks: int | None
+    timeout: Seconds | None
+    tags: Iterable[str]
+    owner: str | None
+    description: str | None
+    on_success: Callable[..., object] | None
+    on_failure: Callable[..., object] | None
+    on_pause: str
+    dag: None
+    retention: timedelta | Retention | None
+
+
+def with_default_args(options: DagKeywords) -> tuple[DagKeywords, list[str]]:
+    """Return the keywords with those of `default_args` that are the DAG's, not its tasks'.
+
+    Args:
+        options: As the user wrote them; what stands beside `default_args` counts more.
+
+    Returns:
+        The keywords, and a line for each word of `default_args` that has no meaning here.
+    """
+    defaults = options.get("default_args")
+    if not isinstance(defaults, Mapping):
+        return options, []
+    of_tasks = dict(defaults)
+    found: dict[str, Any] = {}
+    hints = []
+    for word in [each for each in of_tasks if each in DAG_DEFAULTS or each in HARMLESS]:
+        value = of_tasks.pop(word)
+        if word in DAG_DEFAULTS:
+            found[DAG_DEFAULTS[word]] = value
+        elif value:
+            hints.append(f"default_args: {word}= has no meaning here; write {TASK_WORDS[word]}")
+    return cast("DagKeywords", found | options | {"default_args": of_tasks}), hints
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("must be True or False")
+    return value
+
+
+def _when(value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise TypeError("must be a datetime")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise TypeError("must be a list of strings")
+    return tuple(map(text, sorted(value) if isinstance(value, set | frozenset) else value))
+
+
+def _origin(value: object) -> str:
+    """Return the position from which a subscription takes events."""
+    # An event stands for its id: the position follows from its number in the log.
+    if isinstance(value, DatasetEvent):
+        value = value.event_id
+    if isinstance(value, datetime):
+        moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        return moment.astimezone(UTC).isoformat()
+    if value in ("now", "earliest"):
+        return str(value)
+    if isinstance(value, str):
+        found = re.fullmatch(_EVENT_ID, value.lower())
+        if found is not None:
+            return found[0]
+    raise ValueError("must be 'now', 'earliest', the id of an event, or a datetime")
+
+
+def _on_pause(value: object) -> str:
+    if value not in ("hold", "drop"):
+        raise ValueError("must be 'hold' or 'drop'")
+    return str(value)
+
+
+def _no_parent(value: object) -> None:
+    if value is not None:
+        raise ValueError("stands inside of another; connect two DAGs through a dataset")
+
+
+DAG_CHECKS: dict[str, Callable[[object], Any]] = {
+    "schedule": lambda value: value,
+    "start": optional(_when),
+    "end": optional(_when),
+    "catchup": _flag,
+    "params": lambda value: value,
+    "params_from": lambda value: value,
+    "subscribe_from": _origin,
+    "default_args": check_defaults,
+    "max_active_runs": whole(1),
+    "max_active_tasks": optional(whole(1)),
+    "timeout": optional(positive_seconds),
+    "tags": _texts,
+    "owner": optional(text),
+    "description": optional(text),
+    "on_success": optional(function),
+    "on_failure": optional(function),
+    "on_pause": _on_pause,
+    "dag": _no_parent,
+    "retention": optional(retention_spec),
+}
