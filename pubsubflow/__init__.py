@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pubsubflow.authoring.dag import DAG, dag
     from pubsubflow.authoring.datasets import Dataset
+    from pubsubflow.authoring.param import Param
     from pubsubflow.authoring.retention import Retention
     from pubsubflow.authoring.runtime.context import Context, current_context
     from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
@@ -34,6 +35,7 @@ _HOMES = {
     "authoring.runtime.dataset_event": ("DatasetEvent",),
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
+    "authoring.param": ("Param",),
     "authoring.retention": ("Retention",),
     "authoring.tasks.groups": ("chain", "task_group"),
     "authoring.tasks.bash_operator": ("BashOperator",),
@@ -69,6 +71,7 @@ __all__ = [
     "EmptyOperator",
     "Every",
     "Operator",
+    "Param",
     "PubsubflowError",
     "PythonOperator",
     "Retention",

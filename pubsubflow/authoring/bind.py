@@ -25,6 +25,7 @@ from pubsubflow.authoring.runtime.journal import TaskJournal, wait_error
 from pubsubflow.authoring.runtime.wait_specs import as_event
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.tasks.graph import Node, Reference, references
+from pubsubflow.authoring.tasks.param_reference import ParamReference
 from pubsubflow.authoring.tasks.wait_target import is_template
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.schedule.conditions import inputs as dataset_inputs
@@ -225,7 +226,7 @@ class _Bound:
     ) -> None:
         self.context = context
         self.timeout = node.options.timeout
-        self.has_references = bool(node.inputs)
+        self.has_references = bool(node.inputs) or node.uses_params
         self._node = node
         self._values = {dag.nodes[number]: value for number, value in inputs.items()}
         self._given = elements
@@ -252,7 +253,7 @@ class _Bound:
 
     def resolve(self, value: Any) -> Any:
         """Return the value with references replaced."""
-        if next(references(value), None) is None:
+        if not self._node.uses_params and next(references(value), None) is None:
             return value
         return _walk(value, self._value_of, lambda text: text)
 
@@ -260,8 +261,10 @@ class _Bound:
         """Return the value with references replaced and strings rendered."""
         return _walk(value, self._value_of, lambda text: self._render(text, field))
 
-    def _value_of(self, reference: Reference) -> Any:
+    def _value_of(self, reference: Reference | ParamReference) -> Any:
         try:
+            if isinstance(reference, ParamReference):
+                return reference.select(self.context.run.params)
             return reference.select(self._values[reference.node])
         except (KeyError, IndexError, TypeError) as error:
             raise _bad(self._node, f"{reference!r} is missing: {error!r}") from error
@@ -282,8 +285,8 @@ def _templates() -> Any:
     return import_module("pubsubflow.authoring.runtime.templates")
 
 
-def _walk(value: Any, picked: Callable[[Reference], Any], rendered: Callable[[str], str]) -> Any:
-    if isinstance(value, Reference):
+def _walk(value: Any, picked: Callable[[Any], Any], rendered: Callable[[str], str]) -> Any:
+    if isinstance(value, Reference | ParamReference):
         return picked(value)
     if isinstance(value, str):
         return rendered(value)

@@ -8,12 +8,8 @@ from typing import Any, Self, Unpack, overload
 from zoneinfo import ZoneInfo
 
 from pubsubflow.authoring.dag_options import DAG_CHECKS, DagKeywords, with_default_args
-from pubsubflow.authoring.params import (
-    DeclaredParams,
-    check_computed,
-    declare_computed,
-    declare_params,
-)
+from pubsubflow.authoring.params import check_computed, declare_computed, declare_params
+from pubsubflow.authoring.params_mapping import Arguments, DeclaredParams, function_arguments
 from pubsubflow.authoring.registry import collect_dag
 from pubsubflow.authoring.runtime.inprocess import InProcessRuns
 from pubsubflow.authoring.schedules.timetables import is_continuous, written_schedule
@@ -33,6 +29,7 @@ from pubsubflow.authoring.tasks.graph import (
     open_graph,
 )
 from pubsubflow.authoring.tasks.options import check_id, check_keywords
+from pubsubflow.authoring.tasks.param_reference import ParamReference
 from pubsubflow.model.schedule.conditions import inputs, ticks
 from pubsubflow.model.schedule.timetable import CronSpec
 from pubsubflow.model.source.elements import digest_elements
@@ -64,7 +61,10 @@ class DAG(Graph, InProcessRuns):
         DefinitionError: An option is invalid; the message names it and its location.
     """
 
-    def __init__(self, dag_id: str, **options: Unpack[DagKeywords]) -> None:
+    def __init__(
+        self, dag_id: str, *, arguments: Arguments | None = None, **options: Unpack[DagKeywords]
+    ) -> None:
+        self._arguments = arguments or Arguments()
         self.location = caller()
         self.module_file = module_file()
         # The id comes first, so that errors in the options name the DAG.
@@ -98,6 +98,7 @@ class DAG(Graph, InProcessRuns):
             self._options.get("params"),
             scheduled=self.schedule is not None,
             computed=() if self._timetables else computed,
+            arguments=self._arguments,
         )
         datasets = self.schedule is not None and any(inputs(self.schedule.condition))
         check_computed(computed, declared, datasets=datasets)
@@ -136,8 +137,20 @@ class DAG(Graph, InProcessRuns):
         if error is None:
             self.ordered()
 
-    def __call__(self) -> Self:
-        """Return the DAG itself: `@dag` has built it already."""
+    def __call__(self, *args: Any, **kwargs: Any) -> Self:
+        """Return the DAG itself: `@dag` has built it already.
+
+        Args:
+            args: Defaults of its params, in the order of the function's arguments.
+            kwargs: Likewise, by name.
+
+        Raises:
+            DefinitionError: The function lacks such an argument, or a value does not fit.
+        """
+        if args or kwargs:
+            self._arguments = self._arguments.with_defaults(args, kwargs)
+            with dag_in_errors(self.dag_id):
+                self.params, self.params_from = self._declared()
         return self
 
     def __repr__(self) -> str:
@@ -184,17 +197,20 @@ class DAG(Graph, InProcessRuns):
 
 
 @overload
-def dag(dag_id: Callable[[], object], /) -> DAG: ...
+def dag(dag_id: Callable[..., object], /) -> DAG: ...
 
 
 @overload
 def dag(
     dag_id: str | None = None, **options: Unpack[DagKeywords]
-) -> Callable[[Callable[[], object]], DAG]: ...
+) -> Callable[[Callable[..., object]], DAG]: ...
 
 
 def dag(dag_id: Any = None, **options: Any) -> Any:
     """Build a DAG from a function that makes its tasks, at once.
+
+    The arguments of the function are params, with their defaults and types; inside it each one is a
+    reference that tasks take as an argument, and that stands for its template in a text.
 
     Args:
         dag_id: Its id; the function's name when left out.
@@ -208,26 +224,21 @@ def dag(dag_id: Any = None, **options: Any) -> Any:
     return lambda body: _build(body, dag_id, options)
 
 
-def _build(body: Callable[[], object], dag_id: str | None, options: Any) -> DAG:
+def _build(body: Callable[..., object], dag_id: str | None, options: Any) -> DAG:
     if not callable(body):
         raise definition_error(f"@dag goes above a function, not {body!r}")
-    name = dag_id if dag_id is not None else body.__name__
-    for parameter in inspect.signature(body).parameters.values():
-        if parameter.default is parameter.empty and parameter.kind not in (
-            parameter.VAR_KEYWORD,
-            parameter.VAR_POSITIONAL,
-        ):
-            raise definition_error(
-                f"an @dag function is called without arguments, but {parameter.name!r} has no "
-                "default; put values that change from run to run into params=",
-                dag_id=name,
-            )
     description = (inspect.getdoc(body) or "").partition("\n")[0]
     if description:
         options = {"description": description} | options
-    made = DAG(name, **options)
+    arguments = function_arguments(body)
+    made = DAG(dag_id if dag_id is not None else body.__name__, arguments=arguments, **options)
     with made:
-        body()
+        body(
+            **{
+                name: ParamReference(name, arguments.kinds.get(name, Any))
+                for name in arguments.given
+            }
+        )
     return made
 
 

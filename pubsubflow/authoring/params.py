@@ -1,4 +1,4 @@
-"""Params of a DAG are declared as a mapping of defaults, or as a Struct type."""
+"""Params of a DAG are declared as a mapping, as a Struct type, or as a function's arguments."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -6,7 +6,13 @@ from typing import Any
 import msgspec
 from msgspec import NODEFAULT, Struct
 
-from pubsubflow.authoring.datasets import json_object
+from pubsubflow.authoring.params_mapping import (
+    Arguments,
+    DeclaredParams,
+    check_default,
+    declare_mapping,
+    no_default,
+)
 from pubsubflow.authoring.params_schema import params_schema
 from pubsubflow.authoring.schedules.cel import checked_expression
 from pubsubflow.authoring.source_location import definition_error, suggestion
@@ -14,50 +20,42 @@ from pubsubflow.errors import DefinitionError
 from pubsubflow.model.json_values import json_fault
 
 
-class DeclaredParams(Struct, frozen=True):
-    """The declared params of a DAG.
-
-    Attributes:
-        defaults: JSON values.
-        schema: JSON Schema, when declared as a type.
-        type: That type.
-    """
-
-    defaults: dict[str, Any] = {}
-    schema: dict[str, Any] | None = None
-    type: Any = None
-
-    @property
-    def attributes(self) -> frozenset[str]:
-        """What stands behind `params.` in templates: the params, and methods of a dict."""
-        if self.type is None:
-            return frozenset(self.defaults).union(("get", "items", "keys", "values"))
-        return frozenset(field.name for field in msgspec.structs.fields(self.type))
-
-    @property
-    def names(self) -> list[str]:
-        """All names, including params without a default."""
-        if self.type is None:
-            return list(self.defaults)
-        return [field.encode_name for field in msgspec.structs.fields(self.type)]
-
-
 def declare_params(
-    params: object, *, scheduled: bool, computed: Collection[str] = frozenset()
+    params: object,
+    *,
+    scheduled: bool,
+    computed: Collection[str] = frozenset(),
+    arguments: Arguments | None = None,
 ) -> DeclaredParams:
     """Return the params that a DAG declares.
 
     Args:
-        params: A mapping, a Struct type, or None.
+        params: A mapping of defaults or `Param`s, a Struct type, or None.
         scheduled: Whether a schedule starts runs, which are given no params.
         computed: Params that every such run computes.
+        arguments: Those that are arguments of an `@dag` function.
 
     Raises:
         DefinitionError: It is neither, or JSON cannot encode it, or it lacks a default that a
             schedule needs.
     """
     if not (isinstance(params, type) and issubclass(params, Struct)):
-        return DeclaredParams(json_object(params, "params"))
+        declared = declare_mapping(params, arguments or Arguments())
+        for name in declared.required if scheduled else ():
+            if name not in computed:
+                raise no_default(name)
+        return declared
+    if arguments is not None and arguments.given:
+        raise definition_error(
+            f"params={params.__name__} and arguments of the function both declare params; "
+            "leave one of them out"
+        )
+    return _declare_type(params, scheduled=scheduled, computed=computed)
+
+
+def _declare_type(
+    params: type[Struct], *, scheduled: bool, computed: Collection[str]
+) -> DeclaredParams:
     defaults: dict[str, Any] = {}
     for field in msgspec.structs.fields(params):
         if field.default is not NODEFAULT:
@@ -66,9 +64,7 @@ def declare_params(
             value = field.default_factory()
         # Runs that a schedule starts are given no params, so each one needs a value.
         elif scheduled and field.encode_name not in computed:
-            raise definition_error(
-                f"param {field.name!r} has no default, and a schedule starts runs without params"
-            )
+            raise no_default(field.name)
         else:
             continue
         defaults[field.encode_name] = value
@@ -92,12 +88,7 @@ def _check_defaults(params: type[Struct], plain: dict[str, Any]) -> None:
     """Raise DefinitionError if a default is not of its param's type, which Structs do not check."""
     for field in msgspec.structs.fields(params):
         if field.encode_name in plain:
-            try:
-                msgspec.convert(plain[field.encode_name], field.type, str_keys=True)
-            except msgspec.ValidationError as error:
-                raise definition_error(
-                    f"the default of param {field.encode_name!r} does not fit its type: {error}"
-                ) from error
+            check_default(field.encode_name, plain[field.encode_name], field.type)
 
 
 def declare_computed(expressions: object) -> dict[str, str]:

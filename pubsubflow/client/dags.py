@@ -90,6 +90,11 @@ class DagApi:
         started = await self._server.send("POST", path, body, StartedRun, idempotent=True)
         return started.run_id
 
+    async def params_schema(self, dag_id: str) -> dict[str, Any]:
+        """Return the JSON Schema of a DAG's params, with defaults and descriptions."""
+        path = f"/api/v1/dags/{quoted(dag_id)}/params"
+        return await self._server.get(path, dict[str, Any])
+
     async def why_not(self, dag_id: str, *, partition: str | None = None) -> WhyNot:
         """Return why no run of a DAG starts now: its pending events and what is missing."""
         path = f"/api/v1/dags/{quoted(dag_id)}/why-not"

@@ -23,6 +23,7 @@ from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.model.api.explain import WhyNot
 from pubsubflow.model.api.resources import DagDetail, DagPage, StartedRun
+from pubsubflow.model.runs.param_rules import form_schema
 from pubsubflow.model.wire.commands import CommandHandler, SetPaused, StartRun
 from pubsubflow.store.read.read_models import ReadModels
 
@@ -93,6 +94,9 @@ class DagRoutes:
             responses={200: WhyNot},
             problems=(422,),
         )
+        yield routing.get(
+            f"{one}/params", self.params, query=NoQuery, responses={200: dict[str, Any]}, etag=True
+        )
         yield Route(
             method="PATCH",
             path=one,
@@ -130,6 +134,11 @@ class DagRoutes:
         params = parse_query(request, WhyNotQuery)
         dag_id = request.match_info["dag_id"]
         return json_response(await self._read_models.why_not.why_not(dag_id, params.partition))
+
+    async def params(self, request: web.Request) -> web.Response:
+        """Return the JSON Schema of a DAG's params, with defaults and descriptions, for a form."""
+        found = await self._read_models.dags.get(request.match_info["dag_id"])
+        return json_with_etag(request, form_schema(found.params, found.params_schema))
 
     async def change(self, request: web.Request) -> web.Response:
         """Pause or unpause a DAG; return it."""

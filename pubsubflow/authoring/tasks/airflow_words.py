@@ -22,7 +22,6 @@ DAG_WORDS: Mapping[str, str] = {
     "owner_links": "nothing",
     "auto_register": "nothing",
     "render_template_as_native_obj": "nothing: pass results as arguments, which keep their types",
-    "depends_on_past": "default_args={'depends_on_past': True}",
     "retries": "default_args={'retries': …}",
 }
 TASK_WORDS: Mapping[str, str] = {

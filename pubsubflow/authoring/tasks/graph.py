@@ -13,6 +13,7 @@ from pubsubflow.authoring.source_location import (
 from pubsubflow.authoring.tasks.body import Body
 from pubsubflow.authoring.tasks.misplaced import remedy
 from pubsubflow.authoring.tasks.options import TaskOptions, check_id
+from pubsubflow.authoring.tasks.param_reference import holds_params
 from pubsubflow.authoring.tasks.toposort import sorted_nodes
 
 Role = Literal["task", "branch", "short_circuit", "setup", "teardown"]
@@ -114,6 +115,7 @@ class Node(Chainable):
     Attributes:
         upstream: Nodes that come before → the line that ordered them.
         inputs: Nodes whose results are arguments.
+        uses_params: Whether references to params are among the arguments.
         origin: The function that it was made from; another task made from it gets a number.
     """
 
@@ -138,6 +140,7 @@ class Node(Chainable):
         self.location = caller()
         self.upstream: dict[Node, SourceLocation | None] = {}
         self.inputs: set[Node] = set()
+        self.uses_params = False
         # Last, as the open groups get the node at once and read its fields.
         graph.add_node(self)
 
@@ -163,6 +166,7 @@ class Node(Chainable):
         self._depend_on(self.body.arguments())
 
     def _depend_on(self, values: list[object]) -> None:
+        self.uses_params = self.uses_params or holds_params(values)
         for reference in references(values):
             self.run_after(reference.node, self.location)
             self.inputs.add(reference.node)
@@ -337,7 +341,7 @@ def new_node(
         dag: The DAG; the open one when None.
 
     Raises:
-        DefinitionError: There is no DAG, or the id is taken or invalid.
+        DefinitionError: A DAG is missing, or the id is taken or invalid.
     """
     graph = current_graph(f"task {task_id!r}", dag)
     full = graph.free_id(check_id(graph.full_id(task_id), "task_id"), origin)

@@ -46,9 +46,8 @@ def _places(location: SourceLocation) -> Iterator[_Place]:
         elif isinstance(node, ast.FunctionDef):
             if any(_name(each) == "dag" for each in node.decorator_list):
                 yield _Place(node.lineno, f"the function {node.name}")
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            if _name(node.value) == "DAG":
-                yield _Place(node.lineno, node.targets[0].id, is_block=False)
+        elif isinstance(node, ast.Assign) and _name(node.value) == "DAG":
+            yield _Place(node.lineno, ast.unparse(node.targets[0]), is_block=False)
 
 
 def _name(node: ast.expr) -> str:

@@ -16,7 +16,6 @@ from pubsubflow.authoring.tasks.graph import (
     Node,
     Reference,
     new_node,
-    references,
 )
 from pubsubflow.authoring.tasks.mapping import expand_inputs, expand_kwargs_input
 from pubsubflow.authoring.tasks.options import OptionKeywords, check_id, check_options
@@ -280,7 +279,7 @@ def bind_operator(operator: Operator, binding: Binding, *, waits: bool) -> Calla
     for name, value in list(vars(operator).items()):
         if name in fields:
             setattr(operator, name, binding.render(value, name))
-        elif next(references(value), None) is not None:
+        elif binding.has_references and name != "_node":
             setattr(operator, name, binding.resolve(value))
     return _execution(operator, binding, waits=waits)
 

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +13,9 @@ from pubsubflow.cli.param_values import run_params
 from pubsubflow.cli.parsers import Limit, Moment, moment
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.model.api.resources import DagDetail, DagView, StartedRun
+from pubsubflow.model.runs.param_rules import form_schema
+
+_SHOWN_APART = ("default", "title", "description", "examples")
 
 
 async def list_dags(*, limit: Limit | None = None, target: Target = DEFAULT) -> None:
@@ -172,13 +176,28 @@ def _facts(dag: DagDetail) -> Table:
             ("paused", "yes" if dag.paused else None),
             ("runs", f"{dag.active_runs} running, {dag.queued_runs} queued"),
             ("last run", None if dag.last_run is None else _last_line(dag)),
-            ("params", output.compact(dag.params)),
+            ("params", _params(dag)),
             ("file", f"{location}, version {dag.version}"),
             ("import error", error),
             ("owner", dag.owner),
             ("tags", ", ".join(dag.tags)),
         ]
     )
+
+
+def _params(dag: DagDetail) -> str:
+    """Return the params with their defaults; with a schema a line each, and what it demands."""
+    if dag.params_schema is None:
+        return output.compact(dag.params)
+    schema = form_schema(dag.params, dag.params_schema)
+    lines = []
+    for name, each in schema["properties"].items():
+        rules = {key: value for key, value in each.items() if key not in _SHOWN_APART}
+        value = msgspec.json.encode(each["default"]).decode() if "default" in each else "(required)"
+        kind = each.get("title") or each.get("description") or ""
+        parts = [f"{name} = {value}", output.compact(rules) if rules else "", kind]
+        lines.append("  ".join(part for part in parts if part))
+    return "\n".join(lines)
 
 
 def _absence(dag: DagDetail) -> str:

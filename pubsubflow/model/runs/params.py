@@ -4,36 +4,19 @@ Only the daemon imports this module: jsonschema takes long to import.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from difflib import get_close_matches
-from typing import Annotated, Any
-from uuid import UUID
+from typing import Any
 
 import msgspec
 from jsonschema import Draft202012Validator, TypeChecker, ValidationError, validators
-from msgspec import Meta
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.model.runs.param_rules import FORMATS, json_type
 from pubsubflow.model.runs.patterns import matches_somewhere
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import encode
 
 MAX_PARAMS_BYTES = 256 * 1024
-
-FORMATS: Mapping[str, Any] = {
-    "date": date,
-    "date-time": Annotated[datetime, Meta(tz=True)],
-    "local-date-time": Annotated[datetime, Meta(tz=False)],
-    "any-date-time": datetime,
-    "time": Annotated[time, Meta(tz=True)],
-    "local-time": Annotated[time, Meta(tz=False)],
-    "any-time": time,
-    "duration": timedelta,
-    "decimal": Decimal,
-    "uuid": UUID,
-}
-"""Formats of texts in schemas, by the types that runners read them as: both must agree."""
 
 
 def validate_params(spec: DagSpec, given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -80,7 +63,7 @@ def _object_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_type(dag_id: str, key: str, value: Any, default: Any) -> None:
-    wanted, found = _json_type(default), _json_type(value)
+    wanted, found = json_type(default), json_type(value)
     if wanted not in ("null", found):
         raise InvalidInput(
             f"DAG {dag_id!r}: param {key!r} must be a {wanted} like its default {default!r}, "
@@ -93,6 +76,9 @@ def _check_schema(dag_id: str, schema: dict[str, Any], params: dict[str, Any]) -
     if errors:
         error = errors[0]
         where = ".".join(map(str, error.absolute_path))
+        if error.validator == "required" and not where:
+            absent = ", ".join(repr(name) for name in error.validator_value if name not in params)
+            raise InvalidInput(f"DAG {dag_id!r}: {absent} must be given: it has no default")
         subject = f"param {where!r}" if where else "params"
         raise InvalidInput(f"DAG {dag_id!r}: {subject}: {error.message}; give another value")
 
@@ -130,18 +116,6 @@ _Validator = validators.extend(  # type: ignore[no-untyped-call] # jsonschema ha
     {"format": _check_format, "contentEncoding": _check_encoding, "pattern": _check_pattern},
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
 )
-
-
-def _json_type(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    return "object" if isinstance(value, Mapping) else "array"
 
 
 def _hint(key: str, known: list[str]) -> str:

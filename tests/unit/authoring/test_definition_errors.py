@@ -18,7 +18,6 @@ from pubsubflow import (
     PythonOperator,
     Retention,
     chain,
-    dag,
     task,
     task_group,
 )
@@ -335,11 +334,6 @@ def params_without_default():
     DAG("d", params=Params, schedule=Every(5))  # here
 
 
-def dag_with_argument():
-    @dag  # here
-    def d(day): ...
-
-
 def generator_task():
     @task  # here
     def f():
@@ -465,7 +459,6 @@ MISTAKES = {
     bad_params: "params must be a dict",
     params_not_json: "params must be JSON",
     params_without_default: "'day' has no default",
-    dag_with_argument: "'day' has no default",
     generator_task: "yield",
     async_bash: "plain `def`",
     operator_without_execute: "execute(self, ctx)",

@@ -28,7 +28,6 @@ from airflow.operators.empty import EmptyOperator
 
 default_args = {
     "owner": "data",
-    "depends_on_past": False,
     "start_date": datetime(2026, 1, 1),
     "email": ["data@example.org"],
     "email_on_failure": True,
@@ -170,20 +169,20 @@ def test_a_dag_is_given_to_its_tasks():
 
 MISPLACED = [
     ("a = EmptyOperator(task_id='a')\nwith DAG('d'):\n    pass\n",
-     "move line 1 into the block of `with DAG(…)` (line 2)"),
+     "move line 2 into the block of `with DAG(…)` (line 3)"),
     ("with DAG('d'):\n    pass\na = EmptyOperator(task_id='a')\n",
-     "move line 3 into the block of `with DAG(…)` (line 1)"),
+     "move line 4 into the block of `with DAG(…)` (line 2)"),
     ("a = EmptyOperator(task_id='a')\nmine = DAG('d')\n",
-     "move line 1 below line 2 and give it dag=mine"),
-    ("mine = DAG('d')\n@task\ndef t(): ...\nt()\n", "give line 4 dag=mine"),
+     "move line 2 below line 3 and give it dag=mine"),
+    ("mine = DAG('d')\n@task\ndef t(): ...\nt()\n", "give line 5 dag=mine"),
     ("a = EmptyOperator(task_id='a')\n@dag(schedule=None)\ndef flow():\n    pass\n",
-     "move line 1 into the function flow (line 3)"),
+     "move line 2 into the function flow (line 4)"),
     ("a = EmptyOperator(task_id='a')\n", "write it inside `with DAG(…):` or an @dag function"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "says"), MISPLACED)
 def test_a_task_without_a_dag_says_which_line_to_move(text, says):
-    names = "from pubsubflow import DAG, EmptyOperator, dag, task; "
+    names = "from pubsubflow import DAG, EmptyOperator, dag, task\n"
     with pytest.raises(DefinitionError, match=re.escape(says)):
         execute(names + text, f"misplaced{len(text)}.py")

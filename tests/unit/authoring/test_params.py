@@ -74,7 +74,7 @@ def test_params_of_a_type_are_checked_against_its_schema():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "params: 'day' is a required property"),
+        ({}, "'day' must be given: it has no default"),
         ({"day": 1}, "param 'day': 1 is not of type 'string'"),
         ({"day": "a", "limit": 1.5}, "param 'limit': 1.5 is not of type 'integer'"),
         ({"day": "a", "window": {}}, "param 'window'"),

@@ -434,7 +434,7 @@ def test_params_are_checked_and_typed():
         read()
     assert made.test({"day": "monday"}).result("read") == ["monday", 10]
     assert made.test(Params("friday", 3)).result("read") == ["friday", 3]
-    with pytest.raises(InvalidInput, match="'day' is a required"):
+    with pytest.raises(InvalidInput, match="'day' must be given"):
         made.test()
     with pytest.raises(InvalidInput, match="rows"):
         made.test({"day": "monday", "rows": "many"})
