@@ -29,9 +29,10 @@ from pubsubflow.manager.metrics import ManagerMetrics
 from pubsubflow.metrics import ClusterMetrics, EventLoopLag, Exposition
 from pubsubflow.model.wire.messages import TriggersChangedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.object_store import open_log_store
 from pubsubflow.open_files import OpenFileWatch
 from pubsubflow.resources import DaemonResources
-from pubsubflow.retention import Archive, Pruner, RetentionService
+from pubsubflow.retention import Archive, LogMover, Pruner, RetentionService
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.services import Service
 from pubsubflow.store.auth import AuditLog, TokenStore
@@ -76,6 +77,9 @@ class Composition:
         self._dags = dags
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._metrics: list[Iterable[Instrument]] = []
+        self._stores: dict[str, Callable[[], bool]] = {}
+        url = self._config.logs.store
+        self._log_store = open_log_store(url) if url else None
         self.api: Api | None = None
 
     def services(self) -> list[tuple[str, Service]]:
@@ -93,6 +97,7 @@ class Composition:
             ("manager",     ROLES - {"worker"},                  self._manager),
             ("sweeper",     {"manager"},                         self._sweeper),
             ("retention",   {"manager"},                         self._retention),
+            ("logs",        {"manager"},                         self._log_mover),
             ("lineage",     {"manager"},                         self._lineage),
             ("timers",      {"scheduler"},                       self._timers),
             ("loader",      {"scheduler"},                       self._loader),
@@ -147,11 +152,21 @@ class Composition:
 
     def _retention(self) -> Service:
         settings = self._config.retention
-        archive = Archive(settings.archive) if settings.archive else None
-        pruner = Pruner(_built(self._resources.store).database, settings, archive)
+        archive = Archive(settings.archive, settings.archive_format) if settings.archive else None
+        database = _built(self._resources.store).database
+        pruner = Pruner(database, settings, archive, self._log_store)
         service = RetentionService(pruner, settings.every_seconds)
         self._metrics.append(service.metrics)
         return service
+
+    def _log_mover(self) -> Service | None:
+        if self._log_store is None:
+            return None
+        database = _built(self._resources.store).database
+        mover = LogMover(database, self._log_store, self._config.logs.every_seconds)
+        self._metrics.append(mover.metrics)
+        self._stores["log_store"] = lambda: mover.available
+        return mover
 
     def _lineage(self) -> Service | None:
         settings = self._config.lineage
@@ -238,7 +253,7 @@ class Composition:
         self._metrics.append(metrics)
         self.api = Api(
             commands=self._commands,
-            read_models=ReadModels(store.database),
+            read_models=ReadModels(store.database, self._log_store),
             bus=self._bus,
             settings=self._config.api,
             stream=self._config.live,
@@ -246,6 +261,7 @@ class Composition:
             tokens=TokenStore(store.database),
             audit=AuditLog(store.database),
             ready=lambda: {"nats": self._bus.connected and self._streams.available},
+            stores=lambda: {name: works() for name, works in self._stores.items()},
             metrics=metrics,
             tracing=self._resources.tracing,
             backlog=self._commands.backlog,

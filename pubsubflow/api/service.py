@@ -72,6 +72,7 @@ class Api:
         tokens: The stored tokens.
         audit: The stored audit log.
         ready: Further conditions of readiness by name, for example whether the DAGs are loaded.
+        stores: Whether each object store works, by name; a daemon is ready without.
         secrets: Looks up the secrets that webhooks name; none if left out.
         stream: Settings of the live stream.
         metrics: Its metrics; new ones unless given.
@@ -95,6 +96,7 @@ class Api:
         tokens: TokenStore,
         audit: AuditLog,
         ready: Callable[[], Mapping[str, bool]] = dict,
+        stores: Callable[[], Mapping[str, bool]] = dict,
         secrets: SecretSource | None = None,
         stream: StreamSettings | None = None,
         metrics: ApiMetrics | None = None,
@@ -134,6 +136,7 @@ class Api:
                 bus,
                 ready,
                 self._backpressure,
+                stores=stores,
                 max_overdue_seconds=settings.max_overdue_seconds,
             ),
             EventRoutes(commands, read_models, settings.max_events),

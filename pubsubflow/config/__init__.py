@@ -30,6 +30,7 @@ from pubsubflow.errors import ConfigError
 from pubsubflow.lineage import LineageSettings
 from pubsubflow.loader import LoaderSettings
 from pubsubflow.metrics.settings import MetricsSettings
+from pubsubflow.retention.log_mover import LogStoreSettings
 from pubsubflow.retention.settings import RetentionSettings
 from pubsubflow.store.database import PostgresSettings
 from pubsubflow.store.secrets.keyring import SecretsSettings
@@ -76,6 +77,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         traces: The export of spans.
         subscriptions: Outbound deliveries of events to URLs.
         retention: How long what has happened is kept.
+        logs: Where output of tasks is kept.
         log: The daemon's log.
     """
 
@@ -93,6 +95,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     traces: TracesSettings = TracesSettings()
     subscriptions: DeliverySettings = DeliverySettings()
     retention: RetentionSettings = RetentionSettings()
+    logs: LogStoreSettings = LogStoreSettings()
     log: LogSettings = LogSettings()
 
 

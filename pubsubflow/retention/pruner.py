@@ -6,17 +6,21 @@ an earlier one left behind. One daemon at a time is at it, by an advisory lock.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import anyio
 import structlog
 from msgspec import Struct, field
 
 from pubsubflow.model.spec import RetentionSpec
+from pubsubflow.object_store import LogStore, ObjectStoreUnavailable
 from pubsubflow.retention.archive import Archive
 from pubsubflow.retention.settings import RetentionSettings
 from pubsubflow.store import retention as store
 from pubsubflow.store import slices
 from pubsubflow.store.database import Connection, Database
+from pubsubflow.store.logs import files as log_files
+from pubsubflow.store.logs.files import LogFile
 from pubsubflow.store.retention import FOR_EVER_SECONDS, MOST_KEPT, KeptFor
 from pubsubflow.store.slices import SEQUENCES, Removal, Slice
 from pubsubflow.store.specs import SpecReader
@@ -24,12 +28,14 @@ from pubsubflow.store.specs import SpecReader
 log = structlog.get_logger()
 
 _EVENT_TABLES = ("event_outcome", "event")
-_RUN_TABLES = ("log", "attempt", "journal_entry", "task", "run_event")
-# What is shorter-lived than the runs, and the table it stands in.
-_PARTS = (("logs", "log"), ("attempts", "attempt"))
+_LOG_FILES = "log_object"
+_RUN_TABLES = ("log", _LOG_FILES, "attempt", "journal_entry", "task", "run_event")
+# What is shorter-lived than the runs, and the tables it stands in.
+_PARTS = (("logs", ("log", _LOG_FILES)), ("attempts", ("attempt",)))
 _SLICES_A_RETENTION = 8
 _MOST_SLICES = 64
 _BUNDLES_EVERY_SECONDS = 6 * 3600.0
+_PARTITIONS_EVERY_SECONDS = 3600.0
 
 
 class Pass(Struct):
@@ -57,18 +63,24 @@ class Pruner:
         database: Postgres.
         settings: How long what is kept.
         archive: Where rows of events and runs go before they are removed, if anywhere.
+        log_store: Where output of ended attempts is, if not in Postgres.
     """
 
     def __init__(
-        self, database: Database, settings: RetentionSettings, archive: Archive | None = None
+        self,
+        database: Database,
+        settings: RetentionSettings,
+        archive: Archive | None = None,
+        log_store: LogStore | None = None,
     ) -> None:
         self._database = database
         self._settings = settings
         self._archive = archive
+        self._log_store = log_store
         self._specs = SpecReader()
         # (table, slice) → what was kept of it last: it is copied again only if less is kept.
         self._kept: dict[tuple[str, int], int] = {}
-        self._bundles_at = float("-inf")
+        self._bundles_at = self._partitions_at = float("-inf")
 
     async def read_clock(self) -> float:
         """Return the time of the database, in seconds since 1970.
@@ -205,11 +217,11 @@ class Pruner:
     async def _prune_parts(self, done: Pass, found: Slice) -> None:
         """Remove what is kept for a shorter time than the runs of a slice."""
         connection = done.connection
-        for name, table in _PARTS:
+        for name, tables in _PARTS:
             kept_for = self._kept_for(done, name)
             if (found.ended_seconds or 0) >= kept_for.seconds:
                 list_kept = partial(store.list_kept_runs, connection, found, kept_for)
-                await self._trim(done, found, (table,), list_kept)
+                await self._trim(done, found, tables, list_kept)
         results = self._kept_for(done, "results")
         if found.results_removed or (found.ended_seconds or 0) < results.seconds or done.dry_run:
             return
@@ -219,11 +231,17 @@ class Pruner:
             await store.mark_results_removed(connection, found)
 
     async def _prune_rows(self, done: Pass) -> None:
-        """Remove keys, dead letters and versions."""
+        """Remove keys, partitions, dead letters and versions."""
         settings, connection = self._settings, done.connection
         seconds = settings.seconds("keys")
         if seconds is not None:
             done.removals.append(await store.remove_keys(connection, seconds, dry_run=done.dry_run))
+        seconds = settings.seconds("partitions")
+        # It reads the whole table, so not each time.
+        if seconds is not None and anyio.current_time() >= self._partitions_at:
+            self._partitions_at = anyio.current_time() + _PARTITIONS_EVERY_SECONDS
+            removal = store.remove_condition_states(connection, seconds, dry_run=done.dry_run)
+            done.removals.append(await removal)
         if not done.dry_run and anyio.current_time() >= self._bundles_at:
             self._bundles_at = anyio.current_time() + _BUNDLES_EVERY_SECONDS
             kept = settings.seconds("versions") or FOR_EVER_SECONDS
@@ -254,6 +272,9 @@ class Pruner:
         if done.dry_run:
             sizes = await slices.read_partitions(done.connection, found, tables, exact=True)
             done.removals += [Removal(name, *size) for name, size in sizes.items()]
+            if _LOG_FILES in sizes:
+                pages = log_files.pages_of_files(done.connection, found.first, found.end, kept)
+                done.removals += [_files_removal(page) async for page in pages]
             return not kept
         key = (tables[0], found.number)
         if kept and self._kept.get(key) == len(kept):
@@ -261,6 +282,10 @@ class Pruner:
         archived = kept
         if archive:
             await self._archive_slice(done, found, tables, archived)
+        if _LOG_FILES in tables and not await self._delete_files(
+            done, log_files.pages_of_files(done.connection, found.first, found.end, kept)
+        ):
+            return False
 
         async def list_all() -> Collection[int]:
             # What was kept when the archive was written is not in it.
@@ -279,8 +304,9 @@ class Pruner:
         if self._archive is None or done.dry_run:
             return
         for table in await slices.read_partitions(done.connection, found, list(tables)):
+            columns = await store.read_columns(done.connection, table)
             pages = store.rows_to_archive(done.connection, table, found, kept)
-            rows = await self._archive.write(table, found.first, pages)
+            rows = await self._archive.write(table, found.first, pages, columns)
             log.info("retention.rows_archived", table=table, slice=found.number, rows=rows)
 
     async def _delete_runs(self, done: Pass, runs: Sequence[int], *, with_rows: bool) -> int:
@@ -289,11 +315,36 @@ class Pruner:
             return len(runs)
         if self._archive is not None:
             rows = await store.read_runs_to_archive(done.connection, runs)
-            await self._archive.write("run", runs[0], _one_page(rows))
+            columns = await store.read_columns(done.connection, "run")
+            await self._archive.write("run", runs[0], _one_page(rows), columns)
+        files = await log_files.list_files_of_runs(done.connection, runs) if with_rows else []
+        if files and not await self._delete_files(done, _one_page(files)):
+            return 0
         removed = await store.delete_runs(done.connection, runs, with_rows=with_rows)
         done.removals.append(Removal("run", removed, 0))
         return removed
 
+    async def _delete_files(self, done: Pass, pages: AsyncIterator[list[LogFile]]) -> bool:
+        """Delete files of the log store, before what lists them; return whether they are gone."""
+        async for page in pages:
+            if self._log_store is None:
+                log.warning("retention.files_left", files=len(page), first=page[0].name)
+                continue
+            try:
+                await self._log_store.delete([each.name for each in page])
+            except ObjectStoreUnavailable as error:
+                log.warning("retention.files_kept", reason=str(error))
+                return False
+            done.removals.append(_files_removal(page))
+        return True
 
-async def _one_page(rows: list[str]) -> AsyncIterator[list[str]]:
+
+def _files_removal(files: Sequence[LogFile]) -> Removal:
+    return Removal("log store, files", len(files), sum(each.bytes for each in files))
+
+
+T = TypeVar("T")
+
+
+async def _one_page(rows: list[T]) -> AsyncIterator[list[T]]:
     yield rows

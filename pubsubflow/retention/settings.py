@@ -1,6 +1,6 @@
 """Settings of retention."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -29,8 +29,11 @@ class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         versions_days: How long versions of DAGs are kept that no run has.
         versions_count: How many versions of each DAG are kept, however old.
         keys_days: How long an idempotency key gives the first event again.
+        partitions_days: How long a partition of a schedule is remembered after its last event, at
+            least as long as its runs; then its next event begins anew.
         archive: URL of a folder (any of fsspec's) to which events and runs are written before they
             are removed; empty for none.
+        archive_format: `jsonl`, a JSON object a line, compressed by gzip; or `parquet`.
     """
 
     every_seconds: Seconds = 300.0
@@ -46,7 +49,9 @@ class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     versions_days: KeptDays = 90.0
     versions_count: CountOrNone = 20
     keys_days: KeptDays = 30.0
+    partitions_days: KeptDays = 90.0
     archive: str = ""
+    archive_format: Literal["jsonl", "parquet"] = "jsonl"
 
     def seconds(self, name: str) -> float | None:
         """Return how long something is kept, in seconds; None for ever.

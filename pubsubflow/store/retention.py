@@ -1,6 +1,7 @@
 """Queries of retention: the events and runs that are kept, and removal row by row."""
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -23,11 +24,27 @@ _ARCHIVES = {
     "event": "archive_event",
     "event_outcome": "archive_event_outcome",
     "log": "archive_log",
+    "log_object": "archive_log_object",
     "attempt": "archive_attempt",
     "journal_entry": "archive_journal_entry",
     "task": "archive_task",
     "run_event": "archive_run_event",
 }
+
+
+# What a number of ours stands for, in its place.
+_SPELT_OUT = {("event", "dataset"), ("event_outcome", "dag"), ("run", "dag")}
+
+
+class Column(NamedTuple):
+    """A column of archived rows.
+
+    Attributes:
+        type: As Postgres names it, such as `timestamp with time zone`.
+    """
+
+    name: str
+    type: str
 
 
 class _NamedEvents(Struct, frozen=True):
@@ -188,14 +205,36 @@ async def mark_results_removed(connection: Connection, found: Slice) -> None:
 
 async def remove_keys(connection: Connection, seconds: float, *, dry_run: bool) -> Removal:
     """Remove idempotency keys of so many seconds ago, or count them."""
+    queries = ("count_idempotency_keys", "delete_idempotency_keys")
+    return await _remove_in_turns(connection, "idempotency_key", queries, seconds, dry_run=dry_run)
+
+
+async def remove_condition_states(
+    connection: Connection, seconds: float, *, dry_run: bool
+) -> Removal:
+    """Remove the states of partitions that nothing came for in so many seconds, or count them."""
+    queries = ("count_condition_states", "delete_condition_states")
+    return await _remove_in_turns(connection, "condition_state", queries, seconds, dry_run=dry_run)
+
+
+async def _remove_in_turns(
+    connection: Connection,
+    table: str,
+    queries: tuple[str, str],
+    seconds: float,
+    *,
+    dry_run: bool,
+) -> Removal:
+    """Remove a thousand rows a transaction, or count all."""
+    count, delete = queries
     if dry_run:
-        row = await connection.fetchrow(SQL["count_idempotency_keys"], seconds)
-        return Removal("idempotency_key", *(row or (0, 0)))
+        row = await connection.fetchrow(SQL[count], seconds)
+        return Removal(table, *(row or (0, 0)))
     total, size = 0, 0
     while True:
-        row = await connection.fetchrow(SQL["delete_idempotency_keys"], seconds, ROWS_AT_ONCE)
+        row = await connection.fetchrow(SQL[delete], seconds, ROWS_AT_ONCE)
         if row is None or not row["rows"]:
-            return Removal("idempotency_key", total, size)
+            return Removal(table, total, size)
         total, size = total + row["rows"], size + row["bytes"]
 
 
@@ -280,6 +319,15 @@ async def _remove(
     if rows and not dry_run:
         await connection.execute(SQL[queries[1]], [row["id"] for row in rows])
     return Removal(table, len(rows), sum(row["bytes"] for row in rows))
+
+
+async def read_columns(connection: Connection, table: str) -> list[Column]:
+    """Return the columns of the rows that are archived of a table."""
+    rows = await connection.fetch(SQL["list_columns"], table)
+    return [
+        Column(row["name"], "text" if (table, row["name"]) in _SPELT_OUT else row["type"])
+        for row in rows
+    ]
 
 
 async def rows_to_archive(

@@ -37,6 +37,7 @@ class HealthRoutes:
         bus: Knows whether NATS is connected, and how late publications are.
         ready: Further conditions by name, such as whether the DAGs are loaded.
         backpressure: Decides whether events are refused, and knows how late messages are.
+        stores: Whether each object store works, by name.
         max_overdue_seconds: The daemon is not ready while anything has waited that long.
     """
 
@@ -47,12 +48,14 @@ class HealthRoutes:
         ready: Callable[[], Mapping[str, bool]],
         backpressure: Backpressure,
         *,
+        stores: Callable[[], Mapping[str, bool]] = dict,
         max_overdue_seconds: float,
     ) -> None:
         self._read_models = read_models
         self._bus = bus
         self._ready = ready
         self._backpressure = backpressure
+        self._stores = stores
         self._max_overdue_seconds = max_overdue_seconds
         self._was_ready = True
         self._started_at = datetime.now(UTC)
@@ -94,7 +97,13 @@ class HealthRoutes:
             log.warning("api.readiness_changed", ready=ready, failed=failed, oldest_seconds=oldest)
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
         intake = self._backpressure.view()
-        found = Readiness(ready=ready, checks=checks, oldest_seconds=oldest, intake=intake)
+        found = Readiness(
+            ready=ready,
+            checks=checks,
+            oldest_seconds=oldest,
+            intake=intake,
+            stores=dict(self._stores()),
+        )
         return json_response(found, status=status)
 
     async def info(self, _: web.Request) -> web.Response:

@@ -22,9 +22,10 @@ from pubsubflow.model.api.resources import NOT_STARTED, LogLineView, Page, TaskD
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.logs.output import LogChunk, OutputPosition
 from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.store.read.task_endings import TaskEnding
-from pubsubflow.store.read.tasks import FoundTask, LogChunk, OutputPosition, TaskStatus
+from pubsubflow.store.read.tasks import FoundTask, TaskStatus
 from pubsubflow.wakeup import Wakeup, Wakeups
 
 log = structlog.get_logger(__name__)
@@ -163,9 +164,13 @@ class TaskRoutes:
         request: web.Request, batches: AsyncIterator[Sequence[LogChunk]]
     ) -> web.StreamResponse:
         """Send output as lines of JSON."""
+        # Read before the response begins: a store that is away is a status of it.
+        first = await anext(batches, ())
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         try:
+            for chunk in first:
+                await response.write(b"\n".join((*_lines_of(chunk), b"")))
             async for batch in batches:
                 for chunk in batch:
                     await response.write(b"\n".join((*_lines_of(chunk), b"")))

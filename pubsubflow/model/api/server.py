@@ -60,12 +60,14 @@ class Readiness(Struct, frozen=True, kw_only=True):
             messages to the managers, publications that JetStream has not stored, timers, and an
             answer of JetStream itself.
         intake: Whether events are accepted; a daemon that refuses them for a while is still ready.
+        stores: Whether each object store took what it was given last; a daemon is ready without.
     """
 
     ready: bool
     checks: dict[str, bool]
     oldest_seconds: dict[str, float] = {}
     intake: IntakeView
+    stores: dict[str, bool] = {}
 
 
 class Info(Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """Read models of the API, one for each subject."""
 
+from pubsubflow.object_store import LogStore
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.changes import ReadChanges
@@ -19,6 +20,10 @@ from pubsubflow.store.specs import SpecReader
 class ReadModels:
     """All read models; every list has a limit and is served by an index.
 
+    Args:
+        database: Postgres.
+        log_store: Where output of ended attempts is, if not in Postgres.
+
     Attributes:
         dags: About DAGs and their files.
         runs: About runs, and the events that caused them.
@@ -33,12 +38,12 @@ class ReadModels:
         workers: About workers.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, log_store: LogStore | None = None) -> None:
         specs = SpecReader()
         self._database = database
         self.dags = ReadDags(database, specs)
         self.runs = ReadRuns(database, specs)
-        self.tasks = ReadTasks(database, specs)
+        self.tasks = ReadTasks(database, specs, log_store)
         self.datasets = ReadDatasets(database, specs)
         self.why_not = ReadWhyNot(database, specs)
         self.dead_letters = ReadDeadLetters(database)

@@ -20,8 +20,10 @@ from pubsubflow.model.api.resources import (
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
+from pubsubflow.object_store import LogStore
 from pubsubflow.store.codecs import REMOVED_RESULT, decode_error_view
 from pubsubflow.store.database import Database
+from pubsubflow.store.logs.output import LogChunk, OutputPosition, ReadOutput
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.runs import FoundRun, find_run
 from pubsubflow.store.read.task_endings import TaskEnding, read_ending
@@ -75,27 +77,15 @@ class TaskStatus(Struct, frozen=True):
         return self.state != NOT_STARTED and TaskState(self.state).final
 
 
-class OutputPosition(Struct, frozen=True, order=True):
-    """A position in the output of a task instance: after this chunk."""
-
-    attempt: int
-    delivery: int = 0
-    sequence: int = -1
-
-
-class LogChunk(Struct, frozen=True):
-    """A chunk of output: whole lines of JSON, see `pubsubflow.model.wire.messages.LogMessage`."""
-
-    position: OutputPosition
-    text: str
-
-
 class ReadTasks:
     """Queries about task instances."""
 
-    def __init__(self, database: Database, specs: SpecReader) -> None:
+    def __init__(
+        self, database: Database, specs: SpecReader, log_store: LogStore | None = None
+    ) -> None:
         self._database = database
         self._specs = specs
+        self._logs = ReadOutput(database, log_store)
 
     async def find(self, run_id: UUID, task: str, map_index: int | None = None) -> FoundTask:
         """Return a task instance.
@@ -253,16 +243,14 @@ class ReadTasks:
         Args:
             task: The instance.
             after: The last chunk of the page before.
-            limit: Number of chunks at most, of about 32 KiB each.
+            limit: Number of chunks at most, of about 32 KiB each; those of a file of the log store
+                come together.
+
+        Raises:
+            ObjectStoreUnavailable: The log store does not answer.
         """
         key = (task.run.number, task.node, task.map_index)
-        position = (after.attempt, after.delivery, after.sequence)
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["read_log"], *key, *position, limit)
-        return [
-            LogChunk(OutputPosition(row["attempt"], row["delivery"], row["sequence"]), row["text"])
-            for row in rows
-        ]
+        return await self._logs.read(key, after, limit=limit)
 
 
 def _task(run: FoundRun, spec: DagSpec, row: asyncpg.Record, waits_for: str | None) -> TaskView:

@@ -541,7 +541,8 @@ kept AS (
 states AS (
     INSERT INTO condition_state (dag, partition_key, state, open)
     SELECT * FROM unnest($70::int[], $71::text[], $72::bytea[], $73::boolean[])
-    ON CONFLICT (dag, partition_key) DO UPDATE SET state = excluded.state, open = excluded.open
+    ON CONFLICT (dag, partition_key)
+    DO UPDATE SET state = excluded.state, open = excluded.open, changed_at = now()
 ),
 -- Append to the change log.
 logged AS (

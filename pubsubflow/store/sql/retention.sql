@@ -202,6 +202,7 @@ RETURNING id;
 -- name: delete_rows_of_runs
 -- Delete what the tables of runs hold of runs that are deleted.
 WITH logs AS (DELETE FROM log WHERE run = ANY($1::bigint[])),
+files AS (DELETE FROM log_object WHERE run = ANY($1::bigint[])),
 attempts AS (DELETE FROM attempt WHERE run = ANY($1::bigint[])),
 journals AS (DELETE FROM journal_entry WHERE run = ANY($1::bigint[])),
 tasks AS (DELETE FROM task WHERE run = ANY($1::bigint[]))
@@ -239,6 +240,32 @@ SELECT count(*) AS rows, coalesce(sum(bytes), 0)::bigint AS bytes FROM gone;
 -- Count the idempotency keys of $1 seconds ago, with their bytes.
 SELECT count(*) AS rows, coalesce(sum(pg_column_size(k.*)), 0)::bigint AS bytes
 FROM idempotency_key AS k WHERE created_at < now() - make_interval(secs => $1);
+
+-- name: delete_condition_states
+-- Delete the states of $2 partitions that have had nothing pending and have not changed for $1
+-- seconds, and of which no run is kept; return how many and their bytes. A manager that has read one
+-- of them writes it again.
+WITH gone AS (
+    DELETE FROM condition_state AS c
+    WHERE (dag, partition_key) IN (
+        SELECT dag, partition_key FROM condition_state AS due
+        WHERE NOT open AND partition_key <> '' AND changed_at < now() - make_interval(secs => $1)
+          AND NOT EXISTS (
+              SELECT FROM run WHERE run.dag = due.dag AND run.partition = due.partition_key
+          )
+        LIMIT $2 FOR UPDATE SKIP LOCKED
+    )
+    RETURNING pg_column_size(c.*) AS bytes
+)
+SELECT count(*) AS rows, coalesce(sum(bytes), 0)::bigint AS bytes FROM gone;
+
+-- name: count_condition_states
+-- Count the partitions that have had nothing pending and have not changed for $1 seconds, and of
+-- which no run is kept, with their bytes.
+SELECT count(*) AS rows, coalesce(sum(pg_column_size(due.*)), 0)::bigint AS bytes
+FROM condition_state AS due
+WHERE NOT open AND partition_key <> '' AND changed_at < now() - make_interval(secs => $1)
+  AND NOT EXISTS (SELECT FROM run WHERE run.dag = due.dag AND run.partition = due.partition_key);
 
 -- name: list_due_letters
 -- Return dead letters that were resent or discarded $1 seconds ago, and all but the newest $2, with
@@ -309,6 +336,12 @@ SELECT hash FROM source_file;
 -- Delete files and return their bytes.
 DELETE FROM source_file WHERE hash = ANY($1::text[]) RETURNING octet_length(data) AS bytes;
 
+-- name: list_columns
+-- Return the columns of table $1 with their types, in order.
+SELECT attname AS name, format_type(atttypid, NULL) AS type FROM pg_attribute
+WHERE attrelid = to_regclass($1::text) AND attnum > 0 AND NOT attisdropped
+ORDER BY attnum;
+
 -- name: archive_event
 -- Return events in [$1, $2) as JSON, except $3.
 SELECT (to_jsonb(e) || jsonb_build_object('dataset', dataset.uri))::text AS row
@@ -330,6 +363,11 @@ WHERE r.id = ANY($1::bigint[]);
 -- name: archive_log
 -- Return output of runs in [$1, $2) as JSON, except $3.
 SELECT to_jsonb(t)::text AS row FROM log AS t
+WHERE run >= $1 AND run < $2 AND NOT run = ANY($3::bigint[]);
+
+-- name: archive_log_object
+-- Return files of the log store of runs in [$1, $2) as JSON, except $3.
+SELECT to_jsonb(t)::text AS row FROM log_object AS t
 WHERE run >= $1 AND run < $2 AND NOT run = ANY($3::bigint[]);
 
 -- name: archive_attempt

@@ -123,13 +123,25 @@ SELECT count(*) FROM (
 ) AS instances;
 
 -- name: read_log
--- Return chunks of a task instance's output after (attempt $4, delivery $5, sequence $6).
-SELECT attempt, delivery, sequence, text
-FROM log
-WHERE run = $1 AND node = $2 AND map_index = $3
-  AND (attempt, delivery, sequence) > ($4::int, $5::bigint, $6::int)
-ORDER BY attempt, delivery, sequence
-LIMIT $7;
+-- Return chunks of a task instance's output after (attempt $4, delivery $5, sequence $6), and the
+-- files of the log store that have some; in one statement, as chunks may be on their way there.
+(
+    SELECT attempt, delivery, sequence, text, NULL::int[] AS sequences, NULL::int[] AS lines
+    FROM log
+    WHERE run = $1 AND node = $2 AND map_index = $3
+      AND (attempt, delivery, sequence) > ($4::int, $5::bigint, $6::int)
+    ORDER BY attempt, delivery, sequence
+    LIMIT $7
+)
+UNION ALL
+(
+    SELECT attempt, delivery, last_sequence, name, sequences, lines
+    FROM log_object
+    WHERE run = $1 AND node = $2 AND map_index = $3
+      AND (attempt, delivery, last_sequence) > ($4::int, $5::bigint, $6::int)
+    ORDER BY attempt, delivery, last_sequence
+    LIMIT $8
+);
 
 -- name: read_consumed
 -- Return the events that the runs $1 consumed, with the inputs, the first $2 events of each.

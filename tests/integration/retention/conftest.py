@@ -12,6 +12,7 @@ AGED = (
     "UPDATE slice SET started_at = started_at - $1::interval",
     "UPDATE run SET ended_at = ended_at - $1::interval",
     "UPDATE idempotency_key SET created_at = created_at - $1::interval",
+    "UPDATE condition_state SET changed_at = changed_at - $1::interval",
     "UPDATE dead_letter SET resent_at = resent_at - $1::interval",
     "UPDATE dag_version SET created_at = created_at - $1::interval",
 )

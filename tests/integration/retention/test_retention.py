@@ -4,6 +4,8 @@ import pytest
 from msgspec import msgpack
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.model.schedule.conditions import ScheduleSpec
+from pubsubflow.model.schedule.partitions import Partitioning
 from pubsubflow.model.source.bundles import BundleFile, Manifest
 from pubsubflow.model.spec import RetentionSpec
 from pubsubflow.model.wire.commands import ClearTasks, RedriveDeadLetter, SetPaused, StartRun
@@ -14,7 +16,7 @@ from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.read_models import ReadModels
 from support.harness import post
-from support.specs import dag, task
+from support.specs import condition, dag, task
 
 pytestmark = pytest.mark.anyio
 HISTORY = ("event", "run", "run_event", "task")
@@ -241,6 +243,30 @@ async def test_an_idempotency_key_gives_the_first_event_within_its_time(kept):
     await kept.pruner().prune()
     late = (await harness.call(post("x", keys=("k",))))[0]
     assert not late.duplicate
+
+
+async def test_a_partition_runs_again_once_it_is_forgotten(kept):
+    harness = kept.harness
+    once = ScheduleSpec(condition("x & y"), partitioning=Partitioning(again="never"))
+    await harness.load(dag("d", task("t"), schedule=once))
+    await harness.post("x1", "y1", partition="p")
+    await harness.post("x2", partition="waits")
+    await harness.quiet()
+    await kept.age(95)
+    await kept.pruner(runs_days=0).prune()
+    assert await kept.counts("condition_state") == [2], "its run is kept"
+    await harness.post("x3", "y3", partition="p")
+    assert await harness.value("SELECT reason FROM event_outcome LIMIT 1") == "partition p has run"
+    await kept.pass_days(95)
+    dry = {each.table: each.rows for each in summed(await kept.pruner().prune(dry_run=True))}
+    assert dry["condition_state"] == 1
+    await kept.pruner().prune()
+    rows = await harness.rows("SELECT partition_key FROM condition_state")
+    assert [key for (key,) in rows] == ["waits"], "something is pending there"
+    await harness.post("x4", "y4", partition="p")
+    await harness.quiet()
+    assert harness.received[-1].events == ["x4", "y4"]
+    assert await harness.value("SELECT run_key FROM run") == "partition:p:1"
 
 
 async def test_dead_letters_go_after_they_were_resent_or_by_their_number(kept):

@@ -1,12 +1,14 @@
 """Slices: begun and removed beside those who write and read, whatever dies in between."""
 
 import gzip
+import json
 import re
 
 import anyio
 import msgspec
 import pytest
 from msgspec.structs import replace
+from pyarrow.parquet import read_table
 
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.wire.messages import EmittedEvent
@@ -19,7 +21,16 @@ from pubsubflow.store.read.read_models import ReadModels
 from support.specs import dag, task
 
 pytestmark = pytest.mark.anyio
-SLICED = ["event", "event_outcome", "log", "attempt", "journal_entry", "task", "run_event"]
+SLICED = [
+    "event",
+    "event_outcome",
+    "log",
+    "log_object",
+    "attempt",
+    "journal_entry",
+    "task",
+    "run_event",
+]
 FIRST_OF_SLICE_1 = 1 << 32
 FILL = """
 WITH made AS (
@@ -221,6 +232,30 @@ async def test_what_is_removed_is_archived_before(kept, tmp_path):
     assert len(found["run_event"]) == 6
     assert await kept.counts("event", "run") == [1, 0]
     assert not list(tmp_path.rglob("*.part"))
+
+
+async def test_an_archive_of_parquet_has_the_types_of_the_columns(kept, tmp_path):
+    harness = kept.harness
+    await harness.load(dag("d", task("t"), on="x"))
+    await harness.post("x1", "x2")
+    await harness.quiet()
+    recorded = await harness.value("SELECT min(recorded_at) FROM event")
+    await kept.pass_days(40, archive=Archive(f"file://{tmp_path}", "parquet"))
+    assert await kept.counts("event", "run", "task") == [0, 0, 0]
+    assert not list(tmp_path.rglob("*.part"))
+    tables = {each: read_table(tmp_path / each) for each in ("event", "run", "task", "run_event")}
+    event, run = tables["event"], tables["run"]
+    assert event.column("dataset").to_pylist() == ["x://x", "x://x"]
+    assert [json.loads(each)["name"] for each in event.column("extra").to_pylist()] == ["x1", "x2"]
+    assert event.column("recorded_at").to_pylist()[0] == recorded
+    assert event.column("ancestry").to_pylist() == [[], []]
+    assert event.column("run").to_pylist() == [None, None]
+    assert run.column("dag").to_pylist() == ["d", "d"]
+    assert run.column("logical_time").to_pylist() == [None, None]
+    kinds = {"id": "int64", "recorded_at": "timestamp[us, tz=UTC]", "partition": "string"}
+    assert {name: str(event.schema.field(name).type) for name in kinds} == kinds
+    assert str(tables["task"].schema.field("result").type) == "binary"
+    assert tables["run_event"].num_rows == 2
 
 
 async def test_nothing_is_removed_that_cannot_be_archived(kept, tmp_path):

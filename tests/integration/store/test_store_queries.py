@@ -28,6 +28,8 @@ SWEEPS = {  # looked through now and then; the table holds only what is not fini
     "page_running_runs": {"run_live"},
     "read_statistics": {"task_live", "dag_state", "dag"},  # at a scrape, at most some rows each
     "list_collecting_states": {"condition_state"},  # once for a slice that is due
+    "count_condition_states": {"condition_state"},  # once an hour
+    "delete_condition_states": {"condition_state"},
     "list_bundles_without_version": {"dag_state", "dag_version"},  # a few times a day
     "list_bundles_of_runs": {"run"},
     "refence_tasks": {"task_live"},  # once, after a restore

@@ -68,6 +68,15 @@ def test_every_table_has_its_line():
     assert first_column(section("Tables")) == made
 
 
+def test_what_bounds_each_table_and_stream_is_said():
+    page = (ROOT / "docs" / "retention.md").read_text()
+    bounds = page.partition("\n## What bounds the rest\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([^|]+) \|", bounds, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    assert first_column(section("Tables")) - {"event_info"} <= named
+    assert {config["name"] for config in stream_configs(1)} <= named
+
+
 def test_every_stream_has_its_line():
     text = section("Streams and subjects")
     for config in stream_configs(1):
