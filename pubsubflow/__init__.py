@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.tasks.decorator import setup, task, teardown
     from pubsubflow.authoring.tasks.groups import chain, task_group
     from pubsubflow.authoring.tasks.operators import EmptyOperator, Operator, PythonOperator
+    from pubsubflow.authoring.tasks.retries import Retry
     from pubsubflow.errors import (
         DefinitionError,
+        Fail,
         PubsubflowError,
+        RetryAfter,
+        Skip,
         StepFailed,
         TaskFailed,
         TaskSkipped,
@@ -40,13 +44,17 @@ _HOMES = {
     "authoring.tasks.groups": ("chain", "task_group"),
     "authoring.tasks.bash_operator": ("BashOperator",),
     "authoring.tasks.operators": ("EmptyOperator", "Operator", "PythonOperator"),
+    "authoring.tasks.retries": ("Retry",),
     "authoring.schedules.partitions": ("fan_out", "fixed", "identity", "product", "roll_up"),
     "authoring.schedules.policies": ("batch", "debounce", "each", "latest", "partitioned"),
     "authoring.tasks.decorator": ("setup", "task", "teardown"),
     "authoring.schedules.timetables": ("Cron", "Every"),
     "errors": (
         "DefinitionError",
+        "Fail",
         "PubsubflowError",
+        "RetryAfter",
+        "Skip",
         "StepFailed",
         "TaskFailed",
         "TaskSkipped",
@@ -70,11 +78,15 @@ __all__ = [
     "DefinitionError",
     "EmptyOperator",
     "Every",
+    "Fail",
     "Operator",
     "Param",
     "PubsubflowError",
     "PythonOperator",
     "Retention",
+    "Retry",
+    "RetryAfter",
+    "Skip",
     "StepFailed",
     "TaskFailed",
     "TaskSkipped",

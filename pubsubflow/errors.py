@@ -21,9 +21,14 @@
     ├ StepFailed           a step of a task raised
     ├ ReplayMismatch       a task that ran again took another path than before
     ├ TaskFailed           raised by a task to fail without further retries
+    │ └ Fail               the same, shorter
     ├ TaskSkipped          raised by a task to be skipped
+    │ └ Skip               the same, shorter
+    ├ RetryAfter           raised by a task to be tried again after a time of its choice
     └ ServiceStopped       a service ended before it was stopped
 """
+
+from datetime import timedelta
 
 
 class PubsubflowError(Exception):
@@ -176,6 +181,35 @@ class TaskFailed(PubsubflowError):  # noqa: N818
 
 class TaskSkipped(PubsubflowError):  # noqa: N818
     """Raise it in a task to mark it skipped."""
+
+
+class Fail(TaskFailed):
+    """Raise it in a task to fail at once, with the reason: `raise Fail("no such customer")`."""
+
+
+class Skip(TaskSkipped):
+    """Raise it in a task to skip it, with the reason: `raise Skip("nothing new today")`."""
+
+
+class RetryAfter(PubsubflowError):  # noqa: N818 - what the task demands
+    """Raise it in a task to fail the attempt and try again after a time of its choice.
+
+    It is one of the task's `retries`: without any left the task fails.
+
+    Args:
+        delay: The time until the next attempt: a timedelta, or seconds; at most a year.
+        reason: One line for people.
+
+    Raises:
+        ValueError: The delay is negative.
+    """
+
+    def __init__(self, delay: timedelta | float, reason: str = "") -> None:
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+        if not seconds >= 0:
+            raise ValueError(f"RetryAfter takes a time that is not negative, not {delay!r}")
+        super().__init__(reason or f"to be tried again after {seconds:g} s")
+        self.delay = delay
 
 
 class ServiceStopped(PubsubflowError):  # noqa: N818

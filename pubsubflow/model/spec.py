@@ -53,6 +53,9 @@ class RetryPolicy(Struct, frozen=True, omit_defaults=True):
         backoff: Factor by which the delay grows with every further attempt; 1 keeps it.
         max_delay_seconds: Upper bound of the delay, if any.
         jitter: Share of the delay, 0 to 1, by which it is lengthened at random.
+        on: Qualified names of the exceptions after which there is a further attempt; all if empty.
+            The runner, which has the classes, decides.
+        never: Qualified names of those after which there is none.
     """
 
     retries: int = 0
@@ -60,6 +63,8 @@ class RetryPolicy(Struct, frozen=True, omit_defaults=True):
     backoff: float = 1.0
     max_delay_seconds: float | None = None
     jitter: float = 0.0
+    on: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
 
 
 class MappedArgument(Struct, frozen=True, omit_defaults=True):

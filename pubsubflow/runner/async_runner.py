@@ -15,6 +15,8 @@ import anyio.to_thread
 
 from pubsubflow.authoring.bind import RunnableDag
 from pubsubflow.model.connections import Connection
+from pubsubflow.model.runs.retry import retries_time_limit
+from pubsubflow.model.spec import RetryPolicy
 from pubsubflow.model.wire.messages import (
     EventInfo,
     JournalEntry,
@@ -260,7 +262,10 @@ class AsyncRunner:
         if task.cancelled:
             return _CANCELLED
         text = f"timed out after {task.execution.timeout_seconds:g} s"
-        return Outcome.FAILED, TaskError("TimeoutError", text, task.stopped_at)
+        dag = self._dags.find(task.execution.message.source)
+        policy = RetryPolicy() if dag is None else dag.tasks[task.execution.node].retry
+        final = not retries_time_limit(policy)
+        return Outcome.FAILED, TaskError("TimeoutError", text, task.stopped_at, final=final)
 
     def _cancel(self, number: int) -> None:
         task = self._tasks.get(number)

@@ -10,6 +10,7 @@ from pubsubflow.authoring.bind import BoundTask, RunnableDag, bind, task_outcome
 from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.journal import TaskDeferred
+from pubsubflow.authoring.tasks.retries import after_seconds, judged
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.traces import task_context
 from pubsubflow.model.wire.messages import (
@@ -83,6 +84,7 @@ class TaskExecution:
         self._chain_index = 0
         self._value = b""
         self._info: RunInfo | None = None
+        self._retry: object = None
 
     @property
     def has_next(self) -> bool:
@@ -128,6 +130,7 @@ class TaskExecution:
             DefinitionError: The arguments do not fit.
         """
         message = self.message
+        self._retry = dag.nodes[self.node].options.retries
         info = self._info = self._info or decode_run_info(message.info)
         trace = None if info.trace is None else task_context(info, *self._fence()[1:])
         if self._chain_index:
@@ -223,7 +226,10 @@ class TaskExecution:
             except (DefinitionError, TypeError, ValueError) as unfit:
                 error = unfit
         outcome, described = outcome_of(error)
-        return self.end(outcome, self.redactor.error(described))
+        if self._retry is not None:
+            described = judged(self._retry, error, described)
+        described = self.redactor.error(described)
+        return self.end(outcome, described, retry_after=after_seconds(error))
 
     def _defer(self, wait_set: WaitSet) -> bytes:
         data = encode_wait_set(wait_set)

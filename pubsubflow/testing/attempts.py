@@ -12,8 +12,10 @@ from msgspec import Struct
 from pubsubflow.authoring.bind import BoundTask, TaskOutcome, bind, task_outcome
 from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.journal import TaskDeferred
+from pubsubflow.authoring.tasks.retries import after_seconds, judged
 from pubsubflow.errors import ConfigError, NotFound
 from pubsubflow.model.connections import Connection
+from pubsubflow.model.runs.retry import retries_time_limit
 from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
@@ -38,6 +40,7 @@ class AttemptEnd(Struct, frozen=True):
         finished: The task's outcome, after a success.
         exception: The exception that it raised; None after a success.
         wait_set: The wait, when it was deferred.
+        retry_after: Seconds until the next attempt, if the task demands them.
     """
 
     outcome: Outcome
@@ -45,6 +48,7 @@ class AttemptEnd(Struct, frozen=True):
     error: TaskError | None = None
     exception: BaseException | None = None
     wait_set: WaitSet | None = None
+    retry_after: float | None = None
 
 
 Publish = Callable[[PublishedEvent], None]
@@ -115,7 +119,7 @@ class AttemptRunner:
                 call = self._bind(execution)
                 ended = _succeeded(call, call.run())
             except BaseException as error:  # noqa: BLE001 - the task's, kept in the result
-                ended = _failed(error)
+                ended = _failed(error, self._retries(execution))
         late = execution.seconds is not None and time.monotonic() - began > execution.seconds
         return timed_out(execution.instance.task) if late else ended
 
@@ -130,8 +134,12 @@ class AttemptRunner:
             except BaseException as error:
                 if _is_cancelled(error) and not scope.cancel_called:
                     raise
-                ended = _failed(error)
+                ended = _failed(error, self._retries(execution))
         return timed_out(execution.instance.task) if scope.cancel_called else ended
+
+    def _retries(self, execution: Execution) -> object:
+        """Return the `retries` of the task, as its file gives them."""
+        return self._inputs.dag.nodes[execution.instance.task.node].options.retries
 
     def _bind(self, execution: Execution) -> BoundTask:
         run, instance = self._inputs, execution.instance
@@ -208,7 +216,7 @@ def _succeeded(call: BoundTask, value: Any) -> AttemptEnd:
     return AttemptEnd(Outcome.SUCCESS, task_outcome(call, value))
 
 
-def _failed(error: BaseException) -> AttemptEnd:
+def _failed(error: BaseException, retries: object) -> AttemptEnd:
     """Return the deferral or the failure, without our own frame in the traceback."""
     if isinstance(error, TaskDeferred):
         return AttemptEnd(Outcome.DEFERRED, wait_set=error.wait_set)
@@ -216,13 +224,15 @@ def _failed(error: BaseException) -> AttemptEnd:
     # The user's traceback begins below our own frame.
     error = error.with_traceback(trace.tb_next if trace is not None else None)
     outcome, described = outcome_of(error)
-    return AttemptEnd(outcome, error=described, exception=error)
+    described = judged(retries, error, described)
+    after = after_seconds(error)
+    return AttemptEnd(outcome, error=described, exception=error, retry_after=after)
 
 
 def timed_out(task: TaskSpec, meanwhile: str = "") -> AttemptEnd:
     """Return the end of an attempt that exceeded its timeout."""
     text = f"timed out after {task.timeout_seconds or 0:g} s{meanwhile}"
-    error = TaskError("TimeoutError", text)
+    error = TaskError("TimeoutError", text, final=not retries_time_limit(task.retry))
     return AttemptEnd(Outcome.FAILED, error=error, exception=TimeoutError(text))
 
 

@@ -21,7 +21,7 @@ from pubsubflow.model.runs.progress import (
     mapped_lengths,
     start_run,
 )
-from pubsubflow.model.runs.retry import Retry, after_failure
+from pubsubflow.model.runs.retry import RetryAt, after_failure
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.runs.waits import drop_failures, start_result
 from pubsubflow.model.wire.messages import (
@@ -251,8 +251,9 @@ class Driver:
             final=ended.error.final,
             chance=_NO_CHANCE,
             now=self._clock.now(),
+            wanted=ended.retry_after,
         )
-        if not isinstance(decision, Retry):
+        if not isinstance(decision, RetryAt):
             return False
         live.journal = list(drop_failures(live.journal))
         await self._time.sleep(Sleeper(), decision.at)

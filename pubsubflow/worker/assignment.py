@@ -52,18 +52,22 @@ decode_header = msgspec.msgpack.Decoder(TaskHeader).decode
 
 
 class AttemptOutcome(Struct, frozen=True):
-    """The outcome of an attempt that the worker decides, because the runner cannot."""
+    """The outcome of an attempt that the worker decides, because the runner cannot.
+
+    Attributes:
+        over_time: Whether the attempt's time limit was over.
+    """
 
     outcome: Outcome
     error: TaskError | None = None
+    over_time: bool = False
 
     def stopped_at(self, error: TaskError | None) -> "AttemptOutcome":
         """Return it with the place in the user's code that a runner's error names."""
         if self.error is None or error is None or not error.traceback:
             return self
-        return AttemptOutcome(
-            self.outcome, msgspec.structs.replace(self.error, traceback=error.traceback)
-        )
+        located = msgspec.structs.replace(self.error, traceback=error.traceback)
+        return msgspec.structs.replace(self, error=located)
 
 
 class RunnerRef(Protocol):
@@ -207,6 +211,7 @@ class Assignment:
                 ended_at=now,
                 error=outcome.error,
                 after=self.after,
+                over_time=outcome.over_time,
             )
         )
 

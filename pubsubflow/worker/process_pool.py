@@ -349,7 +349,7 @@ class ProcessPool:
             runner.kill()
             return
         error = TaskError("TimeoutError", f"timed out after {seconds:g} s", assignment.stack)
-        self.stop(assignment, AttemptOutcome(Outcome.FAILED, error))
+        self.stop(assignment, AttemptOutcome(Outcome.FAILED, error, over_time=True))
         if assignment.runner is not None and not self._sync:
             assignment.runner.kill()
 

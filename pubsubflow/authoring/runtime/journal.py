@@ -23,6 +23,7 @@ from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.errors import (
     LeaseLost,
     ReplayMismatch,
+    RetryAfter,
     StepFailed,
     TaskFailed,
     TaskSkipped,
@@ -35,7 +36,7 @@ from pubsubflow.model.wire.waits import Wait, WaitCompletion, WaitSet, decode_co
 
 # Turns of the event loop without a further step before concurrent code counts as diverged.
 _IDLE_TURNS = 20
-_PASSED_ON = (TaskFailed, TaskSkipped)
+_PASSED_ON = (TaskFailed, TaskSkipped, RetryAfter)
 
 
 class TaskDeferred(BaseException):

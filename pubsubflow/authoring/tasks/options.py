@@ -10,6 +10,7 @@ from pubsubflow.authoring.datasets import Dataset, uri_of
 from pubsubflow.authoring.schedules.dataset_expressions import ConstrainedDataset, DatasetExpression
 from pubsubflow.authoring.source_location import definition_error, suggestion
 from pubsubflow.authoring.tasks.airflow_words import TASK_WORDS, replacements, spelled_here
+from pubsubflow.authoring.tasks.retries import Retry, check_retry
 from pubsubflow.authoring.validation import (
     Seconds,
     function,
@@ -32,7 +33,7 @@ class OptionKeywords(TypedDict, total=False):
 
     outlets: "Iterable[Dataset | ConstrainedDataset | str] | Dataset | ConstrainedDataset | str"
     inlets: "Iterable[Dataset | str] | Dataset | str"
-    retries: int
+    retries: int | Retry
     retry_delay: Seconds
     retry_backoff: float
     max_retry_delay: Seconds | None
@@ -73,7 +74,7 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
 
     outlets: Outlets = Outlets()
     inlets: tuple[str, ...] = ()
-    retries: int = 0
+    retries: int | Retry = 0
     retry_delay: float = 0.0
     retry_backoff: float = 1.0
     max_retry_delay: float | None = None
@@ -92,6 +93,8 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     @property
     def retry(self) -> RetryPolicy:
         """The retry policy."""
+        if isinstance(self.retries, Retry):
+            return self.retries.policy()
         return RetryPolicy(
             retries=self.retries,
             delay_seconds=self.retry_delay,
@@ -156,6 +159,10 @@ def _rule(value: object) -> TriggerRule:
         raise ValueError("is not known" + suggestion(str(value), map(str, TriggerRule))) from None
 
 
+def _retries(value: object) -> int | Retry:
+    return value if isinstance(value, Retry) else whole(0)(value)
+
+
 def _executor(value: object) -> str:
     if value != "local":
         raise ValueError("is not available; leave it out to run on the workers")
@@ -165,7 +172,7 @@ def _executor(value: object) -> str:
 _CHECKS: dict[str, Callable[[object], Any]] = {
     "outlets": _outlets,
     "inlets": _uris,
-    "retries": whole(0),
+    "retries": _retries,
     "retry_delay": seconds,
     "retry_backoff": number(1),
     "max_retry_delay": optional(positive_seconds),
@@ -231,6 +238,7 @@ def check_options(
 ) -> dict[str, Any]:
     """Return checked task options; see `check_keywords`."""
     given = spelled_here(given)
+    check_retry(given, what, task_id)
     return check_keywords(given, _CHECKS, what, task_id=task_id, also=("task_id", *also))
 
 
@@ -244,4 +252,5 @@ def check_defaults(given: object) -> dict[str, Any]:
         return {}
     if not isinstance(given, Mapping):
         raise definition_error(f"default_args must be a dict, not {given!r}")
+    check_retry(given, "default_args", None)
     return check_keywords(spelled_here(given), _CHECKS, "default_args")

@@ -26,7 +26,14 @@ from pubsubflow.model.runs.progress import (
     start_run,
     take_unmade,
 )
-from pubsubflow.model.runs.retry import GiveUp, Redeliver, Retry, after_crash, after_failure
+from pubsubflow.model.runs.retry import (
+    GiveUp,
+    Redeliver,
+    RetryAt,
+    after_crash,
+    after_failure,
+    retries_time_limit,
+)
 from pubsubflow.model.runs.states import RunState, TaskState, advance_state
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import (
@@ -295,7 +302,7 @@ class RunLifecycle:
         now, chance = self._uow.now, self._chance()
         # Attempts before a clearing cost no retry.
         tries = task.attempt - task.prior_attempts
-        verdict: Retry | Redeliver | GiveUp
+        verdict: RetryAt | Redeliver | GiveUp
         if message.outcome is Outcome.LOST:
             verdict = Redeliver()
         elif message.outcome is Outcome.CRASHED:
@@ -303,8 +310,13 @@ class RunLifecycle:
             verdict = after_crash(policy, tries, task.crashes, chance=chance, now=now)
         else:
             final = message.error is not None and message.error.final
-            verdict = after_failure(policy, tries, final=final, chance=chance, now=now)
-        if not isinstance(verdict, Retry | Redeliver):
+            # Its runner was stopped and could not decide.
+            final = final or (message.over_time and not retries_time_limit(policy))
+            wanted = message.retry_after
+            verdict = after_failure(
+                policy, tries, final=final, chance=chance, now=now, wanted=wanted
+            )
+        if not isinstance(verdict, RetryAt | Redeliver):
             return False
         times = (_moment(message.started_at), _moment(message.ended_at))
         fence = (task.attempt, task.delivery)

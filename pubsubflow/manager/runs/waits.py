@@ -214,7 +214,10 @@ class TaskWaits:
         self.stop(run, key, task)
         if wait_set.key == START:
             task.wait_set = WAIT_FROM_START
-        return WaitEnd(run, key, task, self._result(run, key, task, Outcome.FAILED, error=error))
+        # No code of the task runs that could raise anything else of these names.
+        over = error.type in ("TimeoutError", "WaitTimeout")
+        result = self._result(run, key, task, Outcome.FAILED, error=error, over_time=over)
+        return WaitEnd(run, key, task, result)
 
     def _result(
         self,
@@ -225,11 +228,15 @@ class TaskWaits:
         *,
         value: bytes = b"",
         error: TaskError | None = None,
+        over_time: bool = False,
     ) -> ResultMessage:
         """Return the end of an attempt, as a worker would report it."""
         now = self._uow.now.timestamp()
         started = now if task.started_at is None else task.started_at.timestamp()
         fence = (task.attempt, task.delivery)
         return ResultMessage(
-            run.id, *key, *fence, "", outcome, started, now, value=value, error=error
+            *(run.id, *key, *fence, "", outcome, started, now),
+            value=value,
+            error=error,
+            over_time=over_time,
         )

@@ -8,9 +8,10 @@ from pubsubflow.model.spec import RetryPolicy
 
 MAX_CRASHES = 3
 LONGEST_DELAY_SECONDS = 366 * 86_400.0
+_TIME_LIMIT = frozenset(f"{each.__module__}.{each.__qualname__}" for each in TimeoutError.__mro__)
 
 
-class Retry(Struct, frozen=True):
+class RetryAt(Struct, frozen=True):
     """Try again at a moment, as the next attempt."""
 
     at: datetime
@@ -25,8 +26,14 @@ class GiveUp(Struct, frozen=True):
 
 
 def after_failure(
-    policy: RetryPolicy, attempt: int, *, final: bool, chance: float, now: datetime
-) -> Retry | GiveUp:
+    policy: RetryPolicy,
+    attempt: int,
+    *,
+    final: bool,
+    chance: float,
+    now: datetime,
+    wanted: float | None = None,
+) -> RetryAt | GiveUp:
     """Decide what follows a failed attempt.
 
     Args:
@@ -35,11 +42,21 @@ def after_failure(
         final: The task excluded further retries.
         chance: A random number from 0 up to 1; lengthens the delay by its share of the jitter.
         now: The moment of the decision.
+        wanted: The delay in seconds that the task demands, in place of the policy's.
     """
     if final or attempt > policy.retries:
         return GiveUp()
+    if wanted is not None:
+        return RetryAt(now + timedelta(seconds=min(wanted, LONGEST_DELAY_SECONDS)))
     delay = _delay_seconds(policy, attempt) * (1 + policy.jitter * chance)
-    return Retry(now + timedelta(seconds=delay))
+    return RetryAt(now + timedelta(seconds=delay))
+
+
+def retries_time_limit(policy: RetryPolicy) -> bool:
+    """Return whether a further attempt may follow one whose time limit was over."""
+    if _TIME_LIMIT.intersection(policy.never):
+        return False
+    return not policy.on or bool(_TIME_LIMIT.intersection(policy.on))
 
 
 def _delay_seconds(policy: RetryPolicy, attempt: int) -> float:
@@ -55,7 +72,7 @@ def _delay_seconds(policy: RetryPolicy, attempt: int) -> float:
 
 def after_crash(
     policy: RetryPolicy, attempt: int, crashes: int, *, chance: float, now: datetime
-) -> Retry | Redeliver | GiveUp:
+) -> RetryAt | Redeliver | GiveUp:
     """Decide what follows the death of a task's process.
 
     The first `MAX_CRASHES - 1` deaths cost no retry: a machine's or a neighbour's fault must not

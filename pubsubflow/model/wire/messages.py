@@ -231,6 +231,8 @@ class ResultMessage(Struct, frozen=True, array_like=True):
         follow: For a branch, the task ids to follow; for a short circuit `()` to stop.
         published: URIs of which it published events while it ran: they get no plain event.
         wait_set: When it was deferred, the encoded `waits.WaitSet`.
+        over_time: Whether it failed because its time limit was over.
+        retry_after: Seconds until the next attempt, if the task demands them.
     """
 
     run: int
@@ -251,6 +253,8 @@ class ResultMessage(Struct, frozen=True, array_like=True):
     follow: tuple[str, ...] | None = None
     published: tuple[str, ...] = ()
     wait_set: bytes = b""
+    over_time: bool = False
+    retry_after: float | None = None
 
 
 class StartedMessage(Struct, frozen=True, array_like=True):

@@ -10,7 +10,7 @@ from pubsubflow.model.runs.retry import (
     MAX_CRASHES,
     GiveUp,
     Redeliver,
-    Retry,
+    RetryAt,
     after_crash,
     after_failure,
 )
@@ -21,7 +21,7 @@ NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
 def delay(policy, attempt, chance=0.0):
     verdict = after_failure(policy, attempt, final=False, chance=chance, now=NOW)
-    return (verdict.at - NOW).total_seconds() if isinstance(verdict, Retry) else None
+    return (verdict.at - NOW).total_seconds() if isinstance(verdict, RetryAt) else None
 
 
 def test_a_task_without_retries_gives_up():
@@ -70,7 +70,7 @@ def test_a_delay_beyond_all_numbers_is_still_a_moment(bound):
 def test_any_policy_gives_a_moment_or_gives_up(policy, attempt, chance):
     verdict = after_failure(policy, attempt, final=False, chance=chance, now=NOW)
     assert isinstance(verdict, GiveUp) == (attempt > policy.retries)
-    if isinstance(verdict, Retry):
+    if isinstance(verdict, RetryAt):
         assert verdict.at >= NOW
         if policy.max_delay_seconds is not None:
             longest = policy.max_delay_seconds * (1 + policy.jitter)
@@ -87,5 +87,5 @@ def test_the_first_crashes_cost_no_retry():
 
 def test_a_task_that_keeps_killing_its_process_uses_its_retries():
     policy = RetryPolicy(retries=1)
-    assert after_crash(policy, 1, MAX_CRASHES, chance=0, now=NOW) == Retry(NOW)
+    assert after_crash(policy, 1, MAX_CRASHES, chance=0, now=NOW) == RetryAt(NOW)
     assert after_crash(policy, 2, MAX_CRASHES + 1, chance=0, now=NOW) == GiveUp()
