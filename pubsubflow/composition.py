@@ -16,6 +16,7 @@ from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
 from pubsubflow.api.routes.reload import ReloadRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
+from pubsubflow.api.routes.variables import VariableRoutes
 from pubsubflow.api.server.metrics import ApiMetrics
 from pubsubflow.api.server.metrics_server import MetricsServer
 from pubsubflow.api.settings import is_local
@@ -137,6 +138,7 @@ class Composition:
             bus=self._bus,
             listens="manager" in self._roles,
             connections=store.connections,
+            variables=store.variables,
             metrics=metrics,
             tracing=self._resources.tracing,
         )
@@ -269,6 +271,7 @@ class Composition:
             disk=self._config.home if self._resources.servers is not None else None,
             further=(
                 ConnectionRoutes(store.connections, self._bus),
+                VariableRoutes(store.variables, self._bus),
                 SubscriptionRoutes(
                     Subscribers(store.database, store.connections),
                     self._bus,

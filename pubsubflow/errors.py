@@ -175,6 +175,10 @@ class ReplayMismatch(PubsubflowError):  # noqa: N818 - an event, not an error's 
     """A task that ran again came to another step or wait than is recorded."""
 
 
+class ResultNotFound(PubsubflowError, LookupError):  # noqa: N818 - a state of the world
+    """A task has left nothing under the key that was pulled."""
+
+
 class TaskFailed(PubsubflowError):  # noqa: N818
     """Raise it in a task to fail at once, whatever retries are left."""
 

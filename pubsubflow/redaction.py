@@ -13,6 +13,11 @@ _BEARER = re.compile(r"\b(Bearer|Basic) [A-Za-z0-9._~+/=-]{16,}")
 _USER_INFO = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]{0,30}://)[^/?#\s'\"@]*@")
 
 
+def looks_secret(name: str) -> bool:
+    """Return whether a name is that of a secret, such as `db_password`."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def redact(text: str) -> str:
     """Return a text without tokens, credentials of headers, and users and passwords of URLs."""
     # The cheap searches first: nearly every log line has neither a token nor a URL.

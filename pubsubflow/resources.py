@@ -24,15 +24,17 @@ from pubsubflow.store.migrate import migrate
 from pubsubflow.store.read.workers import list_worker_names
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.keyring import KEY_FILE_NAME, Keyring
+from pubsubflow.store.secrets.variables import Variables
 from pubsubflow.store.triggers import release_all_triggers
 from pubsubflow.tracing import open_tracing
 
 
 class DaemonStore(Struct, frozen=True):
-    """The database, with the connections whose secrets are in it."""
+    """The database, with the connections and variables whose secrets are in it."""
 
     database: Database
     connections: Connections
+    variables: Variables
 
 
 class DaemonResources(Struct, frozen=True, kw_only=True):
@@ -100,7 +102,9 @@ async def open_resources(
             database = await stack.enter_async_context(Database.open(config.postgres))
             await migrate(database)
             keyring = Keyring(config.secrets.key_file or config.home / KEY_FILE_NAME)
-            store = DaemonStore(database, Connections(database, keyring))
+            store = DaemonStore(
+                database, Connections(database, keyring), Variables(database, keyring)
+            )
         resources = DaemonResources(
             config=config,
             bus=bus,

@@ -1,14 +1,14 @@
 """Binding of a task: its node and its inputs become a call, and its value becomes a result."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache, partial
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from pubsubflow.authoring.binding import TaskBinding, bad_task
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.context import (
@@ -17,21 +17,18 @@ from pubsubflow.authoring.runtime.context import (
     Context,
     CurrentRun,
     TaskInfo,
-    no_such_task,
 )
 from pubsubflow.authoring.runtime.history import JournalHistory
 from pubsubflow.authoring.runtime.host import EventPublisher, TaskHost
 from pubsubflow.authoring.runtime.journal import TaskJournal, wait_error
 from pubsubflow.authoring.runtime.wait_specs import as_event
-from pubsubflow.authoring.source_location import definition_error
-from pubsubflow.authoring.tasks.graph import Node, Reference, references
-from pubsubflow.authoring.tasks.param_reference import ParamReference
-from pubsubflow.authoring.tasks.wait_target import is_template
-from pubsubflow.errors import DefinitionError
+from pubsubflow.authoring.task_data import TaskData
+from pubsubflow.authoring.tasks.graph import Node, Reference
 from pubsubflow.model.schedule.conditions import inputs as dataset_inputs
 from pubsubflow.model.source.elements import digest_elements, element_order
 from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED, EmittedEvent, JournalEntry, RunInfo
+from pubsubflow.model.wire.outputs import encode_outputs
 from pubsubflow.model.wire.waits import WaitSet, decode_completions
 
 
@@ -111,6 +108,7 @@ class TaskOutcome(Struct, frozen=True):
         value: The encoded return value; empty for None.
         length: Number of elements of a list.
         follow: Task ids that a branch follows; `()` when a short circuit stops.
+        outputs: What it leaves behind besides its value, encoded.
     """
 
     value: bytes
@@ -118,6 +116,7 @@ class TaskOutcome(Struct, frozen=True):
     emits: tuple[EmittedEvent, ...]
     follow: tuple[str, ...] | None = None
     published: tuple[str, ...] = ()
+    outputs: bytes = b""
 
 
 def bind(
@@ -172,32 +171,54 @@ def bind(
     )  # fmt: skip
     if indexes:
         indexes = dag.own_indexes(node, indexes)
-    binding = _Bound(dag, chosen, context, given, elements or {}, indexes)
+    binding = TaskBinding(dag.nodes, chosen, context, given, elements or {}, indexes)
     try:
         call = chosen.body.bind(binding)
     except (TypeError, msgspec.ValidationError) as error:
-        raise _bad(chosen, f"the arguments do not fit: {error}") from error
+        raise bad_task(chosen, f"the arguments do not fit: {error}") from error
     run = partial(_run, call, context)
     if running_journal is not None:
         run = partial(_run_async, call, context, running_journal)
     return BoundTask(chosen.task_id, is_async, run, context, chosen)
 
 
-def task_outcome(call: BoundTask, value: Any) -> TaskOutcome:
+def task_outcome(call: BoundTask, value: Any, mask: Callable[[str], str] = str) -> TaskOutcome:
     """Return the outcome of a task that returned.
+
+    Args:
+        call: The task.
+        value: What it returned.
+        mask: Returns a text without secrets.
 
     Raises:
         DefinitionError: The value cannot be encoded, or a branch chose a task that is not
             downstream.
     """
     data, length = encode_result(value, call.node)
+    if call.node.options.multiple_outputs:
+        _check_keys(value, call.node)
     follow: tuple[str, ...] | None = None
     if call.node.role == "branch":
         follow = _follow(call.node, value)
     elif call.node.role == "short_circuit" and not value:
         follow = ()
     context = call.context
-    return TaskOutcome(data, length, tuple(context.emitted), follow, context.published)
+    return TaskOutcome(
+        data,
+        length,
+        tuple(context.emitted),
+        follow,
+        context.published,
+        task_outputs(call, mask),
+    )
+
+
+def task_outputs(call: BoundTask, mask: Callable[[str], str]) -> bytes:
+    """Return what a task leaves behind besides its result, encoded; no bytes for nothing."""
+    context = call.context
+    return encode_outputs(
+        context.pushed, {name: mask(text) for name, text in context.rendered.items()}
+    )
 
 
 def encode_result(value: Any, node: Node) -> tuple[bytes, int | None]:
@@ -209,96 +230,7 @@ def encode_result(value: Any, node: Node) -> tuple[bytes, int | None]:
     try:
         return results.encode(value)
     except results.UnsupportedResult as error:
-        raise _bad(node, str(error)) from error
-
-
-class _Bound:
-    """The Binding of one task instance: replaces references by values."""
-
-    def __init__(
-        self,
-        dag: RunnableDag,
-        node: Node,
-        context: Context,
-        inputs: Mapping[int, Any],
-        elements: Mapping[str, Any],
-        indexes: Sequence[int],
-    ) -> None:
-        self.context = context
-        self.timeout = node.options.timeout
-        self.has_references = bool(node.inputs) or node.uses_params
-        self._node = node
-        self._values = {dag.nodes[number]: value for number, value in inputs.items()}
-        self._given = elements
-        self._indexes = indexes
-        self.elements = self.render_elements(()) if node.expand_inputs else {}
-
-    def render_elements(self, fields: Collection[str]) -> dict[str, Any]:
-        """Return argument → element, with the fields' elements that stand in the file rendered."""
-        found: dict[str, Any] = {}
-        for position, mapped in enumerate(self._node.expand_inputs):
-            name, value = mapped.name, self._given.get(mapped.name)
-            from_result = isinstance(mapped.values, Reference)
-            if not isinstance(mapped.values, Reference):
-                value = mapped.values[self._indexes[position]]
-            row = {name: value} if name else value
-            if not isinstance(row, dict):
-                raise _bad(self._node, f"expand_kwargs() needs dicts, not {value!r}")
-            for key, item in row.items():
-                if from_result:
-                    found[key] = item
-                else:
-                    found[key] = self.render(item, key) if key in fields else self.resolve(item)
-        return found
-
-    def resolve(self, value: Any) -> Any:
-        """Return the value with references replaced."""
-        if not self._node.uses_params and next(references(value), None) is None:
-            return value
-        return _walk(value, self._value_of, lambda text: text)
-
-    def render(self, value: Any, field: str) -> Any:
-        """Return the value with references replaced and strings rendered."""
-        return _walk(value, self._value_of, lambda text: self._render(text, field))
-
-    def _value_of(self, reference: Reference | ParamReference) -> Any:
-        try:
-            if isinstance(reference, ParamReference):
-                return reference.select(self.context.run.params)
-            return reference.select(self._values[reference.node])
-        except (KeyError, IndexError, TypeError) as error:
-            raise _bad(self._node, f"{reference!r} is missing: {error!r}") from error
-
-    def _render(self, text: str, field: str) -> str:
-        if not is_template(text):
-            return text
-        try:
-            return _templates().render(text, self.context)  # type: ignore[no-any-return]
-        except Exception as error:
-            reason = error.message if isinstance(error, DefinitionError) else error
-            raise _bad(self._node, f"template field {field!r}: {reason}") from error
-
-
-@cache
-def _templates() -> Any:
-    """Import jinja2 for the first template; see `templates`."""
-    return import_module("pubsubflow.authoring.runtime.templates")
-
-
-def _walk(value: Any, picked: Callable[[Any], Any], rendered: Callable[[str], str]) -> Any:
-    if isinstance(value, Reference | ParamReference):
-        return picked(value)
-    if isinstance(value, str):
-        return rendered(value)
-    if isinstance(value, dict):
-        return {key: _walk(item, picked, rendered) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        items = [_walk(item, picked, rendered) for item in value]
-        if isinstance(value, list):
-            return items
-        # A namedtuple takes its items as arguments.
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    return value
+        raise bad_task(node, str(error)) from error
 
 
 def _context(
@@ -309,16 +241,6 @@ def _context(
     inputs: dict[int, Any],
     **more: Any,
 ) -> Context:
-    def result(task_id: str) -> Any:
-        known = _ancestors(node)
-        if task_id not in known:
-            raise no_such_task(task_id, sorted(known), context)
-        # Results that are not arguments are not sent along: they are fetched at the first use.
-        wanted = dag.nodes.index(known[task_id])
-        if wanted not in inputs:
-            inputs[wanted] = results.decode(host.fetch_result(wanted))
-        return inputs[wanted]
-
     run = CurrentRun(
         info.run_id,
         info.dag_id,
@@ -331,38 +253,25 @@ def _context(
         info.cause,
         info.created_at,
     )
-    context = Context(
+    return Context(
         run=run,
         events=ConsumedEvents(
             lambda: host.fetch_events() if info.events is None else info.events, dag.datasets
         ),
-        result=result,
-        connection=host.fetch_connection,
+        data=TaskData(dag.nodes, node, info, host, inputs),
         write_log=host.write_log,
         **more,
     )
-    return context
 
 
 def _start_event(node: Node, wait_set: WaitSet, history: JournalHistory) -> Any:
     """Return the event of the task's start trigger."""
     entry = history.start
     if entry is None:
-        raise _bad(node, "its start trigger is not in its journal; clear the task")
+        raise bad_task(node, "its start trigger is not in its journal; clear the task")
     if entry.error is not None:
         raise wait_error(entry.label, entry.error)
     return as_event(wait_set.waits[0], decode_completions(entry.value)[0])
-
-
-def _ancestors(node: Node) -> dict[str, Node]:
-    found: dict[str, Node] = {}
-    waiting = list(node.upstream)
-    while waiting:
-        before = waiting.pop()
-        if before.task_id not in found:
-            found[before.task_id] = before
-            waiting.extend(before.upstream)
-    return found
 
 
 def _run(call: Callable[[], Any], context: Context) -> Any:
@@ -395,11 +304,11 @@ async def _run_async(call: Callable[[], Any], context: Context, journal: TaskJou
 def _follow(node: Node, value: Any) -> tuple[str, ...]:
     chosen = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(chosen, list | tuple) or not all(isinstance(name, str) for name in chosen):
-        raise _bad(node, f"a branch returns task ids, or None to follow nothing, not {value!r}")
+        raise bad_task(node, f"a branch returns task ids, or None to follow nothing, not {value!r}")
     after = [other.task_id for other in node.graph.nodes.values() if node in other.upstream]
     for task_id in chosen:
         if task_id not in after:
-            raise _bad(
+            raise bad_task(
                 node,
                 f"the branch chose {task_id!r}, which does not follow it; "
                 f"choose one of: {', '.join(after) or 'none'}",
@@ -407,7 +316,10 @@ def _follow(node: Node, value: Any) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _bad(node: Node, message: str) -> Exception:
-    return definition_error(
-        message, location=node.location, dag_id=node.graph.dag_id, task_id=node.task_id
-    )
+def _check_keys(value: Any, node: Node) -> None:
+    if not isinstance(value, dict):
+        raise bad_task(
+            node,
+            f"a task with multiple_outputs=True returns a dict, not {type(value).__name__}; "
+            "return one, or leave multiple_outputs out",
+        )

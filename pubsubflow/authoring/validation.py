@@ -74,6 +74,17 @@ def text(value: object) -> str:
     return value
 
 
+def flag(value: object) -> bool:
+    """Return True or False as it is.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError("must be True or False")
+    return value
+
+
 def function(value: object) -> Callable[..., object]:
     """Return a callable.
 

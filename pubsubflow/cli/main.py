@@ -109,6 +109,17 @@ _COMMANDS = {
             "rotate": ("connections:rotate_keys", "Encrypt all secrets with a new key."),
         },
     ),
+    "variables": (
+        "Manage variables, which DAGs read.",
+        {
+            "list": ("values.variables:list_variables", "List variables."),
+            "get": ("values.variables:get_variable", "Print the value of a variable."),
+            "set": ("values.variables:set_variable", "Set a variable."),
+            "delete": ("values.variables:delete_variable", "Delete a variable."),
+            "import": ("values.variables:import_variables", "Import variables from a JSON file."),
+            "export": ("values.variables:export_variables", "Export all variables as JSON."),
+        },
+    ),
     "subscriptions": (
         "Manage subscriptions, which deliver events to URLs.",
         {

@@ -26,6 +26,7 @@ from pubsubflow.client.runs import RunApi
 from pubsubflow.client.status import ServerApi
 from pubsubflow.client.subscriptions import SubscriptionApi
 from pubsubflow.client.transport import Transport
+from pubsubflow.client.variables import VariableApi
 from pubsubflow.errors import ConfigError
 
 __all__ = ["Client", "RequestFailed", "RequestRefused"]
@@ -37,6 +38,7 @@ class Client(
     DatasetApi,
     PoolApi,
     ConnectionApi,
+    VariableApi,
     ServerApi,
     TokenApi,
     SubscriptionApi,

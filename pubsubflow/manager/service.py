@@ -63,6 +63,7 @@ from pubsubflow.store.database import (
 from pubsubflow.store.manager_transaction import ManagerTransaction
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.secrets.connections import Connections
+from pubsubflow.store.secrets.variables import Variables
 
 log = structlog.get_logger()
 
@@ -81,6 +82,7 @@ class Manager:
         listens: Whether it takes messages from the bus; without, it only carries out commands.
         processor: What decides; a new one unless given.
         connections: The connections of tasks; they get none if left out.
+        variables: Their variables, likewise.
         metrics: What it measures; new ones unless given.
         tracing: Collects traces; none are collected unless given.
     """
@@ -94,12 +96,14 @@ class Manager:
         listens: bool = True,
         processor: BatchProcessor | None = None,
         connections: Connections | None = None,
+        variables: Variables | None = None,
         metrics: ManagerMetrics | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
         self._connections = connections
+        self._variables = variables
         self._settings = settings or ManagerSettings()
         self._listens = listens
         self._tracing = tracing or NoTracing()
@@ -171,7 +175,12 @@ class Manager:
         give_up(self._waiting)
 
     async def _listen(self, group: anyio.abc.TaskGroup, stopping: anyio.Event) -> None:
-        requests = WorkerRequestServer(self._database, self._uptime, connections=self._connections)
+        requests = WorkerRequestServer(
+            self._database,
+            self._uptime,
+            connections=self._connections,
+            variables=self._variables,
+        )
         await group.start(requests.run, stopping)
         beats = self._heartbeats.receive
         for subject, handler, queue in (

@@ -18,6 +18,7 @@ from pubsubflow.errors import ConfigError, LeaseLost, NotFound, Unavailable
 from pubsubflow.manager.liveness import Uptime
 from pubsubflow.model.wire.messages import encode
 from pubsubflow.model.wire.worker_requests import (
+    ABSENT,
     LEASE_LOST,
     REFUSED,
     BundleRequest,
@@ -29,14 +30,17 @@ from pubsubflow.model.wire.worker_requests import (
     JournalRequest,
     LeaseRequest,
     LeaseStatus,
+    PullRequest,
     ResultRequest,
     SourceRequest,
+    VariableRequest,
     decode_worker_request,
 )
 from pubsubflow.services import run_until
 from pubsubflow.store.database import Database
 from pubsubflow.store.read.worker_requests import WorkerRequestQueries
 from pubsubflow.store.secrets.connections import Connections
+from pubsubflow.store.secrets.variables import Variables
 
 log = structlog.get_logger()
 
@@ -56,6 +60,7 @@ class WorkerRequestServer:
         database: Postgres.
         uptime: How long workers could be heard.
         connections: The connections of tasks; they get none if left out.
+        variables: Their variables, likewise.
         tasks: How many.
     """
 
@@ -65,10 +70,12 @@ class WorkerRequestServer:
         uptime: Uptime,
         *,
         connections: Connections | None = None,
+        variables: Variables | None = None,
         tasks: int = 3,
     ) -> None:
         self._queries = WorkerRequestQueries(database)
         self._connections = connections
+        self._variables = variables
         self._uptime = uptime
         self._tasks = tasks
         self._send, self._receive = anyio.create_memory_object_stream[Message](100_000)
@@ -81,7 +88,9 @@ class WorkerRequestServer:
             JournalRequest: self._journal,
             JournalEntryRequest: self._journal_entry,
             ConnectionRequest: self._connection,
+            VariableRequest: self._variable,
             ResultRequest: self._result,
+            PullRequest: self._pulled,
         }
 
     def receive(self, message: Message) -> None:
@@ -156,6 +165,22 @@ class WorkerRequestServer:
         except (NotFound, ConfigError) as error:
             return Chunk(b"", 0, f"{REFUSED}{error}")
 
+    async def _variable(self, request: VariableRequest) -> Chunk:
+        """Give a variable to the task's owner; nothing comes back while its row is to come."""
+        try:
+            if not await self._queries.has_lease(request):
+                return _EMPTY
+        except LeaseLost as error:
+            return Chunk(b"", 0, f"{LEASE_LOST}{error}")
+        if self._variables is None:
+            return Chunk(b"", 0, f"{REFUSED}the manager has no variables")
+        try:
+            return Chunk(encode(await self._variables.read(request.name)), 1)
+        except NotFound as error:
+            return Chunk(b"", 0, f"{ABSENT}{error}")
+        except ConfigError as error:
+            return Chunk(b"", 0, f"{REFUSED}{error}")
+
     async def _lease(self, request: LeaseRequest) -> Chunk:
         holder = await self._queries.lease(request)
         if holder is None:
@@ -180,6 +205,9 @@ class WorkerRequestServer:
             encoded.append(Raw(data))
             room -= len(data)
         return Chunk(encode(encoded), total)
+
+    async def _pulled(self, request: PullRequest) -> Chunk:
+        return _cut(encode(await self._queries.pulled(request)), request.offset, "")
 
     async def _result(self, request: ResultRequest) -> Chunk:
         missing = "that task has no result"

@@ -89,6 +89,7 @@ class EndedTask(Struct, frozen=True):
     ended_at: datetime | None = None
     length: int | None = None
     value: bytes | None = None
+    outputs: bytes | None = None
     error: TaskError | None = None
 
 

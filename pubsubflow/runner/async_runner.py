@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,11 +14,9 @@ import anyio.abc
 import anyio.to_thread
 
 from pubsubflow.authoring.bind import RunnableDag
-from pubsubflow.model.connections import Connection
 from pubsubflow.model.runs.retry import retries_time_limit
 from pubsubflow.model.spec import RetryPolicy
 from pubsubflow.model.wire.messages import (
-    EventInfo,
     JournalEntry,
     Outcome,
     PublishedEvent,
@@ -56,14 +54,12 @@ from pubsubflow.runner.protocol import (
 )
 from pubsubflow.runner.redaction import Redactor
 from pubsubflow.runner.requests import (
-    fetch_connection,
-    fetch_events,
     fetch_result,
     publish_event,
     record_entry,
-    run_exchange,
     run_exchange_async,
 )
+from pubsubflow.runner.task_host import RunnerHost
 
 _LOG_SECONDS = 0.2
 _BEAT_SECONDS = 0.25
@@ -347,54 +343,24 @@ class AsyncRunner:
         return reply.result()
 
 
-class _Host:
+class _Host(RunnerHost):
     """The process as a task's context sees it."""
 
     def __init__(
         self, runner: AsyncRunner, execution: TaskExecution, dag: RunnableDag, output: TaskOutput
     ) -> None:
+        super().__init__(execution, dag, runner.request_blocking)
         self._runner = runner
-        self._execution = execution
-        self._dag = dag
         self._output = output
 
     def write_log(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
         """Add a line to the task's output."""
         self._output.record(level, event, fields)
 
-    def fetch_result(self, node: int) -> bytes:
-        """Fetch the result of another task of the run."""
-        request = self._execution.result_request(self._dag, node)
-        return run_exchange(fetch_result(request), self._runner.request_blocking)
-
-    def fetch_events(self) -> Sequence[EventInfo]:
-        """Fetch the events that the run consumed."""
-        events = fetch_events(self._execution.message.run)
-        return run_exchange(events, self._runner.request_blocking)
-
-    def fetch_connection(self, name: str) -> Connection:
-        """Fetch a connection, and redact its secrets in all output from now on."""
-        exchange = fetch_connection(self._execution.connection_request(name))
-        found = run_exchange(exchange, self._runner.request_blocking)
-        self._execution.redactor.add(found)
-        return found
-
-    def publish(self, event: PublishedEvent) -> None:
-        """Publish an event and wait until it is stored; on the loop's thread all tasks wait."""
-        run_exchange(publish_event(event), self._runner.request_blocking)
-
     async def apublish(self, event: PublishedEvent) -> None:
         """Publish an event and wait until it is stored; the tasks beside it go on."""
         await run_exchange_async(publish_event(event), self._runner.request)
 
-    def now(self) -> float:
-        """Return the time in seconds since 1970."""
-        return time.time()
-
     async def record(self, entry: JournalEntry) -> JournalEntry:
         """Record an entry in the task's journal, and return the entry that stands there."""
         return await record_entry(self._runner.request, self._execution.journal_request(entry))
-
-    def describe(self, error: Exception) -> TaskError:
-        """Return why a step failed."""
-        return self._execution.redactor.error(outcome_of(error)[1])

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import Raw
 
-from pubsubflow.authoring.bind import BoundTask, RunnableDag, bind, task_outcome
+from pubsubflow.authoring.bind import BoundTask, RunnableDag, bind, task_outcome, task_outputs
 from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.journal import TaskDeferred
@@ -26,18 +27,23 @@ from pubsubflow.model.wire.messages import (
     decode_run_info,
     encode,
 )
+from pubsubflow.model.wire.outputs import PulledValues, decode_outputs
 from pubsubflow.model.wire.waits import WaitSet, encode_wait_set
 from pubsubflow.model.wire.worker_requests import (
     ConnectionRequest,
     JournalEntryRequest,
     JournalRequest,
+    PullRequest,
     ResultRequest,
+    VariableRequest,
 )
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.protocol import RESULT, RESULT_HEADER, RunnerSettings
 from pubsubflow.runner.redaction import Redactor
 
 JOURNAL = "~journal"
+_NIL = b"\xc0"
+_CHAINED_BYTES = 16 << 20
 _decode_value = msgspec.msgpack.Decoder().decode
 
 
@@ -82,7 +88,8 @@ class TaskExecution:
         self._settings = settings
         self.redactor = redactor
         self._chain_index = 0
-        self._value = b""
+        self._chained: dict[int, tuple[bytes, bytes]] = {}
+        self._call: BoundTask | None = None
         self._info: RunInfo | None = None
         self._retry: object = None
 
@@ -136,8 +143,11 @@ class TaskExecution:
         if self._chain_index:
             # A chained node gets the value of the node before it from memory: it starts before that
             # result is stored.
-            inputs = {self.after: results.decode(self._value)}
-            return bind(dag, self.node, info=info, attempt=1, host=host, inputs=inputs, trace=trace)
+            inputs = {self.after: results.decode(self._chained[self.after][0])}
+            self._call = bind(
+                dag, self.node, info=info, attempt=1, host=host, inputs=inputs, trace=trace
+            )
+            return self._call
         inputs = {node: _decode_value(data) for node, data in message.inputs.items()}
         elements = {name: _decode_value(data) for name, data in message.elements.items()}
         journal: Sequence[JournalEntry] = message.journal or ()
@@ -148,7 +158,7 @@ class TaskExecution:
                 inputs[key] = _decode_value(data)
             else:
                 elements[key] = _decode_value(data)
-        return bind(
+        self._call = bind(
             dag,
             self.node,
             info=info,
@@ -162,10 +172,40 @@ class TaskExecution:
             delivery=message.delivery,
             trace=trace,
         )
+        return self._call
+
+    def chained_result(self, node: int) -> bytes | None:
+        """Return the encoded result of a node of this chain: it may not be stored yet."""
+        known = self._chained.get(node)
+        return None if known is None else known[0] or _NIL
+
+    def chained_outputs(self, dag: RunnableDag, request: PullRequest) -> PulledValues | None:
+        """Return what a node of this chain has left under a key: it may not be stored yet."""
+        if not self._chained or request.run_id is not None or request.dag_id is not None:
+            return None
+        for node, (value, outputs) in self._chained.items():
+            if dag.tasks[node].task_id == request.task_id:
+                pushed = decode_outputs(outputs).pushed
+                part = pushed.get(request.key)
+                given = (NOT_MAPPED, Raw(value or _NIL) if part is None else part, part is None)
+                return PulledValues((given,), tuple(pushed))
+        return None
+
+    def _remember(self, value: bytes, outputs: bytes) -> None:
+        """Keep what the node has left for those after it, as far as that is not too much."""
+        self._chained[self.node] = (value, outputs)
+        total = sum(len(value) + len(outputs) for value, outputs in self._chained.values())
+        # The first ones are stored by now, most likely.
+        while total > _CHAINED_BYTES and len(self._chained) > 1:
+            total -= sum(map(len, self._chained.pop(next(iter(self._chained)))))
 
     def connection_request(self, name: str) -> ConnectionRequest:
         """Return the request for a connection, under the fence of the node that runs now."""
         return ConnectionRequest(*self._fence(), name)
+
+    def variable_request(self, name: str) -> VariableRequest:
+        """Return the request for a variable, under the fence of the node that runs now."""
+        return VariableRequest(*self._fence(), name)
 
     def journal_request(self, entry: JournalEntry) -> JournalEntryRequest:
         """Return the request that records an entry in the journal of the node that runs now.
@@ -188,7 +228,7 @@ class TaskExecution:
         Raises:
             DefinitionError: The value cannot be encoded, or is too large for a message.
         """
-        done = task_outcome(call, value)
+        done = task_outcome(call, value, self.redactor.text)
         then = NO_NODE
         # A branch ends the chain: the manager decides which tasks follow, and which are skipped.
         if self.has_next and done.follow is None:
@@ -201,6 +241,7 @@ class TaskExecution:
             follow=done.follow,
             published=done.published,
             then=then,
+            outputs=done.outputs,
         )
         # Checked with its events, as a whole: the bus would refuse a larger message, and the task
         # would be run again for ever.
@@ -213,7 +254,8 @@ class TaskExecution:
             )
         frame = RESULT_HEADER.pack(RESULT, self.number, self.node, then) + payload
         if then != NO_NODE:
-            self.after, self.node, self._value = self.node, then, done.value
+            self._remember(done.value, result.outputs)
+            self.after, self.node, self._call = self.node, then, None
             self._chain_index += 1
             self.timeout_seconds = self.message.timeouts[self._chain_index]
         return frame
@@ -244,6 +286,11 @@ class TaskExecution:
     def end(self, outcome: Outcome, error: TaskError | None, **facts: Any) -> bytes:
         """Return the frame of a result after which no further node of the chain runs."""
         self.chain_stopped = True
+        if self._call is not None and outcome is not Outcome.DEFERRED:
+            outputs = task_outputs(self._call, self.redactor.text)
+            # What does not fit beside the error is not worth losing that.
+            if outputs and len(outputs) <= self._settings.max_result_bytes // 2:
+                facts["outputs"] = outputs
         header = RESULT_HEADER.pack(RESULT, self.number, self.node, NO_NODE)
         return header + encode(self._result(outcome, error=error, **facts))
 

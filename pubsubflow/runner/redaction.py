@@ -1,10 +1,10 @@
-"""Redaction of connections' secrets in the output and the errors of tasks."""
+"""Redaction of the secrets of connections and variables in the output and the errors of tasks."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from pubsubflow.model.connections import MASK, Connection
+from pubsubflow.model.connections import MASK
 from pubsubflow.model.wire.messages import TaskError
 from pubsubflow.runner.log_lines import split_records
 
@@ -16,6 +16,13 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+class HoldsSecrets(Protocol):
+    """A connection or variable."""
+
+    def redacted_values(self) -> frozenset[str]:
+        """Return the strings to mask."""
+
+
 class Redactor:
     """Redacts the secrets that tasks of one process have fetched, for the life of the process."""
 
@@ -23,11 +30,9 @@ class Redactor:
         self._secrets: list[str] = []
         self._json_secrets: list[str] = []
 
-    def add(self, connection: Connection) -> None:
-        """Redact the secrets of a connection from now on, each line of those that have several."""
-        lines = {
-            line.strip() for text in connection.redacted_values() for line in text.splitlines()
-        }
+    def add(self, holder: HoldsSecrets) -> None:
+        """Redact secrets from now on, each line of those that have several."""
+        lines = {line.strip() for text in holder.redacted_values() for line in text.splitlines()}
         found = {line for line in lines if len(line) >= MIN_CHARACTERS} | set(self._secrets)
         # Longest first: a secret that contains another is replaced whole.
         self._secrets = sorted(found, key=len, reverse=True)

@@ -10,8 +10,9 @@ from typing import TypeVar, cast
 import anyio
 import msgspec
 
-from pubsubflow.errors import ConfigError, LeaseLost, Unavailable
+from pubsubflow.errors import ConfigError, LeaseLost, NotFound, Unavailable
 from pubsubflow.model.connections import Connection
+from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import (
     EventInfo,
     JournalEntry,
@@ -19,6 +20,7 @@ from pubsubflow.model.wire.messages import (
     decode_journal_entry,
 )
 from pubsubflow.model.wire.worker_requests import (
+    ABSENT,
     LEASE_LOST,
     REFUSED,
     Chunk,
@@ -26,8 +28,11 @@ from pubsubflow.model.wire.worker_requests import (
     EventsRequest,
     JournalEntryRequest,
     JournalRequest,
+    PullRequest,
     ResultRequest,
+    VariableRequest,
     decode_connection,
+    decode_variable,
 )
 from pubsubflow.runner.protocol import RunnerRequest
 
@@ -61,8 +66,8 @@ async def run_exchange_async(
         return cast("Result", stop.value)
 
 
-def fetch_result(request: ResultRequest | JournalRequest) -> Exchange[bytes]:
-    """Fetch an encoded result, or journal, chunk by chunk.
+def fetch_result(request: ResultRequest | JournalRequest | PullRequest) -> Exchange[bytes]:
+    """Fetch an encoded result, journal or reply to a pull, chunk by chunk.
 
     Raises:
         Unavailable: No manager answers, or the result does not exist.
@@ -109,18 +114,38 @@ def fetch_connection(request: ConnectionRequest) -> Exchange[Connection]:
         ConfigError: The connection does not exist, or its secrets cannot be decrypted.
         Unavailable: No manager answers.
     """
+    return decode_connection((yield from _fetch_fenced(request, "connection")))
+
+
+def fetch_variable(request: VariableRequest) -> Exchange[Variable]:
+    """Fetch a variable with its value.
+
+    Raises:
+        LeaseLost: The task belongs to another worker by now.
+        NotFound: The variable does not exist.
+        ConfigError: It cannot be decrypted.
+        Unavailable: No manager answers.
+    """
+    return decode_variable((yield from _fetch_fenced(request, "variable")))
+
+
+def _fetch_fenced(request: ConnectionRequest | VariableRequest, kind: str) -> Exchange[bytes]:
+    """Fetch what a manager gives to the owner of a task alone, once it knows of the task."""
     give_up_at = time.monotonic() + _GIVE_UP_SECONDS
     while True:
         chunk = yield request
-        if chunk.error is not None and chunk.error.startswith(LEASE_LOST):
-            raise LeaseLost(chunk.error.removeprefix(LEASE_LOST))
-        if chunk.error is not None and chunk.error.startswith(REFUSED):
-            raise ConfigError(chunk.error.removeprefix(REFUSED))
+        error = chunk.error or ""
+        if error.startswith(LEASE_LOST):
+            raise LeaseLost(error.removeprefix(LEASE_LOST))
+        if error.startswith(ABSENT):
+            raise NotFound(kind, request.name)
+        if error.startswith(REFUSED):
+            raise ConfigError(error.removeprefix(REFUSED))
         if _checked(chunk).total:
-            return decode_connection(chunk.data)
+            return chunk.data
         if time.monotonic() > give_up_at:
             raise Unavailable(
-                f"connection {request.name!r} was not read: no manager knows of the task yet"
+                f"{kind} {request.name!r} was not read: no manager knows of the task yet"
             )
         time.sleep(_RETRY_SECONDS)
 

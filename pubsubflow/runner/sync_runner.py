@@ -8,14 +8,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any, TextIO
 
 from pubsubflow.authoring.bind import RunnableDag
-from pubsubflow.model.connections import Connection
 from pubsubflow.model.wire.messages import (
-    EventInfo,
     JournalEntry,
     Outcome,
     PublishedEvent,
@@ -25,7 +23,7 @@ from pubsubflow.model.wire.messages import (
 from pubsubflow.model.wire.worker_requests import Chunk, decode_chunk
 from pubsubflow.runner.caches.dag_cache import DagCache
 from pubsubflow.runner.execution import TaskExecution
-from pubsubflow.runner.failures import outcome_of, stopped_at
+from pubsubflow.runner.failures import stopped_at
 from pubsubflow.runner.frames import FrameDecoder, send_frame
 from pubsubflow.runner.log_lines import NODE_MARK, RECORD_MARK, log_record
 from pubsubflow.runner.output import install_logging
@@ -42,12 +40,10 @@ from pubsubflow.runner.protocol import (
 )
 from pubsubflow.runner.redaction import Redactor
 from pubsubflow.runner.requests import (
-    fetch_connection,
-    fetch_events,
     fetch_result,
-    publish_event,
     run_exchange,
 )
+from pubsubflow.runner.task_host import RunnerHost
 
 _CHUNK_BYTES = 65_536
 _OUTPUTS = (1, 2)
@@ -252,56 +248,26 @@ class SyncRunner:
         sys.stdout, sys.stderr = self._streams
 
 
-class _Host:
+class _Host(RunnerHost):
     """The process as a task's context sees it."""
 
     def __init__(
         self, channel: BlockingChannel, execution: TaskExecution, dag: RunnableDag, stderr: TextIO
     ) -> None:
-        self._request = channel.request
-        self._execution = execution
-        self._dag = dag
+        super().__init__(execution, dag, channel.request)
         self._stderr = stderr
 
     def write_log(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
         """Write a log record to stderr, with the mark that separates it from other output."""
         _write_record(self._stderr, level, event, fields)
 
-    def fetch_result(self, node: int) -> bytes:
-        """Fetch the result of another task of the run."""
-        request = self._execution.result_request(self._dag, node)
-        return run_exchange(fetch_result(request), self._request)
-
-    def fetch_events(self) -> Sequence[EventInfo]:
-        """Fetch the events that the run consumed."""
-        return run_exchange(fetch_events(self._execution.message.run), self._request)
-
-    def fetch_connection(self, name: str) -> Connection:
-        """Fetch a connection, and redact its secrets in errors from now on."""
-        exchange = fetch_connection(self._execution.connection_request(name))
-        found = run_exchange(exchange, self._request)
-        self._execution.redactor.add(found)
-        return found
-
-    def publish(self, event: PublishedEvent) -> None:
-        """Publish an event and wait until it is stored."""
-        run_exchange(publish_event(event), self._request)
-
     async def apublish(self, event: PublishedEvent) -> None:
         """Publish an event; the process runs nothing else, so it may block."""
         self.publish(event)
 
-    def now(self) -> float:
-        """Return the time in seconds since 1970."""
-        return time.time()
-
     async def record(self, entry: JournalEntry) -> JournalEntry:
         """Refuse a journal entry: sync tasks have no journal."""
         raise NotImplementedError(f"step {entry.label!r} of a sync task")
-
-    def describe(self, error: Exception) -> TaskError:
-        """Return why a step failed."""
-        return self._execution.redactor.error(outcome_of(error)[1])
 
 
 def _write_record(stderr: TextIO, level: str, event: str, fields: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 from msgspec import Struct
 
-from pubsubflow.authoring.bind import BoundTask, TaskOutcome, bind, task_outcome
+from pubsubflow.authoring.bind import BoundTask, TaskOutcome, bind, task_outcome, task_outputs
 from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.journal import TaskDeferred
 from pubsubflow.authoring.tasks.retries import after_seconds, judged
@@ -17,6 +17,7 @@ from pubsubflow.errors import ConfigError, NotFound
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.runs.retry import retries_time_limit
 from pubsubflow.model.spec import TaskSpec
+from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
     EventInfo,
@@ -26,7 +27,9 @@ from pubsubflow.model.wire.messages import (
     TaskError,
     decode_run_info,
 )
+from pubsubflow.model.wire.outputs import PulledValues
 from pubsubflow.model.wire.waits import WaitSet
+from pubsubflow.model.wire.worker_requests import PullRequest
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.output import TaskOutput
 from pubsubflow.testing.output import Capture
@@ -39,6 +42,7 @@ class AttemptEnd(Struct, frozen=True):
     Attributes:
         finished: The task's outcome, after a success.
         exception: The exception that it raised; None after a success.
+        outputs: What it leaves behind besides its result, encoded.
         wait_set: The wait, when it was deferred.
         retry_after: Seconds until the next attempt, if the task demands them.
     """
@@ -49,6 +53,7 @@ class AttemptEnd(Struct, frozen=True):
     exception: BaseException | None = None
     wait_set: WaitSet | None = None
     retry_after: float | None = None
+    outputs: bytes = b""
 
 
 Publish = Callable[[PublishedEvent], None]
@@ -115,11 +120,12 @@ class AttemptRunner:
         """Execute a plain task; it fails after its timeout, but is not stopped."""
         began = time.monotonic()
         with self._capture.writing(execution.output, alone=True):
+            call = None
             try:
                 call = self._bind(execution)
                 ended = _succeeded(call, call.run())
             except BaseException as error:  # noqa: BLE001 - the task's, kept in the result
-                ended = _failed(error, self._retries(execution))
+                ended = _failed(error, self._retries(execution), call)
         late = execution.seconds is not None and time.monotonic() - began > execution.seconds
         return timed_out(execution.instance.task) if late else ended
 
@@ -128,13 +134,14 @@ class AttemptRunner:
         with self._capture.writing(execution.output), anyio.CancelScope() as scope:
             if execution.seconds is not None:
                 scope.deadline = anyio.current_time() + execution.seconds
+            call = None
             try:
                 call = self._bind(execution)
                 ended = _succeeded(call, await call.run())
             except BaseException as error:
                 if _is_cancelled(error) and not scope.cancel_called:
                     raise
-                ended = _failed(error, self._retries(execution))
+                ended = _failed(error, self._retries(execution), call)
         return timed_out(execution.instance.task) if scope.cancel_called else ended
 
     def _retries(self, execution: Execution) -> object:
@@ -181,6 +188,9 @@ class _Host(TaskHost):
     def fetch_result(self, node: int) -> bytes:
         return self._inputs.results.fetch(node)
 
+    def fetch_pulled(self, request: PullRequest) -> PulledValues:
+        return self._inputs.results.pull(request)
+
     def fetch_events(self) -> Sequence[EventInfo]:
         return self._events
 
@@ -191,6 +201,12 @@ class _Host(TaskHost):
                 f"{NotFound('connection', name)}: give one, "
                 f"test(connections={{{name!r}: 'postgres://…'}})"
             )
+        return found
+
+    def fetch_variable(self, name: str) -> Variable:
+        found = self._inputs.variables.get(name)
+        if found is None:
+            raise NotFound("variable", name)
         return found
 
     def publish(self, event: PublishedEvent) -> None:
@@ -213,10 +229,11 @@ class _Host(TaskHost):
 
 
 def _succeeded(call: BoundTask, value: Any) -> AttemptEnd:
-    return AttemptEnd(Outcome.SUCCESS, task_outcome(call, value))
+    done = task_outcome(call, value)
+    return AttemptEnd(Outcome.SUCCESS, done, outputs=done.outputs)
 
 
-def _failed(error: BaseException, retries: object) -> AttemptEnd:
+def _failed(error: BaseException, retries: object, call: BoundTask | None) -> AttemptEnd:
     """Return the deferral or the failure, without our own frame in the traceback."""
     if isinstance(error, TaskDeferred):
         return AttemptEnd(Outcome.DEFERRED, wait_set=error.wait_set)
@@ -225,8 +242,14 @@ def _failed(error: BaseException, retries: object) -> AttemptEnd:
     error = error.with_traceback(trace.tb_next if trace is not None else None)
     outcome, described = outcome_of(error)
     described = judged(retries, error, described)
-    after = after_seconds(error)
-    return AttemptEnd(outcome, error=described, exception=error, retry_after=after)
+    outputs = b"" if call is None else task_outputs(call, str)
+    return AttemptEnd(
+        outcome,
+        error=described,
+        exception=error,
+        retry_after=after_seconds(error),
+        outputs=outputs,
+    )
 
 
 def timed_out(task: TaskSpec, meanwhile: str = "") -> AttemptEnd:

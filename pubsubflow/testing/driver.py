@@ -33,6 +33,7 @@ from pubsubflow.model.wire.messages import (
     PublishedEvent,
     TaskError,
 )
+from pubsubflow.model.wire.outputs import decode_outputs, pushed_values
 from pubsubflow.model.wire.waits import START, WaitSet
 from pubsubflow.testing.attempts import AttemptEnd, AttemptRunner, Execution, Instance, timed_out
 from pubsubflow.testing.clock import VirtualClock
@@ -288,8 +289,9 @@ class Driver:
                 task.outlets, done.emits, follow=follow, published=done.published
             )
             self._emit(task.task_id, events)
+        self._inputs.results.put_outputs(task.node, map_index, ended.outputs)
         del self._live[task.node, map_index]
-        self._record(live, state, value, ended.error)
+        self._record(live, state, value, ended.error, ended.outputs)
         if state is TaskState.FAILED and ended.exception is not None:
             self._report(ended.exception)
         decision = finish_task(
@@ -300,11 +302,26 @@ class Driver:
         self._time.end_work()
 
     def _record(
-        self, live: _Live, state: TaskState, value: object, error: TaskError | None
+        self,
+        live: _Live,
+        state: TaskState,
+        value: object,
+        error: TaskError | None,
+        outputs: bytes = b"",
     ) -> None:
         task, map_index = live.instance.task, live.instance.map_index
         self._ended[task.node].append(
-            TaskResult(task.task_id, state, live.attempt, value, error, map_index, tuple(live.logs))
+            TaskResult(
+                task.task_id,
+                state,
+                live.attempt,
+                value,
+                error,
+                map_index,
+                tuple(live.logs),
+                pushed_values(outputs),
+                decode_outputs(outputs).rendered,
+            )
         )
 
     def _emit(self, task_id: str, emits: Iterable[EmittedEvent | PublishedEvent]) -> None:

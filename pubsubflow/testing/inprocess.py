@@ -68,6 +68,7 @@ def _prepare(dag: DAG, params: Any, events: Any, select: Any, more: InProcessKey
         select,
         results=more.get("results"),
         connections=more.get("connections"),
+        variables=more.get("variables"),
         logical_time=more.get("logical_time"),
         now=more.get("now") or datetime.now(UTC),
     )

@@ -10,6 +10,8 @@ from pubsubflow.authoring.runtime import results
 from pubsubflow.errors import InvalidInput, Unavailable
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED, encode
+from pubsubflow.model.wire.outputs import PulledValues, decode_outputs
+from pubsubflow.model.wire.worker_requests import PullRequest
 
 _NIL = b"\xc0"
 _elements = msgspec.msgpack.Decoder(list[Raw]).decode
@@ -34,11 +36,47 @@ class RunResults:
         self._given = given
         self._found: dict[int, dict[int, bytes]] = {}
         self._lists: dict[int, list[Raw]] = {}
+        self._outputs: dict[int, dict[int, bytes]] = {}
 
     def put(self, node: int, map_index: int, data: bytes) -> None:
         """Store the result of an instance that succeeded."""
         # None is encoded as no bytes at all, and here "no result" is another thing.
         self._found.setdefault(node, {})[map_index] = data or _NIL
+
+    def put_outputs(self, node: int, map_index: int, data: bytes) -> None:
+        """Store what an instance has left behind besides its result."""
+        if data:
+            self._outputs.setdefault(node, {})[map_index] = data
+
+    def pull(self, request: PullRequest) -> PulledValues:
+        """Return what a task has left under a key, as a manager does.
+
+        Raises:
+            ResultMissing: The task is not selected and its result not given, or another run is
+                meant.
+        """
+        if request.run_id is not None or request.dag_id is not None:
+            raise ResultMissing(
+                f"ctx.pull({request.task_id!r}) reads another run, and there is none in a test; "
+                "read it in a task of its own, and give that one's result: results={…}"
+            )
+        task = next(each for each in self._spec.tasks if each.task_id == request.task_id)
+        if task.node in self._given:
+            given = self._given[task.node] or _NIL
+            return PulledValues(((NOT_MAPPED, Raw(given), True),))
+        self._encoded(task.node)
+        results, outputs = self._found.get(task.node, {}), self._outputs.get(task.node, {})
+        found, keys = [], dict[str, None]()
+        for index in sorted({*results, *outputs}):
+            if request.map_index not in (None, index):
+                continue
+            pushed = decode_outputs(outputs.get(index)).pushed
+            keys.update(dict.fromkeys(pushed))
+            if request.key in pushed:
+                found.append((index, pushed[request.key], False))
+            elif index in results:
+                found.append((index, Raw(results[index]), True))
+        return PulledValues(tuple(found), tuple(keys), mapped=task.mapped)
 
     def fetch(self, node: int) -> bytes:
         """Return a task's encoded result, for `ctx.result`.

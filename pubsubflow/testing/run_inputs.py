@@ -24,6 +24,7 @@ from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.schedule.conditions import DatasetInput, inputs
 from pubsubflow.model.schedule.partitions import map_key
 from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.values.variables import Variable, make_variable
 from pubsubflow.model.wire.messages import EventInfo, RunInfo, encode
 from pubsubflow.testing.connections import read_connections
 from pubsubflow.testing.events import UndatedEvent, event
@@ -47,6 +48,7 @@ class RunInputs(Struct, frozen=True):
         results: Its results.
         now: When it starts.
         connections: The connections that its tasks may use.
+        variables: Likewise the variables.
     """
 
     dag: RunnableDag
@@ -60,6 +62,7 @@ class RunInputs(Struct, frozen=True):
     consumed: tuple[EventInfo, ...] = ()
     future_events: tuple[EventInfo, ...] = ()
     connections: dict[str, Connection] = {}
+    variables: dict[str, Variable] = {}
 
 
 def prepare_run(
@@ -70,6 +73,7 @@ def prepare_run(
     *,
     results: Mapping[str, Any] | None,
     connections: Mapping[str, Any] | None,
+    variables: Mapping[str, Any] | None,
     logical_time: datetime | None,
     now: datetime,
 ) -> RunInputs:
@@ -104,6 +108,7 @@ def prepare_run(
         consumed,
         future,
         read_connections(connections or {}),
+        {name: make_variable(name, value) for name, value in (variables or {}).items()},
     )
 
 

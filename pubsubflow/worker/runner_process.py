@@ -17,8 +17,7 @@ import structlog
 from pubsubflow.model.wire.messages import NO_NODE, encode
 from pubsubflow.model.wire.worker_requests import (
     decode_chunk,
-    decode_connection,
-    is_connection_request,
+    secrets_decoder,
 )
 from pubsubflow.runner.flight_recorder import (
     BEGUN,
@@ -46,7 +45,7 @@ from pubsubflow.runner.protocol import (
     TASK,
     RunnerSettings,
 )
-from pubsubflow.runner.redaction import Redactor
+from pubsubflow.runner.redaction import HoldsSecrets, Redactor
 from pubsubflow.worker.assignment import Assignment, AttemptOutcome
 from pubsubflow.worker.losses import RunAgain, judge_losses
 from pubsubflow.worker.source_cache import FetchedSource
@@ -318,8 +317,8 @@ class RunnerProcess:
                 self.retire()
         elif kind == RETURNED and number in self.assignments:
             self._events.on_unbegun(self.assignments[number])
-        elif kind == REQUEST and is_connection_request(body):
-            self._events.on_request(body, lambda chunk: self._reply_connection(number, chunk))
+        elif kind == REQUEST and (decode := secrets_decoder(body)) is not None:
+            self._events.on_request(body, lambda chunk: self._reply_secrets(number, chunk, decode))
         elif kind == REQUEST:
             self._events.on_request(body, lambda chunk: self._reply(number, chunk))
         elif kind == PUBLISH:
@@ -342,11 +341,13 @@ class RunnerProcess:
             for pipe in self._pipes:
                 pipe.next_node()
 
-    def _reply_connection(self, number: int, data: bytes) -> None:
-        """Pass a connection on, and redact its secrets in all output from now on."""
+    def _reply_secrets(
+        self, number: int, data: bytes, decode: Callable[[bytes], HoldsSecrets]
+    ) -> None:
+        """Pass a connection or variable on, and redact its secrets in all output from now on."""
         chunk = decode_chunk(data)
         if chunk.total:
-            self._redactor.add(decode_connection(chunk.data))
+            self._redactor.add(decode(chunk.data))
         self._reply(number, data)
 
     def _reply(self, number: int, chunk: bytes) -> None:

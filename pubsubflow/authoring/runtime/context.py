@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from msgspec import Struct
 
@@ -12,13 +12,16 @@ from pubsubflow.authoring.datasets import Dataset, json_object, uri_of
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.runtime.host import EventPublisher
 from pubsubflow.authoring.runtime.logger import TaskLogger, WriteLog
+from pubsubflow.authoring.runtime.result_keys import NO_DEFAULT, ResultMethods, ResultSource
 from pubsubflow.authoring.runtime.waiting import IN_STEP, Journal, WaitMethods
 from pubsubflow.authoring.schedules.dataset_expressions import DatasetExpression
-from pubsubflow.authoring.source_location import definition_error, suggestion
+from pubsubflow.authoring.source_location import definition_error
+from pubsubflow.errors import NotFound
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
 from pubsubflow.model.schedule.conditions import DatasetInput
 from pubsubflow.model.traces import trace_headers
+from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import (
     EmittedEvent,
     EventInfo,
@@ -117,7 +120,17 @@ class ConsumedEvents(Mapping["DatasetExpression | str", list[DatasetEvent]]):
         return len(self._lists)
 
 
-class Context(WaitMethods):
+class DataSource(ResultSource, Protocol):
+    """What a task reads of the store."""
+
+    def connection(self, name: str) -> Connection:
+        """Return a connection with its secrets."""
+
+    def variable(self, name: str) -> Variable | None:
+        """Return a variable; None if it is not set."""
+
+
+class Context(WaitMethods, ResultMethods):
     """The context of a running task; a parameter `ctx: Context` of its function gets it.
 
     Attributes:
@@ -130,6 +143,8 @@ class Context(WaitMethods):
             perhaps `tracestate`; empty without one.
     """
 
+    _data: DataSource
+
     def __init__(
         self,
         *,
@@ -137,8 +152,7 @@ class Context(WaitMethods):
         task: TaskInfo,
         attempt: int,
         events: ConsumedEvents,
-        result: Callable[[str], Any],
-        connection: Callable[[str], Connection],
+        data: DataSource,
         write_log: WriteLog,
         publisher: EventPublisher,
         journal: Journal | None = None,
@@ -152,8 +166,8 @@ class Context(WaitMethods):
         self.events = events
         self.log = TaskLogger(write_log)
         self.emitted: list[EmittedEvent] = []
-        self._result = result
-        self._connection = connection
+        self.rendered: dict[str, str] = {}
+        self._data = data
         self._publisher = publisher
         self._journal = journal
         self._trigger_event = trigger_event
@@ -242,14 +256,6 @@ class Context(WaitMethods):
             self._refuse(f"partition {partition!r} cannot be encoded as UTF-8")
         return EmittedEvent(uri, json_object(extra, "extra"), partition)
 
-    def result(self, task_id: str) -> Any:
-        """Return the result of an upstream task.
-
-        Raises:
-            DefinitionError: It is not upstream of this task.
-        """
-        return self._result(task_id)
-
     def connection(self, name: str) -> Connection:
         """Return a connection with its secrets, as it is now; the task's log masks them.
 
@@ -258,7 +264,26 @@ class Context(WaitMethods):
             Unavailable: No manager answers.
             LeaseLost: The task belongs to another worker.
         """
-        return self._connection(name)
+        return self._data.connection(name)
+
+    def variable(self, name: str, default: Any = NO_DEFAULT) -> Any:
+        """Return the value of a variable, as it is at its first use in this attempt.
+
+        Args:
+            name: Its name.
+            default: Returned when it is not set.
+
+        Raises:
+            NotFound: No value is set, and none is given as the default.
+            Unavailable: No manager answers.
+            LeaseLost: The task belongs to another worker.
+        """
+        found = self._data.variable(name)
+        if found is not None:
+            return found.value
+        if default is NO_DEFAULT:
+            raise NotFound("variable", f"{name}; set it with `pubsubflow variables set {name}`")
+        return default
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Log the progress of the work, in any unit."""
@@ -290,13 +315,3 @@ def current_context() -> Context:
     if context is None:
         raise definition_error("current_context() works while a task runs, not while a file loads")
     return context
-
-
-def no_such_task(task_id: str, known: Sequence[str], context: Context) -> Exception:
-    """Return the error for the result of a task that is not upstream."""
-    hint = suggestion(task_id, known) if known else "; it has none"
-    return definition_error(
-        f"ctx.result({task_id!r}): it is not upstream of this task{hint}",
-        dag_id=context.run.dag_id,
-        task_id=context.task.task_id,
-    )

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.runs.fences import clear_number_of
+from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import (
     EmittedEvent,
     EventInfo,
@@ -15,6 +16,8 @@ from pubsubflow.model.wire.messages import (
     PublishedEvent,
     TaskError,
 )
+from pubsubflow.model.wire.outputs import PulledValues
+from pubsubflow.model.wire.worker_requests import PullRequest
 
 MAX_KEY_CHARACTERS = 100
 
@@ -28,11 +31,21 @@ class TaskHost(Protocol):
     def fetch_result(self, node: int) -> bytes:
         """Return the encoded result of a node; of a mapped one the list of its results."""
 
+    def fetch_pulled(self, request: PullRequest) -> PulledValues:
+        """Return what a task has left under a key."""
+
     def fetch_events(self) -> Sequence[EventInfo]:
         """Return the events that the run consumed."""
 
     def fetch_connection(self, name: str) -> Connection:
         """Return a connection with its secrets, and mask these in the logs."""
+
+    def fetch_variable(self, name: str) -> Variable:
+        """Return a variable, and mask a secret one in the logs.
+
+        Raises:
+            NotFound: It does not exist.
+        """
 
     def publish(self, event: PublishedEvent) -> None:
         """Publish an event and return when it is stored."""

@@ -43,6 +43,8 @@ class TaskResult(Struct, frozen=True):
         error: The error of its last attempt, with the user's part of the traceback.
         map_index: Number of the instance, from 0; -1 for a plain task.
         logs: The lines that it printed and logged, in order, of all attempts.
+        pushed: Key → value of what it has pushed.
+        rendered: Template field → its text.
     """
 
     task_id: str
@@ -52,6 +54,8 @@ class TaskResult(Struct, frozen=True):
     error: TaskError | None = None
     map_index: int = NOT_MAPPED
     logs: tuple[LogLine, ...] = ()
+    pushed: dict[str, Any] = {}
+    rendered: dict[str, str] = {}
 
 
 class RunResult(Struct, frozen=True):
@@ -113,6 +117,7 @@ class InProcessKeywords(TypedDict, total=False):
 
     results: Mapping[str, Any] | None
     connections: Mapping[str, Any] | None
+    variables: Mapping[str, Any] | None
     logical_time: datetime | None
     now: datetime | None
     raise_on_error: bool
@@ -140,8 +145,9 @@ class InProcessRuns:
             select: Task ids, each with `+` (one layer), `++` (two) … or `*` (all) before it for
                 upstream tasks and after it for downstream ones; a comma or a list joins several.
             more: `results`: task id → value, for tasks that are not to run; `connections`: name →
-                Connection, URI or mapping of `uri`, `secrets`, `extra`, `kind`; `logical_time`: the
-                tick; `now`: when the run starts; `raise_on_error`: raise a task's exception.
+                Connection, URI or mapping of `uri`, `secrets`, `extra`, `kind`; `variables`: name
+                → value; `logical_time`: the tick; `now`: when the run starts; `raise_on_error`:
+                raise a task's exception.
 
         Raises:
             InvalidInput: The params, events or the selection do not fit the DAG, a needed result

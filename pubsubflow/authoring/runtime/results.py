@@ -12,6 +12,8 @@ from pubsubflow.authoring.datasets import Dataset
 from pubsubflow.model.json_values import MAX_DEPTH
 
 MAX_RESULT_BYTES = 1 << 20
+NONE = b"\xc0"
+"""None as a value among others, where no bytes would say that there is none."""
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _RULE = (
     "a result may be None, bool, int, float, str, bytes, a datetime with zone, a list, tuple or "

@@ -13,6 +13,7 @@ from pubsubflow.authoring.tasks.airflow_words import TASK_WORDS, replacements, s
 from pubsubflow.authoring.tasks.retries import Retry, check_retry
 from pubsubflow.authoring.validation import (
     Seconds,
+    flag,
     function,
     number,
     optional,
@@ -48,6 +49,7 @@ class OptionKeywords(TypedDict, total=False):
     on_success: Callable[..., object] | None
     on_failure: Callable[..., object] | None
     doc: str | None
+    multiple_outputs: bool
 
 
 class TaskKeywords(OptionKeywords, total=False):
@@ -89,6 +91,7 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     on_success: Callable[..., object] | None = None
     on_failure: Callable[..., object] | None = None
     doc: str | None = None
+    multiple_outputs: bool = False
 
     @property
     def retry(self) -> RetryPolicy:
@@ -187,6 +190,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "on_success": optional(function),
     "on_failure": optional(function),
     "doc": optional(text),
+    "multiple_outputs": flag,
 }
 
 

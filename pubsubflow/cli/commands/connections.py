@@ -1,16 +1,15 @@
 """Connections; their secrets are read from a prompt, stdin, a file or the environment."""
 
 import getpass
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from pubsubflow.cli import output
 from pubsubflow.cli.parsers import Limit, pairs
 from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.cli.value_sources import read_source
 from pubsubflow.client import Client, RequestRefused
-from pubsubflow.errors import ConfigError, InvalidInput
+from pubsubflow.errors import InvalidInput
 from pubsubflow.model.api.connections import ConnectionView
 from pubsubflow.model.connections import make_connection
 from pubsubflow.model.revisions import connection_revision
@@ -162,17 +161,8 @@ def _value(field: str, source: str | None) -> str:
         if sys.stdin.isatty():
             return getpass.getpass(f"{field}: ")
         return sys.stdin.read().rstrip("\r\n")
-    if source.startswith("env:"):
-        name = source.removeprefix("env:")
-        if name not in os.environ:
-            raise ConfigError(f"--secret {field}: the environment variable {name} is not set")
-        return os.environ[name]
-    if source.startswith("@"):
-        path = Path(source.removeprefix("@"))
-        try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--secret {field}: {path} cannot be read") from error
+    if source.startswith(("env:", "@")):
+        return read_source(source, f"--secret {field}")
     raise InvalidInput(
         f"--secret {field}=…: a value on the command line shows in lists of processes and in the "
         f"shell's history; write --secret {field}, {field}=env:NAME or {field}=@FILE"

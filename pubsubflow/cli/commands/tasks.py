@@ -82,6 +82,11 @@ def _facts(task: TaskDetail) -> Table:
             ("started", output.moment(task.started_at)),
             ("took", output.duration(task.started_at, task.ended_at)),
             ("result", size if task.result is None else msgspec.json.encode(task.result).decode()),
+            *(
+                (f"result {key!r}", msgspec.json.encode(value).decode())
+                for key, value in task.results.items()
+            ),
+            *((f"rendered {field}", text) for field, text in task.rendered.items()),
         ]
     )
 

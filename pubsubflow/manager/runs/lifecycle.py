@@ -378,6 +378,7 @@ class RunLifecycle:
                 _moment(message.ended_at),
                 message.length,
                 message.value or None,
+                message.outputs or None,
                 message.error,
             )
         )

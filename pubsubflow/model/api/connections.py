@@ -51,8 +51,10 @@ class RotatedKeys(Struct, frozen=True, kw_only=True):
 
     Attributes:
         connections: Number of connections that were encrypted anew.
+        variables: Number of secret variables that were.
         key: Id of the new key.
     """
 
     connections: int
     key: str
+    variables: int = 0

@@ -235,12 +235,18 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
         result: The returned value, if it is JSON and not large.
         result_bytes: Size of the result as it is stored.
         result_pruned: Whether retention has removed the result.
+        results: Key → value of what it has pushed, if it is JSON and not large.
+        results_bytes: Size of that as it is stored, with `rendered`.
+        rendered: Template field → its text as it was rendered, without secrets.
     """
 
     attempts: list[AttemptView]
     result: Any = None
     result_bytes: int = 0
     result_pruned: bool = False
+    results: dict[str, Any] = {}
+    results_bytes: int = 0
+    rendered: dict[str, str] = {}
 
 
 class LogLineView(Struct, frozen=True, kw_only=True):

@@ -233,6 +233,7 @@ class ResultMessage(Struct, frozen=True, array_like=True):
         wait_set: When it was deferred, the encoded `waits.WaitSet`.
         over_time: Whether it failed because its time limit was over.
         retry_after: Seconds until the next attempt, if the task demands them.
+        outputs: What it leaves behind besides its result, encoded; see `outputs.TaskOutputs`.
     """
 
     run: int
@@ -255,6 +256,7 @@ class ResultMessage(Struct, frozen=True, array_like=True):
     wait_set: bytes = b""
     over_time: bool = False
     retry_after: float | None = None
+    outputs: bytes = b""
 
 
 class StartedMessage(Struct, frozen=True, array_like=True):

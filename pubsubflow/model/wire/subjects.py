@@ -19,6 +19,7 @@ class Subjects:
     CONNECTIONS_CHANGED = "psf.ctl.connections"
     TIMERS_CHANGED = "psf.ctl.timers"
     TRIGGERS_CHANGED = "psf.ctl.triggers"
+    VARIABLES_CHANGED = "psf.ctl.variables"
     CHANGES = "psf.ctl.changes"
     TOKENS_CHANGED = "psf.ctl.tokens"
     WORKER_REQUEST = "psf.req.worker"

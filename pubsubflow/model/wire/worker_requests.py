@@ -1,15 +1,23 @@
 """Requests of workers to managers, on behalf of their tasks; arrays in MessagePack."""
 
+from collections.abc import Callable
 from enum import StrEnum
 
 import msgspec
 from msgspec import Struct
 
 from pubsubflow.model.connections import Connection
+from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import NOT_MAPPED, JournalEntry
 
 LEASE_LOST = "lease lost: "
 """Prefix of the error of a request for a task that the worker has lost."""
+
+ABSENT = "absent: "
+"""Prefix of the error of a request for what does not exist."""
+
+RETURN_VALUE = "return_value"
+"""The key of what a task returns."""
 
 REFUSED = "refused: "
 """Prefix of an error that stays the same when the request is repeated."""
@@ -121,6 +129,40 @@ class ConnectionRequest(Struct, frozen=True, array_like=True, tag="connection"):
     name: str
 
 
+class VariableRequest(Struct, frozen=True, array_like=True, tag="variable"):
+    """Request a variable with its value, on behalf of a task that runs under this fence.
+
+    The reply is an encoded Variable; it is empty as that to a ConnectionRequest.
+    """
+
+    run: int
+    node: int
+    map_index: int
+    attempt: int
+    delivery: int
+    name: str
+
+
+class PullRequest(Struct, frozen=True, array_like=True, tag="pull"):
+    """Request what a task has left under a key; the reply is an encoded PulledValues.
+
+    Attributes:
+        run: The run of the task that requests it.
+        map_index: One instance; None for all.
+        run_id: The run to read; with neither it nor `dag_id` that of the task itself.
+        dag_id: The DAG of that run; without `run_id` its last run that succeeded.
+        offset: Bytes already received; replies come in chunks.
+    """
+
+    run: int
+    task_id: str
+    key: str
+    map_index: int | None = None
+    run_id: str | None = None
+    dag_id: str | None = None
+    offset: int = 0
+
+
 WorkerRequest = (
     SourceRequest
     | BundleRequest
@@ -131,6 +173,8 @@ WorkerRequest = (
     | JournalRequest
     | JournalEntryRequest
     | ConnectionRequest
+    | VariableRequest
+    | PullRequest
 )
 
 
@@ -148,14 +192,18 @@ class Chunk(Struct, frozen=True, array_like=True):
     error: str | None = None
 
 
-def is_connection_request(request: bytes) -> bool:
-    """Return whether an encoded WorkerRequest is a ConnectionRequest."""
-    # A worker forwards requests unread; this one it must recognise, to redact the reply's secrets.
-    return request[1:].startswith(_CONNECTION)
+def secrets_decoder(request: bytes) -> Callable[[bytes], Connection | Variable] | None:
+    """Return what decodes the reply to an encoded WorkerRequest that may hold secrets."""
+    # A worker forwards requests unread; these it must recognise, to redact the reply's secrets.
+    if request[1:].startswith(_CONNECTION):
+        return decode_connection
+    return decode_variable if request[1:].startswith(_VARIABLE) else None
 
 
 _CONNECTION = msgspec.msgpack.encode("connection")
+_VARIABLE = msgspec.msgpack.encode("variable")
 decode_worker_request = msgspec.msgpack.Decoder(WorkerRequest).decode
 decode_lease_status = msgspec.msgpack.Decoder(LeaseStatus).decode
 decode_chunk = msgspec.msgpack.Decoder(Chunk).decode
 decode_connection = msgspec.msgpack.Decoder(Connection).decode
+decode_variable = msgspec.msgpack.Decoder(Variable).decode

@@ -20,6 +20,7 @@ from pubsubflow.model.api.resources import (
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
+from pubsubflow.model.wire.outputs import decode_outputs
 from pubsubflow.object_store import LogStore
 from pubsubflow.store.codecs import REMOVED_RESULT, decode_error_view
 from pubsubflow.store.database import Database
@@ -186,6 +187,7 @@ class ReadTasks:
             result=_as_json(row["result"]) if row is not None else None,
             result_bytes=row["result_bytes"] if row is not None and not pruned else 0,
             result_pruned=pruned,
+            **_outputs(row),
         )
 
     async def status(self, task: FoundTask) -> TaskStatus:
@@ -295,6 +297,18 @@ def _attempt(row: asyncpg.Record) -> AttemptView:
         error=decode_error_view(row["error"]),
         state=row["state"],
     )
+
+
+def _outputs(row: asyncpg.Record | None) -> dict[str, Any]:
+    """Return the fields of a TaskDetail about what a task has left besides its result."""
+    if row is None or not row["outputs_bytes"]:
+        return {}
+    found = decode_outputs(row["outputs"])
+    return {
+        "results": {key: _as_json(bytes(value)) for key, value in found.pushed.items()},
+        "results_bytes": row["outputs_bytes"],
+        "rendered": found.rendered,
+    }
 
 
 def _as_json(result: bytes | None) -> Any:

@@ -1,20 +1,35 @@
 """Worker requests: the reads, journal writes and lease checks behind the manager's replies."""
 
 from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+from msgspec import Raw
 
 from pubsubflow.errors import LeaseLost
 from pubsubflow.model.source.bundles import DagSource
 from pubsubflow.model.wire.messages import EventInfo, JournalEntry
+from pubsubflow.model.wire.outputs import PulledValues, decode_outputs
 from pubsubflow.model.wire.worker_requests import (
     ConnectionRequest,
     JournalEntryRequest,
     LeaseRequest,
+    PullRequest,
+    VariableRequest,
 )
 from pubsubflow.store.bundles import read_manifest, read_source, read_source_file
-from pubsubflow.store.codecs import decode_event_info, decode_journal_entry, encode_error
+from pubsubflow.store.codecs import (
+    REMOVED_RESULT,
+    decode_event_info,
+    decode_journal_entry,
+    encode_error,
+)
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.specs import SpecReader
+
+_NIL = b"\xc0"
+FencedRequest = JournalEntryRequest | ConnectionRequest | VariableRequest
 
 
 class LeaseHolder(NamedTuple):
@@ -57,6 +72,11 @@ class WorkerRequestQueries:
             rows = await connection.fetch(SQL["read_node_results"], run, node, map_index)
         return [row["result"] for row in rows]
 
+    async def pulled(self, request: PullRequest) -> PulledValues:
+        """Return what a task has left under a key."""
+        async with self._database.connection() as connection:
+            return await _read_pulled(connection, self._specs, request)
+
     async def events(self, run: int, offset: int, limit: int) -> tuple[list[EventInfo], int]:
         """Return a page of the events that a run consumed, and their total number."""
         async with self._database.connection() as connection:
@@ -96,7 +116,7 @@ class WorkerRequestQueries:
         await self._database.in_transaction(record)
         return recorded[0]
 
-    async def has_lease(self, request: ConnectionRequest) -> bool:
+    async def has_lease(self, request: FencedRequest) -> bool:
         """Return whether a task runs under the fence of a request.
 
         Returns:
@@ -120,9 +140,7 @@ class WorkerRequestQueries:
         return None if row is None else decode_journal_entry(row)
 
 
-async def _check_fence(
-    request: JournalEntryRequest | ConnectionRequest, connection: Connection
-) -> bool:
+async def _check_fence(request: FencedRequest, connection: Connection) -> bool:
     """Lock the run of a task and check the fence; see `WorkerRequestQueries.has_lease`."""
     key = (request.run, request.node, request.map_index)
     if await connection.fetchval(SQL["lock_run_shared"], request.run) is None:
@@ -135,3 +153,49 @@ async def _check_fence(
     if fence is None or tuple(fence) != (request.attempt, request.delivery):
         raise LeaseLost("the task was delivered anew, or has ended")
     return True
+
+
+async def _read_pulled(
+    connection: Connection, specs: SpecReader, request: PullRequest
+) -> PulledValues:
+    """Return what a task has left under a key."""
+    run = await _find_run(connection, request)
+    if run is None:
+        return PulledValues(problem=_no_run(request))
+    spec = (await specs.load(connection, [run["version"]]))[run["version"]]
+    task = next((each for each in spec.tasks if each.task_id == request.task_id), None)
+    if task is None:
+        return PulledValues(problem=f"DAG {spec.dag_id!r} has no task {request.task_id!r}")
+    rows = await connection.fetch(SQL["read_pushed"], run["id"], task.node, request.map_index)
+    if any(row["result"] == REMOVED_RESULT for row in rows):
+        removed = f"the results of task {request.task_id!r} are removed by retention"
+        return PulledValues(problem=removed, mapped=task.mapped)
+    found, keys = [], dict[str, None]()
+    for row in rows:
+        pushed = decode_outputs(row["outputs"]).pushed
+        keys.update(dict.fromkeys(pushed))
+        if request.key in pushed:
+            found.append((row["map_index"], pushed[request.key], False))
+        elif row["succeeded"]:
+            found.append((row["map_index"], Raw(row["result"] or _NIL), True))
+    return PulledValues(tuple(found), tuple(keys), mapped=task.mapped)
+
+
+async def _find_run(connection: Connection, request: PullRequest) -> asyncpg.Record | None:
+    if request.run_id is not None:
+        try:
+            run_id = UUID(request.run_id)
+        except ValueError:
+            return None
+        row = await connection.fetchrow(SQL["find_run_of_dag"], run_id)
+        return row if row is not None and request.dag_id in (None, row["dag_id"]) else None
+    if request.dag_id is not None:
+        return await connection.fetchrow(SQL["find_last_success"], request.dag_id)
+    return await connection.fetchrow(SQL["find_run_by_number"], request.run)
+
+
+def _no_run(request: PullRequest) -> str:
+    if request.run_id is None:
+        return f"no run of DAG {request.dag_id!r} has succeeded"
+    place = f" of DAG {request.dag_id!r}" if request.dag_id else ""
+    return f"run {request.run_id!r}{place} does not exist"

@@ -1,7 +1,6 @@
 """Connections in Postgres, with secrets encrypted by the keys of a keyring.
 
-Whatever writes rows or the keyring locks the vault first and reads both after that, so no row is
-ever encrypted with a key that is about to be dropped.
+See `vault` for the order in which rows and the keyring are read and written.
 """
 
 import asyncpg
@@ -19,11 +18,12 @@ from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.secrets.encryption import (
     AssociatedData,
     Ciphertext,
-    DecryptionError,
     decrypt,
     encrypt,
 )
-from pubsubflow.store.secrets.keyring import EncryptionKey, Keyring, new_key, primary_key
+from pubsubflow.store.secrets.keyring import EncryptionKey, Keyring, new_key
+from pubsubflow.store.secrets.variables import reencrypt_variables
+from pubsubflow.store.secrets.vault import drop_unused_keys, encryption_key, lock_vault
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +92,7 @@ class Connections:
             ConfigError: The key file cannot be used, or lacks a key (DecryptionError).
         """
         async with self._database.transaction() as postgres:
-            vault = await postgres.fetchval(SQL["lock_connections"])
+            vault = await lock_vault(postgres)
             row = await postgres.fetchrow(SQL["read_connection"], wanted.name)
             _check(wanted.name, row, revisions)
             keys = await self._keys.read()
@@ -100,8 +100,8 @@ class Connections:
             associated = _associated_data(wanted)
             ciphertext = None
             if secrets:
-                await self._check_keys(postgres, keys, wanted.name)
-                key = await self._ensure_primary_key(keys, vault)
+                what = f"connection {wanted.name}"
+                key = await encryption_key(postgres, self._keys, keys, vault, what)
                 ciphertext = encrypt(secrets, associated, key)
             written = await postgres.fetchrow(
                 SQL["save_connection"], *msgspec.structs.astuple(associated), sorted(secrets),
@@ -121,7 +121,7 @@ class Connections:
             StaleRevision: It has another revision.
         """
         async with self._database.transaction() as postgres:
-            await postgres.execute(SQL["lock_connections"])
+            await lock_vault(postgres)
             row = await _row(postgres, name)
             _check(name, row, revisions)
             await postgres.execute(SQL["delete_connection"], name)
@@ -137,12 +137,13 @@ class Connections:
                 changed then.
         """
         async with self._database.transaction() as postgres:
-            vault = await postgres.fetchval(SQL["lock_connections"])
+            vault = await lock_vault(postgres)
             key = new_key(vault)
             keys = await self._keys.read()
             rows = await postgres.fetch(SQL["list_encrypted_connections"])
             found = [(_associated_data_of(row), self._decrypted(row, keys)) for row in rows]
             used = {row["key_id"] for row in rows}
+            used |= {row["key_id"] for row in await postgres.fetch(SQL["list_used_keys"], "")}
             kept = (each for each in keys if each.id in used or each.vault != vault)
             # The keyring is written before the rows: the other way round a crash in between would
             # leave rows that no key decrypts.
@@ -154,46 +155,10 @@ class Connections:
                 [each.key_id for each in encrypted],
                 [each.data for each in encrypted],
             )
-        await self._drop_keys()
-        log.info("keyring.rotated", connections=len(rows), key=key.id)
-        return RotatedKeys(connections=len(rows), key=key.id)
-
-    async def _drop_keys(self) -> None:
-        """Drop the vault's keys that nothing is encrypted with, except the primary one."""
-        async with self._database.transaction() as postgres:
-            vault = await postgres.fetchval(SQL["lock_connections"])
-            used = {row["key_id"] for row in await postgres.fetch(SQL["list_used_keys"], "")}
-            keys = await self._keys.read()
-            primary = primary_key(keys, vault)
-            needed = tuple(
-                key for key in keys if key.id in used or key.vault != vault or key is primary
-            )
-            if needed != keys:
-                await self._keys.write(needed)
-
-    async def _check_keys(
-        self, postgres: Postgres, keys: tuple[EncryptionKey, ...], name: str
-    ) -> None:
-        """Check that the keyring has all keys in use: with another one nothing must be written."""
-        known = {key.id for key in keys}
-        for row in await postgres.fetch(SQL["list_used_keys"], name):
-            if row["key_id"] not in known:
-                raise DecryptionError(
-                    f"connection {row['name']!r} is encrypted with key {row['key_id']}, which is "
-                    f"not in key file {self._keys.path}: bring that key back as a further line, or "
-                    f"delete that connection, before {name!r} is set"
-                )
-
-    async def _ensure_primary_key(
-        self, keys: tuple[EncryptionKey, ...], vault: str
-    ) -> EncryptionKey:
-        """Return the key that encrypts, created if the vault has none."""
-        key = primary_key(keys, vault)
-        if key is None:
-            key = new_key(vault)
-            await self._keys.write((key, *keys))
-            log.info("keyring.key_created", file=str(self._keys.path), key=key.id)
-        return key
+            variables = await reencrypt_variables(postgres, keys, key, str(self._keys.path))
+        await drop_unused_keys(self._database, self._keys)
+        log.info("keyring.rotated", connections=len(rows), variables=variables, key=key.id)
+        return RotatedKeys(connections=len(rows), variables=variables, key=key.id)
 
     def _secrets_with_kept(
         self, wanted: Connection, row: asyncpg.Record | None, keys: tuple[EncryptionKey, ...]

@@ -73,15 +73,19 @@ def decrypt(
     if key is None:
         there = f"has only {', '.join(each.id for each in keys)}" if keys else "is not there"
         raise DecryptionError(
-            f"connection {associated.name!r} is encrypted with key {ciphertext.key_id}, and key "
-            f"file {where} {there}: bring that key back as a further line, or delete the "
-            "connection and set it again"
+            f"{_named(associated)} is encrypted with key {ciphertext.key_id}, and key file {where} "
+            f"{there}: bring that key back as a further line, or delete it and set it again"
         )
     nonce, data = ciphertext.data[:_NONCE_BYTES], ciphertext.data[_NONCE_BYTES:]
     try:
         return _decode(AESGCM(key.data).decrypt(nonce, data, _PURPOSE + _encode(associated)))
     except InvalidTag as error:
         raise DecryptionError(
-            f"the secrets of connection {associated.name!r} do not belong to its row, which was "
-            "changed by something else than pubsubflow: delete the connection and set it again"
+            f"the secrets of {_named(associated)} do not belong to its row, which was changed by "
+            "something else than pubsubflow: delete it and set it again"
         ) from error
+
+
+def _named(associated: AssociatedData) -> str:
+    kind, _, name = associated.name.rpartition(" ")
+    return f"{kind or 'connection'} {name!r}"

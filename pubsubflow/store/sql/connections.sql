@@ -45,7 +45,12 @@ FROM unnest($1::text[], $2::text[], $3::bytea[]) AS n (name, key_id, ciphertext)
 WHERE connection.name = n.name;
 
 -- name: list_used_keys
--- Return the ids of the keys in use, with a connection of each, leaving connection $1 out.
-SELECT key_id, min(name) AS name FROM connection
-WHERE key_id IS NOT NULL AND name <> $1
+-- Return the ids of the keys in use, with a connection or variable of each, leaving $1 out.
+SELECT key_id, min(name) AS name
+FROM (
+    SELECT key_id, 'connection ' || name AS name FROM connection WHERE key_id IS NOT NULL
+    UNION ALL
+    SELECT key_id, 'variable ' || name FROM variable WHERE key_id IS NOT NULL
+) AS used
+WHERE name <> $1
 GROUP BY key_id;

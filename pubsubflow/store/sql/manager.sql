@@ -495,61 +495,61 @@ removed AS (
 -- Insert finished tasks.
 ended AS (
     INSERT INTO task (run, node, map_index, attempt, state, worker, queued_at, started_at, ended_at,
-                      length, result, error)
+                      length, result, outputs, error)
     SELECT n.run, n.node, n.map_index, n.attempt, n.state, n.worker, n.queued_at, n.started_at,
-           coalesce(n.ended_at, now()), n.length, n.result, n.error
+           coalesce(n.ended_at, now()), n.length, n.result, n.outputs, n.error
     FROM unnest($33::bigint[], $34::int[], $35::int[], $36::int[], $37::text[], $38::text[],
                 $39::timestamptz[], $40::timestamptz[], $41::timestamptz[], $42::int[],
-                $43::bytea[], $44::jsonb[])
+                $43::bytea[], $44::bytea[], $45::jsonb[])
       AS n (run, node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length,
-            result, error)
+            result, outputs, error)
 ),
 -- Insert live tasks: queued ones, deferred ones, and those that a runner chained.
 live AS (
     INSERT INTO task_live (run, node, map_index, attempt, delivery, state, chained, worker,
                            started_at, wait_set)
-    SELECT * FROM unnest($45::bigint[], $46::int[], $47::int[], $48::int[], $49::bigint[],
-                         $50::text[], $51::boolean[], $52::text[], $53::timestamptz[],
-                         $54::bytea[])
+    SELECT * FROM unnest($46::bigint[], $47::int[], $48::int[], $49::int[], $50::bigint[],
+                         $51::text[], $52::boolean[], $53::text[], $54::timestamptz[],
+                         $55::bytea[])
 ),
 -- Insert the progress of started runs.
 opened AS (
     INSERT INTO run_live (run, dag, version, progress, info, source)
-    SELECT * FROM unnest($55::bigint[], $56::int[], $57::bigint[], $58::bytea[], $59::bytea[],
-                         $60::text[])
+    SELECT * FROM unnest($56::bigint[], $57::int[], $58::bigint[], $59::bytea[], $60::bytea[],
+                         $61::text[])
 ),
 -- Update the progress of runs.
 progressed AS (
     UPDATE run_live SET progress = new.progress
-    FROM unnest($61::bigint[], $62::bytea[]) AS new (run, progress)
+    FROM unnest($62::bigint[], $63::bytea[]) AS new (run, progress)
     WHERE run_live.run = new.run
 ),
 -- Finish runs of earlier batches.
 gone AS (
-    DELETE FROM run_live WHERE run = ANY($63::bigint[])
+    DELETE FROM run_live WHERE run = ANY($64::bigint[])
 ),
 closed AS (
     UPDATE run SET state = n.state, error = n.error, ended_at = now()
-    FROM unnest($63::bigint[], $64::text[], $65::text[]) AS n (run, state, error)
+    FROM unnest($64::bigint[], $65::text[], $66::text[]) AS n (run, state, error)
     WHERE run.id = n.run AND run.state IN ('queued', 'running')
 ),
 -- Insert pending events of inputs that have not consumed them.
 kept AS (
     INSERT INTO pending_event (dag, partition_key, input, event)
-    SELECT * FROM unnest($66::int[], $67::text[], $68::smallint[], $69::bigint[])
+    SELECT * FROM unnest($67::int[], $68::text[], $69::smallint[], $70::bigint[])
 ),
 states AS (
     INSERT INTO condition_state (dag, partition_key, state, open)
-    SELECT * FROM unnest($70::int[], $71::text[], $72::bytea[], $73::boolean[])
+    SELECT * FROM unnest($71::int[], $72::text[], $73::bytea[], $74::boolean[])
     ON CONFLICT (dag, partition_key)
     DO UPDATE SET state = excluded.state, open = excluded.open, changed_at = now()
 ),
 -- Append to the change log.
 logged AS (
-    INSERT INTO change (body) SELECT * FROM unnest($79::bytea[])
+    INSERT INTO change (body) SELECT * FROM unnest($80::bytea[])
 )
 UPDATE dag_state SET
     paused = new.paused, active = new.active, queued = new.queued, catch_up_from = new.catch_up_from
-FROM unnest($74::int[], $75::boolean[], $76::int[], $77::int[], $78::bigint[])
+FROM unnest($75::int[], $76::boolean[], $77::int[], $78::int[], $79::bigint[])
   AS new (dag, paused, active, queued, catch_up_from)
 WHERE dag_state.dag = new.dag;

@@ -209,12 +209,15 @@ tasks AS (DELETE FROM task WHERE run = ANY($1::bigint[]))
 DELETE FROM run_event WHERE run = ANY($1::bigint[]);
 
 -- name: remove_results
--- Put $2 in the place of the results of runs and return how many there were, and their bytes.
+-- Put $2 in the place of the results of runs, without their outputs, and return how many there
+-- were, and their bytes.
 WITH old AS (
-    SELECT run, node, map_index, octet_length(result) AS bytes FROM task
-    WHERE run = ANY($1::bigint[]) AND result <> $2
+    SELECT run, node, map_index,
+           coalesce(octet_length(result), 0) + coalesce(octet_length(outputs), 0) AS bytes
+    FROM task
+    WHERE run = ANY($1::bigint[]) AND (result <> $2 OR outputs IS NOT NULL)
 ), gone AS (
-    UPDATE task SET result = $2 FROM old
+    UPDATE task SET result = $2, outputs = NULL FROM old
     WHERE task.run = old.run AND task.node = old.node AND task.map_index = old.map_index
       AND task.run = ANY($1::bigint[])
 )

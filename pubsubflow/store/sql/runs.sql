@@ -81,15 +81,18 @@ ORDER BY node, map_index
 LIMIT $2;
 
 -- name: read_task
--- Return a task instance, with its result unless that is larger than $4 bytes.
+-- Return a task instance, with its result and its outputs unless these are larger than $4 bytes.
 SELECT node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length, error,
        CASE WHEN octet_length(result) <= $4 THEN result END AS result,
-       coalesce(octet_length(result), 0) AS result_bytes
+       coalesce(octet_length(result), 0) AS result_bytes,
+       CASE WHEN octet_length(outputs) <= $4 THEN outputs END AS outputs,
+       coalesce(octet_length(outputs), 0) AS outputs_bytes
 FROM task
 WHERE run = $1 AND node = $2 AND map_index = $3
 UNION ALL
 SELECT node, map_index, attempt, state, worker,
-       CASE WHEN chained THEN started_at ELSE queued_at END, started_at, NULL, NULL, NULL, NULL, 0
+       CASE WHEN chained THEN started_at ELSE queued_at END, started_at, NULL, NULL, NULL, NULL, 0,
+       NULL, 0
 FROM task_live
 WHERE run = $1 AND node = $2 AND map_index = $3;
 

@@ -6,6 +6,31 @@ SELECT map_index, result FROM task
 WHERE run = $1 AND node = $2 AND ($3::int IS NULL OR map_index = $3) AND state = 'success'
 ORDER BY map_index;
 
+-- name: find_run_by_number
+-- Return a run by its number.
+SELECT id, version FROM run WHERE id = $1;
+
+-- name: find_run_of_dag
+-- Return a run by its public id, with its DAG.
+SELECT run.id, run.version, dag.dag_id FROM run JOIN dag ON dag.id = run.dag WHERE run.run_id = $1;
+
+-- name: find_last_success
+-- Return the last run of a DAG that succeeded.
+SELECT run.id, run.version
+FROM run
+WHERE run.dag = (SELECT dag.id FROM dag WHERE dag.dag_id = $1) AND run.state = 'success'
+ORDER BY run.run_id DESC
+LIMIT 1;
+
+-- name: read_pushed
+-- Return the outputs of a node's instances, or of instance $3 alone, and the results of those that
+-- succeeded.
+SELECT map_index, outputs, state = 'success' AS succeeded,
+       CASE WHEN state = 'success' THEN result END AS result
+FROM task
+WHERE run = $1 AND node = $2 AND ($3::int IS NULL OR map_index = $3)
+ORDER BY map_index;
+
 -- name: read_consumed_events
 -- Return a page of the events that a run consumed, in order.
 SELECT event_info.*

@@ -13,12 +13,14 @@ from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
 from pubsubflow.api.routes.reload import ReloadRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
+from pubsubflow.api.routes.variables import VariableRoutes
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.metrics import ClusterMetrics, Exposition
 from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.migrate import migrate
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.keyring import Keyring
+from pubsubflow.store.secrets.variables import Variables
 from pubsubflow.store.subscribers import Subscribers
 from support.api import ApiHarness, api_on
 
@@ -36,6 +38,7 @@ def serve(manager, database, bus, tmp_path):
         exposition = Exposition([manager.metrics, database.metrics], cluster)
         further = (
             ConnectionRoutes(connections, bus),
+            VariableRoutes(Variables(database, Keyring(tmp_path / "keys")), bus),
             SubscriptionRoutes(subscribers, bus, allow_private=lambda: allow_private),
             MetricsRoutes(exposition.expose),
             ReloadRoutes(bus),

@@ -24,6 +24,7 @@ from pubsubflow.api.http.routing import NAMES
 from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
+from pubsubflow.api.routes.variables import VariableRoutes
 from pubsubflow.authoring.registry import loading
 from pubsubflow.model.api.resources import Page
 from pubsubflow.webhooks import Unverified, Webhook
@@ -49,6 +50,7 @@ LISTS = (
     "hooks",
     "dead-letters",
     "connections",
+    "variables",
     "tokens",
     "audit",
 )
@@ -73,6 +75,7 @@ def further_on(stub):
     """Return the parts that a daemon adds."""
     return (
         ConnectionRoutes(stub, stub),
+        VariableRoutes(stub, stub),
         SubscriptionRoutes(stub, stub, allow_private=lambda: False),
         MetricsRoutes(stub),
     )

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,17 @@ def refuse(remote):
     return remote("dead-letters", "list", "--json")[0]["id"]
 
 
+def set_variables(remote):
+    """Run the commands on variables."""
+    assert remote("variables", "set", "far", "[1]", "--json")["value"] == [1]
+    assert remote("variables", "get", "far").strip() == "[1]"
+    assert "far" in remote("variables", "list")
+    remote("variables", "export", "variables.json")
+    assert json.loads(Path("variables.json").read_text())["far"] == [1]
+    assert remote("variables", "import", "variables.json", "--json")["set"] >= 1
+    remote("variables", "delete", "far")
+
+
 def administer(remote):
     """Run the commands of an admin: on pools, connections and subscriptions."""
     assert remote("pools", "set", "far", "2", "--json")["slots"] == 2
@@ -70,6 +82,7 @@ def administer(remote):
     assert "far" in remote("connections", "list")
     remote("connections", "rotate")
     remote("connections", "delete", "far")
+    set_variables(remote)
     made = remote("subscriptions", "create", "http://127.0.0.1:9/", "--json")["id"]
     assert remote("subscriptions", "pause", made, "--json")["id"] == made
     assert remote("subscriptions", "resume", made, "--json")["id"] == made

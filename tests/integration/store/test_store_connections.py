@@ -116,7 +116,7 @@ async def test_a_lost_key_is_told_by_the_connection_that_needs_it(connections, k
     kept = key_file.path.rename(key_file.path.with_name("elsewhere"))
     with pytest.raises(DecryptionError, match=r"'crm' .* is not there: bring that key back"):
         await connections.read("crm")
-    with pytest.raises(DecryptionError, match=r"'crm'.*before 'b' is set"):
+    with pytest.raises(DecryptionError, match=r"'crm'.*before connection 'b' is set"):
         await connections.save(make_connection("b", secrets={"token": "x"}))
     assert not key_file.path.exists()
     await key_file.write(await Keyring(kept).read())

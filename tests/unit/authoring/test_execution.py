@@ -29,6 +29,7 @@ from pubsubflow.authoring.runtime.bash import CommandFailed
 from pubsubflow.authoring.runtime.results import MAX_RESULT_BYTES, decode
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.wire.messages import EmittedEvent, EventInfo, PublishedEvent, RunInfo
+from pubsubflow.model.wire.outputs import PulledValues
 
 orders, rates = Dataset("s3://lake/orders"), Dataset("s3://lake/rates")
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -50,6 +51,10 @@ class RecordingHost:
     def fetch_result(self, node):
         self.asked.append(node)
         return self.results[node]
+
+    def fetch_pulled(self, request):
+        self.asked.append(request)
+        return PulledValues()
 
     def fetch_connection(self, name):
         self.asked.append(name)

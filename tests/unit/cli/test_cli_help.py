@@ -12,8 +12,31 @@ from pubsubflow.cli.main import _COMMANDS, run
 PARAMETER = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 VERBS = {
     *("Cancel", "Check", "Clear", "Count", "Create", "Delete", "Discard", "Edit", "Emit"),
-    *("Encrypt", "Evaluate", "Explain", "Import", "Limit", "List", "Manage", "Migrate", "Pause"),
-    *("Print", "Remove", "Resend", "Resume", "Retry", "Revoke", "Run", "Send", "Show", "Start"),
+    *(
+        "Encrypt",
+        "Evaluate",
+        "Explain",
+        "Export",
+        "Import",
+        "Limit",
+        "List",
+        "Manage",
+        "Migrate",
+        "Pause",
+    ),
+    *(
+        "Print",
+        "Remove",
+        "Resend",
+        "Resume",
+        "Retry",
+        "Revoke",
+        "Run",
+        "Send",
+        "Set",
+        "Show",
+        "Start",
+    ),
     "Wait",
 }
 COMMANDS = [

@@ -1,0 +1,121 @@
+"""The binding of a task instance: its arguments with values in place of references."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from pubsubflow.authoring.runtime.context import Context
+from pubsubflow.authoring.source_location import definition_error
+from pubsubflow.authoring.tasks.graph import Node, Reference, references
+from pubsubflow.authoring.tasks.param_reference import ParamReference
+from pubsubflow.authoring.tasks.wait_target import is_template
+from pubsubflow.errors import DefinitionError, ResultNotFound
+
+
+class TaskBinding:
+    """The Binding of one task instance: replaces references by values."""
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        node: Node,
+        context: Context,
+        inputs: Mapping[int, Any],
+        elements: Mapping[str, Any],
+        indexes: Sequence[int],
+    ) -> None:
+        self.context = context
+        self.timeout = node.options.timeout
+        self.has_references = bool(node.inputs) or node.uses_params
+        self._node = node
+        self._values = {nodes[number]: value for number, value in inputs.items()}
+        self._given = elements
+        self._indexes = indexes
+        self.elements = self.render_elements(()) if node.expand_inputs else {}
+
+    def render_elements(self, fields: Collection[str]) -> dict[str, Any]:
+        """Return argument → element, with the fields' elements that stand in the file rendered."""
+        found: dict[str, Any] = {}
+        for position, mapped in enumerate(self._node.expand_inputs):
+            name, value = mapped.name, self._given.get(mapped.name)
+            from_result = isinstance(mapped.values, Reference)
+            if not isinstance(mapped.values, Reference):
+                value = mapped.values[self._indexes[position]]
+            row = {name: value} if name else value
+            if not isinstance(row, dict):
+                raise bad_task(self._node, f"expand_kwargs() needs dicts, not {value!r}")
+            for key, item in row.items():
+                if from_result:
+                    found[key] = item
+                else:
+                    found[key] = self.render(item, key) if key in fields else self.resolve(item)
+        return found
+
+    def resolve(self, value: Any) -> Any:
+        """Return the value with references replaced."""
+        if not self._node.uses_params and next(references(value), None) is None:
+            return value
+        return _walk(value, self._value_of, lambda text: text)
+
+    def render(self, value: Any, field: str) -> Any:
+        """Return the value with references replaced and strings rendered."""
+        return _walk(value, self._value_of, lambda text: self._render(text, field))
+
+    def _value_of(self, reference: Reference | ParamReference) -> Any:
+        try:
+            if isinstance(reference, ParamReference):
+                return reference.select(self.context.run.params)
+            return reference.select(self._values[reference.node])
+        except (KeyError, IndexError, TypeError) as error:
+            if isinstance(reference, Reference):
+                return self._pushed_value(reference, error)
+            raise bad_task(self._node, f"{reference!r} is missing: {error!r}") from error
+
+    def _pushed_value(self, reference: Reference, error: Exception) -> Any:
+        """Return what a reference names among the values that its task has pushed by key."""
+        key = reference.path[0] if reference.path else None
+        if isinstance(key, str):
+            with suppress(ResultNotFound, KeyError, IndexError, TypeError):
+                found = self.context.pull(reference.node.task_id, key)
+                return Reference(reference.node, reference.path[1:]).select(found)
+        raise bad_task(self._node, f"{reference!r} is missing: {error!r}") from error
+
+    def _render(self, text: str, field: str) -> str:
+        if not is_template(text):
+            return text
+        try:
+            return _templates().render(text, self.context)  # type: ignore[no-any-return]
+        except Exception as error:
+            reason = error.message if isinstance(error, DefinitionError) else error
+            raise bad_task(self._node, f"template field {field!r}: {reason}") from error
+
+
+@cache
+def _templates() -> Any:
+    """Import jinja2 for the first template; see `templates`."""
+    return import_module("pubsubflow.authoring.runtime.templates")
+
+
+def _walk(value: Any, picked: Callable[[Any], Any], rendered: Callable[[str], str]) -> Any:
+    if isinstance(value, Reference | ParamReference):
+        return picked(value)
+    if isinstance(value, str):
+        return rendered(value)
+    if isinstance(value, dict):
+        return {key: _walk(item, picked, rendered) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_walk(item, picked, rendered) for item in value]
+        if isinstance(value, list):
+            return items
+        # A namedtuple takes its items as arguments.
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
+
+
+def bad_task(node: Node, message: str) -> Exception:
+    """Return the error for a task that cannot be bound or whose value does not fit."""
+    return definition_error(
+        message, location=node.location, dag_id=node.graph.dag_id, task_id=node.task_id
+    )

@@ -1,0 +1,1 @@
+"""Commands about named values: variables, and the state of DAGs."""

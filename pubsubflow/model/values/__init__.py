@@ -1,0 +1,1 @@
+"""Named values: variables, and the state of DAGs."""
