@@ -16,7 +16,7 @@ async def test_nothing_is_lost_or_doubled(fault, seed, tmp_path, record_report):
     async def run_with(daemons: str):
         folder = tmp_path / daemons
         folder.mkdir()
-        record_report(await run_round(fault, daemons, moments=2, seed=seed, folder=folder))
+        record_report(await run_round(fault, daemons, moments=1, seed=seed, folder=folder))
 
     async with anyio.create_task_group() as group:
         group.start_soon(run_with, "one")

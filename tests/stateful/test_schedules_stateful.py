@@ -152,7 +152,7 @@ common = {
 }
 
 
-@settings(max_examples=50, derandomize=True, **common)
+@settings(max_examples=36, derandomize=True, **common)
 @given(drawn=scenarios)
 async def test_managers_do_what_the_reference_says(cluster, drawn):
     await play(cluster, drawn)
@@ -168,7 +168,7 @@ async def test_managers_do_what_the_reference_says_for_long(cluster, drawn):
 
 def test_enough_steps_were_made():
     print(dict(counted))
-    assert counted["steps"] >= 2_000
+    assert counted["steps"] >= 1_400
 
 
 @pytest.mark.soak

@@ -20,7 +20,11 @@ async def test_a_copy_of_the_template_passes_its_own_tests(tmp_path):
     shutil.copytree(TEMPLATE, copy, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     register(copy)
     done = await anyio.run_process(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"),
+            # In the usual folder it would remove what earlier runs of other tests left.
+            f"--basetemp={tmp_path / 'tmp'}",
+        ],
         cwd=copy,
         env=os.environ | {"PYTHONPATH": str(copy / "src")},
         check=False,

@@ -1,46 +1,23 @@
 """A daemon in a child process, and commands run as a user runs them."""
 
 import itertools
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import asyncpg
 import pytest
-from msgspec import Struct
 
 from pubsubflow.cli.daemon_process import child_daemon
+from support.command_server import CommandServer
 
 DAGS = Path(__file__).with_name("dags")
 _numbers = itertools.count(1)
 
 
-class Answer(Struct):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
-def call(*arguments, cwd=None, typed=None, **environ):
+@pytest.fixture(scope="session")
+def call():
     """Run a command in a child process; `typed` is its stdin."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("PUBSUBFLOW")}
-    done = subprocess.run(
-        [sys.executable, "-m", "pubsubflow.cli.main", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=cwd,
-        input=typed,
-        env={**kept, **environ},
-    )
-    return Answer(done.returncode, done.stdout, done.stderr)
+    with CommandServer() as server:
+        yield server.call
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +32,7 @@ def daemon_url(daemon_home):
 
 
 @pytest.fixture
-def psf(daemon_url, daemon_home):
+def psf(daemon_url, daemon_home, call):
     """Run a command with the daemon's home folder in the environment."""
 
     def call_there(*arguments, **environ):
@@ -65,7 +42,7 @@ def psf(daemon_url, daemon_home):
 
 
 @pytest.fixture
-def anywhere():
+def anywhere(call):
     """Run a command without any variable set."""
     return call
 
