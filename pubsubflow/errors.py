@@ -13,7 +13,8 @@
     ├ Unavailable          worth a retry
     │ ├ StoreUnavailable   Postgres is away
     │ │ └ StoreLocked      another session of Postgres holds a lock for too long
-    │ └ BusUnavailable     NATS is away
+    │ ├ BusUnavailable     NATS is away
+    │ └ NewerFormat        a daemon of a newer version must process it
     ├ StoreRestored        Postgres holds an older state than before: services start anew
     ├ MessageRefused       NATS will never take this message
     ├ TriggerError         a trigger failed
@@ -137,6 +138,21 @@ class StoreLocked(StoreUnavailable):
 
 class BusUnavailable(Unavailable):
     """NATS cannot be reached or JetStream does not answer."""
+
+
+class NewerFormat(Unavailable):
+    """A message or a stored value has a form that only a newer version can read.
+
+    Args:
+        what: The thing, for people.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} was written by a newer pubsubflow in a form that this one cannot read: "
+            "a daemon of that version must process it, or upgrade this one"
+        )
+        self.what = what
 
 
 class StoreRestored(PubsubflowError):  # noqa: N818 - a state of the world

@@ -1,6 +1,6 @@
 """NATS: the connection, the streams, publishers and consumers."""
 
-from pubsubflow.bus.connection import Bus, Subscription
+from pubsubflow.bus.connection import Bus
 from pubsubflow.bus.consumer import PullConsumer
 from pubsubflow.bus.consumer_stats import ConsumerStats
 from pubsubflow.bus.messages import Delivery, Message
@@ -13,6 +13,7 @@ from pubsubflow.bus.streams import (
     purge_stream,
     read_last,
 )
+from pubsubflow.bus.subscription import Subscription
 
 __all__ = [
     "STREAM_EVT",

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from logging import DEBUG, ERROR
-from types import TracebackType
 from typing import Self
 
 import anyio
@@ -16,6 +15,7 @@ from pubsubflow.bus import streams
 from pubsubflow.bus.client import MessageHandler, NatsClient
 from pubsubflow.bus.consumer_stats import ConsumerStats, list_consumer_stats, read_consumer_stats
 from pubsubflow.bus.dial import connect
+from pubsubflow.bus.left_to_newer import LeftToNewer
 from pubsubflow.bus.messages import Message
 from pubsubflow.bus.metrics import BusMetrics
 from pubsubflow.bus.protocol import (
@@ -27,7 +27,9 @@ from pubsubflow.bus.protocol import (
 from pubsubflow.bus.publisher import DurablePublisher
 from pubsubflow.bus.settings import BusSettings
 from pubsubflow.bus.stream_set import StreamSet
+from pubsubflow.bus.subscription import Subscription
 from pubsubflow.errors import BusUnavailable, MessageRefused
+from pubsubflow.model.wire.protocol import PROTOCOL_MARK
 
 log = structlog.get_logger(__name__)
 
@@ -35,29 +37,6 @@ _CLOSE_SECONDS = 5.0
 _BARRIER_SECONDS = 2
 _SETUP_SECONDS = 30.0
 _SETUP_PAUSE_SECONDS = 0.25
-
-
-class Subscription:
-    """A plain NATS subscription; as a context manager it ends with the block."""
-
-    def __init__(self, client: NatsClient, handle: int) -> None:
-        self._client = client
-        self._handle = handle
-
-    def unsubscribe(self) -> None:
-        """Unsubscribe; messages on their way are dropped."""
-        self._client.close_subscription(self._handle)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.unsubscribe()
 
 
 class Bus:
@@ -68,6 +47,7 @@ class Bus:
 
     Attributes:
         metrics: The metrics of the connection.
+        left_to_newer: What is left to daemons of a newer version.
     """
 
     def __init__(self, settings: BusSettings) -> None:
@@ -81,7 +61,10 @@ class Bus:
         self._online = anyio.Event()
         self._closing = False
         self._last_error: str | None = None
-        self.metrics = BusMetrics(lambda: self.connected, lambda: self.outstanding)
+        self.left_to_newer = LeftToNewer()
+        self.metrics = BusMetrics(
+            lambda: self.connected, lambda: self.outstanding, self.left_to_newer.counter
+        )
 
     @classmethod
     @asynccontextmanager
@@ -198,6 +181,8 @@ class Bus:
     ) -> Subscription:
         """Subscribe to plain messages; on return the subscription is in effect.
 
+        What only a newer version can read is dropped: a request is repeated to other daemons.
+
         Args:
             subject: May contain wildcards.
             handler: Called for each message; an exception of it is logged.
@@ -207,7 +192,9 @@ class Bus:
         send = self.client.send
 
         def on_message(subject: bytes, reply: bytes, data: bytes, header: bytes) -> None:
-            handler(Message(send, subject, reply, data, header))
+            message = Message(send, subject, reply, data, header)
+            if not (PROTOCOL_MARK in header and self.left_to_newer.takes(message, header)):
+                handler(message)
 
         handle = self.client.open_subscription(subject, on_message, queue=queue)
         subscription = Subscription(self.client, handle)

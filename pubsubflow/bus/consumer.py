@@ -16,6 +16,7 @@ from pubsubflow.bus.connection import Bus
 from pubsubflow.bus.messages import Delivery
 from pubsubflow.bus.protocol import decode_headers, decode_status, encode_pub
 from pubsubflow.errors import BusUnavailable, ConfigError, Unavailable
+from pubsubflow.model.wire.protocol import PROTOCOL_MARK
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,8 @@ class PullConsumer:
         deliver: Called for each message as it arrives; must not block.
         ack_wait_seconds: Time without an acknowledgement until a message is redelivered.
         max_ack_pending: Maximum number of unacknowledged messages, over all clients.
+        open_subject: Prefix of subjects where outsiders publish: their messages are of any
+            protocol that they say, and are delivered whatever that is.
     """
 
     def __init__(
@@ -64,8 +67,10 @@ class PullConsumer:
         deliver: Callable[[Delivery], None],
         ack_wait_seconds: float = ACK_WAIT_SECONDS,
         max_ack_pending: int = 20_000,
+        open_subject: bytes | None = None,
     ) -> None:
         self._bus = bus
+        self._open_subject = open_subject
         self._client = bus.client
         self._send = bus.client.send
         self._stream = stream
@@ -209,13 +214,23 @@ class PullConsumer:
         self._credit -= 1
         self._requested -= 1
         try:
-            self._deliver(Delivery(self._send, subject, reply, data, header))
+            delivery = Delivery(self._send, subject, reply, data, header)
+            if PROTOCOL_MARK in header and self._is_left(delivery, subject, header):
+                self._credit += 1
+            else:
+                self._deliver(delivery)
         except Exception as error:  # noqa: BLE001 - run() raises it: the service must end
             self._bug = error
             self._interrupt("deliver failed")
         # Most messages leave more than half of the credit: tested here, where each one passes.
         if self._pulling and 2 * self._requested <= min(self._credit, _MAX_REQUESTED):
             self._request()
+
+    def _is_left(self, delivery: Delivery, subject: bytes, header: bytes) -> bool:
+        """Return whether a message is left to daemons of a newer version."""
+        if self._open_subject is not None and subject.startswith(self._open_subject):
+            return False
+        return self._bus.left_to_newer.takes(delivery, header)
 
     def _on_status(self, header: bytes) -> None:
         status = decode_status(header)

@@ -11,12 +11,16 @@ class BusMetrics:
     Args:
         connected: Returns whether the connection is up.
         outstanding: Returns the number of unacknowledged durable messages.
+        left: Counts what is left to daemons of a newer version.
 
     Attributes:
         reconnects: Connections after the first.
     """
 
-    def __init__(self, connected: Callable[[], bool], outstanding: Callable[[], int]) -> None:
+    def __init__(
+        self, connected: Callable[[], bool], outstanding: Callable[[], int], left: Counter
+    ) -> None:
+        self._left = left
         self.reconnects = Counter(
             "pubsubflow_nats_reconnects", "Connections to NATS after the first one."
         )
@@ -31,5 +35,5 @@ class BusMetrics:
 
     def __iter__(self) -> Iterator[Instrument]:
         """Iterate over all metrics."""
-        yield self.reconnects
+        yield from (self.reconnects, self._left)
         yield from self._gauges

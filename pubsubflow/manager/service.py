@@ -17,6 +17,7 @@ from anyio.abc import TaskStatus
 from pubsubflow.bus import STREAM_IN, Bus, Delivery, Message, PullConsumer
 from pubsubflow.errors import (
     BusUnavailable,
+    NewerFormat,
     ServiceStopped,
     StoreLocked,
     StoreUnavailable,
@@ -43,14 +44,14 @@ from pubsubflow.manager.outage import StoreOutage
 from pubsubflow.manager.outbox.orders import publish_orders
 from pubsubflow.manager.outbox.publish import publish_changes
 from pubsubflow.manager.outbox.spans import record_spans
-from pubsubflow.manager.refusals import store_dead_letter
+from pubsubflow.manager.refusals import Refusals
 from pubsubflow.manager.settings import ManagerSettings
 from pubsubflow.manager.unit_of_work import CommittedBatch
 from pubsubflow.manager.worker_requests import WorkerRequestServer
 from pubsubflow.model.traces import CURRENT, NoTracing, Tracing
 from pubsubflow.model.wire.backlog import QueueBacklog
 from pubsubflow.model.wire.commands import CheckEventWaits, Command, FireTimers, Timer
-from pubsubflow.model.wire.messages import ResultMessage, encode
+from pubsubflow.model.wire.messages import ResultMessage
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.clock import StoreClock
 from pubsubflow.store.database import (
@@ -58,7 +59,6 @@ from pubsubflow.store.database import (
     Connection,
     Database,
     begin_transaction,
-    translate_errors,
 )
 from pubsubflow.store.manager_transaction import ManagerTransaction
 from pubsubflow.store.named_queries import SQL
@@ -69,6 +69,7 @@ log = structlog.get_logger()
 
 _ACK_WAIT_SECONDS = 3.0
 _CHECKED_TASKS = 1000
+_OPEN_SUBJECT = Subjects.EVENT.encode()
 _AWAY = "Postgres is away: try again, under the same id or key if there is one"
 
 
@@ -113,6 +114,7 @@ class Manager:
         self._waiting: deque[InboxItem] = deque()
         self.metrics = metrics or ManagerMetrics()
         self.metrics.watch(self._waiting)
+        self._refusals = Refusals(bus, self.metrics)
         self._throughput = Throughput()
         self._outage = StoreOutage()
         self._locked = False
@@ -127,6 +129,7 @@ class Manager:
             filter_subject="psf.in.>",
             deliver=self._deliver,
             ack_wait_seconds=_ACK_WAIT_SECONDS,
+            open_subject=_OPEN_SUBJECT,
         )
 
     async def execute(self, command: Command) -> Any:
@@ -305,6 +308,9 @@ class Manager:
         except StoreLocked as error:
             self._wait_for_lock(batch, error)
             return
+        except NewerFormat as error:
+            await self._process_one_by_one(connection, batch, error)
+            return
         except Unavailable:
             for item in batch:
                 # The commit may have got through before the connection broke.
@@ -357,11 +363,11 @@ class Manager:
         for item in batch:
             item.reset()
         if len(batch) == 1:
-            log.error("manager.item_refused", exc_info=error, **batch[0].log_fields())
             await self._refuse(connection, batch[0], error)
             batch.clear()
             return
-        log.warning("manager.batch_split", items=len(batch), error=repr(error))
+        if not isinstance(error, NewerFormat):  # which is logged once, and comes again and again
+            log.warning("manager.batch_split", items=len(batch), error=repr(error))
         while batch:
             await self._process(connection, batch[:1])
             del batch[0]
@@ -398,33 +404,24 @@ class Manager:
             self._waiting.append(InboxItem(command, done=ignore, failed=ignore))
 
     async def _refuse(self, connection: Connection, item: InboxItem, error: Exception) -> None:
-        """Keep an item that cannot be processed as a dead letter, and fail its sender.
-
-        A result's task fails, or it would be handed out again and again; a timer is deleted, or it
-        would be due for ever.
-        """
-        if isinstance(item.received, FireTimers):
-            await self._refuse_timers(connection, item.received.timers, error)
-            item.done(None)
-            return
-        if item.subject:
-            letter = (item.dead_letter_kind, item.subject, item.payload)
-            await store_dead_letter(connection, letter, error, self.metrics)
-            if isinstance(item.received, ResultMessage):
-                # Before what waits: chained results behind it depend on the end of its task.
-                self._waiting.appendleft(failure_of(item.received, error))
-        item.failed(error)
+        """Refuse an item that cannot be processed; of several timers only those that cannot."""
+        if isinstance(item.received, FireTimers) and len(item.received.timers) > 1:
+            await self._refuse_timers(connection, item, item.received.timers)
+        elif await self._refusals.refuse(connection, item, error) and isinstance(
+            item.received, ResultMessage
+        ):
+            # Before what waits: chained results behind it depend on the end of its task.
+            self._waiting.appendleft(failure_of(item.received, error))
 
     async def _refuse_timers(
-        self, connection: Connection, timers: Sequence[Timer], error: Exception
+        self, connection: Connection, item: InboxItem, timers: Sequence[Timer]
     ) -> None:
-        if len(timers) > 1:
-            for timer in timers:
-                alone = InboxItem(FireTimers((timer,)), done=ignore, failed=ignore)
-                await self._process(connection, [alone])
-            return
+        """Process timers one by one; those that are left stay due, and their sender pauses."""
+        left: list[Exception] = []
         for timer in timers:
-            letter = ("message", f"timer.{timer.kind}", encode(timer))
-            await store_dead_letter(connection, letter, error, self.metrics)
-            with translate_errors():
-                await connection.fetch(SQL["claim_timers"], [timer.number])
+            alone = InboxItem(FireTimers((timer,)), done=ignore, failed=left.append)
+            await self._process(connection, [alone])
+        if left:
+            item.failed(left[0])
+        else:
+            item.done(None)

@@ -2,16 +2,12 @@
 
 from collections.abc import Iterable
 
-import msgspec
-
 from pubsubflow.model.datasets import matches
 from pubsubflow.model.recent import Recent
 from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.schedule.conditions import DatasetInput, inputs
-from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.spec import STORED_SPEC, DagSpec
 from pubsubflow.store.manager_transaction import ManagerTransaction
-
-_decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
 
 
 class DagVersion:
@@ -70,7 +66,7 @@ class SpecCache:
             else:
                 found[each] = version
         for row in await transaction.fetch("read_dag_versions", sorted(missing)) if missing else ():
-            version = DagVersion(row["id"], row["dag"], _decode_spec(row["spec"]))
+            version = DagVersion(row["id"], row["dag"], STORED_SPEC.decode(row["spec"]))
             found[version.id] = version
             self._versions.put(version.id, version)
         return found

@@ -21,7 +21,7 @@ from anyio.abc import TaskStatus
 
 from pubsubflow.bus import STREAM_IN, Bus
 from pubsubflow.bus.consumer import ACK_WAIT_SECONDS
-from pubsubflow.errors import MessageRefused, ServiceStopped, Unavailable
+from pubsubflow.errors import MessageRefused, NewerFormat, ServiceStopped, Unavailable
 from pubsubflow.manager.liveness import Uptime
 from pubsubflow.manager.outbox.orders import build_orders
 from pubsubflow.manager.persistence.load import load_runs
@@ -224,7 +224,11 @@ class Sweeper:
     ) -> list[tuple[str, TaskMessage]]:
         uow = UnitOfWork(lost[0]["queued_at"])
         rows = await transaction.fetch("read_live_runs", sorted({row["run"] for row in lost}))
-        await load_runs(rows, uow, self._specs, transaction)
+        for each in rows:
+            try:
+                await load_runs([each], uow, self._specs, transaction)
+            except NewerFormat as error:
+                self._bus.left_to_newer.note("stored", str(error), subject="sweeper")
         for row in lost:
             run = uow.runs.by_id.get(row["run"])
             if run is not None:

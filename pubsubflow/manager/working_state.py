@@ -27,7 +27,6 @@ from pubsubflow.store.database import json_text
 from pubsubflow.store.manager_transaction import Row
 
 _json = msgspec.json.Encoder().encode
-decode_progress = msgspec.msgpack.Decoder(Progress).decode
 INLINE_EVENTS = 500
 _INLINE_EVENT_BYTES = 128 * 1024
 InstanceKey = tuple[int, int]

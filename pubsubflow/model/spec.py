@@ -11,6 +11,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from pubsubflow.model.schedule.conditions import ScheduleSpec
+from pubsubflow.model.stored.values import StoredDecoder
 from pubsubflow.model.webhooks import WebhookSpec
 from pubsubflow.model.wire.waits import WaitSet
 
@@ -175,6 +176,9 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     on_pause: Literal["hold", "drop"] = "hold"
     line: int | None = None
     retention: RetentionSpec | None = None
+
+
+STORED_SPEC = StoredDecoder(DagSpec, "the definition of a DAG")
 
 
 class DatasetSpec(Struct, frozen=True, omit_defaults=True):

@@ -5,12 +5,11 @@ from collections.abc import Callable
 import msgspec
 
 from pubsubflow.model.source.bundles import BundleFile, DagSource, Manifest, parse_source_key
-from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.spec import STORED_SPEC
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 
 _BYTES_A_WRITE = 4 << 20
-_decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
 _manifests = msgspec.msgpack.Decoder(Manifest)
 
 
@@ -64,7 +63,7 @@ async def read_source(connection: Connection, key: str) -> DagSource | None:
     row = await connection.fetchrow(SQL["read_version_hash"], ids.version)
     if manifest is None or row is None or not row["hash"].startswith(ids.version_hash):
         return None
-    spec = _decode_spec(row["spec"])
+    spec = STORED_SPEC.decode(row["spec"])
     base = decode_manifest(manifest).base
     file = spec.file.removeprefix(f"{base}/") if base else spec.file
     return DagSource(key, ids.bundle, file, spec.dag_id, spec.tasks)

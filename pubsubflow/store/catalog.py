@@ -21,7 +21,7 @@ from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.schedule.conditions import DatasetInput, ScheduleSpec, inputs, ticks
 from pubsubflow.model.schedule.timetable import OnceSpec, first_tick
 from pubsubflow.model.source.bundles import BundleFile, Manifest
-from pubsubflow.model.spec import DagSpec, LoadedFile
+from pubsubflow.model.spec import STORED_SPEC, DagSpec, LoadedFile
 from pubsubflow.store.bundles import write_bundle
 from pubsubflow.store.database import Connection, Database, printable
 from pubsubflow.store.declarations import (
@@ -35,7 +35,6 @@ from pubsubflow.store.schedule_changes import SCHEDULE_CHANGED, migrate_schedule
 
 # Deterministic, as the hash of the bytes tells whether a spec is a new version.
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
-_decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
 _MOMENT = timedelta(microseconds=1)
 
 
@@ -269,7 +268,7 @@ async def _put_states_in_force(
     before: dict[int, ScheduleSpec] = {}
     # From here on the managers of these DAGs wait: no event is decided under two schedules.
     for row in await connection.fetch(SQL["lock_changed_dags"], dags):
-        old, new = _decode_spec(row["spec"]).schedule, specs[row["dag"]].schedule
+        old, new = STORED_SPEC.decode(row["spec"]).schedule, specs[row["dag"]].schedule
         if old is not None:
             before[row["dag"]] = old
         dag_id = specs[row["dag"]].dag_id

@@ -2,14 +2,10 @@
 
 from collections.abc import Iterable
 
-import msgspec
-
 from pubsubflow.model.recent import Recent
-from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.spec import STORED_SPEC, DagSpec
 from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
-
-_decode = msgspec.msgpack.Decoder(DagSpec).decode
 
 
 class SpecReader:
@@ -36,6 +32,6 @@ class SpecReader:
             else:
                 found[version] = spec
         for row in await connection.fetch(SQL["read_dag_versions"], missing) if missing else ():
-            found[row["id"]] = spec = _decode(row["spec"])
+            found[row["id"]] = spec = STORED_SPEC.decode(row["spec"])
             self._cache.put(row["id"], spec)
         return found

@@ -19,7 +19,6 @@ from pubsubflow.model.wire.messages import (
     StartedMessage,
     TaskError,
     decode_run_info,
-    decode_task,
     encode,
 )
 
@@ -49,6 +48,9 @@ class TaskHeader(Struct, frozen=True, array_like=True):
 
 
 decode_header = msgspec.msgpack.Decoder(TaskHeader).decode
+_decode_parts = msgspec.msgpack.Decoder(list[Raw]).decode
+_JOURNAL = TaskHeader.__struct_fields__.index("journal")
+_NIL = Raw(b"\xc0")
 
 
 class AttemptOutcome(Struct, frozen=True):
@@ -185,7 +187,10 @@ class Assignment:
         """Return the encoded TaskMessage of a redelivered assignment, without its journal."""
         # The journal in the message dates from its first delivery: an attempt on another worker
         # may have added entries since, so the runner has to fetch it.
-        return encode(msgspec.structs.replace(decode_task(self.delivery.data), journal=None))
+        # In its parts, so that what only a newer manager knows of it is kept.
+        parts = _decode_parts(self.delivery.data)
+        parts[_JOURNAL] = _NIL
+        return encode(parts)
 
     def advance(self, node: int) -> None:
         """Continue with the next node of the chain."""

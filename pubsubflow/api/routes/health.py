@@ -103,6 +103,7 @@ class HealthRoutes:
             oldest_seconds=oldest,
             intake=intake,
             stores=dict(self._stores()),
+            left_to_newer=len(self._bus.left_to_newer),
         )
         return json_response(found, status=status)
 

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from time import monotonic
 
-from msgspec import Struct, field
+from msgspec import Struct, ValidationError, field
 
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
@@ -15,10 +15,10 @@ from pubsubflow.manager.working_state import (
     LoggedEvent,
     RunDraft,
     RunWork,
-    decode_progress,
 )
+from pubsubflow.model.runs.progress import STORED_PROGRESS
 from pubsubflow.model.runs.states import WITHOUT_SLOT, TaskState
-from pubsubflow.model.schedule.condition_state import decode_condition_state
+from pubsubflow.model.schedule.condition_state import STORED_CONDITION
 from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
     JournalEntry,
@@ -139,7 +139,7 @@ async def load_runs(
         uow.runs.by_id[row["run"]] = RunWork(
             row["run"],
             versions[row["version"]],
-            decode_progress(row["progress"]),
+            STORED_PROGRESS.decode(row["progress"]),
             row["info"],
             source=row["source"],
             new=False,
@@ -206,7 +206,10 @@ class ConditionStates:
         collecting = {}
         for row in rows:
             dag, key = schedule.dags[row["dag"]], row["partition_key"]
-            state = decode_condition_state(row["state"])
+            try:
+                state = STORED_CONDITION.decode_known(row["state"])
+            except ValidationError:
+                state = STORED_CONDITION.decode_newer(row["state"])
             dag.conditions[key] = ConditionWork(key, state)
             # Further events join the run that collects, so it must be here as a draft.
             if state.collecting_run and state.collecting_run not in schedule.drafts:

@@ -4,19 +4,18 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-import msgspec
 from msgspec.structs import astuple
 
 from pubsubflow.manager.persistence.save_waits import save_waits
 from pubsubflow.manager.unit_of_work import UnitOfWork, Waits
 from pubsubflow.manager.working_state import EndedTask, LiveTask, RunDraft, RunWork
+from pubsubflow.model.runs.progress import STORED_PROGRESS
 from pubsubflow.model.runs.states import RunState
-from pubsubflow.model.schedule.condition_state import encode_condition_state
+from pubsubflow.model.schedule.condition_state import STORED_CONDITION
 from pubsubflow.store.codecs import encode_error
 from pubsubflow.store.database import json_text, printable
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
-_encode = msgspec.msgpack.Encoder().encode
 _NO_WAITS = Waits()
 _Row = tuple[Any, ...]
 _Statement = tuple[str, Sequence[Sequence[Any]]]
@@ -169,14 +168,18 @@ def _run_parts(
                 run.id,
                 run.version.dag,
                 run.version.id,
-                _encode(run.progress),
+                STORED_PROGRESS.encode_known(run.progress)
+                if run.progress.newer is None
+                else STORED_PROGRESS.encode(run.progress),
                 run.encoded_info,
                 run.source,
             )
             for run in going_on
             if run.new
         ],
-        "progressed_runs": [(run.id, _encode(run.progress)) for run in going_on if not run.new],
+        "progressed_runs": [
+            (run.id, STORED_PROGRESS.encode(run.progress)) for run in going_on if not run.new
+        ],
         "closed_runs": [
             (run.id, run.outcome, run.error)
             for run in runs
@@ -215,7 +218,14 @@ def _event_parts(uow: UnitOfWork) -> dict[str, list[_Row]]:
             for event in events
         ],
         "condition_states": [
-            (dag.id, each.key, encode_condition_state(each.state), each.state.open)
+            (
+                dag.id,
+                each.key,
+                STORED_CONDITION.encode_known(each.state)
+                if each.state.newer is None
+                else STORED_CONDITION.encode(each.state),
+                each.state.open,
+            )
             for dag, each in conditions
         ],
         "dag_states": [

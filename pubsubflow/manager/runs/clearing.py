@@ -8,6 +8,7 @@ DAG's state, under which every run starts and ends.
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import Raw
 
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.manager.inbox import InboxItem
@@ -20,7 +21,6 @@ from pubsubflow.manager.working_state import (
     InstanceKey,
     LockedDag,
     RunWork,
-    decode_progress,
     inline_events,
     longest_ancestry,
 )
@@ -35,7 +35,7 @@ from pubsubflow.model.runs.clearing import (
     select,
 )
 from pubsubflow.model.runs.fences import first_delivery
-from pubsubflow.model.runs.progress import Progress
+from pubsubflow.model.runs.progress import STORED_PROGRESS, Progress
 from pubsubflow.model.runs.states import RunState, TaskState, advance_state
 from pubsubflow.model.wire.commands import ClearedTask, ClearResult, ClearTasks
 from pubsubflow.model.wire.messages import NOT_MAPPED, CancelMessage, RunInfo, encode
@@ -44,7 +44,7 @@ from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 _EVENT_ROWS = INLINE_EVENTS * 4
 _decode_result = msgspec.msgpack.Decoder().decode
-_decode_reopened = msgspec.msgpack.Decoder(tuple[msgspec.Raw, list[tuple[int, int]]]).decode
+_decode_reopened = msgspec.msgpack.Decoder(tuple[Raw, list[tuple[int, int]]]).decode
 
 
 class Clearing:
@@ -148,7 +148,7 @@ class Clearing:
         if state is RunState.RUNNING:
             self._lifecycle.start(run_id, version, info, reopened=(progress, again), source=source)
         else:
-            kept = encode((progress, again))
+            kept = encode((Raw(STORED_PROGRESS.encode(progress)), again))
             await self._transaction.fetch("queue_reopened_run", dag.id, run_id, info, kept)
             self._uow.outbox.queue_changes.append(
                 RunChanged(
@@ -244,7 +244,7 @@ class Clearing:
 def decode_reopened(kept: bytes) -> tuple[Progress, list[InstanceKey]]:
     """Return the progress of a queued run that was opened again, and the instances to run again."""
     progress, again = _decode_reopened(kept)
-    return decode_progress(progress), again
+    return STORED_PROGRESS.decode(progress), again
 
 
 async def save_cleared(uow: UnitOfWork, transaction: ManagerTransaction) -> None:

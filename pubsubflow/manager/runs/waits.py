@@ -19,6 +19,7 @@ from pubsubflow.model.runs.waits import (
     failed_entry,
     start_result,
 )
+from pubsubflow.model.stored.values import keep_unknown
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
@@ -67,7 +68,7 @@ class TaskWaits:
         if task.started_at is None:
             task.started_at = datetime.fromtimestamp(message.started_at, UTC)
         task.worker, task.chained = None, False
-        self._begin(run, key, task, decode_wait_set(message.wait_set))
+        self._begin(run, key, task, decode_wait_set(message.wait_set), message.wait_set)
 
     def start(self, run: RunWork, key: InstanceKey, task: LiveTask) -> None:
         """Defer a task before anything of it runs."""
@@ -77,10 +78,20 @@ class TaskWaits:
         task.started_at = self._uow.now
         self._begin(run, key, task, wait_set)
 
-    def _begin(self, run: RunWork, key: InstanceKey, task: LiveTask, wanted: WaitSet) -> None:
+    def _begin(
+        self,
+        run: RunWork,
+        key: InstanceKey,
+        task: LiveTask,
+        wanted: WaitSet,
+        received: bytes | None = None,
+    ) -> None:
+        """Begin the waits of a set, which a worker may have sent."""
         wait_set = begin_wait(wanted, self._uow.now.timestamp())
         task.enter(TaskState.DEFERRED)
         task.wait_set = encode_wait_set(wait_set)
+        if received is not None:
+            task.wait_set = keep_unknown(task.wait_set, received, WaitSet)
         for slot, wait in enumerate(wait_set.waits):
             self._uow.waits.begun.append(BegunWait(run.id, *key, task.delivery, slot, wait))
             if wait.kind == "event":
@@ -176,11 +187,13 @@ class TaskWaits:
         completion: WaitCompletion,
     ) -> WaitEnd | None:
         """Note a completion; the wait is over when there are enough."""
-        wait_set = complete_wait(wait_set, completion)
+        before, wait_set = task.wait_set, complete_wait(wait_set, completion)
         entry = completed_entry(wait_set)
         if entry is not None:
             return self._end(run, key, task, wait_set, entry)
         task.wait_set = encode_wait_set(wait_set)
+        if before is not None:
+            task.wait_set = keep_unknown(task.wait_set, before, WaitSet)
         task.changed = True
         return None
 

@@ -61,6 +61,8 @@ class Readiness(Struct, frozen=True, kw_only=True):
             answer of JetStream itself.
         intake: Whether events are accepted; a daemon that refuses them for a while is still ready.
         stores: Whether each object store took what it was given last; a daemon is ready without.
+        left_to_newer: How often since its start it left something to a daemon of a newer version,
+            because it cannot read it; ready all the same.
     """
 
     ready: bool
@@ -68,6 +70,7 @@ class Readiness(Struct, frozen=True, kw_only=True):
     oldest_seconds: dict[str, float] = {}
     intake: IntakeView
     stores: dict[str, bool] = {}
+    left_to_newer: int = 0
 
 
 class Info(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.spec import TaskSpec, TriggerRule
+from pubsubflow.model.stored.values import StoredCodec, StoredValue
 from pubsubflow.model.wire.messages import NOT_MAPPED
 
 UNDECIDED = -1
@@ -22,7 +23,7 @@ MAP_WINDOW = 1000
 transaction that makes 50,000 rows and orders would delay all other runs for seconds."""
 
 
-class NodeProgress(Struct, array_like=True):
+class NodeProgress(Struct, array_like=True, forbid_unknown_fields=True):
     """Counts of one node's instances.
 
     Attributes:
@@ -69,7 +70,7 @@ class NodeProgress(Struct, array_like=True):
             self.upstream_failed += instances
 
 
-class Progress(Struct, array_like=True):
+class Progress(StoredValue):
     """The progress of one run.
 
     Attributes:
@@ -81,6 +82,9 @@ class Progress(Struct, array_like=True):
     nodes: list[NodeProgress]
     incomplete: int
     clear_number: int = 0
+
+
+STORED_PROGRESS = StoredCodec(Progress, "the progress of a run")
 
 
 class Decision(Struct):

@@ -12,7 +12,6 @@ A state holds counts, never events: its size does not depend on the number of pe
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
-import msgspec
 from msgspec import Struct, field
 
 from pubsubflow.errors import InvalidInput
@@ -31,13 +30,14 @@ from pubsubflow.model.schedule.conditions import (
     inputs,
 )
 from pubsubflow.model.schedule.partitions import Partitioning, parts_of
+from pubsubflow.model.stored.values import StoredCodec, StoredValue
 
 UNREACHABLE = 2**31
 AHEAD_SECONDS = 2.0
 """Clocks of several daemons may differ by that much."""
 
 
-class InputState(Struct, array_like=True):
+class InputState(Struct, array_like=True, forbid_unknown_fields=True):
     """The pending events of one input.
 
     Attributes:
@@ -56,7 +56,7 @@ class InputState(Struct, array_like=True):
     since: float = 0.0
 
 
-class ConditionState(Struct, array_like=True):
+class ConditionState(StoredValue):
     """The state of a condition.
 
     Attributes:
@@ -359,8 +359,9 @@ def has_recent(given: DatasetInput, state: ConditionState, required: int) -> boo
     return len(pending.times) >= required and pending.times[required - 1] >= limit
 
 
-encode_condition_state = msgspec.msgpack.Encoder().encode
-decode_condition_state = msgspec.msgpack.Decoder(ConditionState).decode
+STORED_CONDITION = StoredCodec(ConditionState, "the state of a condition")
+encode_condition_state = STORED_CONDITION.encode
+decode_condition_state = STORED_CONDITION.decode
 
 
 def expiring_inputs(schedule: ScheduleSpec, state: ConditionState) -> list[DatasetInput]:

@@ -14,7 +14,12 @@ from pubsubflow.model.schedule.timetable import IntervalSpec
 from pubsubflow.model.spec import RetryPolicy
 from pubsubflow.model.wire.commands import CancelRun, RecordEvents, StartRun
 from pubsubflow.model.wire.heartbeat import Heartbeat
-from pubsubflow.model.wire.messages import EmittedEvent, LogMessage, NewEvent, encode
+from pubsubflow.model.wire.messages import (
+    EmittedEvent,
+    LogMessage,
+    NewEvent,
+    encode,
+)
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.read.timers import Timers

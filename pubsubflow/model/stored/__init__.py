@@ -1,0 +1,1 @@
+"""Values that daemons of several versions store and read."""
