@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.tasks.bash_operator import BashOperator
     from pubsubflow.authoring.tasks.decorator import setup, task, teardown
     from pubsubflow.authoring.tasks.groups import chain, task_group
+    from pubsubflow.authoring.tasks.latest_only import LatestOnlyOperator
     from pubsubflow.authoring.tasks.operators import EmptyOperator, Operator, PythonOperator
     from pubsubflow.authoring.tasks.retries import Retry
     from pubsubflow.errors import (
@@ -44,6 +45,7 @@ _HOMES = {
     "authoring.retention": ("Retention",),
     "authoring.tasks.groups": ("chain", "task_group"),
     "authoring.tasks.bash_operator": ("BashOperator",),
+    "authoring.tasks.latest_only": ("LatestOnlyOperator",),
     "authoring.tasks.operators": ("EmptyOperator", "Operator", "PythonOperator"),
     "authoring.tasks.retries": ("Retry",),
     "authoring.schedules.partitions": ("fan_out", "fixed", "identity", "product", "roll_up"),
@@ -81,6 +83,7 @@ __all__ = [
     "EmptyOperator",
     "Every",
     "Fail",
+    "LatestOnlyOperator",
     "Operator",
     "Param",
     "PubsubflowError",

@@ -305,7 +305,10 @@ def _follow(node: Node, value: Any) -> tuple[str, ...]:
     chosen = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(chosen, list | tuple) or not all(isinstance(name, str) for name in chosen):
         raise bad_task(node, f"a branch returns task ids, or None to follow nothing, not {value!r}")
-    after = [other.task_id for other in node.graph.nodes.values() if node in other.upstream]
+    following = [other for other in node.graph.nodes.values() if node in other.upstream]
+    after = [other.task_id for other in following]
+    # A group stands for its first tasks.
+    after += sorted({group for other in following for group in other.groups})
     for task_id in chosen:
         if task_id not in after:
             raise bad_task(

@@ -273,6 +273,8 @@ def _task_spec(node: Node, positions: Mapping[Node, int], file: str) -> TaskSpec
         doc=options.doc,
         line=node.location.line if node.location and node.location.file.endswith(file) else None,
         start_wait=node.body.start_wait(options.timeout),
+        groups=node.groups,
+        fails_run=node.role == "teardown" and node.fails_run,
     )
 
 

@@ -13,6 +13,7 @@ from pubsubflow.authoring.tasks.airflow_words import DAG_DEFAULTS, HARMLESS, TAS
 from pubsubflow.authoring.tasks.options import check_defaults
 from pubsubflow.authoring.validation import (
     Seconds,
+    flag,
     function,
     optional,
     positive_seconds,
@@ -71,12 +72,6 @@ def with_default_args(options: DagKeywords) -> tuple[DagKeywords, list[str]]:
     return cast("DagKeywords", found | options | {"default_args": of_tasks}), hints
 
 
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("must be True or False")
-    return value
-
-
 def _when(value: object) -> datetime:
     if not isinstance(value, datetime):
         raise TypeError("must be a datetime")
@@ -121,7 +116,7 @@ DAG_CHECKS: dict[str, Callable[[object], Any]] = {
     "schedule": lambda value: value,
     "start": optional(_when),
     "end": optional(_when),
-    "catchup": _flag,
+    "catchup": flag,
     "params": lambda value: value,
     "params_from": lambda value: value,
     "subscribe_from": _origin,

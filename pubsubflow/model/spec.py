@@ -27,6 +27,11 @@ class TriggerRule(StrEnum):
     NONE_FAILED = "none_failed"
     NONE_FAILED_MIN_ONE_SUCCESS = "none_failed_min_one_success"
     ALWAYS = "always"
+    ALL_SKIPPED = "all_skipped"
+    NONE_SKIPPED = "none_skipped"
+    ONE_DONE = "one_done"
+    ALL_DONE_MIN_ONE_SUCCESS = "all_done_min_one_success"
+    ALL_DONE_SETUP_SUCCESS = "all_done_setup_success"
 
 
 class RetentionSpec(Struct, frozen=True, omit_defaults=True):
@@ -108,6 +113,8 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
         start_wait: The wait after the task is ready and before any of its code runs, under the key
             `waits.START`, with relative times. Of kind `empty`, the task's result is the payload
             of the wait's completion.
+        groups: The groups that it is in, the outermost first.
+        fails_run: Of a teardown: its failure fails the run.
     """
 
     node: int
@@ -131,6 +138,8 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     doc: str | None = None
     line: int | None = None
     start_wait: WaitSet | None = None
+    groups: tuple[str, ...] = ()
+    fails_run: bool = False
 
     @property
     def mapped(self) -> bool:

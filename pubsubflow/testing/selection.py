@@ -30,7 +30,8 @@ def selected_nodes(spec: DagSpec, select: str | Iterable[str] | None) -> frozens
     texts = [select] if isinstance(select, str) else list(select)
     terms = [term.strip() for text in texts for term in text.split(",")]
     plan = Plan(spec)
-    return frozenset().union(*(_term(plan, term) for term in terms))
+    # Tasks come with what sets up and cleans up for them.
+    return frozenset(plan.with_scopes(frozenset().union(*(_term(plan, term) for term in terms))))
 
 
 def find_node(spec: DagSpec, task_id: str, where: str) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NoReturn, Protocol
 
@@ -176,6 +176,10 @@ class Context(WaitMethods, ResultMethods):
     def published(self) -> tuple[str, ...]:
         """URIs of which it has published events."""
         return self._publisher.uris
+
+    def now(self) -> datetime:
+        """Return the time, in UTC; in a test that of its clock."""
+        return datetime.fromtimestamp(self._publisher.now(), UTC)
 
     def emit(
         self,

@@ -93,6 +93,10 @@ class EventPublisher:
         self._count = 0
         self._uris: dict[str, None] = {}
 
+    def now(self) -> float:
+        """Return the time in seconds since 1970."""
+        return self._host.now()
+
     @property
     def uris(self) -> tuple[str, ...]:
         """URIs of the datasets that it has published events of."""

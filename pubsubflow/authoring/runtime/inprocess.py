@@ -11,7 +11,7 @@ from msgspec import Struct
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.source_location import suggestion
 from pubsubflow.errors import InvalidInput, NotFound
-from pubsubflow.model.runs.progress import NodeProgress
+from pubsubflow.model.runs.node_progress import NodeProgress
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.wire.messages import NOT_MAPPED, TaskError
 

@@ -44,7 +44,7 @@ class TaskFunction:
         self._dag = options.pop("dag", None)
         if role == "teardown":
             # A teardown must run after failures as well.
-            options.setdefault("trigger_rule", "all_done")
+            options.setdefault("trigger_rule", "all_done_setup_success")
         self._options = check_options(options, "@task", task_id=self.task_id)
         self._check_function()
         self._signature = FunctionSignature(function)

@@ -14,6 +14,7 @@ from pubsubflow.authoring.tasks.body import Body
 from pubsubflow.authoring.tasks.misplaced import remedy
 from pubsubflow.authoring.tasks.options import TaskOptions, check_id
 from pubsubflow.authoring.tasks.param_reference import holds_params
+from pubsubflow.authoring.tasks.setup_teardown import Scoped
 from pubsubflow.authoring.tasks.toposort import sorted_nodes
 
 Role = Literal["task", "branch", "short_circuit", "setup", "teardown"]
@@ -53,7 +54,7 @@ class Chainable:
         return self
 
 
-class Reference(Chainable):
+class Reference(Scoped, Chainable):
     """The result of a task, known when the task has run; pass it to other tasks.
 
     `reference["key"]` refers to a part of the result.
@@ -116,6 +117,8 @@ class Node(Chainable):
         upstream: Nodes that come before → the line that ordered them.
         inputs: Nodes whose results are arguments.
         uses_params: Whether references to params are among the arguments.
+        groups: The groups that it is in, the outermost first.
+        fails_run: Of a teardown: its failure fails the run.
         origin: The function that it was made from; another task made from it gets a number.
     """
 
@@ -141,6 +144,8 @@ class Node(Chainable):
         self.upstream: dict[Node, SourceLocation | None] = {}
         self.inputs: set[Node] = set()
         self.uses_params = False
+        self.groups = tuple(group.full_id for group in graph.groups if group.full_id)
+        self.fails_run = options.on_failure_fail_dagrun
         # Last, as the open groups get the node at once and read its fields.
         graph.add_node(self)
 
@@ -233,6 +238,11 @@ class Graph:
             group.members.append(node)
         self.invalidate_order()
 
+    def group_id(self, group_id: str) -> str:
+        """Return the id of a group with those of the open groups around it."""
+        around = [group.full_id for group in self.groups if group.full_id]
+        return f"{around[-1]}.{group_id}" if around else group_id
+
     def invalidate_order(self) -> None:
         """Drop the cached order."""
         self._order = None
@@ -277,11 +287,13 @@ class OpenGroup(Protocol):
 
     Attributes:
         prefix: The prefix of task ids; empty for none.
+        full_id: Its id with those of the groups around it; empty for a block without a name.
         defaults: Checked task options.
         members: The nodes made inside.
     """
 
     prefix: str
+    full_id: str
     defaults: dict[str, Any]
     members: list[Node]
 

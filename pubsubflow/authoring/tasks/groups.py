@@ -17,12 +17,14 @@ from pubsubflow.authoring.tasks.graph import (
     set_order,
 )
 from pubsubflow.authoring.tasks.options import check_defaults, check_id
+from pubsubflow.authoring.tasks.setup_teardown import last_tasks
 
 
 class TaskGroup(Chainable):
     """A group of tasks under one name; made with `task_group`.
 
     Attributes:
+        full_id: Its id with those of the groups around it.
         members: The tasks made inside, including those of nested groups.
         result: The decorated function's return value.
     """
@@ -33,6 +35,7 @@ class TaskGroup(Chainable):
         self._dag = dag
         self.group_id = check_id(group_id, "group_id")
         self.prefix = group_id if prefix else ""
+        self.full_id = group_id
         self.defaults = defaults
         self.members: list[Node] = []
         self.result: Any = None
@@ -44,6 +47,7 @@ class TaskGroup(Chainable):
                 f"group {self.group_id!r} is used twice; make one for each `with`"
             )
         self._graph = current_graph(f"group {self.group_id!r}", self._dag)
+        self.full_id = self._graph.group_id(self.group_id)
         self._graph.groups.append(self)
         # What is made inside belongs to the group's DAG, whichever was open before.
         open_graph(self._graph)
@@ -65,9 +69,11 @@ class TaskGroup(Chainable):
         return [node for node in self.members if not members & node.upstream.keys()]
 
     def leaves(self) -> list[Node]:
-        """Return the members without another member downstream."""
+        """Return the members without another member downstream, teardowns aside."""
+        # What follows a group does not wait for its clean-up, unless there is nothing else.
+        last = last_tasks(self.members)
         before = {node for member in self.members for node in member.upstream}
-        return [node for node in self.members if node not in before]
+        return last or [node for node in self.members if node not in before]
 
 
 class GroupFunction:

@@ -15,10 +15,12 @@ from pubsubflow.authoring.tasks.graph import (
     ExpandInput,
     Node,
     Reference,
+    Role,
     new_node,
 )
 from pubsubflow.authoring.tasks.mapping import expand_inputs, expand_kwargs_input
 from pubsubflow.authoring.tasks.options import OptionKeywords, check_id, check_options
+from pubsubflow.authoring.tasks.setup_teardown import Scoped
 from pubsubflow.authoring.tasks.start_trigger import (
     class_wait_target,
     operator_wait_target,
@@ -55,7 +57,7 @@ class _OperatorType(type):
         return operator
 
 
-class Operator(Chainable, metaclass=_OperatorType):
+class Operator(Scoped, Chainable, metaclass=_OperatorType):
     """A task as a class: subclass it and write `execute(self, ctx)`, `def` or `async def`.
 
     Args:
@@ -68,6 +70,8 @@ class Operator(Chainable, metaclass=_OperatorType):
             `execute`, with the variables `ctx`, `run`, `params` and `task`.
         shell_fields: Those of them that a shell reads: `dags check` warns when a value from outside
             goes there without the filter `sh`.
+        role: `branch`: the result is the ids of the tasks to follow; `short_circuit`: a false one
+            skips what follows.
         start_trigger: A trigger, a timedelta or a dataset, here or as a property: `execute` runs
             after it and finds the event in `ctx.trigger_event`. An operator without `execute` has
             the event's payload as its result.
@@ -79,6 +83,7 @@ class Operator(Chainable, metaclass=_OperatorType):
     template_fields: ClassVar[Sequence[str]] = ()
     shell_fields: ClassVar[Sequence[str]] = ()
     start_trigger: Any = None
+    role: ClassVar[Role] = "task"
     _node: Node
     _detached: bool
 
@@ -93,7 +98,7 @@ class Operator(Chainable, metaclass=_OperatorType):
         checked = check_options(
             options, type(self).__name__, task_id=task_id, also=_own_keywords(type(self))
         )
-        self._node = new_node(task_id, OperatorBody(self), checked, dag=dag)
+        self._node = new_node(task_id, OperatorBody(self), checked, role=self.role, dag=dag)
 
     @classmethod
     def partial(cls, *, task_id: str, **kwargs: Any) -> "PartialOperator":

@@ -46,6 +46,7 @@ class OptionKeywords(TypedDict, total=False):
     priority: int
     concurrency_key: str | None
     executor: str | None
+    on_failure_fail_dagrun: bool
     on_success: Callable[..., object] | None
     on_failure: Callable[..., object] | None
     doc: str | None
@@ -88,6 +89,7 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     priority: int = 0
     concurrency_key: str | None = None
     executor: str | None = None
+    on_failure_fail_dagrun: bool = False
     on_success: Callable[..., object] | None = None
     on_failure: Callable[..., object] | None = None
     doc: str | None = None
@@ -155,7 +157,12 @@ def _outlets(value: object) -> Outlets:
     return Outlets(tuple(dict.fromkeys(uris)), tuple(dict.fromkeys(patterns)))
 
 
+_OLD_RULES = {"dummy": "always", "none_failed_or_skipped": "none_failed_min_one_success"}
+"""Names that Airflow gave to rules once."""
+
+
 def _rule(value: object) -> TriggerRule:
+    value = _OLD_RULES.get(str(value), value)
     try:
         return TriggerRule(value)  # type: ignore[arg-type]
     except ValueError:
@@ -187,6 +194,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "priority": whole(None),
     "concurrency_key": optional(text),
     "executor": optional(_executor),
+    "on_failure_fail_dagrun": flag,
     "on_success": optional(function),
     "on_failure": optional(function),
     "doc": optional(text),

@@ -12,8 +12,9 @@ from math import prod
 from msgspec import Struct
 
 from pubsubflow.errors import NotFound
+from pubsubflow.model.runs.node_progress import NodeProgress
 from pubsubflow.model.runs.plan import Plan
-from pubsubflow.model.runs.progress import NodeProgress, Progress, mapped_lengths, not_followed
+from pubsubflow.model.runs.progress import Progress, mapped_lengths, not_followed
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
@@ -45,7 +46,8 @@ def select(
 ) -> set[tuple[int, int]]:
     """Return the instances to clear.
 
-    Live instances right downstream of a cleared one are cleared as well: their input is made again.
+    The setups that a cleared task uses are cleared with it, and their teardowns. Live instances
+    right downstream of a cleared one are cleared as well: their input is made again.
     Instances of one node are cleared together where their number may change.
 
     Args:
@@ -68,6 +70,10 @@ def select(
         selected = node in nodes or index in single.get(node, ())
         if selected and (state in FAILED or not selection.only_failed):
             chosen.setdefault(node, set()).add(index)
+    # What a setup made is gone by now, or goes once its teardown has run again.
+    for node in plan.with_scopes(chosen) - chosen.keys():
+        if node in instances:
+            chosen[node] = set(instances[node])
     for task in plan.spec.tasks:
         # In topological order, so one pass reaches live tasks any number of steps downstream.
         mine, picked = instances.get(task.node, set()), chosen.get(task.node, set())

@@ -1,9 +1,27 @@
 """Plan of a run: the facts that follow from a DAG's spec alone, computed once a version."""
 
+from collections.abc import Iterable
+
+from msgspec import Struct
+
 from pubsubflow.model.runs.concurrency import DAG, KEY, POOL, Limit
 from pubsubflow.model.spec import DagSpec, TaskSpec, TriggerRule
 
 LONGEST_CHAIN = 64
+
+
+class SetupScope(Struct, frozen=True):
+    """The setups of which a task uses what they made, and their teardowns.
+
+    Attributes:
+        setups: Setups anywhere upstream whose teardown is downstream, or that have none.
+        indirect_setups: Those of them that are not right before the task.
+        teardowns: The teardowns of the setups.
+    """
+
+    setups: tuple[int, ...] = ()
+    indirect_setups: tuple[int, ...] = ()
+    teardowns: tuple[int, ...] = ()
 
 
 class Plan:
@@ -12,7 +30,11 @@ class Plan:
     Attributes:
         spec: The version.
         downstream: Per node, the nodes that have it upstream.
-        leaves: The nodes that decide the run's state: only teardowns are downstream of them.
+        concerned: Per node, the nodes to decide about when it has ended: those downstream, and
+            those that use what it set up.
+        scopes: Per node, the setups that it uses; empty for a DAG without setups.
+        leaves: The nodes that decide the run's state: only teardowns are downstream of them, or
+            they are teardowns that shall.
         chains: Per node, the nodes that its runner may run directly afterwards: each is the only
             downstream task of the one before, waits for nothing else and has the same kind and
             queue, so the runner starts it without a round trip to the manager.
@@ -30,10 +52,63 @@ class Plan:
         # A failed clean-up does not fail the run.
         lasting = [task for task in spec.tasks if task.role != "teardown"]
         leads_on = {node for task in lasting for node in task.upstream}
-        self.leaves = tuple(task.node for task in lasting if task.node not in leads_on)
+        self.leaves = tuple(
+            task.node
+            for task in spec.tasks
+            if (task.fails_run if task.role == "teardown" else task.node not in leads_on)
+        )
+        self.scopes = self._scopes() if any(task.role == "setup" for task in spec.tasks) else ()
+        self.concerned = self.downstream
+        if self.scopes:
+            for task in spec.tasks:
+                for node in self.scopes[task.node].indirect_setups:
+                    found[node].append(task.node)
+            self.concerned = tuple(map(tuple, found))
         self.chains = self._chains()
         limits = tuple(_limits(spec, task) for task in spec.tasks)
         self.limits = limits if any(limits) else ()
+
+    def _scopes(self) -> tuple[SetupScope, ...]:
+        tasks = self.spec.tasks
+        above: list[set[int]] = []
+        for task in tasks:  # in topological order
+            above.append(set(task.upstream).union(*(above[node] for node in task.upstream)))
+        ends = {
+            task.node: [
+                node for node in self.downstream[task.node] if tasks[node].role == "teardown"
+            ]
+            for task in tasks
+            if task.role == "setup"
+        }
+        found = []
+        for task in tasks:
+            setups = [
+                node
+                for node in sorted(above[task.node])
+                if node in ends
+                and (not ends[node] or any(task.node in above[end] for end in ends[node]))
+            ]
+            teardowns = {end for node in setups for end in ends[node] if end != task.node}
+            indirect = (node for node in setups if node not in task.upstream)
+            found.append(SetupScope(tuple(setups), tuple(indirect), tuple(sorted(teardowns))))
+        return tuple(found)
+
+    def with_scopes(self, nodes: Iterable[int]) -> set[int]:
+        """Return nodes with the setups that they use and the teardowns of these.
+
+        A setup comes with its teardowns, too.
+        """
+        wanted = set(nodes)
+        for node in list(wanted) if self.scopes else ():
+            wanted.update(self.scopes[node].setups, self.scopes[node].teardowns)
+        for node in list(wanted) if self.scopes else ():
+            if self.spec.tasks[node].role == "setup":
+                wanted.update(
+                    after
+                    for after in self.downstream[node]
+                    if self.spec.tasks[after].role == "teardown"
+                )
+        return wanted
 
     def _chains(self) -> tuple[tuple[int, ...], ...]:
         chains: dict[int, tuple[int, ...]] = {}
@@ -42,6 +117,10 @@ class Plan:
             chains[task.node] = ()
             # A chained task would run without the DAG's slot that the manager gives.
             bounded = self.spec.max_active_tasks is not None
+            # Beside a failed setup a task runs by its rule alone, and what follows it does not.
+            bounded = bounded or bool(
+                self.scopes and task.trigger_rule is not TriggerRule.ALL_SUCCESS
+            )
             if len(after) == 1 and not bounded and _continues(task, self.spec.tasks[after[0]]):
                 chains[task.node] = (after[0], *chains[after[0]])[:LONGEST_CHAIN]
         return tuple(chains[node] for node in range(len(self.spec.tasks)))
@@ -69,5 +148,10 @@ def _continues(task: TaskSpec, follower: TaskSpec) -> bool:
         and follower.pool is None
         and follower.concurrency_key is None
         and follower.trigger_rule
-        in (TriggerRule.ALL_SUCCESS, TriggerRule.ALL_DONE, TriggerRule.NONE_FAILED)
+        in (
+            TriggerRule.ALL_SUCCESS,
+            TriggerRule.ALL_DONE,
+            TriggerRule.NONE_FAILED,
+            TriggerRule.ALL_DONE_SETUP_SUCCESS,
+        )
     )

@@ -9,65 +9,17 @@ from math import prod
 
 from msgspec import Struct, field
 
+from pubsubflow.model.runs.node_progress import UNDECIDED, NodeProgress, all_complete
 from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.runs.states import RunState, TaskState
+from pubsubflow.model.runs.trigger_rules import evaluate_rule
 from pubsubflow.model.spec import TaskSpec, TriggerRule
 from pubsubflow.model.stored.values import StoredCodec, StoredValue
 from pubsubflow.model.wire.messages import NOT_MAPPED
 
-UNDECIDED = -1
-
-_BAD = (TaskState.FAILED, TaskState.CANCELLED)
 MAP_WINDOW = 1000
 """Instances of a mapped task that are made at once; each that ends or waits makes another. A
 transaction that makes 50,000 rows and orders would delay all other runs for seconds."""
-
-
-class NodeProgress(Struct, array_like=True, forbid_unknown_fields=True):
-    """Counts of one node's instances.
-
-    Attributes:
-        total: Number of instances, or UNDECIDED until it is known whether the node runs.
-        length: Number of elements of its result, when that is a list.
-        left_out_by: The branches and short circuits that leave it out: it is skipped once all
-            upstream is complete. Not earlier, or the order of ends would decide what follows.
-        unmade: Number of instances that are not made yet: those with the highest map indexes.
-    """
-
-    total: int = UNDECIDED
-    success: int = 0
-    failed: int = 0
-    skipped: int = 0
-    upstream_failed: int = 0
-    length: int | None = None
-    left_out_by: list[int] = field(default_factory=list)
-    unmade: int = 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every instance has ended."""
-        done = self.success + self.failed + self.skipped + self.upstream_failed
-        return self.total == done
-
-    @property
-    def state(self) -> TaskState:
-        """Return the state of a complete node as those downstream see it."""
-        if self.failed:
-            return TaskState.FAILED
-        if self.upstream_failed:
-            return TaskState.UPSTREAM_FAILED
-        return TaskState.SUCCESS if self.success else TaskState.SKIPPED
-
-    def count(self, state: TaskState, instances: int = 1) -> None:
-        """Add ended instances."""
-        if state in _BAD:
-            self.failed += instances
-        elif state is TaskState.SUCCESS:
-            self.success += instances
-        elif state is TaskState.SKIPPED:
-            self.skipped += instances
-        else:
-            self.upstream_failed += instances
 
 
 class Progress(StoredValue):
@@ -187,17 +139,32 @@ def resume_run(plan: Plan, progress: Progress, again: Iterable[tuple[int, int]])
 def not_followed(plan: Plan, task: TaskSpec, follow: Sequence[str]) -> list[int]:
     """Return the nodes that a branch or a short circuit leaves out, in order.
 
-    A task with the rule `always` is not left out, nor are tasks that follow from it alone.
+    A task with the rule `always` and a teardown are not left out, nor are tasks that follow from
+    them alone.
+
+    Args:
+        plan: The DAG's version that the run has.
+        task: The branch or the short circuit.
+        follow: Tasks, or groups, whose first tasks are meant.
     """
     downstream = [
-        [node for node in nodes if plan.spec.tasks[node].trigger_rule is not TriggerRule.ALWAYS]
+        [node for node in nodes if not _runs_anyway(plan.spec.tasks[node])]
         for nodes in plan.downstream
     ]
     if task.role == "short_circuit":
         return sorted(_reachable(downstream, downstream[task.node]))
-    chosen = [node for node in downstream[task.node] if plan.spec.tasks[node].task_id in follow]
+    chosen = [
+        node
+        for node in downstream[task.node]
+        if plan.spec.tasks[node].task_id in follow
+        or not set(follow).isdisjoint(plan.spec.tasks[node].groups)
+    ]
     kept = _reachable(downstream, chosen)
     return [node for node in downstream[task.node] if node not in kept]
+
+
+def _runs_anyway(task: TaskSpec) -> bool:
+    return task.trigger_rule is TriggerRule.ALWAYS or task.role == "teardown"
 
 
 def _reachable(downstream: Sequence[Sequence[int]], nodes: Iterable[int]) -> set[int]:
@@ -216,7 +183,7 @@ class _Advance:
 
     def __init__(self, plan: Plan, progress: Progress, decision: Decision) -> None:
         self._plan = plan
-        self._downstream = plan.downstream
+        self._downstream = plan.concerned
         self._progress = progress
         self._decision = decision
 
@@ -245,7 +212,7 @@ class _Advance:
         if self._progress.nodes[node].left_out_by:
             result = TaskState.SKIPPED if all_complete(upstream) else None
         else:
-            result = evaluate_rule(task.trigger_rule, upstream)
+            result = self._rule(task, upstream)
         if result is TaskState.QUEUED and task.mapped_arguments:
             result = self._expand(task)
         elif result is TaskState.QUEUED and task.kind == "empty" and task.start_wait is None:
@@ -258,6 +225,23 @@ class _Advance:
             return False
         self._resolve(node, result)
         return True
+
+    def _rule(self, task: TaskSpec, upstream: Sequence[NodeProgress]) -> TaskState | None:
+        """Evaluate the rule of a task, after the setups of which it uses what they made."""
+        if not self._plan.scopes:
+            return evaluate_rule(task.trigger_rule, upstream)
+        entries = self._progress.nodes
+        if task.role != "teardown" and task.trigger_rule is not TriggerRule.ALWAYS:
+            made = [entries[node] for node in self._plan.scopes[task.node].indirect_setups]
+            if not all_complete(made):
+                return None
+            if any(entry.failed or entry.upstream_failed for entry in made):
+                return TaskState.UPSTREAM_FAILED
+            if any(entry.skipped for entry in made):
+                return TaskState.SKIPPED
+        tasks = self._plan.spec.tasks
+        setups = [entries[node] for node in task.upstream if tasks[node].role == "setup"]
+        return evaluate_rule(task.trigger_rule, upstream, setups)
 
     def _expand(self, task: TaskSpec) -> TaskState | None:
         """Start a mapped task; return the state in which it ends at once, if it does."""
@@ -323,55 +307,6 @@ def mapped_indexes(sizes: Sequence[int], map_index: int) -> tuple[int, ...]:
         map_index, index = divmod(map_index, size)
         indexes.append(index)
     return tuple(reversed(indexes))
-
-
-def all_complete(upstream: Sequence[NodeProgress]) -> bool:
-    """Return whether every instance of every node has ended."""
-    return all(entry.total != UNDECIDED and entry.complete for entry in upstream)
-
-
-def evaluate_rule(rule: TriggerRule, upstream: Sequence[NodeProgress]) -> TaskState | None:
-    """Evaluate a trigger rule over the states of the upstream nodes.
-
-    Returns:
-        QUEUED when the task may start, SKIPPED or UPSTREAM_FAILED when it never will, None while
-        that is open. Only the `one_…` rules decide before all upstream nodes are complete, so the
-        result does not depend on the order in which they end.
-    """
-    if not upstream or rule is TriggerRule.ALWAYS:
-        return TaskState.QUEUED
-    if rule is TriggerRule.ONE_SUCCESS and any(entry.success for entry in upstream):
-        return TaskState.QUEUED
-    if rule is TriggerRule.ONE_FAILED and any(
-        entry.failed or entry.upstream_failed for entry in upstream
-    ):
-        return TaskState.QUEUED
-    if not all_complete(upstream):
-        return None
-    return _evaluate_complete(rule, [entry.state for entry in upstream])
-
-
-def _evaluate_complete(  # noqa: PLR0911 - a table of rules
-    rule: TriggerRule, states: Sequence[TaskState]
-) -> TaskState:
-    failed = sum(state in (TaskState.FAILED, TaskState.UPSTREAM_FAILED) for state in states)
-    skipped = states.count(TaskState.SKIPPED)
-    succeeded = states.count(TaskState.SUCCESS)
-    match rule:
-        case TriggerRule.ALL_DONE:
-            return TaskState.QUEUED
-        case TriggerRule.ALL_FAILED:
-            return TaskState.QUEUED if failed == len(states) else TaskState.SKIPPED
-        case TriggerRule.ONE_FAILED:
-            return TaskState.SKIPPED
-        case _ if failed:
-            return TaskState.UPSTREAM_FAILED
-        case TriggerRule.ALL_SUCCESS:
-            return TaskState.SKIPPED if skipped else TaskState.QUEUED
-        case TriggerRule.NONE_FAILED:
-            return TaskState.QUEUED
-        case _:
-            return TaskState.QUEUED if succeeded else TaskState.SKIPPED
 
 
 def run_outcome(plan: Plan, progress: Progress) -> RunState:

@@ -76,6 +76,11 @@ RULES = {
     "none_failed":                "run    u      run    u      u      u      u      run",
     "none_failed_min_one_success": "run    u      run    u      u      u      u      k",
     "always":                     "run    run    run    run    run    run    run    run",
+    "all_skipped":                "k      k      k      k      k      k      k      run",
+    "none_skipped":               "run    run    k      run    run    k      run    k",
+    "one_done":                   "run    run    run    run    run    run    run    k",
+    "all_done_min_one_success":   "run    run    k      run    u      k      u      k",
+    "all_done_setup_success":     "run    run    run    run    run    run    run    run",
 }  # fmt: skip
 UPSTREAM = ["ss", "sf", "sk", "su", "ff", "fk", "fu", "kk"]
 
@@ -125,7 +130,10 @@ def test_eager_rules_do_not_wait_for_the_rest(rule):
     play.waiting.discard("x")
 
 
-@pytest.mark.parametrize("rule", sorted(set(TriggerRule) - {"one_success", "one_failed", "always"}))
+EAGER = {"one_success", "one_failed", "one_done", "always"}
+
+
+@pytest.mark.parametrize("rule", sorted(set(TriggerRule) - EAGER))
 def test_other_rules_wait_for_all(rule):
     play = Play(task("x"), task("y"), task("z", "x", "y", trigger_rule=rule))
     play.finish("x", "f")

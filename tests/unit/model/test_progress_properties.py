@@ -5,13 +5,14 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pubsubflow.model.runs.node_progress import UNDECIDED
 from pubsubflow.model.runs.plan import Plan
-from pubsubflow.model.runs.progress import UNDECIDED, finish_task, start_run
+from pubsubflow.model.runs.progress import finish_task, start_run
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.spec import DagSpec, MappedArgument, TaskSpec, TriggerRule
 from pubsubflow.model.wire.messages import NOT_MAPPED
 
-EAGER = (TriggerRule.ONE_SUCCESS, TriggerRule.ONE_FAILED)
+EAGER = (TriggerRule.ONE_SUCCESS, TriggerRule.ONE_FAILED, TriggerRule.ONE_DONE)
 PATIENT = sorted(set(TriggerRule) - set(EAGER))
 ENDINGS = [TaskState.SUCCESS] * 4 + [TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED]
 
@@ -26,7 +27,9 @@ def specs(draw, rules):
             over = draw(st.sampled_from([None, *sorted(upstream)]))
             length = draw(st.integers(0, 3)) if over is None else None
             factors = (MappedArgument("x", length, over),)
-        role = draw(st.sampled_from(["task"] * 3 + ["branch", "short_circuit", "teardown"]))
+        role = draw(
+            st.sampled_from(["task"] * 3 + ["branch", "short_circuit", "setup", "teardown"])
+        )
         tasks.append(
             TaskSpec(
                 node,

@@ -10,7 +10,12 @@ from pubsubflow.model.runs.plan import LONGEST_CHAIN, Plan
 from pubsubflow.model.spec import DagSpec, TaskSpec, TriggerRule
 from support.specs import dag, task
 
-PATIENT_CHAINS = (TriggerRule.ALL_SUCCESS, TriggerRule.ALL_DONE, TriggerRule.NONE_FAILED)
+PATIENT_CHAINS = (
+    TriggerRule.ALL_DONE_SETUP_SUCCESS,
+    TriggerRule.ALL_SUCCESS,
+    TriggerRule.ALL_DONE,
+    TriggerRule.NONE_FAILED,
+)
 
 
 def chains(*tasks):
