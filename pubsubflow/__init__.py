@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.param import Param
     from pubsubflow.authoring.retention import Retention
     from pubsubflow.authoring.runtime.context import Context, current_context
+    from pubsubflow.authoring.runtime.context_names import get_current_context
     from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
     from pubsubflow.authoring.schedules.partitions import fan_out, fixed, identity, product, roll_up
     from pubsubflow.authoring.schedules.policies import batch, debounce, each, latest, partitioned
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "authoring.runtime.context": ("Context", "current_context"),
+    "authoring.runtime.context_names": ("get_current_context",),
     "authoring.runtime.dataset_event": ("DatasetEvent",),
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
@@ -110,6 +112,7 @@ __all__ = [
     "each",
     "fan_out",
     "fixed",
+    "get_current_context",
     "identity",
     "latest",
     "partitioned",

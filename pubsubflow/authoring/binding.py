@@ -6,12 +6,16 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+import msgspec
+
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.tasks.graph import Node, Reference, references
 from pubsubflow.authoring.tasks.param_reference import ParamReference
-from pubsubflow.authoring.tasks.wait_target import is_template
+from pubsubflow.authoring.tasks.wait_target import holds_template, is_template
 from pubsubflow.errors import DefinitionError, ResultNotFound
+
+_SHOWN_CHARACTERS = 4_096
 
 
 class TaskBinding:
@@ -61,7 +65,10 @@ class TaskBinding:
 
     def render(self, value: Any, field: str) -> Any:
         """Return the value with references replaced and strings rendered."""
-        return _walk(value, self._value_of, lambda text: self._render(text, field))
+        found = _walk(value, self._value_of, lambda text: self._render(text, field))
+        if holds_template(value):
+            self.context.rendered[field] = _shown(found)
+        return found
 
     def _value_of(self, reference: Reference | ParamReference) -> Any:
         try:
@@ -90,6 +97,16 @@ class TaskBinding:
         except Exception as error:
             reason = error.message if isinstance(error, DefinitionError) else error
             raise bad_task(self._node, f"template field {field!r}: {reason}") from error
+
+
+def _shown(value: Any) -> str:
+    """Return a rendered value for people: a text as it is, other values as JSON, cut to length."""
+    text = value if isinstance(value, str) else ""
+    if not text:
+        with suppress(TypeError, ValueError):
+            text = msgspec.json.encode(value).decode()
+    more = len(text) - _SHOWN_CHARACTERS
+    return text if more <= 0 else f"{text[:_SHOWN_CHARACTERS]}… {more:,} characters more"
 
 
 @cache

@@ -122,6 +122,12 @@ class DAG(Graph, InProcessRuns):
             )
         return ZoneInfo(zones.pop()) if zones else UTC
 
+    @property
+    def described(self) -> tuple[str, tuple[str, ...], str | None, str | None]:
+        """Its id, tags, description and owner."""
+        given = self._options
+        return self.dag_id, given.get("tags", ()), given.get("description"), given.get("owner")
+
     def __enter__(self) -> Self:
         open_graph(self)
         return self

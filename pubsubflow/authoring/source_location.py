@@ -36,6 +36,11 @@ def caller() -> SourceLocation | None:
     return None if frame is None else SourceLocation(frame.f_code.co_filename, frame.f_lineno)
 
 
+def is_own_file(name: str) -> bool:
+    """Return whether a code object's file is one of this package's, rather than of user code."""
+    return name.startswith(_OWN)
+
+
 # A DAG made by a factory in a helper module belongs to the file whose top level runs.
 def module_file() -> str | None:
     """Return the file whose top level is being executed, if one is: it owns new definitions."""

@@ -25,6 +25,9 @@ class TaskData:
         info: The run.
         host: The process that runs it.
         inputs: Node → decoded result; what is fetched is added.
+
+    Attributes:
+        dag: The DAG as its file makes it.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class TaskData:
         host: TaskHost,
         inputs: dict[int, Any],
     ) -> None:
+        self.dag = node.graph
         self._nodes = nodes
         self._node = node
         self._info = info

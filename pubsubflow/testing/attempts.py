@@ -32,6 +32,7 @@ from pubsubflow.model.wire.waits import WaitSet
 from pubsubflow.model.wire.worker_requests import PullRequest
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.output import TaskOutput
+from pubsubflow.runner.redaction import Redactor
 from pubsubflow.testing.output import Capture
 from pubsubflow.testing.run_inputs import RunInputs
 
@@ -57,6 +58,7 @@ class AttemptEnd(Struct, frozen=True):
 
 
 Publish = Callable[[PublishedEvent], None]
+Mask = Callable[[str], str]
 RunSync = Callable[[Callable[[], AttemptEnd]], Awaitable[AttemptEnd]]
 
 
@@ -107,6 +109,12 @@ class AttemptRunner:
         self._inputs = inputs
         self._capture = capture
         self._run_sync = run_sync
+        redactor = Redactor()
+        for connection in inputs.connections.values():
+            redactor.add(connection)
+        for variable in inputs.variables.values():
+            redactor.add(variable)
+        self._mask = redactor.text
         self._one_at_a_time = anyio.Lock()
 
     async def run(self, execution: Execution) -> AttemptEnd:
@@ -123,9 +131,9 @@ class AttemptRunner:
             call = None
             try:
                 call = self._bind(execution)
-                ended = _succeeded(call, call.run())
+                ended = _succeeded(call, call.run(), self._mask)
             except BaseException as error:  # noqa: BLE001 - the task's, kept in the result
-                ended = _failed(error, self._retries(execution), call)
+                ended = _failed(error, self._retries(execution), call, self._mask)
         late = execution.seconds is not None and time.monotonic() - began > execution.seconds
         return timed_out(execution.instance.task) if late else ended
 
@@ -137,11 +145,11 @@ class AttemptRunner:
             call = None
             try:
                 call = self._bind(execution)
-                ended = _succeeded(call, await call.run())
+                ended = _succeeded(call, await call.run(), self._mask)
             except BaseException as error:
                 if _is_cancelled(error) and not scope.cancel_called:
                     raise
-                ended = _failed(error, self._retries(execution), call)
+                ended = _failed(error, self._retries(execution), call, self._mask)
         return timed_out(execution.instance.task) if scope.cancel_called else ended
 
     def _retries(self, execution: Execution) -> object:
@@ -228,12 +236,14 @@ class _Host(TaskHost):
         return outcome_of(error)[1]
 
 
-def _succeeded(call: BoundTask, value: Any) -> AttemptEnd:
-    done = task_outcome(call, value)
+def _succeeded(call: BoundTask, value: Any, mask: Mask) -> AttemptEnd:
+    done = task_outcome(call, value, mask)
     return AttemptEnd(Outcome.SUCCESS, done, outputs=done.outputs)
 
 
-def _failed(error: BaseException, retries: object, call: BoundTask | None) -> AttemptEnd:
+def _failed(
+    error: BaseException, retries: object, call: BoundTask | None, mask: Mask
+) -> AttemptEnd:
     """Return the deferral or the failure, without our own frame in the traceback."""
     if isinstance(error, TaskDeferred):
         return AttemptEnd(Outcome.DEFERRED, wait_set=error.wait_set)
@@ -242,7 +252,7 @@ def _failed(error: BaseException, retries: object, call: BoundTask | None) -> At
     error = error.with_traceback(trace.tb_next if trace is not None else None)
     outcome, described = outcome_of(error)
     described = judged(retries, error, described)
-    outputs = b"" if call is None else task_outputs(call, str)
+    outputs = b"" if call is None else task_outputs(call, mask)
     return AttemptEnd(
         outcome,
         error=described,

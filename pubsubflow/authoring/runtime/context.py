@@ -121,7 +121,13 @@ class ConsumedEvents(Mapping["DatasetExpression | str", list[DatasetEvent]]):
 
 
 class DataSource(ResultSource, Protocol):
-    """What a task reads of the store."""
+    """What a task reads of its DAG and of the store.
+
+    Attributes:
+        dag: The DAG as its file makes it.
+    """
+
+    dag: Any
 
     def connection(self, name: str) -> Connection:
         """Return a connection with its secrets."""
@@ -259,6 +265,11 @@ class Context(WaitMethods, ResultMethods):
         if partition is not None and partition.encode(errors="ignore").decode() != partition:
             self._refuse(f"partition {partition!r} cannot be encoded as UTF-8")
         return EmittedEvent(uri, json_object(extra, "extra"), partition)
+
+    @property
+    def dag(self) -> Any:
+        """The DAG as its file makes it."""
+        return self._data.dag
 
     def connection(self, name: str) -> Connection:
         """Return a connection with its secrets, as it is now; the task's log masks them.

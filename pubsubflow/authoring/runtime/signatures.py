@@ -5,12 +5,24 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import import_module
 from typing import Any
 
 import msgspec
 
 from pubsubflow.authoring.runtime.context import Context
+
+_CONTEXT_KEYWORDS = frozenset({"context", "kwargs"})
+CONTEXT_NAMES = frozenset(
+    {
+        *("conn", "dag", "dag_run", "data_interval_end", "data_interval_start", "ds", "ds_nodash"),
+        *("execution_date", "logical_date", "macros", "params", "prev_data_interval_end"),
+        *("prev_data_interval_start", "run_id", "task", "task_instance", "task_instance_key_str"),
+        *("ti", "triggering_asset_events", "ts", "ts_nodash", "ts_nodash_with_tz", "var"),
+    }
+)
+"""The names of Airflow's context that a parameter may have to be filled with it."""
 
 
 class FunctionSignature:
@@ -28,6 +40,19 @@ class FunctionSignature:
         self.function = function
         self.event: str | None = None
         self._all = inspect.signature(function)
+        self._rest = next(
+            (
+                name
+                for name, parameter in self._all.parameters.items()
+                if parameter.kind is parameter.VAR_KEYWORD and name in _CONTEXT_KEYWORDS
+            ),
+            None,
+        )
+        self._optional = [
+            name
+            for name, parameter in self._all.parameters.items()
+            if parameter.default is None and name in CONTEXT_NAMES
+        ]
         self.contexts = [
             name
             for name, parameter in self._all.parameters.items()
@@ -74,6 +99,8 @@ class FunctionSignature:
                     bound.arguments[name], wanted, from_attributes=True
                 )
         filled = dict.fromkeys(self.contexts, context) | bound.arguments
+        if self._rest is not None or self._optional:
+            self._fill_names(context, filled)
         if self.event is not None:
             filled[self.event] = context.trigger_event
         # Bound to the full signature, which may have the context before or between other
@@ -83,6 +110,35 @@ class FunctionSignature:
             {name: filled[name] for name in self._all.parameters if name in filled},
         )
         return lambda: self.function(*full.args, **full.kwargs)
+
+    def _fill_names(self, context: Context, filled: dict[str, Any]) -> None:
+        """Fill `ti=None` and the like, and `**context`, as Airflow does; what is given stays."""
+        names = context_names(context)
+        for name in self._optional:
+            filled.setdefault(name, names[name])
+        if self._rest is not None:
+            more = {name: names[name] for name in names.keys() - self._all.parameters.keys()}
+            filled[self._rest] = more | filled.get(self._rest, {})
+
+    def with_names(
+        self, context: Context, args: tuple[Any, ...], kwargs: Mapping[str, Any], **more: Any
+    ) -> dict[str, Any]:
+        """Return keyword arguments, with those of Airflow's names that are parameters added.
+
+        Args:
+            context: The task's.
+            args: The positional arguments.
+            kwargs: The keyword arguments; they stay.
+            more: Further names.
+        """
+        positional = list(self._given.parameters)[: len(args)]
+        wanted = CONTEXT_NAMES.union(more).intersection(self._given.parameters)
+        missing = wanted.difference(positional, kwargs)
+        names = {**context_names(context), **more} if missing else {}
+        found = {name: names[name] for name in missing} | dict(kwargs)
+        if self.takes_any_keyword and more:
+            found = {name: more[name] for name in more.keys() - set(positional)} | found
+        return found
 
     @cached_property
     def _conversions(self) -> dict[str, Any]:
@@ -99,6 +155,18 @@ class FunctionSignature:
             not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
             and _holds_struct(hints[name])
         }
+
+
+@cache
+def _context_names() -> Callable[[Context], dict[str, Any]]:
+    """Import the names at their first use: most tasks need none of them."""
+    names = import_module("pubsubflow.authoring.runtime.context_names")
+    return names.context_names  # type: ignore[no-any-return]
+
+
+def context_names(context: Context) -> dict[str, Any]:
+    """Return Airflow's names with their values; see `context_names.NAMES`."""
+    return _context_names()(context)
 
 
 def is_async(function: object) -> bool:

@@ -4,7 +4,7 @@ The import of jinja2 takes 40 ms, so only `bind` imports this module, at a runne
 """
 
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pubsubflow.authoring.runtime.context import Context
+from pubsubflow.authoring.runtime.context_names import NAMES
 from pubsubflow.authoring.source_location import suggestion
 
 # A template stands in a DAG file, but a class may build one from an event: the sandbox keeps such
@@ -32,18 +33,19 @@ def quote_for_shell(value: object) -> str:
 _ENVIRONMENT.filters["sh"] = quote_for_shell
 
 
-_NAMES: Mapping[str, Callable[[Context], Any]] = {
-    "ctx": lambda context: context,
-    "run": lambda context: context.run,
-    "params": lambda context: context.run.params,
-    "task": lambda context: context.task,
-}
-"""The names that templates may use, besides those of jinja2."""
-
 _METHODS = frozenset({"get", "items", "keys", "values"})
 
 # Attributes whose values come from events, callers or other tasks.
-_OUTSIDE = frozenset({"params", "events", "result", "partition", "cause", "extra", "connection"})
+_OUTSIDE = frozenset(
+    {
+        *("params", "events", "result", "partition", "cause", "extra", "connection", "variable"),
+        *("pull", "xcom_pull", "conf", "partition_key"),
+    }
+)
+# Names whose values do.
+_OUTSIDE_NAMES = frozenset(
+    {"params", "events", "partition", "var", "conn", "triggering_asset_events"}
+)
 # Filters whose results are numbers, or one word of a shell command.
 _HARMLESS_FILTERS = frozenset({"sh", "int", "float", "length", "count", "abs", "round"})
 
@@ -51,6 +53,11 @@ _HARMLESS_FILTERS = frozenset({"sh", "int", "float", "length", "count", "abs", "
 @lru_cache(maxsize=1024)
 def _compiled(text: str) -> Template:
     return _ENVIRONMENT.from_string(text)
+
+
+@lru_cache(maxsize=1024)
+def _used_names(text: str) -> frozenset[str]:
+    return frozenset(find_undeclared_variables(_ENVIRONMENT.parse(text)) & NAMES.keys())
 
 
 def find_fault(text: str, params: Collection[str]) -> str | None:
@@ -70,8 +77,8 @@ def find_fault(text: str, params: Collection[str]) -> str | None:
             "braces that are not a template"
         )
     used = find_undeclared_variables(tree)
-    for name in sorted(used - _ENVIRONMENT.globals.keys() - _NAMES.keys()):
-        return f"{name!r} is unknown{suggestion(name, _NAMES)}"
+    for name in sorted(used - _ENVIRONMENT.globals.keys() - NAMES.keys()):
+        return f"{name!r} is unknown{suggestion(name, NAMES)}"
     optional = {
         id(inner)
         for kind, names in (
@@ -114,7 +121,7 @@ def find_unquoted(text: str) -> list[str]:
         text: A template that a shell reads when it is rendered.
     """
     tree = _ENVIRONMENT.parse(text)
-    outside = {"params"}
+    outside = set(_OUTSIDE_NAMES)
     # A loop's variable, or a name that is set, comes from where its value does.
     bindings: list[tuple[Any, Any]] = [
         *((each.target, each.iter) for each in tree.find_all(nodes.For)),
@@ -170,4 +177,4 @@ def render(text: str, context: Context) -> str:
     Raises:
         jinja2.TemplateError: The template is invalid, or uses an unknown name.
     """
-    return _compiled(text).render({name: of(context) for name, of in _NAMES.items()})
+    return _compiled(text).render({name: NAMES[name](context) for name in _used_names(text)})

@@ -13,13 +13,15 @@ class BashOperator(Operator):
     """Runs a command with bash; the last line it prints is the result.
 
     Args:
-        bash_command: The command for `bash -c`; any exit code but 0 fails the task.
+        bash_command: The command for `bash -c`, or the name of a file `.sh` beside the DAG file
+            that holds it; any exit code but 0 fails the task.
         env: Variables added to those of the worker.
         cwd: Folder to run it in.
     """
 
     template_fields = ("bash_command", "env", "cwd")
     shell_fields = ("bash_command",)
+    template_ext = (".sh", ".bash")
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ from pubsubflow.authoring.tasks.start_trigger import (
     runner_kind,
     wait_then_execute,
 )
+from pubsubflow.authoring.tasks.template_files import with_file_texts
 from pubsubflow.authoring.tasks.wait_target import WaitTarget
 from pubsubflow.model.wire.waits import WaitSet
 
@@ -53,6 +54,7 @@ class _OperatorType(type):
                 task_id=kwargs.get("task_id"),
             )
         if node is not None:
+            vars(operator).update(_file_texts(cls, vars(operator), node.task_id))
             node.add_dependencies()
         return operator
 
@@ -67,7 +69,9 @@ class Operator(Scoped, Chainable, metaclass=_OperatorType):
 
     Attributes:
         template_fields: Names of attributes whose strings are rendered with Jinja before
-            `execute`, with the variables `ctx`, `run`, `params` and `task`.
+            `execute`; see docs/templates.md for the names that they may use.
+        template_ext: Endings such as `.sql`: a template field that names such a file beside the
+            DAG file holds the file's text.
         shell_fields: Those of them that a shell reads: `dags check` warns when a value from outside
             goes there without the filter `sh`.
         role: `branch`: the result is the ids of the tasks to follow; `short_circuit`: a false one
@@ -82,6 +86,7 @@ class Operator(Scoped, Chainable, metaclass=_OperatorType):
 
     template_fields: ClassVar[Sequence[str]] = ()
     shell_fields: ClassVar[Sequence[str]] = ()
+    template_ext: ClassVar[Sequence[str]] = ()
     start_trigger: Any = None
     role: ClassVar[Role] = "task"
     _node: Node
@@ -332,7 +337,8 @@ class PartialOperator:
     def _add(self, mapped: tuple[ExpandInput, ...]) -> Reference:
         _check_class(self._cls, self._task_id)
         _check_work(self._cls, None, self._task_id)
-        body = MappedOperatorBody(self._cls, self._fixed)
+        fixed = self._fixed | _file_texts(self._cls, self._fixed, self._task_id)
+        body = MappedOperatorBody(self._cls, fixed)
         node = new_node(self._task_id, body, self._options, expand_inputs=mapped, dag=self._dag)
         node.add_dependencies()
         return Reference(node)
@@ -352,10 +358,12 @@ class PythonOperator(Operator):
     Args:
         python_callable: The function, `def` or `async def`.
         op_args: Its positional arguments.
-        op_kwargs: Its keyword arguments.
+        op_kwargs: Its keyword arguments. Parameters with names of Airflow's context, such as `ti`,
+            `ds` or `params`, and `**context` are filled as there.
+        templates_dict: Texts that are rendered, for a parameter of this name.
     """
 
-    template_fields = ("op_args", "op_kwargs")
+    template_fields = ("op_args", "op_kwargs", "templates_dict")
 
     def __init__(
         self,
@@ -363,6 +371,7 @@ class PythonOperator(Operator):
         python_callable: Callable[..., Any],
         op_args: Sequence[Any] = (),
         op_kwargs: Mapping[str, Any] | None = None,
+        templates_dict: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if not callable(python_callable):
@@ -373,6 +382,7 @@ class PythonOperator(Operator):
         self.python_callable = python_callable
         self.op_args = tuple(op_args)
         self.op_kwargs = dict(op_kwargs or {})
+        self.templates_dict = None if templates_dict is None else dict(templates_dict)
         super().__init__(**kwargs)
 
     def kind(self) -> Kind:
@@ -382,7 +392,19 @@ class PythonOperator(Operator):
     def execute(self, ctx: Context) -> Any:
         """Call the function."""
         signature = FunctionSignature(self.python_callable)
-        return signature.call(ctx, self.op_args, self.op_kwargs)()
+        more = {} if self.templates_dict is None else {"templates_dict": self.templates_dict}
+        kwargs = signature.with_names(ctx, self.op_args, self.op_kwargs, **more)
+        return signature.call(ctx, self.op_args, kwargs)()
+
+
+def _file_texts(cls: Any, values: Mapping[str, Any], task_id: str) -> dict[str, Any]:
+    return with_file_texts(
+        values,
+        cls.template_fields,
+        cls.template_ext,
+        shell_fields=cls.shell_fields,
+        task_id=task_id,
+    )
 
 
 def _own_keywords(cls: type[Operator]) -> set[str]:

@@ -29,7 +29,7 @@ def checked(command, params=None):
         ("{% if params.day %}x", "put {% raw %}"),
         ("echo {{ params.day | shh }}", "No filter named 'shh'"),
         ("echo {{ prams.day }}", "'prams' is unknown; did you mean 'params'"),
-        ("echo {{ ds }}", "'ds' is unknown; known: ctx, params, run, task"),
+        ("echo {{ dss }}", "'dss' is unknown; did you mean 'ds'"),
         ("echo {{ params.dya }}", "'dya' is not a param of its DAG; did you mean 'day'"),
         ("echo {{ params['dya'] }}", "'dya' is not a param"),
         ("echo {{ ctx.run.params.dya }}{{ run.params.dya }}", "'dya' is not a param"),
