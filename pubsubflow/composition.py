@@ -203,14 +203,18 @@ class Composition:
     def _bundle_cache(self) -> BundleCache:
         """Return a cache of the services' own, on the folder that they share."""
         settings = self._config.worker
-        folder = settings.cache_dir or self._config.home / "bundles"
+        server = self._resources.fork_server
+        account = None if server is None else server.account
+        # The home is root's alone: another account reaches nothing in it.
+        home = Path(account.shared) if account is not None else self._config.home
+        folder = settings.cache_dir or home / "bundles"
         try:
-            return BundleCache(folder, max_bytes=settings.max_cache_bytes)
+            return BundleCache(folder, max_bytes=settings.max_cache_bytes, account=account)
         except OSError as error:
             # A new folder: one that exists there already may be another account's.
             place = Path(tempfile.mkdtemp(prefix="pubsubflow-bundles-"))
             log.warning("daemon.cache_moved", wanted=str(folder), to=str(place), error=str(error))
-            return BundleCache(place, max_bytes=settings.max_cache_bytes)
+            return BundleCache(place, max_bytes=settings.max_cache_bytes, account=account)
 
     def _deliveries(self) -> Service:
         store = _built(self._resources.store)

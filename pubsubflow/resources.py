@@ -6,18 +6,29 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
+import structlog
+from anyio import to_thread
 from msgspec import Struct
 
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
 from pubsubflow.config import Config
 from pubsubflow.connection_shares import share_open_files
 from pubsubflow.embedded import AnnouncedHome, EmbeddedServers, check_space
+from pubsubflow.embedded.os_account import choose_account
+from pubsubflow.errors import ConfigError
 from pubsubflow.loader import PRELOAD
 from pubsubflow.model.traces import Tracing
 from pubsubflow.model.wire.messages import WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.open_files import OpenFileLimit
 from pubsubflow.runner.forkserver import ForkServer
+from pubsubflow.runner.task_account import (
+    AUTO,
+    TaskAccount,
+    choose_task_account,
+    make_folders,
+    needed_paths,
+)
 from pubsubflow.store.database import Database
 from pubsubflow.store.leases import SUBSCRIPTIONS, revoke_lease
 from pubsubflow.store.migrate import migrate
@@ -27,6 +38,8 @@ from pubsubflow.store.secrets.keyring import KEY_FILE_NAME, Keyring
 from pubsubflow.store.secrets.variables import Variables
 from pubsubflow.store.triggers import release_all_triggers
 from pubsubflow.tracing import open_tracing
+
+log = structlog.get_logger(__name__)
 
 
 class DaemonStore(Struct, frozen=True):
@@ -85,8 +98,9 @@ async def open_resources(
         fork_server = None
         if roles & {"worker", "triggerer"} or ("scheduler" in roles and dags is not None):
             # First, because it gets ready in the background while the servers start.
+            account = await to_thread.run_sync(find_task_account, config, embedded)
             fork_server = await stack.enter_async_context(
-                ForkServer.start(preload=PRELOAD, open_files=limit.before)
+                ForkServer.start(preload=PRELOAD, open_files=limit.before, account=account)
             )
         servers = None
         if embedded:
@@ -117,6 +131,45 @@ async def open_resources(
         if embedded:
             await _take_over(resources)
         yield resources
+
+
+def find_task_account(config: Config, embedded: bool) -> TaskAccount | None:  # noqa: FBT001
+    """Return the account under which user code runs; None for the daemon's own.
+
+    Args:
+        config: All settings.
+        embedded: Whether the daemon has servers of its own, whose account tasks must not have.
+
+    Raises:
+        ConfigError: The account that `worker.run_as` names cannot be used.
+    """
+    wanted, home = config.worker.run_as, config.home
+    server = choose_account(home / "postgres" / "data") if embedded else None
+    account = choose_task_account(wanted, home, () if server is None else (server.uid,))
+    if account is None:
+        return None
+    reason = account.refusal([*needed_paths(), *_explicit_folders(config)])
+    if reason is None:
+        return make_folders(account, home)
+    if wanted != AUTO:
+        raise ConfigError(
+            f"configuration: worker.run_as is {wanted!r}, and tasks cannot run under it: {reason}; "
+            "move it to where that account can read it, or leave worker.run_as out"
+        )
+    log.warning(
+        "daemon.tasks_run_as_root",
+        reason=reason,
+        hint="make that readable, run the daemon under an account of its own, or accept it by "
+        'worker.run_as = ""',
+    )
+    return None
+
+
+def _explicit_folders(config: Config) -> list[str]:
+    """Return the parent of the folder of bundles, if the configuration names one."""
+    folder = config.worker.cache_dir
+    found = [] if folder is None else [each for each in folder.parents if each.exists()][:1]
+    return [str(each) for each in found]
 
 
 def _with_addresses(config: Config, servers: EmbeddedServers) -> Config:

@@ -1,6 +1,7 @@
 """Real servers for tests: one NATS and Postgres for the session, a fresh database for each test."""
 
 import itertools
+import os
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,6 +17,8 @@ from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.migrate import migrate
 
 _numbers = itertools.count(1)
+# Tasks of tests read and write folders that are of the tests' own account, also where that is root.
+os.environ.setdefault("PUBSUBFLOW__WORKER__RUN_AS", "")
 # A busy machine is not a failure: no test of ours is measured against a clock.
 settings.register_profile("untimed", deadline=None)
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -21,6 +21,7 @@ from pubsubflow.loader.reads import ReadRecorder
 from pubsubflow.model.spec import DatasetSpec, LoadedFile
 from pubsubflow.runner.failures import user_traceback
 from pubsubflow.runner.frames import send_frame
+from pubsubflow.runner.task_account import account_hint
 
 _CERTAIN = (SyntaxError, DefinitionError)
 
@@ -50,7 +51,8 @@ def run(request: ImportRequest) -> ImportResult:
         _disarm()
         loaded = LoadedFile(
             request.file,
-            error=users_text(describe_error(error, request.root, request.path)),
+            error=users_text(describe_error(error, request.root, request.path))
+            + account_hint(error),
             traceback=user_traceback(error),
             seconds=time.monotonic() - started,
         )

@@ -169,7 +169,7 @@ class SnapshotReader:
         limit = self._settings.max_file_bytes
         if signature.size > limit:
             return None
-        file = self._cache.ingest(Path(self._folder.root, path), limit)
+        file = self._cache.ingest(Path(self._folder.root, path), limit, self._folder.root)
         if file is None:
             return None
         # The mode of the scan counts: a change after it brings another scan.

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 import msgspec
@@ -26,6 +27,8 @@ SECONDS = 0.5
 _REFUSED_SECONDS = 60.0  # an expression that took too long is not tried again for so long
 _START_SECONDS = 10.0
 _MEMORY_BYTES = 512 * 2**20
+_OURS = "PUBSUBFLOW"
+_NOBODY = 65_519  # no account has it, and no task's is it
 _LENGTH = struct.Struct("!I")
 
 
@@ -125,6 +128,8 @@ def _start() -> "subprocess.Popen[bytes]":
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # the interpreter's last words when memory is used up
         start_new_session=True,  # Ctrl-C in a terminal is for the daemon
+        # Expressions are a stranger's: their process has none of the daemon's secrets.
+        env={name: text for name, text in os.environ.items() if not name.startswith(_OURS)},
     )
 
 
@@ -152,6 +157,12 @@ def _read(pipe: BinaryIO) -> bytes | None:
 def _serve() -> None:
     import cel  # noqa: PLC0415 - the daemon's side of this module does not need it
 
+    if os.geteuid() == 0:
+        # Nothing is opened from here on, so it may be anyone.
+        with suppress(OSError):  # such as in a container whose user ids end before
+            os.setgroups([])
+            os.setgid(_NOBODY)
+            os.setuid(_NOBODY)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
     pipe_in, pipe_out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")

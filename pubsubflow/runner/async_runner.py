@@ -59,6 +59,7 @@ from pubsubflow.runner.requests import (
     record_entry,
     run_exchange_async,
 )
+from pubsubflow.runner.shared_state import SharedState
 from pubsubflow.runner.task_host import RunnerHost
 
 _LOG_SECONDS = 0.2
@@ -73,19 +74,28 @@ class _RunningTask:
         position: Its place among the task messages that came to this process, from 1.
         scope: Around the node that runs now.
         cancelled: The worker has cancelled it.
+        begun: Its first node may run.
         over: Its last result is sent.
         stopped_at: Where a cancellation or time-out has stopped it.
     """
 
-    __slots__ = ("cancelled", "execution", "output", "over", "position", "scope", "stopped_at")
+    __slots__ = (
+        "begun",
+        "cancelled",
+        "execution",
+        "output",
+        "over",
+        "position",
+        "scope",
+        "stopped_at",
+    )
 
     def __init__(self, execution: TaskExecution, output: TaskOutput, position: int) -> None:
         self.execution = execution
         self.output = output
         self.position = position
         self.scope: anyio.CancelScope | None = None
-        self.cancelled = False
-        self.over = False
+        self.begun = self.cancelled = self.over = False
         self.stopped_at = ""
 
 
@@ -118,6 +128,7 @@ class AsyncRunner:
         self._loop.set_task_factory(self._new_task)
         os.register_at_fork(after_in_child=self._abandon)
         self._import_lock = anyio.Lock()
+        self._shared = SharedState(self._leave)
         ended = anyio.Event()
         self._channel = AsyncChannel(self._sock, self._on_frame, ended.set)
         async with anyio.create_task_group() as self._group:
@@ -184,9 +195,11 @@ class AsyncRunner:
         execution, page = task.execution, self._page
         page[BEGUN] = task.position
         try:
-            if page[REVOKED_AFTER] < task.position <= page[REVOKED_UNTIL]:
+            revoked = page[REVOKED_AFTER] < task.position <= page[REVOKED_UNTIL]
+            if revoked or not self._shared.begin(self._beside(task)):
                 self._channel.post(NUMBERED.pack(RETURNED, execution.number))
                 return
+            task.begun = True
             if task.cancelled:
                 execution.started_at = time.time()
                 self._send_result(task, execution.end(*_CANCELLED))
@@ -232,10 +245,13 @@ class AsyncRunner:
                 for key, request in execution.missing(dag):
                     fetched[key] = await run_exchange_async(fetch_result(request), self.request)
             bound = execution.bind(dag, host, fetched)
-            value = await bound.run()
+            try:
+                value = await bound.run()
+            finally:
+                self._shared.end(task.output, self._beside(task))
             if scope is not None and scope.cancel_called:
                 return None
-            execution.chain_stopped = self._draining or execution.chain_stopped
+            execution.chain_stopped |= self._draining or self._shared.spoilt
             return execution.succeed(bound, value)
         except BaseException as error:
             if isinstance(error, anyio.get_cancelled_exc_class()):
@@ -252,7 +268,19 @@ class AsyncRunner:
         # One import at a time, in a thread: user code may take long, and the tasks beside it go on.
         # Those that wait for the lock find the file imported in `load`.
         async with self._import_lock:
-            return await anyio.to_thread.run_sync(self._dags.load, message.source)
+            self._shared.check([each.output for each in self._tasks.values() if each.begun])
+            try:
+                return await anyio.to_thread.run_sync(self._dags.load, message.source)
+            finally:
+                self._shared.rebase()
+
+    def _beside(self, task: _RunningTask) -> list[TaskOutput]:
+        """Return the outputs of the other tasks that have begun."""
+        return [each.output for each in self._tasks.values() if each.begun and each is not task]
+
+    def _leave(self, number: int) -> None:
+        """Have the worker give this process no further task."""
+        self._channel.post(NUMBERED.pack(LEFT, number))
 
     def _end_reason(self, task: _RunningTask) -> tuple[Outcome, TaskError]:
         if task.cancelled:
@@ -281,7 +309,7 @@ class AsyncRunner:
         if not task.over and task.execution.number in self._tasks and task.execution.node == node:
             self._send_result(task, task.execution.end(*self._end_reason(task)))
             task.over = True
-            self._channel.post(NUMBERED.pack(LEFT, task.execution.number))
+            self._leave(task.execution.number)
 
     def _send_result(self, task: _RunningTask, frame: bytes) -> None:
         """Send a result, after all output that came before it."""

@@ -10,6 +10,7 @@ from pubsubflow.authoring.runtime.journal import TaskLost
 from pubsubflow.errors import DefinitionError, ReplayMismatch, TaskFailed, TaskSkipped
 from pubsubflow.model.wire.messages import Outcome, TaskError
 from pubsubflow.runner.log_lines import plain_text
+from pubsubflow.runner.task_account import account_hint
 
 _MAX_MESSAGE_CHARACTERS = 2_000
 MAX_TRACEBACK_CHARACTERS = 20_000
@@ -44,7 +45,7 @@ def outcome_of(error: BaseException) -> tuple[Outcome, TaskError]:
     )
     return Outcome.FAILED, TaskError(
         type=name,
-        message=(first or name)[:_MAX_MESSAGE_CHARACTERS],
+        message=(first or name)[:_MAX_MESSAGE_CHARACTERS] + account_hint(error),
         traceback=users_part,
         full_traceback="" if whole == users_part else whole,
         final=isinstance(error, TaskFailed | DefinitionError | ReplayMismatch),

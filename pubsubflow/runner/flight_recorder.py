@@ -20,9 +20,11 @@ from typing import Any, ClassVar
 from msgspec import Struct
 
 from pubsubflow.runner.failures import TaskExited
+from pubsubflow.runner.task_account import TaskAccount
 
 PAGE_BYTES = 4096
 SLOTS = PAGE_BYTES // 8
+_NUMBER = struct.Struct("=q")
 _MAX_STACK_CHARACTERS = 20_000
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - mkstemp makes a name of its own in it
 _FORKED_TEXT = b"a child that a task forked came back to the event loop: it ends here\n"
@@ -52,8 +54,29 @@ class FlightRecorder:
         faulthandler.register(signal.SIGUSR1, self._fd)
 
 
+class _SharedNumbers:
+    """Numbers of the first page, read and written through the file.
+
+    A mapping would end the daemon when user code cuts the file.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __getitem__(self, index: int) -> int:
+        data = os.pread(self._fd, _NUMBER.size, index * _NUMBER.size)
+        value: int = _NUMBER.unpack(data)[0] if len(data) == _NUMBER.size else 0
+        return value
+
+    def __setitem__(self, index: int, value: int) -> None:
+        os.pwrite(self._fd, _NUMBER.pack(value), index * _NUMBER.size)
+
+
 class RunnerRecorder:
     """The worker's end of an async runner's recorder; it outlives the process.
+
+    Args:
+        account: The account of the runner; None for the daemon's own.
 
     Attributes:
         path: The file; the runner removes its name as soon as it has opened it.
@@ -64,11 +87,12 @@ class RunnerRecorder:
         OSError: No space is left for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, account: TaskAccount | None = None) -> None:
         self.closed = False
         self._fd, self.path = _new_page()
-        self._mapping = mmap.mmap(self._fd, PAGE_BYTES)
-        self.page = memoryview(self._mapping).cast("q")
+        if account is not None:
+            os.fchown(self._fd, account.uid, account.gid)
+        self.page = _SharedNumbers(self._fd)
 
     @property
     def size(self) -> int:
@@ -83,8 +107,6 @@ class RunnerRecorder:
     def close(self) -> None:
         """Give the file up."""
         self.closed = True
-        self.page.release()
-        self._mapping.close()
         os.close(self._fd)
         Path(self.path).unlink(missing_ok=True)
 
@@ -119,17 +141,22 @@ class FlightRecord(Struct, frozen=True):
     stack: str
 
 
-def prepare(path: Path) -> None:
-    """Make an empty flight recorder."""
+def prepare(path: Path, account: TaskAccount | None = None) -> None:
+    """Make an empty flight recorder, for an account; in a folder that the account cannot write."""
     path.write_bytes(bytes(PAGE_BYTES))
+    if account is not None:
+        path.parent.chmod(0o711)
+        os.chown(path, account.uid, account.gid)
 
 
 def read(path: Path) -> FlightRecord:
     """Return the contents of a flight recorder."""
-    data = path.read_bytes()
-    slots = struct.unpack_from(f"={SLOTS}q", data)
-    stack = data[PAGE_BYTES:].decode(errors="backslashreplace")
-    return FlightRecord(tuple(filter(None, slots)), stack[-_MAX_STACK_CHARACTERS:].strip())
+    with path.open("rb") as file:
+        # As user code may have left it: shorter, or without end.
+        slots = struct.unpack(f"={SLOTS}q", file.read(PAGE_BYTES).ljust(PAGE_BYTES, b"\0"))
+        file.seek(max(PAGE_BYTES, file.seek(0, os.SEEK_END) - _MAX_STACK_CHARACTERS))
+        stack = file.read(_MAX_STACK_CHARACTERS).decode(errors="backslashreplace")
+    return FlightRecord(tuple(filter(None, slots)), stack.strip())
 
 
 class TaskCoroutine(Coroutine[Any, Any, Any]):

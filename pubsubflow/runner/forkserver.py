@@ -21,6 +21,7 @@ from pubsubflow.errors import ServiceStopped
 from pubsubflow.runner.async_channel import AsyncChannel
 from pubsubflow.runner.forked_process import ChildProcess, ChildState
 from pubsubflow.runner.frames import send_frame
+from pubsubflow.runner.task_account import TaskAccount
 from pubsubflow.runner.zygote import REQUEST, STATUS, ChildCall, ZygoteSetup
 
 log = structlog.get_logger(__name__)
@@ -50,7 +51,9 @@ class _Zygote:
         self._children: dict[int, ChildState] = {}
 
     @classmethod
-    def spawn(cls, preload: Sequence[str], open_files: int) -> "_Zygote":
+    def spawn(
+        cls, preload: Sequence[str], open_files: int, account: TaskAccount | None
+    ) -> "_Zygote":
         ours, theirs = socket.socketpair()
         package = str(Path(pubsubflow.__file__).parent.parent)
         python_path = os.environ.get("PYTHONPATH")
@@ -64,7 +67,7 @@ class _Zygote:
                 env=_environment() | {"PYTHONPATH": search},
             )
         path = [place or str(Path.cwd()) for place in sys.path]
-        setup = ZygoteSetup(os.getpid(), path, python_path, list(preload), open_files)
+        setup = ZygoteSetup(os.getpid(), path, python_path, list(preload), open_files, account)
         send_frame(ours, msgspec.msgpack.encode(setup))
         ours.settimeout(0)
         return cls(process, ours)
@@ -134,9 +137,16 @@ class _Zygote:
 
 
 class ForkServer:
-    """Forks warm processes for user code; starts another zygote when one ends."""
+    """Forks warm processes for user code; starts another zygote when one ends.
 
-    def __init__(self, preload: Sequence[str], open_files: int = 0) -> None:
+    Attributes:
+        account: The account of the processes; None for the daemon's own.
+    """
+
+    def __init__(
+        self, preload: Sequence[str], open_files: int = 0, account: TaskAccount | None = None
+    ) -> None:
+        self.account = account
         self._preload = preload
         self._open_files = open_files
         self._zygote: _Zygote | None = None
@@ -145,7 +155,11 @@ class ForkServer:
     @classmethod
     @asynccontextmanager
     async def start(
-        cls, *, preload: Sequence[str] = PRELOAD, open_files: int = 0
+        cls,
+        *,
+        preload: Sequence[str] = PRELOAD,
+        open_files: int = 0,
+        account: TaskAccount | None = None,
     ) -> AsyncIterator[Self]:
         """Run a fork server for the length of the context; its children end with it.
 
@@ -154,11 +168,12 @@ class ForkServer:
         Args:
             preload: Modules that are imported once, before all forks. They must start no thread.
             open_files: Soft limit of open files of the children; 0 for the daemon's own.
+            account: The account of the children; None for the daemon's own.
 
         Raises:
             ServiceStopped: The zygote ended several times before it was ready (in a group).
         """
-        server = cls(preload, open_files)
+        server = cls(preload, open_files, account)
         async with anyio.create_task_group() as group:
             group.start_soon(server._supervise)
             try:
@@ -227,7 +242,7 @@ class ForkServer:
     async def _spawn(self) -> _Zygote:
         while True:
             try:
-                return _Zygote.spawn(self._preload, self._open_files)
+                return _Zygote.spawn(self._preload, self._open_files, self.account)
             except OSError as error:
                 # For a moment no file can be opened, or no process started: the daemon goes on.
                 log.warning("forkserver.start_failed", error=str(error))

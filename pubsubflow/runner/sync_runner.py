@@ -27,9 +27,16 @@ from pubsubflow.runner.failures import stopped_at
 from pubsubflow.runner.frames import FrameDecoder, send_frame
 from pubsubflow.runner.log_lines import NODE_MARK, RECORD_MARK, log_record
 from pubsubflow.runner.output import install_logging
-from pubsubflow.runner.process_state import ProcessState, adopt_orphans, kill_descendants
+from pubsubflow.runner.process_state import (
+    Patches,
+    ProcessState,
+    adopt_orphans,
+    kill_descendants,
+    reseed,
+)
 from pubsubflow.runner.protocol import (
     DRAIN,
+    LEFT,
     NUMBERED,
     REPLY,
     SOURCE,
@@ -47,6 +54,7 @@ from pubsubflow.runner.task_host import RunnerHost
 
 _CHUNK_BYTES = 65_536
 _OUTPUTS = (1, 2)
+_MOST_NAMED = 8
 _NODE_END = f"{NODE_MARK}\n".encode()
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -155,7 +163,7 @@ class SyncRunner:
         stderr = self._streams[1]
         install_logging(lambda level, text, fields: _write_record(stderr, level, text, fields))
         adopt_orphans()
-        self._state = ProcessState(alone=True)
+        self._note_state()
         while True:
             try:
                 frame = self._channel.receive()
@@ -182,7 +190,7 @@ class SyncRunner:
             if os.getpid() != self._pid:
                 # A child that the task forked came back: stream and result are the parent's.
                 os._exit(1)
-            self._clean_up()
+            self._clean_up(execution)
             has_next = execution.node != node
             if has_next:
                 # Before the result: by this mark the worker separates what this node wrote
@@ -197,7 +205,7 @@ class SyncRunner:
         execution.started_at = time.time()
         message = execution.message
         try:
-            dag = self._dags.find(message.source) or self._dags.load(message.source)
+            dag = self._dags.find(message.source) or self._import(message.source)
             host = _Host(self._channel, execution, dag, self._streams[1])
             spec = dag.tasks[execution.node]
             fetched = {}
@@ -206,6 +214,7 @@ class SyncRunner:
                     fetched[key] = run_exchange(fetch_result(request), self._channel.request)
             bound = execution.bind(dag, host, fetched)
             value = bound.run()
+            self._check_patches(execution)
             # A DRAIN that came meanwhile stops the chain before the result names the next node.
             if execution.has_next:
                 self._handle_arrived()
@@ -217,14 +226,39 @@ class SyncRunner:
         except BaseException as error:  # noqa: BLE001 - the result carries it to the worker
             return execution.fail(error)
 
-    def _clean_up(self) -> None:
+    def _import(self, source: str) -> RunnableDag:
+        try:
+            return self._dags.load(source)
+        finally:
+            # What a DAG file sets when it is imported is there for all tasks of this process.
+            self._note_state()
+
+    def _note_state(self) -> None:
+        self._state, self._patches = ProcessState(alone=True), Patches()
+
+    def _clean_up(self, execution: TaskExecution) -> None:
         """Take away what the task has left: the next one may be of another DAG."""
         self._state.restore()
+        reseed()
         killed = kill_descendants()
         if killed:
-            text = f"processes that the task left running were killed: {killed}"
-            self._streams[1].write(RECORD_MARK + log_record("warning", text, {}))
-            self._streams[1].flush()
+            self._warn(f"processes that the task left running were killed: {killed}")
+        self._check_patches(execution)
+
+    def _check_patches(self, execution: TaskExecution) -> None:
+        """Have the worker give this process no further task, if functions are replaced in it."""
+        patched = ", ".join(self._patches.changes()[:_MOST_NAMED])
+        if patched and not self._draining:
+            self._draining = True
+            self._warn(
+                f"the task has replaced for the whole process: {patched}; no further task begins "
+                "in this process"
+            )
+            self._channel.send(NUMBERED.pack(LEFT, execution.number))
+
+    def _warn(self, text: str) -> None:
+        self._streams[1].write(RECORD_MARK + log_record("warning", text, {}))
+        self._streams[1].flush()
 
     def _report_stop(self, execution: TaskExecution, error: Interrupted) -> None:
         """Send where the task stood; the worker knows why it was stopped."""

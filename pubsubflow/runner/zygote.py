@@ -19,6 +19,7 @@ import resource
 import select
 import signal
 import socket
+import stat
 import struct
 import sys
 import traceback
@@ -31,6 +32,7 @@ import msgspec
 from pubsubflow.runner.frames import receive_frame
 from pubsubflow.runner.parent_death import end_with_parent
 from pubsubflow.runner.process_state import adopt_orphans, kill_orphans
+from pubsubflow.runner.task_account import TaskAccount, set_inspectable
 
 _OOM_SCORE = "500"
 
@@ -48,6 +50,7 @@ class ZygoteSetup(msgspec.Struct, frozen=True, array_like=True):
         python_path: The value of PYTHONPATH that children see.
         preload: Modules to import before the first fork.
         open_files: Soft limit of open files of the children; 0 for the daemon's own.
+        account: The account of the children; None for the daemon's own.
     """
 
     parent: int
@@ -55,6 +58,7 @@ class ZygoteSetup(msgspec.Struct, frozen=True, array_like=True):
     python_path: str | None
     preload: list[str]
     open_files: int = 0
+    account: TaskAccount | None = None
 
 
 class ChildCall(msgspec.Struct, frozen=True, array_like=True):
@@ -71,6 +75,7 @@ class Zygote:
         control: The stream to the daemon.
         wake: A pair; the second end gets a byte per signal, see `signal.set_wakeup_fd`.
         lifeline: A pipe whose writing end only this process has.
+        account: The account of the children; None for its own.
     """
 
     def __init__(
@@ -78,7 +83,9 @@ class Zygote:
         control: socket.socket,
         wake: tuple[socket.socket, socket.socket],
         lifeline: tuple[int, int],
+        account: TaskAccount | None = None,
     ) -> None:
+        self._account = account
         self._control = control
         self._wake, self._wake_writer = wake
         self._lifeline = lifeline
@@ -139,6 +146,7 @@ class Zygote:
     def _be_child(self, fds: list[int], signals: set[signal.Signals | int]) -> None:
         """Give up all that belongs to the zygote, then call what the first frame names."""
         os.setsid()
+        set_inspectable(allowed=True)  # or the next file would be root's
         with contextlib.suppress(OSError):
             # When memory runs out, the kernel ends user code rather than the daemon or its servers.
             Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
@@ -150,6 +158,10 @@ class Zygote:
             sock.close()
         reader, writer = self._lifeline
         os.close(writer)
+        if self._account is not None:
+            _give_pipes(fds[1:], self._account)
+            self._account.enter()
+        # After that: the kernel forgets it when a process changes its account.
         end_with_parent(self._pid, reader)
         adopt_orphans()  # what its descendants leave stays below it until it ends itself
         if sys.platform == "linux":
@@ -179,6 +191,15 @@ class Zygote:
     def _report(self, number: int, pid: int, status: int) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._control.sendall(STATUS.pack(number, pid, status))
+
+
+def _give_pipes(fds: list[int], account: TaskAccount) -> None:
+    """Give pipes that are the child's alone to its account, which may open them as /dev/stdout."""
+    own = [os.fstat(fd) for fd in (1, 2)]
+    for fd in fds:
+        facts = os.fstat(fd)
+        if stat.S_ISFIFO(facts.st_mode) and not any(os.path.samestat(facts, each) for each in own):
+            os.fchown(fd, account.uid, account.gid)
 
 
 def _by_lines(fd: int) -> TextIO:
@@ -226,9 +247,10 @@ def _prepare(control: socket.socket) -> Zygote:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (setup.open_files, hard))
     adopt_orphans()
+    set_inspectable(allowed=False)  # who controls it controls all its children
     for module in setup.preload:
         importlib.import_module(module)
-    return Zygote(control, (wake, wake_writer), os.pipe())
+    return Zygote(control, (wake, wake_writer), os.pipe(), setup.account)
 
 
 def _run_child(child: Callable[[], None]) -> NoReturn:

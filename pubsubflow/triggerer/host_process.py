@@ -156,7 +156,7 @@ class HostProcess:
 
     async def _run_host(self, path: Path) -> None:
         ended = anyio.Event()
-        flight_recorder.prepare(path)
+        flight_recorder.prepare(path, self._fork_server.account)
         self._shutting_down = self._unresponsive = False
         self._pinged_at = None
         child = await self._fork_server.fork(

@@ -153,7 +153,7 @@ class RunnerProcess:
         settings = self._settings
         try:
             if not self._is_sync:
-                self.recorder = RunnerRecorder()
+                self.recorder = RunnerRecorder(fork_server.account)
                 settings = msgspec.structs.replace(settings, recorder=self.recorder.path)
             child = await fork_server.fork(
                 _TARGET,

@@ -46,6 +46,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         ask_seconds: How long the manager may take to reply to a task's request.
         cache_dir: Where the files of bundles are kept; `bundles` in the home when None.
         max_cache_bytes: Beyond it, bundles that are in no use are removed from there.
+        run_as: The account of all user code of the daemon, where that is root: `auto` for one of
+            its own, the name of an account, or nothing for root.
     """
 
     queues: Annotated[tuple[QueueName, ...], Meta(min_length=1)] = ("default",)
@@ -66,3 +68,4 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ask_seconds: Seconds = 60.0
     cache_dir: Path | None = None
     max_cache_bytes: Bytes = 2 << 30
+    run_as: str = "auto"

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import anyio
 from anyio import to_thread
@@ -23,10 +24,16 @@ from pubsubflow.errors import ConfigError, PubsubflowError, Unavailable
 from pubsubflow.logging_setup import set_up_logging
 from pubsubflow.model.api.resources import DagPage
 from pubsubflow.runner.parent_death import end_with_parent
+from pubsubflow.runner.task_account import set_inspectable
 
 Level = Literal["debug", "info", "warning", "error"]
 Form = Literal["console", "json"]
 _FOLDER = Path("dags")
+_VARIABLES = {
+    "--nats-url": "PUBSUBFLOW__NATS__URL",
+    "--postgres-url": "PUBSUBFLOW__POSTGRES__URL",
+}
+_VISIBLE = "every account of this machine can read the password in {}: set {} instead"
 
 
 def up(
@@ -107,6 +114,9 @@ def daemon(
     flags = _flags(home, host, port, (tls_cert, tls_key), log_level, log_format)
     flags |= {"nats.url": nats_url, "postgres.url": postgres_url}
     settings = _settings(config, flags, quiet=False)
+    for name, url in (("--nats-url", nats_url), ("--postgres-url", postgres_url)):
+        if url and any("@" in each and urlsplit(each).password for each in url.split(",")):
+            output.warn(_VISIBLE.format(name, _VARIABLES[name]))
     if played - {"worker"} and not settings.postgres.url:
         raise ConfigError(
             "these roles need Postgres: name yours with --postgres-url, or start `pubsubflow up`, "
@@ -209,6 +219,8 @@ def _run(
             )
             group.cancel_scope.cancel()
 
+    # The environment, the memory and the files that are open here hold secrets.
+    set_inspectable(allowed=False)
     anyio.run(do, backend_options={"use_uvloop": True})
 
 

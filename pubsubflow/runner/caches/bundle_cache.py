@@ -26,6 +26,7 @@ from typing import BinaryIO
 import structlog
 
 from pubsubflow.model.source.bundles import BundleFile, Manifest
+from pubsubflow.runner.task_account import TaskAccount
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +43,14 @@ class BundleCache:
     Args:
         folder: Made when it is missing, for this account alone.
         max_bytes: Beyond it, the bundles that were used longest ago and that no process uses go.
+        account: The account of user code, which may read the bundles; None for the daemon's own.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int = 2 << 30) -> None:
+    def __init__(
+        self, folder: Path, *, max_bytes: int = 2 << 30, account: TaskAccount | None = None
+    ) -> None:
         self._folder = folder
+        self._account = account
         self._max_bytes = max_bytes
         self._held: dict[str, int] = {}
         self._mutex = threading.Lock()
@@ -54,6 +59,10 @@ class BundleCache:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("files", "bundles", "locks", "new"):
             (folder / name).mkdir(exist_ok=True)
+        if account is not None:
+            for each in (folder, folder / "bundles"):
+                os.chown(each, -1, account.gid)
+                each.chmod(0o710)
 
     @contextmanager
     def filling(self) -> Iterator[None]:
@@ -82,8 +91,14 @@ class BundleCache:
             self._place(path, file)
         return file
 
-    def ingest(self, source: Path, max_bytes: int) -> BundleFile | None:
+    def ingest(self, source: Path, max_bytes: int, root: Path | None = None) -> BundleFile | None:
         """Keep a copy of a file; one of more bytes is refused, with None.
+
+        Args:
+            source: The file.
+            max_bytes: How many bytes it may have.
+            root: The folder that it belongs to: where user code has an account of its own, a link
+                out of it leads to nothing that this account may not read.
 
         Raises:
             OSError: It cannot be read, or the disk is full.
@@ -96,6 +111,8 @@ class BundleCache:
                 facts = os.fstat(descriptor)
                 if not stat.S_ISREG(facts.st_mode):
                     raise OSError(errno.EINVAL, "it is not a regular file")
+                if root is not None and self._account is not None:
+                    _check_link(descriptor, root, self._account)
                 digest, size = _copy(reader, writer, max_bytes)
             if size > max_bytes:
                 return None
@@ -256,6 +273,15 @@ class BundleCache:
             lock.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
+
+
+def _check_link(descriptor: int, root: Path, account: TaskAccount) -> None:
+    """Refuse an open file outside a folder that user code may not read: root may read all."""
+    path = os.path.realpath(f"/proc/self/fd/{descriptor}")
+    inside = path.startswith(f"{os.path.realpath(root)}{os.sep}")
+    if not inside and not account.may_read(os.fstat(descriptor)):
+        text = f"a link leads to {path}, which account {account.name} of tasks may not read"
+        raise OSError(errno.EACCES, text)
 
 
 def _copy(reader: BinaryIO, writer: BinaryIO, max_bytes: int) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from pubsubflow.config import Config
 from pubsubflow.daemon import ROLES, Daemon
 from pubsubflow.metrics import MetricsSettings
 from pubsubflow.tracing import TracesSettings
+from pubsubflow.worker import WorkerSettings
 from support.daemon_client import DaemonClient
 from support.traces import TraceCollector
 
@@ -34,6 +35,7 @@ def daemon(tmp_path, monkeypatch):
         config = Config(
             home=tmp_path / "home",
             api=ApiSettings(port=0),
+            worker=WorkerSettings(run_as=""),
             metrics=MetricsSettings(**{"refresh_seconds": 0.0, **settings}),
             traces=TracesSettings(endpoint=endpoint),
         )

@@ -107,3 +107,82 @@ async def test_processes_that_a_task_leaves_are_killed(manager, worker, dag, nam
 
 async def test_user_code_is_what_the_kernel_ends_when_memory_runs_out(manager, worker, dag):
     assert decoded(await manager.run(dag, "look"))["oom"] == 500 > OWN_OOM_SCORE
+
+
+BESIDE = """
+import asyncio, os, time
+from pathlib import Path
+from pubsubflow import Context, dag, task
+
+os.environ["FROM_FILE"] = "1"
+
+@dag
+def d():
+    @task
+    def patch():
+        time.sleep = print
+        return os.getpid()
+
+    @task
+    def late():
+        import found_late
+        return [os.getpid(), os.environ["FROM_FILE"], time.sleep is print, found_late.here]
+
+    @task
+    async def change():
+        os.environ["LEFT_BEHIND"] = "1"
+        os.environ.pop("FROM_FILE")
+        os.umask(0o777)
+
+    @task
+    async def linger(folder: str):
+        os.environ["LEFT_BEHIND"] = "1"
+        print("changed")
+        while not Path(folder, "go").exists():
+            await asyncio.sleep(0.02)
+
+    @task
+    async def look():
+        return [os.getpid(), os.environ.get("LEFT_BEHIND"), os.environ["FROM_FILE"], os.umask(0o22)]
+
+    patch(), late(), change(), linger(FOLDER), look()
+"""
+
+
+@pytest.fixture
+def beside(manager, tmp_path):
+    text = BESIDE.replace("FOLDER", repr(str(tmp_path)))
+    return manager.load(text, helpers={"found_late.py": "here = True"})
+
+
+async def test_a_process_whose_functions_a_task_replaced_runs_no_other_task(
+    manager, worker, beside
+):
+    first = decoded(await manager.run(beside, "late"))
+    assert decoded(await manager.run(beside, "late")) == first
+    order = await manager.send(manager.order(beside, "patch"))
+    pid = decoded(await manager.result(order))
+    assert any("replaced for the whole process: time.sleep" in t for t in manager.texts(order))
+    other, *rest = decoded(await manager.run(beside, "late"))
+    assert other != pid
+    assert rest == first[1:] == ["1", False, True]
+
+
+async def test_an_async_task_finds_what_one_before_it_or_beside_it_has_not_changed(
+    manager, worker, beside, tmp_path
+):
+    before = decoded(await manager.run(beside, "look"))
+    order = await manager.send(manager.order(beside, "change"))
+    await manager.result(order)
+    (line,) = [text for text in manager.texts(order) if "whole process" in text]
+    assert line == "the task changed for the whole process: environment, umask"
+    assert decoded(await manager.run(beside, "look")) == before
+
+    order = await manager.send(manager.order(beside, "linger"))
+    await manager.until(lambda: "changed" in manager.texts(order))
+    pid, *rest = decoded(await manager.run(beside, "look"))
+    assert pid != before[0]
+    assert rest == before[1:]
+    (tmp_path / "go").touch()
+    await manager.result(order)
+    assert any("no further task begins in this process" in t for t in manager.texts(order))

@@ -20,6 +20,7 @@ from pubsubflow.logging_setup import set_up_logging
 from pubsubflow.runner.parent_death import end_with_parent
 from pubsubflow.store.database import PostgresSettings
 from pubsubflow.store.secrets.keyring import SecretsSettings
+from pubsubflow.worker import WorkerSettings
 
 
 class DaemonOptions(msgspec.Struct, kw_only=True):
@@ -50,6 +51,7 @@ def main(options: DaemonOptions) -> None:
     config = Config(
         home=Path(options.home),
         api=ApiSettings(port=0),
+        worker=WorkerSettings(run_as=""),
         log=LogSettings(format="json"),
         postgres=PostgresSettings(url=options.postgres_url),
         nats=BusSettings(url=options.nats_url or "", token=options.nats_token),

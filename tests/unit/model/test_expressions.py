@@ -1,6 +1,8 @@
 """Filters and params in CEL."""
 
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -159,6 +161,20 @@ def test_the_process_of_an_expression_is_replaced_when_it_was_killed():
         process._process.kill()
         process._process.wait()
         assert process.evaluate("2 + a", {"a": 1}) == 3
+    finally:
+        process.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_the_process_of_an_expression_has_no_secret_of_the_daemon_and_no_right_of_root(monkeypatch):
+    monkeypatch.setenv("PUBSUBFLOW__POSTGRES__URL", "postgres://u:hush@h/d")
+    process = ExpressionProcess()
+    try:
+        assert process.evaluate("1 + a", {"a": 1}) == 2
+        assert process._process is not None
+        proc = Path(f"/proc/{process._process.pid}")
+        assert b"hush" not in (proc / "environ").read_bytes()
+        assert "\nUid:\t0" not in (proc / "status").read_text()
     finally:
         process.close()
 

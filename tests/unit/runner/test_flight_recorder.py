@@ -61,3 +61,19 @@ def test_the_page_takes_its_space_at_once_and_leaves_no_name(monkeypatch, tmp_pa
     with pytest.raises(OSError, match="full"):
         flight_recorder.RunnerRecorder()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_user_code_has_cut_or_filled_ends_no_daemon(tmp_path):
+    recorder = flight_recorder.RunnerRecorder()
+    recorder.page[flight_recorder.RUNNING] = 7
+    with Path(recorder.path).open("r+b") as file:
+        file.truncate(0)
+        assert recorder.page[flight_recorder.BEGUN] == 0
+        assert recorder.stack() == ""
+        file.truncate(1 << 40)
+        assert recorder.page[flight_recorder.RUNNING] == 0
+    recorder.close()
+    for size in (0, 1 << 40):
+        with (tmp_path / "recorder").open("wb") as file:
+            file.truncate(size)
+        assert flight_recorder.read(tmp_path / "recorder").running == ()
