@@ -67,6 +67,7 @@ class Heartbeats:
             (
                 *(beat.worker, beat.host, beat.pid, beat.slots, beat.busy),
                 *(",".join(beat.queues), beat.free_sync, beat.free_async),
+                *(beat.version, beat.protocol),
             )
             for beat in beats
         ]

@@ -5,7 +5,6 @@ Formats: https://prometheus.io/docs/instrumenting/exposition_formats/
 
 import platform
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.metadata import version
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -21,6 +20,8 @@ from prometheus_client.registry import Collector
 
 from pubsubflow.instruments import Counter, Gauge, Histogram, Instrument
 from pubsubflow.metrics.cluster import ClusterMetrics
+from pubsubflow.model.wire.protocol import PROTOCOL, VERSION
+from pubsubflow.store.migrate import known_schema
 
 
 class Exposition:
@@ -71,9 +72,17 @@ class _Instruments(Collector):
 class _Build(Collector):
     """The build of this daemon."""
 
+    def __init__(self) -> None:
+        self._schema = known_schema()
+
     def collect(self) -> Iterator[Metric]:
         """Yield the one metric."""
-        info = {"version": version("pubsubflow"), "python": platform.python_version()}
+        info = {
+            "version": VERSION,
+            "python": platform.python_version(),
+            "protocol": str(PROTOCOL),
+            "schema": str(self._schema),
+        }
         yield InfoMetricFamily("pubsubflow_build", "Version of this daemon.", info)
 
 

@@ -23,6 +23,7 @@ from pubsubflow.model.wire.messages import (
     decode_cancel,
     encode,
 )
+from pubsubflow.model.wire.protocol import PROTOCOL, VERSION
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
@@ -279,6 +280,8 @@ class Worker:
             queues=settings.queues,
             free_sync=max(0, settings.processes - busy["sync"]),
             free_async=max(0, settings.async_slots - busy["async"]),
+            version=VERSION,
+            protocol=PROTOCOL,
         )
         self._forget_done()
         try:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
-from importlib.metadata import version
 
 import anyio
 import structlog
@@ -22,6 +21,8 @@ from pubsubflow.api.server.backpressure import Backpressure
 from pubsubflow.bus import Bus
 from pubsubflow.errors import StoreUnavailable
 from pubsubflow.model.api.server import Info, Liveness, Readiness
+from pubsubflow.model.wire.protocol import PROTOCOL, VERSION
+from pubsubflow.store.migrate import known_schema
 from pubsubflow.store.read.read_models import ReadModels
 
 log = structlog.get_logger(__name__)
@@ -57,6 +58,7 @@ class HealthRoutes:
         self._backpressure = backpressure
         self._stores = stores
         self._max_overdue_seconds = max_overdue_seconds
+        self._schema = known_schema()
         self._was_ready = True
         self._started_at = datetime.now(UTC)
 
@@ -111,11 +113,13 @@ class HealthRoutes:
         """Show version and process of this server, and its workers."""
         return json_response(
             Info(
-                version=version("pubsubflow"),
+                version=VERSION,
                 pid=os.getpid(),
                 started_at=self._started_at,
                 workers=await self._read_models.workers.all(),
                 import_errors=len(await self._read_models.dags.import_errors()),
+                protocol=PROTOCOL,
+                schema=self._schema,
             )
         )
 

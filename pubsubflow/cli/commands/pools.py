@@ -54,7 +54,7 @@ async def delete_pool(pool: str, /, *, target: Target = DEFAULT) -> None:
 
 
 async def list_workers(*, target: Target = DEFAULT) -> None:
-    """List workers with their queues and slots, as of their last heartbeats.
+    """List workers with their queues, slots and versions, as of their last heartbeats.
 
     Args:
         target: The daemon, and the format of the output.
@@ -66,7 +66,7 @@ async def list_workers(*, target: Target = DEFAULT) -> None:
         return
     listing = output.Listing(
         *("worker", "queues", "busy", "slots", "free sync", "free async", "seen", "started"),
-        *("host", "pid"),
+        *("host", "pid", "version"),
         narrow=5,
         right=["busy", "slots", "free sync", "free async", "pid"],
         elastic=["worker", "queues", "host"],
@@ -84,5 +84,6 @@ async def list_workers(*, target: Target = DEFAULT) -> None:
             output.brief(worker.started_at),
             worker.host,
             str(worker.pid),
+            worker.version or "unknown",
         )
     listing.show(none="no workers")

@@ -12,6 +12,8 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     Attributes:
         queues: Those that it serves.
         free_sync, free_async: Slots without a task.
+        version: Of its pubsubflow; empty if that was before workers said it.
+        protocol: The newest protocol of messages that it understands.
     """
 
     worker: str
@@ -24,6 +26,8 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     free_async: int = 0
     started_at: datetime
     seen_at: datetime
+    version: str = ""
+    protocol: int = 1
 
 
 class Liveness(Struct, frozen=True, kw_only=True):
@@ -74,10 +78,17 @@ class Readiness(Struct, frozen=True, kw_only=True):
 
 
 class Info(Struct, frozen=True, kw_only=True):
-    """Version and process of this server, and its workers."""
+    """Version and process of this server, and its workers.
+
+    Attributes:
+        protocol: The newest protocol of messages that this daemon understands.
+        schema: The number of the newest migration that it knows.
+    """
 
     version: str
     pid: int
     started_at: datetime
     workers: list[WorkerView]
     import_errors: int
+    protocol: int = 1
+    schema: int = 1

@@ -10,6 +10,8 @@ class Heartbeat(Struct, frozen=True, array_like=True):
     Attributes:
         queues: Those that it serves.
         free_sync, free_async: Slots without a task.
+        version: Of its pubsubflow.
+        protocol: The newest protocol of messages that it understands.
     """
 
     worker: str
@@ -20,6 +22,8 @@ class Heartbeat(Struct, frozen=True, array_like=True):
     queues: tuple[str, ...] = ()
     free_sync: int = 0
     free_async: int = 0
+    version: str = ""
+    protocol: int = 1
 
 
 decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode

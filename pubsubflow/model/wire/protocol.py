@@ -6,7 +6,9 @@ adds the header. Without the header a message is of protocol 1.
 """
 
 import re
+from importlib.metadata import version
 
+VERSION = version("pubsubflow")
 PROTOCOL = 1
 PROTOCOL_HEADER = "Psf-Protocol"
 PROTOCOL_MARK = b"\r\nPsf-Protocol:"

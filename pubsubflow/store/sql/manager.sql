@@ -334,14 +334,18 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bytea[], $5::text[])
 -- name: save_heartbeats
 -- Insert or update workers by their heartbeats.
 -- The queues of a worker come as one text, separated by commas: arrays of arrays are flattened.
-INSERT INTO worker (worker, host, pid, slots, busy, queues, free_sync, free_async)
-SELECT worker, host, pid, slots, busy, string_to_array(queues, ','), free_sync, free_async
+INSERT INTO worker (worker, host, pid, slots, busy, queues, free_sync, free_async, version,
+                    protocol)
+SELECT worker, host, pid, slots, busy, string_to_array(queues, ','), free_sync, free_async, version,
+       protocol
 FROM unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::int[], $6::text[], $7::int[],
-            $8::int[])
-    AS n (worker, host, pid, slots, busy, queues, free_sync, free_async)
+            $8::int[], $9::text[], $10::int[])
+    AS n (worker, host, pid, slots, busy, queues, free_sync, free_async, version, protocol)
 ON CONFLICT (worker) DO UPDATE
 SET seen_at = now(), busy = excluded.busy, slots = excluded.slots, queues = excluded.queues,
-    free_sync = excluded.free_sync, free_async = excluded.free_async;
+    free_sync = excluded.free_sync, free_async = excluded.free_async,
+    -- A manager of before these columns may have inserted the row without them.
+    version = excluded.version, protocol = excluded.protocol;
 
 -- name: delete_worker
 -- Delete a worker that has signed off or is dead.

@@ -9,6 +9,8 @@ import pytest
 
 from pubsubflow.api import ApiSettings
 from pubsubflow.errors import ConfigError
+from pubsubflow.model.wire.protocol import PROTOCOL
+from pubsubflow.store.migrate import known_schema
 from support.api import api_on
 from support.specs import dag, task
 
@@ -99,6 +101,7 @@ async def test_info_shows_what_runs(harness):
     info = await harness.get("/api/v1/info")
     assert info["version"]
     assert info["workers"] == []
+    assert (info["protocol"], info["schema"]) == (PROTOCOL, known_schema())
 
 
 async def test_dead_letters_are_listed(harness, database):

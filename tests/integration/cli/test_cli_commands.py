@@ -2,8 +2,11 @@
 
 import json
 import uuid
+from importlib.metadata import version
 
 import pytest
+
+from pubsubflow.model.wire.protocol import PROTOCOL
 
 SOURCE = "s3://lake/source"
 
@@ -48,6 +51,9 @@ def test_workers_are_listed_with_their_queues(psf):
     (worker,) = psf("workers", "list", "--json").json
     assert worker["queues"] == ["default"]
     assert worker["free_async"] == 200
+    assert worker["host"]
+    assert worker["version"] == version("pubsubflow")
+    assert worker["protocol"] == PROTOCOL
 
 
 def test_a_run_is_explained_from_its_task_back_to_the_event(psf, first_run):

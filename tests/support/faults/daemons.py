@@ -30,6 +30,7 @@ class DaemonProcess:
         options: What it is started with.
         environ: Its environment.
         folder: Where its log goes.
+        script: What runs it; that of another version belongs to an environment that imports that.
 
     Attributes:
         ready: Set while it runs and is ready.
@@ -38,7 +39,16 @@ class DaemonProcess:
         unexpected_exits: Exit codes of ends that the test did not cause.
     """
 
-    def __init__(self, name: str, options: DaemonOptions, environ: dict[str, str], folder: Path):
+    def __init__(
+        self,
+        name: str,
+        options: DaemonOptions,
+        environ: dict[str, str],
+        folder: Path,
+        *,
+        script: Path = SCRIPT,
+    ):
+        self._script = script
         self.name = name
         self.ready = anyio.Event()
         self.url = ""
@@ -71,7 +81,7 @@ class DaemonProcess:
             self._end_expected = False
             with self.log.open("ab") as log:
                 process = await anyio.open_process(
-                    [sys.executable, "-P", SCRIPT, msgspec.json.encode(self.options)],
+                    [sys.executable, "-P", self._script, msgspec.json.encode(self.options)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=log,

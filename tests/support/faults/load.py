@@ -38,6 +38,11 @@ class Event(msgspec.Struct, frozen=True):
 class Load:
     """Posts events to daemons that may be away.
 
+    Args:
+        members: The daemons; may change meanwhile.
+        chance: Of every choice.
+        part: How large a load is, of the whole one.
+
     Attributes:
         forgotten: The store may have lost what was accepted: another id is right then.
         ids: Idempotency id → the event's id as the API answered it.
@@ -46,7 +51,10 @@ class Load:
         refusals: Statuses and headers of answers that refused a post.
     """
 
-    def __init__(self, members: Sequence[DaemonProcess], chance: random.Random):
+    def __init__(
+        self, members: Sequence[DaemonProcess], chance: random.Random, *, part: float = 1.0
+    ):
+        self._part = part
         self._members = members
         self._chance = chance
         self._numbers = count(1)
@@ -58,7 +66,7 @@ class Load:
 
     async def post(self):
         """Post one load, in batches, by two clients side by side."""
-        names = [name for name, share in SHARES.items() for _ in range(share)]
+        names = [name for name, share in SHARES.items() for _ in range(round(share * self._part))]
         self._chance.shuffle(names)
         batches = []
         while names:

@@ -60,7 +60,7 @@ EXAMPLES = [
     StartedMessage(1, 2, -1, 1, 1, "w", 1.0),
     LogMessage(1, 2, -1, 1, 1, 0, "text"),
     WorkerLostMessage("w"),
-    Heartbeat("w", "host", 1, 8, 2, ("default", "gpu"), 3, 5),
+    Heartbeat("w", "host", 1, 8, 2, ("default", "gpu"), 3, 5, "0.2.0", 2),
     CancelMessage(1),
     JournalEntry("0", "load", "step", b"\x01", TaskError("ValueError", "no")),
     FiredMessage(
