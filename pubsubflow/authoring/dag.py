@@ -281,6 +281,8 @@ def _task_spec(node: Node, positions: Mapping[Node, int], file: str) -> TaskSpec
         start_wait=node.body.start_wait(options.timeout),
         groups=node.groups,
         fails_run=node.role == "teardown" and node.fails_run,
+        depends_on_past=options.depends_on_past or options.wait_for_downstream,
+        wait_for_downstream=options.wait_for_downstream,
     )
 
 

@@ -115,6 +115,8 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
             of the wait's completion.
         groups: The groups that it is in, the outermost first.
         fails_run: Of a teardown: its failure fails the run.
+        depends_on_past: It waits until it has succeeded or was skipped in the previous run.
+        wait_for_downstream: It also waits for the tasks right after it in the previous run.
     """
 
     node: int
@@ -140,6 +142,8 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     start_wait: WaitSet | None = None
     groups: tuple[str, ...] = ()
     fails_run: bool = False
+    depends_on_past: bool = False
+    wait_for_downstream: bool = False
 
     @property
     def mapped(self) -> bool:

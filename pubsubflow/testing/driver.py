@@ -19,6 +19,7 @@ from pubsubflow.model.runs.progress import (
     finish_task,
     mapped_indexes,
     mapped_lengths,
+    release_held,
     start_run,
 )
 from pubsubflow.model.runs.retry import RetryAt, after_failure
@@ -130,6 +131,9 @@ class Driver:
         for node, _, state in decision.resolved:
             if node in self._inputs.chosen:
                 self._resolve(node, state, decision.mapping_errors.get(node))
+        for node in decision.held:
+            # A run in a test is the first one: nothing is before it.
+            self._apply(release_held(self._plan, self._progress, node))
         for node, map_index in decision.ready:
             live = _Live(self._instance(node, map_index))
             self._live[node, map_index] = live

@@ -47,6 +47,8 @@ class OptionKeywords(TypedDict, total=False):
     concurrency_key: str | None
     executor: str | None
     on_failure_fail_dagrun: bool
+    depends_on_past: bool
+    wait_for_downstream: bool
     on_success: Callable[..., object] | None
     on_failure: Callable[..., object] | None
     doc: str | None
@@ -90,6 +92,8 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     concurrency_key: str | None = None
     executor: str | None = None
     on_failure_fail_dagrun: bool = False
+    depends_on_past: bool = False
+    wait_for_downstream: bool = False
     on_success: Callable[..., object] | None = None
     on_failure: Callable[..., object] | None = None
     doc: str | None = None
@@ -195,6 +199,8 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "concurrency_key": optional(text),
     "executor": optional(_executor),
     "on_failure_fail_dagrun": flag,
+    "depends_on_past": flag,
+    "wait_for_downstream": flag,
     "on_success": optional(function),
     "on_failure": optional(function),
     "doc": optional(text),

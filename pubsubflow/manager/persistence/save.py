@@ -134,6 +134,10 @@ def _task_rows(runs: Sequence[RunWork], uow: UnitOfWork) -> Iterator[_Statement]
         [(*astuple(each)[:-1], printable(each.reason)) for each in uow.outbox.dead_letters],
     )
     yield (
+        "delete_past_waits_of_runs",
+        [(run.id,) for run in runs if run.outcome is not None and run.version.plan.past],
+    )
+    yield (
         "delete_run_timers",
         [
             (run.id,)

@@ -21,6 +21,7 @@ from pubsubflow.model.runs.progress import (
     Decision,
     Progress,
     finish_task,
+    release_held,
     replace_waiting,
     resume_run,
     start_run,
@@ -192,6 +193,8 @@ class RunLifecycle:
             chained: The result after which a runner may have gone straight on.
         """
         run.changed = True
+        if run.version.plan.past:
+            self._note_past(run, decision)
         if decision.resolved:
             self._end_unstarted(run, decision)
         delivery = first_delivery(run.progress.clear_number, self._uow.epoch)
@@ -211,6 +214,21 @@ class RunLifecycle:
             run.live[key] = task
         if decision.ended is not None:
             self._close(run, decision.ended)
+
+    def release(self, run: RunWork, node: int) -> None:
+        """Start a task that waited for the previous run."""
+        self._uow.waits.released.append((run.id, node))
+        self._apply(run, release_held(run.version.plan, run.progress, node))
+
+    def _note_past(self, run: RunWork, decision: Decision) -> None:
+        """Note which tasks wait for the previous run, and that others may wait for this one."""
+        waits = self._uow.waits
+        waits.past_changed.append(run.id)
+        for node in decision.held:
+            # What the previous run is, and how far, is looked up in a transaction of its own: under
+            # the lock of a run no other one is locked.
+            waits.held.append((run.id, node))
+            waits.past_to_check.append(run.id)
 
     def _end_unstarted(self, run: RunWork, decision: Decision) -> None:
         """End the tasks that never start; those that have nothing to run succeed and emit."""

@@ -38,6 +38,7 @@ class Plan:
         chains: Per node, the nodes that its runner may run directly afterwards: each is the only
             downstream task of the one before, waits for nothing else and has the same kind and
             queue, so the runner starts it without a round trip to the manager.
+        past: Whether a task waits for the previous run.
         limits: Per node, the limits of which its tasks need a slot, in order; empty when no task
             needs one.
     """
@@ -64,6 +65,7 @@ class Plan:
                 for node in self.scopes[task.node].indirect_setups:
                     found[node].append(task.node)
             self.concerned = tuple(map(tuple, found))
+        self.past = any(task.depends_on_past for task in spec.tasks)
         self.chains = self._chains()
         limits = tuple(_limits(spec, task) for task in spec.tasks)
         self.limits = limits if any(limits) else ()
@@ -141,6 +143,7 @@ def _continues(task: TaskSpec, follower: TaskSpec) -> bool:
     return (
         task.role == "task"
         and follower.start_wait is None
+        and not follower.depends_on_past
         and not (task.mapped or follower.mapped)
         and follower.upstream == (task.node,)
         and follower.kind == task.kind

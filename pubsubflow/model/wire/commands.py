@@ -214,6 +214,18 @@ class CheckEventWaits(Struct, frozen=True):
     tasks: tuple[TaskKey, ...]
 
 
+class CheckPastWaits(Struct, frozen=True):
+    """Check whether tasks that wait for the previous run may start.
+
+    Attributes:
+        runs: Runs whose tasks wait.
+        changed: Runs that they may wait for.
+    """
+
+    runs: tuple[int, ...] = ()
+    changed: tuple[int, ...] = ()
+
+
 class StoreDeadLetter(Struct, frozen=True):
     """Store a request that could not be processed as a dead letter.
 
@@ -301,6 +313,7 @@ Command = (
     | RedriveDeadLetter
     | DiscardDeadLetters
     | CheckEventWaits
+    | CheckPastWaits
     | StoreDeadLetter
     | ClearTasks
     | SetPool

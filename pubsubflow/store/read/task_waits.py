@@ -110,6 +110,10 @@ async def describe_waits(connection: Connection, run: int, spec: DagSpec) -> lis
     rows = await connection.fetch(SQL["read_waiting_tasks"], run, SHOWN_WAITS)
     reasons = await read_wait_reasons(connection, run, spec, rows)
     lines = []
+    for row in await connection.fetch(SQL["read_past_waits"], run):
+        task = spec.tasks[row["node"]].task_id
+        on = "the previous run" if row["run_id"] is None else f"run {row['run_id']}"
+        lines.append(f"task {task} waits for task {row['on_task'] or task} of {on}")
     for (node, map_index), reason in sorted(reasons.items()):
         index = f".{map_index}" if map_index != NOT_MAPPED else ""
         lines.append(f"task {spec.tasks[node].task_id}{index} waits for {reason}")
