@@ -41,9 +41,9 @@ async def take(harness, run: int, task_id: str, outcome=Outcome.SUCCESS) -> None
 
 
 async def test_a_task_starts_when_it_has_succeeded_in_the_run_before(harness):
-    spec = dag("d", task("a"), task("b", "a", depends_on_past=True), task("c", "b"), on="in")
+    spec = dag("d", task("a"), task("b", "a", depends_on_past=True), task("c", "b"), on="x")
     await harness.load(spec)
-    await harness.post("in1", "in2", "in3")
+    await harness.post("x1", "x2", "x3")
     one, two, three = await numbers(harness)
     for run in (three, two):
         await take(harness, run, "a")
@@ -59,9 +59,9 @@ async def test_a_task_starts_when_it_has_succeeded_in_the_run_before(harness):
 
 
 async def test_a_failure_holds_the_next_run_until_it_is_cleared(harness):
-    await harness.load(dag("d", task("a", depends_on_past=True), on="in", max_active_runs=1))
-    await harness.post("in1")
-    await harness.post("in2")
+    await harness.load(dag("d", task("a", depends_on_past=True), on="x", max_active_runs=1))
+    await harness.post("x1")
+    await harness.post("x2")
     one, two = await numbers(harness)
     await take(harness, one, "a", Outcome.FAILED)
     await harness.until_states("failed", "running")
@@ -77,9 +77,9 @@ async def test_a_failure_holds_the_next_run_until_it_is_cleared(harness):
 
 async def test_a_task_may_wait_for_those_after_it_too(harness):
     await harness.load(
-        dag("d", task("a", depends_on_past=True, wait_for_downstream=True), task("b", "a"), on="in")
+        dag("d", task("a", depends_on_past=True, wait_for_downstream=True), task("b", "a"), on="x")
     )
-    await harness.post("in1", "in2")
+    await harness.post("x1", "x2")
     one, two = await numbers(harness)
     await take(harness, one, "a")
     await harness.until(lambda: said(harness, [(0, "b")]))
@@ -113,8 +113,8 @@ async def test_the_run_before_is_that_of_the_logical_time_before(harness):
 
 
 async def test_a_run_that_ends_waits_no_longer(harness):
-    await harness.load(dag("d", task("a", depends_on_past=True), on="in"))
-    await harness.post("in1", "in2")
+    await harness.load(dag("d", task("a", depends_on_past=True), on="x"))
+    await harness.post("x1", "x2")
     assert await waiting(harness) == [(0, "a")]
     runs = await harness.rows("SELECT run_id FROM run ORDER BY run_id")
     await harness.call(CancelRun(runs[1][0], "enough"))
@@ -123,8 +123,8 @@ async def test_a_run_that_ends_waits_no_longer(harness):
 
 
 async def test_what_a_manager_did_not_check_the_sweeper_does(harness, database, bus):
-    await harness.load(dag("d", task("a", depends_on_past=True), on="in"))
-    await harness.post("in1", "in2")
+    await harness.load(dag("d", task("a", depends_on_past=True), on="x"))
+    await harness.post("x1", "x2")
     one, two = await numbers(harness)
     assert await waiting(harness) == [(0, "a")]
     # A manager has died between a commit and its check; and what is waited for was pruned.
@@ -140,9 +140,9 @@ async def test_what_a_manager_did_not_check_the_sweeper_does(harness, database, 
 
 
 async def test_what_a_task_waits_for_is_said(harness, database):
-    spec = dag("d", task("a", depends_on_past=True), on="in")
+    spec = dag("d", task("a", depends_on_past=True), on="x")
     await harness.load(spec)
-    await harness.post("in1", "in2")
+    await harness.post("x1", "x2")
     assert await waiting(harness) == [(0, "a")]
     _, two = await numbers(harness)
     first = await harness.value("SELECT run_id FROM run ORDER BY run_id LIMIT 1")
