@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.tasks.decorator import setup, task, teardown
     from pubsubflow.authoring.tasks.groups import chain, task_group
     from pubsubflow.authoring.tasks.latest_only import LatestOnlyOperator
+    from pubsubflow.authoring.tasks.limits import RateLimit
     from pubsubflow.authoring.tasks.operators import EmptyOperator, Operator, PythonOperator
     from pubsubflow.authoring.tasks.retries import Retry
     from pubsubflow.errors import (
@@ -46,6 +47,7 @@ _HOMES = {
     "authoring.param": ("Param",),
     "authoring.retention": ("Retention",),
     "authoring.tasks.groups": ("chain", "task_group"),
+    "authoring.tasks.limits": ("RateLimit",),
     "authoring.tasks.bash_operator": ("BashOperator",),
     "authoring.tasks.latest_only": ("LatestOnlyOperator",),
     "authoring.tasks.operators": ("EmptyOperator", "Operator", "PythonOperator"),
@@ -90,6 +92,7 @@ __all__ = [
     "Param",
     "PubsubflowError",
     "PythonOperator",
+    "RateLimit",
     "ResultNotFound",
     "Retention",
     "Retry",

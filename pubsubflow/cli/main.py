@@ -85,6 +85,7 @@ _COMMANDS = {
             "list": ("pools:list_pools", "List pools, their used slots and waiting tasks."),
             "set": ("pools:set_pool", "Limit how many tasks of a pool run at once."),
             "delete": ("pools:delete_pool", "Remove the limit of a pool."),
+            "rates": ("pools:list_rate_limits", "List rate limits and the tasks that wait."),
         },
     ),
     "workers": (

@@ -48,6 +48,7 @@ class LoadedRuns(Struct):
         cleared_tasks: Task instances that are cleared.
         clear_numbers: Run → how often tasks of it have been cleared, for those cleared here.
         wait_queues: Wait queues that were registered here: their limits → id.
+        woken_rate_limits: Rate limits whose waiting tasks may start by now.
     """
 
     by_id: dict[int, RunWork] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class LoadedRuns(Struct):
     cleared_tasks: list[TaskKey] = field(default_factory=list)
     clear_numbers: dict[int, int] = field(default_factory=dict)
     wait_queues: dict[tuple[Limit, ...], int] = field(default_factory=dict)
+    woken_rate_limits: set[str] = field(default_factory=set)
 
 
 class EventOutcome(Struct, frozen=True, array_like=True):

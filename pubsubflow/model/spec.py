@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from pubsubflow.model.limits.keys import KeyPart
+from pubsubflow.model.limits.rates import RateLimitSpec
 from pubsubflow.model.schedule.conditions import ScheduleSpec
 from pubsubflow.model.stored.values import StoredDecoder
 from pubsubflow.model.webhooks import WebhookSpec
@@ -107,9 +109,10 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
         outlets: URIs of the datasets that get an event when the task succeeds.
         outlet_patterns: Patterns of further datasets that the task may emit events of.
         queue: Name of the workers' queue.
-        pool: The pool of which it needs a slot while it runs.
+        pool: The pool of which it needs slots while it runs.
         priority: Of the tasks that wait for a slot, the highest one is first.
-        concurrency_key: Of all tasks with the same one, in any DAG, one runs at a time.
+        concurrency_key: Of all tasks with the same one, in any DAG, `concurrency_limit` run at a
+            time.
         start_wait: The wait after the task is ready and before any of its code runs, under the key
             `waits.START`, with relative times. Of kind `empty`, the task's result is the payload
             of the wait's completion.
@@ -117,6 +120,10 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
         fails_run: Of a teardown: its failure fails the run.
         depends_on_past: It waits until it has succeeded or was skipped in the previous run.
         wait_for_downstream: It also waits for the tasks right after it in the previous run.
+        pool_slots: How many slots of its pool it takes.
+        concurrency_limit: How many tasks with its concurrency key run at once.
+        key_parts: Its concurrency key, when that follows from the run.
+        rate_limit: How often it and others under the same name may start.
     """
 
     node: int
@@ -144,6 +151,10 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     fails_run: bool = False
     depends_on_past: bool = False
     wait_for_downstream: bool = False
+    pool_slots: int = 1
+    concurrency_limit: int = 1
+    key_parts: tuple[KeyPart, ...] = ()
+    rate_limit: RateLimitSpec | None = None
 
     @property
     def mapped(self) -> bool:
@@ -166,6 +177,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
         max_active_tasks: The number of its tasks that run at once, over all runs.
         timeout_seconds: A run that lasts longer fails.
         retention: How long its runs are kept; None for the usual time.
+        priority: Added to the priority of each of its tasks.
     """
 
     dag_id: str
@@ -189,6 +201,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     on_pause: Literal["hold", "drop"] = "hold"
     line: int | None = None
     retention: RetentionSpec | None = None
+    priority: int = 0
 
 
 STORED_SPEC = StoredDecoder(DagSpec, "the definition of a DAG")

@@ -269,7 +269,7 @@ class PoolView(Struct, frozen=True, kw_only=True):
 
     Attributes:
         slots: How many may run at once; None for a pool without a limit, which only tasks name.
-        used: How many of its tasks run or are delivered to workers.
+        used: How many are used by tasks that run or are delivered to workers.
         waiting: How many are ready and wait for a slot.
         changed_at: When its slots were last set.
         revision: Differs after every change; see `If-Match`.
@@ -281,6 +281,30 @@ class PoolView(Struct, frozen=True, kw_only=True):
     waiting: int
     changed_at: datetime | None = None
     revision: str
+
+
+class RateLimitView(Struct, frozen=True, kw_only=True):
+    """A rate limit, which bounds how many of the tasks that name it start in a time.
+
+    Attributes:
+        starts: How many may start in `per_seconds`.
+        burst: How many may start at once after a pause.
+        rate: It for people, as in `100 per minute`.
+        available: How many may start now.
+        waiting: How many tasks wait that need a start of it.
+        next_at: When the next one may start; None when one may now.
+        declared_at: Since when it is like this.
+    """
+
+    name: str
+    starts: int
+    per_seconds: float
+    burst: int
+    rate: str
+    available: int
+    waiting: int
+    next_at: datetime | None = None
+    declared_at: datetime
 
 
 class ClearedTaskView(Struct, frozen=True, kw_only=True):

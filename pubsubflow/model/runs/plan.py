@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from pubsubflow.model.runs.concurrency import DAG, KEY, POOL, Limit
+from pubsubflow.model.runs.concurrency import DAG, KEY, POOL, RATE, Limit
 from pubsubflow.model.spec import DagSpec, TaskSpec, TriggerRule
 
 LONGEST_CHAIN = 64
@@ -40,7 +40,7 @@ class Plan:
             queue, so the runner starts it without a round trip to the manager.
         past: Whether a task waits for the previous run.
         limits: Per node, the limits of which its tasks need a slot, in order; empty when no task
-            needs one.
+            needs one. A concurrency key that follows from the run is the text of its template.
     """
 
     def __init__(self, spec: DagSpec) -> None:
@@ -133,9 +133,11 @@ def _limits(spec: DagSpec, task: TaskSpec) -> tuple[Limit, ...]:
     if spec.max_active_tasks is not None:
         found.append(Limit(f"{DAG}{spec.dag_id}", spec.max_active_tasks))
     if task.pool is not None:
-        found.append(Limit(f"{POOL}{task.pool}"))
+        found.append(Limit(f"{POOL}{task.pool}", weight=task.pool_slots))
     if task.concurrency_key is not None:
-        found.append(Limit(f"{KEY}{task.concurrency_key}", 1))
+        found.append(Limit(f"{KEY}{task.concurrency_key}", task.concurrency_limit))
+    if task.rate_limit is not None:
+        found.append(Limit(f"{RATE}{task.rate_limit.name}"))
     return tuple(sorted(found))
 
 
@@ -150,6 +152,7 @@ def _continues(task: TaskSpec, follower: TaskSpec) -> bool:
         and follower.queue == task.queue
         and follower.pool is None
         and follower.concurrency_key is None
+        and follower.rate_limit is None
         and follower.trigger_rule
         in (
             TriggerRule.ALL_SUCCESS,

@@ -18,7 +18,8 @@ class Timer(Struct, frozen=True, array_like=True):
             the deadline of slot `node` with number `attempt` passes in the condition state `key`;
             `flush`: the run that collects events in the condition state `key` starts; of a deferred
             task, whose delivery is `attempt`: `wait`: the time of the wait in slot `key` has come;
-            `wait_timeout`; `task_timeout`.
+            `wait_timeout`; `task_timeout`; `rate_limit`: tasks that wait for the rate limit `key`
+            may start.
         number: The row's id; 0 for one that is not stored yet.
     """
 
