@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.tasks.latest_only import LatestOnlyOperator
     from pubsubflow.authoring.tasks.limits import RateLimit
     from pubsubflow.authoring.tasks.operators import EmptyOperator, Operator, PythonOperator
+    from pubsubflow.authoring.tasks.polling import Poked
     from pubsubflow.authoring.tasks.retries import Retry
     from pubsubflow.errors import (
         DefinitionError,
@@ -48,6 +49,7 @@ _HOMES = {
     "authoring.retention": ("Retention",),
     "authoring.tasks.groups": ("chain", "task_group"),
     "authoring.tasks.limits": ("RateLimit",),
+    "authoring.tasks.polling": ("Poked",),
     "authoring.tasks.bash_operator": ("BashOperator",),
     "authoring.tasks.latest_only": ("LatestOnlyOperator",),
     "authoring.tasks.operators": ("EmptyOperator", "Operator", "PythonOperator"),
@@ -90,6 +92,7 @@ __all__ = [
     "LatestOnlyOperator",
     "Operator",
     "Param",
+    "Poked",
     "PubsubflowError",
     "PythonOperator",
     "RateLimit",

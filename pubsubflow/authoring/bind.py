@@ -158,7 +158,11 @@ def bind(
     given = dict(inputs or {})
     history = JournalHistory(journal)
     is_async = spec.kind == "async"
-    running_journal = TaskJournal(host, history, host.write_log) if is_async else None
+    running_journal = (
+        TaskJournal(host, history, host.write_log, polling=spec.poll is not None)
+        if is_async
+        else None
+    )
     outlets = chosen.options.outlets
     context = _context(
         dag, chosen, info, host, given,
@@ -172,6 +176,7 @@ def bind(
     if indexes:
         indexes = dag.own_indexes(node, indexes)
     binding = TaskBinding(dag.nodes, chosen, context, given, elements or {}, indexes)
+    binding.looks = history.looks
     try:
         call = chosen.body.bind(binding)
     except (TypeError, msgspec.ValidationError) as error:

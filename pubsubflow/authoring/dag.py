@@ -31,6 +31,7 @@ from pubsubflow.authoring.tasks.graph import (
 from pubsubflow.authoring.tasks.limits import limit_fields
 from pubsubflow.authoring.tasks.options import check_id, check_keywords
 from pubsubflow.authoring.tasks.param_reference import ParamReference
+from pubsubflow.authoring.tasks.polling import PollBody
 from pubsubflow.model.schedule.conditions import inputs, ticks
 from pubsubflow.model.schedule.timetable import CronSpec
 from pubsubflow.model.source.elements import digest_elements
@@ -286,6 +287,7 @@ def _task_spec(
         fails_run=node.role == "teardown" and node.fails_run,
         depends_on_past=options.depends_on_past or options.wait_for_downstream,
         wait_for_downstream=options.wait_for_downstream,
+        poll=node.body.poll if isinstance(node.body, PollBody) else None,
         **limit_fields(options, params, node.task_id, node.location),
     )
 

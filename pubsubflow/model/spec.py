@@ -75,6 +75,22 @@ class RetryPolicy(Struct, frozen=True, omit_defaults=True):
     never: tuple[str, ...] = ()
 
 
+class PollSpec(Struct, frozen=True, omit_defaults=True):
+    """How often a polling sensor looks.
+
+    Attributes:
+        every_seconds: Between two looks.
+        soft_fail: It is skipped, rather than failed, when its timeout is over.
+        backoff: Factor by which the time between looks grows with every look; 1 keeps it.
+        max_every_seconds: Upper bound of that time.
+    """
+
+    every_seconds: float
+    soft_fail: bool = False
+    backoff: float = 1.0
+    max_every_seconds: float | None = None
+
+
 class MappedArgument(Struct, frozen=True, omit_defaults=True):
     """One mapped argument: a literal of known length, or the result of another task.
 
@@ -124,6 +140,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
         concurrency_limit: How many tasks with its concurrency key run at once.
         key_parts: Its concurrency key, when that follows from the run.
         rate_limit: How often it and others under the same name may start.
+        poll: How often it looks, if it is a polling sensor.
     """
 
     node: int
@@ -155,6 +172,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     concurrency_limit: int = 1
     key_parts: tuple[KeyPart, ...] = ()
     rate_limit: RateLimitSpec | None = None
+    poll: PollSpec | None = None
 
     @property
     def mapped(self) -> bool:

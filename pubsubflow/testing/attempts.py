@@ -15,6 +15,7 @@ from pubsubflow.authoring.runtime.journal import TaskDeferred
 from pubsubflow.authoring.tasks.retries import after_seconds, judged
 from pubsubflow.errors import ConfigError, NotFound
 from pubsubflow.model.connections import Connection
+from pubsubflow.model.runs.polling import poll_timeout
 from pubsubflow.model.runs.retry import retries_time_limit
 from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.values.variables import Variable
@@ -267,6 +268,14 @@ def timed_out(task: TaskSpec, meanwhile: str = "") -> AttemptEnd:
     text = f"timed out after {task.timeout_seconds or 0:g} s{meanwhile}"
     error = TaskError("TimeoutError", text, final=not retries_time_limit(task.retry))
     return AttemptEnd(Outcome.FAILED, error=error, exception=TimeoutError(text))
+
+
+def poll_timed_out(task: TaskSpec, looks: int | None = None) -> AttemptEnd:
+    """Return the end of a polling sensor that was not done in its time."""
+    if task.poll is None:
+        return timed_out(task)
+    outcome, error = poll_timeout(task.poll, task.timeout_seconds, looks)
+    return AttemptEnd(outcome, error=error, exception=TimeoutError(error.message))
 
 
 def _is_cancelled(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from pubsubflow.manager.unit_of_work import BegunWait, EndedWait, JournalRow, UnitOfWork
 from pubsubflow.manager.working_state import InstanceKey, LiveTask, RunWork
+from pubsubflow.model.runs.polling import poll_timeout, postponed_look, spread_look
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.runs.waits import (
     begin_wait,
@@ -31,6 +32,7 @@ from pubsubflow.model.wire.messages import (
     TaskKey,
 )
 from pubsubflow.model.wire.waits import (
+    POLL,
     START,
     WaitCompletion,
     WaitSet,
@@ -87,6 +89,8 @@ class TaskWaits:
         received: bytes | None = None,
     ) -> None:
         """Begin the waits of a set, which a worker may have sent."""
+        if wanted.key == POLL:
+            wanted = spread_look(wanted, (run.id, *key))
         wait_set = begin_wait(wanted, self._uow.now.timestamp())
         task.enter(TaskState.DEFERRED)
         task.wait_set = encode_wait_set(wait_set)
@@ -154,13 +158,25 @@ class TaskWaits:
         if found is None:
             return None
         run, key, task, wait_set = found
+        spec = run.version.spec.tasks[key[0]]
         if timer.kind == "wait":
+            if spec.poll is not None and wait_set.key == POLL:
+                due, now = timer.due_at.timestamp(), self._uow.now.timestamp()
+                later = postponed_look(spec.poll, wait_set, (run.id, *key), due, now)
+                if later is not None:
+                    self._set_timer(run, key, task, later, "wait", 0)
+                    return None
             completion = WaitCompletion(int(timer.key or 0))
             return self._complete(run, key, task, wait_set, completion)
         if timer.kind == "wait_timeout":
             error = TaskError("WaitTimeout", f"{wait_set.label} did not happen in time")
             return self._end(run, key, task, wait_set, failed_entry(wait_set, error))
-        seconds = run.version.spec.tasks[key[0]].timeout_seconds
+        seconds = spec.timeout_seconds
+        if spec.poll is not None:
+            outcome, error = poll_timeout(spec.poll, seconds, wait_set.looks)
+            self.stop(run, key, task)
+            result = self._result(run, key, task, outcome, error=error)
+            return WaitEnd(run, key, task, result)
         text = f"timed out after {seconds:g} s, while it waited for {wait_set.label}"
         return self._fail(run, key, task, wait_set, TaskError("TimeoutError", text))
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import asyncpg
 from msgspec import Struct
@@ -9,6 +10,7 @@ from msgspec import Struct
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
+from pubsubflow.model.wire.waits import POLL, decode_wait_set
 from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.pools import unavailable_limits
@@ -94,6 +96,11 @@ async def read_wait_reasons(
         rows: With node, map index and state, in order.
     """
     reasons = await unavailable_limits(connection, run, rows)
+    if any(
+        row["state"] == TaskState.DEFERRED and spec.tasks[row["node"]].poll is not None
+        for row in rows
+    ):
+        reasons |= await _read_looks(connection, run, spec, len(rows))
     queued = [row for row in rows if row["state"] == TaskState.QUEUED]
     if queued:
         served = await ServedQueues.read(connection)
@@ -105,10 +112,31 @@ async def read_wait_reasons(
     return reasons
 
 
+async def _read_looks(
+    connection: Connection, run: int, spec: DagSpec, limit: int
+) -> dict[tuple[int, int], str]:
+    """Return how often the sensors of a run have looked that are between two looks."""
+    nodes = [task.node for task in spec.tasks if task.poll is not None]
+    if not nodes:
+        return {}
+    found = {}
+    for row in await connection.fetch(SQL["read_looks"], run, nodes, limit):
+        wait_set = decode_wait_set(row["wait_set"])
+        if wait_set.key != POLL or wait_set.waits[0].due_at is None:
+            continue
+        due = datetime.fromtimestamp(wait_set.waits[0].due_at, UTC)
+        times = "once" if wait_set.looks == 1 else f"{wait_set.looks:,} times"
+        found[row["node"], row["map_index"]] = (
+            f"its next look at {due:%H:%M:%S} UTC, looked {times}"
+        )
+    return found
+
+
 async def describe_waits(connection: Connection, run: int, spec: DagSpec) -> list[str]:
     """Return what the tasks of a run wait for, a line each; the first ones."""
     rows = await connection.fetch(SQL["read_waiting_tasks"], run, SHOWN_WAITS)
     reasons = await read_wait_reasons(connection, run, spec, rows)
+    reasons |= await _read_looks(connection, run, spec, SHOWN_WAITS)
     lines = []
     for row in await connection.fetch(SQL["read_past_waits"], run):
         task = spec.tasks[row["node"]].task_id
