@@ -4,9 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import msgspec
-
-from pubsubflow.manager.runs.waits import TaskWaits, WaitEnd
+from pubsubflow.manager.runs.waits import TaskWaits, WaitEnd, end_look
 from pubsubflow.manager.spec_cache import DagVersion
 from pubsubflow.manager.traces import attempt_context
 from pubsubflow.manager.unit_of_work import AttemptRow, FinishedAttempt, UnitOfWork
@@ -19,7 +17,6 @@ from pubsubflow.manager.working_state import (
 )
 from pubsubflow.model.runs.fences import first_delivery
 from pubsubflow.model.runs.outlets import outlet_events
-from pubsubflow.model.runs.polling import poll_timeout
 from pubsubflow.model.runs.progress import (
     Decision,
     Progress,
@@ -39,7 +36,6 @@ from pubsubflow.model.runs.retry import (
     retries_time_limit,
 )
 from pubsubflow.model.runs.states import RunState, TaskState, advance_state
-from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import (
     NO_NODE,
@@ -163,7 +159,7 @@ class RunLifecycle:
         spec = run.version.spec.tasks[message.node]
         key = (message.node, message.map_index)
         if spec.poll is not None and message.outcome is Outcome.FAILED:
-            message = _poll_failure(spec, task, message)
+            message = end_look(spec, task, message)
         if message.outcome is Outcome.DEFERRED:
             self.waits.defer(run, key, task, message)
             self._apply(run, replace_waiting(run.progress, message.node))
@@ -447,19 +443,6 @@ class RunLifecycle:
                 accepted_at=self._uow.now if message is None else _moment(message.ended_at),
             )
         )
-
-
-def _poll_failure(spec: TaskSpec, task: LiveTask, message: ResultMessage) -> ResultMessage:
-    """Return the failure of a polling sensor's look; its timeout counts over all its looks."""
-    limit = spec.timeout_seconds
-    known = message.error is not None and message.error.final
-    if spec.poll is None or limit is None or known:
-        return message
-    began = message.started_at if task.started_at is None else task.started_at.timestamp()
-    if message.ended_at - began < limit:
-        return message
-    outcome, error = poll_timeout(spec.poll, limit, None)
-    return msgspec.structs.replace(message, outcome=outcome, error=error)
 
 
 def _moment(seconds: float) -> datetime:

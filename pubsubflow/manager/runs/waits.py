@@ -20,6 +20,7 @@ from pubsubflow.model.runs.waits import (
     failed_entry,
     start_result,
 )
+from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.stored.values import keep_unknown
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import (
@@ -269,3 +270,16 @@ class TaskWaits:
             error=error,
             over_time=over_time,
         )
+
+
+def end_look(spec: TaskSpec, task: LiveTask, message: ResultMessage) -> ResultMessage:
+    """Return the failure of a polling sensor's look; its timeout counts over all its looks."""
+    limit = spec.timeout_seconds
+    known = message.error is not None and message.error.final
+    if spec.poll is None or limit is None or known:
+        return message
+    began = message.started_at if task.started_at is None else task.started_at.timestamp()
+    if message.ended_at - began < limit:
+        return message
+    outcome, error = poll_timeout(spec.poll, limit, None)
+    return msgspec.structs.replace(message, outcome=outcome, error=error)

@@ -17,6 +17,15 @@ def limited():
     call.expand(number=[1, 2, 3])
 
 
+@dag
+def hourly():
+    @task(rate_limit=RateLimit("hourly", 1, per=timedelta(hours=1)))
+    async def call(number: int) -> int:
+        return number
+
+    call.expand(number=[1, 2])
+
+
 @dag(params={"path": ""})
 def looking():
     @task.sensor(every=0.4, timeout=60)
