@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.dag import DAG, dag
     from pubsubflow.authoring.datasets import Dataset
     from pubsubflow.authoring.param import Param
+    from pubsubflow.authoring.resources import Resources
     from pubsubflow.authoring.retention import Retention
     from pubsubflow.authoring.runtime.context import Context, current_context
     from pubsubflow.authoring.runtime.context_names import get_current_context
@@ -46,6 +47,7 @@ _HOMES = {
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
     "authoring.param": ("Param",),
+    "authoring.resources": ("Resources",),
     "authoring.retention": ("Retention",),
     "authoring.tasks.groups": ("chain", "task_group"),
     "authoring.tasks.limits": ("RateLimit",),
@@ -96,6 +98,7 @@ __all__ = [
     "PubsubflowError",
     "PythonOperator",
     "RateLimit",
+    "Resources",
     "ResultNotFound",
     "Retention",
     "Retry",

@@ -289,6 +289,7 @@ def _task_spec(
         wait_for_downstream=options.wait_for_downstream,
         poll=node.body.poll if isinstance(node.body, PollBody) else None,
         **limit_fields(options, params, node.task_id, node.location),
+        resources=options.resources,
     )
 
 

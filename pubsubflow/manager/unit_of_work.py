@@ -36,6 +36,7 @@ class AttemptRow(Struct, frozen=True, array_like=True):
     started_at: datetime
     ended_at: datetime
     error: TaskError | None
+    peak_memory: int | None = None
 
 
 class LoadedRuns(Struct):

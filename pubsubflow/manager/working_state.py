@@ -90,6 +90,7 @@ class EndedTask(Struct, frozen=True):
     value: bytes | None = None
     outputs: bytes | None = None
     error: TaskError | None = None
+    peak_memory: int | None = None
 
 
 class RunWork:

@@ -15,6 +15,7 @@ from pubsubflow.model.limits.rates import RateLimitSpec
 from pubsubflow.model.schedule.conditions import ScheduleSpec
 from pubsubflow.model.stored.values import StoredDecoder
 from pubsubflow.model.webhooks import WebhookSpec
+from pubsubflow.model.wire.task_resources import ResourcesSpec
 from pubsubflow.model.wire.waits import WaitSet
 
 
@@ -141,6 +142,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
         key_parts: Its concurrency key, when that follows from the run.
         rate_limit: How often it and others under the same name may start.
         poll: How often it looks, if it is a polling sensor.
+        resources: What it may use; a worker gives it a process of its own then.
     """
 
     node: int
@@ -173,6 +175,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     key_parts: tuple[KeyPart, ...] = ()
     rate_limit: RateLimitSpec | None = None
     poll: PollSpec | None = None
+    resources: ResourcesSpec | None = None
 
     @property
     def mapped(self) -> bool:

@@ -28,6 +28,7 @@ from pubsubflow.model.wire.messages import (
     encode,
 )
 from pubsubflow.model.wire.outputs import PulledValues, decode_outputs
+from pubsubflow.model.wire.task_resources import memory_exceeded
 from pubsubflow.model.wire.waits import WaitSet, encode_wait_set
 from pubsubflow.model.wire.worker_requests import (
     ConnectionRequest,
@@ -38,6 +39,7 @@ from pubsubflow.model.wire.worker_requests import (
     VariableRequest,
 )
 from pubsubflow.runner.failures import outcome_of
+from pubsubflow.runner.limits import PeakMemory, lift_allocation_limit
 from pubsubflow.runner.protocol import RESULT, RESULT_HEADER, RunnerSettings
 from pubsubflow.runner.redaction import Redactor
 
@@ -67,6 +69,7 @@ class TaskExecution:
         message: The task message.
         settings: The runner's.
         redactor: Redacts the secrets that the runner's tasks have fetched.
+        peak_memory: Of this process, if the task is alone in it.
 
     Attributes:
         node: The node that runs now; `after` is the one before.
@@ -76,7 +79,12 @@ class TaskExecution:
     """
 
     def __init__(
-        self, number: int, message: TaskMessage, settings: RunnerSettings, redactor: Redactor
+        self,
+        number: int,
+        message: TaskMessage,
+        settings: RunnerSettings,
+        redactor: Redactor,
+        peak_memory: PeakMemory | None = None,
     ) -> None:
         self.number = number
         self.message = message
@@ -87,6 +95,7 @@ class TaskExecution:
         self.chain_stopped = False
         self._settings = settings
         self.redactor = redactor
+        self._peak_memory = peak_memory
         self._chain_index = 0
         self._chained: dict[int, tuple[bytes, bytes]] = {}
         self._call: BoundTask | None = None
@@ -267,6 +276,12 @@ class TaskExecution:
                 return self._defer(error.wait_set)
             except (DefinitionError, TypeError, ValueError) as unfit:
                 error = unfit
+        memory = None if self.message.resources is None else self.message.resources.memory
+        if memory is not None and isinstance(error, MemoryError):
+            lift_allocation_limit()
+            outcome, described = outcome_of(error)
+            described = msgspec.structs.replace(described, message=memory_exceeded(memory))
+            return self.end(outcome, described)
         outcome, described = outcome_of(error)
         if self._retry is not None:
             described = judged(self._retry, error, described)
@@ -302,6 +317,7 @@ class TaskExecution:
             self.started_at,
             time.time(),
             after=self.after,
+            peak_memory=0 if self._peak_memory is None else self._peak_memory.read(),
             **facts,
         )
 

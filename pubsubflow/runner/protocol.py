@@ -31,6 +31,7 @@ from msgspec import Struct
 from pubsubflow.model.source.bundles import DagSource
 from pubsubflow.model.wire.messages import PublishedEvent, encode
 from pubsubflow.model.wire.worker_requests import WorkerRequest
+from pubsubflow.runner.limits import ProcessLimits
 
 TASK, SOURCE, REPLY, CANCEL, DRAIN = b"TSACD"
 RESULT, LOG, REQUEST, PUBLISH, LEFT, RETURNED = b"RLQPFB"
@@ -53,6 +54,8 @@ class RunnerSettings(Struct, frozen=True, array_like=True):
         grace_seconds: How long a cancelled async task may take to end.
         max_log_bytes: Output of an async task beyond that is dropped.
         recorder: The file of an async runner's flight recorder.
+        limits: The limits of the process.
+        alone: Whether one task at a time runs in it.
     """
 
     kind: str
@@ -61,6 +64,8 @@ class RunnerSettings(Struct, frozen=True, array_like=True):
     grace_seconds: float
     max_log_bytes: int = 10 << 20
     recorder: str = ""
+    limits: ProcessLimits = ProcessLimits()
+    alone: bool = False
 
 
 class RunnerSource(Struct, frozen=True):

@@ -48,6 +48,7 @@ from pubsubflow.runner.protocol import (
 from pubsubflow.runner.redaction import HoldsSecrets, Redactor
 from pubsubflow.worker.assignment import Assignment, AttemptOutcome
 from pubsubflow.worker.losses import RunAgain, judge_losses
+from pubsubflow.worker.resources.confinement import Confinement
 from pubsubflow.worker.source_cache import FetchedSource
 from pubsubflow.worker.stdio import OutputPipe, open_output_pipes
 
@@ -88,6 +89,7 @@ class RunnerProcess:
         recycle_after: After how many assignments it is replaced.
         events: Called with what happens in it.
         reserved_for: The one assignment that it is for, if it is for one.
+        confinement: The limits of that assignment, if it declares resources.
 
     Attributes:
         assignments: Number → assignment.
@@ -110,6 +112,7 @@ class RunnerProcess:
         recycle_after: int,
         events: RunnerEvents,
         reserved_for: Assignment | None = None,
+        confinement: Confinement | None = None,
     ) -> None:
         self.assignments: dict[int, Assignment] = {}
         self.free_slots = 0
@@ -119,6 +122,7 @@ class RunnerProcess:
         self.ending = self.killed = self.blocked = False
         self.idle_since = 0.0
         self.reserved_for = reserved_for
+        self._confinement = confinement
         self._settings = settings
         self._slots = slots
         self._recycle_after = recycle_after
@@ -167,8 +171,12 @@ class RunnerProcess:
             async with child, anyio.create_task_group() as group:
                 self._child, self._post = child, child.channel.post
                 self._count_slots()
+                if self._confinement is not None:
+                    self._confinement.enter(child.pid)
                 ready()
                 group.start_soon(self._end_with, child)
+                if self._confinement is not None:
+                    group.start_soon(self._confinement.watch, child.pid, self.kill)
                 await self._ended.wait()
                 with anyio.move_on_after(self._settings.grace_seconds):
                     await child.wait()
@@ -191,7 +199,8 @@ class RunnerProcess:
     def assign(self, assignment: Assignment, source: FetchedSource) -> None:
         """Send it an assignment, after the code if it does not have it yet."""
         self.assignments[assignment.number] = assignment
-        self.free_slots -= 1
+        # One that is for this assignment alone never had a free slot.
+        self.free_slots -= self.reserved_for is None
         self.served += 1
         assignment.position = self.served
         assignment.runner = self
@@ -241,6 +250,11 @@ class RunnerProcess:
 
     def judge_losses(self, code: int) -> list[tuple[Assignment, AttemptOutcome | RunAgain]]:
         """Return what follows for each assignment, once the process is gone."""
+        if self._confinement is not None:
+            verdict = self._confinement.verdict()
+            for each in self.assignments.values():
+                each.peak_bytes = self._confinement.peak_bytes
+                each.decided_outcome = each.decided_outcome or verdict
         recorder = self.recorder
         stack = "" if recorder is None else recorder.stack()
         return judge_losses(
@@ -252,9 +266,11 @@ class RunnerProcess:
         )
 
     def close(self) -> None:
-        """Give up the flight recorder, once the process is gone."""
+        """Give up the flight recorder and the limits, once the process is gone."""
         if self.recorder is not None:
             self.recorder.close()
+        if self._confinement is not None:
+            self._confinement.close()
 
     def interrupt(self, number: int) -> None:
         """Send a signal to it alone."""

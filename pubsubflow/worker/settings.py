@@ -11,6 +11,8 @@ from pubsubflow.model.ranges import (
     Bytes,
     Count,
     CountOrNone,
+    Cpus,
+    MemorySize,
     Processes,
     QueueName,
     Seconds,
@@ -45,6 +47,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         max_log_bytes: Output of one attempt beyond that is dropped.
         ask_seconds: How long the manager may take to reply to a task's request.
         cache_dir: Where the files of bundles are kept; `bundles` in the home when None.
+        memory: What tasks that declare resources may use together, such as `16GiB`: more of them
+            wait. Without it they do not. Likewise `cpu`.
+        cgroup: Below which control group (v2) these tasks get theirs: `auto` for what systemd has
+            delegated, `off`, or its folder.
         max_cache_bytes: Beyond it, bundles that are in no use are removed from there.
         run_as: The account of all user code of the daemon, where that is root: `auto` for one of
             its own, the name of an account, or nothing for root.
@@ -69,3 +75,6 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     cache_dir: Path | None = None
     max_cache_bytes: Bytes = 2 << 30
     run_as: str = "auto"
+    memory: MemorySize | None = None
+    cpu: Cpus | None = None
+    cgroup: Annotated[str, Meta(pattern=r"^(auto|off|/.+)$")] = "auto"

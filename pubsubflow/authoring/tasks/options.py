@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 from msgspec import Struct
 
 from pubsubflow.authoring.datasets import Dataset, uri_of
+from pubsubflow.authoring.resources import Resources, resources_spec
 from pubsubflow.authoring.schedules.dataset_expressions import ConstrainedDataset, DatasetExpression
 from pubsubflow.authoring.source_location import definition_error, suggestion
 from pubsubflow.authoring.tasks.airflow_words import TASK_WORDS, replacements, spelled_here
@@ -31,6 +32,7 @@ from pubsubflow.authoring.validation import (
 )
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.spec import RetryPolicy, TriggerRule
+from pubsubflow.model.wire.task_resources import ResourcesSpec
 
 MAX_ID_CHARACTERS = 250
 _ID = re.compile(r"[A-Za-z0-9_.-]+")
@@ -59,6 +61,7 @@ class OptionKeywords(TypedDict, total=False):
     on_failure_fail_dagrun: bool
     depends_on_past: bool
     wait_for_downstream: bool
+    resources: Resources | None
     on_success: Callable[..., object] | None
     on_failure: Callable[..., object] | None
     doc: str | None
@@ -107,6 +110,7 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     on_failure_fail_dagrun: bool = False
     depends_on_past: bool = False
     wait_for_downstream: bool = False
+    resources: ResourcesSpec | None = None
     on_success: Callable[..., object] | None = None
     on_failure: Callable[..., object] | None = None
     doc: str | None = None
@@ -217,6 +221,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "on_failure_fail_dagrun": flag,
     "depends_on_past": flag,
     "wait_for_downstream": flag,
+    "resources": optional(resources_spec),
     "on_success": optional(function),
     "on_failure": optional(function),
     "doc": optional(text),

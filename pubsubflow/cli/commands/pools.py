@@ -6,6 +6,7 @@ from pubsubflow.cli import output
 from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.model.api.resources import RateLimitView
+from pubsubflow.model.wire.task_resources import format_memory
 
 
 async def list_pools(*, limit: Limit | None = None, target: Target = DEFAULT) -> None:
@@ -99,10 +100,10 @@ async def list_workers(*, target: Target = DEFAULT) -> None:
         output.show_list(workers)
         return
     listing = output.Listing(
-        *("worker", "queues", "busy", "slots", "free sync", "free async", "seen", "started"),
-        *("host", "pid", "version"),
+        *("worker", "queues", "busy", "slots", "free sync", "free async", "free memory"),
+        *("free cpu", "seen", "started", "host", "pid", "version"),
         narrow=5,
-        right=["busy", "slots", "free sync", "free async", "pid"],
+        right=["busy", "slots", "free sync", "free async", "free memory", "free cpu", "pid"],
         elastic=["worker", "queues", "host"],
         times=["seen"],
     )
@@ -114,6 +115,8 @@ async def list_workers(*, target: Target = DEFAULT) -> None:
             str(worker.slots),
             str(worker.free_sync),
             str(worker.free_async),
+            None if worker.free_memory is None else format_memory(worker.free_memory),
+            None if worker.free_cpu is None else f"{worker.free_cpu:g}",
             output.brief(worker.seen_at),
             output.brief(worker.started_at),
             worker.host,

@@ -13,6 +13,7 @@ from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.zone import zone
 from pubsubflow.model.api.resources import LogLineView, TaskDetail
+from pubsubflow.model.wire.task_resources import format_memory
 
 _LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
@@ -81,6 +82,7 @@ def _facts(task: TaskDetail) -> Table:
             ("queued", output.moment(task.queued_at)),
             ("started", output.moment(task.started_at)),
             ("took", output.duration(task.started_at, task.ended_at)),
+            ("peak memory", _peak(task.peak_memory)),
             ("result", size if task.result is None else msgspec.json.encode(task.result).decode()),
             *(
                 (f"result {key!r}", msgspec.json.encode(value).decode())
@@ -91,15 +93,23 @@ def _facts(task: TaskDetail) -> Table:
     )
 
 
+def _peak(count: int | None) -> str | None:
+    return None if count is None else format_memory(count)
+
+
 def _show_attempts(task: TaskDetail) -> None:
     listing = output.Listing(
-        *("attempt", "state", "took", "worker", "error"), narrow=3, elastic=["worker", "error"]
+        *("attempt", "state", "took", "peak memory", "worker", "error"),
+        narrow=4,
+        right=["peak memory"],
+        elastic=["worker", "error"],
     )
     for each in task.attempts:
         listing.row(
             str(each.attempt),
             output.state(each.state),
             output.duration(each.started_at, each.ended_at),
+            _peak(each.peak_memory),
             each.worker,
             None if each.error is None else f"{each.error.type}: {each.error.message}",
         )

@@ -149,6 +149,7 @@ def build_order(
         (timeout, *(spec.tasks[each].timeout_seconds for each in chain)),
         journal if sum(len(entry.value) for entry in journal) <= INLINE_BYTES else None,
         live.crashes > 0,
+        task.resources,
     )
 
 

@@ -341,7 +341,10 @@ class RunLifecycle:
         times = (_moment(message.started_at), _moment(message.ended_at))
         fence = (task.attempt, task.delivery)
         self._uow.runs.attempts.append(
-            AttemptRow(run.id, *key, *fence, message.worker, *times, message.error)
+            AttemptRow(
+                *(run.id, *key, *fence, message.worker, *times, message.error),
+                message.peak_memory or None,
+            )
         )
         if isinstance(verdict, Redeliver):
             self._hand_out(run, key, task, task.attempt)
@@ -400,6 +403,7 @@ class RunLifecycle:
                 message.value or None,
                 message.outputs or None,
                 message.error,
+                message.peak_memory or None,
             )
         )
 

@@ -89,6 +89,18 @@ class DagPage(Page[DagView], frozen=True):
     import_errors: list[ImportErrorView] = field(default_factory=list)
 
 
+class ResourcesView(Struct, frozen=True, kw_only=True):
+    """What a task may use.
+
+    Attributes:
+        memory: Bytes; None without a bound.
+        cpu: Number of CPUs; None without a bound.
+    """
+
+    memory: int | None = None
+    cpu: float | None = None
+
+
 class DagTaskView(Struct, frozen=True, kw_only=True):
     """A task of a DAG."""
 
@@ -106,6 +118,7 @@ class DagTaskView(Struct, frozen=True, kw_only=True):
     queue: str = "default"
     doc: str | None = None
     line: int | None = None
+    resources: ResourcesView | None = None
 
 
 class InputView(Struct, frozen=True, kw_only=True):
@@ -188,6 +201,7 @@ class AttemptView(Struct, frozen=True, kw_only=True):
         delivery: Grows with every delivery of the task to a worker, also for a further attempt.
         state: `failed`; for an attempt before the task was cleared its state at that time, or
             `cleared` if it had not ended.
+        peak_memory: The most memory that its process held, bytes; None where that is not known.
     """
 
     attempt: int
@@ -197,6 +211,7 @@ class AttemptView(Struct, frozen=True, kw_only=True):
     ended_at: datetime
     error: TaskErrorView | None = None
     state: str = "failed"
+    peak_memory: int | None = None
 
 
 class TaskView(Struct, frozen=True, kw_only=True):
@@ -209,6 +224,8 @@ class TaskView(Struct, frozen=True, kw_only=True):
         attempt: The latest attempt, counted from 1; 0 before the first.
         length: Number of elements of its result, if that is a list.
         waits_for: What has no free slot for it, or why no worker takes it.
+        peak_memory: The most memory that its process held, bytes; None where that is not known, as
+            of async tasks that share a process.
     """
 
     id: str
@@ -226,6 +243,7 @@ class TaskView(Struct, frozen=True, kw_only=True):
     length: int | None = None
     error: TaskErrorView | None = None
     waits_for: str | None = None
+    peak_memory: int | None = None
 
 
 class TaskDetail(TaskView, frozen=True, kw_only=True):

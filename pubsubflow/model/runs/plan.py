@@ -36,8 +36,8 @@ class Plan:
         leaves: The nodes that decide the run's state: only teardowns are downstream of them, or
             they are teardowns that shall.
         chains: Per node, the nodes that its runner may run directly afterwards: each is the only
-            downstream task of the one before, waits for nothing else and has the same kind and
-            queue, so the runner starts it without a round trip to the manager.
+            downstream task of the one before, waits for nothing else, has the same kind and queue
+            and declares no resources, so the runner starts it without a round trip to the manager.
         past: Whether a task waits for the previous run.
         limits: Per node, the limits of which its tasks need a slot, in order; empty when no task
             needs one. A concurrency key that follows from the run is the text of its template.
@@ -147,6 +147,8 @@ def _continues(task: TaskSpec, follower: TaskSpec) -> bool:
         and follower.start_wait is None
         and not follower.depends_on_past
         and not (task.mapped or follower.mapped)
+        and task.resources is None
+        and follower.resources is None
         and follower.upstream == (task.node,)
         and follower.kind == task.kind
         and follower.queue == task.queue

@@ -10,6 +10,7 @@ from msgspec import Struct
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
+from pubsubflow.model.wire.task_resources import WorkerResources, lacking_room
 from pubsubflow.model.wire.waits import POLL, decode_wait_set
 from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
@@ -19,8 +20,8 @@ from pubsubflow.store.specs import SpecReader
 SHOWN_WAITS = 20
 _NEWEST_RUNS = 1000
 NO_WORKER = (
-    "no worker runs: start `pubsubflow up`, or `pubsubflow daemon` with the role worker; its log "
-    "says why if it does"
+    "a worker, and none runs: start `pubsubflow up`, or `pubsubflow daemon` with the role worker; "
+    "its log says why if it does"
 )
 
 
@@ -60,14 +61,14 @@ class ServedQueues:
         )
 
     def unserved(self, queue: str) -> str | None:
-        """Return why no worker will take the tasks of a queue; None if one will."""
+        """Return what tasks of a queue that no worker serves wait for; None if one serves it."""
         if not self._queues:
             return NO_WORKER
         if queue in self._queues:
             return None
         served = ", ".join(sorted(self._queues))
         return (
-            f"no worker serves queue {queue}, only {served}: start one with "
+            f"a worker of queue {queue}, and only {served} are served: start one with "
             f"PUBSUBFLOW__WORKER__QUEUES={queue}"
         )
 
@@ -104,9 +105,13 @@ async def read_wait_reasons(
     queued = [row for row in rows if row["state"] == TaskState.QUEUED]
     if queued:
         served = await ServedQueues.read(connection)
+        rooms: dict[str, list[WorkerResources]] | None = None
         for row in queued:
             task = spec.tasks[row["node"]]
             reason = served.reason(task.queue, task.kind)
+            if reason is None and task.resources is not None:
+                rooms = await _read_rooms(connection) if rooms is None else rooms
+                reason = lacking_room(task.resources, rooms.get(task.queue, ()))
             if reason is not None:
                 reasons[row["node"], row["map_index"]] = reason
     return reasons
@@ -130,6 +135,18 @@ async def _read_looks(
             f"its next look at {due:%H:%M:%S} UTC, looked {times}"
         )
     return found
+
+
+async def _read_rooms(connection: Connection) -> dict[str, list[WorkerResources]]:
+    """Return what each queue's workers have for tasks that declare resources."""
+    rooms: dict[str, list[WorkerResources]] = {}
+    for row in await connection.fetch(SQL["read_workers"]):
+        room = WorkerResources(
+            *(row["worker"], row["memory"], row["cpu"], row["free_memory"], row["free_cpu"])
+        )
+        for queue in row["queues"]:
+            rooms.setdefault(queue, []).append(room)
+    return rooms
 
 
 async def describe_waits(connection: Connection, run: int, spec: DagSpec) -> list[str]:
@@ -169,5 +186,5 @@ async def describe_unserved(connection: Connection, specs: SpecReader, dag: int)
         reason = served.unserved(queue)
         if reason is not None:
             plural = "s of its runs wait" if count != 1 else " of its runs waits"
-            lines.append(f"{count} task{plural}: {reason}")
+            lines.append(f"{count} task{plural} for {reason}")
     return lines

@@ -273,6 +273,7 @@ def _task(run: FoundRun, spec: DagSpec, row: asyncpg.Record, waits_for: str | No
         length=row["length"],
         error=decode_error_view(row["error"]),
         waits_for=waits_for,
+        peak_memory=row["peak_memory"],
     )
 
 
@@ -296,6 +297,7 @@ def _attempt(row: asyncpg.Record) -> AttemptView:
         ended_at=row["ended_at"],
         error=decode_error_view(row["error"]),
         state=row["state"],
+        peak_memory=row["peak_memory"],
     )
 
 
