@@ -19,9 +19,6 @@ class SharedState:
 
     Args:
         leave: Called once when no further task may begin here, with the number of a task.
-
-    Attributes:
-        spoilt: No further task may begin here.
     """
 
     def __init__(self, leave: Callable[[int], None]) -> None:
@@ -44,8 +41,11 @@ class SharedState:
         Args:
             running: The output of each task that runs here already.
         """
-        self._mixed = bool(running)
-        return self.check(running) if running else not self.spoilt
+        if not running:
+            self._mixed = False
+            return not self.spoilt
+        self._mixed = True
+        return self.check(running)
 
     def check(self, running: Collection[TaskOutput]) -> bool:
         """Look for a change while tasks run, and return whether there was none so far."""
@@ -69,8 +69,7 @@ class SharedState:
         self._mixed = False
         restored = self._whole.restore()
         if restored:
-            text = f"{by} changed for the whole process: {_list(restored)}; that is undone"
-            output.record("warning", text, {})
+            output.record("warning", f"{by} changed for the whole process: {_list(restored)}", {})
         reseed()
         kept = self._patches.changes() or self._whole.changes()
         if kept:

@@ -21,7 +21,6 @@ from pubsubflow.model.wire.messages import (
     decode_run_info,
     encode,
 )
-from pubsubflow.model.wire.task_resources import ResourcesSpec
 
 _FIRST_ATTEMPT = 1
 
@@ -46,7 +45,6 @@ class TaskHeader(Struct, frozen=True, array_like=True):
     timeouts: tuple[float | None, ...] = (None,)
     journal: Raw = Raw(b"\x90")
     apart: bool = False
-    resources: ResourcesSpec | None = None
 
 
 decode_header = msgspec.msgpack.Decoder(TaskHeader).decode
@@ -111,10 +109,7 @@ class Assignment:
         timeout_timer: Ends the node at its timeout.
         position: Its place among the assignments of its runner, from 1.
         losses: How often its process died while it ran beside others.
-        apart: It runs in a process of its own, because it may have been the one that killed it, or
-            because it declares resources.
-        parked: It has waited for room, so its place was given to another message.
-        peak_bytes: The most memory that its process was seen to hold, once that has ended.
+        apart: It runs in a process of its own, because it may have been the one that killed it.
         stack: Where it stood when it blocked the event loop.
     """
 
@@ -132,8 +127,6 @@ class Assignment:
         "message_done",
         "node",
         "number",
-        "parked",
-        "peak_bytes",
         "position",
         "redelivered",
         "returned",
@@ -158,10 +151,10 @@ class Assignment:
         self.runner: RunnerRef | None = None
         self.waits_since = self.started_at = 0.0
         self.decided_outcome: AttemptOutcome | None = None
-        self.message_done = self.parked = False
+        self.message_done = False
         self.returned = False
-        self.position = self.losses = self.peak_bytes = 0
-        self.apart = header.resources is not None or (header.apart and header.kind == "async")
+        self.position = self.losses = 0
+        self.apart = header.apart and header.kind == "async"
         self.stack = ""
         self.timeout_timer: asyncio.TimerHandle | None = None
         self.buffered_lines: list[str] = []
@@ -224,7 +217,6 @@ class Assignment:
                 error=outcome.error,
                 after=self.after,
                 over_time=outcome.over_time,
-                peak_memory=self.peak_bytes,
             )
         )
 

@@ -15,7 +15,6 @@ from pubsubflow.manager.handlers.dead_letters import (
 )
 from pubsubflow.manager.handlers.events import RecordEventsHandler
 from pubsubflow.manager.handlers.handler import BatchContext, DagLocks, Handler, Phase
-from pubsubflow.manager.handlers.past_waits import CheckPastWaitsHandler
 from pubsubflow.manager.handlers.pools import ChangePoolHandler
 from pubsubflow.manager.handlers.tasks import (
     FiredHandler,
@@ -29,7 +28,6 @@ from pubsubflow.model.wire.commands import (
     Backfill,
     CancelRun,
     CheckEventWaits,
-    CheckPastWaits,
     ClearTasks,
     DeletePool,
     DiscardDeadLetters,
@@ -73,6 +71,5 @@ HANDLERS: dict[type, type[Handler]] = {
     DeletePool: ChangePoolHandler,
     ClearTasks: ClearTasksHandler,
     CheckEventWaits: CheckEventWaitsHandler,
-    CheckPastWaits: CheckPastWaitsHandler,
     FireTimers: FireTimersHandler,
 }

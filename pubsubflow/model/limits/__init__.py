@@ -1,1 +1,0 @@
-"""Limits of tasks as DAGs declare them: rate limits, concurrency keys."""

@@ -1,1 +1,0 @@
-"""Resources of tasks: their limits, and what the worker has for them."""
