@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.dag import DAG, dag
     from pubsubflow.authoring.datasets import Dataset
     from pubsubflow.authoring.param import Param
+    from pubsubflow.authoring.resources import Resources
     from pubsubflow.authoring.retention import Retention
     from pubsubflow.authoring.runtime.context import Context, current_context
     from pubsubflow.authoring.runtime.context_names import get_current_context
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.tasks.decorator import setup, task, teardown
     from pubsubflow.authoring.tasks.groups import chain, task_group
     from pubsubflow.authoring.tasks.latest_only import LatestOnlyOperator
+    from pubsubflow.authoring.tasks.limits import RateLimit
     from pubsubflow.authoring.tasks.operators import EmptyOperator, Operator, PythonOperator
+    from pubsubflow.authoring.tasks.polling import Poked
     from pubsubflow.authoring.tasks.retries import Retry
     from pubsubflow.errors import (
         DefinitionError,
@@ -44,8 +47,11 @@ _HOMES = {
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
     "authoring.param": ("Param",),
+    "authoring.resources": ("Resources",),
     "authoring.retention": ("Retention",),
     "authoring.tasks.groups": ("chain", "task_group"),
+    "authoring.tasks.limits": ("RateLimit",),
+    "authoring.tasks.polling": ("Poked",),
     "authoring.tasks.bash_operator": ("BashOperator",),
     "authoring.tasks.latest_only": ("LatestOnlyOperator",),
     "authoring.tasks.operators": ("EmptyOperator", "Operator", "PythonOperator"),
@@ -88,8 +94,11 @@ __all__ = [
     "LatestOnlyOperator",
     "Operator",
     "Param",
+    "Poked",
     "PubsubflowError",
     "PythonOperator",
+    "RateLimit",
+    "Resources",
     "ResultNotFound",
     "Retention",
     "Retry",

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import structlog
 
-from pubsubflow.errors import DefinitionError, NotFound, StoreUnavailable, Unavailable
+from pubsubflow.errors import DefinitionError, NewerFormat, NotFound, StoreUnavailable, Unavailable
 from pubsubflow.model.api.webhooks import WebhookView
 from pubsubflow.model.webhooks import WebhookSpec
 from pubsubflow.model.wire.subjects import Subjects
@@ -119,15 +119,19 @@ class WebhookCache:
         self._wakeups = wakeups
         self._sweep_seconds = sweep_seconds
         self._states: dict[str, WebhookState] | None = None
+        self._newer: Mapping[str, str] = {}
 
     def get(self, name: str) -> WebhookState:
         """Return a webhook.
 
         Raises:
             NotFound: No webhook has that name.
+            NewerFormat: Only a newer version can verify its requests.
             StoreUnavailable: The webhooks were never read.
         """
         state = self._known().get(name)
+        if name in self._newer:
+            raise NewerFormat(self._newer[name])
         if state is None:
             raise NotFound("webhook", name)
         return state
@@ -144,7 +148,8 @@ class WebhookCache:
         """Read the webhooks in force; those known before stay while Postgres is away."""
         try:
             stored = await self._stored.all()
-            self._states = {each.spec.name: await self._state(each) for each in stored}
+            self._states = {each.spec.name: await self._state(each) for each in stored.readable}
+            self._newer = stored.newer
         except Unavailable as error:
             log.warning("webhooks.load_failed", reason=str(error))
 

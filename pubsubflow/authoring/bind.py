@@ -158,7 +158,11 @@ def bind(
     given = dict(inputs or {})
     history = JournalHistory(journal)
     is_async = spec.kind == "async"
-    running_journal = TaskJournal(host, history, host.write_log) if is_async else None
+    running_journal = (
+        TaskJournal(host, history, host.write_log, polling=spec.poll is not None)
+        if is_async
+        else None
+    )
     outlets = chosen.options.outlets
     context = _context(
         dag, chosen, info, host, given,
@@ -172,6 +176,7 @@ def bind(
     if indexes:
         indexes = dag.own_indexes(node, indexes)
     binding = TaskBinding(dag.nodes, chosen, context, given, elements or {}, indexes)
+    binding.looks = history.looks
     try:
         call = chosen.body.bind(binding)
     except (TypeError, msgspec.ValidationError) as error:
@@ -182,26 +187,19 @@ def bind(
     return BoundTask(chosen.task_id, is_async, run, context, chosen)
 
 
-def task_outcome(
-    call: BoundTask,
-    value: Any,
-    mask: Callable[[str], str] = str,
-    *,
-    max_bytes: int = results.MAX_RESULT_BYTES,
-) -> TaskOutcome:
+def task_outcome(call: BoundTask, value: Any, mask: Callable[[str], str] = str) -> TaskOutcome:
     """Return the outcome of a task that returned.
 
     Args:
         call: The task.
         value: What it returned.
         mask: Returns a text without secrets.
-        max_bytes: How many bytes its encoded value may have.
 
     Raises:
         DefinitionError: The value cannot be encoded, or a branch chose a task that is not
             downstream.
     """
-    data, length = encode_result(value, call.node, max_bytes=max_bytes)
+    data, length = encode_result(value, call.node)
     if call.node.options.multiple_outputs:
         _check_keys(value, call.node)
     follow: tuple[str, ...] | None = None
@@ -228,16 +226,14 @@ def task_outputs(call: BoundTask, mask: Callable[[str], str]) -> bytes:
     )
 
 
-def encode_result(
-    value: Any, node: Node, *, max_bytes: int = results.MAX_RESULT_BYTES
-) -> tuple[bytes, int | None]:
+def encode_result(value: Any, node: Node) -> tuple[bytes, int | None]:
     """Return a task's encoded value and its length when it is a list.
 
     Raises:
-        DefinitionError: Its type is not supported, or it is larger than `max_bytes`.
+        DefinitionError: Its type is not supported, or it is larger than 1 MiB.
     """
     try:
-        return results.encode(value, max_bytes)
+        return results.encode(value)
     except results.UnsupportedResult as error:
         raise bad_task(node, str(error)) from error
 

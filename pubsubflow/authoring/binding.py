@@ -37,6 +37,7 @@ class TaskBinding:
         self._values = {nodes[number]: value for number, value in inputs.items()}
         self._given = elements
         self._indexes = indexes
+        self.looks = 0
         self.elements = self.render_elements(()) if node.expand_inputs else {}
 
     def render_elements(self, fields: Collection[str]) -> dict[str, Any]:

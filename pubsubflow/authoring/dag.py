@@ -1,7 +1,7 @@
 """DAGs are defined by a context manager, `DAG`, or by a decorator, `@dag`."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, tzinfo
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
@@ -28,8 +28,10 @@ from pubsubflow.authoring.tasks.graph import (
     close_graph,
     open_graph,
 )
+from pubsubflow.authoring.tasks.limits import limit_fields
 from pubsubflow.authoring.tasks.options import check_id, check_keywords
 from pubsubflow.authoring.tasks.param_reference import ParamReference
+from pubsubflow.authoring.tasks.polling import PollBody
 from pubsubflow.model.schedule.conditions import inputs, ticks
 from pubsubflow.model.schedule.timetable import CronSpec
 from pubsubflow.model.source.elements import digest_elements
@@ -49,8 +51,9 @@ class DAG(Graph, InProcessRuns):
             `params_from`: param → CEL over the consumed `events`, the last `event` and the
             `partition`, evaluated before the run exists; `subscribe_from`: `now`, `earliest`, the
             id of an event or a datetime, from which a new subscription takes events;
-            `default_args`: task options; `max_active_runs`: 16; `max_active_tasks`; `timeout`
-            of a run; `tags`; `owner`; `description`; `on_success`, `on_failure`: functions;
+            `default_args`: task options; `max_active_runs`: 16; `max_active_tasks`;
+            `priority`: added to that of each of its tasks; `timeout` of a run; `tags`; `owner`;
+            `description`; `on_success`, `on_failure`: functions;
             `on_pause`: `hold` keeps the events that arrive while paused, `drop` drops them;
             `retention`: how long its runs are kept after their end, or a `Retention`.
 
@@ -174,12 +177,12 @@ class DAG(Graph, InProcessRuns):
         """
         nodes = self.ordered()
         positions = {node: position for position, node in enumerate(nodes)}
-        given = self._options
+        given, params = self._options, self.params.attributes
         return DagSpec(
             dag_id=self.dag_id,
             file=file,
             source=source,
-            tasks=tuple(_task_spec(node, positions, file) for node in nodes),
+            tasks=tuple(_task_spec(node, positions, file, params) for node in nodes),
             schedule=self.schedule,
             subscribe_from=self.subscribe_from,
             start=self.start,
@@ -196,6 +199,7 @@ class DAG(Graph, InProcessRuns):
             description=given.get("description"),
             on_pause=given.get("on_pause", "hold"),
             retention=given.get("retention"),
+            priority=given.get("priority", 0),
             line=self.location.line
             if self.location and self.location.file.endswith(file)
             else None,
@@ -248,13 +252,16 @@ def _build(body: Callable[..., object], dag_id: str | None, options: Any) -> DAG
     return made
 
 
-def _task_spec(node: Node, positions: Mapping[Node, int], file: str) -> TaskSpec:
+def _task_spec(
+    node: Node, positions: Mapping[Node, int], file: str, params: Collection[str]
+) -> TaskSpec:
     """Return the serialised form of a node.
 
     Args:
         node: The node.
         positions: Every node of the DAG → its position in topological order.
         file: Path of the DAG file relative to the DAGs folder.
+        params: Names of the DAG's params, as templates know them.
     """
     options = node.options
     return TaskSpec(
@@ -272,15 +279,17 @@ def _task_spec(node: Node, positions: Mapping[Node, int], file: str) -> TaskSpec
         outlet_patterns=options.outlets.patterns,
         inlets=options.inlets,
         queue=options.queue,
-        pool=options.pool,
-        priority=options.priority,
-        concurrency_key=options.concurrency_key,
         operator=node.body.operator,
         doc=options.doc,
         line=node.location.line if node.location and node.location.file.endswith(file) else None,
         start_wait=node.body.start_wait(options.timeout),
         groups=node.groups,
         fails_run=node.role == "teardown" and node.fails_run,
+        depends_on_past=options.depends_on_past or options.wait_for_downstream,
+        wait_for_downstream=options.wait_for_downstream,
+        poll=node.body.poll if isinstance(node.body, PollBody) else None,
+        **limit_fields(options, params, node.task_id, node.location),
+        resources=options.resources,
     )
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 from pubsubflow.authoring.retention import Retention, retention_spec
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.tasks.airflow_words import DAG_DEFAULTS, HARMLESS, TASK_WORDS
+from pubsubflow.authoring.tasks.limits import MAX_PRIORITY
 from pubsubflow.authoring.tasks.options import check_defaults
 from pubsubflow.authoring.validation import (
     Seconds,
@@ -37,6 +38,7 @@ class DagKeywords(TypedDict, total=False):
     default_args: Mapping[str, Any] | None
     max_active_runs: int
     max_active_tasks: int | None
+    priority: int
     timeout: Seconds | None
     tags: Iterable[str]
     owner: str | None
@@ -123,6 +125,7 @@ DAG_CHECKS: dict[str, Callable[[object], Any]] = {
     "default_args": check_defaults,
     "max_active_runs": whole(1),
     "max_active_tasks": optional(whole(1)),
+    "priority": whole(-MAX_PRIORITY, MAX_PRIORITY),
     "timeout": optional(positive_seconds),
     "tags": _texts,
     "owner": optional(text),

@@ -37,14 +37,16 @@ def positive_seconds(value: object) -> float:
     return found
 
 
-def whole(least: int | None) -> Callable[[object], int]:
-    """Return a check for whole numbers of at least `least`."""
+def whole(least: int | None, most: int | None = None) -> Callable[[object], int]:
+    """Return a check for whole numbers from `least` to `most`; None does not bound them."""
 
     def check(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError("must be a whole number")
         if least is not None and value < least:
             raise ValueError(f"must be at least {least}")
+        if most is not None and value > most:
+            raise ValueError(f"must be at most {most:,}")
         return value
 
     return check

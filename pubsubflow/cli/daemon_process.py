@@ -37,6 +37,8 @@ def child_daemon(dags: Path, *, home: Path, port: int) -> Iterator[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         pass_fds=[writer],
+        # Its DAGs are ours, and write into the folders of this command, also where that is root's.
+        env={**os.environ, "PUBSUBFLOW__WORKER__RUN_AS": ""},
         # Ctrl-C must reach this process alone, which then stops the daemon in order.
         start_new_session=True,
     )

@@ -75,7 +75,6 @@ _COMMANDS = {
         {
             "list": ("tasks:list_tasks", "List the tasks of a run."),
             "show": ("tasks:show_task", "Show a task with its result and its error."),
-            "result": ("tasks:print_result", "Print what a task returned."),
             "logs": ("tasks:show_logs", "Print the logs of a task."),
             "clear": ("clearing:clear_tasks", "Clear tasks and run them again."),
         },
@@ -86,6 +85,7 @@ _COMMANDS = {
             "list": ("pools:list_pools", "List pools, their used slots and waiting tasks."),
             "set": ("pools:set_pool", "Limit how many tasks of a pool run at once."),
             "delete": ("pools:delete_pool", "Remove the limit of a pool."),
+            "rates": ("pools:list_rate_limits", "List rate limits and the tasks that wait."),
         },
     ),
     "workers": (

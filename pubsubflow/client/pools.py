@@ -1,19 +1,23 @@
-"""Client methods for pools."""
+"""Client methods for pools and rate limits."""
 
 from collections.abc import AsyncIterator
 
 from pubsubflow.client.transport import Transport, if_match, quoted
-from pubsubflow.model.api.resources import Page, PoolView
+from pubsubflow.model.api.resources import Page, PoolView, RateLimitView
 
 
 class PoolApi:
-    """Methods of the client for pools."""
+    """Methods of the client for pools and rate limits."""
 
     _server: Transport
 
     def pools(self, *, limit: int | None = None) -> AsyncIterator[PoolView]:
         """Yield pools by name, also those that only tasks name."""
         return self._server.list("/api/v1/pools", Page[PoolView], {}, limit)
+
+    def rate_limits(self, *, limit: int | None = None) -> AsyncIterator[RateLimitView]:
+        """Yield rate limits by name."""
+        return self._server.list("/api/v1/rate-limits", Page[RateLimitView], {}, limit)
 
     async def set_pool(self, name: str, slots: int, *, revision: str | None = None) -> PoolView:
         """Set how many tasks of a pool may run at once; return the pool.

@@ -103,7 +103,12 @@ class BatchProcessor:
         if uow.waits.begun:
             await self._register_awaited(uow, transaction)
         pools = list(handlers.having(Phase.ON_POOLS))
-        if pools or uow.runs.cleared_tasks or any(run.version.plan.limits for run in runs):
+        if (
+            pools
+            or uow.runs.cleared_tasks
+            or uow.runs.woken_rate_limits
+            or any(run.version.plan.limits for run in runs)
+        ):
             await self._change_slots(pools, uow, transaction)
         if uow.runs.cleared_tasks or any(run.progress.clear_number for run in runs):
             await save_cleared(uow, transaction)

@@ -68,6 +68,7 @@ class Heartbeats:
                 *(beat.worker, beat.host, beat.pid, beat.slots, beat.busy),
                 *(",".join(beat.queues), beat.free_sync, beat.free_async),
                 *(beat.version, beat.protocol),
+                *(beat.memory, beat.cpu, beat.free_memory, beat.free_cpu),
             )
             for beat in beats
         ]

@@ -25,6 +25,7 @@ from pubsubflow.errors import (
 )
 from pubsubflow.manager.batch import BatchProcessor
 from pubsubflow.manager.epochs import EpochGuard
+from pubsubflow.manager.follow_ups import follow_ups
 from pubsubflow.manager.inbox import (
     InboxItem,
     Throughput,
@@ -50,7 +51,7 @@ from pubsubflow.manager.unit_of_work import CommittedBatch
 from pubsubflow.manager.worker_requests import WorkerRequestServer
 from pubsubflow.model.traces import CURRENT, NoTracing, Tracing
 from pubsubflow.model.wire.backlog import QueueBacklog
-from pubsubflow.model.wire.commands import CheckEventWaits, Command, FireTimers, Timer
+from pubsubflow.model.wire.commands import Command, FireTimers, Timer
 from pubsubflow.model.wire.messages import ResultMessage
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.clock import StoreClock
@@ -68,7 +69,6 @@ from pubsubflow.store.secrets.variables import Variables
 log = structlog.get_logger()
 
 _ACK_WAIT_SECONDS = 3.0
-_CHECKED_TASKS = 1000
 _OPEN_SUBJECT = Subjects.EVENT.encode()
 _AWAY = "Postgres is away: try again, under the same id or key if there is one"
 
@@ -338,7 +338,9 @@ class Manager:
             record_spans(self._tracing, committed.uow)
         # Senders come after subscribers: an answer says that all of it is on its way.
         self._respond(done)
-        self._check_event_waits(committed)
+        self._waiting.extend(
+            InboxItem(command, done=ignore, failed=ignore) for command in follow_ups(committed.uow)
+        )
         self.metrics.committed(committed, len(done), seconds)
         self._epochs.note_change()
 
@@ -394,14 +396,6 @@ class Manager:
                 self._waiting.append(item)
             else:
                 item.respond()
-
-    def _check_event_waits(self, committed: CommittedBatch) -> None:
-        """Check waits in a transaction of its own; the sweeper finds those that get lost."""
-        tasks = sorted(set(committed.uow.waits.to_check))
-        for first in range(0, len(tasks), _CHECKED_TASKS):
-            # In one transaction the lock of event waits would come after those of DAG states.
-            command = CheckEventWaits(tuple(tasks[first : first + _CHECKED_TASKS]))
-            self._waiting.append(InboxItem(command, done=ignore, failed=ignore))
 
     async def _refuse(self, connection: Connection, item: InboxItem, error: Exception) -> None:
         """Refuse an item that cannot be processed; of several timers only those that cannot."""

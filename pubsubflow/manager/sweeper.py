@@ -29,7 +29,7 @@ from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LiveTask
 from pubsubflow.model.runs.states import TaskState
-from pubsubflow.model.wire.commands import CheckEventWaits, CommandHandler
+from pubsubflow.model.wire.commands import CheckEventWaits, CheckPastWaits, CommandHandler
 from pubsubflow.model.wire.messages import TaskMessage, WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.services import run_until
@@ -121,6 +121,7 @@ class Sweeper:
         """Sweep once, whatever the circumstances; return how many tasks were published again."""
         await self._declare_lost_workers()
         await self._check_event_waits()
+        await self._check_past_waits()
         await self._prune_changes()
         return await self._publish_again(self._settings.undelivered_seconds)
 
@@ -130,6 +131,7 @@ class Sweeper:
             self._uptime.note_clock(await connection.fetchval(SQL["read_clock"]))
         reachable = self._uptime.seconds
         await self._check_event_waits()
+        await self._check_past_waits()
         if anyio.current_time() >= self._prune_at:
             await self._prune_changes()
             self._prune_at = anyio.current_time() + _PRUNE_SECONDS
@@ -168,6 +170,15 @@ class Sweeper:
         if overdue and self._commands is not None:
             log.warning("sweeper.event_waits_checked", tasks=len(overdue))
             await self._commands.execute(CheckEventWaits(tuple(map(tuple, overdue))))
+
+    async def _check_past_waits(self) -> None:
+        """Check tasks that wait for a previous run which has ended or is gone since."""
+        async with self._database.connection() as connection:
+            rows = await ManagerTransaction(connection).fetch(
+                "find_overdue_past_waits", self._settings.undelivered_seconds, self._settings.tasks
+            )
+        if rows and self._commands is not None:
+            await self._commands.execute(CheckPastWaits(tuple(row["run"] for row in rows)))
 
     async def _prune_changes(self) -> None:
         """Delete what the change log need not hold any longer."""

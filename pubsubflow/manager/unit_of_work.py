@@ -36,6 +36,7 @@ class AttemptRow(Struct, frozen=True, array_like=True):
     started_at: datetime
     ended_at: datetime
     error: TaskError | None
+    peak_memory: int | None = None
 
 
 class LoadedRuns(Struct):
@@ -48,6 +49,7 @@ class LoadedRuns(Struct):
         cleared_tasks: Task instances that are cleared.
         clear_numbers: Run → how often tasks of it have been cleared, for those cleared here.
         wait_queues: Wait queues that were registered here: their limits → id.
+        woken_rate_limits: Rate limits whose waiting tasks may start by now.
     """
 
     by_id: dict[int, RunWork] = field(default_factory=dict)
@@ -56,6 +58,7 @@ class LoadedRuns(Struct):
     cleared_tasks: list[TaskKey] = field(default_factory=list)
     clear_numbers: dict[int, int] = field(default_factory=dict)
     wait_queues: dict[tuple[Limit, ...], int] = field(default_factory=dict)
+    woken_rate_limits: set[str] = field(default_factory=set)
 
 
 class EventOutcome(Struct, frozen=True, array_like=True):
@@ -159,6 +162,15 @@ class WatchPosition(Struct, frozen=True, array_like=True):
     position: bytes
 
 
+class PastCheck(Struct, frozen=True, array_like=True):
+    """What a task was found to wait for in the previous run."""
+
+    run: int
+    node: int
+    on_run: int
+    on_task: str
+
+
 class Waits(Struct):
     """What tasks begin to wait for and wait for no longer, in one transaction.
 
@@ -171,6 +183,11 @@ class Waits(Struct):
         lease_epochs: Trigger → epoch of its lease, for triggers that report a failure.
         watch_positions: Positions of watched datasets.
         stopped: Triggers that may be running and are not needed any more.
+        held: Tasks that wait for the previous run from now on: run and node.
+        past_checks: What such tasks were found to wait for.
+        released: Such tasks that wait no longer.
+        past_to_check: Runs whose such tasks are checked after the commit.
+        past_changed: Runs for whose tasks such tasks may wait: these are checked, too.
     """
 
     begun: list[BegunWait] = field(default_factory=list)
@@ -183,6 +200,11 @@ class Waits(Struct):
     lease_epochs: dict[int, int] = field(default_factory=dict)
     watch_positions: list[WatchPosition] = field(default_factory=list)
     stopped: list[int] = field(default_factory=list)
+    held: list[tuple[int, int]] = field(default_factory=list)
+    past_checks: list[PastCheck] = field(default_factory=list)
+    released: list[tuple[int, int]] = field(default_factory=list)
+    past_to_check: list[int] = field(default_factory=list)
+    past_changed: list[int] = field(default_factory=list)
 
 
 class EventLog(Struct):

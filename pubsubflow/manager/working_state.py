@@ -90,6 +90,7 @@ class EndedTask(Struct, frozen=True):
     value: bytes | None = None
     outputs: bytes | None = None
     error: TaskError | None = None
+    peak_memory: int | None = None
 
 
 class RunWork:
@@ -309,9 +310,16 @@ class LockedDag:
             return False
         return self.present and not self.held and not self.busy
 
-    def admit(self) -> RunState:
-        """Count a run in: return whether it starts now or is queued, as the DAG is at its limit."""
+    def admit(self, *, ahead: bool = False) -> RunState:
+        """Count a run in: return whether it starts now or is queued, as the DAG is at its limit.
+
+        Args:
+            ahead: Whether it starts whatever the limit, as active runs wait for it.
+        """
         self.changed = True
+        if ahead:
+            self.active += 1
+            return RunState.RUNNING
         # Not before those that are queued, even if there is room: they were first.
         if self.active < self.version.spec.max_active_runs and not self.queued:
             self.active += 1

@@ -152,9 +152,13 @@ class StreamReset(Struct, frozen=True, kw_only=True):
 
 
 class ChangeRecord(Struct, frozen=True, array_like=True):
-    """A change in the log: the fields that it is filtered by, and the change itself as JSON."""
+    """A change in the log: the fields that it is filtered by, and the change itself as JSON.
 
-    kind: ChangeKind
+    Attributes:
+        kind: A ChangeKind; a newer version in the same database may record others.
+    """
+
+    kind: str
     dag_id: str | None
     run_id: str | None
     dataset: str | None

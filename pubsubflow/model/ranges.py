@@ -18,6 +18,9 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 CountOrNone = Annotated[int, Meta(ge=0, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=1024, le=1 << 50)]
 BytesOrNone = Annotated[int, Meta(ge=0, le=1 << 50)]
+MemorySize = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)? ?[KMGT]i?B$")]
+"""Such as `16GiB` (1024) or `512MB` (1000)."""
+Cpus = Annotated[float, Meta(ge=0.01, le=10_000)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 """0 stands for a free one, or for none."""
 Processes = Annotated[int, Meta(ge=1, le=10_000)]

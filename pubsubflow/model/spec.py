@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from pubsubflow.model.limits.keys import KeyPart
+from pubsubflow.model.limits.rates import RateLimitSpec
 from pubsubflow.model.schedule.conditions import ScheduleSpec
 from pubsubflow.model.stored.values import StoredDecoder
 from pubsubflow.model.webhooks import WebhookSpec
+from pubsubflow.model.wire.task_resources import ResourcesSpec
 from pubsubflow.model.wire.waits import WaitSet
 
 
@@ -73,6 +76,22 @@ class RetryPolicy(Struct, frozen=True, omit_defaults=True):
     never: tuple[str, ...] = ()
 
 
+class PollSpec(Struct, frozen=True, omit_defaults=True):
+    """How often a polling sensor looks.
+
+    Attributes:
+        every_seconds: Between two looks.
+        soft_fail: It is skipped, rather than failed, when its timeout is over.
+        backoff: Factor by which the time between looks grows with every look; 1 keeps it.
+        max_every_seconds: Upper bound of that time.
+    """
+
+    every_seconds: float
+    soft_fail: bool = False
+    backoff: float = 1.0
+    max_every_seconds: float | None = None
+
+
 class MappedArgument(Struct, frozen=True, omit_defaults=True):
     """One mapped argument: a literal of known length, or the result of another task.
 
@@ -107,14 +126,23 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
         outlets: URIs of the datasets that get an event when the task succeeds.
         outlet_patterns: Patterns of further datasets that the task may emit events of.
         queue: Name of the workers' queue.
-        pool: The pool of which it needs a slot while it runs.
+        pool: The pool of which it needs slots while it runs.
         priority: Of the tasks that wait for a slot, the highest one is first.
-        concurrency_key: Of all tasks with the same one, in any DAG, one runs at a time.
+        concurrency_key: Of all tasks with the same one, in any DAG, `concurrency_limit` run at a
+            time.
         start_wait: The wait after the task is ready and before any of its code runs, under the key
             `waits.START`, with relative times. Of kind `empty`, the task's result is the payload
             of the wait's completion.
         groups: The groups that it is in, the outermost first.
         fails_run: Of a teardown: its failure fails the run.
+        depends_on_past: It waits until it has succeeded or was skipped in the previous run.
+        wait_for_downstream: It also waits for the tasks right after it in the previous run.
+        pool_slots: How many slots of its pool it takes.
+        concurrency_limit: How many tasks with its concurrency key run at once.
+        key_parts: Its concurrency key, when that follows from the run.
+        rate_limit: How often it and others under the same name may start.
+        poll: How often it looks, if it is a polling sensor.
+        resources: What it may use; a worker gives it a process of its own then.
     """
 
     node: int
@@ -140,6 +168,14 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     start_wait: WaitSet | None = None
     groups: tuple[str, ...] = ()
     fails_run: bool = False
+    depends_on_past: bool = False
+    wait_for_downstream: bool = False
+    pool_slots: int = 1
+    concurrency_limit: int = 1
+    key_parts: tuple[KeyPart, ...] = ()
+    rate_limit: RateLimitSpec | None = None
+    poll: PollSpec | None = None
+    resources: ResourcesSpec | None = None
 
     @property
     def mapped(self) -> bool:
@@ -162,6 +198,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
         max_active_tasks: The number of its tasks that run at once, over all runs.
         timeout_seconds: A run that lasts longer fails.
         retention: How long its runs are kept; None for the usual time.
+        priority: Added to the priority of each of its tasks.
     """
 
     dag_id: str
@@ -185,6 +222,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     on_pause: Literal["hold", "drop"] = "hold"
     line: int | None = None
     retention: RetentionSpec | None = None
+    priority: int = 0
 
 
 STORED_SPEC = StoredDecoder(DagSpec, "the definition of a DAG")

@@ -1,20 +1,13 @@
 """The execution of a task message in a runner: its nodes, their inputs and their results."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
-from pubsubflow.authoring.bind import (
-    BoundTask,
-    RunnableDag,
-    TaskOutcome,
-    bind,
-    task_outcome,
-    task_outputs,
-)
+from pubsubflow.authoring.bind import BoundTask, RunnableDag, bind, task_outcome, task_outputs
 from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.journal import TaskDeferred
@@ -35,12 +28,7 @@ from pubsubflow.model.wire.messages import (
     encode,
 )
 from pubsubflow.model.wire.outputs import PulledValues, decode_outputs
-from pubsubflow.model.wire.stored_results import (
-    StoredInput,
-    StoredResult,
-    encode_stored,
-    may_hold_stored,
-)
+from pubsubflow.model.wire.task_resources import memory_exceeded
 from pubsubflow.model.wire.waits import WaitSet, encode_wait_set
 from pubsubflow.model.wire.worker_requests import (
     ConnectionRequest,
@@ -51,13 +39,8 @@ from pubsubflow.model.wire.worker_requests import (
     VariableRequest,
 )
 from pubsubflow.runner.failures import outcome_of
-from pubsubflow.runner.protocol import (
-    RESULT,
-    RESULT_HEADER,
-    STORED,
-    STORED_HEADER,
-    RunnerSettings,
-)
+from pubsubflow.runner.limits import PeakMemory, lift_allocation_limit
+from pubsubflow.runner.protocol import RESULT, RESULT_HEADER, RunnerSettings
 from pubsubflow.runner.redaction import Redactor
 
 JOURNAL = "~journal"
@@ -75,7 +58,7 @@ class Missing(NamedTuple):
     """
 
     key: int | str
-    request: ResultRequest | JournalRequest | StoredInput
+    request: ResultRequest | JournalRequest
 
 
 class TaskExecution:
@@ -86,6 +69,7 @@ class TaskExecution:
         message: The task message.
         settings: The runner's.
         redactor: Redacts the secrets that the runner's tasks have fetched.
+        peak_memory: Of this process, if the task is alone in it.
 
     Attributes:
         node: The node that runs now; `after` is the one before.
@@ -95,7 +79,12 @@ class TaskExecution:
     """
 
     def __init__(
-        self, number: int, message: TaskMessage, settings: RunnerSettings, redactor: Redactor
+        self,
+        number: int,
+        message: TaskMessage,
+        settings: RunnerSettings,
+        redactor: Redactor,
+        peak_memory: PeakMemory | None = None,
     ) -> None:
         self.number = number
         self.message = message
@@ -106,6 +95,7 @@ class TaskExecution:
         self.chain_stopped = False
         self._settings = settings
         self.redactor = redactor
+        self._peak_memory = peak_memory
         self._chain_index = 0
         self._chained: dict[int, tuple[bytes, bytes]] = {}
         self._call: BoundTask | None = None
@@ -128,12 +118,6 @@ class TaskExecution:
             Missing(node, self.result_request(dag, node))
             for node in dag.tasks[self.node].inputs
             if node not in message.inputs
-        ]
-        here: Iterable[tuple[int | str, Raw]] = (*message.inputs.items(), *message.elements.items())
-        found += [
-            Missing(key, StoredInput(bytes(data)))
-            for key, data in here
-            if may_hold_stored(bytes(data))
         ]
         for position, mapped in enumerate(dag.tasks[self.node].mapped_arguments):
             if mapped.node is not None and mapped.name not in message.elements:
@@ -253,18 +237,14 @@ class TaskExecution:
         Raises:
             DefinitionError: The value cannot be encoded, or is too large for a message.
         """
-        settings = self._settings
-        most = settings.max_stored_bytes or results.MAX_RESULT_BYTES
-        done = task_outcome(call, value, self.redactor.text, max_bytes=most)
-        stored = self._stored(done)
+        done = task_outcome(call, value, self.redactor.text)
         then = NO_NODE
-        # A branch ends the chain: the manager decides which tasks follow, and which are skipped. So
-        # does a result that is to be stored: that of the next node must not come before it.
-        if self.has_next and done.follow is None and stored is None:
+        # A branch ends the chain: the manager decides which tasks follow, and which are skipped.
+        if self.has_next and done.follow is None:
             then = self.message.chain[self._chain_index]
         result = self._result(
             Outcome.SUCCESS,
-            value=done.value if stored is None else encode_stored(stored),
+            value=done.value,
             length=done.length,
             emits=done.emits,
             follow=done.follow,
@@ -275,15 +255,12 @@ class TaskExecution:
         # Checked with its events, as a whole: the bus would refuse a larger message, and the task
         # would be run again for ever.
         payload = encode(result)
-        limit = settings.max_result_bytes
+        limit = self._settings.max_result_bytes
         if len(payload) > limit:
             raise DefinitionError(
                 f"the result has {len(payload):,} bytes with its events and {limit:,} fit; "
                 "write it to storage and return where it is"
             )
-        if stored is not None:
-            header = STORED_HEADER.pack(STORED, self.number, self.node, NO_NODE, len(payload))
-            return header + payload + done.value
         frame = RESULT_HEADER.pack(RESULT, self.number, self.node, then) + payload
         if then != NO_NODE:
             self._remember(done.value, result.outputs)
@@ -292,13 +269,6 @@ class TaskExecution:
             self.timeout_seconds = self.message.timeouts[self._chain_index]
         return frame
 
-    def _stored(self, done: TaskOutcome) -> StoredResult | None:
-        """Return the reference to a result that goes to the result store; None if it does not."""
-        size, settings = len(done.value), self._settings
-        large = settings.max_stored_bytes and size > settings.inline_bytes
-        # The manager reads what a branch returned.
-        return StoredResult(*self._fence(), size) if large and done.follow is None else None
-
     def fail(self, error: BaseException) -> bytes:
         """Return the result frame of an attempt that raised, or waits."""
         if isinstance(error, TaskDeferred):
@@ -306,6 +276,12 @@ class TaskExecution:
                 return self._defer(error.wait_set)
             except (DefinitionError, TypeError, ValueError) as unfit:
                 error = unfit
+        memory = None if self.message.resources is None else self.message.resources.memory
+        if memory is not None and isinstance(error, MemoryError):
+            lift_allocation_limit()
+            outcome, described = outcome_of(error)
+            described = msgspec.structs.replace(described, message=memory_exceeded(memory))
+            return self.end(outcome, described)
         outcome, described = outcome_of(error)
         if self._retry is not None:
             described = judged(self._retry, error, described)
@@ -341,6 +317,7 @@ class TaskExecution:
             self.started_at,
             time.time(),
             after=self.after,
+            peak_memory=0 if self._peak_memory is None else self._peak_memory.read(),
             **facts,
         )
 

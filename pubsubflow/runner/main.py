@@ -7,6 +7,7 @@ import anyio
 import msgspec
 
 from pubsubflow.runner.async_runner import AsyncRunner
+from pubsubflow.runner.limits import ProcessLimits, apply_limits
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.runner.sync_runner import SyncRunner
 
@@ -20,6 +21,8 @@ def main(sock: socket.socket, argument: bytes) -> None:
     """
     faulthandler.enable()
     settings = msgspec.msgpack.decode(argument, type=RunnerSettings)
+    if settings.limits != ProcessLimits():
+        apply_limits(settings.limits)
     if settings.kind == "sync":
         SyncRunner(sock, settings).run()
     else:

@@ -14,12 +14,10 @@ From the runner:
 
 ======== =====================================================================================
 RESULT   assignment, node, the next node of the chain (or NO_NODE), then a ResultMessage
-STORED   the same with the length of the ResultMessage before it, then the result to be stored
 LOG      assignment, then lines of output
 LEFT     assignment: its task goes on although its result is sent, so replace this process
 RETURNED assignment that was revoked before it began
 REQUEST  number, then a WorkerRequest
-FETCH    number, then a StoredResult; its reply is a Chunk with all of it
 PUBLISH  number, then a PublishedEvent; its reply, an empty Chunk, comes when the bus has stored it
 ======== =====================================================================================
 
@@ -32,17 +30,16 @@ from msgspec import Struct
 
 from pubsubflow.model.source.bundles import DagSource
 from pubsubflow.model.wire.messages import PublishedEvent, encode
-from pubsubflow.model.wire.stored_results import StoredResult
 from pubsubflow.model.wire.worker_requests import WorkerRequest
+from pubsubflow.runner.limits import ProcessLimits
 
 TASK, SOURCE, REPLY, CANCEL, DRAIN = b"TSACD"
-RESULT, LOG, REQUEST, PUBLISH, LEFT, RETURNED, STORED, FETCH = b"RLQPFBOG"
+RESULT, LOG, REQUEST, PUBLISH, LEFT, RETURNED = b"RLQPFB"
 
-RunnerRequest = WorkerRequest | PublishedEvent | StoredResult
+RunnerRequest = WorkerRequest | PublishedEvent
 
 NUMBERED = struct.Struct(">BI")
 RESULT_HEADER = struct.Struct(">BIii")
-STORED_HEADER = struct.Struct(">BIiiI")
 DRAIN_FRAME = bytes((DRAIN,))
 SOURCE_HEADER = bytes((SOURCE,))
 
@@ -57,8 +54,8 @@ class RunnerSettings(Struct, frozen=True, array_like=True):
         grace_seconds: How long a cancelled async task may take to end.
         max_log_bytes: Output of an async task beyond that is dropped.
         recorder: The file of an async runner's flight recorder.
-        inline_bytes: A larger encoded result goes to the result store, if there is one.
-        max_stored_bytes: A larger one fails its task; 0 without a store.
+        limits: The limits of the process.
+        alone: Whether one task at a time runs in it.
     """
 
     kind: str
@@ -67,11 +64,8 @@ class RunnerSettings(Struct, frozen=True, array_like=True):
     grace_seconds: float
     max_log_bytes: int = 10 << 20
     recorder: str = ""
-    inline_bytes: int = 0
-    max_stored_bytes: int = 0
-
-
-_KINDS: dict[type, int] = {PublishedEvent: PUBLISH, StoredResult: FETCH}
+    limits: ProcessLimits = ProcessLimits()
+    alone: bool = False
 
 
 class RunnerSource(Struct, frozen=True):
@@ -88,14 +82,7 @@ class RunnerSource(Struct, frozen=True):
     source: DagSource
 
 
-def split_stored(frame: bytes) -> tuple[int, bytes, bytes]:
-    """Return assignment, ResultMessage and result of a frame of the kind STORED."""
-    _, number, _, _, size = STORED_HEADER.unpack_from(frame)
-    end = STORED_HEADER.size + size
-    return number, frame[STORED_HEADER.size : end], frame[end:]
-
-
 def request_frame(number: int, request: RunnerRequest) -> bytes:
     """Return the frame of a request."""
-    kind = _KINDS.get(type(request), REQUEST)
+    kind = PUBLISH if isinstance(request, PublishedEvent) else REQUEST
     return NUMBERED.pack(kind, number) + encode(request)

@@ -19,6 +19,9 @@ class SharedState:
 
     Args:
         leave: Called once when no further task may begin here, with the number of a task.
+
+    Attributes:
+        spoilt: No further task may begin here.
     """
 
     def __init__(self, leave: Callable[[int], None]) -> None:
@@ -41,11 +44,8 @@ class SharedState:
         Args:
             running: The output of each task that runs here already.
         """
-        if not running:
-            self._mixed = False
-            return not self.spoilt
-        self._mixed = True
-        return self.check(running)
+        self._mixed = bool(running)
+        return self.check(running) if running else not self.spoilt
 
     def check(self, running: Collection[TaskOutput]) -> bool:
         """Look for a change while tasks run, and return whether there was none so far."""
@@ -69,7 +69,8 @@ class SharedState:
         self._mixed = False
         restored = self._whole.restore()
         if restored:
-            output.record("warning", f"{by} changed for the whole process: {_list(restored)}", {})
+            text = f"{by} changed for the whole process: {_list(restored)}; that is undone"
+            output.record("warning", text, {})
         reseed()
         kept = self._patches.changes() or self._whole.changes()
         if kept:

@@ -25,6 +25,7 @@ from pubsubflow.runner.caches.dag_cache import DagCache
 from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import stopped_at
 from pubsubflow.runner.frames import FrameDecoder, send_frame
+from pubsubflow.runner.limits import PeakMemory
 from pubsubflow.runner.log_lines import NODE_MARK, RECORD_MARK, log_record
 from pubsubflow.runner.output import install_logging
 from pubsubflow.runner.process_state import (
@@ -155,6 +156,7 @@ class SyncRunner:
         self._draining = False
         self._streams = (sys.stdout, sys.stderr)
         self._pid = os.getpid()
+        self._peak_memory = PeakMemory()
 
     def run(self) -> None:
         """Run tasks until the worker closes the stream."""
@@ -176,7 +178,9 @@ class SyncRunner:
         if kind == TASK:
             _, number = NUMBERED.unpack_from(frame)
             message = decode_task(frame[NUMBERED.size :])
-            self._run_task(TaskExecution(number, message, self._settings, self._redactor))
+            self._run_task(
+                TaskExecution(number, message, self._settings, self._redactor, self._peak_memory)
+            )
         elif kind == SOURCE:
             self._dags.add(frame[1:])
         elif kind == DRAIN:
@@ -198,6 +202,7 @@ class SyncRunner:
                 for fd in _OUTPUTS:
                     os.write(fd, _NODE_END)
             self._channel.send(frame)
+            self._peak_memory.restart()
             if not has_next:
                 return
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import asyncpg
 import msgspec
+from msgspec.structs import astuple
 
 from pubsubflow.model.changes import (
     Change,
@@ -73,7 +74,7 @@ class Catalog:
     async def save(self, files: Sequence[LoadedFile]) -> None:
         """Write files, and put the versions of their DAGs in force."""
         await self._database.in_transaction(partial(_save, files=files, now=self._now()))
-        if any(spec.schedule is not None for file in files for spec in file.dags):
+        if any(_sets_timers(spec) for file in files for spec in file.dags):
             self._timers_changed()
         self._dags_changed()
 
@@ -126,9 +127,29 @@ async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: dat
     )
     bundles = {spec.dag_id: file.bundle for file in imported for spec in file.dags}
     changes += await _put_in_force(connection, specs, bundles, now)
+    await _declare_rate_limits(connection, specs)
     # Last, as a DAG that has moved to another file belongs to that one by now.
     changes += await _mark_missing(connection, [file.file for file in imported], list(bundles), now)
     await _record_changes(connection, changes)
+
+
+def _sets_timers(spec: DagSpec) -> bool:
+    return spec.schedule is not None or any(task.rate_limit for task in spec.tasks)
+
+
+async def _declare_rate_limits(connection: Connection, specs: Sequence[DagSpec]) -> None:
+    """Store rate limits as they are declared; of one name, the last one counts."""
+    found = {
+        task.rate_limit.name: task.rate_limit
+        for spec in specs
+        for task in spec.tasks
+        if task.rate_limit is not None
+    }
+    if found:
+        # The last of all locks, as in a manager: it reads the limits under it.
+        await connection.fetch(SQL["lock_slots"])
+        columns = zip(*(astuple(found[name]) for name in sorted(found)), strict=True)
+        await connection.execute(SQL["declare_rate_limits"], *map(list, columns))
 
 
 async def _advance(connection: Connection, *, bundle: str, files: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ BATCH = {
     "runs": 13,
     "run_events": 3,
     "removed_tasks": 3,
-    "ended_tasks": 13,
+    "ended_tasks": 14,
     "live_tasks": 10,
     "opened_runs": 6,
     "progressed_runs": 2,

@@ -12,10 +12,10 @@ from msgspec import Struct
 from pubsubflow.authoring.bind import BoundTask, TaskOutcome, bind, task_outcome, task_outputs
 from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.journal import TaskDeferred
-from pubsubflow.authoring.runtime.results import MAX_RESULT_BYTES
 from pubsubflow.authoring.tasks.retries import after_seconds, judged
 from pubsubflow.errors import ConfigError, NotFound
 from pubsubflow.model.connections import Connection
+from pubsubflow.model.runs.polling import poll_timeout
 from pubsubflow.model.runs.retry import retries_time_limit
 from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.values.variables import Variable
@@ -36,9 +36,6 @@ from pubsubflow.runner.output import TaskOutput
 from pubsubflow.runner.redaction import Redactor
 from pubsubflow.testing.output import Capture
 from pubsubflow.testing.run_inputs import RunInputs
-
-_MAX_RESULT_BYTES = 64 << 20
-"""As much as goes to a result store by default; a test keeps it in memory."""
 
 
 class AttemptEnd(Struct, frozen=True):
@@ -241,10 +238,7 @@ class _Host(TaskHost):
 
 
 def _succeeded(call: BoundTask, value: Any, mask: Mask) -> AttemptEnd:
-    done = task_outcome(call, value, mask, max_bytes=_MAX_RESULT_BYTES)
-    if len(done.value) > MAX_RESULT_BYTES:
-        text = "the result is so large that it needs a result store: [results] store"
-        call.context.log.warning(text, bytes=len(done.value))
+    done = task_outcome(call, value, mask)
     return AttemptEnd(Outcome.SUCCESS, done, outputs=done.outputs)
 
 
@@ -274,6 +268,14 @@ def timed_out(task: TaskSpec, meanwhile: str = "") -> AttemptEnd:
     text = f"timed out after {task.timeout_seconds or 0:g} s{meanwhile}"
     error = TaskError("TimeoutError", text, final=not retries_time_limit(task.retry))
     return AttemptEnd(Outcome.FAILED, error=error, exception=TimeoutError(text))
+
+
+def poll_timed_out(task: TaskSpec, looks: int | None = None) -> AttemptEnd:
+    """Return the end of a polling sensor that was not done in its time."""
+    if task.poll is None:
+        return timed_out(task)
+    outcome, error = poll_timeout(task.poll, task.timeout_seconds, looks)
+    return AttemptEnd(outcome, error=error, exception=TimeoutError(error.message))
 
 
 def _is_cancelled(error: BaseException) -> bool:

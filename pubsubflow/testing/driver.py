@@ -19,6 +19,7 @@ from pubsubflow.model.runs.progress import (
     finish_task,
     mapped_indexes,
     mapped_lengths,
+    release_held,
     start_run,
 )
 from pubsubflow.model.runs.retry import RetryAt, after_failure
@@ -35,7 +36,14 @@ from pubsubflow.model.wire.messages import (
 )
 from pubsubflow.model.wire.outputs import decode_outputs, pushed_values
 from pubsubflow.model.wire.waits import START, WaitSet
-from pubsubflow.testing.attempts import AttemptEnd, AttemptRunner, Execution, Instance, timed_out
+from pubsubflow.testing.attempts import (
+    AttemptEnd,
+    AttemptRunner,
+    Execution,
+    Instance,
+    poll_timed_out,
+    timed_out,
+)
 from pubsubflow.testing.clock import VirtualClock
 from pubsubflow.testing.output import log_lines, new_output
 from pubsubflow.testing.results import ResultMissing
@@ -130,6 +138,9 @@ class Driver:
         for node, _, state in decision.resolved:
             if node in self._inputs.chosen:
                 self._resolve(node, state, decision.mapping_errors.get(node))
+        for node in decision.held:
+            # A run in a test is the first one: nothing is before it.
+            self._apply(release_held(self._plan, self._progress, node))
         for node, map_index in decision.ready:
             live = _Live(self._instance(node, map_index))
             self._live[node, map_index] = live
@@ -176,7 +187,11 @@ class Driver:
         ended = await self._start(live) or await self._execute(live)
         while ended.wait_set is not None:
             ended = await self._wait(live, ended.wait_set) or await self._execute(live)
-        return ended
+        task = live.instance.task
+        if task.poll is None or ended.error is None or ended.error.final:
+            return ended
+        late = live.waited + live.worked >= (task.timeout_seconds or float("inf"))
+        return poll_timed_out(task) if late else ended
 
     async def _start(self, live: _Live) -> AttemptEnd | None:
         """Wait for a task's start; return the end of the attempt if it ended there."""
@@ -228,6 +243,8 @@ class Driver:
         live.wait_set = None
         live.waited += (self._clock.now() - began).total_seconds()
         self._time.reset_jumps()
+        if entry is None and task.poll is not None:
+            return poll_timed_out(task, wait_set.looks)
         if entry is None:
             return timed_out(task, f", while it waited for {wait_set.label}")
         if wait_set.key == START and entry.error is not None:

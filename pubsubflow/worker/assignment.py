@@ -21,6 +21,7 @@ from pubsubflow.model.wire.messages import (
     decode_run_info,
     encode,
 )
+from pubsubflow.model.wire.task_resources import ResourcesSpec
 
 _FIRST_ATTEMPT = 1
 
@@ -45,6 +46,7 @@ class TaskHeader(Struct, frozen=True, array_like=True):
     timeouts: tuple[float | None, ...] = (None,)
     journal: Raw = Raw(b"\x90")
     apart: bool = False
+    resources: ResourcesSpec | None = None
 
 
 decode_header = msgspec.msgpack.Decoder(TaskHeader).decode
@@ -109,7 +111,10 @@ class Assignment:
         timeout_timer: Ends the node at its timeout.
         position: Its place among the assignments of its runner, from 1.
         losses: How often its process died while it ran beside others.
-        apart: It runs in a process of its own, because it may have been the one that killed it.
+        apart: It runs in a process of its own, because it may have been the one that killed it, or
+            because it declares resources.
+        parked: It has waited for room, so its place was given to another message.
+        peak_bytes: The most memory that its process was seen to hold, once that has ended.
         stack: Where it stood when it blocked the event loop.
     """
 
@@ -127,6 +132,8 @@ class Assignment:
         "message_done",
         "node",
         "number",
+        "parked",
+        "peak_bytes",
         "position",
         "redelivered",
         "returned",
@@ -151,10 +158,10 @@ class Assignment:
         self.runner: RunnerRef | None = None
         self.waits_since = self.started_at = 0.0
         self.decided_outcome: AttemptOutcome | None = None
-        self.message_done = False
+        self.message_done = self.parked = False
         self.returned = False
-        self.position = self.losses = 0
-        self.apart = header.apart and header.kind == "async"
+        self.position = self.losses = self.peak_bytes = 0
+        self.apart = header.resources is not None or (header.apart and header.kind == "async")
         self.stack = ""
         self.timeout_timer: asyncio.TimerHandle | None = None
         self.buffered_lines: list[str] = []
@@ -217,6 +224,7 @@ class Assignment:
                 error=outcome.error,
                 after=self.after,
                 over_time=outcome.over_time,
+                peak_memory=self.peak_bytes,
             )
         )
 

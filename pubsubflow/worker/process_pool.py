@@ -10,16 +10,17 @@ import anyio.abc
 import structlog
 
 from pubsubflow.model.wire.messages import NO_NODE, Outcome, TaskError, decode_result
-from pubsubflow.model.wire.stored_results import StoredResult
 from pubsubflow.model.wire.worker_requests import LeaseRequest, LeaseStatus
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.log_lines import log_record
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.assignment import Assignment, AttemptOutcome, RunnerRef
+from pubsubflow.worker.attempt_timers import AttemptTimers
 from pubsubflow.worker.losses import RunAgain
 from pubsubflow.worker.manager_client import ManagerClient
+from pubsubflow.worker.resources.confinement import Confinements
+from pubsubflow.worker.resources.parking import Parking
 from pubsubflow.worker.result_publisher import ResultPublisher
-from pubsubflow.worker.result_store import ResultStore, ResultUploads
 from pubsubflow.worker.runner_process import RunnerProcess
 from pubsubflow.worker.runner_set import RunnerSet
 from pubsubflow.worker.settings import WorkerSettings
@@ -29,7 +30,6 @@ from pubsubflow.worker.watchdog import LoopWatchdog
 
 log = structlog.get_logger(__name__)
 
-_TIMEOUT_SLACK = 1.5
 _KEPT_OUTCOMES = (Outcome.SUCCESS, Outcome.SKIPPED)
 _TAKEN_DELAY_SECONDS = 2.0
 _AGAIN_TEXT = "the process of this task ended while others ran in it: the task begins again"
@@ -46,7 +46,8 @@ class ProcessPool:
         managers: Fetches leases, and forwards the tasks' requests.
         sources: Fetches code.
         publisher: Publishes results, events and output.
-        results: Stores and reads large results.
+        confinements: What there is for tasks that declare resources.
+        on_parked: Called with an assignment that waits for room, in whose place another may come.
         on_returned: Called with an assignment that goes back to its queue.
         on_finished: Called with an assignment of which nothing is left to run.
     """
@@ -61,7 +62,8 @@ class ProcessPool:
         managers: ManagerClient,
         sources: SourceCache,
         publisher: ResultPublisher,
-        results: ResultStore,
+        confinements: Confinements,
+        on_parked: Callable[[Assignment], None],
         on_returned: Callable[[Assignment], None],
         on_finished: Callable[[Assignment], None],
     ) -> None:
@@ -72,7 +74,8 @@ class ProcessPool:
         self._managers = managers
         self._sources = sources
         self._publisher = publisher
-        self._uploads = ResultUploads(results, group, self._on_uploaded)
+        self._parking = Parking(confinements, on_parked=on_parked, on_away=self._return_parked)
+        confinements.on_freed.append(self._dispatch)
         self._on_returned = on_returned
         self._on_finished = on_finished
         self._loop = asyncio.get_running_loop()
@@ -83,12 +86,16 @@ class ProcessPool:
             fork_server=fork_server,
             group=group,
             events=self,
+            confinements=confinements,
             on_ready=self._on_runner_ready,
             on_exit=self._on_runner_exit,
         )
         self._closing = False
-        self._started_timeouts: TimeoutQueue[tuple[Assignment, int]] = TimeoutQueue(
-            settings.started_seconds, self._publish_started
+        self._timers = AttemptTimers(
+            settings,
+            is_sync=self._sync,
+            on_started=self._publish_started,
+            on_timeout=self._time_out,
         )
         self._wait_timeouts: TimeoutQueue[Assignment] = TimeoutQueue(
             settings.max_wait_seconds, self._return_overdue
@@ -99,9 +106,9 @@ class ProcessPool:
 
     @property
     def capacity(self) -> int:
-        """How many assignments may be here at once, waiting ones included."""
-        settings = self._settings
-        return settings.processes + settings.prefetch if self._sync else settings.async_slots
+        """How many assignments may be here at once, with waiting ones that are not parked."""
+        each = self._settings
+        return each.processes + each.prefetch if self._sync else each.async_slots
 
     @property
     def busy(self) -> int:
@@ -137,7 +144,7 @@ class ProcessPool:
             runner = self._runners.choose(source)
             if runner is not None:
                 runner.assign(assignment, source)
-                self._start_timers(assignment)
+                self._timers.start(assignment)
                 return
         self._waiting[assignment] = None
         assignment.waits_since = self._loop.time()
@@ -150,8 +157,7 @@ class ProcessPool:
 
     def stop(self, assignment: Assignment, outcome: AttemptOutcome) -> None:
         """End an assignment with this outcome, and kill its runner if it does not stop in time."""
-        # One whose result is being stored has succeeded.
-        if assignment.decided_outcome is not None or assignment in self._uploads:
+        if assignment.decided_outcome is not None:
             return
         assignment.decided_outcome = outcome
         runner = assignment.runner
@@ -184,8 +190,6 @@ class ProcessPool:
     def kill_all(self) -> None:
         """Return what runs to the queue, and kill all runners."""
         self._closing = True
-        for assignment in self._uploads.give_up():
-            self._return_to_queue(assignment)
         for runner in self._runners.all:
             for assignment in tuple(runner.assignments.values()):
                 self._return_to_queue(assignment)
@@ -193,8 +197,9 @@ class ProcessPool:
 
     def close(self) -> None:
         """Stop the timers."""
-        self._started_timeouts.stop()
+        self._timers.stop()
         self._wait_timeouts.stop()
+        self._parking.close()
         self._watchdog.close()
 
     def on_output(self, assignment: Assignment, lines: str) -> None:
@@ -224,25 +229,7 @@ class ProcessPool:
             self._dispatch()
         else:
             assignment.advance(then)
-            self._start_timers(assignment)
-
-    def on_large_result(self, assignment: Assignment, payload: bytes, data: bytes) -> None:
-        """Store the result of a node, then publish it; called by runners."""
-        self._uploads.start(assignment, payload, data)
-        self._detach(assignment)
-        self._dispatch()
-
-    def _on_uploaded(self, assignment: Assignment, payload: bytes, error: str | None) -> None:
-        if error is not None:
-            failure = TaskError(type="ResultStoreUnavailable", message=error)
-            self._end_attempt(assignment, AttemptOutcome(Outcome.FAILED, failure))
-            return
-        self._publisher.publish_result(assignment, payload)
-        self._release(assignment)
-
-    def on_fetch(self, stored: StoredResult, reply: Callable[[bytes], None]) -> None:
-        """Read a stored result for a task; called by runners."""
-        self._uploads.fetch(stored, reply)
+            self._timers.start(assignment)
 
     def on_unbegun(self, assignment: Assignment) -> None:
         """Give an assignment that has not begun in its runner to another; called by runners."""
@@ -267,9 +254,9 @@ class ProcessPool:
         del self._waiting[assignment]
         if lease is LeaseStatus.VOID:
             self._publisher.acknowledge(assignment)
+            self._release(assignment)
         else:
-            self._publisher.return_to_queue(assignment, _TAKEN_DELAY_SECONDS)
-        self._release(assignment)
+            self._return_for(assignment, _TAKEN_DELAY_SECONDS)
 
     def _fetch_source(self, assignment: Assignment) -> None:
         source = self._sources.sources.get(assignment.header.source)
@@ -292,8 +279,23 @@ class ProcessPool:
     def _enqueue(self, assignment: Assignment, source: FetchedSource) -> None:
         self._waiting[assignment] = source
         self._dispatch()
-        if assignment.runner is None and self._sync:
+        if assignment.runner is not None:
+            return
+        if assignment.header.resources is not None:
+            if not self._runners.has_own(assignment):
+                self._parking.add(assignment, sum(each.parked for each in self._waiting))
+        elif self._sync:
             self._wait_timeouts.add(assignment)
+
+    def _return_parked(self, assignment: Assignment, seconds: float) -> None:
+        if assignment in self._waiting and not self._runners.has_own(assignment):
+            del self._waiting[assignment]
+            self._return_for(assignment, seconds)
+
+    def _return_for(self, assignment: Assignment, seconds: float) -> None:
+        """Return a message to its queue, which delivers it after some time, here or elsewhere."""
+        self._publisher.return_to_queue(assignment, seconds)
+        self._release(assignment)
 
     def _dispatch(self) -> None:
         """Assign what waits to free runners, and fork more runners for the rest."""
@@ -313,7 +315,7 @@ class ProcessPool:
                 continue
             del self._waiting[assignment]
             runner.assign(assignment, source)
-            self._start_timers(assignment)
+            self._timers.start(assignment)
         if left:
             self._runners.add(left)
 
@@ -325,7 +327,7 @@ class ProcessPool:
                 runner.retire()  # it was cancelled or returned meanwhile
             else:
                 runner.assign(assignment, source)
-                self._start_timers(assignment)
+                self._timers.start(assignment)
         self._dispatch()
 
     def _on_runner_exit(self, runner: RunnerProcess, code: int) -> None:
@@ -347,26 +349,9 @@ class ProcessPool:
         assignment.redelivered = True
         self.on_unbegun(assignment)
 
-    def _start_timers(self, assignment: Assignment) -> None:
-        """Start the timers of the node that runs now."""
-        self._started_timeouts.add((assignment, assignment.node))
-        if assignment.timeout_timer is not None:
-            assignment.timeout_timer.cancel()
-            assignment.timeout_timer = None
-        seconds = assignment.timeout_seconds
-        if seconds is not None:
-            # An async runner enforces its timeouts itself, unless a task blocks its loop.
-            slack = 0.0 if self._sync else _TIMEOUT_SLACK * self._settings.grace_seconds
-            assignment.timeout_timer = self._loop.call_later(
-                seconds + slack, self._time_out, assignment, seconds
-            )
-
-    def _publish_started(self, started: tuple[Assignment, int]) -> None:
-        """Publish that a node has started, if it still runs."""
-        assignment, node = started
-        if assignment.runner is not None and assignment.node == node:
-            self._watchdog.wake()
-            self._publisher.publish_started(assignment)
+    def _publish_started(self, assignment: Assignment) -> None:
+        self._watchdog.wake()
+        self._publisher.publish_started(assignment)
 
     def _time_out(self, assignment: Assignment, seconds: float) -> None:
         runner = assignment.runner

@@ -15,7 +15,6 @@ import msgspec
 import structlog
 
 from pubsubflow.model.wire.messages import NO_NODE, encode
-from pubsubflow.model.wire.stored_results import StoredResult, decode_reference
 from pubsubflow.model.wire.worker_requests import (
     decode_chunk,
     secrets_decoder,
@@ -33,7 +32,6 @@ from pubsubflow.runner.log_lines import split_records
 from pubsubflow.runner.protocol import (
     CANCEL,
     DRAIN_FRAME,
-    FETCH,
     LEFT,
     LOG,
     NUMBERED,
@@ -44,14 +42,13 @@ from pubsubflow.runner.protocol import (
     RESULT_HEADER,
     RETURNED,
     SOURCE_HEADER,
-    STORED,
     TASK,
     RunnerSettings,
-    split_stored,
 )
 from pubsubflow.runner.redaction import HoldsSecrets, Redactor
 from pubsubflow.worker.assignment import Assignment, AttemptOutcome
 from pubsubflow.worker.losses import RunAgain, judge_losses
+from pubsubflow.worker.resources.confinement import Confinement
 from pubsubflow.worker.source_cache import FetchedSource
 from pubsubflow.worker.stdio import OutputPipe, open_output_pipes
 
@@ -69,12 +66,6 @@ class RunnerEvents(Protocol):
 
     def on_result(self, assignment: Assignment, then: int, payload: bytes) -> None:
         """Handle the result of a node; `then` is the next one, or NO_NODE."""
-
-    def on_large_result(self, assignment: Assignment, payload: bytes, data: bytes) -> None:
-        """Store the result of a node, then handle it; no further node follows."""
-
-    def on_fetch(self, stored: StoredResult, reply: Callable[[bytes], None]) -> None:
-        """Read a stored result; `reply` takes an encoded Chunk."""
 
     def on_output(self, assignment: Assignment, lines: str) -> None:
         """Handle lines of output."""
@@ -98,6 +89,7 @@ class RunnerProcess:
         recycle_after: After how many assignments it is replaced.
         events: Called with what happens in it.
         reserved_for: The one assignment that it is for, if it is for one.
+        confinement: The limits of that assignment, if it declares resources.
 
     Attributes:
         assignments: Number → assignment.
@@ -120,6 +112,7 @@ class RunnerProcess:
         recycle_after: int,
         events: RunnerEvents,
         reserved_for: Assignment | None = None,
+        confinement: Confinement | None = None,
     ) -> None:
         self.assignments: dict[int, Assignment] = {}
         self.free_slots = 0
@@ -129,6 +122,7 @@ class RunnerProcess:
         self.ending = self.killed = self.blocked = False
         self.idle_since = 0.0
         self.reserved_for = reserved_for
+        self._confinement = confinement
         self._settings = settings
         self._slots = slots
         self._recycle_after = recycle_after
@@ -177,8 +171,12 @@ class RunnerProcess:
             async with child, anyio.create_task_group() as group:
                 self._child, self._post = child, child.channel.post
                 self._count_slots()
+                if self._confinement is not None:
+                    self._confinement.enter(child.pid)
                 ready()
                 group.start_soon(self._end_with, child)
+                if self._confinement is not None:
+                    group.start_soon(self._confinement.watch, child.pid, self.kill)
                 await self._ended.wait()
                 with anyio.move_on_after(self._settings.grace_seconds):
                     await child.wait()
@@ -201,7 +199,8 @@ class RunnerProcess:
     def assign(self, assignment: Assignment, source: FetchedSource) -> None:
         """Send it an assignment, after the code if it does not have it yet."""
         self.assignments[assignment.number] = assignment
-        self.free_slots -= 1
+        # One that is for this assignment alone never had a free slot.
+        self.free_slots -= self.reserved_for is None
         self.served += 1
         assignment.position = self.served
         assignment.runner = self
@@ -251,6 +250,11 @@ class RunnerProcess:
 
     def judge_losses(self, code: int) -> list[tuple[Assignment, AttemptOutcome | RunAgain]]:
         """Return what follows for each assignment, once the process is gone."""
+        if self._confinement is not None:
+            verdict = self._confinement.verdict()
+            for each in self.assignments.values():
+                each.peak_bytes = self._confinement.peak_bytes
+                each.decided_outcome = each.decided_outcome or verdict
         recorder = self.recorder
         stack = "" if recorder is None else recorder.stack()
         return judge_losses(
@@ -262,9 +266,11 @@ class RunnerProcess:
         )
 
     def close(self) -> None:
-        """Give up the flight recorder, once the process is gone."""
+        """Give up the flight recorder and the limits, once the process is gone."""
         if self.recorder is not None:
             self.recorder.close()
+        if self._confinement is not None:
+            self._confinement.close()
 
     def interrupt(self, number: int) -> None:
         """Send a signal to it alone."""
@@ -317,11 +323,6 @@ class RunnerProcess:
             if assignment is not None:
                 self._on_result(assignment, then, frame[RESULT_HEADER.size :])
             return
-        if kind == STORED:
-            number, payload, data = split_stored(frame)
-            if number in self.assignments:
-                self._on_result(self.assignments[number], NO_NODE, payload, data)
-            return
         _, number = NUMBERED.unpack_from(frame)
         body = frame[NUMBERED.size :]
         if kind == LOG and number in self.assignments:
@@ -332,46 +333,29 @@ class RunnerProcess:
                 self.retire()
         elif kind == RETURNED and number in self.assignments:
             self._events.on_unbegun(self.assignments[number])
-        else:
-            self._on_request(kind, number, body)
-
-    def _on_request(self, kind: int, number: int, body: bytes) -> None:
-        if kind == REQUEST and (decode := secrets_decoder(body)) is not None:
+        elif kind == REQUEST and (decode := secrets_decoder(body)) is not None:
             self._events.on_request(body, lambda chunk: self._reply_secrets(number, chunk, decode))
         elif kind == REQUEST:
             self._events.on_request(body, lambda chunk: self._reply(number, chunk))
-        elif kind == FETCH:
-            self._events.on_fetch(decode_reference(body), lambda chunk: self._reply(number, chunk))
         elif kind == PUBLISH:
             self._events.on_publish(body, lambda chunk: self._reply(number, chunk))
 
-    def _on_result(
-        self, assignment: Assignment, then: int, payload: bytes, data: bytes | None = None
-    ) -> None:
-        """Handle a result, and `data` if it is to be stored first."""
+    def _on_result(self, assignment: Assignment, then: int, payload: bytes) -> None:
         if not self._is_sync:
             # What C code wrote beside the task's own output is its, if it was the only one.
             if len(self.assignments) == 1:
                 for pipe in self._pipes:
                     pipe.drain()
-            self._pass_result(assignment, then, payload, data)
+            self._events.on_result(assignment, then, payload)
             return
         # The frame may overtake output that is still in the pipes: read them out first, so that
         # the node's last lines are published before its result.
         for pipe in self._pipes:
             pipe.finish() if then == NO_NODE else pipe.drain()
-        self._pass_result(assignment, then, payload, data)
+        self._events.on_result(assignment, then, payload)
         if then != NO_NODE:
             for pipe in self._pipes:
                 pipe.next_node()
-
-    def _pass_result(
-        self, assignment: Assignment, then: int, payload: bytes, data: bytes | None
-    ) -> None:
-        if data is None:
-            self._events.on_result(assignment, then, payload)
-        else:
-            self._events.on_large_result(assignment, payload, data)
 
     def _reply_secrets(
         self, number: int, data: bytes, decode: Callable[[bytes], HoldsSecrets]

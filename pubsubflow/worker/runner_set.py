@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 import anyio
 import anyio.abc
+import msgspec
 import structlog
 
 from pubsubflow.runner.forkserver import ForkServer
+from pubsubflow.runner.limits import ProcessLimits
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.assignment import Assignment
+from pubsubflow.worker.resources.confinement import Confinement, Confinements
 from pubsubflow.worker.runner_process import RunnerEvents, RunnerProcess
 from pubsubflow.worker.settings import WorkerSettings
 from pubsubflow.worker.source_cache import FetchedSource
@@ -34,6 +37,7 @@ class RunnerSet:
         fork_server: Forks them.
         group: The task group in which they run.
         events: Called with what happens in them.
+        confinements: What there is for tasks that declare resources.
         on_ready: Called with a process that is forked.
         on_exit: Called with a process that is gone, and its exit code.
 
@@ -52,6 +56,7 @@ class RunnerSet:
         fork_server: ForkServer,
         group: anyio.abc.TaskGroup,
         events: RunnerEvents,
+        confinements: Confinements,
         on_ready: Callable[[RunnerProcess], None],
         on_exit: Callable[[RunnerProcess, int], None],
     ) -> None:
@@ -61,6 +66,7 @@ class RunnerSet:
         self._fork_server = fork_server
         self._group = group
         self._events = events
+        self._confinements = confinements
         self._on_ready = on_ready
         self._on_exit = on_exit
         self._loop = asyncio.get_running_loop()
@@ -108,13 +114,26 @@ class RunnerSet:
 
     @property
     def _is_full(self) -> bool:
-        return sum(runner.reserved_for is None for runner in self.all) >= self.most
+        return sum(self._sync or runner.reserved_for is None for runner in self.all) >= self.most
+
+    def has_own(self, assignment: Assignment) -> bool:
+        """Return whether there is a process for this assignment alone."""
+        return any(each.reserved_for is assignment for each in self.all)
 
     def reserve(self, assignment: Assignment) -> None:
-        """Fork a process for one assignment alone, unless it has one or many have."""
-        own = [each.reserved_for for each in self.all if each.reserved_for is not None]
-        if assignment not in own and len(own) < _MAX_APART:
-            self._start(assignment)
+        """Fork a process for one assignment alone, unless it has one or lacks room."""
+        if self.has_own(assignment):
+            return
+        wanted = assignment.header.resources
+        if wanted is None:
+            if sum(each.reserved_for is not None for each in self.all) < _MAX_APART:
+                self._start(assignment)
+        elif len(self.all) >= self.most:
+            self._retire_idle(1)
+        else:
+            confinement = self._confinements.take(assignment, wanted)
+            if confinement is not None:
+                self._start(assignment, confinement)
 
     def maintain(self) -> None:
         """Retire runners that have long been idle or hold much memory; call it regularly."""
@@ -137,14 +156,21 @@ class RunnerSet:
                 runner.retire()
                 return
 
-    def _start(self, reserved_for: Assignment | None = None) -> None:
+    def _start(
+        self, reserved_for: Assignment | None = None, confinement: Confinement | None = None
+    ) -> None:
         recycle_after = self._settings.recycle_tasks * (1 if self._sync else _ASYNC_RECYCLE_FACTOR)
+        settings = self._runner_settings
+        if self._sync or reserved_for is not None:
+            limits = ProcessLimits() if confinement is None else confinement.limits
+            settings = msgspec.structs.replace(settings, alone=True, limits=limits)
         runner = RunnerProcess(
-            self._runner_settings,
+            settings,
             slots=self.slots,
             recycle_after=1 if reserved_for else recycle_after,
             events=self._events,
             reserved_for=reserved_for,
+            confinement=confinement,
         )
         self.all.append(runner)
         self.starting += 1

@@ -25,6 +25,7 @@ from pubsubflow.model.wire.messages import (
 )
 from pubsubflow.model.wire.protocol import PROTOCOL, VERSION
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.model.wire.task_resources import WorkerResources
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.protocol import RunnerSettings
@@ -38,9 +39,9 @@ from pubsubflow.worker.consumer import TaskConsumer
 from pubsubflow.worker.manager_client import ManagerClient
 from pubsubflow.worker.metrics import WorkerMetrics
 from pubsubflow.worker.process_pool import ProcessPool
+from pubsubflow.worker.resources.confinement import Confinements
 from pubsubflow.worker.result_publisher import ResultPublisher
-from pubsubflow.worker.result_store import ResultStore
-from pubsubflow.worker.settings import ResultStoreSettings, WorkerSettings
+from pubsubflow.worker.settings import WorkerSettings
 from pubsubflow.worker.source_cache import SourceCache
 
 log = structlog.get_logger(__name__)
@@ -60,8 +61,6 @@ class Worker:
         settings: Queues, slots, timeouts and limits.
         cache: Keeps bundles on disk.
         worker_id: A name that no other worker has; a new one for every start.
-        results: Writes and reads large results.
-        result_settings: Which results are large, and whether there is a store for them.
         takes_over: Whether it succeeds a worker that died and may have had any message there is.
 
     Attributes:
@@ -77,13 +76,9 @@ class Worker:
         settings: WorkerSettings,
         cache: BundleCache,
         worker_id: str,
-        results: ResultStore | None = None,
-        result_settings: ResultStoreSettings | None = None,
         takes_over: bool = False,
     ) -> None:
         self._bus = bus
-        self._result_settings = result_settings or ResultStoreSettings()
-        self._results = results or ResultStore(None, 0.0)
         self._takes_over = takes_over
         self._fork_server = fork_server
         self._settings = settings
@@ -97,9 +92,15 @@ class Worker:
         self._pools: dict[str, ProcessPool] = {}
         self._consumers: list[TaskConsumer] = []
         self._none_left = anyio.Event()
+        self._confinements = Confinements(settings, worker_id)
         self._void_below = 0  # deliveries from before a restore of Postgres
         self.draining = anyio.Event()
         self.metrics = WorkerMetrics(self._pools)
+
+    @property
+    def room(self) -> WorkerResources:
+        """The memory and CPU that it has for tasks that declare resources."""
+        return self._confinements.room
 
     async def run(
         self,
@@ -168,9 +169,10 @@ class Worker:
         log.info("worker.stopped", worker=self._id, announced=not limit.cancelled_caught)
 
     def _open_pools(self, group: anyio.abc.TaskGroup) -> None:
-        settings, stored = self._settings, self._result_settings
+        settings = self._settings
         managers = ManagerClient(self._bus, group, ask_seconds=settings.ask_seconds)
         self._sources = sources = SourceCache(managers, self._cache, group)
+        confinements = self._confinements
         for kind in _KINDS:
             pool = self._pools[kind] = ProcessPool(
                 settings=settings,
@@ -180,15 +182,14 @@ class Worker:
                     max_result_bytes=self._bus.max_payload - _ENVELOPE_BYTES,
                     grace_seconds=settings.grace_seconds,
                     max_log_bytes=settings.max_log_bytes,
-                    inline_bytes=stored.inline_bytes,
-                    max_stored_bytes=stored.max_bytes if stored.store else 0,
                 ),
                 fork_server=self._fork_server,
                 group=group,
                 managers=managers,
                 sources=sources,
                 publisher=self._publisher,
-                results=self._results,
+                confinements=confinements,
+                on_parked=self._on_parked,
                 on_returned=self._on_returned,
                 on_finished=self._on_finished,
             )
@@ -244,12 +245,19 @@ class Worker:
             return True
         return False
 
+    def _on_parked(self, assignment: Assignment) -> None:
+        self._consumer_of[assignment.number].on_finished()
+
     def _on_finished(self, assignment: Assignment) -> None:
-        self._forget(assignment).on_finished()
+        consumer = self._forget(assignment)
+        if not assignment.parked:
+            consumer.on_finished()
 
     def _on_returned(self, assignment: Assignment) -> None:
         self._publisher.return_to_queue(assignment)
-        self._forget(assignment).on_returned()
+        consumer = self._forget(assignment)
+        if not assignment.parked:
+            consumer.on_returned()
 
     def _forget(self, assignment: Assignment) -> TaskConsumer:
         del self._assignments[assignment.number]
@@ -281,6 +289,7 @@ class Worker:
         """Publish a heartbeat and keep the messages of all assignments in progress."""
         settings = self._settings
         busy = {kind: pool.busy for kind, pool in self._pools.items()}
+        room = self.room
         heartbeat = Heartbeat(
             worker=self._id,
             host=socket.gethostname(),
@@ -292,6 +301,10 @@ class Worker:
             free_async=max(0, settings.async_slots - busy["async"]),
             version=VERSION,
             protocol=PROTOCOL,
+            memory=room.memory,
+            cpu=room.cpu,
+            free_memory=room.free_memory,
+            free_cpu=room.free_cpu,
         )
         self._forget_done()
         try:

@@ -11,27 +11,13 @@ from pubsubflow.model.ranges import (
     Bytes,
     Count,
     CountOrNone,
+    Cpus,
+    MemorySize,
     Processes,
     QueueName,
     Seconds,
     SecondsOrNone,
 )
-
-
-class ResultStoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where large results of tasks are kept.
-
-    Attributes:
-        store: URL of a folder (any of fsspec's); empty for none.
-        inline_bytes: A larger encoded result goes to the store.
-        max_bytes: A larger one fails its task.
-        wait_seconds: How long a worker tries while the store is away; then the attempt fails.
-    """
-
-    store: str = ""
-    inline_bytes: Annotated[int, Meta(ge=0, le=900_000)] = 256 << 10
-    max_bytes: Annotated[int, Meta(ge=1, le=512 << 20)] = 64 << 20
-    wait_seconds: SecondsOrNone = 60.0
 
 
 def _default_processes() -> int:
@@ -61,6 +47,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         max_log_bytes: Output of one attempt beyond that is dropped.
         ask_seconds: How long the manager may take to reply to a task's request.
         cache_dir: Where the files of bundles are kept; `bundles` in the home when None.
+        memory: What tasks that declare resources may use together, such as `16GiB`: more of them
+            wait. Without it they do not. Likewise `cpu`.
+        cgroup: Below which control group (v2) these tasks get theirs: `auto` for what systemd has
+            delegated, `off`, or its folder.
         max_cache_bytes: Beyond it, bundles that are in no use are removed from there.
         run_as: The account of all user code of the daemon, where that is root: `auto` for one of
             its own, the name of an account, or nothing for root.
@@ -85,3 +75,6 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     cache_dir: Path | None = None
     max_cache_bytes: Bytes = 2 << 30
     run_as: str = "auto"
+    memory: MemorySize | None = None
+    cpu: Cpus | None = None
+    cgroup: Annotated[str, Meta(pattern=r"^(auto|off|/.+)$")] = "auto"

@@ -5,7 +5,7 @@ import pytest
 
 from support.harness import running_managers
 from support.stateful.manager import watch
-from support.stateful.pools import CHECKS, PoolsWorkload
+from support.stateful.pools import CHECKS, RATE, PoolsWorkload
 
 pytestmark = pytest.mark.anyio
 
@@ -24,6 +24,12 @@ async def play(database, bus, nats, admin, *, seed: int, steps: int) -> None:
         await PoolsWorkload(harness, admin, seed).play(steps)
         assert await harness.rows("SELECT what FROM violation LIMIT 5") == []
         assert await harness.rows("SELECT subject, reason FROM dead_letter") == []
+        assert await harness.rows("SELECT * FROM wait_queue WHERE passing") == []
+        starts, seconds = (
+            await harness.rows("SELECT count(*), extract(epoch FROM max(at) - min(at)) FROM start")
+        )[0]
+        # Slots are granted a moment after the time of the decision.
+        assert starts <= RATE.burst + (float(seconds or 0) + 1) * RATE.starts
         assert await harness.rows("SELECT * FROM slot") == []
         assert await harness.rows("SELECT * FROM wait_queue WHERE (used, waiting) <> (0, 0)") == []
         assert await harness.rows("SELECT * FROM task_live") == []

@@ -137,6 +137,7 @@ class ScriptedManager:
             elements={name: raw(value) for name, value in (elements or {}).items()},
             chain=chain,
             timeouts=tuple(dag.spec.tasks[each].timeout_seconds for each in (node, *chain)),
+            resources=task.resources,
             **more,
         )
 

@@ -1,4 +1,4 @@
-"""Routes of pools: list, show, set and remove their limits."""
+"""Routes of pools and rate limits: list, show, set and remove."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -14,13 +14,13 @@ from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import NoQuery, PageQuery, parse_body, parse_query
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
-from pubsubflow.model.api.resources import Page, PoolView
+from pubsubflow.model.api.resources import Page, PoolView, RateLimitView
 from pubsubflow.model.wire.commands import CommandHandler, DeletePool, SetPool
 from pubsubflow.store.read.read_models import ReadModels
 
 MAX_NAME_CHARACTERS = 250
 MAX_SLOTS = 1_000_000
-_LIST = "pools"
+_LIST, _RATES = "pools", "rate-limits"
 _NAMES = {
     "pool": Annotated[
         str, Meta(min_length=1, max_length=MAX_NAME_CHARACTERS, description="Name of the pool.")
@@ -51,6 +51,12 @@ class PoolRoutes:
     def routes(self) -> Iterable[Route]:
         """Return the routes."""
         path = "/api/v1/pools/{pool}"
+        yield routing.get(
+            "/api/v1/rate-limits",
+            self.list_rate_limits,
+            query=PageQuery,
+            responses={200: Page[RateLimitView]},
+        )
         yield routing.get(
             "/api/v1/pools",
             self.list_pools,
@@ -96,6 +102,13 @@ class PoolRoutes:
         after = read_cursor(_LIST, params.after, str)
         page = await self._read_models.pools.page(limit=params.limit, after=after)
         return json_with_etag(request, with_cursor(_LIST, page))
+
+    async def list_rate_limits(self, request: web.Request) -> web.Response:
+        """List rate limits by name, with the tasks that wait for them."""
+        params = parse_query(request, PageQuery)
+        after = read_cursor(_RATES, params.after, str)
+        page = await self._read_models.pools.rate_limits(limit=params.limit, after=after)
+        return json_response(with_cursor(_RATES, page))
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a pool."""

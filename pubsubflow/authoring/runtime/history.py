@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from pubsubflow.authoring.runtime import results
 from pubsubflow.errors import ReplayMismatch
+from pubsubflow.model.runs.polling import looks_of
 from pubsubflow.model.wire.messages import JournalEntry
-from pubsubflow.model.wire.waits import CONCURRENT, START
+from pubsubflow.model.wire.waits import CONCURRENT, POLL, START
 
 Kind = Literal["step", "wait"]
 _MOST_NAMED = 5
@@ -31,12 +32,14 @@ class JournalHistory:
 
     Attributes:
         start: The entry of the wait before the function starts, if there is one.
+        looks: Of a polling sensor, how often it has looked.
     """
 
     def __init__(self, entries: Iterable[JournalEntry] = ()) -> None:
         self._entries = {entry.key: entry for entry in entries}
         self._unvisited = dict(self._entries)
         self.start = self._unvisited.pop(START, None)
+        self.looks = looks_of(self._unvisited.pop(POLL, None))
         self._position = 0
         self._occurrences: Counter[str] = Counter()
 

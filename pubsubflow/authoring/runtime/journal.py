@@ -76,15 +76,24 @@ class TaskJournal:
         store: The process that runs it.
         history: The entries of earlier executions.
         write_log: Writes to the attempt's log.
+        polling: The task is a polling sensor, of which nothing is replayed.
 
     Attributes:
         function_task: The asyncio task of the function itself; set when it begins.
     """
 
-    def __init__(self, store: JournalStore, history: JournalHistory, write_log: WriteLog) -> None:
+    def __init__(
+        self,
+        store: JournalStore,
+        history: JournalHistory,
+        write_log: WriteLog,
+        *,
+        polling: bool = False,
+    ) -> None:
         self._store = store
         self._history = history
         self._write_log = write_log
+        self._polling = polling
         self.function_task: asyncio.Task[Any] | None = None
         self._ending: BaseException | None = None
         self._last_events: dict[tuple[str, bool], int] = {}
@@ -179,6 +188,11 @@ class TaskJournal:
     def _check_allowed(self, what: str) -> None:
         if IN_STEP.get():
             raise definition_error(f"{what} is inside of another step; move it after that step")
+        if self._polling:
+            raise definition_error(
+                f"{what} is inside of a polling sensor, whose function looks anew each time: "
+                "return False to wait, or write a @task with ctx.wait() and ctx.sleep()"
+            )
         self.check_open()
 
     def _find(self, key: str, kind: Any, label: str) -> JournalEntry | None:

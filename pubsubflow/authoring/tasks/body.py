@@ -19,12 +19,14 @@ class Binding(Protocol):
         elements: Argument → the element that this instance is mapped to.
         timeout: The task's timeout in seconds.
         has_references: Whether the arguments hold references.
+        looks: How often a polling sensor has looked.
     """
 
     context: Any
     elements: dict[str, Any]
     timeout: float | None
     has_references: bool
+    looks: int
 
     def resolve(self, value: Any) -> Any:
         """Return the value with every reference inside replaced by the result it refers to."""

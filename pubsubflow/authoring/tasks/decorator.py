@@ -7,12 +7,15 @@ from typing import Any, Unpack, overload
 
 from pubsubflow.authoring.runtime.signatures import FunctionSignature, is_async, is_generator
 from pubsubflow.authoring.source_location import definition_error, suggestion
+from pubsubflow.authoring.tasks.airflow_words import TASK_WORDS, replacements
 from pubsubflow.authoring.tasks.body import FunctionBody
 from pubsubflow.authoring.tasks.graph import Chainable, ExpandInput, Reference, Role, new_node
 from pubsubflow.authoring.tasks.mapping import expand_inputs, expand_kwargs_input
 from pubsubflow.authoring.tasks.options import TaskKeywords, check_id, check_options
+from pubsubflow.authoring.tasks.polling import POLL_KEYWORDS, PollBody, poll_spec
 from pubsubflow.authoring.tasks.sensors import SensorBody, SensorSignature, sensor_signature
 from pubsubflow.authoring.tasks.wait_target import WaitTarget
+from pubsubflow.authoring.validation import Seconds
 
 
 class TaskFunction:
@@ -30,6 +33,7 @@ class TaskFunction:
         role: Role = "task",
         operator: str = "task",
         target: WaitTarget | None = None,
+        poll: Mapping[str, Any] | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -37,6 +41,7 @@ class TaskFunction:
         self.operator = operator
         self._given = dict(given)
         self._target = target
+        self._poll = poll
         options = self._given.copy()
         self.task_id = check_id(
             options.pop("task_id", getattr(function, "__name__", "")), "task_id"
@@ -48,6 +53,7 @@ class TaskFunction:
         self._options = check_options(options, "@task", task_id=self.task_id)
         self._check_function()
         self._signature = FunctionSignature(function)
+        self._poll_spec = None if poll is None else poll_spec(poll, self.task_id)
         if target is not None:
             self._signature = sensor_signature(function, target, self.task_id)
 
@@ -67,7 +73,12 @@ class TaskFunction:
 
     def _changed(self, given: Mapping[str, Any], role: Role) -> "TaskFunction":
         return TaskFunction(
-            self.function, given, role=role, operator=self.operator, target=self._target
+            self.function,
+            given,
+            role=role,
+            operator=self.operator,
+            target=self._target,
+            poll=self._poll,
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -125,6 +136,8 @@ class TaskFunction:
     def _body(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> FunctionBody:
         if self._target is not None and isinstance(self._signature, SensorSignature):
             return SensorBody(self._signature, args, kwargs, self._target)
+        if self._poll_spec is not None:
+            return PollBody(self._signature, args, kwargs, self._poll_spec)
         return FunctionBody(self._signature, args, kwargs, operator=self.operator)
 
     def check_arguments(self, values: list[Any]) -> None:
@@ -224,21 +237,37 @@ class TaskDecorator:
         return TaskDecorator("short_circuit", "short_circuit")
 
     def sensor(
-        self, wanted: Any, /, **options: Unpack[TaskKeywords]
+        self, wanted: Any = None, /, *, every: Seconds | None = None, **options: Any
     ) -> Callable[[Callable[..., Any]], TaskFunction]:
-        """Declare a function that runs after an event, a trigger's or a dataset's, and gets it.
+        """Declare a function that waits: for an event, or for what it looks for itself.
 
-        With an empty function no worker is used: the result is the event's payload (of a dataset,
-        a dict of the event's fields).
+        With a trigger or dataset, the function runs after its event and gets it. With an empty
+        function no worker is used: the result is the event's payload (of a dataset, a dict of the
+        event's fields).
+
+        With `every=`, the function looks: it returns True, False or `Poked(done, value)` and is
+        called again until it is done. Between two looks it holds no slot and no process.
 
         Args:
             wanted: A trigger, a dataset, `Dataset.match(…)`, `.where(…)` or a timedelta; or a
                 function of the Context, and of task arguments that it names, which returns one.
-            options: The keywords of every task; `timeout` limits the wait.
+            every: The time between two looks, in place of `wanted`.
+            options: The keywords of every task; `timeout` limits the wait, over all looks. With
+                `every`: `soft_fail=True` skips the task when its timeout is over; `backoff`: the
+                factor by which the time between looks grows, up to `max_every`.
 
         Raises:
             DefinitionError: It is not possible to wait for it.
         """
+        if every is not None:
+            return self._polling(wanted, {"every": every}, options)
+        if wanted is None:
+            hint = replacements(options, TASK_WORDS)
+            raise definition_error(
+                "@task.sensor needs what it waits for: @task.sensor(FileArrived(path=…)), or "
+                "@task.sensor(every=timedelta(minutes=1)) to look again and again"
+                + (f"; {hint}" if hint else "")
+            )
         target = WaitTarget(wanted, "@task.sensor")
 
         def declare(function: Callable[..., Any] | None = None) -> TaskFunction:
@@ -247,6 +276,22 @@ class TaskDecorator:
                     "give the sensor a trigger: @task.sensor(FileArrived(path=…))"
                 )
             return TaskFunction(function, options, operator="sensor", target=target)
+
+        return declare
+
+    def _polling(
+        self, wanted: object, poll: dict[str, Any], options: dict[str, Any]
+    ) -> Callable[[Callable[..., Any]], TaskFunction]:
+        if wanted is not None:
+            raise definition_error(
+                "a sensor waits for an event or looks every so often: leave out one of them"
+            )
+        poll |= {name: options.pop(name) for name in POLL_KEYWORDS if name in options}
+
+        def declare(function: Callable[..., Any]) -> TaskFunction:
+            if not callable(function) or isinstance(function, type | TaskFunction):
+                raise definition_error(f"@task.sensor goes above a function, not {function!r}")
+            return TaskFunction(function, options, operator="sensor", poll=poll)
 
         return declare
 

@@ -7,9 +7,17 @@ from typing import Any, TypedDict
 from msgspec import Struct
 
 from pubsubflow.authoring.datasets import Dataset, uri_of
+from pubsubflow.authoring.resources import Resources, resources_spec
 from pubsubflow.authoring.schedules.dataset_expressions import ConstrainedDataset, DatasetExpression
 from pubsubflow.authoring.source_location import definition_error, suggestion
 from pubsubflow.authoring.tasks.airflow_words import TASK_WORDS, replacements, spelled_here
+from pubsubflow.authoring.tasks.limits import (
+    MAX_PRIORITY,
+    MAX_SLOTS,
+    RateLimit,
+    key_text,
+    rate_limit,
+)
 from pubsubflow.authoring.tasks.retries import Retry, check_retry
 from pubsubflow.authoring.validation import (
     Seconds,
@@ -24,6 +32,7 @@ from pubsubflow.authoring.validation import (
 )
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.spec import RetryPolicy, TriggerRule
+from pubsubflow.model.wire.task_resources import ResourcesSpec
 
 MAX_ID_CHARACTERS = 250
 _ID = re.compile(r"[A-Za-z0-9_.-]+")
@@ -43,10 +52,16 @@ class OptionKeywords(TypedDict, total=False):
     trigger_rule: TriggerRule | str
     queue: str
     pool: str | None
+    pool_slots: int
     priority: int
     concurrency_key: str | None
+    concurrency_limit: int
+    rate_limit: RateLimit | None
     executor: str | None
     on_failure_fail_dagrun: bool
+    depends_on_past: bool
+    wait_for_downstream: bool
+    resources: Resources | None
     on_success: Callable[..., object] | None
     on_failure: Callable[..., object] | None
     doc: str | None
@@ -86,10 +101,16 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS
     queue: str = "default"
     pool: str | None = None
+    pool_slots: int = 1
     priority: int = 0
     concurrency_key: str | None = None
+    concurrency_limit: int = 1
+    rate_limit: RateLimit | None = None
     executor: str | None = None
     on_failure_fail_dagrun: bool = False
+    depends_on_past: bool = False
+    wait_for_downstream: bool = False
+    resources: ResourcesSpec | None = None
     on_success: Callable[..., object] | None = None
     on_failure: Callable[..., object] | None = None
     doc: str | None = None
@@ -191,10 +212,16 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "trigger_rule": _rule,
     "queue": _check_queue,
     "pool": optional(text),
-    "priority": whole(None),
-    "concurrency_key": optional(text),
+    "pool_slots": whole(1, MAX_SLOTS),
+    "priority": whole(-MAX_PRIORITY, MAX_PRIORITY),
+    "concurrency_key": optional(key_text),
+    "concurrency_limit": whole(1, MAX_SLOTS),
+    "rate_limit": optional(rate_limit),
     "executor": optional(_executor),
     "on_failure_fail_dagrun": flag,
+    "depends_on_past": flag,
+    "wait_for_downstream": flag,
+    "resources": optional(resources_spec),
     "on_success": optional(function),
     "on_failure": optional(function),
     "doc": optional(text),

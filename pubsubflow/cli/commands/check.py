@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import anyio
+import msgspec
 from msgspec import Struct
 from rich.text import Text
 
@@ -11,6 +12,7 @@ from pubsubflow.cli import output
 from pubsubflow.config import load_config
 from pubsubflow.loader import load_once
 from pubsubflow.logging_setup import set_up_logging
+from pubsubflow.model.limits.rates import RateLimitSpec
 from pubsubflow.model.spec import LoadedFile
 
 DEFAULT_FOLDER = Path("dags")
@@ -48,7 +50,7 @@ def check(
     async def load() -> list[LoadedFile]:
         return await load_once(folder, settings=settings.loader)
 
-    files = anyio.run(load)
+    files = _with_rate_conflicts(anyio.run(load))
     if json:
         output.show_list(map(_report, files))
     else:
@@ -56,6 +58,29 @@ def check(
             _show_file(file)
         _show_total(files, folder)
     return 1 if any(file.error for file in files) else 0
+
+
+def _with_rate_conflicts(files: list[LoadedFile]) -> list[LoadedFile]:
+    """Warn of rate limits that are declared in different ways: the last one loaded counts."""
+    first: dict[str, tuple[RateLimitSpec, str]] = {}
+    checked = []
+    for file in files:
+        warnings = []
+        for dag in file.dags:
+            for task in dag.tasks:
+                if (rate := task.rate_limit) is None:
+                    continue
+                where = f"DAG {dag.dag_id!r}, task {task.task_id!r}"
+                other, place = first.setdefault(rate.name, (rate, where))
+                if other != rate:
+                    warnings.append(
+                        f"{where}: rate limit {rate.name!r} is {rate.describe()} "
+                        f"(burst {rate.burst}) here and {other.describe()} (burst {other.burst}) "
+                        f"in {place}: the last one loaded counts for both; declare it once, in a "
+                        "module that both import"
+                    )
+        checked.append(msgspec.structs.replace(file, warnings=(*file.warnings, *warnings)))
+    return checked
 
 
 def _report(file: LoadedFile) -> FileReport:

@@ -12,8 +12,9 @@ from pubsubflow.cli.commands.runs import report_end
 from pubsubflow.cli.param_values import run_params
 from pubsubflow.cli.parsers import Limit, Moment, moment
 from pubsubflow.cli.target import DEFAULT, Target
-from pubsubflow.model.api.resources import DagDetail, DagView, StartedRun
+from pubsubflow.model.api.resources import DagDetail, DagTaskView, DagView, StartedRun
 from pubsubflow.model.runs.param_rules import form_schema
+from pubsubflow.model.wire.task_resources import describe_resources
 
 _SHOWN_APART = ("default", "title", "description", "examples")
 
@@ -210,15 +211,23 @@ def _last_line(dag: DagDetail) -> Text:
     return Text.assemble(_last(dag), f" {dag.last_run.run_id}" if dag.last_run else "")
 
 
+def _resources(task: DagTaskView) -> str:
+    declared = task.resources
+    return "" if declared is None else describe_resources(declared.memory, declared.cpu)
+
+
 def _show_tasks(dag: DagDetail) -> None:
     listing = output.Listing(
-        "task", "kind", "retries", "after", "emits", right=["retries"], elastic=["after", "emits"]
+        *("task", "kind", "retries", "resources", "after", "emits"),
+        right=["retries"],
+        elastic=["after", "emits"],
     )
     for task in dag.graph:
         listing.row(
             task.task_id,
             task.operator + " (mapped)" * task.mapped,
             str(task.retries or ""),
+            _resources(task),
             ", ".join(task.upstream),
             ", ".join(task.outlets),
         )

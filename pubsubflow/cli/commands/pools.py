@@ -1,12 +1,16 @@
 """Pools and workers bound how many tasks run at once."""
 
+from collections.abc import Iterable
+
 from pubsubflow.cli import output
 from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.model.api.resources import RateLimitView
+from pubsubflow.model.wire.task_resources import format_memory
 
 
 async def list_pools(*, limit: Limit | None = None, target: Target = DEFAULT) -> None:
-    """List pools with their slots, used slots and waiting tasks.
+    """List pools with their slots, used slots and waiting tasks; then rate limits.
 
     Args:
         limit: How many pools at most; all if left out.
@@ -17,6 +21,7 @@ async def list_pools(*, limit: Limit | None = None, target: Target = DEFAULT) ->
         if target.json:
             await output.show_items(found)
             return
+        rates = [each async for each in client.rate_limits(limit=limit)]
         listing = output.Listing(
             *("pool", "slots", "used", "waiting"), right=["slots", "used", "waiting"]
         )
@@ -24,6 +29,36 @@ async def list_pools(*, limit: Limit | None = None, target: Target = DEFAULT) ->
             slots = "no limit" if pool.slots is None else str(pool.slots)
             listing.row(pool.name, slots, str(pool.used), str(pool.waiting))
     listing.show(none="no pools")
+    if rates:
+        _show_rates(rates)
+
+
+async def list_rate_limits(*, limit: Limit | None = None, target: Target = DEFAULT) -> None:
+    """List rate limits with the starts that are left and the tasks that wait.
+
+    Args:
+        limit: How many rate limits at most; all if left out.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = client.rate_limits(limit=limit)
+        if target.json:
+            await output.show_items(found)
+            return
+        rates = [each async for each in found]
+    _show_rates(rates)
+
+
+def _show_rates(rates: Iterable[RateLimitView]) -> None:
+    listing = output.Listing(
+        *("rate limit", "rate", "available", "waiting", "next"),
+        right=["available", "waiting"],
+        times=["next"],
+    )
+    for each in rates:
+        upcoming = "" if each.next_at is None else output.brief(each.next_at)
+        listing.row(each.name, each.rate, str(each.available), str(each.waiting), upcoming)
+    listing.show(none="no rate limits")
 
 
 async def set_pool(pool: str, slots: int, /, *, target: Target = DEFAULT) -> None:
@@ -65,10 +100,10 @@ async def list_workers(*, target: Target = DEFAULT) -> None:
         output.show_list(workers)
         return
     listing = output.Listing(
-        *("worker", "queues", "busy", "slots", "free sync", "free async", "seen", "started"),
-        *("host", "pid", "version"),
+        *("worker", "queues", "busy", "slots", "free sync", "free async", "free memory"),
+        *("free cpu", "seen", "started", "host", "pid", "version"),
         narrow=5,
-        right=["busy", "slots", "free sync", "free async", "pid"],
+        right=["busy", "slots", "free sync", "free async", "free memory", "free cpu", "pid"],
         elastic=["worker", "queues", "host"],
         times=["seen"],
     )
@@ -80,6 +115,8 @@ async def list_workers(*, target: Target = DEFAULT) -> None:
             str(worker.slots),
             str(worker.free_sync),
             str(worker.free_async),
+            None if worker.free_memory is None else format_memory(worker.free_memory),
+            None if worker.free_cpu is None else f"{worker.free_cpu:g}",
             output.brief(worker.seen_at),
             output.brief(worker.started_at),
             worker.host,

@@ -15,6 +15,7 @@ from pubsubflow.manager.handlers.dead_letters import (
 )
 from pubsubflow.manager.handlers.events import RecordEventsHandler
 from pubsubflow.manager.handlers.handler import BatchContext, DagLocks, Handler, Phase
+from pubsubflow.manager.handlers.past_waits import CheckPastWaitsHandler
 from pubsubflow.manager.handlers.pools import ChangePoolHandler
 from pubsubflow.manager.handlers.tasks import (
     FiredHandler,
@@ -28,6 +29,7 @@ from pubsubflow.model.wire.commands import (
     Backfill,
     CancelRun,
     CheckEventWaits,
+    CheckPastWaits,
     ClearTasks,
     DeletePool,
     DiscardDeadLetters,
@@ -71,5 +73,6 @@ HANDLERS: dict[type, type[Handler]] = {
     DeletePool: ChangePoolHandler,
     ClearTasks: ClearTasksHandler,
     CheckEventWaits: CheckEventWaitsHandler,
+    CheckPastWaits: CheckPastWaitsHandler,
     FireTimers: FireTimersHandler,
 }

@@ -54,6 +54,8 @@ class FireTimersHandler(Handler):
                 lifecycle.time_out(timer)
             elif timer.kind in WAIT_TIMERS:
                 lifecycle.wait_ended(lifecycle.waits.timer_due(timer))
+            elif timer.kind == "rate_limit":
+                self._uow.runs.woken_rate_limits.add(timer.key or "")
             elif timer.dag is not None:
                 locks.dags.add(timer.dag)
 

@@ -125,13 +125,20 @@ def _task_rows(runs: Sequence[RunWork], uow: UnitOfWork) -> Iterator[_Statement]
     )
     yield (
         "record_attempts",
-        [(*astuple(each)[:-1], encode_error(each.error)) for each in uow.runs.attempts],
+        [
+            (*astuple(each)[:-2], encode_error(each.error), each.peak_memory)
+            for each in uow.runs.attempts
+        ],
     )
     yield "record_logs", [astuple(each) for each in uow.runs.output]
     yield "set_timers", [astuple(each)[:-1] for each in uow.timers]
     yield (
         "record_dead_letters",
         [(*astuple(each)[:-1], printable(each.reason)) for each in uow.outbox.dead_letters],
+    )
+    yield (
+        "delete_past_waits_of_runs",
+        [(run.id,) for run in runs if run.outcome is not None and run.version.plan.past],
     )
     yield (
         "delete_run_timers",
@@ -258,7 +265,7 @@ def _run_row(draft: RunDraft, uow: UnitOfWork) -> _Row:
 
 
 def _ended_row(run: RunWork, task: EndedTask) -> _Row:
-    return (run.id, *astuple(task)[:-1], encode_error(task.error))
+    return (run.id, *astuple(task)[:-2], encode_error(task.error), task.peak_memory)
 
 
 def _live_row(run: RunWork, key: tuple[int, int], task: LiveTask) -> _Row:

@@ -29,9 +29,19 @@ async def save_waits(uow: UnitOfWork, transaction: ManagerTransaction) -> None:
     # The sweeper finds those that are due and that no manager has checked.
     if waits.due:
         await transaction.fetch("mark_event_waits_due", sorted(set(waits.due)))
+    await _save_past_waits(uow, transaction)
     # A batch may hold several events of one trigger; only its last position counts.
     last = {each.trigger: astuple(each) for each in waits.watch_positions}
     await transaction.write("update_watch_positions", [row for _, row in sorted(last.items())])
+
+
+async def _save_past_waits(uow: UnitOfWork, transaction: ManagerTransaction) -> None:
+    """Write which tasks wait for the previous run, and what they wait for there."""
+    waits = uow.waits
+    released = set(waits.released)
+    await transaction.write("add_past_waits", sorted(set(waits.held) - released))
+    await transaction.write("record_past_checks", [astuple(each) for each in waits.past_checks])
+    await transaction.write("delete_past_waits", sorted(released))
 
 
 def _columns(wait: Wait, uow: UnitOfWork) -> tuple[object, ...]:

@@ -141,8 +141,10 @@ class Clearing:
         await self._record(run_id, progress, chosen, item)
         again = clear(progress, states, chosen)
         info = await self._info(row, version)
-        # Behind the runs that are queued: a run that is opened again has no precedence.
-        state = advance_state(state, dag.admit())
+        # Behind the runs that are queued: a run that is opened again has no precedence, unless
+        # those that are active wait for it, and would wait for ever.
+        ahead = version.plan.past and (await self._transaction.fetch("is_waited_for", run_id))[0][0]
+        state = advance_state(state, dag.admit(ahead=ahead))
         source = dag.source if command.newest else row["source"]
         await self._transaction.fetch("reopen_run", run_id, state, version.id, source)
         if state is RunState.RUNNING:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from pubsubflow.manager.runs.waits import TaskWaits, WaitEnd
+from pubsubflow.manager.runs.waits import TaskWaits, WaitEnd, end_look
 from pubsubflow.manager.spec_cache import DagVersion
 from pubsubflow.manager.traces import attempt_context
 from pubsubflow.manager.unit_of_work import AttemptRow, FinishedAttempt, UnitOfWork
@@ -21,6 +21,7 @@ from pubsubflow.model.runs.progress import (
     Decision,
     Progress,
     finish_task,
+    release_held,
     replace_waiting,
     resume_run,
     start_run,
@@ -157,6 +158,8 @@ class RunLifecycle:
         self._uow.outbox.attempts.append(FinishedAttempt(run, message))
         spec = run.version.spec.tasks[message.node]
         key = (message.node, message.map_index)
+        if spec.poll is not None and message.outcome is Outcome.FAILED:
+            message = end_look(spec, task, message)
         if message.outcome is Outcome.DEFERRED:
             self.waits.defer(run, key, task, message)
             self._apply(run, replace_waiting(run.progress, message.node))
@@ -192,6 +195,8 @@ class RunLifecycle:
             chained: The result after which a runner may have gone straight on.
         """
         run.changed = True
+        if run.version.plan.past:
+            self._note_past(run, decision)
         if decision.resolved:
             self._end_unstarted(run, decision)
         delivery = first_delivery(run.progress.clear_number, self._uow.epoch)
@@ -211,6 +216,21 @@ class RunLifecycle:
             run.live[key] = task
         if decision.ended is not None:
             self._close(run, decision.ended)
+
+    def release(self, run: RunWork, node: int) -> None:
+        """Start a task that waited for the previous run."""
+        self._uow.waits.released.append((run.id, node))
+        self._apply(run, release_held(run.version.plan, run.progress, node))
+
+    def _note_past(self, run: RunWork, decision: Decision) -> None:
+        """Note which tasks wait for the previous run, and that others may wait for this one."""
+        waits = self._uow.waits
+        waits.past_changed.append(run.id)
+        for node in decision.held:
+            # What the previous run is, and how far, is looked up in a transaction of its own: under
+            # the lock of a run no other one is locked.
+            waits.held.append((run.id, node))
+            waits.past_to_check.append(run.id)
 
     def _end_unstarted(self, run: RunWork, decision: Decision) -> None:
         """End the tasks that never start; those that have nothing to run succeed and emit."""
@@ -321,7 +341,10 @@ class RunLifecycle:
         times = (_moment(message.started_at), _moment(message.ended_at))
         fence = (task.attempt, task.delivery)
         self._uow.runs.attempts.append(
-            AttemptRow(run.id, *key, *fence, message.worker, *times, message.error)
+            AttemptRow(
+                *(run.id, *key, *fence, message.worker, *times, message.error),
+                message.peak_memory or None,
+            )
         )
         if isinstance(verdict, Redeliver):
             self._hand_out(run, key, task, task.attempt)
@@ -380,6 +403,7 @@ class RunLifecycle:
                 message.value or None,
                 message.outputs or None,
                 message.error,
+                message.peak_memory or None,
             )
         )
 

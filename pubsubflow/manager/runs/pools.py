@@ -1,23 +1,36 @@
-"""Pools and other limits: tasks wait in queues for slots, and are handed out when they get one.
+"""Pools and other limits: tasks wait in queues for slots, and are handed out when they get them.
 
 All slots have one lock, the last that a transaction takes. Its holder may hand out any task that
 waits, also of a run that it has not locked: a row in state `ready` is removed only under both
 locks, and changed by no other transaction. Transactions without limited tasks do not come here.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pubsubflow.errors import NotFound
 from pubsubflow.manager.persistence.load import load_runs
+from pubsubflow.manager.runs.rate_limits import RateLimits
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
-from pubsubflow.manager.working_state import LiveTask, RunWork
+from pubsubflow.manager.working_state import InstanceKey, LiveTask, RunWork
+from pubsubflow.model.limits.keys import render_key
 from pubsubflow.model.revisions import check_revision, pool_revision
-from pubsubflow.model.runs.concurrency import POOL, Capacity, Limit, Waiter, WaitQueue
+from pubsubflow.model.runs.concurrency import (
+    KEY,
+    POOL,
+    RATE,
+    Capacity,
+    Limit,
+    Waiter,
+    WaitQueue,
+)
 from pubsubflow.model.runs.states import WITHOUT_SLOT, TaskState, advance_state
+from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.wire.commands import DeletePool, SetPool
 from pubsubflow.model.wire.messages import TaskKey
-from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 _Limits = tuple[Limit, ...]
 
@@ -45,14 +58,17 @@ class SlotAllocator:
         self._known = known
         self._leaving = _leaving(uow)
         self._joining = _joining(uow)
-        self._pools: set[str] = set()
+        self._rates = RateLimits(uow, transaction)
+        self._freed = {f"{RATE}{name}" for name in uow.runs.woken_rate_limits}
         self._used: dict[int, int] = {}
         self._waiting: dict[int, int] = {}
+        self._passing: set[int] = set()
+        self._passing_queues: dict[_Limits, int] = {}
 
     @property
     def needed(self) -> bool:
         """Whether a task of this batch needs a slot, or needs one no longer."""
-        return bool(self._leaving or self._joining)
+        return bool(self._leaving or self._joining or self._freed)
 
     async def lock(self) -> None:
         """Lock the slots; release those of tasks that need none any more."""
@@ -81,7 +97,7 @@ class SlotAllocator:
                 await self._transaction.fetch("save_pool", name, change.slots)
             elif not await self._transaction.fetch("delete_pool", name):
                 raise NotFound("pool", name)
-        self._pools.add(f"{POOL}{name}")
+        self._freed.add(f"{POOL}{name}")
 
     async def grant(self) -> None:
         """Grant slots to the tasks that are next; the others wait.
@@ -103,6 +119,9 @@ class SlotAllocator:
             if used or self._waiting[queue]
         ]
         await self._transaction.write("adjust_wait_queue_counts", counts)
+        # One without counts was emptied here, or counts to nothing: both may go.
+        if self._passing:
+            await self._transaction.fetch("delete_passing_wait_queues", sorted(self._passing))
         joined = set(self._joining)
         for task in joined.difference(granted):
             run, key = self._uow.runs.by_id[task[0]], task[1:]
@@ -114,51 +133,54 @@ class SlotAllocator:
         """Put tasks that need a slot into the wait queue of their limits."""
         rows = []
         for task in self._joining:
-            version = self._uow.runs.by_id[task[0]].version
-            queue = await self._queue(version.plan.limits[task[1]])
-            rows.append((*task, queue, version.spec.tasks[task[1]].priority))
+            run, spec = self._uow.runs.by_id[task[0]], self._spec(task)
+            if spec.key_parts:
+                queue = await self._passing_queue(_limits_of(run, spec, task[2]))
+            else:
+                queue = await self._queue(run.version.plan.limits[spec.node])
+            if spec.rate_limit is not None:
+                self._rates.require(spec.rate_limit)
+            rows.append((*task, queue, run.version.spec.priority + spec.priority))
             self._count(queue, waiting=1)
         await self._transaction.write("join_wait_queues", rows)
+
+    def _spec(self, task: TaskKey) -> TaskSpec:
+        return self._uow.runs.by_id[task[0]].version.spec.tasks[task[1]]
 
     async def _queue(self, limits: _Limits) -> int:
         # One that was registered here is known to others only after the commit.
         found = self._known.get(limits) or self._uow.runs.wait_queues.get(limits)
         if found is None:
-            names, capacities = [limit.name for limit in limits], [limit.most for limit in limits]
-            rows = await self._transaction.fetch("register_wait_queue", names, capacities)
-            found = self._uow.runs.wait_queues[limits] = int(rows[0]["id"])
+            found = self._uow.runs.wait_queues[limits] = await self._register(limits, passing=False)
         return found
+
+    async def _passing_queue(self, limits: _Limits) -> int:
+        # Not remembered from batch to batch: it goes when it is empty.
+        found = self._passing_queues.get(limits)
+        if found is None:
+            found = self._passing_queues[limits] = await self._register(limits, passing=True)
+        return found
+
+    async def _register(self, limits: _Limits, *, passing: bool) -> int:
+        names, capacities = zip(*((limit.name, limit.capacity) for limit in limits), strict=True)
+        rows = await self._transaction.fetch("register_wait_queue", names, capacities, passing)
+        return int(rows[0]["id"])
 
     def _count(self, queue: int, *, used: int = 0, waiting: int = 0) -> None:
         self._used[queue] = self._used.get(queue, 0) + used
         self._waiting[queue] = self._waiting.get(queue, 0) + waiting
 
     async def _choose(self) -> list[Waiter]:
-        rows = await self._transaction.fetch(
-            "read_wait_queues", sorted(self._used), sorted(self._pools)
+        queues, concerned = await self._read_queues()
+        pools, rates = _names(concerned, POOL), _names(concerned, RATE)
+        slots = await self._transaction.fetch("read_pools", pools) if pools else []
+        if rates:
+            await self._rates.read(rates)
+        capacity = Capacity(
+            queues, {row["name"]: row["slots"] for row in slots}, self._rates.available()
         )
-        queues, concerned = [], []
-        for row in rows:
-            number = row["id"]
-            limits = tuple(map(Limit, row["limits"], row["capacities"]))
-            used = row["used"] + self._used.get(number, 0)
-            waiting = row["waiting"] + self._waiting.get(number, 0)
-            queue = WaitQueue(number, limits, used, waiting)
-            queues.append(queue)
-            if row["concerned"] and queue.waiting:
-                concerned.append(queue)
-        pools = {
-            limit.name.removeprefix(POOL)
-            for queue in concerned
-            for limit in queue.limits
-            if limit.name.startswith(POOL)
-        }
-        slots = await self._transaction.fetch("read_pools", sorted(pools)) if pools else []
-        capacity = Capacity(queues, {row["name"]: row["slots"] for row in slots})
         wanted = [
-            (queue.number, capacity.available(queue))
-            for queue in concerned
-            if capacity.available(queue)
+            (queue.number, capacity.heads(queue)) for queue in concerned if capacity.heads(queue)
         ]
         heads = await self._transaction.fetch_rows("read_queue_heads", wanted)
         waiters = [
@@ -170,7 +192,41 @@ class SlotAllocator:
             )
             for row in heads
         ]
-        return capacity.choose(concerned, waiters)
+        chosen = capacity.choose(concerned, waiters)
+        if rates:
+            started = Counter(waiter.queue for waiter in chosen)
+            waiting = [queue for queue in concerned if queue.waiting > started[queue.number]]
+            await self._rates.save(capacity.started, _names(waiting, RATE))
+        return chosen
+
+    async def _read_queues(self) -> tuple[list[WaitQueue], list[WaitQueue]]:
+        """Return the queues that count, and those of them in which a task may be next."""
+        numbers = set(self._used)
+        while True:
+            queues, concerned, gathering = [], [], set()
+            for row in await self._transaction.fetch(
+                "read_wait_queues", sorted(numbers), sorted(self._freed)
+            ):
+                queue = self._read(row)
+                queues.append(queue)
+                if row["passing"] and not (queue.used or queue.waiting):
+                    self._passing.add(queue.number)
+                if queue.waiting and row["concerned"]:
+                    concerned.append(queue)
+                elif queue.waiting and queue.weighted:
+                    gathering.add(queue.number)
+            # A task that gathers slots keeps them free from queues of another limit, too.
+            if not gathering:
+                return queues, concerned
+            numbers |= gathering
+
+    def _read(self, row: Row) -> WaitQueue:
+        return WaitQueue(
+            row["id"],
+            tuple(map(Limit.stored, row["limits"], row["capacities"])),
+            row["used"] + self._used.get(row["id"], 0),
+            row["waiting"] + self._waiting.get(row["id"], 0),
+        )
 
     async def _hand_out(self, tasks: Sequence[TaskKey]) -> None:
         """Hand out tasks that waited, with this batch; their runs may be locked by others."""
@@ -208,7 +264,9 @@ def _leaving(uow: UnitOfWork) -> list[TaskKey]:
             found.update(
                 (run.id, *key)
                 for key, task in run.live.items()
-                if task.uses_slot and task.state in WITHOUT_SLOT and limits[key[0]]
+                if task.uses_slot
+                and limits[key[0]]
+                and (task.state in WITHOUT_SLOT or _starts_anew(run, key))
             )
     return sorted(found)
 
@@ -224,5 +282,50 @@ def _joining(uow: UnitOfWork) -> list[TaskKey]:
         for run in uow.runs.by_id.values()
         if run.version.plan.limits
         for key in run.dispatch
-        if run.version.plan.limits[key[0]] and not run.live[key].uses_slot
+        if run.version.plan.limits[key[0]]
+        and (not run.live[key].uses_slot or _starts_anew(run, key))
+    )
+
+
+def _starts_anew(run: RunWork, key: InstanceKey) -> bool:
+    """Return whether a task that has its slots needs another start of its rate limit.
+
+    A further attempt does; one that is handed out again for its worker's death does not.
+    """
+    stored = run.live[key].stored_as
+    if stored is None or run.version.spec.tasks[key[0]].rate_limit is None:
+        return False
+    return stored[1] != run.live[key].attempt
+
+
+def _limits_of(run: RunWork, spec: TaskSpec, map_index: int) -> _Limits:
+    """Return the limits of a task whose concurrency key follows from its run."""
+    info = run.info
+    day = "" if info.logical_time is None else f"{info.logical_time:%Y-%m-%d}"
+    facts: dict[str, Any] = {
+        "params": info.params,
+        "run": {
+            "run_id": info.run_id,
+            "dag_id": info.dag_id,
+            "kind": info.kind,
+            "logical_time": info.logical_time,
+            "partition": info.partition,
+        },
+        "task": {"task_id": spec.task_id, "map_index": map_index},
+        "ds": day,
+    }
+    key = Limit(f"{KEY}{render_key(spec.key_parts, facts)}", spec.concurrency_limit)
+    others = (each for each in run.version.plan.limits[spec.node] if not each.name.startswith(KEY))
+    return tuple(sorted((*others, key)))
+
+
+def _names(queues: Iterable[WaitQueue], prefix: str) -> list[str]:
+    """Return the names of the limits of one kind that queues have, in order."""
+    return sorted(
+        {
+            limit.name.removeprefix(prefix)
+            for queue in queues
+            for limit in queue.limits
+            if limit.name.startswith(prefix)
+        }
     )

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from pubsubflow.manager.unit_of_work import BegunWait, EndedWait, JournalRow, UnitOfWork
 from pubsubflow.manager.working_state import InstanceKey, LiveTask, RunWork
+from pubsubflow.model.runs.polling import poll_timeout, postponed_look, spread_look
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.runs.waits import (
     begin_wait,
@@ -19,6 +20,7 @@ from pubsubflow.model.runs.waits import (
     failed_entry,
     start_result,
 )
+from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.stored.values import keep_unknown
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import (
@@ -31,6 +33,7 @@ from pubsubflow.model.wire.messages import (
     TaskKey,
 )
 from pubsubflow.model.wire.waits import (
+    POLL,
     START,
     WaitCompletion,
     WaitSet,
@@ -87,6 +90,8 @@ class TaskWaits:
         received: bytes | None = None,
     ) -> None:
         """Begin the waits of a set, which a worker may have sent."""
+        if wanted.key == POLL:
+            wanted = spread_look(wanted, (run.id, *key))
         wait_set = begin_wait(wanted, self._uow.now.timestamp())
         task.enter(TaskState.DEFERRED)
         task.wait_set = encode_wait_set(wait_set)
@@ -154,13 +159,25 @@ class TaskWaits:
         if found is None:
             return None
         run, key, task, wait_set = found
+        spec = run.version.spec.tasks[key[0]]
         if timer.kind == "wait":
+            if spec.poll is not None and wait_set.key == POLL:
+                due, now = timer.due_at.timestamp(), self._uow.now.timestamp()
+                later = postponed_look(spec.poll, wait_set, (run.id, *key), due, now)
+                if later is not None:
+                    self._set_timer(run, key, task, later, "wait", 0)
+                    return None
             completion = WaitCompletion(int(timer.key or 0))
             return self._complete(run, key, task, wait_set, completion)
         if timer.kind == "wait_timeout":
             error = TaskError("WaitTimeout", f"{wait_set.label} did not happen in time")
             return self._end(run, key, task, wait_set, failed_entry(wait_set, error))
-        seconds = run.version.spec.tasks[key[0]].timeout_seconds
+        seconds = spec.timeout_seconds
+        if spec.poll is not None:
+            outcome, error = poll_timeout(spec.poll, seconds, wait_set.looks)
+            self.stop(run, key, task)
+            result = self._result(run, key, task, outcome, error=error)
+            return WaitEnd(run, key, task, result)
         text = f"timed out after {seconds:g} s, while it waited for {wait_set.label}"
         return self._fail(run, key, task, wait_set, TaskError("TimeoutError", text))
 
@@ -253,3 +270,16 @@ class TaskWaits:
             error=error,
             over_time=over_time,
         )
+
+
+def end_look(spec: TaskSpec, task: LiveTask, message: ResultMessage) -> ResultMessage:
+    """Return the failure of a polling sensor's look; its timeout counts over all its looks."""
+    limit = spec.timeout_seconds
+    known = message.error is not None and message.error.final
+    if spec.poll is None or limit is None or known:
+        return message
+    began = message.started_at if task.started_at is None else task.started_at.timestamp()
+    if message.ended_at - began < limit:
+        return message
+    outcome, error = poll_timeout(spec.poll, limit, None)
+    return msgspec.structs.replace(message, outcome=outcome, error=error)

@@ -89,6 +89,18 @@ class DagPage(Page[DagView], frozen=True):
     import_errors: list[ImportErrorView] = field(default_factory=list)
 
 
+class ResourcesView(Struct, frozen=True, kw_only=True):
+    """What a task may use.
+
+    Attributes:
+        memory: Bytes; None without a bound.
+        cpu: Number of CPUs; None without a bound.
+    """
+
+    memory: int | None = None
+    cpu: float | None = None
+
+
 class DagTaskView(Struct, frozen=True, kw_only=True):
     """A task of a DAG."""
 
@@ -106,6 +118,7 @@ class DagTaskView(Struct, frozen=True, kw_only=True):
     queue: str = "default"
     doc: str | None = None
     line: int | None = None
+    resources: ResourcesView | None = None
 
 
 class InputView(Struct, frozen=True, kw_only=True):
@@ -188,6 +201,7 @@ class AttemptView(Struct, frozen=True, kw_only=True):
         delivery: Grows with every delivery of the task to a worker, also for a further attempt.
         state: `failed`; for an attempt before the task was cleared its state at that time, or
             `cleared` if it had not ended.
+        peak_memory: The most memory that its process held, bytes; None where that is not known.
     """
 
     attempt: int
@@ -197,6 +211,7 @@ class AttemptView(Struct, frozen=True, kw_only=True):
     ended_at: datetime
     error: TaskErrorView | None = None
     state: str = "failed"
+    peak_memory: int | None = None
 
 
 class TaskView(Struct, frozen=True, kw_only=True):
@@ -209,6 +224,8 @@ class TaskView(Struct, frozen=True, kw_only=True):
         attempt: The latest attempt, counted from 1; 0 before the first.
         length: Number of elements of its result, if that is a list.
         waits_for: What has no free slot for it, or why no worker takes it.
+        peak_memory: The most memory that its process held, bytes; None where that is not known, as
+            of async tasks that share a process.
     """
 
     id: str
@@ -226,6 +243,7 @@ class TaskView(Struct, frozen=True, kw_only=True):
     length: int | None = None
     error: TaskErrorView | None = None
     waits_for: str | None = None
+    peak_memory: int | None = None
 
 
 class TaskDetail(TaskView, frozen=True, kw_only=True):
@@ -234,7 +252,6 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
     Attributes:
         result: The returned value, if it is JSON and not large.
         result_bytes: Size of the result as it is stored.
-        result_stored: Whether the result is in the result store.
         result_pruned: Whether retention has removed the result.
         results: Key → value of what it has pushed, if it is JSON and not large.
         results_bytes: Size of that as it is stored, with `rendered`.
@@ -248,7 +265,6 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
     results: dict[str, Any] = {}
     results_bytes: int = 0
     rendered: dict[str, str] = {}
-    result_stored: bool = False
 
 
 class LogLineView(Struct, frozen=True, kw_only=True):
@@ -271,7 +287,7 @@ class PoolView(Struct, frozen=True, kw_only=True):
 
     Attributes:
         slots: How many may run at once; None for a pool without a limit, which only tasks name.
-        used: How many of its tasks run or are delivered to workers.
+        used: How many are used by tasks that run or are delivered to workers.
         waiting: How many are ready and wait for a slot.
         changed_at: When its slots were last set.
         revision: Differs after every change; see `If-Match`.
@@ -283,6 +299,30 @@ class PoolView(Struct, frozen=True, kw_only=True):
     waiting: int
     changed_at: datetime | None = None
     revision: str
+
+
+class RateLimitView(Struct, frozen=True, kw_only=True):
+    """A rate limit, which bounds how many of the tasks that name it start in a time.
+
+    Attributes:
+        starts: How many may start in `per_seconds`.
+        burst: How many may start at once after a pause.
+        rate: It for people, as in `100 per minute`.
+        available: How many may start now.
+        waiting: How many tasks wait that need a start of it.
+        next_at: When the next one may start; None when one may now.
+        declared_at: Since when it is like this.
+    """
+
+    name: str
+    starts: int
+    per_seconds: float
+    burst: int
+    rate: str
+    available: int
+    waiting: int
+    next_at: datetime | None = None
+    declared_at: datetime
 
 
 class ClearedTaskView(Struct, frozen=True, kw_only=True):

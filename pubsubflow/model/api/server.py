@@ -14,6 +14,8 @@ class WorkerView(Struct, frozen=True, kw_only=True):
         free_sync, free_async: Slots without a task.
         version: Of its pubsubflow; empty if that was before workers said it.
         protocol: The newest protocol of messages that it understands.
+        memory, cpu: Bytes and CPUs for tasks that declare resources; None without a bound.
+        free_memory, free_cpu: Of that, what no running task has declared.
     """
 
     worker: str
@@ -24,6 +26,10 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     queues: list[str] = []
     free_sync: int = 0
     free_async: int = 0
+    memory: int | None = None
+    cpu: float | None = None
+    free_memory: int | None = None
+    free_cpu: float | None = None
     started_at: datetime
     seen_at: datetime
     version: str = ""

@@ -20,6 +20,7 @@ class NodeProgress(Struct, array_like=True, forbid_unknown_fields=True):
         left_out_by: The branches and short circuits that leave it out: it is skipped once all
             upstream is complete. Not earlier, or the order of ends would decide what follows.
         unmade: Number of instances that are not made yet: those with the highest map indexes.
+        past_met: Whether the previous run is as the node needs it; see `runs.past`.
     """
 
     total: int = UNDECIDED
@@ -30,6 +31,7 @@ class NodeProgress(Struct, array_like=True, forbid_unknown_fields=True):
     length: int | None = None
     left_out_by: list[int] = field(default_factory=list)
     unmade: int = 0
+    past_met: bool = False
 
     @property
     def complete(self) -> bool:

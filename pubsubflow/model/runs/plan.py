@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from pubsubflow.model.runs.concurrency import DAG, KEY, POOL, Limit
+from pubsubflow.model.runs.concurrency import DAG, KEY, POOL, RATE, Limit
 from pubsubflow.model.spec import DagSpec, TaskSpec, TriggerRule
 
 LONGEST_CHAIN = 64
@@ -36,10 +36,11 @@ class Plan:
         leaves: The nodes that decide the run's state: only teardowns are downstream of them, or
             they are teardowns that shall.
         chains: Per node, the nodes that its runner may run directly afterwards: each is the only
-            downstream task of the one before, waits for nothing else and has the same kind and
-            queue, so the runner starts it without a round trip to the manager.
+            downstream task of the one before, waits for nothing else, has the same kind and queue
+            and declares no resources, so the runner starts it without a round trip to the manager.
+        past: Whether a task waits for the previous run.
         limits: Per node, the limits of which its tasks need a slot, in order; empty when no task
-            needs one.
+            needs one. A concurrency key that follows from the run is the text of its template.
     """
 
     def __init__(self, spec: DagSpec) -> None:
@@ -64,6 +65,7 @@ class Plan:
                 for node in self.scopes[task.node].indirect_setups:
                     found[node].append(task.node)
             self.concerned = tuple(map(tuple, found))
+        self.past = any(task.depends_on_past for task in spec.tasks)
         self.chains = self._chains()
         limits = tuple(_limits(spec, task) for task in spec.tasks)
         self.limits = limits if any(limits) else ()
@@ -131,9 +133,11 @@ def _limits(spec: DagSpec, task: TaskSpec) -> tuple[Limit, ...]:
     if spec.max_active_tasks is not None:
         found.append(Limit(f"{DAG}{spec.dag_id}", spec.max_active_tasks))
     if task.pool is not None:
-        found.append(Limit(f"{POOL}{task.pool}"))
+        found.append(Limit(f"{POOL}{task.pool}", weight=task.pool_slots))
     if task.concurrency_key is not None:
-        found.append(Limit(f"{KEY}{task.concurrency_key}", 1))
+        found.append(Limit(f"{KEY}{task.concurrency_key}", task.concurrency_limit))
+    if task.rate_limit is not None:
+        found.append(Limit(f"{RATE}{task.rate_limit.name}"))
     return tuple(sorted(found))
 
 
@@ -141,12 +145,16 @@ def _continues(task: TaskSpec, follower: TaskSpec) -> bool:
     return (
         task.role == "task"
         and follower.start_wait is None
+        and not follower.depends_on_past
         and not (task.mapped or follower.mapped)
+        and task.resources is None
+        and follower.resources is None
         and follower.upstream == (task.node,)
         and follower.kind == task.kind
         and follower.queue == task.queue
         and follower.pool is None
         and follower.concurrency_key is None
+        and follower.rate_limit is None
         and follower.trigger_rule
         in (
             TriggerRule.ALL_SUCCESS,

@@ -46,6 +46,7 @@ class Decision(Struct):
         ready: Instances to start: (node, map index).
         resolved: Instances that end without running: (node, map index, state). Those that succeed
             here are tasks with nothing to run.
+        held: Nodes that would start, but for the previous run.
         mapping_errors: Nodes that fail because they cannot be mapped, with the reason.
         ended: The run's final state, once all nodes are complete.
     """
@@ -53,6 +54,7 @@ class Decision(Struct):
     ready: list[tuple[int, int]] = field(default_factory=list)
     resolved: list[tuple[int, int, TaskState]] = field(default_factory=list)
     mapping_errors: dict[int, str] = field(default_factory=dict)
+    held: list[int] = field(default_factory=list)
     ended: RunState | None = None
 
 
@@ -104,6 +106,14 @@ def replace_waiting(progress: Progress, node: int) -> Decision:
     """Make another instance of a mapped task for one that waits, and occupies no worker."""
     decision = Decision()
     _make_next(progress, node, decision)
+    return decision
+
+
+def release_held(plan: Plan, progress: Progress, node: int) -> Decision:
+    """Start a node that was held for the previous run, if its rule still says so."""
+    decision = Decision()
+    progress.nodes[node].past_met = True
+    _Advance(plan, progress, decision).decide([node])
     return decision
 
 
@@ -213,6 +223,8 @@ class _Advance:
             result = TaskState.SKIPPED if all_complete(upstream) else None
         else:
             result = self._rule(task, upstream)
+        if result is TaskState.QUEUED and task.depends_on_past and self._hold(node):
+            return False
         if result is TaskState.QUEUED and task.mapped_arguments:
             result = self._expand(task)
         elif result is TaskState.QUEUED and task.kind == "empty" and task.start_wait is None:
@@ -224,6 +236,13 @@ class _Advance:
         if result is None:
             return False
         self._resolve(node, result)
+        return True
+
+    def _hold(self, node: int) -> bool:
+        """Hold a node until the previous run is as it needs it."""
+        if self._progress.nodes[node].past_met:
+            return False
+        self._decision.held.append(node)
         return True
 
     def _rule(self, task: TaskSpec, upstream: Sequence[NodeProgress]) -> TaskState | None:

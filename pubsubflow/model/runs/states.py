@@ -30,8 +30,9 @@ class RunState(StrEnum):
 class TaskState(StrEnum):
     """The state of one task instance of a run; the first five are live, the others final.
 
-    A `ready` task waits for a slot: of a pool, of its DAG, of its concurrency key. A cleared task
-    has no state: its row is deleted, and a new one is made when the task runs again.
+    A `ready` task waits for a slot: of a pool, of its DAG, of its concurrency key, or for its rate
+    limit. A cleared task has no state: its row is deleted, and a new one is made when the task
+    runs again.
     """
 
     READY = "ready"
@@ -77,8 +78,10 @@ _ENDINGS = frozenset({TaskState.SUCCESS, TaskState.FAILED, TaskState.SKIPPED, Ta
 TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     TaskState.READY: frozenset({TaskState.QUEUED, TaskState.CANCELLED}),
     TaskState.QUEUED: _ENDINGS
-    | {TaskState.RUNNING, TaskState.DEFERRED, TaskState.UP_FOR_RETRY, TaskState.QUEUED},
-    TaskState.RUNNING: _ENDINGS | {TaskState.DEFERRED, TaskState.UP_FOR_RETRY, TaskState.QUEUED},
+    | {TaskState.RUNNING, TaskState.DEFERRED, TaskState.UP_FOR_RETRY, TaskState.QUEUED}
+    | {TaskState.READY},
+    TaskState.RUNNING: _ENDINGS
+    | {TaskState.DEFERRED, TaskState.UP_FOR_RETRY, TaskState.QUEUED, TaskState.READY},
     TaskState.DEFERRED: _ENDINGS | {TaskState.READY, TaskState.QUEUED, TaskState.UP_FOR_RETRY},
     TaskState.UP_FOR_RETRY: frozenset({TaskState.READY, TaskState.QUEUED, TaskState.CANCELLED}),
     TaskState.SUCCESS: frozenset(),

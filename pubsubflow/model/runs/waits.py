@@ -8,9 +8,11 @@ from collections.abc import Iterable
 
 import msgspec
 
+from pubsubflow.model.runs.polling import looks_entry
 from pubsubflow.model.wire.messages import EventInfo, JournalEntry, TaskError
 from pubsubflow.model.wire.waits import (
     CONCURRENT,
+    POLL,
     WaitCompletion,
     WaitSet,
     decode_completions,
@@ -48,6 +50,8 @@ def completed_entry(wait_set: WaitSet) -> JournalEntry | None:
     """
     if len(wait_set.completions) < wait_set.required:
         return None
+    if wait_set.key == POLL:
+        return looks_entry(wait_set)
     completions = sorted(wait_set.completions, key=lambda each: each.slot)
     return JournalEntry(wait_set.key, wait_set.label, "wait", encode_completions(completions))
 

@@ -18,7 +18,8 @@ class Timer(Struct, frozen=True, array_like=True):
             the deadline of slot `node` with number `attempt` passes in the condition state `key`;
             `flush`: the run that collects events in the condition state `key` starts; of a deferred
             task, whose delivery is `attempt`: `wait`: the time of the wait in slot `key` has come;
-            `wait_timeout`; `task_timeout`.
+            `wait_timeout`; `task_timeout`; `rate_limit`: tasks that wait for the rate limit `key`
+            may start.
         number: The row's id; 0 for one that is not stored yet.
     """
 
@@ -214,6 +215,18 @@ class CheckEventWaits(Struct, frozen=True):
     tasks: tuple[TaskKey, ...]
 
 
+class CheckPastWaits(Struct, frozen=True):
+    """Check whether tasks that wait for the previous run may start.
+
+    Attributes:
+        runs: Runs whose tasks wait.
+        changed: Runs that they may wait for.
+    """
+
+    runs: tuple[int, ...] = ()
+    changed: tuple[int, ...] = ()
+
+
 class StoreDeadLetter(Struct, frozen=True):
     """Store a request that could not be processed as a dead letter.
 
@@ -301,6 +314,7 @@ Command = (
     | RedriveDeadLetter
     | DiscardDeadLetters
     | CheckEventWaits
+    | CheckPastWaits
     | StoreDeadLetter
     | ClearTasks
     | SetPool

@@ -12,6 +12,8 @@ class Heartbeat(Struct, frozen=True, array_like=True):
         free_sync, free_async: Slots without a task.
         version: Of its pubsubflow.
         protocol: The newest protocol of messages that it understands.
+        memory, cpu: Bytes and CPUs for tasks that declare resources; None without a bound.
+        free_memory, free_cpu: Of that, what no running task has declared.
     """
 
     worker: str
@@ -24,6 +26,10 @@ class Heartbeat(Struct, frozen=True, array_like=True):
     free_async: int = 0
     version: str = ""
     protocol: int = 1
+    memory: int | None = None
+    cpu: float | None = None
+    free_memory: int | None = None
+    free_cpu: float | None = None
 
 
 decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode

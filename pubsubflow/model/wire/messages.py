@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from pubsubflow.model.datasets import normalise_uri
+from pubsubflow.model.wire.task_resources import ResourcesSpec
 
 NOT_MAPPED = -1
 NO_NODE = -1
@@ -148,6 +149,7 @@ class TaskMessage(Struct, frozen=True, array_like=True):
         journal: The entries of the task's journal, in order; None when they are too large for a
             message, or may be out of date: then the runner requests them.
         apart: Whether it needs a process of its own, because an attempt has killed its process.
+        resources: What the task may use, if it declares that.
     """
 
     run: int
@@ -168,6 +170,7 @@ class TaskMessage(Struct, frozen=True, array_like=True):
     timeouts: tuple[float | None, ...] = (None,)
     journal: tuple[JournalEntry, ...] | None = ()
     apart: bool = False
+    resources: ResourcesSpec | None = None
 
 
 class Outcome(StrEnum):
@@ -234,6 +237,8 @@ class ResultMessage(Struct, frozen=True, array_like=True):
         over_time: Whether it failed because its time limit was over.
         retry_after: Seconds until the next attempt, if the task demands them.
         outputs: What it leaves behind besides its result, encoded; see `outputs.TaskOutputs`.
+        peak_memory: The most memory that its process held, bytes; 0 where that is not known, as of
+            a process that runs several tasks.
     """
 
     run: int
@@ -257,6 +262,7 @@ class ResultMessage(Struct, frozen=True, array_like=True):
     over_time: bool = False
     retry_after: float | None = None
     outputs: bytes = b""
+    peak_memory: int = 0
 
 
 class StartedMessage(Struct, frozen=True, array_like=True):

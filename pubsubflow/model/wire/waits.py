@@ -8,6 +8,9 @@ from msgspec import Raw, Struct
 START = "start"
 """Key of the journal entry of a wait before any of the task's code runs."""
 
+POLL = "poll"
+"""Key of the journal entry that counts the looks of a polling sensor."""
+
 CONCURRENT = "~"
 """Prefix of the keys of steps that a function does concurrently."""
 
@@ -69,6 +72,7 @@ class WaitSet(Struct, frozen=True, array_like=True):
         timeout_at: Seconds since 1970.
         timeout_seconds: In place of `timeout_at`: counted from the start of the wait.
         completions: The waits that are complete.
+        looks: Of a polling sensor, how often it has looked.
     """
 
     key: str
@@ -78,6 +82,7 @@ class WaitSet(Struct, frozen=True, array_like=True):
     timeout_at: float | None = None
     timeout_seconds: float | None = None
     completions: tuple[WaitCompletion, ...] = ()
+    looks: int = 0
 
 
 encode_wait_set = msgspec.msgpack.Encoder().encode

@@ -11,12 +11,13 @@ from pubsubflow.model.api.resources import (
     DagView,
     ImportErrorView,
     InputView,
+    ResourcesView,
     RunBrief,
 )
 from pubsubflow.model.revisions import dag_revision
 from pubsubflow.model.schedule.condition_state import decode_condition_state
 from pubsubflow.model.schedule.conditions import describe_schedule, inputs
-from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.specs import SpecReader
@@ -183,6 +184,12 @@ def _graph(spec: DagSpec) -> list[DagTaskView]:
             queue=task.queue,
             doc=task.doc,
             line=task.line,
+            resources=_resources(task),
         )
         for task in spec.tasks
     ]
+
+
+def _resources(task: TaskSpec) -> ResourcesView | None:
+    declared = task.resources
+    return None if declared is None else ResourcesView(memory=declared.memory, cpu=declared.cpu)

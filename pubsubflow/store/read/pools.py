@@ -1,17 +1,30 @@
 """Pools and wait queues, read for the API."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 import asyncpg
 
 from pubsubflow.errors import NotFound
-from pubsubflow.model.api.resources import Page, PoolView
+from pubsubflow.model.api.resources import Page, PoolView, RateLimitView
+from pubsubflow.model.limits.rates import Bucket, RateLimitSpec
 from pubsubflow.model.revisions import pool_revision
-from pubsubflow.model.runs.concurrency import DAG, KEY, POOL, Capacity, Limit, WaitQueue
+from pubsubflow.model.runs.concurrency import (
+    DAG,
+    KEY,
+    POOL,
+    RATE,
+    Capacity,
+    FullLimit,
+    Limit,
+    WaitQueue,
+)
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 
+_Buckets = Mapping[str, tuple[Bucket, datetime]]
+"""Rate limit → its bucket, and the time."""
 _NAMES = {POOL: "pool", DAG: "DAG", KEY: "concurrency key"}
 
 
@@ -45,6 +58,39 @@ class ReadPools:
             raise NotFound("pool", name)
         return _pool(row)
 
+    async def rate_limits(self, *, limit: int, after: str | None = None) -> Page[RateLimitView]:
+        """Return rate limits by name.
+
+        Args:
+            limit: Number of rate limits at most.
+            after: The `next` of the page before.
+        """
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["page_rate_limits"], after or "", limit)
+        items = [_rate_limit(row) for row in rows]
+        return Page(items, items[-1].name if len(items) == limit else None)
+
+
+def _bucket(row: asyncpg.Record) -> Bucket:
+    spec = RateLimitSpec(row["name"], row["starts"], row["per_seconds"], row["burst"])
+    return Bucket(spec, row["full_at"], row["wake_at"])
+
+
+def _rate_limit(row: asyncpg.Record) -> RateLimitView:
+    bucket, now = _bucket(row), row["now"]
+    available = bucket.available(now)
+    return RateLimitView(
+        name=row["name"],
+        starts=row["starts"],
+        per_seconds=row["per_seconds"],
+        burst=row["burst"],
+        rate=bucket.spec.describe(),
+        available=available,
+        waiting=row["waiting"],
+        next_at=None if available else bucket.next_at(now),
+        declared_at=row["declared_at"],
+    )
+
 
 def _pool(row: asyncpg.Record) -> PoolView:
     return PoolView(**dict(row), revision=pool_revision(row["changed_at"]))
@@ -69,16 +115,24 @@ async def unavailable_limits(
     queues = {
         row["id"]: WaitQueue(
             row["id"],
-            tuple(map(Limit, row["limits"], row["capacities"])),
+            tuple(map(Limit.stored, row["limits"], row["capacities"])),
             row["used"],
             row["waiting"],
         )
         for row in await connection.fetch(SQL["read_wait_queues"], waited_for, [])
     }
-    pools = {limit.name.removeprefix(POOL) for queue in queues.values() for limit in queue.limits}
-    slots = await connection.fetch(SQL["read_pools"], sorted(pools))
-    capacity = Capacity(queues.values(), {row["name"]: row["slots"] for row in slots})
-    reasons = {each: _reason(capacity, queues[each]) for each in waited_for if each in queues}
+    slots = await connection.fetch(SQL["read_pools"], _names(queues.values(), POOL))
+    rates = _names(queues.values(), RATE)
+    limited = await connection.fetch(SQL["read_rate_limits"], rates) if rates else []
+    buckets = {row["name"]: (_bucket(row), row["now"]) for row in limited}
+    capacity = Capacity(
+        queues.values(),
+        {row["name"]: row["slots"] for row in slots},
+        {name: bucket.available(now) for name, (bucket, now) in buckets.items()},
+    )
+    reasons = {
+        each: _reason(capacity, queues[each], buckets) for each in waited_for if each in queues
+    }
     return {
         (row["node"], row["map_index"]): reasons[row["wait_queue"]]
         for row in waiting
@@ -86,9 +140,30 @@ async def unavailable_limits(
     }
 
 
-def _reason(capacity: Capacity, queue: WaitQueue) -> str:
-    full = []
-    for name, used, most in capacity.full(queue):
-        kind, _, rest = name.partition(":")
-        full.append(f"{_NAMES[kind + ':']} {rest}: {used} of {most} slots used")
+def _names(queues: Iterable[WaitQueue], prefix: str) -> list[str]:
+    names = {limit.name for queue in queues for limit in queue.limits}
+    return sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+
+
+def _reason(capacity: Capacity, queue: WaitQueue, buckets: _Buckets) -> str:
+    full = [_describe(each, buckets) for each in capacity.full(queue)]
     return ", ".join(full) or "its turn"
+
+
+def _describe(full: FullLimit, buckets: _Buckets) -> str:
+    limit = full.limit
+    kind, _, rest = limit.name.partition(":")
+    if limit.name.startswith(RATE):
+        if rest not in buckets:
+            return f"rate limit {rest}"
+        bucket, now = buckets[rest]
+        moment = f"{bucket.next_at(now):%H:%M:%S} UTC"
+        return f"rate limit {rest}: {bucket.spec.describe()}, next at {moment}"
+    name = f"{_NAMES[kind + ':']} {rest}"
+    if limit.weight > full.slots:
+        return (
+            f"{name}: it takes {limit.weight} slots and there are {full.slots}: "
+            f"`pubsubflow pools set {rest} {limit.weight}`, or a smaller pool_slots="
+        )
+    needs = f", it takes {limit.weight}" if limit.weight > 1 else ""
+    return f"{name}: {full.used} of {full.slots} slots used{needs}"

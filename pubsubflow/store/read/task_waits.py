@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import asyncpg
 from msgspec import Struct
@@ -9,6 +10,8 @@ from msgspec import Struct
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
+from pubsubflow.model.wire.task_resources import WorkerResources, lacking_room
+from pubsubflow.model.wire.waits import POLL, decode_wait_set
 from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.pools import unavailable_limits
@@ -17,8 +20,8 @@ from pubsubflow.store.specs import SpecReader
 SHOWN_WAITS = 20
 _NEWEST_RUNS = 1000
 NO_WORKER = (
-    "no worker runs: start `pubsubflow up`, or `pubsubflow daemon` with the role worker; its log "
-    "says why if it does"
+    "a worker, and none runs: start `pubsubflow up`, or `pubsubflow daemon` with the role worker; "
+    "its log says why if it does"
 )
 
 
@@ -58,14 +61,14 @@ class ServedQueues:
         )
 
     def unserved(self, queue: str) -> str | None:
-        """Return why no worker will take the tasks of a queue; None if one will."""
+        """Return what tasks of a queue that no worker serves wait for; None if one serves it."""
         if not self._queues:
             return NO_WORKER
         if queue in self._queues:
             return None
         served = ", ".join(sorted(self._queues))
         return (
-            f"no worker serves queue {queue}, only {served}: start one with "
+            f"a worker of queue {queue}, and only {served} are served: start one with "
             f"PUBSUBFLOW__WORKER__QUEUES={queue}"
         )
 
@@ -94,22 +97,68 @@ async def read_wait_reasons(
         rows: With node, map index and state, in order.
     """
     reasons = await unavailable_limits(connection, run, rows)
+    if any(
+        row["state"] == TaskState.DEFERRED and spec.tasks[row["node"]].poll is not None
+        for row in rows
+    ):
+        reasons |= await _read_looks(connection, run, spec, len(rows))
     queued = [row for row in rows if row["state"] == TaskState.QUEUED]
     if queued:
         served = await ServedQueues.read(connection)
+        rooms: dict[str, list[WorkerResources]] | None = None
         for row in queued:
             task = spec.tasks[row["node"]]
             reason = served.reason(task.queue, task.kind)
+            if reason is None and task.resources is not None:
+                rooms = await _read_rooms(connection) if rooms is None else rooms
+                reason = lacking_room(task.resources, rooms.get(task.queue, ()))
             if reason is not None:
                 reasons[row["node"], row["map_index"]] = reason
     return reasons
+
+
+async def _read_looks(
+    connection: Connection, run: int, spec: DagSpec, limit: int
+) -> dict[tuple[int, int], str]:
+    """Return how often the sensors of a run have looked that are between two looks."""
+    nodes = [task.node for task in spec.tasks if task.poll is not None]
+    if not nodes:
+        return {}
+    found = {}
+    for row in await connection.fetch(SQL["read_looks"], run, nodes, limit):
+        wait_set = decode_wait_set(row["wait_set"])
+        if wait_set.key != POLL or wait_set.waits[0].due_at is None:
+            continue
+        due = datetime.fromtimestamp(wait_set.waits[0].due_at, UTC)
+        times = "once" if wait_set.looks == 1 else f"{wait_set.looks:,} times"
+        found[row["node"], row["map_index"]] = (
+            f"its next look at {due:%H:%M:%S} UTC, looked {times}"
+        )
+    return found
+
+
+async def _read_rooms(connection: Connection) -> dict[str, list[WorkerResources]]:
+    """Return what each queue's workers have for tasks that declare resources."""
+    rooms: dict[str, list[WorkerResources]] = {}
+    for row in await connection.fetch(SQL["read_workers"]):
+        room = WorkerResources(
+            *(row["worker"], row["memory"], row["cpu"], row["free_memory"], row["free_cpu"])
+        )
+        for queue in row["queues"]:
+            rooms.setdefault(queue, []).append(room)
+    return rooms
 
 
 async def describe_waits(connection: Connection, run: int, spec: DagSpec) -> list[str]:
     """Return what the tasks of a run wait for, a line each; the first ones."""
     rows = await connection.fetch(SQL["read_waiting_tasks"], run, SHOWN_WAITS)
     reasons = await read_wait_reasons(connection, run, spec, rows)
+    reasons |= await _read_looks(connection, run, spec, SHOWN_WAITS)
     lines = []
+    for row in await connection.fetch(SQL["read_past_waits"], run):
+        task = spec.tasks[row["node"]].task_id
+        on = "the previous run" if row["run_id"] is None else f"run {row['run_id']}"
+        lines.append(f"task {task} waits for task {row['on_task'] or task} of {on}")
     for (node, map_index), reason in sorted(reasons.items()):
         index = f".{map_index}" if map_index != NOT_MAPPED else ""
         lines.append(f"task {spec.tasks[node].task_id}{index} waits for {reason}")
@@ -137,5 +186,5 @@ async def describe_unserved(connection: Connection, specs: SpecReader, dag: int)
         reason = served.unserved(queue)
         if reason is not None:
             plural = "s of its runs wait" if count != 1 else " of its runs waits"
-            lines.append(f"{count} task{plural}: {reason}")
+            lines.append(f"{count} task{plural} for {reason}")
     return lines

@@ -51,18 +51,19 @@ WITH cleared AS (
     WHERE task.run = cleared.run AND task.node = cleared.node
       AND task.map_index = cleared.map_index
     RETURNING task.run, task.node, task.map_index, task.attempt, task.state, task.worker,
-              task.started_at, task.ended_at, task.error, cleared.delivery
+              task.started_at, task.ended_at, task.error, task.peak_memory, cleared.delivery
 ), journals AS (
     DELETE FROM journal_entry USING cleared
     WHERE journal_entry.run = cleared.run AND journal_entry.node = cleared.node
       AND journal_entry.map_index = cleared.map_index
 )
 INSERT INTO attempt (run, node, map_index, attempt, delivery, worker, started_at, ended_at, error,
-                     state)
-SELECT run, node, map_index, attempt, delivery, worker, started_at, now(), NULL, 'cleared'
+                     state, peak_memory)
+SELECT run, node, map_index, attempt, delivery, worker, started_at, now(), NULL, 'cleared', NULL
 FROM live
 UNION ALL
-SELECT run, node, map_index, attempt, delivery, worker, started_at, ended_at, error, state
+SELECT run, node, map_index, attempt, delivery, worker, started_at, ended_at, error, state,
+       peak_memory
 FROM ended WHERE attempt > 0
 ON CONFLICT DO NOTHING;
 

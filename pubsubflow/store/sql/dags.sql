@@ -84,8 +84,8 @@ ORDER BY event.id DESC;
 
 -- name: read_workers
 -- Return all workers that have not signed off.
-SELECT worker, host, pid, slots, busy, queues, free_sync, free_async, started_at, seen_at, version,
-       protocol
+SELECT worker, host, pid, slots, busy, queues, free_sync, free_async, memory, cpu, free_memory,
+       free_cpu, started_at, seen_at, version, protocol
 FROM worker ORDER BY worker;
 
 -- name: read_served_queues

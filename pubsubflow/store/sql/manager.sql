@@ -242,12 +242,13 @@ WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index 
 
 -- name: record_attempts
 -- Record attempts that another attempt follows.
-INSERT INTO attempt (run, node, map_index, attempt, delivery, worker, started_at, ended_at, error)
+INSERT INTO attempt (run, node, map_index, attempt, delivery, worker, started_at, ended_at, error,
+                     peak_memory)
 SELECT n.run, n.node, n.map_index, n.attempt, n.delivery, n.worker, n.started_at,
-       coalesce(n.ended_at, now()), n.error
+       coalesce(n.ended_at, now()), n.error, n.peak_memory
 FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::text[],
-            $7::timestamptz[], $8::timestamptz[], $9::jsonb[])
-  AS n (run, node, map_index, attempt, delivery, worker, started_at, ended_at, error)
+            $7::timestamptz[], $8::timestamptz[], $9::jsonb[], $10::bigint[])
+  AS n (run, node, map_index, attempt, delivery, worker, started_at, ended_at, error, peak_memory)
 ON CONFLICT DO NOTHING;
 
 -- name: record_logs
@@ -335,17 +336,20 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bytea[], $5::text[])
 -- Insert or update workers by their heartbeats.
 -- The queues of a worker come as one text, separated by commas: arrays of arrays are flattened.
 INSERT INTO worker (worker, host, pid, slots, busy, queues, free_sync, free_async, version,
-                    protocol)
+                    protocol, memory, cpu, free_memory, free_cpu)
 SELECT worker, host, pid, slots, busy, string_to_array(queues, ','), free_sync, free_async, version,
-       protocol
+       protocol, memory, cpu, free_memory, free_cpu
 FROM unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::int[], $6::text[], $7::int[],
-            $8::int[], $9::text[], $10::int[])
-    AS n (worker, host, pid, slots, busy, queues, free_sync, free_async, version, protocol)
+            $8::int[], $9::text[], $10::int[], $11::bigint[], $12::float8[], $13::bigint[],
+            $14::float8[])
+    AS n (worker, host, pid, slots, busy, queues, free_sync, free_async, version, protocol, memory,
+          cpu, free_memory, free_cpu)
 ON CONFLICT (worker) DO UPDATE
 SET seen_at = now(), busy = excluded.busy, slots = excluded.slots, queues = excluded.queues,
     free_sync = excluded.free_sync, free_async = excluded.free_async,
     -- A manager of before these columns may have inserted the row without them.
-    version = excluded.version, protocol = excluded.protocol;
+    version = excluded.version, protocol = excluded.protocol, memory = excluded.memory,
+    cpu = excluded.cpu, free_memory = excluded.free_memory, free_cpu = excluded.free_cpu;
 
 -- name: delete_worker
 -- Delete a worker that has signed off or is dead.
@@ -499,61 +503,63 @@ removed AS (
 -- Insert finished tasks.
 ended AS (
     INSERT INTO task (run, node, map_index, attempt, state, worker, queued_at, started_at, ended_at,
-                      length, result, outputs, error)
-    SELECT n.run, n.node, n.map_index, n.attempt, n.state, n.worker, n.queued_at, n.started_at,
-           coalesce(n.ended_at, now()), n.length, n.result, n.outputs, n.error
+                      length, result, outputs, error, peak_memory)
+    -- A task that has waited was queued again after its first start, from which it counts.
+    SELECT n.run, n.node, n.map_index, n.attempt, n.state, n.worker,
+           least(n.queued_at, n.started_at), n.started_at, coalesce(n.ended_at, now()), n.length,
+           n.result, n.outputs, n.error, n.peak_memory
     FROM unnest($33::bigint[], $34::int[], $35::int[], $36::int[], $37::text[], $38::text[],
                 $39::timestamptz[], $40::timestamptz[], $41::timestamptz[], $42::int[],
-                $43::bytea[], $44::bytea[], $45::jsonb[])
+                $43::bytea[], $44::bytea[], $45::jsonb[], $46::bigint[])
       AS n (run, node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length,
-            result, outputs, error)
+            result, outputs, error, peak_memory)
 ),
 -- Insert live tasks: queued ones, deferred ones, and those that a runner chained.
 live AS (
     INSERT INTO task_live (run, node, map_index, attempt, delivery, state, chained, worker,
                            started_at, wait_set)
-    SELECT * FROM unnest($46::bigint[], $47::int[], $48::int[], $49::int[], $50::bigint[],
-                         $51::text[], $52::boolean[], $53::text[], $54::timestamptz[],
-                         $55::bytea[])
+    SELECT * FROM unnest($47::bigint[], $48::int[], $49::int[], $50::int[], $51::bigint[],
+                         $52::text[], $53::boolean[], $54::text[], $55::timestamptz[],
+                         $56::bytea[])
 ),
 -- Insert the progress of started runs.
 opened AS (
     INSERT INTO run_live (run, dag, version, progress, info, source)
-    SELECT * FROM unnest($56::bigint[], $57::int[], $58::bigint[], $59::bytea[], $60::bytea[],
-                         $61::text[])
+    SELECT * FROM unnest($57::bigint[], $58::int[], $59::bigint[], $60::bytea[], $61::bytea[],
+                         $62::text[])
 ),
 -- Update the progress of runs.
 progressed AS (
     UPDATE run_live SET progress = new.progress
-    FROM unnest($62::bigint[], $63::bytea[]) AS new (run, progress)
+    FROM unnest($63::bigint[], $64::bytea[]) AS new (run, progress)
     WHERE run_live.run = new.run
 ),
 -- Finish runs of earlier batches.
 gone AS (
-    DELETE FROM run_live WHERE run = ANY($64::bigint[])
+    DELETE FROM run_live WHERE run = ANY($65::bigint[])
 ),
 closed AS (
     UPDATE run SET state = n.state, error = n.error, ended_at = now()
-    FROM unnest($64::bigint[], $65::text[], $66::text[]) AS n (run, state, error)
+    FROM unnest($65::bigint[], $66::text[], $67::text[]) AS n (run, state, error)
     WHERE run.id = n.run AND run.state IN ('queued', 'running')
 ),
 -- Insert pending events of inputs that have not consumed them.
 kept AS (
     INSERT INTO pending_event (dag, partition_key, input, event)
-    SELECT * FROM unnest($67::int[], $68::text[], $69::smallint[], $70::bigint[])
+    SELECT * FROM unnest($68::int[], $69::text[], $70::smallint[], $71::bigint[])
 ),
 states AS (
     INSERT INTO condition_state (dag, partition_key, state, open)
-    SELECT * FROM unnest($71::int[], $72::text[], $73::bytea[], $74::boolean[])
+    SELECT * FROM unnest($72::int[], $73::text[], $74::bytea[], $75::boolean[])
     ON CONFLICT (dag, partition_key)
     DO UPDATE SET state = excluded.state, open = excluded.open, changed_at = now()
 ),
 -- Append to the change log.
 logged AS (
-    INSERT INTO change (body) SELECT * FROM unnest($80::bytea[])
+    INSERT INTO change (body) SELECT * FROM unnest($81::bytea[])
 )
 UPDATE dag_state SET
     paused = new.paused, active = new.active, queued = new.queued, catch_up_from = new.catch_up_from
-FROM unnest($75::int[], $76::boolean[], $77::int[], $78::int[], $79::bigint[])
+FROM unnest($76::int[], $77::boolean[], $78::int[], $79::int[], $80::bigint[])
   AS new (dag, paused, active, queued, catch_up_from)
 WHERE dag_state.dag = new.dag;

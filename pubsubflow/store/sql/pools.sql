@@ -6,15 +6,49 @@
 SELECT pg_advisory_xact_lock(7233003), EXISTS (SELECT FROM event_wait);
 
 -- name: register_wait_queue
--- Return the queue for the limits $1 of the capacities $2, inserted if it does not exist.
-WITH made AS (
-    INSERT INTO wait_queue (limits, capacities) VALUES ($1::text[], $2::int[])
-    ON CONFLICT (limits, capacities) DO NOTHING
-    RETURNING id
+-- Return the queue for the limits $1 of the capacities $2, inserted if it does not exist; with $3 it
+-- goes when it is empty, unless it was ever registered to stay.
+INSERT INTO wait_queue (limits, capacities, passing) VALUES ($1::text[], $2::int[], $3)
+ON CONFLICT (limits, capacities) DO UPDATE SET passing = wait_queue.passing AND excluded.passing
+RETURNING id;
+
+-- name: register_rate_limit
+-- Insert a rate limit that no DAG in force declares: name, starts, seconds, burst.
+INSERT INTO rate_limit (name, starts, per_seconds, burst) VALUES ($1, $2, $3, $4)
+ON CONFLICT (name) DO NOTHING;
+
+-- name: declare_rate_limits
+-- Insert or change rate limits, and look for waiting tasks of those that changed.
+WITH declared AS (
+    INSERT INTO rate_limit (name, starts, per_seconds, burst)
+    SELECT * FROM unnest($1::text[], $2::int[], $3::float8[], $4::int[])
+      AS n (name, starts, per_seconds, burst)
+    ORDER BY name
+    ON CONFLICT (name) DO UPDATE SET
+        starts = excluded.starts, per_seconds = excluded.per_seconds, burst = excluded.burst,
+        declared_at = now()
+    WHERE (rate_limit.starts, rate_limit.per_seconds, rate_limit.burst)
+          IS DISTINCT FROM (excluded.starts, excluded.per_seconds, excluded.burst)
+    RETURNING name
 )
-SELECT id FROM made
-UNION ALL
-SELECT id FROM wait_queue WHERE limits = $1 AND capacities = $2;
+INSERT INTO timer (due_at, kind, key)
+SELECT now(), 'rate_limit', name FROM declared
+WHERE EXISTS (
+    SELECT FROM wait_queue
+    WHERE wait_queue.limits && ARRAY['rate:' || declared.name] AND wait_queue.waiting > 0
+)
+ORDER BY name;
+
+-- name: read_rate_limits
+-- Return the rate limits $1.
+SELECT name, starts, per_seconds, burst, full_at, wake_at, now() AS now FROM rate_limit
+WHERE name = ANY($1::text[]);
+
+-- name: save_rate_limits
+-- Save what is left of rate limits: name, when it is full again, when a timer is due.
+UPDATE rate_limit SET full_at = n.full_at, wake_at = n.wake_at
+FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS n (name, full_at, wake_at)
+WHERE rate_limit.name = n.name;
 
 -- name: release_slots
 -- Release the slots of tasks, or remove the tasks from their queues.
@@ -45,7 +79,7 @@ WITH freed AS (
     WHERE wait_queue.limits && freed.names
 )
 SELECT wait_queue.id, wait_queue.limits, wait_queue.capacities, wait_queue.used, wait_queue.waiting,
-       wait_queue.limits && freed.names AS concerned
+       wait_queue.passing, wait_queue.limits && freed.names AS concerned
 FROM freed, near, wait_queue
 WHERE wait_queue.limits && near.names;
 
@@ -76,6 +110,11 @@ UPDATE wait_queue SET used = wait_queue.used + n.used, waiting = wait_queue.wait
 FROM unnest($1::int[], $2::int[], $3::int[]) AS n (id, used, waiting)
 WHERE wait_queue.id = n.id;
 
+-- name: delete_passing_wait_queues
+-- Delete those of the queues $1 that are empty and were not registered to stay.
+DELETE FROM wait_queue
+WHERE id = ANY($1::int[]) AND passing AND used = 0 AND waiting = 0;
+
 -- name: queue_ready_tasks
 -- Queue ready tasks whose slots were granted; the slots are locked, their runs need not be.
 UPDATE task_live SET state = 'queued', queued_at = now()
@@ -97,8 +136,11 @@ DELETE FROM pool WHERE name = $1 RETURNING name;
 
 -- name: page_pools
 -- Return pools after the name $1: those that are set, and those that only tasks name, while any of
--- these needs a slot.
-SELECT name, slots, changed_at, coalesce(sum(wait_queue.used), 0)::int AS used,
+-- these needs a slot. A capacity below 0 is how many slots each task of a queue takes.
+SELECT name, slots, changed_at,
+       coalesce(sum(wait_queue.used * greatest(
+           1, -wait_queue.capacities[array_position(wait_queue.limits, 'pool:' || name)]
+       )), 0)::int AS used,
        coalesce(sum(wait_queue.waiting), 0)::int AS waiting
 FROM (
     SELECT name, slots, changed_at FROM pool
@@ -119,3 +161,13 @@ LIMIT $2;
 SELECT node, map_index, wait_queue FROM slot
 WHERE run = $1 AND (node, map_index) >= ($2::int, $3::int)
   AND (node, map_index) <= ($4::int, $5::int) AND NOT held;
+
+-- name: page_rate_limits
+-- Return rate limits after the name $1, with the number of tasks that wait for them.
+SELECT name, starts, per_seconds, burst, full_at, wake_at, declared_at, now() AS now,
+       coalesce(sum(wait_queue.waiting), 0)::int AS waiting
+FROM rate_limit LEFT JOIN wait_queue ON wait_queue.limits && ARRAY['rate:' || name]
+WHERE name > $1
+GROUP BY name
+ORDER BY name
+LIMIT $2;

@@ -58,13 +58,15 @@ SELECT node, state, count(*) AS instances FROM task_live WHERE run = $1 GROUP BY
 -- name: page_run_tasks
 -- Return the task instances of a run that have become ready, after node $2 and map index $3.
 SELECT * FROM (
-    (SELECT node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length, error
+    (SELECT node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length, error,
+            peak_memory
      FROM task
      WHERE run = $1 AND (node, map_index) > ($2::int, $3::int)
      ORDER BY node, map_index LIMIT $4)
     UNION ALL
     (SELECT node, map_index, attempt, state, worker,
-            CASE WHEN chained THEN started_at ELSE queued_at END, started_at, NULL, NULL, NULL
+            CASE WHEN chained THEN started_at ELSE least(queued_at, started_at) END, started_at,
+            NULL, NULL, NULL, NULL
      FROM task_live
      WHERE run = $1 AND (node, map_index) > ($2::int, $3::int)
      ORDER BY node, map_index LIMIT $4)
@@ -83,6 +85,7 @@ LIMIT $2;
 -- name: read_task
 -- Return a task instance, with its result and its outputs unless these are larger than $4 bytes.
 SELECT node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length, error,
+       peak_memory,
        CASE WHEN octet_length(result) <= $4 THEN result END AS result,
        coalesce(octet_length(result), 0) AS result_bytes,
        CASE WHEN octet_length(outputs) <= $4 THEN outputs END AS outputs,
@@ -91,14 +94,14 @@ FROM task
 WHERE run = $1 AND node = $2 AND map_index = $3
 UNION ALL
 SELECT node, map_index, attempt, state, worker,
-       CASE WHEN chained THEN started_at ELSE queued_at END, started_at, NULL, NULL, NULL, NULL, 0,
-       NULL, 0
+       CASE WHEN chained THEN started_at ELSE least(queued_at, started_at) END, started_at, NULL,
+       NULL, NULL, NULL, NULL, 0, NULL, 0
 FROM task_live
 WHERE run = $1 AND node = $2 AND map_index = $3;
 
 -- name: read_attempts
 -- Return the attempts of a task instance that another attempt followed.
-SELECT attempt, delivery, worker, started_at, ended_at, error, state
+SELECT attempt, delivery, worker, started_at, ended_at, error, state, peak_memory
 FROM attempt
 WHERE run = $1 AND node = $2 AND map_index = $3
 ORDER BY attempt, delivery;

@@ -1,11 +1,12 @@
 -- Waits of deferred tasks, and journals of tasks.
 
 -- name: record_journal_entries
--- Append entries to the journals of tasks.
+-- Append entries to the journals of tasks; that of a polling sensor's looks is replaced.
 INSERT INTO journal_entry (run, node, map_index, key, label, kind, value, error)
 SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::text[], $6::text[],
                      $7::bytea[], $8::jsonb[])
-ON CONFLICT (run, node, map_index, key) DO NOTHING;
+ON CONFLICT (run, node, map_index, key) DO UPDATE SET value = excluded.value
+WHERE excluded.key = 'poll';
 
 -- name: delete_journal_entries
 -- Delete entries from the journals of tasks.
@@ -13,6 +14,13 @@ DELETE FROM journal_entry
 USING unnest($1::bigint[], $2::int[], $3::int[], $4::text[]) AS n (run, node, map_index, key)
 WHERE journal_entry.run = n.run AND journal_entry.node = n.node
   AND journal_entry.map_index = n.map_index AND journal_entry.key = n.key;
+
+-- name: read_looks
+-- Return the waits of deferred tasks of run $1 that are among the nodes $2, the first $3.
+SELECT node, map_index, wait_set FROM task_live
+WHERE run = $1 AND node = ANY($2::int[]) AND state = 'deferred' AND wait_set IS NOT NULL
+ORDER BY node, map_index
+LIMIT $3;
 
 -- name: read_journals
 -- Return the journals of tasks, in order.

@@ -14,6 +14,7 @@ from pubsubflow.client.stream import EventStreamParser
 from pubsubflow.manager import Manager
 from pubsubflow.model.spec import RetryPolicy
 from pubsubflow.model.wire.messages import Outcome, TaskError
+from pubsubflow.model.wire.task_resources import ResourcesSpec
 from pubsubflow.store.catalog import Catalog
 from support.api import api_on
 from support.specs import dag, task
@@ -51,16 +52,19 @@ async def test_a_task_that_no_worker_takes_says_why(harness, database):
         held = [each["text"] for each in why_not["reasons"] if each["kind"] == "unserved"]
         return shown["waits_for"], explained["waits"], held
 
-    await harness.load(dag("d", task("train", queue="gpu")))
+    wanted = ResourcesSpec(memory=1 << 30, cpu=1.5)
+    await harness.load(dag("d", task("train", queue="gpu", resources=wanted)))
     run_id = await harness.start("d")
     wait, explained, held = await reasons()
-    assert wait.startswith("no worker runs: start `pubsubflow up`")
+    assert wait.startswith("a worker, and none runs: start `pubsubflow up`")
     assert explained == [f"task train waits for {wait}"]
-    assert held == [f"1 task of its runs waits: {wait}"]
+    assert held == [f"1 task of its runs waits for {wait}"]
     async with database.connection() as connection:
         await connection.execute(WORKER, ["default", "heavy"], 3)
         wait, explained, held = await reasons()
-        assert wait.startswith("no worker serves queue gpu, only default, heavy: start one with")
+        assert wait.startswith(
+            "a worker of queue gpu, and only default, heavy are served: start one"
+        )
         assert (len(explained), len(held)) == (1, 1)
         await connection.execute("UPDATE worker SET queues = $1, free_async = 0", ["gpu"])
         wait, _, held = await reasons()
@@ -68,6 +72,12 @@ async def test_a_task_that_no_worker_takes_says_why(harness, database):
         assert held == []
         await connection.execute("UPDATE worker SET free_async = 1")
         assert await reasons() == (None, [], [])
+        await connection.execute("UPDATE worker SET cpu = 2, free_cpu = 0.5")
+        wait, explained, held = await reasons()
+        assert wait == "1.5 cpu; 0.5 free on worker w"
+        assert explained == [f"task train waits for {wait}"]
+        graph = (await harness.get("/api/v1/dags/d"))["graph"]
+        assert graph[0]["resources"] == {"memory": 1 << 30, "cpu": 1.5}
 
 
 async def test_a_queued_run_says_what_it_waits_for(harness):

@@ -11,6 +11,7 @@ from functools import partial
 
 import aiohttp
 import anyio
+import msgspec
 import pytest
 import standardwebhooks
 import stripe
@@ -152,6 +153,23 @@ async def test_a_signed_request_becomes_an_event_that_starts_a_run(webhooks):
     )
     (run,) = (await webhooks.get("/api/v1/runs"))["items"]
     assert run["dag_id"] == "count"
+
+
+async def test_a_webhook_that_only_a_newer_version_can_verify_is_left_to_it(webhooks):
+    """Its senders are to try again, perhaps at another daemon; others are served."""
+    await webhooks.declare(hook("newer", Unverified()), hook("known", Unverified()))
+    async with webhooks.database.connection() as connection:
+        await connection.execute(
+            "UPDATE webhook SET spec = $1 WHERE name = 'newer'",
+            msgspec.msgpack.encode({"name": "newer", "dataset": D, "verify": {"kind": "oracle"}}),
+        )
+    webhooks.bus.publish(Subjects.DAGS_CHANGED, b"")
+    await webhooks.get_until(
+        HOOKS, lambda found: [each["name"] for each in found["items"]] == ["known"]
+    )
+    refused = await webhooks.send("newer", status=503)
+    assert "a newer pubsubflow" in refused["detail"]
+    await webhooks.send("known")
 
 
 async def test_the_same_delivery_again_is_the_first_event(webhooks):

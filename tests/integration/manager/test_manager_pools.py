@@ -221,7 +221,7 @@ async def test_what_a_task_waits_for_is_shown(harness):
     reading = ReadModels(harness.database)
     tasks = (await reading.tasks.page(run_id, limit=10)).items
     first, second = [task.waits_for for task in tasks]
-    assert first.startswith("no worker runs: ")
+    assert first.startswith("a worker, and none runs: ")
     assert second == "DAG d: 1 of 1 slots used, pool p: 1 of 1 slots used"
     place = await reading.tasks.find(run_id, "b", None)
     assert (await reading.tasks.get(place)).waits_for == tasks[1].waits_for

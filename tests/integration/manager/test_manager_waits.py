@@ -110,8 +110,14 @@ async def test_a_task_that_waits_holds_nothing_and_goes_on_with_what_was_seen(ha
     assert (step.key, step.label, step.kind, payloads(step)) == ("0", "it", "wait", [{"n": 1}])
     assert await harness.rows("SELECT * FROM trigger") == []
     order.delivery.ack()
-    await harness.report(order.result())
+    await harness.report(order.result(peak_memory=1 << 30))
     await harness.until_states("success")
+    # It was queued for the first time before it started for the first time.
+    [(queued, started, peak)] = await harness.rows(
+        "SELECT queued_at, started_at, peak_memory FROM task"
+    )
+    assert queued <= started
+    assert peak == 1 << 30
 
 
 async def test_waits_follow_one_another_and_the_record_grows(harness):

@@ -76,6 +76,8 @@ INSERT INTO log (run, node, map_index, attempt, delivery, sequence, text)
 INSERT INTO change (body) SELECT 'n' FROM generate_series(1, 20000) AS n;
 INSERT INTO wait_queue (limits, capacities)
     SELECT ARRAY['dag:d' || n, 'pool:p' || n % 10], ARRAY[4, 0] FROM generate_series(1, 50) AS n;
+INSERT INTO rate_limit (name, starts, per_seconds, burst)
+    SELECT 'r' || n, 1, 1, 1 FROM generate_series(1, 50) AS n;
 INSERT INTO slot (run, node, map_index, wait_queue, priority, held)
     SELECT n, 0, -1, 1 + n % 50, n % 3, n % 10 = 0 FROM generate_series(1, 20000) AS n;
 INSERT INTO worker (worker, host, pid, slots, busy)

@@ -175,7 +175,7 @@ async def test_an_async_task_finds_what_one_before_it_or_beside_it_has_not_chang
     order = await manager.send(manager.order(beside, "change"))
     await manager.result(order)
     (line,) = [text for text in manager.texts(order) if "whole process" in text]
-    assert line == "the task changed for the whole process: environment, umask"
+    assert line == "the task changed for the whole process: environment, umask; that is undone"
     assert decoded(await manager.run(beside, "look")) == before
 
     order = await manager.send(manager.order(beside, "linger"))

@@ -1,14 +1,25 @@
 """Random workload of tasks that compete for slots; the database checks every commit."""
 
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import asyncpg
 
 from pubsubflow.errors import InvalidInput, NotFound, StoreUnavailable
+from pubsubflow.model.limits.keys import KeyPart
+from pubsubflow.model.limits.rates import RateLimitSpec
 from pubsubflow.model.spec import RetryPolicy
-from pubsubflow.model.wire.commands import CancelRun, ClearTasks, DeletePool, SetPool, StartRun
+from pubsubflow.model.wire.commands import (
+    CancelRun,
+    ClearTasks,
+    DeletePool,
+    FireTimers,
+    SetPool,
+    StartRun,
+)
 from pubsubflow.model.wire.messages import Outcome, TaskError, encode
 from pubsubflow.model.wire.waits import Wait, WaitSet
+from pubsubflow.store.read.timers import Timers
 from support.harness import ManagerHarness, Order
 from support.specs import dag, task
 from support.stateful.workload import RandomWorkload
@@ -16,16 +27,22 @@ from support.stateful.workload import RandomWorkload
 CHECKS = """
 -- What each limit has and uses, after what is committed and what this transaction has done.
 CREATE VIEW bound AS
-SELECT wait_queue.id AS wait_queue, named.name, coalesce(nullif(size.size, 0), pool.slots) AS slots,
-       (SELECT count(*) FROM slot JOIN wait_queue AS other ON other.id = slot.wait_queue
+SELECT wait_queue.id AS wait_queue, named.name, greatest(1, -size.size) AS weight,
+       coalesce(nullif(greatest(0, size.size), 0), pool.slots) AS slots,
+       (SELECT sum(greatest(1, -other.capacities[array_position(other.limits, named.name)]))
+        FROM slot JOIN wait_queue AS other ON other.id = slot.wait_queue
         WHERE slot.held AND named.name = ANY(other.limits)) AS used
 FROM wait_queue
 CROSS JOIN unnest(wait_queue.limits) WITH ORDINALITY AS named (name, place)
 JOIN unnest(wait_queue.capacities) WITH ORDINALITY AS size (size, place) USING (place)
 LEFT JOIN pool ON named.name = 'pool:' || pool.name;
 
+CREATE TABLE start (at timestamptz, rate text);
+
 CREATE FUNCTION check_slot() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'slot' THEN
+        INSERT INTO start SELECT clock_timestamp(), named FROM wait_queue
+        CROSS JOIN unnest(limits) AS named WHERE id = NEW.wait_queue AND named LIKE 'rate:%';
         INSERT INTO violation SELECT format('%s: %s of %s slots used', name, used, slots)
         FROM bound WHERE wait_queue = NEW.wait_queue AND NEW.held AND used > slots
                      AND EXISTS (SELECT FROM slot WHERE held AND slot.position = NEW.position);
@@ -35,8 +52,16 @@ CREATE FUNCTION check_slot() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     END IF;
     INSERT INTO violation SELECT format('%s waits for nothing', slot)
     FROM slot WHERE NOT held AND NOT EXISTS (
-        SELECT FROM bound WHERE bound.wait_queue = slot.wait_queue AND used >= slots
+        SELECT FROM bound WHERE bound.wait_queue = slot.wait_queue AND used + weight > slots
+    ) AND NOT EXISTS (  -- a rate limit, which has a timer
+        SELECT FROM bound JOIN timer ON bound.name = 'rate:' || timer.key
+        WHERE bound.wait_queue = slot.wait_queue AND timer.kind = 'rate_limit'
+    ) AND NOT EXISTS (  -- a task that gathers slots
+        SELECT FROM wait_queue AS own JOIN wait_queue AS other ON own.limits && other.limits
+        WHERE own.id = slot.wait_queue AND other.waiting > 0 AND -1 > ANY(other.capacities)
     );
+    INSERT INTO violation SELECT format('%s has no queue', slot)
+    FROM slot WHERE NOT EXISTS (SELECT FROM wait_queue WHERE wait_queue.id = slot.wait_queue);
     INSERT INTO violation SELECT format('%s counts wrong: %s', wait_queue, counted)
     FROM wait_queue LEFT JOIN LATERAL (
         SELECT count(*) FILTER (WHERE held) AS used, count(*) FILTER (WHERE NOT held) AS waiting
@@ -56,6 +81,12 @@ CREATE CONSTRAINT TRIGGER check_pool AFTER INSERT OR UPDATE OR DELETE ON pool
 """
 OUTCOMES = [Outcome.SUCCESS] * 8 + [Outcome.FAILED] * 3 + [Outcome.CRASHED] + [Outcome.DEFERRED] * 2
 GO = "go"
+RATE = RateLimitSpec("r", 40, 1.0, 3)
+TENANT = {
+    "concurrency_key": "{{ params.tenant }}",
+    "key_parts": (KeyPart(path=("params", "tenant")),),
+    "concurrency_limit": 2,
+}
 
 
 class PoolsWorkload(RandomWorkload):
@@ -78,7 +109,9 @@ class PoolsWorkload(RandomWorkload):
                     *after,
                     pool=chance.choice(["p", "p", "q", None]),
                     priority=chance.randint(0, 2),
-                    concurrency_key=chance.choice(["k", None, None, None]),
+                    **chance.choice([{"concurrency_key": "k"}, TENANT, {}, {}, {}]),
+                    pool_slots=chance.choice([1, 1, 1, 2]),
+                    rate_limit=chance.choice([RATE, None, None, None]),
                     retry=RetryPolicy(chance.randint(0, 1)),
                     over=[chance.randint(2, 4)] if chance.random() < 0.4 else [],
                 )
@@ -88,6 +121,8 @@ class PoolsWorkload(RandomWorkload):
             *tasks,
             max_active_runs=chance.randint(1, 4),
             max_active_tasks=chance.choice([None, None, 1, 3]),
+            params={"tenant": "k"},
+            priority=chance.randint(0, 1),
         )
 
     async def prepare(self) -> None:
@@ -103,11 +138,14 @@ class PoolsWorkload(RandomWorkload):
             self._clear: 7,
             self._set_pool: 6,
             self._remove_pool: 1,
+            self._fire_timers: 6,
             self.kill_connections: 1,
         }
 
     async def _start(self) -> None:
-        self._runs.append(await self.call(StartRun(self.chance.choice(self._dags).dag_id)))
+        dag_id = self.chance.choice(self._dags).dag_id
+        params = {"tenant": self.chance.choice("klm")}
+        self._runs.append(await self.call(StartRun(dag_id, params)))
 
     async def _cancel(self) -> None:
         if self._runs:
@@ -134,9 +172,20 @@ class PoolsWorkload(RandomWorkload):
         with suppress(NotFound):
             await self.call(DeletePool(self.chance.choice("pq")))
 
+    async def _fire_timers(self) -> None:
+        with suppress(StoreUnavailable):
+            upcoming = await Timers(self.harness.database).upcoming()
+            due = tuple(timer for timer in upcoming if timer.due_at <= datetime.now(UTC))
+            await self.harness.call(FireTimers(due), manager=self.any_manager())
+
     async def _go(self) -> None:
         with suppress(StoreUnavailable):
             await self.harness.post(GO)
+
+    async def _go_on(self) -> None:
+        """Go on with what waits for the event, and with what waits for a rate limit."""
+        await self._go()
+        await self._fire_timers()
 
     async def _work(self) -> None:
         """Act as a worker on an order that it has received."""
@@ -162,9 +211,9 @@ class PoolsWorkload(RandomWorkload):
 
     async def drain(self) -> None:
         await self.call(SetPool("p", 2))
-        await self.call(SetPool("q", 1))
+        await self.call(SetPool("q", 2))
         await self.answer_everything(
             lambda order: [order.result(worker="good")],
             calls=self.harness.managers[0],
-            before_sweep=self._go,  # what waits for the event goes on as well
+            before_sweep=self._go_on,
         )

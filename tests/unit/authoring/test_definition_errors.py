@@ -16,6 +16,7 @@ from pubsubflow import (
     Every,
     Operator,
     PythonOperator,
+    Resources,
     Retention,
     chain,
     task,
@@ -141,6 +142,24 @@ def wrong_dag_type():
 
 def wrong_retention():
     DAG("d", retention=30)  # here
+
+
+def memory_without_unit():
+    Resources(memory="2G")  # here
+
+
+def no_cpu():
+    with DAG("d", default_args={"resources": Resources(cpu=2)}):
+        task(resources=Resources(cpu=0))  # here
+
+
+def empty_resources():
+    Resources()  # here
+
+
+def resources_as_text():
+    with DAG("d"):
+        EmptyOperator(task_id="a", resources="2GiB")  # here
 
 
 def empty_retention():
@@ -420,6 +439,10 @@ MISTAKES = {
     wrong_dag_type: "at least 1",
     wrong_retention: "retention=30 must be a timedelta or a Retention",
     empty_retention: "at least 1",
+    memory_without_unit: 'memory=\'2G\' must be like "2GiB" or "512MB"',
+    no_cpu: "cpu=0 must be above 0",
+    empty_resources: "memory=, cpu= or both",
+    resources_as_text: 'such as Resources(memory="2GiB", cpu=1.5)',
     wrong_tags: "list of strings",
     unknown_rule: "did you mean 'all_success'?",
     unknown_executor: "not available",

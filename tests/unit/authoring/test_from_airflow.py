@@ -31,6 +31,7 @@ default_args = {
     "start_date": datetime(2026, 1, 1),
     "email": ["data@example.org"],
     "email_on_failure": True,
+    "depends_on_past": False,
     "retries": 2,
     "retry_delay": timedelta(minutes=5),
     "execution_timeout": timedelta(hours=1),

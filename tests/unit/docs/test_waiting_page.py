@@ -80,3 +80,8 @@ def test_sensors_wait(page, path):
     assert run.result("arrived") == 8
     assert run.result("updates")["extra"] == {"rows": 4}
     assert run.ended_at - run.started_at == timedelta(minutes=5)
+
+
+def test_a_sensor_looks(page):
+    made = page["wait_for_rows"]
+    assert made.test().result("load") == 42

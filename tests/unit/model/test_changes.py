@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.changes import (
+    ChangeFilter,
     ChangeKind,
     LogPosition,
     RunChanged,
@@ -40,3 +42,11 @@ def test_what_has_no_dataset_is_not_wanted_by_dataset():
     assert not chosen.matches(record)
     with pytest.raises(DefinitionError):
         change_filter(dags=[], runs=[], datasets=["no uri"], kinds=[])
+
+
+def test_a_kind_of_a_newer_version_is_passed_on():
+    body = msgspec.msgpack.encode([["oracle", "d", None, None, b"{}", "more"]])
+    (record,) = decode_records(body)
+    assert (record.kind, record.data) == ("oracle", b"{}")
+    assert ChangeFilter().matches(record)
+    assert not ChangeFilter(kinds=frozenset({ChangeKind.RUN})).matches(record)

@@ -8,6 +8,7 @@ from test_progress_properties import specs
 from pubsubflow.model.runs.concurrency import Limit
 from pubsubflow.model.runs.plan import LONGEST_CHAIN, Plan
 from pubsubflow.model.spec import DagSpec, TaskSpec, TriggerRule
+from pubsubflow.model.wire.task_resources import ResourcesSpec
 from support.specs import dag, task
 
 PATIENT_CHAINS = (
@@ -52,6 +53,7 @@ def test_a_fan_out_and_a_fan_in_end_a_chain():
         {"queue": "gpu"},
         {"pool": "db"},
         {"concurrency_key": "k"},
+        {"resources": ResourcesSpec(cpu=1)},
         {"trigger_rule": TriggerRule.ALL_FAILED},
         {"trigger_rule": TriggerRule.ALWAYS},
         {"trigger_rule": TriggerRule.ONE_SUCCESS},

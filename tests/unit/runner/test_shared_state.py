@@ -46,9 +46,8 @@ def test_what_a_task_that_ran_alone_has_changed_is_named_and_undone(start, left,
     os.environ[NAME] = "1"
     shared.end(task, [])
     assert (Path.cwd(), os.environ.get(NAME)) == (here, None)
-    assert told(task) == [
-        "the task changed for the whole process: working directory, environment, umask"
-    ]
+    (line,) = told(task)
+    assert line.endswith("process: working directory, environment, umask; that is undone")
     assert shared.begin([])
     assert left == []
 
@@ -80,7 +79,7 @@ def test_who_was_alone_since_the_last_look_is_named_also_when_others_have_run(st
     shared.begin([])
     os.environ[NAME] = "1"
     shared.end(one, [])
-    assert told(one) == ["the task changed for the whole process: environment"]
+    assert told(one) == ["the task changed for the whole process: environment; that is undone"]
     assert left == []
 
 
@@ -94,7 +93,9 @@ def test_what_is_looked_at_only_at_the_end_is_nobodys_after_others_ran(start):
     shared.end(two, [])
     assert told(one) == []
     (line,) = told(two)
-    assert line == "the task or one that ran beside it changed for the whole process: umask"
+    assert line.startswith(
+        "the task or one that ran beside it changed for the whole process: umask"
+    )
 
 
 def test_a_process_with_a_replaced_function_runs_no_further_task(start, left, monkeypatch):

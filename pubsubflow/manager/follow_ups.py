@@ -1,0 +1,21 @@
+"""Follow-ups of a committed transaction: checks that need another transaction, after it."""
+
+from collections.abc import Iterator
+
+from pubsubflow.manager.unit_of_work import UnitOfWork
+from pubsubflow.model.wire.commands import CheckEventWaits, CheckPastWaits
+
+_CHECKED_TASKS = 1000
+
+
+def follow_ups(uow: UnitOfWork) -> Iterator[CheckEventWaits | CheckPastWaits]:
+    """Yield the checks of waits; the sweeper finds those that get lost."""
+    waits = uow.waits
+    tasks = sorted(set(waits.to_check))
+    for first in range(0, len(tasks), _CHECKED_TASKS):
+        # In one transaction the lock of event waits would come after those of DAG states.
+        yield CheckEventWaits(tuple(tasks[first : first + _CHECKED_TASKS]))
+    if waits.past_to_check or waits.past_changed:
+        yield CheckPastWaits(
+            tuple(sorted(set(waits.past_to_check))), tuple(sorted(set(waits.past_changed)))
+        )

@@ -1,0 +1,1 @@
+"""Limits of tasks as DAGs declare them: rate limits, concurrency keys."""

@@ -1,0 +1,1 @@
+"""Output of tasks, in Postgres and in the log store."""

@@ -1,1 +1,0 @@
-"""Output and results of tasks, in Postgres and in object stores."""

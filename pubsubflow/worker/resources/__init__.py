@@ -1,0 +1,1 @@
+"""Resources of tasks: their limits, and what the worker has for them."""

@@ -1,0 +1,50 @@
+"""Limits and sensors through a daemon: what runs when, and what the commands say meanwhile."""
+
+import re
+from datetime import datetime
+from itertools import pairwise
+
+
+def started(psf, run_id):
+    tasks = psf("tasks", "list", run_id, "--json").json
+    return sorted(datetime.fromisoformat(each["started_at"]) for each in tasks)
+
+
+def test_a_rate_limit_spaces_starts(psf):
+    run_id = psf("dags", "trigger", "limited", "--json").json["run_id"]
+    assert psf("runs", "wait", run_id).code == 0
+    moments = started(psf, run_id)
+    gaps = [(after - before).total_seconds() for before, after in pairwise(moments)]
+    # A start is a moment after its order: of two, the first may be the slower one.
+    assert sum(gaps) > 2.5, gaps
+
+
+def test_a_rate_limit_says_when_the_next_task_starts(psf):
+    run_id = psf("dags", "trigger", "hourly", "--json").json["run_id"]
+    waiting = psf("tasks", "list", run_id).out
+    assert re.search(r"rate limit hourly: 1 per hour, next at \d\d:\d\d:\d\d UTC", waiting)
+    assert "rate limit hourly" in psf("runs", "explain", run_id).out
+    assert re.search(r"hourly +1 per hour +0 +1", psf("pools", "list").out)
+    (rate,) = [each for each in psf("pools", "rates", "--json").json if each["name"] == "hourly"]
+    assert (rate["waiting"], rate["burst"], rate["available"]) == (1, 1, 0)
+    assert psf("runs", "cancel", run_id).code == 0
+
+
+def test_a_sensor_looks_until_it_finds_and_shows_its_looks(psf, tmp_path):
+    path = tmp_path / "arrived"
+    run_id = psf("dags", "trigger", "looking", "-p", f"path={path}", "--json").json["run_id"]
+    for _ in range(50):
+        shown = psf("tasks", "list", run_id).out
+        if found := re.search(r"its next look at \d\d:\d\d:\d\d UTC, looked (\d+) times", shown):
+            break
+    assert found, shown
+    path.touch()
+    assert psf("runs", "wait", run_id).code == 0
+    tasks = {each["task_id"]: each for each in psf("tasks", "list", run_id, "--json").json}
+    assert {name: each["state"] for name, each in tasks.items()} == {
+        "look": "success",
+        "never": "skipped",
+        "after": "success",
+    }
+    assert tasks["look"]["attempt"] == 1
+    assert psf("tasks", "show", run_id, "look", "--json").json["result"] == "arrived"
