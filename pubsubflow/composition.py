@@ -30,7 +30,7 @@ from pubsubflow.manager.metrics import ManagerMetrics
 from pubsubflow.metrics import ClusterMetrics, EventLoopLag, Exposition
 from pubsubflow.model.wire.messages import TriggersChangedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.object_store import open_log_store
+from pubsubflow.object_store import FileStore, open_log_store
 from pubsubflow.open_files import OpenFileWatch
 from pubsubflow.resources import DaemonResources
 from pubsubflow.retention import Archive, LogMover, Pruner, RetentionService
@@ -47,7 +47,7 @@ from pubsubflow.store.triggers import TriggerLeases
 from pubsubflow.timers import TimerService
 from pubsubflow.triggerer.service import Triggerer
 from pubsubflow.webhooks.secrets import DaemonSecrets, EnvironmentSecrets
-from pubsubflow.worker import Worker
+from pubsubflow.worker import ResultStore, Worker
 
 log = structlog.get_logger()
 
@@ -81,6 +81,8 @@ class Composition:
         self._stores: dict[str, Callable[[], bool]] = {}
         url = self._config.logs.store
         self._log_store = open_log_store(url) if url else None
+        url = self._config.results.store
+        self._result_store = FileStore(url, setting="results.store") if url else None
         self.api: Api | None = None
 
     def services(self) -> list[tuple[str, Service]]:
@@ -156,7 +158,7 @@ class Composition:
         settings = self._config.retention
         archive = Archive(settings.archive, settings.archive_format) if settings.archive else None
         database = _built(self._resources.store).database
-        pruner = Pruner(database, settings, archive, self._log_store)
+        pruner = Pruner(database, settings, archive, self._log_store, self._result_store)
         service = RetentionService(pruner, settings.every_seconds)
         self._metrics.append(service.metrics)
         return service
@@ -242,12 +244,17 @@ class Composition:
         return triggerer
 
     def _worker(self) -> Service:
+        results = ResultStore(self._result_store, self._config.results.wait_seconds)
+        if self._result_store is not None:
+            self._stores["result_store"] = lambda: results.available
         worker = Worker(
             bus=self._bus,
             fork_server=_built(self._resources.fork_server),
             settings=self._config.worker,
             cache=self._bundle_cache(),
             worker_id=self._name,
+            results=results,
+            result_settings=self._config.results,
             takes_over=self._resources.servers is not None,
         )
         self._metrics.append(worker.metrics)
@@ -259,7 +266,7 @@ class Composition:
         self._metrics.append(metrics)
         self.api = Api(
             commands=self._commands,
-            read_models=ReadModels(store.database, self._log_store),
+            read_models=ReadModels(store.database, self._log_store, self._result_store),
             bus=self._bus,
             settings=self._config.api,
             stream=self._config.live,

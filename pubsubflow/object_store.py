@@ -22,7 +22,8 @@ LOG_STORE_GROUP = "pubsubflow.log_stores"
 
 _BLOCK_BYTES = 1 << 20
 _THREADS = 8
-_WITH_FOLDERS = ("file", "local", "memory")
+# Without folders; making one there may make a bucket.
+_WITHOUT_FOLDERS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci")
 
 T = TypeVar("T")
 
@@ -73,7 +74,8 @@ class FileStore:
         except (ImportError, ValueError) as error:
             raise ConfigError(f"{setting} {url!r} cannot be used: {error}") from error
         kinds = self._files.protocol
-        self._has_folders = not {kinds, *kinds}.isdisjoint(_WITH_FOLDERS)
+        names = (kinds,) if isinstance(kinds, str) else kinds
+        self._has_folders = set(names).isdisjoint(_WITHOUT_FOLDERS)
         self._seconds = seconds
         self._limiter = anyio.CapacityLimiter(_THREADS)
 
@@ -151,9 +153,9 @@ class FileStore:
     def _write(self, name: str, blocks: Iterable[bytes]) -> None:
         path = self._path(name)
         try:
-            # Object stores have no folders; where one cannot be made, the file tells why.
-            with suppress(OSError):
-                self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            if self._has_folders:
+                with suppress(OSError):  # where one cannot be made, the file says why
+                    self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             with self._files.open(path, "wb") as file:
                 for block in blocks:
                     file.write(block)

@@ -187,19 +187,26 @@ def bind(
     return BoundTask(chosen.task_id, is_async, run, context, chosen)
 
 
-def task_outcome(call: BoundTask, value: Any, mask: Callable[[str], str] = str) -> TaskOutcome:
+def task_outcome(
+    call: BoundTask,
+    value: Any,
+    mask: Callable[[str], str] = str,
+    *,
+    max_bytes: int = results.MAX_RESULT_BYTES,
+) -> TaskOutcome:
     """Return the outcome of a task that returned.
 
     Args:
         call: The task.
         value: What it returned.
         mask: Returns a text without secrets.
+        max_bytes: How many bytes its encoded value may have.
 
     Raises:
         DefinitionError: The value cannot be encoded, or a branch chose a task that is not
             downstream.
     """
-    data, length = encode_result(value, call.node)
+    data, length = encode_result(value, call.node, max_bytes=max_bytes)
     if call.node.options.multiple_outputs:
         _check_keys(value, call.node)
     follow: tuple[str, ...] | None = None
@@ -226,14 +233,16 @@ def task_outputs(call: BoundTask, mask: Callable[[str], str]) -> bytes:
     )
 
 
-def encode_result(value: Any, node: Node) -> tuple[bytes, int | None]:
+def encode_result(
+    value: Any, node: Node, *, max_bytes: int = results.MAX_RESULT_BYTES
+) -> tuple[bytes, int | None]:
     """Return a task's encoded value and its length when it is a list.
 
     Raises:
-        DefinitionError: Its type is not supported, or it is larger than 1 MiB.
+        DefinitionError: Its type is not supported, or it is larger than `max_bytes`.
     """
     try:
-        return results.encode(value)
+        return results.encode(value, max_bytes)
     except results.UnsupportedResult as error:
         raise bad_task(node, str(error)) from error
 

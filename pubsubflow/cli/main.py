@@ -75,6 +75,7 @@ _COMMANDS = {
         {
             "list": ("tasks:list_tasks", "List the tasks of a run."),
             "show": ("tasks:show_task", "Show a task with its result and its error."),
+            "result": ("tasks:print_result", "Print what a task returned."),
             "logs": ("tasks:show_logs", "Print the logs of a task."),
             "clear": ("clearing:clear_tasks", "Clear tasks and run them again."),
         },

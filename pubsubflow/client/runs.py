@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -121,6 +122,11 @@ class RunApi:
         return await self._server.get(
             f"/api/v1/runs/{quoted(run_id)}/tasks/{quoted(task_id)}", TaskDetail
         )
+
+    async def task_result(self, run_id: str, task_id: str) -> Any:
+        """Return what a task instance returned, as JSON values, whatever its size."""
+        path = f"/api/v1/runs/{quoted(run_id)}/tasks/{quoted(task_id)}/result"
+        return await self._server.get(path, object)
 
     async def logs(
         self,

@@ -36,7 +36,7 @@ from pubsubflow.store.database import PostgresSettings
 from pubsubflow.store.secrets.keyring import SecretsSettings
 from pubsubflow.tracing.settings import TracesSettings
 from pubsubflow.triggerer.settings import TriggererSettings
-from pubsubflow.worker import WorkerSettings
+from pubsubflow.worker import ResultStoreSettings, WorkerSettings
 
 # Section, the interval of a renewal, and the time after which what is not renewed is over.
 _INTERVALS = (
@@ -78,6 +78,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         subscriptions: Outbound deliveries of events to URLs.
         retention: How long what has happened is kept.
         logs: Where output of tasks is kept.
+        results: Where large results of tasks are kept.
         log: The daemon's log.
     """
 
@@ -96,6 +97,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     subscriptions: DeliverySettings = DeliverySettings()
     retention: RetentionSettings = RetentionSettings()
     logs: LogStoreSettings = LogStoreSettings()
+    results: ResultStoreSettings = ResultStoreSettings()
     log: LogSettings = LogSettings()
 
 

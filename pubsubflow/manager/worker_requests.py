@@ -17,6 +17,7 @@ from pubsubflow.bus import Message
 from pubsubflow.errors import ConfigError, LeaseLost, NotFound, Unavailable
 from pubsubflow.manager.liveness import Uptime
 from pubsubflow.model.wire.messages import encode
+from pubsubflow.model.wire.stored_results import is_stored
 from pubsubflow.model.wire.worker_requests import (
     ABSENT,
     LEASE_LOST,
@@ -218,7 +219,7 @@ class WorkerRequestServer:
             value = values[0] or _NIL
         else:
             return _cut(None, request.offset, missing)
-        if request.element is None:
+        if request.element is None or is_stored(value):
             return _cut(value, request.offset, missing)
         elements = _list(value)
         if not 0 <= request.element < len(elements):

@@ -19,8 +19,8 @@ from pubsubflow.model.ranges import Seconds
 from pubsubflow.object_store import LogStore, ObjectStoreUnavailable
 from pubsubflow.services import run_until
 from pubsubflow.store.database import TRANSIENT_ERRORS, Connection, Database
-from pubsubflow.store.logs import files as log_files
-from pubsubflow.store.logs.files import START, AttemptKey, LogFile, StoredOutput
+from pubsubflow.store.objects import log_files
+from pubsubflow.store.objects.log_files import START, AttemptKey, LogFile, StoredOutput
 from pubsubflow.store.specs import SpecReader
 
 log = structlog.get_logger()

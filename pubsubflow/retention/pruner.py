@@ -13,14 +13,15 @@ import structlog
 from msgspec import Struct, field
 
 from pubsubflow.model.spec import RetentionSpec
-from pubsubflow.object_store import LogStore, ObjectStoreUnavailable
+from pubsubflow.object_store import FileStore, LogStore, ObjectStoreUnavailable
 from pubsubflow.retention.archive import Archive
+from pubsubflow.retention.result_sweep import sweep_results
 from pubsubflow.retention.settings import RetentionSettings
 from pubsubflow.store import retention as store
 from pubsubflow.store import slices
 from pubsubflow.store.database import Connection, Database
-from pubsubflow.store.logs import files as log_files
-from pubsubflow.store.logs.files import LogFile
+from pubsubflow.store.objects import log_files
+from pubsubflow.store.objects.log_files import LogFile
 from pubsubflow.store.retention import FOR_EVER_SECONDS, MOST_KEPT, KeptFor
 from pubsubflow.store.slices import SEQUENCES, Removal, Slice
 from pubsubflow.store.specs import SpecReader
@@ -35,7 +36,7 @@ _PARTS = (("logs", ("log", _LOG_FILES)), ("attempts", ("attempt",)))
 _SLICES_A_RETENTION = 8
 _MOST_SLICES = 64
 _BUNDLES_EVERY_SECONDS = 6 * 3600.0
-_PARTITIONS_EVERY_SECONDS = 3600.0
+_PARTITIONS_EVERY_SECONDS = _RESULTS_EVERY_SECONDS = 3600.0
 
 
 class Pass(Struct):
@@ -64,6 +65,7 @@ class Pruner:
         settings: How long what is kept.
         archive: Where rows of events and runs go before they are removed, if anywhere.
         log_store: Where output of ended attempts is, if not in Postgres.
+        result_store: Where large results are, if anywhere.
     """
 
     def __init__(
@@ -72,15 +74,17 @@ class Pruner:
         settings: RetentionSettings,
         archive: Archive | None = None,
         log_store: LogStore | None = None,
+        result_store: FileStore | None = None,
     ) -> None:
         self._database = database
         self._settings = settings
         self._archive = archive
         self._log_store = log_store
+        self._result_store = result_store
         self._specs = SpecReader()
         # (table, slice) → what was kept of it last: it is copied again only if less is kept.
         self._kept: dict[tuple[str, int], int] = {}
-        self._bundles_at = self._partitions_at = float("-inf")
+        self._bundles_at = self._partitions_at = self._results_at = float("-inf")
 
     async def read_clock(self) -> float:
         """Return the time of the database, in seconds since 1970.
@@ -242,6 +246,7 @@ class Pruner:
             self._partitions_at = anyio.current_time() + _PARTITIONS_EVERY_SECONDS
             removal = store.remove_condition_states(connection, seconds, dry_run=done.dry_run)
             done.removals.append(await removal)
+        await self._sweep_results(done)
         if not done.dry_run and anyio.current_time() >= self._bundles_at:
             self._bundles_at = anyio.current_time() + _BUNDLES_EVERY_SECONDS
             kept = settings.seconds("versions") or FOR_EVER_SECONDS
@@ -253,6 +258,17 @@ class Pruner:
             seconds = settings.seconds(name) or FOR_EVER_SECONDS
             count = getattr(settings, f"{name}_count")
             done.removals.append(await remove(connection, seconds, count, dry_run=done.dry_run))
+
+    async def _sweep_results(self, done: Pass) -> None:
+        # It lists the whole store, so not each time.
+        if self._result_store is None or anyio.current_time() < self._results_at:
+            return
+        self._results_at = anyio.current_time() + _RESULTS_EVERY_SECONDS
+        try:
+            removal = sweep_results(done.connection, self._result_store, dry_run=done.dry_run)
+            done.removals.append(await removal)
+        except ObjectStoreUnavailable as error:
+            log.warning("retention.results_kept", reason=str(error))
 
     async def _trim(
         self,

@@ -1,13 +1,20 @@
 """The execution of a task message in a runner: its nodes, their inputs and their results."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
-from pubsubflow.authoring.bind import BoundTask, RunnableDag, bind, task_outcome, task_outputs
+from pubsubflow.authoring.bind import (
+    BoundTask,
+    RunnableDag,
+    TaskOutcome,
+    bind,
+    task_outcome,
+    task_outputs,
+)
 from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.journal import TaskDeferred
@@ -28,6 +35,12 @@ from pubsubflow.model.wire.messages import (
     encode,
 )
 from pubsubflow.model.wire.outputs import PulledValues, decode_outputs
+from pubsubflow.model.wire.stored_results import (
+    StoredInput,
+    StoredResult,
+    encode_stored,
+    may_hold_stored,
+)
 from pubsubflow.model.wire.task_resources import memory_exceeded
 from pubsubflow.model.wire.waits import WaitSet, encode_wait_set
 from pubsubflow.model.wire.worker_requests import (
@@ -40,7 +53,13 @@ from pubsubflow.model.wire.worker_requests import (
 )
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.limits import PeakMemory, lift_allocation_limit
-from pubsubflow.runner.protocol import RESULT, RESULT_HEADER, RunnerSettings
+from pubsubflow.runner.protocol import (
+    RESULT,
+    RESULT_HEADER,
+    STORED,
+    STORED_HEADER,
+    RunnerSettings,
+)
 from pubsubflow.runner.redaction import Redactor
 
 JOURNAL = "~journal"
@@ -58,7 +77,7 @@ class Missing(NamedTuple):
     """
 
     key: int | str
-    request: ResultRequest | JournalRequest
+    request: ResultRequest | JournalRequest | StoredInput
 
 
 class TaskExecution:
@@ -118,6 +137,12 @@ class TaskExecution:
             Missing(node, self.result_request(dag, node))
             for node in dag.tasks[self.node].inputs
             if node not in message.inputs
+        ]
+        here: Iterable[tuple[int | str, Raw]] = (*message.inputs.items(), *message.elements.items())
+        found += [
+            Missing(key, StoredInput(bytes(data)))
+            for key, data in here
+            if may_hold_stored(bytes(data))
         ]
         for position, mapped in enumerate(dag.tasks[self.node].mapped_arguments):
             if mapped.node is not None and mapped.name not in message.elements:
@@ -237,14 +262,18 @@ class TaskExecution:
         Raises:
             DefinitionError: The value cannot be encoded, or is too large for a message.
         """
-        done = task_outcome(call, value, self.redactor.text)
+        settings = self._settings
+        most = settings.max_stored_bytes or results.MAX_RESULT_BYTES
+        done = task_outcome(call, value, self.redactor.text, max_bytes=most)
+        stored = self._stored(done)
         then = NO_NODE
-        # A branch ends the chain: the manager decides which tasks follow, and which are skipped.
-        if self.has_next and done.follow is None:
+        # A branch ends the chain: the manager decides which tasks follow, and which are skipped. So
+        # does a result that is to be stored: that of the next node must not come before it.
+        if self.has_next and done.follow is None and stored is None:
             then = self.message.chain[self._chain_index]
         result = self._result(
             Outcome.SUCCESS,
-            value=done.value,
+            value=done.value if stored is None else encode_stored(stored),
             length=done.length,
             emits=done.emits,
             follow=done.follow,
@@ -255,12 +284,15 @@ class TaskExecution:
         # Checked with its events, as a whole: the bus would refuse a larger message, and the task
         # would be run again for ever.
         payload = encode(result)
-        limit = self._settings.max_result_bytes
+        limit = settings.max_result_bytes
         if len(payload) > limit:
             raise DefinitionError(
                 f"the result has {len(payload):,} bytes with its events and {limit:,} fit; "
                 "write it to storage and return where it is"
             )
+        if stored is not None:
+            header = STORED_HEADER.pack(STORED, self.number, self.node, NO_NODE, len(payload))
+            return header + payload + done.value
         frame = RESULT_HEADER.pack(RESULT, self.number, self.node, then) + payload
         if then != NO_NODE:
             self._remember(done.value, result.outputs)
@@ -268,6 +300,13 @@ class TaskExecution:
             self._chain_index += 1
             self.timeout_seconds = self.message.timeouts[self._chain_index]
         return frame
+
+    def _stored(self, done: TaskOutcome) -> StoredResult | None:
+        """Return the reference to a result that goes to the result store; None if it does not."""
+        size, settings = len(done.value), self._settings
+        large = settings.max_stored_bytes and size > settings.inline_bytes
+        # The manager reads what a branch returned.
+        return StoredResult(*self._fence(), size) if large and done.follow is None else None
 
     def fail(self, error: BaseException) -> bytes:
         """Return the result frame of an attempt that raised, or waits."""

@@ -14,10 +14,12 @@ From the runner:
 
 ======== =====================================================================================
 RESULT   assignment, node, the next node of the chain (or NO_NODE), then a ResultMessage
+STORED   the same with the length of the ResultMessage before it, then the result to be stored
 LOG      assignment, then lines of output
 LEFT     assignment: its task goes on although its result is sent, so replace this process
 RETURNED assignment that was revoked before it began
 REQUEST  number, then a WorkerRequest
+FETCH    number, then a StoredResult; its reply is a Chunk with all of it
 PUBLISH  number, then a PublishedEvent; its reply, an empty Chunk, comes when the bus has stored it
 ======== =====================================================================================
 
@@ -30,16 +32,18 @@ from msgspec import Struct
 
 from pubsubflow.model.source.bundles import DagSource
 from pubsubflow.model.wire.messages import PublishedEvent, encode
+from pubsubflow.model.wire.stored_results import StoredResult
 from pubsubflow.model.wire.worker_requests import WorkerRequest
 from pubsubflow.runner.limits import ProcessLimits
 
 TASK, SOURCE, REPLY, CANCEL, DRAIN = b"TSACD"
-RESULT, LOG, REQUEST, PUBLISH, LEFT, RETURNED = b"RLQPFB"
+RESULT, LOG, REQUEST, PUBLISH, LEFT, RETURNED, STORED, FETCH = b"RLQPFBOG"
 
-RunnerRequest = WorkerRequest | PublishedEvent
+RunnerRequest = WorkerRequest | PublishedEvent | StoredResult
 
 NUMBERED = struct.Struct(">BI")
 RESULT_HEADER = struct.Struct(">BIii")
+STORED_HEADER = struct.Struct(">BIiiI")
 DRAIN_FRAME = bytes((DRAIN,))
 SOURCE_HEADER = bytes((SOURCE,))
 
@@ -56,6 +60,8 @@ class RunnerSettings(Struct, frozen=True, array_like=True):
         recorder: The file of an async runner's flight recorder.
         limits: The limits of the process.
         alone: Whether one task at a time runs in it.
+        inline_bytes: A larger encoded result goes to the result store, if there is one.
+        max_stored_bytes: A larger one fails its task; 0 without a store.
     """
 
     kind: str
@@ -66,6 +72,11 @@ class RunnerSettings(Struct, frozen=True, array_like=True):
     recorder: str = ""
     limits: ProcessLimits = ProcessLimits()
     alone: bool = False
+    inline_bytes: int = 0
+    max_stored_bytes: int = 0
+
+
+_KINDS: dict[type, int] = {PublishedEvent: PUBLISH, StoredResult: FETCH}
 
 
 class RunnerSource(Struct, frozen=True):
@@ -82,7 +93,14 @@ class RunnerSource(Struct, frozen=True):
     source: DagSource
 
 
+def split_stored(frame: bytes) -> tuple[int, bytes, bytes]:
+    """Return assignment, ResultMessage and result of a frame of the kind STORED."""
+    _, number, _, _, size = STORED_HEADER.unpack_from(frame)
+    end = STORED_HEADER.size + size
+    return number, frame[STORED_HEADER.size : end], frame[end:]
+
+
 def request_frame(number: int, request: RunnerRequest) -> bytes:
     """Return the frame of a request."""
-    kind = PUBLISH if isinstance(request, PublishedEvent) else REQUEST
+    kind = _KINDS.get(type(request), REQUEST)
     return NUMBERED.pack(kind, number) + encode(request)

@@ -18,6 +18,15 @@ from pubsubflow.model.wire.messages import (
     JournalEntry,
     PublishedEvent,
     decode_journal_entry,
+    encode,
+)
+from pubsubflow.model.wire.stored_results import (
+    StoredInput,
+    decode_items,
+    decode_stored,
+    is_list,
+    is_stored,
+    may_hold_stored,
 )
 from pubsubflow.model.wire.worker_requests import (
     ABSENT,
@@ -66,12 +75,42 @@ async def run_exchange_async(
         return cast("Result", stop.value)
 
 
-def fetch_result(request: ResultRequest | JournalRequest | PullRequest) -> Exchange[bytes]:
-    """Fetch an encoded result, journal or reply to a pull, chunk by chunk.
+def fetch_result(
+    request: ResultRequest | JournalRequest | PullRequest | StoredInput,
+) -> Exchange[bytes]:
+    """Fetch an encoded result, also from the result store, or a journal or the reply to a pull.
 
     Raises:
-        Unavailable: No manager answers, or the result does not exist.
+        Unavailable: No manager answers, the result does not exist, or the result store is away.
     """
+    if isinstance(request, StoredInput):
+        return (yield from _fetch_stored(request.data))
+    data = yield from _fetch_whole(request)
+    if not isinstance(request, ResultRequest) or not may_hold_stored(data):
+        return data
+    whole = request.element is not None and request.map_index is not None and is_stored(data)
+    data = yield from _fetch_stored(data)
+    # The manager cannot look into a list that is stored.
+    return bytes(decode_items(data)[request.element or 0]) if whole else data
+
+
+def _fetch_stored(data: bytes) -> Exchange[bytes]:
+    """Return a result with what it refers to in its place: it, or elements of it, may be stored."""
+    stored = decode_stored(data)
+    if stored is not None:
+        chunk = _checked((yield stored))
+        return chunk.data
+    if not may_hold_stored(data) or not is_list(data):
+        return data
+    items = []
+    for item in decode_items(data):
+        found = bytes(item)
+        items.append(msgspec.Raw((yield from _fetch_stored(found)) if is_stored(found) else found))
+    return encode(items)
+
+
+def _fetch_whole(request: ResultRequest | JournalRequest | PullRequest) -> Exchange[bytes]:
+    """Fetch what a manager has, chunk by chunk."""
     data = b""
     while True:
         chunk = _checked((yield msgspec.structs.replace(request, offset=len(data))))
@@ -177,5 +216,5 @@ async def record_entry(
 
 def _checked(chunk: Chunk) -> Chunk:
     if chunk.error is not None:
-        raise Unavailable(f"the manager did not answer the task's request: {chunk.error}")
+        raise Unavailable(f"the task's request was not answered: {chunk.error}")
     return chunk

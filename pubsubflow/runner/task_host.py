@@ -3,11 +3,15 @@
 import time
 from collections.abc import Callable, Sequence
 
+from msgspec import Raw
+from msgspec.structs import replace
+
 from pubsubflow.authoring.bind import RunnableDag
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import EventInfo, PublishedEvent, TaskError
 from pubsubflow.model.wire.outputs import PulledValues, decode_pulled
+from pubsubflow.model.wire.stored_results import StoredInput, is_stored
 from pubsubflow.model.wire.worker_requests import Chunk, PullRequest
 from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import outcome_of
@@ -54,7 +58,15 @@ class RunnerHost:
         known = self._execution.chained_outputs(self._dag, request)
         if known is not None:
             return known
-        return decode_pulled(run_exchange(fetch_result(request), self._request))
+        found = decode_pulled(run_exchange(fetch_result(request), self._request))
+        if not any(is_stored(bytes(value)) for _, value, _ in found.values):
+            return found
+        values = ((index, self._load(value), whole) for index, value, whole in found.values)
+        return replace(found, values=tuple(values))
+
+    def _load(self, value: Raw) -> Raw:
+        """Return an encoded value, from the result store if it is there."""
+        return Raw(run_exchange(fetch_result(StoredInput(bytes(value))), self._request))
 
     def fetch_events(self) -> Sequence[EventInfo]:
         """Fetch the events that the run consumed."""

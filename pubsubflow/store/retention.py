@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from pubsubflow.model.schedule.condition_state import decode_condition_state
 from pubsubflow.model.spec import RetentionSpec
+from pubsubflow.model.wire.stored_results import decode_stored
 from pubsubflow.store.bundles import decode_manifest
 from pubsubflow.store.codecs import REMOVED_RESULT
 from pubsubflow.store.database import Connection, begin_transaction
@@ -196,6 +197,28 @@ async def remove_results(connection: Connection, runs: Sequence[int]) -> Removal
     """Remove the results of runs."""
     row = await connection.fetchrow(SQL["remove_results"], runs, REMOVED_RESULT)
     return Removal("result", *(row or (0, 0)))
+
+
+async def read_database_id(connection: Connection) -> UUID:
+    """Return the id of this database, which restores keep."""
+    found: UUID = await connection.fetchval(SQL["read_database_id"])
+    return found
+
+
+async def read_kept_results(
+    connection: Connection, runs: Sequence[int]
+) -> dict[int, set[str] | None]:
+    """Return run → names of its files in the result store that are kept; None for all.
+
+    Runs that do not exist are left out.
+    """
+    kept: dict[int, set[str] | None] = {}
+    for row in await connection.fetch(SQL["list_stored_results"], runs):
+        stored = None if row["result"] is None else decode_stored(row["result"])
+        names = kept.setdefault(row["run"], None if row["unfinished"] else set())
+        if names is not None and stored is not None:
+            names.add(stored.name)
+    return kept
 
 
 async def mark_results_removed(connection: Connection, found: Slice) -> None:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from pubsubflow.authoring.bind import BoundTask, TaskOutcome, bind, task_outcome, task_outputs
 from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.journal import TaskDeferred
+from pubsubflow.authoring.runtime.results import MAX_RESULT_BYTES
 from pubsubflow.authoring.tasks.retries import after_seconds, judged
 from pubsubflow.errors import ConfigError, NotFound
 from pubsubflow.model.connections import Connection
@@ -36,6 +37,9 @@ from pubsubflow.runner.output import TaskOutput
 from pubsubflow.runner.redaction import Redactor
 from pubsubflow.testing.output import Capture
 from pubsubflow.testing.run_inputs import RunInputs
+
+_MAX_RESULT_BYTES = 64 << 20
+"""As much as goes to a result store by default; a test keeps it in memory."""
 
 
 class AttemptEnd(Struct, frozen=True):
@@ -238,7 +242,10 @@ class _Host(TaskHost):
 
 
 def _succeeded(call: BoundTask, value: Any, mask: Mask) -> AttemptEnd:
-    done = task_outcome(call, value, mask)
+    done = task_outcome(call, value, mask, max_bytes=_MAX_RESULT_BYTES)
+    if len(done.value) > MAX_RESULT_BYTES:
+        text = "the result is so large that it needs a result store: [results] store"
+        call.context.log.warning(text, bytes=len(done.value))
     return AttemptEnd(Outcome.SUCCESS, done, outputs=done.outputs)
 
 

@@ -10,6 +10,7 @@ import anyio.abc
 import structlog
 
 from pubsubflow.model.wire.messages import NO_NODE, Outcome, TaskError, decode_result
+from pubsubflow.model.wire.stored_results import StoredResult
 from pubsubflow.model.wire.worker_requests import LeaseRequest, LeaseStatus
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.log_lines import log_record
@@ -21,6 +22,7 @@ from pubsubflow.worker.manager_client import ManagerClient
 from pubsubflow.worker.resources.confinement import Confinements
 from pubsubflow.worker.resources.parking import Parking
 from pubsubflow.worker.result_publisher import ResultPublisher
+from pubsubflow.worker.result_store import ResultStore, ResultUploads
 from pubsubflow.worker.runner_process import RunnerProcess
 from pubsubflow.worker.runner_set import RunnerSet
 from pubsubflow.worker.settings import WorkerSettings
@@ -48,6 +50,7 @@ class ProcessPool:
         publisher: Publishes results, events and output.
         confinements: What there is for tasks that declare resources.
         on_parked: Called with an assignment that waits for room, in whose place another may come.
+        results: Stores and reads large results.
         on_returned: Called with an assignment that goes back to its queue.
         on_finished: Called with an assignment of which nothing is left to run.
     """
@@ -64,6 +67,7 @@ class ProcessPool:
         publisher: ResultPublisher,
         confinements: Confinements,
         on_parked: Callable[[Assignment], None],
+        results: ResultStore,
         on_returned: Callable[[Assignment], None],
         on_finished: Callable[[Assignment], None],
     ) -> None:
@@ -76,6 +80,7 @@ class ProcessPool:
         self._publisher = publisher
         self._parking = Parking(confinements, on_parked=on_parked, on_away=self._return_parked)
         confinements.on_freed.append(self._dispatch)
+        self._uploads = ResultUploads(results, group, self._on_uploaded)
         self._on_returned = on_returned
         self._on_finished = on_finished
         self._loop = asyncio.get_running_loop()
@@ -157,7 +162,8 @@ class ProcessPool:
 
     def stop(self, assignment: Assignment, outcome: AttemptOutcome) -> None:
         """End an assignment with this outcome, and kill its runner if it does not stop in time."""
-        if assignment.decided_outcome is not None:
+        # One whose result is being stored has succeeded.
+        if assignment.decided_outcome is not None or assignment in self._uploads:
             return
         assignment.decided_outcome = outcome
         runner = assignment.runner
@@ -190,6 +196,8 @@ class ProcessPool:
     def kill_all(self) -> None:
         """Return what runs to the queue, and kill all runners."""
         self._closing = True
+        for assignment in self._uploads.give_up():
+            self._return_to_queue(assignment)
         for runner in self._runners.all:
             for assignment in tuple(runner.assignments.values()):
                 self._return_to_queue(assignment)
@@ -230,6 +238,24 @@ class ProcessPool:
         else:
             assignment.advance(then)
             self._timers.start(assignment)
+
+    def on_large_result(self, assignment: Assignment, payload: bytes, data: bytes) -> None:
+        """Store the result of a node, then publish it; called by runners."""
+        self._uploads.start(assignment, payload, data)
+        self._detach(assignment)
+        self._dispatch()
+
+    def _on_uploaded(self, assignment: Assignment, payload: bytes, error: str | None) -> None:
+        if error is not None:
+            failure = TaskError(type="ResultStoreUnavailable", message=error)
+            self._end_attempt(assignment, AttemptOutcome(Outcome.FAILED, failure))
+            return
+        self._publisher.publish_result(assignment, payload)
+        self._release(assignment)
+
+    def on_fetch(self, stored: StoredResult, reply: Callable[[bytes], None]) -> None:
+        """Read a stored result for a task; called by runners."""
+        self._uploads.fetch(stored, reply)
 
     def on_unbegun(self, assignment: Assignment) -> None:
         """Give an assignment that has not begun in its runner to another; called by runners."""

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from pubsubflow.model.wire.messages import NO_NODE, encode
+from pubsubflow.model.wire.stored_results import StoredResult, decode_reference
 from pubsubflow.model.wire.worker_requests import (
     decode_chunk,
     secrets_decoder,
@@ -32,6 +33,7 @@ from pubsubflow.runner.log_lines import split_records
 from pubsubflow.runner.protocol import (
     CANCEL,
     DRAIN_FRAME,
+    FETCH,
     LEFT,
     LOG,
     NUMBERED,
@@ -42,8 +44,10 @@ from pubsubflow.runner.protocol import (
     RESULT_HEADER,
     RETURNED,
     SOURCE_HEADER,
+    STORED,
     TASK,
     RunnerSettings,
+    split_stored,
 )
 from pubsubflow.runner.redaction import HoldsSecrets, Redactor
 from pubsubflow.worker.assignment import Assignment, AttemptOutcome
@@ -66,6 +70,12 @@ class RunnerEvents(Protocol):
 
     def on_result(self, assignment: Assignment, then: int, payload: bytes) -> None:
         """Handle the result of a node; `then` is the next one, or NO_NODE."""
+
+    def on_large_result(self, assignment: Assignment, payload: bytes, data: bytes) -> None:
+        """Store the result of a node, then handle it; no further node follows."""
+
+    def on_fetch(self, stored: StoredResult, reply: Callable[[bytes], None]) -> None:
+        """Read a stored result; `reply` takes an encoded Chunk."""
 
     def on_output(self, assignment: Assignment, lines: str) -> None:
         """Handle lines of output."""
@@ -323,6 +333,11 @@ class RunnerProcess:
             if assignment is not None:
                 self._on_result(assignment, then, frame[RESULT_HEADER.size :])
             return
+        if kind == STORED:
+            number, payload, data = split_stored(frame)
+            if number in self.assignments:
+                self._on_result(self.assignments[number], NO_NODE, payload, data)
+            return
         _, number = NUMBERED.unpack_from(frame)
         body = frame[NUMBERED.size :]
         if kind == LOG and number in self.assignments:
@@ -333,29 +348,46 @@ class RunnerProcess:
                 self.retire()
         elif kind == RETURNED and number in self.assignments:
             self._events.on_unbegun(self.assignments[number])
-        elif kind == REQUEST and (decode := secrets_decoder(body)) is not None:
+        else:
+            self._on_request(kind, number, body)
+
+    def _on_request(self, kind: int, number: int, body: bytes) -> None:
+        if kind == REQUEST and (decode := secrets_decoder(body)) is not None:
             self._events.on_request(body, lambda chunk: self._reply_secrets(number, chunk, decode))
         elif kind == REQUEST:
             self._events.on_request(body, lambda chunk: self._reply(number, chunk))
+        elif kind == FETCH:
+            self._events.on_fetch(decode_reference(body), lambda chunk: self._reply(number, chunk))
         elif kind == PUBLISH:
             self._events.on_publish(body, lambda chunk: self._reply(number, chunk))
 
-    def _on_result(self, assignment: Assignment, then: int, payload: bytes) -> None:
+    def _on_result(
+        self, assignment: Assignment, then: int, payload: bytes, data: bytes | None = None
+    ) -> None:
+        """Handle a result, and `data` if it is to be stored first."""
         if not self._is_sync:
             # What C code wrote beside the task's own output is its, if it was the only one.
             if len(self.assignments) == 1:
                 for pipe in self._pipes:
                     pipe.drain()
-            self._events.on_result(assignment, then, payload)
+            self._pass_result(assignment, then, payload, data)
             return
         # The frame may overtake output that is still in the pipes: read them out first, so that
         # the node's last lines are published before its result.
         for pipe in self._pipes:
             pipe.finish() if then == NO_NODE else pipe.drain()
-        self._events.on_result(assignment, then, payload)
+        self._pass_result(assignment, then, payload, data)
         if then != NO_NODE:
             for pipe in self._pipes:
                 pipe.next_node()
+
+    def _pass_result(
+        self, assignment: Assignment, then: int, payload: bytes, data: bytes | None
+    ) -> None:
+        if data is None:
+            self._events.on_result(assignment, then, payload)
+        else:
+            self._events.on_large_result(assignment, payload, data)
 
     def _reply_secrets(
         self, number: int, data: bytes, decode: Callable[[bytes], HoldsSecrets]

@@ -41,7 +41,8 @@ from pubsubflow.worker.metrics import WorkerMetrics
 from pubsubflow.worker.process_pool import ProcessPool
 from pubsubflow.worker.resources.confinement import Confinements
 from pubsubflow.worker.result_publisher import ResultPublisher
-from pubsubflow.worker.settings import WorkerSettings
+from pubsubflow.worker.result_store import ResultStore
+from pubsubflow.worker.settings import ResultStoreSettings, WorkerSettings
 from pubsubflow.worker.source_cache import SourceCache
 
 log = structlog.get_logger(__name__)
@@ -61,6 +62,8 @@ class Worker:
         settings: Queues, slots, timeouts and limits.
         cache: Keeps bundles on disk.
         worker_id: A name that no other worker has; a new one for every start.
+        results: Writes and reads large results.
+        result_settings: Which results are large, and whether there is a store for them.
         takes_over: Whether it succeeds a worker that died and may have had any message there is.
 
     Attributes:
@@ -76,9 +79,13 @@ class Worker:
         settings: WorkerSettings,
         cache: BundleCache,
         worker_id: str,
+        results: ResultStore | None = None,
+        result_settings: ResultStoreSettings | None = None,
         takes_over: bool = False,
     ) -> None:
         self._bus = bus
+        self._result_settings = result_settings or ResultStoreSettings()
+        self._results = results or ResultStore(None, 0.0)
         self._takes_over = takes_over
         self._fork_server = fork_server
         self._settings = settings
@@ -169,7 +176,7 @@ class Worker:
         log.info("worker.stopped", worker=self._id, announced=not limit.cancelled_caught)
 
     def _open_pools(self, group: anyio.abc.TaskGroup) -> None:
-        settings = self._settings
+        settings, stored = self._settings, self._result_settings
         managers = ManagerClient(self._bus, group, ask_seconds=settings.ask_seconds)
         self._sources = sources = SourceCache(managers, self._cache, group)
         confinements = self._confinements
@@ -182,6 +189,8 @@ class Worker:
                     max_result_bytes=self._bus.max_payload - _ENVELOPE_BYTES,
                     grace_seconds=settings.grace_seconds,
                     max_log_bytes=settings.max_log_bytes,
+                    inline_bytes=stored.inline_bytes,
+                    max_stored_bytes=stored.max_bytes if stored.store else 0,
                 ),
                 fork_server=self._fork_server,
                 group=group,
@@ -190,6 +199,7 @@ class Worker:
                 publisher=self._publisher,
                 confinements=confinements,
                 on_parked=self._on_parked,
+                results=self._results,
                 on_returned=self._on_returned,
                 on_finished=self._on_finished,
             )

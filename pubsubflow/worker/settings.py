@@ -20,6 +20,22 @@ from pubsubflow.model.ranges import (
 )
 
 
+class ResultStoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where large results of tasks are kept.
+
+    Attributes:
+        store: URL of a folder (any of fsspec's); empty for none.
+        inline_bytes: A larger encoded result goes to the store.
+        max_bytes: A larger one fails its task.
+        wait_seconds: How long a worker tries while the store is away; then the attempt fails.
+    """
+
+    store: str = ""
+    inline_bytes: Annotated[int, Meta(ge=0, le=900_000)] = 256 << 10
+    max_bytes: Annotated[int, Meta(ge=1, le=512 << 20)] = 64 << 20
+    wait_seconds: SecondsOrNone = 60.0
+
+
 def _default_processes() -> int:
     return max(4, os.cpu_count() or 1)
 

@@ -22,7 +22,7 @@ from pubsubflow.model.api.resources import NOT_STARTED, LogLineView, Page, TaskD
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.logs.output import LogChunk, OutputPosition
+from pubsubflow.store.objects.output import LogChunk, OutputPosition
 from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.store.read.task_endings import TaskEnding
 from pubsubflow.store.read.tasks import FoundTask, TaskStatus
@@ -44,6 +44,7 @@ _OUTPUT = MediaBody(
     "Lines of output, each a LogLineView in JSON, as they are written.",
     LogLineView,
 )
+_RESULT = MediaBody(("application/json",), "What the task returned.", None)
 _Position = Annotated[str, Meta(pattern=r"^[0-9]{1,9} (-1|[0-9]{1,9})$")]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _lines = msgspec.json.Decoder(dict[str, Any]).decode_lines
@@ -92,6 +93,7 @@ class TaskRoutes:
         )
         for one in ("/api/v1/runs/{run_id}/tasks/{task}", "/api/v1/tasks/{task}"):
             yield routing.get(one, self.show, query=NoQuery, responses={200: TaskDetail}, etag=True)
+            yield routing.get(f"{one}/result", self.result, query=NoQuery, responses={200: _RESULT})
             yield routing.get(
                 f"{one}/logs",
                 self.logs,
@@ -112,6 +114,12 @@ class TaskRoutes:
     async def show(self, request: web.Request) -> web.Response:
         """Show a task instance with its result and its attempts."""
         return json_with_etag(request, await self._read_models.tasks.get(await self._find(request)))
+
+    async def result(self, request: web.Request) -> web.Response:
+        """Send what a task instance returned, as JSON, whatever its size."""
+        data = await self._read_models.tasks.result(await self._find(request))
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        return web.Response(body=data, content_type="application/json", headers=headers)
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """Send the output of a task instance: of its latest attempt, or of the given one.

@@ -8,7 +8,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from pubsubflow.api.http import sse
-from pubsubflow.store.logs.output import LogChunk, OutputPosition
+from pubsubflow.store.objects.output import LogChunk, OutputPosition
 
 _ID = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})\.(\d{1,9})", re.ASCII)
 _RETRY_SECONDS = 1.0

@@ -25,13 +25,17 @@ class UnsupportedResult(ValueError):  # noqa: N818 - a fact about the value
     """A value that cannot be a result; the message says why and what to do."""
 
 
-def encode(value: Any) -> tuple[bytes, int | None]:
+def encode(value: Any, max_bytes: int = MAX_RESULT_BYTES) -> tuple[bytes, int | None]:
     """Return a result in MessagePack, and its length when it is a list or tuple.
 
     None is encoded as zero bytes.
 
+    Args:
+        value: The result.
+        max_bytes: How many bytes it may have.
+
     Raises:
-        UnsupportedResult: Its type is not supported, or it has more than 1,048,576 bytes.
+        UnsupportedResult: Its type is not supported, or it is too large.
     """
     # Most tasks return nothing: no bytes are stored or sent for them.
     if value is None:
@@ -45,10 +49,11 @@ def encode(value: Any) -> tuple[bytes, int | None]:
         if isinstance(error, UnsupportedResult):
             raise
         raise UnsupportedResult(f"the result cannot be encoded: {error}; {_RULE}") from error
-    if len(data) > MAX_RESULT_BYTES:
+    if len(data) > max_bytes:
+        setting = "max_bytes" if max_bytes > MAX_RESULT_BYTES else "store"
         raise UnsupportedResult(
-            f"the result has {len(data):,} bytes and {MAX_RESULT_BYTES:,} fit; write it to "
-            "storage and return where it is"
+            f"the result has {len(data):,} bytes and {max_bytes:,} fit; write it to "
+            f"storage and return where it is, or set [results] {setting}"
         )
     return data, len(value) if isinstance(value, list | tuple) else None
 

@@ -10,7 +10,7 @@ from pubsubflow.cli.offline_database import open_offline_database
 from pubsubflow.config import Config, load_config
 from pubsubflow.errors import ConfigError
 from pubsubflow.logging_setup import set_up_logging
-from pubsubflow.object_store import open_log_store
+from pubsubflow.object_store import FileStore, open_log_store
 from pubsubflow.retention import Archive, Pruner, summed
 from pubsubflow.store.slices import Removal
 
@@ -55,8 +55,11 @@ async def _prune(config: Config, dry_run: bool) -> list[Removal]:  # noqa: FBT00
     settings = config.retention
     archive = Archive(settings.archive, settings.archive_format) if settings.archive else None
     log_store = open_log_store(config.logs.store) if config.logs.store else None
+    url = config.results.store
+    results = FileStore(url, setting="results.store") if url else None
     async with open_offline_database(config, beside=True) as database:
-        found = await Pruner(database, settings, archive, log_store).prune(dry_run=dry_run)
+        pruner = Pruner(database, settings, archive, log_store, results)
+        found = await pruner.prune(dry_run=dry_run)
     if found is None:
         raise ConfigError("a daemon removes what is due at this moment: try again in a minute")
     return summed(found)

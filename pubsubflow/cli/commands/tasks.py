@@ -1,5 +1,6 @@
 """Tasks of runs and their logs."""
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -12,6 +13,7 @@ from pubsubflow.cli.commands.runs import show_tasks
 from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.zone import zone
+from pubsubflow.errors import ConfigError
 from pubsubflow.model.api.resources import LogLineView, TaskDetail
 from pubsubflow.model.wire.task_resources import format_memory
 
@@ -66,8 +68,42 @@ async def show_task(
         output.show("", *(Text(line.message, "red") for line in ending))
 
 
+async def print_result(
+    run: str,
+    task: str,
+    /,
+    *,
+    map_index: int | None = None,
+    output_file: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
+    target: Target = DEFAULT,
+) -> None:
+    """Print what a task returned, as JSON, whatever its size.
+
+    Args:
+        run: Id of the run.
+        task: Id of the task.
+        map_index: Index of the instance of a mapped task, from 0.
+        output_file: Write it into this file.
+        target: The daemon, and the format of the output.
+    """
+    name = task if map_index is None else f"{task}.{map_index}"
+    async with target.client() as client:
+        found = await client.task_result(run, name)
+    if output_file is None:
+        output.show_json(found)
+        return
+    data = msgspec.json.encode(found)
+    try:
+        output_file.write_bytes(data)
+    except OSError as error:
+        raise ConfigError(f"{output_file} cannot be written: {error.strerror}") from error
+    output.show(f"{len(data):,} bytes written to {output_file}")
+
+
 def _facts(task: TaskDetail) -> Table:
     size = f"{task.result_bytes:,} bytes, not shown" if task.result_bytes else None
+    if task.result_stored and task.result is None:
+        size = f"{task.result_bytes:,} bytes in the result store: see tasks result"
     if task.result_pruned:
         size = "pruned"
     return output.facts(

@@ -14,6 +14,7 @@ from pubsubflow.manager.working_state import InstanceKey, RunWork
 from pubsubflow.model.runs.progress import mapped_indexes, mapped_lengths
 from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.wire.messages import JournalEntry, TaskMessage, encode
+from pubsubflow.model.wire.stored_results import is_stored
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
@@ -169,6 +170,8 @@ def _elements_of(
     for argument, index in zip(task.mapped_arguments, indexes, strict=True):
         if argument.node is None:
             continue
+        if is_stored(results.value(run.id, argument.node)):
+            continue  # a list in the result store: the runner takes its element out of that
         element = results.element(run.id, argument.node, index)
         if len(element) <= room:
             elements[argument.name] = element

@@ -252,6 +252,7 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
     Attributes:
         result: The returned value, if it is JSON and not large.
         result_bytes: Size of the result as it is stored.
+        result_stored: Whether the result is in the result store.
         result_pruned: Whether retention has removed the result.
         results: Key → value of what it has pushed, if it is JSON and not large.
         results_bytes: Size of that as it is stored, with `rendered`.
@@ -265,6 +266,7 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
     results: dict[str, Any] = {}
     results_bytes: int = 0
     rendered: dict[str, str] = {}
+    result_stored: bool = False
 
 
 class LogLineView(Struct, frozen=True, kw_only=True):

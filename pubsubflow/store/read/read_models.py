@@ -1,8 +1,9 @@
 """Read models of the API, one for each subject."""
 
-from pubsubflow.object_store import LogStore
+from pubsubflow.object_store import FileStore, LogStore
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.objects.results import ReadResults
 from pubsubflow.store.read.changes import ReadChanges
 from pubsubflow.store.read.dags import ReadDags
 from pubsubflow.store.read.datasets import ReadDatasets
@@ -23,6 +24,7 @@ class ReadModels:
     Args:
         database: Postgres.
         log_store: Where output of ended attempts is, if not in Postgres.
+        result_store: Where large results are, if anywhere.
 
     Attributes:
         dags: About DAGs and their files.
@@ -38,12 +40,17 @@ class ReadModels:
         workers: About workers.
     """
 
-    def __init__(self, database: Database, log_store: LogStore | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        log_store: LogStore | None = None,
+        result_store: FileStore | None = None,
+    ) -> None:
         specs = SpecReader()
         self._database = database
         self.dags = ReadDags(database, specs)
         self.runs = ReadRuns(database, specs)
-        self.tasks = ReadTasks(database, specs, log_store)
+        self.tasks = ReadTasks(database, specs, log_store, ReadResults(result_store))
         self.datasets = ReadDatasets(database, specs)
         self.why_not = ReadWhyNot(database, specs)
         self.dead_letters = ReadDeadLetters(database)

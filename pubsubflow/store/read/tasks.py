@@ -4,6 +4,7 @@ import re
 from typing import Any
 from uuid import UUID
 
+import anyio.to_thread
 import asyncpg
 import msgspec
 from msgspec import Struct
@@ -21,11 +22,13 @@ from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.model.wire.outputs import decode_outputs
+from pubsubflow.model.wire.stored_results import decode_stored
 from pubsubflow.object_store import LogStore
 from pubsubflow.store.codecs import REMOVED_RESULT, decode_error_view
 from pubsubflow.store.database import Database
-from pubsubflow.store.logs.output import LogChunk, OutputPosition, ReadOutput
 from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.objects.output import LogChunk, OutputPosition, ReadOutput
+from pubsubflow.store.objects.results import ReadResults, as_json, encode_json
 from pubsubflow.store.read.runs import FoundRun, find_run
 from pubsubflow.store.read.task_endings import TaskEnding, read_ending
 from pubsubflow.store.read.task_waits import read_wait_reasons
@@ -82,10 +85,15 @@ class ReadTasks:
     """Queries about task instances."""
 
     def __init__(
-        self, database: Database, specs: SpecReader, log_store: LogStore | None = None
+        self,
+        database: Database,
+        specs: SpecReader,
+        log_store: LogStore | None = None,
+        results: ReadResults | None = None,
     ) -> None:
         self._database = database
         self._specs = specs
+        self._results = results or ReadResults(None)
         self._logs = ReadOutput(database, log_store)
 
     async def find(self, run_id: UUID, task: str, map_index: int | None = None) -> FoundTask:
@@ -180,15 +188,42 @@ class ReadTasks:
             if row is None
             else _task(task.run, task.dag_spec, row, reasons.get(key[1:]))
         )
-        pruned = row is not None and row["result"] == REMOVED_RESULT
+        data = None if row is None else row["result"]
+        size = 0 if row is None else row["result_bytes"]
+        stored = None if data is None else decode_stored(data)
+        pruned = data == REMOVED_RESULT
         return TaskDetail(
             **asdict(view),
             attempts=[_attempt(each) for each in attempts],
-            result=_as_json(row["result"]) if row is not None else None,
-            result_bytes=row["result_bytes"] if row is not None and not pruned else 0,
+            result=None
+            if data is None or pruned
+            else await self._results.show(data, max_bytes=SHOWN_RESULT_BYTES),
+            result_bytes=0 if pruned else size if stored is None else stored.size,
             result_pruned=pruned,
             **_outputs(row),
+            result_stored=stored is not None,
         )
+
+    async def result(self, task: FoundTask) -> bytes:
+        """Return the result of a task instance as JSON, whatever its size.
+
+        Raises:
+            NotFound: It has none, or that was pruned.
+            InvalidInput: JSON cannot represent it.
+            ObjectStoreUnavailable: The result store is away.
+        """
+        key = (task.run.number, task.node, task.map_index)
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["read_task"], *key, 2**31 - 1)
+        if row is None or row["state"] != TaskState.SUCCESS:
+            raise NotFound("result of a task", task.id)
+        if row["result"] == REMOVED_RESULT:
+            raise NotFound("result, as it was pruned, of task", task.id)
+        data = await self._results.read(row["result"] or b"")
+        try:
+            return await anyio.to_thread.run_sync(encode_json, data)
+        except (msgspec.DecodeError, TypeError, ValueError, OverflowError) as error:
+            raise InvalidInput(f"JSON cannot represent the result of {task.id}: {error}") from error
 
     async def status(self, task: FoundTask) -> TaskStatus:
         """Return the status of a task instance."""
@@ -307,18 +342,7 @@ def _outputs(row: asyncpg.Record | None) -> dict[str, Any]:
         return {}
     found = decode_outputs(row["outputs"])
     return {
-        "results": {key: _as_json(bytes(value)) for key, value in found.pushed.items()},
+        "results": {key: as_json(bytes(value)) for key, value in found.pushed.items()},
         "results_bytes": row["outputs_bytes"],
         "rendered": found.rendered,
     }
-
-
-def _as_json(result: bytes | None) -> Any:
-    """Return a result as JSON values; None if JSON cannot represent it."""
-    if result is None:
-        return None
-    try:
-        value = msgspec.msgpack.decode(result)
-        return msgspec.json.decode(msgspec.json.encode(value))
-    except (msgspec.DecodeError, TypeError, ValueError, OverflowError):
-        return None

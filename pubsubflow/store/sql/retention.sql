@@ -223,6 +223,22 @@ WITH old AS (
 )
 SELECT count(*) AS rows, coalesce(sum(bytes), 0)::bigint AS bytes FROM old;
 
+-- name: read_database_id
+-- Return the id of this database, which it gets at the first call.
+WITH made AS (
+    INSERT INTO connection_vault DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING id
+)
+SELECT id FROM made UNION ALL SELECT id FROM connection_vault LIMIT 1;
+
+-- name: list_stored_results
+-- Return the runs $1 that exist, with whether they have not ended and with their results that may be
+-- references to the result store: extension types of MessagePack.
+SELECT run.id AS run, run.ended_at IS NULL AS unfinished, task.result
+FROM run
+LEFT JOIN task ON task.run = run.id AND octet_length(task.result) BETWEEN 10 AND 200
+    AND substring(task.result FOR 1) IN ('\xc7', '\xd8')
+WHERE run.id = ANY($1::bigint[]);
+
 -- name: mark_results_removed
 -- Record that the results of a slice are removed.
 UPDATE slice SET results_removed = true WHERE series = 'run' AND number = $1;

@@ -114,6 +114,7 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     assert remote("runs", "cancel", live, "--json")["state"] == "cancelled"
     assert len(remote("tasks", "list", ended, "--json")) == 5
     assert "line 0" in remote("tasks", "logs", ended, "say", "--follow")
+    remote("tasks", "result", ended, "say")
     assert remote("tasks", "show", ended, "say", "--json")["task_id"] == "say"
     assert remote("workers", "list", "--json")
     remote("dags", "reload")

@@ -11,7 +11,7 @@ from pubsubflow.model.spec import RetentionSpec
 from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.object_store import FileStore, ObjectStoreUnavailable, open_log_store
 from pubsubflow.retention import LogMover, Pruner, RetentionSettings, summed
-from pubsubflow.store.logs.output import OutputPosition
+from pubsubflow.store.objects.output import OutputPosition
 from pubsubflow.store.read.read_models import ReadModels
 from support.specs import dag, task
 
@@ -158,7 +158,7 @@ async def test_what_moves_at_the_moment_of_a_crash_is_moved_again(logs, monkeypa
         raise StoreUnavailable("it dies here")
 
     with monkeypatch.context() as context:
-        context.setattr("pubsubflow.store.logs.files.record_move", die)
+        context.setattr("pubsubflow.store.objects.log_files.record_move", die)
         with pytest.raises(StoreUnavailable):
             await logs.move()
     assert await logs.read(f"{run_id}.a.b") == ["hello"]

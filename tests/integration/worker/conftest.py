@@ -54,7 +54,9 @@ def start_worker(nats_server, fork_server, tmp_path):
     """Run a worker with a connection of its own for the length of a block."""
 
     @asynccontextmanager
-    async def start(worker_id="w1", *, cache="cache", takes_over=False, **settings):
+    async def start(
+        worker_id="w1", *, cache="cache", takes_over=False, results=(None, None), **settings
+    ):
         settings = WorkerSettings(**{"processes": 2, **settings})
         stopping = anyio.Event()
         async with (
@@ -67,6 +69,8 @@ def start_worker(nats_server, fork_server, tmp_path):
                 settings=settings,
                 cache=BundleCache(tmp_path / cache),
                 worker_id=worker_id,
+                results=results[0],
+                result_settings=results[1],
                 takes_over=takes_over,
             )
             await group.start(worker.run, stopping)

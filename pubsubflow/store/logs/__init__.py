@@ -1,1 +1,0 @@
-"""Output of tasks, in Postgres and in the log store."""

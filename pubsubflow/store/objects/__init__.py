@@ -1,0 +1,1 @@
+"""Output and results of tasks, in Postgres and in object stores."""
