@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         TriggerError,
         WaitTimeout,
     )
+    from pubsubflow.model.connection_types import ConnectionField, ConnectionType
     from pubsubflow.model.connections import Connection
     from pubsubflow.model.spec import TriggerRule
     from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
@@ -73,6 +74,7 @@ _HOMES = {
         "TriggerError",
         "WaitTimeout",
     ),
+    "model.connection_types": ("ConnectionField", "ConnectionType"),
     "model.connections": ("Connection",),
     "model.spec": ("TriggerRule",),
     "model.triggers": ("Trigger", "TriggerContext", "TriggerEvent"),
@@ -83,6 +85,8 @@ __all__ = [
     "DAG",
     "BashOperator",
     "Connection",
+    "ConnectionField",
+    "ConnectionType",
     "Context",
     "Cron",
     "Dataset",

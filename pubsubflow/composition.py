@@ -14,6 +14,7 @@ import structlog
 from pubsubflow.api import Api
 from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
+from pubsubflow.api.routes.plugins import PluginRoutes
 from pubsubflow.api.routes.reload import ReloadRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.routes.variables import VariableRoutes
@@ -21,6 +22,7 @@ from pubsubflow.api.server.metrics import ApiMetrics
 from pubsubflow.api.server.metrics_server import MetricsServer
 from pubsubflow.api.settings import is_local
 from pubsubflow.bus.stream_keeper import StreamKeeper
+from pubsubflow.child_calls.catalogue import PluginCatalogue
 from pubsubflow.deliveries import DeliveryService
 from pubsubflow.instruments import Instrument
 from pubsubflow.lineage import Lineage
@@ -262,7 +264,7 @@ class Composition:
 
     def _api(self) -> Service:
         store = _built(self._resources.store)
-        metrics = ApiMetrics()
+        metrics, catalogue = ApiMetrics(), PluginCatalogue()
         self._metrics.append(metrics)
         self.api = Api(
             commands=self._commands,
@@ -281,8 +283,9 @@ class Composition:
             now=self._commands.clock.now,
             disk=self._config.home if self._resources.servers is not None else None,
             further=(
-                ConnectionRoutes(store.connections, self._bus),
                 VariableRoutes(store.variables, self._bus),
+                ConnectionRoutes(store.connections, self._bus, catalogue),
+                PluginRoutes(catalogue),
                 SubscriptionRoutes(
                     Subscribers(store.database, store.connections),
                     self._bus,

@@ -1,23 +1,93 @@
-"""Plugins: triggers of other distributions, found by entry points."""
+"""Plugins of other distributions, found by entry points: triggers, operators and others."""
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
-from pubsubflow.errors import DefinitionError, TriggerError
+from pubsubflow.errors import ConfigError, DefinitionError, TriggerError
 from pubsubflow.model.triggers import Trigger
 
 TRIGGER_GROUP = "pubsubflow.triggers"
 
+GROUPS: Mapping[str, str] = {
+    "trigger": TRIGGER_GROUP,
+    "operator": "pubsubflow.operators",
+    "notifier": "pubsubflow.notifiers",
+    "connection-type": "pubsubflow.connection_types",
+}
+"""Kinds of plugins, and the group of entry points of each."""
+
 _encode = msgspec.msgpack.Encoder().encode
+
+
+class Plugin(Struct, frozen=True):
+    """A plugin, as the metadata of its distribution declares it; nothing of it is imported.
+
+    Attributes:
+        kind: One of `GROUPS`.
+        name: The name of its entry point.
+        value: `package.module:object`.
+        distribution: The distribution that declares it.
+        version: That distribution's.
+    """
+
+    kind: str
+    name: str
+    value: str
+    distribution: str
+    version: str
+
+
+def installed_plugins() -> list[Plugin]:
+    """Return what is declared in this environment, by kind and name."""
+    found = [
+        Plugin(kind, point.name, point.value, *_distribution(point))
+        for kind, group in GROUPS.items()
+        for point in entry_points(group=group)
+    ]
+    kinds = list(GROUPS)
+    return sorted(found, key=lambda each: (kinds.index(each.kind), each.name))
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    return ("", "") if point.dist is None else (point.dist.name, point.dist.version)
 
 
 # Cached: reading the metadata of all installed distributions takes milliseconds.
 @cache
+def _points(kind: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUPS[kind])}
+
+
+def load_plugin(kind: str, name: str) -> Any:
+    """Import a plugin and return its object.
+
+    Args:
+        kind: One of `GROUPS`.
+        name: The name of its entry point.
+
+    Raises:
+        ConfigError: None of that name is installed, or it cannot be imported.
+    """
+    point = _points(kind).get(name)
+    if point is None:
+        known = ", ".join(sorted(_points(kind))) or "none"
+        raise ConfigError(f"no {kind} {name!r} is installed here (installed: {known})")
+    try:
+        return point.load()
+    except Exception as error:
+        raise ConfigError(
+            f"{kind} {name!r} ({point.value}) cannot be imported: {error!r}"
+        ) from error
+
+
+@cache
 def _triggers() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=TRIGGER_GROUP)}
+    return _points("trigger")
 
 
 @cache

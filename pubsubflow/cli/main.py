@@ -108,6 +108,11 @@ _COMMANDS = {
             "show": ("connections:show_connection", "Show a connection, without its secrets."),
             "set": ("connections:set_connection", "Create or change a connection."),
             "delete": ("connections:delete_connection", "Delete a connection."),
+            "types": ("connections:list_types", "List the types of connections and their fields."),
+            "test": (
+                "connections:try_connection",
+                "Check that a connection works, from the daemon.",
+            ),
             "rotate": ("connections:rotate_keys", "Encrypt all secrets with a new key."),
         },
     ),
@@ -121,6 +126,10 @@ _COMMANDS = {
             "import": ("values.variables:import_variables", "Import variables from a JSON file."),
             "export": ("values.variables:export_variables", "Export all variables as JSON."),
         },
+    ),
+    "plugins": (
+        "List plugins.",
+        {"list": ("plugins:list_plugins", "List plugins beside a daemon, and their errors.")},
     ),
     "subscriptions": (
         "Manage subscriptions, which deliver events to URLs.",

@@ -21,6 +21,7 @@ from pubsubflow.client.connections import ConnectionApi
 from pubsubflow.client.dags import DagApi
 from pubsubflow.client.datasets import DatasetApi
 from pubsubflow.client.errors import RequestFailed, RequestRefused
+from pubsubflow.client.plugins import PluginApi
 from pubsubflow.client.pools import PoolApi
 from pubsubflow.client.runs import RunApi
 from pubsubflow.client.status import ServerApi
@@ -39,6 +40,7 @@ class Client(
     PoolApi,
     ConnectionApi,
     VariableApi,
+    PluginApi,
     ServerApi,
     TokenApi,
     SubscriptionApi,

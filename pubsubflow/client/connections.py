@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from pubsubflow.client.transport import Transport, if_match, quoted
-from pubsubflow.model.api.connections import ConnectionView, RotatedKeys
+from pubsubflow.model.api.connections import ConnectionTestView, ConnectionView, RotatedKeys
 from pubsubflow.model.api.resources import Page
+from pubsubflow.model.connection_types import ConnectionType
 
 
 class ConnectionApi:
@@ -30,6 +31,7 @@ class ConnectionApi:
         extra: Mapping[str, Any] | None = None,
         secrets: Mapping[str, str] | None = None,
         revision: str | None = None,
+        type: str | None = None,
     ) -> ConnectionView:
         """Set a connection, whole; return it with masks for its secrets.
 
@@ -41,14 +43,32 @@ class ConnectionApi:
             secrets: Field → value; `***` keeps the value that is stored.
             revision: The revision that it must have, `absent` if it must not exist; any if left
                 out.
+            type: Its type, against whose fields it is checked; it becomes its kind.
         """
         body = {"kind": kind, "uri": uri, "extra": extra or {}, "secrets": secrets or {}}
+        body |= {} if type is None else {"type": type}
         headers = if_match(revision)
         return await self._server.send("PUT", _path(name), body, ConnectionView, headers=headers)
 
     async def delete_connection(self, name: str, *, revision: str | None = None) -> None:
         """Delete a connection, if it still has the revision."""
         await self._server.delete(_path(name), headers=if_match(revision))
+
+    async def test_connection(
+        self, name: str, *, seconds: float | None = None
+    ) -> ConnectionTestView:
+        """Try a connection, by the check of its type, and return what it came to.
+
+        Args:
+            name: Its name.
+            seconds: The time limit; 10 if left out.
+        """
+        body = {} if seconds is None else {"seconds": seconds}
+        return await self._server.send("POST", f"{_path(name)}/test", body, ConnectionTestView)
+
+    async def connection_types(self) -> list[ConnectionType]:
+        """Return the types of connections by name."""
+        return await self._server.get("/api/v1/connection-types", list[ConnectionType])
 
     async def rotate_connections(self) -> RotatedKeys:
         """Encrypt the secrets of all connections with a new key."""

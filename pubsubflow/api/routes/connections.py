@@ -1,27 +1,38 @@
-"""Routes of connections: list, show, set and delete; secrets are written and never returned."""
+"""Routes of connections: list, show, set, test, delete; secrets are written and never returned."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
+import anyio
 import msgspec
 import structlog
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import expected_revisions, json_with_etag
 from pubsubflow.api.http.pagination import read_cursor, with_cursor
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import NoQuery, PageQuery, parse_body, parse_query
+from pubsubflow.api.http.requests import (
+    NoQuery,
+    PageQuery,
+    decode_body,
+    parse_body,
+    parse_query,
+)
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.bus import Bus
-from pubsubflow.errors import BusUnavailable, ConfigError
-from pubsubflow.model.api.connections import ConnectionView, RotatedKeys
+from pubsubflow.child_calls.catalogue import PluginCatalogue
+from pubsubflow.child_calls.connection_trial import try_connection
+from pubsubflow.errors import BusUnavailable, ConfigError, InvalidInput, NotFound
+from pubsubflow.model.api.connections import ConnectionTestView, ConnectionView, RotatedKeys
 from pubsubflow.model.api.resources import Page
-from pubsubflow.model.connections import make_connection
+from pubsubflow.model.connection_types import CONNECTION_TYPES, ConnectionType, check_type
+from pubsubflow.model.connections import Connection, make_connection
 from pubsubflow.model.revisions import connection_revision
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.secrets.connections import Connections
@@ -41,15 +52,31 @@ class SetConnectionRequest(Struct, frozen=True, forbid_unknown_fields=True):
         uri: Its URI; a password in it becomes the secret `password`.
         extra: Further fields, none of them secret.
         secrets: Field → value; `***` keeps the value that is stored.
+        type: Its type, in place of `kind`: it is checked against the type's fields.
     """
 
     kind: str | None = None
     uri: str | None = None
     extra: dict[str, Any] = {}
     secrets: dict[str, str] = {}
+    type: str | None = None
+
+
+class ConnectionTestRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to test a connection.
+
+    Attributes:
+        seconds: The time limit.
+    """
+
+    seconds: Annotated[float, Meta(gt=0, le=60)] = 10.0
 
 
 _decoder = msgspec.json.Decoder(SetConnectionRequest)
+_test_decoder = msgspec.json.Decoder(ConnectionTestRequest)
+_TESTS_AT_ONCE = 4
+# What the scheme of a URI makes the kind of, in the words of the types.
+_TYPE_OF_KIND = {"https": "http", "postgresql": "postgres", "smtps": "smtp", "unix": "docker"}
 
 
 class ConnectionRoutes:
@@ -58,11 +85,17 @@ class ConnectionRoutes:
     Args:
         store: The stored connections.
         bus: Announces changes.
+        catalogue: Knows the types of connections.
     """
 
-    def __init__(self, store: Connections, bus: Bus) -> None:
+    def __init__(
+        self, store: Connections, bus: Bus, catalogue: PluginCatalogue | None = None
+    ) -> None:
         self._store = store
         self._bus = bus
+        self._catalogue = catalogue or PluginCatalogue()
+        # Each test is a process, and an operator may ask for as many as there are connections.
+        self._tests = anyio.CapacityLimiter(_TESTS_AT_ONCE)
 
     def routes(self) -> Iterable[Route]:
         """Return the routes."""
@@ -105,6 +138,16 @@ class ConnectionRoutes:
             if_match=True,
         )
         yield routing.post(
+            f"{_ONE}/test",
+            self.test,
+            access=operator,
+            query=NoQuery,
+            body=ConnectionTestRequest,
+            body_required=False,
+            responses={200: ConnectionTestView},
+            problems=(409,),
+        )
+        yield routing.post(
             f"{_ROOT}/rotate",
             self.rotate,
             access=admin,
@@ -132,11 +175,13 @@ class ConnectionRoutes:
         payload = await parse_body(request, _decoder)
         made = make_connection(
             request.match_info["name"],
-            kind=payload.kind,
+            kind=payload.type or payload.kind,
             uri=payload.uri,
             extra=payload.extra,
             secrets=payload.secrets,
         )
+        if payload.type is not None:
+            check_type(made, await self._type(payload.type))
         revisions = expected_revisions(request)
         if request.headers.get("If-None-Match", "").strip() == "*":
             revisions = [connection_revision(None)]
@@ -149,6 +194,39 @@ class ConnectionRoutes:
         async with self._changing():
             await self._store.delete(request.match_info["name"], expected_revisions(request))
         return web.Response(status=HTTPStatus.NO_CONTENT)
+
+    async def test(self, request: web.Request) -> web.Response:
+        """Try a connection by the check of its type, in a process of its own."""
+        wanted = decode_body(await request.read() or b"{}", _test_decoder)
+        try:
+            found = await self._store.read(request.match_info["name"])
+        except ConfigError as error:
+            raise BadRequest(str(error), status=HTTPStatus.CONFLICT) from error
+        declared = await self._type_of(found)
+        async with self._tests:
+            return json_response(await try_connection(found, declared, wanted.seconds))
+
+    async def _type(self, name: str) -> ConnectionType:
+        """Return a type that a request names.
+
+        Raises:
+            InvalidInput: There is none.
+        """
+        try:
+            return await self._catalogue.type(name)
+        except NotFound as error:
+            known = ", ".join(each.name for each in await self._catalogue.types())
+            raise InvalidInput(f"{error}: types are {known}") from error
+
+    async def _type_of(self, connection: Connection) -> ConnectionType:
+        """Return the type of a stored connection: what its kind names, else a generic one."""
+        kind = _TYPE_OF_KIND.get(connection.kind, connection.kind)
+        try:
+            declared = await self._catalogue.type(kind)
+        except NotFound:
+            return CONNECTION_TYPES["generic"]
+        # It may be older than types are, and have further fields.
+        return replace(declared, open=True)
 
     async def rotate(self, _: web.Request) -> web.Response:
         """Encrypt all secrets with a new key, and delete the old keys."""

@@ -11,10 +11,12 @@ from pubsubflow.cli.value_sources import read_source
 from pubsubflow.client import Client, RequestRefused
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.api.connections import ConnectionView
+from pubsubflow.model.connection_types import ConnectionType
 from pubsubflow.model.connections import make_connection
 from pubsubflow.model.revisions import connection_revision
 
 _NOT_FOUND = 404
+_FAILED = 1
 
 
 async def list_connections(*, limit: Limit = 100, target: Target = DEFAULT) -> None:
@@ -57,6 +59,7 @@ async def set_connection(
     *,
     uri: str | None = None,
     kind: str | None = None,
+    type: str | None = None,
     extra: str | None = None,
     secret: tuple[str, ...] = (),
     forget: tuple[str, ...] = (),
@@ -68,6 +71,7 @@ async def set_connection(
         name: Name of the connection: letters, digits, _ and -.
         uri: Address, without a password: postgres://ann@db.example.com/sales.
         kind: Kind of the connection; the scheme of the uri if left out.
+        type: Type of the connection, such as http: its fields are checked; see `connections types`.
         extra: A JSON object of further values, in place of the stored one.
         secret: Field of a secret, such as password. Its value is read from a prompt, or from stdin
             if that is not a terminal. FIELD=env:NAME reads an environment variable, FIELD=@FILE a
@@ -88,11 +92,12 @@ async def set_connection(
         kept = {} if before is None else before.secrets
         made = await client.set_connection(
             name,
-            kind=kind or _kind(before, uri),
+            kind=None if type else kind or _kind(before, uri),
             uri=before.uri if before is not None and uri is None else uri,
             extra=before.extra if before is not None and given is None else given,
             secrets={field: kept[field] for field in kept if field not in forget} | secrets,
             revision=connection_revision(None) if before is None else before.revision,
+            type=type,
         )
     _show(made, json=target.json)
 
@@ -107,6 +112,56 @@ async def delete_connection(name: str, /, *, target: Target = DEFAULT) -> None:
     async with target.client() as client:
         await client.delete_connection(name)
     output.show_result({"deleted": name}, f"deleted {name}", json=target.json)
+
+
+async def try_connection(
+    name: str, /, *, seconds: float | None = None, target: Target = DEFAULT
+) -> int:
+    """Check that a connection works, from the daemon, by the check of its type.
+
+    Args:
+        name: Name of the connection.
+        seconds: How long it may take; 10 if left out.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        done = await client.test_connection(name, seconds=seconds)
+    result = "works" if done.ok else "does not work"
+    text = f"{name} ({done.type}) {result}: {done.outcome} ({done.seconds:.2f} s)"
+    output.show_result(done, text, json=target.json)
+    return 0 if done.ok else _FAILED
+
+
+async def list_types(name: str | None = None, /, *, target: Target = DEFAULT) -> None:
+    """List the types of connections, or the fields of one.
+
+    Args:
+        name: Only this type, with what its fields are for.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = await client.connection_types()
+    chosen = [each for each in found if name in (None, each.name)]
+    if not chosen:
+        raise InvalidInput(f"no type {name!r}: types are {', '.join(each.name for each in found)}")
+    if target.json:
+        output.show_list(chosen)
+    elif name is None:
+        listing = output.Listing("type", "fields", "about", elastic=["fields", "about"])
+        for each in found:
+            listing.row(each.name, " ".join(field.name for field in each.fields), each.help)
+        listing.show(none="no types")
+    else:
+        _show_fields(chosen[0])
+
+
+def _show_fields(declared: ConnectionType) -> None:
+    listing = output.Listing("field", "kind", "required", "default", "about", elastic=["about"])
+    for field in declared.fields:
+        kind = "secret" if field.secret else field.kind
+        default = "" if field.default is None else output.compact(field.default) or "-"
+        listing.row(field.name, kind, "yes" if field.required else "", default, field.help)
+    listing.show(none=f"type {declared.name} may have any uri, secrets and extra")
 
 
 async def rotate_keys(*, target: Target = DEFAULT) -> None:

@@ -46,6 +46,23 @@ class ConnectionView(Struct, frozen=True, kw_only=True):
         )
 
 
+class ConnectionTestView(Struct, frozen=True, kw_only=True):
+    """What the test of a connection came to.
+
+    Attributes:
+        type: The type whose check was made.
+        ok: Whether the connection can be used.
+        outcome: One line, without secrets.
+        seconds: How long it took.
+    """
+
+    name: str
+    type: str
+    ok: bool
+    outcome: str
+    seconds: float
+
+
 class RotatedKeys(Struct, frozen=True, kw_only=True):
     """The result of a rotation of the keys.
 

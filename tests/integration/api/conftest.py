@@ -11,9 +11,11 @@ import pytest
 from pubsubflow.api import ApiSettings
 from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
+from pubsubflow.api.routes.plugins import PluginRoutes
 from pubsubflow.api.routes.reload import ReloadRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.routes.variables import VariableRoutes
+from pubsubflow.child_calls.catalogue import PluginCatalogue
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.metrics import ClusterMetrics, Exposition
 from pubsubflow.store.database import Database, PostgresSettings
@@ -39,6 +41,7 @@ def serve(manager, database, bus, tmp_path):
         further = (
             ConnectionRoutes(connections, bus),
             VariableRoutes(Variables(database, Keyring(tmp_path / "keys")), bus),
+            PluginRoutes(PluginCatalogue()),
             SubscriptionRoutes(subscribers, bus, allow_private=lambda: allow_private),
             MetricsRoutes(exposition.expose),
             ReloadRoutes(bus),

@@ -210,3 +210,27 @@ async def test_a_webhooks_secret_is_rotated_without_a_restart(harness, database)
 
 async def hook_views(harness):
     return (await harness.get("/api/v1/hooks"))["items"]
+
+
+async def test_a_connection_of_a_type_is_checked_and_tried(harness):
+    """One process is started for each trial; the server that it tries is the API itself."""
+    one = f"{ROOT}/self"
+    body = {"type": "http", "uri": harness.url, "secrets": {"token": "hush-hush"}}
+    for wrong, reason in (
+        ({"type": "htp"}, "types are aws"),
+        ({"extra": {"tokn": 1}}, "tokn is not a field"),
+        ({"uri": None}, "uri is missing"),
+    ):
+        _, text = await send(harness, "PUT", one, status=422, json=body | wrong)
+        assert reason in text
+    extra = {"check_path": "/healthz"}
+    await send(harness, "PUT", one, status=201, json=body | {"extra": extra})
+    _, text = await send(harness, "POST", f"{one}/test", status=200)
+    assert '"ok":true' in text
+    assert "/healthz answered 200" in text
+    await send(harness, "PUT", one, status=200, json=body | {"uri": "http://127.0.0.1:9/"})
+    _, text = await send(harness, "POST", f"{one}/test", status=200, json={"seconds": 20})
+    assert '"ok":false' in text
+    await send(harness, "POST", f"{ROOT}/absent/test", status=404)
+    types = await harness.get("/api/v1/connection-types")
+    assert {"http", "smtp", "postgres", "generic"} <= {each["name"] for each in types}

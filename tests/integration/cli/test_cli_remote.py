@@ -80,6 +80,11 @@ def administer(remote):
     remote("connections", "set", "far", "--uri", "x://far/y", "--json")
     assert remote("connections", "show", "far", "--json")["uri"] == "x://far/y"
     assert "far" in remote("connections", "list")
+    assert {"http", "smtp"} <= {each["name"] for each in remote("connections", "types", "--json")}
+    assert "Sent as a bearer token" in remote("connections", "types", "http")
+    assert "nothing was tried" in remote("connections", "test", "far")
+    remote("connections", "set", "far", "--type", "http", code=2)  # its uri does not fit
+    assert isinstance(remote("plugins", "list", "--json"), list)
     remote("connections", "rotate")
     remote("connections", "delete", "far")
     set_variables(remote)

@@ -1,0 +1,81 @@
+"""The parent of a child call: starts a process for user code, and reads what it sends."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import anyio
+import msgspec
+
+import pubsubflow
+
+MAX_LINE_BYTES = 1 << 20
+_OURS = "PUBSUBFLOW"
+
+
+class ChildLines:
+    """The lines of JSON that a child call sends.
+
+    Args:
+        process: The child.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        stdout = self._process.stdout
+        while stdout is not None and (line := await stdout.readline()):
+            yield line
+
+    async def wait(self) -> int:
+        """Return the exit code of the child; negative for a signal."""
+        return await self._process.wait()
+
+
+@asynccontextmanager
+async def call_in_child(target: str, argument: object, seconds: float) -> AsyncIterator[ChildLines]:
+    """Call a function in a new process for the length of the block.
+
+    The process has the daemon's environment without its own settings, and ends with the block; if
+    the daemon dies, at the time limit.
+
+    Args:
+        target: `package.module:function`, which gets the argument in JSON and yields JSON values.
+        argument: Encoded as JSON.
+        seconds: The time limit.
+
+    Raises:
+        OSError: The system refuses another process.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "pubsubflow.child_calls.main", target, str(seconds)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=_environment(),
+        limit=MAX_LINE_BYTES,
+        start_new_session=True,
+    )
+    try:
+        if process.stdin is not None:
+            process.stdin.write(msgspec.json.encode(argument))
+            process.stdin.close()
+        yield ChildLines(process)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        with anyio.CancelScope(shield=True):
+            await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Return the daemon's environment without its own settings, which hold passwords and tokens."""
+    package = str(Path(pubsubflow.__file__).parent.parent)
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(_OURS)}
+    search = os.pathsep.join(filter(None, (package, kept.get("PYTHONPATH"))))
+    return kept | {"PYTHONPATH": search}
