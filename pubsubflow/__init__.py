@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from pubsubflow.model.connections import Connection
     from pubsubflow.model.spec import TriggerRule
     from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
+    from pubsubflow.operators.branch import BranchPythonOperator, ShortCircuitOperator
+    from pubsubflow.operators.email import EmailOperator
+    from pubsubflow.operators.http import HttpOperator
+    from pubsubflow.operators.runs import ExternalTaskSensor, TriggerDagRunOperator
+    from pubsubflow.operators.sql import SqlOperator
 
 _HOMES = {
     "authoring.runtime.context": ("Context", "current_context"),
@@ -78,12 +83,18 @@ _HOMES = {
     "model.connections": ("Connection",),
     "model.spec": ("TriggerRule",),
     "model.triggers": ("Trigger", "TriggerContext", "TriggerEvent"),
+    "operators.branch": ("BranchPythonOperator", "ShortCircuitOperator"),
+    "operators.email": ("EmailOperator",),
+    "operators.http": ("HttpOperator",),
+    "operators.runs": ("ExternalTaskSensor", "TriggerDagRunOperator"),
+    "operators.sql": ("SqlOperator",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "DAG",
     "BashOperator",
+    "BranchPythonOperator",
     "Connection",
     "ConnectionField",
     "ConnectionType",
@@ -92,9 +103,12 @@ __all__ = [
     "Dataset",
     "DatasetEvent",
     "DefinitionError",
+    "EmailOperator",
     "EmptyOperator",
     "Every",
+    "ExternalTaskSensor",
     "Fail",
+    "HttpOperator",
     "LatestOnlyOperator",
     "Operator",
     "Param",
@@ -107,12 +121,15 @@ __all__ = [
     "Retention",
     "Retry",
     "RetryAfter",
+    "ShortCircuitOperator",
     "Skip",
+    "SqlOperator",
     "StepFailed",
     "TaskFailed",
     "TaskSkipped",
     "Trigger",
     "TriggerContext",
+    "TriggerDagRunOperator",
     "TriggerError",
     "TriggerEvent",
     "TriggerRule",

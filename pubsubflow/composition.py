@@ -34,7 +34,7 @@ from pubsubflow.model.wire.messages import TriggersChangedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.object_store import FileStore, open_log_store
 from pubsubflow.open_files import OpenFileWatch
-from pubsubflow.resources import DaemonResources
+from pubsubflow.resources import DaemonResources, find_task_account
 from pubsubflow.retention import Archive, LogMover, Pruner, RetentionService
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.services import Service
@@ -42,6 +42,7 @@ from pubsubflow.store.auth import AuditLog, TokenStore
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.deliveries import Deliveries
 from pubsubflow.store.leases import SUBSCRIPTIONS, Lease
+from pubsubflow.store.read.ended_runs import EndedRuns
 from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.store.read.timers import Timers
 from pubsubflow.store.subscribers import Subscribers
@@ -241,6 +242,7 @@ class Composition:
             name=self._name,
             settings=self._config.triggerer,
             connections=store.connections,
+            ended_runs=EndedRuns(store.database),
         )
         self._metrics.append(triggerer.metrics)
         return triggerer
@@ -264,7 +266,10 @@ class Composition:
 
     def _api(self) -> Service:
         store = _built(self._resources.store)
-        metrics, catalogue = ApiMetrics(), PluginCatalogue()
+        metrics, server = ApiMetrics(), self._resources.fork_server
+        embedded = self._resources.servers is not None
+        account = server.account if server else find_task_account(self._config, embedded)
+        catalogue = PluginCatalogue(account=account)
         self._metrics.append(metrics)
         self.api = Api(
             commands=self._commands,

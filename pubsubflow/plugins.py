@@ -18,8 +18,11 @@ GROUPS: Mapping[str, str] = {
     "operator": "pubsubflow.operators",
     "notifier": "pubsubflow.notifiers",
     "connection-type": "pubsubflow.connection_types",
+    "secrets-backend": "pubsubflow.secrets_backends",
 }
 """Kinds of plugins, and the group of entry points of each."""
+
+_OWN_TRIGGERS = {"pubsubflow.RunEnded": "pubsubflow.model.run_waits:RunEnded"}
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -87,7 +90,8 @@ def load_plugin(kind: str, name: str) -> Any:
 
 @cache
 def _triggers() -> dict[str, EntryPoint]:
-    return _points("trigger")
+    own = (EntryPoint(name, value, TRIGGER_GROUP) for name, value in _OWN_TRIGGERS.items())
+    return {point.name: point for point in own} | _points("trigger")
 
 
 @cache

@@ -274,6 +274,7 @@ def _context(
         ),
         data=TaskData(dag.nodes, node, info, host, inputs),
         write_log=host.write_log,
+        start_run=host.start_run,
         **more,
     )
 

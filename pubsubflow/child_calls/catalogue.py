@@ -15,6 +15,7 @@ from pubsubflow.exit_codes import describe_exit
 from pubsubflow.model.api.plugins import PluginView
 from pubsubflow.model.connection_types import CONNECTION_TYPES, ConnectionType
 from pubsubflow.plugins import Plugin, installed_plugins
+from pubsubflow.runner.task_account import TaskAccount
 
 _START_SECONDS = 30.0
 _TARGET = "pubsubflow.child_calls.plugins:import_plugins"
@@ -33,9 +34,20 @@ class PluginCatalogue:
         seconds: Time limit of one import.
         fresh_seconds: How long an answer is good for: a plugin that is installed meanwhile is not
             in use before the daemon starts again.
+        account: The account of the processes; None for the daemon's own.
+
+    Attributes:
+        account: The same, for other processes of plugins.
     """
 
-    def __init__(self, *, seconds: float = 10.0, fresh_seconds: float = 15.0) -> None:
+    def __init__(
+        self,
+        *,
+        seconds: float = 10.0,
+        fresh_seconds: float = 15.0,
+        account: TaskAccount | None = None,
+    ) -> None:
+        self.account = account
         self._seconds = seconds
         self._fresh_seconds = fresh_seconds
         self._lock = anyio.Lock()
@@ -90,7 +102,7 @@ class PluginCatalogue:
         outcomes: list[ImportedPlugin] = []
         error = "its import ended the process"
         seconds = self._seconds * len(plugins) + _START_SECONDS
-        async with call_in_child(_TARGET, plugins, seconds) as lines:
+        async with call_in_child(_TARGET, plugins, seconds, self.account) as lines:
             reader = aiter(lines)
             outcome = ImportedPlugin()
             try:

@@ -11,13 +11,17 @@ from pubsubflow.exit_codes import describe_exit
 from pubsubflow.model.api.connections import ConnectionTestView
 from pubsubflow.model.connection_types import ConnectionType, misfits
 from pubsubflow.model.connections import MASK, Connection
+from pubsubflow.runner.task_account import TaskAccount
 
 _TARGET = "pubsubflow.child_calls.connection_check:run_check"
 _decode = msgspec.json.Decoder(CheckOutcome).decode
 
 
 async def try_connection(
-    connection: Connection, declared: ConnectionType, seconds: float
+    connection: Connection,
+    declared: ConnectionType,
+    seconds: float,
+    account: TaskAccount | None = None,
 ) -> ConnectionTestView:
     """Check a connection, and return what it came to; no secret is in it.
 
@@ -25,6 +29,7 @@ async def try_connection(
         connection: With its secrets.
         declared: Its type.
         seconds: The time limit.
+        account: The account of the process; None for the daemon's own.
     """
     started = time.monotonic()
     faults = misfits(connection, declared)
@@ -35,7 +40,7 @@ async def try_connection(
             ok=True, text=f"type {declared.name} has no check: nothing was tried"
         )
     else:
-        outcome = await _call(CheckRequest(declared.check, connection), seconds)
+        outcome = await _call(CheckRequest(declared.check, connection), seconds, account)
     text = outcome.text
     # Drivers like to show what they were given.
     for secret in sorted(connection.redacted_values(), key=len, reverse=True):
@@ -49,8 +54,8 @@ async def try_connection(
     )
 
 
-async def _call(request: CheckRequest, seconds: float) -> CheckOutcome:
-    async with call_in_child(_TARGET, request, seconds) as lines:
+async def _call(request: CheckRequest, seconds: float, account: TaskAccount | None) -> CheckOutcome:
+    async with call_in_child(_TARGET, request, seconds, account) as lines:
         try:
             with anyio.fail_after(seconds):
                 async for line in lines:

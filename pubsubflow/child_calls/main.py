@@ -1,4 +1,4 @@
-"""The child of a child call: `python -m pubsubflow.child_calls.main TARGET SECONDS`."""
+"""The child of a child call: `python -m pubsubflow.child_calls.main TARGET SECONDS [ACCOUNT]`."""
 
 import os
 import signal
@@ -7,12 +7,16 @@ from importlib import import_module
 
 import msgspec
 
+from pubsubflow.runner.task_account import TaskAccount
+
 _GRACE_SECONDS = 1.0
 
 
 def main() -> None:
     """Call the target with the JSON of stdin, and write a line of JSON for each value it yields."""
-    target, seconds = sys.argv[1:]
+    target, seconds, *account = sys.argv[1:]
+    if account:
+        msgspec.json.decode(account[0], type=TaskAccount).enter()
     # User code prints what it likes: our lines go where its output does not.
     lines = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)

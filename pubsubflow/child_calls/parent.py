@@ -11,6 +11,7 @@ import anyio
 import msgspec
 
 import pubsubflow
+from pubsubflow.runner.task_account import TaskAccount
 
 MAX_LINE_BYTES = 1 << 20
 _OURS = "PUBSUBFLOW"
@@ -37,7 +38,9 @@ class ChildLines:
 
 
 @asynccontextmanager
-async def call_in_child(target: str, argument: object, seconds: float) -> AsyncIterator[ChildLines]:
+async def call_in_child(
+    target: str, argument: object, seconds: float, account: TaskAccount | None = None
+) -> AsyncIterator[ChildLines]:
     """Call a function in a new process for the length of the block.
 
     The process has the daemon's environment without its own settings, and ends with the block; if
@@ -47,6 +50,7 @@ async def call_in_child(target: str, argument: object, seconds: float) -> AsyncI
         target: `package.module:function`, which gets the argument in JSON and yields JSON values.
         argument: Encoded as JSON.
         seconds: The time limit.
+        account: The account of the process; None for the daemon's own.
 
     Raises:
         OSError: The system refuses another process.
@@ -54,6 +58,7 @@ async def call_in_child(target: str, argument: object, seconds: float) -> AsyncI
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "pubsubflow.child_calls.main", target, str(seconds)),
+        *(() if account is None else (msgspec.json.encode(account).decode(),)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

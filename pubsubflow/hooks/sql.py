@@ -152,9 +152,9 @@ class _ThreadSession:
                 # Not abandoned: the connection must not be closed under the thread.
                 await anyio.to_thread.run_sync(work)
                 group.cancel_scope.cancel()
-        if scope.cancelled_caught:
+        found = outcome[0] if outcome else TimeoutError()
+        if scope.cancel_called and isinstance(found, Exception):
             raise TimeoutError(f"the statement took longer than {self._seconds:g} s")
-        (found,) = outcome
         if isinstance(found, Exception):
             raise found
         return found

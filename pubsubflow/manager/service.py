@@ -183,6 +183,7 @@ class Manager:
             self._uptime,
             connections=self._connections,
             variables=self._variables,
+            execute=self.execute,
         )
         await group.start(requests.run, stopping)
         beats = self._heartbeats.receive

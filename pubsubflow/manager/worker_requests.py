@@ -14,8 +14,16 @@ from anyio.abc import TaskStatus
 from msgspec import Raw
 
 from pubsubflow.bus import Message
-from pubsubflow.errors import ConfigError, LeaseLost, NotFound, Unavailable
+from pubsubflow.errors import (
+    ConfigError,
+    InvalidInput,
+    LeaseLost,
+    NotFound,
+    ServiceStopped,
+    Unavailable,
+)
 from pubsubflow.manager.liveness import Uptime
+from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.messages import encode
 from pubsubflow.model.wire.stored_results import is_stored
 from pubsubflow.model.wire.worker_requests import (
@@ -34,6 +42,7 @@ from pubsubflow.model.wire.worker_requests import (
     PullRequest,
     ResultRequest,
     SourceRequest,
+    StartRunRequest,
     VariableRequest,
     decode_worker_request,
 )
@@ -62,6 +71,7 @@ class WorkerRequestServer:
         uptime: How long workers could be heard.
         connections: The connections of tasks; they get none if left out.
         variables: Their variables, likewise.
+        execute: Carries out a command; tasks start no runs if left out.
         tasks: How many.
     """
 
@@ -72,11 +82,13 @@ class WorkerRequestServer:
         *,
         connections: Connections | None = None,
         variables: Variables | None = None,
+        execute: Callable[[StartRun], Awaitable[str]] | None = None,
         tasks: int = 3,
     ) -> None:
         self._queries = WorkerRequestQueries(database)
         self._connections = connections
         self._variables = variables
+        self._execute = execute
         self._uptime = uptime
         self._tasks = tasks
         self._send, self._receive = anyio.create_memory_object_stream[Message](100_000)
@@ -90,6 +102,7 @@ class WorkerRequestServer:
             JournalEntryRequest: self._journal_entry,
             ConnectionRequest: self._connection,
             VariableRequest: self._variable,
+            StartRunRequest: self._start_run,
             ResultRequest: self._result,
             PullRequest: self._pulled,
         }
@@ -181,6 +194,32 @@ class WorkerRequestServer:
             return Chunk(b"", 0, f"{ABSENT}{error}")
         except ConfigError as error:
             return Chunk(b"", 0, f"{REFUSED}{error}")
+
+    async def _start_run(self, request: StartRunRequest) -> Chunk:
+        """Start a run for the task's owner; nothing comes back while its row is to come."""
+        try:
+            if not await self._queries.has_lease(request):
+                return _EMPTY
+        except LeaseLost as error:
+            return Chunk(b"", 0, f"{LEASE_LOST}{error}")
+        if self._execute is None:
+            return Chunk(b"", 0, f"{REFUSED}the manager starts no runs")
+        wanted = request.wanted
+        command = StartRun(
+            wanted.dag_id,
+            wanted.params,
+            wanted.logical_time,
+            wanted.run_key,
+            "started by a task",
+            wanted.partition,
+        )
+        try:
+            return Chunk(encode(str(await self._execute(command))), 1)
+        except (NotFound, InvalidInput) as error:
+            return Chunk(b"", 0, f"{REFUSED}{error}")
+        except ServiceStopped as error:
+            # As if it were away: the worker repeats its request to another manager.
+            raise Unavailable(str(error)) from error
 
     async def _lease(self, request: LeaseRequest) -> Chunk:
         holder = await self._queries.lease(request)

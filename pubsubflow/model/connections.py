@@ -195,7 +195,8 @@ def make_connection(
     check_name(name)
     secrets, extra = dict(secrets or {}), dict(extra or {})
     parts = None if uri is None else _split(uri)
-    if parts is not None:
+    # Without a host there is no account; such a path may begin with several slashes.
+    if parts is not None and parts.netloc:
         uri, password = _without_password(parts)
         if password is not None:
             secrets.setdefault("password", password)

@@ -40,6 +40,11 @@ def number_parameters(sql: str, values: Mapping[str, Any]) -> tuple[str, list[An
     return text, [values[name] for name in order]
 
 
+def bound_names(sql: str) -> frozenset[str]:
+    """Return the names of a statement's parameters; what stands in texts and comments is none."""
+    return frozenset(found["name"] for found in _TOKEN.finditer(sql) if found["name"])
+
+
 def numbered(sql: str, parameters: Parameters) -> tuple[str, list[Any]]:
     """Return a statement and values for a driver that numbers parameters.
 

@@ -24,7 +24,7 @@ from pubsubflow.model.wire.messages import (
     TaskMessage,
     decode_task,
 )
-from pubsubflow.model.wire.worker_requests import Chunk, decode_chunk
+from pubsubflow.model.wire.worker_requests import Chunk, WantedRun, decode_chunk
 from pubsubflow.runner.async_channel import AsyncChannel
 from pubsubflow.runner.caches.dag_cache import DagCache
 from pubsubflow.runner.execution import TaskExecution
@@ -59,6 +59,7 @@ from pubsubflow.runner.requests import (
     publish_event,
     record_entry,
     run_exchange_async,
+    start_run,
 )
 from pubsubflow.runner.shared_state import SharedState
 from pubsubflow.runner.task_host import RunnerHost
@@ -395,6 +396,10 @@ class _Host(RunnerHost):
     async def apublish(self, event: PublishedEvent) -> None:
         """Publish an event and wait until it is stored; the tasks beside it go on."""
         await run_exchange_async(publish_event(event), self._runner.request)
+
+    async def start_run(self, wanted: WantedRun) -> str:
+        """Start a run on behalf of the task, and return its id."""
+        return await start_run(self._runner.request, self._execution.start_run_request(wanted))
 
     async def record(self, entry: JournalEntry) -> JournalEntry:
         """Record an entry in the task's journal, and return the entry that stands there."""

@@ -49,7 +49,9 @@ from pubsubflow.model.wire.worker_requests import (
     JournalRequest,
     PullRequest,
     ResultRequest,
+    StartRunRequest,
     VariableRequest,
+    WantedRun,
 )
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.limits import PeakMemory, lift_allocation_limit
@@ -236,6 +238,10 @@ class TaskExecution:
     def connection_request(self, name: str) -> ConnectionRequest:
         """Return the request for a connection, under the fence of the node that runs now."""
         return ConnectionRequest(*self._fence(), name)
+
+    def start_run_request(self, wanted: WantedRun) -> StartRunRequest:
+        """Return the request for a run, under the fence of the node that runs now."""
+        return StartRunRequest(*self._fence(), wanted)
 
     def variable_request(self, name: str) -> VariableRequest:
         """Return the request for a variable, under the fence of the node that runs now."""

@@ -39,8 +39,10 @@ from pubsubflow.model.wire.worker_requests import (
     JournalRequest,
     PullRequest,
     ResultRequest,
+    StartRunRequest,
     VariableRequest,
     decode_connection,
+    decode_run_id,
     decode_variable,
 )
 from pubsubflow.runner.protocol import RunnerRequest
@@ -187,6 +189,33 @@ def _fetch_fenced(request: ConnectionRequest | VariableRequest, kind: str) -> Ex
                 f"{kind} {request.name!r} was not read: no manager knows of the task yet"
             )
         time.sleep(_RETRY_SECONDS)
+
+
+async def start_run(
+    send: Callable[[RunnerRequest], Awaitable[Chunk]], request: StartRunRequest
+) -> str:
+    """Start a run, and return its id.
+
+    Raises:
+        LeaseLost: The task belongs to another worker by now.
+        ConfigError: The DAG does not exist, or refuses the run.
+        Unavailable: No manager answers.
+    """
+    give_up_at = time.monotonic() + _GIVE_UP_SECONDS
+    while True:
+        chunk = await send(request)
+        error = chunk.error or ""
+        if error.startswith(LEASE_LOST):
+            raise LeaseLost(error.removeprefix(LEASE_LOST))
+        if error.startswith(REFUSED):
+            raise ConfigError(error.removeprefix(REFUSED))
+        if _checked(chunk).total:
+            return decode_run_id(chunk.data)
+        if time.monotonic() > give_up_at:
+            raise Unavailable(
+                f"no run of {request.wanted.dag_id!r} was started: no manager knows of the task yet"
+            )
+        await anyio.sleep(_RETRY_SECONDS)
 
 
 async def record_entry(

@@ -20,7 +20,7 @@ from pubsubflow.model.wire.messages import (
     TaskError,
     decode_task,
 )
-from pubsubflow.model.wire.worker_requests import Chunk, decode_chunk
+from pubsubflow.model.wire.worker_requests import Chunk, WantedRun, decode_chunk
 from pubsubflow.runner.caches.dag_cache import DagCache
 from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import stopped_at
@@ -50,6 +50,7 @@ from pubsubflow.runner.redaction import Redactor
 from pubsubflow.runner.requests import (
     fetch_result,
     run_exchange,
+    start_run,
 )
 from pubsubflow.runner.task_host import RunnerHost
 
@@ -303,6 +304,14 @@ class _Host(RunnerHost):
     async def apublish(self, event: PublishedEvent) -> None:
         """Publish an event; the process runs nothing else, so it may block."""
         self.publish(event)
+
+    async def start_run(self, wanted: WantedRun) -> str:
+        """Start a run on behalf of the task; the process runs nothing else, so it may block."""
+
+        async def send(request: RunnerRequest) -> Chunk:
+            return self._request(request)
+
+        return await start_run(send, self._execution.start_run_request(wanted))
 
     async def record(self, entry: JournalEntry) -> JournalEntry:
         """Refuse a journal entry: sync tasks have no journal."""

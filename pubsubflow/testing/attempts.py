@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import anyio
 import anyio.lowlevel
@@ -31,7 +32,7 @@ from pubsubflow.model.wire.messages import (
 )
 from pubsubflow.model.wire.outputs import PulledValues
 from pubsubflow.model.wire.waits import WaitSet
-from pubsubflow.model.wire.worker_requests import PullRequest
+from pubsubflow.model.wire.worker_requests import PullRequest, WantedRun
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.output import TaskOutput
 from pubsubflow.runner.redaction import Redactor
@@ -231,6 +232,12 @@ class _Host(TaskHost):
 
     def now(self) -> float:
         return self._execution.now()
+
+    async def start_run(self, wanted: WantedRun) -> str:
+        await anyio.lowlevel.checkpoint()
+        fields = {"dag_id": wanted.dag_id, "params": wanted.params}
+        self.write_log("info", "run.would_start", fields)
+        return str(uuid5(NAMESPACE_URL, wanted.run_key or wanted.dag_id))
 
     async def record(self, entry: JournalEntry) -> JournalEntry:
         await anyio.lowlevel.checkpoint()

@@ -15,6 +15,7 @@ from pubsubflow.model.wire.messages import FiredMessage, TaskError, decode_trigg
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.services import run_until
+from pubsubflow.store.read.ended_runs import EndedRuns
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.triggers import LeasedTrigger, TriggerLeases
 from pubsubflow.triggerer.errors import TriggerErrors
@@ -39,6 +40,7 @@ from pubsubflow.triggerer.protocol import (
     TriggerSpec,
     TriggersTroubled,
 )
+from pubsubflow.triggerer.run_waits import RunWaits
 from pubsubflow.triggerer.settings import TriggererSettings
 
 log = structlog.get_logger(__name__)
@@ -60,6 +62,7 @@ class Triggerer:
         name: The triggerer's name.
         settings: Capacity, intervals and limits.
         connections: The stored connections; without them triggers get none.
+        ended_runs: Says which runs have ended; without it, no task waits for other runs.
         clock: Seconds.
 
     Attributes:
@@ -76,6 +79,7 @@ class Triggerer:
         name: str,
         settings: TriggererSettings,
         connections: Connections | None = None,
+        ended_runs: EndedRuns | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
@@ -97,6 +101,7 @@ class Triggerer:
             running=lambda: len(self._leased),
             cleaning=lambda: self._cleaning,
         )
+        self._run_waits = RunWaits(ended_runs, bus, self._on_fired)
         self._errors = TriggerErrors(self._leasing.record_error)
         self._firings = FiringPublisher(
             bus,
@@ -144,6 +149,7 @@ class Triggerer:
             stopping,
             self._leasing.keep_claiming,
             self._keep_sending_heartbeats,
+            self._run_waits.keep_checking,
             task_status=task_status,
         )
 
@@ -191,8 +197,10 @@ class Triggerer:
     def _on_claimed(self, leased: list[LeasedTrigger]) -> None:
         if leased:
             self._firings.forget(lease.number for lease in leased)
-            self._start([self._leased.add(lease) for lease in leased])
-            self.host.require()
+            others = self._run_waits.add([self._leased.add(lease) for lease in leased])
+            if others:
+                self._start(others)
+                self.host.require()
 
     def _start(self, triggers: Iterable[ActiveTrigger]) -> None:
         self.host.send(StartTriggers(tuple(self._host_spec(trigger) for trigger in triggers)))
@@ -205,6 +213,7 @@ class Triggerer:
         for lease in leased:
             trigger = self._leased.pop(lease.number) or ActiveTrigger(lease)
             self._firings.forget([lease.number])
+            self._run_waits.discard([lease.number])
             self._cleaning[lease.number] = trigger
             self.host.send(CleanUpTrigger(trigger.spec))
             self.host.require()
@@ -212,6 +221,7 @@ class Triggerer:
     def _stop_triggers(self, trigger_ids: Iterable[int]) -> None:
         found = [each for each in trigger_ids if each in self._leased or each in self._cleaning]
         self._firings.forget(found)
+        self._run_waits.discard(found)
         for trigger_id in found:
             self._leased.pop(trigger_id)
             self._cleaning.pop(trigger_id, None)
@@ -225,7 +235,8 @@ class Triggerer:
         ready = (
             trigger
             for trigger in self._leased
-            if not trigger.backing_off and trigger.lease.number not in self._firings
+            if not (trigger.backing_off or trigger.lease.number in self._firings)
+            and trigger.lease.number not in self._run_waits
         )
         while part := tuple(self._host_spec(each) for each in islice(ready, _TRIGGERS_A_COMMAND)):
             yield StartTriggers(part)
@@ -293,6 +304,7 @@ class Triggerer:
             return
         if not trigger.watch:
             self._leased.pop(trigger_id)
+            self._run_waits.discard([trigger_id])
             self._leasing.wake()
             return
         trigger.lease = msgspec.structs.replace(

@@ -204,7 +204,8 @@ class ConnectionRoutes:
             raise BadRequest(str(error), status=HTTPStatus.CONFLICT) from error
         declared = await self._type_of(found)
         async with self._tests:
-            return json_response(await try_connection(found, declared, wanted.seconds))
+            account = self._catalogue.account
+            return json_response(await try_connection(found, declared, wanted.seconds, account))
 
     async def _type(self, name: str) -> ConnectionType:
         """Return a type that a request names.

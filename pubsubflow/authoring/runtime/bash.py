@@ -29,7 +29,11 @@ class CommandFailed(PubsubflowError):  # noqa: N818 - the command's end, not our
 
 
 def run_bash(
-    command: str, env: Mapping[str, str] | None = None, cwd: str | os.PathLike[str] | None = None
+    command: str,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    *,
+    inherit: bool = True,
 ) -> str:
     """Run a command with bash and return the last line it printed.
 
@@ -40,6 +44,7 @@ def run_bash(
         command: What `bash -c` runs.
         env: Variables added to those of this process.
         cwd: Folder to run it in.
+        inherit: Whether it has the variables of this process at all.
 
     Raises:
         CommandFailed: Its exit code is not 0.
@@ -49,7 +54,7 @@ def run_bash(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, **(env or {})},
+        env={**(os.environ if inherit else {}), **(env or {})},
         cwd=cwd,
         start_new_session=True,
         text=True,

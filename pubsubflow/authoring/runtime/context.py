@@ -1,6 +1,6 @@
 """Context of a running task: its run, its events, what it emits, results and connections."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,6 +26,7 @@ from pubsubflow.model.wire.messages import (
     EmittedEvent,
     EventInfo,
 )
+from pubsubflow.model.wire.worker_requests import WantedRun
 
 
 class CurrentRun(Struct, frozen=True):
@@ -161,6 +162,7 @@ class Context(WaitMethods, ResultMethods):
         data: DataSource,
         write_log: WriteLog,
         publisher: EventPublisher,
+        start_run: Callable[[WantedRun], Awaitable[str]] | None = None,
         journal: Journal | None = None,
         trigger_event: Any = None,
         trace: str | None = None,
@@ -175,6 +177,8 @@ class Context(WaitMethods, ResultMethods):
         self.rendered: dict[str, str] = {}
         self._data = data
         self._publisher = publisher
+        self._start_run = start_run
+        self._started_runs = 0
         self._journal = journal
         self._trigger_event = trigger_event
 
@@ -299,6 +303,42 @@ class Context(WaitMethods, ResultMethods):
         if default is NO_DEFAULT:
             raise NotFound("variable", f"{name}; set it with `pubsubflow variables set {name}`")
         return default
+
+    async def start_run(
+        self,
+        dag_id: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        logical_time: datetime | None = None,
+        partition: str | None = None,
+        run_key: str | None = None,
+    ) -> str:
+        """Start a run of a DAG, and return its id; for `async def` tasks.
+
+        An attempt that is run again, since its worker died, starts no second one: without a
+        `run_key`, the first run that it starts counts as the same, and so on.
+
+        Args:
+            dag_id: The DAG.
+            params: Of the run.
+            logical_time: Of the run, with a zone.
+            partition: Of the run.
+            run_key: If the DAG has a run of this key, that one is returned.
+
+        Raises:
+            ConfigError: The DAG does not exist, or refuses the params.
+            Unavailable: No manager answers.
+            LeaseLost: The task belongs to another worker.
+        """
+        if self._start_run is None:
+            self._refuse("ctx.start_run() works in `async def` tasks")
+        if logical_time is not None and logical_time.tzinfo is None:
+            self._refuse(f"logical_time needs a time zone: {logical_time} has none")
+        self._started_runs += 1
+        address = (self.task.node, self.task.map_index, self.attempt, self._started_runs)
+        key = run_key or f"task:{self.run.run_id}.{'.'.join(map(str, address))}"
+        given = json_object(params, "params")
+        return await self._start_run(WantedRun(dag_id, given, logical_time, partition, key))
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Log the progress of the work, in any unit."""

@@ -17,7 +17,7 @@ from pubsubflow.model.wire.messages import (
     TaskError,
 )
 from pubsubflow.model.wire.outputs import PulledValues
-from pubsubflow.model.wire.worker_requests import PullRequest
+from pubsubflow.model.wire.worker_requests import PullRequest, WantedRun
 
 MAX_KEY_CHARACTERS = 100
 
@@ -55,6 +55,9 @@ class TaskHost(Protocol):
 
     def now(self) -> float:
         """Return the time in seconds since 1970."""
+
+    async def start_run(self, wanted: WantedRun) -> str:
+        """Start a run on behalf of the task, once an attempt and key, and return its id."""
 
     async def record(self, entry: JournalEntry) -> JournalEntry:
         """Record a step; see `journal.JournalStore`."""

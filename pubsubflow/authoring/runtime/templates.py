@@ -5,16 +5,18 @@ The import of jinja2 takes 40 ms, so only `bind` imports this module, at a runne
 
 import shlex
 from collections.abc import Collection
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, nodes
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, nodes, pass_eval_context
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.runtime.context_names import NAMES
 from pubsubflow.authoring.source_location import suggestion
+from pubsubflow.model.sql_text import quote_identifier
 
 # A template stands in a DAG file, but a class may build one from an event: the sandbox keeps such
 # a text from calling what it finds.
@@ -30,7 +32,19 @@ def quote_for_shell(value: object) -> str:
     return shlex.quote(str(value))
 
 
+class VerbatimText(str):
+    """A text that a filter has made fit to stand in a statement as it is."""
+
+    __slots__ = ()
+
+
+def quote_for_sql(name: object) -> str:
+    """Return a name of a table or column, perhaps with dots, quoted: the filter `identifier`."""
+    return VerbatimText(quote_identifier(name))
+
+
 _ENVIRONMENT.filters["sh"] = quote_for_shell
+_ENVIRONMENT.filters["identifier"] = quote_for_sql
 
 
 _METHODS = frozenset({"get", "items", "keys", "values"})
@@ -178,3 +192,39 @@ def render(text: str, context: Context) -> str:
         jinja2.TemplateError: The template is invalid, or uses an unknown name.
     """
     return _compiled(text).render({name: NAMES[name](context) for name in _used_names(text)})
+
+
+_BOUND: ContextVar[dict[str, Any]] = ContextVar("pubsubflow_bound_values")
+
+
+@pass_eval_context
+def _bind_value(_: object, value: object) -> object:
+    """Put a parameter in the place of a value; called at each `{{ … }}`, never while compiling."""
+    if isinstance(value, VerbatimText):
+        return value
+    if isinstance(value, StrictUndefined):
+        return value  # raises its own error, with its name
+    values = _BOUND.get()
+    name = f"psf_{len(values)}"
+    values[name] = value
+    return f":{name}"
+
+
+@lru_cache(maxsize=256)
+def _compiled_bound(text: str) -> Template:
+    return _ENVIRONMENT.overlay(finalize=_bind_value).from_string(text)
+
+
+def render_bound(text: str, context: Context) -> tuple[str, dict[str, Any]]:
+    """Return a statement with a named parameter for each `{{ … }}`, and the parameters' values.
+
+    Raises:
+        jinja2.TemplateError: The template is invalid, or uses an unknown name.
+    """
+    values: dict[str, Any] = {}
+    token = _BOUND.set(values)
+    try:
+        names = {name: NAMES[name](context) for name in _used_names(text)}
+        return _compiled_bound(text).render(names), values
+    finally:
+        _BOUND.reset(token)

@@ -74,6 +74,8 @@ class Operator(Scoped, Chainable, metaclass=_OperatorType):
             DAG file holds the file's text.
         shell_fields: Those of them that a shell reads: `dags check` warns when a value from outside
             goes there without the filter `sh`.
+        bound_fields: Names of attributes whose templates `execute` renders itself, with parameters
+            in the place of values; they are checked as others are.
         role: `branch`: the result is the ids of the tasks to follow; `short_circuit`: a false one
             skips what follows.
         start_trigger: A trigger, a timedelta or a dataset, here or as a property: `execute` runs
@@ -87,6 +89,7 @@ class Operator(Scoped, Chainable, metaclass=_OperatorType):
     template_fields: ClassVar[Sequence[str]] = ()
     shell_fields: ClassVar[Sequence[str]] = ()
     template_ext: ClassVar[Sequence[str]] = ()
+    bound_fields: ClassVar[Sequence[str]] = ()
     start_trigger: Any = None
     role: ClassVar[Role] = "task"
     _node: Node
@@ -181,7 +184,8 @@ class OperatorBody:
 
     def templates(self) -> Iterator[tuple[str, Any]]:
         """Yield the attributes that are rendered, and the fields of its trigger."""
-        yield from ((name, vars(self._operator).get(name)) for name in self.template_fields)
+        names = (*self.template_fields, *self._operator.bound_fields)
+        yield from ((name, vars(self._operator).get(name)) for name in names)
         target = self._target()
         if target is not None:
             yield from (("start_trigger", value) for value in target.rendered())
@@ -245,7 +249,8 @@ class MappedOperatorBody:
 
     def templates(self) -> Iterator[tuple[str, Any]]:
         """Yield the fixed arguments that are rendered, and the fields of the class's trigger."""
-        yield from ((name, self._kwargs.get(name)) for name in self.template_fields)
+        names = (*self.template_fields, *self._cls.bound_fields)
+        yield from ((name, self._kwargs.get(name)) for name in names)
         target = self._target()
         if target is not None:
             yield from (("start_trigger", value) for value in target.rendered())
@@ -400,7 +405,7 @@ class PythonOperator(Operator):
 def _file_texts(cls: Any, values: Mapping[str, Any], task_id: str) -> dict[str, Any]:
     return with_file_texts(
         values,
-        cls.template_fields,
+        (*cls.template_fields, *cls.bound_fields),
         cls.template_ext,
         shell_fields=cls.shell_fields,
         task_id=task_id,

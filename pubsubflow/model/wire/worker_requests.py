@@ -1,7 +1,9 @@
 """Requests of workers to managers, on behalf of their tasks; arrays in MessagePack."""
 
 from collections.abc import Callable
+from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -163,6 +165,35 @@ class PullRequest(Struct, frozen=True, array_like=True, tag="pull"):
     offset: int = 0
 
 
+class WantedRun(Struct, frozen=True, array_like=True):
+    """A run that a task starts.
+
+    Attributes:
+        run_key: The key under which its DAG has one such run; the task's own if left out.
+    """
+
+    dag_id: str
+    params: dict[str, Any] = {}
+    logical_time: datetime | None = None
+    partition: str | None = None
+    run_key: str | None = None
+
+
+class StartRunRequest(Struct, frozen=True, array_like=True, tag="start"):
+    """Request to start a run, on behalf of a task that runs under this fence; the reply is its id.
+
+    However often an attempt sends it, with the same `run_key` it is one run. The reply is empty
+    (`total` 0) when the row of a chained task does not exist yet: repeat the request.
+    """
+
+    run: int
+    node: int
+    map_index: int
+    attempt: int
+    delivery: int
+    wanted: WantedRun
+
+
 WorkerRequest = (
     SourceRequest
     | BundleRequest
@@ -175,6 +206,7 @@ WorkerRequest = (
     | ConnectionRequest
     | VariableRequest
     | PullRequest
+    | StartRunRequest
 )
 
 
@@ -205,5 +237,6 @@ _VARIABLE = msgspec.msgpack.encode("variable")
 decode_worker_request = msgspec.msgpack.Decoder(WorkerRequest).decode
 decode_lease_status = msgspec.msgpack.Decoder(LeaseStatus).decode
 decode_chunk = msgspec.msgpack.Decoder(Chunk).decode
+decode_run_id = msgspec.msgpack.Decoder(str).decode
 decode_connection = msgspec.msgpack.Decoder(Connection).decode
 decode_variable = msgspec.msgpack.Decoder(Variable).decode

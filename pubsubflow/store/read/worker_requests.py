@@ -15,6 +15,7 @@ from pubsubflow.model.wire.worker_requests import (
     JournalEntryRequest,
     LeaseRequest,
     PullRequest,
+    StartRunRequest,
     VariableRequest,
 )
 from pubsubflow.store.bundles import read_manifest, read_source, read_source_file
@@ -29,7 +30,7 @@ from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.specs import SpecReader
 
 _NIL = b"\xc0"
-FencedRequest = JournalEntryRequest | ConnectionRequest | VariableRequest
+FencedRequest = JournalEntryRequest | ConnectionRequest | VariableRequest | StartRunRequest
 
 
 class LeaseHolder(NamedTuple):

@@ -116,3 +116,45 @@ LIMIT $2;
 -- Return the number of live triggerers and their free capacity.
 SELECT count(*) AS number, coalesce(sum(greatest(capacity - running, 0)), 0)::bigint AS room
 FROM triggerer WHERE seen_at > now() - interval '10 seconds';
+
+-- name: find_awaited_runs
+-- Return the runs that waits are for, by their public ids.
+SELECT w.number, run.id, run.run_id, dag.dag_id, run.version, run.state, run.logical_time,
+       run.partition, run.error
+FROM unnest($1::bigint[], $2::uuid[]) AS w (number, run_id)
+JOIN run USING (run_id) JOIN dag ON dag.id = run.dag;
+
+-- name: find_awaited_ticks
+-- Return the last run of a DAG with a logical time, and perhaps with a partition.
+SELECT w.number, found.id, found.run_id, w.dag_id, found.version, found.state, found.logical_time,
+       found.partition, found.error
+FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::text[])
+  AS w (number, dag_id, logical_time, partition)
+JOIN dag ON dag.dag_id = w.dag_id
+CROSS JOIN LATERAL (
+    SELECT * FROM run
+    WHERE run.dag = dag.id AND run.logical_time = w.logical_time
+      AND (w.partition IS NULL OR run.partition = w.partition)
+    ORDER BY run.run_id DESC LIMIT 1
+) AS found;
+
+-- name: find_next_runs
+-- Return the first run of a DAG that was made at $4 or later, and perhaps has a partition; $3 is the
+-- least id that such a run may have.
+SELECT w.number, found.id, found.run_id, w.dag_id, found.version, found.state, found.logical_time,
+       found.partition, found.error
+FROM unnest($1::bigint[], $2::text[], $3::uuid[], $4::timestamptz[], $5::text[])
+  AS w (number, dag_id, least_id, since, partition)
+JOIN dag ON dag.dag_id = w.dag_id
+CROSS JOIN LATERAL (
+    SELECT * FROM run
+    WHERE run.dag = dag.id AND run.run_id >= w.least_id AND run.created_at >= w.since
+      AND (w.partition IS NULL OR run.partition = w.partition)
+    ORDER BY run.run_id LIMIT 1
+) AS found;
+
+-- name: find_ended_tasks
+-- Return the instances of tasks that have ended.
+SELECT task.run, task.node, task.map_index, task.state
+FROM unnest($1::bigint[], $2::int[]) AS w (run, node)
+JOIN task USING (run, node);

@@ -1,0 +1,103 @@
+"""Operators through a real daemon: other runs, SQL on PostgreSQL, an accepted request."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+from aiohttp import web
+
+from pubsubflow.cli.daemon_process import child_daemon
+from pubsubflow.client import Client
+from pubsubflow.embedded import find_running
+
+pytestmark = pytest.mark.anyio
+DAGS = Path(__file__).with_name("dags")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("operators") / "home"
+
+
+@pytest.fixture(scope="module")
+def url(home):
+    with child_daemon(DAGS, home=home, port=0) as url:
+        yield url
+
+
+@pytest.fixture
+async def client(url):
+    async with Client(url) as client:
+        yield client
+
+
+async def ended(client, dag_id, **options):
+    run_id = await client.trigger(dag_id, **options)
+    return await client.wait(run_id, timeout_seconds=60)
+
+
+async def only_task(client, run, task_id):
+    return await client.task(run.run_id, task_id)
+
+
+async def test_a_run_is_started_once_an_attempt_and_waited_for_without_a_slot(client, tmp_path):
+    """The first child fails, so the second attempt starts another; the watcher sees a third."""
+    async with anyio.create_task_group() as group:
+        results = {}
+
+        async def keep(name, dag_id, **options):
+            results[name] = await ended(client, dag_id, **options)
+
+        group.start_soon(keep, "parent", "parent")
+        mark = {"params": {"mark": str(tmp_path / "mark")}}
+        group.start_soon(lambda: keep("retried", "parent", **mark))
+        group.start_soon(keep, "watcher", "watcher")
+        group.start_soon(keep, "first", "starter")
+        group.start_soon(keep, "lost", "lost")
+    states = {name: run.state for name, run in results.items()}
+    assert states == dict.fromkeys(results, "success") | {"lost": "failed"}
+    again = await ended(client, "starter")
+    assert again.state == "success"
+    runs = [run async for run in client.runs(dag_id="child")]
+    # One of parent, two of its other run, one of both starters' key.
+    assert len(runs) == 4
+    assert sorted(run.state for run in runs) == ["failed", "success", "success", "success"]
+    lost = await client.task(results["lost"].run_id, "start")
+    assert "no-such-dag" in lost.error.message
+
+
+async def test_sql_runs_on_postgres_and_its_timeout_cancels(client, home):
+    dsn = find_running(home).postgres.dsn
+    await client.set_connection("warehouse", type="postgres", uri=dsn)
+    tried = await client.test_connection("warehouse", seconds=30)
+    assert tried.ok, tried
+    run = await ended(client, "sql", params={"who": "o'hara"})
+    assert run.state == "failed"
+    read = await client.task(run.run_id, "read")
+    assert read.state == "success", read
+    slow = await client.task(run.run_id, "slow")
+    assert "timeout" in slow.error.message
+
+
+async def test_an_accepted_request_is_waited_for(client):
+    looks = []
+
+    async def submit(_):
+        return web.Response(status=202, headers={"Location": "jobs/1"})
+
+    async def job(_):
+        looks.append(1)
+        return web.json_response({}) if len(looks) > 1 else web.Response(status=202)
+
+    app = web.Application()
+    app.add_routes([web.post("/submit", submit), web.get("/jobs/1", job)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = site._server.sockets[0].getsockname()[1]
+    await client.set_connection("http_default", type="http", uri=f"http://127.0.0.1:{port}")
+    run = await ended(client, "accepted")
+    await runner.cleanup()
+    assert run.state == "success"
+    assert len(looks) == 2
