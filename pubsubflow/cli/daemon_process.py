@@ -29,7 +29,7 @@ def child_daemon(dags: Path, *, home: Path, port: int) -> Iterator[str]:
     process = subprocess.Popen(
         # Without the user's configuration file: its servers and ports are not for this daemon.
         [
-            *(sys.executable, "-m", "pubsubflow.cli.main", "up", str(dags)),
+            *(sys.executable, "-P", "-m", "pubsubflow.cli.main", "up", str(dags)),
             *("--home", str(home), "--port", str(port), "--config", os.devnull),
             *("--ready-fd", str(writer), "--parent", str(os.getpid())),
         ],

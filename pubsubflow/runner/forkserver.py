@@ -60,7 +60,7 @@ class _Zygote:
         search = os.pathsep.join(filter(None, (package, python_path)))
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pubsubflow.runner.zygote", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "pubsubflow.runner.zygote", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,

@@ -109,7 +109,10 @@ class Zygote:
                     return None
                 self._reap()
             if self._control.fileno() in ready:
-                data, fds, _, _ = socket.recv_fds(self._control, REQUEST.size, CHILD_FDS)
+                try:
+                    data, fds, _, _ = socket.recv_fds(self._control, REQUEST.size, CHILD_FDS)
+                except ConnectionResetError:  # the daemon has ended with a report of ours unread
+                    return None
                 if not data:
                     return None
                 child = self._fork(REQUEST.unpack(data)[0], fds)

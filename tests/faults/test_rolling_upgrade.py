@@ -16,7 +16,7 @@ from support.faults.upgrade import open_cluster
 from support.former import unpack_former
 
 pytestmark = pytest.mark.anyio
-PART = 0.25
+PART = 0.15
 KILLS = 10
 
 

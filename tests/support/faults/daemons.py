@@ -86,6 +86,8 @@ class DaemonProcess:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     env=self._environ,
+                    # Not this checkout: of another version it must import nothing here.
+                    cwd=self.log.parent,
                 )
             self.pid = process.pid
             try:

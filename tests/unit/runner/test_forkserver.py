@@ -60,6 +60,19 @@ async def test_child_starts_clean(server):
     assert facts == {"session": True, "default_handlers": True, "stdin": "", "blocked": []}
 
 
+async def test_modules_of_the_working_directory_are_not_the_zygotes(tmp_path, monkeypatch):
+    """A daemon may be started where others write, or in a checkout of another version."""
+    (tmp_path / "pubsubflow").mkdir()
+    for name in ("pubsubflow/__init__", "signal", "selectors"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.chdir(tmp_path)
+    async with ForkServer.start() as server:
+        child = await server.fork(f"{HERE}:echo", b"hello")
+        assert await child.receive() == b"hello"
+        child.channel.close()
+        assert await child.wait() == 0
+
+
 async def test_killing_a_child_takes_what_it_started_along(server):
     async with await server.fork(f"{HERE}:start_grandchild") as child:
         grandchild = psutil.Process(int(await child.receive()))
