@@ -15,6 +15,7 @@ from pubsubflow.manager.working_state import (
     RunWork,
     new_event,
 )
+from pubsubflow.model.runs.closing import close_run, has_teardowns_left
 from pubsubflow.model.runs.fences import first_delivery
 from pubsubflow.model.runs.outlets import outlet_events
 from pubsubflow.model.runs.progress import (
@@ -40,6 +41,7 @@ from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import (
     NO_NODE,
     NOT_MAPPED,
+    CancelMessage,
     EmittedEvent,
     EventInfo,
     Outcome,
@@ -215,7 +217,9 @@ class RunLifecycle:
                 run.dispatch.append(key)
             run.live[key] = task
         if decision.ended is not None:
-            self._close(run, decision.ended)
+            closing = run.progress.closing
+            reason = run.progress.closing_reason if closing else None
+            self._close(run, RunState(closing) if closing else decision.ended, reason)
 
     def release(self, run: RunWork, node: int) -> None:
         """Start a task that waited for the previous run."""
@@ -250,33 +254,51 @@ class RunLifecycle:
         run.uncounted = True
 
     def cancel(self, run: RunWork, reason: str, outcome: RunState = RunState.CANCELLED) -> None:
-        """End a run at once: its live tasks are cancelled, the others never start."""
-        # Over a copy: each one is removed.
-        for key, task in list(run.live.items()):
-            self.waits.stop(run, key, task, cancelled=outcome is RunState.CANCELLED)
-            self._remove(run, key, task)
-            run.ended_tasks.append(
-                EndedTask(
-                    *key,
-                    task.attempt,
-                    advance_state(task.state, TaskState.CANCELLED),
-                    task.worker,
-                    task.queued_at,
-                    task.started_at,
-                    self._uow.now,
-                    error=TaskError("Cancelled", reason, final=True),
-                )
-            )
+        """End a run: its live tasks are cancelled, the others never start.
+
+        If a setup has succeeded, its teardown still runs, and the run ends then; to cancel it once
+        more ends it at once.
+        """
+        plan, progress = run.version.plan, run.progress
+        closes = bool(plan.scopes) and not progress.closing and has_teardowns_left(plan, progress)
+        tasks = run.version.spec.tasks
+        stopped = [key for key in run.live if not closes or tasks[key[0]].role != "teardown"]
+        for key in stopped:
+            self._cancel_task(run, key, reason, outcome)
         for key in take_unmade(run.progress):
             # With a row, so that clearing finds them as it finds those that were made.
             error = TaskError("Cancelled", reason, final=True)
             run.ended_tasks.append(
                 EndedTask(*key, 0, TaskState.CANCELLED, ended_at=self._uow.now, error=error)
             )
+        if closes:
+            if stopped:
+                message = CancelMessage(run.id, reason, tuple(stopped))
+                self._uow.outbox.cancellations.append(message)
+            progress.closing, progress.closing_reason = outcome, reason
+            self._apply(run, close_run(plan, progress))
+            return
         run.dispatch.clear()
         run.cancelled = True
         run.changed = True
         self._close(run, outcome, reason)
+
+    def _cancel_task(self, run: RunWork, key: InstanceKey, reason: str, outcome: RunState) -> None:
+        task = run.live[key]
+        self.waits.stop(run, key, task, cancelled=outcome is RunState.CANCELLED)
+        self._remove(run, key, task)
+        run.ended_tasks.append(
+            EndedTask(
+                *key,
+                task.attempt,
+                advance_state(task.state, TaskState.CANCELLED),
+                task.worker,
+                task.queued_at,
+                task.started_at,
+                self._uow.now,
+                error=TaskError("Cancelled", reason, final=True),
+            )
+        )
 
     def retry_due(self, timer: Timer) -> None:
         """Hand out the next attempt of a task whose delay is over."""

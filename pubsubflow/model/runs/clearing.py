@@ -161,6 +161,7 @@ def clear(
             entry.left_out_by = [node for node in entry.left_out_by if node not in whole]
     _count_incomplete(progress)
     progress.clear_number += 1
+    progress.closing = ""
     return again
 
 

@@ -29,11 +29,15 @@ class Progress(StoredValue):
         nodes: One entry per node.
         incomplete: Number of nodes that are not complete.
         clear_number: How often tasks of the run were cleared.
+        closing: The state in which it ends once its teardowns have run; empty if all of it runs.
+        closing_reason: Why.
     """
 
     nodes: list[NodeProgress]
     incomplete: int
     clear_number: int = 0
+    closing: str = ""
+    closing_reason: str = ""
 
 
 STORED_PROGRESS = StoredCodec(Progress, "the progress of a run")
@@ -254,10 +258,11 @@ class _Advance:
             made = [entries[node] for node in self._plan.scopes[task.node].indirect_setups]
             if not all_complete(made):
                 return None
-            if any(entry.failed or entry.upstream_failed for entry in made):
-                return TaskState.UPSTREAM_FAILED
-            if any(entry.skipped for entry in made):
-                return TaskState.SKIPPED
+            bad = any(entry.failed or entry.upstream_failed for entry in made)
+            if bad or any(entry.skipped for entry in made):
+                # Not before all upstream is complete: a branch among it may leave the task out.
+                state = TaskState.UPSTREAM_FAILED if bad else TaskState.SKIPPED
+                return state if all_complete(upstream) else None
         tasks = self._plan.spec.tasks
         setups = [entries[node] for node in task.upstream if tasks[node].role == "setup"]
         return evaluate_rule(task.trigger_rule, upstream, setups)

@@ -90,6 +90,8 @@ async def read_wait_reasons(
 ) -> dict[tuple[int, int], str]:
     """Return what the tasks among rows of a run wait for, by node and map index.
 
+    Tasks that wait for the previous run, and so have no rows yet, are among them.
+
     Args:
         connection: To Postgres.
         run: Id of the run.
@@ -114,6 +116,11 @@ async def read_wait_reasons(
                 reason = lacking_room(task.resources, rooms.get(task.queue, ()))
             if reason is not None:
                 reasons[row["node"], row["map_index"]] = reason
+    if any(task.depends_on_past for task in spec.tasks):
+        for row in await connection.fetch(SQL["read_past_waits"], run):
+            named = row["on_task"] or spec.tasks[row["node"]].task_id
+            on = "the previous run" if row["run_id"] is None else f"run {row['run_id']}"
+            reasons[row["node"], NOT_MAPPED] = f"task {named} of {on}"
     return reasons
 
 
@@ -155,10 +162,6 @@ async def describe_waits(connection: Connection, run: int, spec: DagSpec) -> lis
     reasons = await read_wait_reasons(connection, run, spec, rows)
     reasons |= await _read_looks(connection, run, spec, SHOWN_WAITS)
     lines = []
-    for row in await connection.fetch(SQL["read_past_waits"], run):
-        task = spec.tasks[row["node"]].task_id
-        on = "the previous run" if row["run_id"] is None else f"run {row['run_id']}"
-        lines.append(f"task {task} waits for task {row['on_task'] or task} of {on}")
     for (node, map_index), reason in sorted(reasons.items()):
         index = f".{map_index}" if map_index != NOT_MAPPED else ""
         lines.append(f"task {spec.tasks[node].task_id}{index} waits for {reason}")

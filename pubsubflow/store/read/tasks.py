@@ -161,7 +161,8 @@ class ReadTasks:
             for key, row in zip(keys, rows, strict=True)
         ]
         found += [
-            ((node, NOT_MAPPED), _not_started(FoundTask(run, spec, node))) for node in waiting
+            (key, _not_started(FoundTask(run, spec, key[0]), reasons.get(key)))
+            for key in ((node, NOT_MAPPED) for node in waiting)
         ]
         # Nodes without rows are not started: they are merged in, so a page may get too long.
         found.sort(key=lambda each: each[0])
@@ -184,7 +185,7 @@ class ReadTasks:
         if row is None and task.map_index != NOT_MAPPED:
             raise NotFound("task instance", task.id)
         view = (
-            _not_started(task)
+            _not_started(task, reasons.get(key[1:]))
             if row is None
             else _task(task.run, task.dag_spec, row, reasons.get(key[1:]))
         )
@@ -312,7 +313,7 @@ def _task(run: FoundRun, spec: DagSpec, row: asyncpg.Record, waits_for: str | No
     )
 
 
-def _not_started(task: FoundTask) -> TaskView:
+def _not_started(task: FoundTask, waits_for: str | None) -> TaskView:
     return TaskView(
         id=task.id,
         run_id=task.run.view.run_id,
@@ -320,6 +321,7 @@ def _not_started(task: FoundTask) -> TaskView:
         task_id=task.task_spec.task_id,
         state=NOT_STARTED,
         operator=task.task_spec.operator,
+        waits_for=waits_for,
     )
 
 

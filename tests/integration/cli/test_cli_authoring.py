@@ -68,6 +68,7 @@ def test_a_task_waits_for_the_run_before(psf):
     second, first = (each["run_id"] for each in runs)
     assert psf("runs", "wait", first).code == 1
     assert f"task book waits for task book of run {first}" in psf("runs", "explain", second).out
+    assert first in psf("tasks", "list", second).out
     assert psf("tasks", "clear", first, "book", "--yes").code == 0
     for run in (first, second):
         assert psf("runs", "wait", run).code == 0

@@ -421,3 +421,51 @@ async def test_a_task_with_nothing_to_run_emits_again_when_its_run_is_opened_aga
     await harness.finish("t")
     await harness.until_states("success", "success", dag_id="e")
     assert await harness.value("SELECT count(*) FROM event") == 2
+
+
+def cluster():
+    return dag(
+        "d",
+        task("make", role="setup"),
+        task("work", "make"),
+        task("after", "work"),
+        task("drop", "make", "work", role="teardown", trigger_rule="all_done_setup_success"),
+        timeout_seconds=3600.0,
+    )
+
+
+async def test_a_cancelled_run_still_cleans_up(harness):
+    await harness.load(cluster())
+    run_id = await harness.call(StartRun("d"))
+    await harness.finish("make")
+    work = await harness.order("work")
+    work.delivery.ack()
+    await harness.call(CancelRun(run_id, "enough"))
+    assert await harness.states() == ["running"]
+    await harness.report(work.result())  # too late
+    await harness.finish("drop")
+    await harness.until_states("cancelled")
+    ended = {(0, "success"), (1, "cancelled"), (3, "success")}
+    assert {tuple(row) for row in await harness.rows("SELECT node, state FROM task")} == ended
+    assert await harness.value("SELECT error FROM run") == "enough"
+    assert await harness.value("SELECT active FROM dag_state") == 0
+    # What was cancelled may run again.
+    await harness.call(ClearTasks(run_id, only_failed=True))
+    for name in ("make", "work", "after", "drop"):
+        await harness.finish(name)
+    await harness.until_states("success")
+
+
+async def test_a_run_that_is_cancelled_twice_ends_at_once(harness):
+    await harness.load(cluster())
+    run_id = await harness.call(StartRun("d"))
+    await harness.call(CancelRun(run_id, "nothing is made yet"))
+    assert await harness.states() == ["cancelled"]
+    again = await harness.call(StartRun("d"))
+    make = await harness.order("make", run=await harness.value("SELECT max(id) FROM run"))
+    make.delivery.ack()
+    await harness.report(make.result())
+    await harness.call(CancelRun(again, "enough"))
+    await harness.call(CancelRun(again, "at once"))
+    assert await harness.states() == ["cancelled", "cancelled"]
+    assert await harness.value("SELECT count(*) FROM task_live") == 0

@@ -371,7 +371,7 @@ def test_roles():
         "command": "task",
         "after": "teardown",
     }
-    assert tasks["after"].trigger_rule is TriggerRule.ALL_DONE
+    assert tasks["after"].trigger_rule is TriggerRule.ALL_DONE_SETUP_SUCCESS
     assert tasks["stop"].retry.retries == 2
     assert tasks["command"].operator == "bash"
 

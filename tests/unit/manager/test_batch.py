@@ -16,6 +16,7 @@ from pubsubflow.model.wire.commands import (
     Backfill,
     CancelRun,
     CheckEventWaits,
+    CheckPastWaits,
     ClearTasks,
     Command,
     DeletePool,
@@ -74,6 +75,7 @@ ITEMS = {
     DeletePool: DeletePool("q"),
     ClearTasks: ClearTasks(uuid4()),
     CheckEventWaits: CheckEventWaits(((1, 0, -1),)),
+    CheckPastWaits: CheckPastWaits((1,), (2,)),
     FireTimers: FireTimers((Timer(NOW, "tick", 7, node=0, number=9),)),
 }
 

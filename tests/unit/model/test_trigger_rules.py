@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubflow.model.runs.clearing import TaskSelection, clear, select
+from pubsubflow.model.runs.closing import close_run, has_teardowns_left
 from pubsubflow.model.runs.node_progress import NodeProgress
 from pubsubflow.model.runs.plan import Plan, SetupScope
 from pubsubflow.model.runs.progress import finish_task, resume_run, start_run
@@ -220,6 +221,30 @@ def test_a_short_circuit_spares_teardowns():
     decision = finish_task(plan, progress, 1, TaskState.SUCCESS, follow=())
     assert decision.resolved == [(2, -1, TaskState.SKIPPED)]
     assert decision.ready == [(3, -1)]
+
+
+@given(st.integers(0, 4), st.randoms())
+def test_a_run_that_is_closed_cleans_up_what_was_made(ended, chance):
+    """Whenever it is closed: teardowns run if their setup has succeeded, and nothing else does."""
+    plan = cluster()
+    progress, decision = start_run(plan)
+    ready, made = [node for node, _ in decision.ready], set()
+    for _ in range(ended):
+        node = ready.pop(chance.randrange(len(ready)))
+        made.add(node)
+        decision = finish_task(plan, progress, node, TaskState.SUCCESS)
+        ready += [node for node, _ in decision.ready]
+        if not ready:
+            break
+    cleans = 0 in made and 3 not in made
+    assert has_teardowns_left(plan, progress) is cleans
+    if not cleans:
+        return
+    decision = close_run(plan, progress)
+    dropping = [3] if 3 in ready else [node for node, _ in decision.ready]
+    assert dropping == [3]
+    assert decision.ended is None
+    assert finish_task(plan, progress, 3, TaskState.SUCCESS).ended is not None
 
 
 def test_a_branch_may_name_a_group():
