@@ -205,7 +205,13 @@ class Bus:
             raise
         return subscription
 
-    async def request(self, subject: str, payload: bytes, timeout_seconds: float) -> bytes:
+    async def request(
+        self,
+        subject: str,
+        payload: bytes,
+        timeout_seconds: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
         """Send a request and return the first reply.
 
         Raises:
@@ -218,7 +224,9 @@ class Bus:
         reply: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
         self._requests[key] = reply
         try:
-            self.client.send(encode_pub(subject, f"{self._inbox}{self._last_request}", payload))
+            inbox = f"{self._inbox}{self._last_request}"
+            block = encode_headers(headers) if headers else b""
+            self.client.send(encode_pub(subject, inbox, payload, block))
             with anyio.fail_after(timeout_seconds):
                 data, header = await reply
         except TimeoutError as error:

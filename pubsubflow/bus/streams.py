@@ -43,7 +43,7 @@ Config = dict[str, Any]
 class Requester(Protocol):
     """A client that sends requests."""
 
-    async def request(self, subject: str, payload: bytes, timeout_seconds: float) -> bytes:
+    async def request(self, subject: str, payload: bytes, timeout_seconds: float, /) -> bytes:
         """Send a request and return the reply; raise BusUnavailable without one."""
 
 

@@ -171,6 +171,18 @@ class EpochGuard:
             log.warning("manager.void_dropped", epoch=epoch, **item.log_fields())
             item.done(None)
 
+    def return_unchecked(self, batch: list[InboxItem]) -> None:
+        """Return messages to the bus while the connection is not compared with the witness.
+
+        They may be of before a restore, and fit by chance what the restored database has.
+        """
+        if self.checked:
+            return
+        for item in tuple(batch):
+            if item.later is not None:
+                batch.remove(item)
+                item.later()
+
     def note_change(self) -> None:
         """Note that the database has changed, so that the witness is to learn of it."""
         if not self._changed:

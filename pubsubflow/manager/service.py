@@ -290,6 +290,7 @@ class Manager:
                 await self._epochs.testify(connection)
             fill_batch(batch, self._waiting, self._settings)
             if any(item.from_bus for item in batch):
+                self._epochs.return_unchecked(batch)
                 self._epochs.drop_void(batch, self.metrics.void_dropped)
             for item in [each for each in batch if isinstance(each.received, Exception)]:
                 await self._refuse(connection, item, item.message)

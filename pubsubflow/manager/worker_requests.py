@@ -26,8 +26,11 @@ from pubsubflow.manager.liveness import Uptime
 from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.messages import encode
 from pubsubflow.model.wire.stored_results import is_stored
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.worker_requests import (
     ABSENT,
+    LATER,
+    LATER_HEADER,
     LEASE_LOST,
     REFUSED,
     BundleRequest,
@@ -128,10 +131,13 @@ class WorkerRequestServer:
                 request = decode_worker_request(message.data)
                 chunk = await self._answers[type(request)](request)
             except Unavailable as error:
-                # No answer: the worker repeats its request until a manager can answer.
                 self._uptime.restart()
                 log.debug("worker_request.not_answered", reason=str(error))
-                continue
+                # What went to all managers is left to those that can answer.
+                to_all = message.subject == Subjects.WORKER_REQUEST_TO_ALL
+                if to_all or LATER_HEADER not in (message.headers or ()):
+                    continue
+                chunk = Chunk(b"", 0, f"{LATER}{error}")
             except Exception as error:
                 log.exception("worker_request.failed")
                 chunk = Chunk(b"", 0, f"{type(error).__name__}: {error}")

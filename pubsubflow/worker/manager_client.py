@@ -11,12 +11,14 @@ from pubsubflow.errors import BusUnavailable
 from pubsubflow.model.wire.messages import encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.worker_requests import (
+    LATER_HEADER,
     Chunk,
     LeaseRequest,
     LeaseStatus,
     WorkerRequest,
     decode_chunk,
     decode_lease_status,
+    is_later,
 )
 
 log = structlog.get_logger(__name__)
@@ -24,6 +26,8 @@ log = structlog.get_logger(__name__)
 _FIRST_SECONDS = 1.0
 _REQUEST_SECONDS = 5.0
 _RETRY_SECONDS = 0.2
+_LONGEST_RETRY_SECONDS = 2.0
+_UNDERSTANDS_LATER = {LATER_HEADER: "1"}
 _LEASE_DELAY_SECONDS = 0.25
 
 
@@ -56,12 +60,15 @@ class ManagerClient:
         with anyio.move_on_after(self._ask_seconds):
             while True:
                 try:
-                    reply(await self._ask(request))
+                    answer = await self._ask(request)
                 except BusUnavailable as error:
                     text = str(error)
-                    await anyio.sleep(_RETRY_SECONDS)
                 else:
-                    return
+                    if not is_later(answer):
+                        reply(answer)
+                        return
+                    text = decode_chunk(answer).error or text
+                await anyio.sleep(_RETRY_SECONDS)
         reply(encode(Chunk(b"", 0, text)))
 
     async def _ask(self, request: bytes) -> bytes:
@@ -73,7 +80,9 @@ class ManagerClient:
             BusUnavailable: No manager replies.
         """
         try:
-            return await self._bus.request(Subjects.WORKER_REQUEST, request, _FIRST_SECONDS)
+            return await self._bus.request(
+                Subjects.WORKER_REQUEST, request, _FIRST_SECONDS, _UNDERSTANDS_LATER
+            )
         except BusUnavailable:
             return await self._bus.request(
                 Subjects.WORKER_REQUEST_TO_ALL, request, _REQUEST_SECONDS
@@ -91,6 +100,7 @@ class ManagerClient:
     async def request(self, request: WorkerRequest) -> Chunk:
         """Repeat a request until a manager replies: without the reply its tasks could only fail."""
         payload = encode(request)
+        pause = _RETRY_SECONDS
         while True:
             replies = self._replies
             try:
@@ -106,4 +116,8 @@ class ManagerClient:
                 if not self._reachable:
                     log.info("worker.managers_recovered")
                 self._reachable = True
-                return decode_chunk(reply)
+                if not is_later(reply):
+                    return decode_chunk(reply)
+                # It lives, and cannot read the store now.
+                await anyio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_RETRY_SECONDS)

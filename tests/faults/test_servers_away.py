@@ -11,8 +11,8 @@ from support.faults.rounds import OutageReport, run_outage
 pytestmark = pytest.mark.anyio
 
 MOMENTS = 5
-WARNINGS = 4
-"""One each of the manager, the triggerer, the tokens and the worker."""
+WARNINGS = 3
+"""One each of the manager, the triggerer and the tokens."""
 
 
 def check_postgres_away(outage: OutageReport):

@@ -24,6 +24,15 @@ RETURN_VALUE = "return_value"
 REFUSED = "refused: "
 """Prefix of an error that stays the same when the request is repeated."""
 
+LATER = "not now: "
+"""Prefix of the error of a request that the manager cannot answer while Postgres is away."""
+
+LATER_HEADER = "Psf-Later"
+"""Header of a request whose sender understands `LATER`; others get no answer then."""
+
+_LATER_MARK = LATER.encode()
+_NO_DATA = b"\x93\xc4\x00\x00"
+
 
 class SourceRequest(Struct, frozen=True, array_like=True, tag="source"):
     """Request a DagSource by its key, from byte `offset` of its encoded form."""
@@ -222,6 +231,12 @@ class Chunk(Struct, frozen=True, array_like=True):
     data: bytes
     total: int
     error: str | None = None
+
+
+def is_later(reply: bytes) -> bool:
+    """Return whether an encoded Chunk says that the request is to be repeated later."""
+    # Replies are forwarded unread, and most are large.
+    return reply.startswith(_NO_DATA) and _LATER_MARK in reply[:32]
 
 
 def secrets_decoder(request: bytes) -> Callable[[bytes], Connection | Variable] | None:

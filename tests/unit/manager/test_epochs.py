@@ -3,7 +3,8 @@
 import pytest
 
 from pubsubflow.errors import StoreRestored
-from pubsubflow.manager.epochs import Witness, find_restore, is_void
+from pubsubflow.manager.epochs import EpochGuard, Witness, find_restore, is_void
+from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.model.runs.fences import (
     DELIVERIES_PER_CLEARING,
     LEASES_PER_EPOCH,
@@ -82,3 +83,20 @@ def test_deliveries_tell_clearing_and_epoch():
     assert (epoch_of(delivery), clear_number_of(delivery)) == (3, 7)
     assert first_delivery(0) == 1
     assert first_delivery(2) == 2 * DELIVERIES_PER_CLEARING + 1
+
+
+def test_messages_of_the_bus_wait_until_the_database_is_compared():
+    """What may be of before a restore must not meet rows that fit it by chance."""
+    returned = []
+    guard = EpochGuard(bus=None)
+    done = {"done": returned.append, "failed": returned.append}
+    message = WorkerLostMessage("w")
+    item = InboxItem(message, **done, later=lambda: returned.append("later"), subject="psf.in.x")
+    command = InboxItem(StartRun("d"), **done)
+    batch = [item, command]
+    guard.return_unchecked(batch)
+    assert (batch, returned) == ([command], ["later"])
+    guard.checked = True
+    batch = [item, command]
+    guard.return_unchecked(batch)
+    assert (batch, returned) == ([item, command], ["later"])

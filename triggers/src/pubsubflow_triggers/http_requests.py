@@ -85,7 +85,7 @@ class HttpTrigger(Trigger, frozen=True, kw_only=True):
         return msgspec.json.encode(self, order="deterministic").decode()
 
     @asynccontextmanager
-    async def requests(self, ctx: TriggerContext) -> AsyncIterator["Requester"]:
+    async def requests(self, ctx: TriggerContext) -> AsyncIterator["RepeatedRequests"]:
         """Keep a connection to the server while the block lasts.
 
         Raises:
@@ -94,7 +94,7 @@ class HttpTrigger(Trigger, frozen=True, kw_only=True):
         limit = aiohttp.ClientTimeout(self.timeout.total_seconds(), sock_connect=_CONNECT_SECONDS)
         url = await resolve_url(ctx, self.url)
         async with aiohttp.ClientSession(timeout=limit) as session:
-            yield Requester(self, ctx, session, urlsplit(url).netloc.rpartition("@")[2])
+            yield RepeatedRequests(self, ctx, session, urlsplit(url).netloc.rpartition("@")[2])
 
     async def credentials(self, ctx: TriggerContext) -> dict[str, str]:
         """Return the headers, with the present values of the secrets that they name."""
@@ -107,8 +107,8 @@ class HttpTrigger(Trigger, frozen=True, kw_only=True):
         return headers
 
 
-class Requester:
-    """Requests of one trigger, repeated until there is an response.
+class RepeatedRequests:
+    """Requests of one trigger, repeated until there is a response.
 
     Args:
         trigger: The trigger, with URL, headers, interval.
