@@ -32,6 +32,7 @@ from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import CommittedBatch, UnitOfWork
 from pubsubflow.model.ids import new_id
 from pubsubflow.model.runs.concurrency import Limit
+from pubsubflow.model.runs.plan import MAX_MAP_LENGTH
 from pubsubflow.model.traces import NoTracing, Tracing
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
@@ -47,6 +48,7 @@ class BatchProcessor:
         chance: Draws the jitter of retries, from 0 up to 1.
         max_loops: How often one DAG may occur in the ancestry of its run.
         tracing: Draws trace contexts; none unless given.
+        max_map_length: Instances of a mapped task at most.
 
     Attributes:
         epoch: The epoch of the database; see `model.runs.fences`.
@@ -60,6 +62,7 @@ class BatchProcessor:
         chance: Callable[[], float] = random.random,
         max_loops: int = 100,
         tracing: Tracing | None = None,
+        max_map_length: int = MAX_MAP_LENGTH,
     ) -> None:
         self._now = now
         self._new_id = new_id
@@ -67,7 +70,7 @@ class BatchProcessor:
         self._max_loops = max_loops
         self._tracing = tracing or NoTracing()
         self._run_ids = IdAllocator()
-        self._specs = SpecCache()
+        self._specs = SpecCache(max_map_length=max_map_length)
         self._wait_queues: dict[tuple[Limit, ...], int] = {}
         self.epoch = 0
 

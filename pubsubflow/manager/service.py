@@ -109,7 +109,11 @@ class Manager:
         self._listens = listens
         self._tracing = tracing or NoTracing()
         self.clock = StoreClock()
-        self._processor = processor or BatchProcessor(now=self.clock.now, tracing=self._tracing)
+        self._processor = processor or BatchProcessor(
+            now=self.clock.now,
+            tracing=self._tracing,
+            max_map_length=self._settings.max_map_length,
+        )
         self._uptime = Uptime(bus)
         self._waiting: deque[InboxItem] = deque()
         self.metrics = metrics or ManagerMetrics()

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pubsubflow.model.datasets import matches
 from pubsubflow.model.recent import Recent
-from pubsubflow.model.runs.plan import Plan
+from pubsubflow.model.runs.plan import MAX_MAP_LENGTH, Plan
 from pubsubflow.model.schedule.conditions import DatasetInput, inputs
 from pubsubflow.model.spec import STORED_SPEC, DagSpec
 from pubsubflow.store.manager_transaction import ManagerTransaction
@@ -23,10 +23,12 @@ class DagVersion:
         patterns: The inputs that match by a pattern.
     """
 
-    def __init__(self, version: int, dag: int, spec: DagSpec) -> None:
+    def __init__(
+        self, version: int, dag: int, spec: DagSpec, *, max_map_length: int = MAX_MAP_LENGTH
+    ) -> None:
         self.id = version
         self.dag = dag
-        self.plan = Plan(spec)
+        self.plan = Plan(spec, max_map_length=max_map_length)
         self.spec = spec
         self.schedule = spec.schedule
         self.takes_params = bool(spec.params or spec.params_schema or spec.params_from)
@@ -49,7 +51,8 @@ class DagVersion:
 class SpecCache:
     """Reads DAG versions and dataset ids through a cache."""
 
-    def __init__(self, size: int = 20_000) -> None:
+    def __init__(self, size: int = 20_000, *, max_map_length: int = MAX_MAP_LENGTH) -> None:
+        self._max_map_length = max_map_length
         self._versions: Recent[int, DagVersion] = Recent(size)
         self._datasets: Recent[str, int] = Recent(size * 5)
 
@@ -66,7 +69,12 @@ class SpecCache:
             else:
                 found[each] = version
         for row in await transaction.fetch("read_dag_versions", sorted(missing)) if missing else ():
-            version = DagVersion(row["id"], row["dag"], STORED_SPEC.decode(row["spec"]))
+            version = DagVersion(
+                row["id"],
+                row["dag"],
+                STORED_SPEC.decode(row["spec"]),
+                max_map_length=self._max_map_length,
+            )
             found[version.id] = version
             self._versions.put(version.id, version)
         return found

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
-import msgspec
 import structlog
 from anyio.abc import TaskStatus
 from msgspec import Raw
@@ -24,6 +23,7 @@ from pubsubflow.errors import (
 )
 from pubsubflow.manager.liveness import Uptime
 from pubsubflow.model.wire.commands import StartRun
+from pubsubflow.model.wire.elements import elements_of
 from pubsubflow.model.wire.messages import encode
 from pubsubflow.model.wire.stored_results import is_stored
 from pubsubflow.model.wire.subjects import Subjects
@@ -63,7 +63,6 @@ SILENT_SECONDS = 7.0
 BEAT_SECONDS = 4.0
 _NIL = b"\xc0"
 _EMPTY = Chunk(b"", 0)
-_list = msgspec.msgpack.Decoder(list[Raw]).decode
 
 
 class WorkerRequestServer:
@@ -266,7 +265,7 @@ class WorkerRequestServer:
             return _cut(None, request.offset, missing)
         if request.element is None or is_stored(value):
             return _cut(value, request.offset, missing)
-        elements = _list(value)
+        elements = elements_of(value)
         if not 0 <= request.element < len(elements):
             return _cut(None, request.offset, missing)
         return _cut(bytes(elements[request.element]), request.offset, missing)

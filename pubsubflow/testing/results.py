@@ -3,18 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from pubsubflow.authoring.runtime import results
 from pubsubflow.errors import InvalidInput, Unavailable
 from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.wire.elements import elements_of
 from pubsubflow.model.wire.messages import NOT_MAPPED, encode
 from pubsubflow.model.wire.outputs import PulledValues, decode_outputs
 from pubsubflow.model.wire.worker_requests import PullRequest
 
 _NIL = b"\xc0"
-_elements = msgspec.msgpack.Decoder(list[Raw]).decode
 
 
 class ResultMissing(InvalidInput):
@@ -101,7 +100,7 @@ class RunResults:
     def element(self, node: int, index: int) -> Any:
         """Return one element of a list result."""
         if node not in self._lists:
-            self._lists[node] = _elements(self._encoded(node) or b"")
+            self._lists[node] = elements_of(self._encoded(node) or b"")
         return results.decode(self._lists[node][index])
 
     def _encoded(self, node: int) -> bytes | None:

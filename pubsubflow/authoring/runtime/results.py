@@ -26,7 +26,7 @@ class UnsupportedResult(ValueError):  # noqa: N818 - a fact about the value
 
 
 def encode(value: Any, max_bytes: int = MAX_RESULT_BYTES) -> tuple[bytes, int | None]:
-    """Return a result in MessagePack, and its length when it is a list or tuple.
+    """Return a result in MessagePack, and its length when it is a list, tuple or dict.
 
     None is encoded as zero bytes.
 
@@ -55,7 +55,7 @@ def encode(value: Any, max_bytes: int = MAX_RESULT_BYTES) -> tuple[bytes, int | 
             f"the result has {len(data):,} bytes and {max_bytes:,} fit; write it to "
             f"storage and return where it is, or set [results] {setting}"
         )
-    return data, len(value) if isinstance(value, list | tuple) else None
+    return data, len(value) if isinstance(value, list | tuple | dict) else None
 
 
 def decode(data: bytes) -> Any:

@@ -10,6 +10,7 @@ from pubsubflow.authoring.source_location import definition_error, suggestion
 from pubsubflow.authoring.tasks.airflow_words import TASK_WORDS, replacements
 from pubsubflow.authoring.tasks.body import FunctionBody
 from pubsubflow.authoring.tasks.graph import Chainable, ExpandInput, Reference, Role, new_node
+from pubsubflow.authoring.tasks.map_expressions import MapExpression
 from pubsubflow.authoring.tasks.mapping import expand_inputs, expand_kwargs_input
 from pubsubflow.authoring.tasks.options import TaskKeywords, check_id, check_options
 from pubsubflow.authoring.tasks.polling import POLL_KEYWORDS, PollBody, poll_spec
@@ -143,6 +144,8 @@ class TaskFunction:
     def check_arguments(self, values: list[Any]) -> None:
         """Raise DefinitionError for a task function or operator in place of its result."""
         for value in values:
+            if isinstance(value, MapExpression):
+                raise self._error("pass a map expression to .expand()")
             if isinstance(value, TaskFunction):
                 raise self._error(f"pass {value.task_id}(), not {value.task_id}")
             if isinstance(value, Chainable) and not isinstance(value, Reference):

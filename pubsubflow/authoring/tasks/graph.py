@@ -11,6 +11,7 @@ from pubsubflow.authoring.source_location import (
     set_dag_in_errors,
 )
 from pubsubflow.authoring.tasks.body import Body
+from pubsubflow.authoring.tasks.map_expressions import Mappable
 from pubsubflow.authoring.tasks.misplaced import remedy
 from pubsubflow.authoring.tasks.options import TaskOptions, check_id
 from pubsubflow.authoring.tasks.param_reference import holds_params
@@ -54,7 +55,7 @@ class Chainable:
         return self
 
 
-class Reference(Scoped, Chainable):
+class Reference(Scoped, Chainable, Mappable):
     """The result of a task, known when the task has run; pass it to other tasks.
 
     `reference["key"]` refers to a part of the result.

@@ -3,8 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pubsubflow.authoring.runtime.signatures import FunctionSignature
 from pubsubflow.authoring.source_location import definition_error
-from pubsubflow.authoring.tasks.graph import ExpandInput, Reference
+from pubsubflow.authoring.tasks.body import FunctionBody
+from pubsubflow.authoring.tasks.graph import ExpandInput, Reference, new_node
+from pubsubflow.authoring.tasks.map_expressions import (
+    MapExpression,
+    compute_elements,
+    expression_of,
+)
+from pubsubflow.authoring.tasks.options import Outlets
 
 
 def expand_inputs(
@@ -23,7 +31,7 @@ def expand_inputs(
                 f"{name!r} is given to partial() and to expand()", task_id=task_id
             )
     return tuple(
-        ExpandInput(name, _elements(value, f"expand({name}=…)", task_id))
+        ExpandInput(name, _elements(value, name, f"expand({name}=…)", task_id))
         for name, value in given.items()
     )
 
@@ -34,7 +42,7 @@ def expand_kwargs_input(rows: Any, fixed: Mapping[str, Any], task_id: str) -> Ex
     Raises:
         DefinitionError: It is not a list of dicts with string keys, or a key is fixed already.
     """
-    elements = _elements(rows, "expand_kwargs()", task_id)
+    elements = _elements(rows, "kwargs", "expand_kwargs()", task_id)
     if isinstance(elements, Reference):
         return ExpandInput("", elements)
     for row in elements:
@@ -48,23 +56,32 @@ def expand_kwargs_input(rows: Any, fixed: Mapping[str, Any], task_id: str) -> Ex
     return ExpandInput("", elements)
 
 
-def _elements(value: Any, what: str, task_id: str) -> list[Any] | Reference:
-    if isinstance(value, Reference):
-        # The length of a part is unknown to the manager, which counts elements of whole results.
-        if value.path:
-            raise definition_error(
-                f"{what} maps over whole results; write a task that returns {value!r}",
-                task_id=task_id,
-            )
+def _elements(value: Any, name: str, what: str, task_id: str) -> list[Any] | Reference:
+    """Return the elements of the file, or the reference to the result that holds them."""
+    if isinstance(value, Reference) and not value.path:
         return value
+    # The length of a part is unknown to the manager, which counts elements of whole results.
+    if isinstance(value, Reference | MapExpression):
+        return _computed(value, name, task_id)
     if isinstance(value, dict):
-        raise definition_error(
-            f"{what} maps over a list, not over a dict; "
-            "write list(…) of its keys, or expand_kwargs() for a list of dicts",
-            task_id=task_id,
-        )
+        return list(value.items())
     if not isinstance(value, list | tuple):
         raise definition_error(
-            f"{what} maps over a list or a task's result, not over {value!r}", task_id=task_id
+            f"{what} maps over a list, a dict or a task's result, not over {value!r}",
+            task_id=task_id,
         )
     return list(value)
+
+
+def _computed(value: Reference | MapExpression, name: str, task_id: str) -> Reference:
+    """Add the task that computes the elements, and return the reference to its result."""
+    body = FunctionBody(
+        FunctionSignature(compute_elements), (expression_of(value),), {}, operator="elements"
+    )
+    # Limits, events and callbacks of the mapped task's DAG are those of its instances.
+    options = {"outlets": Outlets(), "pool": None, "pool_slots": 1, "concurrency_key": None}
+    options |= {"concurrency_limit": 1, "rate_limit": None, "on_success": None, "on_failure": None}
+    doc = f"The elements that {task_id} is mapped over ({name})."
+    node = new_node(f"{task_id}__{name}", body, options | {"doc": doc}, origin=compute_elements)
+    node.add_dependencies()
+    return Reference(node)

@@ -13,6 +13,7 @@ from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import InstanceKey, RunWork
 from pubsubflow.model.runs.progress import mapped_indexes, mapped_lengths
 from pubsubflow.model.spec import TaskSpec
+from pubsubflow.model.wire.elements import elements_of
 from pubsubflow.model.wire.messages import JournalEntry, TaskMessage, encode
 from pubsubflow.model.wire.stored_results import is_stored
 from pubsubflow.model.wire.subjects import Subjects
@@ -23,7 +24,6 @@ log = structlog.get_logger()
 INLINE_BYTES = 128 * 1024
 _LEAST_SECONDS = 0.001
 _NIL = b"\xc0"
-_elements = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
 class Results:
@@ -66,7 +66,7 @@ class Results:
         """Return one encoded element of a list result."""
         key = (run, node)
         if key not in self._lists:
-            self._lists[key] = _elements(self._values[key])
+            self._lists[key] = elements_of(self._values[key])
         return self._lists[key][index]
 
 

@@ -8,6 +8,7 @@ from pubsubflow.model.runs.concurrency import DAG, KEY, POOL, RATE, Limit
 from pubsubflow.model.spec import DagSpec, TaskSpec, TriggerRule
 
 LONGEST_CHAIN = 64
+MAX_MAP_LENGTH = 100_000
 
 
 class SetupScope(Struct, frozen=True):
@@ -29,6 +30,7 @@ class Plan:
 
     Attributes:
         spec: The version.
+        max_map_length: Instances of a mapped task at most.
         downstream: Per node, the nodes that have it upstream.
         concerned: Per node, the nodes to decide about when it has ended: those downstream, and
             those that use what it set up.
@@ -43,8 +45,9 @@ class Plan:
             needs one. A concurrency key that follows from the run is the text of its template.
     """
 
-    def __init__(self, spec: DagSpec) -> None:
+    def __init__(self, spec: DagSpec, *, max_map_length: int = MAX_MAP_LENGTH) -> None:
         self.spec = spec
+        self.max_map_length = max_map_length
         found: list[list[int]] = [[] for _ in spec.tasks]
         for task in spec.tasks:
             for node in task.upstream:

@@ -282,6 +282,12 @@ class _Advance:
             self._decision.mapping_errors[task.node] = sizes
             return TaskState.FAILED
         total = prod(sizes)
+        if total > self._plan.max_map_length:
+            self._decision.mapping_errors[task.node] = (
+                f"it would have {total:,} instances, and {self._plan.max_map_length:,} is the most "
+                "(the setting max_map_length of the manager)"
+            )
+            return TaskState.FAILED
         # Without elements there is nothing to run, and the tasks that follow must go on.
         if total == 0:
             return TaskState.SKIPPED
@@ -319,7 +325,7 @@ def mapped_lengths(plan: Plan, task: TaskSpec, progress: Progress) -> tuple[int,
         length = entry.success if plan.spec.tasks[argument.node].mapped else entry.length
         if length is None and entry.success:
             name = argument.name or "expand_kwargs"
-            return f"it is mapped over a result that is not a list ({name})"
+            return f"it is mapped over a result that is not a list or dict ({name})"
         sizes.append(length or 0)
     return tuple(sizes)
 

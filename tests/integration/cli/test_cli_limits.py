@@ -48,3 +48,9 @@ def test_a_sensor_looks_until_it_finds_and_shows_its_looks(psf, tmp_path):
     }
     assert tasks["look"]["attempt"] == 1
     assert psf("tasks", "show", run_id, "look", "--json").json["result"] == "arrived"
+
+
+def test_mapping_over_parts_functions_and_dicts(psf):
+    run_id = psf("dags", "trigger", "mapped", "--wait", "--json").json["run_id"]
+    shown = psf("tasks", "show", run_id, "gather", "--json").json["result"]
+    assert shown == [[[6, "EUR"], [4, "USD"]], ["rows", "rates"]]

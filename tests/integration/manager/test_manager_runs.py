@@ -165,7 +165,7 @@ async def test_mapping_over_nothing_and_over_no_list(harness):
     await harness.until_states("failed", dag_id="e")
     errors = await harness.rows("SELECT error FROM task WHERE error IS NOT NULL")
     assert [error["message"] for (error,) in errors] == [
-        "it is mapped over a result that is not a list (arg0)"
+        "it is mapped over a result that is not a list or dict (arg0)"
     ]
 
 

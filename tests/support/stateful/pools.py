@@ -29,7 +29,9 @@ CHECKS = """
 CREATE VIEW bound AS
 SELECT wait_queue.id AS wait_queue, named.name, greatest(1, -size.size) AS weight,
        coalesce(nullif(greatest(0, size.size), 0), pool.slots) AS slots,
-       (SELECT sum(greatest(1, -other.capacities[array_position(other.limits, named.name)]))
+       (SELECT coalesce(sum(
+            greatest(1, -other.capacities[array_position(other.limits, named.name)])
+        ), 0)
         FROM slot JOIN wait_queue AS other ON other.id = slot.wait_queue
         WHERE slot.held AND named.name = ANY(other.limits)) AS used
 FROM wait_queue
@@ -82,6 +84,7 @@ CREATE CONSTRAINT TRIGGER check_pool AFTER INSERT OR UPDATE OR DELETE ON pool
 OUTCOMES = [Outcome.SUCCESS] * 8 + [Outcome.FAILED] * 3 + [Outcome.CRASHED] + [Outcome.DEFERRED] * 2
 GO = "go"
 RATE = RateLimitSpec("r", 40, 1.0, 3)
+KEY = {"concurrency_key": "k", "concurrency_limit": 2}
 TENANT = {
     "concurrency_key": "{{ params.tenant }}",
     "key_parts": (KeyPart(path=("params", "tenant")),),
@@ -109,7 +112,7 @@ class PoolsWorkload(RandomWorkload):
                     *after,
                     pool=chance.choice(["p", "p", "q", None]),
                     priority=chance.randint(0, 2),
-                    **chance.choice([{"concurrency_key": "k"}, TENANT, {}, {}, {}]),
+                    **chance.choice([KEY, TENANT, {}, {}, {}]),
                     pool_slots=chance.choice([1, 1, 1, 2]),
                     rate_limit=chance.choice([RATE, None, None, None]),
                     retry=RetryPolicy(chance.randint(0, 1)),

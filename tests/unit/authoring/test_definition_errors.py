@@ -182,11 +182,6 @@ def queue_with_a_dot():
     task(queue="gpu.large")(one.function)  # here
 
 
-def expand_over_dict():
-    with DAG("d"):
-        add.partial(y=1).expand(x={"a": 1})  # here
-
-
 def expand_over_text():
     with DAG("d"):
         add.expand(x="abc")  # here
@@ -215,11 +210,6 @@ def expand_kwargs_not_dicts():
 def expand_kwargs_unknown():
     with DAG("d"):
         add.expand_kwargs([{"x": 1, "why": 2}])  # here
-
-
-def expand_over_part():
-    with DAG("d"):
-        add.expand(x=one()["rows"])  # here
 
 
 def from_another_dag():
@@ -447,14 +437,12 @@ MISTAKES = {
     unknown_rule: "did you mean 'all_success'?",
     unknown_executor: "not available",
     queue_with_a_dot: "queue 'gpu.large' may hold letters, digits, '_' and '-' only",
-    expand_over_dict: "not over a dict",
     expand_over_text: "maps over a list",
     expand_twice: "partial() and to expand()",
     expand_nothing: "needs a list",
     expand_unknown: "no argument 'z'",
     expand_kwargs_not_dicts: "takes dicts",
     expand_kwargs_unknown: "no argument 'why'",
-    expand_over_part: "whole results",
     from_another_dag: "belongs to DAG 'c'",
     order_across_dags: "belongs to DAG 'c'",
     outside: "outside of a DAG",
@@ -522,7 +510,7 @@ def test_a_mistake_names_its_place_and_remedy(mistake):
         schedule_text,
         from_another_dag,
         missing_argument,
-        expand_over_dict,
+        expand_over_text,
         params_not_json,
     ],
     ids=lambda function: function.__name__,
@@ -540,7 +528,7 @@ def test_a_mistake_inside_a_dag_names_the_dag(mistake):
         (twice_task_id, "a"),
         (from_another_dag, "add"),
         (missing_argument, "add"),
-        (expand_over_dict, "add"),
+        (expand_over_text, "add"),
         (operator_without_execute, "a"),
         (unknown_operator_keyword, "a"),
         (bad_outlet, "a"),

@@ -332,12 +332,18 @@ def test_mapping_over_nothing_skips():
     assert Play(task("each", over=[3, 0])).state("each") == "k"
 
 
+def test_a_product_that_is_too_long_fails_with_the_reason():
+    play = Play(task("each", over=[100_000, 100_000]))
+    assert (play.state("each"), play.outcome) == ("f", RunState.FAILED)
+    assert "10,000,000,000 instances, and 100,000 is the most" in play.reasons[0]
+
+
 def test_mapping_over_something_that_is_no_list_fails_with_the_reason():
     play = Play(task("list"), task("each", over=["list"]), task("end", "each"))
     play.finish("list", length=None)
     assert (play.state("each"), play.state("end")) == ("f", "u")
     assert play.outcome is RunState.FAILED
-    assert play.reasons == {1: "it is mapped over a result that is not a list (arg0)"}
+    assert play.reasons == {1: "it is mapped over a result that is not a list or dict (arg0)"}
 
 
 def test_mapping_over_a_mapped_task_takes_the_results_of_those_that_succeeded():

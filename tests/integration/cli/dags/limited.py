@@ -42,3 +42,27 @@ def looking():
         return name
 
     after(look(), never())
+
+
+@dag
+def mapped():
+    @task
+    def extract() -> dict:
+        return {"rows": [3, 1, 2], "rates": {"EUR": 1, "USD": 2}}
+
+    @task
+    async def pair(found: tuple[int, tuple[str, int]]) -> list:
+        number, (currency, rate) = found
+        return [number * rate, currency]
+
+    @task
+    async def keys(item: tuple[str, object]) -> str:
+        return item[0]
+
+    @task
+    def gather(pairs: list, names: list) -> list:
+        return [pairs, names]
+
+    found = extract()
+    doubled = found["rows"].map(lambda number: 2 * number)
+    gather(pair.expand(found=doubled.zip(found["rates"])), keys.expand(item=found))
