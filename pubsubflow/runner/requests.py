@@ -13,6 +13,7 @@ import msgspec
 from pubsubflow.errors import ConfigError, LeaseLost, NotFound, Unavailable
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.values.variables import Variable
+from pubsubflow.model.wire.elements import elements_of
 from pubsubflow.model.wire.messages import (
     EventInfo,
     JournalEntry,
@@ -93,7 +94,7 @@ def fetch_result(
     whole = request.element is not None and request.map_index is not None and is_stored(data)
     data = yield from _fetch_stored(data)
     # The manager cannot look into a list that is stored.
-    return bytes(decode_items(data)[request.element or 0]) if whole else data
+    return bytes(elements_of(data)[request.element or 0]) if whole else data
 
 
 def _fetch_stored(data: bytes) -> Exchange[bytes]:
