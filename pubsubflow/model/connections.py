@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit, urlunsplit
 
@@ -14,6 +15,7 @@ MASK = "***"
 """Replaces a secret in all output; in an update it keeps the stored secret."""
 
 PREFIX = "connection:"
+ENVIRONMENT = "PUBSUBFLOW_CONN_"
 MAX_BYTES = 64 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}\Z")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}\Z")
@@ -21,6 +23,10 @@ _KIND = re.compile(r"[a-z][a-z0-9+_-]{0,49}\Z")
 _SECRET_LIKE = re.compile(
     r"pass(word|wd|phrase)?|pwd|(.*_)?(secret|token)|api_?key|private_?key|sslpassword",
     re.IGNORECASE,
+)
+_WRITTEN = (
+    *("kind", "uri", "extra", "secrets"),
+    *("conn_type", "host", "port", "login", "password", "schema", "description"),
 )
 _PLAIN = ("uri", "host", "port", "user", "path")
 
@@ -209,6 +215,61 @@ def make_connection(
     if len(msgspec.json.encode(made)) > MAX_BYTES:
         raise InvalidInput(f"connection {name!r} has more than {MAX_BYTES // 1024} KiB")
     return made
+
+
+def read_connection(name: str, text: str) -> Connection:
+    """Return a connection that is written as a URI or as JSON, as in the environment.
+
+    The JSON is an object of `kind`, `uri`, `extra`, `secrets`, or as Airflow has it: `conn_type`,
+    `host`, `port`, `login`, `password`, `schema`, `extra`.
+
+    Raises:
+        InvalidInput: It is neither; the message never shows a secret.
+    """
+    if not text.lstrip().startswith("{"):
+        return make_connection(name, uri=text)
+    try:
+        given = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError:
+        raise InvalidInput(f"connection {name!r} is not valid JSON, and not a URI") from None
+    unknown = sorted(given.keys() - _WRITTEN)
+    if unknown:
+        raise InvalidInput(
+            f"connection {name!r}: {', '.join(unknown)} is unknown; known: {', '.join(_WRITTEN)}"
+        )
+    extra = given.get("extra") or {}
+    if isinstance(extra, str):
+        with suppress(msgspec.DecodeError):
+            extra = msgspec.json.decode(extra)
+    secrets = given.get("secrets") or {}
+    if not isinstance(extra, dict) or not isinstance(secrets, dict):
+        raise InvalidInput(f"connection {name!r}: extra and secrets must be JSON objects")
+    secrets = {field: str(value) for field, value in secrets.items()}
+    if given.get("password"):
+        secrets["password"] = str(given["password"])
+    # Airflow has secrets in `extra`, too.
+    hidden = {field for field in extra if _SECRET_LIKE.fullmatch(field)}
+    secrets |= {field: str(extra[field]) for field in hidden if extra[field]}
+    return make_connection(
+        name,
+        kind=given.get("kind") or given.get("conn_type"),
+        uri=given.get("uri") or _uri_of_parts(given),
+        extra={field: value for field, value in extra.items() if field not in hidden},
+        secrets=secrets,
+    )
+
+
+def _uri_of_parts(given: Mapping[str, Any]) -> str | None:
+    """Return the URI of host, port, login and schema; None without a host."""
+    host = given.get("host")
+    if not host:
+        return None
+    scheme, _, server = str(host).rpartition("://")
+    scheme = scheme or str(given.get("conn_type") or given.get("kind") or "generic")
+    user = f"{quote(str(given['login']), safe='')}@" if given.get("login") else ""
+    port = f":{given['port']}" if given.get("port") else ""
+    path = f"/{quote(str(given['schema']))}" if given.get("schema") else ""
+    return f"{scheme}://{user}{server}{port}{path}"
 
 
 def _check_fields(secrets: Mapping[str, str], extra: Mapping[str, Any]) -> None:

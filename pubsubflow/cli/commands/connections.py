@@ -32,13 +32,13 @@ async def list_connections(*, limit: Limit = 100, target: Target = DEFAULT) -> N
             await output.show_items(found)
             return
         listing = output.Listing(
-            *("connection", "kind", "uri", "secrets", "updated"),
+            *("connection", "kind", "uri", "secrets", "source", "updated"),
             elastic=["uri", "secrets"],
             times=["updated"],
         )
         async for each in found:
             updated = output.brief(each.updated_at)
-            listing.row(each.name, each.kind, each.uri, _masked(each), updated)
+            listing.row(each.name, each.kind, each.uri, _masked(each), each.source, updated)
     listing.show(none="no connections")
 
 
@@ -231,6 +231,7 @@ def _show(view: ConnectionView, *, json: bool) -> None:
         ("uri", view.uri),
         ("extra", output.compact(view.extra)),
         ("secrets", _masked(view)),
+        ("source", view.source),
         ("updated", output.moment(view.updated_at)),
         ("revision", view.revision),
     ]

@@ -1,12 +1,14 @@
 """JSON types of connections, with masks for their secrets."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from pubsubflow.model.connections import MASK, Connection
 from pubsubflow.model.revisions import connection_revision
+
+Source = Literal["store", "environment"]
 
 
 class ConnectionView(Struct, frozen=True, kw_only=True):
@@ -16,6 +18,7 @@ class ConnectionView(Struct, frozen=True, kw_only=True):
         secrets: Field → `***`.
         revision: Differs after every change; see `If-Match`.
         updated_at: When it was last set.
+        source: `environment` when a daemon's `PUBSUBFLOW_CONN_NAME` stands before the store.
     """
 
     name: str
@@ -27,10 +30,17 @@ class ConnectionView(Struct, frozen=True, kw_only=True):
     port: int | None
     user: str | None
     revision: str
-    updated_at: datetime
+    updated_at: datetime | None = None
+    source: Source = "store"
 
     @classmethod
-    def of(cls, connection: Connection, version: int, updated_at: datetime) -> "ConnectionView":
+    def of(
+        cls,
+        connection: Connection,
+        version: int | None = None,
+        updated_at: datetime | None = None,
+        source: Source = "store",
+    ) -> "ConnectionView":
         """Return the representation of a connection, with masks for its secrets."""
         return cls(
             name=connection.name,
@@ -43,6 +53,7 @@ class ConnectionView(Struct, frozen=True, kw_only=True):
             user=connection.user,
             revision=connection_revision(version),
             updated_at=updated_at,
+            source=source,
         )
 
 

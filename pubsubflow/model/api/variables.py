@@ -1,15 +1,14 @@
 """JSON types of variables, with masks for the values of secret ones."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct
 
+from pubsubflow.model.api.connections import Source
 from pubsubflow.model.revisions import connection_revision
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.redaction import MASK
-
-Source = Literal["store", "environment"]
 
 
 class VariableView(Struct, frozen=True, kw_only=True):

@@ -3,15 +3,19 @@
 See `vault` for the order in which rows and the keyring are read and written.
 """
 
+from collections.abc import Mapping
+from os import environ
+
 import asyncpg
 import msgspec
 import structlog
 from msgspec import Struct
 
-from pubsubflow.errors import InvalidInput, NotFound
+from pubsubflow.errors import ConfigError, InvalidInput, NotFound
 from pubsubflow.model.api.connections import ConnectionView, RotatedKeys
-from pubsubflow.model.connections import MASK, Connection
+from pubsubflow.model.connections import ENVIRONMENT, MASK, Connection, read_connection
 from pubsubflow.model.revisions import Revisions, check_revision, connection_revision
+from pubsubflow.model.values.variables import environment_name
 from pubsubflow.store.database import Connection as Postgres
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
@@ -41,11 +45,15 @@ class Connections:
     Args:
         database: Postgres.
         keys: The keyring; its file is created when it is first needed.
+        environment: Where `PUBSUBFLOW_CONN_NAME` is looked up; this process's if left out.
     """
 
-    def __init__(self, database: Database, keys: Keyring) -> None:
+    def __init__(
+        self, database: Database, keys: Keyring, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._database = database
         self._keys = keys
+        self._environment = environ if environment is None else environment
 
     async def list(self, after: str, limit: int) -> list[ConnectionView]:
         """Return connections by name, without their secrets.
@@ -55,7 +63,14 @@ class Connections:
         """
         async with self._database.connection() as postgres:
             rows = await postgres.fetch(SQL["list_connections"], after, limit)
-        return [_view(row) for row in rows]
+        found = {row["name"]: self._present(_view(row)) for row in rows}
+        last = rows[-1]["name"] if len(rows) == limit else None
+        for variable in self._environment:
+            if variable.startswith(ENVIRONMENT):
+                name = variable.removeprefix(ENVIRONMENT).lower()
+                if name > after and (last is None or name <= last):
+                    found |= self._given_view(name)
+        return [found[name] for name in sorted(found)][:limit]
 
     async def view(self, name: str) -> ConnectionView:
         """Return a connection without its secrets.
@@ -63,6 +78,9 @@ class Connections:
         Raises:
             NotFound: No connection has this name.
         """
+        found = self._given_view(name)
+        if found:
+            return found[name]
         async with self._database.connection() as postgres:
             return _view(await _row(postgres, name))
 
@@ -74,6 +92,9 @@ class Connections:
             ConfigError: The key file cannot be used, or lacks the key (DecryptionError).
             StoreUnavailable: Postgres is away.
         """
+        found = self._given(name)
+        if found is not None:
+            return found
         async with self._database.connection() as postgres:
             row = await _row(postgres, name)
         keys = await self._keys.read() if row["ciphertext"] is not None else ()
@@ -159,6 +180,34 @@ class Connections:
         await drop_unused_keys(self._database, self._keys)
         log.info("keyring.rotated", connections=len(rows), variables=variables, key=key.id)
         return RotatedKeys(connections=len(rows), variables=variables, key=key.id)
+
+    def _given(self, name: str) -> Connection | None:
+        """Return a connection of the environment; it comes before the stored one.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        variable = environment_name(ENVIRONMENT, name)
+        text = self._environment.get(variable)
+        if text is None:
+            return None
+        try:
+            return read_connection(name, text)
+        except InvalidInput as error:
+            raise ConfigError(f"environment variable {variable}: {error}") from error
+
+    def _given_view(self, name: str) -> dict[str, ConnectionView]:
+        """Return name → view of a connection of the environment that can be read."""
+        try:
+            found = self._given(name)
+        except ConfigError as error:
+            log.warning("connections.environment_refused", reason=str(error))
+            return {}
+        return {} if found is None else {name: ConnectionView.of(found, source="environment")}
+
+    def _present(self, view: ConnectionView) -> ConnectionView:
+        """Return what counts under a name: the environment's, where it has one."""
+        return self._given_view(view.name).get(view.name, view)
 
     def _secrets_with_kept(
         self, wanted: Connection, row: asyncpg.Record | None, keys: tuple[EncryptionKey, ...]
