@@ -16,6 +16,7 @@ from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
 from pubsubflow.api.routes.plugins import PluginRoutes
 from pubsubflow.api.routes.reload import ReloadRoutes
+from pubsubflow.api.routes.state import StateRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.routes.variables import VariableRoutes
 from pubsubflow.api.server.metrics import ApiMetrics
@@ -47,6 +48,7 @@ from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.store.read.timers import Timers
 from pubsubflow.store.subscribers import Subscribers
 from pubsubflow.store.triggers import TriggerLeases
+from pubsubflow.store.values.state import StateStore
 from pubsubflow.timers import TimerService
 from pubsubflow.triggerer.service import Triggerer
 from pubsubflow.webhooks.secrets import DaemonSecrets, EnvironmentSecrets
@@ -291,6 +293,7 @@ class Composition:
                 VariableRoutes(store.variables, self._bus),
                 ConnectionRoutes(store.connections, self._bus, catalogue),
                 PluginRoutes(catalogue),
+                StateRoutes(StateStore(store.database)),
                 SubscriptionRoutes(
                     Subscribers(store.database, store.connections),
                     self._bus,

@@ -27,6 +27,7 @@ from pubsubflow.authoring.tasks.graph import Node, Reference
 from pubsubflow.model.schedule.conditions import inputs as dataset_inputs
 from pubsubflow.model.source.elements import digest_elements, element_order
 from pubsubflow.model.spec import TaskSpec
+from pubsubflow.model.values.state import StateChange
 from pubsubflow.model.wire.messages import NOT_MAPPED, EmittedEvent, JournalEntry, RunInfo
 from pubsubflow.model.wire.outputs import encode_outputs
 from pubsubflow.model.wire.waits import WaitSet, decode_completions
@@ -109,6 +110,7 @@ class TaskOutcome(Struct, frozen=True):
         length: Number of elements of a list.
         follow: Task ids that a branch follows; `()` when a short circuit stops.
         outputs: What it leaves behind besides its value, encoded.
+        state: Changes of its DAG's state.
     """
 
     value: bytes
@@ -117,6 +119,7 @@ class TaskOutcome(Struct, frozen=True):
     follow: tuple[str, ...] | None = None
     published: tuple[str, ...] = ()
     outputs: bytes = b""
+    state: tuple[StateChange, ...] = ()
 
 
 def bind(
@@ -222,6 +225,7 @@ def task_outcome(
         follow,
         context.published,
         task_outputs(call, mask),
+        context.state_changes,
     )
 
 

@@ -10,6 +10,7 @@ from pubsubflow.authoring.source_location import definition_error, suggestion
 from pubsubflow.authoring.tasks.graph import Node
 from pubsubflow.errors import NotFound, ResultNotFound
 from pubsubflow.model.connections import Connection
+from pubsubflow.model.values.state import StateValue
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import RunInfo
 from pubsubflow.model.wire.outputs import PulledValues
@@ -109,6 +110,10 @@ class TaskData:
             except NotFound:
                 self._variables[name] = None
         return self._variables[name]
+
+    def state(self, name: str) -> StateValue:
+        """Return a value of the DAG's state, as it is stored."""
+        return self._host.fetch_state(name)
 
     def _upstream(self, task_id: str, method: str) -> Node:
         known = ancestors(self._node)

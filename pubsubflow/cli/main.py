@@ -46,6 +46,10 @@ _COMMANDS = {
             "backfill": ("replay:backfill", "Create the runs of past ticks or of partitions."),
             "pause": ("dags:pause_dag", "Pause a DAG."),
             "unpause": ("dags:unpause_dag", "Resume a paused DAG."),
+            "state": (
+                "values.state:show_state",
+                "Show the values that a DAG keeps from run to run, or set or reset one.",
+            ),
             "reload": ("dags:reload_dags", "Import all DAG files again."),
         },
     ),

@@ -1,13 +1,14 @@
 """Client methods for DAGs."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from pubsubflow.client.transport import Transport, if_match, page_size, quoted, remaining
 from pubsubflow.model.api.explain import PlannedRuns, WhyNot
-from pubsubflow.model.api.resources import DagDetail, DagPage, Reload, StartedRun
+from pubsubflow.model.api.resources import DagDetail, DagPage, Page, Reload, StartedRun
+from pubsubflow.model.api.state import StateView
 
 
 class DagApi:
@@ -32,6 +33,22 @@ class DagApi:
     async def dag(self, dag_id: str) -> DagDetail:
         """Return a DAG."""
         return await self._server.get(f"/api/v1/dags/{quoted(dag_id)}", DagDetail)
+
+    def state(
+        self, dag_id: str, *, name: str | None = None, limit: int | None = None
+    ) -> AsyncIterator[StateView]:
+        """Yield the values that a DAG keeps from run to run, by name."""
+        params = {} if name is None else {"name": name}
+        return self._server.list(_state(dag_id), Page[StateView], params, limit)
+
+    async def set_state(self, dag_id: str, name: str, value: Any) -> StateView:
+        """Set a value of a DAG's state; return it."""
+        body = {"name": name, "value": value}
+        return await self._server.send("PUT", _state(dag_id), body, StateView)
+
+    async def reset_state(self, dag_id: str, name: str) -> None:
+        """Reset a value of a DAG's state."""
+        await self._server.delete(f"{_state(dag_id)}?name={quoted(name)}")
 
     async def reload_dags(self) -> Reload:
         """Have all DAG files imported again; DAGs change when that is done."""
@@ -132,3 +149,7 @@ class DagApi:
         }
         path = f"/api/v1/dags/{quoted(dag_id)}/backfill"
         return await self._server.send("POST", path, body, PlannedRuns)
+
+
+def _state(dag_id: str) -> str:
+    return f"/api/v1/dags/{quoted(dag_id)}/state"

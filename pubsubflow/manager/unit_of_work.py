@@ -61,6 +61,30 @@ class LoadedRuns(Struct):
     woken_rate_limits: set[str] = field(default_factory=set)
 
 
+class StateRow(Struct, frozen=True, array_like=True):
+    """A value of a DAG's state as a task has set it."""
+
+    dag: int
+    name: str
+    value: str | None
+    version: int
+    run: int
+    node: int
+    map_index: int
+
+
+class StateValues(Struct):
+    """The values of DAGs' state that a transaction changes.
+
+    Attributes:
+        versions: DAG and name → present version, of locked rows.
+        rows: DAG and name → row to write.
+    """
+
+    versions: dict[tuple[int, str], int] = field(default_factory=dict)
+    rows: dict[tuple[int, str], StateRow] = field(default_factory=dict)
+
+
 class EventOutcome(Struct, frozen=True, array_like=True):
     """What became of an event for an input, where no run consumed it."""
 
@@ -289,6 +313,7 @@ class UnitOfWork(Struct):
     log: EventLog = field(default_factory=EventLog)
     outbox: Outbox = field(default_factory=Outbox)
     timers: list[Timer] = field(default_factory=list)
+    state: StateValues = field(default_factory=StateValues)
 
 
 class CommittedBatch(Struct):

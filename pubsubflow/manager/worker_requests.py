@@ -46,6 +46,7 @@ from pubsubflow.model.wire.worker_requests import (
     ResultRequest,
     SourceRequest,
     StartRunRequest,
+    StateRequest,
     VariableRequest,
     decode_worker_request,
 )
@@ -107,6 +108,7 @@ class WorkerRequestServer:
             StartRunRequest: self._start_run,
             ResultRequest: self._result,
             PullRequest: self._pulled,
+            StateRequest: self._state,
         }
 
     def receive(self, message: Message) -> None:
@@ -253,6 +255,9 @@ class WorkerRequestServer:
 
     async def _pulled(self, request: PullRequest) -> Chunk:
         return _cut(encode(await self._queries.pulled(request)), request.offset, "")
+
+    async def _state(self, request: StateRequest) -> Chunk:
+        return Chunk(encode(await self._queries.state(request.run, request.name)), 1)
 
     async def _result(self, request: ResultRequest) -> Chunk:
         missing = "that task has no result"

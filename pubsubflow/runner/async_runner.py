@@ -27,6 +27,14 @@ from pubsubflow.model.wire.messages import (
 from pubsubflow.model.wire.worker_requests import Chunk, WantedRun, decode_chunk
 from pubsubflow.runner.async_channel import AsyncChannel
 from pubsubflow.runner.caches.dag_cache import DagCache
+from pubsubflow.runner.exchanges.requests import (
+    fetch_result,
+    publish_event,
+    record_entry,
+    run_exchange_async,
+    start_run,
+)
+from pubsubflow.runner.exchanges.task_host import RunnerHost
 from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import outcome_of, stopped_at
 from pubsubflow.runner.flight_recorder import (
@@ -54,15 +62,7 @@ from pubsubflow.runner.protocol import (
     request_frame,
 )
 from pubsubflow.runner.redaction import Redactor
-from pubsubflow.runner.requests import (
-    fetch_result,
-    publish_event,
-    record_entry,
-    run_exchange_async,
-    start_run,
-)
 from pubsubflow.runner.shared_state import SharedState
-from pubsubflow.runner.task_host import RunnerHost
 
 _LOG_SECONDS = 0.2
 _BEAT_SECONDS = 0.25

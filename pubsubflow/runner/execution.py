@@ -274,8 +274,10 @@ class TaskExecution:
         stored = self._stored(done)
         then = NO_NODE
         # A branch ends the chain: the manager decides which tasks follow, and which are skipped. So
-        # does a result that is to be stored: that of the next node must not come before it.
-        if self.has_next and done.follow is None and stored is None:
+        # does a result that is to be stored: that of the next node must not come before it. And
+        # changes of the state: they may conflict, and what follows must see them.
+        ends = done.follow is not None or stored is not None or done.state
+        if self.has_next and not ends:
             then = self.message.chain[self._chain_index]
         result = self._result(
             Outcome.SUCCESS,
@@ -286,6 +288,7 @@ class TaskExecution:
             published=done.published,
             then=then,
             outputs=done.outputs,
+            state=done.state,
         )
         # Checked with its events, as a whole: the bus would refuse a larger message, and the task
         # would be run again for ever.

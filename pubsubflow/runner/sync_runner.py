@@ -22,6 +22,12 @@ from pubsubflow.model.wire.messages import (
 )
 from pubsubflow.model.wire.worker_requests import Chunk, WantedRun, decode_chunk
 from pubsubflow.runner.caches.dag_cache import DagCache
+from pubsubflow.runner.exchanges.requests import (
+    fetch_result,
+    run_exchange,
+    start_run,
+)
+from pubsubflow.runner.exchanges.task_host import RunnerHost
 from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import stopped_at
 from pubsubflow.runner.frames import FrameDecoder, send_frame
@@ -47,12 +53,6 @@ from pubsubflow.runner.protocol import (
     request_frame,
 )
 from pubsubflow.runner.redaction import Redactor
-from pubsubflow.runner.requests import (
-    fetch_result,
-    run_exchange,
-    start_run,
-)
-from pubsubflow.runner.task_host import RunnerHost
 
 _CHUNK_BYTES = 65_536
 _OUTPUTS = (1, 2)

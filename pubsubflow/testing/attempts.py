@@ -20,6 +20,7 @@ from pubsubflow.model.connections import Connection
 from pubsubflow.model.runs.polling import poll_timeout
 from pubsubflow.model.runs.retry import retries_time_limit
 from pubsubflow.model.spec import TaskSpec
+from pubsubflow.model.values.state import StateValue
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
@@ -222,6 +223,9 @@ class _Host(TaskHost):
         if found is None:
             raise NotFound("variable", name)
         return found
+
+    def fetch_state(self, name: str) -> StateValue:
+        return self._inputs.state.read(name)
 
     def publish(self, event: PublishedEvent) -> None:
         self._execution.publish(event)

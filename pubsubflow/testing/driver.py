@@ -25,6 +25,7 @@ from pubsubflow.model.runs.progress import (
 from pubsubflow.model.runs.retry import RetryAt, after_failure
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.runs.waits import drop_failures, start_result
+from pubsubflow.model.values.state import STATE_CONFLICT
 from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
     EmittedEvent,
@@ -174,13 +175,23 @@ class Driver:
         while True:
             live.attempt += 1
             live.worked = live.waited = 0.0
-            ended = await self._attempt(live)
+            ended = self._with_state(await self._attempt(live))
             if isinstance(ended.exception, ResultMissing | KeyboardInterrupt):
                 self._stop(ended.exception)
                 return
             if not await self._again(live, ended):
                 break
         self._end(live, ended)
+
+    def _with_state(self, ended: AttemptEnd) -> AttemptEnd:
+        """Apply a success's changes of the state; return the failure if one conflicts."""
+        if ended.finished is None or not ended.finished.state:
+            return ended
+        conflict = self._inputs.state.apply(ended.finished.state)
+        if conflict is None:
+            return ended
+        error = TaskError(STATE_CONFLICT, conflict)
+        return AttemptEnd(Outcome.FAILED, error=error, exception=RuntimeError(conflict))
 
     async def _attempt(self, live: _Live) -> AttemptEnd:
         """Run one attempt, with all its waits."""
@@ -393,4 +404,5 @@ class Driver:
             self._inputs.now,
             self._clock.now(),
             error,
+            self._inputs.state.values(),
         )

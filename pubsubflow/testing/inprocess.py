@@ -69,6 +69,7 @@ def _prepare(dag: DAG, params: Any, events: Any, select: Any, more: InProcessKey
         results=more.get("results"),
         connections=more.get("connections"),
         variables=more.get("variables"),
+        state=more.get("state"),
         logical_time=more.get("logical_time"),
         now=more.get("now") or datetime.now(UTC),
     )

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from pubsubflow.authoring.bind import RunnableDag
 from pubsubflow.authoring.dag import DAG
@@ -30,6 +30,7 @@ from pubsubflow.testing.connections import read_connections
 from pubsubflow.testing.events import UndatedEvent, event
 from pubsubflow.testing.results import RunResults
 from pubsubflow.testing.selection import find_node, restrict_spec, selected_nodes
+from pubsubflow.testing.state import TestState
 
 _FULL = 4
 
@@ -49,6 +50,7 @@ class RunInputs(Struct, frozen=True):
         now: When it starts.
         connections: The connections that its tasks may use.
         variables: Likewise the variables.
+        state: The state of the DAG.
     """
 
     dag: RunnableDag
@@ -63,6 +65,7 @@ class RunInputs(Struct, frozen=True):
     future_events: tuple[EventInfo, ...] = ()
     connections: dict[str, Connection] = {}
     variables: dict[str, Variable] = {}
+    state: TestState = field(default_factory=TestState)
 
 
 def prepare_run(
@@ -74,6 +77,7 @@ def prepare_run(
     results: Mapping[str, Any] | None,
     connections: Mapping[str, Any] | None,
     variables: Mapping[str, Any] | None,
+    state: Mapping[Any, Any] | None,
     logical_time: datetime | None,
     now: datetime,
 ) -> RunInputs:
@@ -109,6 +113,7 @@ def prepare_run(
         future,
         read_connections(connections or {}),
         {name: make_variable(name, value) for name, value in (variables or {}).items()},
+        TestState(state),
     )
 
 

@@ -13,6 +13,7 @@ from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.runtime.host import EventPublisher
 from pubsubflow.authoring.runtime.logger import TaskLogger, WriteLog
 from pubsubflow.authoring.runtime.result_keys import NO_DEFAULT, ResultMethods, ResultSource
+from pubsubflow.authoring.runtime.state import DagState
 from pubsubflow.authoring.runtime.waiting import IN_STEP, Journal, WaitMethods
 from pubsubflow.authoring.schedules.dataset_expressions import DatasetExpression
 from pubsubflow.authoring.source_location import definition_error
@@ -21,6 +22,7 @@ from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
 from pubsubflow.model.schedule.conditions import DatasetInput
 from pubsubflow.model.traces import trace_headers
+from pubsubflow.model.values.state import StateChange, StateValue
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import (
     EmittedEvent,
@@ -136,6 +138,9 @@ class DataSource(ResultSource, Protocol):
     def variable(self, name: str) -> Variable | None:
         """Return a variable; None if it is not set."""
 
+    def state(self, name: str) -> StateValue:
+        """Return a value of the DAG's state, as it is stored."""
+
 
 class Context(WaitMethods, ResultMethods):
     """The context of a running task; a parameter `ctx: Context` of its function gets it.
@@ -175,6 +180,7 @@ class Context(WaitMethods, ResultMethods):
         self.log = TaskLogger(write_log)
         self.emitted: list[EmittedEvent] = []
         self.rendered: dict[str, str] = {}
+        self._state: DagState | None = None
         self._data = data
         self._publisher = publisher
         self._start_run = start_run
@@ -269,6 +275,22 @@ class Context(WaitMethods, ResultMethods):
         if partition is not None and partition.encode(errors="ignore").decode() != partition:
             self._refuse(f"partition {partition!r} cannot be encoded as UTF-8")
         return EmittedEvent(uri, json_object(extra, "extra"), partition)
+
+    @property
+    def state(self) -> DagState:
+        """Small values that the DAG keeps from run to run, by dataset or name.
+
+        `ctx.state["watermark"] = 42` takes effect when the task succeeds; `ctx.state.get(name,
+        default)` reads.
+        """
+        if self._state is None:
+            self._state = DagState(self._data.state, lambda: self._refuse_in_step("state"))
+        return self._state
+
+    @property
+    def state_changes(self) -> tuple[StateChange, ...]:
+        """The changes of the state that this attempt has made."""
+        return () if self._state is None else self._state.changes()
 
     @property
     def dag(self) -> Any:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.runs.fences import clear_number_of
+from pubsubflow.model.values.state import StateValue
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import (
     EmittedEvent,
@@ -46,6 +47,9 @@ class TaskHost(Protocol):
         Raises:
             NotFound: It does not exist.
         """
+
+    def fetch_state(self, name: str) -> StateValue:
+        """Return a value of the DAG's state."""
 
     def publish(self, event: PublishedEvent) -> None:
         """Publish an event and return when it is stored."""

@@ -69,6 +69,7 @@ class RunResult(Struct, frozen=True):
         started_at: When it started, on the virtual clock.
         ended_at: When it ended, on the virtual clock: the delays between attempts have passed.
         error: The reason why the run itself was ended, such as its timeout.
+        state_values: The state of the DAG at its end, by name or URI.
     """
 
     state: RunState
@@ -77,6 +78,7 @@ class RunResult(Struct, frozen=True):
     started_at: datetime
     ended_at: datetime
     error: str | None = None
+    state_values: dict[str, Any] = {}
 
     @property
     def states(self) -> dict[str, TaskState]:
@@ -118,6 +120,7 @@ class InProcessKeywords(TypedDict, total=False):
     results: Mapping[str, Any] | None
     connections: Mapping[str, Any] | None
     variables: Mapping[str, Any] | None
+    state: Mapping[Any, Any] | None
     logical_time: datetime | None
     now: datetime | None
     raise_on_error: bool
@@ -146,8 +149,8 @@ class InProcessRuns:
                 upstream tasks and after it for downstream ones; a comma or a list joins several.
             more: `results`: task id → value, for tasks that are not to run; `connections`: name →
                 Connection, URI or mapping of `uri`, `secrets`, `extra`, `kind`; `variables`: name
-                → value; `logical_time`: the tick; `now`: when the run starts; `raise_on_error`:
-                raise a task's exception.
+                → value; `state`: name or dataset → value; `logical_time`: the tick; `now`:
+                when the run starts; `raise_on_error`: raise a task's exception.
 
         Raises:
             InvalidInput: The params, events or the selection do not fit the DAG, a needed result

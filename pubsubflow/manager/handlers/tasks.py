@@ -27,12 +27,20 @@ class ResultHandler(Handler):
 
     async def before_runs(self, items: Sequence[InboxItem], locks: RunLocks) -> None:
         """Lock the tasks that ended, and for chained results those before them."""
+        changes: list[tuple[int, str]] = []
         for item in items:
             message: ResultMessage = item.message
             locks.tasks.add((message.run, message.node, message.map_index))
             if message.after != NO_NODE:
                 locks.tasks.add((message.run, message.after, NOT_MAPPED))
                 locks.chained.append(message)
+            if message.state:
+                changes += [(message.run, change.name) for change in message.state]
+        if changes:
+            await self._transaction.write("prepare_state_values", changes)
+            rows = await self._transaction.fetch_rows("lock_state_values", changes)
+            versions = {(row["dag"], row["name"]): row["version"] for row in rows}
+            self._uow.state.versions.update(versions)
 
     def apply(self, item: InboxItem) -> None:
         """End an attempt; a result that overtook the one before it comes again later."""

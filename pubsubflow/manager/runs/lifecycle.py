@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from pubsubflow.manager.runs.state_changes import apply_state
 from pubsubflow.manager.runs.waits import TaskWaits, WaitEnd, end_look
 from pubsubflow.manager.spec_cache import DagVersion
 from pubsubflow.manager.traces import attempt_context
@@ -157,6 +158,8 @@ class RunLifecycle:
         end.task.started_at = started_at
 
     def _end_attempt(self, run: RunWork, task: LiveTask, message: ResultMessage) -> None:
+        if message.state:
+            message = apply_state(self._uow, run.version.dag, message)
         self._uow.outbox.attempts.append(FinishedAttempt(run, message))
         spec = run.version.spec.tasks[message.node]
         key = (message.node, message.map_index)

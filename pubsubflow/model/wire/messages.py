@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.wire.task_resources import ResourcesSpec
+from pubsubflow.model.values.state import StateChange
 
 NOT_MAPPED = -1
 NO_NODE = -1
@@ -239,6 +240,7 @@ class ResultMessage(Struct, frozen=True, array_like=True):
         outputs: What it leaves behind besides its result, encoded; see `outputs.TaskOutputs`.
         peak_memory: The most memory that its process held, bytes; 0 where that is not known, as of
             a process that runs several tasks.
+        state: Changes of its DAG's state.
     """
 
     run: int
@@ -263,6 +265,7 @@ class ResultMessage(Struct, frozen=True, array_like=True):
     retry_after: float | None = None
     outputs: bytes = b""
     peak_memory: int = 0
+    state: tuple[StateChange, ...] = ()
 
 
 class StartedMessage(Struct, frozen=True, array_like=True):

@@ -154,6 +154,13 @@ class VariableRequest(Struct, frozen=True, array_like=True, tag="variable"):
     name: str
 
 
+class StateRequest(Struct, frozen=True, array_like=True, tag="state"):
+    """Request a value of the state of a run's DAG; the reply is an encoded StateValue."""
+
+    run: int
+    name: str
+
+
 class PullRequest(Struct, frozen=True, array_like=True, tag="pull"):
     """Request what a task has left under a key; the reply is an encoded PulledValues.
 
@@ -216,6 +223,7 @@ WorkerRequest = (
     | VariableRequest
     | PullRequest
     | StartRunRequest
+    | StateRequest
 )
 
 

@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from pubsubflow.errors import LeaseLost
 from pubsubflow.model.source.bundles import DagSource
+from pubsubflow.model.values.state import StateValue
 from pubsubflow.model.wire.messages import EventInfo, JournalEntry
 from pubsubflow.model.wire.outputs import PulledValues, decode_outputs
 from pubsubflow.model.wire.worker_requests import (
@@ -72,6 +73,12 @@ class WorkerRequestQueries:
         async with self._database.connection() as connection:
             rows = await connection.fetch(SQL["read_node_results"], run, node, map_index)
         return [row["result"] for row in rows]
+
+    async def state(self, run: int, name: str) -> StateValue:
+        """Return a value of the state of a run's DAG."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["read_state_value"], run, name)
+        return StateValue() if row is None else StateValue(*row)
 
     async def pulled(self, request: PullRequest) -> PulledValues:
         """Return what a task has left under a key."""

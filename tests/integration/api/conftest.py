@@ -13,6 +13,7 @@ from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
 from pubsubflow.api.routes.plugins import PluginRoutes
 from pubsubflow.api.routes.reload import ReloadRoutes
+from pubsubflow.api.routes.state import StateRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.routes.variables import VariableRoutes
 from pubsubflow.child_calls.catalogue import PluginCatalogue
@@ -24,6 +25,7 @@ from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.keyring import Keyring
 from pubsubflow.store.secrets.variables import Variables
 from pubsubflow.store.subscribers import Subscribers
+from pubsubflow.store.values.state import StateStore
 from support.api import ApiHarness, api_on
 
 
@@ -42,6 +44,7 @@ def serve(manager, database, bus, tmp_path):
             ConnectionRoutes(connections, bus),
             VariableRoutes(Variables(database, Keyring(tmp_path / "keys")), bus),
             PluginRoutes(PluginCatalogue()),
+            StateRoutes(StateStore(database)),
             SubscriptionRoutes(subscribers, bus, allow_private=lambda: allow_private),
             MetricsRoutes(exposition.expose),
             ReloadRoutes(bus),

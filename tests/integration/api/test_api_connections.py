@@ -62,6 +62,7 @@ async def test_a_connection_is_made_shown_changed_and_forgotten(harness, stored)
     shown = await harness.get(one)
     assert tag.startswith(f'"{shown.pop("revision")}.')
     del shown["updated_at"]
+    assert shown.pop("source") == "store"
     assert shown == {
         "name": "crm",
         "kind": "https",

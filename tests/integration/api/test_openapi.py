@@ -23,6 +23,7 @@ from pubsubflow.api.http.requests import NoQuery
 from pubsubflow.api.http.routing import NAMES
 from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
+from pubsubflow.api.routes.state import StateRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.routes.variables import VariableRoutes
 from pubsubflow.authoring.registry import loading
@@ -76,6 +77,7 @@ def further_on(stub):
     return (
         ConnectionRoutes(stub, stub),
         VariableRoutes(stub, stub),
+        StateRoutes(stub),
         SubscriptionRoutes(stub, stub, allow_private=lambda: False),
         MetricsRoutes(stub),
     )

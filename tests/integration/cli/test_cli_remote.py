@@ -61,6 +61,14 @@ def refuse(remote):
     return remote("dead-letters", "list", "--json")[0]["id"]
 
 
+def set_state(remote, dag):
+    """Run the commands on the state of a DAG."""
+    assert remote("dags", "state", dag, "mark", "--set", "[1]", "--json")["value"] == [1]
+    assert remote("dags", "state", dag, "--json")[0]["name"] == "mark"
+    assert "hand" in remote("dags", "state", dag)
+    remote("dags", "state", dag, "mark", "--reset")
+
+
 def set_variables(remote):
     """Run the commands on variables."""
     assert remote("variables", "set", "far", "[1]", "--json")["value"] == [1]
@@ -105,6 +113,7 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
         assert isinstance(remote(group, "list", "--json"), list)
         remote(group, "list")
     assert remote("dags", "show", "first", "--json")["dag_id"] == "first"
+    set_state(remote, "first")
     assert remote("dags", "why-not", "second", "--json")["reasons"]
     planned = remote("dags", "backfill", "first", "--partition", "p", "--dry-run", "--json")
     assert planned["dry_run"]

@@ -16,7 +16,7 @@ from pubsubflow.model.wire.stored_results import (
     may_hold_stored,
 )
 from pubsubflow.model.wire.worker_requests import Chunk, ResultRequest
-from pubsubflow.runner.requests import fetch_result, run_exchange
+from pubsubflow.runner.exchanges.requests import fetch_result, run_exchange
 
 INTS = st.integers(0, 2**31 - 1)
 STORED = st.builds(StoredResult, st.integers(0, 2**62), INTS, st.integers(-1, 9), INTS, INTS, INTS)

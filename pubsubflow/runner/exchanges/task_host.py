@@ -8,22 +8,24 @@ from msgspec.structs import replace
 
 from pubsubflow.authoring.bind import RunnableDag
 from pubsubflow.model.connections import Connection
+from pubsubflow.model.values.state import StateValue, decode_state_value
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import EventInfo, PublishedEvent, TaskError
 from pubsubflow.model.wire.outputs import PulledValues, decode_pulled
 from pubsubflow.model.wire.stored_results import StoredInput, is_stored
-from pubsubflow.model.wire.worker_requests import Chunk, PullRequest
-from pubsubflow.runner.execution import TaskExecution
-from pubsubflow.runner.failures import outcome_of
-from pubsubflow.runner.protocol import RunnerRequest
-from pubsubflow.runner.requests import (
+from pubsubflow.model.wire.worker_requests import Chunk, PullRequest, StateRequest
+from pubsubflow.runner.exchanges.requests import (
     fetch_connection,
     fetch_events,
     fetch_result,
+    fetch_small,
     fetch_variable,
     publish_event,
     run_exchange,
 )
+from pubsubflow.runner.execution import TaskExecution
+from pubsubflow.runner.failures import outcome_of
+from pubsubflow.runner.protocol import RunnerRequest
 
 
 class RunnerHost:
@@ -85,6 +87,11 @@ class RunnerHost:
         found = run_exchange(exchange, self._request)
         self._execution.redactor.add(found)
         return found
+
+    def fetch_state(self, name: str) -> StateValue:
+        """Fetch a value of the DAG's state."""
+        request = StateRequest(self._execution.message.run, name)
+        return decode_state_value(run_exchange(fetch_small(request), self._request))
 
     def publish(self, event: PublishedEvent) -> None:
         """Publish an event and wait until it is stored; on a loop's thread all its tasks wait."""

@@ -137,6 +137,15 @@ def fetch_events(run: int) -> Exchange[list[EventInfo]]:
             return events
 
 
+def fetch_small(request: RunnerRequest) -> Exchange[bytes]:
+    """Fetch what fits into one reply.
+
+    Raises:
+        Unavailable: No manager answers.
+    """
+    return _checked((yield request)).data
+
+
 def publish_event(event: PublishedEvent) -> Exchange[None]:
     """Publish an event, and return when it is stored.
 

@@ -1,0 +1,1 @@
+"""Exchanges of tasks with the managers: their requests, and the host that sends them."""

@@ -1,0 +1,1 @@
+"""Named values in Postgres: the state of DAGs."""
