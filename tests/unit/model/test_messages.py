@@ -8,6 +8,7 @@ import pytest
 from msgspec import Raw, Struct
 
 from pubsubflow.errors import DefinitionError
+from pubsubflow.model.values.state import StateChange
 from pubsubflow.model.wire import heartbeat, messages, worker_requests
 from pubsubflow.model.wire.heartbeat import Heartbeat, decode_heartbeat
 from pubsubflow.model.wire.messages import (
@@ -125,7 +126,7 @@ def test_the_examples_cover_every_message_that_is_an_array():
         for each in (vars(messages) | vars(worker_requests) | vars(heartbeat)).values()
         if isinstance(each, type) and issubclass(each, Struct) and each.__struct_config__.array_like
     }
-    covered = set(map(type, EXAMPLES)) | {EmittedEvent, TaskError, RunTrace}
+    covered = set(map(type, EXAMPLES)) | {EmittedEvent, TaskError, RunTrace, StateChange}
     covered |= set(typing.get_args(worker_requests.WorkerRequest))
     assert arrays == covered
 
