@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Unpack
 
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.runtime.signatures import FunctionSignature, is_async
+from pubsubflow.authoring.runtime.template_files import with_file_texts
 from pubsubflow.authoring.source_location import attributed_to, caller, definition_error, suggestion
 from pubsubflow.authoring.tasks.body import Binding, Kind
 from pubsubflow.authoring.tasks.graph import (
@@ -27,7 +28,6 @@ from pubsubflow.authoring.tasks.start_trigger import (
     runner_kind,
     wait_then_execute,
 )
-from pubsubflow.authoring.tasks.template_files import with_file_texts
 from pubsubflow.authoring.tasks.wait_target import WaitTarget
 from pubsubflow.model.wire.waits import WaitSet
 

@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from pubsubflow.model.datasets import normalise_uri
-from pubsubflow.model.wire.task_resources import ResourcesSpec
 from pubsubflow.model.values.state import StateChange
+from pubsubflow.model.wire.task_resources import ResourcesSpec
 
 NOT_MAPPED = -1
 NO_NODE = -1

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from pubsubflow.authoring.source_location import definition_error, is_own_file, suggestion
-from pubsubflow.authoring.tasks.wait_target import is_template
 
 MAX_BYTES = 1 << 20
 
@@ -64,7 +63,7 @@ def _changed(value: Any, endings: tuple[str, ...], task_id: str, *, needed: bool
 def _text(name: str, endings: tuple[str, ...], task_id: str, *, needed: bool) -> str:
     """Return the text of a file, or the name itself if it does not name one."""
     # Whitespace makes a command or a text of it, as a space at its end does in Airflow.
-    if not name.endswith(endings) or any(map(str.isspace, name)) or is_template(name):
+    if not name.endswith(endings) or any(each.isspace() or each in "{}" for each in name):
         return name
     folders = tuple(dict.fromkeys(_folders()))
     for folder in folders:
