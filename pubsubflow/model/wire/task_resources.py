@@ -11,10 +11,11 @@ _UNITS: dict[str, int] = {
     for power, unit in enumerate(names.split(), start=1)
 }
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)")
-_LEAST_BYTES = 1 << 20
+_LEAST_BYTES = 1_000_000
 _MOST_BYTES = 1 << 50
 _MOST_CPU = 10_000
 _TENTH = 10
+_LONG = 10_000
 
 
 class ResourcesSpec(Struct, frozen=True, omit_defaults=True):
@@ -43,7 +44,7 @@ def parse_memory(value: object) -> int:
         raise TypeError('must be a text such as "2GiB" or "512MB", or a number of bytes')
     size = _read_size(value) if isinstance(value, str) else value
     if not _LEAST_BYTES <= size <= _MOST_BYTES:
-        raise ValueError("must be from 1MiB to 1024TiB")
+        raise ValueError("must be from 1MB to 1024TiB")
     return size
 
 
@@ -73,7 +74,7 @@ def parse_cpu(value: object) -> float:
 def format_memory(count: int) -> str:
     """Return a size of memory for people: `2 GiB`, `512 MB`, `1.4 GiB`."""
     for unit, factor in reversed(_UNITS.items()):
-        if count >= factor and count % factor == 0:
+        if count >= factor and count % factor == 0 and count // factor < _LONG:
             return f"{count // factor} {unit}"
     unit, factor = "KiB", 1024
     for larger in ("MiB", "GiB", "TiB"):

@@ -45,6 +45,7 @@ def test_what_is_shown_reads_as_what_was_written(number, unit):
 
 def test_a_measured_size_is_shown_with_one_decimal():
     assert format_memory(1_503_238_553) == "1.4 GiB"
+    assert format_memory(205_272 << 10) == "200.5 MiB"
     assert describe_resources(2 * GIB, 1.5) == "2 GiB, 1.5 cpu"
 
 
