@@ -78,7 +78,12 @@ class Replays:
         rehearsal.go_to(self._uow.now)
         drafts = rehearsal.runs(command.since, command.until, command.dataset)
         planned = await self._make(dag, drafts, again=command.again, dry_run=command.dry_run)
-        return RunPlan(planned, _why_none(planned) or self._why_no_run(dag, planned, inside))
+        why = _why_none(planned) or self._why_no_run(dag, planned, inside)
+        rows = await self._transaction.fetch("read_events_pruned_until")
+        if rows and rows[0]["until"] > command.since:
+            moment = rows[0]["until"].isoformat(timespec="seconds")
+            why = "; ".join(filter(None, (why, f"events recorded before {moment} were pruned")))
+        return RunPlan(planned, why)
 
     def _why_no_run(self, dag: LockedDag, planned: Sequence[PlannedRun], events: int) -> str | None:
         if planned:

@@ -176,7 +176,7 @@ class RunPlan(Struct, frozen=True):
 
     Attributes:
         runs: Those that it starts, would start, or found to exist.
-        reason: Why it starts none, if so.
+        reason: Why it starts none, if so; and which events it could not find.
     """
 
     runs: list[PlannedRun]

@@ -1,6 +1,7 @@
 """Datasets and their events, read for the API."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -89,7 +90,7 @@ class ReadDatasets:
             NotFound: The event does not exist.
         """
         async with self._database.connection() as connection:
-            number = await _find(connection, "event", "find_event", event_id)
+            number = await _find_event(connection, event_id)
             found = await read_events(connection, self._specs, [number])
             return (await _with_outcomes(connection, found))[0]
 
@@ -136,6 +137,18 @@ async def _with_outcomes(
         EventWithOutcomes(**asdict(event.view), outcomes=outcomes[number])
         for number, event in found.items()
     ]
+
+
+async def _find_event(connection: Connection, event_id: UUID) -> int:
+    try:
+        return await _find(connection, "event", "find_event", event_id)
+    except NotFound:
+        until: datetime | None = await connection.fetchval(SQL["read_events_pruned_until"])
+        if until is None:
+            raise
+        moment = until.isoformat(timespec="seconds")
+        kind = f"event (those recorded before {moment} were pruned)"
+        raise NotFound(kind, str(event_id)) from None
 
 
 async def _find(connection: Connection, kind: str, query: str, name: str | UUID) -> int:

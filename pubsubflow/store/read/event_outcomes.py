@@ -9,6 +9,7 @@ from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
 
 _UNSEEN = "not processed: the DAG subscribed later, or no partition takes its key"
+_PRUNED = "not known: a run that consumed it was pruned, or the DAG subscribed later"
 _ABSENT = "not processed: no DAG file defined the DAG at that time"
 
 
@@ -43,7 +44,7 @@ def _decided(row: asyncpg.Record) -> EventOutcomeView:
 
 def _undecided(row: asyncpg.Record, *, held: bool) -> EventOutcomeView:
     if not held:
-        reason = _ABSENT if row["absent"] else _UNSEEN
+        reason = _ABSENT if row["absent"] else _PRUNED if row["perhaps_pruned"] else _UNSEEN
         return EventOutcomeView(dag_id=row["dag_id"], outcome="unseen", reason=reason)
     if row["paused"]:
         reason = "the DAG is paused"

@@ -61,6 +61,11 @@ SELECT id FROM dataset WHERE uri = $1;
 -- Return the position of an event in the log.
 SELECT id FROM event WHERE event_id = $1;
 
+-- name: read_events_pruned_until
+-- Return the moment before which retention has removed events, but for those that something waits
+-- for; no row while the first slice is there.
+SELECT min(started_at) AS until FROM slice WHERE series = 'event' HAVING min(number) > 0;
+
 -- name: page_events
 -- Return positions of events below $1, newest first.
 SELECT id FROM event WHERE id < $1 ORDER BY id DESC LIMIT $2;

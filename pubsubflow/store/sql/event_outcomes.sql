@@ -33,7 +33,12 @@ SELECT event.id AS event, dag.dag_id, dag_state.paused, dag_state.catch_up_from,
        -- Managers carry the clock on by themselves, a little beside it. An event that nothing saw
        -- within this second cannot have met the DAG.
        coalesce(event.recorded_at >= dag.retired_at - interval '1 second'
-         AND event.recorded_at < dag.returned_at + interval '1 second', false) AS absent
+         AND event.recorded_at < dag.returned_at + interval '1 second', false) AS absent,
+       -- Runs were removed, and the oldest that is kept is younger than the event, or there is none.
+       dag.created_at <= event.recorded_at
+         AND EXISTS (SELECT FROM slice WHERE series = 'run' AND number > 0)
+         AND coalesce((SELECT run.created_at FROM run WHERE run.dag = s.dag
+                       ORDER BY run.run_id LIMIT 1) > event.recorded_at, true) AS perhaps_pruned
 FROM unnest($1::bigint[]) AS requested (id)
 JOIN event ON event.id = requested.id
 JOIN dag_subscription AS s ON s.dataset = event.dataset

@@ -3,6 +3,8 @@
 import gzip
 import json
 import re
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
 
 import anyio
 import msgspec
@@ -10,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 from pyarrow.parquet import read_table
 
-from pubsubflow.errors import ConfigError
+from pubsubflow.errors import ConfigError, NotFound
+from pubsubflow.model.wire.commands import Replay
 from pubsubflow.model.wire.messages import EmittedEvent
 from pubsubflow.retention import Archive, RetentionSettings
 from pubsubflow.retention.archive import ArchiveUnavailable
@@ -356,6 +359,39 @@ async def test_many_kept_runs_have_the_others_deleted_row_by_row(kept, monkeypat
     )
     await kept.pass_days(40)
     assert await kept.counts("run", "task", "run_event") == [2, 2, 0]
+
+
+async def test_who_looks_for_pruned_events_reads_until_when_they_are(kept, database):
+    harness = kept.harness
+    await harness.load(dag("d", task("t"), on="x"), dag("kept", task("t"), on="x & never"))
+    await harness.post("x1")
+    await harness.post("z1")
+    await harness.quiet()
+    models = ReadModels(database)
+    gone = (await models.datasets.events(limit=1)).items[0].event_id
+    with pytest.raises(NotFound, match=r"^no event named"):
+        await models.datasets.event_with_outcomes(uuid4())
+    since = datetime.now(UTC) - timedelta(days=100)
+    replay = Replay("d", since, dry_run=True)
+    assert "pruned" not in (await harness.call(replay)).reason
+    await kept.pass_days(40)
+    # x1 is pending for one DAG; the run of the other that consumed it is gone.
+    (event,) = (await models.datasets.events_with_outcomes(limit=9)).items
+    reasons = {each.dag_id: (each.outcome, each.reason) for each in event.outcomes}
+    assert reasons["kept"][0] == "pending"
+    assert "a run that consumed it was pruned" in reasons["d"][1]
+    await harness.post("never1")
+    await harness.quiet()
+    await kept.pass_days(40)
+    assert await kept.counts("event") == [0]
+    with pytest.raises(NotFound, match=r"event \(those recorded before 2.* were pruned\)"):
+        await models.datasets.event_with_outcomes(UUID(gone))
+    plan = await harness.call(replay)
+    assert re.fullmatch(
+        r"no event of its datasets was recorded in that time; "
+        r"events recorded before 2\S+ were pruned",
+        plan.reason,
+    )
 
 
 def test_settings_are_in_range():
