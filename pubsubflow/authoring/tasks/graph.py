@@ -366,11 +366,8 @@ def references(value: object) -> Iterator[Reference]:
     """Yield the references inside nested lists, tuples and dicts."""
     if isinstance(value, Reference):
         yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from references(item)
-    elif isinstance(value, dict):
-        for item in value.values():
+    elif isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from references(item)
 
 
