@@ -5,6 +5,7 @@ import pytest
 import structlog
 
 from pubsubflow.bus import STREAM_IN, PullConsumer, left_to_newer
+from pubsubflow.bus.protocol import encode_headers, encode_pub
 from pubsubflow.model.wire.protocol import PROTOCOL, PROTOCOL_HEADER, needed_protocol
 
 pytestmark = pytest.mark.anyio
@@ -66,9 +67,18 @@ async def test_a_message_is_left_until_a_newer_peer_takes_it(
 async def test_a_notice_is_dropped_and_a_request_is_left_to_another_daemon(bus, collector):
     got = collector()
     await bus.subscribe("psf.ctl.test", got)
-    await bus.subscribe("psf.req.test", lambda message: message.respond(b"wrong"), queue="q")
+    await bus.subscribe("psf.req.test", lambda message: message.respond(b"reply"), queue="q")
     bus.publish("psf.ctl.test", b"newer", NEWER)
     bus.publish("psf.ctl.test", b"known")
     await got.wait_for(1)
     assert [each.data for each in got.items] == [b"known"]
-    assert dict(bus.left_to_newer.counter.read()) == {("notice",): 1}
+    replies = collector()
+    await bus.subscribe("reply", replies)
+    for headers in (NEWER, {}):
+        block = encode_headers(headers)
+        bus.client.send(encode_pub("psf.req.test", "reply", b"request", block))
+    await replies.wait_for(1)
+    await bus.flush()
+    assert len(replies.items) == 1
+    left = {what: count for (what,), count in bus.left_to_newer.counter.read() if count}
+    assert left == {"notice": 1, "request": 1}
