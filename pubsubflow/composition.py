@@ -279,7 +279,9 @@ class Composition:
             bus=self._bus,
             settings=self._config.api,
             stream=self._config.live,
-            secrets=DaemonSecrets(EnvironmentSecrets(os.environ), store.connections),
+            secrets=DaemonSecrets(
+                EnvironmentSecrets(os.environ), store.connections, store.backends
+            ),
             tokens=TokenStore(store.database),
             audit=AuditLog(store.database),
             ready=lambda: {"nats": self._bus.connected and self._streams.available},

@@ -155,6 +155,10 @@ class NewerFormat(Unavailable):
         self.what = what
 
 
+class SecretsUnavailable(Unavailable):
+    """A secrets backend cannot be reached or does not answer."""
+
+
 class StoreRestored(PubsubflowError):  # noqa: N818 - a state of the world
     """Postgres was restored: what services remember of it is void, and they start anew."""
 

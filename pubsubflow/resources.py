@@ -29,6 +29,8 @@ from pubsubflow.runner.task_account import (
     make_folders,
     needed_paths,
 )
+from pubsubflow.secrets_backends.chain import SecretsChain
+from pubsubflow.secrets_backends.opening import open_backends
 from pubsubflow.store.database import Database
 from pubsubflow.store.leases import SUBSCRIPTIONS, revoke_lease
 from pubsubflow.store.migrate import migrate
@@ -48,6 +50,7 @@ class DaemonStore(Struct, frozen=True):
     database: Database
     connections: Connections
     variables: Variables
+    backends: SecretsChain
 
 
 class DaemonResources(Struct, frozen=True, kw_only=True):
@@ -116,8 +119,12 @@ async def open_resources(
             database = await stack.enter_async_context(Database.open(config.postgres))
             await migrate(database)
             keyring = Keyring(config.secrets.key_file or config.home / KEY_FILE_NAME)
+            backends = open_backends(config.secrets)
             store = DaemonStore(
-                database, Connections(database, keyring), Variables(database, keyring)
+                database,
+                Connections(database, keyring, backends=backends),
+                Variables(database, keyring),
+                backends,
             )
         resources = DaemonResources(
             config=config,

@@ -18,6 +18,7 @@ from pubsubflow.errors import (
     InvalidInput,
     LeaseLost,
     NotFound,
+    SecretsUnavailable,
     ServiceStopped,
     Unavailable,
 )
@@ -183,6 +184,9 @@ class WorkerRequestServer:
             return Chunk(b"", 0, f"{REFUSED}the manager has no connections")
         try:
             return Chunk(encode(await self._connections.read(request.name)), 1)
+        except SecretsUnavailable as error:
+            # Not as if the store were away: the attempt fails, and its policy says what follows.
+            return Chunk(b"", 0, str(error))
         except (NotFound, ConfigError) as error:
             return Chunk(b"", 0, f"{REFUSED}{error}")
 

@@ -1,7 +1,7 @@
 """Secrets that webhooks name are looked up in the environment and in connections."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -38,6 +38,18 @@ class ReadsConnections(Protocol):
         """
 
 
+class ReadsSecrets(Protocol):
+    """The secrets backends."""
+
+    async def find(self, kind: Literal["secrets"], name: str) -> str | None:
+        """Return a secret; None if no backend holds it.
+
+        Raises:
+            Unavailable: A backend is out of reach.
+            ConfigError: A backend refuses this daemon.
+        """
+
+
 class EnvironmentSecrets:
     """Secrets in environment variables: `NAME` is read from `PUBSUBFLOW_SECRET_NAME`, or `NAME`.
 
@@ -63,9 +75,16 @@ class DaemonSecrets:
     Args:
         environment: Secrets of the environment.
         connections: The stored connections.
+        backends: Secrets backends, looked at after the environment.
     """
 
-    def __init__(self, environment: SecretSource, connections: ReadsConnections) -> None:
+    def __init__(
+        self,
+        environment: SecretSource,
+        connections: ReadsConnections,
+        backends: ReadsSecrets | None = None,
+    ) -> None:
+        self._backends = backends
         self._environment = environment
         self._connections = connections
 
@@ -75,6 +94,8 @@ class DaemonSecrets:
         if reference is not None:
             return reference.secret(await self._connections.read(reference.name))
         found = await self._environment.find(name)
+        if found is None and self._backends is not None:
+            found = await self._backends.find("secrets", name)
         if found is not None:
             return found
         try:

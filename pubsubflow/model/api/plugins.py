@@ -7,7 +7,7 @@ class PluginView(Struct, frozen=True, kw_only=True):
     """A plugin that is installed beside the daemon that answers.
 
     Attributes:
-        kind: `trigger`, `operator`, `notifier`, `connection-type`.
+        kind: `trigger`, `operator`, `notifier`, `connection-type`, `secrets-backend`.
         name: The name of its entry point.
         object: `package.module:object`.
         distribution: The distribution that declares it.

@@ -5,6 +5,7 @@ See `vault` for the order in which rows and the keyring are read and written.
 
 from collections.abc import Mapping
 from os import environ
+from typing import Protocol
 
 import asyncpg
 import msgspec
@@ -39,6 +40,18 @@ class SavedConnection(Struct, frozen=True):
     created: bool
 
 
+class ConnectionSource(Protocol):
+    """Connections from outside of the store."""
+
+    async def connection(self, name: str) -> Connection | None:
+        """Return a connection; None if it is not there.
+
+        Raises:
+            ConfigError: It refuses this daemon, or what it holds is not a connection.
+            SecretsUnavailable: It is away.
+        """
+
+
 class Connections:
     """The stored connections.
 
@@ -46,11 +59,17 @@ class Connections:
         database: Postgres.
         keys: The keyring; its file is created when it is first needed.
         environment: Where `PUBSUBFLOW_CONN_NAME` is looked up; this process's if left out.
+        backends: Secrets backends, which come after that and before the store.
     """
 
     def __init__(
-        self, database: Database, keys: Keyring, environment: Mapping[str, str] | None = None
+        self,
+        database: Database,
+        keys: Keyring,
+        environment: Mapping[str, str] | None = None,
+        backends: ConnectionSource | None = None,
     ) -> None:
+        self._backends = backends
         self._database = database
         self._keys = keys
         self._environment = environ if environment is None else environment
@@ -85,14 +104,18 @@ class Connections:
             return _view(await _row(postgres, name))
 
     async def read(self, name: str) -> Connection:
-        """Return a connection with its secrets.
+        """Return a connection with its secrets: of a secrets backend, else the stored one.
 
         Raises:
             NotFound: No connection has this name.
-            ConfigError: The key file cannot be used, or lacks the key (DecryptionError).
+            ConfigError: The key file cannot be used, or lacks the key (DecryptionError); or a
+                secrets backend refuses this daemon.
+            SecretsUnavailable: A secrets backend is away.
             StoreUnavailable: Postgres is away.
         """
         found = self._given(name)
+        if found is None and self._backends is not None:
+            found = await self._backends.connection(name)
         if found is not None:
             return found
         async with self._database.connection() as postgres:

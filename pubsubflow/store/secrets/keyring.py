@@ -19,6 +19,7 @@ import anyio.to_thread
 from msgspec import Struct
 
 from pubsubflow.errors import ConfigError
+from pubsubflow.secrets_backends.settings import BackendSettings
 
 KEY_FILE_NAME = "keys"
 _BYTES = 32
@@ -30,8 +31,8 @@ _HEAD = (
 )
 
 
-class SecretsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of the keyring.
+class SecretsSettings(BackendSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the keyring and of secrets backends.
 
     Attributes:
         key_file: Path of the keyring; `keys` in the home folder by default. Daemons that share a

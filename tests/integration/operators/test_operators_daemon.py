@@ -21,6 +21,12 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(home):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PUBSUBFLOW_CONN_FROM_ENV", "x://ann:hush-hush@elsewhere/")
+        yield from serve(home)
+
+
+def serve(home):
     with child_daemon(DAGS, home=home, port=0) as url:
         yield url
 
@@ -77,6 +83,13 @@ async def test_sql_runs_on_postgres_and_its_timeout_cancels(client, home):
     assert read.state == "success", read
     slow = await client.task(run.run_id, "slow")
     assert "timeout" in slow.error.message
+
+
+async def test_a_connection_comes_from_the_environment_of_the_daemon(client):
+    run = await ended(client, "from_env")
+    assert (await client.task(run.run_id, "host")).result == "ann@elsewhere"
+    text = "".join([line.message async for line in client.logs(run.run_id, "host")])
+    assert "x://ann:***@elsewhere" in text
 
 
 async def test_an_accepted_request_is_waited_for(client):

@@ -50,6 +50,16 @@ with DAG("watcher"):
         since=timedelta(hours=1),
     )
 
+with DAG("from_env"):
+
+    @task
+    def host(ctx: Context) -> str:
+        found = ctx.connection("from-env")
+        print("as", found.url)
+        return f"{found.user}@{found.host}"
+
+    host()
+
 with DAG("sql", params={"who": "ann"}):
     SqlOperator(
         task_id="read",

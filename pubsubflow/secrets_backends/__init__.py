@@ -1,0 +1,1 @@
+"""Secrets backends: places outside of the store that hold connections and secrets."""

@@ -1,0 +1,78 @@
+"""Settings of secrets backends: sections below `secrets`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+
+class FilesSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `secrets.files`.
+
+    Attributes:
+        folder: A folder of files, as Docker and Kubernetes mount secrets.
+    """
+
+    folder: Path = Path("/run/secrets")
+
+
+class VaultSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `secrets.vault`.
+
+    Attributes:
+        address: Such as `https://vault.example.com:8200`.
+        mount: Of the key-value engine.
+        prefix: Path in it: a connection is at `<prefix>/connections/NAME`, a secret at
+            `<prefix>/secrets/NAME`.
+        token_file: A file with a token, read for each look-up: an agent may renew it.
+        role_id: Of an AppRole, in place of a token.
+        secret_id_file: The file with that role's secret id.
+        kubernetes_role: A role of the Kubernetes method, by the pod's service account.
+        namespace: Of Vault Enterprise.
+        ca_file: Certificate of its authority, PEM.
+    """
+
+    address: str = ""
+    mount: str = "secret"
+    prefix: str = "pubsubflow"
+    token_file: str | None = None
+    role_id: str | None = None
+    secret_id_file: str | None = None
+    kubernetes_role: str | None = None
+    namespace: str | None = None
+    ca_file: str | None = None
+
+
+class AwsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `secrets.aws`, of the backends `aws-secrets-manager` and `aws-ssm`.
+
+    Attributes:
+        region: Such as `eu-central-1`; that of the environment if left out.
+        prefix: Before the names: `<prefix>/connections/NAME`, `<prefix>/secrets/NAME`.
+        endpoint_url: In place of AWS's own.
+    """
+
+    region: str | None = None
+    prefix: str = "pubsubflow"
+    endpoint_url: str | None = None
+
+
+class BackendSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which backends there are, and how each is reached.
+
+    Attributes:
+        backends: In the order of look-ups, after the environment and before the store: `files`,
+            `vault`, `aws-secrets-manager`, `aws-ssm`, or the name of a plugin.
+        cache_seconds: How long an answer of theirs is good for.
+        files: Of the backend `files`.
+        vault: Of the backend `vault`.
+        aws: Of both backends of AWS.
+        options: Of plugins: name → keywords of the class.
+    """
+
+    backends: tuple[str, ...] = ()
+    cache_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+    files: FilesSettings = FilesSettings()
+    vault: VaultSettings = VaultSettings()
+    aws: AwsSettings = AwsSettings()
+    options: dict[str, dict[str, Any]] = {}
