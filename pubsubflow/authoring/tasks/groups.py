@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.tasks.graph import (
@@ -93,6 +93,19 @@ class GroupFunction:
         with _group(**options) as group:
             group.result = self._function(*args, **kwargs)
         return group if group.result is None else group.result
+
+    def expand(self, **_lists: Any) -> NoReturn:
+        """Refuse to map a whole group.
+
+        Raises:
+            DefinitionError: Always; it says what to write.
+        """
+        raise definition_error(
+            f"group {self._options['group_id']!r} cannot be mapped as a whole: map its tasks one "
+            "by one, each over the result of the one before; several of them over .zip()"
+        )
+
+    partial = expand_kwargs = expand
 
 
 class _TaskGroup(TaskGroup):
