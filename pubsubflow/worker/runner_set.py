@@ -128,12 +128,12 @@ class RunnerSet:
         if wanted is None:
             if sum(each.reserved_for is not None for each in self.all) < _MAX_APART:
                 self._start(assignment)
+        elif not self._confinements.has_room(assignment, wanted):
+            return  # idle processes are for those that have room
         elif len(self.all) >= self.most:
             self._retire_idle(1)
         else:
-            confinement = self._confinements.take(assignment, wanted)
-            if confinement is not None:
-                self._start(assignment, confinement)
+            self._start(assignment, self._confinements.take(assignment, wanted))
 
     def maintain(self) -> None:
         """Retire runners that have long been idle or hold much memory; call it regularly."""

@@ -43,8 +43,13 @@ class Budget:
         memory, cpu = self._free()
         return WorkerResources(self._worker, self._memory, self._cpu, memory, cpu)
 
-    def take(self, task: Hashable, wanted: ResourcesSpec, *, age: float, now: float) -> bool:
-        """Take room for a task; return whether there was enough.
+    def take(self, task: Hashable, wanted: ResourcesSpec) -> None:
+        """Take the room for a task that `admits` has found."""
+        self._claims.pop(task, None)
+        self._held[task] = wanted
+
+    def admits(self, task: Hashable, wanted: ResourcesSpec, *, age: float, now: float) -> bool:
+        """Return whether there is room for a task; one that has waited long claims it.
 
         Args:
             task: Identifies it, also when it comes again.
@@ -54,20 +59,17 @@ class Budget:
         """
         claims = {key: each for key, each in self._claims.items() if each.until > now}
         self._claims = claims
-        claims.pop(task, None)
         memory, cpu = self._free()
         if self.room.lacks(wanted):
             if age > _CLAIM_AFTER_SECONDS and self.could_ever(wanted):
                 claims[task] = _Claim(wanted, now + _CLAIM_SECONDS)
             return False
-        for claim in claims.values():
-            claimed = claim.resources
+        others = [claim.resources for key, claim in claims.items() if key != task]
+        for claimed in others:
             memory = None if memory is None else memory - (claimed.memory or 0)
             cpu = None if cpu is None else cpu - (claimed.cpu or 0.0)
-        if claims and WorkerResources(self._worker, free_memory=memory, free_cpu=cpu).lacks(wanted):
-            return False
-        self._held[task] = wanted
-        return True
+        left = WorkerResources(self._worker, free_memory=memory, free_cpu=cpu)
+        return not (others and left.lacks(wanted))
 
     def could_ever(self, wanted: ResourcesSpec) -> bool:
         """Return whether a task has room when nothing else runs."""

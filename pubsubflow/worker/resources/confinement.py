@@ -130,12 +130,16 @@ class Confinements:
         """Return whether a task has room when nothing else runs."""
         return self._budget.could_ever(wanted)
 
-    def take(self, assignment: Assignment, wanted: ResourcesSpec) -> Confinement | None:
-        """Return the limits of an assignment's process; None while it lacks room."""
+    def has_room(self, assignment: Assignment, wanted: ResourcesSpec) -> bool:
+        """Return whether there is room for an assignment that declares resources."""
+        delivery = assignment.delivery
+        waited = time.time() - delivery.timestamp.timestamp()
+        return self._budget.admits(delivery.subject, wanted, age=waited, now=time.monotonic())
+
+    def take(self, assignment: Assignment, wanted: ResourcesSpec) -> Confinement:
+        """Take the room for an assignment, and return the limits of its process."""
         task = assignment.delivery.subject
-        waited = time.time() - assignment.delivery.timestamp.timestamp()
-        if not self._budget.take(task, wanted, age=waited, now=time.monotonic()):
-            return None
+        self._budget.take(task, wanted)
         if not self._looked:  # at the first task that needs one
             self._looked = True
             self._groups = ControlGroups.find(self._setting, self._worker)

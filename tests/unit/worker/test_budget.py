@@ -1,6 +1,6 @@
 """A worker's budget is never exceeded, and what is large comes to its turn."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -15,6 +15,13 @@ resources = st.builds(
 )
 
 
+def taken(budget, task, wanted, *, age, now):
+    if not budget.admits(task, wanted, age=age, now=now):
+        return False
+    budget.take(task, wanted)
+    return True
+
+
 class Taking(RuleBasedStateMachine):
     """Tasks of any size come, come again and end in any order."""
 
@@ -26,7 +33,7 @@ class Taking(RuleBasedStateMachine):
 
     @rule(task=st.integers(0, 9), wanted=resources, age=st.floats(0, 60))
     def take(self, task, wanted, age):
-        if task not in self.held and self.budget.take(task, wanted, age=age, now=self.now):
+        if task not in self.held and taken(self.budget, task, wanted, age=age, now=self.now):
             self.held[task] = wanted
 
     @rule(task=st.integers(0, 9))
@@ -49,30 +56,31 @@ class Taking(RuleBasedStateMachine):
 
 
 TestTaking = Taking.TestCase
+TestTaking.settings = settings(max_examples=30, stateful_step_count=30)
 
 
 @given(st.lists(st.floats(0, 29), max_size=20))
 def test_what_is_large_starts_although_small_ones_keep_coming(ages):
     budget = Budget("w", 10, None)
     small, large = ResourcesSpec(memory=4), ResourcesSpec(memory=10)
-    assert budget.take("a", small, age=0, now=0)
-    assert not budget.take("large", large, age=31, now=1)
+    assert taken(budget, "a", small, age=0, now=0)
+    assert not taken(budget, "large", large, age=31, now=1)
     for number, age in enumerate(ages):
-        assert not budget.take(number, small, age=age, now=2)
+        assert not taken(budget, number, small, age=age, now=2)
     budget.release("a")
-    assert budget.take("large", large, age=33, now=3)
+    assert taken(budget, "large", large, age=33, now=3)
 
 
 def test_the_claim_of_what_does_not_come_again_ends():
     budget = Budget("w", 10, None)
     small = ResourcesSpec(memory=4)
-    assert budget.take("a", small, age=0, now=0)
-    assert not budget.take("large", ResourcesSpec(memory=10), age=31, now=1)
-    assert not budget.take("b", small, age=0, now=20)
-    assert budget.take("b", small, age=0, now=22)
+    assert taken(budget, "a", small, age=0, now=0)
+    assert not taken(budget, "large", ResourcesSpec(memory=10), age=31, now=1)
+    assert not taken(budget, "b", small, age=0, now=20)
+    assert taken(budget, "b", small, age=0, now=22)
 
 
 def test_without_a_budget_everything_has_room():
     budget = Budget("w", None, None)
-    assert budget.take("a", ResourcesSpec(memory=1 << 50, cpu=10_000), age=0, now=0)
+    assert taken(budget, "a", ResourcesSpec(memory=1 << 50, cpu=10_000), age=0, now=0)
     assert budget.room.free_memory is None
