@@ -32,7 +32,8 @@ async def test_a_cluster_is_upgraded_and_taken_back_daemon_by_daemon(former, see
             load = Load(cluster.members, cluster.chance, part=PART)
             # The former version alone: it makes the schema, and tasks begin to wait.
             (old,) = await cluster.start(former_whole=ALL)
-            assert len(await cluster.query("SELECT FROM migration")) == 1
+            known = len(await cluster.query("SELECT FROM migration"))
+            newer = known < len(load_migrations())
             waiting = await cluster.begin_waits()
             # Beside it a daemon of this version, which migrates.
             async with anyio.create_task_group() as group:
@@ -46,7 +47,7 @@ async def test_a_cluster_is_upgraded_and_taken_back_daemon_by_daemon(former, see
             await cluster.end_waits()
             # A former manager starts on the newer schema, with a worker of this version.
             old, worker = await cluster.start(former_control=CONTROL, new_worker=WORKER)
-            assert old.logged("store.schema_newer")
+            assert bool(old.logged("store.schema_newer")) == newer
             async with anyio.create_task_group() as group:
                 group.start_soon(load.post)
                 await cluster.stop(new)
