@@ -84,6 +84,7 @@ def administer(remote):
     """Run the commands of an admin: on pools, connections and subscriptions."""
     assert remote("pools", "set", "far", "2", "--json")["slots"] == 2
     assert "far" in remote("pools", "list")
+    assert isinstance(remote("pools", "rates", "--json"), list)
     remote("pools", "delete", "far")
     remote("connections", "set", "far", "--uri", "x://far/y", "--json")
     assert remote("connections", "show", "far", "--json")["uri"] == "x://far/y"
