@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.dag import DAG, dag
     from pubsubflow.authoring.datasets import Dataset
     from pubsubflow.authoring.param import Param
+    from pubsubflow.authoring.registry import variable
     from pubsubflow.authoring.resources import Resources
     from pubsubflow.authoring.retention import Retention
     from pubsubflow.authoring.runtime.context import Context, current_context
@@ -55,6 +56,7 @@ _HOMES = {
     "authoring.param": ("Param",),
     "authoring.resources": ("Resources",),
     "authoring.retention": ("Retention",),
+    "authoring.registry": ("variable",),
     "authoring.tasks.groups": ("chain", "task_group"),
     "authoring.tasks.limits": ("RateLimit",),
     "authoring.tasks.polling": ("Poked",),
@@ -152,6 +154,7 @@ __all__ = [
     "task",
     "task_group",
     "teardown",
+    "variable",
 ]
 
 

@@ -205,6 +205,7 @@ class Composition:
             cache=self._bundle_cache(),
             bus=self._bus,
             settings=self._config.loader,
+            read_variables=_built(self._resources.store).variables.read_plain,
         )
 
     def _bundle_cache(self) -> BundleCache:

@@ -5,7 +5,7 @@ import importlib.util
 import linecache
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
     ExtensionFileLoader,
@@ -61,11 +61,12 @@ class BundleFolder:
             raise RuntimeError(f"this process runs the code of {present.folder}, not of {folder}")
         return present
 
-    def execute(self, file: str) -> LoadedDefinitions:
+    def execute(self, file: str, into: LoadedDefinitions | None = None) -> LoadedDefinitions:
         """Execute a DAG file and return all that it defines.
 
         Args:
             file: Its path in the bundle.
+            into: Takes what it defines, and knows the variables that it may use.
 
         Raises:
             DefinitionError: A DAG in it is invalid.
@@ -73,7 +74,7 @@ class BundleFolder:
         """
         path = str(Path(self.folder, file))
         name = _module_name(file)
-        with loading(str(Path(self.root, file))) as collected:
+        with loading(str(Path(self.root, file)), into) as collected:
             loader = _Loader(name, path, self)
             spec = importlib.util.spec_from_file_location(name, path, loader=loader)
             if spec is None:
@@ -83,9 +84,11 @@ class BundleFolder:
             loader.exec_module(module)
         return collected
 
-    def dags(self, file: str) -> dict[str, DAG]:
+    def dags(
+        self, file: str, variables: Mapping[str, tuple[Any, ...]] | None = None
+    ) -> dict[str, DAG]:
         """Execute a DAG file and return the DAGs it makes, by id; see `execute`."""
-        return self.execute(file).dags
+        return self.execute(file, LoadedDefinitions(file, variables)).dags
 
     def finder(self, path: str) -> FileFinder:
         """Return the finder of modules in a part of this folder.

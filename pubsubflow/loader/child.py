@@ -37,9 +37,10 @@ def run(request: ImportRequest) -> ImportResult:
     started = time.monotonic()
     folder = BundleFolder.enter(request.folder, request.root)
     recorder = ReadRecorder.start(folder)
+    collected = LoadedDefinitions(request.path, request.variables, request.secrets)
     try:
         _arm(request.seconds)
-        collected = folder.execute(request.path)
+        folder.execute(request.path, collected)
         dags: dict[str, DAG] = collected.dags
         for dag in dags.values():
             check_templates(dag)
@@ -57,7 +58,13 @@ def run(request: ImportRequest) -> ImportResult:
             seconds=time.monotonic() - started,
         )
         outside = not isinstance(error, _CERTAIN)
-        return ImportResult(loaded, recorder.reads(), outside=outside)
+        return ImportResult(
+            loaded,
+            recorder.reads(),
+            outside=outside,
+            variables=collected.used,
+            wanted=tuple(collected.wanted),
+        )
     return ImportResult(
         LoadedFile(
             request.file,
@@ -70,6 +77,8 @@ def run(request: ImportRequest) -> ImportResult:
         recorder.reads(),
         _foreign(request, dags),
         _foreign(request, collected.hooks),
+        variables=collected.used,
+        wanted=tuple(collected.wanted),
     )
 
 

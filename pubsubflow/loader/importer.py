@@ -2,9 +2,18 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
@@ -16,6 +25,7 @@ from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.loader.snapshot import Snapshot
 from pubsubflow.model.source.bundles import contents, contents_hash
 from pubsubflow.model.spec import LoadedFile
+from pubsubflow.model.values.variables import Variable
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 
@@ -23,6 +33,20 @@ _TARGET = "pubsubflow.loader.child:import_file"
 _GRACE_SECONDS = 1.0
 _SLOW_IMPORTS = 16
 _DECODER = msgspec.msgpack.Decoder(ImportResult)
+
+
+ReadVariables = Callable[[Sequence[str]], Awaitable[Mapping[str, Variable]]]
+"""Returns those of some variables that are set; of secret ones without the value."""
+# A file may use a variable whose name another one holds.
+_MOST_PASSES = 10
+
+
+def known_values(found: Mapping[str, Variable], names: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+    """Return names with their values, each in a tuple that is empty without a plain value."""
+    return {
+        name: (found[name].value,) if name in found and not found[name].secret else ()
+        for name in names
+    }
 
 
 class Lanes:
@@ -85,14 +109,20 @@ class Importer:
         cache: Has the files of the bundles.
         fork_server: Forks the child processes.
         settings: Limits.
+        read_variables: Reads those that files use.
 
     Attributes:
         lanes: The order of the imports.
     """
 
     def __init__(
-        self, cache: BundleCache, fork_server: ForkServer, settings: LoaderSettings
+        self,
+        cache: BundleCache,
+        fork_server: ForkServer,
+        settings: LoaderSettings,
+        read_variables: ReadVariables,
     ) -> None:
+        self._read_variables = read_variables
         self._cache = cache
         self._fork_server = fork_server
         self._settings = settings
@@ -105,24 +135,51 @@ class Importer:
             OSError: The system refuses another process, or the disk is full.
         """
         async with self.lanes.enter(file) as begin:
-            found = await self._load(file, snapshot, begin)
+            found = await self._load_with_variables(file, snapshot, begin)
         if found.loaded.seconds <= self._settings.slow_seconds:
             self.lanes.slow.discard(file)
         bundle = snapshot.bundle_of(file)
         source = contents_hash(contents(bundle.manifest, found.reads))
         loaded = found.loaded
         error = None if loaded.error is None else with_reason(loaded.error, snapshot.skipped)
-        dags = tuple(msgspec.structs.replace(dag, source=source) for dag in loaded.dags)
+        dags = tuple(
+            msgspec.structs.replace(dag, source=source, variables=found.variables)
+            for dag in loaded.dags
+        )
         loaded = msgspec.structs.replace(
             loaded, bundle=bundle.hash, source=source, dags=dags, error=error
         )
         return msgspec.structs.replace(found, loaded=loaded)
 
-    async def _load(self, file: str, snapshot: Snapshot, begin: Callable[[], None]) -> ImportResult:
+    async def _load_with_variables(
+        self, file: str, snapshot: Snapshot, begin: Callable[[], None]
+    ) -> ImportResult:
+        """Import a file, once more with the variables that it has turned out to use."""
+        known: dict[str, tuple[Any, ...]] = {}
+        secrets: set[str] = set()
+        for _ in range(_MOST_PASSES):
+            found = await self._load(file, snapshot, begin, known, secrets)
+            if not found.wanted:
+                break
+            variables = await self._read_variables(found.wanted)
+            secrets |= {name for name, each in variables.items() if each.secret}
+            known |= known_values(variables, found.wanted)
+        return found
+
+    async def _load(
+        self,
+        file: str,
+        snapshot: Snapshot,
+        begin: Callable[[], None],
+        variables: dict[str, tuple[Any, ...]],
+        secrets: Collection[str],
+    ) -> ImportResult:
         bundle = snapshot.bundle_of(file)
         folder = await anyio.to_thread.run_sync(self._cache.open, bundle.hash, bundle.manifest)
         path, seconds = bundle.path_of(file), self._settings.import_seconds
-        request = ImportRequest(str(folder), bundle.manifest.root, file, path, seconds)
+        request = ImportRequest(
+            str(folder), bundle.manifest.root, file, path, seconds, variables, tuple(secrets)
+        )
         silence = os.open(os.devnull, os.O_WRONLY)
         try:
             child = await self._fork_server.fork(

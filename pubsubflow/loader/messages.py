@@ -1,5 +1,7 @@
 """Messages between the loader and its child processes."""
 
+from typing import Any
+
 from msgspec import Struct
 
 from pubsubflow.model.spec import LoadedFile
@@ -14,6 +16,9 @@ class ImportRequest(Struct, frozen=True):
         file: Path of the DAG file relative to the DAGs folder.
         path: Its path relative to the bundle's folder.
         seconds: Time limit.
+        variables: The variables that it may use: name → its value, in a tuple that is empty for
+            one that is not set.
+        secrets: Names of those that are secret.
     """
 
     folder: str
@@ -21,6 +26,8 @@ class ImportRequest(Struct, frozen=True):
     file: str
     path: str
     seconds: float
+    variables: dict[str, tuple[Any, ...]] = {}
+    secrets: tuple[str, ...] = ()
 
 
 class ImportResult(Struct, frozen=True):
@@ -32,6 +39,8 @@ class ImportResult(Struct, frozen=True):
         foreign_dags: DAG id → file, for DAGs that an imported module of the folder defines.
         foreign_hooks: Webhook's name → file, likewise.
         outside: Whether it failed for a reason that may lie outside of the folder.
+        variables: The variables that it has used.
+        wanted: Names of those that it has used and that the request did not have.
     """
 
     loaded: LoadedFile
@@ -39,3 +48,5 @@ class ImportResult(Struct, frozen=True):
     foreign_dags: dict[str, str] = {}
     foreign_hooks: dict[str, str] = {}
     outside: bool = False
+    variables: dict[str, tuple[Any, ...]] = {}
+    wanted: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
 """The loader service: keeps the stored DAGs equal to the DAGs folder."""
 
+import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from anyio import to_thread
 from pubsubflow.bus import Bus
 from pubsubflow.errors import Unavailable
 from pubsubflow.loader.folder import Folder
-from pubsubflow.loader.importer import Importer
+from pubsubflow.loader.importer import Importer, ReadVariables, known_values
 from pubsubflow.loader.messages import ImportResult
 from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.loader.snapshot import FOLDER, Snapshot, SnapshotReader
@@ -26,6 +27,13 @@ from pubsubflow.loader.state import LoaderState, resolve_owners
 from pubsubflow.loader.watch import FolderWatch
 from pubsubflow.model.source.bundles import BundleFile, Manifest
 from pubsubflow.model.spec import LoadedFile
+from pubsubflow.model.values.variables import (
+    ENVIRONMENT,
+    Variable,
+    environment_name,
+    make_variable,
+    parse_value,
+)
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
@@ -88,6 +96,7 @@ class Loader:
         cache: Keeps bundles on disk.
         bus: Carries requests to reload, if there is one.
         settings: Limits.
+        read_variables: Reads the variables that files use; of the environment if left out.
 
     Raises:
         ConfigError: `root` does not exist.
@@ -102,13 +111,15 @@ class Loader:
         cache: BundleCache,
         bus: Bus | None = None,
         settings: LoaderSettings | None = None,
+        read_variables: ReadVariables | None = None,
     ) -> None:
+        self._read_variables = read_variables or environment_variables
         self._bus = bus
         self._settings = settings or LoaderSettings()
         self._folder = Folder(root)
         self._cache = cache
         self._reader = SnapshotReader(self._folder, cache, self._settings)
-        self._importer = Importer(cache, fork_server, self._settings)
+        self._importer = Importer(cache, fork_server, self._settings, self._read_variables)
         self._store = store
         self._state = LoaderState(self._settings.retry_seconds)
         self._stored_bundles: set[str] = set()
@@ -139,6 +150,11 @@ class Loader:
                     Subjects.RELOAD, lambda _message: self.reload()
                 )
                 await stack.enter_async_context(subscription)
+                subscription = await self._bus.subscribe(
+                    Subjects.VARIABLES_CHANGED,
+                    lambda message: self._variables_changed([message.data.decode()]),
+                )
+                await stack.enter_async_context(subscription)
             group = await stack.enter_async_context(anyio.create_task_group())
             group.start_soon(watch.run)
             # The watch begins before the first scan, so that no change in between is missed.
@@ -150,6 +166,23 @@ class Loader:
             await stopping.wait()
             group.cancel_scope.cancel()
 
+    def _variables_changed(self, names: Collection[str]) -> None:
+        """Import the files that use variables which have changed again."""
+        if self._state.forget_variables(names):
+            self._folder_changed.set()
+
+    async def _check_variables(self) -> None:
+        """Find changes of variables of which the message was lost."""
+        used = self._state.used_variables()
+        if not used:
+            return
+        try:
+            found = await self._read_variables(list(used))
+        except Unavailable:
+            return
+        now = known_values(found, used)
+        self._variables_changed([name for name in used if now[name] != used[name]])
+
     def _notice(self) -> None:
         """Take the notice that the folder has changed."""
         self._folder_changed.set()
@@ -157,6 +190,7 @@ class Loader:
     async def _keep_scanning(self, group: anyio.abc.TaskGroup) -> None:
         while True:
             self._folder_changed = anyio.Event()
+            await self._check_variables()
             await self._scan(group)
             with anyio.move_on_after(self._pause_seconds()):
                 await self._folder_changed.wait()
@@ -290,7 +324,7 @@ async def load_once(
         cache = BundleCache(Path(place, "bundles"))
         snapshot = await to_thread.run_sync(SnapshotReader(Folder(root), cache, settings).read)
         async with _fork_server_or_new(fork_server) as server:
-            importer = Importer(cache, server, settings)
+            importer = Importer(cache, server, settings, environment_variables)
 
             async def load(file: str) -> None:
                 imports[file] = await importer.load(file, snapshot)
@@ -303,6 +337,16 @@ async def load_once(
     for path, error in snapshot.errors.items():
         loaded[path] = LoadedFile(path, error=error)
     return [file for _, file in sorted(loaded.items())]
+
+
+async def environment_variables(names: Sequence[str]) -> Mapping[str, Variable]:
+    """Return those of some variables that the environment of this process has."""
+    given = {name: os.environ.get(environment_name(ENVIRONMENT, name)) for name in names}
+    return {
+        name: make_variable(name, parse_value(text))
+        for name, text in given.items()
+        if text is not None
+    }
 
 
 @asynccontextmanager

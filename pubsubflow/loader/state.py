@@ -1,8 +1,8 @@
 """The loader's state: the last imports of the files and what of them is stored; no I/O."""
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -125,6 +125,24 @@ class LoaderState:
     def forget(self) -> None:
         """Forget all imports, so that each file is imported again."""
         self._imports.clear()
+
+    def used_variables(self) -> dict[str, tuple[Any, ...]]:
+        """Return the variables that files have used, with the values that they had."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for each in self._imports.values():
+            found |= each.result.variables
+        return found
+
+    def forget_variables(self, names: Collection[str]) -> bool:
+        """Forget the imports that have used one of some variables; return whether there were."""
+        files = [
+            file
+            for file, each in self._imports.items()
+            if not each.result.variables.keys().isdisjoint(names)
+        ]
+        for file in files:
+            del self._imports[file]
+        return bool(files)
 
     def next_retry(self) -> float | None:
         """Return when the next failed import is to be tried again."""

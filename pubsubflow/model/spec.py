@@ -198,6 +198,8 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
         max_active_tasks: The number of its tasks that run at once, over all runs.
         timeout_seconds: A run that lasts longer fails.
         retention: How long its runs are kept; None for the usual time.
+        variables: The variables that its file used when it was loaded: name → its value, in a
+            tuple that is empty for one that is not set.
         priority: Added to the priority of each of its tasks.
     """
 
@@ -223,6 +225,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     line: int | None = None
     retention: RetentionSpec | None = None
     priority: int = 0
+    variables: dict[str, tuple[Any, ...]] = {}
 
 
 STORED_SPEC = StoredDecoder(DagSpec, "the definition of a DAG")

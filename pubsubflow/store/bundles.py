@@ -66,7 +66,7 @@ async def read_source(connection: Connection, key: str) -> DagSource | None:
     spec = STORED_SPEC.decode(row["spec"])
     base = decode_manifest(manifest).base
     file = spec.file.removeprefix(f"{base}/") if base else spec.file
-    return DagSource(key, ids.bundle, file, spec.dag_id, spec.tasks)
+    return DagSource(key, ids.bundle, file, spec.dag_id, spec.tasks, spec.variables)
 
 
 async def read_manifest(connection: Connection, bundle: str) -> bytes | None:

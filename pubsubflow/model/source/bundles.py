@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from posixpath import dirname
+from typing import Any
 
 from msgspec import Struct
 
@@ -53,6 +54,7 @@ class DagSource(Struct, frozen=True):
         file: The DAG file, relative to the bundle's folder.
         dag_id: The DAG.
         tasks: The tasks of the run's version.
+        variables: See `DagSpec`.
     """
 
     source: str
@@ -60,6 +62,7 @@ class DagSource(Struct, frozen=True):
     file: str
     dag_id: str
     tasks: tuple[TaskSpec, ...]
+    variables: dict[str, tuple[Any, ...]] = {}
 
 
 class SourceIds(Struct, frozen=True):

@@ -42,10 +42,13 @@ class DagCache:
         """
         found = self._sources[source]
         wanted = found.source
-        dags = self._files.get(wanted.file)
+        # Of a file that uses variables one copy for each set of values.
+        key = f"{wanted.file}\0{sorted(wanted.variables.items())}"
+        dags = self._files.get(key)
         if dags is None:
-            dags = BundleFolder.enter(found.folder, found.root).dags(wanted.file)
-            self._files.put(wanted.file, dags)
+            folder = BundleFolder.enter(found.folder, found.root)
+            dags = folder.dags(wanted.file, wanted.variables)
+            self._files.put(key, dags)
         dag = RunnableDag(_checked(dags, wanted, found.root), wanted.tasks)
         self._dags.put(source, dag)
         return dag

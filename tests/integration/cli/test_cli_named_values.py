@@ -1,6 +1,7 @@
 """Results by key, variables, templates and state, through a whole daemon and the command line."""
 
 import json
+import time
 
 import pytest
 
@@ -79,3 +80,16 @@ def test_secret_variables_never_show(psf):
         out = psf("variables", *arguments).out
         assert "***" in out
         assert "hush" not in out
+
+
+def test_a_variable_that_the_graph_depends_on_loads_the_file_anew(psf, ended, shown):
+    def tasks():
+        return json.loads(psf("dags", "show", "by_region", "--json").out)["tasks"]
+
+    assert tasks() == 1
+    assert shown(ended("by_region"), "load_eu")["result"] == ["eu", None]
+    assert psf("variables", "set", "regions", '["eu", "us"]').code == 0
+    give_up_at = time.monotonic() + 30
+    while tasks() != 2:
+        assert time.monotonic() < give_up_at
+    assert shown(ended("by_region"), "load_us")["result"] == ["us", ["eu", "us"]]

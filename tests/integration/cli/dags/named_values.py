@@ -1,6 +1,6 @@
 """DAGs whose tasks leave values by key, read variables and keep state."""
 
-from pubsubflow import DAG, BashOperator, Context, Operator, PythonOperator, dag, task
+from pubsubflow import DAG, BashOperator, Context, Operator, PythonOperator, dag, task, variable
 
 
 class Count(Operator):
@@ -93,3 +93,13 @@ def counting():
         return ctx.state["n"] >= n
 
     after(n=add())
+
+
+with DAG("by_region"):
+    for region in variable("regions", ["eu"]):
+
+        @task(task_id=f"load_{region}")
+        def load(name: str, ctx: Context) -> list:
+            return [name, ctx.variable("regions", None)]
+
+        load(region)
