@@ -68,7 +68,7 @@ def variable(name: str, default: Any = _REQUIRED) -> Any:
 
     A change of the variable loads the file anew. Its runs keep the value of their version: so in a
     task, take `ctx.variable`, which is the value of the moment. Without a daemon, as in tests and
-    `dags check`, only the environment is asked: `PUBSUBFLOW_VAR_NAME`.
+    `dags check`, only the environment counts: `PUBSUBFLOW_VAR_NAME`.
 
     Args:
         name: Its name.
