@@ -28,7 +28,7 @@ _REFUSED_SECONDS = 60.0  # an expression that took too long is not tried again f
 _START_SECONDS = 10.0
 _MEMORY_BYTES = 512 * 2**20
 _OURS = "PUBSUBFLOW"
-_NOBODY = 65_519  # no account has it, and no task's is it
+_NO_ACCOUNT = 65_519  # no account has it, and no task's is it
 _LENGTH = struct.Struct("!I")
 
 
@@ -161,8 +161,8 @@ def _serve() -> None:
         # Nothing is opened from here on, so it may be anyone.
         with suppress(OSError):  # such as in a container whose user ids end before
             os.setgroups([])
-            os.setgid(_NOBODY)
-            os.setuid(_NOBODY)
+            os.setgid(_NO_ACCOUNT)
+            os.setuid(_NO_ACCOUNT)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
     pipe_in, pipe_out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
