@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.schedules.partitions import fan_out, fixed, identity, product, roll_up
     from pubsubflow.authoring.schedules.policies import batch, debounce, each, latest, partitioned
     from pubsubflow.authoring.schedules.timetables import Cron, Every
-    from pubsubflow.authoring.tasks.bash_operator import BashOperator
     from pubsubflow.authoring.tasks.decorator import setup, task, teardown
     from pubsubflow.authoring.tasks.groups import chain, task_group
     from pubsubflow.authoring.tasks.latest_only import LatestOnlyOperator
@@ -37,10 +36,11 @@ if TYPE_CHECKING:
         TriggerError,
         WaitTimeout,
     )
-    from pubsubflow.model.connection_types import ConnectionField, ConnectionType
+    from pubsubflow.model.api.connection_types import ConnectionField, ConnectionType
     from pubsubflow.model.connections import Connection
     from pubsubflow.model.spec import TriggerRule
     from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
+    from pubsubflow.operators.bash import BashOperator
     from pubsubflow.operators.branch import BranchPythonOperator, ShortCircuitOperator
     from pubsubflow.operators.email import EmailOperator
     from pubsubflow.operators.http import HttpOperator
@@ -60,7 +60,7 @@ _HOMES = {
     "authoring.tasks.groups": ("chain", "task_group"),
     "authoring.tasks.limits": ("RateLimit",),
     "authoring.tasks.polling": ("Poked",),
-    "authoring.tasks.bash_operator": ("BashOperator",),
+    "operators.bash": ("BashOperator",),
     "authoring.tasks.latest_only": ("LatestOnlyOperator",),
     "authoring.tasks.operators": ("EmptyOperator", "Operator", "PythonOperator"),
     "authoring.tasks.retries": ("Retry",),
@@ -81,7 +81,7 @@ _HOMES = {
         "TriggerError",
         "WaitTimeout",
     ),
-    "model.connection_types": ("ConnectionField", "ConnectionType"),
+    "model.api.connection_types": ("ConnectionField", "ConnectionType"),
     "model.connections": ("Connection",),
     "model.spec": ("TriggerRule",),
     "model.triggers": ("Trigger", "TriggerContext", "TriggerEvent"),

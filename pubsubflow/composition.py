@@ -43,11 +43,10 @@ from pubsubflow.store.auth import AuditLog, TokenStore
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.deliveries import Deliveries
 from pubsubflow.store.leases import SUBSCRIPTIONS, Lease
-from pubsubflow.store.read.ended_runs import EndedRuns
 from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.store.read.timers import Timers
 from pubsubflow.store.subscribers import Subscribers
-from pubsubflow.store.triggers import TriggerLeases
+from pubsubflow.store.triggers import EndedRuns, TriggerLeases
 from pubsubflow.store.values.state import StateStore
 from pubsubflow.timers import TimerService
 from pubsubflow.triggerer.service import Triggerer

@@ -22,7 +22,7 @@ GROUPS: Mapping[str, str] = {
 }
 """Kinds of plugins, and the group of entry points of each."""
 
-_OWN_TRIGGERS = {"pubsubflow.RunEnded": "pubsubflow.model.run_waits:RunEnded"}
+_OWN_TRIGGERS = {"pubsubflow.RunEnded": "pubsubflow.model.triggers:RunEnded"}
 
 _encode = msgspec.msgpack.Encoder().encode
 

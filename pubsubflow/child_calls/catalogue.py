@@ -12,8 +12,8 @@ from pubsubflow.child_calls.parent import call_in_child
 from pubsubflow.child_calls.plugins import ImportedPlugin
 from pubsubflow.errors import NotFound
 from pubsubflow.exit_codes import describe_exit
+from pubsubflow.model.api.connection_types import CONNECTION_TYPES, ConnectionType
 from pubsubflow.model.api.plugins import PluginView
-from pubsubflow.model.connection_types import CONNECTION_TYPES, ConnectionType
 from pubsubflow.plugins import Plugin, installed_plugins
 from pubsubflow.runner.task_account import TaskAccount
 

@@ -8,8 +8,8 @@ import msgspec
 from pubsubflow.child_calls.connection_check import CheckOutcome, CheckRequest
 from pubsubflow.child_calls.parent import call_in_child
 from pubsubflow.exit_codes import describe_exit
+from pubsubflow.model.api.connection_types import ConnectionType, misfits
 from pubsubflow.model.api.connections import ConnectionTestView
-from pubsubflow.model.connection_types import ConnectionType, misfits
 from pubsubflow.model.connections import MASK, Connection
 from pubsubflow.runner.task_account import TaskAccount
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.authoring.tasks.operators import Operator
-from pubsubflow.model.connection_types import ConnectionType
+from pubsubflow.model.api.connection_types import ConnectionType
 from pubsubflow.model.triggers import Trigger
 from pubsubflow.plugins import Plugin
 

@@ -108,16 +108,22 @@ _COMMANDS = {
     "connections": (
         "Manage connections, whose secrets are stored encrypted.",
         {
-            "list": ("connections:list_connections", "List connections."),
-            "show": ("connections:show_connection", "Show a connection, without its secrets."),
-            "set": ("connections:set_connection", "Create or change a connection."),
-            "delete": ("connections:delete_connection", "Delete a connection."),
-            "types": ("connections:list_types", "List the types of connections and their fields."),
+            "list": ("values.connections:list_connections", "List connections."),
+            "show": (
+                "values.connections:show_connection",
+                "Show a connection, without its secrets.",
+            ),
+            "set": ("values.connections:set_connection", "Create or change a connection."),
+            "delete": ("values.connections:delete_connection", "Delete a connection."),
+            "types": (
+                "values.connections:list_types",
+                "List the types of connections and their fields.",
+            ),
             "test": (
-                "connections:try_connection",
+                "values.connections:try_connection",
                 "Check that a connection works, from the daemon.",
             ),
-            "rotate": ("connections:rotate_keys", "Encrypt all secrets with a new key."),
+            "rotate": ("values.connections:rotate_keys", "Encrypt all secrets with a new key."),
         },
     ),
     "variables": (

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from pubsubflow.client.transport import Transport, if_match, quoted
+from pubsubflow.model.api.connection_types import ConnectionType
 from pubsubflow.model.api.connections import ConnectionTestView, ConnectionView, RotatedKeys
 from pubsubflow.model.api.resources import Page
-from pubsubflow.model.connection_types import ConnectionType
 
 
 class ConnectionApi:

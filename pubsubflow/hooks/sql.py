@@ -10,11 +10,11 @@ import anyio
 import anyio.to_thread
 from msgspec import Struct
 
+from pubsubflow.authoring.runtime.sql_text import Parameters, numbered
 from pubsubflow.errors import ConfigError, InvalidInput
 from pubsubflow.hooks.connection import library
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.lazy_import import lazy_module
-from pubsubflow.model.sql_text import Parameters, numbered
 
 if TYPE_CHECKING:
     import asyncpg

@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pubsubflow.authoring.tasks.bash_operator import BashOperator
     from pubsubflow.authoring.tasks.operators import EmptyOperator, Operator, PythonOperator
+    from pubsubflow.operators.bash import BashOperator
     from pubsubflow.operators.branch import BranchPythonOperator, ShortCircuitOperator
     from pubsubflow.operators.dbt import DbtOperator
     from pubsubflow.operators.docker import DockerOperator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pubsubflow.operators.sql import SqlOperator
 
 _HOMES = {
-    "authoring.tasks.bash_operator": ("BashOperator",),
+    "operators.bash": ("BashOperator",),
     "authoring.tasks.operators": ("EmptyOperator", "Operator", "PythonOperator"),
     "operators.branch": ("BranchPythonOperator", "ShortCircuitOperator"),
     "operators.dbt": ("DbtOperator",),

@@ -8,7 +8,7 @@ from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.tasks.operators import Operator
 from pubsubflow.errors import PubsubflowError, TaskSkipped
-from pubsubflow.model.run_waits import RunEnded
+from pubsubflow.model.triggers import RunEnded
 
 _SUCCESS = "success"
 

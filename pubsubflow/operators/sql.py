@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from pubsubflow.authoring.runtime.context import Context
+from pubsubflow.authoring.runtime.sql_text import Parameters, bound_names
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.tasks.operators import Operator
 from pubsubflow.authoring.tasks.wait_target import is_template
@@ -15,7 +16,6 @@ from pubsubflow.errors import InvalidInput
 from pubsubflow.hooks.connection import read_connection
 from pubsubflow.hooks.sql import SqlRows, open_sql
 from pubsubflow.model.connections import Connection
-from pubsubflow.model.sql_text import Parameters, bound_names
 
 _PLAIN = (type(None), bool, int, float, str, bytes)
 # Airflow's users write quotes around a value; a parameter needs none.

@@ -8,9 +8,9 @@ import structlog
 
 from pubsubflow.bus import Bus
 from pubsubflow.errors import BusUnavailable, Unavailable
-from pubsubflow.model.run_waits import RUN_ENDED, EndedRun, RunEnded
+from pubsubflow.model.triggers import RUN_ENDED, EndedRun, RunEnded
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.read.ended_runs import EndedRuns
+from pubsubflow.store.triggers import EndedRuns
 from pubsubflow.triggerer.leased import ActiveTrigger
 from pubsubflow.triggerer.protocol import TriggerFired
 

@@ -15,9 +15,8 @@ from pubsubflow.model.wire.messages import FiredMessage, TaskError, decode_trigg
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.services import run_until
-from pubsubflow.store.read.ended_runs import EndedRuns
 from pubsubflow.store.secrets.connections import Connections
-from pubsubflow.store.triggers import LeasedTrigger, TriggerLeases
+from pubsubflow.store.triggers import EndedRuns, LeasedTrigger, TriggerLeases
 from pubsubflow.triggerer.errors import TriggerErrors
 from pubsubflow.triggerer.firings import FiringPublisher
 from pubsubflow.triggerer.host_process import HostExit, HostProcess

@@ -7,7 +7,7 @@ import pytest
 from acme_plugins.crm import CRM, CrmExportOperator, check
 
 from pubsubflow import dag
-from pubsubflow.model.connection_types import misfits
+from pubsubflow.model.api.connection_types import misfits
 from pubsubflow.model.connections import make_connection
 
 

@@ -29,9 +29,9 @@ from pubsubflow.bus import Bus
 from pubsubflow.child_calls.catalogue import PluginCatalogue
 from pubsubflow.child_calls.connection_trial import try_connection
 from pubsubflow.errors import BusUnavailable, ConfigError, InvalidInput, NotFound
+from pubsubflow.model.api.connection_types import CONNECTION_TYPES, ConnectionType, check_type
 from pubsubflow.model.api.connections import ConnectionTestView, ConnectionView, RotatedKeys
 from pubsubflow.model.api.resources import Page
-from pubsubflow.model.connection_types import CONNECTION_TYPES, ConnectionType, check_type
 from pubsubflow.model.connections import Connection, make_connection
 from pubsubflow.model.revisions import connection_revision
 from pubsubflow.model.wire.subjects import Subjects

@@ -9,8 +9,8 @@ from pubsubflow.api.http.requests import NoQuery, parse_query
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Route
 from pubsubflow.child_calls.catalogue import PluginCatalogue
+from pubsubflow.model.api.connection_types import ConnectionType
 from pubsubflow.model.api.plugins import PluginView
-from pubsubflow.model.connection_types import ConnectionType
 
 
 class PluginRoutes:

@@ -15,8 +15,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.runtime.context_names import NAMES
+from pubsubflow.authoring.runtime.sql_text import quote_identifier
 from pubsubflow.authoring.source_location import suggestion
-from pubsubflow.model.sql_text import quote_identifier
 
 # A template stands in a DAG file, but a class may build one from an event: the sandbox keeps such
 # a text from calling what it finds.

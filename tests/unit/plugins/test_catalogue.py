@@ -7,7 +7,7 @@ import pytest
 from pubsubflow.child_calls.catalogue import PluginCatalogue
 from pubsubflow.child_calls.connection_trial import try_connection
 from pubsubflow.errors import NotFound
-from pubsubflow.model.connection_types import ConnectionType
+from pubsubflow.model.api.connection_types import ConnectionType
 from pubsubflow.model.connections import make_connection
 
 pytestmark = pytest.mark.anyio

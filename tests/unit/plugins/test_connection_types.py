@@ -3,7 +3,7 @@
 import pytest
 
 from pubsubflow.errors import InvalidInput
-from pubsubflow.model.connection_types import CONNECTION_TYPES, check_type, misfits
+from pubsubflow.model.api.connection_types import CONNECTION_TYPES, check_type, misfits
 from pubsubflow.model.connections import make_connection
 
 

@@ -1,1 +1,1 @@
-"""Commands about named values: variables, and the state of DAGs."""
+"""Commands about named values: connections, variables, and the state of DAGs."""

@@ -10,8 +10,8 @@ from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.value_sources import read_source
 from pubsubflow.client import Client, RequestRefused
 from pubsubflow.errors import InvalidInput
+from pubsubflow.model.api.connection_types import ConnectionType
 from pubsubflow.model.api.connections import ConnectionView
-from pubsubflow.model.connection_types import ConnectionType
 from pubsubflow.model.connections import make_connection
 from pubsubflow.model.revisions import connection_revision
 
