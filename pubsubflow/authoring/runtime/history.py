@@ -39,7 +39,8 @@ class JournalHistory:
         self._entries = {entry.key: entry for entry in entries}
         self._unvisited = dict(self._entries)
         self.start = self._unvisited.pop(START, None)
-        self.looks = looks_of(self._unvisited.pop(POLL, None))
+        polled = self._unvisited.pop(POLL, None)
+        self.looks = 0 if polled is None else looks_of(polled)
         self._position = 0
         self._occurrences: Counter[str] = Counter()
 

@@ -27,9 +27,9 @@ def looks_entry(wait_set: WaitSet) -> JournalEntry:
     return JournalEntry(POLL, wait_set.label, "wait", _encode(wait_set.looks))
 
 
-def looks_of(entry: JournalEntry | None) -> int:
+def looks_of(entry: JournalEntry) -> int:
     """Return how often a sensor has looked, by its journal entry."""
-    return 0 if entry is None else _decode_looks(entry.value)
+    return _decode_looks(entry.value)
 
 
 def next_delay(poll: PollSpec, looks: int) -> float:
