@@ -75,7 +75,7 @@ def variable(name: str, default: Any = _REQUIRED) -> Any:
         default: Returned when it is not set.
 
     Raises:
-        DefinitionError: It is not set and there is no default, or it is secret.
+        DefinitionError: It has neither a value nor a default, or it is secret.
     """
     collected = _LOADING.get()
     if collected is None:
