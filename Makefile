@@ -12,7 +12,7 @@ XDIST := -n $(WORKERS) --dist loadfile
 SELECT = $(if $(K),-k '$(K)')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env test check audit sbom fmt unit integration faults docs bench soak clean
+.PHONY: help demo env test check audit sbom fmt unit integration faults dbt docs bench soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,11 @@ faults: env ## Short rounds of kills, stalls and hostile input
 
 soak: env ## Long campaigns of the same
 	$(BIN)/python -m pytest -m soak -n $(WORKERS) --dist loadgroup $(SELECT)
+
+dbt: env ## Test the dbt operator with dbt and DuckDB, in an environment of their own
+	$(PYTHON) -m venv $(VENV)/dbt
+	$(VENV)/dbt/bin/python -m pip install --quiet 'dbt-core>=1.8,<1.11' 'dbt-duckdb>=1.8,<1.11'
+	DBT=$(abspath $(VENV))/dbt/bin/dbt $(BIN)/python -m pytest tests/unit/operators/test_dbt_duckdb.py
 
 docs: env ## Build the docs site into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
