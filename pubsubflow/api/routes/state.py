@@ -17,7 +17,7 @@ from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.errors import NotFound
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.api.state import StateView
-from pubsubflow.model.values.state import MAX_NAME_CHARACTERS, encode_state
+from pubsubflow.model.values.state import MAX_NAME_CHARACTERS, check_state_name, encode_state
 from pubsubflow.store.values.state import StateStore
 
 _PATH = "/api/v1/dags/{dag_id}/state"
@@ -72,7 +72,12 @@ class StateRoutes:
     def routes(self) -> Iterable[Route]:
         """Return the routes."""
         yield routing.get(
-            _PATH, self.show, query=StateQuery, responses={200: Page[StateView]}, etag=True
+            _PATH,
+            self.show,
+            query=StateQuery,
+            responses={200: Page[StateView]},
+            problems=(422,),
+            etag=True,
         )
         yield Route(
             method="PUT",
@@ -90,12 +95,15 @@ class StateRoutes:
             access=Access.OPERATOR,
             query=ResetQuery,
             responses={204: None},
+            problems=(422,),
         )
 
     async def show(self, request: web.Request) -> web.Response:
         """List the values that a DAG keeps from run to run."""
         params = parse_query(request, StateQuery)
         dag_id = request.match_info["dag_id"]
+        if params.name is not None:
+            check_state_name(params.name)
         after = read_cursor(f"state {dag_id}", params.after, str) or ""
         found = await self._store.list(dag_id, after, params.limit + 1, params.name)
         items = found[: params.limit]
