@@ -7,10 +7,10 @@ reach.
 import os
 import sys
 from collections.abc import Iterator
-from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
+from pubsubflow.cli.leaving import leave
 from pubsubflow.errors import (
     ConfigError,
     DefinitionError,
@@ -19,7 +19,10 @@ from pubsubflow.errors import (
     PubsubflowError,
     Unavailable,
 )
+from pubsubflow.model.lazy_import import lazy_module
 from pubsubflow.terminal_text import terminal_safe_line
+
+metadata = lazy_module("importlib.metadata")
 
 FAILED, USAGE, AWAY, INTERRUPTED = 1, 2, 3, 130
 
@@ -195,7 +198,7 @@ def main() -> None:
     # Accepted anywhere on the command line, before a command is known.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    sys.exit(run(arguments, debug=debug))
+    leave(run(arguments, debug=debug))
 
 
 def run(arguments: list[str], *, debug: bool = False) -> int:
@@ -209,7 +212,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         # Left to itself cyclopts prints an error as a panel of several lines and exits.
         if "--version" in arguments:
             # Of a command cyclopts would print its own.
-            sys.stdout.write(f"{version('pubsubflow')}\n")
+            sys.stdout.write(f"{metadata.version('pubsubflow')}\n")
             return 0
         code = make_app()(
             arguments, print_error=False, exit_on_error=False, result_action="return_value"

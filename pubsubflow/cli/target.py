@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from cyclopts import Parameter
 
+from pubsubflow.cli import deferred_trust  # noqa: F401 - before aiohttp, which the client imports
 from pubsubflow.cli.zone import choose_zone
 from pubsubflow.client import Client
 from pubsubflow.config.sources import home_of, read_sources
