@@ -13,7 +13,18 @@ from benchmarks.paired import compare
 from benchmarks.report import Report
 
 SCENARIOS = (
-    *("idle", "hot_path", "throughput", "load", "pending", "waiting", "loader", "stream", "mapped"),
+    *(
+        "idle",
+        "hot_path",
+        "calls",
+        "throughput",
+        "load",
+        "pending",
+        "waiting",
+        "loader",
+        "stream",
+        "mapped",
+    ),
 )
 
 

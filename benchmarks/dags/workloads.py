@@ -131,3 +131,10 @@ with DAG("mapped_many"):
 
 with DAG("mapped_neighbour"):
     nothing_async()
+
+
+with DAG("called_async", result="nothing_async", max_active_runs=1000):
+    nothing_async()
+
+with DAG("called_sync", result="nothing", max_active_runs=1000):
+    nothing()

@@ -17,6 +17,7 @@ from pubsubflow.api.http.headers import ResponseHeaders
 from pubsubflow.api.http.openapi import OpenApiRoutes
 from pubsubflow.api.http.problems import problem_middleware
 from pubsubflow.api.http.routing import RouteProvider
+from pubsubflow.api.routes.calls import CallRoutes
 from pubsubflow.api.routes.clearing import ClearingRoutes
 from pubsubflow.api.routes.cloud_events import CloudEventRoutes
 from pubsubflow.api.routes.dags import DagRoutes
@@ -143,6 +144,7 @@ class Api:
             CloudEventRoutes(commands, settings.max_events),
             DagRoutes(commands, read_models),
             RunRoutes(commands, read_models, self._wakeups),
+            CallRoutes(commands, read_models, self._wakeups, most=settings.max_calls),
             ClearingRoutes(commands),
             PoolRoutes(commands, read_models),
             TaskRoutes(read_models, self._wakeups),

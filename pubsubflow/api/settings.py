@@ -32,6 +32,8 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         idle_seconds: After how long without a request a connection is closed.
         max_requests: Requests with events in progress; beyond, webhooks and senders that have more
             than their share are refused.
+        max_calls: Callers that wait for the result of a run at once; beyond, those with more than
+            their share are refused.
         max_pending_events: Refuse events while so many wait to be processed.
         max_lag_seconds: Refuse events while one has waited that long to be processed.
         max_overdue_seconds: Not ready while anything that is due has waited that long.
@@ -52,6 +54,7 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     read_seconds: Seconds = 30.0
     idle_seconds: Seconds = 75.0
     max_requests: Count = 256
+    max_calls: Count = 200
     max_pending_events: Count = 20_000
     max_lag_seconds: Seconds = 10.0
     max_overdue_seconds: Seconds = 30.0

@@ -55,7 +55,8 @@ class DAG(Graph, InProcessRuns):
             `priority`: added to that of each of its tasks; `timeout` of a run; `tags`; `owner`;
             `description`; `on_success`, `on_failure`: functions;
             `on_pause`: `hold` keeps the events that arrive while paused, `drop` drops them;
-            `retention`: how long its runs are kept after their end, or a `Retention`.
+            `retention`: how long its runs are kept after their end, or a `Retention`;
+            `result`: the id of the task whose result answers calls of the DAG.
 
     Attributes:
         hints: What of `default_args` has no meaning here, a line each.
@@ -165,6 +166,17 @@ class DAG(Graph, InProcessRuns):
     def __repr__(self) -> str:
         return f"<DAG {self.dag_id}>"
 
+    def _result_task(self) -> str | None:
+        """Return the id of the task whose result answers calls."""
+        task_id: str | None = self._options.get("result")
+        if task_id is None or any(node.task_id == task_id for node in self.ordered()):
+            return task_id
+        with dag_in_errors(self.dag_id):
+            raise definition_error(
+                f"result={task_id!r} is no task of the DAG: name the one that answers calls",
+                location=self.location,
+            )
+
     def to_spec(self, file: str, source: str) -> DagSpec:
         """Return the serialised form.
 
@@ -173,7 +185,7 @@ class DAG(Graph, InProcessRuns):
             source: Content hash of the code.
 
         Raises:
-            DefinitionError: The tasks form a cycle.
+            DefinitionError: The tasks form a cycle, or `result` names none of them.
         """
         nodes = self.ordered()
         positions = {node: position for position, node in enumerate(nodes)}
@@ -200,6 +212,7 @@ class DAG(Graph, InProcessRuns):
             on_pause=given.get("on_pause", "hold"),
             retention=given.get("retention"),
             priority=given.get("priority", 0),
+            result=self._result_task(),
             line=self.location.line
             if self.location and self.location.file.endswith(file)
             else None,

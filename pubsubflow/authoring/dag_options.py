@@ -48,6 +48,7 @@ class DagKeywords(TypedDict, total=False):
     on_pause: str
     dag: None
     retention: timedelta | Retention | None
+    result: str | None
 
 
 def with_default_args(options: DagKeywords) -> tuple[DagKeywords, list[str]]:
@@ -135,4 +136,5 @@ DAG_CHECKS: dict[str, Callable[[object], Any]] = {
     "on_pause": _on_pause,
     "dag": _no_parent,
     "retention": optional(retention_spec),
+    "result": optional(text),
 }

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from pubsubflow.client.auth import TokenApi
+from pubsubflow.client.calls import CallApi
 from pubsubflow.client.connections import ConnectionApi
 from pubsubflow.client.dags import DagApi
 from pubsubflow.client.datasets import DatasetApi
@@ -36,6 +37,7 @@ __all__ = ["Client", "RequestFailed", "RequestRefused"]
 class Client(
     DagApi,
     RunApi,
+    CallApi,
     DatasetApi,
     PoolApi,
     ConnectionApi,

@@ -10,7 +10,9 @@ from pubsubflow.model.api.resources import Problem
 RETRYABLE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 """Statuses after which a request may be sent again later."""
 
-_CONFLICTS = frozenset({HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED})
+_CONFLICTS = frozenset(
+    {HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.FAILED_DEPENDENCY}
+)
 
 
 class RequestRefused(InvalidInput):

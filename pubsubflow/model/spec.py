@@ -201,6 +201,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
         variables: The variables that its file used when it was loaded: name → its value, in a
             tuple that is empty for one that is not set.
         priority: Added to the priority of each of its tasks.
+        result: The task whose result answers calls of the DAG; None if it cannot be called.
     """
 
     dag_id: str
@@ -226,6 +227,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     retention: RetentionSpec | None = None
     priority: int = 0
     variables: dict[str, tuple[Any, ...]] = {}
+    result: str | None = None
 
 
 STORED_SPEC = StoredDecoder(DagSpec, "the definition of a DAG")

@@ -58,9 +58,15 @@ class StartRunHandler(DagCommandHandler):
         """Make a run; return its id, or that of the one that exists under its key.
 
         Raises:
-            InvalidInput: The params do not fit the DAG, or the key is too long or reserved.
+            InvalidInput: The params do not fit the DAG, the key is too long or reserved, or the DAG
+                has no result to answer with.
         """
         command: StartRun = item.message
+        if command.answered and dag.version.spec.result is None:
+            raise InvalidInput(
+                f"DAG {command.dag_id!r} has no result to answer with: name the task that returns "
+                "it with DAG(result=…), or start a run with /runs"
+            )
         draft = self._context.scheduler.draft(
             dag, "", "manual", printable(command.cause), logical_time=command.logical_time
         )

@@ -414,6 +414,9 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
         detail: What is wrong and what to do, in one line.
         index: Position of the offending event in a list.
         field: Path of the offending field.
+        run_id: The run that has failed.
+        task: The first of its tasks that failed.
+        error: The error of that task.
     """
 
     type: str = "about:blank"
@@ -422,3 +425,6 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str
     index: int | None = None
     field: str | None = None
+    run_id: str | None = None
+    task: str | None = None
+    error: TaskErrorView | None = None

@@ -81,6 +81,7 @@ class StartRun(Struct, frozen=True):
 
     Attributes:
         run_key: A further request with the same key returns the same run.
+        answered: The caller waits for a result, so the DAG must have one.
     """
 
     dag_id: str
@@ -89,6 +90,7 @@ class StartRun(Struct, frozen=True):
     run_key: str | None = None
     cause: str = "requested"
     partition: str | None = None
+    answered: bool = False
 
 
 class SetPaused(Struct, frozen=True):

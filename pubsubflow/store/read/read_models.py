@@ -4,6 +4,7 @@ from pubsubflow.object_store import FileStore, LogStore
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.objects.results import ReadResults
+from pubsubflow.store.read.answers import ReadAnswers
 from pubsubflow.store.read.changes import ReadChanges
 from pubsubflow.store.read.dags import ReadDags
 from pubsubflow.store.read.datasets import ReadDatasets
@@ -30,6 +31,7 @@ class ReadModels:
         dags: About DAGs and their files.
         runs: About runs, and the events that caused them.
         tasks: About task instances and their output.
+        answers: About results of called DAGs.
         datasets: About datasets and events.
         why_not: About why schedules have not fired.
         dead_letters: About dead letters.
@@ -50,7 +52,9 @@ class ReadModels:
         self._database = database
         self.dags = ReadDags(database, specs)
         self.runs = ReadRuns(database, specs)
-        self.tasks = ReadTasks(database, specs, log_store, ReadResults(result_store))
+        results = ReadResults(result_store)
+        self.tasks = ReadTasks(database, specs, log_store, results)
+        self.answers = ReadAnswers(database, specs, results)
         self.datasets = ReadDatasets(database, specs)
         self.why_not = ReadWhyNot(database, specs)
         self.dead_letters = ReadDeadLetters(database)

@@ -158,3 +158,22 @@ CROSS JOIN LATERAL (
     FROM run_event WHERE run_event.run = requested.run GROUP BY event ORDER BY event LIMIT $2
 ) AS consumed
 ORDER BY requested.run, consumed.event;
+
+-- name: read_called_run
+-- Return what a caller needs to know of a run.
+SELECT run.id, run.state, run.version, run.error, dag.dag_id
+FROM run JOIN dag ON dag.id = run.dag
+WHERE run.run_id = $1;
+
+-- name: read_called_results
+-- Return the results of the instances of a node that have ended, in map order.
+SELECT map_index, state, result FROM task
+WHERE run = $1 AND node = $2
+ORDER BY map_index;
+
+-- name: read_call_failure
+-- Return the task that failed first of a run, with its error.
+SELECT node, map_index, error FROM task
+WHERE run = $1 AND state = 'failed'
+ORDER BY ended_at, node, map_index
+LIMIT 1;

@@ -118,6 +118,7 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     assert remote("dags", "why-not", "second", "--json")["reasons"]
     planned = remote("dags", "backfill", "first", "--partition", "p", "--dry-run", "--json")
     assert planned["dry_run"]
+    assert remote("dags", "call", "squared", "--json")["result"] == [9, 1, 4]
     assert remote("dags", "pause", "broken", "--json")["paused"]
     assert "not paused" in remote("dags", "unpause", "broken")
     assert remote("datasets", "events", "--fate", "--limit", "2", "--json") is not None

@@ -1,0 +1,67 @@
+"""Calls of DAGs through a daemon: results, failures, time limits, keys, callers that go away."""
+
+import anyio
+import pytest
+
+from pubsubflow.client import Client, RequestFailed, RequestRefused
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def client(daemon_url):
+    async with Client(daemon_url) as client:
+        yield client
+
+
+async def test_a_call_answers_with_the_result(client):
+    answer = await client.call("doubled", params={"number": 21}, run_key="once")
+    assert (answer.state, answer.result) == ("success", {"doubled": 42})
+    again = await client.call("doubled", params={"number": 5}, run_key="once")
+    assert (again.run_id, again.result) == (answer.run_id, answer.result)
+    assert (await client.result(answer.run_id)).result == answer.result
+    assert (await client.run(answer.run_id)).cause == "called through the API"
+    assert (await client.call("squared")).result == [9, 1, 4]
+
+
+async def test_a_failed_run_is_an_error_with_the_task_and_its_error(client):
+    with pytest.raises(RequestFailed, match="ValueError: nothing to double") as failed:
+        await client.call("doubled", params={"number": 0})
+    problem = failed.value.problem
+    assert (problem.status, problem.task, problem.error.type) == (424, "double", "ValueError")
+    assert (await client.run(problem.run_id)).state == "failed"
+
+
+async def test_when_the_time_is_over_the_run_goes_on_and_is_polled(client, daemon_url):
+    answer = await client.call("doubled", params={"number": -2}, timeout_seconds=0.2)
+    assert (answer.state, answer.result) == ("running", None)
+    with anyio.move_on_after(0.2):  # a caller that goes away
+        await client.call("doubled", params={"number": -2}, run_key="left", timeout_seconds=60)
+    async with anyio.create_task_group() as group:
+        found = []
+
+        async def poll():
+            found.append(await client.result(answer.run_id, timeout_seconds=30))
+
+        group.start_soon(poll)
+        await client.emit([{"dataset": "s3://calls/never"}])
+    assert found[0].result == {"doubled": -4}
+    left = await client.call("doubled", run_key="left")
+    assert left.result == {"doubled": -4}
+
+
+async def test_what_has_no_result_cannot_be_called(client):
+    with pytest.raises(RequestRefused, match="DAG\\(result=…\\)"):
+        await client.call("first")
+    with pytest.raises(RequestRefused, match="nope"):
+        await client.call("doubled", params={"nope": 1})
+
+
+def test_the_command_prints_the_result_alone(psf):
+    assert psf("dags", "call", "doubled", "-p", "number=4").json == {"doubled": 8}
+    failed = psf("dags", "call", "doubled", "-p", "number=0")
+    assert (failed.code, failed.err.count("\n")) == (1, 1)
+    assert "nothing to double" in failed.err
+    late = psf("dags", "call", "doubled", "-p", "number=-1", "--timeout", "0")
+    assert late.code == 1
+    assert "goes on" in late.out
