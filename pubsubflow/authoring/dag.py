@@ -173,7 +173,7 @@ class DAG(Graph, InProcessRuns):
             return task_id
         with dag_in_errors(self.dag_id):
             raise definition_error(
-                f"result={task_id!r} is no task of the DAG: name the one that answers calls",
+                f"result={task_id!r} names no task of this DAG: write the id of one",
                 location=self.location,
             )
 

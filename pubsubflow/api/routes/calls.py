@@ -24,7 +24,7 @@ from pubsubflow.model.api.resources import Problem
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.wire.commands import CommandHandler, StartRun
 from pubsubflow.redaction import redact
-from pubsubflow.store.read.answers import RunFailure
+from pubsubflow.store.objects.answers import RunFailure
 from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.wakeup import Wakeups
 

@@ -10,9 +10,9 @@ class CallAnswer(Struct, frozen=True, kw_only=True):
 
     Attributes:
         run_id: The run.
-        state: Its state: `success`, or `queued` or `running` while there is no result.
+        state: Its state: `success`, or `queued` or `running` before it has ended.
         result: What the DAG's result task returned; of a mapped task the list of its instances'
-            results; null while there is none, and if the task was skipped.
+            results; null before the end, and if the task was skipped.
     """
 
     run_id: str

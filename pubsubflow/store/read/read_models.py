@@ -3,8 +3,8 @@
 from pubsubflow.object_store import FileStore, LogStore
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.objects.answers import ReadAnswers
 from pubsubflow.store.objects.results import ReadResults
-from pubsubflow.store.read.answers import ReadAnswers
 from pubsubflow.store.read.changes import ReadChanges
 from pubsubflow.store.read.dags import ReadDags
 from pubsubflow.store.read.datasets import ReadDatasets

@@ -57,7 +57,7 @@ class ReadAnswers:
         """Return the result of a run, its state while it has not ended, or why it failed.
 
         Raises:
-            NotFound: There is no such run, or its result was pruned.
+            NotFound: The run is unknown, or its result was pruned.
             InvalidInput: Its DAG has no result, or one that JSON cannot represent.
             ObjectStoreUnavailable: The result store is away.
         """
@@ -73,8 +73,9 @@ class ReadAnswers:
             node = _result_node(spec)
             rows = await connection.fetch(SQL["read_called_results"], run["id"], node)
         results = [await self._decode(run_id, row) for row in rows if row["state"] == "success"]
-        mapped = spec.tasks[node].mapped
-        result: Any = results if mapped else (results or [None])[0]
+        result: Any = results
+        if not spec.tasks[node].mapped:
+            result = results[0] if results else None
         return CallAnswer(run_id=str(run_id), state=run["state"], result=result)
 
     async def _decode(self, run_id: UUID, row: asyncpg.Record) -> Raw:
