@@ -45,7 +45,7 @@ _COMMANDS = {
             "show": ("dags:show_dag", "Show a DAG."),
             "check": ("check:check", "Import DAG files here, without a daemon, and report errors."),
             "trigger": ("dags:trigger_dag", "Start a run."),
-            "call": ("calls:call_dag", "Start a run and print its result."),
+            "call": ("answers.calls:call_dag", "Start a run and print its result."),
             "why-not": ("why_not:why_not", "Explain why no run of a DAG starts."),
             "backfill": ("replay:backfill", "Create the runs of past ticks or of partitions."),
             "pause": ("dags:pause_dag", "Pause a DAG."),

@@ -1,0 +1,1 @@
+"""Commands for answers: of runs to callers, and of people to runs."""
