@@ -12,8 +12,8 @@ import structlog
 from msgspec import Struct
 
 from pubsubflow.deliveries.settings import DeliverySettings
+from pubsubflow.model.cel.expressions import filter_mismatch
 from pubsubflow.model.cloud_events import CloudEvent, cloud_event_of
-from pubsubflow.model.expressions import filter_mismatch
 from pubsubflow.model.subscriptions import (
     EventSubscription,
     ReceiverGone,

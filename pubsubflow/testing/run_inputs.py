@@ -15,9 +15,9 @@ from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.source_location import suggestion
 from pubsubflow.authoring.template_checks import check_templates
 from pubsubflow.errors import InvalidInput
+from pubsubflow.model.cel.expressions import evaluate
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
-from pubsubflow.model.expressions import evaluate
 from pubsubflow.model.ids import new_id
 from pubsubflow.model.runs.params import validate_params
 from pubsubflow.model.runs.plan import Plan

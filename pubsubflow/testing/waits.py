@@ -9,9 +9,9 @@ import anyio.abc
 import msgspec
 
 from pubsubflow.errors import TriggerError
+from pubsubflow.model.cel.expressions import filter_mismatch
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
-from pubsubflow.model.expressions import filter_mismatch
 from pubsubflow.model.runs.waits import begin_wait, complete_wait, completed_entry, failed_entry
 from pubsubflow.model.triggers import TriggerEvent
 from pubsubflow.model.wire.messages import EventInfo, JournalEntry, TaskError

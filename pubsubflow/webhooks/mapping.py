@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pubsubflow.model.expressions import CelContext, compile_expression, new_cel_context
+from pubsubflow.model.cel.expressions import CelContext, compile_expression, new_cel_context
 from pubsubflow.model.webhooks import (
     AnyVerifier,
     GitHub,

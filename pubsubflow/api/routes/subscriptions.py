@@ -20,8 +20,8 @@ from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.bus import Bus
 from pubsubflow.errors import DefinitionError, InvalidInput, NotFound
 from pubsubflow.model.api.resources import Page
+from pubsubflow.model.cel.checks import check_expression
 from pubsubflow.model.datasets import normalise_uri
-from pubsubflow.model.expression_checks import check_expression
 from pubsubflow.model.subscriptions import (
     CHANGED,
     TEST,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.expression_checks import check_expression
+from pubsubflow.model.cel.checks import check_expression
 
 
 def checked_expression(

@@ -7,7 +7,7 @@ from pubsubflow.manager.runs.lifecycle import RunLifecycle
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import CheckedWait, UnitOfWork
 from pubsubflow.manager.working_state import LoggedEvent
-from pubsubflow.model.expressions import filter_mismatch
+from pubsubflow.model.cel.expressions import filter_mismatch
 from pubsubflow.model.wire.messages import TaskKey, encode
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 

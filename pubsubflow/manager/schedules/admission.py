@@ -23,7 +23,7 @@ from pubsubflow.manager.working_state import (
     inline_events,
     longest_ancestry,
 )
-from pubsubflow.model.expressions import evaluate
+from pubsubflow.model.cel.expressions import evaluate
 from pubsubflow.model.runs.params import validate_params
 from pubsubflow.model.runs.states import RunState, advance_state
 from pubsubflow.model.traces import Tracing

@@ -13,7 +13,7 @@ from uuid import UUID
 from pubsubflow.manager.schedules.consuming import WHOLE, Consumption, KeyedInput, Routing
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import ConditionWork, LockedDag, LoggedEvent, RunDraft
-from pubsubflow.model.expressions import filter_mismatch
+from pubsubflow.model.cel.expressions import filter_mismatch
 from pubsubflow.model.schedule.condition_state import (
     Firing,
     add_event,

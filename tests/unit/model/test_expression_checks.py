@@ -4,7 +4,7 @@ import pytest
 
 from pubsubflow import DAG, Dataset
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.expression_checks import check_expression
+from pubsubflow.model.cel.checks import check_expression
 from pubsubflow.webhooks import Unverified, Webhook
 
 EVENT = ("event",)

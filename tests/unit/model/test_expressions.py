@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from pubsubflow.errors import DefinitionError, InvalidInput
-from pubsubflow.model.expression_process import ExpressionProcess
-from pubsubflow.model.expressions import (
+from pubsubflow.model.cel.expressions import (
     MAX_CHARACTERS,
     compile_expression,
     evaluate,
     filter_mismatch,
 )
+from pubsubflow.model.cel.process import ExpressionProcess
 from pubsubflow.model.wire.messages import EventInfo
 
 

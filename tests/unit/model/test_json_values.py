@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pubsubflow import DAG, Dataset
 from pubsubflow.errors import DefinitionError, InvalidInput
+from pubsubflow.model.cel.expressions import evaluate
 from pubsubflow.model.cloud_events import BadCloudEvent, read_event
-from pubsubflow.model.expressions import evaluate
 from pubsubflow.model.json_values import MAX_DEPTH, json_fault, may_be_unfit
 from pubsubflow.testing import event
 

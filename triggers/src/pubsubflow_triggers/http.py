@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from pubsubflow.errors import DefinitionError, TriggerError
-from pubsubflow.model.expressions import compile_expression
+from pubsubflow.model.cel.expressions import compile_expression
 from pubsubflow.model.triggers import TriggerContext, TriggerEvent
 from pubsubflow_triggers.http_requests import NO_CONTENT, HttpTrigger, Response
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from pubsubflow.errors import DefinitionError, InvalidInput
-from pubsubflow.model.expression_process import ExpressionProcess
+from pubsubflow.model.cel.process import ExpressionProcess
 from pubsubflow.model.json_values import json_fault
 from pubsubflow.model.lazy_import import lazy_module
 from pubsubflow.model.wire.messages import EventInfo

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from pubsubflow.errors import DefinitionError
-from pubsubflow.model.expressions import Expression, compile_expression, event_variables
+from pubsubflow.model.cel.expressions import Expression, compile_expression, event_variables
 from pubsubflow.model.wire.messages import EventInfo
 
 _TYPES = frozenset(
