@@ -17,7 +17,7 @@ from pubsubflow.api.http.headers import ResponseHeaders
 from pubsubflow.api.http.openapi import OpenApiRoutes
 from pubsubflow.api.http.problems import problem_middleware
 from pubsubflow.api.http.routing import RouteProvider
-from pubsubflow.api.routes.calls import CallRoutes
+from pubsubflow.api.routes.answers.calls import CallRoutes
 from pubsubflow.api.routes.clearing import ClearingRoutes
 from pubsubflow.api.routes.cloud_events import CloudEventRoutes
 from pubsubflow.api.routes.dags import DagRoutes

@@ -1,0 +1,1 @@
+"""Routes of answers: of runs to callers, and of people to runs."""
