@@ -12,7 +12,7 @@ XDIST := -n $(WORKERS) --dist loadfile
 SELECT = $(if $(K),-k '$(K)')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env test check audit sbom fmt unit integration faults dbt docs bench soak clean
+.PHONY: help demo env test check audit sbom fmt unit integration faults dbt papermill docs bench soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,11 @@ dbt: env ## Test the dbt operator with dbt and DuckDB, in an environment of thei
 	$(PYTHON) -m venv $(VENV)/dbt
 	$(VENV)/dbt/bin/python -m pip install --quiet 'dbt-core>=1.8,<1.11' 'dbt-duckdb>=1.8,<1.11'
 	DBT=$(abspath $(VENV))/dbt/bin/dbt $(BIN)/python -m pytest tests/unit/operators/test_dbt_duckdb.py
+
+papermill: ## Test the notebook operator with papermill and a kernel, in an environment of their own
+	$(PYTHON) -m venv $(VENV)/papermill
+	$(VENV)/papermill/bin/python -m pip install --quiet -c constraints.txt -e '.[papermill]' pytest
+	$(VENV)/papermill/bin/python -m pytest --noconftest -p no:cacheprovider -o addopts= tests/unit/operators/test_papermill.py
 
 docs: env ## Build the docs site into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict

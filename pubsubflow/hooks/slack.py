@@ -7,6 +7,7 @@ from pubsubflow.hooks.http import HttpFailed, HttpHook, HttpResponse
 from pubsubflow.model.connections import Connection
 
 _REFUSED = 400
+_SHOWN = 200
 
 
 class SlackHook:
@@ -41,7 +42,7 @@ class SlackHook:
         """
         body = {"text": text, **more}
         if "webhook_url" in self._secrets:
-            (await self._post(self._secrets["webhook_url"], body)).check()
+            _check_webhook(await self._post(self._secrets["webhook_url"], body))
             return
         await self.call("chat.postMessage", {**body, "channel": channel or self._channel})
 
@@ -69,13 +70,20 @@ class SlackHook:
         response = await self._post(self._secrets["webhook_url"], {})
         # A valid webhook refuses a message without a text; one that is revoked is not found.
         if response.status != _REFUSED:
-            response.check()
+            _check_webhook(response)
         return "the webhook exists"
 
     async def _post(self, url: str, body: dict[str, Any], *, token: bool = False) -> HttpResponse:
         headers = {"Authorization": f"Bearer {self._secrets['token']}"} if token else {}
         async with HttpHook() as http:
             return await http.request("POST", url, json=body, headers=headers)
+
+
+def _check_webhook(response: HttpResponse) -> None:
+    # Not by the response's own check: its error has the address, which is the secret.
+    if response.status >= _REFUSED:
+        text = response.text[:_SHOWN]
+        raise HttpFailed(response.status, f"Slack's webhook answers {response.status}: {text}")
 
 
 async def check(connection: Connection) -> str:

@@ -1,11 +1,27 @@
 """The operator that executes a notebook."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.tasks.operators import Operator
+from pubsubflow.errors import PubsubflowError
 from pubsubflow.hooks.connection import library
+
+
+class NotebookFailed(PubsubflowError):  # noqa: N818 - the notebook's end
+    """A cell of a notebook raised.
+
+    Args:
+        cell: Its number, as `In [3]` shows it.
+        kind: The name of what it raised.
+        message: And its text.
+    """
+
+    def __init__(self, cell: int, kind: str, message: str) -> None:
+        super().__init__(f"cell {cell} raised {kind}: {message}")
+        self.cell = cell
 
 
 class PapermillOperator(Operator):
@@ -41,15 +57,21 @@ class PapermillOperator(Operator):
 
     def execute(self, ctx: Context) -> str:
         """Execute the notebook."""
-        library("papermill", "papermill").execute_notebook(
-            self.input_nb,
-            self.output_nb,
-            parameters=self.parameters,
-            kernel_name=self.kernel_name,
-            cwd=self.cwd,
-            progress_bar=False,
-            log_output=True,
-        )
+        papermill = library("papermill", "papermill")
+        try:
+            papermill.execute_notebook(
+                self.input_nb,
+                self.output_nb,
+                parameters=self.parameters,
+                kernel_name=self.kernel_name,
+                cwd=self.cwd,
+                progress_bar=False,
+                # Not log_output: papermill's logger is silent unless a program configures it.
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+            )
+        except papermill.PapermillExecutionError as error:
+            raise NotebookFailed(error.exec_count, error.ename, error.evalue) from error
         for uri in ctx.task.outlets:
             ctx.emit(uri, extra={"notebook": self.output_nb})
         return self.output_nb

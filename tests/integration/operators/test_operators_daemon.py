@@ -1,14 +1,21 @@
 """Operators through a real daemon: other runs, SQL on PostgreSQL, an accepted request."""
 
+import os
+import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
+import asyncpg
 import pytest
 from aiohttp import web
 
 from pubsubflow.cli.daemon_process import child_daemon
 from pubsubflow.client import Client
 from pubsubflow.embedded import find_running
+from support.docker_engine import docker_engine
+from support.signals import Signal
+from support.web_server import served
 
 pytestmark = pytest.mark.anyio
 DAGS = Path(__file__).with_name("dags")
@@ -85,6 +92,60 @@ async def test_sql_runs_on_postgres_and_its_timeout_cancels(client, home):
     assert "timeout" in slow.error.message
 
 
+async def test_a_cancelled_task_cancels_its_statement_on_the_server(client, home):
+    dsn = find_running(home).postgres.dsn
+    await client.set_connection("warehouse", type="postgres", uri=dsn)
+    run_id = await client.trigger("endless", params={"lock": 4711})
+    postgres = await asyncpg.connect(dsn)
+
+    async def sleeps():
+        return await postgres.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(600)%'"
+        )
+
+    try:
+        await Signal().wait_until(sleeps, poll_seconds=0.05)
+        await client.cancel(run_id)
+        # The lock is free when the task's transaction has ended.
+        with anyio.fail_after(20):
+            await postgres.execute("SELECT pg_advisory_lock(4711)")
+        assert await sleeps() == 0
+    finally:
+        await postgres.close()
+    assert (await client.wait(run_id, timeout_seconds=30)).state == "cancelled"
+
+
+async def test_a_sensor_sees_the_run_of_its_logical_time_alone(client):
+    noon = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    for hours in (0, 2):
+        await ended(client, "child", logical_time=noon + timedelta(hours=hours))
+    run_id = await client.trigger("hour_later", logical_time=noon + timedelta(hours=2))
+    # The run that it waits for is made after those of other times.
+    wanted = await client.trigger("child", logical_time=noon + timedelta(hours=1))
+    run = await client.wait(run_id, timeout_seconds=30)
+    assert run.state == "success"
+    assert (await client.task(run_id, "see")).result["run_id"] == wanted
+
+
+async def test_a_container_whose_worker_died_is_adopted(client):
+    async with docker_engine() as (engine, made):
+        await client.set_connection("engine", type="docker", uri=made.uri)
+        engine.exit_code = None
+        run_id = await client.trigger("container")
+        with anyio.fail_after(30):
+            await engine.running.wait()
+        (spec,) = engine.containers.values()
+        engine.exit_code = 0
+        os.kill(int(spec["Env"][-1].removeprefix("PID=")), signal.SIGKILL)
+        run = await client.wait(run_id, timeout_seconds=30)
+        engine.stopped.set()
+        assert run.state == "success", await client.task(run_id, "run")
+        assert len(engine.containers) == 1
+        assert engine.calls == ["start", "start", "wait", "remove"]
+        task = await client.task(run_id, "run")
+        assert (task.result, task.attempt) == ("two", 1)
+
+
 async def test_a_connection_comes_from_the_environment_of_the_daemon(client):
     run = await ended(client, "from_env")
     assert (await client.task(run.run_id, "host")).result == "ann@elsewhere"
@@ -102,15 +163,8 @@ async def test_an_accepted_request_is_waited_for(client):
         looks.append(1)
         return web.json_response({}) if len(looks) > 1 else web.Response(status=202)
 
-    app = web.Application()
-    app.add_routes([web.post("/submit", submit), web.get("/jobs/1", job)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = site._server.sockets[0].getsockname()[1]
-    await client.set_connection("http_default", type="http", uri=f"http://127.0.0.1:{port}")
-    run = await ended(client, "accepted")
-    await runner.cleanup()
+    async with served(web.post("/submit", submit), web.get("/jobs/1", job)) as uri:
+        await client.set_connection("http_default", type="http", uri=uri)
+        run = await ended(client, "accepted")
     assert run.state == "success"
     assert len(looks) == 2

@@ -15,30 +15,15 @@ from pubsubflow.model.connections import make_connection
 from pubsubflow.operators import (
     BranchPythonOperator,
     DbtOperator,
-    DockerOperator,
     EmailOperator,
     FileTransformOperator,
     HttpOperator,
     ShortCircuitOperator,
     SqlOperator,
 )
+from support.web_server import served
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def served(*routes):
-    """Serve routes on a free port; gives the URL."""
-    app = web.Application()
-    app.add_routes(routes)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
-    finally:
-        await runner.cleanup()
 
 
 async def run(operator, *, upstream=(), params=None, **test):
@@ -322,133 +307,6 @@ def test_a_file_is_transformed_on_its_way(tmp_path):
     assert result.state == "success", result.tasks
     assert target.read_text().strip() == "OLLEH"
     assert result.emitted[0].extra == {"bytes": 5}
-
-
-# Docker
-
-
-class Engine:
-    """A Docker engine that speaks the API and runs commands as what they print."""
-
-    def __init__(self):
-        self.calls = []
-        self.containers = {}
-        self.images = {"here"}
-        self.exit_code = 0
-        self.running = asyncio.Event()
-        self.stopped = asyncio.Event()
-
-    def routes(self):
-        prefix = "/v1.44/containers"
-        yield web.get(f"{prefix}/json", self.list)
-        yield web.post("/v1.44/images/create", self.pull)
-        yield web.post(f"{prefix}/create", self.create)
-        yield web.post(f"{prefix}/{{id}}/{{verb}}", self.act)
-        yield web.get(f"{prefix}/{{id}}/logs", self.logs)
-        yield web.get(f"{prefix}/{{id}}/json", self.inspect)
-        yield web.delete(f"{prefix}/{{id}}", self.remove)
-
-    async def list(self, request):
-        label = json.loads(request.query["filters"])["label"][0]
-        name, _, value = label.partition("=")
-        found = [
-            {"Id": key}
-            for key, spec in self.containers.items()
-            if spec["Labels"].get(name) == value
-        ]
-        return web.json_response(found)
-
-    async def pull(self, request):
-        name = request.query["fromImage"]
-        self.calls.append(f"pull {name}")
-        self.images.add(name.removesuffix(":latest"))
-        return web.Response(text='{"status": "done"}\n')
-
-    async def create(self, request):
-        spec = await request.json()
-        if spec["Image"] not in self.images:
-            return web.json_response({"message": "No such image"}, status=404)
-        key = f"c{len(self.containers)}"
-        self.containers[key] = spec
-        return web.json_response({"Id": key}, status=201)
-
-    async def act(self, request):
-        verb = request.match_info["verb"]
-        self.calls.append(verb)
-        if verb == "stop":
-            self.stopped.set()
-        if verb == "wait":
-            return web.json_response({"StatusCode": self.exit_code})
-        return web.Response(status=204)
-
-    async def logs(self, request):
-        response = web.StreamResponse()
-        await response.prepare(request)
-        for stream, line in ((1, b"one\ntw"), (2, b"oops\n"), (1, b"o\n")):
-            await response.write(bytes([stream, 0, 0, 0]) + len(line).to_bytes(4, "big") + line)
-        self.running.set()
-        if self.exit_code is None:
-            await self.stopped.wait()
-        return response
-
-    async def inspect(self, _):
-        return web.json_response({"State": {"OOMKilled": self.exit_code == 137}})
-
-    async def remove(self, _):
-        self.calls.append("remove")
-        return web.Response(status=204)
-
-
-@asynccontextmanager
-async def docker_engine():
-    engine = Engine()
-    async with served(*engine.routes()) as url:
-        yield engine, make_connection("docker", uri=url, kind="docker")
-
-
-async def test_a_container_runs_and_its_last_line_is_the_result():
-    async with docker_engine() as (engine, made):
-        result = await run(
-            lambda: DockerOperator(
-                task_id="run",
-                image="there",
-                command="echo {{ run.dag_id }}",
-                memory="64m",
-                connection="docker",
-            ),
-            connections={"docker": made},
-        )
-        assert result.result("run") == "two"
-        lines = [(line.stream, line.message) for line in result.tasks["run"][0].logs]
-        assert ("stdout", "one") in lines
-        assert ("stderr", "oops") in lines
-        assert engine.calls == ["pull there:latest", "start", "wait", "remove"]
-        spec = engine.containers["c0"]
-        assert spec["Cmd"] == ["/bin/sh", "-c", "echo tried"]
-        assert spec["HostConfig"] == {"Memory": 64 << 20}
-        engine.exit_code = 137
-        result = await run(
-            lambda: DockerOperator(task_id="run", image="here", connection="docker"),
-            connections={"docker": made},
-        )
-        assert "more memory" in result.tasks["run"][0].error.message
-        engine.exit_code = 99
-        result = await run(
-            lambda: DockerOperator(task_id="run", image="here", connection="docker"),
-            connections={"docker": made},
-        )
-        assert result.states["run"] == "skipped"
-
-
-async def test_a_cancelled_task_stops_its_container():
-    async with docker_engine() as (engine, made):
-        engine.exit_code = None
-        result = await run(
-            lambda: DockerOperator(task_id="run", image="here", connection="docker", timeout=0.3),
-            connections={"docker": made},
-        )
-        assert result.states["run"] == "failed"
-        assert engine.calls[-2:] == ["stop", "remove"]
 
 
 # dbt

@@ -1,5 +1,6 @@
 """Operators as a daemon runs them."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pubsubflow import (
     dag,
     task,
 )
+from pubsubflow.operators import DockerOperator
 
 with DAG("child", params={"n": 0, "mark": ""}):
 
@@ -50,6 +52,9 @@ with DAG("watcher"):
         since=timedelta(hours=1),
     )
 
+with DAG("hour_later"):
+    ExternalTaskSensor(task_id="see", external_dag_id="child", execution_delta=timedelta(hours=1))
+
 with DAG("from_env"):
 
     @task
@@ -69,6 +74,25 @@ with DAG("sql", params={"who": "ann"}):
     SqlOperator(
         task_id="slow", sql="SELECT pg_sleep(600)", connection="warehouse", statement_timeout=0.5
     )
+
+with DAG("endless", params={"lock": 0}):
+    SqlOperator(
+        task_id="sleep",
+        sql=["SELECT pg_advisory_xact_lock({{ params.lock }}::bigint)", "SELECT pg_sleep(600)"],
+        connection="warehouse",
+    )
+
+
+class TellingOperator(DockerOperator):
+    """Tells its engine in which process it runs."""
+
+    async def execute(self, ctx: Context) -> str:
+        self.environment = {"PID": str(os.getpid())}
+        return await super().execute(ctx)
+
+
+with DAG("container"):
+    TellingOperator(task_id="run", image="here", connection="engine")
 
 
 @dag
