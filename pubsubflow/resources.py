@@ -123,7 +123,7 @@ async def open_resources(
             store = DaemonStore(
                 database,
                 Connections(database, keyring, backends=backends),
-                Variables(database, keyring),
+                Variables(database, keyring, backends=backends),
                 backends,
             )
         resources = DaemonResources(

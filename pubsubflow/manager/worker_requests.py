@@ -201,6 +201,8 @@ class WorkerRequestServer:
             return Chunk(b"", 0, f"{REFUSED}the manager has no variables")
         try:
             return Chunk(encode(await self._variables.read(request.name)), 1)
+        except SecretsUnavailable as error:
+            return Chunk(b"", 0, str(error))
         except NotFound as error:
             return Chunk(b"", 0, f"{ABSENT}{error}")
         except ConfigError as error:

@@ -1,4 +1,4 @@
-"""The chain of secrets backends: where connections and secrets are looked up before the store."""
+"""The chain of secrets backends, where names are looked up before the store."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,8 +8,9 @@ from msgspec import Struct
 
 from pubsubflow.errors import ConfigError, InvalidInput, SecretsUnavailable
 from pubsubflow.model.connections import Connection, read_connection
+from pubsubflow.model.values.variables import Variable, make_variable, parse_value
 
-SecretKind = Literal["connections", "secrets"]
+SecretKind = Literal["connections", "variables", "secrets"]
 _MAX_CACHED = 10_000
 
 
@@ -26,8 +27,8 @@ class SecretsBackend(Protocol):
         """Return what it holds under a name; None if it holds nothing.
 
         Args:
-            kind: `connections`: a URI, or JSON of `uri`, `kind`, `extra`, `secrets`; `secrets`: the
-                secret itself.
+            kind: `connections`: a URI, or JSON of `uri`, `kind`, `extra`, `secrets`; `variables`:
+                a JSON value, or text; `secrets`: the secret itself.
             name: The name, as users write it.
 
         Raises:
@@ -96,6 +97,21 @@ class SecretsChain:
             return read_connection(name, text)
         except InvalidInput as error:
             raise ConfigError(f"connection {name!r} of the secrets backends: {error}") from None
+
+    async def variable(self, name: str) -> Variable | None:
+        """Return a variable that a backend holds; its name says whether it is secret.
+
+        Raises:
+            SecretsUnavailable: A backend is out of reach.
+            ConfigError: A backend refuses this daemon, or holds what is not a variable.
+        """
+        text = await self.find("variables", name)
+        if text is None:
+            return None
+        try:
+            return make_variable(name, parse_value(text))
+        except InvalidInput as error:
+            raise ConfigError(f"variable {name!r} of the secrets backends: {error}") from None
 
     async def _find(self, kind: SecretKind, name: str) -> str | None:
         for backend in self._backends:

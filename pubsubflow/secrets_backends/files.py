@@ -15,7 +15,8 @@ _MAX_BYTES = 64 * 1024
 class FilesBackend:
     """A folder of files, as Docker and Kubernetes mount secrets.
 
-    A connection is the file `connections/NAME` in it, a secret the file `NAME`.
+    A connection is the file `connections/NAME` in it, a variable the file `variables/NAME`, a
+    secret the file `NAME`.
 
     Args:
         folder: The folder.
@@ -34,7 +35,7 @@ class FilesBackend:
         """
         if not _FILE_NAME.match(name):
             return None
-        folder = self._folder / "connections" if kind == "connections" else self._folder
+        folder = self._folder if kind == "secrets" else self._folder / kind
         return await anyio.to_thread.run_sync(_read, folder / name)
 
 

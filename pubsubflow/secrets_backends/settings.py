@@ -22,8 +22,8 @@ class VaultSettings(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         address: Such as `https://vault.example.com:8200`.
         mount: Of the key-value engine.
-        prefix: Path in it: a connection is at `<prefix>/connections/NAME`, a secret at
-            `<prefix>/secrets/NAME`.
+        prefix: Path in it: a connection is at `<prefix>/connections/NAME`, a variable at
+            `<prefix>/variables/NAME`, a secret at `<prefix>/secrets/NAME`.
         token_file: A file with a token, read for each look-up: an agent may renew it.
         role_id: Of an AppRole, in place of a token.
         secret_id_file: The file with that role's secret id.
@@ -48,7 +48,7 @@ class AwsSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         region: Such as `eu-central-1`; that of the environment if left out.
-        prefix: Before the names: `<prefix>/connections/NAME`, `<prefix>/secrets/NAME`.
+        prefix: Before the names: `<prefix>/connections/NAME`, and so on as in Vault.
         endpoint_url: In place of AWS's own.
     """
 

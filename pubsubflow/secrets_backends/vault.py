@@ -42,7 +42,7 @@ class VaultBackend:
         self._token = ""
 
     async def find(self, kind: SecretKind, name: str) -> str | None:
-        """Return what Vault holds: of a secret its field `value`, or its only field.
+        """Return what Vault holds: of secrets and variables the field `value`, or the only one.
 
         Raises:
             SecretsUnavailable: Vault is sealed, or out of reach.

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from os import environ
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 import msgspec
 from msgspec import Struct
 
-from pubsubflow.errors import InvalidInput, NotFound
+from pubsubflow.errors import ConfigError, InvalidInput, NotFound, SecretsUnavailable
 from pubsubflow.model.api.variables import VariableView
 from pubsubflow.model.revisions import Revisions, check_revision, connection_revision
 from pubsubflow.model.values.variables import (
@@ -36,18 +36,36 @@ class SavedVariable(Struct, frozen=True):
     created: bool
 
 
+class VariableSource(Protocol):
+    """Variables from outside of the store."""
+
+    async def variable(self, name: str) -> Variable | None:
+        """Return a variable; None if it is not there.
+
+        Raises:
+            ConfigError: It refuses this daemon, or what it holds is not a variable.
+            SecretsUnavailable: It is away.
+        """
+
+
 class Variables:
-    """The stored variables, and those of the environment, which come first.
+    """The stored variables; those of the environment and of secrets backends come first.
 
     Args:
         database: Postgres.
         keys: The keyring.
         environment: Where `PUBSUBFLOW_VAR_NAME` is looked up; this process's if left out.
+        backends: Secrets backends, which come after that and before the store.
     """
 
     def __init__(
-        self, database: Database, keys: Keyring, environment: Mapping[str, str] | None = None
+        self,
+        database: Database,
+        keys: Keyring,
+        environment: Mapping[str, str] | None = None,
+        backends: VariableSource | None = None,
     ) -> None:
+        self._backends = backends
         self._database = database
         self._keys = keys
         self._environment = environ if environment is None else environment
@@ -83,10 +101,14 @@ class Variables:
 
         Raises:
             NotFound: No variable has this name.
-            ConfigError: The key file cannot be used, or lacks the key.
+            ConfigError: The key file cannot be used, or lacks the key; or a secrets backend refuses
+                this daemon.
+            SecretsUnavailable: A secrets backend is away.
             StoreUnavailable: Postgres is away.
         """
         found = self._environment_variable(name)
+        if found is None and self._backends is not None:
+            found = await self._backends.variable(name)
         if found is not None:
             return found
         async with self._database.connection() as postgres:
@@ -95,15 +117,33 @@ class Variables:
         return self._decrypted(row, keys)
 
     async def read_plain(self, names: Sequence[str]) -> dict[str, Variable]:
-        """Return those of some variables that exist; of secret ones without the value."""
+        """Return those of some variables that exist; of secret ones without the value.
+
+        Raises:
+            SecretsUnavailable: A secrets backend is away, or refuses this daemon.
+            StoreUnavailable: Postgres is away.
+        """
         async with self._database.connection() as postgres:
             rows = await postgres.fetch(SQL["read_variables"], list(names))
         found = {row["name"]: _masked(row) for row in rows}
         for name in names:
             given = self._environment_variable(name)
+            if given is None and self._backends is not None:
+                given = await self._backend_variable(name, self._backends)
             if given is not None:
                 found[name] = given
         return found
+
+    async def _backend_variable(self, name: str, backends: VariableSource) -> Variable | None:
+        """Return a variable of the backends, of a secret one without the value."""
+        try:
+            given = await backends.variable(name)
+        except ConfigError as error:
+            # Worth a retry, as one that is away: the files that use it wait for it.
+            raise SecretsUnavailable(str(error)) from error
+        if given is None or not given.secret:
+            return given
+        return msgspec.structs.replace(given, value=MASK)
 
     async def save(self, wanted: Variable, revisions: Revisions = None) -> SavedVariable:
         """Save a variable, in place of the one with its name.

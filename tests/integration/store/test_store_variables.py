@@ -1,10 +1,13 @@
 """Variables in Postgres: values as they were given, secrets encrypted, the environment first."""
 
+from typing import ClassVar
+
 import pytest
 
-from pubsubflow.errors import ConfigError, InvalidInput, NotFound, StaleRevision
+from pubsubflow.errors import ConfigError, InvalidInput, NotFound, SecretsUnavailable, StaleRevision
 from pubsubflow.model.connections import make_connection
 from pubsubflow.model.values.variables import make_variable
+from pubsubflow.secrets_backends.chain import SecretsChain
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.encryption import DecryptionError
 from pubsubflow.store.secrets.keyring import Keyring
@@ -125,3 +128,33 @@ async def test_what_cannot_be_a_variable_is_refused(variables):
         make_variable("a", "x" * 65_536)
     with pytest.raises(InvalidInput, match="no value that"):
         await variables.save(make_variable("a_token", "***"))
+
+
+async def test_secrets_backends_come_after_the_environment_and_before_the_store(
+    database, keyring, environment
+):
+    class Backend:
+        name = "one"
+        held: ClassVar = {"a": '["backend"]', "b": "2", "a_token": "hush-hush"}
+
+        async def find(self, kind, name):
+            found = self.held.get(name) if kind == "variables" else None
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+    variables = Variables(database, keyring, environment, SecretsChain([Backend()]))
+    for name in ("a", "b", "c"):
+        await variables.save(make_variable(name, "store"))
+    environment["PUBSUBFLOW_VAR_A"] = "environment"
+    read = [(await variables.read(name)).value for name in ("a", "b", "c", "a_token")]
+    assert read == ["environment", 2, "store", "hush-hush"]
+    plain = await variables.read_plain(["a", "b", "c", "a_token"])
+    values = {name: each.value for name, each in plain.items()}
+    assert values == {"a": "environment", "b": 2, "c": "store", "a_token": "***"}
+    Backend.held["d"] = ConfigError("refused")
+    with pytest.raises(ConfigError, match="one: refused"):
+        await variables.read("d")
+    # DAG files that use it are imported when the backend answers again.
+    with pytest.raises(SecretsUnavailable, match="one: refused"):
+        await variables.read_plain(["d"])

@@ -40,6 +40,9 @@ async def test_a_folder_of_files_holds_connections_and_secrets(tmp_path):
         '{"uri": "https://crm/", "secrets": {"token": "f"}}'
     )
     (folder / "connections" / "both").write_text("x://ann:pw@file/")
+    (folder / "variables").mkdir()
+    (folder / "variables" / "region").write_text('{"eu": 1}\n')
+    (folder / "variables" / "crm_token").write_text("hush-hush")
     (folder / "hook").write_text("from a file\n")
     (tmp_path / "outside").write_text("not ours")
     (folder / "connections" / "bad").write_text("{no")
@@ -50,6 +53,10 @@ async def test_a_folder_of_files_holds_connections_and_secrets(tmp_path):
     both = await chain.connection("both")
     assert (both.host, both.password) == ("file", "pw")
     assert await chain.connection("absent") is None
+    region, token = await chain.variable("region"), await chain.variable("crm_token")
+    assert (region.value, region.secret) == ({"eu": 1}, False)
+    assert (token.value, token.secret) == ("hush-hush", True)
+    assert await chain.variable("crm") is None
     with pytest.raises(ConfigError, match="'bad' of the secrets backends"):
         await chain.connection("bad")
     for name in ("../outside", "connections", "a/b", ".."):
@@ -87,6 +94,7 @@ async def test_vault_is_read_by_a_role_and_signed_in_anew(tmp_path):
     held = {
         "connections/warehouse": {"uri": "postgres://ann@db/sales", "secrets": {"password": "v"}},
         "secrets/hook": {"value": "s3cr3t"},
+        "variables/region": {"value": "eu"},
         "secrets/two": {"a": "1", "b": "2"},
     }
     tokens = []
@@ -125,6 +133,7 @@ async def test_vault_is_read_by_a_role_and_signed_in_anew(tmp_path):
     assert (await chain.connection("warehouse")).url == "postgres://ann:v@db/sales"
     assert await chain.find("secrets", "hook") == "s3cr3t"
     assert await chain.find("secrets", "absent") is None
+    assert (await chain.variable("region")).value == "eu"
     assert tokens == ["t0"]
     tokens.append("t1")  # the first one has ended
     assert await chain.find("secrets", "hook") == "s3cr3t"
