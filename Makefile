@@ -59,7 +59,7 @@ unit: env ## Tests without servers
 	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) $(SELECT) tests/unit
 
 integration: env ## Tests with real NATS and Postgres
-	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT) tests/integration tests/stateful triggers/tests
+	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT) tests/examples tests/integration tests/stateful triggers/tests
 
 faults: env ## Short rounds of kills, stalls and hostile input
 	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT) tests/faults

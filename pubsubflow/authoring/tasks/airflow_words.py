@@ -41,7 +41,7 @@ TASK_WORDS: Mapping[str, str] = {
     "email": "on_failure= with a function that sends it",
     "email_on_failure": "on_failure= with a function that sends it",
     "email_on_retry": "nothing: there is a message once no retry is left, by on_failure=",
-    "provide_context": "nothing: a parameter with the annotation Context gets it",
+    "provide_context": "nothing: a function with **context, or with ctx: Context, gets it",
     "ignore_first_depends_on_past": "nothing: the first run waits for none",
     "wait_for_past_depends_before_skipping": "nothing",
     "executor_config": "executor=",
@@ -52,6 +52,7 @@ TASK_WORDS: Mapping[str, str] = {
     "silent_fail": "nothing: retries= says what follows an exception",
     "never_fail": "trigger_rule='all_done' on the tasks that follow",
     "run_as_user": "nothing: tasks run as the user of their worker",
+    "xcom_push": "nothing: the last line that a command prints is its result",
     "do_xcom_push": "nothing: a function that returns None has no result",
 }
 HARMLESS = frozenset(

@@ -16,6 +16,7 @@ from pubsubflow.model.limits.rates import RateLimitSpec
 from pubsubflow.model.spec import LoadedFile
 
 DEFAULT_FOLDER = Path("dags")
+_NAMES_SHOWN = 10
 
 
 class FileReport(Struct, frozen=True):
@@ -90,13 +91,21 @@ def _report(file: LoadedFile) -> FileReport:
 
 def _show_file(file: LoadedFile) -> None:
     if file.error is None:
-        names = ", ".join(dag.dag_id for dag in file.dags) or "no DAGs"
+        names = _names([dag.dag_id for dag in file.dags])
         took = Text(f"  {file.seconds * 1000:.0f} ms", "dim")
         output.show(Text.assemble((f"{file.file}: ", "bold"), names, took))
     else:
         output.show(Text(_name_file(file.file, file.error), "red"))
     for warning in file.warnings:
         output.show(Text(f"{file.file}: {warning}", "yellow"))
+
+
+def _names(dag_ids: list[str]) -> str:
+    """Return the ids in one line, of a factory's the first ones."""
+    more = len(dag_ids) - _NAMES_SHOWN
+    if more > 1:
+        return f"{', '.join(dag_ids[:_NAMES_SHOWN])} and {more} more"
+    return ", ".join(dag_ids) or "no DAGs"
 
 
 def _name_file(name: str, error: str) -> str:
