@@ -4,7 +4,7 @@ Source: Docker Engine API v1.44, https://docs.docker.com/reference/api/engine/.
 """
 
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pubsubflow.errors import PubsubflowError
+from pubsubflow.hooks.container import Container
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.lazy_import import lazy_module
 
@@ -101,14 +102,15 @@ class DockerHook:
                         response.status, f"{image} cannot be pulled: {progress['error']}"
                     )
 
-    async def create(self, spec: Mapping[str, Any], name: str | None = None) -> str:
+    async def create(self, container: Container, name: str | None = None) -> str:
         """Create a container, and return its id.
 
         Raises:
             DockerFailed: The engine refuses it; status 404 if it lacks the image.
         """
         params = {"name": name} if name else {}
-        made = await self._call("POST", "/containers/create", params=params, json=dict(spec))
+        document = container.document()
+        made = await self._call("POST", "/containers/create", params=params, json=document)
         return str(made["Id"])
 
     async def start(self, container: str) -> None:
@@ -138,6 +140,13 @@ class DockerHook:
         """Return what the engine knows of a container."""
         found: dict[str, Any] = await self._call("GET", f"/containers/{container}/json")
         return found
+
+    async def reason(self, container: str) -> str:
+        """Return what else the engine says of a container's end, to follow its exit code."""
+        state = (await self.inspect(container)).get("State", {})
+        if state.get("OOMKilled"):
+            return ", as it used more memory than it may"
+        return f": {state['Error']}" if state.get("Error") else ""
 
     async def stop(self, container: str, seconds: int) -> None:
         """Stop a container: SIGTERM, and SIGKILL after so many seconds."""

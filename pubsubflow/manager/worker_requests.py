@@ -173,40 +173,36 @@ class WorkerRequestServer:
         return _EMPTY if entry is None else Chunk(encode(entry), 1)
 
     async def _connection(self, request: ConnectionRequest) -> Chunk:
-        """Give a connection to the task's owner; nothing comes back while its row is to come."""
+        """Give a connection to the task's owner."""
+        return await self._named(request, self._connections)
+
+    async def _variable(self, request: VariableRequest) -> Chunk:
+        """Give a variable to the task's owner."""
+        return await self._named(request, self._variables)
+
+    async def _named(
+        self,
+        request: ConnectionRequest | VariableRequest,
+        source: Connections | Variables | None,
+    ) -> Chunk:
+        """Give what a source has; nothing comes back while the task's row is to come."""
         try:
             # The row of a chained task is made with the result before it, which may be on its way.
             if not await self._queries.has_lease(request):
                 return _EMPTY
         except LeaseLost as error:
             return Chunk(b"", 0, f"{LEASE_LOST}{error}")
-        if self._connections is None:
-            return Chunk(b"", 0, f"{REFUSED}the manager has no connections")
+        if source is None:
+            return Chunk(b"", 0, f"{REFUSED}the manager has none")
         try:
-            return Chunk(encode(await self._connections.read(request.name)), 1)
+            return Chunk(encode(await source.read(request.name)), 1)
         except SecretsUnavailable as error:
             # Not as if the store were away: the attempt fails, and its policy says what follows.
             return Chunk(b"", 0, str(error))
         except (NotFound, ConfigError) as error:
-            return Chunk(b"", 0, f"{REFUSED}{error}")
-
-    async def _variable(self, request: VariableRequest) -> Chunk:
-        """Give a variable to the task's owner; nothing comes back while its row is to come."""
-        try:
-            if not await self._queries.has_lease(request):
-                return _EMPTY
-        except LeaseLost as error:
-            return Chunk(b"", 0, f"{LEASE_LOST}{error}")
-        if self._variables is None:
-            return Chunk(b"", 0, f"{REFUSED}the manager has no variables")
-        try:
-            return Chunk(encode(await self._variables.read(request.name)), 1)
-        except SecretsUnavailable as error:
-            return Chunk(b"", 0, str(error))
-        except NotFound as error:
-            return Chunk(b"", 0, f"{ABSENT}{error}")
-        except ConfigError as error:
-            return Chunk(b"", 0, f"{REFUSED}{error}")
+            # A variable may have a default in the task.
+            absent = isinstance(error, NotFound) and isinstance(request, VariableRequest)
+            return Chunk(b"", 0, f"{ABSENT if absent else REFUSED}{error}")
 
     async def _start_run(self, request: StartRunRequest) -> Chunk:
         """Start a run for the task's owner; nothing comes back while its row is to come."""

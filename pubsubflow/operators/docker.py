@@ -9,8 +9,9 @@ import anyio
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.tasks.operators import Operator
-from pubsubflow.errors import PubsubflowError, TaskSkipped
+from pubsubflow.errors import InvalidInput, PubsubflowError, TaskSkipped
 from pubsubflow.hooks.connection import read_connection
+from pubsubflow.hooks.container import Container, parse_bytes
 from pubsubflow.hooks.docker import DockerFailed, DockerHook
 from pubsubflow.model.connections import Connection
 
@@ -84,7 +85,11 @@ class DockerOperator(Operator):
         self.image, self.command, self.environment = image, command, dict(environment or {})
         self.entrypoint, self.mounts, self.working_dir = entrypoint, list(mounts), working_dir
         self.user, self.network, self.cpus = user, network, cpus
-        self.memory = _bytes(memory, kwargs.get("task_id"))
+        try:
+            self.memory = None if memory is None else parse_bytes(memory)
+        except InvalidInput as error:
+            text = f"memory={memory!r}: {error}"
+            raise definition_error(text, task_id=kwargs.get("task_id")) from None
         self.pull, self.auto_remove, self.stop_seconds = pull, auto_remove, stop_seconds
         codes = skip_on_exit_code
         self.skip_on_exit_code = (codes,) if isinstance(codes, int) else tuple(codes)
@@ -104,7 +109,7 @@ class DockerOperator(Operator):
                     (sys.stderr if is_error else sys.stdout).write(f"{line}\n")
                     last = last if is_error else line
                 code = await docker.wait(container)
-                reason = await _reason(docker, container)
+                reason = await docker.reason(container)
             except BaseException:
                 with anyio.move_on_after(self.stop_seconds + _CLEAN_UP_SECONDS, shield=True):
                     await docker.stop(container, self.stop_seconds)
@@ -127,7 +132,7 @@ class DockerOperator(Operator):
             return found
         if self.pull == "always":
             await docker.pull(self.image)
-        spec = self._spec(ctx, task)
+        spec = self._container(ctx, task)
         try:
             made = await docker.create(spec)
         except DockerFailed as error:
@@ -138,46 +143,18 @@ class DockerOperator(Operator):
         ctx.log.info("container.created", container=made[:12], image=self.image)
         return made
 
-    def _spec(self, ctx: Context, task: str) -> dict[str, Any]:
-        command = ["/bin/sh", "-c", self.command] if isinstance(self.command, str) else self.command
+    def _container(self, ctx: Context, task: str) -> Container:
         trace = {name.upper(): text for name, text in ctx.trace.items()}
-        host: dict[str, Any] = {
-            "Binds": self.mounts,
-            "NetworkMode": self.network,
-            "Memory": self.memory,
-            "NanoCpus": None if self.cpus is None else int(self.cpus * 1e9),
-        }
-        spec: dict[str, Any] = {
-            "Image": self.image,
-            "Cmd": command,
-            "Entrypoint": self.entrypoint,
-            "Env": [f"{name}={text}" for name, text in {**trace, **self.environment}.items()],
-            "WorkingDir": self.working_dir,
-            "User": self.user,
-            "Labels": {_LABEL: task, "org.pubsubflow.dag": ctx.run.dag_id},
-            "HostConfig": {name: value for name, value in host.items() if value},
-        }
-        return {name: value for name, value in spec.items() if value is not None}
-
-
-async def _reason(docker: DockerHook, container: str) -> str:
-    state = (await docker.inspect(container)).get("State", {})
-    if state.get("OOMKilled"):
-        return ", as it used more memory than it may"
-    return f": {state['Error']}" if state.get("Error") else ""
-
-
-def _bytes(given: str | int | None, task_id: object) -> int | None:
-    """Return a size in bytes, of which the last letter may be a unit."""
-    if given is None or isinstance(given, int):
-        return given
-    units = {"b": 0, "k": 10, "m": 20, "g": 30}
-    number, unit = given[:-1], given[-1:].lower()
-    if unit.isdecimal():
-        number, unit = given, "b"
-    if unit not in units or not number.isdecimal():
-        raise definition_error(
-            f"memory={given!r}: write a number with b, k, m or g, such as 512m",
-            task_id=str(task_id),
+        return Container(
+            image=self.image,
+            command=self.command,
+            entrypoint=self.entrypoint,
+            environment={**trace, **self.environment},
+            working_dir=self.working_dir,
+            user=self.user,
+            labels={_LABEL: task, "org.pubsubflow.dag": ctx.run.dag_id},
+            mounts=self.mounts,
+            network=self.network,
+            memory_bytes=self.memory,
+            cpus=self.cpus,
         )
-    return int(number) << units[unit]
