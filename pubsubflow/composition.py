@@ -11,6 +11,9 @@ from typing import TypeVar
 
 import structlog
 
+from pubsubflow.alerts import AlertService
+from pubsubflow.alerts.bundles import CallbackBundles
+from pubsubflow.alerts.calls import CallbackCaller
 from pubsubflow.api import Api
 from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
@@ -38,13 +41,16 @@ from pubsubflow.open_files import OpenFileWatch
 from pubsubflow.resources import DaemonResources, find_task_account
 from pubsubflow.retention import Archive, LogMover, Pruner, RetentionService
 from pubsubflow.runner.caches.bundle_cache import BundleCache
+from pubsubflow.runner.task_account import TaskAccount
 from pubsubflow.services import Service
 from pubsubflow.store.auth import AuditLog, TokenStore
+from pubsubflow.store.callbacks import CallbackStore
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.deliveries import Deliveries
 from pubsubflow.store.leases import SUBSCRIPTIONS, Lease
 from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.store.read.timers import Timers
+from pubsubflow.store.read.worker_requests import WorkerRequestQueries
 from pubsubflow.store.subscribers import Subscribers
 from pubsubflow.store.triggers import EndedRuns, TriggerLeases
 from pubsubflow.store.values.state import StateStore
@@ -109,6 +115,7 @@ class Composition:
             ("timers",      {"scheduler"},                       self._timers),
             ("loader",      {"scheduler"},                       self._loader),
             ("deliveries",  {"scheduler"},                       self._deliveries),
+            ("alerts",      {"scheduler"},                       self._alerts),
             ("triggerer",   {"triggerer"},                       self._triggerer),
             ("worker",      {"worker"},                          self._worker),
             ("api",         {"api"},                             self._api),
@@ -235,6 +242,21 @@ class Composition:
             allow_private=self._allow_private,
         )
 
+    def _alerts(self) -> Service:
+        store, settings = _built(self._resources.store), self._config.alerts
+        queries = WorkerRequestQueries(store.database)
+        callbacks = CallbackStore(store.database)
+        caller = CallbackCaller(
+            callbacks,
+            CallbackBundles(queries, self._bundle_cache()),
+            store.connections,
+            store.variables,
+            settings=settings,
+            account=self._task_account(),
+            now=self._commands.clock.now,
+        )
+        return AlertService(callbacks=callbacks, caller=caller, bus=self._bus, settings=settings)
+
     def _triggerer(self) -> Service:
         store = _built(self._resources.store)
         triggerer = Triggerer(
@@ -268,10 +290,8 @@ class Composition:
 
     def _api(self) -> Service:
         store = _built(self._resources.store)
-        metrics, server = ApiMetrics(), self._resources.fork_server
-        embedded = self._resources.servers is not None
-        account = server.account if server else find_task_account(self._config, embedded)
-        catalogue = PluginCatalogue(account=account)
+        metrics = ApiMetrics()
+        catalogue = PluginCatalogue(account=self._task_account())
         self._metrics.append(metrics)
         self.api = Api(
             commands=self._commands,
@@ -306,6 +326,10 @@ class Composition:
             ),
         )
         return self.api
+
+    def _task_account(self) -> TaskAccount | None:
+        server, embedded = self._resources.fork_server, self._resources.servers is not None
+        return server.account if server else find_task_account(self._config, embedded)
 
     def _metrics_server(self) -> Service | None:
         settings = self._config.metrics

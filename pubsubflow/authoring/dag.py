@@ -7,6 +7,9 @@ from types import TracebackType
 from typing import Any, Self, Unpack, overload
 from zoneinfo import ZoneInfo
 
+from msgspec.structs import asdict
+
+from pubsubflow.authoring.callbacks import DAG_CALLBACKS, TASK_CALLBACKS, callback_names
 from pubsubflow.authoring.dag_options import DAG_CHECKS, DagKeywords, with_default_args
 from pubsubflow.authoring.params import check_computed, declare_computed, declare_params
 from pubsubflow.authoring.params_mapping import Arguments, DeclaredParams, function_arguments
@@ -53,7 +56,8 @@ class DAG(Graph, InProcessRuns):
             id of an event or a datetime, from which a new subscription takes events;
             `default_args`: task options; `max_active_runs`: 16; `max_active_tasks`;
             `priority`: added to that of each of its tasks; `timeout` of a run; `tags`; `owner`;
-            `description`; `on_success`, `on_failure`: functions;
+            `description`; `on_success`, `on_failure`: functions of a context,
+            notifiers, or lists of these;
             `on_pause`: `hold` keeps the events that arrive while paused, `drop` drops them;
             `retention`: how long its runs are kept after their end, or a `Retention`;
             `result`: the id of the task whose result answers calls of the DAG.
@@ -91,8 +95,8 @@ class DAG(Graph, InProcessRuns):
             self.subscribe_from: str = given.get("subscribe_from", "now")
             self.start = self._moment("start")
             self.end = self._moment("end")
-        self.on_success: Callable[..., object] | None = given.get("on_success")
-        self.on_failure: Callable[..., object] | None = given.get("on_failure")
+        self.on_success: tuple[Callable[..., object], ...] = given.get("on_success", ())
+        self.on_failure: tuple[Callable[..., object], ...] = given.get("on_failure", ())
         collect_dag(checked_id, self, self.location)
 
     def _declared(self) -> tuple[DeclaredParams, dict[str, str]]:
@@ -213,6 +217,7 @@ class DAG(Graph, InProcessRuns):
             retention=given.get("retention"),
             priority=given.get("priority", 0),
             result=self._result_task(),
+            callbacks=callback_names(given, DAG_CALLBACKS),
             line=self.location.line
             if self.location and self.location.file.endswith(file)
             else None,
@@ -303,6 +308,7 @@ def _task_spec(
         poll=node.body.poll if isinstance(node.body, PollBody) else None,
         **limit_fields(options, params, node.task_id, node.location),
         resources=options.resources,
+        callbacks=callback_names(asdict(options), TASK_CALLBACKS),
     )
 
 

@@ -1,12 +1,13 @@
 """Options of DAGs: the keywords of `DAG(…)`, checked one by one where they are written."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict, cast
 
 from msgspec import Struct
 
+from pubsubflow.authoring.callbacks import callbacks
 from pubsubflow.authoring.retention import Retention, retention_spec
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.tasks.airflow_words import DAG_DEFAULTS, HARMLESS, TASK_WORDS
@@ -15,7 +16,6 @@ from pubsubflow.authoring.tasks.options import check_defaults
 from pubsubflow.authoring.validation import (
     Seconds,
     flag,
-    function,
     optional,
     positive_seconds,
     text,
@@ -43,8 +43,8 @@ class DagKeywords(TypedDict, total=False):
     tags: Iterable[str]
     owner: str | None
     description: str | None
-    on_success: Callable[..., object] | None
-    on_failure: Callable[..., object] | None
+    on_success: Callable[..., object] | Sequence[Callable[..., object]] | None
+    on_failure: Callable[..., object] | Sequence[Callable[..., object]] | None
     on_pause: str
     dag: None
     retention: timedelta | Retention | None
@@ -131,8 +131,8 @@ DAG_CHECKS: dict[str, Callable[[object], Any]] = {
     "tags": _texts,
     "owner": optional(text),
     "description": optional(text),
-    "on_success": optional(function),
-    "on_failure": optional(function),
+    "on_success": callbacks,
+    "on_failure": callbacks,
     "on_pause": _on_pause,
     "dag": _no_parent,
     "retention": optional(retention_spec),

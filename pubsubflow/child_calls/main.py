@@ -13,7 +13,7 @@ _GRACE_SECONDS = 1.0
 
 
 def main() -> None:
-    """Call the target with the JSON of stdin, and write a line of JSON for each value it yields."""
+    """Call the target with the first line of stdin, and write each value that it yields."""
     target, seconds, *account = sys.argv[1:]
     if account:
         msgspec.json.decode(account[0], type=TaskAccount).enter()
@@ -23,7 +23,7 @@ def main() -> None:
     # The parent ends this process in time; the alarm does where the parent has died.
     signal.setitimer(signal.ITIMER_REAL, float(seconds) + _GRACE_SECONDS)
     module, _, function = target.partition(":")
-    argument = sys.stdin.buffer.read()
+    argument = sys.stdin.buffer.readline()
     for value in getattr(import_module(module), function)(argument):
         lines.write(msgspec.json.encode(value) + b"\n")
 

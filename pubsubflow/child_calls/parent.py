@@ -18,7 +18,7 @@ _OURS = "PUBSUBFLOW"
 
 
 class ChildLines:
-    """The lines of JSON that a child call sends.
+    """The lines of JSON that a child call sends, and those that it gets.
 
     Args:
         process: The child.
@@ -31,6 +31,11 @@ class ChildLines:
         stdout = self._process.stdout
         while stdout is not None and (line := await stdout.readline()):
             yield line
+
+    def send(self, value: object) -> None:
+        """Send a line of JSON to the child."""
+        if self._process.stdin is not None:
+            self._process.stdin.write(msgspec.json.encode(value) + b"\n")
 
     async def wait(self) -> int:
         """Return the exit code of the child; negative for a signal."""
@@ -67,10 +72,9 @@ async def call_in_child(
         start_new_session=True,
     )
     try:
-        if process.stdin is not None:
-            process.stdin.write(msgspec.json.encode(argument))
-            process.stdin.close()
-        yield ChildLines(process)
+        lines = ChildLines(process)
+        lines.send(argument)
+        yield lines
     finally:
         with suppress(ProcessLookupError):
             process.kill()

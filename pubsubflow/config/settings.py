@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Struct, field
 
+from pubsubflow.alerts.settings import AlertSettings
 from pubsubflow.api.settings import ApiSettings
 from pubsubflow.api.stream.settings import StreamSettings
 from pubsubflow.bus import BusSettings
@@ -79,6 +80,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         retention: How long what has happened is kept.
         logs: Where output of tasks is kept.
         results: Where large results of tasks are kept.
+        alerts: Calls of callbacks, and alerts.
         log: The daemon's log.
     """
 
@@ -98,6 +100,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retention: RetentionSettings = RetentionSettings()
     logs: LogStoreSettings = LogStoreSettings()
     results: ResultStoreSettings = ResultStoreSettings()
+    alerts: AlertSettings = AlertSettings()
     log: LogSettings = LogSettings()
 
 

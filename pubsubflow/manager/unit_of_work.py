@@ -61,6 +61,23 @@ class LoadedRuns(Struct):
     woken_rate_limits: set[str] = field(default_factory=set)
 
 
+class CallbackRow(Struct, frozen=True, array_like=True):
+    """A call of a function or notifier, after an outcome."""
+
+    kind: str
+    position: int
+    name: str
+    dag_id: str
+    run: int
+    node: int | None
+    task_id: str | None
+    map_index: int
+    attempt: int
+    outcome: str
+    reason: str | None
+    source: str
+
+
 class StateRow(Struct, frozen=True, array_like=True):
     """A value of a DAG's state as a task has set it."""
 
@@ -303,6 +320,7 @@ class UnitOfWork(Struct):
         now: The moment of all its decisions.
         epoch: The epoch of the database; see `model.runs.fences`.
         timers: Timers that it sets.
+        callbacks: Calls that follow from its outcomes.
     """
 
     now: datetime
@@ -314,6 +332,7 @@ class UnitOfWork(Struct):
     outbox: Outbox = field(default_factory=Outbox)
     timers: list[Timer] = field(default_factory=list)
     state: StateValues = field(default_factory=StateValues)
+    callbacks: list[CallbackRow] = field(default_factory=list)
 
 
 class CommittedBatch(Struct):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from pubsubflow.model.callbacks import Callbacks
 from pubsubflow.model.limits.keys import KeyPart
 from pubsubflow.model.limits.rates import RateLimitSpec
 from pubsubflow.model.schedule.conditions import ScheduleSpec
@@ -143,6 +144,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
         rate_limit: How often it and others under the same name may start.
         poll: How often it looks, if it is a polling sensor.
         resources: What it may use; a worker gives it a process of its own then.
+        callbacks: What is called after its outcomes.
     """
 
     node: int
@@ -176,6 +178,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     rate_limit: RateLimitSpec | None = None
     poll: PollSpec | None = None
     resources: ResourcesSpec | None = None
+    callbacks: Callbacks = {}
 
     @property
     def mapped(self) -> bool:
@@ -202,6 +205,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
             tuple that is empty for one that is not set.
         priority: Added to the priority of each of its tasks.
         result: The task whose result answers calls of the DAG; None if it cannot be called.
+        callbacks: What is called after the outcomes of its runs.
     """
 
     dag_id: str
@@ -228,6 +232,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     priority: int = 0
     variables: dict[str, tuple[Any, ...]] = {}
     result: str | None = None
+    callbacks: Callbacks = {}
 
 
 STORED_SPEC = StoredDecoder(DagSpec, "the definition of a DAG")

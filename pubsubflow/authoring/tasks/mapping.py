@@ -79,8 +79,14 @@ def _computed(value: Reference | MapExpression, name: str, task_id: str) -> Refe
         FunctionSignature(compute_elements), (expression_of(value),), {}, operator="elements"
     )
     # Limits, events and callbacks of the mapped task's DAG are those of its instances.
-    options = {"outlets": Outlets(), "pool": None, "pool_slots": 1, "concurrency_key": None}
-    options |= {"concurrency_limit": 1, "rate_limit": None, "on_success": None, "on_failure": None}
+    options: dict[str, Any] = {
+        "outlets": Outlets(),
+        "pool": None,
+        "pool_slots": 1,
+        "concurrency_key": None,
+    }
+    options |= {"concurrency_limit": 1, "rate_limit": None}
+    options |= {"on_success": (), "on_failure": (), "on_retry": (), "on_skipped": ()}
     doc = f"The elements that {task_id} is mapped over ({name})."
     node = new_node(f"{task_id}__{name}", body, options | {"doc": doc}, origin=compute_elements)
     node.add_dependencies()

@@ -1,11 +1,12 @@
 """Task options: the keywords of every task, checked one by one where they are written."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from msgspec import Struct
 
+from pubsubflow.authoring.callbacks import callbacks
 from pubsubflow.authoring.datasets import Dataset, uri_of
 from pubsubflow.authoring.resources import Resources, resources_spec
 from pubsubflow.authoring.schedules.dataset_expressions import ConstrainedDataset, DatasetExpression
@@ -22,7 +23,6 @@ from pubsubflow.authoring.tasks.retries import Retry, check_retry
 from pubsubflow.authoring.validation import (
     Seconds,
     flag,
-    function,
     number,
     optional,
     positive_seconds,
@@ -62,8 +62,10 @@ class OptionKeywords(TypedDict, total=False):
     depends_on_past: bool
     wait_for_downstream: bool
     resources: Resources | None
-    on_success: Callable[..., object] | None
-    on_failure: Callable[..., object] | None
+    on_success: Callable[..., object] | Sequence[Callable[..., object]] | None
+    on_failure: Callable[..., object] | Sequence[Callable[..., object]] | None
+    on_retry: Callable[..., object] | Sequence[Callable[..., object]] | None
+    on_skipped: Callable[..., object] | Sequence[Callable[..., object]] | None
     doc: str | None
     multiple_outputs: bool
 
@@ -111,8 +113,10 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     depends_on_past: bool = False
     wait_for_downstream: bool = False
     resources: ResourcesSpec | None = None
-    on_success: Callable[..., object] | None = None
-    on_failure: Callable[..., object] | None = None
+    on_success: tuple[Callable[..., object], ...] = ()
+    on_failure: tuple[Callable[..., object], ...] = ()
+    on_retry: tuple[Callable[..., object], ...] = ()
+    on_skipped: tuple[Callable[..., object], ...] = ()
     doc: str | None = None
     multiple_outputs: bool = False
 
@@ -222,8 +226,10 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "depends_on_past": flag,
     "wait_for_downstream": flag,
     "resources": optional(resources_spec),
-    "on_success": optional(function),
-    "on_failure": optional(function),
+    "on_success": callbacks,
+    "on_failure": callbacks,
+    "on_retry": callbacks,
+    "on_skipped": callbacks,
     "doc": optional(text),
     "multiple_outputs": flag,
 }

@@ -1,6 +1,6 @@
 """Runs: listed, shown, explained, awaited and cancelled."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -11,7 +11,7 @@ from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.client import Client
 from pubsubflow.model.api.explain import ConsumedEventView, ExplainedRun, Explanation
-from pubsubflow.model.api.resources import RunDetail, RunView, TaskView
+from pubsubflow.model.api.resources import CallbackView, RunDetail, RunView, TaskView
 from pubsubflow.model.runs.states import RunState, TaskState
 
 _SHOWN_FAILURES = 5
@@ -72,8 +72,36 @@ async def show_run(run: str, /, *, target: Target = DEFAULT) -> None:
             return
         output.show(_facts(found), "")
         await show_tasks(client.tasks(run))
+        show_callbacks(found.callbacks)
         for line in await failures(client, found, most=None):
             output.show(Text(line, "red"))
+
+
+def show_callbacks(callbacks: Sequence[CallbackView]) -> None:
+    """Show calls of functions and notifiers, and what they printed; nothing if there are none."""
+    if not callbacks:
+        return
+    listing = output.Listing(
+        *("callback", "for", "attempt", "state", "tries", "ended", "error"),
+        right=["attempt", "tries"],
+        elastic=["error"],
+        times=["ended"],
+    )
+    for each in callbacks:
+        listing.row(
+            each.name,
+            each.kind,
+            str(each.attempt or ""),
+            output.state(each.state),
+            str(each.tries),
+            output.brief(each.ended_at),
+            each.error,
+        )
+    output.show("")
+    listing.show(none="no callbacks")
+    for each in callbacks:
+        if each.output:
+            output.show(*(f"{each.name}: {line}" for line in each.output.splitlines()))
 
 
 async def wait_run(

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pubsubflow.cli import output
-from pubsubflow.cli.commands.runs import show_tasks
+from pubsubflow.cli.commands.runs import show_callbacks, show_tasks
 from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.zone import zone
@@ -64,6 +64,7 @@ async def show_task(
     if found.attempts:
         output.show("")
         _show_attempts(found)
+    show_callbacks(found.callbacks)
     if ending:
         output.show("", *(Text(line.message, "red") for line in ending))
 

@@ -81,6 +81,8 @@ def _wake_ups(uow: UnitOfWork) -> Iterator[OutgoingMessage]:
         yield OutgoingMessage(f"{Subjects.LIVE_LOG}.{run}")
     if uow.timers:
         yield OutgoingMessage(Subjects.TIMERS_CHANGED)
+    if uow.callbacks:
+        yield OutgoingMessage(Subjects.CALLBACKS_CHANGED)
     # Cancelled ones as well: triggerers run the `cancelled` method of their triggers.
     new = any(each.wait.kind == "trigger" for each in uow.waits.begun)
     new = new or any(each.cancelled for each in uow.waits.ended)

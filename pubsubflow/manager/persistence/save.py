@@ -132,6 +132,7 @@ def _task_rows(runs: Sequence[RunWork], uow: UnitOfWork) -> Iterator[_Statement]
     )
     yield "record_logs", [astuple(each) for each in uow.runs.output]
     yield "save_state_values", [astuple(row) for _, row in sorted(uow.state.rows.items())]
+    yield "record_callbacks", [astuple(each) for each in uow.callbacks]
     yield "set_timers", [astuple(each)[:-1] for each in uow.timers]
     yield (
         "record_dead_letters",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from pubsubflow.manager.runs.callbacks import call_for_run, call_for_task
 from pubsubflow.manager.runs.state_changes import apply_state
 from pubsubflow.manager.runs.waits import TaskWaits, WaitEnd, end_look
 from pubsubflow.manager.spec_cache import DagVersion
@@ -247,6 +248,8 @@ class RunLifecycle:
             run.ended_tasks.append(
                 EndedTask(node, map_index, 0, state, ended_at=self._uow.now, error=error)
             )
+            if run.version.spec.tasks[node].callbacks:
+                call_for_task(self._uow, run, (node, map_index), 0, state, error)
             if state is TaskState.SUCCESS:
                 for uri in run.version.spec.tasks[node].outlets:
                     self._record(run, EmittedEvent(uri), node, map_index)
@@ -255,6 +258,8 @@ class RunLifecycle:
         run.outcome = advance_state(run.outcome or RunState.RUNNING, outcome)
         run.error = error
         run.uncounted = True
+        if run.version.spec.callbacks:
+            call_for_run(self._uow, run, run.outcome, error)
 
     def cancel(self, run: RunWork, reason: str, outcome: RunState = RunState.CANCELLED) -> None:
         """End a run: its live tasks are cancelled, the others never start.
@@ -375,6 +380,9 @@ class RunLifecycle:
             self._hand_out(run, key, task, task.attempt)
             return True
         self._uow.waits.retried.append((run.id, *key))
+        if run.version.spec.tasks[message.node].callbacks:
+            retry = TaskState.UP_FOR_RETRY
+            call_for_task(self._uow, run, key, task.attempt, retry, message.error)
         # Without a delay a timer would only cost a transaction.
         if verdict.at <= now:
             self._next_attempt(run, key, task)
@@ -431,6 +439,9 @@ class RunLifecycle:
                 message.peak_memory or None,
             )
         )
+        if run.version.spec.tasks[message.node].callbacks:
+            final = _FINAL[message.outcome]
+            call_for_task(self._uow, run, key, task.attempt, final, message.error)
 
     def _emit(self, run: RunWork, message: ResultMessage, outlets: tuple[str, ...]) -> None:
         """Record a success's events: what it emitted, and one for each other outlet."""

@@ -179,10 +179,40 @@ class RunView(Struct, frozen=True, kw_only=True):
     cleared: int = 0
 
 
+class CallbackView(Struct, frozen=True, kw_only=True):
+    """A call of a function or notifier after an outcome.
+
+    Attributes:
+        kind: `on_success`, `on_failure`, `on_retry`, `on_skipped`, `deadline` or `fresh`.
+        name: The function, or the type of the notifier.
+        attempt: The attempt of the task that it is about; 0 for a run.
+        state: `queued`, also between two tries, `running`, `success` or `failed`.
+        tries: How often it was tried.
+        error: Why the last try failed.
+        output: What it printed and logged in its last try.
+    """
+
+    id: int
+    kind: str
+    name: str
+    attempt: int = 0
+    state: str
+    tries: int
+    error: str | None = None
+    output: str | None = None
+    created_at: datetime
+    ended_at: datetime | None = None
+
+
 class RunDetail(RunView, frozen=True, kw_only=True):
-    """A run and the number of its task instances by state; `none` for those not started."""
+    """A run and the number of its task instances by state; `none` for those not started.
+
+    Attributes:
+        callbacks: The calls about the run itself.
+    """
 
     tasks: dict[str, int]
+    callbacks: list[CallbackView] = []
 
 
 class TaskErrorView(Struct, frozen=True, kw_only=True):
@@ -257,6 +287,7 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
         results: Key → value of what it has pushed, if it is JSON and not large.
         results_bytes: Size of that as it is stored, with `rendered`.
         rendered: Template field → its text as it was rendered, without secrets.
+        callbacks: The calls about its outcomes.
     """
 
     attempts: list[AttemptView]
@@ -267,6 +298,7 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
     results_bytes: int = 0
     rendered: dict[str, str] = {}
     result_stored: bool = False
+    callbacks: list[CallbackView] = []
 
 
 class LogLineView(Struct, frozen=True, kw_only=True):

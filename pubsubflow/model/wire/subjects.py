@@ -21,6 +21,7 @@ class Subjects:
     TRIGGERS_CHANGED = "psf.ctl.triggers"
     VARIABLES_CHANGED = "psf.ctl.variables"
     CHANGES = "psf.ctl.changes"
+    CALLBACKS_CHANGED = "psf.ctl.callbacks"
     TOKENS_CHANGED = "psf.ctl.tokens"
     WORKER_REQUEST = "psf.req.worker"
     WORKER_REQUEST_TO_ALL = "psf.req.worker.all"

@@ -19,6 +19,7 @@ from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.read.callbacks import read_callbacks
 from pubsubflow.store.read.dags import find_dag
 from pubsubflow.store.read.datasets import FoundEvent, read_events
 from pubsubflow.store.read.task_waits import describe_waits
@@ -101,6 +102,7 @@ class ReadRuns:
         async with self._database.connection() as connection:
             found = await find_run(connection, run_id)
             rows = await connection.fetch(SQL["count_run_tasks"], found.number)
+            callbacks = await read_callbacks(connection, found.number)
             specs = await self._specs.load(connection, [found.version])
         tasks: dict[str, int] = {}
         for row in rows:
@@ -108,7 +110,7 @@ class ReadRuns:
         waiting = len(specs[found.version].tasks) - len({row["node"] for row in rows})
         if waiting:
             tasks[NOT_STARTED] = waiting
-        return RunDetail(**asdict(found.view), tasks=tasks)
+        return RunDetail(**asdict(found.view), tasks=tasks, callbacks=callbacks)
 
     async def brief(self, run_id: UUID) -> FoundRun:
         """Return a run without its tasks.

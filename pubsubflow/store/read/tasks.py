@@ -29,6 +29,7 @@ from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.objects.output import LogChunk, OutputPosition, ReadOutput
 from pubsubflow.store.objects.results import ReadResults, as_json, encode_json
+from pubsubflow.store.read.callbacks import read_callbacks
 from pubsubflow.store.read.runs import FoundRun, find_run
 from pubsubflow.store.read.task_endings import TaskEnding, read_ending
 from pubsubflow.store.read.task_waits import read_wait_reasons
@@ -179,6 +180,7 @@ class ReadTasks:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["read_task"], *key, SHOWN_RESULT_BYTES)
             attempts = await connection.fetch(SQL["read_attempts"], *key)
+            callbacks = await read_callbacks(connection, *key)
             reasons = await read_wait_reasons(
                 connection, task.run.number, task.dag_spec, [row] if row else []
             )
@@ -203,6 +205,7 @@ class ReadTasks:
             result_pruned=pruned,
             **_outputs(row),
             result_stored=stored is not None,
+            callbacks=callbacks,
         )
 
     async def result(self, task: FoundTask) -> bytes:

@@ -151,7 +151,7 @@ def test_all_that_a_dag_says_is_in_its_spec():
         on_pause="drop",
         on_success=print,
     )
-    assert made.on_success is print
+    assert made.on_success == (print,)
     assert spec_of(made) == DagSpec(
         dag_id="x",
         file="test_definition.py",
@@ -167,6 +167,7 @@ def test_all_that_a_dag_says_is_in_its_spec():
         description="what it does",
         on_pause="drop",
         line=made.location.line,
+        callbacks={"on_success": ("print",)},
     )
 
 
@@ -212,7 +213,7 @@ def test_all_that_a_task_says_is_in_its_spec():
     assert (spec.outlets, spec.inlets) == ((a.uri, "s3://lake/B"), (c.uri,))
     assert (spec.queue, spec.pool, spec.priority) == ("heavy", "small", -2)
     assert (spec.concurrency_key, spec.doc, spec.role) == ("k", "Load it.", "task")
-    assert made.nodes["load"].options.on_failure is print
+    assert made.nodes["load"].options.on_failure == (print,)
 
 
 @pytest.mark.parametrize("rule", list(TriggerRule))

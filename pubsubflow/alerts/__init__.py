@@ -1,0 +1,5 @@
+"""Alerts: calls callbacks in processes of their own, watches freshness, announces alerts."""
+
+from pubsubflow.alerts.service import AlertService
+
+__all__ = ["AlertService"]

@@ -1,0 +1,70 @@
+"""Callbacks of tasks and runs: the rows that an outcome leaves, in its own transaction."""
+
+from pubsubflow.manager.unit_of_work import CallbackRow, UnitOfWork
+from pubsubflow.manager.working_state import InstanceKey, RunWork
+from pubsubflow.model.callbacks import CallbackKind
+from pubsubflow.model.runs.states import RunState, TaskState
+from pubsubflow.model.wire.messages import NOT_MAPPED, TaskError
+from pubsubflow.store.database import printable
+
+_OF_TASKS = {
+    TaskState.SUCCESS: CallbackKind.SUCCESS,
+    TaskState.FAILED: CallbackKind.FAILURE,
+    TaskState.SKIPPED: CallbackKind.SKIPPED,
+    TaskState.UP_FOR_RETRY: CallbackKind.RETRY,
+}
+_OF_RUNS = {RunState.SUCCESS: CallbackKind.SUCCESS, RunState.FAILED: CallbackKind.FAILURE}
+
+
+def call_for_task(
+    uow: UnitOfWork,
+    run: RunWork,
+    key: InstanceKey,
+    attempt: int,
+    state: TaskState,
+    error: TaskError | None,
+) -> None:
+    """Note the calls that follow from the outcome of a task, or of an attempt that is tried again.
+
+    Args:
+        uow: What the transaction changes.
+        run: The run.
+        key: Node and map index.
+        attempt: The attempt that ended; 0 if there was none.
+        state: The new state of the task.
+        error: Of the attempt.
+    """
+    node, map_index = key
+    task = run.version.spec.tasks[node]
+    kind = _OF_TASKS.get(state)
+    if kind is None:
+        return
+    reason = None if error is None else f"{error.type}: {error.message}"
+    _add(uow, run, kind, task.callbacks, reason, state, (node, task.task_id, map_index, attempt))
+
+
+def call_for_run(uow: UnitOfWork, run: RunWork, outcome: RunState, error: str | None) -> None:
+    """Note the calls that follow from the outcome of a run."""
+    kind = _OF_RUNS.get(outcome)
+    if kind is not None:
+        where = (None, None, NOT_MAPPED, 0)
+        _add(uow, run, kind, run.version.spec.callbacks, error, outcome, where)
+
+
+def _add(
+    uow: UnitOfWork,
+    run: RunWork,
+    kind: CallbackKind,
+    callbacks: dict[str, tuple[str, ...]],
+    reason: str | None,
+    outcome: str,
+    where: tuple[int | None, str | None, int, int],
+) -> None:
+    dag_id = run.version.spec.dag_id
+    text = None if reason is None else printable(" ".join(reason.split())[:2000])
+    for position, name in enumerate(callbacks.get(kind, ())):
+        uow.callbacks.append(
+            CallbackRow(
+                str(kind), position, name, dag_id, run.id, *where, str(outcome), text, run.source
+            )
+        )
