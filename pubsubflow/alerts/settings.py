@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from pubsubflow.errors import ConfigError
+from pubsubflow.model.ranges import CountOrNone, Days, Processes, Seconds, SecondsOrNone
 
 
 class AlertSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -16,14 +16,8 @@ class AlertSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         keep_days: How long ended calls and alerts are kept.
     """
 
-    timeout_seconds: float = 60.0
-    retries: int = 3
-    retry_delay_seconds: float = 5.0
-    at_once: int = 4
-    keep_days: int = 30
-
-    def __post_init__(self) -> None:
-        if self.timeout_seconds <= 0 or self.at_once < 1 or self.retries < 0:
-            raise ConfigError(
-                "alerts: timeout_seconds and at_once must be positive, retries not negative"
-            )
+    timeout_seconds: Seconds = 60.0
+    retries: CountOrNone = 3
+    retry_delay_seconds: SecondsOrNone = 5.0
+    at_once: Processes = 4
+    keep_days: Days = 30
