@@ -226,7 +226,10 @@ class _Advance:
         if self._progress.nodes[node].left_out_by:
             result = TaskState.SKIPPED if all_complete(upstream) else None
         else:
-            result = self._rule(task, upstream)
+            if self._plan.scopes:
+                result = self._rule(task, upstream)
+            else:
+                result = evaluate_rule(task.trigger_rule, upstream)
         if result is TaskState.QUEUED and task.depends_on_past and self._hold(node):
             return False
         if result is TaskState.QUEUED and task.mapped_arguments:
@@ -251,8 +254,6 @@ class _Advance:
 
     def _rule(self, task: TaskSpec, upstream: Sequence[NodeProgress]) -> TaskState | None:
         """Evaluate the rule of a task, after the setups of which it uses what they made."""
-        if not self._plan.scopes:
-            return evaluate_rule(task.trigger_rule, upstream)
         entries = self._progress.nodes
         if task.role != "teardown" and task.trigger_rule is not TriggerRule.ALWAYS:
             made = [entries[node] for node in self._plan.scopes[task.node].indirect_setups]
