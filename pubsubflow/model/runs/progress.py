@@ -225,11 +225,10 @@ class _Advance:
         # Before the rule: a branch that leaves a task out decides, whatever the rule says.
         if self._progress.nodes[node].left_out_by:
             result = TaskState.SKIPPED if all_complete(upstream) else None
+        elif self._plan.scopes:
+            result = self._rule(task, upstream)
         else:
-            if self._plan.scopes:
-                result = self._rule(task, upstream)
-            else:
-                result = evaluate_rule(task.trigger_rule, upstream)
+            result = evaluate_rule(task.trigger_rule, upstream)
         if result is TaskState.QUEUED and task.depends_on_past and self._hold(node):
             return False
         if result is TaskState.QUEUED and task.mapped_arguments:
