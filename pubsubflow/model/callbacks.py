@@ -56,6 +56,7 @@ class CallbackFacts(Struct, frozen=True, kw_only=True):
         alert: The number of the alert, for deadlines and freshness.
         text: What happened, in one line.
         tries: The number of this try, from 1.
+        call: The number of the call, the same over all tries.
     """
 
     kind: str
@@ -81,6 +82,7 @@ class CallbackFacts(Struct, frozen=True, kw_only=True):
     alert: int | None = None
     text: str = ""
     tries: int = 1
+    call: int = 0
 
 
 def next_try(

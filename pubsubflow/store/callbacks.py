@@ -133,6 +133,7 @@ def _claimed(row: asyncpg.Record, failed: tuple[FailedTask, ...]) -> ClaimedCall
         alert=row["alert"],
         text=row["text"] or "",
         tries=row["tries"],
+        call=row["id"],
     )
     return ClaimedCallback(
         row["id"],

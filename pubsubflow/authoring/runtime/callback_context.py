@@ -29,6 +29,7 @@ class CallbackContext:
         alert: The number of the alert; None for outcomes.
         text: What happened, in one line.
         tries: The number of this try of the call, from 1.
+        call: The number of the call, the same over all tries.
         log: Writes to the output of the call, which `tasks show` has.
 
     Args:
@@ -61,6 +62,7 @@ class CallbackContext:
         self.alert = facts.alert
         self.text = facts.text or describe(facts)
         self.tries = facts.tries
+        self.call = facts.call
         self.log = TaskLogger(write_log)
 
     def connection(self, name: str) -> Connection:

@@ -4,7 +4,7 @@ The import of jinja2 takes 40 ms, so only `bind` imports this module, at a runne
 """
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
@@ -192,6 +192,15 @@ def render(text: str, context: Context) -> str:
         jinja2.TemplateError: The template is invalid, or uses an unknown name.
     """
     return _compiled(text).render({name: NAMES[name](context) for name in _used_names(text)})
+
+
+def render_names(text: str, names: Mapping[str, object]) -> str:
+    """Return the text with its `{{ … }}` replaced, out of the given names.
+
+    Raises:
+        jinja2.TemplateError: The template is invalid, or uses an unknown name.
+    """
+    return _compiled(text).render(names)
 
 
 _BOUND: ContextVar[dict[str, Any]] = ContextVar("pubsubflow_bound_values")

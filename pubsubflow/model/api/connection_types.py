@@ -145,6 +145,7 @@ CONNECTION_TYPES: Mapping[str, ConnectionType] = {
                 _PASSWORD,
                 _secret("token", "Sent as a bearer token"),
                 _secret("api_key", "Sent in the header named by api_key_header"),
+                _secret("signing_key", "whsec_…: signs what notify.Webhook posts"),
                 ConnectionField(name="api_key_header", default="X-API-Key", help="See api_key"),
                 ConnectionField(name="headers", kind="object", help="Sent with every request"),
                 ConnectionField(name="check_path", default="", help="Path that `test` requests"),
@@ -221,6 +222,15 @@ CONNECTION_TYPES: Mapping[str, ConnectionType] = {
                     name="api_url", default="https://slack.com/api", help="Of the Web API"
                 ),
                 _TIMEOUT,
+            ),
+        ),
+        ConnectionType(
+            name="pagerduty",
+            help="A service of PagerDuty, by its integration of the Events API v2",
+            schemes=("https", "http"),
+            fields=(
+                _uri("In place of https://events.pagerduty.com", required=False),
+                _secret("routing_key", "Integration key", required=True),
             ),
         ),
         ConnectionType(
