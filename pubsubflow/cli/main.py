@@ -36,6 +36,14 @@ _COMMANDS = {
             "daemon": ("daemon:daemon", "Start a daemon on your NATS and Postgres."),
             "nats-url": ("daemon:print_nats_url", "Print the URL of a daemon's own NATS."),
             "demo": ("demo:demo", "Run a demo pipeline, from one event to a report."),
+            "init": (
+                "local.project:init",
+                "Create a project folder with a DAG, a test and a CI file.",
+            ),
+            "compile": (
+                "local.compilation:compile_folder",
+                "Write what a folder of DAG files defines into a manifest.",
+            ),
         },
     ),
     "dags": (
@@ -43,9 +51,13 @@ _COMMANDS = {
         {
             "list": ("dags:list_dags", "List DAGs."),
             "show": ("dags:show_dag", "Show a DAG."),
-            "check": ("check:check", "Import DAG files here, without a daemon, and report errors."),
+            "check": (
+                "local.check:check",
+                "Import DAG files here, without a daemon, and report errors.",
+            ),
             "trigger": ("dags:trigger_dag", "Start a run."),
             "call": ("answers.calls:call_dag", "Start a run and print its result."),
+            "test": ("local.testing:run_dag", "Run a DAG in this process, without a daemon."),
             "why-not": ("why_not:why_not", "Explain why no run of a DAG starts."),
             "backfill": ("replay:backfill", "Create the runs of past ticks or of partitions."),
             "pause": ("dags:pause_dag", "Pause a DAG."),
@@ -86,6 +98,7 @@ _COMMANDS = {
             "result": ("tasks:print_result", "Print what a task returned."),
             "logs": ("tasks:show_logs", "Print the logs of a task."),
             "clear": ("clearing:clear_tasks", "Clear tasks and run them again."),
+            "test": ("local.testing:run_task", "Run a task in this process, without a daemon."),
         },
     ),
     "pools": (

@@ -26,12 +26,34 @@ async def run_params(
     Raises:
         ConfigError: The text is not a JSON object, or a pair has no `=`.
     """
+    given = list(single)
+    if not given:
+        return typed_params({}, None, whole, given)
+    dag = await client.dag(dag_id)
+    return typed_params(dag.params, dag.params_schema, whole, given)
+
+
+def typed_params(
+    defaults: Mapping[str, Any],
+    schema: dict[str, Any] | None,
+    whole: str | None,
+    single: Iterable[str],
+) -> dict[str, Any] | None:
+    """Return the params of a run, as `run_params` does, from what its DAG declares.
+
+    Args:
+        defaults: Param → its default.
+        schema: JSON Schema of the params; None for params that have defaults alone.
+        whole: A JSON object.
+        single: Texts `name=value`.
+
+    Raises:
+        ConfigError: The text is not a JSON object, or a pair has no `=`.
+    """
     found = {} if whole is None else mapping(whole)
-    given = [split_pair(pair, "param") for pair in single]
-    if given:
-        dag = await client.dag(dag_id)
-        types = _declared_types(dag.params, dag.params_schema)
-        found.update((name, _value(text, types.get(name))) for name, text in given)
+    types = _declared_types(defaults, schema)
+    for name, text in (split_pair(pair, "param") for pair in single):
+        found[name] = _value(text, types.get(name))
     return found or None
 
 

@@ -37,7 +37,7 @@ VERBS = {
         "Show",
         "Start",
     ),
-    "Wait",
+    *("Wait", "Write"),
 }
 COMMANDS = [
     pytest.param(f"{group} {name}".strip(), place, text, id=f"{group} {name}".strip())

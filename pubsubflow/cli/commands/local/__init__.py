@@ -1,0 +1,1 @@
+"""Commands on DAG files alone, without a daemon."""

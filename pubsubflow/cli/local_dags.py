@@ -1,0 +1,78 @@
+"""DAGs of a folder, executed in this process for the commands that test them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+
+from pubsubflow.authoring.dag import DAG
+from pubsubflow.authoring.dag_files import BundleFolder
+from pubsubflow.authoring.registry import LoadedDefinitions
+from pubsubflow.authoring.source_location import suggestion
+from pubsubflow.config import load_config
+from pubsubflow.errors import ConfigError, DefinitionError
+from pubsubflow.loader import LoaderSettings, load_once
+from pubsubflow.loader.folder import Folder
+from pubsubflow.logging_setup import set_up_logging
+from pubsubflow.model.spec import DagSpec, LoadedFile
+
+DEFAULT_FOLDER = Path("dags")
+
+
+def loader_settings(config: Path | None) -> LoaderSettings:
+    """Return the settings of the loader, with a log that shows warnings alone.
+
+    Raises:
+        ConfigError: The configuration is malformed.
+    """
+    settings = load_config(
+        file=config, environ=os.environ, flags={}, defaults={"log": {"level": "warning"}}
+    )
+    set_up_logging(settings.log)
+    return settings.loader
+
+
+def open_dag(folder: Path, dag_id: str, settings: LoaderSettings) -> DAG:
+    """Return a DAG of a folder; its file is executed in this process.
+
+    The files are first imported in processes of their own, under the time limit, so that a file
+    which hangs or crashes is named.
+
+    Args:
+        folder: The DAGs folder, or one file.
+        dag_id: Id of the DAG.
+        settings: Limits of the loader.
+
+    Raises:
+        ConfigError: The folder does not exist, or no file in it defines the DAG.
+        DefinitionError: No file defines the DAG, and one of them cannot be imported.
+    """
+    files = anyio.run(_load, folder, settings)
+    found = _find(files, dag_id)
+    place = Folder(folder)
+    base = place.scan(settings.max_bundle_files).base_of(found.file)
+    root = str(place.root / base)
+    path = found.file[len(base) + 1 :] if base else found.file
+    definitions = LoadedDefinitions(path, found.variables)
+    BundleFolder.enter(root, root).execute(path, definitions)
+    dag: DAG = definitions.dags[dag_id]
+    return dag
+
+
+async def _load(folder: Path, settings: LoaderSettings) -> list[LoadedFile]:
+    return await load_once(folder, settings=settings)
+
+
+def _find(files: Sequence[LoadedFile], dag_id: str) -> DagSpec:
+    specs = {dag.dag_id: dag for file in files for dag in file.dags}
+    if dag_id in specs:
+        return specs[dag_id]
+    broken = next((file for file in files if file.error), None)
+    if broken is not None:
+        raise DefinitionError(
+            f"no file defines DAG {dag_id!r}, and one cannot be imported: {broken.error}"
+        )
+    if not specs:
+        raise ConfigError("no file here defines a DAG: name the folder with --dags")
+    raise ConfigError(f"no file here defines DAG {dag_id!r}{suggestion(dag_id, specs)}")
