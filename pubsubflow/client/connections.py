@@ -1,6 +1,6 @@
 """Client methods for connections."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from pubsubflow.client.transport import Transport, if_match, quoted
@@ -32,6 +32,7 @@ class ConnectionApi:
         secrets: Mapping[str, str] | None = None,
         revision: str | None = None,
         type: str | None = None,
+        dags: Sequence[str] | None = None,
     ) -> ConnectionView:
         """Set a connection, whole; return it with masks for its secrets.
 
@@ -44,9 +45,17 @@ class ConnectionApi:
             revision: The revision that it must have, `absent` if it must not exist; any if left
                 out.
             type: Its type, against whose fields it is checked; it becomes its kind.
+            dags: Ids of the DAGs that may use it, and patterns such as `etl_*`; empty for all, and
+                those that are stored if left out.
         """
-        body = {"kind": kind, "uri": uri, "extra": extra or {}, "secrets": secrets or {}}
+        body: dict[str, Any] = {
+            "kind": kind,
+            "uri": uri,
+            "extra": extra or {},
+            "secrets": secrets or {},
+        }
         body |= {} if type is None else {"type": type}
+        body |= {} if dags is None else {"dags": list(dags)}
         headers = if_match(revision)
         return await self._server.send("PUT", _path(name), body, ConnectionView, headers=headers)
 

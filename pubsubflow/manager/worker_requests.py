@@ -23,6 +23,8 @@ from pubsubflow.errors import (
     Unavailable,
 )
 from pubsubflow.manager.liveness import Uptime
+from pubsubflow.model.connection_dags import check_dag
+from pubsubflow.model.connections import Connection
 from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.elements import elements_of
 from pubsubflow.model.wire.messages import encode
@@ -195,7 +197,11 @@ class WorkerRequestServer:
         if source is None:
             return Chunk(b"", 0, f"{REFUSED}the manager has none")
         try:
-            return Chunk(encode(await source.read(request.name)), 1)
+            found = await source.read(request.name)
+            if isinstance(found, Connection) and found.dags:
+                # By the run of the lease, and not by what the task says of itself.
+                check_dag(found.name, found.dags, await self._queries.dag_id(request.run))
+            return Chunk(encode(found), 1)
         except SecretsUnavailable as error:
             # Not as if the store were away: the attempt fails, and its policy says what follows.
             return Chunk(b"", 0, str(error))

@@ -1,7 +1,7 @@
 """Connections: named targets such as a warehouse, with their credentials."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit, urlunsplit
@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.model.connection_dags import normalise_dags, split_dags
 
 MASK = "***"
 """Replaces a secret in all output; in an update it keeps the stored secret."""
@@ -25,7 +26,7 @@ _SECRET_LIKE = re.compile(
     re.IGNORECASE,
 )
 _WRITTEN = (
-    *("kind", "uri", "extra", "secrets"),
+    *("kind", "uri", "extra", "secrets", "dags"),
     *("conn_type", "host", "port", "login", "password", "schema", "description"),
 )
 _PLAIN = ("uri", "host", "port", "user", "path")
@@ -40,6 +41,7 @@ class Connection(Struct, frozen=True, kw_only=True):
         uri: Its address, such as `postgres://ann@db.example.com:5432/sales`, without a password.
         extra: A JSON object of further settings, none of them secret.
         secrets: Field → value, such as `{"password": …}`.
+        dags: Ids of the DAGs that may use it, and patterns such as `etl_*`; empty for all.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Connection(Struct, frozen=True, kw_only=True):
     uri: str | None = None
     extra: dict[str, Any] = {}
     secrets: dict[str, str] = {}
+    dags: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
@@ -54,7 +57,8 @@ class Connection(Struct, frozen=True, kw_only=True):
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         plain = [("name", self.name), ("kind", self.kind), ("uri", self.uri), ("extra", self.extra)]
-        return [*plain, ("secrets", dict.fromkeys(self.secrets, MASK))]
+        limits = [("dags", self.dags)] if self.dags else []
+        return [*plain, ("secrets", dict.fromkeys(self.secrets, MASK)), *limits]
 
     @property
     def host(self) -> str | None:
@@ -192,6 +196,7 @@ def make_connection(
     uri: str | None = None,
     extra: Mapping[str, Any] | None = None,
     secrets: Mapping[str, str] | None = None,
+    dags: Iterable[str] = (),
 ) -> Connection:
     """Return a connection, checked; a password in the URI becomes the secret `password`.
 
@@ -211,7 +216,14 @@ def make_connection(
     if not _KIND.match(kind):
         raise InvalidInput(f"kind {kind!r}: take small letters and digits, such as postgres")
     _check_fields(secrets, extra)
-    made = Connection(name=name, kind=kind, uri=uri, extra=extra, secrets=secrets)
+    made = Connection(
+        name=name,
+        kind=kind,
+        uri=uri,
+        extra=extra,
+        secrets=secrets,
+        dags=normalise_dags(name, dags),
+    )
     if len(msgspec.json.encode(made)) > MAX_BYTES:
         raise InvalidInput(f"connection {name!r} has more than {MAX_BYTES // 1024} KiB")
     return made
@@ -220,14 +232,16 @@ def make_connection(
 def read_connection(name: str, text: str) -> Connection:
     """Return a connection that is written as a URI or as JSON, as in the environment.
 
-    The JSON is an object of `kind`, `uri`, `extra`, `secrets`, or as Airflow has it: `conn_type`,
-    `host`, `port`, `login`, `password`, `schema`, `extra`.
+    The JSON is an object of `kind`, `uri`, `extra`, `secrets`, `dags`, or as Airflow has it:
+    `conn_type`, `host`, `port`, `login`, `password`, `schema`, `extra`. In a URI, `dags` is a
+    parameter: `?dags=etl_*,report`.
 
     Raises:
         InvalidInput: It is neither; the message never shows a secret.
     """
     if not text.lstrip().startswith("{"):
-        return make_connection(name, uri=text)
+        uri, dags = _without_dags(name, text)
+        return make_connection(name, uri=uri, dags=dags)
     try:
         given = msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError:
@@ -256,7 +270,32 @@ def read_connection(name: str, text: str) -> Connection:
         uri=given.get("uri") or _uri_of_parts(given),
         extra={field: value for field, value in extra.items() if field not in hidden},
         secrets=secrets,
+        dags=_written_dags(name, given.get("dags")),
     )
+
+
+def _written_dags(name: str, written: Any) -> tuple[str, ...]:
+    """Return the allow-list of a JSON object."""
+    if written is None:
+        return ()
+    if isinstance(written, str):
+        return split_dags(name, written)
+    if isinstance(written, list) and all(isinstance(each, str) for each in written):
+        return normalise_dags(name, written)
+    raise InvalidInput(f"connection {name!r}: dags must be a list of ids of DAGs")
+
+
+def _without_dags(name: str, uri: str) -> tuple[str, tuple[str, ...]]:
+    """Return a URI without its parameter `dags`, and the allow-list in that."""
+    before, mark, rest = uri.partition("?")
+    query, hash_, fragment = rest.partition("#")
+    pairs = [each.partition("=") for each in query.split("&")]
+    found = [unquote(value) for key, _, value in pairs if key == "dags"]
+    if not found:
+        return uri, ()
+    kept = "&".join("".join(each) for each in pairs if each[0] != "dags")
+    plain = f"{before}{mark if kept else ''}{kept}{hash_}{fragment}"
+    return plain, split_dags(name, ",".join(found))
 
 
 def _uri_of_parts(given: Mapping[str, Any]) -> str | None:

@@ -25,6 +25,7 @@ class LeasedTrigger(Struct, frozen=True):
         data: Its encoded fields.
         position: Of a watched dataset, encoded.
         error: Why a watch was restarted last, if it was.
+        dag_id: The DAG whose task waits; None for a watch.
 
     The other attributes are columns of the table `trigger`.
     """
@@ -44,6 +45,7 @@ class LeasedTrigger(Struct, frozen=True):
     sequence: int
     error: str | None
     created_at: datetime
+    dag_id: str | None = None
 
 
 class LeaseChecksum(Struct, frozen=True):
@@ -186,6 +188,7 @@ def _leased(rows: Iterable[asyncpg.Record]) -> list[LeasedTrigger]:
             sequence=row["sequence"],
             error=row["error"],
             created_at=row["created_at"],
+            dag_id=row["dag_id"],
         )
         for row in rows
     ]

@@ -16,6 +16,7 @@ from pubsubflow.authoring.runtime.journal import TaskDeferred
 from pubsubflow.authoring.runtime.results import MAX_RESULT_BYTES
 from pubsubflow.authoring.tasks.retries import after_seconds, judged
 from pubsubflow.errors import ConfigError, NotFound
+from pubsubflow.model.connection_dags import check_dag
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.runs.polling import poll_timeout
 from pubsubflow.model.runs.retry import retries_time_limit
@@ -216,6 +217,7 @@ class _Host(TaskHost):
                 f"{NotFound('connection', name)}: give one, "
                 f"test(connections={{{name!r}: 'postgres://…'}})"
             )
+        check_dag(name, found.dags, self._inputs.spec.dag_id)
         return found
 
     def fetch_variable(self, name: str) -> Variable:

@@ -8,6 +8,8 @@ import msgspec
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.connections import Connection, make_connection
 
+_PARTS = frozenset(("kind", "uri", "extra", "secrets", "dags"))
+
 
 def read_connections(given: Mapping[str, Any]) -> dict[str, Connection]:
     """Return connections, each given as a Connection, a URI, or a mapping of its parts.
@@ -23,9 +25,9 @@ def _connection(name: str, given: Any) -> Connection:
         return msgspec.structs.replace(given, name=name)
     if isinstance(given, str):
         return make_connection(name, uri=given)
-    if not isinstance(given, Mapping) or given.keys() - {"kind", "uri", "extra", "secrets"}:
+    if not isinstance(given, Mapping) or given.keys() - _PARTS:
         raise InvalidInput(
-            f"connection {name!r}: give a Connection, a URI or a mapping of kind, uri, extra and "
-            "secrets"
+            f"connection {name!r}: give a Connection, a URI or a mapping of kind, uri, extra, "
+            "secrets and dags"
         )
     return make_connection(name, **given)

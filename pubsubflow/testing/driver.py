@@ -249,6 +249,7 @@ class Driver:
             self._clock,
             self._log,
             connections=self._inputs.connections,
+            dag_id=self._inputs.spec.dag_id,
         )
         entry = await pending.result(limit)
         live.wait_set = None

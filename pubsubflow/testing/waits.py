@@ -8,8 +8,9 @@ import anyio
 import anyio.abc
 import msgspec
 
-from pubsubflow.errors import TriggerError
+from pubsubflow.errors import ConfigError, TriggerError
 from pubsubflow.model.cel.expressions import filter_mismatch
+from pubsubflow.model.connection_dags import check_dag
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
 from pubsubflow.model.runs.waits import begin_wait, complete_wait, completed_entry, failed_entry
@@ -120,7 +121,8 @@ class PendingWait:
         time: Skips time.
         clock: The virtual clock.
         log: The events.
-        connections: The connections that triggers may use.
+        connections: The connections of the test.
+        dag_id: The DAG; its triggers may use those that are for it.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class PendingWait:
         log: RunEventLog,
         *,
         connections: Mapping[str, Connection],
+        dag_id: str,
     ) -> None:
         self.wait_set = begin_wait(wait_set, clock.now().timestamp())
         self._called = called
@@ -139,6 +142,7 @@ class PendingWait:
         self._clock = clock
         self._log = log
         self._connections = connections
+        self._dag_id = dag_id
         self._failed: JournalEntry | None = None
         self._sleeper = Sleeper()
 
@@ -210,7 +214,7 @@ class PendingWait:
     async def _run(self, slot: int, wait: Wait) -> None:
         """Run a trigger until it fires once."""
         try:
-            context = SkippingContext(self._clock, self._time, self._connections)
+            context = SkippingContext(self._clock, self._time, self._connections, self._dag_id)
             event = await _first_event(wait, context)
             self._complete(_completion(slot, event))
             if event.acknowledge is not None:
@@ -226,10 +230,24 @@ class SkippingContext(TrialContext):
     """A trigger's context on a clock that skips time."""
 
     def __init__(
-        self, clock: VirtualClock, time: TimeSkipper, connections: Mapping[str, Connection]
+        self,
+        clock: VirtualClock,
+        time: TimeSkipper,
+        connections: Mapping[str, Connection],
+        dag_id: str,
     ) -> None:
         super().__init__(clock, connections=connections)
         self._time = time
+        self._dag_id = dag_id
+
+    async def connection(self, name: str) -> Connection:
+        """Return a connection that is for the DAG."""
+        found = await super().connection(name)
+        try:
+            check_dag(name, found.dags, self._dag_id)
+        except ConfigError as error:
+            raise TriggerError(str(error)) from error
+        return found
 
     async def sleep_until(self, moment: datetime) -> None:
         """Return at a moment."""

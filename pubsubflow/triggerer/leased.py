@@ -67,6 +67,7 @@ class ActiveTrigger:
             lease.created_at.timestamp(),
             lease.position,
             self.isolated,
+            lease.dag_id,
         )
 
     @property

@@ -12,7 +12,7 @@ from msgspec import Struct
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.wire.messages import TaskError
 
-PollKey = tuple[str, str, bytes]
+PollKey = tuple[str, str, bytes, str | None]
 
 
 class HostSettings(Struct, frozen=True, array_like=True):
@@ -42,6 +42,7 @@ class TriggerSpec(Struct, frozen=True, array_like=True):
         started_at: When the wait began, seconds since 1970.
         position: Of a watched dataset, encoded.
         isolated: Whether it is known to block the event loop, and so runs apart from the others.
+        dag_id: The DAG whose task waits; None for a watch.
     """
 
     trigger_id: int
@@ -52,14 +53,18 @@ class TriggerSpec(Struct, frozen=True, array_like=True):
     started_at: float
     position: bytes = b"\xc0"
     isolated: bool = False
+    dag_id: str | None = None
 
     @property
     def poll_key(self) -> PollKey | None:
         """The key of the poll that equal triggers share; None for a poll of its own.
 
-        Watches that continue from different positions see different events.
+        Watches that continue from different positions see different events; and a poll may use a
+        connection that is for some DAGs alone.
         """
-        return None if self.share_key is None else (self.name, self.share_key, self.position)
+        if self.share_key is None:
+            return None
+        return (self.name, self.share_key, self.position, self.dag_id)
 
 
 class StartTriggers(Struct, frozen=True, array_like=True, tag=1):
@@ -168,11 +173,13 @@ class TriggerConnectionRequest(Struct, frozen=True, array_like=True, tag=7):
     Attributes:
         loop: Index of the loop on which it runs.
         request: Number of the request on that loop.
+        trigger_id: One of those that share its poll, which are all of one DAG.
     """
 
     loop: int
     request: int
     name: str
+    trigger_id: int
 
 
 class TriggersTroubled(Struct, frozen=True, array_like=True, tag=8):

@@ -10,13 +10,14 @@ import msgspec
 import structlog
 
 from pubsubflow.bus import Bus, Message
-from pubsubflow.errors import ConfigError, NotFound, Unavailable
+from pubsubflow.errors import Unavailable
 from pubsubflow.model.wire.messages import FiredMessage, TaskError, decode_triggers_changed
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.services import run_until
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.triggers import EndedRuns, LeasedTrigger, TriggerLeases
+from pubsubflow.triggerer.connections import TriggerConnections
 from pubsubflow.triggerer.errors import TriggerErrors
 from pubsubflow.triggerer.firings import FiringPublisher
 from pubsubflow.triggerer.host_process import HostExit, HostProcess
@@ -32,7 +33,6 @@ from pubsubflow.triggerer.protocol import (
     StartTriggers,
     StopTriggers,
     TriggerCleanedUp,
-    TriggerConnectionReply,
     TriggerConnectionRequest,
     TriggerFired,
     TriggersFailed,
@@ -46,7 +46,6 @@ log = structlog.get_logger(__name__)
 
 _TRIGGERS_A_COMMAND = 500
 _MAX_CRASHES = 3
-_RETRY_SECONDS = 1.0
 _MAX_BACKOFF_SECONDS = 60.0
 _IDLE_HEARTBEATS = 2
 
@@ -83,7 +82,6 @@ class Triggerer:
     ) -> None:
         self._bus = bus
         self._clock = clock
-        self._connections = connections
         self._name = name
         self._settings = settings
         self._leased = LeasedTriggers()
@@ -116,6 +114,7 @@ class Triggerer:
             on_report=self._on_report,
             on_exit=self._on_host_exit,
         )
+        self._connections = TriggerConnections(connections, self._lease_of, self.host.send)
 
     async def run(
         self,
@@ -258,24 +257,11 @@ class Triggerer:
             case LoopBlocked():
                 self._on_blocked(report)
             case TriggerConnectionRequest():
-                self._group.start_soon(self._reply_connection, report)
+                self._group.start_soon(self._connections.reply, report)
 
-    async def _reply_connection(self, request: TriggerConnectionRequest) -> None:
-        """Reply to a trigger's request for a connection, once the store is reached."""
-        reply = TriggerConnectionReply(request.loop, request.request, request.name)
-        while self._connections is not None:
-            try:
-                found = await self._connections.read(request.name)
-            except Unavailable as error:
-                log.warning("triggerer.store_lost", reason=str(error))
-                await anyio.sleep(_RETRY_SECONDS)
-                continue
-            except (NotFound, ConfigError) as error:
-                reply = msgspec.structs.replace(reply, error=str(error))
-            else:
-                reply = msgspec.structs.replace(reply, connection=found, error=None)
-            break
-        self.host.send(reply)
+    def _lease_of(self, trigger_id: int) -> LeasedTrigger | None:
+        found = self._leased.get(trigger_id) or self._cleaning.get(trigger_id)
+        return None if found is None else found.lease
 
     def _on_fired(self, report: TriggerFired) -> None:
         trigger = self._leased.get(report.trigger_id)
@@ -302,6 +288,7 @@ class Triggerer:
         if trigger is None:
             return
         if not trigger.watch:
+            self._connections.on_committed(trigger.lease)
             self._leased.pop(trigger_id)
             self._run_waits.discard([trigger_id])
             self._leasing.wake()

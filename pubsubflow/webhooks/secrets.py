@@ -28,12 +28,12 @@ class SecretSource(Protocol):
 class ReadsConnections(Protocol):
     """A source of connections by name."""
 
-    async def read(self, name: str) -> Connection:
-        """Return a connection with its secrets.
+    async def read_for(self, name: str, dag_id: str | None, user: str) -> Connection:
+        """Return a connection with its secrets, for what belongs to no DAG.
 
         Raises:
             NotFound: The name is unknown.
-            ConfigError: Its secrets cannot be decrypted.
+            ConfigError: It is for some DAGs alone, or its secrets cannot be decrypted.
             Unavailable: The source is out of reach.
         """
 
@@ -92,16 +92,19 @@ class DaemonSecrets:
         """Return a secret; None if the name is unknown."""
         reference = read_reference(name)
         if reference is not None:
-            return reference.secret(await self._connections.read(reference.name))
+            return reference.secret(await self._read(reference.name))
         found = await self._environment.find(name)
         if found is None and self._backends is not None:
             found = await self._backends.find("secrets", name)
         if found is not None:
             return found
         try:
-            return (await self._connections.read(name)).secret()
+            return (await self._read(name)).secret()
         except NotFound:
             return None
+
+    async def _read(self, name: str) -> Connection:
+        return await self._connections.read_for(name, None, "a webhook")
 
 
 class FoundSecrets(Struct, frozen=True):

@@ -15,11 +15,6 @@ import msgspec
 import structlog
 
 from pubsubflow.model.wire.messages import NO_NODE, encode
-from pubsubflow.model.wire.stored_results import StoredResult, decode_reference
-from pubsubflow.model.wire.worker_requests import (
-    decode_chunk,
-    secrets_decoder,
-)
 from pubsubflow.runner.flight_recorder import (
     BEGUN,
     REVOKED_AFTER,
@@ -33,13 +28,10 @@ from pubsubflow.runner.log_lines import split_records
 from pubsubflow.runner.protocol import (
     CANCEL,
     DRAIN_FRAME,
-    FETCH,
     LEFT,
     LOG,
     NUMBERED,
-    PUBLISH,
     REPLY,
-    REQUEST,
     RESULT,
     RESULT_HEADER,
     RETURNED,
@@ -49,12 +41,13 @@ from pubsubflow.runner.protocol import (
     RunnerSettings,
     split_stored,
 )
-from pubsubflow.runner.redaction import HoldsSecrets, Redactor
+from pubsubflow.runner.redaction import Redactor
 from pubsubflow.worker.assignment import Assignment, AttemptOutcome
 from pubsubflow.worker.losses import RunAgain, judge_losses
 from pubsubflow.worker.resources.confinement import Confinement
 from pubsubflow.worker.source_cache import FetchedSource
 from pubsubflow.worker.stdio import OutputPipe, open_output_pipes
+from pubsubflow.worker.task_requests import RequestEvents, TaskRequests
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +58,7 @@ _MOST_NAMED = 5
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-class RunnerEvents(Protocol):
+class RunnerEvents(RequestEvents, Protocol):
     """Callbacks for what happens in a runner process."""
 
     def on_result(self, assignment: Assignment, then: int, payload: bytes) -> None:
@@ -74,17 +67,8 @@ class RunnerEvents(Protocol):
     def on_large_result(self, assignment: Assignment, payload: bytes, data: bytes) -> None:
         """Store the result of a node, then handle it; no further node follows."""
 
-    def on_fetch(self, stored: StoredResult, reply: Callable[[bytes], None]) -> None:
-        """Read a stored result; `reply` takes an encoded Chunk."""
-
     def on_output(self, assignment: Assignment, lines: str) -> None:
         """Handle lines of output."""
-
-    def on_request(self, request: bytes, reply: Callable[[bytes], None]) -> None:
-        """Handle a task's request; `reply` takes an encoded Chunk."""
-
-    def on_publish(self, event: bytes, reply: Callable[[bytes], None]) -> None:
-        """Publish a task's event; `reply` takes an encoded Chunk once the bus has stored it."""
 
     def on_unbegun(self, assignment: Assignment) -> None:
         """Give an assignment that was revoked before it began to another process."""
@@ -141,6 +125,7 @@ class RunnerProcess:
         self._post: Callable[[bytes], None] = _lost
         self._ended = anyio.Event()
         self._redactor = Redactor()
+        self._requests = TaskRequests(self.assignments, events, self._redactor, self._reply)
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._is_sync = settings.kind == "sync"
         self.recorder: RunnerRecorder | None = None
@@ -349,17 +334,7 @@ class RunnerProcess:
         elif kind == RETURNED and number in self.assignments:
             self._events.on_unbegun(self.assignments[number])
         else:
-            self._on_request(kind, number, body)
-
-    def _on_request(self, kind: int, number: int, body: bytes) -> None:
-        if kind == REQUEST and (decode := secrets_decoder(body)) is not None:
-            self._events.on_request(body, lambda chunk: self._reply_secrets(number, chunk, decode))
-        elif kind == REQUEST:
-            self._events.on_request(body, lambda chunk: self._reply(number, chunk))
-        elif kind == FETCH:
-            self._events.on_fetch(decode_reference(body), lambda chunk: self._reply(number, chunk))
-        elif kind == PUBLISH:
-            self._events.on_publish(body, lambda chunk: self._reply(number, chunk))
+            self._requests.pass_on(kind, number, body)
 
     def _on_result(
         self, assignment: Assignment, then: int, payload: bytes, data: bytes | None = None
@@ -388,15 +363,6 @@ class RunnerProcess:
             self._events.on_result(assignment, then, payload)
         else:
             self._events.on_large_result(assignment, payload, data)
-
-    def _reply_secrets(
-        self, number: int, data: bytes, decode: Callable[[bytes], HoldsSecrets]
-    ) -> None:
-        """Pass a connection or variable on, and redact its secrets in all output from now on."""
-        chunk = decode_chunk(data)
-        if chunk.total:
-            self._redactor.add(decode(chunk.data))
-        self._reply(number, data)
 
     def _reply(self, number: int, chunk: bytes) -> None:
         self._post(NUMBERED.pack(REPLY, number) + chunk)

@@ -1,9 +1,11 @@
 """A DAG whose task tries all that docs/security.md says a task can or cannot do."""
 
 import ctypes
+import gc
 import json
 import os
 import socket
+import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
@@ -12,6 +14,9 @@ from pathlib import Path
 import anyio
 
 from pubsubflow import Context, dag, task
+from pubsubflow.errors import ConfigError
+from pubsubflow.model.wire.worker_requests import ConnectionRequest
+from pubsubflow.runner.exchanges.task_host import RunnerHost
 
 _PTRACE_ATTACH, _PTRACE_DETACH = 16, 17
 
@@ -107,8 +112,21 @@ def siblings():
     return [int(pid) for pid in text.split() if int(pid) != os.getpid()]
 
 
-def connection(ctx):
-    return ctx.connection("other").password
+def connection(ctx, name):
+    return ctx.connection(name).password
+
+
+def forged_fence(out):
+    """Request a connection in the name of a task for whose DAG it is, past all our own code."""
+    while not Path(f"{out}.keeping").exists():
+        time.sleep(0.05)
+    host = next(each for each in gc.get_objects() if isinstance(each, RunnerHost))
+    mine = host._execution.message.run
+    for run in range(mine - 20, mine):
+        reply = host._request(ConnectionRequest(run, 0, -1, 1, 1, "sealed"))
+        if reply.data:
+            return reply.data
+    raise PermissionError(reply.error)
 
 
 def attacks(ctx, at):
@@ -137,7 +155,11 @@ def attacks(ctx, at):
         "write into a bundle's copy, its own or another's": write_bundle,
         "read the memory of another DAG's task": lambda: memory(siblings()[0]),
         "end another DAG's task": lambda: os.kill(siblings()[0], 0),
-        "get a connection that another DAG uses, without `dags=`": lambda: connection(ctx),
+        "get a connection that another DAG uses, without `dags=`": lambda: connection(ctx, "other"),
+        "get a connection whose `dags=` leave its DAG out": lambda: connection(ctx, "sealed"),
+        "get it by the protocol itself, in the name of a task of a DAG in `dags=`": lambda: (
+            forged_fence(at["out"])
+        ),
         "become root by a setuid program": setuid,
     }
 
@@ -157,7 +179,7 @@ def attacker():
         for name, try_it in attacks(ctx, at).items():
             try:
                 found[name] = f"works: {try_it()!r:.80}"
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, ConfigError) as error:
                 found[name] = f"refused: {error}"
         status = Path("/proc/self/status").read_text().splitlines()
         found["status"] = {
@@ -179,3 +201,20 @@ def asynchronous():
         await anyio.Path(f"{at['out']}.uid").write_text(str(os.getuid()))
 
     look()
+
+
+@dag(params={"at": ""})
+def keeper():
+    @task
+    async def keep(ctx: Context):
+        """Hold a lease, with the right to the sealed connection, until the attacks are over."""
+        at = json.loads(ctx.run.params["at"])
+        assert ctx.connection("sealed").password == "p"
+        await anyio.Path(f"{at['out']}.keeping").touch()
+        for _ in range(1200):
+            if await anyio.Path(at["out"]).exists():
+                return
+            await anyio.sleep(0.05)
+        raise TimeoutError("no attack has ended")
+
+    keep()

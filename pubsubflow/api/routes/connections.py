@@ -53,6 +53,8 @@ class SetConnectionRequest(Struct, frozen=True, forbid_unknown_fields=True):
         extra: Further fields, none of them secret.
         secrets: Field → value; `***` keeps the value that is stored.
         type: Its type, in place of `kind`: it is checked against the type's fields.
+        dags: Ids of the DAGs that may use it, and patterns such as `etl_*`; empty for all, and
+            those that are stored if left out.
     """
 
     kind: str | None = None
@@ -60,6 +62,7 @@ class SetConnectionRequest(Struct, frozen=True, forbid_unknown_fields=True):
     extra: dict[str, Any] = {}
     secrets: dict[str, str] = {}
     type: str | None = None
+    dags: list[str] | None = None
 
 
 class ConnectionTestRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -179,6 +182,7 @@ class ConnectionRoutes:
             uri=payload.uri,
             extra=payload.extra,
             secrets=payload.secrets,
+            dags=payload.dags or (),
         )
         if payload.type is not None:
             check_type(made, await self._type(payload.type))
@@ -186,7 +190,7 @@ class ConnectionRoutes:
         if request.headers.get("If-None-Match", "").strip() == "*":
             revisions = [connection_revision(None)]
         async with self._changing():
-            saved = await self._store.save(made, revisions)
+            saved = await self._store.save(made, revisions, keep_dags=payload.dags is None)
         return json_response(saved.view, HTTPStatus.CREATED if saved.created else HTTPStatus.OK)
 
     async def delete(self, request: web.Request) -> web.Response:

@@ -19,6 +19,7 @@ class ConnectionView(Struct, frozen=True, kw_only=True):
         revision: Differs after every change; see `If-Match`.
         updated_at: When it was last set.
         source: `environment` when a daemon's `PUBSUBFLOW_CONN_NAME` stands before the store.
+        dags: Ids of the DAGs that may use it, and patterns of them; empty for all.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ConnectionView(Struct, frozen=True, kw_only=True):
     revision: str
     updated_at: datetime | None = None
     source: Source = "store"
+    dags: list[str] = []
 
     @classmethod
     def of(
@@ -54,6 +56,7 @@ class ConnectionView(Struct, frozen=True, kw_only=True):
             revision=connection_revision(version),
             updated_at=updated_at,
             source=source,
+            dags=list(connection.dags),
         )
 
 

@@ -247,16 +247,19 @@ def is_later(reply: bytes) -> bool:
     return reply.startswith(_NO_DATA) and _LATER_MARK in reply[:32]
 
 
-def secrets_decoder(request: bytes) -> Callable[[bytes], Connection | Variable] | None:
-    """Return what decodes the reply to an encoded WorkerRequest that may hold secrets."""
-    # A worker forwards requests unread; these it must recognise, to redact the reply's secrets.
-    if request[1:].startswith(_CONNECTION):
+def secrets_decoder(request: WorkerRequest) -> Callable[[bytes], Connection | Variable] | None:
+    """Return what decodes the reply to a request if that may hold secrets."""
+    if isinstance(request, ConnectionRequest):
         return decode_connection
-    return decode_variable if request[1:].startswith(_VARIABLE) else None
+    return decode_variable if isinstance(request, VariableRequest) else None
 
 
-_CONNECTION = msgspec.msgpack.encode("connection")
-_VARIABLE = msgspec.msgpack.encode("variable")
+def fenced_run(request: WorkerRequest) -> int | None:
+    """Return the run for whose task a request is made; None for one that anybody may make."""
+    return request.run if isinstance(request, _FENCED) else None
+
+
+_FENCED = (ConnectionRequest, VariableRequest, StartRunRequest, JournalEntryRequest)
 decode_worker_request = msgspec.msgpack.Decoder(WorkerRequest).decode
 decode_lease_status = msgspec.msgpack.Decoder(LeaseStatus).decode
 decode_chunk = msgspec.msgpack.Decoder(Chunk).decode

@@ -6,7 +6,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Raw
 
-from pubsubflow.errors import LeaseLost
+from pubsubflow.errors import LeaseLost, NotFound
 from pubsubflow.model.source.bundles import DagSource
 from pubsubflow.model.values.state import StateValue
 from pubsubflow.model.wire.messages import EventInfo, JournalEntry
@@ -73,6 +73,18 @@ class WorkerRequestQueries:
         async with self._database.connection() as connection:
             rows = await connection.fetch(SQL["read_node_results"], run, node, map_index)
         return [row["result"] for row in rows]
+
+    async def dag_id(self, run: int) -> str:
+        """Return the DAG of a run.
+
+        Raises:
+            NotFound: The run was removed.
+        """
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["find_run_by_number"], run)
+        if row is None:
+            raise NotFound("run", str(run))
+        return str(row["dag_id"])
 
     async def state(self, run: int, name: str) -> StateValue:
         """Return a value of the state of a run's DAG."""

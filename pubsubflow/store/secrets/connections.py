@@ -11,9 +11,11 @@ import asyncpg
 import msgspec
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pubsubflow.errors import ConfigError, InvalidInput, NotFound
 from pubsubflow.model.api.connections import ConnectionView, RotatedKeys
+from pubsubflow.model.connection_dags import check_dag, check_no_dag
 from pubsubflow.model.connections import ENVIRONMENT, MASK, Connection, read_connection
 from pubsubflow.model.revisions import Revisions, check_revision, connection_revision
 from pubsubflow.model.values.variables import environment_name
@@ -123,12 +125,33 @@ class Connections:
         keys = await self._keys.read() if row["ciphertext"] is not None else ()
         return self._decrypted(row, keys)
 
-    async def save(self, wanted: Connection, revisions: Revisions = None) -> SavedConnection:
+    async def read_for(self, name: str, dag_id: str | None, user: str = "this") -> Connection:
+        """Return a connection with its secrets, for a DAG or for what belongs to none.
+
+        Args:
+            name: Its name.
+            dag_id: The DAG; None for none.
+            user: What wants to use it if it belongs to no DAG, such as `a webhook`.
+
+        Raises:
+            ConfigError: The connection is for other DAGs; and what `read` raises.
+        """
+        found = await self.read(name)
+        if dag_id is None:
+            check_no_dag(name, found.dags, user)
+        else:
+            check_dag(name, found.dags, dag_id)
+        return found
+
+    async def save(
+        self, wanted: Connection, revisions: Revisions = None, *, keep_dags: bool = False
+    ) -> SavedConnection:
         """Save a connection, in place of the one with its name.
 
         Args:
             wanted: The connection; a secret `***` keeps the stored value.
             revisions: The revisions that it may replace; see `connection_revision`.
+            keep_dags: It keeps the DAGs that the stored one is for.
 
         Raises:
             StaleRevision: The stored connection has another revision.
@@ -140,6 +163,9 @@ class Connections:
             row = await postgres.fetchrow(SQL["read_connection"], wanted.name)
             _check(wanted.name, row, revisions)
             keys = await self._keys.read()
+            if keep_dags and row is not None:
+                # By what is sealed: the column alone might be an intruder's.
+                wanted = replace(wanted, dags=self._decrypted(row, keys).dags)
             secrets = self._secrets_with_kept(wanted, row, keys)
             associated = _associated_data(wanted)
             ciphertext = None
@@ -153,7 +179,7 @@ class Connections:
             )  # fmt: skip
         if written is None:
             raise RuntimeError("an upsert returned no row")
-        made = msgspec.structs.replace(wanted, secrets=secrets)
+        made = replace(wanted, secrets=secrets)
         view = ConnectionView.of(made, written["version"], written["updated_at"])
         return SavedConnection(view, created=row is None)
 
@@ -259,6 +285,7 @@ class Connections:
             uri=associated.uri,
             extra=msgspec.json.decode(associated.extra),
             secrets=secrets,
+            dags=associated.dags,
         )
 
 
@@ -276,11 +303,11 @@ def _check(name: str, row: asyncpg.Record | None, revisions: Revisions) -> None:
 
 def _associated_data(connection: Connection) -> AssociatedData:
     extra = msgspec.json.encode(connection.extra).decode()
-    return AssociatedData(connection.name, connection.kind, connection.uri, extra)
+    return AssociatedData(connection.name, connection.kind, connection.uri, extra, connection.dags)
 
 
 def _associated_data_of(row: asyncpg.Record) -> AssociatedData:
-    return AssociatedData(row["name"], row["kind"], row["uri"], row["extra"])
+    return AssociatedData(row["name"], row["kind"], row["uri"], row["extra"], tuple(row["dags"]))
 
 
 def _view(row: asyncpg.Record) -> ConnectionView:
@@ -290,5 +317,6 @@ def _view(row: asyncpg.Record) -> ConnectionView:
         uri=row["uri"],
         extra=msgspec.json.decode(row["extra"]),
         secrets=dict.fromkeys(row["secret_fields"], MASK),
+        dags=tuple(row["dags"]),
     )
     return ConnectionView.of(shown, row["version"], row["updated_at"])

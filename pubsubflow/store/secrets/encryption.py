@@ -25,13 +25,20 @@ class AssociatedData(Struct, frozen=True, array_like=True):
     """The plain columns of a row, which its secrets are bound to.
 
     If they are changed without the key, the secrets cannot be decrypted any more. So write access
-    to the database alone is not enough to have a password sent to another host.
+    to the database alone is not enough to have a password sent to another host, or given to another
+    DAG.
     """
 
     name: str
     kind: str
     uri: str | None
     extra: str
+    dags: tuple[str, ...] = ()
+
+    def encoded(self) -> bytes:
+        """Return what the secrets are bound to; without `dags` as it was before there were any."""
+        fields = (self.name, self.kind, self.uri, self.extra)
+        return _PURPOSE + _encode((*fields, self.dags) if self.dags else fields)
 
 
 class Ciphertext(Struct, frozen=True):
@@ -51,7 +58,7 @@ def encrypt(
 ) -> Ciphertext:
     """Encrypt secrets for a row."""
     nonce = os.urandom(_NONCE_BYTES)
-    ciphertext = AESGCM(key.data).encrypt(nonce, _encode(secrets), _PURPOSE + _encode(associated))
+    ciphertext = AESGCM(key.data).encrypt(nonce, _encode(secrets), associated.encoded())
     return Ciphertext(key.id, nonce + ciphertext)
 
 
@@ -78,7 +85,7 @@ def decrypt(
         )
     nonce, data = ciphertext.data[:_NONCE_BYTES], ciphertext.data[_NONCE_BYTES:]
     try:
-        return _decode(AESGCM(key.data).decrypt(nonce, data, _PURPOSE + _encode(associated)))
+        return _decode(AESGCM(key.data).decrypt(nonce, data, associated.encoded()))
     except InvalidTag as error:
         raise DecryptionError(
             f"the secrets of {_named(associated)} do not belong to its row, which was changed by "

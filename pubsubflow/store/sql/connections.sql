@@ -8,23 +8,23 @@ RETURNING id::text;
 
 -- name: list_connections
 -- Return $2 connections after the name $1.
-SELECT name, kind, uri, extra, secret_fields, key_id, ciphertext, version, updated_at
+SELECT name, kind, uri, extra, secret_fields, key_id, ciphertext, version, updated_at, dags
 FROM connection
 WHERE name > $1 ORDER BY name LIMIT $2;
 
 -- name: read_connection
 -- Return a connection.
-SELECT name, kind, uri, extra, secret_fields, key_id, ciphertext, version, updated_at
+SELECT name, kind, uri, extra, secret_fields, key_id, ciphertext, version, updated_at, dags
 FROM connection
 WHERE name = $1;
 
 -- name: save_connection
 -- Insert a connection or replace the one with its name.
-INSERT INTO connection (name, kind, uri, extra, secret_fields, key_id, ciphertext)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO connection (name, kind, uri, extra, dags, secret_fields, key_id, ciphertext)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (name) DO UPDATE
 SET kind = excluded.kind, uri = excluded.uri, extra = excluded.extra,
-    secret_fields = excluded.secret_fields, key_id = excluded.key_id,
+    dags = excluded.dags, secret_fields = excluded.secret_fields, key_id = excluded.key_id,
     ciphertext = excluded.ciphertext, version = excluded.version, updated_at = now()
 RETURNING version, updated_at;
 
@@ -34,7 +34,7 @@ DELETE FROM connection WHERE name = $1;
 
 -- name: list_encrypted_connections
 -- Return all connections that have secrets.
-SELECT name, kind, uri, extra, secret_fields, key_id, ciphertext, version, updated_at
+SELECT name, kind, uri, extra, secret_fields, key_id, ciphertext, version, updated_at, dags
 FROM connection
 WHERE ciphertext IS NOT NULL ORDER BY name;
 

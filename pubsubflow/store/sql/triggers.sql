@@ -24,7 +24,8 @@ WITH me AS (
 UPDATE trigger AS t SET owner = me.name, epoch = t.epoch + 1
 FROM me, free WHERE t.id = free.id
 RETURNING t.id, t.epoch, t.kind, t.name, t.data, t.share_key, t.run, t.node, t.map_index,
-          t.delivery, t.wait_index, t.position, t.sequence, t.error, t.created_at;
+          t.delivery, t.wait_index, t.position, t.sequence, t.error, t.created_at,
+          (SELECT dag.dag_id FROM run JOIN dag ON dag.id = run.dag WHERE run.id = t.run) AS dag_id;
 
 -- name: claim_cancelled_triggers
 -- Lease up to $2 cancelled triggers that are unowned to triggerer $1, and return its own cancelled
@@ -40,7 +41,8 @@ WITH me AS (
 UPDATE trigger AS t SET owner = me.name, epoch = t.epoch + (t.owner IS NULL)::int
 FROM me, free WHERE t.id = free.id
 RETURNING t.id, t.epoch, t.kind, t.name, t.data, t.share_key, t.run, t.node, t.map_index,
-          t.delivery, t.wait_index, t.position, t.sequence, t.error, t.created_at;
+          t.delivery, t.wait_index, t.position, t.sequence, t.error, t.created_at,
+          (SELECT dag.dag_id FROM run JOIN dag ON dag.id = run.dag WHERE run.id = t.run) AS dag_id;
 
 -- name: sum_trigger_leases
 -- Return a checksum of a triggerer's leases: their number, and the sums of ids and epochs.

@@ -7,8 +7,8 @@ WHERE run = $1 AND node = $2 AND ($3::int IS NULL OR map_index = $3) AND state =
 ORDER BY map_index;
 
 -- name: find_run_by_number
--- Return a run by its number.
-SELECT id, version FROM run WHERE id = $1;
+-- Return a run by its number, with its DAG.
+SELECT run.id, run.version, dag.dag_id FROM run JOIN dag ON dag.id = run.dag WHERE run.id = $1;
 
 -- name: find_run_of_dag
 -- Return a run by its public id, with its DAG.

@@ -184,17 +184,17 @@ class LoopThread:
                 report = msgspec.structs.replace(report, fields=self._redactor.value(fields))
         self._report(report)
 
-    async def connection(self, name: str) -> Connection:
+    async def connection(self, name: str, trigger_id: int) -> Connection:
         """Request a connection from the daemon; its secrets are redacted from then on.
 
         Raises:
-            TriggerError: It does not exist, or its secrets cannot be decrypted.
+            TriggerError: It does not exist, is for other DAGs, or cannot be decrypted.
         """
         request = next(self._next_request)
         waiting: asyncio.Future[TriggerConnectionReply] = self._loop.create_future()
         self._requests[request, name] = waiting
         try:
-            self._report(TriggerConnectionRequest(self.index, request, name))
+            self._report(TriggerConnectionRequest(self.index, request, name, trigger_id))
             reply = await waiting
         finally:
             del self._requests[request, name]

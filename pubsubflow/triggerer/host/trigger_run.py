@@ -46,7 +46,7 @@ class TriggerLoop(Protocol):
     def report(self, report: HostReport) -> None:
         """Send a report to the daemon."""
 
-    def connection(self, name: str) -> Coroutine[Any, Any, Connection]:
+    def connection(self, name: str, trigger_id: int) -> Coroutine[Any, Any, Connection]:
         """Request a connection from the daemon."""
 
     def on_closed(self, run: "TriggerRun") -> None:
@@ -278,7 +278,9 @@ class HostTriggerContext:
 
     def connection(self, name: str) -> Coroutine[Any, Any, Connection]:
         """Return a connection with its secrets."""
-        return self._run.loop.connection(name)
+        return self._run.loop.connection(
+            name, (self._run.trigger_ids or (self._spec.trigger_id,))[0]
+        )
 
     def trouble(self, error: str | None) -> None:
         """Show why the trigger cannot see its source; None once it can."""

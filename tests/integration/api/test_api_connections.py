@@ -72,10 +72,16 @@ async def test_a_connection_is_made_shown_changed_and_forgotten(harness, stored)
         "host": "crm.example.com",
         "port": None,
         "user": "ann",
+        "dags": [],
     }
     changed = {"kind": "crm", "uri": "https://other/", "extra": {"a": 1}}
     again = {**changed, "secrets": {"token": "***", "more": "hush"}}
-    await send(harness, "PUT", one, status=200, json=again, headers={"If-Match": tag})
+    limited = {**again, "dags": ["etl_*"]}
+    await send(harness, "PUT", one, status=200, json=limited, headers={"If-Match": tag})
+    # One who does not know of the list does not lift it.
+    await send(harness, "PUT", one, status=200, json=again)
+    assert (await harness.get(one))["dags"] == ["etl_*"]
+    await send(harness, "PUT", one, status=422, json={**again, "dags": ["a/b"]})
     assert (await stored.read("crm")).secrets == {"token": "hush-hush", "more": "hush"}
     await send(harness, "DELETE", one, status=204)
     for method in ("GET", "DELETE"):

@@ -25,8 +25,8 @@ def done(psf):
     return call
 
 
-def test_the_examples_of_the_page_work(done, daemon_home, tmp_path):
-    asked, scripted, token, rotated = COMMANDS
+def test_the_examples_of_the_page_work(done, psf, daemon_home, tmp_path):
+    asked, scripted, token, *_, limited, rotated = COMMANDS
     done(*asked, typed="hush-first\n")
     assert (daemon_home / "keys").stat().st_mode & 0o777 == 0o600
     assert PYTHON[0] in (Path(__file__).with_name("dags") / "connecting.py").read_text()
@@ -44,6 +44,14 @@ def test_the_examples_of_the_page_work(done, daemon_home, tmp_path):
         {"token": "***"},
         {"region": "eu"},
     )
+    assert "etl_* report" in done(*limited).out
+    assert done("connections", "show", "warehouse", "--json").json["dags"] == ["etl_*", "report"]
+    run = done("dags", "trigger", "copy_out", "--json").json
+    assert "failed" in psf("runs", "wait", run["run_id"]).out
+    refused = psf("tasks", "logs", run["run_id"], "where").out
+    assert "'warehouse' is for DAGs etl_*, report; this is 'copy_out'" in refused
+    done("connections", "set", "warehouse", "--dags", "*")
+    run_copy_out(done)
     listed = done("connections", "list").out
     assert "postgres://ann@db.example.com/sales" in listed
     assert "password=***" in listed

@@ -83,3 +83,12 @@ async def test_what_is_not_there_and_what_cannot_be_decrypted_is_refused(
     connections._keys.path.unlink()
     piece = await request_connection(harness, order)
     assert piece.error.startswith(f"{REFUSED}connection 'crm' is encrypted with key")
+
+
+async def test_a_connection_is_given_to_the_dags_alone_that_it_is_for(harness, order, connections):
+    await connections.save(make_connection("crm", secrets={"token": "x"}, dags=["other", "e*"]))
+    piece = await request_connection(harness, order)
+    assert piece.data == b""
+    assert piece.error.startswith(f"{REFUSED}connection 'crm' is for DAGs e*, other; this is 'd'")
+    await connections.save(make_connection("crm", secrets={"token": "x"}, dags=["d*"]))
+    assert decode_connection((await request_connection(harness, order)).data).dags == ("d*",)

@@ -231,3 +231,21 @@ async def test_a_key_that_an_unfinished_rotation_left_goes_with_the_next(connect
     await connections.rotate()
     assert len(await key_file.read()) == 1
     assert (await connections.read("b")).secret() == "x"
+
+
+async def test_the_dags_of_a_connection_are_bound_to_its_secrets(connections, database):
+    await connections.save(crm(dags=["etl_*"]))
+    await connections.rotate()
+    assert (await connections.read_for("crm", "etl_daily")).dags == ("etl_*",)
+    for user in ("report", None):
+        with pytest.raises(ConfigError, match="'crm' is for DAGs"):
+            await connections.read_for("crm", user)
+    saved = await connections.save(crm("new"), keep_dags=True)
+    assert saved.view.dags == ["etl_*"]
+    async with database.connection() as postgres:
+        await postgres.execute("UPDATE connection SET dags = '{}'")
+    for act in (connections.read("crm"), connections.save(crm("newer"), keep_dags=True)):
+        with pytest.raises(DecryptionError, match="do not belong to its row"):
+            await act
+    assert (await connections.save(crm("newer", dags=["*"]))).view.dags == []
+    assert (await connections.read_for("crm", "report")).secret() == "newer"

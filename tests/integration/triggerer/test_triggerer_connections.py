@@ -1,6 +1,7 @@
 """Connections of triggers: what they log and how they fail shows no secret."""
 
 import pytest
+from msgspec.structs import replace
 
 from pubsubflow.model.connections import make_connection
 from pubsubflow.store.secrets.connections import Connections
@@ -57,3 +58,35 @@ async def test_a_triggerer_without_connections_says_so(harness, source, run_trig
     assert (
         await harness.until_fired(number)
     ).error.message == "this triggerer knows no connections"
+
+
+RUN = """
+WITH made AS (INSERT INTO dag (dag_id, file) VALUES ($1, $1) RETURNING id)
+INSERT INTO run (id, run_id, dag, version, run_key, kind, state, params, cause)
+SELECT $2, gen_random_uuid(), id, 0, '', 'manual', 'running', '{}', '' FROM made
+RETURNING id
+"""
+
+
+async def test_a_connection_for_some_dags_goes_to_triggers_of_their_tasks(
+    harness, source, run_triggerer, connections
+):
+    await connections.save(replace(DB, dags=("etl*",)))
+    await run_triggerer(connections=connections)
+    runs = [await harness.value(RUN, name, number) for number, name in ((1, "etl"), (2, "report"))]
+    # They share a key, but no poll: it may use a connection that is for one of them.
+    allowed, refused = [
+        await harness.add(label=label, run=run, share="equal")
+        for label, run in zip("ab", runs, strict=True)
+    ]
+    watch = await harness.add(kind="watch", label="w")
+    for label in "abw":
+        await source.reported(label, "started")
+        await source.send(label, "connection", name="db")
+    assert (await source.reported("a", "done"))["result"] == {"password": "hush-hush"}
+    error = (await harness.until_fired(refused)).error
+    assert error.message.startswith("connection 'db' is for DAGs etl*; this is 'report'")
+    query = "SELECT error FROM trigger WHERE id = $1"
+    assert allowed != watch
+    await source.reported("w", "started", times=2)
+    assert "a watched dataset belongs to no DAG" in await harness.value(query, watch)

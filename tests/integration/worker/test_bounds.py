@@ -119,13 +119,18 @@ async def attacked(uid, **environ):
         async with Client(url, token=token) as client:
             await client.create_token("ann", role="admin")
             await client.set_connection("other", uri="x://u@h", secrets={"password": "p"})
+            await client.set_connection(
+                "sealed", uri="x://u@h", secrets={"password": "p"}, dags=["keep*"]
+            )
             at = places(home, process, url, [*secrets, token])
+            keeping = await client.trigger("keeper", params={"at": json.dumps(at)})
             for name in ("asynchronous", "attacker"):
                 run_id = await client.trigger(name, params={"at": json.dumps(at)})
                 ended = await client.wait(run_id, timeout_seconds=60)
                 assert ended.state == "success", [
                     line async for line in client.logs(run_id, ended.tasks[0].task_id)
                 ]
+            assert (await client.wait(keeping, timeout_seconds=60)).state == "success"
         found = json.loads((folder / "out" / "found").read_text())
         assert process.poll() is None
         found["async uid"] = int((folder / "out" / "found.uid").read_text())

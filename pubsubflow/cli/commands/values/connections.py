@@ -12,6 +12,7 @@ from pubsubflow.client import Client, RequestRefused
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.api.connection_types import ConnectionType
 from pubsubflow.model.api.connections import ConnectionView
+from pubsubflow.model.connection_dags import normalise_dags
 from pubsubflow.model.connections import make_connection
 from pubsubflow.model.revisions import connection_revision
 
@@ -32,13 +33,14 @@ async def list_connections(*, limit: Limit = 100, target: Target = DEFAULT) -> N
             await output.show_items(found)
             return
         listing = output.Listing(
-            *("connection", "kind", "uri", "secrets", "source", "updated"),
-            elastic=["uri", "secrets"],
+            *("connection", "kind", "uri", "secrets", "dags", "source", "updated"),
+            elastic=["uri", "secrets", "dags"],
             times=["updated"],
         )
         async for each in found:
             updated = output.brief(each.updated_at)
-            listing.row(each.name, each.kind, each.uri, _masked(each), each.source, updated)
+            dags = " ".join(each.dags)
+            listing.row(each.name, each.kind, each.uri, _masked(each), dags, each.source, updated)
     listing.show(none="no connections")
 
 
@@ -63,6 +65,7 @@ async def set_connection(
     extra: str | None = None,
     secret: tuple[str, ...] = (),
     forget: tuple[str, ...] = (),
+    dags: tuple[str, ...] = (),
     target: Target = DEFAULT,
 ) -> None:
     """Create or change a connection; what is not given stays as it is.
@@ -77,6 +80,8 @@ async def set_connection(
             if that is not a terminal. FIELD=env:NAME reads an environment variable, FIELD=@FILE a
             file. May be repeated.
         forget: Field of a secret to delete. May be repeated.
+        dags: Id of a DAG that may use it, or a pattern such as 'etl_*', in place of those that are
+            stored; '*' for all DAGs. May be repeated.
         target: The daemon, and the format of the output.
     """
     given = None if extra is None else pairs(extra, (), "extra")
@@ -98,6 +103,7 @@ async def set_connection(
             secrets={field: kept[field] for field in kept if field not in forget} | secrets,
             revision=connection_revision(None) if before is None else before.revision,
             type=type,
+            dags=normalise_dags(name, dags) if dags else None,
         )
     _show(made, json=target.json)
 
@@ -231,6 +237,7 @@ def _show(view: ConnectionView, *, json: bool) -> None:
         ("uri", view.uri),
         ("extra", output.compact(view.extra)),
         ("secrets", _masked(view)),
+        ("dags", " ".join(view.dags) or "all"),
         ("source", view.source),
         ("updated", output.moment(view.updated_at)),
         ("revision", view.revision),
