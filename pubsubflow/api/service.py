@@ -18,6 +18,7 @@ from pubsubflow.api.http.openapi import OpenApiRoutes
 from pubsubflow.api.http.problems import problem_middleware
 from pubsubflow.api.http.routing import RouteProvider
 from pubsubflow.api.routes.answers.calls import CallRoutes
+from pubsubflow.api.routes.bulk import BulkRoutes
 from pubsubflow.api.routes.clearing import ClearingRoutes
 from pubsubflow.api.routes.cloud_events import CloudEventRoutes
 from pubsubflow.api.routes.dags import DagRoutes
@@ -146,6 +147,7 @@ class Api:
             RunRoutes(commands, read_models, self._wakeups),
             CallRoutes(commands, read_models, self._wakeups, most=settings.max_calls),
             ClearingRoutes(commands),
+            BulkRoutes(commands, read_models),
             PoolRoutes(commands, read_models),
             TaskRoutes(read_models, self._wakeups),
             TriggerRoutes(read_models),

@@ -61,6 +61,7 @@ class DAG(Graph, InProcessRuns):
             `on_pause`: `hold` keeps the events that arrive while paused, `drop` drops them;
             `retention`: how long its runs are kept after their end, or a `Retention`;
             `result`: the id of the task whose result answers calls of the DAG.
+            `presets`: name → params that people may start a run with by that name.
 
     Attributes:
         hints: What of `default_args` has no meaning here, a line each.
@@ -136,6 +137,16 @@ class DAG(Graph, InProcessRuns):
         given = self._options
         return self.dag_id, given.get("tags", ()), given.get("description"), given.get("owner")
 
+    def _check_presets(self) -> None:
+        # Not before: `@dag` may get defaults of further params when it is called.
+        for name, params in (self._options.get("presets") or {}).items():
+            unknown = sorted(params.keys() - set(self.params.attributes))
+            if unknown:
+                with dag_in_errors(self.dag_id):
+                    raise definition_error(
+                        f"presets: {name!r} sets {unknown[0]!r}, which is not a param of the DAG"
+                    )
+
     def __enter__(self) -> Self:
         open_graph(self)
         return self
@@ -192,6 +203,7 @@ class DAG(Graph, InProcessRuns):
             DefinitionError: The tasks form a cycle, or `result` names none of them.
         """
         nodes = self.ordered()
+        self._check_presets()
         positions = {node: position for position, node in enumerate(nodes)}
         given, params = self._options, self.params.attributes
         return DagSpec(
@@ -218,6 +230,7 @@ class DAG(Graph, InProcessRuns):
             priority=given.get("priority", 0),
             result=self._result_task(),
             callbacks=callback_names(given, DAG_CALLBACKS),
+            presets=given.get("presets") or {},
             line=self.location.line
             if self.location and self.location.file.endswith(file)
             else None,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict, cast
 
+import msgspec
 from msgspec import Struct
 
 from pubsubflow.authoring.callbacks import callbacks
@@ -21,6 +22,7 @@ from pubsubflow.authoring.validation import (
     text,
     whole,
 )
+from pubsubflow.model.json_values import json_fault
 
 _EVENT_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
@@ -49,6 +51,7 @@ class DagKeywords(TypedDict, total=False):
     dag: None
     retention: timedelta | Retention | None
     result: str | None
+    presets: Mapping[str, Mapping[str, Any]] | None
 
 
 def with_default_args(options: DagKeywords) -> tuple[DagKeywords, list[str]]:
@@ -110,6 +113,22 @@ def _on_pause(value: object) -> str:
     return str(value)
 
 
+def _presets(value: object) -> dict[str, dict[str, Any]]:
+    """Return sets of params by name, as JSON values."""
+    if not isinstance(value, Mapping):
+        raise TypeError("must be a mapping: name → params")
+    for name, params in value.items():
+        if not (isinstance(name, str) and re.fullmatch(r"[\w.-]{1,64}", name)):
+            raise ValueError(f"name a preset by letters, digits, _, - and ., not {name!r}")
+        if not isinstance(params, Mapping):
+            raise TypeError(f"{name!r} must be a mapping: param → value")
+    plain: dict[str, dict[str, Any]] = msgspec.to_builtins(value, str_keys=True)
+    fault = json_fault(plain, "presets")
+    if fault is not None:
+        raise ValueError(fault)
+    return plain
+
+
 def _no_parent(value: object) -> None:
     if value is not None:
         raise ValueError("stands inside of another; connect two DAGs through a dataset")
@@ -137,4 +156,5 @@ DAG_CHECKS: dict[str, Callable[[object], Any]] = {
     "dag": _no_parent,
     "retention": optional(retention_spec),
     "result": optional(text),
+    "presets": optional(_presets),
 }

@@ -79,15 +79,17 @@ _COMMANDS = {
         },
     ),
     "runs": (
-        "List, explain, cancel and retry runs.",
+        "List, explain, cancel, retry and annotate runs.",
         {
             "list": ("runs:list_runs", "List runs."),
             "show": ("runs:show_run", "Show a run and its tasks."),
             "explain": ("runs:explain_run", "Explain why a run exists, back to its origin."),
             "wait": ("runs:wait_run", "Wait until a run has ended."),
-            "cancel": ("runs:cancel_run", "Cancel a run and stop its tasks."),
-            "retry": ("clearing:retry_run", "Run the failed tasks of a run again."),
-            "clear": ("clearing:clear_run", "Clear tasks of a run and run them again."),
+            "cancel": ("runs:cancel_run", "Cancel a run, or many by filters."),
+            "retry": ("clearing:retry_run", "Run the failed tasks of a run, or of many, again."),
+            "clear": ("clearing:clear_run", "Clear tasks of a run, or of many; run them again."),
+            "tag": ("runs:tag_run", "Set and remove tags of a run."),
+            "note": ("runs:note_run", "Set the note of a run."),
         },
     ),
     "tasks": (

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from pubsubflow.client.auth import TokenApi
+from pubsubflow.client.bulk import BulkApi
 from pubsubflow.client.calls import CallApi
 from pubsubflow.client.connections import ConnectionApi
 from pubsubflow.client.dags import DagApi
@@ -38,6 +39,7 @@ class Client(
     DagApi,
     RunApi,
     CallApi,
+    BulkApi,
     DatasetApi,
     PoolApi,
     ConnectionApi,

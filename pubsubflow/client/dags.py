@@ -16,16 +16,29 @@ class DagApi:
 
     _server: Transport
 
-    async def dags(self, *, limit: int | None = None) -> DagPage:
+    async def dags(
+        self,
+        *,
+        tags: Sequence[str] = (),
+        owner: str | None = None,
+        paused: bool | None = None,
+        limit: int | None = None,
+    ) -> DagPage:
         """Return DAGs by name, and the files that cannot be imported.
 
         Args:
+            tags: Only those that have all of these tags.
+            owner: Only those of this owner.
+            paused: Only those that are paused, or that are not; None for both.
             limit: Number of DAGs at most; None for all.
         """
-        first = await self._server.get("/api/v1/dags", DagPage, {"limit": page_size(limit)})
+        chosen: dict[str, Any] = {"tag": list(tags) or None, "owner": owner, "paused": paused}
+        first = await self._server.get(
+            "/api/v1/dags", DagPage, {**chosen, "limit": page_size(limit)}
+        )
         items = first.items
         if first.next is not None:
-            params, left = {"after": first.next}, remaining(limit, first)
+            params, left = {**chosen, "after": first.next}, remaining(limit, first)
             rest = self._server.list("/api/v1/dags", DagPage, params, left)
             items = [*items, *[dag async for dag in rest]]
         return DagPage(items, None, first.import_errors)
@@ -84,6 +97,8 @@ class DagApi:
         partition: str | None = None,
         run_key: str | None = None,
         cause: str | None = None,
+        preset: str | None = None,
+        tags: Sequence[str] = (),
     ) -> str:
         """Start a run and return its id.
 
@@ -94,8 +109,10 @@ class DagApi:
             partition: The partition that it is about.
             run_key: A second request with the same key returns the same run.
             cause: Why it is requested: one line for people.
+            preset: Name of a preset of the DAG: its params, with `params` laid over them.
+            tags: Tags of the run.
         """
-        body = {
+        body: dict[str, Any] = {
             "params": params,
             "logical_time": logical_time,
             "partition": partition,
@@ -103,6 +120,9 @@ class DagApi:
             "run_key": run_key or f"manual:{uuid.uuid4()}",
             "cause": cause or "requested through the API",
         }
+        # Servers of before refuse fields that they do not know.
+        body |= {"preset": preset} if preset is not None else {}
+        body |= {"tags": list(tags)} if tags else {}
         path = f"/api/v1/dags/{quoted(dag_id)}/runs"
         started = await self._server.send("POST", path, body, StartedRun, idempotent=True)
         return started.run_id

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from pubsubflow.client.bulk import run_filter
 from pubsubflow.client.transport import Transport, quoted
 from pubsubflow.model.api.explain import Explanation
 from pubsubflow.model.api.resources import (
@@ -29,17 +31,55 @@ class RunApi:
     _server: Transport
 
     def runs(
-        self, *, dag_id: str | None = None, state: str | None = None, limit: int | None = None
+        self,
+        *,
+        dag_id: str | None = None,
+        state: str | Sequence[str] | None = None,
+        kind: str | Sequence[str] = (),
+        tags: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        partition: str | None = None,
+        params: Sequence[str] = (),
+        limit: int | None = None,
     ) -> AsyncIterator[RunView]:
         """Yield runs, the newest first.
 
         Args:
             dag_id: Only those of this DAG.
-            state: Only those in this state.
+            state: Only those in this state, or in one of these.
+            kind: Only those of this kind, or of one of these: `manual`, `dataset`, `cron`, ….
+            tags: Only those that have all of these tags, or whose DAG has them.
+            since: Only those created then or later; with a zone.
+            until: Only those created before.
+            partition: Only those of this partition.
+            params: Only those with these params, each as `name=value`.
             limit: Number of runs at most; None for all.
         """
-        params = {"dag": dag_id, "state": state}
-        return self._server.list("/api/v1/runs", Page[RunView], params, limit)
+        chosen = run_filter(dag_id, state, kind, tags, since, until, partition, params)
+        return self._server.list("/api/v1/runs", Page[RunView], chosen, limit)
+
+    async def annotate(
+        self,
+        run_id: str,
+        *,
+        tags: Sequence[str] | None = None,
+        add_tags: Sequence[str] = (),
+        remove_tags: Sequence[str] = (),
+        note: str | None = None,
+    ) -> RunDetail:
+        """Change the tags and the note of a run; return it.
+
+        Args:
+            run_id: The run.
+            tags: All of its tags; None to keep those that it has.
+            add_tags: Tags to add.
+            remove_tags: Tags to remove.
+            note: A text for people; empty to remove the note, None to keep it.
+        """
+        body = {"tags": tags, "add_tags": add_tags, "remove_tags": remove_tags, "note": note}
+        path = f"/api/v1/runs/{quoted(run_id)}"
+        return await self._server.send("PATCH", path, body, RunDetail, idempotent=True)
 
     async def run(self, run_id: str) -> RunDetail:
         """Return a run."""
@@ -113,9 +153,18 @@ class RunApi:
         path = f"/api/v1/runs/{quoted(run_id)}/clear"
         return await self._server.send("POST", path, body, ClearedRun, idempotent=dry_run)
 
-    def tasks(self, run_id: str, *, limit: int | None = None) -> AsyncIterator[TaskView]:
-        """Yield the task instances of a run in topological order, also those not started yet."""
-        return self._server.list(f"/api/v1/runs/{quoted(run_id)}/tasks", Page[TaskView], {}, limit)
+    def tasks(
+        self, run_id: str, *, states: Sequence[str] = (), limit: int | None = None
+    ) -> AsyncIterator[TaskView]:
+        """Yield the task instances of a run in topological order, also those not started yet.
+
+        Args:
+            run_id: The run.
+            states: Only those in one of these states; `none` for those not started.
+            limit: Number of instances at most; None for all.
+        """
+        path = f"/api/v1/runs/{quoted(run_id)}/tasks"
+        return self._server.list(path, Page[TaskView], {"state": list(states) or None}, limit)
 
     async def task(self, run_id: str, task_id: str) -> TaskDetail:
         """Return a task instance; one of a mapped task is named `<task_id>.<map_index>`."""

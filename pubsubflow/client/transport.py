@@ -303,13 +303,14 @@ def _address(url: str) -> str:
     return str(found).rstrip("/")
 
 
-def _query_string(params: QueryParams) -> dict[str, str]:
-    """Return the parameters of a query string: all that are not None."""
-    return {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
+def _query_string(params: QueryParams) -> list[tuple[str, str]]:
+    """Return the parameters of a query string: all that are not None, each item of a list."""
+    return [
+        (name, str(each).lower() if isinstance(each, bool) else str(each))
         for name, value in params.items()
-        if value is not None
-    }
+        for each in (value if isinstance(value, list) else [value])
+        if each is not None
+    ]
 
 
 def _checked_token(token: str) -> str:

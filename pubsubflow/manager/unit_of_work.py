@@ -39,6 +39,16 @@ class AttemptRow(Struct, frozen=True, array_like=True):
     peak_memory: int | None = None
 
 
+class RunAnnotation(Struct, frozen=True, array_like=True):
+    """A change of what people put on a run; see `commands.AnnotateRun`."""
+
+    run: int
+    tags: list[str] | None = None
+    add_tags: list[str] = []
+    remove_tags: list[str] = []
+    note: str | None = None
+
+
 class LoadedRuns(Struct):
     """The runs of a transaction.
 
@@ -50,6 +60,7 @@ class LoadedRuns(Struct):
         clear_numbers: Run → how often tasks of it have been cleared, for those cleared here.
         wait_queues: Wait queues that were registered here: their limits → id.
         woken_rate_limits: Rate limits whose waiting tasks may start by now.
+        annotations: Changes of tags and notes.
     """
 
     by_id: dict[int, RunWork] = field(default_factory=dict)
@@ -59,6 +70,7 @@ class LoadedRuns(Struct):
     clear_numbers: dict[int, int] = field(default_factory=dict)
     wait_queues: dict[tuple[Limit, ...], int] = field(default_factory=dict)
     woken_rate_limits: set[str] = field(default_factory=set)
+    annotations: list[RunAnnotation] = field(default_factory=list)
 
 
 class CallbackRow(Struct, frozen=True, array_like=True):

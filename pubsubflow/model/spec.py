@@ -206,6 +206,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
         priority: Added to the priority of each of its tasks.
         result: The task whose result answers calls of the DAG; None if it cannot be called.
         callbacks: What is called after the outcomes of its runs.
+        presets: Name → params that people may start a run with by that name.
     """
 
     dag_id: str
@@ -233,6 +234,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     variables: dict[str, tuple[Any, ...]] = {}
     result: str | None = None
     callbacks: Callbacks = {}
+    presets: dict[str, dict[str, Any]] = {}
 
 
 STORED_SPEC = StoredDecoder(DagSpec, "the definition of a DAG")

@@ -10,10 +10,10 @@ from msgspec import Meta, Struct
 
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import expected_revisions, json_with_etag
-from pubsubflow.api.http.pagination import read_cursor, with_cursor
+from pubsubflow.api.http.pagination import Cursor, read_cursor, with_cursor
 from pubsubflow.api.http.requests import (
+    Limit,
     NoQuery,
-    PageQuery,
     decode_body,
     parse_body,
     parse_query,
@@ -21,6 +21,7 @@ from pubsubflow.api.http.requests import (
 )
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
+from pubsubflow.api.routes.run_filters import Several, Tag
 from pubsubflow.model.api.explain import WhyNot
 from pubsubflow.model.api.resources import DagDetail, DagPage, StartedRun
 from pubsubflow.model.runs.param_rules import form_schema
@@ -39,6 +40,8 @@ class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
         partition: The partition that it is about.
         run_key: A second request with the same key returns the same run.
         cause: Why it is requested: one line for people.
+        preset: Name of a preset of the DAG: its params, with `params` laid over them.
+        tags: Tags of the run.
     """
 
     params: dict[str, Any] | None = None
@@ -46,6 +49,24 @@ class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     partition: Text | None = None
     run_key: Text | None = None
     cause: Text = "requested through the API"
+    preset: Text | None = None
+    tags: Annotated[tuple[Tag, ...], Several] = ()
+
+
+class DagsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of the list of DAGs.
+
+    Attributes:
+        tag: Only DAGs that have all of these tags; repeated for several.
+        owner: Only those of this owner.
+        paused: Only those that are paused, or only those that are not.
+    """
+
+    tag: Annotated[list[Tag], Several] = []
+    owner: Text | None = None
+    paused: bool | None = None
+    limit: Limit = 50
+    after: Cursor | None = None
 
 
 class WhyNotQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,7 +105,7 @@ class DagRoutes:
         """Return the routes."""
         one = "/api/v1/dags/{dag_id}"
         yield routing.get(
-            "/api/v1/dags", self.list_dags, query=PageQuery, responses={200: DagPage}, etag=True
+            "/api/v1/dags", self.list_dags, query=DagsQuery, responses={200: DagPage}, etag=True
         )
         yield routing.get(one, self.show, query=NoQuery, responses={200: DagDetail}, etag=True)
         yield routing.get(
@@ -119,9 +140,15 @@ class DagRoutes:
 
     async def list_dags(self, request: web.Request) -> web.Response:
         """List DAGs by name, with the files that cannot be imported."""
-        params = parse_query(request, PageQuery)
+        params = parse_query(request, DagsQuery)
         after = read_cursor(_LIST, params.after, str)
-        page = await self._read_models.dags.page(limit=params.limit, after=after)
+        page = await self._read_models.dags.page(
+            limit=params.limit,
+            after=after,
+            tags=params.tag,
+            owner=params.owner,
+            paused=params.paused,
+        )
         return json_with_etag(request, with_cursor(_LIST, page))
 
     async def show(self, request: web.Request) -> web.Response:
@@ -158,6 +185,8 @@ class DagRoutes:
                 payload.run_key,
                 payload.cause,
                 payload.partition,
+                payload.preset,
+                payload.tags,
             )
         )
         response = json_response(StartedRun(run_id=run_id), status=201)

@@ -1,4 +1,4 @@
-"""Routes of runs: list, show, explain, wait for and cancel them."""
+"""Routes of runs: list, show, explain, wait for, annotate and cancel them."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -11,35 +11,22 @@ from msgspec import Meta, Struct
 
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import json_with_etag
-from pubsubflow.api.http.pagination import Cursor, read_cursor, with_cursor
+from pubsubflow.api.http.pagination import read_cursor, with_cursor
 from pubsubflow.api.http.problems import BadRequest
-from pubsubflow.api.http.requests import Limit, NoQuery, decode_body, parse_query, run_id
+from pubsubflow.api.http.requests import NoQuery, decode_body, parse_body, parse_query, run_id
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
+from pubsubflow.api.routes.run_filters import RunsQuery, Several, Tag, filter_of
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.api.explain import Explanation
 from pubsubflow.model.api.resources import Page, RunDetail, RunView
 from pubsubflow.model.runs.states import RunState
-from pubsubflow.model.wire.commands import CancelRun, CommandHandler
+from pubsubflow.model.wire.commands import AnnotateRun, CancelRun, CommandHandler
 from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.wakeup import Wakeups
 
 _LIST = "runs"
 _SWEEP_SECONDS = 5.0
-
-
-class RunsQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query string of the list of runs.
-
-    Attributes:
-        dag: Only runs of this DAG.
-        state: Only runs in this state now.
-    """
-
-    dag: str | None = None
-    state: RunState | None = None
-    limit: Limit = 50
-    after: Cursor | None = None
 
 
 class WaitQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,7 +49,24 @@ class CancelRequest(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(min_length=1, max_length=512)] = "cancelled through the API"
 
 
+class AnnotateRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to change the tags and the note of a run.
+
+    Attributes:
+        tags: All of its tags; those that it has stay if left out.
+        add_tags: Tags to add.
+        remove_tags: Tags to remove.
+        note: A text for people; empty to remove the note, which stays if left out.
+    """
+
+    tags: Annotated[tuple[Tag, ...], Several] | None = None
+    add_tags: Annotated[tuple[Tag, ...], Several] = ()
+    remove_tags: Annotated[tuple[Tag, ...], Several] = ()
+    note: Annotated[str, Meta(max_length=10_000)] | None = None
+
+
 _cancellation = msgspec.json.Decoder(CancelRequest)
+_annotation = msgspec.json.Decoder(AnnotateRequest)
 
 
 class RunRoutes:
@@ -95,6 +99,15 @@ class RunRoutes:
             responses={200: RunDetail},
             allow_head=False,
         )
+        yield Route(
+            method="PATCH",
+            path=one,
+            handler=self.annotate,
+            access=Access.OPERATOR,
+            query=NoQuery,
+            body=AnnotateRequest,
+            responses={200: RunDetail},
+        )
         yield routing.post(
             f"{one}/cancel",
             self.cancel,
@@ -110,9 +123,8 @@ class RunRoutes:
         """List runs, the newest first."""
         params = parse_query(request, RunsQuery)
         page = await self._read_models.runs.page(
+            filter_of(params),
             limit=params.limit,
-            dag_id=params.dag,
-            state=params.state,
             after=read_cursor(_LIST, params.after, UUID),
         )
         return json_with_etag(request, with_cursor(_LIST, page))
@@ -136,6 +148,13 @@ class RunRoutes:
                 if RunState(run.state).final or left <= 0 or self._wakeups.stopping:
                     return json_response(run)
                 await wakeup.wait(min(left, _SWEEP_SECONDS))
+
+    async def annotate(self, request: web.Request) -> web.Response:
+        """Change the tags and the note of a run; return it."""
+        key = run_id(request)
+        payload = await parse_body(request, _annotation)
+        await self._commands.execute(AnnotateRun(key, **msgspec.structs.asdict(payload)))
+        return json_response(await self._read_models.runs.get(key))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel a run and its tasks; return it."""

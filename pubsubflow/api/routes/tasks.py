@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -46,13 +46,31 @@ _OUTPUT = MediaBody(
 )
 _RESULT = MediaBody(("application/json",), "What the task returned.", None)
 _Position = Annotated[str, Meta(pattern=r"^[0-9]{1,9} (-1|[0-9]{1,9})$")]
+_ShownState = Literal[
+    "none",
+    "ready",
+    "queued",
+    "running",
+    "deferred",
+    "up_for_retry",
+    "success",
+    "failed",
+    "skipped",
+    "upstream_failed",
+    "cancelled",
+]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _lines = msgspec.json.Decoder(dict[str, Any]).decode_lines
 
 
 class TasksQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query string of the list of a run's tasks."""
+    """The query string of the list of a run's tasks.
 
+    Attributes:
+        state: Only tasks in one of these states, `none` for those not started; may be repeated.
+    """
+
+    state: Annotated[list[_ShownState], Meta(max_length=50)] = []
     limit: Limit = 1000
     after: Cursor | None = None
 
@@ -109,6 +127,9 @@ class TaskRoutes:
         position = read_cursor(name, params.after, _Position)
         node, index = (-1, NOT_MAPPED) if position is None else map(int, position.split())
         page = await self._read_models.tasks.page(key, limit=params.limit, after=(node, index))
+        if params.state:
+            items = [task for task in page.items if task.state in params.state]
+            page = Page(items, page.next)
         return json_with_etag(request, with_cursor(name, page))
 
     async def show(self, request: web.Request) -> web.Response:

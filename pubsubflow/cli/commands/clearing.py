@@ -3,8 +3,12 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pubsubflow.cli import output
+from pubsubflow.cli.commands.bulk import Bulk, act_on_runs, check_single
+from pubsubflow.cli.parsers import Limit
+from pubsubflow.cli.run_choice import EVERY_RUN, RunChoice
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.client import Client
 from pubsubflow.errors import ConfigError
@@ -14,27 +18,40 @@ _SHOWN_TASKS = 50
 
 
 async def retry_run(
-    run: str,
+    run: str | None = None,
     /,
     *,
     newest: bool = False,
+    choice: RunChoice = EVERY_RUN,
+    limit: Limit = 1000,
     dry_run: bool = False,
+    yes: bool = False,
+    plan: Path | None = None,
     target: Target = DEFAULT,
-) -> None:
-    """Run the failed and upstream-failed tasks of an ended run again, and keep the others.
+) -> int:
+    """Run the failed and upstream-failed tasks of an ended run, or of many, again; keep the others.
 
     Args:
-        run: Id of the run.
+        run: Id of the run; filters in place of it take many, by default those that failed.
         newest: Use the DAG's newest version in place of the one that the run had.
-        dry_run: Only list the tasks that would run again.
+        choice: Which runs.
+        limit: How many runs at most by filters; 1000 if left out.
+        dry_run: Only list the tasks that would run again, or the runs of the filters.
+        yes: Do not prompt for confirmation; needed for many runs where stdin is not a terminal.
+        plan: File with what --dry-run --json printed: retry exactly these runs.
         target: The daemon, and the format of the output.
     """
+    if run is None:
+        bulk = Bulk(limit=limit, dry_run=dry_run, yes=yes, plan=plan)
+        return await act_on_runs("retry", choice, bulk, target, newest=newest)
+    check_single(choice, plan)
     async with target.client() as client:
         _show(await client.retry(run, newest=newest, dry_run=dry_run), json=target.json)
+    return 0
 
 
 async def clear_run(
-    run: str,
+    run: str | None = None,
     /,
     *,
     task: tuple[str, ...] = (),
@@ -42,22 +59,28 @@ async def clear_run(
     upstream: bool = False,
     only_failed: bool = False,
     newest: bool = False,
+    choice: RunChoice = EVERY_RUN,
+    limit: Limit = 1000,
     dry_run: bool = False,
     yes: bool = False,
+    plan: Path | None = None,
     target: Target = DEFAULT,
-) -> None:
-    """Clear tasks of a run, or all of them, and run them again.
+) -> int:
+    """Clear tasks of a run, or of many, or all of them, and run them again.
 
     Args:
-        run: Id of the run.
+        run: Id of the run; filters in place of it take many, by default those that have ended.
         task: Id of a task, with .0 for one instance of a mapped task; may be repeated. All tasks
             if left out.
         downstream: Also clear all tasks downstream of these.
         upstream: Also clear all tasks upstream of these.
         only_failed: Of all these, clear only tasks that failed, were cancelled or could not start.
         newest: Use the DAG's newest version in place of the one that the run had.
-        dry_run: Only list the tasks that would run again.
+        choice: Which runs.
+        limit: How many runs at most by filters; 1000 if left out.
+        dry_run: Only list the tasks that would run again, or the runs of the filters.
         yes: Do not prompt for confirmation.
+        plan: File with what --dry-run --json printed: clear exactly these runs.
         target: The daemon, and the format of the output.
     """
     chosen = {
@@ -66,11 +89,16 @@ async def clear_run(
         "only_failed": only_failed,
         "newest": newest,
     }
+    if run is None:
+        bulk = Bulk(limit=limit, dry_run=dry_run, yes=yes, plan=plan)
+        return await act_on_runs("clear", choice, bulk, target, tasks=task, **chosen)
+    check_single(choice, plan)
     async with target.client() as client:
         if not dry_run and not yes:
             await _confirm(client, run, task, chosen)
         cleared = await client.clear(run, tasks=task, dry_run=dry_run, **chosen)
     _show(cleared, json=target.json)
+    return 0
 
 
 async def clear_tasks(

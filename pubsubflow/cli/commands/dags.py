@@ -19,15 +19,25 @@ from pubsubflow.model.wire.task_resources import describe_resources
 _SHOWN_APART = ("default", "title", "description", "examples")
 
 
-async def list_dags(*, limit: Limit | None = None, target: Target = DEFAULT) -> None:
+async def list_dags(
+    *,
+    tag: tuple[str, ...] = (),
+    owner: str | None = None,
+    paused: Annotated[bool | None, Parameter(negative="--active")] = None,
+    limit: Limit | None = None,
+    target: Target = DEFAULT,
+) -> None:
     """List DAGs and the files that cannot be imported.
 
     Args:
+        tag: Only DAGs with this tag; of several, with all of them.
+        owner: Only DAGs of this owner.
+        paused: Only DAGs that are paused; --active for only those that are not.
         limit: How many DAGs at most; all if left out.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
-        found = await client.dags(limit=limit)
+        found = await client.dags(tags=tag, owner=owner, paused=paused, limit=limit)
     if target.json:
         output.show_list(found.items)
         return
@@ -78,6 +88,8 @@ async def trigger_dag(
     logical_time: Moment = None,
     partition: str | None = None,
     run_key: str | None = None,
+    preset: str | None = None,
+    tag: tuple[str, ...] = (),
     wait: bool = False,
     target: Target = DEFAULT,
 ) -> int:
@@ -91,6 +103,8 @@ async def trigger_dag(
         logical_time: Logical time of the run.
         partition: Partition of the run.
         run_key: Idempotency key: another call with the same key returns the same run.
+        preset: Name of a preset of the DAG: its params, under those that are given.
+        tag: Tag of the run; may be repeated.
         wait: Wait until the run has ended, and fail if the run failed.
         target: The daemon, and the format of the output.
     """
@@ -102,6 +116,8 @@ async def trigger_dag(
             partition=partition,
             run_key=run_key,
             cause="triggered at the command line",
+            preset=preset,
+            tags=tag,
         )
         if wait:
             return await report_end(client, await client.wait(run_id), json=target.json)
@@ -178,12 +194,17 @@ def _facts(dag: DagDetail) -> Table:
             ("runs", f"{dag.active_runs} running, {dag.queued_runs} queued"),
             ("last run", None if dag.last_run is None else _last_line(dag)),
             ("params", _params(dag)),
+            ("presets", _presets(dag)),
             ("file", f"{location}, version {dag.version}"),
             ("import error", error),
             ("owner", dag.owner),
             ("tags", ", ".join(dag.tags)),
         ]
     )
+
+
+def _presets(dag: DagDetail) -> str:
+    return "\n".join(f"{name}: {output.compact(each)}" for name, each in dag.presets.items())
 
 
 def _params(dag: DagDetail) -> str:

@@ -1,15 +1,19 @@
 """Runs: listed, shown, explained, awaited and cancelled."""
 
 from collections.abc import AsyncIterable, Sequence
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from pubsubflow.cli import output
+from pubsubflow.cli.commands.bulk import Bulk, act_on_runs, check_single
 from pubsubflow.cli.parsers import Limit
+from pubsubflow.cli.run_choice import EVERY_RUN, RunChoice
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.client import Client
+from pubsubflow.errors import ConfigError
 from pubsubflow.model.api.explain import ConsumedEventView, ExplainedRun, Explanation
 from pubsubflow.model.api.resources import CallbackView, RunDetail, RunView, TaskView
 from pubsubflow.model.runs.states import RunState, TaskState
@@ -20,30 +24,25 @@ _SHOWN_DEPTH = 15
 
 
 async def list_runs(
-    *,
-    dag: str | None = None,
-    state: RunState | None = None,
-    limit: Limit = 20,
-    target: Target = DEFAULT,
+    *, choice: RunChoice = EVERY_RUN, limit: Limit = 20, target: Target = DEFAULT
 ) -> None:
     """List runs, the newest first.
 
     Args:
-        dag: Only runs of this DAG.
-        state: Only runs in this state.
+        choice: Which runs.
         limit: How many runs at most; 20 if left out.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
-        found = client.runs(dag_id=dag, state=state, limit=limit)
+        found = client.runs(**choice.arguments(), limit=limit)
         if target.json:
             await output.show_items(found)
             return
         listing = output.Listing(
-            *("run", "dag", "state", "created", "took", "why"),
+            *("run", "dag", "state", "created", "took", "tags", "why"),
             narrow=5,
             right=["took"],
-            elastic=["dag", "why"],
+            elastic=["dag", "tags", "why"],
             times=["created"],
         )
         async for run in found:
@@ -53,6 +52,7 @@ async def list_runs(
                 output.state(run.state),
                 output.brief(run.created_at),
                 output.duration(run.started_at, run.ended_at),
+                ", ".join(run.tags),
                 run.cause,
             )
     listing.show(none="no runs")
@@ -123,17 +123,71 @@ async def wait_run(
         return await report_end(client, found, json=target.json)
 
 
-async def cancel_run(run: str, /, *, reason: str | None = None, target: Target = DEFAULT) -> None:
-    """Cancel a run and stop its tasks.
+async def cancel_run(
+    run: str | None = None,
+    /,
+    *,
+    reason: str | None = None,
+    choice: RunChoice = EVERY_RUN,
+    limit: Limit = 1000,
+    dry_run: bool = False,
+    yes: bool = False,
+    plan: Path | None = None,
+    target: Target = DEFAULT,
+) -> int:
+    """Cancel a run and stop its tasks, or many runs by filters.
+
+    Args:
+        run: Id of the run; filters in place of it take many.
+        reason: Reason, stored with the run.
+        choice: Which runs.
+        limit: How many runs at most by filters; 1000 if left out.
+        dry_run: Only list the runs of the filters.
+        yes: Do not prompt for confirmation.
+        plan: File with what --dry-run --json printed: cancel exactly these runs.
+        target: The daemon, and the format of the output.
+    """
+    text = reason or "cancelled at the command line"
+    if run is None:
+        bulk = Bulk(limit=limit, dry_run=dry_run, yes=yes, plan=plan)
+        return await act_on_runs("cancel", choice, bulk, target, reason=text)
+    check_single(choice, plan, dry_run=dry_run)
+    async with target.client() as client:
+        found = await client.cancel(run, reason=text)
+    output.show_result(found, _end(found), json=target.json)
+    return 0
+
+
+async def tag_run(
+    run: str, /, *tags: str, remove: tuple[str, ...] = (), target: Target = DEFAULT
+) -> None:
+    """Set tags of a run, and remove others.
 
     Args:
         run: Id of the run.
-        reason: Reason, stored with the run.
+        tags: Tags to add.
+        remove: Tag to remove; may be repeated.
+        target: The daemon, and the format of the output.
+    """
+    if not (tags or remove):
+        raise ConfigError("name tags to add, or --remove some")
+    async with target.client() as client:
+        found = await client.annotate(run, add_tags=tags, remove_tags=remove)
+    text = f"{run}: {', '.join(found.tags) or 'no tags'}"
+    output.show_result(found, text, json=target.json)
+
+
+async def note_run(run: str, text: str, /, *, target: Target = DEFAULT) -> None:
+    """Set the note of a run.
+
+    Args:
+        run: Id of the run.
+        text: The note; empty to remove it.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
-        found = await client.cancel(run, reason=reason or "cancelled at the command line")
-    output.show_result(found, _end(found), json=target.json)
+        found = await client.annotate(run, note=text)
+    output.show_result(found, f"{run}: {found.note or 'no note'}", json=target.json)
 
 
 async def explain_run(run: str, /, *, target: Target = DEFAULT) -> None:
@@ -227,6 +281,8 @@ def _facts(run: RunDetail) -> Table:
             ("params", output.compact(run.params)),
             ("logical time", output.moment(run.logical_time)),
             ("partition", run.partition),
+            ("tags", ", ".join(run.tags)),
+            ("note", run.note),
             ("created", output.moment(run.created_at)),
             ("took", output.duration(run.started_at, run.ended_at)),
         ]

@@ -20,16 +20,24 @@ from pubsubflow.model.wire.task_resources import format_memory
 _LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
 
-async def list_tasks(run: str, /, *, limit: Limit | None = None, target: Target = DEFAULT) -> None:
+async def list_tasks(
+    run: str,
+    /,
+    *,
+    state: tuple[str, ...] = (),
+    limit: Limit | None = None,
+    target: Target = DEFAULT,
+) -> None:
     """List the tasks of a run, also those that have not started.
 
     Args:
         run: Id of the run.
+        state: Only tasks in this state, none for those not started; may be repeated.
         limit: How many tasks at most; all if left out.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
-        found = client.tasks(run, limit=limit)
+        found = client.tasks(run, states=state, limit=limit)
         if target.json:
             await output.show_items(found)
         else:

@@ -1,6 +1,7 @@
 """Handlers of the messages and commands that a manager processes: one class a kind."""
 
 from pubsubflow.manager.handlers.commands import (
+    AnnotateRunHandler,
     BackfillHandler,
     CancelRunHandler,
     ClearTasksHandler,
@@ -26,6 +27,7 @@ from pubsubflow.manager.handlers.tasks import (
 )
 from pubsubflow.manager.handlers.timers import CheckEventWaitsHandler, FireTimersHandler
 from pubsubflow.model.wire.commands import (
+    AnnotateRun,
     Backfill,
     CancelRun,
     CheckEventWaits,
@@ -69,6 +71,7 @@ HANDLERS: dict[type, type[Handler]] = {
     Replay: ReplayHandler,
     Backfill: BackfillHandler,
     CancelRun: CancelRunHandler,
+    AnnotateRun: AnnotateRunHandler,
     SetPool: ChangePoolHandler,
     DeletePool: ChangePoolHandler,
     ClearTasks: ClearTasksHandler,

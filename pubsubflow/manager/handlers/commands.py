@@ -11,12 +11,13 @@ from pubsubflow.manager.inbox import InboxItem, check_key
 from pubsubflow.manager.persistence.load import RunLocks
 from pubsubflow.manager.runs.clearing import Clearing, decode_reopened
 from pubsubflow.manager.schedules.replay import Replays
+from pubsubflow.manager.unit_of_work import RunAnnotation
 from pubsubflow.manager.working_state import LockedDag
 from pubsubflow.model.changes import DagChange, DagChanged, RunChanged
 from pubsubflow.model.revisions import check_revision, dag_revision
-from pubsubflow.model.runs.params import validate_params
+from pubsubflow.model.runs.params import preset_params, validate_params
 from pubsubflow.model.runs.states import RunState, advance_state
-from pubsubflow.model.wire.commands import CancelRun, SetPaused, StartRun
+from pubsubflow.model.wire.commands import AnnotateRun, CancelRun, SetPaused, StartRun
 from pubsubflow.model.wire.messages import TaskError
 from pubsubflow.store.database import printable
 from pubsubflow.store.manager_transaction import Row
@@ -79,11 +80,20 @@ class StartRunHandler(DagCommandHandler):
             if existing:
                 return existing[draft.run_key]
         check_run_key(command.run_key)
-        draft.params = validate_params(dag.version.spec, command.params)
+        params = preset_params(dag.version.spec, command.preset, command.params)
+        draft.params = validate_params(dag.version.spec, params)
         draft.partition = None if command.partition is None else printable(command.partition)
         draft.requested_by = item.trace
         self._context.scheduler.begin(draft)
+        if command.tags:
+            annotation = RunAnnotation(draft.id, printable_all(command.tags))
+            self._uow.runs.annotations.append(annotation)
         return str(draft.run_id)
+
+
+def printable_all(texts: Sequence[str]) -> list[str]:
+    """Return texts as the database can store them."""
+    return [printable(text) for text in texts]
 
 
 def check_run_key(key: str | None) -> None:
@@ -192,13 +202,20 @@ class CancelRunHandler(Handler):
             return None  # the transaction that broke may have done it
         if state.final:
             raise InvalidInput(f"run {command.run_id} has ended: {state}")
+        _check_cleared(command, rows[0]["clear_number"])
         return rows[0]
 
     def apply(self, item: InboxItem) -> None:
         """Cancel a live run."""
         row = self._runs.get(item)
         run = None if row is None else self._uow.runs.by_id.get(row["id"])
-        if run is not None and run.outcome is None:
+        if run is None or run.outcome is not None:
+            return
+        try:
+            _check_cleared(item.message, run.progress.clear_number)
+        except InvalidInput as error:
+            item.error = error
+        else:
             self._context.lifecycle.cancel(run, printable(item.message.reason))
 
     async def before_dags(self, items: Sequence[InboxItem], locks: DagLocks) -> None:
@@ -244,6 +261,35 @@ class CancelRunHandler(Handler):
             error = msgspec.structs.asdict(TaskError("Cancelled", reason, final=True))
             ids = [run_id] * len(again)
             await self._transaction.fetch("cancel_cleared_tasks", ids, nodes, indexes, error)
+
+
+def _check_cleared(command: CancelRun, clear_number: int) -> None:
+    if command.cleared not in (None, clear_number):
+        raise InvalidInput(f"tasks of run {command.run_id} were cleared meanwhile")
+
+
+class AnnotateRunHandler(Handler):
+    """Changes tags and notes of runs; they are written after all else."""
+
+    async def before_runs(self, items: Sequence[InboxItem], locks: RunLocks) -> None:
+        """Find the runs; none is locked, as nothing is decided by their tags."""
+        del locks
+        for item in items:
+            command: AnnotateRun = item.message
+            rows = await self._transaction.fetch("find_runs", [command.run_id])
+            if not rows:
+                item.error = NotFound("run", str(command.run_id))
+                continue
+            tags = None if command.tags is None else printable_all(command.tags)
+            self._uow.runs.annotations.append(
+                RunAnnotation(
+                    rows[0]["id"],
+                    tags,
+                    printable_all(command.add_tags),
+                    printable_all(command.remove_tags),
+                    None if command.note is None else printable(command.note),
+                )
+            )
 
 
 class ClearTasksHandler(Handler):

@@ -41,6 +41,10 @@ async def save(uow: UnitOfWork, transaction: ManagerTransaction, changes: bytes 
         **_run_parts(runs, drafts, uow),
         **_event_parts(uow),
     )
+    if uow.runs.annotations:
+        # After the rows of runs that are made here.
+        for each in sorted(uow.runs.annotations, key=lambda each: each.run):
+            await transaction.fetch("annotate_run", *astuple(each))
 
 
 def _schedule_rows(drafts: Sequence[RunDraft], uow: UnitOfWork) -> Iterator[_Statement]:

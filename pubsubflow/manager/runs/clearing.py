@@ -80,6 +80,7 @@ class Clearing:
         # The transaction that broke has committed: all is done.
         if item.tried and row["clear_id"] in item.ids:
             return ClearResult((), RunState.RUNNING)
+        _check_cleared(row, command)
         if command.ended:
             raise InvalidInput(f"run {command.run_id} has not ended: clear tasks of it instead")
         if command.newest:
@@ -131,6 +132,7 @@ class Clearing:
             raise InvalidInput(f"run {command.run_id} has not started: there is nothing to clear")
         if state is RunState.RUNNING:
             return None
+        _check_cleared(row, command)
         version = await self._version(row, command, dag)
         progress, states = await self._rebuild(version, row)
         chosen = _choose(version, progress, states, command)
@@ -270,6 +272,11 @@ async def save_cleared(uow: UnitOfWork, transaction: ManagerTransaction) -> None
         task = begun[row["run"], row["node"], row["map_index"]]
         task.prior_attempts = row["attempt"]
         task.attempt += task.prior_attempts
+
+
+def _check_cleared(row: Row, command: ClearTasks) -> None:
+    if command.cleared not in (None, row["clear_number"]):
+        raise InvalidInput(f"tasks of run {command.run_id} were cleared meanwhile")
 
 
 def _choose(

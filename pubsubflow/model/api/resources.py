@@ -136,7 +136,11 @@ class InputView(Struct, frozen=True, kw_only=True):
 
 
 class DagDetail(DagView, frozen=True, kw_only=True):
-    """A DAG with its inputs, tasks and params, in the version in force."""
+    """A DAG with its inputs, tasks and params, in the version in force.
+
+    Attributes:
+        presets: Name → params that people may start a run with.
+    """
 
     inputs: list[InputView]
     graph: list[DagTaskView]
@@ -150,16 +154,18 @@ class DagDetail(DagView, frozen=True, kw_only=True):
     on_pause: str = "hold"
     line: int | None = None
     created_at: datetime
+    presets: dict[str, dict[str, Any]] = {}
 
 
 class RunView(Struct, frozen=True, kw_only=True):
     """A run.
 
     Attributes:
-        kind: `dataset`, `cron`, `manual`.
+        kind: `dataset`, `cron`, `manual`, `backfill`, `replay`.
         cause: Why it exists: one line for people.
         version: The version of its DAG that it runs.
         cleared: How often tasks of it were cleared.
+        tags, note: What people put on it.
     """
 
     run_id: str
@@ -177,6 +183,8 @@ class RunView(Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     cleared: int = 0
+    tags: tuple[str, ...] = ()
+    note: str | None = None
 
 
 class CallbackView(Struct, frozen=True, kw_only=True):

@@ -47,6 +47,23 @@ def validate_params(spec: DagSpec, given: Mapping[str, Any] | None) -> dict[str,
     return merged
 
 
+def preset_params(
+    spec: DagSpec, preset: str | None, given: Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
+    """Return the given params over those of a preset of the DAG.
+
+    Raises:
+        InvalidInput: The DAG has no preset of this name.
+    """
+    if preset is None:
+        return given
+    if preset not in spec.presets:
+        known = sorted(spec.presets)
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise InvalidInput(f"DAG {spec.dag_id!r} has no preset {preset!r}: {has}")
+    return spec.presets[preset] | dict(given or {})
+
+
 def _known(spec: DagSpec) -> list[str]:
     if spec.params_schema is None:
         return sorted(spec.params)

@@ -82,6 +82,8 @@ class StartRun(Struct, frozen=True):
     Attributes:
         run_key: A further request with the same key returns the same run.
         answered: The caller waits for a result, so the DAG must have one.
+        preset: Name of a set of params that the DAG declares; `params` are laid over it.
+        tags: Tags of the run.
     """
 
     dag_id: str
@@ -91,6 +93,8 @@ class StartRun(Struct, frozen=True):
     cause: str = "requested"
     partition: str | None = None
     answered: bool = False
+    preset: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 class SetPaused(Struct, frozen=True):
@@ -106,10 +110,31 @@ class SetPaused(Struct, frozen=True):
 
 
 class CancelRun(Struct, frozen=True):
-    """End a run and stop its tasks."""
+    """End a run and stop its tasks.
+
+    Attributes:
+        cleared: Only if its tasks were cleared this often; None for any number.
+    """
 
     run_id: UUID
     reason: str = "cancelled"
+    cleared: int | None = None
+
+
+class AnnotateRun(Struct, frozen=True):
+    """Change the tags and the note of a run.
+
+    Attributes:
+        tags: All of its tags; None to keep those that it has.
+        add_tags, remove_tags: Tags to add, and to remove.
+        note: Its note; empty for none, None to keep the one that it has.
+    """
+
+    run_id: UUID
+    tags: tuple[str, ...] | None = None
+    add_tags: tuple[str, ...] = ()
+    remove_tags: tuple[str, ...] = ()
+    note: str | None = None
 
 
 class FireTimers(Struct, frozen=True):
@@ -255,6 +280,7 @@ class ClearTasks(Struct, frozen=True):
         newest: Continue with the DAG's newest version in place of the run's own.
         ended: Only if the run has ended.
         dry_run: Only return the tasks that would be cleared.
+        cleared: Only if its tasks were cleared this often before; None for any number.
     """
 
     run_id: UUID
@@ -265,6 +291,7 @@ class ClearTasks(Struct, frozen=True):
     newest: bool = False
     ended: bool = False
     dry_run: bool = False
+    cleared: int | None = None
 
 
 class ClearedTask(Struct, frozen=True):
@@ -310,6 +337,7 @@ Command = (
     | StartRun
     | SetPaused
     | CancelRun
+    | AnnotateRun
     | FireTimers
     | Replay
     | Backfill

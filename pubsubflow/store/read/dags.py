@@ -1,5 +1,7 @@
 """DAGs and their files, read for the API."""
 
+from collections.abc import Collection
+
 import asyncpg
 from msgspec.structs import asdict
 
@@ -30,20 +32,40 @@ class ReadDags:
         self._database = database
         self._specs = specs
 
-    async def page(self, *, limit: int, after: str | None = None) -> DagPage:
+    async def page(
+        self,
+        *,
+        limit: int,
+        after: str | None = None,
+        tags: Collection[str] = (),
+        owner: str | None = None,
+        paused: bool | None = None,
+    ) -> DagPage:
         """Return DAGs by name, and the files that cannot be imported.
+
+        A filtered page may hold fewer DAGs than `limit` although the list goes on.
 
         Args:
             limit: Number of DAGs at most.
             after: The last name of the page before.
+            tags: Only those that have all of these.
+            owner: Only those of this owner.
+            paused: Only those that are paused, or not; None for both.
         """
         async with self._database.connection() as connection:
             page = await connection.fetch(SQL["page_dags"], after or "", limit)
             found = await self._read(connection, [row["id"] for row in page])
             broken = await connection.fetch(SQL["list_import_errors"])
         items = [_dag(row, spec) for row, spec in found]
+        shown = [
+            dag
+            for dag in items
+            if set(tags) <= set(dag.tags)
+            and owner in (None, dag.owner)
+            and paused in (None, dag.paused)
+        ]
         return DagPage(
-            items=items,
+            items=shown,
             next=items[-1].dag_id if len(page) == limit else None,
             import_errors=[ImportErrorView(**dict(row)) for row in broken],
         )
@@ -156,6 +178,7 @@ def _detail(row: asyncpg.Record, spec: DagSpec) -> DagDetail:
         graph=_graph(spec),
         params=spec.params,
         params_schema=spec.params_schema,
+        presets=spec.presets,
         start=spec.start,
         end=spec.end,
         catchup=spec.catchup,

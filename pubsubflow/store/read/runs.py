@@ -1,6 +1,6 @@
 """Runs and the events that caused them, read for the API."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -15,23 +15,20 @@ from pubsubflow.model.api.resources import (
     RunDetail,
     RunView,
 )
+from pubsubflow.model.runs.filters import RunFilter
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.callbacks import read_callbacks
-from pubsubflow.store.read.dags import find_dag
 from pubsubflow.store.read.datasets import FoundEvent, read_events
+from pubsubflow.store.read.run_pages import find_page
 from pubsubflow.store.read.task_waits import describe_waits
 from pubsubflow.store.specs import SpecReader
 
-SCANNED_RUNS = 20_000
 EVENTS_A_RUN = 100
 EXPLAINED_RUNS = 500
 EXPLAINED_DEPTH = 100
-_FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
-# Unfinished states are read from their own small tables, final ones by a bounded scan of `run`.
-_LIVE = {RunState.RUNNING: "page_running_runs", RunState.QUEUED: "page_queued_runs"}
 
 
 class FoundRun(Struct, frozen=True):
@@ -55,43 +52,33 @@ class ReadRuns:
         self._specs = specs
 
     async def page(
-        self,
-        *,
-        limit: int,
-        dag_id: str | None = None,
-        state: RunState | None = None,
-        after: UUID | None = None,
+        self, chosen: RunFilter, *, limit: int, after: UUID | None = None
     ) -> Page[RunView]:
         """Return runs, newest first.
 
-        A search for a rare final state goes through 20,000 runs at a time: such a page may be
-        short, or empty, although the list goes on.
+        A search for what is rare goes through 20,000 runs at a time: such a page may be short, or
+        empty, although the list goes on.
 
         Args:
+            chosen: Which runs.
             limit: Number of runs at most.
-            dag_id: Only those of this DAG.
-            state: Only those in this state now.
             after: The `next` of the page before.
 
         Raises:
             NotFound: The DAG does not exist.
         """
-        before = after or _LAST
         async with self._database.connection() as connection:
-            dag = None if dag_id is None else await find_dag(connection, dag_id)
-            if state in _LIVE:
-                end = None
-                rows = await connection.fetch(SQL[_LIVE[state]], before, dag, limit)
-            else:
-                end = await _scan_end(connection, state, before, dag)
-                query, *more = ("page_runs",) if dag is None else ("page_dag_runs", dag)
-                rows = await connection.fetch(
-                    SQL[query], before, end or _FIRST, state, limit, *more
-                )
-            items = [run.view for run in await read_runs(connection, [row["id"] for row in rows])]
+            page = await find_page(connection, self._specs, chosen, limit=limit, after=after)
+            items = [run.view for run in await read_runs(connection, page.ids)]
         if len(items) == limit:
             return Page(items, items[-1].run_id)
-        return Page(items, None if end is None else str(end))
+        return Page(items, None if page.end is None else str(page.end))
+
+    async def briefs(self, run_ids: Sequence[UUID]) -> list[RunView]:
+        """Return those of some runs that exist, newest first."""
+        async with self._database.connection() as connection:
+            known = await connection.fetch(SQL["find_runs"], list(run_ids))
+            return [run.view for run in await read_runs(connection, [row["id"] for row in known])]
 
     async def get(self, run_id: UUID) -> RunDetail:
         """Return a run and the number of its tasks by state.
@@ -231,17 +218,6 @@ async def read_runs(connection: Connection, ids: list[int]) -> list[FoundRun]:
     return [FoundRun(row["id"], row["version"], _view(row)) for row in rows]
 
 
-async def _scan_end(
-    connection: Connection, state: RunState | None, before: UUID, dag: int | None
-) -> UUID | None:
-    """Return the run where a search for a state stops; None if it reaches the end."""
-    if state is None:
-        return None
-    query, *more = ("find_scan_end",) if dag is None else ("find_dag_scan_end", dag)
-    end: UUID | None = await connection.fetchval(SQL[query], before, SCANNED_RUNS, *more)
-    return end
-
-
 def _view(row: asyncpg.Record) -> RunView:
     return RunView(
         run_id=str(row["run_id"]),
@@ -259,4 +235,6 @@ def _view(row: asyncpg.Record) -> RunView:
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         cleared=row["clear_number"],
+        tags=tuple(row["tags"]),
+        note=row["note"],
     )

@@ -9,6 +9,10 @@ SELECT id FROM dag WHERE dag_id > $1 AND present ORDER BY dag_id LIMIT $2;
 -- Return the id of a DAG, a retired one included.
 SELECT id FROM dag WHERE dag_id = $1;
 
+-- name: list_dag_versions_in_force
+-- Return the version in force of every DAG.
+SELECT dag, version FROM dag_state ORDER BY dag;
+
 -- name: read_dags
 -- Return DAGs with their state, last run and next tick.
 SELECT dag.dag_id, dag.file, dag.present, s.missing_since, dag.created_at, s.version, s.paused,

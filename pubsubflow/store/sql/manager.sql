@@ -365,7 +365,17 @@ SELECT id, dag_id, present, version FROM dag WHERE dag_id = ANY($1::text[]);
 
 -- name: find_runs
 -- Return runs by their public ids.
-SELECT id, run_id, dag, state, version FROM run WHERE run_id = ANY($1::uuid[]);
+SELECT id, run_id, dag, state, version, clear_number FROM run WHERE run_id = ANY($1::uuid[]);
+
+-- name: annotate_run
+-- Change what people put on a run: its tags to $2 unless null, with $3 and without $4; its note.
+UPDATE run SET
+    tags = ARRAY(
+        SELECT DISTINCT each.tag
+        FROM unnest(coalesce($2::text[], run.tags) || $3::text[]) AS each (tag)
+        WHERE each.tag <> ALL ($4::text[]) ORDER BY each.tag),
+    note = CASE WHEN $5::text IS NULL THEN note ELSE nullif($5, '') END
+WHERE id = $1;
 
 -- name: read_events_between
 -- Return the events of a DAG's datasets recorded in [$2, $3), with ids below $5.

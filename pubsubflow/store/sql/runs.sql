@@ -1,32 +1,66 @@
 -- Reads about runs and tasks. Run ids grow with time, so they order runs by age.
 
 -- name: page_runs
--- Return ids of runs before the run $1 down to the run $2, in state $3 if given.
-SELECT id FROM run
-WHERE run_id < $1 AND run_id >= $2 AND ($3::text IS NULL OR state = $3)
-ORDER BY run_id DESC
-LIMIT $4;
-
--- name: page_dag_runs
--- Return ids of runs of DAG $5; otherwise as page_runs.
-SELECT id FROM run
-WHERE dag = $5 AND run_id < $1 AND run_id >= $2 AND ($3::text IS NULL OR state = $3)
-ORDER BY run_id DESC
-LIMIT $4;
-
--- name: page_running_runs
--- Return ids of running runs before the run $1, of DAG $2 if given.
-SELECT run.id
-FROM run_live JOIN run ON run.id = run_live.run
-WHERE run.run_id < $1 AND ($2::int IS NULL OR run_live.dag = $2)
+-- Return ids of runs before the run $1 down to the run $2, at most $3, that are in one of the states
+-- $4, of one of the kinds $5, of partition $6, made in [$7, $8), with the params $9 = $10, and of
+-- which each tag of $11 is a tag, or one of their DAG's: $12, $13.
+SELECT run.id FROM run
+WHERE run.run_id < $1 AND run.run_id >= $2
+  AND ($4::text[] IS NULL OR run.state = ANY($4))
+  AND ($5::text[] IS NULL OR run.kind = ANY($5))
+  AND ($6::text IS NULL OR run.partition = $6)
+  AND ($7::timestamptz IS NULL OR run.created_at >= $7)
+  AND ($8::timestamptz IS NULL OR run.created_at < $8)
+  AND NOT EXISTS (
+      SELECT FROM unnest($9::text[], $10::text[]) AS wanted (name, value)
+      WHERE run.params ->> wanted.name IS DISTINCT FROM wanted.value)
+  AND NOT EXISTS (
+      SELECT FROM unnest($11::text[]) AS wanted (tag)
+      WHERE wanted.tag <> ALL (run.tags) AND NOT EXISTS (
+          SELECT FROM unnest($12::int[], $13::text[]) AS tagged (dag, tag)
+          WHERE tagged.dag = run.dag AND tagged.tag = wanted.tag))
 ORDER BY run.run_id DESC
 LIMIT $3;
 
--- name: page_queued_runs
--- Return ids of queued runs before the run $1, of DAG $2 if given.
+-- name: page_dag_runs
+-- Return ids of runs of DAG $14; otherwise as page_runs.
+SELECT run.id FROM run
+WHERE run.dag = $14 AND run.run_id < $1 AND run.run_id >= $2
+  AND ($4::text[] IS NULL OR run.state = ANY($4))
+  AND ($5::text[] IS NULL OR run.kind = ANY($5))
+  AND ($6::text IS NULL OR run.partition = $6)
+  AND ($7::timestamptz IS NULL OR run.created_at >= $7)
+  AND ($8::timestamptz IS NULL OR run.created_at < $8)
+  AND NOT EXISTS (
+      SELECT FROM unnest($9::text[], $10::text[]) AS wanted (name, value)
+      WHERE run.params ->> wanted.name IS DISTINCT FROM wanted.value)
+  AND NOT EXISTS (
+      SELECT FROM unnest($11::text[]) AS wanted (tag)
+      WHERE wanted.tag <> ALL (run.tags) AND NOT EXISTS (
+          SELECT FROM unnest($12::int[], $13::text[]) AS tagged (dag, tag)
+          WHERE tagged.dag = run.dag AND tagged.tag = wanted.tag))
+ORDER BY run.run_id DESC
+LIMIT $3;
+
+-- name: page_live_runs
+-- Return ids of running and queued runs, of DAG $14 if given; otherwise as page_runs.
 SELECT run.id
-FROM run_queue JOIN run ON run.id = run_queue.run
-WHERE run.run_id < $1 AND ($2::int IS NULL OR run_queue.dag = $2)
+FROM (SELECT run, dag FROM run_live UNION ALL SELECT run, dag FROM run_queue) AS live
+JOIN run ON run.id = live.run
+WHERE run.run_id < $1 AND run.run_id >= $2 AND ($14::int IS NULL OR live.dag = $14)
+  AND ($4::text[] IS NULL OR run.state = ANY($4))
+  AND ($5::text[] IS NULL OR run.kind = ANY($5))
+  AND ($6::text IS NULL OR run.partition = $6)
+  AND ($7::timestamptz IS NULL OR run.created_at >= $7)
+  AND ($8::timestamptz IS NULL OR run.created_at < $8)
+  AND NOT EXISTS (
+      SELECT FROM unnest($9::text[], $10::text[]) AS wanted (name, value)
+      WHERE run.params ->> wanted.name IS DISTINCT FROM wanted.value)
+  AND NOT EXISTS (
+      SELECT FROM unnest($11::text[]) AS wanted (tag)
+      WHERE wanted.tag <> ALL (run.tags) AND NOT EXISTS (
+          SELECT FROM unnest($12::int[], $13::text[]) AS tagged (dag, tag)
+          WHERE tagged.dag = run.dag AND tagged.tag = wanted.tag))
 ORDER BY run.run_id DESC
 LIMIT $3;
 
@@ -42,7 +76,7 @@ SELECT run_id FROM run WHERE dag = $3 AND run_id < $1 ORDER BY run_id DESC OFFSE
 -- Return runs, newest first.
 SELECT run.id, run.run_id, dag.dag_id, run.state, run.kind, run.cause, run.version, v.number,
        run.run_key, run.params, run.logical_time, run.partition, run.error, run.created_at,
-       run.started_at, run.ended_at, run.clear_number
+       run.started_at, run.ended_at, run.clear_number, run.tags, run.note
 FROM run
 JOIN dag ON dag.id = run.dag
 JOIN dag_version AS v ON v.id = run.version

@@ -43,3 +43,32 @@ def test_pools_are_set_listed_and_deleted(psf):
     assert psf("pools", "list").out == "no pools\n"
     assert psf("pools", "delete", "warehouse").code == 2
     assert psf("pools", "set", "warehouse", "-1").code == 2
+
+
+def test_many_runs_are_chosen_by_filters_listed_and_acted_upon(psf, tmp_path):
+    tag = ("--tag", "nightly")
+    runs = [psf("dags", "trigger", "broken", *tag, "--json").json["run_id"] for _ in range(3)]
+    for run in runs:
+        psf("runs", "wait", run)
+    assert psf("runs", "tag", runs[0], "kept", "--remove", "nightly").out == f"{runs[0]}: kept\n"
+    assert psf("runs", "note", runs[0], "keep it").out.endswith("keep it\n")
+    assert "keep it" in psf("runs", "show", runs[0]).out
+    listed = psf("runs", "list", *tag, "--state", "failed", "--json").json
+    assert [run["run_id"] for run in listed] == runs[:0:-1]
+    assert "1 runs" not in psf("runs", "retry", *tag, "--dry-run").out
+    planned = psf("runs", "retry", *tag, "--dry-run", "--json")
+    plan = tmp_path / "plan.json"
+    plan.write_text(planned.out)
+    assert psf("runs", "clear", "--plan", plan, "--yes").code == 2  # it is a plan to retry
+    assert "--yes" in psf("runs", "retry", "--plan", plan).err
+    done = psf("runs", "retry", "--plan", plan, "--yes")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "2 runs retried")
+    for run in runs[1:]:
+        psf("runs", "wait", run)
+    done = psf("runs", "retry", "--plan", plan, "--yes")
+    assert (done.code, done.out.splitlines()[-1]) == (1, "0 runs retried, 2 left")
+    assert psf("runs", "cancel").code == 2
+    assert psf("runs", "cancel", runs[0], *tag).code == 2
+    assert psf("runs", "cancel", *tag, "--yes").out == "no runs\n0 runs cancelled\n"
+    assert psf("dags", "list", "--tag", "nowhere").out == "no DAGs\n"
+    assert psf("tasks", "list", runs[0], "--state", "failed", "--json").json[0]["task_id"] == "fail"

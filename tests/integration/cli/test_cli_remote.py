@@ -134,6 +134,9 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     assert remote("tasks", "show", ended, "say", "--json")["task_id"] == "say"
     assert remote("workers", "list", "--json")
     remote("dags", "reload")
+    assert remote("runs", "tag", ended, "far", "--json")["tags"] == ["far"]
+    assert remote("runs", "note", ended, "far", "--json")["note"] == "far"
+    assert remote("runs", "clear", "--tag", "far", "--dry-run", "--json")["counts"]["planned"] == 1
     assert remote("runs", "clear", ended, "--dry-run", "--json")["tasks"]
     assert remote("tasks", "clear", ended, "say", "--dry-run", "--json")["tasks"]
     remote("runs", "retry", ended, "--dry-run", code=1)  # nothing of it failed

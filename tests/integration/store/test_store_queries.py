@@ -25,7 +25,8 @@ SWEEPS = {  # looked through now and then; the table holds only what is not fini
     "find_undelivered_tasks": {"task_live"},
     "find_dead_workers": {"task_live"},
     "find_chained_runs": {"task_live"},
-    "page_running_runs": {"run_live"},
+    "page_live_runs": {"run_live"},
+    "list_dag_versions_in_force": {"dag_state"},  # only when people filter by tags
     "read_statistics": {"task_live", "dag_state", "dag"},  # at a scrape, at most some rows each
     "list_collecting_states": {"condition_state"},  # once for a slice that is due
     "count_condition_states": {"condition_state"},  # once an hour

@@ -1,0 +1,93 @@
+"""Filters of runs in requests: in a query string, and in the body of an action on many runs."""
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from pubsubflow.api.http.pagination import Cursor
+from pubsubflow.api.http.problems import BadRequest
+from pubsubflow.api.http.requests import Limit, to_utc
+from pubsubflow.model.runs.filters import RunFilter
+from pubsubflow.model.runs.states import RunState
+
+Text = Annotated[str, Meta(min_length=1, max_length=512)]
+Tag = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^\S(.*\S)?$")]
+Moment = Annotated[datetime, Meta(tz=True)]
+Several = Meta(max_length=50)
+
+
+class RunsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of the list of runs; lists are given by repetition.
+
+    Attributes:
+        dag: Only runs of this DAG.
+        state: Only runs that are in one of these states now.
+        kind: Only runs of one of these kinds, such as `manual`, `dataset` or `cron`.
+        tag: Only runs that have all of these tags, or whose DAG has them.
+        since, until: Bounds of the time at which they were created; `until` is exclusive.
+        partition: Only runs of this partition.
+        param: Only runs with these params, each as `name=value`.
+    """
+
+    dag: str | None = None
+    state: Annotated[list[RunState], Several] = []
+    kind: Annotated[list[Text], Several] = []
+    tag: Annotated[list[Tag], Several] = []
+    since: Moment | None = None
+    until: Moment | None = None
+    partition: Text | None = None
+    param: Annotated[list[Text], Several] = []
+    limit: Limit = 50
+    after: Cursor | None = None
+
+
+class RunSelection(Struct, frozen=True, forbid_unknown_fields=True):
+    """A filter of runs in the body of a request; its fields are those of the list's query string.
+
+    Attributes:
+        dag: Only runs of this DAG.
+        state: Only runs that are in one of these states now.
+        kind: Only runs of one of these kinds.
+        tag: Only runs that have all of these tags, or whose DAG has them.
+        since, until: Bounds of the time at which they were created; `until` is exclusive.
+        partition: Only runs of this partition.
+        param: Only runs with these params, each as `name=value`.
+    """
+
+    dag: Text | None = None
+    state: Annotated[list[RunState], Several] = []
+    kind: Annotated[list[Text], Several] = []
+    tag: Annotated[list[Tag], Several] = []
+    since: Moment | None = None
+    until: Moment | None = None
+    partition: Text | None = None
+    param: Annotated[list[Text], Several] = []
+
+
+def filter_of(given: RunsQuery | RunSelection) -> RunFilter:
+    """Return the filter that a request gives.
+
+    Raises:
+        BadRequest: A param has no `=`, or a moment is out of range.
+    """
+    params: dict[str, str] = {}
+    for pair in given.param:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise BadRequest(
+                f"param takes name=value, for example day=2026-11-20, not {pair!r}",
+                status=400,
+                field="param",
+            )
+        params[name] = value
+    return RunFilter(
+        given.dag,
+        tuple(given.state),
+        tuple(given.kind),
+        tuple(given.tag),
+        to_utc(given.since, field="since"),
+        to_utc(given.until, field="until"),
+        given.partition,
+        params,
+    )

@@ -1,0 +1,73 @@
+"""Client methods for actions on many runs."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pubsubflow.client.transport import Transport
+from pubsubflow.model.api.bulk import BulkView
+
+
+class BulkApi:
+    """Methods of the client for many runs at once."""
+
+    _server: Transport
+
+    async def bulk(
+        self,
+        action: str,
+        *,
+        chosen: Mapping[str, Any] | None = None,
+        runs: Sequence[Mapping[str, Any]] | None = None,
+        dry_run: bool = False,
+        limit: int = 200,
+        after: str | None = None,
+        **options: Any,
+    ) -> BulkView:
+        """Cancel, retry or clear many runs; return what became of each.
+
+        Sent again, it leaves the runs that it has changed: they have ended or were cleared since.
+
+        Args:
+            action: `cancel`, `retry` or `clear`.
+            chosen: Which runs: what `run_filter` returns.
+            runs: In place of it exactly these: `run_id` and `cleared` of each, as a dry run
+                returned them; at most 1,000.
+            dry_run: Only return which runs it would change, and how many tasks would run again.
+            limit: With a filter: how many runs at most, up to 1,000.
+            after: With a filter: the `next` of the call before.
+            options: `reason` to cancel; `only_failed`, `newest` to clear.
+        """
+        body = {"action": action, "dry_run": dry_run, **options}
+        if runs is None:
+            given = {name: value for name, value in (chosen or {}).items() if value is not None}
+            body |= {"filter": given, "limit": limit, "after": after}
+        else:
+            body["runs"] = runs
+        path = "/api/v1/runs/bulk"
+        return await self._server.send("POST", path, body, BulkView, idempotent=dry_run)
+
+
+def run_filter(
+    dag_id: str | None = None,
+    state: str | Sequence[str] | None = None,
+    kind: str | Sequence[str] = (),
+    tags: Sequence[str] = (),
+    since: datetime | None = None,
+    until: datetime | None = None,
+    partition: str | None = None,
+    params: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return a filter of runs as the server takes it; for its parameters see `Client.runs`."""
+    states = [state] if isinstance(state, str) else list(state or ())
+    kinds = [kind] if isinstance(kind, str) else list(kind)
+    return {
+        "dag": dag_id,
+        "state": states or None,
+        "kind": kinds or None,
+        "tag": list(tags) or None,
+        "since": None if since is None else since.isoformat(),
+        "until": None if until is None else until.isoformat(),
+        "partition": partition,
+        "param": list(params) or None,
+    }

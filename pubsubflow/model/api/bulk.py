@@ -1,0 +1,55 @@
+"""JSON types of actions on many runs."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class BulkAction(StrEnum):
+    """An action on each of many runs."""
+
+    CANCEL = "cancel"
+    RETRY = "retry"
+    CLEAR = "clear"
+
+
+class BulkOutcome(StrEnum):
+    """What became of one run: done, planned in a dry run, or left as it is."""
+
+    DONE = "done"
+    PLANNED = "planned"
+    LEFT = "left"
+
+
+class BulkRunView(Struct, frozen=True, kw_only=True):
+    """A run that an action was about.
+
+    Attributes:
+        state: Its state when it was chosen.
+        cleared: How often tasks of it had been cleared when it was chosen.
+        detail: Why it is left as it is.
+        tasks: How many of its tasks run again, or would; None for a cancellation.
+    """
+
+    run_id: str
+    dag_id: str
+    state: str
+    cleared: int
+    outcome: str
+    detail: str | None = None
+    tasks: int | None = None
+
+
+class BulkView(Struct, frozen=True, kw_only=True):
+    """The runs that an action was about, and what became of each.
+
+    Attributes:
+        counts: Outcome → number of runs.
+        next: The `after` of the next request; None when the filter takes no further runs.
+    """
+
+    action: str
+    dry_run: bool
+    counts: dict[str, int]
+    runs: list[BulkRunView]
+    next: str | None = None

@@ -1,0 +1,43 @@
+"""Filters of runs: which runs a list shows and an action on many runs takes."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from msgspec import Struct
+
+from pubsubflow.model.runs.states import RunState
+
+LIVE_RUNS = frozenset({RunState.QUEUED, RunState.RUNNING})
+
+
+class RunFilter(Struct, frozen=True):
+    """A filter of runs; what is left out is not filtered by.
+
+    Attributes:
+        dag_id: Only runs of this DAG.
+        states: Only those in one of these states now.
+        kinds: Only those of one of these kinds, such as `manual` or `cron`.
+        tags: Only those that have all of these tags, or whose DAG has them.
+        since, until: Bounds of the time at which they were created; `until` is exclusive.
+        partition: Only those of this partition.
+        params: Only those with these params: name → value; of a value that is not a text, its JSON.
+    """
+
+    dag_id: str | None = None
+    states: tuple[RunState, ...] = ()
+    kinds: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    partition: str | None = None
+    params: Mapping[str, str] = {}
+
+    @property
+    def live(self) -> bool:
+        """Whether only runs that have not ended are meant."""
+        return bool(self.states) and LIVE_RUNS.issuperset(self.states)
+
+    @property
+    def empty(self) -> bool:
+        """Whether it takes every run."""
+        return self == RunFilter()
