@@ -25,6 +25,7 @@ from pubsubflow.api.routes.dags import DagRoutes
 from pubsubflow.api.routes.dead_letters import DeadLetterRoutes
 from pubsubflow.api.routes.events import EventRoutes
 from pubsubflow.api.routes.health import HealthRoutes
+from pubsubflow.api.routes.marking import MarkingRoutes
 from pubsubflow.api.routes.pools import PoolRoutes
 from pubsubflow.api.routes.replay import ReplayRoutes
 from pubsubflow.api.routes.runs import RunRoutes
@@ -148,6 +149,7 @@ class Api:
             CallRoutes(commands, read_models, self._wakeups, most=settings.max_calls),
             ClearingRoutes(commands),
             BulkRoutes(commands, read_models),
+            MarkingRoutes(commands),
             PoolRoutes(commands, read_models),
             TaskRoutes(read_models, self._wakeups),
             TriggerRoutes(read_models),

@@ -88,12 +88,13 @@ _COMMANDS = {
             "cancel": ("runs:cancel_run", "Cancel a run, or many by filters."),
             "retry": ("clearing:retry_run", "Run the failed tasks of a run, or of many, again."),
             "clear": ("clearing:clear_run", "Clear tasks of a run, or of many; run them again."),
+            "mark": ("marking:mark_run", "Set a run, or many, to success or failed."),
             "tag": ("runs:tag_run", "Set and remove tags of a run."),
             "note": ("runs:note_run", "Set the note of a run."),
         },
     ),
     "tasks": (
-        "List tasks, print their logs, clear them.",
+        "List tasks, print their logs, clear and mark them.",
         {
             "list": ("tasks:list_tasks", "List the tasks of a run."),
             "show": ("tasks:show_task", "Show a task with its result and its error."),
@@ -101,6 +102,7 @@ _COMMANDS = {
             "logs": ("tasks:show_logs", "Print the logs of a task."),
             "clear": ("clearing:clear_tasks", "Clear tasks and run them again."),
             "test": ("local.testing:run_task", "Run a task in this process, without a daemon."),
+            "mark": ("marking:mark_tasks", "Set tasks to success, failed or skipped."),
         },
     ),
     "pools": (

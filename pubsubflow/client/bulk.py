@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pubsubflow.client.transport import Transport
-from pubsubflow.model.api.bulk import BulkView
+from pubsubflow.client.transport import Transport, quoted
+from pubsubflow.model.api.bulk import BulkView, MarkedRun
 
 
 class BulkApi:
@@ -24,19 +24,19 @@ class BulkApi:
         after: str | None = None,
         **options: Any,
     ) -> BulkView:
-        """Cancel, retry or clear many runs; return what became of each.
+        """Cancel, retry, clear or mark many runs; return what became of each.
 
         Sent again, it leaves the runs that it has changed: they have ended or were cleared since.
 
         Args:
-            action: `cancel`, `retry` or `clear`.
+            action: `cancel`, `retry`, `clear` or `mark`.
             chosen: Which runs: what `run_filter` returns.
             runs: In place of it exactly these: `run_id` and `cleared` of each, as a dry run
                 returned them; at most 1,000.
             dry_run: Only return which runs it would change, and how many tasks would run again.
             limit: With a filter: how many runs at most, up to 1,000.
             after: With a filter: the `next` of the call before.
-            options: `reason` to cancel; `only_failed`, `newest` to clear.
+            options: `reason` to cancel or mark; `state` to mark; those of `clear` to clear.
         """
         body = {"action": action, "dry_run": dry_run, **options}
         if runs is None:
@@ -46,6 +46,46 @@ class BulkApi:
             body["runs"] = runs
         path = "/api/v1/runs/bulk"
         return await self._server.send("POST", path, body, BulkView, idempotent=dry_run)
+
+    async def mark(
+        self,
+        run_id: str,
+        state: str,
+        *,
+        tasks: Sequence[str] = (),
+        downstream: bool = False,
+        upstream: bool = False,
+        emit: bool = False,
+        result: Any = None,
+        reason: str = "marked",
+        dry_run: bool = False,
+    ) -> MarkedRun:
+        """Mark a run, or tasks of it, as successful, failed or skipped.
+
+        Args:
+            run_id: The run.
+            state: `success`, `failed` or, for tasks, `skipped`.
+            tasks: Task ids, with `.<map index>` for one instance of a mapped task; the run is
+                marked if empty.
+            downstream: Also all tasks downstream of them.
+            upstream: Also all tasks upstream of them.
+            emit: Emit an event for each outlet of what is marked as successful.
+            result: What the tasks return, for tasks that take it.
+            reason: One line for people.
+            dry_run: Only return which tasks would be marked.
+        """
+        body = {
+            "state": state,
+            "tasks": tasks,
+            "downstream": downstream,
+            "upstream": upstream,
+            "emit": emit,
+            "result": result,
+            "reason": reason,
+            "dry_run": dry_run,
+        }
+        path = f"/api/v1/runs/{quoted(run_id)}/mark"
+        return await self._server.send("POST", path, body, MarkedRun, idempotent=dry_run)
 
 
 def run_filter(

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from msgspec import Struct, field
 
-from pubsubflow.manager.working_state import LockedDag, LoggedEvent, RunDraft, RunWork
+from pubsubflow.manager.working_state import EndedTask, LockedDag, LoggedEvent, RunDraft, RunWork
 from pubsubflow.model.changes import DagChanged, RunChanged
 from pubsubflow.model.runs.concurrency import Limit
 from pubsubflow.model.wire.commands import Timer
@@ -61,6 +61,7 @@ class LoadedRuns(Struct):
         wait_queues: Wait queues that were registered here: their limits → id.
         woken_rate_limits: Rate limits whose waiting tasks may start by now.
         annotations: Changes of tags and notes.
+        marked: Run and marked task, of runs that wait to be opened again.
     """
 
     by_id: dict[int, RunWork] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class LoadedRuns(Struct):
     wait_queues: dict[tuple[Limit, ...], int] = field(default_factory=dict)
     woken_rate_limits: set[str] = field(default_factory=set)
     annotations: list[RunAnnotation] = field(default_factory=list)
+    marked: list[tuple[int, EndedTask]] = field(default_factory=list)
 
 
 class CallbackRow(Struct, frozen=True, array_like=True):

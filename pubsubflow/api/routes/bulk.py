@@ -1,7 +1,7 @@
-"""Routes of actions on many runs: cancel, retry or clear those that a filter takes."""
+"""Routes of actions on many runs: cancel, retry, clear or mark those that a filter takes."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import anyio
@@ -23,7 +23,14 @@ from pubsubflow.model.api.bulk import BulkAction, BulkOutcome, BulkRunView, Bulk
 from pubsubflow.model.api.resources import Page, RunView
 from pubsubflow.model.runs.filters import LIVE_RUNS
 from pubsubflow.model.runs.states import RunState
-from pubsubflow.model.wire.commands import CancelRun, ClearResult, ClearTasks, CommandHandler
+from pubsubflow.model.wire.commands import (
+    CancelRun,
+    ClearResult,
+    ClearTasks,
+    CommandHandler,
+    MarkResult,
+    MarkTasks,
+)
 from pubsubflow.store.read.read_models import ReadModels
 
 MOST_RUNS = 1000
@@ -35,6 +42,10 @@ _STATES: dict[BulkAction, tuple[RunState, ...]] = {
     BulkAction.CANCEL: (RunState.QUEUED, RunState.RUNNING),
     BulkAction.RETRY: (RunState.FAILED,),
     BulkAction.CLEAR: _ENDED,
+}
+_UNLIKE: dict[str | None, tuple[RunState, ...]] = {
+    "success": (RunState.FAILED, RunState.CANCELLED),
+    "failed": (RunState.RUNNING, RunState.SUCCESS, RunState.CANCELLED),
 }
 
 
@@ -56,12 +67,15 @@ class BulkRequest(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         action: What is done to each of them.
         filter: Which runs; it must filter by something. States that are left out are those that
-            the action fits: live ones to cancel, failed ones to retry, ended ones to clear.
+            the action fits: live ones to cancel, failed ones to retry, ended ones to clear, to mark
+            those that are not what they are marked as.
         runs: In place of a filter exactly these, as a dry run returned them.
-        dry_run: Only return the runs, and how many tasks would run again.
+        dry_run: Only return the runs, and how many tasks it is about.
         limit: With a filter: how many runs at most.
         after: With a filter: the `next` of the request before.
-        reason: Why they are cancelled: one line for people.
+        state: To mark: what the runs are marked as.
+        emit: To mark: whether tasks marked as successful emit an event for each of their outlets.
+        reason: Why they are cancelled or marked: one line for people.
         tasks, downstream, upstream: To clear: which tasks, as for one run; all if left out.
         only_failed: To clear: only tasks that failed, were cancelled or could not start.
         newest: To retry or clear: use the DAG's newest version instead of the one that a run had.
@@ -73,7 +87,9 @@ class BulkRequest(Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = False
     limit: Annotated[int, Meta(ge=1, le=MOST_RUNS)] = 200
     after: Cursor | None = None
-    reason: Annotated[str, Meta(min_length=1, max_length=512)] = "cancelled through the API"
+    state: Literal["success", "failed"] | None = None
+    emit: bool = False
+    reason: Annotated[str, Meta(min_length=1, max_length=512)] = "through the API"
     tasks: Annotated[tuple[Name, ...], Meta(max_length=1000)] = ()
     downstream: bool = False
     upstream: bool = False
@@ -104,7 +120,7 @@ class BulkRoutes:
         )
 
     async def act(self, request: web.Request) -> web.Response:
-        """Cancel, retry or clear many runs; return what became of each.
+        """Cancel, retry, clear or mark many runs; return what became of each.
 
         Each run is changed by itself and only once: a request that is sent again leaves the runs
         that it has changed, as they have ended or were cleared since.
@@ -135,6 +151,8 @@ class BulkRoutes:
         """Return the runs that a request is about, as they were when they were chosen."""
         if (payload.filter is None) == (payload.runs is None):
             raise BadRequest("give either filter or runs", field="filter")
+        if (payload.action is BulkAction.MARK) != (payload.state is not None):
+            raise BadRequest("give a state to mark runs as, and for nothing else", field="state")
         if payload.filter is None:
             return await self._named(payload.runs or ())
         chosen = filter_of(payload.filter)
@@ -144,7 +162,8 @@ class BulkRoutes:
                 field="filter",
             )
         if not chosen.states:
-            chosen = msgspec.structs.replace(chosen, states=_STATES[payload.action])
+            states = _STATES.get(payload.action) or _UNLIKE[payload.state]
+            chosen = msgspec.structs.replace(chosen, states=states)
         after = read_cursor(_LIST, payload.after, UUID)
         page = await self._read_models.runs.page(chosen, limit=payload.limit, after=after)
         return with_cursor(_LIST, page)
@@ -199,6 +218,18 @@ class BulkRoutes:
             elif RunState(run.state) not in LIVE_RUNS:
                 raise InvalidInput(f"run {run.run_id} has ended: {run.state}")
             return None
+        if payload.state is not None:
+            marked: MarkResult = await self._commands.execute(
+                MarkTasks(
+                    key,
+                    payload.state,
+                    emit=payload.emit,
+                    reason=payload.reason,
+                    dry_run=payload.dry_run,
+                    cleared=run.cleared,
+                )
+            )
+            return len(marked.tasks)
         retried = payload.action is BulkAction.RETRY
         cleared: ClearResult = await self._commands.execute(
             ClearTasks(

@@ -18,7 +18,7 @@ from pubsubflow.model.api.bulk import BulkOutcome, BulkRunView, BulkView
 
 _PART = 200
 _SHOWN_RUNS = 50
-_PAST = {"cancel": "cancelled", "retry": "retried", "clear": "cleared"}
+_PAST = {"cancel": "cancelled", "retry": "retried", "clear": "cleared", "mark": "marked"}
 
 
 class Bulk(Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ async def act_on_runs(
     """Carry out an action on the runs of a choice; return the exit code.
 
     Args:
-        action: `cancel`, `retry` or `clear`.
+        action: `cancel`, `retry`, `clear` or `mark`.
         choice: Which runs.
         bulk: How.
         target: The daemon, and the format of the output.

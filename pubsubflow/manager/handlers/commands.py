@@ -10,6 +10,7 @@ from pubsubflow.manager.handlers.handler import BatchContext, DagLocks, Handler
 from pubsubflow.manager.inbox import InboxItem, check_key
 from pubsubflow.manager.persistence.load import RunLocks
 from pubsubflow.manager.runs.clearing import Clearing, decode_reopened
+from pubsubflow.manager.runs.marking import Marking
 from pubsubflow.manager.schedules.replay import Replays
 from pubsubflow.manager.unit_of_work import RunAnnotation
 from pubsubflow.manager.working_state import LockedDag
@@ -17,7 +18,7 @@ from pubsubflow.model.changes import DagChange, DagChanged, RunChanged
 from pubsubflow.model.revisions import check_revision, dag_revision
 from pubsubflow.model.runs.params import preset_params, validate_params
 from pubsubflow.model.runs.states import RunState, advance_state
-from pubsubflow.model.wire.commands import AnnotateRun, CancelRun, SetPaused, StartRun
+from pubsubflow.model.wire.commands import AnnotateRun, CancelRun, MarkTasks, SetPaused, StartRun
 from pubsubflow.model.wire.messages import TaskError
 from pubsubflow.store.database import printable
 from pubsubflow.store.manager_transaction import Row
@@ -293,7 +294,7 @@ class AnnotateRunHandler(Handler):
 
 
 class ClearTasksHandler(Handler):
-    """Clears tasks: of live runs under their lock, of ended ones under that of their DAG."""
+    """Clears and marks tasks: of live runs under their lock, of ended ones under their DAG's."""
 
     def __init__(self, context: BatchContext) -> None:
         super().__init__(context)
@@ -301,6 +302,9 @@ class ClearTasksHandler(Handler):
         self._ended: dict[InboxItem, Row] = {}
         self._clearing = Clearing(
             context.uow, context.transaction, context.specs, context.lifecycle
+        )
+        self._marking = Marking(
+            context.uow, context.transaction, context.specs, context.lifecycle, self._clearing
         )
 
     async def before_runs(self, items: Sequence[InboxItem], locks: RunLocks) -> None:
@@ -315,7 +319,7 @@ class ClearTasksHandler(Handler):
         locks.runs.update(row["id"] for row in self._runs.values())
 
     async def on_runs(self, items: Sequence[InboxItem]) -> None:
-        """Clear tasks of live runs."""
+        """Clear and mark tasks of live runs."""
         seen: set[int] = set()
         for item in items:
             row = self._runs.get(item)
@@ -330,7 +334,10 @@ class ClearTasksHandler(Handler):
                 self._ended[item] = row
                 continue
             try:
-                item.answer = await self._clearing.clear_live(run, item.message, item)
+                if isinstance(item.message, MarkTasks):
+                    item.answer = await self._marking.mark_live(run, item.message, item)
+                else:
+                    item.answer = await self._clearing.clear_live(run, item.message, item)
             except (InvalidInput, NotFound) as error:
                 item.error = error
 
@@ -339,14 +346,17 @@ class ClearTasksHandler(Handler):
         locks.dags.update(self._ended[item]["dag"] for item in items if item in self._ended)
 
     async def on_dags(self, items: Sequence[InboxItem]) -> None:
-        """Clear tasks of runs that have ended, and open them again."""
+        """Clear and mark tasks of runs that have ended, and open them again."""
         for item in items:
             row = self._ended.get(item)
             if row is None:
                 continue
             dag = self._uow.schedule.dags[row["dag"]]
             try:
-                item.answer = await self._clearing.reopen(row["id"], dag, item.message, item)
+                if isinstance(item.message, MarkTasks):
+                    item.answer = await self._marking.reopen(row["id"], dag, item.message, item)
+                else:
+                    item.answer = await self._clearing.reopen(row["id"], dag, item.message, item)
             except (InvalidInput, NotFound) as error:
                 item.error = error
             else:

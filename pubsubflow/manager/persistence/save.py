@@ -169,7 +169,10 @@ def _run_parts(
             (draft.id, each.event.id, each.input) for draft in drafts for each in draft.events
         ],
         "removed_tasks": [(run.id, *key) for run in runs for key in run.removed],
-        "ended_tasks": [_ended_row(run, task) for run in runs for task in run.ended_tasks],
+        "ended_tasks": [
+            *[_ended_row(run.id, task) for run in runs for task in run.ended_tasks],
+            *[_ended_row(run_id, task) for run_id, task in uow.runs.marked],
+        ],
         "live_tasks": [
             _live_row(run, key, task)
             for run in runs
@@ -270,8 +273,8 @@ def _run_row(draft: RunDraft, uow: UnitOfWork) -> _Row:
     )
 
 
-def _ended_row(run: RunWork, task: EndedTask) -> _Row:
-    return (run.id, *astuple(task)[:-2], encode_error(task.error), task.peak_memory)
+def _ended_row(run_id: int, task: EndedTask) -> _Row:
+    return (run_id, *astuple(task)[:-2], encode_error(task.error), task.peak_memory)
 
 
 def _live_row(run: RunWork, key: tuple[int, int], task: LiveTask) -> _Row:

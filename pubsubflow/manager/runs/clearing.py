@@ -24,6 +24,7 @@ from pubsubflow.manager.working_state import (
     inline_events,
     longest_ancestry,
 )
+from pubsubflow.model.api.resources import NOT_STARTED
 from pubsubflow.model.changes import RunChanged
 from pubsubflow.model.runs.clearing import (
     FORKS,
@@ -37,7 +38,7 @@ from pubsubflow.model.runs.clearing import (
 from pubsubflow.model.runs.fences import first_delivery
 from pubsubflow.model.runs.progress import STORED_PROGRESS, Progress
 from pubsubflow.model.runs.states import RunState, TaskState, advance_state
-from pubsubflow.model.wire.commands import ClearedTask, ClearResult, ClearTasks
+from pubsubflow.model.wire.commands import ClearedTask, ClearResult, ClearTasks, MarkTasks
 from pubsubflow.model.wire.messages import NOT_MAPPED, CancelMessage, RunInfo, encode
 from pubsubflow.store.codecs import REMOVED_RESULT
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
@@ -80,7 +81,7 @@ class Clearing:
         # The transaction that broke has committed: all is done.
         if item.tried and row["clear_id"] in item.ids:
             return ClearResult((), RunState.RUNNING)
-        _check_cleared(row, command)
+        check_cleared(row, command)
         if command.ended:
             raise InvalidInput(f"run {command.run_id} has not ended: clear tasks of it instead")
         if command.newest:
@@ -91,10 +92,10 @@ class Clearing:
         }
         states.update((key, task.state) for key, task in run.live.items())
         chosen = _choose(run.version, run.progress, states, command)
-        cleared = _cleared_tasks(run.version, states, chosen)
+        cleared = describe_tasks(run.version, states, chosen)
         if command.dry_run:
             return ClearResult(cleared, RunState.RUNNING)
-        await self._record(run.id, run.progress, chosen, item)
+        await self.record(run.id, run.progress, chosen, item)
         live = [key for key in chosen if key in run.live]
         for key in live:
             self._lifecycle.waits.stop(run, key, run.live[key], cancelled=True)
@@ -132,39 +133,62 @@ class Clearing:
             raise InvalidInput(f"run {command.run_id} has not started: there is nothing to clear")
         if state is RunState.RUNNING:
             return None
-        _check_cleared(row, command)
+        check_cleared(row, command)
         version = await self._version(row, command, dag)
-        progress, states = await self._rebuild(version, row)
+        progress, states = await self.rebuild(version, row)
         chosen = _choose(version, progress, states, command)
-        await self._check_complete(run_id, version, chosen)
-        cleared = _cleared_tasks(version, states, chosen)
+        await self.check_complete(run_id, version, chosen)
+        cleared = describe_tasks(version, states, chosen)
         if command.dry_run:
             return ClearResult(cleared, state)
-        await self._record(run_id, progress, chosen, item)
+        await self.record(run_id, progress, chosen, item)
         again = clear(progress, states, chosen)
-        info = await self._info(row, version)
+        source = dag.source if command.newest else row["source"]
+        state = await self.open_again(row, dag, version, (progress, again), source=source)
+        return ClearResult(cleared, state)
+
+    async def open_again(
+        self,
+        row: Row,
+        dag: LockedDag,
+        version: DagVersion,
+        reopened: tuple[Progress, list[InstanceKey]],
+        *,
+        source: str,
+    ) -> RunState:
+        """Open a run that had ended, and return its state then.
+
+        Args:
+            row: The run, locked.
+            dag: Its DAG, locked.
+            version: The version with which it goes on.
+            reopened: The progress from which it goes on, and instances to run again.
+            source: The bundle and version that it is pinned to.
+        """
+        run_id = row["id"]
+        info = await self.info(row, version)
         # Behind the runs that are queued: a run that is opened again has no precedence, unless
         # those that are active wait for it, and would wait for ever.
         ahead = version.plan.past and (await self._transaction.fetch("is_waited_for", run_id))[0][0]
-        state = advance_state(state, dag.admit(ahead=ahead))
-        source = dag.source if command.newest else row["source"]
+        state = advance_state(RunState(row["state"]), dag.admit(ahead=ahead))
         await self._transaction.fetch("reopen_run", run_id, state, version.id, source)
         if state is RunState.RUNNING:
-            self._lifecycle.start(run_id, version, info, reopened=(progress, again), source=source)
-        else:
-            kept = encode((Raw(STORED_PROGRESS.encode(progress)), again))
-            await self._transaction.fetch("queue_reopened_run", dag.id, run_id, info, kept)
-            self._uow.outbox.queue_changes.append(
-                RunChanged(
-                    run_id=str(row["run_id"]),
-                    dag_id=version.spec.dag_id,
-                    state=state,
-                    time=self._uow.now,
-                )
+            self._lifecycle.start(run_id, version, info, reopened=reopened, source=source)
+            return self._uow.runs.by_id[run_id].outcome or state
+        progress, again = reopened
+        kept = encode((Raw(STORED_PROGRESS.encode(progress)), again))
+        await self._transaction.fetch("queue_reopened_run", dag.id, run_id, info, kept)
+        self._uow.outbox.queue_changes.append(
+            RunChanged(
+                run_id=str(row["run_id"]),
+                dag_id=version.spec.dag_id,
+                state=state,
+                time=self._uow.now,
             )
-        return ClearResult(cleared, state)
+        )
+        return state
 
-    async def _check_complete(
+    async def check_complete(
         self, run_id: int, version: DagVersion, chosen: Sequence[InstanceKey]
     ) -> None:
         """Check that retention has left what the tasks of a run need to run again.
@@ -185,7 +209,7 @@ class Clearing:
                 f"the results of {names} were pruned: clear the whole run, or start a new one"
             )
 
-    async def _record(
+    async def record(
         self, run_id: int, progress: Progress, chosen: Sequence[InstanceKey], item: InboxItem
     ) -> None:
         """Record a clearing; its tasks are deleted once the slots are locked."""
@@ -206,7 +230,7 @@ class Clearing:
             )
         return dag.version
 
-    async def _rebuild(
+    async def rebuild(
         self, version: DagVersion, row: Row
     ) -> tuple[Progress, dict[InstanceKey, TaskState]]:
         """Return the progress of a run that has ended, and the states of its tasks."""
@@ -223,7 +247,7 @@ class Clearing:
         progress = rebuild(version.plan, ended, chose, row["clear_number"])
         return progress, {(node, index): state for node, index, state, _ in ended}
 
-    async def _info(self, row: Row, version: DagVersion) -> bytes:
+    async def info(self, row: Row, version: DagVersion) -> bytes:
         """Return what tasks may know of a run, as it was when it started."""
         rows = await self._transaction.fetch("read_collected_events", [row["id"]], _EVENT_ROWS)
         events = await load_events(rows, self._specs, self._transaction)
@@ -274,7 +298,12 @@ async def save_cleared(uow: UnitOfWork, transaction: ManagerTransaction) -> None
         task.attempt += task.prior_attempts
 
 
-def _check_cleared(row: Row, command: ClearTasks) -> None:
+def check_cleared(row: Row, command: ClearTasks | MarkTasks) -> None:
+    """Check that a run is as its sender has seen it.
+
+    Raises:
+        InvalidInput: Tasks of it were cleared since.
+    """
     if command.cleared not in (None, row["clear_number"]):
         raise InvalidInput(f"tasks of run {command.run_id} were cleared meanwhile")
 
@@ -294,14 +323,15 @@ def _choose(
     return chosen
 
 
-def _cleared_tasks(
+def describe_tasks(
     version: DagVersion, states: States, chosen: Sequence[InstanceKey]
 ) -> tuple[ClearedTask, ...]:
+    """Return instances with the states that they have; `none` for those not started."""
     return tuple(
         ClearedTask(
             version.spec.tasks[node].task_id,
             None if index == NOT_MAPPED else index,
-            states[node, index],
+            states.get((node, index), NOT_STARTED),
         )
         for node, index in chosen
     )

@@ -220,10 +220,19 @@ class RunLifecycle:
             else:
                 run.dispatch.append(key)
             run.live[key] = task
+        if chained is not None and chained.then != NO_NODE and run.progress.clear_number:
+            self._stop_chain(run, chained, decision)
         if decision.ended is not None:
             closing = run.progress.closing
             reason = run.progress.closing_reason if closing else None
             self._close(run, RunState(closing) if closing else decision.ended, reason)
+
+    def _stop_chain(self, run: RunWork, result: ResultMessage, decision: Decision) -> None:
+        """Stop a runner that went straight on with a task that has been marked meanwhile."""
+        key = (result.then, NOT_MAPPED)
+        if key not in decision.ready:
+            order = CancelMessage(run.id, "marked", (key,), result.delivery + 1)
+            self._uow.outbox.cancellations.append(order)
 
     def release(self, run: RunWork, node: int) -> None:
         """Start a task that waited for the previous run."""
@@ -252,7 +261,7 @@ class RunLifecycle:
                 call_for_task(self._uow, run, (node, map_index), 0, state, error)
             if state is TaskState.SUCCESS:
                 for uri in run.version.spec.tasks[node].outlets:
-                    self._record(run, EmittedEvent(uri), node, map_index)
+                    self.record(run, EmittedEvent(uri), node, map_index)
 
     def _close(self, run: RunWork, outcome: RunState, error: str | None = None) -> None:
         run.outcome = advance_state(run.outcome or RunState.RUNNING, outcome)
@@ -449,9 +458,9 @@ class RunLifecycle:
             outlets, message.emits, follow=message.follow, published=message.published
         )
         for event in events:
-            self._record(run, event, message.node, message.map_index, message)
+            self.record(run, event, message.node, message.map_index, message)
 
-    def _record(
+    def record(
         self,
         run: RunWork,
         emitted: EmittedEvent,
@@ -459,6 +468,7 @@ class RunLifecycle:
         map_index: int,
         message: ResultMessage | None = None,
     ) -> None:
+        """Record an event of a task, for the log and the DAGs that subscribe to it."""
         spec = run.version.spec
         event_id = self._new_id()
         info = EventInfo(

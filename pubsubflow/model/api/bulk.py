@@ -1,8 +1,10 @@
-"""JSON types of actions on many runs."""
+"""JSON types of actions on many runs, and of marks."""
 
 from enum import StrEnum
 
 from msgspec import Struct
+
+from pubsubflow.model.api.resources import ClearedTaskView
 
 
 class BulkAction(StrEnum):
@@ -11,6 +13,7 @@ class BulkAction(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     CLEAR = "clear"
+    MARK = "mark"
 
 
 class BulkOutcome(StrEnum):
@@ -28,7 +31,7 @@ class BulkRunView(Struct, frozen=True, kw_only=True):
         state: Its state when it was chosen.
         cleared: How often tasks of it had been cleared when it was chosen.
         detail: Why it is left as it is.
-        tasks: How many of its tasks run again, or would; None for a cancellation.
+        tasks: How many of its tasks run again or are marked, or would; None for a cancellation.
     """
 
     run_id: str
@@ -53,3 +56,20 @@ class BulkView(Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
     runs: list[BulkRunView]
     next: str | None = None
+
+
+class MarkedRun(Struct, frozen=True, kw_only=True):
+    """The tasks of a run that were marked, or would be.
+
+    Attributes:
+        state: The run's state now.
+        tasks: The marked ones, each with its state before; `none` for one that had not started.
+        anew: Those that had ended without having run, because of what came before them: whether
+            they run is decided anew.
+    """
+
+    run_id: str
+    state: str
+    dry_run: bool
+    tasks: list[ClearedTaskView]
+    anew: list[ClearedTaskView]

@@ -59,7 +59,7 @@ def select(
     Raises:
         NotFound: A task is unknown.
     """
-    nodes, single = _selected_nodes(plan, selection)
+    nodes, single = selected_nodes(plan, selection)
     instances: dict[int, set[int]] = {}
     chosen: dict[int, set[int]] = {}
     live: set[int] = set()
@@ -85,8 +85,12 @@ def select(
     return {(node, index) for node, indexes in chosen.items() for index in indexes}
 
 
-def _selected_nodes(plan: Plan, selection: TaskSelection) -> tuple[set[int], dict[int, set[int]]]:
-    """Return the nodes that are selected as a whole, and single instances of others."""
+def selected_nodes(plan: Plan, selection: TaskSelection) -> tuple[set[int], dict[int, set[int]]]:
+    """Return the nodes that are selected as a whole, and single instances of others.
+
+    Raises:
+        NotFound: A task is unknown.
+    """
     tasks = plan.spec.tasks
     if not selection.tasks:
         return {task.node for task in tasks}, {}
@@ -188,7 +192,7 @@ def rebuild(
             entry.length = length
     for node, results in chosen.items():
         task = plan.spec.tasks[node]
-        for follow in (_follow(task, result) for result in results):
+        for follow in (follow_of(task, result) for result in results):
             for left_out in () if follow is None else not_followed(plan, task, follow):
                 progress.nodes[left_out].left_out_by.append(node)
     _count_incomplete(progress)
@@ -199,7 +203,7 @@ def _count_incomplete(progress: Progress) -> None:
     progress.incomplete = sum(not entry.complete for entry in progress.nodes)
 
 
-def _follow(task: TaskSpec, result: object) -> tuple[str, ...] | None:
+def follow_of(task: TaskSpec, result: object) -> tuple[str, ...] | None:
     """Return the task ids that a branch followed, from its result."""
     if task.role == "short_circuit":
         return None if result else ()

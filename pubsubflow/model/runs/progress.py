@@ -147,6 +147,8 @@ def resume_run(plan: Plan, progress: Progress, again: Iterable[tuple[int, int]])
     """
     decision = Decision(ready=sorted(again))
     _Advance(plan, progress, decision).decide(range(len(progress.nodes)))
+    if not progress.incomplete:  # tasks were marked, and nothing is left to run
+        decision.ended = run_outcome(plan, progress)
     return decision
 
 

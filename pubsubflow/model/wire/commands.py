@@ -309,6 +309,45 @@ class ClearResult(Struct, frozen=True):
     state: str
 
 
+class MarkTasks(Struct, frozen=True):
+    """Give tasks of a run a final state, or the run an outcome, and decide anew what follows.
+
+    Attributes:
+        state: `success`, `failed` or `skipped`.
+        tasks, downstream, upstream: As for `clearing.TaskSelection`; without tasks the run is
+            marked.
+        result: The encoded result of the tasks, for `success`; empty for none.
+        emit: Whether tasks marked as successful emit an event for each of their outlets.
+        reason: One line for people; the error of what is marked as failed.
+        dry_run: Only return what would be marked.
+        cleared: Only if its tasks were cleared this often before; None for any number.
+    """
+
+    run_id: UUID
+    state: str
+    tasks: tuple[str, ...] = ()
+    downstream: bool = False
+    upstream: bool = False
+    result: bytes = b""
+    emit: bool = False
+    reason: str = "marked"
+    dry_run: bool = False
+    cleared: int | None = None
+
+
+class MarkResult(Struct, frozen=True):
+    """The marked tasks of a run, each with its state before; `none` for one not started.
+
+    Attributes:
+        anew: Tasks that had not started because of what came before: they are decided anew.
+        state: The run's state afterwards.
+    """
+
+    tasks: tuple[ClearedTask, ...]
+    anew: tuple[ClearedTask, ...]
+    state: str
+
+
 class SetPool(Struct, frozen=True):
     """Limit the tasks of a pool that run at once to `slots`.
 
@@ -347,6 +386,7 @@ Command = (
     | CheckPastWaits
     | StoreDeadLetter
     | ClearTasks
+    | MarkTasks
     | SetPool
     | DeletePool
 )
@@ -362,8 +402,8 @@ class CommandHandler(Protocol):
             `list[RecordedEvent]` for RecordEvents and for the events of a RedriveDeadLetter, one
             per event; the run id (a string) for StartRun and for a RedriveDeadLetter that made a
             run; the numbers of those that were open for DiscardDeadLetters; `RunPlan` for
-            Replay and Backfill; `ClearResult` for ClearTasks; None for
-            the others.
+            Replay and Backfill; `ClearResult` for ClearTasks; `MarkResult` for
+            MarkTasks; None for the others.
 
         Raises:
             NotFound: The DAG, run, dead letter or pool is unknown.

@@ -137,3 +137,29 @@ async def test_what_an_action_would_not_fit_is_refused(harness, three):
     ended = {"action": "cancel", "runs": [{"run_id": three[0], "cleared": 0}]}
     answer = await harness.post(BULK, ended, status=200)
     assert answer["counts"] == {"left": 1}
+
+
+async def test_tasks_and_runs_are_marked(harness, three):
+    path = f"/api/v1/runs/{three[0]}/mark"
+    answer = await harness.post(path, {"state": "success", "tasks": ["a"], "result": 1}, status=200)
+    assert answer == {
+        "run_id": three[0],
+        "state": "running",
+        "dry_run": False,
+        "tasks": [{"task_id": "a", "map_index": None, "state": "failed"}],
+        "anew": [{"task_id": "b", "map_index": None, "state": "upstream_failed"}],
+    }
+    shown = await harness.get(f"/api/v1/runs/{three[0]}/tasks/a")
+    assert (shown["state"], shown["result"], len(shown["attempts"])) == ("success", 1, 1)
+    await harness.post(path, {"state": "success", "tasks": ["a"]}, status=409)
+    await harness.post(path, {"state": "success", "tasks": ["x"]}, status=404)
+    await harness.post(path, {"state": "skipped"}, status=422)
+    await harness.post(path, {"state": "failed", "tasks": ["a"], "result": 1}, status=422)
+    await harness.post(path, {"state": "cancelled"}, status=422)
+    body = {"action": "mark", "state": "success", "filter": {"dag": "d"}}
+    planned = await harness.post(BULK, {**body, "dry_run": True}, status=200)
+    assert [run["run_id"] for run in planned["runs"]] == [three[1]]
+    done = await harness.post(BULK, body, status=200)
+    assert (done["counts"], done["runs"][0]["tasks"]) == ({"done": 1}, 2)
+    assert (await harness.get(f"/api/v1/runs/{three[1]}"))["state"] == "success"
+    await harness.post(BULK, {**body, "state": None}, status=422)

@@ -72,3 +72,18 @@ def test_many_runs_are_chosen_by_filters_listed_and_acted_upon(psf, tmp_path):
     assert psf("runs", "cancel", *tag, "--yes").out == "no runs\n0 runs cancelled\n"
     assert psf("dags", "list", "--tag", "nowhere").out == "no DAGs\n"
     assert psf("tasks", "list", runs[0], "--state", "failed", "--json").json[0]["task_id"] == "fail"
+
+
+def test_tasks_and_runs_are_marked(psf):
+    run = psf("dags", "trigger", "broken", "--tag", "marked", "--json").json["run_id"]
+    psf("runs", "wait", run)
+    shown = psf("tasks", "mark", "success", run, "fail", "--result", "[1]", "--dry-run")
+    assert shown.out.splitlines()[-1] == "1 would be marked; the run is failed"
+    done = psf("tasks", "mark", "success", run, "fail", "--result", "[1]", "--json")
+    assert done.json["state"] == "success"
+    assert psf("tasks", "result", run, "fail").out.strip() == "[1]"
+    assert psf("runs", "mark", "failed", run, "--reason", "wrong").code == 0
+    assert psf("runs", "wait", run).code == 1
+    done = psf("runs", "mark", "success", "--tag", "marked", "--yes")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "1 run marked")
+    assert psf("tasks", "mark", "success", run, "fail").code == 1

@@ -136,6 +136,8 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     remote("dags", "reload")
     assert remote("runs", "tag", ended, "far", "--json")["tags"] == ["far"]
     assert remote("runs", "note", ended, "far", "--json")["note"] == "far"
+    assert remote("runs", "mark", "failed", ended, "--dry-run", "--json")["dry_run"]
+    assert remote("tasks", "mark", "failed", ended, "say", "--dry-run", "--json")["tasks"]
     assert remote("runs", "clear", "--tag", "far", "--dry-run", "--json")["counts"]["planned"] == 1
     assert remote("runs", "clear", ended, "--dry-run", "--json")["tasks"]
     assert remote("tasks", "clear", ended, "say", "--dry-run", "--json")["tasks"]

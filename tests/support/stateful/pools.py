@@ -14,6 +14,7 @@ from pubsubflow.model.wire.commands import (
     ClearTasks,
     DeletePool,
     FireTimers,
+    MarkTasks,
     SetPool,
     StartRun,
 )
@@ -139,6 +140,7 @@ class PoolsWorkload(RandomWorkload):
             self._go: 5,
             self._cancel: 3,
             self._clear: 7,
+            self._mark: 5,
             self._set_pool: 6,
             self._remove_pool: 1,
             self._fire_timers: 6,
@@ -166,6 +168,19 @@ class PoolsWorkload(RandomWorkload):
             only_failed=self.chance.random() < 0.3,
         )
         with suppress(InvalidInput, NotFound):  # nothing to clear
+            await self.call(call)
+
+    async def _mark(self) -> None:
+        if not self._runs:
+            return
+        names = tuple(self.chance.choices(["t0", "t0.1", "t1", "t2"], k=self.chance.randint(0, 2)))
+        call = MarkTasks(
+            self.chance.choice(self._runs),
+            self.chance.choice(["success", "failed", *["skipped"] * bool(names)]),
+            names,
+            downstream=self.chance.random() < 0.3,
+        )
+        with suppress(InvalidInput, NotFound):  # nothing to mark
             await self.call(call)
 
     async def _set_pool(self) -> None:
