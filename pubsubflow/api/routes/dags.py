@@ -21,7 +21,7 @@ from pubsubflow.api.http.requests import (
 )
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
-from pubsubflow.api.routes.run_filters import Several, Tag
+from pubsubflow.api.routes.runs.filters import Several, Tag
 from pubsubflow.model.api.explain import WhyNot
 from pubsubflow.model.api.resources import DagDetail, DagPage, StartedRun
 from pubsubflow.model.runs.param_rules import form_schema
@@ -185,8 +185,8 @@ class DagRoutes:
                 payload.run_key,
                 payload.cause,
                 payload.partition,
-                payload.preset,
-                payload.tags,
+                preset=payload.preset,
+                tags=payload.tags,
             )
         )
         response = json_response(StartedRun(run_id=run_id), status=201)

@@ -8,7 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from pubsubflow.cli import output
-from pubsubflow.cli.commands.bulk import Bulk, act_on_runs, check_single
+from pubsubflow.cli.commands.changes.bulk import Bulk, act_on_runs, check_single
 from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.run_choice import EVERY_RUN, RunChoice
 from pubsubflow.cli.target import DEFAULT, Target

@@ -80,6 +80,18 @@ def set_variables(remote):
     remote("variables", "delete", "far")
 
 
+def handle(remote, ended):
+    """Run the commands that change runs."""
+    assert remote("runs", "tag", ended, "far", "--json")["tags"] == ["far"]
+    assert remote("runs", "note", ended, "far", "--json")["note"] == "far"
+    assert remote("runs", "mark", "failed", ended, "--dry-run", "--json")["dry_run"]
+    assert remote("tasks", "mark", "failed", ended, "say", "--dry-run", "--json")["tasks"]
+    assert remote("runs", "clear", "--tag", "far", "--dry-run", "--json")["counts"]["planned"] == 1
+    assert remote("runs", "clear", ended, "--dry-run", "--json")["tasks"]
+    assert remote("tasks", "clear", ended, "say", "--dry-run", "--json")["tasks"]
+    remote("runs", "retry", ended, "--dry-run", code=1)  # nothing of it failed
+
+
 def administer(remote):
     """Run the commands of an admin: on pools, connections and subscriptions."""
     assert remote("pools", "set", "far", "2", "--json")["slots"] == 2
@@ -134,14 +146,7 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     assert remote("tasks", "show", ended, "say", "--json")["task_id"] == "say"
     assert remote("workers", "list", "--json")
     remote("dags", "reload")
-    assert remote("runs", "tag", ended, "far", "--json")["tags"] == ["far"]
-    assert remote("runs", "note", ended, "far", "--json")["note"] == "far"
-    assert remote("runs", "mark", "failed", ended, "--dry-run", "--json")["dry_run"]
-    assert remote("tasks", "mark", "failed", ended, "say", "--dry-run", "--json")["tasks"]
-    assert remote("runs", "clear", "--tag", "far", "--dry-run", "--json")["counts"]["planned"] == 1
-    assert remote("runs", "clear", ended, "--dry-run", "--json")["tasks"]
-    assert remote("tasks", "clear", ended, "say", "--dry-run", "--json")["tasks"]
-    remote("runs", "retry", ended, "--dry-run", code=1)  # nothing of it failed
+    handle(remote, ended)
     administer(remote)
     dead_letter = refuse(remote)
     remote("dead-letters", "resend", dead_letter, code=1)  # it is refused again

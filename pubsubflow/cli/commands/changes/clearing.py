@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pubsubflow.cli import output
-from pubsubflow.cli.commands.bulk import Bulk, act_on_runs, check_single
+from pubsubflow.cli.commands.changes.bulk import Bulk, act_on_runs, check_single
 from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.run_choice import EVERY_RUN, RunChoice
 from pubsubflow.cli.target import DEFAULT, Target

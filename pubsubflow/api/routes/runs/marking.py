@@ -13,7 +13,7 @@ from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import NoQuery, parse_body, run_id
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
-from pubsubflow.api.routes.clearing import Name
+from pubsubflow.api.routes.runs.clearing import Name
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.api.bulk import MarkedRun
 from pubsubflow.model.api.resources import ClearedTaskView

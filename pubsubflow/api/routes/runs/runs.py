@@ -16,7 +16,7 @@ from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import NoQuery, decode_body, parse_body, parse_query, run_id
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
-from pubsubflow.api.routes.run_filters import RunsQuery, Several, Tag, filter_of
+from pubsubflow.api.routes.runs.filters import RunsQuery, Several, Tag, filter_of
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.api.explain import Explanation
 from pubsubflow.model.api.resources import Page, RunDetail, RunView

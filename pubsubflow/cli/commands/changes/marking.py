@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pubsubflow.cli import output
-from pubsubflow.cli.commands.bulk import Bulk, act_on_runs, check_single
+from pubsubflow.cli.commands.changes.bulk import Bulk, act_on_runs, check_single
 from pubsubflow.cli.parsers import Limit, json_or_text
 from pubsubflow.cli.run_choice import EVERY_RUN, RunChoice
 from pubsubflow.cli.target import DEFAULT, Target

@@ -16,8 +16,8 @@ from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import NoQuery, parse_body
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
-from pubsubflow.api.routes.clearing import Name
-from pubsubflow.api.routes.run_filters import RunSelection, filter_of
+from pubsubflow.api.routes.runs.clearing import Name
+from pubsubflow.api.routes.runs.filters import RunSelection, filter_of
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.api.bulk import BulkAction, BulkOutcome, BulkRunView, BulkView
 from pubsubflow.model.api.resources import Page, RunView

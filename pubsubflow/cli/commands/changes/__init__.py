@@ -1,0 +1,1 @@
+"""Commands that change runs: one by one, or many by filters."""
