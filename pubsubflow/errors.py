@@ -102,10 +102,11 @@ class NotFound(PubsubflowError):  # noqa: N818 - a state of the world, named as 
     Args:
         kind: The kind of thing, for example ``"DAG"``.
         name: The name.
+        remedy: What to do about it, in a few words.
     """
 
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f"no {kind} named {name!r}")
+    def __init__(self, kind: str, name: str, remedy: str = "") -> None:
+        super().__init__(f"no {kind} named {name!r}" + (f": {remedy}" if remedy else ""))
         self.kind = kind
         self.name = name
 

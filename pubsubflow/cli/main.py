@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from pubsubflow.cli.leaving import leave
 from pubsubflow.errors import (
@@ -291,8 +291,20 @@ def _report(error: Exception) -> int:
         text = f"{_one_line(causes[0]) or 'no details'} ({type(causes[0]).__name__})"
         sys.stderr.write(f"pubsubflow: internal error: {text}; --debug shows its traceback\n")
         return FAILED
-    sys.stderr.write(f"pubsubflow: {_one_line(cause)}\n")
+    sys.stderr.write(f"pubsubflow: {_described(cause)}\n")
     return exit_code(cause)
+
+
+def _described(error: Exception) -> str:
+    """Return an error in one line; one of the command line's parser says where the help is."""
+    if not isinstance(error, CycloptsError):
+        return _one_line(error)
+    chain = " ".join(["pubsubflow", *(error.command_chain or ())])
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        text = terminal_safe_line(f"unexpected argument {error.unused_tokens[0]!r}.")
+    else:
+        text = _one_line(error)
+    return f"{text} See `{chain} --help`."
 
 
 def _leaves(error: Exception) -> Iterator[Exception]:

@@ -7,7 +7,13 @@ from pathlib import Path
 import pubsubflow
 from pubsubflow.authoring.dag_files import users_text
 from pubsubflow.authoring.runtime.journal import TaskLost
-from pubsubflow.errors import DefinitionError, ReplayMismatch, TaskFailed, TaskSkipped
+from pubsubflow.errors import (
+    DefinitionError,
+    PubsubflowError,
+    ReplayMismatch,
+    TaskFailed,
+    TaskSkipped,
+)
 from pubsubflow.model.wire.messages import Outcome, TaskError
 from pubsubflow.runner.log_lines import plain_text
 from pubsubflow.runner.task_account import account_hint
@@ -15,8 +21,9 @@ from pubsubflow.runner.task_account import account_hint
 _MAX_MESSAGE_CHARACTERS = 2_000
 MAX_TRACEBACK_CHARACTERS = 20_000
 _PACKAGE = Path(pubsubflow.__file__).parent
+_OURS = ("authoring", "hooks", "loader", "model", "operators", "runner", "testing")
 HIDDEN = (
-    *(f"{_PACKAGE / part}/" for part in ("authoring", "loader", "model", "runner")),
+    *(f"{_PACKAGE / part}/" for part in _OURS),
     "<frozen importlib",
 )
 
@@ -79,13 +86,21 @@ def _cut(text: str) -> str:
 def _formatted(error: BaseException, hidden: tuple[str, ...]) -> str:
     whole = traceback.TracebackException.from_exception(error)
     for part in _parts(whole, set()) if hidden else ():
-        part.stack = traceback.StackSummary.from_list(user_frames(part.stack))
+        frames = user_frames(part.stack)
+        # Libraries between our own frames alone explain nothing where the error is ours.
+        if isinstance(error, PubsubflowError) and all(map(_is_library, frames)):
+            frames = []
+        part.stack = traceback.StackSummary.from_list(frames)
     return users_text("".join(whole.format()))
 
 
 def user_frames(stack: traceback.StackSummary) -> list[traceback.FrameSummary]:
     """Return the frames of user code and of the libraries that it calls."""
     return [frame for frame in stack if not frame.filename.startswith(HIDDEN)]
+
+
+def _is_library(frame: traceback.FrameSummary) -> bool:
+    return "/site-packages/" in frame.filename or frame.filename.startswith("<")
 
 
 def _parts(

@@ -40,6 +40,9 @@ class RecordingHost:
         self.error: Exception | None = None
         self.recorded = 0
 
+    async def start_run(self, _):
+        raise NotImplementedError
+
     def write_log(self, level, event, fields):
         assert (level, fields) == ("warning", {})
         self.logged.append(event)

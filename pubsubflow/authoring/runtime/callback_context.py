@@ -83,7 +83,7 @@ class CallbackContext:
         if found is not None:
             return found.value
         if default is NO_DEFAULT:
-            raise NotFound("variable", f"{name}; set it with `pubsubflow variables set {name}`")
+            raise NotFound("variable", name, f"set it with `pubsubflow variables set {name}`")
         return default
 
 

@@ -323,7 +323,7 @@ class Context(WaitMethods, ResultMethods):
         if found is not None:
             return found.value
         if default is NO_DEFAULT:
-            raise NotFound("variable", f"{name}; set it with `pubsubflow variables set {name}`")
+            raise NotFound("variable", name, f"set it with `pubsubflow variables set {name}`")
         return default
 
     async def start_run(

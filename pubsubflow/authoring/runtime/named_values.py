@@ -11,11 +11,28 @@ from pubsubflow.model.connections import Connection
 from pubsubflow.model.values.variables import as_text
 
 
-class _ByName:
-    """Values by attribute, and by `get` with a default."""
+class NamedValues:
+    """Values by attribute, and by `get` with a default.
 
-    def __init__(self, read: Callable[[str], Any]) -> None:
+    Args:
+        read: Returns the value of a name, or raises NotFound.
+        kind: What the names are of: `variable` or `connection`.
+    """
+
+    def __init__(self, read: Callable[[str], Any], kind: str = "variable") -> None:
         self._read = read
+        self._kind = kind
+
+    def describe_missing(self, name: str) -> str:
+        """Return what a template says that uses a name which is not set."""
+        return str(
+            NotFound(
+                self._kind,
+                name,
+                f"set it with `pubsubflow {self._kind}s set {name}`, or write "
+                f"{{{{ … | default(…) }}}}",
+            )
+        )
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of a name, or the default when it is not set."""
@@ -40,7 +57,7 @@ class _ByName:
             raise AttributeError(str(error)) from error
 
 
-class VariableNames(_ByName):
+class VariableNames(NamedValues):
     """Variables: `var.name`; `var.value.name` as text, `var.json.name` parsed, as in Airflow.
 
     Attributes:
@@ -50,15 +67,15 @@ class VariableNames(_ByName):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context.variable)
-        self.value = _ByName(lambda name: as_text(context.variable(name)))
-        self.json = _ByName(lambda name: _parsed(context.variable(name)))
+        self.value = NamedValues(lambda name: as_text(context.variable(name)))
+        self.json = NamedValues(lambda name: _parsed(context.variable(name)))
 
 
-class ConnectionNames(_ByName):
+class ConnectionNames(NamedValues):
     """Connections: `conn.name.host`, with Airflow's `login`, `schema`, `conn_type` beside ours."""
 
     def __init__(self, context: Context) -> None:
-        super().__init__(lambda name: ConnectionFields(_found(context, name)))
+        super().__init__(lambda name: ConnectionFields(_found(context, name)), "connection")
 
 
 class ConnectionFields:

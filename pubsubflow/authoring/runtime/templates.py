@@ -15,13 +15,27 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.runtime.context_names import NAMES
+from pubsubflow.authoring.runtime.named_values import NamedValues
 from pubsubflow.authoring.runtime.sql_text import quote_identifier
 from pubsubflow.authoring.source_location import suggestion
+
+
+class _Undefined(StrictUndefined):
+    """What a template gets for a name that is not there; says how a missing value is set."""
+
+    __slots__ = ()
+
+    @property
+    def _undefined_message(self) -> str:
+        if isinstance(self._undefined_obj, NamedValues):
+            return self._undefined_obj.describe_missing(str(self._undefined_name))
+        return super()._undefined_message
+
 
 # A template stands in a DAG file, but a class may build one from an event: the sandbox keeps such
 # a text from calling what it finds.
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=StrictUndefined,
+    undefined=_Undefined,
     keep_trailing_newline=True,
     autoescape=False,
 )

@@ -191,7 +191,7 @@ def _fetch_fenced(request: ConnectionRequest | VariableRequest, kind: str) -> Ex
         if error.startswith(ABSENT):
             raise NotFound(kind, request.name)
         if error.startswith(REFUSED):
-            raise ConfigError(error.removeprefix(REFUSED))
+            raise ConfigError(_with_remedy(error.removeprefix(REFUSED), kind, request.name))
         if _checked(chunk).total:
             return chunk.data
         if time.monotonic() > give_up_at:
@@ -199,6 +199,12 @@ def _fetch_fenced(request: ConnectionRequest | VariableRequest, kind: str) -> Ex
                 f"{kind} {request.name!r} was not read: no manager knows of the task yet"
             )
         time.sleep(_RETRY_SECONDS)
+
+
+def _with_remedy(refusal: str, kind: str, name: str) -> str:
+    if refusal != str(NotFound(kind, name)):
+        return refusal
+    return f"{refusal}: set it with `pubsubflow {kind}s set {name}`"
 
 
 async def start_run(

@@ -163,7 +163,8 @@ def test_a_dag_is_paused_and_resumed(psf):
         (["datasets", "emit", "nonsense"], "needs a scheme"),
         (["datasets", "emit", "s3://a/b", "-s", "rows"], "name=value"),
         (["runs", "list", "--state", "done"], "--state"),
-        (["runs", "lst"], "list"),
+        (["runs", "lst"], "See `pubsubflow runs --help`"),
+        (["tasks", "show", "run", "task", "1"], "unexpected argument '1'"),
     ],
 )
 def test_a_wrong_value_is_one_line_and_exit_code_2(psf, arguments, says):

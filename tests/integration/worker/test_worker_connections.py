@@ -109,7 +109,7 @@ async def test_why_there_is_no_connection_is_what_the_task_fails_with(manager, w
     result = await manager.run(dag, name)
     assert (result.error.type, result.error.message) == (
         "ConfigError",
-        "no connection named 'warehouse'",
+        "no connection named 'warehouse': set it with `pubsubflow connections set warehouse`",
     )
     manager.connections["warehouse"] = [Chunk(b"", 0, f"{LEASE_LOST}the run has ended")]
     result = await manager.run(dag, name)

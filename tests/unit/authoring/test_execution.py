@@ -67,6 +67,10 @@ class RecordingHost:
     def publish(self, event):
         self.published.append(event)
 
+    async def start_run(self, request):
+        self.asked.append(request)
+        return "run"
+
     async def apublish(self, event):
         await asyncio.sleep(0)
         self.publish(event)
