@@ -614,7 +614,7 @@ def node():
         ([1, [2]], 2, [1, [2]]),
         ((1, 2, 3), 3, [1, 2, 3]),
         (Pair(1, 2), 2, [1, 2]),
-        ({"a": {"b": None}}, None, {"a": {"b": None}}),
+        ({"a": {"b": None}}, 1, {"a": {"b": None}}),
         (Point(1, NOW), None, {"x": 1, "when": NOW}),
         (Row("a", [Point(1, NOW)]), None, {"name": "a", "points": [{"x": 1, "when": NOW}]}),
     ],
