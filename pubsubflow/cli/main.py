@@ -40,6 +40,7 @@ _COMMANDS = {
                 "local.project:init",
                 "Create a project folder with a DAG, a test and a CI file.",
             ),
+            "mcp": ("mcp:serve_tools", "Serve the API of a daemon as tools to AI assistants."),
             "compile": (
                 "local.compilation:compile_folder",
                 "Write what a folder of DAG files defines into a manifest.",

@@ -28,6 +28,24 @@ class ServerApi:
         """Return version and process of the server, and its workers."""
         return await self._server.get("/api/v1/info", Info)
 
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        body: object = None,
+    ) -> str:
+        """Send a request for which there is no method; return the body of the response, as text.
+
+        Args:
+            method: HTTP method.
+            path: Path of the resource, such as `/api/v1/dags`.
+            params: Query parameters.
+            body: The body, encoded as JSON; none if None.
+        """
+        return await self._server.text(method, path, params or {}, body)
+
     async def readiness(self) -> Readiness:
         """Return whether the daemon is ready."""
         # A daemon that is not ready answers by 503 with the same body.

@@ -164,6 +164,12 @@ class Transport:
         response = await self._request(request, idempotent=idempotent)
         return await self._value(response, kind)
 
+    async def text(self, method: str, path: str, params: QueryParams, value: object) -> str:
+        """Send a request, with a value as JSON unless that is None; return the body as text."""
+        body = None if value is None else msgspec.json.encode(value)
+        response = await self._request(_HttpRequest(method, path, params, body))
+        return (await self._body(response)).decode()
+
     async def delete(self, path: str, *, headers: Mapping[str, str] | None = None) -> None:
         """Delete a resource."""
         await self._body(await self._request(_HttpRequest("DELETE", path, headers=headers)))

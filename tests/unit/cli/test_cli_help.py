@@ -33,6 +33,7 @@ VERBS = {
         "Revoke",
         "Run",
         "Send",
+        "Serve",
         "Set",
         "Show",
         "Start",

@@ -1,0 +1,1 @@
+"""Tools of the Model Context Protocol over the HTTP API of a daemon."""
