@@ -24,6 +24,8 @@ _STEP = re.compile(rf"""\.({_NAME}|\d+)|\[\s*(?:'([^']*)'|"([^"]*)"|(\d+))\s*\]"
 _FILTER = re.compile(
     r"""\|\s*(?:(lower|upper)|(?:default|d)\(\s*(?:'([^']*)'|"([^"]*)")\s*(?:,\s*[Tt]rue\s*)?\))\s*"""
 )
+# What templates may call of params.
+_METHODS = frozenset({"get", "items", "keys", "values"})
 _KNOWN: dict[str, Collection[str] | None] = {
     "params": None,
     "run": ("run_id", "dag_id", "kind", "params", "logical_time", "partition"),
@@ -242,7 +244,9 @@ def limit_fields(
         if part.path[:1] == ("params",) and part.default is None:
             name = str(part.path[1]) if len(part.path) > 1 else ""
             if name not in params:
-                raise bad(f"concurrency_key: {name!r} is not a param{suggestion(name, params)}")
+                known = sorted(set(params) - _METHODS)
+                hint = suggestion(name, known) if known else "; the DAG has none"
+                raise bad(f"concurrency_key: {name!r} is not a param{hint}")
     rate = options.rate_limit
     return {
         "pool": options.pool,
