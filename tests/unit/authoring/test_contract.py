@@ -144,7 +144,8 @@ def test_params_are_arguments_structs_or_mappings():
 
 RULES = (
     "all_success all_failed all_done one_success one_failed none_failed always "
-    "none_failed_min_one_success all_skipped none_skipped one_done all_done_min_one_success all_done_setup_success"
+    "none_failed_min_one_success all_skipped none_skipped one_done all_done_min_one_success "
+    "all_done_setup_success"
 )
 
 
