@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pubsubflow.authoring.approvals import ApprovalAnswer, ApprovalRequest, Escalate
     from pubsubflow.authoring.dag import DAG, dag
     from pubsubflow.authoring.datasets import Dataset
     from pubsubflow.authoring.param import Param
@@ -51,6 +52,7 @@ _HOMES = {
     "authoring.runtime.context": ("Context", "current_context"),
     "authoring.runtime.context_names": ("get_current_context",),
     "authoring.runtime.dataset_event": ("DatasetEvent",),
+    "authoring.approvals": ("ApprovalAnswer", "ApprovalRequest", "Escalate"),
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
     "authoring.param": ("Param",),
@@ -95,6 +97,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "DAG",
+    "ApprovalAnswer",
+    "ApprovalRequest",
     "BashOperator",
     "BranchPythonOperator",
     "Connection",
@@ -107,6 +111,7 @@ __all__ = [
     "DefinitionError",
     "EmailOperator",
     "EmptyOperator",
+    "Escalate",
     "Every",
     "ExternalTaskSensor",
     "Fail",

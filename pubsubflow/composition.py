@@ -15,6 +15,8 @@ from pubsubflow.alerts import AlertService
 from pubsubflow.alerts.bundles import CallbackBundles
 from pubsubflow.alerts.calls import CallbackCaller
 from pubsubflow.api import Api
+from pubsubflow.api.routes.answers.approvals import ApprovalRoutes
+from pubsubflow.api.routes.answers.links import ApprovalLinkRoutes
 from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
 from pubsubflow.api.routes.plugins import PluginRoutes
@@ -53,6 +55,7 @@ from pubsubflow.store.read.timers import Timers
 from pubsubflow.store.read.worker_requests import WorkerRequestQueries
 from pubsubflow.store.subscribers import Subscribers
 from pubsubflow.store.triggers import EndedRuns, TriggerLeases
+from pubsubflow.store.values.approvals import ApprovalStore
 from pubsubflow.store.values.state import StateStore
 from pubsubflow.timers import TimerService
 from pubsubflow.triggerer.service import Triggerer
@@ -292,6 +295,7 @@ class Composition:
         store = _built(self._resources.store)
         metrics = ApiMetrics()
         catalogue = PluginCatalogue(account=self._task_account())
+        approvals = ApprovalStore(store.database)
         self._metrics.append(metrics)
         self.api = Api(
             commands=self._commands,
@@ -316,6 +320,10 @@ class Composition:
                 ConnectionRoutes(store.connections, self._bus, catalogue),
                 PluginRoutes(catalogue),
                 StateRoutes(StateStore(store.database)),
+                ApprovalRoutes(self._commands, approvals, store.links),
+                ApprovalLinkRoutes(
+                    self._commands, approvals, store.links, AuditLog(store.database)
+                ),
                 SubscriptionRoutes(
                     Subscribers(store.database, store.connections),
                     self._bus,

@@ -37,6 +37,7 @@ from pubsubflow.store.migrate import migrate
 from pubsubflow.store.read.workers import list_worker_names
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.keyring import KEY_FILE_NAME, Keyring
+from pubsubflow.store.secrets.links import SignedLinks
 from pubsubflow.store.secrets.variables import Variables
 from pubsubflow.store.triggers import release_all_triggers
 from pubsubflow.tracing import open_tracing
@@ -51,6 +52,7 @@ class DaemonStore(Struct, frozen=True):
     connections: Connections
     variables: Variables
     backends: SecretsChain
+    links: SignedLinks
 
 
 class DaemonResources(Struct, frozen=True, kw_only=True):
@@ -125,6 +127,7 @@ async def open_resources(
                 Connections(database, keyring, backends=backends),
                 Variables(database, keyring, backends=backends),
                 backends,
+                SignedLinks(database, keyring),
             )
         resources = DaemonResources(
             config=config,

@@ -112,6 +112,18 @@ _COMMANDS = {
             "test": ("local.testing:run_task", "Run a task in this process, without a daemon."),
         },
     ),
+    "approvals": (
+        "List and answer approvals, for which tasks wait.",
+        {
+            "list": ("answers.approvals:list_approvals", "List approvals that wait."),
+            "show": ("answers.approvals:show_approval", "Show an approval and its answers."),
+            "answer": ("answers.approvals:answer_approval", "Answer an approval."),
+            "link": (
+                "answers.approvals:link_approval",
+                "Print a link by which a person without a token answers.",
+            ),
+        },
+    ),
     "pools": (
         "List pools, and limit how many of their tasks run at once.",
         {

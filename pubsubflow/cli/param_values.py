@@ -57,6 +57,17 @@ def typed_params(
     return found or None
 
 
+def form_values(schema: dict[str, Any] | None, single: Iterable[str]) -> dict[str, Any]:
+    """Return the values of a form given as `name=value`, read as params are.
+
+    Raises:
+        ConfigError: A pair has no `=`.
+    """
+    types = _declared_types({}, schema)
+    given = [split_pair(pair, "value") for pair in single]
+    return {name: _value(text, types.get(name)) for name, text in given}
+
+
 def _value(text: str, types: _Types) -> Any:
     value = json_or_text(text)
     if types is not None and "string" in types and not _json_types(value) & types:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pubsubflow.client.approvals import ApprovalApi
 from pubsubflow.client.auth import TokenApi
 from pubsubflow.client.bulk import BulkApi
 from pubsubflow.client.calls import CallApi
@@ -40,6 +41,7 @@ class Client(
     RunApi,
     CallApi,
     BulkApi,
+    ApprovalApi,
     DatasetApi,
     PoolApi,
     ConnectionApi,

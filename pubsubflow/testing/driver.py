@@ -250,6 +250,7 @@ class Driver:
             self._log,
             connections=self._inputs.connections,
             dag_id=self._inputs.spec.dag_id,
+            answers=self._inputs.answers,
         )
         entry = await pending.result(limit)
         live.wait_set = None

@@ -70,6 +70,7 @@ def _prepare(dag: DAG, params: Any, events: Any, select: Any, more: InProcessKey
         connections=more.get("connections"),
         variables=more.get("variables"),
         state=more.get("state"),
+        answers=more.get("answers"),
         logical_time=more.get("logical_time"),
         now=more.get("now") or datetime.now(UTC),
     )

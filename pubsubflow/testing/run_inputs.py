@@ -51,6 +51,7 @@ class RunInputs(Struct, frozen=True):
         connections: The connections that its tasks may use.
         variables: Likewise the variables.
         state: The state of the DAG.
+        answers: Question → the answer to an approval.
     """
 
     dag: RunnableDag
@@ -66,6 +67,7 @@ class RunInputs(Struct, frozen=True):
     connections: dict[str, Connection] = {}
     variables: dict[str, Variable] = {}
     state: TestState = field(default_factory=TestState)
+    answers: dict[str, Any] = {}
 
 
 def prepare_run(
@@ -78,6 +80,7 @@ def prepare_run(
     connections: Mapping[str, Any] | None,
     variables: Mapping[str, Any] | None,
     state: Mapping[Any, Any] | None,
+    answers: Mapping[str, Any] | None,
     logical_time: datetime | None,
     now: datetime,
 ) -> RunInputs:
@@ -114,6 +117,7 @@ def prepare_run(
         read_connections(connections or {}),
         {name: make_variable(name, value) for name, value in (variables or {}).items()},
         TestState(state),
+        dict(answers or {}),
     )
 
 

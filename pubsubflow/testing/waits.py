@@ -3,18 +3,21 @@
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import anyio
 import anyio.abc
 import msgspec
 
-from pubsubflow.errors import ConfigError, TriggerError
+from pubsubflow.errors import ConfigError, InvalidInput, TriggerError
 from pubsubflow.model.cel.expressions import filter_mismatch
 from pubsubflow.model.connection_dags import check_dag
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.datasets import matches
+from pubsubflow.model.runs.approvals import given_answer
 from pubsubflow.model.runs.waits import begin_wait, complete_wait, completed_entry, failed_entry
 from pubsubflow.model.triggers import TriggerEvent
+from pubsubflow.model.wire.approvals import ApprovalSpec, approval_of
 from pubsubflow.model.wire.messages import EventInfo, JournalEntry, TaskError
 from pubsubflow.model.wire.waits import Wait, WaitCompletion, WaitSet
 from pubsubflow.plugins import decode_trigger
@@ -123,6 +126,7 @@ class PendingWait:
         log: The events.
         connections: The connections of the test.
         dag_id: The DAG; its triggers may use those that are for it.
+        answers: Question → the answer to an approval.
     """
 
     def __init__(
@@ -135,7 +139,9 @@ class PendingWait:
         *,
         connections: Mapping[str, Connection],
         dag_id: str,
+        answers: Mapping[str, Any],
     ) -> None:
+        self._answers = answers
         self.wait_set = begin_wait(wait_set, clock.now().timestamp())
         self._called = called
         self._time = time
@@ -200,11 +206,28 @@ class PendingWait:
         """Complete the waits whose events are in the log."""
         known = {each.slot for each in self.wait_set.completions}
         for slot, wait in enumerate(self.wait_set.waits):
-            if wait.kind == "event" and slot not in known:
+            if wait.kind != "event" or slot in known:
+                continue
+            approval = approval_of(wait)
+            if approval is not None:
+                self._answer(slot, approval)
+            else:
                 event = self._log.find(wait, *self._called, self._clock.now())
                 if event is not None:
                     info = msgspec.Raw(_encode(event.info))
                     self._complete(WaitCompletion(slot, info, number=event.number))
+
+    def _answer(self, slot: int, approval: ApprovalSpec) -> None:
+        """Complete the wait of an approval by the answer that the test gives, if it does."""
+        given = self._answers.get(approval.title)
+        if given is None:
+            return
+        try:
+            info = given_answer(approval, given, self._clock.now())
+        except InvalidInput as error:
+            self._failed = failed_entry(self.wait_set, outcome_of(error)[1])
+        else:
+            self._complete(WaitCompletion(slot, msgspec.Raw(_encode(info))))
 
     def _complete(self, completion: WaitCompletion) -> None:
         if completed_entry(self.wait_set) is None:

@@ -121,6 +121,7 @@ class InProcessKeywords(TypedDict, total=False):
     connections: Mapping[str, Any] | None
     variables: Mapping[str, Any] | None
     state: Mapping[Any, Any] | None
+    answers: Mapping[str, Any] | None
     logical_time: datetime | None
     now: datetime | None
     raise_on_error: bool

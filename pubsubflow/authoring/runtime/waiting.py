@@ -5,8 +5,20 @@ from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
 
+from pubsubflow.authoring.approvals import (
+    ApprovalAnswer,
+    ApprovalRequest,
+    Escalate,
+    Form,
+    Notify,
+    answer_of,
+    approval_spec,
+    escalation,
+    new_approval_id,
+)
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.runtime.wait_specs import (
     MAX_LABEL_CHARACTERS,
@@ -23,7 +35,9 @@ from pubsubflow.authoring.runtime.wait_specs import (
 from pubsubflow.authoring.schedules.dataset_expressions import DatasetExpression
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.validation import Seconds, seconds
+from pubsubflow.errors import WaitTimeout
 from pubsubflow.model.triggers import Trigger, TriggerEvent
+from pubsubflow.model.wire.approvals import ApprovalSpec, approval_wait
 from pubsubflow.model.wire.waits import Wait, WaitCompletion
 
 IN_STEP: ContextVar[bool] = ContextVar("pubsubflow_in_step", default=False)
@@ -161,6 +175,52 @@ class WaitMethods:
         wait = event_wait(source, what, journal.now() - back)
         return _only(journal, wait.name, wait, timeout_seconds(timeout, what))
 
+    def approve(
+        self,
+        question: str,
+        *,
+        options: Sequence[str] = ("approve", "reject"),
+        form: Form | None = None,
+        by: Sequence[str] = ("role:operator",),
+        quorum: int = 1,
+        details: str | None = None,
+        timeout: Seconds | None = None,
+        default: str | None = None,
+        escalate: Escalate | None = None,
+        notify: Notify | None = None,
+    ) -> Awaitable[ApprovalAnswer]:
+        """Ask people, and wait until enough of them have given the same answer.
+
+        Args:
+            question: For people, at most 200 characters.
+            options: What may be answered.
+            form: Values that go with the answer: a Struct type, or a mapping of `Param`s.
+            by: Who may answer: `role:operator` or above, `user:<name of a token>`.
+            quorum: How many persons must choose the same option.
+            details: What they need to know to decide.
+            timeout: A timedelta, or seconds.
+            default: The option when the time is over; WaitTimeout is raised without one.
+            escalate: `Escalate(after=…, by=…)`: ask more people after a while.
+            notify: A function that tells people; called once with an `ApprovalRequest`, and again
+                when it is escalated.
+
+        Raises:
+            DefinitionError: The task is not an `async def`, or an argument is invalid.
+            WaitTimeout: Nobody, or too few, have answered in time.
+        """
+        what = "ctx.approve()"
+        journal = self._journal_of_task(what)
+        spec = approval_spec(question, options, form, by, quorum, details)
+        if default is not None and default not in spec.options:
+            raise definition_error(f"{what}: default={default!r} is none of the options")
+        limit = timeout_seconds(timeout, what)
+        stages = [(spec, limit)]
+        later = escalation(escalate, limit)
+        if later is not None:
+            wider = msgspec.structs.replace(spec, by=(*spec.by, *later[1]), escalated=True)
+            stages = [(spec, later[0]), (wider, None if limit is None else limit - later[0])]
+        return _approved(journal, stages, default, form, notify)
+
     def step(
         self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Awaitable[Any]:
@@ -240,6 +300,40 @@ class WaitMethods:
 async def _only(journal: Journal, label: str, wait: Wait, limit: float | None) -> Any:
     completions = await journal.wait(label, (wait,), 1, limit)
     return as_events((wait,), completions)[0]
+
+
+async def _approved(
+    journal: Journal,
+    stages: Sequence[tuple[ApprovalSpec, float | None]],
+    default: str | None,
+    form: Form | None,
+    notify: Notify | None,
+) -> ApprovalAnswer:
+    """Ask in stages: when the time of one is over, the next asks more people."""
+    approval = await journal.step("approval id", new_approval_id, (), {})
+    for number, (stage, limit) in enumerate(stages, 1):
+        spec = msgspec.structs.replace(stage, id=approval)
+        if notify is not None:
+            about = ApprovalRequest(
+                approval, spec.title, spec.options, spec.by, spec.details, spec.escalated
+            )
+            await journal.step("notify", notify, (about,), {})
+        wait = approval_wait(spec, journal.now())
+        try:
+            completions = await journal.wait(spec.title, (wait,), 1, limit)
+        except WaitTimeout:
+            if number < len(stages):
+                continue
+            if default is None:
+                raise
+            return ApprovalAnswer(default)
+        (event,) = as_events((wait,), completions)
+        return answer_of(event.extra, form) if isinstance(event, DatasetEvent) else _unasked()
+    return _unasked()
+
+
+def _unasked() -> ApprovalAnswer:
+    raise TypeError("an approval ended without the event of an answer")
 
 
 async def _slept(journal: Journal, wait: Wait) -> None:

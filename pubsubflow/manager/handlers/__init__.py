@@ -1,5 +1,6 @@
 """Handlers of the messages and commands that a manager processes: one class a kind."""
 
+from pubsubflow.manager.handlers.approvals import AnswerApprovalHandler
 from pubsubflow.manager.handlers.commands import (
     AnnotateRunHandler,
     BackfillHandler,
@@ -28,6 +29,7 @@ from pubsubflow.manager.handlers.tasks import (
 from pubsubflow.manager.handlers.timers import CheckEventWaitsHandler, FireTimersHandler
 from pubsubflow.model.wire.commands import (
     AnnotateRun,
+    AnswerApproval,
     Backfill,
     CancelRun,
     CheckEventWaits,
@@ -61,6 +63,7 @@ HANDLERS: dict[type, type[Handler]] = {
     RedriveDeadLetter: RedriveDeadLetterHandler,
     DiscardDeadLetters: DiscardDeadLettersHandler,
     FiredMessage: FiredHandler,
+    AnswerApproval: AnswerApprovalHandler,
     RecordEvents: RecordEventsHandler,
     ResultMessage: ResultHandler,
     StartedMessage: StartedHandler,

@@ -7,6 +7,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from pubsubflow.model.revisions import Revisions
+from pubsubflow.model.wire.approvals import Vote
 from pubsubflow.model.wire.messages import NewEvent, TaskKey
 
 
@@ -371,6 +372,17 @@ class DeletePool(Struct, frozen=True):
     revisions: Revisions = None
 
 
+class AnswerApproval(Struct, frozen=True):
+    """Record a person's answer to an approval.
+
+    Attributes:
+        approval: Its id.
+    """
+
+    approval: str
+    vote: Vote
+
+
 Command = (
     RecordEvents
     | StartRun
@@ -389,6 +401,7 @@ Command = (
     | MarkTasks
     | SetPool
     | DeletePool
+    | AnswerApproval
 )
 
 
@@ -400,14 +413,15 @@ class CommandHandler(Protocol):
 
         Returns:
             `list[RecordedEvent]` for RecordEvents and for the events of a RedriveDeadLetter, one
-            per event; the run id (a string) for StartRun and for a RedriveDeadLetter that made a
+            per event, also for an AnswerApproval that decides;
+            the run id (a string) for StartRun and for a RedriveDeadLetter that made a
             run; the numbers of those that were open for DiscardDeadLetters; `RunPlan` for
             Replay and Backfill; `ClearResult` for ClearTasks; `MarkResult` for
             MarkTasks; None for the others.
 
         Raises:
             NotFound: The DAG, run, dead letter or pool is unknown.
-            InvalidInput: The params do not fit, or the run has ended.
+            InvalidInput: The params do not fit, the run has ended, or the answer is not accepted.
             StaleRevision: The thing to be changed has another revision.
             StoreUnavailable: Postgres is away and the command was not executed.
         """

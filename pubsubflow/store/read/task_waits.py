@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.wire.approvals import decode_approval
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.model.wire.task_resources import WorkerResources, lacking_room
 from pubsubflow.model.wire.waits import POLL, decode_wait_set
@@ -116,6 +117,8 @@ async def read_wait_reasons(
                 reason = lacking_room(task.resources, rooms.get(task.queue, ()))
             if reason is not None:
                 reasons[row["node"], row["map_index"]] = reason
+    if any(row["state"] == TaskState.DEFERRED for row in rows):
+        reasons |= await _read_approvals(connection, run)
     if any(task.depends_on_past for task in spec.tasks):
         for row in await connection.fetch(SQL["read_past_waits"], run):
             named = row["on_task"] or spec.tasks[row["node"]].task_id
@@ -144,6 +147,16 @@ async def _read_looks(
     return found
 
 
+async def _read_approvals(connection: Connection, run: int) -> dict[tuple[int, int], str]:
+    """Return which answers of people the tasks of a run wait for."""
+    found = {}
+    for row in await connection.fetch(SQL["read_run_approvals"], run, SHOWN_WAITS):
+        spec = decode_approval(row["data"])
+        people = ", ".join(spec.by)
+        found[row["node"], row["map_index"]] = f"an answer to {spec.title!r} by {people}"
+    return found
+
+
 async def _read_rooms(connection: Connection) -> dict[str, list[WorkerResources]]:
     """Return what each queue's workers have for tasks that declare resources."""
     rooms: dict[str, list[WorkerResources]] = {}
@@ -161,6 +174,7 @@ async def describe_waits(connection: Connection, run: int, spec: DagSpec) -> lis
     rows = await connection.fetch(SQL["read_waiting_tasks"], run, SHOWN_WAITS)
     reasons = await read_wait_reasons(connection, run, spec, rows)
     reasons |= await _read_looks(connection, run, spec, SHOWN_WAITS)
+    reasons |= await _read_approvals(connection, run)
     lines = []
     for (node, map_index), reason in sorted(reasons.items()):
         index = f".{map_index}" if map_index != NOT_MAPPED else ""

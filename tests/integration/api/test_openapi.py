@@ -21,6 +21,8 @@ from pubsubflow.api.http.openapi import PATH, document, operation_id
 from pubsubflow.api.http.pagination import with_cursor
 from pubsubflow.api.http.requests import NoQuery
 from pubsubflow.api.http.routing import NAMES
+from pubsubflow.api.routes.answers.approvals import ApprovalRoutes
+from pubsubflow.api.routes.answers.links import ApprovalLinkRoutes
 from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
 from pubsubflow.api.routes.state import StateRoutes
@@ -78,6 +80,8 @@ def further_on(stub):
         ConnectionRoutes(stub, stub),
         VariableRoutes(stub, stub),
         StateRoutes(stub),
+        ApprovalRoutes(stub, stub, stub),
+        ApprovalLinkRoutes(stub, stub, stub, stub),
         SubscriptionRoutes(stub, stub, allow_private=lambda: False),
         MetricsRoutes(stub),
     )

@@ -93,6 +93,21 @@ def handle(remote, ended):
     remote("runs", "retry", ended, "--dry-run", code=1)  # nothing of it failed
 
 
+def approve(remote):
+    """Run the commands on approvals."""
+    run_id = remote("dags", "trigger", "deploying", "--json")["run_id"]
+    while not (
+        found := [x for x in remote("approvals", "list", "--json") if x["run_id"] == run_id]
+    ):
+        pass
+    approval = found[0]["id"]
+    assert "Deploy to production?" in remote("approvals", "list")
+    assert "/approve/" in remote("approvals", "link", approval, "--person", "ann")
+    remote("approvals", "answer", approval, "approve", code=2)  # a value is missing
+    remote("approvals", "answer", approval, "approve", "-v", "percent=3", "-v", "note=5")
+    assert "answered: approve" in remote("approvals", "show", approval)
+
+
 def administer(remote):
     """Run the commands of an admin: on pools, connections and subscriptions."""
     assert remote("pools", "set", "far", "2", "--json")["slots"] == 2
@@ -149,6 +164,7 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     remote("dags", "reload")
     handle(remote, ended)
     administer(remote)
+    approve(remote)
     dead_letter = refuse(remote)
     remote("dead-letters", "resend", dead_letter, code=1)  # it is refused again
     dead_letter = refuse(remote)
