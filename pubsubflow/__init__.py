@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pubsubflow.authoring.approvals import ApprovalAnswer, ApprovalRequest, Escalate
+    from pubsubflow.authoring.approvals.question import ApprovalAnswer, ApprovalRequest, Escalate
     from pubsubflow.authoring.dag import DAG, dag
     from pubsubflow.authoring.datasets import Dataset
     from pubsubflow.authoring.param import Param
@@ -52,7 +52,7 @@ _HOMES = {
     "authoring.runtime.context": ("Context", "current_context"),
     "authoring.runtime.context_names": ("get_current_context",),
     "authoring.runtime.dataset_event": ("DatasetEvent",),
-    "authoring.approvals": ("ApprovalAnswer", "ApprovalRequest", "Escalate"),
+    "authoring.approvals.question": ("ApprovalAnswer", "ApprovalRequest", "Escalate"),
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
     "authoring.param": ("Param",),

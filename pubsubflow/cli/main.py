@@ -117,7 +117,7 @@ _COMMANDS = {
         {
             "list": ("answers.approvals:list_approvals", "List approvals that wait."),
             "show": ("answers.approvals:show_approval", "Show an approval and its answers."),
-            "answer": ("answers.approvals:answer_approval", "Answer an approval."),
+            "answer": ("answers.approvals:answer_approval", "Send your answer to an approval."),
             "link": (
                 "answers.approvals:link_approval",
                 "Print a link by which a person without a token answers.",

@@ -39,7 +39,7 @@ class ApprovalApi:
 
         Raises:
             RequestFailed: It is answered already, by others or by this person, or its time is over.
-            RequestRefused: The token is not among those who are asked, or the values do not fit.
+            RequestRefused: The token may not answer, or the values do not fit.
         """
         body = {"option": option, "values": values or {}, "comment": comment}
         return await self._server.send("POST", _path(approval), body, ApprovalView)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from pubsubflow.authoring.approvals import (
+from pubsubflow.authoring.approvals.question import (
     ApprovalAnswer,
     ApprovalRequest,
     Escalate,
@@ -189,7 +189,7 @@ class WaitMethods:
         escalate: Escalate | None = None,
         notify: Notify | None = None,
     ) -> Awaitable[ApprovalAnswer]:
-        """Ask people, and wait until enough of them have given the same answer.
+        """Wait until enough people have given the same answer to a question.
 
         Args:
             question: For people, at most 200 characters.
@@ -200,13 +200,13 @@ class WaitMethods:
             details: What they need to know to decide.
             timeout: A timedelta, or seconds.
             default: The option when the time is over; WaitTimeout is raised without one.
-            escalate: `Escalate(after=…, by=…)`: ask more people after a while.
-            notify: A function that tells people; called once with an `ApprovalRequest`, and again
-                when it is escalated.
+            escalate: `Escalate(after=…, by=…)`: more people may answer after a while.
+            notify: A function that notifies people; called with an `ApprovalRequest`, and again when
+                it is escalated.
 
         Raises:
             DefinitionError: The task is not an `async def`, or an argument is invalid.
-            WaitTimeout: Nobody, or too few, have answered in time.
+            WaitTimeout: Too few have answered in time.
         """
         what = "ctx.approve()"
         journal = self._journal_of_task(what)
@@ -309,7 +309,7 @@ async def _approved(
     form: Form | None,
     notify: Notify | None,
 ) -> ApprovalAnswer:
-    """Ask in stages: when the time of one is over, the next asks more people."""
+    """Wait in stages: when the time of one is over, more people may answer in the next."""
     approval = await journal.step("approval id", new_approval_id, (), {})
     for number, (stage, limit) in enumerate(stages, 1):
         spec = msgspec.structs.replace(stage, id=approval)

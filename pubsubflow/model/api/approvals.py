@@ -23,7 +23,7 @@ class VoteView(Struct, frozen=True, kw_only=True):
 
 
 class ApprovalView(Struct, frozen=True, kw_only=True):
-    """An approval: what is asked of whom, and who has answered.
+    """An approval: a question, who may answer it, and who has.
 
     Attributes:
         id: A UUID.
@@ -32,7 +32,7 @@ class ApprovalView(Struct, frozen=True, kw_only=True):
         quorum: How many persons must choose the same option.
         form: JSON Schema of the values that go with an answer, if it takes some.
         answer: The option that enough persons have chosen.
-        since: When it was asked.
+        since: When its task began to wait.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Approvals: what people are asked, who may answer, and when enough of them have.
+"""Rules of approvals: who may answer a question, and when enough people have.
 
 See `model.wire.approvals` for what an approval is.
 """
@@ -24,12 +24,12 @@ class ApprovalClosed(InvalidInput):
     """The approval is decided, or this person has answered it."""
 
 
-class NotAsked(InvalidInput):
-    """The person is not among those who may answer."""
+class NotEntitled(InvalidInput):
+    """The person may not answer."""
 
 
 def may_answer(spec: ApprovalSpec, person: str, role: str) -> bool:
-    """Whether a person is among those who are asked."""
+    """Whether a person may answer."""
     for each in spec.by:
         kind, _, name = each.partition(":")
         if kind == "user" and name == person:
@@ -48,12 +48,12 @@ def check_vote(spec: ApprovalSpec, vote: Vote, earlier: Sequence[Vote]) -> Vote:
         earlier: Those before it.
 
     Raises:
-        NotAsked: The person may not answer.
+        NotEntitled: The person may not answer.
         ApprovalClosed: It is decided, or the person has answered.
         InvalidInput: The option is unknown, or the values do not fit the form.
     """
     if not may_answer(spec, vote.person, vote.role):
-        raise NotAsked(f"{vote.person} may not answer {spec.title!r}: it asks {', '.join(spec.by)}")
+        raise NotEntitled(f"{vote.person} may not answer {spec.title!r}, only {', '.join(spec.by)}")
     chosen = decided_option(spec, earlier)
     if chosen is not None:
         raise ApprovalClosed(
@@ -62,7 +62,7 @@ def check_vote(spec: ApprovalSpec, vote: Vote, earlier: Sequence[Vote]) -> Vote:
     if any(each.person == vote.person for each in earlier):
         raise ApprovalClosed(f"{vote.person} has answered {spec.title!r} already: others must, too")
     if vote.option not in spec.options:
-        raise InvalidInput(f"{vote.option!r} is no option: answer {' or '.join(spec.options)}")
+        raise InvalidInput(f"{vote.option!r} is not an option: answer {' or '.join(spec.options)}")
     return msgspec.structs.replace(vote, values=_checked_values(spec, vote.values))
 
 

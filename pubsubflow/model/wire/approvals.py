@@ -2,7 +2,7 @@
 
 An approval is a wait for an event of one dataset. Answers are rows; the one that decides is
 recorded in one transaction with the event that ends the wait. Only a manager records events with
-this source, so nobody can forge an answer by posting an event.
+this source, so an event that is posted is never an answer.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ class ApprovalSpec(Struct, frozen=True, omit_defaults=True):
         form: JSON Schema of the values that go with an answer; None for none.
         defaults: Defaults of these values.
         details: For people: what they need to know to decide.
-        escalated: Whether it is asked of more people than at first.
+        escalated: Whether more people may answer than at first.
     """
 
     id: str

@@ -1,4 +1,4 @@
--- Approvals: answers of people. What is asked is the data of the wait of a task.
+-- Approvals: answers of people. The question is the data of the wait of a task.
 CREATE TABLE approval_answer (
     approval    text NOT NULL,
     person      text NOT NULL,

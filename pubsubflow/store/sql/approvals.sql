@@ -1,7 +1,7 @@
 -- Approvals: waits that people end, and their answers.
 
 -- name: lock_approval
--- Let the answers to an approval come one after the other.
+-- Put the answers to an approval one after the other.
 SELECT pg_advisory_xact_lock(hashtextextended('psf approval ' || $1::text, 0));
 
 -- name: find_approvals

@@ -33,7 +33,7 @@ async def test_an_answer_ends_the_wait_once_and_the_values_fit_the_form(client):
     assert (approval.title, approval.task_id, approval.quorum) == (QUESTION, "deploy", 1)
     waits = (await client.explain(run_id)).waits
     assert any(f"waits for an answer to '{QUESTION}' by role:operator" in line for line in waits)
-    with pytest.raises(RequestRefused, match="'shrug' is no option"):
+    with pytest.raises(RequestRefused, match="'shrug' is not an option"):
         await client.answer_approval(approval.id, "shrug")
     with pytest.raises(RequestRefused, match="percent"):
         await client.answer_approval(approval.id, "approve")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.runs.approvals import (
     ApprovalClosed,
-    NotAsked,
+    NotEntitled,
     check_vote,
     decided_option,
     may_answer,
@@ -42,7 +42,7 @@ def test_an_option_wins_once_by_distinct_people_who_are_asked(offered):
         decided = decided_option(spec(), taken)
         try:
             taken.append(check_vote(spec(), vote, taken))
-        except NotAsked:
+        except NotEntitled:
             assert vote.person == "dora"
         except ApprovalClosed:
             assert decided is not None or vote.person in {each.person for each in taken}

@@ -53,7 +53,7 @@ def test_without_an_answer_the_time_is_over():
     ("arguments", "says"),
     [
         ({"by": ("ann",)}, "by='ann' must be"),
-        ({"by": ()}, "asks nobody"),
+        ({"by": ()}, "lists no one"),
         ({"by": ("user:ann",), "quorum": 2}, "needs more people"),
         ({"quorum": 0}, "quorum=0"),
         ({"options": "yes"}, "options="),
@@ -69,7 +69,7 @@ def test_what_makes_no_sense_is_refused(arguments, says):
 
 def test_an_answer_has_to_fit():
     error = asking().test(answers={"Go?": "shrug"}).tasks["ask"][0].error
-    assert "'shrug' is no option" in error.message
+    assert "'shrug' is not an option" in error.message
 
 
 def test_an_answer_is_a_value():

@@ -21,7 +21,7 @@ from pubsubflow.errors import NotFound
 from pubsubflow.model.api.approvals import ApprovalView, SignedLink
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.auth import Role
-from pubsubflow.model.runs.approvals import ApprovalClosed, NotAsked
+from pubsubflow.model.runs.approvals import ApprovalClosed, NotEntitled
 from pubsubflow.model.wire.approvals import Vote
 from pubsubflow.model.wire.commands import AnswerApproval, CommandHandler
 from pubsubflow.store.secrets.links import SignedLinks
@@ -145,8 +145,7 @@ class ApprovalRoutes:
     async def answer(self, request: web.Request) -> web.Response:
         """Answer an approval; return it.
 
-        The answer counts if the token's role or name is among those who are asked. A person answers
-        once.
+        The answer counts if `by` names the token's role or name. A person answers once.
         """
         payload = await parse_body(request, _answer_decoder)
         principal = request[PRINCIPAL]
@@ -165,8 +164,7 @@ class ApprovalRoutes:
     async def make_link(self, request: web.Request) -> web.Response:
         """Make a link by which one person answers this approval without a token, for a while.
 
-        Its answer counts if the person is among those who are asked, or the role of the one who
-        makes it.
+        Its answer counts if `by` names the person, or the role of the one who makes it.
         """
         payload = await parse_body(request, _link_decoder)
         found = await self._store.get(_approval(request))
@@ -191,7 +189,7 @@ async def record_vote(
     """
     try:
         await commands.execute(AnswerApproval(str(approval), vote))
-    except NotAsked as error:
+    except NotEntitled as error:
         raise BadRequest(str(error), status=403) from error
     except ApprovalClosed as error:
         raise BadRequest(str(error), status=409) from error

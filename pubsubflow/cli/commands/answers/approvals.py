@@ -24,15 +24,15 @@ async def list_approvals(*, limit: Limit | None = None, target: Target = DEFAULT
             await output.show_items(found)
             return
         listing = output.Listing(
-            *("approval", "question", "dag", "asks", "answers", "since"),
+            *("approval", "question", "dag", "by", "answers", "since"),
             narrow=5,
-            elastic=["question", "asks"],
+            elastic=["question", "by"],
             times=["since"],
         )
         async for each in found:
             count = f"{len(each.votes)} of {each.quorum}"
-            asks = ", ".join(each.by)
-            listing.row(each.id, each.title, each.dag_id, asks, count, output.brief(each.since))
+            people = ", ".join(each.by)
+            listing.row(each.id, each.title, each.dag_id, people, count, output.brief(each.since))
     listing.show(none="no approvals wait")
 
 
@@ -57,7 +57,7 @@ async def answer_approval(
     comment: str | None = None,
     target: Target = DEFAULT,
 ) -> None:
-    """Answer an approval, as the holder of the token.
+    """Send your answer to an approval, as the holder of the token.
 
     Args:
         approval: Id of the approval.
@@ -106,7 +106,7 @@ def _show(found: ApprovalView, *, json: bool) -> None:
         ("details", found.details),
         ("state", found.state if found.answer is None else f"answered: {found.answer}"),
         ("options", ", ".join(found.options)),
-        ("asks", ", ".join(found.by) + (", escalated" if found.escalated else "")),
+        ("by", ", ".join(found.by) + (", escalated" if found.escalated else "")),
         ("quorum", str(found.quorum)),
         ("dag", found.dag_id),
         ("task", f"{found.task_id}{index}"),

@@ -1,4 +1,4 @@
-"""Approvals as a task asks for them: the question, the escalation, the answer."""
+"""Approvals in a task: the question, the escalation, the answer."""
 
 import re
 import uuid
@@ -22,7 +22,7 @@ Form = type[Struct] | Mapping[str, Any]
 
 
 class Escalate(Struct, frozen=True):
-    """Ask more people when nobody has answered for a while.
+    """Put the question to more people when no answer has come for a while.
 
     Attributes:
         after: A timedelta, or seconds.
@@ -38,7 +38,7 @@ class ApprovalRequest(Struct, frozen=True):
 
     Attributes:
         id: Its id, for `pubsubflow approvals answer ID`.
-        escalated: Whether it is asked of more people than at first.
+        escalated: Whether more people may answer than at first.
     """
 
     id: str
@@ -107,12 +107,12 @@ def check_people(by: Sequence[str]) -> tuple[str, ...]:
                 "'user:<name of a token>'"
             )
     if not people:
-        raise definition_error(f"{_WHAT}: by=() asks nobody; name a role or a user")
+        raise definition_error(f"{_WHAT}: by=() lists no one; name a role or a user")
     return people
 
 
 def escalation(given: Escalate | None, limit: float | None) -> tuple[float, tuple[str, ...]] | None:
-    """Return after how many seconds whom else to ask; None for never.
+    """Return after how many seconds who else may answer; None for never.
 
     Raises:
         DefinitionError: It is not an Escalate, or an argument of it is invalid.

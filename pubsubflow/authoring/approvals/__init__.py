@@ -1,0 +1,1 @@
+"""Approvals: what a task needs people to decide."""
