@@ -201,7 +201,7 @@ class WaitMethods:
             timeout: A timedelta, or seconds.
             default: The option when the time is over; WaitTimeout is raised without one.
             escalate: `Escalate(after=…, by=…)`: more people may answer after a while.
-            notify: A function that notifies people; called with an `ApprovalRequest`, and again when
+            notify: A function that notifies people; gets an `ApprovalRequest`, and another when
                 it is escalated.
 
         Raises:
