@@ -6,7 +6,6 @@ All calls run in threads with a time limit: a store that hangs holds up those al
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -16,10 +15,9 @@ import anyio.to_thread
 
 from pubsubflow.errors import ConfigError, NotFound, Unavailable
 from pubsubflow.model.lazy_import import lazy_module
+from pubsubflow.plugins import has_plugin, load_plugin
 
-LOG_STORE_GROUP = "pubsubflow.log_stores"
-"""Entry points of log stores: scheme of their URLs → a callable that takes the URL."""
-
+_KIND = "log-store"
 _BLOCK_BYTES = 1 << 20
 _THREADS = 8
 # Without folders; making one there may make a bucket.
@@ -221,16 +219,13 @@ def open_log_store(url: str, *, setting: str = "logs.store") -> LogStore:
         ConfigError: The plugin cannot be imported or made, or a library is not installed.
     """
     scheme = url.partition("://")[0]
-    for point in entry_points(group=LOG_STORE_GROUP, name=scheme):
-        try:
-            store = point.load()(url)
-        except Exception as error:
-            raise ConfigError(
-                f"{setting} {url!r}: {point.value} cannot be used: {error!r}"
-            ) from error
-        if not isinstance(store, LogStore):
-            raise ConfigError(
-                f"{setting} {url!r}: {point.value} does not return a pubsubflow LogStore"
-            )
-        return store
-    return FileStore(url, setting=setting)
+    if not has_plugin(_KIND, scheme):
+        return FileStore(url, setting=setting)
+    try:
+        store = load_plugin(_KIND, scheme)(url)
+    except Exception as error:
+        reason = error if isinstance(error, ConfigError) else repr(error)
+        raise ConfigError(f"{setting} {url!r} cannot be used: {reason}") from error
+    if not isinstance(store, LogStore):
+        raise ConfigError(f"{setting} {url!r}: its plugin does not return a pubsubflow LogStore")
+    return store

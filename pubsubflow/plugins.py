@@ -19,6 +19,7 @@ GROUPS: Mapping[str, str] = {
     "notifier": "pubsubflow.notifiers",
     "connection-type": "pubsubflow.connection_types",
     "secrets-backend": "pubsubflow.secrets_backends",
+    "log-store": "pubsubflow.log_stores",
 }
 """Kinds of plugins, and the group of entry points of each."""
 
@@ -64,6 +65,11 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
 @cache
 def _points(kind: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUPS[kind])}
+
+
+def has_plugin(kind: str, name: str) -> bool:
+    """Return whether a plugin is installed; nothing of it is imported."""
+    return name in _points(kind)
 
 
 def load_plugin(kind: str, name: str) -> Any:

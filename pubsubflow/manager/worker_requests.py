@@ -215,6 +215,7 @@ class WorkerRequestServer:
         try:
             if not await self._queries.has_lease(request):
                 return _EMPTY
+            started_by = await self._queries.starting_task(request)
         except LeaseLost as error:
             return Chunk(b"", 0, f"{LEASE_LOST}{error}")
         if self._execute is None:
@@ -225,8 +226,9 @@ class WorkerRequestServer:
             wanted.params,
             wanted.logical_time,
             wanted.run_key,
-            "started by a task",
+            started_by.cause,
             wanted.partition,
+            started_by=started_by,
         )
         try:
             return Chunk(encode(str(await self._execute(command))), 1)

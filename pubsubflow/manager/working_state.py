@@ -361,6 +361,7 @@ class RunDraft(Struct):
         refused: Why it is not admitted.
         requested_by: The trace context of the request for it.
         trace: Its position in a distributed trace; set when it is admitted.
+        ancestry: The DAGs whose runs led to the task that starts it.
     """
 
     id: int
@@ -386,3 +387,4 @@ class RunDraft(Struct):
     info: RunInfo | None = None
     requested_by: str | None = None
     trace: RunTrace | None = None
+    ancestry: tuple[int, ...] = ()

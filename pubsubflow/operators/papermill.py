@@ -14,14 +14,14 @@ class NotebookFailed(PubsubflowError):  # noqa: N818 - the notebook's end
     """A cell of a notebook raised.
 
     Args:
-        cell: Its number, as `In [3]` shows it.
+        number: Of the cell, as `In [3]` shows it.
         kind: The name of what it raised.
         message: And its text.
     """
 
-    def __init__(self, cell: int, kind: str, message: str) -> None:
-        super().__init__(f"cell {cell} raised {kind}: {message}")
-        self.cell = cell
+    def __init__(self, number: int, kind: str, message: str) -> None:
+        super().__init__(f"cell {number} raised {kind}: {message}")
+        self.number = number
 
 
 class PapermillOperator(Operator):

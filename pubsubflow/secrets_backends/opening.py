@@ -26,6 +26,8 @@ def open_backends(settings: BackendSettings) -> SecretsChain:
         "vault": lambda: _late("vault", "VaultBackend", settings.vault),
         "aws-secrets-manager": lambda: _late("aws", "AwsSecretsManagerBackend", settings.aws),
         "aws-ssm": lambda: _late("aws", "AwsParameterStoreBackend", settings.aws),
+        "gcp-secret-manager": lambda: _late("google", "GoogleSecretManagerBackend", settings.gcp),
+        "azure-key-vault": lambda: _late("azure", "AzureKeyVaultBackend", settings.azure),
     }
     found = [
         own[name]() if name in own else _plugin(name, settings.options.get(name, {}))

@@ -57,16 +57,45 @@ class AwsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     endpoint_url: str | None = None
 
 
+class GoogleSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `secrets.gcp`.
+
+    Attributes:
+        project: Id or number of the project.
+        prefix: Of the secrets' names: `<prefix>-connections-NAME`, and so on.
+        endpoint_url: In place of Google's own.
+    """
+
+    project: str = ""
+    prefix: str = "pubsubflow"
+    endpoint_url: str = "https://secretmanager.googleapis.com"
+
+
+class AzureSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `secrets.azure`.
+
+    Attributes:
+        vault_url: Such as `https://acme.vault.azure.net`.
+        prefix: Of the secrets' names: `<prefix>-connections-NAME`, and so on.
+    """
+
+    vault_url: str = ""
+    prefix: str = "pubsubflow"
+
+
 class BackendSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which backends there are, and how each is reached.
 
     Attributes:
         backends: In the order of look-ups, after the environment and before the store: `files`,
-            `vault`, `aws-secrets-manager`, `aws-ssm`, or the name of a plugin.
+            `vault`, `aws-secrets-manager`, `aws-ssm`, `gcp-secret-manager`, `azure-key-vault`,
+            or the name of a plugin.
         cache_seconds: How long an answer of theirs is good for.
         files: Of the backend `files`.
         vault: Of the backend `vault`.
         aws: Of both backends of AWS.
+        gcp: Of the backend `gcp-secret-manager`.
+        azure: Of the backend `azure-key-vault`.
         options: Of plugins: name → keywords of the class.
     """
 
@@ -75,4 +104,6 @@ class BackendSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     files: FilesSettings = FilesSettings()
     vault: VaultSettings = VaultSettings()
     aws: AwsSettings = AwsSettings()
+    gcp: GoogleSettings = GoogleSettings()
+    azure: AzureSettings = AzureSettings()
     options: dict[str, dict[str, Any]] = {}

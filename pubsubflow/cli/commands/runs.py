@@ -14,7 +14,7 @@ from pubsubflow.cli.run_choice import EVERY_RUN, RunChoice
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.client import Client
 from pubsubflow.errors import ConfigError
-from pubsubflow.model.api.explain import ConsumedEventView, ExplainedRun, Explanation
+from pubsubflow.model.api.explain import ConsumedEventView, ExplainedRun, Explanation, StartedByView
 from pubsubflow.model.api.resources import CallbackView, RunDetail, RunView, TaskView
 from pubsubflow.model.runs.states import RunState, TaskState
 
@@ -315,6 +315,11 @@ def _tree(explanation: Explanation) -> Tree:
     return tree
 
 
+def _started_line(task: StartedByView) -> Text:
+    line = f"started by task {task.task_id} of {task.dag_id} {task.run_id}"
+    return Text(f"{line} (pruned)" if task.pruned else line)
+
+
 def _chain(names: list[str]) -> str:
     """Format the DAGs from the origin to the run; the middle of a long chain is left out."""
     if len(names) > _SHOWN_HOPS:
@@ -324,6 +329,11 @@ def _chain(names: list[str]) -> str:
 
 
 def _unfold(branch: Tree, step: ExplainedRun, steps: dict[str, ExplainedRun]) -> None:
+    if step.started_by is not None:
+        starter = steps.pop(step.started_by.run_id, None)
+        leaf = branch.add(_started_line(step.started_by))
+        if starter is not None and starter.depth <= _SHOWN_DEPTH:
+            _unfold(leaf.add(_run_line(starter)), starter, steps)
     several = len({number for event in step.events for number in event.places}) > 1
     for event in step.events:
         leaf = branch.add(_event_line(event, several=several))

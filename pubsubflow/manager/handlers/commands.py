@@ -13,12 +13,19 @@ from pubsubflow.manager.runs.clearing import Clearing, decode_reopened
 from pubsubflow.manager.runs.marking import Marking
 from pubsubflow.manager.schedules.replay import Replays
 from pubsubflow.manager.unit_of_work import RunAnnotation
-from pubsubflow.manager.working_state import LockedDag
+from pubsubflow.manager.working_state import LockedDag, RunDraft
 from pubsubflow.model.changes import DagChange, DagChanged, RunChanged
 from pubsubflow.model.revisions import check_revision, dag_revision
 from pubsubflow.model.runs.params import preset_params, validate_params
 from pubsubflow.model.runs.states import RunState, advance_state
-from pubsubflow.model.wire.commands import AnnotateRun, CancelRun, MarkTasks, SetPaused, StartRun
+from pubsubflow.model.wire.commands import (
+    STARTED_BY_TASK,
+    AnnotateRun,
+    CancelRun,
+    MarkTasks,
+    SetPaused,
+    StartRun,
+)
 from pubsubflow.model.wire.messages import TaskError
 from pubsubflow.store.database import printable
 from pubsubflow.store.manager_transaction import Row
@@ -60,8 +67,8 @@ class StartRunHandler(DagCommandHandler):
         """Make a run; return its id, or that of the one that exists under its key.
 
         Raises:
-            InvalidInput: The params do not fit the DAG, the key is too long or reserved, or the DAG
-                has no result to answer with.
+            InvalidInput: The params do not fit the DAG, the key is too long or reserved, the DAG
+                has no result to answer with, or DAGs start each other in a circle.
         """
         command: StartRun = item.message
         if command.answered and dag.version.spec.result is None:
@@ -81,6 +88,7 @@ class StartRunHandler(DagCommandHandler):
             if existing:
                 return existing[draft.run_key]
         check_run_key(command.run_key)
+        await self._note_origin(draft, command)
         params = preset_params(dag.version.spec, command.preset, command.params)
         draft.params = validate_params(dag.version.spec, params)
         draft.partition = None if command.partition is None else printable(command.partition)
@@ -90,6 +98,14 @@ class StartRunHandler(DagCommandHandler):
             annotation = RunAnnotation(draft.id, printable_all(command.tags))
             self._uow.runs.annotations.append(annotation)
         return str(draft.run_id)
+
+    async def _note_origin(self, draft: RunDraft, command: StartRun) -> None:
+        if command.started_by is not None:
+            draft.ancestry = command.started_by.ancestry
+            await self._context.admission.check_started(draft.dag, draft.ancestry)
+        elif draft.cause.startswith(STARTED_BY_TASK):
+            # `runs explain` would show a task that has not started it.
+            raise InvalidInput(f"a cause cannot begin with {STARTED_BY_TASK!r}: tasks' runs do")
 
 
 def printable_all(texts: Sequence[str]) -> list[str]:

@@ -125,7 +125,7 @@ class Admission:
         known.update((each.event.id, each.event) for each in draft.events)
         events = [event for _, event in sorted(known.items())]
         dag = draft.dag
-        ancestry: tuple[int, ...] = ()
+        ancestry = draft.ancestry
         if any(event.ancestry for event in events):
             ancestry = longest_ancestry(events, dag.id)
         if ancestry.count(dag.id) >= self._max_loops:
@@ -179,6 +179,15 @@ class Admission:
                 self._lifecycle.start(
                     draft.id, dag.version, draft.encoded_info, draft.info, source=dag.source
                 )
+
+    async def check_started(self, dag: LockedDag, ancestry: tuple[int, ...]) -> None:
+        """Check a run that a task starts.
+
+        Raises:
+            InvalidInput: DAGs start each other in a circle.
+        """
+        if ancestry.count(dag.id) >= self._max_loops:
+            raise InvalidInput(await self._describe_loop(ancestry, dag.id))
 
     async def _describe_loop(self, ancestry: Sequence[int], dag: int) -> str:
         """Name the circle of DAGs that set each other off."""

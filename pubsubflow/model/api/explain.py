@@ -1,5 +1,7 @@
 """JSON types of explanations: why no run starts, why a run exists, what an event's outcomes are."""
 
+import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -7,7 +9,7 @@ from msgspec import Struct, field
 
 from pubsubflow.model.api.resources import EventView, RunView
 from pubsubflow.model.schedule.explain import Clause, Parts, Reason
-from pubsubflow.model.wire.commands import PlannedRun
+from pubsubflow.model.wire.commands import STARTED_BY_TASK, PlannedRun
 
 
 class WaitingInput(Struct, frozen=True, kw_only=True):
@@ -116,6 +118,22 @@ class ConsumedEventView(EventView, frozen=True, kw_only=True):
     pruned: bool = False
 
 
+_CAUSE = re.compile(re.escape(STARTED_BY_TASK) + r"(\S+) of (\S+) ([0-9a-f-]{36})\Z")
+
+
+class StartedByView(Struct, frozen=True, kw_only=True):
+    """The task that started a run.
+
+    Attributes:
+        pruned: Whether its run is removed: the trail ends here.
+    """
+
+    run_id: str
+    dag_id: str
+    task_id: str
+    pruned: bool = False
+
+
 class ExplainedRun(Struct, frozen=True, kw_only=True):
     """A run and the events that it consumed.
 
@@ -124,6 +142,7 @@ class ExplainedRun(Struct, frozen=True, kw_only=True):
         events: In the order of the log; the first hundred.
         more_events: Whether there are more.
         pruned_events: Number of events that it consumed and that are removed by now.
+        started_by: The task that started it, if one did.
     """
 
     run: RunView
@@ -131,10 +150,11 @@ class ExplainedRun(Struct, frozen=True, kw_only=True):
     events: list[ConsumedEventView]
     more_events: bool = False
     pruned_events: int = 0
+    started_by: StartedByView | None = None
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
-    """Why a run exists: the run, the runs whose tasks emitted the events it consumed, and so on.
+    """Why a run exists: the run, the runs whose tasks started it or emitted its events, and so on.
 
     Attributes:
         runs: By depth; each run once, even if several paths lead to it.
@@ -148,6 +168,32 @@ class Explanation(Struct, frozen=True, kw_only=True):
     ancestry: list[str] = field(name="trail", default_factory=list)  # the API's key
     waits: list[str] = []
     complete: bool = True
+
+
+def started_by(run: RunView) -> StartedByView | None:
+    """Return the task that started a run, as the run's cause names it."""
+    # No other cause begins like it; see `StartRunHandler`.
+    found = _CAUSE.match(run.cause) if run.kind == "manual" else None
+    if found is None:
+        return None
+    return StartedByView(task_id=found[1], dag_id=found[2], run_id=found[3])
+
+
+def whole_ancestry(steps: Sequence[ExplainedRun], events: dict[str, list[str]]) -> list[str]:
+    """Return the DAGs that led to the first of the steps, from the origin on.
+
+    Args:
+        steps: The explained run, and what led to it.
+        events: Run → the DAGs that led to its events.
+    """
+    by_run = {step.run.run_id: step for step in steps}
+    step, found = steps[0], list[str]()
+    while step.started_by is not None:
+        found.insert(0, step.started_by.dag_id)
+        if step.started_by.run_id not in by_run:
+            return found
+        step = by_run.pop(step.started_by.run_id)
+    return events.get(step.run.run_id, []) + found
 
 
 class EventOutcomeView(Struct, frozen=True, kw_only=True):

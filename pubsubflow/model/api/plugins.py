@@ -7,7 +7,8 @@ class PluginView(Struct, frozen=True, kw_only=True):
     """A plugin that is installed beside the daemon that answers.
 
     Attributes:
-        kind: `trigger`, `operator`, `notifier`, `connection-type`, `secrets-backend`.
+        kind: `trigger`, `operator`, `notifier`, `connection-type`, `secrets-backend`,
+            `log-store`.
         name: The name of its entry point.
         object: `package.module:object`.
         distribution: The distribution that declares it.

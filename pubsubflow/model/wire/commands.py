@@ -77,10 +77,32 @@ class RecordedEvent(Struct, frozen=True):
     duplicate: bool
 
 
+class StartingTask(Struct, frozen=True):
+    """The task that starts a run.
+
+    Attributes:
+        ancestry: Numbers of the DAGs whose runs led to the run that it starts, its own included.
+    """
+
+    run_id: str
+    dag_id: str
+    task_id: str
+    ancestry: tuple[int, ...]
+
+    @property
+    def cause(self) -> str:
+        """The cause of the run; `started_by` reads it back."""
+        return f"{STARTED_BY_TASK}{self.task_id} of {self.dag_id} {self.run_id}"
+
+
+STARTED_BY_TASK = "started by task "
+
+
 class StartRun(Struct, frozen=True):
     """Start a run on request.
 
     Attributes:
+        started_by: The task that starts it; its cause then.
         run_key: A further request with the same key returns the same run.
         answered: The caller waits for a result, so the DAG must have one.
         preset: Name of a set of params that the DAG declares; `params` are laid over it.
@@ -96,6 +118,7 @@ class StartRun(Struct, frozen=True):
     answered: bool = False
     preset: str | None = None
     tags: tuple[str, ...] = ()
+    started_by: StartingTask | None = None
 
 
 class SetPaused(Struct, frozen=True):

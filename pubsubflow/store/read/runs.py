@@ -5,10 +5,16 @@ from uuid import UUID
 
 import asyncpg
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from pubsubflow.errors import NotFound
-from pubsubflow.model.api.explain import ConsumedEventView, ExplainedRun, Explanation
+from pubsubflow.model.api.explain import (
+    ConsumedEventView,
+    ExplainedRun,
+    Explanation,
+    started_by,
+    whole_ancestry,
+)
 from pubsubflow.model.api.resources import (
     NOT_STARTED,
     Page,
@@ -116,17 +122,18 @@ class ReadRuns:
         """
         async with self._database.connection() as connection:
             level = [await find_run(connection, run_id)]
-            ancestry: tuple[int, ...] = ()
+            ancestries: dict[str, tuple[int, ...]] = {}
             steps: list[ExplainedRun] = []
             seen: set[int] = set()
             complete = True
             for depth in range(EXPLAINED_DEPTH):
                 seen.update(run.number for run in level)
                 explained, found = await self._explain_level(connection, level, depth)
+                explained, starters = await _find_starting_runs(connection, explained)
                 steps.extend(explained)
-                if not depth:
-                    ancestry = max((event.ancestry for event in found), key=len, default=())
-                missing = sorted({event.run for event in found if event.run is not None} - seen)
+                ancestries |= _ancestries(explained, found)
+                emitters = {event.run for event in found.values() if event.run is not None}
+                missing = sorted((emitters | set(starters)) - seen)
                 shown = missing[: EXPLAINED_RUNS - len(seen)]
                 complete = complete and len(shown) == len(missing)
                 level = await read_runs(connection, shown) if shown else []
@@ -134,13 +141,16 @@ class ReadRuns:
                     break
             else:
                 complete = False
-            names = await connection.fetch(SQL["read_dag_ids"], sorted(set(ancestry)))
+            numbers = sorted({number for each in ancestries.values() for number in each})
+            names = await connection.fetch(SQL["read_dag_ids"], numbers)
             waits = await self._waits(connection, run_id)
         named = {row["id"]: row["dag_id"] for row in names}
         return Explanation(
             run_id=str(run_id),
             runs=steps,
-            ancestry=[named[number] for number in ancestry],
+            ancestry=whole_ancestry(
+                steps, {run: [named[each] for each in dags] for run, dags in ancestries.items()}
+            ),
             waits=waits,
             complete=complete,
         )
@@ -155,7 +165,7 @@ class ReadRuns:
 
     async def _explain_level(
         self, connection: Connection, level: list[FoundRun], depth: int
-    ) -> tuple[list[ExplainedRun], list[FoundEvent]]:
+    ) -> tuple[list[ExplainedRun], dict[str, FoundEvent]]:
         """Return runs with the events that they consumed, and those events."""
         consumed: dict[int, list[tuple[int, list[int]]]] = {run.number: [] for run in level}
         rows = await connection.fetch(SQL["read_consumed"], sorted(consumed), EVENTS_A_RUN + 1)
@@ -173,10 +183,23 @@ class ReadRuns:
                 pruned_events=sum(
                     event not in events for event, _ in consumed[run.number][:EVENTS_A_RUN]
                 ),
+                started_by=started_by(run.view),
             )
             for run in level
         ]
-        return steps, list(events.values())
+        return steps, {found.view.event_id: found for found in events.values()}
+
+
+def _ancestries(
+    steps: Iterable[ExplainedRun], events: Mapping[str, FoundEvent]
+) -> dict[str, tuple[int, ...]]:
+    """Return run → the DAGs that led to its events, along the longest path."""
+    return {
+        step.run.run_id: max(
+            (events[each.event_id].ancestry for each in step.events), key=len, default=()
+        )
+        for step in steps
+    }
 
 
 def _most(specs: Mapping[int, DagSpec], run: FoundRun) -> int:
@@ -197,6 +220,24 @@ def _present(
         for event, indexes in consumed
         if event in events
     ]
+
+
+async def _find_starting_runs(
+    connection: Connection, steps: Sequence[ExplainedRun]
+) -> tuple[list[ExplainedRun], list[int]]:
+    """Return steps with what started them, and the numbers of the runs that did."""
+    wanted = {each.started_by.run_id for each in steps if each.started_by is not None}
+    if not wanted:
+        return list(steps), []
+    rows = await connection.fetch(SQL["read_run_numbers"], [UUID(each) for each in sorted(wanted)])
+    known = {str(row["run_id"]) for row in rows}
+    found = [
+        replace(step, started_by=replace(step.started_by, pruned=True))
+        if step.started_by is not None and step.started_by.run_id not in known
+        else step
+        for step in steps
+    ]
+    return found, [row["id"] for row in rows]
 
 
 async def find_run(connection: Connection, run_id: UUID) -> FoundRun:

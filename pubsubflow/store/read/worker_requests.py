@@ -9,7 +9,8 @@ from msgspec import Raw
 from pubsubflow.errors import LeaseLost, NotFound
 from pubsubflow.model.source.bundles import DagSource
 from pubsubflow.model.values.state import StateValue
-from pubsubflow.model.wire.messages import EventInfo, JournalEntry
+from pubsubflow.model.wire.commands import StartingTask
+from pubsubflow.model.wire.messages import EventInfo, JournalEntry, decode_run_info
 from pubsubflow.model.wire.outputs import PulledValues, decode_outputs
 from pubsubflow.model.wire.worker_requests import (
     ConnectionRequest,
@@ -147,6 +148,25 @@ class WorkerRequestQueries:
         """
         async with self._database.transaction() as connection:
             return await _check_fence(request, connection)
+
+    async def starting_task(self, request: StartRunRequest) -> StartingTask:
+        """Return the task that requests a run, with the DAGs that led to it.
+
+        Raises:
+            LeaseLost: Its run has ended.
+        """
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["read_starting_run"], request.run)
+            if row is None:
+                raise LeaseLost("the run has ended")
+            spec = (await self._specs.load(connection, [row["version"]]))[row["version"]]
+        info = decode_run_info(row["info"])
+        return StartingTask(
+            run_id=info.run_id,
+            dag_id=info.dag_id,
+            task_id=spec.tasks[request.node].task_id,
+            ancestry=(*info.ancestry, row["dag"]),
+        )
 
     @staticmethod
     async def _record(request: JournalEntryRequest, connection: Connection) -> JournalEntry | None:

@@ -72,6 +72,10 @@ SELECT run_id FROM run WHERE run_id < $1 ORDER BY run_id DESC OFFSET $2 LIMIT 1;
 -- Return the run of DAG $3 that is $2 of its runs older than the run $1.
 SELECT run_id FROM run WHERE dag = $3 AND run_id < $1 ORDER BY run_id DESC OFFSET $2 LIMIT 1;
 
+-- name: read_run_numbers
+-- Return the numbers of runs.
+SELECT id, run_id FROM run WHERE run_id = ANY($1::uuid[]);
+
 -- name: read_runs
 -- Return runs, newest first.
 SELECT run.id, run.run_id, dag.dag_id, run.state, run.kind, run.cause, run.version, v.number,

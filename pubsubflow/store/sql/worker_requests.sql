@@ -10,6 +10,10 @@ ORDER BY map_index;
 -- Return a run by its number, with its DAG.
 SELECT run.id, run.version, dag.dag_id FROM run JOIN dag ON dag.id = run.dag WHERE run.id = $1;
 
+-- name: read_starting_run
+-- Return what a live run's tasks know of it, and its DAG and version.
+SELECT info, dag, version FROM run_live WHERE run = $1;
+
 -- name: find_run_of_dag
 -- Return a run by its public id, with its DAG.
 SELECT run.id, run.version, dag.dag_id FROM run JOIN dag ON dag.id = run.dag WHERE run.run_id = $1;

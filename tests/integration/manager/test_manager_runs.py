@@ -3,16 +3,18 @@
 import pytest
 from msgspec import msgpack
 
+from pubsubflow.errors import InvalidInput
 from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.model.source.bundles import parse_source_key
 from pubsubflow.model.spec import RetryPolicy, TriggerRule
-from pubsubflow.model.wire.commands import StartRun
+from pubsubflow.model.wire.commands import StartingTask, StartRun
 from pubsubflow.model.wire.messages import (
     EmittedEvent,
     EventInfo,
     LogMessage,
     StartedMessage,
     TaskError,
+    decode_run_info,
     encode,
 )
 from pubsubflow.model.wire.subjects import Subjects
@@ -234,6 +236,31 @@ async def test_a_circle_of_dags_without_work_is_stopped_and_harms_no_other_dag(h
     assert await harness.rows("SELECT DISTINCT active, queued FROM dag_state") == [(0, 0)]
     await harness.post("z1")
     assert (await harness.order("a")).info.dag_id == "f"
+
+
+async def test_a_circle_of_dags_that_start_each_other_is_stopped(harness):
+    await harness.load(dag("d", task("a")), dag("e", task("a")))
+    numbers = dict(await harness.rows("SELECT dag_id, id FROM dag"))
+    run_id = await harness.call(StartRun("d"))
+    origin = StartingTask(run_id, "d", "a", (numbers["d"],))
+    again = await harness.call(StartRun("e", run_key="k", started_by=origin, cause=origin.cause))
+    (info,) = [
+        decode_run_info(row)
+        for (row,) in await harness.rows(
+            f"SELECT info FROM run_live JOIN run ON id = run WHERE run_id = '{again}'"
+        )
+    ]
+    assert info.ancestry == (numbers["d"],)
+    assert info.cause == f"started by task a of d {run_id}"
+    circle = StartingTask(run_id, "d", "a", (numbers["d"], numbers["e"]) * 100)
+    with pytest.raises(InvalidInput, match="after 100 rounds of d → e → d the circle was"):
+        await harness.call(StartRun("d", started_by=circle))
+    # What exists under a key is no further round.
+    key = StartRun("e", run_key="k", started_by=circle)
+    assert await harness.call(key) == again
+    with pytest.raises(InvalidInput, match="cannot begin with 'started by task '"):
+        await harness.call(StartRun("e", cause=origin.cause))
+    assert len(await harness.states()) == 2
 
 
 async def test_a_dag_without_tasks_succeeds(harness):

@@ -79,6 +79,20 @@ async def test_a_run_is_started_once_an_attempt_and_waited_for_without_a_slot(cl
     assert "no-such-dag" in lost.error.message
 
 
+async def test_a_started_run_is_explained_back_to_its_origin(client):
+    run = await ended(client, "grandparent")
+    parent = (await client.task(run.run_id, "begin")).result
+    child = (await client.task(parent, "start")).result
+    found = await client.explain(child)
+    assert found.ancestry == ["grandparent", "parent"]
+    assert [step.run.run_id for step in found.runs] == [child, parent, run.run_id]
+    origin = [
+        step.started_by and (step.started_by.task_id, step.started_by.run_id, step.depth)
+        for step in found.runs
+    ]
+    assert origin == [("start", parent, 0), ("begin", run.run_id, 1), None]
+
+
 async def test_sql_runs_on_postgres_and_its_timeout_cancels(client, home):
     dsn = find_running(home).postgres.dsn
     await client.set_connection("warehouse", type="postgres", uri=dsn)

@@ -188,13 +188,13 @@ async def test_a_plugin_serves_its_scheme(monkeypatch):
             self.load = lambda: made
 
     def points(made):
-        return lambda **asked: [Point(made)] if asked["name"] == "vault" else []
+        return lambda kind: {"vault": Point(made)} if kind == "log-store" else {}
 
-    monkeypatch.setattr("pubsubflow.object_store.entry_points", points(MemoryLogs))
+    monkeypatch.setattr("pubsubflow.plugins._points", points(MemoryLogs))
     assert open_log_store("vault://team/logs").url == "vault://team/logs"
     assert isinstance(open_log_store(f"memory://{uuid4()}"), FileStore)
-    monkeypatch.setattr("pubsubflow.object_store.entry_points", points(lambda _: object()))
-    with pytest.raises(ConfigError, match="psf_vault:open does not return a pubsubflow LogStore"):
+    monkeypatch.setattr("pubsubflow.plugins._points", points(lambda _: object()))
+    with pytest.raises(ConfigError, match="plugin does not return a pubsubflow LogStore"):
         open_log_store("vault://team/logs")
     with pytest.raises(ConfigError, match="nonsense"):
         open_log_store("nonsense://team/logs")

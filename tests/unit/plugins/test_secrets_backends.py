@@ -63,7 +63,7 @@ async def test_a_folder_of_files_holds_connections_and_secrets(tmp_path):
         assert await chain.find("secrets", name) is None
 
     class NoConnections:
-        async def read(self, name):
+        async def read_for(self, name, _dag_id, _what):
             raise NotFound("connection", name)
 
     secrets = DaemonSecrets(EnvironmentSecrets({}), NoConnections(), chain)

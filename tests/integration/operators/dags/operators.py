@@ -40,6 +40,9 @@ with DAG("parent", params={"mark": ""}):
 with DAG("starter"):
     TriggerDagRunOperator(task_id="start", dag_id="child", run_key="once")
 
+with DAG("grandparent"):
+    TriggerDagRunOperator(task_id="begin", dag_id="parent", wait=True)
+
 with DAG("lost"):
     TriggerDagRunOperator(task_id="start", dag_id="no-such-dag")
 
