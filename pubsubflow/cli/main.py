@@ -59,6 +59,7 @@ _COMMANDS = {
             "trigger": ("dags:trigger_dag", "Start a run."),
             "call": ("answers.calls:call_dag", "Start a run and print its result."),
             "test": ("local.testing:run_dag", "Run a DAG in this process, without a daemon."),
+            "graph": ("graph:show_graph", "Print the graph of a DAG, as text or Mermaid."),
             "why-not": ("why_not:why_not", "Explain why no run of a DAG starts."),
             "backfill": ("replay:backfill", "Create the runs of past ticks or of partitions."),
             "pause": ("dags:pause_dag", "Pause a DAG."),

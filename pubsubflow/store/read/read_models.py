@@ -10,7 +10,7 @@ from pubsubflow.store.read.dags import ReadDags
 from pubsubflow.store.read.datasets import ReadDatasets
 from pubsubflow.store.read.dead_letters import ReadDeadLetters
 from pubsubflow.store.read.pools import ReadPools
-from pubsubflow.store.read.runs import ReadRuns
+from pubsubflow.store.read.runs.runs import ReadRuns
 from pubsubflow.store.read.tasks import ReadTasks
 from pubsubflow.store.read.triggers import ReadTriggers
 from pubsubflow.store.read.webhooks import ReadWebhooks

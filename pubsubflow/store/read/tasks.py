@@ -30,7 +30,7 @@ from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.objects.output import LogChunk, OutputPosition, ReadOutput
 from pubsubflow.store.objects.results import ReadResults, as_json, encode_json
 from pubsubflow.store.read.callbacks import read_callbacks
-from pubsubflow.store.read.runs import FoundRun, find_run
+from pubsubflow.store.read.runs.runs import FoundRun, find_run
 from pubsubflow.store.read.task_endings import TaskEnding, read_ending
 from pubsubflow.store.read.task_waits import read_wait_reasons
 from pubsubflow.store.specs import SpecReader

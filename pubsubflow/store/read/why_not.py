@@ -40,7 +40,7 @@ from pubsubflow.model.spec import DagSpec
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.dags import find_dag
-from pubsubflow.store.read.runs import read_runs
+from pubsubflow.store.read.runs.runs import read_runs
 from pubsubflow.store.read.schedule_troubles import read_troubles
 from pubsubflow.store.read.task_waits import describe_unserved
 from pubsubflow.store.specs import SpecReader

@@ -32,6 +32,21 @@ def test_logs_of_earlier_attempts_are_kept(psf):
         assert "line 1" in psf("tasks", "logs", run, "say", "--attempt", attempt).out
 
 
+def test_a_graph_is_drawn_with_the_states_of_a_run(psf):
+    run = psf("dags", "trigger", "first", "--json").json["run_id"]
+    assert psf("runs", "wait", run).code == 0
+    assert psf("dags", "graph", "first").out.splitlines()[1].split() == ["0", "say", "each"]
+    lines = psf("dags", "graph", "first", "--format", "mermaid", "--run", run).out.splitlines()
+    assert lines[:3] == [
+        "flowchart LR",
+        '    t0["say<br>success"]',
+        '    t1["each<br>3 success"]',
+    ]
+    assert '    d1[("s3://lake/middle")]' in lines
+    assert {"    t0 --> t1", "    d0 -.-> t0", "    t2 -.-> d1"} <= set(lines)
+    assert psf("dags", "graph", "second", "--run", run).code == 2
+
+
 def test_pools_are_set_listed_and_deleted(psf):
     assert psf("pools", "set", "warehouse", "4").out == "warehouse: 0 of 4 slots used\n"
     assert psf("pools", "list", "--json").json[0]["slots"] == 4

@@ -83,6 +83,7 @@ def set_variables(remote):
 
 def handle(remote, ended):
     """Run the commands that change runs."""
+    assert [each["level"] for each in remote("dags", "graph", "first", "--json")] == [0, 1, 2]
     assert remote("runs", "tag", ended, "far", "--json")["tags"] == ["far"]
     assert remote("runs", "note", ended, "far", "--json")["note"] == "far"
     assert remote("runs", "mark", "failed", ended, "--dry-run", "--json")["dry_run"]

@@ -28,7 +28,7 @@ from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.callbacks import read_callbacks
 from pubsubflow.store.read.datasets import FoundEvent, read_events
-from pubsubflow.store.read.run_pages import find_page
+from pubsubflow.store.read.runs.run_pages import find_page
 from pubsubflow.store.read.task_waits import describe_waits
 from pubsubflow.store.specs import SpecReader
 

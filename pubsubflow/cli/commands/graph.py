@@ -1,0 +1,148 @@
+"""Graphs of DAGs: as text, or as Mermaid for pages, also with the states of a run."""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+from pubsubflow.cli import output
+from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.client import Client
+from pubsubflow.errors import ConfigError
+from pubsubflow.model.api.resources import DagDetail, DagTaskView
+
+_COLOURS = {
+    "success": "fill:#d7f0dd,stroke:#1f7a3a",
+    "failed": "fill:#f9d6d5,stroke:#b3261e",
+    "upstream_failed": "fill:#fbe3d6,stroke:#b3541e",
+    "running": "fill:#d6ecf9,stroke:#1e6bb3",
+    "skipped": "fill:#eeeeee,stroke:#888888",
+}
+
+
+class GraphNode(Struct, frozen=True):
+    """A task of a graph.
+
+    Attributes:
+        level: Number of tasks on the longest way to it.
+        states: State → number of instances, of a run.
+    """
+
+    task_id: str
+    level: int
+    upstream: list[str]
+    downstream: list[str]
+    states: dict[str, int] = {}
+
+
+async def show_graph(
+    dag: str,
+    /,
+    *,
+    format: Literal["text", "mermaid"] = "text",
+    run: str | None = None,
+    target: Target = DEFAULT,
+) -> None:
+    """Print the graph of a DAG in its version in force.
+
+    Args:
+        dag: Id of the DAG.
+        format: text, or mermaid with the datasets that it takes and emits.
+        run: Id of a run of the DAG, whose states are shown.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = await client.dag(dag)
+        states = {} if run is None else await _states(client, found, run)
+    nodes = list(_nodes(found.graph, states))
+    if target.json:
+        output.show_list(nodes)
+    elif format == "mermaid":
+        output.show("\n".join(_mermaid(found, nodes)))
+    else:
+        _show_text(nodes, with_states=run is not None)
+
+
+async def _states(client: Client, dag: DagDetail, run_id: str) -> Mapping[str, dict[str, int]]:
+    """Return the states of a run's tasks: task id → state → number of instances.
+
+    Raises:
+        ConfigError: It is a run of another DAG.
+    """
+    run = await client.run(run_id)
+    if run.dag_id != dag.dag_id:
+        raise ConfigError(f"{run_id} is a run of {run.dag_id}, not of {dag.dag_id}")
+    if run.version != dag.version:
+        output.warn(f"the run has version {run.version} of the DAG; this is version {dag.version}")
+    states: dict[str, dict[str, int]] = {}
+    async for task in client.tasks(run_id):
+        counts = states.setdefault(task.task_id, {})
+        counts[task.state] = counts.get(task.state, 0) + 1
+    return states
+
+
+def _nodes(tasks: list[DagTaskView], states: Mapping[str, dict[str, int]]) -> Iterator[GraphNode]:
+    """Yield the tasks of a graph level by level."""
+    levels: dict[str, int] = {}
+    downstream: dict[str, list[str]] = {task.task_id: [] for task in tasks}
+    for task in tasks:  # in topological order
+        levels[task.task_id] = max((levels[each] + 1 for each in task.upstream), default=0)
+        for each in task.upstream:
+            downstream[each].append(task.task_id)
+    for task in sorted(tasks, key=lambda task: levels[task.task_id]):
+        yield GraphNode(
+            task.task_id,
+            levels[task.task_id],
+            task.upstream,
+            downstream[task.task_id],
+            states.get(task.task_id, {}),
+        )
+
+
+def _show_text(nodes: list[GraphNode], *, with_states: bool) -> None:
+    listing = output.Listing(
+        *("level", "task", *["state"] * with_states, "before"), right=["level"], elastic=["before"]
+    )
+    level = None
+    for node in nodes:
+        shown = "" if node.level == level else str(node.level)
+        level = node.level
+        states = [output.state(_said(node.states))] * with_states
+        listing.row(shown, node.task_id, *states, ", ".join(node.downstream))
+    listing.show(none="no tasks")
+
+
+def _said(states: Mapping[str, int]) -> str:
+    if list(states.values()) == [1]:
+        return next(iter(states))
+    return ", ".join(f"{number} {state}" for state, number in states.items())
+
+
+def _mermaid(dag: DagDetail, nodes: list[GraphNode]) -> Iterator[str]:
+    """Yield the lines of a flowchart: tasks are boxes, datasets are cylinders."""
+    yield "flowchart LR"
+    names = {node.task_id: f"t{number}" for number, node in enumerate(nodes)}
+    for node in nodes:
+        states = f"<br>{_said(node.states)}" if node.states else ""
+        yield f'    {names[node.task_id]}["{_quoted(node.task_id)}{states}"]'
+    datasets: dict[str, str] = {}
+    outlets = [uri for task in dag.graph for uri in task.outlets]
+    for uri in dict.fromkeys([*(each.dataset for each in dag.inputs), *outlets]):
+        datasets[uri] = f"d{len(datasets)}"
+        yield f'    {datasets[uri]}[("{_quoted(uri)}")]'
+    roots = [node for node in nodes if not node.upstream]
+    for each in dag.inputs:
+        yield from (f"    {datasets[each.dataset]} -.-> {names[root.task_id]}" for root in roots)
+    for node in nodes:
+        yield from (f"    {names[node.task_id]} --> {names[each]}" for each in node.downstream)
+    for task in dag.graph:
+        yield from (f"    {names[task.task_id]} -.-> {datasets[uri]}" for uri in task.outlets)
+    for node in nodes:
+        worst = next((state for state in reversed(_COLOURS) if state in node.states), None)
+        worst = "failed" if "failed" in node.states else worst
+        if worst is not None:
+            yield f"    style {names[node.task_id]} {_COLOURS[worst]}"
+
+
+def _quoted(text: str) -> str:
+    return text.replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;")
