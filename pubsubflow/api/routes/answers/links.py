@@ -6,11 +6,12 @@ What previews links, such as a mail program, only sends GET: it answers nothing.
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from pubsubflow.api.auth.middleware import remote
 from pubsubflow.api.http import routing
@@ -66,7 +67,7 @@ class ApprovalLinkRoutes:
 
     def routes(self) -> Iterable[Route]:
         """Return the routes."""
-        names = {"link": str}
+        names = {"link": Annotated[str, Meta(description="The signed link.")]}
         yield routing.get(
             _PATH,
             self.show,
@@ -95,7 +96,7 @@ class ApprovalLinkRoutes:
     async def answer(self, request: web.Request) -> web.Response:
         """Answer the approval that a link is for, as the person that it was made for."""
         claim = await read_claim(self._links, request.match_info["link"])
-        payload = await _payload(request)
+        payload = await _payload(request, await request.read())
         vote = Vote(
             person=claim.person,
             role=claim.role,
@@ -121,13 +122,12 @@ class ApprovalLinkRoutes:
         return _respond(request, found, claim, form=False)
 
 
-async def _payload(request: web.Request) -> AnswerRequest:
+async def _payload(request: web.Request, data: bytes) -> AnswerRequest:
     """Return the answer in a form or in JSON.
 
     Raises:
         BadRequest: It is neither, or malformed.
     """
-    data = await request.read()
     if request.content_type != _FORM:
         return decode_body(data, _decoder)
     form = await request.post()
