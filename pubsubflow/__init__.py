@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.approvals.question import ApprovalAnswer, ApprovalRequest, Escalate
     from pubsubflow.authoring.dag import DAG, dag
     from pubsubflow.authoring.datasets import Dataset
+    from pubsubflow.authoring.deadlines import Deadline
     from pubsubflow.authoring.param import Param
     from pubsubflow.authoring.registry import variable
     from pubsubflow.authoring.resources import Resources
@@ -55,6 +56,7 @@ _HOMES = {
     "authoring.approvals.question": ("ApprovalAnswer", "ApprovalRequest", "Escalate"),
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
+    "authoring.deadlines": ("Deadline",),
     "authoring.param": ("Param",),
     "authoring.resources": ("Resources",),
     "authoring.retention": ("Retention",),
@@ -108,6 +110,7 @@ __all__ = [
     "Cron",
     "Dataset",
     "DatasetEvent",
+    "Deadline",
     "DefinitionError",
     "EmailOperator",
     "EmptyOperator",

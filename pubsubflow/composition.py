@@ -12,9 +12,11 @@ from typing import TypeVar
 import structlog
 
 from pubsubflow.alerts import AlertService
+from pubsubflow.alerts.announcer import Announcer
 from pubsubflow.alerts.bundles import CallbackBundles
 from pubsubflow.alerts.calls import CallbackCaller
 from pubsubflow.api import Api
+from pubsubflow.api.routes.alerts import AlertRoutes
 from pubsubflow.api.routes.answers.approvals import ApprovalRoutes
 from pubsubflow.api.routes.answers.links import ApprovalLinkRoutes
 from pubsubflow.api.routes.connections import ConnectionRoutes
@@ -45,6 +47,7 @@ from pubsubflow.retention import Archive, LogMover, Pruner, RetentionService
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.task_account import TaskAccount
 from pubsubflow.services import Service
+from pubsubflow.store.alerts import AlertStore
 from pubsubflow.store.auth import AuditLog, TokenStore
 from pubsubflow.store.callbacks import CallbackStore
 from pubsubflow.store.catalog import Catalog
@@ -258,7 +261,15 @@ class Composition:
             account=self._task_account(),
             now=self._commands.clock.now,
         )
-        return AlertService(callbacks=callbacks, caller=caller, bus=self._bus, settings=settings)
+        alerts = AlertStore(store.database)
+        return AlertService(
+            callbacks=callbacks,
+            caller=caller,
+            alerts=alerts,
+            announcer=Announcer(alerts, self._commands),
+            bus=self._bus,
+            settings=settings,
+        )
 
     def _triggerer(self) -> Service:
         store = _built(self._resources.store)
@@ -319,6 +330,7 @@ class Composition:
                 VariableRoutes(store.variables, self._bus),
                 ConnectionRoutes(store.connections, self._bus, catalogue),
                 PluginRoutes(catalogue),
+                AlertRoutes(AlertStore(store.database)),
                 StateRoutes(StateStore(store.database)),
                 ApprovalRoutes(self._commands, approvals, store.links),
                 ApprovalLinkRoutes(

@@ -145,7 +145,8 @@ OLD_NAMES = frozenset(
     }
 )
 # Names that the layers share on purpose: one noun, a row, a value, a JSON type or a client's part.
-MIRRORS: frozenset[str] = frozenset()
+# The public contract names what receives (pubsubflow.webhooks) and what sends (notify) alike.
+MIRRORS: frozenset[str] = frozenset({"Slack", "Webhook"})
 
 
 class Finding(NamedTuple):

@@ -129,7 +129,7 @@ class CallbackCaller:
                         found = _decode(line)
                         if found.ended:
                             return found.error
-                        await self._answer(found, lines, output)
+                        await self._answer(found, lines, output, callback.facts.dag_id)
                     code = await lines.wait()
             except TimeoutError:
                 return f"it took longer than {seconds:g} s"
@@ -144,13 +144,15 @@ class CallbackCaller:
         facts = _named(callback.facts, source)
         return CallbackRequest(str(Path(folder)), root, source.file, facts)
 
-    async def _answer(self, line: CallbackLine, lines: ChildLines, output: "_CallOutput") -> None:
+    async def _answer(
+        self, line: CallbackLine, lines: ChildLines, output: "_CallOutput", dag_id: str | None
+    ) -> None:
         if line.output is not None:
             output.add(line.output)
             return
         try:
             if line.connection is not None:
-                connection = await self._connections.read(line.connection)
+                connection = await self._connections.read_for(line.connection, dag_id, "a dataset")
                 output.secrets |= connection.redacted_values()
                 lines.send(CallbackReply(connection=connection))
             elif line.variable is not None:

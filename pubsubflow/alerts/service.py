@@ -4,16 +4,20 @@ A row of `callback` is claimed for a few seconds at a time, so what a daemon was
 is called again by another one, or by itself after its start.
 """
 
+import math
+
 import anyio
 import anyio.abc
 import structlog
 from anyio.abc import TaskStatus
 
+from pubsubflow.alerts.announcer import Announcer
 from pubsubflow.alerts.calls import CLAIM_SECONDS, CallbackCaller
 from pubsubflow.alerts.settings import AlertSettings
 from pubsubflow.bus import Bus
-from pubsubflow.errors import Unavailable
+from pubsubflow.errors import ServiceStopped, Unavailable
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.alerts import AlertStore
 from pubsubflow.store.callbacks import CallbackStore, ClaimedCallback
 from pubsubflow.wakeup import Wakeup
 
@@ -30,6 +34,8 @@ class AlertService:
     Args:
         callbacks: The stored calls.
         caller: Carries them out.
+        alerts: The stored alerts.
+        announcer: Makes events of alerts.
         bus: Announces new calls.
         settings: How many at a time, and how long they are kept.
     """
@@ -39,11 +45,16 @@ class AlertService:
         *,
         callbacks: CallbackStore,
         caller: CallbackCaller,
+        alerts: AlertStore,
+        announcer: Announcer,
         bus: Bus,
         settings: AlertSettings,
     ) -> None:
         self._callbacks = callbacks
         self._caller = caller
+        self._alerts = alerts
+        self._announcer = announcer
+        self._changed = Wakeup()
         self._bus = bus
         self._settings = settings
         self._wakeup = Wakeup()
@@ -56,13 +67,33 @@ class AlertService:
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Call what is due until `stopping` is set; what is under way is called again later."""
-        subscription = await self._bus.subscribe(Subjects.CALLBACKS_CHANGED, self._wakeup.notify)
+        subscription = await self._bus.subscribe(Subjects.CALLBACKS_CHANGED, self._notify)
         async with subscription, anyio.create_task_group() as group:
             group.start_soon(self._keep_calling, group)
+            group.start_soon(self._keep_announcing)
             group.start_soon(self._keep_pruning)
             task_status.started()
             await stopping.wait()
             group.cancel_scope.cancel()
+
+    def _notify(self, _: object = None) -> None:
+        self._wakeup.notify()
+        self._changed.notify()
+
+    async def _keep_announcing(self) -> None:
+        swept_at = -math.inf
+        while True:
+            try:
+                if anyio.current_time() - swept_at >= _SAFETY_SECONDS:
+                    await self._announcer.sweep()
+                    swept_at = anyio.current_time()
+                else:
+                    await self._announcer.announce()
+            except (Unavailable, ServiceStopped) as error:
+                log.debug("alerts.announcement_postponed", reason=str(error))
+                await anyio.sleep(_RETRY_SECONDS)
+                continue
+            await self._changed.wait(_SAFETY_SECONDS)
 
     async def _keep_calling(self, group: anyio.abc.TaskGroup) -> None:
         while True:
@@ -89,12 +120,14 @@ class AlertService:
             log.warning("alerts.call_postponed", callback=callback.id, reason=str(error))
         finally:
             self._running -= 1
-            self._wakeup.notify()
+            # Its end may have opened or ended an alert.
+            self._notify()
 
     async def _keep_pruning(self) -> None:
         while True:
             try:
                 await self._callbacks.prune(self._settings.keep_days)
+                await self._alerts.prune(self._settings.keep_days)
             except Unavailable as error:
                 log.debug("alerts.pruning_postponed", reason=str(error))
             await anyio.sleep(_PRUNE_SECONDS)

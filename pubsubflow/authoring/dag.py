@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 
 from pubsubflow.authoring.callbacks import DAG_CALLBACKS, TASK_CALLBACKS, callback_names
 from pubsubflow.authoring.dag_options import DAG_CHECKS, DagKeywords, with_default_args
+from pubsubflow.authoring.deadlines import Deadline
 from pubsubflow.authoring.params import check_computed, declare_computed, declare_params
 from pubsubflow.authoring.params_mapping import Arguments, DeclaredParams, function_arguments
 from pubsubflow.authoring.registry import collect_dag
@@ -58,6 +59,7 @@ class DAG(Graph, InProcessRuns):
             `priority`: added to that of each of its tasks; `timeout` of a run; `tags`; `owner`;
             `description`; `on_success`, `on_failure`: functions of a context,
             notifiers, or lists of these;
+            `deadlines`: a list of `Deadline(…)`;
             `on_pause`: `hold` keeps the events that arrive while paused, `drop` drops them;
             `retention`: how long its runs are kept after their end, or a `Retention`;
             `result`: the id of the task whose result answers calls of the DAG.
@@ -97,6 +99,7 @@ class DAG(Graph, InProcessRuns):
             self.start = self._moment("start")
             self.end = self._moment("end")
         self.on_success: tuple[Callable[..., object], ...] = given.get("on_success", ())
+        self.deadlines: tuple[Deadline, ...] = given.get("deadlines", ())
         self.on_failure: tuple[Callable[..., object], ...] = given.get("on_failure", ())
         collect_dag(checked_id, self, self.location)
 
@@ -231,6 +234,7 @@ class DAG(Graph, InProcessRuns):
             result=self._result_task(),
             callbacks=callback_names(given, DAG_CALLBACKS),
             presets=given.get("presets") or {},
+            deadlines=tuple(each.to_spec() for each in self.deadlines),
             line=self.location.line
             if self.location and self.location.file.endswith(file)
             else None,

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.authoring.callbacks import callbacks
+from pubsubflow.authoring.deadlines import Deadline, deadlines
 from pubsubflow.authoring.retention import Retention, retention_spec
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.tasks.airflow_words import DAG_DEFAULTS, HARMLESS, TASK_WORDS
@@ -48,6 +49,7 @@ class DagKeywords(TypedDict, total=False):
     on_success: Callable[..., object] | Sequence[Callable[..., object]] | None
     on_failure: Callable[..., object] | Sequence[Callable[..., object]] | None
     on_pause: str
+    deadlines: Iterable[Deadline] | Deadline | None
     dag: None
     retention: timedelta | Retention | None
     result: str | None
@@ -153,6 +155,7 @@ DAG_CHECKS: dict[str, Callable[[object], Any]] = {
     "on_success": callbacks,
     "on_failure": callbacks,
     "on_pause": _on_pause,
+    "deadlines": deadlines,
     "dag": _no_parent,
     "retention": optional(retention_spec),
     "result": optional(text),

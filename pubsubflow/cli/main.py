@@ -125,6 +125,14 @@ _COMMANDS = {
             ),
         },
     ),
+    "alerts": (
+        "List alerts, and acknowledge them.",
+        {
+            "list": ("alerts:list_alerts", "List alerts, the newest first."),
+            "show": ("alerts:show_alert", "Show an alert and its callbacks."),
+            "ack": ("alerts:acknowledge_alert", "Acknowledge an alert."),
+        },
+    ),
     "pools": (
         "List pools, and limit how many of their tasks run at once.",
         {

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pubsubflow.client.alerts import AlertApi
 from pubsubflow.client.approvals import ApprovalApi
 from pubsubflow.client.auth import TokenApi
 from pubsubflow.client.bulk import BulkApi
@@ -37,6 +38,7 @@ __all__ = ["Client", "RequestFailed", "RequestRefused"]
 
 
 class Client(
+    AlertApi,
     DagApi,
     RunApi,
     CallApi,

@@ -312,6 +312,7 @@ class Outbox(Struct):
         queue_changes: Runs that were queued again or cancelled in the queue.
         run_changes: States that runs have entered, once all is decided.
         has_changes: The change log has got a row.
+        has_alerts: Alerts have opened or ended.
         trace_roots: Events from outside with which a trace begins.
         attempts: Attempts that ended, for their spans.
     """
@@ -323,6 +324,7 @@ class Outbox(Struct):
     queue_changes: list[RunChanged] = field(default_factory=list)
     run_changes: list[RunChanged] = field(default_factory=list)
     has_changes: bool = False
+    has_alerts: bool = False
     trace_roots: list[LoggedEvent] = field(default_factory=list)
     attempts: list[FinishedAttempt] = field(default_factory=list)
 

@@ -29,6 +29,8 @@ _COUNTS = (
     ("timers", "overdue_timers", "Timers that are due and have not fired.", "", ()),
     ("dead_letters", "dead_letters", "Dead letters that are not sent again.", "kind",
      DEAD_LETTER_KINDS),
+    ("alerts", "open_alerts", "Alerts that have not ended.", "kind",
+     ("deadline", "fresh", "callback")),
     ("runs", "runs", "Runs that are not finished; queued ones wait for their DAG's limit.",
      "state", ()),
     ("dags", "dags", "DAGs that are defined in a file.", "", ()),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from pubsubflow.model.alerts import DeadlineSpec
 from pubsubflow.model.callbacks import Callbacks
 from pubsubflow.model.limits.keys import KeyPart
 from pubsubflow.model.limits.rates import RateLimitSpec
@@ -207,6 +208,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
         result: The task whose result answers calls of the DAG; None if it cannot be called.
         callbacks: What is called after the outcomes of its runs.
         presets: Name → params that people may start a run with by that name.
+        deadlines: The moments by which its runs are to have ended.
     """
 
     dag_id: str
@@ -235,6 +237,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     result: str | None = None
     callbacks: Callbacks = {}
     presets: dict[str, dict[str, Any]] = {}
+    deadlines: tuple[DeadlineSpec, ...] = ()
 
 
 STORED_SPEC = StoredDecoder(DagSpec, "the definition of a DAG")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pubsubflow.manager.handlers.handler import BatchContext, DagLocks, Handler
 from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.manager.persistence.load import RunLocks
+from pubsubflow.manager.runs.callbacks import DEADLINE_TIMER
 from pubsubflow.manager.runs.event_waits import EventWaitCheck
 from pubsubflow.manager.runs.waits import WAIT_TIMERS
 from pubsubflow.manager.schedules.consuming import WHOLE
@@ -31,7 +32,7 @@ class FireTimersHandler(Handler):
         for timer in _due(items).values():
             if timer.run is None:
                 continue
-            if timer.kind == "run_timeout":
+            if timer.kind in ("run_timeout", DEADLINE_TIMER):
                 locks.runs.add(timer.run)
             elif timer.kind in _TASK_TIMERS and timer.node is not None:
                 index = NOT_MAPPED if timer.map_index is None else timer.map_index
@@ -46,7 +47,7 @@ class FireTimersHandler(Handler):
         due = _due(items)
         rows = await self._transaction.fetch("claim_timers", sorted(due))
         self._claimed = {row["id"] for row in rows}
-        lifecycle = self._context.lifecycle
+        lifecycle, passed = self._context.lifecycle, list[Timer]()
         for timer in (due[number] for number in due if number in self._claimed):
             if timer.kind == "retry":
                 lifecycle.retry_due(timer)
@@ -54,10 +55,25 @@ class FireTimersHandler(Handler):
                 lifecycle.time_out(timer)
             elif timer.kind in WAIT_TIMERS:
                 lifecycle.wait_ended(lifecycle.waits.timer_due(timer))
+            elif timer.kind == DEADLINE_TIMER:
+                passed.append(timer)
             elif timer.kind == "rate_limit":
                 self._uow.runs.woken_rate_limits.add(timer.key or "")
             elif timer.dag is not None:
                 locks.dags.add(timer.dag)
+        if passed:
+            await self._open_alerts(passed)
+
+    async def _open_alerts(self, passed: Sequence[Timer]) -> None:
+        """Open alerts for deadlines of runs that have not ended, nor end in this transaction."""
+        ended = {run.id for run in self._uow.runs.by_id.values() if run.outcome is not None}
+        rows = [
+            (timer.run, timer.node or 0, *(timer.key or "").split("\n", 1), "")[:4]
+            for timer in sorted(passed, key=lambda each: (each.run or 0, each.node or 0))
+            if timer.run not in ended
+        ]
+        await self._transaction.write("open_deadline_alerts", rows)
+        self._uow.outbox.has_alerts = True
 
     async def on_dags(self, items: Sequence[InboxItem]) -> None:
         """Act on the timers of DAGs."""

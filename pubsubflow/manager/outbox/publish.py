@@ -81,7 +81,7 @@ def _wake_ups(uow: UnitOfWork) -> Iterator[OutgoingMessage]:
         yield OutgoingMessage(f"{Subjects.LIVE_LOG}.{run}")
     if uow.timers:
         yield OutgoingMessage(Subjects.TIMERS_CHANGED)
-    if uow.callbacks:
+    if uow.callbacks or uow.outbox.has_alerts:
         yield OutgoingMessage(Subjects.CALLBACKS_CHANGED)
     # Cancelled ones as well: triggerers run the `cancelled` method of their triggers.
     new = any(each.wait.kind == "trigger" for each in uow.waits.begun)

@@ -151,9 +151,13 @@ def _task_rows(runs: Sequence[RunWork], uow: UnitOfWork) -> Iterator[_Statement]
         [
             (run.id,)
             for run in runs
-            if run.outcome is not None and run.version.spec.timeout_seconds is not None
+            if run.outcome is not None
+            and (run.version.spec.timeout_seconds is not None or run.version.spec.deadlines)
         ],
     )
+    late = [(run.id,) for run in runs if run.outcome is not None and run.version.spec.deadlines]
+    uow.outbox.has_alerts = uow.outbox.has_alerts or bool(late)
+    yield "end_alerts_of_runs", late
 
 
 def _run_parts(

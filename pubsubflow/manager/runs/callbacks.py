@@ -1,12 +1,15 @@
 """Callbacks of tasks and runs: the rows that an outcome leaves, in its own transaction."""
 
 from pubsubflow.manager.unit_of_work import CallbackRow, UnitOfWork
-from pubsubflow.manager.working_state import InstanceKey, RunWork
+from pubsubflow.manager.working_state import InstanceKey, RunDraft, RunWork
+from pubsubflow.model.alerts import deadline_due, describe_deadline
 from pubsubflow.model.callbacks import CallbackKind
 from pubsubflow.model.runs.states import RunState, TaskState
+from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import NOT_MAPPED, TaskError
 from pubsubflow.store.database import printable
 
+DEADLINE_TIMER = "deadline"
 _OF_TASKS = {
     TaskState.SUCCESS: CallbackKind.SUCCESS,
     TaskState.FAILED: CallbackKind.FAILURE,
@@ -49,6 +52,21 @@ def call_for_run(uow: UnitOfWork, run: RunWork, outcome: RunState, error: str | 
     if kind is not None:
         where = (None, None, NOT_MAPPED, 0)
         _add(uow, run, kind, run.version.spec.callbacks, error, outcome, where)
+
+
+def deadline_timers(draft: RunDraft) -> list[Timer]:
+    """Return the timers of the deadlines of a run that is made.
+
+    What is called stands in the timer: when it is due, the run may be queued and its version not
+    be loaded.
+    """
+    timers = []
+    for number, spec in enumerate(draft.dag.version.spec.deadlines):
+        due = deadline_due(spec, draft.created_at, draft.logical_time)
+        if due is not None:
+            key = "\n".join((describe_deadline(spec), *spec.callbacks))
+            timers.append(Timer(due, DEADLINE_TIMER, draft.dag.id, draft.id, node=number, key=key))
+    return timers
 
 
 def _add(

@@ -6,6 +6,7 @@ import msgspec
 
 from pubsubflow.errors import InvalidInput
 from pubsubflow.manager.persistence.load import load_events
+from pubsubflow.manager.runs.callbacks import deadline_timers
 from pubsubflow.manager.runs.lifecycle import RunLifecycle
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.traces import trace_of_run
@@ -160,6 +161,8 @@ class Admission:
         )
         draft.encoded_info = encode(draft.info)
         draft.state = dag.admit()
+        if dag.version.spec.deadlines:
+            self._uow.timers.extend(deadline_timers(draft))
         if draft.state is RunState.RUNNING:
             self._lifecycle.start(
                 draft.id, dag.version, draft.encoded_info, draft.info, source=dag.source

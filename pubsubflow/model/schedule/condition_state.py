@@ -90,7 +90,7 @@ class ConditionState(StoredValue):
         return bool(self.collecting_run) or any(each.count for each in self.inputs)
 
 
-class Deadline(Struct, frozen=True):
+class LateTimer(Struct, frozen=True):
     """A deadline for which a timer is to be set.
 
     Attributes:
@@ -255,7 +255,7 @@ def pending_inputs(condition: Condition, state: ConditionState) -> list[int]:
     return [each.index for each in inputs(condition) if state.inputs[each.index].count]
 
 
-def start_deadlines(schedule: ScheduleSpec, state: ConditionState) -> list[Deadline]:
+def start_deadlines(schedule: ScheduleSpec, state: ConditionState) -> list[LateTimer]:
     """Return the deadlines that need a timer now; reset those of sides with nothing pending."""
     # A slot has one timer at most: a timer that comes before its deadline sets the next one.
     needed = []
@@ -265,7 +265,7 @@ def start_deadlines(schedule: ScheduleSpec, state: ConditionState) -> list[Deadl
             state.late[part.slot] = False
         elif not (state.late[part.slot] or state.timers[part.slot]):
             state.timers[part.slot] = True
-            needed.append(Deadline(part.slot, due))
+            needed.append(LateTimer(part.slot, due))
     return needed
 
 

@@ -32,6 +32,7 @@ CREATE TABLE callback (
 );
 CREATE INDEX callback_by_due ON callback (due_at) WHERE ended_at IS NULL;
 CREATE INDEX callback_by_run ON callback (run, node, map_index) WHERE run IS NOT NULL;
+CREATE INDEX callback_by_alert ON callback (alert) WHERE alert IS NOT NULL;
 CREATE INDEX callback_by_end ON callback (ended_at) WHERE ended_at IS NOT NULL;
 
 -- Alerts. One of a kind, subject and key is open at a time; each opening and ending is an event of

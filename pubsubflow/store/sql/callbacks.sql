@@ -46,11 +46,29 @@ WHERE id = $1 AND tries = $2 AND state = 'running'
 RETURNING id;
 
 -- name: end_callback
--- Record how a try of a call ended: state, error, output, and when it is tried again, if it is.
-UPDATE callback SET state = $3, error = $4, output = $5, due_at = coalesce($6, due_at),
-       ended_at = CASE WHEN $6::timestamptz IS NULL THEN now() END
-WHERE id = $1 AND tries = $2 AND state = 'running'
-RETURNING id;
+-- Record how a try of a call ended: state, error, output, and when it is tried again, if it is. One
+-- that has failed for good opens an alert, which the next success of the same callback ends.
+WITH done AS (
+    UPDATE callback SET state = $3, error = $4, output = $5, due_at = coalesce($6, due_at),
+           ended_at = CASE WHEN $6::timestamptz IS NULL THEN now() END
+    WHERE id = $1 AND tries = $2 AND state = 'running'
+    RETURNING *, coalesce(dag_id, dataset, '') AS subject,
+              concat_ws(':', kind, task_id, number, position) AS callback_key
+), opened AS (
+    INSERT INTO alert (kind, subject, key, text, dag_id, run, dataset, since)
+    SELECT 'callback', subject, callback_key,
+           'callback ' || name || ' of ' || concat_ws(' ', 'DAG', dag_id, 'task ' || task_id)
+               || ' (' || kind || ') has failed: ' || coalesce(error, ''),
+           dag_id, run, dataset, now()
+    FROM done WHERE state = 'failed'
+    ON CONFLICT DO NOTHING
+), closed AS (
+    UPDATE alert SET ended_at = now(), ending = 'the callback has succeeded'
+    FROM done
+    WHERE done.state = 'success' AND alert.kind = 'callback' AND alert.subject = done.subject
+      AND alert.key = done.callback_key AND alert.ended_at IS NULL
+)
+SELECT id FROM done;
 
 -- name: list_callbacks_of_run
 -- Return the calls of a run; those of one task instance if a node is given.

@@ -16,6 +16,10 @@ SELECT 'timers', '', count(*), extract(epoch FROM now() - min(due_at))::float8
 FROM (SELECT due_at FROM timer WHERE due_at < now() AND kind <> 'held_tick'
       ORDER BY due_at LIMIT $1) AS due
 UNION ALL
+SELECT 'alerts', kind, count(*), extract(epoch FROM now() - min(opened_at))::float8
+FROM (SELECT kind, opened_at FROM alert WHERE ended_at IS NULL LIMIT $1) AS alerts
+GROUP BY kind
+UNION ALL
 SELECT 'dead_letters', kind, count(*), extract(epoch FROM now() - min(created_at))::float8
 FROM (SELECT kind, created_at FROM dead_letter
       WHERE resent_at IS NULL AND discarded_at IS NULL LIMIT $1) AS dead_letters

@@ -69,3 +69,45 @@ async def test_outcomes_of_tasks_and_runs_are_told(client):
     assert [each.kind for each in found["skips"]] == ["on_skipped"]
     assert "was skipped: Skip: why" in found["skips"][0].output
     assert [each.kind for each in found["works"]] == ["on_success"]
+    alerts = [each.text async for each in client.alerts(kind="callback", subject="told")]
+    assert len(alerts) == 2
+    assert "callback broken of DAG told (on_failure) has failed: ValueError" in alerts[1]
+
+
+async def test_a_deadline_that_passes_is_an_alert_until_the_run_ends(client, tmp_path):
+    """One run works, the other one waits in the queue; each opening and end is an event, once."""
+    hold = tmp_path / "hold"
+    hold.touch()
+    params = {"hold": str(hold)}
+    runs = [await client.trigger("late", params=params) for _ in range(2)]
+
+    async def listed(state, count):
+        found = [each async for each in client.alerts(state=state, kind="deadline")]
+        return found if len(found) == count else None
+
+    poll = Signal()
+    opened = await poll.wait_until(lambda: listed("open", 2), seconds=30, poll_seconds=0.1)
+    assert {each.run_id for each in opened} == set(runs)
+    assert all("has not ended 0:00:01 after it was made" in each.text for each in opened)
+    alert = await called(lambda: client.alert(opened[0].id))
+    assert [(each.name, each.state) for each in alert.callbacks] == [("say", "success")]
+    assert alert.callbacks[0].output == f"deadline True {alert.text}"
+    known = await client.acknowledge_alert(opened[0].id)
+    assert (known.state, known.acknowledged_by) == ("acknowledged", "local")
+    hold.unlink()
+    for run_id in runs:
+        await client.wait(run_id, timeout_seconds=30)
+    ended = await poll.wait_until(lambda: listed("ended", 2), seconds=30, poll_seconds=0.1)
+    assert {each.ending for each in ended} == {"the run has ended"}
+    assert ended[0].event_dataset == "pubsubflow://alerts/deadline/late"
+
+    async def heard():
+        found = [each async for each in client.runs(dag_id="hears")]
+        done = len(found) == 4 and all(each.state == "success" for each in found)
+        return found if done else None
+
+    told = await poll.wait_until(heard, seconds=30, poll_seconds=0.1)
+    results = [(await client.task(each.run_id, "read")).result for each in told]
+    assert sorted((each["run"], each["state"]) for each in results) == sorted(
+        (run_id, state) for run_id in runs for state in ("open", "ended")
+    )
