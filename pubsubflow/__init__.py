@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pubsubflow.authoring.alerts.deadlines import Deadline
     from pubsubflow.authoring.approvals.question import ApprovalAnswer, ApprovalRequest, Escalate
     from pubsubflow.authoring.dag import DAG, dag
     from pubsubflow.authoring.datasets import Dataset
-    from pubsubflow.authoring.deadlines import Deadline
     from pubsubflow.authoring.param import Param
     from pubsubflow.authoring.registry import variable
     from pubsubflow.authoring.resources import Resources
@@ -56,7 +56,7 @@ _HOMES = {
     "authoring.approvals.question": ("ApprovalAnswer", "ApprovalRequest", "Escalate"),
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
-    "authoring.deadlines": ("Deadline",),
+    "authoring.alerts.deadlines": ("Deadline",),
     "authoring.param": ("Param",),
     "authoring.resources": ("Resources",),
     "authoring.retention": ("Retention",),

@@ -47,9 +47,9 @@ from pubsubflow.retention import Archive, LogMover, Pruner, RetentionService
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.task_account import TaskAccount
 from pubsubflow.services import Service
-from pubsubflow.store.alerts import AlertStore
+from pubsubflow.store.alerts.alerts import AlertStore
+from pubsubflow.store.alerts.calls import CallbackStore
 from pubsubflow.store.auth import AuditLog, TokenStore
-from pubsubflow.store.callbacks import CallbackStore
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.deliveries import Deliveries
 from pubsubflow.store.leases import SUBSCRIPTIONS, Lease

@@ -2,7 +2,7 @@
 
 from pubsubflow.model.wire.commands import CommandHandler, RecordEvents
 from pubsubflow.model.wire.messages import NewEvent
-from pubsubflow.store.alerts import AlertStore, Announcement
+from pubsubflow.store.alerts.alerts import AlertStore, Announcement
 
 
 class Announcer:

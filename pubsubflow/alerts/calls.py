@@ -19,7 +19,7 @@ from pubsubflow.model.callbacks import CallbackFacts, CallbackState, next_try
 from pubsubflow.model.connections import MASK
 from pubsubflow.model.source.bundles import DagSource
 from pubsubflow.runner.task_account import TaskAccount
-from pubsubflow.store.callbacks import CallbackStore, ClaimedCallback
+from pubsubflow.store.alerts.calls import CallbackStore, ClaimedCallback
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.variables import Variables
 

@@ -17,8 +17,8 @@ from pubsubflow.alerts.settings import AlertSettings
 from pubsubflow.bus import Bus
 from pubsubflow.errors import ServiceStopped, Unavailable
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.alerts import AlertStore
-from pubsubflow.store.callbacks import CallbackStore, ClaimedCallback
+from pubsubflow.store.alerts.alerts import AlertStore
+from pubsubflow.store.alerts.calls import CallbackStore, ClaimedCallback
 from pubsubflow.wakeup import Wakeup
 
 log = structlog.get_logger()

@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 from msgspec.structs import asdict
 
-from pubsubflow.authoring.callbacks import DAG_CALLBACKS, TASK_CALLBACKS, callback_names
+from pubsubflow.authoring.alerts.callbacks import DAG_CALLBACKS, TASK_CALLBACKS, callback_names
+from pubsubflow.authoring.alerts.deadlines import Deadline
 from pubsubflow.authoring.dag_options import DAG_CHECKS, DagKeywords, with_default_args
-from pubsubflow.authoring.deadlines import Deadline
 from pubsubflow.authoring.params import check_computed, declare_computed, declare_params
 from pubsubflow.authoring.params_mapping import Arguments, DeclaredParams, function_arguments
 from pubsubflow.authoring.registry import collect_dag

@@ -8,8 +8,8 @@ from typing import Any, TypedDict, cast
 import msgspec
 from msgspec import Struct
 
-from pubsubflow.authoring.callbacks import callbacks
-from pubsubflow.authoring.deadlines import Deadline, deadlines
+from pubsubflow.authoring.alerts.callbacks import callbacks
+from pubsubflow.authoring.alerts.deadlines import Deadline, deadlines
 from pubsubflow.authoring.retention import Retention, retention_spec
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.tasks.airflow_words import DAG_DEFAULTS, HARMLESS, TASK_WORDS

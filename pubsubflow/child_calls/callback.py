@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pubsubflow.authoring.callbacks import Callback
+from pubsubflow.authoring.alerts.callbacks import Callback
 from pubsubflow.authoring.dag_files import BundleFolder, users_text
 from pubsubflow.authoring.runtime.callback_context import CallbackContext
 from pubsubflow.errors import ConfigError, DefinitionError

@@ -14,7 +14,7 @@ from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.model.api.alerts import AlertDetail, AlertView
 from pubsubflow.model.api.resources import Page
-from pubsubflow.store.alerts import AlertStore
+from pubsubflow.store.alerts.alerts import AlertStore
 
 _LIST = "alerts"
 _NAMES = {"number": Annotated[int, Meta(ge=1, description="Number of the alert.")]}

@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 from msgspec import Struct
 
-from pubsubflow.authoring.callbacks import callbacks
+from pubsubflow.authoring.alerts.callbacks import callbacks
 from pubsubflow.authoring.datasets import Dataset, uri_of
 from pubsubflow.authoring.resources import Resources, resources_spec
 from pubsubflow.authoring.schedules.dataset_expressions import ConstrainedDataset, DatasetExpression

@@ -24,12 +24,12 @@ from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.model.wire.outputs import decode_outputs
 from pubsubflow.model.wire.stored_results import decode_stored
 from pubsubflow.object_store import LogStore
+from pubsubflow.store.alerts.call_views import read_callbacks
 from pubsubflow.store.codecs import REMOVED_RESULT, decode_error_view
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.objects.output import LogChunk, OutputPosition, ReadOutput
 from pubsubflow.store.objects.results import ReadResults, as_json, encode_json
-from pubsubflow.store.read.callbacks import read_callbacks
 from pubsubflow.store.read.runs.runs import FoundRun, find_run
 from pubsubflow.store.read.task_endings import TaskEnding, read_ending
 from pubsubflow.store.read.task_waits import read_wait_reasons

@@ -69,9 +69,9 @@ async def test_outcomes_of_tasks_and_runs_are_told(client):
     assert [each.kind for each in found["skips"]] == ["on_skipped"]
     assert "was skipped: Skip: why" in found["skips"][0].output
     assert [each.kind for each in found["works"]] == ["on_success"]
-    alerts = [each.text async for each in client.alerts(kind="callback", subject="told")]
+    alerts = sorted([each.text async for each in client.alerts(kind="callback", subject="told")])
     assert len(alerts) == 2
-    assert "callback broken of DAG told (on_failure) has failed: ValueError" in alerts[1]
+    assert "callback broken of DAG told (on_failure) has failed: ValueError" in alerts[0]
 
 
 async def test_a_deadline_that_passes_is_an_alert_until_the_run_ends(client, tmp_path):

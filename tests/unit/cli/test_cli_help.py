@@ -11,7 +11,18 @@ from pubsubflow.cli.main import _COMMANDS, run
 
 PARAMETER = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 VERBS = {
-    *("Cancel", "Check", "Clear", "Count", "Create", "Delete", "Discard", "Edit", "Emit"),
+    *(
+        "Acknowledge",
+        "Cancel",
+        "Check",
+        "Clear",
+        "Count",
+        "Create",
+        "Delete",
+        "Discard",
+        "Edit",
+        "Emit",
+    ),
     *(
         "Encrypt",
         "Evaluate",

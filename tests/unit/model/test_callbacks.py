@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from pubsubflow import DAG, DefinitionError, task
-from pubsubflow.authoring.callbacks import callback_name, callbacks
+from pubsubflow.authoring.alerts.callbacks import callback_name, callbacks
 from pubsubflow.authoring.runtime.callback_context import describe
 from pubsubflow.model.callbacks import CallbackFacts, FailedTask, next_try
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiosmtpd.smtp import SMTP
 
 from pubsubflow import DefinitionError, notify
-from pubsubflow.authoring.callbacks import callback_name
+from pubsubflow.authoring.alerts.callbacks import callback_name
 from pubsubflow.authoring.runtime.callback_context import CallbackContext
 from pubsubflow.errors import ConfigError, PubsubflowError
 from pubsubflow.hooks.http import HttpFailed

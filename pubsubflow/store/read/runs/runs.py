@@ -24,9 +24,9 @@ from pubsubflow.model.api.resources import (
 from pubsubflow.model.runs.filters import RunFilter
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.spec import DagSpec
+from pubsubflow.store.alerts.call_views import read_callbacks
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
-from pubsubflow.store.read.callbacks import read_callbacks
 from pubsubflow.store.read.datasets import FoundEvent, read_events
 from pubsubflow.store.read.runs.run_pages import find_page
 from pubsubflow.store.read.task_waits import describe_waits

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pubsubflow.authoring.callbacks import Callback, callback_name, callbacks
+from pubsubflow.authoring.alerts.callbacks import Callback, callback_name, callbacks
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.validation import positive_seconds
 from pubsubflow.model.alerts import DeadlineSpec

@@ -1,0 +1,1 @@
+"""Callbacks and deadlines, as DAG files declare them."""

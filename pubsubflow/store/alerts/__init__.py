@@ -1,0 +1,1 @@
+"""Alerts and the calls of callbacks, in the store."""
