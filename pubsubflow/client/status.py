@@ -36,7 +36,7 @@ class ServerApi:
         params: Mapping[str, object] | None = None,
         body: object = None,
     ) -> str:
-        """Send a request for which there is no method; return the body of the response, as text.
+        """Send any request; return the body of the response, as text.
 
         Args:
             method: HTTP method.

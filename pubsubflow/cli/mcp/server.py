@@ -75,12 +75,12 @@ async def _call(
     """Make the request of a tool and return the body of its response.
 
     Raises:
-        InvalidInput: There is no such tool here, or no such argument.
+        InvalidInput: The tool or an argument is unknown.
     """
     operation = tools.get(name)
     if operation is None:
         raise InvalidInput(
-            f"there is no tool {name!r}: without --allow-writes those that change something are "
+            f"tool {name!r} is unknown: without --allow-writes those that change something are "
             "left out"
         )
     unknown = arguments.keys() - operation.schema["properties"].keys()
@@ -93,7 +93,7 @@ async def _call(
         body=arguments.get("body"),
     )
     if len(text) > _MOST_CHARACTERS:
-        return f"{text[:_MOST_CHARACTERS]}\n… cut: {len(text):,} characters; ask for less of it"
+        return f"{text[:_MOST_CHARACTERS]}\n… cut: {len(text):,} characters; narrow the request"
     return text
 
 
