@@ -25,7 +25,7 @@ from pubsubflow.model.runs.progress import (
     Progress,
     finish_task,
     release_held,
-    replace_waiting,
+    replace_queued,
     resume_run,
     start_run,
     take_unmade,
@@ -131,6 +131,8 @@ class RunLifecycle:
         if task is None or (task.chained and task.worker != message.worker):
             return
         if task.state is not TaskState.RUNNING:
+            if _is_first(task) and task.started_at is None:
+                self._replace_queued(self._uow.runs.by_id[message.run], message.node)
             task.enter(TaskState.RUNNING)
         task.worker = message.worker
         task.started_at = task.started_at or _moment(message.started_at)
@@ -164,16 +166,19 @@ class RunLifecycle:
         self._uow.outbox.attempts.append(FinishedAttempt(run, message))
         spec = run.version.spec.tasks[message.node]
         key = (message.node, message.map_index)
+        # One that was seen to start was replaced then, and is not for a further attempt.
+        queued = task.state is TaskState.QUEUED and _is_first(task)
         if spec.poll is not None and message.outcome is Outcome.FAILED:
             message = end_look(spec, task, message)
         if message.outcome is Outcome.DEFERRED:
             self.waits.defer(run, key, task, message)
-            self._apply(run, replace_waiting(run.progress, message.node))
+            if queued:
+                self._replace_queued(run, message.node)
             return
         if message.outcome in _RETRIED:
             if self._retry(run, task, message):
-                if task.state is TaskState.UP_FOR_RETRY:
-                    self._apply(run, replace_waiting(run.progress, message.node))
+                if queued and (task.state is TaskState.UP_FOR_RETRY or not _is_first(task)):
+                    self._replace_queued(run, message.node)
                 return
         elif message.outcome is Outcome.SUCCESS:
             self._emit(run, message, spec.outlets)
@@ -187,8 +192,14 @@ class RunLifecycle:
             _FINAL[message.outcome],
             length=message.length,
             follow=message.follow,
+            replaced=not queued,
         )
         self._apply(run, decision, chained=message)
+
+    def _replace_queued(self, run: RunWork, node: int) -> None:
+        """Make the next instance of a mapped task for one that has left the queue."""
+        if run.progress.nodes[node].unmade:
+            self._apply(run, replace_queued(run.progress, node))
 
     def _apply(
         self, run: RunWork, decision: Decision, chained: ResultMessage | None = None
@@ -497,3 +508,8 @@ class RunLifecycle:
 
 def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _is_first(task: LiveTask) -> bool:
+    """Whether it is a task's first attempt, or the first since it was cleared."""
+    return task.attempt - task.prior_attempts == 1

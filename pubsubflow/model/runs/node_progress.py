@@ -34,10 +34,14 @@ class NodeProgress(Struct, array_like=True, forbid_unknown_fields=True):
     past_met: bool = False
 
     @property
+    def ended(self) -> int:
+        """How many instances have ended."""
+        return self.success + self.failed + self.skipped + self.upstream_failed
+
+    @property
     def complete(self) -> bool:
         """Whether every instance has ended."""
-        done = self.success + self.failed + self.skipped + self.upstream_failed
-        return self.total == done
+        return self.total == self.ended
 
     @property
     def state(self) -> TaskState:

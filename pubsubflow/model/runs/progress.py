@@ -17,9 +17,10 @@ from pubsubflow.model.spec import TaskSpec, TriggerRule
 from pubsubflow.model.stored.values import StoredCodec, StoredValue
 from pubsubflow.model.wire.messages import NOT_MAPPED
 
-MAP_WINDOW = 1000
-"""Instances of a mapped task that are made at once; each that ends or waits makes another. A
-transaction that makes 50,000 rows and orders would delay all other runs for seconds."""
+MAP_WINDOW = 250
+"""Instances of a mapped task that are made at once; each that starts, or that ends or waits before
+it was seen to start, makes another. So many orders are before those of other runs in the queue of
+workers; and a transaction that makes 50,000 of them would delay all other runs for seconds."""
 
 
 class Progress(StoredValue):
@@ -83,6 +84,7 @@ def finish_task(
     *,
     length: int | None = None,
     follow: Sequence[str] | None = None,
+    replaced: bool = False,
 ) -> Decision:
     """Count one ended instance and decide what follows.
 
@@ -94,6 +96,7 @@ def finish_task(
         length: Number of elements of its result, when that is a list.
         follow: For a branch, the downstream tasks to follow; for a short circuit `()` when
             everything downstream is skipped. None otherwise.
+        replaced: Another instance was made for it already, when it started.
     """
     decision = Decision()
     advance = _Advance(plan, progress, decision)
@@ -102,12 +105,15 @@ def finish_task(
     if follow is not None and state is TaskState.SUCCESS:
         for left_out in not_followed(plan, plan.spec.tasks[node], follow):
             progress.nodes[left_out].left_out_by.append(node)
+    # What a daemon of before saw start was not replaced: the window must not run dry.
+    if not replaced or entry.total - entry.unmade - entry.ended <= MAP_WINDOW:
+        _make_next(progress, node, decision)
     advance.count(node, state)
     return decision
 
 
-def replace_waiting(progress: Progress, node: int) -> Decision:
-    """Make another instance of a mapped task for one that waits, and occupies no worker."""
+def replace_queued(progress: Progress, node: int) -> Decision:
+    """Make another instance of a mapped task for one that has started, or waits."""
     decision = Decision()
     _make_next(progress, node, decision)
     return decision
@@ -207,7 +213,6 @@ class _Advance:
         """Count an ended instance, then decide about the nodes downstream."""
         entry = self._progress.nodes[node]
         entry.count(state)
-        _make_next(self._progress, node, self._decision)
         if entry.complete:
             self._completed(1)
         self.decide(self._downstream[node])

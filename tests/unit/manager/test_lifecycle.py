@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pubsubflow.errors import IllegalTransition
 from pubsubflow.manager.handlers.tasks import is_early
@@ -11,6 +13,7 @@ from pubsubflow.manager.runs.lifecycle import RunLifecycle
 from pubsubflow.manager.spec_cache import DagVersion
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LiveTask
+from pubsubflow.model.runs import progress
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.spec import RetryPolicy
 from pubsubflow.model.wire.commands import Timer
@@ -305,3 +308,35 @@ def test_a_task_without_a_slot_is_ready_instead_of_queued():
     running = LiveTask(stored_as=(TaskState.RUNNING, 1))
     with pytest.raises(IllegalTransition):
         running.withhold()
+
+
+@given(st.data())
+def test_no_more_of_a_mapped_task_are_ahead_of_others_than_the_window_and_all_are_made(data):
+    """Whatever starts, ends unseen, ends after its start, or is retried, in any order."""
+    count = data.draw(st.integers(1, 9), label="count")
+    started: set[int] = set()
+    retried: set[int] = set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "MAP_WINDOW", 3)
+        played = Played(task("each", over=[count], retry=RetryPolicy(retries=1)))
+        while played.run.live:
+            ahead = {index for _, index in played.run.live if index not in started}
+            assert len(ahead - retried) <= 3
+            assert ahead or len(started) >= 1
+            index = data.draw(st.sampled_from(sorted(index for _, index in played.run.live)))
+            live = played.run.live[0, index]
+            fence = (live.attempt, live.delivery)
+            if index not in started and data.draw(st.booleans(), label="starts"):
+                started.add(index)
+                played.lifecycle.attempt_started(StartedMessage(RUN, 0, index, *fence, "w", 3.0))
+                continue
+            fails = index not in retried and data.draw(st.booleans(), label="fails")
+            outcome = Outcome.FAILED if fails else Outcome.SUCCESS
+            started.discard(index)
+            if fails:
+                retried.add(index)
+            played.lifecycle.attempt_ended(
+                ResultMessage(RUN, 0, index, *fence, "w", outcome, 3.0, 3.0)
+            )
+        assert played.run.progress.nodes[0].success == count
+        assert played.run.progress.nodes[0].unmade == 0
