@@ -17,7 +17,7 @@ from pubsubflow.authoring.bind import (
 )
 from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.host import TaskHost
-from pubsubflow.authoring.runtime.journal import TaskDeferred
+from pubsubflow.authoring.runtime.wait_specs import TaskDeferred
 from pubsubflow.authoring.tasks.retries import after_seconds, judged
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.traces import task_context

@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from pubsubflow.authoring.bind import BoundTask, TaskOutcome, bind, task_outcome, task_outputs
 from pubsubflow.authoring.runtime.host import TaskHost
-from pubsubflow.authoring.runtime.journal import TaskDeferred
 from pubsubflow.authoring.runtime.results import MAX_RESULT_BYTES
+from pubsubflow.authoring.runtime.wait_specs import TaskDeferred
 from pubsubflow.authoring.tasks.retries import after_seconds, judged
 from pubsubflow.errors import ConfigError, NotFound
 from pubsubflow.model.connection_dags import check_dag

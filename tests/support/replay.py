@@ -8,7 +8,7 @@ import msgspec
 
 from pubsubflow import DAG, task
 from pubsubflow.authoring.bind import RunnableDag, bind
-from pubsubflow.authoring.runtime.journal import TaskDeferred
+from pubsubflow.authoring.runtime.wait_specs import TaskDeferred
 from pubsubflow.model.runs.waits import begin_wait, complete_wait, completed_entry, failed_entry
 from pubsubflow.model.wire.messages import EventInfo, JournalEntry, RunInfo, TaskError
 from pubsubflow.model.wire.waits import WaitCompletion, WaitSet

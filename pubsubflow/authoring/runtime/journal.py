@@ -18,6 +18,7 @@ from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.history import JournalHistory
 from pubsubflow.authoring.runtime.logger import WriteLog
 from pubsubflow.authoring.runtime.signatures import is_async
+from pubsubflow.authoring.runtime.wait_specs import TaskDeferred
 from pubsubflow.authoring.runtime.waiting import IN_STEP
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.errors import (
@@ -37,14 +38,6 @@ from pubsubflow.model.wire.waits import Wait, WaitCompletion, WaitSet, decode_co
 # Turns of the event loop without a further step before concurrent code counts as diverged.
 _IDLE_TURNS = 20
 _PASSED_ON = (TaskFailed, TaskSkipped, RetryAfter)
-
-
-class TaskDeferred(BaseException):
-    """Ends an attempt at a wait; user code must not handle it."""
-
-    def __init__(self, wait_set: WaitSet) -> None:
-        super().__init__(wait_set.label)
-        self.wait_set = wait_set
 
 
 class TaskLost(BaseException):

@@ -23,6 +23,14 @@ MAX_LABEL_CHARACTERS = 200
 SLEEP = "sleep"
 
 
+class TaskDeferred(BaseException):
+    """Ends an attempt at a wait; user code must not handle it."""
+
+    def __init__(self, wait_set: WaitSet) -> None:
+        super().__init__(wait_set.label)
+        self.wait_set = wait_set
+
+
 def as_wait(wanted: object, what: str, now: float | None) -> Wait:
     """Return the serialised form of one wait.
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from pubsubflow.authoring.runtime.journal import TaskDeferred
 from pubsubflow.authoring.runtime.signatures import FunctionSignature, is_async
+from pubsubflow.authoring.runtime.wait_specs import TaskDeferred
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.tasks.body import Binding, FunctionBody
 from pubsubflow.authoring.validation import flag, number, optional, positive_seconds

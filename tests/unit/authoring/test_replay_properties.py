@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pubsubflow import Context, Dataset, StepFailed, WaitTimeout
-from pubsubflow.authoring.runtime.journal import TaskDeferred
+from pubsubflow.authoring.runtime.wait_specs import TaskDeferred
 from pubsubflow.model.runs.waits import begin_wait, drop_failures
 from support.replay import NOW, RecordingHost, completed, dag_of, run_once, timed_out
 

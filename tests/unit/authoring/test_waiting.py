@@ -21,7 +21,8 @@ from pubsubflow import (
     WaitTimeout,
 )
 from pubsubflow.authoring.bind import RunnableDag, bind
-from pubsubflow.authoring.runtime.journal import TaskDeferred, TaskLost
+from pubsubflow.authoring.runtime.journal import TaskLost
+from pubsubflow.authoring.runtime.wait_specs import TaskDeferred
 from pubsubflow.errors import LeaseLost, ReplayMismatch, Unavailable
 from pubsubflow.model.runs.waits import failed_entry
 from pubsubflow.model.wire.messages import JournalEntry, TaskError

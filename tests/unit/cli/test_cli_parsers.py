@@ -154,7 +154,7 @@ def limited_commands():
 def test_a_list_of_less_than_one_is_an_error(command, capsys):
     for limit in ("-1", "0"):
         # Further arguments are of no account: the limit is read before they are used.
-        of = ["RUN"] if command == "tasks list" else []
+        of = {"tasks list": ["RUN"], "runs mark": ["success"]}.get(command, [])
         assert run([*command.split(), *of, "--limit", limit]) == 2
         assert "Must be >= 1" in capsys.readouterr().err
 

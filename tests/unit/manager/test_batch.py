@@ -12,7 +12,10 @@ from pubsubflow.manager.handlers import HANDLERS, Handler, Phase
 from pubsubflow.manager.handlers.events import MAX_EVENT_BYTES
 from pubsubflow.manager.inbox import MAX_KEY_CHARACTERS, InboxItem, Message
 from pubsubflow.manager.persistence import load
+from pubsubflow.model.wire.approvals import Vote
 from pubsubflow.model.wire.commands import (
+    AnnotateRun,
+    AnswerApproval,
     Backfill,
     CancelRun,
     CheckEventWaits,
@@ -22,6 +25,7 @@ from pubsubflow.model.wire.commands import (
     DeletePool,
     DiscardDeadLetters,
     FireTimers,
+    MarkTasks,
     RecordEvents,
     RedriveDeadLetter,
     Replay,
@@ -76,6 +80,11 @@ ITEMS = {
     ClearTasks: ClearTasks(uuid4()),
     CheckEventWaits: CheckEventWaits(((1, 0, -1),)),
     CheckPastWaits: CheckPastWaits((1,), (2,)),
+    AnnotateRun: AnnotateRun(uuid4()),
+    MarkTasks: MarkTasks(uuid4(), "success"),
+    AnswerApproval: AnswerApproval(
+        str(uuid4()), Vote(person="ann", role="operator", option="approve")
+    ),
     FireTimers: FireTimers((Timer(NOW, "tick", 7, node=0, number=9),)),
 }
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pubsubflow.authoring.runtime.journal import TaskDeferred
+from pubsubflow.authoring.runtime.wait_specs import TaskDeferred
 from pubsubflow.model.wire.messages import (
     Outcome,
     ResultMessage,
