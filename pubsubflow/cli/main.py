@@ -292,6 +292,7 @@ def make_app() -> App:
             parent.command(f"pubsubflow.cli.commands.{place}", name=name, help=about)
         if group:
             app.command(parent)
+    app.register_install_completion_command(help="Install completion for the shell in use.")
     return app
 
 

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from pubsubflow.cli.main import run
+
 SERVICES = ("api", "bus", "store", "loader", "worker", "manager", "authoring", "retention")
 
 
@@ -56,3 +58,13 @@ def test_certificates_are_read_at_the_first_connection():
         "(usual.verify_mode, usual.verify_flags, usual.check_hostname)\n"
     )
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_installed_for_a_shell(shell, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("ZSH_CUSTOM", raising=False)
+    assert run(["--install-completion", "--shell", shell]) == 0
+    assert "installed" in capsys.readouterr().out
+    scripts = [each.read_text() for each in tmp_path.rglob("*pubsubflow*") if each.is_file()]
+    assert any("why-not" in text and "dead-letters" in text for text in scripts)
