@@ -128,9 +128,9 @@ _COMMANDS = {
     "alerts": (
         "List alerts, and acknowledge them.",
         {
-            "list": ("alerts:list_alerts", "List alerts, the newest first."),
-            "show": ("alerts:show_alert", "Show an alert and its callbacks."),
-            "ack": ("alerts:acknowledge_alert", "Acknowledge an alert."),
+            "list": ("answers.alerts:list_alerts", "List alerts, the newest first."),
+            "show": ("answers.alerts:show_alert", "Show an alert and its callbacks."),
+            "ack": ("answers.alerts:acknowledge_alert", "Acknowledge an alert."),
         },
     ),
     "pools": (

@@ -114,6 +114,9 @@ def administer(remote):
     assert remote("pools", "set", "far", "2", "--json")["slots"] == 2
     assert "far" in remote("pools", "list")
     assert isinstance(remote("pools", "rates", "--json"), list)
+    assert isinstance(remote("alerts", "list", "--json"), list)
+    remote("alerts", "show", "999999", code=2)  # there are none
+    remote("alerts", "ack", "999999", code=2)
     remote("pools", "delete", "far")
     remote("connections", "set", "far", "--uri", "x://far/y", "--json")
     assert remote("connections", "show", "far", "--json")["uri"] == "x://far/y"
