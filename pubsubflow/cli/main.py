@@ -35,7 +35,7 @@ _COMMANDS = {
             "up": ("daemon:up", "Start everything in one daemon, with its own servers."),
             "daemon": ("daemon:daemon", "Start a daemon on your NATS and Postgres."),
             "nats-url": ("daemon:print_nats_url", "Print the URL of a daemon's own NATS."),
-            "demo": ("demo:demo", "Run a demo pipeline, from one event to a report."),
+            "demo": ("local.demo:demo", "Run a demo pipeline, from one event to a report."),
             "init": (
                 "local.project:init",
                 "Create a project folder with a DAG, a test and a CI file.",

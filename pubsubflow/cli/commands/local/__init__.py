@@ -1,1 +1,1 @@
-"""Commands on DAG files alone, without a daemon."""
+"""Commands that need no running daemon: on DAG files alone, and the demo with its own."""
