@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.authoring.runtime.context import Context, current_context
-from pubsubflow.authoring.runtime.macros import MACROS
 from pubsubflow.authoring.runtime.named_values import ConnectionNames, VariableNames
+from pubsubflow.authoring.runtime.templating.macros import MACROS
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.model.schedule.conditions import ticks
 from pubsubflow.model.schedule.timetable import latest_tick

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Unpack
 
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.runtime.signatures import FunctionSignature, is_async
-from pubsubflow.authoring.runtime.template_files import with_file_texts
+from pubsubflow.authoring.runtime.templating.template_files import with_file_texts
 from pubsubflow.authoring.source_location import attributed_to, caller, definition_error, suggestion
 from pubsubflow.authoring.tasks.body import Binding, Kind
 from pubsubflow.authoring.tasks.graph import (

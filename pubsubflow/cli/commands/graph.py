@@ -47,7 +47,7 @@ async def show_graph(
 
     Args:
         dag: Id of the DAG.
-        format: text, or mermaid with the datasets that it takes and emits.
+        format: Text, or Mermaid with the datasets that it takes and emits.
         run: Id of a run of the DAG, whose states are shown.
         target: The daemon, and the format of the output.
     """

@@ -305,9 +305,9 @@ def test_a_task_without_a_slot_is_ready_instead_of_queued():
     waited = LiveTask(state=TaskState.QUEUED, stored_as=(TaskState.DEFERRED, 1))
     waited.withhold()
     assert waited.state is TaskState.READY
-    running = LiveTask(stored_as=(TaskState.RUNNING, 1))
+    ended = LiveTask(stored_as=(TaskState.SUCCESS, 1))
     with pytest.raises(IllegalTransition):
-        running.withhold()
+        ended.withhold()
 
 
 @given(st.data())
