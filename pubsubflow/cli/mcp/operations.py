@@ -96,7 +96,7 @@ def _operation(
             required.append(name)
     body = item.get("requestBody", {}).get("content", {}).get("application/json")
     if body is not None:
-        properties["body"] = body["schema"]
+        properties["body"] = body.get("schema", {})
         if item["requestBody"].get("required"):
             required.append("body")
     schema: dict[str, Any] = {"type": "object", "properties": properties, "required": required}

@@ -49,13 +49,13 @@ def test_a_graph_is_drawn_with_the_states_of_a_run(psf):
 
 def test_pools_are_set_listed_and_deleted(psf):
     assert psf("pools", "set", "warehouse", "4").out == "warehouse: 0 of 4 slots used\n"
-    assert psf("pools", "list", "--json").json[0]["slots"] == 4
-    assert psf("pools", "list").out.split() == [
-        *("pool", "slots", "used", "waiting"),
-        *("warehouse", "4", "0", "0"),
-    ]
+    slots = {pool["name"]: pool["slots"] for pool in psf("pools", "list", "--json").json}
+    assert slots["warehouse"] == 4
+    listed = [line.split() for line in psf("pools", "list").out.splitlines()]
+    assert listed[0] == ["pool", "slots", "used", "waiting"]
+    assert ["warehouse", "4", "0", "0"] in listed
     assert psf("pools", "delete", "warehouse").code == 0
-    assert psf("pools", "list").out == "no pools\n"
+    assert "warehouse" not in psf("pools", "list").out
     assert psf("pools", "delete", "warehouse").code == 2
     assert psf("pools", "set", "warehouse", "-1").code == 2
 

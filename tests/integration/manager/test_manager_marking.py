@@ -41,7 +41,11 @@ async def test_what_could_not_start_runs_once_its_upstream_is_marked(harness):
     await harness.finish("t")
     await harness.finish("c")
     await harness.until_states("success", dag_id="d")
-    rows = await harness.rows("SELECT node, state, attempt, error, length FROM task WHERE run = 1")
+    rows = await harness.rows(
+        "SELECT node, state, attempt, error, length FROM task"
+        " WHERE run = (SELECT id FROM run WHERE run_id = $1)",
+        run_id,
+    )
     assert sorted(rows) == [
         (0, "success", 1, None, 1),
         (1, "success", 1, None, None),

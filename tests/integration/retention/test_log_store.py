@@ -6,6 +6,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from pubsubflow import plugins
 from pubsubflow.errors import ConfigError, StoreUnavailable
 from pubsubflow.model.spec import RetentionSpec
 from pubsubflow.model.wire.commands import StartRun
@@ -190,10 +191,10 @@ async def test_a_plugin_serves_its_scheme(monkeypatch):
     def points(made):
         return lambda kind: {"vault": Point(made)} if kind == "log-store" else {}
 
-    monkeypatch.setattr("pubsubflow.plugins._points", points(MemoryLogs))
+    monkeypatch.setattr(plugins, "_points", points(MemoryLogs))
     assert open_log_store("vault://team/logs").url == "vault://team/logs"
     assert isinstance(open_log_store(f"memory://{uuid4()}"), FileStore)
-    monkeypatch.setattr("pubsubflow.plugins._points", points(lambda _: object()))
+    monkeypatch.setattr(plugins, "_points", points(lambda _: object()))
     with pytest.raises(ConfigError, match="plugin does not return a pubsubflow LogStore"):
         open_log_store("vault://team/logs")
     with pytest.raises(ConfigError, match="nonsense"):

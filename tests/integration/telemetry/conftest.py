@@ -10,6 +10,7 @@ from pubsubflow.api import ApiSettings
 from pubsubflow.config import Config
 from pubsubflow.daemon import ROLES, Daemon
 from pubsubflow.metrics import MetricsSettings
+from pubsubflow.retention import LogStoreSettings
 from pubsubflow.tracing import TracesSettings
 from pubsubflow.worker import WorkerSettings
 from support.daemon_client import DaemonClient
@@ -30,7 +31,7 @@ def daemon(tmp_path, monkeypatch):
     dags.mkdir()
 
     @asynccontextmanager
-    async def running(text, *, endpoint="", roles=ROLES, **settings):
+    async def running(text, *, endpoint="", roles=ROLES, log_store="", **settings):
         (dags / "dags.py").write_text(text)
         config = Config(
             home=tmp_path / "home",
@@ -38,6 +39,7 @@ def daemon(tmp_path, monkeypatch):
             worker=WorkerSettings(run_as=""),
             metrics=MetricsSettings(**{"refresh_seconds": 0.0, **settings}),
             traces=TracesSettings(endpoint=endpoint),
+            logs=LogStoreSettings(store=log_store),
         )
         stop = anyio.Event()
         async with (

@@ -59,7 +59,7 @@ def table(text):
 
 
 async def test_the_documentation_lists_what_a_daemon_exposes_and_nothing_else(daemon):
-    async with daemon(DAGS) as client:
+    async with daemon(DAGS, log_store="memory://logs") as client:
         text, kind = await client.text("/metrics", Accept=OPEN)
     assert kind.startswith(OPEN)
     exposed = {name: (kind, text) for name, kind, _, text in table(text)}

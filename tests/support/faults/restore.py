@@ -24,6 +24,8 @@ SETTLE_SECONDS = 90
 DRAIN_SECONDS = 30
 LOST_EXECUTIONS = 60
 """At least so many tasks are executed between the backup and the restore."""
+WITNESS_SECONDS = 1.0
+"""The witness in NATS is half a second old at most: a backup that is restored is older."""
 
 
 class RestoreReport(msgspec.Struct, kw_only=True):
@@ -73,6 +75,8 @@ async def run_restore(daemons: str, *, seed: int, folder: Path) -> RestoreReport
             moment = environment.executions.count() + LOST_EXECUTIONS
             group.start_soon(load.post)
             await environment.executions.reach(moment)
+            # The witness of a backup that is younger than this may not know that it lacks anything.
+            await anyio.sleep(WITNESS_SECONDS)
             await end_postgres(environment)
             load.forgotten = True
             accepted = set(load.ids)

@@ -1,1 +1,1 @@
-"""What templates are made of: macros, and files beside the DAG file."""
+"""Parts of templates: macros, and files beside the DAG file."""
