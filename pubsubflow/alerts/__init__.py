@@ -1,4 +1,4 @@
-"""Alerts: calls callbacks in processes of their own, watches freshness, announces alerts."""
+"""Alerts: calls callbacks in processes of their own, announces alerts."""
 
 from pubsubflow.alerts.service import AlertService
 

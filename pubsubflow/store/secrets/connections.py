@@ -30,7 +30,7 @@ from pubsubflow.store.secrets.encryption import (
 )
 from pubsubflow.store.secrets.keyring import EncryptionKey, Keyring, new_key
 from pubsubflow.store.secrets.variables import reencrypt_variables
-from pubsubflow.store.secrets.vault import drop_unused_keys, encryption_key, lock_vault
+from pubsubflow.store.secrets.vault import drop_unused_keys, encryption_key, lock_vault, used_keys
 
 log = structlog.get_logger(__name__)
 
@@ -212,8 +212,7 @@ class Connections:
             keys = await self._keys.read()
             rows = await postgres.fetch(SQL["list_encrypted_connections"])
             found = [(_associated_data_of(row), self._decrypted(row, keys)) for row in rows]
-            used = {row["key_id"] for row in rows}
-            used |= {row["key_id"] for row in await postgres.fetch(SQL["list_used_keys"], "")}
+            used = await used_keys(postgres)
             kept = (each for each in keys if each.id in used or each.vault != vault)
             # The keyring is written before the rows: the other way round a crash in between would
             # leave rows that no key decrypts.

@@ -20,6 +20,11 @@ async def lock_vault(postgres: Connection) -> str:
     return vault
 
 
+async def used_keys(postgres: Connection) -> set[str]:
+    """Return the ids of the keys that something is encrypted with, under the vault's lock."""
+    return {row["key_id"] for row in await postgres.fetch(SQL["list_used_keys"], "")}
+
+
 async def encryption_key(
     postgres: Connection, keyring: Keyring, keys: tuple[EncryptionKey, ...], vault: str, what: str
 ) -> EncryptionKey:
@@ -55,7 +60,7 @@ async def drop_unused_keys(database: Database, keyring: Keyring) -> None:
     """Drop the vault's keys that nothing is encrypted with, except the primary one."""
     async with database.transaction() as postgres:
         vault = await lock_vault(postgres)
-        used = {row["key_id"] for row in await postgres.fetch(SQL["list_used_keys"], "")}
+        used = await used_keys(postgres)
         keys = await keyring.read()
         primary = primary_key(keys, vault)
         needed = tuple(
