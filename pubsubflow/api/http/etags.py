@@ -14,7 +14,7 @@ from aiohttp import web
 
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.responses import encode
-from pubsubflow.model.revisions import Revisions
+from pubsubflow.model.revisions import Revisions, connection_revision
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _LIST = re.compile(rf"\s*(?:\*|,*\s*{_TAG}\s*(?:,\s*(?:{_TAG})?\s*)*)\s*")
@@ -62,6 +62,17 @@ def expected_revisions(request: web.Request) -> Revisions:
     if tags is None or "*" in tags:
         return None
     return [tag.strip('"').partition(".")[0] for tag in tags if not tag.startswith("W/")]
+
+
+def replaced_revisions(request: web.Request) -> Revisions:
+    """Return the revisions that a PUT may replace: none yet, with `If-None-Match: *`.
+
+    Raises:
+        BadRequest: `If-Match` is malformed.
+    """
+    expected = expected_revisions(request)
+    creates = request.headers.get("If-None-Match", "").strip() == "*"
+    return [connection_revision(None)] if creates else expected
 
 
 def _read(request: web.Request, header: str) -> list[str] | None:

@@ -6,7 +6,8 @@ skipped.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import Annotated, Any, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -14,7 +15,17 @@ from msgspec import Meta
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.model.api.resources import Page
 
+
+class Named(Protocol):
+    """An item of a list in the order of names."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which no other item of the list has."""
+
+
 T = TypeVar("T")
+N = TypeVar("N", bound=Named)
 P = TypeVar("P", bound=Page[Any])
 _MAX_CHARACTERS = 8000
 
@@ -39,6 +50,18 @@ def with_cursor(name: str, page: P) -> P:
     if page.next is None:
         return page
     return msgspec.structs.replace(page, next=_encode(name, page.next))
+
+
+def page_by_name(name: str, found: Sequence[N], limit: int) -> Page[N]:
+    """Return a page of a list in the order of names.
+
+    Args:
+        name: The list's name.
+        found: The items after the cursor: at least one more than the limit if there are so many.
+        limit: How many items a page has at most.
+    """
+    items = list(found[:limit])
+    return with_cursor(name, Page(items, items[-1].name if len(found) > limit else None))
 
 
 def read_cursor(name: str, cursor: str | None, kind: type[T]) -> T | None:

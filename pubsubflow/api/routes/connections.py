@@ -13,8 +13,8 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.etags import expected_revisions, json_with_etag
-from pubsubflow.api.http.pagination import read_cursor, with_cursor
+from pubsubflow.api.http.etags import expected_revisions, json_with_etag, replaced_revisions
+from pubsubflow.api.http.pagination import page_by_name, read_cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import (
     NoQuery,
@@ -33,7 +33,6 @@ from pubsubflow.model.api.connection_types import CONNECTION_TYPES, ConnectionTy
 from pubsubflow.model.api.connections import ConnectionTestView, ConnectionView, RotatedKeys
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.connections import Connection, make_connection
-from pubsubflow.model.revisions import connection_revision
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.secrets.connections import Connections
 
@@ -164,9 +163,7 @@ class ConnectionRoutes:
         params = parse_query(request, PageQuery)
         after = read_cursor(_LIST, params.after, str) or ""
         found = await self._store.list(after, params.limit + 1)
-        items = found[: params.limit]
-        page = Page(items, items[-1].name if len(found) > params.limit else None)
-        return json_with_etag(request, with_cursor(_LIST, page))
+        return json_with_etag(request, page_by_name(_LIST, found, params.limit))
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a connection, with masks for its secrets."""
@@ -186,9 +183,7 @@ class ConnectionRoutes:
         )
         if payload.type is not None:
             check_type(made, await self._type(payload.type))
-        revisions = expected_revisions(request)
-        if request.headers.get("If-None-Match", "").strip() == "*":
-            revisions = [connection_revision(None)]
+        revisions = replaced_revisions(request)
         async with self._changing():
             saved = await self._store.save(made, revisions, keep_dags=payload.dags is None)
         return json_response(saved.view, HTTPStatus.CREATED if saved.created else HTTPStatus.OK)

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import json_with_etag
-from pubsubflow.api.http.pagination import read_cursor, with_cursor
+from pubsubflow.api.http.pagination import page_by_name, read_cursor
 from pubsubflow.api.http.requests import NoQuery, PageQuery, parse_body, parse_query
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
@@ -106,9 +106,7 @@ class StateRoutes:
             check_state_name(params.name)
         after = read_cursor(f"state {dag_id}", params.after, str) or ""
         found = await self._store.list(dag_id, after, params.limit + 1, params.name)
-        items = found[: params.limit]
-        page = Page(items, items[-1].name if len(found) > params.limit else None)
-        return json_with_etag(request, with_cursor(f"state {dag_id}", page))
+        return json_with_etag(request, page_by_name(f"state {dag_id}", found, params.limit))
 
     async def put(self, request: web.Request) -> web.Response:
         """Set a value of a DAG's state; return it."""

@@ -10,8 +10,8 @@ from aiohttp import web
 from msgspec import Struct
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.etags import expected_revisions, json_with_etag
-from pubsubflow.api.http.pagination import read_cursor, with_cursor
+from pubsubflow.api.http.etags import expected_revisions, json_with_etag, replaced_revisions
+from pubsubflow.api.http.pagination import page_by_name, read_cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import NoQuery, PageQuery, parse_body, parse_query
 from pubsubflow.api.http.responses import json_response
@@ -20,7 +20,6 @@ from pubsubflow.bus import Bus
 from pubsubflow.errors import BusUnavailable, ConfigError
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.api.variables import VariableView
-from pubsubflow.model.revisions import connection_revision
 from pubsubflow.model.values.variables import make_variable
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.secrets.variables import Variables
@@ -107,9 +106,7 @@ class VariableRoutes:
         params = parse_query(request, PageQuery)
         after = read_cursor(_LIST, params.after, str) or ""
         found = await self._store.list(after, params.limit + 1)
-        items = found[: params.limit]
-        page = Page(items, items[-1].name if len(found) > params.limit else None)
-        return json_with_etag(request, with_cursor(_LIST, page))
+        return json_with_etag(request, page_by_name(_LIST, found, params.limit))
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a variable, with a mask for a secret value."""
@@ -125,9 +122,7 @@ class VariableRoutes:
             secret=payload.secret,
             description=payload.description,
         )
-        revisions = expected_revisions(request)
-        if request.headers.get("If-None-Match", "").strip() == "*":
-            revisions = [connection_revision(None)]
+        revisions = replaced_revisions(request)
         try:
             saved = await self._store.save(made, revisions)
         except ConfigError as error:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import json_with_etag
-from pubsubflow.api.http.pagination import read_cursor, with_cursor
+from pubsubflow.api.http.pagination import page_by_name, read_cursor
 from pubsubflow.api.http.problems import FORWARDED, BadRequest, check_host, check_origin
 from pubsubflow.api.http.requests import PageQuery, parse_query
 from pubsubflow.api.http.responses import json_response
@@ -153,9 +153,7 @@ class WebhookRoutes:
         params = parse_query(request, PageQuery)
         after = read_cursor(_LIST, params.after, str) or ""
         found = [view for view in self._webhooks.views() if view.name > after]
-        items = found[: params.limit]
-        page = Page(items, items[-1].name if len(found) > len(items) else None)
-        return json_with_etag(request, with_cursor(_LIST, page))
+        return json_with_etag(request, page_by_name(_LIST, found, params.limit))
 
     def event_of_letter(self, payload: bytes, key: str) -> RecordEvents | None:
         """Return the event of a dead letter's request, by the webhook as it is now.
