@@ -50,29 +50,24 @@ def json_with_etag(
     return web.Response(body=body, headers=headers)
 
 
-def expected_revisions(request: web.Request) -> Revisions:
+def expected_revisions(request: web.Request, *, may_create: bool = False) -> Revisions:
     """Return the revisions that `If-Match` allows a change to be made to; None for any.
 
     Both an ETag and a revision alone will do. A weak ETag matches none.
+
+    Args:
+        request: The request.
+        may_create: `If-None-Match: *` allows the change only if there is none yet.
 
     Raises:
         BadRequest: `If-Match` is malformed.
     """
     tags = _read(request, "If-Match")
+    if may_create and request.headers.get("If-None-Match", "").strip() == "*":
+        return [connection_revision(None)]
     if tags is None or "*" in tags:
         return None
     return [tag.strip('"').partition(".")[0] for tag in tags if not tag.startswith("W/")]
-
-
-def replaced_revisions(request: web.Request) -> Revisions:
-    """Return the revisions that a PUT may replace: none yet, with `If-None-Match: *`.
-
-    Raises:
-        BadRequest: `If-Match` is malformed.
-    """
-    expected = expected_revisions(request)
-    creates = request.headers.get("If-None-Match", "").strip() == "*"
-    return [connection_revision(None)] if creates else expected
 
 
 def _read(request: web.Request, header: str) -> list[str] | None:

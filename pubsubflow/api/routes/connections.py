@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.etags import expected_revisions, json_with_etag, replaced_revisions
+from pubsubflow.api.http.etags import expected_revisions, json_with_etag
 from pubsubflow.api.http.pagination import page_by_name, read_cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import (
@@ -183,7 +183,7 @@ class ConnectionRoutes:
         )
         if payload.type is not None:
             check_type(made, await self._type(payload.type))
-        revisions = replaced_revisions(request)
+        revisions = expected_revisions(request, may_create=True)
         async with self._changing():
             saved = await self._store.save(made, revisions, keep_dags=payload.dags is None)
         return json_response(saved.view, HTTPStatus.CREATED if saved.created else HTTPStatus.OK)

@@ -10,7 +10,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.etags import expected_revisions, json_with_etag, replaced_revisions
+from pubsubflow.api.http.etags import expected_revisions, json_with_etag
 from pubsubflow.api.http.pagination import page_by_name, read_cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import NoQuery, PageQuery, parse_body, parse_query
@@ -122,7 +122,7 @@ class VariableRoutes:
             secret=payload.secret,
             description=payload.description,
         )
-        revisions = replaced_revisions(request)
+        revisions = expected_revisions(request, may_create=True)
         try:
             saved = await self._store.save(made, revisions)
         except ConfigError as error:
