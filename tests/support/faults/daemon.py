@@ -16,6 +16,7 @@ from pubsubflow.api.settings import ApiSettings
 from pubsubflow.bus import BusSettings
 from pubsubflow.config import Config, LogSettings
 from pubsubflow.daemon import run_daemon
+from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.logging_setup import set_up_logging
 from pubsubflow.runner.parent_death import end_with_parent
 from pubsubflow.store.database import PostgresSettings
@@ -53,6 +54,8 @@ def main(options: DaemonOptions) -> None:
         api=ApiSettings(port=0),
         worker=WorkerSettings(run_as=""),
         log=LogSettings(format="json"),
+        # Ready means here that all DAGs are known, however slow the machine.
+        loader=LoaderSettings(slow_seconds=30.0),
         postgres=PostgresSettings(url=options.postgres_url),
         nats=BusSettings(url=options.nats_url or "", token=options.nats_token),
         secrets=SecretsSettings(key_file=Path(options.key_file) if options.key_file else None),
