@@ -11,6 +11,8 @@ from support.harness import running_managers
 
 pytestmark = pytest.mark.anyio
 SOAK_EVENTS = int(os.environ.get("RETENTION_EVENTS") or 5_000_000)
+SOAK_RATE = int(os.environ.get("RETENTION_RATE") or 2500)
+SOAK_KEPT_SECONDS = float(os.environ.get("RETENTION_SECONDS") or 60)
 
 
 @pytest.fixture
@@ -48,7 +50,9 @@ async def test_the_size_is_flat_and_no_hop_waits(harness, postgres, seed, monkey
 
 @pytest.mark.soak
 async def test_the_size_is_flat_over_millions_of_events(harness, postgres, seed, request):
-    campaign = Campaign(harness, postgres.url, kept_seconds=60, rate=2500, seed=seed)
+    campaign = Campaign(
+        harness, postgres.url, kept_seconds=SOAK_KEPT_SECONDS, rate=SOAK_RATE, seed=seed
+    )
     report = await campaign.run(events=SOAK_EVENTS, before=100_000)
     path = request.config.rootpath / ".work" / "retention.json"
     path.parent.mkdir(exist_ok=True)
