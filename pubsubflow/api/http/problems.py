@@ -1,5 +1,6 @@
 """Problem documents (RFC 9457) answer every error; pages of other sites are refused."""
 
+import errno
 from collections.abc import Mapping
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -44,6 +45,13 @@ _STATUSES: dict[type[PubsubflowError], int] = {
     DefinitionError: 422,
     Unavailable: 503,
     ServiceStopped: 503,
+}
+_SHORTAGES = {
+    errno.EMFILE: "open files",
+    errno.ENFILE: "open files",
+    errno.ENOSPC: "disk space",
+    errno.EDQUOT: "disk space",
+    errno.ENOMEM: "memory",
 }
 _DETAILS = {
     404: "nothing is served at {path}; see /api/v1/openapi.json for the routes",
@@ -90,19 +98,38 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
         if error.headers.get("Connection") == "close":
             refusal.force_close()
         return refusal
-    except PubsubflowError as error:
-        status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
-        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.exception("api.failed", method=request.method, path=request.path)
-        return _problem_response(status, str(error))
     except web.HTTPException as error:
         return _http_problem(request, error)
     except ConnectionError as error:
         log.debug("api.client_disconnected", path=request.path, reason=str(error))
         return _problem_response(400, "the connection was lost")
-    except Exception:
-        log.exception("api.failed", method=request.method, path=request.path)
-        return _problem_response(500, "internal error: see the log of the server")
+    except Exception as error:  # noqa: BLE001 - it is logged with its traceback
+        return _failure(request, error)
+
+
+def _failure(request: web.Request, error: Exception) -> web.Response:
+    """Return the response to an error; 503 if the machine runs short of something."""
+    status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
+    if status != HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _problem_response(status, str(error))
+    shortage = _shortage(error)
+    if shortage is not None:
+        log.warning("api.short_of_resources", path=request.path, reason=f"no {shortage} left")
+        return _problem_response(503, f"the daemon has no {shortage} left: try again later")
+    log.error("api.failed", method=request.method, path=request.path, exc_info=error)
+    known = isinstance(error, PubsubflowError)
+    return _problem_response(
+        500, str(error) if known else "internal error: see the log of the server"
+    )
+
+
+def _shortage(error: BaseException | None) -> str | None:
+    """Return what the machine runs short of, if an error comes of that."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _SHORTAGES:
+            return _SHORTAGES[error.errno]
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def check_path(request: web.Request) -> None:

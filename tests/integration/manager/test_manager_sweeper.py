@@ -73,6 +73,21 @@ async def test_orders_that_got_lost_are_published_again_as_they_were(idle, sweep
     assert await waiting(idle) == before, "an order that waits is not doubled"
 
 
+async def test_orders_of_a_manager_that_stood_still_are_published_by_a_sweeper_alone(
+    idle, sweep, monkeypatch
+):
+    """The sweeper of another manager may have published them meanwhile: no task begins twice."""
+    await idle.load(dag("d", task("a")))
+    monkeypatch.setattr("pubsubflow.manager.service.ORDERS_SECONDS", 0.0)
+    with structlog.testing.capture_logs() as logs:
+        await idle.call(StartRun("d"))
+    (left,) = [each for each in logs if each["event"] == "manager.orders_left"]
+    assert left["tasks"] == 1
+    assert await waiting(idle) == {}
+    await sweep()
+    assert len(await waiting(idle)) == 1
+
+
 async def test_orders_survive_the_loss_of_the_whole_stream(idle, sweep, bus):
     await idle.load(dag("d", task("a")))
     await idle.call(StartRun("d"))

@@ -81,6 +81,22 @@ class Environment(msgspec.Struct, kw_only=True):
     injected_at: list[float] = []
 
 
+class Surroundings(msgspec.Struct, frozen=True):
+    """What a round has around it, beside the usual.
+
+    Attributes:
+        dags: The folder of its DAGs.
+        disk: Where the homes of daemons with servers of their own lie; None for the usual place.
+        open_files: How many files such a daemon may open, if that is limited.
+        environ: Variables of all processes.
+    """
+
+    dags: Path = DAGS
+    disk: Path | None = None
+    open_files: int | None = None
+    environ: dict[str, str] = {}
+
+
 class RoundReport(msgspec.Struct, kw_only=True):
     """Result of a round.
 
@@ -157,7 +173,13 @@ FAULTS = {
 
 @asynccontextmanager
 async def open_environment(
-    fault: Fault, daemons: str, folder: Path, seed: int, *, repair: anyio.Event | None = None
+    fault: Fault,
+    daemons: str,
+    folder: Path,
+    seed: int,
+    *,
+    repair: anyio.Event | None = None,
+    around: Surroundings = Surroundings(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Environment]:
     """Start servers and daemons, and end all of them afterwards without a trace.
 
@@ -167,16 +189,17 @@ async def open_environment(
         folder: For logs and notes.
         seed: Of every choice in the round.
         repair: Servers that die are started again from this event on; None for at once.
+        around: What is around the daemon of a fault that is embedded, with one daemon.
     """
     mark = uuid4().hex
     executions = ExecutionLog(folder / "notes")
-    environ = os.environ | {MARK: mark, "FAULT_NOTES": str(executions.path)}
+    environ = os.environ | around.environ | {MARK: mark, "FAULT_NOTES": str(executions.path)}
     chance = random.Random(seed)
     try:
-        with TemporaryDirectory(prefix="psf-fault-") as home:
+        with TemporaryDirectory(prefix="psf-fault-", dir=around.disk) as home:
             if fault.embedded and daemons == "one":
                 environment = _with_own_servers(
-                    Path(home), folder, executions, environ, chance, fault.one[0]
+                    Path(home), folder, executions, environ, chance, fault.one[0], around
                 )
                 async with _running(environment):
                     yield environment
@@ -191,12 +214,18 @@ async def open_environment(
             await await_no_process(mark)
 
 
-def _with_own_servers(home, folder, executions, environ, chance, roles) -> Environment:
+def _with_own_servers(home, folder, executions, environ, chance, roles, around) -> Environment:
     secrets = Home(home).secrets()
     address = PostgresAddress(
         str(home / "postgres" / "data"), PORT, SUPERUSER, secrets.postgres_password, DATABASE
     )
-    options = DaemonOptions(parent=os.getpid(), home=str(home), roles=roles, dags=str(DAGS))
+    options = DaemonOptions(
+        parent=os.getpid(),
+        home=str(home),
+        roles=roles,
+        dags=str(around.dags),
+        open_files=around.open_files,
+    )
     return Environment(
         mark=environ[MARK],
         members=[DaemonProcess("daemon", options, environ, folder)],
