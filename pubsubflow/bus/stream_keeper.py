@@ -3,7 +3,8 @@
 A stream that was deleted, or that a server lost with its disk, is made again: publishers of
 `PSF_EVT` would not notice that it is gone, since they wait for no acknowledgement. A stream without
 a leader takes nothing although the connection is up, so readiness depends on it. On a cluster whose
-servers were not all there when a daemon started, streams get their replicas later.
+servers were not all there when a daemon started, streams get their replicas later. What a server
+with a full disk could not remove is removed.
 """
 
 import anyio
@@ -11,12 +12,15 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pubsubflow.bus.connection import Bus
+from pubsubflow.bus.leftovers import remove_leftovers
 from pubsubflow.errors import PubsubflowError
 from pubsubflow.services import run_until
 
 log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 2.0
+LEFTOVERS_SECONDS = 30.0
+"""Pause between two looks for leftovers."""
 
 
 class StreamKeeper:
@@ -34,6 +38,7 @@ class StreamKeeper:
         self._bus = bus
         self._every_seconds = every_seconds
         self.available = True
+        self._leftovers_at = 0.0
 
     async def run(
         self,
@@ -54,6 +59,9 @@ class StreamKeeper:
         error = None
         try:
             await self._bus.stream_set.restore()
+            if anyio.current_time() >= self._leftovers_at:
+                self._leftovers_at = anyio.current_time() + LEFTOVERS_SECONDS
+                await remove_leftovers(self._bus)
         except PubsubflowError as failure:
             error = str(failure)
         available = error is None

@@ -6,6 +6,8 @@ import anyio
 import pytest
 
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus, PullConsumer
+from pubsubflow.bus.leftovers import remove_leftovers
+from support.signals import CallRecorder
 
 pytestmark = pytest.mark.anyio
 
@@ -320,3 +322,18 @@ async def test_a_queue_each_has_its_own_consumer(bus, pull, collector):
     await bus.publish_durable("psf.task.fast.1.t.1", b"2")
     assert numbers(await slow.wait_for(1)) == [1]
     assert numbers(await fast.wait_for(1)) == [2]
+
+
+async def test_nothing_that_waits_is_taken_for_a_leftover(bus, pull):
+    """Neither what is delivered and not acknowledged, nor what has no consumer yet."""
+    got = CallRecorder()
+    await pull(got, credit=4)
+    await fill(bus, 6)
+    for delivery in (await got.wait_for(4))[:3]:
+        delivery.ack()
+    await settled(bus, held=1, waiting=2)
+    await bus.publish_durable("psf.task.nobody.sync.1", b"order")
+    assert await remove_leftovers(bus) == 0
+    await settled(bus, held=1, waiting=2)
+    info = json.loads(await bus.request(f"$JS.API.STREAM.INFO.{STREAM_TASK}", b"", 5))
+    assert info["state"]["messages"] == 1

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
@@ -30,7 +31,7 @@ BEFORE_SECONDS = 1
 ADVERSE_SECONDS = 9
 AFTER_SECONDS = 2
 TICKS_SECONDS = 3
-DISK_MEGABYTES = 600
+DISK_MEGABYTES = 1100
 OPEN_FILES = 256
 IDLE_CLIENTS = 300
 CLOCK_STEPS = ("+365d", "-1d", "+3h", "-400d")
@@ -222,20 +223,21 @@ def _surroundings(names: Sequence[str], folder: Path) -> Iterator[Surroundings]:
         }
     files = OPEN_FILES if "files" in names else None
     with ExitStack() as stack:
-        disk = stack.enter_context(_small_disk(folder / "disk")) if "disk" in names else None
+        disk = stack.enter_context(_small_disk()) if "disk" in names else None
         yield Surroundings(dags=dags, disk=disk, open_files=files, environ=environ)
 
 
 @contextmanager
-def _small_disk(folder: Path) -> Iterator[Path]:
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
-        raise CannotRunError("a small disk can be mounted by root alone")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def _small_disk() -> Iterator[Path]:
+    # Its path is short, as that of a socket has to be.
+    with TemporaryDirectory(prefix="psf-disk-") as folder:
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m", "tmpfs", folder]
+        if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+            raise CannotRunError("a small disk can be mounted by root alone")
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def _session() -> aiohttp.ClientSession:

@@ -64,7 +64,9 @@ def check_consumption(state: State):
 
 def check_run(run: Run, state: State):
     """A run finished, with the right results, events and output."""
-    assert (run.state, run.ended, run.kind) == ("success", True, "dataset"), run
+    errors = {key: row["error"] for key, row in run.tasks.items()}
+    facts = (run.state, run.ended, run.kind)
+    assert facts == ("success", True, "dataset"), (run.dag_id, run.run_id, errors)
     sums: Counter[str] = Counter()
     for event, _ in run.consumed:
         _, name, extra, _ = state.events[event]

@@ -67,7 +67,20 @@ async def until_drained(settings: BusSettings, seconds: float) -> None:
                 if not any(left.values()):
                     return
                 await anyio.sleep(0.05)
-    raise AssertionError(f"messages are left after {seconds:g} s: {left}")
+        facts = [await _consumers(bus, stream) for stream, count in left.items() if count]
+    raise AssertionError(f"messages are left after {seconds:g} s: {left}: {facts}")
+
+
+async def _consumers(bus: Bus, stream: str) -> list[Any]:
+    """Return the state of a stream and its consumers, for a failure's text."""
+    info = await bus.request(f"$JS.API.STREAM.INFO.{stream}", b'{"subjects_filter": ">"}', 5)
+    listed = await bus.request(f"$JS.API.CONSUMER.LIST.{stream}", b"", 5)
+    consumers = msgspec.json.decode(listed)["consumers"]
+    names = ("name", "delivered", "ack_floor", "num_ack_pending", "num_redelivered", "num_pending")
+    return [
+        msgspec.json.decode(info)["state"],
+        *({name: each[name] for name in names} for each in consumers),
+    ]
 
 
 class Run(msgspec.Struct):
