@@ -15,6 +15,7 @@ from pubsubflow.alerts import AlertService
 from pubsubflow.alerts.announcer import Announcer
 from pubsubflow.alerts.bundles import CallbackBundles
 from pubsubflow.alerts.calls import CallbackCaller
+from pubsubflow.alerts.freshness import FreshnessWatch
 from pubsubflow.api import Api
 from pubsubflow.api.routes.alerts import AlertRoutes
 from pubsubflow.api.routes.answers.approvals import ApprovalRoutes
@@ -49,6 +50,7 @@ from pubsubflow.runner.task_account import TaskAccount
 from pubsubflow.services import Service
 from pubsubflow.store.alerts.alerts import AlertStore
 from pubsubflow.store.alerts.calls import CallbackStore
+from pubsubflow.store.alerts.freshness import FreshnessStore
 from pubsubflow.store.auth import AuditLog, TokenStore
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.deliveries import Deliveries
@@ -267,6 +269,7 @@ class Composition:
             caller=caller,
             alerts=alerts,
             announcer=Announcer(alerts, self._commands),
+            freshness=FreshnessWatch(FreshnessStore(store.database), self._bus),
             bus=self._bus,
             settings=settings,
         )

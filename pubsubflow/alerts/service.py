@@ -13,6 +13,7 @@ from anyio.abc import TaskStatus
 
 from pubsubflow.alerts.announcer import Announcer
 from pubsubflow.alerts.calls import CLAIM_SECONDS, CallbackCaller
+from pubsubflow.alerts.freshness import FreshnessWatch
 from pubsubflow.alerts.settings import AlertSettings
 from pubsubflow.bus import Bus
 from pubsubflow.errors import ServiceStopped, Unavailable
@@ -36,6 +37,7 @@ class AlertService:
         caller: Carries them out.
         alerts: The stored alerts.
         announcer: Makes events of alerts.
+        freshness: Opens and ends alerts about datasets.
         bus: Announces new calls.
         settings: How many at a time, and how long they are kept.
     """
@@ -47,6 +49,7 @@ class AlertService:
         caller: CallbackCaller,
         alerts: AlertStore,
         announcer: Announcer,
+        freshness: FreshnessWatch,
         bus: Bus,
         settings: AlertSettings,
     ) -> None:
@@ -54,6 +57,7 @@ class AlertService:
         self._caller = caller
         self._alerts = alerts
         self._announcer = announcer
+        self._freshness = freshness
         self._changed = Wakeup()
         self._bus = bus
         self._settings = settings
@@ -71,6 +75,7 @@ class AlertService:
         async with subscription, anyio.create_task_group() as group:
             group.start_soon(self._keep_calling, group)
             group.start_soon(self._keep_announcing)
+            group.start_soon(self._freshness.run, self._notify)
             group.start_soon(self._keep_pruning)
             task_status.started()
             await stopping.wait()

@@ -1,10 +1,12 @@
 """Datasets are declared by URI: an outlet of tasks, and an input of schedules."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 
+from pubsubflow.authoring.alerts.callbacks import Callback, callback_name, callbacks
 from pubsubflow.authoring.registry import collect_dataset
 from pubsubflow.authoring.schedules.dataset_expressions import (
     ConstrainedDataset,
@@ -13,7 +15,9 @@ from pubsubflow.authoring.schedules.dataset_expressions import (
 )
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.trigger_encoding import encode_checked
+from pubsubflow.authoring.validation import positive_seconds
 from pubsubflow.errors import DefinitionError
+from pubsubflow.model.alerts import FreshSpec
 from pubsubflow.model.datasets import normalise_pattern, not_a_uri
 from pubsubflow.model.json_values import json_fault
 from pubsubflow.model.schedule.conditions import DatasetInput
@@ -30,12 +34,14 @@ class Dataset(DatasetExpression):
         group: A heading to list it under.
         extra: A JSON object about it.
         watch: A trigger whose events become events of this dataset.
+        fresh: Without an event for that long, an alert opens; the next event ends it.
+        notify: A function `(ctx)`, a notifier, or a list of these, called when that alert opens.
 
     Raises:
         DefinitionError: The URI or another argument is bad, or the trigger is not registered.
     """
 
-    __slots__ = ("_watched", "extra", "group", "name", "uri", "watch")
+    __slots__ = ("_watched", "extra", "fresh", "group", "name", "notify", "uri", "watch")
 
     def __init__(
         self,
@@ -45,6 +51,8 @@ class Dataset(DatasetExpression):
         group: str | None = None,
         extra: Mapping[str, Any] | None = None,
         watch: Trigger | None = None,
+        fresh: timedelta | None = None,
+        notify: Any = (),
     ) -> None:
         self.uri = uri_of(uri)
         for keyword, text in (("name", name), ("group", group)):
@@ -60,6 +68,7 @@ class Dataset(DatasetExpression):
         self._watched = (
             ("", b"") if watch is None else encode_checked(watch, f"Dataset({uri!r}): watch")
         )
+        self.fresh, self.notify = _freshness(uri, fresh, notify)
         collect_dataset(self)
 
     def __eq__(self, other: object) -> bool:
@@ -104,7 +113,49 @@ class Dataset(DatasetExpression):
     def to_spec(self) -> DatasetSpec:
         """Return the serialised form."""
         name, data = self._watched
-        return DatasetSpec(self.uri, self.name, self.group, self.extra, name or None, data)
+        return DatasetSpec(
+            self.uri, self.name, self.group, self.extra, name or None, data, self.to_fresh_spec()
+        )
+
+    def to_fresh_spec(self) -> FreshSpec | None:
+        """Return how fresh it is to be; None if that is not declared."""
+        if self.fresh is None:
+            return None
+        return FreshSpec(self.fresh, tuple(map(callback_name, self.notify)))
+
+
+def freshness_callbacks(datasets: Iterable[Dataset], uri: str) -> tuple[Callback, ...]:
+    """Return what is called when a dataset is stale, by the declaration in force of a file.
+
+    Args:
+        datasets: All that the file makes, in order.
+        uri: The dataset.
+    """
+    found = [(each.to_fresh_spec(), each.notify) for each in datasets if each.uri == uri]
+    declared = [(spec.precedence, notify) for spec, notify in found if spec is not None]
+    return min(declared, key=lambda each: each[0])[1] if declared else ()
+
+
+def _freshness(
+    uri: str, fresh: object, notify: object
+) -> tuple[float | None, tuple[Callback, ...]]:
+    """Return the seconds of `fresh`, and what is called.
+
+    Raises:
+        DefinitionError: One of them is invalid, or `notify` is given without `fresh`.
+    """
+    try:
+        seconds = None if fresh is None else positive_seconds(fresh)
+        called = callbacks(notify)
+    except (TypeError, ValueError) as error:
+        given = f"fresh={fresh!r}, notify={notify!r}"
+        raise definition_error(f"Dataset({uri!r}): {given}: {error}") from None
+    if called and seconds is None:
+        raise definition_error(
+            f"Dataset({uri!r}): notify= is called when an event is missing: say for how long, by "
+            "fresh=timedelta(…)"
+        )
+    return seconds, called
 
 
 def uri_of(dataset: object) -> str:

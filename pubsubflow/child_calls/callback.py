@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from pubsubflow.authoring.alerts.callbacks import Callback
 from pubsubflow.authoring.dag_files import BundleFolder, users_text
+from pubsubflow.authoring.datasets import freshness_callbacks
 from pubsubflow.authoring.runtime.callback_context import CallbackContext
 from pubsubflow.errors import ConfigError, DefinitionError
 from pubsubflow.model.callbacks import CallbackFacts, CallbackKind
@@ -115,8 +116,7 @@ def _find(request: CallbackRequest) -> Callback:
     facts = request.facts
     made = BundleFolder.enter(request.folder, request.root).execute(request.file)
     if facts.kind == CallbackKind.FRESH:
-        found = [each.notify for each in made.datasets if each.uri == facts.dataset and each.notify]
-        listed = found[-1] if found else ()
+        listed = freshness_callbacks(made.datasets, facts.dataset or "")
     else:
         dag = made.dags.get(facts.dag_id or "")
         if dag is None:

@@ -24,7 +24,7 @@ class AlertApi:
 
         Args:
             state: `open`, `acknowledged` or `ended`.
-            kind: `deadline`, `fresh` or `callback`.
+            kind: `deadline`, `freshness` or `callback`.
             subject: A DAG, or a dataset.
             limit: How many at most.
         """

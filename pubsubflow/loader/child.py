@@ -3,7 +3,7 @@
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 import msgspec
@@ -18,6 +18,7 @@ from pubsubflow.errors import DefinitionError
 from pubsubflow.loader.import_errors import ImportTimeout, describe_error
 from pubsubflow.loader.messages import ImportRequest, ImportResult
 from pubsubflow.loader.reads import ReadRecorder
+from pubsubflow.model.alerts import describe_conflict
 from pubsubflow.model.spec import DatasetSpec, LoadedFile
 from pubsubflow.runner.failures import user_traceback
 from pubsubflow.runner.frames import send_frame
@@ -44,7 +45,10 @@ def run(request: ImportRequest) -> ImportResult:
         dags: dict[str, DAG] = collected.dags
         for dag in dags.values():
             check_templates(dag)
-        warnings = tuple(line for dag in dags.values() for line in _warnings(dag))
+        warnings = (
+            *(line for dag in dags.values() for line in _warnings(dag)),
+            *_freshness_warnings(collected.datasets),
+        )
         # The content of what was read is the loader's to say: it has the manifest.
         specs = tuple(dag.to_spec(request.file, "") for dag in dags.values())
         _disarm()
@@ -95,6 +99,7 @@ def _merged(first: DatasetSpec | None, dataset: Dataset) -> DatasetSpec:
     if first is None:
         return spec
     watch = first if first.watch_name is not None else spec
+    declared = [each.fresh for each in (first, spec) if each.fresh is not None]
     return DatasetSpec(
         spec.uri,
         first.name or spec.name,
@@ -102,6 +107,7 @@ def _merged(first: DatasetSpec | None, dataset: Dataset) -> DatasetSpec:
         first.extra or spec.extra,
         watch.watch_name,
         watch.watch_data,
+        min(declared, key=lambda each: each.precedence, default=None),
     )
 
 
@@ -121,6 +127,17 @@ def _foreign(request: ImportRequest, made: Mapping[str, DAG | Webhook]) -> dict[
 def _warnings(dag: DAG) -> Iterator[str]:
     yield from (f"DAG {dag.dag_id!r}: {hint}" for hint in dag.hints)
     yield from template_warnings(dag)
+
+
+def _freshness_warnings(datasets: Iterable[Dataset]) -> Iterator[str]:
+    """Yield a warning for each declaration of the file that another one of it makes void."""
+    declared: dict[str, set[float]] = {}
+    for each in datasets:
+        if each.fresh is not None:
+            declared.setdefault(each.uri, set()).add(each.fresh)
+    for uri, found in declared.items():
+        for seconds in sorted(found - {min(found)}):
+            yield describe_conflict(uri, seconds, min(found), "the same file")
 
 
 def _arm(seconds: float) -> None:

@@ -278,7 +278,7 @@ class Loader:
         save, advance, remove = self._state.changes()
         for first in range(0, len(save), _FILES_A_SAVE):
             batch = save[first : first + _FILES_A_SAVE]
-            for bundle in {loaded.bundle for loaded in batch if loaded.dags}:
+            for bundle in {loaded.bundle for loaded in batch if loaded.calls_code}:
                 await self._store_bundle(bundle)
             await _retry_until_available(partial(self._store.save, batch))
             self._state.saved(batch)

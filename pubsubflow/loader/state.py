@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from pubsubflow.loader.fresh_conflicts import with_conflicts
 from pubsubflow.loader.messages import ImportResult
 from pubsubflow.loader.snapshot import Bundle, Snapshot
 from pubsubflow.model.source.bundles import contents
@@ -194,7 +195,7 @@ def resolve_owners(imports: Mapping[str, ImportResult]) -> dict[str, LoadedFile]
 
     A DAG that a merely imported DAG file defines belongs to that file. Of two files that define
     DAGs by one id, or webhooks by one name, the first in path order keeps it; the other gets an
-    error.
+    error. Of two that declare how fresh a dataset is to be, the longer time gets a warning.
     """
     owners: dict[_Definition, str] = {}
     resolved: dict[str, LoadedFile] = {}
@@ -205,7 +206,7 @@ def resolve_owners(imports: Mapping[str, ImportResult]) -> dict[str, LoadedFile]
             loaded = _refused(loaded, twice, owners[twice])
         owners.update((each, file) for each in _definitions(loaded))
         resolved[file] = loaded
-    return resolved
+    return with_conflicts(resolved)
 
 
 def _definitions(loaded: LoadedFile) -> list[_Definition]:
@@ -245,6 +246,7 @@ def _same(stored: LoadedFile, loaded: LoadedFile) -> bool:
         and _identical(stored.dags, loaded.dags)
         and _identical(stored.hooks, loaded.hooks)
         and stored.datasets == loaded.datasets
+        and stored.warnings == loaded.warnings
     )
 
 

@@ -30,7 +30,7 @@ _COUNTS = (
     ("dead_letters", "dead_letters", "Dead letters that are not sent again.", "kind",
      DEAD_LETTER_KINDS),
     ("alerts", "open_alerts", "Alerts that have not ended.", "kind",
-     ("deadline", "fresh", "callback")),
+     ("deadline", "freshness", "callback")),
     ("runs", "runs", "Runs that are not finished; queued ones wait for their DAG's limit.",
      "state", ()),
     ("dags", "dags", "DAGs that are defined in a file.", "", ()),

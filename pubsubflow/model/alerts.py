@@ -1,6 +1,7 @@
 """Alerts: deadlines of runs, freshness of datasets, and the events that announce them."""
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from urllib.parse import quote
@@ -15,7 +16,7 @@ class AlertKind(StrEnum):
     """What an alert is about."""
 
     DEADLINE = "deadline"
-    FRESH = "fresh"
+    FRESHNESS = "freshness"
     CALLBACK = "callback"
 
 
@@ -43,6 +44,26 @@ class FreshSpec(Struct, frozen=True, omit_defaults=True):
 
     seconds: float
     callbacks: tuple[str, ...] = ()
+
+    @property
+    def precedence(self) -> tuple[float, bool]:
+        """Its place among declarations about one dataset: the lowest one is in force."""
+        return (self.seconds, not self.callbacks)
+
+
+def describe_conflict(dataset: str, here: float, shorter: float, where: str) -> str:
+    """Return a warning about two declarations of how fresh a dataset is to be, in one line.
+
+    Args:
+        dataset: Its URI.
+        here: The seconds of the declaration that has no effect.
+        shorter: Those of the one that has.
+        where: Where that one stands.
+    """
+    return (
+        f"dataset {dataset!r}: fresh={timedelta(seconds=here)} has no effect, as {where} declares "
+        f"fresh={timedelta(seconds=shorter)}: the shorter time counts"
+    )
 
 
 def deadline_due(
@@ -72,36 +93,97 @@ def describe_deadline(spec: DeadlineSpec) -> str:
     return f"not ended {timedelta(seconds=spec.after_seconds)} after {since}"
 
 
+class DatasetLook(Struct, frozen=True):
+    """What is known of the events of a dataset since the last look at it.
+
+    Attributes:
+        declared_at: When it was declared how fresh it is to be.
+        last_event_at: The moment of the last event that counted.
+        seen: The events up to this one have been counted.
+    """
+
+    declared_at: datetime
+    last_event_at: datetime | None = None
+    seen: int = 0
+
+
+class SeenEvent(Struct, frozen=True):
+    """An event of a dataset, as far as freshness is concerned."""
+
+    number: int
+    time: datetime
+    recorded_at: datetime
+
+
 class Freshness(Struct, frozen=True):
     """What becomes of a dataset's freshness.
 
     Attributes:
-        stale: Its last event is too old.
-        since: The moment from which the time counts.
-        look_at: When to look again, while it is fresh.
+        look: What is known from now on.
+        due_at: The moment at which it is stale without a further event.
+        stale: That moment has passed.
     """
 
+    look: DatasetLook
+    due_at: datetime
     stale: bool
-    since: datetime
-    look_at: datetime
+
+
+_SETTLED = timedelta(minutes=1)
+"""No transaction that has recorded an event lasts that long: older events all are visible."""
+
+
+def look_is_over(look: DatasetLook, newest: Sequence[SeenEvent]) -> bool:
+    """Return whether no older event than these can be later than what they say.
+
+    Args:
+        look: The last look.
+        newest: The newest events of the dataset, newest first.
+    """
+    moments = [min(each.time, each.recorded_at) for each in newest]
+    if look.last_event_at is not None:
+        moments.append(look.last_event_at)
+    return bool(newest) and newest[-1].recorded_at <= max(moments)
 
 
 def judge_freshness(
-    seconds: float, since: datetime, new_event: datetime | None, now: datetime
+    seconds: float, look: DatasetLook, newest: Iterable[SeenEvent], now: datetime
 ) -> Freshness:
-    """Return whether a dataset is stale, and when to look again.
+    """Return whether a dataset is stale, and what is known of it from now on.
 
-    A moment that lies in the future was written before the clock was set back: it counts as now.
+    An event counts at its own time, or when it was recorded if that is earlier: a historical time
+    does not make a dataset fresh. A moment that lies in the future was written before the clock
+    was set back: it counts as now, once.
 
     Args:
         seconds: Without an event for that long, it is stale.
-        since: From where the time counted at the last look; at first, when it was declared.
-        new_event: When its newest event since then was recorded.
+        look: The last look.
+        newest: The events after those that are counted, as far back as they can make a difference.
         now: The time.
     """
-    since = min(since if new_event is None else new_event, now)
-    due = since + timedelta(seconds=seconds)
-    return Freshness(due <= now, since, due)
+    last, seen = look.last_event_at, look.seen
+    moments = [] if last is None else [min(last, now)]
+    for each in newest:
+        moments.append(min(each.time, each.recorded_at, now))
+        # One that was recorded of late may become visible before an older one.
+        if abs(now - each.recorded_at) >= _SETTLED:
+            seen = max(seen, each.number)
+    last = max(moments, default=None)
+    declared_at = min(look.declared_at, now)
+    due_at = (declared_at if last is None else last) + timedelta(seconds=seconds)
+    return Freshness(DatasetLook(declared_at, last, seen), due_at, due_at <= now)
+
+
+def describe_freshness(dataset: str, seconds: float, look: DatasetLook) -> str:
+    """Return what is missing, in one line."""
+    last, age = look.last_event_at, timedelta(seconds=seconds)
+    if last is None:
+        since = look.declared_at.isoformat(timespec="seconds")
+        return f"dataset {dataset} has had no event for {age}: none since {since}"
+    return (
+        f"dataset {dataset} has had no event for {age}: the last one was at "
+        f"{last.isoformat(timespec='seconds')}"
+    )
 
 
 def alert_uri(kind: str, subject: str) -> str:

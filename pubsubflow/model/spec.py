@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from pubsubflow.model.alerts import DeadlineSpec
+from pubsubflow.model.alerts import DeadlineSpec, FreshSpec
 from pubsubflow.model.callbacks import Callbacks
 from pubsubflow.model.limits.keys import KeyPart
 from pubsubflow.model.limits.rates import RateLimitSpec
@@ -249,6 +249,7 @@ class DatasetSpec(Struct, frozen=True, omit_defaults=True):
     Attributes:
         watch_name: Entry point of the trigger whose events become the dataset's.
         watch_data: That trigger, encoded.
+        fresh: How often it is to have an event, if that is declared.
     """
 
     uri: str
@@ -257,6 +258,7 @@ class DatasetSpec(Struct, frozen=True, omit_defaults=True):
     extra: dict[str, Any] = {}
     watch_name: str | None = None
     watch_data: bytes = b""
+    fresh: FreshSpec | None = None
 
 
 class LoadedFile(Struct, frozen=True):
@@ -280,3 +282,8 @@ class LoadedFile(Struct, frozen=True):
     hooks: tuple[WebhookSpec, ...] = ()
     warnings: tuple[str, ...] = ()
     source: str = ""
+
+    @property
+    def calls_code(self) -> bool:
+        """Whether code of the file is called after its import: by runs, or by callbacks."""
+        return bool(self.dags) or any(each.fresh is not None for each in self.datasets)

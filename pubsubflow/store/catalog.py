@@ -28,6 +28,9 @@ from pubsubflow.store.database import Connection, Database, printable
 from pubsubflow.store.declarations import (
     delete_watches,
     delete_webhooks,
+    pin_freshness,
+    retire_freshness,
+    save_freshness,
     save_watches,
     save_webhooks,
 )
@@ -95,19 +98,22 @@ class Catalog:
         self._dags_changed()
 
     async def retire(self, seconds: float) -> float | None:
-        """Retire the DAGs that are missing for that long.
+        """Retire the DAGs that are missing for that long, and what gone files declare as fresh.
 
         Returns:
             When the next one is due, in seconds from now; None when none is missing.
         """
-        async with self._database.connection() as connection:
+        async with self._database.transaction() as connection:
+            await connection.execute(SQL["lock_catalog"])
+            pauses = [await retire_freshness(connection, seconds)]
             rows = await connection.fetch(SQL["find_overdue_dags"], seconds)
         dags = [row["id"] for row in rows if not row["left"]]
         if dags:
             retire = partial(_retire, dags=dags, now=self._now())
             await self._database.in_transaction(retire)
             self._dags_changed()
-        return min((row["left"] for row in rows if row["left"]), default=None)
+        pauses += [row["left"] for row in rows if row["left"]]
+        return min((each for each in pauses if each is not None), default=None)
 
 
 async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: datetime) -> None:
@@ -119,6 +125,7 @@ async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: dat
     await _save_datasets(connection, imported, specs)
     await save_webhooks(connection, imported)
     await save_watches(connection, imported)
+    await save_freshness(connection, imported)
     # All at once, in order: every further lock is of one of these.
     await connection.fetch(
         SQL["lock_dags_of_files"],
@@ -157,6 +164,7 @@ async def _advance(connection: Connection, *, bundle: str, files: Sequence[str])
     rows = await connection.fetch(SQL["lock_dags_of_files"], list(files), [])
     dags = [row["dag"] for row in rows]
     await connection.fetch(SQL["pin_dags"], dags, [bundle] * len(dags))
+    await pin_freshness(connection, bundle, files)
 
 
 async def _remove(connection: Connection, *, files: Sequence[str], now: datetime) -> None:

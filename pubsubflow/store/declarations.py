@@ -1,4 +1,4 @@
-"""Webhooks and watches that DAG files declare, written in the catalog's transaction."""
+"""Webhooks, watches and freshness that DAG files declare, written in the catalog's transaction."""
 
 from collections.abc import Sequence
 
@@ -56,3 +56,45 @@ async def delete_watches(connection: Connection, files: Sequence[str]) -> None:
     """Delete the watches of removed files."""
     await connection.execute(SQL["delete_watch_files"], list(files))
     await connection.execute(SQL["delete_unwatched_triggers"])
+
+
+async def save_freshness(connection: Connection, files: Sequence[LoadedFile]) -> None:
+    """Write how fresh files declare datasets to be, and put the shortest times in force.
+
+    Args:
+        connection: In a transaction that holds the lock of the catalog.
+        files: Imported files whose datasets are written already.
+    """
+    rows = [
+        (each.uri, file.file, file.bundle, each.fresh.seconds, "\n".join(each.fresh.callbacks))
+        for file in files
+        for each in file.datasets
+        if each.fresh is not None
+    ]
+    names = [file.file for file in files]
+    deleted = await connection.fetchval(SQL["delete_freshness_files"], names)
+    if rows:
+        columns = map(list, zip(*rows, strict=True))
+        await connection.execute(SQL["save_freshness_files"], *columns)
+    if rows or deleted:
+        await connection.execute(SQL["put_freshness_in_force"])
+
+
+async def pin_freshness(connection: Connection, bundle: str, files: Sequence[str]) -> None:
+    """Pin the callbacks of files to another bundle in which they are the same."""
+    if await connection.fetchval(SQL["pin_freshness_files"], bundle, list(files)):
+        await connection.execute(SQL["put_freshness_in_force"])
+
+
+async def retire_freshness(connection: Connection, seconds: float) -> float | None:
+    """Forget the declarations of files that are gone for that long.
+
+    Returns:
+        When the next one is due, in seconds from now; None when no file is gone.
+    """
+    await connection.execute(SQL["note_gone_freshness_files"])
+    (row,) = await connection.fetch(SQL["delete_gone_freshness_files"], seconds)
+    if row["deleted"]:
+        await connection.execute(SQL["put_freshness_in_force"])
+    left: float | None = row["left"]
+    return left

@@ -32,7 +32,7 @@ class AlertQuery(Struct, frozen=True, forbid_unknown_fields=True):
     limit: Limit = 50
     after: Cursor | None = None
     state: Literal["open", "acknowledged", "ended"] | None = None
-    kind: Literal["deadline", "fresh", "callback"] | None = None
+    kind: Literal["deadline", "freshness", "callback"] | None = None
     subject: str | None = None
 
 

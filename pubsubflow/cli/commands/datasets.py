@@ -1,6 +1,7 @@
 """Datasets and their events."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -11,6 +12,7 @@ from pubsubflow.cli import output
 from pubsubflow.cli.parsers import Limit, Moment, moment, pairs
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.model.api.explain import EventOutcomeView, EventWithOutcomes
+from pubsubflow.model.api.resources import DatasetView
 
 _STYLES = {
     "consumed": "green",
@@ -36,12 +38,22 @@ async def list_datasets(*, limit: Limit | None = None, target: Target = DEFAULT)
             await output.show_items(found)
             return
         listing = output.Listing(
-            "dataset", "last event", "subscribers", elastic=["subscribers"], times=["last event"]
+            *("dataset", "last event", "fresh", "subscribers"),
+            elastic=["subscribers"],
+            times=["last event"],
         )
         async for each in found:
             last = output.brief(each.last_event_at)
-            listing.row(each.dataset, last, ", ".join(each.consumers))
+            listing.row(each.dataset, last, _fresh(each), ", ".join(each.consumers))
     listing.show(none="no datasets")
+
+
+def _fresh(dataset: DatasetView) -> str:
+    """Return how often a dataset is to have an event, and whether it has."""
+    if dataset.fresh_seconds is None:
+        return ""
+    age = f"within {timedelta(seconds=dataset.fresh_seconds)}"
+    return age if dataset.stale_alert is None else f"{age}: no, alert {dataset.stale_alert}"
 
 
 async def emit_event(

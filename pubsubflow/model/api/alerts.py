@@ -11,7 +11,7 @@ class AlertView(Struct, frozen=True, kw_only=True):
     """An alert.
 
     Attributes:
-        kind: `deadline`, `fresh` or `callback`.
+        kind: `deadline`, `freshness` or `callback`.
         subject: The DAG, or the dataset.
         state: `open`, `acknowledged` or `ended`.
         text: What happened, in one line.

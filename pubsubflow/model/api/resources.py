@@ -393,6 +393,8 @@ class DatasetView(Struct, frozen=True, kw_only=True):
 
     Attributes:
         consumers: DAGs whose schedule subscribes to it.
+        fresh_seconds: It is to have an event at least that often; None if that is not declared.
+        stale_alert: The number of the open alert, while it has had none for that long.
     """
 
     dataset: str
@@ -403,6 +405,8 @@ class DatasetView(Struct, frozen=True, kw_only=True):
     consumers: list[str]
     last_event_id: str | None = None
     last_event_at: datetime | None = None
+    fresh_seconds: float | None = None
+    stale_alert: int | None = None
 
 
 class EventView(Struct, frozen=True, kw_only=True):

@@ -143,6 +143,7 @@ def _announcements(row: asyncpg.Record) -> list[Announcement]:
         "dag_id": row["dag_id"],
         "run_id": None if row["run_id"] is None else str(row["run_id"]),
         "dataset": row["dataset"],
+        "since": None if row["since"] is None else row["since"].isoformat(),
         "opened_at": row["opened_at"].isoformat(),
     }
     uri = alert_uri(row["kind"], row["subject"])

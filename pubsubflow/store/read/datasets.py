@@ -168,6 +168,8 @@ def _dataset(row: asyncpg.Record) -> DatasetView:
         consumers=row["names"],
         last_event_id=None if row["event_id"] is None else str(row["event_id"]),
         last_event_at=row["time"],
+        fresh_seconds=row["seconds"],
+        stale_alert=row["alert"],
     )
 
 

@@ -57,7 +57,9 @@ WITH done AS (
 ), opened AS (
     INSERT INTO alert (kind, subject, key, text, dag_id, run, dataset, since)
     SELECT 'callback', subject, callback_key,
-           'callback ' || name || ' of ' || concat_ws(' ', 'DAG', dag_id, 'task ' || task_id)
+           'callback ' || name || ' of '
+               || concat_ws(' ', coalesce('DAG ' || dag_id, 'dataset ' || dataset),
+                            'task ' || task_id)
                || ' (' || kind || ') has failed: ' || coalesce(error, ''),
            dag_id, run, dataset, now()
     FROM done WHERE state = 'failed'

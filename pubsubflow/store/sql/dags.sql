@@ -40,9 +40,10 @@ ORDER BY dag.dag_id;
 SELECT file, error, traceback, read_at FROM dag_file WHERE error IS NOT NULL ORDER BY file;
 
 -- name: list_datasets
--- Return a page of datasets after the URI $1, with the last event and the subscribed DAGs.
+-- Return a page of datasets after the URI $1, with the last event, the subscribed DAGs, and how fresh
+-- they are to be.
 SELECT dataset.uri, dataset.name, dataset.group_name, dataset.extra, dataset.created_at,
-       last.event_id, last.time, consumers.names
+       last.event_id, last.time, consumers.names, freshness.seconds, look.alert
 FROM (
     SELECT * FROM dataset WHERE uri > $1 ORDER BY uri LIMIT $2
 ) AS dataset
@@ -55,6 +56,8 @@ CROSS JOIN LATERAL (
     FROM dag_subscription JOIN dag ON dag.id = dag_subscription.dag
     WHERE dag_subscription.dataset = dataset.id
 ) AS consumers
+LEFT JOIN freshness ON freshness.dataset = dataset.uri
+LEFT JOIN freshness_look AS look ON look.dataset = dataset.uri
 ORDER BY dataset.uri;
 
 -- name: find_dataset

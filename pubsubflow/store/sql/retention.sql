@@ -328,12 +328,16 @@ SELECT set_config('idle_in_transaction_session_timeout', '10min', true);
 SELECT pg_try_advisory_xact_lock(7233005);
 
 -- name: list_bundles_without_version
--- Return the bundles that were written $1 seconds ago and that no version in force, and no version
--- of late, is from.
+-- Return the bundles that were written $1 seconds ago and that no version in force, no version of
+-- late, and no callback of a dataset is from.
 SELECT hash FROM bundle AS b
 WHERE created_at < now() - make_interval(secs => $1)
   AND NOT EXISTS (SELECT FROM dag_version WHERE dag_version.bundle = b.hash)
-  AND NOT EXISTS (SELECT FROM dag_state WHERE split_part(dag_state.source, '-', 1) = b.hash);
+  AND NOT EXISTS (SELECT FROM dag_state WHERE split_part(dag_state.source, '-', 1) = b.hash)
+  AND NOT EXISTS (SELECT FROM freshness_file WHERE freshness_file.bundle = b.hash)
+  AND NOT EXISTS (
+      SELECT FROM callback WHERE callback.bundle = b.hash AND callback.ended_at IS NULL
+  );
 
 -- name: list_bundles_of_runs
 -- Return the bundles that runs are pinned to.

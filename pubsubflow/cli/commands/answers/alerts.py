@@ -12,7 +12,7 @@ from pubsubflow.model.api.alerts import AlertDetail
 async def list_alerts(
     *,
     state: Literal["open", "acknowledged", "ended"] | None = None,
-    kind: Literal["deadline", "fresh", "callback"] | None = None,
+    kind: Literal["deadline", "freshness", "callback"] | None = None,
     subject: str | None = None,
     limit: Limit = 20,
     target: Target = DEFAULT,
