@@ -62,7 +62,7 @@ from pubsubflow.runner.protocol import (
     request_frame,
 )
 from pubsubflow.runner.redaction import Redactor
-from pubsubflow.runner.shared_state import SharedState
+from pubsubflow.runner.shared_state import SharedState, kill_children
 
 _LOG_SECONDS = 0.2
 _BEAT_SECONDS = 0.25
@@ -256,7 +256,10 @@ class AsyncRunner:
             try:
                 value = await bound.run()
             finally:
-                self._shared.end(task.output, self._beside(task))
+                beside = self._beside(task)
+                if task.output.children or task.output.forked:
+                    kill_children(task.output, alone=not beside)
+                self._shared.end(task.output, beside)
             if scope is not None and scope.cancel_called:
                 return None
             execution.chain_stopped |= self._draining or self._shared.spoilt

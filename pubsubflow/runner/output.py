@@ -35,6 +35,10 @@ class TaskOutput:
         number: The task's assignment.
         max_bytes: What comes after so much output is dropped: a flood must not fill the memory
             that tasks share.
+
+    Attributes:
+        children: Processes that the task has started.
+        forked: Whether it has forked this one.
     """
 
     def __init__(
@@ -54,9 +58,13 @@ class TaskOutput:
         self._lines: list[str] = []
         self._size = 0
         self._pipes: dict[str, _ChildPipe] = {}
+        self.children: list[subprocess.Popen[Any] | asyncio.SubprocessTransport] = []
+        self.forked = False
 
     def write(self, stream: str, text: str) -> None:
         """Add text that a task wrote to `stdout` or `stderr`."""
+        if self._left < 0:
+            return
         with self._lock:
             splitter = self._splitters.get(stream)
             if splitter is None:
@@ -264,7 +272,10 @@ def _direct_children(loop: asyncio.AbstractEventLoop) -> None:
     begin = subprocess.Popen.__init__
 
     def begin_as_task(self: Any, *args: Any, **options: Any) -> None:
+        output = CURRENT_OUTPUT.get()
         begin(self, *args, **_own_streams(options, len(args)))
+        if output is not None:
+            output.children.append(self)
 
     def system(command: Any) -> int:
         code = subprocess.Popen(command, shell=True).wait()  # noqa: S602 - that is os.system
@@ -272,15 +283,27 @@ def _direct_children(loop: asyncio.AbstractEventLoop) -> None:
 
     subprocess.Popen.__init__ = begin_as_task  # type: ignore[method-assign]
     os.system = system
+    os.register_at_fork(after_in_parent=_note_fork)
     # uvloop has its own way to start children.
     for name in ("subprocess_exec", "subprocess_shell"):
         setattr(loop, name, _as_task(getattr(loop, name)))
 
 
+def _note_fork() -> None:
+    output = CURRENT_OUTPUT.get()
+    if output is not None:
+        output.forked = True
+
+
 def _as_task(start: Callable[..., Any]) -> Callable[..., Any]:
-    def start_as_task(*args: Any, **options: Any) -> Any:
+    async def start_as_task(*args: Any, **options: Any) -> Any:
         given = {name: options[name] for name in _STREAMS.values() if name in options}
-        return start(*args, **(options | _own_streams(given, 0, absent=subprocess.PIPE)))
+        output = CURRENT_OUTPUT.get()
+        own = _own_streams(given, 0, absent=subprocess.PIPE)
+        transport, protocol = await start(*args, **(options | own))
+        if output is not None:
+            output.children.append(transport)
+        return transport, protocol
 
     return start_as_task
 

@@ -3,12 +3,24 @@
 Where a task was alone since the last look, a change is its own: it is named in its log and undone.
 Beside others it can be said neither whose it is nor whether one of them needs it: the logs
 of all say so, no further task begins in the process, and it ends when they have ended.
+
+Processes that a task has started end with it. One that has detached itself from its parent cannot
+be told from those of the tasks beside: it ends as soon as a task ends beside none.
 """
 
+import asyncio
+import subprocess
 from collections.abc import Callable, Collection
+from typing import Any
 
 from pubsubflow.runner.output import TaskOutput
-from pubsubflow.runner.process_state import Patches, ProcessState, reseed
+from pubsubflow.runner.process_state import (
+    Patches,
+    ProcessState,
+    kill_orphans,
+    kill_trees,
+    reseed,
+)
 
 _MOST_NAMED = 8
 _LEFT_TEXT = "no further task begins in this process"
@@ -96,3 +108,28 @@ class SharedState:
 
 def _list(changes: list[str]) -> str:
     return ", ".join(changes[:_MOST_NAMED])
+
+
+def kill_children(output: TaskOutput, *, alone: bool) -> None:
+    """Kill what a task that ends has started and left running, and say so in its log.
+
+    Args:
+        output: Of the task.
+        alone: Whether no other task runs here: then also what has detached itself.
+    """
+    roots = [pid for each in output.children if (pid := _running(each)) is not None]
+    killed = kill_trees(roots)
+    if alone:
+        killed += kill_orphans(roots)
+    output.children.clear()
+    if killed:
+        text = f"processes that the task left running were killed: {killed}"
+        output.record("warning", text, {})
+
+
+def _running(child: "subprocess.Popen[Any] | asyncio.SubprocessTransport") -> int | None:
+    """Return the process id of a child; None if it has ended."""
+    if isinstance(child, subprocess.Popen):
+        return child.pid if child.poll() is None else None
+    # Not an instance either: uvloop's transports are classes of its own.
+    return child.get_pid() if child.get_returncode() is None else None

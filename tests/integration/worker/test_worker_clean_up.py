@@ -186,3 +186,74 @@ async def test_an_async_task_finds_what_one_before_it_or_beside_it_has_not_chang
     (tmp_path / "go").touch()
     await manager.result(order)
     assert any("no further task begins in this process" in t for t in manager.texts(order))
+
+
+LEFT = """
+import asyncio, os, subprocess, sys
+from pubsubflow import dag, task
+
+@dag
+def d():
+    @task
+    async def look():
+        return os.getpid()
+
+    @task
+    async def piped():
+        child = await asyncio.create_subprocess_exec("yes")
+        return [os.getpid(), child.pid]
+
+    @task
+    async def popen():
+        child = subprocess.Popen(["sh", "-c", "sleep 100 & sleep 100"], start_new_session=True)
+        return [os.getpid(), child.pid]
+
+    @task
+    async def detached():
+        subprocess.run("(setsid sleep 100 &) ; sleep 0", shell=True)
+        return [os.getpid()]
+
+    @task
+    async def forked():
+        if os.fork() == 0:
+            os.setsid()
+            os.execvp("sleep", ["sleep", "100"])
+        return [os.getpid()]
+
+    @task
+    async def beside(folder: str):
+        child = await asyncio.create_subprocess_exec("sleep", "100")
+        print("started")
+        while not os.path.exists(f"{folder}/go"):
+            await asyncio.sleep(0.01)
+        running = child.returncode is None and os.path.exists(f"/proc/{child.pid}")
+        child.kill()
+        await child.wait()
+        return running
+
+    look(), piped(), popen(), detached(), forked(), beside("FOLDER")
+"""
+
+
+@pytest.mark.parametrize("name", ["piped", "popen", "detached", "forked"])
+async def test_processes_that_an_async_task_leaves_are_killed(manager, worker, name):
+    dag = manager.load(LEFT)
+    order = await manager.send(manager.order(dag, name))
+    pid, *_ = decoded(await manager.result(order))
+    assert [each for each in psutil.Process(pid).children() if each.status() != "zombie"] == []
+    await manager.until(
+        lambda: any("left running were killed" in text for text in manager.texts(order))
+    )
+    assert decoded(await manager.run(dag, "look")) == pid
+
+
+async def test_an_async_task_that_ends_leaves_the_processes_of_those_beside_it_alone(
+    manager, worker, tmp_path
+):
+    dag = manager.load(LEFT.replace("FOLDER", str(tmp_path)))
+    beside = await manager.send(manager.order(dag, "beside"))
+    await manager.until(lambda: "started" in manager.texts(beside))
+    for name in ("piped", "detached"):
+        await manager.result(await manager.send(manager.order(dag, name)))
+    (tmp_path / "go").touch()
+    assert decoded(await manager.result(beside)) is True

@@ -765,6 +765,25 @@ def test_an_interrupted_command_ends_with_all_it_started(tmp_path):
     wait_gone(int(reader.communicate()[0]))
 
 
+@pytest.mark.parametrize("left", ["sleep 100 &", "yes > /dev/null &", "sleep 100 & disown;"])
+def test_a_command_ends_with_its_shell_whatever_it_left_in_the_background(left, capsys):
+    with DAG("x") as made:
+        BashOperator(task_id="b", bash_command=f"{left} echo pid $!; echo oops >&2; printf last")
+    assert call(made, "b").run() == "last"
+    printed = capsys.readouterr()
+    assert printed.err == "oops\n"
+    (pid,) = (line for line in printed.out.splitlines() if line.startswith("pid "))
+    wait_gone(int(pid.removeprefix("pid ")))
+
+
+def test_lines_of_a_command_come_whole_and_all_of_them(capsys):
+    script = r"printf 'a\r\nb\rc\n'; head -c 300000 /dev/zero | tr '\0' x; printf '\n\xff\xc3'; printf '\xa9'"
+    with DAG("x") as made:
+        BashOperator(task_id="b", bash_command=script)
+    assert call(made, "b").run() == "\ufffd\xe9"
+    assert capsys.readouterr().out == "a\nb\nc\n" + "x" * 300_000 + "\n\ufffd\xe9"
+
+
 def test_a_killed_runner_takes_the_command_with_it(tmp_path):
     script = tmp_path / "runner.py"
     script.write_text(
