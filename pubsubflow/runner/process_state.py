@@ -213,7 +213,7 @@ def kill_descendants() -> int:
 def kill_trees(roots: Iterable[int]) -> int:
     """Kill processes and all that descends from them; return how many were running.
 
-    Whoever started them notices their end. Only on Linux; elsewhere the roots alone.
+    Their parents reap them. Only on Linux; elsewhere the roots alone.
     """
     found = dict.fromkeys(roots)
     for pid in found:

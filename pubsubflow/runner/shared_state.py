@@ -4,8 +4,8 @@ Where a task was alone since the last look, a change is its own: it is named in 
 Beside others it can be said neither whose it is nor whether one of them needs it: the logs
 of all say so, no further task begins in the process, and it ends when they have ended.
 
-Processes that a task has started end with it. One that has detached itself from its parent cannot
-be told from those of the tasks beside: it ends as soon as a task ends beside none.
+Processes that a task has started end with it. One that has detached itself from its parent may
+belong to any task: it ends as soon as a task ends while no other runs.
 """
 
 import asyncio

@@ -777,7 +777,10 @@ def test_a_command_ends_with_its_shell_whatever_it_left_in_the_background(left, 
 
 
 def test_lines_of_a_command_come_whole_and_all_of_them(capsys):
-    script = r"printf 'a\r\nb\rc\n'; head -c 300000 /dev/zero | tr '\0' x; printf '\n\xff\xc3'; printf '\xa9'"
+    script = (
+        r"printf 'a\r\nb\rc\n'; head -c 300000 /dev/zero | tr '\0' x; "
+        r"printf '\n\xff\xc3'; printf '\xa9'"
+    )
     with DAG("x") as made:
         BashOperator(task_id="b", bash_command=script)
     assert call(made, "b").run() == "\ufffd\xe9"
