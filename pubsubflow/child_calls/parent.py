@@ -15,6 +15,7 @@ from pubsubflow.runner.task_account import TaskAccount
 
 MAX_LINE_BYTES = 1 << 20
 _OURS = "PUBSUBFLOW"
+_STOP_SECONDS = 5.0
 
 
 class ChildLines:
@@ -48,8 +49,8 @@ async def call_in_child(
 ) -> AsyncIterator[ChildLines]:
     """Call a function in a new process for the length of the block.
 
-    The process has the daemon's environment without its own settings, and ends with the block; if
-    the daemon dies, at the time limit.
+    The process has the daemon's environment without its own settings, and ends with the block, as
+    does all that it has started; if the daemon dies, at the time limit.
 
     Args:
         target: `package.module:function`, which gets the argument in JSON and yields JSON values.
@@ -62,7 +63,7 @@ async def call_in_child(
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "pubsubflow.child_calls.main", target, str(seconds)),
+        *("-P", "-m", "pubsubflow.child_calls.main", target, str(seconds)),
         *(() if account is None else (msgspec.json.encode(account).decode(),)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -76,10 +77,20 @@ async def call_in_child(
         lines.send(argument)
         yield lines
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
         with anyio.CancelScope(shield=True):
-            await process.wait()
+            await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a child with all that it has started."""
+    with suppress(ProcessLookupError):
+        process.terminate()
+    with anyio.move_on_after(_STOP_SECONDS):
+        await process.wait()
+        return
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
 
 
 def _environment() -> dict[str, str]:

@@ -91,7 +91,7 @@ def _pass_on(process: "subprocess.Popen[bytes]") -> str:
         while len(selector.get_map()) > (deadline is None):
             patience = None if deadline is None else deadline - time.monotonic()
             ready = selector.select(patience)
-            if not ready and deadline is not None:
+            if deadline is not None and time.monotonic() >= deadline:
                 break
             for key, _ in ready:
                 if key.data is None:

@@ -776,6 +776,15 @@ def test_a_command_ends_with_its_shell_whatever_it_left_in_the_background(left, 
     wait_gone(int(pid.removeprefix("pid ")))
 
 
+def test_a_command_does_not_wait_for_what_prints_in_a_session_of_its_own(capsys):
+    with DAG("x") as made:
+        BashOperator(task_id="b", bash_command="setsid yes & echo pid $!")
+    call(made, "b").run()
+    lines = capsys.readouterr().out.splitlines()
+    (pid,) = (line for line in lines if line.startswith("pid "))
+    wait_gone(int(pid.removeprefix("pid ")))
+
+
 def test_lines_of_a_command_come_whole_and_all_of_them(capsys):
     script = (
         r"printf 'a\r\nb\rc\n'; head -c 300000 /dev/zero | tr '\0' x; "
