@@ -25,6 +25,7 @@ from pubsubflow.api.routes.events import EventRoutes
 from pubsubflow.api.routes.health import HealthRoutes
 from pubsubflow.api.routes.pools import PoolRoutes
 from pubsubflow.api.routes.replay import ReplayRoutes
+from pubsubflow.api.routes.runs.backfills import BackfillRoutes
 from pubsubflow.api.routes.runs.bulk import BulkRoutes
 from pubsubflow.api.routes.runs.clearing import ClearingRoutes
 from pubsubflow.api.routes.runs.marking import MarkingRoutes
@@ -154,6 +155,7 @@ class Api:
             TaskRoutes(read_models, self._wakeups),
             TriggerRoutes(read_models),
             ReplayRoutes(commands, read_models),
+            BackfillRoutes(commands, read_models, self._wakeups),
             webhooks,
             DeadLetterRoutes(commands, read_models, webhooks),
             self._stream,

@@ -61,7 +61,10 @@ _COMMANDS = {
             "test": ("local.testing:run_dag", "Run a DAG in this process, without a daemon."),
             "graph": ("graph:show_graph", "Print the graph of a DAG, as text or Mermaid."),
             "why-not": ("why_not:why_not", "Explain why no run of a DAG starts."),
-            "backfill": ("replay:backfill", "Create the runs of past ticks or of partitions."),
+            "backfill": (
+                "changes.backfills:backfill",
+                "Create the runs of past ticks or of partitions.",
+            ),
             "pause": ("dags:pause_dag", "Pause a DAG."),
             "unpause": ("dags:unpause_dag", "Resume a paused DAG."),
             "state": (
@@ -99,6 +102,17 @@ _COMMANDS = {
             "mark": ("changes.marking:mark_run", "Set a run, or many, to success or failed."),
             "tag": ("runs:tag_run", "Set and remove tags of a run."),
             "note": ("runs:note_run", "Set the note of a run."),
+        },
+    ),
+    "backfills": (
+        "List backfills, wait for, pause, resume and cancel them.",
+        {
+            "list": ("changes.backfills:list_backfills", "List backfills with their progress."),
+            "show": ("changes.backfills:show_backfill", "Show a backfill and its plan."),
+            "wait": ("changes.backfills:wait_for_backfill", "Wait until its runs have ended."),
+            "pause": ("changes.backfills:pause_backfill", "Pause a backfill."),
+            "resume": ("changes.backfills:resume_backfill", "Resume a paused backfill."),
+            "cancel": ("changes.backfills:cancel_backfill", "Cancel a backfill."),
         },
     ),
     "tasks": (

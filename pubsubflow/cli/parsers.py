@@ -17,7 +17,7 @@ Limit = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-_BEFORE = re.compile(r"-(?:\d+(?:\.\d+)?[smhdw])+")
+_BEFORE = re.compile(r"-?(?:\d+(?:\.\d+)?[smhdw])+")
 
 
 def pairs(whole: str | None, single: Iterable[str], name: str) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def moment(text: str, now: datetime | None = None) -> datetime: ...
 @overload
 def moment(text: None, now: datetime | None = None) -> None: ...
 def moment(text: str | None, now: datetime | None = None) -> datetime | None:
-    """Return a moment: ISO 8601, `2026-11-20`, `now`, or `-2h`, `-1d12h` before now.
+    """Return a moment: ISO 8601, `2026-11-20`, `now`, or `-2h`, `1d12h` before now.
 
     A moment without a zone is in local time.
 

@@ -19,6 +19,7 @@ from typing import Self
 from pubsubflow.client.alerts import AlertApi
 from pubsubflow.client.approvals import ApprovalApi
 from pubsubflow.client.auth import TokenApi
+from pubsubflow.client.backfills import BackfillApi
 from pubsubflow.client.bulk import BulkApi
 from pubsubflow.client.calls import CallApi
 from pubsubflow.client.connections import ConnectionApi
@@ -43,6 +44,7 @@ class Client(
     RunApi,
     CallApi,
     BulkApi,
+    BackfillApi,
     ApprovalApi,
     DatasetApi,
     PoolApi,

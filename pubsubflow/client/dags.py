@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from pubsubflow.client.transport import Transport, if_match, page_size, quoted, remaining
-from pubsubflow.model.api.explain import PlannedRuns, WhyNot
+from pubsubflow.model.api.explain import WhyNot
 from pubsubflow.model.api.resources import DagDetail, DagPage, Page, Reload, StartedRun
 from pubsubflow.model.api.state import StateView
 
@@ -136,39 +136,6 @@ class DagApi:
         """Return why no run of a DAG starts now: its pending events and what is missing."""
         path = f"/api/v1/dags/{quoted(dag_id)}/why-not"
         return await self._server.get(path, WhyNot, {"partition": partition})
-
-    async def backfill(
-        self,
-        dag_id: str,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        partitions: Sequence[str] = (),
-        params: Mapping[str, Any] | None = None,
-        dry_run: bool = False,
-        again: bool = False,
-    ) -> PlannedRuns:
-        """Start the runs of past ticks or of partitions that do not exist yet.
-
-        Args:
-            dag_id: The DAG.
-            since: The first tick.
-            until: The end of the ticks, exclusive; now if left out.
-            partitions: Partition keys, in place of ticks.
-            params: Values in place of the DAG's defaults.
-            dry_run: Only return which runs would start.
-            again: Also start runs that exist.
-        """
-        body = {
-            "from": since,
-            "to": until,
-            "partitions": partitions,
-            "params": params,
-            "dry_run": dry_run,
-            "again": again,
-        }
-        path = f"/api/v1/dags/{quoted(dag_id)}/backfill"
-        return await self._server.send("POST", path, body, PlannedRuns)
 
 
 def _state(dag_id: str) -> str:

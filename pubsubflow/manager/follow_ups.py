@@ -1,15 +1,15 @@
-"""Follow-ups of a committed transaction: checks that need another transaction, after it."""
+"""Follow-ups of a committed transaction: what needs another transaction, after it."""
 
 from collections.abc import Iterator
 
 from pubsubflow.manager.unit_of_work import UnitOfWork
-from pubsubflow.model.wire.commands import CheckEventWaits, CheckPastWaits
+from pubsubflow.model.wire.commands import AdvanceBackfills, CheckEventWaits, CheckPastWaits
 
 _CHECKED_TASKS = 1000
 
 
-def follow_ups(uow: UnitOfWork) -> Iterator[CheckEventWaits | CheckPastWaits]:
-    """Yield the checks of waits; the sweeper finds those that get lost."""
+def follow_ups(uow: UnitOfWork) -> Iterator[CheckEventWaits | CheckPastWaits | AdvanceBackfills]:
+    """Yield checks of waits, and what backfills go on with; the sweeper finds what gets lost."""
     waits = uow.waits
     tasks = sorted(set(waits.to_check))
     for first in range(0, len(tasks), _CHECKED_TASKS):
@@ -19,3 +19,5 @@ def follow_ups(uow: UnitOfWork) -> Iterator[CheckEventWaits | CheckPastWaits]:
         yield CheckPastWaits(
             tuple(sorted(set(waits.past_to_check))), tuple(sorted(set(waits.past_changed)))
         )
+    if uow.schedule.advancing:
+        yield AdvanceBackfills(tuple(sorted(set(uow.schedule.advancing))))

@@ -29,7 +29,12 @@ from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LiveTask
 from pubsubflow.model.runs.states import TaskState
-from pubsubflow.model.wire.commands import CheckEventWaits, CheckPastWaits, CommandHandler
+from pubsubflow.model.wire.commands import (
+    AdvanceBackfills,
+    CheckEventWaits,
+    CheckPastWaits,
+    CommandHandler,
+)
 from pubsubflow.model.wire.messages import TaskMessage, WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.services import run_until
@@ -122,6 +127,7 @@ class Sweeper:
         await self._declare_lost_workers()
         await self._check_event_waits()
         await self._check_past_waits()
+        await self._advance_backfills()
         await self._prune_changes()
         return await self._publish_again(self._settings.undelivered_seconds)
 
@@ -132,6 +138,7 @@ class Sweeper:
         reachable = self._uptime.seconds
         await self._check_event_waits()
         await self._check_past_waits()
+        await self._advance_backfills()
         if anyio.current_time() >= self._prune_at:
             await self._prune_changes()
             self._prune_at = anyio.current_time() + _PRUNE_SECONDS
@@ -179,6 +186,15 @@ class Sweeper:
             )
         if rows and self._commands is not None:
             await self._commands.execute(CheckPastWaits(tuple(row["run"] for row in rows)))
+
+    async def _advance_backfills(self) -> None:
+        """Advance backfills that a manager which has died, or an older one, did not."""
+        async with self._database.connection() as connection:
+            rows = await ManagerTransaction(connection).fetch(
+                "find_idle_backfills", self._settings.undelivered_seconds
+            )
+        if rows and self._commands is not None:
+            await self._commands.execute(AdvanceBackfills(tuple(row["dag"] for row in rows)))
 
     async def _prune_changes(self) -> None:
         """Delete what the change log need not hold any longer."""

@@ -163,6 +163,7 @@ class Schedules(Struct):
         expired: Applied before runs consume stored events.
         dropped: Inputs that are emptied.
         undead: Events that are not dead any more.
+        advancing: DAGs whose backfills have more to do, in another transaction.
     """
 
     dags: dict[int, LockedDag] = field(default_factory=dict)
@@ -171,6 +172,7 @@ class Schedules(Struct):
     expired: list[ExpiredInput] = field(default_factory=list)
     dropped: list[DroppedInput] = field(default_factory=list)
     undead: list[UndeadEvent] = field(default_factory=list)
+    advancing: list[int] = field(default_factory=list)
 
 
 class BegunWait(Struct, frozen=True, array_like=True):

@@ -264,6 +264,11 @@ class LockedDag:
         unadmitted: Runs made here that are not admitted yet.
         source: What its new runs are pinned to.
         missing: It is not in the DAGs folder, for a moment or for good: its events wait.
+        backfills: How many backfills of it are open.
+        apart: Those active runs that a limit of their backfill counts, not `max_active_runs`.
+        ended_runs: Runs that ended here, while it has backfills.
+        advancing: Its backfills may have room for runs.
+        backfilled: Runs that its backfills have made here.
         changed: Its row must be written.
     """
 
@@ -279,12 +284,18 @@ class LockedDag:
         self.catch_up_from: int | None = row["catch_up_from"]
         self.conditions: dict[str, ConditionWork] = {}
         self.unadmitted = 0
+        self.backfills: int = row["backfills"]
+        self.apart: int = row["apart"]
+        self.ended_runs: list[int] = []
+        self.advancing = False
+        self.backfilled = 0
         self.changed = False
 
     @classmethod
     def idle(cls, version: DagVersion) -> "LockedDag":
         """Return a DAG that is not paused and where nothing is pending or active."""
         row = {"present": True, "missing": False, "paused": False, "active": 0, "queued": 0}
+        row |= {"backfills": 0, "apart": 0}
         return cls({"dag": version.dag, "source": "", "catch_up_from": None, **row}, version)
 
     @property
@@ -294,8 +305,8 @@ class LockedDag:
 
     @property
     def busy(self) -> bool:
-        """Whether a run is active, queued or not admitted yet."""
-        return bool(self.active or self.queued or self.unadmitted)
+        """Whether a run is active, queued or not admitted yet; those of backfills apart."""
+        return bool(self.active > self.apart or self.queued or self.unadmitted)
 
     @property
     def open_conditions(self) -> list[ConditionWork]:
@@ -314,14 +325,15 @@ class LockedDag:
         """Count a run in: return whether it starts now or is queued, as the DAG is at its limit.
 
         Args:
-            ahead: Whether it starts whatever the limit, as active runs wait for it.
+            ahead: Whether it starts whatever the limit: active runs wait for it, or another limit
+                counts it.
         """
         self.changed = True
         if ahead:
             self.active += 1
             return RunState.RUNNING
         # Not before those that are queued, even if there is room: they were first.
-        if self.active < self.version.spec.max_active_runs and not self.queued:
+        if self.active - self.apart < self.version.spec.max_active_runs and not self.queued:
             self.active += 1
             return RunState.RUNNING
         self.queued += 1
@@ -362,6 +374,7 @@ class RunDraft(Struct):
         requested_by: The trace context of the request for it.
         trace: Its position in a distributed trace; set when it is admitted.
         ancestry: The DAGs whose runs led to the task that starts it.
+        apart: A limit of its backfill counts it, not that of its DAG.
     """
 
     id: int
@@ -388,3 +401,4 @@ class RunDraft(Struct):
     requested_by: str | None = None
     trace: RunTrace | None = None
     ancestry: tuple[int, ...] = ()
+    apart: bool = False

@@ -235,11 +235,15 @@ class Pruner:
             await store.mark_results_removed(connection, found)
 
     async def _prune_rows(self, done: Pass) -> None:
-        """Remove keys, partitions, dead letters and versions."""
+        """Remove keys, backfills, partitions, dead letters and versions."""
         settings, connection = self._settings, done.connection
         seconds = settings.seconds("keys")
         if seconds is not None:
             done.removals.append(await store.remove_keys(connection, seconds, dry_run=done.dry_run))
+        seconds = settings.seconds("runs")
+        if seconds is not None:
+            removal = store.remove_backfills(connection, seconds, dry_run=done.dry_run)
+            done.removals.append(await removal)
         seconds = settings.seconds("partitions")
         # It reads the whole table, so not each time.
         if seconds is not None and anyio.current_time() >= self._partitions_at:

@@ -240,6 +240,12 @@ async def remove_condition_states(
     return await _remove_in_turns(connection, "condition_state", queries, seconds, dry_run=dry_run)
 
 
+async def remove_backfills(connection: Connection, seconds: float, *, dry_run: bool) -> Removal:
+    """Remove backfills that ended so many seconds ago, or count them."""
+    queries = ("count_old_backfills", "delete_backfills")
+    return await _remove_in_turns(connection, "backfill", queries, seconds, dry_run=dry_run)
+
+
 async def _remove_in_turns(
     connection: Connection,
     table: str,

@@ -41,6 +41,7 @@ class MediaBody(Struct, frozen=True):
 NAMES: Mapping[str, Any] = {
     "dag_id": Annotated[str, Meta(min_length=1, description="Id of the DAG.")],
     "run_id": Annotated[UUID, Meta(description="Id of the run.")],
+    "backfill_id": Annotated[UUID, Meta(description="Id of the backfill.")],
     "task": Annotated[
         str,
         Meta(

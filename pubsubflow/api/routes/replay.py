@@ -1,8 +1,8 @@
-"""Routes of replays and backfills: they start runs for past events, ticks and partitions."""
+"""Routes of replays: they start runs for past events."""
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
@@ -14,10 +14,11 @@ from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import NoQuery, parse_body, to_utc
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
+from pubsubflow.api.routes.runs.backfills import check_order
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.api.explain import PlannedRuns
 from pubsubflow.model.datasets import normalise_uri
-from pubsubflow.model.wire.commands import Backfill, CommandHandler, Replay, RunPlan
+from pubsubflow.model.wire.commands import CommandHandler, Replay, RunPlan
 from pubsubflow.store.read.read_models import ReadModels
 
 Text = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -44,31 +45,11 @@ class ReplayRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     again: bool = False
 
 
-class BackfillRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The body of a request for a backfill.
-
-    Attributes:
-        since, until: Bounds of the ticks; `to` is exclusive, now if left out.
-        partitions: Partition keys, in place of ticks.
-        params: Values in place of the DAG's defaults.
-        dry_run: Only return which runs would start.
-        again: Also start runs that exist.
-    """
-
-    since: Moment | None = field(name="from", default=None)
-    until: Moment | None = field(name="to", default=None)
-    partitions: tuple[Text, ...] = ()
-    params: dict[str, Any] | None = None
-    dry_run: bool = False
-    again: bool = False
-
-
 _replay_decoder = msgspec.json.Decoder(ReplayRequest)
-_backfill_decoder = msgspec.json.Decoder(BackfillRequest)
 
 
 class ReplayRoutes:
-    """Handlers of `/api/v1/datasets/replay` and `/api/v1/dags/{dag_id}/backfill`."""
+    """Handlers of `/api/v1/datasets/replay`."""
 
     def __init__(self, commands: CommandHandler, read_models: ReadModels) -> None:
         self._commands = commands
@@ -85,20 +66,12 @@ class ReplayRoutes:
             responses={200: list[PlannedRuns]},
             problems=(404,),
         )
-        yield routing.post(
-            "/api/v1/dags/{dag_id}/backfill",
-            self.backfill,
-            access=Access.OPERATOR,
-            query=NoQuery,
-            body=BackfillRequest,
-            responses={200: PlannedRuns},
-        )
 
     async def replay(self, request: web.Request) -> web.Response:
         """Replay past events for DAGs; return the runs of each."""
         payload = await parse_body(request, _replay_decoder)
         since = to_utc(payload.since, field="from") or payload.since
-        _check_order(payload.since, payload.until)
+        check_order(payload.since, payload.until)
         uri = _uri(payload.dataset)
         note_object(request, ", ".join(filter(None, (uri, *payload.dags))))
         dags = list(payload.dags)
@@ -124,36 +97,9 @@ class ReplayRoutes:
             planned.append(_planned(dag_id, plan, dry_run=payload.dry_run))
         return json_response(planned)
 
-    async def backfill(self, request: web.Request) -> web.Response:
-        """Start the runs of past ticks or of partitions; return them."""
-        dag_id = request.match_info["dag_id"]
-        payload = await parse_body(request, _backfill_decoder)
-        _check_order(payload.since, payload.until)
-        if payload.since is None and not payload.partitions:
-            raise BadRequest("set a beginning with from, or name partitions", field="from")
-        if payload.partitions and (payload.since or payload.until):
-            raise BadRequest("set times or partitions, not both", field="partitions")
-        plan: RunPlan = await self._commands.execute(
-            Backfill(
-                dag_id,
-                to_utc(payload.since, field="from"),
-                to_utc(payload.until, field="to"),
-                payload.partitions,
-                payload.params,
-                payload.dry_run,
-                payload.again,
-            )
-        )
-        return json_response(_planned(dag_id, plan, dry_run=payload.dry_run))
-
 
 def _planned(dag_id: str, plan: RunPlan, *, dry_run: bool) -> PlannedRuns:
     return PlannedRuns(dag_id=dag_id, dry_run=dry_run, runs=plan.runs, reason=plan.reason)
-
-
-def _check_order(since: datetime | None, until: datetime | None) -> None:
-    if since is not None and until is not None and until <= since:
-        raise BadRequest(f"the end {until} is not after the beginning {since}", field="to")
 
 
 def _uri(dataset: str | None) -> str | None:

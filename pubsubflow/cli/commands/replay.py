@@ -1,12 +1,10 @@
-"""Replay and backfill: runs from past events, ticks and partitions."""
+"""Replay: runs from past events."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from pubsubflow.cli import output
-from pubsubflow.cli.param_values import run_params
 from pubsubflow.cli.parsers import moment
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.errors import ConfigError
@@ -60,70 +58,34 @@ async def replay(
         output.show_list(planned)
         return
     for each in planned:
-        _show_planned(each)
+        show_planned(each)
     if not planned:
         output.show("no DAG subscribes to these events")
 
 
-async def backfill(
-    dag: str,
-    /,
-    *,
-    since: Since = None,
-    until: Until = None,
-    partition: tuple[str, ...] = (),
-    param: Annotated[tuple[str, ...], Parameter(alias="-p")] = (),
-    params: str | None = None,
-    dry_run: bool = False,
-    again: bool = False,
-    target: Target = DEFAULT,
-) -> None:
-    """Create the runs of past ticks, or of partitions, that do not exist yet.
-
-    Args:
-        dag: Id of the DAG.
-        since: Only ticks from this moment on: 2026-11-20, 2026-11-20T16:00, or -2h.
-        until: Only ticks before this moment; now if left out.
-        partition: A partition key, in place of ticks; may be repeated.
-        param: A param of the runs, as name=value; the value is read as the param's type, as
-            JSON, or else as text. May be repeated.
-        params: All of the runs' params, as a JSON object.
-        dry_run: Only list the runs that would start.
-        again: Also create runs that exist.
-        target: The daemon, and the format of the output.
-    """
-    async with target.client() as client:
-        planned = await client.backfill(
-            dag,
-            since=moment(since),
-            until=moment(until),
-            partitions=partition,
-            params=await run_params(client, dag, params, param),
-            dry_run=dry_run,
-            again=again,
-        )
-    if target.json:
-        output.show_json(planned)
-    else:
-        _show_planned(planned)
-
-
-def _show_planned(planned: PlannedRuns) -> None:
-    """Print the number of runs, then a list of them."""
-    new = [run for run in planned.runs if not run.exists]
-    known = len(planned.runs) - len(new)
+def show_planned(planned: PlannedRuns) -> None:
+    """Print the number of runs, a list of them, and the backfill that makes them."""
+    known = sum(run.exists for run in planned.runs)
+    total = len(planned.runs) if planned.planned is None else planned.planned
+    new = total - known
+    started = sum(run.run_id is not None for run in planned.runs) - known
     verb = "would start" if planned.dry_run else "started"
-    text = f"{planned.dag_id}: {verb} {len(new)} run{'s' * (len(new) != 1)}"
+    text = f"{planned.dag_id}: {verb} {new} run{'s' * (new != 1)}"
+    if planned.backfill_id is not None and started < new:
+        text = f"{planned.dag_id}: started {started} of {new} runs, the others follow"
     if known:
         text += f"; {known} exist{'s' * (known == 1)} already"
     if planned.reason is not None:
         text += f": {planned.reason.replace('`again`', '--again')}"
     output.show(text)
     if planned.runs:
-        _list(planned.runs, dry_run=planned.dry_run)
+        _list(planned, total)
+    if planned.backfill_id is not None:
+        output.show(f"backfill {planned.backfill_id}")
 
 
-def _list(runs: Sequence[PlannedRun], *, dry_run: bool) -> None:
+def _list(planned: PlannedRuns, total: int) -> None:
+    runs = planned.runs
     timed = any(run.logical_time for run in runs)
     keyed = any(run.partition for run in runs)
     fed = any(run.events for run in runs)
@@ -132,13 +94,14 @@ def _list(runs: Sequence[PlannedRun], *, dry_run: bool) -> None:
         right=["events"],
         elastic=["partition"],
     )
+    absent = "(dry run)" if planned.dry_run else "(to come)"
     for run in runs[:_SHOWN_RUNS]:
-        values = [run.run_id or "(dry run)" * dry_run, "exists" if run.exists else "new"]
+        values = [run.run_id or absent * (not run.exists), "exists" if run.exists else "new"]
         more = [output.moment(run.logical_time)] * timed + [run.partition] * keyed
-        listing.row(*values, *more, *[_events(run, named=dry_run)] * fed)
+        listing.row(*values, *more, *[_events(run, named=planned.dry_run)] * fed)
     listing.show(none="")
-    if len(runs) > _SHOWN_RUNS:
-        output.show(f"… and {len(runs) - _SHOWN_RUNS} more; --json lists all")
+    if total > _SHOWN_RUNS:
+        output.show(f"… and {total - _SHOWN_RUNS} more; --json lists {len(runs)}")
 
 
 def _events(run: PlannedRun, *, named: bool) -> str:

@@ -1,9 +1,13 @@
 """Handlers of the messages and commands that a manager processes: one class a kind."""
 
 from pubsubflow.manager.handlers.approvals import AnswerApprovalHandler
+from pubsubflow.manager.handlers.backfills import (
+    AdvanceBackfillsHandler,
+    BackfillHandler,
+    ChangeBackfillHandler,
+)
 from pubsubflow.manager.handlers.commands import (
     AnnotateRunHandler,
-    BackfillHandler,
     CancelRunHandler,
     ClearTasksHandler,
     ReplayHandler,
@@ -28,10 +32,12 @@ from pubsubflow.manager.handlers.tasks import (
 )
 from pubsubflow.manager.handlers.timers import CheckEventWaitsHandler, FireTimersHandler
 from pubsubflow.model.wire.commands import (
+    AdvanceBackfills,
     AnnotateRun,
     AnswerApproval,
     Backfill,
     CancelRun,
+    ChangeBackfill,
     CheckEventWaits,
     CheckPastWaits,
     ClearTasks,
@@ -74,6 +80,8 @@ HANDLERS: dict[type, type[Handler]] = {
     SetPaused: SetPausedHandler,
     Replay: ReplayHandler,
     Backfill: BackfillHandler,
+    ChangeBackfill: ChangeBackfillHandler,
+    AdvanceBackfills: AdvanceBackfillsHandler,
     CancelRun: CancelRunHandler,
     AnnotateRun: AnnotateRunHandler,
     SetPool: ChangePoolHandler,

@@ -1,4 +1,4 @@
-"""Handlers of commands on DAGs and runs: start, pause, replay, backfill, cancel, clear."""
+"""Handlers of commands on DAGs and runs: start, pause, replay, cancel, clear."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -164,31 +164,17 @@ class ReplayHandler(DagCommandHandler):
         Raises:
             InvalidInput: The DAG subscribes to nothing, or the range holds too many events.
         """
-        return await _replays(self._context).replay(dag, item.message)
-
-
-class BackfillHandler(DagCommandHandler):
-    """Makes runs of past ticks and of partitions."""
-
-    async def carry_out(self, dag: LockedDag, item: InboxItem) -> Any:
-        """Backfill a DAG, and return the runs.
-
-        Raises:
-            InvalidInput: The DAG has no timetable, the params do not fit, or it would be too many.
-        """
-        return await _replays(self._context).backfill(dag, item.message)
-
-
-def _replays(context: BatchContext) -> Replays:
-    return Replays(
-        context.uow,
-        context.transaction,
-        context.specs,
-        context.run_ids,
-        scheduler=context.scheduler,
-        admission=context.admission,
-        conditions=context.dags.conditions,
-    )
+        context = self._context
+        replays = Replays(
+            context.uow,
+            context.transaction,
+            context.specs,
+            context.run_ids,
+            scheduler=context.scheduler,
+            admission=context.admission,
+            conditions=context.dags.conditions,
+        )
+        return await replays.replay(dag, item.message)
 
 
 class CancelRunHandler(Handler):

@@ -86,6 +86,7 @@ class BatchContext:
         held = await self.transaction.fetch("release_held_ticks", dag.id)
         timers = ScheduleTimers(self.uow, self.scheduler)
         timers.resume(dag, conditions, {row["slot"]: row["due_at"] for row in held})
+        dag.advancing = True
 
 
 class DagLocks(Struct):

@@ -160,7 +160,7 @@ class Admission:
             draft.trace,
         )
         draft.encoded_info = encode(draft.info)
-        draft.state = dag.admit()
+        draft.state = dag.admit(ahead=draft.apart)
         if dag.version.spec.deadlines:
             self._uow.timers.extend(deadline_timers(draft))
         if draft.state is RunState.RUNNING:
@@ -174,7 +174,7 @@ class Admission:
         They come after those that were queued before, which are started first.
         """
         for draft in self._uow.schedule.drafts.values():
-            if dag.active >= dag.version.spec.max_active_runs or not dag.queued:
+            if dag.active - dag.apart >= dag.version.spec.max_active_runs or not dag.queued:
                 return
             if draft.dag is dag and draft.state is RunState.QUEUED:
                 dag.start_queued()

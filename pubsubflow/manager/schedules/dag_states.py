@@ -11,6 +11,7 @@ from pubsubflow.manager.runs.clearing import decode_reopened
 from pubsubflow.manager.runs.event_waits import mark_due_waits
 from pubsubflow.manager.runs.lifecycle import RunLifecycle
 from pubsubflow.manager.schedules.admission import Admission
+from pubsubflow.manager.schedules.backfills import Backfills
 from pubsubflow.manager.schedules.consuming import Routing, route
 from pubsubflow.manager.schedules.firing import Scheduler
 from pubsubflow.manager.spec_cache import SpecCache
@@ -162,8 +163,10 @@ class DagStates:
                 await self._count_out(ended)
             # Runs that ended have made room by now, also for those of this batch.
             for dag in uow.schedule.dags.values():
-                if dag.queued and dag.active < dag.version.spec.max_active_runs:
+                if dag.queued and dag.active - dag.apart < dag.version.spec.max_active_runs:
                     await self._start_queued(dag)
+                if dag.backfills and dag.advancing:
+                    await self._backfills.advance(dag)
             if not (
                 uow.log.undecided
                 or any(dag.unadmitted for dag in uow.schedule.dags.values())
@@ -193,12 +196,20 @@ class DagStates:
 
     async def _count_out(self, ended: Iterable[RunWork]) -> None:
         """Count runs out that have ended or were refused; a run that collected may start then."""
+        counted: list[LockedDag] = []
         for run in ended:
             dag = self._uow.schedule.dags.get(run.version.dag)
             if dag is not None:  # else the next round locks it
                 run.uncounted = False
                 dag.end_run()
-                await self._start_latest(dag)
+                counted.append(dag)
+                if dag.backfills:
+                    dag.ended_runs.append(run.id)
+        for dag in counted:
+            # Whose limit has room now depends on which of them were apart.
+            if dag.ended_runs:
+                await self._backfills.settle(dag)
+            await self._start_latest(dag)
         while self._admission.refused:
             await self._start_latest(self._admission.refused.pop(0))
 
@@ -209,7 +220,7 @@ class DagStates:
 
     async def _start_queued(self, dag: LockedDag) -> None:
         """Start queued runs where there is room."""
-        room = dag.version.spec.max_active_runs - dag.active
+        room = dag.version.spec.max_active_runs - (dag.active - dag.apart)
         rows = await self._transaction.fetch("dequeue_runs", dag.id, room)
         if rows:
             await self._transaction.fetch("start_queued_runs", [row["run"] for row in rows])
@@ -225,6 +236,16 @@ class DagStates:
                 source=row["source"],
             )
         self._admission.start_queued(dag)
+
+    @property
+    def _backfills(self) -> Backfills:
+        return Backfills(
+            self._uow,
+            self._transaction,
+            self._run_ids,
+            scheduler=self._scheduler,
+            conditions=self.conditions,
+        )
 
     async def catch_up(self, dag: LockedDag) -> None:
         """Decide the events that a DAG has not decided about yet, one by one, in order."""

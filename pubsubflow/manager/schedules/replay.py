@@ -1,34 +1,25 @@
-"""Replays of past events, and backfills of past ticks and of partitions."""
+"""Replays of past events."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
-from itertools import chain
+from collections.abc import Sequence
 
 from pubsubflow.errors import InvalidInput
-from pubsubflow.manager.inbox import check_key
 from pubsubflow.manager.persistence.load import ConditionStates, IdAllocator, load_events
 from pubsubflow.manager.schedules.admission import Admission
 from pubsubflow.manager.schedules.dag_states import LAST
 from pubsubflow.manager.schedules.firing import Scheduler
 from pubsubflow.manager.schedules.rehearsal import Rehearsal, needs_past
-from pubsubflow.manager.schedules.timers import DueTick
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LockedDag, LoggedEvent, RunDraft
-from pubsubflow.model.runs.params import validate_params
-from pubsubflow.model.schedule.condition_state import check_partition
-from pubsubflow.model.schedule.conditions import ScheduleSpec, ticks
-from pubsubflow.model.schedule.timetable import next_tick
-from pubsubflow.model.wire.commands import Backfill, PlannedRun, Replay, RunPlan
+from pubsubflow.model.schedule.conditions import ScheduleSpec
+from pubsubflow.model.wire.commands import PlannedRun, Replay, RunPlan
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
 _MAX_EVENTS = 50_000
-_MAX_RUNS = 10_000
-_MOMENT = timedelta(microseconds=1)
 
 
 class Replays:
-    """Replays and backfills of locked DAGs; what they make is admitted like any other run.
+    """Replays for locked DAGs; what they make is admitted like any other run.
 
     Args:
         uow: What the transaction changes.
@@ -117,67 +108,6 @@ class Replays:
                 )
         return await load_events(rows, self._specs, self._transaction), len(window)
 
-    async def backfill(self, dag: LockedDag, command: Backfill) -> RunPlan:
-        """Make the runs of past ticks, or of partitions.
-
-        Raises:
-            InvalidInput: The DAG has no timetable, the params do not fit, or it would be too many.
-        """
-        params = validate_params(dag.version.spec, command.params)
-        if command.partitions:
-            drafts = self._of_partitions(dag, command.partitions)
-        else:
-            drafts = self._of_ticks(dag, command)
-        for draft in drafts:
-            draft.params = params
-        planned = await self._make(dag, drafts, again=command.again, dry_run=command.dry_run)
-        return RunPlan(planned, _why_none(planned) or (None if planned else _no_tick(dag, command)))
-
-    def _of_partitions(self, dag: LockedDag, partitions: Iterable[str]) -> list[RunDraft]:
-        schedule = dag.version.schedule
-        drafts = []
-        for key in dict.fromkeys(partitions):
-            check_key(key)
-            cause = f"backfill of partition {key}"
-            draft = self._scheduler.draft(dag, f"partition:{key}:1", "backfill", cause)
-            draft.partition = key
-            if schedule is not None and schedule.partitioning is not None:
-                check_partition(dag.version.spec.dag_id, schedule, key)
-                draft.condition_key, draft.firings = key, 1
-            drafts.append(draft)
-        return drafts
-
-    def _of_ticks(self, dag: LockedDag, command: Backfill) -> list[RunDraft]:
-        return [
-            self._scheduler.draft(
-                dag,
-                DueTick(moment).run_key(),
-                "backfill",
-                f"backfill of {moment.isoformat()}",
-                logical_time=moment,
-            )
-            for moment in self._moments(dag, command)
-        ]
-
-    def _moments(self, dag: LockedDag, command: Backfill) -> list[datetime]:
-        schedule, spec = dag.version.schedule, dag.version.spec
-        timed = list(ticks(schedule.condition)) if schedule is not None else []
-        if not timed or command.since is None:
-            raise InvalidInput(
-                f"DAG {spec.dag_id!r} has no Cron or Every, or no --from was given: "
-                "name the partitions instead"
-            )
-        until = min(command.until or self._uow.now, self._uow.now)
-        found: set[datetime] = set()
-        for part in timed:
-            moment = next_tick(part.timetable, command.since - _MOMENT, spec.start, spec.end)
-            while moment is not None and moment < until:
-                found.add(moment)
-                if len(found) > _MAX_RUNS:
-                    raise InvalidInput(f"more than {_MAX_RUNS} runs: choose a shorter time")
-                moment = next_tick(part.timetable, moment, spec.start, spec.end)
-        return sorted(found)
-
     async def _make(
         self, dag: LockedDag, drafts: Sequence[RunDraft], *, again: bool, dry_run: bool
     ) -> list[PlannedRun]:
@@ -185,43 +115,27 @@ class Replays:
         await self._run_ids.reserve(self._transaction, len(drafts))
         existing = await self._admission.existing(dag, [draft.run_key for draft in drafts])
         await self._conditions.load((dag, draft.condition_key) for draft in drafts)
-        pending = await self._pending(dag, drafts)
         planned = []
         for draft in drafts:
             known = existing.get(draft.run_key)
-            exists = known is not None or _fired_before(dag, draft)
-            make = not exists or again
+            make = known is None or again
             # Run keys are unique for good, so the new run gets another.
             if known is not None and again:
                 draft.run_key = f"{draft.run_key}:again:{draft.run_id}"
             events = [str(each.event.event_id) for each in draft.events]
-            events += pending.get(draft.condition_key, ()) if make else ()
             if make and not dry_run:
                 self._begin(draft, dag)
             planned.append(
                 PlannedRun(
                     draft.run_key,
                     str(draft.run_id) if make and not dry_run else known,
-                    exists and not again,
+                    not make,
                     draft.logical_time,
                     draft.partition,
                     tuple(dict.fromkeys(events)),
                 )
             )
         return planned
-
-    async def _pending(self, dag: LockedDag, drafts: Sequence[RunDraft]) -> dict[str, list[str]]:
-        """Return key → ids of the events pending there, for the partitions of a backfill."""
-        keys = [each.condition_key for each in drafts if each.kind == "backfill"]
-        keys = [key for key in keys if key in dag.conditions]
-        rows = await self._transaction.fetch("read_pending_of_keys", dag.id, keys) if keys else []
-        found: dict[str, list[str]] = {}
-        for row in rows:
-            found.setdefault(row["partition_key"], []).append(str(row["event_id"]))
-        for key in keys:
-            fresh = chain.from_iterable(dag.conditions[key].new_events)
-            found.setdefault(key, []).extend(str(each.event_id) for each in fresh)
-        return found
 
     def _begin(self, draft: RunDraft, dag: LockedDag) -> None:
         draft.dag = dag
@@ -232,21 +146,10 @@ class Replays:
         if draft.condition_key:
             condition = self._scheduler.condition(dag, draft.condition_key)
             state = condition.state
-            if draft.kind == "backfill":
-                self._scheduler.consume_pending(dag, condition, draft)
             state.firings = max(state.firings, draft.firings)
             state.max_firings = max(state.max_firings, state.firings)
             condition.changed = True
         self._scheduler.begin(draft)
-
-
-def _fired_before(dag: LockedDag, draft: RunDraft) -> bool:
-    """Whether a backfilled partition has had a run, of which its key says nothing."""
-    partitioning = None if dag.version.schedule is None else dag.version.schedule.partitioning
-    if draft.kind != "backfill" or partitioning is None or partitioning.runs_once:
-        return False
-    condition = dag.conditions.get(draft.condition_key)
-    return condition is not None and condition.state.firings > 0
 
 
 def _why_none(planned: Sequence[PlannedRun]) -> str | None:
@@ -258,19 +161,3 @@ def _why_none(planned: Sequence[PlannedRun]) -> str | None:
     key = planned[0].partition
     subject = "the run exists" if key is None else f"partition {key} has run"
     return f"{subject} already; `again` makes it once more"
-
-
-def _no_tick(dag: LockedDag, command: Backfill) -> str:
-    """Return why a backfill found no tick."""
-    spec, schedule = dag.version.spec, dag.version.schedule
-    text, since = "no tick lies in that time", command.since
-    if schedule is None or since is None:
-        return text
-    following = [
-        moment
-        for part in ticks(schedule.condition)
-        if (moment := next_tick(part.timetable, since, spec.start, spec.end)) is not None
-    ]
-    if spec.end is not None and not following:
-        return f"{text}: the DAG's end is {spec.end.isoformat()}"
-    return f"{text}: the next one is {min(following).isoformat()}" if following else text

@@ -229,13 +229,18 @@ class PlannedRuns(Struct, frozen=True, kw_only=True):
     """The runs of a DAG that a replay or a backfill started, or would start.
 
     Attributes:
+        runs: Of a long backfill the first 10,000; one without an id is made later.
         reason: Why it starts none, if so.
+        backfill_id: The backfill that makes the runs.
+        planned: How many runs there are; null for a replay.
     """
 
     dag_id: str
     dry_run: bool
     runs: list[PlannedRun]
     reason: str | None = None
+    backfill_id: str | None = None
+    planned: int | None = None
 
 
 class DeadLetterView(Struct, frozen=True, kw_only=True):

@@ -189,12 +189,18 @@ class Replay(Struct, frozen=True):
 
 
 class Backfill(Struct, frozen=True):
-    """Start the runs of past ticks, or of partitions.
+    """Plan the runs of past ticks, or of partitions; they start as there is room for them.
 
     Attributes:
         since, until: Bounds of the ticks; `until` is exclusive.
         partitions: Partition keys, in place of ticks.
         dry_run, again: As for Replay.
+        only_failed: Also make runs whose last one failed or was cancelled.
+        newest_first: Begin with the latest tick, or the last partition.
+        max_active_runs: How many of its runs may be active, apart from the other runs of the DAG;
+            None if they count against the DAG's limit.
+        description: A line for people.
+        created_by: Who requests it.
     """
 
     dag_id: str
@@ -204,13 +210,41 @@ class Backfill(Struct, frozen=True):
     params: dict[str, Any] | None = None
     dry_run: bool = False
     again: bool = False
+    only_failed: bool = False
+    newest_first: bool = False
+    max_active_runs: int | None = None
+    description: str | None = None
+    created_by: str = ""
+
+
+class ChangeBackfill(Struct, frozen=True):
+    """Pause or resume a backfill, or cancel it: then it makes no more runs.
+
+    Attributes:
+        state: `paused`, `running` or `cancelled`.
+        reason: Why, for people.
+    """
+
+    backfill_id: UUID
+    state: str
+    reason: str | None = None
+
+
+class AdvanceBackfills(Struct, frozen=True):
+    """Make the next runs of backfills of DAGs.
+
+    Attributes:
+        dags: Numbers of the DAGs.
+    """
+
+    dags: tuple[int, ...]
 
 
 class PlannedRun(Struct, frozen=True):
     """A run that a replay or a backfill starts, would start, or found to exist.
 
     Attributes:
-        run_id: The new or existing run; None in a dry run.
+        run_id: The new or existing run; None in a dry run, and for one that a backfill makes later.
         events: Ids of the events that it consumes: for a backfill, those pending in its partition.
     """
 
@@ -228,10 +262,14 @@ class RunPlan(Struct, frozen=True):
     Attributes:
         runs: Those that it starts, would start, or found to exist.
         reason: Why it starts none, if so; and which events it could not find.
+        backfill_id: The backfill that makes the runs.
+        planned: How many runs there are, if `runs` does not hold all of them.
     """
 
     runs: list[PlannedRun]
     reason: str | None = None
+    backfill_id: str | None = None
+    planned: int | None = None
 
 
 class RedriveDeadLetter(Struct, frozen=True):
@@ -415,6 +453,8 @@ Command = (
     | FireTimers
     | Replay
     | Backfill
+    | ChangeBackfill
+    | AdvanceBackfills
     | RedriveDeadLetter
     | DiscardDeadLetters
     | CheckEventWaits

@@ -10,6 +10,7 @@ from pubsubflow.store.read.dags import ReadDags
 from pubsubflow.store.read.datasets import ReadDatasets
 from pubsubflow.store.read.dead_letters import ReadDeadLetters
 from pubsubflow.store.read.pools import ReadPools
+from pubsubflow.store.read.runs.backfills import ReadBackfills
 from pubsubflow.store.read.runs.runs import ReadRuns
 from pubsubflow.store.read.tasks import ReadTasks
 from pubsubflow.store.read.triggers import ReadTriggers
@@ -30,6 +31,7 @@ class ReadModels:
     Attributes:
         dags: About DAGs and their files.
         runs: About runs, and the events that caused them.
+        backfills: About backfills.
         tasks: About task instances and their output.
         answers: About results of called DAGs.
         datasets: About datasets and events.
@@ -52,6 +54,7 @@ class ReadModels:
         self._database = database
         self.dags = ReadDags(database, specs)
         self.runs = ReadRuns(database, specs)
+        self.backfills = ReadBackfills(database)
         results = ReadResults(result_store)
         self.tasks = ReadTasks(database, specs, log_store, results)
         self.answers = ReadAnswers(database, specs, results)

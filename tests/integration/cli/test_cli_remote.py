@@ -94,6 +94,21 @@ def handle(remote, ended):
     remote("runs", "retry", ended, "--dry-run", code=1)  # nothing of it failed
 
 
+def backfill(remote):
+    """Run the commands on backfills."""
+    Path("keys").write_text("\n".join(map(str, range(500))))
+    keys = ("--partitions-file", "keys", "--max-active-runs", "1")
+    made = remote("dags", "backfill", "first", *keys, "--json")
+    backfill = made["backfill_id"]
+    assert remote("backfills", "pause", backfill, "--json")["state"] == "paused"
+    assert backfill in remote("backfills", "list", "--state", "paused")
+    assert "max" not in remote("backfills", "show", backfill, "--limit", "5")
+    assert remote("backfills", "resume", backfill, "--json")["state"] == "running"
+    assert "cancelled" in remote("backfills", "cancel", backfill, "--running")
+    assert "cancelled" in remote("backfills", "wait", backfill, code=1)
+    remote("backfills", "show", "none", code=2)
+
+
 def approve(remote):
     """Run the commands on approvals."""
     run_id = remote("dags", "trigger", "deploying", "--json")["run_id"]
@@ -150,6 +165,7 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     assert remote("dags", "why-not", "second", "--json")["reasons"]
     planned = remote("dags", "backfill", "first", "--partition", "p", "--dry-run", "--json")
     assert planned["dry_run"]
+    backfill(remote)
     assert remote("dags", "call", "squared", "--json")["result"] == [9, 1, 4]
     assert remote("dags", "pause", "broken", "--json")["paused"]
     assert "not paused" in remote("dags", "unpause", "broken")

@@ -17,9 +17,9 @@ from pubsubflow.store.named_queries import SQL
 pytestmark = pytest.mark.anyio
 
 BIG = {
-    "attempt", "audit", "change", "condition_state", "dag", "dag_state", "dag_subscription",
-    "dag_version", "dataset", "event", "event_outcome", "idempotency_key", "log", "pending_event",
-    "run", "run_event", "run_live", "slot", "task", "task_live",
+    "attempt", "audit", "backfill_run", "change", "condition_state", "dag", "dag_state",
+    "dag_subscription", "dag_version", "dataset", "event", "event_outcome", "idempotency_key",
+    "log", "pending_event", "run", "run_event", "run_live", "slot", "task", "task_live",
 }  # fmt: skip
 SWEEPS = {  # looked through now and then; the table holds only what is not finished
     "find_undelivered_tasks": {"task_live"},
@@ -81,6 +81,11 @@ INSERT INTO rate_limit (name, starts, per_seconds, burst)
     SELECT 'r' || n, 1, 1, 1 FROM generate_series(1, 50) AS n;
 INSERT INTO slot (run, node, map_index, wait_queue, priority, held)
     SELECT n, 0, -1, 1 + n % 50, n % 3, n % 10 = 0 FROM generate_series(1, 20000) AS n;
+INSERT INTO backfill (backfill_id, dag, state, open, newest_first, reprocess, planned, created_by)
+    SELECT gen_random_uuid(), n, 'running', n % 5 = 0, false, 'missing', 100, 'a'
+    FROM generate_series(1, 200) AS n;
+INSERT INTO backfill_run (run, backfill, dag, ended)
+    SELECT n, 1 + n % 200, 1 + n % 200, n % 50 <> 0 FROM generate_series(1, 20000) AS n;
 INSERT INTO worker (worker, host, pid, slots, busy)
     SELECT 'w' || n, 'h', 1, 1, 1 FROM generate_series(1, 100) AS n;
 INSERT INTO timer (due_at, kind, dag, run)

@@ -46,7 +46,14 @@ def test_a_moment_without_a_zone_is_local():
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("now", 0), ("-90s", 90), ("-2h", 7200), ("-1d12h", 129_600), ("-1w", 604_800)],
+    [
+        ("now", 0),
+        ("-90s", 90),
+        ("-2h", 7200),
+        ("-1d12h", 129_600),
+        ("-1w", 604_800),
+        ("1d", 86_400),
+    ],
 )
 def test_a_moment_may_be_relative_to_now(text, seconds):
     now = datetime(2026, 11, 20, tzinfo=UTC)
@@ -54,7 +61,7 @@ def test_a_moment_may_be_relative_to_now(text, seconds):
 
 
 @pytest.mark.parametrize(
-    "text", ["yesterday", "2h", "-2", "-h", "-2h3", "2026-13-01", "-99999999w", ""]
+    "text", ["yesterday", "2", "-2", "-h", "-2h3", "2026-13-01", "-99999999w", ""]
 )
 def test_malformed_moments_are_refused(text):
     with pytest.raises(ConfigError, match="write 2026-11-20"):
@@ -141,6 +148,14 @@ def test_an_internal_error_is_one_line_too(monkeypatch, capsys):
         run([], debug=True)
 
 
+NAMED = {
+    "tasks list": ["RUN"],
+    "runs mark": ["success"],
+    "tasks mark": ["success"],
+    "backfills show": ["ID"],
+}
+
+
 def limited_commands():
     for group, (_, commands) in _COMMANDS.items():
         for name, (function, _) in commands.items():
@@ -154,7 +169,7 @@ def limited_commands():
 def test_a_list_of_less_than_one_is_an_error(command, capsys):
     for limit in ("-1", "0"):
         # Further arguments are of no account: the limit is read before they are used.
-        of = {"tasks list": ["RUN"], "runs mark": ["success"]}.get(command, [])
+        of = NAMED.get(command, [])
         assert run([*command.split(), *of, "--limit", limit]) == 2
         assert "Must be >= 1" in capsys.readouterr().err
 

@@ -12,12 +12,15 @@ from pubsubflow.manager.handlers import HANDLERS, Handler, Phase
 from pubsubflow.manager.handlers.events import MAX_EVENT_BYTES
 from pubsubflow.manager.inbox import MAX_KEY_CHARACTERS, InboxItem, Message
 from pubsubflow.manager.persistence import load
+from pubsubflow.model.schedule.backfills import BackfillState
 from pubsubflow.model.wire.approvals import Vote
 from pubsubflow.model.wire.commands import (
+    AdvanceBackfills,
     AnnotateRun,
     AnswerApproval,
     Backfill,
     CancelRun,
+    ChangeBackfill,
     CheckEventWaits,
     CheckPastWaits,
     ClearTasks,
@@ -74,6 +77,8 @@ ITEMS = {
     SetPaused: SetPaused("d", paused=True),
     Replay: Replay("d", NOW),
     Backfill: Backfill("d"),
+    ChangeBackfill: ChangeBackfill(uuid4(), BackfillState.PAUSED),
+    AdvanceBackfills: AdvanceBackfills((7,)),
     CancelRun: CancelRun(uuid4()),
     SetPool: SetPool("p", 1),
     DeletePool: DeletePool("q"),
@@ -168,7 +173,7 @@ def test_events_and_commands_of_one_batch_share_the_reserved_run_ids(monkeypatch
     """A command that starts a run between an event's lock and its decision takes no id of it."""
     monkeypatch.setattr(load, "_IDS_A_BLOCK", 1)
     state = {"paused": False, "active": 0, "queued": 0, "catch_up_from": None, "present": True}
-    state |= {"source": "s", "missing": False}
+    state |= {"source": "s", "missing": False, "backfills": 0, "apart": 0}
     spec = encode(dag("d", task("t"), on="a"))
     _, store = process(
         RecordEvents((NewEvent("x://a"),) * 3, (None,) * 3),
