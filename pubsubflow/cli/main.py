@@ -151,7 +151,7 @@ _COMMANDS = {
         "List pools, and limit how many of their tasks run at once.",
         {
             "list": ("pools:list_pools", "List pools, their used slots and waiting tasks."),
-            "set": ("pools:set_pool", "Limit how many tasks of a pool run at once."),
+            "set": ("pools:set_pool", "Limit how many tasks of a pool or tag run at once."),
             "delete": ("pools:delete_pool", "Remove the limit of a pool."),
             "rates": ("pools:list_rate_limits", "List rate limits and the tasks that wait."),
         },

@@ -2,7 +2,7 @@
 
 The phases are in lock order, the same for every manager:
 
-1. `resolve`: dead letters and watched datasets are locked.
+1. `resolve`: limits of tags, dead letters and watched datasets are locked.
 2. `before_runs`: idempotency keys are claimed; then runs are locked, by id.
 3. `on_runs`, `apply`: runs change in memory, events are taken in.
 4. `before_dags`: the table of event waits is locked, timers are claimed; then DAG states are
@@ -28,6 +28,7 @@ from pubsubflow.manager.persistence.load import IdAllocator, RunLocks, load_publ
 from pubsubflow.manager.persistence.save import save
 from pubsubflow.manager.runs.clearing import save_cleared
 from pubsubflow.manager.runs.pools import SlotAllocator
+from pubsubflow.manager.runs.tag_limits import limit_by_tags
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import CommittedBatch, UnitOfWork
 from pubsubflow.model.ids import new_id
@@ -105,12 +106,14 @@ class BatchProcessor:
         # before the slots, whose lock is the last.
         if uow.waits.begun:
             await self._register_awaited(uow, transaction)
+        if uow.runs.tag_limits:
+            limit_by_tags(runs, uow.runs.tag_limits)
         pools = list(handlers.having(Phase.ON_POOLS))
         if (
             pools
             or uow.runs.cleared_tasks
             or uow.runs.woken_rate_limits
-            or any(run.version.plan.limits for run in runs)
+            or any(run.limits for run in runs)
         ):
             await self._change_slots(pools, uow, transaction)
         if uow.runs.cleared_tasks or any(run.progress.clear_number for run in runs):

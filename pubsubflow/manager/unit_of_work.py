@@ -59,6 +59,7 @@ class LoadedRuns(Struct):
         cleared_tasks: Task instances that are cleared.
         clear_numbers: Run → how often tasks of it have been cleared, for those cleared here.
         wait_queues: Wait queues that were registered here: their limits → id.
+        tag_limits: Limits of tags: `tag:<tag>`; of DAGs with the tag every task needs a slot.
         woken_rate_limits: Rate limits whose waiting tasks may start by now.
         annotations: Changes of tags and notes.
         marked: Run and marked task, of runs that wait to be opened again.
@@ -71,6 +72,7 @@ class LoadedRuns(Struct):
     clear_numbers: dict[int, int] = field(default_factory=dict)
     wait_queues: dict[tuple[Limit, ...], int] = field(default_factory=dict)
     woken_rate_limits: set[str] = field(default_factory=set)
+    tag_limits: frozenset[str] = frozenset()
     annotations: list[RunAnnotation] = field(default_factory=list)
     marked: list[tuple[int, EndedTask]] = field(default_factory=list)
 

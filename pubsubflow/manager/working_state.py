@@ -107,6 +107,8 @@ class RunWork:
         new: It was made here.
         cancelled: Workers are to stop its tasks.
         source: The bundle and version that it is pinned to; see `model.source.bundles.source_key`.
+        limits: As of its plan; with those of the tags of its DAG, where some are limited.
+        chains: Per node, the nodes that its runner may run directly afterwards.
     """
 
     def __init__(
@@ -122,6 +124,8 @@ class RunWork:
     ) -> None:
         self.id = run_id
         self.version = version
+        self.limits = version.plan.limits
+        self.chains = version.plan.chains
         self.source = source
         self.progress = progress
         self.encoded_info = encoded_info

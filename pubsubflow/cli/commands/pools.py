@@ -62,10 +62,11 @@ def _show_rates(rates: Iterable[RateLimitView]) -> None:
 
 
 async def set_pool(pool: str, slots: int, /, *, target: Target = DEFAULT) -> None:
-    """Limit how many tasks of a pool run at once, with immediate effect.
+    """Limit how many tasks of a pool, or of a tag, run at once, with immediate effect.
 
     Args:
-        pool: Name of the pool, as in the tasks' pool=.
+        pool: Name of the pool, as in the tasks' pool=; or tag:NAME for the tasks of all DAGs that
+            have the tag.
         slots: How many tasks; with 0 none starts.
         target: The daemon, and the format of the output.
     """
@@ -76,10 +77,10 @@ async def set_pool(pool: str, slots: int, /, *, target: Target = DEFAULT) -> Non
 
 
 async def delete_pool(pool: str, /, *, target: Target = DEFAULT) -> None:
-    """Remove the limit of a pool; tasks that still name the pool are not limited.
+    """Remove the limit of a pool or a tag; tasks that still name the pool are not limited.
 
     Args:
-        pool: Name of the pool.
+        pool: Name of the pool, or tag:NAME.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:

@@ -1,20 +1,52 @@
-"""Handlers of commands on pools."""
+"""Handlers of commands on pools and limits of tags."""
 
 from collections.abc import Sequence
 
 from pubsubflow.errors import InvalidInput, NotFound
-from pubsubflow.manager.handlers.handler import Handler
+from pubsubflow.manager.handlers.handler import BatchContext, Handler
 from pubsubflow.manager.inbox import InboxItem
-from pubsubflow.manager.runs.pools import SlotAllocator
+from pubsubflow.manager.runs.pools import SlotAllocator, change_pool
+from pubsubflow.manager.runs.tag_limits import TagLimits
+from pubsubflow.model.runs.concurrency import POOL, TAG
+from pubsubflow.model.wire.commands import DeletePool
 
 
 class ChangePoolHandler(Handler):
-    """Sets and deletes pools."""
+    """Sets and deletes pools, and limits of tags."""
+
+    def __init__(self, context: BatchContext) -> None:
+        super().__init__(context)
+        self._freed: set[str] = set()
+
+    async def resolve(self, items: Sequence[InboxItem]) -> None:
+        """Change limits of tags, before anything else of the batch is read."""
+        tagged = [item for item in items if item.message.name.startswith(TAG)]
+        if not tagged:
+            return
+        # First of all locks: who hands out tasks has read these limits, and is waited for. So none
+        # of them holds the slots then, and their lock is free.
+        await self._transaction.fetch("lock_tag_limits")
+        await self._transaction.fetch("lock_slots")
+        changed = {item.message.name for item in tagged if await self._change(item)}
+        if changed:
+            limits = TagLimits(self._uow, self._transaction, self._context.specs)
+            self._freed = await limits.apply(changed)
 
     async def on_pools(self, items: Sequence[InboxItem], slots: SlotAllocator) -> None:
         """Change the pools one by one."""
         for item in items:
-            try:
-                await slots.change_pool(item.message, tried=item.tried)
-            except (InvalidInput, NotFound) as error:
-                item.error = error
+            name = item.message.name
+            if name.startswith(TAG):
+                if isinstance(item.message, DeletePool) and item.error is None:
+                    slots.withdraw(name)
+            elif await self._change(item):
+                self._freed.add(f"{POOL}{name}")
+        slots.free(self._freed)
+
+    async def _change(self, item: InboxItem) -> bool:
+        try:
+            await change_pool(self._transaction, item.message, tried=item.tried)
+        except (InvalidInput, NotFound) as error:
+            item.error = error
+            return False
+        return True

@@ -126,9 +126,7 @@ def build_order(
     if task.mapped_arguments:
         indexes = _indexes(run, task, map_index)
         elements = _elements_of(run, task, indexes, results, room)
-    chain = (
-        () if task.mapped_arguments or run.progress.clear_number else run.version.plan.chains[node]
-    )
+    chain = () if task.mapped_arguments or run.progress.clear_number else run.chains[node]
     timeout = task.timeout_seconds
     if timeout is not None and live.started_at is not None:  # it has waited
         timeout = max(timeout - (now - live.started_at).total_seconds(), _LEAST_SECONDS)

@@ -102,6 +102,8 @@ async def lock_runs(
     """Lock runs in order, and load those of their live tasks that are needed."""
     # A run that has ended has no live row: what messages say of it is void.
     rows = await transaction.lock_runs({run for run, _, _ in locks.tasks} | locks.runs)
+    if rows and rows[0]["tag_limits"]:
+        uow.runs.tag_limits = frozenset(rows[0]["tag_limits"])
     await load_runs(rows, uow, specs, transaction)
     known = uow.runs.by_id
     tasks = sorted(task for task in locks.tasks if task[0] in known and task[0] not in locks.runs)

@@ -21,6 +21,7 @@ from pubsubflow.model.runs.concurrency import (
     KEY,
     POOL,
     RATE,
+    TAG,
     Capacity,
     Limit,
     Waiter,
@@ -33,6 +34,33 @@ from pubsubflow.model.wire.messages import TaskKey
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 _Limits = tuple[Limit, ...]
+
+
+async def change_pool(
+    transaction: ManagerTransaction, change: SetPool | DeletePool, *, tried: bool
+) -> None:
+    """Set or delete a pool, or the limit of a tag.
+
+    Args:
+        transaction: Where it is written.
+        change: What to do.
+        tried: A transaction with it may have committed before: then all is done already.
+
+    Raises:
+        StaleRevision: The pool has changed since its sender read it.
+        NotFound: The pool to delete does not exist.
+    """
+    name = change.name
+    rows = await transaction.fetch("read_pools", [name])
+    slots = rows[0]["slots"] if rows else None
+    if tried and slots == (change.slots if isinstance(change, SetPool) else None):
+        return
+    revision = pool_revision(rows[0]["changed_at"] if rows else None)
+    check_revision(f"pool {name!r}", revision, change.revisions)
+    if isinstance(change, SetPool):
+        await transaction.fetch("save_pool", name, change.slots)
+    elif not await transaction.fetch("delete_pool", name):
+        raise NotFound("pool", name)
 
 
 class SlotAllocator:
@@ -58,8 +86,10 @@ class SlotAllocator:
         self._known = known
         self._leaving = _leaving(uow)
         self._joining = _joining(uow)
+        self._chained = _chained(uow) if uow.runs.tag_limits else []
         self._rates = RateLimits(uow, transaction)
         self._freed = {f"{RATE}{name}" for name in uow.runs.woken_rate_limits}
+        self._withdrawn: list[str] = []
         self._used: dict[int, int] = {}
         self._waiting: dict[int, int] = {}
         self._passing: set[int] = set()
@@ -68,7 +98,7 @@ class SlotAllocator:
     @property
     def needed(self) -> bool:
         """Whether a task of this batch needs a slot, or needs one no longer."""
-        return bool(self._leaving or self._joining or self._freed)
+        return bool(self._leaving or self._joining or self._freed or self._chained)
 
     async def lock(self) -> None:
         """Lock the slots; release those of tasks that need none any more."""
@@ -76,28 +106,13 @@ class SlotAllocator:
         for row in await self._transaction.fetch_rows("release_slots", self._leaving):
             self._count(row["wait_queue"], used=-row["held"], waiting=row["held"] - 1)
 
-    async def change_pool(self, change: SetPool | DeletePool, *, tried: bool) -> None:
-        """Set or delete a pool.
+    def free(self, limits: Iterable[str]) -> None:
+        """Look for tasks that wait for these limits: they may have slots now."""
+        self._freed.update(limits)
 
-        Args:
-            change: What to do.
-            tried: A transaction with it may have committed before: then all is done already.
-
-        Raises:
-            StaleRevision: The pool has changed since its sender read it.
-            NotFound: The pool to delete does not exist.
-        """
-        name = change.name
-        rows = await self._transaction.fetch("read_pools", [name])
-        slots = rows[0]["slots"] if rows else None
-        if not (tried and slots == (change.slots if isinstance(change, SetPool) else None)):
-            revision = pool_revision(rows[0]["changed_at"] if rows else None)
-            check_revision(f"pool {name!r}", revision, change.revisions)
-            if isinstance(change, SetPool):
-                await self._transaction.fetch("save_pool", name, change.slots)
-            elif not await self._transaction.fetch("delete_pool", name):
-                raise NotFound("pool", name)
-        self._freed.add(f"{POOL}{name}")
+    def withdraw(self, limit: str) -> None:
+        """Release the slots of which a limit that is gone is the only one, once granted."""
+        self._withdrawn.append(limit)
 
     async def grant(self) -> None:
         """Grant slots to the tasks that are next; the others wait.
@@ -107,6 +122,8 @@ class SlotAllocator:
         """
         # Those that join are among the waiting, so no task passes another that came first.
         await self._join()
+        if self._chained:
+            await self._hold_chained()
         chosen = await self._choose()
         for waiter in chosen:
             self._count(waiter.queue, used=1, waiting=-1)
@@ -122,6 +139,9 @@ class SlotAllocator:
         # One without counts was emptied here, or counts to nothing: both may go.
         if self._passing:
             await self._transaction.fetch("delete_passing_wait_queues", sorted(self._passing))
+        for limit in self._withdrawn:
+            await self._transaction.fetch("delete_slots_of_limit", limit)
+            await self._transaction.fetch("count_wait_queues")
         joined = set(self._joining)
         for task in joined.difference(granted):
             run, key = self._uow.runs.by_id[task[0]], task[1:]
@@ -135,14 +155,31 @@ class SlotAllocator:
         for task in self._joining:
             run, spec = self._uow.runs.by_id[task[0]], self._spec(task)
             if spec.key_parts:
-                queue = await self._passing_queue(_limits_of(run, spec, task[2]))
+                queue = await self._passing_queue(limits_of(run, spec, task[2]))
             else:
-                queue = await self._queue(run.version.plan.limits[spec.node])
+                queue = await self._queue(run.limits[spec.node])
             if spec.rate_limit is not None:
                 self._rates.require(spec.rate_limit)
             rows.append((*task, queue, run.version.spec.priority + spec.priority))
             self._count(queue, waiting=1)
         await self._transaction.write("join_wait_queues", rows)
+
+    async def _hold_chained(self) -> None:
+        """Give slots to tasks that run already: their runner went straight on with them.
+
+        The order for that was sent before the tag of their DAG was limited.
+        """
+        rows = []
+        for task in self._chained:
+            run, spec = self._uow.runs.by_id[task[0]], self._spec(task)
+            limits = run.limits[spec.node]
+            if spec.key_parts:
+                queue = await self._passing_queue(limits_of(run, spec, task[2]))
+            else:
+                queue = await self._queue(limits)
+            rows.append((*task, queue, run.version.spec.priority + spec.priority, True))
+            self._count(queue, used=1)
+        await self._transaction.write("enrol_slots", rows)
 
     def _spec(self, task: TaskKey) -> TaskSpec:
         return self._uow.runs.by_id[task[0]].version.spec.tasks[task[1]]
@@ -172,7 +209,7 @@ class SlotAllocator:
 
     async def _choose(self) -> list[Waiter]:
         queues, concerned = await self._read_queues()
-        pools, rates = _names(concerned, POOL), _names(concerned, RATE)
+        pools, rates = setting_names(concerned), _names(concerned, RATE)
         slots = await self._transaction.fetch("read_pools", pools) if pools else []
         if rates:
             await self._rates.read(rates)
@@ -258,7 +295,7 @@ def _leaving(uow: UnitOfWork) -> list[TaskKey]:
         task for task in uow.runs.cleared_tasks if _limited(uow.runs.by_id.get(task[0]), task[1])
     }
     for run in uow.runs.by_id.values():
-        limits = run.version.plan.limits
+        limits = run.limits
         if limits:
             found.update((run.id, *key) for key in run.removed if limits[key[0]])
             found.update(
@@ -272,7 +309,7 @@ def _leaving(uow: UnitOfWork) -> list[TaskKey]:
 
 
 def _limited(run: RunWork | None, node: int) -> bool:
-    return run is None or bool(run.version.plan.limits and run.version.plan.limits[node])
+    return run is None or bool(run.limits and run.limits[node])
 
 
 def _joining(uow: UnitOfWork) -> list[TaskKey]:
@@ -280,10 +317,20 @@ def _joining(uow: UnitOfWork) -> list[TaskKey]:
     return sorted(
         (run.id, *key)
         for run in uow.runs.by_id.values()
-        if run.version.plan.limits
+        if run.limits
         for key in run.dispatch
-        if run.version.plan.limits[key[0]]
-        and (not run.live[key].uses_slot or _starts_anew(run, key))
+        if run.limits[key[0]] and (not run.live[key].uses_slot or _starts_anew(run, key))
+    )
+
+
+def _chained(uow: UnitOfWork) -> list[TaskKey]:
+    """Return the limited tasks that a runner went straight on with, in order."""
+    return sorted(
+        (run.id, *key)
+        for run in uow.runs.by_id.values()
+        if run.limits
+        for key, task in run.live.items()
+        if task.chained and not task.stored and run.limits[key[0]]
     )
 
 
@@ -298,7 +345,7 @@ def _starts_anew(run: RunWork, key: InstanceKey) -> bool:
     return stored[1] != run.live[key].attempt
 
 
-def _limits_of(run: RunWork, spec: TaskSpec, map_index: int) -> _Limits:
+def limits_of(run: RunWork, spec: TaskSpec, map_index: int) -> _Limits:
     """Return the limits of a task whose concurrency key follows from its run."""
     info = run.info
     day = "" if info.logical_time is None else f"{info.logical_time:%Y-%m-%d}"
@@ -315,8 +362,14 @@ def _limits_of(run: RunWork, spec: TaskSpec, map_index: int) -> _Limits:
         "ds": day,
     }
     key = Limit(f"{KEY}{render_key(spec.key_parts, facts)}", spec.concurrency_limit)
-    others = (each for each in run.version.plan.limits[spec.node] if not each.name.startswith(KEY))
+    others = (each for each in run.limits[spec.node] if not each.name.startswith(KEY))
     return tuple(sorted((*others, key)))
+
+
+def setting_names(queues: Iterable[WaitQueue]) -> list[str]:
+    """Return under which names the slots of pools and tags are set, for the limits of queues."""
+    tags = (f"{TAG}{name}" for name in _names(queues, TAG))
+    return sorted({*_names(queues, POOL), *tags})
 
 
 def _names(queues: Iterable[WaitQueue], prefix: str) -> list[str]:

@@ -99,6 +99,8 @@ class DagStates:
         datasets = sorted(known[uri] for uri in uris)
         if datasets or wanted:
             rows = await self._transaction.fetch("lock_dag_states", datasets, wanted)
+            if rows and rows[0]["tag_limits"]:
+                uow.runs.tag_limits = frozenset(rows[0]["tag_limits"])
             ids = [row["version"] for row in rows]
             versions = await self._specs.versions(self._transaction, ids)
             for row in rows:

@@ -327,7 +327,10 @@ class LogLineView(Struct, frozen=True, kw_only=True):
 class PoolView(Struct, frozen=True, kw_only=True):
     """A pool, which limits how many of the tasks that name it run at once.
 
+    One that is named `tag:<tag>` limits the tasks of all DAGs with a tag.
+
     Attributes:
+        name: Its name.
         slots: How many may run at once; None for a pool without a limit, which only tasks name.
         used: How many are used by tasks that run or are delivered to workers.
         waiting: How many are ready and wait for a slot.

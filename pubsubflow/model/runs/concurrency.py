@@ -16,15 +16,15 @@ from msgspec import Struct
 
 from pubsubflow.model.wire.messages import TaskKey
 
-POOL, DAG, KEY, RATE = "pool:", "dag:", "key:", "rate:"
+POOL, DAG, KEY, RATE, TAG = "pool:", "dag:", "key:", "rate:", "tag:"
 
 
 class Limit(Struct, frozen=True, order=True, array_like=True):
     """A limit on tasks that run at once, or that start in a time.
 
     Attributes:
-        name: `pool:<name>`, `dag:<dag id>`, `key:<concurrency key>` or `rate:<name>`.
-        most: Its number of slots; 0 for a pool or a rate limit, whose own setting counts.
+        name: `pool:<name>`, `dag:<dag id>`, `key:<concurrency key>`, `rate:<name>` or `tag:<tag>`.
+        most: Its number of slots; 0 for a pool, a tag or a rate limit, whose own setting counts.
         weight: How many slots of a pool a task takes.
     """
 
@@ -93,7 +93,7 @@ class Capacity:
 
     Args:
         queues: All queues of the limits concerned.
-        slots: Pool's name → its slots; a pool that is not here has no limit.
+        slots: Pool's name, or `tag:<tag>` → its slots; one that is not here has no limit.
         starts: Rate limit's name → how many tasks may start at once.
 
     Attributes:

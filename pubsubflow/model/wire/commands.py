@@ -414,6 +414,7 @@ class SetPool(Struct, frozen=True):
     """Limit the tasks of a pool that run at once to `slots`.
 
     Attributes:
+        name: The pool; or `tag:<tag>` for the tasks of all DAGs with a tag.
         revisions: The revisions of the pool that may be changed; None for any.
     """
 

@@ -14,6 +14,7 @@ from pubsubflow.model.runs.concurrency import (
     KEY,
     POOL,
     RATE,
+    TAG,
     Capacity,
     FullLimit,
     Limit,
@@ -25,7 +26,7 @@ from pubsubflow.store.named_queries import SQL
 
 _Buckets = Mapping[str, tuple[Bucket, datetime]]
 """Rate limit → its bucket, and the time."""
-_NAMES = {POOL: "pool", DAG: "DAG", KEY: "concurrency key"}
+_NAMES = {POOL: "pool", DAG: "DAG", KEY: "concurrency key", TAG: "tag"}
 
 
 class ReadPools:
@@ -121,7 +122,9 @@ async def unavailable_limits(
         )
         for row in await connection.fetch(SQL["read_wait_queues"], waited_for, [])
     }
-    slots = await connection.fetch(SQL["read_pools"], _names(queues.values(), POOL))
+    tags = (f"{TAG}{name}" for name in _names(queues.values(), TAG))
+    named = [*_names(queues.values(), POOL), *tags]
+    slots = await connection.fetch(SQL["read_pools"], named)
     rates = _names(queues.values(), RATE)
     limited = await connection.fetch(SQL["read_rate_limits"], rates) if rates else []
     buckets = {row["name"]: (_bucket(row), row["now"]) for row in limited}

@@ -5,8 +5,10 @@
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false);
 
 -- name: lock_runs
--- Lock the live runs among $1, in order, and return their progress.
-SELECT run, dag, version, progress, info, source
+-- Lock the live runs among $1, in order, and return their progress, with the tags that are limited.
+-- Reading pool holds off lock_tag_limits: no task is handed out by the limits of before.
+SELECT run, dag, version, progress, info, source,
+       (SELECT array_agg(name) FROM pool WHERE starts_with(name, 'tag:')) AS tag_limits
 FROM run_live
 WHERE run = ANY($1::bigint[])
 ORDER BY run
@@ -54,6 +56,7 @@ SELECT dataset.id, dataset.uri FROM dataset JOIN requested USING (uri);
 -- Lock, in order, the states of the DAGs $2 and of the DAGs that subscribe to the datasets $1.
 SELECT s.dag, s.version, s.source, s.paused, s.missing_since IS NOT NULL AS missing, s.active,
        s.queued, s.catch_up_from, s.backfills, s.apart, dag.present,
+       (SELECT array_agg(name) FROM pool WHERE starts_with(name, 'tag:')) AS tag_limits,
        -- Read for the lock on event_wait alone: it holds off lock_event_waits, and it is taken
        -- before any dag_state is, so the two cannot deadlock.
        EXISTS (SELECT FROM event_wait) AS awaited

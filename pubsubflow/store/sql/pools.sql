@@ -2,8 +2,77 @@
 
 -- name: lock_slots
 -- Lock all slots; the last lock of a transaction.
--- Reading event_wait holds off lock_event_waits, as in lock_dag_states.
-SELECT pg_advisory_xact_lock(7233003), EXISTS (SELECT FROM event_wait);
+-- Reading event_wait holds off lock_event_waits, as in lock_dag_states; reading pool holds off
+-- lock_tag_limits, which so never waits for these slots.
+SELECT pg_advisory_xact_lock(7233003), EXISTS (SELECT FROM event_wait), EXISTS (SELECT FROM pool);
+
+-- name: lock_tag_limits
+-- Wait for transactions that hand out tasks by the present limits of tags, and block later ones.
+LOCK TABLE pool IN ACCESS EXCLUSIVE MODE;
+
+-- name: list_tag_limits
+-- Return the limits of tags.
+SELECT name FROM pool WHERE starts_with(name, 'tag:');
+
+-- name: list_versions_of_live_runs
+-- Return the versions of live runs.
+SELECT DISTINCT version FROM run_live;
+
+-- name: list_live_runs_of_versions
+-- Return the live runs of versions.
+SELECT run, dag, version, progress, info, source FROM run_live WHERE version = ANY($1::bigint[]);
+
+-- name: list_slotted_tasks
+-- Return the tasks of runs that hold slots or wait for them, if they are limited.
+SELECT run, node, map_index, state FROM task_live
+WHERE run = ANY($1::bigint[]) AND state IN ('ready', 'queued', 'running')
+ORDER BY run, node, map_index;
+
+-- name: enrol_slots
+-- Move tasks to queues, or insert them there: run, node, map index, queue, priority, whether it has
+-- its slots.
+INSERT INTO slot (run, node, map_index, wait_queue, priority, held)
+SELECT run, node, map_index, wait_queue, priority, held
+FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::int[], $6::boolean[])
+  WITH ORDINALITY AS n (run, node, map_index, wait_queue, priority, held, ordinal)
+ORDER BY ordinal
+ON CONFLICT (run, node, map_index) DO UPDATE SET wait_queue = excluded.wait_queue;
+
+-- name: delete_slots
+-- Delete the slots of tasks.
+DELETE FROM slot
+USING unnest($1::bigint[], $2::int[], $3::int[]) AS n (run, node, map_index)
+WHERE slot.run = n.run AND slot.node = n.node AND slot.map_index = n.map_index;
+
+-- name: delete_slots_of_limit
+-- Delete the slots of which $1 is the only limit, or was.
+DELETE FROM slot USING wait_queue
+WHERE wait_queue.id = slot.wait_queue AND wait_queue.limits = ARRAY[$1::text] AND slot.held;
+
+-- name: delete_lost_slots
+-- Delete the slots of tasks that have none: what a daemon left that did not know of their limit.
+DELETE FROM slot
+WHERE NOT EXISTS (
+    SELECT FROM task_live AS t
+    WHERE t.run = slot.run AND t.node = slot.node AND t.map_index = slot.map_index
+      AND t.state IN ('ready', 'queued', 'running')
+);
+
+-- name: delete_empty_wait_queues
+-- Delete the queues that are empty and were not registered to stay.
+DELETE FROM wait_queue WHERE passing AND used = 0 AND waiting = 0;
+
+-- name: count_wait_queues
+-- Count the slots of all queues anew.
+UPDATE wait_queue SET used = counted.used, waiting = counted.waiting
+FROM (
+    SELECT wait_queue.id, count(slot.run) FILTER (WHERE slot.held) AS used,
+           count(slot.run) FILTER (WHERE NOT slot.held) AS waiting
+    FROM wait_queue LEFT JOIN slot ON slot.wait_queue = wait_queue.id
+    GROUP BY wait_queue.id
+) AS counted
+WHERE wait_queue.id = counted.id
+  AND (wait_queue.used, wait_queue.waiting) <> (counted.used, counted.waiting);
 
 -- name: register_wait_queue
 -- Return the queue for the limits $1 of the capacities $2, inserted if it does not exist; with $3 it
@@ -135,22 +204,24 @@ WHERE pool.slots <> excluded.slots;
 DELETE FROM pool WHERE name = $1 RETURNING name;
 
 -- name: page_pools
--- Return pools after the name $1: those that are set, and those that only tasks name, while any of
--- these needs a slot. A capacity below 0 is how many slots each task of a queue takes.
+-- Return pools and limits of tags after the name $1: those that are set, and pools that only tasks
+-- name, while any of these needs a slot. A capacity below 0 is how many slots a task of a queue takes.
 SELECT name, slots, changed_at,
        coalesce(sum(wait_queue.used * greatest(
-           1, -wait_queue.capacities[array_position(wait_queue.limits, 'pool:' || name)]
+           1, -wait_queue.capacities[array_position(wait_queue.limits, limited)]
        )), 0)::int AS used,
        coalesce(sum(wait_queue.waiting), 0)::int AS waiting
 FROM (
-    SELECT name, slots, changed_at FROM pool
+    SELECT name, slots, changed_at,
+           CASE WHEN starts_with(name, 'tag:') THEN name ELSE 'pool:' || name END AS limited
+    FROM pool
     UNION ALL
-    SELECT DISTINCT substr(named, 6), NULL::int, NULL::timestamptz
+    SELECT DISTINCT substr(named, 6), NULL::int, NULL::timestamptz, named
     FROM wait_queue CROSS JOIN unnest(wait_queue.limits) AS named
     WHERE named LIKE 'pool:%' AND wait_queue.used + wait_queue.waiting > 0
       AND NOT EXISTS (SELECT FROM pool WHERE pool.name = substr(named, 6))
 ) AS known
-LEFT JOIN wait_queue ON wait_queue.limits && ARRAY['pool:' || name]
+LEFT JOIN wait_queue ON wait_queue.limits && ARRAY[limited]
 WHERE name > $1 AND ($3::text IS NULL OR name = $3)
 GROUP BY name, slots, changed_at
 ORDER BY name

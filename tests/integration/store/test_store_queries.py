@@ -34,6 +34,11 @@ SWEEPS = {  # looked through now and then; the table holds only what is not fini
     "list_bundles_without_version": {"dag_state", "dag_version"},  # a few times a day
     "list_bundles_of_runs": {"run"},
     "refence_tasks": {"task_live"},  # once, after a restore
+    "list_versions_of_live_runs": {"run_live"},  # when people limit a tag
+    "list_live_runs_of_versions": {"run_live"},
+    "delete_lost_slots": {"slot", "task_live"},
+    "delete_slots_of_limit": {"slot"},
+    "count_wait_queues": {"slot"},
     "subscribe_patterns": {"dataset"},  # once, when a DAG that has patterns is loaded
 }
 PARTITION = re.compile(r"_s\d+$")

@@ -38,19 +38,20 @@ SELECT wait_queue.id AS wait_queue, named.name, greatest(1, -size.size) AS weigh
 FROM wait_queue
 CROSS JOIN unnest(wait_queue.limits) WITH ORDINALITY AS named (name, place)
 JOIN unnest(wait_queue.capacities) WITH ORDINALITY AS size (size, place) USING (place)
-LEFT JOIN pool ON named.name = 'pool:' || pool.name;
+LEFT JOIN pool ON named.name IN ('pool:' || pool.name, pool.name);
 
 CREATE TABLE start (at timestamptz, rate text);
 
 CREATE FUNCTION check_slot() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'slot' THEN
         INSERT INTO start SELECT clock_timestamp(), named FROM wait_queue
-        CROSS JOIN unnest(limits) AS named WHERE id = NEW.wait_queue AND named LIKE 'rate:%';
+        CROSS JOIN unnest(limits) AS named
+        WHERE id = NEW.wait_queue AND named LIKE 'rate:%' AND NEW.held AND NOT OLD.held;
         INSERT INTO violation SELECT format('%s: %s of %s slots used', name, used, slots)
-        FROM bound WHERE wait_queue = NEW.wait_queue AND NEW.held AND used > slots
+        FROM bound WHERE wait_queue = NEW.wait_queue AND NEW.held AND NOT OLD.held AND used > slots
                      AND EXISTS (SELECT FROM slot WHERE held AND slot.position = NEW.position);
         INSERT INTO violation SELECT format('%s was passed over for %s', slot, NEW)
-        FROM slot WHERE wait_queue = NEW.wait_queue AND NEW.held AND NOT held
+        FROM slot WHERE wait_queue = NEW.wait_queue AND NEW.held AND NOT OLD.held AND NOT held
                     AND (-priority, position) < (-NEW.priority, NEW.position);
     END IF;
     INSERT INTO violation SELECT format('%s waits for nothing', slot)
@@ -84,6 +85,8 @@ CREATE CONSTRAINT TRIGGER check_pool AFTER INSERT OR UPDATE OR DELETE ON pool
 """
 OUTCOMES = [Outcome.SUCCESS] * 8 + [Outcome.FAILED] * 3 + [Outcome.CRASHED] + [Outcome.DEFERRED] * 2
 GO = "go"
+TAGS = ("tag:heavy", "tag:night")
+POOLS = ("p", "q", *TAGS)
 RATE = RateLimitSpec("r", 40, 1.0, 3)
 KEY = {"concurrency_key": "k", "concurrency_limit": 2}
 TENANT = {
@@ -126,6 +129,7 @@ class PoolsWorkload(RandomWorkload):
             max_active_runs=chance.randint(1, 4),
             max_active_tasks=chance.choice([None, None, 1, 3]),
             params={"tenant": "k"},
+            tags=chance.choice([(), ("heavy",), ("heavy", "night"), ("other",)]),
             priority=chance.randint(0, 1),
         )
 
@@ -141,8 +145,8 @@ class PoolsWorkload(RandomWorkload):
             self._cancel: 3,
             self._clear: 7,
             self._mark: 5,
-            self._set_pool: 6,
-            self._remove_pool: 1,
+            self._set_pool: 8,
+            self._remove_pool: 3,
             self._fire_timers: 6,
             self.kill_connections: 1,
         }
@@ -184,11 +188,11 @@ class PoolsWorkload(RandomWorkload):
             await self.call(call)
 
     async def _set_pool(self) -> None:
-        await self.call(SetPool(self.chance.choice("pq"), self.chance.randint(0, 3)))
+        await self.call(SetPool(self.chance.choice(POOLS), self.chance.randint(0, 3)))
 
     async def _remove_pool(self) -> None:
         with suppress(NotFound):
-            await self.call(DeletePool(self.chance.choice("pq")))
+            await self.call(DeletePool(self.chance.choice(POOLS)))
 
     async def _fire_timers(self) -> None:
         with suppress(StoreUnavailable):
@@ -230,6 +234,9 @@ class PoolsWorkload(RandomWorkload):
     async def drain(self) -> None:
         await self.call(SetPool("p", 2))
         await self.call(SetPool("q", 2))
+        for name in TAGS:
+            with suppress(NotFound):
+                await self.call(DeletePool(name) if name == TAGS[0] else SetPool(name, 2))
         await self.answer_everything(
             lambda order: [order.result(worker="good")],
             calls=self.harness.managers[0],

@@ -81,6 +81,7 @@ def test_a_bad_limit_is_an_error_of_its_line(options, error):
     ("options", "error"),
     [
         ({"pool_slots": 2}, "needs a pool="),
+        ({"pool": "tag:heavy"}, "limit tags of DAGs"),
         ({"concurrency_limit": 2}, "needs a concurrency_key="),
     ],
 )
