@@ -1,4 +1,4 @@
-"""Mapped tasks: how long other runs take while one task is mapped over many elements."""
+"""Mapped tasks: how long other runs take beside one, and what an instance of a group costs."""
 
 import statistics
 import time
@@ -17,7 +17,16 @@ def run() -> list[dict[str, Any]]:
         alone = sorted(_neighbour(stack) for _ in range(NEIGHBOURS // 4))
         stack.trigger("mapped_many")
         beside = sorted(_neighbour(stack) for _ in range(NEIGHBOURS))
+    with Stack() as stack:
+        few, many = (_cpu_of_instance(stack, size) for size in (1_000, 10_000))
     return [
+        figure(
+            "CPU of an instance of a group mapped over 10,000 elements, to that over 1,000",
+            round(many / few, 2),
+            "times",
+            target=1.3,
+            milliseconds=round(many * 1000, 2),
+        ),
         figure(
             "a run beside a task mapped over 50,000 elements, p99",
             round(beside[int(len(beside) * 0.99)], 3),
@@ -33,6 +42,15 @@ def run() -> list[dict[str, Any]]:
             spread=spread(alone),
         ),
     ]
+
+
+def _cpu_of_instance(stack: Stack, size: int) -> float:
+    """Return the CPU seconds for each of the two tasks of each index of a mapped group."""
+    run_id = stack.trigger(f"grouped_{size}")
+    before = stack.cpu_seconds()
+    while stack.wait_run(run_id)["state"] in ("queued", "running"):
+        pass
+    return (stack.cpu_seconds() - before) / (2 * size)
 
 
 def _neighbour(stack: Stack) -> float:

@@ -3,7 +3,7 @@
 import os
 import time
 
-from pubsubflow import DAG, Dataset, task
+from pubsubflow import DAG, Dataset, task, task_group
 
 LOG = os.environ.get("BENCH_LOG", "/dev/null")
 
@@ -115,9 +115,9 @@ with DAG("unsubscribed"):
 
 
 @task
-async def many() -> list[int]:
-    """Return what a task is mapped over."""
-    return list(range(50_000))
+async def many(size: int = 50_000) -> list[int]:
+    """Return what a task, or a group, is mapped over."""
+    return list(range(size))
 
 
 @task
@@ -128,6 +128,16 @@ async def element(number: int) -> None:
 
 with DAG("mapped_many"):
     element.expand(number=many())
+
+for size in (1_000, 10_000):
+    with DAG(f"grouped_{size}"):
+
+        @task_group
+        def through(number: int) -> None:
+            """Two tasks, one after the other, for each element."""
+            element.override(task_id="first")(number) >> element.override(task_id="then")(number)
+
+        through.expand(number=many.override(task_id="source")(size))
 
 with DAG("mapped_neighbour"):
     nothing_async()

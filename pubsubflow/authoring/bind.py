@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pubsubflow.authoring.binding import TaskBinding, bad_task
+from pubsubflow.authoring.binding import TaskBinding, bad_task, map_name
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.context import (
@@ -76,7 +76,7 @@ class RunnableDag:
 
 
 def _element_orders(dag: RunnableDag, task: TaskSpec) -> list[list[int] | None]:
-    expanded = dag.nodes[task.node].expand_inputs
+    expanded = dag.nodes[task.node].mapped_over
     return [
         None
         if isinstance(given.values, Reference)
@@ -111,6 +111,7 @@ class TaskOutcome(Struct, frozen=True):
         follow: Task ids that a branch follows; `()` when a short circuit stops.
         outputs: What it leaves behind besides its value, encoded.
         state: Changes of its DAG's state.
+        map_name: Name of the instance.
     """
 
     value: bytes
@@ -120,6 +121,7 @@ class TaskOutcome(Struct, frozen=True):
     published: tuple[str, ...] = ()
     outputs: bytes = b""
     state: tuple[StateChange, ...] = ()
+    map_name: str = ""
 
 
 def bind(
@@ -180,6 +182,8 @@ def bind(
         indexes = dag.own_indexes(node, indexes)
     binding = TaskBinding(dag.nodes, chosen, context, given, elements or {}, indexes)
     binding.looks = history.looks
+    if indexes:
+        context.read_elements = lambda: binding.all_elements(host.fetch_element)
     try:
         call = chosen.body.bind(binding)
     except (TypeError, msgspec.ValidationError) as error:
@@ -226,7 +230,13 @@ def task_outcome(
         context.published,
         task_outputs(call, mask),
         context.state_changes,
+        instance_name(call, mask),
     )
+
+
+def instance_name(call: BoundTask, mask: Callable[[str], str]) -> str:
+    """Return the name of an instance of a mapped task, without secrets; empty for none."""
+    return mask(map_name(call.node.options.map_index_template, call.context))
 
 
 def task_outputs(call: BoundTask, mask: Callable[[str], str]) -> bytes:
@@ -276,7 +286,7 @@ def _context(
         events=ConsumedEvents(
             lambda: host.fetch_events() if info.events is None else info.events, dag.datasets
         ),
-        data=TaskData(dag.nodes, node, info, host, inputs),
+        data=TaskData(dag.nodes, node, info, host, inputs, more["task"].map_index),
         write_log=host.write_log,
         start_run=host.start_run,
         **more,

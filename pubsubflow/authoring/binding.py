@@ -8,12 +8,15 @@ from typing import Any
 
 import msgspec
 
+from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.tasks.graph import Node, Reference, references
+from pubsubflow.authoring.tasks.mapped.group_mapping import ElementReference, elements_in
 from pubsubflow.authoring.tasks.param_reference import ParamReference
 from pubsubflow.authoring.tasks.wait_target import holds_template, is_template
 from pubsubflow.errors import DefinitionError, ResultNotFound
+from pubsubflow.model.wire.messages import MAX_MAP_NAME, NOT_MAPPED
 
 _SHOWN_CHARACTERS = 4_096
 
@@ -32,8 +35,9 @@ class TaskBinding:
     ) -> None:
         self.context = context
         self.timeout = node.options.timeout
-        self.has_references = bool(node.inputs) or node.uses_params
+        self.has_references = bool(node.inputs or node.used_elements) or node.uses_params
         self._node = node
+        self._nodes = nodes
         self._values = {nodes[number]: value for number, value in inputs.items()}
         self._given = elements
         self._indexes = indexes
@@ -58,9 +62,32 @@ class TaskBinding:
                     found[key] = self.render(item, key) if key in fields else self.resolve(item)
         return found
 
+    def all_elements(self, fetch: Callable[[int, int], bytes]) -> dict[str, Any]:
+        """Return argument → the element that this instance, or its group, is mapped to.
+
+        Args:
+            fetch: Returns an encoded element of a node's result; called for those that its order
+                has left out, as none of its arguments is one.
+        """
+        mapping = self._node.mapping
+        if mapping is None:
+            return self.elements
+        found: dict[str, Any] = {}
+        for position, mapped in enumerate(mapping.inputs):
+            index = self._indexes[position]
+            if not isinstance(mapped.values, Reference):
+                value = self.resolve(mapped.values[index])
+            elif mapped.name in self._given:
+                value = self._given[mapped.name]
+            else:
+                value = results.decode(fetch(self._nodes.index(mapped.values.node), index))
+            found |= {mapped.name: value} if mapped.name else dict(value)
+        return found
+
     def resolve(self, value: Any) -> Any:
         """Return the value with references replaced."""
-        if not self._node.uses_params and next(references(value), None) is None:
+        plain = not self._node.uses_params and next(references(value), None) is None
+        if plain and (not self._node.used_elements or next(elements_in(value), None) is None):
             return value
         return _walk(value, self._value_of, lambda text: text)
 
@@ -71,8 +98,18 @@ class TaskBinding:
             self.context.rendered[field] = _shown(found)
         return found
 
-    def _value_of(self, reference: Reference | ParamReference) -> Any:
+    def _element(self, reference: ElementReference) -> Any:
+        """Return the element, or the part of it, that a reference means for this instance."""
+        mapped = reference.input
+        if isinstance(mapped.values, Reference):
+            return reference.select(self._given.get(mapped.name))
+        position = [each.name for each in reference.mapping.inputs].index(mapped.name)
+        return self.resolve(reference.select(mapped.values[self._indexes[position]]))
+
+    def _value_of(self, reference: Reference | ParamReference | ElementReference) -> Any:
         try:
+            if isinstance(reference, ElementReference):
+                return self._element(reference)
             if isinstance(reference, ParamReference):
                 return reference.select(self.context.run.params)
             return reference.select(self._values[reference.node])
@@ -110,6 +147,22 @@ def _shown(value: Any) -> str:
     return text if more <= 0 else f"{text[:_SHOWN_CHARACTERS]}… {more:,} characters more"
 
 
+def map_name(template: str | None, context: Context) -> str:
+    """Return the name of an instance once its function has ended; empty for none.
+
+    A template that cannot be rendered is a line in the log: the outcome of the task does not hang
+    on its name.
+    """
+    if template is None or context.task.map_index == NOT_MAPPED:
+        return ""
+    try:
+        text: str = _templates().render(template, context)
+    except Exception as error:  # noqa: BLE001 - values of users are converted to text
+        context.log.warning("map_index_template cannot be rendered", reason=str(error))
+        return ""
+    return " ".join(text.split())[:MAX_MAP_NAME]
+
+
 @cache
 def _templates() -> Any:
     """Import jinja2 for the first template; see `templates`."""
@@ -117,7 +170,7 @@ def _templates() -> Any:
 
 
 def _walk(value: Any, picked: Callable[[Any], Any], rendered: Callable[[str], str]) -> Any:
-    if isinstance(value, Reference | ParamReference):
+    if isinstance(value, Reference | ParamReference | ElementReference):
         return picked(value)
     if isinstance(value, str):
         return rendered(value)

@@ -25,7 +25,6 @@ from pubsubflow.authoring.source_location import (
 )
 from pubsubflow.authoring.tasks.airflow_words import DAG_WORDS
 from pubsubflow.authoring.tasks.graph import (
-    ExpandInput,
     Graph,
     Node,
     Reference,
@@ -33,6 +32,7 @@ from pubsubflow.authoring.tasks.graph import (
     open_graph,
 )
 from pubsubflow.authoring.tasks.limits import limit_fields
+from pubsubflow.authoring.tasks.mapped.group_mapping import ExpandInput, check_branches
 from pubsubflow.authoring.tasks.options import check_id, check_keywords
 from pubsubflow.authoring.tasks.param_reference import ParamReference
 from pubsubflow.authoring.tasks.polling import PollBody
@@ -203,10 +203,12 @@ class DAG(Graph, InProcessRuns):
             source: Content hash of the code.
 
         Raises:
-            DefinitionError: The tasks form a cycle, or `result` names none of them.
+            DefinitionError: The tasks form a cycle, `result` names none of them, or a branch leads
+                out of a mapped group.
         """
         nodes = self.ordered()
         self._check_presets()
+        check_branches(nodes)
         positions = {node: position for position, node in enumerate(nodes)}
         given, params = self._options, self.params.attributes
         return DagSpec(
@@ -306,7 +308,10 @@ def _task_spec(
         role=node.role,
         upstream=tuple(sorted(positions[before] for before in node.upstream)),
         inputs=tuple(sorted(positions[before] for before in node.inputs)),
-        mapped_arguments=tuple(_mapped_argument(each, positions) for each in node.expand_inputs),
+        mapped_arguments=tuple(
+            _mapped_argument(each, positions, node) for each in node.mapped_over
+        ),
+        map_group="" if node.mapping is None else node.mapping.name,
         trigger_rule=options.trigger_rule,
         retry=options.retry,
         timeout_seconds=None if node.body.starts_with_wait else options.timeout,
@@ -329,8 +334,12 @@ def _task_spec(
     )
 
 
-def _mapped_argument(given: ExpandInput, positions: Mapping[Node, int]) -> MappedArgument:
+def _mapped_argument(
+    given: ExpandInput, positions: Mapping[Node, int], node: Node
+) -> MappedArgument:
+    needed = given.name in node.used_elements or node.options.map_index_template is not None
+    unused = node.mapping is not None and not needed
     if isinstance(given.values, Reference):
-        return MappedArgument(given.name, node=positions[given.values.node])
+        return MappedArgument(given.name, node=positions[given.values.node], unused=unused)
     elements = digest_elements(given.values)
-    return MappedArgument(given.name, length=len(given.values), elements=elements)
+    return MappedArgument(given.name, length=len(given.values), elements=elements, unused=unused)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.result_keys import NO_DEFAULT, ResultAddress
@@ -26,6 +28,7 @@ class TaskData:
         info: The run.
         host: The process that runs it.
         inputs: Node → decoded result; what is fetched is added.
+        map_index: Its own.
 
     Attributes:
         dag: The DAG as its file makes it.
@@ -38,6 +41,7 @@ class TaskData:
         info: RunInfo,
         host: TaskHost,
         inputs: dict[int, Any],
+        map_index: int,
     ) -> None:
         self.dag = node.graph
         self._nodes = nodes
@@ -45,6 +49,7 @@ class TaskData:
         self._info = info
         self._host = host
         self._inputs = inputs
+        self._map_index = map_index
         self._variables: dict[str, Variable | None] = {}
 
     def result(self, task_id: str) -> Any:
@@ -78,6 +83,9 @@ class TaskData:
                 # None may stand for a task that was skipped.
                 if known is not None:
                     return known
+            if address.map_index is None and node.mapping and node.mapping is self._node.mapping:
+                # In a mapped group an instance sees those of its own index.
+                address = replace(address, map_index=self._map_index)
         found = self._host.fetch_pulled(self._request(address, own=own))
         if found.problem is not None:
             return _or_default(default, found.problem)

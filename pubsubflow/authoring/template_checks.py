@@ -58,6 +58,8 @@ def template_warnings(dag: DAG) -> tuple[str, ...]:
 def _templates(node: Node) -> Iterator[tuple[str, str]]:
     """Yield the templates of a task that stand in its file, with the names of their fields."""
     body = node.body
+    if node.options.map_index_template is not None:
+        yield "map_index_template", node.options.map_index_template
     if not isinstance(body, OperatorBody | MappedOperatorBody):
         return
     for field, value in body.templates():

@@ -154,17 +154,24 @@ class RunApi:
         return await self._server.send("POST", path, body, ClearedRun, idempotent=dry_run)
 
     def tasks(
-        self, run_id: str, *, states: Sequence[str] = (), limit: int | None = None
+        self,
+        run_id: str,
+        *,
+        states: Sequence[str] = (),
+        map_index: int | None = None,
+        limit: int | None = None,
     ) -> AsyncIterator[TaskView]:
         """Yield the task instances of a run in topological order, also those not started yet.
 
         Args:
             run_id: The run.
             states: Only those in one of these states; `none` for those not started.
+            map_index: Only those with this index of mapped tasks and groups.
             limit: Number of instances at most; None for all.
         """
         path = f"/api/v1/runs/{quoted(run_id)}/tasks"
-        return self._server.list(path, Page[TaskView], {"state": list(states) or None}, limit)
+        query = {"state": list(states) or None, "map_index": map_index}
+        return self._server.list(path, Page[TaskView], query, limit)
 
     async def task(self, run_id: str, task_id: str) -> TaskDetail:
         """Return a task instance; one of a mapped task is named `<task_id>.<map_index>`."""

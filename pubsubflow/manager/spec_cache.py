@@ -6,7 +6,8 @@ from pubsubflow.model.datasets import matches
 from pubsubflow.model.recent import Recent
 from pubsubflow.model.runs.plan import MAX_MAP_LENGTH, Plan
 from pubsubflow.model.schedule.conditions import DatasetInput, inputs
-from pubsubflow.model.spec import STORED_SPEC, DagSpec
+from pubsubflow.model.source.stored_specs import STORED_SPEC
+from pubsubflow.model.spec import DagSpec
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
 

@@ -63,6 +63,7 @@ class LoadedRuns(Struct):
         woken_rate_limits: Rate limits whose waiting tasks may start by now.
         annotations: Changes of tags and notes.
         marked: Run and marked task, of runs that wait to be opened again.
+        named: Instances of mapped tasks that ended here, with their names.
     """
 
     by_id: dict[int, RunWork] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class LoadedRuns(Struct):
     tag_limits: frozenset[str] = frozenset()
     annotations: list[RunAnnotation] = field(default_factory=list)
     marked: list[tuple[int, EndedTask]] = field(default_factory=list)
+    named: list[tuple[int, int, int, str]] = field(default_factory=list)
 
 
 class CallbackRow(Struct, frozen=True, array_like=True):

@@ -102,6 +102,7 @@ class RunWork:
         removed: Those whose rows are to be deleted.
         dispatch: Those to hand out after the commit.
         results: Node → encoded result of the tasks that ended here.
+        instance_results: Likewise of instances of mapped groups, by node and map index.
         outcome: Its final state, when it ended here.
         uncounted: It has ended, and its DAG still counts it as active.
         new: It was made here.
@@ -135,6 +136,7 @@ class RunWork:
         self.ended_tasks: list[EndedTask] = []
         self.dispatch: list[InstanceKey] = []
         self.results: dict[int, bytes] = {}
+        self.instance_results: dict[InstanceKey, bytes] = {}
         self.outcome: RunState | None = None
         self.error: str | None = None
         self.uncounted = False

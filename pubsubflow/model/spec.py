@@ -15,7 +15,6 @@ from pubsubflow.model.callbacks import Callbacks
 from pubsubflow.model.limits.keys import KeyPart
 from pubsubflow.model.limits.rates import RateLimitSpec
 from pubsubflow.model.schedule.conditions import ScheduleSpec
-from pubsubflow.model.stored.values import StoredDecoder
 from pubsubflow.model.webhooks import WebhookSpec
 from pubsubflow.model.wire.task_resources import ResourcesSpec
 from pubsubflow.model.wire.waits import WaitSet
@@ -102,12 +101,14 @@ class MappedArgument(Struct, frozen=True, omit_defaults=True):
         length: Number of elements, for a literal.
         node: The task whose result is mapped over, if it is not a literal.
         elements: The digests of a literal's elements, see `model.source.elements`.
+        unused: The task is in a mapped group and does not take the element.
     """
 
     name: str
     length: int | None = None
     node: int | None = None
     elements: str | None = None
+    unused: bool = False
 
 
 class TaskSpec(Struct, frozen=True, omit_defaults=True):
@@ -146,6 +147,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
         poll: How often it looks, if it is a polling sensor.
         resources: What it may use; a worker gives it a process of its own then.
         callbacks: What is called after its outcomes.
+        map_group: The mapped group that it is in; its `mapped_arguments` are those of the group.
     """
 
     node: int
@@ -180,11 +182,16 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     poll: PollSpec | None = None
     resources: ResourcesSpec | None = None
     callbacks: Callbacks = {}
+    map_group: str = ""
 
     @property
     def mapped(self) -> bool:
         """Whether the task has one instance per element of its mapped arguments."""
         return bool(self.mapped_arguments)
+
+    def shares_index(self, other: "TaskSpec") -> bool:
+        """Return whether it and another task are in one mapped group: index by index they match."""
+        return bool(self.map_group) and self.map_group == other.map_group
 
 
 class DagSpec(Struct, frozen=True, omit_defaults=True):
@@ -238,9 +245,6 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     callbacks: Callbacks = {}
     presets: dict[str, dict[str, Any]] = {}
     deadlines: tuple[DeadlineSpec, ...] = ()
-
-
-STORED_SPEC = StoredDecoder(DagSpec, "the definition of a DAG")
 
 
 class DatasetSpec(Struct, frozen=True, omit_defaults=True):

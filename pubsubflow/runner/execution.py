@@ -12,6 +12,7 @@ from pubsubflow.authoring.bind import (
     RunnableDag,
     TaskOutcome,
     bind,
+    instance_name,
     task_outcome,
     task_outputs,
 )
@@ -147,6 +148,8 @@ class TaskExecution:
             if may_hold_stored(bytes(data))
         ]
         for position, mapped in enumerate(dag.tasks[self.node].mapped_arguments):
+            if mapped.unused:
+                continue
             if mapped.node is not None and mapped.name not in message.elements:
                 index = message.indexes[position]
                 found.append(Missing(mapped.name, self.result_request(dag, mapped.node, index)))
@@ -156,7 +159,10 @@ class TaskExecution:
         self, dag: RunnableDag, node: int, element: int | None = None
     ) -> ResultRequest:
         """Return the request for the result of a node of this run, or for one element of it."""
-        map_index = None if dag.tasks[node].mapped else NOT_MAPPED
+        task = dag.tasks[node]
+        map_index = None if task.mapped else NOT_MAPPED
+        if element is None and task.shares_index(dag.tasks[self.node]):
+            map_index = self.message.map_index
         return ResultRequest(self.message.run, node, map_index, element)
 
     def bind(
@@ -289,6 +295,7 @@ class TaskExecution:
             then=then,
             outputs=done.outputs,
             state=done.state,
+            map_name=done.map_name,
         )
         # Checked with its events, as a whole: the bus would refuse a larger message, and the task
         # would be run again for ever.
@@ -354,6 +361,7 @@ class TaskExecution:
             # What does not fit beside the error is not worth losing that.
             if outputs and len(outputs) <= self._settings.max_result_bytes // 2:
                 facts["outputs"] = outputs
+            facts["map_name"] = instance_name(self._call, self.redactor.text)
         header = RESULT_HEADER.pack(RESULT, self.number, self.node, NO_NODE)
         return header + encode(self._result(outcome, error=error, **facts))
 

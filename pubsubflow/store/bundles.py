@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from pubsubflow.model.source.bundles import BundleFile, DagSource, Manifest, parse_source_key
-from pubsubflow.model.spec import STORED_SPEC
+from pubsubflow.model.source.stored_specs import STORED_SPEC
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 

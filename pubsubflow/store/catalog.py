@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import asyncpg
-import msgspec
 from msgspec.structs import astuple
 
 from pubsubflow.model.changes import (
@@ -22,7 +21,8 @@ from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.schedule.conditions import DatasetInput, ScheduleSpec, inputs, ticks
 from pubsubflow.model.schedule.timetable import OnceSpec, first_tick
 from pubsubflow.model.source.bundles import BundleFile, Manifest
-from pubsubflow.model.spec import STORED_SPEC, DagSpec, LoadedFile
+from pubsubflow.model.source.stored_specs import STORED_SPEC
+from pubsubflow.model.spec import DagSpec, LoadedFile
 from pubsubflow.store.bundles import write_bundle
 from pubsubflow.store.database import Connection, Database, printable
 from pubsubflow.store.declarations import (
@@ -37,8 +37,6 @@ from pubsubflow.store.declarations import (
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.schedule_changes import SCHEDULE_CHANGED, migrate_schedule
 
-# Deterministic, as the hash of the bytes tells whether a spec is a new version.
-_encode = msgspec.msgpack.Encoder(order="deterministic").encode
 _MOMENT = timedelta(microseconds=1)
 
 
@@ -254,7 +252,7 @@ async def _put_in_force(
 ) -> list[Change]:
     """Put the specs that changed in force, in the bundles of their DAGs; return the changes."""
     ordered = sorted(specs, key=lambda spec: spec.dag_id)
-    encoded = [_encode(spec) for spec in ordered]
+    encoded = [STORED_SPEC.encode(spec) for spec in ordered]
     hashes = [hashlib.sha256(each).hexdigest() for each in encoded]
     rows = await connection.fetch(
         SQL["save_dags"], [spec.dag_id for spec in ordered], [spec.file for spec in ordered]

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from pubsubflow.model.recent import Recent
-from pubsubflow.model.spec import STORED_SPEC, DagSpec
+from pubsubflow.model.source.stored_specs import STORED_SPEC
+from pubsubflow.model.spec import DagSpec
 from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
 

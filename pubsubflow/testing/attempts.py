@@ -10,7 +10,14 @@ import anyio
 import anyio.lowlevel
 from msgspec import Struct
 
-from pubsubflow.authoring.bind import BoundTask, TaskOutcome, bind, task_outcome, task_outputs
+from pubsubflow.authoring.bind import (
+    BoundTask,
+    TaskOutcome,
+    bind,
+    instance_name,
+    task_outcome,
+    task_outputs,
+)
 from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.results import MAX_RESULT_BYTES
 from pubsubflow.authoring.runtime.wait_specs import TaskDeferred
@@ -54,6 +61,7 @@ class AttemptEnd(Struct, frozen=True):
         outputs: What it leaves behind besides its result, encoded.
         wait_set: The wait, when it was deferred.
         retry_after: Seconds until the next attempt, if the task demands them.
+        map_name: Name of the instance.
     """
 
     outcome: Outcome
@@ -63,6 +71,7 @@ class AttemptEnd(Struct, frozen=True):
     wait_set: WaitSet | None = None
     retry_after: float | None = None
     outputs: bytes = b""
+    map_name: str = ""
 
 
 Publish = Callable[[PublishedEvent], None]
@@ -168,11 +177,12 @@ class AttemptRunner:
         run, instance = self._inputs, execution.instance
         info = decode_run_info(run.info)
         task = run.spec.tasks[instance.task.node]
-        inputs = {node: run.results.input(node) for node in task.inputs}
+        index = instance.map_index
+        inputs = {node: run.results.input(node, task, index) for node in task.inputs}
         elements = {
             argument.name: run.results.element(argument.node, index)
             for argument, index in zip(task.mapped_arguments, instance.indexes, strict=True)
-            if argument.node is not None
+            if argument.node is not None and not argument.unused
         }
         return bind(
             run.dag,
@@ -202,7 +212,11 @@ class _Host(TaskHost):
         self._execution.output.record(level, event, fields)
 
     def fetch_result(self, node: int) -> bytes:
-        return self._inputs.results.fetch(node)
+        instance = self._execution.instance
+        return self._inputs.results.fetch(node, instance.task, instance.map_index)
+
+    def fetch_element(self, node: int, index: int) -> bytes:
+        return self._inputs.results.fetch_element(node, index)
 
     def fetch_pulled(self, request: PullRequest) -> PulledValues:
         return self._inputs.results.pull(request)
@@ -259,7 +273,7 @@ def _succeeded(call: BoundTask, value: Any, mask: Mask) -> AttemptEnd:
     if len(done.value) > MAX_RESULT_BYTES:
         text = "the result is so large that it needs a result store: [results] store"
         call.context.log.warning(text, bytes=len(done.value))
-    return AttemptEnd(Outcome.SUCCESS, done, outputs=done.outputs)
+    return AttemptEnd(Outcome.SUCCESS, done, outputs=done.outputs, map_name=done.map_name)
 
 
 def _failed(
@@ -280,6 +294,7 @@ def _failed(
         exception=error,
         retry_after=after_seconds(error),
         outputs=outputs,
+        map_name="" if call is None else instance_name(call, mask),
     )
 
 

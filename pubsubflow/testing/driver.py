@@ -136,9 +136,9 @@ class Driver:
 
     def _apply(self, decision: Decision) -> None:
         """Apply the consequences of a change of progress."""
-        for node, _, state in decision.resolved:
+        for node, map_index, state in decision.resolved:
             if node in self._inputs.chosen:
-                self._resolve(node, state, decision.mapping_errors.get(node))
+                self._resolve(node, map_index, state, decision.mapping_errors.get(node))
         for node in decision.held:
             # A run in a test is the first one: nothing is before it.
             self._apply(release_held(self._plan, self._progress, node))
@@ -150,7 +150,9 @@ class Driver:
         if decision.ended is not None:
             self._state = decision.ended
 
-    def _resolve(self, node: int, state: TaskState, mapping_error: str | None) -> None:
+    def _resolve(
+        self, node: int, map_index: int, state: TaskState, mapping_error: str | None
+    ) -> None:
         """Record a task that ended without running."""
         task = self._plan.spec.tasks[node]
         error = None
@@ -159,7 +161,7 @@ class Driver:
             self._report(
                 DefinitionError(mapping_error, dag_id=self._plan.spec.dag_id, task_id=task.task_id)
             )
-        self._ended[node].append(TaskResult(task.task_id, state, error=error))
+        self._ended[node].append(TaskResult(task.task_id, state, error=error, map_index=map_index))
         if state is TaskState.SUCCESS:
             self._emit(task.task_id, outlet_events(task.outlets))
 
@@ -321,11 +323,17 @@ class Driver:
             self._emit(task.task_id, events)
         self._inputs.results.put_outputs(task.node, map_index, ended.outputs)
         del self._live[task.node, map_index]
-        self._record(live, state, value, ended.error, ended.outputs)
+        self._record(live, state, value, ended.error, ended.outputs, ended.map_name)
         if state is TaskState.FAILED and ended.exception is not None:
             self._report(ended.exception)
         decision = finish_task(
-            self._plan, self._progress, task.node, state, length=length, follow=follow
+            self._plan,
+            self._progress,
+            task.node,
+            state,
+            map_index=map_index,
+            length=length,
+            follow=follow,
         )
         # Before end_work(): time must not skip while the tasks that follow are not counted yet.
         self._apply(decision)
@@ -338,6 +346,7 @@ class Driver:
         value: object,
         error: TaskError | None,
         outputs: bytes = b"",
+        map_name: str = "",
     ) -> None:
         task, map_index = live.instance.task, live.instance.map_index
         self._ended[task.node].append(
@@ -351,6 +360,7 @@ class Driver:
                 tuple(live.logs),
                 pushed_values(outputs),
                 decode_outputs(outputs).rendered,
+                map_name,
             )
         )
 

@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from pubsubflow.authoring.runtime import results
 from pubsubflow.errors import InvalidInput, Unavailable
-from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.model.wire.elements import elements_of
 from pubsubflow.model.wire.messages import NOT_MAPPED, encode
 from pubsubflow.model.wire.outputs import PulledValues, decode_outputs
@@ -77,31 +77,44 @@ class RunResults:
                 found.append((index, Raw(results[index]), True))
         return PulledValues(tuple(found), tuple(keys), mapped=task.mapped)
 
-    def fetch(self, node: int) -> bytes:
-        """Return a task's encoded result, for `ctx.result`.
+    def fetch(self, node: int, reader: TaskSpec, map_index: int) -> bytes:
+        """Return a task's encoded result, for `ctx.result` of an instance of another.
 
         Raises:
             ResultMissing: The task is not selected and its result not given.
             Unavailable: The task has no result.
         """
-        data = self._encoded(node)
+        data = self._seen(node, reader, map_index)
         if data is None:
             raise Unavailable(f"task {self._spec.tasks[node].task_id!r} has no result")
         return data
 
-    def input(self, node: int) -> Any:
-        """Return a task's result as an argument; None when it has none.
+    def input(self, node: int, reader: TaskSpec, map_index: int) -> Any:
+        """Return a task's result as an argument of an instance of another; None when it has none.
 
         Raises:
             ResultMissing: The task is not selected and its result not given.
         """
-        return results.decode(self._encoded(node) or b"")
+        return results.decode(self._seen(node, reader, map_index) or b"")
+
+    def _seen(self, node: int, reader: TaskSpec, map_index: int) -> bytes | None:
+        """Return a result as an instance sees it: in its own mapped group, that of its index."""
+        data = self._encoded(node)
+        if not self._spec.tasks[node].shares_index(reader):
+            return data
+        if node in self._given:
+            return bytes(elements_of(self._given[node])[map_index])
+        return self._found.get(node, {}).get(map_index)
 
     def element(self, node: int, index: int) -> Any:
         """Return one element of a list result."""
+        return results.decode(self.fetch_element(node, index))
+
+    def fetch_element(self, node: int, index: int) -> bytes:
+        """Return one encoded element of a list result."""
         if node not in self._lists:
             self._lists[node] = elements_of(self._encoded(node) or b"")
-        return results.decode(self._lists[node][index])
+        return bytes(self._lists[node][index])
 
     def _encoded(self, node: int) -> bytes | None:
         if node in self._given:

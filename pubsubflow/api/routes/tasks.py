@@ -68,9 +68,11 @@ class TasksQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         state: Only tasks in one of these states, `none` for those not started; may be repeated.
+        map_index: Only the instances with this index of mapped tasks and groups.
     """
 
     state: Annotated[list[_ShownState], Meta(max_length=50)] = []
+    map_index: Count | None = None
     limit: Limit = 1000
     after: Cursor | None = None
 
@@ -127,9 +129,12 @@ class TaskRoutes:
         position = read_cursor(name, params.after, _Position)
         node, index = (-1, NOT_MAPPED) if position is None else map(int, position.split())
         page = await self._read_models.tasks.page(key, limit=params.limit, after=(node, index))
+        items = page.items
         if params.state:
-            items = [task for task in page.items if task.state in params.state]
-            page = Page(items, page.next)
+            items = [task for task in items if task.state in params.state]
+        if params.map_index is not None:
+            items = [task for task in items if task.map_index == params.map_index]
+        page = Page(items, page.next)
         return json_with_etag(request, with_cursor(name, page))
 
     async def show(self, request: web.Request) -> web.Response:

@@ -180,6 +180,7 @@ class Context(WaitMethods, ResultMethods):
         self.log = TaskLogger(write_log)
         self.emitted: list[EmittedEvent] = []
         self.rendered: dict[str, str] = {}
+        self.read_elements: Callable[[], dict[str, Any]] = dict
         self._state: DagState | None = None
         self._data = data
         self._publisher = publisher
@@ -187,6 +188,14 @@ class Context(WaitMethods, ResultMethods):
         self._started_runs = 0
         self._journal = journal
         self._trigger_event = trigger_event
+
+    @property
+    def element(self) -> dict[str, Any]:
+        """Argument → the element that this instance of a mapped task, or its group, is mapped to.
+
+        Empty for a task that is not mapped.
+        """
+        return self.read_elements()
 
     @property
     def published(self) -> tuple[str, ...]:

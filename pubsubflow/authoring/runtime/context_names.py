@@ -125,8 +125,9 @@ def data_interval(context: Context, before: int = 0) -> tuple[datetime, datetime
 
 
 def context_names(context: Context) -> dict[str, Any]:
-    """Return all names with their values."""
-    return {name: value_of(context) for name, value_of in NAMES.items()}
+    """Return the names that functions get, with their values."""
+    # Elements may have to be fetched first: functions have them in their arguments.
+    return {name: value_of(context) for name, value_of in NAMES.items() if name != "element"}
 
 
 def get_current_context() -> dict[str, Any]:
@@ -161,6 +162,7 @@ NAMES: Mapping[str, Callable[[Context], Any]] = {
     "data_interval_start": lambda context: data_interval(context)[0],
     "ds": lambda context: _utc(context).strftime("%Y-%m-%d"),
     "ds_nodash": lambda context: _utc(context).strftime("%Y%m%d"),
+    "element": lambda context: context.element,
     "events": lambda context: context.events,
     "execution_date": logical_date,
     "logical_date": logical_date,
@@ -183,4 +185,4 @@ NAMES: Mapping[str, Callable[[Context], Any]] = {
     "ts_nodash_with_tz": lambda context: _utc(context).strftime("%Y%m%dT%H%M%S%z"),
     "var": VariableNames,
 }
-"""The names that templates may use, besides those of jinja2; `**context` gets them, too."""
+"""The names that templates may use, besides those of jinja2; `**context` gets all but `element`."""

@@ -32,6 +32,9 @@ class TaskHost(Protocol):
     def fetch_result(self, node: int) -> bytes:
         """Return the encoded result of a node; of a mapped one the list of its results."""
 
+    def fetch_element(self, node: int, index: int) -> bytes:
+        """Return one encoded element of the result of a node that a task is mapped over."""
+
     def fetch_pulled(self, request: PullRequest) -> PulledValues:
         """Return what a task has left under a key."""
 

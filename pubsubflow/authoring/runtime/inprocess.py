@@ -45,6 +45,7 @@ class TaskResult(Struct, frozen=True):
         logs: The lines that it printed and logged, in order, of all attempts.
         pushed: Key → value of what it has pushed.
         rendered: Template field → its text.
+        map_name: Name of the instance, by its `map_index_template`.
     """
 
     task_id: str
@@ -56,6 +57,7 @@ class TaskResult(Struct, frozen=True):
     logs: tuple[LogLine, ...] = ()
     pushed: dict[str, Any] = {}
     rendered: dict[str, str] = {}
+    map_name: str = ""
 
 
 class RunResult(Struct, frozen=True):

@@ -67,12 +67,12 @@ _METHODS = frozenset({"get", "items", "keys", "values"})
 _OUTSIDE = frozenset(
     {
         *("params", "events", "result", "partition", "cause", "extra", "connection", "variable"),
-        *("pull", "xcom_pull", "conf", "partition_key"),
+        *("pull", "xcom_pull", "conf", "partition_key", "element"),
     }
 )
 # Names whose values do.
 _OUTSIDE_NAMES = frozenset(
-    {"params", "events", "partition", "var", "conn", "triggering_asset_events"}
+    {"params", "element", "events", "partition", "var", "conn", "triggering_asset_events"}
 )
 # Filters whose results are numbers, or one word of a shell command.
 _HARMLESS_FILTERS = frozenset({"sh", "int", "float", "length", "count", "abs", "round"})

@@ -9,9 +9,10 @@ from pubsubflow.authoring.runtime.signatures import FunctionSignature, is_async,
 from pubsubflow.authoring.source_location import definition_error, suggestion
 from pubsubflow.authoring.tasks.airflow_words import TASK_WORDS, replacements
 from pubsubflow.authoring.tasks.body import FunctionBody
-from pubsubflow.authoring.tasks.graph import Chainable, ExpandInput, Reference, Role, new_node
-from pubsubflow.authoring.tasks.map_expressions import MapExpression
-from pubsubflow.authoring.tasks.mapping import expand_inputs, expand_kwargs_input
+from pubsubflow.authoring.tasks.graph import Chainable, Reference, Role, new_node
+from pubsubflow.authoring.tasks.mapped.group_mapping import ExpandInput
+from pubsubflow.authoring.tasks.mapped.map_expressions import MapExpression
+from pubsubflow.authoring.tasks.mapped.mapping import expand_inputs, expand_kwargs_input
 from pubsubflow.authoring.tasks.options import TaskKeywords, check_id, check_options
 from pubsubflow.authoring.tasks.polling import POLL_KEYWORDS, PollBody, poll_spec
 from pubsubflow.authoring.tasks.sensors import SensorBody, SensorSignature, sensor_signature

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, Literal, NoReturn
 
 from pubsubflow.authoring.source_location import (
     SourceLocation,
@@ -11,7 +11,14 @@ from pubsubflow.authoring.source_location import (
     set_dag_in_errors,
 )
 from pubsubflow.authoring.tasks.body import Body
-from pubsubflow.authoring.tasks.map_expressions import Mappable
+from pubsubflow.authoring.tasks.mapped.group_mapping import (
+    ExpandInput,
+    OpenGroup,
+    check_member,
+    elements_in,
+    refuse_nested,
+)
+from pubsubflow.authoring.tasks.mapped.map_expressions import Mappable
 from pubsubflow.authoring.tasks.misplaced import remedy
 from pubsubflow.authoring.tasks.options import TaskOptions, check_id
 from pubsubflow.authoring.tasks.param_reference import holds_params
@@ -96,21 +103,6 @@ class Reference(Scoped, Chainable, Mappable):
         return value
 
 
-class ExpandInput:
-    """One mapped argument.
-
-    Attributes:
-        name: Keyword of the task; empty for `expand_kwargs`.
-        values: The elements, or the reference to the result that holds them.
-    """
-
-    __slots__ = ("name", "values")
-
-    def __init__(self, name: str, values: "list[Any] | Reference") -> None:
-        self.name = name
-        self.values = values
-
-
 class Node(Chainable):
     """One task of one DAG.
 
@@ -119,6 +111,8 @@ class Node(Chainable):
         inputs: Nodes whose results are arguments.
         uses_params: Whether references to params are among the arguments.
         groups: The groups that it is in, the outermost first.
+        mapping: What the mapped group is mapped over that it is in.
+        used_elements: Mapped arguments of that group that are among its arguments.
         fails_run: Of a teardown: its failure fails the run.
         origin: The function that it was made from; another task made from it gets a number.
     """
@@ -145,8 +139,12 @@ class Node(Chainable):
         self.upstream: dict[Node, SourceLocation | None] = {}
         self.inputs: set[Node] = set()
         self.uses_params = False
+        self.used_elements: set[str] = set()
+        self.mapping = next((each.mapping for each in graph.groups if each.mapping), None)
         self.groups = tuple(group.full_id for group in graph.groups if group.full_id)
         self.fails_run = options.on_failure_fail_dagrun
+        if self.mapping is not None:
+            check_member(self)
         # Last, as the open groups get the node at once and read its fields.
         graph.add_node(self)
 
@@ -176,6 +174,20 @@ class Node(Chainable):
         for reference in references(values):
             self.run_after(reference.node, self.location)
             self.inputs.add(reference.node)
+        for element in elements_in(values):
+            self._use_element(element.input)
+
+    def _use_element(self, mapped: ExpandInput) -> None:
+        self.used_elements.add(mapped.name)
+        if isinstance(mapped.values, Reference):
+            self.run_after(mapped.values.node, self.location)
+        else:
+            self._depend_on(mapped.values)
+
+    @property
+    def mapped_over(self) -> tuple[ExpandInput, ...]:
+        """The arguments that it is mapped over, itself or with its group."""
+        return self.mapping.inputs if self.mapping is not None else self.expand_inputs
 
     def run_after(self, node: "Node", location: SourceLocation | None = None) -> None:
         """Order this node after another one.
@@ -283,22 +295,6 @@ class Graph:
         return TaskOptions(**(merged | given))
 
 
-class OpenGroup(Protocol):
-    """A task group, as the graph uses it.
-
-    Attributes:
-        prefix: The prefix of task ids; empty for none.
-        full_id: Its id with those of the groups around it; empty for a block without a name.
-        defaults: Checked task options.
-        members: The nodes made inside.
-    """
-
-    prefix: str
-    full_id: str
-    defaults: dict[str, Any]
-    members: list[Node]
-
-
 _OPEN: ContextVar[tuple[Graph, ...]] = ContextVar("pubsubflow_open_graphs", default=())
 
 
@@ -357,6 +353,8 @@ def new_node(
         DefinitionError: A DAG is missing, or the id is taken or invalid.
     """
     graph = current_graph(f"task {task_id!r}", dag)
+    if expand_inputs:
+        refuse_nested(graph.groups, f"task {task_id!r}", task_id)
     full = graph.free_id(check_id(graph.full_id(task_id), "task_id"), origin)
     chosen = graph.options(options)
     return Node(graph, full, body, chosen, role=role, expand_inputs=expand_inputs, origin=origin)

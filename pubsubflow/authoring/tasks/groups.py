@@ -4,18 +4,27 @@ import functools
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.tasks.graph import (
     Chainable,
     Graph,
     Node,
+    Reference,
     close_graph,
     current_graph,
     open_graph,
     set_order,
 )
+from pubsubflow.authoring.tasks.mapped.group_mapping import (
+    ExpandInput,
+    GroupMapping,
+    check_group_call,
+    element_references,
+    refuse_nested,
+)
+from pubsubflow.authoring.tasks.mapped.mapping import expand_inputs, expand_kwargs_input
 from pubsubflow.authoring.tasks.options import check_defaults, check_id
 from pubsubflow.authoring.tasks.setup_teardown import last_tasks
 
@@ -27,6 +36,7 @@ class TaskGroup(Chainable):
         full_id: Its id with those of the groups around it.
         members: The tasks made inside, including those of nested groups.
         result: The decorated function's return value.
+        mapping: What it is mapped over, if it is.
     """
 
     def __init__(
@@ -38,6 +48,7 @@ class TaskGroup(Chainable):
         self.full_id = group_id
         self.defaults = defaults
         self.members: list[Node] = []
+        self.mapping: GroupMapping | None = None
         self.result: Any = None
         self._graph: Graph | None = None
 
@@ -62,6 +73,10 @@ class TaskGroup(Chainable):
         if self._graph is not None:
             self._graph.groups.pop()
             close_graph()
+            # Without these, a task that takes no element would begin before their number is known.
+            for mapped in () if self.mapping is None else self.mapping.inputs:
+                for node in self.roots() if isinstance(mapped.values, Reference) else ():
+                    node.run_after(mapped.values.node)
 
     def roots(self) -> list[Node]:
         """Return the members without another member upstream."""
@@ -87,25 +102,79 @@ class GroupFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Add a group of the function's tasks; return the function's value, or else the group."""
+        return self._add(None, args, kwargs)
+
+    def partial(self, **kwargs: Any) -> "PartialGroup":
+        """Fix some arguments of a group that is then mapped with `expand`."""
+        return PartialGroup(self, kwargs)
+
+    def expand(self, **lists: Any) -> Any:
+        """Add a group whose tasks run once for each element, each element for itself.
+
+        Args:
+            lists: Keyword → a list, or the reference to a result that is one. The last one
+                changes fastest.
+
+        Raises:
+            DefinitionError: It is in a mapped group, or the arguments do not fit the function.
+        """
+        return PartialGroup(self, {}).expand(**lists)
+
+    def expand_kwargs(self, rows: Any) -> Any:
+        """Add a group mapped over a list of dicts of arguments, or a result that is one."""
+        return PartialGroup(self, {}).expand_kwargs(rows)
+
+    def add_mapped(
+        self, fixed: Mapping[str, Any], inputs: Callable[[str], tuple[ExpandInput, ...]]
+    ) -> Any:
+        """Add a mapped group.
+
+        Args:
+            fixed: Arguments that are the same for all elements.
+            inputs: Returns what it is mapped over, given the group's id.
+        """
+        group_id = self._options["group_id"]
+        graph = current_graph(f"group {group_id!r}", self._options.get("dag"))
+        refuse_nested(graph.groups, f"group {group_id!r}")
+        group_id = _free_group_id(graph, group_id)
+        mapping = GroupMapping(graph.group_id(group_id), inputs(group_id))
+        kwargs = dict(fixed) | element_references(mapping, self._function, fixed)
+        values = mapping.inputs[0].values
+        rows = values if not mapping.inputs[0].name and isinstance(values, list) else ()
+        check_group_call(self._function, kwargs, {name for row in rows for name in row})
+        return self._add(mapping, (), kwargs)
+
+    def _add(
+        self, mapping: GroupMapping | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         options = dict(self._options)
         graph = current_graph(f"group {options['group_id']!r}", options.get("dag"))
         options["group_id"] = _free_group_id(graph, options["group_id"])
-        with _group(**options) as group:
+        group = _group(**options)
+        group.mapping = mapping
+        with group:
             group.result = self._function(*args, **kwargs)
         return group if group.result is None else group.result
 
-    def expand(self, **_lists: Any) -> NoReturn:
-        """Refuse to map a whole group.
 
-        Raises:
-            DefinitionError: Always; it says what to write.
-        """
-        raise definition_error(
-            f"group {self._options['group_id']!r} cannot be mapped as a whole: map its tasks one "
-            "by one, each over the result of the one before; several of them over .zip()"
+class PartialGroup:
+    """A group with some arguments fixed, to be mapped over others."""
+
+    def __init__(self, group: GroupFunction, kwargs: Mapping[str, Any]) -> None:
+        self._group = group
+        self._kwargs = dict(kwargs)
+
+    def expand(self, **lists: Any) -> Any:
+        """Map over lists or results; see `GroupFunction.expand`."""
+        return self._group.add_mapped(
+            self._kwargs, lambda name: expand_inputs(lists, self._kwargs, name)
         )
 
-    partial = expand_kwargs = expand
+    def expand_kwargs(self, rows: Any) -> Any:
+        """Map over dicts of arguments; see `GroupFunction.expand_kwargs`."""
+        return self._group.add_mapped(
+            self._kwargs, lambda name: (expand_kwargs_input(rows, self._kwargs, name),)
+        )
 
 
 class _TaskGroup(TaskGroup):
@@ -138,6 +207,7 @@ def task_group(
     *,
     prefix_group_id: bool = True,
     default_args: Mapping[str, Any] | None = None,
+    map_index_template: str | None = None,
     dag: object = None,
 ) -> Any:
     """Group tasks under one name, by a `with` block or as a decorator.
@@ -148,6 +218,7 @@ def task_group(
         group_id: Name of the group; the function's name when left out.
         prefix_group_id: Whether task ids start with `group_id.`.
         default_args: Task options for the tasks inside.
+        map_index_template: Names the instances of the tasks inside, when the group is mapped.
         dag: Its DAG; the open one when None.
 
     Raises:
@@ -158,6 +229,7 @@ def task_group(
     options: dict[str, Any] = {
         "prefix_group_id": prefix_group_id,
         "default_args": default_args,
+        "map_index_template": map_index_template,
         "dag": dag,
     }
     if group_id is not None:
@@ -166,9 +238,16 @@ def task_group(
 
 
 def _group(
-    group_id: str, *, prefix_group_id: bool = True, default_args: Any = None, dag: object = None
+    group_id: str,
+    *,
+    prefix_group_id: bool = True,
+    default_args: Any = None,
+    map_index_template: str | None = None,
+    dag: object = None,
 ) -> TaskGroup:
     defaults = check_defaults(default_args)
+    if map_index_template is not None:
+        defaults |= check_defaults({"map_index_template": map_index_template})
     return TaskGroup(group_id, prefix=prefix_group_id, defaults=defaults, dag=dag)
 
 

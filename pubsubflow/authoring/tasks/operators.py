@@ -13,13 +13,13 @@ from pubsubflow.authoring.source_location import attributed_to, caller, definiti
 from pubsubflow.authoring.tasks.body import Binding, Kind
 from pubsubflow.authoring.tasks.graph import (
     Chainable,
-    ExpandInput,
     Node,
     Reference,
     Role,
     new_node,
 )
-from pubsubflow.authoring.tasks.mapping import expand_inputs, expand_kwargs_input
+from pubsubflow.authoring.tasks.mapped.group_mapping import ExpandInput
+from pubsubflow.authoring.tasks.mapped.mapping import expand_inputs, expand_kwargs_input
 from pubsubflow.authoring.tasks.options import OptionKeywords, check_id, check_options
 from pubsubflow.authoring.tasks.setup_teardown import Scoped
 from pubsubflow.authoring.tasks.start_trigger import (

@@ -68,6 +68,7 @@ class OptionKeywords(TypedDict, total=False):
     on_skipped: Callable[..., object] | Sequence[Callable[..., object]] | None
     doc: str | None
     multiple_outputs: bool
+    map_index_template: str | None
 
 
 class TaskKeywords(OptionKeywords, total=False):
@@ -119,6 +120,7 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     on_skipped: tuple[Callable[..., object], ...] = ()
     doc: str | None = None
     multiple_outputs: bool = False
+    map_index_template: str | None = None
 
     @property
     def retry(self) -> RetryPolicy:
@@ -232,6 +234,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "on_skipped": callbacks,
     "doc": optional(text),
     "multiple_outputs": flag,
+    "map_index_template": optional(text),
 }
 
 

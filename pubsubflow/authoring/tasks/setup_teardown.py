@@ -16,9 +16,11 @@ class ScopeBlock:
     Attributes:
         prefix, full_id, defaults: Empty: tasks inside keep their names and options.
         members: The tasks made inside.
+        mapping: None: it is not mapped.
     """
 
     def __init__(self) -> None:
+        self.mapping = None
         self.prefix = ""
         self.full_id = ""
         self.defaults: dict[str, Any] = {}

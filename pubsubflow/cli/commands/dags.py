@@ -237,6 +237,13 @@ def _resources(task: DagTaskView) -> str:
     return "" if declared is None else describe_resources(declared.memory, declared.cpu)
 
 
+def mapping_of(task: DagTaskView) -> str:
+    """Describe that a task is mapped, itself or with its group; empty if it is not."""
+    if task.map_group is not None:
+        return f" (mapped group {task.map_group})"
+    return " (mapped)" if task.mapped else ""
+
+
 def _show_tasks(dag: DagDetail) -> None:
     listing = output.Listing(
         *("task", "kind", "retries", "resources", "after", "emits"),
@@ -246,7 +253,7 @@ def _show_tasks(dag: DagDetail) -> None:
     for task in dag.graph:
         listing.row(
             task.task_id,
-            task.operator + " (mapped)" * task.mapped,
+            task.operator + mapping_of(task),
             str(task.retries or ""),
             _resources(task),
             ", ".join(task.upstream),

@@ -26,6 +26,8 @@ class GraphNode(Struct, frozen=True):
     Attributes:
         level: Number of tasks on the longest way to it.
         states: State → number of instances, of a run.
+        mapped: It has an instance for each element.
+        map_group: The mapped group that it is in.
     """
 
     task_id: str
@@ -33,6 +35,8 @@ class GraphNode(Struct, frozen=True):
     upstream: list[str]
     downstream: list[str]
     states: dict[str, int] = {}
+    mapped: bool = False
+    map_group: str | None = None
 
 
 async def show_graph(
@@ -96,19 +100,25 @@ def _nodes(tasks: list[DagTaskView], states: Mapping[str, dict[str, int]]) -> It
             task.upstream,
             downstream[task.task_id],
             states.get(task.task_id, {}),
+            task.mapped,
+            task.map_group,
         )
 
 
 def _show_text(nodes: list[GraphNode], *, with_states: bool) -> None:
+    any_mapped = any(node.mapped for node in nodes)
     listing = output.Listing(
-        *("level", "task", *["state"] * with_states, "before"), right=["level"], elastic=["before"]
+        *("level", "task", *["mapped"] * any_mapped, *["state"] * with_states, "before"),
+        right=["level"],
+        elastic=["before"],
     )
     level = None
     for node in nodes:
         shown = "" if node.level == level else str(node.level)
         level = node.level
+        mapped = [node.map_group or ("yes" if node.mapped else "")] * any_mapped
         states = [output.state(_said(node.states))] * with_states
-        listing.row(shown, node.task_id, *states, ", ".join(node.downstream))
+        listing.row(shown, node.task_id, *mapped, *states, ", ".join(node.downstream))
     listing.show(none="no tasks")
 
 
@@ -122,9 +132,7 @@ def _mermaid(dag: DagDetail, nodes: list[GraphNode]) -> Iterator[str]:
     """Yield the lines of a flowchart: tasks are boxes, datasets are cylinders."""
     yield "flowchart LR"
     names = {node.task_id: f"t{number}" for number, node in enumerate(nodes)}
-    for node in nodes:
-        states = f"<br>{_said(node.states)}" if node.states else ""
-        yield f'    {names[node.task_id]}["{_quoted(node.task_id)}{states}"]'
+    yield from _boxes(nodes, names)
     datasets: dict[str, str] = {}
     outlets = [uri for task in dag.graph for uri in task.outlets]
     for uri in dict.fromkeys([*(each.dataset for each in dag.inputs), *outlets]):
@@ -142,6 +150,21 @@ def _mermaid(dag: DagDetail, nodes: list[GraphNode]) -> Iterator[str]:
         worst = "failed" if "failed" in node.states else worst
         if worst is not None:
             yield f"    style {names[node.task_id]} {_COLOURS[worst]}"
+
+
+def _boxes(nodes: list[GraphNode], names: Mapping[str, str]) -> Iterator[str]:
+    """Yield the lines of tasks; those of a mapped group stand in a box around them."""
+    groups: dict[str | None, list[GraphNode]] = {}
+    for node in nodes:
+        groups.setdefault(node.map_group, []).append(node)
+    for number, (group, members) in enumerate(groups.items()):
+        if group is not None:
+            yield f'    subgraph g{number}["{_quoted(group)}: each element"]'
+        for node in members:
+            states = f"<br>{_said(node.states)}" if node.states else ""
+            yield f'    {names[node.task_id]}["{_quoted(node.task_id)}{states}"]'
+        if group is not None:
+            yield "    end"
 
 
 def _quoted(text: str) -> str:

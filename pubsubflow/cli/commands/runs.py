@@ -257,8 +257,9 @@ async def show_tasks(tasks: AsyncIterable[TaskView]) -> None:
     )
     async for task in tasks:
         index = "" if task.map_index is None else f".{task.map_index}"
+        name = "" if task.map_name is None else f" {task.map_name}"
         listing.row(
-            task.task_id + index,
+            task.task_id + index + name,
             output.state(task.state),
             str(task.attempt or ""),
             output.duration(task.started_at, task.ended_at),

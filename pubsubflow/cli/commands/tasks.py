@@ -25,6 +25,7 @@ async def list_tasks(
     /,
     *,
     state: tuple[str, ...] = (),
+    map_index: int | None = None,
     limit: Limit | None = None,
     target: Target = DEFAULT,
 ) -> None:
@@ -33,11 +34,12 @@ async def list_tasks(
     Args:
         run: Id of the run.
         state: Only tasks in this state, none for those not started; may be repeated.
+        map_index: Only instances with this index of mapped tasks and groups, from 0.
         limit: How many tasks at most; all if left out.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
-        found = client.tasks(run, states=state, limit=limit)
+        found = client.tasks(run, states=state, map_index=map_index, limit=limit)
         if target.json:
             await output.show_items(found)
         else:
@@ -118,6 +120,7 @@ def _facts(task: TaskDetail) -> Table:
     return output.facts(
         [
             ("task", task.id),
+            ("name", task.map_name),
             ("DAG", task.dag_id),
             ("operator", task.operator),
             ("state", output.state(task.state)),

@@ -50,7 +50,7 @@ class FireTimersHandler(Handler):
         lifecycle, passed = self._context.lifecycle, list[Timer]()
         for timer in (due[number] for number in due if number in self._claimed):
             if timer.kind == "retry":
-                lifecycle.retry_due(timer)
+                lifecycle.retries.retry_due(timer)
             elif timer.kind == "run_timeout":
                 lifecycle.time_out(timer)
             elif timer.kind in WAIT_TIMERS:

@@ -14,7 +14,7 @@ from pubsubflow.manager.working_state import InstanceKey, RunWork
 from pubsubflow.model.runs.progress import mapped_indexes, mapped_lengths
 from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.wire.elements import elements_of
-from pubsubflow.model.wire.messages import JournalEntry, TaskMessage, encode
+from pubsubflow.model.wire.messages import JournalEntry, TaskKey, TaskMessage, encode
 from pubsubflow.model.wire.stored_results import is_stored
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.manager_transaction import ManagerTransaction
@@ -32,6 +32,7 @@ class Results:
     def __init__(self) -> None:
         self._values: dict[tuple[int, int], bytes] = {}
         self._lists: dict[tuple[int, int], list[msgspec.Raw]] = {}
+        self._instances: dict[TaskKey, bytes] = {}
 
     async def load(
         self, transaction: ManagerTransaction, wanted: Iterable[tuple[RunWork, int]]
@@ -58,9 +59,28 @@ class Results:
             else:
                 self._values[run.id, node] = values[0] if values else _NIL
 
+    async def load_instances(
+        self, transaction: ManagerTransaction, wanted: Iterable[tuple[RunWork, InstanceKey]]
+    ) -> None:
+        """Make the results of single instances available, which others of their index take."""
+        missing = []
+        for run, key in wanted:
+            if key in run.instance_results:
+                self._instances[run.id, *key] = run.instance_results[key] or _NIL
+            else:
+                missing.append((run.id, *key))
+        if missing:
+            for row in await transaction.fetch_rows("read_instance_results", sorted(missing)):
+                task = row["run"], row["node"], row["map_index"]
+                self._instances[task] = row["result"] or _NIL
+
     def value(self, run: int, node: int) -> bytes:
         """Return the encoded result of a node."""
         return self._values[run, node]
+
+    def instance(self, run: int, node: int, map_index: int) -> bytes:
+        """Return the encoded result of an instance; that of None when it has none."""
+        return self._instances.get((run, node, map_index), _NIL)
 
     def element(self, run: int, node: int, index: int) -> msgspec.Raw:
         """Return one encoded element of a list result."""
@@ -87,11 +107,16 @@ async def build_orders(
         (run, node)
         for run, key in dispatched
         for task in [run.version.spec.tasks[key[0]]]
-        for node in [*task.inputs, *(each.node for each in task.mapped_arguments)]
-        if node is not None
+        for node in [
+            *task.inputs,
+            *(each.node for each in task.mapped_arguments if not each.unused),
+        ]
+        if node is not None and not (task.map_group and _shares_index(run, node, task))
     )
     if wanted:
         await results.load(transaction, wanted)
+    if any(run.version.plan.groups for run, _ in dispatched):
+        await results.load_instances(transaction, _wanted_instances(dispatched))
     return [
         (
             run.version.spec.tasks[key[0]].queue,
@@ -99,6 +124,23 @@ async def build_orders(
         )
         for run, key in dispatched
     ]
+
+
+def _shares_index(run: RunWork, node: int, task: TaskSpec) -> bool:
+    return run.version.spec.tasks[node].shares_index(task)
+
+
+def _wanted_instances(
+    dispatched: Iterable[tuple[RunWork, InstanceKey]],
+) -> dict[tuple[RunWork, InstanceKey], None]:
+    """Return the instances of mapped groups whose results others of their index take."""
+    return dict.fromkeys(
+        (run, (node, index))
+        for run, (number, index) in dispatched
+        for task in [run.version.spec.tasks[number]]
+        for node in task.inputs
+        if _shares_index(run, node, task)
+    )
 
 
 def build_order(
@@ -117,7 +159,12 @@ def build_order(
     # NATS takes 1 MiB a message: what does not fit is left out, and the worker requests it.
     inputs = {}
     for upstream in task.inputs:
-        value = results.value(run.id, upstream)
+        own = task.map_group and _shares_index(run, upstream, task)
+        value = (
+            results.instance(run.id, upstream, map_index)
+            if own
+            else results.value(run.id, upstream)
+        )
         if len(value) <= room:
             inputs[upstream] = msgspec.Raw(value)
             room -= len(value)
@@ -166,7 +213,7 @@ def _elements_of(
     """Return the elements of mapped results, as far as there is room for them."""
     elements = {}
     for argument, index in zip(task.mapped_arguments, indexes, strict=True):
-        if argument.node is None:
+        if argument.node is None or argument.unused:
             continue
         if is_stored(results.value(run.id, argument.node)):
             continue  # a list in the result store: the runner takes its element out of that

@@ -45,6 +45,8 @@ async def save(uow: UnitOfWork, transaction: ManagerTransaction, changes: bytes 
         # After the rows of runs that are made here.
         for each in sorted(uow.runs.annotations, key=lambda each: each.run):
             await transaction.fetch("annotate_run", *astuple(each))
+    if uow.runs.named:
+        await transaction.write("name_instances", uow.runs.named)
 
 
 def _schedule_rows(drafts: Sequence[RunDraft], uow: UnitOfWork) -> Iterator[_Statement]:

@@ -28,6 +28,7 @@ from pubsubflow.model.api.resources import NOT_STARTED
 from pubsubflow.model.changes import RunChanged
 from pubsubflow.model.runs.clearing import (
     FORKS,
+    Choices,
     States,
     TaskSelection,
     clear,
@@ -101,7 +102,8 @@ class Clearing:
             self._lifecycle.waits.stop(run, key, run.live[key], cancelled=True)
             # Its row is deleted under the slots' lock; see `save_cleared`.
             del run.live[key]
-        again = clear(run.progress, states, chosen)
+        choices = await self.choices(run.id, run.version)
+        again = clear(run.version.plan, run.progress, states, chosen, choices)
         if live:
             before = first_delivery(run.progress.clear_number, self._uow.epoch)
             message = CancelMessage(run.id, "cleared", tuple(live), before)
@@ -135,14 +137,14 @@ class Clearing:
             return None
         check_cleared(row, command)
         version = await self._version(row, command, dag)
-        progress, states = await self.rebuild(version, row)
+        progress, states, choices = await self.rebuild(version, row)
         chosen = _choose(version, progress, states, command)
         await self.check_complete(run_id, version, chosen)
         cleared = describe_tasks(version, states, chosen)
         if command.dry_run:
             return ClearResult(cleared, state)
         await self.record(run_id, progress, chosen, item)
-        again = clear(progress, states, chosen)
+        again = clear(version.plan, progress, states, chosen, choices)
         source = dag.source if command.newest else row["source"]
         state = await self.open_again(row, dag, version, (progress, again), source=source)
         return ClearResult(cleared, state)
@@ -232,20 +234,31 @@ class Clearing:
 
     async def rebuild(
         self, version: DagVersion, row: Row
-    ) -> tuple[Progress, dict[InstanceKey, TaskState]]:
-        """Return the progress of a run that has ended, and the states of its tasks."""
+    ) -> tuple[Progress, dict[InstanceKey, TaskState], Choices]:
+        """Return the progress of a run that has ended, the states of its tasks, its choices."""
         run_id = row["id"]
         rows = await self._transaction.fetch("read_finished_tasks", run_id)
         ended = [(r["node"], r["map_index"], TaskState(r["state"]), r["length"]) for r in rows]
-        forks = [(run_id, task.node) for task in version.spec.tasks if task.role in FORKS]
-        results = await self._transaction.fetch_rows("read_results", forks)
-        chose: dict[int, list[object]] = {}
-        for result in results:
-            stored = result["result"]
+        choices = await self.choices(run_id, version, everywhere=True)
+        progress = rebuild(version.plan, ended, choices, row["clear_number"])
+        return progress, {(node, index): state for node, index, state, _ in ended}, choices
+
+    async def choices(
+        self, run_id: int, version: DagVersion, *, everywhere: bool = False
+    ) -> Choices:
+        """Return what branches and short circuits have chosen: those in mapped groups, or all."""
+        group_of = version.plan.group_of
+        forks = [
+            (run_id, task.node)
+            for task in version.spec.tasks
+            if task.role in FORKS and (everywhere or task.node in group_of)
+        ]
+        found: dict[InstanceKey, object] = {}
+        for row in await self._transaction.fetch_rows("read_results", forks) if forks else ():
+            stored = row["result"]
             value = _decode_result(stored) if stored not in (None, b"", REMOVED_RESULT) else None
-            chose.setdefault(result["node"], []).append(value)
-        progress = rebuild(version.plan, ended, chose, row["clear_number"])
-        return progress, {(node, index): state for node, index, state, _ in ended}
+            found[row["node"], row["map_index"]] = value
+        return found
 
     async def info(self, row: Row, version: DagVersion) -> bytes:
         """Return what tasks may know of a run, as it was when it started."""

@@ -1,25 +1,24 @@
-"""Lifecycle of runs: start, attempts and their ends, retries, cancellation, time limits."""
+"""Lifecycle of runs: start, attempts and their ends, cancellation, time limits."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from pubsubflow.manager.runs.callbacks import call_for_run, call_for_task
+from pubsubflow.manager.runs.events import TaskEvents, moment_of
+from pubsubflow.manager.runs.retries import Retries
 from pubsubflow.manager.runs.state_changes import apply_state
 from pubsubflow.manager.runs.waits import TaskWaits, WaitEnd, end_look
 from pubsubflow.manager.spec_cache import DagVersion
-from pubsubflow.manager.traces import attempt_context
-from pubsubflow.manager.unit_of_work import AttemptRow, FinishedAttempt, UnitOfWork
+from pubsubflow.manager.unit_of_work import FinishedAttempt, UnitOfWork
 from pubsubflow.manager.working_state import (
     EndedTask,
     InstanceKey,
     LiveTask,
     RunWork,
-    new_event,
 )
 from pubsubflow.model.runs.closing import close_run, has_teardowns_left
 from pubsubflow.model.runs.fences import first_delivery
-from pubsubflow.model.runs.outlets import outlet_events
 from pubsubflow.model.runs.progress import (
     Decision,
     Progress,
@@ -30,22 +29,14 @@ from pubsubflow.model.runs.progress import (
     start_run,
     take_unmade,
 )
-from pubsubflow.model.runs.retry import (
-    GiveUp,
-    Redeliver,
-    RetryAt,
-    after_crash,
-    after_failure,
-    retries_time_limit,
-)
 from pubsubflow.model.runs.states import RunState, TaskState, advance_state
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import (
+    MAX_MAP_NAME,
     NO_NODE,
     NOT_MAPPED,
     CancelMessage,
     EmittedEvent,
-    EventInfo,
     Outcome,
     ResultMessage,
     RunInfo,
@@ -74,15 +65,17 @@ class RunLifecycle:
 
     Attributes:
         waits: The waits of their tasks.
+        retries: Their further attempts.
+        events: The events of their tasks.
     """
 
     def __init__(
         self, uow: UnitOfWork, *, new_id: Callable[[], UUID], chance: Callable[[], float]
     ) -> None:
         self._uow = uow
-        self._new_id = new_id
-        self._chance = chance
         self.waits = TaskWaits(uow)
+        self.retries = Retries(uow, self.waits, chance)
+        self.events = TaskEvents(uow, new_id)
 
     def start(
         self,
@@ -132,10 +125,11 @@ class RunLifecycle:
             return
         if task.state is not TaskState.RUNNING:
             if _is_first(task) and task.started_at is None:
-                self._replace_queued(self._uow.runs.by_id[message.run], message.node)
+                run = self._uow.runs.by_id[message.run]
+                self._replace_queued(run, (message.node, message.map_index))
             task.enter(TaskState.RUNNING)
         task.worker = message.worker
-        task.started_at = task.started_at or _moment(message.started_at)
+        task.started_at = task.started_at or moment_of(message.started_at)
         task.changed = True
 
     def attempt_ended(self, message: ResultMessage) -> None:
@@ -157,7 +151,7 @@ class RunLifecycle:
             return
         # A task's timeout counts from its first start, waits included.
         started_at = end.task.started_at
-        self._hand_out(end.run, end.key, end.task, end.task.attempt)
+        self.retries.hand_out(end.run, end.key, end.task, end.task.attempt)
         end.task.started_at = started_at
 
     def _end_attempt(self, run: RunWork, task: LiveTask, message: ResultMessage) -> None:
@@ -173,15 +167,15 @@ class RunLifecycle:
         if message.outcome is Outcome.DEFERRED:
             self.waits.defer(run, key, task, message)
             if queued:
-                self._replace_queued(run, message.node)
+                self._replace_queued(run, key)
             return
         if message.outcome in _RETRIED:
-            if self._retry(run, task, message):
+            if self.retries.retry(run, task, message):
                 if queued and (task.state is TaskState.UP_FOR_RETRY or not _is_first(task)):
-                    self._replace_queued(run, message.node)
+                    self._replace_queued(run, key)
                 return
         elif message.outcome is Outcome.SUCCESS:
-            self._emit(run, message, spec.outlets)
+            self.events.emit(run, message, spec.outlets)
             if not spec.mapped:
                 run.results[message.node] = message.value
         self._end_task(run, key, task, message)
@@ -190,16 +184,18 @@ class RunLifecycle:
             run.progress,
             message.node,
             _FINAL[message.outcome],
+            map_index=message.map_index,
             length=message.length,
             follow=message.follow,
             replaced=not queued,
         )
         self._apply(run, decision, chained=message)
 
-    def _replace_queued(self, run: RunWork, node: int) -> None:
-        """Make the next instance of a mapped task for one that has left the queue."""
-        if run.progress.nodes[node].unmade:
-            self._apply(run, replace_queued(run.progress, node))
+    def _replace_queued(self, run: RunWork, key: InstanceKey) -> None:
+        """Make the next instance of a mapped task, or group, for one that has left the queue."""
+        plan = run.version.plan
+        if run.progress.nodes[key[0]].unmade or key[0] in plan.group_of:
+            self._apply(run, replace_queued(plan, run.progress, *key))
 
     def _apply(
         self, run: RunWork, decision: Decision, chained: ResultMessage | None = None
@@ -225,7 +221,7 @@ class RunLifecycle:
                 task.enter(TaskState.RUNNING)
                 task.chained = True
                 task.worker = chained.worker
-                task.started_at = _moment(chained.ended_at)
+                task.started_at = moment_of(chained.ended_at)
             elif run.version.spec.tasks[key[0]].start_wait is not None:
                 self.waits.start(run, key, task)
             else:
@@ -272,7 +268,7 @@ class RunLifecycle:
                 call_for_task(self._uow, run, (node, map_index), 0, state, error)
             if state is TaskState.SUCCESS:
                 for uri in run.version.spec.tasks[node].outlets:
-                    self.record(run, EmittedEvent(uri), node, map_index)
+                    self.events.record(run, EmittedEvent(uri), node, map_index)
 
     def _close(self, run: RunWork, outcome: RunState, error: str | None = None) -> None:
         run.outcome = advance_state(run.outcome or RunState.RUNNING, outcome)
@@ -328,16 +324,6 @@ class RunLifecycle:
             )
         )
 
-    def retry_due(self, timer: Timer) -> None:
-        """Hand out the next attempt of a task whose delay is over."""
-        run = self._uow.runs.by_id.get(timer.run or 0)
-        key = (timer.node or 0, NOT_MAPPED if timer.map_index is None else timer.map_index)
-        task = run.live.get(key) if run is not None else None
-        if run is None or task is None or task.state is not TaskState.UP_FOR_RETRY:
-            return
-        if task.attempt == timer.attempt:
-            self._next_attempt(run, key, task)
-
     def time_out(self, timer: Timer) -> None:
         """Fail a run that has outlived its DAG's timeout."""
         run = self._uow.runs.by_id.get(timer.run or 0)
@@ -353,7 +339,7 @@ class RunLifecycle:
             for key, task in run.live.items():
                 # All others have a message in the stream, which comes again by itself.
                 if task.chained and task.worker == worker:
-                    self._hand_out(run, key, task, task.attempt)
+                    self.retries.hand_out(run, key, task, task.attempt)
 
     def _fenced(self, message: ResultMessage | StartedMessage) -> LiveTask | None:
         """Return the task of a message if its attempt and delivery are the present ones."""
@@ -364,70 +350,6 @@ class RunLifecycle:
         if task is None or (task.attempt, task.delivery) != (message.attempt, message.delivery):
             return None
         return task if task.state in (TaskState.QUEUED, TaskState.RUNNING) else None
-
-    def _retry(self, run: RunWork, task: LiveTask, message: ResultMessage) -> bool:
-        """Try a failed attempt again, if its policy says so."""
-        policy = run.version.spec.tasks[message.node].retry
-        key = (message.node, message.map_index)
-        now, chance = self._uow.now, self._chance()
-        # Attempts before a clearing cost no retry.
-        tries = task.attempt - task.prior_attempts
-        verdict: RetryAt | Redeliver | GiveUp
-        if message.outcome is Outcome.LOST:
-            verdict = Redeliver()
-        elif message.outcome is Outcome.CRASHED:
-            task.crashes += 1
-            verdict = after_crash(policy, tries, task.crashes, chance=chance, now=now)
-        else:
-            final = message.error is not None and message.error.final
-            # Its runner was stopped and could not decide.
-            final = final or (message.over_time and not retries_time_limit(policy))
-            wanted = message.retry_after
-            verdict = after_failure(
-                policy, tries, final=final, chance=chance, now=now, wanted=wanted
-            )
-        if not isinstance(verdict, RetryAt | Redeliver):
-            return False
-        times = (_moment(message.started_at), _moment(message.ended_at))
-        fence = (task.attempt, task.delivery)
-        self._uow.runs.attempts.append(
-            AttemptRow(
-                *(run.id, *key, *fence, message.worker, *times, message.error),
-                message.peak_memory or None,
-            )
-        )
-        if isinstance(verdict, Redeliver):
-            self._hand_out(run, key, task, task.attempt)
-            return True
-        self._uow.waits.retried.append((run.id, *key))
-        if run.version.spec.tasks[message.node].callbacks:
-            retry = TaskState.UP_FOR_RETRY
-            call_for_task(self._uow, run, key, task.attempt, retry, message.error)
-        # Without a delay a timer would only cost a transaction.
-        if verdict.at <= now:
-            self._next_attempt(run, key, task)
-        else:
-            task.enter(TaskState.UP_FOR_RETRY)
-            task.chained, task.worker = False, None
-            self._uow.timers.append(
-                Timer(verdict.at, "retry", run.version.dag, run.id, *key, task.attempt)
-            )
-        return True
-
-    def _next_attempt(self, run: RunWork, key: InstanceKey, task: LiveTask) -> None:
-        """Begin a task's next attempt; one that has to wait before it begins waits anew."""
-        waits_first, task.wait_set = task.wait_set is not None, None
-        self._hand_out(run, key, task, task.attempt + 1)
-        if waits_first:
-            run.dispatch.remove(key)
-            self.waits.start(run, key, task)
-
-    def _hand_out(self, run: RunWork, key: InstanceKey, task: LiveTask, attempt: int) -> None:
-        """Hand a task out again, under a delivery that no earlier chain through it had."""
-        task.enter(TaskState.QUEUED)
-        task.attempt, task.delivery = attempt, task.delivery + 1
-        task.chained, task.worker, task.started_at = False, None, None
-        run.dispatch.append(key)
 
     def _remove(self, run: RunWork, key: InstanceKey, task: LiveTask) -> None:
         del run.live[key]
@@ -441,7 +363,12 @@ class RunLifecycle:
         self, run: RunWork, key: InstanceKey, task: LiveTask, message: ResultMessage
     ) -> None:
         self._remove(run, key, task)
-        started_at = task.started_at or _moment(message.started_at)
+        if message.map_name:
+            name = printable(message.map_name)[:MAX_MAP_NAME]
+            self._uow.runs.named.append((run.id, *key, name))
+        if message.outcome is Outcome.SUCCESS and message.node in run.version.plan.group_of:
+            run.instance_results[key] = message.value
+        started_at = task.started_at or moment_of(message.started_at)
         run.ended_tasks.append(
             EndedTask(
                 *key,
@@ -451,7 +378,7 @@ class RunLifecycle:
                 # A chained one was never queued: its row is made after it has started.
                 started_at if task.chained else task.queued_at,
                 started_at,
-                _moment(message.ended_at),
+                moment_of(message.ended_at),
                 message.length,
                 message.value or None,
                 message.outputs or None,
@@ -462,52 +389,6 @@ class RunLifecycle:
         if run.version.spec.tasks[message.node].callbacks:
             final = _FINAL[message.outcome]
             call_for_task(self._uow, run, key, task.attempt, final, message.error)
-
-    def _emit(self, run: RunWork, message: ResultMessage, outlets: tuple[str, ...]) -> None:
-        """Record a success's events: what it emitted, and one for each other outlet."""
-        events = outlet_events(
-            outlets, message.emits, follow=message.follow, published=message.published
-        )
-        for event in events:
-            self.record(run, event, message.node, message.map_index, message)
-
-    def record(
-        self,
-        run: RunWork,
-        emitted: EmittedEvent,
-        node: int,
-        map_index: int,
-        message: ResultMessage | None = None,
-    ) -> None:
-        """Record an event of a task, for the log and the DAGs that subscribe to it."""
-        spec = run.version.spec
-        event_id = self._new_id()
-        info = EventInfo(
-            str(event_id),
-            emitted.uri,
-            emitted.extra,
-            None if emitted.partition is None else printable(emitted.partition),
-            self._uow.now,
-            "task",
-            run.info.run_id,
-            spec.dag_id,
-            spec.tasks[node].task_id,
-            attempt_context(run.info, message),
-        )
-        self._uow.log.undecided.append(
-            new_event(
-                event_id,
-                info,
-                (run.id, node, map_index),
-                now=self._uow.now,
-                ancestry=(*run.info.ancestry, run.version.dag),
-                accepted_at=self._uow.now if message is None else _moment(message.ended_at),
-            )
-        )
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _is_first(task: LiveTask) -> bool:

@@ -88,7 +88,8 @@ class Marking:
         for key in live:
             self._lifecycle.waits.stop(run, key, run.live[key], cancelled=True)
             del run.live[key]
-        clear(run.progress, states, gone)
+        choices = await self._clearing.choices(run.id, run.version)
+        clear(run.version.plan, run.progress, states, gone, choices)
         if live:
             before = first_delivery(run.progress.clear_number, self._uow.epoch)
             order = CancelMessage(run.id, f"marked {command.state}", tuple(live), before)
@@ -127,7 +128,7 @@ class Marking:
             return None
         check_cleared(row, command)
         version = (await self._specs.versions(self._transaction, [row["version"]]))[row["version"]]
-        progress, states = await self._clearing.rebuild(version, row)
+        progress, states, choices = await self._clearing.rebuild(version, row)
         attempts = await self._ended(run_id)
         marks = _choose(version, progress, states, attempts, command)
         found = _result(version, states, marks, state)
@@ -135,7 +136,7 @@ class Marking:
             return found
         gone = sorted(marks.cleared(states))
         clear_number = progress.clear_number
-        clear(progress, states, gone)
+        clear(version.plan, progress, states, gone, choices)
         result = _decode(command.result) if command.result else None
         apply_marks(version.plan, progress, marks, result)
         if any(entry.total == UNDECIDED for entry in progress.nodes):
@@ -222,7 +223,7 @@ class Marking:
             return
         for task in ended:
             for uri in run.version.spec.tasks[task.node].outlets:
-                self._lifecycle.record(run, EmittedEvent(uri), task.node, task.map_index)
+                self._lifecycle.events.record(run, EmittedEvent(uri), task.node, task.map_index)
 
 
 def _choose(

@@ -102,7 +102,11 @@ class ResourcesView(Struct, frozen=True, kw_only=True):
 
 
 class DagTaskView(Struct, frozen=True, kw_only=True):
-    """A task of a DAG."""
+    """A task of a DAG.
+
+    Attributes:
+        map_group: The mapped group that it is in; each index goes through that for itself.
+    """
 
     task_id: str
     operator: str
@@ -119,6 +123,7 @@ class DagTaskView(Struct, frozen=True, kw_only=True):
     doc: str | None = None
     line: int | None = None
     resources: ResourcesView | None = None
+    map_group: str | None = None
 
 
 class InputView(Struct, frozen=True, kw_only=True):
@@ -264,6 +269,7 @@ class TaskView(Struct, frozen=True, kw_only=True):
         waits_for: What has no free slot for it, or why no worker takes it.
         peak_memory: The most memory that its process held, bytes; None where that is not known, as
             of async tasks that share a process.
+        map_name: Name of an instance, by the `map_index_template` of its task.
     """
 
     id: str
@@ -282,6 +288,7 @@ class TaskView(Struct, frozen=True, kw_only=True):
     error: TaskErrorView | None = None
     waits_for: str | None = None
     peak_memory: int | None = None
+    map_name: str | None = None
 
 
 class TaskDetail(TaskView, frozen=True, kw_only=True):

@@ -12,9 +12,11 @@ from math import prod
 from msgspec import Struct
 
 from pubsubflow.errors import NotFound
-from pubsubflow.model.runs.node_progress import NodeProgress
+from pubsubflow.model.runs.mapped.clearing import follow_in_group, narrow_to_index, related
+from pubsubflow.model.runs.mapped.groups import GroupProgress, group_total, restore_group
+from pubsubflow.model.runs.node_progress import UNDECIDED, NodeProgress
 from pubsubflow.model.runs.plan import Plan
-from pubsubflow.model.runs.progress import Progress, mapped_lengths, not_followed
+from pubsubflow.model.runs.progress import Progress, leave_out, mapped_lengths
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
@@ -23,6 +25,9 @@ FAILED = (TaskState.FAILED, TaskState.UPSTREAM_FAILED, TaskState.CANCELLED)
 FORKS = ("branch", "short_circuit")
 _INDEX = re.compile(r"[0-9]{1,9}")
 States = Mapping[tuple[int, int], TaskState]
+Choices = Mapping[tuple[int, int], object]
+"""Node and map index of successful branches and short circuits → what they returned."""
+Nodes = dict[int, set[int]]
 
 
 class TaskSelection(Struct, frozen=True):
@@ -70,19 +75,31 @@ def select(
         selected = node in nodes or index in single.get(node, ())
         if selected and (state in FAILED or not selection.only_failed):
             chosen.setdefault(node, set()).add(index)
-    # What a setup made is gone by now, or goes once its teardown has run again.
-    for node in plan.with_scopes(chosen) - chosen.keys():
-        if node in instances:
-            chosen[node] = set(instances[node])
+    _add_scopes(plan, instances, chosen)
     for task in plan.spec.tasks:
         # In topological order, so one pass reaches live tasks any number of steps downstream.
+        if plan.groups and task.node in plan.group_of:
+            follow_in_group(plan, progress, states, instances, chosen, task)
+            continue
         mine, picked = instances.get(task.node, set()), chosen.get(task.node, set())
         after = any(node in chosen for node in task.upstream)
         follows = after and (picked or task.node in live)
         part = picked and picked != mine
         if follows or (part and not _same_instances(plan, task, progress)):
             chosen[task.node] = mine
-    return {(node, index) for node, indexes in chosen.items() for index in indexes}
+    return {(node, index) for node, indexes in chosen.items() for index in indexes if indexes}
+
+
+def _add_scopes(plan: Plan, instances: Nodes, chosen: Nodes) -> None:
+    """Add the setups that cleared tasks use, and their teardowns."""
+    # What a setup made is gone by now, or goes once its teardown has run again.
+    if not plan.scopes:
+        return
+    for node, indexes in list(chosen.items()):
+        for other in plan.with_scopes([node]) - {node}:
+            if other in instances:
+                found = related(plan, node, indexes, other, instances[other])
+                chosen.setdefault(other, set()).update(found)
 
 
 def selected_nodes(plan: Plan, selection: TaskSelection) -> tuple[set[int], dict[int, set[int]]]:
@@ -106,10 +123,15 @@ def selected_nodes(plan: Plan, selection: TaskSelection) -> tuple[set[int], dict
         else:
             raise NotFound("task", name)
     sources = nodes | single.keys()
-    if selection.downstream:
-        nodes |= _reach(sources, plan.downstream) - single.keys()
-    if selection.upstream:
-        nodes |= _reach(sources, [task.upstream for task in tasks]) - single.keys()
+    for wanted, edges in (
+        (selection.downstream, plan.downstream),
+        (selection.upstream, [task.upstream for task in tasks]),
+    ):
+        reached = _reach(sources, edges) - single.keys() if wanted else set()
+        if wanted and plan.groups:
+            # From an instance of a mapped group, those of the same index alone.
+            narrow_to_index(plan, edges, nodes, single, reached)
+        nodes |= reached
     return nodes, single
 
 
@@ -133,9 +155,20 @@ def _same_instances(plan: Plan, task: TaskSpec, progress: Progress) -> bool:
 
 
 def clear(
-    progress: Progress, states: States, chosen: Iterable[tuple[int, int]]
+    plan: Plan,
+    progress: Progress,
+    states: States,
+    chosen: Iterable[tuple[int, int]],
+    choices: Choices,
 ) -> list[tuple[int, int]]:
     """Remove instances from a run's progress, which is changed in place.
+
+    Args:
+        plan: The DAG's version that the run has.
+        progress: The run's.
+        states: State of every instance that has one.
+        chosen: Those to remove.
+        choices: Of the branches and short circuits in mapped groups.
 
     Returns:
         Those whose node was not cleared as a whole: they run again without a new decision.
@@ -148,8 +181,8 @@ def clear(
         sizes[node] = sizes.get(node, 0) + 1
     again = []
     whole: set[int] = set()
-    for node, indexes in by_node.items():
-        entry = progress.nodes[node]
+    for node in by_node.keys() - plan.group_of.keys():
+        indexes, entry = by_node[node], progress.nodes[node]
         if len(indexes) == sizes[node]:
             progress.nodes[node] = NodeProgress(left_out_by=entry.left_out_by)
             whole.add(node)
@@ -163,16 +196,46 @@ def clear(
         if entry.left_out_by:
             # A branch that runs again decides anew.
             entry.left_out_by = [node for node in entry.left_out_by if node not in whole]
+    _clear_in_groups(plan, progress, states, by_node, choices)
     _count_incomplete(progress)
     progress.clear_number += 1
     progress.closing = ""
     return again
 
 
+def _clear_in_groups(
+    plan: Plan, progress: Progress, states: States, by_node: Nodes, choices: Choices
+) -> None:
+    """Remove instances of mapped groups; these are decided anew, each with its index."""
+    cleared = sorted({plan.group_of[each].number for each in by_node if each in plan.group_of})
+    if not cleared:
+        return
+    remaining = {
+        (node, index): state
+        for (node, index), state in states.items()
+        if index not in by_node.get(node, ())
+    }
+    for number in cleared:
+        restore_group(progress, plan.groups[number], remaining)
+    _leave_out_again(plan, progress, choices, set(cleared), remaining)
+
+
+def _leave_out_again(
+    plan: Plan, progress: Progress, choices: Choices, groups: set[int], states: States
+) -> None:
+    """Note what branches in groups leave out, for what is undecided."""
+    for (node, index), result in choices.items():
+        if node not in plan.group_of or plan.group_of[node].number not in groups:
+            continue
+        follow = follow_of(plan.spec.tasks[node], result)
+        if follow is not None and states.get((node, index)) is TaskState.SUCCESS:
+            leave_out(plan, progress, (node, index), follow)
+
+
 def rebuild(
     plan: Plan,
     ended: Iterable[tuple[int, int, TaskState, int | None]],
-    chosen: Mapping[int, Iterable[object]],
+    choices: Choices,
     clear_number: int,
 ) -> Progress:
     """Return the progress that a run had when it ended.
@@ -180,21 +243,34 @@ def rebuild(
     Args:
         plan: The DAG's version that the run has.
         ended: Node, map index, state and length of the result of every instance that has ended.
-        chosen: The return values of the successful instances of branches and short circuits.
+        choices: Of all branches and short circuits.
         clear_number: How often tasks of the run were cleared.
     """
     progress = Progress([NodeProgress() for _ in plan.spec.tasks], 0, clear_number)
+    progress.groups = [GroupProgress() for _ in plan.groups]
+    states = {}
     for node, index, state, length in ended:
         entry = progress.nodes[node]
         entry.total = max(entry.total, 0) + 1
         entry.count(state)
         if index == NOT_MAPPED:
             entry.length = length
-    for node, results in chosen.items():
-        task = plan.spec.tasks[node]
-        for follow in (follow_of(task, result) for result in results):
-            for left_out in () if follow is None else not_followed(plan, task, follow):
-                progress.nodes[left_out].left_out_by.append(node)
+        states[node, index] = state
+    for (node, index), result in choices.items():
+        follow = follow_of(plan.spec.tasks[node], result)
+        if follow is not None and node not in plan.group_of:
+            leave_out(plan, progress, (node, index), follow)
+    for group in plan.groups:
+        if all(progress.nodes[source].complete for source in group.sources):
+            sizes = mapped_lengths(plan, group.task, progress)
+            progress.groups[group.number].total = group_total(sizes, plan.max_map_length)
+        # What its elements come from may have been marked as failed since.
+        begun = max((index + 1 for node, index in states if node in group.places), default=0)
+        if begun > progress.groups[group.number].total:
+            progress.groups[group.number].total = begun or UNDECIDED
+        restore_group(progress, group, states)
+    if plan.groups:
+        _leave_out_again(plan, progress, choices, set(range(len(plan.groups))), states)
     _count_incomplete(progress)
     return progress
 
@@ -219,4 +295,5 @@ def compatible(old: DagSpec, new: DagSpec) -> bool:
 
 
 def _shape(task: TaskSpec) -> tuple[object, ...]:
-    return task.task_id, task.upstream, task.inputs, task.mapped_arguments, task.role
+    mapped = task.map_group, task.mapped_arguments
+    return task.task_id, task.upstream, task.inputs, mapped, task.role

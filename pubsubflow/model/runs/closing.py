@@ -1,5 +1,6 @@
 """Closing of a run that is cancelled or out of time: its teardowns still run, all else does not."""
 
+from pubsubflow.model.runs.mapped.groups import close_group
 from pubsubflow.model.runs.node_progress import UNDECIDED
 from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.runs.progress import Decision, Progress, resume_run
@@ -24,6 +25,9 @@ def close_run(plan: Plan, progress: Progress) -> Decision:
         plan: The DAG's version that the run has.
         progress: Changed in place; instances that were never made are taken out of it before.
     """
+    for group in plan.groups:
+        lasting = [node for node in group.places if plan.spec.tasks[node].role == "teardown"]
+        close_group(progress, group, lasting)
     for task in plan.spec.tasks:
         entry = progress.nodes[task.node]
         if task.role == "teardown" or _is_complete(progress, task.node):

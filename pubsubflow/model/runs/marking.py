@@ -11,9 +11,10 @@ from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.runs.clearing import FORKS, States, TaskSelection, follow_of, selected_nodes
+from pubsubflow.model.runs.mapped.groups import mark_in_group
 from pubsubflow.model.runs.node_progress import UNDECIDED
 from pubsubflow.model.runs.plan import Plan
-from pubsubflow.model.runs.progress import Progress, not_followed
+from pubsubflow.model.runs.progress import Progress, leave_out
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.wire.messages import NOT_MAPPED
 
@@ -77,12 +78,16 @@ def select_marks(
     for node, index in states:
         made.setdefault(node, set()).add(index)
     chosen = {
-        (node, index) for node in nodes for index in _instances(progress, node, made.get(node))
+        (node, index)
+        for node in nodes
+        for index in _instances(plan, progress, node, made.get(node))
     }
     for node, indexes in single.items():
         task_id = plan.spec.tasks[node].task_id
         missing = indexes - made.get(node, set())
-        if progress.nodes[node].unmade:
+        group = plan.group_of.get(node)
+        total = 0 if group is None else progress.groups[group.number].total
+        if progress.nodes[node].unmade or any(index < total for index in missing):
             raise InvalidInput(
                 f"not all instances of {task_id} are made yet: mark the whole task, or wait"
             )
@@ -97,7 +102,7 @@ def select_marks(
         for key in unstarted
         if key[0] in after and states[key] in _UNSTARTED and key not in marked
     )
-    sizes = {node: max(progress.nodes[node].total, 1) for node, _ in marked}
+    sizes = {node: _size(plan, progress, node, index) for node, index in marked}
     return Marks(state, marked, anew, sizes)
 
 
@@ -118,6 +123,8 @@ def apply_marks(plan: Plan, progress: Progress, marks: Marks, result: object = N
         if entry.total == UNDECIDED:
             entry.total = marks.sizes[node]
         entry.count(marks.state, len(indexes))
+        if node in plan.group_of:
+            mark_in_group(progress, plan.group_of[node], node, indexes, marks.state)
         if marks.state is not TaskState.SUCCESS:
             continue
         if indexes == [NOT_MAPPED] and isinstance(result, list | dict):
@@ -125,8 +132,8 @@ def apply_marks(plan: Plan, progress: Progress, marks: Marks, result: object = N
         task = plan.spec.tasks[node]
         if task.role in FORKS and result is not None:
             follow = follow_of(task, result)
-            for left_out in () if follow is None else not_followed(plan, task, follow):
-                progress.nodes[left_out].left_out_by.append(node)
+            for index in indexes if follow is not None else ():
+                leave_out(plan, progress, (node, index), follow or ())
     progress.incomplete = sum(not entry.complete for entry in progress.nodes)
 
 
@@ -143,8 +150,21 @@ def result_of_mark(plan: Plan, node: int, result: object) -> object:
     return [plan.spec.tasks[each].task_id for each in plan.downstream[node]]
 
 
-def _instances(progress: Progress, node: int, made: set[int] | None) -> set[int]:
+def _size(plan: Plan, progress: Progress, node: int, index: int) -> int:
+    group = plan.group_of.get(node)
+    if group is not None and index == NOT_MAPPED:
+        return 1
+    total = progress.nodes[node].total if group is None else progress.groups[group.number].total
+    return max(total, 1)
+
+
+def _instances(plan: Plan, progress: Progress, node: int, made: set[int] | None) -> set[int]:
     entry = progress.nodes[node]
+    group = plan.group_of.get(node)
+    if group is not None and NOT_MAPPED not in (made or ()):
+        total = progress.groups[group.number].total
+        if total > 0:
+            return set(range(total))
     unmade = range(entry.total - entry.unmade, entry.total) if entry.unmade else ()
     return {*made, *unmade} if made else {NOT_MAPPED}
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from pubsubflow.model.runs.concurrency import DAG, KEY, POOL, RATE, Limit
+from pubsubflow.model.runs.mapped.groups import MappedGroup, mapped_groups
 from pubsubflow.model.spec import DagSpec, TaskSpec, TriggerRule
 
 LONGEST_CHAIN = 64
@@ -32,8 +33,8 @@ class Plan:
         spec: The version.
         max_map_length: Instances of a mapped task at most.
         downstream: Per node, the nodes that have it upstream.
-        concerned: Per node, the nodes to decide about when it has ended: those downstream, and
-            those that use what it set up.
+        concerned: Per node, the nodes to decide about when it has ended: those downstream, those
+            that use what it set up, and those of a group that is mapped over its result.
         scopes: Per node, the setups that it uses; empty for a DAG without setups.
         leaves: The nodes that decide the run's state: only teardowns are downstream of them, or
             they are teardowns that shall.
@@ -43,6 +44,8 @@ class Plan:
         past: Whether a task waits for the previous run.
         limits: Per node, the limits of which its tasks need a slot, in order; empty when no task
             needs one. A concurrency key that follows from the run is the text of its template.
+        groups: The mapped groups.
+        group_of: Node → the mapped group that it is in.
     """
 
     def __init__(self, spec: DagSpec, *, max_map_length: int = MAX_MAP_LENGTH) -> None:
@@ -62,16 +65,27 @@ class Plan:
             if (task.fails_run if task.role == "teardown" else task.node not in leads_on)
         )
         self.scopes = self._scopes() if any(task.role == "setup" for task in spec.tasks) else ()
+        self.groups = mapped_groups(spec)
+        self.group_of: dict[int, MappedGroup] = {
+            node: group for group in self.groups for node in group.places
+        }
         self.concerned = self.downstream
-        if self.scopes:
-            for task in spec.tasks:
-                for node in self.scopes[task.node].indirect_setups:
-                    found[node].append(task.node)
+        if self.scopes or self.groups:
+            self._add_indirect(found)
             self.concerned = tuple(map(tuple, found))
         self.past = any(task.depends_on_past for task in spec.tasks)
         self.chains = self._chains()
         limits = tuple(_limits(spec, task) for task in spec.tasks)
         self.limits = limits if any(limits) else ()
+
+    def _add_indirect(self, found: list[list[int]]) -> None:
+        """Add what is to be decided about after a node beside what is downstream of it."""
+        for node, scope in enumerate(self.scopes):
+            for setup in scope.indirect_setups:
+                found[setup].append(node)
+        for group in self.groups:
+            for source in group.sources:
+                found[source] += [node for node in group.places if node not in found[source]]
 
     def _scopes(self) -> tuple[SetupScope, ...]:
         tasks = self.spec.tasks

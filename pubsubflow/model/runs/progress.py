@@ -9,10 +9,14 @@ from math import prod
 
 from msgspec import Struct, field
 
-from pubsubflow.model.runs.node_progress import UNDECIDED, NodeProgress, all_complete
+from pubsubflow.model.runs.mapped.advance import GroupAdvance
+from pubsubflow.model.runs.mapped.groups import GroupProgress, MappedGroup, group_total
+from pubsubflow.model.runs.node_progress import UNDECIDED, NodeProgress
 from pubsubflow.model.runs.plan import Plan
+from pubsubflow.model.runs.rules.forks import not_followed
+from pubsubflow.model.runs.rules.node_rules import decide_node
+from pubsubflow.model.runs.rules.trigger_rules import evaluate_rule
 from pubsubflow.model.runs.states import RunState, TaskState
-from pubsubflow.model.runs.trigger_rules import evaluate_rule
 from pubsubflow.model.spec import TaskSpec, TriggerRule
 from pubsubflow.model.stored.values import StoredCodec, StoredValue
 from pubsubflow.model.wire.messages import NOT_MAPPED
@@ -32,6 +36,7 @@ class Progress(StoredValue):
         clear_number: How often tasks of the run were cleared.
         closing: The state in which it ends once its teardowns have run; empty if all of it runs.
         closing_reason: Why.
+        groups: One entry per mapped group; empty for a DAG without any.
     """
 
     nodes: list[NodeProgress]
@@ -39,6 +44,7 @@ class Progress(StoredValue):
     clear_number: int = 0
     closing: str = ""
     closing_reason: str = ""
+    groups: list[GroupProgress] = field(default_factory=list)
 
 
 STORED_PROGRESS = StoredCodec(Progress, "the progress of a run")
@@ -67,6 +73,8 @@ def start_run(plan: Plan) -> tuple[Progress, Decision]:
     """Start a run: return its progress and the tasks that are ready at once."""
     tasks = plan.spec.tasks
     progress = Progress([NodeProgress() for _ in tasks], len(tasks))
+    if plan.groups:
+        progress.groups = [GroupProgress() for _ in plan.groups]
     decision = Decision()
     # `always` does not wait for its upstream tasks.
     roots = (
@@ -82,6 +90,7 @@ def finish_task(
     node: int,
     state: TaskState,
     *,
+    map_index: int = NOT_MAPPED,
     length: int | None = None,
     follow: Sequence[str] | None = None,
     replaced: bool = False,
@@ -93,6 +102,7 @@ def finish_task(
         progress: Changed in place.
         node: The node of the instance.
         state: Its final state.
+        map_index: Its map index.
         length: Number of elements of its result, when that is a list.
         follow: For a branch, the downstream tasks to follow; for a short circuit `()` when
             everything downstream is skipped. None otherwise.
@@ -103,8 +113,10 @@ def finish_task(
     entry = progress.nodes[node]
     entry.length = length
     if follow is not None and state is TaskState.SUCCESS:
-        for left_out in not_followed(plan, plan.spec.tasks[node], follow):
-            progress.nodes[left_out].left_out_by.append(node)
+        leave_out(plan, progress, (node, map_index), follow)
+    if plan.groups and node in plan.group_of:
+        advance.end_in_group(node, map_index, state)
+        return decision
     # What a daemon of before saw start was not replaced: the window must not run dry.
     if not replaced or entry.total - entry.unmade - entry.ended <= MAP_WINDOW:
         _make_next(progress, node, decision)
@@ -112,10 +124,32 @@ def finish_task(
     return decision
 
 
-def replace_queued(progress: Progress, node: int) -> Decision:
-    """Make another instance of a mapped task for one that has started, or waits."""
+def leave_out(plan: Plan, progress: Progress, fork: tuple[int, int], follow: Sequence[str]) -> None:
+    """Note what a branch or a short circuit leaves out; one of a mapped group at its index.
+
+    Args:
+        plan: The DAG's version that the run has.
+        progress: Changed in place.
+        fork: Its node and map index.
+        follow: See `finish_task`.
+    """
+    node, map_index = fork
+    nodes = not_followed(plan, plan.spec.tasks[node], follow)
+    if plan.groups and node in plan.group_of:
+        group = plan.group_of[node]
+        progress.groups[group.number].leave_out(group, nodes, map_index)
+        return
+    for left_out in nodes:
+        progress.nodes[left_out].left_out_by.append(node)
+
+
+def replace_queued(plan: Plan, progress: Progress, node: int, map_index: int) -> Decision:
+    """Make another instance of a mapped task, or group, for one that has started, or waits."""
     decision = Decision()
-    _make_next(progress, node, decision)
+    if plan.groups and node in plan.group_of:
+        _Advance(plan, progress, decision).replace_in_group(node, map_index)
+    else:
+        _make_next(progress, node, decision)
     return decision
 
 
@@ -158,48 +192,6 @@ def resume_run(plan: Plan, progress: Progress, again: Iterable[tuple[int, int]])
     return decision
 
 
-def not_followed(plan: Plan, task: TaskSpec, follow: Sequence[str]) -> list[int]:
-    """Return the nodes that a branch or a short circuit leaves out, in order.
-
-    A task with the rule `always` and a teardown are not left out, nor are tasks that follow from
-    them alone.
-
-    Args:
-        plan: The DAG's version that the run has.
-        task: The branch or the short circuit.
-        follow: Tasks, or groups, whose first tasks are meant.
-    """
-    downstream = [
-        [node for node in nodes if not _runs_anyway(plan.spec.tasks[node])]
-        for nodes in plan.downstream
-    ]
-    if task.role == "short_circuit":
-        return sorted(_reachable(downstream, downstream[task.node]))
-    chosen = [
-        node
-        for node in downstream[task.node]
-        if plan.spec.tasks[node].task_id in follow
-        or not set(follow).isdisjoint(plan.spec.tasks[node].groups)
-    ]
-    kept = _reachable(downstream, chosen)
-    return [node for node in downstream[task.node] if node not in kept]
-
-
-def _runs_anyway(task: TaskSpec) -> bool:
-    return task.trigger_rule is TriggerRule.ALWAYS or task.role == "teardown"
-
-
-def _reachable(downstream: Sequence[Sequence[int]], nodes: Iterable[int]) -> set[int]:
-    found: set[int] = set()
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting.extend(downstream[node])
-    return found
-
-
 class _Advance:
     """One decision in the making: changes the progress, collects the consequences."""
 
@@ -212,9 +204,13 @@ class _Advance:
     def count(self, node: int, state: TaskState) -> None:
         """Count an ended instance, then decide about the nodes downstream."""
         entry = self._progress.nodes[node]
+        known = bool(entry.success), bool(entry.failed), bool(entry.upstream_failed)
         entry.count(state)
         if entry.complete:
             self._completed(1)
+        elif known == (bool(entry.success), bool(entry.failed), bool(entry.upstream_failed)):
+            # Of a node that is not complete a rule asks only whether any instance ended so.
+            return
         self.decide(self._downstream[node])
 
     def decide(self, nodes: Iterable[int]) -> None:
@@ -222,19 +218,65 @@ class _Advance:
         waiting = list(nodes)
         while waiting:
             node = waiting.pop(0)
-            if self._progress.nodes[node].total == UNDECIDED and self._decide_one(node):
+            if self._plan.groups and node in self._plan.group_of:
+                waiting.extend(self._decide_in_group(node))
+            elif self._progress.nodes[node].total == UNDECIDED and self._decide_one(node):
                 waiting.extend(self._downstream[node])
+
+    def end_in_group(self, node: int, map_index: int, state: TaskState) -> None:
+        """Count an ended instance of a mapped group, then decide about all that follows."""
+        groups = self._groups(self._plan.group_of[node])
+        groups.end(node, map_index, state)
+        self.decide(self._take(groups))
+
+    def replace_in_group(self, node: int, map_index: int) -> None:
+        """Make another instance for one of a mapped group that has started, or waits."""
+        groups = self._groups(self._plan.group_of[node])
+        groups.replace(node, map_index)
+        self.decide(self._take(groups))
+
+    def _groups(self, group: MappedGroup) -> GroupAdvance:
+        return GroupAdvance(
+            self._plan, self._progress, group, window=MAP_WINDOW, completed=self._completed
+        )
+
+    def _take(self, groups: GroupAdvance) -> list[int]:
+        """Take over the decisions about a group; return the nodes outside that are concerned."""
+        self._decision.ready += groups.ready
+        self._decision.resolved += groups.resolved
+        return list(groups.concerned)
+
+    def _decide_in_group(self, node: int) -> list[int]:
+        """Decide about a task of a mapped group; return the nodes to decide about next."""
+        group, entry = self._plan.group_of[node], self._progress.nodes[node]
+        state = self._progress.groups[group.number]
+        if entry.total != UNDECIDED and entry.complete:
+            return []
+        if state.total == UNDECIDED:
+            # The number of its indexes first: without any, its tasks end as a whole.
+            if not all(self._progress.nodes[source].complete for source in group.sources):
+                return []
+            sizes = mapped_lengths(self._plan, group.task, self._progress)
+            state.total = group_total(sizes, self._plan.max_map_length)
+        if not state.total:
+            ends = entry.total == UNDECIDED and self._decide_one(node)
+            return list(self._downstream[node]) if ends else []
+        groups = self._groups(group)
+        whole = groups.decide(node)
+        if whole is None:
+            return self._take(groups)
+        self._resolve(node, whole)
+        groups.end_whole(node, whole)
+        return list(self._downstream[node])
 
     def _decide_one(self, node: int) -> bool:
         """Start or resolve a node if its rule says so; return whether it is complete now."""
-        task = self._plan.spec.tasks[node]
-        upstream = [self._progress.nodes[number] for number in task.upstream]
-        # Before the rule: a branch that leaves a task out decides, whatever the rule says.
-        if self._progress.nodes[node].left_out_by:
-            result = TaskState.SKIPPED if all_complete(upstream) else None
-        elif self._plan.scopes:
-            result = self._rule(task, upstream)
+        task, entry = self._plan.spec.tasks[node], self._progress.nodes[node]
+        if entry.left_out_by or self._plan.scopes:
+            left_out = bool(entry.left_out_by)
+            result = decide_node(self._plan, task, self._progress.nodes, left_out=left_out)
         else:
+            upstream = [self._progress.nodes[number] for number in task.upstream]
             result = evaluate_rule(task.trigger_rule, upstream)
         if result is TaskState.QUEUED and task.depends_on_past and self._hold(node):
             return False
@@ -258,22 +300,6 @@ class _Advance:
         self._decision.held.append(node)
         return True
 
-    def _rule(self, task: TaskSpec, upstream: Sequence[NodeProgress]) -> TaskState | None:
-        """Evaluate the rule of a task, after the setups of which it uses what they made."""
-        entries = self._progress.nodes
-        if task.role != "teardown" and task.trigger_rule is not TriggerRule.ALWAYS:
-            made = [entries[node] for node in self._plan.scopes[task.node].indirect_setups]
-            if not all_complete(made):
-                return None
-            bad = any(entry.failed or entry.upstream_failed for entry in made)
-            if bad or any(entry.skipped for entry in made):
-                # Not before all upstream is complete: a branch among it may leave the task out.
-                state = TaskState.UPSTREAM_FAILED if bad else TaskState.SKIPPED
-                return state if all_complete(upstream) else None
-        tasks = self._plan.spec.tasks
-        setups = [entries[node] for node in task.upstream if tasks[node].role == "setup"]
-        return evaluate_rule(task.trigger_rule, upstream, setups)
-
     def _expand(self, task: TaskSpec) -> TaskState | None:
         """Start a mapped task; return the state in which it ends at once, if it does."""
         nodes = self._progress.nodes
@@ -282,7 +308,7 @@ class _Advance:
             each.node is None or nodes[each.node].complete for each in task.mapped_arguments
         ):
             return None
-        if task.kind == "empty" and task.start_wait is None:
+        if task.kind == "empty" and task.start_wait is None and not task.map_group:
             return TaskState.SUCCESS
         sizes = mapped_lengths(self._plan, task, self._progress)
         if isinstance(sizes, str):

@@ -13,6 +13,7 @@ _FACETS = (
     ("upstream", "what runs before it"),
     ("inputs", "whose results it takes"),
     ("mapped_arguments", "what it is mapped over"),
+    ("map_group", "the mapped group that it is in"),
 )
 
 
@@ -71,6 +72,7 @@ def _by_id(tasks: Sequence[TaskSpec]) -> dict[str, tuple[object, ...]]:
                 (each.name, each.length, None if each.node is None else ids[each.node])
                 for each in task.mapped_arguments
             ],
+            task.map_group,
         )
         for task in tasks
     }

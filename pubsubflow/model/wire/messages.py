@@ -18,6 +18,7 @@ from pubsubflow.model.wire.task_resources import ResourcesSpec
 NOT_MAPPED = -1
 NO_NODE = -1
 ALL_RUNS = 0
+MAX_MAP_NAME = 250
 
 TaskKey = tuple[int, int, int]
 """A task instance: run number, node, map index."""
@@ -241,6 +242,8 @@ class ResultMessage(Struct, frozen=True, array_like=True):
         peak_memory: The most memory that its process held, bytes; 0 where that is not known, as of
             a process that runs several tasks.
         state: Changes of its DAG's state.
+        map_name: Name of an instance of a mapped task, of MAX_MAP_NAME characters at most; empty
+            for none.
     """
 
     run: int
@@ -266,6 +269,7 @@ class ResultMessage(Struct, frozen=True, array_like=True):
     outputs: bytes = b""
     peak_memory: int = 0
     state: tuple[StateChange, ...] = ()
+    map_name: str = ""
 
 
 class StartedMessage(Struct, frozen=True, array_like=True):

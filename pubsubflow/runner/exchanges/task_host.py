@@ -55,6 +55,11 @@ class RunnerHost:
         request = self._execution.result_request(self._dag, node)
         return run_exchange(fetch_result(request), self._request)
 
+    def fetch_element(self, node: int, index: int) -> bytes:
+        """Fetch one element of the result of another task of the run."""
+        request = self._execution.result_request(self._dag, node, index)
+        return run_exchange(fetch_result(request), self._request)
+
     def fetch_pulled(self, request: PullRequest) -> PulledValues:
         """Fetch what a task has left under a key."""
         known = self._execution.chained_outputs(self._dag, request)

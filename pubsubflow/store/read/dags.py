@@ -208,6 +208,7 @@ def _graph(spec: DagSpec) -> list[DagTaskView]:
             doc=task.doc,
             line=task.line,
             resources=_resources(task),
+            map_group=task.map_group or None,
         )
         for task in spec.tasks
     ]

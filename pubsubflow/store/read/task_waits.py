@@ -3,10 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import islice
 
 import asyncpg
 from msgspec import Struct
 
+from pubsubflow.model.runs.mapped.waits import describe_groups
+from pubsubflow.model.runs.plan import Plan
+from pubsubflow.model.runs.progress import STORED_PROGRESS
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.approvals import decode_approval
@@ -179,6 +183,11 @@ async def describe_waits(connection: Connection, run: int, spec: DagSpec) -> lis
     for (node, map_index), reason in sorted(reasons.items()):
         index = f".{map_index}" if map_index != NOT_MAPPED else ""
         lines.append(f"task {spec.tasks[node].task_id}{index} waits for {reason}")
+    if any(task.map_group for task in spec.tasks):
+        found = await connection.fetchval(SQL["read_run_progress"], run)
+        if found is not None:
+            waits = describe_groups(Plan(spec), STORED_PROGRESS.decode(found))
+            lines += islice(waits, SHOWN_WAITS)
     return lines
 
 

@@ -313,6 +313,7 @@ def _task(run: FoundRun, spec: DagSpec, row: asyncpg.Record, waits_for: str | No
         error=decode_error_view(row["error"]),
         waits_for=waits_for,
         peak_memory=row["peak_memory"],
+        map_name=row["map_name"],
     )
 
 

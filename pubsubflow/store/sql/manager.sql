@@ -283,6 +283,20 @@ RETURNING node AS slot, due_at;
 -- Delete the timers of finished runs.
 DELETE FROM timer WHERE run = ANY($1::bigint[]);
 
+-- name: name_instances
+-- Name instances of mapped tasks that have ended.
+UPDATE task SET map_name = n.map_name
+FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[]) AS n (run, node, map_index, map_name)
+WHERE task.run = n.run AND task.node = n.node AND task.map_index = n.map_index;
+
+-- name: read_instance_results
+-- Return the results of instances of mapped tasks; only successful ones have one.
+SELECT task.run, task.node, task.map_index, task.result
+FROM unnest($1::bigint[], $2::int[], $3::int[]) AS n (run, node, map_index)
+JOIN task USING (run, node, map_index)
+WHERE task.state = 'success'
+ORDER BY task.run, task.node, task.map_index;
+
 -- name: read_results
 -- Return the results of nodes of runs, in map order; only successful instances have one.
 SELECT task.run, task.node, task.map_index, task.result, octet_length(task.result) AS size

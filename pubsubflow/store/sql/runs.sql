@@ -97,20 +97,24 @@ SELECT node, state, count(*) AS instances FROM task_live WHERE run = $1 GROUP BY
 -- Return the task instances of a run that have become ready, after node $2 and map index $3.
 SELECT * FROM (
     (SELECT node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length, error,
-            peak_memory
+            peak_memory, map_name
      FROM task
      WHERE run = $1 AND (node, map_index) > ($2::int, $3::int)
      ORDER BY node, map_index LIMIT $4)
     UNION ALL
     (SELECT node, map_index, attempt, state, worker,
             CASE WHEN chained THEN started_at ELSE least(queued_at, started_at) END, started_at,
-            NULL, NULL, NULL, NULL
+            NULL, NULL, NULL, NULL, NULL
      FROM task_live
      WHERE run = $1 AND (node, map_index) > ($2::int, $3::int)
      ORDER BY node, map_index LIMIT $4)
 ) AS instance
 ORDER BY node, map_index
 LIMIT $4;
+
+-- name: read_run_progress
+-- Return the progress of a run that has not ended.
+SELECT progress FROM run_live WHERE run = $1;
 
 -- name: read_waiting_tasks
 -- Return the tasks of run $1 that wait for a slot or a worker, the first $2.
@@ -123,7 +127,7 @@ LIMIT $2;
 -- name: read_task
 -- Return a task instance, with its result and its outputs unless these are larger than $4 bytes.
 SELECT node, map_index, attempt, state, worker, queued_at, started_at, ended_at, length, error,
-       peak_memory,
+       peak_memory, map_name,
        CASE WHEN octet_length(result) <= $4 THEN result END AS result,
        coalesce(octet_length(result), 0) AS result_bytes,
        CASE WHEN octet_length(outputs) <= $4 THEN outputs END AS outputs,
@@ -133,7 +137,7 @@ WHERE run = $1 AND node = $2 AND map_index = $3
 UNION ALL
 SELECT node, map_index, attempt, state, worker,
        CASE WHEN chained THEN started_at ELSE least(queued_at, started_at) END, started_at, NULL,
-       NULL, NULL, NULL, NULL, 0, NULL, 0
+       NULL, NULL, NULL, NULL, NULL, 0, NULL, 0
 FROM task_live
 WHERE run = $1 AND node = $2 AND map_index = $3;
 

@@ -54,3 +54,43 @@ def test_mapping_over_parts_functions_and_dicts(psf):
     run_id = psf("dags", "trigger", "mapped", "--wait", "--json").json["run_id"]
     shown = psf("tasks", "show", run_id, "gather", "--json").json["result"]
     assert shown == [[[6, "EUR"], [4, "USD"]], ["rows", "rates"]]
+
+
+def test_a_mapped_group_goes_index_by_index(psf):
+    assert psf("pools", "set", "narrow", "1").code == 0
+    run_id = psf("dags", "trigger", "grouped", "--json").json["run_id"]
+    psf("runs", "wait", run_id)
+    tasks = psf("tasks", "list", run_id, "--json").json
+    found = {(each["task_id"], each["map_index"]): each for each in tasks}
+    stored = [found["each.store", index]["state"] for index in range(3)]
+    assert stored == ["success", "upstream_failed", "success"]
+    assert [found["each.load", index]["attempt"] for index in range(3)] == [2, 1, 1]
+    assert [found["each.load", index]["map_name"] for index in (0, 2)] == ["row 1", "row 3"]
+    assert "each.load.2 row 3" in psf("tasks", "list", run_id).out
+    shown = psf("tasks", "show", run_id, "gather", "--json").json["result"]
+    assert shown == [[1, 10, 5, "1"], [3, 30, 5, "3"]]
+    one = psf("tasks", "show", run_id, "each.store", "--map-index", "2", "--json").json
+    assert one["result"] == [3, 30, 5, "3"]
+    events = psf("datasets", "events", "memory://grouped", "--json").json
+    assert sorted(each["map_index"] for each in events) == [0, 2]
+    assert "(mapped group each)" in psf("dags", "show", "grouped").out
+    drawn = psf("dags", "graph", "grouped", "--format", "mermaid", "--run", run_id).out
+    assert re.search(r'subgraph g\d\["each: each element"\]\n +t\d\["each.load<br>', drawn)
+    clear = ("tasks", "clear", run_id, "each.load", "--map-index", "2", "--downstream", "--yes")
+    assert psf(*clear).out.splitlines()[-1].startswith("3 cleared")
+    psf("runs", "wait", run_id)
+    again = psf("tasks", "list", run_id, "--map-index", "2", "--json").json
+    attempts = {each["task_id"]: (each["state"], each["attempt"]) for each in again}
+    assert attempts["each.load"] == attempts["each.store"] == ("success", 2)
+    stays = psf("tasks", "list", run_id, "--map-index", "0", "--json").json
+    assert sorted(each["attempt"] for each in stays) == [1, 1, 2]
+
+
+def test_explain_says_what_an_index_of_a_group_waits_for(psf):
+    run_id = psf("dags", "trigger", "waiting_group", "--json").json["run_id"]
+    for _ in range(50):
+        shown = psf("runs", "explain", run_id).out
+        if "waits for each.first.1" in shown:
+            break
+    assert "task each.second.1 waits for each.first.1" in shown
+    assert psf("runs", "cancel", run_id).code == 0

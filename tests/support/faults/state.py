@@ -9,7 +9,7 @@ import msgspec
 
 from pubsubflow.bus import Bus, BusSettings
 from pubsubflow.model.schedule.condition_state import decode_condition_state
-from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.source.stored_specs import STORED_SPEC
 
 _BUSY = """
 SELECT (SELECT count(*) FROM run_live) AS running, (SELECT count(*) FROM run_queue) AS queued,
@@ -142,9 +142,7 @@ async def read_state(dsn: str) -> State:
 
 async def _read(connection) -> State:
     names = {
-        row["id"]: [
-            task.task_id for task in msgspec.msgpack.decode(row["spec"], type=DagSpec).tasks
-        ]
+        row["id"]: [task.task_id for task in STORED_SPEC.decode(row["spec"]).tasks]
         for row in await connection.fetch("SELECT id, spec FROM dag_version")
     }
     versions, runs = {}, {}

@@ -9,7 +9,7 @@ import anyio
 import asyncpg
 import msgspec
 
-from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.source.stored_specs import STORED_SPEC
 from support.faults.rounds import DRAIN_SECONDS, FAULTS, Environment, RoundReport, open_environment
 from support.faults.state import until_drained, until_idle
 
@@ -75,7 +75,7 @@ async def check_waits(dsn: str, run_id: str, waits: int) -> int:
         spec = await connection.fetchval(
             "SELECT spec FROM dag_version WHERE id = $1", run["version"]
         )
-        names = [task.task_id for task in msgspec.msgpack.decode(spec, type=DagSpec).tasks]
+        names = [task.task_id for task in STORED_SPEC.decode(spec).tasks]
         rows = await connection.fetch(
             "SELECT * FROM task WHERE run = $1 AND node = $2", run["id"], names.index("waiter")
         )

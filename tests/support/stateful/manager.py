@@ -116,6 +116,10 @@ class ManagerWorkload(RandomWorkload):
             retry = RetryPolicy(chance.randint(0, 2))
             over = [2] if chance.random() < 0.15 and kind != "empty" else []
             tasks.append(task(f"t{index}", *after, kind=kind, retry=retry, over=over))
+        if kind != "empty" and chance.random() < 0.25:
+            # All but the first in one group over three elements.
+            for each in tasks[1:]:
+                each |= {"over": [3], "map_group": "g"}
         tasks[-1]["outlets"] = (f"x://d{number}",)
         limit = chance.randint(1, 3)
         return dag(f"dag{number}", *tasks, on=condition, max_active_runs=limit)

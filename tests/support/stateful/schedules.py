@@ -23,6 +23,7 @@ from pubsubflow.manager import Manager
 from pubsubflow.manager.batch import BatchProcessor
 from pubsubflow.model.schedule.condition_state import decode_condition_state
 from pubsubflow.model.schedule.conditions import describe_schedule
+from pubsubflow.model.source.stored_specs import STORED_SPEC
 from pubsubflow.model.spec import DagSpec, DatasetSpec
 from pubsubflow.model.wire.commands import (
     FireTimers,
@@ -63,7 +64,7 @@ CREATE TRIGGER record_version AFTER INSERT OR UPDATE OF version ON dag_state
     FOR EACH ROW EXECUTE FUNCTION record_version();
 """
 TIMEOUT_SECONDS = 60
-_decode_spec = msgspec.msgpack.Decoder(DagSpec).decode
+_decode_spec = STORED_SPEC.decode
 
 
 class RecordingProcessor(BatchProcessor):

@@ -130,7 +130,7 @@ def test_a_failure_is_tried_again_after_its_delay_and_then_final():
     assert played.uow.waits.retried == [(RUN, 0, -1)]
     (attempt,) = played.uow.runs.attempts
     assert (attempt.attempt, attempt.error.type) == (1, "E")
-    played.lifecycle.retry_due(timer)
+    played.lifecycle.retries.retry_due(timer)
     live = played.run.live[0, -1]
     assert (live.state, live.attempt, live.delivery) == ("queued", 2, 2)
     played.report(Outcome.FAILED, error=FINAL)
@@ -141,7 +141,7 @@ def test_a_failure_is_tried_again_after_its_delay_and_then_final():
 def test_a_timer_of_another_attempt_is_void():
     played = Played(task("a", retry=RetryPolicy(2, delay_seconds=10)))
     played.report(Outcome.FAILED, error=TaskError("E", "no"))
-    played.lifecycle.retry_due(Timer(NOW, "retry", 7, RUN, 0, -1, 2))
+    played.lifecycle.retries.retry_due(Timer(NOW, "retry", 7, RUN, 0, -1, 2))
     assert played.states == {0: "up_for_retry"}
 
 
@@ -310,33 +310,38 @@ def test_a_task_without_a_slot_is_ready_instead_of_queued():
         ended.withhold()
 
 
-@given(st.data())
-def test_no_more_of_a_mapped_task_are_ahead_of_others_than_the_window_and_all_are_made(data):
+@given(st.data(), st.booleans())
+def test_no_more_of_a_mapped_task_are_ahead_of_others_than_the_window_and_all_are_made(
+    data, grouped
+):
     """Whatever starts, ends unseen, ends after its start, or is retried, in any order."""
     count = data.draw(st.integers(1, 9), label="count")
-    started: set[int] = set()
-    retried: set[int] = set()
+    started: set[tuple[int, int]] = set()
+    retried: set[tuple[int, int]] = set()
+    options = {"over": [count], "retry": RetryPolicy(retries=1)}
+    tasks = [task("each", **options)]
+    if grouped:
+        options["map_group"] = "g"
+        tasks = [task("each", **options), task("then", "each", **options)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(progress, "MAP_WINDOW", 3)
-        played = Played(task("each", over=[count], retry=RetryPolicy(retries=1)))
+        played = Played(*tasks)
         while played.run.live:
-            ahead = {index for _, index in played.run.live if index not in started}
+            ahead = set(played.run.live) - started
             assert len(ahead - retried) <= 3
             assert ahead or len(started) >= 1
-            index = data.draw(st.sampled_from(sorted(index for _, index in played.run.live)))
-            live = played.run.live[0, index]
+            key = data.draw(st.sampled_from(sorted(played.run.live)))
+            live = played.run.live[key]
             fence = (live.attempt, live.delivery)
-            if index not in started and data.draw(st.booleans(), label="starts"):
-                started.add(index)
-                played.lifecycle.attempt_started(StartedMessage(RUN, 0, index, *fence, "w", 3.0))
+            if key not in started and data.draw(st.booleans(), label="starts"):
+                started.add(key)
+                played.lifecycle.attempt_started(StartedMessage(RUN, *key, *fence, "w", 3.0))
                 continue
-            fails = index not in retried and data.draw(st.booleans(), label="fails")
+            fails = key not in retried and data.draw(st.booleans(), label="fails")
             outcome = Outcome.FAILED if fails else Outcome.SUCCESS
-            started.discard(index)
+            started.discard(key)
             if fails:
-                retried.add(index)
-            played.lifecycle.attempt_ended(
-                ResultMessage(RUN, 0, index, *fence, "w", outcome, 3.0, 3.0)
-            )
-        assert played.run.progress.nodes[0].success == count
-        assert played.run.progress.nodes[0].unmade == 0
+                retried.add(key)
+            played.lifecycle.attempt_ended(ResultMessage(RUN, *key, *fence, "w", outcome, 3.0, 3.0))
+        for node in played.run.progress.nodes:
+            assert (node.success, node.unmade) == (count, 0)

@@ -4,7 +4,9 @@ import copy
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_progress_properties import PATIENT, RandomResults, specs
+from test_mapped_groups import specs as grouped
+from test_progress_properties import PATIENT, RandomResults
+from test_progress_properties import specs as plain
 
 from pubsubflow.model.runs.clearing import (
     FAILED,
@@ -20,6 +22,11 @@ from pubsubflow.model.runs.progress import finish_task, resume_run, start_run
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec, MappedArgument, TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
+
+
+def specs(rules):
+    """DAGs without and with a mapped group."""
+    return st.one_of(plain(rules), grouped(rules))
 
 
 class Play:
@@ -49,10 +56,10 @@ class Play:
             if state is TaskState.SUCCESS:
                 follow = fields["follow"]
                 if self.plan.spec.tasks[node].role == "branch":
-                    self.chosen.setdefault(node, []).append(follow)
+                    self.chosen[node, index] = follow
                 elif self.plan.spec.tasks[node].role == "short_circuit":
-                    self.chosen.setdefault(node, []).append(follow is None)
-            steps = finish_task(self.plan, self.progress, node, state, **fields)
+                    self.chosen[node, index] = follow is None
+            steps = finish_task(self.plan, self.progress, node, state, map_index=index, **fields)
 
     def _end(self, node, index, state, length):
         assert (node, index) not in self.states
@@ -67,10 +74,10 @@ class Play:
         """Clear tasks and let the run go on."""
         states = {**self.states, **dict.fromkeys(live, TaskState.RUNNING)}
         chosen = select(self.plan, self.progress, states, asked)
-        again = clear(self.progress, states, chosen)
+        again = clear(self.plan, self.progress, states, chosen, self.chosen)
         for key in chosen:
             self.states.pop(key, None)
-            self.chosen.pop(key[0], None)
+            self.chosen.pop(key, None)
         self.ran, self.outcome = [], None
         self._steps = resume_run(self.plan, self.progress, again)
         return chosen
@@ -82,7 +89,8 @@ def as_seen(plan, progress):
     for entry, task in zip(nodes, plan.spec.tasks, strict=True):
         entry.left_out_by = sorted(set(entry.left_out_by))
         entry.length = None if task.mapped else entry.length
-    return nodes, progress.incomplete, progress.clear_number
+    groups = [(each.rows, each.active) for each in progress.groups]
+    return nodes, groups, progress.incomplete, progress.clear_number
 
 
 @settings(max_examples=150, deadline=None)
@@ -136,7 +144,8 @@ def test_a_retry_keeps_what_succeeded_unless_it_stands_on_what_failed(spec, seed
     for node, index in chosen:
         upstream = again.intersection(spec.tasks[node].upstream)
         whole = spec.tasks[node].role in FORKS  # its instances decide together
-        assert run.states[node, index] in FAILED or upstream or whole
+        scoped = spec.tasks[node].role in ("setup", "teardown")  # come with what uses them
+        assert run.states[node, index] in FAILED or upstream or whole or scoped
 
 
 def test_a_version_fits_while_every_task_keeps_its_place():

@@ -5,8 +5,8 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_clearing import Play, as_seen
-from test_progress_properties import PATIENT, RandomResults, specs
+from test_clearing import Play, as_seen, specs
+from test_progress_properties import PATIENT, RandomResults
 
 from pubsubflow.errors import NotFound
 from pubsubflow.model.runs.clearing import FORKS, TaskSelection, clear
@@ -29,16 +29,16 @@ class Marked(Play):
         unstarted = [key for key in self.states if key not in self.attempted]
         marks = select_marks(self.plan, self.progress, states, unstarted, selection, state)
         gone = marks.cleared(states)
-        clear(self.progress, states, gone)
+        clear(self.plan, self.progress, states, gone, self.chosen)
         apply_marks(self.plan, self.progress, marks)
         for key in gone:
             self.states.pop(key, None)
-            self.chosen.pop(key[0], None)
+            self.chosen.pop(key, None)
         for key in marks.marked:
             self.states[key], self.lengths[key] = state, None
             role = self.plan.spec.tasks[key[0]].role
             if state is TaskState.SUCCESS and role in FORKS:
-                self.chosen[key[0]] = [result_of_mark(self.plan, key[0], None)]
+                self.chosen[key] = result_of_mark(self.plan, key[0], None)
         self.attempted |= marks.marked
         left = [key for key in live if key not in marks.marked]
         self.ran, self.outcome = [], None

@@ -297,7 +297,8 @@ def test_a_large_mapped_task_makes_its_instances_as_others_end_or_wait(monkeypat
     assert play.waiting == {"each[0]", "each[1]", "each[2]"}
     play.finish("each[1]", "f")
     assert play.waiting == {"each[0]", "each[2]", "each[3]"}
-    play._take(progress.replace_queued(play.progress, 1))  # each[0] waits, or has started
+    # each[0] waits, or has started
+    play._take(progress.replace_queued(play.plan, play.progress, 1, 0))
     assert play.waiting == {"each[0]", "each[2]", "each[3]", "each[4]"}
     for index in (2, 3, 4, 5, 0):
         assert play.state("end") == "-"

@@ -14,7 +14,8 @@ from pubsubflow.model.schedule.condition_state import (
     decode_condition_state,
     encode_condition_state,
 )
-from pubsubflow.model.spec import STORED_SPEC
+from pubsubflow.model.source.stored_specs import FORMAT, STORED_SPEC
+from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.stored.values import StoredCodec, StoredValue, keep_unknown
 from pubsubflow.model.wire.waits import Wait, WaitCompletion, WaitSet, encode_wait_set
 from support.specs import dag, task
@@ -135,3 +136,17 @@ def test_a_definition_with_unknown_keys_is_read_and_one_of_an_unknown_kind_is_of
     plain["schedule"]["condition"]["type"] = "oracle"
     with pytest.raises(NewerFormat, match="the definition of a DAG"):
         STORED_SPEC.decode(encode(plain))
+
+
+def test_a_definition_that_daemons_of_before_would_misread_has_a_format_that_they_refuse():
+    plain = dag("d", task("a"), on="x")
+    # As they read: what does not need the format is a map to them.
+    before = msgspec.msgpack.Decoder(DagSpec).decode
+    assert before(STORED_SPEC.encode(plain)) == STORED_SPEC.decode(STORED_SPEC.encode(plain))
+    grouped = dag("d", task("a", over=[2], map_group="g"), on="x")
+    stored = STORED_SPEC.encode(grouped)
+    assert STORED_SPEC.decode(stored) == grouped
+    with pytest.raises(msgspec.ValidationError):
+        before(stored)
+    with pytest.raises(NewerFormat, match=f"format {FORMAT + 1}"):
+        STORED_SPEC.decode(encode([FORMAT + 1, decode(stored)[1]]))

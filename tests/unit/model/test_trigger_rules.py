@@ -11,8 +11,8 @@ from pubsubflow.model.runs.closing import close_run, has_teardowns_left
 from pubsubflow.model.runs.node_progress import NodeProgress
 from pubsubflow.model.runs.plan import Plan, SetupScope
 from pubsubflow.model.runs.progress import finish_task, resume_run, start_run
+from pubsubflow.model.runs.rules.trigger_rules import evaluate_rule
 from pubsubflow.model.runs.states import RunState, TaskState
-from pubsubflow.model.runs.trigger_rules import evaluate_rule
 from pubsubflow.model.spec import TriggerRule
 from support.specs import dag, task
 
@@ -200,7 +200,7 @@ def test_clearing_a_task_clears_its_setup_and_teardown(tasks, cleared):
     states = {(node, -1): TaskState.SUCCESS for node in range(5)}
     chosen = select(plan, progress, states, TaskSelection(tasks))
     assert {plan.spec.tasks[node].task_id for node, _ in chosen} == cleared
-    assert clear(progress, states, chosen) == []
+    assert clear(plan, progress, states, chosen, {}) == []
     again = resume_run(plan, progress, ()).ready
     assert again == [(min(node for node, _ in chosen), -1)]
 

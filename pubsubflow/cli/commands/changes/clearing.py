@@ -106,6 +106,7 @@ async def clear_tasks(
     task: str,
     /,
     *tasks: str,
+    map_index: tuple[int, ...] = (),
     downstream: bool = False,
     upstream: bool = False,
     only_failed: bool = False,
@@ -119,6 +120,8 @@ async def clear_tasks(
         run: Id of the run.
         task: Id of a task, with .0 for one instance of a mapped task.
         tasks: Ids of further tasks.
+        map_index: Only the instances of these mapped tasks with this index, from 0; may be
+            repeated.
         downstream: Also clear all tasks downstream of these.
         upstream: Also clear all tasks upstream of these.
         only_failed: Of all these, clear only tasks that failed, were cancelled or could not start.
@@ -128,7 +131,7 @@ async def clear_tasks(
     """
     await clear_run(
         run,
-        task=(task, *tasks),
+        task=instances((task, *tasks), map_index),
         downstream=downstream,
         upstream=upstream,
         only_failed=only_failed,
@@ -136,6 +139,12 @@ async def clear_tasks(
         yes=yes,
         target=target,
     )
+
+
+def instances(tasks: Sequence[str], indexes: Sequence[int]) -> tuple[str, ...]:
+    """Return the names of instances of mapped tasks; without indexes the tasks."""
+    names = tuple(f"{task}.{index}" for task in tasks for index in indexes)
+    return names if indexes else tuple(tasks)
 
 
 async def _confirm(client: Client, run: str, tasks: Sequence[str], chosen: dict[str, bool]) -> None:

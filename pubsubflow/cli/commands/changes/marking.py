@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.changes.bulk import Bulk, act_on_runs, check_single
+from pubsubflow.cli.commands.changes.clearing import instances
 from pubsubflow.cli.parsers import Limit, json_or_text
 from pubsubflow.cli.run_choice import EVERY_RUN, RunChoice
 from pubsubflow.cli.target import DEFAULT, Target
@@ -59,6 +60,7 @@ async def mark_tasks(
     task: str,
     /,
     *tasks: str,
+    map_index: tuple[int, ...] = (),
     downstream: bool = False,
     upstream: bool = False,
     result: str | None = None,
@@ -74,6 +76,8 @@ async def mark_tasks(
         run: Id of the run.
         task: Id of a task, with .0 for one instance of a mapped task.
         tasks: Ids of further tasks.
+        map_index: Only the instances of these mapped tasks with this index, from 0; may be
+            repeated.
         downstream: Also mark all tasks downstream of these.
         upstream: Also mark all tasks upstream of these.
         result: What they return, for tasks that take it; JSON, or else text.
@@ -86,7 +90,7 @@ async def mark_tasks(
         marked = await client.mark(
             run,
             to,
-            tasks=(task, *tasks),
+            tasks=instances((task, *tasks), map_index),
             downstream=downstream,
             upstream=upstream,
             emit=emit,

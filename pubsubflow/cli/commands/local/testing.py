@@ -36,6 +36,7 @@ class TestedTask(Struct, frozen=True):
     result: Any
     error: str | None
     output: list[str]
+    map_name: str | None = None
 
 
 class TestedEvent(Struct, frozen=True):
@@ -174,7 +175,8 @@ def _show(dag_id: str, run: RunResult, *, json: bool) -> None:
         return
     listing = output.Listing("task", "state", "attempts", "result", right=["attempts"])
     for task in tasks:
-        listing.row(_name(task), output.state(task.state), str(task.attempts or ""), _result(task))
+        name = f"{_name(task)} {task.map_name}".rstrip()
+        listing.row(name, output.state(task.state), str(task.attempts or ""), _result(task))
     listing.show(none="no tasks")
     for task in tasks:
         for line in (each for each in task.logs if each.stream == "log"):
@@ -206,6 +208,7 @@ def _in_json(task: TaskResult) -> TestedTask:
         None if json_fault(task.value, "the result") else task.value,
         None if error is None else f"{error.type}: {error.message}",
         [line.message for line in task.logs],
+        task.map_name or None,
     )
 
 

@@ -6,8 +6,9 @@ from typing import Any
 from pubsubflow.authoring.runtime.signatures import FunctionSignature
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.tasks.body import FunctionBody
-from pubsubflow.authoring.tasks.graph import ExpandInput, Reference, new_node
-from pubsubflow.authoring.tasks.map_expressions import (
+from pubsubflow.authoring.tasks.graph import Reference, new_node
+from pubsubflow.authoring.tasks.mapped.group_mapping import ExpandInput
+from pubsubflow.authoring.tasks.mapped.map_expressions import (
     MapExpression,
     compute_elements,
     expression_of,

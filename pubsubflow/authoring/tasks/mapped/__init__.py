@@ -1,0 +1,1 @@
+"""Mapping of tasks and task groups over lists and results."""

@@ -1,0 +1,1 @@
+"""Mapped task groups: each index of a group is decided for itself."""

@@ -1,0 +1,1 @@
+"""Rules by which tasks start or never do: trigger rules, setups, branches."""

@@ -1,0 +1,65 @@
+"""Stored definitions of DAGs: what daemons of before would misread has a form that they refuse.
+
+Daemons of before ignore fields that they do not know. Where that would change what a run does, they
+must leave the DAG to newer ones: its definition then stands behind the number of a format.
+"""
+
+import msgspec
+from msgspec import ValidationError
+
+from pubsubflow.errors import NewerFormat
+from pubsubflow.model.spec import DagSpec
+from pubsubflow.model.stored.values import StoredDecoder
+
+PLAIN = 1
+MAPPED_GROUPS = 2
+FORMAT = MAPPED_GROUPS
+"""The newest format that is known. It grows by one with a field of a spec that must not be ignored;
+a spec has the oldest format that says what it needs."""
+
+# Deterministic, as the hash of the bytes tells whether a spec is a new version.
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+_WHAT = "the definition of a DAG"
+
+
+class _Envelope(msgspec.Struct, array_like=True):
+    """A definition behind the number of its format; further fields are those of newer formats."""
+
+    format: int
+    spec: msgspec.Raw = msgspec.Raw()
+
+
+class DagSpecCodec:
+    """Encodes and decodes the stored definitions of DAGs."""
+
+    def __init__(self) -> None:
+        self._plain = StoredDecoder(DagSpec, _WHAT)
+        self._envelope = msgspec.msgpack.Decoder(_Envelope).decode
+
+    def encode(self, spec: DagSpec) -> bytes:
+        """Return the encoded definition, in the oldest format that says what it needs."""
+        needed = needed_format(spec)
+        return _encode(spec if needed == PLAIN else (needed, spec))
+
+    def decode(self, data: bytes) -> DagSpec:
+        """Decode a definition.
+
+        Raises:
+            NewerFormat: It has a format, or a form, of a newer version.
+        """
+        try:
+            envelope = self._envelope(data)
+        except ValidationError:  # the usual one is a map
+            return self._plain.decode(data)
+        if envelope.format > FORMAT:
+            raise NewerFormat(f"{_WHAT} (format {envelope.format}, and {FORMAT} is the newest)")
+        return self._plain.decode(envelope.spec)
+
+
+STORED_SPEC = DagSpecCodec()
+
+
+def needed_format(spec: DagSpec) -> int:
+    """Return the oldest format that says what a definition needs."""
+    grouped = any(task.map_group for task in spec.tasks)
+    return MAPPED_GROUPS if grouped else PLAIN
