@@ -1,20 +1,19 @@
 """The output of commands: JSON for programs, tables and lines for people."""
 
+import os
 import sys
-from collections.abc import AsyncIterable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterable, Collection, Iterable
 from datetime import datetime
-from functools import cache
 
 import msgspec
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
-from rich.table import Table
-from rich.text import Text
 
+from pubsubflow.cli.texts import Grid, GridColumn, Text, plain_lines
 from pubsubflow.cli.zone import zone, zone_name
+from pubsubflow.model.lazy_import import lazy_module
 from pubsubflow.terminal_text import terminal_safe, terminal_safe_json, terminal_safe_line
 
-_WIDE = 400
+_terminal = lazy_module("pubsubflow.cli.terminal")
+
 _BROAD = 100
 _LEAST = 6
 _MINUTE, _HOUR = 60, 3600
@@ -33,43 +32,25 @@ _STYLES = {
 }
 
 
-class _SafeConsole(Console):
-    """A console that sends no control characters but its own."""
-
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterator[Segment]:
-        # Here, as all that is printed passes, whatever it is nested in.
-        for segment in super().render(renderable, options):
-            if segment.control:
-                yield segment
-            else:
-                yield Segment(terminal_safe(segment.text), segment.style)
+def is_plain() -> bool:
+    """Whether stdout is a pipe or a file, for which nothing is coloured or cut."""
+    forced = os.environ.get("FORCE_COLOR") or os.environ.get("TTY_COMPATIBLE") == "1"
+    return not (forced or sys.stdout.isatty())
 
 
-@cache
-def console() -> Console:
-    """Return the console of stdout: as wide as the terminal, or very wide in a pipe."""
-    # Dataset URIs and users' texts contain brackets, which rich would read as markup.
-    plain = _SafeConsole(highlight=False, markup=False, emoji=False)
-    if plain.is_terminal:
-        return plain
-    return _SafeConsole(highlight=False, markup=False, emoji=False, width=_WIDE)
-
-
-def show(*parts: RenderableType) -> None:
+def show(*parts: object) -> None:
     """Print for people."""
-    # In a pipe rich pads every line to the full width, so the padding is cut off again.
-    if console().is_terminal:
-        for part in parts:
-            console().print(part)
+    if not is_plain():
+        _terminal.print_parts(parts)
         return
-    with console().capture() as captured:
-        for part in parts:
-            console().print(part)
-    for line in captured.get().splitlines():
-        sys.stdout.write(line.rstrip() + "\n")
+    for part in parts:
+        sys.stdout.writelines(line.rstrip() + "\n" for line in plain_lines(part))
     sys.stdout.flush()
+
+
+def confirm(question: str) -> bool:
+    """Prompt on the terminal; return whether the answer is yes."""
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
 def warn(text: str) -> None:
@@ -83,7 +64,7 @@ def show_json(value: object) -> None:
     sys.stdout.flush()
 
 
-def show_result(value: object, *parts: RenderableType, json: bool) -> None:
+def show_result(value: object, *parts: object, json: bool) -> None:
     """Print a value in JSON, or the parts that present it to people."""
     if json:
         show_json(value)
@@ -139,43 +120,39 @@ class Listing:
         elastic: Collection[str] = (),
         times: Collection[str] = (),
     ) -> None:
-        self._shown = columns if console().width >= _BROAD else columns[:narrow]
-        self._elastic = elastic
+        broad = is_plain() or _terminal.console().width >= _BROAD
+        self._shown = columns if broad else columns[:narrow]
         zoned = next((name for name in self._shown if name in times), None)
-        self._table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-        for name in self._shown:
-            self._table.add_column(
+        made = [
+            GridColumn(
                 f"{name} ({zone_name()})" if name == zoned else name,
-                justify="right" if name in right else "left",
-                no_wrap=name not in elastic,
+                right=name in right,
+                wraps=name in elastic,
                 overflow="ellipsis" if name in elastic else "fold",
                 min_width=min(len(name), _LEAST) if name in elastic else None,
             )
+            for name in self._shown
+        ]
+        self._grid = Grid(made, headed=True)
 
     def row(self, *values: str | Text | None) -> None:
         """Add a row, with a value for every column, also for those that are not shown."""
-        shown = zip(self._shown, values, strict=False)
-        self._table.add_row(*(self._text(name, value) for name, value in shown))
+        shown = values[: len(self._shown)]
+        self._grid.rows.append([*map(_in_line, shown)])
 
     def show(self, *, none: str) -> None:
         """Print the table, or a line if it has no rows."""
-        show(self._table if self._table.row_count else none)
-
-    def _text(self, name: str, value: str | Text | None) -> Text:
-        text = value if isinstance(value, Text) else Text(terminal_safe_line(value or ""))
-        if name in self._elastic:
-            text.no_wrap, text.overflow = True, "ellipsis"
-        return text
+        show(self._grid if self._grid.rows else none)
 
 
-def facts(pairs: Iterable[tuple[str, RenderableType | None]]) -> Table:
+def _in_line(value: str | Text | None) -> str | Text:
+    return value if isinstance(value, Text) else terminal_safe_line(value or "")
+
+
+def facts(pairs: Iterable[tuple[str, str | Text | None]]) -> Grid:
     """Return a table of names and values, without the pairs that have no value."""
-    made = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    made.add_column(style="dim", no_wrap=True)
-    made.add_column(overflow="fold")
-    for name, value in pairs:
-        if value is not None and value != "":
-            made.add_row(name, value)
+    made = Grid([GridColumn(style="dim", wraps=False), GridColumn()], headed=False)
+    made.rows += [[name, value] for name, value in pairs if value is not None and value != ""]
     return made
 
 

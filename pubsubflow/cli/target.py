@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 from cyclopts import Parameter
 
-from pubsubflow.cli import deferred_trust  # noqa: F401 - before aiohttp, which the client imports
 from pubsubflow.cli.zone import choose_zone
 from pubsubflow.client import Client
 from pubsubflow.config.sources import home_of, read_sources
@@ -58,8 +57,12 @@ class Target:
         if self.tz is not None:
             choose_zone(self.tz)
 
-    def client(self) -> Client:
+    def client(self, *, blocking: bool = True) -> Client:
         """Return a client for the daemon.
+
+        Args:
+            blocking: Whether its requests block, as those of most commands; False for a command
+                that runs an event loop.
 
         Raises:
             Unavailable: No daemon runs on the home.
@@ -69,8 +72,8 @@ class Target:
         named, ca = self.server or os.environ.get(SERVER), self.ca or os.environ.get(CA) or None
         if named:
             token = self.token or os.environ.get(TOKEN) or None
-            return Client(named, token=token, ca=ca, source="cli")
-        return client_for_home(self._home(), token=self.token, ca=ca)
+            return Client(named, token=token, ca=ca, source="cli", blocking=blocking)
+        return client_for_home(self._home(), token=self.token, ca=ca, blocking=blocking)
 
     def is_reachable(self) -> bool:
         """Whether a daemon is named, or runs on the home.
@@ -100,7 +103,11 @@ class DaemonAddress(msgspec.Struct, frozen=True):
 
 
 def client_for_home(
-    home: Path, *, token: str | None = None, ca: str | Path | None = None
+    home: Path,
+    *,
+    token: str | None = None,
+    ca: str | Path | None = None,
+    blocking: bool = False,
 ) -> Client:
     """Return a client for the daemon that runs on a home folder.
 
@@ -112,6 +119,7 @@ def client_for_home(
         token: A token in place of the folder's.
         ca: File of the authority that signed the daemon's certificate, in place of pinning that
             certificate.
+        blocking: Whether requests block the thread.
 
     Raises:
         Unavailable: No daemon runs on the home, or it does not answer yet.
@@ -124,7 +132,14 @@ def client_for_home(
             "--home or --server"
         )
     tls = None if found.certificate is None or ca else _pinned(found.certificate)
-    return Client(found.url, token=token or found.token, tls=tls, ca=ca, source="cli")
+    return Client(
+        found.url,
+        token=token or found.token,
+        tls=tls,
+        ca=ca,
+        source="cli",
+        blocking=blocking,
+    )
 
 
 def _pinned(certificate: str) -> ssl.SSLContext:

@@ -67,6 +67,8 @@ class Client(
         retries: Number of further attempts for idempotent requests that the server answers by 429
             or 503, after the pause that it names.
         source: The source of posted events: `api` or `cli`.
+        blocking: Whether requests block the thread, as those of commands do: no method suspends
+            then, and none needs an event loop.
 
     Raises:
         ConfigError: The URL, the token or the certificate is invalid.
@@ -85,6 +87,7 @@ class Client(
         timeout_seconds: float = 30.0,
         retries: int = 3,
         source: str = "api",
+        blocking: bool = False,
     ) -> None:
         self._server = Transport(
             url,
@@ -93,6 +96,7 @@ class Client(
             timeout_seconds=timeout_seconds,
             retries=retries,
             source=source,
+            blocking=blocking,
         )
         self.url = self._server.url
 

@@ -2,11 +2,18 @@
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pubsubflow.client.transport import Transport, quoted
-from pubsubflow.model.api.auth import AuditView, NewToken, TokenView
 from pubsubflow.model.api.resources import Page
-from pubsubflow.model.auth import Role
+from pubsubflow.model.lazy_import import lazy_module
+
+if TYPE_CHECKING:
+    from pubsubflow.model import auth
+    from pubsubflow.model.api import auth as views
+else:
+    views = lazy_module("pubsubflow.model.api.auth")
+    auth = lazy_module("pubsubflow.model.auth")
 
 
 class TokenApi:
@@ -14,18 +21,18 @@ class TokenApi:
 
     _server: Transport
 
-    def tokens(self, *, limit: int | None = None) -> AsyncIterator[TokenView]:
+    def tokens(self, *, limit: int | None = None) -> "AsyncIterator[views.TokenView]":
         """Yield tokens, the newest first, also expired and revoked ones."""
-        return self._server.list("/api/v1/tokens", Page[TokenView], {}, limit)
+        return self._server.list("/api/v1/tokens", Page[views.TokenView], {}, limit)
 
     async def create_token(
         self,
         name: str,
-        role: Role,
+        role: "auth.Role",
         *,
         datasets: Sequence[str] = (),
         expires_at: datetime | None = None,
-    ) -> NewToken:
+    ) -> "views.NewToken":
         """Create a token; only the returned value ever holds its text.
 
         Args:
@@ -35,19 +42,23 @@ class TokenApi:
             expires_at: When it expires, with a zone; never if None.
         """
         body = {"name": name, "role": role, "datasets": datasets, "expires_at": expires_at}
-        return await self._server.send("POST", "/api/v1/tokens", body, NewToken)
+        return await self._server.send("POST", "/api/v1/tokens", body, views.NewToken)
 
-    async def revoke_token(self, name: str) -> TokenView:
+    async def revoke_token(self, name: str) -> "views.TokenView":
         """Revoke a token, by its name or id; return it."""
-        return await self._server.send("DELETE", f"/api/v1/tokens/{quoted(name)}", None, TokenView)
+        return await self._server.send(
+            "DELETE", f"/api/v1/tokens/{quoted(name)}", None, views.TokenView
+        )
 
     def audit(
         self, *, principal: str | None = None, limit: int | None = None
-    ) -> AsyncIterator[AuditView]:
+    ) -> "AsyncIterator[views.AuditView]":
         """Yield changes and refused attempts, the newest first.
 
         Args:
             principal: Only entries of this principal.
             limit: Number of entries at most; None for all.
         """
-        return self._server.list("/api/v1/audit", Page[AuditView], {"asker": principal}, limit)
+        return self._server.list(
+            "/api/v1/audit", Page[views.AuditView], {"asker": principal}, limit
+        )

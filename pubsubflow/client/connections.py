@@ -1,12 +1,18 @@
 """Client methods for connections."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pubsubflow.client.transport import Transport, if_match, quoted
-from pubsubflow.model.api.connection_types import ConnectionType
-from pubsubflow.model.api.connections import ConnectionTestView, ConnectionView, RotatedKeys
 from pubsubflow.model.api.resources import Page
+from pubsubflow.model.lazy_import import lazy_module
+
+if TYPE_CHECKING:
+    from pubsubflow.model.api import connection_types as types
+    from pubsubflow.model.api import connections as views
+else:
+    types = lazy_module("pubsubflow.model.api.connection_types")
+    views = lazy_module("pubsubflow.model.api.connections")
 
 
 class ConnectionApi:
@@ -14,13 +20,13 @@ class ConnectionApi:
 
     _server: Transport
 
-    def connections(self, *, limit: int | None = None) -> AsyncIterator[ConnectionView]:
+    def connections(self, *, limit: int | None = None) -> "AsyncIterator[views.ConnectionView]":
         """Yield connections by name, with masks for their secrets."""
-        return self._server.list("/api/v1/connections", Page[ConnectionView], {}, limit)
+        return self._server.list("/api/v1/connections", Page[views.ConnectionView], {}, limit)
 
-    async def connection(self, name: str) -> ConnectionView:
+    async def connection(self, name: str) -> "views.ConnectionView":
         """Return a connection, with masks for its secrets."""
-        return await self._server.get(_path(name), ConnectionView)
+        return await self._server.get(_path(name), views.ConnectionView)
 
     async def set_connection(
         self,
@@ -33,7 +39,7 @@ class ConnectionApi:
         revision: str | None = None,
         type: str | None = None,
         dags: Sequence[str] | None = None,
-    ) -> ConnectionView:
+    ) -> "views.ConnectionView":
         """Set a connection, whole; return it with masks for its secrets.
 
         Args:
@@ -57,7 +63,9 @@ class ConnectionApi:
         body |= {} if type is None else {"type": type}
         body |= {} if dags is None else {"dags": list(dags)}
         headers = if_match(revision)
-        return await self._server.send("PUT", _path(name), body, ConnectionView, headers=headers)
+        return await self._server.send(
+            "PUT", _path(name), body, views.ConnectionView, headers=headers
+        )
 
     async def delete_connection(self, name: str, *, revision: str | None = None) -> None:
         """Delete a connection, if it still has the revision."""
@@ -65,7 +73,7 @@ class ConnectionApi:
 
     async def test_connection(
         self, name: str, *, seconds: float | None = None
-    ) -> ConnectionTestView:
+    ) -> "views.ConnectionTestView":
         """Try a connection, by the check of its type, and return what it came to.
 
         Args:
@@ -73,16 +81,18 @@ class ConnectionApi:
             seconds: The time limit; 10 if left out.
         """
         body = {} if seconds is None else {"seconds": seconds}
-        return await self._server.send("POST", f"{_path(name)}/test", body, ConnectionTestView)
+        return await self._server.send(
+            "POST", f"{_path(name)}/test", body, views.ConnectionTestView
+        )
 
-    async def connection_types(self) -> list[ConnectionType]:
+    async def connection_types(self) -> "list[types.ConnectionType]":
         """Return the types of connections by name."""
-        return await self._server.get("/api/v1/connection-types", list[ConnectionType])
+        return await self._server.get("/api/v1/connection-types", list[types.ConnectionType])
 
-    async def rotate_connections(self) -> RotatedKeys:
+    async def rotate_connections(self) -> "views.RotatedKeys":
         """Encrypt the secrets of all connections with a new key."""
         path = "/api/v1/connections/rotate"
-        return await self._server.send("POST", path, None, RotatedKeys)
+        return await self._server.send("POST", path, None, views.RotatedKeys)
 
 
 def _path(name: str) -> str:

@@ -3,12 +3,17 @@
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pubsubflow.client.transport import Transport, if_match, page_size, quoted, remaining
-from pubsubflow.model.api.explain import WhyNot
 from pubsubflow.model.api.resources import DagDetail, DagPage, Page, Reload, StartedRun
 from pubsubflow.model.api.state import StateView
+from pubsubflow.model.lazy_import import lazy_module
+
+if TYPE_CHECKING:
+    from pubsubflow.model.api import explain as explanations
+else:
+    explanations = lazy_module("pubsubflow.model.api.explain")
 
 
 class DagApi:
@@ -132,10 +137,10 @@ class DagApi:
         path = f"/api/v1/dags/{quoted(dag_id)}/params"
         return await self._server.get(path, dict[str, Any])
 
-    async def why_not(self, dag_id: str, *, partition: str | None = None) -> WhyNot:
+    async def why_not(self, dag_id: str, *, partition: str | None = None) -> "explanations.WhyNot":
         """Return why no run of a DAG starts now: its pending events and what is missing."""
         path = f"/api/v1/dags/{quoted(dag_id)}/why-not"
-        return await self._server.get(path, WhyNot, {"partition": partition})
+        return await self._server.get(path, explanations.WhyNot, {"partition": partition})
 
 
 def _state(dag_id: str) -> str:

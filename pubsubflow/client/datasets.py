@@ -3,12 +3,17 @@
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pubsubflow.client.transport import Transport
-from pubsubflow.model.api.explain import EventWithOutcomes, PlannedRuns
 from pubsubflow.model.api.resources import DatasetView, EventView, Page, PostedEvents
 from pubsubflow.model.api.webhooks import WebhookView
+from pubsubflow.model.lazy_import import lazy_module
+
+if TYPE_CHECKING:
+    from pubsubflow.model.api import explain as explanations
+else:
+    explanations = lazy_module("pubsubflow.model.api.explain")
 
 
 class DatasetApi:
@@ -47,15 +52,17 @@ class DatasetApi:
 
     def events_with_outcomes(
         self, *, dataset: str | None = None, limit: int | None = None
-    ) -> AsyncIterator[EventWithOutcomes]:
+    ) -> "AsyncIterator[explanations.EventWithOutcomes]":
         """Yield dataset events as `events` does, each with its outcome for every subscribed DAG."""
         path, params = "/api/v1/datasets/events", {"dataset": dataset, "fate": True}
-        return self._server.list(path, Page[EventWithOutcomes], params, limit)
+        return self._server.list(path, Page[explanations.EventWithOutcomes], params, limit)
 
-    async def event_outcomes(self, event_id: str) -> EventWithOutcomes:
+    async def event_outcomes(self, event_id: str) -> "explanations.EventWithOutcomes":
         """Return an event with its outcome for every subscribed DAG."""
         params = {"event": event_id, "fate": True}
-        page = await self._server.get("/api/v1/datasets/events", Page[EventWithOutcomes], params)
+        page = await self._server.get(
+            "/api/v1/datasets/events", Page[explanations.EventWithOutcomes], params
+        )
         return page.items[0]
 
     async def replay(
@@ -67,7 +74,7 @@ class DatasetApi:
         dags: Sequence[str] = (),
         dry_run: bool = False,
         again: bool = False,
-    ) -> list[PlannedRuns]:
+    ) -> "list[explanations.PlannedRuns]":
         """Replay past events for DAGs, beginning with no pending events.
 
         Args:
@@ -86,7 +93,9 @@ class DatasetApi:
             "dry_run": dry_run,
             "again": again,
         }
-        return await self._server.send("POST", "/api/v1/datasets/replay", body, list[PlannedRuns])
+        return await self._server.send(
+            "POST", "/api/v1/datasets/replay", body, list[explanations.PlannedRuns]
+        )
 
     def hooks(self, *, limit: int | None = None) -> AsyncIterator[WebhookView]:
         """Yield webhooks by name, with the number of requests since the daemon started."""

@@ -3,13 +3,12 @@
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from pubsubflow.client.bulk import run_filter
 from pubsubflow.client.transport import Transport, quoted
-from pubsubflow.model.api.explain import Explanation
 from pubsubflow.model.api.resources import (
     ClearedRun,
     LogLineView,
@@ -19,7 +18,13 @@ from pubsubflow.model.api.resources import (
     TaskDetail,
     TaskView,
 )
+from pubsubflow.model.lazy_import import lazy_module
 from pubsubflow.model.runs.states import RunState
+
+if TYPE_CHECKING:
+    from pubsubflow.model.api import explain as explanations
+else:
+    explanations = lazy_module("pubsubflow.model.api.explain")
 
 _WAIT_SECONDS = 30.0
 _decode_line = msgspec.json.Decoder(LogLineView).decode
@@ -85,9 +90,11 @@ class RunApi:
         """Return a run."""
         return await self._server.get(f"/api/v1/runs/{quoted(run_id)}", RunDetail)
 
-    async def explain(self, run_id: str) -> Explanation:
+    async def explain(self, run_id: str) -> "explanations.Explanation":
         """Return why a run exists: the events it consumed and the runs that emitted them."""
-        return await self._server.get(f"/api/v1/runs/{quoted(run_id)}/explain", Explanation)
+        return await self._server.get(
+            f"/api/v1/runs/{quoted(run_id)}/explain", explanations.Explanation
+        )
 
     async def wait(self, run_id: str, *, timeout_seconds: float | None = None) -> RunDetail:
         """Wait until a run has ended, or until the timeout; return it."""

@@ -2,21 +2,18 @@
 
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pubsubflow.client.transport import Transport, if_match
-from pubsubflow.model.api.explain import (
-    DeadLetterDetail,
-    DeadLetterGroup,
-    DeadLetterSummary,
-    DeadLetterView,
-    DiscardedLetters,
-    Resent,
-    ResentLetters,
-)
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.api.server import Info, Readiness
 from pubsubflow.model.api.triggers import TriggerView
+from pubsubflow.model.lazy_import import lazy_module
+
+if TYPE_CHECKING:
+    from pubsubflow.model.api import explain as explanations
+else:
+    explanations = lazy_module("pubsubflow.model.api.explain")
 
 
 class ServerApi:
@@ -70,7 +67,7 @@ class ServerApi:
         dag_id: str | None = None,
         reason: str | None = None,
         limit: int | None = None,
-    ) -> AsyncIterator[DeadLetterView]:
+    ) -> "AsyncIterator[explanations.DeadLetterView]":
         """Yield dead letters, the newest first.
 
         Args:
@@ -81,36 +78,46 @@ class ServerApi:
             limit: Number of dead letters at most; None for all.
         """
         params = {"resent": resent, "kind": kind, "dag": dag_id, "reason": reason}
-        return self._server.list("/api/v1/dead-letters", Page[DeadLetterView], params, limit)
+        return self._server.list(
+            "/api/v1/dead-letters", Page[explanations.DeadLetterView], params, limit
+        )
 
-    async def dead_letter(self, number: int) -> DeadLetterDetail:
+    async def dead_letter(self, number: int) -> "explanations.DeadLetterDetail":
         """Return a dead letter with its payload."""
-        return await self._server.get(f"/api/v1/dead-letters/{number}", DeadLetterDetail)
+        return await self._server.get(
+            f"/api/v1/dead-letters/{number}", explanations.DeadLetterDetail
+        )
 
-    async def dead_letter_summary(self, *, limit: int = 50) -> list[DeadLetterGroup]:
+    async def dead_letter_summary(self, *, limit: int = 50) -> "list[explanations.DeadLetterGroup]":
         """Return how many open dead letters there are by kind, DAG and reason."""
         path = "/api/v1/dead-letters/summary"
-        return (await self._server.get(path, DeadLetterSummary, {"limit": limit})).groups
+        return (
+            await self._server.get(path, explanations.DeadLetterSummary, {"limit": limit})
+        ).groups
 
-    async def resend_dead_letters(self, selection: Mapping[str, Any]) -> ResentLetters:
+    async def resend_dead_letters(
+        self, selection: Mapping[str, Any]
+    ) -> "explanations.ResentLetters":
         """Resend open dead letters as they are, the oldest first.
 
         Args:
             selection: `ids`, `kind`, `dag`, `reason`, or `all`; `limit`, 100 unless given.
         """
         return await self._server.send(
-            "POST", "/api/v1/dead-letters/resend", selection, ResentLetters
+            "POST", "/api/v1/dead-letters/resend", selection, explanations.ResentLetters
         )
 
-    async def discard_dead_letters(self, selection: Mapping[str, Any]) -> DiscardedLetters:
+    async def discard_dead_letters(
+        self, selection: Mapping[str, Any]
+    ) -> "explanations.DiscardedLetters":
         """Discard open dead letters, the oldest first; see `resend_dead_letters`."""
         return await self._server.send(
-            "POST", "/api/v1/dead-letters/discard", selection, DiscardedLetters
+            "POST", "/api/v1/dead-letters/discard", selection, explanations.DiscardedLetters
         )
 
     async def resend(
         self, number: int, *, payload: object = None, revision: str | None = None
-    ) -> Resent:
+    ) -> "explanations.Resent":
         """Resend a dead letter.
 
         Args:
@@ -120,4 +127,6 @@ class ServerApi:
         """
         path = f"/api/v1/dead-letters/{number}/resend"
         headers = if_match(revision)
-        return await self._server.send("POST", path, {"payload": payload}, Resent, headers=headers)
+        return await self._server.send(
+            "POST", path, {"payload": payload}, explanations.Resent, headers=headers
+        )

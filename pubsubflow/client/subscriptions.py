@@ -1,15 +1,16 @@
 """Client methods for subscriptions, which deliver events to URLs."""
 
 from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 from pubsubflow.client.transport import Transport, if_match, quoted
 from pubsubflow.model.api.resources import Page
-from pubsubflow.model.subscriptions import (
-    CreatedSubscription,
-    Mode,
-    SubscriptionView,
-    TestedDelivery,
-)
+from pubsubflow.model.lazy_import import lazy_module
+
+if TYPE_CHECKING:
+    from pubsubflow.model import subscriptions as models
+else:
+    models = lazy_module("pubsubflow.model.subscriptions")
 
 _PATH = "/api/v1/subscriptions"
 
@@ -19,13 +20,15 @@ class SubscriptionApi:
 
     _server: Transport
 
-    def subscriptions(self, *, limit: int | None = None) -> AsyncIterator[SubscriptionView]:
+    def subscriptions(
+        self, *, limit: int | None = None
+    ) -> "AsyncIterator[models.SubscriptionView]":
         """Yield subscriptions, the oldest first."""
-        return self._server.list(_PATH, Page[SubscriptionView], {}, limit)
+        return self._server.list(_PATH, Page[models.SubscriptionView], {}, limit)
 
-    async def subscription(self, name: str) -> SubscriptionView:
+    async def subscription(self, name: str) -> "models.SubscriptionView":
         """Return a subscription by its id."""
-        return await self._server.get(_one(name), SubscriptionView)
+        return await self._server.get(_one(name), models.SubscriptionView)
 
     async def subscribe(
         self,
@@ -34,11 +37,11 @@ class SubscriptionApi:
         dataset: str | None = None,
         dags: Sequence[str] = (),
         where: str | None = None,
-        mode: Mode = "structured",
+        mode: "models.Mode" = "structured",
         ordered: bool = True,
         description: str = "",
         secret: str | None = None,
-    ) -> CreatedSubscription:
+    ) -> "models.CreatedSubscription":
         """Subscribe a URL to events from now on; only the returned value shows the secret.
 
         Args:
@@ -62,11 +65,11 @@ class SubscriptionApi:
             "description": description,
             "secret": secret,
         }
-        return await self._server.send("POST", _PATH, body, CreatedSubscription)
+        return await self._server.send("POST", _PATH, body, models.CreatedSubscription)
 
     async def pause_subscription(
         self, name: str, *, paused: bool = True, revision: str | None = None
-    ) -> SubscriptionView:
+    ) -> "models.SubscriptionView":
         """Pause a subscription, or resume it where it stopped; return it.
 
         Args:
@@ -76,20 +79,20 @@ class SubscriptionApi:
         """
         headers = if_match(revision)
         return await self._server.send(
-            "PATCH", _one(name), {"paused": paused}, SubscriptionView, headers=headers
+            "PATCH", _one(name), {"paused": paused}, models.SubscriptionView, headers=headers
         )
 
     async def delete_subscription(
         self, name: str, *, revision: str | None = None
-    ) -> SubscriptionView:
+    ) -> "models.SubscriptionView":
         """Delete a subscription; return what it was."""
         return await self._server.send(
-            "DELETE", _one(name), None, SubscriptionView, headers=if_match(revision)
+            "DELETE", _one(name), None, models.SubscriptionView, headers=if_match(revision)
         )
 
-    async def test_subscription(self, name: str) -> TestedDelivery:
+    async def test_subscription(self, name: str) -> "models.TestedDelivery":
         """Send a test event; return the receiver's reply."""
-        return await self._server.send("POST", f"{_one(name)}/test", None, TestedDelivery)
+        return await self._server.send("POST", f"{_one(name)}/test", None, models.TestedDelivery)
 
 
 def _one(name: str) -> str:

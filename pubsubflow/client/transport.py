@@ -1,44 +1,36 @@
 """The HTTP transport of the client: requests with retries, pages, streams of lines, and errors."""
 
-import asyncio
 import random
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-import aiohttp
 import msgspec
-from yarl import URL
 
 from pubsubflow.client.errors import RETRYABLE, error_of, foreign_answer
+from pubsubflow.client.exchange import (
+    ConnectionFailed,
+    Exchange,
+    HttpRequest,
+    QueryParams,
+    ResponseStream,
+)
 from pubsubflow.errors import ConfigError, InvalidInput, PubsubflowError, Unavailable
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.json_values import json_fault
+from pubsubflow.model.lazy_import import lazy_module
+
+# Each client uses one of them, and a command's time is that of its imports.
+blocking_exchange = lazy_module("pubsubflow.client.blocking")
+event_loop_exchange = lazy_module("pubsubflow.client.event_loop")
 
 T = TypeVar("T")
-QueryParams = Mapping[str, object]
 
 _MAX_PAGE_ITEMS = 1000
 _FIRST_DELAY_SECONDS = 0.2
 _SAFE = frozenset({"GET", "PUT", "PATCH", "DELETE"})
-_BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
-
-
-class _HttpRequest(msgspec.Struct, frozen=True):
-    """A request before it is sent.
-
-    Attributes:
-        endless: Whether the response has no time limit, as that of a stream.
-    """
-
-    method: str
-    path: str
-    params: QueryParams = {}
-    body: bytes | None = None
-    headers: Mapping[str, str] | None = None
-    endless: bool = False
 
 
 class Transport:
@@ -52,6 +44,7 @@ class Transport:
             take at most as long again.
         retries: Number of further attempts for idempotent requests.
         source: The source of posted events: `api` or `cli`.
+        blocking: Whether requests block the thread; no method suspends then.
 
     Raises:
         ConfigError: The URL or the token is invalid.
@@ -69,43 +62,42 @@ class Transport:
         timeout_seconds: float,
         retries: int,
         source: str,
+        blocking: bool = False,
     ) -> None:
         self.url = _address(url)
         self.timeout_seconds = timeout_seconds
-        self._tls = tls
         self._retries = retries
-        self._headers = {"Content-Type": "application/json", "Pubsubflow-Source": source}
+        headers = {"Content-Type": "application/json", "Pubsubflow-Source": source}
         if token is not None:
-            self._headers["Authorization"] = f"Bearer {_checked_token(token)}"
-        self._session: aiohttp.ClientSession | None = None
+            headers["Authorization"] = f"Bearer {_checked_token(token)}"
+        make: type[Exchange] = (
+            blocking_exchange.BlockingExchange if blocking else event_loop_exchange.AsyncioExchange
+        )
+        self._exchange = make(self.url, headers=headers, tls=tls, timeout_seconds=timeout_seconds)
 
     async def open(self) -> None:
-        """Open the session."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._tls or True),
-            headers=self._headers,
-        )
+        """Prepare for requests."""
+        await self._exchange.open()
 
     async def close(self) -> None:
-        """Close the session and its connections."""
-        if self._session is not None:
-            await self._session.close()
+        """Close all connections."""
+        await self._exchange.close()
 
     async def lines(
         self, path: str, params: QueryParams, *, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[bytes]:
         """Yield the lines of a response as they arrive, without a time limit."""
-        request = _HttpRequest("GET", path, params, headers=headers, endless=True)
+        request = HttpRequest("GET", path, params, headers=headers or {}, endless=True)
         response = await self._request(request)
         rest = b""
         try:
-            async for chunk in response.content.iter_any():
+            async for chunk in response.chunks():
                 *complete, rest = (rest + chunk).split(b"\n")
                 for line in complete:
                     yield line
             if rest:
                 yield rest
-        except _BROKEN as error:
+        except ConnectionFailed as error:
             raise self._unreachable(error) from error
         finally:
             response.close()
@@ -129,7 +121,7 @@ class Transport:
         self, path: str, kind: type[T], params: QueryParams | None = None, *, accept: int = 200
     ) -> T:
         """Return the body of a response; `accept` is a further status that is not an error."""
-        response = await self._request(_HttpRequest("GET", path, params or {}), accept=accept)
+        response = await self._request(HttpRequest("GET", path, params or {}), accept=accept)
         return await self._value(response, kind)
 
     async def send(
@@ -160,80 +152,64 @@ class Transport:
         fault = json_fault(msgspec.to_builtins(value, str_keys=True), "the body")
         if fault is not None:
             raise InvalidInput(fault)
-        request = _HttpRequest(method, path, body=msgspec.json.encode(value), headers=headers)
+        request = HttpRequest(method, path, body=msgspec.json.encode(value), headers=headers or {})
         response = await self._request(request, idempotent=idempotent)
         return await self._value(response, kind)
 
     async def text(self, method: str, path: str, params: QueryParams, value: object) -> str:
         """Send a request, with a value as JSON unless that is None; return the body as text."""
         body = None if value is None else msgspec.json.encode(value)
-        response = await self._request(_HttpRequest(method, path, params, body))
+        response = await self._request(HttpRequest(method, path, params, body))
         return (await self._body(response)).decode()
 
     async def delete(self, path: str, *, headers: Mapping[str, str] | None = None) -> None:
         """Delete a resource."""
-        await self._body(await self._request(_HttpRequest("DELETE", path, headers=headers)))
+        await self._body(await self._request(HttpRequest("DELETE", path, headers=headers or {})))
 
     async def _request(
-        self, request: _HttpRequest, *, accept: int = 200, idempotent: bool = False
-    ) -> aiohttp.ClientResponse:
+        self, request: HttpRequest, *, accept: int = 200, idempotent: bool = False
+    ) -> ResponseStream:
         """Send a request; retry it if it is idempotent and the server cannot answer now."""
         tries = self._retries if idempotent or request.method in _SAFE else 0
         delays = _Delays(self.timeout_seconds)
         while True:
             try:
-                response = await self._send(request)
-            except _BROKEN as error:
-                if not (tries and isinstance(error, aiohttp.ServerDisconnectedError)):
+                response = await self._exchange.send(request)
+            except ConnectionFailed as error:
+                if not (tries and error.unanswered):
                     raise self._unreachable(error) from error
                 # A kept connection turned out to be closed by the server.
                 tries -= 1
                 continue
             if response.status < HTTPStatus.MULTIPLE_CHOICES or response.status == accept:
                 return response
-            delay = delays.next(response.headers.get("Retry-After"))
+            delay = delays.next(response.header("Retry-After"))
             if not tries or response.status not in RETRYABLE or delay is None:
                 raise await self._error(response)
-            response.release()
+            response.close()
             tries -= 1
-            # Not anyio's: aiohttp runs on asyncio alone, and importing anyio slows the CLI's start.
-            await asyncio.sleep(delay)
+            await self._exchange.pause(delay)
 
-    async def _send(self, request: _HttpRequest) -> aiohttp.ClientResponse:
-        if self._session is None:
-            raise RuntimeError("use the client as a context manager: async with Client(…)")
-        total = None if request.endless else self.timeout_seconds
-        # Redirects are not followed: they could send the token to another host.
-        return await self._session.request(
-            request.method,
-            URL(self.url + request.path, encoded=True),
-            params=_query_string(request.params),
-            data=request.body,
-            headers=request.headers,
-            timeout=aiohttp.ClientTimeout(total=total, sock_connect=self.timeout_seconds),
-            allow_redirects=False,
-        )
-
-    async def _error(self, response: aiohttp.ClientResponse) -> PubsubflowError:
+    async def _error(self, response: ResponseStream) -> PubsubflowError:
         body = await self._body(response)
-        return error_of(self.url, response.status, response.reason or "", body)
+        return error_of(self.url, response.status, response.reason, body)
 
-    async def _value(self, response: aiohttp.ClientResponse, kind: type[T]) -> T:
+    async def _value(self, response: ResponseStream, kind: type[T]) -> T:
         body = await self._body(response)
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise foreign_answer(self.url, response.status, response.reason or "") from error
+            raise foreign_answer(self.url, response.status, response.reason) from error
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _body(self, response: ResponseStream) -> bytes:
         try:
             return await response.read()
-        except _BROKEN as error:
+        except ConnectionFailed as error:
             raise self._unreachable(error) from error
 
-    def _unreachable(self, error: Exception) -> Unavailable:
+    def _unreachable(self, error: ConnectionFailed) -> Unavailable:
         return Unavailable(
-            f"no server answers at {self.url} ({_reason(error)}): start one with "
+            f"no server answers at {self.url} ({error.reason}): start one with "
             "`pubsubflow up`, or name another with --server"
         )
 
@@ -281,42 +257,21 @@ def remaining(left: int | None, page: Page[Any]) -> int | None:
     return None if left is None else left - len(page.items)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "it takes too long"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "the connection was lost"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "the host name cannot be resolved"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"{error.certificate_error}; name the authority that signed it with --ca"
-    reason = error.strerror if isinstance(error, OSError) else None
-    return reason or str(error) or type(error).__name__
-
-
 def _address(url: str) -> str:
     """Return the URL of a server, without a slash at its end.
 
     Raises:
         ConfigError: The URL is invalid.
     """
+    text = url.rstrip("/")
     try:
-        found = URL(url.rstrip("/"))
+        found = urlsplit(text)
+        valid = bool(found.hostname) and found.port != 0
     except ValueError:
-        found = URL()
-    if found.scheme not in ("http", "https") or not found.host:
+        valid = False
+    if not valid or found.scheme not in ("http", "https") or not text.isprintable() or " " in text:
         raise ConfigError(f"{url!r} is not the URL of a server: write http://127.0.0.1:8080")
-    return str(found).rstrip("/")
-
-
-def _query_string(params: QueryParams) -> list[tuple[str, str]]:
-    """Return the parameters of a query string: all that are not None, each item of a list."""
-    return [
-        (name, str(each).lower() if isinstance(each, bool) else str(each))
-        for name, value in params.items()
-        for each in (value if isinstance(value, list) else [value])
-        if each is not None
-    ]
+    return text
 
 
 def _checked_token(token: str) -> str:

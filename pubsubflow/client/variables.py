@@ -1,11 +1,16 @@
 """Client methods for variables."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pubsubflow.client.transport import Transport, if_match, quoted
 from pubsubflow.model.api.resources import Page
-from pubsubflow.model.api.variables import VariableView
+from pubsubflow.model.lazy_import import lazy_module
+
+if TYPE_CHECKING:
+    from pubsubflow.model.api import variables as views
+else:
+    views = lazy_module("pubsubflow.model.api.variables")
 
 
 class VariableApi:
@@ -13,13 +18,13 @@ class VariableApi:
 
     _server: Transport
 
-    def variables(self, *, limit: int | None = None) -> AsyncIterator[VariableView]:
+    def variables(self, *, limit: int | None = None) -> "AsyncIterator[views.VariableView]":
         """Yield variables by name, with masks for secret values."""
-        return self._server.list("/api/v1/variables", Page[VariableView], {}, limit)
+        return self._server.list("/api/v1/variables", Page[views.VariableView], {}, limit)
 
-    async def variable(self, name: str) -> VariableView:
+    async def variable(self, name: str) -> "views.VariableView":
         """Return a variable, with a mask for a secret value."""
-        return await self._server.get(_path(name), VariableView)
+        return await self._server.get(_path(name), views.VariableView)
 
     async def set_variable(
         self,
@@ -29,7 +34,7 @@ class VariableApi:
         secret: bool | None = None,
         description: str | None = None,
         revision: str | None = None,
-    ) -> VariableView:
+    ) -> "views.VariableView":
         """Set a variable, whole; return it with a mask for a secret value.
 
         Args:
@@ -42,7 +47,9 @@ class VariableApi:
         """
         body = {"value": value, "secret": secret, "description": description}
         headers = if_match(revision)
-        return await self._server.send("PUT", _path(name), body, VariableView, headers=headers)
+        return await self._server.send(
+            "PUT", _path(name), body, views.VariableView, headers=headers
+        )
 
     async def delete_variable(self, name: str, *, revision: str | None = None) -> None:
         """Delete a variable, if it still has the revision."""

@@ -3,12 +3,14 @@
 Light to import, so that commands that only call a daemon start fast.
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pubsubflow.errors import ConfigError
+from pubsubflow.model.lazy_import import lazy_module
+
+tomllib = lazy_module("tomllib")
 
 CONFIG_FILE = "pubsubflow.toml"
 ENV_PREFIX = "PUBSUBFLOW__"

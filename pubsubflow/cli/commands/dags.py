@@ -4,14 +4,13 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
-from rich.table import Table
-from rich.text import Text
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.runs import report_end
 from pubsubflow.cli.param_values import run_params
 from pubsubflow.cli.parsers import Limit, Moment, moment
 from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.cli.texts import Grid, Text
 from pubsubflow.model.api.resources import DagDetail, DagTaskView, DagView, StartedRun
 from pubsubflow.model.runs.param_rules import form_schema
 from pubsubflow.model.wire.task_resources import describe_resources
@@ -181,7 +180,7 @@ def _last(dag: DagView) -> Text:
     )
 
 
-def _facts(dag: DagDetail) -> Table:
+def _facts(dag: DagDetail) -> Grid:
     location = dag.file + (f":{dag.line}" if dag.line else "")
     error = None if dag.import_error is None else Text(dag.import_error, "red")
     return output.facts(

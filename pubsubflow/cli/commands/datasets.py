@@ -2,17 +2,18 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.text import Text
-from rich.tree import Tree
 
 from pubsubflow.cli import output
 from pubsubflow.cli.parsers import Limit, Moment, moment, pairs
 from pubsubflow.cli.target import DEFAULT, Target
-from pubsubflow.model.api.explain import EventOutcomeView, EventWithOutcomes
+from pubsubflow.cli.texts import Text, Tree
 from pubsubflow.model.api.resources import DatasetView
+
+if TYPE_CHECKING:
+    from pubsubflow.model.api.explain import EventOutcomeView, EventWithOutcomes
 
 _STYLES = {
     "consumed": "green",
@@ -131,14 +132,14 @@ async def list_events(
     listing.show(none="no events")
 
 
-def _show_outcomes(event: EventWithOutcomes, *, json: bool) -> None:
+def _show_outcomes(event: "EventWithOutcomes", *, json: bool) -> None:
     if json:
         output.show_list([event])
     else:
         output.show(_outcome_tree(event))
 
 
-async def _show_outcomes_of(found: AsyncIterator[EventWithOutcomes], *, json: bool) -> None:
+async def _show_outcomes_of(found: "AsyncIterator[EventWithOutcomes]", *, json: bool) -> None:
     if json:
         await output.show_items(found)
         return
@@ -150,8 +151,8 @@ async def _show_outcomes_of(found: AsyncIterator[EventWithOutcomes], *, json: bo
         output.show("no events")
 
 
-def _outcome_tree(event: EventWithOutcomes) -> Tree:
-    tree = Tree(_event_line(event), guide_style="dim")
+def _outcome_tree(event: "EventWithOutcomes") -> Tree:
+    tree = Tree(_event_line(event))
     for outcome in event.outcomes:
         tree.add(_outcome_line(outcome))
     if not event.outcomes:
@@ -159,7 +160,7 @@ def _outcome_tree(event: EventWithOutcomes) -> Tree:
     return tree
 
 
-def _event_line(event: EventWithOutcomes) -> Text:
+def _event_line(event: "EventWithOutcomes") -> Text:
     by = event.source if event.dag_id is None else f"{event.dag_id}.{event.task_id}"
     extra = output.compact(event.extra)
     return Text.assemble(
@@ -171,7 +172,7 @@ def _event_line(event: EventWithOutcomes) -> Text:
     )
 
 
-def _outcome_line(outcome: EventOutcomeView) -> Text:
+def _outcome_line(outcome: "EventOutcomeView") -> Text:
     parts: list[str | Text | tuple[str, str]] = [(outcome.dag_id, "bold"), " ", _outcome(outcome)]
     if outcome.run_id is not None:
         parts += [f" by run {outcome.run_id} ", output.state(outcome.run_state or "")]
@@ -184,5 +185,5 @@ def _outcome_line(outcome: EventOutcomeView) -> Text:
     return Text.assemble(*parts)
 
 
-def _outcome(outcome: EventOutcomeView) -> Text:
+def _outcome(outcome: "EventOutcomeView") -> Text:
     return Text(outcome.outcome, style=_STYLES.get(outcome.outcome, ""))

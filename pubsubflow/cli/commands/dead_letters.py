@@ -1,6 +1,5 @@
 """Dead letters: messages, events and runs that could not be processed."""
 
-import asyncio
 import os
 import shlex
 import subprocess
@@ -8,17 +7,20 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
 from pubsubflow.cli import output
+from pubsubflow.cli.coroutines import complete
 from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.errors import ConfigError
-from pubsubflow.model.api.explain import DeadLetterDetail, Resent
 from pubsubflow.model.json_values import BYTE_ORDER_MARK
+
+if TYPE_CHECKING:
+    from pubsubflow.model.api.explain import DeadLetterDetail, Resent
 
 
 async def list_dead_letters(
@@ -218,9 +220,8 @@ def edit_dead_letter(
         payload: File with the new payload in JSON, or - for stdin, in place of the editor.
         target: The daemon, and the format of the output.
     """
-    # Two connections, not one around the editor: that may stay open longer than any connection, and
-    # it needs the terminal without an event loop beside it.
-    found = asyncio.run(_read(letter, target))
+    # Two connections, not one around the editor: that may stay open longer than any connection.
+    found = complete(_read(letter, target))
     if not found.editable:
         raise ConfigError(
             f"dead letter {letter} is a binary message, which cannot be edited: resend it as it is "
@@ -230,22 +231,22 @@ def edit_dead_letter(
     if payload is None and changed == found.payload:
         output.show("the payload is unchanged, so nothing was sent")
         return
-    asyncio.run(_send(found, changed, target))
+    complete(_send(found, changed, target))
 
 
-async def _read(letter: int, target: Target) -> DeadLetterDetail:
+async def _read(letter: int, target: Target) -> "DeadLetterDetail":
     async with target.client() as client:
         return await client.dead_letter(letter)
 
 
-async def _send(letter: DeadLetterDetail, payload: object, target: Target) -> None:
+async def _send(letter: "DeadLetterDetail", payload: object, target: Target) -> None:
     """Resend an edited letter; the revision makes a second resend from elsewhere fail."""
     async with target.client() as client:
         resent = await client.resend(letter.id, payload=payload, revision=letter.revision)
     _show_resent(resent, json=target.json)
 
 
-def _show_resent(resent: Resent, *, json: bool) -> None:
+def _show_resent(resent: "Resent", *, json: bool) -> None:
     run = "" if resent.run_id is None else f": run {resent.run_id}"
     output.show_result(resent, f"dead letter {resent.id} was resent{run}", json=json)
 
@@ -259,7 +260,7 @@ def _read_file(name: str) -> bytes:
         raise ConfigError(f"{name} cannot be read: {error.strerror}") from error
 
 
-def _edited(letter: DeadLetterDetail) -> bytes:
+def _edited(letter: "DeadLetterDetail") -> bytes:
     """Open the payload in the user's editor and return the saved text."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     with tempfile.TemporaryDirectory() as folder:

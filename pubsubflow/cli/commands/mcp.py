@@ -1,5 +1,6 @@
 """Serves the API of a daemon as tools to AI assistants."""
 
+import asyncio
 from importlib import import_module
 from typing import Any
 
@@ -10,7 +11,7 @@ from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.errors import ConfigError
 
 
-async def serve_tools(*, allow_writes: bool = False, target: Target = DEFAULT) -> None:
+def serve_tools(*, allow_writes: bool = False, target: Target = DEFAULT) -> None:
     """Serve the API of a daemon as tools of the Model Context Protocol, on stdin and stdout.
 
     What a tool may do is decided by the token, as for any other client.
@@ -20,10 +21,13 @@ async def serve_tools(*, allow_writes: bool = False, target: Target = DEFAULT) -
             out.
         target: The daemon, and the format of the output.
     """
-    serve = _server().serve
-    async with target.client() as client:
+    asyncio.run(_serve(_server(), target, writes=allow_writes))
+
+
+async def _serve(server: Any, target: Target, *, writes: bool) -> None:
+    async with target.client(blocking=False) as client:
         document = msgspec.json.decode(await client.request("GET", "/api/v1/openapi.json"))
-        await serve(client, operations(document, writes=allow_writes))
+        await server.serve(client, operations(document, writes=writes))
 
 
 def _server() -> Any:

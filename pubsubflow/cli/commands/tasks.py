@@ -5,13 +5,12 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
-from rich.table import Table
-from rich.text import Text
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.runs import show_callbacks, show_tasks
 from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.cli.texts import Grid, Text
 from pubsubflow.cli.zone import zone
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.api.resources import LogLineView, TaskDetail
@@ -111,7 +110,7 @@ async def print_result(
     output.show(f"{len(data):,} bytes written to {output_file}")
 
 
-def _facts(task: TaskDetail) -> Table:
+def _facts(task: TaskDetail) -> Grid:
     size = f"{task.result_bytes:,} bytes, not shown" if task.result_bytes else None
     if task.result_stored and task.result is None:
         size = f"{task.result_bytes:,} bytes in the result store: see tasks result"

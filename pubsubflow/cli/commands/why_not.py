@@ -3,13 +3,10 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from rich.table import Table
-from rich.text import Text
-from rich.tree import Tree
-
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.runs import why
 from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.cli.texts import Grid, Text, Tree
 from pubsubflow.model.api.explain import WaitingInput, WaitingPartition, WhyNot
 from pubsubflow.model.api.resources import RunView
 from pubsubflow.model.schedule.explain import Clause, Reason
@@ -51,7 +48,7 @@ def _reason(dag: str, reason: Reason) -> Text:
 
 def _tree(clause: Clause, inputs: dict[int, WaitingInput]) -> Tree:
     """Draw the condition: a mark for every side, and the pending events under each dataset."""
-    tree = Tree(_line(clause, inputs), guide_style="dim")
+    tree = Tree(_line(clause, inputs))
     for side in clause.sides:
         tree.add(_tree(side, inputs))
     if clause.place is not None:
@@ -165,7 +162,7 @@ def _list_partitions(partitions: list[WaitingPartition], total: int) -> None:
         output.show(f"… and {total - len(partitions)} more")
 
 
-def _facts(found: WhyNot) -> Table:
+def _facts(found: WhyNot) -> Grid:
     behind = None
     if found.held_back:
         plural = "s" * (found.held_back > 1)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cyclopts import CycloptsError
@@ -139,7 +140,9 @@ def test_an_internal_error_is_one_line_too(monkeypatch, capsys):
     def explode(*_, **__):
         raise ExceptionGroup("g", [ExceptionGroup("h", [RuntimeError("two\nlines")])])
 
-    monkeypatch.setattr("pubsubflow.cli.main.make_app", lambda: explode)
+    monkeypatch.setattr(
+        "pubsubflow.cli.main.make_app", lambda _: SimpleNamespace(parse_args=explode)
+    )
     assert run([]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1

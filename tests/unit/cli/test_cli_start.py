@@ -23,6 +23,9 @@ def test_commands_that_call_a_daemon_import_no_service():
     assert "pubsubflow.client" in found
     assert not {f"pubsubflow.{name}" for name in SERVICES} & {*found}
     assert "pubsubflow.config.settings" not in found
+    # A command's time is that of its imports: without an event loop, and for a pipe without rich.
+    heavy = ("asyncio", "anyio", "aiohttp", "rich.console", "pubsubflow.model.schedule")
+    assert not {*heavy} & {*found}
 
 
 @pytest.mark.parametrize(
@@ -41,23 +44,6 @@ def test_a_process_leaves_with_its_code_and_all_that_it_wrote(act, code, out):
         f"leave({code})"
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, out, "")
-
-
-def test_certificates_are_read_at_the_first_connection():
-    ended = python(
-        "import ssl\n"
-        "from pubsubflow.cli.deferred_trust import DeferredTrust\n"
-        "from aiohttp import connector\n"
-        "context = connector._SSL_CONTEXT_VERIFIED\n"
-        "assert type(context) is DeferredTrust and not context.get_ca_certs()\n"
-        "context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname='a.example')\n"
-        "assert type(context) is ssl.SSLContext\n"
-        "usual = ssl.create_default_context()\n"
-        "assert context.get_ca_certs() == usual.get_ca_certs()\n"
-        "assert (context.verify_mode, context.verify_flags, context.check_hostname) == "
-        "(usual.verify_mode, usual.verify_flags, usual.check_hostname)\n"
-    )
-    assert ended.stderr == ""
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from pubsubflow.cli.commands.runs import _tree
+from pubsubflow.cli.commands.ancestry import _tree
 from pubsubflow.model.api.explain import ConsumedEventView, ExplainedRun, Explanation
 from pubsubflow.model.api.resources import RunView
 

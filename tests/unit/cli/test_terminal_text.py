@@ -41,9 +41,8 @@ def test_json_has_no_control_character_and_the_same_value():
 PROGRAM = """
 import sys
 from rich.panel import Panel
-from rich.text import Text
-from rich.tree import Tree
 from pubsubflow.cli import output
+from pubsubflow.cli.texts import Text, Tree
 hostile = sys.argv[1].encode().decode("unicode_escape")
 listing = output.Listing("name", "object", elastic=["object"])
 listing.row(hostile, hostile + chr(10) + "forged row")

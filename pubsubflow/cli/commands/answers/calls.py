@@ -3,12 +3,12 @@
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.text import Text
 
 from pubsubflow.cli import output
 from pubsubflow.cli.param_values import run_params
 from pubsubflow.cli.parsers import Moment, moment
 from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.cli.texts import Text
 from pubsubflow.client import RequestFailed
 from pubsubflow.model.runs.states import RunState
 

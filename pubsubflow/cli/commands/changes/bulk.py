@@ -1,6 +1,5 @@
 """Actions on many runs: listed first, confirmed, then carried out part by part."""
 
-import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +64,7 @@ async def act_on_runs(
         if bulk.dry_run:
             return _show(planned, json=target.json)
         if not bulk.yes:
-            await _confirm(planned)
+            _confirm(planned)
         runs = [run for run in planned.runs if run.outcome == BulkOutcome.PLANNED]
         return _show(await _carry_out(client, action, runs, options), json=target.json)
 
@@ -139,7 +138,7 @@ def _read_plan(file: Path, action: str) -> BulkView:
     return plan
 
 
-async def _confirm(planned: BulkView) -> None:
+def _confirm(planned: BulkView) -> None:
     """List the runs and prompt for confirmation.
 
     Raises:
@@ -151,8 +150,7 @@ async def _confirm(planned: BulkView) -> None:
             "to list the runs"
         )
     _show(planned, json=False)
-    said = await asyncio.to_thread(input, f"{planned.action} them? [y/N] ")
-    if said.strip().lower() not in ("y", "yes"):
+    if not output.confirm(f"{planned.action} them?"):
         raise ConfigError("nothing was changed")
 
 

@@ -1,6 +1,5 @@
 """Retries and clearing: commands that run tasks of a run again."""
 
-import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -159,8 +158,7 @@ async def _confirm(client: Client, run: str, tasks: Sequence[str], chosen: dict[
             "--dry-run to list them"
         )
     _show(await client.clear(run, tasks=tasks, dry_run=True, **chosen), json=False)
-    said = await asyncio.to_thread(input, "clear them and run them again? [y/N] ")
-    if said.strip().lower() not in ("y", "yes"):
+    if not output.confirm("clear them and run them again?"):
         raise ConfigError("nothing was cleared")
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import anyio
 import msgspec
 from msgspec import Struct
-from rich.text import Text
 
 from pubsubflow.cli import output
+from pubsubflow.cli.texts import Text
 from pubsubflow.config import load_config
 from pubsubflow.loader import load_once
 from pubsubflow.logging_setup import set_up_logging

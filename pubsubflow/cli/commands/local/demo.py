@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
-from rich.text import Text
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.runs import failures
 from pubsubflow.cli.daemon_process import child_daemon
 from pubsubflow.cli.target import client_for_home
+from pubsubflow.cli.texts import Text
 from pubsubflow.client import Client
 from pubsubflow.demo import scenario
 from pubsubflow.errors import PubsubflowError

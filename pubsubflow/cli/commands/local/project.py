@@ -6,9 +6,9 @@ from pathlib import Path
 from string import Template
 
 from msgspec import Struct
-from rich.text import Text
 
 from pubsubflow.cli import output
+from pubsubflow.cli.texts import Text
 from pubsubflow.errors import ConfigError
 
 # File in the project → file of the package. Names with a dot in front do not travel in packages.

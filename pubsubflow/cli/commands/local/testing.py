@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 from msgspec import Struct
-from rich.text import Text
 
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.runtime.inprocess import RunResult, TaskResult
@@ -17,6 +16,7 @@ from pubsubflow.cli import output
 from pubsubflow.cli.local_dags import DEFAULT_FOLDER, loader_settings, open_dag
 from pubsubflow.cli.param_values import typed_params
 from pubsubflow.cli.parsers import json_or_text, mapping, moment, split_pair
+from pubsubflow.cli.texts import Text
 from pubsubflow.model.json_values import json_fault
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.wire.messages import NOT_MAPPED
