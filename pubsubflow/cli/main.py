@@ -79,6 +79,10 @@ _COMMANDS = {
         "List datasets, and emit, list and replay their events.",
         {
             "list": ("datasets:list_datasets", "List datasets."),
+            "show": (
+                "datasets:show_dataset",
+                "Show a dataset, its producers, its subscribers and how far behind they are.",
+            ),
             "emit": ("datasets:emit_event", "Emit an event of a dataset."),
             "events": ("datasets:list_events", "List dataset events and their outcomes."),
             "replay": ("replay:replay", "Evaluate the schedules of DAGs on past events again."),
@@ -189,6 +193,14 @@ _COMMANDS = {
             "test": (
                 "values.connections:try_connection",
                 "Check that a connection works, from the daemon.",
+            ),
+            "import": (
+                "values.connection_files:import_connections",
+                "Import connections from a JSON file.",
+            ),
+            "export": (
+                "values.connection_files:export_connections",
+                "Export all connections as JSON.",
             ),
             "rotate": ("values.connections:rotate_keys", "Encrypt all secrets with a new key."),
         },

@@ -85,6 +85,12 @@ class ConnectionApi:
             "POST", f"{_path(name)}/test", body, views.ConnectionTestView
         )
 
+    async def export_connections(self) -> "list[views.ExportedConnection]":
+        """Return all stored connections with their secrets, by name, to an admin."""
+        path = "/api/v1/connections/export"
+        found = await self._server.send("POST", path, None, views.ExportedConnections)
+        return found.connections
+
     async def connection_types(self) -> "list[types.ConnectionType]":
         """Return the types of connections by name."""
         return await self._server.get("/api/v1/connection-types", list[types.ConnectionType])

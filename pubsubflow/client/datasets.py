@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pubsubflow.client.transport import Transport
+from pubsubflow.model.api.datasets import DatasetDetail
 from pubsubflow.model.api.resources import DatasetView, EventView, Page, PostedEvents
 from pubsubflow.model.api.webhooks import WebhookView
 from pubsubflow.model.lazy_import import lazy_module
@@ -24,6 +25,10 @@ class DatasetApi:
     def datasets(self, *, limit: int | None = None) -> AsyncIterator[DatasetView]:
         """Yield datasets by URI."""
         return self._server.list("/api/v1/datasets", Page[DatasetView], {}, limit)
+
+    async def dataset(self, uri: str) -> DatasetDetail:
+        """Return a dataset with its producers, consumers, open alerts and last events."""
+        return await self._server.get("/api/v1/datasets/detail", DatasetDetail, {"dataset": uri})
 
     async def emit(self, events: Sequence[Mapping[str, Any]]) -> PostedEvents:
         """Post dataset events; return their ids once they are durable.

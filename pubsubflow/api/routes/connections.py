@@ -1,4 +1,4 @@
-"""Routes of connections: list, show, set, test, delete; secrets are written and never returned."""
+"""Routes of connections: secrets are written, and returned by the export of an admin alone."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -30,7 +30,12 @@ from pubsubflow.child_calls.catalogue import PluginCatalogue
 from pubsubflow.child_calls.connection_trial import try_connection
 from pubsubflow.errors import BusUnavailable, ConfigError, InvalidInput, NotFound
 from pubsubflow.model.api.connection_types import CONNECTION_TYPES, ConnectionType, check_type
-from pubsubflow.model.api.connections import ConnectionTestView, ConnectionView, RotatedKeys
+from pubsubflow.model.api.connections import (
+    ConnectionTestView,
+    ConnectionView,
+    ExportedConnections,
+    RotatedKeys,
+)
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.connections import Connection, make_connection
 from pubsubflow.model.wire.subjects import Subjects
@@ -158,6 +163,16 @@ class ConnectionRoutes:
             problems=(409,),
         )
 
+        # Not GET: who has read the secrets stands in the audit log, as whoever changes something.
+        yield routing.post(
+            f"{_ROOT}/export",
+            self.export,
+            access=admin,
+            query=NoQuery,
+            responses={200: ExportedConnections},
+            problems=(409,),
+        )
+
     async def list_connections(self, request: web.Request) -> web.Response:
         """List connections by name, with masks for their secrets."""
         params = parse_query(request, PageQuery)
@@ -233,6 +248,14 @@ class ConnectionRoutes:
         async with self._changing():
             done = await self._store.rotate()
         return json_response(done)
+
+    async def export(self, _: web.Request) -> web.Response:
+        """Return all stored connections with their secrets."""
+        try:
+            found = await self._store.export()
+        except ConfigError as error:
+            raise BadRequest(str(error), status=HTTPStatus.CONFLICT) from error
+        return json_response(found)
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:

@@ -26,6 +26,7 @@ from pubsubflow.api.http.requests import (
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.errors import DefinitionError
+from pubsubflow.model.api.datasets import DatasetDetail
 from pubsubflow.model.api.explain import EventWithOutcomes
 from pubsubflow.model.api.resources import DatasetView, EventView, Page, PostedEvents
 from pubsubflow.model.datasets import normalise_uri
@@ -72,6 +73,16 @@ class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     after: Cursor | None = None
 
 
+class DatasetQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of one dataset.
+
+    Attributes:
+        dataset: Its URI.
+    """
+
+    dataset: str
+
+
 _decoder = msgspec.json.Decoder(PostedEvent | list[PostedEvent])
 
 
@@ -114,6 +125,14 @@ class EventRoutes:
             responses={200: Page[DatasetView]},
             etag=True,
         )
+        yield routing.get(
+            "/api/v1/datasets/detail",
+            self.show_dataset,
+            query=DatasetQuery,
+            responses={200: DatasetDetail},
+            problems=(404,),
+            etag=True,
+        )
 
     async def post(self, request: web.Request) -> web.Response:
         """Record events; respond once they are durable.
@@ -129,12 +148,7 @@ class EventRoutes:
     async def list_events(self, request: web.Request) -> web.Response:
         """List events, the newest first."""
         params = parse_query(request, EventsQuery)
-        dataset = None
-        if params.dataset is not None:
-            try:
-                dataset = normalise_uri(params.dataset)
-            except DefinitionError as error:
-                raise BadRequest(str(error), status=400, field="dataset") from error
+        dataset = None if params.dataset is None else _uri(params.dataset)
         datasets = self._read_models.datasets
         after = read_cursor(_EVENTS, params.after, Number)
         if params.event is not None:
@@ -149,6 +163,24 @@ class EventRoutes:
         after = read_cursor(_DATASETS, params.after, str)
         page = await self._read_models.datasets.page(limit=params.limit, after=after)
         return json_with_etag(request, with_cursor(_DATASETS, page))
+
+    async def show_dataset(self, request: web.Request) -> web.Response:
+        """Show a dataset with what produces and consumes its events."""
+        params = parse_query(request, DatasetQuery)
+        found = await self._read_models.datasets.detail(_uri(params.dataset))
+        return json_with_etag(request, found)
+
+
+def _uri(text: str) -> str:
+    """Return the URI of a query, as it is stored.
+
+    Raises:
+        BadRequest: It is not one.
+    """
+    try:
+        return normalise_uri(text)
+    except DefinitionError as error:
+        raise BadRequest(str(error), status=400, field="dataset") from error
 
 
 def too_many_events(count: int, most: int) -> BadRequest:

@@ -1,7 +1,7 @@
 """Datasets and their events."""
 
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -9,12 +9,14 @@ from cyclopts import Parameter
 from pubsubflow.cli import output
 from pubsubflow.cli.parsers import Limit, Moment, moment, pairs
 from pubsubflow.cli.target import DEFAULT, Target
-from pubsubflow.cli.texts import Text, Tree
-from pubsubflow.model.api.resources import DatasetView
+from pubsubflow.cli.texts import Grid, Text, Tree
+from pubsubflow.model.api.datasets import ConsumerView, DatasetDetail
+from pubsubflow.model.api.resources import DatasetView, EventView
 
 if TYPE_CHECKING:
     from pubsubflow.model.api.explain import EventOutcomeView, EventWithOutcomes
 
+_COUNTED = 1000
 _STYLES = {
     "consumed": "green",
     "pending": "blue",
@@ -55,6 +57,74 @@ def _fresh(dataset: DatasetView) -> str:
         return ""
     age = f"within {timedelta(seconds=dataset.fresh_seconds)}"
     return age if dataset.stale_alert is None else f"{age}: no, alert {dataset.stale_alert}"
+
+
+async def show_dataset(dataset: str, /, *, target: Target = DEFAULT) -> None:
+    """Show a dataset: the tasks that emit its events, and how far behind its subscribers are.
+
+    Args:
+        dataset: URI of the dataset.
+        target: The daemon, and the format of the output.
+    """
+    async with target.client() as client:
+        found = await client.dataset(dataset)
+    if target.json:
+        output.show_json(found)
+        return
+    output.show(_facts(found))
+    if found.producers:
+        output.show("")
+        listing = output.Listing("emitted by", "last event", "", times=["last event"])
+        for each in found.producers:
+            note = "" if each.declared else "not an outlet"
+            listing.row(f"{each.dag_id}.{each.task_id}", output.brief(each.last_event_at), note)
+        listing.show(none="")
+    if found.subscribers:
+        output.show("")
+        _show_subscribers(found.subscribers)
+    if found.last_events:
+        output.show("")
+        _show_events(found.last_events)
+    for alert in found.alerts:
+        output.show("", Text(f"alert {alert.id} ({alert.kind}): {alert.text}", "red"))
+
+
+def _facts(dataset: DatasetDetail) -> Grid:
+    return output.facts(
+        [
+            ("dataset", dataset.dataset),
+            ("name", dataset.name),
+            ("group", dataset.group),
+            ("extra", output.compact(dataset.extra)),
+            ("known since", output.moment(dataset.created_at)),
+            ("last event", output.moment(dataset.last_event_at) or "none yet"),
+            ("fresh", _fresh(dataset)),
+            ("from outside", ", ".join(dataset.sources)),
+            ("emitted by", None if dataset.producers else "no task"),
+            ("subscribers", None if dataset.subscribers else "no DAG"),
+        ]
+    )
+
+
+def _show_subscribers(subscribers: Sequence[ConsumerView]) -> None:
+    listing = output.Listing("subscriber", "pending events", "oldest", right=["pending events"])
+    for each in subscribers:
+        name = f"{each.dag_id} (paused)" if each.paused else each.dag_id
+        count = f"{_COUNTED} or more" if each.pending >= _COUNTED else str(each.pending)
+        ago = output.duration(each.pending_since, datetime.now(UTC))
+        listing.row(name, count, f"{ago} ago" if ago else "")
+    listing.show(none="")
+
+
+def _show_events(events: Sequence[EventView]) -> None:
+    listing = output.Listing(
+        *("event", "time", "partition", "from", "extra"), elastic=["from", "extra"], times=["time"]
+    )
+    for each in events:
+        by = each.source if each.dag_id is None else f"{each.dag_id}.{each.task_id}"
+        time = output.brief(each.time)
+        listing.row(each.event_id, time, each.partition, by, output.compact(each.extra))
+    listing.show(none="")
 
 
 async def emit_event(

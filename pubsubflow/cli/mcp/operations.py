@@ -17,7 +17,13 @@ _PLACE = re.compile(r"\{(\w+)\}")
 _LEFT_OUT = frozenset(
     {
         *("get_healthz", "get_metrics", "get_openapi_json", "get_stream"),
-        *("post_cloudevents", "post_hooks_by_name", "post_subscriptions", "post_tokens"),
+        *(
+            "post_connections_export",
+            "post_cloudevents",
+            "post_hooks_by_name",
+            "post_subscriptions",
+            "post_tokens",
+        ),
     }
 )
 _ENDLESS = frozenset({"follow", "last_event_id"})

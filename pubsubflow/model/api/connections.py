@@ -89,3 +89,25 @@ class RotatedKeys(Struct, frozen=True, kw_only=True):
     connections: int
     key: str
     variables: int = 0
+
+
+class ExportedConnection(Struct, frozen=True, kw_only=True):
+    """A stored connection with its secrets, for an admin who moves it elsewhere.
+
+    Attributes:
+        secrets: Field → value.
+        dags: Ids of the DAGs that may use it, and patterns of them; empty for all.
+    """
+
+    name: str
+    kind: str
+    uri: str | None
+    extra: dict[str, Any]
+    secrets: dict[str, str]
+    dags: list[str] = []
+
+
+class ExportedConnections(Struct, frozen=True, kw_only=True):
+    """All stored connections with their secrets, by name."""
+
+    connections: list[ExportedConnection]

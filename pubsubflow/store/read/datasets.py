@@ -1,6 +1,6 @@
 """Datasets and their events, read for the API."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -9,6 +9,12 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from pubsubflow.errors import NotFound
+from pubsubflow.model.api.datasets import (
+    ConsumerView,
+    DatasetAlertView,
+    DatasetDetail,
+    ProducerView,
+)
 from pubsubflow.model.api.explain import EventWithOutcomes
 from pubsubflow.model.api.resources import DatasetView, EventView, Page
 from pubsubflow.model.spec import DagSpec
@@ -19,6 +25,8 @@ from pubsubflow.store.read.event_outcomes import read_event_outcomes
 from pubsubflow.store.specs import SpecReader
 
 _END_OF_LOG = 2**63 - 1
+_LOOKED_AT = 50
+_LAST_EVENTS = 5
 
 
 class FoundEvent(Struct, frozen=True):
@@ -49,9 +57,34 @@ class ReadDatasets:
             after: The last URI of the page before.
         """
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["list_datasets"], after or "", limit)
+            page = await connection.fetch(SQL["page_datasets"], after or "", limit)
+            rows = await connection.fetch(SQL["read_datasets"], [row["id"] for row in page])
         items = [_dataset(row) for row in rows]
         return Page(items, items[-1].dataset if len(items) == limit else None)
+
+    async def detail(self, uri: str) -> DatasetDetail:
+        """Return a dataset with its producers, consumers, open alerts and last events.
+
+        Raises:
+            NotFound: The dataset does not exist.
+        """
+        async with self._database.connection() as connection:
+            number = await _find(connection, "dataset", "find_dataset", uri)
+            rows = await connection.fetch(SQL["read_datasets"], [number])
+            found = await self._events(connection, limit=_LOOKED_AT, dataset=uri, after=None)
+            naming = await connection.fetch(SQL["list_versions_that_name"], uri)
+            specs = await self._specs.load(connection, [row["id"] for row in naming])
+            consumers = await connection.fetch(SQL["list_consumers"], number)
+            alerts = await connection.fetch(SQL["list_open_alerts_of_dataset"], uri)
+        events = [each.view for each in found.values()]
+        return DatasetDetail(
+            **asdict(_dataset(rows[0])),
+            producers=_producers(uri, specs.values(), events),
+            sources=list(dict.fromkeys(each.source for each in events if each.dag_id is None)),
+            subscribers=[_consumer(row) for row in consumers],
+            alerts=[DatasetAlertView(**row) for row in alerts],
+            last_events=events[:_LAST_EVENTS],
+        )
 
     async def events(
         self, *, limit: int, dataset: str | None = None, after: int | None = None
@@ -170,6 +203,34 @@ def _dataset(row: asyncpg.Record) -> DatasetView:
         last_event_at=row["time"],
         fresh_seconds=row["seconds"],
         stale_alert=row["alert"],
+    )
+
+
+def _producers(
+    uri: str, specs: Iterable[DagSpec], events: Sequence[EventView]
+) -> list[ProducerView]:
+    """Return the tasks that name a dataset as an outlet, and those that have emitted events."""
+    declared = {
+        (spec.dag_id, task.task_id) for spec in specs for task in spec.tasks if uri in task.outlets
+    }
+    last: dict[tuple[str, str], datetime] = {}
+    for each in events:  # the newest first
+        if each.dag_id is not None and each.task_id is not None:
+            last.setdefault((each.dag_id, each.task_id), each.recorded_at)
+    return [
+        ProducerView(
+            dag_id=key[0], task_id=key[1], declared=key in declared, last_event_at=last.get(key)
+        )
+        for key in sorted({*declared, *last})
+    ]
+
+
+def _consumer(row: asyncpg.Record) -> ConsumerView:
+    return ConsumerView(
+        dag_id=row["dag_id"],
+        paused=row["paused"],
+        pending=row["pending"],
+        pending_since=row["since"],
     )
 
 

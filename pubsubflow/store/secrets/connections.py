@@ -14,7 +14,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pubsubflow.errors import ConfigError, InvalidInput, NotFound
-from pubsubflow.model.api.connections import ConnectionView, RotatedKeys
+from pubsubflow.model.api.connections import (
+    ConnectionView,
+    ExportedConnection,
+    ExportedConnections,
+    RotatedKeys,
+)
 from pubsubflow.model.connection_dags import check_dag, check_no_dag
 from pubsubflow.model.connections import ENVIRONMENT, MASK, Connection, read_connection
 from pubsubflow.model.revisions import Revisions, check_revision, connection_revision
@@ -124,6 +129,30 @@ class Connections:
             row = await _row(postgres, name)
         keys = await self._keys.read() if row["ciphertext"] is not None else ()
         return self._decrypted(row, keys)
+
+    async def export(self) -> ExportedConnections:
+        """Return all stored connections with their secrets; those of other sources are left out.
+
+        Raises:
+            ConfigError: The key file cannot be used, or lacks a key (DecryptionError).
+        """
+        async with self._database.connection() as postgres:
+            rows = await postgres.fetch(SQL["list_all_connections"])
+        keys = await self._keys.read() if any(row["ciphertext"] for row in rows) else ()
+        found = (self._decrypted(row, keys) for row in rows)
+        return ExportedConnections(
+            connections=[
+                ExportedConnection(
+                    name=each.name,
+                    kind=each.kind,
+                    uri=each.uri,
+                    extra=each.extra,
+                    secrets=each.secrets,
+                    dags=list(each.dags),
+                )
+                for each in found
+            ]
+        )
 
     async def read_for(self, name: str, dag_id: str | None, user: str = "this") -> Connection:
         """Return a connection with its secrets, for a DAG or for what belongs to none.

@@ -32,6 +32,12 @@ RETURNING version, updated_at;
 -- Delete a connection.
 DELETE FROM connection WHERE name = $1;
 
+-- name: list_all_connections
+-- Return all connections, with their encrypted secrets.
+SELECT name, kind, uri, extra, secret_fields, key_id, ciphertext, version, updated_at, dags
+FROM connection
+ORDER BY name;
+
 -- name: list_encrypted_connections
 -- Return all connections that have secrets.
 SELECT name, kind, uri, extra, secret_fields, key_id, ciphertext, version, updated_at, dags

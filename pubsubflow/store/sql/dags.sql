@@ -39,14 +39,15 @@ ORDER BY dag.dag_id;
 -- Return the files that cannot be imported.
 SELECT file, error, traceback, read_at FROM dag_file WHERE error IS NOT NULL ORDER BY file;
 
--- name: list_datasets
--- Return a page of datasets after the URI $1, with the last event, the subscribed DAGs, and how fresh
--- they are to be.
+-- name: page_datasets
+-- Return the ids of datasets after the URI $1.
+SELECT id FROM dataset WHERE uri > $1 ORDER BY uri LIMIT $2;
+
+-- name: read_datasets
+-- Return datasets, with the last event, the subscribed DAGs, and how fresh they are to be.
 SELECT dataset.uri, dataset.name, dataset.group_name, dataset.extra, dataset.created_at,
        last.event_id, last.time, consumers.names, freshness.seconds, look.alert
-FROM (
-    SELECT * FROM dataset WHERE uri > $1 ORDER BY uri LIMIT $2
-) AS dataset
+FROM dataset
 LEFT JOIN LATERAL (
     SELECT event_id, time FROM event
     WHERE event.dataset = dataset.id ORDER BY event.id DESC LIMIT 1
@@ -58,7 +59,39 @@ CROSS JOIN LATERAL (
 ) AS consumers
 LEFT JOIN freshness ON freshness.dataset = dataset.uri
 LEFT JOIN freshness_look AS look ON look.dataset = dataset.uri
+WHERE dataset.id = ANY($1::int[])
 ORDER BY dataset.uri;
+
+-- name: list_consumers
+-- Return the DAGs that subscribe to a dataset, and how many of its events each has pending, up to
+-- 1,000, since when.
+SELECT dag.dag_id, s.paused, waiting.pending, waiting.since
+FROM dag_subscription AS d
+JOIN dag ON dag.id = d.dag
+JOIN dag_state AS s ON s.dag = d.dag
+CROSS JOIN LATERAL (
+    SELECT count(*) AS pending, min(recorded_at) AS since
+    FROM (
+        SELECT DISTINCT event.id, event.recorded_at
+        FROM pending_event JOIN event ON event.id = pending_event.event
+        WHERE pending_event.dag = d.dag AND event.dataset = $1
+        LIMIT 1000
+    ) AS oldest
+) AS waiting
+WHERE d.dataset = $1
+ORDER BY dag.dag_id;
+
+-- name: list_versions_that_name
+-- Return the versions in force whose spec has a URI in it.
+SELECT v.id FROM dag
+JOIN dag_state AS s ON s.dag = dag.id
+JOIN dag_version AS v ON v.id = s.version
+WHERE dag.present AND position(convert_to($1, 'UTF8') IN v.spec) > 0;
+
+-- name: list_open_alerts_of_dataset
+-- Return the open alerts of a dataset, the oldest first.
+SELECT id, kind, text, opened_at FROM alert
+WHERE dataset = $1 AND ended_at IS NULL ORDER BY id;
 
 -- name: find_dataset
 -- Return the id of a dataset.

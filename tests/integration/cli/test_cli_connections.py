@@ -1,5 +1,6 @@
 """Connections in commands, a daemon and its tasks: the examples of docs/connections.md."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -63,6 +64,59 @@ def run_copy_out(done):
     assert run["state"] == "success"
     log = done("tasks", "logs", run["run_id"], "where").out
     assert "connecting to postgres://ann:***@db.example.com" in log
+
+
+def test_connections_are_moved_with_and_without_secrets(done, tmp_path):
+    done(
+        "connections",
+        "set",
+        "moved",
+        "--uri",
+        "https://ann@x/v2",
+        "--secret",
+        "token=env:A",
+        A="hush",
+    )
+    file, whole = tmp_path / "masked.json", tmp_path / "whole.json"
+    whole.touch(mode=0o644)
+    done("connections", "export", file)
+    done("connections", "export", whole, "--with-secrets")
+    assert json.loads(file.read_text())["moved"]["secrets"] == {"token": "***"}
+    assert json.loads(whole.read_text())["moved"]["secrets"] == {"token": "hush"}
+    assert whole.stat().st_mode & 0o777 == 0o600
+    assert any(
+        "connections/export" in each["action"] for each in done("audit", "list", "--json").json
+    )
+    # A mask keeps what is stored; where nothing is, it is named.
+    assert done("connections", "import", file, "--json").json["missing"] == []
+    done("connections", "delete", "moved")
+    left = done("connections", "import", file)
+    assert "without moved.token, which the file masks" in left.out
+    done("connections", "import", whole)
+    assert done("connections", "show", "moved", "--json").json["secrets"] == {"token": "***"}
+
+
+def test_connections_of_airflow_are_imported(done, psf, tmp_path):
+    file = tmp_path / "airflow.json"
+    sales = {
+        "conn_type": "postgres",
+        "host": "db",
+        "port": 5432,
+        "schema": "sales",
+        "login": "ann",
+        "password": "hush",
+        "extra": '{"sslmode": "require"}',
+    }
+    file.write_text(json.dumps({"sales": sales, "crm": "https://:hush@crm/v2"}))
+    assert done("connections", "import", file, "--json").json["set"] == ["sales", "crm"]
+    found = done("connections", "show", "sales", "--json").json
+    assert (found["uri"], found["secrets"]) == ("postgres://ann@db:5432/sales", {"password": "***"})
+    assert found["extra"] == {"sslmode": "require"}
+    lines = "# as for a container\nsmtp_default=smtp://mail:25\n\n"
+    assert "set 1 connection" in done("connections", "import", "-", typed=lines).out
+    for text, says in [("{", "write an object"), ("oops", "NAME=URI"), ('{"a b": "x://y"}', "a b")]:
+        refused = psf("connections", "import", "-", typed=text)
+        assert (refused.code, says in refused.err) == (2, True), refused
 
 
 def test_values_not_given_stay_and_forgotten_secrets_are_deleted(done, psf):

@@ -138,6 +138,9 @@ def administer(remote):
     assert "far" in remote("connections", "list")
     assert {"http", "smtp"} <= {each["name"] for each in remote("connections", "types", "--json")}
     assert "Sent as a bearer token" in remote("connections", "types", "http")
+    exported = ("connections", "export", "connections.json", "--with-secrets")
+    assert remote(*exported, "--json")["exported"] >= 1
+    assert "far" in remote("connections", "import", "connections.json", "--json")["set"]
     assert "nothing was tried" in remote("connections", "test", "far")
     remote("connections", "set", "far", "--type", "http", code=2)  # its uri does not fit
     assert isinstance(remote("plugins", "list", "--json"), list)
@@ -166,6 +169,8 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     planned = remote("dags", "backfill", "first", "--partition", "p", "--dry-run", "--json")
     assert planned["dry_run"]
     backfill(remote)
+    assert remote("datasets", "show", FUSSY, "--json")["dataset"] == FUSSY
+    remote("datasets", "show", "s3://un/known", code=2)
     assert remote("dags", "call", "squared", "--json")["result"] == [9, 1, 4]
     assert remote("dags", "pause", "broken", "--json")["paused"]
     assert "not paused" in remote("dags", "unpause", "broken")

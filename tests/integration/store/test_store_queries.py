@@ -39,6 +39,7 @@ SWEEPS = {  # looked through now and then; the table holds only what is not fini
     "delete_lost_slots": {"slot", "task_live"},
     "delete_slots_of_limit": {"slot"},
     "count_wait_queues": {"slot"},
+    "list_versions_that_name": {"dag", "dag_state", "dag_version"},  # when people look at a dataset
     "subscribe_patterns": {"dataset"},  # once, when a DAG that has patterns is loaded
 }
 PARTITION = re.compile(r"_s\d+$")
