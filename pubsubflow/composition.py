@@ -84,6 +84,7 @@ class Composition:
 
     Attributes:
         api: The service of the role `api`, once it is built.
+        on_import: Called while DAG files are imported: how many are, of how many.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Composition:
         url = self._config.results.store
         self._result_store = FileStore(url, setting="results.store") if url else None
         self.api: Api | None = None
+        self.on_import: Callable[[int, int], None] | None = None
 
     def services(self) -> list[tuple[str, Service]]:
         """Return the services of the roles, in the order of their start.
@@ -220,6 +222,7 @@ class Composition:
             bus=self._bus,
             settings=self._config.loader,
             read_variables=_built(self._resources.store).variables.read_plain,
+            on_progress=self.on_import,
         )
 
     def _bundle_cache(self) -> BundleCache:

@@ -33,6 +33,7 @@ async def run_daemon(
     dags: Path | None = None,
     embedded: bool = True,
     on_ready: Callable[[str], None] = lambda _url: None,
+    on_import: Callable[[int, int], None] | None = None,
 ) -> None:
     """Run a daemon until SIGINT or SIGTERM.
 
@@ -42,6 +43,7 @@ async def run_daemon(
         dags: The folder or file whose DAGs it loads, if it has the role `scheduler`.
         embedded: Whether it starts NATS and Postgres of its own, in `config.home`.
         on_ready: Called with the URL (empty without the role `api`) once all is ready.
+        on_import: Called while DAG files are imported: how many are, of how many.
 
     Raises:
         ConfigError: A setting or the environment does not allow it; the text has the remedy.
@@ -53,7 +55,9 @@ async def run_daemon(
         # Before the resources are opened, so that a signal during a slow start is not lost.
         await group.start(_stop_on_signal, stop)
         try:
-            async with Daemon.build(config, roles=roles, dags=dags, embedded=embedded) as daemon:
+            async with Daemon.build(
+                config, roles=roles, dags=dags, embedded=embedded, on_import=on_import
+            ) as daemon:
                 await group.start(daemon.run, stop)
                 on_ready(daemon.url)
                 log.info("daemon.started", url=daemon.url, roles=sorted(roles))
@@ -92,14 +96,21 @@ class Daemon:
         resources: Servers, connections and the fork server.
         roles: Which of `ROLES` it has.
         dags: The folder or file whose DAGs it loads, if any.
+        on_import: Called while DAG files are imported.
 
     Attributes:
         stopped: Set when all services have ended.
     """
 
     def __init__(
-        self, resources: DaemonResources, *, roles: frozenset[str], dags: Path | None
+        self,
+        resources: DaemonResources,
+        *,
+        roles: frozenset[str],
+        dags: Path | None,
+        on_import: Callable[[int, int], None] | None = None,
     ) -> None:
+        self._on_import = on_import
         self._resources = resources
         self._roles = roles
         self._dags = dags
@@ -109,16 +120,23 @@ class Daemon:
 
     def _compose(self) -> None:
         self._composition = Composition(self._resources, roles=self._roles, dags=self._dags)
+        self._composition.on_import = self._on_import
         self._services = self._composition.services()
 
     @classmethod
     @asynccontextmanager
     async def build(
-        cls, config: Config, *, roles: frozenset[str], dags: Path | None, embedded: bool
+        cls,
+        config: Config,
+        *,
+        roles: frozenset[str],
+        dags: Path | None,
+        embedded: bool,
+        on_import: Callable[[int, int], None] | None = None,
     ) -> AsyncIterator["Daemon"]:
         """Open the resources that the roles need, and build the services on them."""
         async with open_resources(config, roles=roles, dags=dags, embedded=embedded) as resources:
-            yield cls(resources, roles=roles, dags=dags)
+            yield cls(resources, roles=roles, dags=dags, on_import=on_import)
 
     @property
     def url(self) -> str:

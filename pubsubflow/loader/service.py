@@ -79,6 +79,10 @@ class DagStore(Protocol):
         """
 
 
+Progress = Callable[[int, int], None]
+"""Is called while files are imported: how many are, of how many."""
+
+
 class _Loading(msgspec.Struct, eq=False):
     """An import under way: what cancels it, and what it is made from."""
 
@@ -97,6 +101,7 @@ class Loader:
         bus: Carries requests to reload, if there is one.
         settings: Limits.
         read_variables: Reads the variables that files use; of the environment if left out.
+        on_progress: Called while files are imported: how many are, of how many.
 
     Raises:
         ConfigError: `root` does not exist.
@@ -112,7 +117,9 @@ class Loader:
         bus: Bus | None = None,
         settings: LoaderSettings | None = None,
         read_variables: ReadVariables | None = None,
+        on_progress: Progress | None = None,
     ) -> None:
+        self._on_progress = on_progress
         self._read_variables = read_variables or environment_variables
         self._bus = bus
         self._settings = settings or LoaderSettings()
@@ -217,6 +224,7 @@ class Loader:
             if file not in self._loading and state.is_stale(file, now):
                 loading = self._loading[file] = _Loading(anyio.CancelScope(), snapshot)
                 group.start_soon(self._load, file, loading)
+        self._report()
         state.drop_bundles()
         self._cache.release(state.bundles.keys())
         # One that is in force no more may be removed from the store before it comes back.
@@ -252,7 +260,13 @@ class Loader:
                 # The next scan is due earlier now: at the next attempt.
                 self._folder_changed.set()
             del self._loading[file]
+            self._report()
             self._results_changed.set()
+
+    def _report(self) -> None:
+        if self._on_progress is not None:
+            total = len(self._state.snapshot.files)
+            self._on_progress(total - len(self._loading), total)
 
     async def _follow_slow_imports(self) -> None:
         """Notice when an import turns out to be slow: the start is not held up by it."""
@@ -306,7 +320,11 @@ class Loader:
 
 
 async def load_once(
-    root: Path, *, fork_server: ForkServer | None = None, settings: LoaderSettings | None = None
+    root: Path,
+    *,
+    fork_server: ForkServer | None = None,
+    settings: LoaderSettings | None = None,
+    on_progress: Progress | None = None,
 ) -> list[LoadedFile]:
     """Import every DAG file of a folder once, in path order; needs no daemon.
 
@@ -314,6 +332,7 @@ async def load_once(
         root: The DAGs folder, or a single DAG file.
         fork_server: Forks the child processes; one is started when None.
         settings: Limits.
+        on_progress: Called after each import: how many files, of how many.
 
     Raises:
         ConfigError: `root` does not exist.
@@ -328,6 +347,8 @@ async def load_once(
 
             async def load(file: str) -> None:
                 imports[file] = await importer.load(file, snapshot)
+                if on_progress is not None:
+                    on_progress(len(imports), len(snapshot.files))
 
             async with anyio.create_task_group() as group:
                 for file in snapshot.files:

@@ -15,6 +15,7 @@ from anyio import to_thread
 from cyclopts import Parameter
 
 from pubsubflow.cli import output
+from pubsubflow.cli.status_line import StatusLine
 from pubsubflow.cli.target import client_for_home
 from pubsubflow.config import Config, load_config
 from pubsubflow.config.sources import home_of, read_sources
@@ -72,7 +73,14 @@ def up(
     flags = _flags(home, host, port, (tls_cert, tls_key), log_level, log_format)
     settings = _settings(config, flags, quiet=True)
     greet = partial(_greet, settings.home) if ready_fd is None else partial(_notify, ready_fd)
-    _run(settings, roles=ROLES, dags=_folder(dags), embedded=True, greet=greet)
+    _run(
+        settings,
+        roles=ROLES,
+        dags=_folder(dags),
+        embedded=True,
+        greet=greet,
+        shows_imports=ready_fd is None,
+    )
 
 
 def daemon(
@@ -197,31 +205,70 @@ def _run(
     dags: Path | None,
     embedded: bool,
     greet: Callable[[str], Awaitable[None]],
+    shows_imports: bool = False,
 ) -> None:
     """Run the daemon on uvloop, and call `greet` in a task beside it when it is ready."""
-    # The daemon reports readiness in a callback that must not wait, hence the stream between them.
+    # The daemon reports in callbacks that must not wait, hence the streams between them.
     announce, announced = anyio.create_memory_object_stream[str](1)
+    imports = _Imports()
 
     async def greet_when_ready() -> None:
         async with announced:
             async for url in announced:
+                await imports.end()
                 await greet(url)
 
     async def do() -> None:
         async with anyio.create_task_group() as group, announce:
             group.start_soon(greet_when_ready)
+            if shows_imports:
+                group.start_soon(imports.follow)
             await run_daemon(
                 settings,
                 roles=roles,
                 dags=dags,
                 embedded=embedded,
                 on_ready=announce.send_nowait,
+                on_import=imports.report,
             )
             group.cancel_scope.cancel()
 
     # The environment, the memory and the files that are open here hold secrets.
     set_inspectable(allowed=False)
     anyio.run(do, backend_options={"use_uvloop": True})
+
+
+class _Imports:
+    """How many DAG files are imported, on a status line until the daemon is ready."""
+
+    def __init__(self) -> None:
+        self._line = StatusLine()
+        self._done, self._total = 0, 0
+        self._changed = anyio.Event()
+        self._ready = False
+
+    def report(self, done: int, total: int) -> None:
+        """Take a report of the loader."""
+        self._done, self._total = done, total
+        self._changed.set()
+
+    async def follow(self) -> None:
+        """Show the reports until the end."""
+        while self._line.shown and not self._ready:
+            await self._changed.wait()
+            self._changed = anyio.Event()
+            if not self._ready:
+                await _in_thread(self._line.show, "DAG files imported", self._done, self._total)
+
+    async def end(self) -> None:
+        """Remove the line."""
+        self._ready = True
+        await _in_thread(self._line.clear)
+
+
+async def _in_thread(write: Callable[..., None], *arguments: object) -> None:
+    # A terminal that is stopped or scrolled blocks the write, and with it the loop.
+    await to_thread.run_sync(partial(write, *arguments), abandon_on_cancel=True)
 
 
 async def _greet(home: Path, url: str) -> None:
@@ -231,8 +278,7 @@ async def _greet(home: Path, url: str) -> None:
             found: DagPage | PubsubflowError = await client.dags()
     except PubsubflowError as error:
         found = error
-    # In a thread: a terminal that is stopped or scrolled blocks the write, and with it the loop.
-    await to_thread.run_sync(_print_greeting, home, url, found, abandon_on_cancel=True)
+    await _in_thread(_print_greeting, home, url, found)
 
 
 def _print_greeting(home: Path, url: str, dags: DagPage | PubsubflowError) -> None:

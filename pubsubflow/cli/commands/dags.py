@@ -11,6 +11,7 @@ from pubsubflow.cli.param_values import run_params
 from pubsubflow.cli.parsers import Limit, Moment, moment
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.texts import Grid, Text
+from pubsubflow.cli.waiting import wait_for_run
 from pubsubflow.model.api.resources import DagDetail, DagTaskView, DagView, StartedRun
 from pubsubflow.model.runs.param_rules import form_schema
 from pubsubflow.model.wire.task_resources import describe_resources
@@ -119,7 +120,7 @@ async def trigger_dag(
             tags=tag,
         )
         if wait:
-            return await report_end(client, await client.wait(run_id), json=target.json)
+            return await report_end(client, await wait_for_run(client, run_id), json=target.json)
     output.show_result(StartedRun(run_id=run_id), run_id, json=target.json)
     return 0
 

@@ -6,6 +6,7 @@ from cyclopts import Parameter
 
 from pubsubflow.cli import output
 from pubsubflow.cli.parsers import moment
+from pubsubflow.cli.status_line import StatusLine
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.api.explain import PlannedRuns
@@ -46,14 +47,16 @@ async def replay(
     if start is None:
         raise ConfigError("--from is missing: add --from 2026-11-20, or --from -2h")
     async with target.client() as client:
-        planned = await client.replay(
-            since=start,
-            until=moment(until),
-            dataset=dataset,
-            dags=dag,
-            dry_run=dry_run,
-            again=again,
-        )
+        with StatusLine() as line:
+            line.show("the schedules are evaluated on past events …")
+            planned = await client.replay(
+                since=start,
+                until=moment(until),
+                dataset=dataset,
+                dags=dag,
+                dry_run=dry_run,
+                again=again,
+            )
     if target.json:
         output.show_list(planned)
         return

@@ -9,6 +9,7 @@ from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.run_choice import EVERY_RUN, RunChoice
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.texts import Grid, Text
+from pubsubflow.cli.waiting import wait_for_run
 from pubsubflow.client import Client
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.api.resources import CallbackView, RunDetail, RunView, TaskView
@@ -113,7 +114,7 @@ async def wait_run(
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
-        found = await client.wait(run, timeout_seconds=timeout)
+        found = await wait_for_run(client, run, timeout)
         return await report_end(client, found, json=target.json)
 
 

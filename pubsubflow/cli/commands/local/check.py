@@ -1,6 +1,7 @@
 """Imports DAG files without a daemon and reports their errors."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -8,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.cli import output
+from pubsubflow.cli.status_line import StatusLine
 from pubsubflow.cli.texts import Text
 from pubsubflow.config import load_config
 from pubsubflow.loader import load_once
@@ -48,10 +50,10 @@ def check(
     )
     set_up_logging(settings.log)
 
-    async def load() -> list[LoadedFile]:
-        return await load_once(folder, settings=settings.loader)
-
-    files = _with_rate_conflicts(anyio.run(load))
+    with StatusLine() as line:
+        show = partial(line.show, "DAG files imported")
+        load = partial(load_once, folder, settings=settings.loader, on_progress=show)
+        files = _with_rate_conflicts(anyio.run(load))
     if json:
         output.show_list(map(_report, files))
     else:
