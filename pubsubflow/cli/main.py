@@ -24,6 +24,7 @@ from pubsubflow.model.lazy_import import lazy_module
 from pubsubflow.terminal_text import terminal_safe_line
 
 metadata = lazy_module("importlib.metadata")
+completion = lazy_module("pubsubflow.cli.completion")
 
 FAILED, USAGE, AWAY, INTERRUPTED = 1, 2, 3, 130
 
@@ -290,7 +291,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             # Of a command cyclopts would print its own.
             sys.stdout.write(f"{metadata.version('pubsubflow')}\n")
             return 0
-        command, bound, _ = make_app(arguments[:1]).parse_args(
+        command, bound, _ = make_app(arguments).parse_args(
             arguments, print_error=False, exit_on_error=False
         )
         code = command(*bound.args, **bound.kwargs)
@@ -315,12 +316,17 @@ def make_app(words: Sequence[str] = ()) -> App:
     """Return the app with all commands, none of which is imported yet.
 
     Args:
-        words: The first words of the command line: if the first names a group, the others are left
-            out.
+        words: The command line: if it begins with a group, the others are left out.
     """
     # Each command that is made takes a part of a millisecond.
-    only = next((word for word in words if word in _COMMANDS), None)
-    app = App(
+    first = next(iter(words), None)
+    only = first if first in _COMMANDS else None
+    kind = App
+    if first == "__complete" or "--install-completion" in words:
+        # A shell asks for the names that fit, or has the script installed by which it does.
+        completion.add_completers(_COMMANDS, words[1:] if first == "__complete" else ())
+        kind = completion.CompletingApp
+    app = kind(
         name="pubsubflow",
         help_format="plaintext",
         default_parameter=Parameter(negative=(), show_default=False),

@@ -6,6 +6,7 @@ import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import msgspec
 from cyclopts import Parameter
@@ -19,6 +20,14 @@ SERVER = "PUBSUBFLOW_SERVER"
 TOKEN = "PUBSUBFLOW_TOKEN"  # noqa: S105 - a variable's name
 CA = "PUBSUBFLOW_CA"
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+class _Options(TypedDict, total=False):
+    """Further arguments of a client."""
+
+    blocking: bool
+    timeout_seconds: float
+    retries: int
 
 
 @Parameter(name="*")
@@ -57,23 +66,26 @@ class Target:
         if self.tz is not None:
             choose_zone(self.tz)
 
-    def client(self, *, blocking: bool = True) -> Client:
+    def client(self, *, blocking: bool = True, seconds: float = 30.0, retries: int = 3) -> Client:
         """Return a client for the daemon.
 
         Args:
             blocking: Whether its requests block, as those of most commands; False for a command
                 that runs an event loop.
+            seconds: How long the daemon may take to respond.
+            retries: Number of further attempts when it cannot answer now.
 
         Raises:
             Unavailable: No daemon runs on the home.
             ConfigError: The configuration file, the URL, the token or the certificate is malformed.
         """
         # A variable that is set and empty counts as unset: scripts clear variables that way.
+        options = _Options(blocking=blocking, timeout_seconds=seconds, retries=retries)
         named, ca = self.server or os.environ.get(SERVER), self.ca or os.environ.get(CA) or None
         if named:
             token = self.token or os.environ.get(TOKEN) or None
-            return Client(named, token=token, ca=ca, source="cli", blocking=blocking)
-        return client_for_home(self._home(), token=self.token, ca=ca, blocking=blocking)
+            return Client(named, token=token, ca=ca, source="cli", **options)
+        return client_for_home(self._home(), token=self.token, ca=ca, **options)
 
     def is_reachable(self) -> bool:
         """Whether a daemon is named, or runs on the home.
@@ -107,7 +119,7 @@ def client_for_home(
     *,
     token: str | None = None,
     ca: str | Path | None = None,
-    blocking: bool = False,
+    **options: Unpack[_Options],
 ) -> Client:
     """Return a client for the daemon that runs on a home folder.
 
@@ -119,7 +131,7 @@ def client_for_home(
         token: A token in place of the folder's.
         ca: File of the authority that signed the daemon's certificate, in place of pinning that
             certificate.
-        blocking: Whether requests block the thread.
+        options: Further arguments of the client.
 
     Raises:
         Unavailable: No daemon runs on the home, or it does not answer yet.
@@ -138,7 +150,7 @@ def client_for_home(
         tls=tls,
         ca=ca,
         source="cli",
-        blocking=blocking,
+        **options,
     )
 
 

@@ -1,17 +1,18 @@
 """Serves the API of a daemon as tools to AI assistants."""
 
-import asyncio
 from importlib import import_module
 from typing import Any
 
 import msgspec
 
+from pubsubflow.cli.event_loop import on_event_loop
 from pubsubflow.cli.mcp.operations import operations
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.errors import ConfigError
 
 
-def serve_tools(*, allow_writes: bool = False, target: Target = DEFAULT) -> None:
+@on_event_loop
+async def serve_tools(*, allow_writes: bool = False, target: Target = DEFAULT) -> None:
     """Serve the API of a daemon as tools of the Model Context Protocol, on stdin and stdout.
 
     What a tool may do is decided by the token, as for any other client.
@@ -21,13 +22,9 @@ def serve_tools(*, allow_writes: bool = False, target: Target = DEFAULT) -> None
             out.
         target: The daemon, and the format of the output.
     """
-    asyncio.run(_serve(_server(), target, writes=allow_writes))
-
-
-async def _serve(server: Any, target: Target, *, writes: bool) -> None:
     async with target.client(blocking=False) as client:
         document = msgspec.json.decode(await client.request("GET", "/api/v1/openapi.json"))
-        await server.serve(client, operations(document, writes=writes))
+        await _server().serve(client, operations(document, writes=allow_writes))
 
 
 def _server() -> Any:

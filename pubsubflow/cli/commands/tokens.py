@@ -13,6 +13,7 @@ from typing import Annotated, Protocol
 from cyclopts import Parameter
 
 from pubsubflow.cli import output
+from pubsubflow.cli.event_loop import on_event_loop
 from pubsubflow.cli.offline_database import open_offline_database
 from pubsubflow.cli.parsers import Limit, span
 from pubsubflow.cli.target import DEFAULT, Target
@@ -48,6 +49,7 @@ class _Tokens(Protocol):
     async def revoke_token(self, name: str) -> TokenView: ...
 
 
+@on_event_loop
 async def create_token(
     name: str,
     /,
@@ -80,6 +82,7 @@ async def create_token(
     output.show(made.token)
 
 
+@on_event_loop
 async def list_tokens(
     *,
     limit: Limit | None = None,
@@ -119,6 +122,7 @@ async def list_tokens(
     listing.show(none="no tokens: any program on this machine has full access to the daemon")
 
 
+@on_event_loop
 async def revoke_token(
     name: str,
     /,
@@ -144,7 +148,7 @@ async def _open_tokens(
 ) -> AsyncIterator[_Tokens]:
     """Yield the running daemon's tokens, or those of the database if one is named or none runs."""
     if postgres_url is None and target.is_reachable():
-        async with target.client() as client:
+        async with target.client(blocking=False) as client:
             yield client
         return
     config = load_config(
