@@ -1,9 +1,10 @@
 """Serves the API of a daemon as tools to AI assistants."""
 
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from cyclopts import Parameter, validators
 
 from pubsubflow.cli.event_loop import on_event_loop
 from pubsubflow.cli.mcp.operations import operations
@@ -12,7 +13,12 @@ from pubsubflow.errors import ConfigError
 
 
 @on_event_loop
-async def serve_tools(*, allow_writes: bool = False, target: Target = DEFAULT) -> None:
+async def serve_tools(
+    *,
+    allow_writes: bool = False,
+    http: Annotated[int | None, Parameter(validator=validators.Number(gte=0, lte=65_535))] = None,
+    target: Target = DEFAULT,
+) -> None:
     """Serve the API of a daemon as tools of the Model Context Protocol, on stdin and stdout.
 
     What a tool may do is decided by the token, as for any other client.
@@ -20,21 +26,28 @@ async def serve_tools(*, allow_writes: bool = False, target: Target = DEFAULT) -
     Args:
         allow_writes: Also offer the operations that change something; only those that read if left
             out.
+        http: Serve them at /mcp of this port of 127.0.0.1 instead, 0 for a free one; each request
+            sends a token of its own, whose rights it has.
         target: The daemon, and the format of the output.
     """
     async with target.client(blocking=False) as client:
         document = msgspec.json.decode(await client.request("GET", "/api/v1/openapi.json"))
-        await _server().serve(client, operations(document, writes=allow_writes))
+    tools = operations(document, writes=allow_writes)
+    if http is not None:
+        await _import("http").serve_http(target, tools, http)
+        return
+    async with target.client(blocking=False) as client:
+        await _import("server").serve(client, tools)
 
 
-def _server() -> Any:
-    """Import the server, which needs the extra.
+def _import(name: str) -> Any:
+    """Import a module of the server, which needs the extra.
 
     Raises:
         ConfigError: It is not installed.
     """
     try:
-        return import_module("pubsubflow.cli.mcp.server")
+        return import_module(f"pubsubflow.cli.mcp.{name}")
     except ModuleNotFoundError as error:
         raise ConfigError(
             "the SDK of the Model Context Protocol is not installed: "

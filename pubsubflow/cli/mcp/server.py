@@ -1,6 +1,7 @@
 """The server: lists the tools, and makes each call of one a request to the daemon."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -20,6 +21,10 @@ _INSTRUCTIONS = (
 )
 
 
+Connect = Callable[[Any], AbstractAsyncContextManager[Client]]
+"""Returns the client for a call, made of the context of the call's request."""
+
+
 async def serve(client: Client, tools: Mapping[str, Operation]) -> None:
     """Serve tools over stdin and stdout until stdin is closed.
 
@@ -27,21 +32,22 @@ async def serve(client: Client, tools: Mapping[str, Operation]) -> None:
         client: Reaches the daemon, with the rights of its token.
         tools: Name → operation.
     """
-    server = make_server(client, tools)
+    server = make_server(lambda _context: nullcontext(client), tools)
     async with mcp.stdio_server() as (reader, writer):
         await server.run(reader, writer, server.create_initialization_options())
 
 
-def make_server(client: Client, tools: Mapping[str, Operation]) -> Server[Any]:
+def make_server(connect: Connect, tools: Mapping[str, Operation]) -> Server[Any]:
     """Return a server of tools; see `serve`."""
     listed = [_tool(each) for each in tools.values()]
 
     async def list_tools(*_: object) -> types.ListToolsResult:
         return types.ListToolsResult(tools=listed)
 
-    async def call_tool(_: object, request: types.CallToolRequestParams) -> types.CallToolResult:
+    async def call_tool(context: Any, request: types.CallToolRequestParams) -> types.CallToolResult:
         try:
-            text = await _call(client, tools, request.name, request.arguments or {})
+            async with connect(context) as client:
+                text = await _call(client, tools, request.name, request.arguments or {})
         except PubsubflowError as error:
             return _answer(str(error), failed=True)
         return _answer(text, failed=False)
