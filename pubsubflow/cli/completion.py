@@ -1,7 +1,7 @@
 """Completion of names that a daemon knows: DAGs, runs, tasks, datasets, pools and so on.
 
 The parameters of commands have their completers by name, so a command that is added has them, too.
-A shell waits for the answer: it comes within 300 ms or not at all, and an error is no answer.
+A shell waits for the answer: it comes within 300 ms or not at all, and an error is silent.
 """
 
 import inspect

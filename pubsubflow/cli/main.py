@@ -25,7 +25,9 @@ from pubsubflow.terminal_text import terminal_safe_line
 
 metadata = lazy_module("importlib.metadata")
 completion = lazy_module("pubsubflow.cli.completion")
+help_texts = lazy_module("pubsubflow.cli.help_texts")
 
+_HELP = frozenset({"--help", "-h"})
 FAILED, USAGE, AWAY, INTERRUPTED = 1, 2, 3, 130
 
 # Group → (help, name → (place, help)). Commands are named as text, and each is imported when it is
@@ -219,7 +221,12 @@ _COMMANDS = {
     ),
     "plugins": (
         "List plugins.",
-        {"list": ("plugins:list_plugins", "List plugins beside a daemon, and their errors.")},
+        {
+            "list": (
+                "plugins:list_plugins",
+                "List the plugins of a daemon, and their errors.",
+            )
+        },
     ),
     "subscriptions": (
         "Manage subscriptions, which deliver events to URLs.",
@@ -330,14 +337,20 @@ def make_app(words: Sequence[str] = ()) -> App:
         name="pubsubflow",
         help_format="plaintext",
         default_parameter=Parameter(negative=(), show_default=False),
-        help="Orchestrate DAGs by dataset events. With --debug, errors show their traceback.",
+        help="Orchestrate DAGs by dataset events. Begin with `pubsubflow demo`, or with "
+        "`pubsubflow init FOLDER`. With --debug, errors show their traceback.",
     )
-    for group, (text, commands) in _COMMANDS.items():
+    for group, (group_help, commands) in _COMMANDS.items():
         if only not in (None, group):
             continue
-        parent = app if not group else App(name=group, help=text)
+        parent = app if not group else App(name=group, help=group_help)
         for name, (place, about) in commands.items():
-            parent.command(f"pubsubflow.cli.commands.{place}", name=name, help=about)
+            text: str | None = about
+            if _HELP & {*words} and [*words[: 2 if group else 1]] == [*filter(None, (group, name))]:
+                # Its own help is its whole docstring; to read that, it is imported.
+                help_texts.unwrap_help(place)
+                text = None
+            parent.command(f"pubsubflow.cli.commands.{place}", name=name, help=text)
         if group:
             app.command(parent)
     if only is None:

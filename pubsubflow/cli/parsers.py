@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any, overload
 
 import msgspec
@@ -14,6 +15,8 @@ from pubsubflow.errors import ConfigError
 Moment = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 Limit = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """How many items a list shows."""
+InputFile = Annotated[Path, Parameter(allow_leading_hyphen=True)]
+"""A file, or - for stdin, which would otherwise be taken for an option."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")

@@ -10,7 +10,7 @@ from pubsubflow.client.bulk import run_filter
 from pubsubflow.model.runs.states import RunState
 
 
-@Parameter(name="*")
+@Parameter(name="*", group="Choice of runs")
 @dataclass(frozen=True, kw_only=True)
 class RunChoice:
     """Filters of runs; what is left out is not filtered by.

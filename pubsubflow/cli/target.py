@@ -30,7 +30,7 @@ class _Options(TypedDict, total=False):
     retries: int
 
 
-@Parameter(name="*")
+@Parameter(name="*", group="Daemon and output")
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """The daemon that a command connects to, and the format of the command's output.

@@ -54,7 +54,7 @@ def home_of(tree: Tree) -> Path:
 def _read_file(file: Path | None) -> Tree:
     path = Path(CONFIG_FILE) if file is None else file
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        found: Tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         if file is None:
             return {}
@@ -63,6 +63,7 @@ def _read_file(file: Path | None) -> Tree:
         raise ConfigError(f"configuration file {path} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"configuration file {path} is not valid TOML: {error}") from error
+    return found
 
 
 def _put(tree: Tree, path: list[str], value: object, name: str) -> None:

@@ -253,3 +253,32 @@ async def test_datasets_show_their_last_event_and_their_consumers(harness):
     page = await harness.get("/api/v1/datasets?limit=1")
     page = await harness.get(f"/api/v1/datasets?limit=1&after={page['next']}")
     assert [each["dataset"] for each in page["items"]] == [B]
+
+
+async def test_a_dataset_has_producers_and_consumers(harness):
+    x = "x://x"
+    await harness.load(
+        dag("makes", task("work", emits=["x"]), task("idle", emits=["other"])),
+        dag("takes", task("work"), on="x & y"),
+        dag("both", task("work"), on=[x]),
+    )
+    run = await harness.start("makes")
+    await harness.begin(run, 0)
+    await harness.finish(run, 0, emits=[x])
+    path = f"/api/v1/datasets/detail?dataset={x}"
+    await harness.get_until(path, lambda found: found["last_events"])
+    await harness.post(EVENTS, {"dataset": x, "extra": {"n": 1}})
+    found = await harness.get(path)
+    assert [each["source"] for each in found["last_events"]] == ["api", "task"]
+    assert found["sources"] == ["api"]
+    (producer,) = found["producers"]
+    assert (producer["dag_id"], producer["task_id"]) == ("makes", "work")
+    assert producer["declared"]
+    assert producer["last_event_at"] == found["last_events"][1]["recorded_at"]
+    both, takes = found["subscribers"]
+    assert (both["dag_id"], both["pending"], both["pending_since"]) == ("both", 0, None)
+    assert (takes["dag_id"], takes["pending"]) == ("takes", 2)
+    assert takes["pending_since"] == found["last_events"][1]["recorded_at"]
+    assert found["alerts"] == []
+    for uri, status in [("x://unknown", 404), ("no-uri", 400)]:
+        await harness.get(f"/api/v1/datasets/detail?dataset={uri}", status=status)

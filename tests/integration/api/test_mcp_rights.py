@@ -17,6 +17,7 @@ from pubsubflow.cli.target import Target
 from pubsubflow.client import Client
 from pubsubflow.model.auth import Role
 from pubsubflow.store.auth import TokenStore
+from support.api import ApiHarness
 from support.specs import dag, task
 
 pytestmark = pytest.mark.anyio
@@ -24,14 +25,18 @@ START = ("post_dags_by_dag_id_runs", {"dag_id": "d", "body": {}})
 
 
 @pytest.fixture
-async def tokens(harness, database):
-    """A token of each of two roles."""
-    await harness.load(dag("d", task("work")))
+async def guarded(serve, database, bus):
+    """A server with a DAG and tokens of two roles."""
     store = TokenStore(database)
-    return {
+    tokens = {
         role: (await store.create(f"the-{role}", role, by="test")).token
         for role in (Role.VIEWER, Role.OPERATOR)
     }
+    async with serve() as (api, _):
+        harness = ApiHarness(api.url, None, bus, database)
+        await harness.load(dag("d", task("work")))
+        harness.tokens = tokens
+        yield harness
 
 
 async def tools_of(url, token, *, writes):
@@ -60,19 +65,20 @@ async def over_http(url, token):
         yield client
 
 
-@pytest.mark.parametrize(("role", "allowed"), [(Role.VIEWER, False), (Role.OPERATOR, True)])
-async def test_a_role_limits_what_allow_writes_offers(harness, tokens, role, allowed):
-    tools = await tools_of(harness.url, tokens[role], writes=True)
-    async with Client(harness.url, token=tokens[role]) as ours:
-        server = make_server(lambda _context: nullcontext(ours), tools)
-        async with mcp.Client(server) as client:
-            await check(client, allowed=allowed)
+async def test_a_role_limits_what_allow_writes_offers(guarded):
+    for role, allowed in [(Role.VIEWER, False), (Role.OPERATOR, True)]:
+        tools = await tools_of(guarded.url, guarded.tokens[role], writes=True)
+        async with Client(guarded.url, token=guarded.tokens[role]) as ours:
+            server = make_server(lambda _context, ours=ours: nullcontext(ours), tools)
+            async with mcp.Client(server) as client:
+                await check(client, allowed=allowed)
 
 
-async def test_over_http_each_request_has_the_rights_of_its_own_token(harness, tokens, capfd):
+async def test_over_http_each_request_has_the_rights_of_its_own_token(guarded, capfd):
+    tokens = guarded.tokens
     # The command's own token is the stronger one, and counts for nothing.
-    target = Target(server=harness.url, token=tokens[Role.OPERATOR])
-    tools = await tools_of(harness.url, tokens[Role.OPERATOR], writes=True)
+    target = Target(server=guarded.url, token=tokens[Role.OPERATOR])
+    tools = await tools_of(guarded.url, tokens[Role.OPERATOR], writes=True)
     async with anyio.create_task_group() as group:
         group.start_soon(serve_http, target, tools, 0)
         while not (found := re.search(r"http://127.0.0.1:\d+/mcp", capfd.readouterr().err)):

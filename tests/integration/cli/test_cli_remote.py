@@ -21,14 +21,14 @@ class Remote:
     """Runs commands in this process, which knows a URL and a token alone."""
 
     def __init__(self, url, capfd):
-        self._url = url
+        self.url = url
         self._capfd = capfd
         self.called = set()
 
     def __call__(self, *arguments, code=0):
         """Return what a command prints; in JSON, decoded."""
         self.called.add(" ".join(arguments[:2]))
-        given = run([*map(str, arguments), "--server", self._url])
+        given = run([*map(str, arguments), "--server", self.url])
         out, err = self._capfd.readouterr()
         assert given == code, (arguments, err)
         assert err.count("\n") == (1 if code and not out else 0), (arguments, err)
@@ -156,13 +156,21 @@ def administer(remote):
     remote("subscriptions", "delete", made)
 
 
+def check_lists(remote):
+    """List what the daemon has, in JSON and as tables."""
+    lists = ("dags", "datasets", "runs", "triggers", "hooks", "dead-letters", "tokens", "audit")
+    for group in lists:
+        found = remote(group, "list", "--json")
+        assert isinstance(found, list)
+        shown = remote(group, "list", "--tz", "Europe/Warsaw")
+        # The zone is named once, in the heading; a list of nothing has none.
+        assert shown.splitlines()[0].count("(Europe/Warsaw)") == bool(found), shown
+
+
 def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     ended = remote("dags", "trigger", "first", "--wait", "--json")["run_id"]
     live = remote("dags", "trigger", "lingers", "--json")["run_id"]
-    lists = ("dags", "datasets", "runs", "triggers", "hooks", "dead-letters", "tokens", "audit")
-    for group in lists:
-        assert isinstance(remote(group, "list", "--json"), list)
-        remote(group, "list")
+    check_lists(remote)
     assert remote("dags", "show", "first", "--json")["dag_id"] == "first"
     set_state(remote, "first")
     assert remote("dags", "why-not", "second", "--json")["reasons"]
@@ -210,6 +218,31 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     assert remote.called >= set(remote_commands()) - CLOSING - SERVING, (
         "add the command that is missing here"
     )
+
+
+RUN = "01900000-0000-7000-8000-000000000000"
+UNKNOWN = """
+dags show nope            | dags why-not nope         | dags trigger nope   | dags pause nope
+dags graph nope           | dags state nope           | dags call nope
+datasets show x://nope    | datasets events x://nope  | runs show RUN       | runs show nope
+runs explain RUN          | runs wait RUN             | runs cancel RUN     | runs retry RUN
+runs clear RUN --yes      | runs tag RUN x            | runs note RUN x     | runs mark failed RUN
+tasks list RUN            | tasks show RUN x          | tasks logs RUN x    | tasks result RUN x
+tasks clear RUN x --yes   | tasks mark failed RUN x   | connections show nope
+connections delete nope   | connections test nope     | variables get nope  | variables delete nope
+subscriptions show RUN    | subscriptions delete RUN  | subscriptions test RUN
+dead-letters show 999999  | alerts show 999999        | approvals show RUN  | pools delete nope
+"""
+
+
+def test_what_is_unknown_is_named_in_one_line_with_exit_code_2(remote, capfd):
+    commands = [each for line in UNKNOWN.strip().splitlines() for each in line.split("|")]
+    for command in commands:
+        words = [RUN if word == "RUN" else word for word in command.split()]
+        assert run([*words, "--server", remote.url]) == 2, command
+        out, err = capfd.readouterr()
+        assert (out, err.count("\n")) == ("", 1), (command, err)
+        assert any(word in err for word in words[2:]), (command, err)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from pubsubflow.cli import output
+from pubsubflow.cli.parsers import InputFile
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.client import Client
 from pubsubflow.errors import ConfigError, InvalidInput
@@ -36,7 +37,7 @@ async def export_connections(
     output.show_result({"exported": len(found)}, f"wrote {len(found)} to {file}", json=target.json)
 
 
-async def import_connections(file: Path, /, *, target: Target = DEFAULT) -> None:
+async def import_connections(file: InputFile, /, *, target: Target = DEFAULT) -> None:
     """Import connections from a JSON file, an object of names as `export` writes it.
 
     A connection may also be written as Airflow exports it, or as a URI; the file may also hold

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pubsubflow.cli import output
-from pubsubflow.cli.parsers import Limit
+from pubsubflow.cli.parsers import InputFile, Limit
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.value_sources import read_source
 from pubsubflow.errors import ConfigError, InvalidInput
@@ -106,7 +106,7 @@ async def delete_variable(name: str, /, *, target: Target = DEFAULT) -> None:
     output.show_result({"deleted": name}, f"deleted {name}", json=target.json)
 
 
-async def import_variables(file: Path, /, *, target: Target = DEFAULT) -> None:
+async def import_variables(file: InputFile, /, *, target: Target = DEFAULT) -> None:
     """Import variables from a JSON file, an object of names and values as `export` writes it.
 
     A value may also be an object with the key `value` and perhaps `description` and `secret`, as
