@@ -199,6 +199,11 @@ async def _alerts(client: Client, _context: Any) -> Names:
         yield str(each.id), each.text
 
 
+async def _backfills(client: Client, _context: Any) -> Names:
+    async for each in client.backfills(limit=_RUNS):
+        yield each.backfill_id, f"{each.dag_id} {each.state}"
+
+
 async def _subscriptions(client: Client, _context: Any) -> Names:
     async for each in client.subscriptions(limit=_MOST):
         yield each.id, each.url
@@ -217,6 +222,7 @@ _OF_ANY: dict[str, Callable[[Client, Any], Names]] = {
     "dataset": _datasets,
     "pool": _pools,
     "approval": _approvals,
+    "backfill": _backfills,
     "alert": _alerts,
     "subscription": _subscriptions,
     "letter": _dead_letters,

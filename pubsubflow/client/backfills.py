@@ -3,12 +3,17 @@
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pubsubflow.client.transport import Transport, quoted
 from pubsubflow.model.api.backfills import BackfillView, PlannedRunView
-from pubsubflow.model.api.explain import PlannedRuns
 from pubsubflow.model.api.resources import Page
+from pubsubflow.model.lazy_import import lazy_module
+
+if TYPE_CHECKING:
+    from pubsubflow.model.api import explain as explanations
+else:
+    explanations = lazy_module("pubsubflow.model.api.explain")
 
 _WAIT_SECONDS = 20.0
 
@@ -32,7 +37,7 @@ class BackfillApi:
         newest_first: bool = False,
         max_active_runs: int | None = None,
         description: str | None = None,
-    ) -> PlannedRuns:
+    ) -> "explanations.PlannedRuns":
         """Start the runs of past ticks or of partitions that do not exist yet, as there is room.
 
         Args:
@@ -63,7 +68,7 @@ class BackfillApi:
         body |= {"max_active_runs": max_active_runs} if max_active_runs is not None else {}
         body |= {"description": description} if description is not None else {}
         path = f"/api/v1/dags/{quoted(dag_id)}/backfill"
-        return await self._server.send("POST", path, body, PlannedRuns)
+        return await self._server.send("POST", path, body, explanations.PlannedRuns)
 
     def backfills(
         self,

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from pubsubflow.client.errors import RETRYABLE, error_of, foreign_answer
-from pubsubflow.client.exchange import (
+from pubsubflow.client.exchanges.exchange import (
     ConnectionFailed,
     Exchange,
     HttpRequest,
@@ -23,8 +23,8 @@ from pubsubflow.model.json_values import json_fault
 from pubsubflow.model.lazy_import import lazy_module
 
 # Each client uses one of them, and a command's time is that of its imports.
-blocking_exchange = lazy_module("pubsubflow.client.blocking")
-event_loop_exchange = lazy_module("pubsubflow.client.event_loop")
+blocking_exchange = lazy_module("pubsubflow.client.exchanges.blocking")
+event_loop_exchange = lazy_module("pubsubflow.client.exchanges.event_loop")
 
 T = TypeVar("T")
 

@@ -1,23 +1,25 @@
 """Backfills: runs of past ticks and partitions, made as there is room for them."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import anyio
 from cyclopts import Parameter, validators
-from rich.table import Table
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.replay import Since, Until, show_planned
 from pubsubflow.cli.param_values import run_params
 from pubsubflow.cli.parsers import Limit, moment
+from pubsubflow.cli.status_line import StatusLine
 from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.cli.texts import Grid
 from pubsubflow.client import Client
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.api.backfills import BackfillView
 
 _STEP_SECONDS = 2.0
+_WAIT_SECONDS = 60.0
 MostRuns = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1000))]
 
 
@@ -68,7 +70,7 @@ async def backfill(
             dag,
             since=moment(since),
             until=moment(until),
-            partitions=[*partition, *await _read_keys(partitions_file)],
+            partitions=[*partition, *_read_keys(partitions_file)],
             params=await run_params(client, dag, params, param),
             dry_run=dry_run,
             again=again,
@@ -225,13 +227,13 @@ async def cancel_backfill(
     output.show_result(found, _line(found), json=target.json)
 
 
-async def _read_keys(file: Path | None) -> Sequence[str]:
+def _read_keys(file: Path | None) -> Sequence[str]:
     """Return the lines of a file that are not empty."""
     if file is None:
         return ()
     try:
-        path = anyio.Path("/dev/stdin" if str(file) == "-" else file)
-        text = await path.read_text(encoding="utf-8")
+        path = Path("/dev/stdin") if str(file) == "-" else file
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -244,15 +246,14 @@ async def _read_keys(file: Path | None) -> Sequence[str]:
 
 async def _wait(client: Client, backfill: str, seconds: float | None, *, json: bool) -> int:
     """Wait for a backfill, with its progress on a terminal; return the exit code."""
-    if output.console().is_terminal and not json:
+    give_up = None if seconds is None else time.monotonic() + seconds
+    with StatusLine() as line:
         found = await client.backfill_progress(backfill)
-        since = anyio.current_time()
-        with output.console().status(_line(found)) as status:
-            while not found.over and (seconds is None or anyio.current_time() - since < seconds):
-                found = await client.wait_for_backfill(backfill, timeout_seconds=_STEP_SECONDS)
-                status.update(_line(found))
-    else:
-        found = await client.wait_for_backfill(backfill, timeout_seconds=seconds)
+        while not found.over and (give_up is None or time.monotonic() < give_up):
+            line.show(_line(found), found.succeeded + found.failed, found.planned)
+            left = _WAIT_SECONDS if give_up is None else give_up - time.monotonic()
+            step = min(left, _STEP_SECONDS if line.shown else _WAIT_SECONDS)
+            found = await client.wait_for_backfill(backfill, timeout_seconds=max(step, 0.0))
     output.show_result(found, _line(found), json=json)
     return 0 if found.state == "completed" and not found.failed + found.cancelled else 1
 
@@ -276,7 +277,7 @@ def _progress(found: BackfillView) -> str:
     return f"{found.planned:,} planned" + (f": {', '.join(shown)}" if shown else "")
 
 
-def _facts(found: BackfillView) -> Table:
+def _facts(found: BackfillView) -> Grid:
     bounds = f"{output.moment(found.since)} to {output.moment(found.until)}"
     makes = {
         "missing": "runs that are missing",

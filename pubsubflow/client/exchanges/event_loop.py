@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 import aiohttp
 from yarl import URL
 
-from pubsubflow.client.exchange import ConnectionFailed, HttpRequest
+from pubsubflow.client.exchanges.exchange import ConnectionFailed, HttpRequest
 
 _BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlsplit
 
-from pubsubflow.client.exchange import ConnectionFailed, HttpRequest
+from pubsubflow.client.exchanges.exchange import ConnectionFailed, HttpRequest
 
 _BROKEN = (http.client.HTTPException, OSError)
 _UNANSWERED = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
