@@ -108,6 +108,22 @@ def read_event(event: Mapping[str, Any]) -> tuple[NewEvent, str]:
     return found, key
 
 
+def structured_event(event: NewEvent, event_id: str) -> bytes:
+    """Return a dataset event as a CloudEvent in JSON that `read_event` reads."""
+    attributes = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": SOURCE,
+        "type": UPDATED,
+        "subject": event.dataset,
+        "partitionkey": event.partition,
+        "time": event.time,
+        "data": event.extra,
+    }
+    present = {name: value for name, value in attributes.items() if value is not None}
+    return msgspec.json.encode(present)
+
+
 def read_binary(
     headers: Mapping[str, str], kind: str, data: bytes, *, parse: Callable[[bytes], Any]
 ) -> dict[str, Any]:

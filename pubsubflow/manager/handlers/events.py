@@ -6,13 +6,16 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.manager.cloud_events_in import DEAD_LETTER_KIND
 from pubsubflow.manager.handlers.handler import BatchContext, Handler
 from pubsubflow.manager.inbox import InboxItem, check_key
 from pubsubflow.manager.persistence.load import PublishingTask, RunLocks
 from pubsubflow.manager.unit_of_work import DeadLetter
 from pubsubflow.manager.working_state import LoggedEvent, new_event
+from pubsubflow.model.cloud_events import structured_event
 from pubsubflow.model.wire.commands import RecordedEvent, RecordEvents, RequestKey
-from pubsubflow.model.wire.messages import EventInfo, encode
+from pubsubflow.model.wire.messages import EventInfo, FiredMessage, encode
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.database import printable
 
 MAX_EVENT_BYTES = 256 * 1024
@@ -126,11 +129,7 @@ class RecordEventsHandler(Handler):
         """Take the events that are new; a refused one from the bus becomes a dead letter."""
         if item not in self._events:
             if item.subject:
-                self._uow.outbox.dead_letters.append(
-                    DeadLetter(
-                        item.dead_letter_kind, item.subject, None, item.payload, str(item.error)
-                    )
-                )
+                self._uow.outbox.dead_letters.append(_dead_letter(item))
             return
         item.answer = []
         for event, key in zip(self._events[item], item.message.keys, strict=True):
@@ -144,6 +143,16 @@ class RecordEventsHandler(Handler):
             if first in self._trace_roots:
                 self._uow.outbox.trace_roots.append(event)
             self._uow.log.undecided.append(event)
+
+
+def _dead_letter(item: InboxItem) -> DeadLetter:
+    kind, subject, payload = item.dead_letter_kind, item.subject, item.payload
+    if isinstance(item.received, FiredMessage):
+        # Its watch has gone on: sent again as it came, it would be a duplicate.
+        subject = Subjects.inbound(Subjects.EVENT, item.received.trigger)
+        (event,), (key,) = item.message.events, item.message.keys
+        kind, payload = DEAD_LETTER_KIND, structured_event(event, key)
+    return DeadLetter(kind, subject, None, payload, str(item.error))
 
 
 def _attribute(event: LoggedEvent, publisher: PublishingTask) -> None:

@@ -109,19 +109,24 @@ class FiredHandler(Handler):
 
     async def resolve(self, items: Sequence[InboxItem]) -> None:
         """Put events to record in place of what triggers saw of watched datasets."""
-        for item in items:
-            # Whatever becomes of it: the triggerer only needs to know that it is durable.
-            if item.message.reply:
-                self._uow.outbox.messages.append(OutgoingMessage(item.message.reply))
         watched = [item for item in items if item.message.run < 0]
-        if watched:
-            await self._resolve_watched(watched)
+        dropped = await self._resolve_watched(watched) if watched else set()
+        for item in items:
+            # Whatever becomes of it: the triggerer only needs to know that it is durable. What is
+            # dropped must not be acknowledged to its source: it comes again to another triggerer.
+            reply = item.received.reply
+            if reply and item not in dropped:
+                self._uow.outbox.messages.append(OutgoingMessage(reply))
 
-    async def _resolve_watched(self, items: Sequence[InboxItem]) -> None:
+    async def _resolve_watched(self, items: Sequence[InboxItem]) -> set[InboxItem]:
         """Replace messages by their events, unless these are recorded already.
 
         Only the holder of the lease counts, so the position of a source never goes back.
+
+        Returns:
+            Those that are dropped, as their senders hold no lease of the watch any more.
         """
+        dropped: set[InboxItem] = set()
         triggers = sorted({item.message.trigger for item in items})
         rows = await self._transaction.fetch("lock_watches", triggers)
         known = {row["id"]: row for row in rows}
@@ -131,6 +136,7 @@ class FiredHandler(Handler):
             fired: FiredMessage = item.message
             row = known.get(fired.trigger)
             if row is None or row["epoch"] != fired.epoch:
+                dropped.add(item)
                 continue
             if fired.sequence <= sequences[fired.trigger]:
                 continue
@@ -144,6 +150,7 @@ class FiredHandler(Handler):
             event = NewEvent(row["uri"], extra, fired.partition, fired.time)
             key = f"watch:{fired.trigger}:{name}"
             item.message = RecordEvents((event,), (key,), "watch")
+        return dropped
 
     async def before_runs(self, items: Sequence[InboxItem], locks: RunLocks) -> None:
         """Lock the deferred tasks that wait for the triggers."""

@@ -234,6 +234,33 @@ CONNECTION_TYPES: Mapping[str, ConnectionType] = {
             ),
         ),
         ConnectionType(
+            name="kafka",
+            help="A Kafka cluster: a broker to begin with, and what authenticates",
+            schemes=("kafka",),
+            check="pubsubflow.hooks.kafka:check",
+            fields=(
+                _uri("kafka://ann@broker.example.com:9092; a user means SASL"),
+                ConnectionField(name="brokers", help="Further ones: host:port, host:port"),
+                ConnectionField(
+                    name="mechanism",
+                    help="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER; PLAIN for a user",
+                ),
+                _PASSWORD,
+                _secret("token", "Bearer token of OAUTHBEARER"),
+                ConnectionField(
+                    name="tls", kind="boolean", default=False, help="Whether brokers speak TLS"
+                ),
+                ConnectionField(name="ca", help="PEM that vouches for them, not the system's own"),
+                ConnectionField(
+                    name="verify", kind="boolean", default=True, help="Verify their certificates"
+                ),
+                ConnectionField(name="certificate", help="PEM by which they know the client"),
+                _secret("private_key", "PEM of that certificate's key"),
+                _secret("private_key_password", "Of that key"),
+                _TIMEOUT,
+            ),
+        ),
+        ConnectionType(
             name="docker",
             help="A Docker engine",
             schemes=("unix", "tcp", "http", "https"),

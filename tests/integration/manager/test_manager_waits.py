@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from pubsubflow.manager.sweeper import Sweeper, SweeperSettings
+from pubsubflow.model.cloud_events import read_event
 from pubsubflow.model.spec import DatasetSpec, RetryPolicy
 from pubsubflow.model.wire.commands import CancelRun, CheckEventWaits, RecordEvents, StartRun
 from pubsubflow.model.wire.messages import (
@@ -488,13 +489,21 @@ async def test_what_is_seen_of_a_watched_dataset_is_an_event_once(harness):
         await saw(harness, 2, payload=2, id="same", partition="p", position=encode(20))
         await saw(harness, 3, payload=2, id="same", partition="p", position=encode(30))
         await harness.bus.flush()
-    assert len(published) == 5
+    # All but the one whose sender has lost the lease: its source must not be told.
+    assert len(published) == 4
     rows = await harness.rows("SELECT extra, partition, source FROM event ORDER BY id")
     assert rows == [({"n": 1}, None, "watch"), ({"value": 2}, "p", "watch")]
     [row] = await harness.rows("SELECT sequence, position FROM trigger")
     assert row == (3, encode(30))
     await harness.finish("a")
     await harness.finish("a")
+    await saw(harness, 4, payload={"n": 4, "x": "y" * 300_000}, position=encode(40))
+    [(kind, subject, letter, at)] = await harness.rows(
+        "SELECT l.kind, l.subject, l.payload, position FROM dead_letter AS l, trigger"
+    )
+    assert (kind, subject[:12], at) == ("cloudevent", "psf.in.event", encode(40))
+    event, _ = read_event(msgspec.json.decode(letter))
+    assert (event.dataset, event.extra["n"]) == (uri("x"), 4)
 
 
 async def test_a_watch_lasts_as_long_as_a_file_declares_it(harness):

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pubsubflow_triggers.files import FileAppears, FileGlob
     from pubsubflow_triggers.http import HttpJson, HttpLongPoll, HttpStatus
     from pubsubflow_triggers.imap import MailArrives
+    from pubsubflow_triggers.kafka import KafkaMessage
     from pubsubflow_triggers.nats import JetStreamMessage, KvKey, NatsMessage
     from pubsubflow_triggers.objects import ObjectAppears, ObjectGlob
     from pubsubflow_triggers.process import Command, ProcessEnds
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         "HttpLongPoll",
         "HttpStatus",
         "JetStreamMessage",
+        "KafkaMessage",
         "KvKey",
         "MailArrives",
         "Moment",
@@ -57,6 +59,7 @@ _MODULES = {
     "HttpLongPoll": "http",
     "HttpStatus": "http",
     "JetStreamMessage": "nats",
+    "KafkaMessage": "kafka",
     "KvKey": "nats",
     "MailArrives": "imap",
     "Moment": "time",
@@ -77,6 +80,7 @@ _MODULES = {
 _EXTRAS = {
     "dask": "dask",
     "http": "http",
+    "kafka": "kafka",
     "nats": "nats",
     "objects": "objects",
     "redis": "redis",

@@ -19,7 +19,7 @@ def content(data: bytes | str) -> Any:
         if isinstance(data, str):
             return _decode(data.removeprefix("\ufeff"))
         return _decode(data.removeprefix(BOM_UTF8))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     if isinstance(data, str):
         return data

@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
+import psutil
 import pytest
 from pubsubflow_triggers.runs import DagRun, RunEnds
 from trigger_rig import beside, fired
@@ -11,6 +12,8 @@ from pubsubflow.cli.daemon_process import child_daemon
 from pubsubflow.client import Client
 from pubsubflow.errors import DefinitionError, TriggerError
 from pubsubflow.testing import JumpingClock
+from support.kafka_broker import answering, kafka_broker, make_topic, producing
+from support.signals import Signal
 
 pytestmark = pytest.mark.anyio
 DAGS = Path(__file__).with_name("run_dags")
@@ -22,9 +25,21 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(home):
-    with child_daemon(DAGS, home=home, port=0) as url:
-        yield url
+async def broker(tmp_path_factory, anyio_backend):
+    """The port of a Kafka broker with the topics of the watches."""
+    with kafka_broker(tmp_path_factory.mktemp("kafka")) as port:
+        await answering(port)
+        for topic in ("orders", "signals"):
+            await make_topic(port, topic, 2)
+        yield port
+
+
+@pytest.fixture(scope="module")
+def server(home, broker):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PUBSUBFLOW_CONN_SHOP", f"kafka://127.0.0.1:{broker}")
+        with child_daemon(DAGS, home=home, port=0) as url:
+            yield url
 
 
 @pytest.fixture
@@ -133,3 +148,51 @@ async def test_daemon_that_is_away_is_waited_for(tmp_path):
 def test_impossible_fields_are_refused(make, text):
     with pytest.raises(DefinitionError, match=text):
         make()
+
+
+def trigger_host(port):
+    """Return the process that is connected to the broker, and is not this one."""
+    own = psutil.Process()
+    for process in own.children(recursive=True):
+        if any(each.raddr and each.raddr.port == port for each in process.net_connections()):
+            return process
+    return None
+
+
+async def test_each_message_is_one_event_though_its_host_is_killed(client, broker):
+    async def events(least):
+        found = [each async for each in client.events(dataset="kafka://shop/orders")]
+        return found if len(found) >= least else None
+
+    tested = await client.test_connection("shop")
+    assert (tested.ok, tested.outcome) == (True, f"Kafka, 1 broker: 127.0.0.1:{broker}")
+    async with producing(broker) as producer:
+        for number in range(30):
+            value = b"%d" % number
+            await producer.send_and_wait("orders", value, key=b"eu", partition=number % 2)
+        await Signal().wait_until(lambda: events(5), seconds=30, poll_seconds=0.05)
+        trigger_host(broker).kill()
+        for number in range(30, 40):
+            value = b"%d" % number
+            await producer.send_and_wait("orders", value, key=b"us", partition=number % 2)
+    found = await Signal().wait_until(lambda: events(40), seconds=60, poll_seconds=0.1)
+    assert sorted(each.extra["value"] for each in found) == list(range(40))
+    assert {each.partition for each in found} == {"eu", "us"}
+    for partition in range(2):
+        seen = [each.extra["offset"] for each in found if each.extra["partition"] == partition]
+        assert sorted(seen) == list(range(20))
+
+
+async def test_a_task_goes_on_with_the_message_that_it_waits_for(client, broker):
+    run_id = await client.trigger("waits")
+
+    async def deferred():
+        return (await client.task(run_id, "go")).state == "deferred" or None
+
+    await Signal().wait_until(deferred, seconds=30, poll_seconds=0.05)
+    async with producing(broker) as producer:
+        await producer.send_and_wait("signals", b"early", key=b"stay")
+        await producer.send_and_wait("signals", b'{"at": 7}', key=b"go")
+    run = await client.wait(run_id, timeout_seconds=30)
+    assert run.state == "success"
+    assert (await client.task(run_id, "go")).result == {"at": 7}
