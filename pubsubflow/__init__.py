@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pubsubflow.authoring.runtime.context import Context, current_context
     from pubsubflow.authoring.runtime.context_names import get_current_context
     from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
+    from pubsubflow.authoring.schedules.own_timetables import Timetable
     from pubsubflow.authoring.schedules.partitions import fan_out, fixed, identity, product, roll_up
     from pubsubflow.authoring.schedules.policies import batch, debounce, each, latest, partitioned
     from pubsubflow.authoring.schedules.timetables import Cron, Every
@@ -71,6 +72,7 @@ _HOMES = {
     "authoring.schedules.partitions": ("fan_out", "fixed", "identity", "product", "roll_up"),
     "authoring.schedules.policies": ("batch", "debounce", "each", "latest", "partitioned"),
     "authoring.tasks.decorator": ("setup", "task", "teardown"),
+    "authoring.schedules.own_timetables": ("Timetable",),
     "authoring.schedules.timetables": ("Cron", "Every"),
     "errors": (
         "DefinitionError",
@@ -137,6 +139,7 @@ __all__ = [
     "StepFailed",
     "TaskFailed",
     "TaskSkipped",
+    "Timetable",
     "Trigger",
     "TriggerContext",
     "TriggerDagRunOperator",

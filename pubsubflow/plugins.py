@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from pubsubflow.errors import ConfigError, DefinitionError, TriggerError
 from pubsubflow.model.triggers import Trigger
+from pubsubflow.model.webhooks import InstalledVerifier, PluginVerifier
 
 TRIGGER_GROUP = "pubsubflow.triggers"
 
@@ -20,6 +21,8 @@ GROUPS: Mapping[str, str] = {
     "connection-type": "pubsubflow.connection_types",
     "secrets-backend": "pubsubflow.secrets_backends",
     "log-store": "pubsubflow.log_stores",
+    "timetable": "pubsubflow.timetables",
+    "verifier": "pubsubflow.verifiers",
 }
 """Kinds of plugins, and the group of entry points of each."""
 
@@ -140,6 +143,50 @@ def trigger_type(name: str) -> type[Trigger]:
             f"trigger {name!r}: {point.value} is not a subclass of pubsubflow.Trigger"
         )
     return found
+
+
+def encode_verifier(verifier: PluginVerifier) -> InstalledVerifier:
+    """Return the serialised form of a plugin's verifier.
+
+    Raises:
+        DefinitionError: It is not registered, or a field is not a plain value.
+    """
+    kind = type(verifier)
+    value = f"{kind.__module__}:{kind.__qualname__}"
+    name = next((name for name, point in _points("verifier").items() if point.value == value), None)
+    if name is None:
+        raise DefinitionError(
+            f"verifier {kind.__qualname__} is not registered, so no daemon can find it: put it in "
+            f'an installed package with the entry point `"name" = "{value}"` in the group '
+            f"{GROUPS['verifier']!r}"
+        )
+    left_out = {"secret", kind.__struct_config__.tag_field}
+    try:
+        fields = msgspec.json.decode(msgspec.json.encode(verifier), type=dict[str, Any])
+    except TypeError as error:
+        raise DefinitionError(f"verifier {kind.__qualname__} cannot be encoded: {error}") from error
+    plain = {key: each for key, each in fields.items() if key not in left_out}
+    return InstalledVerifier(name, plain, verifier.secrets())
+
+
+def decode_verifier(stored: InstalledVerifier) -> PluginVerifier:
+    """Import the verifier of a plugin, without its secrets.
+
+    Raises:
+        ConfigError: It is not installed, cannot be imported, is not a verifier, or its fields are
+            those of another version.
+    """
+    found = load_plugin("verifier", stored.name)
+    if not (isinstance(found, type) and issubclass(found, PluginVerifier)):
+        raise ConfigError(f"verifier {stored.name!r} is not a subclass of PluginVerifier")
+    config = found.__struct_config__
+    try:
+        return msgspec.convert(stored.fields | {str(config.tag_field): config.tag}, found)
+    except (msgspec.ValidationError, DefinitionError) as error:
+        raise ConfigError(
+            f"verifier {stored.name!r} cannot decode its fields: {error}; install the same version "
+            "here and where DAG files are loaded"
+        ) from error
 
 
 def encode_trigger(trigger: Trigger) -> bytes:

@@ -7,10 +7,11 @@ import structlog
 
 from pubsubflow.errors import DefinitionError, NewerFormat, NotFound, StoreUnavailable, Unavailable
 from pubsubflow.model.api.webhooks import WebhookView
-from pubsubflow.model.webhooks import WebhookSpec
+from pubsubflow.model.webhooks import AnyVerifier, InstalledVerifier, WebhookSpec
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.read.webhooks import ReadWebhooks, StoredWebhook
 from pubsubflow.wakeup import Wakeups
+from pubsubflow.webhooks.plugin_check import PluginCheck, plugin_check
 from pubsubflow.webhooks.secrets import FoundSecrets, SecretSource, look_up
 from pubsubflow.webhooks.verify import Verify, verification
 
@@ -33,7 +34,7 @@ class WebhookState:
     def __init__(self, stored: StoredWebhook) -> None:
         self.spec: WebhookSpec = stored.spec
         self.file = stored.file
-        self.verify: Verify | None = None
+        self.verify: Verify | PluginCheck | None = None
         self.trouble: str | None = None
         self.secrets: FoundSecrets | None = None
         self.counts: dict[str, int] = {}
@@ -66,7 +67,7 @@ class WebhookState:
         self.last_received_at = before.last_received_at
         self.last_refused_at, self.last_refusal = before.last_refused_at, before.last_refusal
 
-    def use_secrets(self, secrets: FoundSecrets) -> None:
+    async def use_secrets(self, secrets: FoundSecrets) -> None:
         """Verify with these secrets from now on."""
         self.secrets = secrets
         self.verify, self.trouble = None, None
@@ -74,9 +75,15 @@ class WebhookState:
             self.trouble = "; ".join(secrets.missing)
         if secrets.secrets or not self.spec.verify.secrets():
             try:
-                self.verify = verification(self.spec.verify, secrets.secrets)
+                self.verify = await self._verification(secrets.secrets)
             except DefinitionError as error:
                 self.trouble = str(error)
+
+    async def _verification(self, secrets: Sequence[str]) -> Verify | PluginCheck:
+        verifier = self.spec.verify
+        if isinstance(verifier, InstalledVerifier):
+            return await plugin_check(verifier, secrets)
+        return verification(verifier, secrets)
 
     def view(self) -> WebhookView:
         """Return its representation in the API."""
@@ -84,7 +91,7 @@ class WebhookState:
         return WebhookView(
             name=spec.name,
             dataset=spec.dataset,
-            verifier=type(spec.verify).__name__.lower(),
+            verifier=_name_of(spec.verify),
             file=self.file,
             path=f"/hooks/{spec.name}",
             when=spec.when,
@@ -94,6 +101,12 @@ class WebhookState:
             last_refusal=self.last_refusal,
             **self.counts,
         )
+
+
+def _name_of(verifier: AnyVerifier) -> str:
+    if isinstance(verifier, InstalledVerifier):
+        return verifier.name
+    return type(verifier).__name__.lower()
 
 
 class WebhookCache:
@@ -170,7 +183,7 @@ class WebhookCache:
         ):
             return before
         state = WebhookState(stored)
-        state.use_secrets(secrets)
+        await state.use_secrets(secrets)
         if before is not None:
             state.continue_from(before)
         if state.trouble is not None:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack, overload
 from zoneinfo import ZoneInfo
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from pubsubflow.authoring.alerts.callbacks import DAG_CALLBACKS, TASK_CALLBACKS, callback_names
 from pubsubflow.authoring.alerts.deadlines import Deadline
@@ -16,6 +16,7 @@ from pubsubflow.authoring.params import check_computed, declare_computed, declar
 from pubsubflow.authoring.params_mapping import Arguments, DeclaredParams, function_arguments
 from pubsubflow.authoring.registry import collect_dag
 from pubsubflow.authoring.runtime.inprocess import InProcessRuns
+from pubsubflow.authoring.schedules.own_timetables import own_timetables, with_ticks
 from pubsubflow.authoring.schedules.timetables import is_continuous, written_schedule
 from pubsubflow.authoring.source_location import (
     caller,
@@ -36,7 +37,7 @@ from pubsubflow.authoring.tasks.mapped.group_mapping import ExpandInput, check_b
 from pubsubflow.authoring.tasks.options import check_id, check_keywords
 from pubsubflow.authoring.tasks.param_reference import ParamReference
 from pubsubflow.authoring.tasks.polling import PollBody
-from pubsubflow.model.schedule.conditions import inputs, ticks
+from pubsubflow.model.schedule.conditions import ScheduleSpec, inputs, ticks
 from pubsubflow.model.schedule.timetable import CronSpec
 from pubsubflow.model.source.elements import digest_elements
 from pubsubflow.model.spec import DagSpec, MappedArgument, TaskSpec
@@ -86,7 +87,8 @@ class DAG(Graph, InProcessRuns):
             super().__init__(checked_id, given.get("default_args") or {})
             self._options = given
             schedule = options.get("schedule")
-            self.schedule = None if schedule is None else written_schedule(schedule).compiled()
+            written = None if schedule is None else written_schedule(schedule)
+            self.schedule = None if written is None else written.compiled()
             if is_continuous(schedule) and given.setdefault("max_active_runs", 1) > 1:
                 raise definition_error(
                     f"max_active_runs={given['max_active_runs']}: with '@continuous' a run begins "
@@ -94,6 +96,7 @@ class DAG(Graph, InProcessRuns):
                 )
             condition = None if self.schedule is None else self.schedule.condition
             self._timetables = [] if condition is None else list(ticks(condition))
+            self.own_timetables = own_timetables(written, self._timetables)
             self.params, self.params_from = self._declared()
             self.subscribe_from: str = given.get("subscribe_from", "now")
             self.start = self._moment("start")
@@ -183,6 +186,30 @@ class DAG(Graph, InProcessRuns):
 
     def __repr__(self) -> str:
         return f"<DAG {self.dag_id}>"
+
+    def with_ticks(self, spec: DagSpec, now: datetime) -> DagSpec:
+        """Return its serialised form with the ticks of its own timetables, as of now.
+
+        Raises:
+            DefinitionError: A timetable gives something else than rising moments, or too many.
+            TimetableFailed: It raises an error.
+        """
+        return replace(spec, schedule=self.schedule_at(now)) if self.own_timetables else spec
+
+    def schedule_at(self, now: datetime) -> ScheduleSpec | None:
+        """Return the schedule with the ticks of its own timetables, as of now.
+
+        Raises:
+            DefinitionError: As `with_ticks`.
+            TimetableFailed: As `with_ticks`.
+        """
+        if self.schedule is None or not self.own_timetables:
+            return self.schedule
+        catchup = bool(self._options.get("catchup"))
+        with dag_in_errors(self.dag_id):
+            return with_ticks(
+                self.schedule, self.own_timetables, now, start=self.start, catchup=catchup
+            )
 
     def _result_task(self) -> str | None:
         """Return the id of the task whose result answers calls."""

@@ -7,7 +7,9 @@ from pubsubflow.authoring.datasets import Dataset, uri_of
 from pubsubflow.authoring.registry import collect_hook
 from pubsubflow.authoring.schedules.cel import checked_expression
 from pubsubflow.authoring.source_location import caller, definition_error, module_file
-from pubsubflow.model.webhooks import AnyVerifier, Verifier, WebhookSpec
+from pubsubflow.errors import DefinitionError
+from pubsubflow.model.webhooks import AnyVerifier, PluginVerifier, Verifier, WebhookSpec
+from pubsubflow.plugins import encode_verifier
 
 NAMES = ("body", "headers", "query")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
@@ -22,7 +24,8 @@ class Webhook:
     Args:
         name: Letters, digits, `-`, `_` and `.`, at most 100; unique.
         dataset: The dataset of the events, a Dataset or a URI.
-        verify: How requests are authenticated: one of `pubsubflow.webhooks`' verifiers.
+        verify: How requests are authenticated: one of `pubsubflow.webhooks`' verifiers, or of a
+            plugin's.
         when: Only requests for which this is true make events.
         extra: Name → expression, the event's `extra`; the body itself if left out.
         partition: The event's partition.
@@ -53,6 +56,11 @@ class Webhook:
             )
         self.name = name
         self._what = f"Webhook({name!r})"
+        if isinstance(verify, PluginVerifier):
+            try:
+                verify = encode_verifier(verify)
+            except DefinitionError as error:
+                raise definition_error(f"{self._what}: {error.message}") from error
         if not isinstance(verify, AnyVerifier):
             raise definition_error(
                 f"{self._what}: verify takes a verifier, as in "

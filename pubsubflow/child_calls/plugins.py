@@ -7,13 +7,20 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pubsubflow.authoring.schedules.own_timetables import Timetable
 from pubsubflow.authoring.tasks.operators import Operator
 from pubsubflow.model.api.connection_types import ConnectionType
 from pubsubflow.model.triggers import Trigger
+from pubsubflow.model.webhooks import PluginVerifier
 from pubsubflow.plugins import Plugin
 
 _decode = msgspec.json.Decoder(list[Plugin]).decode
-_BASES: dict[str, type] = {"trigger": Trigger, "operator": Operator}
+_BASES: dict[str, type] = {
+    "trigger": Trigger,
+    "operator": Operator,
+    "timetable": Timetable,
+    "verifier": PluginVerifier,
+}
 
 
 class ImportedPlugin(Struct, frozen=True):

@@ -4,6 +4,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 import msgspec
@@ -50,7 +51,8 @@ def run(request: ImportRequest) -> ImportResult:
             *_freshness_warnings(collected.datasets),
         )
         # The content of what was read is the loader's to say: it has the manifest.
-        specs = tuple(dag.to_spec(request.file, "") for dag in dags.values())
+        now = datetime.now(UTC)
+        specs = tuple(dag.with_ticks(dag.to_spec(request.file, ""), now) for dag in dags.values())
         _disarm()
     except BaseException as error:  # noqa: BLE001 - user code may raise anything
         _disarm()

@@ -1,7 +1,8 @@
 """The loader's state: the last imports of the files and what of them is stored; no I/O."""
 
 import operator
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -9,6 +10,8 @@ import msgspec
 from pubsubflow.loader.fresh_conflicts import with_conflicts
 from pubsubflow.loader.messages import ImportResult
 from pubsubflow.loader.snapshot import Bundle, Snapshot
+from pubsubflow.model.schedule.conditions import ticks
+from pubsubflow.model.schedule.timetable import TableSpec
 from pubsubflow.model.source.bundles import contents
 from pubsubflow.model.spec import LoadedFile
 
@@ -44,12 +47,14 @@ class _Import(NamedTuple):
         found: What stood under the names that it read; another import is needed when it differs.
         failures: How often it has failed for a reason that may lie outside, one after the other.
         retry_at: When it is tried again for that reason.
+        renew_at: When the ticks of its own timetables are computed again, seconds since 1970.
     """
 
     result: ImportResult
     found: Mapping[str, str]
     failures: int = 0
     retry_at: float | None = None
+    renew_at: float | None = None
 
 
 class LoaderState:
@@ -57,13 +62,17 @@ class LoaderState:
 
     Args:
         retry_seconds: See `LoaderSettings`.
+        wall_clock: Returns seconds since 1970.
 
     Attributes:
         snapshot: The last one.
         bundles: By hash, those of the snapshot and those that files were imported in.
     """
 
-    def __init__(self, retry_seconds: float = 30.0) -> None:
+    def __init__(
+        self, retry_seconds: float = 30.0, wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        self._wall_clock = wall_clock
         self.snapshot = Snapshot()
         self.bundles: dict[str, Bundle] = {}
         self._retry_seconds = retry_seconds
@@ -101,7 +110,8 @@ class LoaderState:
             failures = 1 + (before.failures if before is not None else 0)
             delay = self._retry_seconds * 2.0 ** min(failures - 1, 10)
             retry_at = now + min(delay, max(_MOST_RETRY_SECONDS, self._retry_seconds))
-        self._imports[file] = _Import(imported, found, failures, retry_at)
+        renew_at = _renew_at(imported.loaded)
+        self._imports[file] = _Import(imported, found, failures, retry_at, renew_at)
 
     def is_stale(self, file: str, now: float) -> bool:
         """Return whether a DAG file must be imported (again)."""
@@ -115,6 +125,8 @@ class LoaderState:
             if loaded.error is not None or contents(bundle.manifest, entry.found) != entry.found:
                 return True
             self._imports[file] = entry._replace(result=_moved(entry.result, bundle.hash))
+        if entry.renew_at is not None and entry.renew_at <= self._wall_clock():
+            return True
         return entry.retry_at is not None and entry.retry_at <= now
 
     def drop_bundles(self) -> None:
@@ -181,6 +193,17 @@ class LoaderState:
         """Mark files as removed."""
         for file in files:
             self._stored.pop(file, None)
+
+
+def _renew_at(loaded: LoadedFile) -> float | None:
+    schedules = (dag.schedule for dag in loaded.dags)
+    tables = (
+        part.timetable
+        for schedule in schedules
+        for part in (() if schedule is None else ticks(schedule.condition))
+    )
+    moments = [each.renew_at for each in tables if isinstance(each, TableSpec)]
+    return min((each for each in moments if each is not None), default=None)
 
 
 def _moved(result: ImportResult, bundle: str) -> ImportResult:

@@ -8,7 +8,7 @@ import binascii
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -234,8 +234,89 @@ class Unverified(Verifier, frozen=True):
     """Every request of this machine is accepted without proof, and no other."""
 
 
+class ReceivedRequest(Protocol):
+    """A request as the verifier of a plugin sees it."""
+
+    @property
+    def headers(self) -> tuple[tuple[str, bytes], ...]:
+        """Names in lower case and values, in their order."""
+
+    @property
+    def body(self) -> bytes:
+        """The bytes that a signature covers."""
+
+    @property
+    def query(self) -> tuple[tuple[str, str], ...]:
+        """Names and values of the query string, in their order."""
+
+    def find(self, name: str) -> bytes | None:
+        """Return a header that may be missing; refuse the request if it is there twice."""
+
+    def one(self, name: str) -> bytes:
+        """Return a header; refuse the request without it, or if it is there twice."""
+
+
+class PluginVerifier(Verifier, frozen=True, kw_only=True):
+    """Base of the verifiers of plugins, which are registered in `pubsubflow.verifiers`.
+
+    A subclass is a frozen Struct, whose further fields are its serialised form: plain values.
+    `verify` runs in the daemons with the role `api`, in a thread, for two seconds at most.
+
+    Args:
+        secret: A text, `Secret("NAME")`, a list of them while they are rotated, or None.
+    """
+
+    secret: Secrets | None = None
+
+    def secrets(self) -> tuple[OneSecret, ...]:
+        """Return its secrets."""
+        return () if self.secret is None else as_tuple(self.secret, type(self).__name__)
+
+    def verify(self, request: ReceivedRequest, secrets: Sequence[str], now: float) -> bool:
+        """Return True if a request proves its origin; nothing else does.
+
+        Compare signatures with `hmac.compare_digest`.
+
+        Args:
+            request: It.
+            secrets: Those of `secret`, looked up; any one of them is enough.
+            now: Seconds since 1970.
+
+        Raises:
+            NotVerified: It does not; the sender gets the text.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs `def verify(self, …)`")
+
+
+class InstalledVerifier(Verifier, frozen=True, tag="plugin"):
+    """The serialised form of a verifier of a plugin.
+
+    Attributes:
+        name: The name of its entry point.
+        fields: Its fields but the secret.
+        secret: Its secrets.
+    """
+
+    name: str
+    fields: dict[str, Any] = {}
+    secret: tuple[OneSecret, ...] = ()
+
+    def secrets(self) -> tuple[OneSecret, ...]:
+        """Return its secrets."""
+        return self.secret
+
+
 AnyVerifier = (
-    StandardWebhooks | GitHub | Stripe | Slack | GitLab | Hmac | Bearer | Basic | Unverified
+    StandardWebhooks
+    | GitHub
+    | Stripe
+    | Slack
+    | GitLab
+    | Hmac
+    | Bearer
+    | Basic
+    | Unverified
+    | InstalledVerifier
 )
 
 

@@ -354,14 +354,15 @@ async def _set_ticks(
         old = list(ticks(before[dag].condition)) if dag in before else []
         for part in ticks(spec.schedule.condition) if spec.schedule is not None else ():
             since, key = now, (dag, part.slot)
+            same = any(part.continues(each) for each in old)
             # A moment before the due time, as first_tick returns the first tick after it.
-            if isinstance(part.timetable, OnceSpec) and part in old:
+            if isinstance(part.timetable, OnceSpec) and same:
                 # It has ticked, or is still to tick when it was going to.
                 moment = due.get(key)
             else:
                 if spec.catchup and spec.start is not None:
                     since = due.get(key, spec.start) - _MOMENT
-                elif key in due and part in old:
+                elif key in due and same:
                     since = min(due[key] - _MOMENT, now)
                 moment = first_tick(part.timetable, since, spec.start, spec.end)
             if moment is not None:

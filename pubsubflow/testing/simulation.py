@@ -82,14 +82,14 @@ def simulate(
         InvalidInput: The DAG has no schedule or does not wait for a dataset, something is not
             an event, or too much happens.
     """
-    spec = dag.to_spec("", "")
-    if spec.schedule is None:
-        raise InvalidInput(f"DAG {spec.dag_id!r} has no schedule: it runs only on request")
+    if dag.schedule is None:
+        raise InvalidInput(f"DAG {dag.dag_id!r} has no schedule: it runs only on request")
     items = list(events)
     for item in items:
         _check_zone(item)
     clock = clock or VirtualClock(_first_moment(items))
-    simulation = _Simulation(spec, spec.schedule, clock, lasts)
+    spec = dag.with_ticks(dag.to_spec("", ""), clock.now())
+    simulation = _Simulation(spec, spec.schedule or dag.schedule, clock, lasts)
     for item in items:
         simulation.receive(item)
     simulation.finish(until)

@@ -17,12 +17,14 @@ from pubsubflow.model.webhooks import (
     GitHub,
     GitLab,
     Hmac,
+    PluginVerifier,
     Secret,
     Slack,
     StandardWebhooks,
     Stripe,
     Unverified,
 )
+from pubsubflow.webhooks.request import NotVerified, WebhookRequest
 
 __all__ = [
     "Basic",
@@ -30,10 +32,13 @@ __all__ = [
     "GitHub",
     "GitLab",
     "Hmac",
+    "NotVerified",
+    "PluginVerifier",
     "Secret",
     "Slack",
     "StandardWebhooks",
     "Stripe",
     "Unverified",
     "Webhook",
+    "WebhookRequest",
 ]

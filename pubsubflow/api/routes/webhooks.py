@@ -36,6 +36,7 @@ from pubsubflow.webhooks.parse import (
     parse_head,
     parse_request,
 )
+from pubsubflow.webhooks.plugin_check import PluginCheck
 from pubsubflow.webhooks.request import NotVerified, WebhookRequest
 
 log = structlog.get_logger(__name__)
@@ -193,7 +194,11 @@ class WebhookRoutes:
             tuple(request.query.items()),
         )
         try:
-            verify(raw, self._now().timestamp())
+            now = self._now().timestamp()
+            if isinstance(verify, PluginCheck):
+                await verify.verify(raw, now)
+            else:
+                verify(raw, now)
         except NotVerified as error:
             challenge = _CHALLENGES.get(type(webhook.spec.verify))
             headers = {} if challenge is None else {"WWW-Authenticate": challenge}

@@ -10,8 +10,9 @@ from msgspec import Struct
 from pubsubflow.authoring.runtime.context import Context, current_context
 from pubsubflow.authoring.runtime.named_values import ConnectionNames, VariableNames
 from pubsubflow.authoring.runtime.templating.macros import MACROS
+from pubsubflow.authoring.schedules.own_timetables import Timetable, latest_own_tick
 from pubsubflow.authoring.source_location import definition_error
-from pubsubflow.model.schedule.conditions import ticks
+from pubsubflow.model.schedule.conditions import Tick, ticks
 from pubsubflow.model.schedule.timetable import latest_tick
 from pubsubflow.model.wire.worker_requests import RETURN_VALUE
 
@@ -116,12 +117,19 @@ def data_interval(context: Context, before: int = 0) -> tuple[datetime, datetime
     schedule = getattr(context.dag, "schedule", None)
     if context.run.logical_time is None or schedule is None:
         return start, end
-    tables = [part.timetable for part in ticks(schedule.condition)]
+    own = getattr(context.dag, "own_timetables", {})
+    parts = list(ticks(schedule.condition))
     for _ in range(before + 1):
         end, until = start, start - _MOMENT
-        found = (latest_tick(table, until - _LONGEST, until, None, None) for table in tables)
+        found = (_latest_tick(part, own.get(part.slot), until) for part in parts)
         start = max((tick for tick in found if tick is not None), default=end)
     return start, end
+
+
+def _latest_tick(part: Tick, own: Timetable | None, until: datetime) -> datetime | None:
+    if own is not None:
+        return latest_own_tick(own, until, _LONGEST)
+    return latest_tick(part.timetable, until - _LONGEST, until, None, None)
 
 
 def context_names(context: Context) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from itertools import count
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.validation import Seconds, positive_seconds
@@ -12,12 +12,17 @@ from pubsubflow.model.schedule.conditions import Condition, inputs
 
 # Numbers are given in the order in which model.schedule.conditions walks the expression.
 class SlotCounters:
-    """Counters that number the parts of one expression, from 0, left to right."""
+    """Counters that number the parts of one expression, from 0, left to right.
+
+    Attributes:
+        own: Slot of a tick → the timetable of one's own that gives it.
+    """
 
     def __init__(self) -> None:
         self.inputs = count()
         self.ticks = count()
         self.deadlines = count()
+        self.own: dict[int, Any] = {}
 
 
 class Schedule:

@@ -11,7 +11,9 @@ from pubsubflow.model.schedule import timetable
 from pubsubflow.model.schedule.conditions import Condition, Tick
 
 
-class _Time(Schedule):
+class TimeSchedule(Schedule):
+    """A schedule that holds at the ticks of a timetable."""
+
     __slots__ = ("timetable",)
 
     timetable: timetable.Timetable
@@ -26,7 +28,7 @@ class _Time(Schedule):
         return 1
 
 
-class Cron(_Time):
+class Cron(TimeSchedule):
     """Start a run at the ticks of a cron expression.
 
     Args:
@@ -53,7 +55,7 @@ class Cron(_Time):
         return f"Cron({self.timetable.expression!r}, tz={self.timetable.tz!r})"
 
 
-class Every(_Time):
+class Every(TimeSchedule):
     """Start a run at fixed intervals.
 
     Args:
@@ -81,7 +83,7 @@ class Every(_Time):
         return f"Every({timedelta(seconds=self.timetable.seconds)!r})"
 
 
-class _Once(_Time):
+class _Once(TimeSchedule):
     """Start one run: at the DAG's `start`, or when its first version is loaded."""
 
     __slots__ = ()

@@ -33,9 +33,11 @@ def _is_overtaken(dag: Any, ctx: Context) -> bool:
     tick = ctx.run.logical_time
     if tick is None or ctx.run.kind == "manual" or dag.schedule is None:
         return False
+    now = ctx.now()
+    schedule = dag.schedule_at(now)
     return any(
-        _passed(next_tick(part.timetable, tick, dag.start, dag.end), ctx.now())
-        for part in ticks(dag.schedule.condition)
+        _passed(next_tick(part.timetable, tick, dag.start, dag.end), now)
+        for part in ticks(schedule.condition)
     )
 
 

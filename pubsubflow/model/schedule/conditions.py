@@ -9,7 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 from pubsubflow.model.schedule.partitions import Partitioning
-from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec, OnceSpec
+from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec, TableSpec, Timetable
 
 
 class DatasetInput(Struct, frozen=True, tag="input", omit_defaults=True):
@@ -40,7 +40,13 @@ class Tick(Struct, frozen=True, tag="tick"):
     """
 
     slot: int
-    timetable: CronSpec | IntervalSpec | OnceSpec
+    timetable: Timetable
+
+    def continues(self, before: "Tick") -> bool:
+        """Return whether it is the same as before, perhaps with further ticks."""
+        if isinstance(self.timetable, TableSpec) and isinstance(before.timetable, TableSpec):
+            return (self.slot, self.timetable.name) == (before.slot, before.timetable.name)
+        return self == before
 
 
 class AllOf(Struct, frozen=True, tag="all"):
@@ -167,12 +173,8 @@ def describe(condition: Condition) -> str:
     match condition:
         case DatasetInput():
             return _describe_input(condition)
-        case Tick(timetable=CronSpec() as cron):
-            return f"Cron({cron.expression!r}, tz={cron.tz!r})"
-        case Tick(timetable=OnceSpec()):
-            return "@once"
-        case Tick(timetable=IntervalSpec() as every):
-            return f"Every({every.seconds:g} s)"
+        case Tick():
+            return _describe_timetable(condition.timetable)
         case OrAfter():
             side = describe(condition.side)
             return f"({side}).or_after({condition.seconds:g} s, then={condition.then!r})"
@@ -183,6 +185,17 @@ def describe(condition: Condition) -> str:
                 for side in condition.sides
             )
     raise TypeError(condition)
+
+
+def _describe_timetable(given: Timetable) -> str:
+    match given:
+        case CronSpec():
+            return f"Cron({given.expression!r}, tz={given.tz!r})"
+        case IntervalSpec():
+            return f"Every({given.seconds:g} s)"
+        case TableSpec():
+            return given.name
+    return "@once"
 
 
 def _describe_input(given: DatasetInput) -> str:

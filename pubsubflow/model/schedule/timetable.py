@@ -1,5 +1,6 @@
-"""Timetables: cron expressions and fixed intervals, correct across clock changes."""
+"""Timetables: cron expressions, fixed intervals and tables of ticks; clock changes count."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -16,6 +17,8 @@ _MOMENT = timedelta(microseconds=1)
 _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)
 _STRETCH = timedelta(days=366)
+_SECOND = timedelta(seconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class CronSpec(Struct, frozen=True, tag="cron"):
@@ -157,7 +160,27 @@ class OnceSpec(Struct, frozen=True, tag="once"):
         return start if start is not None and moment < start else None
 
 
-Timetable = CronSpec | IntervalSpec | OnceSpec
+class TableSpec(Struct, frozen=True, tag="table", omit_defaults=True):
+    """The ticks of a timetable of one's own, computed where its DAG file was imported.
+
+    Attributes:
+        name: What it is, for people; the same name is the same timetable with further ticks.
+        ticks: Seconds since 1970, rising.
+        renew_at: When they are to be computed again, as later ones come; None after the last one.
+    """
+
+    name: str
+    ticks: tuple[int, ...] = ()
+    renew_at: int | None = None
+
+    def after(self, moment: datetime) -> datetime | None:
+        """Return the first tick after `moment`; None after the last one that is known."""
+        # Ticks are whole seconds: those above the floor are those above the moment.
+        place = bisect_right(self.ticks, (moment - _EPOCH) // _SECOND)
+        return None if place == len(self.ticks) else _EPOCH + self.ticks[place] * _SECOND
+
+
+Timetable = CronSpec | IntervalSpec | OnceSpec | TableSpec
 
 
 def first_tick(
@@ -182,7 +205,7 @@ def next_tick(
         moment = start - timedelta(microseconds=1)
     tick = (
         timetable.after(moment)
-        if isinstance(timetable, CronSpec)
+        if isinstance(timetable, CronSpec | TableSpec)
         else timetable.after(moment, start)
     )
     return None if tick is None or (end is not None and tick > end) else tick

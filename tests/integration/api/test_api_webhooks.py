@@ -24,6 +24,7 @@ from pubsubflow.model.webhooks import (
     Bearer,
     GitHub,
     Hmac,
+    InstalledVerifier,
     Secret,
     Slack,
     StandardWebhooks,
@@ -35,6 +36,7 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.webhooks.secrets import EnvironmentSecrets
 from support.api import ApiHarness
+from support.plugin_distribution import SIGNING, VERIFIERS, distribution
 from support.specs import dag, loaded, task
 
 pytestmark = pytest.mark.anyio
@@ -490,3 +492,19 @@ async def test_bytes_that_are_no_http_are_answered_or_dropped(webhooks):
                         break
         assert not answer or answer.split()[1].startswith(b"4"), answer
     assert (await webhooks.counts("any"))["accepted"] == 0
+
+
+async def test_a_verifier_of_a_plugin_decides_and_costs_no_500(webhooks, tmp_path, monkeypatch):
+    with distribution(tmp_path, monkeypatch, VERIFIERS, acme_signing=SIGNING):
+        acme = InstalledVerifier("acme", {"header": "x-sign"}, (Secret("KNOWN"),))
+        gone = InstalledVerifier("gone", {}, ("s",))
+        await webhooks.declare(hook("acme", acme), hook("gone", gone))
+        await webhooks.send("acme", x_sign="known")
+        for value, text in (("bad", "does not prove"), ("exit", "the verifier acme failed")):
+            answer = await webhooks.send("acme", status=401, x_sign=value)
+            assert text in answer["detail"]
+        await webhooks.send("acme", status=401)
+        await webhooks.send("gone", status=503)
+    counts = await webhooks.counts("acme")
+    assert (counts["verifier"], counts["accepted"], counts["refused"]) == ("acme", 1, 3)
+    assert "no verifier 'gone' is installed here" in (await webhooks.counts("gone"))["trouble"]
