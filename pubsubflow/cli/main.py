@@ -6,29 +6,21 @@ reach.
 
 import os
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import App, Parameter
 
 from pubsubflow.cli.coroutines import complete
+from pubsubflow.cli.error_report import report
 from pubsubflow.cli.leaving import leave
-from pubsubflow.errors import (
-    ConfigError,
-    DefinitionError,
-    InvalidInput,
-    NotFound,
-    PubsubflowError,
-    Unavailable,
-)
 from pubsubflow.model.lazy_import import lazy_module
-from pubsubflow.terminal_text import terminal_safe_line
 
 metadata = lazy_module("importlib.metadata")
-completion = lazy_module("pubsubflow.cli.completion")
-help_texts = lazy_module("pubsubflow.cli.help_texts")
+completion = lazy_module("pubsubflow.cli.shell.completion")
+help_texts = lazy_module("pubsubflow.cli.shell.help_texts")
 
 _HELP = frozenset({"--help", "-h"})
-FAILED, USAGE, AWAY, INTERRUPTED = 1, 2, 3, 130
+INTERRUPTED = 130
 
 # Group → (help, name → (place, help)). Commands are named as text, and each is imported when it is
 # called: importing all of them would take longer than most of them run.
@@ -315,7 +307,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
-        return _report(error)
+        return report(error)
     return code if isinstance(code, int) else 0
 
 
@@ -356,53 +348,6 @@ def make_app(words: Sequence[str] = ()) -> App:
     if only is None:
         app.register_install_completion_command(help="Install completion for the shell in use.")
     return app
-
-
-def exit_code(error: Exception) -> int:
-    """Return the exit code that stands for an error."""
-    if isinstance(error, Unavailable):
-        return AWAY
-    usage = CycloptsError | ConfigError | DefinitionError | InvalidInput | NotFound
-    return USAGE if isinstance(error, usage) else FAILED
-
-
-def _report(error: Exception) -> int:
-    """Print an error in one line and return the exit code."""
-    causes = list(_leaves(error))
-    # A group also holds errors that followed from another one. Ours says what to do.
-    known = (each for each in causes if isinstance(each, PubsubflowError | CycloptsError))
-    cause = next(known, None)
-    if cause is None:
-        text = f"{_one_line(causes[0]) or 'no details'} ({type(causes[0]).__name__})"
-        sys.stderr.write(f"pubsubflow: internal error: {text}; --debug shows its traceback\n")
-        return FAILED
-    sys.stderr.write(f"pubsubflow: {_described(cause)}\n")
-    return exit_code(cause)
-
-
-def _described(error: Exception) -> str:
-    """Return an error in one line; one of the command line's parser says where the help is."""
-    if not isinstance(error, CycloptsError):
-        return _one_line(error)
-    chain = " ".join(["pubsubflow", *(error.command_chain or ())])
-    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
-        text = terminal_safe_line(f"unexpected argument {error.unused_tokens[0]!r}.")
-    else:
-        text = _one_line(error)
-    return f"{text} See `{chain} --help`."
-
-
-def _leaves(error: Exception) -> Iterator[Exception]:
-    """Yield the errors inside exception groups, or the error itself."""
-    if isinstance(error, ExceptionGroup):
-        for each in error.exceptions:
-            yield from _leaves(each)
-    else:
-        yield error
-
-
-def _one_line(error: Exception) -> str:
-    return terminal_safe_line(" ".join(str(error).split()))
 
 
 if __name__ == "__main__":

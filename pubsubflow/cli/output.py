@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, Collection, Iterable
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
 from pubsubflow.cli.texts import Grid, GridColumn, Text, plain_lines
 from pubsubflow.cli.zone import zone, zone_name
@@ -16,6 +17,8 @@ _terminal = lazy_module("pubsubflow.cli.terminal")
 
 _BROAD = 100
 _LEAST = 6
+_CUT = 20
+_GAP = 2
 _MINUTE, _HOUR = 60, 3600
 _STYLES = {
     "success": "green",
@@ -106,7 +109,7 @@ class Listing:
 
     Args:
         columns: Headings, the most important first.
-        narrow: How many of them a narrow terminal shows; all if left out.
+        narrow: How many of them a terminal shows that is too narrow for all; all if left out.
         right: Columns that hold numbers, aligned to the right.
         elastic: Columns that are cut on a narrow terminal; the others never are.
         times: Columns that hold times: the first of them names the zone.
@@ -120,29 +123,54 @@ class Listing:
         elastic: Collection[str] = (),
         times: Collection[str] = (),
     ) -> None:
-        broad = is_plain() or _terminal.console().width >= _BROAD
-        self._shown = columns if broad else columns[:narrow]
-        zoned = next((name for name in self._shown if name in times), None)
-        made = [
-            GridColumn(
-                f"{name} ({zone_name()})" if name == zoned else name,
+        self._columns = columns
+        self._narrow = narrow
+        self._times = times
+        self._made = {
+            name: GridColumn(
+                name,
                 right=name in right,
                 wraps=name in elastic,
                 overflow="ellipsis" if name in elastic else "fold",
                 min_width=min(len(name), _LEAST) if name in elastic else None,
             )
-            for name in self._shown
-        ]
-        self._grid = Grid(made, headed=True)
+            for name in columns
+        }
+        self._rows: list[list[str | Text]] = []
 
     def row(self, *values: str | Text | None) -> None:
         """Add a row, with a value for every column, also for those that are not shown."""
-        shown = values[: len(self._shown)]
-        self._grid.rows.append([*map(_in_line, shown)])
+        self._rows.append([*map(_in_line, values)])
 
     def show(self, *, none: str) -> None:
         """Print the table, or a line if it has no rows."""
-        show(self._grid if self._grid.rows else none)
+        show(self._grid() if self._rows else none)
+
+    def _grid(self) -> Grid:
+        shown = self._columns if self._fits() else self._columns[: self._narrow]
+        made = [self._made[name] for name in shown]
+        zoned = next((number for number, name in enumerate(shown) if name in self._times), None)
+        if zoned is not None:
+            made[zoned] = replace(made[zoned], title=f"{made[zoned].title} ({zone_name()})")
+        grid = Grid(made, headed=True)
+        grid.rows += [row[: len(shown)] for row in self._rows]
+        return grid
+
+    def _fits(self) -> bool:
+        """Whether a terminal is wide enough for all columns, the elastic ones cut to some words."""
+        if is_plain():
+            return True
+        width: int = _terminal.console().width
+        if width < _BROAD:
+            return False
+        needed = 0
+        for number, column in enumerate(self._made.values()):
+            longest = max(
+                len(str(value)) for row in self._rows for value in row[number : number + 1]
+            )
+            most = _CUT if column.wraps else longest
+            needed += max(min(longest, most), len(column.title)) + _GAP
+        return needed <= width
 
 
 def _in_line(value: str | Text | None) -> str | Text:

@@ -11,7 +11,8 @@ import pytest
 from cyclopts import CycloptsError
 
 from pubsubflow.cli import output
-from pubsubflow.cli.main import _COMMANDS, exit_code, run
+from pubsubflow.cli.error_report import exit_code
+from pubsubflow.cli.main import _COMMANDS, run
 from pubsubflow.cli.parsers import moment, pairs, span
 from pubsubflow.cli.target import Target
 from pubsubflow.cli.zone import _local_zone, zone_name

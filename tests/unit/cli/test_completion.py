@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from pubsubflow.cli.completion import _BASH_COLONS
 from pubsubflow.cli.main import run
+from pubsubflow.cli.shell.completion import _BASH_COLONS
 from support.canned_http import answer, serving
 
 DAGS = answer(

@@ -1,10 +1,12 @@
 """Texts, tables and trees: in a pipe they read as on a wide terminal without colours."""
 
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from pubsubflow.cli import output
 from pubsubflow.cli.texts import Grid, GridColumn, Text, Tree, plain_lines
 
 
@@ -43,3 +45,13 @@ def test_long_lines_are_whole_in_a_pipe():
     made = Grid([GridColumn("name"), GridColumn("note")], headed=False)
     made.rows.append(["n", "x" * 1000])
     assert [*plain_lines(made)] == ["n  " + "x" * 1000]
+
+
+@pytest.mark.parametrize(("columns", "heading"), [(200, "run  why     host"), (110, "run  why")])
+def test_a_terminal_shows_the_columns_that_it_has_room_for(monkeypatch, columns, heading):
+    wide = SimpleNamespace(console=lambda: SimpleNamespace(width=columns))
+    monkeypatch.setattr(output, "_terminal", wide)
+    monkeypatch.setattr(output, "is_plain", lambda: False)
+    listing = output.Listing("run", "why", "host", narrow=2, elastic=["why"])
+    listing.row("r", "a cause", "h" * 100)
+    assert next(iter(listing._grid().plain_lines())).split() == heading.split()

@@ -1,0 +1,65 @@
+"""The report of an error: one line on stderr that says what to do, and an exit code."""
+
+import sys
+from collections.abc import Iterator
+
+from cyclopts import CycloptsError, UnusedCliTokensError
+
+from pubsubflow.errors import (
+    ConfigError,
+    DefinitionError,
+    InvalidInput,
+    NotFound,
+    PubsubflowError,
+    Unavailable,
+)
+from pubsubflow.terminal_text import terminal_safe_line
+
+FAILED, USAGE, AWAY = 1, 2, 3
+
+
+def exit_code(error: Exception) -> int:
+    """Return the exit code that stands for an error."""
+    if isinstance(error, Unavailable):
+        return AWAY
+    usage = CycloptsError | ConfigError | DefinitionError | InvalidInput | NotFound
+    return USAGE if isinstance(error, usage) else FAILED
+
+
+def report(error: Exception) -> int:
+    """Print an error in one line and return the exit code."""
+    causes = list(_leaves(error))
+    # A group also holds errors that followed from another one. Ours says what to do.
+    known = (each for each in causes if isinstance(each, PubsubflowError | CycloptsError))
+    cause = next(known, None)
+    if cause is None:
+        text = f"{_one_line(causes[0]) or 'no details'} ({type(causes[0]).__name__})"
+        sys.stderr.write(f"pubsubflow: internal error: {text}; --debug shows its traceback\n")
+        return FAILED
+    sys.stderr.write(f"pubsubflow: {_described(cause)}\n")
+    return exit_code(cause)
+
+
+def _described(error: Exception) -> str:
+    """Return an error in one line; one of the command line's parser says where the help is."""
+    if not isinstance(error, CycloptsError):
+        return _one_line(error)
+    chain = " ".join(["pubsubflow", *(error.command_chain or ())])
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        text = terminal_safe_line(f"unexpected argument {error.unused_tokens[0]!r}.")
+    else:
+        text = _one_line(error)
+    return f"{text} See `{chain} --help`."
+
+
+def _leaves(error: Exception) -> Iterator[Exception]:
+    """Yield the errors inside exception groups, or the error itself."""
+    if isinstance(error, ExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
+
+
+def _one_line(error: Exception) -> str:
+    return terminal_safe_line(" ".join(str(error).split()))
