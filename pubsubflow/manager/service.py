@@ -52,7 +52,7 @@ from pubsubflow.manager.worker_requests import WorkerRequestServer
 from pubsubflow.model.traces import CURRENT, NoTracing, Tracing
 from pubsubflow.model.wire.backlog import QueueBacklog
 from pubsubflow.model.wire.commands import Command, FireTimers, Timer
-from pubsubflow.model.wire.messages import ResultMessage, TaskMessage
+from pubsubflow.model.wire.messages import ResultMessage
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.clock import StoreClock
 from pubsubflow.store.database import (
@@ -69,8 +69,6 @@ from pubsubflow.store.secrets.variables import Variables
 log = structlog.get_logger()
 
 _ACK_WAIT_SECONDS = 3.0
-ORDERS_SECONDS = 4.0
-"""Orders of a transaction that took longer are left to a sweeper, which waits a little longer."""
 _OPEN_SUBJECT = Subjects.EVENT.encode()
 _AWAY = "Postgres is away: try again, under the same id or key if there is one"
 
@@ -333,7 +331,7 @@ class Manager:
             self._outage.end()
         try:
             # First: workers wait for them.
-            publish_orders(self._bus, _timely(committed.orders, seconds))
+            publish_orders(self._bus, committed.orders, seconds)
             publish_changes(self._bus, committed.uow)
         except Unavailable as error:
             # The sweeper makes good what gets lost here.
@@ -428,16 +426,3 @@ class Manager:
             item.failed(left[0])
         else:
             item.done(None)
-
-
-def _timely(
-    orders: list[tuple[str, TaskMessage]], seconds: float
-) -> Sequence[tuple[str, TaskMessage]]:
-    """Return the orders to publish, after a transaction that took so long.
-
-    None if the process stood still: the sweeper of another one may have published them meanwhile.
-    """
-    if seconds < ORDERS_SECONDS or not orders:
-        return orders
-    log.warning("manager.orders_left", tasks=len(orders), seconds=round(seconds, 1))
-    return ()

@@ -22,6 +22,8 @@ from pubsubflow.store.manager_transaction import ManagerTransaction
 log = structlog.get_logger()
 
 INLINE_BYTES = 128 * 1024
+LATEST_SECONDS = 4.0
+"""Orders of a transaction that took longer are left to a sweeper, which waits a little longer."""
 _LEAST_SECONDS = 0.001
 _NIL = b"\xc0"
 
@@ -224,12 +226,24 @@ def _elements_of(
     return elements
 
 
-def publish_orders(bus: Bus, orders: Iterable[tuple[str, TaskMessage]]) -> None:
+def publish_orders(
+    bus: Bus, orders: Sequence[tuple[str, TaskMessage]], seconds: float = 0.0
+) -> None:
     """Publish orders; the sweeper publishes again what gets lost.
+
+    None if the process stood still since: another one's sweeper may have published them meanwhile.
+
+    Args:
+        bus: The connection.
+        orders: Queues and orders.
+        seconds: How long ago the transaction began that made them.
 
     Raises:
         BusUnavailable: Too much waits for the socket already.
     """
+    if seconds >= LATEST_SECONDS and orders:
+        log.warning("manager.orders_left", tasks=len(orders), seconds=round(seconds, 1))
+        return
     for queue, order in orders:
         try:
             bus.publish(Subjects.task(queue, order), encode(order))

@@ -78,7 +78,7 @@ async def test_orders_of_a_manager_that_stood_still_are_published_by_a_sweeper_a
 ):
     """The sweeper of another manager may have published them meanwhile: no task begins twice."""
     await idle.load(dag("d", task("a")))
-    monkeypatch.setattr("pubsubflow.manager.service.ORDERS_SECONDS", 0.0)
+    monkeypatch.setattr("pubsubflow.manager.outbox.orders.LATEST_SECONDS", 0.0)
     with structlog.testing.capture_logs() as logs:
         await idle.call(StartRun("d"))
     (left,) = [each for each in logs if each["event"] == "manager.orders_left"]
