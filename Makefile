@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
+# Builds what is out of date alone; an installation builds the page, too.
+PAGE := $(BIN)/python web/backend/page_backend.py
 DECLARED := pyproject.toml triggers/pyproject.toml constraints.txt
 # Two cores carry three workers: tests of processes wait more than they compute.
 WORKERS ?= 3
@@ -12,7 +14,7 @@ XDIST := -n $(WORKERS) --dist loadfile
 SELECT = $(if $(K),-k '$(K)')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env test check audit sbom fmt unit integration faults dbt papermill docs bench soak clean
+.PHONY: help demo env page test check audit sbom fmt unit integration faults dbt papermill docs bench soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,9 +23,14 @@ help: ## List the targets
 	@echo "  PYTHON=…     the Python that makes the virtual environment"
 
 demo: $(RUNTIME) ## Run a year of New York departures through four DAGs
+	@$(PAGE)
 	$(BIN)/pubsubflow demo
 
 env: $(STAMP) ## Make the virtual environment for development
+	@$(PAGE)
+
+page: $(STAMP) ## Build the web page, if its sources have changed
+	$(PAGE) --again
 
 # The demo needs no more than users do, so its first run does not wait for the test tools.
 # Modules are compiled when they are imported: most of what is installed never is.

@@ -51,7 +51,7 @@ from pubsubflow.services import Service
 from pubsubflow.store.alerts.alerts import AlertStore
 from pubsubflow.store.alerts.calls import CallbackStore
 from pubsubflow.store.alerts.freshness import FreshnessStore
-from pubsubflow.store.auth import AuditLog, TokenStore
+from pubsubflow.store.auth import AuditLog, SessionStore, TokenStore
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.deliveries import Deliveries
 from pubsubflow.store.leases import SUBSCRIPTIONS, Lease
@@ -325,6 +325,7 @@ class Composition:
             ),
             tokens=TokenStore(store.database),
             audit=AuditLog(store.database),
+            sessions=SessionStore(store.database),
             ready=lambda: {"nats": self._bus.connected and self._streams.available},
             stores=lambda: {name: works() for name, works in self._stores.items()},
             metrics=metrics,

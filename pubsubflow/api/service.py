@@ -17,6 +17,7 @@ from pubsubflow.api.http.headers import ResponseHeaders
 from pubsubflow.api.http.openapi import OpenApiRoutes
 from pubsubflow.api.http.problems import problem_middleware
 from pubsubflow.api.http.routing import RouteProvider
+from pubsubflow.api.page.routes import PageRoutes
 from pubsubflow.api.routes.answers.calls import CallRoutes
 from pubsubflow.api.routes.cloud_events import CloudEventRoutes
 from pubsubflow.api.routes.dags import DagRoutes
@@ -30,6 +31,7 @@ from pubsubflow.api.routes.runs.bulk import BulkRoutes
 from pubsubflow.api.routes.runs.clearing import ClearingRoutes
 from pubsubflow.api.routes.runs.marking import MarkingRoutes
 from pubsubflow.api.routes.runs.runs import RunRoutes
+from pubsubflow.api.routes.sessions import SessionRoutes
 from pubsubflow.api.routes.tasks import TaskRoutes
 from pubsubflow.api.routes.tokens import TokenRoutes
 from pubsubflow.api.routes.triggers import TriggerRoutes
@@ -52,7 +54,7 @@ from pubsubflow.model.traces import NoTracing, Tracing
 from pubsubflow.model.wire.backlog import QueueBacklog
 from pubsubflow.model.wire.commands import CommandHandler
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.auth import AuditLog, TokenStore
+from pubsubflow.store.auth import AuditLog, SessionStore, TokenStore
 from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.wakeup import Wakeups
 from pubsubflow.webhooks.secrets import EnvironmentSecrets, SecretSource
@@ -75,6 +77,7 @@ class Api:
         settings: Address and limits.
         tokens: The stored tokens.
         audit: The stored audit log.
+        sessions: The stored sessions of browsers.
         ready: Further conditions of readiness by name, for example whether the DAGs are loaded.
         stores: Whether each object store works, by name; a daemon is ready without.
         secrets: Looks up the secrets that webhooks name; none if left out.
@@ -99,6 +102,7 @@ class Api:
         settings: ApiSettings,
         tokens: TokenStore,
         audit: AuditLog,
+        sessions: SessionStore,
         ready: Callable[[], Mapping[str, bool]] = dict,
         stores: Callable[[], Mapping[str, bool]] = dict,
         secrets: SecretSource | None = None,
@@ -117,6 +121,7 @@ class Api:
         self._wakeups = Wakeups(bus)
         self._tokens = TokenCache(
             tokens,
+            sessions,
             self._wakeups,
             always=not is_local(settings.host),
             publish=lambda: bus.publish(Subjects.TOKENS_CHANGED, b""),
@@ -160,9 +165,11 @@ class Api:
             DeadLetterRoutes(commands, read_models, webhooks),
             self._stream,
             TokenRoutes(tokens, audit, self._tokens),
+            SessionRoutes(sessions, self._tokens, self._audit, settings),
             *further,
         )
         self._parts = (*parts, OpenApiRoutes(parts))
+        self._page = PageRoutes()
         self._url: str | None = None
 
     @property
@@ -248,7 +255,8 @@ class Api:
             )
 
     def _runner(self) -> web.AppRunner:
-        routes = [route for part in self._parts for route in part.routes()]
+        # The page is no part of the API: its description does not have it.
+        routes = [route for part in (*self._parts, self._page) for route in part.routes()]
         auth = AuthMiddleware(routes, self._tokens, self._audit)
         settings = self._settings
         app = web.Application(

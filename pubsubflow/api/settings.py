@@ -22,6 +22,7 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         tls_cert: File of the certificate and its chain, in PEM; plain HTTP without.
         tls_key: File of its key; in the certificate's file if left out.
         audit_days: Age at which entries of the audit log are deleted.
+        session_seconds: After how long a browser has to sign in to the page again.
         max_connections: Open connections at most; beyond, the one that has waited longest for its
             client is closed, and if none waits, new ones are refused.
         max_header_bytes: A longer header line, or request line, is refused.
@@ -63,6 +64,7 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     tls_cert: Path | None = None
     tls_key: Path | None = None
     audit_days: Days = 365
+    session_seconds: Seconds = 43_200.0
 
 
 def check_host_needs_token(host: str, *, tokens: bool) -> None:

@@ -36,6 +36,7 @@ _COMMANDS = {
                 "local.project:init",
                 "Create a project folder with a DAG, a test and a CI file.",
             ),
+            "open": ("access.sessions:open_page", "Open the page in a browser, signed in."),
             "mcp": ("mcp:serve_tools", "Serve the API of a daemon as tools to AI assistants."),
             "compile": (
                 "local.compilation:compile_folder",
@@ -252,6 +253,19 @@ _COMMANDS = {
             "create": ("tokens:create_token", "Create a token and print it, once."),
             "list": ("tokens:list_tokens", "List tokens."),
             "revoke": ("tokens:revoke_token", "Revoke a token."),
+        },
+    ),
+    "sessions": (
+        "List and revoke the sessions of browsers.",
+        {
+            "list": (
+                "access.sessions:list_sessions",
+                "List browsers that have signed in to the page.",
+            ),
+            "revoke": (
+                "access.sessions:revoke_session",
+                "Revoke a session: the browser is signed out.",
+            ),
         },
     ),
     "audit": (

@@ -1,4 +1,4 @@
-"""Client methods for tokens and the audit log."""
+"""Client methods for tokens, sessions and the audit log."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ else:
 
 
 class TokenApi:
-    """Methods of the client for tokens and the audit log; they require the role `admin`."""
+    """Methods of the client for tokens, sessions and the audit log; most require an admin."""
 
     _server: Transport
 
@@ -49,6 +49,28 @@ class TokenApi:
         return await self._server.send(
             "DELETE", f"/api/v1/tokens/{quoted(name)}", None, views.TokenView
         )
+
+    async def me(self) -> "views.MeView":
+        """Return who this client is, and what it may do; any role will do."""
+        return await self._server.get("/api/v1/me", views.MeView)
+
+    async def create_sign_in_link(self, person: str | None = None) -> "views.SignInLink":
+        """Make a link by which a browser signs in to the page as this client, once.
+
+        Args:
+            person: Who will follow it; only without a token, whose name counts otherwise.
+        """
+        body = {"person": person}
+        return await self._server.send("POST", "/api/v1/session/links", body, views.SignInLink)
+
+    def sessions(self, *, limit: int | None = None) -> "AsyncIterator[views.SessionView]":
+        """Yield browsers that have signed in, the newest first: for admins all, else the own."""
+        return self._server.list("/api/v1/sessions", Page[views.SessionView], {}, limit)
+
+    async def revoke_session(self, number: str) -> "views.SessionView":
+        """End a session, by its id; return it."""
+        path = f"/api/v1/sessions/{quoted(number)}"
+        return await self._server.send("DELETE", path, None, views.SessionView)
 
     def audit(
         self, *, principal: str | None = None, limit: int | None = None

@@ -63,6 +63,28 @@ class Token(Struct, frozen=True, kw_only=True):
         return self.expires_at is None or now < self.expires_at
 
 
+class Session(Struct, frozen=True, kw_only=True):
+    """A browser that has signed in to the page.
+
+    Attributes:
+        name: The principal's name.
+        token: The token whose role it has; None where none was needed.
+        owner: Whether it is of the owner of a daemon's home, who may do everything.
+        digest: SHA-256 of its cookie; None until its link was followed.
+    """
+
+    id: UUID
+    name: str
+    token: UUID | None
+    owner: bool = False
+    digest: bytes | None
+    expires_at: datetime
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether it has not expired."""
+        return now < self.expires_at
+
+
 class Principal(Struct, frozen=True, kw_only=True):
     """The identity under which a request is authorised.
 
@@ -70,12 +92,16 @@ class Principal(Struct, frozen=True, kw_only=True):
         name: The token's name; `local` where none is needed.
         token: The token's id, if it is a stored one.
         datasets: The datasets whose events an emitter may post; None for no limit.
+        session: The session's id, for a browser that has signed in.
+        owner: Whether it is the owner of a daemon's home.
     """
 
     name: str
     role: Role
     token: UUID | None = None
     datasets: tuple[str, ...] | None = None
+    session: UUID | None = None
+    owner: bool = False
 
     def may_post(self, uri: str) -> bool:
         """Whether events of a dataset, by its normalised URI, may be posted."""
@@ -83,10 +109,26 @@ class Principal(Struct, frozen=True, kw_only=True):
         return limits is None or any(uri == each or matches(each, uri) for each in limits)
 
     @classmethod
-    def of(cls, token: Token) -> "Principal":
-        """Return the principal that a token identifies."""
+    def of(cls, token: Token, *, session: UUID | None = None) -> "Principal":
+        """Return the principal that a token identifies, or a session of it."""
         limits = token.datasets if token.role is Role.EMITTER else None
-        return cls(name=token.name, role=token.role, token=token.id, datasets=limits)
+        return cls(
+            name=token.name, role=token.role, token=token.id, datasets=limits, session=session
+        )
+
+
+def name_of_owner(person: str | None) -> str:
+    """Return the name under which the owner of a daemon's home signs in.
+
+    No token's name has a colon, so it is never taken for one.
+
+    Args:
+        person: Who it is, such as the name of an account; None if that is not said.
+
+    Raises:
+        InvalidInput: It is not a name as tokens have one.
+    """
+    return LOCAL if person is None else f"{LOCAL}:{check_name(person)}"
 
 
 def new_token() -> str:

@@ -1,4 +1,4 @@
-"""API tokens and the audit log."""
+"""API tokens, sessions of browsers, and the audit log."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -9,10 +9,12 @@ import asyncpg
 from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput, NotFound
-from pubsubflow.model.api.auth import AuditView, NewToken, TokenView
+from pubsubflow.model.api.auth import AuditView, NewToken, SessionView, TokenView
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.auth import (
+    Principal,
     Role,
+    Session,
     Token,
     check_limits,
     check_name,
@@ -27,6 +29,7 @@ from pubsubflow.store.named_queries import SQL
 _LAST = UUID(int=2**128 - 1)
 _NEWEST = 2**63 - 1
 _MAX_OBJECT_CHARACTERS = 2000
+_MAX_AGENT = 300
 
 
 class TokenNameTaken(InvalidInput):
@@ -125,6 +128,102 @@ class TokenStore:
             await connection.execute(SQL["record_token_uses"], ids, [used[each] for each in ids])
 
 
+class SessionStore:
+    """The stored sessions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self,
+        principal: Principal,
+        *,
+        seconds: float,
+        agent: str | None = None,
+        remote: str | None = None,
+    ) -> tuple[Session, str]:
+        """Sign a browser in; return its session, and the text of its cookie.
+
+        Args:
+            principal: Who has signed in.
+            seconds: After how long it ends.
+            agent: The browser, as it calls itself.
+            remote: Its address.
+        """
+        secret = new_token()
+        facts = (digest_of(secret), None, seconds, _shortened(agent, _MAX_AGENT), remote)
+        return _session_of(await self._create(principal, principal.name, *facts)), secret
+
+    async def create_link(
+        self, principal: Principal, name: str, *, seconds: float
+    ) -> tuple[str, datetime]:
+        """Make a link's code, by which a browser signs in once; return it and when it expires."""
+        code = new_token()
+        row = await self._create(principal, name, None, digest_of(code), seconds, None, None)
+        return code, row["expires_at"]
+
+    async def follow_link(
+        self, code: str, *, seconds: float, agent: str | None, remote: str | None
+    ) -> tuple[Session, str] | None:
+        """Sign a browser in by a link; None if the link is unknown, was used or has expired."""
+        secret = new_token()
+        facts = (digest_of(code), digest_of(secret), seconds, _shortened(agent, _MAX_AGENT), remote)
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["follow_session_link"], *facts)
+        return None if row is None else (_session_of(row), secret)
+
+    async def active(self) -> Sequence[Session]:
+        """Return the sessions that may be used."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["list_active_sessions"])
+        return [_session_of(row) for row in rows]
+
+    async def page(
+        self, *, limit: int, after: UUID | None = None, token: UUID | None = None
+    ) -> Page[SessionView]:
+        """Return sessions that may be used, newest first.
+
+        Args:
+            limit: Number at most.
+            after: The last id of the page before.
+            token: Only those of this token.
+        """
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["list_sessions"], after or _LAST, limit, token)
+        items = [_view_of(row) for row in rows]
+        return Page(items, items[-1].id if len(items) == limit else None)
+
+    async def end(self, number: UUID, *, token: UUID | None = None) -> SessionView:
+        """End a session and return it.
+
+        Args:
+            number: Its id.
+            token: Only if it is one of this token.
+
+        Raises:
+            NotFound: No session has this id.
+        """
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["end_session"], number, token)
+        if row is None:
+            raise NotFound("session", str(number))
+        return _view_of(row)
+
+    async def record_uses(self, used: Mapping[UUID, datetime]) -> None:
+        """Record when sessions were last used."""
+        ids = sorted(used)
+        async with self._database.connection() as connection:
+            await connection.execute(SQL["record_session_uses"], ids, [used[each] for each in ids])
+
+    async def _create(self, principal: Principal, name: str, *facts: object) -> asyncpg.Record:
+        async with self._database.connection() as connection:
+            await connection.execute(SQL["prune_sessions"])
+            rows = await connection.fetch(
+                SQL["create_session"], new_id(), name, principal.token, principal.owner, *facts
+            )
+        return rows[0]
+
+
 class AuditEntry(Struct, frozen=True, kw_only=True):
     """An action, performed or refused; see the attributes of `AuditView`."""
 
@@ -217,5 +316,30 @@ def _token_state(row: asyncpg.Record) -> str:
     return "expired" if expires_at and expires_at <= datetime.now(expires_at.tzinfo) else "live"
 
 
-def _shortened(text: str | None) -> str | None:
-    return None if text is None else printable(text)[:_MAX_OBJECT_CHARACTERS]
+def _session_of(row: asyncpg.Record) -> Session:
+    return Session(
+        id=row["id"],
+        name=row["name"],
+        token=row["token"],
+        owner=row["owner"],
+        digest=row["digest"],
+        expires_at=row["expires_at"],
+    )
+
+
+def _view_of(row: asyncpg.Record) -> SessionView:
+    return SessionView(
+        id=str(row["id"]),
+        name=row["name"],
+        token=None if row["token"] is None else str(row["token"]),
+        agent=row["agent"],
+        remote=row["remote"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        used_at=row["used_at"],
+        ended_at=row["ended_at"],
+    )
+
+
+def _shortened(text: str | None, most: int = _MAX_OBJECT_CHARACTERS) -> str | None:
+    return None if text is None else printable(text)[:most]

@@ -3,7 +3,14 @@
 import json
 
 from pubsubflow.api import Api, ApiSettings
-from pubsubflow.store.auth import AuditLog, TokenStore
+from pubsubflow.api.routes.answers.approvals import ApprovalRoutes
+from pubsubflow.api.routes.answers.links import ApprovalLinkRoutes
+from pubsubflow.api.routes.connections import ConnectionRoutes
+from pubsubflow.api.routes.metrics import MetricsRoutes
+from pubsubflow.api.routes.state import StateRoutes
+from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
+from pubsubflow.api.routes.variables import VariableRoutes
+from pubsubflow.store.auth import AuditLog, SessionStore, TokenStore
 from pubsubflow.store.read.read_models import ReadModels
 from support.harness import Harness
 
@@ -17,8 +24,36 @@ def api_on(calls, database, bus, settings=None, **more):
         settings=settings or ApiSettings(port=0),
         tokens=TokenStore(database),
         audit=AuditLog(database),
+        sessions=SessionStore(database),
         **more,
     )
+
+
+class Stub:
+    """Stands for parts that a description does not need."""
+
+    def __getattr__(self, name):
+        return self
+
+
+def further_on(stub):
+    """Return the parts that a daemon adds."""
+    return (
+        ConnectionRoutes(stub, stub),
+        VariableRoutes(stub, stub),
+        StateRoutes(stub),
+        ApprovalRoutes(stub, stub, stub),
+        ApprovalLinkRoutes(stub, stub, stub, stub),
+        SubscriptionRoutes(stub, stub, allow_private=lambda: False),
+        MetricsRoutes(stub),
+    )
+
+
+def described_routes():
+    """Return all routes that the description of the API has."""
+    stub = Stub()
+    api = api_on(stub, stub, stub, further=further_on(stub))
+    return [route for part in api._parts for route in part.routes()]
 
 
 class ApiHarness(Harness):

@@ -1,5 +1,6 @@
 """The auth middleware authorises every request and has changes recorded in the audit log."""
 
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 
@@ -25,9 +26,9 @@ from pubsubflow.store.auth import AuditEntry
 log = structlog.get_logger(__name__)
 
 ALLOWED: Mapping[Role, frozenset[Access]] = {
-    Role.VIEWER: frozenset({Access.OPEN, Access.VIEWER}),
-    Role.EMITTER: frozenset({Access.OPEN, Access.EMITTER}),
-    Role.OPERATOR: frozenset({Access.OPEN, Access.VIEWER, Access.EMITTER, Access.OPERATOR}),
+    Role.VIEWER: frozenset({Access.OPEN, Access.ANY, Access.VIEWER}),
+    Role.EMITTER: frozenset({Access.OPEN, Access.ANY, Access.EMITTER}),
+    Role.OPERATOR: frozenset(Access) - {Access.ADMIN},
     Role.ADMIN: frozenset(Access),
 }
 """The access that each role has."""
@@ -37,6 +38,7 @@ PRINCIPAL = web.RequestKey("principal", Principal)
 """The principal that the middleware authenticated."""
 
 _OBJECT = web.RequestKey("object", str)
+_PATTERN = re.compile(r"\{(\w+):[^}]*\}")
 _CHALLENGE = 'Bearer realm="pubsubflow"'
 _REFUSALS = (401, 403)
 
@@ -51,7 +53,10 @@ class AuthMiddleware:
     """
 
     def __init__(self, routes: Iterable[Route], tokens: TokenCache, audit: AuditRecorder) -> None:
-        self._routes = {(route.method, route.path): route for route in routes}
+        # aiohttp names a resource without the patterns of its parameters.
+        self._routes = {
+            (route.method, _PATTERN.sub(r"{\1}", route.path)): route for route in routes
+        }
         self._tokens = tokens
         self._audit = audit
 
@@ -92,11 +97,11 @@ class AuthMiddleware:
         method = "GET" if request.method == "HEAD" else request.method
         return self._routes[method, match.route.resource.canonical]
 
-    def _check_origin(self, request: web.Request) -> None:
+    def _check_origin(self, request: web.Request, *, cookie: bool = False) -> None:
         """Refuse pages of other sites, and without tokens host names that are not local."""
         if request.path.startswith(SELF_AUTHENTICATED):
             return
-        check_origin(request.headers)
+        check_origin(request.headers, request.method, cookie=cookie)
         if not self._tokens.required:
             check_host(request.headers)
 
@@ -108,11 +113,14 @@ class AuthMiddleware:
             StoreUnavailable: Tokens cannot be checked.
         """
         secret = _bearer_token(request.headers.get("Authorization"))
-        principal = await self._tokens.authenticate(secret)
+        cookie = None if secret else request.cookies.get(session_cookie(request))
+        principal = await self._tokens.authenticate(secret, cookie)
         if principal is None:
+            if cookie is not None:
+                raise _session_ended(session_cookie(request))
             raise _unauthenticated(secret)
         # After authenticating, which may read the tokens: before, `required` may be out of date.
-        self._check_origin(request)
+        self._check_origin(request, cookie=principal.session is not None)
         if not self._tokens.required:
             _check_direct(request)
         request[PRINCIPAL] = principal
@@ -222,6 +230,28 @@ def _bearer_token(header: str | None) -> str | None:
     """Return the token of an Authorization header (RFC 6750 §2.1)."""
     scheme, _, token = (header or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def session_cookie(request: web.Request) -> str:
+    """Return the name of the cookie with a browser's session.
+
+    Browsers send a cookie to every port of a host, so its name has the port: two daemons on one
+    machine do not overwrite each other's.
+    """
+    port = request.headers.get("Host", "").rpartition(":")[2]
+    return f"psf-session-{port}" if port.isascii() and port.isdigit() else "psf-session"
+
+
+def _session_ended(name: str) -> BadRequest:
+    return BadRequest(
+        "this session has ended: sign in again",
+        status=401,
+        headers={
+            "WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"',
+            # The browser forgets it: an unknown cookie costs a look into the database.
+            "Set-Cookie": f"{name}=; Max-Age=0; Path=/; HttpOnly; SameSite=Strict",
+        },
+    )
 
 
 def _unauthenticated(secret: str | None) -> BadRequest:

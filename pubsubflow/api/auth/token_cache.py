@@ -13,9 +13,9 @@ import structlog
 from aiohttp import web
 
 from pubsubflow.errors import BusUnavailable, StoreUnavailable, Unavailable
-from pubsubflow.model.auth import LOCAL, Principal, Role, Token, digest_of, new_token
+from pubsubflow.model.auth import LOCAL, Principal, Role, Session, Token, digest_of, new_token
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.auth import TokenStore
+from pubsubflow.store.auth import SessionStore, TokenStore
 from pubsubflow.wakeup import Wakeups
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ _READ_SECONDS = 10.0
 
 
 class TokenCache:
-    """All live tokens; follows the changes that any daemon on the same database makes.
+    """All live tokens and sessions; follows the changes of all daemons on the same database.
 
     A new or revoked token takes effect here at once when NATS delivers the message, and within
     `sweep_seconds` without it. Once Postgres has been out of reach for a minute every token is
@@ -36,6 +36,7 @@ class TokenCache:
 
     Args:
         tokens: The stored tokens.
+        sessions: The stored sessions of browsers.
         wakeups: Notify when tokens have changed.
         always: Whether a token is required even if none was ever created.
         publish: Announces to all daemons, this one too, that tokens have changed.
@@ -49,6 +50,7 @@ class TokenCache:
     def __init__(
         self,
         tokens: TokenStore,
+        sessions: SessionStore,
         wakeups: Wakeups,
         *,
         always: bool,
@@ -59,16 +61,20 @@ class TokenCache:
         self.own = new_token()
         self._own_digest = digest_of(self.own)
         self._tokens = tokens
+        self._sessions = sessions
         self._wakeups = wakeups
         self._publish = publish
         self._sweep_seconds = sweep_seconds
         self._now = now
         self._required = self._always = always
         self._by_digest: dict[bytes, Token] = {}
+        self._by_id: dict[UUID, Token] = {}
+        self._sessions_by_digest: dict[bytes, Session] = {}
         self._tried_at = self._read_at = -math.inf
         self._unavailable = False
         self._loading, self._refreshing = anyio.Lock(), anyio.Lock()
         self._used: dict[UUID, datetime] = {}
+        self._sessions_used: dict[UUID, datetime] = {}
         self._served: dict[UUID, set[asyncio.Transport]] = {}
 
     @property
@@ -87,8 +93,12 @@ class TokenCache:
         now = self._now()
         return any(token.is_live(now) for token in self._by_digest.values())
 
-    async def authenticate(self, secret: str | None) -> Principal | None:
+    async def authenticate(self, secret: str | None, cookie: str | None = None) -> Principal | None:
         """Return the principal of a token, or of a request without one; None if it is refused.
+
+        Args:
+            secret: The token.
+            cookie: A session's cookie; a token goes before it.
 
         Raises:
             StoreUnavailable: Postgres was out of reach for too long to decide.
@@ -96,11 +106,15 @@ class TokenCache:
         digest = b"" if secret is None else digest_of(secret)
         # Constant-time, here and below: the time of a comparison must not reveal a digest.
         if hmac.compare_digest(digest, self._own_digest):
-            return Principal(name=LOCAL, role=Role.ADMIN)
-        if self.required and secret is not None and digest not in self._by_digest:
+            return Principal(name=LOCAL, role=Role.ADMIN, owner=True)
+        session_digest = b"" if secret is not None or cookie is None else digest_of(cookie)
+        if self._is_unknown(digest, session_digest):
             await self._refresh()
         if self._read_at + _STALE_SECONDS < anyio.current_time():
             raise StoreUnavailable("tokens cannot be checked: Postgres is out of reach")
+        principal = self._of_session(session_digest)
+        if principal is not None:
+            return principal
         if not self._required:
             return Principal(name=LOCAL, role=Role.ADMIN)
         token = self._by_digest.get(digest)
@@ -112,21 +126,57 @@ class TokenCache:
         self._used[token.id] = now
         return Principal.of(token)
 
+    def expiry_of(self, principal: Principal) -> datetime | None:
+        """Return when the session of a principal ends; None without one."""
+        found = self._sessions_by_digest.values()
+        return next((each.expires_at for each in found if each.id == principal.session), None)
+
+    def _is_unknown(self, digest: bytes, session_digest: bytes) -> bool:
+        """Whether another daemon may know a token or a cookie that is not known here yet."""
+        if session_digest:
+            return session_digest not in self._sessions_by_digest
+        return self.required and digest != b"" and digest not in self._by_digest
+
+    def _of_session(self, digest: bytes) -> Principal | None:
+        """Return the principal of a session by its cookie, with the role that its token has now."""
+        session = self._sessions_by_digest.get(digest)
+        if session is None or not hmac.compare_digest(session.digest or b"", digest):
+            return None
+        now = self._now()
+        if not session.is_live(now):
+            return None
+        if session.token is None:
+            # One that was made while no token was needed ends with the first token.
+            if self._required and not session.owner:
+                return None
+            self._sessions_used[session.id] = now
+            return Principal(
+                name=session.name, role=Role.ADMIN, session=session.id, owner=session.owner
+            )
+        token = self._by_id.get(session.token)
+        if token is None or not token.is_live(now):
+            return None
+        self._sessions_used[session.id] = self._used[token.id] = now
+        return Principal.of(token, session=session.id)
+
     @contextmanager
     def serving(self, principal: Principal, request: web.BaseRequest) -> Iterator[None]:
-        """Abort a request's connection if its token ends within the block."""
+        """Abort a request's connection if its token or session ends within the block."""
         connection = request.transport
-        if principal.token is None or connection is None:
+        keys = [each for each in (principal.token, principal.session) if each is not None]
+        if connection is None or not keys:
             yield
             return
-        served = self._served.setdefault(principal.token, set())
-        served.add(connection)
+        for key in keys:
+            self._served.setdefault(key, set()).add(connection)
         try:
             yield
         finally:
-            served.discard(connection)
-            if not served:
-                self._served.pop(principal.token, None)
+            for key in keys:
+                served = self._served.get(key, set())
+                served.discard(connection)
+                if not served:
+                    self._served.pop(key, None)
 
     def exempt(self, request: web.BaseRequest) -> None:
         """Keep a request's connection open even if the request revokes its own token."""
@@ -152,6 +202,7 @@ class TokenCache:
             try:
                 with anyio.fail_after(_READ_SECONDS):
                     created, tokens = await self._tokens.active()
+                    sessions = await self._sessions.active()
                     await self._note_used()
             except (Unavailable, TimeoutError) as error:
                 if not self._unavailable:
@@ -160,6 +211,8 @@ class TokenCache:
                 return
             self._unavailable = False
             self._by_digest = {token.digest: token for token in tokens}
+            self._by_id = {token.id: token for token in tokens}
+            self._sessions_by_digest = {each.digest: each for each in sessions if each.digest}
             self._required = self._always or created
             self._read_at = began
         self._abort_ended()
@@ -183,11 +236,15 @@ class TokenCache:
         if self._used:
             used, self._used = self._used, {}
             await self._tokens.record_uses(used)
+        if self._sessions_used:
+            used, self._sessions_used = self._sessions_used, {}
+            await self._sessions.record_uses(used)
 
     def _abort_ended(self) -> None:
-        """Abort the connections that are served to expired or revoked tokens."""
+        """Abort the connections that are served to ended tokens and sessions."""
         now = self._now()
         live = {token.id for token in self._by_digest.values() if token.is_live(now)}
+        live |= {each.id for each in self._sessions_by_digest.values() if each.is_live(now)}
         for ended in self._served.keys() - live:
             for connection in self._served[ended]:
                 connection.abort()

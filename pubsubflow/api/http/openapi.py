@@ -30,6 +30,7 @@ PATH = "/api/v1/openapi.json"
 _NAME = re.compile(r"\{(\w+)\}")
 _PREFIX = "/api/v1/"
 _ROLES = {
+    Access.ANY: "Takes a token of any role.",
     Access.VIEWER: "Takes a token of role `viewer` or above.",
     Access.EMITTER: "Takes a token of role `emitter`, for datasets of its own, or `operator`.",
     Access.OPERATOR: "Takes a token of role `operator` or above.",

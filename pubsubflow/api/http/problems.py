@@ -180,15 +180,38 @@ def problem_document(
 PROBLEM = "application/problem+json"
 
 
-def check_origin(headers: Mapping[str, str]) -> None:
+_OWN_SITE = frozenset({"same-origin", "none"})
+_READS = frozenset({"GET", "HEAD"})
+
+
+def check_origin(headers: Mapping[str, str], method: str = "GET", *, cookie: bool = False) -> None:
     """Refuse requests that pages of other sites make a browser send.
 
+    `same-site` is another site, too: another port of the same host is, where anybody may serve.
+
+    Args:
+        headers: Of the request.
+        method: Of the request.
+        cookie: Whether a cookie is its proof, which browsers add by themselves: a change then has
+            to name its origin.
+
     Raises:
-        BadRequest: The Origin is another site's.
+        BadRequest: It comes from a page of another site, or does not say that it does not.
     """
-    origin = headers.get("Origin")
+    origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
     if origin is not None and _host_of(origin) != headers.get("Host", "localhost"):
         raise BadRequest(f"requests from pages of {origin} are not accepted", status=403)
+    if site is not None and site.lower() not in _OWN_SITE:
+        # Following a link shows the answer to the person alone, not to the page with the link.
+        follows_link = method in _READS and headers.get("Sec-Fetch-Mode") == "navigate"
+        if not follows_link or headers.get("Sec-Fetch-Dest", "document") != "document":
+            raise BadRequest("requests from pages of other sites are not accepted", status=403)
+    if cookie and method not in _READS and origin is None and site is None:
+        raise BadRequest(
+            "a change by a signed-in browser carries its Origin: programs send a token in place "
+            "of the cookie",
+            status=403,
+        )
 
 
 def check_host(headers: Mapping[str, str]) -> None:

@@ -15,9 +15,11 @@ class Access(StrEnum):
     """The access that a route requires: none, or a token of at least this role.
 
     `OPEN` requires no token; the request may carry a proof of its own, as a webhook's signature is.
+    `ANY` requires one, of any role.
     """
 
     OPEN = "open"
+    ANY = "any"
     VIEWER = "viewer"
     EMITTER = "emitter"
     OPERATOR = "operator"

@@ -284,6 +284,7 @@ async def _greet(home: Path, url: str) -> None:
 def _print_greeting(home: Path, url: str, dags: DagPage | PubsubflowError) -> None:
     output.show(f"pubsubflow is up at {url}")
     output.show(f"home {home}")
+    output.show(f"page {url}/ui/ (`pubsubflow open` signs a browser in)")
     if isinstance(dags, PubsubflowError):
         output.warn(f"the DAGs cannot be listed: {dags}")
         return

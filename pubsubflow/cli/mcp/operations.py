@@ -13,7 +13,7 @@ _METHODS = ("get", "post", "put", "patch", "delete")
 _REFERENCE = "#/components/schemas/"
 _PLACE = re.compile(r"\{(\w+)\}")
 # What never ends, what other programs call, and what answers with a secret that only its caller may
-# keep: the answer of a tool is read by a model, and often stored.
+# keep: the answer of a tool is read by a model, and often stored. Sessions are for browsers.
 _LEFT_OUT = frozenset(
     {
         *("get_healthz", "get_metrics", "get_openapi_json", "get_stream"),
@@ -24,6 +24,7 @@ _LEFT_OUT = frozenset(
             "post_subscriptions",
             "post_tokens",
         ),
+        *("post_session", "delete_session", "post_session_links"),
     }
 )
 _ENDLESS = frozenset({"follow", "last_event_id"})

@@ -1,4 +1,4 @@
-"""JSON types of tokens and of the audit log."""
+"""JSON types of tokens, of sessions and of the audit log."""
 
 from datetime import datetime
 
@@ -61,3 +61,61 @@ class AuditView(Struct, frozen=True, kw_only=True):
     object: str | None = None
     status: int | None = None
     times: int = 1
+
+
+class MeView(Struct, frozen=True, kw_only=True):
+    """The principal of a request, and what it may do.
+
+    Attributes:
+        name: The principal's name, as the audit log has it.
+        via: `session`, `token`, or `none` where no token is needed.
+        datasets: The datasets whose events an emitter may post; None for no limit.
+        sign_in: Whether this server requires a token.
+        version: The version of the server.
+        session: The session's id, for a browser that has signed in.
+        expires_at: When it ends.
+    """
+
+    name: str
+    role: Role
+    via: str
+    datasets: tuple[str, ...] | None = None
+    sign_in: bool
+    version: str
+    session: str | None = None
+    expires_at: datetime | None = None
+
+
+class SessionView(Struct, frozen=True, kw_only=True):
+    """A browser that has signed in.
+
+    Attributes:
+        name: The principal's name.
+        token: The id of the token whose role it has; None where none was needed.
+        agent: The browser, as it calls itself.
+        remote: The address that it signed in from.
+        used_at: When it was last used, to about a minute.
+        ended_at: When it was signed out or revoked.
+    """
+
+    id: str
+    name: str
+    token: str | None = None
+    agent: str | None = None
+    remote: str | None = None
+    created_at: datetime
+    expires_at: datetime
+    used_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class SignInLink(Struct, frozen=True, kw_only=True):
+    """A link by which a browser signs in, once.
+
+    Attributes:
+        path: Its path on this server; the code stands behind `#`, so no log has it.
+    """
+
+    name: str
+    path: str
+    expires_at: datetime

@@ -17,7 +17,7 @@ from pubsubflow.api.auth.token_cache import TokenCache
 from pubsubflow.api.http.routing import Access
 from pubsubflow.errors import ConfigError, StoreUnavailable
 from pubsubflow.model.auth import Role
-from pubsubflow.store.auth import AuditEntry, AuditLog, TokenStore
+from pubsubflow.store.auth import AuditEntry, AuditLog, SessionStore, TokenStore
 from support.api import ApiHarness, api_on
 from support.specs import dag, task
 
@@ -97,6 +97,7 @@ async def test_only_health_and_webhooks_are_open(guarded):
         "/approve/{link}",
         "/",
         "/api/v1/openapi.json",
+        "/api/v1/session",  # to sign in
     }
     reads = {"GET", "HEAD", "OPTIONS"}
     for route in routes_of(guarded.api):
@@ -258,7 +259,9 @@ class Silent:
 
 
 async def test_every_token_is_refused_while_tokens_cannot_be_checked(database):
-    keys = TokenCache(TokenStore(database), Silent(), always=False, publish=lambda: None)
+    keys = TokenCache(
+        TokenStore(database), SessionStore(database), Silent(), always=False, publish=lambda: None
+    )
     assert keys.required
     made = await TokenStore(database).create("t", Role.VIEWER, by="test")
     assert (await keys.authenticate(made.token)).name == "t"
@@ -269,7 +272,9 @@ async def test_every_token_is_refused_while_tokens_cannot_be_checked(database):
 
 
 async def test_a_flood_of_wrong_tokens_asks_the_database_little(database):
-    keys = TokenCache(TokenStore(database), Silent(), always=True, publish=lambda: None)
+    keys = TokenCache(
+        TokenStore(database), SessionStore(database), Silent(), always=True, publish=lambda: None
+    )
     loads = 0
     load = keys.load
 

@@ -21,17 +21,10 @@ from pubsubflow.api.http.openapi import PATH, document, operation_id
 from pubsubflow.api.http.pagination import with_cursor
 from pubsubflow.api.http.requests import NoQuery
 from pubsubflow.api.http.routing import NAMES
-from pubsubflow.api.routes.answers.approvals import ApprovalRoutes
-from pubsubflow.api.routes.answers.links import ApprovalLinkRoutes
-from pubsubflow.api.routes.connections import ConnectionRoutes
-from pubsubflow.api.routes.metrics import MetricsRoutes
-from pubsubflow.api.routes.state import StateRoutes
-from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
-from pubsubflow.api.routes.variables import VariableRoutes
 from pubsubflow.authoring.registry import loading
 from pubsubflow.model.api.resources import Page
 from pubsubflow.webhooks import Unverified, Webhook
-from support.api import api_on
+from support.api import Stub, api_on, described_routes, further_on
 from support.specs import dag, loaded, task
 
 pytestmark = pytest.mark.anyio
@@ -67,31 +60,9 @@ schemathesis.openapi.format(
 )
 
 
-class Stub:
-    """Stands for parts that a description does not need."""
-
-    def __getattr__(self, name):
-        return self
-
-
-def further_on(stub):
-    """Return the parts that a daemon adds."""
-    return (
-        ConnectionRoutes(stub, stub),
-        VariableRoutes(stub, stub),
-        StateRoutes(stub),
-        ApprovalRoutes(stub, stub, stub),
-        ApprovalLinkRoutes(stub, stub, stub, stub),
-        SubscriptionRoutes(stub, stub, allow_private=lambda: False),
-        MetricsRoutes(stub),
-    )
-
-
 @pytest.fixture(scope="module")
 def routes():
-    stub = Stub()
-    api = api_on(stub, stub, stub, further=further_on(stub))
-    return [route for part in api._parts for route in part.routes()]
+    return described_routes()
 
 
 def test_the_document_is_valid_and_describes_every_parameter(routes):

@@ -145,6 +145,10 @@ def administer(remote):
     remote("connections", "set", "far", "--type", "http", code=2)  # its uri does not fit
     assert isinstance(remote("plugins", "list", "--json"), list)
     remote("connections", "rotate")
+    assert remote("open", "--print", "--as", "ann", "--json")["name"] == "local:ann"
+    remote.called.add(" open")
+    assert isinstance(remote("sessions", "list", "--json"), list)
+    remote("sessions", "revoke", "00000000-0000-0000-0000-000000000000", code=2)  # none has it
     remote("connections", "delete", "far")
     set_variables(remote)
     made = remote("subscriptions", "create", "http://127.0.0.1:9/", "--json")["id"]

@@ -115,11 +115,12 @@ def test_up_greets_and_stops_on_a_signal(tmp_path, number):
     command = [sys.executable, "-m", "pubsubflow.cli.main", "up", str(tmp_path), "--port", "0"]
     command += ["--home", str(tmp_path / "home")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        lines = [process.stdout.readline() for _ in range(4)]
+        lines = [process.stdout.readline() for _ in range(5)]
         process.send_signal(number)
         assert process.wait(60) == 0
     assert lines[0].startswith("pubsubflow is up at http://127.0.0.1:")
-    assert lines[2] == "no DAGs loaded so far\n"
+    assert lines[2].endswith("/ui/ (`pubsubflow open` signs a browser in)\n")
+    assert lines[3] == "no DAGs loaded so far\n"
 
 
 def test_a_child_daemon_ends_with_its_parent(tmp_path):

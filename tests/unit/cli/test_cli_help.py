@@ -36,6 +36,7 @@ VERBS = {
         "Pause",
     ),
     *(
+        "Open",
         "Print",
         "Remove",
         "Resend",

@@ -1,0 +1,296 @@
+"""Routes by which browsers sign in to the page and out, and that name the principal.
+
+A page cannot keep a token safely, and the live stream of a browser sends no header. So a browser
+shows a token once, or follows a link that works once, and gets a cookie that no script can read.
+"""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Annotated
+from uuid import UUID
+
+import anyio
+import msgspec
+from aiohttp import hdrs, web
+from msgspec import Meta, Struct
+
+from pubsubflow.api.auth.audit import AuditRecorder
+from pubsubflow.api.auth.middleware import PRINCIPAL, note_object, remote, session_cookie
+from pubsubflow.api.auth.token_cache import TokenCache
+from pubsubflow.api.http import routing
+from pubsubflow.api.http.pagination import Cursor, read_cursor, with_cursor
+from pubsubflow.api.http.problems import BadRequest
+from pubsubflow.api.http.requests import Limit, NoQuery, parse_body, parse_query
+from pubsubflow.api.http.responses import json_response
+from pubsubflow.api.http.routing import Access, Route
+from pubsubflow.api.settings import ApiSettings
+from pubsubflow.errors import NotFound
+from pubsubflow.model.api.auth import MeView, SessionView, SignInLink
+from pubsubflow.model.api.resources import Page
+from pubsubflow.model.auth import ANONYMOUS, Principal, Role, Session, name_of_owner
+from pubsubflow.store.auth import AuditEntry, SessionStore
+
+LINK_SECONDS = 300.0
+"""How long a link by which a browser signs in may be followed."""
+
+_SIGN_IN = "POST /api/v1/session"
+_SESSIONS = "sessions"
+_MAX_SIGN_INS = 4
+"""How many look into the database at once: anybody may try."""
+
+
+class SignInRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to sign in: one of the two.
+
+    Attributes:
+        token: A token.
+        code: The code of a link.
+    """
+
+    token: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
+    code: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
+
+
+class SignInLinkRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request for a link.
+
+    Attributes:
+        person: Who will follow it, such as the name of an account; only without a token, whose
+            name counts otherwise.
+    """
+
+    person: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+class SessionsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of the list of sessions."""
+
+    limit: Limit = 50
+    after: Cursor | None = None
+
+
+_sign_in_decoder = msgspec.json.Decoder(SignInRequest)
+_link_decoder = msgspec.json.Decoder(SignInLinkRequest)
+
+
+class SessionRoutes:
+    """Handlers of `/api/v1/me` and `/api/v1/session`.
+
+    Args:
+        sessions: The stored sessions.
+        token_cache: The live tokens and sessions; it announces changes.
+        audit: Records who signs in.
+        settings: How long a session lasts.
+    """
+
+    def __init__(
+        self,
+        sessions: SessionStore,
+        token_cache: TokenCache,
+        audit: AuditRecorder,
+        settings: ApiSettings,
+    ) -> None:
+        self._sessions = sessions
+        self._token_cache = token_cache
+        self._audit = audit
+        self._seconds = settings.session_seconds
+        self._tls = settings.tls_cert is not None
+        self._limit = anyio.Semaphore(_MAX_SIGN_INS)
+
+    def routes(self) -> Iterable[Route]:
+        """Return the routes."""
+        yield routing.get(
+            "/api/v1/me", self.me, access=Access.ANY, query=NoQuery, responses={200: MeView}
+        )
+        yield routing.post(
+            "/api/v1/session",
+            self.sign_in,
+            access=Access.OPEN,
+            query=NoQuery,
+            body=SignInRequest,
+            responses={201: MeView},
+            problems=(401,),
+        )
+        yield Route(
+            method="DELETE",
+            path="/api/v1/session",
+            handler=self.sign_out,
+            access=Access.ANY,
+            query=NoQuery,
+            responses={204: None},
+        )
+        yield routing.post(
+            "/api/v1/session/links",
+            self.create_link,
+            access=Access.ANY,
+            query=NoQuery,
+            body=SignInLinkRequest,
+            responses={201: SignInLink},
+        )
+        yield routing.get(
+            "/api/v1/sessions",
+            self.list_sessions,
+            access=Access.ANY,
+            query=SessionsQuery,
+            responses={200: Page[SessionView]},
+        )
+        yield Route(
+            method="DELETE",
+            path="/api/v1/sessions/{id}",
+            handler=self.revoke,
+            access=Access.ANY,
+            query=NoQuery,
+            responses={200: SessionView},
+            names={"id": Annotated[UUID, Meta(description="Id of the session.")]},
+        )
+
+    async def me(self, request: web.Request) -> web.Response:
+        """Return the name of the principal, and what it may do."""
+        principal = request[PRINCIPAL]
+        response = json_response(self._view(principal))
+        cookie = session_cookie(request)
+        if principal.session is None and cookie in request.cookies:
+            self._forget(response, cookie)
+        return response
+
+    async def sign_in(self, request: web.Request) -> web.Response:
+        """Sign a browser in by a token or a link's code: it gets a cookie."""
+        payload = await parse_body(request, _sign_in_decoder)
+        if (payload.token is None) == (payload.code is None):
+            raise BadRequest("send a token or a link's code: one of the two")
+        agent, address = request.headers.get(hdrs.USER_AGENT), remote(request)
+        async with self._limit:
+            made = await self._session_for(payload, agent, address)
+        if made is None:
+            entry = AuditEntry(principal=ANONYMOUS, remote=address, action=_SIGN_IN, status=401)
+            await self._audit.record_refusal(entry)
+            raise BadRequest(_refusal(payload), status=HTTPStatus.UNAUTHORIZED)
+        return await self._signed_in(request, *made)
+
+    async def sign_out(self, request: web.Request) -> web.Response:
+        """End the session of the browser that sends this."""
+        principal = request[PRINCIPAL]
+        response = web.Response(status=HTTPStatus.NO_CONTENT)
+        if principal.session is not None:
+            note_object(request, str(principal.session))
+            self._token_cache.exempt(request)
+            await self._sessions.end(principal.session)
+            await self._token_cache.announce_change()
+        self._forget(response, session_cookie(request))
+        return response
+
+    async def create_link(self, request: web.Request) -> web.Response:
+        """Make a link by which a browser signs in as this principal, once."""
+        payload = await parse_body(request, _link_decoder)
+        principal: Principal = request[PRINCIPAL]
+        name = principal.name
+        if principal.token is None and principal.session is None:
+            name = name_of_owner(payload.person)
+        elif payload.person is not None:
+            raise BadRequest("only without a token is a person named", field="person")
+        code, expires_at = await self._sessions.create_link(principal, name, seconds=LINK_SECONDS)
+        note_object(request, name)
+        link = SignInLink(name=name, path=f"/ui/#sign-in={code}", expires_at=expires_at)
+        return json_response(link, status=201)
+
+    async def list_sessions(self, request: web.Request) -> web.Response:
+        """List browsers that have signed in, the newest first: for admins all, else the own."""
+        params = parse_query(request, SessionsQuery)
+        after = read_cursor(_SESSIONS, params.after, UUID)
+        token = _limit_of(request[PRINCIPAL])
+        page = await self._sessions.page(limit=params.limit, after=after, token=token)
+        return json_response(with_cursor(_SESSIONS, page))
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        """End a session: admins any, else one of the own."""
+        text = request.match_info["id"]
+        try:
+            number = UUID(text)
+        except ValueError:
+            raise NotFound("session", text) from None
+        self._token_cache.exempt(request)
+        ended = await self._sessions.end(number, token=_limit_of(request[PRINCIPAL]))
+        note_object(request, ended.name)
+        await self._token_cache.announce_change()
+        return json_response(ended)
+
+    async def _session_for(
+        self, payload: SignInRequest, agent: str | None, address: str | None
+    ) -> tuple[Session, str] | None:
+        """Return a new session and its cookie; None if what was sent proves nothing."""
+        if payload.code is not None:
+            return await self._sessions.follow_link(
+                payload.code, seconds=self._seconds, agent=agent, remote=address
+            )
+        principal = await self._principal_of(payload.token)
+        if principal is None:
+            return None
+        return await self._sessions.create(
+            principal, seconds=self._seconds, agent=agent, remote=address
+        )
+
+    async def _principal_of(self, token: str | None) -> Principal | None:
+        """Return the principal of a token; None where any would do, as none is needed."""
+        principal = await self._token_cache.authenticate(token)
+        if principal is None or (principal.token is None and not principal.owner):
+            return None
+        return principal
+
+    async def _signed_in(self, request: web.Request, session: Session, secret: str) -> web.Response:
+        number = await self._audit.begin(
+            AuditEntry(
+                principal=session.name,
+                token=session.token,
+                remote=remote(request),
+                action=_SIGN_IN,
+                object=str(session.id),
+            )
+        )
+        await self._token_cache.announce_change()
+        principal = await self._token_cache.authenticate(None, secret)
+        if principal is None or principal.session is None:
+            await self._audit.end(number, HTTPStatus.UNAUTHORIZED, None)
+            raise BadRequest("the token of this link was revoked", status=HTTPStatus.UNAUTHORIZED)
+        await self._audit.end(number, HTTPStatus.CREATED, None)
+        response = json_response(self._view(principal), status=201)
+        response.set_cookie(
+            session_cookie(request),
+            secret,
+            max_age=int(self._seconds),
+            path="/",
+            httponly=True,
+            samesite="Strict",
+            # A proxy with TLS in front says so; a client that claims it harms itself alone.
+            secure=self._tls or request.headers.get("X-Forwarded-Proto") == "https",
+        )
+        return response
+
+    def _view(self, principal: Principal) -> MeView:
+        expires_at = self._token_cache.expiry_of(principal)
+        named = principal.token is not None or principal.owner
+        return MeView(
+            name=principal.name,
+            role=principal.role,
+            via="session" if principal.session else "token" if named else "none",
+            datasets=principal.datasets,
+            sign_in=self._token_cache.required,
+            version=version("pubsubflow"),
+            session=None if principal.session is None else str(principal.session),
+            expires_at=expires_at,
+        )
+
+    @staticmethod
+    def _forget(response: web.Response, cookie: str) -> None:
+        response.set_cookie(cookie, "", max_age=0, path="/", httponly=True, samesite="Strict")
+
+
+def _limit_of(principal: Principal) -> UUID | None:
+    """Return the token whose sessions a principal may see; None for all."""
+    return None if principal.role is Role.ADMIN else principal.token
+
+
+def _refusal(payload: SignInRequest) -> str:
+    if payload.code is not None:
+        return "this link was used, or has expired: make another with `pubsubflow open`"
+    return "this token is unknown, has expired or was revoked: get another from an admin"

@@ -1,0 +1,192 @@
+"""A real Chromium on the page of a real daemon.
+
+Whatever the browser complains about fails the test at whose end it is found: messages of its
+console, errors of scripts, requests that fail, and what the page's policy has blocked.
+"""
+
+import json
+import os
+import shutil
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from pubsubflow.api.page.files import STATIC
+from pubsubflow.cli.daemon_process import child_daemon
+
+DAGS = Path(__file__).with_name("dags")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = (
+    "--no-sandbox",  # also of root
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--force-color-profile=srgb",
+    "--font-render-hinting=none",
+)
+WATCH = """
+window.violations = [];
+document.addEventListener('securitypolicyviolation', (event) =>
+  window.violations.push(`${event.effectiveDirective} ${event.blockedURI} ${event.sourceFile}`));
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """The browser; the page must be built, and a Chromium installed.
+
+    Of one module alone: the driver's loop is that of the thread, and other tests want their own.
+    """
+    if not (STATIC / "digest.txt").is_file():
+        if os.environ.get("PUBSUBFLOW_PAGE") == "require":
+            pytest.fail("the page is not built")
+        pytest.skip("the page is not built: make page")
+    if not Path(CHROMIUM).is_file():
+        pytest.skip("no Chromium: apt-get install chromium, or name one by $CHROMIUM")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("browser") / "home"
+
+
+@pytest.fixture(scope="module")
+def url(chromium, home):
+    with child_daemon(DAGS, home=home, port=0) as url:
+        yield url
+
+
+class Tab:
+    """A tab, and what its browser complained about."""
+
+    def __init__(self, page, url):
+        self.page = page
+        self.url = url
+        self.complaints = []
+        self.expected = None
+        page.add_init_script(WATCH)
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
+        page.on("requestfailed", self._failed)
+
+    def __getattr__(self, name):
+        return getattr(self.page, name)
+
+    def open(self, path):
+        """Open a view, and wait for its heading."""
+        self.page.goto(self.url + path)
+        self.page.get_by_role("heading", level=1).wait_for()
+        self.settle()
+        return self
+
+    def settle(self):
+        """Wait until nothing is loading any more."""
+        self.until("!document.querySelector('.loading')")
+
+    def until(self, expression, seconds=30):
+        """Wait until an expression is true; `wait_for_function` is eval, which is forbidden."""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(f"Boolean({expression})"):
+            assert time.monotonic() < end, expression
+            self.page.wait_for_timeout(20)
+
+    def check(self):
+        """Fail if the browser has complained."""
+        blocked = self.page.evaluate("window.violations") if self.page.url != "about:blank" else []
+        found = [each for each in self.complaints if not self.expected or self.expected not in each]
+        assert (found, blocked) == ([], [])
+
+    def _heard(self, message):
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    def _failed(self, request):
+        # A view that is left cancels what it had asked for.
+        if request.failure != "net::ERR_ABORTED":
+            self.complaints.append(f"failed: {request.url} {request.failure}")
+
+
+def send(url, path, body=None, *, method=None, token=None):
+    """Send a request as a program does; return the answer's JSON."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, method=method)
+    request.add_header("Content-Type", "application/json")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.loads(response.read() or b"null")
+
+
+class Api:
+    """The API of the daemon, to prepare what the page shows."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def __call__(self, path, body=None, **options):
+        return send(self.url, f"/api/v1/{path}", body, **options)
+
+    def start(self, dag, *, wait=True, **params):
+        run_id = self(f"dags/{dag}/runs", {"params": params})["run_id"]
+        if wait:
+            self(f"runs/{run_id}/wait?timeout=30")
+        return run_id
+
+    def post(self, dataset, **extra):
+        return self("datasets/events", {"dataset": dataset, "extra": extra})["ids"][0]
+
+    def until(self, path, condition):
+        """Request until an answer is as it should be; return it."""
+        end = time.monotonic() + 30
+        while not condition(found := self(path)):
+            assert time.monotonic() < end, found
+            time.sleep(0.05)
+        return found
+
+
+@pytest.fixture(scope="module")
+def api(url):
+    return Api(url)
+
+
+@pytest.fixture
+def browse(chromium, url):
+    """Open tabs; all have to end without a complaint."""
+    contexts, tabs = [], []
+
+    def open_tab(*, context=None, at=None, **options):
+        if context is None:
+            defaults = {
+                "viewport": {"width": 1280, "height": 800},
+                "reduced_motion": "reduce",
+                "locale": "en-GB",
+                "timezone_id": "UTC",
+            }
+            context = chromium.new_context(**{**defaults, **options})
+            contexts.append(context)
+        context.set_default_timeout(30_000)
+        tabs.append(Tab(context.new_page(), at or url))
+        return tabs[-1]
+
+    yield open_tab
+    try:
+        for tab in tabs:
+            tab.check()
+    finally:
+        for context in contexts:
+            context.close()
+
+
+@pytest.fixture
+def tab(browse):
+    return browse()

@@ -1,0 +1,358 @@
+"""The page, clicked through as a person does: on a real daemon, in a real browser."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="see `make env`")
+expect = pytest.importorskip("playwright.sync_api").expect
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+SHOTS = os.environ.get("PUBSUBFLOW_SCREENSHOTS")
+"""A folder for pictures of all views, for people; see docs/images/page."""
+
+
+@pytest.fixture(scope="module")
+def known(api):
+    """Something of everything: runs that succeeded, failed, wait; events; a dead letter."""
+    api.post("s3://shop/customers", rows=0)
+    api.post("s3://shop/customers", rows=2)
+    event = api.post("s3://shop/orders", rows=3)
+    api.post("s3://shop/orders", note="without rows")  # a dead letter of `strict`
+    failed = api.start("load", flag="/nowhere", rows=2)
+    asking = api.start("deploy", wait=False)
+    api.start("sleeps", wait=False)
+    api.until("triggers", lambda found: len(found["items"]) >= 2)
+    letter = api.until("dead-letters", lambda found: found["items"])["items"][0]["id"]
+    runs = api.until("runs?dag=report&state=success", lambda found: found["items"])["items"]
+    return {
+        "event": event,
+        "failed": failed,
+        "asking": asking,
+        "report": runs[0]["run_id"],
+        "adding": api("runs?dag=add_up")["items"][0]["run_id"],
+        "letter": letter,
+        "approval": api("approvals")["items"][0]["id"],
+    }
+
+
+def views(known):
+    """Return the address of each view, by the name of its picture."""
+    return {
+        "runs": "/ui/runs",
+        "run": f"/ui/runs/{known['failed']}",
+        "run-graph": f"/ui/runs/{known['adding']}?tab=graph",
+        "run-why": f"/ui/runs/{known['report']}?tab=why",
+        "run-params": f"/ui/runs/{known['failed']}?tab=params",
+        "task": f"/ui/runs/{known['failed']}/tasks/read",
+        "task-result": f"/ui/runs/{known['adding']}/tasks/total?tab=result",
+        "dags": "/ui/dags",
+        "dag-why": "/ui/dags/add_up",
+        "dag-runs": "/ui/dags/add_up?tab=runs",
+        "dag-graph": "/ui/dags/add_up?tab=graph",
+        "dag-settings": "/ui/dags/add_up?tab=settings",
+        "events": "/ui/events",
+        "event": f"/ui/events/{known['event']}",
+        "waits": "/ui/waits",
+        "approvals": "/ui/approvals",
+        "approval": f"/ui/approvals/{known['approval']}",
+        "letters": "/ui/letters",
+        "letter": f"/ui/letters/{known['letter']}",
+        "account": "/ui/account",
+        "nothing": "/ui/nothing/here",
+    }
+
+
+def faults(tab, **options):
+    """Return what axe finds wrong with what is shown."""
+    found = axe.Axe().run(
+        tab.page, options={"runOnly": RULES, "resultTypes": ["violations"]} | options
+    )
+    return [
+        (each["id"], each["nodes"][0]["target"], each["nodes"][0].get("failureSummary"))
+        for each in found.response["violations"]
+    ]
+
+
+def shoot(tab, name, look):
+    if SHOTS:
+        Path(SHOTS).mkdir(parents=True, exist_ok=True)
+        tab.screenshot(path=f"{SHOTS}/{name}-{look}.png", full_page=look == "phone")
+
+
+def test_every_view_is_accessible(tab, known):
+    """Light, dark, and 320 pixels wide, where nothing is cut off; four requests at most a view."""
+    asked = []
+    tab.page.on("request", lambda request: asked.append(request.url))
+    for name, path in views(known).items():
+        asked.clear()
+        tab.open(path)
+        calls = [each for each in asked if "/api/v1/" in each and "/stream" not in each]
+        assert 1 <= len(calls) <= 4, (name, calls)
+        assert tab.title().endswith("· pubsubflow"), name
+        assert faults(tab) == [], name
+        shoot(tab, name, "light")
+        tab.emulate_media(color_scheme="dark")
+        assert faults(tab, runOnly=["color-contrast"]) == [], (name, "dark")
+        shoot(tab, name, "dark")
+        tab.emulate_media(color_scheme="light")
+        tab.set_viewport_size({"width": 320, "height": 640})
+        wide = tab.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, (name, wide)
+        shoot(tab, name, "phone")
+        tab.set_viewport_size({"width": 1280, "height": 800})
+
+
+def test_from_an_event_to_the_output_of_a_task(tab):
+    """Post an event, see what became of it, follow it to its run, task and output."""
+    tab.open("/ui/events")
+    tab.get_by_role("button", name="Post an event").click()
+    dialog = tab.get_by_role("dialog", name="Post an event")
+    dialog.get_by_label("Dataset").fill("s3://shop/customers")
+    extra = dialog.get_by_label("Extra")
+    extra.fill("{")
+    expect(dialog.get_by_role("button", name="Post", exact=True)).to_be_disabled()
+    extra.fill('{"rows": 4}')
+    dialog.get_by_text("The same as a command").click()
+    command = "pubsubflow datasets emit s3://shop/customers --extra '{\"rows\":4}'"
+    expect(dialog.get_by_text(command)).to_be_visible()
+    dialog.get_by_role("button", name="Post", exact=True).click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Event of s3://shop/customers")
+    outcomes = tab.get_by_role("table", name="What became of it, by DAG")
+    row = outcomes.get_by_role("row", name=re.compile("add_up"))
+    expect(row).to_contain_text(re.compile("pending|consumed"))
+    if "pending" in row.inner_text():
+        tab.get_by_role("link", name="add_up").click()
+        tab.get_by_role("button", name="Post it").first.click()
+        tab.get_by_role("dialog").get_by_role("button", name="Post", exact=True).click()
+        expect(tab.get_by_role("heading", level=1)).to_have_text("Event of s3://shop/orders")
+        row = outcomes.get_by_role("row", name=re.compile("add_up"))
+    # Live: nothing is loaded anew by hand.
+    expect(row).to_contain_text("success")
+    row.get_by_role("link", name="success").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Run of add_up")
+    tab.get_by_role("link", name="fetch", exact=True).click()
+    output = tab.get_by_role("region", name="Output of the task")
+    expect(output).to_contain_text("fetching orders")  # without the colours of a terminal
+    expect(output).to_contain_text("orders.fetched level=info rows=3")
+    tab.get_by_role("link", name="Result").click()
+    expect(tab.get_by_role("region", name="the result")).to_contain_text("1,")
+
+
+def test_a_run_is_started_fails_and_is_cleared(tab, tmp_path):
+    """By a form made of its params; its error is seen at once; clearing says what runs again."""
+    flag = tmp_path / "flag"
+    tab.open("/ui/dags")
+    row = tab.get_by_role("row", name=re.compile(r"^load\b"))
+    row.get_by_role("button", name="Start").click()
+    dialog = tab.get_by_role("dialog", name="Start load")
+    dialog.get_by_label("flag").fill(str(flag))
+    dialog.get_by_label("rows").fill("11")
+    dialog.get_by_label("mode").select_option("slow")
+    dialog.get_by_role("button", name="Start").click()
+    expect(dialog).to_be_visible()  # 11 is more than the schema allows
+    dialog.get_by_label("rows").fill("2")
+    dialog.get_by_role("button", name="Start").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Run of load")
+    tasks = tab.get_by_role("table", name="Tasks")
+    expect(tasks).to_contain_text(f"FileNotFoundError: {flag} is not there")
+    expect(tasks.get_by_role("row", name=re.compile("store"))).to_contain_text("upstream failed")
+    tasks.get_by_role("link", name="read").click()
+    expect(tab.get_by_role("region", name="Traceback")).to_contain_text("pages.py")
+    expect(tab.get_by_role("region", name="Output of the task")).to_contain_text("row 1")
+    flag.touch()
+    tab.get_by_role("button", name="Clear").click()
+    dialog = tab.get_by_role("dialog", name="Clear read")
+    expect(dialog).to_contain_text("2 tasks run again")
+    dialog.get_by_label("Also all tasks downstream of it").uncheck()
+    expect(dialog).to_contain_text(re.compile("1 task runs again|2 tasks run again"))
+    dialog.get_by_label("Also all tasks downstream of it").check()
+    expect(dialog).to_contain_text("2 tasks run again")
+    dialog.get_by_role("button", name="Clear").click()
+    expect(tab.get_by_role("status").filter(has_text="2 tasks run again.")).to_be_visible()
+    tab.get_by_role("navigation", name="Views")
+    expect(tab.locator(".heading .state")).to_have_text("success")
+    tab.get_by_role("button", name=re.compile("Attempt 1")).click()
+    expect(tab.get_by_role("region", name="Error")).to_contain_text("FileNotFoundError")
+
+
+def test_a_dead_letter_is_edited_and_sent_again(tab, known):
+    tab.open("/ui/letters")
+    groups = tab.get_by_role("table", name="Dead letters by reason")
+    expect(groups).to_contain_text("strict")
+    tab.open(f"/ui/letters/{known['letter']}")
+    tab.keyboard.press("e")
+    dialog = tab.get_by_role("dialog")
+    payload = dialog.get_by_label("Payload")
+    text = payload.input_value()
+    payload.fill(text.replace('"params": null', '"params": {"rows": 5}'))
+    assert '"rows": 5' in payload.input_value()
+    expect(dialog.get_by_role("region", name="What is changed")).to_contain_text('"rows": 5')
+    dialog.get_by_role("button", name="Send again").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Run of strict")
+    tab.open(f"/ui/letters/{known['letter']}")
+    expect(tab.get_by_role("button", name="Edit and send again")).to_be_disabled()
+
+
+def test_why_a_dag_has_not_run(tab, api):
+    """The condition as a tree, what is pending, what would start it; it follows what happens."""
+    api.until("dags/report/why-not", lambda found: not found["active_runs"])
+    tab.open("/ui/dags/report")
+    tree = tab.get_by_role("list", name="The condition")
+    expect(tree).to_contain_text("waits")
+    expect(tree).to_contain_text("none pending")
+    panel = tab.locator("section", has_text="What would start it now").last
+    expect(panel).to_contain_text("1 event of s3://shop/totals")
+    before = len(api("runs?dag=report")["items"])
+    tab.get_by_role("button", name="Post it").click()
+    tab.get_by_role("dialog").get_by_role("button", name="Post", exact=True).click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Event of s3://shop/totals")
+    api.until("runs?dag=report", lambda found: len(found["items"]) > before)
+
+
+def test_an_approval_is_answered(tab, known):
+    tab.open("/ui/approvals")
+    tab.get_by_role("link", name="Deploy to production?").first.click()
+    tab.get_by_role("button", name="approve").click()
+    dialog = tab.get_by_role("dialog", name="Deploy to production?: approve")
+    dialog.get_by_label("Comment").fill("looks good")
+    dialog.get_by_role("button", name="approve").click()
+    expect(tab.get_by_role("table", name="Votes")).to_contain_text("looks good")
+    tab.open(f"/ui/runs/{known['asking']}")
+    expect(tab.locator(".heading .state")).to_have_text("success")
+
+
+def test_everything_is_reached_by_keys(tab):
+    """Palette, keys of two letters, rows of a table, a dialog and its end."""
+    tab.open("/ui/runs")
+    tab.keyboard.press("Tab")
+    expect(tab.get_by_role("link", name="Skip to the content")).to_be_focused()
+    tab.keyboard.press("g")
+    tab.keyboard.press("d")
+    expect(tab.get_by_role("heading", level=1)).to_have_text("DAGs")
+    tab.settle()
+    expect(tab.locator("main")).to_be_focused()
+    tab.get_by_role("link", name="add_up").focus()
+    tab.keyboard.press("j")
+    expect(tab.get_by_role("link", name="deploy")).to_be_focused()
+    tab.keyboard.press("k")
+    tab.keyboard.press("Enter")
+    expect(tab.get_by_role("heading", level=1)).to_have_text("add_up")
+    tab.keyboard.press("p")
+    expect(tab.get_by_role("dialog", name="Pause add_up")).to_be_visible()
+    tab.keyboard.press("Escape")
+    expect(tab.get_by_role("dialog")).to_have_count(0)
+    tab.keyboard.press("/")
+    box = tab.get_by_role("combobox", name=re.compile("Name of a view"))
+    expect(box).to_be_focused()
+    tab.keyboard.type("shop/tot")
+    expect(tab.get_by_role("option", name="s3://shop/totals")).to_be_visible()
+    tab.keyboard.press("Enter")
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Events")
+    assert "totals" in tab.page.url
+    tab.keyboard.press("?")
+    tab.get_by_role("checkbox", name="Keys of a single letter act").uncheck()
+    tab.keyboard.press("Escape")
+    tab.keyboard.press("g")
+    tab.keyboard.press("r")
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Events")
+    tab.keyboard.press("Control+k")
+    expect(box).to_be_focused()
+
+
+def test_a_dag_is_paused_and_unpaused(tab, api):
+    tab.open("/ui/dags/sleeps")
+    tab.get_by_role("button", name="Pause").click()
+    tab.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    expect(tab.get_by_role("button", name="Unpause")).to_be_visible()
+    assert api("dags/sleeps")["paused"]
+    tab.get_by_role("button", name="Unpause").click()
+    tab.get_by_role("dialog").get_by_role("button", name="Unpause").click()
+    expect(tab.get_by_role("button", name="Pause", exact=True)).to_be_visible()
+
+
+def test_an_address_restores_its_view(tab, known):
+    tab.open("/ui/runs")
+    tab.get_by_role("button", name="failed", exact=True).click()
+    tab.get_by_label("DAG").fill("load")
+    tab.get_by_label("DAG").press("Enter")
+    tab.until("location.search.includes('dag=load')")
+    table = tab.get_by_role("table", name="Runs")
+    expect(table.get_by_role("link", name="load").first).to_be_visible()
+    address = tab.page.url
+    tab.open("/ui/dags")
+    tab.page.go_back()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Runs")
+    assert tab.page.url == address
+    expect(tab.get_by_role("button", name="failed", exact=True)).to_have_attribute(
+        "aria-pressed", "true"
+    )
+    expect(table.get_by_role("row")).not_to_have_count(1)
+
+
+def test_ten_tabs_are_live_at_once(browse, api):
+    """By one stream for all of them: a browser has six connections to a server."""
+    tabs = [browse()]
+    context = tabs[0].context
+    tabs += [browse(context=context) for _ in range(9)]
+    for each in tabs:
+        each.open("/ui/runs?dag=load")
+    run_id = api.start("load", flag="/nowhere", rows=1, wait=False)
+    for each in tabs:
+        row = each.locator(f'tr:has(a[href="/ui/runs/{run_id}"])')
+        expect(row).to_contain_text("failed")
+
+
+def test_colours_are_chosen_and_kept(tab):
+    tab.open("/ui/runs")
+    back = "getComputedStyle(document.body).backgroundColor"
+    before = tab.evaluate(back)
+    tab.get_by_role("combobox", name="Colours").select_option("dark")
+    assert tab.evaluate(back) != before
+    tab.open("/ui/dags")
+    assert tab.evaluate(back) != before
+
+
+def test_without_a_session_it_shows_nothing_and_a_viewer_changes_nothing(browse, api, url):
+    """The last one: from the first token on the daemon needs one."""
+    tokens = {
+        role: api("tokens", {"name": f"the-{role}", "role": role})["token"] for role in ["admin"]
+    }
+    admin = {"token": tokens["admin"]}
+    viewer = api("tokens", {"name": "the-viewer", "role": "viewer"}, **admin)["token"]
+    tab = browse()
+    tab.expected = "status of 401"  # the browser itself writes refusals to its console
+    tab.page.goto(f"{url}/ui/runs")
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Sign in")
+    assert faults(tab) == []
+    assert tab.get_by_role("table").count() == 0
+    tab.get_by_label("Or with a token").fill("psf_wrong")
+    tab.get_by_role("button", name="Sign in").click()
+    expect(tab.get_by_role("alert")).to_contain_text("this token is unknown")
+    tab.get_by_label("Or with a token").fill(viewer)
+    tab.get_by_role("button", name="Sign in").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Runs")
+    assert tab.evaluate("document.cookie") == ""
+    assert viewer not in tab.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
+    tab.open("/ui/dags/load")
+    tab.get_by_role("button", name="Pause").click()
+    dialog = tab.get_by_role("dialog")
+    expect(dialog).to_contain_text("This needs the role operator; yours is viewer.")
+    expect(dialog.get_by_role("button", name="Pause")).to_be_disabled()
+    tab.keyboard.press("Escape")
+    tab.open("/ui/account")
+    expect(tab.get_by_role("table", name="Sessions")).to_contain_text("the-viewer (here)")
+    tab.get_by_role("button", name="Sign out").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Sign in")
+    link = api("session/links", {}, **admin)
+    other = browse()
+    other.expected = "status of 401"
+    other.page.goto(url + link["path"])
+    expect(other.get_by_role("heading", level=1)).to_have_text("Runs")
+    assert "psf_" not in other.page.url
+    expect(other.get_by_role("link", name="the-admin")).to_be_visible()
+    (session,) = [each for each in api("sessions", **admin)["items"] if "admin" in each["name"]]
+    api(f"sessions/{session['id']}", method="DELETE", **admin)
+    other.get_by_role("link", name="DAGs").click()
+    expect(other.get_by_role("heading", level=1)).to_have_text("Sign in")

@@ -1,0 +1,60 @@
+// node build.mjs OUT: bundles the page. File names carry a digest of their content, so browsers may
+// keep them for ever.
+import { build } from "esbuild";
+import { copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+
+const out = process.argv[2];
+await rm(out, { recursive: true, force: true });
+await mkdir(join(out, "assets"), { recursive: true });
+
+const shared = {
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  outdir: join(out, "assets"),
+  entryNames: "[name]-[hash]",
+  chunkNames: "[name]-[hash]",
+  metafile: true,
+  legalComments: "none", // THIRD_PARTY.txt has the licences whole
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  logLevel: "warning",
+  charset: "utf8",
+};
+
+function nameOf(result, entry) {
+  const found = Object.entries(result.metafile.outputs).find(([, each]) => each.entryPoint === entry);
+  return `assets/${basename(found[0])}`;
+}
+
+const worker = await build({ ...shared, entryPoints: ["src/live/stream.worker.ts"] });
+const define = { STREAM_WORKER: JSON.stringify(nameOf(worker, "src/live/stream.worker.ts")) };
+const main = await build({
+  ...shared,
+  splitting: true,
+  define,
+  entryPoints: ["src/main.tsx", "src/style.css"],
+});
+
+const page = (await readFile("index.html", "utf8"))
+  .replace("%STYLE%", nameOf(main, "src/style.css"))
+  .replace("%MAIN%", nameOf(main, "src/main.tsx"));
+await writeFile(join(out, "index.html"), page);
+await copyFile("icon.svg", join(out, "icon.svg"));
+
+const bundled = new Set();
+for (const path of [worker, main].flatMap((each) => Object.keys(each.metafile.inputs))) {
+  const name = path.match(/node_modules\/((?:@[^/]+\/)?[^/]+)\//)?.[1];
+  if (name) bundled.add(name);
+}
+const notices = [];
+for (const name of [...bundled].sort()) {
+  const folder = join("node_modules", name);
+  const { version, license } = JSON.parse(await readFile(join(folder, "package.json"), "utf8"));
+  const file = (await readdir(folder)).find((each) => /^licen[cs]e/i.test(each));
+  const text = file ? await readFile(join(folder, file), "utf8") : `Licence: ${license}\n`;
+  notices.push(`${name} ${version} (${license})\n\n${text.trim()}\n`);
+}
+await writeFile(join(out, "THIRD_PARTY.txt"), notices.join("\n\n"));

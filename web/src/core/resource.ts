@@ -1,0 +1,147 @@
+/** What a view has loaded: kept while it is loaded again, and loaded again when it has changed. */
+import { useEffect, useRef, useState } from "preact/hooks";
+import { type Change, type Filter, onChanges } from "../live/live";
+import { ApiError } from "./api";
+
+const LEAST_MS = 250; // between two loads of the same
+
+export interface Resource<T> {
+  value: T | undefined;
+  error: Error | undefined;
+  loading: boolean;
+  reload: () => void;
+}
+
+export interface Options {
+  /** Changes after which it is loaded again. */
+  filter?: Filter;
+  when?: (change: Change) => boolean;
+  /** Milliseconds after which it is loaded again anyway, while the page is visible. */
+  every?: number;
+}
+
+/** Load what a key names; a new key loads anew. */
+export function useResource<T>(
+  key: string,
+  load: (signal: AbortSignal) => Promise<T>,
+  options: Options = {},
+): Resource<T> {
+  const [state, setState] = useState<{ key: string; value?: T; error?: Error; loading: boolean }>({
+    key,
+    loading: true,
+  });
+  const latest = useRef({ load, options });
+  latest.current = { load, options };
+  const reload = useRef(() => {});
+
+  useEffect(() => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let control: AbortController | undefined;
+    let startedAt = -LEAST_MS;
+    const start = async () => {
+      timer = undefined;
+      control?.abort();
+      const mine = (control = new AbortController());
+      startedAt = performance.now();
+      try {
+        const value = await latest.current.load(mine.signal);
+        if (!mine.signal.aborted) setState({ key, value, loading: false });
+      } catch (error) {
+        if (mine.signal.aborted) return;
+        const fault = error instanceof Error ? error : new Error(String(error));
+        setState((before) => ({
+          ...(before.key === key && before.value !== undefined ? { value: before.value } : {}),
+          key,
+          error: fault,
+          loading: false,
+        }));
+      }
+    };
+    const again = () => {
+      timer ??= setTimeout(start, Math.max(0, startedAt + LEAST_MS - performance.now()));
+    };
+    reload.current = again;
+    setState((before) => (before.key === key ? { ...before, loading: true } : { key, loading: true }));
+    void start();
+    const { filter, every } = latest.current.options;
+    const stop = filter
+      ? onChanges(filter, (changes) => {
+          const { when } = latest.current.options;
+          if (!changes || !when || changes.some(when)) again();
+        })
+      : () => {};
+    const ticking = every ? setInterval(() => document.hidden || again(), every) : undefined;
+    return () => {
+      stop();
+      clearTimeout(timer);
+      clearInterval(ticking);
+      control?.abort();
+    };
+  }, [key]);
+
+  const own = state.key === key;
+  return {
+    value: own ? state.value : undefined,
+    error: own ? state.error : undefined,
+    loading: own ? state.loading : true,
+    reload: () => reload.current(),
+  };
+}
+
+export interface PagedResource<T> extends Resource<T[]> {
+  /** Load the next page; undefined at the end of the list. */
+  more: (() => void) | undefined;
+}
+
+interface Part<T> {
+  items: readonly T[];
+  next?: string | null;
+}
+
+export interface Wanted {
+  limit: number;
+  after: string | undefined;
+}
+
+const PAGE = 50;
+const MOST = 1000; // of one request
+
+/** Load a list; more of it is a longer list, so that a change costs one request a thousand rows. */
+export function usePages<T>(
+  key: string,
+  load: (wanted: Wanted, signal: AbortSignal) => Promise<Part<T>>,
+  options: Options = {},
+): PagedResource<T> {
+  const [wanted, setWanted] = useState({ key, pages: 1 });
+  const pages = wanted.key === key ? wanted.pages : 1;
+  const shown = useRef<{ key: string; items: T[]; next: string | null | undefined } | undefined>(undefined);
+  const found = useResource(
+    `${key} ${pages}`,
+    async (signal) => {
+      const items: T[] = [];
+      let after: string | undefined;
+      let next: string | null | undefined;
+      while (items.length < pages * PAGE) {
+        const limit = Math.min(MOST, pages * PAGE - items.length);
+        const part = await load({ limit, after }, signal);
+        items.push(...part.items);
+        next = part.next;
+        if (!next) break;
+        after = next;
+      }
+      shown.current = { key, items, next };
+      return shown.current;
+    },
+    options,
+  );
+  const value = found.value ?? (shown.current?.key === key ? shown.current : undefined);
+  return {
+    ...found,
+    value: value?.items,
+    more: value?.next ? () => setWanted({ key, pages: pages * 2 }) : undefined,
+  };
+}
+
+export function isMissing(error: Error | undefined): boolean {
+  return error instanceof ApiError && error.status === 404;
+}

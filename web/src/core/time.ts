@@ -1,0 +1,58 @@
+/** Times and durations for people. */
+import { signal } from "@preact/signals";
+
+/** The time, to a second; moves only while the page is visible. */
+export const now = signal(Date.now());
+setInterval(() => {
+  if (!document.hidden) now.value = Date.now();
+}, 1000);
+
+const UNITS: readonly [number, string][] = [
+  [86_400_000, "d"],
+  [3_600_000, "h"],
+  [60_000, "min"],
+  [1000, "s"],
+];
+
+export function duration(ms: number): string {
+  if (ms < 0) return "0 ms";
+  if (ms < 1000) return `${ms < 10 ? Number(ms.toFixed(1)) : Math.round(ms)} ms`;
+  if (ms < 60_000) return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
+  const index = UNITS.findIndex(([size]) => ms >= size);
+  const [size, name] = UNITS[index]!;
+  const [less, lessName] = UNITS[index + 1]!;
+  const whole = Math.floor(ms / size);
+  const rest = Math.floor((ms - whole * size) / less);
+  return rest ? `${whole} ${name} ${rest} ${lessName}` : `${whole} ${name}`;
+}
+
+export function relative(time: number, at: number): string {
+  const ms = at - time;
+  if (Math.abs(ms) < 1000) return "now";
+  const [size, name] = UNITS.find(([each]) => Math.abs(ms) >= each)!;
+  const count = `${Math.floor(Math.abs(ms) / size)} ${name}`;
+  return ms > 0 ? `${count} ago` : `in ${count}`;
+}
+
+export function absolute(text: string): string {
+  const time = new Date(text);
+  const local = time.toLocaleString(undefined, { timeZoneName: "short" });
+  return `${time.toISOString().replace("T", " ").replace("Z", " UTC")} (${local})`;
+}
+
+export function between(start: string | null | undefined, end: string | null | undefined): number | undefined {
+  if (!start) return undefined;
+  return (end ? Date.parse(end) : now.value) - Date.parse(start);
+}
+
+export function bytes(count: number): string {
+  if (count < 1024) return `${count} B`;
+  const units = ["KiB", "MiB", "GiB", "TiB"];
+  let size = count;
+  let unit = -1;
+  while (size >= 1024 && unit < units.length - 1) {
+    size /= 1024;
+    unit++;
+  }
+  return `${size.toFixed(size < 10 ? 1 : 0)} ${units[unit]}`;
+}

@@ -1,0 +1,280 @@
+import type { DagView } from "#routes";
+import { useState } from "preact/hooks";
+import { call, urlOf } from "../core/api";
+import { useResource } from "../core/resource";
+import { address, navigate, setQuery, to } from "../core/router";
+import { ActionButton, ActionDialog, command } from "../ui/dialog";
+import { Fields, JsonField, faultOf, valuesOf, type Typed } from "../ui/form";
+import { Ago, Empty, Heading, Loaded, Shape, State, Table, Took, type Column } from "../ui/parts";
+
+const COLUMNS = (done: () => void): readonly Column<DagView>[] => [
+  {
+    name: "DAG",
+    show: (dag) => (
+      <>
+        <a href={to("dags", dag.dag_id)}>{dag.dag_id}</a>
+        {dag.description && <div class="faint">{dag.description}</div>}
+      </>
+    ),
+  },
+  {
+    name: "Starts",
+    kind: "wide",
+    show: (dag) => (
+      <>
+        {dag.schedule ? <code>{dag.schedule}</code> : <span class="faint">when it is started by hand</span>}
+        {dag.next_tick && (
+          <>
+            {" "}
+            <Ago at={dag.next_tick} />
+          </>
+        )}
+        {dag.import_error && (
+          <div class="state s-failed">
+            <Shape name="failed" /> {dag.import_error}
+          </div>
+        )}
+        {!dag.present && <div class="state s-skipped">not in the DAGs folder</div>}
+      </>
+    ),
+  },
+  {
+    name: "Last run",
+    show: (dag) =>
+      dag.last_run ? (
+        <>
+          <a href={to("runs", dag.last_run.run_id)}>
+            <State name={dag.last_run.state} />
+          </a>{" "}
+          <Ago at={dag.last_run.created_at} />
+        </>
+      ) : (
+        <span class="faint">never ran</span>
+      ),
+  },
+  {
+    name: "Took",
+    kind: "right",
+    minor: true,
+    show: (dag) => <Took from={dag.last_run?.created_at} to={dag.last_run?.ended_at} />,
+  },
+  {
+    name: "Now",
+    minor: true,
+    show: (dag) => (
+      <span class="number">
+        {[dag.active_runs && `${dag.active_runs} running`, dag.queued_runs && `${dag.queued_runs} queued`]
+          .filter(Boolean)
+          .join(", ")}
+      </span>
+    ),
+  },
+  { name: "Owner", minor: true, show: (dag) => [dag.owner, ...(dag.tags ?? [])].filter(Boolean).join(" · ") },
+  {
+    name: "Actions",
+    show: (dag) => (
+      <span class="actions">
+        <StartButton dag={dag.dag_id} />
+        <PauseButton dag={dag} done={done} />
+      </span>
+    ),
+  },
+];
+
+export function Dags() {
+  const { query } = address.value;
+  const text = (query.get("text") ?? "").toLowerCase();
+  const asked = {
+    tag: query.get("tag") ?? undefined,
+    owner: query.get("owner") ?? undefined,
+    paused: query.get("paused") === "true" ? true : undefined,
+  };
+  const found = useResource(
+    `dags ${JSON.stringify(asked)}`,
+    (signal) => call("GET /api/v1/dags", { query: { ...asked, limit: 1000 } as never }, signal),
+    { filter: { kinds: ["run", "dag", "import"] } },
+  );
+  return (
+    <>
+      <Heading title="DAGs" />
+      <div class="filters" role="group" aria-label="Filters">
+        <label>
+          Name
+          <input
+            type="search"
+            value={query.get("text") ?? ""}
+            onInput={(event) => setQuery({ text: event.currentTarget.value })}
+          />
+        </label>
+        <label>
+          Tag
+          <input value={asked.tag ?? ""} onChange={(event) => setQuery({ tag: event.currentTarget.value.trim() })} />
+        </label>
+        <label>
+          Owner
+          <input
+            value={asked.owner ?? ""}
+            onChange={(event) => setQuery({ owner: event.currentTarget.value.trim() })}
+          />
+        </label>
+        <button
+          type="button"
+          class="chip"
+          aria-pressed={Boolean(asked.paused)}
+          onClick={() => setQuery({ paused: asked.paused ? undefined : "true" })}
+        >
+          <State name="paused" />
+        </button>
+      </div>
+      <Loaded of={found} what="DAGs">
+        {(page) => {
+          const shown = page.items.filter((dag) => dag.dag_id.toLowerCase().includes(text));
+          return (
+            <>
+              {page.import_errors?.map((each) => (
+                <details class="panel bad" key={each.file}>
+                  <summary>
+                    <strong>{each.file}</strong> cannot be imported: {each.error}
+                  </summary>
+                  <pre class="traceback">{each.traceback ?? each.error}</pre>
+                </details>
+              ))}
+              {shown.length ? (
+                <Table label="DAGs" rows={shown} columns={COLUMNS(found.reload)} id={(dag) => dag.dag_id} />
+              ) : (
+                <Empty>
+                  <p>{page.items.length ? "No DAG fits these filters." : "There is no DAG yet."}</p>
+                  <code>{command("init", "my-project")}</code>
+                </Empty>
+              )}
+              {page.next && <p class="faint">There are more than 1,000: filter by tag or owner.</p>}
+            </>
+          );
+        }}
+      </Loaded>
+    </>
+  );
+}
+
+export function PauseButton({ dag, done }: { dag: DagView; done: () => void }) {
+  const verb = dag.paused ? "Unpause" : "Pause";
+  const path = { dag_id: dag.dag_id };
+  const body = { paused: !dag.paused };
+  return (
+    <ActionButton
+      name={verb}
+      dialog={(close) => (
+        <ActionDialog
+          title={`${verb} ${dag.dag_id}`}
+          verb={verb}
+          role="operator"
+          close={close}
+          cli={command("dags", verb.toLowerCase(), dag.dag_id)}
+          request={{ method: "PATCH", path: urlOf("PATCH /api/v1/dags/{dag_id}", { path }), body }}
+          act={async () => {
+            await call("PATCH /api/v1/dags/{dag_id}", { path, body, revision: dag.revision });
+            done();
+            return `${dag.dag_id} is ${dag.paused ? "no longer paused" : "paused"}.`;
+          }}
+        >
+          <p>
+            {dag.paused
+              ? "Events that were held back meanwhile are evaluated, and runs may start at once."
+              : "No run starts any more. Runs under way go on; events are held back until it is unpaused."}
+          </p>
+        </ActionDialog>
+      )}
+    />
+  );
+}
+
+export function StartButton({ dag, keys }: { dag: string; keys?: string }) {
+  return (
+    <ActionButton
+      name="Start"
+      {...(keys ? { keys } : {})}
+      dialog={(close) => <StartDialog dag={dag} close={close} />}
+    />
+  );
+}
+
+/** Starts a run, with a form that is made of the schema of the DAG's params. */
+function StartDialog({ dag, close }: { dag: string; close: () => void }) {
+  const detail = useResource(`start ${dag}`, (signal) =>
+    call("GET /api/v1/dags/{dag_id}", { path: { dag_id: dag } }, signal),
+  );
+  const [typed, setTyped] = useState<Typed>({});
+  const [preset, setPreset] = useState("");
+  const [partition, setPartition] = useState("");
+  const schema = detail.value?.params_schema as { properties?: object } | null | undefined;
+  const plain = detail.value && !schema?.properties && Object.keys(detail.value.params).length > 0;
+  const [json, setJson] = useState("{}");
+  const params = () =>
+    plain ? (JSON.parse(json) as Record<string, unknown>) : schema ? valuesOf(schema as never, typed) : {};
+  let body: { params: Record<string, unknown>; preset?: string; partition?: string } = { params: {} };
+  let fault = plain ? faultOf(json) : undefined;
+  try {
+    if (!fault) body = { params: params(), ...(preset && { preset }), ...(partition && { partition }) };
+  } catch (error) {
+    fault = (error as Error).message;
+  }
+  const given = Object.keys(body.params).length > 0;
+  return (
+    <ActionDialog
+      title={`Start ${dag}`}
+      verb="Start"
+      role="operator"
+      close={close}
+      ready={Boolean(detail.value) && !fault}
+      cli={command(
+        ...["dags", "trigger", dag],
+        given && "--params",
+        given && JSON.stringify(body.params),
+        preset && "--preset",
+        preset,
+        partition && "--partition",
+        partition,
+      )}
+      request={{ method: "POST", path: `/api/v1/dags/${encodeURIComponent(dag)}/runs`, body }}
+      act={async () => {
+        const started = await call("POST /api/v1/dags/{dag_id}/runs", { path: { dag_id: dag }, body });
+        navigate(to("runs", (started as { run_id: string }).run_id));
+        return `A run of ${dag} has started.`;
+      }}
+    >
+      <Loaded of={detail} what="its params">
+        {(found) => (
+          <>
+            {Object.keys(found.presets ?? {}).length > 0 && (
+              <label class="field">
+                Preset
+                <select value={preset} onChange={(event) => setPreset(event.currentTarget.value)}>
+                  <option value="">none</option>
+                  {Object.keys(found.presets ?? {}).map((each) => (
+                    <option key={each}>{each}</option>
+                  ))}
+                </select>
+              </label>
+            )}
+            {schema?.properties ? (
+              <Fields schema={schema as never} typed={typed} set={setTyped} />
+            ) : plain ? (
+              <>
+                <JsonField label="Params in place of the defaults" text={json} set={setJson} />
+                <p class="hint">Defaults: {JSON.stringify(found.params)}</p>
+              </>
+            ) : (
+              <p>It takes no params.</p>
+            )}
+            {fault && <p class="reason">{fault}</p>}
+            <label class="field">
+              Partition, if it has any
+              <input value={partition} onInput={(event) => setPartition(event.currentTarget.value)} />
+            </label>
+          </>
+        )}
+      </Loaded>
+    </ActionDialog>
+  );
+}
+

@@ -1,0 +1,184 @@
+/** The output of a task as text, so that the browser's own search, selection and paging work. */
+import type { LogLineView, TaskDetail } from "#routes";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { request, urlOf } from "../core/api";
+import { Empty, Problem } from "../ui/parts";
+import { Check, ENDED, taskName } from "./run";
+
+const CHUNK = 200; // lines; each is laid out only when it is near the view
+const MOST = 500_000;
+const BATCH_MS = 100;
+const DONE = new Set([...ENDED, "skipped", "upstream_failed"]);
+
+export function Output({ task, attempt }: { task: TaskDetail; attempt: number }) {
+  const [lines, setLines] = useState<readonly LogLineView[]>([]);
+  const [phase, setPhase] = useState<"loading" | "following" | "whole">("loading");
+  const [error, setError] = useState<Error>();
+  const [wrap, setWrap] = useState(localStorage.getItem("psf-wrap") === "on");
+  const [follow, setFollow] = useState(true);
+  const [unseen, setUnseen] = useState(0);
+  const box = useRef<HTMLDivElement>(null);
+  const latest = attempt === task.attempt || !attempt;
+  const live = latest && !DONE.has(task.state);
+  const path = { run_id: task.run_id, task: taskName(task) };
+  const route = "GET /api/v1/runs/{run_id}/tasks/{task}/logs";
+  const query = { attempt: attempt || undefined };
+
+  useEffect(() => {
+    setLines([]);
+    setError(undefined);
+    setPhase("loading");
+    setUnseen(0);
+    let batch: LogLineView[] = [];
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const flush = () => {
+      timer = undefined;
+      const more = batch;
+      batch = [];
+      setLines((before) => (before.length < MOST ? [...before, ...more] : before));
+    };
+    const add = (line: LogLineView) => {
+      batch.push(line);
+      timer ??= setTimeout(flush, BATCH_MS);
+    };
+    const control = new AbortController();
+    let source: EventSource | undefined;
+    if (live) {
+      source = new EventSource(urlOf(route, { path, query: { ...query, follow: true } }));
+      source.onopen = () => setPhase("following");
+      source.addEventListener("line", (message) => add(JSON.parse((message as MessageEvent<string>).data)));
+      source.addEventListener("end", () => source?.close());
+    } else {
+      readLines(request(route, { path, query }, control.signal), add).then(
+        () => {
+          clearTimeout(timer);
+          flush();
+          setPhase("whole");
+        },
+        (fault: Error) => control.signal.aborted || setError(fault),
+      );
+    }
+    return () => {
+      control.abort();
+      source?.close();
+      clearTimeout(timer);
+    };
+  }, [task.run_id, path.task, attempt, live]);
+
+  useEffect(() => {
+    const shown = box.current;
+    if (!shown || phase === "whole") return;
+    if (follow) shown.scrollTop = shown.scrollHeight;
+    else setUnseen((before) => before + 1);
+  }, [lines]);
+
+  const chunks = useMemo(() => {
+    const made: (readonly LogLineView[])[] = [];
+    for (let at = 0; at < lines.length; at += CHUNK) made.push(lines.slice(at, at + CHUNK));
+    return made;
+  }, [lines]);
+
+  const onScroll = () => {
+    const shown = box.current!;
+    const atEnd = shown.scrollHeight - shown.scrollTop - shown.clientHeight < 40;
+    setFollow(atEnd);
+    if (atEnd) setUnseen(0);
+  };
+
+  return (
+    <>
+      <div class="filters">
+        <Check
+          label="Wrap lines"
+          value={wrap}
+          set={(on) => {
+            setWrap(on);
+            localStorage.setItem("psf-wrap", on ? "on" : "off");
+          }}
+        />
+        <a class="button" href={urlOf(route, { path, query })} download={`${path.task}.ndjson`} target="_blank" rel="noreferrer">
+          Download
+        </a>
+        <span class="faint" role="status">
+          {lines.length} lines{live ? ", and more as they come" : ""}
+          {lines.length >= MOST && ". The rest is in the download."}
+        </span>
+        {live && !follow && unseen > 0 && (
+          <button
+            type="button"
+            onClick={() => {
+              setFollow(true);
+              box.current!.scrollTop = box.current!.scrollHeight;
+            }}
+          >
+            Go to the new lines
+          </button>
+        )}
+      </div>
+      {error && <Problem error={error} />}
+      {lines.length > 0 ? (
+        <div
+          class={`output ${wrap ? "wrap" : ""}`}
+          ref={box}
+          tabIndex={0}
+          role="region"
+          aria-label="Output of the task"
+          onScroll={onScroll}
+        >
+          {chunks.map((chunk, index) => (
+            <Chunk key={`${index} ${chunk.length}`} lines={chunk} />
+          ))}
+        </div>
+      ) : (
+        !error &&
+        (phase === "loading" && !live ? (
+          <p class="loading">Loading the output…</p>
+        ) : (
+          <Empty>{live ? "It has written nothing yet." : "It wrote nothing."}</Empty>
+        ))
+      )}
+    </>
+  );
+}
+
+function Chunk({ lines }: { lines: readonly LogLineView[] }) {
+  return (
+    <pre>
+      {lines.map((line, index) => (
+        <span key={index} class={`l l-${line.stream}`}>
+          <time dateTime={line.time} title={line.time}>
+            {line.time.slice(11, 23)}{" "}
+          </time>
+          {plain(line.message)}
+          {fieldsOf(line)}
+        </span>
+      ))}
+    </pre>
+  );
+}
+
+// biome-ignore lint: the escape character is what is looked for
+const ANSI = /\u001b\[[0-9;?]*[ -/]*[@-~]/g;
+
+/** Return a line without the colours of a terminal. */
+function plain(text: string): string {
+  return text.includes("\u001b") ? text.replace(ANSI, "") : text;
+}
+
+function fieldsOf(line: LogLineView): string {
+  const found = Object.entries(line.fields ?? {});
+  return found.map(([name, value]) => ` ${name}=${typeof value === "string" ? value : JSON.stringify(value)}`).join("");
+}
+
+async function readLines(opened: Promise<Response>, add: (line: LogLineView) => void): Promise<void> {
+  const reader = (await opened).body!.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    const parts = (rest + value).split("\n");
+    rest = parts.pop()!;
+    for (const part of parts) if (part) add(JSON.parse(part) as LogLineView);
+  }
+  if (rest) add(JSON.parse(rest) as LogLineView);
+}
