@@ -31,6 +31,7 @@ from pubsubflow.api.routes.runs.bulk import BulkRoutes
 from pubsubflow.api.routes.runs.clearing import ClearingRoutes
 from pubsubflow.api.routes.runs.marking import MarkingRoutes
 from pubsubflow.api.routes.runs.runs import RunRoutes
+from pubsubflow.api.routes.runs.tasks_of_runs import TasksOfRunsRoutes
 from pubsubflow.api.routes.sessions import SessionRoutes
 from pubsubflow.api.routes.tasks import TaskRoutes
 from pubsubflow.api.routes.tokens import TokenRoutes
@@ -157,6 +158,7 @@ class Api:
             BulkRoutes(commands, read_models),
             MarkingRoutes(commands),
             PoolRoutes(commands, read_models),
+            TasksOfRunsRoutes(commands, read_models),
             TaskRoutes(read_models, self._wakeups),
             TriggerRoutes(read_models),
             ReplayRoutes(commands, read_models),

@@ -122,7 +122,7 @@ _COMMANDS = {
     "tasks": (
         "List tasks, print their logs, clear and mark them.",
         {
-            "list": ("tasks:list_tasks", "List the tasks of a run."),
+            "list": ("tasks:list_tasks", "List tasks of a run, or of many by filters."),
             "show": ("tasks:show_task", "Show a task with its result and its error."),
             "result": ("tasks:print_result", "Print what a task returned."),
             "logs": ("tasks:show_logs", "Print the logs of a task."),

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from pubsubflow.client.transport import Transport, quoted
-from pubsubflow.model.api.bulk import BulkView, MarkedRun
+from pubsubflow.model.api.bulk import BulkTasks, BulkView, MarkedRun
 
 
 class BulkApi:
@@ -46,6 +46,39 @@ class BulkApi:
             body["runs"] = runs
         path = "/api/v1/runs/bulk"
         return await self._server.send("POST", path, body, BulkView, idempotent=dry_run)
+
+    async def bulk_tasks(
+        self,
+        action: str,
+        *,
+        chosen: Mapping[str, Any] | None = None,
+        runs: Sequence[Mapping[str, Any]] | None = None,
+        dry_run: bool = False,
+        limit: int = 200,
+        after: str | None = None,
+        **options: Any,
+    ) -> BulkTasks:
+        """Clear or mark tasks of many runs; return what became of them, run by run.
+
+        Args:
+            action: `clear` or `mark`.
+            chosen: Which tasks: what `task_filter` returns.
+            runs: In place of it exactly these: `run_id`, `cleared` and `chosen` of each run, as a
+                dry run returned them.
+            dry_run: Only return which tasks it would change.
+            limit: With a filter: how many tasks at most, up to 1,000.
+            after: With a filter: the `next` of the call before.
+            options: `downstream`, `upstream`; `newest` to clear; `state`, `reason` and `emit` to
+                mark.
+        """
+        body = {"action": action, "dry_run": dry_run, **options}
+        if runs is None:
+            given = {name: value for name, value in (chosen or {}).items() if value is not None}
+            body |= {"filter": given, "limit": limit, "after": after}
+        else:
+            body["runs"] = runs
+        path = "/api/v1/tasks/bulk"
+        return await self._server.send("POST", path, body, BulkTasks, idempotent=dry_run)
 
     async def mark(
         self,
@@ -111,3 +144,16 @@ def run_filter(
         "partition": partition,
         "param": list(params) or None,
     }
+
+
+def task_filter(
+    *,
+    task_ids: Sequence[str] = (),
+    states: Sequence[str] = (),
+    run_states: Sequence[str] = (),
+    **chosen: Any,
+) -> dict[str, Any]:
+    """Return a filter of tasks as the server takes it; see `Client.tasks_of_runs`."""
+    found = run_filter(state=run_states, **chosen)
+    found["run_state"] = found.pop("state")
+    return {**found, "task": list(task_ids) or None, "state": list(states) or None}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pubsubflow.client.bulk import run_filter
+from pubsubflow.client.bulk import run_filter, task_filter
 from pubsubflow.client.transport import Transport, quoted
 from pubsubflow.model.api.resources import (
     ClearedRun,
@@ -179,6 +179,27 @@ class RunApi:
         path = f"/api/v1/runs/{quoted(run_id)}/tasks"
         query = {"state": list(states) or None, "map_index": map_index}
         return self._server.list(path, Page[TaskView], query, limit)
+
+    def tasks_of_runs(
+        self,
+        *,
+        task_ids: Sequence[str] = (),
+        states: Sequence[str] = (),
+        run_states: Sequence[str] = (),
+        limit: int | None = None,
+        **chosen: Any,
+    ) -> AsyncIterator[TaskView]:
+        """Yield task instances of many runs that have become ready, those of the newest run first.
+
+        Args:
+            task_ids: Only instances of tasks with one of these ids.
+            states: Only those in one of these states now.
+            run_states: Only those of runs in one of these states now.
+            limit: Number of instances at most; None for all.
+            chosen: Which runs: as for `runs`.
+        """
+        query = task_filter(task_ids=task_ids, states=states, run_states=run_states, **chosen)
+        return self._server.list("/api/v1/tasks", Page[TaskView], query, limit)
 
     async def task(self, run_id: str, task_id: str) -> TaskDetail:
         """Return a task instance; one of a mapped task is named `<task_id>.<map_index>`."""

@@ -1,5 +1,6 @@
 """Tasks of runs and their logs."""
 
+from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,39 +11,74 @@ from pubsubflow.cli import output
 from pubsubflow.cli.commands.runs import show_callbacks, show_tasks
 from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.cli.task_choice import EVERY_TASK, TaskChoice
 from pubsubflow.cli.texts import Grid, Text
 from pubsubflow.cli.zone import zone
 from pubsubflow.errors import ConfigError
-from pubsubflow.model.api.resources import LogLineView, TaskDetail
+from pubsubflow.model.api.resources import LogLineView, TaskDetail, TaskView
 from pubsubflow.model.wire.task_resources import format_memory
 
+_LISTED_TASKS = 50
 _LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
 
 async def list_tasks(
-    run: str,
+    run: str | None = None,
     /,
     *,
-    state: tuple[str, ...] = (),
+    choice: TaskChoice = EVERY_TASK,
     map_index: int | None = None,
     limit: Limit | None = None,
     target: Target = DEFAULT,
 ) -> None:
-    """List the tasks of a run, also those that have not started.
+    """List the tasks of a run, also those that have not started, or tasks of many runs by filters.
 
     Args:
-        run: Id of the run.
-        state: Only tasks in this state, none for those not started; may be repeated.
-        map_index: Only instances with this index of mapped tasks and groups, from 0.
-        limit: How many tasks at most; all if left out.
+        run: Id of the run; of it --state none lists what has not started. Without a run the tasks
+            of the newest ones come first.
+        choice: Which tasks.
+        map_index: Of a run: only instances with this index of mapped tasks and groups, from 0.
+        limit: How many tasks at most; of a run all if left out, else 50.
         target: The daemon, and the format of the output.
     """
+    if run is not None and not (choice.empty or choice.only_states):
+        raise ConfigError("name one run, or choose tasks of many by filters; not both")
     async with target.client() as client:
-        found = client.tasks(run, states=state, map_index=map_index, limit=limit)
+        if run is not None:
+            found = client.tasks(run, states=choice.state, map_index=map_index, limit=limit)
+        elif map_index is not None:
+            raise ConfigError("--map-index is for the tasks of one run")
+        else:
+            found = client.tasks_of_runs(limit=limit or _LISTED_TASKS, **choice.arguments())
         if target.json:
             await output.show_items(found)
-        else:
+        elif run is not None:
             await show_tasks(found)
+        else:
+            await _show_tasks_of_runs(found)
+
+
+async def _show_tasks_of_runs(tasks: AsyncIterable[TaskView]) -> None:
+    listing = output.Listing(
+        *("run", "DAG", "task", "state", "attempt", "ended", "took", "error"),
+        narrow=4,
+        right=["attempt", "took"],
+        elastic=["error"],
+        times=["ended"],
+    )
+    async for task in tasks:
+        index = "" if task.map_index is None else f".{task.map_index}"
+        listing.row(
+            task.run_id,
+            task.dag_id,
+            task.task_id + index,
+            output.state(task.state),
+            str(task.attempt or ""),
+            output.brief(task.ended_at),
+            output.duration(task.started_at, task.ended_at),
+            task.waits_for if task.error is None else f"{task.error.type}: {task.error.message}",
+        )
+    listing.show(none="no tasks")
 
 
 async def show_task(

@@ -58,6 +58,43 @@ class BulkView(Struct, frozen=True, kw_only=True):
     next: str | None = None
 
 
+class BulkTasksView(Struct, frozen=True, kw_only=True):
+    """Chosen tasks of a run that an action was about.
+
+    Attributes:
+        state: The run's state when they were chosen.
+        cleared: How often tasks of the run had been cleared then.
+        chosen: The chosen tasks, with `.<map index>` for one instance of a mapped task.
+        detail: Why they are left as they are.
+        tasks: How many tasks run again or are marked, or would: with those that follow from the
+            chosen ones.
+    """
+
+    run_id: str
+    dag_id: str
+    state: str
+    cleared: int
+    chosen: tuple[str, ...]
+    outcome: str
+    detail: str | None = None
+    tasks: int | None = None
+
+
+class BulkTasks(Struct, frozen=True, kw_only=True):
+    """The tasks of many runs that an action was about, run by run, and what became of each.
+
+    Attributes:
+        counts: Outcome → number of chosen tasks.
+        next: The `after` of the next request; None when the filter takes no further tasks.
+    """
+
+    action: str
+    dry_run: bool
+    counts: dict[str, int]
+    runs: list[BulkTasksView]
+    next: str | None = None
+
+
 class MarkedRun(Struct, frozen=True, kw_only=True):
     """The tasks of a run that were marked, or would be.
 

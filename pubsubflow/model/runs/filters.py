@@ -5,7 +5,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from pubsubflow.model.runs.states import RunState
+from pubsubflow.model.runs.states import RunState, TaskState
 
 LIVE_RUNS = frozenset({RunState.QUEUED, RunState.RUNNING})
 
@@ -41,3 +41,22 @@ class RunFilter(Struct, frozen=True):
     def empty(self) -> bool:
         """Whether it takes every run."""
         return self == RunFilter()
+
+
+class TaskFilter(Struct, frozen=True):
+    """A filter of task instances over many runs; what is left out is not filtered by.
+
+    Attributes:
+        runs: Only those of these runs.
+        task_ids: Only instances of tasks with one of these ids.
+        states: Only those in one of these states now.
+    """
+
+    runs: RunFilter = RunFilter()
+    task_ids: tuple[str, ...] = ()
+    states: tuple[TaskState, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether it takes every instance of every run."""
+        return self == TaskFilter()

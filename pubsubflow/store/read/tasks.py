@@ -18,6 +18,7 @@ from pubsubflow.model.api.resources import (
     TaskDetail,
     TaskView,
 )
+from pubsubflow.model.runs.filters import TaskFilter
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
@@ -31,6 +32,7 @@ from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.objects.output import LogChunk, OutputPosition, ReadOutput
 from pubsubflow.store.objects.results import ReadResults, as_json, encode_json
 from pubsubflow.store.read.runs.runs import FoundRun, find_run
+from pubsubflow.store.read.runs.task_pages import TaskPosition, find_tasks
 from pubsubflow.store.read.task_endings import TaskEnding, read_ending
 from pubsubflow.store.read.task_waits import read_wait_reasons
 from pubsubflow.store.specs import SpecReader
@@ -174,6 +176,36 @@ class ReadTasks:
             "{} {}".format(*shown[-1][0]) if more else None,
         )
 
+    async def search(
+        self, chosen: TaskFilter, *, limit: int, after: TaskPosition | None = None
+    ) -> Page[TaskView]:
+        """Return task instances of many runs, those of the newest run first.
+
+        A search for what is rare goes through some thousand runs at a time: such a page may be
+        short, or empty, although the list goes on.
+
+        Args:
+            chosen: Which instances.
+            limit: Number of instances at most.
+            after: The `next` of the page before, decoded.
+
+        Raises:
+            NotFound: The DAG does not exist.
+        """
+        async with self._database.connection() as connection:
+            page = await find_tasks(connection, self._specs, chosen, limit=limit, after=after)
+            views = []
+            for run, rows in page.tasks:
+                reasons = {}
+                if any(row["state"] == TaskState.READY for row in rows):
+                    spec = page.specs[run.version]
+                    reasons = await read_wait_reasons(connection, run.number, spec, rows)
+                views += [
+                    _task(run, page.specs[run.version], row, reasons.get(_key(row))) for row in rows
+                ]
+        position = None if page.next is None else msgspec.json.encode(page.next).decode()
+        return Page(views, position)
+
     async def get(self, task: FoundTask) -> TaskDetail:
         """Return a task instance with its result and its earlier attempts."""
         key = (task.run.number, task.node, task.map_index)
@@ -292,6 +324,10 @@ class ReadTasks:
         """
         key = (task.run.number, task.node, task.map_index)
         return await self._logs.read(key, after, limit=limit)
+
+
+def _key(row: asyncpg.Record) -> tuple[int, int]:
+    return row["node"], row["map_index"]
 
 
 def _task(run: FoundRun, spec: DagSpec, row: asyncpg.Record, waits_for: str | None) -> TaskView:

@@ -116,6 +116,37 @@ LIMIT $4;
 -- Return the progress of a run that has not ended.
 SELECT progress FROM run_live WHERE run = $1;
 
+-- name: page_tasks_of_runs
+-- Return the task instances of the runs $1, in their order, that are in one of the states $3, if
+-- given, of the nodes $2 of each, if given; of the run $4 those after node $5 and map index $6; at
+-- most $7.
+SELECT instance.*
+FROM (
+    SELECT wanted.run, wanted.node, wanted.place
+    FROM unnest($1::bigint[], $2::int[]) WITH ORDINALITY AS wanted (run, node, place)
+) AS wanted
+CROSS JOIN LATERAL (
+    (SELECT task.run, task.node, task.map_index, task.attempt, task.state, task.worker,
+            task.queued_at, task.started_at, task.ended_at, task.length, task.error,
+            task.peak_memory, task.map_name
+     FROM task
+     WHERE task.run = wanted.run AND (wanted.node IS NULL OR task.node = wanted.node)
+       AND ($3::text[] IS NULL OR task.state = ANY($3))
+       AND (task.run <> $4::bigint OR (task.node, task.map_index) > ($5::int, $6::int))
+     ORDER BY task.node, task.map_index LIMIT $7)
+    UNION ALL
+    (SELECT t.run, t.node, t.map_index, t.attempt, t.state, t.worker,
+            CASE WHEN t.chained THEN t.started_at ELSE least(t.queued_at, t.started_at) END,
+            t.started_at, NULL, NULL, NULL, NULL, NULL
+     FROM task_live AS t
+     WHERE t.run = wanted.run AND (wanted.node IS NULL OR t.node = wanted.node)
+       AND ($3::text[] IS NULL OR t.state = ANY($3))
+       AND (t.run <> $4::bigint OR (t.node, t.map_index) > ($5::int, $6::int))
+     ORDER BY t.node, t.map_index LIMIT $7)
+) AS instance
+ORDER BY wanted.place, instance.node, instance.map_index
+LIMIT $7;
+
 -- name: read_waiting_tasks
 -- Return the tasks of run $1 that wait for a slot or a worker, the first $2.
 SELECT node, map_index, state

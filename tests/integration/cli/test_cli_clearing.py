@@ -102,3 +102,32 @@ def test_tasks_and_runs_are_marked(psf):
     done = psf("runs", "mark", "success", "--tag", "marked", "--yes")
     assert (done.code, done.out.splitlines()[-1]) == (0, "1 run marked")
     assert psf("tasks", "mark", "success", run, "fail").code == 1
+
+
+def test_tasks_of_many_runs_are_listed_cleared_and_marked(psf, tmp_path):
+    tag = ("--tag", "swept")
+    runs = [psf("dags", "trigger", "broken", *tag, "--json").json["run_id"] for _ in range(2)]
+    for run in runs:
+        psf("runs", "wait", run)
+    chosen = ("--dag", "broken", "--since", "1d", *tag, "--task", "fail")
+    listed = psf("tasks", "list", *chosen, "--state", "failed")
+    assert [line.split()[0] for line in listed.out.splitlines()[1:]] == runs[::-1]
+    plan = tmp_path / "plan.json"
+    plan.write_text(psf("tasks", "clear", *chosen, "--dry-run", "--json").out)
+    refused = psf("tasks", "clear", *chosen)
+    assert (refused.code, "--yes" in refused.err) == (2, True)
+    done = psf("tasks", "clear", "--plan", plan, "--yes")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "2 tasks cleared")
+    assert psf("tasks", "clear", "--plan", plan, "--yes").code == 1
+    for run in runs:
+        psf("runs", "wait", run)
+    done = psf("tasks", "mark", "success", *chosen, "--yes", "--reason", "by hand")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "2 tasks marked")
+    for wrong in (
+        ("clear",),
+        ("clear", runs[0]),
+        ("clear", runs[0], "fail", *tag),
+        ("mark", "success"),
+    ):
+        assert psf("tasks", *wrong).code == 2
+    assert psf("tasks", "list", runs[0], *tag).code == 2

@@ -8,8 +8,8 @@ from msgspec import Meta, Struct
 from pubsubflow.api.http.pagination import Cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import Limit, to_utc
-from pubsubflow.model.runs.filters import RunFilter
-from pubsubflow.model.runs.states import RunState
+from pubsubflow.model.runs.filters import RunFilter, TaskFilter
+from pubsubflow.model.runs.states import RunState, TaskState
 
 Text = Annotated[str, Meta(min_length=1, max_length=512)]
 Tag = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^\S(.*\S)?$")]
@@ -63,6 +63,81 @@ class RunSelection(Struct, frozen=True, forbid_unknown_fields=True):
     until: Moment | None = None
     partition: Text | None = None
     param: Annotated[list[Text], Several] = []
+
+
+class TasksOfRunsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of the list of tasks of many runs; lists are given by repetition.
+
+    Attributes:
+        dag: Only tasks of this DAG.
+        task: Only instances of tasks with one of these ids.
+        state: Only those that are in one of these states now.
+        run_state: Only those of runs that are in one of these states now.
+        kind: Only those of runs of one of these kinds.
+        tag: Only those of runs that have all of these tags, or whose DAG has them.
+        since, until: Bounds of the time at which their runs were created; `until` is exclusive.
+        partition: Only those of runs of this partition.
+        param: Only those of runs with these params, each as `name=value`.
+    """
+
+    dag: str | None = None
+    task: Annotated[list[Text], Several] = []
+    state: Annotated[list[TaskState], Several] = []
+    run_state: Annotated[list[RunState], Several] = []
+    kind: Annotated[list[Text], Several] = []
+    tag: Annotated[list[Tag], Several] = []
+    since: Moment | None = None
+    until: Moment | None = None
+    partition: Text | None = None
+    param: Annotated[list[Text], Several] = []
+    limit: Limit = 50
+    after: Cursor | None = None
+
+
+class TasksOfRunsSelection(Struct, frozen=True, forbid_unknown_fields=True):
+    """A filter of tasks in the body of a request; its fields are those of the list's query string.
+
+    Attributes:
+        dag: Only tasks of this DAG.
+        task: Only instances of tasks with one of these ids.
+        state: Only those that are in one of these states now.
+        run_state: Only those of runs that are in one of these states now.
+        kind: Only those of runs of one of these kinds.
+        tag: Only those of runs that have all of these tags, or whose DAG has them.
+        since, until: Bounds of the time at which their runs were created; `until` is exclusive.
+        partition: Only those of runs of this partition.
+        param: Only those of runs with these params, each as `name=value`.
+    """
+
+    dag: Text | None = None
+    task: Annotated[list[Text], Several] = []
+    state: Annotated[list[TaskState], Several] = []
+    run_state: Annotated[list[RunState], Several] = []
+    kind: Annotated[list[Text], Several] = []
+    tag: Annotated[list[Tag], Several] = []
+    since: Moment | None = None
+    until: Moment | None = None
+    partition: Text | None = None
+    param: Annotated[list[Text], Several] = []
+
+
+def task_filter_of(given: TasksOfRunsQuery | TasksOfRunsSelection) -> TaskFilter:
+    """Return the filter of tasks that a request gives.
+
+    Raises:
+        BadRequest: A param has no `=`, or a moment is out of range.
+    """
+    runs = RunSelection(
+        dag=given.dag,
+        state=given.run_state,
+        kind=given.kind,
+        tag=given.tag,
+        since=given.since,
+        until=given.until,
+        partition=given.partition,
+        param=given.param,
+    )
+    return TaskFilter(filter_of(runs), tuple(given.task), tuple(given.state))
 
 
 def filter_of(given: RunsQuery | RunSelection) -> RunFilter:

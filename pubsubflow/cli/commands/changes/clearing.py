@@ -6,9 +6,11 @@ from pathlib import Path
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.changes.bulk import Bulk, act_on_runs, check_single
+from pubsubflow.cli.commands.changes.task_bulk import act_on_tasks, check_named
 from pubsubflow.cli.parsers import Limit
 from pubsubflow.cli.run_choice import EVERY_RUN, RunChoice
 from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.cli.task_choice import EVERY_TASK, TaskChoice
 from pubsubflow.client import Client
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.api.resources import ClearedRun
@@ -101,36 +103,51 @@ async def clear_run(
 
 
 async def clear_tasks(
-    run: str,
-    task: str,
+    run: str | None = None,
     /,
     *tasks: str,
     map_index: tuple[int, ...] = (),
     downstream: bool = False,
     upstream: bool = False,
     only_failed: bool = False,
+    newest: bool = False,
+    choice: TaskChoice = EVERY_TASK,
+    limit: Limit = 1000,
     dry_run: bool = False,
     yes: bool = False,
+    plan: Path | None = None,
     target: Target = DEFAULT,
-) -> None:
-    """Clear tasks of a run and run them again.
+) -> int:
+    """Clear tasks of a run, or of many by filters, and run them again.
 
     Args:
-        run: Id of the run.
-        task: Id of a task, with .0 for one instance of a mapped task.
-        tasks: Ids of further tasks.
+        run: Id of the run; filters in place of it take tasks of many, by default those that have
+            ended.
+        tasks: Ids of tasks of the run, with .0 for one instance of a mapped task.
         map_index: Only the instances of these mapped tasks with this index, from 0; may be
             repeated.
         downstream: Also clear all tasks downstream of these.
         upstream: Also clear all tasks upstream of these.
         only_failed: Of all these, clear only tasks that failed, were cancelled or could not start.
-        dry_run: Only list the tasks that would run again.
+        newest: Use the DAG's newest version in place of the one that the run had.
+        choice: Which tasks.
+        limit: How many tasks at most by filters; 1000 if left out.
+        dry_run: Only list the tasks that would run again, or those of the filters.
         yes: Do not prompt for confirmation.
+        plan: File with what --dry-run --json printed: clear exactly these tasks.
         target: The daemon, and the format of the output.
     """
-    await clear_run(
+    if run is None:
+        if only_failed or map_index:
+            raise ConfigError("--only-failed and --map-index are for one run")
+        bulk = Bulk(limit=limit, dry_run=dry_run, yes=yes, plan=plan)
+        options = {"downstream": downstream, "upstream": upstream, "newest": newest}
+        return await act_on_tasks("clear", choice, bulk, target, **options)
+    check_named(tasks, choice, plan)
+    return await clear_run(
         run,
-        task=instances((task, *tasks), map_index),
+        task=instances(tasks, map_index),
+        newest=newest,
         downstream=downstream,
         upstream=upstream,
         only_failed=only_failed,

@@ -6,9 +6,12 @@ from typing import Any, Literal
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.changes.bulk import Bulk, act_on_runs, check_single
 from pubsubflow.cli.commands.changes.clearing import instances
+from pubsubflow.cli.commands.changes.task_bulk import act_on_tasks, check_named
 from pubsubflow.cli.parsers import Limit, json_or_text
 from pubsubflow.cli.run_choice import EVERY_RUN, RunChoice
 from pubsubflow.cli.target import DEFAULT, Target
+from pubsubflow.cli.task_choice import EVERY_TASK, TaskChoice
+from pubsubflow.errors import ConfigError
 from pubsubflow.model.api.bulk import MarkedRun
 
 _SHOWN_TASKS = 50
@@ -56,8 +59,7 @@ async def mark_run(
 
 async def mark_tasks(
     to: Literal["success", "failed", "skipped"],
-    run: str,
-    task: str,
+    run: str | None = None,
     /,
     *tasks: str,
     map_index: tuple[int, ...] = (),
@@ -66,16 +68,21 @@ async def mark_tasks(
     result: str | None = None,
     emit: bool = False,
     reason: str | None = None,
+    choice: TaskChoice = EVERY_TASK,
+    limit: Limit = 1000,
     dry_run: bool = False,
+    yes: bool = False,
+    plan: Path | None = None,
     target: Target = DEFAULT,
-) -> None:
-    """Set the state of tasks of a run; those that run are stopped, what follows is decided anew.
+) -> int:
+    """Set the state of tasks of a run, or of many by filters; what follows is decided anew.
+
+    Those that run are stopped.
 
     Args:
         to: The state: success, failed or skipped.
-        run: Id of the run.
-        task: Id of a task, with .0 for one instance of a mapped task.
-        tasks: Ids of further tasks.
+        run: Id of the run; filters in place of it take tasks of many.
+        tasks: Ids of tasks of the run, with .0 for one instance of a mapped task.
         map_index: Only the instances of these mapped tasks with this index, from 0; may be
             repeated.
         downstream: Also mark all tasks downstream of these.
@@ -83,14 +90,26 @@ async def mark_tasks(
         result: What they return, for tasks that take it; JSON, or else text.
         emit: Emit an event for each outlet of tasks that are marked as successful.
         reason: Reason, stored as the error of tasks that are marked as failed.
-        dry_run: Only list the tasks that would be marked.
+        choice: Which tasks.
+        limit: How many tasks at most by filters; 1000 if left out.
+        dry_run: Only list the tasks that would be marked, or those of the filters.
+        yes: Do not prompt for confirmation; needed for many runs where stdin is not a terminal.
+        plan: File with what --dry-run --json printed: mark exactly these tasks.
         target: The daemon, and the format of the output.
     """
+    if run is None:
+        if result is not None or map_index:
+            raise ConfigError("--result and --map-index are for tasks of one run")
+        bulk = Bulk(limit=limit, dry_run=dry_run, yes=yes, plan=plan)
+        options: dict[str, Any] = {"downstream": downstream, "upstream": upstream, "emit": emit}
+        text = reason or _REASON
+        return await act_on_tasks("mark", choice, bulk, target, state=to, reason=text, **options)
+    check_named(tasks, choice, plan)
     async with target.client() as client:
         marked = await client.mark(
             run,
             to,
-            tasks=instances((task, *tasks), map_index),
+            tasks=instances(tasks, map_index),
             downstream=downstream,
             upstream=upstream,
             emit=emit,
@@ -99,6 +118,7 @@ async def mark_tasks(
             dry_run=dry_run,
         )
     _show(marked, json=target.json)
+    return 0
 
 
 def _show(marked: MarkedRun, *, json: bool) -> None:
