@@ -97,7 +97,7 @@ def prepare_run(
     encoded = {node: _encoded(spec, node, value) for node, value in stubs.items()}
     chosen = selected_nodes(spec, select) - encoded.keys()
     lengths = {node: len(value) for node, value in stubs.items() if isinstance(value, list | tuple)}
-    consumed, future = _split_events(spec, tuple(_event(each, now) for each in events or ()))
+    consumed, future = _split_events(spec, _events(events or (), now))
     partition = _partition(spec, consumed[-1]) if consumed else None
     given_params = {**_computed(spec, params, consumed, partition), **(_builtins(params) or {})}
     info = _run_info(
@@ -127,7 +127,7 @@ def read_events(spec: DagSpec, events: Iterable[Any], now: datetime) -> tuple[Ev
     Raises:
         InvalidInput: One is not an event, or of a dataset that the DAG does not wait for.
     """
-    found = tuple(_event(given, now) for given in events)
+    found = _events(events, now)
     for each in found:
         if not _consumes(spec, each):
             raise _unknown(spec, each)
@@ -158,6 +158,16 @@ def _unknown(spec: DagSpec, event: EventInfo) -> InvalidInput:
     expected = {each.uri for each in held if not each.pattern}
     hint = suggestion(event.dataset, expected) if expected else "; it waits for none"
     return InvalidInput(f"events: DAG {spec.dag_id!r} does not wait for {event.dataset!r}{hint}")
+
+
+def _events(events: Iterable[Any], now: datetime) -> tuple[EventInfo, ...]:
+    if isinstance(events, Mapping):
+        # As `ctx.events` has them: dataset → what its events carry.
+        carried = [
+            (each, given if isinstance(given, list) else [given]) for each, given in events.items()
+        ]
+        events = [(dataset, extra) for dataset, extras in carried for extra in extras]
+    return tuple(_event(each, now) for each in events)
 
 
 def _event(given: Any, now: datetime) -> EventInfo:

@@ -53,6 +53,17 @@ def clean():
     return "cleaned"
 
 
+def test_events_may_be_given_by_dataset_as_a_context_has_them():
+    @task
+    def rows(ctx: Context):
+        return [event.extra["rows"] for event in ctx.events[orders]]
+
+    with DAG("x", schedule=orders) as made:
+        rows()
+    assert made.test(events={orders: [{"rows": 1}, {"rows": 2}]}).result("rows") == [1, 2]
+    assert made.test(events={"s3://lake/orders": {"rows": 3}}).result("rows") == [3]
+
+
 def test_events_give_params_and_partition():
     @task
     def show(ctx: Context):
