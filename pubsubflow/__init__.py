@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pubsubflow.authoring.alerts.deadlines import Deadline
     from pubsubflow.authoring.approvals.question import ApprovalAnswer, ApprovalRequest, Escalate
+    from pubsubflow.authoring.checks import Check, check
     from pubsubflow.authoring.dag import DAG, dag
     from pubsubflow.authoring.datasets import Dataset
     from pubsubflow.authoring.param import Param
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     )
     from pubsubflow.model.api.connection_types import ConnectionField, ConnectionType
     from pubsubflow.model.connections import Connection
+    from pubsubflow.model.schedule.checks import CheckResult
     from pubsubflow.model.spec import TriggerRule
     from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
     from pubsubflow.operators.bash import BashOperator
@@ -55,6 +57,7 @@ _HOMES = {
     "authoring.runtime.context_names": ("get_current_context",),
     "authoring.runtime.dataset_event": ("DatasetEvent",),
     "authoring.approvals.question": ("ApprovalAnswer", "ApprovalRequest", "Escalate"),
+    "authoring.checks": ("Check", "check"),
     "authoring.dag": ("DAG", "dag"),
     "authoring.datasets": ("Dataset",),
     "authoring.alerts.deadlines": ("Deadline",),
@@ -87,6 +90,7 @@ _HOMES = {
         "TriggerError",
         "WaitTimeout",
     ),
+    "model.schedule.checks": ("CheckResult",),
     "model.api.connection_types": ("ConnectionField", "ConnectionType"),
     "model.connections": ("Connection",),
     "model.spec": ("TriggerRule",),
@@ -105,6 +109,8 @@ __all__ = [
     "ApprovalRequest",
     "BashOperator",
     "BranchPythonOperator",
+    "Check",
+    "CheckResult",
     "Connection",
     "ConnectionField",
     "ConnectionType",
@@ -149,6 +155,7 @@ __all__ = [
     "WaitTimeout",
     "batch",
     "chain",
+    "check",
     "current_context",
     "dag",
     "debounce",

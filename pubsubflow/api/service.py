@@ -19,6 +19,7 @@ from pubsubflow.api.http.problems import problem_middleware
 from pubsubflow.api.http.routing import RouteProvider
 from pubsubflow.api.page.routes import PageRoutes
 from pubsubflow.api.routes.answers.calls import CallRoutes
+from pubsubflow.api.routes.answers.checks import CheckRoutes
 from pubsubflow.api.routes.cloud_events import CloudEventRoutes
 from pubsubflow.api.routes.dags import DagRoutes
 from pubsubflow.api.routes.dead_letters import DeadLetterRoutes
@@ -161,6 +162,7 @@ class Api:
             TasksOfRunsRoutes(commands, read_models),
             TaskRoutes(read_models, self._wakeups),
             TriggerRoutes(read_models),
+            CheckRoutes(commands, read_models.checks),
             ReplayRoutes(commands, read_models),
             BackfillRoutes(commands, read_models, self._wakeups),
             webhooks,

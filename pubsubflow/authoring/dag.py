@@ -73,6 +73,8 @@ class DAG(Graph, InProcessRuns):
         DefinitionError: An option is invalid; the message names it and its location.
     """
 
+    id_prefix = ""
+
     def __init__(
         self, dag_id: str, *, arguments: Arguments | None = None, **options: Unpack[DagKeywords]
     ) -> None:
@@ -80,7 +82,7 @@ class DAG(Graph, InProcessRuns):
         self.location = caller()
         self.module_file = module_file()
         # The id comes first, so that errors in the options name the DAG.
-        checked_id = check_id(dag_id, "dag_id")
+        checked_id = self.id_prefix + check_id(dag_id, "dag_id")
         with dag_in_errors(checked_id):
             options, self.hints = with_default_args(options)
             given = check_keywords(options, DAG_CHECKS, "DAG", words=DAG_WORDS)

@@ -114,8 +114,10 @@ def collect_dag(dag_id: str, dag: object, location: SourceLocation | None) -> No
     first = collected.dags.get(dag_id)
     if first is not None:
         where = f" at {first.location.file}:{first.location.line}" if first.location else ""
+        kind, keyword = ("check", "name") if ":" in dag_id else ("DAG", "dag_id")
         raise definition_error(
-            f"there is a DAG by this id already{where}; give one of them another dag_id",
+            f"there is a {kind} by this {keyword.removeprefix('dag_')} already{where}; "
+            f"give one of them another {keyword}",
             location=location,
             dag_id=dag_id,
         )

@@ -143,6 +143,21 @@ _COMMANDS = {
             ),
         },
     ),
+    "checks": (
+        "List checks and what they have found, and settle the events that they hold.",
+        {
+            "list": ("answers.checks:list_checks", "List checks of datasets."),
+            "show": ("answers.checks:show_check", "Show a check and its newest results."),
+            "results": ("answers.checks:list_results", "List what checks have found."),
+            "held": ("answers.checks:list_held", "List the events that checks hold."),
+            "release": (
+                "answers.checks:release_events",
+                "Release held events to their subscribers.",
+            ),
+            "discard": ("answers.checks:discard_events", "Discard held events."),
+            "run-again": ("answers.checks:check_again", "Check held events again."),
+        },
+    ),
     "alerts": (
         "List alerts, and acknowledge them.",
         {

@@ -22,6 +22,7 @@ from pubsubflow.client.auth import TokenApi
 from pubsubflow.client.backfills import BackfillApi
 from pubsubflow.client.bulk import BulkApi
 from pubsubflow.client.calls import CallApi
+from pubsubflow.client.checks import CheckApi
 from pubsubflow.client.connections import ConnectionApi
 from pubsubflow.client.dags import DagApi
 from pubsubflow.client.datasets import DatasetApi
@@ -47,6 +48,7 @@ class Client(
     BackfillApi,
     ApprovalApi,
     DatasetApi,
+    CheckApi,
     PoolApi,
     ConnectionApi,
     VariableApi,

@@ -24,8 +24,8 @@ class AlertApi:
 
         Args:
             state: `open`, `acknowledged` or `ended`.
-            kind: `deadline`, `freshness` or `callback`.
-            subject: A DAG, or a dataset.
+            kind: `deadline`, `freshness`, `callback` or `check`.
+            subject: A DAG, a dataset, or a check.
             limit: How many at most.
         """
         query = {"state": state, "kind": kind, "subject": subject}

@@ -27,6 +27,7 @@ class DagApi:
         tags: Sequence[str] = (),
         owner: str | None = None,
         paused: bool | None = None,
+        checks: bool = False,
         limit: int | None = None,
     ) -> DagPage:
         """Return DAGs by name, and the files that cannot be imported.
@@ -35,9 +36,12 @@ class DagApi:
             tags: Only those that have all of these tags.
             owner: Only those of this owner.
             paused: Only those that are paused, or that are not; None for both.
+            checks: The DAGs that checks are, in place of all others.
             limit: Number of DAGs at most; None for all.
         """
         chosen: dict[str, Any] = {"tag": list(tags) or None, "owner": owner, "paused": paused}
+        if checks:
+            chosen["checks"] = True
         first = await self._server.get(
             "/api/v1/dags", DagPage, {**chosen, "limit": page_size(limit)}
         )

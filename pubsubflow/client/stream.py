@@ -16,6 +16,7 @@ from pubsubflow.model.changes import (
     RESET,
     Change,
     ChangeKind,
+    CheckChanged,
     DagChanged,
     DatasetUpdated,
     ImportChanged,
@@ -32,6 +33,7 @@ _TYPES: dict[str, type[Change | StreamReset]] = {
     ChangeKind.DATASET: DatasetUpdated,
     ChangeKind.DAG: DagChanged,
     ChangeKind.IMPORT: ImportChanged,
+    ChangeKind.CHECK: CheckChanged,
     RESET: StreamReset,
 }
 _FIRST_PAUSE_SECONDS = 0.1

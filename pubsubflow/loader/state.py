@@ -10,6 +10,7 @@ import msgspec
 from pubsubflow.loader.fresh_conflicts import with_conflicts
 from pubsubflow.loader.messages import ImportResult
 from pubsubflow.loader.snapshot import Bundle, Snapshot
+from pubsubflow.model.schedule.checks import CHECK_PREFIX, check_name
 from pubsubflow.model.schedule.conditions import ticks
 from pubsubflow.model.schedule.timetable import TableSpec
 from pubsubflow.model.source.bundles import contents
@@ -233,7 +234,12 @@ def resolve_owners(imports: Mapping[str, ImportResult]) -> dict[str, LoadedFile]
 
 
 def _definitions(loaded: LoadedFile) -> list[_Definition]:
-    dags = [_Definition("DAG", dag.dag_id, "dag_id") for dag in loaded.dags]
+    dags = [
+        _Definition("check", check_name(dag.dag_id), "name")
+        if dag.dag_id.startswith(CHECK_PREFIX)
+        else _Definition("DAG", dag.dag_id, "dag_id")
+        for dag in loaded.dags
+    ]
     return dags + [_Definition("webhook", hook.name, "name") for hook in loaded.hooks]
 
 

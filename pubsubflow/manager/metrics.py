@@ -16,6 +16,7 @@ from pubsubflow.instruments import (
 from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.manager.unit_of_work import CommittedBatch, UnitOfWork
 from pubsubflow.manager.working_state import EndedTask, RunDraft, RunWork
+from pubsubflow.model.schedule.checks import CheckVerdict
 from pubsubflow.store.read.statistics import DEAD_LETTER_KINDS
 
 
@@ -75,6 +76,12 @@ class ManagerMetrics:
             "Messages of the time before a restore of Postgres that were dropped, by kind.",
             ("kind",),
         )
+        self._checks = Counter(
+            "pubsubflow_checks_ended", "Checks of events that have ended, by outcome.", ("outcome",)
+        )
+        self._held = Counter("pubsubflow_events_held", "Events that checks have held.")
+        for outcome in ("passed", "failed", "error"):
+            self._checks.add(0, outcome)
         self._inbox: tuple[Gauge, ...] = ()
 
     def watch(self, waiting: deque[InboxItem]) -> None:
@@ -97,7 +104,7 @@ class ManagerMetrics:
         yield from self._inbox
         yield from (self._batch_seconds, self._batch_items, self._events, self._event_to_run)
         yield from (self._runs, self._run_seconds, self._queued, self._task_seconds)
-        yield from (self._dead_letters, self._void)
+        yield from (self._dead_letters, self._void, self._checks, self._held)
 
     def committed(self, committed: CommittedBatch, items: int, seconds: float) -> None:
         """Count a batch that was just committed.
@@ -113,6 +120,10 @@ class ManagerMetrics:
         uow = committed.uow
         for event in uow.log.recorded:
             self._events.add(1, "task" if event.run is not None else "outside")
+        for check in uow.checks.changes:
+            if check.outcome != CheckVerdict.WAITING:
+                self._checks.add(1, check.outcome)
+        self._held.add(len(uow.checks.held))
         for draft in uow.schedule.drafts.values():
             if draft.refused is None and not draft.collecting:
                 self._count_started(draft, now)

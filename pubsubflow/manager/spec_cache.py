@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pubsubflow.model.datasets import matches
 from pubsubflow.model.recent import Recent
 from pubsubflow.model.runs.plan import MAX_MAP_LENGTH, Plan
+from pubsubflow.model.schedule.checks import CheckPolicy
 from pubsubflow.model.schedule.conditions import DatasetInput, inputs
 from pubsubflow.model.source.stored_specs import STORED_SPEC
 from pubsubflow.model.spec import DagSpec
@@ -22,6 +23,8 @@ class DagVersion:
         takes_params: Whether its runs have params.
         exact: Dataset URI → the inputs that name it.
         patterns: The inputs that match by a pattern.
+        check: How it checks events, if it is a check: then its condition fires never, and a run of
+            it is made for each event.
     """
 
     def __init__(
@@ -32,6 +35,8 @@ class DagVersion:
         self.plan = Plan(spec, max_map_length=max_map_length)
         self.spec = spec
         self.schedule = spec.schedule
+        policy = None if spec.schedule is None else spec.schedule.policy
+        self.check = policy if isinstance(policy, CheckPolicy) else None
         self.takes_params = bool(spec.params or spec.params_schema or spec.params_from)
         found = inputs(spec.schedule.condition) if spec.schedule is not None else ()
         self.inputs = tuple(found)

@@ -34,6 +34,7 @@ from pubsubflow.model.wire.commands import (
     CheckEventWaits,
     CheckPastWaits,
     CommandHandler,
+    SweepChecks,
 )
 from pubsubflow.model.wire.messages import TaskMessage, WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
@@ -49,6 +50,7 @@ log = structlog.get_logger()
 _PRUNE_SECONDS = 60.0
 _PRUNE_ROWS = 1000
 _REPEAT_SECONDS = 300.0
+_CHECKS_SECONDS = 5.0
 
 
 class SweeperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,6 +97,7 @@ class Sweeper:
         self._specs = SpecCache(1000)
         self._uptime = Uptime(bus)
         self._prune_at = 0.0
+        self._checks_at = 0.0
         self._unserved: dict[str, float] = {}  # queue → when the next warning of it is due
 
     async def run(
@@ -128,6 +131,7 @@ class Sweeper:
         await self._check_event_waits()
         await self._check_past_waits()
         await self._advance_backfills()
+        await self._sweep_checks()
         await self._prune_changes()
         return await self._publish_again(self._settings.undelivered_seconds)
 
@@ -139,6 +143,9 @@ class Sweeper:
         await self._check_event_waits()
         await self._check_past_waits()
         await self._advance_backfills()
+        if anyio.current_time() >= self._checks_at:
+            await self._sweep_checks()
+            self._checks_at = anyio.current_time() + _CHECKS_SECONDS
         if anyio.current_time() >= self._prune_at:
             await self._prune_changes()
             self._prune_at = anyio.current_time() + _PRUNE_SECONDS
@@ -195,6 +202,13 @@ class Sweeper:
             )
         if rows and self._commands is not None:
             await self._commands.execute(AdvanceBackfills(tuple(row["dag"] for row in rows)))
+
+    async def _sweep_checks(self) -> None:
+        """Have checks looked at that hold events, or whose runs may be gone."""
+        async with self._database.connection() as connection:
+            rows = await ManagerTransaction(connection).fetch("list_open_checks")
+        if rows and self._commands is not None:
+            await self._commands.execute(SweepChecks(tuple(row["id"] for row in rows)))
 
     async def _prune_changes(self) -> None:
         """Delete what the change log need not hold any longer."""

@@ -5,11 +5,12 @@ a burst of events costs one row each, not one a step.
 """
 
 from datetime import datetime
+from uuid import UUID
 
 from msgspec import Struct, field
 
 from pubsubflow.manager.working_state import EndedTask, LockedDag, LoggedEvent, RunDraft, RunWork
-from pubsubflow.model.changes import DagChanged, RunChanged
+from pubsubflow.model.changes import CheckChanged, DagChanged, RunChanged
 from pubsubflow.model.runs.concurrency import Limit
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import (
@@ -282,6 +283,33 @@ class EventLog(Struct):
     datasets: dict[str, int] = field(default_factory=dict)
 
 
+class BegunCheck(Struct, frozen=True, array_like=True):
+    """A check of an event that has come; without a run while the check's DAG is paused."""
+
+    event: LoggedEvent
+    dag: int
+    blocking: bool
+    severity: str
+    run: int | None
+    run_id: UUID | None
+
+
+class Checks(Struct):
+    """The events of a transaction that checks concern.
+
+    Attributes:
+        held: New events that are held.
+        begun: Checks of new events.
+        released: Held events that get a position in the log.
+        changes: Checks that have begun or come out.
+    """
+
+    held: list[LoggedEvent] = field(default_factory=list)
+    begun: list[BegunCheck] = field(default_factory=list)
+    released: list[LoggedEvent] = field(default_factory=list)
+    changes: list[CheckChanged] = field(default_factory=list)
+
+
 class DeadLetter(Struct, frozen=True, array_like=True):
     """Something that could not be done, kept for a person."""
 
@@ -343,6 +371,7 @@ class UnitOfWork(Struct):
         epoch: The epoch of the database; see `model.runs.fences`.
         timers: Timers that it sets.
         callbacks: Calls that follow from its outcomes.
+        checks: Events that checks concern.
     """
 
     now: datetime
@@ -355,6 +384,7 @@ class UnitOfWork(Struct):
     timers: list[Timer] = field(default_factory=list)
     state: StateValues = field(default_factory=StateValues)
     callbacks: list[CallbackRow] = field(default_factory=list)
+    checks: Checks = field(default_factory=Checks)
 
 
 class CommittedBatch(Struct):

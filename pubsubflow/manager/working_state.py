@@ -171,6 +171,8 @@ class LoggedEvent(Struct):
             past.
         encoded: The encoded `info`, as it travels with tasks; empty for one of the past.
         extra: The JSON of its extra, as tables, streams and messages take it.
+        held: Checks hold it: it enters no condition, and its id stands for no position in the log.
+        held_as: Of one that is released: the id that it was held under.
     """
 
     event_id: UUID
@@ -185,6 +187,8 @@ class LoggedEvent(Struct):
     accepted_at: datetime | None = None
     encoded: bytes = b""
     extra: Raw = Raw(b"{}")
+    held: bool = False
+    held_as: int = 0
 
 
 def new_event(
@@ -231,12 +235,19 @@ def longest_ancestry(events: Sequence[LoggedEvent], dag: int) -> tuple[int, ...]
     return max(found, key=lambda ancestry: (ancestry.count(dag), len(ancestry)), default=())
 
 
-def inline_events(events: Sequence[LoggedEvent]) -> tuple[EventInfo, ...] | None:
-    """Return the events of a run as they travel with its tasks, or None when they are too many."""
+def inline_events(
+    events: Sequence[LoggedEvent], *, always: bool = False
+) -> tuple[EventInfo, ...] | None:
+    """Return the events of a run as they travel with its tasks, or None when they are too many.
+
+    Args:
+        events: The events.
+        always: They are few, and cannot be read from the log.
+    """
     if len(events) > INLINE_EVENTS:
         return None
     encoded = [event.encoded or encode(event.info) for event in events]
-    if sum(map(len, encoded)) > _INLINE_EVENT_BYTES:
+    if not always and sum(map(len, encoded)) > _INLINE_EVENT_BYTES:
         return None
     # Each was encoded when it was accepted: an encoder takes Raw for what it stands for.
     return cast("tuple[EventInfo, ...]", tuple(map(Raw, encoded)))

@@ -30,7 +30,8 @@ _COUNTS = (
     ("dead_letters", "dead_letters", "Dead letters that are not sent again.", "kind",
      DEAD_LETTER_KINDS),
     ("alerts", "open_alerts", "Alerts that have not ended.", "kind",
-     ("deadline", "freshness", "callback")),
+     ("deadline", "freshness", "callback", "check")),
+    ("held_events", "held_events", "Events that checks hold.", "", ()),
     ("runs", "runs", "Runs that are not finished; queued ones wait for their DAG's limit.",
      "state", ()),
     ("dags", "dags", "DAGs that are defined in a file.", "", ()),
@@ -53,6 +54,8 @@ _AGES = (
     ("timers", "oldest_overdue_timer_seconds", "How late the oldest timer is.", "", ()),
     ("dead_letters", "oldest_dead_letter_seconds", "Age of the oldest dead letter.", "kind",
      DEAD_LETTER_KINDS),
+    ("held_events", "oldest_held_event_seconds", "How long the oldest event is held by checks.",
+     "", ()),
 )  # fmt: skip
 
 

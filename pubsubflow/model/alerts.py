@@ -18,6 +18,7 @@ class AlertKind(StrEnum):
     DEADLINE = "deadline"
     FRESHNESS = "freshness"
     CALLBACK = "callback"
+    CHECK = "check"
 
 
 class DeadlineSpec(Struct, frozen=True, omit_defaults=True):

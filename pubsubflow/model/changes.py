@@ -32,6 +32,7 @@ class ChangeKind(StrEnum):
     DATASET = "dataset"
     DAG = "dag"
     IMPORT = "import"
+    CHECK = "check"
 
 
 RESET = "reset"
@@ -141,6 +142,31 @@ class ImportChanged(Struct, frozen=True, kw_only=True):
     time: datetime
 
 
+class CheckChanged(Struct, frozen=True, kw_only=True):
+    """A check of an event has begun, or has come out.
+
+    Attributes:
+        check: Name of the check; `dag_id` is that of the DAG that it is.
+        run_id: The run that checks the event; None while the check is paused.
+        outcome: `waiting`, `passed`, `failed` or `error`.
+        severity: Of a failure.
+        holding: Whether it holds the event.
+        description: What it has found, or its error.
+    """
+
+    kind: ClassVar = ChangeKind.CHECK
+    check: str
+    event_id: str
+    dataset: str
+    dag_id: str
+    run_id: str | None = None
+    outcome: str
+    severity: str
+    holding: bool
+    description: str = ""
+    time: datetime
+
+
 class StreamReset(Struct, frozen=True, kw_only=True):
     """The changes after the requested position are not available: clients load the state anew.
 
@@ -165,7 +191,7 @@ class ChangeRecord(Struct, frozen=True, array_like=True):
     data: bytes
 
 
-Change = RunChanged | TaskChanged | DatasetUpdated | DagChanged | ImportChanged
+Change = RunChanged | TaskChanged | DatasetUpdated | DagChanged | ImportChanged | CheckChanged
 
 _encode_records = msgspec.msgpack.Encoder().encode
 _decode_records = msgspec.msgpack.Decoder(tuple[ChangeRecord, ...]).decode

@@ -244,6 +244,11 @@ class Pruner:
         if seconds is not None:
             removal = store.remove_backfills(connection, seconds, dry_run=done.dry_run)
             done.removals.append(await removal)
+        seconds = settings.seconds("checks")
+        if seconds is not None:
+            done.removals += await store.remove_check_results(
+                connection, seconds, dry_run=done.dry_run
+            )
         seconds = settings.seconds("partitions")
         # It reads the whole table, so not each time.
         if seconds is not None and anyio.current_time() >= self._partitions_at:

@@ -29,6 +29,8 @@ class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         versions_days: How long versions of DAGs are kept that no run has.
         versions_count: How many versions of each DAG are kept, however old.
         keys_days: How long an idempotency key gives the first event again.
+        checks_days: How long results of checks are kept, and events that were discarded. What still
+            waits for a check, or is held, stays.
         partitions_days: How long a partition of a schedule is remembered after its last event, at
             least as long as its runs; then its next event begins anew.
         archive: URL of a folder (any of fsspec's) to which events and runs are written before they
@@ -49,6 +51,7 @@ class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     versions_days: KeptDays = 90.0
     versions_count: CountOrNone = 20
     keys_days: KeptDays = 30.0
+    checks_days: KeptDays = 90.0
     partitions_days: KeptDays = 90.0
     archive: str = ""
     archive_format: Literal["jsonl", "parquet"] = "jsonl"

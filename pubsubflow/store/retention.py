@@ -232,6 +232,18 @@ async def remove_keys(connection: Connection, seconds: float, *, dry_run: bool) 
     return await _remove_in_turns(connection, "idempotency_key", queries, seconds, dry_run=dry_run)
 
 
+async def remove_check_results(
+    connection: Connection, seconds: float, *, dry_run: bool
+) -> list[Removal]:
+    """Remove results of checks and discarded events of so many seconds ago, or count them."""
+    removals = []
+    for table, name in (("check_result", "check_results"), ("held_event", "discarded_events")):
+        queries = (f"count_{name}", f"delete_{name}")
+        removal = _remove_in_turns(connection, table, queries, seconds, dry_run=dry_run)
+        removals.append(await removal)
+    return removals
+
+
 async def remove_condition_states(
     connection: Connection, seconds: float, *, dry_run: bool
 ) -> Removal:

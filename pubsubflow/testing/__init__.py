@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pubsubflow.authoring.runtime.inprocess import LogLine, RunResult, TaskResult
+from pubsubflow.testing.checks import arun_check, run_check
 from pubsubflow.testing.clock import JumpingClock, VirtualClock
 from pubsubflow.testing.events import event
 from pubsubflow.testing.triggers import (
@@ -26,9 +27,11 @@ __all__ = [
     "TaskResult",
     "TrialContext",
     "VirtualClock",
+    "arun_check",
     "event",
     "first_events",
     "round_trip",
+    "run_check",
     "running",
     "simulate",
 ]

@@ -4,6 +4,7 @@ import asyncpg
 import pytest
 
 from support.harness import running_managers
+from support.reference.checks import EVENTS, finding
 from support.reference.log import replay
 from support.stateful.manager import ManagerWorkload, watch
 
@@ -36,6 +37,7 @@ async def compare(harness, workload) -> None:
         )
     ]
     await compare_senders(harness, workload)
+    await compare_checks(harness, workload)
     for dag_id, condition in workload.conditions.items():
         await compare_dag(harness, dag_id, replay(condition, log))
     await compare_runs(harness, workload)
@@ -44,7 +46,9 @@ async def compare(harness, workload) -> None:
 async def compare_senders(harness, workload) -> None:
     names = [
         name
-        for (name,) in await harness.rows("SELECT extra->>'name' FROM event WHERE source = 'api'")
+        for (name,) in await harness.rows(
+            f"SELECT extra->>'name' FROM {EVENTS} AS event WHERE source = 'api'"
+        )
     ]
     assert len(names) == len(set(names)), "no event twice"
     assert workload.posted <= set(names) <= workload.posted | workload.unsure, "every event once"
@@ -52,6 +56,25 @@ async def compare_senders(harness, workload) -> None:
         assert len({answer.event_id for answer in answers}) == 1
         assert sum(not answer.duplicate for answer in answers) <= 1
     assert all(len(runs) == 1 for runs in workload.runs.values()), "one run a key"
+
+
+async def compare_checks(harness, workload) -> None:
+    """Every event was checked by runs that found what is recorded, and is held for a reason."""
+    rows = await harness.rows("SELECT * FROM check_result")
+    assert bool(rows) == bool(workload.checks)
+    holding = {row["event"] for row in rows if row["holding"]}
+    held = await harness.rows("SELECT id FROM held_event WHERE discarded_at IS NULL")
+    assert holding == {number for (number,) in held}
+    for row in rows:
+        assert row["outcome"] in ("passed", "failed", "error")
+        found = finding(row["run_id"])
+        if row["outcome"] != "error":
+            assert (row["outcome"] == "passed") == found["passed"]
+            assert row["severity"] == (found["severity"] or "error")
+        fails = row["outcome"] != "passed" and row["severity"] == "error"
+        assert fails or not row["holding"]
+    runs = await harness.value("SELECT count(*) FROM run WHERE kind = 'check'")
+    assert runs == sum(row["tries"] for row in rows), "one run a try"
 
 
 async def compare_dag(harness, dag_id: str, expected) -> None:
@@ -87,7 +110,7 @@ async def compare_runs(harness, workload) -> None:
     assert await harness.rows("SELECT * FROM dag_state WHERE active <> 0 OR queued <> 0") == []
     for dag_id, node in workload.last_nodes.items():
         emitted = await harness.rows(
-            "SELECT run, node, map_index FROM event JOIN run ON run.id = run"
+            f"SELECT run, node, map_index FROM {EVENTS} AS event JOIN run ON run.id = run"
             " JOIN dag ON dag.id = dag WHERE dag_id = $1 ORDER BY 1, 2, 3",
             dag_id,
         )
@@ -101,8 +124,8 @@ async def compare_runs(harness, workload) -> None:
         assert emitted == succeeded
     consumed: dict[int, list[str]] = {}
     for run, event, _ in await harness.rows(
-        "SELECT DISTINCT re.run, event.event_id, event.id FROM run_event AS re"
-        " JOIN event ON event.id = re.event ORDER BY re.run, event.id"
+        f"SELECT DISTINCT re.run, event.event_id, event.id FROM run_event AS re"
+        f" JOIN {EVENTS} AS event ON event.id = re.event ORDER BY re.run, event.id"
     ):
         consumed.setdefault(run, []).append(str(event))
     for order in harness.received:

@@ -4,6 +4,7 @@ import ast
 import itertools
 from collections.abc import Mapping, Sequence
 
+from pubsubflow.model.schedule.checks import CHECK_PREFIX, CHECK_TASK, CheckPolicy
 from pubsubflow.model.schedule.conditions import (
     AllOf,
     AnyOf,
@@ -95,6 +96,13 @@ def dag(
         tuple(_task(each, numbers) for each in tasks),
         **options,
     )
+
+
+def check(name: str, on: str, *, blocking: bool = True, severity="error", **options) -> DagSpec:
+    """Build the spec of a check of a dataset, or of a pattern, by name."""
+    watched = DatasetInput(0, uri(on), pattern="*" in on)
+    schedule = ScheduleSpec(watched, CheckPolicy(blocking, severity))
+    return dag(f"{CHECK_PREFIX}{name}", task(CHECK_TASK), schedule=schedule, **options)
 
 
 def _task(described: dict, numbers: dict[str, int]) -> TaskSpec:

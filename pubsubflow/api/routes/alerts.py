@@ -26,13 +26,13 @@ class AlertQuery(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         state: Only those in this state.
         kind: Only those of this kind.
-        subject: Only those about this DAG or dataset.
+        subject: Only those about this DAG, dataset or check.
     """
 
     limit: Limit = 50
     after: Cursor | None = None
     state: Literal["open", "acknowledged", "ended"] | None = None
-    kind: Literal["deadline", "freshness", "callback"] | None = None
+    kind: Literal["deadline", "freshness", "callback", "check"] | None = None
     subject: str | None = None
 
 

@@ -60,11 +60,13 @@ class DagsQuery(Struct, frozen=True, forbid_unknown_fields=True):
         tag: Only DAGs that have all of these tags; repeated for several.
         owner: Only those of this owner.
         paused: Only those that are paused, or only those that are not.
+        checks: The DAGs that checks are, in place of all others.
     """
 
     tag: Annotated[list[Tag], Several] = []
     owner: Text | None = None
     paused: bool | None = None
+    checks: bool = False
     limit: Limit = 50
     after: Cursor | None = None
 
@@ -148,6 +150,7 @@ class DagRoutes:
             tags=params.tag,
             owner=params.owner,
             paused=params.paused,
+            checks=params.checks,
         )
         return json_with_etag(request, with_cursor(_LIST, page))
 

@@ -24,6 +24,7 @@ async def list_dags(
     tag: tuple[str, ...] = (),
     owner: str | None = None,
     paused: Annotated[bool | None, Parameter(negative="--active")] = None,
+    checks: Annotated[bool, Parameter(negative="")] = False,
     limit: Limit | None = None,
     target: Target = DEFAULT,
 ) -> None:
@@ -33,11 +34,12 @@ async def list_dags(
         tag: Only DAGs with this tag; of several, with all of them.
         owner: Only DAGs of this owner.
         paused: Only DAGs that are paused; --active for only those that are not.
+        checks: The DAGs that checks are, in place of all others.
         limit: How many DAGs at most; all if left out.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
-        found = await client.dags(tags=tag, owner=owner, paused=paused, limit=limit)
+        found = await client.dags(tags=tag, owner=owner, paused=paused, checks=checks, limit=limit)
     if target.json:
         output.show_list(found.items)
         return

@@ -12,6 +12,7 @@ from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.texts import Grid, Text, Tree
 from pubsubflow.model.api.datasets import ConsumerView, DatasetDetail
 from pubsubflow.model.api.resources import DatasetView, EventView
+from pubsubflow.terminal_text import terminal_safe_line
 
 if TYPE_CHECKING:
     from pubsubflow.model.api.explain import EventOutcomeView, EventWithOutcomes
@@ -25,6 +26,13 @@ _STYLES = {
     "skipped": "dim",
     "unseen": "dim",
     "dead": "bold red",
+    "held": "bold yellow",
+    "discarded": "dim",
+    "waiting": "blue",
+    "passed": "green",
+    "failed": "bold red",
+    "error": "bold red",
+    "removed": "dim",
 }
 
 
@@ -82,6 +90,13 @@ async def show_dataset(dataset: str, /, *, target: Target = DEFAULT) -> None:
     if found.subscribers:
         output.show("")
         _show_subscribers(found.subscribers)
+    if found.checks:
+        output.show("")
+        listing = output.Listing("check", "held events", right=["held events"])
+        for check in found.checks:
+            name = f"{check.check} (paused)" if check.paused else check.check
+            listing.row(name, f"{_COUNTED} or more" if check.held >= _COUNTED else str(check.held))
+        listing.show(none="")
     if found.last_events:
         output.show("")
         _show_events(found.last_events)
@@ -123,7 +138,8 @@ def _show_events(events: Sequence[EventView]) -> None:
     for each in events:
         by = each.source if each.dag_id is None else f"{each.dag_id}.{each.task_id}"
         time = output.brief(each.time)
-        listing.row(each.event_id, time, each.partition, by, output.compact(each.extra))
+        note = each.held or output.compact(each.extra)
+        listing.row(each.event_id, time, each.partition, by, note)
     listing.show(none="")
 
 
@@ -198,7 +214,8 @@ async def list_events(
         async for each in found:
             by = each.source if each.dag_id is None else f"{each.dag_id}.{each.task_id}"
             time = output.brief(each.time)
-            listing.row(each.event_id, time, each.dataset, by, output.compact(each.extra))
+            note = each.held or output.compact(each.extra)
+            listing.row(each.event_id, time, each.dataset, by, note)
     listing.show(none="no events")
 
 
@@ -238,6 +255,7 @@ def _event_line(event: "EventWithOutcomes") -> Text:
         f" {event.event_id}",
         f" partition {event.partition}" if event.partition else "",
         f" {extra}" if extra else "",
+        (f"  {terminal_safe_line(event.held)}", "bold yellow") if event.held else "",
         (f"  {output.moment(event.time)}  by {by}", "dim"),
     )
 

@@ -6,6 +6,7 @@ from pubsubflow.manager.handlers.backfills import (
     BackfillHandler,
     ChangeBackfillHandler,
 )
+from pubsubflow.manager.handlers.checks import SettleHeldEventsHandler, SweepChecksHandler
 from pubsubflow.manager.handlers.commands import (
     AnnotateRunHandler,
     CancelRunHandler,
@@ -50,8 +51,10 @@ from pubsubflow.model.wire.commands import (
     Replay,
     SetPaused,
     SetPool,
+    SettleHeldEvents,
     StartRun,
     StoreDeadLetter,
+    SweepChecks,
 )
 from pubsubflow.model.wire.messages import (
     FiredMessage,
@@ -88,6 +91,8 @@ HANDLERS: dict[type, type[Handler]] = {
     DeletePool: ChangePoolHandler,
     ClearTasks: ClearTasksHandler,
     MarkTasks: ClearTasksHandler,
+    SettleHeldEvents: SettleHeldEventsHandler,
+    SweepChecks: SweepChecksHandler,
     CheckEventWaits: CheckEventWaitsHandler,
     CheckPastWaits: CheckPastWaitsHandler,
     FireTimers: FireTimersHandler,

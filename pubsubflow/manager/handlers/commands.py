@@ -11,6 +11,7 @@ from pubsubflow.manager.inbox import InboxItem, check_key
 from pubsubflow.manager.persistence.load import RunLocks
 from pubsubflow.manager.runs.clearing import Clearing, decode_reopened
 from pubsubflow.manager.runs.marking import Marking
+from pubsubflow.manager.schedules.checks import CHECK_AGAIN, CHECK_RUN, refuse_check
 from pubsubflow.manager.schedules.replay import Replays
 from pubsubflow.manager.unit_of_work import RunAnnotation
 from pubsubflow.manager.working_state import LockedDag, RunDraft
@@ -35,7 +36,13 @@ _OWN_KEYS = ("dataset:", "partition:", "tick:", "late:")
 
 
 class DagCommandHandler(Handler):
-    """Carries out commands that name a DAG."""
+    """Carries out commands that name a DAG.
+
+    Attributes:
+        on_checks: Whether they may name a check, whose runs follow from events alone.
+    """
+
+    on_checks = False
 
     async def before_dags(self, items: Sequence[InboxItem], locks: DagLocks) -> None:
         """Lock the DAGs."""
@@ -47,6 +54,8 @@ class DagCommandHandler(Handler):
             await self._context.run_ids.reserve(self._transaction, 1)
             try:
                 dag = self._context.dags.named(item.message.dag_id)
+                if not self.on_checks:
+                    refuse_check(dag)
                 item.answer = await self.carry_out(dag, item)
             except (InvalidInput, NotFound) as error:
                 item.error = error
@@ -126,6 +135,8 @@ def check_run_key(key: str | None) -> None:
 
 class SetPausedHandler(DagCommandHandler):
     """Pauses and unpauses DAGs."""
+
+    on_checks = True
 
     async def carry_out(self, dag: LockedDag, item: InboxItem) -> None:
         """Pause or unpause a DAG.
@@ -314,10 +325,12 @@ class ClearTasksHandler(Handler):
         for item in items:
             item.ids = item.ids or [self._context.new_id()]
             rows = await self._transaction.fetch("find_runs", [item.message.run_id])
-            if rows:
-                self._runs[item] = rows[0]
-            else:
+            if not rows:
                 item.error = NotFound("run", str(item.message.run_id))
+            elif rows[0]["kind"] == CHECK_RUN:
+                item.error = InvalidInput(f"run {item.message.run_id} is of a check: {CHECK_AGAIN}")
+            else:
+                self._runs[item] = rows[0]
         locks.runs.update(row["id"] for row in self._runs.values())
 
     async def on_runs(self, items: Sequence[InboxItem]) -> None:

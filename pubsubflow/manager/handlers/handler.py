@@ -82,6 +82,7 @@ class BatchContext:
     async def resume(self, dag: LockedDag) -> None:
         """Decide the events and ticks that waited while a DAG was paused or missing."""
         await self.dags.catch_up(dag)
+        await self.dags.checks.start_waiting(dag)
         conditions = await self.dags.conditions.load_open(dag)
         held = await self.transaction.fetch("release_held_ticks", dag.id)
         timers = ScheduleTimers(self.uow, self.scheduler)

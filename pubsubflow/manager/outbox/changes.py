@@ -30,6 +30,7 @@ def encode_changes(uow: UnitOfWork) -> bytes | None:
     changes: list[Change] = [*uow.outbox.dag_changes]
     changes += [_ended_task(run, task, uow) for run in runs for task in run.ended_tasks]
     changes += [_event(event, uow) for event in uow.log.recorded]
+    changes += uow.checks.changes
     changes += uow.outbox.run_changes
     changes += [
         TaskChanged(

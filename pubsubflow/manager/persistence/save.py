@@ -6,8 +6,9 @@ from typing import Any
 
 from msgspec.structs import astuple
 
+from pubsubflow.manager.persistence.save_checks import save_checks
 from pubsubflow.manager.persistence.save_waits import save_waits
-from pubsubflow.manager.unit_of_work import UnitOfWork, Waits
+from pubsubflow.manager.unit_of_work import Checks, UnitOfWork, Waits
 from pubsubflow.manager.working_state import EndedTask, LiveTask, RunDraft, RunWork
 from pubsubflow.model.runs.progress import STORED_PROGRESS
 from pubsubflow.model.runs.states import RunState
@@ -17,6 +18,7 @@ from pubsubflow.store.database import json_text, printable
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
 _NO_WAITS = Waits()
+_NO_CHECKS = Checks()
 _Row = tuple[Any, ...]
 _Statement = tuple[str, Sequence[Sequence[Any]]]
 
@@ -33,6 +35,8 @@ async def save(uow: UnitOfWork, transaction: ManagerTransaction, changes: bytes 
     drafts = [draft for draft in uow.schedule.drafts.values() if draft.refused is None]
     if uow.waits != _NO_WAITS:
         await save_waits(uow, transaction)
+    if uow.checks != _NO_CHECKS:
+        await save_checks(uow, transaction)
     for query, rows in chain(_schedule_rows(drafts, uow), _task_rows(runs, uow)):
         if rows:
             await transaction.write(query, rows)

@@ -89,6 +89,8 @@ async def mark_due_waits(
     """Mark the waits that new events concern as due; they are checked after the commit."""
     by_uri: dict[str, list[LoggedEvent]] = {}
     for event in events:
+        if event.held:
+            continue
         by_uri.setdefault(event.info.dataset, []).append(event)
     for row in await transaction.fetch("find_event_waits", datasets):
         if any(_meets(row["filter"], event) for event in by_uri.get(row["uri"], ())):

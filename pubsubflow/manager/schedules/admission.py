@@ -155,7 +155,7 @@ class Admission:
             draft.partition,
             draft.cause,
             draft.created_at,
-            inline_events(events) if whole else None,
+            inline_events(events, always=dag.version.check is not None) if whole else None,
             ancestry,
             draft.trace,
         )

@@ -12,6 +12,7 @@ from pubsubflow.manager.runs.event_waits import mark_due_waits
 from pubsubflow.manager.runs.lifecycle import RunLifecycle
 from pubsubflow.manager.schedules.admission import Admission
 from pubsubflow.manager.schedules.backfills import Backfills
+from pubsubflow.manager.schedules.checks import EventChecks
 from pubsubflow.manager.schedules.consuming import Routing, route
 from pubsubflow.manager.schedules.firing import Scheduler
 from pubsubflow.manager.spec_cache import SpecCache
@@ -40,6 +41,7 @@ class DagStates:
 
     Attributes:
         conditions: Loads states of conditions.
+        checks: Holds events that are checked.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class DagStates:
         self._lifecycle = lifecycle
         self._admission = admission
         self.conditions = ConditionStates(uow, transaction)
+        self.checks = EventChecks(uow, transaction, specs, run_ids, scheduler)
         self._by_name: dict[str, int] = {}
         self._by_uri: dict[str, list[LockedDag]] = {}
         self._by_pattern: list[LockedDag] = []
@@ -94,6 +97,13 @@ class DagStates:
         ended = (run.version.dag for run in uow.runs.by_id.values() if run.uncounted)
         wanted = sorted({*dags, *ended} - locked.keys())
         uris = {event.info.dataset for event in events}
+        # What is released at the end of a check reaches the DAGs of its dataset: locked in order.
+        checked = (
+            run
+            for run in uow.runs.by_id.values()
+            if run.uncounted and run.version.check is not None and not run.new
+        )
+        uris.update(event.dataset for run in checked for event in run.info.events or ())
         if not uris <= known.keys():
             known.update(await self._specs.dataset_ids(self._transaction, uris - known.keys()))
         datasets = sorted(known[uri] for uri in uris)
@@ -106,6 +116,9 @@ class DagStates:
             for row in rows:
                 if row["dag"] not in locked:
                     dag = locked[row["dag"]] = LockedDag(row, versions[row["version"]])
+                    if dag.version.check is not None:
+                        self.checks.add(dag)
+                        continue
                     for uri in dag.version.exact if dag.present else ():
                         self._by_uri.setdefault(uri, []).append(dag)
                     if dag.version.patterns and dag.present:
@@ -116,8 +129,13 @@ class DagStates:
     async def _allocate_ids(self, events: Sequence[LoggedEvent], datasets: Sequence[int]) -> None:
         """Give events their ids, and load the conditions that they reach."""
         self._routings = []
+        checks = self.checks
+        checks.reached = 0
         for event in events:
             uri = event.info.dataset
+            if checks.dags and checks.stop(event):
+                self._routings.append([])
+                continue
             dags = self._by_uri.get(uri, [])
             if self._by_pattern:
                 # A DAG with an exact input as well is among the others already.
@@ -133,7 +151,7 @@ class DagStates:
             for routing in routings
             for key in routing.inputs
         ]
-        self._reached = len(reached)
+        self._reached = len(reached) + checks.reached
         missing = {(dag.id, key) for dag, key in reached if key not in dag.conditions}
         ids, rows, awaited = await self._transaction.allocate_event_ids(
             len(events), sorted(missing), datasets
@@ -191,7 +209,10 @@ class DagStates:
         for event, routings in zip(log.undecided[:decided], self._routings, strict=True):
             for routing in routings:
                 self._scheduler.receive_event(routing)
-            log.recorded.append(event)
+            if self.checks.dags or event.held_as:
+                self.checks.take(event)
+            if not event.held:
+                log.recorded.append(event)
         # A run that was opened again since may have emitted more: these are the next round's.
         log.undecided = log.undecided[decided:]
         self._routings = []
@@ -199,6 +220,7 @@ class DagStates:
     async def _count_out(self, ended: Iterable[RunWork]) -> None:
         """Count runs out that have ended or were refused; a run that collected may start then."""
         counted: list[LockedDag] = []
+        checked: list[RunWork] = []
         for run in ended:
             dag = self._uow.schedule.dags.get(run.version.dag)
             if dag is not None:  # else the next round locks it
@@ -207,11 +229,15 @@ class DagStates:
                 counted.append(dag)
                 if dag.backfills:
                     dag.ended_runs.append(run.id)
+                if run.version.check is not None:
+                    checked.append(run)
         for dag in counted:
             # Whose limit has room now depends on which of them were apart.
             if dag.ended_runs:
                 await self._backfills.settle(dag)
             await self._start_latest(dag)
+        if checked:
+            await self.checks.runs_ended(checked)
         while self._admission.refused:
             await self._start_latest(self._admission.refused.pop(0))
 
@@ -256,7 +282,8 @@ class DagStates:
             return
         dag.catch_up_from = None
         dag.changed = True
-        while True:
+        # An event of the past, which others have, is not checked.
+        while dag.version.check is None:
             rows = await self._transaction.fetch(
                 "read_events_of_dag", dag.id, since, LAST, _EVENTS_A_READ
             )

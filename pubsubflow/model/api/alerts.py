@@ -11,8 +11,8 @@ class AlertView(Struct, frozen=True, kw_only=True):
     """An alert.
 
     Attributes:
-        kind: `deadline`, `freshness` or `callback`.
-        subject: The DAG, or the dataset.
+        kind: `deadline`, `freshness`, `callback` or `check`.
+        subject: The DAG, the dataset, or the check.
         state: `open`, `acknowledged` or `ended`.
         text: What happened, in one line.
         event_dataset: The dataset whose events announce its opening and its end.

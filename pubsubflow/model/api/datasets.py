@@ -36,6 +36,18 @@ class ConsumerView(Struct, frozen=True, kw_only=True):
     pending_since: datetime | None = None
 
 
+class DatasetCheckView(Struct, frozen=True, kw_only=True):
+    """A check of a dataset; see `/api/v1/checks`.
+
+    Attributes:
+        held: How many of the dataset's events it holds; counted up to 1,000.
+    """
+
+    check: str
+    paused: bool
+    held: int
+
+
 class DatasetAlertView(Struct, frozen=True, kw_only=True):
     """An open alert of a dataset; see `/api/v1/alerts`."""
 
@@ -52,6 +64,7 @@ class DatasetDetail(DatasetView, frozen=True, kw_only=True):
         producers: Tasks that emit its events.
         sources: Where others of the last events came from: `api`, `cli`, `bus`, `watch`, ….
         subscribers: DAGs that subscribe to it, and how far behind each is.
+        checks: Checks of its events.
         alerts: Its open alerts.
         last_events: The newest events, the newest first.
     """
@@ -61,3 +74,4 @@ class DatasetDetail(DatasetView, frozen=True, kw_only=True):
     subscribers: list[ConsumerView]
     alerts: list[DatasetAlertView]
     last_events: list[EventView]
+    checks: list[DatasetCheckView]

@@ -201,7 +201,8 @@ class EventOutcomeView(Struct, frozen=True, kw_only=True):
 
     Attributes:
         outcome: `pending`, `consumed`, `filtered`, `expired`, `skipped`, `dead`; `unseen` if the
-            DAG subscribed later.
+            DAG subscribed later; `held` by checks, or `discarded`; of a check itself: `waiting`,
+            `passed`, `failed`, `error`, `removed`.
         place: Index of the input in the DAG's expression; None if it was not evaluated yet.
         partition: The partition key under which it counted.
         reason: Why, for people.

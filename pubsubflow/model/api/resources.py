@@ -166,7 +166,7 @@ class RunView(Struct, frozen=True, kw_only=True):
     """A run.
 
     Attributes:
-        kind: `dataset`, `cron`, `manual`, `backfill`, `replay`.
+        kind: `dataset`, `cron`, `manual`, `backfill`, `replay`, `check`.
         cause: Why it exists: one line for people.
         version: The version of its DAG that it runs.
         cleared: How often tasks of it were cleared.
@@ -427,6 +427,7 @@ class EventView(Struct, frozen=True, kw_only=True):
         recorded_at: When it became durable.
         source: `task`, `api`, `cli`, `bus`.
         run_id, dag_id, task_id, map_index: The task that emitted it, if a task did.
+        held: Why no DAG has got it: a check holds it, or a person has discarded it.
     """
 
     event_id: str
@@ -440,6 +441,7 @@ class EventView(Struct, frozen=True, kw_only=True):
     dag_id: str | None = None
     task_id: str | None = None
     map_index: int | None = None
+    held: str | None = None
 
 
 class PostedEvents(Struct, frozen=True, kw_only=True):

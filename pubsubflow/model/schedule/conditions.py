@@ -8,6 +8,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from pubsubflow.model.schedule.checks import CheckPolicy
 from pubsubflow.model.schedule.partitions import Partitioning
 from pubsubflow.model.schedule.timetable import CronSpec, IntervalSpec, TableSpec, Timetable
 
@@ -102,7 +103,7 @@ class Latest(Struct, frozen=True, tag="latest"):
     """While a run is active, later events collapse into one next run."""
 
 
-Policy = Each | Batch | Debounce | Latest
+Policy = Each | Batch | Debounce | Latest | CheckPolicy
 
 
 class ScheduleSpec(Struct, frozen=True, omit_defaults=True):
@@ -224,4 +225,6 @@ def describe_schedule(schedule: ScheduleSpec | None) -> str:
             return f"debounce({text}, quiet={quiet:g} s)"
         case Latest():
             return f"latest({text})"
+        case CheckPolicy(blocking=blocking, severity=severity):
+            return f"check({text}, blocking={blocking}, severity={severity!r})"
     return text

@@ -1,7 +1,7 @@
 """Commands to the manager of a daemon; each is answered after the commit."""
 
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from msgspec import Struct
@@ -445,6 +445,34 @@ class AnswerApproval(Struct, frozen=True):
     vote: Vote
 
 
+class SettleHeldEvents(Struct, frozen=True):
+    """Release or discard events that checks hold, or check them again.
+
+    Attributes:
+        action: `release`, `discard` or `run-again`.
+        events: The events; those that are not held are left out.
+        by: Who says so.
+        note: Why, in one line.
+        check: The id of the one check that checks them again; all that hold them if None.
+    """
+
+    action: Literal["release", "discard", "run-again"]
+    events: tuple[UUID, ...]
+    by: str
+    note: str = ""
+    check: str | None = None
+
+
+class SweepChecks(Struct, frozen=True):
+    """Release what checks that are gone hold, and begin or conclude what hangs.
+
+    Attributes:
+        dags: The numbers of the DAGs that the checks are.
+    """
+
+    dags: tuple[int, ...]
+
+
 Command = (
     RecordEvents
     | StartRun
@@ -466,6 +494,8 @@ Command = (
     | SetPool
     | DeletePool
     | AnswerApproval
+    | SettleHeldEvents
+    | SweepChecks
 )
 
 
@@ -481,7 +511,7 @@ class CommandHandler(Protocol):
             the run id (a string) for StartRun and for a RedriveDeadLetter that made a
             run; the numbers of those that were open for DiscardDeadLetters; `RunPlan` for
             Replay and Backfill; `ClearResult` for ClearTasks; `MarkResult` for
-            MarkTasks; None for the others.
+            MarkTasks; the ids of the events concerned for SettleHeldEvents; None for the others.
 
         Raises:
             NotFound: The DAG, run, dead letter or pool is unknown.

@@ -40,6 +40,7 @@ class ReadDags:
         tags: Collection[str] = (),
         owner: str | None = None,
         paused: bool | None = None,
+        checks: bool = False,
     ) -> DagPage:
         """Return DAGs by name, and the files that cannot be imported.
 
@@ -51,9 +52,10 @@ class ReadDags:
             tags: Only those that have all of these.
             owner: Only those of this owner.
             paused: Only those that are paused, or not; None for both.
+            checks: Those that checks are, in place of all others.
         """
         async with self._database.connection() as connection:
-            page = await connection.fetch(SQL["page_dags"], after or "", limit)
+            page = await connection.fetch(SQL["page_dags"], after or "", limit, checks)
             found = await self._read(connection, [row["id"] for row in page])
             broken = await connection.fetch(SQL["list_import_errors"])
         items = [_dag(row, spec) for row, spec in found]

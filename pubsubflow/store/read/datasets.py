@@ -12,6 +12,7 @@ from pubsubflow.errors import NotFound
 from pubsubflow.model.api.datasets import (
     ConsumerView,
     DatasetAlertView,
+    DatasetCheckView,
     DatasetDetail,
     ProducerView,
 )
@@ -21,6 +22,7 @@ from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.read.checks.holds import read_holds
 from pubsubflow.store.read.event_outcomes import read_event_outcomes
 from pubsubflow.store.specs import SpecReader
 
@@ -76,12 +78,14 @@ class ReadDatasets:
             specs = await self._specs.load(connection, [row["id"] for row in naming])
             consumers = await connection.fetch(SQL["list_consumers"], number)
             alerts = await connection.fetch(SQL["list_open_alerts_of_dataset"], uri)
+            checks = await connection.fetch(SQL["list_checks_of_dataset"], number)
         events = [each.view for each in found.values()]
         return DatasetDetail(
             **asdict(_dataset(rows[0])),
             producers=_producers(uri, specs.values(), events),
             sources=list(dict.fromkeys(each.source for each in events if each.dag_id is None)),
             subscribers=[_consumer(row) for row in consumers],
+            checks=[DatasetCheckView(**row) for row in checks],
             alerts=[DatasetAlertView(**row) for row in alerts],
             last_events=events[:_LAST_EVENTS],
         )
@@ -151,8 +155,11 @@ async def read_events(
     """Return events by their ids, newest first."""
     rows = await connection.fetch(SQL["read_events"], ids)
     versions = await specs.load(connection, (row["version"] for row in rows))
+    held = await read_holds(connection, [row for row in rows if row["held"]])
     return {
-        row["id"]: FoundEvent(row["run"], tuple(row["ancestry"]), _event(row, versions))
+        row["id"]: FoundEvent(
+            row["run"], tuple(row["ancestry"]), _event(row, versions, held.get(row["id"]))
+        )
         for row in rows
     }
 
@@ -165,7 +172,8 @@ def _next(found: Mapping[int, FoundEvent], limit: int) -> str | None:
 async def _with_outcomes(
     connection: Connection, found: Mapping[int, FoundEvent]
 ) -> list[EventWithOutcomes]:
-    outcomes = await read_event_outcomes(connection, list(found))
+    held = {number: event.view.held for number, event in found.items() if event.view.held}
+    outcomes = await read_event_outcomes(connection, list(found), held)
     return [
         EventWithOutcomes(**asdict(event.view), outcomes=outcomes[number])
         for number, event in found.items()
@@ -234,7 +242,9 @@ def _consumer(row: asyncpg.Record) -> ConsumerView:
     )
 
 
-def _event(row: asyncpg.Record, versions: Mapping[int, DagSpec]) -> EventView:
+def _event(
+    row: asyncpg.Record, versions: Mapping[int, DagSpec], held: str | None = None
+) -> EventView:
     spec = versions.get(row["version"])
     return EventView(
         event_id=str(row["event_id"]),
@@ -248,4 +258,5 @@ def _event(row: asyncpg.Record, versions: Mapping[int, DagSpec]) -> EventView:
         dag_id=row["dag_id"],
         task_id=None if spec is None or row["node"] is None else spec.tasks[row["node"]].task_id,
         map_index=None if row["map_index"] == NOT_MAPPED else row["map_index"],
+        held=held,
     )

@@ -7,6 +7,7 @@ import asyncpg
 from pubsubflow.model.api.explain import EventOutcomeView
 from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.read.checks.holds import DISCARDED
 
 _UNSEEN = "not processed: the DAG subscribed later, or no partition takes its key"
 _PRUNED = "not known: a run that consumed it was pruned, or the DAG subscribed later"
@@ -14,9 +15,15 @@ _ABSENT = "not processed: no DAG file defined the DAG at that time"
 
 
 async def read_event_outcomes(
-    connection: Connection, ids: list[int]
+    connection: Connection, ids: list[int], reasons: Mapping[int, str] | None = None
 ) -> Mapping[int, list[EventOutcomeView]]:
-    """Return the outcomes of events, by id, for each DAG that subscribes or has consumed."""
+    """Return the outcomes of events, by id, for each DAG that subscribes or has consumed.
+
+    Args:
+        connection: Postgres.
+        ids: The events.
+        reasons: Of those that checks hold, or that were discarded: why.
+    """
     found: dict[int, list[EventOutcomeView]] = {event: [] for event in ids}
     for row in await connection.fetch(SQL["read_event_outcomes"], ids):
         found[row["event"]].append(_decided(row))
@@ -26,6 +33,13 @@ async def read_event_outcomes(
         held = row["catch_up_from"] is not None and row["catch_up_from"] <= row["event"]
         if row["dag_id"] not in known:
             found[row["event"]].append(_undecided(row, held=held))
+    if reasons:
+        for row in await connection.fetch(SQL["list_dags_of_held_events"], list(reasons)):
+            reason = reasons[row["event"]]
+            outcome = "discarded" if reason.startswith(DISCARDED) else "held"
+            found[row["event"]].append(
+                EventOutcomeView(dag_id=row["dag_id"], outcome=outcome, reason=reason)
+            )
     return found
 
 
@@ -35,7 +49,7 @@ def _decided(row: asyncpg.Record) -> EventOutcomeView:
         outcome=row["outcome"],
         place=row["input"],
         partition=row["partition_key"] or None,
-        reason=row["reason"],
+        reason=row["reason"] or None,
         run_id=None if row["run_id"] is None else str(row["run_id"]),
         run_state=row["state"],
         at=row["at"],

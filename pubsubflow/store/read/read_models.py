@@ -6,6 +6,7 @@ from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.objects.answers import ReadAnswers
 from pubsubflow.store.objects.results import ReadResults
 from pubsubflow.store.read.changes import ReadChanges
+from pubsubflow.store.read.checks.checks import ReadChecks
 from pubsubflow.store.read.dags import ReadDags
 from pubsubflow.store.read.datasets import ReadDatasets
 from pubsubflow.store.read.dead_letters import ReadDeadLetters
@@ -36,6 +37,7 @@ class ReadModels:
         answers: About results of called DAGs.
         datasets: About datasets and events.
         why_not: About why schedules have not fired.
+        checks: About checks, and the events that they hold.
         dead_letters: About dead letters.
         webhooks: About webhooks.
         triggers: About waits and watched datasets.
@@ -60,6 +62,7 @@ class ReadModels:
         self.answers = ReadAnswers(database, specs, results)
         self.datasets = ReadDatasets(database, specs)
         self.why_not = ReadWhyNot(database, specs)
+        self.checks = ReadChecks(database, specs)
         self.dead_letters = ReadDeadLetters(database)
         self.webhooks = ReadWebhooks(database)
         self.triggers = ReadTriggers(database, specs)

@@ -1,5 +1,6 @@
 """Troubles around a DAG's schedule: runs that were refused, and watches that see nothing."""
 
+from pubsubflow.model.schedule.checks import describe_hold
 from pubsubflow.model.schedule.explain import Reason
 from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
@@ -30,4 +31,21 @@ async def read_troubles(connection: Connection, dag: int, dag_id: str) -> list[R
         if row["error"] is not None:
             text = f"it fails since {row['error_since']:%Y-%m-%d %H:%M} UTC: {row['error']}"
         reasons.append(Reason(kind="watch", text=f"the watch of {row['uri']}: {text}"))
+    reasons += await _held(connection, dag)
     return reasons
+
+
+async def _held(connection: Connection, dag: int) -> list[Reason]:
+    """Return that checks hold events of a DAG's datasets."""
+    row = await connection.fetchrow(SQL["count_held_events_of_dag"], dag)
+    if row is None or not row["events"]:
+        return []
+    holds = await connection.fetch(SQL["read_holds"], [row["first"]])
+    count = row["events"]
+    more = "at least " if count == _MOST_LETTERS else ""
+    text = f"{more}{count} event{'s' if count != 1 else ''} of its datasets wait for checks"
+    if holds:
+        first = holds[0]
+        why = describe_hold(first["dag_id"], first["outcome"], first["description"])
+        text += f"; the first is {why}"
+    return [Reason(kind="held", text=f"{text}; see `pubsubflow checks held`")]

@@ -54,6 +54,13 @@ SELECT alert.id, alert.kind, alert.subject, alert.text, alert.dag_id, run.run_id
                    WHERE announced.uri LIKE 'pubsubflow://alerts/%'
                )
            )
+       ) OR EXISTS (  -- of a check: its event is not in the log
+           SELECT FROM check_result AS r JOIN held_event ON held_event.id = r.event
+           WHERE r.run = alert.run AND held_event.ancestry && ARRAY(
+               SELECT d.dag FROM dag_subscription AS d
+               JOIN dataset AS announced ON announced.id = d.dataset
+               WHERE announced.uri LIKE 'pubsubflow://alerts/%'
+           )
        ) AS quiet
 FROM alert LEFT JOIN run ON run.id = alert.run
 WHERE alert.announced = 0 OR alert.announced = 1 AND alert.ended_at IS NOT NULL

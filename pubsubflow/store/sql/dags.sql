@@ -2,8 +2,9 @@
 -- rows behind the ids.
 
 -- name: page_dags
--- Return the ids of the DAGs present, after the name $1.
-SELECT id FROM dag WHERE dag_id > $1 AND present ORDER BY dag_id LIMIT $2;
+-- Return the ids of the DAGs present, after the name $1; those that checks are if $3.
+SELECT id FROM dag WHERE dag_id > $1 AND present AND (dag_id LIKE 'check:%') = $3
+ORDER BY dag_id LIMIT $2;
 
 -- name: find_dag
 -- Return the id of a DAG, a retired one included.
@@ -55,7 +56,7 @@ LEFT JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(dag.dag_id ORDER BY dag.dag_id), '{}') AS names
     FROM dag_subscription JOIN dag ON dag.id = dag_subscription.dag
-    WHERE dag_subscription.dataset = dataset.id
+    WHERE dag_subscription.dataset = dataset.id AND dag.dag_id NOT LIKE 'check:%'
 ) AS consumers
 LEFT JOIN freshness ON freshness.dataset = dataset.uri
 LEFT JOIN freshness_look AS look ON look.dataset = dataset.uri
@@ -78,7 +79,21 @@ CROSS JOIN LATERAL (
         LIMIT 1000
     ) AS oldest
 ) AS waiting
-WHERE d.dataset = $1
+WHERE d.dataset = $1 AND dag.dag_id NOT LIKE 'check:%'
+ORDER BY dag.dag_id;
+
+-- name: list_checks_of_dataset
+-- Return the checks of a dataset, and how many of its events each holds, up to 1,000.
+SELECT substring(dag.dag_id FROM 7) AS check, s.paused, (
+    SELECT count(*) FROM (
+        SELECT FROM check_result AS r
+        WHERE r.dag = d.dag AND r.holding AND r.dataset = $1 LIMIT 1000
+    ) AS holding
+) AS held
+FROM dag_subscription AS d
+JOIN dag ON dag.id = d.dag
+JOIN dag_state AS s ON s.dag = d.dag
+WHERE d.dataset = $1 AND dag.dag_id LIKE 'check:%'
 ORDER BY dag.dag_id;
 
 -- name: list_versions_that_name
@@ -98,8 +113,10 @@ WHERE dataset = $1 AND ended_at IS NULL ORDER BY id;
 SELECT id FROM dataset WHERE uri = $1;
 
 -- name: find_event
--- Return the position of an event in the log.
-SELECT id FROM event WHERE event_id = $1;
+-- Return the position of an event in the log, or its number if checks hold it.
+SELECT id FROM event WHERE event_id = $1
+UNION ALL
+SELECT id FROM held_event WHERE event_id = $1;
 
 -- name: read_events_pruned_until
 -- Return the moment before which retention has removed events, but for those that something waits
@@ -107,25 +124,45 @@ SELECT id FROM event WHERE event_id = $1;
 SELECT min(started_at) AS until FROM slice WHERE series = 'event' HAVING min(number) > 0;
 
 -- name: page_events
--- Return positions of events below $1, newest first.
-SELECT id FROM event WHERE id < $1 ORDER BY id DESC LIMIT $2;
+-- Return positions of events below $1, newest first, with the numbers of those that checks hold.
+SELECT id FROM (
+    (SELECT id FROM event WHERE id < $1 ORDER BY id DESC LIMIT $2)
+    UNION ALL
+    (SELECT id FROM held_event WHERE id < $1 ORDER BY id DESC LIMIT $2)
+) AS found
+ORDER BY id DESC LIMIT $2;
 
 -- name: page_dataset_events
--- Return positions of a dataset's events below $1, newest first.
-SELECT id FROM event WHERE dataset = $3 AND id < $1 ORDER BY id DESC LIMIT $2;
+-- Return positions of a dataset's events below $1, newest first, with the numbers of those that
+-- checks hold.
+SELECT id FROM (
+    (SELECT id FROM event WHERE dataset = $3 AND id < $1 ORDER BY id DESC LIMIT $2)
+    UNION ALL
+    (SELECT id FROM held_event WHERE dataset = $3 AND id < $1 ORDER BY id DESC LIMIT $2)
+) AS found
+ORDER BY id DESC LIMIT $2;
 
 -- name: read_events
--- Return events and the tasks that emitted them, newest first.
-SELECT event.id, event.event_id, dataset.uri, event.extra, event.partition, event.time,
-       event.recorded_at, event.source, event.run, event.node, event.map_index, event.ancestry,
-       run.run_id, run.version, dag.dag_id
+-- Return events and the tasks that emitted them, newest first; also events that checks hold.
+SELECT found.id, found.event_id, dataset.uri, found.extra, found.partition, found.time,
+       found.recorded_at, found.source, found.run, found.node, found.map_index, found.ancestry,
+       run.run_id, run.version, dag.dag_id, found.held, found.discarded_by, found.note
 -- Not `id = ANY($1)`, for which each partition would be looked through.
 FROM unnest($1::bigint[]) AS requested (id)
-JOIN event ON event.id = requested.id
-JOIN dataset ON dataset.id = event.dataset
-LEFT JOIN run ON run.id = event.run
+JOIN LATERAL (
+    SELECT event.id, event.event_id, event.dataset, event.extra, event.partition, event.time,
+           event.recorded_at, event.source, event.run, event.node, event.map_index, event.ancestry,
+           false AS held, NULL::text AS discarded_by, NULL::text AS note
+    FROM event WHERE event.id = requested.id
+    UNION ALL
+    SELECT h.id, h.event_id, h.dataset, h.extra, h.partition, h.time, h.held_at, h.source, h.run,
+           h.node, h.map_index, h.ancestry, true, h.discarded_by, h.note
+    FROM held_event AS h WHERE h.id = requested.id
+) AS found ON true
+JOIN dataset ON dataset.id = found.dataset
+LEFT JOIN run ON run.id = found.run
 LEFT JOIN dag ON dag.id = run.dag
-ORDER BY event.id DESC;
+ORDER BY found.id DESC;
 
 -- name: read_workers
 -- Return all workers that have not signed off.

@@ -1,7 +1,8 @@
 -- Outcomes of events, and the DAGs that subscribe to their datasets.
 
 -- name: read_event_outcomes
--- Return the outcomes of events for each DAG and input: consumed, pending, or as recorded.
+-- Return the outcomes of events for each DAG and input: consumed, pending, or as recorded; and for
+-- each check what it has found.
 SELECT run_event.event, dag.dag_id, 'consumed' AS outcome, run_event.input,
        run.partition AS partition_key,
        CASE WHEN run.state <> 'queued' THEN NULL
@@ -13,7 +14,7 @@ FROM run_event
 JOIN run ON run.id = run_event.run
 JOIN dag ON dag.id = run.dag
 LEFT JOIN run_queue AS q ON q.run = run.id
-WHERE run_event.event = ANY($1::bigint[])
+WHERE run_event.event = ANY($1::bigint[]) AND run.kind <> 'check'
 UNION ALL
 SELECT p.event, dag.dag_id, 'pending', p.input, p.partition_key, NULL, NULL, NULL, NULL
 FROM pending_event AS p JOIN dag ON dag.id = p.dag
@@ -23,6 +24,20 @@ SELECT o.event, dag.dag_id, o.outcome, o.input, o.partition_key, o.reason, NULL,
 FROM unnest($1::bigint[]) AS requested (event)
 JOIN event_outcome AS o ON o.event = requested.event
 JOIN dag ON dag.id = o.dag
+UNION ALL
+SELECT requested.event, dag.dag_id, r.outcome, 0, NULL,
+       concat_ws('; ', nullif(r.description, ''),
+                 CASE WHEN r.released_by IS NOT NULL THEN 'released by ' || r.released_by END,
+                 nullif(r.note, '')),
+       r.run_id, NULL, r.ended_at
+FROM unnest($1::bigint[]) AS requested (event)
+CROSS JOIN LATERAL (
+    SELECT event_id FROM event WHERE event.id = requested.event
+    UNION ALL
+    SELECT event_id FROM held_event WHERE held_event.id = requested.event
+) AS known
+JOIN check_result AS r ON r.event_id = known.event_id
+JOIN dag ON dag.id = r.dag
 ORDER BY event, dag_id, input, at;
 
 -- name: read_subscribed_dags
@@ -44,6 +59,7 @@ JOIN event ON event.id = requested.id
 JOIN dag_subscription AS s ON s.dataset = event.dataset
 JOIN dag ON dag.id = s.dag
 JOIN dag_state ON dag_state.dag = s.dag
+WHERE dag.dag_id NOT LIKE 'check:%'
 ORDER BY event.id, dag.dag_id;
 
 -- name: list_subscribed_dags
@@ -52,5 +68,15 @@ SELECT dag.dag_id
 FROM dataset
 JOIN dag_subscription AS s ON s.dataset = dataset.id
 JOIN dag ON dag.id = s.dag
-WHERE dataset.uri = $1
+WHERE dataset.uri = $1 AND dag.dag_id NOT LIKE 'check:%'
 ORDER BY dag.dag_id;
+
+-- name: list_dags_of_held_events
+-- Return the DAGs that get the events $1, which checks hold, when they are released.
+SELECT h.id AS event, dag.dag_id
+FROM unnest($1::bigint[]) AS requested (id)
+JOIN held_event AS h ON h.id = requested.id
+JOIN dag_subscription AS s ON s.dataset = h.dataset
+JOIN dag ON dag.id = s.dag
+WHERE dag.dag_id NOT LIKE 'check:%'
+ORDER BY h.id, dag.dag_id;

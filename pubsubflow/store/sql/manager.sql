@@ -118,8 +118,10 @@ ON CONFLICT (key) DO NOTHING;
 SELECT key, body FROM idempotency_key WHERE key = ANY($1::text[]);
 
 -- name: find_recorded_events
--- Return which of the events $1 are recorded.
-SELECT event_id FROM event WHERE event_id = ANY($1::uuid[]);
+-- Return which of the events $1 are recorded, in the log or held.
+SELECT event_id FROM event WHERE event_id = ANY($1::uuid[])
+UNION ALL
+SELECT event_id FROM held_event WHERE event_id = ANY($1::uuid[]);
 
 -- name: record_event_outcomes
 -- Record the outcomes of events that no run consumes.
@@ -382,7 +384,7 @@ SELECT id, dag_id, present, version FROM dag WHERE dag_id = ANY($1::text[]);
 
 -- name: find_runs
 -- Return runs by their public ids.
-SELECT id, run_id, dag, state, version, clear_number FROM run WHERE run_id = ANY($1::uuid[]);
+SELECT id, run_id, dag, state, kind, version, clear_number FROM run WHERE run_id = ANY($1::uuid[]);
 
 -- name: annotate_run
 -- Change what people put on a run: its tags to $2 unless null, with $3 and without $4; its note.

@@ -412,3 +412,40 @@ WHERE run >= $1 AND run < $2 AND NOT run = ANY($3::bigint[]);
 -- Return which events runs in [$1, $2) consumed as JSON, except $3.
 SELECT to_jsonb(t)::text AS row FROM run_event AS t
 WHERE run >= $1 AND run < $2 AND NOT run = ANY($3::bigint[]);
+
+-- name: delete_check_results
+-- Delete up to $2 results of checks of $1 seconds ago, but for those that wait or hold an event, and
+-- return how many and their bytes.
+WITH gone AS (
+    DELETE FROM check_result AS r WHERE id = ANY(ARRAY(
+        SELECT id FROM check_result
+        WHERE created_at < now() - make_interval(secs => $1) AND NOT holding
+          AND outcome <> 'waiting'
+        ORDER BY created_at LIMIT $2
+    ))
+    RETURNING pg_column_size(r.*) AS bytes
+)
+SELECT count(*) AS rows, coalesce(sum(bytes), 0)::bigint AS bytes FROM gone;
+
+-- name: count_check_results
+-- Count the results of checks of $1 seconds ago, but for those that wait or hold an event, with
+-- their bytes.
+SELECT count(*) AS rows, coalesce(sum(pg_column_size(r.*)), 0)::bigint AS bytes
+FROM check_result AS r
+WHERE created_at < now() - make_interval(secs => $1) AND NOT holding AND outcome <> 'waiting';
+
+-- name: delete_discarded_events
+-- Delete up to $2 events that were discarded $1 seconds ago, and return how many and their bytes.
+WITH gone AS (
+    DELETE FROM held_event AS h WHERE id = ANY(ARRAY(
+        SELECT id FROM held_event WHERE discarded_at < now() - make_interval(secs => $1)
+        ORDER BY discarded_at LIMIT $2
+    ))
+    RETURNING pg_column_size(h.*) AS bytes
+)
+SELECT count(*) AS rows, coalesce(sum(bytes), 0)::bigint AS bytes FROM gone;
+
+-- name: count_discarded_events
+-- Count the events that were discarded $1 seconds ago, with their bytes.
+SELECT count(*) AS rows, coalesce(sum(pg_column_size(h.*)), 0)::bigint AS bytes
+FROM held_event AS h WHERE discarded_at < now() - make_interval(secs => $1);

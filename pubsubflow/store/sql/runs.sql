@@ -2,12 +2,12 @@
 
 -- name: page_runs
 -- Return ids of runs before the run $1 down to the run $2, at most $3, that are in one of the states
--- $4, of one of the kinds $5, of partition $6, made in [$7, $8), with the params $9 = $10, and of
--- which each tag of $11 is a tag, or one of their DAG's: $12, $13.
+-- $4, of one of the kinds $5 (any but checks if null), of partition $6, made in [$7, $8), with the
+-- params $9 = $10, and of which each tag of $11 is a tag, or one of their DAG's: $12, $13.
 SELECT run.id FROM run
 WHERE run.run_id < $1 AND run.run_id >= $2
   AND ($4::text[] IS NULL OR run.state = ANY($4))
-  AND ($5::text[] IS NULL OR run.kind = ANY($5))
+  AND (CASE WHEN $5::text[] IS NULL THEN run.kind <> 'check' ELSE run.kind = ANY($5) END)
   AND ($6::text IS NULL OR run.partition = $6)
   AND ($7::timestamptz IS NULL OR run.created_at >= $7)
   AND ($8::timestamptz IS NULL OR run.created_at < $8)
@@ -49,7 +49,8 @@ FROM (SELECT run, dag FROM run_live UNION ALL SELECT run, dag FROM run_queue) AS
 JOIN run ON run.id = live.run
 WHERE run.run_id < $1 AND run.run_id >= $2 AND ($14::int IS NULL OR live.dag = $14)
   AND ($4::text[] IS NULL OR run.state = ANY($4))
-  AND ($5::text[] IS NULL OR run.kind = ANY($5))
+  AND (CASE WHEN $5::text[] IS NULL THEN run.kind <> 'check' OR live.dag = $14
+            ELSE run.kind = ANY($5) END)
   AND ($6::text IS NULL OR run.partition = $6)
   AND ($7::timestamptz IS NULL OR run.created_at >= $7)
   AND ($8::timestamptz IS NULL OR run.created_at < $8)
@@ -63,6 +64,10 @@ WHERE run.run_id < $1 AND run.run_id >= $2 AND ($14::int IS NULL OR live.dag = $
           WHERE tagged.dag = run.dag AND tagged.tag = wanted.tag))
 ORDER BY run.run_id DESC
 LIMIT $3;
+
+-- name: has_checks
+-- Whether there are runs of checks, which lists leave out.
+SELECT min(id) IS NOT NULL FROM check_result;
 
 -- name: find_scan_end
 -- Return the run that is $2 runs older than the run $1.

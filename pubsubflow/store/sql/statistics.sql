@@ -20,6 +20,10 @@ SELECT 'alerts', kind, count(*), extract(epoch FROM now() - min(opened_at))::flo
 FROM (SELECT kind, opened_at FROM alert WHERE ended_at IS NULL LIMIT $1) AS alerts
 GROUP BY kind
 UNION ALL
+SELECT 'held_events', '', count(*), extract(epoch FROM now() - min(held_at))::float8
+FROM (SELECT held_at FROM held_event WHERE discarded_at IS NULL
+      ORDER BY id LIMIT $1) AS held_events
+UNION ALL
 SELECT 'dead_letters', kind, count(*), extract(epoch FROM now() - min(created_at))::float8
 FROM (SELECT kind, created_at FROM dead_letter
       WHERE resent_at IS NULL AND discarded_at IS NULL LIMIT $1) AS dead_letters

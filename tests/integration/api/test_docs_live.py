@@ -12,6 +12,7 @@ import pytest
 from pubsubflow.api.stream.settings import StreamSettings
 from pubsubflow.client.stream import EventStreamParser
 from pubsubflow.model.changes import (
+    CheckChanged,
     DagChanged,
     DatasetUpdated,
     ImportChanged,
@@ -31,6 +32,7 @@ KINDS = {
     "dataset": DatasetUpdated,
     "dag": DagChanged,
     "import": ImportChanged,
+    "check": CheckChanged,
     "reset": StreamReset,
 }
 

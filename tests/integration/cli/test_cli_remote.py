@@ -132,6 +132,11 @@ def administer(remote):
     assert isinstance(remote("alerts", "list", "--json"), list)
     remote("alerts", "show", "999999", code=2)  # there are none
     remote("alerts", "ack", "999999", code=2)
+    remote("checks", "show", "far", code=2)
+    assert [remote("checks", name, "--json") for name in ("list", "results", "held")] == [[]] * 3
+    for name in ("release", "discard", "run-again"):
+        done = remote("checks", name, "0192f0c1-0000-7000-8000-000000000000", "--json")
+        assert done == {"events": [], "more": False}
     remote("pools", "delete", "far")
     remote("connections", "set", "far", "--uri", "x://far/y", "--json")
     assert remote("connections", "show", "far", "--json")["uri"] == "x://far/y"

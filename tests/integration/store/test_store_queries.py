@@ -17,9 +17,10 @@ from pubsubflow.store.named_queries import SQL
 pytestmark = pytest.mark.anyio
 
 BIG = {
-    "attempt", "audit", "backfill_run", "change", "condition_state", "dag", "dag_state",
-    "dag_subscription", "dag_version", "dataset", "event", "event_outcome", "idempotency_key",
-    "log", "pending_event", "run", "run_event", "run_live", "slot", "task", "task_live",
+    "attempt", "audit", "backfill_run", "change", "check_result", "condition_state", "dag",
+    "dag_state", "dag_subscription", "dag_version", "dataset", "event", "event_outcome",
+    "held_event", "idempotency_key", "log", "pending_event", "run", "run_event", "run_live",
+    "slot", "task", "task_live",
 }  # fmt: skip
 SWEEPS = {  # looked through now and then; the table holds only what is not finished
     "find_undelivered_tasks": {"task_live"},
@@ -66,6 +67,13 @@ INSERT INTO idempotency_key (key, event_id)
 INSERT INTO run_event (run, event, input) SELECT n, n, 0 FROM generate_series(1, 20000) AS n;
 INSERT INTO condition_state (dag, partition_key, state, open)
     SELECT 1 + n % 5000, 'k' || n, '', n % 10 = 0 FROM generate_series(1, 20000) AS n;
+INSERT INTO held_event (id, event_id, dataset, extra, time, source, held_at)
+    SELECT n, gen_random_uuid(), 1 + n % 5000, '{}', now(), 'api', now()
+    FROM generate_series(1, 20000) AS n;
+INSERT INTO check_result (event, dag, event_id, dataset, blocking, holding, severity, outcome, run)
+    SELECT n, 1 + n % 50, gen_random_uuid(), 1 + n % 5000, true, n % 10 = 0, 'error',
+           CASE WHEN n % 5 = 0 THEN 'failed' ELSE 'passed' END, n
+    FROM generate_series(1, 20000) AS n;
 INSERT INTO pending_event (dag, partition_key, input, event)
     SELECT 1 + n % 5000, '', 0, n FROM generate_series(1, 20000) AS n;
 INSERT INTO event_outcome (event, dag, input, outcome, reason)

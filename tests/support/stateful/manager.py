@@ -2,15 +2,21 @@
 
 from collections import defaultdict
 from contextlib import suppress
-from functools import partial
 
 import asyncpg
 import msgspec
 
 from pubsubflow.errors import InvalidInput, StoreUnavailable
 from pubsubflow.model.runs.states import RUN_TRANSITIONS, TASK_TRANSITIONS
+from pubsubflow.model.schedule.checks import CHECK_PREFIX
 from pubsubflow.model.spec import DagSpec, RetryPolicy
-from pubsubflow.model.wire.commands import CancelRun, SetPaused, StartRun
+from pubsubflow.model.wire.commands import (
+    CancelRun,
+    SetPaused,
+    SettleHeldEvents,
+    StartRun,
+    SweepChecks,
+)
 from pubsubflow.model.wire.messages import (
     NO_NODE,
     Outcome,
@@ -22,12 +28,16 @@ from pubsubflow.model.wire.messages import (
 )
 from pubsubflow.model.wire.subjects import Subjects
 from support.harness import ManagerHarness, Order, chain_of, fence_of, post
-from support.specs import dag, task
+from support.reference.checks import RELEASES, finding
+from support.specs import check, dag, task, uri
 from support.stateful.workload import RandomWorkload
 
 SOURCES = ["s0", "s1", "s2"]
 SHARED = ["(s0 & s1) | (s0 & s2)", "(s0 | s1) & (s1 | s2)"]  # one event at several inputs
 OUTCOMES = [Outcome.SUCCESS] * 16 + [Outcome.FAILED] * 2 + [Outcome.CRASHED] * 2 + [Outcome.SKIPPED]
+CHECKED = ["s0", "d0"]
+HELD = "SELECT event_id FROM held_event WHERE discarded_at IS NULL ORDER BY random() LIMIT 3"
+WAITING = "SELECT count(*) FROM check_result WHERE outcome = 'waiting'"
 CHECKS = """
 CREATE TABLE violation (what text);
 CREATE TABLE allowed (kind text, source text, target text);
@@ -76,6 +86,7 @@ CREATE TRIGGER check_dag_state AFTER UPDATE OF active, queued ON dag_state
 async def watch(admin: asyncpg.Connection) -> None:
     """Have the database check every transition and every count, by triggers."""
     await admin.execute(CHECKS)
+    await admin.execute(RELEASES)
     rows = [
         (kind, str(old), str(new))
         for kind, table in (("run", RUN_TRANSITIONS), ("task", TASK_TRANSITIONS))
@@ -86,12 +97,13 @@ async def watch(admin: asyncpg.Connection) -> None:
 
 
 class ManagerWorkload(RandomWorkload):
-    """Random DAGs, and the random actions on them."""
+    """Random DAGs, and the random actions on them; with an odd seed, datasets have checks."""
 
     burst = 25
 
     def __init__(self, harness: ManagerHarness, admin: asyncpg.Connection, seed: int) -> None:
         super().__init__(harness, admin, seed)
+        self.checks = _checks() if seed % 2 else []
         self.conditions: dict[str, str] = {}
         self.posted: set[str] = set()
         self.unsure: set[str] = set()
@@ -134,10 +146,14 @@ class ManagerWorkload(RandomWorkload):
     async def prepare(self) -> None:
         limits = [(spec.dag_id, spec.max_active_runs) for spec in self._specs]
         await self._admin.executemany("INSERT INTO dag_limit VALUES ($1, $2)", limits)
-        await self.harness.load(*self._specs)
+        if self.checks:
+            checked = [(uri(name),) for name in CHECKED]
+            await self._admin.executemany("INSERT INTO checked VALUES ($1)", checked)
+        await self.harness.load(*self._specs, *self.checks)
 
     def actions(self):
-        return {
+        with_checks = {self._settle: 5, self._sweep_checks: 3} if self.checks else {}
+        return with_checks | {
             self._post: 25,
             self._work: 45,
             self._resend_old_result: 6,
@@ -152,6 +168,9 @@ class ManagerWorkload(RandomWorkload):
 
     def _some_dag(self) -> str:
         return self.chance.choice(self._specs).dag_id
+
+    def _any_dag(self) -> str:
+        return self.chance.choice([*self._specs, *self.checks]).dag_id
 
     async def _post(self) -> None:
         """Post one to three events, each with a name of its own, some with a key."""
@@ -188,16 +207,29 @@ class ManagerWorkload(RandomWorkload):
         self.runs[f"{dag_id} {key}"].add(run_id)
 
     async def _pause(self) -> None:
-        await self.call(SetPaused(self._some_dag(), paused=True))
+        await self.call(SetPaused(self._any_dag(), paused=True))
 
     async def _unpause(self) -> None:
-        await self.call(SetPaused(self._some_dag(), paused=False))
+        await self.call(SetPaused(self._any_dag(), paused=False))
 
     async def _cancel(self) -> None:
         if self.harness.received:
             run_id = self.chance.choice(self.harness.received).info.run_id
             with suppress(InvalidInput):  # it has ended, or is just changing
                 await self.call(CancelRun(run_id))
+
+    async def _settle(self) -> None:
+        """Release or discard some events that are held, or check them again."""
+        with suppress(StoreUnavailable):  # its connection was killed
+            rows = await self.harness.rows(HELD)
+            events = tuple(row["event_id"] for row in rows)
+            action = self.chance.choice(["release", "discard", "run-again", "run-again"])
+            await self.call(SettleHeldEvents(action, events, "ann"))
+
+    async def _sweep_checks(self) -> None:
+        with suppress(StoreUnavailable):
+            rows = await self.harness.rows("SELECT id FROM dag WHERE dag_id LIKE 'check:%'")
+            await self.call(SweepChecks(tuple(row["id"] for row in rows)))
 
     async def _new_version(self) -> None:
         index = self.chance.randrange(len(self._specs))
@@ -248,6 +280,7 @@ class ManagerWorkload(RandomWorkload):
                     worker=worker,
                     chain=index,
                     then=chain[index] if goes_on else NO_NODE,
+                    value=_value(order) if outcome is Outcome.SUCCESS else None,
                     error=None if outcome is Outcome.SUCCESS else error,
                 )
             )
@@ -282,6 +315,31 @@ class ManagerWorkload(RandomWorkload):
         )
 
     async def drain(self) -> None:
-        for spec in self._specs:
+        for spec in [*self._specs, *self.checks]:
             await self.call(SetPaused(spec.dag_id, paused=False))
-        await self.answer_everything(partial(chain_of, worker="good"))
+        await self.answer_everything(_end)
+        # What was cancelled in a queue is found by the sweep; what it releases makes runs.
+        while self.checks and await self.harness.value(WAITING):
+            await self._sweep_checks()
+            await self.answer_everything(_end)
+
+
+def _checks() -> list[DagSpec]:
+    return [
+        check("both", "s0", max_active_runs=2),
+        check("also", "s*0", max_active_runs=16),
+        check("quiet", "s1", blocking=False),
+        check("emitted", "d0"),
+    ]
+
+
+def _value(order: Order) -> dict | None:
+    """Return the result of a task: only those of checks have one."""
+    return finding(order.info.run_id) if order.info.dag_id.startswith(CHECK_PREFIX) else None
+
+
+def _end(order: Order) -> list[ResultMessage]:
+    value = _value(order)
+    if value is None:
+        return chain_of(order, worker="good")
+    return [order.result(worker="good", value=value)]

@@ -38,6 +38,7 @@ VERBS = {
     *(
         "Open",
         "Print",
+        "Release",
         "Remove",
         "Resend",
         "Resume",

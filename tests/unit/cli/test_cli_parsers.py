@@ -157,6 +157,7 @@ NAMED = {
     "runs mark": ["success"],
     "tasks mark": ["success"],
     "backfills show": ["ID"],
+    "checks show": ["CHECK"],
 }
 
 

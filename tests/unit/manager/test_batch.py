@@ -1,6 +1,5 @@
 """Phases of a batch: only those of the kinds that occur are entered, and in lock order."""
 
-from collections import defaultdict
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -34,8 +33,10 @@ from pubsubflow.model.wire.commands import (
     Replay,
     SetPaused,
     SetPool,
+    SettleHeldEvents,
     StartRun,
     StoreDeadLetter,
+    SweepChecks,
     Timer,
 )
 from pubsubflow.model.wire.messages import (
@@ -48,7 +49,7 @@ from pubsubflow.model.wire.messages import (
     WorkerLostMessage,
     encode,
 )
-from pubsubflow.store.manager_transaction import ManagerTransaction
+from support.empty_store import EmptyStore
 from support.specs import dag, task
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -61,6 +62,7 @@ LOCKS = [
     "lock_event_waits",
     "claim_timers",
     "lock_dag_states",
+    "lock_held_events",
     "lock_slots",
 ]
 ITEMS = {
@@ -87,31 +89,13 @@ ITEMS = {
     CheckPastWaits: CheckPastWaits((1,), (2,)),
     AnnotateRun: AnnotateRun(uuid4()),
     MarkTasks: MarkTasks(uuid4(), "success"),
+    SettleHeldEvents: SettleHeldEvents("release", (uuid4(),), "ann"),
+    SweepChecks: SweepChecks((1,)),
     AnswerApproval: AnswerApproval(
         str(uuid4()), Vote(person="ann", role="operator", option="approve")
     ),
     FireTimers: FireTimers((Timer(NOW, "tick", 7, node=0, number=9),)),
 }
-
-
-class EmptyStore(ManagerTransaction):
-    """A database in which there is nothing but what a test says."""
-
-    def __init__(self, **answers) -> None:
-        self.queries: list[str] = []
-        self._answers = defaultdict(list, answers)
-
-    async def fetch(self, query, *arguments):
-        self.queries.append(query)
-        if query == "register_datasets":
-            return [{"uri": uri, "id": number} for number, uri in enumerate(arguments[0], 1)]
-        if query == "allocate_run_ids":
-            return [[self.queries.count(query)]]
-        if query == "allocate_event_ids":
-            return [{"id": number} for number in range(1, arguments[0] + 1)]
-        if query == "claim_idempotency_keys":
-            return [{"key": key} for key in arguments[0]]
-        return self._answers[query]
 
 
 def process(*messages, **answers) -> tuple[list[InboxItem], EmptyStore]:

@@ -12,7 +12,7 @@ from pubsubflow.model.api.alerts import AlertDetail
 async def list_alerts(
     *,
     state: Literal["open", "acknowledged", "ended"] | None = None,
-    kind: Literal["deadline", "freshness", "callback"] | None = None,
+    kind: Literal["deadline", "freshness", "callback", "check"] | None = None,
     subject: str | None = None,
     limit: Limit = 20,
     target: Target = DEFAULT,
@@ -22,7 +22,7 @@ async def list_alerts(
     Args:
         state: Only those in this state.
         kind: Only those of this kind.
-        subject: Only those about this DAG or dataset.
+        subject: Only those about this DAG, dataset or check.
         limit: How many alerts at most; 20 if left out.
         target: The daemon, and the format of the output.
     """

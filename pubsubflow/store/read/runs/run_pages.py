@@ -89,7 +89,8 @@ async def _scan_end(
     connection: Connection, chosen: RunFilter, before: UUID, dag: int | None
 ) -> UUID | None:
     """Return the run where a search stops; None if it reaches the end."""
-    if not (chosen.states or chosen.kinds or chosen.tags or chosen.partition or chosen.params):
+    filtered = chosen.states or chosen.kinds or chosen.tags or chosen.partition or chosen.params
+    if not filtered and (dag is not None or not await connection.fetchval(SQL["has_checks"])):
         return None
     query, *more = ("find_scan_end",) if dag is None else ("find_dag_scan_end", dag)
     end: UUID | None = await connection.fetchval(SQL[query], before, SCANNED_RUNS, *more)

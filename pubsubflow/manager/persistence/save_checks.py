@@ -1,0 +1,49 @@
+"""Saving of checks: events that are held, the checks that begin, positions of released events."""
+
+from pubsubflow.manager.unit_of_work import UnitOfWork
+from pubsubflow.store.manager_transaction import ManagerTransaction
+
+
+async def save_checks(uow: UnitOfWork, transaction: ManagerTransaction) -> None:
+    """Write what checks concern; what they have found is written as it is concluded."""
+    checks, datasets = uow.checks, uow.log.datasets
+    await transaction.write(
+        "hold_events",
+        [
+            (
+                event.id,
+                event.event_id,
+                datasets[event.info.dataset],
+                bytes(event.extra).decode(),
+                event.info.partition,
+                event.info.time,
+                event.info.source,
+                event.run,
+                event.node,
+                event.map_index,
+                "{" + ",".join(map(str, event.ancestry)) + "}",
+                event.info.trace,
+                uow.now,
+            )
+            for event in checks.held
+        ],
+    )
+    await transaction.write(
+        "begin_checks",
+        [
+            (
+                each.event.id,
+                each.dag,
+                each.event.event_id,
+                datasets[each.event.info.dataset],
+                each.blocking,
+                each.severity,
+                each.run,
+                each.run_id,
+            )
+            for each in checks.begun
+        ],
+    )
+    await transaction.write(
+        "place_released_events", [(event.held_as, event.id) for event in checks.released]
+    )

@@ -1,0 +1,1 @@
+"""Reads about checks and the events that they hold."""
