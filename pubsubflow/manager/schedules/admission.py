@@ -161,6 +161,7 @@ class Admission:
         )
         draft.encoded_info = encode(draft.info)
         draft.state = dag.admit(ahead=draft.apart)
+        dag.apart += draft.apart
         if dag.version.spec.deadlines:
             self._uow.timers.extend(deadline_timers(draft))
         if draft.state is RunState.RUNNING:

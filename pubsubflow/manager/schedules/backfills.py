@@ -192,7 +192,12 @@ class Backfills:
 
     async def _count(self, dag: LockedDag) -> None:
         (counts,) = await self._transaction.fetch("count_backfills", dag.id)
-        dag.backfills, dag.apart = counts["backfills"], counts["apart"]
+        # Those that are made here are not active before they are admitted; then they are counted.
+        drafted = sum(
+            draft.apart and draft.dag is dag and draft.state is None
+            for draft in self._uow.schedule.drafts.values()
+        )
+        dag.backfills, dag.apart = counts["backfills"], counts["apart"] - drafted
 
     async def _advance(self, dag: LockedDag, row: Row) -> None:
         state = BackfillState(row["state"])

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.manager.sweeper import Sweeper, SweeperSettings
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.schedule.backfills import BackfillState
@@ -202,3 +203,16 @@ async def test_what_a_dead_or_an_older_manager_left_undone_is_swept(pair):
     found = await progress(pair, plan)
     assert (found.state, found.succeeded) == ("completed", 3)
     assert await pair.states() == [RunState.SUCCESS] * 3
+
+
+async def test_runs_apart_make_no_room_for_others_before_they_are_active(harness):
+    await harness.load(dag("d", task("t"), timetable=HOURLY, max_active_runs=1))
+    await harness.call(StartRun("d"))
+    answers = []
+    commands = StartRun("d"), Backfill("d", DAY, DAY + 5 * HOUR, max_active_runs=3)
+    items = [InboxItem(each, done=answers.append, failed=answers.append) for each in commands]
+    harness.managers[0].put(*items)  # in one transaction
+    await harness.until(lambda: len(answers) == 2)
+    assert await harness.value("SELECT state FROM run WHERE run_id = $1", answers[0]) == "queued"
+    await harness.until(lambda: len(harness.orders) == 4)
+    assert await rows_of_dag(harness) == [(1, 3)]
