@@ -43,7 +43,7 @@ async def _held(connection: Connection, dag: int) -> list[Reason]:
     holds = await connection.fetch(SQL["read_holds"], [row["first"]])
     count = row["events"]
     more = "at least " if count == _MOST_LETTERS else ""
-    text = f"{more}{count} event{'s' if count != 1 else ''} of its datasets wait for checks"
+    text = f"{more}{count} event{'s wait' if count > 1 else ' waits'} for checks"
     if holds:
         first = holds[0]
         why = describe_hold(first["dag_id"], first["outcome"], first["description"])

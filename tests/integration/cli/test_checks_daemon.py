@@ -117,7 +117,7 @@ async def test_a_held_event_reaches_nobody_until_a_person_says_so(client, psf, t
         ("uses", "held"),
     ]
     reasons = (await client.why_not("uses")).reasons
-    assert any(each.kind == "held" and "2 events of its datasets" in each.text for each in reasons)
+    assert any(each.kind == "held" and "2 events wait for checks" in each.text for each in reasons)
     (alert,) = [each async for each in client.alerts(state="open", kind="check")]
     assert (alert.subject, alert.dataset) == ("has_rows", "lake://orders")
     assert (await client.run(waiting)).state == "running"

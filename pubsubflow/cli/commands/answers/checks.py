@@ -86,7 +86,7 @@ async def show_check(check: str, /, *, limit: Limit = 20, target: Target = DEFAU
                     ("owner", found.owner),
                     ("file", found.file if found.line is None else f"{found.file}:{found.line}"),
                     ("dag", found.dag_id),
-                    ("holds", f"{_held(found)} events"),
+                    ("holds", f"{_held(found)} event{'s' * (found.held != 1)}"),
                 ]
             )
         )
