@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 import structlog
 
-from pubsubflow.bus import Bus
+from pubsubflow.bus import Bus, Message
 from pubsubflow.errors import BusUnavailable
 
 log = structlog.get_logger(__name__)
@@ -52,8 +52,14 @@ class Wakeups:
         self.stopping = False
 
     @asynccontextmanager
-    async def on(self, *subjects: str) -> AsyncIterator[Wakeup]:
+    async def on(
+        self, *subjects: str, when: Callable[[bytes], bool] | None = None
+    ) -> AsyncIterator[Wakeup]:
         """Yield a wakeup that messages on subjects notify; the subscriptions exist on entry.
+
+        Args:
+            subjects: The subjects.
+            when: Whether a message with this content notifies; all do if left out.
 
         Raises:
             BusUnavailable: NATS is out of reach.
@@ -63,7 +69,8 @@ class Wakeups:
         try:
             async with AsyncExitStack() as stack:
                 for subject in subjects:
-                    await stack.enter_async_context(await self._subscribe(subject, wakeup))
+                    notify = wakeup.notify if when is None else _notify_when(wakeup, when)
+                    await stack.enter_async_context(await self._subscribe(subject, notify))
                 yield wakeup
         finally:
             self._wakeups.discard(wakeup)
@@ -88,10 +95,10 @@ class Wakeups:
             await load()
             await anyio.sleep(_RETRY_SECONDS)
 
-    async def _subscribe(self, subject: str, wakeup: Wakeup) -> AsyncExitStack:
+    async def _subscribe(self, subject: str, notify: Callable[[Message], None]) -> AsyncExitStack:
         try:
             with anyio.fail_after(_SUBSCRIBE_SECONDS):
-                subscription = await self._bus.subscribe(subject, wakeup.notify)
+                subscription = await self._bus.subscribe(subject, notify)
         except TimeoutError as error:
             raise BusUnavailable(f"cannot subscribe to {subject}: NATS is out of reach") from error
         stack = AsyncExitStack()
@@ -103,3 +110,11 @@ class Wakeups:
         self.stopping = True
         for wakeup in list(self._wakeups):
             wakeup.notify()
+
+
+def _notify_when(wakeup: Wakeup, when: Callable[[bytes], bool]) -> Callable[[Message], None]:
+    def notify(message: Message) -> None:
+        if when(message.data):
+            wakeup.notify()
+
+    return notify

@@ -168,7 +168,7 @@ class Api:
             webhooks,
             DeadLetterRoutes(commands, read_models, webhooks),
             self._stream,
-            TokenRoutes(tokens, audit, self._tokens),
+            TokenRoutes(tokens, self._audit, self._tokens),
             SessionRoutes(sessions, self._tokens, self._audit, settings),
             *further,
         )

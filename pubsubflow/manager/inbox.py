@@ -37,6 +37,9 @@ from pubsubflow.model.wire.messages import (
 )
 from pubsubflow.model.wire.subjects import Subjects
 
+ANOTHER_BODY = (
+    "this Idempotency-Key came with another body before: send each body under a key of its own"
+)
 MAX_KEY_CHARACTERS = 500
 _MAX_DOUBLINGS = 9
 _MEMORY = 0.9

@@ -100,7 +100,7 @@ class LogMover:
         """
         moved = 0
         seen: dict[AttemptKey, StoredOutput] = {}
-        async with self._database.connection() as connection:
+        async with self._database.session() as connection:
             if not await log_files.try_lock(connection):
                 return 0
             try:

@@ -105,7 +105,7 @@ class Pruner:
             StoreUnavailable: Postgres is away.
             ArchiveUnavailable: The archive cannot be written; what it lacks is still there.
         """
-        async with self._database.connection() as connection:
+        async with self._database.session() as connection:
             if not dry_run and not await store.try_lock(connection):
                 return None
             try:

@@ -22,6 +22,7 @@ from pubsubflow.model.auth import (
     new_token,
 )
 from pubsubflow.model.ids import new_id
+from pubsubflow.model.wire.audit_entries import AuditEntry
 from pubsubflow.store.database import Database, printable
 from pubsubflow.store.named_queries import SQL
 
@@ -224,16 +225,12 @@ class SessionStore:
         return rows[0]
 
 
-class AuditEntry(Struct, frozen=True, kw_only=True):
-    """An action, performed or refused; see the attributes of `AuditView`."""
+class AuditEnding(Struct, frozen=True):
+    """The status of an action, and its object if that is known only now."""
 
-    principal: str
-    action: str
-    token: UUID | None = None
-    remote: str | None = None
+    number: int
+    status: int
     object: str | None = None
-    status: int | None = None
-    times: int = 1
 
 
 class AuditLog:
@@ -248,17 +245,23 @@ class AuditLog:
         Raises:
             StoreUnavailable: Postgres is away; the action must not be performed then.
         """
-        facts = (entry.principal, entry.token, entry.remote, entry.action, _shortened(entry.object))
         async with self._database.connection() as connection:
-            number: int = await connection.fetchval(
-                SQL["record_audit_entry"], *facts, entry.status, entry.times
-            )
+            number: int = await connection.fetchval(SQL["record_audit_entry"], *audit_row(entry))
         return number
 
     async def finish(self, number: int, status: int, about: str | None = None) -> None:
         """Record the status of an action, and its object if that is known only now."""
+        await self.finish_all([AuditEnding(number, status, about)])
+
+    async def finish_all(self, endings: Sequence[AuditEnding]) -> None:
+        """Record the statuses of actions; see `finish`."""
+        rows = [
+            (each.number, each.status, _shortened(each.object))
+            for each in sorted(endings, key=lambda each: each.number)
+        ]
+        columns = map(list, zip(*rows, strict=True))
         async with self._database.connection() as connection:
-            await connection.execute(SQL["finish_audit_entry"], number, status, _shortened(about))
+            await connection.execute(SQL["finish_audit_entries"], *columns)
 
     async def page(
         self, *, limit: int, after: int | None = None, principal: str | None = None
@@ -339,6 +342,12 @@ def _view_of(row: asyncpg.Record) -> SessionView:
         used_at=row["used_at"],
         ended_at=row["ended_at"],
     )
+
+
+def audit_row(entry: AuditEntry) -> tuple[Any, ...]:
+    """Return the columns of an entry, as `record_audit_entry` takes them."""
+    facts = (entry.principal, entry.token, entry.remote, entry.action, _shortened(entry.object))
+    return *facts, entry.status, entry.times
 
 
 def _shortened(text: str | None, most: int = _MAX_OBJECT_CHARACTERS) -> str | None:

@@ -30,7 +30,7 @@ async def write_bundle(
         read: Returns the content of one.
     """
     files = {file.hash: file for file in manifest.files.values()}
-    async with database.connection() as connection:
+    async with database.session() as connection:
         # Held until the connection is released: retention must not remove a file that is found
         # here before the bundle that has it.
         await connection.execute(SQL["lock_source_files"])

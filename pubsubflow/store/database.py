@@ -209,6 +209,19 @@ class Database:
                 await self._pool.release(connection)
 
     @asynccontextmanager
+    async def session(self) -> AsyncIterator[Connection]:
+        """Acquire a connection for what outlives its transactions, such as locks of a session.
+
+        At the end all of that is undone; other connections go back to the pool as they are.
+        """
+        async with self.connection() as connection:
+            try:
+                yield connection
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await _undo(connection)
+
+    @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Acquire a connection for one transaction: committed at the end, rolled back on error."""
         async with self.connection() as connection, begin_transaction(connection):
@@ -224,6 +237,22 @@ class Database:
                 log.info("store.transaction_retried", reason=type(error).__name__)
             else:
                 return
+
+
+async def _undo(connection: Connection) -> None:
+    """Release the locks of a session; one that has broken has none."""
+    try:
+        with anyio.fail_after(CLEAN_UP_SECONDS):
+            await connection.reset()
+    except (TimeoutError, *_UNAVAILABLE_ERRORS):
+        connection.terminate()
+
+
+async def _leave(_: object) -> None:
+    """Leave a connection as it is when it goes back to the pool.
+
+    The driver would send four statements, after each use, to undo what only `session` allows.
+    """
 
 
 @asynccontextmanager
@@ -313,6 +342,7 @@ async def _open_pool(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record
         min_size=0,
         max_size=settings.pool_max_size,
         init=_set_up_connection,
+        reset=_leave,
         max_inactive_connection_lifetime=60,
         server_settings={
             "application_name": "pubsubflow",

@@ -1,5 +1,6 @@
 """The audit recorder writes who changed what, and which attempts were refused."""
 
+import math
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -8,14 +9,19 @@ import msgspec
 import structlog
 
 from pubsubflow.errors import StoreUnavailable
+from pubsubflow.model.api.auth import AuditView
+from pubsubflow.model.api.resources import Page
 from pubsubflow.model.auth import ANONYMOUS
-from pubsubflow.store.auth import AuditEntry, AuditLog
+from pubsubflow.model.wire.audit_entries import AuditEntry
+from pubsubflow.store.auth import AuditEnding, AuditLog
+from pubsubflow.wakeup import Wakeup
 
 log = structlog.get_logger(__name__)
 
 _WINDOW_SECONDS = 60.0
 _PRUNE_WINDOWS = 60
 _MAX_KINDS = 30
+_LAST_SECONDS = 2.0
 _OTHER_REFUSALS = AuditEntry(principal=ANONYMOUS, action="other refused attempts")
 
 
@@ -44,6 +50,10 @@ class AuditRecorder:
         self._now = now
         self._window_started_at: float | None = None
         self._counts: dict[AuditEntry, int] = {}
+        self._endings: list[AuditEnding] = []
+        self._ended = Wakeup()
+        self._lock = anyio.Lock()
+        self._writing = False
 
     async def begin(self, entry: AuditEntry) -> int:
         """Record a request before it is carried out; return the entry's number.
@@ -54,12 +64,23 @@ class AuditRecorder:
         return await self._audit.record(entry)
 
     async def end(self, number: int, status: int, target: str | None) -> None:
-        """Record the status of the response, and what the request was about."""
-        try:
-            await self._audit.finish(number, status, target)
-        except StoreUnavailable as error:
-            # The request was carried out and its entry exists: only the status stays unknown.
-            log.warning("audit.finish_failed", audit=number, status=status, reason=str(error))
+        """Record the status of the response, and what the request was about.
+
+        The entry itself exists. So the response does not wait: statuses are written right after
+        it, together with others.
+        """
+        self._endings.append(AuditEnding(number, status, target))
+        if self._writing:
+            self._ended.notify()
+        else:
+            await self._write_endings()
+
+    async def page(
+        self, *, limit: int, after: int | None = None, principal: str | None = None
+    ) -> Page[AuditView]:
+        """Return entries, the newest first, with the statuses of all responses of this daemon."""
+        await self._write_endings()
+        return await self._audit.page(limit=limit, after=after, principal=principal)
 
     async def record_refusal(self, entry: AuditEntry) -> None:
         """Record a refused request, or count it if one like it was recorded in this window."""
@@ -89,7 +110,38 @@ class AuditRecorder:
                 await self._write(kind, times=repeated)
 
     async def run(self) -> None:
-        """Flush counts every minute and prune old entries every hour, until cancelled."""
+        """Write statuses, flush counts each minute, prune entries each hour, until cancelled."""
+        self._writing = True
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._keep_writing)
+                group.start_soon(self._keep_counting)
+        finally:
+            # Requests that are still under way write theirs at once.
+            self._writing = False
+            with anyio.move_on_after(_LAST_SECONDS, shield=True):
+                await self._write_endings()
+
+    async def _keep_writing(self) -> None:
+        while True:
+            await self._ended.wait(math.inf)
+            await self._write_endings()
+
+    async def _write_endings(self) -> None:
+        # Who reads waits for what is being written.
+        async with self._lock:
+            endings, self._endings = self._endings, []
+            if not endings:
+                return
+            try:
+                await self._audit.finish_all(endings)
+            except StoreUnavailable as error:
+                # The requests were carried out and their entries exist: only the statuses stay
+                # unknown.
+                numbers = [each.number for each in endings]
+                log.warning("audit.finish_failed", audits=numbers, reason=str(error))
+
+    async def _keep_counting(self) -> None:
         windows = 0
         while True:
             if windows % _PRUNE_WINDOWS == 0:

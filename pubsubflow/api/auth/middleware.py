@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 
+import msgspec
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -20,8 +21,9 @@ from pubsubflow.api.http.problems import (
 )
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.model.auth import ANONYMOUS, Principal, Role
+from pubsubflow.model.wire.audit_entries import AuditEntry, AuditNote
+from pubsubflow.model.wire.commands import CommandHandler, StartRun
 from pubsubflow.redaction import redact
-from pubsubflow.store.auth import AuditEntry
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +41,8 @@ PRINCIPAL = web.RequestKey("principal", Principal)
 
 _OBJECT = web.RequestKey("object", str)
 _PATTERN = re.compile(r"\{(\w+):[^}]*\}")
+_NOTE = web.RequestKey("note", AuditNote)
+_NUMBER = web.RequestKey("audit", int)
 _CHALLENGE = 'Bearer realm="pubsubflow"'
 _REFUSALS = (401, 403)
 
@@ -141,12 +145,21 @@ class AuthMiddleware:
     async def _recorded(
         self, request: web.Request, route: Route, handler: Handler
     ) -> web.StreamResponse:
-        """Record a change before it is carried out, and its status after."""
-        number = await self._audit.begin(_audit_entry(request, route))
+        """Record a change before it is carried out, or with it, and its status after."""
+        entry = _audit_entry(request, route)
+        number = None
+        if route.audit_in_command:
+            request[_NOTE] = AuditNote(entry)
+        else:
+            number = await self._audit.begin(entry)
         # Errors become a response here, below the outer problem middleware: the entry needs its
         # status.
         response = await problem_middleware(request, handler)
-        await self._audit.end(number, response.status, request.get(_OBJECT))
+        number = request.get(_NUMBER, number)
+        if number is None:  # its command was refused
+            await self._audit.begin(msgspec.structs.replace(entry, status=response.status))
+        else:
+            await self._audit.end(number, response.status, request.get(_OBJECT))
         return response
 
     async def _record_refusal(self, request: web.Request, route: Route, status: int) -> None:
@@ -174,6 +187,19 @@ def _check_direct(request: web.Request) -> None:
 def note_object(request: web.Request, text: str) -> None:
     """Name the object of a request for the audit log, where the path does not."""
     request[_OBJECT] = text
+
+
+async def execute_audited(request: web.Request, command: StartRun, commands: CommandHandler) -> str:
+    """Carry out the command of a request with its audit entry, in one transaction.
+
+    Returns:
+        The answer.
+    """
+    note = request[_NOTE]
+    answer: str = await commands.execute(msgspec.structs.replace(command, audit=note))
+    if note.number is not None:
+        request[_NUMBER] = note.number
+    return answer
 
 
 def check_datasets(principal: Principal, uris: Iterable[str], field: str = "dataset") -> None:

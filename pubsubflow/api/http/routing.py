@@ -78,6 +78,8 @@ class Route(Struct, frozen=True, kw_only=True):
         if_match: Whether the handler reads `If-Match`; see `etags.expected_revisions`.
         allow_head: Whether a GET route also serves HEAD.
         ingests_events: Whether it takes events in, so that back-pressure and fair shares apply.
+        audit_in_command: Whether its audit entry is written with the command that it sends, in
+            place of before; see `middleware.execute_audited`.
     """
 
     method: str
@@ -95,6 +97,7 @@ class Route(Struct, frozen=True, kw_only=True):
     if_match: bool = False
     allow_head: bool = True
     ingests_events: bool = False
+    audit_in_command: bool = False
 
     def definition(self) -> web.RouteDef:
         """Return the route in aiohttp's form."""

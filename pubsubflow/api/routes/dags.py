@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from pubsubflow.api.auth.middleware import execute_audited
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import expected_revisions, json_with_etag
 from pubsubflow.api.http.pagination import Cursor, read_cursor, with_cursor
@@ -22,6 +23,7 @@ from pubsubflow.api.http.requests import (
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.api.routes.runs.filters import Several, Tag
+from pubsubflow.api.routes.runs.run_requests import IDEMPOTENCY, with_request_key
 from pubsubflow.model.api.explain import WhyNot
 from pubsubflow.model.api.resources import DagDetail, DagPage, StartedRun
 from pubsubflow.model.runs.param_rules import form_schema
@@ -138,6 +140,8 @@ class DagRoutes:
             body=RunRequest,
             body_required=False,
             responses={201: StartedRun},
+            headers=IDEMPOTENCY,
+            audit_in_command=True,
         )
 
     async def list_dags(self, request: web.Request) -> web.Response:
@@ -180,18 +184,18 @@ class DagRoutes:
     async def start(self, request: web.Request) -> web.Response:
         """Start a run; return its id once it is durable."""
         payload = decode_body(await request.read() or b"{}", _run_decoder)
-        run_id = await self._commands.execute(
-            StartRun(
-                request.match_info["dag_id"],
-                payload.params,
-                to_utc(payload.logical_time, field="logical_time"),
-                payload.run_key,
-                payload.cause,
-                payload.partition,
-                preset=payload.preset,
-                tags=payload.tags,
-            )
+        command = StartRun(
+            request.match_info["dag_id"],
+            payload.params,
+            to_utc(payload.logical_time, field="logical_time"),
+            payload.run_key,
+            payload.cause,
+            payload.partition,
+            preset=payload.preset,
+            tags=payload.tags,
         )
+        command = with_request_key(command, request)
+        run_id = await execute_audited(request, command, self._commands)
         response = json_response(StartedRun(run_id=run_id), status=201)
         response.headers["Location"] = f"/api/v1/runs/{run_id}"
         return response

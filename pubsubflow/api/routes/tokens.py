@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct, field
 
+from pubsubflow.api.auth.audit import AuditRecorder
 from pubsubflow.api.auth.middleware import PRINCIPAL, note_object
 from pubsubflow.api.auth.token_cache import TokenCache
 from pubsubflow.api.http import routing
@@ -20,7 +21,7 @@ from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.model.api.auth import AuditView, NewToken, TokenView
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.auth import Role
-from pubsubflow.store.auth import AuditLog, TokenNameTaken, TokenStore
+from pubsubflow.store.auth import TokenNameTaken, TokenStore
 
 
 class TokenRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,11 +70,11 @@ class TokenRoutes:
 
     Args:
         tokens: The stored tokens.
-        audit: The stored audit log.
+        audit: The audit log.
         token_cache: The live tokens; it announces changes.
     """
 
-    def __init__(self, tokens: TokenStore, audit: AuditLog, token_cache: TokenCache) -> None:
+    def __init__(self, tokens: TokenStore, audit: AuditRecorder, token_cache: TokenCache) -> None:
         self._tokens = tokens
         self._audit = audit
         self._token_cache = token_cache

@@ -21,7 +21,8 @@ from pubsubflow.config import load_config
 from pubsubflow.logging_setup import set_up_logging
 from pubsubflow.model.api.auth import NewToken, TokenView
 from pubsubflow.model.auth import Role
-from pubsubflow.store.auth import AuditEntry, AuditLog, TokenStore
+from pubsubflow.model.wire.audit_entries import AuditEntry
+from pubsubflow.store.auth import AuditLog, TokenStore
 from pubsubflow.store.database import Database
 from pubsubflow.store.migrate import migrate
 

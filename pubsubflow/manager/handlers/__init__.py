@@ -13,7 +13,6 @@ from pubsubflow.manager.handlers.commands import (
     ClearTasksHandler,
     ReplayHandler,
     SetPausedHandler,
-    StartRunHandler,
 )
 from pubsubflow.manager.handlers.dead_letters import (
     DiscardDeadLettersHandler,
@@ -24,6 +23,7 @@ from pubsubflow.manager.handlers.events import RecordEventsHandler
 from pubsubflow.manager.handlers.handler import BatchContext, DagLocks, Handler, Phase
 from pubsubflow.manager.handlers.past_waits import CheckPastWaitsHandler
 from pubsubflow.manager.handlers.pools import ChangePoolHandler
+from pubsubflow.manager.handlers.start_run import StartRunHandler
 from pubsubflow.manager.handlers.tasks import (
     FiredHandler,
     LogHandler,

@@ -7,32 +7,26 @@ import msgspec
 
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.manager.handlers.handler import BatchContext, DagLocks, Handler
-from pubsubflow.manager.inbox import InboxItem, check_key
+from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.manager.persistence.load import RunLocks
 from pubsubflow.manager.runs.clearing import Clearing, decode_reopened
 from pubsubflow.manager.runs.marking import Marking
 from pubsubflow.manager.schedules.checks import CHECK_AGAIN, CHECK_RUN, refuse_check
 from pubsubflow.manager.schedules.replay import Replays
 from pubsubflow.manager.unit_of_work import RunAnnotation
-from pubsubflow.manager.working_state import LockedDag, RunDraft
+from pubsubflow.manager.working_state import LockedDag
 from pubsubflow.model.changes import DagChange, DagChanged, RunChanged
 from pubsubflow.model.revisions import check_revision, dag_revision
-from pubsubflow.model.runs.params import preset_params, validate_params
 from pubsubflow.model.runs.states import RunState, advance_state
 from pubsubflow.model.wire.commands import (
-    STARTED_BY_TASK,
     AnnotateRun,
     CancelRun,
     MarkTasks,
     SetPaused,
-    StartRun,
 )
 from pubsubflow.model.wire.messages import TaskError
 from pubsubflow.store.database import printable
 from pubsubflow.store.manager_transaction import Row
-
-# A caller that took such a key would keep a schedule from making its run.
-_OWN_KEYS = ("dataset:", "partition:", "tick:", "late:")
 
 
 class DagCommandHandler(Handler):
@@ -69,68 +63,9 @@ class DagCommandHandler(Handler):
         raise NotImplementedError
 
 
-class StartRunHandler(DagCommandHandler):
-    """Starts runs on request."""
-
-    async def carry_out(self, dag: LockedDag, item: InboxItem) -> str:
-        """Make a run; return its id, or that of the one that exists under its key.
-
-        Raises:
-            InvalidInput: The params do not fit the DAG, the key is too long or reserved, the DAG
-                has no result to answer with, or DAGs start each other in a circle.
-        """
-        command: StartRun = item.message
-        if command.answered and dag.version.spec.result is None:
-            raise InvalidInput(
-                f"DAG {command.dag_id!r} has no result to answer with: name the task that returns "
-                "it with DAG(result=…), or start a run with /runs"
-            )
-        draft = self._context.scheduler.draft(
-            dag, "", "manual", printable(command.cause), logical_time=command.logical_time
-        )
-        item.ids = item.ids or [draft.run_id]
-        draft.run_id = item.ids[0]
-        draft.run_key = command.run_key or f"manual:{draft.run_id}"
-        # A run without a key of its caller's exists only if a transaction that broke made it.
-        if command.run_key is not None or item.tried:
-            existing = await self._context.admission.existing(dag, [draft.run_key])
-            if existing:
-                return existing[draft.run_key]
-        check_run_key(command.run_key)
-        await self._note_origin(draft, command)
-        params = preset_params(dag.version.spec, command.preset, command.params)
-        draft.params = validate_params(dag.version.spec, params)
-        draft.partition = None if command.partition is None else printable(command.partition)
-        draft.requested_by = item.trace
-        self._context.scheduler.begin(draft)
-        if command.tags:
-            annotation = RunAnnotation(draft.id, printable_all(command.tags))
-            self._uow.runs.annotations.append(annotation)
-        return str(draft.run_id)
-
-    async def _note_origin(self, draft: RunDraft, command: StartRun) -> None:
-        if command.started_by is not None:
-            draft.ancestry = command.started_by.ancestry
-            await self._context.admission.check_started(draft.dag, draft.ancestry)
-        elif draft.cause.startswith(STARTED_BY_TASK):
-            # `runs explain` would show a task that has not started it.
-            raise InvalidInput(f"a cause cannot begin with {STARTED_BY_TASK!r}: tasks' runs do")
-
-
 def printable_all(texts: Sequence[str]) -> list[str]:
     """Return texts as the database can store them."""
     return [printable(text) for text in texts]
-
-
-def check_run_key(key: str | None) -> None:
-    """Check the key that a caller chose for a run.
-
-    Raises:
-        InvalidInput: It cannot be a key, or looks like one that a schedule gives.
-    """
-    check_key(key)
-    if key is not None and key.startswith(_OWN_KEYS):
-        raise InvalidInput(f"the key {key[:40]!r} begins like those that schedules give")
 
 
 class SetPausedHandler(DagCommandHandler):

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from pubsubflow.errors import InvalidInput
 from pubsubflow.manager.cloud_events_in import DEAD_LETTER_KIND
 from pubsubflow.manager.handlers.handler import BatchContext, Handler
-from pubsubflow.manager.inbox import InboxItem, check_key
+from pubsubflow.manager.inbox import ANOTHER_BODY, InboxItem, check_key
 from pubsubflow.manager.persistence.load import PublishingTask, RunLocks
 from pubsubflow.manager.unit_of_work import DeadLetter
 from pubsubflow.manager.working_state import LoggedEvent, new_event
@@ -110,10 +110,7 @@ class RecordEventsHandler(Handler):
             request = item.message.request
             if first[request.key] != request.digest:
                 del self._events[item]
-                item.error = InvalidInput(
-                    "this Idempotency-Key came with another body before: send each body under a "
-                    "key of its own"
-                )
+                item.error = InvalidInput(ANOTHER_BODY)
 
     async def _claim(self) -> None:
         """Claim keys; put the first event's id in place of the new one where a key is taken."""

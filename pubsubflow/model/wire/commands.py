@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from pubsubflow.model.revisions import Revisions
 from pubsubflow.model.wire.approvals import Vote
+from pubsubflow.model.wire.audit_entries import AuditNote
 from pubsubflow.model.wire.messages import NewEvent, TaskKey
 
 
@@ -107,6 +108,8 @@ class StartRun(Struct, frozen=True):
         answered: The caller waits for a result, so the DAG must have one.
         preset: Name of a set of params that the DAG declares; `params` are laid over it.
         tags: Tags of the run.
+        request: The key of the request, if it has one: another body under it is refused.
+        audit: The entry of the audit log that is written with it.
     """
 
     dag_id: str
@@ -119,6 +122,8 @@ class StartRun(Struct, frozen=True):
     preset: str | None = None
     tags: tuple[str, ...] = ()
     started_by: StartingTask | None = None
+    request: RequestKey | None = None
+    audit: AuditNote | None = None
 
 
 class SetPaused(Struct, frozen=True):

@@ -41,9 +41,11 @@ INSERT INTO audit (principal, token, remote, action, object, status, times)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 RETURNING id;
 
--- name: finish_audit_entry
--- Record the status of an audited action, and its object if that is known only now.
-UPDATE audit SET status = $2, object = coalesce($3, object) WHERE id = $1;
+-- name: finish_audit_entries
+-- Record the statuses of audited actions, and their objects if these are known only now.
+UPDATE audit SET status = n.status, object = coalesce(n.object, audit.object)
+FROM unnest($1::bigint[], $2::int[], $3::text[]) AS n (id, status, object)
+WHERE audit.id = n.id;
 
 -- name: list_audit_entries
 -- Return $2 audit entries with ids below $1, newest first.

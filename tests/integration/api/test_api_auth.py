@@ -17,7 +17,8 @@ from pubsubflow.api.auth.token_cache import TokenCache
 from pubsubflow.api.http.routing import Access
 from pubsubflow.errors import ConfigError, StoreUnavailable
 from pubsubflow.model.auth import Role
-from pubsubflow.store.auth import AuditEntry, AuditLog, SessionStore, TokenStore
+from pubsubflow.model.wire.audit_entries import AuditEntry
+from pubsubflow.store.auth import AuditLog, SessionStore, TokenStore
 from support.api import ApiHarness, api_on
 from support.specs import dag, task
 
@@ -352,6 +353,24 @@ async def test_what_cannot_be_recorded_is_not_done(guarded, database):
         await connection.execute("ALTER TABLE audit RENAME TO gone")
     await guarded.request("PATCH", "/api/v1/dags/d", json={"paused": True}, status=500)
     assert not (await guarded.get("/api/v1/dags/d"))["paused"]
+
+
+async def test_a_run_and_the_entry_that_says_who_started_it_are_one_transaction(guarded, database):
+    await guarded.load(dag("d", task("work")))
+    async with database.connection() as connection:
+        await connection.execute("ALTER TABLE audit RENAME TO gone")
+    await guarded.request("POST", "/api/v1/dags/d/runs", json={}, status=500)
+    assert (await guarded.get("/api/v1/runs"))["items"] == []
+    async with database.connection() as connection:
+        await connection.execute("ALTER TABLE gone RENAME TO audit")
+    run = (await guarded.post("/api/v1/dags/d/runs", {"run_key": "k"}, status=201))["run_id"]
+    await guarded.post("/api/v1/dags/d/runs", {"run_key": "k"}, status=201)
+    await guarded.request("POST", "/api/v1/dags/d/runs", json={"preset": "no"}, status=422)
+    await guarded.request("POST", "/api/v1/dags/d/call", json={}, status=422)
+    kept = (await guarded.get("/api/v1/audit"))["items"]
+    reply = [(each["action"].rpartition("/")[2], each["object"], each["status"]) for each in kept]
+    assert reply == [("call", "d", 422), ("runs", "d", 422), ("runs", "d", 201), ("runs", "d", 201)]
+    assert (await guarded.get("/api/v1/runs"))["items"][0]["run_id"] == run
 
 
 async def test_a_flood_of_refusals_fills_no_disk(database):

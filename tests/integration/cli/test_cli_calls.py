@@ -1,7 +1,10 @@
 """Calls of DAGs through a daemon: results, failures, time limits, keys, callers that go away."""
 
+from asyncio import gather
+
 import anyio
 import pytest
+from aiohttp import ClientSession
 
 from pubsubflow.client import Client, RequestFailed, RequestRefused
 
@@ -22,6 +25,34 @@ async def test_a_call_answers_with_the_result(client):
     assert (await client.result(answer.run_id)).result == answer.result
     assert (await client.run(answer.run_id)).cause == "called through the API"
     assert (await client.call("squared")).result == [9, 1, 4]
+
+
+async def test_the_same_key_of_a_request_is_answered_with_the_first_run(daemon_url):
+    """Of calls and of plain starts; another body is refused, another DAG has keys of its own."""
+    async with ClientSession(daemon_url) as session:
+
+        async def post(path, body, key="k1"):
+            url, headers = f"/api/v1/dags/{path}", {"Idempotency-Key": key}
+            async with session.post(url, json=body, headers=headers) as answer:
+                return answer.status, await answer.json()
+
+        status, first = await post("doubled/call", {"params": {"number": 21}})
+        assert (status, first["result"]) == (200, {"doubled": 42})
+        again = {"timeout": 5, "cause": "again", "params": {"number": 21}}
+        assert await post("doubled/call", again) == (200, first)
+        assert await post("doubled/runs", {"params": {"number": 21}}) == (
+            201,
+            {"run_id": first["run_id"]},
+        )
+        status, problem = await post("doubled/call", {"params": {"number": 5}})
+        assert (status, "came with another body" in problem["detail"]) == (422, True)
+        status, other = await post("doubled/call", {"params": {"number": 5}}, "k2")
+        assert (status, other["result"]) == (200, {"doubled": 10})
+        assert (await post("doubled/call", {"params": {"nope": 5}}, "k3"))[0] == 422
+        assert (await post("doubled/call", {"params": {"number": 5}}, "k3"))[0] == 200
+        starts = [post("squared/runs", {}) for _ in range(5)]
+        found = await gather(*starts)
+        assert len({body["run_id"] for _, body in found}) == 1
 
 
 async def test_a_failed_run_is_an_error_with_the_task_and_its_error(client):

@@ -103,3 +103,24 @@ async def test_a_url_that_is_none_is_a_mistake_of_the_configuration():
     with pytest.raises(ConfigError, match=r"postgres\.url"):
         async with Database.open(PostgresSettings(url="mysql://x")):
             pass
+
+
+async def test_what_outlives_a_transaction_ends_with_its_session(database):
+    """Also by an error; other connections go back to the pool without a further statement."""
+
+    async def fail():
+        async with database.session() as connection:
+            await connection.execute("SELECT pg_advisory_lock(4711)")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await fail()
+    async with database.connection() as connection:
+        assert not await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711)"
+        )
+        await connection.execute("SET application_name = 'kept'")
+    async with database.connection() as connection:
+        assert await connection.fetchval("SHOW application_name") == "kept"
+    async with database.session():
+        pass

@@ -12,12 +12,13 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from pubsubflow.api.auth.middleware import PRINCIPAL, note_object, remote
+from pubsubflow.api.auth.middleware import PRINCIPAL, execute_audited, note_object, remote
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.problems import PROBLEM, BadRequest
 from pubsubflow.api.http.requests import NoQuery, decode_body, parse_query, run_id, to_utc
 from pubsubflow.api.http.responses import encode, json_response
 from pubsubflow.api.http.routing import Access, Route
+from pubsubflow.api.routes.runs.run_requests import IDEMPOTENCY, with_request_key
 from pubsubflow.api.server.fair_queue import RequestShares
 from pubsubflow.model.api.calls import CallAnswer
 from pubsubflow.model.api.resources import Problem
@@ -29,6 +30,7 @@ from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.wakeup import Wakeups
 
 _SWEEP_SECONDS = 5.0
+_NEW_SECONDS = 0.05
 Text = Annotated[str, Meta(min_length=1, max_length=512)]
 TimeLimit = Annotated[float, Meta(ge=0, le=300)]
 
@@ -63,7 +65,14 @@ class ResultQuery(Struct, frozen=True, forbid_unknown_fields=True):
     timeout: TimeLimit = 0.0
 
 
+class _RunEvent(Struct, frozen=True):
+    """The content of a run's event, as far as a caller needs it."""
+
+    state: RunState
+
+
 _decoder = msgspec.json.Decoder(CallRequest)
+_decode_event = msgspec.json.Decoder(_RunEvent).decode
 
 
 class CallRoutes:
@@ -96,6 +105,8 @@ class CallRoutes:
             body_required=False,
             responses=answers,
             problems=(424, 429),
+            headers=IDEMPOTENCY,
+            audit_in_command=True,
         )
         yield routing.get(
             "/api/v1/runs/{run_id}/result",
@@ -114,20 +125,21 @@ class CallRoutes:
         does not wait.
         """
         payload = decode_body(await request.read() or b"{}", _decoder)
+        command = StartRun(
+            request.match_info["dag_id"],
+            payload.params,
+            to_utc(payload.logical_time, field="logical_time"),
+            payload.run_key,
+            payload.cause,
+            payload.partition,
+            answered=True,
+        )
         with self._waiting(request):
-            started = await self._commands.execute(
-                StartRun(
-                    request.match_info["dag_id"],
-                    payload.params,
-                    to_utc(payload.logical_time, field="logical_time"),
-                    payload.run_key,
-                    payload.cause,
-                    payload.partition,
-                    answered=True,
-                )
-            )
+            command = with_request_key(command, request)
+            started = await execute_audited(request, command, self._commands)
             note_object(request, f"{request.match_info['dag_id']}/{started}")
-            return await self._answer(UUID(started), payload.timeout)
+            new = command.run_key is None
+            return await self._answer(UUID(started), payload.timeout, new=new)
 
     async def result(self, request: web.Request) -> web.Response:
         """Return the result of a run of a DAG that has one, once the run has ended."""
@@ -155,10 +167,18 @@ class CallRoutes:
         with self._shares.take(share):
             yield
 
-    async def _answer(self, key: UUID, seconds: float) -> web.Response:
-        """Return the answer once the run has ended, or when the time is over."""
+    async def _answer(self, key: UUID, seconds: float, *, new: bool = False) -> web.Response:
+        """Return the answer once the run has ended, or when the time is over.
+
+        Args:
+            key: The run.
+            seconds: How long to wait at most.
+            new: It has been made just now, so it has hardly ended.
+        """
         give_up = anyio.current_time() + seconds
-        async with self._wakeups.on(f"psf.evt.run.{key}") as wakeup:
+        async with self._wakeups.on(f"psf.evt.run.{key}", when=_has_ended) as wakeup:
+            # A run that was made just now is read once its end is announced.
+            await wakeup.wait(min(seconds, _NEW_SECONDS) if new else 0)
             while True:
                 found = await self._read_models.answers.get(key)
                 if isinstance(found, RunFailure):
@@ -171,6 +191,11 @@ class CallRoutes:
                     response.headers["Location"] = f"/api/v1/runs/{key}/result"
                     return response
                 await wakeup.wait(min(left, _SWEEP_SECONDS))
+
+
+def _has_ended(event: bytes) -> bool:
+    """Return whether a run's event says that it has ended."""
+    return _decode_event(event).state.final
 
 
 def _failed(failure: RunFailure) -> web.Response:

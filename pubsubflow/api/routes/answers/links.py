@@ -27,8 +27,9 @@ from pubsubflow.api.routes.answers.approvals import (
 )
 from pubsubflow.model.api.approvals import ApprovalView
 from pubsubflow.model.wire.approvals import Vote
+from pubsubflow.model.wire.audit_entries import AuditEntry
 from pubsubflow.model.wire.commands import CommandHandler
-from pubsubflow.store.auth import AuditEntry, AuditLog
+from pubsubflow.store.auth import AuditLog
 from pubsubflow.store.secrets.links import SignedLinks
 from pubsubflow.store.values.approvals import ApprovalStore
 
