@@ -21,6 +21,7 @@ SCENARIOS = (
         "load",
         "pending",
         "waiting",
+        "deadlines",
         "loader",
         "stream",
         "mapped",
