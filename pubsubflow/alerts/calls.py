@@ -161,10 +161,11 @@ class CallbackCaller:
                     output.secrets.add(variable.text)
                 lines.send(CallbackReply(variable=variable))
         except NotFound as error:
-            reply = (
-                CallbackReply() if line.variable is not None else CallbackReply(error=str(error))
-            )
-            lines.send(reply)
+            if line.connection is None:
+                lines.send(CallbackReply())
+                return
+            remedy = f"set it with `pubsubflow connections set {line.connection}`"
+            lines.send(CallbackReply(error=f"{error}: {remedy}"))
         except (ConfigError, SecretsUnavailable) as error:
             lines.send(CallbackReply(error=str(error)))
 

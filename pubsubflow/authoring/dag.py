@@ -85,7 +85,7 @@ class DAG(Graph, InProcessRuns):
         checked_id = self.id_prefix + check_id(dag_id, "dag_id")
         with dag_in_errors(checked_id):
             options, self.hints = with_default_args(options)
-            given = check_keywords(options, DAG_CHECKS, "DAG", words=DAG_WORDS)
+            given = check_keywords(options, DAG_CHECKS, "", words=DAG_WORDS)
             super().__init__(checked_id, given.get("default_args") or {})
             self._options = given
             schedule = options.get("schedule")

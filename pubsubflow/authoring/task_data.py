@@ -1,7 +1,7 @@
 """Task data: what a running task reads of other tasks and of the store, at its first use."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -16,7 +16,9 @@ from pubsubflow.model.values.state import StateValue
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import RunInfo
 from pubsubflow.model.wire.outputs import PulledValues
-from pubsubflow.model.wire.worker_requests import RETURN_VALUE, PullRequest
+from pubsubflow.model.wire.worker_requests import RETURN_VALUE, PreviousRun, PullRequest
+
+_UNREAD: Final[Any] = object()
 
 
 class TaskData:
@@ -51,6 +53,7 @@ class TaskData:
         self._inputs = inputs
         self._map_index = map_index
         self._variables: dict[str, Variable | None] = {}
+        self._previous = _UNREAD
 
     def result(self, task_id: str) -> Any:
         """Return the result of an upstream task.
@@ -122,6 +125,13 @@ class TaskData:
     def state(self, name: str) -> StateValue:
         """Return a value of the DAG's state, as it is stored."""
         return self._host.fetch_state(name)
+
+    def previous_success(self) -> PreviousRun | None:
+        """Return the last run before this one that has succeeded."""
+        if self._previous is _UNREAD:
+            self._previous = self._host.fetch_previous_success()
+        previous: PreviousRun | None = self._previous
+        return previous
 
     def _upstream(self, task_id: str, method: str) -> Node:
         known = ancestors(self._node)

@@ -17,7 +17,7 @@ from pubsubflow.authoring.alerts.callbacks import Callback
 from pubsubflow.authoring.dag_files import BundleFolder, users_text
 from pubsubflow.authoring.datasets import freshness_callbacks
 from pubsubflow.authoring.runtime.callback_context import CallbackContext
-from pubsubflow.errors import ConfigError, DefinitionError
+from pubsubflow.errors import ConfigError, DefinitionError, NotFound
 from pubsubflow.model.callbacks import CallbackFacts, CallbackKind
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.values.variables import Variable
@@ -144,7 +144,7 @@ class _Channel:
     def connection(self, name: str) -> Connection:
         found = self._ask(CallbackLine(connection=name)).connection
         if found is None:
-            raise ConfigError(f"connection {name!r} is not there")
+            raise ConfigError(str(NotFound("connection", name)))
         return found
 
     def variable(self, name: str) -> Variable | None:

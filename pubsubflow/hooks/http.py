@@ -23,6 +23,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 10
 _SHOWN = 300
 _FAILED = 400
+_NO_PAGE = (404, 405, 410)
+_EXAMPLE = '{"check_path": "/health"}'
 
 
 class HttpFailed(PubsubflowError):  # noqa: N818 - the server's answer, not our mistake
@@ -202,9 +204,19 @@ def _credentials(connection: Connection) -> dict[str, str]:
 
 
 async def check(connection: Connection) -> str:
-    """Request the server's URL, and return how it answered."""
+    """Request the server's URL, and return how it answered.
+
+    Raises:
+        HttpFailed: It answered with the status of an error.
+    """
     async with HttpHook(connection) as http:
         path = str(connection.extra.get("check_path", ""))
         response = await http.request("GET", path)
+        if response.status in _NO_PAGE:
+            raise HttpFailed(
+                response.status,
+                f"{response.url} answered {response.status}: a server is there, and not this page; "
+                f"name one that it has by check_path, as in --extra '{_EXAMPLE}'",
+            )
         response.check()
     return f"GET {response.url} answered {response.status}"

@@ -45,6 +45,7 @@ from pubsubflow.model.wire.worker_requests import (
     JournalRequest,
     LeaseRequest,
     LeaseStatus,
+    PreviousSuccessRequest,
     PullRequest,
     ResultRequest,
     SourceRequest,
@@ -112,6 +113,7 @@ class WorkerRequestServer:
             ResultRequest: self._result,
             PullRequest: self._pulled,
             StateRequest: self._state,
+            PreviousSuccessRequest: self._previous_success,
         }
 
     def receive(self, message: Message) -> None:
@@ -268,6 +270,9 @@ class WorkerRequestServer:
 
     async def _state(self, request: StateRequest) -> Chunk:
         return Chunk(encode(await self._queries.state(request.run, request.name)), 1)
+
+    async def _previous_success(self, request: PreviousSuccessRequest) -> Chunk:
+        return Chunk(encode(await self._queries.previous_success(request.run)), 1)
 
     async def _result(self, request: ResultRequest) -> Chunk:
         missing = "that task has no result"

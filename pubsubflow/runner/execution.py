@@ -35,12 +35,13 @@ from pubsubflow.model.wire.messages import (
     decode_run_info,
     encode,
 )
-from pubsubflow.model.wire.outputs import PulledValues, decode_outputs
+from pubsubflow.model.wire.outputs import PulledValues, decode_outputs, detach_pushed
 from pubsubflow.model.wire.stored_results import (
     StoredInput,
     StoredResult,
     encode_stored,
     may_hold_stored,
+    stored_part,
 )
 from pubsubflow.model.wire.task_resources import memory_exceeded
 from pubsubflow.model.wire.waits import WaitSet, encode_wait_set
@@ -189,7 +190,7 @@ class TaskExecution:
             self._call = bind(
                 dag, self.node, info=info, attempt=1, host=host, inputs=inputs, trace=trace
             )
-            return self._call
+            return self._with_limits(self._call)
         inputs = {node: _decode_value(data) for node, data in message.inputs.items()}
         elements = {name: _decode_value(data) for name, data in message.elements.items()}
         journal: Sequence[JournalEntry] = message.journal or ()
@@ -214,7 +215,12 @@ class TaskExecution:
             delivery=message.delivery,
             trace=trace,
         )
-        return self._call
+        return self._with_limits(self._call)
+
+    def _with_limits(self, call: BoundTask) -> BoundTask:
+        if self._settings.max_stored_bytes:
+            call.context.most_pushed_bytes = self._settings.max_stored_bytes
+        return call
 
     def chained_result(self, node: int) -> bytes | None:
         """Return the encoded result of a node of this chain: it may not be stored yet."""
@@ -278,11 +284,15 @@ class TaskExecution:
         most = settings.max_stored_bytes or results.MAX_RESULT_BYTES
         done = task_outcome(call, value, self.redactor.text, max_bytes=most)
         stored = self._stored(done)
+        outputs, objects = done.outputs, [] if stored is None else [(0, done.value)]
+        if settings.max_stored_bytes:
+            outputs, parts = detach_pushed(outputs, settings.inline_bytes, self._refer)
+            objects += parts
         then = NO_NODE
         # A branch ends the chain: the manager decides which tasks follow, and which are skipped. So
         # does a result that is to be stored: that of the next node must not come before it. And
         # changes of the state: they may conflict, and what follows must see them.
-        ends = done.follow is not None or stored is not None or done.state
+        ends = done.follow is not None or objects or done.state
         if self.has_next and not ends:
             then = self.message.chain[self._chain_index]
         result = self._result(
@@ -293,7 +303,7 @@ class TaskExecution:
             follow=done.follow,
             published=done.published,
             then=then,
-            outputs=done.outputs,
+            outputs=outputs,
             state=done.state,
             map_name=done.map_name,
         )
@@ -306,9 +316,9 @@ class TaskExecution:
                 f"the result has {len(payload):,} bytes with its events and {limit:,} fit; "
                 "write it to storage and return where it is"
             )
-        if stored is not None:
+        if objects:
             header = STORED_HEADER.pack(STORED, self.number, self.node, NO_NODE, len(payload))
-            return header + payload + done.value
+            return header + payload + encode(objects)
         frame = RESULT_HEADER.pack(RESULT, self.number, self.node, then) + payload
         if then != NO_NODE:
             self._remember(done.value, result.outputs)
@@ -316,6 +326,9 @@ class TaskExecution:
             self._chain_index += 1
             self.timeout_seconds = self.message.timeouts[self._chain_index]
         return frame
+
+    def _refer(self, part: int, size: int) -> bytes:
+        return encode_stored(stored_part(self._fence(), part, size))
 
     def _stored(self, done: TaskOutcome) -> StoredResult | None:
         """Return the reference to a result that goes to the result store; None if it does not."""

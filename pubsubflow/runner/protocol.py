@@ -28,6 +28,7 @@ An assignment is the worker's number of a task message; it stays the same along 
 
 import struct
 
+import msgspec
 from msgspec import Struct
 
 from pubsubflow.model.source.bundles import DagSource
@@ -38,6 +39,11 @@ from pubsubflow.runner.limits import ProcessLimits
 
 TASK, SOURCE, REPLY, CANCEL, DRAIN = b"TSACD"
 RESULT, LOG, REQUEST, PUBLISH, LEFT, RETURNED, STORED, FETCH = b"RLQPFBOG"
+
+StoredObjects = list[tuple[int, bytes]]
+"""Values that go to the result store, by their parts; see `stored_part`."""
+
+_decode_objects = msgspec.msgpack.Decoder(StoredObjects).decode
 
 RunnerRequest = WorkerRequest | PublishedEvent | StoredResult
 
@@ -93,11 +99,11 @@ class RunnerSource(Struct, frozen=True):
     source: DagSource
 
 
-def split_stored(frame: bytes) -> tuple[int, bytes, bytes]:
-    """Return assignment, ResultMessage and result of a frame of the kind STORED."""
+def split_stored(frame: bytes) -> tuple[int, bytes, StoredObjects]:
+    """Return assignment, ResultMessage and what is stored of a frame of the kind STORED."""
     _, number, _, _, size = STORED_HEADER.unpack_from(frame)
     end = STORED_HEADER.size + size
-    return number, frame[STORED_HEADER.size : end], frame[end:]
+    return number, frame[STORED_HEADER.size : end], _decode_objects(frame[end:])
 
 
 def request_frame(number: int, request: RunnerRequest) -> bytes:

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from pubsubflow.model.schedule.condition_state import decode_condition_state
 from pubsubflow.model.spec import RetentionSpec
+from pubsubflow.model.wire.outputs import decode_outputs
 from pubsubflow.model.wire.stored_results import decode_stored
 from pubsubflow.store.bundles import decode_manifest
 from pubsubflow.store.codecs import REMOVED_RESULT
@@ -214,10 +215,11 @@ async def read_kept_results(
     """
     kept: dict[int, set[str] | None] = {}
     for row in await connection.fetch(SQL["list_stored_results"], runs):
-        stored = None if row["result"] is None else decode_stored(row["result"])
+        pushed = decode_outputs(row["outputs"]).pushed.values()
+        found = [decode_stored(bytes(data)) for data in (row["result"] or b"", *pushed)]
         names = kept.setdefault(row["run"], None if row["unfinished"] else set())
-        if names is not None and stored is not None:
-            names.add(stored.name)
+        if names is not None:
+            names.update(stored.name for stored in found if stored is not None)
     return kept
 
 

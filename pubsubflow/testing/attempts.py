@@ -41,7 +41,7 @@ from pubsubflow.model.wire.messages import (
 )
 from pubsubflow.model.wire.outputs import PulledValues
 from pubsubflow.model.wire.waits import WaitSet
-from pubsubflow.model.wire.worker_requests import PullRequest, WantedRun
+from pubsubflow.model.wire.worker_requests import PreviousRun, PullRequest, WantedRun
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.output import TaskOutput
 from pubsubflow.runner.redaction import Redactor
@@ -76,7 +76,7 @@ class AttemptEnd(Struct, frozen=True):
 
 Publish = Callable[[PublishedEvent], None]
 Mask = Callable[[str], str]
-RunSync = Callable[[Callable[[], AttemptEnd]], Awaitable[AttemptEnd]]
+RunSync = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 class Instance(Struct, frozen=True):
@@ -139,7 +139,8 @@ class AttemptRunner:
         if execution.instance.task.kind == "async":
             return await self._run_concurrently(execution)
         async with self._one_at_a_time:
-            return await self._run_sync(lambda: self._run_alone(execution))
+            ended: AttemptEnd = await self._run_sync(lambda: self._run_alone(execution))
+            return ended
 
     def _run_alone(self, execution: Execution) -> AttemptEnd:
         """Execute a plain task; it fails after its timeout, but is not stopped."""
@@ -242,6 +243,9 @@ class _Host(TaskHost):
 
     def fetch_state(self, name: str) -> StateValue:
         return self._inputs.state.read(name)
+
+    def fetch_previous_success(self) -> PreviousRun | None:
+        return None  # it is the first run
 
     def publish(self, event: PublishedEvent) -> None:
         self._execution.publish(event)

@@ -9,7 +9,7 @@ import anyio
 from pubsubflow.authoring.bind import TaskOutcome
 from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
-from pubsubflow.authoring.runtime.inprocess import LogLine, RunResult, TaskResult
+from pubsubflow.authoring.runtime.inprocess import RunResult, TaskResult
 from pubsubflow.authoring.runtime.journal import wait_error
 from pubsubflow.errors import DefinitionError, InvalidInput
 from pubsubflow.model.ids import new_id
@@ -30,7 +30,6 @@ from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
     EmittedEvent,
     EventInfo,
-    JournalEntry,
     Outcome,
     PublishedEvent,
     TaskError,
@@ -45,7 +44,9 @@ from pubsubflow.testing.attempts import (
     poll_timed_out,
     timed_out,
 )
+from pubsubflow.testing.callbacks import EndedAttempt
 from pubsubflow.testing.clock import VirtualClock
+from pubsubflow.testing.live_instance import LiveInstance
 from pubsubflow.testing.output import log_lines, new_output
 from pubsubflow.testing.results import ResultMissing
 from pubsubflow.testing.run_inputs import RunInputs
@@ -53,28 +54,6 @@ from pubsubflow.testing.time_skipping import Sleeper, TimeSkipper
 from pubsubflow.testing.waits import PendingWait, RunEventLog, describe_wait
 
 _NO_CHANCE = 0.0
-
-
-class _Live:
-    """A live task instance.
-
-    Attributes:
-        journal: The entries of its journal.
-        wait_set: Its present wait.
-        called: When it last read the time, and the number of events in the log then.
-        worked: Real seconds that the attempt has worked.
-        waited: Virtual seconds that the attempt has waited.
-    """
-
-    def __init__(self, instance: Instance) -> None:
-        self.instance = instance
-        self.attempt = 0
-        self.logs: list[LogLine] = []
-        self.journal: list[JournalEntry] = []
-        self.wait_set: WaitSet | None = None
-        self.called = (0.0, 0)
-        self.worked = 0.0
-        self.waited = 0.0
 
 
 class Driver:
@@ -85,6 +64,9 @@ class Driver:
         attempts: Runs its attempts.
         clock: The clock on which delays pass.
         raise_on_error: Raise the exception of the first failed task.
+
+    Attributes:
+        endings: How tasks, and attempts that others follow, have ended, in order.
     """
 
     def __init__(
@@ -101,8 +83,9 @@ class Driver:
         self._clock = clock
         self._raise_on_error = raise_on_error
         self._group = anyio.create_task_group()
-        self._live: dict[tuple[int, int], _Live] = {}
+        self._live: dict[tuple[int, int], LiveInstance] = {}
         self._ended: dict[int, list[TaskResult]] = {node: [] for node in sorted(inputs.chosen)}
+        self.endings: list[EndedAttempt] = []
         self._emitted: list[DatasetEvent] = []
         self._published: set[str] = set()
         self._state: RunState | None = None if inputs.spec.tasks else RunState.SUCCESS
@@ -143,7 +126,7 @@ class Driver:
             # A run in a test is the first one: nothing is before it.
             self._apply(release_held(self._plan, self._progress, node))
         for node, map_index in decision.ready:
-            live = _Live(self._instance(node, map_index))
+            live = LiveInstance(self._instance(node, map_index))
             self._live[node, map_index] = live
             self._time.start_work()
             self._group.start_soon(self._drive, live)
@@ -162,6 +145,7 @@ class Driver:
                 DefinitionError(mapping_error, dag_id=self._plan.spec.dag_id, task_id=task.task_id)
             )
         self._ended[node].append(TaskResult(task.task_id, state, error=error, map_index=map_index))
+        self.endings.append(EndedAttempt(node, map_index, 0, state, error))
         if state is TaskState.SUCCESS:
             self._emit(task.task_id, outlet_events(task.outlets))
 
@@ -172,7 +156,7 @@ class Driver:
             return Instance(task)
         return Instance(task, map_index, mapped_indexes(sizes, map_index))
 
-    async def _drive(self, live: _Live) -> None:
+    async def _drive(self, live: LiveInstance) -> None:
         """Run an instance until it succeeds or no attempt is left."""
         while True:
             live.attempt += 1
@@ -195,7 +179,7 @@ class Driver:
         error = TaskError(STATE_CONFLICT, conflict)
         return AttemptEnd(Outcome.FAILED, error=error, exception=RuntimeError(conflict))
 
-    async def _attempt(self, live: _Live) -> AttemptEnd:
+    async def _attempt(self, live: LiveInstance) -> AttemptEnd:
         """Run one attempt, with all its waits."""
         ended = await self._start(live) or await self._execute(live)
         while ended.wait_set is not None:
@@ -206,7 +190,7 @@ class Driver:
         late = live.waited + live.worked >= (task.timeout_seconds or float("inf"))
         return poll_timed_out(task) if late else ended
 
-    async def _start(self, live: _Live) -> AttemptEnd | None:
+    async def _start(self, live: LiveInstance) -> AttemptEnd | None:
         """Wait for a task's start; return the end of the attempt if it ended there."""
         task = live.instance.task
         if task.start_wait is None or any(entry.key == START for entry in live.journal):
@@ -218,7 +202,7 @@ class Driver:
             return AttemptEnd(Outcome.SUCCESS, TaskOutcome(value, None, ()))
         return ended
 
-    async def _execute(self, live: _Live) -> AttemptEnd:
+    async def _execute(self, live: LiveInstance) -> AttemptEnd:
         """Run the function of a task from its top."""
         task = live.instance.task
         output = new_output()
@@ -236,7 +220,7 @@ class Driver:
             live.worked += anyio.current_time() - began
             live.logs.extend(log_lines(output, live.attempt))
 
-    async def _wait(self, live: _Live, wait_set: WaitSet) -> AttemptEnd | None:
+    async def _wait(self, live: LiveInstance, wait_set: WaitSet) -> AttemptEnd | None:
         """Wait and record the result; return the end of the attempt if it ended there."""
         task = live.instance.task
         began = self._clock.now()
@@ -268,13 +252,13 @@ class Driver:
         live.journal.append(entry)
         return None
 
-    def _now(self, live: _Live) -> float:
+    def _now(self, live: LiveInstance) -> float:
         """Return the time, and remember when the task read it."""
         now = self._clock.now().timestamp()
         live.called = now, len(self._log)
         return now
 
-    async def _again(self, live: _Live, ended: AttemptEnd) -> bool:
+    async def _again(self, live: LiveInstance, ended: AttemptEnd) -> bool:
         """Return whether a further attempt follows, after its delay."""
         if ended.outcome is not Outcome.FAILED or ended.error is None:
             return False
@@ -289,6 +273,7 @@ class Driver:
         if not isinstance(decision, RetryAt):
             return False
         live.journal = list(drop_failures(live.journal))
+        self.endings.append(live.ending(TaskState.UP_FOR_RETRY, ended.error))
         await self._time.sleep(Sleeper(), decision.at)
         self._time.reset_jumps()
         return True
@@ -308,7 +293,7 @@ class Driver:
             )
         )
 
-    def _end(self, live: _Live, ended: AttemptEnd) -> None:
+    def _end(self, live: LiveInstance, ended: AttemptEnd) -> None:
         """Record the end of an instance and apply what follows."""
         task, map_index = live.instance.task, live.instance.map_index
         state = TaskState(ended.outcome.value)
@@ -341,7 +326,7 @@ class Driver:
 
     def _record(
         self,
-        live: _Live,
+        live: LiveInstance,
         state: TaskState,
         value: object,
         error: TaskError | None,
@@ -349,6 +334,7 @@ class Driver:
         map_name: str = "",
     ) -> None:
         task, map_index = live.instance.task, live.instance.map_index
+        self.endings.append(live.ending(state, error))
         self._ended[task.node].append(
             TaskResult(
                 task.task_id,

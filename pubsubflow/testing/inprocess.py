@@ -13,11 +13,13 @@ import anyio.from_thread
 import anyio.to_thread
 from anyio.from_thread import BlockingPortal
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.runtime.inprocess import InProcessKeywords, RunResult
 from pubsubflow.errors import InvalidInput
-from pubsubflow.testing.attempts import AttemptEnd, AttemptRunner, RunSync
+from pubsubflow.testing.attempts import AttemptRunner, RunSync
+from pubsubflow.testing.callbacks import call_callbacks
 from pubsubflow.testing.clock import VirtualClock
 from pubsubflow.testing.driver import Driver
 from pubsubflow.testing.output import Capture
@@ -39,7 +41,7 @@ def run(
     inputs = _prepare(dag, params, events, select, more)
     with anyio.from_thread.start_blocking_portal() as portal:
         here = _CallingThread(portal)
-        drive = partial(_drive, inputs, here.run, raise_on_error=more.get("raise_on_error", False))
+        drive = partial(_drive, dag, inputs, here.run, more)
         outcome = here.serve(portal.start_task_soon(_returned, drive))
     if isinstance(outcome, BaseException):
         raise outcome
@@ -55,9 +57,7 @@ async def arun(
 ) -> RunResult:
     """Run a DAG; see `DAG.atest`."""
     inputs = _prepare(dag, params, events, select, more)
-    return await _drive(
-        inputs, anyio.to_thread.run_sync, raise_on_error=more.get("raise_on_error", False)
-    )
+    return await _drive(dag, inputs, anyio.to_thread.run_sync, more)
 
 
 def _prepare(dag: DAG, params: Any, events: Any, select: Any, more: InProcessKeywords) -> RunInputs:
@@ -76,14 +76,22 @@ def _prepare(dag: DAG, params: Any, events: Any, select: Any, more: InProcessKey
     )
 
 
-async def _drive(inputs: RunInputs, run_sync: RunSync, *, raise_on_error: bool) -> RunResult:
+async def _drive(
+    dag: DAG, inputs: RunInputs, run_sync: RunSync, more: InProcessKeywords
+) -> RunResult:
     capture = Capture()
-    clock = VirtualClock(inputs.now)
     driver = Driver(
-        inputs, AttemptRunner(inputs, capture, run_sync), clock, raise_on_error=raise_on_error
+        inputs,
+        AttemptRunner(inputs, capture, run_sync),
+        VirtualClock(inputs.now),
+        raise_on_error=more.get("raise_on_error", False),
     )
     with capture.installed():
-        return await driver.run()
+        result = await driver.run()
+    if not more.get("callbacks", False):
+        return result
+    calls = await call_callbacks(dag, inputs, driver.endings, result, run_sync)
+    return replace(result, callbacks=calls)
 
 
 async def _returned(drive: Callable[[], Awaitable[RunResult]]) -> Outcome:
@@ -107,10 +115,10 @@ class _CallingThread:
         self._portal = portal
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
-    async def run(self, function: Callable[[], AttemptEnd]) -> AttemptEnd:
+    async def run(self, function: Callable[[], Any]) -> Any:
         """Run a function there and return its value."""
         done = anyio.Event()
-        found: list[AttemptEnd] = []
+        found: list[Any] = []
 
         def work() -> None:
             found.append(function())

@@ -14,7 +14,7 @@ from pubsubflow.model.wire.stored_results import StoredResult
 from pubsubflow.model.wire.worker_requests import LeaseRequest, LeaseStatus
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.log_lines import log_record
-from pubsubflow.runner.protocol import RunnerSettings
+from pubsubflow.runner.protocol import RunnerSettings, StoredObjects
 from pubsubflow.worker.assignment import Assignment, AttemptOutcome, RunnerRef
 from pubsubflow.worker.attempt_timers import AttemptTimers
 from pubsubflow.worker.losses import RunAgain
@@ -239,9 +239,11 @@ class ProcessPool:
             assignment.advance(then)
             self._timers.start(assignment)
 
-    def on_large_result(self, assignment: Assignment, payload: bytes, data: bytes) -> None:
-        """Store the result of a node, then publish it; called by runners."""
-        self._uploads.start(assignment, payload, data)
+    def on_large_result(
+        self, assignment: Assignment, payload: bytes, objects: StoredObjects
+    ) -> None:
+        """Store what is large of a node's result, then publish it; called by runners."""
+        self._uploads.start(assignment, payload, objects)
         self._detach(assignment)
         self._dispatch()
 

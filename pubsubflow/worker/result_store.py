@@ -10,9 +10,10 @@ import structlog
 
 from pubsubflow.errors import NotFound
 from pubsubflow.model.wire.messages import encode
-from pubsubflow.model.wire.stored_results import StoredResult
+from pubsubflow.model.wire.stored_results import StoredResult, stored_part
 from pubsubflow.model.wire.worker_requests import Chunk
 from pubsubflow.object_store import FileStore, ObjectStoreUnavailable
+from pubsubflow.runner.protocol import StoredObjects
 from pubsubflow.worker.assignment import Assignment
 
 log = structlog.get_logger(__name__)
@@ -138,10 +139,10 @@ class ResultUploads:
         """Return whether the result of an assignment is being stored."""
         return assignment in self._running
 
-    def start(self, assignment: Assignment, payload: bytes, data: bytes) -> None:
-        """Store a result; `payload` is the message that waits for it."""
+    def start(self, assignment: Assignment, payload: bytes, objects: StoredObjects) -> None:
+        """Store what is large of a result; `payload` is the message that waits for it."""
         self._running.add(assignment)
-        self._group.start_soon(self._write, assignment, payload, data)
+        self._group.start_soon(self._write, assignment, payload, objects)
 
     def fetch(self, stored: StoredResult, reply: Callable[[bytes], None]) -> None:
         """Read a result; `reply` takes an encoded Chunk."""
@@ -152,8 +153,11 @@ class ResultUploads:
         given_up, self._running = self._running, set()
         return given_up
 
-    async def _write(self, assignment: Assignment, payload: bytes, data: bytes) -> None:
-        error = await self._store.write(StoredResult(*assignment.fence, len(data)), data)
+    async def _write(self, assignment: Assignment, payload: bytes, objects: StoredObjects) -> None:
+        error = None
+        for part, data in objects:
+            stored = stored_part(assignment.fence, part, len(data))
+            error = error or await self._store.write(stored, data)
         if assignment in self._running:
             self._running.discard(assignment)
             self._on_done(assignment, payload, error)

@@ -39,6 +39,7 @@ from pubsubflow.runner.protocol import (
     STORED,
     TASK,
     RunnerSettings,
+    StoredObjects,
     split_stored,
 )
 from pubsubflow.runner.redaction import Redactor
@@ -64,7 +65,9 @@ class RunnerEvents(RequestEvents, Protocol):
     def on_result(self, assignment: Assignment, then: int, payload: bytes) -> None:
         """Handle the result of a node; `then` is the next one, or NO_NODE."""
 
-    def on_large_result(self, assignment: Assignment, payload: bytes, data: bytes) -> None:
+    def on_large_result(
+        self, assignment: Assignment, payload: bytes, objects: StoredObjects
+    ) -> None:
         """Store the result of a node, then handle it; no further node follows."""
 
     def on_output(self, assignment: Assignment, lines: str) -> None:
@@ -319,9 +322,9 @@ class RunnerProcess:
                 self._on_result(assignment, then, frame[RESULT_HEADER.size :])
             return
         if kind == STORED:
-            number, payload, data = split_stored(frame)
+            number, payload, objects = split_stored(frame)
             if number in self.assignments:
-                self._on_result(self.assignments[number], NO_NODE, payload, data)
+                self._on_result(self.assignments[number], NO_NODE, payload, objects)
             return
         _, number = NUMBERED.unpack_from(frame)
         body = frame[NUMBERED.size :]
@@ -337,32 +340,36 @@ class RunnerProcess:
             self._requests.pass_on(kind, number, body)
 
     def _on_result(
-        self, assignment: Assignment, then: int, payload: bytes, data: bytes | None = None
+        self,
+        assignment: Assignment,
+        then: int,
+        payload: bytes,
+        objects: StoredObjects | None = None,
     ) -> None:
-        """Handle a result, and `data` if it is to be stored first."""
+        """Handle a result, and `objects` if these are to be stored first."""
         if not self._is_sync:
             # What C code wrote beside the task's own output is its, if it was the only one.
             if len(self.assignments) == 1:
                 for pipe in self._pipes:
                     pipe.drain()
-            self._pass_result(assignment, then, payload, data)
+            self._pass_result(assignment, then, payload, objects)
             return
         # The frame may overtake output that is still in the pipes: read them out first, so that
         # the node's last lines are published before its result.
         for pipe in self._pipes:
             pipe.finish() if then == NO_NODE else pipe.drain()
-        self._pass_result(assignment, then, payload, data)
+        self._pass_result(assignment, then, payload, objects)
         if then != NO_NODE:
             for pipe in self._pipes:
                 pipe.next_node()
 
     def _pass_result(
-        self, assignment: Assignment, then: int, payload: bytes, data: bytes | None
+        self, assignment: Assignment, then: int, payload: bytes, objects: StoredObjects | None
     ) -> None:
-        if data is None:
+        if objects is None:
             self._events.on_result(assignment, then, payload)
         else:
-            self._events.on_large_result(assignment, payload, data)
+            self._events.on_large_result(assignment, payload, objects)
 
     def _reply(self, number: int, chunk: bytes) -> None:
         self._post(NUMBERED.pack(REPLY, number) + chunk)

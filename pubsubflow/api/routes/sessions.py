@@ -29,7 +29,8 @@ from pubsubflow.errors import NotFound
 from pubsubflow.model.api.auth import MeView, SessionView, SignInLink
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.auth import ANONYMOUS, Principal, Role, Session, name_of_owner
-from pubsubflow.store.auth import AuditEntry, SessionStore
+from pubsubflow.model.wire.audit_entries import AuditEntry
+from pubsubflow.store.auth import SessionStore
 
 LINK_SECONDS = 300.0
 """How long a link by which a browser signs in may be followed."""

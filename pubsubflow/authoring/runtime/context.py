@@ -24,11 +24,8 @@ from pubsubflow.model.schedule.conditions import DatasetInput
 from pubsubflow.model.traces import trace_headers
 from pubsubflow.model.values.state import StateChange, StateValue
 from pubsubflow.model.values.variables import Variable
-from pubsubflow.model.wire.messages import (
-    EmittedEvent,
-    EventInfo,
-)
-from pubsubflow.model.wire.worker_requests import WantedRun
+from pubsubflow.model.wire.messages import EmittedEvent, EventInfo
+from pubsubflow.model.wire.worker_requests import PreviousRun, WantedRun
 
 
 class CurrentRun(Struct, frozen=True):
@@ -140,6 +137,9 @@ class DataSource(ResultSource, Protocol):
 
     def state(self, name: str) -> StateValue:
         """Return a value of the DAG's state, as it is stored."""
+
+    def previous_success(self) -> PreviousRun | None:
+        """Return the last run before this one that has succeeded."""
 
 
 class Context(WaitMethods, ResultMethods):
@@ -305,6 +305,11 @@ class Context(WaitMethods, ResultMethods):
     def dag(self) -> Any:
         """The DAG as its file makes it."""
         return self._data.dag
+
+    @property
+    def previous_success(self) -> PreviousRun | None:
+        """The last run of the DAG before this one that has succeeded; None without one."""
+        return self._data.previous_success()
 
     def connection(self, name: str) -> Connection:
         """Return a connection with its secrets, as it is now; the task's log masks them.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from msgspec import Struct
 
 from pubsubflow.authoring.runtime.context import Context, current_context
 from pubsubflow.authoring.runtime.named_values import ConnectionNames, VariableNames
+from pubsubflow.authoring.runtime.templating.lazy_value import LazyValue
 from pubsubflow.authoring.runtime.templating.macros import MACROS
 from pubsubflow.authoring.schedules.own_timetables import Timetable, latest_own_tick
 from pubsubflow.authoring.source_location import definition_error
@@ -113,9 +115,15 @@ def data_interval(context: Context, before: int = 0) -> tuple[datetime, datetime
         context: The task's.
         before: How many intervals earlier.
     """
-    end = start = logical_date(context)
+    if context.run.logical_time is None:
+        return logical_date(context), logical_date(context)
+    return _interval_at(context, context.run.logical_time, before)
+
+
+def _interval_at(context: Context, tick: datetime, before: int) -> tuple[datetime, datetime]:
+    end = start = tick
     schedule = getattr(context.dag, "schedule", None)
-    if context.run.logical_time is None or schedule is None:
+    if schedule is None:
         return start, end
     own = getattr(context.dag, "own_timetables", {})
     parts = list(ticks(schedule.condition))
@@ -132,10 +140,33 @@ def _latest_tick(part: Tick, own: Timetable | None, until: datetime) -> datetime
     return latest_tick(part.timetable, until - _LONGEST, until, None, None)
 
 
+def interval_of_success(context: Context) -> tuple[datetime | None, datetime | None]:
+    """Return from which tick to which the last run before went that has succeeded."""
+    found = context.previous_success
+    if found is None:
+        return None, None
+    if found.logical_time is None:
+        return found.created_at, found.created_at
+    return _interval_at(context, found.logical_time, 0)
+
+
+def start_of_success(context: Context) -> datetime | None:
+    """Return when the last run before started that has succeeded."""
+    found = context.previous_success
+    return None if found is None else found.started_at or found.created_at
+
+
 def context_names(context: Context) -> dict[str, Any]:
-    """Return the names that functions get, with their values."""
-    # Elements may have to be fetched first: functions have them in their arguments.
-    return {name: value_of(context) for name, value_of in NAMES.items() if name != "element"}
+    """Return the names that functions get, with their values.
+
+    Those that cost a request are read at their first use. Elements may have to be fetched first:
+    functions have them in their arguments.
+    """
+    return {
+        name: LazyValue(partial(read, context)) if name in REQUESTED else read(context)
+        for name, read in NAMES.items()
+        if name != "element"
+    }
 
 
 def get_current_context() -> dict[str, Any]:
@@ -179,6 +210,9 @@ NAMES: Mapping[str, Callable[[Context], Any]] = {
     "partition": lambda context: context.run.partition,
     "prev_data_interval_end": lambda context: data_interval(context, 1)[1],
     "prev_data_interval_start": lambda context: data_interval(context, 1)[0],
+    "prev_data_interval_end_success": lambda context: interval_of_success(context)[1],
+    "prev_data_interval_start_success": lambda context: interval_of_success(context)[0],
+    "prev_start_date_success": start_of_success,
     "run": lambda context: context.run,
     "run_id": lambda context: context.run.run_id,
     "task": lambda context: context.task,
@@ -194,3 +228,11 @@ NAMES: Mapping[str, Callable[[Context], Any]] = {
     "var": VariableNames,
 }
 """The names that templates may use, besides those of jinja2; `**context` gets all but `element`."""
+REQUESTED = frozenset(
+    {
+        "prev_data_interval_end_success",
+        "prev_data_interval_start_success",
+        "prev_start_date_success",
+    }
+)
+"""Those of the names that a manager is requested for."""

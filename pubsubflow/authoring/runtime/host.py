@@ -18,7 +18,7 @@ from pubsubflow.model.wire.messages import (
     TaskError,
 )
 from pubsubflow.model.wire.outputs import PulledValues
-from pubsubflow.model.wire.worker_requests import PullRequest, WantedRun
+from pubsubflow.model.wire.worker_requests import PreviousRun, PullRequest, WantedRun
 
 MAX_KEY_CHARACTERS = 100
 
@@ -53,6 +53,9 @@ class TaskHost(Protocol):
 
     def fetch_state(self, name: str) -> StateValue:
         """Return a value of the DAG's state."""
+
+    def fetch_previous_success(self) -> PreviousRun | None:
+        """Return the last run before this one that has succeeded."""
 
     def publish(self, event: PublishedEvent) -> None:
         """Publish an event and return when it is stored."""

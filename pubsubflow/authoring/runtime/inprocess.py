@@ -60,6 +60,25 @@ class TaskResult(Struct, frozen=True):
     map_name: str = ""
 
 
+class CallbackCall(Struct, frozen=True):
+    """A call of a function or notifier after an outcome.
+
+    Attributes:
+        kind: `on_success`, `on_failure`, `on_retry` or `on_skipped`.
+        name: What was called.
+        task_id: The task; None for a callback of the run.
+        output: What it printed and logged.
+        error: What it raised; it changes no outcome.
+    """
+
+    kind: str
+    name: str
+    task_id: str | None = None
+    map_index: int = NOT_MAPPED
+    output: str = ""
+    error: Exception | None = None
+
+
 class RunResult(Struct, frozen=True):
     """The outcome of a run.
 
@@ -72,6 +91,7 @@ class RunResult(Struct, frozen=True):
         ended_at: When it ended, on the virtual clock: the delays between attempts have passed.
         error: The reason why the run itself was ended, such as its timeout.
         state_values: The state of the DAG at its end, by name or URI.
+        callbacks: The calls that followed, in the order of the outcomes, with `callbacks=True`.
     """
 
     state: RunState
@@ -81,6 +101,7 @@ class RunResult(Struct, frozen=True):
     ended_at: datetime
     error: str | None = None
     state_values: dict[str, Any] = {}
+    callbacks: list[CallbackCall] = []
 
     @property
     def states(self) -> dict[str, TaskState]:
@@ -127,6 +148,7 @@ class InProcessKeywords(TypedDict, total=False):
     logical_time: datetime | None
     now: datetime | None
     raise_on_error: bool
+    callbacks: bool
 
 
 class InProcessRuns:
@@ -153,7 +175,9 @@ class InProcessRuns:
             more: `results`: task id → value, for tasks that are not to run; `connections`: name →
                 Connection, URI or mapping of `uri`, `secrets`, `extra`, `kind`; `variables`: name
                 → value; `state`: name or dataset → value; `logical_time`: the tick; `now`:
-                when the run starts; `raise_on_error`: raise a task's exception.
+                when the run starts; `raise_on_error`: raise a task's exception; `callbacks`: call
+                what is in `on_success=`, `on_failure=` and the like. Without it nothing is called:
+                a notifier would send its message.
 
         Raises:
             InvalidInput: The params, events or the selection do not fit the DAG, a needed result

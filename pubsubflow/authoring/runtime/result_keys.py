@@ -51,8 +51,9 @@ class ResultSource(Protocol):
 class PushedResults:
     """The values that one attempt has pushed, encoded."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int) -> None:
         self.encoded: dict[str, bytes] = {}
+        self._most_bytes = most_bytes
         self._bytes = 0
 
     def put(self, key: str, value: Any) -> None:
@@ -68,14 +69,14 @@ class PushedResults:
         if key == RETURN_VALUE:
             raise definition_error(f"the key {key!r} is for what the task returns: return it")
         try:
-            data = results.encode(value)[0] or results.NONE
+            data = results.encode(value, self._most_bytes)[0] or results.NONE
         except results.UnsupportedResult as error:
             raise definition_error(f"ctx.push({key!r}): {error}") from error
         self._bytes += len(data) - len(self.encoded.get(key, b""))
-        if self._bytes > results.MAX_RESULT_BYTES:
+        if self._bytes > self._most_bytes:
             raise definition_error(
                 f"ctx.push({key!r}): what this task has pushed has {self._bytes:,} bytes and "
-                f"{results.MAX_RESULT_BYTES:,} fit; write it to storage and push where it is"
+                f"{self._most_bytes:,} fit; write it to storage and push where it is"
             )
         self.encoded[key] = data
 
@@ -85,6 +86,7 @@ class ResultMethods:
 
     _data: ResultSource
     _pushed: PushedResults | None = None
+    most_pushed_bytes: int = results.MAX_RESULT_BYTES
 
     @property
     def pushed(self) -> dict[str, bytes]:
@@ -102,11 +104,12 @@ class ResultMethods:
             value: As a result may be; None is a value, too.
 
         Raises:
-            DefinitionError: The key or the value cannot be, or all values have more than 1 MiB.
+            DefinitionError: The key or the value cannot be, or all values have more than 1 MiB, or
+                more than the result store takes, if there is one.
         """
         self._refuse_in_step("push")
         if self._pushed is None:
-            self._pushed = PushedResults()
+            self._pushed = PushedResults(self.most_pushed_bytes)
         self._pushed.put(key, value)
 
     def pull(

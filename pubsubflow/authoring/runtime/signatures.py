@@ -12,13 +12,22 @@ from typing import Any
 import msgspec
 
 from pubsubflow.authoring.runtime.context import Context
+from pubsubflow.authoring.runtime.templating.lazy_value import value_of
 
 _CONTEXT_KEYWORDS = frozenset({"context", "kwargs"})
 CONTEXT_NAMES = frozenset(
     {
         *("conn", "dag", "dag_run", "data_interval_end", "data_interval_start", "ds", "ds_nodash"),
         *("execution_date", "logical_date", "macros", "params", "prev_data_interval_end"),
-        *("prev_data_interval_start", "run_id", "task", "task_instance", "task_instance_key_str"),
+        *("prev_data_interval_end_success", "prev_data_interval_start_success"),
+        *(
+            "prev_data_interval_start",
+            "prev_start_date_success",
+            "run_id",
+            "task",
+            "task_instance",
+            "task_instance_key_str",
+        ),
         *("ti", "triggering_asset_events", "ts", "ts_nodash", "ts_nodash_with_tz", "var"),
     }
 )
@@ -115,7 +124,8 @@ class FunctionSignature:
         """Fill `ti=None` and the like, and `**context`, as Airflow does; what is given stays."""
         names = context_names(context)
         for name in self._optional:
-            filled.setdefault(name, names[name])
+            if name not in filled:
+                filled[name] = value_of(names[name])
         if self._rest is not None:
             more = {name: names[name] for name in names.keys() - self._all.parameters.keys()}
             filled[self._rest] = more | filled.get(self._rest, {})
@@ -135,7 +145,7 @@ class FunctionSignature:
         wanted = CONTEXT_NAMES.union(more).intersection(self._given.parameters)
         missing = wanted.difference(positional, kwargs)
         names = {**context_names(context), **more} if missing else {}
-        found = {name: names[name] for name in missing} | dict(kwargs)
+        found = {name: value_of(names[name]) for name in missing} | dict(kwargs)
         if self.takes_any_keyword and more:
             found = {name: more[name] for name in more.keys() - set(positional)} | found
         return found

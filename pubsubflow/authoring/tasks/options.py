@@ -253,7 +253,7 @@ def check_keywords(
         given: Keyword → value as the user wrote it.
         checks: Keyword → function that returns the converted value or raises TypeError or
             ValueError.
-        what: The callable that takes the keywords, for messages.
+        what: The callable that takes the keywords, for messages; empty where they name it anyway.
         task_id: The task concerned, for messages.
         also: Further known keywords, for suggestions.
         words: Keywords of Airflow → what to write in their place.
@@ -262,22 +262,25 @@ def check_keywords(
         DefinitionError: A keyword is unknown or its value is invalid.
     """
     checked: dict[str, Any] = {}
+    prefix = f"{what}: " if what else ""
     for keyword, value in given.items():
         check = checks.get(keyword)
         if check is None:
             # All at once: a file from elsewhere would show one an import otherwise.
             if remedy := replacements((name for name in given if name not in checks), words):
-                raise definition_error(f"{what}: {remedy}", task_id=task_id)
+                raise definition_error(f"{prefix}{remedy}", task_id=task_id)
             hint = suggestion(str(keyword), [*checks, *also])
-            raise definition_error(f"{what} has no keyword {keyword!r}{hint}", task_id=task_id)
+            raise definition_error(
+                f"{what or 'it'} has no keyword {keyword!r}{hint}", task_id=task_id
+            )
         try:
             checked[keyword] = check(value)
         except (TypeError, ValueError) as error:
             raise definition_error(
-                f"{what}: {keyword}={value!r} {error}", task_id=task_id
+                f"{prefix}{keyword}={value!r} {error}", task_id=task_id
             ) from None
         except DefinitionError as error:
-            raise definition_error(f"{what}: {error.message}", task_id=task_id) from error
+            raise definition_error(f"{prefix}{error.message}", task_id=task_id) from error
     return checked
 
 

@@ -4,19 +4,12 @@ from pubsubflow.manager.unit_of_work import CallbackRow, UnitOfWork
 from pubsubflow.manager.working_state import InstanceKey, RunDraft, RunWork
 from pubsubflow.model.alerts import deadline_due, describe_deadline
 from pubsubflow.model.callbacks import CallbackKind
-from pubsubflow.model.runs.states import RunState, TaskState
+from pubsubflow.model.runs.states import RunState, TaskState, kind_of_run, kind_of_task
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import NOT_MAPPED, TaskError
 from pubsubflow.store.database import printable
 
 DEADLINE_TIMER = "deadline"
-_OF_TASKS = {
-    TaskState.SUCCESS: CallbackKind.SUCCESS,
-    TaskState.FAILED: CallbackKind.FAILURE,
-    TaskState.SKIPPED: CallbackKind.SKIPPED,
-    TaskState.UP_FOR_RETRY: CallbackKind.RETRY,
-}
-_OF_RUNS = {RunState.SUCCESS: CallbackKind.SUCCESS, RunState.FAILED: CallbackKind.FAILURE}
 
 
 def call_for_task(
@@ -39,7 +32,7 @@ def call_for_task(
     """
     node, map_index = key
     task = run.version.spec.tasks[node]
-    kind = _OF_TASKS.get(state)
+    kind = kind_of_task(state)
     if kind is None:
         return
     reason = None if error is None else f"{error.type}: {error.message}"
@@ -48,7 +41,7 @@ def call_for_task(
 
 def call_for_run(uow: UnitOfWork, run: RunWork, outcome: RunState, error: str | None) -> None:
     """Note the calls that follow from the outcome of a run."""
-    kind = _OF_RUNS.get(outcome)
+    kind = kind_of_run(outcome)
     if kind is not None:
         where = (None, None, NOT_MAPPED, 0)
         _add(uow, run, kind, run.version.spec.callbacks, error, outcome, where)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from pubsubflow.errors import IllegalTransition
+from pubsubflow.model.callbacks import CallbackKind
 
 
 class RunState(StrEnum):
@@ -106,3 +107,22 @@ def advance_state(old: S, new: S) -> S:
     if new not in transitions[old]:
         raise IllegalTransition("run" if isinstance(old, RunState) else "task", old, new)
     return new
+
+
+_OF_TASKS = {
+    TaskState.SUCCESS: CallbackKind.SUCCESS,
+    TaskState.FAILED: CallbackKind.FAILURE,
+    TaskState.SKIPPED: CallbackKind.SKIPPED,
+    TaskState.UP_FOR_RETRY: CallbackKind.RETRY,
+}
+_OF_RUNS = {RunState.SUCCESS: CallbackKind.SUCCESS, RunState.FAILED: CallbackKind.FAILURE}
+
+
+def kind_of_task(state: TaskState) -> CallbackKind | None:
+    """Return what is called after a task, or an attempt, has ended so; None for nothing."""
+    return _OF_TASKS.get(state)
+
+
+def kind_of_run(state: RunState) -> CallbackKind | None:
+    """Return what is called after a run has ended so; None for nothing."""
+    return _OF_RUNS.get(state)

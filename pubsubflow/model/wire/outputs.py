@@ -1,11 +1,15 @@
 """Outputs of a task besides its result: values pushed by key, and its rendered fields."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from pubsubflow.model.wire.messages import encode
+from pubsubflow.model.wire.stored_results import MAX_PARTS
+
+_REFERENCE_BYTES = 200
 
 
 class TaskOutputs(Struct, frozen=True, array_like=True):
@@ -43,6 +47,34 @@ def encode_outputs(pushed: dict[str, bytes], rendered: dict[str, str]) -> bytes:
     if not pushed and not rendered:
         return b""
     return encode(TaskOutputs({key: Raw(data) for key, data in pushed.items()}, rendered))
+
+
+def detach_pushed(
+    outputs: bytes, inline_bytes: int, refer: Callable[[int, int], bytes]
+) -> tuple[bytes, list[tuple[int, bytes]]]:
+    """Return outputs with references in place of large values, and these with their numbers.
+
+    The largest ones are taken out until the others have `inline_bytes` together.
+
+    Args:
+        outputs: Encoded outputs.
+        inline_bytes: How many bytes they may have.
+        refer: Returns the encoded reference to a value by its number, from 1, and size.
+    """
+    if len(outputs) <= inline_bytes:
+        return outputs, []
+    found = decode_outputs(outputs)
+    pushed, left = dict(found.pushed), len(outputs)
+    parts: list[tuple[int, bytes]] = []
+    for key, value in sorted(pushed.items(), key=lambda item: -len(bytes(item[1]))):
+        data = bytes(value)
+        if left <= inline_bytes or len(data) <= _REFERENCE_BYTES or len(parts) == MAX_PARTS:
+            break
+        number = len(parts) + 1
+        parts.append((number, data))
+        pushed[key] = Raw(refer(number, len(data)))
+        left -= len(data) - len(bytes(pushed[key]))
+    return encode(TaskOutputs(pushed, found.rendered)), parts
 
 
 def decode_outputs(data: bytes | None) -> TaskOutputs:

@@ -14,6 +14,8 @@ _MARK = bytes((_CODE,)) + b"psfresult"
 _MARKED_BYTES = 16
 _FIXARRAY = 0x90
 _ARRAYS = (0xDC, 0xDD)
+_DELIVERIES = 1 << 50
+MAX_PARTS = 4096
 
 
 class StoredInput(NamedTuple):
@@ -41,6 +43,19 @@ class StoredResult(Struct, frozen=True, array_like=True):
         """Its file, below the store's URL."""
         folder = f"{self.run >> 32}/{self.run}"
         return f"{folder}/{self.node}.{self.map_index}.{self.attempt}.{self.delivery}.msgpack"
+
+
+def stored_part(fence: tuple[int, int, int, int, int], part: int, size: int) -> StoredResult:
+    """Return the reference to a part of what an attempt has left.
+
+    Args:
+        fence: Run, node, map index, attempt and delivery.
+        part: 0 for the result; from 1 on, the values that it has pushed.
+        size: Bytes of the encoded value.
+    """
+    run, node, map_index, attempt, delivery = fence
+    # No attempt has such a delivery; all versions make the name of the file from it.
+    return StoredResult(run, node, map_index, attempt, delivery + part * _DELIVERIES, size)
 
 
 def encode_stored(stored: StoredResult) -> bytes:

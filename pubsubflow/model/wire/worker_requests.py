@@ -210,6 +210,26 @@ class StartRunRequest(Struct, frozen=True, array_like=True, tag="start"):
     wanted: WantedRun
 
 
+class PreviousSuccessRequest(Struct, frozen=True, array_like=True, tag="previous"):
+    """Request the last run before a run that has succeeded; the reply is a PreviousRun, or null."""
+
+    run: int
+
+
+class PreviousRun(Struct, frozen=True, array_like=True):
+    """A run before another one of the same DAG.
+
+    Attributes:
+        logical_time: Its tick, for a run by time.
+        started_at: When its first task started.
+    """
+
+    run_id: str
+    logical_time: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+
+
 WorkerRequest = (
     SourceRequest
     | BundleRequest
@@ -224,6 +244,7 @@ WorkerRequest = (
     | PullRequest
     | StartRunRequest
     | StateRequest
+    | PreviousSuccessRequest
 )
 
 
@@ -263,6 +284,7 @@ _FENCED = (ConnectionRequest, VariableRequest, StartRunRequest, JournalEntryRequ
 decode_worker_request = msgspec.msgpack.Decoder(WorkerRequest).decode
 decode_lease_status = msgspec.msgpack.Decoder(LeaseStatus).decode
 decode_chunk = msgspec.msgpack.Decoder(Chunk).decode
+decode_previous_run = msgspec.msgpack.Decoder(PreviousRun | None).decode
 decode_run_id = msgspec.msgpack.Decoder(str).decode
 decode_connection = msgspec.msgpack.Decoder(Connection).decode
 decode_variable = msgspec.msgpack.Decoder(Variable).decode

@@ -13,7 +13,14 @@ from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import EventInfo, PublishedEvent, TaskError
 from pubsubflow.model.wire.outputs import PulledValues, decode_pulled
 from pubsubflow.model.wire.stored_results import StoredInput, is_stored
-from pubsubflow.model.wire.worker_requests import Chunk, PullRequest, StateRequest
+from pubsubflow.model.wire.worker_requests import (
+    Chunk,
+    PreviousRun,
+    PreviousSuccessRequest,
+    PullRequest,
+    StateRequest,
+    decode_previous_run,
+)
 from pubsubflow.runner.exchanges.requests import (
     fetch_connection,
     fetch_events,
@@ -97,6 +104,14 @@ class RunnerHost:
         """Fetch a value of the DAG's state."""
         request = StateRequest(self._execution.message.run, name)
         return decode_state_value(run_exchange(fetch_small(request), self._request))
+
+    def fetch_previous_success(self) -> PreviousRun | None:
+        """Fetch the last run before this one that has succeeded."""
+        request = PreviousSuccessRequest(self._execution.message.run)
+        found: PreviousRun | None = decode_previous_run(
+            run_exchange(fetch_small(request), self._request)
+        )
+        return found
 
     def publish(self, event: PublishedEvent) -> None:
         """Publish an event and wait until it is stored; on a loop's thread all its tasks wait."""

@@ -30,7 +30,7 @@ from pubsubflow.store.codecs import REMOVED_RESULT, decode_error_view
 from pubsubflow.store.database import Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.objects.output import LogChunk, OutputPosition, ReadOutput
-from pubsubflow.store.objects.results import ReadResults, as_json, encode_json
+from pubsubflow.store.objects.results import ReadResults, encode_json
 from pubsubflow.store.read.runs.runs import FoundRun, find_run
 from pubsubflow.store.read.runs.task_pages import TaskPosition, find_tasks
 from pubsubflow.store.read.task_endings import TaskEnding, read_ending
@@ -235,7 +235,7 @@ class ReadTasks:
             else await self._results.show(data, max_bytes=SHOWN_RESULT_BYTES),
             result_bytes=0 if pruned else size if stored is None else stored.size,
             result_pruned=pruned,
-            **_outputs(row),
+            **await self._outputs(row),
             result_stored=stored is not None,
             callbacks=callbacks,
         )
@@ -269,6 +269,20 @@ class ReadTasks:
             )
         return TaskStatus() if row is None else TaskStatus(**dict(row))
 
+    async def _outputs(self, row: asyncpg.Record | None) -> dict[str, Any]:
+        """Return the fields of a TaskDetail about what a task has left besides its result."""
+        if row is None or not row["outputs_bytes"]:
+            return {}
+        found, show = decode_outputs(row["outputs"]), self._results.show
+        return {
+            "results": {
+                key: await show(bytes(value), max_bytes=SHOWN_RESULT_BYTES)
+                for key, value in found.pushed.items()
+            },
+            "results_bytes": row["outputs_bytes"],
+            "rendered": found.rendered,
+        }
+
     async def check_log(self, task: FoundTask, attempt: int | None) -> None:
         """Check that there may be output of an attempt of a task instance.
 
@@ -288,7 +302,7 @@ class ReadTasks:
         if task.map_index == NOT_MAPPED and count:
             raise InvalidInput(
                 f"task {name!r} is mapped: give the map_index of one of its {count} instances, "
-                f"from 0 to {count - 1}"
+                f"from 0 to {count - 1} (--map-index)"
             )
         if row is None and task.map_index != NOT_MAPPED:
             raise NotFound("task instance", task.id)
@@ -376,15 +390,3 @@ def _attempt(row: asyncpg.Record) -> AttemptView:
         state=row["state"],
         peak_memory=row["peak_memory"],
     )
-
-
-def _outputs(row: asyncpg.Record | None) -> dict[str, Any]:
-    """Return the fields of a TaskDetail about what a task has left besides its result."""
-    if row is None or not row["outputs_bytes"]:
-        return {}
-    found = decode_outputs(row["outputs"])
-    return {
-        "results": {key: as_json(bytes(value)) for key, value in found.pushed.items()},
-        "results_bytes": row["outputs_bytes"],
-        "rendered": found.rendered,
-    }

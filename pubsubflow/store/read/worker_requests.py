@@ -16,6 +16,7 @@ from pubsubflow.model.wire.worker_requests import (
     ConnectionRequest,
     JournalEntryRequest,
     LeaseRequest,
+    PreviousRun,
     PullRequest,
     StartRunRequest,
     VariableRequest,
@@ -92,6 +93,16 @@ class WorkerRequestQueries:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["read_state_value"], run, name)
         return StateValue() if row is None else StateValue(*row)
+
+    async def previous_success(self, run: int) -> PreviousRun | None:
+        """Return the last run before a run that has succeeded; None without one."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(SQL["find_previous_success"], run)
+        if row is None:
+            return None
+        return PreviousRun(
+            str(row["run_id"]), row["logical_time"], row["created_at"], row["started_at"]
+        )
 
     async def pulled(self, request: PullRequest) -> PulledValues:
         """Return what a task has left under a key."""

@@ -33,6 +33,28 @@ UNION ALL
     LIMIT 1
 ) AS before ON true);
 
+-- name: find_previous_success
+-- Return the last run before run $1 that has succeeded: by logical time, or, without one, by when it
+-- was made.
+WITH own AS (
+    SELECT dag, run_id, logical_time, partition FROM run WHERE id = $1
+)
+(SELECT before.* FROM own JOIN LATERAL (
+    SELECT run.run_id, run.logical_time, run.created_at, run.started_at FROM run
+    WHERE run.dag = own.dag AND run.logical_time < own.logical_time AND run.state = 'success'
+      AND run.partition IS NOT DISTINCT FROM own.partition
+    ORDER BY run.logical_time DESC, run.run_id DESC
+    LIMIT 1
+) AS before ON true)
+UNION ALL
+(SELECT before.* FROM own JOIN LATERAL (
+    SELECT run.run_id, run.logical_time, run.created_at, run.started_at FROM run
+    WHERE run.dag = own.dag AND own.logical_time IS NULL AND run.run_id < own.run_id
+      AND run.state = 'success' AND run.partition IS NOT DISTINCT FROM own.partition
+    ORDER BY run.run_id DESC
+    LIMIT 1
+) AS before ON true);
+
 -- name: record_past_checks
 -- Record what tasks were found to wait for (run, node, previous run, its task).
 UPDATE past_wait SET on_run = n.on_run, on_task = n.on_task, checked_at = now()

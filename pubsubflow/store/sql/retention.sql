@@ -231,12 +231,16 @@ WITH made AS (
 SELECT id FROM made UNION ALL SELECT id FROM connection_vault LIMIT 1;
 
 -- name: list_stored_results
--- Return the runs $1 that exist, with whether they have not ended and with their results that may be
--- references to the result store: extension types of MessagePack.
-SELECT run.id AS run, run.ended_at IS NULL AS unfinished, task.result
+-- Return the runs $1 that exist, with whether they have not ended, with their results that may be
+-- references to the result store (extension types of MessagePack), and what they have pushed that
+-- may hold some.
+SELECT run.id AS run, run.ended_at IS NULL AS unfinished, task.result, task.outputs
 FROM run
-LEFT JOIN task ON task.run = run.id AND octet_length(task.result) BETWEEN 10 AND 200
-    AND substring(task.result FOR 1) IN ('\xc7', '\xd8')
+LEFT JOIN task ON task.run = run.id AND (
+    octet_length(task.result) BETWEEN 10 AND 200
+        AND substring(task.result FOR 1) IN ('\xc7', '\xd8')
+    OR position('psfresult'::bytea IN task.outputs) > 0
+)
 WHERE run.id = ANY($1::bigint[]);
 
 -- name: mark_results_removed

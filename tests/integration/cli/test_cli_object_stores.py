@@ -47,9 +47,13 @@ async def test_large_results_are_passed_on_in_every_way(psf, place, tmp_path):
     run = started.json["run_id"]
     gathered = psf("tasks", "result", run, "gather").json
     assert gathered == {"parts": 3 + 600_000, "more": sum(range(10**6, 10**6 + SIZE)),
-                        "last": 10**6 + SIZE - 1}  # fmt: skip
+                        "last": 10**6 + SIZE - 1, "pushed": 1_500_007}  # fmt: skip
     files = sorted(path.name for path in place.results.rglob("*.msgpack"))
-    assert len(files) == 3, "the numbers, the texts, and the large one of the measures"
+    assert len(files) == 4, "the numbers, the texts and their copy, the large one of the measures"
+    assert psf("tasks", "show", run, "texts", "--json").json["results"] == {
+        "copy": None,
+        "count": 7,
+    }
     shown = psf("tasks", "show", run, "numbers", "--json").json
     assert (shown["result"], shown["result_stored"], shown["length"]) == (None, True, SIZE)
     assert shown["result_bytes"] > 1 << 20

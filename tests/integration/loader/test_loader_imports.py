@@ -179,7 +179,7 @@ async def test_a_mistake_in_a_helper_is_reported_with_its_location(folder, load)
     folder.write("_factory.py", "from pubsubflow import DAG\ndef make():\n    DAG('d', x=1)\n")
     folder.write("c.py", "import _factory\n_factory.make()\n")
     loaded = (await load())["c.py"]
-    assert f"{folder.root}/_factory.py:3: DAG 'd': DAG has no keyword 'x'" in loaded.error
+    assert f"{folder.root}/_factory.py:3: DAG 'd': it has no keyword 'x'" in loaded.error
     assert "c.py" in loaded.traceback
 
 

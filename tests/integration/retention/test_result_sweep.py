@@ -4,7 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from pubsubflow.model.wire.commands import StartRun
-from pubsubflow.model.wire.stored_results import StoredResult, encode_stored
+from pubsubflow.model.wire.outputs import encode_outputs
+from pubsubflow.model.wire.stored_results import StoredResult, encode_stored, stored_part
 from pubsubflow.object_store import FileStore
 from pubsubflow.retention import Pruner, RetentionSettings, summed
 from support.specs import dag, task
@@ -21,6 +22,7 @@ async def test_files_are_kept_for_what_refers_to_them_alone(kept, tmp_path):
     first, second = [await harness.run_number(run) for run in (ended, runs)]
     files = {
         "referred to": StoredResult(first, 0, -1, 1, 1, 5),
+        "pushed": stored_part((first, 0, -1, 1, 1), 1, 5),
         "lost attempt": StoredResult(first, 0, -1, 1, 2, 5),
         "of a run that runs": StoredResult(second, 0, -1, 1, 1, 5),
         "of no run": StoredResult(second + 5000, 0, -1, 1, 1, 5),
@@ -30,7 +32,8 @@ async def test_files_are_kept_for_what_refers_to_them_alone(kept, tmp_path):
     await store.write("notes.txt", b"of another")
     order = await harness.order("a", run=first)
     order.delivery.ack()
-    result = replace(order.result(), value=encode_stored(files["referred to"]))
+    pushed = encode_outputs({"key": encode_stored(files["pushed"])}, {})
+    result = replace(order.result(), value=encode_stored(files["referred to"]), outputs=pushed)
     await harness.report(result)
     await harness.until_states("success", "running")
 
@@ -46,7 +49,7 @@ async def test_files_are_kept_for_what_refers_to_them_alone(kept, tmp_path):
     found = {each.table: (each.rows, each.bytes) for each in summed(dry)}
     assert found == {"result store, files": (2, 10)}
     _, names = await left()
-    assert names == {"referred to", "of a run that runs"}
+    assert names == {"referred to", "pushed", "of a run that runs"}
     await kept.age(6)
     await left()
     await kept.age(10)

@@ -127,7 +127,11 @@ def test_the_examples_cover_every_message_that_is_an_array():
         if isinstance(each, type) and issubclass(each, Struct) and each.__struct_config__.array_like
     }
     covered = set(map(type, EXAMPLES)) | {EmittedEvent, TaskError, RunTrace, StateChange}
-    covered |= {worker_requests.WantedRun, *typing.get_args(worker_requests.WorkerRequest)}
+    covered |= {
+        worker_requests.WantedRun,
+        worker_requests.PreviousRun,
+        *typing.get_args(worker_requests.WorkerRequest),
+    }
     assert arrays == covered
 
 

@@ -5,7 +5,7 @@ from aiohttp import web
 from moto.server import ThreadedMotoServer
 
 from pubsubflow.errors import ConfigError
-from pubsubflow.hooks import aws, slack
+from pubsubflow.hooks import aws, http, slack
 from pubsubflow.hooks.http import HttpFailed
 from pubsubflow.model.connections import make_connection
 from support.web_server import served
@@ -45,6 +45,17 @@ async def test_slack_is_checked_without_a_message():
         assert "services/gone" not in str(failure.value)
         with pytest.raises(ConfigError, match="webhook_url, or token"):
             await slack.check(made())
+
+
+async def test_http_names_the_path_to_check_where_there_is_no_page():
+    async def health(_):
+        return web.json_response({})
+
+    async with served(web.get("/health", health)) as url:
+        with pytest.raises(HttpFailed, match=r"answered 404: a server is there.*check_path"):
+            await http.check(make_connection("h", uri=url))
+        checked = await http.check(make_connection("h", uri=url, extra={"check_path": "/health"}))
+        assert checked == f"GET {url}/health answered 200"
 
 
 async def test_aws_says_whose_key_it_is_and_a_role_is_assumed():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pubsubflow.errors import Unavailable
 from pubsubflow.model.wire.messages import NOT_MAPPED, encode
+from pubsubflow.model.wire.outputs import decode_outputs, detach_pushed, encode_outputs
 from pubsubflow.model.wire.stored_results import (
     StoredInput,
     StoredResult,
@@ -14,10 +15,12 @@ from pubsubflow.model.wire.stored_results import (
     encode_stored,
     is_stored,
     may_hold_stored,
+    stored_part,
 )
 from pubsubflow.model.wire.worker_requests import Chunk, ResultRequest
 from pubsubflow.runner.exchanges.requests import fetch_result, run_exchange
 
+decode = msgspec.msgpack.decode
 INTS = st.integers(0, 2**31 - 1)
 STORED = st.builds(StoredResult, st.integers(0, 2**62), INTS, st.integers(-1, 9), INTS, INTS, INTS)
 JSON = st.recursive(
@@ -46,6 +49,32 @@ def test_a_reference_comes_back(stored):
     assert decode_stored(data) == stored
     assert stored.name.startswith(f"{stored.run >> 32}/{stored.run}/")
     assert may_hold_stored(encode([1, msgspec.Raw(data)]))
+
+
+@given(
+    st.dictionaries(st.text(min_size=1), st.binary(max_size=2000), max_size=6), st.integers(0, 4000)
+)
+def test_pushed_values_that_are_large_are_referred_to_and_come_back(values, inline):
+    fence = (1 << 40, 3, -1, 1, 10_000_000_001)
+
+    def refer(part, size):
+        return encode_stored(stored_part(fence, part, size))
+
+    outputs = encode_outputs({key: encode(value) for key, value in values.items()}, {"a": "b"})
+    left, parts = detach_pushed(outputs, inline, refer)
+    files = {stored_part(fence, part, len(data)): data for part, data in parts}
+    assert len({each.name for each in files}) == len(parts)
+    assert StoredResult(*fence, 1).name not in {each.name for each in files}
+    found = decode_outputs(left)
+    assert found.rendered == {"a": "b"}
+    assert {
+        key: decode(exchange(StoredInput(bytes(value)), files=files))
+        for key, value in found.pushed.items()
+    } == values
+    assert list(found.pushed) == list(values)
+    inlined = [value for value in found.pushed.values() if not is_stored(bytes(value))]
+    assert len(left) <= max(inline, 200 * (len(values) + 1)) or not inlined
+    assert parts == [] or len(outputs) > inline
 
 
 @given(JSON)

@@ -20,6 +20,8 @@ from pubsubflow import (
 from pubsubflow.authoring.runtime.context_names import NAMES
 from pubsubflow.authoring.runtime.signatures import CONTEXT_NAMES
 from pubsubflow.authoring.template_checks import check_templates, template_warnings
+from pubsubflow.model.wire.worker_requests import PreviousRun
+from pubsubflow.testing import attempts
 
 TICK = datetime(2026, 11, 20, 6, 30, tzinfo=UTC)
 
@@ -55,6 +57,13 @@ def rendered(text, *, schedule=None, logical_time=TICK, **given):
         ("{{ macros.ds_format(ds, '%Y-%m-%d', '%d.%m.%y') }}", "20.11.26"),
         ("{{ logical_date - macros.timedelta(hours=7) }}", "2026-11-19 23:30:00+00:00"),
         ("{{ macros.json.loads('[1]')[0] }}", "1"),
+        ("{{ macros.dateutil.parser.parse('20 Nov 2026').month }}", "11"),
+        (
+            "{{ (logical_date - macros.dateutil.relativedelta.relativedelta(months=1)) | string }}",
+            "2026-10-20 06:30:00+00:00",
+        ),
+        ("{{ macros.dateutil.tz.gettz('Europe/Warsaw') is none }}", "False"),
+        ("{{ prev_start_date_success }} {{ prev_data_interval_end_success is none }}", "None True"),
         ("{{ dag.dag_id }} {{ task.task_id }} {{ ti.try_number }} {{ ti.map_index }}", "d t 1 -1"),
         ("{{ dag_run.conf.day }} {{ dag_run.conf['day'] }} {{ params.day }}", "x x x"),
         ("{{ run_id == dag_run.run_id == ti.run_id == ctx.run.run_id }}", "True"),
@@ -92,6 +101,40 @@ def test_the_interval_goes_from_tick_to_tick(schedule, start, before):
 def test_a_run_without_a_tick_has_the_moment_of_its_creation():
     now = datetime(2026, 1, 2, tzinfo=UTC)
     assert rendered("{{ ds }}", logical_time=None, now=now) == "2026-01-02"
+
+
+@pytest.mark.parametrize(
+    ("tick", "expected"),
+    [
+        (TICK, "2026-11-19T06:30:00+00:00 2026-11-20T06:30:00+00:00 2026-11-20T06:31:00+00:00"),
+        (None, "2026-11-20T06:29:00+00:00 2026-11-20T06:29:00+00:00 2026-11-20T06:31:00+00:00"),
+    ],
+)
+def test_the_last_run_that_succeeded_is_read_once_and_only_where_it_is_used(
+    monkeypatch, tick, expected
+):
+    minute, reads = timedelta(minutes=1), []
+
+    def read(_):
+        reads.append(1)
+        return PreviousRun("r", tick, TICK - minute, TICK + minute)
+
+    monkeypatch.setattr(attempts._Host, "fetch_previous_success", read)
+
+    def used(prev_start_date_success=None, **context):
+        start, end = (context[f"prev_data_interval_{each}_success"] for each in ("start", "end"))
+        assert isinstance(end, datetime)
+        assert start <= end < prev_start_date_success
+        assert end - start == timedelta(days=1 if tick else 0)
+        found = [start.isoformat(), f"{end:%Y-%m-%dT%H:%M:%S+00:00}"]
+        return " ".join([*found, prev_start_date_success.isoformat()])
+
+    with DAG("d", schedule=Cron("30 6 * * *")) as made:
+        PythonOperator(task_id="unused", python_callable=lambda **context: len(context))
+        PythonOperator(task_id="used", python_callable=used)
+    result = made.test(logical_time=TICK + timedelta(days=1), raise_on_error=True)
+    assert result.result("used") == expected
+    assert len(reads) == 1
 
 
 @pytest.mark.parametrize("text", ["{{ macros.uuid.os }}", "{{ ti._context }}", "{{ var.value }}"])

@@ -8,7 +8,10 @@ import random
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
+from importlib import import_module
+from types import ModuleType, SimpleNamespace
+
+from pubsubflow.authoring.source_location import definition_error
 
 _DAY = "%Y-%m-%d"
 
@@ -23,9 +26,41 @@ def ds_format(ds: str, input_format: str, output_format: str) -> str:
     return datetime.strptime(str(ds), input_format).strftime(output_format)  # noqa: DTZ007 - as read
 
 
+class DateUtil:
+    """The functions of python-dateutil that templates use; imported at their first use."""
+
+    @property
+    def parser(self) -> SimpleNamespace:
+        """Functions that read moments: `parse`, `isoparse`."""
+        return _functions("dateutil.parser", "parse", "isoparse")
+
+    @property
+    def relativedelta(self) -> SimpleNamespace:
+        """`relativedelta`, and the days of a week."""
+        return _functions(
+            "dateutil.relativedelta", "relativedelta", "MO", "TU", "WE", "TH", "FR", "SA", "SU"
+        )
+
+    @property
+    def tz(self) -> SimpleNamespace:
+        """Time zones: `gettz`, `tzutc`, `UTC`."""
+        return _functions("dateutil.tz", "gettz", "tzutc", "UTC")
+
+
+def _functions(module: str, *names: str) -> SimpleNamespace:
+    try:
+        found: ModuleType = import_module(module)
+    except ImportError:
+        raise definition_error(
+            "macros.dateutil needs python-dateutil: pip install 'pubsubflow[dateutil]'"
+        ) from None
+    return SimpleNamespace(**{name: getattr(found, name) for name in names})
+
+
 MACROS = SimpleNamespace(
     ds_add=ds_add,
     ds_format=ds_format,
+    dateutil=DateUtil(),
     datetime=datetime,
     timedelta=timedelta,
     random=random.random,

@@ -16,7 +16,9 @@ def large():
         return sum(found)
 
     @task
-    def texts(found: list[int]) -> list[str]:
+    def texts(ctx: Context, found: list[int]) -> list[str]:
+        ctx.push("copy", "z" * 1_500_000)
+        ctx.push("count", 7)
         return [str(len(found)), "x" * 700_000]
 
     @task
@@ -27,7 +29,9 @@ def large():
     def gather(ctx: Context, parts: list[str], more: int) -> dict[str, int]:
         numbers = ctx.result("numbers")
         print("gathered", len(parts))
-        return {"parts": sum(map(len, parts)), "more": more, "last": numbers[-1]}
+        pushed = len(ctx.pull("texts", "copy")) + ctx.pull("texts", "count")
+        found = {"parts": sum(map(len, parts)), "more": more, "last": numbers[-1]}
+        return {**found, "pushed": pushed}
 
     found = numbers()
     gather(measure.expand(text=texts(found)), total(found))
