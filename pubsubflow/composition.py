@@ -27,6 +27,7 @@ from pubsubflow.api.routes.reload import ReloadRoutes
 from pubsubflow.api.routes.state import StateRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.routes.variables import VariableRoutes
+from pubsubflow.api.routes.versions.changes import VersionChangeRoutes
 from pubsubflow.api.server.metrics import ApiMetrics
 from pubsubflow.api.server.metrics_server import MetricsServer
 from pubsubflow.api.settings import is_local
@@ -180,7 +181,7 @@ class Composition:
         archive = Archive(settings.archive, settings.archive_format) if settings.archive else None
         database = _built(self._resources.store).database
         pruner = Pruner(database, settings, archive, self._log_store, self._result_store)
-        service = RetentionService(pruner, settings.every_seconds)
+        service = RetentionService(pruner, settings.every_seconds, self._bus)
         self._metrics.append(service.metrics)
         return service
 
@@ -309,14 +310,14 @@ class Composition:
         return worker
 
     def _api(self) -> Service:
-        store = _built(self._resources.store)
-        metrics = ApiMetrics()
+        store, metrics = _built(self._resources.store), ApiMetrics()
         catalogue = PluginCatalogue(account=self._task_account())
-        approvals = ApprovalStore(store.database)
+        approvals, now = ApprovalStore(store.database), self._commands.clock.now
+        read_models = ReadModels(store.database, self._log_store, self._result_store)
         self._metrics.append(metrics)
         self.api = Api(
             commands=self._commands,
-            read_models=ReadModels(store.database, self._log_store, self._result_store),
+            read_models=read_models,
             bus=self._bus,
             settings=self._config.api,
             stream=self._config.live,
@@ -331,7 +332,7 @@ class Composition:
             metrics=metrics,
             tracing=self._resources.tracing,
             backlog=self._commands.backlog,
-            now=self._commands.clock.now,
+            now=now,
             disk=self._config.home if self._resources.servers is not None else None,
             further=(
                 VariableRoutes(store.variables, self._bus),
@@ -339,6 +340,7 @@ class Composition:
                 PluginRoutes(catalogue),
                 AlertRoutes(AlertStore(store.database)),
                 StateRoutes(StateStore(store.database)),
+                VersionChangeRoutes(store.database, self._commands, read_models, self._bus, now),
                 ApprovalRoutes(self._commands, approvals, store.links),
                 ApprovalLinkRoutes(
                     self._commands, approvals, store.links, AuditLog(store.database)

@@ -37,6 +37,7 @@ from pubsubflow.api.routes.sessions import SessionRoutes
 from pubsubflow.api.routes.tasks import TaskRoutes
 from pubsubflow.api.routes.tokens import TokenRoutes
 from pubsubflow.api.routes.triggers import TriggerRoutes
+from pubsubflow.api.routes.versions.versions import VersionRoutes
 from pubsubflow.api.routes.webhooks import WebhookRoutes
 from pubsubflow.api.server.backpressure import Backpressure
 from pubsubflow.api.server.connections import LimitedSite, OpenConnections
@@ -153,6 +154,7 @@ class Api:
             EventRoutes(commands, read_models, settings.max_events),
             CloudEventRoutes(commands, settings.max_events),
             DagRoutes(commands, read_models),
+            VersionRoutes(read_models),
             RunRoutes(commands, read_models, self._wakeups),
             CallRoutes(commands, read_models, self._wakeups, most=settings.max_calls),
             ClearingRoutes(commands),

@@ -14,7 +14,7 @@ from pubsubflow.authoring.retention import Retention, retention_spec
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.tasks.airflow_words import DAG_DEFAULTS, HARMLESS, TASK_WORDS
 from pubsubflow.authoring.tasks.limits import MAX_PRIORITY
-from pubsubflow.authoring.tasks.options import check_defaults
+from pubsubflow.authoring.tasks.options import check_defaults, local_executor
 from pubsubflow.authoring.validation import (
     Seconds,
     flag,
@@ -54,6 +54,7 @@ class DagKeywords(TypedDict, total=False):
     retention: timedelta | Retention | None
     result: str | None
     presets: Mapping[str, Mapping[str, Any]] | None
+    executor: str | None
 
 
 def with_default_args(options: DagKeywords) -> tuple[DagKeywords, list[str]]:
@@ -160,4 +161,5 @@ DAG_CHECKS: dict[str, Callable[[object], Any]] = {
     "retention": optional(retention_spec),
     "result": optional(text),
     "presets": optional(_presets),
+    "executor": optional(local_executor),
 }

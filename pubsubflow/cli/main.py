@@ -7,6 +7,7 @@ reach.
 import os
 import sys
 from collections.abc import Coroutine, Sequence
+from itertools import pairwise
 
 from cyclopts import App, Parameter
 
@@ -57,6 +58,18 @@ _COMMANDS = {
             "call": ("answers.calls:call_dag", "Start a run and print its result."),
             "test": ("local.testing:run_dag", "Run a DAG in this process, without a daemon."),
             "graph": ("graph:show_graph", "Print the graph of a DAG, as text or Mermaid."),
+            "versions": (
+                "versions.versions:list_versions",
+                "List the versions of a DAG, or show what differs between two.",
+            ),
+            "promote": (
+                "versions.promotion:promote",
+                "Start runs with a version of a DAG, or a share of them.",
+            ),
+            "rollback": (
+                "versions.promotion:rollback",
+                "Start runs with an earlier version of a DAG again.",
+            ),
             "why-not": ("why_not:why_not", "Explain why no run of a DAG starts."),
             "backfill": (
                 "changes.backfills:backfill",
@@ -67,6 +80,10 @@ _COMMANDS = {
             "state": (
                 "values.state:show_state",
                 "Show the values that a DAG keeps from run to run, or set or reset one.",
+            ),
+            "delete": (
+                "versions.deletion:delete_dag",
+                "Delete a DAG that no file defines any more.",
             ),
             "reload": ("dags:reload_dags", "Import all DAG files again."),
         },
@@ -315,7 +332,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     """
     try:
         # Left to itself cyclopts prints an error as a panel of several lines and exits.
-        if "--version" in arguments:
+        if asks_version(arguments):
             # Of a command cyclopts would print its own.
             sys.stdout.write(f"{metadata.version('pubsubflow')}\n")
             return 0
@@ -340,6 +357,12 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     return code if isinstance(code, int) else 0
 
 
+def asks_version(arguments: list[str]) -> bool:
+    """Return whether a command line has `--version` without a number, which is a DAG's."""
+    following = pairwise([*arguments, ""])
+    return any(each == "--version" and not value.isdecimal() for each, value in following)
+
+
 def make_app(words: Sequence[str] = ()) -> App:
     """Return the app with all commands, none of which is imported yet.
 
@@ -356,6 +379,7 @@ def make_app(words: Sequence[str] = ()) -> App:
         kind = completion.CompletingApp
     app = kind(
         name="pubsubflow",
+        version_flags=(),
         help_format="plaintext",
         default_parameter=Parameter(negative=(), show_default=False),
         help="Orchestrate DAGs by dataset events. Begin with `pubsubflow demo`, or with "
@@ -364,7 +388,7 @@ def make_app(words: Sequence[str] = ()) -> App:
     for group, (group_help, commands) in _COMMANDS.items():
         if only not in (None, group):
             continue
-        parent = app if not group else App(name=group, help=group_help)
+        parent = app if not group else App(name=group, help=group_help, version_flags=())
         for name, (place, about) in commands.items():
             text: str | None = about
             if _HELP & {*words} and [*words[: 2 if group else 1]] == [*filter(None, (group, name))]:

@@ -34,6 +34,7 @@ from pubsubflow.client.status import ServerApi
 from pubsubflow.client.subscriptions import SubscriptionApi
 from pubsubflow.client.transport import Transport
 from pubsubflow.client.variables import VariableApi
+from pubsubflow.client.versions import VersionApi
 from pubsubflow.errors import ConfigError
 
 __all__ = ["Client", "RequestFailed", "RequestRefused"]
@@ -42,6 +43,7 @@ __all__ = ["Client", "RequestFailed", "RequestRefused"]
 class Client(
     AlertApi,
     DagApi,
+    VersionApi,
     RunApi,
     CallApi,
     BulkApi,

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from msgspec import Struct
+
 from pubsubflow.model.datasets import matches
 from pubsubflow.model.recent import Recent
 from pubsubflow.model.runs.plan import MAX_MAP_LENGTH, Plan
@@ -52,6 +54,19 @@ class DagVersion:
         if not self.patterns:
             return exact
         return exact + tuple(each for each in self.patterns if matches(each.uri, uri))
+
+
+class Canary(Struct, frozen=True):
+    """A version that takes a share of a DAG's new runs.
+
+    Attributes:
+        share: Above 0 and below 1.
+        source: What its runs are pinned to.
+    """
+
+    version: DagVersion
+    share: float
+    source: str
 
 
 class SpecCache:

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Raw, Struct, field
 
-from pubsubflow.manager.spec_cache import DagVersion
+from pubsubflow.manager.spec_cache import Canary, DagVersion
 from pubsubflow.model.runs.progress import Progress
 from pubsubflow.model.runs.states import RunState, TaskState, advance_state
 from pubsubflow.model.schedule.condition_state import ConditionState
@@ -280,6 +280,7 @@ class LockedDag:
         conditions: States of its condition that this transaction works on, by partition key.
         unadmitted: Runs made here that are not admitted yet.
         source: What its new runs are pinned to.
+        canary: The version that takes a share of them, if one does.
         missing: It is not in the DAGs folder, for a moment or for good: its events wait.
         backfills: How many backfills of it are open.
         apart: Those active runs that a limit of their backfill counts, not `max_active_runs`.
@@ -289,10 +290,18 @@ class LockedDag:
         changed: Its row must be written.
     """
 
-    def __init__(self, row: Mapping[str, Any] | Row, version: DagVersion) -> None:
+    def __init__(
+        self,
+        row: Mapping[str, Any] | Row,
+        version: DagVersion,
+        canary: DagVersion | None = None,
+    ) -> None:
         self.id: int = row["dag"]
         self.version = version
         self.source: str = row["source"]
+        self.canary: Canary | None = None
+        if canary is not None:
+            self.canary = Canary(canary, row["canary_share"], row["canary_source"])
         self.present: bool = row["present"]
         self.missing: bool = row["missing"]
         self.paused: bool = row["paused"]
@@ -392,6 +401,7 @@ class RunDraft(Struct):
         trace: Its position in a distributed trace; set when it is admitted.
         ancestry: The DAGs whose runs led to the task that starts it.
         apart: A limit of its backfill counts it, not that of its DAG.
+        canary: The version that it takes in place of the one in force; set when it is admitted.
     """
 
     id: int
@@ -419,3 +429,4 @@ class RunDraft(Struct):
     trace: RunTrace | None = None
     ancestry: tuple[int, ...] = ()
     apart: bool = False
+    canary: Canary | None = None

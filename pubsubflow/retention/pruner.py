@@ -25,6 +25,7 @@ from pubsubflow.store.objects.log_files import LogFile
 from pubsubflow.store.retention import FOR_EVER_SECONDS, MOST_KEPT, KeptFor
 from pubsubflow.store.slices import SEQUENCES, Removal, Slice
 from pubsubflow.store.specs import SpecReader
+from pubsubflow.store.versions.deletion import remove_deleted_dags
 
 log = structlog.get_logger()
 
@@ -35,6 +36,7 @@ _RUN_TABLES = ("log", _LOG_FILES, "attempt", "journal_entry", "task", "run_event
 _PARTS = (("logs", ("log", _LOG_FILES)), ("attempts", ("attempt",)))
 _SLICES_A_RETENTION = 8
 _MOST_SLICES = 64
+_DELETED_AT_ONCE = 500
 _BUNDLES_EVERY_SECONDS = 6 * 3600.0
 _PARTITIONS_EVERY_SECONDS = _RESULTS_EVERY_SECONDS = 3600.0
 
@@ -112,6 +114,7 @@ class Pruner:
                 own = await store.list_own_retentions(connection, self._specs)
                 done = Pass(connection, dry_run, own)
                 if not dry_run:
+                    await self._remove_deleted(done)
                     await self._begin_slices(connection)
                 await self._prune_events(done)
                 await self._prune_runs(done)
@@ -120,6 +123,25 @@ class Pruner:
             finally:
                 if not dry_run and not connection.is_closed():
                     await store.unlock(connection)
+
+    async def remove_deleted(self) -> None:
+        """Remove the runs of deleted DAGs, unless another daemon is at it.
+
+        Raises:
+            StoreUnavailable: Postgres is away.
+        """
+        async with self._database.connection() as connection:
+            if not await store.try_lock(connection):
+                return
+            try:
+                await self._remove_deleted(Pass(connection, dry_run=False, own={}))
+            finally:
+                if not connection.is_closed():
+                    await store.unlock(connection)
+
+    async def _remove_deleted(self, done: Pass) -> None:
+        delete_runs = partial(self._delete_runs, done, with_rows=True)
+        await remove_deleted_dags(done.connection, delete_runs, _DELETED_AT_ONCE)
 
     async def _begin_slices(self, connection: Connection) -> None:
         for series in SEQUENCES:

@@ -9,7 +9,6 @@ import msgspec
 from pubsubflow.errors import ConfigError, SecretsUnavailable
 from pubsubflow.secrets_backends.tokens import AccessTokens
 
-_UNAUTHORIZED = 401
 _NOT_FOUND = 404
 _FAILED = 400
 _BUSY = 429
@@ -29,11 +28,17 @@ async def read_secret(url: str, tokens: AccessTokens, parameters: Mapping[str, s
         SecretsUnavailable: The service is out of reach, busy, or does not answer as it should.
         ConfigError: It refuses this daemon.
     """
-    status, data = await _get(url, tokens, parameters)
-    if status == _UNAUTHORIZED:
-        # A token may be revoked in front of its end, when a key or a role is changed.
-        tokens.forget()
-        status, data = await _get(url, tokens, parameters)
+    headers = {"Authorization": f"Bearer {await tokens.token()}"}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+            session.get(
+                url, headers=headers, params=dict(parameters), allow_redirects=False
+            ) as response,
+        ):
+            status, data = response.status, await response.read()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise SecretsUnavailable(f"{url} is out of reach ({error!r})") from error
     if status == _NOT_FOUND:
         return None
     if status >= _BROKEN or status == _BUSY:
@@ -47,20 +52,6 @@ async def read_secret(url: str, tokens: AccessTokens, parameters: Mapping[str, s
     if not isinstance(answer, dict):
         raise SecretsUnavailable(f"{url} does not answer with JSON")
     return answer
-
-
-async def _get(url: str, tokens: AccessTokens, parameters: Mapping[str, str]) -> tuple[int, bytes]:
-    headers = {"Authorization": f"Bearer {await tokens.token()}"}
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-            session.get(
-                url, headers=headers, params=dict(parameters), allow_redirects=False
-            ) as response,
-        ):
-            return response.status, await response.read()
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise SecretsUnavailable(f"{url} is out of reach ({error!r})") from error
 
 
 def _reason(answer: Any) -> str:

@@ -25,9 +25,6 @@ class AccessTokens(Protocol):
             ConfigError: This machine has no identity, or it is refused.
         """
 
-    def forget(self) -> None:
-        """Issue another token the next time: this one is not taken any more."""
-
 
 class GoogleTokens:
     """Tokens by Google's application default credentials.
@@ -44,10 +41,6 @@ class GoogleTokens:
         """Return a token."""
         async with self._lock:
             return await anyio.to_thread.run_sync(self._read)
-
-    def forget(self) -> None:
-        """Issue another token the next time."""
-        self._credentials = None
 
     def _read(self) -> str:
         auth, errors, transport = (
@@ -83,10 +76,6 @@ class AzureTokens:
             if time.time() > self._until - _EARLY_SECONDS:
                 self._token, self._until = await anyio.to_thread.run_sync(_azure_token)
             return self._token
-
-    def forget(self) -> None:
-        """Issue another token the next time."""
-        self._until = 0.0
 
 
 def _azure_token() -> tuple[str, float]:

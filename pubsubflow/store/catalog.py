@@ -2,24 +2,18 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 import asyncpg
-from msgspec.structs import astuple
 
 from pubsubflow.model.changes import (
     Change,
     DagChange,
     DagChanged,
     ImportChanged,
-    RunChanged,
     encode_records,
 )
-from pubsubflow.model.datasets import pattern_expression
-from pubsubflow.model.runs.states import RunState
-from pubsubflow.model.schedule.conditions import DatasetInput, ScheduleSpec, inputs, ticks
-from pubsubflow.model.schedule.timetable import OnceSpec, first_tick
 from pubsubflow.model.source.bundles import BundleFile, Manifest
 from pubsubflow.model.source.stored_specs import STORED_SPEC
 from pubsubflow.model.spec import DagSpec, LoadedFile
@@ -35,9 +29,12 @@ from pubsubflow.store.declarations import (
     save_webhooks,
 )
 from pubsubflow.store.named_queries import SQL
-from pubsubflow.store.schedule_changes import SCHEDULE_CHANGED, migrate_schedule
-
-_MOMENT = timedelta(microseconds=1)
+from pubsubflow.store.versions.in_force import (
+    dataset_inputs,
+    declare_rate_limits,
+    put_states_in_force,
+    resume_pins,
+)
 
 
 class Catalog:
@@ -132,7 +129,7 @@ async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: dat
     )
     bundles = {spec.dag_id: file.bundle for file in imported for spec in file.dags}
     changes += await _put_in_force(connection, specs, bundles, now)
-    await _declare_rate_limits(connection, specs)
+    await declare_rate_limits(connection, specs)
     # Last, as a DAG that has moved to another file belongs to that one by now.
     changes += await _mark_missing(connection, [file.file for file in imported], list(bundles), now)
     await _record_changes(connection, changes)
@@ -142,26 +139,12 @@ def _sets_timers(spec: DagSpec) -> bool:
     return spec.schedule is not None or any(task.rate_limit for task in spec.tasks)
 
 
-async def _declare_rate_limits(connection: Connection, specs: Sequence[DagSpec]) -> None:
-    """Store rate limits as they are declared; of one name, the last one counts."""
-    found = {
-        task.rate_limit.name: task.rate_limit
-        for spec in specs
-        for task in spec.tasks
-        if task.rate_limit is not None
-    }
-    if found:
-        # The last of all locks, as in a manager: it reads the limits under it.
-        await connection.fetch(SQL["lock_slots"])
-        columns = zip(*(astuple(found[name]) for name in sorted(found)), strict=True)
-        await connection.execute(SQL["declare_rate_limits"], *map(list, columns))
-
-
 async def _advance(connection: Connection, *, bundle: str, files: Sequence[str]) -> None:
     await connection.execute(SQL["lock_catalog"])
     rows = await connection.fetch(SQL["lock_dags_of_files"], list(files), [])
     dags = [row["dag"] for row in rows]
     await connection.fetch(SQL["pin_dags"], dags, [bundle] * len(dags))
+    await connection.execute(SQL["advance_newest_versions"], dags, bundle)
     await pin_freshness(connection, bundle, files)
 
 
@@ -238,13 +221,9 @@ async def _save_datasets(
         )
     uris = {uri for spec in specs for task in spec.tasks for uri in task.outlets}
     uris.update(hook.dataset for file in files for hook in file.hooks)
-    uris.update(each.uri for spec in specs for each in _inputs(spec) if not each.pattern)
+    uris.update(each.uri for spec in specs for each in dataset_inputs(spec) if not each.pattern)
     if uris:
         await connection.fetch(SQL["register_datasets"], sorted(uris))
-
-
-def _inputs(spec: DagSpec) -> list[DatasetInput]:
-    return list(inputs(spec.schedule.condition)) if spec.schedule is not None else []
 
 
 async def _put_in_force(
@@ -274,102 +253,15 @@ async def _put_in_force(
     changes: list[Change] = [*sorted(new_versions, key=lambda each: each.dag_id)]
     if changed:
         versions = {row["dag"]: row["version"] for row in changed}
-        changes += await _put_states_in_force(connection, versions, by_id, now)
+        changes += await put_states_in_force(connection, versions, by_id, now)
     dags = sorted(by_id)
     pinned = [bundles[by_id[dag].dag_id] for dag in dags]
     returned = await connection.fetch(SQL["pin_dags"], dags, pinned)
+    pins = await connection.fetch(SQL["list_pins"], dags)
+    if pins:
+        sources = [bundles[spec.dag_id] for spec in ordered]
+        of_dags = [ids[spec.dag_id] for spec in ordered]
+        await connection.execute(SQL["note_newest_versions"], of_dags, hashes, sources)
+        changes += await resume_pins(connection, pins, now)
     await connection.execute(SQL["resume_returned_dags"], [row["id"] for row in returned])
     return changes + _changed(returned, DagChange.RETURNED, now)
-
-
-async def _put_states_in_force(
-    connection: Connection, versions: dict[int, int], specs: dict[int, DagSpec], now: datetime
-) -> list[Change]:
-    """Put versions in force for scheduling: pending events, subscriptions and ticks.
-
-    Returns:
-        Changes of collecting runs that are cancelled.
-    """
-    changes: list[Change] = []
-    dags = sorted(versions)
-    before: dict[int, ScheduleSpec] = {}
-    # From here on the managers of these DAGs wait: no event is decided under two schedules.
-    for row in await connection.fetch(SQL["lock_changed_dags"], dags):
-        old, new = STORED_SPEC.decode(row["spec"]).schedule, specs[row["dag"]].schedule
-        if old is not None:
-            before[row["dag"]] = old
-        dag_id = specs[row["dag"]].dag_id
-        for run_id in await migrate_schedule(connection, row["dag"], old, new, now):
-            state = RunState.CANCELLED
-            changes.append(
-                RunChanged(
-                    run_id=run_id, dag_id=dag_id, state=state, error=SCHEDULE_CHANGED, time=now
-                )
-            )
-    since = [specs[dag].subscribe_from for dag in dags]
-    await connection.execute(SQL["save_dag_states"], dags, [versions[dag] for dag in dags], since)
-    await _subscribe(
-        connection, [(dag, each) for dag in dags for each in _inputs(specs[dag])], dags
-    )
-    await connection.execute(SQL["schedule_catch_up"], dags)
-    await _set_ticks(connection, {dag: specs[dag] for dag in dags}, before, now)
-    return changes
-
-
-async def _subscribe(
-    connection: Connection, subscribed: Sequence[tuple[int, DatasetInput]], dags: Sequence[int]
-) -> None:
-    await connection.execute(SQL["delete_subscriptions"], dags)
-    exact = [(dag, each.uri) for dag, each in subscribed if not each.pattern]
-    await connection.execute(
-        SQL["subscribe_dags"], [dag for dag, _ in exact], [uri for _, uri in exact]
-    )
-    matching = [(dag, each.uri) for dag, each in subscribed if each.pattern]
-    if matching:
-        # A transaction that adds a dataset reads the patterns: it sees ours, or we see its dataset.
-        await connection.execute(SQL["lock_datasets"])
-    await connection.execute(
-        SQL["subscribe_patterns"],
-        [dag for dag, _ in matching],
-        [pattern for _, pattern in matching],
-        [pattern_expression(pattern) for _, pattern in matching],
-    )
-
-
-async def _set_ticks(
-    connection: Connection,
-    specs: dict[int, DagSpec],
-    before: dict[int, ScheduleSpec],
-    now: datetime,
-) -> None:
-    """Set the next tick of every timetable.
-
-    The tick of an unchanged timetable is kept, even if it is due already. With catch-up, a DAG
-    that never ticked begins at its start; otherwise time counts from now.
-    """
-    dropped = await connection.fetch(SQL["delete_ticks"], sorted(specs))
-    due = {(row["dag"], row["node"]): row["due_at"] for row in dropped}
-    rows = []
-    for dag, spec in sorted(specs.items()):
-        old = list(ticks(before[dag].condition)) if dag in before else []
-        for part in ticks(spec.schedule.condition) if spec.schedule is not None else ():
-            since, key = now, (dag, part.slot)
-            same = any(part.continues(each) for each in old)
-            # A moment before the due time, as first_tick returns the first tick after it.
-            if isinstance(part.timetable, OnceSpec) and same:
-                # It has ticked, or is still to tick when it was going to.
-                moment = due.get(key)
-            else:
-                if spec.catchup and spec.start is not None:
-                    since = due.get(key, spec.start) - _MOMENT
-                elif key in due and same:
-                    since = min(due[key] - _MOMENT, now)
-                moment = first_tick(part.timetable, since, spec.start, spec.end)
-            if moment is not None:
-                rows.append((dag, part.slot, moment))
-    await connection.execute(
-        SQL["set_ticks"],
-        [dag for dag, _, _ in rows],
-        [slot for _, slot, _ in rows],
-        [moment for _, _, moment in rows],
-    )

@@ -10,6 +10,7 @@ from pubsubflow.api.routes.metrics import MetricsRoutes
 from pubsubflow.api.routes.state import StateRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.routes.variables import VariableRoutes
+from pubsubflow.api.routes.versions.changes import VersionChangeRoutes
 from pubsubflow.store.auth import AuditLog, SessionStore, TokenStore
 from pubsubflow.store.read.read_models import ReadModels
 from support.harness import Harness
@@ -46,6 +47,7 @@ def further_on(stub):
         ApprovalLinkRoutes(stub, stub, stub, stub),
         SubscriptionRoutes(stub, stub, allow_private=lambda: False),
         MetricsRoutes(stub),
+        VersionChangeRoutes(stub, stub, stub, stub, stub),
     )
 
 

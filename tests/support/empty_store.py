@@ -29,7 +29,7 @@ class EmptyStore(ManagerTransaction):
 def dag_rows(*specs, paused=()) -> dict:
     """Return the answers of a store in which all events reach the DAGs of such specs."""
     state = {"active": 0, "queued": 0, "catch_up_from": None, "present": True, "missing": False}
-    state |= {"backfills": 0, "apart": 0, "tag_limits": None}
+    state |= {"backfills": 0, "apart": 0, "tag_limits": None, "canary": None}
     numbered = list(enumerate(specs, 1))
     return {
         "lock_dag_states": [

@@ -6,9 +6,9 @@ from aiohttp import web
 
 
 @asynccontextmanager
-async def served(*routes, socket=None, middlewares=()):
+async def served(*routes, socket=None):
     """Serve routes on a free port, or on a Unix socket; gives the URL."""
-    app = web.Application(middlewares=middlewares)
+    app = web.Application()
     app.add_routes(routes)
     runner = web.AppRunner(app)
     await runner.setup()

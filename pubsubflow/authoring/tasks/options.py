@@ -200,9 +200,17 @@ def _retries(value: object) -> int | Retry:
     return value if isinstance(value, Retry) else whole(0)(value)
 
 
-def _executor(value: object) -> str:
+def local_executor(value: object) -> str:
+    """Return the one executor of this release.
+
+    Raises:
+        ValueError: It is another one.
+    """
     if value != "local":
-        raise ValueError("is not available; leave it out to run on the workers")
+        raise ValueError(
+            "is not in this release, which has the local executor only: leave it out. Where a task "
+            'runs follows from its queue, as in queue="gpu", and from the workers that serve it'
+        )
     return "local"
 
 
@@ -223,7 +231,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "concurrency_key": optional(key_text),
     "concurrency_limit": whole(1, MAX_SLOTS),
     "rate_limit": optional(rate_limit),
-    "executor": optional(_executor),
+    "executor": optional(local_executor),
     "on_failure_fail_dagrun": flag,
     "depends_on_past": flag,
     "wait_for_downstream": flag,

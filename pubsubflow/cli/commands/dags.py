@@ -7,14 +7,15 @@ from cyclopts import Parameter
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.runs import report_end
+from pubsubflow.cli.commands.versions.tasks import show_tasks
+from pubsubflow.cli.commands.versions.versions import describe_version, show_shares, show_version
 from pubsubflow.cli.param_values import run_params
 from pubsubflow.cli.parsers import Limit, Moment, moment
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.texts import Grid, Text
 from pubsubflow.cli.waiting import wait_for_run
-from pubsubflow.model.api.resources import DagDetail, DagTaskView, DagView, StartedRun
+from pubsubflow.model.api.resources import DagDetail, DagView, StartedRun
 from pubsubflow.model.runs.param_rules import form_schema
-from pubsubflow.model.wire.task_resources import describe_resources
 
 _SHOWN_APART = ("default", "title", "description", "examples")
 
@@ -58,19 +59,26 @@ async def list_dags(
         output.show("", Text(f"{error.file} cannot be imported: {error.error}", "red"))
 
 
-async def show_dag(dag: str, /, *, target: Target = DEFAULT) -> None:
+async def show_dag(dag: str, /, *, version: int | None = None, target: Target = DEFAULT) -> None:
     """Show a DAG: its schedule, pending events and tasks.
 
     Args:
         dag: Id of the DAG.
+        version: Number of a version, to show that one in place of the one in force.
         target: The daemon, and the format of the output.
     """
+    if version is not None:
+        await show_version(dag, version, target)
+        return
     async with target.client() as client:
         found = await client.dag(dag)
     if target.json:
         output.show_json(found)
         return
     output.show(_facts(found))
+    if found.shares:
+        output.show("")
+        show_shares(found.shares)
     if found.inputs:
         output.show("")
         listing = output.Listing("input", "pending events", right=["pending events"])
@@ -78,7 +86,7 @@ async def show_dag(dag: str, /, *, target: Target = DEFAULT) -> None:
             listing.row(each.dataset, str(each.pending))
         listing.show(none="")
     output.show("")
-    _show_tasks(found)
+    show_tasks(found.graph)
 
 
 async def trigger_dag(
@@ -197,7 +205,8 @@ def _facts(dag: DagDetail) -> Grid:
             ("last run", None if dag.last_run is None else _last_line(dag)),
             ("params", _params(dag)),
             ("presets", _presets(dag)),
-            ("file", f"{location}, version {dag.version}"),
+            ("file", location),
+            ("version", describe_version(dag)),
             ("import error", error),
             ("owner", dag.owner),
             ("tags", ", ".join(dag.tags)),
@@ -232,33 +241,3 @@ def _absence(dag: DagDetail) -> str:
 
 def _last_line(dag: DagDetail) -> Text:
     return Text.assemble(_last(dag), f" {dag.last_run.run_id}" if dag.last_run else "")
-
-
-def _resources(task: DagTaskView) -> str:
-    declared = task.resources
-    return "" if declared is None else describe_resources(declared.memory, declared.cpu)
-
-
-def mapping_of(task: DagTaskView) -> str:
-    """Describe that a task is mapped, itself or with its group; empty if it is not."""
-    if task.map_group is not None:
-        return f" (mapped group {task.map_group})"
-    return " (mapped)" if task.mapped else ""
-
-
-def _show_tasks(dag: DagDetail) -> None:
-    listing = output.Listing(
-        *("task", "kind", "retries", "resources", "after", "emits"),
-        right=["retries"],
-        elastic=["after", "emits"],
-    )
-    for task in dag.graph:
-        listing.row(
-            task.task_id,
-            task.operator + mapping_of(task),
-            str(task.retries or ""),
-            _resources(task),
-            ", ".join(task.upstream),
-            ", ".join(task.outlets),
-        )
-    listing.show(none="no tasks")

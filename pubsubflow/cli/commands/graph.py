@@ -9,7 +9,8 @@ from pubsubflow.cli import output
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.client import Client
 from pubsubflow.errors import ConfigError
-from pubsubflow.model.api.resources import DagDetail, DagTaskView
+from pubsubflow.model.api.resources import DagTaskView
+from pubsubflow.model.api.versions import RunGraph
 
 _COLOURS = {
     "success": "fill:#d7f0dd,stroke:#1f7a3a",
@@ -47,7 +48,7 @@ async def show_graph(
     run: str | None = None,
     target: Target = DEFAULT,
 ) -> None:
-    """Print the graph of a DAG in its version in force.
+    """Print the graph of a DAG in its version in force, or in that of a run.
 
     Args:
         dag: Id of the DAG.
@@ -56,33 +57,31 @@ async def show_graph(
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
-        found = await client.dag(dag)
-        states = {} if run is None else await _states(client, found, run)
-    nodes = list(_nodes(found.graph, states))
+        if run is None:
+            found = await client.dag(dag)
+            tasks, taken, states = found.graph, [each.dataset for each in found.inputs], {}
+        else:
+            of_run = await _graph_of_run(client, dag, run)
+            tasks, taken, states = of_run.graph, of_run.datasets, of_run.states
+    nodes = list(_nodes(tasks, states))
     if target.json:
         output.show_list(nodes)
     elif format == "mermaid":
-        output.show("\n".join(_mermaid(found, nodes)))
+        output.show("\n".join(_mermaid(tasks, taken, nodes)))
     else:
         _show_text(nodes, with_states=run is not None)
 
 
-async def _states(client: Client, dag: DagDetail, run_id: str) -> Mapping[str, dict[str, int]]:
-    """Return the states of a run's tasks: task id → state → number of instances.
+async def _graph_of_run(client: Client, dag: str, run_id: str) -> RunGraph:
+    """Return the graph of a run.
 
     Raises:
         ConfigError: It is a run of another DAG.
     """
-    run = await client.run(run_id)
-    if run.dag_id != dag.dag_id:
-        raise ConfigError(f"{run_id} is a run of {run.dag_id}, not of {dag.dag_id}")
-    if run.version != dag.version:
-        output.warn(f"the run has version {run.version} of the DAG; this is version {dag.version}")
-    states: dict[str, dict[str, int]] = {}
-    async for task in client.tasks(run_id):
-        counts = states.setdefault(task.task_id, {})
-        counts[task.state] = counts.get(task.state, 0) + 1
-    return states
+    found = await client.run_graph(run_id)
+    if found.dag_id != dag:
+        raise ConfigError(f"{run_id} is a run of {found.dag_id}, not of {dag}")
+    return found
 
 
 def _nodes(tasks: list[DagTaskView], states: Mapping[str, dict[str, int]]) -> Iterator[GraphNode]:
@@ -128,22 +127,28 @@ def _said(states: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {state}" for state, number in states.items())
 
 
-def _mermaid(dag: DagDetail, nodes: list[GraphNode]) -> Iterator[str]:
-    """Yield the lines of a flowchart: tasks are boxes, datasets are cylinders."""
+def _mermaid(tasks: list[DagTaskView], taken: list[str], nodes: list[GraphNode]) -> Iterator[str]:
+    """Yield the lines of a flowchart: tasks are boxes, datasets are cylinders.
+
+    Args:
+        tasks: The tasks.
+        taken: The datasets that the schedule takes.
+        nodes: The tasks as they are shown.
+    """
     yield "flowchart LR"
     names = {node.task_id: f"t{number}" for number, node in enumerate(nodes)}
     yield from _boxes(nodes, names)
     datasets: dict[str, str] = {}
-    outlets = [uri for task in dag.graph for uri in task.outlets]
-    for uri in dict.fromkeys([*(each.dataset for each in dag.inputs), *outlets]):
+    outlets = [uri for task in tasks for uri in task.outlets]
+    for uri in dict.fromkeys([*taken, *outlets]):
         datasets[uri] = f"d{len(datasets)}"
         yield f'    {datasets[uri]}[("{_quoted(uri)}")]'
     roots = [node for node in nodes if not node.upstream]
-    for each in dag.inputs:
-        yield from (f"    {datasets[each.dataset]} -.-> {names[root.task_id]}" for root in roots)
+    for each in taken:
+        yield from (f"    {datasets[each]} -.-> {names[root.task_id]}" for root in roots)
     for node in nodes:
         yield from (f"    {names[node.task_id]} --> {names[each]}" for each in node.downstream)
-    for task in dag.graph:
+    for task in tasks:
         yield from (f"    {names[task.task_id]} -.-> {datasets[uri]}" for uri in task.outlets)
     for node in nodes:
         worst = next((state for state in reversed(_COLOURS) if state in node.states), None)

@@ -61,11 +61,11 @@ def _schedule_rows(drafts: Sequence[RunDraft], uow: UnitOfWork) -> Iterator[_Sta
         [
             (
                 draft.id,
-                draft.dag.version.id,
+                (draft.canary or draft.dag).version.id,
                 draft.params,
                 draft.cause,
                 draft.state,
-                draft.dag.source,
+                (draft.canary or draft.dag).source,
             )
             for draft in drafts
             if draft.stored and draft.state is not None
@@ -266,11 +266,12 @@ def _run_row(draft: RunDraft, uow: UnitOfWork) -> _Row:
     """Return the row of a new run; one that also ended here has its outcome at once."""
     run = uow.runs.by_id.get(draft.id)
     ended = run is not None and run.outcome is not None
+    taken = draft.canary or draft.dag
     return (
         draft.id,
         draft.run_id,
         draft.dag.id,
-        draft.dag.version.id,
+        taken.version.id,
         draft.run_key,
         draft.kind,
         run.outcome if run is not None and ended else draft.state or RunState.QUEUED,
@@ -279,7 +280,7 @@ def _run_row(draft: RunDraft, uow: UnitOfWork) -> _Row:
         draft.partition,
         draft.cause,
         run.error if run is not None and ended else None,
-        draft.dag.source,
+        taken.source,
     )
 
 

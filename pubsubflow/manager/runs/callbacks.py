@@ -54,7 +54,7 @@ def deadline_timers(draft: RunDraft) -> list[Timer]:
     be loaded.
     """
     timers = []
-    for number, spec in enumerate(draft.dag.version.spec.deadlines):
+    for number, spec in enumerate((draft.canary or draft.dag).version.spec.deadlines):
         due = deadline_due(spec, draft.created_at, draft.logical_time)
         if due is not None:
             key = "\n".join((describe_deadline(spec), *spec.callbacks))

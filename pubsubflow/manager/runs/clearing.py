@@ -24,6 +24,7 @@ from pubsubflow.manager.working_state import (
     inline_events,
     longest_ancestry,
 )
+from pubsubflow.model.api.explain import starting_run
 from pubsubflow.model.api.resources import NOT_STARTED
 from pubsubflow.model.changes import RunChanged
 from pubsubflow.model.runs.clearing import (
@@ -45,6 +46,7 @@ from pubsubflow.store.codecs import REMOVED_RESULT
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 _EVENT_ROWS = INLINE_EVENTS * 4
+_MOST_STARTERS = 100
 _decode_result = msgspec.msgpack.Decoder().decode
 _decode_reopened = msgspec.msgpack.Decoder(tuple[Raw, list[tuple[int, int]]]).decode
 
@@ -265,6 +267,7 @@ class Clearing:
         rows = await self._transaction.fetch("read_collected_events", [row["id"]], _EVENT_ROWS)
         events = await load_events(rows, self._specs, self._transaction)
         known = {event.id: event for event in events}
+        ancestry = longest_ancestry(events, version.dag) or await self._ancestry_of(row["cause"])
         return encode(
             RunInfo(
                 row["id"],
@@ -277,9 +280,29 @@ class Clearing:
                 row["cause"],
                 row["created_at"],
                 inline_events(list(known.values())) if len(rows) < _EVENT_ROWS else None,
-                longest_ancestry(events, version.dag),
+                ancestry,
             )
         )
+
+    async def _ancestry_of(self, cause: str) -> tuple[int, ...]:
+        """Return the DAGs whose runs led to a run that a task started, as far as they are kept."""
+        found: tuple[int, ...] = ()
+        for _ in range(_MOST_STARTERS):
+            starter = starting_run(cause)
+            if starter is None:
+                break
+            rows = await self._transaction.fetch("find_starting_run", starter)
+            if not rows:
+                break
+            found = (rows[0]["dag"], *found)
+            consumed = await self._transaction.fetch(
+                "read_collected_events", [rows[0]["id"]], _EVENT_ROWS
+            )
+            events = await load_events(consumed, self._specs, self._transaction)
+            if ancestry := longest_ancestry(events, rows[0]["dag"]):
+                return (*ancestry, *found)
+            cause = rows[0]["cause"]
+        return found
 
 
 def decode_reopened(kept: bytes) -> tuple[Progress, list[InstanceKey]]:

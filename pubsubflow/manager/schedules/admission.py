@@ -27,6 +27,7 @@ from pubsubflow.manager.working_state import (
 from pubsubflow.model.cel.expressions import evaluate
 from pubsubflow.model.runs.params import validate_params
 from pubsubflow.model.runs.states import RunState, advance_state
+from pubsubflow.model.source.version_choice import takes_canary
 from pubsubflow.model.traces import Tracing
 from pubsubflow.model.wire.messages import EventInfo, RunInfo, encode
 from pubsubflow.store.database import printable
@@ -162,11 +163,17 @@ class Admission:
         draft.encoded_info = encode(draft.info)
         draft.state = dag.admit(ahead=draft.apart)
         dag.apart += draft.apart
-        if dag.version.spec.deadlines:
+        # Not earlier: until here a run may still be refused, or given more events.
+        if dag.canary is not None and takes_canary(
+            dag.id, dag.canary.version.id, draft.run_key, dag.canary.share
+        ):
+            draft.canary = dag.canary
+        taken = draft.canary or dag
+        if taken.version.spec.deadlines:
             self._uow.timers.extend(deadline_timers(draft))
         if draft.state is RunState.RUNNING:
             self._lifecycle.start(
-                draft.id, dag.version, draft.encoded_info, draft.info, source=dag.source
+                draft.id, taken.version, draft.encoded_info, draft.info, source=taken.source
             )
 
     def start_queued(self, dag: LockedDag) -> None:
@@ -180,8 +187,9 @@ class Admission:
             if draft.dag is dag and draft.state is RunState.QUEUED:
                 dag.start_queued()
                 draft.state = advance_state(draft.state, RunState.RUNNING)
+                taken = draft.canary or dag
                 self._lifecycle.start(
-                    draft.id, dag.version, draft.encoded_info, draft.info, source=dag.source
+                    draft.id, taken.version, draft.encoded_info, draft.info, source=taken.source
                 )
 
     async def check_started(self, dag: LockedDag, ancestry: tuple[int, ...]) -> None:

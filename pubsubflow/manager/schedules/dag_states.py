@@ -112,10 +112,12 @@ class DagStates:
             if rows and rows[0]["tag_limits"]:
                 uow.runs.tag_limits = frozenset(rows[0]["tag_limits"])
             ids = [row["version"] for row in rows]
+            ids += [row["canary"] for row in rows if row["canary"] is not None]
             versions = await self._specs.versions(self._transaction, ids)
             for row in rows:
                 if row["dag"] not in locked:
-                    dag = locked[row["dag"]] = LockedDag(row, versions[row["version"]])
+                    version, canary = versions[row["version"]], versions.get(row["canary"])
+                    dag = locked[row["dag"]] = LockedDag(row, version, canary)
                     if dag.version.check is not None:
                         self.checks.add(dag)
                         continue

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from msgspec import Struct, field
 
@@ -177,6 +178,12 @@ def started_by(run: RunView) -> StartedByView | None:
     if found is None:
         return None
     return StartedByView(task_id=found[1], dag_id=found[2], run_id=found[3])
+
+
+def starting_run(cause: str) -> UUID | None:
+    """Return the run whose task started a run of that cause, if one did."""
+    found = _CAUSE.match(cause)
+    return None if found is None else UUID(found[3])
 
 
 def whole_ancestry(steps: Sequence[ExplainedRun], events: dict[str, list[str]]) -> list[str]:

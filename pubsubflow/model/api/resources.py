@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
 
+from pubsubflow.model.api.version_shares import PinView, VersionShare
+
 T = TypeVar("T")
 NOT_STARTED = "none"
 
@@ -56,6 +58,8 @@ class DagView(Struct, frozen=True, kw_only=True):
         import_error: Why its file cannot be imported now, if so.
         revision: Differs after every new version, pause or unpause; see `If-Match`.
         missing_since: Since when it is not in the DAGs folder, if its events wait for its return.
+        newest_version: Number of the version that its file defines.
+        pinned: Whether it stays at its version when its file defines another one.
     """
 
     dag_id: str
@@ -75,6 +79,8 @@ class DagView(Struct, frozen=True, kw_only=True):
     next_tick: datetime | None = None
     import_error: str | None = None
     missing_since: datetime | None = None
+    newest_version: int | None = None
+    pinned: bool = False
 
 
 class Reload(Struct, frozen=True, kw_only=True):
@@ -145,6 +151,8 @@ class DagDetail(DagView, frozen=True, kw_only=True):
 
     Attributes:
         presets: Name → params that people may start a run with.
+        pin: When and by whom it was pinned to its version.
+        shares: Two versions that share its new runs, the one in force first; empty without a share.
     """
 
     inputs: list[InputView]
@@ -160,6 +168,8 @@ class DagDetail(DagView, frozen=True, kw_only=True):
     line: int | None = None
     created_at: datetime
     presets: dict[str, dict[str, Any]] = {}
+    pin: PinView | None = None
+    shares: list[VersionShare] = []
 
 
 class RunView(Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ class Subjects:
     HEARTBEAT = "psf.hb.worker"
     CANCEL = "psf.ctl.cancel"
     DAGS_CHANGED = "psf.ctl.dags"
+    DAG_DELETED = "psf.ctl.deleted"
     RELOAD = "psf.ctl.reload"
     CONNECTIONS_CHANGED = "psf.ctl.connections"
     TIMERS_CHANGED = "psf.ctl.timers"

@@ -16,12 +16,14 @@ from pubsubflow.model.api.resources import (
     ResourcesView,
     RunBrief,
 )
+from pubsubflow.model.api.version_shares import PinView, VersionRuns, VersionShare
 from pubsubflow.model.revisions import dag_revision
 from pubsubflow.model.schedule.condition_state import decode_condition_state
 from pubsubflow.model.schedule.conditions import describe_schedule, inputs
 from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.read.runs.version_runs import count_runs
 from pubsubflow.store.specs import SpecReader
 
 
@@ -81,9 +83,11 @@ class ReadDags:
         async with self._database.connection() as connection:
             number = await find_dag(connection, dag_id)
             found = await self._read(connection, [number])
-        if not found:
-            raise NotFound("DAG", dag_id)
-        return _detail(*found[0])
+            if not found:
+                raise NotFound("DAG", dag_id)
+            (row, spec), *_ = found
+            shares = [] if row["canary"] is None else await _read_shares(connection, number, row)
+        return _detail(row, spec, shares)
 
     async def check(self, dag_id: str) -> None:
         """Check that a DAG exists.
@@ -152,6 +156,8 @@ def _dag(row: asyncpg.Record, spec: DagSpec) -> DagView:
         last_run=last,
         next_tick=row["due_at"],
         import_error=row["error"],
+        newest_version=row["newest"],
+        pinned=row["pinned"],
     )
 
 
@@ -165,7 +171,20 @@ def _pending(row: asyncpg.Record, spec: DagSpec) -> list[int]:
     return totals
 
 
-def _detail(row: asyncpg.Record, spec: DagSpec) -> DagDetail:
+async def _read_shares(connection: Connection, dag: int, row: asyncpg.Record) -> list[VersionShare]:
+    """Return the two versions that share the runs of a DAG."""
+    since = row["canary_since"]
+    runs = await count_runs(connection, dag, since)
+    number = await connection.fetchval(SQL["read_version_number"], row["canary"])
+    share = row["canary_share"]
+    found = ((row["number"], row["version"], 1 - share), (number, row["canary"], share))
+    return [
+        VersionShare(version=each, share=part, since=since, runs=runs.get(version, VersionRuns()))
+        for each, version, part in found
+    ]
+
+
+def _detail(row: asyncpg.Record, spec: DagSpec, shares: list[VersionShare]) -> DagDetail:
     pending = _pending(row, spec)
     return DagDetail(
         **asdict(_dag(row, spec)),
@@ -177,7 +196,7 @@ def _detail(row: asyncpg.Record, spec: DagSpec) -> DagDetail:
             )
             for part in (inputs(spec.schedule.condition) if spec.schedule is not None else ())
         ],
-        graph=_graph(spec),
+        graph=graph_of(spec),
         params=spec.params,
         params_schema=spec.params_schema,
         presets=spec.presets,
@@ -189,10 +208,13 @@ def _detail(row: asyncpg.Record, spec: DagSpec) -> DagDetail:
         on_pause=spec.on_pause,
         line=spec.line,
         created_at=row["created_at"],
+        pin=PinView(at=row["pinned_at"], by=row["pinned_by"]) if row["pinned"] else None,
+        shares=shares,
     )
 
 
-def _graph(spec: DagSpec) -> list[DagTaskView]:
+def graph_of(spec: DagSpec) -> list[DagTaskView]:
+    """Return the tasks of a version in topological order."""
     return [
         DagTaskView(
             task_id=task.task_id,

@@ -13,6 +13,7 @@ from pubsubflow.store.read.dead_letters import ReadDeadLetters
 from pubsubflow.store.read.pools import ReadPools
 from pubsubflow.store.read.runs.backfills import ReadBackfills
 from pubsubflow.store.read.runs.runs import ReadRuns
+from pubsubflow.store.read.runs.versions import ReadVersions
 from pubsubflow.store.read.tasks import ReadTasks
 from pubsubflow.store.read.triggers import ReadTriggers
 from pubsubflow.store.read.webhooks import ReadWebhooks
@@ -31,6 +32,7 @@ class ReadModels:
 
     Attributes:
         dags: About DAGs and their files.
+        versions: About versions of DAGs.
         runs: About runs, and the events that caused them.
         backfills: About backfills.
         tasks: About task instances and their output.
@@ -55,6 +57,7 @@ class ReadModels:
         specs = SpecReader()
         self._database = database
         self.dags = ReadDags(database, specs)
+        self.versions = ReadVersions(database, specs)
         self.runs = ReadRuns(database, specs)
         self.backfills = ReadBackfills(database)
         results = ReadResults(result_store)

@@ -11,6 +11,10 @@ SELECT id, run_id, dag, state, version, kind, cause, params, logical_time, parti
        clear_number, clear_id, source
 FROM run WHERE id = $1 FOR UPDATE;
 
+-- name: find_starting_run
+-- Return a run, one of whose tasks has started another run.
+SELECT id, dag, cause FROM run WHERE run_id = $1;
+
 -- name: list_removed_results
 -- Return the task instances of a run whose results are removed, that is: are $2.
 SELECT node, map_index FROM task WHERE run = $1 AND result = $2;

@@ -21,13 +21,17 @@ SELECT dag.dag_id, dag.file, dag.present, s.missing_since, dag.created_at, s.ver
        s.edits,
        ARRAY(SELECT c.state FROM condition_state AS c
              WHERE c.dag = dag.id AND c.open LIMIT 1000) AS states,
-       v.number, last.run_id, last.state,
+       v.number, p.dag IS NOT NULL AS pinned, p.pinned_at, p.pinned_by,
+       coalesce(newest.number, v.number) AS newest, s.canary, s.canary_share, s.canary_since,
+       last.run_id, last.state,
        last.created_at AS last_created_at, last.ended_at AS last_ended_at,
        (SELECT min(due_at) FROM timer WHERE timer.dag = dag.id AND kind = 'tick') AS due_at,
        dag_file.error
 FROM dag
 JOIN dag_state AS s ON s.dag = dag.id
 JOIN dag_version AS v ON v.id = s.version
+LEFT JOIN dag_pin AS p ON p.dag = dag.id
+LEFT JOIN dag_version AS newest ON newest.id = p.newest
 LEFT JOIN dag_file ON dag_file.file = dag.file
 LEFT JOIN LATERAL (
     SELECT run_id, state, created_at, ended_at FROM run
@@ -35,6 +39,10 @@ LEFT JOIN LATERAL (
 ) AS last ON true
 WHERE dag.id = ANY($1::int[])
 ORDER BY dag.dag_id;
+
+-- name: read_version_number
+-- Return the number of a version.
+SELECT number FROM dag_version WHERE id = $1;
 
 -- name: list_import_errors
 -- Return the files that cannot be imported.

@@ -55,7 +55,8 @@ SELECT dataset.id, dataset.uri FROM dataset JOIN requested USING (uri);
 -- name: lock_dag_states
 -- Lock, in order, the states of the DAGs $2 and of the DAGs that subscribe to the datasets $1.
 SELECT s.dag, s.version, s.source, s.paused, s.missing_since IS NOT NULL AS missing, s.active,
-       s.queued, s.catch_up_from, s.backfills, s.apart, dag.present,
+       s.queued, s.catch_up_from, s.backfills, s.apart, dag.present, s.canary, s.canary_share,
+       s.canary_source,
        (SELECT array_agg(name) FROM pool WHERE starts_with(name, 'tag:')) AS tag_limits,
        -- Read for the lock on event_wait alone: it holds off lock_event_waits, and it is taken
        -- before any dag_state is, so the two cannot deadlock.

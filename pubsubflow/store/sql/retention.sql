@@ -306,14 +306,16 @@ DELETE FROM dead_letter WHERE id IN (
 );
 
 -- name: list_due_versions
--- Return versions that are $1 seconds old, not in force, not among the newest $2 of their DAG, and
--- that no run has, with their bytes; $3 at most.
+-- Return versions that are $1 seconds old, not in force nor to be followed, not among the newest $2 of
+-- their DAG, and that no run has, with their bytes; $3 at most.
 SELECT v.id, octet_length(v.spec) AS bytes
 FROM dag_version AS v
 JOIN dag ON dag.id = v.dag
 LEFT JOIN dag_state ON dag_state.dag = v.dag
 WHERE v.created_at < now() - make_interval(secs => $1)
   AND v.id <> dag.version AND v.id IS DISTINCT FROM dag_state.version
+  AND v.id IS DISTINCT FROM dag_state.canary
+  AND NOT EXISTS (SELECT FROM dag_pin WHERE v.id IN (dag_pin.version, dag_pin.newest))
   AND v.number <= (SELECT max(number) FROM dag_version AS newer WHERE newer.dag = v.dag) - $2
   AND NOT EXISTS (SELECT FROM run WHERE run.dag = v.dag AND run.version = v.id)
 ORDER BY v.id
@@ -337,7 +339,10 @@ SELECT pg_try_advisory_xact_lock(7233005);
 SELECT hash FROM bundle AS b
 WHERE created_at < now() - make_interval(secs => $1)
   AND NOT EXISTS (SELECT FROM dag_version WHERE dag_version.bundle = b.hash)
-  AND NOT EXISTS (SELECT FROM dag_state WHERE split_part(dag_state.source, '-', 1) = b.hash)
+  AND NOT EXISTS (
+      SELECT FROM dag_state
+      WHERE b.hash IN (split_part(source, '-', 1), split_part(canary_source, '-', 1))
+  )
   AND NOT EXISTS (SELECT FROM freshness_file WHERE freshness_file.bundle = b.hash)
   AND NOT EXISTS (
       SELECT FROM callback WHERE callback.bundle = b.hash AND callback.ended_at IS NULL

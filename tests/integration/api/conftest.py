@@ -1,6 +1,8 @@
 """A real manager and API on real servers."""
 
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
 
 import aiohttp
 import anyio
@@ -16,11 +18,13 @@ from pubsubflow.api.routes.reload import ReloadRoutes
 from pubsubflow.api.routes.state import StateRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.routes.variables import VariableRoutes
+from pubsubflow.api.routes.versions.changes import VersionChangeRoutes
 from pubsubflow.child_calls.catalogue import PluginCatalogue
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.metrics import ClusterMetrics, Exposition
 from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.migrate import migrate
+from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.keyring import Keyring
 from pubsubflow.store.secrets.variables import Variables
@@ -40,6 +44,7 @@ def serve(manager, database, bus, tmp_path):
         subscribers = Subscribers(database, connections)
         cluster = ClusterMetrics(bus=bus, database=database, refresh_seconds=5)
         exposition = Exposition([manager.metrics, database.metrics], cluster)
+        models, now = ReadModels(database), partial(datetime.now, UTC)
         further = (
             ConnectionRoutes(connections, bus),
             VariableRoutes(Variables(database, Keyring(tmp_path / "keys")), bus),
@@ -48,6 +53,7 @@ def serve(manager, database, bus, tmp_path):
             SubscriptionRoutes(subscribers, bus, allow_private=lambda: allow_private),
             MetricsRoutes(exposition.expose),
             ReloadRoutes(bus),
+            VersionChangeRoutes(database, manager, models, bus, now),
         )
         options = {"backlog": manager.backlog, "further": further, **more}
         api = api_on(manager, database, bus, settings, **options)

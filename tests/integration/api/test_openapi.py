@@ -49,6 +49,7 @@ LISTS = (
     "variables",
     "tokens",
     "audit",
+    "versions",
 )
 schemathesis.openapi.format(
     "cursor",

@@ -70,6 +70,17 @@ def set_state(remote, dag):
     remote("dags", "state", dag, "mark", "--reset")
 
 
+def choose_versions(remote, dag):
+    """Run the commands on the versions of a DAG, which has one."""
+    (only,) = remote("dags", "versions", dag, "--json")
+    assert only["in_force"]
+    remote("dags", "versions", dag, "--diff", "1", "1", code=2)
+    assert "def " in remote("dags", "show", dag, "--version", "1")
+    assert remote("dags", "rollback", dag, "--to", "1", "--json")["pinned"]
+    assert not remote("dags", "promote", dag, "--json")["pinned"]
+    remote("dags", "delete", dag, "--dry-run", code=1)  # its file defines it
+
+
 def set_variables(remote):
     """Run the commands on variables."""
     assert remote("variables", "set", "far", "[1]", "--json")["value"] == [1]
@@ -182,6 +193,7 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     check_lists(remote)
     assert remote("dags", "show", "first", "--json")["dag_id"] == "first"
     set_state(remote, "first")
+    choose_versions(remote, "first")
     assert remote("dags", "why-not", "second", "--json")["reasons"]
     planned = remote("dags", "backfill", "first", "--partition", "p", "--dry-run", "--json")
     assert planned["dry_run"]

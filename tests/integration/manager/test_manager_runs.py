@@ -1,5 +1,7 @@
 """A run from its event to its end: what is handed out, with which values, and what follows."""
 
+from uuid import UUID
+
 import pytest
 from msgspec import msgpack
 
@@ -7,7 +9,7 @@ from pubsubflow.errors import InvalidInput
 from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.model.source.bundles import parse_source_key
 from pubsubflow.model.spec import RetryPolicy, TriggerRule
-from pubsubflow.model.wire.commands import StartingTask, StartRun
+from pubsubflow.model.wire.commands import CancelRun, ClearTasks, StartingTask, StartRun
 from pubsubflow.model.wire.messages import (
     EmittedEvent,
     EventInfo,
@@ -252,6 +254,11 @@ async def test_a_circle_of_dags_that_start_each_other_is_stopped(harness):
     ]
     assert info.ancestry == (numbers["d"],)
     assert info.cause == f"started by task a of d {run_id}"
+    # Also when its tasks are cleared after it has ended, and it is loaded anew.
+    await harness.call(CancelRun(UUID(again), "test"))
+    await harness.call(ClearTasks(UUID(again)))
+    query = "SELECT info FROM run_live JOIN run ON id = run WHERE run_id = $1"
+    assert decode_run_info(await harness.value(query, again)).ancestry == (numbers["d"],)
     circle = StartingTask(run_id, "d", "a", (numbers["d"], numbers["e"]) * 100)
     with pytest.raises(InvalidInput, match="after 100 rounds of d → e → d the circle was"):
         await harness.call(StartRun("d", started_by=circle))

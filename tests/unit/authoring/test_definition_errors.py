@@ -178,6 +178,10 @@ def unknown_executor():
     task(executor="dask")(one.function)  # here
 
 
+def unknown_executor_of_a_dag():
+    DAG("d", executor="kubernetes")  # here
+
+
 def queue_with_a_dot():
     task(queue="gpu.large")(one.function)  # here
 
@@ -435,7 +439,8 @@ MISTAKES = {
     resources_as_text: 'such as Resources(memory="2GiB", cpu=1.5)',
     wrong_tags: "list of strings",
     unknown_rule: "did you mean 'all_success'?",
-    unknown_executor: "not available",
+    unknown_executor: "local executor only: leave it out",
+    unknown_executor_of_a_dag: "local executor only: leave it out",
     queue_with_a_dot: "queue 'gpu.large' may hold letters, digits, '_' and '-' only",
     expand_over_text: "maps over a list",
     expand_twice: "partial() and to expand()",

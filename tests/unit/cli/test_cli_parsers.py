@@ -158,6 +158,7 @@ NAMED = {
     "tasks mark": ["success"],
     "backfills show": ["ID"],
     "checks show": ["CHECK"],
+    "dags versions": ["DAG"],
 }
 
 

@@ -158,6 +158,7 @@ def test_events_and_commands_of_one_batch_share_the_reserved_run_ids(monkeypatch
     monkeypatch.setattr(load, "_IDS_A_BLOCK", 1)
     state = {"paused": False, "active": 0, "queued": 0, "catch_up_from": None, "present": True}
     state |= {"source": "s", "missing": False, "backfills": 0, "apart": 0, "tag_limits": None}
+    state |= {"canary": None}
     spec = encode(dag("d", task("t"), on="a"))
     _, store = process(
         RecordEvents((NewEvent("x://a"),) * 3, (None,) * 3),

@@ -1,0 +1,1 @@
+"""Versions of DAGs: put in force, promoted and rolled back."""
