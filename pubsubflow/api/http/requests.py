@@ -91,13 +91,16 @@ def decode_body(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     return value
 
 
-def to_utc(time: datetime | None, *, field: str, index: int | None = None) -> datetime | None:
+def to_utc(
+    time: datetime | None, *, field: str, index: int | None = None, status: int = 422
+) -> datetime | None:
     """Return a moment in UTC.
 
     Args:
         time: A moment with a zone.
         field: Name of its field, for the problem document.
         index: Position of its item in a list, likewise.
+        status: HTTP status of the refusal: 400 for a field of the query string.
 
     Raises:
         BadRequest: It is out of range in UTC.
@@ -105,7 +108,8 @@ def to_utc(time: datetime | None, *, field: str, index: int | None = None) -> da
     try:
         return None if time is None else time.astimezone(UTC)
     except OverflowError:
-        raise BadRequest(f"{time} is out of range", index=index, field=field) from None
+        text = f"{time} is out of range"
+        raise BadRequest(text, status=status, index=index, field=field) from None
 
 
 def run_id(request: web.Request) -> UUID:

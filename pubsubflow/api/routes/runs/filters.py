@@ -161,8 +161,8 @@ def filter_of(given: RunsQuery | RunSelection) -> RunFilter:
         tuple(given.state),
         tuple(given.kind),
         tuple(given.tag),
-        to_utc(given.since, field="since"),
-        to_utc(given.until, field="until"),
+        to_utc(given.since, field="since", status=400),
+        to_utc(given.until, field="until", status=400),
         given.partition,
         params,
     )
