@@ -50,6 +50,7 @@ NOBODYS = [
     "/api/v1/dags/%ff",
     "/api/v1/dags/" + quote("\ud800", errors="surrogatepass"),
     "/api/v1/runs?dag=" + quote("\ud800", errors="surrogatepass"),
+    "/api/v1/runs?until=0001-01-01T00:00:00%2B14:00",
     "/api/v1/dead-letters/" + "9" * 400,
     "/api/v1/dead-letters/" + quote("٣"),
     "/api/v1/runs/x/wait?timeout=nan",
