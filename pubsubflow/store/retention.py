@@ -239,8 +239,10 @@ async def remove_check_results(
 ) -> list[Removal]:
     """Remove results of checks and discarded events of so many seconds ago, or count them."""
     removals = []
-    for table, name in (("check_result", "check_results"), ("held_event", "discarded_events")):
-        queries = (f"count_{name}", f"delete_{name}")
+    for table, queries in (
+        ("check_result", ("count_check_results", "delete_check_results")),
+        ("held_event", ("count_discarded_events", "delete_discarded_events")),
+    ):
         removal = _remove_in_turns(connection, table, queries, seconds, dry_run=dry_run)
         removals.append(await removal)
     return removals

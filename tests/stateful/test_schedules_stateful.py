@@ -152,7 +152,7 @@ common = {
 }
 
 
-@settings(max_examples=36, derandomize=True, **common)
+@settings(max_examples=20, derandomize=True, **common)
 @given(drawn=scenarios)
 async def test_managers_do_what_the_reference_says(cluster, drawn):
     await play(cluster, drawn)

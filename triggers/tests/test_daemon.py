@@ -37,6 +37,8 @@ async def broker(tmp_path_factory, anyio_backend):
 @pytest.fixture(scope="module")
 def server(home, broker):
     with pytest.MonkeyPatch.context() as patch:
+        # Ready means here that all DAGs are known, however slow the machine.
+        patch.setenv("PUBSUBFLOW__LOADER__SLOW_SECONDS", "30")
         patch.setenv("PUBSUBFLOW_CONN_SHOP", f"kafka://127.0.0.1:{broker}")
         with child_daemon(DAGS, home=home, port=0) as url:
             yield url

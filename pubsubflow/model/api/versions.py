@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from pubsubflow.model.api.resources import DagTaskView
 from pubsubflow.model.api.version_shares import VersionRuns
-from pubsubflow.model.source.version_changes import VersionChanges
+from pubsubflow.model.source.changes import VersionChanges
 
 
 class VersionView(Struct, frozen=True, kw_only=True):

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import fields
 
+from pubsubflow.model.source.changes import TaskChange, VersionChanges
 from pubsubflow.model.spec import DagSpec, TaskSpec
 
 _EDGES = ("upstream", "inputs", "mapped_arguments")
@@ -21,36 +21,6 @@ _DAG_OPTIONS = tuple(
     for each in fields(DagSpec)
     if each.name not in ("dag_id", "source", "tasks", "line", *SCHEDULING)
 )
-
-
-class TaskChange(Struct, frozen=True):
-    """A task that two versions have, and that differs.
-
-    Attributes:
-        fields: What differs of it, as the definition of tasks names it.
-    """
-
-    task_id: str
-    fields: list[str]
-
-
-class VersionChanges(Struct, frozen=True):
-    """What a version changed.
-
-    Attributes:
-        added, removed: Ids of tasks.
-        changed: Tasks that differ.
-        schedule: Whether the schedule differs, or since when it counts.
-        code: Whether the content of a file that the import reads differs.
-        options: The options of the DAG that differ.
-    """
-
-    added: list[str] = []
-    removed: list[str] = []
-    changed: list[TaskChange] = []
-    schedule: bool = False
-    code: bool = False
-    options: list[str] = []
 
 
 def version_changes(before: DagSpec, after: DagSpec) -> VersionChanges:

@@ -133,7 +133,7 @@ async def test_a_store_that_is_away_is_waited_for(folder, start_loader, make_sto
 
 
 async def test_an_unchanged_folder_costs_nothing(folder, start_loader):
-    for number in range(50):
+    for number in range(15):
         folder.dag(f"f{number}.py", f"d{number}")
     store = await start_loader(rescan_seconds=0.05)
     folder.dag("last.py", "last")

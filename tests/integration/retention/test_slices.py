@@ -193,7 +193,7 @@ async def test_a_hop_does_not_wait_for_a_slice_that_is_locked(kept, other):
 
 async def test_one_daemon_at_a_time_is_at_it(kept, other):
     await history(kept)
-    async with other.connection() as connection:
+    async with other.session() as connection:
         assert await connection.fetchval(SQL["try_lock_retention"])
         assert await kept.pruner().prune() is None
         assert await kept.pruner().prune(dry_run=True) is not None

@@ -9,7 +9,7 @@ import pytest
 
 from pubsubflow.api import Api, ApiSettings
 from pubsubflow.manager import Manager
-from pubsubflow.store.auth import AuditLog, TokenStore
+from pubsubflow.store.auth import AuditLog, SessionStore, TokenStore
 from pubsubflow.store.read.read_models import ReadModels
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +25,7 @@ async def get(database, bus):
         settings=ApiSettings(port=0),
         tokens=TokenStore(database),
         audit=AuditLog(database),
+        sessions=SessionStore(database),
     )
 
     async def get_page(path, status=200):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pubsubflow import DAG, DefinitionError, Skip, dag, task, task_group
+from pubsubflow import DAG, DefinitionError, Skip, dag, task
 
 VALUES = st.one_of(
     st.lists(st.integers(0, 9), max_size=3),
@@ -159,15 +159,3 @@ def test_mistakes_are_errors_of_their_line():
             each(one.map(str))
         with pytest.raises(DefinitionError, match=r"pass it to \.expand"):
             list(one.map(str))
-
-
-def test_a_group_says_how_to_map_its_tasks():
-    with DAG("d"):
-
-        @task_group
-        def g(x): ...
-
-        with pytest.raises(DefinitionError, match="map its tasks one by one"):
-            g.expand(x=[1])
-        with pytest.raises(DefinitionError, match="map its tasks one by one"):
-            g.partial(y=1)

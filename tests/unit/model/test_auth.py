@@ -39,9 +39,15 @@ def test_a_secret_is_random_recognisable_and_only_its_digest_is_known():
 
 def test_each_role_may_what_it_is_there_for_and_nothing_else():
     assert {
-        Role.VIEWER: {Access.OPEN, Access.VIEWER},
-        Role.EMITTER: {Access.OPEN, Access.EMITTER},
-        Role.OPERATOR: {Access.OPEN, Access.VIEWER, Access.EMITTER, Access.OPERATOR},
+        Role.VIEWER: {Access.OPEN, Access.ANY, Access.VIEWER},
+        Role.EMITTER: {Access.OPEN, Access.ANY, Access.EMITTER},
+        Role.OPERATOR: {
+            Access.OPEN,
+            Access.ANY,
+            Access.VIEWER,
+            Access.EMITTER,
+            Access.OPERATOR,
+        },
         Role.ADMIN: set(Access),
     } == ALLOWED
 

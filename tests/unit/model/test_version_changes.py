@@ -2,7 +2,8 @@
 
 from msgspec.structs import replace
 
-from pubsubflow.model.source.version_changes import VersionChanges, version_changes
+from pubsubflow.model.source.changes import VersionChanges
+from pubsubflow.model.source.version_changes import version_changes
 from support.specs import dag, task
 
 OLD = dag("d", task("a"), task("b", "a"), task("c", "b"), on="x & y")
