@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import ssl
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -66,12 +67,13 @@ class Target:
         if self.tz is not None:
             choose_zone(self.tz)
 
-    def client(self, *, blocking: bool = True, seconds: float = 30.0, retries: int = 3) -> Client:
+    def client(self, *, seconds: float = 30.0, retries: int = 3) -> Client:
         """Return a client for the daemon.
 
+        Its requests block, as is right for most commands, unless an event loop runs here: what else
+        runs on that goes on meanwhile.
+
         Args:
-            blocking: Whether its requests block, as those of most commands; False for a command
-                that runs an event loop.
             seconds: How long the daemon may take to respond.
             retries: Number of further attempts when it cannot answer now.
 
@@ -80,6 +82,7 @@ class Target:
             ConfigError: The configuration file, the URL, the token or the certificate is malformed.
         """
         # A variable that is set and empty counts as unset: scripts clear variables that way.
+        blocking = not _has_event_loop()
         options = _Options(blocking=blocking, timeout_seconds=seconds, retries=retries)
         named, ca = self.server or os.environ.get(SERVER), self.ca or os.environ.get(CA) or None
         if named:
@@ -100,6 +103,15 @@ class Target:
         return home_of(
             read_sources(file=self.config, environ=os.environ, flags={"home": self.home})
         )
+
+
+def _has_event_loop() -> bool:
+    # Not imported for this: it is a third of the time of a short command.
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return asyncio is not None and bool(asyncio.get_running_loop())
+    except RuntimeError:
+        return False
 
 
 DEFAULT = Target()

@@ -30,13 +30,13 @@ async def serve_tools(
             sends a token of its own, whose rights it has.
         target: The daemon, and the format of the output.
     """
-    async with target.client(blocking=False) as client:
+    async with target.client() as client:
         document = msgspec.json.decode(await client.request("GET", "/api/v1/openapi.json"))
     tools = operations(document, writes=allow_writes)
     if http is not None:
         await _import("http").serve_http(target, tools, http)
         return
-    async with target.client(blocking=False) as client:
+    async with target.client() as client:
         await _import("server").serve(client, tools)
 
 

@@ -149,7 +149,7 @@ async def _open_tokens(
 ) -> AsyncIterator[_Tokens]:
     """Yield the running daemon's tokens, or those of the database if one is named or none runs."""
     if postgres_url is None and target.is_reachable():
-        async with target.client(blocking=False) as client:
+        async with target.client() as client:
             yield client
         return
     config = load_config(

@@ -36,7 +36,7 @@ async def serve_http(target: Target, tools: Mapping[str, Operation], port: int) 
     """
 
     def connect(context: Any) -> Client:
-        return replace(target, token=_token(context.request.scope)).client(blocking=False)
+        return replace(target, token=_token(context.request.scope)).client()
 
     # The SDK refuses requests for other hosts and from pages of other origins.
     app = make_server(connect, tools).streamable_http_app(host=_HOST, stateless_http=True)
