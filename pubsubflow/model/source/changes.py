@@ -1,4 +1,4 @@
-"""What a version of a DAG changed, as it is shown."""
+"""The changes of a version of a DAG, as they are shown."""
 
 from msgspec import Struct
 
