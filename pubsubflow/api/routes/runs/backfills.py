@@ -189,7 +189,7 @@ class BackfillRoutes:
         payload = await parse_body(request, _request)
         check_order(payload.since, payload.until)
         if payload.since is None and not payload.partitions:
-            raise BadRequest("set a beginning with from, or name partitions", field="from")
+            raise BadRequest("set a beginning (from, --from), or name partitions", field="from")
         if payload.partitions and (payload.since or payload.until):
             raise BadRequest("set times or partitions, not both", field="partitions")
         if payload.again and payload.only_failed:

@@ -65,8 +65,6 @@ async def backfill(
         wait: Wait until all of its runs have ended, and fail if one failed.
         target: The daemon, and the format of the output.
     """
-    if since is None and not partition and partitions_file is None:
-        raise ConfigError("say which runs: --from MOMENT for past ticks, or --partition KEY")
     async with target.client() as client:
         planned = await client.backfill(
             dag,
