@@ -20,7 +20,9 @@ from typing import Any, TextIO
 from pubsubflow.runner.log_lines import LineSplitter, log_line, log_record
 
 _CHUNK_CHARACTERS = 32_768
-_PIPE_SECONDS = 0.05
+_PIPE_SECONDS = 0.5
+"""For how long what children wrote is read at the end of a task: they are gone by then, unless one
+has detached itself while other tasks run."""
 _STREAMS = {1: "stdout", 2: "stderr"}
 _STDOUT_POSITION = 5
 """Position of `stdout` among the arguments of Popen, from 1."""
