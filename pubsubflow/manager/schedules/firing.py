@@ -58,7 +58,7 @@ class Scheduler:
         dag, event = routing.dag, routing.event
         if dag.catch_up_from is not None:
             return  # it is decided about with all the others when the DAG catches up
-        if not dag.held:
+        if not (dag.paused or dag.missing):
             self.offer(routing)
         elif not dag.paused or dag.version.spec.on_pause == "hold":
             dag.catch_up_from = event.id
