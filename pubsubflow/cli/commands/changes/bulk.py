@@ -1,9 +1,10 @@
 """Actions on many runs: listed first, confirmed, then carried out part by part."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -13,7 +14,9 @@ from pubsubflow.cli.run_choice import RunChoice
 from pubsubflow.cli.target import Target
 from pubsubflow.client import Client
 from pubsubflow.errors import ConfigError
-from pubsubflow.model.api.bulk import BulkOutcome, BulkRunView, BulkView
+from pubsubflow.model.api.bulk import BulkOutcome, BulkRunView, BulkTasks, BulkView
+
+P = TypeVar("P", BulkView, BulkTasks)
 
 _PART = 200
 _SHOWN_RUNS = 50
@@ -58,13 +61,13 @@ async def act_on_runs(
         )
     async with target.client() as client:
         if bulk.plan is not None:
-            planned = _read_plan(bulk.plan, action)
+            planned = read_plan(bulk.plan, action, BulkView, "runs")
         else:
             planned = await _plan(client, action, choice, bulk.limit, options)
         if bulk.dry_run:
             return _show(planned, json=target.json)
         if not bulk.yes:
-            _confirm(planned)
+            confirm(planned, partial(_show, json=False), "runs")
         runs = [run for run in planned.runs if run.outcome == BulkOutcome.PLANNED]
         return _show(await _carry_out(client, action, runs, options), json=target.json)
 
@@ -123,23 +126,29 @@ def _view(action: str, runs: list[BulkRunView], *, dry_run: bool) -> BulkView:
     return BulkView(action=action, dry_run=dry_run, counts=counts, runs=runs)
 
 
-def _read_plan(file: Path, action: str) -> BulkView:
+def read_plan(file: Path, action: str, kind: type[P], what: str) -> P:
     """Return what a dry run printed.
+
+    Args:
+        file: The file.
+        action: The action that it is to be a plan of.
+        kind: The type of the plan.
+        what: What the action is carried out on, in the plural.
 
     Raises:
         ConfigError: The file cannot be read, or is of another action.
     """
     try:
-        plan = msgspec.json.decode(file.read_bytes(), type=BulkView)
+        plan = msgspec.json.decode(file.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError) as error:
         raise ConfigError(f"{file} is not what --dry-run --json prints: {error}") from error
     if plan.action != action:
-        raise ConfigError(f"{file} is a plan to {plan.action} runs, not to {action} them")
+        raise ConfigError(f"{file} is a plan to {plan.action} {what}, not to {action} them")
     return plan
 
 
-def _confirm(planned: BulkView) -> None:
-    """List the runs and prompt for confirmation.
+def confirm(planned: P, show: Callable[[P], object], what: str) -> None:
+    """List what an action is carried out on, and prompt for confirmation.
 
     Raises:
         ConfigError: Stdin is not a terminal, or the user does not confirm.
@@ -147,9 +156,9 @@ def _confirm(planned: BulkView) -> None:
     if not sys.stdin.isatty():
         raise ConfigError(
             "stdin is not a terminal, which confirmation needs: add --yes to go on, or --dry-run "
-            "to list the runs"
+            f"to list the {what}"
         )
-    _show(planned, json=False)
+    show(planned)
     if not output.confirm(f"{planned.action} them?"):
         raise ConfigError("nothing was changed")
 

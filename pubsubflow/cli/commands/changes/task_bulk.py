@@ -1,15 +1,15 @@
 """Actions on tasks of many runs: listed first, confirmed, then carried out part by part."""
 
-import asyncio
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pubsubflow.cli import output
-from pubsubflow.cli.commands.changes.bulk import Bulk
+from pubsubflow.cli.commands.changes.bulk import Bulk, confirm, read_plan
 from pubsubflow.cli.target import Target
 from pubsubflow.cli.task_choice import TaskChoice
 from pubsubflow.client import Client
@@ -43,13 +43,13 @@ async def act_on_tasks(
         )
     async with target.client() as client:
         if bulk.plan is not None:
-            planned = _read_plan(bulk.plan, action)
+            planned = read_plan(bulk.plan, action, BulkTasks, "tasks")
         else:
             planned = await _plan(client, action, choice, bulk.limit, options)
         if bulk.dry_run:
             return _show(planned, json=target.json)
         if not bulk.yes:
-            await _confirm(planned)
+            confirm(planned, partial(_show, json=False), "tasks")
         runs = [run for run in planned.runs if run.outcome == BulkOutcome.PLANNED]
         return _show(await _carry_out(client, action, runs, options), json=target.json)
 
@@ -120,38 +120,6 @@ def _view(action: str, runs: list[BulkTasksView], *, dry_run: bool) -> BulkTasks
     for run in runs:
         counts[run.outcome] = counts.get(run.outcome, 0) + len(run.chosen)
     return BulkTasks(action=action, dry_run=dry_run, counts=counts, runs=runs)
-
-
-def _read_plan(file: Path, action: str) -> BulkTasks:
-    """Return what a dry run printed.
-
-    Raises:
-        ConfigError: The file cannot be read, or is of another action.
-    """
-    try:
-        plan = msgspec.json.decode(file.read_bytes(), type=BulkTasks)
-    except (OSError, msgspec.DecodeError) as error:
-        raise ConfigError(f"{file} is not what --dry-run --json prints: {error}") from error
-    if plan.action != action:
-        raise ConfigError(f"{file} is a plan to {plan.action} tasks, not to {action} them")
-    return plan
-
-
-async def _confirm(planned: BulkTasks) -> None:
-    """List the tasks and prompt for confirmation.
-
-    Raises:
-        ConfigError: Stdin is not a terminal, or the user does not confirm.
-    """
-    if not sys.stdin.isatty():
-        raise ConfigError(
-            "stdin is not a terminal, which confirmation needs: add --yes to go on, or --dry-run "
-            "to list the tasks"
-        )
-    _show(planned, json=False)
-    said = await asyncio.to_thread(input, f"{planned.action} them? [y/N] ")
-    if said.strip().lower() not in ("y", "yes"):
-        raise ConfigError("nothing was changed")
 
 
 def _show(view: BulkTasks, *, json: bool) -> int:
