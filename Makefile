@@ -11,6 +11,7 @@ DECLARED := pyproject.toml triggers/pyproject.toml constraints.txt
 # Two cores carry three workers: tests of processes wait more than they compute.
 WORKERS ?= 3
 XDIST := -n $(WORKERS) --dist loadfile
+REPORT := build/tests.xml
 SELECT = $(if $(K),-k '$(K)')
 
 .DEFAULT_GOAL := help
@@ -60,7 +61,8 @@ fmt: env ## Format, and mend what the linter can mend
 	$(BIN)/ruff format .
 
 test: check audit docs ## Check everything: what CI runs
-	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT)
+	@mkdir -p build
+	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT) --junit-xml=$(REPORT) || $(BIN)/python tools/again.py $(REPORT)
 
 unit: env ## Tests without servers
 	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) $(SELECT) tests/unit

@@ -19,6 +19,8 @@ from pubsubflow.store.migrate import migrate
 _numbers = itertools.count(1)
 # Tasks of tests read and write folders that are of the tests' own account, also where that is root.
 os.environ.setdefault("PUBSUBFLOW__WORKER__RUN_AS", "")
+# Ready means here that all DAGs are known, however slow the machine.
+os.environ.setdefault("PUBSUBFLOW__LOADER__SLOW_SECONDS", "30")
 # A busy machine is not a failure: no test of ours is measured against a clock.
 settings.register_profile("untimed", deadline=None)
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -100,8 +100,6 @@ def url(tmp_path_factory):
     gcloud.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(folder / "bin"), prepend=":")
-        # The factory is known when the daemon is ready, also where that takes a while.
-        patch.setenv("PUBSUBFLOW__LOADER__SLOW_SECONDS", "29")
         with child_daemon(folder / "dags", home=folder / "home", port=0) as url:
             yield url
 

@@ -59,7 +59,9 @@ class CommandServer:
     def call(self, *arguments, cwd=None, typed=None, **environ):
         """Run a command; `typed` is its stdin. Returns its exit code and what it wrote."""
         kept = {name: text for name, text in os.environ.items() if name[:10] != "PUBSUBFLOW"}
-        kept["PUBSUBFLOW__WORKER__RUN_AS"] = ""  # as in tests/conftest.py
+        # As in tests/conftest.py.
+        kept["PUBSUBFLOW__WORKER__RUN_AS"] = ""
+        kept["PUBSUBFLOW__LOADER__SLOW_SECONDS"] = "30"
         request = {
             "arguments": [str(argument) for argument in arguments],
             "cwd": str(cwd or Path.cwd()),

@@ -5,7 +5,7 @@ import math
 
 import anyio
 
-TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 60
 
 
 class Signal:
@@ -53,6 +53,6 @@ class CallRecorder:
             self._then(item)
         self._signal.notify()
 
-    async def wait_for(self, count, seconds=10):
+    async def wait_for(self, count, seconds=TIMEOUT_SECONDS):
         await self._signal.wait_until(lambda: len(self.items) >= count, seconds=seconds)
         return self.items

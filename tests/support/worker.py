@@ -38,7 +38,7 @@ from pubsubflow.model.wire.worker_requests import (
     decode_worker_request,
 )
 from support.bundles import MadeBundle, entered
-from support.signals import Signal
+from support.signals import TIMEOUT_SECONDS, Signal
 
 
 class ScriptedManager:
@@ -149,17 +149,17 @@ class ScriptedManager:
         await self.bus.publish_durable(Subjects.task(queue, order), encode(order))
         return order
 
-    async def run(self, dag, task_id, *, seconds=20, **more):
+    async def run(self, dag, task_id, *, seconds=TIMEOUT_SECONDS, **more):
         """Send an order and return its result."""
         order = await self.send(self.order(dag, task_id, **more))
         return await self.result(order, seconds=seconds)
 
-    async def result(self, order, task_node=None, seconds=20):
+    async def result(self, order, task_node=None, seconds=TIMEOUT_SECONDS):
         key = (order.run, order.node if task_node is None else task_node)
         await self.until(lambda: key in self.results, seconds)
         return self.results[key]
 
-    async def until(self, condition, seconds=20):
+    async def until(self, condition, seconds=TIMEOUT_SECONDS):
         await self._signal.wait_until(condition, seconds=seconds)
 
     def journal(self, task):

