@@ -24,6 +24,9 @@ from pubsubflow.model.wire.messages import (
 from pubsubflow.model.wire.task_resources import ResourcesSpec
 
 _FIRST_ATTEMPT = 1
+_LOG_MESSAGES = 1 << 21
+_MOST_DELIVERIES = (1 << 10) - 1
+"""So many pieces of output of so many deliveries have numbers of 31 bits."""
 
 
 class TaskHeader(Struct, frozen=True, array_like=True):
@@ -107,7 +110,8 @@ class Assignment:
         returned: Whether its message is returned to the queue.
         buffered_lines: Output that is not published yet; `buffered_bytes` is its size.
         log_bytes: Size of the node's whole output.
-        log_messages: How many LogMessages of the node are published.
+        log_sequence: The number of its next LogMessage; each delivery of the message begins with
+            another one, so that two executions of an attempt do not overwrite their output.
         timeout_timer: Ends the node at its timeout.
         position: Its place among the assignments of its runner, from 1.
         losses: How often its process died while it ran beside others.
@@ -127,7 +131,7 @@ class Assignment:
         "delivery",
         "header",
         "log_bytes",
-        "log_messages",
+        "log_sequence",
         "losses",
         "message_done",
         "node",
@@ -167,7 +171,8 @@ class Assignment:
         self.buffered_lines: list[str] = []
         self.buffered_bytes = 0
         self.log_bytes = 0
-        self.log_messages = 0
+        times = max(delivery.attempts - 1, redelivered)
+        self.log_sequence = min(times, _MOST_DELIVERIES) * _LOG_MESSAGES
 
     @property
     def fence(self) -> tuple[int, int, int, int, int]:
@@ -204,7 +209,7 @@ class Assignment:
         self.after, self.node = self.node, node
         self.timeout_seconds = self.header.timeouts[self.header.chain.index(node) + 1]
         self.started_at = time.time()
-        self.log_bytes = self.log_messages = 0
+        self.log_bytes = 0
 
     def encode_result(self, worker: str, outcome: AttemptOutcome) -> bytes:
         """Return the encoded ResultMessage of the node that runs now, as the worker decides."""
@@ -234,8 +239,8 @@ class Assignment:
 
     def encode_log(self) -> bytes:
         """Return the buffered output as an encoded LogMessage, and clear the buffer."""
-        message = LogMessage(*self.fence, self.log_messages, "".join(self.buffered_lines))
+        message = LogMessage(*self.fence, self.log_sequence, "".join(self.buffered_lines))
         self.buffered_lines.clear()
         self.buffered_bytes = 0
-        self.log_messages += 1
+        self.log_sequence += 1
         return encode(message)

@@ -69,10 +69,9 @@ class ResultPublisher:
 
     def publish_started(self, assignment: Assignment) -> None:
         """Publish that the node that the assignment runs now has started."""
-        run, *rest = assignment.fence
-        name = ".".join(map(str, (self._worker, run, *rest)))
-        subject = Subjects.inbound(Subjects.STARTED, run)
-        self._send(subject, assignment.encode_started(self._worker), f"s.{name}", None)
+        subject = Subjects.inbound(Subjects.STARTED, assignment.header.run)
+        name = f"s.{self._worker}.{assignment.number}.{assignment.node}"
+        self._send(subject, assignment.encode_started(self._worker), name, None)
 
     def publish_event(self, payload: bytes, reply: Callable[[bytes], None]) -> None:
         """Publish an event that a task emits while it runs.
@@ -115,10 +114,9 @@ class ResultPublisher:
     def flush_log(self, assignment: Assignment) -> None:
         """Publish the buffered output."""
         if assignment.buffered_lines:
-            run, *rest = assignment.fence
-            name = ".".join(map(str, (self._worker, run, *rest, assignment.log_messages)))
-            subject = Subjects.inbound(Subjects.LOG, run)
-            self._send(subject, assignment.encode_log(), f"l.{name}", None)
+            subject = Subjects.inbound(Subjects.LOG, assignment.header.run)
+            name = f"l.{self._worker}.{assignment.number}.{assignment.log_sequence}"
+            self._send(subject, assignment.encode_log(), name, None)
 
     def return_to_queue(self, assignment: Assignment, delay_seconds: float | None = None) -> None:
         """Return a message to its queue, unless it is acknowledged already."""

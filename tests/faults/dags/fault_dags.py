@@ -5,6 +5,7 @@ Values are small sums, so that a wrong, lost or doubled one shows in the results
 
 import asyncio
 import select
+import uuid
 from datetime import timedelta
 
 from execution_notes import note
@@ -40,6 +41,13 @@ async def work_beside(ctx: Context) -> None:
     await asyncio.sleep(WORK_SECONDS / 2)
 
 
+def begin() -> str:
+    """Print so much that it is published at once; return what marks this execution."""
+    execution = uuid.uuid4().hex
+    print("begins", execution, "." * 33_000)
+    return execution
+
+
 def number(ctx: Context, dataset: Dataset) -> int:
     """Add up what the consumed events of a dataset carry."""
     return sum(event.extra["n"] for event in ctx.events[dataset])
@@ -51,7 +59,9 @@ def row() -> None:
 
     @task
     async def first(ctx: Context) -> int:
+        execution = begin()
         await work_beside(ctx)
+        print("ends", execution)
         return number(ctx, row_in) + 1
 
     @task
@@ -80,7 +90,9 @@ def line() -> None:
 
     @task
     def first(ctx: Context) -> int:
+        execution = begin()
         work(ctx)
+        print("ends", execution)
         return number(ctx, line_in) * 3
 
     @task

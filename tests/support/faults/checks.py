@@ -1,5 +1,6 @@
 """Checks after a round: nothing is lost, nothing happened twice."""
 
+import re
 from collections import Counter, defaultdict
 
 import msgspec
@@ -85,6 +86,10 @@ def check_run(run: Run, state: State):
     if run.dag_id in ("row", "line"):
         given = results["first", -1]
         assert f"the second has {given}" in run.logs.get("second", ""), run.run_id
+        # Each execution that ended has left all of its output, also beside one that was killed.
+        ended = set(re.findall(r"ends (\w+)", run.logs["first"]))
+        assert ended, run.run_id
+        assert ended <= set(re.findall(r"begins (\w+)", run.logs["first"])), run.run_id
     if run.dag_id == "shaky":
         odd = sums["shaky/in"] % 2
         assert run.tasks["stumble", -1]["attempt"] == 1 + odd
