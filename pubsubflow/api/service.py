@@ -25,6 +25,7 @@ from pubsubflow.api.routes.dags import DagRoutes
 from pubsubflow.api.routes.dead_letters import DeadLetterRoutes
 from pubsubflow.api.routes.events import EventRoutes
 from pubsubflow.api.routes.health import HealthRoutes
+from pubsubflow.api.routes.history.causality import CausalityRoutes
 from pubsubflow.api.routes.pools import PoolRoutes
 from pubsubflow.api.routes.replay import ReplayRoutes
 from pubsubflow.api.routes.runs.backfills import BackfillRoutes
@@ -156,6 +157,7 @@ class Api:
             DagRoutes(commands, read_models),
             VersionRoutes(read_models),
             RunRoutes(commands, read_models, self._wakeups),
+            CausalityRoutes(read_models),
             CallRoutes(commands, read_models, self._wakeups, most=settings.max_calls),
             ClearingRoutes(commands),
             BulkRoutes(commands, read_models),

@@ -98,6 +98,10 @@ _COMMANDS = {
             ),
             "emit": ("datasets:emit_event", "Emit an event of a dataset."),
             "events": ("datasets:list_events", "List dataset events and their outcomes."),
+            "trace": (
+                "history.trace:trace_event",
+                "Show what led to an event, and what it has led to.",
+            ),
             "replay": ("replay:replay", "Evaluate the schedules of DAGs on past events again."),
         },
     ),
@@ -109,6 +113,10 @@ _COMMANDS = {
             "explain": (
                 "ancestry:explain_run",
                 "Explain why a run exists, back to its origin.",
+            ),
+            "trace": (
+                "history.trace:trace_run",
+                "Show what led to a run, and what it has led to.",
             ),
             "wait": ("runs:wait_run", "Wait until a run has ended."),
             "cancel": ("runs:cancel_run", "Cancel a run, or many by filters."),

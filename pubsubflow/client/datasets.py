@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pubsubflow.client.transport import Transport
+from pubsubflow.client.transport import Transport, quoted
 from pubsubflow.model.api.datasets import DatasetDetail
 from pubsubflow.model.api.resources import DatasetView, EventView, Page, PostedEvents
 from pubsubflow.model.api.webhooks import WebhookView
@@ -13,8 +13,10 @@ from pubsubflow.model.lazy_import import lazy_module
 
 if TYPE_CHECKING:
     from pubsubflow.model.api import explain as explanations
+    from pubsubflow.model.api.history import causality
 else:
     explanations = lazy_module("pubsubflow.model.api.explain")
+    causality = lazy_module("pubsubflow.model.api.history.causality")
 
 
 class DatasetApi:
@@ -69,6 +71,14 @@ class DatasetApi:
             "/api/v1/datasets/events", Page[explanations.EventWithOutcomes], params
         )
         return page.items[0]
+
+    async def event_trace(
+        self, event_id: str, *, causes: int = 4, effects: int = 4, breadth: int = 12, skip: int = 0
+    ) -> "causality.CausalTrace":
+        """Return what led to an event, and what it has led to; see `trace` for a run."""
+        params = {"causes": causes, "effects": effects, "breadth": breadth, "skip": skip}
+        path = f"/api/v1/datasets/events/{quoted(event_id)}/trace"
+        return await self._server.get(path, causality.CausalTrace, params)
 
     async def replay(
         self,

@@ -23,8 +23,10 @@ from pubsubflow.model.runs.states import RunState
 
 if TYPE_CHECKING:
     from pubsubflow.model.api import explain as explanations
+    from pubsubflow.model.api.history import causality
 else:
     explanations = lazy_module("pubsubflow.model.api.explain")
+    causality = lazy_module("pubsubflow.model.api.history.causality")
 
 _WAIT_SECONDS = 30.0
 _decode_line = msgspec.json.Decoder(LogLineView).decode
@@ -95,6 +97,36 @@ class RunApi:
         return await self._server.get(
             f"/api/v1/runs/{quoted(run_id)}/explain", explanations.Explanation
         )
+
+    async def trace(
+        self,
+        run_id: str,
+        *,
+        task: str | None = None,
+        causes: int = 4,
+        effects: int = 4,
+        breadth: int = 12,
+        skip: int = 0,
+    ) -> "causality.CausalTrace":
+        """Return what led to a run, and what it has led to.
+
+        Args:
+            run_id: The run.
+            task: Only effects of this task, with `.<map index>` for one instance.
+            causes: How many steps back: from a run to an event, or back, is one.
+            effects: How many steps on.
+            breadth: How many causes, or effects, of each node at most.
+            skip: How many of those of the run itself to leave out; for one direction alone.
+        """
+        params = {
+            "causes": causes,
+            "effects": effects,
+            "breadth": breadth,
+            "skip": skip,
+            "task": task,
+        }
+        path = f"/api/v1/runs/{quoted(run_id)}/trace"
+        return await self._server.get(path, causality.CausalTrace, params)
 
     async def wait(self, run_id: str, *, timeout_seconds: float | None = None) -> RunDetail:
         """Wait until a run has ended, or until the timeout; return it."""

@@ -127,7 +127,7 @@ class ReadDatasets:
             NotFound: The event does not exist.
         """
         async with self._database.connection() as connection:
-            number = await _find_event(connection, event_id)
+            number = await find_event_number(connection, event_id)
             found = await read_events(connection, self._specs, [number])
             return (await _with_outcomes(connection, found))[0]
 
@@ -180,7 +180,12 @@ async def _with_outcomes(
     ]
 
 
-async def _find_event(connection: Connection, event_id: UUID) -> int:
+async def find_event_number(connection: Connection, event_id: UUID) -> int:
+    """Return the number of an event in the log, or of one that checks hold.
+
+    Raises:
+        NotFound: The event does not exist, or was pruned.
+    """
     try:
         return await _find(connection, "event", "find_event", event_id)
     except NotFound:

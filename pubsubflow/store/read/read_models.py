@@ -10,6 +10,7 @@ from pubsubflow.store.read.checks.checks import ReadChecks
 from pubsubflow.store.read.dags import ReadDags
 from pubsubflow.store.read.datasets import ReadDatasets
 from pubsubflow.store.read.dead_letters import ReadDeadLetters
+from pubsubflow.store.read.history.causality import ReadCausality
 from pubsubflow.store.read.pools import ReadPools
 from pubsubflow.store.read.runs.backfills import ReadBackfills
 from pubsubflow.store.read.runs.runs import ReadRuns
@@ -34,6 +35,7 @@ class ReadModels:
         dags: About DAGs and their files.
         versions: About versions of DAGs.
         runs: About runs, and the events that caused them.
+        causality: About what led to what.
         backfills: About backfills.
         tasks: About task instances and their output.
         answers: About results of called DAGs.
@@ -59,6 +61,7 @@ class ReadModels:
         self.dags = ReadDags(database, specs)
         self.versions = ReadVersions(database, specs)
         self.runs = ReadRuns(database, specs)
+        self.causality = ReadCausality(database, specs)
         self.backfills = ReadBackfills(database)
         results = ReadResults(result_store)
         self.tasks = ReadTasks(database, specs, log_store, results)

@@ -1,6 +1,7 @@
 """Commands on a running daemon: DAGs, datasets, runs and tasks."""
 
 import json
+import re
 import uuid
 from importlib.metadata import version
 
@@ -72,6 +73,20 @@ def test_a_run_is_explained_from_its_task_back_to_the_event(psf, first_run):
     facts = psf("runs", "explain", second, "--json").json
     assert facts["runs"][-1]["events"][0]["event_id"] == event_id
     assert facts["runs"][-1]["events"][0]["extra"] == {"rows": 7, "by": "test"}
+
+
+def test_an_event_and_a_run_are_traced_both_ways(psf, first_run):
+    event_id, first = first_run
+    lines = psf("datasets", "trace", event_id).out.splitlines()
+    assert lines[0].startswith(f"{SOURCE} {event_id}")
+    assert lines[1:3] == ["├── because of", "│   └── the origin: from outside (cli)"]
+    (run,) = [line for line in lines if f"first {first}" in line]
+    assert re.search(r"\d+ ms after the event  took \d", run)
+    assert any("middle" in line and "emitted by task pass_on" in line for line in lines)
+    shown = psf("runs", "trace", first, "--causes", "1", "--effects", "1").out
+    assert f"{SOURCE} {event_id}" in shown
+    assert re.search(r"\d+ ms before the run", shown)
+    assert psf("runs", "trace", first, "--task", "say", "--json").json["runs"][0]["emitted"] == 0
 
 
 def test_tasks_and_their_output_are_shown(psf, first_run):

@@ -176,6 +176,13 @@ def administer(remote):
     remote("subscriptions", "delete", made)
 
 
+def trace(remote, ended):
+    """Run the commands that trace runs and events."""
+    assert remote("runs", "trace", ended, "--json")["id"] == ended
+    emitted = remote("datasets", "events", "--limit", "1", "--json")[0]["event_id"]
+    assert remote("datasets", "trace", emitted, "--json")["kind"] == "event"
+
+
 def check_lists(remote):
     """List what the daemon has, in JSON and as tables."""
     lists = ("dags", "datasets", "runs", "triggers", "hooks", "dead-letters", "tokens", "audit")
@@ -208,6 +215,7 @@ def test_every_command_works_on_a_remote_daemon(remote, tmp_path):
     assert remote(*replay, "--json")[0]["dag_id"] == "first"
     assert remote("runs", "show", ended, "--json")["state"] == "success"
     assert remote("runs", "explain", ended, "--json")["run_id"] == ended
+    trace(remote, ended)
     assert ended in remote("runs", "wait", ended)
     assert remote("runs", "cancel", live, "--json")["state"] == "cancelled"
     assert len(remote("tasks", "list", ended, "--json")) == 5
@@ -253,6 +261,7 @@ tasks clear RUN x --yes   | tasks mark failed RUN x   | connections show nope
 connections delete nope   | connections test nope     | variables get nope  | variables delete nope
 subscriptions show RUN    | subscriptions delete RUN  | subscriptions test RUN
 dead-letters show 999999  | alerts show 999999        | approvals show RUN  | pools delete nope
+runs trace RUN            | datasets trace RUN
 """
 
 

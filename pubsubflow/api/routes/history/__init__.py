@@ -1,0 +1,1 @@
+"""Routes of causality and of time: causes and effects, and how long a run took."""

@@ -1,0 +1,1 @@
+"""Commands about what happened: causes and effects."""

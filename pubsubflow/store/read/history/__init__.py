@@ -1,0 +1,1 @@
+"""Read models of causality and of time: causes and effects, and how long a run took."""
