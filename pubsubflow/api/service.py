@@ -26,6 +26,7 @@ from pubsubflow.api.routes.dead_letters import DeadLetterRoutes
 from pubsubflow.api.routes.events import EventRoutes
 from pubsubflow.api.routes.health import HealthRoutes
 from pubsubflow.api.routes.history.causality import CausalityRoutes
+from pubsubflow.api.routes.overview.summary import SummaryRoutes
 from pubsubflow.api.routes.pools import PoolRoutes
 from pubsubflow.api.routes.replay import ReplayRoutes
 from pubsubflow.api.routes.runs.backfills import BackfillRoutes
@@ -155,6 +156,7 @@ class Api:
             EventRoutes(commands, read_models, settings.max_events),
             CloudEventRoutes(commands, settings.max_events),
             DagRoutes(commands, read_models),
+            SummaryRoutes(read_models, now),
             VersionRoutes(read_models),
             RunRoutes(commands, read_models, self._wakeups),
             CausalityRoutes(read_models),

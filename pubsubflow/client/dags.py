@@ -12,8 +12,10 @@ from pubsubflow.model.lazy_import import lazy_module
 
 if TYPE_CHECKING:
     from pubsubflow.model.api import explain as explanations
+    from pubsubflow.model.api.overviews import runs as overviews
 else:
     explanations = lazy_module("pubsubflow.model.api.explain")
+    overviews = lazy_module("pubsubflow.model.api.overviews.runs")
 
 
 class DagApi:
@@ -55,6 +57,29 @@ class DagApi:
     async def dag(self, dag_id: str) -> DagDetail:
         """Return a DAG."""
         return await self._server.get(f"/api/v1/dags/{quoted(dag_id)}", DagDetail)
+
+    async def grid(
+        self, dag_id: str, *, runs: int = 50, after: str | None = None
+    ) -> "overviews.RunsGrid":
+        """Return the states of the tasks of a DAG's last runs, packed.
+
+        Args:
+            dag_id: The DAG.
+            runs: How many runs at most, from the newest one on.
+            after: The `next` of the grid of newer runs.
+        """
+        path = f"/api/v1/dags/{quoted(dag_id)}/grid"
+        return await self._server.get(path, overviews.RunsGrid, {"runs": runs, "after": after})
+
+    async def schedule(self, dag_id: str, *, count: int = 20) -> "overviews.ScheduleView":
+        """Return the next ticks of a DAG, and the runs of the last ones.
+
+        Args:
+            dag_id: The DAG.
+            count: How many of each at most.
+        """
+        path = f"/api/v1/dags/{quoted(dag_id)}/schedule"
+        return await self._server.get(path, overviews.ScheduleView, {"count": count})
 
     def state(
         self, dag_id: str, *, name: str | None = None, limit: int | None = None

@@ -1,6 +1,7 @@
 """Client methods for the server's status, its triggers and its dead letters."""
 
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ from pubsubflow.model.lazy_import import lazy_module
 
 if TYPE_CHECKING:
     from pubsubflow.model.api import explain as explanations
+    from pubsubflow.model.api.overviews import runs as overviews
 else:
     explanations = lazy_module("pubsubflow.model.api.explain")
+    overviews = lazy_module("pubsubflow.model.api.overviews.runs")
 
 
 class ServerApi:
@@ -24,6 +27,30 @@ class ServerApi:
     async def info(self) -> Info:
         """Return version and process of the server, and its workers."""
         return await self._server.get("/api/v1/info", Info)
+
+    async def summary(
+        self,
+        *,
+        dag_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        buckets: int = 48,
+    ) -> "overviews.Summary":
+        """Return what happens now, and what became of the runs of late.
+
+        Args:
+            dag_id: Failures and history of this DAG alone.
+            since: Where the history begins; 24 hours before its end if left out.
+            until: Where it ends; now if left out.
+            buckets: Into how many equal parts it is divided.
+        """
+        params = {
+            "dag": dag_id,
+            "since": None if since is None else since.isoformat(),
+            "until": None if until is None else until.isoformat(),
+            "buckets": buckets,
+        }
+        return await self._server.get("/api/v1/summary", overviews.Summary, params)
 
     async def request(
         self,

@@ -5,7 +5,13 @@ from typing import Any
 
 from pubsubflow.client.transport import Transport, if_match, quoted
 from pubsubflow.model.api.resources import DagDetail, Page
-from pubsubflow.model.api.versions import DagDeletion, RunGraph, VersionDetail, VersionView
+from pubsubflow.model.api.versions import (
+    DagDeletion,
+    RunGraph,
+    VersionDetail,
+    VersionFiles,
+    VersionView,
+)
 
 
 class VersionApi:
@@ -25,6 +31,19 @@ class VersionApi:
     async def version(self, dag_id: str, number: int) -> VersionDetail:
         """Return a version of a DAG; its source only to operators and admins."""
         return await self._server.get(f"{_versions(dag_id)}/{number}", VersionDetail)
+
+    async def version_files(
+        self, dag_id: str, number: int, *, file: str | None = None
+    ) -> VersionFiles:
+        """Return the files of a version, and the text of one; to operators and admins.
+
+        Args:
+            dag_id: The DAG.
+            number: The version's number.
+            file: The path of the one whose text is wanted; the DAG's own if left out.
+        """
+        path = f"/api/v1/dags/{quoted(dag_id)}/versions/{number}/files"
+        return await self._server.get(path, VersionFiles, {"file": file})
 
     async def promote(
         self,

@@ -40,6 +40,7 @@ def known(api):
 def views(known):
     """Return the address of each view, by the name of its picture."""
     return {
+        "now": "/ui/",
         "runs": "/ui/runs",
         "run": f"/ui/runs/{known['failed']}",
         "run-graph": f"/ui/runs/{known['adding']}?tab=graph",
@@ -49,7 +50,10 @@ def views(known):
         "task-result": f"/ui/runs/{known['adding']}/tasks/total?tab=result",
         "dags": "/ui/dags",
         "dag-why": "/ui/dags/add_up",
+        "dag-grid": "/ui/dags/add_up?tab=grid",
         "dag-runs": "/ui/dags/add_up?tab=runs",
+        "dag-schedule": "/ui/dags/nightly?tab=schedule",
+        "dag-versions": "/ui/dags/add_up?tab=versions",
         "dag-graph": "/ui/dags/add_up?tab=graph",
         "dag-settings": "/ui/dags/add_up?tab=settings",
         "events": "/ui/events",

@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import type { ComponentChild } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { call } from "./core/api";
+import { lazy } from "./core/lazy";
 import { bind, bound, lettersOn, listenToKeys, switchLetters } from "./core/keys";
 import { me, trouble } from "./core/me";
 import { address, navigate, to } from "./core/router";
@@ -22,7 +23,10 @@ import { SignIn } from "./views/sign-in";
 import { Task } from "./views/task";
 import { Waits } from "./views/waits";
 
+const Now = lazy(() => import("./views/now").then((each) => each.Now));
+
 const PLACES = [
+  { path: "now", name: "Now", keys: "g n" },
   { path: "runs", name: "Runs", keys: "g r" },
   { path: "dags", name: "DAGs", keys: "g d" },
   { path: "events", name: "Events", keys: "g e" },
@@ -34,7 +38,8 @@ const PLACES = [
 type View = (...parts: string[]) => ComponentChild;
 
 const VIEWS: readonly [RegExp, View][] = [
-  [/^\/(?:runs)?$/, () => <Runs />],
+  [/^\/(?:now)?$/, () => <Now />],
+  [/^\/runs$/, () => <Runs />],
   [/^\/runs\/([^/]+)$/, (id) => <Run id={id!} />],
   [/^\/runs\/([^/]+)\/tasks\/([^/]+)$/, (run, task) => <Task run={run!} task={task!} />],
   [/^\/dags$/, () => <Dags />],
@@ -143,7 +148,7 @@ function Bar() {
   const { path } = address.value;
   return (
     <header class="bar">
-      <a class="brand" href={to("runs")}>
+      <a class="brand" href={to("now")}>
         <img src="/ui/icon.svg" alt="" width="22" height="22" />
         pubsubflow
       </a>
@@ -182,7 +187,7 @@ function Bar() {
 }
 
 function isAt(path: string, place: string): boolean {
-  return path === `/${place}` || path.startsWith(`/${place}/`) || (path === "/" && place === "runs");
+  return path === `/${place}` || path.startsWith(`/${place}/`) || (path === "/" && place === "now");
 }
 
 const THEMES = ["auto", "light", "dark"] as const;

@@ -49,7 +49,17 @@ def with_cursor(name: str, page: P) -> P:
     """
     if page.next is None:
         return page
-    return msgspec.structs.replace(page, next=_encode(name, page.next))
+    return msgspec.structs.replace(page, next=cursor_at(name, page.next))
+
+
+def cursor_at(name: str, position: str) -> str:
+    """Return a cursor of a list; see `read_cursor`.
+
+    Args:
+        name: The list's name, which no other list has.
+        position: A position in its order.
+    """
+    return urlsafe_b64encode(f"{name}\n{position}".encode()).rstrip(b"=").decode()
 
 
 def page_by_name(name: str, found: Sequence[N], limit: int) -> Page[N]:
@@ -93,9 +103,5 @@ def _decode(name: str, cursor: str) -> str | None:
     text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     found, _, position = text.partition("\n")
     # Encoded again, because base64 has several spellings of the same bytes.
-    valid = found == name and "\x00" not in position and _encode(name, position) == cursor
+    valid = found == name and "\x00" not in position and cursor_at(name, position) == cursor
     return position if valid else None
-
-
-def _encode(name: str, position: str) -> str:
-    return urlsafe_b64encode(f"{name}\n{position}".encode()).rstrip(b"=").decode()

@@ -63,12 +63,16 @@ class DagsQuery(Struct, frozen=True, forbid_unknown_fields=True):
         owner: Only those of this owner.
         paused: Only those that are paused, or only those that are not.
         checks: The DAGs that checks are, in place of all others.
+        text: Only those with this in their name, in any case.
+        recent: How many of its last runs are returned with each DAG.
     """
 
     tag: Annotated[list[Tag], Several] = []
     owner: Text | None = None
     paused: bool | None = None
     checks: bool = False
+    text: Text | None = None
+    recent: Annotated[int, Meta(ge=0, le=50)] = 0
     limit: Limit = 50
     after: Cursor | None = None
 
@@ -155,6 +159,8 @@ class DagRoutes:
             owner=params.owner,
             paused=params.paused,
             checks=params.checks,
+            text=params.text or "",
+            recent=params.recent,
         )
         return json_with_etag(request, with_cursor(_LIST, page))
 

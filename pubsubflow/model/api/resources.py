@@ -60,6 +60,7 @@ class DagView(Struct, frozen=True, kw_only=True):
         missing_since: Since when it is not in the DAGs folder, if its events wait for its return.
         newest_version: Number of the version that its file defines.
         pinned: Whether it stays at its version when its file defines another one.
+        recent_runs: Its last runs, the oldest first, where a request names how many.
     """
 
     dag_id: str
@@ -81,6 +82,7 @@ class DagView(Struct, frozen=True, kw_only=True):
     missing_since: datetime | None = None
     newest_version: int | None = None
     pinned: bool = False
+    recent_runs: list[RunBrief] = []
 
 
 class Reload(Struct, frozen=True, kw_only=True):

@@ -55,6 +55,37 @@ class VersionDetail(VersionView, frozen=True, kw_only=True):
     source_hidden: str | None = None
 
 
+class VersionFile(Struct, frozen=True, kw_only=True):
+    """A file of a version.
+
+    Attributes:
+        path: Relative to the folder of its bundle.
+        hash: SHA-256 of its content.
+    """
+
+    path: str
+    size: int
+    hash: str
+
+
+class VersionFiles(Struct, frozen=True, kw_only=True):
+    """The files of a version, and the text of one of them.
+
+    Attributes:
+        files: All files of its bundle by path; empty where they are not stored any more.
+        file: The path of the one whose text this is.
+        text: None where it is not shown.
+        hidden: Why it is not.
+    """
+
+    dag_id: str
+    number: int
+    files: list[VersionFile]
+    file: str
+    text: str | None = None
+    hidden: str | None = None
+
+
 class RunGraph(Struct, frozen=True, kw_only=True):
     """The graph of a run, in the version that the run has.
 

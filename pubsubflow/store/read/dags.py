@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 import asyncpg
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from pubsubflow.errors import NotFound
 from pubsubflow.model.api.resources import (
@@ -26,6 +26,9 @@ from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.runs.version_runs import count_runs
 from pubsubflow.store.specs import SpecReader
 
+_LOOKED_AT = 1000
+"""DAGs that a page of a filtered list looks at."""
+
 
 class ReadDags:
     """Queries about DAGs."""
@@ -43,10 +46,13 @@ class ReadDags:
         owner: str | None = None,
         paused: bool | None = None,
         checks: bool = False,
+        text: str = "",
+        recent: int = 0,
     ) -> DagPage:
         """Return DAGs by name, and the files that cannot be imported.
 
-        A filtered page may hold fewer DAGs than `limit` although the list goes on.
+        A page filtered by tags or owner may hold fewer DAGs than `limit` although the list goes
+        on: a thousand are looked at, at most.
 
         Args:
             limit: Number of DAGs at most.
@@ -55,22 +61,35 @@ class ReadDags:
             owner: Only those of this owner.
             paused: Only those that are paused, or not; None for both.
             checks: Those that checks are, in place of all others.
+            text: Only those with this in their name, in any case.
+            recent: How many of its last runs to return with each.
         """
+        filtered = bool(tags) or owner is not None or paused is not None
+        # Tags and owners are in the definitions: these are read a thousand at a time, so that a
+        # search among 10,000 DAGs costs some requests in place of hundreds.
+        looked_at = max(limit, _LOOKED_AT) if filtered else limit
         async with self._database.connection() as connection:
-            page = await connection.fetch(SQL["page_dags"], after or "", limit, checks)
+            page = await connection.fetch(
+                SQL["page_dags"], after or "", looked_at, checks, text.lower()
+            )
             found = await self._read(connection, [row["id"] for row in page])
+            chosen = [
+                (row, spec)
+                for row, spec in found
+                if set(tags) <= set(spec.tags)
+                and owner in (None, spec.owner)
+                and paused in (None, row["paused"])
+            ]
+            shown = chosen[:limit]
+            runs = await _read_recent(connection, [row["id"] for row, _ in shown], recent)
             broken = await connection.fetch(SQL["list_import_errors"])
-        items = [_dag(row, spec) for row, spec in found]
-        shown = [
-            dag
-            for dag in items
-            if set(tags) <= set(dag.tags)
-            and owner in (None, dag.owner)
-            and paused in (None, dag.paused)
-        ]
+        # The cursor stands at what was shown last, or else at what was looked at last.
+        last = shown if len(chosen) > limit else found if len(page) == looked_at else ()
         return DagPage(
-            items=shown,
-            next=items[-1].dag_id if len(page) == limit else None,
+            items=[
+                replace(_dag(row, spec), recent_runs=runs.get(row["id"], [])) for row, spec in shown
+            ],
+            next=last[-1][0]["dag_id"] if last else None,
             import_errors=[ImportErrorView(**dict(row)) for row in broken],
         )
 
@@ -110,6 +129,23 @@ class ReadDags:
         rows = await connection.fetch(SQL["read_dags"], ids)
         specs = await self._specs.load(connection, (row["version"] for row in rows))
         return [(row, specs[row["version"]]) for row in rows]
+
+
+async def _read_recent(
+    connection: Connection, dags: list[int], count: int
+) -> dict[int, list[RunBrief]]:
+    """Return the last runs of DAGs, the oldest first."""
+    found: dict[int, list[RunBrief]] = {}
+    rows = await connection.fetch(SQL["list_recent_runs"], dags, count) if count else []
+    for row in reversed(rows):
+        run = RunBrief(
+            run_id=str(row["run_id"]),
+            state=row["state"],
+            created_at=row["created_at"],
+            ended_at=row["ended_at"],
+        )
+        found.setdefault(row["dag"], []).append(run)
+    return found
 
 
 async def find_dag(connection: Connection, dag_id: str) -> int:

@@ -11,6 +11,9 @@ from pubsubflow.store.read.dags import ReadDags
 from pubsubflow.store.read.datasets import ReadDatasets
 from pubsubflow.store.read.dead_letters import ReadDeadLetters
 from pubsubflow.store.read.history.causality import ReadCausality
+from pubsubflow.store.read.overview.grid import ReadGrids
+from pubsubflow.store.read.overview.schedule import ReadSchedules
+from pubsubflow.store.read.overview.summary import ReadSummary
 from pubsubflow.store.read.pools import ReadPools
 from pubsubflow.store.read.runs.backfills import ReadBackfills
 from pubsubflow.store.read.runs.runs import ReadRuns
@@ -48,6 +51,9 @@ class ReadModels:
         changes: The change log.
         pools: About pools.
         workers: About workers.
+        summary: About what happens now.
+        grids: About the tasks of many runs of one DAG.
+        schedules: About the ticks of DAGs.
     """
 
     def __init__(
@@ -75,6 +81,9 @@ class ReadModels:
         self.changes = ReadChanges(database)
         self.pools = ReadPools(database)
         self.workers = ReadWorkers(database)
+        self.summary = ReadSummary(database, specs)
+        self.grids = ReadGrids(database, specs)
+        self.schedules = ReadSchedules(database, specs)
 
     async def late_timers_seconds(self) -> float:
         """Return by how much the first timer is late; 0 if none is due.

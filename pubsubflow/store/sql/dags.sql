@@ -2,8 +2,11 @@
 -- rows behind the ids.
 
 -- name: page_dags
--- Return the ids of the DAGs present, after the name $1; those that checks are if $3.
-SELECT id FROM dag WHERE dag_id > $1 AND present AND (dag_id LIKE 'check:%') = $3
+-- Return the ids of the DAGs present, after the name $1, with $4 in their name, in lower case; those
+-- that checks are if $3.
+SELECT id FROM dag
+WHERE dag_id > $1 AND present AND (dag_id LIKE 'check:%') = $3
+  AND ($4 = '' OR strpos(lower(dag_id), $4) > 0)
 ORDER BY dag_id LIMIT $2;
 
 -- name: find_dag
@@ -16,7 +19,7 @@ SELECT dag, version FROM dag_state ORDER BY dag;
 
 -- name: read_dags
 -- Return DAGs with their state, last run and next tick.
-SELECT dag.dag_id, dag.file, dag.present, s.missing_since, dag.created_at, s.version, s.paused,
+SELECT dag.id, dag.dag_id, dag.file, dag.present, s.missing_since, dag.created_at, s.version, s.paused,
        s.active, s.queued,
        s.edits,
        ARRAY(SELECT c.state FROM condition_state AS c

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
-from pubsubflow import Context, Dataset, Param, dag, task
+from pubsubflow import Context, Cron, Dataset, Param, dag, task, task_group
 
 orders = Dataset("s3://shop/orders")
 customers = Dataset("s3://shop/customers")
@@ -113,3 +113,26 @@ def sleeps():
         await ctx.sleep(timedelta(hours=1))
 
     nap()
+
+
+@dag(schedule=Cron("0 3 * * *", tz="Europe/Warsaw"), tags=["shop", "night"], owner="ben")
+def nightly():
+    """Cleans up at three in the morning."""
+
+    @task
+    def lock() -> int:
+        return 1
+
+    @task_group
+    def clean(number: int) -> int:
+        @task
+        def sweep(number: int) -> int:
+            return number
+
+        @task
+        def polish(number: int) -> int:
+            return number
+
+        return polish(sweep(number))
+
+    clean(lock())

@@ -18,6 +18,8 @@ export interface Options {
   when?: (change: Change) => boolean;
   /** Milliseconds after which it is loaded again anyway, while the page is visible. */
   every?: number;
+  /** Milliseconds between two loads at least. */
+  least?: number;
 }
 
 /** Load what a key names; a new key loads anew. */
@@ -58,7 +60,7 @@ export function useResource<T>(
       }
     };
     const again = () => {
-      timer ??= setTimeout(start, Math.max(0, startedAt + LEAST_MS - performance.now()));
+      timer ??= setTimeout(start, Math.max(0, startedAt + (latest.current.options.least ?? LEAST_MS) - performance.now()));
     };
     reload.current = again;
     setState((before) => (before.key === key ? { ...before, loading: true } : { key, loading: true }));

@@ -173,6 +173,8 @@ export function Table<T>(props: {
   columns: readonly Column<T>[];
   id: (row: T) => string;
   more?: (() => void) | undefined;
+  /** It has not all there is, and what is around says so. */
+  uncounted?: boolean;
 }) {
   const body = useRef<HTMLTableSectionElement>(null);
   const move = (event: KeyboardEvent) => {
@@ -210,19 +212,21 @@ export function Table<T>(props: {
           ))}
         </tbody>
       </table>
-      <p class="count">
-        {props.rows.length} shown
-        {props.more ? (
-          <>
-            , there are more.{" "}
-            <button type="button" onClick={props.more}>
-              Show more
-            </button>
-          </>
-        ) : (
-          ", that is all."
-        )}
-      </p>
+      {!props.uncounted && (
+        <p class="count">
+          {props.rows.length} shown
+          {props.more ? (
+            <>
+              , there are more.{" "}
+              <button type="button" onClick={props.more}>
+                Show more
+              </button>
+            </>
+          ) : (
+            ", that is all."
+          )}
+        </p>
+      )}
     </div>
   );
 }

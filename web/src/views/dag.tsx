@@ -2,6 +2,7 @@ import type { Clause, DagDetail, WaitingInput, WhyNot } from "#routes";
 import { useEffect } from "preact/hooks";
 import { call } from "../core/api";
 import { bind } from "../core/keys";
+import { lazy } from "../core/lazy";
 import { useResource } from "../core/resource";
 import { address, navigate, to } from "../core/router";
 import { duration } from "../core/time";
@@ -11,8 +12,20 @@ import { PauseButton, StartButton } from "./dags";
 import { PostEventButton } from "./events";
 import { RunList } from "./runs";
 
-const TABS = ["why", "runs", "graph", "settings"];
-const NAMES: Record<string, string> = { why: "Why", runs: "Runs", graph: "Graph", settings: "Settings" };
+const RunsGrid = lazy(() => import("./grid").then((each) => each.RunsGrid));
+const Schedule = lazy(() => import("./schedule").then((each) => each.Schedule));
+const Versions = lazy(() => import("./versions").then((each) => each.Versions));
+
+const NAMES: Record<string, string> = {
+  why: "Why",
+  grid: "Grid",
+  runs: "Runs",
+  graph: "Graph",
+  schedule: "Schedule",
+  versions: "Versions",
+  settings: "Settings",
+};
+const TABS = Object.keys(NAMES);
 
 export function Dag({ id }: { id: string }) {
   const dag = useResource(
@@ -56,8 +69,11 @@ export function Dag({ id }: { id: string }) {
             tabs={TABS.map((each) => ({ id: each, name: NAMES[each]!, href: `${to("dags", id)}?tab=${each}` }))}
           />
           {tab === "why" && <Why dag={found} />}
+          {tab === "grid" && <RunsGrid dag={id} />}
           {tab === "runs" && <RunList dag={id} />}
           {tab === "graph" && <DagGraph dag={found} />}
+          {tab === "schedule" && <Schedule dag={id} />}
+          {tab === "versions" && <Versions dag={found} done={dag.reload} />}
           {tab === "settings" && <Settings dag={found} />}
         </>
       )}

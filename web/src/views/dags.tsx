@@ -1,11 +1,13 @@
-import type { DagView } from "#routes";
+import type { DagView, ImportErrorView } from "#routes";
 import { useState } from "preact/hooks";
+import { usePages } from "../core/resource";
 import { call, urlOf } from "../core/api";
 import { useResource } from "../core/resource";
 import { address, navigate, setQuery, to } from "../core/router";
+import { RecentRuns } from "../ui/bars";
 import { ActionButton, ActionDialog, command } from "../ui/dialog";
 import { Fields, JsonField, faultOf, valuesOf, type Typed } from "../ui/form";
-import { Ago, Empty, Heading, Loaded, Shape, State, Table, Took, type Column } from "../ui/parts";
+import { Ago, Empty, Heading, Loaded, Shape, State, Table, type Column } from "../ui/parts";
 
 const COLUMNS = (done: () => void): readonly Column<DagView>[] => [
   {
@@ -53,10 +55,9 @@ const COLUMNS = (done: () => void): readonly Column<DagView>[] => [
       ),
   },
   {
-    name: "Took",
-    kind: "right",
+    name: "Last 20 runs",
     minor: true,
-    show: (dag) => <Took from={dag.last_run?.created_at} to={dag.last_run?.ended_at} />,
+    show: (dag) => <RecentRuns runs={dag.recent_runs ?? []} />,
   },
   {
     name: "Now",
@@ -83,16 +84,21 @@ const COLUMNS = (done: () => void): readonly Column<DagView>[] => [
 
 export function Dags() {
   const { query } = address.value;
-  const text = (query.get("text") ?? "").toLowerCase();
   const asked = {
+    text: query.get("text") ?? undefined,
     tag: query.get("tag") ?? undefined,
     owner: query.get("owner") ?? undefined,
     paused: query.get("paused") === "true" ? true : undefined,
   };
-  const found = useResource(
+  const [broken, setBroken] = useState<readonly ImportErrorView[]>([]);
+  const found = usePages(
     `dags ${JSON.stringify(asked)}`,
-    (signal) => call("GET /api/v1/dags", { query: { ...asked, limit: 1000 } as never }, signal),
-    { filter: { kinds: ["run", "dag", "import"] } },
+    async (wanted, signal) => {
+      const page = await call("GET /api/v1/dags", { query: { ...asked, ...wanted, recent: 20 } as never }, signal);
+      setBroken(page.import_errors ?? []);
+      return page;
+    },
+    { filter: { kinds: ["run", "dag", "import"] }, least: 1000 },
   );
   return (
     <>
@@ -127,30 +133,32 @@ export function Dags() {
         </button>
       </div>
       <Loaded of={found} what="DAGs">
-        {(page) => {
-          const shown = page.items.filter((dag) => dag.dag_id.toLowerCase().includes(text));
-          return (
-            <>
-              {page.import_errors?.map((each) => (
-                <details class="panel bad" key={each.file}>
-                  <summary>
-                    <strong>{each.file}</strong> cannot be imported: {each.error}
-                  </summary>
-                  <pre class="traceback">{each.traceback ?? each.error}</pre>
-                </details>
-              ))}
-              {shown.length ? (
-                <Table label="DAGs" rows={shown} columns={COLUMNS(found.reload)} id={(dag) => dag.dag_id} />
-              ) : (
-                <Empty>
-                  <p>{page.items.length ? "No DAG fits these filters." : "There is no DAG yet."}</p>
-                  <code>{command("init", "my-project")}</code>
-                </Empty>
-              )}
-              {page.next && <p class="faint">There are more than 1,000: filter by tag or owner.</p>}
-            </>
-          );
-        }}
+        {(dags) => (
+          <>
+            {broken.map((each) => (
+              <details class="panel bad" key={each.file}>
+                <summary>
+                  <strong>{each.file}</strong> cannot be imported: {each.error}
+                </summary>
+                <pre class="traceback">{each.traceback ?? each.error}</pre>
+              </details>
+            ))}
+            {dags.length ? (
+              <Table
+                label="DAGs"
+                rows={dags}
+                columns={COLUMNS(found.reload)}
+                id={(dag) => dag.dag_id}
+                more={found.more}
+              />
+            ) : (
+              <Empty>
+                <p>{Object.values(asked).some(Boolean) ? "No DAG fits these filters." : "There is no DAG yet."}</p>
+                <code>{command("init", "my-project")}</code>
+              </Empty>
+            )}
+          </>
+        )}
       </Loaded>
     </>
   );

@@ -14,7 +14,7 @@ from pubsubflow.api.http.requests import Limit, NoQuery, parse_query, run_id
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.errors import NotFound
 from pubsubflow.model.api.resources import Page
-from pubsubflow.model.api.versions import RunGraph, VersionDetail, VersionView
+from pubsubflow.model.api.versions import RunGraph, VersionDetail, VersionFiles, VersionView
 from pubsubflow.store.read.read_models import ReadModels
 
 _LIST = "versions"
@@ -28,6 +28,16 @@ class VersionsQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
     limit: Limit = 50
     after: Cursor | None = None
+
+
+class FilesQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of the files of a version.
+
+    Attributes:
+        file: Path of the file whose text is wanted; the DAG's own if left out.
+    """
+
+    file: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
 
 
 class VersionRoutes:
@@ -54,6 +64,14 @@ class VersionRoutes:
             etag=True,
         )
         yield routing.get(
+            f"{versions}/{{number}}/files",
+            self.files,
+            access=Access.OPERATOR,
+            query=FilesQuery,
+            responses={200: VersionFiles},
+            etag=True,
+        )
+        yield routing.get(
             "/api/v1/runs/{run_id}/graph",
             self.graph,
             query=NoQuery,
@@ -77,6 +95,15 @@ class VersionRoutes:
             request.match_info["dag_id"],
             version_number(request),
             with_source=Access.OPERATOR in ALLOWED[request[PRINCIPAL].role],
+        )
+        return json_with_etag(request, found)
+
+    async def files(self, request: web.Request) -> web.Response:
+        """List the files of a version of a DAG, with the text of one of them."""
+        found = await self._read_models.versions.files(
+            request.match_info["dag_id"],
+            version_number(request),
+            file=parse_query(request, FilesQuery).file,
         )
         return json_with_etag(request, found)
 

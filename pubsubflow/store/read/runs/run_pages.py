@@ -14,7 +14,7 @@ from pubsubflow.store.read.dags import find_dag
 from pubsubflow.store.specs import SpecReader
 
 SCANNED_RUNS = 20_000
-_FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
+_FIRST, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
 # A run's id begins with the time at which it was made, by the clock of the manager that made it.
 _SKEW = timedelta(minutes=1)
 
@@ -43,10 +43,10 @@ async def find_page(
         NotFound: The DAG does not exist.
     """
     dag = None if chosen.dag_id is None else await find_dag(connection, chosen.dag_id)
-    first = _FIRST if chosen.since is None else _id_at(chosen.since - _SKEW)
-    before = after or _LAST
+    first = _FIRST if chosen.since is None else id_at(chosen.since - _SKEW)
+    before = after or LAST_ID
     if chosen.until is not None:
-        before = min(before, _id_at(chosen.until + _SKEW))
+        before = min(before, id_at(chosen.until + _SKEW))
     arguments = await _arguments(connection, specs, chosen)
     if chosen.live:
         rows = await connection.fetch(SQL["page_live_runs"], before, first, limit, *arguments, dag)
@@ -97,6 +97,6 @@ async def _scan_end(
     return end
 
 
-def _id_at(moment: datetime) -> UUID:
+def id_at(moment: datetime) -> UUID:
     """Return the least id that a run made then may have (RFC 9562, version 7)."""
     return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)

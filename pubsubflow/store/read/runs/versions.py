@@ -9,8 +9,15 @@ import asyncpg
 from pubsubflow.errors import NotFound
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.api.version_shares import VersionRuns
-from pubsubflow.model.api.versions import RunGraph, VersionDetail, VersionView
+from pubsubflow.model.api.versions import (
+    RunGraph,
+    VersionDetail,
+    VersionFile,
+    VersionFiles,
+    VersionView,
+)
 from pubsubflow.model.schedule.conditions import inputs
+from pubsubflow.model.source.bundles import Manifest
 from pubsubflow.model.source.version_changes import version_changes
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.store.bundles import decode_manifest, read_manifest, read_source_file
@@ -23,6 +30,7 @@ from pubsubflow.store.specs import SpecReader
 
 SOURCE_BYTES = 1 << 20
 _ABOVE_ALL = 2**31 - 1
+_GONE = "its files are not stored any more"
 
 
 class ReadVersions:
@@ -95,6 +103,41 @@ class ReadVersions:
             source_hidden=hidden,
         )
 
+    async def files(self, dag_id: str, number: int, *, file: str | None = None) -> VersionFiles:
+        """Return the files of a version, and the text of one of them.
+
+        Args:
+            dag_id: The DAG, also a retired one.
+            number: The version's number.
+            file: The path of the one whose text is wanted; the DAG's own if left out.
+
+        Raises:
+            NotFound: The DAG has no such version.
+        """
+        async with self._database.connection() as connection:
+            dag = await find_dag(connection, dag_id)
+            below = min(number, _ABOVE_ALL - 1) + 1
+            rows = await connection.fetch(SQL["page_dag_versions"], dag, below, 1)
+            if not rows or rows[0]["number"] != number:
+                raise NotFound("version", f"{number} of DAG {dag_id}")
+            version = rows[0]["id"]
+            spec = (await self._specs.load(connection, [version]))[version]
+            stored = await read_manifest(connection, rows[0]["bundle"])
+            manifest = Manifest("", "", {}) if stored is None else decode_manifest(stored)
+            path = file or _path_in(manifest, spec.file)
+            text, hidden = await _read_text(connection, manifest, path)
+        return VersionFiles(
+            dag_id=dag_id,
+            number=number,
+            files=[
+                VersionFile(path=path, size=found.size, hash=found.hash)
+                for path, found in sorted(manifest.files.items())
+            ],
+            file=path,
+            text=text,
+            hidden=_GONE if stored is None else hidden,
+        )
+
     async def run_graph(self, run_id: UUID) -> RunGraph:
         """Return the graph of a run, with the states of its tasks.
 
@@ -149,17 +192,28 @@ async def _read_source(
     connection: Connection, bundle: str, file: str
 ) -> tuple[str | None, str | None]:
     """Return the text of a DAG file in a bundle, or why there is none."""
-    manifest = await read_manifest(connection, bundle)
-    if manifest is None:
-        return None, "its files are not stored any more"
-    decoded = decode_manifest(manifest)
-    path = file.removeprefix(f"{decoded.base}/") if decoded.base else file
-    found = decoded.files.get(path)
+    stored = await read_manifest(connection, bundle)
+    if stored is None:
+        return None, _GONE
+    manifest = decode_manifest(stored)
+    return await _read_text(connection, manifest, _path_in(manifest, file))
+
+
+def _path_in(manifest: Manifest, file: str) -> str:
+    """Return the path in a bundle of a file of the DAGs folder."""
+    return file.removeprefix(f"{manifest.base}/") if manifest.base else file
+
+
+async def _read_text(
+    connection: Connection, manifest: Manifest, path: str
+) -> tuple[str | None, str | None]:
+    """Return the text of a file of a bundle, or why there is none."""
+    found = manifest.files.get(path)
     if found is None:
         return None, f"its bundle has no file {path}"
     if found.size > SOURCE_BYTES:
         return None, f"the file has {found.size} bytes; up to {SOURCE_BYTES} are shown"
     part = await read_source_file(connection, found.hash, 0, SOURCE_BYTES)
     if part is None:
-        return None, "its files are not stored any more"
+        return None, _GONE
     return part[0].decode(errors="replace"), None

@@ -1,0 +1,1 @@
+"""JSON types of what sums up many rows in one answer."""

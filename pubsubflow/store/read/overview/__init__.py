@@ -1,0 +1,1 @@
+"""Reads that sum up: what happens now, grids, neighbourhoods of datasets, the system."""
