@@ -67,6 +67,7 @@ from pubsubflow.timers import TimerService
 from pubsubflow.triggerer.service import Triggerer
 from pubsubflow.webhooks.secrets import DaemonSecrets, EnvironmentSecrets
 from pubsubflow.worker import ResultStore, Worker
+from pubsubflow.worker.executors.settings import load_executor
 
 log = structlog.get_logger()
 
@@ -305,6 +306,7 @@ class Composition:
             results=results,
             result_settings=self._config.results,
             takes_over=self._resources.servers is not None,
+            executors=[load_executor(*each) for each in self._config.executors.items()],
         )
         self._metrics.append(worker.metrics)
         return worker

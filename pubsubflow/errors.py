@@ -17,6 +17,7 @@
     │ └ NewerFormat        a daemon of a newer version must process it
     ├ StoreRestored        Postgres holds an older state than before: services start anew
     ├ MessageRefused       NATS will never take this message
+    ├ CannotStart          an executor cannot start an attempt
     ├ TriggerError         a trigger failed
     │ └ WaitTimeout        (a TimeoutError, too) a task's wait was not over in time
     ├ StepFailed           a step of a task raised
@@ -166,6 +167,19 @@ class StoreRestored(PubsubflowError):  # noqa: N818 - a state of the world
 
 class MessageRefused(PubsubflowError):  # noqa: N818
     """A message that NATS will not take, however often it is sent."""
+
+
+class CannotStart(PubsubflowError):  # noqa: N818 - a state of the world
+    """An executor cannot start an attempt.
+
+    Args:
+        reason: One line for people, who read it in the task's output.
+        again: Whether it may be possible later: the worker tries again, and no attempt is counted.
+    """
+
+    def __init__(self, reason: str, *, again: bool) -> None:
+        super().__init__(reason)
+        self.again = again
 
 
 class TriggerError(PubsubflowError):

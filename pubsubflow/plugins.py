@@ -21,6 +21,7 @@ GROUPS: Mapping[str, str] = {
     "connection-type": "pubsubflow.connection_types",
     "secrets-backend": "pubsubflow.secrets_backends",
     "log-store": "pubsubflow.log_stores",
+    "executor": "pubsubflow.executors",
     "timetable": "pubsubflow.timetables",
     "verifier": "pubsubflow.verifiers",
 }
@@ -73,6 +74,11 @@ def _points(kind: str) -> dict[str, EntryPoint]:
 def has_plugin(kind: str, name: str) -> bool:
     """Return whether a plugin is installed; nothing of it is imported."""
     return name in _points(kind)
+
+
+def plugin_names(kind: str) -> list[str]:
+    """Return the names of the plugins of a kind that are installed, in order."""
+    return sorted(_points(kind))
 
 
 def load_plugin(kind: str, name: str) -> Any:

@@ -18,6 +18,7 @@ from pubsubflow.embedded.os_account import choose_account
 from pubsubflow.errors import ConfigError
 from pubsubflow.loader import PRELOAD
 from pubsubflow.model.traces import Tracing
+from pubsubflow.model.wire.executor_spec import ExecutorSpec, executor_queue
 from pubsubflow.model.wire.messages import WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.open_files import OpenFileLimit
@@ -199,6 +200,8 @@ async def _take_over(resources: DaemonResources) -> None:
     for queue in resources.config.worker.queues:
         for kind in ("sync", "async"):
             await bus.reset_consumer(STREAM_TASK, f"{queue}-{kind}")
+        for name in resources.config.executors:
+            await bus.reset_consumer(STREAM_TASK, executor_queue(queue, ExecutorSpec(name)))
     if resources.store is None:
         return
     database = resources.store.database

@@ -41,6 +41,7 @@ from pubsubflow.model.schedule.conditions import ScheduleSpec, inputs, ticks
 from pubsubflow.model.schedule.timetable import CronSpec
 from pubsubflow.model.source.elements import digest_elements
 from pubsubflow.model.spec import DagSpec, MappedArgument, TaskSpec
+from pubsubflow.model.wire.executor_spec import executor_queue
 
 
 class DAG(Graph, InProcessRuns):
@@ -86,7 +87,10 @@ class DAG(Graph, InProcessRuns):
         with dag_in_errors(checked_id):
             options, self.hints = with_default_args(options)
             given = check_keywords(options, DAG_CHECKS, "", words=DAG_WORDS)
-            super().__init__(checked_id, given.get("default_args") or {})
+            defaults = given.get("default_args") or {}
+            if given.get("executor") is not None:
+                defaults = {"executor": given["executor"], **defaults}
+            super().__init__(checked_id, defaults)
             self._options = given
             schedule = options.get("schedule")
             written = None if schedule is None else written_schedule(schedule)
@@ -347,7 +351,8 @@ def _task_spec(
         outlets=options.outlets.uris,
         outlet_patterns=options.outlets.patterns,
         inlets=options.inlets,
-        queue=options.queue,
+        queue=executor_queue(options.queue, options.executor),
+        executor=options.executor,
         operator=node.body.operator,
         doc=options.doc,
         line=node.location.line if node.location and node.location.file.endswith(file) else None,

@@ -13,8 +13,9 @@ from pubsubflow.authoring.alerts.deadlines import Deadline, deadlines
 from pubsubflow.authoring.retention import Retention, retention_spec
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.authoring.tasks.airflow_words import DAG_DEFAULTS, HARMLESS, TASK_WORDS
+from pubsubflow.authoring.tasks.executors import executor_spec
 from pubsubflow.authoring.tasks.limits import MAX_PRIORITY
-from pubsubflow.authoring.tasks.options import check_defaults, local_executor
+from pubsubflow.authoring.tasks.options import check_defaults
 from pubsubflow.authoring.validation import (
     Seconds,
     flag,
@@ -23,6 +24,7 @@ from pubsubflow.authoring.validation import (
     text,
     whole,
 )
+from pubsubflow.executors import ExecutorOptions
 from pubsubflow.model.json_values import json_fault
 
 _EVENT_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -54,7 +56,7 @@ class DagKeywords(TypedDict, total=False):
     retention: timedelta | Retention | None
     result: str | None
     presets: Mapping[str, Mapping[str, Any]] | None
-    executor: str | None
+    executor: str | ExecutorOptions | None
 
 
 def with_default_args(options: DagKeywords) -> tuple[DagKeywords, list[str]]:
@@ -161,5 +163,5 @@ DAG_CHECKS: dict[str, Callable[[object], Any]] = {
     "retention": optional(retention_spec),
     "result": optional(text),
     "presets": optional(_presets),
-    "executor": optional(local_executor),
+    "executor": optional(executor_spec),
 }

@@ -46,12 +46,13 @@ class Bus:
     order. Handlers are synchronous too and are called as the bytes arrive: keep them short.
 
     Attributes:
+        settings: The servers, the credentials and the limits.
         metrics: The metrics of the connection.
         left_to_newer: What is left to daemons of a newer version.
     """
 
     def __init__(self, settings: BusSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self.client = NatsClient(buffer_bytes=settings.buffer_bytes)
         self._publisher = DurablePublisher(self.client)
         self._inbox = self.client.new_inbox() + "."
@@ -266,7 +267,7 @@ class Bus:
     @property
     def stream_set(self) -> StreamSet:
         """The streams of the server that is connected."""
-        return StreamSet(self, self._settings.replicas, self.client.is_clustered)
+        return StreamSet(self, self.settings.replicas, self.client.is_clustered)
 
     async def reset_consumer(self, stream: str, durable: str) -> None:
         """Delete and recreate a consumer: all unacknowledged messages are redelivered at once.
@@ -320,7 +321,7 @@ class Bus:
 
     async def _open(self) -> None:
         await connect(
-            self._settings,
+            self.settings,
             self.client,
             on_connected=self._on_connected,
             on_disconnected=self._on_disconnected,

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from pubsubflow.authoring.schedules.own_timetables import Timetable
 from pubsubflow.authoring.tasks.operators import Operator
+from pubsubflow.executors import Executor
 from pubsubflow.model.api.connection_types import ConnectionType
 from pubsubflow.model.triggers import Trigger
 from pubsubflow.model.webhooks import PluginVerifier
@@ -20,6 +21,7 @@ _BASES: dict[str, type] = {
     "operator": Operator,
     "timetable": Timetable,
     "verifier": PluginVerifier,
+    "executor": Executor,
 }
 
 

@@ -81,6 +81,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         logs: Where output of tasks is kept.
         results: Where large results of tasks are kept.
         alerts: Calls of callbacks, and alerts.
+        executors: Executors of plugins that the worker offers, by name: each has a section, with
+            `slots`, `nats_url`, and what it declares itself.
         log: The daemon's log.
     """
 
@@ -101,6 +103,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     logs: LogStoreSettings = LogStoreSettings()
     results: ResultStoreSettings = ResultStoreSettings()
     alerts: AlertSettings = AlertSettings()
+    executors: dict[str, dict[str, Any]] = {}
     log: LogSettings = LogSettings()
 
 

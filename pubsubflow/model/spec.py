@@ -16,6 +16,7 @@ from pubsubflow.model.limits.keys import KeyPart
 from pubsubflow.model.limits.rates import RateLimitSpec
 from pubsubflow.model.schedule.conditions import ScheduleSpec
 from pubsubflow.model.webhooks import WebhookSpec
+from pubsubflow.model.wire.executor_spec import ExecutorSpec
 from pubsubflow.model.wire.task_resources import ResourcesSpec
 from pubsubflow.model.wire.waits import WaitSet
 
@@ -128,7 +129,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
             product, the last argument runs fastest.
         outlets: URIs of the datasets that get an event when the task succeeds.
         outlet_patterns: Patterns of further datasets that the task may emit events of.
-        queue: Name of the workers' queue.
+        queue: Name of the workers' queue; see `executor_queue`.
         pool: The pool of which it needs slots while it runs.
         priority: Of the tasks that wait for a slot, the highest one is first.
         concurrency_key: Of all tasks with the same one, in any DAG, `concurrency_limit` run at a
@@ -148,6 +149,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
         resources: What it may use; a worker gives it a process of its own then.
         callbacks: What is called after its outcomes.
         map_group: The mapped group that it is in; its `mapped_arguments` are those of the group.
+        executor: Where its attempts run, if it says so.
     """
 
     node: int
@@ -183,6 +185,7 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     resources: ResourcesSpec | None = None
     callbacks: Callbacks = {}
     map_group: str = ""
+    executor: ExecutorSpec | None = None
 
     @property
     def mapped(self) -> bool:

@@ -10,9 +10,12 @@ from msgspec import Raw, Struct
 
 from pubsubflow.bus import Delivery
 from pubsubflow.model.traces import task_context, trace_id_of
+from pubsubflow.model.wire.executor_spec import ExecutorSpec
 from pubsubflow.model.wire.messages import (
+    ALL_RUNS,
     NO_NODE,
     NOT_MAPPED,
+    CancelMessage,
     LogMessage,
     Outcome,
     ResultMessage,
@@ -50,11 +53,14 @@ class TaskHeader(Struct, frozen=True, array_like=True):
     journal: Raw = Raw(b"\x90")
     apart: bool = False
     resources: ResourcesSpec | None = None
+    executor: ExecutorSpec | None = None
 
 
 decode_header = msgspec.msgpack.Decoder(TaskHeader).decode
 _decode_parts = msgspec.msgpack.Decoder(list[Raw]).decode
 _JOURNAL = TaskHeader.__struct_fields__.index("journal")
+_CHAIN = TaskHeader.__struct_fields__.index("chain")
+_TIMEOUTS = TaskHeader.__struct_fields__.index("timeouts")
 _NIL = Raw(b"\xc0")
 
 
@@ -244,3 +250,68 @@ class Assignment:
         self.buffered_bytes = 0
         self.log_sequence += 1
         return encode(message)
+
+
+class Engine(Protocol):
+    """What a worker gives its assignments to: its own processes, or those of an executor."""
+
+    @property
+    def capacity(self) -> int:
+        """How many assignments may be here at once."""
+
+    @property
+    def slots(self) -> int:
+        """How many assignments can run at once."""
+
+    @property
+    def busy(self) -> int:
+        """How many assignments run."""
+
+    @property
+    def waiting(self) -> int:
+        """How many assignments wait to be run."""
+
+    @property
+    def runners(self) -> int:
+        """How many processes there are."""
+
+    @property
+    def bundles(self) -> set[str]:
+        """Hashes of the bundles in use on this machine."""
+
+    def submit(self, assignment: Assignment) -> None:
+        """Take an assignment."""
+
+    def stop(self, assignment: Assignment, outcome: AttemptOutcome) -> None:
+        """End an assignment with this outcome."""
+
+    def maintain(self) -> None:
+        """Do what is to be done regularly."""
+
+    def drain(self) -> None:
+        """Take and begin no more."""
+
+    def kill_all(self) -> None:
+        """Return to the queue what is left."""
+
+    def close(self) -> None:
+        """Stop the timers."""
+
+
+def is_cancelled(header: TaskHeader, order: CancelMessage) -> bool:
+    """Return whether an order to stop tasks means this one, or one that follows it in its chain."""
+    if order.run not in (header.run, ALL_RUNS):
+        return False
+    if order.below_delivery and header.delivery >= order.below_delivery:
+        return False
+    nodes = {(header.node, header.map_index), *((node, NOT_MAPPED) for node in header.chain)}
+    return not order.tasks or not nodes.isdisjoint(order.tasks)
+
+
+def without_chain(data: bytes) -> bytes:
+    """Return an encoded TaskMessage for its first task alone: the manager hands out the others."""
+    parts = _decode_parts(data)
+    if len(parts) > _TIMEOUTS:
+        first, *_ = msgspec.msgpack.decode(parts[_TIMEOUTS], type=list[Raw])
+        parts[_CHAIN], parts[_TIMEOUTS] = Raw(encode(())), Raw(encode((first,)))
+    return encode(parts)

@@ -1,10 +1,11 @@
-"""The task consumer: pulls the messages of one queue and kind as slots become free."""
+"""The task consumer: pulls the messages of one queue as slots become free."""
 
 import asyncio
 from collections.abc import Callable
 from functools import partial
 
 from pubsubflow.bus import STREAM_TASK, Bus, Delivery, PullConsumer
+from pubsubflow.worker.assignment import Engine
 from pubsubflow.worker.settings import WorkerSettings
 
 _WITHHELD_SECONDS = 5.0
@@ -16,12 +17,13 @@ class TaskConsumer:
     Args:
         bus: The connection.
         settings: The worker's.
-        queue: Name of the workers' queue.
-        kind: `sync` or `async`.
-        capacity: How many messages the worker may hold at once.
+        durable: Name of the consumer.
+        filter_subject: Subjects of its messages.
+        engine: What runs the tasks; its capacity is how many the worker may hold at once.
         on_task: Called with each message.
 
     Attributes:
+        engine: What runs the tasks.
         suspects: Whether messages may come that a worker has had although their delivery is
             counted as the first.
     """
@@ -31,23 +33,24 @@ class TaskConsumer:
         *,
         bus: Bus,
         settings: WorkerSettings,
-        queue: str,
-        kind: str,
-        capacity: int,
+        durable: str,
+        filter_subject: str,
+        engine: Engine,
         on_task: Callable[["TaskConsumer", Delivery], None],
     ) -> None:
+        self.engine = engine
         self.suspects = False
         self._suspect_before = 0.0
         self._withheld_credit = 0
         self.puller = PullConsumer(
             bus,
             stream=STREAM_TASK,
-            durable=f"{queue}-{kind}",
-            filter_subject=f"psf.task.{queue}.{kind}.>",
+            durable=durable,
+            filter_subject=filter_subject,
             deliver=partial(on_task, self),
             ack_wait_seconds=settings.ack_wait_seconds,
         )
-        self.puller.credit(capacity)
+        self.puller.credit(engine.capacity)
 
     def on_finished(self) -> None:
         """Request another message in place of one that is finished."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from pubsubflow.instruments import Gauge, Instrument
-from pubsubflow.worker.process_pool import ProcessPool
+from pubsubflow.worker.assignment import Engine
 
 
 class WorkerMetrics:
@@ -13,7 +13,7 @@ class WorkerMetrics:
         pools: Its pools by kind; filled once it runs.
     """
 
-    def __init__(self, pools: Mapping[str, ProcessPool]) -> None:
+    def __init__(self, pools: Mapping[str, Engine]) -> None:
         self._pools = pools
 
     def __iter__(self) -> Iterator[Instrument]:
@@ -21,13 +21,11 @@ class WorkerMetrics:
         for name, text, read in _GAUGES:
             yield Gauge(f"pubsubflow_worker_{name}", text, self._by_kind(read), ("kind",))
 
-    def _by_kind(
-        self, read: Callable[[ProcessPool], int]
-    ) -> Callable[[], dict[tuple[str, ...], float]]:
+    def _by_kind(self, read: Callable[[Engine], int]) -> Callable[[], dict[tuple[str, ...], float]]:
         return lambda: {(kind,): read(pool) for kind, pool in self._pools.items()}
 
 
-_GAUGES: tuple[tuple[str, str, Callable[[ProcessPool], int]], ...] = (
+_GAUGES: tuple[tuple[str, str, Callable[[Engine], int]], ...] = (
     ("slots", "Tasks that can run at once in this worker.", lambda pool: pool.slots),
     ("slots_used", "Tasks that run in this worker.", lambda pool: pool.busy),
     ("waiting_tasks", "Tasks that wait for a process in this worker.", lambda pool: pool.waiting),

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from collections.abc import Sequence
 from itertools import count
 
 import anyio
@@ -15,8 +16,6 @@ from pubsubflow.errors import BusUnavailable
 from pubsubflow.model.wire.heartbeat import Heartbeat
 from pubsubflow.model.wire.messages import (
     ALL_RUNS,
-    NOT_MAPPED,
-    CancelMessage,
     Outcome,
     TaskError,
     WorkerLostMessage,
@@ -32,10 +31,14 @@ from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.assignment import (
     Assignment,
     AttemptOutcome,
-    TaskHeader,
+    Engine,
     decode_header,
+    is_cancelled,
 )
 from pubsubflow.worker.consumer import TaskConsumer
+from pubsubflow.worker.executors.engine import ExecutorEngine
+from pubsubflow.worker.executors.offers import ExecutorOffers
+from pubsubflow.worker.executors.settings import OfferedExecutor, attempt_settings
 from pubsubflow.worker.manager_client import ManagerClient
 from pubsubflow.worker.metrics import WorkerMetrics
 from pubsubflow.worker.process_pool import ProcessPool
@@ -65,6 +68,10 @@ class Worker:
         results: Writes and reads large results.
         result_settings: Which results are large, and whether there is a store for them.
         takes_over: Whether it succeeds a worker that died and may have had any message there is.
+        executors: Those of plugins that it offers.
+
+    Raises:
+        ConfigError: The settings name an executor that is not among these.
 
     Attributes:
         draining: Set once it takes no more tasks and starts no further node of a chain.
@@ -82,6 +89,7 @@ class Worker:
         results: ResultStore | None = None,
         result_settings: ResultStoreSettings | None = None,
         takes_over: bool = False,
+        executors: Sequence[OfferedExecutor] = (),
     ) -> None:
         self._bus = bus
         self._result_settings = result_settings or ResultStoreSettings()
@@ -96,7 +104,8 @@ class Worker:
         self._consumer_of: dict[int, TaskConsumer] = {}
         self._by_subject: dict[str, Assignment] = {}
         self._forgettable: list[str] = []
-        self._pools: dict[str, ProcessPool] = {}
+        self._pools: dict[str, Engine] = {}  # also engines of executors, by name
+        self._offers = ExecutorOffers(executors, settings)
         self._consumers: list[TaskConsumer] = []
         self._none_left = anyio.Event()
         self._confinements = Confinements(settings, worker_id)
@@ -125,6 +134,7 @@ class Worker:
         async with (
             anyio.create_task_group() as group,
             await self._bus.subscribe(Subjects.CANCEL, self._on_cancel),
+            self._offers.opened(),
         ):
             # A server that was killed may have lost its record of deliveries, and delivers
             # messages that a worker has already as if for the first time.
@@ -150,7 +160,7 @@ class Worker:
         async with anyio.create_task_group() as pulling:
             for consumer in self._consumers:
                 await pulling.start(consumer.puller.run, stopping)
-            log.info("worker.started", worker=self._id, queues=self._settings.queues)
+            log.info("worker.started", worker=self._id, queues=self._offers.queues)
             task_status.started()
             await stopping.wait()
         for pool in self._pools.values():
@@ -181,7 +191,7 @@ class Worker:
         self._sources = sources = SourceCache(managers, self._cache, group)
         confinements = self._confinements
         for kind in _KINDS:
-            pool = self._pools[kind] = ProcessPool(
+            self._pools[kind] = ProcessPool(
                 settings=settings,
                 runner_settings=RunnerSettings(
                     kind=kind,
@@ -203,17 +213,40 @@ class Worker:
                 on_returned=self._on_returned,
                 on_finished=self._on_finished,
             )
-            self._consumers += [
-                TaskConsumer(
-                    bus=self._bus,
-                    settings=settings,
-                    queue=queue,
-                    kind=kind,
-                    capacity=pool.capacity,
-                    on_task=self._on_task,
-                )
-                for queue in settings.queues
-            ]
+        for offered in self._offers:
+            by_plugin = self._pools[offered.name] = ExecutorEngine(
+                offered,
+                settings=attempt_settings(
+                    offered, settings, stored, self._bus.settings, self._fork_server.account
+                ),
+                worker=self._id,
+                group=group,
+                managers=managers,
+                publisher=self._publisher,
+                local={kind: self._pools[kind] for kind in _KINDS},
+                on_returned=self._on_returned,
+                on_finished=self._on_finished,
+            )
+            group.start_soon(by_plugin.run)
+        for queue in settings.queues:
+            for kind in _KINDS:
+                engine = self._pools[self._offers.usual or kind]
+                self._consume_queue(f"{queue}-{kind}", f"{queue}.{kind}", engine)
+            for offered in self._offers:
+                own = self._offers.queue(queue, offered.name)
+                self._consume_queue(own, own, self._pools[offered.name])
+
+    def _consume_queue(self, durable: str, subject: str, engine: Engine) -> None:
+        self._consumers.append(
+            TaskConsumer(
+                bus=self._bus,
+                settings=self._settings,
+                durable=durable,
+                filter_subject=f"psf.task.{subject}.>",
+                engine=engine,
+                on_task=self._on_task,
+            )
+        )
 
     def _on_task(self, consumer: TaskConsumer, delivery: Delivery) -> None:
         try:
@@ -240,7 +273,7 @@ class Worker:
         assignment = Assignment(number, header, delivery, redelivered=redelivered)
         self._assignments[number] = self._by_subject[subject] = assignment
         self._consumer_of[number] = consumer
-        self._pools[header.kind].submit(assignment)
+        consumer.engine.submit(assignment)
 
     def _resume(self, assignment: Assignment, delivery: Delivery) -> bool:
         """Continue with a message that is delivered again; return whether we have it."""
@@ -281,10 +314,10 @@ class Worker:
             self._void_below = max(self._void_below, order.below_delivery)
             log.warning("worker.orders_void", worker=self._id, reason=order.reason)
         error = TaskError("Cancelled", order.reason, final=True)
-        found = [each for each in self._assignments.values() if _is_cancelled(each.header, order)]
+        found = [each for each in self._assignments.values() if is_cancelled(each.header, order)]
         for assignment in found:
-            pool = self._pools[assignment.header.kind]
-            pool.stop(assignment, AttemptOutcome(Outcome.CANCELLED, error))
+            engine = self._consumer_of[assignment.number].engine
+            engine.stop(assignment, AttemptOutcome(Outcome.CANCELLED, error))
 
     async def _keep_sending_heartbeats(self) -> None:
         while True:
@@ -304,9 +337,9 @@ class Worker:
             worker=self._id,
             host=socket.gethostname(),
             pid=os.getpid(),
-            slots=settings.processes + settings.async_slots,
+            slots=settings.processes + settings.async_slots + self._offers.slots,
             busy=sum(busy.values()),
-            queues=settings.queues,
+            queues=self._offers.queues,
             free_sync=max(0, settings.processes - busy["sync"]),
             free_async=max(0, settings.async_slots - busy["async"]),
             version=VERSION,
@@ -356,12 +389,3 @@ class Worker:
         self._publisher.close()
         for pool in self._pools.values():
             pool.close()
-
-
-def _is_cancelled(header: TaskHeader, order: CancelMessage) -> bool:
-    if order.run not in (header.run, ALL_RUNS):
-        return False
-    if order.below_delivery and header.delivery >= order.below_delivery:
-        return False
-    nodes = {(header.node, header.map_index), *((node, NOT_MAPPED) for node in header.chain)}
-    return not order.tasks or not nodes.isdisjoint(order.tasks)

@@ -70,6 +70,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         max_cache_bytes: Beyond it, bundles that are in no use are removed from there.
         run_as: The account of all user code of the daemon, where that is root: `auto` for one of
             its own, the name of an account, or nothing for root.
+        executor: Where tasks run that name no executor: `local`, or one that has a section
+            `[executors.NAME]`.
     """
 
     queues: Annotated[tuple[QueueName, ...], Meta(min_length=1)] = ("default",)
@@ -94,3 +96,4 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     memory: MemorySize | None = None
     cpu: Cpus | None = None
     cgroup: Annotated[str, Meta(pattern=r"^(auto|off|/.+)$")] = "auto"
+    executor: str = "local"

@@ -10,6 +10,7 @@ import msgspec
 
 from pubsubflow.bus import STREAM_IN, PullConsumer
 from pubsubflow.model.runs.plan import Plan
+from pubsubflow.model.wire.executor_spec import executor_queue
 from pubsubflow.model.wire.messages import (
     NOT_MAPPED,
     CancelMessage,
@@ -138,6 +139,7 @@ class ScriptedManager:
             chain=chain,
             timeouts=tuple(dag.spec.tasks[each].timeout_seconds for each in (node, *chain)),
             resources=task.resources,
+            executor=task.executor,
             **more,
         )
 
@@ -146,6 +148,7 @@ class ScriptedManager:
         return msgspec.msgpack.decode(result.value)
 
     async def send(self, order, *, queue="default"):
+        queue = executor_queue(queue, order.executor)
         await self.bus.publish_durable(Subjects.task(queue, order), encode(order))
         return order
 

@@ -12,6 +12,7 @@ from pubsubflow.authoring.resources import Resources, resources_spec
 from pubsubflow.authoring.schedules.dataset_expressions import ConstrainedDataset, DatasetExpression
 from pubsubflow.authoring.source_location import definition_error, suggestion
 from pubsubflow.authoring.tasks.airflow_words import TASK_WORDS, replacements, spelled_here
+from pubsubflow.authoring.tasks.executors import executor_spec
 from pubsubflow.authoring.tasks.limits import (
     MAX_PRIORITY,
     MAX_SLOTS,
@@ -31,7 +32,9 @@ from pubsubflow.authoring.validation import (
     whole,
 )
 from pubsubflow.errors import DefinitionError
+from pubsubflow.executors import ExecutorOptions
 from pubsubflow.model.spec import RetryPolicy, TriggerRule
+from pubsubflow.model.wire.executor_spec import ExecutorSpec
 from pubsubflow.model.wire.task_resources import ResourcesSpec
 
 MAX_ID_CHARACTERS = 250
@@ -57,7 +60,7 @@ class OptionKeywords(TypedDict, total=False):
     concurrency_key: str | None
     concurrency_limit: int
     rate_limit: RateLimit | None
-    executor: str | None
+    executor: str | ExecutorOptions | None
     on_failure_fail_dagrun: bool
     depends_on_past: bool
     wait_for_downstream: bool
@@ -109,7 +112,7 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     concurrency_key: str | None = None
     concurrency_limit: int = 1
     rate_limit: RateLimit | None = None
-    executor: str | None = None
+    executor: ExecutorSpec | None = None
     on_failure_fail_dagrun: bool = False
     depends_on_past: bool = False
     wait_for_downstream: bool = False
@@ -200,20 +203,6 @@ def _retries(value: object) -> int | Retry:
     return value if isinstance(value, Retry) else whole(0)(value)
 
 
-def local_executor(value: object) -> str:
-    """Return the one executor of this release.
-
-    Raises:
-        ValueError: It is another one.
-    """
-    if value != "local":
-        raise ValueError(
-            "is not in this release, which has the local executor only: leave it out. Where a task "
-            'runs follows from its queue, as in queue="gpu", and from the workers that serve it'
-        )
-    return "local"
-
-
 _CHECKS: dict[str, Callable[[object], Any]] = {
     "outlets": _outlets,
     "inlets": _uris,
@@ -231,7 +220,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "concurrency_key": optional(key_text),
     "concurrency_limit": whole(1, MAX_SLOTS),
     "rate_limit": optional(rate_limit),
-    "executor": optional(local_executor),
+    "executor": optional(executor_spec),
     "on_failure_fail_dagrun": flag,
     "depends_on_past": flag,
     "wait_for_downstream": flag,

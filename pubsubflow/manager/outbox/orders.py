@@ -198,6 +198,7 @@ def build_order(
         journal if sum(len(entry.value) for entry in journal) <= INLINE_BYTES else None,
         live.crashes > 0,
         task.resources,
+        task.executor,
     )
 
 

@@ -7,6 +7,7 @@ from msgspec import Struct
 from pubsubflow.model.runs.concurrency import DAG, KEY, POOL, RATE, Limit
 from pubsubflow.model.runs.mapped.groups import MappedGroup, mapped_groups
 from pubsubflow.model.spec import DagSpec, TaskSpec, TriggerRule
+from pubsubflow.model.wire.executor_spec import LOCAL
 
 LONGEST_CHAIN = 64
 MAX_MAP_LENGTH = 100_000
@@ -169,6 +170,8 @@ def _continues(task: TaskSpec, follower: TaskSpec) -> bool:
         and follower.upstream == (task.node,)
         and follower.kind == task.kind
         and follower.queue == task.queue
+        and follower.executor == task.executor
+        and (task.executor is None or task.executor.name == LOCAL)
         and follower.pool is None
         and follower.concurrency_key is None
         and follower.rate_limit is None

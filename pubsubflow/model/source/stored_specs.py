@@ -10,10 +10,12 @@ from msgspec import ValidationError
 from pubsubflow.errors import NewerFormat
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.stored.values import StoredDecoder
+from pubsubflow.model.wire.executor_spec import LOCAL
 
 PLAIN = 1
 MAPPED_GROUPS = 2
-FORMAT = MAPPED_GROUPS
+EXECUTORS = 3
+FORMAT = EXECUTORS
 """The newest format that is known. It grows by one with a field of a spec that must not be ignored;
 a spec has the oldest format that says what it needs."""
 
@@ -61,5 +63,8 @@ STORED_SPEC = DagSpecCodec()
 
 def needed_format(spec: DagSpec) -> int:
     """Return the oldest format that says what a definition needs."""
+    # Without their options these would run as another pod than the one that was asked for.
+    if any(task.executor is not None and task.executor.name != LOCAL for task in spec.tasks):
+        return EXECUTORS
     grouped = any(task.map_group for task in spec.tasks)
     return MAPPED_GROUPS if grouped else PLAIN

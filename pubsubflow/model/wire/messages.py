@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.values.state import StateChange
+from pubsubflow.model.wire.executor_spec import ExecutorSpec
 from pubsubflow.model.wire.task_resources import ResourcesSpec
 
 NOT_MAPPED = -1
@@ -152,6 +153,7 @@ class TaskMessage(Struct, frozen=True, array_like=True):
             message, or may be out of date: then the runner requests them.
         apart: Whether it needs a process of its own, because an attempt has killed its process.
         resources: What the task may use, if it declares that.
+        executor: Where it is to run, if it says so.
     """
 
     run: int
@@ -173,6 +175,7 @@ class TaskMessage(Struct, frozen=True, array_like=True):
     journal: tuple[JournalEntry, ...] | None = ()
     apart: bool = False
     resources: ResourcesSpec | None = None
+    executor: ExecutorSpec | None = None
 
 
 class Outcome(StrEnum):

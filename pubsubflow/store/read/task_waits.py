@@ -14,6 +14,7 @@ from pubsubflow.model.runs.progress import STORED_PROGRESS
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.approvals import decode_approval
+from pubsubflow.model.wire.executor_spec import LOCAL, split_queue
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.model.wire.task_resources import WorkerResources, lacking_room
 from pubsubflow.model.wire.waits import POLL, decode_wait_set
@@ -72,6 +73,12 @@ class ServedQueues:
         if queue in self._queues:
             return None
         served = ", ".join(sorted(self._queues))
+        name, executor = split_queue(queue)
+        if executor != LOCAL:
+            return (
+                f"a worker of queue {name} that offers the executor {executor}, and only {served} "
+                f"are served: give one a section [executors.{executor}] in its configuration"
+            )
         return (
             f"a worker of queue {queue}, and only {served} are served: start one with "
             f"PUBSUBFLOW__WORKER__QUEUES={queue}"
@@ -82,7 +89,9 @@ class ServedQueues:
         workers = self._queues.get(queue)
         if workers is None:
             return self.unserved(queue)
-        if workers.free[kind] > 0:
+        # Free slots are those of the workers' own processes; what an executor waits for stands in
+        # the task's output.
+        if workers.free[kind] > 0 or split_queue(queue)[1] != LOCAL:
             return None
         plural = "s are" if workers.workers != 1 else " is"
         return (

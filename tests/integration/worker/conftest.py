@@ -55,7 +55,13 @@ def start_worker(nats_server, fork_server, tmp_path):
 
     @asynccontextmanager
     async def start(
-        worker_id="w1", *, cache="cache", takes_over=False, results=(None, None), **settings
+        worker_id="w1",
+        *,
+        cache="cache",
+        takes_over=False,
+        results=(None, None),
+        executors=(),
+        **settings,
     ):
         settings = WorkerSettings(**{"processes": 2, **settings})
         stopping = anyio.Event()
@@ -72,6 +78,7 @@ def start_worker(nats_server, fork_server, tmp_path):
                 results=results[0],
                 result_settings=results[1],
                 takes_over=takes_over,
+                executors=executors,
             )
             await group.start(worker.run, stopping)
             worker.stop = stopping.set

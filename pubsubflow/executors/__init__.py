@@ -1,0 +1,25 @@
+"""Executors of plugins: what they are made from; see docs/executors.md."""
+
+from pubsubflow.errors import CannotStart
+from pubsubflow.executors.interface import (
+    DONE,
+    NOT_BEGUN,
+    Attempt,
+    AttemptExit,
+    AttemptLabel,
+    Executor,
+    ExecutorOptions,
+)
+from pubsubflow.model.wire.task_resources import ResourcesSpec
+
+__all__ = [
+    "DONE",
+    "NOT_BEGUN",
+    "Attempt",
+    "AttemptExit",
+    "AttemptLabel",
+    "CannotStart",
+    "Executor",
+    "ExecutorOptions",
+    "ResourcesSpec",
+]

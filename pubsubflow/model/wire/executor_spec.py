@@ -1,0 +1,35 @@
+"""Executor specs: where an attempt runs, in stored definitions and in orders, and its queue."""
+
+from typing import Any
+
+from msgspec import Struct
+
+LOCAL = "local"
+"""The executor of workers themselves: their runner processes."""
+
+_SEPARATOR = "@"
+
+
+class ExecutorSpec(Struct, frozen=True, omit_defaults=True):
+    """The executor that a task names.
+
+    Attributes:
+        name: `local`, or that of a plugin.
+        options: Fields of the executor's options that differ from their defaults, JSON values.
+    """
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+def executor_queue(queue: str, executor: ExecutorSpec | None) -> str:
+    """Return the queue of a task: that of another executor is served by workers that offer it."""
+    if executor is None or executor.name == LOCAL:
+        return queue
+    return f"{queue}{_SEPARATOR}{executor.name}"
+
+
+def split_queue(queue: str) -> tuple[str, str]:
+    """Return a queue as workers name it, and its executor; `local` for none."""
+    name, _, executor = queue.partition(_SEPARATOR)
+    return name, executor or LOCAL

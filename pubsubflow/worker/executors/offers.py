@@ -1,0 +1,75 @@
+"""Offers: the executors of plugins that a worker offers beside its own processes."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+
+from pubsubflow.errors import ConfigError
+from pubsubflow.model.wire.executor_spec import LOCAL, ExecutorSpec, executor_queue
+from pubsubflow.worker.executors.settings import OfferedExecutor
+from pubsubflow.worker.settings import WorkerSettings
+
+_CLOSE_SECONDS = 5.0
+
+
+class ExecutorOffers:
+    """The executors that a worker offers.
+
+    Args:
+        executors: Those of plugins.
+        settings: The worker's.
+
+    Raises:
+        ConfigError: The settings name an executor that is not among these.
+
+    Attributes:
+        queues: The queues that the worker serves, those of executors among them.
+        usual: The executor of tasks that name none; None for the worker's own processes.
+    """
+
+    def __init__(self, executors: Sequence[OfferedExecutor], settings: WorkerSettings) -> None:
+        self._executors = executors
+        names = [each.name for each in executors]
+        if settings.executor not in (LOCAL, *names):
+            raise ConfigError(
+                f"configuration: worker.executor is {settings.executor!r}, which is not offered: "
+                f"add a section [executors.{settings.executor}]"
+            )
+        self.usual = None if settings.executor == LOCAL else settings.executor
+        self.queues = (
+            *settings.queues,
+            *(self.queue(queue, name) for queue in settings.queues for name in names),
+        )
+
+    def __iter__(self) -> Iterator[OfferedExecutor]:
+        """Iterate over the executors."""
+        return iter(self._executors)
+
+    @property
+    def slots(self) -> int:
+        """How many attempts run by executors at once."""
+        return sum(each.slots for each in self._executors)
+
+    @staticmethod
+    def queue(queue: str, name: str) -> str:
+        """Return the name of a queue's part for an executor."""
+        return executor_queue(queue, ExecutorSpec(name))
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Keep the executors open for the length of the block.
+
+        Raises:
+            ConfigError: The settings of one cannot work.
+        """
+        async with AsyncExitStack() as stack:
+            for each in self._executors:
+                stack.push_async_callback(_close, each)
+                await each.executor.open()
+            yield
+
+
+async def _close(offered: OfferedExecutor) -> None:
+    with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+        await offered.executor.close()
