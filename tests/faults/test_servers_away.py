@@ -1,5 +1,6 @@
 """A server is away for ten seconds: daemons wait, say so once, and go on."""
 
+from collections import Counter
 from pathlib import Path
 
 import anyio
@@ -13,6 +14,8 @@ pytestmark = pytest.mark.anyio
 MOMENTS = 5
 WARNINGS = 3
 """One each of the manager, the triggerer and the tokens."""
+BUSY = ("worker.loop_blocked", "bus.publish_timed_out", "sweeper.tasks_republished")
+"""What a machine that is busy with other rounds makes a daemon warn of, with or without an outage."""
 
 
 def check_postgres_away(outage: OutageReport):
@@ -34,7 +37,10 @@ def check_nats_away(outage: OutageReport):
 def check_log(member: DaemonProcess, away: str, back: str):
     assert len(member.logged(away)) == 1
     assert len(member.logged(back)) == 1
-    assert len(member.warnings()) <= WARNINGS
+    said = Counter(warning["event"] for warning in member.warnings())
+    for event in BUSY:
+        del said[event]
+    assert said.total() <= WARNINGS, said
 
 
 def part_of(folder: Path, name: str) -> Path:
