@@ -15,7 +15,7 @@ MOMENTS = 5
 WARNINGS = 3
 """One each of the manager, the triggerer and the tokens."""
 BUSY = ("worker.loop_blocked", "bus.publish_timed_out", "sweeper.tasks_republished")
-"""What a machine that is busy with other rounds makes a daemon warn of, with or without an outage."""
+"""What a machine that is busy with other rounds makes a daemon warn of, without an outage, too."""
 
 
 def check_postgres_away(outage: OutageReport):
