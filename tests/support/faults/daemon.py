@@ -5,7 +5,9 @@ Usage: daemon.py '{"home": …, "roles": […], "dags": …, "nats_url": …, �
 
 import os
 import resource
+import select
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -73,4 +75,7 @@ def main(options: DaemonOptions) -> None:
 
 
 if __name__ == "__main__":
+    if "FAKETIME_TIMESTAMP_FILE" in os.environ:
+        # libfaketime makes `time.sleep` fail now and then, with which subprocess waits.
+        time.sleep = lambda seconds: select.select((), (), (), seconds)
     main(msgspec.json.decode(sys.argv[1], type=DaemonOptions))
