@@ -1,4 +1,4 @@
-"""The choice of runs that commands share: filters by DAG, state, tag, time and params."""
+"""The choice of runs that commands share: filters by DAG, state, tag, time, params and backfill."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -24,6 +24,7 @@ class RunChoice:
         until: Only runs created before then.
         partition: Only runs of this partition.
         param: Only runs with this param, as name=value; may be repeated.
+        backfill: Only runs that the backfill of this id has made.
     """
 
     dag: str | None = None
@@ -34,6 +35,7 @@ class RunChoice:
     until: Moment = None
     partition: str | None = None
     param: Annotated[tuple[str, ...], Parameter(alias="-p")] = ()
+    backfill: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -57,6 +59,7 @@ class RunChoice:
             "until": moment(self.until),
             "partition": self.partition,
             "params": self.param,
+            "backfill": self.backfill,
         }
 
     def body(self) -> dict[str, Any]:

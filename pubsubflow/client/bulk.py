@@ -130,6 +130,8 @@ def run_filter(
     until: datetime | None = None,
     partition: str | None = None,
     params: Sequence[str] = (),
+    *,
+    backfill: str | None = None,
 ) -> dict[str, Any]:
     """Return a filter of runs as the server takes it; for its parameters see `Client.runs`."""
     states = [state] if isinstance(state, str) else list(state or ())
@@ -143,6 +145,7 @@ def run_filter(
         "until": None if until is None else until.isoformat(),
         "partition": partition,
         "param": list(params) or None,
+        "backfill": backfill,
     }
 
 

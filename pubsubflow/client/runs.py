@@ -48,6 +48,7 @@ class RunApi:
         until: datetime | None = None,
         partition: str | None = None,
         params: Sequence[str] = (),
+        backfill: str | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[RunView]:
         """Yield runs, the newest first.
@@ -61,9 +62,12 @@ class RunApi:
             until: Only those created before.
             partition: Only those of this partition.
             params: Only those with these params, each as `name=value`.
+            backfill: Only those that the backfill of this id has made.
             limit: Number of runs at most; None for all.
         """
-        chosen = run_filter(dag_id, state, kind, tags, since, until, partition, params)
+        chosen = run_filter(
+            dag_id, state, kind, tags, since, until, partition, params, backfill=backfill
+        )
         return self._server.list("/api/v1/runs", Page[RunView], chosen, limit)
 
     async def annotate(

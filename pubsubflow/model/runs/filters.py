@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -21,6 +22,7 @@ class RunFilter(Struct, frozen=True):
         since, until: Bounds of the time at which they were created; `until` is exclusive.
         partition: Only those of this partition.
         params: Only those with these params: name → value; of a value that is not a text, its JSON.
+        backfill: Only those that this backfill has made.
     """
 
     dag_id: str | None = None
@@ -31,6 +33,7 @@ class RunFilter(Struct, frozen=True):
     until: datetime | None = None
     partition: str | None = None
     params: Mapping[str, str] = {}
+    backfill: UUID | None = None
 
     @property
     def live(self) -> bool:

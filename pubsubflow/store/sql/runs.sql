@@ -65,6 +65,27 @@ WHERE run.run_id < $1 AND run.run_id >= $2 AND ($14::int IS NULL OR live.dag = $
 ORDER BY run.run_id DESC
 LIMIT $3;
 
+-- name: page_backfill_runs
+-- Return ids of runs that the backfill $15 has made, of DAG $14 if given; otherwise as page_runs.
+SELECT run.id FROM backfill_run AS made JOIN run ON run.id = made.run
+WHERE made.backfill = $15
+  AND run.run_id < $1 AND run.run_id >= $2 AND ($14::int IS NULL OR run.dag = $14)
+  AND ($4::text[] IS NULL OR run.state = ANY($4))
+  AND ($5::text[] IS NULL OR run.kind = ANY($5))
+  AND ($6::text IS NULL OR run.partition = $6)
+  AND ($7::timestamptz IS NULL OR run.created_at >= $7)
+  AND ($8::timestamptz IS NULL OR run.created_at < $8)
+  AND NOT EXISTS (
+      SELECT FROM unnest($9::text[], $10::text[]) AS wanted (name, value)
+      WHERE run.params ->> wanted.name IS DISTINCT FROM wanted.value)
+  AND NOT EXISTS (
+      SELECT FROM unnest($11::text[]) AS wanted (tag)
+      WHERE wanted.tag <> ALL (run.tags) AND NOT EXISTS (
+          SELECT FROM unnest($12::int[], $13::text[]) AS tagged (dag, tag)
+          WHERE tagged.dag = run.dag AND tagged.tag = wanted.tag))
+ORDER BY run.run_id DESC
+LIMIT $3;
+
 -- name: has_checks
 -- Whether there are runs of checks, which lists leave out.
 SELECT min(id) IS NOT NULL FROM check_result;

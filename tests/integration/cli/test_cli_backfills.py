@@ -81,6 +81,9 @@ def test_a_backfill_makes_each_run_once_though_its_daemon_is_killed(call, tmp_pa
         waited = psf("backfills", "wait", backfill, "--timeout", "60", "--json").json
         assert (waited["state"], waited["succeeded"], waited["left"]) == ("completed", 24, 0)
         runs = psf("runs", "list", "--kind", "backfill", "--limit", "100", "--json").json
+        assert psf("runs", "list", "--backfill", backfill, "--limit", "100", "--json").json == runs
+        of_another = "00000000-0000-7000-8000-000000000000"
+        assert of_another in psf("runs", "list", "--backfill", of_another, code=2).err
         times = [run["logical_time"] for run in runs]
         assert len(times) == len(set(times)) == 24
         # The newest first; what ran when the daemon died has run again.

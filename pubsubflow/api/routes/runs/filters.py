@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 from msgspec import Meta, Struct
 
@@ -28,6 +29,7 @@ class RunsQuery(Struct, frozen=True, forbid_unknown_fields=True):
         since, until: Bounds of the time at which they were created; `until` is exclusive.
         partition: Only runs of this partition.
         param: Only runs with these params, each as `name=value`.
+        backfill: Only runs that this backfill has made.
     """
 
     dag: str | None = None
@@ -38,6 +40,7 @@ class RunsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     until: Moment | None = None
     partition: Text | None = None
     param: Annotated[list[Text], Several] = []
+    backfill: UUID | None = None
     limit: Limit = 50
     after: Cursor | None = None
 
@@ -53,6 +56,7 @@ class RunSelection(Struct, frozen=True, forbid_unknown_fields=True):
         since, until: Bounds of the time at which they were created; `until` is exclusive.
         partition: Only runs of this partition.
         param: Only runs with these params, each as `name=value`.
+        backfill: Only runs that this backfill has made.
     """
 
     dag: Text | None = None
@@ -63,6 +67,7 @@ class RunSelection(Struct, frozen=True, forbid_unknown_fields=True):
     until: Moment | None = None
     partition: Text | None = None
     param: Annotated[list[Text], Several] = []
+    backfill: UUID | None = None
 
 
 class TasksOfRunsQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +83,7 @@ class TasksOfRunsQuery(Struct, frozen=True, forbid_unknown_fields=True):
         since, until: Bounds of the time at which their runs were created; `until` is exclusive.
         partition: Only those of runs of this partition.
         param: Only those of runs with these params, each as `name=value`.
+        backfill: Only those of runs that this backfill has made.
     """
 
     dag: str | None = None
@@ -90,6 +96,7 @@ class TasksOfRunsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     until: Moment | None = None
     partition: Text | None = None
     param: Annotated[list[Text], Several] = []
+    backfill: UUID | None = None
     limit: Limit = 50
     after: Cursor | None = None
 
@@ -107,6 +114,7 @@ class TasksOfRunsSelection(Struct, frozen=True, forbid_unknown_fields=True):
         since, until: Bounds of the time at which their runs were created; `until` is exclusive.
         partition: Only those of runs of this partition.
         param: Only those of runs with these params, each as `name=value`.
+        backfill: Only those of runs that this backfill has made.
     """
 
     dag: Text | None = None
@@ -119,6 +127,7 @@ class TasksOfRunsSelection(Struct, frozen=True, forbid_unknown_fields=True):
     until: Moment | None = None
     partition: Text | None = None
     param: Annotated[list[Text], Several] = []
+    backfill: UUID | None = None
 
 
 def task_filter_of(given: TasksOfRunsQuery | TasksOfRunsSelection) -> TaskFilter:
@@ -136,6 +145,7 @@ def task_filter_of(given: TasksOfRunsQuery | TasksOfRunsSelection) -> TaskFilter
         until=given.until,
         partition=given.partition,
         param=given.param,
+        backfill=given.backfill,
     )
     return TaskFilter(filter_of(runs), tuple(given.task), tuple(given.state))
 
@@ -165,4 +175,5 @@ def filter_of(given: RunsQuery | RunSelection) -> RunFilter:
         to_utc(given.until, field="until", status=400),
         given.partition,
         params,
+        given.backfill,
     )

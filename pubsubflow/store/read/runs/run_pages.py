@@ -7,6 +7,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from pubsubflow.errors import NotFound
 from pubsubflow.model.runs.filters import RunFilter
 from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
@@ -40,7 +41,7 @@ async def find_page(
     20,000 runs, between the bounds of time.
 
     Raises:
-        NotFound: The DAG does not exist.
+        NotFound: The DAG or the backfill does not exist.
     """
     dag = None if chosen.dag_id is None else await find_dag(connection, chosen.dag_id)
     first = _FIRST if chosen.since is None else id_at(chosen.since - _SKEW)
@@ -48,6 +49,14 @@ async def find_page(
     if chosen.until is not None:
         before = min(before, id_at(chosen.until + _SKEW))
     arguments = await _arguments(connection, specs, chosen)
+    if chosen.backfill is not None:
+        found = await connection.fetchrow(SQL["find_backfill"], chosen.backfill)
+        if found is None:
+            raise NotFound("backfill", str(chosen.backfill))
+        arguments = [*arguments, dag, found["id"]]
+        query = SQL["page_backfill_runs"]
+        rows = await connection.fetch(query, before, first, limit, *arguments)
+        return RunIds([row["id"] for row in rows])
     if chosen.live:
         rows = await connection.fetch(SQL["page_live_runs"], before, first, limit, *arguments, dag)
         return RunIds([row["id"] for row in rows])
