@@ -15,7 +15,7 @@ REPORT := build/tests.xml
 SELECT = $(if $(K),-k '$(K)')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env page test check audit sbom fmt unit integration faults dbt papermill docs bench soak clean
+.PHONY: help demo env page test check audit sbom fmt unit integration faults dbt papermill chart docs bench soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,11 @@ papermill: ## Test the notebook operator with papermill and a kernel, in an envi
 	$(PYTHON) -m venv $(VENV)/papermill
 	$(VENV)/papermill/bin/python -m pip install --quiet -c constraints.txt -e '.[papermill]' pytest
 	$(VENV)/papermill/bin/python -m pytest --noconftest -p no:cacheprovider -o addopts= tests/unit/operators/test_papermill.py
+
+chart: ## Render the Helm chart by Helm's own code, in an environment of its own
+	$(PYTHON) -m venv $(VENV)/chart
+	$(VENV)/chart/bin/python -m pip install --quiet 'helm-python-sdk>=0.2.2'
+	$(VENV)/chart/bin/python -m tools.chart
 
 docs: env ## Build the docs site into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict

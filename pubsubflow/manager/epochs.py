@@ -3,8 +3,9 @@
 The database itself cannot know that it was restored. So NATS keeps a witness: the identity of the
 database, its epoch, and the number of its next transaction, at most half a second old. A manager
 compares them on every new connection, before it changes or publishes anything. A database that is
-another one, or has fewer transactions than the witness knows of, was restored; a standby that was
-promoted counts as restored, as it may lack the last transactions of the server before.
+another one, or has fewer transactions than the witness knows of, was restored. A standby that was
+promoted counts as restored, as it may lack the last transactions of the server before, unless each
+commit had waited for it, and nothing is missing: then all goes on.
 """
 
 import secrets
@@ -13,6 +14,7 @@ from collections.abc import Callable
 import anyio
 import msgspec
 import structlog
+from msgspec.structs import astuple
 
 from pubsubflow.bus import STREAM_STATE, STREAM_TASK, Bus, purge_stream, read_last
 from pubsubflow.errors import BusUnavailable, ConfigError, StoreRestored
@@ -34,6 +36,7 @@ from pubsubflow.store.epochs import (
     StoreState,
     begin_epoch,
     identify,
+    is_promoted_from,
     lock_store_state,
     read_identity,
 )
@@ -54,11 +57,15 @@ class Witness(msgspec.Struct, frozen=True, array_like=True):
         epoch: The number of its epoch.
         identity: Cluster, database and timeline.
         next_transaction: The number of its next transaction.
+        last_change: The last row of its change log.
+        synchronous: Whether what was committed was on a standby, too.
     """
 
     epoch: int
     identity: str
     next_transaction: int
+    last_change: int = 0
+    synchronous: bool = False
 
 
 _decode = msgspec.msgpack.Decoder(Witness).decode
@@ -71,17 +78,40 @@ def find_restore(state: StoreState, witness: Witness | None) -> str | None:
         state: The state of the database.
         witness: What NATS knows of it, if anything.
     """
-    if state.known_as not in (None, state.identity):
+    if is_complete_standby(state, witness):
+        return None
+    if state.known_as not in (None, state.identity.name):
         return "it is another cluster, database or timeline than its epoch was begun on"
     # A witness of an earlier epoch was published late, by a manager that did not know better.
     if witness is None or witness.epoch < state.epoch:
         return None
     if witness.epoch > state.epoch:
         return "NATS knows of a later epoch"
-    if witness.identity != state.identity:
+    if witness.identity != state.identity.name:
         return "NATS knows another database"
-    missing = witness.next_transaction - state.next_transaction
+    missing = witness.next_transaction - state.identity.next_transaction
     return f"{missing} transactions that NATS knows of are missing" if missing > 0 else None
+
+
+def is_complete_standby(state: StoreState, witness: Witness | None) -> bool:
+    """Return whether a database is a standby that was promoted and has all that was committed.
+
+    Numbers of transactions prove nothing here: one that was handed out need not have reached the
+    standby, and other users of the servers take some, too. The change log is ours alone.
+
+    Args:
+        state: The state of the database.
+        witness: What NATS knows of it, if anything.
+    """
+    if witness is None or witness.epoch != state.epoch or not witness.synchronous:
+        return False
+    name = state.identity.name
+    return (
+        is_promoted_from(name, witness.identity)
+        # Another manager may have found it already.
+        and state.known_as in (witness.identity, name)
+        and state.identity.last_change >= witness.last_change
+    )
 
 
 def is_void(received: object, epoch: int) -> bool:
@@ -142,17 +172,19 @@ class EpochGuard:
         with translate_errors():
             async with begin_transaction(connection):
                 state = await lock_store_state(connection)
-                epoch = state.epoch
+                epoch, name = state.epoch, state.identity.name
                 reason = find_restore(state, witness) if self.checked else None
                 if reason is not None:
                     known = epoch if witness is None else max(epoch, witness.epoch)
                     epoch = known + 1 + self._chance(_FIRST_SPAN)
-                    tasks = await begin_epoch(connection, epoch, state.identity)
-                elif state.known_as is None and self.checked:
-                    await identify(connection, state.identity)
+                    tasks = await begin_epoch(connection, epoch, name)
+                elif self.checked and state.known_as != name:
+                    await identify(connection, name)
         if reason is not None:
             log.warning("store.restored", reason=reason, epoch=epoch, tasks_queued_again=tasks)
             await self._void_orders(epoch)
+        elif self.checked and state.known_as not in (None, name):
+            log.warning("store.standby_promoted", identity=name, before=state.known_as, lost=0)
         self.note_change()
         if self.number not in (None, epoch):
             raise StoreRestored(f"Postgres was restored: epoch {epoch} begins")
@@ -199,10 +231,10 @@ class EpochGuard:
             self.due_at = self._tried_at + _WITNESS_SECONDS
             return
         with translate_errors():
-            identity, next_transaction = await read_identity(connection)
+            found = await read_identity(connection)
         self._changed = False
         self.due_at = self._tried_at + _WITNESS_SECONDS + _OTHERS_SECONDS
-        witness = Witness(self.number, identity, next_transaction)
+        witness = Witness(self.number, *astuple(found))
         if witness == self._published:
             return
         try:

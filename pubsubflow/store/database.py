@@ -19,6 +19,7 @@ from pubsubflow.errors import ConfigError, StoreLocked, StoreUnavailable
 from pubsubflow.model.json_values import MAX_DEPTH, is_nested_deeper
 from pubsubflow.model.ranges import Seconds
 from pubsubflow.store.metrics import StoreMetrics
+from pubsubflow.store.servers.hosts import WritableHost, end_when_unheard, split_hosts
 
 log = structlog.get_logger()
 
@@ -56,7 +57,8 @@ class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     Attributes:
         url: `postgres://user@host:port/database`, optionally with a password and libpq's parameters
-            such as `sslmode=verify-full`; empty for the daemon's own server.
+            such as `sslmode=verify-full`; empty for the daemon's own server. Of several hosts,
+            separated by commas, the one that takes writes is used.
         password: The user's password, in place of one in `url`.
         password_file: A file with the password, read for every connection.
         tls_ca_file: The authority that signed the server's certificate. The server must have one
@@ -66,6 +68,7 @@ class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         pool_max_size: Maximum number of connections.
         lock_seconds: How long a statement may wait for a lock of another session.
         connect_seconds: Time limit of the first connection, retries included.
+        host_seconds: How long each of several hosts may take to answer a new connection.
     """
 
     url: str = ""
@@ -77,6 +80,7 @@ class PostgresSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     pool_max_size: Annotated[int, Meta(ge=4, le=10_000)] = 12
     lock_seconds: Seconds = 2.0
     connect_seconds: Seconds = 10.0
+    host_seconds: Seconds = 2.0
 
     def __repr__(self) -> str:
         return "PostgresSettings(…)"
@@ -149,6 +153,7 @@ def _json_value(text: str) -> Any:
 
 
 async def _set_up_connection(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    end_when_unheard(connection)
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
             name,
@@ -334,8 +339,11 @@ def _tls(settings: PostgresSettings) -> ssl.SSLContext | None:
 
 async def _open_pool(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]":
     """Open a pool and check that it works."""
+    urls = split_hosts(settings.url)
+    # The driver's stubs take a function alone, with exact types.
+    connect: Any = {"connect": WritableHost(urls, seconds=settings.host_seconds)}
     # No minimum of connections: asyncpg would log every refused one with a traceback.
-    pool = await asyncpg.create_pool(
+    pool: asyncpg.Pool[asyncpg.Record] = await asyncpg.create_pool(
         settings.url,
         password=_password(settings),
         ssl=_tls(settings),
@@ -352,6 +360,7 @@ async def _open_pool(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record
             # callers waiting: they are refused, and try again.
             "lock_timeout": f"{settings.lock_seconds * 1000:.0f}ms",
         },
+        **(connect if len(urls) > 1 else {}),
     )
     try:
         await pool.release(await pool.acquire())

@@ -13,20 +13,47 @@ from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
 
 
+class StoreIdentity(Struct, frozen=True):
+    """What a database shows of itself.
+
+    Attributes:
+        name: Its cluster, database and timeline.
+        next_transaction: The number of its next transaction; it goes back by a restore alone.
+        last_change: The last row of its change log. Only daemons write these, and each only after
+            it has compared the database with the witness.
+        synchronous: Whether what is committed is on a standby, too.
+    """
+
+    name: str
+    next_transaction: int
+    last_change: int = 0
+    synchronous: bool = False
+
+
 class StoreState(Struct, frozen=True):
     """The state of a database, as it differs from others and from its own earlier ones.
 
     Attributes:
         epoch: The number of its epoch.
-        known_as: The identity that the epoch was begun for; None before the first start.
-        identity: Its identity: cluster, database and timeline.
-        next_transaction: The number of its next transaction; it goes back by a restore alone.
+        known_as: The name of the identity that the epoch is for; None before the first start.
+        identity: What it shows of itself.
     """
 
     epoch: int
     known_as: str | None
-    identity: str
-    next_transaction: int
+    identity: StoreIdentity
+
+
+def is_promoted_from(name: str, before: str) -> bool:
+    """Return whether the name of an identity is that of a standby that was promoted later.
+
+    Args:
+        name: Cluster, database and timeline.
+        before: The same of the server before.
+    """
+    database, _, timeline = name.rpartition(".")
+    its_database, _, its_timeline = before.rpartition(".")
+    return database == its_database and int(timeline, 16) > int(its_timeline, 16)
 
 
 async def lock_store_state(connection: Connection) -> StoreState:
@@ -35,15 +62,15 @@ async def lock_store_state(connection: Connection) -> StoreState:
     Raises:
         StoreUnavailable: It is a standby.
     """
-    identity, next_transaction = await read_identity(connection)
+    identity = await read_identity(connection)
     row = await connection.fetchrow(SQL["lock_epoch"])
     if row is None:
         raise StoreUnavailable("Postgres has no epoch: the table store_epoch is empty")
-    return StoreState(row["number"], row["identity"], identity, next_transaction)
+    return StoreState(row["number"], row["identity"], identity)
 
 
-async def read_identity(connection: Connection) -> tuple[str, int]:
-    """Return the identity of the database and the number of its next transaction.
+async def read_identity(connection: Connection) -> StoreIdentity:
+    """Return what the database shows of itself.
 
     Raises:
         StoreUnavailable: It is a standby.
@@ -51,11 +78,11 @@ async def read_identity(connection: Connection) -> tuple[str, int]:
     row = await connection.fetchrow(SQL["read_store_identity"])
     if row is None or row["identity"] is None:
         raise StoreUnavailable("Postgres is a standby: it cannot be written to")
-    return row["identity"], row["next_transaction"]
+    return StoreIdentity(*row.values())
 
 
 async def identify(connection: Connection, identity: str) -> None:
-    """Record the identity of a database that is started for the first time."""
+    """Record the identity of a database: at its first start, or as its standby was promoted."""
     await connection.execute(SQL["identify_store"], identity)
 
 

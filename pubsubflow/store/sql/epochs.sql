@@ -5,14 +5,18 @@
 SELECT number, identity FROM store_epoch FOR UPDATE;
 
 -- name: read_store_identity
--- Return the identity of this database: cluster, database and timeline, null on a standby; and the
--- number of the next transaction, which never goes back but by a restore.
+-- Return the identity of this database: cluster, database and timeline, null on a standby; the
+-- number of the next transaction, which never goes back but by a restore; the last row of the change
+-- log; and whether what is committed is on a standby, too.
 SELECT CASE WHEN NOT pg_is_in_recovery() THEN
            concat_ws('.', (SELECT system_identifier FROM pg_control_system()),
                      (SELECT oid FROM pg_database WHERE datname = current_database()),
                      left(pg_walfile_name(pg_current_wal_lsn()), 8))
        END AS identity,
-       pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_transaction;
+       pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_transaction,
+       coalesce((SELECT max(id) FROM change), (SELECT pruned_through FROM change_log)) AS last_change,
+       current_setting('synchronous_standby_names') <> ''
+           AND current_setting('synchronous_commit') IN ('on', 'remote_apply') AS synchronous;
 
 -- name: identify_store
 -- Record the identity that the epoch is for.

@@ -169,8 +169,8 @@ async def test_missing_transactions_show_a_restore(stage):
 async def pretend_transactions(harness) -> None:
     """Have NATS know of a thousand transactions more than there are."""
     async with harness.database.connection() as connection:
-        identity, transaction = await read_identity(connection)
-    witness = Witness(0, identity, transaction + 1000)
+        identity = await read_identity(connection)
+    witness = Witness(0, identity.name, identity.next_transaction + 1000)
     await harness.bus.publish_durable(Subjects.WITNESS, encode(witness))
 
 

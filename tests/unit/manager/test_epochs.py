@@ -19,7 +19,7 @@ from pubsubflow.model.wire.messages import (
     StartedMessage,
     WorkerLostMessage,
 )
-from pubsubflow.store.epochs import StoreState
+from pubsubflow.store.epochs import StoreIdentity, StoreState
 
 HERE = "7.5.00000001"
 PROMOTED = "7.5.00000002"
@@ -28,21 +28,53 @@ PROMOTED = "7.5.00000002"
 @pytest.mark.parametrize(
     ("state", "witness", "restored"),
     [
-        (StoreState(0, None, HERE, 100), None, None),
-        (StoreState(0, HERE, HERE, 100), None, None),
-        (StoreState(0, HERE, HERE, 100), Witness(0, HERE, 100), None),
-        (StoreState(0, HERE, HERE, 101), Witness(0, HERE, 100), None),
-        (StoreState(3, HERE, HERE, 90), Witness(2, HERE, 100), None),
-        (StoreState(0, HERE, HERE, 99), Witness(0, HERE, 100), "1 transactions"),
-        (StoreState(0, HERE, PROMOTED, 100), Witness(0, HERE, 100), "timeline"),
-        (StoreState(0, HERE, PROMOTED, 100), None, "timeline"),
-        (StoreState(2, HERE, HERE, 200), Witness(3, HERE, 100), "later epoch"),
-        (StoreState(0, None, HERE, 200), Witness(0, "8.1.00000001", 100), "another database"),
+        (StoreState(0, None, StoreIdentity(HERE, 100)), None, None),
+        (StoreState(0, HERE, StoreIdentity(HERE, 100)), None, None),
+        (StoreState(0, HERE, StoreIdentity(HERE, 100)), Witness(0, HERE, 100), None),
+        (StoreState(0, HERE, StoreIdentity(HERE, 101)), Witness(0, HERE, 100), None),
+        (StoreState(3, HERE, StoreIdentity(HERE, 90)), Witness(2, HERE, 100), None),
+        (StoreState(0, HERE, StoreIdentity(HERE, 99)), Witness(0, HERE, 100), "1 transactions"),
+        (StoreState(0, HERE, StoreIdentity(PROMOTED, 100)), Witness(0, HERE, 100), "timeline"),
+        (StoreState(0, HERE, StoreIdentity(PROMOTED, 100)), None, "timeline"),
+        (StoreState(2, HERE, StoreIdentity(HERE, 200)), Witness(3, HERE, 100), "later epoch"),
+        (
+            StoreState(0, None, StoreIdentity(HERE, 200)),
+            Witness(0, "8.1.00000001", 100),
+            "another database",
+        ),
     ],
 )
 def test_a_restore_shows(state, witness, restored):
     found = find_restore(state, witness)
     assert found is None if restored is None else restored in found
+
+
+def promoted(last_change: int, known_as: str = HERE, epoch: int = 0) -> StoreState:
+    # A transaction that was handed out, and had written nothing, did not reach the standby.
+    return StoreState(epoch, known_as, StoreIdentity(PROMOTED, 90, last_change))
+
+
+@pytest.mark.parametrize(
+    ("state", "restored"),
+    [
+        (promoted(7), None),
+        (promoted(8), None),
+        (promoted(7, known_as=PROMOTED), None),  # another manager found it first
+        (promoted(6), "timeline"),
+        (promoted(7, known_as="7.5.00000003"), "timeline"),
+        (promoted(7, epoch=1), "timeline"),
+        (StoreState(0, HERE, StoreIdentity("7.6.00000002", 90, 7)), "timeline"),
+        (
+            StoreState(0, HERE, StoreIdentity("7.5.0000000A", 90, 7)),
+            None,
+        ),  # numbers are hexadecimal
+    ],
+)
+def test_a_standby_that_each_commit_has_waited_for_is_no_restore(state, restored):
+    found = find_restore(state, Witness(0, HERE, 100, last_change=7, synchronous=True))
+    assert found is None if restored is None else restored in found
+    asynchronous = Witness(0, HERE, 100, last_change=7)
+    assert find_restore(state, asynchronous) is not None
 
 
 def messages(epoch: int, clearings: int = 0) -> list[object]:
