@@ -27,6 +27,7 @@ from pubsubflow.api.routes.events import EventRoutes
 from pubsubflow.api.routes.health import HealthRoutes
 from pubsubflow.api.routes.history.causality import CausalityRoutes
 from pubsubflow.api.routes.overview.summary import SummaryRoutes
+from pubsubflow.api.routes.history.timeline import TimelineRoutes
 from pubsubflow.api.routes.pools import PoolRoutes
 from pubsubflow.api.routes.replay import ReplayRoutes
 from pubsubflow.api.routes.runs.backfills import BackfillRoutes
@@ -160,6 +161,7 @@ class Api:
             VersionRoutes(read_models),
             RunRoutes(commands, read_models, self._wakeups),
             CausalityRoutes(read_models),
+            TimelineRoutes(read_models),
             CallRoutes(commands, read_models, self._wakeups, most=settings.max_calls),
             ClearingRoutes(commands),
             BulkRoutes(commands, read_models),
@@ -281,7 +283,8 @@ class Api:
             ],
             client_max_size=settings.max_body_bytes,
         )
-        app.add_routes(self._limits.applied_to(route).definition() for route in routes)
+        placed = map(self._stream.places.applied_to, routes)
+        app.add_routes(self._limits.applied_to(route).definition() for route in placed)
         app.on_response_prepare.append(ResponseHeaders(tls=self._certificate is not None).add)
         return ProblemRunner(
             app,

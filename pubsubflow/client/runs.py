@@ -24,9 +24,11 @@ from pubsubflow.model.runs.states import RunState
 if TYPE_CHECKING:
     from pubsubflow.model.api import explain as explanations
     from pubsubflow.model.api.history import causality
+    from pubsubflow.model.api.history import timeline as timelines
 else:
     explanations = lazy_module("pubsubflow.model.api.explain")
     causality = lazy_module("pubsubflow.model.api.history.causality")
+    timelines = lazy_module("pubsubflow.model.api.history.timeline")
 
 _WAIT_SECONDS = 30.0
 _decode_line = msgspec.json.Decoder(LogLineView).decode
@@ -131,6 +133,17 @@ class RunApi:
         }
         path = f"/api/v1/runs/{quoted(run_id)}/trace"
         return await self._server.get(path, causality.CausalTrace, params)
+
+    async def timeline(self, run_id: str, *, task: str | None = None) -> "timelines.RunTimeline":
+        """Return when the tasks of a run were queued, ran, waited and paused.
+
+        Args:
+            run_id: The run.
+            task: Only this task; of a mapped one the first 500 instances one by one.
+        """
+        params = {"task": task, "limit": None if task is None else 500}
+        path = f"/api/v1/runs/{quoted(run_id)}/timeline"
+        return await self._server.get(path, timelines.RunTimeline, params)
 
     async def wait(self, run_id: str, *, timeout_seconds: float | None = None) -> RunDetail:
         """Wait until a run has ended, or until the timeout; return it."""

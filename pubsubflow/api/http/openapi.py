@@ -39,8 +39,9 @@ _ROLES = {
 _RETRYABLE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _DESCRIPTION = (
     "Lists come in pages: `next` of one is `after` of the following. Errors are problem documents "
-    "(RFC 9457). Responses have an ETag; for objects that people change, `If-Match` keeps two "
-    "writers from overwriting each other's change."
+    "(RFC 9457). Responses to a GET with the header `Psf-Place` say in it up to which position of "
+    "the live stream they are true. Responses have an ETag; for objects that people change, "
+    "`If-Match` keeps two writers from overwriting each other's change."
 )
 
 

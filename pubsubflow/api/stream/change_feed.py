@@ -128,6 +128,11 @@ class ChangeFeed:
         """The position after the last row read."""
         return LogPosition(self._log, self.last_row + 1)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it follows the log, so that `end` is of now."""
+        return self._opened.is_set() and not self._unavailable
+
     @asynccontextmanager
     async def listen(self, filter: ChangeFilter) -> AsyncIterator[Listener]:
         """Yield a listener at the end of the log.

@@ -14,6 +14,7 @@ from pubsubflow.api.http.requests import parse_query
 from pubsubflow.api.http.responses import encode
 from pubsubflow.api.http.routing import MediaBody, Route
 from pubsubflow.api.stream.change_feed import ChangeFeed, Listener, PositionLost
+from pubsubflow.api.stream.place import Places
 from pubsubflow.api.stream.settings import StreamSettings
 from pubsubflow.errors import DefinitionError, Unavailable
 from pubsubflow.model.changes import RESET, ChangeFilter, ChangeKind, StreamReset, change_filter
@@ -56,12 +57,16 @@ class StreamRoutes:
         changes: The change log.
         wakeups: Notify when changes were recorded, and when the daemon stops.
         settings: Intervals and limits.
+
+    Attributes:
+        places: Adds to other responses up to which position of the stream they are true.
     """
 
     def __init__(self, changes: ReadChanges, wakeups: Wakeups, settings: StreamSettings) -> None:
         self._wakeups = wakeups
         self._settings = settings
         self._feed = ChangeFeed(changes, wakeups, recent_bytes=settings.recent_bytes)
+        self.places = Places(changes, self._feed)
 
     def routes(self) -> Iterable[Route]:
         """Return the routes."""

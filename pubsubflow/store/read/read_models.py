@@ -14,6 +14,7 @@ from pubsubflow.store.read.history.causality import ReadCausality
 from pubsubflow.store.read.overview.grid import ReadGrids
 from pubsubflow.store.read.overview.schedule import ReadSchedules
 from pubsubflow.store.read.overview.summary import ReadSummary
+from pubsubflow.store.read.history.timeline import ReadTimelines
 from pubsubflow.store.read.pools import ReadPools
 from pubsubflow.store.read.runs.backfills import ReadBackfills
 from pubsubflow.store.read.runs.runs import ReadRuns
@@ -39,6 +40,7 @@ class ReadModels:
         versions: About versions of DAGs.
         runs: About runs, and the events that caused them.
         causality: About what led to what.
+        timelines: About the time that runs took.
         backfills: About backfills.
         tasks: About task instances and their output.
         answers: About results of called DAGs.
@@ -68,6 +70,7 @@ class ReadModels:
         self.versions = ReadVersions(database, specs)
         self.runs = ReadRuns(database, specs)
         self.causality = ReadCausality(database, specs)
+        self.timelines = ReadTimelines(database, specs)
         self.backfills = ReadBackfills(database)
         results = ReadResults(result_store)
         self.tasks = ReadTasks(database, specs, log_store, results)

@@ -1,11 +1,16 @@
 -- Waits of deferred tasks, and journals of tasks.
 
 -- name: record_journal_entries
--- Append entries to the journals of tasks; that of a polling sensor's looks is replaced.
-INSERT INTO journal_entry (run, node, map_index, key, label, kind, value, error)
-SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::text[], $6::text[],
-                     $7::bytea[], $8::jsonb[])
-ON CONFLICT (run, node, map_index, key) DO UPDATE SET value = excluded.value
+-- Append entries to the journals of tasks; that of a polling sensor's looks is replaced. The waits
+-- that end are still there, and say since when they lasted.
+INSERT INTO journal_entry (run, node, map_index, key, label, kind, value, error, since)
+SELECT n.*, (SELECT min(trigger.created_at) FROM trigger
+             WHERE trigger.run = n.run AND trigger.node = n.node
+               AND trigger.map_index = n.map_index AND n.kind = 'wait')
+FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bytea[],
+            $8::jsonb[]) AS n (run, node, map_index, key, label, kind, value, error)
+ON CONFLICT (run, node, map_index, key) DO UPDATE
+SET value = excluded.value, recorded_at = excluded.recorded_at
 WHERE excluded.key = 'poll';
 
 -- name: delete_journal_entries

@@ -1,6 +1,7 @@
 /** Calls of the API. A route, a parameter or a field that does not exist is a type error. */
 import type { Problem, Routes } from "#routes";
 import { signal } from "@preact/signals";
+import { earlier } from "../live/place";
 
 export type Route = keyof Routes;
 export type Answer<R extends Route> = Routes[R]["answer"];
@@ -21,6 +22,14 @@ export class ApiError extends Error {
   ) {
     super(problem.detail ?? `the server answered with status ${status}`);
   }
+}
+
+const PLACE = "Psf-Place";
+const places = new WeakMap<AbortSignal, string | null>();
+
+/** Return up to which place of the live stream all is true that was loaded under a signal. */
+export function placeOf(signal: AbortSignal): string | undefined {
+  return places.get(signal) ?? undefined;
 }
 
 /** Grows when a request is refused for lack of a session. */
@@ -47,6 +56,7 @@ export async function request<R extends Route>(
   signal?: AbortSignal,
 ): Promise<Response> {
   const headers: Record<string, string> = { Accept: "application/json" };
+  if (signal && route.startsWith("GET ")) headers[PLACE] = "wanted";
   const init: RequestInit = { method: route.slice(0, route.indexOf(" ")), headers };
   if (signal) init.signal = signal;
   if (call.body !== undefined) {
@@ -61,6 +71,12 @@ export async function request<R extends Route>(
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError(0, { detail: "the server cannot be reached" });
+  }
+  if (signal && route.startsWith("GET ")) {
+    // Of several answers the first one counts: all later ones have at least as much.
+    const place = response.headers.get(PLACE);
+    const known = places.get(signal);
+    places.set(signal, known === undefined ? place : earlier(known, place));
   }
   if (!response.ok) {
     if (response.status === 401 && route !== "POST /api/v1/session") refusals.value++;

@@ -1,7 +1,8 @@
 /** What a view has loaded: kept while it is loaded again, and loaded again when it has changed. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Change, type Filter, onChanges } from "../live/live";
-import { ApiError } from "./api";
+import { type Change, type Filter, loadedAt, onChanges } from "../live/live";
+import { isKnown } from "../live/place";
+import { ApiError, placeOf } from "./api";
 
 const LEAST_MS = 250; // between two loads of the same
 
@@ -40,14 +41,23 @@ export function useResource<T>(
     let timer: ReturnType<typeof setTimeout> | undefined;
     let control: AbortController | undefined;
     let startedAt = -LEAST_MS;
+    let place: string | undefined; // up to which what is shown is true
+    let wanted: string | undefined; // the last change for which it is loaded again
+    let must = true; // whatever is known already
+    const { filter, every } = latest.current.options;
     const start = async () => {
       timer = undefined;
+      if (!must && isKnown(wanted, place)) return; // what was under way when it came has it
+      must = false;
       control?.abort();
       const mine = (control = new AbortController());
       startedAt = performance.now();
       try {
         const value = await latest.current.load(mine.signal);
-        if (!mine.signal.aborted) setState({ key, value, loading: false });
+        if (mine.signal.aborted) return;
+        place = placeOf(mine.signal);
+        if (filter) loadedAt(place);
+        setState({ key, value, loading: false });
       } catch (error) {
         if (mine.signal.aborted) return;
         const fault = error instanceof Error ? error : new Error(String(error));
@@ -59,17 +69,20 @@ export function useResource<T>(
         }));
       }
     };
-    const again = () => {
+    const again = (id?: string) => {
+      if (id) wanted = id;
+      else must = true;
       timer ??= setTimeout(start, Math.max(0, startedAt + (latest.current.options.least ?? LEAST_MS) - performance.now()));
     };
-    reload.current = again;
+    reload.current = () => again();
     setState((before) => (before.key === key ? { ...before, loading: true } : { key, loading: true }));
     void start();
-    const { filter, every } = latest.current.options;
     const stop = filter
       ? onChanges(filter, (changes) => {
           const { when } = latest.current.options;
-          if (!changes || !when || changes.some(when)) again();
+          const fresh = changes?.filter((change) => !isKnown(change.id, place) && (!when || when(change)));
+          if (!fresh) again();
+          else if (fresh.length) again(fresh.at(-1)!.id);
         })
       : () => {};
     const ticking = every ? setInterval(() => document.hidden || again(), every) : undefined;

@@ -31,6 +31,8 @@ export interface TraceGraph {
   cut: boolean;
 }
 
+const ONE_TRANSACTION_MS = 100;
+
 export const runKey = (id: string): string => `run ${id}`;
 export const eventKey = (id: string): string => `event ${id}`;
 
@@ -54,7 +56,9 @@ export function traceGraph(traces: readonly CausalTrace[]): TraceGraph {
     if (!events.has(event) || !runs.has(run)) continue;
     consumed.set(run, (consumed.get(run) ?? 0) + 1);
     consumers.set(event, (consumers.get(event) ?? 0) + 1);
-    const ms = moment(runs.get(run)!.created_at) - moment(events.get(event)!.recorded_at);
+    const between = moment(runs.get(run)!.created_at) - moment(events.get(event)!.recorded_at);
+    // One transaction records an event and makes its run, and begins a little before the event.
+    const ms = between < 0 && between > -ONE_TRANSACTION_MS ? 0 : between;
     edges.push({ from: eventKey(event), to: runKey(run), ms });
   }
   const emitted = new Map<string, number>();

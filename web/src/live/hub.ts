@@ -2,10 +2,12 @@
  *
  *  Changes are gathered and passed on ten times a second at most, the newest of each object alone.
  */
-import { type Change, type Filter, type FromWorker, passes, union } from "./protocol";
+import { earlier } from "./place.ts";
+import { type Change, type Filter, type FromWorker, passes, union } from "./protocol.ts";
 
 const CALM_MS = 200;
 const BATCH_MS = 100;
+const FIRST_MS = 3000;
 const RETRY_MS = 3000;
 const KINDS = ["run", "task", "dataset", "dag", "import"];
 
@@ -19,16 +21,27 @@ export class Hub {
   private source: EventSource | undefined;
   private shown = "";
   private lastId = "";
+  /** Where the stream was when somebody wanted more of it: there it begins anew. */
+  private from = "";
+  private began = false;
+  private blind = false;
   private lostSince: number | null = null;
   private calm: ReturnType<typeof setTimeout> | undefined;
   private batch = new Map<string, Change>();
   private flushing = false;
 
-  /** Set what a tab wants; null for nothing. */
-  set(tab: object, filter: Filter | null, send: (message: FromWorker) => void): void {
+  /** Set what a tab wants; null for nothing.
+   *
+   *  The first stream begins at the place up to which the tab's views are true. A later one, with what
+   *  further views want, begins where the stream was before these were loaded.
+   */
+  set(tab: object, filter: Filter | null, send: (message: FromWorker) => void, place?: string | null): void {
     this.tabs.set(tab, { filter, send });
     if (this.lostSince !== null) send({ lost: this.lostSince });
-    this.later();
+    if (!this.began && place) this.lastId = earlier(this.lastId || place, place) ?? place;
+    this.from ||= this.lastId;
+    // Until the views of the first tab have loaded it is not known where to begin.
+    this.later(this.began || this.lastId || place === null ? CALM_MS : FIRST_MS);
   }
 
   leave(tab: object): void {
@@ -49,19 +62,28 @@ export class Hub {
     for (const run of wanted?.runs ?? []) query.append("run", run);
     const text = wanted ? query.toString() : "";
     const broken = this.source?.readyState === EventSource.CLOSED;
+    const from = this.from || this.lastId;
+    this.from = "";
     if (text === this.shown && this.source && !broken) return;
     this.source?.close();
     this.source = undefined;
     this.shown = text;
     if (!text) return;
-    if (this.lastId) query.set("last_event_id", this.lastId);
+    if (from) query.set("last_event_id", from);
+    // Views that were loaded before may have missed something.
+    this.blind = !from;
+    this.began = true;
     this.open(`/api/v1/stream?${query}`);
   }
 
   private open(url: string): void {
     const source = new EventSource(url);
     this.source = source;
-    source.onopen = () => this.setLost(null);
+    source.onopen = () => {
+      this.setLost(null);
+      if (this.blind) this.send({ reset: true });
+      this.blind = false;
+    };
     source.onerror = () => {
       if (source !== this.source) return;
       this.setLost(this.lostSince ?? Date.now());
@@ -71,7 +93,9 @@ export class Hub {
     for (const kind of KINDS) {
       source.addEventListener(kind, (message) => {
         this.lastId = message.lastEventId;
-        const change = { ...JSON.parse(message.data as string), kind } as Change;
+        const change = { ...JSON.parse(message.data as string), kind, id: message.lastEventId } as Change;
+        // The newest one of an object stands where it came, so that the last one is the newest of all.
+        this.batch.delete(nameOf(change));
         this.batch.set(nameOf(change), change);
         this.flushLater();
       });

@@ -22,6 +22,7 @@ interface Policies {
 const listeners = new Map<object, { filter: Filter; listen: Listener }>();
 let send: ((message: ToWorker) => void) | undefined;
 let told = "";
+let begun = false;
 
 function receive(message: FromWorker): void {
   if ("lost" in message) lostSince.value = message.lost;
@@ -37,7 +38,7 @@ function receive(message: FromWorker): void {
 function connect(): (message: ToWorker) => void {
   if (typeof SharedWorker === "undefined") {
     const hub = new Hub();
-    return (message) => ("bye" in message ? hub.leave(hub) : hub.set(hub, message.filter, receive));
+    return (message) => ("bye" in message ? hub.leave(hub) : hub.set(hub, message.filter, receive, message.place));
   }
   const { trustedTypes } = window as { trustedTypes?: Policies };
   const own = `/ui/${STREAM_WORKER}`;
@@ -66,6 +67,13 @@ export function onChanges(filter: Filter, listen: Listener): () => void {
     // Another view may be about to want the same.
     queueMicrotask(tell);
   };
+}
+
+/** Say up to which place a view is true that was loaded: there its stream has to begin. */
+export function loadedAt(place: string | undefined): void {
+  if (begun || !told || told === "null") return;
+  begun = true;
+  send?.({ filter: JSON.parse(told) as Filter, place: place ?? null });
 }
 
 addEventListener("pagehide", () => send?.({ bye: true }));

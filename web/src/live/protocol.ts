@@ -17,9 +17,12 @@ export interface Change {
   dataset?: string;
   event_id?: string;
   time: string;
+  /** The place in the stream behind it. */
+  id?: string;
 }
 
-export type ToWorker = { filter: Filter | null } | { bye: true };
+/** `place`: from where on the tab has to hear of changes, if the stream has not begun yet. */
+export type ToWorker = { filter: Filter | null; place?: string | null } | { bye: true };
 
 export type FromWorker =
   | { changes: Change[] }

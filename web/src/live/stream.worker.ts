@@ -8,6 +8,6 @@ const hub = new Hub();
   port.onmessage = (message: MessageEvent<ToWorker>) => {
     const said = message.data;
     if ("bye" in said) hub.leave(port);
-    else hub.set(port, said.filter, (answer: FromWorker) => port.postMessage(answer));
+    else hub.set(port, said.filter, (answer: FromWorker) => port.postMessage(answer), said.place);
   };
 };

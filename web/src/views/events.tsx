@@ -5,7 +5,8 @@ import { usePages, useResource } from "../core/resource";
 import { address, navigate, setQuery, to } from "../core/router";
 import { ActionButton, ActionDialog, command } from "../ui/dialog";
 import { JsonField, faultOf } from "../ui/form";
-import { Ago, Empty, Facts, Heading, Id, Json, Loaded, State, Table, type Column } from "../ui/parts";
+import { Ago, Empty, Facts, Heading, Id, Json, Loaded, State, Table, Tabs, type Column } from "../ui/parts";
+import { LazyTrace } from "./lazy";
 
 const COLUMNS: readonly Column<EventView>[] = [
   {
@@ -106,6 +107,8 @@ export function Event({ id }: { id: string }) {
 }
 
 function Shown({ event }: { event: EventWithOutcomes }) {
+  const here = to("events", event.event_id);
+  const tab = address.value.query.get("tab") === "trace" ? "trace" : "outcomes";
   return (
     <>
       <Heading title={`Event of ${event.dataset}`}>
@@ -128,6 +131,22 @@ function Shown({ event }: { event: EventWithOutcomes }) {
           ["From", <From event={event} />],
         ]}
       />
+      <Tabs
+        label="Parts of the event"
+        now={tab}
+        tabs={[
+          { id: "outcomes", name: "What became of it", href: here },
+          { id: "trace", name: "Trace", href: `${here}?tab=trace` },
+        ]}
+      />
+      {tab === "trace" ? <LazyTrace of={{ kind: "event", id: event.event_id }} /> : <Outcomes event={event} />}
+    </>
+  );
+}
+
+function Outcomes({ event }: { event: EventWithOutcomes }) {
+  return (
+    <>
       <Json value={event.extra} label="the extra" />
       <h2>What became of it</h2>
       {event.fates.length ? (

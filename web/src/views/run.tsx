@@ -22,8 +22,10 @@ import {
   type Column,
 } from "../ui/parts";
 
+import { LazyTimeline, LazyTrace } from "./lazy";
+
 export const ENDED = new Set(["success", "failed", "cancelled"]);
-const TABS = ["tasks", "graph", "why", "params"];
+const TABS = ["tasks", "trace", "timeline", "graph", "why", "params"];
 
 export function Run({ id }: { id: string }) {
   const run = useResource(
@@ -67,12 +69,16 @@ export function Run({ id }: { id: string }) {
             now={tab}
             tabs={[
               { id: "tasks", name: "Tasks", href: to("runs", id) },
+              { id: "trace", name: "Trace", href: `${to("runs", id)}?tab=trace` },
+              { id: "timeline", name: "Timeline", href: `${to("runs", id)}?tab=timeline` },
               { id: "graph", name: "Graph", href: `${to("runs", id)}?tab=graph` },
               { id: "why", name: "Why it ran", href: `${to("runs", id)}?tab=why` },
               { id: "params", name: "Params", href: `${to("runs", id)}?tab=params` },
             ]}
           />
           {tab === "tasks" && <Tasks run={found} />}
+          {tab === "trace" && <LazyTrace of={{ kind: "run", id }} />}
+          {tab === "timeline" && <LazyTimeline id={id} />}
           {tab === "graph" && <RunGraph run={found} />}
           {tab === "why" && <Why id={id} />}
           {tab === "params" && <Params run={found} />}

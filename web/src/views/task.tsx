@@ -6,6 +6,7 @@ import { address, setQuery, to } from "../core/router";
 import { bytes } from "../core/time";
 import { ActionButton } from "../ui/dialog";
 import { Ago, Copy, Empty, Facts, Heading, Id, Json, Loaded, State, Tabs, Took } from "../ui/parts";
+import { LazyTrace } from "./lazy";
 import { Output } from "./output";
 import { Clear, MarkDialog, taskName } from "./run";
 
@@ -23,7 +24,7 @@ export function Task({ run, task }: { run: string; task: string }) {
   );
 }
 
-const TABS = ["output", "result", "facts"];
+const TABS = ["output", "result", "trace", "facts"];
 
 function Shown({ task, done }: { task: TaskDetail; done: () => void }) {
   const { query } = address.value;
@@ -71,12 +72,13 @@ function Shown({ task, done }: { task: TaskDetail; done: () => void }) {
         now={tab}
         tabs={TABS.map((each) => ({
           id: each,
-          name: { output: "Output", result: "Result", facts: "Rendered and callbacks" }[each]!,
+          name: { output: "Output", result: "Result", trace: "Trace", facts: "Rendered and callbacks" }[each]!,
           href: `${here}?tab=${each}${attempt ? `&attempt=${attempt}` : ""}`,
         }))}
       />
       {tab === "output" && <Output task={task} attempt={attempt} />}
       {tab === "result" && <Result task={task} />}
+      {tab === "trace" && <LazyTrace of={{ kind: "run", id: task.run_id, task: name }} />}
       {tab === "facts" && <More task={task} />}
     </>
   );
