@@ -26,8 +26,8 @@ from pubsubflow.api.routes.dead_letters import DeadLetterRoutes
 from pubsubflow.api.routes.events import EventRoutes
 from pubsubflow.api.routes.health import HealthRoutes
 from pubsubflow.api.routes.history.causality import CausalityRoutes
-from pubsubflow.api.routes.overview.summary import SummaryRoutes
 from pubsubflow.api.routes.history.timeline import TimelineRoutes
+from pubsubflow.api.routes.overview.summary import SummaryRoutes
 from pubsubflow.api.routes.pools import PoolRoutes
 from pubsubflow.api.routes.replay import ReplayRoutes
 from pubsubflow.api.routes.runs.backfills import BackfillRoutes

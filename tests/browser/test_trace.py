@@ -104,6 +104,9 @@ def test_a_timeline_shows_attempts_and_instances(tab, shop, api):
     expect(tab.locator(":focus")).to_have_class("hit")
     bar.click()
     expect(tab.get_by_role("heading", level=1)).to_have_text("fetch")
+    sleeping = api.start("sleeps", wait=False)
+    tab.open(f"/ui/runs/{sleeping}?tab=timeline")
+    expect(same).to_contain_text("waited")
 
 
 def test_a_daemon_that_is_killed_and_started_is_followed_again(browse, api, tmp_path):

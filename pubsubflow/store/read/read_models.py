@@ -11,10 +11,10 @@ from pubsubflow.store.read.dags import ReadDags
 from pubsubflow.store.read.datasets import ReadDatasets
 from pubsubflow.store.read.dead_letters import ReadDeadLetters
 from pubsubflow.store.read.history.causality import ReadCausality
+from pubsubflow.store.read.history.timeline import ReadTimelines
 from pubsubflow.store.read.overview.grid import ReadGrids
 from pubsubflow.store.read.overview.schedule import ReadSchedules
 from pubsubflow.store.read.overview.summary import ReadSummary
-from pubsubflow.store.read.history.timeline import ReadTimelines
 from pubsubflow.store.read.pools import ReadPools
 from pubsubflow.store.read.runs.backfills import ReadBackfills
 from pubsubflow.store.read.runs.runs import ReadRuns

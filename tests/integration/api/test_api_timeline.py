@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubflow.store.read.history.timeline import spans_of
 from pubsubflow.model.spec import RetryPolicy
+from pubsubflow.store.read.history.timeline import spans_of
 from support.specs import dag, task
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -17,7 +17,12 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 @pytest.mark.anyio
 async def test_attempts_and_many_instances_have_their_times(harness):
     await harness.load(
-        dag("d", task("list", retry=RetryPolicy(1)), task("each", "list", over="list"), task("sum", "each"))
+        dag(
+            "d",
+            task("list", retry=RetryPolicy(1)),
+            task("each", "list", over=("list",)),
+            task("sum", "each"),
+        )
     )
     run = await harness.start("d")
     await harness.begin(run, 0)

@@ -110,6 +110,7 @@ async def test_a_task_that_waits_holds_nothing_and_goes_on_with_what_was_seen(ha
     [step] = order.message.journal
     assert (step.key, step.label, step.kind, payloads(step)) == ("0", "it", "wait", [{"n": 1}])
     assert await harness.rows("SELECT * FROM trigger") == []
+    assert await harness.rows("SELECT since < recorded_at FROM journal_entry") == [(True,)]
     order.delivery.ack()
     await harness.report(order.result(peak_memory=1 << 30))
     await harness.until_states("success")

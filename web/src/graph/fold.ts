@@ -103,10 +103,12 @@ export function marks(axis: Axis, from: number, to: number, count: number): numb
   const found: number[] = [];
   const spaced = (to - from) / (count * 2);
   let before = Number.NEGATIVE_INFINITY;
-  for (let time = Math.ceil(first / step) * step; time <= last && found.length < count * 4; time += step) {
+  // Round from the beginning on: a mark says how long after it.
+  const from0 = axis.start;
+  for (let time = from0 + Math.ceil((first - from0) / step) * step; time <= last && found.length < count * 4; time += step) {
     const gap = axis.gaps.find((each) => time > each.start && time < each.end);
     if (gap) {
-      time = Math.floor(gap.end / step) * step;
+      time = from0 + Math.floor((gap.end - from0) / step) * step;
       continue;
     }
     const place = axis.place(time);

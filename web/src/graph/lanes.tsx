@@ -125,7 +125,7 @@ export function Lanes(props: { label: string; lanes: readonly Lane[]; until?: nu
 function Drawn({ bar, left, right, width }: { bar: Bar; left: number; right: number; width: number }) {
   if (right < 0 || left > width) return null;
   const from = Math.max(-4, left);
-  const wide = Math.max(1, Math.min(width + 4, right) - from);
+  const wide = Math.max(3, Math.min(width + 4, right) - from);
   const hit = Math.max(LEAST, wide);
   const name = `${bar.name}${bar.end > bar.start ? `, ${duration(bar.end - bar.start)}` : ""}`;
   const style = { left: `${from - (hit - wide) / 2}px`, width: `${hit}px` };

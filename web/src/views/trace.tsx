@@ -273,6 +273,7 @@ function RunText({ run }: { run: TracedRun }) {
       <State name={run.state} />
       <small>
         {[
+          run.error,
           took !== undefined && `took ${duration(took)}`,
           waited !== undefined && waited >= 1 && `waited ${duration(waited)}`,
           !run.consumed && !run.started_by && run.cause,
@@ -411,9 +412,14 @@ function Times({ nodes }: { nodes: readonly TraceNode[] }) {
       add(run.dag_id, { key: node.key, start: started, end: Math.max(started, end), kind: "run", state: run.state, name, href: hrefOf(node) });
     }
   }
-  const first = (bars: readonly Bar[]) => Math.min(...bars.map((bar) => bar.start));
+  // Causes above, though a transaction may write an event after the run that it makes.
+  const hops = new Map<string, number>();
+  for (const node of nodes) {
+    const lane = node.run?.dag_id ?? node.event?.dag_id ?? "from outside";
+    hops.set(lane, Math.min(hops.get(lane) ?? 99, node.run?.hops ?? node.event?.hops ?? 99));
+  }
   const rows: Lane[] = [...lanes].map(([name, bars]) => ({ key: name, name, bars: bars.sort((a, b) => a.start - b.start) }));
-  rows.sort((a, b) => first(a.bars) - first(b.bars));
+  rows.sort((a, b) => hops.get(a.key)! - hops.get(b.key)!);
   if (!rows.length) return <Empty>Nothing has a time yet.</Empty>;
   return <Lanes label="Runs and events by time" lanes={rows} />;
 }

@@ -11,7 +11,7 @@ from pubsubflow.api.http.etags import json_with_etag
 from pubsubflow.api.http.requests import parse_query, run_id
 from pubsubflow.api.http.routing import Route
 from pubsubflow.model.api.history.timeline import RunTimeline
-from pubsubflow.store.read.history.timeline import FOLDED_FROM
+from pubsubflow.store.read.history.timeline import MOST_SINGLE
 from pubsubflow.store.read.read_models import ReadModels
 
 Number = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -30,7 +30,7 @@ class TimelineQuery(Struct, frozen=True, forbid_unknown_fields=True):
     task: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
     first: Number = field(name="from", default=0)
     skip: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
-    limit: Annotated[int, Meta(ge=1, le=500)] = FOLDED_FROM
+    limit: Annotated[int, Meta(ge=1, le=500)] = MOST_SINGLE
 
 
 class TimelineRoutes:

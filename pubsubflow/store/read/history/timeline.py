@@ -23,7 +23,7 @@ from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.runs.runs import find_run
 from pubsubflow.store.specs import SpecReader
 
-FOLDED_FROM = 20
+MOST_SINGLE = 20
 _PARTS = 120
 _LANES = 500
 _Rows = list[asyncpg.Record]
@@ -44,7 +44,7 @@ class ReadTimelines:
         task: str | None = None,
         first: int = 0,
         skip: int = 0,
-        limit: int = FOLDED_FROM,
+        limit: int = MOST_SINGLE,
     ) -> RunTimeline:
         """Return the timeline of a run.
 
