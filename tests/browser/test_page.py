@@ -353,7 +353,7 @@ def test_without_a_session_it_shows_nothing_and_a_viewer_changes_nothing(browse,
     other = browse()
     other.expected = "status of 401"
     other.page.goto(url + link["path"])
-    expect(other.get_by_role("heading", level=1)).to_have_text("Runs")
+    expect(other.get_by_role("heading", level=1)).to_have_text("Now")
     assert "psf_" not in other.page.url
     expect(other.get_by_role("link", name="the-admin")).to_be_visible()
     (session,) = [each for each in api("sessions", **admin)["items"] if "admin" in each["name"]]
