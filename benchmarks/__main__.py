@@ -25,6 +25,7 @@ SCENARIOS = (
         "loader",
         "stream",
         "mapped",
+        "page",
     ),
 )
 

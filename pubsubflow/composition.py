@@ -336,6 +336,7 @@ class Composition:
             backlog=self._commands.backlog,
             now=now,
             disk=self._config.home if self._resources.servers is not None else None,
+            retention=self._config.retention.numbers(),
             further=(
                 VariableRoutes(store.variables, self._bus),
                 ConnectionRoutes(store.connections, self._bus, catalogue),

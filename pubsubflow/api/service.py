@@ -28,6 +28,7 @@ from pubsubflow.api.routes.health import HealthRoutes
 from pubsubflow.api.routes.history.causality import CausalityRoutes
 from pubsubflow.api.routes.history.timeline import TimelineRoutes
 from pubsubflow.api.routes.overview.summary import SummaryRoutes
+from pubsubflow.api.routes.overview.system import SystemRoutes
 from pubsubflow.api.routes.pools import PoolRoutes
 from pubsubflow.api.routes.replay import ReplayRoutes
 from pubsubflow.api.routes.runs.backfills import BackfillRoutes
@@ -92,6 +93,7 @@ class Api:
         tracing: Collects spans; they are dropped unless given.
         backlog: Returns the commands that the manager has not processed yet.
         disk: A folder on the disk of the daemon's own servers; None if they are not its own.
+        retention: The settings of retention, to show them.
         further: Routes that need more than this, such as those of connections.
         now: The time, by which tokens expire.
 
@@ -117,6 +119,7 @@ class Api:
         tracing: Tracing | None = None,
         backlog: Callable[[], QueueBacklog] = QueueBacklog,
         disk: Path | None = None,
+        retention: Mapping[str, float] | None = None,
         further: Sequence[RouteProvider] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -158,6 +161,7 @@ class Api:
             CloudEventRoutes(commands, settings.max_events),
             DagRoutes(commands, read_models),
             SummaryRoutes(read_models, now),
+            SystemRoutes(read_models, bus, retention or {}),
             VersionRoutes(read_models),
             RunRoutes(commands, read_models, self._wakeups),
             CausalityRoutes(read_models),

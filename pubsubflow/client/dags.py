@@ -30,6 +30,8 @@ class DagApi:
         owner: str | None = None,
         paused: bool | None = None,
         checks: bool = False,
+        text: str | None = None,
+        recent: int = 0,
         limit: int | None = None,
     ) -> DagPage:
         """Return DAGs by name, and the files that cannot be imported.
@@ -39,11 +41,16 @@ class DagApi:
             owner: Only those of this owner.
             paused: Only those that are paused, or that are not; None for both.
             checks: The DAGs that checks are, in place of all others.
+            text: Only those with this in their name, in any case.
+            recent: How many of its last runs to return with each.
             limit: Number of DAGs at most; None for all.
         """
         chosen: dict[str, Any] = {"tag": list(tags) or None, "owner": owner, "paused": paused}
+        chosen["text"] = text
         if checks:
             chosen["checks"] = True
+        if recent:
+            chosen["recent"] = recent
         first = await self._server.get(
             "/api/v1/dags", DagPage, {**chosen, "limit": page_size(limit)}
         )

@@ -14,9 +14,11 @@ from pubsubflow.model.lazy_import import lazy_module
 if TYPE_CHECKING:
     from pubsubflow.model.api import explain as explanations
     from pubsubflow.model.api.history import causality
+    from pubsubflow.model.api.overviews import graph
 else:
     explanations = lazy_module("pubsubflow.model.api.explain")
     causality = lazy_module("pubsubflow.model.api.history.causality")
+    graph = lazy_module("pubsubflow.model.api.overviews.graph")
 
 
 class DatasetApi:
@@ -24,9 +26,38 @@ class DatasetApi:
 
     _server: Transport
 
-    def datasets(self, *, limit: int | None = None) -> AsyncIterator[DatasetView]:
-        """Yield datasets by URI."""
-        return self._server.list("/api/v1/datasets", Page[DatasetView], {}, limit)
+    def datasets(
+        self,
+        *,
+        text: str | None = None,
+        held: bool | None = None,
+        stale: bool | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[DatasetView]:
+        """Yield datasets by URI.
+
+        Args:
+            text: Only those with this in their URI, in any case.
+            held: Only those of which checks hold events.
+            stale: Only those that are stale.
+            limit: Number of datasets at most; None for all.
+        """
+        chosen = {"text": text, "held": held or None, "stale": stale or None}
+        return self._server.list("/api/v1/datasets", Page[DatasetView], chosen, limit)
+
+    async def dataset_graph(
+        self, uri: str, *, up: int = 2, down: int = 2, limit: int = 200
+    ) -> "graph.DatasetGraph":
+        """Return a dataset with the DAGs and datasets that lead to it and that follow.
+
+        Args:
+            uri: The dataset in the middle.
+            up: How many DAGs far to go towards what leads to it.
+            down: How many DAGs far to go towards what follows.
+            limit: How many datasets and DAGs at most; the nearest are kept.
+        """
+        params = {"around": uri, "up": up, "down": down, "limit": limit}
+        return await self._server.get("/api/v1/graph", graph.DatasetGraph, params)
 
     async def dataset(self, uri: str) -> DatasetDetail:
         """Return a dataset with its producers, consumers, open alerts and last events."""

@@ -14,9 +14,11 @@ from pubsubflow.model.lazy_import import lazy_module
 if TYPE_CHECKING:
     from pubsubflow.model.api import explain as explanations
     from pubsubflow.model.api.overviews import runs as overviews
+    from pubsubflow.model.api.overviews import system as systems
 else:
     explanations = lazy_module("pubsubflow.model.api.explain")
     overviews = lazy_module("pubsubflow.model.api.overviews.runs")
+    systems = lazy_module("pubsubflow.model.api.overviews.system")
 
 
 class ServerApi:
@@ -51,6 +53,10 @@ class ServerApi:
             "buckets": buckets,
         }
         return await self._server.get("/api/v1/summary", overviews.Summary, params)
+
+    async def system(self) -> "systems.SystemView":
+        """Return what the system stores, how far behind it is, and who does what."""
+        return await self._server.get("/api/v1/system", systems.SystemView)
 
     async def request(
         self,

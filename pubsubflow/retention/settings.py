@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from pubsubflow.model.ranges import CountOrNone, Seconds
 
@@ -55,6 +55,11 @@ class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     partitions_days: KeptDays = 90.0
     archive: str = ""
     archive_format: Literal["jsonl", "parquet"] = "jsonl"
+
+    def numbers(self) -> dict[str, float]:
+        """Return all limits by name; the archive's URL, which may hold a password, is none."""
+        found = structs.asdict(self)
+        return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
     def seconds(self, name: str) -> float | None:
         """Return how long something is kept, in seconds; None for ever.

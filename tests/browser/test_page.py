@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -19,6 +20,14 @@ def known(api):
     api.post("s3://shop/customers", rows=0)
     api.post("s3://shop/customers", rows=2)
     event = api.post("s3://shop/orders", rows=3)
+    api.post("s3://shop/returns", rows=0)  # held by the check
+    api("variables/region", {"value": "eu", "description": "Where it runs"}, method="PUT")
+    api(
+        "connections/warehouse",
+        {"uri": "postgres://ann@db.example.com/sales", "secrets": {"password": "tr0ub4dor"}},
+        method="PUT",
+    )
+    api("pools/warehouse", {"slots": 4}, method="PUT")
     api.post("s3://shop/orders", note="without rows")  # a dead letter of `strict`
     failed = api.start("load", flag="/nowhere", rows=2)
     asking = api.start("deploy", wait=False)
@@ -56,6 +65,17 @@ def views(known):
         "dag-versions": "/ui/dags/add_up?tab=versions",
         "dag-graph": "/ui/dags/add_up?tab=graph",
         "dag-settings": "/ui/dags/add_up?tab=settings",
+        "datasets": "/ui/datasets",
+        "dataset": f"/ui/datasets/{quote('s3://shop/orders', safe='')}",
+        "dataset-graph": f"/ui/datasets/{quote('s3://shop/totals', safe='')}?tab=graph",
+        "dataset-held": f"/ui/datasets/{quote('s3://shop/returns', safe='')}?tab=held",
+        "system": "/ui/system",
+        "pools": "/ui/system/pools",
+        "connections": "/ui/system/connections",
+        "variables": "/ui/system/variables",
+        "intake": "/ui/system/intake",
+        "alerts": "/ui/system/alerts",
+        "access": "/ui/system/access",
         "events": "/ui/events",
         "event": f"/ui/events/{known['event']}",
         "waits": "/ui/waits",
@@ -227,6 +247,49 @@ def test_an_approval_is_answered(tab, known):
     expect(tab.locator(".heading .state")).to_have_text("success")
 
 
+def test_a_failure_is_one_click_from_its_error_and_the_grid_leads_to_tasks(tab, api):
+    """At three in the morning: what failed, its error; then the same by keys from the grid."""
+    api.start("load", flag="/nowhere", rows=1)
+    tab.open("/ui/")
+    failures = tab.get_by_role("table", name="Failed runs")
+    row = failures.get_by_role("row", name=re.compile(r"\bload\b"))
+    expect(row).to_contain_text("FileNotFoundError")
+    row.get_by_role("link", name="read", exact=True).click()
+    expect(tab.get_by_role("region", name="Traceback")).to_contain_text("pages.py")
+    tab.open("/ui/dags/load?tab=grid")
+    grid = tab.get_by_role("grid", name="Tasks by run")
+    grid.locator("[tabindex='0']").focus()
+    for key in ("Control+Home", "End", "ArrowDown"):
+        tab.keyboard.press(key)
+    focused = grid.locator(":focus")
+    expect(focused).to_have_attribute("aria-label", re.compile("^read, run .*: failed$"))
+    tab.keyboard.press("Enter")
+    expect(tab.get_by_role("heading", level=1)).to_contain_text("read")
+
+
+def test_a_held_event_is_released_and_a_pool_is_changed(tab, known, api):
+    tab.open(f"/ui/datasets/{quote('s3://shop/returns', safe='')}?tab=held")
+    held = tab.get_by_role("table", name="Held events")
+    expect(held).to_contain_text("has_rows")
+    tab.get_by_role("button", name="Release", exact=True).click()
+    dialog = tab.get_by_role("dialog", name="Release the event")
+    dialog.get_by_label("Why, in one line").fill("an empty day")
+    dialog.get_by_text("The same as a command").click()
+    expect(dialog.get_by_text(re.compile("pubsubflow checks release .* --note"))).to_be_visible()
+    dialog.get_by_role("button", name="Release").click()
+    expect(tab.get_by_text("No check holds an event of it.")).to_be_visible()
+    api.until("runs?dag=refund", lambda found: found["items"])
+    tab.open("/ui/system/pools")
+    tab.get_by_role("button", name="Change").click()
+    dialog = tab.get_by_role("dialog", name="Set pool warehouse")
+    dialog.get_by_label("Slots").fill("7")
+    dialog.get_by_role("button", name="Set").click()
+    expect(tab.get_by_role("table", name="Pools")).to_contain_text("of 7")
+    for view in ("connections", "variables"):
+        tab.open(f"/ui/system/{view}")
+        assert "tr0ub4dor" not in tab.page.content()
+
+
 def test_everything_is_reached_by_keys(tab):
     """Palette, keys of two letters, rows of a table, a dialog and its end."""
     tab.open("/ui/runs")
@@ -253,14 +316,13 @@ def test_everything_is_reached_by_keys(tab):
     tab.keyboard.type("shop/tot")
     expect(tab.get_by_role("option", name="s3://shop/totals")).to_be_visible()
     tab.keyboard.press("Enter")
-    expect(tab.get_by_role("heading", level=1)).to_have_text("Events")
-    assert "totals" in tab.page.url
+    expect(tab.get_by_role("heading", level=1)).to_have_text("s3://shop/totals")
     tab.keyboard.press("?")
     tab.get_by_role("checkbox", name="Keys of a single letter act").uncheck()
     tab.keyboard.press("Escape")
     tab.keyboard.press("g")
     tab.keyboard.press("r")
-    expect(tab.get_by_role("heading", level=1)).to_have_text("Events")
+    expect(tab.get_by_role("heading", level=1)).to_have_text("s3://shop/totals")
     tab.keyboard.press("Control+k")
     expect(box).to_be_focused()
 

@@ -3,10 +3,12 @@
 import json
 
 from pubsubflow.api import Api, ApiSettings
+from pubsubflow.api.routes.alerts import AlertRoutes
 from pubsubflow.api.routes.answers.approvals import ApprovalRoutes
 from pubsubflow.api.routes.answers.links import ApprovalLinkRoutes
 from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
+from pubsubflow.api.routes.plugins import PluginRoutes
 from pubsubflow.api.routes.state import StateRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.routes.variables import VariableRoutes
@@ -54,7 +56,8 @@ def further_on(stub):
 def described_routes():
     """Return all routes that the description of the API has."""
     stub = Stub()
-    api = api_on(stub, stub, stub, further=further_on(stub))
+    further = (*further_on(stub), AlertRoutes(stub), PluginRoutes(stub))
+    api = api_on(stub, stub, stub, further=further)
     return [route for part in api._parts for route in part.routes()]
 
 

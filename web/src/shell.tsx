@@ -24,15 +24,20 @@ import { Task } from "./views/task";
 import { Waits } from "./views/waits";
 
 const Now = lazy(() => import("./views/now").then((each) => each.Now));
+const Datasets = lazy(() => import("./views/datasets").then((each) => each.Datasets));
+const Dataset = lazy(() => import("./views/datasets").then((each) => each.Dataset));
+const System = lazy(() => import("./views/system").then((each) => each.System));
 
 const PLACES = [
   { path: "now", name: "Now", keys: "g n" },
   { path: "runs", name: "Runs", keys: "g r" },
   { path: "dags", name: "DAGs", keys: "g d" },
   { path: "events", name: "Events", keys: "g e" },
+  { path: "datasets", name: "Datasets", keys: "g t" },
   { path: "waits", name: "Waits", keys: "g w" },
   { path: "approvals", name: "Approvals", keys: "g a" },
   { path: "letters", name: "Dead letters", keys: "g l" },
+  { path: "system", name: "System", keys: "g s" },
 ] as const;
 
 type View = (...parts: string[]) => ComponentChild;
@@ -51,6 +56,10 @@ const VIEWS: readonly [RegExp, View][] = [
   [/^\/approvals\/([^/]+)$/, (id) => <Approval id={id!} />],
   [/^\/letters$/, () => <Letters />],
   [/^\/letters\/([^/]+)$/, (id) => <Letter id={id!} />],
+  [/^\/datasets$/, () => <Datasets />],
+  [/^\/datasets\/([^/]+)$/, (uri) => <Dataset uri={uri!} />],
+  [/^\/system$/, () => <System />],
+  [/^\/system\/([a-z]+)$/, (part) => <System part={part!} />],
   [/^\/account$/, () => <Sessions />],
 ];
 
@@ -285,7 +294,7 @@ function Palette({ close }: { close: () => void }) {
         ...datasets.items.map((each) => ({
           name: each.dataset,
           kind: "dataset",
-          href: `${to("events")}?dataset=${encodeURIComponent(each.dataset)}`,
+          href: to("datasets", each.dataset),
         })),
       ]);
     };
@@ -302,6 +311,11 @@ function Palette({ close }: { close: () => void }) {
       : []),
     ...PLACES.map((place) => ({ name: place.name, kind: "view", href: to(place.path) })),
     { name: "Account", kind: "view", href: to("account") },
+    ...["Pools", "Connections", "Variables", "Alerts", "Access"].map((name) => ({
+      name,
+      kind: "view",
+      href: to("system", name.toLowerCase()),
+    })),
     ...known,
   ];
   const found = goals.filter((each) => each.name.toLowerCase().includes(wanted)).slice(0, 40);

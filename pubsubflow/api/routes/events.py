@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from pubsubflow.api.auth.middleware import PRINCIPAL, check_datasets
 from pubsubflow.api.http import routing
@@ -73,6 +74,20 @@ class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     after: Cursor | None = None
 
 
+class DatasetsQuery(PageQuery, frozen=True, forbid_unknown_fields=True):
+    """The query string of the list of datasets.
+
+    Attributes:
+        text: Only those with this in their URI, in any case.
+        held: Only those of which checks hold events.
+        stale: Only those that are stale.
+    """
+
+    text: Key | None = None
+    held: bool = False
+    stale: bool = False
+
+
 class DatasetQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The query string of one dataset.
 
@@ -121,7 +136,7 @@ class EventRoutes:
         yield routing.get(
             "/api/v1/datasets",
             self.list_datasets,
-            query=PageQuery,
+            query=DatasetsQuery,
             responses={200: Page[DatasetView]},
             etag=True,
         )
@@ -159,9 +174,19 @@ class EventRoutes:
 
     async def list_datasets(self, request: web.Request) -> web.Response:
         """List datasets by URI."""
-        params = parse_query(request, PageQuery)
-        after = read_cursor(_DATASETS, params.after, str)
-        page = await self._read_models.datasets.page(limit=params.limit, after=after)
+        params = parse_query(request, DatasetsQuery)
+        page = await self._read_models.datasets.page(
+            limit=params.limit,
+            after=read_cursor(_DATASETS, params.after, str),
+            text=params.text or "",
+            held=params.held,
+            stale=params.stale,
+        )
+        made = await self._read_models.neighbours.count_producers(
+            each.dataset for each in page.items
+        )
+        items = [replace(each, producer_count=made[each.dataset]) for each in page.items]
+        page = replace(page, items=items)
         return json_with_etag(request, with_cursor(_DATASETS, page))
 
     async def show_dataset(self, request: web.Request) -> web.Response:

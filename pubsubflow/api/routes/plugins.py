@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.requests import NoQuery, parse_query
+from pubsubflow.api.http.requests import NoQuery
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Route
 from pubsubflow.child_calls.catalogue import PluginCatalogue
@@ -38,12 +38,10 @@ class PluginRoutes:
             responses={200: list[ConnectionType]},
         )
 
-    async def list_plugins(self, request: web.Request) -> web.Response:
+    async def list_plugins(self, _: web.Request) -> web.Response:
         """List the plugins beside this daemon, with why any of them cannot be imported."""
-        parse_query(request, NoQuery)
         return json_response(await self._catalogue.plugins())
 
-    async def list_types(self, request: web.Request) -> web.Response:
+    async def list_types(self, _: web.Request) -> web.Response:
         """List the types of connections, with their fields."""
-        parse_query(request, NoQuery)
         return json_response(await self._catalogue.types())

@@ -26,6 +26,7 @@ async def list_dags(
     owner: str | None = None,
     paused: Annotated[bool | None, Parameter(negative="--active")] = None,
     checks: Annotated[bool, Parameter(negative="")] = False,
+    text: str | None = None,
     limit: Limit | None = None,
     target: Target = DEFAULT,
 ) -> None:
@@ -36,11 +37,14 @@ async def list_dags(
         owner: Only DAGs of this owner.
         paused: Only DAGs that are paused; --active for only those that are not.
         checks: The DAGs that checks are, in place of all others.
+        text: Only DAGs with this in their name, in any case.
         limit: How many DAGs at most; all if left out.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
-        found = await client.dags(tags=tag, owner=owner, paused=paused, checks=checks, limit=limit)
+        found = await client.dags(
+            tags=tag, owner=owner, paused=paused, checks=checks, text=text, limit=limit
+        )
     if target.json:
         output.show_list(found.items)
         return

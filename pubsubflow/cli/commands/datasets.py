@@ -36,15 +36,25 @@ _STYLES = {
 }
 
 
-async def list_datasets(*, limit: Limit | None = None, target: Target = DEFAULT) -> None:
+async def list_datasets(
+    *,
+    text: str | None = None,
+    held: Annotated[bool, Parameter(negative="")] = False,
+    stale: Annotated[bool, Parameter(negative="")] = False,
+    limit: Limit | None = None,
+    target: Target = DEFAULT,
+) -> None:
     """List datasets with their last event and the DAGs that subscribe to them.
 
     Args:
+        text: Only datasets with this in their URI, in any case.
+        held: Only datasets of which checks hold events.
+        stale: Only datasets that have had no event for as long as they declare.
         limit: How many datasets at most; all if left out.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
-        found = client.datasets(limit=limit)
+        found = client.datasets(text=text, held=held, stale=stale, limit=limit)
         if target.json:
             await output.show_items(found)
             return

@@ -417,6 +417,9 @@ class DatasetView(Struct, frozen=True, kw_only=True):
         consumers: DAGs whose schedule subscribes to it.
         fresh_seconds: It is to have an event at least that often; None if that is not declared.
         stale_alert: The number of the open alert, while it has had none for that long.
+        producer_count: How many DAGs declare it as an outlet.
+        check_count: How many checks it has.
+        held: How many of its events checks hold, counted up to 1,001.
     """
 
     dataset: str
@@ -429,6 +432,9 @@ class DatasetView(Struct, frozen=True, kw_only=True):
     last_event_at: datetime | None = None
     fresh_seconds: float | None = None
     stale_alert: int | None = None
+    producer_count: int = 0
+    check_count: int = 0
+    held: int = 0
 
 
 class EventView(Struct, frozen=True, kw_only=True):

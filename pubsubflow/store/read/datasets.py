@@ -6,7 +6,7 @@ from uuid import UUID
 
 import asyncpg
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from pubsubflow.errors import NotFound
 from pubsubflow.model.api.datasets import (
@@ -51,15 +51,28 @@ class ReadDatasets:
         self._database = database
         self._specs = specs
 
-    async def page(self, *, limit: int, after: str | None = None) -> Page[DatasetView]:
+    async def page(
+        self,
+        *,
+        limit: int,
+        after: str | None = None,
+        text: str = "",
+        held: bool = False,
+        stale: bool = False,
+    ) -> Page[DatasetView]:
         """Return datasets by URI.
 
         Args:
             limit: Number of datasets at most.
             after: The last URI of the page before.
+            text: Only those with this in their URI, in any case.
+            held: Only those of which checks hold events.
+            stale: Only those that are stale.
         """
         async with self._database.connection() as connection:
-            page = await connection.fetch(SQL["page_datasets"], after or "", limit)
+            page = await connection.fetch(
+                SQL["page_datasets"], after or "", limit, text.lower(), held, stale
+            )
             rows = await connection.fetch(SQL["read_datasets"], [row["id"] for row in page])
         items = [_dataset(row) for row in rows]
         return Page(items, items[-1].dataset if len(items) == limit else None)
@@ -80,9 +93,11 @@ class ReadDatasets:
             alerts = await connection.fetch(SQL["list_open_alerts_of_dataset"], uri)
             checks = await connection.fetch(SQL["list_checks_of_dataset"], number)
         events = [each.view for each in found.values()]
+        producers = _producers(uri, specs.values(), events)
+        declaring = {each.dag_id for each in producers if each.declared}
         return DatasetDetail(
-            **asdict(_dataset(rows[0])),
-            producers=_producers(uri, specs.values(), events),
+            **asdict(replace(_dataset(rows[0]), producer_count=len(declaring))),
+            producers=producers,
             sources=list(dict.fromkeys(each.source for each in events if each.dag_id is None)),
             subscribers=[_consumer(row) for row in consumers],
             checks=[DatasetCheckView(**row) for row in checks],
@@ -216,6 +231,8 @@ def _dataset(row: asyncpg.Record) -> DatasetView:
         last_event_at=row["time"],
         fresh_seconds=row["seconds"],
         stale_alert=row["alert"],
+        check_count=row["checks"],
+        held=row["held"],
     )
 
 

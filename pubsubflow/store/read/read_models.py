@@ -13,8 +13,10 @@ from pubsubflow.store.read.dead_letters import ReadDeadLetters
 from pubsubflow.store.read.history.causality import ReadCausality
 from pubsubflow.store.read.history.timeline import ReadTimelines
 from pubsubflow.store.read.overview.grid import ReadGrids
+from pubsubflow.store.read.overview.neighbours import ReadNeighbours
 from pubsubflow.store.read.overview.schedule import ReadSchedules
 from pubsubflow.store.read.overview.summary import ReadSummary
+from pubsubflow.store.read.overview.system import ReadSystem
 from pubsubflow.store.read.pools import ReadPools
 from pubsubflow.store.read.runs.backfills import ReadBackfills
 from pubsubflow.store.read.runs.runs import ReadRuns
@@ -56,6 +58,8 @@ class ReadModels:
         summary: About what happens now.
         grids: About the tasks of many runs of one DAG.
         schedules: About the ticks of DAGs.
+        neighbours: About what leads to datasets and what follows.
+        system: About sizes, and who does what.
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class ReadModels:
         self.summary = ReadSummary(database, specs)
         self.grids = ReadGrids(database, specs)
         self.schedules = ReadSchedules(database, specs)
+        self.neighbours = ReadNeighbours(database)
+        self.system = ReadSystem(database)
 
     async def late_timers_seconds(self) -> float:
         """Return by how much the first timer is late; 0 if none is due.

@@ -52,13 +52,28 @@ SELECT number FROM dag_version WHERE id = $1;
 SELECT file, error, traceback, read_at FROM dag_file WHERE error IS NOT NULL ORDER BY file;
 
 -- name: page_datasets
--- Return the ids of datasets after the URI $1.
-SELECT id FROM dataset WHERE uri > $1 ORDER BY uri LIMIT $2;
+-- Return the ids of datasets after the URI $1, with $3 in their URI, in lower case; those of which
+-- checks hold events if $4, those that are stale if $5.
+SELECT id FROM dataset
+WHERE uri > $1 AND ($3 = '' OR strpos(lower(uri), $3) > 0)
+  AND (NOT $4 OR EXISTS (
+      SELECT FROM held_event AS h WHERE h.dataset = dataset.id AND h.discarded_at IS NULL))
+  AND (NOT $5 OR EXISTS (
+      SELECT FROM freshness_look AS look WHERE look.dataset = dataset.uri AND look.alert IS NOT NULL))
+ORDER BY uri LIMIT $2;
 
 -- name: read_datasets
 -- Return datasets, with the last event, the subscribed DAGs, and how fresh they are to be.
 SELECT dataset.uri, dataset.name, dataset.group_name, dataset.extra, dataset.created_at,
-       last.event_id, last.time, consumers.names, freshness.seconds, look.alert
+       last.event_id, last.time, consumers.names, freshness.seconds, look.alert, (
+           SELECT count(*) FROM dag_subscription AS d JOIN dag ON dag.id = d.dag
+           WHERE d.dataset = dataset.id AND dag.dag_id LIKE 'check:%'
+       ) AS checks, (
+           SELECT count(*) FROM (
+               SELECT FROM held_event AS h
+               WHERE h.dataset = dataset.id AND h.discarded_at IS NULL LIMIT 1001
+           ) AS holding
+       ) AS held
 FROM dataset
 LEFT JOIN LATERAL (
     SELECT event_id, time FROM event

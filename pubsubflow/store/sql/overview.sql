@@ -95,3 +95,75 @@ SELECT * FROM (
 ) AS newest
 WHERE newest.kind = 'cron'
 ORDER BY newest.run_id DESC LIMIT $3;
+
+-- name: list_versions_of_present_dags
+-- Return the version in force of every DAG that is present, but for those that checks are.
+SELECT dag.id AS dag, s.version FROM dag JOIN dag_state AS s ON s.dag = dag.id
+WHERE dag.present AND dag.dag_id NOT LIKE 'check:%';
+
+-- name: list_inputs_of_dags
+-- Return the datasets that the DAGs $1 subscribe to.
+SELECT d.dag, dataset.uri FROM dag_subscription AS d JOIN dataset ON dataset.id = d.dataset
+WHERE d.dag = ANY($1::int[])
+ORDER BY d.dag, dataset.uri;
+
+-- name: list_takers_of_datasets
+-- Return the DAGs that subscribe to the datasets $1, but for those that checks are.
+SELECT dataset.uri, d.dag FROM dataset
+JOIN dag_subscription AS d ON d.dataset = dataset.id
+JOIN dag ON dag.id = d.dag AND dag.present AND dag.dag_id NOT LIKE 'check:%'
+WHERE dataset.uri = ANY($1::text[])
+ORDER BY dataset.uri, dag.dag_id;
+
+-- name: read_graph_dags
+-- Return DAGs with the state of their last run.
+SELECT dag.id, dag.dag_id, s.paused, (
+    SELECT run.state FROM run WHERE run.dag = dag.id ORDER BY run.run_id DESC LIMIT 1
+) AS state
+FROM dag JOIN dag_state AS s ON s.dag = dag.id
+WHERE dag.id = ANY($1::int[])
+ORDER BY dag.dag_id;
+
+-- name: read_graph_datasets
+-- Return datasets by URI, with their last event and how many of their events checks hold.
+SELECT dataset.uri, look.alert IS NOT NULL AS stale, (
+    SELECT event.recorded_at FROM event
+    WHERE event.dataset = dataset.id ORDER BY event.id DESC LIMIT 1
+) AS last_at, (
+    SELECT count(*) FROM (
+        SELECT FROM held_event AS h
+        WHERE h.dataset = dataset.id AND h.discarded_at IS NULL LIMIT 1000
+    ) AS holding
+) AS held
+FROM dataset
+LEFT JOIN freshness_look AS look ON look.dataset = dataset.uri
+WHERE dataset.uri = ANY($1::text[])
+ORDER BY dataset.uri;
+
+-- name: list_table_sizes
+-- Return the largest $1 tables with their size, partitions added up.
+SELECT coalesce(parent.relname, c.relname)::text AS name,
+       sum(pg_total_relation_size(c.oid))::bigint AS bytes,
+       sum(greatest(c.reltuples, 0))::bigint AS rows
+FROM pg_class AS c
+LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid
+LEFT JOIN pg_class AS parent ON parent.oid = i.inhparent
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
+GROUP BY 1 ORDER BY 2 DESC LIMIT $1;
+
+-- name: read_database_size
+-- Return the name, the size and the version of the database.
+SELECT current_database()::text AS name, pg_database_size(current_database()) AS bytes,
+       current_setting('server_version') AS version;
+
+-- name: list_begun_slices
+-- Return the slices of the history, the oldest first.
+SELECT series, number, started_at FROM slice WHERE started_at IS NOT NULL ORDER BY series, number;
+
+-- name: list_triggerers
+-- Return the triggerers that are alive.
+SELECT name, host, pid, capacity, running, started_at, seen_at FROM triggerer ORDER BY name;
+
+-- name: list_leases
+-- Return who does what only one daemon may do.
+SELECT name, owner, seen_at FROM lease WHERE owner IS NOT NULL ORDER BY name;

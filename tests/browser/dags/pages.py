@@ -3,11 +3,18 @@
 from datetime import timedelta
 from pathlib import Path
 
-from pubsubflow import Context, Cron, Dataset, Param, dag, task, task_group
+from pubsubflow import Context, Cron, Dataset, Param, check, dag, task, task_group
 
 orders = Dataset("s3://shop/orders")
 customers = Dataset("s3://shop/customers")
 totals = Dataset("s3://shop/totals")
+returns = Dataset("s3://shop/returns", fresh=timedelta(days=1))
+
+
+@check(returns)
+async def has_rows(event) -> bool:
+    """Returns are never empty."""
+    return event.extra["rows"] > 0
 
 
 @dag(schedule=orders & customers.where("event.extra.rows > 0"), tags=["shop"], owner="ann")
@@ -119,7 +126,7 @@ def sleeps():
 def nightly():
     """Cleans up at three in the morning."""
 
-    @task
+    @task(pool="warehouse")
     def lock() -> int:
         return 1
 
@@ -136,3 +143,14 @@ def nightly():
         return polish(sweep(number))
 
     clean(lock())
+
+
+@dag(schedule=returns)
+def refund():
+    """Pays back what came back, once the checks have passed."""
+
+    @task
+    def pay() -> None:
+        pass
+
+    pay()

@@ -6,6 +6,7 @@ import pytest
 
 from pubsubflow.model.schedule.conditions import AnyOf, ScheduleSpec, Tick
 from pubsubflow.model.schedule.timetable import CronSpec
+from pubsubflow.model.source.stored_specs import STORED_SPEC, decode_outlets
 from pubsubflow.store.read.overview.grid import grid_rows
 from pubsubflow.store.read.overview.schedule import upcoming_ticks
 from support.specs import dag, task
@@ -112,3 +113,56 @@ def test_the_ticks_of_several_timetables_come_in_order():
     ]  # fmt: skip
     assert "0 5 * * 0" in first[1].timetable
     assert list(upcoming_ticks(dag("d", task("a")), now)) == []
+
+
+async def test_a_graph_has_what_is_around_a_dataset_and_says_what_it_leaves_out(harness):
+    await harness.load(
+        dag("make", task("a", emits=["raw"])),
+        dag("refine", task("a", emits=["clean"]), on="raw"),
+        dag("report", task("a", emits=["figures"]), on="clean"),
+        dag("mail", task("a"), on="figures"),
+    )
+    await harness.post("/api/v1/datasets/events", {"dataset": "x://clean"})
+
+    async def around(question):
+        found = await harness.get(f"/api/v1/graph?around=x://clean&{question}")
+        names = {each["name"]: each["step"] for each in found["nodes"]}
+        edges = {(found["nodes"][a]["name"], found["nodes"][b]["name"]) for a, b in found["edges"]}
+        return names, edges, found["complete"]
+
+    names, edges, complete = await around("up=1&down=1")
+    assert names == {"x://clean": 0, "refine": -1, "x://raw": -1, "report": 1, "x://figures": 1}
+    assert edges == {
+        ("x://raw", "refine"), ("refine", "x://clean"),
+        ("x://clean", "report"), ("report", "x://figures"),
+    }  # fmt: skip
+    assert complete
+    names, _, _ = await around("up=5&down=0")
+    assert names == {"x://clean": 0, "refine": -1, "x://raw": -1, "make": -2}
+    names, _, complete = await around("limit=2")
+    assert (len(names), complete) == (2, False)
+    # A definition that comes into force is seen at once.
+    await harness.load(dag("make", task("a", emits=["clean"])))
+    names, _, _ = await around("up=1&down=0")
+    assert names["make"] == -1
+    await harness.get("/api/v1/graph?around=x://none", status=404)
+    await harness.get("/api/v1/graph?around=none", status=400)
+    (only,) = (await harness.get("/api/v1/datasets?text=CLEAN"))["items"]
+    assert (only["producer_count"], only["consumers"], only["held"]) == (2, ["report"], 0)
+    assert (await harness.get("/api/v1/datasets?held=true"))["items"] == []
+    assert (await harness.get("/api/v1/datasets?stale=true"))["items"] == []
+
+
+async def test_the_system_says_what_it_stores(harness):
+    found = await harness.get("/api/v1/system")
+    assert found["database"]["bytes"] > 1_000_000
+    assert {"run", "event"} >= {each["series"] for each in found["slices"]}
+    assert any(each["name"] == "change" or each["bytes"] for each in found["database"]["tables"])
+
+
+def test_outlets_are_read_of_every_form_of_a_definition():
+    plain = dag("d", task("a", emits=["raw", "clean"]), task("b", emits=["raw"]))
+    grouped = dag("d", task("a", emits=["raw"], over=[2], map_group="g"))
+    assert decode_outlets(STORED_SPEC.encode(plain)) == ("x://raw", "x://clean")
+    assert decode_outlets(STORED_SPEC.encode(grouped)) == ("x://raw",)
+    assert decode_outlets(b"\xc1") == ()

@@ -10,6 +10,8 @@ export interface GraphNode {
   href: string;
   state?: string;
   about?: ComponentChildren;
+  /** The one that the view is about. */
+  chosen?: boolean;
 }
 
 const WIDTH = 200;
@@ -49,7 +51,8 @@ export function Graph(props: { label: string; nodes: readonly GraphNode[]; edges
         {props.nodes.map((node, index) => (
           <a
             key={node.id}
-            class={`node ${node.kind} ${node.state ? `s-${node.state}` : ""}`}
+            class={`node ${node.kind} ${node.state ? `s-${node.state}` : ""} ${node.chosen ? "chosen" : ""}`}
+            aria-current={node.chosen ? "true" : undefined}
             href={node.href}
             title={node.name}
             style={{ left: `${left(placed.x[index]!)}px`, top: `${top(placed.y[index]!)}px` }}
