@@ -163,6 +163,7 @@ class Bus:
         message_id: str,
         on_done: Callable[[], None],
         on_refused: Callable[[MessageRefused], None] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Publish a message; call ``on_done`` when it is stored, or its subject is occupied.
 
@@ -174,7 +175,12 @@ class Bus:
             BusUnavailable: Too much data waits for the socket already.
         """
         self._publisher.send(
-            subject, payload, message_id=message_id, on_done=on_done, on_refused=on_refused
+            subject,
+            payload,
+            message_id=message_id,
+            on_done=on_done,
+            on_refused=on_refused,
+            headers=headers,
         )
 
     async def subscribe(

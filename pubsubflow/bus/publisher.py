@@ -6,13 +6,19 @@ it is resent with the same ``Nats-Msg-Id``.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
 
 from pubsubflow.bus.client import NatsClient
-from pubsubflow.bus.protocol import check_subject, decode_status, encode_pub, encode_pub_with_id
+from pubsubflow.bus.protocol import (
+    check_subject,
+    decode_status,
+    encode_headers,
+    encode_pub,
+    encode_pub_with_id,
+)
 from pubsubflow.errors import BusUnavailable, MessageRefused
 
 log = structlog.get_logger(__name__)
@@ -127,6 +133,7 @@ class DurablePublisher:
         on_done: Callable[[], None],
         on_occupied: Callable[[], None] | None = None,
         on_refused: Callable[[MessageRefused], None] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """Send one message and return its key for :meth:`forget`.
 
@@ -144,6 +151,9 @@ class DurablePublisher:
         reply = f"{self._inbox}{self._last}"
         if message_id is None:
             frame = encode_pub(subject, reply, payload)
+        elif headers:
+            block = encode_headers({"Nats-Msg-Id": message_id, **headers})
+            frame = encode_pub(subject, reply, payload, block)
         else:
             frame = encode_pub_with_id(subject, reply, payload, message_id)
         key = b"%d" % self._last

@@ -24,6 +24,8 @@ class TriggerEvent(Struct, frozen=True):
             `TriggerContext.position`.
         acknowledge: Called once the event is durable, for sources with acknowledgements. After a
             crash it may not be called: the source then sends the event again, under the same `id`.
+        rejected: Why no event can be made of it. For a watched dataset it becomes a dead letter,
+            with its payload, once, and the watch goes on; a task that waits does not see it.
     """
 
     payload: Any = None
@@ -32,6 +34,7 @@ class TriggerEvent(Struct, frozen=True):
     time: datetime | None = None
     position: Any = None
     acknowledge: Callable[[], Awaitable[None]] | None = None
+    rejected: str | None = None
 
 
 class TriggerContext(Protocol):

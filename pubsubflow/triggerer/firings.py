@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from pubsubflow.bus import Bus, Message
 from pubsubflow.errors import BusUnavailable, MessageRefused
 from pubsubflow.model.wire.messages import FiredMessage, encode
+from pubsubflow.model.wire.protocol import PROTOCOL_HEADER, REJECTED
 from pubsubflow.model.wire.subjects import Subjects
 
 log = structlog.get_logger(__name__)
@@ -19,6 +20,7 @@ log = structlog.get_logger(__name__)
 _FIRST_RETRY_SECONDS = 1.0
 _MAX_RETRY_SECONDS = 30.0
 _TICK_SECONDS = 0.25
+_REJECTED_HEADERS = {PROTOCOL_HEADER: str(REJECTED)}
 
 
 class _Pending:
@@ -142,6 +144,7 @@ class FiringPublisher:
                 message_id=message_id,
                 on_done=_ignore_stored,
                 on_refused=lambda error: self._refuse(message, error),
+                headers=None if message.rejected is None else _REJECTED_HEADERS,
             )
         except MessageRefused as error:
             self._refuse(message, error)

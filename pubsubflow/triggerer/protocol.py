@@ -122,6 +122,7 @@ class TriggerFired(Struct, frozen=True, array_like=True, tag=1):
     partition: str | None = None
     time: datetime | None = None
     position: bytes = b"\xc0"
+    rejected: str | None = None
 
 
 class TriggersFailed(Struct, frozen=True, array_like=True, tag=2):

@@ -277,6 +277,7 @@ class Triggerer:
             partition=report.partition,
             time=report.time,
             position=report.position,
+            rejected=report.rejected,
         )
         self.metrics.fired.add()
         self._firings.publish(message)

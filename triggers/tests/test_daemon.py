@@ -174,6 +174,7 @@ async def test_each_message_is_one_event_though_its_host_is_killed(client, broke
             await producer.send_and_wait("orders", value, key=b"eu", partition=number % 2)
         await Signal().wait_until(lambda: events(5), seconds=30, poll_seconds=0.05)
         trigger_host(broker).kill()
+        await producer.send_and_wait("orders", b"lost?", key=b"\xff", partition=0)
         for number in range(30, 40):
             value = b"%d" % number
             await producer.send_and_wait("orders", value, key=b"us", partition=number % 2)
@@ -182,7 +183,11 @@ async def test_each_message_is_one_event_though_its_host_is_killed(client, broke
     assert {each.partition for each in found} == {"eu", "us"}
     for partition in range(2):
         seen = [each.extra["offset"] for each in found if each.extra["partition"] == partition]
-        assert sorted(seen) == list(range(20))
+        assert sorted(seen) == [
+            each for each in range(21 - partition) if (partition, each) != (0, 15)
+        ]
+    (letter,) = [each async for each in client.dead_letters()]
+    assert letter.reason.startswith("Kafka message orders/0/15: partition 'key' is neither")
 
 
 async def test_a_task_goes_on_with_the_message_that_it_waits_for(client, broker):

@@ -135,11 +135,24 @@ async def test_values_of_any_form(port, topic, producer):
     assert [e.payload["value"] for e in events] == ["dGV4dA==", "/wA=", None, "NDI="]
 
 
-async def test_what_is_not_json_fails_with_its_name_or_is_skipped(port, topic, producer):
+async def test_what_is_not_json_is_rejected_fails_with_its_name_or_is_skipped(
+    port, topic, producer
+):
     await send(producer, topic, b"1", b"{", b"3")
-    events = await fired(trigger(port, topic, deliver="all", value="json"))
+    events = await fired(trigger(port, topic, deliver="all", value="json"), 3)
+    assert [each.rejected for each in events] == [
+        None,
+        f"Kafka message {topic}/0/1: its value is not JSON",
+        None,
+    ]
+    rejected = events[1]
+    place = {name: rejected.payload[name] for name in ("topic", "partition", "offset", "value")}
+    assert place == {"topic": topic, "partition": 0, "offset": 1, "value": "{"}
+    fails = trigger(port, topic, value="json", invalid="fail")
     with pytest.raises(TriggerError, match=f'message {topic}/0/1: its value is not JSON; .*"skip"'):
-        await fired(trigger(port, topic, value="json"), position=events[0].position)
+        await fired(fails, position=events[0].position)
+    (after,) = await fired(fails, position=rejected.position)
+    assert offsets([after]) == ["0/2"]
     skips = trigger(port, topic, deliver="all", value="json", invalid="skip")
     async with beside(skips, 2) as ctx:
         pass
@@ -170,7 +183,7 @@ async def test_a_batch_is_of_one_partition_and_ends_where_the_events_partition_c
 
 async def test_a_batch_in_front_of_an_invalid_message_is_delivered(port, topic, producer):
     await send(producer, topic, b"1", b"2", b"{")
-    batches = trigger(port, topic, deliver="all", value="json", batch=10)
+    batches = trigger(port, topic, deliver="all", value="json", batch=10, invalid="fail")
     (event,) = await fired(batches)
     assert offsets([event]) == ["0/0-1"]
     with pytest.raises(TriggerError, match=f"{topic}/0/2"):

@@ -14,7 +14,7 @@ from pubsubflow.manager.unit_of_work import DeadLetter
 from pubsubflow.manager.working_state import LoggedEvent, new_event
 from pubsubflow.model.cloud_events import structured_event
 from pubsubflow.model.wire.commands import RecordedEvent, RecordEvents, RequestKey
-from pubsubflow.model.wire.messages import EventInfo, FiredMessage, encode
+from pubsubflow.model.wire.messages import EventInfo, FiredMessage, NewEvent, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.database import printable
 
@@ -143,13 +143,17 @@ class RecordEventsHandler(Handler):
 
 
 def _dead_letter(item: InboxItem) -> DeadLetter:
-    kind, subject, payload = item.dead_letter_kind, item.subject, item.payload
     if isinstance(item.received, FiredMessage):
-        # Its watch has gone on: sent again as it came, it would be a duplicate.
-        subject = Subjects.inbound(Subjects.EVENT, item.received.trigger)
         (event,), (key,) = item.message.events, item.message.keys
-        kind, payload = DEAD_LETTER_KIND, structured_event(event, key)
-    return DeadLetter(kind, subject, None, payload, str(item.error))
+        return dead_event(event, key, item.received.trigger, str(item.error))
+    return DeadLetter(item.dead_letter_kind, item.subject, None, item.payload, str(item.error))
+
+
+def dead_event(event: NewEvent, key: str, trigger: int, reason: str) -> DeadLetter:
+    """Return the dead letter of an event of a watched dataset; sent again it becomes an event."""
+    # Its watch has gone on: sent again as it came, it would be a duplicate.
+    subject = Subjects.inbound(Subjects.EVENT, trigger)
+    return DeadLetter(DEAD_LETTER_KIND, subject, None, structured_event(event, key), reason)
 
 
 def _attribute(event: LoggedEvent, publisher: PublishingTask) -> None:

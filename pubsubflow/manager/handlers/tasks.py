@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from pubsubflow.manager.handlers.events import dead_event
 from pubsubflow.manager.handlers.handler import Handler
 from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.manager.persistence.load import RunLocks
@@ -149,6 +150,10 @@ class FiredHandler(Handler):
             extra = payload if isinstance(payload, dict) else {"value": payload}
             event = NewEvent(row["uri"], extra, fired.partition, fired.time)
             key = f"watch:{fired.trigger}:{name}"
+            if fired.rejected is not None:
+                letter = dead_event(event, key, fired.trigger, fired.rejected)
+                self._uow.outbox.dead_letters.append(letter)
+                continue
             item.message = RecordEvents((event,), (key,), "watch")
         return dropped
 

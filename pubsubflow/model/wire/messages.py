@@ -322,6 +322,8 @@ class FiredMessage(Struct, frozen=True, array_like=True):
         position: Of a watched dataset, encoded JSON value, stored with the event.
         error: The reason why it can never fire; nothing else counts then.
         reply: Core subject for an empty reply once this is durable.
+        rejected: Of a watched dataset: why it becomes a dead letter, and no event. Managers of
+            protocol 1 would make one.
     """
 
     trigger: int
@@ -339,6 +341,7 @@ class FiredMessage(Struct, frozen=True, array_like=True):
     position: bytes = b"\xc0"
     error: TaskError | None = None
     reply: str = ""
+    rejected: str | None = None
 
 
 class TriggersChangedMessage(Struct, frozen=True, array_like=True):

@@ -9,7 +9,9 @@ import re
 from importlib.metadata import version
 
 VERSION = version("pubsubflow")
-PROTOCOL = 1
+PROTOCOL = 2
+REJECTED = 2
+"""The protocol of messages of triggers that are dead letters."""
 PROTOCOL_HEADER = "Psf-Protocol"
 PROTOCOL_MARK = b"\r\nPsf-Protocol:"
 """In the encoded headers of a message that has the header."""

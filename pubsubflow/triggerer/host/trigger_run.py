@@ -189,14 +189,20 @@ class TriggerRun:
 
     async def _fire(self, event: TriggerEvent) -> None:
         """Report an event to all, and wait until it is committed or its waits have ended."""
+        concerned = self.trigger_ids
+        if isinstance(event, TriggerEvent) and event.rejected is not None:
+            concerned = tuple(spec.trigger_id for spec in self.specs if spec.watch)
+            if not concerned:  # there is no dataset for which it could be kept
+                self.log("warning", "trigger.event_rejected", reason=event.rejected, id=event.id)
+                return
         # Later triggers cannot join from now on: the run might not give them what has happened.
         self._loop.on_closed(self)
         fired = _encoded(event)
         self._phase = _Phase.COMMITTING
         self._joined_late, self._committed = None, False
-        self._uncommitted = set(self.trigger_ids)
+        self._uncommitted = set(concerned)
         self._committed_by_all = asyncio.get_running_loop().create_future()
-        for trigger_id in self.trigger_ids:
+        for trigger_id in concerned:
             self._loop.report(msgspec.structs.replace(fired, trigger_id=trigger_id))
         await self._committed_by_all
         self._uncommitted = self._committed_by_all = None
@@ -319,7 +325,9 @@ def _encoded(event: object) -> TriggerFired:
     try:
         payload = _json_value(event.payload, "payload")
         position = _json_value(event.position, "position")
-        return TriggerFired(0, payload, event.id, event.partition, event.time, position)
+        return TriggerFired(
+            0, payload, event.id, event.partition, event.time, position, event.rejected
+        )
     except (TypeError, OverflowError, RecursionError) as error:
         raise TriggerError(f"its event is not a JSON value: {error}") from None
 

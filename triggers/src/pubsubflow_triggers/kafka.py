@@ -58,7 +58,8 @@ class KafkaMessage(Trigger, frozen=True, kw_only=True):
             `text` and `bytes` demand it.
         key: How keys are read, likewise; `auto` is text, or bytes as `{"base64": …}`.
         invalid: What to do with a message that cannot be read so, or whose `partition` fails:
-            `fail` with an error that names it, or `skip` it with a line in the log.
+            `dead-letter` keeps it as one of the watched dataset and goes on (a task that waits goes
+            on without), `fail` with an error that names it, `skip` it with a line in the log.
         lost: What to do when messages that were not read are gone, since the topic does not keep
             them so long or was made anew: `continue` with the first ones, or `fail`.
         batch: How many messages of one Kafka partition one event may have.
@@ -77,7 +78,7 @@ class KafkaMessage(Trigger, frozen=True, kw_only=True):
     partition: str | None = None
     value: Form = "auto"
     key: Form = "auto"
-    invalid: Literal["fail", "skip"] = "fail"
+    invalid: Literal["dead-letter", "fail", "skip"] = "dead-letter"
     lost: Literal["continue", "fail"] = "continue"
     batch: int = 1
     linger: timedelta = timedelta(0)
@@ -89,7 +90,7 @@ class KafkaMessage(Trigger, frozen=True, kw_only=True):
         if self.group == "":
             raise DefinitionError("KafkaMessage: group is empty: leave it out")
         for name, known in (
-            *(("deliver", ("all", "new")), ("invalid", ("fail", "skip"))),
+            *(("deliver", ("all", "new")), ("invalid", ("dead-letter", "fail", "skip"))),
             *(("lost", ("continue", "fail")), ("value", _FORMS), ("key", _FORMS)),
         ):
             if getattr(self, name) not in known:
@@ -132,10 +133,13 @@ class KafkaMessage(Trigger, frozen=True, kw_only=True):
                 break
             try:
                 found = self._read(ctx, record)
-            except TriggerError:
+            except (TriggerError, _InvalidMessageError) as error:
                 if taken:
-                    break  # it is raised in front of the next event
-                raise
+                    break  # it comes in front of the next event
+                if isinstance(error, TriggerError):
+                    raise
+                reader.read_to(record)
+                return self._rejected(reader, places, record, str(error))
             if found is not None:
                 if taken and found[1] != taken[0][2]:
                     break
@@ -172,13 +176,37 @@ class KafkaMessage(Trigger, frozen=True, kw_only=True):
             acknowledge=reader.commit if self.group is not None else None,
         )
 
+    def _rejected(
+        self, reader: Reader, places: Places, record: ConsumerRecord, reason: str
+    ) -> TriggerEvent:
+        """Return a message that cannot be read, as it came, with its place."""
+        name = f"{record.topic}/{record.partition}/{record.offset}"
+        small = len(record.key or b"") + len(record.value or b"") <= _LARGEST_BYTES
+        time = _time(record)
+        return TriggerEvent(
+            payload={
+                "topic": record.topic,
+                "partition": record.partition,
+                "offset": record.offset,
+                "time": None if time is None else time.isoformat(),
+                "key": _raw(record.key) if small else None,
+                "value": _raw(record.value) if small else None,
+            },
+            id=f"{name}@{places.generation}" if places.generation else name,
+            time=time,
+            position=places.value,
+            acknowledge=reader.commit if self.group is not None else None,
+            rejected=f"Kafka message {name}: {reason}",
+        )
+
     def _read(
         self, ctx: TriggerContext, record: ConsumerRecord
     ) -> tuple[dict[str, Any], str | None] | None:
         """Return a message's payload and the event's partition; None if it does not fire.
 
         Raises:
-            TriggerError: It is invalid.
+            TriggerError: It is invalid, and fails the wait or the watch.
+            _InvalidMessageError: It is invalid, and becomes a dead letter.
         """
         name = f"{record.topic}/{record.partition}/{record.offset}"
         try:
@@ -190,6 +218,8 @@ class KafkaMessage(Trigger, frozen=True, kw_only=True):
                 return None
             return payload, None if self.partition is None else _partition(self.partition, payload)
         except ValueError as error:
+            if self.invalid == "dead-letter":
+                raise _InvalidMessageError(str(error)) from error
             if self.invalid == "fail":
                 raise TriggerError(
                     f'Kafka: message {name}: {error}; write invalid="skip" to go on without it'
@@ -217,6 +247,14 @@ class KafkaMessage(Trigger, frozen=True, kw_only=True):
             "value": _decoded("value", self.value, record.value),
             "headers": headers,
         }
+
+
+class _InvalidMessageError(Exception):
+    """A message cannot be read."""
+
+
+def _raw(data: bytes | None) -> Any:
+    return None if data is None else _text_or_bytes(data)
 
 
 def _time(record: ConsumerRecord) -> datetime | None:
