@@ -63,11 +63,16 @@ def test_a_trace_leads_from_an_event_to_what_followed_and_back(tab, shop, api):
     expect(effects).to_contain_text("task total of add_up")
     expect(tab.get_by_role("list", name="Because of")).to_contain_text("from outside (api)")
     look(tab, "trace")
-    # By keys: to the run, to its event, to the report.
+    # By keys: from the run to its event, to the report, and back.
     drawing.focus()
-    for _ in range(4):
-        tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowRight")
+    expect(tab.locator(":focus")).to_contain_text("s3://shop/orders")
+    drawing.get_by_role("link", name=re.compile("^add_up")).focus()
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowRight")
     expect(tab.locator(":focus")).to_contain_text("report")
+    tab.keyboard.press("ArrowLeft")
+    expect(tab.locator(":focus")).to_contain_text("s3://shop/totals")
     tab.keyboard.press("t")
     expect(tab.get_by_role("region", name="Runs and events by time")).to_be_visible()
     look(tab, "trace-time")

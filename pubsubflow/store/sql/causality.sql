@@ -5,6 +5,12 @@
 -- name: list_emitted_events
 -- Return the events that each of the runs $1 emitted, held ones too, in order: at most $3 after the
 -- first $2; only those of node $4 and of its instance $5, if given.
+WITH held AS MATERIALIZED (
+    -- Few events are held, and no index has their runs: they are looked through once.
+    SELECT h.run, h.id FROM held_event AS h
+    WHERE h.run = ANY($1::bigint[]) AND ($4::int IS NULL OR h.node = $4)
+      AND ($5::int IS NULL OR h.map_index = $5)
+)
 SELECT requested.run, emitted.id
 FROM unnest($1::bigint[]) AS requested (run)
 CROSS JOIN LATERAL (
@@ -13,10 +19,8 @@ CROSS JOIN LATERAL (
        AND ($5::int IS NULL OR event.map_index = $5)
      ORDER BY event.id + 0 LIMIT $2::int + $3::int)
     UNION ALL
-    (SELECT h.id FROM held_event AS h
-     WHERE h.run = requested.run AND ($4::int IS NULL OR h.node = $4)
-       AND ($5::int IS NULL OR h.map_index = $5)
-     ORDER BY h.id + 0 LIMIT $2::int + $3::int)
+    (SELECT held.id FROM held WHERE held.run = requested.run
+     ORDER BY held.id LIMIT $2::int + $3::int)
     ORDER BY 1 OFFSET $2::int LIMIT $3::int
 ) AS emitted
 ORDER BY requested.run, emitted.id;
@@ -24,6 +28,11 @@ ORDER BY requested.run, emitted.id;
 -- name: count_emitted_events
 -- Count the events that each of the runs $1 emitted, up to $2; those of node $3 and of its instance
 -- $4, if given.
+WITH held AS MATERIALIZED (
+    SELECT h.run FROM held_event AS h
+    WHERE h.run = ANY($1::bigint[]) AND ($3::int IS NULL OR h.node = $3)
+      AND ($4::int IS NULL OR h.map_index = $4)
+)
 SELECT requested.run, emitted.number
 FROM unnest($1::bigint[]) AS requested (run)
 CROSS JOIN LATERAL (
@@ -33,10 +42,7 @@ CROSS JOIN LATERAL (
            AND ($4::int IS NULL OR event.map_index = $4)
          LIMIT $2)
         UNION ALL
-        (SELECT FROM held_event AS h
-         WHERE h.run = requested.run AND ($3::int IS NULL OR h.node = $3)
-           AND ($4::int IS NULL OR h.map_index = $4)
-         LIMIT $2)
+        (SELECT FROM held WHERE held.run = requested.run LIMIT $2)
     ) AS found
 ) AS emitted;
 

@@ -45,6 +45,8 @@ SWEEPS = {  # looked through now and then; the table holds only what is not fini
     "delete_slots_of_limit": {"slot"},
     "count_wait_queues": {"slot"},
     "list_versions_that_name": {"dag", "dag_state", "dag_version"},  # when people look at a dataset
+    "list_emitted_events": {"held_event"},  # when people look at a trace; once for all its runs
+    "count_emitted_events": {"held_event"},
     "subscribe_patterns": {"dataset"},  # once, when a DAG that has patterns is loaded
 }
 PARTITION = re.compile(r"_s\d+$")
