@@ -130,7 +130,8 @@ export function traceGraph(traces: readonly CausalTrace[]): TraceGraph {
 
 /** Return the time from the first line of a task, or of its run, until a moment. */
 function since(task: TracedTask | null | undefined, run: TracedRun, until: string): { ms: number; task?: TracedTask } {
-  const ms = moment(until) - moment(task?.started_at ?? run.started_at ?? run.created_at);
+  // The first line is of the worker's clock, the event of the database's.
+  const ms = Math.max(0, moment(until) - moment(task?.started_at ?? run.started_at ?? run.created_at));
   return task ? { ms, task } : { ms };
 }
 
