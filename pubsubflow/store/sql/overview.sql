@@ -3,7 +3,7 @@
 -- name: count_runs_over_time
 -- Count the runs from $1 until before $2 by state and by which of $5 equal stretches of the time from
 -- $3 to $4 (seconds since 1970) they were made in; those of checks are left out.
-SELECT width_bucket(extract(epoch FROM run.created_at)::float8, $3, $4, $5) - 1 AS bucket, run.state,
+SELECT width_bucket(date_part('epoch', run.created_at), $3, $4, $5) - 1 AS bucket, run.state,
        count(*) AS runs
 FROM run
 WHERE run.run_id >= $1 AND run.run_id < $2
@@ -12,7 +12,7 @@ GROUP BY 1, 2;
 
 -- name: count_dag_runs_over_time
 -- Count the runs of DAG $6; otherwise as count_runs_over_time.
-SELECT width_bucket(extract(epoch FROM run.created_at)::float8, $3, $4, $5) - 1 AS bucket, run.state,
+SELECT width_bucket(date_part('epoch', run.created_at), $3, $4, $5) - 1 AS bucket, run.state,
        count(*) AS runs
 FROM run
 WHERE run.dag = $6 AND run.run_id >= $1 AND run.run_id < $2

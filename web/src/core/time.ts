@@ -34,9 +34,15 @@ export function relative(time: number, at: number): string {
   return ms > 0 ? `${count} ago` : `in ${count}`;
 }
 
+// Made once: making one costs more than formatting a hundred times.
+const LOCAL = new Intl.DateTimeFormat(undefined, {
+  ...{ year: "numeric", month: "numeric", day: "numeric" },
+  ...{ hour: "numeric", minute: "numeric", second: "numeric", timeZoneName: "short" },
+});
+
 export function absolute(text: string): string {
   const time = new Date(text);
-  const local = time.toLocaleString(undefined, { timeZoneName: "short" });
+  const local = LOCAL.format(time);
   return `${time.toISOString().replace("T", " ").replace("Z", " UTC")} (${local})`;
 }
 

@@ -281,7 +281,8 @@ function Cell(props: {
   const state = counts ? tellingOf(counts) : "none";
   const several = row.mapped || row.group;
   const what = !counts ? "not in its version" : several ? wordsOf(counts) : state.replaceAll("_", " ");
-  const words = `${row.name}, run ${run.run_id.slice(-8)} of ${absolute(run.created_at).slice(0, 19)} UTC: ${what}`;
+  const made = new Date(run.created_at).toISOString().slice(0, 19).replace("T", " ");
+  const words = `${row.name}, run ${run.run_id.slice(-8)} of ${made} UTC: ${what}`;
   const many = row.mapped && Boolean(run.counts?.[row.places[0]!]);
   const href = row.group
     ? to("runs", run.run_id)
