@@ -322,6 +322,7 @@ class Composition:
             read_models=read_models,
             bus=self._bus,
             settings=self._config.api,
+            oidc=self._config.oidc,
             stream=self._config.live,
             secrets=DaemonSecrets(
                 EnvironmentSecrets(os.environ), store.connections, store.backends

@@ -1,6 +1,7 @@
 """The API service serves HTTP: it assembles routes, middlewares and limits into one server."""
 
 import errno
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,12 +12,15 @@ from aiohttp import web
 from anyio.abc import TaskStatus
 
 from pubsubflow.api.auth.audit import AuditRecorder
+from pubsubflow.api.auth.dag_tags import DagTags
 from pubsubflow.api.auth.middleware import AuthMiddleware
 from pubsubflow.api.auth.token_cache import TokenCache
 from pubsubflow.api.http.headers import ResponseHeaders
 from pubsubflow.api.http.openapi import OpenApiRoutes
 from pubsubflow.api.http.problems import problem_middleware
 from pubsubflow.api.http.routing import RouteProvider
+from pubsubflow.api.oidc.routes import OidcRoutes, SignInMethodRoutes
+from pubsubflow.api.oidc.settings import OidcSettings
 from pubsubflow.api.page.routes import PageRoutes
 from pubsubflow.api.routes.answers.calls import CallRoutes
 from pubsubflow.api.routes.answers.checks import CheckRoutes
@@ -82,6 +86,7 @@ class Api:
         read_models: Reads what is shown.
         bus: Announces changes to those who wait for them.
         settings: Address and limits.
+        oidc: The provider at which people sign in; none if left out.
         tokens: The stored tokens.
         audit: The stored audit log.
         sessions: The stored sessions of browsers.
@@ -96,6 +101,7 @@ class Api:
         retention: The settings of retention, to show them.
         further: Routes that need more than this, such as those of connections.
         now: The time, by which tokens expire.
+        oidc_clock: Returns seconds since 1970, by which ID tokens expire.
 
     Raises:
         ConfigError: The certificate is invalid.
@@ -108,6 +114,7 @@ class Api:
         read_models: ReadModels,
         bus: Bus,
         settings: ApiSettings,
+        oidc: OidcSettings | None = None,
         tokens: TokenStore,
         audit: AuditLog,
         sessions: SessionStore,
@@ -122,23 +129,32 @@ class Api:
         retention: Mapping[str, float] | None = None,
         further: Sequence[RouteProvider] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        oidc_clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._certificate = certificate_of(settings.tls_cert, settings.tls_key)
         self._metrics = metrics or ApiMetrics()
         self._tracing = tracing or NoTracing()
         self._wakeups = Wakeups(bus)
+        oidc = oidc or OidcSettings()
+        self._people = people = bool(oidc.issuer)
         self._tokens = TokenCache(
             tokens,
             sessions,
             self._wakeups,
-            always=not is_local(settings.host),
+            always=not is_local(settings.host) or people,
+            people=people,
             publish=lambda: bus.publish(Subjects.TOKENS_CHANGED, b""),
             now=now,
         )
         self._audit = AuditRecorder(audit, keep=timedelta(days=settings.audit_days))
+        self._tags = DagTags(read_models.dags, self._wakeups)
+        self._read_models = read_models
         self._webhooks = WebhookCache(
             read_models.webhooks, secrets or EnvironmentSecrets({}), self._wakeups
+        )
+        self._oidc = OidcRoutes(
+            *(oidc, settings, sessions, self._tokens, self._audit), clock=oidc_clock
         )
         self._stream = StreamRoutes(read_models.changes, self._wakeups, stream or StreamSettings())
         self._connections = OpenConnections(settings)
@@ -181,7 +197,11 @@ class Api:
             DeadLetterRoutes(commands, read_models, webhooks),
             self._stream,
             TokenRoutes(tokens, self._audit, self._tokens),
-            SessionRoutes(sessions, self._tokens, self._audit, settings),
+            SessionRoutes(
+                *(sessions, self._tokens, self._audit, settings, self._tags),
+                self._oidc.sign_out_url,
+            ),
+            SignInMethodRoutes(self._oidc.name, self._tokens),
             *further,
         )
         self._parts = (*parts, OpenApiRoutes(parts))
@@ -249,6 +269,7 @@ class Api:
     def _background_tasks(self) -> Iterator[Callable[[], Coroutine[None, None, None]]]:
         yield self._webhooks.run
         yield self._tokens.run
+        yield self._tags.run
         yield self._audit.run
         yield self._stream.run
         yield self._backpressure.run
@@ -262,7 +283,7 @@ class Api:
             return
         if not self._tokens.loaded:
             raise StoreUnavailable("tokens cannot be checked: Postgres is out of reach")
-        check_host_needs_token(host, tokens=self._tokens.has_live)
+        check_host_needs_token(host, tokens=self._tokens.has_live or self._people)
         if self._certificate is None:
             log.warning(
                 "api.tls_missing",
@@ -272,8 +293,9 @@ class Api:
 
     def _runner(self) -> web.AppRunner:
         # The page is no part of the API: its description does not have it.
-        routes = [route for part in (*self._parts, self._page) for route in part.routes()]
-        auth = AuthMiddleware(routes, self._tokens, self._audit)
+        parts = (*self._parts, self._page, self._oidc)
+        routes = [route for part in parts for route in part.routes()]
+        auth = AuthMiddleware(routes, self._tokens, self._audit, self._tags, self._read_models)
         settings = self._settings
         app = web.Application(
             # From the outermost to the innermost. Metrics and traces see the status that problem

@@ -31,6 +31,7 @@ class TokenApi:
         role: "auth.Role",
         *,
         datasets: Sequence[str] = (),
+        grants: Sequence[str] = (),
         expires_at: datetime | None = None,
     ) -> "views.NewToken":
         """Create a token; only the returned value ever holds its text.
@@ -39,9 +40,12 @@ class TokenApi:
             name: For people; unique among tokens that are not revoked.
             role: What its holder may do.
             datasets: For an emitter: the datasets whose events it may post, or patterns of them.
+            grants: Roles on some DAGs and datasets, such as `operator:dag=sales_*`.
             expires_at: When it expires, with a zone; never if None.
         """
         body = {"name": name, "role": role, "datasets": datasets, "expires_at": expires_at}
+        if grants:
+            body["grants"] = grants
         return await self._server.send("POST", "/api/v1/tokens", body, views.NewToken)
 
     async def revoke_token(self, name: str) -> "views.TokenView":

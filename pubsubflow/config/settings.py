@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct, field
 
 from pubsubflow.alerts.settings import AlertSettings
+from pubsubflow.api.oidc.settings import OidcSettings
 from pubsubflow.api.settings import ApiSettings
 from pubsubflow.api.stream.settings import StreamSettings
 from pubsubflow.bus import BusSettings
@@ -66,6 +67,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         home: Folder of the embedded servers; commands find the daemon by it.
         api: The HTTP server.
+        oidc: The provider at which people sign in to the page.
         postgres: The connection to Postgres, unless that is embedded.
         nats: The connection to NATS, unless that is embedded.
         secrets: The keyring of connections.
@@ -88,6 +90,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     home: Path = field(default_factory=DEFAULT_HOME.expanduser)
     api: ApiSettings = ApiSettings()
+    oidc: OidcSettings = field(default_factory=OidcSettings)
     postgres: PostgresSettings = PostgresSettings()
     nats: BusSettings = BusSettings()
     secrets: SecretsSettings = SecretsSettings()

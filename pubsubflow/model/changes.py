@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Struct
 
+from pubsubflow.model.auth import Rights
 from pubsubflow.model.datasets import matches, normalise_uri
 from pubsubflow.model.runs.states import RunState, TaskState
 
@@ -240,12 +241,14 @@ class ChangeFilter(Struct, frozen=True):
     Attributes:
         datasets: URIs, or patterns in which `*` stands for a part of one segment, `**` for any
             number of them.
+        rights: Only what these rights show; everything if None.
     """
 
     dags: frozenset[str] = frozenset()
     runs: frozenset[str] = frozenset()
     datasets: frozenset[str] = frozenset()
     kinds: frozenset[ChangeKind] = frozenset()
+    rights: Rights | None = None
 
     def matches(self, record: ChangeRecord) -> bool:
         """Whether a record passes the filter."""
@@ -254,7 +257,14 @@ class ChangeFilter(Struct, frozen=True):
             and (not self.dags or record.dag_id in self.dags)
             and (not self.runs or record.run_id in self.runs)
             and (not self.datasets or self._matches_dataset(record.dataset))
+            and (self.rights is None or _is_seen(record, self.rights))
         )
+
+    def hides_task_of(self, record: ChangeRecord) -> bool:
+        """Whether a dataset event is to be shown without the task that emitted it."""
+        rights, dag_id = self.rights, record.dag_id
+        of_task = record.kind == ChangeKind.DATASET and dag_id is not None
+        return of_task and rights is not None and not rights.sees_dag(dag_id or "")
 
     def _matches_dataset(self, uri: str | None) -> bool:
         if uri is None:
@@ -264,8 +274,25 @@ class ChangeFilter(Struct, frozen=True):
         )
 
 
+def _is_seen(record: ChangeRecord, rights: Rights) -> bool:
+    if record.kind == ChangeKind.DATASET:
+        return record.dataset is not None and rights.sees_dataset(record.dataset)
+    return record.dag_id is not None and rights.sees_dag(record.dag_id)
+
+
+def without_task(data: bytes) -> bytes:
+    """Return a dataset event's change in JSON without the task that emitted the event."""
+    removed = dict.fromkeys(("run_id", "dag_id", "task_id"))
+    return _json({**msgspec.json.decode(data), "source": "task", **removed})
+
+
 def change_filter(
-    *, dags: list[str], runs: list[str], datasets: list[str], kinds: list[ChangeKind]
+    *,
+    dags: list[str],
+    runs: list[str],
+    datasets: list[str],
+    kinds: list[ChangeKind],
+    rights: Rights | None = None,
 ) -> ChangeFilter:
     """Return a filter, with run ids and URIs normalised.
 
@@ -277,4 +304,5 @@ def change_filter(
         frozenset(each.lower() for each in runs),
         frozenset(map(normalise_uri, datasets)),
         frozenset(kinds),
+        rights,
     )

@@ -12,6 +12,7 @@ from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.api.auth import AuditView, NewToken, SessionView, TokenView
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.auth import (
+    Grant,
     Principal,
     Role,
     Session,
@@ -19,6 +20,7 @@ from pubsubflow.model.auth import (
     check_limits,
     check_name,
     digest_of,
+    known_grants,
     new_token,
 )
 from pubsubflow.model.ids import new_id
@@ -49,6 +51,7 @@ class TokenStore:
         role: Role,
         *,
         datasets: Sequence[str] = (),
+        grants: Sequence[Grant] = (),
         expires_at: datetime | None = None,
         by: str,
     ) -> NewToken:
@@ -58,6 +61,7 @@ class TokenStore:
             name: Unique among the tokens that are not revoked.
             role: What its holder may do.
             datasets: Patterns or URIs, for an emitter.
+            grants: Roles on some DAGs and datasets, beside the role on everything.
             expires_at: When it expires, with a zone; never if None.
             by: The principal that creates it.
 
@@ -67,9 +71,10 @@ class TokenStore:
             StoreUnavailable: Postgres is away.
         """
         secret = new_token()
-        facts = (new_id(), check_name(name), role, digest_of(secret), check_limits(role, datasets))
+        limits = check_limits(role, datasets, grants)
+        facts = (new_id(), check_name(name), role, digest_of(secret), limits, by, expires_at)
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(SQL["create_token"], *facts, by, expires_at)
+            row = await connection.fetchrow(SQL["create_token"], *facts, [*map(str, grants)])
         if row is None:
             raise TokenNameTaken(
                 f"a token named {name!r} exists already: revoke it, or choose another name"
@@ -117,6 +122,7 @@ class TokenStore:
                 digest=row["digest"],
                 datasets=tuple(row["datasets"]),
                 expires_at=row["expires_at"],
+                grants=known_grants(row["grants"]),
             )
             for row in rows
         ]
@@ -155,6 +161,36 @@ class SessionStore:
         facts = (digest_of(secret), None, seconds, _shortened(agent, _MAX_AGENT), remote)
         return _session_of(await self._create(principal, principal.name, *facts)), secret
 
+    async def create_person(
+        self,
+        name: str,
+        role: Role,
+        grants: Sequence[Grant],
+        *,
+        seconds: float,
+        agent: str | None = None,
+        remote: str | None = None,
+    ) -> tuple[Session, str]:
+        """Sign the browser of a person in; return its session, and the text of its cookie.
+
+        Args:
+            name: The person.
+            role: The person's role on everything.
+            grants: The person's roles on some DAGs and datasets.
+            seconds: After how long it ends.
+            agent: The browser, as it calls itself.
+            remote: Its address.
+        """
+        secret = new_token()
+        facts = (new_id(), printable(name), None, False, digest_of(secret), None, seconds)
+        rights = (str(role), [*map(str, grants)])
+        async with self._database.connection() as connection:
+            await connection.execute(SQL["prune_sessions"])
+            rows = await connection.fetch(
+                SQL["create_session"], *facts, _shortened(agent, _MAX_AGENT), remote, *rights
+            )
+        return _session_of(rows[0]), secret
+
     async def create_link(
         self, principal: Principal, name: str, *, seconds: float
     ) -> tuple[str, datetime]:
@@ -180,7 +216,12 @@ class SessionStore:
         return [_session_of(row) for row in rows]
 
     async def page(
-        self, *, limit: int, after: UUID | None = None, token: UUID | None = None
+        self,
+        *,
+        limit: int,
+        after: UUID | None = None,
+        token: UUID | None = None,
+        person: str | None = None,
     ) -> Page[SessionView]:
         """Return sessions that may be used, newest first.
 
@@ -188,24 +229,30 @@ class SessionStore:
             limit: Number at most.
             after: The last id of the page before.
             token: Only those of this token.
+            person: Only those of this person, who signed in by OpenID Connect.
         """
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["list_sessions"], after or _LAST, limit, token)
+            rows = await connection.fetch(
+                SQL["list_sessions"], after or _LAST, limit, token, person
+            )
         items = [_view_of(row) for row in rows]
         return Page(items, items[-1].id if len(items) == limit else None)
 
-    async def end(self, number: UUID, *, token: UUID | None = None) -> SessionView:
+    async def end(
+        self, number: UUID, *, token: UUID | None = None, person: str | None = None
+    ) -> SessionView:
         """End a session and return it.
 
         Args:
             number: Its id.
             token: Only if it is one of this token.
+            person: Only if it is one of this person.
 
         Raises:
             NotFound: No session has this id.
         """
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(SQL["end_session"], number, token)
+            row = await connection.fetchrow(SQL["end_session"], number, token, person)
         if row is None:
             raise NotFound("session", str(number))
         return _view_of(row)
@@ -220,7 +267,9 @@ class SessionStore:
         async with self._database.connection() as connection:
             await connection.execute(SQL["prune_sessions"])
             rows = await connection.fetch(
-                SQL["create_session"], new_id(), name, principal.token, principal.owner, *facts
+                SQL["create_session"],
+                *(new_id(), name, principal.token, principal.owner, *facts),
+                *(None, []),
             )
         return rows[0]
 
@@ -308,6 +357,7 @@ def _token_fields(row: asyncpg.Record) -> dict[str, Any]:
     facts["id"] = str(row["id"])
     facts["role"] = Role(row["role"])
     facts["datasets"] = tuple(row["datasets"])
+    facts["grants"] = tuple(row["grants"])
     facts["state"] = _token_state(row)
     return facts
 
@@ -327,6 +377,8 @@ def _session_of(row: asyncpg.Record) -> Session:
         owner=row["owner"],
         digest=row["digest"],
         expires_at=row["expires_at"],
+        role=None if row["role"] is None else Role(row["role"]),
+        grants=known_grants(row["grants"]),
     )
 
 

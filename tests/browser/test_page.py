@@ -411,6 +411,16 @@ def test_without_a_session_it_shows_nothing_and_a_viewer_changes_nothing(browse,
     expect(tab.get_by_role("table", name="Sessions")).to_contain_text("the-viewer (here)")
     tab.get_by_role("button", name="Sign out").click()
     expect(tab.get_by_role("heading", level=1)).to_have_text("Sign in")
+    body = {"name": "the-loader", "role": "viewer", "grants": ["operator:dag=load"]}
+    tab.get_by_label("Or with a token").fill(api("tokens", body, **admin)["token"])
+    tab.get_by_role("button", name="Sign in").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Account")
+    for dag, enough in (("load", True), ("report", False)):
+        tab.open(f"/ui/dags/{dag}")
+        tab.get_by_role("button", name="Pause").click()
+        button = dialog.get_by_role("button", name="Pause")
+        expect(button).to_be_enabled() if enough else expect(button).to_be_disabled()
+    expect(dialog).to_contain_text("This needs the role operator on report; yours there is viewer.")
     link = api("session/links", {}, **admin)
     other = browse()
     other.expected = "status of 401"

@@ -10,6 +10,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from pubsubflow.api.auth.audit import AuditRecorder
+from pubsubflow.api.auth.dag_tags import DagTags
+from pubsubflow.api.auth.scopes import SCOPES, check_scope
 from pubsubflow.api.auth.token_cache import TokenCache
 from pubsubflow.api.http.problems import (
     FORWARDED,
@@ -20,10 +22,13 @@ from pubsubflow.api.http.problems import (
     problem_middleware,
 )
 from pubsubflow.api.http.routing import Access, Route
-from pubsubflow.model.auth import ANONYMOUS, Principal, Role
+from pubsubflow.api.http.shown import limited_to
+from pubsubflow.errors import NotFound
+from pubsubflow.model.auth import ANONYMOUS, Principal, Rights, Role
 from pubsubflow.model.wire.audit_entries import AuditEntry, AuditNote
 from pubsubflow.model.wire.commands import CommandHandler, StartRun
 from pubsubflow.redaction import redact
+from pubsubflow.store.read.read_models import ReadModels
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +50,7 @@ _NOTE = web.RequestKey("note", AuditNote)
 _NUMBER = web.RequestKey("audit", int)
 _CHALLENGE = 'Bearer realm="pubsubflow"'
 _REFUSALS = (401, 403)
+_LEAST = {Access.VIEWER: Role.VIEWER, Access.OPERATOR: Role.OPERATOR, Access.ADMIN: Role.ADMIN}
 
 
 class AuthMiddleware:
@@ -54,15 +60,26 @@ class AuthMiddleware:
         routes: All routes of the server.
         tokens: Authenticates tokens.
         audit: Records changes and refusals.
+        tags: The tags of all DAGs.
+        read_models: Reads which DAG a run is of.
     """
 
-    def __init__(self, routes: Iterable[Route], tokens: TokenCache, audit: AuditRecorder) -> None:
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        tokens: TokenCache,
+        audit: AuditRecorder,
+        tags: DagTags,
+        read_models: ReadModels,
+    ) -> None:
         # aiohttp names a resource without the patterns of its parameters.
         self._routes = {
             (route.method, _PATTERN.sub(r"{\1}", route.path)): route for route in routes
         }
         self._tokens = tokens
         self._audit = audit
+        self._tags = tags
+        self._read_models = read_models
 
     def middleware(self) -> Middleware:
         """Return it in aiohttp's form."""
@@ -79,11 +96,16 @@ class AuthMiddleware:
             self._check_origin(request)
             return await handler(request)
         try:
-            principal = await self._authorize(request, route)
+            principal = await self._authenticate(request)
+            rights = await self._rights(request, route, principal)
         except BadRequest as refusal:
             await self._record_refusal(request, route, refusal.status)
             raise
-        with self._tokens.serving(principal, request):
+        except NotFound:
+            # Of what may not be seen, too: the attempt is recorded, the answer does not tell.
+            await self._record_refusal(request, route, _REFUSALS[1])
+            raise
+        with self._tokens.serving(principal, request), limited_to(rights):
             # Posted events are not recorded one by one: the event log itself keeps them.
             if route.access is Access.EMITTER or route.method in _READS:
                 return await self._unrecorded(request, route, handler)
@@ -109,11 +131,11 @@ class AuthMiddleware:
         if not self._tokens.required:
             check_host(request.headers)
 
-    async def _authorize(self, request: web.Request, route: Route) -> Principal:
-        """Return the principal of a request that may use a route.
+    async def _authenticate(self, request: web.Request) -> Principal:
+        """Return the principal of a request.
 
         Raises:
-            BadRequest: It has no valid token, or its role does not suffice.
+            BadRequest: It has no valid token, or comes from a page of another site.
             StoreUnavailable: Tokens cannot be checked.
         """
         secret = _bearer_token(request.headers.get("Authorization"))
@@ -128,9 +150,28 @@ class AuthMiddleware:
         if not self._tokens.required:
             _check_direct(request)
         request[PRINCIPAL] = principal
-        if route.access not in ALLOWED[principal.role]:
-            raise _forbidden(principal, route.access)
         return principal
+
+    async def _rights(
+        self, request: web.Request, route: Route, principal: Principal
+    ) -> Rights | None:
+        """Return the rights by which a request is bounded; None if its role is enough.
+
+        Raises:
+            BadRequest: Neither its role nor its grants suffice (403).
+            NotFound: It names what its grants do not show.
+            StoreUnavailable: It cannot be decided.
+        """
+        if route.access in ALLOWED[principal.role]:
+            return None
+        scope = SCOPES.get((route.method, route.path))
+        if scope is None or not principal.grants:
+            raise _forbidden(principal, route.access)
+        await self._tags.ready(request.match_info.get("dag_id"))
+        rights = Rights(principal.role, principal.grants, self._tags.of, self._tags.names)
+        role = _LEAST.get(route.access, Role.VIEWER)
+        await check_scope(request, scope, role, rights, self._read_models)
+        return rights
 
     async def _unrecorded(
         self, request: web.Request, route: Route, handler: Handler
@@ -215,7 +256,7 @@ def check_datasets(principal: Principal, uris: Iterable[str], field: str = "data
     """
     for index, uri in enumerate(uris):
         if not principal.may_post(uri):
-            limits = ", ".join(principal.datasets or ())
+            limits = ", ".join(principal.postable or ())
             raise BadRequest(
                 f"token {principal.name!r} may not post events of {uri}, only of {limits}",
                 status=403,
@@ -297,8 +338,9 @@ def _unauthenticated(secret: str | None) -> BadRequest:
 
 def _forbidden(principal: Principal, access: Access) -> BadRequest:
     least = next(role for role in Role if access in ALLOWED[role])
+    on = " on everything" if principal.grants else ""
     return BadRequest(
-        f"this needs the role {least}; token {principal.name!r} has the role {principal.role}",
+        f"this needs the role {least}{on}; token {principal.name!r} has the role {principal.role}",
         status=403,
         headers={"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{least}"'},
     )

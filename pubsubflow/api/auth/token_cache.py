@@ -40,6 +40,7 @@ class TokenCache:
         wakeups: Notify when tokens have changed.
         always: Whether a token is required even if none was ever created.
         publish: Announces to all daemons, this one too, that tokens have changed.
+        people: Whether people sign in by OpenID Connect; their sessions count only then.
         sweep_seconds: Interval of the safety net that reads them anyway.
         now: Returns the current time.
 
@@ -55,6 +56,7 @@ class TokenCache:
         *,
         always: bool,
         publish: Callable[[], None],
+        people: bool = False,
         sweep_seconds: float = _SWEEP_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -64,6 +66,7 @@ class TokenCache:
         self._sessions = sessions
         self._wakeups = wakeups
         self._publish = publish
+        self._people = people
         self._sweep_seconds = sweep_seconds
         self._now = now
         self._required = self._always = always
@@ -146,18 +149,26 @@ class TokenCache:
         if not session.is_live(now):
             return None
         if session.token is None:
-            # One that was made while no token was needed ends with the first token.
-            if self._required and not session.owner:
-                return None
-            self._sessions_used[session.id] = now
-            return Principal(
-                name=session.name, role=Role.ADMIN, session=session.id, owner=session.owner
-            )
+            principal = self._without_token(session)
+            if principal is not None:
+                self._sessions_used[session.id] = now
+            return principal
         token = self._by_id.get(session.token)
         if token is None or not token.is_live(now):
             return None
         self._sessions_used[session.id] = self._used[token.id] = now
         return Principal.of(token, session=session.id)
+
+    def _without_token(self, session: Session) -> Principal | None:
+        """Return the principal of a live session that stands by itself."""
+        if session.role is not None:
+            return Principal.of_person(session, session.role) if self._people else None
+        # One that was made while no token was needed ends with the first token.
+        if self._required and not session.owner:
+            return None
+        return Principal(
+            name=session.name, role=Role.ADMIN, session=session.id, owner=session.owner
+        )
 
     @contextmanager
     def serving(self, principal: Principal, request: web.BaseRequest) -> Iterator[None]:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.responses import encode
+from pubsubflow.api.http.shown import shown
 from pubsubflow.model.revisions import Revisions, connection_revision
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
@@ -29,7 +30,9 @@ _HEADERS = {
 def json_with_etag(
     request: web.Request, value: object, *, revision: str | None = None
 ) -> web.Response:
-    """Return a response with a value in JSON and its ETag, or 304 if the client has it already.
+    """Return a response with what the principal may see of a value, in JSON, and its ETag.
+
+    It is 304 if the client has it already.
 
     Args:
         request: May carry `If-None-Match`.
@@ -39,7 +42,7 @@ def json_with_etag(
     Raises:
         BadRequest: `If-None-Match` is malformed.
     """
-    body = encode(value)
+    body = encode(shown(value))
     digest = blake2b(body, digest_size=12).hexdigest()
     etag = f'"{digest}"' if revision is None else f'"{revision}.{digest}"'
     headers = {**_HEADERS, "ETag": etag}

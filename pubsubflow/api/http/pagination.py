@@ -6,13 +6,14 @@ skipped.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from pubsubflow.api.http.problems import BadRequest
+from pubsubflow.api.http.shown import rights_of_request, shown_items
 from pubsubflow.model.api.resources import Page
 
 
@@ -38,6 +39,39 @@ Cursor = Annotated[
     ),
 ]
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+_MOST_READS = 500
+
+
+async def seen_page(
+    read: Callable[[Any, int], Awaitable[P]],
+    after: object | None,
+    limit: int,
+    kind: Callable[[str], Any] = int,
+) -> P:
+    """Return a page of what the principal of the request may see.
+
+    What it may not see is skipped by reading on: a page is shorter than the limit only at the end
+    of the list, or after 500 reads. A page that was filled ends with an item that is shown, so no
+    cursor holds a name that is not.
+
+    Args:
+        read: Reads a page after a position, of so many items at most.
+        after: The position of the request's cursor.
+        limit: How many items at most.
+        kind: Makes the position of the `next` of a page.
+    """
+    page = await read(after, limit)
+    rights = rights_of_request()
+    if rights is None or rights.sees_all:
+        return page
+    items, position, reads = shown_items(page.items), page.next, 1
+    while position is not None and len(items) < limit and reads < _MOST_READS:
+        page = await read(kind(position), limit - len(items))
+        items += shown_items(page.items)
+        position, reads = page.next, reads + 1
+    return msgspec.structs.replace(page, items=items, next=position)
 
 
 def with_cursor(name: str, page: P) -> P:

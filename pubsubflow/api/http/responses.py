@@ -3,6 +3,8 @@
 import msgspec
 from aiohttp import web
 
+from pubsubflow.api.http.shown import shown
+
 encode = msgspec.json.Encoder().encode
 _HEADERS = {
     "Content-Type": "application/json",
@@ -12,5 +14,5 @@ _HEADERS = {
 
 
 def json_response(value: object, status: int = 200) -> web.Response:
-    """Return a response with a value in JSON."""
-    return web.Response(body=encode(value), status=status, headers=_HEADERS)
+    """Return a response with what the principal may see of a value, in JSON."""
+    return web.Response(body=encode(shown(value)), status=status, headers=_HEADERS)

@@ -22,10 +22,12 @@ from pubsubflow.api.http.requests import (
 )
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
+from pubsubflow.api.http.shown import rights_of_request
 from pubsubflow.api.routes.runs.filters import Several, Tag
 from pubsubflow.api.routes.runs.run_requests import IDEMPOTENCY, with_request_key
 from pubsubflow.model.api.explain import WhyNot
 from pubsubflow.model.api.resources import DagDetail, DagPage, StartedRun
+from pubsubflow.model.auth import Role
 from pubsubflow.model.runs.param_rules import form_schema
 from pubsubflow.model.wire.commands import CommandHandler, SetPaused, StartRun
 from pubsubflow.store.read.read_models import ReadModels
@@ -152,6 +154,7 @@ class DagRoutes:
         """List DAGs by name, with the files that cannot be imported."""
         params = parse_query(request, DagsQuery)
         after = read_cursor(_LIST, params.after, str)
+        rights = rights_of_request()
         page = await self._read_models.dags.page(
             limit=params.limit,
             after=after,
@@ -161,6 +164,7 @@ class DagRoutes:
             checks=params.checks,
             text=params.text or "",
             recent=params.recent,
+            among=None if rights is None else rights.dags_with(Role.VIEWER),
         )
         return json_with_etag(request, with_cursor(_LIST, page))
 

@@ -9,13 +9,15 @@ from aiohttp import web
 from msgspec import Meta, Struct, field
 
 from pubsubflow.api.auth.middleware import note_object
+from pubsubflow.api.auth.scopes import check_dag
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import expected_revisions, json_with_etag
-from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, with_cursor
+from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, seen_page, with_cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import Limit, NoQuery, decode_body, parse_query
 from pubsubflow.api.http.responses import encode, json_response
 from pubsubflow.api.http.routing import Access, Route
+from pubsubflow.api.http.shown import rights_of_request
 from pubsubflow.api.routes.webhooks import DEAD_LETTER_KIND, WebhookRoutes
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.api.explain import (
@@ -28,6 +30,7 @@ from pubsubflow.model.api.explain import (
     ResentLetters,
 )
 from pubsubflow.model.api.resources import Page
+from pubsubflow.model.auth import Role
 from pubsubflow.model.revisions import Revisions
 from pubsubflow.model.wire.commands import (
     CommandHandler,
@@ -162,13 +165,17 @@ class DeadLetterRoutes:
         """List dead letters, the newest first."""
         params = parse_query(request, DeadLetterQuery)
         after = read_cursor(_LIST, params.after, Number)
-        page = await self._read_models.dead_letters.page(
-            limit=params.limit,
-            after=after,
-            settled=params.resent,
-            kind=params.kind,
-            dag_id=params.dag,
-            reason=params.reason,
+        page = await seen_page(
+            lambda after, limit: self._read_models.dead_letters.page(
+                limit=limit,
+                after=after,
+                settled=params.resent,
+                kind=params.kind,
+                dag_id=params.dag,
+                reason=params.reason,
+            ),
+            after,
+            params.limit,
         )
         return json_with_etag(request, with_cursor(_LIST, page))
 
@@ -219,8 +226,31 @@ class DeadLetterRoutes:
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a dead letter with its payload."""
-        found = await self._read_models.dead_letters.get(_number(request))
+        found = await self._seen(_number(request), Role.VIEWER)
         return json_with_etag(request, found, revision=found.revision)
+
+    async def _seen(self, number: int, role: Role) -> DeadLetterDetail:
+        """Return a dead letter of a DAG on which the principal of the request has a role.
+
+        Raises:
+            NotFound: It does not exist, or may not be seen.
+            BadRequest: The role does not suffice (403).
+        """
+        letter = await self._read_models.dead_letters.get(number)
+        rights = rights_of_request()
+        if rights is None:
+            return letter
+        if letter.dag_id is None:
+            if rights.sees_all and role is not Role.VIEWER:
+                raise BadRequest(f"this needs the role {role} on everything", status=403)
+            seen = rights.sees_all
+        else:
+            seen = rights.sees_dag(letter.dag_id)
+        if not seen:
+            raise NotFound("dead letter", str(number))
+        if letter.dag_id is not None:
+            check_dag(rights, letter.dag_id, role)
+        return letter
 
     async def resend(self, request: web.Request) -> web.Response:
         """Resend a dead letter, as it is or edited; return the run that it started, if any."""
@@ -233,7 +263,7 @@ class DeadLetterRoutes:
     async def _resend(
         self, number: int, edit: bytes | None = None, revisions: Revisions = None
     ) -> Resent:
-        letter = await self._read_models.dead_letters.get(number)
+        letter = await self._seen(number, Role.OPERATOR)
         if edit is not None and not letter.editable:
             raise BadRequest(
                 f"dead letter {number} is a message in a binary format: resend it as it is, "

@@ -12,9 +12,10 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from pubsubflow.api.auth.middleware import PRINCIPAL, check_datasets
+from pubsubflow.api.auth.scopes import check_dataset
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import json_with_etag
-from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, with_cursor
+from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, seen_page, with_cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import (
     Limit,
@@ -26,7 +27,8 @@ from pubsubflow.api.http.requests import (
 )
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
-from pubsubflow.errors import DefinitionError
+from pubsubflow.api.http.shown import rights_of_request, shown_items
+from pubsubflow.errors import DefinitionError, NotFound
 from pubsubflow.model.api.datasets import DatasetDetail
 from pubsubflow.model.api.explain import EventWithOutcomes
 from pubsubflow.model.api.resources import DatasetView, EventView, Page, PostedEvents
@@ -164,23 +166,33 @@ class EventRoutes:
         """List events, the newest first."""
         params = parse_query(request, EventsQuery)
         dataset = None if params.dataset is None else _uri(params.dataset)
+        check_dataset(rights_of_request(), dataset)
         datasets = self._read_models.datasets
         after = read_cursor(_EVENTS, params.after, Number)
         if params.event is not None:
-            return json_with_etag(request, Page([await datasets.event_with_outcomes(params.event)]))
+            found = shown_items([await datasets.event_with_outcomes(params.event)])
+            if not found:
+                raise NotFound("event", str(params.event))
+            return json_with_etag(request, Page(found))
         read = datasets.events_with_outcomes if params.outcomes else datasets.events
-        page = await read(limit=params.limit, dataset=dataset, after=after)
+        page: Page[EventView] | Page[EventWithOutcomes] = await seen_page(
+            lambda after, limit: read(limit=limit, dataset=dataset, after=after),
+            after,
+            params.limit,
+        )
         return json_with_etag(request, with_cursor(_EVENTS, page))
 
     async def list_datasets(self, request: web.Request) -> web.Response:
         """List datasets by URI."""
         params = parse_query(request, DatasetsQuery)
+        rights = rights_of_request()
         page = await self._read_models.datasets.page(
             limit=params.limit,
             after=read_cursor(_DATASETS, params.after, str),
             text=params.text or "",
             held=params.held,
             stale=params.stale,
+            among=None if rights is None else rights.seen_datasets(),
         )
         made = await self._read_models.neighbours.count_producers(
             each.dataset for each in page.items
@@ -192,7 +204,9 @@ class EventRoutes:
     async def show_dataset(self, request: web.Request) -> web.Response:
         """Show a dataset with what produces and consumes its events."""
         params = parse_query(request, DatasetQuery)
-        found = await self._read_models.datasets.detail(_uri(params.dataset))
+        uri = _uri(params.dataset)
+        check_dataset(rights_of_request(), uri)
+        found = await self._read_models.datasets.detail(uri)
         return json_with_etag(request, found)
 
 

@@ -9,14 +9,17 @@ from aiohttp import web
 from msgspec import Meta, Struct, field
 
 from pubsubflow.api.auth.middleware import note_object
+from pubsubflow.api.auth.scopes import check_dag, check_dataset
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import NoQuery, parse_body, to_utc
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
+from pubsubflow.api.http.shown import rights_of_request
 from pubsubflow.api.routes.runs.backfills import check_order
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.api.explain import PlannedRuns
+from pubsubflow.model.auth import Role
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.wire.commands import CommandHandler, Replay, RunPlan
 from pubsubflow.store.read.read_models import ReadModels
@@ -74,13 +77,17 @@ class ReplayRoutes:
         check_order(payload.since, payload.until)
         uri = _uri(payload.dataset)
         note_object(request, ", ".join(filter(None, (uri, *payload.dags))))
-        dags = list(payload.dags)
+        dags, rights = list(payload.dags), rights_of_request()
         if not dags:
             if uri is None:
                 raise BadRequest("name a dataset, or the DAGs to replay events for", field="dags")
+            check_dataset(rights, uri)
             dags = await self._read_models.datasets.subscribed_dags(uri)
+            if rights is not None:
+                dags = [each for each in dags if rights.may_on_dag(Role.OPERATOR, each)]
         # All are checked before the first replay: an unknown one must not leave half of it done.
         for dag_id in dags:
+            check_dag(rights, dag_id, Role.OPERATOR)
             await self._read_models.dags.check(dag_id)
         planned = []
         for dag_id in dict.fromkeys(dags):

@@ -4,7 +4,7 @@ A page cannot keep a token safely, and the live stream of a browser sends no hea
 shows a token once, or follows a link that works once, and gets a cookie that no script can read.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Annotated
@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from msgspec import Meta, Struct
 
 from pubsubflow.api.auth.audit import AuditRecorder
+from pubsubflow.api.auth.dag_tags import DagTags
 from pubsubflow.api.auth.middleware import PRINCIPAL, note_object, remote, session_cookie
 from pubsubflow.api.auth.token_cache import TokenCache
 from pubsubflow.api.http import routing
@@ -26,9 +27,9 @@ from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.api.settings import ApiSettings
 from pubsubflow.errors import NotFound
-from pubsubflow.model.api.auth import MeView, SessionView, SignInLink
+from pubsubflow.model.api.auth import MeView, SessionView, SignedOut, SignInLink
 from pubsubflow.model.api.resources import Page
-from pubsubflow.model.auth import ANONYMOUS, Principal, Role, Session, name_of_owner
+from pubsubflow.model.auth import ANONYMOUS, Principal, Rights, Role, Session, name_of_owner
 from pubsubflow.model.wire.audit_entries import AuditEntry
 from pubsubflow.store.auth import SessionStore
 
@@ -64,6 +65,16 @@ class SignInLinkRequest(Struct, frozen=True, forbid_unknown_fields=True):
     person: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
 
+class MeQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query string of who one is.
+
+    Attributes:
+        dag: Return the role on this DAG.
+    """
+
+    dag: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
+
+
 class SessionsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The query string of the list of sessions."""
 
@@ -83,6 +94,8 @@ class SessionRoutes:
         token_cache: The live tokens and sessions; it announces changes.
         audit: Records who signs in.
         settings: How long a session lasts.
+        tags: The tags of all DAGs.
+        sign_out_url: Returns where a person signs out at the provider, too.
     """
 
     def __init__(
@@ -91,10 +104,14 @@ class SessionRoutes:
         token_cache: TokenCache,
         audit: AuditRecorder,
         settings: ApiSettings,
+        tags: DagTags,
+        sign_out_url: Callable[[web.Request], Awaitable[str | None]],
     ) -> None:
         self._sessions = sessions
         self._token_cache = token_cache
         self._audit = audit
+        self._tags = tags
+        self._sign_out_url = sign_out_url
         self._seconds = settings.session_seconds
         self._tls = settings.tls_cert is not None
         self._limit = anyio.Semaphore(_MAX_SIGN_INS)
@@ -102,7 +119,7 @@ class SessionRoutes:
     def routes(self) -> Iterable[Route]:
         """Return the routes."""
         yield routing.get(
-            "/api/v1/me", self.me, access=Access.ANY, query=NoQuery, responses={200: MeView}
+            "/api/v1/me", self.me, access=Access.ANY, query=MeQuery, responses={200: MeView}
         )
         yield routing.post(
             "/api/v1/session",
@@ -119,7 +136,7 @@ class SessionRoutes:
             handler=self.sign_out,
             access=Access.ANY,
             query=NoQuery,
-            responses={204: None},
+            responses={200: SignedOut, 204: None},
         )
         yield routing.post(
             "/api/v1/session/links",
@@ -148,8 +165,13 @@ class SessionRoutes:
 
     async def me(self, request: web.Request) -> web.Response:
         """Return the name of the principal, and what it may do."""
-        principal = request[PRINCIPAL]
-        response = json_response(self._view(principal))
+        principal, dag_id = request[PRINCIPAL], parse_query(request, MeQuery).dag
+        view = self._view(principal)
+        if dag_id is not None and principal.grants:
+            await self._tags.ready(dag_id)
+            rights = Rights(principal.role, principal.grants, self._tags.of, self._tags.names)
+            view = msgspec.structs.replace(view, role=rights.role_on_dag(dag_id))
+        response = json_response(view)
         cookie = session_cookie(request)
         if principal.session is None and cookie in request.cookies:
             self._forget(response, cookie)
@@ -170,9 +192,15 @@ class SessionRoutes:
         return await self._signed_in(request, *made)
 
     async def sign_out(self, request: web.Request) -> web.Response:
-        """End the session of the browser that sends this."""
+        """End the session of the browser that sends this.
+
+        200 with the address at which a person signs out at the provider too, if it has one.
+        """
         principal = request[PRINCIPAL]
+        url = await self._sign_out_url(request) if principal.person else None
         response = web.Response(status=HTTPStatus.NO_CONTENT)
+        if url is not None:
+            response = json_response(SignedOut(url=url))
         if principal.session is not None:
             note_object(request, str(principal.session))
             self._token_cache.exempt(request)
@@ -186,6 +214,8 @@ class SessionRoutes:
         payload = await parse_body(request, _link_decoder)
         principal: Principal = request[PRINCIPAL]
         name = principal.name
+        if principal.person:
+            raise BadRequest("who signs in at a provider needs no link: sign in there", status=403)
         if principal.token is None and principal.session is None:
             name = name_of_owner(payload.person)
         elif payload.person is not None:
@@ -199,8 +229,10 @@ class SessionRoutes:
         """List browsers that have signed in, the newest first: for admins all, else the own."""
         params = parse_query(request, SessionsQuery)
         after = read_cursor(_SESSIONS, params.after, UUID)
-        token = _limit_of(request[PRINCIPAL])
-        page = await self._sessions.page(limit=params.limit, after=after, token=token)
+        token, person = _limits_of(request[PRINCIPAL])
+        page = await self._sessions.page(
+            limit=params.limit, after=after, token=token, person=person
+        )
         return json_response(with_cursor(_SESSIONS, page))
 
     async def revoke(self, request: web.Request) -> web.Response:
@@ -211,7 +243,8 @@ class SessionRoutes:
         except ValueError:
             raise NotFound("session", text) from None
         self._token_cache.exempt(request)
-        ended = await self._sessions.end(number, token=_limit_of(request[PRINCIPAL]))
+        token, person = _limits_of(request[PRINCIPAL])
+        ended = await self._sessions.end(number, token=token, person=person)
         note_object(request, ended.name)
         await self._token_cache.announce_change()
         return json_response(ended)
@@ -275,6 +308,7 @@ class SessionRoutes:
             role=principal.role,
             via="session" if principal.session else "token" if named else "none",
             datasets=principal.datasets,
+            grants=tuple(map(str, principal.grants)),
             sign_in=self._token_cache.required,
             version=version("pubsubflow"),
             session=None if principal.session is None else str(principal.session),
@@ -286,9 +320,11 @@ class SessionRoutes:
         response.set_cookie(cookie, "", max_age=0, path="/", httponly=True, samesite="Strict")
 
 
-def _limit_of(principal: Principal) -> UUID | None:
-    """Return the token whose sessions a principal may see; None for all."""
-    return None if principal.role is Role.ADMIN else principal.token
+def _limits_of(principal: Principal) -> tuple[UUID | None, str | None]:
+    """Return the token, or the person, whose sessions a principal may see; None for all."""
+    if principal.role is Role.ADMIN:
+        return None, None
+    return principal.token, principal.name if principal.person else None
 
 
 def _refusal(payload: SignInRequest) -> str:

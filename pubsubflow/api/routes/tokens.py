@@ -20,8 +20,10 @@ from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.model.api.auth import AuditView, NewToken, TokenView
 from pubsubflow.model.api.resources import Page
-from pubsubflow.model.auth import Role
+from pubsubflow.model.auth import MAX_GRANTS, Grant, Role
 from pubsubflow.store.auth import TokenNameTaken, TokenStore
+
+GrantText = Annotated[str, Meta(min_length=1, max_length=600)]
 
 
 class TokenRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,12 +34,15 @@ class TokenRequest(Struct, frozen=True, forbid_unknown_fields=True):
         role: What its holder may do.
         datasets: For an emitter: the datasets whose events it may post, or patterns of them.
         expires_at: When it expires; never if null.
+        grants: Its roles on some DAGs and datasets, beside the role on everything: texts such as
+            `operator:dag=sales_*`, `viewer:tag=team:sales` or `operator:dataset=s3://lake/**`.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     role: Role
     datasets: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    grants: Annotated[tuple[GrantText, ...], Meta(max_length=MAX_GRANTS)] = ()
 
 
 class TokensQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,6 +136,7 @@ class TokenRoutes:
                 payload.name,
                 payload.role,
                 datasets=payload.datasets,
+                grants=[Grant.parse(each) for each in payload.grants],
                 expires_at=_future(payload.expires_at),
                 by=request[PRINCIPAL].name,
             )

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import json_with_etag
-from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, with_cursor
+from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, seen_page, with_cursor
 from pubsubflow.api.http.requests import Limit, parse_query
 from pubsubflow.api.http.routing import Route
 from pubsubflow.model.api.resources import Page
@@ -49,7 +49,11 @@ class TriggerRoutes:
     async def list_triggers(self, request: web.Request) -> web.Response:
         """List what tasks wait for and what watches datasets, the newest first."""
         params = parse_query(request, TriggersQuery)
-        page = await self._read_models.triggers.page(
-            limit=params.limit, kind=params.kind, after=read_cursor(_LIST, params.after, Number)
+        page = await seen_page(
+            lambda after, limit: self._read_models.triggers.page(
+                limit=limit, kind=params.kind, after=after
+            ),
+            read_cursor(_LIST, params.after, Number),
+            params.limit,
         )
         return json_with_etag(request, with_cursor(_LIST, page))

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from pubsubflow.api.http.sse import message
 from pubsubflow.errors import StoreUnavailable, Unavailable
-from pubsubflow.model.changes import ChangeFilter, ChangeRecord, LogPosition
+from pubsubflow.model.changes import ChangeFilter, ChangeRecord, LogPosition, without_task
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.read.changes import ChangeRow, ReadChanges
 from pubsubflow.wakeup import Wakeup, Wakeups
@@ -88,12 +88,17 @@ class Listener:
         position = self.position
         rows, self.position = await self._feed.rows_from(position)
         return [
-            encoded
+            self._shown(record, encoded, LogPosition(position.log, row.number, index + 1))
             for row in rows
             for index, (record, encoded) in enumerate(row.records)
             if (row.number > position.row or index >= position.index)
             and self.filter.matches(record)
         ]
+
+    def _shown(self, record: ChangeRecord, encoded: bytes, after: LogPosition) -> bytes:
+        if self.filter.hides_task_of(record):
+            return message(record.kind, without_task(record.data), after)
+        return encoded
 
 
 class ChangeFeed:

@@ -13,6 +13,7 @@ from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import parse_query
 from pubsubflow.api.http.responses import encode
 from pubsubflow.api.http.routing import MediaBody, Route
+from pubsubflow.api.http.shown import rights_of_request
 from pubsubflow.api.stream.change_feed import ChangeFeed, Listener, PositionLost
 from pubsubflow.api.stream.place import Places
 from pubsubflow.api.stream.settings import StreamSettings
@@ -162,7 +163,11 @@ def _filter(params: StreamQuery) -> ChangeFilter:
     """
     try:
         return change_filter(
-            dags=params.dag, runs=params.run, datasets=params.dataset, kinds=params.kind
+            dags=params.dag,
+            runs=params.run,
+            datasets=params.dataset,
+            kinds=params.kind,
+            rights=rights_of_request(),
         )
     except DefinitionError as error:
         raise BadRequest(str(error), status=400, field="dataset") from error

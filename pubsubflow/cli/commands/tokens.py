@@ -18,9 +18,10 @@ from pubsubflow.cli.offline_database import open_offline_database
 from pubsubflow.cli.parsers import Limit, span
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.config import load_config
+from pubsubflow.errors import ConfigError
 from pubsubflow.logging_setup import set_up_logging
 from pubsubflow.model.api.auth import NewToken, TokenView
-from pubsubflow.model.auth import Role
+from pubsubflow.model.auth import Grant, Role
 from pubsubflow.model.wire.audit_entries import AuditEntry
 from pubsubflow.store.auth import AuditLog, TokenStore
 from pubsubflow.store.database import Database
@@ -44,6 +45,7 @@ class _Tokens(Protocol):
         role: Role,
         *,
         datasets: Sequence[str] = (),
+        grants: Sequence[str] = (),
         expires_at: datetime | None = None,
     ) -> NewToken: ...
 
@@ -55,7 +57,8 @@ async def create_token(
     name: str,
     /,
     *,
-    role: Role,
+    role: Role | None = None,
+    grant: Annotated[list[str] | None, Parameter(negative=())] = None,
     datasets: Patterns = None,
     expires: str | None = None,
     postgres_url: str | None = None,
@@ -65,21 +68,30 @@ async def create_token(
 
     Args:
         name: Name of the token; unique among tokens that are not revoked.
-        role: Role of the token: viewer reads, emitter posts events of some datasets, operator also
-            starts and cancels runs, admin also manages tokens.
+        role: Role of the token on everything: viewer reads, emitter posts events of some datasets,
+            operator also starts and cancels runs, admin also manages tokens. May be left out with
+            --grant.
+        grant: A role on some DAGs or datasets: ROLE:dag=PATTERN, ROLE:tag=PATTERN or
+            ROLE:dataset=PATTERN, for example operator:dag=sales_*; may be repeated.
         datasets: Datasets, or patterns of them, whose events an emitter may post.
         expires: Lifetime, such as 90d; unlimited if left out.
         postgres_url: URL of the database of a daemon that does not run.
         target: The daemon, and the format of the output.
     """
+    if role is None and not grant:
+        raise ConfigError("set --role, or --grant for a role on some DAGs or datasets alone")
+    grants = [str(Grant.parse(each)) for each in grant or ()]
     ends = None if expires is None else datetime.now(UTC) + span(expires)
     async with _open_tokens(target, postgres_url, make=True) as tokens:
-        made = await tokens.create_token(name, role, datasets=datasets or (), expires_at=ends)
+        made = await tokens.create_token(
+            name, role or Role.EMITTER, datasets=datasets or (), grants=grants, expires_at=ends
+        )
     if target.json:
         output.show_json(made)
         return
     until = "never expires" if ends is None else f"expires {output.moment(ends)}"
-    output.warn(f"token {made.name} of role {made.role}, {until}; it cannot be shown again:")
+    rights = ", ".join([*([f"role {made.role}"] if role else []), *made.grants])
+    output.warn(f"token {made.name} of {rights}, {until}; it cannot be shown again:")
     output.show(made.token)
 
 
@@ -103,9 +115,20 @@ async def list_tokens(
             await output.show_items(found)
             return
         listing = output.Listing(
-            *("token", "role", "state", "used", "expires", "datasets", "created", "by", "id"),
+            *(
+                "token",
+                "role",
+                "state",
+                "used",
+                "expires",
+                "grants",
+                "datasets",
+                "created",
+                "by",
+                "id",
+            ),
             narrow=6,
-            elastic=["datasets"],
+            elastic=["grants", "datasets"],
             times=["used"],
         )
         async for token in found:
@@ -115,6 +138,7 @@ async def list_tokens(
                 token.state,
                 output.brief(token.used_at),
                 output.brief(token.expires_at),
+                " ".join(token.grants),
                 " ".join(token.datasets),
                 output.brief(token.created_at),
                 token.created_by,
@@ -183,13 +207,19 @@ class _DatabaseTokens:
         role: Role,
         *,
         datasets: Sequence[str] = (),
+        grants: Sequence[str] = (),
         expires_at: datetime | None = None,
     ) -> NewToken:
         # The entry comes first: after a crash in between it stands without a status, whereas a
         # change without an entry could never be found.
         number = await self._audit.record(_audit_entry("create", name))
         made = await self._tokens.create(
-            name, role, datasets=datasets, expires_at=expires_at, by=_LOCAL
+            name,
+            role,
+            datasets=datasets,
+            grants=[Grant.parse(each) for each in grants],
+            expires_at=expires_at,
+            by=_LOCAL,
         )
         await self._audit.finish(number, _DONE)
         return made

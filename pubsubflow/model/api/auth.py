@@ -15,6 +15,7 @@ class TokenView(Struct, frozen=True, kw_only=True):
         state: `live`, `expired` or `revoked`.
         created_by: The principal that created it: a token's name, or `local`.
         used_at: When it was last used, to about a minute.
+        grants: Its roles on some DAGs and datasets, such as `operator:dag=sales_*`.
     """
 
     id: str
@@ -27,6 +28,7 @@ class TokenView(Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
     used_at: datetime | None = None
     revoked_at: datetime | None = None
+    grants: tuple[str, ...] = ()
 
 
 class NewToken(TokenView, frozen=True, kw_only=True):
@@ -68,12 +70,14 @@ class MeView(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: The principal's name, as the audit log has it.
+        role: Its role on everything; with `dag`, on that DAG.
         via: `session`, `token`, or `none` where no token is needed.
         datasets: The datasets whose events an emitter may post; None for no limit.
         sign_in: Whether this server requires a token.
         version: The version of the server.
         session: The session's id, for a browser that has signed in.
         expires_at: When it ends.
+        grants: Its roles on some DAGs and datasets, such as `operator:dag=sales_*`.
     """
 
     name: str
@@ -84,6 +88,7 @@ class MeView(Struct, frozen=True, kw_only=True):
     version: str
     session: str | None = None
     expires_at: datetime | None = None
+    grants: tuple[str, ...] = ()
 
 
 class SessionView(Struct, frozen=True, kw_only=True):
@@ -107,6 +112,28 @@ class SessionView(Struct, frozen=True, kw_only=True):
     expires_at: datetime
     used_at: datetime | None = None
     ended_at: datetime | None = None
+
+
+class SignInMethods(Struct, frozen=True, kw_only=True):
+    """How a browser may sign in, besides a token and a link.
+
+    Attributes:
+        oidc: The name of the provider at `/auth/sign-in`; None without one.
+        sign_in: Whether this server requires that one signs in.
+    """
+
+    oidc: str | None = None
+    sign_in: bool
+
+
+class SignedOut(Struct, frozen=True, kw_only=True):
+    """The end of a session of a person.
+
+    Attributes:
+        url: Where the person signs out at the provider too.
+    """
+
+    url: str
 
 
 class SignInLink(Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ class RunFilter(Struct, frozen=True):
         partition: Only those of this partition.
         params: Only those with these params: name → value; of a value that is not a text, its JSON.
         backfill: Only those that this backfill has made.
+        among: Only those of these DAGs, which the principal may see; None for any.
     """
 
     dag_id: str | None = None
@@ -34,6 +35,7 @@ class RunFilter(Struct, frozen=True):
     partition: str | None = None
     params: Mapping[str, str] = {}
     backfill: UUID | None = None
+    among: tuple[str, ...] | None = None
 
     @property
     def live(self) -> bool:
@@ -43,7 +45,7 @@ class RunFilter(Struct, frozen=True):
     @property
     def empty(self) -> bool:
         """Whether it takes every run."""
-        return self == RunFilter()
+        return self == RunFilter(among=self.among)
 
 
 class TaskFilter(Struct, frozen=True):
@@ -62,4 +64,4 @@ class TaskFilter(Struct, frozen=True):
     @property
     def empty(self) -> bool:
         """Whether it takes every instance of every run."""
-        return self == TaskFilter()
+        return self == TaskFilter(RunFilter(among=self.runs.among))

@@ -1,6 +1,6 @@
 """DAGs and their files, read for the API."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import asyncpg
 from msgspec.structs import asdict, replace
@@ -48,6 +48,7 @@ class ReadDags:
         checks: bool = False,
         text: str = "",
         recent: int = 0,
+        among: Sequence[str] | None = None,
     ) -> DagPage:
         """Return DAGs by name, and the files that cannot be imported.
 
@@ -63,6 +64,7 @@ class ReadDags:
             checks: Those that checks are, in place of all others.
             text: Only those with this in their name, in any case.
             recent: How many of its last runs to return with each.
+            among: Only those of these names; None for any.
         """
         filtered = bool(tags) or owner is not None or paused is not None
         # Tags and owners are in the definitions: these are read a thousand at a time, so that a
@@ -70,7 +72,7 @@ class ReadDags:
         looked_at = max(limit, _LOOKED_AT) if filtered else limit
         async with self._database.connection() as connection:
             page = await connection.fetch(
-                SQL["page_dags"], after or "", looked_at, checks, text.lower()
+                SQL["page_dags"], after or "", looked_at, checks, text.lower(), among
             )
             found = await self._read(connection, [row["id"] for row in page])
             chosen = [
@@ -116,6 +118,23 @@ class ReadDags:
         """
         async with self._database.connection() as connection:
             await find_dag(connection, dag_id)
+
+    async def tags(
+        self, known: Mapping[str, tuple[int, tuple[str, ...]]]
+    ) -> dict[str, tuple[int, tuple[str, ...]]]:
+        """Return every DAG's version in force and the tags in it, retired DAGs included.
+
+        Args:
+            known: What was returned before: only versions that are not in it are read.
+        """
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["list_dag_names_in_force"])
+            new = [row for row in rows if known.get(row["dag_id"], (0,))[0] != row["version"]]
+            specs = await self._specs.load(connection, [row["version"] for row in new])
+        found = {row["dag_id"]: known.get(row["dag_id"], (row["version"], ())) for row in rows}
+        for row in new:
+            found[row["dag_id"]] = (row["version"], tuple(specs[row["version"]].tags))
+        return found
 
     async def import_errors(self) -> list[ImportErrorView]:
         """Return the files that cannot be imported."""

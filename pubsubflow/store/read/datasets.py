@@ -18,6 +18,7 @@ from pubsubflow.model.api.datasets import (
 )
 from pubsubflow.model.api.explain import EventWithOutcomes
 from pubsubflow.model.api.resources import DatasetView, EventView, Page
+from pubsubflow.model.datasets import pattern_expression
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.store.database import Connection, Database
@@ -59,6 +60,7 @@ class ReadDatasets:
         text: str = "",
         held: bool = False,
         stale: bool = False,
+        among: Sequence[str] | None = None,
     ) -> Page[DatasetView]:
         """Return datasets by URI.
 
@@ -68,10 +70,12 @@ class ReadDatasets:
             text: Only those with this in their URI, in any case.
             held: Only those of which checks hold events.
             stale: Only those that are stale.
+            among: Only those that match one of these patterns; None for any.
         """
+        patterns = None if among is None else [pattern_expression(each) for each in among]
         async with self._database.connection() as connection:
             page = await connection.fetch(
-                SQL["page_datasets"], after or "", limit, text.lower(), held, stale
+                SQL["page_datasets"], after or "", limit, text.lower(), held, stale, patterns
             )
             rows = await connection.fetch(SQL["read_datasets"], [row["id"] for row in page])
         items = [_dataset(row) for row in rows]

@@ -2,14 +2,14 @@
 
 -- name: create_token
 -- Create a token; return no row if a token that is not revoked has the name.
-INSERT INTO token (id, name, role, digest, datasets, created_by, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO token (id, name, role, digest, datasets, created_by, expires_at, grants)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (name) WHERE revoked_at IS NULL DO NOTHING
 RETURNING *;
 
 -- name: list_active_tokens
 -- Return the tokens that are neither revoked nor expired.
-SELECT id, name, role, digest, datasets, expires_at FROM token
+SELECT id, name, role, digest, datasets, expires_at, grants FROM token
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- name: has_tokens

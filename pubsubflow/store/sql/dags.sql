@@ -3,10 +3,11 @@
 
 -- name: page_dags
 -- Return the ids of the DAGs present, after the name $1, with $4 in their name, in lower case; those
--- that checks are if $3.
+-- that checks are if $3; only those of the names $5, if given.
 SELECT id FROM dag
 WHERE dag_id > $1 AND present AND (dag_id LIKE 'check:%') = $3
   AND ($4 = '' OR strpos(lower(dag_id), $4) > 0)
+  AND ($5::text[] IS NULL OR dag_id = ANY($5))
 ORDER BY dag_id LIMIT $2;
 
 -- name: find_dag
@@ -16,6 +17,14 @@ SELECT id FROM dag WHERE dag_id = $1;
 -- name: list_dag_versions_in_force
 -- Return the version in force of every DAG.
 SELECT dag, version FROM dag_state ORDER BY dag;
+
+-- name: list_dag_names_in_force
+-- Return the name of every DAG with its version in force.
+SELECT dag.dag_id, s.version FROM dag JOIN dag_state AS s ON s.dag = dag.id ORDER BY dag.id;
+
+-- name: find_dag_numbers
+-- Return the ids of DAGs, retired ones included.
+SELECT id FROM dag WHERE dag_id = ANY($1::text[]);
 
 -- name: read_dags
 -- Return DAGs with their state, last run and next tick.
@@ -53,13 +62,15 @@ SELECT file, error, traceback, read_at FROM dag_file WHERE error IS NOT NULL ORD
 
 -- name: page_datasets
 -- Return the ids of datasets after the URI $1, with $3 in their URI, in lower case; those of which
--- checks hold events if $4, those that are stale if $5.
+-- checks hold events if $4, those that are stale if $5; only those that match one of the expressions
+-- $6, if given.
 SELECT id FROM dataset
 WHERE uri > $1 AND ($3 = '' OR strpos(lower(uri), $3) > 0)
   AND (NOT $4 OR EXISTS (
       SELECT FROM held_event AS h WHERE h.dataset = dataset.id AND h.discarded_at IS NULL))
   AND (NOT $5 OR EXISTS (
       SELECT FROM freshness_look AS look WHERE look.dataset = dataset.uri AND look.alert IS NOT NULL))
+  AND ($6::text[] IS NULL OR uri ~ ANY($6))
 ORDER BY uri LIMIT $2;
 
 -- name: read_datasets

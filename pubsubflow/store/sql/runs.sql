@@ -3,9 +3,11 @@
 -- name: page_runs
 -- Return ids of runs before the run $1 down to the run $2, at most $3, that are in one of the states
 -- $4, of one of the kinds $5 (any but checks if null), of partition $6, made in [$7, $8), with the
--- params $9 = $10, and of which each tag of $11 is a tag, or one of their DAG's: $12, $13.
+-- params $9 = $10, of which each tag of $11 is a tag, or one of their DAG's: $12, $13, and of the
+-- DAGs $14, if given.
 SELECT run.id FROM run
 WHERE run.run_id < $1 AND run.run_id >= $2
+  AND ($14::int[] IS NULL OR run.dag = ANY($14))
   AND ($4::text[] IS NULL OR run.state = ANY($4))
   AND (CASE WHEN $5::text[] IS NULL THEN run.kind <> 'check' ELSE run.kind = ANY($5) END)
   AND ($6::text IS NULL OR run.partition = $6)
@@ -43,11 +45,13 @@ ORDER BY run.run_id DESC
 LIMIT $3;
 
 -- name: page_live_runs
--- Return ids of running and queued runs, of DAG $14 if given; otherwise as page_runs.
+-- Return ids of running and queued runs, of DAG $14 if given, of the DAGs $15 if given; otherwise
+-- as page_runs.
 SELECT run.id
 FROM (SELECT run, dag FROM run_live UNION ALL SELECT run, dag FROM run_queue) AS live
 JOIN run ON run.id = live.run
 WHERE run.run_id < $1 AND run.run_id >= $2 AND ($14::int IS NULL OR live.dag = $14)
+  AND ($15::int[] IS NULL OR live.dag = ANY($15))
   AND ($4::text[] IS NULL OR run.state = ANY($4))
   AND (CASE WHEN $5::text[] IS NULL THEN run.kind <> 'check' OR live.dag = $14
             ELSE run.kind = ANY($5) END)

@@ -2,8 +2,9 @@
 
 -- name: create_session
 -- Create a session that ends in $7 seconds: signed in with a cookie, or a link by which one may.
-INSERT INTO session (id, name, token, owner, digest, link, expires_at, agent, remote)
-VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7), $8, $9)
+INSERT INTO session
+    (id, name, token, owner, digest, link, expires_at, agent, remote, role, grants)
+VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7), $8, $9, $10, $11)
 RETURNING *;
 
 -- name: follow_session_link
@@ -16,20 +17,24 @@ RETURNING *;
 
 -- name: list_active_sessions
 -- Return the sessions that have signed in, and have neither ended nor expired.
-SELECT id, name, token, owner, digest, expires_at FROM session
+SELECT id, name, token, owner, digest, expires_at, role, grants FROM session
 WHERE expires_at > now() AND ended_at IS NULL AND digest IS NOT NULL;
 
 -- name: list_sessions
--- Return $2 signed-in sessions with ids below $1, newest first; of token $3 alone if it is given.
+-- Return $2 signed-in sessions with ids below $1, newest first; of token $3 alone, or of the person
+-- $4, if it is given.
 SELECT * FROM session
 WHERE id < $1 AND ended_at IS NULL AND expires_at > now() AND digest IS NOT NULL
     AND ($3::uuid IS NULL OR token = $3)
+    AND ($4::text IS NULL OR name = $4 AND role IS NOT NULL)
 ORDER BY id DESC LIMIT $2;
 
 -- name: end_session
--- End a session and return it; of token $2 alone if it is given. An earlier end keeps its time.
+-- End a session and return it; of token $2 alone, or of the person $3, if it is given. An earlier end
+-- keeps its time.
 UPDATE session SET ended_at = coalesce(ended_at, now()), link = NULL
 WHERE id = $1 AND ($2::uuid IS NULL OR token = $2)
+    AND ($3::text IS NULL OR name = $3 AND role IS NOT NULL)
 RETURNING *;
 
 -- name: record_session_uses

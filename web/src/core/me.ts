@@ -35,15 +35,52 @@ export async function followSignInLink(): Promise<void> {
 }
 
 export async function signOut(): Promise<void> {
-  await call("DELETE /api/v1/session");
-  await loadMe();
+  const ended = (await call("DELETE /api/v1/session")) as { url?: string } | undefined;
+  // The provider signs out too, where it offers that; else its next sign-in would ask nothing.
+  if (ended?.url) location.assign(ended.url);
+  else await loadMe();
 }
 
 const RANK = { emitter: 0, viewer: 1, operator: 2, admin: 3 };
 
+/** Roles on DAGs, of those who have one on some; the server knows patterns and tags. */
+const onDags = signal<Readonly<Record<string, MeView["role"]>>>({});
+const asked = new Set<string>();
+
+async function ask(dag: string): Promise<void> {
+  if (asked.has(dag)) return;
+  asked.add(dag);
+  try {
+    const found = await call("GET /api/v1/me", { query: { dag } });
+    onDags.value = { ...onDags.value, [dag]: found.role };
+  } catch {
+    asked.delete(dag);
+  }
+}
+
+/** What an action is about, where a role on it is enough. */
+export interface About {
+  dag?: string | undefined;
+  dataset?: boolean;
+}
+
 /** Return why a role does not suffice; undefined if it does. */
-export function lacking(role: "viewer" | "operator" | "admin"): string | undefined {
+export function lacking(role: "viewer" | "operator" | "admin", about: About = {}): string | undefined {
   const own = me.value?.role;
   if (own && RANK[own] >= RANK[role]) return undefined;
-  return `This needs the role ${role}; yours is ${own ?? "none"}.`;
+  const grants = me.value?.grants ?? [];
+  // Of which datasets is the server's to say: its answer names the place.
+  if (about.dataset && grants.some((each) => /^(operator|admin):dataset=/.test(each))) return undefined;
+  const { dag } = about;
+  if (dag === undefined || grants.length === 0) {
+    const place = grants.length ? " on everything" : "";
+    return `This needs the role ${role}${place}; yours is ${own ?? "none"}.`;
+  }
+  const there = onDags.value[dag];
+  if (there === undefined) {
+    queueMicrotask(() => void ask(dag));
+    return "Your role on this DAG is being looked up.";
+  }
+  if (RANK[there] >= RANK[role]) return undefined;
+  return `This needs the role ${role} on ${dag}; yours there is ${there}.`;
 }

@@ -3,7 +3,7 @@ import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { messageOf } from "../core/api";
-import { lacking } from "../core/me";
+import { type About, lacking } from "../core/me";
 import { Copy, Problem } from "./parts";
 
 /** The last outcome, for readers of the screen and for those who look. */
@@ -88,6 +88,8 @@ export interface Action {
   /** Word of the button. */
   verb: string;
   role: "viewer" | "operator" | "admin";
+  /** What a role on some DAGs or datasets is to be on. */
+  about?: About;
   danger?: boolean;
   close: () => void;
   cli: string;
@@ -103,7 +105,7 @@ export interface Action {
 export function ActionDialog(props: Action) {
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>();
-  const reason = lacking(props.role);
+  const reason = lacking(props.role, props.about);
   const submit = async (event: Event) => {
     event.preventDefault();
     if (busy || reason || props.ready === false) return;

@@ -131,6 +131,7 @@ function AnswerDialog(props: { approval: ApprovalView; option: string; close: ()
       title={`${approval.title}: ${option}`}
       verb={option}
       role="operator"
+      about={{ dag: approval.dag_id }}
       close={props.close}
       ready={!fault}
       cli={command("approvals", "answer", approval.id, option, ...flags, comment && "--comment", comment)}

@@ -204,6 +204,7 @@ function PostEvent(props: { dataset: string; extra?: unknown; partition?: string
       title="Post an event"
       verb="Post"
       role="operator"
+      about={{ dataset: true }}
       close={props.close}
       ready={Boolean(dataset) && !fault}
       cli={command(

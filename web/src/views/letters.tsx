@@ -202,6 +202,7 @@ function Resend({ letter, close, done }: { letter: DeadLetterDetail; close: () =
       title={`Send dead letter ${letter.id} again`}
       verb="Send again"
       role="operator"
+      about={{ dag: letter.dag_id ?? undefined }}
       close={close}
       ready={!fault}
       cli={

@@ -390,6 +390,7 @@ function Cancel({ run, close, done }: Opened) {
       title="Cancel the run"
       verb="Cancel the run"
       role="operator"
+      about={{ dag: run.dag_id }}
       danger
       close={close}
       cli={command("runs", "cancel", run.run_id, reason && "--reason", reason)}
@@ -417,7 +418,7 @@ export function Clear({
   retry = false,
   task,
 }: {
-  run: { run_id: string };
+  run: { run_id: string; dag_id: string };
   close: () => void;
   done: () => void;
   retry?: boolean;
@@ -447,6 +448,7 @@ export function Clear({
       title={retry ? "Retry the run" : task ? `Clear ${task}` : "Clear the run"}
       verb={retry ? "Retry" : "Clear"}
       role="operator"
+      about={{ dag: run.dag_id }}
       close={close}
       ready={Boolean(tasks?.length)}
       cli={command("runs", retry ? "retry" : "clear", run.run_id, ...flags)}
@@ -508,7 +510,7 @@ export function MarkDialog({
   done,
   task,
 }: {
-  run: { run_id: string };
+  run: { run_id: string; dag_id: string };
   close: () => void;
   done: () => void;
   task?: string;
@@ -528,6 +530,7 @@ export function MarkDialog({
       title={task ? `Mark ${task}` : "Mark the run"}
       verb="Mark"
       role="operator"
+      about={{ dag: run.dag_id }}
       close={close}
       ready={plan.value !== undefined}
       cli={command(

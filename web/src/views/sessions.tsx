@@ -28,6 +28,7 @@ export function Sessions() {
         of={[
           ["Name in the audit log", own?.name],
           ["Role", own?.role],
+        ["On some", own?.grants?.join(", ")],
           ["Signed in", own?.via === "session" ? "yes" : "no: this server needs no token on its own machine"],
           ["Until", own?.expires_at && <Ago at={own.expires_at} />],
           ["Server", own && `pubsubflow ${own.version}`],

@@ -1,4 +1,5 @@
 import { useState } from "preact/hooks";
+import { useResource } from "../core/resource";
 import { call } from "../core/api";
 import { me, trouble } from "../core/me";
 import { Copy, Heading, Problem } from "../ui/parts";
@@ -6,6 +7,9 @@ import { Copy, Heading, Problem } from "../ui/parts";
 export function SignIn() {
   const [token, setToken] = useState("");
   const [error, setError] = useState<Error>();
+  const methods = useResource("methods", (signal) => call("GET /api/v1/session", {}, signal));
+  const provider = methods.value?.oidc;
+  const back = location.pathname + location.search;
   const submit = async (event: Event) => {
     event.preventDefault();
     try {
@@ -19,6 +23,13 @@ export function SignIn() {
     <div class="sign-in panel">
       <Heading title="Sign in" />
       {trouble.value && !error && <Problem error={trouble.value} />}
+      {provider && (
+        <p>
+          <a class="button primary" href={`/auth/sign-in?next=${encodeURIComponent(back)}`}>
+            Sign in with {provider}
+          </a>
+        </p>
+      )}
       <p>On the machine of the daemon, this opens the page signed in:</p>
       <p>
         <code>pubsubflow open</code>

@@ -10,13 +10,15 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from pubsubflow.api.auth.middleware import PRINCIPAL, remote
+from pubsubflow.api.auth.scopes import check_dag
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import json_with_etag
-from pubsubflow.api.http.pagination import Number, read_cursor, with_cursor
+from pubsubflow.api.http.pagination import Number, read_cursor, seen_page, with_cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import NoQuery, PageQuery, parse_body, parse_query
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
+from pubsubflow.api.http.shown import rights_of_request
 from pubsubflow.errors import NotFound
 from pubsubflow.model.api.approvals import ApprovalView, SignedLink
 from pubsubflow.model.api.resources import Page
@@ -135,12 +137,14 @@ class ApprovalRoutes:
         """List the approvals that wait for answers, the newest first."""
         params = parse_query(request, PageQuery)
         after = read_cursor(_LIST, params.after, Number)
-        page = await self._store.page(limit=params.limit, after=after)
+        page = await seen_page(
+            lambda after, limit: self._store.page(limit=limit, after=after), after, params.limit
+        )
         return json_with_etag(request, with_cursor(_LIST, page))
 
     async def show(self, request: web.Request) -> web.Response:
         """Show an approval and its answers."""
-        return json_with_etag(request, await self._store.get(_approval(request)))
+        return json_with_etag(request, await self._seen(request, Role.VIEWER))
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer an approval; return it.
@@ -148,18 +152,17 @@ class ApprovalRoutes:
         The answer counts if `by` names the token's role or name. A person answers once.
         """
         payload = await parse_body(request, _answer_decoder)
-        principal = request[PRINCIPAL]
+        found = await self._seen(request, Role.OPERATOR)
         vote = Vote(
-            person=principal.name,
-            role=principal.role,
+            # Approvals name people as the provider does.
+            person=request[PRINCIPAL].name.removeprefix("oidc:"),
+            role=_role(request, found),
             option=payload.option,
             values=payload.values,
             comment=payload.comment,
             remote=remote(request),
         )
-        return json_response(
-            await record_vote(self._commands, self._store, _approval(request), vote)
-        )
+        return json_response(await record_vote(self._commands, self._store, UUID(found.id), vote))
 
     async def make_link(self, request: web.Request) -> web.Response:
         """Make a link by which one person answers this approval without a token, for a while.
@@ -167,14 +170,34 @@ class ApprovalRoutes:
         Its answer counts if `by` names the person, or the role of the one who makes it.
         """
         payload = await parse_body(request, _link_decoder)
-        found = await self._store.get(_approval(request))
+        found = await self._seen(request, Role.ADMIN)
         until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=payload.seconds)
-        role = request[PRINCIPAL].role
+        role = _role(request, found)
         claim = LinkClaim(found.id, payload.person, role, int(until.timestamp()))
         signed = await self._links.sign(_encode_claim(claim))
         path = f"/approve/{signed}"
         link = SignedLink(person=payload.person, path=path, expires_at=until)
         return json_response(link, status=201)
+
+    async def _seen(self, request: web.Request, role: Role) -> ApprovalView:
+        """Return the approval that a path names, of a DAG on which the principal has a role.
+
+        Raises:
+            NotFound: It does not exist, or may not be seen.
+            BadRequest: The role does not suffice (403).
+        """
+        found = await self._store.get(_approval(request))
+        rights = rights_of_request()
+        if rights is not None and not rights.sees_dag(found.dag_id):
+            raise NotFound("approval", found.id)
+        check_dag(rights, found.dag_id, role)
+        return found
+
+
+def _role(request: web.Request, found: ApprovalView) -> Role:
+    """Return the role that counts for an approval: on its DAG, if that is greater."""
+    rights = rights_of_request()
+    return request[PRINCIPAL].role if rights is None else rights.role_on_dag(found.dag_id)
 
 
 async def record_vote(

@@ -9,13 +9,15 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from pubsubflow.api.auth.middleware import PRINCIPAL, note_object
+from pubsubflow.api.auth.scopes import check_dataset
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, with_cursor
+from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, seen_page, with_cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import Limit, NoQuery, PageQuery, parse_body, parse_query
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
-from pubsubflow.errors import DefinitionError
+from pubsubflow.api.http.shown import rights_of_request
+from pubsubflow.errors import DefinitionError, NotFound
 from pubsubflow.model.api.checks import CheckResultView, CheckView, HeldEventView, SettledEvents
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.datasets import normalise_uri
@@ -137,35 +139,50 @@ class CheckRoutes:
         """List checks by name."""
         params = parse_query(request, PageQuery)
         after = read_cursor(_CHECKS, params.after, str)
-        return json_response(
-            with_cursor(_CHECKS, await self._checks.page(limit=params.limit, after=after))
+        page = await seen_page(
+            lambda after, limit: self._checks.page(limit=limit, after=after),
+            after,
+            params.limit,
+            str,
         )
+        return json_response(with_cursor(_CHECKS, page))
 
     async def show(self, request: web.Request) -> web.Response:
         """Show a check."""
-        return json_response(await self._checks.get(request.match_info["name"]))
+        name = request.match_info["name"]
+        _check_seen(name, None)
+        return json_response(await self._checks.get(name))
 
     async def list_results(self, request: web.Request) -> web.Response:
         """List what checks have found, the newest first."""
         params = parse_query(request, CheckResultQuery)
-        page = await self._checks.results(
-            limit=params.limit,
-            after=read_cursor(_RESULTS, params.after, Number),
-            check=params.check,
-            dataset=_uri(params.dataset),
-            event=params.event,
-            outcome=params.outcome,
+        dataset = _uri(params.dataset)
+        _check_seen(params.check, dataset)
+        page = await seen_page(
+            lambda after, limit: self._checks.results(
+                limit=limit,
+                after=after,
+                check=params.check,
+                dataset=dataset,
+                event=params.event,
+                outcome=params.outcome,
+            ),
+            read_cursor(_RESULTS, params.after, Number),
+            params.limit,
         )
         return json_response(with_cursor(_RESULTS, page))
 
     async def list_held(self, request: web.Request) -> web.Response:
         """List events that checks hold, the newest first."""
         params = parse_query(request, HeldEventQuery)
-        page = await self._checks.held(
-            limit=params.limit,
-            after=read_cursor(_HELD, params.after, Number),
-            check=params.check,
-            dataset=_uri(params.dataset),
+        dataset = _uri(params.dataset)
+        _check_seen(params.check, dataset)
+        page = await seen_page(
+            lambda after, limit: self._checks.held(
+                limit=limit, after=after, check=params.check, dataset=dataset
+            ),
+            read_cursor(_HELD, params.after, Number),
+            params.limit,
         )
         return json_response(with_cursor(_HELD, page))
 
@@ -206,6 +223,18 @@ class CheckRoutes:
             SettleHeldEvents(action, tuple(events), request[PRINCIPAL].name, wanted.note, check)
         )
         return json_response(SettledEvents(events=done, more=more))
+
+
+def _check_seen(check: str | None, dataset: str | None) -> None:
+    """Check that the principal of the request may see a check, and a dataset.
+
+    Raises:
+        NotFound: It may not.
+    """
+    rights = rights_of_request()
+    check_dataset(rights, dataset)
+    if rights is not None and check is not None and not rights.sees_dag(CHECK_PREFIX + check):
+        raise NotFound("check", check)
 
 
 def _uri(text: str | None) -> str | None:

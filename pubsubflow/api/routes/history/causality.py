@@ -12,6 +12,7 @@ from pubsubflow.api.http.etags import json_with_etag
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import parse_query, run_id
 from pubsubflow.api.http.routing import Route
+from pubsubflow.api.http.shown import rights_of_request
 from pubsubflow.errors import NotFound
 from pubsubflow.model.api.history.causality import CausalTrace
 from pubsubflow.store.read.read_models import ReadModels
@@ -113,6 +114,9 @@ class CausalityRoutes:
             key = UUID(text)
         except ValueError:
             raise NotFound("event", text) from None
-        return json_with_etag(
-            request, await self._read_models.causality.of_event(key, **params.bounds)
-        )
+        found = await self._read_models.causality.of_event(key, **params.bounds)
+        rights = rights_of_request()
+        datasets = [each.dataset for each in found.events if each.event_id == found.id]
+        if rights is not None and not all(map(rights.sees_dataset, datasets)):
+            raise NotFound("event", text)
+        return json_with_etag(request, found)

@@ -9,12 +9,14 @@ from aiohttp import web
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from pubsubflow.api.auth.scopes import check_dag
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import json_with_etag
 from pubsubflow.api.http.pagination import Cursor, cursor_at, read_cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import parse_query, to_utc
 from pubsubflow.api.http.routing import Route
+from pubsubflow.api.http.shown import rights_of_request
 from pubsubflow.api.routes.runs.filters import Moment, Text
 from pubsubflow.model.api.overviews.runs import RunsGrid, ScheduleView, Summary
 from pubsubflow.store.read.overview.summary import History
@@ -111,8 +113,13 @@ class SummaryRoutes:
             raise BadRequest(
                 "since must be before until, by at most 366 days", status=422, field="since"
             )
+        rights = rights_of_request()
+        if params.dag is not None:
+            check_dag(rights, params.dag)
         history = History(since, until, params.buckets, params.dag)
         found = await self._read_models.summary.summary(history, stuck_seconds=params.stuck_seconds)
+        if params.dag is None and rights is not None and not rights.sees_all:
+            found = replace(found, history=[])  # of all DAGs
         return json_with_etag(request, found)
 
     async def grid(self, request: web.Request) -> web.Response:

@@ -11,8 +11,9 @@ from aiohttp import web
 from msgspec import Meta, Struct, field
 
 from pubsubflow.api.auth.middleware import PRINCIPAL
+from pubsubflow.api.auth.scopes import check_dag
 from pubsubflow.api.http import routing
-from pubsubflow.api.http.pagination import Cursor, read_cursor, with_cursor
+from pubsubflow.api.http.pagination import Cursor, read_cursor, seen_page, with_cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import (
     Limit,
@@ -25,6 +26,7 @@ from pubsubflow.api.http.requests import (
 )
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
+from pubsubflow.api.http.shown import rights_of_request
 from pubsubflow.api.routes.runs.filters import Moment, Several, Text
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.api.backfills import BackfillView, PlannedRunView
@@ -224,11 +226,15 @@ class BackfillRoutes:
     async def list_all(self, request: web.Request) -> web.Response:
         """List backfills with their progress, the newest first."""
         params = parse_query(request, BackfillQuery)
-        page = await self._read_models.backfills.page(
-            limit=params.limit,
-            after=read_cursor(_LIST, params.after, UUID),
-            dag_id=params.dag,
-            states=params.state,
+        if params.dag is not None:
+            check_dag(rights_of_request(), params.dag)
+        page = await seen_page(
+            lambda after, limit: self._read_models.backfills.page(
+                limit=limit, after=after, dag_id=params.dag, states=params.state
+            ),
+            read_cursor(_LIST, params.after, UUID),
+            params.limit,
+            UUID,
         )
         return json_response(with_cursor(_LIST, page))
 

@@ -10,17 +10,20 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from pubsubflow.api.auth.middleware import note_object
+from pubsubflow.api.auth.scopes import check_dag
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.pagination import Cursor, read_cursor, with_cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import NoQuery, parse_body
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
+from pubsubflow.api.http.shown import rights_of_request
 from pubsubflow.api.routes.runs.clearing import Name
 from pubsubflow.api.routes.runs.filters import RunSelection, filter_of
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.api.bulk import BulkAction, BulkOutcome, BulkRunView, BulkView
 from pubsubflow.model.api.resources import Page, RunView
+from pubsubflow.model.auth import Role
 from pubsubflow.model.runs.filters import LIVE_RUNS
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.wire.commands import (
@@ -155,7 +158,7 @@ class BulkRoutes:
             raise BadRequest("give a state to mark runs as, and for nothing else", field="state")
         if payload.filter is None:
             return await self._named(payload.runs or ())
-        chosen = filter_of(payload.filter)
+        chosen = filter_of(payload.filter, Role.OPERATOR)
         if chosen.empty:
             raise BadRequest(
                 "the filter takes every run: filter by something, such as a DAG or a state",
@@ -171,9 +174,7 @@ class BulkRoutes:
     async def _named(self, runs: Iterable[BulkRun]) -> Page[RunView]:
         wanted = {str(each.run_id): each.cleared for each in runs}
         found = await self._read_models.runs.briefs([UUID(run_id) for run_id in wanted])
-        missing = wanted.keys() - {run.run_id for run in found}
-        if missing:
-            raise NotFound("run", min(missing))
+        check_runs(wanted, found)
         return Page(
             [msgspec.structs.replace(run, cleared=wanted[run.run_id]) for run in found], None
         )
@@ -245,6 +246,22 @@ class BulkRoutes:
             )
         )
         return len(cleared.tasks)
+
+
+def check_runs(wanted: Iterable[str], found: Iterable[RunView]) -> None:
+    """Check that runs were found, and that the principal of the request may change them.
+
+    Raises:
+        NotFound: One was not, or may not be seen.
+        BadRequest: The role on the DAG of one does not suffice (403).
+    """
+    rights = rights_of_request()
+    seen = [run for run in found if rights is None or rights.sees_dag(run.dag_id)]
+    missing = set(wanted) - {run.run_id for run in seen}
+    if missing:
+        raise NotFound("run", min(missing))
+    for run in seen:
+        check_dag(rights, run.dag_id, Role.OPERATOR)
 
 
 def _names(payload: BulkRequest, runs: list[RunView]) -> str:

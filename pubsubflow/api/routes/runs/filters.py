@@ -6,9 +6,12 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
+from pubsubflow.api.auth.scopes import check_dag
 from pubsubflow.api.http.pagination import Cursor
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import Limit, to_utc
+from pubsubflow.api.http.shown import rights_of_request
+from pubsubflow.model.auth import Role
 from pubsubflow.model.runs.filters import RunFilter, TaskFilter
 from pubsubflow.model.runs.states import RunState, TaskState
 
@@ -130,11 +133,15 @@ class TasksOfRunsSelection(Struct, frozen=True, forbid_unknown_fields=True):
     backfill: UUID | None = None
 
 
-def task_filter_of(given: TasksOfRunsQuery | TasksOfRunsSelection) -> TaskFilter:
-    """Return the filter of tasks that a request gives.
+def task_filter_of(
+    given: TasksOfRunsQuery | TasksOfRunsSelection, role: Role = Role.VIEWER
+) -> TaskFilter:
+    """Return the filter of tasks that a request gives; see `filter_of`.
 
     Raises:
-        BadRequest: A param has no `=`, or a moment is out of range.
+        BadRequest: A param has no `=`, a moment is out of range, or the role on the DAG is not
+            enough.
+        NotFound: The DAG may not be seen.
     """
     runs = RunSelection(
         dag=given.dag,
@@ -147,15 +154,21 @@ def task_filter_of(given: TasksOfRunsQuery | TasksOfRunsSelection) -> TaskFilter
         param=given.param,
         backfill=given.backfill,
     )
-    return TaskFilter(filter_of(runs), tuple(given.task), tuple(given.state))
+    return TaskFilter(filter_of(runs, role), tuple(given.task), tuple(given.state))
 
 
-def filter_of(given: RunsQuery | RunSelection) -> RunFilter:
-    """Return the filter that a request gives.
+def filter_of(given: RunsQuery | RunSelection, role: Role = Role.VIEWER) -> RunFilter:
+    """Return the filter that a request gives, of runs of the DAGs on which it has a role.
 
     Raises:
-        BadRequest: A param has no `=`, or a moment is out of range.
+        BadRequest: A param has no `=`, a moment is out of range, or the role on the DAG is not
+            enough.
+        NotFound: The DAG may not be seen.
     """
+    rights = rights_of_request()
+    if given.dag is not None:
+        check_dag(rights, given.dag, role)
+    among = None if rights is None or given.dag is not None else rights.dags_with(role)
     params: dict[str, str] = {}
     for pair in given.param:
         name, equals, value = pair.partition("=")
@@ -176,4 +189,5 @@ def filter_of(given: RunsQuery | RunSelection) -> RunFilter:
         given.partition,
         params,
         given.backfill,
+        None if among is None else tuple(among),
     )

@@ -16,6 +16,7 @@ from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import NoQuery, parse_body, parse_query
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
+from pubsubflow.api.routes.runs.bulk import check_runs
 from pubsubflow.api.routes.runs.clearing import Name
 from pubsubflow.api.routes.runs.filters import (
     TasksOfRunsQuery,
@@ -25,6 +26,7 @@ from pubsubflow.api.routes.runs.filters import (
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.api.bulk import BulkOutcome, BulkTasks, BulkTasksView
 from pubsubflow.model.api.resources import Page, RunView, TaskView
+from pubsubflow.model.auth import Role
 from pubsubflow.model.runs.filters import TaskFilter
 from pubsubflow.model.runs.states import LIVE, TaskState
 from pubsubflow.model.wire.commands import (
@@ -179,7 +181,7 @@ class TasksOfRunsRoutes:
             raise BadRequest("give a state to mark tasks as, and for nothing else", field="state")
         if payload.filter is None:
             return await self._named(payload.runs or ()), None
-        chosen = task_filter_of(payload.filter)
+        chosen = task_filter_of(payload.filter, Role.OPERATOR)
         if chosen.empty:
             raise BadRequest(
                 "the filter takes every task: filter by something, such as a DAG or a state",
@@ -203,9 +205,7 @@ class TasksOfRunsRoutes:
     async def _named(self, runs: Iterable[ChosenTasks]) -> list[_Choice]:
         wanted = {str(each.run_id): each for each in runs}
         found = await self._read_models.runs.briefs([UUID(run_id) for run_id in wanted])
-        missing = wanted.keys() - {run.run_id for run in found}
-        if missing:
-            raise NotFound("run", min(missing))
+        check_runs(wanted, found)
         return [
             _Choice(
                 msgspec.structs.replace(run, cleared=wanted[run.run_id].cleared),

@@ -49,21 +49,27 @@ async def find_page(
     if chosen.until is not None:
         before = min(before, id_at(chosen.until + _SKEW))
     arguments = await _arguments(connection, specs, chosen)
+    among = None
+    if chosen.among is not None and dag is None:
+        rows = await connection.fetch(SQL["find_dag_numbers"], chosen.among)
+        among = [row["id"] for row in rows]
     if chosen.backfill is not None:
         found = await connection.fetchrow(SQL["find_backfill"], chosen.backfill)
-        if found is None:
+        if found is None or (among is not None and found["dag"] not in among):
             raise NotFound("backfill", str(chosen.backfill))
         arguments = [*arguments, dag, found["id"]]
         query = SQL["page_backfill_runs"]
         rows = await connection.fetch(query, before, first, limit, *arguments)
         return RunIds([row["id"] for row in rows])
     if chosen.live:
-        rows = await connection.fetch(SQL["page_live_runs"], before, first, limit, *arguments, dag)
+        rows = await connection.fetch(
+            SQL["page_live_runs"], before, first, limit, *arguments, dag, among
+        )
         return RunIds([row["id"] for row in rows])
     end = await _scan_end(connection, chosen, before, dag)
     if end is not None and end <= first:
         end = None
-    query, *more = ("page_runs",) if dag is None else ("page_dag_runs", dag)
+    query, *more = ("page_runs", among) if dag is None else ("page_dag_runs", dag)
     rows = await connection.fetch(SQL[query], before, end or first, limit, *arguments, *more)
     return RunIds([row["id"] for row in rows], end)
 
@@ -98,7 +104,8 @@ async def _scan_end(
     connection: Connection, chosen: RunFilter, before: UUID, dag: int | None
 ) -> UUID | None:
     """Return the run where a search stops; None if it reaches the end."""
-    filtered = chosen.states or chosen.kinds or chosen.tags or chosen.partition or chosen.params
+    named = chosen.states or chosen.kinds or chosen.tags or chosen.partition or chosen.params
+    filtered = bool(named) or chosen.among is not None
     if not filtered and (dag is not None or not await connection.fetchval(SQL["has_checks"])):
         return None
     query, *more = ("find_scan_end",) if dag is None else ("find_dag_scan_end", dag)

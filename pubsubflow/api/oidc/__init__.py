@@ -1,0 +1,1 @@
+"""Signing in by OpenID Connect: authorisation code with PKCE, at a provider of the installation."""

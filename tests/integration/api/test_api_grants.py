@@ -1,0 +1,255 @@
+"""Roles on some DAGs and datasets: on every route, nothing of a foreign DAG is seen or changed.
+
+All that belongs to the foreign DAG has `zz` in its name; its neighbour feeds it and is fed by it.
+"""
+
+import re
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import aiohttp
+import msgspec
+import pytest
+
+from pubsubflow.api.auth.scopes import SCOPES
+from pubsubflow.api.http.routing import Access
+from pubsubflow.model.auth import Grant, Role
+from pubsubflow.model.wire.messages import EmittedEvent
+from pubsubflow.store.auth import TokenStore
+from support.api import ApiHarness
+from support.specs import check, dag, task
+from support.stream_reader import Reader
+
+pytestmark = pytest.mark.anyio
+SHARED, OWN, HIDDEN = "x://shared", "x://own", "x://zz_hidden"
+LIMITED = ("operator:tag=team:sales", "operator:dataset=x://shared", "viewer:dataset=x://own")
+ALSO = ("?fate=true", "?limit=1", "?resent=true", "?checks=true", "?state=running&limit=1")
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+class Limited:
+    """A client with a token of its own."""
+
+    def __init__(self, url, session, token):
+        self.url = url
+        self.session = session
+        self.headers = bearer(token)
+
+    async def __call__(self, method, path, body=None, **headers):
+        async with self.session.request(
+            method, self.url + path, json=body, headers={**self.headers, **headers}
+        ) as response:
+            return response.status, await response.text()
+
+
+@pytest.fixture
+async def shared(serve, database, bus):
+    """Two DAGs that feed each other, and a client that has a role on one of them alone."""
+    store = TokenStore(database)
+    admin = await store.create("the-admin", Role.ADMIN, by="test")
+    grants = tuple(map(Grant.parse, LIMITED))
+    limited = await store.create("the-limited", Role.EMITTER, grants=grants, by="test")
+    mixed = await store.create(
+        "the-mixed", Role.VIEWER, grants=[Grant.parse("operator:dag=load")], by="test"
+    )
+    headers = bearer(admin.token)
+    async with serve() as (api, _), aiohttp.ClientSession(headers=headers) as session:
+        harness = ApiHarness(api.url, session, bus, database)
+        harness.api = api
+        await harness.load(
+            dag("load", task("work", emits=["own"]), on=[SHARED], tags=("team:sales",)),
+            dag("zz_dag", task("zz_task", emits=["shared", "zz_hidden"]), on=[OWN]),
+            dag(
+                "zz_broken",
+                task("zz_a"),
+                on=[HIDDEN],
+                params={"n": 1},
+                params_from={"n": "event.extra.n"},
+            ),
+            check("zz_check", "shared", blocking=False),
+        )
+        async with aiohttp.ClientSession() as plain:
+            harness.limited = Limited(api.url, plain, limited.token)
+            harness.mixed = Limited(api.url, plain, mixed.token)
+            yield harness
+
+
+async def happened(harness):
+    """Let the DAGs feed each other; return the runs of both."""
+    foreign = await harness.start("zz_dag", cause="zz_cause", tags=["zz_tag"])
+    await harness.finish(
+        foreign, 0, value="zz", emits=[EmittedEvent(SHARED, {"n": 1}), EmittedEvent(HIDDEN, {})]
+    )
+    path = "/api/v1/runs?dag=load"
+    own = (await harness.get_until(path, lambda found: found["items"]))["items"][0]["run_id"]
+    await harness.write(own, 0, 0, "a line")
+    await harness.finish(own, 0, value=[1], emits=[EmittedEvent(OWN, {})])
+    await harness.wait(own, "success")
+    await harness.get_until("/api/v1/runs?dag=zz_dag", lambda found: len(found["items"]) == 2)
+    await harness.get_until("/api/v1/dead-letters", lambda found: found["items"])
+    return own, foreign
+
+
+def filled(path, **names):
+    return re.sub(r"\{(\w+)\}", lambda found: str(names.get(found[1], "1")), path)
+
+
+async def compare(shared, route, known, nothing):
+    """What exists and may not be seen must answer as what does not exist."""
+    place = f"{route.method} {route.path}"
+    body = None if route.method == "GET" else {}
+    status, text = await shared.limited(route.method, filled(route.path, **known), body)
+    if (route.method, route.path) not in SCOPES:
+        assert status == 403, place
+        return
+    other, expected = await shared.limited(route.method, filled(route.path, **nothing), body)
+    assert status == other, (place, text, expected)
+    assert status in (404, 422), (place, text)
+    for real, unreal in zip(known.values(), nothing.values(), strict=True):
+        text = text.replace(f"'{real}'", f"'{unreal}'")
+    assert text == expected, place
+
+
+async def test_no_route_shows_or_changes_anything_of_a_foreign_dag(shared):
+    _, foreign = await happened(shared)
+    letter = (await shared.get("/api/v1/dead-letters"))["items"][0]["id"]
+    path = "/api/v1/dags/zz_dag/backfill"
+    backfill = (await shared.post(path, {"partitions": ["zz"]}, status=200))["backfill_id"]
+    absent = str(uuid4())
+    known = {"dag_id": "zz_dag", "run_id": foreign, "number": letter, "name": "zz_check"}
+    hidden = await shared.get(f"/api/v1/datasets/events?dataset={HIDDEN}")
+    known.update(backfill_id=backfill, pool="zz", event_id=hidden["items"][0]["event_id"])
+    nothing = {"dag_id": "aa_dag", "run_id": absent, "number": 99999, "name": "aa_check"}
+    nothing.update(backfill_id=absent, pool="aa", event_id=absent)
+    before = await shared.get("/api/v1/runs?limit=1000")
+    for route in (route for part in shared.api._parts for route in part.routes()):
+        if route.access in (Access.OPEN, Access.ANY, Access.EMITTER):
+            continue
+        if "{" in route.path or (route.method, route.path) not in SCOPES:
+            of_run = "{run_id}" in route.path
+            tasks = ("zz_task",) * 2 if of_run else (f"{foreign}.zz_task", f"{absent}.zz_task")
+            await compare(shared, route, {**known, "task": tasks[0]}, {**nothing, "task": tasks[1]})
+            continue
+        if route.method == "GET" and not route.path.endswith(("/stream", "/detail")):
+            for more in ("", *ALSO):
+                status, text = await shared.limited("GET", route.path + more)
+                # An unknown parameter, or what is shown: neither has a foreign name.
+                assert status in (200, 400), (route.path, more, text)
+                assert "zz" not in text, (route.path, more, text)
+    assert await shared.get("/api/v1/runs?limit=1000") == before
+
+
+async def test_what_is_named_in_a_query_is_not_there_and_neighbours_show_their_own_side(shared):
+    own, _ = await happened(shared)
+    hidden = await shared.get(f"/api/v1/datasets/events?dataset={HIDDEN}")
+    event = hidden["items"][0]["event_id"]
+    events = await shared.get(f"/api/v1/datasets/events?dataset={OWN}")
+    seen = events["items"][0]["event_id"]
+    for path in (
+        f"/api/v1/datasets/events/{event}/trace",
+        f"/api/v1/datasets/events?event={event}",
+        f"/api/v1/datasets/events?dataset={HIDDEN}",
+        f"/api/v1/datasets/detail?dataset={HIDDEN}",
+        "/api/v1/runs?dag=zz_dag",
+        "/api/v1/tasks?dag=zz_dag",
+        "/api/v1/backfills?dag=zz_dag",
+        "/api/v1/check-results?check=zz_check",
+        "/api/v1/held-events?check=zz_check",
+    ):
+        assert (await shared.limited("GET", path))[0] == 404, path
+    for path in (
+        f"/api/v1/datasets/detail?dataset={SHARED}",
+        f"/api/v1/datasets/events?dataset={SHARED}&fate=true",
+        f"/api/v1/runs/{own}",
+        f"/api/v1/runs/{own}/explain",
+        f"/api/v1/runs/{own}/trace",
+        f"/api/v1/datasets/events/{seen}/trace",
+        f"/api/v1/runs/{own}/tasks",
+        "/api/v1/dags/load",
+        "/api/v1/dags/load/why-not",
+    ):
+        status, text = await shared.limited("GET", path)
+        assert (status, "zz" in text) == (200, False), (path, text)
+    for path, count in (("runs", 1), ("dags", 1), ("datasets", 2), ("datasets/events", 2)):
+        status, text = await shared.limited("GET", f"/api/v1/{path}?limit={count}")
+        assert len(msgspec.json.decode(text)["items"]) == count, path
+
+
+async def test_actions_reach_the_own_dags_alone(shared):
+    own, foreign = await happened(shared)
+    limited = shared.limited
+    for kind in ("runs", "tasks"):
+        chosen = {
+            "run_id": foreign,
+            "cleared": 0,
+            **({"chosen": ["zz_task"]} if kind == "tasks" else {}),
+        }
+        body = {"action": "clear", "runs": [chosen]}
+        assert (await limited("POST", f"/api/v1/{kind}/bulk", body))[0] == 404
+        body = {"action": "clear", "filter": {"state": ["success", "failed"]}, "dry_run": True}
+        status, text = await limited("POST", f"/api/v1/{kind}/bulk", body)
+        assert (status, own in text, "zz" in text) == (200, True, False)
+        body["filter"]["dag"] = "zz_dag"
+        assert (await limited("POST", f"/api/v1/{kind}/bulk", body))[0] == 404
+        body["filter"] = {}
+        assert (await limited("POST", f"/api/v1/{kind}/bulk", body))[0] == 422
+    replay = {"from": "2020-01-01T00:00:00Z", "dry_run": True}
+    status, text = await limited("POST", "/api/v1/datasets/replay", {**replay, "dags": ["zz_dag"]})
+    assert status == 404
+    status, text = await limited("POST", "/api/v1/datasets/replay", {**replay, "dataset": SHARED})
+    assert (status, "zz" in text, "load" in text) == (200, False, True)
+    events = "/api/v1/datasets/events"
+    key = {"Idempotency-Key": "k"}
+    assert (await limited("POST", events, {"dataset": SHARED}, **key))[0] == 202
+    assert (await limited("POST", events, {"dataset": OWN}))[0] == 403  # a viewer of it
+    assert (await limited("POST", events, [{"dataset": SHARED}, {"dataset": HIDDEN}]))[0] == 403
+    # The same key of another sender is another request.
+    await shared.post(events, {"dataset": SHARED}, headers=key)
+    assert (await limited("POST", "/api/v1/dags/load/runs", {}))[0] == 201
+    assert (await limited("POST", f"/api/v1/runs/{own}/retry", {}))[0] in (200, 409, 422)
+    status, text = await limited("DELETE", "/api/v1/dags/load?dry_run=true")
+    assert (status, "role admin on DAG load; yours there is operator" in text) == (403, True)
+    refused = [each["action"] for each in (await shared.get("/api/v1/audit"))["items"]]
+    assert "DELETE /api/v1/dags/{dag_id}" in refused
+
+
+async def test_a_role_on_everything_is_kept_beside_grants(shared):
+    mixed = shared.mixed
+    assert "zz_dag" in (await mixed("GET", "/api/v1/dags"))[1]
+    assert (await mixed("POST", "/api/v1/dags/load/runs", {}))[0] == 201
+    assert (await mixed("POST", "/api/v1/dags/zz_dag/runs", {}))[0] == 403
+    assert (await mixed("POST", "/api/v1/datasets/events", {"dataset": SHARED}))[0] == 403
+    for dag_id, role in (("load", "operator"), ("zz_dag", "viewer"), ("unknown", "viewer")):
+        status, text = await mixed("GET", f"/api/v1/me?dag={dag_id}")
+        assert (status, f'"role":"{role}"' in text) == (200, True), text
+
+
+@asynccontextmanager
+async def reading(client, path):
+    async with client.session.get(client.url + path, headers=client.headers) as response:
+        yield await Reader(response, None).begin()
+
+
+async def test_the_stream_shows_changes_of_the_own_dags_alone(shared):
+    async with reading(shared.limited, "/api/v1/stream") as reader:
+        own, _ = await happened(shared)
+        seen = []
+        while not any(f'"{own}"' in text and '"success"' in text for text in seen):
+            seen += [str(each) for each in await reader.take()]
+        assert any(SHARED in text for text in seen)
+        assert [text for text in seen if "zz" in text] == []
+
+
+async def test_tags_count_as_they_are_now(shared):
+    assert (await shared.limited("GET", "/api/v1/dags/load"))[0] == 200
+    await shared.load(dag("load", task("work", emits=["own"]), on=[SHARED], source="other"))
+    shared.bus.publish("psf.ctl.dags", b"")
+    async with await shared.bus.subscribe("psf.>", shared.signal.notify):
+
+        async def gone():
+            return [1] if (await shared.limited("GET", "/api/v1/dags/load"))[0] == 404 else None
+
+        await shared.signal.wait_until(gone, seconds=20, poll_seconds=0.1)
