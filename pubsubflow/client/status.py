@@ -134,7 +134,8 @@ class ServerApi:
         """Resend open dead letters as they are, the oldest first.
 
         Args:
-            selection: `ids`, `kind`, `dag`, `reason`, or `all`; `limit`, 100 unless given.
+            selection: `ids`, `kind`, `dag`, `reason`, or `all`; `limit`, 100 unless given;
+                `dry_run` only to check them.
         """
         return await self._server.send(
             "POST", "/api/v1/dead-letters/resend", selection, explanations.ResentLetters
@@ -149,7 +150,12 @@ class ServerApi:
         )
 
     async def resend(
-        self, number: int, *, payload: object = None, revision: str | None = None
+        self,
+        number: int,
+        *,
+        payload: object = None,
+        revision: str | None = None,
+        dry_run: bool = False,
     ) -> "explanations.Resent":
         """Resend a dead letter.
 
@@ -157,9 +163,12 @@ class ServerApi:
             number: The dead letter.
             payload: JSON in place of its own; None to leave it.
             revision: Only if its revision is still this one; RequestFailed (412) if not.
+            dry_run: Only check it, and return what would happen.
         """
         path = f"/api/v1/dead-letters/{number}/resend"
+        # Servers of before refuse fields that they do not know.
+        more = {"dry_run": True} if dry_run else {}
         headers = if_match(revision)
         return await self._server.send(
-            "POST", path, {"payload": payload}, explanations.Resent, headers=headers
+            "POST", path, {"payload": payload, **more}, explanations.Resent, headers=headers
         )

@@ -15,6 +15,7 @@ import pytest
 
 from pubsubflow.api.page.files import STATIC
 from pubsubflow.cli.daemon_process import child_daemon
+from support.command_server import CommandServer
 
 DAGS = Path(__file__).with_name("dags")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
@@ -36,11 +37,11 @@ document.addEventListener('securitypolicyviolation', (event) =>
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium():
     """The browser; the page must be built, and a Chromium installed.
 
-    Of one module alone: the driver's loop is that of the thread, and other tests want their own.
+    Of this folder alone: the driver's loop is that of the thread, and other tests want their own.
     """
     if not (STATIC / "digest.txt").is_file():
         if os.environ.get("PUBSUBFLOW_PAGE") == "require":
@@ -55,12 +56,12 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def home(tmp_path_factory):
     return tmp_path_factory.mktemp("browser") / "home"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def url(chromium, home):
     with child_daemon(DAGS, home=home, port=0) as url:
         yield url
@@ -154,9 +155,15 @@ class Api:
         return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def api(url):
     return Api(url)
+
+
+@pytest.fixture(scope="module")
+def commands():
+    with CommandServer() as server:
+        yield server
 
 
 @pytest.fixture

@@ -33,6 +33,9 @@ def known(api):
     asking = api.start("deploy", wait=False)
     api.start("sleeps", wait=False)
     api.until("triggers", lambda found: len(found["items"]) >= 2)
+    api.until("dags?tag=past", lambda found: len(found["items"]) == 3)  # of another file
+    days = {"from": "2026-04-01T00:00:00Z", "to": "2026-04-08T00:00:00Z"}
+    backfill = api("dags/t_books/backfill", days)
     letter = api.until("dead-letters", lambda found: found["items"])["items"][0]["id"]
     runs = api.until("runs?dag=report&state=success", lambda found: found["items"])["items"]
     return {
@@ -42,6 +45,7 @@ def known(api):
         "report": runs[0]["run_id"],
         "adding": api("runs?dag=add_up")["items"][0]["run_id"],
         "letter": letter,
+        "backfill": backfill["backfill_id"],
         "approval": api("approvals")["items"][0]["id"],
     }
 
@@ -57,6 +61,7 @@ def views(known):
         "run-params": f"/ui/runs/{known['failed']}?tab=params",
         "task": f"/ui/runs/{known['failed']}/tasks/read",
         "task-result": f"/ui/runs/{known['adding']}/tasks/total?tab=result",
+        "tasks": "/ui/tasks?state=failed",
         "dags": "/ui/dags",
         "dag-why": "/ui/dags/add_up",
         "dag-grid": "/ui/dags/add_up?tab=grid",
@@ -83,6 +88,9 @@ def views(known):
         "approval": f"/ui/approvals/{known['approval']}",
         "letters": "/ui/letters",
         "letter": f"/ui/letters/{known['letter']}",
+        "past": "/ui/past?dag=t_books&from=2026-05-01T00:00:00Z&to=2026-05-08T00:00:00Z",
+        "past-replay": "/ui/past?kind=replay&dataset=s3://shop/orders&from=2026-01-01T00:00:00Z",
+        "backfill": f"/ui/past/{known['backfill']}",
         "account": "/ui/account",
         "nothing": "/ui/nothing/here",
     }

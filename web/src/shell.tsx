@@ -27,10 +27,14 @@ const Now = lazy(() => import("./views/now").then((each) => each.Now));
 const Datasets = lazy(() => import("./views/datasets").then((each) => each.Datasets));
 const Dataset = lazy(() => import("./views/datasets").then((each) => each.Dataset));
 const System = lazy(() => import("./views/system").then((each) => each.System));
+const Past = lazy(() => import("./views/past/past").then((found) => found.Past));
+const Backfill = lazy<{ id: string }>(() => import("./views/past/backfills").then((found) => found.Backfill));
+const Tasks = lazy(() => import("./views/tasks").then((found) => found.Tasks));
 
 const PLACES = [
   { path: "now", name: "Now", keys: "g n" },
   { path: "runs", name: "Runs", keys: "g r" },
+  { path: "tasks", name: "Tasks", keys: "g k" },
   { path: "dags", name: "DAGs", keys: "g d" },
   { path: "events", name: "Events", keys: "g e" },
   { path: "datasets", name: "Datasets", keys: "g t" },
@@ -38,6 +42,7 @@ const PLACES = [
   { path: "approvals", name: "Approvals", keys: "g a" },
   { path: "letters", name: "Dead letters", keys: "g l" },
   { path: "system", name: "System", keys: "g s" },
+  { path: "past", name: "Backfills", keys: "g p" },
 ] as const;
 
 type View = (...parts: string[]) => ComponentChild;
@@ -47,6 +52,7 @@ const VIEWS: readonly [RegExp, View][] = [
   [/^\/runs$/, () => <Runs />],
   [/^\/runs\/([^/]+)$/, (id) => <Run id={id!} />],
   [/^\/runs\/([^/]+)\/tasks\/([^/]+)$/, (run, task) => <Task run={run!} task={task!} />],
+  [/^\/tasks$/, () => <Tasks />],
   [/^\/dags$/, () => <Dags />],
   [/^\/dags\/([^/]+)$/, (id) => <Dag id={id!} />],
   [/^\/events$/, () => <Events />],
@@ -60,6 +66,8 @@ const VIEWS: readonly [RegExp, View][] = [
   [/^\/datasets\/([^/]+)$/, (uri) => <Dataset uri={uri!} />],
   [/^\/system$/, () => <System />],
   [/^\/system\/([a-z]+)$/, (part) => <System part={part!} />],
+  [/^\/past$/, () => <Past />],
+  [/^\/past\/([^/]+)$/, (id) => <Backfill id={id!} />],
   [/^\/account$/, () => <Sessions />],
 ];
 

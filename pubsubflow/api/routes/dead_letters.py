@@ -37,6 +37,7 @@ from pubsubflow.model.wire.commands import (
     DiscardDeadLetters,
     RecordEvents,
     RedriveDeadLetter,
+    RedrivePlan,
 )
 from pubsubflow.store.read.read_models import ReadModels
 
@@ -77,6 +78,8 @@ class LetterSelection(Struct, frozen=True, forbid_unknown_fields=True):
         reason: Only those with this reason, whole or as the summary has it.
         every: All that the other fields select, where there is none.
         limit: How many at most.
+        dry_run: To resend: only check them, and return what would happen; to discard: only return
+            their numbers.
     """
 
     ids: Annotated[list[int], Meta(min_length=1, max_length=1000)] | None = None
@@ -85,6 +88,7 @@ class LetterSelection(Struct, frozen=True, forbid_unknown_fields=True):
     reason: str | None = None
     every: bool = field(name="all", default=False)
     limit: Limit = 100
+    dry_run: bool = False
 
 
 class ResendRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,9 +96,11 @@ class ResendRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         payload: JSON in place of the letter's own; null to leave it.
+        dry_run: Only check it, and return what would happen.
     """
 
     payload: Any = None
+    dry_run: bool = False
 
 
 _resend_decoder = msgspec.json.Decoder(ResendRequest)
@@ -188,19 +194,23 @@ class DeadLetterRoutes:
 
     async def resend_selected(self, request: web.Request) -> web.Response:
         """Resend open dead letters as they are, one by one; what is refused holds up no other."""
-        ids, more = await self._selected(request, decode_body(await request.read(), _selection))
+        chosen = decode_body(await request.read(), _selection)
+        ids, more = await self._selected(request, chosen)
         resent, refused = [], []
         for number in ids:
             try:
-                resent.append(await self._resend(number))
+                resent.append(await self._resend(number, dry_run=chosen.dry_run))
             except (InvalidInput, NotFound) as error:
                 refused.append(NotResent(id=number, reason=str(error)))
         return json_response(ResentLetters(resent=resent, refused=refused, more=more))
 
     async def discard_selected(self, request: web.Request) -> web.Response:
         """Discard open dead letters: they are kept until they are old, and cannot be resent."""
-        ids, more = await self._selected(request, decode_body(await request.read(), _selection))
-        discarded = await self._commands.execute(DiscardDeadLetters(tuple(ids))) if ids else []
+        chosen = decode_body(await request.read(), _selection)
+        ids, more = await self._selected(request, chosen)
+        discarded = ids
+        if ids and not chosen.dry_run:
+            discarded = await self._commands.execute(DiscardDeadLetters(tuple(ids)))
         return json_response(DiscardedLetters(discarded=discarded, more=more))
 
     async def _selected(
@@ -256,12 +266,25 @@ class DeadLetterRoutes:
         """Resend a dead letter, as it is or edited; return the run that it started, if any."""
         number = _number(request)
         revisions = expected_revisions(request)
-        payload = decode_body(await request.read() or b"{}", _resend_decoder).payload
-        edit = None if payload is None else encode(payload)
-        return json_response(await self._resend(number, edit, revisions))
+        payload = decode_body(await request.read() or b"{}", _resend_decoder)
+        edit = None if payload.payload is None else encode(payload.payload)
+        try:
+            found = await self._resend(number, edit, revisions, dry_run=payload.dry_run)
+        except BadRequest:
+            raise
+        except InvalidInput as error:
+            if not payload.dry_run:
+                raise
+            found = Resent(id=number, dry_run=True, refused=str(error))
+        return json_response(found)
 
     async def _resend(
-        self, number: int, edit: bytes | None = None, revisions: Revisions = None
+        self,
+        number: int,
+        edit: bytes | None = None,
+        revisions: Revisions = None,
+        *,
+        dry_run: bool = False,
     ) -> Resent:
         letter = await self._seen(number, Role.OPERATOR)
         if edit is not None and not letter.editable:
@@ -269,6 +292,13 @@ class DeadLetterRoutes:
                 f"dead letter {number} is a message in a binary format: resend it as it is, "
                 "without payload",
                 field="payload",
+            )
+        if dry_run:
+            events = self._events(letter, edit) if letter.kind == DEAD_LETTER_KIND else None
+            command = RedriveDeadLetter(number, edit, revisions, events, dry_run=True)
+            plan: RedrivePlan = await self._commands.execute(command)
+            return Resent(
+                id=number, run_id=plan.run_id, dry_run=True, would=plan.text, params=plan.params
             )
         if letter.kind == DEAD_LETTER_KIND:
             events = self._events(letter, edit)

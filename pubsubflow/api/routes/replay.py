@@ -17,6 +17,7 @@ from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.api.http.shown import rights_of_request
 from pubsubflow.api.routes.runs.backfills import check_order
+from pubsubflow.api.routes.runs.plans import MOST_LISTED, Listed, planned_runs
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.api.explain import PlannedRuns
 from pubsubflow.model.auth import Role
@@ -38,6 +39,7 @@ class ReplayRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         dry_run: Only return which runs would start.
         again: Also start runs that exist.
         dags: The DAGs that evaluate the events again; all that subscribe to `dataset` if empty.
+        limit: How many runs of each DAG the answer lists at most.
     """
 
     since: Moment = field(name="from")
@@ -46,6 +48,7 @@ class ReplayRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     dags: tuple[Text, ...] = ()
     dry_run: bool = False
     again: bool = False
+    limit: Listed = MOST_LISTED
 
 
 _replay_decoder = msgspec.json.Decoder(ReplayRequest)
@@ -101,12 +104,12 @@ class ReplayRoutes:
                     payload.again,
                 )
             )
-            planned.append(_planned(dag_id, plan, dry_run=payload.dry_run))
+            planned.append(
+                planned_runs(
+                    dag_id, plan, dry_run=payload.dry_run, limit=payload.limit, counted=False
+                )
+            )
         return json_response(planned)
-
-
-def _planned(dag_id: str, plan: RunPlan, *, dry_run: bool) -> PlannedRuns:
-    return PlannedRuns(dag_id=dag_id, dry_run=dry_run, runs=plan.runs, reason=plan.reason)
 
 
 def _uri(dataset: str | None) -> str | None:

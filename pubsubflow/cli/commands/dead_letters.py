@@ -129,6 +129,7 @@ async def resend_dead_letters(
     dag: str | None = None,
     reason: str | None = None,
     limit: Limit = 100,
+    dry_run: bool = False,
     target: Target = DEFAULT,
 ) -> int:
     """Resend dead letters as they are, the oldest first.
@@ -140,16 +141,23 @@ async def resend_dead_letters(
         dag: All open ones of this DAG.
         reason: All open ones with this reason, whole or as the summary shows it.
         limit: How many at most; 100 if left out.
+        dry_run: Only check them, and show what would happen.
         target: The daemon, and the format of the output.
     """
     selection = _selection(letters, every=all_, kind=kind, dag=dag, reason=reason, limit=limit)
     async with target.client() as client:
         if len(letters) == 1:
-            _show_resent(await client.resend(letters[0]), json=target.json)
+            resent = await client.resend(letters[0], dry_run=dry_run)
+            _show_resent(resent, json=target.json)
             return 0
+        if dry_run:
+            selection["dry_run"] = True
         done = await client.resend_dead_letters(selection)
-    lines = [f"dead letter {each.id} was not resent: {each.reason}" for each in done.refused]
-    total = f"{len(done.resent)} dead letters were resent" + _more(more=done.more)
+    verb = "would be" if dry_run else "were"
+    refused = "would be refused" if dry_run else "was not resent"
+    lines = [f"dead letter {each.id} {refused}: {each.reason}" for each in done.refused]
+    lines += [f"dead letter {each.id}: {each.would}" for each in done.resent if each.would]
+    total = f"{len(done.resent)} dead letters {verb} resent" + _more(more=done.more)
     output.show_result(done, *lines, total, json=target.json)
     return 1 if done.refused else 0
 
@@ -211,6 +219,7 @@ def edit_dead_letter(
     /,
     *,
     payload: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    dry_run: bool = False,
     target: Target = DEFAULT,
 ) -> None:
     """Edit the payload of a dead letter in $EDITOR, and resend it if it has changed.
@@ -218,6 +227,7 @@ def edit_dead_letter(
     Args:
         letter: Number of the dead letter.
         payload: File with the new payload in JSON, or - for stdin, in place of the editor.
+        dry_run: Only check it, and show what would happen.
         target: The daemon, and the format of the output.
     """
     # Two connections, not one around the editor: that may stay open longer than any connection.
@@ -231,7 +241,7 @@ def edit_dead_letter(
     if payload is None and changed == found.payload:
         output.show("the payload is unchanged, so nothing was sent")
         return
-    complete(_send(found, changed, target))
+    complete(_send(found, changed, target, dry_run=dry_run))
 
 
 async def _read(letter: int, target: Target) -> "DeadLetterDetail":
@@ -239,14 +249,27 @@ async def _read(letter: int, target: Target) -> "DeadLetterDetail":
         return await client.dead_letter(letter)
 
 
-async def _send(letter: "DeadLetterDetail", payload: object, target: Target) -> None:
+async def _send(
+    letter: "DeadLetterDetail", payload: object, target: Target, *, dry_run: bool
+) -> None:
     """Resend an edited letter; the revision makes a second resend from elsewhere fail."""
     async with target.client() as client:
-        resent = await client.resend(letter.id, payload=payload, revision=letter.revision)
+        resent = await client.resend(
+            letter.id, payload=payload, revision=letter.revision, dry_run=dry_run
+        )
     _show_resent(resent, json=target.json)
 
 
 def _show_resent(resent: "Resent", *, json: bool) -> None:
+    if resent.refused is not None:
+        output.show_result(
+            resent, f"dead letter {resent.id} would be refused: {resent.refused}", json=json
+        )
+        return
+    if resent.would is not None:
+        params = "" if resent.params is None else f", with params {output.compact(resent.params)}"
+        output.show_result(resent, f"dead letter {resent.id}: {resent.would}{params}", json=json)
+        return
     run = "" if resent.run_id is None else f": run {resent.run_id}"
     output.show_result(resent, f"dead letter {resent.id} was resent{run}", json=json)
 

@@ -64,7 +64,7 @@ class RedriveDeadLetterHandler(Handler):
             except (InvalidInput, NotFound) as error:
                 item.error = error
                 continue
-            if command.events is None:
+            if command.events is None or command.dry_run:
                 self._letters[item] = letter
             else:
                 item.message = command.events
@@ -86,6 +86,7 @@ class RedriveDeadLetterHandler(Handler):
             await self._context.run_ids.reserve(self._transaction, 1)
             dag = self._uow.schedule.dags.get(letter["dag"] or 0)
             try:
-                item.answer = await self._redrive.resend(item.received, letter, dag)
+                redrive = self._redrive.plan if item.received.dry_run else self._redrive.resend
+                item.answer = await redrive(item.received, letter, dag)
             except InvalidInput as error:
                 item.error = error

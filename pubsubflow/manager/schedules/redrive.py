@@ -15,10 +15,11 @@ from pubsubflow.manager.schedules.firing import Scheduler
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import OutgoingMessage, UndeadEvent, UnitOfWork
 from pubsubflow.manager.working_state import ConsumedEvent, LockedDag
+from pubsubflow.model.cel.expressions import evaluate
 from pubsubflow.model.revisions import check_revision, dead_letter_revision
 from pubsubflow.model.runs.params import validate_params
 from pubsubflow.model.subscriptions import CHANGED, DEAD_LETTER_KIND, Undelivered
-from pubsubflow.model.wire.commands import RedriveDeadLetter
+from pubsubflow.model.wire.commands import RedriveDeadLetter, RedrivePlan
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 
@@ -106,24 +107,56 @@ class Redrive:
         elif letter["kind"] == DEAD_LETTER_KIND:
             await self._deliver(payload)
         elif letter["kind"] != "hook":
-            refused = _read_refused(payload)
-            if refused.run_key != _read_refused(letter["payload"]).run_key:
-                raise InvalidInput("leave run_key as it is: it keeps the run from being made twice")
-            if dag is None or not dag.present:
-                raise InvalidInput(f"DAG {refused.dag_id!r} is gone")
-            existing = await self._admission.existing(dag, [refused.run_key])
-            run_id = existing.get(refused.run_key) or await self._make(dag, refused)
+            refused, present = _checked(payload, letter, dag)
+            existing = await self._admission.existing(present, [refused.run_key])
+            run_id = existing.get(refused.run_key) or await self._make(present, refused)
         await self.mark(command)
         return run_id
 
+    async def plan(
+        self, command: RedriveDeadLetter, letter: Row, dag: LockedDag | None
+    ) -> RedrivePlan:
+        """Return what `resend` would do; nothing is changed.
+
+        Args:
+            command: What to redrive, perhaps edited.
+            letter: The dead letter, which is locked.
+            dag: The DAG of a refused run, locked.
+
+        Raises:
+            InvalidInput: As `resend`.
+        """
+        payload: bytes = letter["payload"] if command.payload is None else command.payload
+        if letter["kind"] == "hook":
+            count = 0 if command.events is None else len(command.events.events)
+            return RedrivePlan(f"{count} event{'s' * (count != 1)} would be recorded")
+        if letter["kind"] in ("message", "cloudevent"):
+            return RedrivePlan(f"it would be published to {letter['subject']} again")
+        if letter["kind"] == DEAD_LETTER_KIND:
+            subscription = _read_undelivered(payload).subscription
+            return RedrivePlan(f"it would be delivered to subscription {subscription} again")
+        refused, present = _checked(payload, letter, dag)
+        check_key(refused.partition)
+        existing = await self._admission.existing(present, [refused.run_key])
+        if refused.run_key in existing:
+            run_id = existing[refused.run_key]
+            return RedrivePlan(f"run {run_id} exists already", run_id=run_id)
+        params = await self._params(present, refused)
+        return RedrivePlan(f"a run of {refused.dag_id} would start", params)
+
+    async def _params(self, dag: LockedDag, refused: RefusedRun) -> dict[str, Any]:
+        """Return the params that a refused run would get now."""
+        spec = dag.version.spec
+        if refused.params is not None or not spec.params_from:
+            return validate_params(spec, refused.params)
+        rows = await self._transaction.fetch("read_events_by_id", list(refused.events))
+        events = await load_events(rows, self._specs, self._transaction)
+        found = evaluate(spec.params_from, [each.info for each in events], refused.partition)
+        return validate_params(spec, found)
+
     async def _deliver(self, payload: bytes) -> None:
         """Queue an event for its subscriber once more."""
-        try:
-            undelivered = msgspec.json.decode(payload, type=Undelivered)
-        except msgspec.DecodeError as error:
-            raise InvalidInput(
-                f"the payload is not what a dead letter of a delivery holds: {error}"
-            ) from error
+        undelivered = _read_undelivered(payload)
         subscription, event_id = undelivered.subscription, undelivered.event_id
         if not await self._transaction.fetch("redeliver_event", subscription, event_id):
             raise InvalidInput(f"subscription {subscription} or event {event_id} is gone")
@@ -158,6 +191,29 @@ class Redrive:
         for row in await self._transaction.fetch("read_dead_inputs", dag.id, ids):
             found.setdefault(row["event"], []).append(row["input"])
         return found
+
+
+def _checked(payload: bytes, letter: Row, dag: LockedDag | None) -> tuple[RefusedRun, LockedDag]:
+    """Return a refused run as it is to be made, and its DAG.
+
+    Raises:
+        InvalidInput: It was edited into something else, or the DAG is gone.
+    """
+    refused = _read_refused(payload)
+    if refused.run_key != _read_refused(letter["payload"]).run_key:
+        raise InvalidInput("leave run_key as it is: it keeps the run from being made twice")
+    if dag is None or not dag.present:
+        raise InvalidInput(f"DAG {refused.dag_id!r} is gone")
+    return refused, dag
+
+
+def _read_undelivered(payload: bytes) -> Undelivered:
+    try:
+        return msgspec.json.decode(payload, type=Undelivered)
+    except msgspec.DecodeError as error:
+        raise InvalidInput(
+            f"the payload is not what a dead letter of a delivery holds: {error}"
+        ) from error
 
 
 def _read_refused(payload: bytes) -> RefusedRun:

@@ -240,7 +240,9 @@ class PlannedRuns(Struct, frozen=True, kw_only=True):
         runs: Of a long backfill the first 10,000; one without an id is made later.
         reason: Why it starts none, if so.
         backfill_id: The backfill that makes the runs.
-        planned: How many runs there are; null for a replay.
+        planned: How many runs there are; null for a replay whose runs are all listed.
+        existing: How many of them, or of the first 10,000, exist already.
+        first, last: Of the plan, or of its first 10,000, in its order; null if there is none.
     """
 
     dag_id: str
@@ -249,6 +251,9 @@ class PlannedRuns(Struct, frozen=True, kw_only=True):
     reason: str | None = None
     backfill_id: str | None = None
     planned: int | None = None
+    existing: int | None = None
+    first: PlannedRun | None = None
+    last: PlannedRun | None = None
 
 
 class DeadLetterView(Struct, frozen=True, kw_only=True):
@@ -318,11 +323,19 @@ class Resent(Struct, frozen=True, kw_only=True):
     """A dead letter that was resent.
 
     Attributes:
-        run_id: The run that it started, if any.
+        run_id: The run that it started, if any; in a dry run the one that exists in its place.
+        dry_run: Whether nothing was sent.
+        would: In a dry run: what would happen, in one line.
+        refused: In a dry run: why it would be refused.
+        params: In a dry run: those of the run that would start.
     """
 
     id: int
     run_id: str | None = None
+    dry_run: bool = False
+    would: str | None = None
+    refused: str | None = None
+    params: dict[str, Any] | None = None
 
 
 class NotResent(Struct, frozen=True, kw_only=True):

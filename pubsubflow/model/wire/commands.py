@@ -285,12 +285,28 @@ class RedriveDeadLetter(Struct, frozen=True):
         payload: JSON in place of its own; None to keep it.
         revisions: The revisions of the dead letter that may be redriven; None for any.
         events: The events made of a dead letter of kind `hook`; recorded when it is redriven.
+        dry_run: Only check it; the answer is a `RedrivePlan`.
     """
 
     dead_letter: int
     payload: bytes | None = None
     revisions: Revisions = None
     events: RecordEvents | None = None
+    dry_run: bool = False
+
+
+class RedrivePlan(Struct, frozen=True):
+    """What a redrive would do.
+
+    Attributes:
+        text: One line for people.
+        params: Those of the run that it would make.
+        run_id: The run that exists already in place of one.
+    """
+
+    text: str
+    params: dict[str, Any] | None = None
+    run_id: str | None = None
 
 
 class DiscardDeadLetters(Struct, frozen=True):

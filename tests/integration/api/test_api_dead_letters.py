@@ -46,6 +46,17 @@ async def test_a_mended_letter_makes_the_run_with_its_event_once(harness):
     event_id, dead_letter = await refuse(harness)
     payload = (await harness.get(f"{LETTERS_PATH}/{dead_letter['id']}"))["payload"]
     mended = {"payload": {**payload, "params": {"n": 7}}}
+    place = f"{LETTERS_PATH}/{dead_letter['id']}/resend"
+    tried = await harness.post(place, {"dry_run": True}, status=200)
+    assert "event.extra.n" in tried["refused"]  # as it is, it would be refused again
+    tried = await harness.post(place, {**mended, "dry_run": True}, status=200)
+    assert (tried["would"], tried["params"]) == ("a run of d would start", {"n": 7})
+    many = {"kind": "params", "dry_run": True}
+    tried = await harness.post(f"{LETTERS_PATH}/resend", many, status=200)
+    assert [each["id"] for each in tried["refused"]] == [dead_letter["id"]]
+    tried = await harness.post(f"{LETTERS_PATH}/discard", many, status=200)
+    assert tried["discarded"] == [dead_letter["id"]]
+    assert len((await harness.get(LETTERS_PATH))["items"]) == 1  # nothing was done
     made = await harness.post(f"{LETTERS_PATH}/{dead_letter['id']}/resend", mended, status=200)
     reply = await harness.get(f"/api/v1/runs/{made['run_id']}/explain")
     assert reply["runs"][0]["run"]["params"] == {"n": 7}

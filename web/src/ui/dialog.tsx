@@ -91,6 +91,7 @@ export interface Action {
   /** What a role on some DAGs or datasets is to be on. */
   about?: About;
   danger?: boolean;
+  wide?: boolean;
   close: () => void;
   cli: string;
   request?: { method: string; path: string; body?: unknown };
@@ -121,7 +122,7 @@ export function ActionDialog(props: Action) {
     }
   };
   return (
-    <Dialog title={props.title} close={props.close}>
+    <Dialog title={props.title} close={props.close} wide={props.wide ?? false}>
       <form onSubmit={submit}>
         {props.children}
         {error !== undefined && <Problem error={messageOf(error)} />}
@@ -129,7 +130,7 @@ export function ActionDialog(props: Action) {
         <Same cli={props.cli} {...(props.request ? { request: props.request } : {})} />
         <footer>
           <button type="button" class="quiet" onClick={props.close}>
-            Cancel
+            Back
           </button>
           <button
             type="submit"
@@ -149,6 +150,7 @@ export function ActionButton(props: {
   name: string;
   keys?: string;
   danger?: boolean;
+  primary?: boolean;
   disabled?: string | false;
   dialog: (close: () => void) => ComponentChildren;
 }) {
@@ -157,7 +159,7 @@ export function ActionButton(props: {
     <>
       <button
         type="button"
-        class={props.danger ? "danger-quiet" : ""}
+        class={props.danger ? "danger-quiet" : props.primary ? "primary" : ""}
         disabled={Boolean(props.disabled)}
         title={props.disabled || (props.keys ? `Key: ${props.keys}` : undefined)}
         data-keys={props.keys}

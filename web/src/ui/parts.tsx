@@ -2,14 +2,17 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { messageOf } from "../core/api";
+import { lettersOn } from "../core/keys";
 import { absolute, between, duration, now, relative } from "../core/time";
 
+import type { Selection } from "./selection";
+
 /** A state: a shape, a word and a colour, of which any one suffices. */
-export function State({ name }: { name: string }) {
+export function State({ name, word }: { name: string; word?: string }) {
   return (
     <span class={`state s-${name}`}>
       <Shape name={name} />
-      {name === "none" ? "not started" : name.replaceAll("_", " ")}
+      {word ?? (name === "none" ? "not started" : name.replaceAll("_", " "))}
     </span>
   );
 }
@@ -32,6 +35,8 @@ const SHAPES: Record<string, string> = {
   filtered: "M3.5 4.5h9L9 9v3l-2 1V9z",
   expired: "M8 4v4l3 2",
   unseen: "M4 8h1M7.5 8h1M11 8h1",
+  planned: "M4 8h1M7.5 8h1M11 8h1",
+  new: "M8 4.5v7M4.5 8h7",
   dead: "M4.5 4.5 11.5 11.5M11.5 4.5 4.5 11.5",
 };
 
@@ -175,15 +180,25 @@ export function Table<T>(props: {
   more?: (() => void) | undefined;
   /** It has not all there is, and what is around says so. */
   uncounted?: boolean;
+  selection?: Selection;
 }) {
+  const { selection } = props;
   const body = useRef<HTMLTableSectionElement>(null);
   const move = (event: KeyboardEvent) => {
+    const box = event.target instanceof Element && event.target.closest("tr")?.querySelector<HTMLInputElement>("td.box input");
+    if (event.key === "x" && box && lettersOn.value && !(event.target as Element).closest("dialog")) {
+      event.preventDefault();
+      box.click();
+      return;
+    }
     const step = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1 }[event.key];
     const row = event.target instanceof Element ? event.target.closest("tr") : null;
     // A dialog of a row is inside it.
-    if (!step || !row || (event.target as Element).closest("dialog, input, select")) return;
+    if (!step || !row || (event.target as Element).closest("dialog, input:not([type=checkbox]), select")) return;
     const next = step > 0 ? row.nextElementSibling : row.previousElementSibling;
-    const link = next?.querySelector<HTMLElement>("a, button");
+    const link = next?.querySelector<HTMLElement>(
+      (event.target as Element).matches("td.box input") ? "td.box input" : "a, button",
+    );
     if (!link) return;
     event.preventDefault();
     link.focus();
@@ -193,6 +208,16 @@ export function Table<T>(props: {
       <table aria-label={props.label}>
         <thead>
           <tr>
+            {selection && (
+              <th scope="col" class="box">
+                <input
+                  type="checkbox"
+                  aria-label="Select all that are shown"
+                  checked={props.rows.length > 0 && props.rows.every((row) => selection.chosen.has(props.id(row)))}
+                  onChange={(event) => selection.set(event.currentTarget.checked ? props.rows.map(props.id) : [])}
+                />
+              </th>
+            )}
             {props.columns.map((column) => (
               <th key={column.name} scope="col" class={classOf(column)}>
                 {column.name}
@@ -203,6 +228,16 @@ export function Table<T>(props: {
         <tbody ref={body} onKeyDown={move}>
           {props.rows.map((row) => (
             <tr key={props.id(row)}>
+              {selection && (
+                <td class="box">
+                  <input
+                    type="checkbox"
+                    aria-label={`Select ${props.id(row)}`}
+                    checked={selection.chosen.has(props.id(row))}
+                    onChange={() => selection.toggle(props.id(row))}
+                  />
+                </td>
+              )}
               {props.columns.map((column) => (
                 <td key={column.name} class={classOf(column)} data-label={column.name}>
                   {column.show(row)}

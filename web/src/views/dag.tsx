@@ -8,9 +8,10 @@ import { address, navigate, to } from "../core/router";
 import { duration } from "../core/time";
 import { Graph, type GraphNode } from "../graph/graph";
 import { Ago, Empty, Facts, Heading, Id, Json, Loaded, Shape, State, Table, Tabs } from "../ui/parts";
-import { PauseButton, StartButton } from "./dags";
+import { PauseButton } from "./dags";
 import { PostEventButton } from "./events";
 import { RunList } from "./runs";
+import { StartButton } from "./start";
 
 const RunsGrid = lazy(() => import("./grid").then((each) => each.RunsGrid));
 const Schedule = lazy(() => import("./schedule").then((each) => each.Schedule));

@@ -2,12 +2,11 @@ import type { DagView, ImportErrorView } from "#routes";
 import { useState } from "preact/hooks";
 import { usePages } from "../core/resource";
 import { call, urlOf } from "../core/api";
-import { useResource } from "../core/resource";
-import { address, navigate, setQuery, to } from "../core/router";
+import { address, setQuery, to } from "../core/router";
 import { RecentRuns } from "../ui/bars";
 import { ActionButton, ActionDialog, command } from "../ui/dialog";
-import { Fields, JsonField, faultOf, valuesOf, type Typed } from "../ui/form";
 import { Ago, Empty, Heading, Loaded, Shape, State, Table, type Column } from "../ui/parts";
+import { StartButton } from "./start";
 
 const COLUMNS = (done: () => void): readonly Column<DagView>[] => [
   {
@@ -32,7 +31,7 @@ const COLUMNS = (done: () => void): readonly Column<DagView>[] => [
           </>
         )}
         {dag.import_error && (
-          <div class="state s-failed">
+          <div class="state wrap s-failed">
             <Shape name="failed" /> {dag.import_error}
           </div>
         )}
@@ -196,95 +195,3 @@ export function PauseButton({ dag, done }: { dag: DagView; done: () => void }) {
     />
   );
 }
-
-export function StartButton({ dag, keys }: { dag: string; keys?: string }) {
-  return (
-    <ActionButton
-      name="Start"
-      {...(keys ? { keys } : {})}
-      dialog={(close) => <StartDialog dag={dag} close={close} />}
-    />
-  );
-}
-
-/** Starts a run, with a form that is made of the schema of the DAG's params. */
-function StartDialog({ dag, close }: { dag: string; close: () => void }) {
-  const detail = useResource(`start ${dag}`, (signal) =>
-    call("GET /api/v1/dags/{dag_id}", { path: { dag_id: dag } }, signal),
-  );
-  const [typed, setTyped] = useState<Typed>({});
-  const [preset, setPreset] = useState("");
-  const [partition, setPartition] = useState("");
-  const schema = detail.value?.params_schema as { properties?: object } | null | undefined;
-  const plain = detail.value && !schema?.properties && Object.keys(detail.value.params).length > 0;
-  const [json, setJson] = useState("{}");
-  const params = () =>
-    plain ? (JSON.parse(json) as Record<string, unknown>) : schema ? valuesOf(schema as never, typed) : {};
-  let body: { params: Record<string, unknown>; preset?: string; partition?: string } = { params: {} };
-  let fault = plain ? faultOf(json) : undefined;
-  try {
-    if (!fault) body = { params: params(), ...(preset && { preset }), ...(partition && { partition }) };
-  } catch (error) {
-    fault = (error as Error).message;
-  }
-  const given = Object.keys(body.params).length > 0;
-  return (
-    <ActionDialog
-      title={`Start ${dag}`}
-      verb="Start"
-      role="operator"
-      about={{ dag }}
-      close={close}
-      ready={Boolean(detail.value) && !fault}
-      cli={command(
-        ...["dags", "trigger", dag],
-        given && "--params",
-        given && JSON.stringify(body.params),
-        preset && "--preset",
-        preset,
-        partition && "--partition",
-        partition,
-      )}
-      request={{ method: "POST", path: `/api/v1/dags/${encodeURIComponent(dag)}/runs`, body }}
-      act={async () => {
-        const started = await call("POST /api/v1/dags/{dag_id}/runs", { path: { dag_id: dag }, body });
-        navigate(to("runs", (started as { run_id: string }).run_id));
-        return `A run of ${dag} has started.`;
-      }}
-    >
-      <Loaded of={detail} what="its params">
-        {(found) => (
-          <>
-            {Object.keys(found.presets ?? {}).length > 0 && (
-              <label class="field">
-                Preset
-                <select value={preset} onChange={(event) => setPreset(event.currentTarget.value)}>
-                  <option value="">none</option>
-                  {Object.keys(found.presets ?? {}).map((each) => (
-                    <option key={each}>{each}</option>
-                  ))}
-                </select>
-              </label>
-            )}
-            {schema?.properties ? (
-              <Fields schema={schema as never} typed={typed} set={setTyped} />
-            ) : plain ? (
-              <>
-                <JsonField label="Params in place of the defaults" text={json} set={setJson} />
-                <p class="hint">Defaults: {JSON.stringify(found.params)}</p>
-              </>
-            ) : (
-              <p>It takes no params.</p>
-            )}
-            {fault && <p class="reason">{fault}</p>}
-            <label class="field">
-              Partition, if it has any
-              <input value={partition} onInput={(event) => setPartition(event.currentTarget.value)} />
-            </label>
-          </>
-        )}
-      </Loaded>
-    </ActionDialog>
-  );
-}
-

@@ -1,13 +1,16 @@
-import type { DeadLetterDetail, DeadLetterGroup, DeadLetterView } from "#routes";
+import type { DeadLetterDetail, DeadLetterGroup, DeadLetterView, Resent } from "#routes";
 import { useState } from "preact/hooks";
 import { call } from "../core/api";
 import { usePages, useResource } from "../core/resource";
 import { address, navigate, setQuery, to } from "../core/router";
 import { bytes } from "../core/time";
-import { ActionButton, ActionDialog, command } from "../ui/dialog";
+import { diff, near } from "../core/diff";
+import { ActionButton, ActionDialog, command, quoted } from "../ui/dialog";
 import { JsonField, faultOf } from "../ui/form";
-import { Ago, Empty, Facts, Heading, Json, Loaded, Table, type Column } from "../ui/parts";
+import { Ago, Empty, Facts, Heading, Json, Loaded, Shape, State, Table, type Column } from "../ui/parts";
+import { useSelection } from "../ui/selection";
 
+const MOST = 1000; // of one request
 const POLL_MS = 10_000; // the stream has no changes of dead letters
 
 const COLUMNS: readonly Column<DeadLetterView>[] = [
@@ -40,6 +43,7 @@ export function Letters() {
     summary.reload();
     letters.reload();
   };
+  const selection = useSelection();
   const filtered = asked.kind || asked.dag || asked.reason;
   return (
     <>
@@ -67,7 +71,33 @@ export function Letters() {
       <Loaded of={letters} what="dead letters">
         {(found) =>
           found.length ? (
-            <Table label="Dead letters" rows={found} columns={COLUMNS} id={(each) => String(each.id)} more={letters.more} />
+            <>
+              <div class="bulk" role="group" aria-label="Actions on many dead letters">
+                <span>{selection.chosen.size} selected</span>
+                <span class="actions">
+                  {(["Resend", "Discard"] as const).map((verb) => (
+                    <Bulk
+                      key={verb}
+                      verb={verb}
+                      body={{ ids: [...selection.chosen].map(Number) }}
+                      disabled={!selection.chosen.size && "Select dead letters by their boxes or the key x."}
+                      done={() => {
+                        selection.set([]);
+                        reload();
+                      }}
+                    />
+                  ))}
+                </span>
+              </div>
+              <Table
+                label="Dead letters"
+                rows={found}
+                columns={COLUMNS}
+                id={(each) => String(each.id)}
+                more={letters.more}
+                selection={selection}
+              />
+            </>
           ) : (
             <Empty>
               <p>There is no dead letter: whatever came could be processed.</p>
@@ -96,8 +126,8 @@ const groupColumns = (reload: () => void): readonly Column<DeadLetterGroup>[] =>
     name: "Actions",
     show: (group) => (
       <span class="actions">
-        <Bulk group={group} verb="Resend" done={reload} />
-        <Bulk group={group} verb="Discard" done={reload} />
+        <Bulk body={{ ...selectionOf(group), limit: MOST }} about={group.reason} verb="Resend" done={reload} />
+        <Bulk body={{ ...selectionOf(group), limit: MOST }} about={group.reason} verb="Discard" done={reload} />
       </span>
     ),
   },
@@ -107,42 +137,89 @@ function selectionOf(group: DeadLetterGroup): Record<string, string> {
   return { kind: group.kind, reason: group.reason, ...(group.dag_id ? { dag: group.dag_id } : {}) };
 }
 
-function Bulk({ group, verb, done }: { group: DeadLetterGroup; verb: "Resend" | "Discard"; done: () => void }) {
-  const body = { ...selectionOf(group), limit: 1000 };
-  const route = verb === "Resend" ? "POST /api/v1/dead-letters/resend" : "POST /api/v1/dead-letters/discard";
-  const flags = Object.entries(selectionOf(group)).flatMap(([name, value]) => [`--${name}`, value]);
+interface BulkProps {
+  verb: "Resend" | "Discard";
+  body: { ids?: number[]; limit?: number; kind?: string; reason?: string; dag?: string };
+  about?: string;
+  disabled?: string | false;
+  done: () => void;
+}
+
+function Bulk(props: BulkProps) {
   return (
     <ActionButton
-      name={verb}
-      danger={verb === "Discard"}
-      dialog={(close) => (
-        <ActionDialog
-          title={`${verb} ${group.count} dead letters`}
-          verb={verb}
-          danger={verb === "Discard"}
-          role="operator"
-          close={close}
-          cli={command("dead-letters", verb.toLowerCase(), ...flags, "--limit", 1000)}
-          request={{ method: "POST", path: route.slice(5), body }}
-          act={async () => {
-            const answer = (await call(route, { body })) as {
-              resent?: readonly unknown[];
-              refused?: readonly { reason: string }[];
-              discarded?: readonly unknown[];
-            };
-            done();
-            const refused = answer.refused?.length ?? 0;
-            const count = (answer.resent ?? answer.discarded ?? []).length;
-            const why = refused ? `, ${refused} refused: ${answer.refused![0]!.reason}` : "";
-            return `${count} ${verb === "Resend" ? "sent again" : "discarded"}${why}.`;
-          }}
-        >
-          <p>{group.reason}</p>
-          {verb === "Discard" && <p>They are kept until they are old, and cannot be sent again.</p>}
-        </ActionDialog>
-      )}
+      name={props.verb}
+      danger={props.verb === "Discard"}
+      disabled={props.disabled ?? false}
+      dialog={(close) => <BulkDialog {...props} close={close} />}
     />
   );
+}
+
+/** Says of each letter what sending it would do, before any is sent. */
+function BulkDialog({ verb, body, about, done, close }: BulkProps & { close: () => void }) {
+  const resend = verb === "Resend";
+  const route = resend ? "POST /api/v1/dead-letters/resend" : "POST /api/v1/dead-letters/discard";
+  const { ids, ...filter } = body;
+  const plan = useResource(`bulk letters ${verb} ${JSON.stringify(body)}`, async (signal) => {
+    const answer = await call(route, { body: { ...body, dry_run: true } as never }, signal);
+    return answer as unknown as BulkAnswer;
+  });
+  const count = (plan.value?.resent ?? plan.value?.discarded ?? []).length;
+  const refused = plan.value?.refused ?? [];
+  const flags = Object.entries(filter).flatMap(([name, value]) => [`--${name}`, String(value)]);
+  return (
+    <ActionDialog
+      title={`${verb} dead letters`}
+      verb={`${verb} ${count}`}
+      danger={!resend}
+      role="operator"
+      close={close}
+      ready={count > 0}
+      cli={command("dead-letters", verb.toLowerCase(), ...(ids ?? []), ...flags)}
+      request={{ method: "POST", path: route.slice(5), body }}
+      act={async () => {
+        const answer = (await call(route, { body: body as never })) as unknown as BulkAnswer;
+        done();
+        const why = answer.refused?.length ? `, ${answer.refused.length} refused: ${answer.refused[0]!.reason}` : "";
+        const sent = (answer.resent ?? answer.discarded ?? []).length;
+        return `${sent} ${resend ? "sent again" : "discarded"}${why}.`;
+      }}
+    >
+      {about && <p>{about}</p>}
+      {!resend && <p>They are kept until they are old, and cannot be sent again.</p>}
+      <Loaded of={plan} what="what would happen">
+        {(found) => (
+          <div class="panel" role="region" aria-label="What would happen">
+            <strong>
+              {count} would be {resend ? "sent again" : "discarded"}
+              {refused.length > 0 && `, ${refused.length} would be refused`}
+            </strong>
+            <ul class="plan" tabIndex={0} aria-label="Dead letters">
+              {found.resent?.slice(0, 50).map((each) => (
+                <li key={each.id}>
+                  {each.id}: {each.would}
+                </li>
+              ))}
+              {refused.slice(0, 50).map((each) => (
+                <li key={each.id} class="line">
+                  <State name="failed" word="refused" /> {each.id}: {each.reason}
+                </li>
+              ))}
+            </ul>
+            {found.more && <p class="reason">There are more than {MOST}: these first, and the rest when you repeat it.</p>}
+          </div>
+        )}
+      </Loaded>
+    </ActionDialog>
+  );
+}
+
+interface BulkAnswer {
+  resent?: readonly Resent[];
+  refused?: readonly { id: number; reason: string }[];
+  discarded?: readonly number[];
+  more?: boolean;
 }
 
 export function Letter({ id }: { id: string }) {
@@ -159,7 +236,7 @@ export function Letter({ id }: { id: string }) {
                 name={found.editable ? "Edit and send again" : "Send again"}
                 keys="e"
                 disabled={settled(found)}
-                dialog={(close) => <Resend letter={found} close={close} done={letter.reload} />}
+                dialog={(close) => <ResendDialog letter={found} close={close} done={letter.reload} />}
               />
             </div>
           </Heading>
@@ -190,39 +267,49 @@ function settled(letter: DeadLetterDetail): string | false {
   return Boolean(letter.discarded_at) && "It was discarded.";
 }
 
-/** Edits a payload beside the lines that differ from the original, and sends it. */
-function Resend({ letter, close, done }: { letter: DeadLetterDetail; close: () => void; done: () => void }) {
+/** Edits a payload beside the lines that differ from the original, says what would come of it, and sends it. */
+function ResendDialog({ letter, close, done }: { letter: DeadLetterDetail; close: () => void; done: () => void }) {
   const original = JSON.stringify(letter.payload, null, 2);
   const [text, setText] = useState(original);
   const fault = letter.editable ? faultOf(text) : undefined;
   const edited = letter.editable && text !== original;
   const body = edited && !fault ? { payload: JSON.parse(text) as unknown } : {};
+  const path = { number: String(letter.id) };
+  const tried = useResource(`try ${letter.id} ${fault ?? JSON.stringify(body)}`, async (signal) => {
+    if (fault) return null;
+    return (await call(
+      "POST /api/v1/dead-letters/{number}/resend",
+      { path, body: { ...body, dry_run: true } as never },
+      signal,
+    )) as unknown as Resent;
+  });
   return (
     <ActionDialog
       title={`Send dead letter ${letter.id} again`}
       verb="Send again"
       role="operator"
       about={{ dag: letter.dag_id ?? undefined }}
+      wide
       close={close}
-      ready={!fault}
+      ready={!fault && tried.value != null && !tried.value.refused}
       cli={
-        edited
-          ? `${command("dead-letters", "edit", letter.id, "--payload", "-")} < payload.json`
+        edited && !fault
+          ? `echo ${quoted(JSON.stringify(body.payload))} | ${command("dead-letters", "edit", letter.id, "--payload", "-")}`
           : command("dead-letters", "resend", letter.id)
       }
       request={{ method: "POST", path: `/api/v1/dead-letters/${letter.id}/resend`, body }}
       act={async () => {
-        const answer = await call("POST /api/v1/dead-letters/{number}/resend", {
-          path: { number: String(letter.id) },
+        const answer = (await call("POST /api/v1/dead-letters/{number}/resend", {
+          path,
           body,
           revision: letter.revision,
-        });
-        const { run_id: run } = answer as { run_id?: string | null };
+        })) as unknown as Resent;
         done();
-        if (run) navigate(to("runs", run));
+        if (answer.run_id) navigate(to("runs", answer.run_id));
         return "It was sent again.";
       }}
     >
+      <p class="reason">{letter.reason}</p>
       {letter.editable ? (
         <>
           <JsonField label="Payload" text={text} set={setText} rows={14} />
@@ -231,19 +318,35 @@ function Resend({ letter, close, done }: { letter: DeadLetterDetail; close: () =
       ) : (
         <p>It goes out as it is: this kind cannot be edited.</p>
       )}
+      <div class="panel" role="region" aria-label="What would happen">
+        {tried.error || tried.value?.refused ? (
+          <span class="state s-failed">
+            <Shape name="failed" /> It would be refused: {tried.error?.message ?? tried.value!.refused}
+          </span>
+        ) : tried.value ? (
+          <>
+            <span class="state s-success">
+              <Shape name="success" /> {tried.value.would}
+            </span>
+            {tried.value.params && <code>{JSON.stringify(tried.value.params)}</code>}
+          </>
+        ) : (
+          <span class="faint">{fault ?? "Trying…"}</span>
+        )}
+      </div>
     </ActionDialog>
   );
 }
 
+/** The lines of both texts in order: removed, added, and those that stay around them. */
 function Differences({ before, after }: { before: string; after: string }) {
-  const old = new Set(before.split("\n"));
-  const fresh = new Set(after.split("\n"));
-  const removed = before.split("\n").filter((line) => !fresh.has(line));
-  const added = after.split("\n").filter((line) => !old.has(line));
   return (
-    <pre role="region" aria-label="What is changed" tabIndex={0}>
-      {removed.map((line) => `- ${line}\n`)}
-      {added.map((line) => `+ ${line}\n`)}
+    <pre role="region" aria-label="What is changed" tabIndex={0} class="diff">
+      {near(diff(before, after)).map(({ sign, text }, index) => (
+        <span key={index} class={sign === "+" ? "added" : sign === "-" ? "removed" : "faint"}>
+          {`${sign} ${text}\n`}
+        </span>
+      ))}
     </pre>
   );
 }

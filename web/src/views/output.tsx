@@ -3,7 +3,8 @@ import type { LogLineView, TaskDetail } from "#routes";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { request, urlOf } from "../core/api";
 import { Empty, Problem } from "../ui/parts";
-import { Check, ENDED, taskName } from "./run";
+import { Check } from "../ui/check";
+import { ENDED, taskName } from "./run";
 
 const CHUNK = 200; // lines; each is laid out only when it is near the view
 const MOST = 500_000;

@@ -5,7 +5,8 @@ import { bind } from "../core/keys";
 import { useResource, usePages } from "../core/resource";
 import { address, setQuery, to } from "../core/router";
 import { Graph, type GraphNode } from "../graph/graph";
-import { ActionButton, ActionDialog, command } from "../ui/dialog";
+import { Check } from "../ui/check";
+import { ActionButton, ActionDialog, command, quoted } from "../ui/dialog";
 import {
   Ago,
   Empty,
@@ -21,6 +22,7 @@ import {
   Took,
   type Column,
 } from "../ui/parts";
+import { StartButton } from "./start";
 
 import { LazyTimeline, LazyTrace } from "./lazy";
 
@@ -370,6 +372,8 @@ function Actions({ run, done }: { run: RunDetail; done: () => void }) {
         disabled={!ended && "The run has not ended."}
         dialog={(close) => <Clear run={run} close={close} done={done} />}
       />
+      <StartButton dag={run.dag_id} name="Run again" like={run} />
+      <ActionButton name="Note" dialog={(close) => <NoteDialog run={run} close={close} done={done} />} />
       <ActionButton name="Mark" dialog={(close) => <MarkDialog run={run} close={close} done={done} />} />
     </div>
   );
@@ -494,11 +498,30 @@ function PlannedTasks({ tasks, verb }: { tasks: readonly ClearedTaskView[] | und
   );
 }
 
-export function Check({ label, value, set }: { label: string; value: boolean; set: (value: boolean) => void }) {
+/** What people write on a run: a note, and tags. */
+function NoteDialog({ run, close, done }: Opened) {
+  const [note, setNote] = useState(run.note ?? "");
+  const path = { run_id: run.run_id };
+  const body = { note };
   return (
-    <label class="line">
-      <input type="checkbox" checked={value} onChange={(event) => set(event.currentTarget.checked)} /> {label}
-    </label>
+    <ActionDialog
+      title="Note on the run"
+      verb="Save"
+      role="operator"
+      close={close}
+      cli={command("runs", "note", run.run_id) + (note ? ` ${quoted(note)}` : " ''")}
+      request={{ method: "PATCH", path: urlOf("PATCH /api/v1/runs/{run_id}", { path }), body }}
+      act={async () => {
+        await call("PATCH /api/v1/runs/{run_id}", { path, body });
+        done();
+        return note ? "The note is saved." : "The note is removed.";
+      }}
+    >
+      <label class="field">
+        Note
+        <textarea rows={3} value={note} onInput={(event) => setNote(event.currentTarget.value)} />
+      </label>
+    </ActionDialog>
   );
 }
 

@@ -3,6 +3,8 @@ import { call } from "../core/api";
 import { usePages } from "../core/resource";
 import { address, setQuery, to } from "../core/router";
 import { command } from "../ui/dialog";
+import { useSelection } from "../ui/selection";
+import { BulkBar } from "./bulk";
 import { Ago, Empty, Heading, Id, Loaded, State, Table, Took, type Column } from "../ui/parts";
 
 const STATES = ["running", "queued", "failed", "success", "cancelled"] as const;
@@ -58,6 +60,7 @@ export function RunList({ dag }: { dag?: string }) {
     (wanted, signal) => call("GET /api/v1/runs", { query: { ...asked, ...wanted } as never }, signal),
     { filter: asked.dag ? { kinds: ["run"], dags: [asked.dag] } : { kinds: ["run"] } },
   );
+  const selection = useSelection();
   const columns = dag ? COLUMNS.filter((column) => column.name !== "DAG") : COLUMNS;
   return (
     <>
@@ -108,7 +111,23 @@ export function RunList({ dag }: { dag?: string }) {
       <Loaded of={runs} what="runs">
         {(found) =>
           found.length ? (
-            <Table label="Runs" rows={found} columns={columns} id={(run) => run.run_id} more={runs.more} />
+            <>
+              <BulkBar
+                kind="runs"
+                selection={selection}
+                chosen={found.filter((run) => selection.chosen.has(run.run_id)).map(chosenOf)}
+                filter={asked}
+                done={runs.reload}
+              />
+              <Table
+                label="Runs"
+                rows={found}
+                columns={columns}
+                id={(run) => run.run_id}
+                more={runs.more}
+                selection={selection}
+              />
+            </>
           ) : (
             <Empty>
               <p>No run fits these filters.</p>
@@ -119,6 +138,10 @@ export function RunList({ dag }: { dag?: string }) {
       </Loaded>
     </>
   );
+}
+
+function chosenOf({ run_id, cleared }: RunView) {
+  return { run_id, cleared: cleared ?? 0 };
 }
 
 export function Runs() {

@@ -28,6 +28,7 @@ from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.api.http.shown import rights_of_request
 from pubsubflow.api.routes.runs.filters import Moment, Several, Text
+from pubsubflow.api.routes.runs.plans import MOST_LISTED, Listed, planned_runs
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.api.backfills import BackfillView, PlannedRunView
 from pubsubflow.model.api.explain import PlannedRuns
@@ -68,6 +69,7 @@ class BackfillRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         max_active_runs: How many of its runs may be active, apart from the other runs of the DAG;
             if left out, they count against the DAG's own limit.
         description: A line for people.
+        limit: How many runs of the plan the answer lists at most.
     """
 
     since: Moment | None = field(name="from", default=None)
@@ -80,6 +82,7 @@ class BackfillRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     newest_first: bool = False
     max_active_runs: Annotated[int, Meta(ge=1, le=MAX_ACTIVE_RUNS)] | None = None
     description: Text | None = None
+    limit: Listed = MOST_LISTED
 
 
 class BackfillQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -213,14 +216,7 @@ class BackfillRoutes:
             )
         )
         return json_response(
-            PlannedRuns(
-                dag_id=dag_id,
-                dry_run=payload.dry_run,
-                runs=plan.runs,
-                reason=plan.reason,
-                backfill_id=plan.backfill_id,
-                planned=len(plan.runs) if plan.planned is None else plan.planned,
-            )
+            planned_runs(dag_id, plan, dry_run=payload.dry_run, limit=payload.limit, counted=True)
         )
 
     async def list_all(self, request: web.Request) -> web.Response:

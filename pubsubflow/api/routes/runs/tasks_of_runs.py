@@ -57,12 +57,13 @@ class ChosenTasks(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         run_id: The run.
-        cleared: How often tasks of it had been cleared: if that has changed, they are left.
+        cleared: How often tasks of it had been cleared: if that has changed, they are left; null
+            for as often as now.
         chosen: Task ids, with `.<map index>` for one instance of a mapped task.
     """
 
     run_id: UUID
-    cleared: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    cleared: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None
     chosen: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MOST_TASKS)]
 
 
@@ -208,7 +209,7 @@ class TasksOfRunsRoutes:
         check_runs(wanted, found)
         return [
             _Choice(
-                msgspec.structs.replace(run, cleared=wanted[run.run_id].cleared),
+                _as_chosen(run, wanted[run.run_id].cleared),
                 wanted[run.run_id].chosen,
             )
             for run in found
@@ -277,6 +278,10 @@ class TasksOfRunsRoutes:
             )
         )
         return len(cleared.tasks)
+
+
+def _as_chosen(run: RunView, cleared: int | None) -> RunView:
+    return run if cleared is None else msgspec.structs.replace(run, cleared=cleared)
 
 
 def _position(cursor: str | None) -> TaskPosition | None:

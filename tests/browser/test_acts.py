@@ -1,0 +1,222 @@
+"""What people do on the page; what it shows as a command and as curl does the same."""
+
+import json
+import re
+import shlex
+
+import pytest
+
+expect = pytest.importorskip("playwright.sync_api").expect
+
+
+def written(place):
+    """Return the command and the request that a place shows."""
+    place.get_by_text("The same as a command").last.click()
+    codes = place.locator(".same[open] code")
+    expect(codes).to_have_count(2)
+    command, request = codes.all_inner_texts()
+    return shlex.split(command), shlex.split(request)
+
+
+def send_as_curl(api, words):
+    """Send what a curl command says, without curl."""
+    method, body, url = "GET", None, None
+    words = iter(words[1:])
+    for word in words:
+        if word == "-X":
+            method = next(words)
+        elif word == "-d":
+            body = json.loads(next(words))
+        elif word == "-H":
+            next(words)
+        else:
+            url = word
+    assert url.startswith(f"{api.url}/api/v1/")
+    return api(url.removeprefix(f"{api.url}/api/v1/"), body, method=method)
+
+
+@pytest.fixture
+def cli(commands, api, home):
+    def run(words):
+        assert words[0] == "pubsubflow"
+        answer = commands.call(*words[1:], PUBSUBFLOW_SERVER=api.url, PUBSUBFLOW__HOME=str(home))
+        assert answer.code == 0, answer.err
+        return answer.out
+
+    return run
+
+
+def facts(backfill):
+    names = ("dag_id", "from", "to", "planned", "newest_first", "reprocess", "max_active_runs")
+    return {name: backfill[name] for name in (*names, "params", "description")}
+
+
+def test_a_backfill_says_what_it_would_run_and_goes_on_live(tab, api, cli):
+    """The plan first, by the server; its progress; and the same by command and by curl."""
+    tab.open("/ui/past")
+    tab.get_by_label("DAG", exact=True).fill("t_books")
+    tab.get_by_label("DAG", exact=True).press("Enter")
+    expect(tab.get_by_text("Choose where it begins")).to_be_visible()
+    tab.get_by_label("From (UTC)").fill("2026-01-03T00:00")
+    tab.get_by_label("To (UTC)").fill("2026-01-06T00:00")
+    tab.get_by_label("To (UTC)").press("Tab")
+    plan = tab.get_by_role("region", name="What would run")
+    expect(plan).to_contain_text("3 runs would start")
+    expect(plan).to_contain_text("from 2026-01-03 02:00 UTC to 2026-01-05 02:00 UTC")
+    tab.get_by_label("The newest first").check()
+    tab.get_by_label("How many at once").fill("2")
+    tab.get_by_label("How many at once").press("Tab")
+    expect(plan).to_contain_text("from 2026-01-05 02:00 UTC to 2026-01-03 02:00 UTC")
+    shown = tab.page.url
+    plan.get_by_role("button", name="Start the backfill").click()
+    dialog = tab.get_by_role("dialog")
+    expect(dialog).to_contain_text("t_books: 3 planned")
+    dialog.get_by_role("button", name="Start the backfill").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Backfill of t_books")
+    expect(tab.locator(".heading .state")).to_have_text("completed")
+    expect(tab.locator(".progress")).to_contain_text("3 succeeded of 3")
+    expect(tab.get_by_role("table", name="Plan")).to_contain_text("2026-01-04 02:00 UTC")
+    (made,) = api("backfills?dag=t_books")["items"]
+    # The address restores the choice, whose runs exist by now.
+    tab.open(shown.removeprefix(tab.url))
+    expect(plan).to_contain_text("0 runs would start")
+    expect(plan).to_contain_text("3 exist already")
+    expect(plan.get_by_role("button", name="Start the backfill")).to_be_disabled()
+    tab.get_by_label("all, also those that exist").check()
+    expect(plan).to_contain_text("3 runs would start")
+    command, request = written(plan)
+    cli(command)
+    send_as_curl(api, request)
+    third, second, first = api("backfills?dag=t_books")["items"]
+    assert facts(third) == facts(second) == {**facts(first), "reprocess": "all"}
+    assert first["backfill_id"] == made["backfill_id"]
+
+
+def test_a_backfill_is_paused_resumed_and_cancelled(tab, api):
+    days = {"from": "2026-02-01T00:00:00Z", "to": "2026-03-01T00:00:00Z", "max_active_runs": 2}
+    made = api("dags/t_slowly/backfill", days)
+    tab.open(f"/ui/past/{made['backfill_id']}")
+    expect(tab.locator(".progress")).to_contain_text("2 running, 26 to come of 28")
+    for verb, state in (("Pause", "paused"), ("Resume", "running"), ("Cancel", "cancelled")):
+        tab.get_by_role("button", name=verb).click()
+        if verb == "Cancel":
+            tab.get_by_label("Also cancel the 2 runs that have not ended").check()
+        tab.get_by_role("dialog").get_by_role("button", name=re.compile(f"^{verb}")).click()
+        expect(tab.locator(".heading .state")).to_have_text(state)
+    tab.open("/ui/past")
+    row = tab.get_by_role("table", name="Backfills").get_by_role("row").nth(1)
+    expect(row).to_contain_text("2 cancelled, 26 to come of 28")
+
+
+def test_events_of_the_past_are_replayed(tab, api, cli):
+    api("datasets/events", {"dataset": "s3://shop/clicks", "partition": "2026-03-01"})
+    api.until("runs?dag=t_by_day", lambda found: len(found["items"]) == 1)
+    tab.open("/ui/past?kind=replay&from=2026-01-01T00:00:00Z")
+    tab.get_by_label("Dataset").fill("s3://shop/clicks")
+    tab.get_by_label("Dataset").press("Enter")
+    plan = tab.get_by_role("region", name="What would run")
+    expect(plan).to_contain_text("0 runs would start")
+    expect(plan.get_by_role("table")).to_contain_text("2026-03-01")
+    tab.get_by_label("Also runs that exist").check()
+    expect(plan).to_contain_text("1 run would start")
+    command, request = written(plan)
+    assert "t_by_day: started 1 run" in cli(command)
+    send_as_curl(api, request)
+    plan.get_by_role("button", name="Start the replay").click()
+    tab.get_by_role("dialog").get_by_role("button", name="Start the replay").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Runs")
+    expect(tab.get_by_role("table", name="Runs").get_by_role("row")).to_have_count(4)
+
+
+def test_a_run_is_started_by_a_form_of_all_kinds_of_params(tab, api, cli):
+    """Of the schema; presets, tags and a partition beside it; and it is run again with changes."""
+    tab.open("/ui/dags/t_rich")
+    tab.get_by_role("button", name="Start").click()
+    dialog = tab.get_by_role("dialog", name="Start t_rich")
+    dialog.get_by_label("Preset").select_option("poland")
+    expect(dialog.get_by_label("rows")).to_have_value("3")
+    dialog.get_by_label("day").fill("2026-11-21")
+    dialog.get_by_label("de", exact=True).check()
+    dialog.get_by_label("names").fill("ann\nbob")
+    dialog.get_by_label("strict").check()
+    dialog.get_by_label("code").fill("nonsense")
+    expect(dialog).to_contain_text("code does not match")
+    dialog.get_by_label("code").fill("B2")
+    dialog.get_by_label("more").fill('{"deep": [1]}')
+    dialog.get_by_text("Partition, logical time and tags").click()
+    dialog.get_by_label("Partition").fill("eu")
+    dialog.get_by_label("Tags").fill("urgent")
+    command, request = written(dialog)
+    dialog.get_by_role("button", name="Start", exact=True).click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Run of t_rich")
+    cli(command)
+    send_as_curl(api, request)
+    third, second, first = api("runs?dag=t_rich")["items"]
+    expected = {"day": "2026-11-21", "share": 0.5, "shops": ["pl", "de"], "names": ["ann", "bob"]}
+    expected |= {"limits": {"rows": 3, "strict": True}, "code": "B2", "more": {"deep": [1]}}
+    for run in (first, second, third):
+        assert (run["params"], run["partition"], run["tags"]) == (expected, "eu", ["urgent"])
+    tab.get_by_role("button", name="Run again").click()
+    dialog = tab.get_by_role("dialog", name="Run t_rich again")
+    dialog.get_by_label("share").fill("0.75")
+    dialog.get_by_role("button", name="Start", exact=True).click()
+    api.until("runs?dag=t_rich", lambda found: len(found["items"]) == 4)
+    assert api("runs?dag=t_rich")["items"][0]["params"] == {**expected, "share": 0.75}
+    tab.get_by_role("button", name="Note").click()
+    tab.get_by_role("dialog").get_by_label("Note").fill("as ann said")
+    tab.get_by_role("dialog").get_by_role("button", name="Save").click()
+    expect(tab.locator("main > .facts")).to_contain_text("as ann said")
+
+
+def test_many_runs_are_acted_on_by_selection_and_by_filter(tab, api, cli, commands):
+    """What is planned is what is changed; the plan is also the command's."""
+    failed = [api.start("t_load", flag="/nowhere", rows=1) for _ in range(3)]
+    tab.open("/ui/runs?dag=t_load&state=failed")
+    table = tab.get_by_role("table", name="Runs")
+    bar = tab.get_by_role("group", name="Actions on many runs")
+    expect(bar.get_by_role("button", name="Retry")).to_be_disabled()
+    tab.get_by_role("checkbox", name=f"Select {failed[0]}").focus()
+    tab.keyboard.press("x")
+    tab.keyboard.press("k")  # the one above it
+    tab.keyboard.press("x")
+    expect(bar).to_contain_text("2 selected")
+    bar.get_by_role("button", name="Clear").click()
+    dialog = tab.get_by_role("dialog", name="Clear the selected runs")
+    expect(dialog).to_contain_text("2 runs: 6 tasks run again")
+    command, request = written(dialog)
+    dialog.get_by_label("Only tasks that failed or could not start").check()
+    expect(dialog).to_contain_text("2 runs: 4 tasks run again")
+    dialog.get_by_role("button", name="Clear 2 runs").click()
+    expect(tab.get_by_role("status").filter(has_text="2 runs cleared.")).to_be_visible()
+    for run_id in failed:
+        api(f"runs/{run_id}/wait?timeout=30")
+    cleared = [api(f"runs/{run_id}")["cleared"] for run_id in failed]
+    assert cleared == [1, 1, 0]
+    # The plan of before does not fit any more: its fence leaves both runs as they are.
+    plan, words = command[1], command[command.index("|") + 1 :]
+    answer = commands.call(*words[1:], typed=plan, PUBSUBFLOW_SERVER=api.url)
+    assert (answer.code, "2 left" in answer.out) == (1, True), answer
+    assert send_as_curl(api, request)["counts"] == {"left": 2}
+    tab.open("/ui/runs?dag=t_load&state=failed")
+    bar.get_by_label("All that the filter takes").check()
+    bar.get_by_role("button", name="Mark").click()
+    dialog = tab.get_by_role("dialog", name="Mark all runs of the filter")
+    expect(dialog.get_by_role("region", name="What would happen")).to_contain_text("runs: ")
+    command, _ = written(dialog)
+    assert "marked" in cli(command)
+    expect(table.get_by_role("row", name=re.compile("failed"))).to_have_count(0)
+
+
+def test_tasks_of_many_runs_are_marked_together(tab, api):
+    runs = [api.start("t_load", flag="/nowhere", rows=1) for _ in range(2)]
+    tab.open("/ui/tasks?dag=t_load&state=failed&task=read")
+    for run_id in runs:
+        tab.get_by_role("checkbox", name=f"Select {run_id}.read").check()
+    bar = tab.get_by_role("group", name="Actions on many tasks")
+    bar.get_by_role("button", name="Mark").click()
+    dialog = tab.get_by_role("dialog", name="Mark the selected tasks")
+    expect(dialog).to_contain_text("2 runs: 2 tasks are marked")
+    dialog.get_by_role("button", name="Mark 2 tasks").click()
+    expect(tab.get_by_role("status").filter(has_text="2 tasks marked as success.")).to_be_visible()
+    for run_id in runs:
+        assert api(f"runs/{run_id}/wait?timeout=30")["state"] == "success"
