@@ -5,8 +5,10 @@ from typing import Any
 import msgspec
 
 from pubsubflow.executors import ExecutorOptions
+from pubsubflow.model.lazy_import import lazy_module
 from pubsubflow.model.wire.executor_spec import LOCAL, ExecutorSpec
-from pubsubflow.plugins import has_plugin, plugin_names
+
+plugins = lazy_module("pubsubflow.plugins")
 
 
 def executor_spec(value: object) -> ExecutorSpec:
@@ -24,8 +26,8 @@ def executor_spec(value: object) -> ExecutorSpec:
         options = {key: each for key, each in _plain(value).items() if each != usual[key]}
     else:
         raise TypeError('must be the name of an executor, as "local", or the options of one')
-    if name != LOCAL and not has_plugin("executor", name):
-        known = ", ".join([LOCAL, *plugin_names("executor")])
+    if name != LOCAL and not plugins.has_plugin("executor", name):
+        known = ", ".join([LOCAL, *plugins.plugin_names("executor")])
         raise ValueError(
             f"is not installed here (installed: {known}): install its distribution beside the "
             "daemons and where DAG files are checked"

@@ -3,6 +3,8 @@ CREATE TABLE session (
     id         uuid PRIMARY KEY,
     name       text NOT NULL,            -- the principal's
     token      uuid,                     -- whose role it has; NULL where none was needed
+    role       text,                     -- of a person who signed in by OpenID Connect, else NULL
+    grants     text[] NOT NULL DEFAULT '{}', -- likewise: roles on some DAGs and datasets
     owner      bool NOT NULL DEFAULT false, -- may do everything: of the owner of a daemon's home
     digest     bytea,                    -- SHA-256 of the cookie; NULL until the link was followed
     link       bytea,                    -- SHA-256 of the link's code; NULL once it was followed

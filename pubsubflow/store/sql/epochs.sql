@@ -14,7 +14,8 @@ SELECT CASE WHEN NOT pg_is_in_recovery() THEN
                      left(pg_walfile_name(pg_current_wal_lsn()), 8))
        END AS identity,
        pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_transaction,
-       coalesce((SELECT max(id) FROM change), (SELECT pruned_through FROM change_log)) AS last_change,
+       coalesce((SELECT max(id) FROM change), (SELECT pruned_through FROM change_log), 0)
+           AS last_change,
        current_setting('synchronous_standby_names') <> ''
            AND current_setting('synchronous_commit') IN ('on', 'remote_apply') AS synchronous;
 

@@ -101,8 +101,8 @@ def place(tmp_path):
 
 def test_the_commands_of_the_page_work(psf, place):
     commands = [shlex.split(line) for line in lines()]
-    assert len(commands) == 12, "a command came or went: see that this test runs it"
-    create, emitter, listing, up = (words[1:] for words in commands[:4])
+    assert len(commands) == 14, "a command came or went: see that this test runs it"
+    create, emitter, listing, sales, bob, up = (words[1:] for words in commands[:6])
     with started(up, place) as (url, process):
         assert url == ""
         said = process.communicate(timeout=60)[1]
@@ -118,8 +118,9 @@ def test_the_commands_of_the_page_work(psf, place):
         # by the home: no token, and a certificate of another name
         tokens = {"ann": admin.strip(), "shop": psf(*emitter)[1].strip()}
         assert {"ann", "shop"} <= set(psf(*listing)[1].split())
+        assert [psf(*words)[0] for words in (sales, bob)] == [0, 0]
         environ = {}
-        for words in commands[4:]:
+        for words in commands[6:]:
             obey(psf, [word.replace(SERVER, remote) for word in words], environ, tokens)
         assert psf("tokens", "create", "far", "--role", "viewer", **environ)[0] == 0
         assert psf("tokens", "revoke", "far", **environ)[0] == 0
@@ -128,6 +129,8 @@ def test_the_commands_of_the_page_work(psf, place):
             ("ann", "far"),
             ("ann", "far"),
             ("anonymous", None),
+            ("local", "bob"),
+            ("local", "sales"),
             ("local", "shop"),
             ("local", "ann"),
         ]
