@@ -1,6 +1,6 @@
 /** Tasks × runs: the states of a DAG's last runs, drawn as far as they are in view. */
 import type { RunsGrid as Grid, GridRunView } from "#routes";
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { call } from "../core/api";
 import { useResource } from "../core/resource";
 import { address, navigate, setQuery, to } from "../core/router";
@@ -112,22 +112,28 @@ function Cells(props: {
   const [top, setTop] = useState(0);
   const [height, setHeight] = useState(600);
   const [at, setAt] = useState<Place>({ row: 0, column: grid.runs.length - 1 });
+  // Keys come faster than drawings: each goes on from where the one before it has led.
+  const place = useRef(at);
   const moved = useRef(false);
+  const move = (next: Place) => {
+    place.current = next;
+    setAt(next);
+  };
   useLayoutEffect(() => {
     const shown = box.current!;
     shown.scrollLeft = shown.scrollWidth; // the newest run is at the right
     setHeight(shown.clientHeight);
   }, []);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!moved.current) return;
-    moved.current = false;
     box.current!.querySelector<HTMLElement>(`[data-at="${at.row} ${at.column}"]`)?.focus({ preventScroll: false });
+    moved.current = false;
   }, [at]);
   const first = Math.max(0, Math.floor(top / ROW) - SPARE);
   const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + SPARE);
-  const go = (place: Place) => {
-    const row = Math.max(0, Math.min(rows.length - 1, place.row));
-    const column = Math.max(-1, Math.min(grid.runs.length - 1, place.column));
+  const go = (next: Place) => {
+    const row = Math.max(0, Math.min(rows.length - 1, next.row));
+    const column = Math.max(-1, Math.min(grid.runs.length - 1, next.column));
     const shown = box.current!;
     // A row that is not drawn cannot have the focus: it is brought into view first.
     if (row * ROW < shown.scrollTop) shown.scrollTop = row * ROW;
@@ -135,7 +141,7 @@ function Cells(props: {
     if (below > shown.scrollTop) shown.scrollTop = below;
     setTop(shown.scrollTop);
     moved.current = true;
-    setAt({ row, column });
+    move({ row, column });
   };
   const page = Math.max(1, Math.floor(height / ROW) - 3);
   const keys = (event: KeyboardEvent) => {
@@ -152,7 +158,8 @@ function Cells(props: {
     if (!step || event.altKey || event.metaKey) return;
     event.preventDefault();
     const far = event.ctrlKey && (event.key === "Home" || event.key === "End");
-    go({ row: far ? (event.key === "Home" ? 0 : rows.length) : at.row + step[0]!, column: at.column + step[1]! });
+    const { row, column } = place.current;
+    go({ row: far ? (event.key === "Home" ? 0 : rows.length) : row + step[0]!, column: column + step[1]! });
   };
   const most = Math.max(1, ...grid.runs.map((run) => between(run.created_at, run.ended_at) ?? 0));
   return (
@@ -182,7 +189,9 @@ function Cells(props: {
               row={row}
               index={first + offset}
               active={at.row === first + offset ? at.column : undefined}
-              pick={(column) => setAt({ row: first + offset, column })}
+              pick={(column) => {
+                if (!moved.current) move({ row: first + offset, column });
+              }}
             />
           ))}
         </div>
