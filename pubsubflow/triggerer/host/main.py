@@ -18,6 +18,7 @@ import msgspec
 
 from pubsubflow.runner.async_channel import AsyncChannel
 from pubsubflow.runner.flight_recorder import SLOTS, FlightRecorder
+from pubsubflow.triggerer.host.children import record_children
 from pubsubflow.triggerer.host.loop_thread import LoopThread
 from pubsubflow.triggerer.host.trigger_run import TriggerRun
 from pubsubflow.triggerer.host.watchdog import Watchdog
@@ -208,4 +209,5 @@ def main(sock: socket.socket, argument: bytes) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    record_children()
     anyio.run(TriggerHost(sock, decode_settings(argument)).run)

@@ -1,6 +1,7 @@
 """A trigger run: one trigger that runs for all waits and watches that share its poll."""
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from pubsubflow.model.json_values import json_fault
 from pubsubflow.model.triggers import Trigger, TriggerEvent
 from pubsubflow.model.wire.messages import TaskError
 from pubsubflow.runner.failures import outcome_of
+from pubsubflow.runner.process_state import kill_trees
 from pubsubflow.triggerer.host.timers import TimerHeap
 from pubsubflow.triggerer.protocol import (
     HostLogLine,
@@ -80,11 +82,13 @@ class TriggerRun:
         poll_key: Equal triggers with this key may join it; None if they may not.
         task: The asyncio task of the run.
         moving: It blocks the loop, and moves to a loop of its own.
+        children: Processes that it has started.
     """
 
     __slots__ = (
         *("_committed", "_committed_by_all", "_joined_late", "_loop", "_phase", "_uncommitted"),
         "_trouble",
+        "children",
         *("first", "moving", "poll_key", "specs", "task", "trigger"),
     )
 
@@ -95,6 +99,7 @@ class TriggerRun:
         self.poll_key = spec.poll_key
         self.task: asyncio.Task[None] | None = None
         self.moving = False
+        self.children: list[subprocess.Popen[Any]] = []
         self._loop = loop
         self._phase = _Phase.POLLING
         self._joined_late: set[int] | None = None
@@ -168,8 +173,19 @@ class TriggerRun:
             self._fail(error, error)
         finally:
             self._phase = _Phase.CLOSING
+            self._end_children()
             self._loop.on_closed(self)
             self._loop.on_ended(self, [*restart, *(self.specs if self.moving else ())])
+
+    def _end_children(self) -> None:
+        """Kill what the trigger has started and left running, with all that descends from it."""
+        # Without `poll`: it would reap what asyncio's watcher waits for. One that has ended and is
+        # not reaped keeps its number, so no stranger is hit.
+        left = [each for each in self.children if each.returncode is None]
+        self.children.clear()
+        if left:
+            killed = kill_trees([each.pid for each in left])
+            self.log("warning", "trigger.children_killed", processes=killed)
 
     async def _poll(self) -> None:
         events = self.trigger.run(HostTriggerContext(self))

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.anyio
@@ -128,3 +129,25 @@ async def test_a_blocking_trigger_that_is_stopped_meanwhile_does_not_come_back(
     await harness.add(label="b")
     await source.reported("b", "started")
     assert source.count("a", "started") == 1
+
+
+async def test_what_a_trigger_has_started_ends_with_it(harness, source, run_triggerer, facts):
+    await run_triggerer()
+    numbers = [await harness.add(label=label) for label in "ab"]
+    pids = []
+    for label in "ab":
+        await source.reported(label, "started")
+        await source.send(label, "start")
+        pids.append((await source.reported(label, "done"))["result"])
+    await source.send("a", "fire", payload=1)
+    await harness.until_fired(numbers[0])
+    await source.reported("a", "closed")
+    await harness.until(lambda: not any(map(alive, pids[0])))
+    assert all(map(alive, pids[1]))
+    (killed,) = [each for each in facts if each["event"] == "trigger.children_killed"]
+    assert (killed["trigger_id"], killed["processes"]) == (numbers[0], 2)
+
+
+def alive(pid):
+    """Return whether a process runs."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import re
+import subprocess
 import time
 from datetime import datetime
 
@@ -45,7 +46,8 @@ class Remote(Trigger, frozen=True, kw_only=True):
                 elif kind == "yield":
                     yield command["value"]
                 else:
-                    act = self._connect if kind == "connection" else self._act
+                    acts = {"connection": self._connect, "start": self._start}
+                    act = acts.get(kind, self._act)
                     report("done", result=await act(kind, command, ctx))
         finally:
             report("closed")
@@ -85,6 +87,13 @@ class Remote(Trigger, frozen=True, kw_only=True):
             re.match(r"(a+)+$", "a" * 64 + "b")
         elif kind == "crash":
             ctypes.string_at(0)
+
+    async def _start(self, _kind, _command, _ctx):
+        """Start a process in a session of its own from a thread, and one by asyncio."""
+        options = {"start_new_session": True}
+        detached = await asyncio.to_thread(subprocess.Popen, ["sleep", "600"], **options)
+        beside = await asyncio.create_subprocess_exec("sleep", "600")
+        return [detached.pid, beside.pid]
 
     async def _connect(self, _kind, command, ctx):
         found = await ctx.connection(command["name"])
