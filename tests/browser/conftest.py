@@ -37,7 +37,9 @@ document.addEventListener('securitypolicyviolation', (event) =>
 """
 
 
-@pytest.fixture(scope="package")
+# Of a module, as Playwright has the thread's event loop for as long as it is open: other files of the
+# same process would find it running.
+@pytest.fixture(scope="module")
 def chromium():
     """The browser; the page must be built, and a Chromium installed.
 
@@ -56,12 +58,12 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def home(tmp_path_factory):
     return tmp_path_factory.mktemp("browser") / "home"
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def url(chromium, home):
     with child_daemon(DAGS, home=home, port=0) as url:
         yield url
@@ -155,7 +157,7 @@ class Api:
         return found
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def api(url):
     return Api(url)
 
