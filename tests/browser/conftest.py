@@ -37,13 +37,12 @@ document.addEventListener('securitypolicyviolation', (event) =>
 """
 
 
-# Of a module, as Playwright has the thread's event loop for as long as it is open: other files of the
-# same process would find it running.
 @pytest.fixture(scope="module")
 def chromium():
     """The browser; the page must be built, and a Chromium installed.
 
-    Of this folder alone: the driver's loop is that of the thread, and other tests want their own.
+    Of one file: the driver's loop is that of the thread for as long as it is open, and other files
+    that run in this process want their own.
     """
     if not (STATIC / "digest.txt").is_file():
         if os.environ.get("PUBSUBFLOW_PAGE") == "require":
