@@ -19,7 +19,8 @@ async def test_what_user_code_starts_ends_with_the_call(hangs, monkeypatch):
     async with call_in_child(target, hangs, 60) as lines:
         async for line in lines:
             pids = msgspec.json.decode(line)
-            assert all(psutil.pid_exists(pid) for pid in pids)
+            # A call that ends at once may have been cleared up by now.
+            assert not hangs or all(psutil.pid_exists(pid) for pid in pids)
             break
     assert [pid for pid in pids if psutil.pid_exists(pid)] == []
 
