@@ -25,7 +25,7 @@ from pubsubflow.worker.result_publisher import ResultPublisher
 from pubsubflow.worker.result_store import ResultStore, ResultUploads
 from pubsubflow.worker.runner_process import RunnerProcess
 from pubsubflow.worker.runner_set import RunnerSet
-from pubsubflow.worker.settings import WorkerSettings
+from pubsubflow.worker.settings import ResultStoreSettings, WorkerSettings
 from pubsubflow.worker.source_cache import FetchedSource, SourceCache
 from pubsubflow.worker.timeouts import TimeoutQueue
 from pubsubflow.worker.watchdog import LoopWatchdog
@@ -35,6 +35,36 @@ log = structlog.get_logger(__name__)
 _KEPT_OUTCOMES = (Outcome.SUCCESS, Outcome.SKIPPED)
 _TAKEN_DELAY_SECONDS = 2.0
 _AGAIN_TEXT = "the process of this task ended while others ran in it: the task begins again"
+_ENVELOPE_BYTES = 16_384
+"""Left of the largest message for all of a ResultMessage but the result."""
+
+
+def runner_settings(
+    kind: str,
+    worker: str,
+    settings: WorkerSettings,
+    results: ResultStoreSettings,
+    *,
+    max_payload: int,
+) -> RunnerSettings:
+    """Return what a worker's runners are forked with.
+
+    Args:
+        kind: `sync` or `async`.
+        worker: Id of the worker.
+        settings: Its settings.
+        results: Where large results go.
+        max_payload: The largest message of the bus, in bytes.
+    """
+    return RunnerSettings(
+        kind=kind,
+        worker=worker,
+        max_result_bytes=max_payload - _ENVELOPE_BYTES,
+        grace_seconds=settings.grace_seconds,
+        max_log_bytes=settings.max_log_bytes,
+        inline_bytes=results.inline_bytes,
+        max_stored_bytes=results.max_bytes if results.store else 0,
+    )
 
 
 class ProcessPool:

@@ -27,7 +27,6 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.task_resources import WorkerResources
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
-from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.assignment import (
     Assignment,
     AttemptOutcome,
@@ -41,7 +40,7 @@ from pubsubflow.worker.executors.offers import ExecutorOffers
 from pubsubflow.worker.executors.settings import OfferedExecutor, attempt_settings
 from pubsubflow.worker.manager_client import ManagerClient
 from pubsubflow.worker.metrics import WorkerMetrics
-from pubsubflow.worker.process_pool import ProcessPool
+from pubsubflow.worker.process_pool import ProcessPool, runner_settings
 from pubsubflow.worker.resources.confinement import Confinements
 from pubsubflow.worker.result_publisher import ResultPublisher
 from pubsubflow.worker.result_store import ResultStore
@@ -51,7 +50,6 @@ from pubsubflow.worker.source_cache import SourceCache
 log = structlog.get_logger(__name__)
 
 _KINDS = ("sync", "async")
-_ENVELOPE_BYTES = 16_384
 _MAX_NUMBER = 0xFFFFFFFF
 _STOP_SECONDS = 5.0
 
@@ -193,14 +191,8 @@ class Worker:
         for kind in _KINDS:
             self._pools[kind] = ProcessPool(
                 settings=settings,
-                runner_settings=RunnerSettings(
-                    kind=kind,
-                    worker=self._id,
-                    max_result_bytes=self._bus.max_payload - _ENVELOPE_BYTES,
-                    grace_seconds=settings.grace_seconds,
-                    max_log_bytes=settings.max_log_bytes,
-                    inline_bytes=stored.inline_bytes,
-                    max_stored_bytes=stored.max_bytes if stored.store else 0,
+                runner_settings=runner_settings(
+                    kind, self._id, settings, stored, max_payload=self._bus.max_payload
                 ),
                 fork_server=self._fork_server,
                 group=group,

@@ -309,6 +309,35 @@ def session_cookie(request: web.Request) -> str:
     return f"psf-session-{port}" if port.isascii() and port.isdigit() else "psf-session"
 
 
+def set_session_cookie(
+    request: web.Request, response: web.Response, secret: str, *, seconds: float, secure: bool
+) -> None:
+    """Give a browser its session, which no script can read and no other site's page can send.
+
+    Args:
+        request: By whose host the cookie is named.
+        response: Carries it.
+        secret: The secret of the session.
+        seconds: How long it lasts.
+        secure: Whether the browser may send it over TLS alone.
+    """
+    response.set_cookie(
+        session_cookie(request),
+        secret,
+        max_age=int(seconds),
+        path="/",
+        httponly=True,
+        samesite="Strict",
+        secure=secure,
+    )
+
+
+def is_over_tls(request: web.Request, *, tls: bool) -> bool:
+    """Whether a request came over TLS, to this server with `tls` or to a proxy in front."""
+    # A proxy with TLS in front says so; a client that claims it harms itself alone.
+    return tls or request.headers.get("X-Forwarded-Proto") == "https"
+
+
 def _session_ended(name: str) -> BadRequest:
     return BadRequest(
         "this session has ended: sign in again",

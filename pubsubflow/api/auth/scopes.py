@@ -59,7 +59,6 @@ _SHOWN = (
     ),
     *("GET check-results", "GET held-events", "GET backfills", "GET dead-letters"),
     *("GET dead-letters/summary", "GET dead-letters/{number}", "GET approvals"),
-    "GET datasets/events/{event_id}/trace",
     *("GET approvals/{approval}", "GET stream", "GET info", "GET openapi.json", "GET summary"),
 )
 _CHECKED = (

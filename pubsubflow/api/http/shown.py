@@ -127,9 +127,14 @@ def _with_cause(value: Any, rights: Rights) -> Any:
     return replace(value, cause=_HIDDEN_CAUSE)
 
 
+def _held(value: Any) -> str | None:
+    """Return that checks hold an event, and not which: they may be of other DAGs."""
+    return None if value.held is None else "by a check"
+
+
 def _bounded_event(value: Any, rights: Rights) -> Any:
     """Show an event without the task that emitted it, if that is of another DAG."""
-    held = None if value.held is None else "by a check"
+    held = _held(value)
     if value.dag_id is None or rights.sees_dag(value.dag_id):
         return replace(value, held=held)
     without = dict.fromkeys(("run_id", "dag_id", "task_id", "map_index"))
@@ -215,8 +220,7 @@ def _traced_event(value: Any, rights: Rights, states: Sequence[str]) -> Any:
         reason = each.reason if dags[:1] == each.dags[:1] else None
         if dags:
             outcomes.append(replace(each, dags=dags, count=len(dags), reason=reason))
-    held = None if value.held is None else "by a check"
-    return replace(value, consumers=dict(Counter(states)), outcomes=outcomes, held=held)
+    return replace(value, consumers=dict(Counter(states)), outcomes=outcomes, held=_held(value))
 
 
 def _summary(value: Any, rights: Rights) -> Any:

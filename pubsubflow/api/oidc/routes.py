@@ -14,7 +14,12 @@ from aiohttp import hdrs, web
 from msgspec import Struct
 
 from pubsubflow.api.auth.audit import AuditRecorder
-from pubsubflow.api.auth.middleware import remote, session_cookie
+from pubsubflow.api.auth.middleware import (
+    is_over_tls,
+    remote,
+    session_cookie,
+    set_session_cookie,
+)
 from pubsubflow.api.auth.token_cache import TokenCache
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.problems import BadRequest
@@ -220,15 +225,8 @@ class OidcRoutes:
         log.info("oidc.signed_in", person=person.name, role=person.role)
         response = _redirect(attempt.to if attempt else HOME)
         self._forget(request, response)
-        response.set_cookie(
-            session_cookie(request),
-            secret,
-            max_age=int(self._seconds),
-            path="/",
-            httponly=True,
-            samesite="Strict",
-            secure=self._is_secure(request),
-        )
+        secure = self._is_secure(request)
+        set_session_cookie(request, response, secret, seconds=self._seconds, secure=secure)
         return response
 
     async def sign_out_url(self, request: web.Request) -> str | None:
@@ -281,8 +279,7 @@ class OidcRoutes:
     def _is_secure(self, request: web.Request) -> bool:
         if urlsplit(self._oidc.public_url).scheme == "https":
             return True
-        # A proxy with TLS in front says so; a client that claims it harms itself alone.
-        return self._tls or request.headers.get("X-Forwarded-Proto") == "https"
+        return is_over_tls(request, tls=self._tls)
 
     def _refusal(self, request: web.Request, error: BadRequest) -> web.Response:
         """Return a page that says what is wrong, or a problem document for programs."""

@@ -17,7 +17,14 @@ from msgspec import Meta, Struct
 
 from pubsubflow.api.auth.audit import AuditRecorder
 from pubsubflow.api.auth.dag_tags import DagTags
-from pubsubflow.api.auth.middleware import PRINCIPAL, note_object, remote, session_cookie
+from pubsubflow.api.auth.middleware import (
+    PRINCIPAL,
+    is_over_tls,
+    note_object,
+    remote,
+    session_cookie,
+    set_session_cookie,
+)
 from pubsubflow.api.auth.token_cache import TokenCache
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.pagination import Cursor, read_cursor, with_cursor
@@ -288,16 +295,8 @@ class SessionRoutes:
             raise BadRequest("the token of this link was revoked", status=HTTPStatus.UNAUTHORIZED)
         await self._audit.end(number, HTTPStatus.CREATED, None)
         response = json_response(self._view(principal), status=201)
-        response.set_cookie(
-            session_cookie(request),
-            secret,
-            max_age=int(self._seconds),
-            path="/",
-            httponly=True,
-            samesite="Strict",
-            # A proxy with TLS in front says so; a client that claims it harms itself alone.
-            secure=self._tls or request.headers.get("X-Forwarded-Proto") == "https",
-        )
+        secure = is_over_tls(request, tls=self._tls)
+        set_session_cookie(request, response, secret, seconds=self._seconds, secure=secure)
         return response
 
     def _view(self, principal: Principal) -> MeView:

@@ -1,7 +1,7 @@
 """Redrive of dead letters: messages are published again, refused runs are made after all."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -21,6 +21,8 @@ from pubsubflow.model.runs.params import validate_params
 from pubsubflow.model.subscriptions import CHANGED, DEAD_LETTER_KIND, Undelivered
 from pubsubflow.model.wire.commands import RedriveDeadLetter, RedrivePlan
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
+
+T = TypeVar("T")
 
 
 class RefusedRun(Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,18 +210,17 @@ def _checked(payload: bytes, letter: Row, dag: LockedDag | None) -> tuple[Refuse
 
 
 def _read_undelivered(payload: bytes) -> Undelivered:
-    try:
-        return msgspec.json.decode(payload, type=Undelivered)
-    except msgspec.DecodeError as error:
-        raise InvalidInput(
-            f"the payload is not what a dead letter of a delivery holds: {error}"
-        ) from error
+    return _read(payload, Undelivered, "delivery")
 
 
 def _read_refused(payload: bytes) -> RefusedRun:
+    return _read(payload, RefusedRun, "run")
+
+
+def _read(payload: bytes, kind: type[T], what: str) -> T:
     try:
-        return msgspec.json.decode(payload, type=RefusedRun)
+        return msgspec.json.decode(payload, type=kind)
     except msgspec.DecodeError as error:
         raise InvalidInput(
-            f"the payload is not what a dead letter of a run holds: {error}"
+            f"the payload is not what a dead letter of a {what} holds: {error}"
         ) from error

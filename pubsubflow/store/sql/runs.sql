@@ -1,15 +1,6 @@
 -- Reads about runs and tasks. Run ids grow with time, so they order runs by age.
 
--- name: page_runs
--- Return ids of runs before the run $1 down to the run $2, at most $3, that are in one of the states
--- $4, of one of the kinds $5 (any but checks if null), of partition $6, made in [$7, $8), with the
--- params $9 = $10, of which each tag of $11 is a tag, or one of their DAG's: $12, $13, and of the
--- DAGs $14, if given.
-SELECT run.id FROM run
-WHERE run.run_id < $1 AND run.run_id >= $2
-  AND ($14::int[] IS NULL OR run.dag = ANY($14))
-  AND ($4::text[] IS NULL OR run.state = ANY($4))
-  AND (CASE WHEN $5::text[] IS NULL THEN run.kind <> 'check' ELSE run.kind = ANY($5) END)
+-- part: page_of_filtered_runs
   AND ($6::text IS NULL OR run.partition = $6)
   AND ($7::timestamptz IS NULL OR run.created_at >= $7)
   AND ($8::timestamptz IS NULL OR run.created_at < $8)
@@ -24,25 +15,25 @@ WHERE run.run_id < $1 AND run.run_id >= $2
 ORDER BY run.run_id DESC
 LIMIT $3;
 
+-- name: page_runs
+-- Return ids of runs before the run $1 down to the run $2, at most $3, that are in one of the states
+-- $4, of one of the kinds $5 (any but checks if null), of partition $6, made in [$7, $8), with the
+-- params $9 = $10, of which each tag of $11 is a tag, or one of their DAG's: $12, $13, and of the
+-- DAGs $14, if given.
+SELECT run.id FROM run
+WHERE run.run_id < $1 AND run.run_id >= $2
+  AND ($14::int[] IS NULL OR run.dag = ANY($14))
+  AND ($4::text[] IS NULL OR run.state = ANY($4))
+  AND (CASE WHEN $5::text[] IS NULL THEN run.kind <> 'check' ELSE run.kind = ANY($5) END)
+-- include page_of_filtered_runs
+
 -- name: page_dag_runs
 -- Return ids of runs of DAG $14; otherwise as page_runs.
 SELECT run.id FROM run
 WHERE run.dag = $14 AND run.run_id < $1 AND run.run_id >= $2
   AND ($4::text[] IS NULL OR run.state = ANY($4))
   AND ($5::text[] IS NULL OR run.kind = ANY($5))
-  AND ($6::text IS NULL OR run.partition = $6)
-  AND ($7::timestamptz IS NULL OR run.created_at >= $7)
-  AND ($8::timestamptz IS NULL OR run.created_at < $8)
-  AND NOT EXISTS (
-      SELECT FROM unnest($9::text[], $10::text[]) AS wanted (name, value)
-      WHERE run.params ->> wanted.name IS DISTINCT FROM wanted.value)
-  AND NOT EXISTS (
-      SELECT FROM unnest($11::text[]) AS wanted (tag)
-      WHERE wanted.tag <> ALL (run.tags) AND NOT EXISTS (
-          SELECT FROM unnest($12::int[], $13::text[]) AS tagged (dag, tag)
-          WHERE tagged.dag = run.dag AND tagged.tag = wanted.tag))
-ORDER BY run.run_id DESC
-LIMIT $3;
+-- include page_of_filtered_runs
 
 -- name: page_live_runs
 -- Return ids of running and queued runs, of DAG $14 if given, of the DAGs $15 if given; otherwise
@@ -55,19 +46,7 @@ WHERE run.run_id < $1 AND run.run_id >= $2 AND ($14::int IS NULL OR live.dag = $
   AND ($4::text[] IS NULL OR run.state = ANY($4))
   AND (CASE WHEN $5::text[] IS NULL THEN run.kind <> 'check' OR live.dag = $14
             ELSE run.kind = ANY($5) END)
-  AND ($6::text IS NULL OR run.partition = $6)
-  AND ($7::timestamptz IS NULL OR run.created_at >= $7)
-  AND ($8::timestamptz IS NULL OR run.created_at < $8)
-  AND NOT EXISTS (
-      SELECT FROM unnest($9::text[], $10::text[]) AS wanted (name, value)
-      WHERE run.params ->> wanted.name IS DISTINCT FROM wanted.value)
-  AND NOT EXISTS (
-      SELECT FROM unnest($11::text[]) AS wanted (tag)
-      WHERE wanted.tag <> ALL (run.tags) AND NOT EXISTS (
-          SELECT FROM unnest($12::int[], $13::text[]) AS tagged (dag, tag)
-          WHERE tagged.dag = run.dag AND tagged.tag = wanted.tag))
-ORDER BY run.run_id DESC
-LIMIT $3;
+-- include page_of_filtered_runs
 
 -- name: page_backfill_runs
 -- Return ids of runs that the backfill $15 has made, of DAG $14 if given; otherwise as page_runs.
@@ -76,19 +55,7 @@ WHERE made.backfill = $15
   AND run.run_id < $1 AND run.run_id >= $2 AND ($14::int IS NULL OR run.dag = $14)
   AND ($4::text[] IS NULL OR run.state = ANY($4))
   AND ($5::text[] IS NULL OR run.kind = ANY($5))
-  AND ($6::text IS NULL OR run.partition = $6)
-  AND ($7::timestamptz IS NULL OR run.created_at >= $7)
-  AND ($8::timestamptz IS NULL OR run.created_at < $8)
-  AND NOT EXISTS (
-      SELECT FROM unnest($9::text[], $10::text[]) AS wanted (name, value)
-      WHERE run.params ->> wanted.name IS DISTINCT FROM wanted.value)
-  AND NOT EXISTS (
-      SELECT FROM unnest($11::text[]) AS wanted (tag)
-      WHERE wanted.tag <> ALL (run.tags) AND NOT EXISTS (
-          SELECT FROM unnest($12::int[], $13::text[]) AS tagged (dag, tag)
-          WHERE tagged.dag = run.dag AND tagged.tag = wanted.tag))
-ORDER BY run.run_id DESC
-LIMIT $3;
+-- include page_of_filtered_runs
 
 -- name: has_checks
 -- Whether there are runs of checks, which lists leave out.

@@ -29,7 +29,6 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.object_store import FileStore
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
-from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.runner.task_account import TaskAccount, set_inspectable
 from pubsubflow.worker.assignment import (
     Assignment,
@@ -40,7 +39,7 @@ from pubsubflow.worker.assignment import (
 )
 from pubsubflow.worker.executors.settings import ENVIRONMENT, AttemptSettings
 from pubsubflow.worker.manager_client import ManagerClient
-from pubsubflow.worker.process_pool import ProcessPool
+from pubsubflow.worker.process_pool import ProcessPool, runner_settings
 from pubsubflow.worker.resources.confinement import Confinements
 from pubsubflow.worker.result_publisher import ResultPublisher
 from pubsubflow.worker.result_store import ResultStore
@@ -48,7 +47,6 @@ from pubsubflow.worker.source_cache import SourceCache
 
 log = structlog.get_logger(__name__)
 
-_ENVELOPE_BYTES = 16_384
 # An acknowledgement subject of JetStream, of a first delivery; nothing listens to it.
 _REPLY = b"$JS.ACK.PSF_TASK.attempt.1.1.1.0.0"
 
@@ -122,14 +120,8 @@ class AttemptProcess:
         store = FileStore(stored.store, setting="results.store") if stored.store else None
         return ProcessPool(
             settings=settings,
-            runner_settings=RunnerSettings(
-                kind=kind,
-                worker=self._worker,
-                max_result_bytes=self._bus.max_payload - _ENVELOPE_BYTES,
-                grace_seconds=settings.grace_seconds,
-                max_log_bytes=settings.max_log_bytes,
-                inline_bytes=stored.inline_bytes,
-                max_stored_bytes=stored.max_bytes if stored.store else 0,
+            runner_settings=runner_settings(
+                kind, self._worker, settings, stored, max_payload=self._bus.max_payload
             ),
             fork_server=self._fork_server,
             group=self._group,

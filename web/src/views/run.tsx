@@ -3,10 +3,11 @@ import { useEffect, useState } from "preact/hooks";
 import { call, urlOf } from "../core/api";
 import { bind } from "../core/keys";
 import { useResource, usePages } from "../core/resource";
-import { address, setQuery, to } from "../core/router";
+import { address, to } from "../core/router";
 import { Graph, type GraphNode } from "../graph/graph";
 import { Check } from "../ui/check";
 import { ActionButton, ActionDialog, command, quoted } from "../ui/dialog";
+import { StateChips } from "../ui/state-chips";
 import {
   Ago,
   Empty,
@@ -133,21 +134,7 @@ function Tasks({ run }: { run: RunDetail }) {
   );
   return (
     <>
-      <div class="chips" role="group" aria-label="States">
-        {Object.entries(run.tasks).map(([state, count]) => (
-          <button
-            key={state}
-            type="button"
-            class="chip"
-            aria-pressed={states.includes(state)}
-            onClick={() =>
-              setQuery({ state: states.includes(state) ? states.filter((each) => each !== state) : [...states, state] })
-            }
-          >
-            <State name={state} /> {count}
-          </button>
-        ))}
-      </div>
+      <StateChips of={Object.entries(run.tasks)} chosen={states} />
       <Loaded of={tasks} what="tasks">
         {(found) => {
           // What has failed is what people look for; the rest stays in the order of the graph.

@@ -4,6 +4,7 @@ import { usePages } from "../core/resource";
 import { address, setQuery, to } from "../core/router";
 import { command } from "../ui/dialog";
 import { useSelection } from "../ui/selection";
+import { StateChips } from "../ui/state-chips";
 import { BulkBar } from "./bulk";
 import { Ago, Empty, Heading, Id, Loaded, State, Table, Took, type Column } from "../ui/parts";
 
@@ -65,23 +66,7 @@ export function RunList({ dag }: { dag?: string }) {
   return (
     <>
       <div class="filters" role="group" aria-label="Filters">
-        <div class="chips" role="group" aria-label="States">
-          {STATES.map((state) => (
-            <button
-              key={state}
-              type="button"
-              class="chip"
-              aria-pressed={states.includes(state)}
-              onClick={() =>
-                setQuery({
-                  state: states.includes(state) ? states.filter((each) => each !== state) : [...states, state],
-                })
-              }
-            >
-              <State name={state} />
-            </button>
-          ))}
-        </div>
+        <StateChips of={STATES.map((state) => [state] as const)} chosen={states} />
         {!dag && (
           <label>
             DAG

@@ -1,5 +1,6 @@
 /** Pools, connections and variables: lists, and dialogs that set and delete. Secrets are never shown. */
 import type { ConnectionView, PoolView, RateLimitView, VariableView } from "#routes";
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { ApiError, call, urlOf } from "../core/api";
 import { lacking } from "../core/me";
@@ -13,6 +14,57 @@ const MASK = "***";
 interface Opened {
   close: () => void;
   done: () => void;
+}
+
+/** Delete something: what will be, the command and the request. */
+function Deletion(
+  props: Opened & {
+    title: string;
+    role: "operator" | "admin";
+    cli: string;
+    path: string;
+    act: () => Promise<unknown>;
+    said: string;
+    children: ComponentChildren;
+  },
+) {
+  const { path, act, done, said, children, ...shown } = props;
+  return (
+    <ActionDialog
+      {...shown}
+      verb="Delete"
+      danger
+      request={{ method: "DELETE", path }}
+      act={async () => {
+        await act();
+        done();
+        return said;
+      }}
+    >
+      {children}
+    </ActionDialog>
+  );
+}
+
+type Stored = Pick<ConnectionView | VariableView, "source" | "updated_at">;
+
+/** Edit and delete what is stored; what the environment sets is changed there. */
+function Changes(props: {
+  of: Stored;
+  edit: (close: () => void) => ComponentChildren;
+  remove: (close: () => void) => ComponentChildren;
+}) {
+  const disabled = props.of.source === "environment" && "It is set in the daemon's environment.";
+  return (
+    <>
+      <ActionButton name="Edit" disabled={disabled} dialog={props.edit} />
+      <ActionButton name="Delete" danger disabled={disabled} dialog={props.remove} />
+    </>
+  );
+}
+
+function From({ of }: { of: Stored }) {
+  return of.source === "environment" ? <>the environment</> : <Ago at={of.updated_at} />;
 }
 
 function Bar({ used, of }: { used: number; of: number | null | undefined }) {
@@ -172,25 +224,21 @@ function PoolDialog({ pool, close, done }: Opened & { pool?: PoolView }) {
 function DeletePool({ pool, close, done }: Opened & { pool: PoolView }) {
   const path = { pool: pool.name };
   return (
-    <ActionDialog
+    <Deletion
       title={`Delete pool ${pool.name}`}
-      verb="Delete"
-      danger
       role="operator"
       close={close}
+      done={done}
       cli={command("pools", "delete", pool.name)}
-      request={{ method: "DELETE", path: urlOf("DELETE /api/v1/pools/{pool}", { path }) }}
-      act={async () => {
-        await call("DELETE /api/v1/pools/{pool}", { path, revision: pool.revision });
-        done();
-        return `Pool ${pool.name} has no limit any more.`;
-      }}
+      path={urlOf("DELETE /api/v1/pools/{pool}", { path })}
+      act={() => call("DELETE /api/v1/pools/{pool}", { path, revision: pool.revision })}
+      said={`Pool ${pool.name} has no limit any more.`}
     >
       <p>
         Tasks that name it are then unlimited
         {pool.waiting ? `: the ${pool.waiting} that wait start at once` : ""}.
       </p>
-    </ActionDialog>
+    </Deletion>
   );
 }
 
@@ -231,26 +279,16 @@ function ConnectionList() {
                   show: (each) => Object.keys(each.secrets).map((field) => <span class="chip" key={field}>{field} ***</span>),
                 },
                 { name: "DAGs", minor: true, show: (each) => each.dags?.join(", ") || "all" },
-                {
-                  name: "From",
-                  minor: true,
-                  show: (each) => (each.source === "environment" ? "the environment" : <Ago at={each.updated_at} />),
-                },
+                { name: "From", minor: true, show: (each) => <From of={each} /> },
                 {
                   name: "Actions",
                   show: (each) => (
                     <span class="actions">
                       <ActionButton name="Test" dialog={(close) => <TestConnection of={each} close={close} />} />
-                      <ActionButton
-                        name="Edit"
-                        disabled={each.source === "environment" && "It is set in the daemon's environment."}
-                        dialog={(close) => <ConnectionDialog of={each} types={names} close={close} done={found.reload} />}
-                      />
-                      <ActionButton
-                        name="Delete"
-                        danger
-                        disabled={each.source === "environment" && "It is set in the daemon's environment."}
-                        dialog={(close) => <DeleteConnection of={each} close={close} done={found.reload} />}
+                      <Changes
+                        of={each}
+                        edit={(close) => <ConnectionDialog of={each} types={names} close={close} done={found.reload} />}
+                        remove={(close) => <DeleteConnection of={each} close={close} done={found.reload} />}
                       />
                     </span>
                   ),
@@ -399,22 +437,18 @@ function ConnectionDialog({ of, types, close, done }: Opened & { of?: Connection
 function DeleteConnection({ of, close, done }: Opened & { of: ConnectionView }) {
   const path = { name: of.name };
   return (
-    <ActionDialog
+    <Deletion
       title={`Delete connection ${of.name}`}
-      verb="Delete"
-      danger
       role="admin"
       close={close}
+      done={done}
       cli={command("connections", "delete", of.name)}
-      request={{ method: "DELETE", path: urlOf("DELETE /api/v1/connections/{name}", { path }) }}
-      act={async () => {
-        await call("DELETE /api/v1/connections/{name}", { path, revision: of.revision });
-        done();
-        return `Connection ${of.name} is deleted.`;
-      }}
+      path={urlOf("DELETE /api/v1/connections/{name}", { path })}
+      act={() => call("DELETE /api/v1/connections/{name}", { path, revision: of.revision })}
+      said={`Connection ${of.name} is deleted.`}
     >
       <p>Its secrets are gone then. Tasks that ask for it fail, and say so.</p>
-    </ActionDialog>
+    </Deletion>
   );
 }
 
@@ -456,25 +490,15 @@ function VariableList() {
                   kind: "wide",
                   show: (each) => (each.secret ? <span class="chip">secret ***</span> : <code class="clip">{JSON.stringify(each.value)}</code>),
                 },
-                {
-                  name: "From",
-                  minor: true,
-                  show: (each) => (each.source === "environment" ? "the environment" : <Ago at={each.updated_at} />),
-                },
+                { name: "From", minor: true, show: (each) => <From of={each} /> },
                 {
                   name: "Actions",
                   show: (each) => (
                     <span class="actions">
-                      <ActionButton
-                        name="Edit"
-                        disabled={each.source === "environment" && "It is set in the daemon's environment."}
-                        dialog={(close) => <VariableDialog of={each} close={close} done={found.reload} />}
-                      />
-                      <ActionButton
-                        name="Delete"
-                        danger
-                        disabled={each.source === "environment" && "It is set in the daemon's environment."}
-                        dialog={(close) => <DeleteVariable of={each} close={close} done={found.reload} />}
+                      <Changes
+                        of={each}
+                        edit={(close) => <VariableDialog of={each} close={close} done={found.reload} />}
+                        remove={(close) => <DeleteVariable of={each} close={close} done={found.reload} />}
                       />
                     </span>
                   ),
@@ -563,21 +587,17 @@ function VariableDialog({ of, close, done }: Opened & { of?: VariableView }) {
 function DeleteVariable({ of, close, done }: Opened & { of: VariableView }) {
   const path = { name: of.name };
   return (
-    <ActionDialog
+    <Deletion
       title={`Delete variable ${of.name}`}
-      verb="Delete"
-      danger
       role="admin"
       close={close}
+      done={done}
       cli={command("variables", "delete", of.name)}
-      request={{ method: "DELETE", path: urlOf("DELETE /api/v1/variables/{name}", { path }) }}
-      act={async () => {
-        await call("DELETE /api/v1/variables/{name}", { path, revision: of.revision });
-        done();
-        return `Variable ${of.name} is deleted.`;
-      }}
+      path={urlOf("DELETE /api/v1/variables/{name}", { path })}
+      act={() => call("DELETE /api/v1/variables/{name}", { path, revision: of.revision })}
+      said={`Variable ${of.name} is deleted.`}
     >
       <p>Tasks and DAG files that need it fail, and name it.</p>
-    </ActionDialog>
+    </Deletion>
   );
 }

@@ -7,6 +7,7 @@ import { command } from "../ui/dialog";
 import { Text } from "../ui/fields";
 import { Ago, Empty, Heading, Loaded, State, Table, Took, type Column } from "../ui/parts";
 import { useSelection } from "../ui/selection";
+import { StateChips } from "../ui/state-chips";
 import { BulkBar, type Chosen } from "./bulk";
 import { taskName } from "./run";
 
@@ -59,23 +60,7 @@ export function Tasks() {
     <>
       <Heading title="Tasks" />
       <div class="filters" role="group" aria-label="Filters">
-        <div class="chips" role="group" aria-label="States">
-          {STATES.map((state) => (
-            <button
-              key={state}
-              type="button"
-              class="chip"
-              aria-pressed={states.includes(state)}
-              onClick={() =>
-                setQuery({
-                  state: states.includes(state) ? states.filter((each) => each !== state) : [...states, state],
-                })
-              }
-            >
-              <State name={state} />
-            </button>
-          ))}
-        </div>
+        <StateChips of={STATES.map((state) => [state] as const)} chosen={states} />
         <Text label="DAG" {...field("dag")} />
         <Text label="Task" {...field("task")} />
         <Text label="Partition" {...field("partition")} />
