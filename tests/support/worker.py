@@ -1,12 +1,14 @@
 """Scripted manager for tests of workers: sends orders, answers requests, keeps messages."""
 
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 
 import anyio
 import msgspec
+import psutil
 
 from pubsubflow.bus import STREAM_IN, PullConsumer
 from pubsubflow.model.runs.plan import Plan
@@ -40,6 +42,17 @@ from pubsubflow.model.wire.worker_requests import (
 )
 from support.bundles import MadeBundle, entered
 from support.signals import TIMEOUT_SECONDS, Signal
+
+
+def describe_children() -> str:
+    """Return what the processes below this one do: which of them is stuck, and in what."""
+    lines = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error, OSError):
+            waits = Path(f"/proc/{child.pid}/wchan").read_text()
+            words = " ".join(child.cmdline())[-80:]
+            lines.append(f"{child.pid} of {child.ppid()}: {child.status()}, {waits}: {words}")
+    return "\n".join(lines)
 
 
 class ScriptedManager:
@@ -163,7 +176,11 @@ class ScriptedManager:
         return self.results[key]
 
     async def until(self, condition, seconds=TIMEOUT_SECONDS):
-        await self._signal.wait_until(condition, seconds=seconds)
+        try:
+            await self._signal.wait_until(condition, seconds=seconds)
+        except TimeoutError as error:
+            error.add_note(f"came: {self.order_of_arrival}\n{describe_children()}")
+            raise
 
     def journal(self, task):
         """Return what a task has recorded: key → entry."""
