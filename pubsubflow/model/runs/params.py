@@ -3,18 +3,38 @@
 Only the daemon imports this module: jsonschema takes long to import.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
 import msgspec
-from jsonschema import Draft202012Validator, TypeChecker, ValidationError, validators
 
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.runs.param_rules import FORMATS, json_type
 from pubsubflow.model.runs.patterns import matches_somewhere
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import encode
+
+
+@contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Let imports of a module fail."""
+    known = sys.modules.get(module)
+    sys.modules[module] = None  # type: ignore[assignment] # as the import system has it
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+        if known is not None:
+            sys.modules[module] = known
+
+
+# Where it is installed, jsonschema builds its grammar of IRIs, which takes over a second; the
+# formats of params are those of `param_rules`.
+with _hidden("rfc3987_syntax"):
+    from jsonschema import Draft202012Validator, TypeChecker, ValidationError, validators
 
 MAX_PARAMS_BYTES = 256 * 1024
 
