@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Modules are compiled when they are first imported, and kept: most of what is installed never is.
+unexport PYTHONDONTWRITEBYTECODE
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 # Builds what is out of date alone; an installation builds the page, too.
@@ -34,10 +36,9 @@ page: $(STAMP) ## Build the web page, if its sources have changed
 	$(PAGE) --again
 
 # The demo needs no more than users do, so its first run does not wait for the test tools.
-# Modules are compiled when they are imported: most of what is installed never is.
 $(RUNTIME): $(DECLARED)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --no-compile -e .
+	$(PIP) -e .
 	@touch $@
 
 $(STAMP): $(RUNTIME)

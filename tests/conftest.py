@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +18,10 @@ from pubsubflow.store.database import Database, PostgresSettings
 from pubsubflow.store.migrate import migrate
 
 _numbers = itertools.count(1)
+# A thousand processes are started here: they should not compile all modules each, whatever images
+# of containers set.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Tasks of tests read and write folders that are of the tests' own account, also where that is root.
 os.environ.setdefault("PUBSUBFLOW__WORKER__RUN_AS", "")
 # Ready means here that all DAGs are known, however slow the machine.
@@ -63,7 +68,8 @@ async def servers(home, anyio_backend):
     async with EmbeddedServers(home) as running:
         connection = await asyncpg.connect(dsn(running.postgres))
         # Durability is what the faults' tests look at, on servers of their own.
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        # Hundreds of databases, one a test, would keep autovacuum busy for nothing.
+        for setting in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
             await connection.execute(f"ALTER SYSTEM SET {setting} = off")
         await connection.execute("SELECT pg_reload_conf()")
         await connection.execute("CREATE DATABASE template_psf")

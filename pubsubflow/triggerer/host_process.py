@@ -33,6 +33,8 @@ _TARGET = "pubsubflow.triggerer.host.main:main"
 _DAEMONS_STDERR = (2, 2)
 _SHUTDOWN_SECONDS = 3.0
 _STACK_SECONDS = 0.3
+_START_SECONDS = 30.0
+"""A host that has not replied yet is still being loaded, which takes long on a busy machine."""
 _STEADY_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.05
 _MAX_PAUSE_SECONDS = 5.0
@@ -82,6 +84,7 @@ class HostProcess:
         self._needed = anyio.Event()
         self._shutting_down = False
         self._pinged_at: float | None = None
+        self._replied = False
         self._idle_since: float | None = None
         self._unresponsive = False
 
@@ -123,6 +126,8 @@ class HostProcess:
             self._shut_down()
             return
         limit = self._settings.stuck_seconds + 2 * self._settings.heartbeat_seconds
+        if not self._replied:
+            limit = max(limit, _START_SECONDS)
         if self._pinged_at is None:
             self._pinged_at = now
             self.send(Ping())
@@ -158,7 +163,7 @@ class HostProcess:
         ended = anyio.Event()
         flight_recorder.prepare(path, self._fork_server.account)
         self._shutting_down = self._unresponsive = False
-        self._pinged_at = None
+        self._pinged_at, self._replied = None, False
         child = await self._fork_server.fork(
             _TARGET,
             encode(self._host_settings(path)),
@@ -196,7 +201,7 @@ class HostProcess:
         report = decode_report(frame)
         match report:
             case PingReply():
-                self._pinged_at = None
+                self._pinged_at, self._replied = None, True
             case HostLogLine():
                 _log(report)
             case _:

@@ -73,6 +73,8 @@ class TriggerHost:
         self._ended = anyio.Event()
         self._main = self._open_thread()
         self._channel = AsyncChannel(self._sock, self._on_frame, self._ended.set)
+        # It is loaded: from now on it answers in time, or a trigger keeps it from doing so.
+        self._channel.post(encode(PingReply()))
         await self._ended.wait()
         give_up = time.monotonic() + _SHUTDOWN_SECONDS
         for thread in self._threads:

@@ -84,8 +84,8 @@ async def test_a_crash_is_an_error_of_that_file_alone(folder, load, text):
 
 async def test_a_hanging_import_is_stopped_and_shows_where(folder, load):
     folder.write("flow.py", "import time\ndef wait():\n    time.sleep(1000)\nwait()\n")
-    loaded = (await load(import_seconds=0.5))["flow.py"]
-    assert loaded.error.endswith("flow.py:3: the import took longer than 0.5 s")
+    loaded = (await load(import_seconds=3))["flow.py"]
+    assert loaded.error.endswith("flow.py:3: the import took longer than 3 s")
     assert "time.sleep(1000)" in loaded.traceback
 
 

@@ -106,7 +106,7 @@ async def test_a_trigger_that_never_returns_is_stopped(harness, source, run_trig
 
 
 async def test_a_watch_that_never_returns_is_started_again_apart(harness, source, run_triggerer):
-    await run_triggerer(block_seconds=0.1, stuck_seconds=0.5)
+    await run_triggerer(block_seconds=0.1, stuck_seconds=2.5)
     await harness.add(label="w", kind="watch")
     await source.reported("w", "started")
     await source.send("w", "spin")
