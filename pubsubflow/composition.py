@@ -335,6 +335,7 @@ class Composition:
             metrics=metrics,
             tracing=self._resources.tracing,
             backlog=self._commands.backlog,
+            run_ends=self._commands.run_ends,
             now=now,
             disk=self._config.home if self._resources.servers is not None else None,
             retention=self._config.retention.numbers(),

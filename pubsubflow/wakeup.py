@@ -3,8 +3,8 @@
 The timeout of every wait is only the safety net for a message that was lost.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import anyio
 import structlog
@@ -36,6 +36,55 @@ class Wakeup:
         self._notified = anyio.Event()
 
 
+class RunEnd(Wakeup):
+    """Ends the wait for the end of a run.
+
+    Attributes:
+        result: The encoded result of the run, as it was committed; None when it must be read.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.result: bytes | None = None
+
+
+class RunEnds:
+    """Ends of runs for which others in this daemon wait: its manager announces what it commits.
+
+    What the manager of another daemon commits is announced on NATS alone.
+
+    Attributes:
+        waiting: Run → the waits for its end.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, list[RunEnd]] = {}
+
+    @contextmanager
+    def awaited(self, run_id: str) -> Iterator[RunEnd]:
+        """Yield what ends a wait within the block, when the run has ended."""
+        end = RunEnd()
+        ends = self.waiting.setdefault(run_id, [])
+        ends.append(end)
+        try:
+            yield end
+        finally:
+            ends.remove(end)
+            if not ends:
+                del self.waiting[run_id]
+
+    def announce(self, run_id: str, result: bytes | None) -> None:
+        """End the waits for a run whose end is committed.
+
+        Args:
+            run_id: The run.
+            result: Its encoded result, if it succeeded and that is at hand.
+        """
+        for end in self.waiting.get(run_id, ()):
+            end.result = result
+            end.notify()
+
+
 class Wakeups:
     """All wakeups of the API; `stop` notifies every one of them.
 
@@ -53,24 +102,34 @@ class Wakeups:
 
     @asynccontextmanager
     async def on(
-        self, *subjects: str, when: Callable[[bytes], bool] | None = None
+        self,
+        *subjects: str,
+        when: Callable[[bytes], bool] | None = None,
+        wakeup: Wakeup | None = None,
+        confirmed: bool = True,
     ) -> AsyncIterator[Wakeup]:
         """Yield a wakeup that messages on subjects notify; the subscriptions exist on entry.
 
         Args:
             subjects: The subjects.
             when: Whether a message with this content notifies; all do if left out.
+            wakeup: What is notified; a new one if left out.
+            confirmed: Whether NATS is to confirm the subscriptions first. Without, messages of the
+                next moment may be missed: for those who look for themselves soon.
 
         Raises:
             BusUnavailable: NATS is out of reach.
         """
-        wakeup = Wakeup()
+        wakeup = wakeup or Wakeup()
         self._wakeups.add(wakeup)
         try:
             async with AsyncExitStack() as stack:
                 for subject in subjects:
                     notify = wakeup.notify if when is None else _notify_when(wakeup, when)
-                    await stack.enter_async_context(await self._subscribe(subject, notify))
+                    if confirmed:
+                        await stack.enter_async_context(await self._subscribe(subject, notify))
+                    else:
+                        stack.callback(self._bus.listen(subject, notify).unsubscribe)
                 yield wakeup
         finally:
             self._wakeups.discard(wakeup)

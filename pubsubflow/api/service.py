@@ -67,7 +67,7 @@ from pubsubflow.model.wire.commands import CommandHandler
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.auth import AuditLog, SessionStore, TokenStore
 from pubsubflow.store.read.read_models import ReadModels
-from pubsubflow.wakeup import Wakeups
+from pubsubflow.wakeup import RunEnds, Wakeups
 from pubsubflow.webhooks.secrets import EnvironmentSecrets, SecretSource
 
 log = structlog.get_logger(__name__)
@@ -97,6 +97,7 @@ class Api:
         metrics: Its metrics; new ones unless given.
         tracing: Collects spans; they are dropped unless given.
         backlog: Returns the commands that the manager has not processed yet.
+        run_ends: Announces ends of runs that the manager of this daemon commits.
         disk: A folder on the disk of the daemon's own servers; None if they are not its own.
         retention: The settings of retention, to show them.
         further: Routes that need more than this, such as those of connections.
@@ -125,6 +126,7 @@ class Api:
         metrics: ApiMetrics | None = None,
         tracing: Tracing | None = None,
         backlog: Callable[[], QueueBacklog] = QueueBacklog,
+        run_ends: RunEnds | None = None,
         disk: Path | None = None,
         retention: Mapping[str, float] | None = None,
         further: Sequence[RouteProvider] = (),
@@ -162,7 +164,7 @@ class Api:
         self._limits = RequestLimits(
             settings, self._connections, self._backpressure, self._webhooks
         )
-        commands = FairQueue(commands)
+        commands, ends = FairQueue(commands), RunEnds() if run_ends is None else run_ends
         webhooks = WebhookRoutes(commands, self._webhooks)
         parts: tuple[RouteProvider, ...] = (
             HealthRoutes(
@@ -182,7 +184,7 @@ class Api:
             RunRoutes(commands, read_models, self._wakeups),
             CausalityRoutes(read_models),
             TimelineRoutes(read_models),
-            CallRoutes(commands, read_models, self._wakeups, most=settings.max_calls),
+            CallRoutes(commands, read_models, self._wakeups, ends, most=settings.max_calls),
             ClearingRoutes(commands),
             BulkRoutes(commands, read_models),
             MarkingRoutes(commands),

@@ -10,6 +10,7 @@ its flusher writes out. This is the only module that uses nats-py's private name
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -192,6 +193,13 @@ class NatsClient(Client):
             self._transport.writelines(self._pending)
             self._pending = []
             self._pending_data_size = 0
+
+    def write_early(self) -> None:
+        """Write pending frames before the flusher's turn, if there is a connection."""
+        if self._status == Client.CONNECTED:
+            # A transport that has just closed refuses: they are left to the next connection.
+            with suppress(OSError, RuntimeError):
+                self.write_pending()
 
     @property
     def has_jetstream(self) -> bool:

@@ -126,6 +126,10 @@ class Bus:
             )
         self.client.send(encode_pub(subject, "", payload, block))
 
+    def write_now(self) -> None:
+        """Write at once what was published in this turn of the event loop: it wakes others."""
+        self.client.write_early()
+
     async def publish_durable(
         self, subject: str, payload: bytes, *, message_id: str | None = None
     ) -> bool:
@@ -195,6 +199,18 @@ class Bus:
             handler: Called for each message; an exception of it is logged.
             queue: Queue group: only one of its subscriptions gets a message.
         """
+        subscription = self.listen(subject, handler, queue=queue)
+        try:
+            await self.flush()
+        except BaseException:
+            subscription.unsubscribe()
+            raise
+        return subscription
+
+    def listen(
+        self, subject: str, handler: Callable[[Message], None], *, queue: str = ""
+    ) -> Subscription:
+        """Subscribe as `subscribe` does, but do not wait until the subscription is in effect."""
         check_subject(subject)
         send = self.client.send
 
@@ -204,13 +220,7 @@ class Bus:
                 handler(message)
 
         handle = self.client.open_subscription(subject, on_message, queue=queue)
-        subscription = Subscription(self.client, handle)
-        try:
-            await self.flush()
-        except BaseException:
-            subscription.unsubscribe()
-            raise
-        return subscription
+        return Subscription(self.client, handle)
 
     async def request(
         self,

@@ -159,6 +159,8 @@ class BatchProcessor:
         if locks.names:
             locks.dags |= await context.dags.find(locks.names)
         await context.dags.lock(locks.dags)
+        if locks.names:
+            await context.dags.confirm_names()
         for handler, own in deciding:
             await handler.on_dags(own)
         await context.dags.decide()

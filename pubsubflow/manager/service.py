@@ -42,6 +42,7 @@ from pubsubflow.manager.inbox import (
 from pubsubflow.manager.liveness import Heartbeats, Uptime
 from pubsubflow.manager.metrics import ManagerMetrics
 from pubsubflow.manager.outage import StoreOutage
+from pubsubflow.manager.outbox.ends import announce_ends
 from pubsubflow.manager.outbox.orders import publish_orders
 from pubsubflow.manager.outbox.publish import publish_changes
 from pubsubflow.manager.outbox.spans import record_spans
@@ -65,6 +66,7 @@ from pubsubflow.store.manager_transaction import ManagerTransaction
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.variables import Variables
+from pubsubflow.wakeup import RunEnds
 
 log = structlog.get_logger()
 
@@ -86,6 +88,9 @@ class Manager:
         variables: Their variables, likewise.
         metrics: What it measures; new ones unless given.
         tracing: Collects traces; none are collected unless given.
+
+    Attributes:
+        run_ends: Announces ends of runs to those in this daemon who wait for them.
     """
 
     def __init__(
@@ -115,6 +120,7 @@ class Manager:
             max_map_length=self._settings.max_map_length,
         )
         self._uptime = Uptime(bus)
+        self.run_ends = RunEnds()
         self._waiting: deque[InboxItem] = deque()
         self.metrics = metrics or ManagerMetrics()
         self.metrics.watch(self._waiting)
@@ -330,12 +336,18 @@ class Manager:
         if self._outage.since is not None:
             self._outage.end()
         try:
-            # First: workers wait for them.
+            # First: workers wait for them, then callers.
             publish_orders(self._bus, committed.orders, seconds)
+            if self.run_ends.waiting:
+                await announce_ends(self.run_ends, committed.uow)
             publish_changes(self._bus, committed.uow)
         except Unavailable as error:
             # The sweeper makes good what gets lost here.
             log.warning("manager.publish_failed", reason=str(error))
+        self._finish(committed, batch, seconds)
+
+    def _finish(self, committed: CommittedBatch, batch: list[InboxItem], seconds: float) -> None:
+        """Empty a batch that is committed and published: answer senders, note what follows."""
         if self._locked:
             self._locked = False
             log.info("manager.store_unlocked")

@@ -1,4 +1,7 @@
-"""Spec cache of a manager: DAG versions and dataset ids, neither of which ever changes."""
+"""Spec cache of a manager: DAG versions and dataset ids, neither of which ever changes.
+
+The ids of DAGs by name do, when a DAG is deleted: who takes one from here checks it under the lock.
+"""
 
 from collections.abc import Iterable
 
@@ -76,6 +79,7 @@ class SpecCache:
         self._max_map_length = max_map_length
         self._versions: Recent[int, DagVersion] = Recent(size)
         self._datasets: Recent[str, int] = Recent(size * 5)
+        self._dags: Recent[str, int] = Recent(size)
 
     async def versions(
         self, transaction: ManagerTransaction, ids: Iterable[int]
@@ -124,3 +128,12 @@ class SpecCache:
         """Keep dataset ids, once the transaction that may have registered them has committed."""
         for uri, dataset in found.items():
             self._datasets.put(uri, dataset)
+
+    def known_dags(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the remembered ids of DAGs by their names, as far as there are any."""
+        found = {name: self._dags.get(name) for name in names}
+        return {name: dag for name, dag in found.items() if dag is not None}
+
+    def remember_dag(self, name: str, dag: int) -> None:
+        """Remember the id of a DAG."""
+        self._dags.put(name, dag)

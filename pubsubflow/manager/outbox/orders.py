@@ -250,3 +250,6 @@ def publish_orders(
             bus.publish(Subjects.task(queue, order), encode(order))
         except MessageRefused as error:
             log.error("manager.message_refused", reason=str(error))  # noqa: TRY400
+    if orders:
+        # They are on their way to workers while the rest of the batch is put together.
+        bus.write_now()

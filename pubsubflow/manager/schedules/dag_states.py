@@ -4,6 +4,7 @@ Runs may end at once and emit events of their own, so this goes in rounds until 
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.manager.persistence.load import ConditionStates, IdAllocator, load_events
@@ -65,16 +66,43 @@ class DagStates:
         self.conditions = ConditionStates(uow, transaction)
         self.checks = EventChecks(uow, transaction, specs, run_ids, scheduler)
         self._by_name: dict[str, int] = {}
+        self._remembered: list[str] = []
         self._by_uri: dict[str, list[LockedDag]] = {}
         self._by_pattern: list[LockedDag] = []
         self._routings: list[list[Routing]] = []
         self._reached = 0
 
-    async def find(self, names: Collection[str]) -> set[int]:
-        """Return the ids of DAGs by their names; those that do not exist are left out."""
-        rows = await self._transaction.fetch("find_dags", sorted(names))
-        self._by_name = {row["dag_id"]: row["id"] for row in rows if row["version"]}
+    async def find(self, names: AbstractSet[str]) -> set[int]:
+        """Return the ids of DAGs by their names; those that do not exist are left out.
+
+        Ids that are remembered may be out of date: once they are locked, see `confirm_names`.
+        """
+        self._by_name = self._specs.known_dags(names)
+        self._remembered = list(self._by_name)
+        await self._read_names(names - self._by_name.keys())
         return set(self._by_name.values())
+
+    async def confirm_names(self) -> None:
+        """Look up anew what was remembered of DAGs that are locked and were deleted since."""
+        # A DAG that is present has kept its name; one that was deleted is not, and may have lost it
+        # to another one.
+        stale = {name for name in self._remembered if not self._is_present(name)}
+        if stale:
+            for name in stale:
+                del self._by_name[name]
+            await self._read_names(stale)
+            await self.lock({self._by_name[name] for name in stale & self._by_name.keys()})
+
+    def _is_present(self, name: str) -> bool:
+        dag = self._uow.schedule.dags.get(self._by_name[name])
+        return dag is not None and dag.present
+
+    async def _read_names(self, names: Collection[str]) -> None:
+        rows = await self._transaction.fetch("find_dags", sorted(names)) if names else ()
+        for row in rows:
+            if row["version"]:
+                self._by_name[row["dag_id"]] = row["id"]
+                self._specs.remember_dag(row["dag_id"], row["id"])
 
     def named(self, name: str) -> LockedDag:
         """Return a locked DAG by its name.

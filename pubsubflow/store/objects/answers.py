@@ -72,17 +72,28 @@ class ReadAnswers:
                 return await _failure(connection, run_id, run, spec)
             node = _result_node(spec)
             rows = await connection.fetch(SQL["read_called_results"], run["id"], node)
-        results = [await self._decode(run_id, row) for row in rows if row["state"] == "success"]
+        stored = [row["result"] for row in rows if row["state"] == "success"]
+        if REMOVED_RESULT in stored:
+            raise NotFound("result, as it was pruned, of run", str(run_id))
+        results = [await self._decode(run_id, each or b"") for each in stored]
         result: Any = results
         if not spec.tasks[node].mapped:
             result = results[0] if results else None
         return CallAnswer(run_id=str(run_id), state=run["state"], result=result)
 
-    async def _decode(self, run_id: UUID, row: asyncpg.Record) -> Raw:
+    async def of_result(self, run_id: UUID, result: bytes) -> CallAnswer:
+        """Return the answer of a run that has succeeded with a result, which is at hand.
+
+        Raises:
+            InvalidInput: JSON cannot represent the result.
+            ObjectStoreUnavailable: The result store is away.
+        """
+        value: Any = await self._decode(run_id, result)
+        return CallAnswer(run_id=str(run_id), state=RunState.SUCCESS, result=value)
+
+    async def _decode(self, run_id: UUID, result: bytes) -> Raw:
         """Return a result as JSON."""
-        if row["result"] == REMOVED_RESULT:
-            raise NotFound("result, as it was pruned, of run", str(run_id))
-        data = await self._results.read(row["result"] or b"")
+        data = await self._results.read(result)
         try:
             if len(data) <= _INLINE_BYTES:
                 return Raw(encode_json(data))

@@ -1,9 +1,12 @@
 """Runs: asked for, listed, waited for, cancelled, explained."""
 
+import aiohttp
 import anyio
 import pytest
 
 from pubsubflow.model.wire.messages import EmittedEvent, Outcome, TaskError
+from pubsubflow.wakeup import RunEnds
+from support.api import ApiHarness
 from support.specs import dag, loaded, task
 
 pytestmark = pytest.mark.anyio
@@ -211,3 +214,28 @@ async def test_an_explanation_of_many_events_and_long_ways_is_cut_and_says_so(ha
     reply = await harness.get(f"/api/v1/runs/{last}/explain")
     assert reply["complete"] is False
     assert len(reply["runs"]) == 100
+
+
+@pytest.mark.parametrize("by", ["the manager of this daemon", "that of another one"])
+async def test_a_call_is_answered_whoever_ends_its_run(serve, manager, database, bus, by):
+    ends = manager.run_ends if by == "the manager of this daemon" else RunEnds()
+    answers = {}
+    async with serve(run_ends=ends) as (api, _), aiohttp.ClientSession() as session:
+        harness = ApiHarness(api.url, session, bus, database)
+        tasks = (task("first"), task("last", "first"))
+        # The result comes with the run's end, or before it; that of None is none.
+        await harness.load(*(dag(name, *tasks, result=name) for name in ("first", "last")))
+
+        async def call(name):
+            answers[name] = await harness.post(f"/api/v1/dags/{name}/call", {}, status=200)
+
+        for name in ("first", "last"):
+            async with anyio.create_task_group() as group:
+                group.start_soon(call, name)
+                run_id = await harness.until_value(
+                    "SELECT run_id FROM run JOIN dag ON dag.id = run.dag WHERE dag_id = $1", name
+                )
+                await harness.finish(run_id, 0, value={"n": 1})
+                await harness.finish(run_id, 1)
+        assert not ends.waiting
+    assert [answers[name]["result"] for name in ("first", "last")] == [{"n": 1}, None]

@@ -256,6 +256,8 @@ async def test_a_deletion_goes_on_where_it_was_cut_off(folder, database):
     assert replace(found, dry_run=True) == planned
     with pytest.raises(NotFound):
         await folder.seen()
+    (refused,) = await folder.do(StartRun("d"))
+    assert isinstance(refused, NotFound)
     # Its name is free at once, and what comes has nothing of what goes.
     await folder.deploy(version(2, on="x & y"))
     await folder.do(post("y"), StartRun("d"))

@@ -27,7 +27,7 @@ from pubsubflow.model.wire.commands import CommandHandler, StartRun
 from pubsubflow.redaction import redact
 from pubsubflow.store.objects.answers import RunFailure
 from pubsubflow.store.read.read_models import ReadModels
-from pubsubflow.wakeup import Wakeups
+from pubsubflow.wakeup import RunEnds, Wakeups
 
 _SWEEP_SECONDS = 5.0
 _NEW_SECONDS = 0.05
@@ -82,15 +82,23 @@ class CallRoutes:
         commands: Starts runs.
         read_models: Reads results.
         wakeups: Notifies when a run has ended.
+        ends: Notifies earlier, and with the result, if the manager of this daemon ends the run.
         most: How many callers may wait at once.
     """
 
     def __init__(
-        self, commands: CommandHandler, read_models: ReadModels, wakeups: Wakeups, *, most: int
+        self,
+        commands: CommandHandler,
+        read_models: ReadModels,
+        wakeups: Wakeups,
+        ends: RunEnds,
+        *,
+        most: int,
     ) -> None:
         self._commands = commands
         self._read_models = read_models
         self._wakeups = wakeups
+        self._ends = ends
         self._shares = RequestShares(most)
 
     def routes(self) -> Iterable[Route]:
@@ -176,21 +184,24 @@ class CallRoutes:
             new: It has been made just now, so it has hardly ended.
         """
         give_up = anyio.current_time() + seconds
-        async with self._wakeups.on(f"psf.evt.run.{key}", when=_has_ended) as wakeup:
-            # A run that was made just now is read once its end is announced.
-            await wakeup.wait(min(seconds, _NEW_SECONDS) if new else 0)
-            while True:
-                found = await self._read_models.answers.get(key)
-                if isinstance(found, RunFailure):
-                    return _failed(found)
-                if RunState(found.state).final:
-                    return json_response(found)
-                left = give_up - anyio.current_time()
-                if left <= 0 or self._wakeups.stopping:
-                    response = json_response(found, status=202)
-                    response.headers["Location"] = f"/api/v1/runs/{key}/result"
-                    return response
-                await wakeup.wait(min(left, _SWEEP_SECONDS))
+        subject = f"psf.evt.run.{key}"
+        with self._ends.awaited(str(key)) as end:
+            # A run that was made just now is read once its end is announced, or soon.
+            async with self._wakeups.on(subject, when=_has_ended, wakeup=end, confirmed=not new):
+                await end.wait(min(seconds, _NEW_SECONDS) if new else 0)
+                while end.result is None:
+                    found = await self._read_models.answers.get(key)
+                    if isinstance(found, RunFailure):
+                        return _failed(found)
+                    if RunState(found.state).final:
+                        return json_response(found)
+                    left = give_up - anyio.current_time()
+                    if left <= 0 or self._wakeups.stopping:
+                        response = json_response(found, status=202)
+                        response.headers["Location"] = f"/api/v1/runs/{key}/result"
+                        return response
+                    await end.wait(min(left, _SWEEP_SECONDS))
+        return json_response(await self._read_models.answers.of_result(key, end.result))
 
 
 def _has_ended(event: bytes) -> bool:
