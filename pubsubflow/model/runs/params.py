@@ -20,7 +20,7 @@ from pubsubflow.model.wire.messages import encode
 
 @contextmanager
 def _hidden(module: str) -> Iterator[None]:
-    """Let imports of a module fail."""
+    """Make every import of a module fail."""
     known = sys.modules.get(module)
     sys.modules[module] = None  # type: ignore[assignment] # as the import system has it
     try:
