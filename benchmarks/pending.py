@@ -22,8 +22,9 @@ from pubsubflow.model.wire.commands import RecordEvents
 from pubsubflow.model.wire.messages import NewEvent, Outcome, ResultMessage, decode_task, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
-from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.database import Database
 from pubsubflow.store.migrate import migrate
+from pubsubflow.store.servers.settings import PostgresSettings
 
 PENDING = 50_000
 EVENTS = 1_000_000

@@ -14,8 +14,9 @@ from hypothesis import settings
 
 from pubsubflow.bus import Bus, BusSettings
 from pubsubflow.embedded import EmbeddedServers, PostgresAddress
-from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.database import Database
 from pubsubflow.store.migrate import migrate
+from pubsubflow.store.servers.settings import PostgresSettings
 
 _numbers = itertools.count(1)
 # A thousand processes are started here: they should not compile all modules each, whatever images

@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Iterator
+from difflib import get_close_matches
 
-from cyclopts import CycloptsError, UnusedCliTokensError
+from cyclopts import CycloptsError, UnknownCommandError, UnusedCliTokensError
 
 from pubsubflow.errors import (
     ConfigError,
@@ -16,6 +17,7 @@ from pubsubflow.errors import (
 from pubsubflow.terminal_text import terminal_safe_line
 
 FAILED, USAGE, AWAY = 1, 2, 3
+_NAMES_SHOWN = 8
 
 
 def exit_code(error: Exception) -> int:
@@ -45,11 +47,22 @@ def _described(error: Exception) -> str:
     if not isinstance(error, CycloptsError):
         return _one_line(error)
     chain = " ".join(["pubsubflow", *(error.command_chain or ())])
-    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+    if isinstance(error, UnknownCommandError) and error.unused_tokens:
+        text = _describe_unknown(error.unused_tokens[0], error)
+    elif isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         text = terminal_safe_line(f"unexpected argument {error.unused_tokens[0]!r}.")
     else:
         text = _one_line(error)
     return f"{text} See `{chain} --help`."
+
+
+def _describe_unknown(word: str, error: CycloptsError) -> str:
+    """Return which command is unknown, and what was meant; its own text imports all commands."""
+    names = [name for name in error.app or () if not name.startswith("-")]
+    meant = "".join(f' Did you mean "{name}"?' for name in get_close_matches(word, names, n=1))
+    more = ", ..." if len(names) > _NAMES_SHOWN else "."
+    known = f" Available commands: {', '.join(names[:_NAMES_SHOWN])}{more}" if names else ""
+    return terminal_safe_line(f'Unknown command "{word}".{meant}{known}')
 
 
 def _leaves(error: Exception) -> Iterator[Exception]:

@@ -1,6 +1,5 @@
 """DAGs of a folder, executed in this process for the commands that test them."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,27 +9,13 @@ from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.dag_files import BundleFolder
 from pubsubflow.authoring.registry import LoadedDefinitions
 from pubsubflow.authoring.source_location import suggestion
-from pubsubflow.config import load_config
 from pubsubflow.errors import ConfigError, DefinitionError
-from pubsubflow.loader import LoaderSettings, load_once
 from pubsubflow.loader.folder import Folder
-from pubsubflow.logging_setup import set_up_logging
+from pubsubflow.loader.once import load_once
+from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.model.spec import DagSpec, LoadedFile
 
 DEFAULT_FOLDER = Path("dags")
-
-
-def loader_settings(config: Path | None) -> LoaderSettings:
-    """Return the settings of the loader, with a log that shows warnings alone.
-
-    Raises:
-        ConfigError: The configuration is malformed.
-    """
-    settings = load_config(
-        file=config, environ=os.environ, flags={}, defaults={"log": {"level": "warning"}}
-    )
-    set_up_logging(settings.log)
-    return settings.loader
 
 
 def open_dag(folder: Path, dag_id: str, settings: LoaderSettings) -> DAG:

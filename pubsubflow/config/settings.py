@@ -24,21 +24,20 @@ from pubsubflow.alerts.settings import AlertSettings
 from pubsubflow.api.oidc.settings import OidcSettings
 from pubsubflow.api.settings import ApiSettings
 from pubsubflow.api.stream.settings import StreamSettings
-from pubsubflow.bus import BusSettings
+from pubsubflow.bus.settings import BusSettings
 from pubsubflow.config.expected import explain_misfit
 from pubsubflow.config.sources import DEFAULT_HOME, Tree, read_sources
 from pubsubflow.deliveries.settings import DeliverySettings
 from pubsubflow.errors import ConfigError
-from pubsubflow.lineage import LineageSettings
-from pubsubflow.loader import LoaderSettings
+from pubsubflow.lineage.settings import LineageSettings
+from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.metrics.settings import MetricsSettings
-from pubsubflow.retention.log_mover import LogStoreSettings
-from pubsubflow.retention.settings import RetentionSettings
-from pubsubflow.store.database import PostgresSettings
+from pubsubflow.retention.settings import LogStoreSettings, RetentionSettings
 from pubsubflow.store.secrets.keyring import SecretsSettings
+from pubsubflow.store.servers.settings import PostgresSettings
 from pubsubflow.tracing.settings import TracesSettings
 from pubsubflow.triggerer.settings import TriggererSettings
-from pubsubflow.worker import ResultStoreSettings, WorkerSettings
+from pubsubflow.worker.settings import ResultStoreSettings, WorkerSettings
 
 # Section, the interval of a renewal, and the time after which what is not renewed is over.
 _INTERVALS = (

@@ -1,14 +1,11 @@
 """Import errors: one line for users with what went wrong, and where."""
 
-import re
 import traceback
-from collections.abc import Mapping
 
 from pubsubflow.errors import DefinitionError
 from pubsubflow.runner.failures import user_frames
 
 _ADVICE = "install it, move it into the DAGs folder, or name its folder in PYTHONPATH"
-_MISSING = re.compile(r"No module named '(?P<module>[^']+)'|directory: '(?P<file>[^']+)'")
 
 
 class ImportTimeout(BaseException):
@@ -44,22 +41,3 @@ def describe_error(error: BaseException, root: str, file: str) -> str:
     inside = [frame for frame in frames if frame.filename.startswith(f"{root}/")]
     location = f"{inside[-1].filename}:{inside[-1].lineno}" if inside else f"{root}/{file}"
     return f"{location}: {message}"
-
-
-def with_reason(error: str, skipped: Mapping[str, str]) -> str:
-    """Return an import error, with the reason why what it misses is left out of the bundle.
-
-    Args:
-        error: One line.
-        skipped: Path → why it is left out.
-    """
-    missing = _MISSING.search(error)
-    if missing is None:
-        return error
-    name = missing["module"] or missing["file"]
-    stem = name.replace(".", "/")
-    for path, reason in skipped.items():
-        plain = path.removesuffix(".py")
-        if stem.endswith(plain) or plain.endswith(f"/{stem}") or name.endswith(path):
-            return f"{error} ({path} is left out: {reason})"
-    return error

@@ -19,7 +19,7 @@ import anyio
 import msgspec
 
 from pubsubflow.exit_codes import describe_exit
-from pubsubflow.loader.import_errors import with_reason
+from pubsubflow.loader.left_out import with_reason
 from pubsubflow.loader.messages import ImportRequest, ImportResult
 from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.loader.snapshot import Snapshot

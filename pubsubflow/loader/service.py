@@ -1,10 +1,8 @@
 """The loader service: keeps the stored DAGs equal to the DAGs folder."""
 
-import os
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -20,27 +18,19 @@ from pubsubflow.bus import Bus
 from pubsubflow.errors import Unavailable
 from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.importer import Importer, ReadVariables, known_values
-from pubsubflow.loader.messages import ImportResult
+from pubsubflow.loader.once import Progress, environment_variables
 from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.loader.snapshot import FOLDER, Snapshot, SnapshotReader
-from pubsubflow.loader.state import LoaderState, resolve_owners
+from pubsubflow.loader.state import LoaderState
 from pubsubflow.loader.watch import FolderWatch
 from pubsubflow.model.source.bundles import BundleFile, Manifest
 from pubsubflow.model.spec import LoadedFile
-from pubsubflow.model.values.variables import (
-    ENVIRONMENT,
-    Variable,
-    environment_name,
-    make_variable,
-    parse_value,
-)
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 
 log = structlog.get_logger(__name__)
 
-PRELOAD = ("pubsubflow", "pubsubflow.loader.child")
 _FILES_A_SAVE = 200
 _RETRY_SECONDS = 1.0
 
@@ -77,10 +67,6 @@ class DagStore(Protocol):
         Returns:
             Seconds from now; None when no DAG is missing.
         """
-
-
-Progress = Callable[[int, int], None]
-"""Is called while files are imported: how many are, of how many."""
 
 
 class _Loading(msgspec.Struct, eq=False):
@@ -317,66 +303,6 @@ class Loader:
         await _retry_until_available(save)
         self._stored_bundles.add(bundle)
         log.info("loader.bundle_stored", bundle=bundle, files=len(found.manifest.files))
-
-
-async def load_once(
-    root: Path,
-    *,
-    fork_server: ForkServer | None = None,
-    settings: LoaderSettings | None = None,
-    on_progress: Progress | None = None,
-) -> list[LoadedFile]:
-    """Import every DAG file of a folder once, in path order; needs no daemon.
-
-    Args:
-        root: The DAGs folder, or a single DAG file.
-        fork_server: Forks the child processes; one is started when None.
-        settings: Limits.
-        on_progress: Called after each import: how many files, of how many.
-
-    Raises:
-        ConfigError: `root` does not exist.
-    """
-    settings = settings or LoaderSettings()
-    imports: dict[str, ImportResult] = {}
-    with tempfile.TemporaryDirectory(prefix="pubsubflow-") as place:
-        cache = BundleCache(Path(place, "bundles"))
-        snapshot = await to_thread.run_sync(SnapshotReader(Folder(root), cache, settings).read)
-        async with _fork_server_or_new(fork_server) as server:
-            importer = Importer(cache, server, settings, environment_variables)
-
-            async def load(file: str) -> None:
-                imports[file] = await importer.load(file, snapshot)
-                if on_progress is not None:
-                    on_progress(len(imports), len(snapshot.files))
-
-            async with anyio.create_task_group() as group:
-                for file in snapshot.files:
-                    group.start_soon(load, file)
-        cache.close()
-    loaded = resolve_owners(imports)
-    for path, error in snapshot.errors.items():
-        loaded[path] = LoadedFile(path, error=error)
-    return [file for _, file in sorted(loaded.items())]
-
-
-async def environment_variables(names: Sequence[str]) -> Mapping[str, Variable]:
-    """Return those of some variables that the environment of this process has."""
-    given = {name: os.environ.get(environment_name(ENVIRONMENT, name)) for name in names}
-    return {
-        name: make_variable(name, parse_value(text))
-        for name, text in given.items()
-        if text is not None
-    }
-
-
-@asynccontextmanager
-async def _fork_server_or_new(fork_server: ForkServer | None) -> AsyncIterator[ForkServer]:
-    if fork_server is not None:
-        yield fork_server
-        return
-    async with ForkServer.start(preload=PRELOAD) as started:
-        yield started
 
 
 async def _retry_until_available(call: Callable[[], Awaitable[T]]) -> T:

@@ -2,7 +2,10 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 
 def lazy_module(name: str) -> ModuleType:
@@ -24,3 +27,26 @@ def lazy_module(name: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def lazy_names(package: str, homes: Mapping[str, tuple[str, ...]]) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a package whose names are imported at their first use.
+
+    Settings are read by every command that runs locally, and are in the packages of their services,
+    which must not be imported with them.
+
+    Args:
+        package: Name of the package.
+        homes: Module below the package → the names that the package has from it.
+    """
+    home_of = {name: home for home, names in homes.items() for name in names}
+
+    def find(name: str) -> Any:
+        home = home_of.get(name)
+        if home is None:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{package}.{home}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return find

@@ -1,10 +1,15 @@
 """Retention: what is old is archived and removed, without holding up what goes on."""
 
-from pubsubflow.retention.archive import Archive
-from pubsubflow.retention.log_mover import LogMover, LogStoreSettings
-from pubsubflow.retention.pruner import Pruner
-from pubsubflow.retention.service import RetentionService, summed
-from pubsubflow.retention.settings import RetentionSettings
+from typing import TYPE_CHECKING
+
+from pubsubflow.model.lazy_import import lazy_names
+
+if TYPE_CHECKING:
+    from pubsubflow.retention.archive import Archive
+    from pubsubflow.retention.log_mover import LogMover
+    from pubsubflow.retention.pruner import Pruner
+    from pubsubflow.retention.service import RetentionService, summed
+    from pubsubflow.retention.settings import LogStoreSettings, RetentionSettings
 
 __all__ = [
     "Archive",
@@ -15,3 +20,14 @@ __all__ = [
     "RetentionSettings",
     "summed",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "archive": ("Archive",),
+        "log_mover": ("LogMover",),
+        "pruner": ("Pruner",),
+        "service": ("RetentionService", "summed"),
+        "settings": ("LogStoreSettings", "RetentionSettings"),
+    },
+)

@@ -11,11 +11,9 @@ from functools import partial
 import anyio
 import structlog
 from anyio.abc import TaskStatus
-from msgspec import Struct
 
 from pubsubflow.errors import Unavailable
 from pubsubflow.instruments import Counter, Gauge, Instrument
-from pubsubflow.model.ranges import Seconds
 from pubsubflow.object_store import LogStore, ObjectStoreUnavailable
 from pubsubflow.services import run_until
 from pubsubflow.store.database import TRANSIENT_ERRORS, Connection, Database
@@ -28,18 +26,6 @@ log = structlog.get_logger()
 _AT_ONCE = 8
 _MOST_PAUSE_SECONDS = 60.0
 _MOST_SEEN = 20_000
-
-
-class LogStoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where output of tasks is kept after its attempt has ended.
-
-    Attributes:
-        store: URL of a folder (any of fsspec's, or of a plugin's); empty to keep it in Postgres.
-        every_seconds: Pause between two looks for output to move.
-    """
-
-    store: str = ""
-    every_seconds: Seconds = 5.0
 
 
 class LogMover:

@@ -1,4 +1,4 @@
-"""Settings of retention."""
+"""Settings of retention, and of the log store."""
 
 from typing import Annotated, Literal
 
@@ -69,3 +69,15 @@ class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """
         days: float = getattr(self, f"{name}_days")
         return days * _DAY_SECONDS if days else None
+
+
+class LogStoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where output of tasks is kept after its attempt has ended.
+
+    Attributes:
+        store: URL of a folder (any of fsspec's, or of a plugin's); empty to keep it in Postgres.
+        every_seconds: Pause between two looks for output to move.
+    """
+
+    store: str = ""
+    every_seconds: Seconds = 5.0

@@ -16,7 +16,7 @@ from pubsubflow.errors import InvalidInput
 from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.model.wire.commands import Replay, SetPaused, StartRun
 from pubsubflow.model.wire.messages import EmittedEvent
-from pubsubflow.store.database import PostgresSettings
+from pubsubflow.store.servers.settings import PostgresSettings
 from support.stateful.schedules import Cluster, Scenario, open_cluster, scenario_name
 from support.stateful.strategies import new_event, scenarios, schedule
 

@@ -15,11 +15,12 @@ import structlog
 
 from pubsubflow.model.connections import make_connection
 from pubsubflow.store import database
-from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.database import Database
 from pubsubflow.store.secrets import connections as stored
 from pubsubflow.store.secrets import keyring
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.keyring import Keyring
+from pubsubflow.store.servers.settings import PostgresSettings
 
 SECRETS = {"a": "secret of a", "b": "secret of b"}
 DIED, LOST = 9, 3

@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
-from pubsubflow.store.database import PostgresSettings
+from pubsubflow.store.servers.settings import PostgresSettings
 
 _TRUNCATE = """
 DO $$ BEGIN

@@ -22,12 +22,13 @@ from pubsubflow.api.routes.versions.changes import VersionChangeRoutes
 from pubsubflow.child_calls.catalogue import PluginCatalogue
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.metrics import ClusterMetrics, Exposition
-from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.database import Database
 from pubsubflow.store.migrate import migrate
 from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.keyring import Keyring
 from pubsubflow.store.secrets.variables import Variables
+from pubsubflow.store.servers.settings import PostgresSettings
 from pubsubflow.store.subscribers import Subscribers
 from pubsubflow.store.values.state import StateStore
 from support.api import ApiHarness, api_on

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pubsubflow.loader import Loader, LoaderSettings
-from pubsubflow.loader.service import PRELOAD
+from pubsubflow.loader.once import PRELOAD
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 from support.signals import Signal

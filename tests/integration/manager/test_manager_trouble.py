@@ -21,8 +21,9 @@ from pubsubflow.model.wire.messages import (
     encode,
 )
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.database import Database
 from pubsubflow.store.read.timers import Timers
+from pubsubflow.store.servers.settings import PostgresSettings
 from pubsubflow.timers import TimerService
 from support.harness import chain_of, post, running_managers
 from support.relay import relayed

@@ -14,8 +14,9 @@ from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.messages import Outcome, PublishedEvent, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.waits import Wait, WaitSet
-from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.database import Database
 from pubsubflow.store.epochs import read_identity
+from pubsubflow.store.servers.settings import PostgresSettings
 from support.harness import post, running_managers
 from support.specs import dag, task, uri
 

@@ -7,8 +7,9 @@ import pytest
 from pubsubflow.bus import Bus
 from pubsubflow.errors import StoreUnavailable
 from pubsubflow.model.wire.commands import StartRun
-from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.database import Database
 from pubsubflow.store.migrate import migrate
+from pubsubflow.store.servers.settings import PostgresSettings
 from support.harness import post, running_managers
 from support.postgres_pair import PostgresPair
 from support.specs import dag, task

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from pubsubflow.errors import ConfigError, StoreUnavailable
-from pubsubflow.store.database import Database, PostgresSettings, begin_transaction
+from pubsubflow.store.database import Database, begin_transaction
+from pubsubflow.store.servers.settings import PostgresSettings
 from support.truncated_database import truncated, truncated_database  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from pubsubflow.errors import ConfigError
 from pubsubflow.store import migrate as module
-from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.database import Database
 from pubsubflow.store.migrate import (
     Migration,
     check,
@@ -15,6 +15,7 @@ from pubsubflow.store.migrate import (
     load_migrations,
     migrate,
 )
+from pubsubflow.store.servers.settings import PostgresSettings
 
 pytestmark = pytest.mark.anyio
 MORE = Migration("9000_more.sql", "CREATE TABLE more (id int);")

@@ -13,7 +13,8 @@ import pytest
 from anyio import to_thread
 
 from pubsubflow.errors import ConfigError, StoreUnavailable
-from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.database import Database
+from pubsubflow.store.servers.settings import PostgresSettings
 from support.certificates import Authority
 
 pytestmark = pytest.mark.anyio

@@ -5,8 +5,9 @@ import pytest
 from msgspec.structs import replace
 
 from pubsubflow.store import migrate as module
-from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.database import Database
 from pubsubflow.store.migrate import load_migrations, migrate
+from pubsubflow.store.servers.settings import PostgresSettings
 from support.schema import describe_schema
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,8 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from pubsubflow.store.database import Database, PostgresSettings
+from pubsubflow.store.database import Database
+from pubsubflow.store.servers.settings import PostgresSettings
 from support.relay import relayed
 
 pytestmark = pytest.mark.anyio

@@ -21,8 +21,8 @@ from pubsubflow.daemon import run_daemon
 from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.logging_setup import set_up_logging
 from pubsubflow.runner.parent_death import end_with_parent
-from pubsubflow.store.database import PostgresSettings
 from pubsubflow.store.secrets.keyring import SecretsSettings
+from pubsubflow.store.servers.settings import PostgresSettings
 from pubsubflow.worker import WorkerSettings
 
 

@@ -28,6 +28,25 @@ def test_commands_that_call_a_daemon_import_no_service():
     assert not {*heavy} & {*found}
 
 
+def test_a_command_that_needs_no_daemon_imports_no_server_library():
+    code = (
+        "import sys\n"
+        "from pubsubflow.cli.main import run\n"
+        "run(['nonsense'])\n"
+        "assert not [name for name in sys.modules if name.startswith('pubsubflow.cli.commands')]\n"
+        "from pubsubflow.cli.commands.local import check, compilation, project, settings\n"
+        "settings.loader_settings(None)\n"
+        "print(*sys.modules)"
+    )
+    ended = python(code)
+    found = {*ended.stdout.split()}
+    assert "pubsubflow.loader.once" in found, ended.stderr
+    services = {f"pubsubflow.{name}.service" for name in ("alerts", "api", "loader", "manager")}
+    servers = {"aiohttp", "asyncpg", "nats", "pubsubflow.daemon", "pubsubflow.store.database"}
+    # What DAG files need is imported where they are: in the processes that import them.
+    assert not (services | servers | {"pubsubflow.authoring", "cryptography", "jsonschema"}) & found
+
+
 @pytest.mark.parametrize(
     ("act", "code", "out"),
     [

@@ -1,6 +1,5 @@
 """Imports DAG files without a daemon and reports their errors."""
 
-import os
 from functools import partial
 from pathlib import Path
 
@@ -9,11 +8,10 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.cli import output
+from pubsubflow.cli.commands.local.settings import loader_settings
 from pubsubflow.cli.status_line import StatusLine
 from pubsubflow.cli.texts import Text
-from pubsubflow.config import load_config
-from pubsubflow.loader import load_once
-from pubsubflow.logging_setup import set_up_logging
+from pubsubflow.loader.once import load_once
 from pubsubflow.model.limits.rates import RateLimitSpec
 from pubsubflow.model.spec import LoadedFile
 
@@ -45,14 +43,10 @@ def check(
         config: Configuration file; ./pubsubflow.toml if left out.
         json: Print JSON.
     """
-    settings = load_config(
-        file=config, environ=os.environ, flags={}, defaults={"log": {"level": "warning"}}
-    )
-    set_up_logging(settings.log)
-
+    settings = loader_settings(config)
     with StatusLine() as line:
         show = partial(line.show, "DAG files imported")
-        load = partial(load_once, folder, settings=settings.loader, on_progress=show)
+        load = partial(load_once, folder, settings=settings, on_progress=show)
         files = _with_rate_conflicts(anyio.run(load))
     if json:
         output.show_list(map(_report, files))

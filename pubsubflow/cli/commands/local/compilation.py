@@ -14,10 +14,11 @@ from cyclopts import Parameter
 from msgspec import Struct
 
 from pubsubflow.cli import output
-from pubsubflow.cli.local_dags import loader_settings
+from pubsubflow.cli.commands.local.settings import loader_settings
 from pubsubflow.errors import ConfigError, DefinitionError
-from pubsubflow.loader import LoaderSettings, load_once
 from pubsubflow.loader.folder import Folder
+from pubsubflow.loader.once import load_once
+from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.model.spec import DagSpec, LoadedFile
 
 FORMAT = 1

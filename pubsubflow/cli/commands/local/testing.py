@@ -13,7 +13,8 @@ from msgspec import Struct
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.runtime.inprocess import RunResult, TaskResult
 from pubsubflow.cli import output
-from pubsubflow.cli.local_dags import DEFAULT_FOLDER, loader_settings, open_dag
+from pubsubflow.cli.commands.local.settings import loader_settings
+from pubsubflow.cli.local_dags import DEFAULT_FOLDER, open_dag
 from pubsubflow.cli.param_values import typed_params
 from pubsubflow.cli.parsers import json_or_text, mapping, moment, split_pair
 from pubsubflow.cli.texts import Text

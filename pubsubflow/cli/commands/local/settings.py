@@ -1,0 +1,21 @@
+"""Settings of the commands that import DAG files here, without a daemon."""
+
+import os
+from pathlib import Path
+
+from pubsubflow.config import load_config
+from pubsubflow.loader.settings import LoaderSettings
+from pubsubflow.logging_setup import set_up_logging
+
+
+def loader_settings(config: Path | None) -> LoaderSettings:
+    """Return the settings of the loader, with a log that shows warnings alone.
+
+    Raises:
+        ConfigError: The configuration is malformed.
+    """
+    settings = load_config(
+        file=config, environ=os.environ, flags={}, defaults={"log": {"level": "warning"}}
+    )
+    set_up_logging(settings.log)
+    return settings.loader

@@ -1,0 +1,92 @@
+"""Importing all files of a folder once; needs no daemon and none of its libraries."""
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from pubsubflow.loader.folder import Folder
+from pubsubflow.loader.importer import Importer
+from pubsubflow.loader.messages import ImportResult
+from pubsubflow.loader.settings import LoaderSettings
+from pubsubflow.loader.snapshot import SnapshotReader
+from pubsubflow.loader.state import resolve_owners
+from pubsubflow.model.spec import LoadedFile
+from pubsubflow.model.values.variables import (
+    ENVIRONMENT,
+    Variable,
+    environment_name,
+    make_variable,
+    parse_value,
+)
+from pubsubflow.runner.caches.bundle_cache import BundleCache
+from pubsubflow.runner.forkserver import ForkServer
+
+PRELOAD = ("pubsubflow", "pubsubflow.loader.child")
+
+Progress = Callable[[int, int], None]
+"""Is called while files are imported: how many are, of how many."""
+
+
+async def load_once(
+    root: Path,
+    *,
+    fork_server: ForkServer | None = None,
+    settings: LoaderSettings | None = None,
+    on_progress: Progress | None = None,
+) -> list[LoadedFile]:
+    """Import every DAG file of a folder once, in path order; needs no daemon.
+
+    Args:
+        root: The DAGs folder, or a single DAG file.
+        fork_server: Forks the child processes; one is started when None.
+        settings: Limits.
+        on_progress: Called after each import: how many files, of how many.
+
+    Raises:
+        ConfigError: `root` does not exist.
+    """
+    settings = settings or LoaderSettings()
+    imports: dict[str, ImportResult] = {}
+    with tempfile.TemporaryDirectory(prefix="pubsubflow-") as place:
+        cache = BundleCache(Path(place, "bundles"))
+        snapshot = await to_thread.run_sync(SnapshotReader(Folder(root), cache, settings).read)
+        async with _fork_server_or_new(fork_server) as server:
+            importer = Importer(cache, server, settings, environment_variables)
+
+            async def load(file: str) -> None:
+                imports[file] = await importer.load(file, snapshot)
+                if on_progress is not None:
+                    on_progress(len(imports), len(snapshot.files))
+
+            async with anyio.create_task_group() as group:
+                for file in snapshot.files:
+                    group.start_soon(load, file)
+        cache.close()
+    loaded = resolve_owners(imports)
+    for path, error in snapshot.errors.items():
+        loaded[path] = LoadedFile(path, error=error)
+    return [file for _, file in sorted(loaded.items())]
+
+
+async def environment_variables(names: Sequence[str]) -> Mapping[str, Variable]:
+    """Return those of some variables that the environment of this process has."""
+    given = {name: os.environ.get(environment_name(ENVIRONMENT, name)) for name in names}
+    return {
+        name: make_variable(name, parse_value(text))
+        for name, text in given.items()
+        if text is not None
+    }
+
+
+@asynccontextmanager
+async def _fork_server_or_new(fork_server: ForkServer | None) -> AsyncIterator[ForkServer]:
+    if fork_server is not None:
+        yield fork_server
+        return
+    async with ForkServer.start(preload=PRELOAD) as started:
+        yield started
