@@ -30,6 +30,17 @@ FLAGS = (
     "--force-color-profile=srgb",
     "--font-render-hinting=none",
 )
+EXPECT_MS = 20_000
+"""How long what is expected may take: a machine can be busy with other tests."""
+SHOTS = os.environ.get("PUBSUBFLOW_SCREENSHOTS")
+"""A folder for pictures of all views, for people; see docs/images/page."""
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+AUDIT = """rules => axe.run({runOnly: rules, resultTypes: ['violations']}).then(found =>
+  found.violations.map(each => [each.id, each.nodes[0].target, each.nodes[0].failureSummary]))"""
+MOVE = """path => {
+  history.pushState(null, '', path);
+  dispatchEvent(new PopStateEvent('popstate'));
+}"""
 WATCH = """
 window.violations = [];
 document.addEventListener('securitypolicyviolation', (event) =>
@@ -51,6 +62,7 @@ def chromium():
     if not Path(CHROMIUM).is_file():
         pytest.skip("no Chromium: apt-get install chromium, or name one by $CHROMIUM")
     playwright = pytest.importorskip("playwright.sync_api")
+    playwright.expect.set_options(timeout=EXPECT_MS)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
         yield browser
@@ -76,6 +88,7 @@ class Tab:
         self.url = url
         self.complaints = []
         self.expected = None
+        self.schemes = ["light", "dark"]
         page.add_init_script(WATCH)
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
@@ -90,6 +103,38 @@ class Tab:
         self.page.get_by_role("heading", level=1).wait_for()
         self.settle()
         return self
+
+    def move(self, path):
+        """Go to another view as a link does: the page stays."""
+        self.page.evaluate(MOVE, path)
+        self.settle()
+
+    def faults(self, *rules):
+        """Return what axe finds wrong with what is shown, by all rules if none is named."""
+        if not self.page.evaluate("typeof axe === 'object'"):
+            axe = pytest.importorskip("axe_playwright_python.base", reason="see `make env`")
+            self.page.evaluate(axe.AXE_SCRIPT)
+        return self.page.evaluate(AUDIT, list(rules or RULES))
+
+    def look(self, name):
+        """Check it in light, dark, and 320 pixels wide, where nothing is cut off; take pictures."""
+        for scheme, rules in zip(self.schemes, (RULES, ["color-contrast"]), strict=True):
+            self.emulate_media(color_scheme=scheme)
+            assert self.faults(*rules) == [], (name, scheme)
+            self._shoot(f"{name}-{scheme}")
+        self.schemes.reverse()  # the next one is looked at first as this one is left
+        self.set_viewport_size({"width": 320, "height": 640})
+        wide = self.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, (name, wide)
+        if SHOTS:
+            self.emulate_media(color_scheme="light")
+            self._shoot(f"{name}-phone", full_page=True)
+        self.set_viewport_size({"width": 1280, "height": 800})
+
+    def _shoot(self, name, **options):
+        if SHOTS:
+            Path(SHOTS).mkdir(parents=True, exist_ok=True)
+            self.screenshot(path=f"{SHOTS}/{name}.png", **options)
 
     def settle(self):
         """Wait until nothing is loading any more."""

@@ -1,11 +1,18 @@
 """What people do on the page; what it shows as a command and as curl does the same."""
 
 import json
+import os
 import re
 import shlex
+import signal
+from pathlib import Path
 
+import msgspec
 import pytest
 
+from pubsubflow.cli.daemon_process import child_daemon
+
+DAGS = Path(__file__).with_name("dags")
 expect = pytest.importorskip("playwright.sync_api").expect
 
 
@@ -220,3 +227,124 @@ def test_tasks_of_many_runs_are_marked_together(tab, api):
     expect(tab.get_by_role("status").filter(has_text="2 tasks marked as success.")).to_be_visible()
     for run_id in runs:
         assert api(f"runs/{run_id}/wait?timeout=30")["state"] == "success"
+
+
+def test_from_an_event_to_the_output_of_a_task(tab):
+    """Post an event, see what became of it, follow it to its run, task and output."""
+    tab.open("/ui/events")
+    tab.get_by_role("button", name="Post an event").click()
+    dialog = tab.get_by_role("dialog", name="Post an event")
+    dialog.get_by_label("Dataset").fill("s3://shop/customers")
+    extra = dialog.get_by_label("Extra")
+    extra.fill("{")
+    expect(dialog.get_by_role("button", name="Post", exact=True)).to_be_disabled()
+    extra.fill('{"rows": 4}')
+    dialog.get_by_text("The same as a command").click()
+    command = "pubsubflow datasets emit s3://shop/customers --extra '{\"rows\":4}'"
+    expect(dialog.get_by_text(command)).to_be_visible()
+    dialog.get_by_role("button", name="Post", exact=True).click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Event of s3://shop/customers")
+    outcomes = tab.get_by_role("table", name="What became of it, by DAG")
+    row = outcomes.get_by_role("row", name=re.compile("add_up"))
+    expect(row).to_contain_text(re.compile("pending|consumed"))
+    if "pending" in row.inner_text():
+        tab.get_by_role("link", name="add_up").click()
+        tab.get_by_role("button", name="Post it").first.click()
+        tab.get_by_role("dialog").get_by_role("button", name="Post", exact=True).click()
+        expect(tab.get_by_role("heading", level=1)).to_have_text("Event of s3://shop/orders")
+        row = outcomes.get_by_role("row", name=re.compile("add_up"))
+    # Live: nothing is loaded anew by hand.
+    expect(row).to_contain_text("success")
+    row.get_by_role("link", name="success").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Run of add_up")
+    tab.get_by_role("link", name="fetch", exact=True).click()
+    output = tab.get_by_role("region", name="Output of the task")
+    expect(output).to_contain_text("fetching orders")  # without the colours of a terminal
+    expect(output).to_contain_text("orders.fetched level=info rows=3")
+    tab.get_by_role("link", name="Result").click()
+    expect(tab.get_by_role("region", name="the result")).to_contain_text("1,")
+
+
+def test_a_run_is_started_fails_and_is_cleared(tab, tmp_path):
+    """By a form made of its params; its error is seen at once; clearing says what runs again."""
+    flag = tmp_path / "flag"
+    tab.open("/ui/dags")
+    row = tab.get_by_role("row", name=re.compile(r"^load\b"))
+    row.get_by_role("button", name="Start").click()
+    dialog = tab.get_by_role("dialog", name="Start load")
+    dialog.get_by_label("flag").fill(str(flag))
+    dialog.get_by_label("rows").fill("11")
+    dialog.get_by_label("mode").select_option("slow")
+    dialog.get_by_role("button", name="Start").click()
+    expect(dialog).to_be_visible()  # 11 is more than the schema allows
+    dialog.get_by_label("rows").fill("2")
+    dialog.get_by_role("button", name="Start").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Run of load")
+    tasks = tab.get_by_role("table", name="Tasks")
+    expect(tasks).to_contain_text(f"FileNotFoundError: {flag} is not there")
+    expect(tasks.get_by_role("row", name=re.compile("store"))).to_contain_text("upstream failed")
+    tasks.get_by_role("link", name="read").click()
+    expect(tab.get_by_role("region", name="Traceback")).to_contain_text("pages.py")
+    expect(tab.get_by_role("region", name="Output of the task")).to_contain_text("row 1")
+    flag.touch()
+    tab.get_by_role("button", name="Clear").click()
+    dialog = tab.get_by_role("dialog", name="Clear read")
+    expect(dialog).to_contain_text("2 tasks run again")
+    dialog.get_by_label("Also all tasks downstream of it").uncheck()
+    expect(dialog).to_contain_text(re.compile("1 task runs again|2 tasks run again"))
+    dialog.get_by_label("Also all tasks downstream of it").check()
+    expect(dialog).to_contain_text("2 tasks run again")
+    dialog.get_by_role("button", name="Clear").click()
+    expect(tab.get_by_role("status").filter(has_text="2 tasks run again.")).to_be_visible()
+    tab.get_by_role("navigation", name="Views")
+    expect(tab.locator(".heading .state")).to_have_text("success")
+    tab.get_by_role("button", name=re.compile("Attempt 1")).click()
+    expect(tab.get_by_role("region", name="Error")).to_contain_text("FileNotFoundError")
+
+
+def test_why_a_dag_has_not_run(tab, api):
+    """The condition as a tree, what is pending, what would start it; it follows what happens."""
+    api.until("dags/report/why-not", lambda found: not found["active_runs"])
+    tab.open("/ui/dags/report")
+    tree = tab.get_by_role("list", name="The condition")
+    expect(tree).to_contain_text("waits")
+    expect(tree).to_contain_text("none pending")
+    panel = tab.locator("section", has_text="What would start it now").last
+    expect(panel).to_contain_text("1 event of s3://shop/totals")
+    before = len(api("runs?dag=report")["items"])
+    tab.get_by_role("button", name="Post it").click()
+    tab.get_by_role("dialog").get_by_role("button", name="Post", exact=True).click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Event of s3://shop/totals")
+    api.until("runs?dag=report", lambda found: len(found["items"]) > before)
+
+
+def test_a_dag_is_paused_and_unpaused(tab, api):
+    tab.open("/ui/dags/sleeps")
+    tab.get_by_role("button", name="Pause").click()
+    tab.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    expect(tab.get_by_role("button", name="Unpause")).to_be_visible()
+    assert api("dags/sleeps")["paused"]
+    tab.get_by_role("button", name="Unpause").click()
+    tab.get_by_role("dialog").get_by_role("button", name="Unpause").click()
+    expect(tab.get_by_role("button", name="Pause", exact=True)).to_be_visible()
+
+
+def test_a_daemon_that_is_killed_and_started_is_followed_again(tab, api, home, url):
+    """Nothing is loaded anew by hand, and what happened meanwhile is there."""
+    tab.expected = "ERR_"  # the browser itself writes lost connections to its console
+    api.until(
+        "runs?dag=report", lambda found: {each["state"] for each in found["items"]} == {"success"}
+    )
+    before = len(api("runs?dag=report")["items"])
+    tab.open("/ui/runs?dag=report")
+    rows = tab.get_by_role("table", name="Runs").get_by_role("row")
+    expect(rows).to_have_count(before + 1)
+    os.kill(msgspec.json.decode((home / "owner").read_bytes())["pid"], signal.SIGKILL)
+    lost = tab.get_by_role("status").filter(has_text="No connection since")
+    expect(lost).to_be_visible()
+    with child_daemon(DAGS, home=home, port=int(url.rpartition(":")[2])):
+        api.post("s3://shop/totals")
+        expect(rows).to_have_count(before + 2)
+        expect(rows.nth(1)).to_contain_text("success")
+        expect(lost).to_have_count(0)
+        tab.check()

@@ -1,7 +1,7 @@
 /** What is around every view: navigation, palette, keys, theme, and the state of the connection. */
 import { signal } from "@preact/signals";
 import type { ComponentChild } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { call } from "./core/api";
 import { lazy } from "./core/lazy";
 import { bind, bound, lettersOn, listenToKeys, switchLetters } from "./core/keys";
@@ -92,7 +92,7 @@ const opened = signal<"palette" | "keys" | null>(null);
 
 export function App() {
   const signedIn = me.value;
-  useEffect(() => {
+  useLayoutEffect(() => {
     listenToKeys(() => {
       opened.value = "palette";
     });
@@ -155,7 +155,7 @@ async function copyAddress(): Promise<void> {
 function useFocusOnMove(): void {
   const { path } = address.value;
   const first = useRef(true);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!first.current) document.getElementById("main")?.focus({ preventScroll: true });
     first.current = false;
   }, [path]);

@@ -1,7 +1,7 @@
 /** Dialogs, above all those of actions: what will happen, the same as a command, and the outcome. */
 import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { messageOf } from "../core/api";
 import { type About, lacking } from "../core/me";
 import { Copy, Problem } from "./parts";
@@ -16,17 +16,32 @@ export function say(text: string): void {
 export function Dialog(props: { title: string; close: () => void; children: ComponentChildren; wide?: boolean }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const id = useId();
-  useEffect(() => {
+  const gone = useRef(false);
+  // At once, not after the next frame: a key that comes before it is open would act on the view.
+  useLayoutEffect(() => {
     const shown = dialog.current!;
     shown.showModal();
-    return () => shown.close();
+    return () => {
+      gone.current = true;
+      shown.close();
+    };
   }, []);
+  // Escape closes it with its key; `close` comes later, when another dialog may be open.
+  const cancelled = (event: Event) => {
+    if (event.target !== dialog.current) return;
+    event.preventDefault();
+    props.close();
+  };
+  const closed = (event: Event) => {
+    if (event.target === dialog.current && !gone.current) props.close();
+  };
   return (
     <dialog
       ref={dialog}
       class={props.wide ? "wide" : ""}
       aria-labelledby={id}
-      onClose={props.close}
+      onCancel={cancelled}
+      onClose={closed}
       onClick={(event) => event.target === dialog.current && props.close()}
     >
       <div class="dialog">

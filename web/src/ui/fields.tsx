@@ -1,22 +1,58 @@
 /** Fields of forms whose values stand in the address. */
-import { useId } from "preact/hooks";
+import { useId, useState } from "preact/hooks";
+
+interface Typing {
+  currentTarget: { value: string };
+}
+
+/** What a field shows that counts when it is complete: what is typed stays while the view is drawn anew. */
+function useTyped(value: string, set: (value: string) => void) {
+  const [typed, setTyped] = useState<string>();
+  const forget = () => setTyped(undefined);
+  return {
+    value: typed ?? value,
+    onInput: (event: Typing) => setTyped(event.currentTarget.value),
+    onChange: (event: Typing) => {
+      forget();
+      set(event.currentTarget.value);
+    },
+    onBlur: forget,
+  };
+}
+
+/** A text of a filter. */
+export function Typed(props: {
+  label: string;
+  value: string | undefined;
+  set: (value: string) => void;
+  type?: "text" | "number";
+  min?: number;
+  max?: number;
+  placeholder?: string;
+  size?: number;
+  /** Beside its label, not below it. */
+  line?: boolean;
+}) {
+  const { label, value, set, line, type, ...rest } = props;
+  const typed = useTyped(value ?? "", (text) => set(text.trim()));
+  return (
+    <label class={line ? "line" : ""}>
+      {label}
+      <input {...rest} {...typed} type={(type ?? "text") as "text"} />
+    </label>
+  );
+}
 
 /** A moment, typed and shown in UTC; its value is in ISO 8601, empty for none. */
 export function Moment(props: { label: string; value: string; set: (value: string) => void; hint?: string }) {
   const id = useId();
+  const typed = useTyped(props.value.slice(0, 16), (text) =>
+    props.set(text && `${text.length === 16 ? `${text}:00` : text.slice(0, 19)}Z`),
+  );
   return (
     <div class="field">
       <label htmlFor={id}>{props.label} (UTC)</label>
-      <input
-        id={id}
-        type="datetime-local"
-        step={60}
-        value={props.value.slice(0, 16)}
-        onChange={(event) => {
-          const typed = event.currentTarget.value;
-          props.set(typed && `${typed.length === 16 ? `${typed}:00` : typed.slice(0, 19)}Z`);
-        }}
-      />
+      <input id={id} type="datetime-local" step={60} {...typed} />
       {props.hint && <p class="hint">{props.hint}</p>}
     </div>
   );
@@ -36,10 +72,9 @@ export function Text(props: {
   const id = useId();
   const shared = {
     id,
-    value: props.value,
+    ...useTyped(props.value, (text) => props.set(text.trim())),
     placeholder: props.placeholder,
     "aria-describedby": props.hint ? `${id}-hint` : undefined,
-    onChange: (event: { currentTarget: { value: string } }) => props.set(event.currentTarget.value.trim()),
   };
   return (
     <div class="field">

@@ -1,6 +1,6 @@
 /** Small parts that all views are made of. */
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { messageOf } from "../core/api";
 import { lettersOn } from "../core/keys";
 import { absolute, between, duration, now, relative } from "../core/time";
@@ -273,7 +273,7 @@ function classOf<T>(column: Column<T>): string {
 /** Sets the title of the page, and moves the focus to a new view's heading. */
 export function Heading({ title, children }: { title: string; children?: ComponentChildren }) {
   const heading = useRef<HTMLHeadingElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.title = `${title} · pubsubflow`;
   }, [title]);
   return (

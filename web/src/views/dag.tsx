@@ -1,5 +1,5 @@
 import type { Clause, DagDetail, WaitingInput, WhyNot } from "#routes";
-import { useEffect } from "preact/hooks";
+import { useLayoutEffect } from "preact/hooks";
 import { call } from "../core/api";
 import { bind } from "../core/keys";
 import { lazy } from "../core/lazy";
@@ -36,7 +36,7 @@ export function Dag({ id }: { id: string }) {
   );
   const shown = address.value.query.get("tab");
   const tab = TABS.includes(shown ?? "") ? shown! : "why";
-  useEffect(() => {
+  useLayoutEffect(() => {
     const keys = TABS.map((each, index) => ({
       keys: String(index + 1),
       about: `Open ${NAMES[each]}`,

@@ -5,6 +5,7 @@ import { call, urlOf } from "../core/api";
 import { address, setQuery, to } from "../core/router";
 import { RecentRuns } from "../ui/bars";
 import { ActionButton, ActionDialog, command } from "../ui/dialog";
+import { Typed } from "../ui/fields";
 import { Ago, Empty, Heading, Loaded, Shape, State, Table, type Column } from "../ui/parts";
 import { StartButton } from "./start";
 
@@ -111,17 +112,8 @@ export function Dags() {
             onInput={(event) => setQuery({ text: event.currentTarget.value })}
           />
         </label>
-        <label>
-          Tag
-          <input value={asked.tag ?? ""} onChange={(event) => setQuery({ tag: event.currentTarget.value.trim() })} />
-        </label>
-        <label>
-          Owner
-          <input
-            value={asked.owner ?? ""}
-            onChange={(event) => setQuery({ owner: event.currentTarget.value.trim() })}
-          />
-        </label>
+        <Typed label="Tag" value={asked.tag} set={(text) => setQuery({ tag: text })} />
+        <Typed label="Owner" value={asked.owner} set={(text) => setQuery({ owner: text })} />
         <button
           type="button"
           class="chip"

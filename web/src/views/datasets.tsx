@@ -7,6 +7,7 @@ import { address, setQuery, to } from "../core/router";
 import { duration } from "../core/time";
 import { Graph, type GraphNode } from "../graph/graph";
 import { ActionButton, ActionDialog, command } from "../ui/dialog";
+import { Typed } from "../ui/fields";
 import { Ago, Empty, Facts, Heading, Json, Loaded, Shape, State, Table, Tabs, type Column } from "../ui/parts";
 import { PostEventButton } from "./events";
 
@@ -339,16 +340,15 @@ function Around({ uri }: { uri: string }) {
     <>
       <div class="filters" role="group" aria-label="How far">
         {(["up", "down"] as const).map((name) => (
-          <label key={name}>
-            {name === "up" ? "DAGs towards what leads to it" : "DAGs towards what follows"}
-            <input
-              type="number"
-              min="0"
-              max="9"
-              value={name === "up" ? up : down}
-              onChange={(event) => setQuery({ [name]: event.currentTarget.value })}
-            />
-          </label>
+          <Typed
+            key={name}
+            label={name === "up" ? "DAGs towards what leads to it" : "DAGs towards what follows"}
+            type="number"
+            min={0}
+            max={9}
+            value={String(name === "up" ? up : down)}
+            set={(text) => setQuery({ [name]: text })}
+          />
         ))}
       </div>
       <Loaded of={found} what="what is around it">

@@ -4,6 +4,7 @@ import { call } from "../core/api";
 import { usePages, useResource } from "../core/resource";
 import { address, navigate, setQuery, to } from "../core/router";
 import { ActionButton, ActionDialog, command } from "../ui/dialog";
+import { Typed } from "../ui/fields";
 import { JsonField, faultOf } from "../ui/form";
 import { Ago, Empty, Facts, Heading, Id, Json, Loaded, State, Table, Tabs, type Column } from "../ui/parts";
 import { LazyTrace } from "./lazy";
@@ -64,15 +65,13 @@ export function Events() {
         </div>
       </Heading>
       <div class="filters" role="group" aria-label="Filters">
-        <label>
-          Dataset
-          <input
-            value={dataset ?? ""}
-            placeholder="s3://lake/orders"
-            size={40}
-            onChange={(event) => setQuery({ dataset: event.currentTarget.value.trim() })}
-          />
-        </label>
+        <Typed
+          label="Dataset"
+          value={dataset}
+          placeholder="s3://lake/orders"
+          size={40}
+          set={(text) => setQuery({ dataset: text })}
+        />
       </div>
       <Loaded of={events} what="events">
         {(found) =>

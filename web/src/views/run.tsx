@@ -1,5 +1,5 @@
 import type { ClearedTaskView, ExplainedRun, Explanation, RunDetail, TaskView } from "#routes";
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 import { call, urlOf } from "../core/api";
 import { bind } from "../core/keys";
 import { useResource, usePages } from "../core/resource";
@@ -332,7 +332,7 @@ function Params({ run }: { run: RunDetail }) {
 function Actions({ run, done }: { run: RunDetail; done: () => void }) {
   const ended = ENDED.has(run.state);
   const failed = ["failed", "cancelled", "upstream_failed"].some((state) => run.tasks[state]);
-  useEffect(
+  useLayoutEffect(
     () =>
       bind({
         keys: "y",

@@ -3,6 +3,7 @@ import { call } from "../core/api";
 import { usePages } from "../core/resource";
 import { address, setQuery, to } from "../core/router";
 import { command } from "../ui/dialog";
+import { Typed } from "../ui/fields";
 import { useSelection } from "../ui/selection";
 import { StateChips } from "../ui/state-chips";
 import { BulkBar } from "./bulk";
@@ -67,15 +68,7 @@ export function RunList({ dag }: { dag?: string }) {
     <>
       <div class="filters" role="group" aria-label="Filters">
         <StateChips of={STATES.map((state) => [state] as const)} chosen={states} />
-        {!dag && (
-          <label>
-            DAG
-            <input
-              value={asked.dag ?? ""}
-              onChange={(event) => setQuery({ dag: event.currentTarget.value.trim() })}
-            />
-          </label>
-        )}
+        {!dag && <Typed label="DAG" value={asked.dag} set={(text) => setQuery({ dag: text })} />}
         <label>
           Kind
           <select value={asked.kind[0] ?? ""} onChange={(event) => setQuery({ kind: event.currentTarget.value })}>
@@ -85,13 +78,7 @@ export function RunList({ dag }: { dag?: string }) {
             ))}
           </select>
         </label>
-        <label>
-          Partition
-          <input
-            value={asked.partition ?? ""}
-            onChange={(event) => setQuery({ partition: event.currentTarget.value.trim() })}
-          />
-        </label>
+        <Typed label="Partition" value={asked.partition} set={(text) => setQuery({ partition: text })} />
       </div>
       <Loaded of={runs} what="runs">
         {(found) =>

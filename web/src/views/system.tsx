@@ -8,6 +8,7 @@ import { usePages, useResource } from "../core/resource";
 import { address, setQuery, to } from "../core/router";
 import { bytes, duration } from "../core/time";
 import { ActionButton, ActionDialog, command } from "../ui/dialog";
+import { Typed } from "../ui/fields";
 import { Ago, Empty, Facts, Heading, Loaded, Shape, State, Table, Tabs, type Column } from "../ui/parts";
 
 const Pools = lazy(() => import("./settings").then((each) => each.Pools));
@@ -633,10 +634,7 @@ function TokensAndAudit() {
       <section aria-label="Audit">
         <div class="line">
           <h2>Who did what</h2>
-          <label class="line">
-            By
-            <input value={by ?? ""} onChange={(event) => setQuery({ by: event.currentTarget.value.trim() })} />
-          </label>
+          <Typed line label="By" value={by} set={(text) => setQuery({ by: text })} />
         </div>
         <Loaded of={audit} what="the audit log">
           {(found) =>

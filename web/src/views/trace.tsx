@@ -1,6 +1,6 @@
 /** The trace of a run, a task or an event: its causes to the left, what followed to the right. */
 import type { CausalTrace, TracedEvent, TracedRun } from "#routes";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { call } from "../core/api";
 import { bind } from "../core/keys";
 import { useResource } from "../core/resource";
@@ -104,7 +104,7 @@ function concerns(change: Change, known: { runs: Set<string>; dags: Set<string>;
 function Drawing({ traces, open }: { traces: readonly CausalTrace[]; open: (each: Opened) => void }) {
   const graph = useMemo(() => traceGraph(traces), [traces]);
   const byTime = address.value.query.get("by") === "time";
-  useEffect(
+  useLayoutEffect(
     () =>
       bind({
         keys: "t",
