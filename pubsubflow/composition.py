@@ -24,6 +24,7 @@ from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
 from pubsubflow.api.routes.plugins import PluginRoutes
 from pubsubflow.api.routes.reload import ReloadRoutes
+from pubsubflow.api.routes.runs.simulations import SimulationRoutes
 from pubsubflow.api.routes.state import StateRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.routes.variables import VariableRoutes
@@ -33,6 +34,7 @@ from pubsubflow.api.server.metrics_server import MetricsServer
 from pubsubflow.api.settings import is_local
 from pubsubflow.bus.stream_keeper import StreamKeeper
 from pubsubflow.child_calls.catalogue import PluginCatalogue
+from pubsubflow.child_calls.simulation import Simulations
 from pubsubflow.deliveries import DeliveryService
 from pubsubflow.instruments import Instrument
 from pubsubflow.lineage import Lineage
@@ -130,6 +132,7 @@ class Composition:
             ("alerts",      {"scheduler"},                       self._alerts),
             ("triggerer",   {"triggerer"},                       self._triggerer),
             ("worker",      {"worker"},                          self._worker),
+            ("simulations", {"api"},                             self._simulator),
             ("api",         {"api"},                             self._api),
             ("metrics",     ROLES,                               self._metrics_server),
         )  # fmt: skip
@@ -311,6 +314,10 @@ class Composition:
         self._metrics.append(worker.metrics)
         return worker
 
+    def _simulator(self) -> Service:
+        self._simulations = Simulations(self._task_account())
+        return self._simulations
+
     def _api(self) -> Service:
         store, metrics = _built(self._resources.store), ApiMetrics()
         catalogue = PluginCatalogue(account=self._task_account())
@@ -343,6 +350,7 @@ class Composition:
                 VariableRoutes(store.variables, self._bus),
                 ConnectionRoutes(store.connections, self._bus, catalogue),
                 PluginRoutes(catalogue),
+                SimulationRoutes(read_models, self._simulations),
                 AlertRoutes(AlertStore(store.database)),
                 StateRoutes(StateStore(store.database)),
                 VersionChangeRoutes(store.database, self._commands, read_models, self._bus, now),

@@ -71,6 +71,10 @@ _COMMANDS = {
                 "Start runs with an earlier version of a DAG again.",
             ),
             "why-not": ("why_not:why_not", "Explain why no run of a DAG starts."),
+            "simulate": (
+                "changes.simulation:simulate_schedule",
+                "Show which runs a schedule would start for given events.",
+            ),
             "backfill": (
                 "changes.backfills:backfill",
                 "Create the runs of past ticks or of partitions.",

@@ -13,9 +13,11 @@ from pubsubflow.model.lazy_import import lazy_module
 if TYPE_CHECKING:
     from pubsubflow.model.api import explain as explanations
     from pubsubflow.model.api.overviews import runs as overviews
+    from pubsubflow.model.schedule import simulations
 else:
     explanations = lazy_module("pubsubflow.model.api.explain")
     overviews = lazy_module("pubsubflow.model.api.overviews.runs")
+    simulations = lazy_module("pubsubflow.model.schedule.simulations")
 
 
 class DagApi:
@@ -60,6 +62,39 @@ class DagApi:
             rest = self._server.list("/api/v1/dags", DagPage, params, left)
             items = [*items, *[dag async for dag in rest]]
         return DagPage(items, None, first.import_errors)
+
+    async def simulate(
+        self,
+        dag_id: str | None = None,
+        *,
+        schedule: str | None = None,
+        events: Sequence[Mapping[str, Any]] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        lasts_seconds: float = 0.0,
+    ) -> "simulations.SimulationView":
+        """Return which runs a schedule would start for given events; nothing is started.
+
+        Args:
+            dag_id: The DAG whose schedule and params are taken.
+            schedule: In place of its schedule, or without a DAG: one as Python.
+            events: Each with `dataset` and `time`, and perhaps `partition` and `extra`.
+            since: Where time begins; an hour before the first event if left out.
+            until: Where it ends; a day after the last event if left out.
+            lasts_seconds: How long each run is active.
+        """
+        body = {
+            "dag": dag_id,
+            "schedule": schedule,
+            "events": list(events),
+            "from": since,
+            "to": until,
+            "lasts_seconds": lasts_seconds,
+        }
+        path = "/api/v1/schedules/simulate"
+        return await self._server.send(
+            "POST", path, body, simulations.SimulationView, idempotent=True
+        )
 
     async def dag(self, dag_id: str) -> DagDetail:
         """Return a DAG."""

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from pubsubflow.bus import Delivery
-from pubsubflow.errors import DefinitionError, InvalidInput, StoreUnavailable
+from pubsubflow.errors import DefinitionError, StoreUnavailable
 from pubsubflow.manager.cloud_events_in import DEAD_LETTER_KIND, is_own, read_outside
 from pubsubflow.manager.settings import ManagerSettings
 from pubsubflow.model.traces import parse_trace, trace_id_of
@@ -40,7 +40,6 @@ from pubsubflow.model.wire.subjects import Subjects
 ANOTHER_BODY = (
     "this Idempotency-Key came with another body before: send each body under a key of its own"
 )
-MAX_KEY_CHARACTERS = 500
 _MAX_DOUBLINGS = 9
 _MEMORY = 0.9
 """Weight that what was measured before keeps with each batch: some 10 batches count."""
@@ -171,18 +170,6 @@ class InboxItem:
             self.later()
         else:
             self.done(self.answer)
-
-
-def check_key(key: str | None) -> None:
-    """Check a key that a caller chose.
-
-    Raises:
-        InvalidInput: It is too long for an index, or holds NUL.
-    """
-    if key is not None and (len(key) > MAX_KEY_CHARACTERS or "\x00" in key):
-        raise InvalidInput(
-            f"the key {key[:40]!r}… must have at most {MAX_KEY_CHARACTERS} characters and no NUL"
-        )
 
 
 def item_of(

@@ -4,6 +4,7 @@ The ids of DAGs by name do, when a DAG is deleted: who takes one from here check
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -14,7 +15,9 @@ from pubsubflow.model.schedule.checks import CheckPolicy
 from pubsubflow.model.schedule.conditions import DatasetInput, inputs
 from pubsubflow.model.source.stored_specs import STORED_SPEC
 from pubsubflow.model.spec import DagSpec
-from pubsubflow.store.manager_transaction import ManagerTransaction
+
+if TYPE_CHECKING:
+    from pubsubflow.store.manager_transaction import ManagerTransaction
 
 
 class DagVersion:
@@ -82,7 +85,7 @@ class SpecCache:
         self._dags: Recent[str, int] = Recent(size)
 
     async def versions(
-        self, transaction: ManagerTransaction, ids: Iterable[int]
+        self, transaction: "ManagerTransaction", ids: Iterable[int]
     ) -> dict[int, DagVersion]:
         """Return DAG versions by their ids."""
         found: dict[int, DagVersion] = {}
@@ -105,7 +108,7 @@ class SpecCache:
         return found
 
     async def dataset_ids(
-        self, transaction: ManagerTransaction, uris: Iterable[str]
+        self, transaction: "ManagerTransaction", uris: Iterable[str]
     ) -> dict[str, int]:
         """Return the ids of datasets; those that are not known yet are registered."""
         found: dict[str, int] = {}

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import msgspec
 from msgspec import Raw, Struct, field
 
 from pubsubflow.manager.spec_cache import Canary, DagVersion
+from pubsubflow.model.json_values import json_text
 from pubsubflow.model.runs.progress import Progress
 from pubsubflow.model.runs.states import RunState, TaskState, advance_state
 from pubsubflow.model.schedule.condition_state import ConditionState
@@ -23,8 +24,9 @@ from pubsubflow.model.wire.messages import (
     decode_run_info,
     encode,
 )
-from pubsubflow.store.database import json_text
-from pubsubflow.store.manager_transaction import Row
+
+if TYPE_CHECKING:
+    from pubsubflow.store.manager_transaction import Row
 
 _json = msgspec.json.Encoder().encode
 INLINE_EVENTS = 500
@@ -292,7 +294,7 @@ class LockedDag:
 
     def __init__(
         self,
-        row: Mapping[str, Any] | Row,
+        row: "Mapping[str, Any] | Row",
         version: DagVersion,
         canary: DagVersion | None = None,
     ) -> None:

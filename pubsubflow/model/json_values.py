@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from math import isfinite
 
+import msgspec
+
 MAX_DEPTH = 100
 """Levels of lists and objects."""
 
@@ -17,7 +19,14 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _NUL_FAULT = "holds the character \\u0000, which cannot be stored"
 _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _suspect = re.compile(rb"\\u0000|[0-9]{19}").search
+
+
+def json_text(value: object) -> str:
+    """Return a value as JSON for a column, with NUL characters escaped once more."""
+    text = msgspec.json.encode(value).decode()
+    return _NUL.sub(r"\1\\\\u0000", text) if "\\u0000" in text else text
 
 
 def may_be_unfit(data: bytes) -> bool:

@@ -1,6 +1,5 @@
 """The Postgres connection pool: transactions, and the translation of the driver's errors."""
 
-import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -15,7 +14,7 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from pubsubflow.errors import ConfigError, StoreLocked, StoreUnavailable
-from pubsubflow.model.json_values import MAX_DEPTH, is_nested_deeper
+from pubsubflow.model.json_values import MAX_DEPTH, is_nested_deeper, json_text
 from pubsubflow.store.metrics import StoreMetrics
 from pubsubflow.store.servers.hosts import WritableHost, end_when_unheard, split_hosts
 from pubsubflow.store.servers.settings import PostgresSettings
@@ -47,7 +46,6 @@ _REFUSED_ERRORS = (
 _MAX_DEPTH = 2 * MAX_DEPTH
 """What is mapped from a request may nest deeper than the request."""
 _EXCERPT_CHARACTERS = 200
-_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 TRANSIENT_ERRORS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
@@ -93,12 +91,6 @@ def _raise_translated(
 def printable(text: str) -> str:
     """Return a text with its NUL characters escaped, as Postgres does not store them."""
     return text.replace("\x00", "\\u0000")
-
-
-def json_text(value: object) -> str:
-    """Return a value as JSON for a column, with NUL characters escaped as in `printable`."""
-    text = msgspec.json.encode(value).decode()
-    return _NUL.sub(r"\1\\\\u0000", text) if "\\u0000" in text else text
 
 
 def _json_value(text: str) -> Any:

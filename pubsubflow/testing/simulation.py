@@ -2,7 +2,7 @@
 
 import heapq
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
@@ -14,18 +14,20 @@ from msgspec.structs import replace
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.errors import InvalidInput
-from pubsubflow.manager.schedules.admission import run_params
 from pubsubflow.manager.schedules.consuming import route
+from pubsubflow.manager.schedules.event_params import run_params
 from pubsubflow.manager.schedules.firing import Scheduler
 from pubsubflow.manager.schedules.timers import ScheduleTimers
 from pubsubflow.manager.spec_cache import DagVersion
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LockedDag, LoggedEvent, RunDraft
 from pubsubflow.model.ids import new_id
+from pubsubflow.model.schedule.condition_state import ConditionState
 from pubsubflow.model.schedule.conditions import ScheduleSpec, ticks
 from pubsubflow.model.schedule.timetable import first_tick
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.commands import Timer
+from pubsubflow.model.wire.messages import EventInfo
 from pubsubflow.testing.clock import BEGINNING, VirtualClock
 from pubsubflow.testing.events import UndatedEvent
 from pubsubflow.testing.run_inputs import read_events
@@ -89,7 +91,7 @@ def simulate(
         _check_zone(item)
     clock = clock or VirtualClock(_first_moment(items))
     spec = dag.with_ticks(dag.to_spec("", ""), clock.now())
-    simulation = _Simulation(spec, spec.schedule or dag.schedule, clock, lasts)
+    simulation = Simulation(spec, spec.schedule or dag.schedule, clock, lasts, most=MAX_STEPS)
     for item in items:
         simulation.receive(item)
     simulation.finish(until)
@@ -114,15 +116,33 @@ def _check_zone(item: Any) -> None:
             raise InvalidInput(f"events: {moment.isoformat()} needs a zone, as in tzinfo=UTC")
 
 
-class _Simulation:
+class Simulation:
     """A DAG in memory, and what is due there.
 
     Its steps are those of the manager: `Scheduler` takes events, `ScheduleTimers` acts on what is
     due, and `LockedDag` counts runs. Only here all conditions are at hand, and nothing is stored.
+
+    Args:
+        spec: The DAG.
+        schedule: Its schedule.
+        clock: Where time begins.
+        lasts: How long each run is active.
+        most: How many runs, ticks and deadlines there may be.
+
+    Attributes:
+        runs: Those that have started.
+        dag: What is pending, per partition.
+        uow: What became of events that no run consumed.
     """
 
     def __init__(
-        self, spec: DagSpec, schedule: ScheduleSpec, clock: VirtualClock, lasts: timedelta
+        self,
+        spec: DagSpec,
+        schedule: ScheduleSpec,
+        clock: VirtualClock,
+        lasts: timedelta,
+        *,
+        most: int,
     ) -> None:
         self.runs: list[SimulatedRun] = []
         self._spec = spec
@@ -131,13 +151,14 @@ class _Simulation:
         self._lasts = lasts
         # The limit on active runs delays runs and never changes which there are.
         version = DagVersion(1, 1, replace(spec, max_active_runs=sys.maxsize))
-        self._dag = LockedDag.idle(version)
-        self._uow = UnitOfWork(clock.now())
+        self.dag = LockedDag.idle(version)
+        self.uow = UnitOfWork(clock.now())
         self._ids = count(1)
-        self._scheduler = Scheduler(self._uow, new_id=new_id, allocate_id=partial(next, self._ids))
-        self._timers = ScheduleTimers(self._uow, self._scheduler)
+        self._scheduler = Scheduler(self.uow, new_id=new_id, allocate_id=partial(next, self._ids))
+        self._timers = ScheduleTimers(self.uow, self._scheduler)
         self._order = count()
         self._due: list[tuple[datetime, int, Timer | None]] = []
+        self._most = most
         self._steps = 0
         self._ticked: set[str] = set()
         self._set_ticks()
@@ -150,10 +171,14 @@ class _Simulation:
             self._go_to(item)
         else:
             (info,) = read_events(self._spec, (item,), self._clock.now())
-            self._go_to(max(info.time, self._clock.now()))
-            event = LoggedEvent(new_id(), info, min(info.time, self._uow.now), id=next(self._ids))
-            self._scheduler.receive_event(route(event, self._dag))
-            self._admit()
+            self.receive_event(info)
+
+    def receive_event(self, info: EventInfo) -> None:
+        """Take an event, at its time or now if that is past."""
+        self._go_to(max(info.time, self._clock.now()))
+        event = LoggedEvent(new_id(), info, min(info.time, self.uow.now), id=next(self._ids))
+        self._scheduler.receive_event(route(event, self.dag))
+        self._admit()
 
     def finish(self, until: datetime | timedelta | None) -> None:
         """Advance the time until then, or until nothing is left to happen but ticks."""
@@ -161,6 +186,30 @@ class _Simulation:
             self._go_to(self._clock.now() + until if isinstance(until, timedelta) else until)
         while until is None and any(_ends(timer) for _, _, timer in self._due):
             self._go_to(self._due[0][0])
+
+    def waiting(self) -> list[tuple[str, ConditionState]]:
+        """Return partition key → state of the conditions in which something is pending.
+
+        The key is empty for a schedule without partitions, whose only condition is always there.
+        """
+        if self._schedule.partitioning is None:
+            return [("", self._scheduler.condition(self.dag, "").state)]
+        return [(each.key, each.state) for each in self.dag.open_conditions]
+
+    def pending(self) -> Iterator[tuple[str, int, EventInfo]]:
+        """Yield partition key, input and event for all that is pending or collected."""
+        for draft in self.uow.schedule.drafts.values():
+            for each in draft.events:
+                yield draft.condition_key, each.input, each.event.info
+        for condition in self.dag.conditions.values():
+            for place, events in enumerate(condition.new_events):
+                for event in events:
+                    yield condition.key, place, event.info
+
+    def next_ticks(self) -> dict[int, datetime]:
+        """Return slot of a tick → its next moment."""
+        ticking = (timer for _, _, timer in sorted(self._due) if timer and timer.kind == "tick")
+        return {timer.node or 0: timer.due_at for timer in ticking}
 
     def _go_to(self, moment: datetime) -> None:
         """Act on everything that is due until then, in order."""
@@ -170,43 +219,43 @@ class _Simulation:
             self._act(timer)
             self._admit()
             self._steps += 1
-            if self._steps > MAX_STEPS:
+            if self._steps > self._most:
                 raise InvalidInput(
-                    f"more than {MAX_STEPS} ticks and deadlines; simulate a shorter time"
+                    f"more than {self._most} ticks and deadlines; simulate a shorter time"
                 )
         self._at(moment)
 
     def _at(self, moment: datetime) -> None:
         self._clock.jump(moment)
-        self._uow.now = self._clock.now()
+        self.uow.now = self._clock.now()
 
     def _act(self, timer: Timer | None) -> None:
         if timer is None:
-            self._dag.end_run()
-            if self._dag.starts_latest:
-                self._scheduler.start_latest(self._dag)
+            self.dag.end_run()
+            if self.dag.starts_latest:
+                self._scheduler.start_latest(self.dag)
         elif timer.kind == "tick":
-            due = self._timers.next_tick(self._dag, timer)
+            due = self._timers.next_tick(self.dag, timer)
             if due is not None:
-                self._timers.tick(self._dag, due, self._ticked)
+                self._timers.tick(self.dag, due, self._ticked)
         else:
-            self._timers.condition_due(self._dag, timer)
+            self._timers.condition_due(self.dag, timer)
 
     def _admit(self) -> None:
         """Admit the runs that were made, and note what is due later."""
-        drafts = self._uow.schedule.drafts
+        drafts = self.uow.schedule.drafts
         for draft in [each for each in drafts.values() if not each.collecting]:
             del drafts[draft.id]
             self._ticked.add(draft.run_key)
-            self._dag.unadmitted -= 1
-            self._dag.admit()
+            self.dag.unadmitted -= 1
+            self.dag.admit()
             run = self._run(draft)
             self.runs.append(run)
             lasts = self._lasts if run.refused is None else _AT_ONCE
             self._wake_at(self._clock.now() + lasts, None)
-        for timer in self._uow.timers:
+        for timer in self.uow.timers:
             self._wake_at(timer.due_at, timer)
-        self._uow.timers.clear()
+        self.uow.timers.clear()
 
     def _wake_at(self, moment: datetime, timer: Timer | None) -> None:
         heapq.heappush(self._due, (moment, next(self._order), timer))
@@ -239,7 +288,7 @@ class _Simulation:
         for part in ticks(self._schedule.condition):
             moment = first_tick(part.timetable, since, spec.start, spec.end)
             if moment is not None:
-                self._wake_at(moment, Timer(moment, "tick", self._dag.id, node=part.slot))
+                self._wake_at(moment, Timer(moment, "tick", self.dag.id, node=part.slot))
 
 
 def _ends(timer: Timer | None) -> bool:

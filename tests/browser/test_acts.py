@@ -135,6 +135,51 @@ def test_events_of_the_past_are_replayed(tab, api, cli):
     expect(tab.get_by_role("table", name="Runs").get_by_role("row")).to_have_count(4)
 
 
+def test_a_schedule_is_tried_out_on_events_that_never_were(tab, api, cli):
+    """By the manager's code; the list beside the drawing says the same, and the address all."""
+    tab.open("/ui/dags/add_up")
+    tab.get_by_role("link", name="Simulate it").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Simulator")
+    expect(tab.get_by_label("Schedule, as in a DAG file")).to_have_value(
+        "Dataset('s3://shop/orders') & "
+        "Dataset('s3://shop/customers').where('event.extra.rows > 0')",
+    )
+    form = tab.get_by_role("form", name="Add an event")
+    happens = tab.get_by_role("table", name="What happens")
+    for dataset, time, extra in (
+        ("s3://shop/orders", "09:00", ""),
+        ("s3://shop/customers", "09:30", '{"rows": 0}'),
+        ("s3://shop/customers", "10:00", '{"rows": 2}'),
+    ):
+        form.get_by_label("Dataset").fill(dataset)
+        form.get_by_label("At (UTC)").fill(f"2026-11-20T{time}")
+        form.get_by_label("Extra, as JSON").fill(extra)
+        form.get_by_role("button", name="Add").click()
+        expect(happens).to_contain_text(time)
+    expect(happens.get_by_role("row", name=re.compile("09:30"))).to_contain_text("filtered")
+    run = happens.get_by_role("row", name=re.compile("Run 1 starts"))
+    expect(run).to_contain_text("s3://shop/customers was updated")
+    expect(run).to_contain_text("consumes orders of 09:00, customers of 10:00")
+    expect(tab.get_by_role("img", name="Events of 2 datasets, and 1 runs")).to_be_visible()
+    then = tab.get_by_role("region", name="Why at a moment")
+    expect(then).to_contain_text("1 run has started by then")
+    then.get_by_role("slider").fill(str(1795167900000))  # 09:45
+    expect(then).to_contain_text("0 runs have started by then")
+    expect(then).to_contain_text("waits for s3://shop/customers")
+    address = tab.page.url
+    command, request = written(tab.get_by_role("region", name="What would happen"))
+    assert "consumes" in cli(command)
+    answer = send_as_curl(api, request)
+    assert [run["events"] for run in answer["runs"]] == [[0, 2]]
+    tab.open(address.removeprefix(tab.url))
+    expect(then).to_contain_text("0 runs have started by then")
+    tab.get_by_label("Schedule, as in a DAG file").fill("open('/etc/passwd')")
+    tab.get_by_label("Schedule, as in a DAG file").press("Tab")
+    fault = "line 1: open() is unknown"
+    expect(tab.get_by_role("alert").first).to_contain_text(fault)
+    tab.expected = "status of 422"
+
+
 def test_a_run_is_started_by_a_form_of_all_kinds_of_params(tab, api, cli):
     """Of the schema; presets, tags and a partition beside it; and it is run again with changes."""
     tab.open("/ui/dags/t_rich")

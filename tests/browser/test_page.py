@@ -84,6 +84,7 @@ def views(known):
         "letter": f"/ui/letters/{known['letter']}",
         "past": "/ui/past?dag=t_books&from=2026-05-01T00:00:00Z&to=2026-05-08T00:00:00Z",
         "past-replay": "/ui/past?kind=replay&dataset=s3://shop/orders&from=2026-01-01T00:00:00Z",
+        "simulator": "/ui/simulator",
         "backfill": f"/ui/past/{known['backfill']}",
         "account": "/ui/account",
         "nothing": "/ui/nothing/here",

@@ -9,6 +9,7 @@ from pubsubflow.api.routes.answers.links import ApprovalLinkRoutes
 from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
 from pubsubflow.api.routes.plugins import PluginRoutes
+from pubsubflow.api.routes.runs.simulations import SimulationRoutes
 from pubsubflow.api.routes.state import StateRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.routes.variables import VariableRoutes
@@ -45,6 +46,7 @@ def further_on(stub):
         ConnectionRoutes(stub, stub),
         VariableRoutes(stub, stub),
         StateRoutes(stub),
+        SimulationRoutes(stub, stub),
         ApprovalRoutes(stub, stub, stub),
         ApprovalLinkRoutes(stub, stub, stub, stub),
         SubscriptionRoutes(stub, stub, allow_private=lambda: False),

@@ -29,6 +29,7 @@ const Dataset = lazy(() => import("./views/datasets").then((each) => each.Datase
 const System = lazy(() => import("./views/system").then((each) => each.System));
 const Past = lazy(() => import("./views/past/past").then((found) => found.Past));
 const Backfill = lazy<{ id: string }>(() => import("./views/past/backfills").then((found) => found.Backfill));
+const Simulator = lazy(() => import("./views/simulator/simulator").then((found) => found.Simulator));
 const Tasks = lazy(() => import("./views/tasks").then((found) => found.Tasks));
 
 const PLACES = [
@@ -43,6 +44,7 @@ const PLACES = [
   { path: "letters", name: "Dead letters", keys: "g l" },
   { path: "system", name: "System", keys: "g s" },
   { path: "past", name: "Backfills", keys: "g p" },
+  { path: "simulator", name: "Simulator", keys: "g m" },
 ] as const;
 
 type View = (...parts: string[]) => ComponentChild;
@@ -68,6 +70,7 @@ const VIEWS: readonly [RegExp, View][] = [
   [/^\/system\/([a-z]+)$/, (part) => <System part={part!} />],
   [/^\/past$/, () => <Past />],
   [/^\/past\/([^/]+)$/, (id) => <Backfill id={id!} />],
+  [/^\/simulator$/, () => <Simulator />],
   [/^\/account$/, () => <Sessions />],
 ];
 

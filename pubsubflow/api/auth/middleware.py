@@ -107,7 +107,8 @@ class AuthMiddleware:
             raise
         with self._tokens.serving(principal, request), limited_to(rights):
             # Posted events are not recorded one by one: the event log itself keeps them.
-            if route.access is Access.EMITTER or route.method in _READS:
+            unrecorded = route.access is Access.EMITTER or route.only_reads
+            if unrecorded or route.method in _READS:
                 return await self._unrecorded(request, route, handler)
             return await self._recorded(request, route, handler)
 

@@ -64,7 +64,7 @@ _SHOWN = (
 _CHECKED = (
     *("POST datasets/events", "POST cloudevents", "POST datasets/replay", "POST runs/bulk"),
     *("POST tasks/bulk", "POST dead-letters/{number}/resend", "POST approvals/{approval}"),
-    "POST approvals/{approval}/links",
+    *("POST approvals/{approval}/links", "POST schedules/simulate"),
 )
 
 

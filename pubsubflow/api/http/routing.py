@@ -80,6 +80,8 @@ class Route(Struct, frozen=True, kw_only=True):
         ingests_events: Whether it takes events in, so that back-pressure and fair shares apply.
         audit_in_command: Whether its audit entry is written with the command that it sends, in
             place of before; see `middleware.execute_audited`.
+        only_reads: Whether it changes nothing, though its method is POST; the audit log does not
+            keep it.
     """
 
     method: str
@@ -98,6 +100,7 @@ class Route(Struct, frozen=True, kw_only=True):
     allow_head: bool = True
     ingests_events: bool = False
     audit_in_command: bool = False
+    only_reads: bool = False
 
     def definition(self) -> web.RouteDef:
         """Return the route in aiohttp's form."""

@@ -34,6 +34,7 @@ from pubsubflow.model.api.history import causality, timeline
 from pubsubflow.model.api.overviews import runs as overviews
 from pubsubflow.model.auth import Rights
 from pubsubflow.model.schedule.checks import CHECK_PREFIX
+from pubsubflow.model.schedule.simulations import SimulationView
 
 T = TypeVar("T")
 _Rule = Callable[[Any, Rights], Any]
@@ -323,6 +324,7 @@ RULES: Mapping[type, _Rule] = {
             auth.MeView,
             auth.SessionView,
             auth.SignInLink,
+            SimulationView,
         ),
         _whole,
     ),

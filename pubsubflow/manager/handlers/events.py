@@ -6,9 +6,10 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.manager.chosen_keys import check_key
 from pubsubflow.manager.cloud_events_in import DEAD_LETTER_KIND
 from pubsubflow.manager.handlers.handler import BatchContext, Handler
-from pubsubflow.manager.inbox import ANOTHER_BODY, InboxItem, check_key
+from pubsubflow.manager.inbox import ANOTHER_BODY, InboxItem
 from pubsubflow.manager.persistence.load import PublishingTask, RunLocks
 from pubsubflow.manager.unit_of_work import DeadLetter
 from pubsubflow.manager.working_state import LoggedEvent, new_event

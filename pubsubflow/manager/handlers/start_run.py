@@ -1,8 +1,9 @@
 """Handler of the command that starts a run on request."""
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.manager.chosen_keys import check_key
 from pubsubflow.manager.handlers.commands import DagCommandHandler, printable_all
-from pubsubflow.manager.inbox import ANOTHER_BODY, InboxItem, check_key
+from pubsubflow.manager.inbox import ANOTHER_BODY, InboxItem
 from pubsubflow.manager.unit_of_work import RunAnnotation
 from pubsubflow.manager.working_state import LockedDag, RunDraft
 from pubsubflow.model.runs.params import preset_params, validate_params

@@ -10,11 +10,12 @@ from pubsubflow.manager.persistence.save_checks import save_checks
 from pubsubflow.manager.persistence.save_waits import save_waits
 from pubsubflow.manager.unit_of_work import Checks, UnitOfWork, Waits
 from pubsubflow.manager.working_state import EndedTask, LiveTask, RunDraft, RunWork
+from pubsubflow.model.json_values import json_text
 from pubsubflow.model.runs.progress import STORED_PROGRESS
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.schedule.condition_state import STORED_CONDITION
 from pubsubflow.store.codecs import encode_error
-from pubsubflow.store.database import json_text, printable
+from pubsubflow.store.database import printable
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
 _NO_WAITS = Waits()

@@ -8,6 +8,7 @@ from pubsubflow.errors import InvalidInput
 from pubsubflow.manager.persistence.load import load_events
 from pubsubflow.manager.runs.callbacks import deadline_timers
 from pubsubflow.manager.runs.lifecycle import RunLifecycle
+from pubsubflow.manager.schedules.event_params import PARAMS_EVENTS, run_params
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.traces import trace_of_run
 from pubsubflow.manager.unit_of_work import (
@@ -24,16 +25,12 @@ from pubsubflow.manager.working_state import (
     inline_events,
     longest_ancestry,
 )
-from pubsubflow.model.cel.expressions import evaluate
-from pubsubflow.model.runs.params import validate_params
 from pubsubflow.model.runs.states import RunState, advance_state
 from pubsubflow.model.source.version_choice import takes_canary
 from pubsubflow.model.traces import Tracing
-from pubsubflow.model.wire.messages import EventInfo, RunInfo, encode
+from pubsubflow.model.wire.messages import RunInfo, encode
 from pubsubflow.store.database import printable
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
-
-PARAMS_EVENTS = 20_000
 
 
 class Admission:
@@ -239,25 +236,6 @@ class Admission:
             await self._transaction.fetch(
                 "delete_refused_runs", [draft.id], [dag.id], [key], [reason]
             )
-
-
-def run_params(draft: RunDraft, events: Sequence[EventInfo] | None) -> dict[str, object]:
-    """Return a run's params, computed from its events where its DAG says so.
-
-    Args:
-        draft: The run.
-        events: The events that it consumes; None if they are too many to be read.
-
-    Raises:
-        InvalidInput: They do not fit the DAG, or there are too many events.
-    """
-    spec = draft.dag.version.spec
-    # A tick may fire without any event.
-    if not spec.params_from or (draft.kind == "cron" and events is not None and not events):
-        return validate_params(spec, None)
-    if events is None:
-        raise InvalidInput(f"more than {PARAMS_EVENTS} events for one run's params")
-    return validate_params(spec, evaluate(spec.params_from, events, draft.partition))
 
 
 def _countable(draft: RunDraft) -> bool:

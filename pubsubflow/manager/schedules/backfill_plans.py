@@ -9,7 +9,7 @@ import anyio.lowlevel
 from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput
-from pubsubflow.manager.inbox import check_key
+from pubsubflow.manager.chosen_keys import check_key
 from pubsubflow.manager.persistence.load import ConditionStates
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LockedDag

@@ -26,6 +26,7 @@ from pubsubflow.manager.working_state import (
     new_event,
 )
 from pubsubflow.model.changes import CheckChanged
+from pubsubflow.model.json_values import json_text
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.schedule.checks import (
     OWN_DATASETS,
@@ -37,7 +38,7 @@ from pubsubflow.model.schedule.checks import (
     describe_hold,
     holds,
 )
-from pubsubflow.store.database import json_text, printable
+from pubsubflow.store.database import printable
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 CHECK_RUN = "check"

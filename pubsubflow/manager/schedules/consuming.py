@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput
-from pubsubflow.manager.inbox import check_key
+from pubsubflow.manager.chosen_keys import check_key
 from pubsubflow.manager.unit_of_work import (
     DroppedInput,
     EventOutcome,

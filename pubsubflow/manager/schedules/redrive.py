@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput, NotFound
-from pubsubflow.manager.inbox import check_key
+from pubsubflow.manager.chosen_keys import check_key
 from pubsubflow.manager.persistence.load import load_events
 from pubsubflow.manager.schedules.admission import Admission
 from pubsubflow.manager.schedules.firing import Scheduler

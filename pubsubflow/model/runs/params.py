@@ -31,9 +31,9 @@ def _hidden(module: str) -> Iterator[None]:
             sys.modules[module] = known
 
 
-# Where it is installed, jsonschema builds its grammar of IRIs, which takes over a second; the
-# formats of params are those of `param_rules`.
-with _hidden("rfc3987_syntax"):
+# Where they are installed, jsonschema builds its grammar of IRIs, which takes over a second, and
+# imports a library of dates; the formats of params are those of `param_rules`.
+with _hidden("rfc3987_syntax"), _hidden("isoduration"):
     from jsonschema import Draft202012Validator, TypeChecker, ValidationError, validators
 
 MAX_PARAMS_BYTES = 256 * 1024

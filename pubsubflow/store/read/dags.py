@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import asyncpg
 from msgspec.structs import asdict, replace
 
-from pubsubflow.errors import NotFound
+from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.api.resources import (
     DagDetail,
     DagPage,
@@ -20,6 +20,7 @@ from pubsubflow.model.api.version_shares import PinView, VersionRuns, VersionSha
 from pubsubflow.model.revisions import dag_revision
 from pubsubflow.model.schedule.condition_state import decode_condition_state
 from pubsubflow.model.schedule.conditions import describe_schedule, inputs
+from pubsubflow.model.source.stored_specs import STORED_SPEC
 from pubsubflow.model.spec import DagSpec, TaskSpec
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
@@ -109,6 +110,21 @@ class ReadDags:
             (row, spec), *_ = found
             shares = [] if row["canary"] is None else await _read_shares(connection, number, row)
         return _detail(row, spec, shares)
+
+    async def encoded_spec(self, dag_id: str) -> bytes:
+        """Return the version of a DAG that is in force, as it is stored.
+
+        Raises:
+            NotFound: No DAG has this name.
+            InvalidInput: No version of it was ever in force.
+        """
+        async with self._database.connection() as connection:
+            number = await find_dag(connection, dag_id)
+            row = await connection.fetchrow(SQL["read_dag_state"], number)
+            if row is None:
+                raise InvalidInput("no version of the DAG was ever in force")
+            specs = await self._specs.load(connection, [row["version"]])
+        return STORED_SPEC.encode(specs[row["version"]])
 
     async def check(self, dag_id: str) -> None:
         """Check that a DAG exists.

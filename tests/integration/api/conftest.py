@@ -15,12 +15,14 @@ from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
 from pubsubflow.api.routes.plugins import PluginRoutes
 from pubsubflow.api.routes.reload import ReloadRoutes
+from pubsubflow.api.routes.runs.simulations import SimulationRoutes
 from pubsubflow.api.routes.state import StateRoutes
 from pubsubflow.api.routes.subscriptions import SubscriptionRoutes
 from pubsubflow.api.routes.variables import VariableRoutes
 from pubsubflow.api.routes.versions.changes import VersionChangeRoutes
 from pubsubflow.child_calls.catalogue import PluginCatalogue
 from pubsubflow.embedded import EmbeddedServers
+from pubsubflow.errors import InvalidInput
 from pubsubflow.metrics import ClusterMetrics, Exposition
 from pubsubflow.store.database import Database
 from pubsubflow.store.migrate import migrate
@@ -31,7 +33,16 @@ from pubsubflow.store.secrets.variables import Variables
 from pubsubflow.store.servers.settings import PostgresSettings
 from pubsubflow.store.subscribers import Subscribers
 from pubsubflow.store.values.state import StateStore
+from pubsubflow.testing.simulations.order import reply_to
 from support.api import ApiHarness, api_on
+
+
+async def simulate(order, _by):
+    """Carry out here what a daemon carries out in another process."""
+    reply = reply_to(order)
+    if reply.found is None:
+        raise InvalidInput(reply.fault)
+    return reply.found
 
 
 @pytest.fixture
@@ -51,6 +62,7 @@ def serve(manager, database, bus, tmp_path):
             VariableRoutes(Variables(database, Keyring(tmp_path / "keys")), bus),
             PluginRoutes(PluginCatalogue()),
             StateRoutes(StateStore(database)),
+            SimulationRoutes(models, simulate),
             SubscriptionRoutes(subscribers, bus, allow_private=lambda: allow_private),
             MetricsRoutes(exposition.expose),
             ReloadRoutes(bus),

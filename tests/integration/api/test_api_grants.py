@@ -142,6 +142,24 @@ async def test_no_route_shows_or_changes_anything_of_a_foreign_dag(shared):
     assert await shared.get("/api/v1/runs?limit=1000") == before
 
 
+async def test_schedules_of_dags_that_one_sees_and_ones_of_ones_own_can_be_simulated(shared):
+    path, mine = "/api/v1/schedules/simulate", {"schedule": f"Dataset('{HIDDEN}')"}
+    before = (await shared.get("/api/v1/audit"))["items"]
+    for body in ({"dag": "load"}, mine, {**mine, "dag": "load"}):
+        status, text = await shared.limited("POST", path, body)
+        assert status == 200, text
+    answers = [await shared.limited("POST", path, {"dag": each}) for each in ("zz_dag", "zz_none")]
+    assert [status for status, _ in answers] == [404, 404]
+    assert answers[0][1] == answers[1][1].replace("zz_none", "zz_dag")
+    store = TokenStore(shared.database)
+    emitter = await store.create("the-emitter", Role.EMITTER, datasets=[OWN], by="test")
+    emits = Limited(shared.url, shared.limited.session, emitter.token)
+    assert (await emits("POST", path, mine))[0] == 403
+    # It changes nothing: of all this only the refusals are recorded.
+    entries = (await shared.get("/api/v1/audit"))["items"]
+    assert {each["status"] for each in entries[: len(entries) - len(before)]} == {403}
+
+
 async def test_what_is_named_in_a_query_is_not_there_and_neighbours_show_their_own_side(shared):
     own, _ = await happened(shared)
     hidden = await shared.get(f"/api/v1/datasets/events?dataset={HIDDEN}")

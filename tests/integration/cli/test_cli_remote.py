@@ -78,6 +78,9 @@ def choose_versions(remote, dag):
     assert "def " in remote("dags", "show", dag, "--version", "1")
     assert remote("dags", "rollback", dag, "--to", "1", "--json")["pinned"]
     assert not remote("dags", "promote", dag, "--json")["pinned"]
+    simulated = remote("dags", "simulate", dag, "--event", f"2026-11-20T09:00Z {FUSSY}", "--json")
+    assert [each["outcome"] for each in simulated["outcomes"]] or simulated["runs"]
+    assert "waits for" in remote("dags", "simulate", "--schedule", 'Dataset("s3://x/a")')
     remote("dags", "delete", dag, "--dry-run", code=1)  # its file defines it
 
 

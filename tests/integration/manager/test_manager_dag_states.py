@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from pubsubflow.errors import InvalidInput, NotFound
-from pubsubflow.manager.inbox import MAX_KEY_CHARACTERS
+from pubsubflow.manager.chosen_keys import MAX_KEY_CHARACTERS
 from pubsubflow.model.wire.commands import RecordEvents, SetPaused, StartRun
 from pubsubflow.model.wire.messages import NewEvent
 from support.harness import post

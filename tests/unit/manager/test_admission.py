@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from pubsubflow.errors import InvalidInput
-from pubsubflow.manager.schedules.admission import run_params
+from pubsubflow.manager.schedules.event_params import run_params
 from pubsubflow.manager.spec_cache import DagVersion
 from pubsubflow.manager.working_state import (
     INLINE_EVENTS,

@@ -7,9 +7,10 @@ import anyio
 import pytest
 
 from pubsubflow.manager.batch import BatchProcessor
+from pubsubflow.manager.chosen_keys import MAX_KEY_CHARACTERS
 from pubsubflow.manager.handlers import HANDLERS, Handler, Phase
 from pubsubflow.manager.handlers.events import MAX_EVENT_BYTES
-from pubsubflow.manager.inbox import MAX_KEY_CHARACTERS, InboxItem, Message
+from pubsubflow.manager.inbox import InboxItem, Message
 from pubsubflow.manager.persistence import load
 from pubsubflow.model.schedule.backfills import BackfillState
 from pubsubflow.model.wire.approvals import Vote

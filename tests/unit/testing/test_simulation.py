@@ -259,8 +259,13 @@ def test_the_clock_is_the_callers() -> None:
     ],
 )
 def test_what_cannot_be_simulated_is_refused(
-    schedule: Any, items: Any, error: type[Exception], remedy: str
+    schedule: Any,
+    items: Any,
+    error: type[Exception],
+    remedy: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("pubsubflow.testing.simulation.MAX_STEPS", 1000)
     with pytest.raises(error, match=remedy):
         runs(schedule, items)
 

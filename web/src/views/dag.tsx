@@ -116,7 +116,8 @@ function Why({ dag }: { dag: DagDetail }) {
             )}
             {found.schedule && (
               <p>
-                Schedule: <code>{found.schedule}</code>
+                Schedule: <code>{found.schedule}</code>{" "}
+                <a href={`${to("simulator")}?dag=${encodeURIComponent(dag.dag_id)}`}>Simulate it</a>
               </p>
             )}
             <Facts

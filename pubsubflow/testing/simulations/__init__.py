@@ -1,0 +1,1 @@
+"""Simulations on request, in processes of their own."""
